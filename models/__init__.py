@@ -1,0 +1,1 @@
+"""Networks, losses and metrics for mask and depth from one RGB image. Knows neither the data nor the search."""

@@ -1,0 +1,89 @@
+"""The study's first networks: a stem, three bottlenecks with growing dilation at half size, one upsampling.
+
+`residual` is the same with an identity around each bottleneck. Layers as in the study's code, whose counts of
+parameters they keep: 893,792 at width 32 with pixel shuffle (dilations 2, 3, 4; receptive field 80), 974,816 with the
+transposed convolution (dilations 2, 4, 8; receptive field 120).
+"""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from models.blocks import ConvNormAct, Stem, UpsampleConv, initialise, pad_to_multiple
+from models.config import ConfigError, ModelConfig, check_choice
+from models.heads import Head
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtrousConfig(ModelConfig):
+    """Config of `atrous`.
+
+    Attributes:
+        dilations: One bottleneck each, in order.
+        upsample: `pixel_shuffle` (after a 1x1 convolution) or `transposed`.
+    """
+
+    arch: str = "atrous"
+    width: int = 32
+    dilations: tuple[int, ...] = (2, 3, 4)
+    upsample: str = "pixel_shuffle"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("upsample", self.upsample, ("pixel_shuffle", "transposed"))
+        if not self.dilations or any(not isinstance(d, int) or d < 1 for d in self.dilations):
+            raise ConfigError(f"dilations={list(self.dilations)!r} must be whole numbers of at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResidualConfig(AtrousConfig):
+    """Config of `residual`: atrous bottlenecks with identity skips, no further parameters."""
+
+    arch: str = "residual"
+
+
+class AtrousBottleneck(nn.Sequential):
+    """1x1 to `width` channels, then two dilated 3x3 to 2 and 4 `width`."""
+
+    def __init__(self, width: int, dilation: int) -> None:
+        super().__init__(
+            ConvNormAct(4 * width, width, 1),
+            ConvNormAct(width, 2 * width, dilation=dilation),
+            ConvNormAct(2 * width, 4 * width, dilation=dilation),
+        )
+
+
+class Atrous(nn.Module):
+    """Both networks of this file; the config's type says whether the bottlenecks have identity skips."""
+
+    def __init__(self, config: AtrousConfig) -> None:
+        super().__init__()
+        w = config.width
+        self.config = config
+        self.stride = 2 * config.stem_stride
+        self.skips = isinstance(config, ResidualConfig)
+        self.stem = Stem(w, config.stem_stride)
+        self.pool = nn.MaxPool2d(2)
+        self.blocks = nn.ModuleList(AtrousBottleneck(w, d) for d in config.dilations)
+        if config.upsample == "pixel_shuffle":
+            self.up: nn.Module = nn.Sequential(ConvNormAct(4 * w, 16 * w, 1), nn.PixelShuffle(2))
+        else:
+            self.up = UpsampleConv("transposed", 4 * w, 4 * w)
+        self.refine = nn.Sequential(ConvNormAct(4 * w, 4 * w), ConvNormAct(4 * w, 8 * w))
+        self.head = Head(8 * w, config.head, scale=config.stem_stride, subpixel=True)
+        initialise(self)
+        self.head.start_small()
+
+    def encode(self, image: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
+        """The deepest features, at 1 / `stride` of a size that `stride` divides."""
+        x = self.pool(self.stem(image))
+        for block in self.blocks:
+            x = x + block(x) if self.skips else block(x)
+        return [x]
+
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 2 h w"]:
+        """Mask and depth in [0, 1] at the image's own size."""
+        h, w = image.shape[2:]
+        x = self.encode(pad_to_multiple(image, self.stride))[-1]
+        return self.head(self.refine(self.up(x)))[..., :h, :w]

@@ -1,0 +1,199 @@
+"""Losses: pure functions of one value an image, and the weighted sum that returns its named parts.
+
+Owns: pixel and structural losses of mask and depth, their mix. Must not know: any network.
+Everything is computed in float32 whatever autocast says; depth is read only where it is valid.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from pytorch_msssim import ms_ssim, ssim
+from torch import Tensor, nn
+
+from models.balance import BALANCES, build_balance
+from models.config import ConfigError, PlainConfig, check_choice
+
+PIXEL = ("l1", "mse", "bce")
+STRUCTURAL = ("none", "dice", "ssim", "ms_ssim")
+SSIM_WINDOW = 11
+MS_SSIM_MIN_PX = 33
+PROBABILITY_EPS = 1e-6
+
+Maps = Float[Tensor, "b 1 h w"]
+Valid = Bool[Tensor, "b 1 h w"]
+PerImage = Float[Tensor, " b"]
+
+
+def valid_mean(values: Maps, valid: Valid) -> PerImage:
+    """Mean of each image over its valid pixels; 0 (with gradient 0) where an image has none."""
+    share = valid.to(values.dtype)
+    return (values * share).sum((1, 2, 3)) / share.sum((1, 2, 3)).clamp_min(1)
+
+
+def l1(pred: Maps, target: Maps, valid: Valid) -> PerImage:
+    """Mean absolute error of each image, in [0, 1]."""
+    return valid_mean((pred - target).abs(), valid)
+
+
+def mse(pred: Maps, target: Maps, valid: Valid) -> PerImage:
+    """Mean squared error of each image, in [0, 1]."""
+    return valid_mean((pred - target).square(), valid)
+
+
+def bce(pred: Maps, target: Maps, valid: Valid) -> PerImage:
+    """Mean binary cross-entropy of each image, in nats, of probabilities held 1e-6 away from 0 and 1."""
+    p = pred.clamp(PROBABILITY_EPS, 1 - PROBABILITY_EPS)
+    return valid_mean(-(target * p.log() + (1 - target) * torch.log1p(-p)), valid)
+
+
+def dice(pred: Maps, target: Maps, valid: Valid, smooth: float = 1.0) -> PerImage:
+    """One minus the soft Dice coefficient of each image, in [0, 1); an empty prediction of an empty mask gives 0.
+
+    Source: Milletari et al. 2016, arXiv:1606.04797, with the denominator not squared and `smooth` pixels added.
+    """
+    share = valid.to(pred.dtype)
+    both = (pred * target * share).sum((1, 2, 3))
+    sides = ((pred + target) * share).sum((1, 2, 3))
+    return 1 - (2 * both + smooth) / (sides + smooth)
+
+
+def ssim_window(px: int) -> int:
+    """Side of the Gaussian window of SSIM: 11, or the largest odd number that fits `px`."""
+    return min(SSIM_WINDOW, px - 1 + px % 2)
+
+
+def ms_ssim_window(px: int) -> int:
+    """Side of the window of MS-SSIM, whose five scales need px > (window - 1) * 16: 5 at 80 px, 9 at 160 px, at most 11.
+
+    Raises:
+        ConfigError: `px` is too small for any window.
+    """
+    if px < MS_SSIM_MIN_PX:
+        raise ConfigError(f"ms_ssim needs at least {MS_SSIM_MIN_PX} px a side, not {px}; use ssim")
+    largest = (px - 1) // 16 + 1
+    return min(SSIM_WINDOW, largest - 1 + largest % 2)
+
+
+def filled(pred: Maps, target: Maps, valid: Valid) -> tuple[Maps, Maps]:
+    """Both maps with the prediction, cut from the graph, where the truth is not known: equal there, and no gradient.
+
+    A constant in both would draw edges that the scene has not.
+    """
+    known = pred.detach()
+    return torch.where(valid, pred, known), torch.where(valid, target, known)
+
+
+def structural(kind: str, pred: Maps, target: Maps, valid: Valid) -> PerImage:
+    """One minus SSIM or MS-SSIM of each image, over its share of valid pixels (so that holes do not dilute it).
+
+    Args:
+        kind: `ssim` or `ms_ssim`.
+        pred: In [0, 1].
+        target: In [0, 1], read only where `valid`.
+        valid: True where the truth is known; an image without any gives 0.
+
+    Raises:
+        ConfigError: The image is too small for MS-SSIM.
+
+    Source: Wang et al. 2004, doi:10.1109/TIP.2003.819861; Wang et al. 2003, doi:10.1109/ACSSC.2003.1292216.
+    """
+    px = min(pred.shape[-2:])
+    similarity, window = (ssim, ssim_window(px)) if kind == "ssim" else (ms_ssim, ms_ssim_window(px))
+    share = valid.to(pred.dtype).mean((1, 2, 3))
+    value = similarity(*filled(pred, target, valid), data_range=1, size_average=False, win_size=window)
+    return (1 - value) / share.clamp_min(1e-3) * (share > 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig(PlainConfig):
+    """What a trial minimises: per task alpha * pixel + (1 - alpha) * structural, then mask_weight * mask + depth.
+
+    Attributes:
+        mask_pixel: `l1`, `mse` or `bce`; `depth_pixel` alike.
+        mask_structural: `none`, `dice`, `ssim` or `ms_ssim`; `depth_structural` alike.
+        mask_alpha: Share of the pixel loss in [0, 1], read unless the structural one is `none`; `depth_alpha` alike.
+        mask_weight: Above 0.
+        balance: `fixed`, `adaptive` (the study's) or `uncertainty`: see `models.balance`.
+        balance_max: At least 1; the adaptive factor's largest value.
+    """
+
+    mask_pixel: str = "bce"
+    mask_structural: str = "dice"
+    mask_alpha: float = 0.5
+    depth_pixel: str = "l1"
+    depth_structural: str = "ssim"
+    depth_alpha: float = 0.5
+    mask_weight: float = 1.0
+    balance: str = "fixed"
+    balance_max: float = 4.0
+
+    def __post_init__(self) -> None:
+        for task in ("mask", "depth"):
+            check_choice(f"{task}_pixel", getattr(self, f"{task}_pixel"), PIXEL)
+            check_choice(f"{task}_structural", getattr(self, f"{task}_structural"), STRUCTURAL)
+            alpha = getattr(self, f"{task}_alpha")
+            if not 0 <= alpha <= 1:
+                raise ConfigError(f"{task}_alpha={alpha!r} must lie between 0 and 1")
+        check_choice("balance", self.balance, BALANCES)
+        if not self.mask_weight > 0:
+            raise ConfigError(f"mask_weight={self.mask_weight!r} must be above 0")
+        if not self.balance_max >= 1:
+            raise ConfigError(f"balance_max={self.balance_max!r} must be at least 1")
+
+
+class Losses(NamedTuple):
+    """`total` is what to minimise; `parts` are its named terms, unweighted and detached."""
+
+    total: Float[Tensor, ""]
+    parts: dict[str, Tensor]
+
+
+class Loss(nn.Module):
+    """The loss of one `LossConfig`. A module because the uncertainty balance has two parameters to be optimised."""
+
+    def __init__(self, config: LossConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.balance = build_balance(config.balance, config.balance_max)
+
+    def task(self, task: str, pred: Maps, target: Maps, valid: Valid) -> dict[str, Float[Tensor, ""]]:
+        """Mean over the batch of the task's mix and of its two terms (the structural one unless `none`)."""
+        pixel_kind, kind = getattr(self.config, f"{task}_pixel"), getattr(self.config, f"{task}_structural")
+        pixel = {"l1": l1, "mse": mse, "bce": bce}[pixel_kind](pred, target, valid).mean()
+        if kind == "none":
+            return {task: pixel, f"{task}_pixel": pixel}
+        per_image = dice(pred, target, valid) if kind == "dice" else structural(kind, pred, target, valid)
+        alpha = getattr(self.config, f"{task}_alpha")
+        mix = alpha * pixel + (1 - alpha) * per_image.mean()
+        return {task: mix, f"{task}_pixel": pixel, f"{task}_structural": per_image.mean()}
+
+    def forward(self, pred: Float[Tensor, "b 2 h w"], mask: Maps, depth: Maps, valid: Valid) -> Losses:
+        """The weighted sum and its parts.
+
+        Args:
+            pred: Mask and depth in [0, 1].
+            mask: True mask in [0, 1].
+            depth: True depth, relative, in [0, 1]; read only where `valid`.
+            valid: True where depth is known.
+        """
+        with torch.autocast(pred.device.type, enabled=False):
+            pred = pred.float()
+            everywhere = torch.ones_like(valid)
+            terms = self.task("mask", pred[:, :1], mask.float(), everywhere)
+            terms |= self.task("depth", pred[:, 1:], depth.float(), valid)
+            total, weight = self.balance(terms["mask"], terms["depth"], self.config.mask_weight)
+        parts = {name: term.detach() for name, term in terms.items()} | {"mask_factor": weight}
+        return Losses(total, parts)
+
+
+def build_loss(config: LossConfig, px: int) -> Loss:
+    """The loss of `config`, to be called as loss(pred, mask, depth, valid) on maps of `px` pixels a side.
+
+    Raises:
+        ConfigError: `px` is too small for MS-SSIM.
+    """
+    if "ms_ssim" in (config.mask_structural, config.depth_structural):
+        ms_ssim_window(px)
+    return Loss(config)

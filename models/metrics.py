@@ -1,0 +1,207 @@
+"""Metrics of mask and depth: one value an image, then averaged, so that no figure depends on the batch size.
+
+Owns: the figures, their sums over batches, `score`. Must not know: any network or training loss.
+Depth figures are averages over the images in which some depth is known; they are absent when there is none.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from models.checkerboard import checkerboard
+from models.losses import MS_SSIM_MIN_PX, Maps, PerImage, Valid, l1, mse, structural, valid_mean
+
+MIN_DEPTH = 0.05
+BOUNDARY_TOLERANCE = 0.0075
+Binary = Bool[Tensor, "b 1 h w"]
+Figures = dict[str, PerImage]
+
+
+def binarised(mask: Maps) -> Binary:
+    """True above 0.5."""
+    return mask > 0.5
+
+
+def overlap(pred: Binary, true: Binary) -> tuple[PerImage, PerImage]:
+    """IoU and Dice of each image, in [0, 1]; 1 when both masks are empty."""
+    both = (pred & true).sum((1, 2, 3)).float()
+    sides = pred.sum((1, 2, 3)).float() + true.sum((1, 2, 3)).float()
+    empty = sides == 0
+    iou = torch.where(empty, 1.0, both / (sides - both).clamp_min(1))
+    return iou, torch.where(empty, 1.0, 2 * both / sides.clamp_min(1))
+
+
+def boundary(mask: Binary) -> Binary:
+    """The mask's own pixels of which one of the eight neighbours lies outside; the picture's edge is no boundary."""
+    return mask & (F.max_pool2d((~mask).float(), 3, 1, 1) > 0)
+
+
+def boundary_f(pred: Binary, true: Binary, tolerance: int | None = None) -> PerImage:
+    """F-measure of the boundaries of each image, in [0, 1]; 1 when neither mask has one.
+
+    Args:
+        pred: Predicted mask.
+        true: True mask.
+        tolerance: Pixels, in the maximum norm; by default 0.75 % of the diagonal and at least 1.
+
+    Source: Perazzi et al. 2016 (DAVIS), doi:10.1109/CVPR.2016.85, section 3.2, by dilation instead of matching.
+    """
+    if tolerance is None:
+        tolerance = max(1, round(BOUNDARY_TOLERANCE * math.hypot(*pred.shape[-2:])))
+    ours, theirs = boundary(pred), boundary(true)
+    near_ours, near_theirs = (
+        F.max_pool2d(x.float(), 2 * tolerance + 1, 1, tolerance) for x in (ours, theirs)
+    )
+    n_ours, n_theirs = ours.sum((1, 2, 3)), theirs.sum((1, 2, 3))
+    precision = (ours * near_theirs).sum((1, 2, 3)) / n_ours.clamp_min(1)
+    recall = (theirs * near_ours).sum((1, 2, 3)) / n_theirs.clamp_min(1)
+    f = 2 * precision * recall / (precision + recall).clamp_min(1e-12)
+    return torch.where((n_ours == 0) & (n_theirs == 0), 1.0, f)
+
+
+def rmse(pred: Maps, true: Maps, valid: Valid) -> PerImage:
+    """Root of the mean squared error over valid pixels of each image, in [0, 1]."""
+    return mse(pred, true, valid).sqrt()
+
+
+def relative_depth_figures(pred: Maps, true: Maps, valid: Valid) -> Figures:
+    """abs_rel, log10, silog and delta1..3 of each image, of depths clipped to at least `MIN_DEPTH`.
+
+    silog is the standard deviation of the difference of natural logarithms.
+
+    Source: Eigen et al. 2014, arXiv:1406.2283, section 4.1 (silog with lambda = 1, its root taken).
+    """
+    p, t = pred.clamp_min(MIN_DEPTH), true.clamp_min(MIN_DEPTH)
+    log_ratio = (p / t).log()
+    mean = valid_mean(log_ratio, valid)
+    deviation = valid_mean((log_ratio - mean[:, None, None, None]).square(), valid).sqrt()
+    figures = {
+        "abs_rel": valid_mean((p - t).abs() / t, valid),
+        "log10": valid_mean(log_ratio.abs(), valid) / math.log(10),
+        "silog": deviation,
+    }
+    for k in (1, 2, 3):
+        close = (log_ratio.abs() < k * math.log(1.25)).float()
+        figures[f"delta{k}"] = valid_mean(close, valid)
+    return figures
+
+
+def study_figures(pred: Float[Tensor, "b 2 h w"], mask: Maps, depth: Maps, valid: Valid) -> Figures:
+    """The original study's two losses of each image: MSE(mask) + [1 - SSIM](depth), and 0.16 L1 + 0.84 [1 - MS-SSIM] of both.
+
+    The second is absent below 33 px, where MS-SSIM has no five scales.
+    """
+    everywhere = torch.ones_like(valid)
+    tasks = ((pred[:, :1], mask, everywhere), (pred[:, 1:], depth, valid))
+    depth_ssim = structural("ssim", *tasks[1])
+    figures = {"ssim_depth": 1 - depth_ssim, "study_mse_ssim": mse(*tasks[0]) + depth_ssim}
+    if min(mask.shape[-2:]) >= MS_SSIM_MIN_PX:
+        terms = [0.16 * l1(*t) + 0.84 * structural("ms_ssim", *t) for t in tasks]
+        figures["study_l1_msssim"] = terms[0] + terms[1]
+    return figures
+
+
+def score_metrics(pred: Float[Tensor, "b 2 h w"], mask: Maps, depth: Maps, valid: Valid) -> Figures:
+    """The cheap figures of each image, for every epoch: iou, dice, mae_mask, rmse_depth."""
+    iou, dice = overlap(binarised(pred[:, :1]), binarised(mask))
+    mae = (pred[:, :1] - mask).abs().mean((1, 2, 3))
+    return {"iou": iou, "dice": dice, "mae_mask": mae, "rmse_depth": rmse(pred[:, 1:], depth, valid)}
+
+
+def full_metrics(pred: Float[Tensor, "b 2 h w"], mask: Maps, depth: Maps, valid: Valid) -> Figures:
+    """All figures of each image, for the model that is kept."""
+    figures = score_metrics(pred, mask, depth, valid)
+    figures["boundary_f"] = boundary_f(binarised(pred[:, :1]), binarised(mask))
+    figures |= relative_depth_figures(pred[:, 1:], depth, valid)
+    return figures | study_figures(pred, mask, depth, valid) | {"checkerboard": checkerboard(pred)}
+
+
+NEED_DEPTH = frozenset(
+    ("rmse_depth", "abs_rel", "log10", "silog", "delta1", "delta2", "delta3")
+    + ("ssim_depth", "study_mse_ssim", "study_l1_msssim")
+)
+Metrics = Callable[[Float[Tensor, "b 2 h w"], Maps, Maps, Valid], Figures]
+
+
+def score(iou: float, rmse_depth: float | None, sigma: float) -> float:
+    """Half the mean IoU plus half the depth's skill 1 - RMSE / sigma: 0 for a constant guess, 1 for perfection.
+
+    Args:
+        iou: Mean over images, in [0, 1].
+        rmse_depth: Mean over images, or None when no depth is known: then the score is the IoU.
+        sigma: Standard deviation of the validation depth, above 0.
+    """
+    return iou if rmse_depth is None else 0.5 * iou + 0.5 * (1 - rmse_depth / max(sigma, 1e-6))
+
+
+class MetricSums:
+    """Adds up per-image figures over batches; each image counts once, whatever the batches."""
+
+    def __init__(self, metrics: Metrics = score_metrics) -> None:
+        self.metrics = metrics
+        self.sums: dict[str, Tensor] = {}
+        self.images: Tensor | int = 0
+        self.with_depth: Tensor | int = 0
+
+    @torch.no_grad()
+    def update(self, pred: Float[Tensor, "b 2 h w"], mask: Maps, depth: Maps, valid: Valid) -> None:
+        """Add a batch; nothing is copied off its device, so that a GPU need not wait."""
+        with torch.autocast(pred.device.type, enabled=False):
+            figures = self.metrics(pred.float(), mask.float(), depth.float(), valid)
+        known = valid.flatten(1).any(1)
+        for name, values in figures.items():
+            kept = torch.where(known, values, 0) if name in NEED_DEPTH else values
+            self.sums[name] = self.sums.get(name, 0) + kept.double().sum()
+        self.images += mask.shape[0]
+        self.with_depth = self.with_depth + known.sum()
+
+    def compute(self, sigma: float) -> dict[str, float]:
+        """The means over all images so far, `score` first.
+
+        Args:
+            sigma: Standard deviation of the validation depth.
+
+        Raises:
+            ValueError: No image was added.
+        """
+        images, with_depth = int(self.images), int(self.with_depth)
+        if images == 0:
+            raise ValueError("no image was measured")
+        counts = {name: with_depth if name in NEED_DEPTH else images for name in self.sums}
+        means = {name: float(self.sums[name]) / n for name, n in counts.items() if n}
+        return {"score": score(means["iou"], means.get("rmse_depth"), sigma), **means}
+
+
+Truth = tuple[Maps, Maps, Valid]
+
+
+def depth_moments(truths: Iterable[Truth]) -> tuple[float, float]:
+    """Mean and standard deviation of the valid depth of all (mask, depth, valid); (0.5, 1.0) when none is known."""
+    n, total, squares = 0, 0.0, 0.0
+    for _, depth, valid in truths:
+        known = depth[valid].double()
+        n, total, squares = (
+            n + known.numel(),
+            total + float(known.sum()),
+            squares + float(known.square().sum()),
+        )
+    if n == 0:
+        return 0.5, 1.0
+    mean = total / n
+    return mean, max(squares / n - mean**2, 0.0) ** 0.5
+
+
+def constant_guess(
+    truths: Iterable[Truth], mean_depth: float, sigma: float, metrics: Metrics = score_metrics
+) -> dict[str, float]:
+    """The figures of an empty mask and `mean_depth` everywhere, on the same (mask, depth, valid)."""
+    sums = MetricSums(metrics)
+    for mask, depth, valid in truths:
+        sums.update(
+            torch.cat((torch.zeros_like(mask), torch.full_like(depth, mean_depth)), 1), mask, depth, valid
+        )
+    return sums.compute(sigma)
