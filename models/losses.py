@@ -9,21 +9,17 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
-from pytorch_msssim import ms_ssim, ssim
 from torch import Tensor, nn
 
 from models.balance import BALANCES, build_balance
 from models.config import ConfigError, PlainConfig, check_choice
+from models.similarity import Maps, PerImage, ms_ssim, ms_ssim_window, ssim
 
 PIXEL = ("l1", "mse", "bce")
 STRUCTURAL = ("none", "dice", "ssim", "ms_ssim")
-SSIM_WINDOW = 11
-MS_SSIM_MIN_PX = 33
 PROBABILITY_EPS = 1e-6
 
-Maps = Float[Tensor, "b 1 h w"]
 Valid = Bool[Tensor, "b 1 h w"]
-PerImage = Float[Tensor, " b"]
 
 
 def valid_mean(values: Maps, valid: Valid) -> PerImage:
@@ -59,23 +55,6 @@ def dice(pred: Maps, target: Maps, valid: Valid, smooth: float = 1.0) -> PerImag
     return 1 - (2 * both + smooth) / (sides + smooth)
 
 
-def ssim_window(px: int) -> int:
-    """Side of the Gaussian window of SSIM: 11, or the largest odd number that fits `px`."""
-    return min(SSIM_WINDOW, px - 1 + px % 2)
-
-
-def ms_ssim_window(px: int) -> int:
-    """Side of the window of MS-SSIM, whose five scales need px > (window - 1) * 16: 5 at 80 px, 9 at 160 px, at most 11.
-
-    Raises:
-        ConfigError: `px` is too small for any window.
-    """
-    if px < MS_SSIM_MIN_PX:
-        raise ConfigError(f"ms_ssim needs at least {MS_SSIM_MIN_PX} px a side, not {px}; use ssim")
-    largest = (px - 1) // 16 + 1
-    return min(SSIM_WINDOW, largest - 1 + largest % 2)
-
-
 def filled(pred: Maps, target: Maps, valid: Valid) -> tuple[Maps, Maps]:
     """Both maps with the prediction, cut from the graph, where the truth is not known: equal there, and no gradient.
 
@@ -99,10 +78,9 @@ def structural(kind: str, pred: Maps, target: Maps, valid: Valid) -> PerImage:
 
     Source: Wang et al. 2004, doi:10.1109/TIP.2003.819861; Wang et al. 2003, doi:10.1109/ACSSC.2003.1292216.
     """
-    px = min(pred.shape[-2:])
-    similarity, window = (ssim, ssim_window(px)) if kind == "ssim" else (ms_ssim, ms_ssim_window(px))
+    similarity = ssim if kind == "ssim" else ms_ssim
     share = valid.to(pred.dtype).mean((1, 2, 3))
-    value = similarity(*filled(pred, target, valid), data_range=1, size_average=False, win_size=window)
+    value = similarity(*filled(pred, target, valid))
     return (1 - value) / share.clamp_min(1e-3) * (share > 0)
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from models.checkerboard import checkerboard
-from models.losses import MS_SSIM_MIN_PX, Maps, PerImage, Valid, l1, mse, structural, valid_mean
+from models.losses import Valid, l1, mse, structural, valid_mean
+from models.similarity import MS_SSIM_MIN_PX, Maps, PerImage
 
 MIN_DEPTH = 0.05
 BOUNDARY_TOLERANCE = 0.0075
