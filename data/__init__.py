@@ -1,0 +1,1 @@
+"""Data: folders of triplets, packed arrays, splits, batches. Knows neither networks nor the search."""

@@ -1,0 +1,126 @@
+"""Train, validation and test parts without leaks, and nested subsets of them."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.dataset import DataError, Dataset, Triplet
+
+HELD_OUT = 0.1  # share of the backgrounds for validation, and again for test
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The parts of a data set, each in nested order: any prefix is a fair sample of the part.
+
+    `test` is empty where the data set gives no test part.
+    """
+
+    train: tuple[Triplet, ...]
+    val: tuple[Triplet, ...]
+    test: tuple[Triplet, ...]
+
+
+def split_by_background(dataset: Dataset, *, seed: int = 0) -> Splits:
+    """Split 80/10/10 so that no background is in two parts; the manifest's own split column wins.
+
+    Two backgrounds give train and validation and no test part.
+
+    Args:
+        dataset: A data set as read.
+        seed: Another seed holds out other backgrounds.
+
+    Returns:
+        The parts, each sorted by a stable hash of the sample's id.
+
+    Raises:
+        DataError: Fewer than two backgrounds, or a split column without train or val.
+    """
+    if dataset.triplets[0].split is not None:
+        return _stated(dataset)
+    backgrounds = {triplet.background for triplet in dataset.triplets}
+    if len(backgrounds) < 2:
+        raise DataError(
+            f"{dataset.root}: {_lack(backgrounds)}, and a split needs 2; state group_size in dataset.json "
+            "(1 if each picture has its own background) or a background per line of manifest.csv"
+        )
+    part = _parts(backgrounds, seed)
+    return _splits(dataset, lambda triplet: part[triplet.background])
+
+
+def split_randomly(dataset: Dataset, *, seed: int = 0) -> Splits:
+    """Split 80/10/10 by image, as the original study did. It leaks: parts share backgrounds.
+
+    The score on such a split flatters.
+
+    Args:
+        dataset: A data set as read; its manifest's split column is ignored.
+        seed: Another seed holds out other images.
+
+    Returns:
+        The parts, each sorted by a stable hash of the sample's id.
+
+    Raises:
+        DataError: Fewer than two triplets.
+    """
+    if len(dataset.triplets) < 2:
+        raise DataError(f"{dataset.root}: 1 triplet cannot be split; add more")
+    part = _parts({triplet.id for triplet in dataset.triplets}, seed)
+    return _splits(dataset, lambda triplet: part[triplet.id])
+
+
+def subset(triplets: Sequence[Triplet], fraction: float) -> tuple[Triplet, ...]:
+    """First `fraction` of a part in nested order, at least one: the 10 % lies within the 30 %.
+
+    Args:
+        triplets: A part of `Splits`.
+        fraction: In (0, 1].
+
+    Returns:
+        A prefix.
+
+    Raises:
+        ValueError: `fraction` is not in (0, 1].
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction is {fraction}; it lies above 0 and is at most 1")
+    return tuple(triplets[: max(1, round(fraction * len(triplets)))])
+
+
+def nested_order(triplets: Iterable[Triplet]) -> tuple[Triplet, ...]:
+    """Triplets sorted by a stable hash of their ids, so that more data never moves what was there."""
+    return tuple(sorted(triplets, key=lambda triplet: (_rank(triplet.id), triplet.id)))
+
+
+def _parts(names: set[str], seed: int) -> dict[str, str]:
+    """Part of each group, held out in the order of a stable hash: at least one each while there are three."""
+    ranked = sorted(names, key=lambda name: (_rank(f"{seed}/{name}"), name))
+    held = max(1, round(HELD_OUT * len(ranked)))
+    test = held if len(ranked) > 2 else 0
+    parts = ["val"] * held + ["test"] * test + ["train"] * (len(ranked) - held - test)
+    return dict(zip(ranked, parts, strict=True))
+
+
+def _stated(dataset: Dataset) -> Splits:
+    splits = _splits(dataset, lambda triplet: triplet.split or "train")
+    for name in ("train", "val"):
+        if not getattr(splits, name):
+            path: Path = dataset.root / "manifest.csv"
+            raise DataError(f"{path}: column split names no {name} rows; mark some or empty the column")
+    return splits
+
+
+def _splits(dataset: Dataset, part_of: Callable[[Triplet], str]) -> Splits:
+    parts: dict[str, list[Triplet]] = {"train": [], "val": [], "test": []}
+    for triplet in nested_order(dataset.triplets):
+        parts[part_of(triplet)].append(triplet)
+    return Splits(**{name: tuple(triplets) for name, triplets in parts.items()})
+
+
+def _lack(backgrounds: set[str]) -> str:
+    return "its backgrounds are not stated" if backgrounds == {"unknown"} else "it has 1 background"
+
+
+def _rank(name: str) -> bytes:
+    return hashlib.blake2b(name.encode(), digest_size=8).digest()
