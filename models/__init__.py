@@ -1,1 +1,1 @@
-"""Networks, losses and metrics for mask and depth from one RGB image. Knows neither the data nor the search."""
+"""Networks, losses and metrics for mask and depth from one RGB image. Knows neither data nor search."""

@@ -1,8 +1,8 @@
 """The study's first networks: a stem, three bottlenecks with growing dilation at half size, one upsampling.
 
 `residual` is the same with an identity around each bottleneck. Layers as in the study's code, whose counts of
-parameters they keep: 893,792 at width 32 with pixel shuffle (dilations 2, 3, 4; receptive field 80), 974,816 with the
-transposed convolution (dilations 2, 4, 8; receptive field 120).
+parameters they keep: 893,792 at width 32 with pixel shuffle (dilations 2, 3, 4; receptive field 80), 974,816
+with the transposed convolution (dilations 2, 4, 8; receptive field 120).
 """
 
 from dataclasses import dataclass
@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.blocks import ConvNormAct, Stem, UpsampleConv, initialise, pad_to_multiple
+from models.blocks import ConvNormAct, Stem, UpsampleConv
 from models.config import ConfigError, ModelConfig, check_choice
 from models.heads import Head
+from models.network import Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +55,12 @@ class AtrousBottleneck(nn.Sequential):
         )
 
 
-class Atrous(nn.Module):
+class Atrous(Network):
     """Both networks of this file; the config's type says whether the bottlenecks have identity skips."""
 
     def __init__(self, config: AtrousConfig) -> None:
-        super().__init__()
+        super().__init__(config, stride=2 * config.stem_stride)
         w = config.width
-        self.config = config
-        self.stride = 2 * config.stem_stride
         self.skips = isinstance(config, ResidualConfig)
         self.stem = Stem(w, config.stem_stride)
         self.pool = nn.MaxPool2d(2)
@@ -72,18 +71,15 @@ class Atrous(nn.Module):
             self.up = UpsampleConv("transposed", 4 * w, 4 * w)
         self.refine = nn.Sequential(ConvNormAct(4 * w, 4 * w), ConvNormAct(4 * w, 8 * w))
         self.head = Head(8 * w, config.head, scale=config.stem_stride, subpixel=True)
-        initialise(self)
-        self.head.start_small()
+        self.start()
 
     def encode(self, image: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
-        """The deepest features, at 1 / `stride` of a size that `stride` divides."""
+        """The deepest features alone, at 1 / `stride` of the size."""
         x = self.pool(self.stem(image))
         for block in self.blocks:
             x = x + block(x) if self.skips else block(x)
         return [x]
 
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 2 h w"]:
-        """Mask and depth in [0, 1] at the image's own size."""
-        h, w = image.shape[2:]
-        x = self.encode(pad_to_multiple(image, self.stride))[-1]
-        return self.head(self.refine(self.up(x)))[..., :h, :w]
+    def decode(self, features: list[Tensor]) -> Float[Tensor, "b 2 h w"]:
+        """Mask and depth in [0, 1]."""
+        return self.head(self.refine(self.up(features[-1])))

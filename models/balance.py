@@ -1,4 +1,4 @@
-"""How the mask's and the depth's loss come into one sum: fixed, the study's adaptive factor, learnt uncertainty."""
+"""How the losses of mask and depth come into one sum: fixed, the study's adaptive factor, or learnt."""
 
 import torch
 from jaxtyping import Float

@@ -19,7 +19,7 @@ UPSAMPLERS = ("pixel_shuffle", "conv_pixel_shuffle", "transposed", "bilinear")
 def conv(
     cin: int, cout: int, kernel: int = 3, *, stride: int = 1, dilation: int = 1, groups: int = 1
 ) -> nn.Conv2d:
-    """A convolution without bias whose output is ceil(size / stride). `groups` is lowered to what divides both sides."""
+    """A "same" convolution without bias; `groups` is lowered to what divides both numbers of channels."""
     padding = dilation * (kernel // 2)
     groups = math.gcd(groups, cin, cout)
     return nn.Conv2d(cin, cout, kernel, stride, padding, dilation, groups, bias=False)
@@ -40,7 +40,7 @@ class ConvNormAct(nn.Sequential):
 
 
 class Stem(nn.Sequential):
-    """Three 3x3 convolutions to `width`, 2 `width` and 4 `width` channels; stride 2 sits in the first, 4 in the first two."""
+    """Three 3x3 convolutions to 1, 2 and 4 times `width` channels; the first one or two have stride 2."""
 
     def __init__(self, width: int, stride: int = 1) -> None:
         first, second = (2 if stride > 1 else 1), (2 if stride > 2 else 1)
@@ -62,7 +62,7 @@ class ChannelShuffle(nn.Module):
         self.groups = groups
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Channel g * n + i goes to i * groups + g, with n channels a group."""
+        """With n channels a group, channel g * n + i goes to i * groups + g."""
         groups = math.gcd(self.groups, x.shape[1])
         return F.channel_shuffle(x, groups) if groups > 1 else x
 
@@ -70,7 +70,7 @@ class ChannelShuffle(nn.Module):
 class UpsampleConv(nn.Sequential):
     """Doubles height and width and gives `cout` channels.
 
-    `pixel_shuffle` alone has no parameters and gives cin / 4 channels, whatever `cout`: see `upsampled_channels`.
+    `pixel_shuffle` has no parameters and gives cin / 4 channels, whatever `cout`: see `upsampled_channels`.
     """
 
     def __init__(self, kind: str, cin: int, cout: int, groups: int = 1) -> None:
@@ -92,7 +92,7 @@ def upsampled_channels(kind: str, cin: int, wanted: int) -> int:
 
 
 def pad_to_multiple(image: Float[Tensor, "b c h w"], multiple: int) -> Float[Tensor, "b c H W"]:
-    """Repeat the last row and column until both sides are multiples of `multiple`; crop the result back with [:h, :w]."""
+    """Repeat the last row and column until `multiple` divides both sides; crop results back with [:h, :w]."""
     down, right = -image.shape[2] % multiple, -image.shape[3] % multiple
     if not (down or right):
         return image
@@ -101,6 +101,7 @@ def pad_to_multiple(image: Float[Tensor, "b c h w"], multiple: int) -> Float[Ten
 
 def initialise(module: nn.Module) -> None:
     """He initialisation of every convolution (fan out, ReLU), in place; norms start as the identity.
+
 
     Source: He et al. 2015, arXiv:1502.01852.
     """

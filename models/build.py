@@ -1,16 +1,15 @@
 """The registry of architectures: from plain values to a config, from a config to a network."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
-
-from torch import nn
 
 from models.atrous import Atrous, AtrousConfig, ResidualConfig
 from models.config import ConfigError, ModelConfig
+from models.network import Network
 from models.resnet import ResNet18, ResNetConfig
 from models.unet import UNet, UNetConfig
 
-ARCHITECTURES: dict[str, tuple[type[ModelConfig], type[nn.Module]]] = {
+ARCHITECTURES: dict[str, tuple[type[ModelConfig], Callable[[Any], Network]]] = {
     "atrous": (AtrousConfig, Atrous),
     "residual": (ResidualConfig, Atrous),
     "resnet18_ed": (ResNetConfig, ResNet18),
@@ -22,7 +21,8 @@ def model_config(fields: Mapping[str, Any]) -> ModelConfig:
     """The config that `fields` describes, `fields["arch"]` choosing its class.
 
     Raises:
-        ConfigError: No or an unknown `arch` (lists the names), an unknown key (names the nearest) or a forbidden value.
+        ConfigError: No or an unknown `arch` (lists the names), an unknown key (names the nearest) or a
+            forbidden value.
     """
     arch = fields.get("arch")
     if arch not in ARCHITECTURES:
@@ -30,10 +30,11 @@ def model_config(fields: Mapping[str, Any]) -> ModelConfig:
     return ARCHITECTURES[arch][0].from_dict(fields)
 
 
-def build_model(config: ModelConfig) -> nn.Module:
+def build_model(config: ModelConfig) -> Network:
     """The network of `config` with fresh weights from torch's global generator.
 
-    Its forward takes a normalised image (B, 3, H, W), any H, W >= 16, and gives (B, 2, H, W) in [0, 1]: mask, depth.
+    Its forward takes a normalised image (B, 3, H, W), any H, W >= 16, and gives mask and depth, (B, 2, H, W)
+    in [0, 1].
 
     Raises:
         ConfigError: `config` belongs to no architecture.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.build import build_model, model_config
+from models.network import Network
 
 PROBE_PX = 1536
 
@@ -21,7 +22,7 @@ class Cost:
     Attributes:
         params: Number of parameters.
         macs: Multiply-adds of all convolutions for one image.
-        receptive_field: Pixels of the image, a side, that one deepest feature sees: the original study's figure.
+        receptive_field: Pixels of the image, a side, that one deepest feature sees: the study's figure.
         output_field: Pixels of the image, a side, that one output pixel sees.
         layers: Number of convolutions.
     """
@@ -42,8 +43,8 @@ def count_macs(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> 
     return 0
 
 
-def macs(model: nn.Module, px: int) -> tuple[int, int]:
-    """Multiply-adds for one px by px image and the number of convolutions; computes shapes alone, no value."""
+def macs(model: Network, px: int) -> tuple[int, int]:
+    """Multiply-adds for one px by px image and the number of convolutions; computes shapes, no values."""
     ghost = copy.deepcopy(model).to("meta").eval()
     counts: list[int] = []
 
@@ -58,7 +59,7 @@ def macs(model: nn.Module, px: int) -> tuple[int, int]:
     return sum(counts), len(counts)
 
 
-def averaging(model: nn.Module) -> nn.Module:
+def averaging(model: Network) -> Network:
     """Make every path of `model` count and none cancel, in place: convolutions and poolings become means."""
     for name, layer in list(model.named_modules()):
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
@@ -87,15 +88,15 @@ def extent(features: Tensor, image: Tensor) -> int:
 
 @lru_cache(maxsize=256)
 def fields(config_items: tuple[tuple[str, Any], ...]) -> tuple[int, int]:
-    """Receptive field of the deepest feature and of an output pixel, measured by the gradient of a narrow twin."""
+    """Receptive field of the deepest feature and of an output pixel, by the gradient of a narrow twin."""
     config = model_config({**dict(config_items), "width": 4, "head": "sigmoid"})
     model = averaging(build_model(config))
-    image = torch.ones(1, 3, int(model.stride), PROBE_PX, dtype=torch.float64, requires_grad=True)
+    image = torch.ones(1, 3, model.stride, PROBE_PX, dtype=torch.float64, requires_grad=True)
     deepest = model.encode(image)[-1]
     return extent(deepest, image), extent(model(image), image)
 
 
-def cost(model: nn.Module, px: int) -> Cost:
+def cost(model: Network, px: int) -> Cost:
     """The figures of a network from `build_model` for px by px images; milliseconds, cached by config.
 
     The receptive field is measured, not derived, up to about 1,500 px.
@@ -109,7 +110,7 @@ def cost(model: nn.Module, px: int) -> Cost:
 
 
 def latency_ms(model: nn.Module, px: int, device: str = "cpu", repeats: int = 10) -> float:
-    """Median milliseconds of one image's forward pass in evaluation mode, after two warm-up passes; the mode is restored."""
+    """Median milliseconds of one image's forward pass in evaluation mode, after two warm-up passes."""
     image, training = torch.zeros(1, 3, px, px, device=device), model.training
     model.eval()
     times = []

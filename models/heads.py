@@ -8,7 +8,7 @@ from models.blocks import conv
 
 
 def minmax(logits: Float[Tensor, "b c h w"], eps: float = 1e-6) -> Float[Tensor, "b c h w"]:
-    """Scale each map linearly so that its smallest value is 0 and its largest 1; a constant map gives 0, not 0 / 0.
+    """Scale each map so that its smallest value is 0 and its largest 1; a constant map gives 0, not 0 / 0.
 
     Args:
         logits: Any real values.

@@ -39,15 +39,15 @@ def mse(pred: Maps, target: Maps, valid: Valid) -> PerImage:
 
 
 def bce(pred: Maps, target: Maps, valid: Valid) -> PerImage:
-    """Mean binary cross-entropy of each image, in nats, of probabilities held 1e-6 away from 0 and 1."""
+    """Mean binary cross-entropy of each image in nats; predictions are held 1e-6 away from 0 and 1."""
     p = pred.clamp(PROBABILITY_EPS, 1 - PROBABILITY_EPS)
     return valid_mean(-(target * p.log() + (1 - target) * torch.log1p(-p)), valid)
 
 
 def dice(pred: Maps, target: Maps, valid: Valid, smooth: float = 1.0) -> PerImage:
-    """One minus the soft Dice coefficient of each image, in [0, 1); an empty prediction of an empty mask gives 0.
+    """One minus the soft Dice coefficient of each image, in [0, 1); empty against empty gives 0.
 
-    Source: Milletari et al. 2016, arXiv:1606.04797, with the denominator not squared and `smooth` pixels added.
+    Source: Milletari et al. 2016, arXiv:1606.04797, denominator not squared, `smooth` pixels added.
     """
     share = valid.to(pred.dtype)
     both = (pred * target * share).sum((1, 2, 3))
@@ -56,7 +56,7 @@ def dice(pred: Maps, target: Maps, valid: Valid, smooth: float = 1.0) -> PerImag
 
 
 def filled(pred: Maps, target: Maps, valid: Valid) -> tuple[Maps, Maps]:
-    """Both maps with the prediction, cut from the graph, where the truth is not known: equal there, and no gradient.
+    """Both maps with the prediction, cut from the graph, where the truth is not known: equal, no gradient.
 
     A constant in both would draw edges that the scene has not.
     """
@@ -65,7 +65,7 @@ def filled(pred: Maps, target: Maps, valid: Valid) -> tuple[Maps, Maps]:
 
 
 def structural(kind: str, pred: Maps, target: Maps, valid: Valid) -> PerImage:
-    """One minus SSIM or MS-SSIM of each image, over its share of valid pixels (so that holes do not dilute it).
+    """One minus SSIM or MS-SSIM of each image, divided by its share of valid pixels: holes do not dilute it.
 
     Args:
         kind: `ssim` or `ms_ssim`.
@@ -86,12 +86,12 @@ def structural(kind: str, pred: Maps, target: Maps, valid: Valid) -> PerImage:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig(PlainConfig):
-    """What a trial minimises: per task alpha * pixel + (1 - alpha) * structural, then mask_weight * mask + depth.
+    """What a trial minimises: per task alpha * pixel + (1 - alpha) * structural, then a weighted sum.
 
     Attributes:
         mask_pixel: `l1`, `mse` or `bce`; `depth_pixel` alike.
         mask_structural: `none`, `dice`, `ssim` or `ms_ssim`; `depth_structural` alike.
-        mask_alpha: Share of the pixel loss in [0, 1], read unless the structural one is `none`; `depth_alpha` alike.
+        mask_alpha: Share of the pixel loss in [0, 1] unless the structural is `none`; `depth_alpha` alike.
         mask_weight: Above 0.
         balance: `fixed`, `adaptive` (the study's) or `uncertainty`: see `models.balance`.
         balance_max: At least 1; the adaptive factor's largest value.
@@ -129,7 +129,7 @@ class Losses(NamedTuple):
 
 
 class Loss(nn.Module):
-    """The loss of one `LossConfig`. A module because the uncertainty balance has two parameters to be optimised."""
+    """The loss of one `LossConfig`; a module, as the uncertainty balance has parameters to optimise."""
 
     def __init__(self, config: LossConfig) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class Loss(nn.Module):
         self.balance = build_balance(config.balance, config.balance_max)
 
     def task(self, task: str, pred: Maps, target: Maps, valid: Valid) -> dict[str, Float[Tensor, ""]]:
-        """Mean over the batch of the task's mix and of its two terms (the structural one unless `none`)."""
+        """Means over the batch: the task's mix and its terms."""
         pixel_kind, kind = getattr(self.config, f"{task}_pixel"), getattr(self.config, f"{task}_structural")
         pixel = {"l1": l1, "mse": mse, "bce": bce}[pixel_kind](pred, target, valid).mean()
         if kind == "none":

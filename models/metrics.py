@@ -37,7 +37,7 @@ def overlap(pred: Binary, true: Binary) -> tuple[PerImage, PerImage]:
 
 
 def boundary(mask: Binary) -> Binary:
-    """The mask's own pixels of which one of the eight neighbours lies outside; the picture's edge is no boundary."""
+    """The mask's pixels with a neighbour, of eight, outside it; the picture's edge is no boundary."""
     return mask & (F.max_pool2d((~mask).float(), 3, 1, 1) > 0)
 
 
@@ -49,7 +49,7 @@ def boundary_f(pred: Binary, true: Binary, tolerance: int | None = None) -> PerI
         true: True mask.
         tolerance: Pixels, in the maximum norm; by default 0.75 % of the diagonal and at least 1.
 
-    Source: Perazzi et al. 2016 (DAVIS), doi:10.1109/CVPR.2016.85, section 3.2, by dilation instead of matching.
+    Source: Perazzi et al. 2016 (DAVIS), doi:10.1109/CVPR.2016.85, section 3.2, by dilation, not matching.
     """
     if tolerance is None:
         tolerance = max(1, round(BOUNDARY_TOLERANCE * math.hypot(*pred.shape[-2:])))
@@ -92,9 +92,10 @@ def relative_depth_figures(pred: Maps, true: Maps, valid: Valid) -> Figures:
 
 
 def study_figures(pred: Float[Tensor, "b 2 h w"], mask: Maps, depth: Maps, valid: Valid) -> Figures:
-    """The original study's two losses of each image: MSE(mask) + [1 - SSIM](depth), and 0.16 L1 + 0.84 [1 - MS-SSIM] of both.
+    """SSIM of the depth, and the original study's two losses of each image.
 
-    The second is absent below 33 px, where MS-SSIM has no five scales.
+    MSE(mask) + [1 - SSIM](depth), and 0.16 L1 + 0.84 [1 - MS-SSIM] summed over both; the second is absent below
+    33 px, where MS-SSIM has no five scales.
     """
     everywhere = torch.ones_like(valid)
     tasks = ((pred[:, :1], mask, everywhere), (pred[:, 1:], depth, valid))
@@ -121,15 +122,13 @@ def full_metrics(pred: Float[Tensor, "b 2 h w"], mask: Maps, depth: Maps, valid:
     return figures | study_figures(pred, mask, depth, valid) | {"checkerboard": checkerboard(pred)}
 
 
-NEED_DEPTH = frozenset(
-    ("rmse_depth", "abs_rel", "log10", "silog", "delta1", "delta2", "delta3")
-    + ("ssim_depth", "study_mse_ssim", "study_l1_msssim")
-)
+RELATIVE = ("abs_rel", "log10", "silog", "delta1", "delta2", "delta3")
+NEED_DEPTH = frozenset(("rmse_depth", "ssim_depth", "study_mse_ssim", "study_l1_msssim", *RELATIVE))
 Metrics = Callable[[Float[Tensor, "b 2 h w"], Maps, Maps, Valid], Figures]
 
 
 def score(iou: float, rmse_depth: float | None, sigma: float) -> float:
-    """Half the mean IoU plus half the depth's skill 1 - RMSE / sigma: 0 for a constant guess, 1 for perfection.
+    """Half the mean IoU plus half the depth's skill 1 - RMSE / sigma; 0: constant guess, 1: perfection.
 
     Args:
         iou: Mean over images, in [0, 1].
@@ -181,7 +180,7 @@ Truth = tuple[Maps, Maps, Valid]
 
 
 def depth_moments(truths: Iterable[Truth]) -> tuple[float, float]:
-    """Mean and standard deviation of the valid depth of all (mask, depth, valid); (0.5, 1.0) when none is known."""
+    """Mean and standard deviation of all valid depth; (0.5, 1.0) when none is known."""
     n, total, squares = 0, 0.0, 0.0
     for _, depth, valid in truths:
         known = depth[valid].double()

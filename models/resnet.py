@@ -1,9 +1,9 @@
 """ResNet18 as encoder, two decoders to choose from.
 
-Without skips the decoder is two pixel shuffles with two convolutions each, and the logits are enlarged bilinearly: laid
-out so as to have the study's published count, 11,504,720 parameters at width 16 (its encoder, stem and upsampling are as
-in its code; the widths of the decoder's convolutions were found from the count). With skips it is the U-shaped decoder of
-`models.unet` with all its options.
+Without skips the decoder is two pixel shuffles with two convolutions each, and the logits are enlarged
+bilinearly: laid out so as to have the study's published count, 11,504,720 parameters at width 16 (stem and
+encoder are as in its code, the decoder's convolutions were found from the count). With skips it is the U-shaped
+decoder of `models.unet` with all its options.
 
 Source: He et al. 2015, arXiv:1512.03385, table 1 (18 layers), without the 7x7 stem and its pooling.
 """
@@ -14,8 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.blocks import ConvNorm, ConvNormAct, Stem, initialise, pad_to_multiple
+from models.blocks import ConvNorm, ConvNormAct, Stem
 from models.heads import Head
+from models.network import Network
 from models.unet import DecoderConfig, build_decoders
 
 LAYERS = 4
@@ -69,13 +70,11 @@ class PlainDecoder(nn.Module):
         return self.head(self.body(features[-1]))
 
 
-class ResNet18(nn.Module):
+class ResNet18(Network):
     """Stem, four layers of two basic blocks with strides 1, 2, 2, 2, and a decoder."""
 
     def __init__(self, config: ResNetConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.stride = config.stem_stride * 2 ** (LAYERS - 1)
+        super().__init__(config, stride=config.stem_stride * 2 ** (LAYERS - 1))
         base = 4 * config.width
         channels = [base * 2**k for k in range(LAYERS)]
         self.stem = Stem(config.width, config.stem_stride)
@@ -85,20 +84,16 @@ class ResNet18(nn.Module):
             self.layers.append(nn.Sequential(*blocks))
         plain = nn.ModuleList([PlainDecoder(channels[-1], config)])
         self.decoders = build_decoders(channels, config) if config.skips else plain
-        initialise(self)
-        for decoder in self.decoders:
-            decoder.head.start_small()
+        self.start()
 
     def encode(self, image: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
-        """Features of the four layers; the image's sides must be multiples of `stride`."""
+        """Features of the four layers."""
         features, x = [], self.stem(image)
         for layer in self.layers:
             x = layer(x)
             features.append(x)
         return features
 
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 2 h w"]:
-        """Mask and depth in [0, 1] at the image's own size."""
-        h, w = image.shape[2:]
-        features = self.encode(pad_to_multiple(image, self.stride))
-        return torch.cat([decoder(features) for decoder in self.decoders], 1)[..., :h, :w]
+    def decode(self, features: list[Tensor]) -> Float[Tensor, "b 2 h w"]:
+        """Mask and depth in [0, 1]."""
+        return torch.cat([decoder(features) for decoder in self.decoders], 1)

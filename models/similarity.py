@@ -1,7 +1,7 @@
-"""SSIM and MS-SSIM of single-channel maps, one value an image, by two matrix products instead of a convolution.
+"""SSIM and MS-SSIM of single-channel maps, one value an image, by matrix products instead of convolutions.
 
-The same values as pytorch-msssim (tests hold them together), on a processor five to seven times faster: a Gaussian
-window is separable, and a filter along rows is a product with a band matrix.
+The same values as pytorch-msssim (tests hold them together), on a processor five to seven times faster: a
+Gaussian window is separable, and a filter along rows is a product with a band matrix.
 """
 
 from functools import lru_cache
@@ -72,7 +72,7 @@ def ssim(x: Maps, y: Maps) -> PerImage:
 
 
 def ms_ssim(x: Maps, y: Maps) -> PerImage:
-    """Multi-scale structural similarity over five scales of each pair of images in [0, 1], in [0, 1]. Float32 alone.
+    """Structural similarity over five scales of each pair of images in [0, 1], in [0, 1]. Float32 alone.
 
     A negative factor counts as 0, and then passes no gradient.
 

@@ -1,10 +1,11 @@
 """The study's UNet-like network, what it wished for as options, and the decoder that `resnet18_ed` shares.
 
-An encoder block runs three dilated paths and a 1x1 in parallel; the decoder upsamples by pixel shuffle and concatenates
-1x1-projected skips. 2,317,200 parameters at width 16, as the study's.
+An encoder block runs three dilated paths and a 1x1 in parallel; the decoder upsamples by pixel shuffle and
+concatenates 1x1-projected skips: the layers of the study's code, and its 2,317,200 parameters at width 16.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -17,13 +18,12 @@ from models.blocks import (
     ConvNormAct,
     Stem,
     UpsampleConv,
-    initialise,
     merged,
-    pad_to_multiple,
     upsampled_channels,
 )
 from models.config import ConfigError, ModelConfig, check_choice
 from models.heads import Head
+from models.network import Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class UNetConfig(DecoderConfig):
 
     Attributes:
         levels: How often the encoder halves the size after the stem: 3 (the study's), 4 or 5.
-        block: `dilated`: three parallel dilated paths (the study's); `plain`: two 3x3 convolutions, much faster.
+        block: `dilated`: three parallel dilated paths (the study's); `plain`: two 3x3 convolutions.
         dilations: Of the three parallel paths; `plain` ignores them.
     """
 
@@ -74,7 +74,7 @@ class UNetConfig(DecoderConfig):
 
 
 class DilatedBlock(nn.Module):
-    """Halves the size: a strided 1x1 and three dilated paths of a quarter of the channels each, concatenated."""
+    """Halves the size: a strided 1x1 and three dilated paths, a quarter of the channels each."""
 
     def __init__(self, cin: int, cout: int, dilations: tuple[int, ...]) -> None:
         super().__init__()
@@ -122,14 +122,12 @@ class DecoderLevel(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From encoder features, shallow to deep, to outputs in [0, 1] at `stem_stride` times the first one's size."""
+    """From encoder features, shallow to deep, to outputs at `stem_stride` times the first one's size."""
 
     def __init__(self, channels: list[int], config: DecoderConfig, outputs: int = 2) -> None:
         super().__init__()
         deep_first = channels[::-1]
-        self.levels = nn.ModuleList(
-            DecoderLevel(cin, skip, config) for cin, skip in zip(deep_first, deep_first[1:], strict=False)
-        )
+        self.levels = nn.ModuleList(DecoderLevel(cin, skip, config) for cin, skip in pairwise(deep_first))
         last = channels[0]
         self.refine = nn.Sequential(ConvNormAct(last, last), ConvNormAct(last, last))
         self.head = Head(last, config.head, outputs=outputs, scale=config.stem_stride, subpixel=True)
@@ -149,33 +147,27 @@ def build_decoders(channels: list[int], config: DecoderConfig) -> nn.ModuleList:
     return nn.ModuleList([Decoder(channels, config, outputs=1) for _ in ("mask", "depth")])
 
 
-class UNet(nn.Module):
+class UNet(Network):
     """Encoder of 3 to 5 halvings, one decoder or two."""
 
     def __init__(self, config: UNetConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.stride = config.stem_stride * 2**config.levels
+        super().__init__(config, stride=config.stem_stride * 2**config.levels)
         channels = [4 * config.width * 2**k for k in range(config.levels + 1)]
         self.stem = Stem(config.width, config.stem_stride)
         self.blocks = nn.ModuleList(
             plain_block(cin, cout) if config.block == "plain" else DilatedBlock(cin, cout, config.dilations)
-            for cin, cout in zip(channels, channels[1:], strict=False)
+            for cin, cout in pairwise(channels)
         )
         self.decoders = build_decoders(channels, config)
-        initialise(self)
-        for decoder in self.decoders:
-            decoder.head.start_small()
+        self.start()
 
     def encode(self, image: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
-        """Features from shallow to deep; the image's sides must be multiples of `stride`."""
+        """Features of the stem and of each block."""
         features = [self.stem(image)]
         for block in self.blocks:
             features.append(block(features[-1]))
         return features
 
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 2 h w"]:
-        """Mask and depth in [0, 1] at the image's own size."""
-        h, w = image.shape[2:]
-        features = self.encode(pad_to_multiple(image, self.stride))
-        return torch.cat([decoder(features) for decoder in self.decoders], 1)[..., :h, :w]
+    def decode(self, features: list[Tensor]) -> Float[Tensor, "b 2 h w"]:
+        """Mask and depth in [0, 1]."""
+        return torch.cat([decoder(features) for decoder in self.decoders], 1)
