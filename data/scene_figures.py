@@ -6,17 +6,18 @@ y up, z away from the viewer, any unit) and is seen from far away, so that its p
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Float32, Int
 
-from data.scene_solids import dot, unit
+from data.scene_solids import Vectors, dot, unit
 from data.scene_textures import Material, paint
 
 Vector = Float32[np.ndarray, "3"]
 Matrix = Float32[np.ndarray, "3 3"]
-Plane = Float32[np.ndarray, "h w"]
+Plane = Float32[np.ndarray, "..."]
 
 FINER = 2  # samples per pixel side
 LIFT = 1e-6
@@ -55,27 +56,32 @@ class Limb:
         low = np.minimum(self.start - self.thick, self.end - self.thin)
         return low, np.maximum(self.start + self.thick, self.end + self.thin)
 
-    def front(self, x: Plane, y: Plane) -> tuple[Plane, Float32[np.ndarray, "h w 3"]]:
-        """Depth of the front over (x, y), infinity beside it, and its normal.
+    def _place(self, dx: Plane, dy: Plane) -> tuple[Plane, Plane]:
+        """Which sphere makes the front (0 start, 1 end) at an offset from the start, and its bulge there, squared.
 
-        The front is the least of z(s) - sqrt(r(s)^2 - d(s)^2) over the spheres s in [0, 1], d being the distance from
-        their centres as seen. What is under the root is a quadratic a s^2 + b s + c; the minimum is where its derivative
-        is twice its root times dz/ds.
+        The front is the least of z(s) - sqrt(r(s)^2 - d(s)^2) over the spheres s, d being the distance from their
+        centres as seen. Under the root is a quadratic a s^2 + b s + c; at the minimum its derivative is dz/ds times
+        twice the root.
         """
         along, widen = self.end - self.start, np.float32(self.thin - self.thick)
-        offset_x, offset_y = x - self.start[0], y - self.start[1]
-        a = min(float(widen**2 - along[0] ** 2 - along[1] ** 2), -LIFT)
-        b = 2 * (self.thick * widen + offset_x * along[0] + offset_y * along[1])
-        c = np.float32(self.thick**2) - offset_x**2 - offset_y**2
-        slope = float(along[2])
-        spread = np.sqrt(np.maximum(b * b - 4 * a * c, 0) / np.float32(slope**2 - a))
-        place = np.clip((np.float32(slope) * spread - b) / np.float32(2 * a), 0, 1)
-        rest = (a * place + b) * place + c
-        bulge = np.sqrt(np.maximum(rest, 0))
-        depth = self.start[2] + slope * place - bulge
-        normal = np.stack([offset_x - place * along[0], offset_y - place * along[1], -bulge], axis=-1)
-        normal /= (np.float32(self.thick) + widen * place + np.float32(LIFT))[..., None]
-        return np.where(rest > 0, depth, np.float32(np.inf)), normal
+        a = np.float32(min(widen**2 - along[0] ** 2 - along[1] ** 2, -LIFT))
+        b = 2 * (self.thick * widen + dx * along[0] + dy * along[1])
+        c = np.float32(self.thick**2) - dx * dx - dy * dy
+        spread = np.sqrt(np.maximum(b * b - 4 * a * c, 0)) * np.float32(along[2] / np.sqrt(along[2] ** 2 - a))
+        place = np.clip((spread - b) / (2 * a), 0, 1)
+        return place, (a * place + b) * place + c
+
+    def front(self, x: Plane, y: Plane) -> Plane:
+        """Depth of the front over (x, y), infinity beside it."""
+        place, rest = self._place(x - self.start[0], y - self.start[1])
+        depth = self.start[2] + (self.end[2] - self.start[2]) * place - np.sqrt(np.maximum(rest, 0))
+        return np.where(rest > 0, depth, np.float32(np.inf))
+
+    def normals(self, points: Vectors) -> Vectors:
+        """Normals at points of the front."""
+        offset = points - self.start
+        place, _ = self._place(offset[:, 0], offset[:, 1])
+        return unit(offset - place[:, None] * (self.end - self.start))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,16 +102,23 @@ class Ball:
         reach = np.sqrt(((self.axes * self.radii) ** 2).sum(axis=1))
         return self.centre - reach, self.centre + reach
 
-    def front(self, x: Plane, y: Plane) -> tuple[Plane, Float32[np.ndarray, "h w 3"]]:
-        """Depth of the front over (x, y), infinity beside it, and its normal."""
-        shape = (self.axes / self.radii**2) @ self.axes.T
+    def _shape(self) -> Matrix:
+        """The matrix m of the surface p m p = 1."""
+        return (self.axes / self.radii**2) @ self.axes.T
+
+    def front(self, x: Plane, y: Plane) -> Plane:
+        """Depth of the front over (x, y), infinity beside it."""
+        m = self._shape()
         dx, dy = x - self.centre[0], y - self.centre[1]
-        b = shape[0, 2] * dx + shape[1, 2] * dy
-        c = shape[0, 0] * dx * dx + 2 * shape[0, 1] * dx * dy + shape[1, 1] * dy * dy - 1
-        rest = b * b - shape[2, 2] * c
-        dz = (-b - np.sqrt(np.maximum(rest, 0))) / shape[2, 2]
-        offset = np.stack([dx, dy, dz], axis=-1)
-        return np.where(rest > 0, self.centre[2] + dz, np.float32(np.inf)), unit(offset @ shape)
+        b = m[0, 2] * dx + m[1, 2] * dy
+        rest = b * b - m[2, 2] * (m[0, 0] * dx * dx + 2 * m[0, 1] * dx * dy + m[1, 1] * dy * dy - 1)
+        depth = self.centre[2] - (b + np.sqrt(np.maximum(rest, 0))) / m[2, 2]
+        return np.where(rest > 0, depth, np.float32(np.inf))
+
+    def normals(self, points: Vectors) -> Vectors:
+        """Normals at points of the front."""
+        offset = points - self.centre
+        return unit(np.stack([dot(offset, row) for row in self._shape()], axis=-1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,20 +139,27 @@ class Slab:
         reach = np.abs(self.axes) @ self.half
         return self.centre - reach, self.centre + reach
 
-    def front(self, x: Plane, y: Plane) -> tuple[Plane, Float32[np.ndarray, "h w 3"]]:
-        """Depth of the front over (x, y), infinity beside it, and its normal."""
+    def _enter(self, x: Plane, y: Plane) -> tuple[Plane, Plane, Int[np.ndarray, "..."]]:
+        """Depths behind the centre where a look enters and leaves the slab, and the axis of the face it enters by."""
         dx, dy = x - self.centre[0], y - self.centre[1]
-        enter, leave = np.full_like(x, -np.inf), np.full_like(x, np.inf)
-        face = np.zeros(x.shape, np.intp)
+        enter, leave, face = np.float32(-np.inf), np.float32(np.inf), np.intp(0)
         for axis in range(3):
             rise = self.axes[2, axis] if abs(self.axes[2, axis]) > LIFT else np.float32(LIFT)
-            at = dx * self.axes[0, axis] + dy * self.axes[1, axis]
             reach = self.half[axis] / abs(rise)
-            near = -at / rise - reach
-            face[near > enter] = axis
+            near = -(dx * self.axes[0, axis] + dy * self.axes[1, axis]) / rise - reach
+            face = np.where(near > enter, axis, face)
             enter, leave = np.maximum(enter, near), np.minimum(leave, near + 2 * reach)
-        normals = (self.axes * -np.sign(self.axes[2] + np.float32(LIFT))).T
-        return np.where(enter < leave, self.centre[2] + enter, np.float32(np.inf)), normals[face].astype(np.float32)
+        return enter, leave, face
+
+    def front(self, x: Plane, y: Plane) -> Plane:
+        """Depth of the front over (x, y), infinity beside it."""
+        enter, leave, _ = self._enter(x, y)
+        return np.where(enter < leave, self.centre[2] + enter, np.float32(np.inf))
+
+    def normals(self, points: Vectors) -> Vectors:
+        """Normals at points of the front."""
+        _, _, face = self._enter(points[:, 0], points[:, 1])
+        return (self.axes * -np.sign(self.axes[2] + np.float32(LIFT))).T[face]
 
 
 Part = Limb | Ball | Slab
@@ -208,7 +228,6 @@ def _draw_fine(figure: Figure, size: tuple[int, int], scale: float, light: Vecto
     x = low[0] + (np.arange(size[0], dtype=np.float32) + 0.5 - FINER) / scale
     y = high[1] - (np.arange(size[1], dtype=np.float32) + 0.5 - FINER) / scale
     depth = np.full(size[::-1], np.inf, np.float32)
-    normal = np.zeros((*depth.shape, 3), np.float32)
     owner = np.full(depth.shape, -1, np.int16)
     for index, part in enumerate(figure.parts):
         part_low, part_high = part.bounds()
@@ -216,49 +235,57 @@ def _draw_fine(figure: Figure, size: tuple[int, int], scale: float, light: Vecto
         rows = slice(*np.searchsorted(-y, [-part_high[1], -part_low[1]]))
         if rows.start == rows.stop or columns.start == columns.stop:
             continue
-        front, facing = part.front(*np.meshgrid(x[columns], y[rows]))
+        front = part.front(x[None, columns], y[rows, None])
         nearer = front < depth[rows, columns]
         depth[rows, columns][nearer] = front[nearer]
-        normal[rows, columns][nearer] = facing[nearer]
         owner[rows, columns][nearer] = index
-    return depth, _shade(figure, (x, y, depth), normal, owner, light, ambient)
+    return depth, _shade(figure, (x, y, depth), owner, light, ambient) * _crevices(depth)[..., None]
 
 
-def _shade(
-    figure: Figure,
-    place: tuple[Float32[np.ndarray, " w"], Float32[np.ndarray, " h"], Plane],
-    normal: Float32[np.ndarray, "h w 3"],
-    owner: np.ndarray,
-    light: Vector,
-    ambient: float,
-) -> Float32[np.ndarray, "h w 3"]:
-    x, y, depth = place
-    covered = owner >= 0
-    rows, columns = np.nonzero(covered)
-    owners, normals, z = owner[covered], normal[covered], depth[covered]
-    u, v = x[columns] + np.float32(0.4) * z, y[rows] + np.float32(0.3) * z
-    albedo = np.zeros((len(rows), 3), np.float32)
-    shine = np.zeros(len(rows), np.float32)
-    for index in np.unique(owners):
-        here = owners == index
-        material = figure.parts[index].material
-        albedo[here] = paint(material, u[here], v[here], np.zeros(1, np.float32))
-        shine[here] = material.shine
+def _shade(figure: Figure, place: tuple[Plane, Plane, Plane], owner: Int[np.ndarray, "h w"], light: Vector, ambient: float) -> Float32[np.ndarray, "h w 3"]:
+    """Display colours of all pixels, black where no part is; pixels are taken material by material, part by part."""
+    materials = list({id(part.material): part.material for part in figure.parts}.values())
+    worn = np.array([materials.index(part.material) for part in figure.parts], np.int16)
+    pixels = np.flatnonzero(owner.reshape(-1) >= 0)
+    owners = owner.reshape(-1)[pixels]
+    order = np.argsort(worn[owners] * np.int16(len(worn)) + owners, kind="stable")
+    pixels, owners = pixels[order], owners[order]
+    rows, columns = np.divmod(pixels, owner.shape[1])
+    points = np.stack([place[0][columns], place[1][rows], place[2].reshape(-1)[pixels]], axis=-1)
+    normals, shown = np.empty_like(points), np.empty_like(points)
+    for run in _runs(owners):
+        normals[run] = figure.parts[owners[run.start]].normals(points[run])
+    for run in _runs(worn[owners]):
+        material = materials[worn[owners[run.start]]]
+        shown[run] = _lit(material, points[run], normals[run], light, ambient)
+    colours = np.zeros((*owner.shape, 3), np.float32)
+    colours.reshape(-1, 3)[pixels] = shown
+    return colours
+
+
+def _runs(values: Int[np.ndarray, " n"]) -> list[slice]:
+    """Stretches of equal values."""
+    edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
+    return [slice(start, stop) for start, stop in pairwise(edges) if start < stop]
+
+
+def _lit(material: Material, points: Vectors, normals: Vectors, light: Vector, ambient: float) -> Vectors:
+    slanted = points[:, 2] * np.float32(0.4)  # so that patterns go around the sides too
+    albedo = paint(material, points[:, 0] + slanted, points[:, 1] + slanted, np.zeros(1, np.float32))
     toward = dot(normals, light[None])
     around = np.float32(ambient) * (np.float32(0.7) + np.float32(0.3) * normals[:, 1])
-    lightness = (around + np.float32(1.25 - ambient) * np.clip(toward, 0, 1)) * _crevices(depth, covered)
-    glance = np.clip(light[2] - 2 * toward * normals[:, 2], 0, 1) ** 12 * shine
-    shown = np.sqrt(np.clip(albedo * lightness[:, None] + glance[:, None], 0, 1))
-    colour = np.zeros((*depth.shape, 3), np.float32)
-    colour[covered] = shown
-    return colour
+    lightness = around + np.float32(1.25 - ambient) * np.maximum(toward, 0)
+    shown = albedo.T * lightness
+    if material.shine:
+        shown += np.float32(material.shine) * np.clip(light[2] - 2 * toward * normals[:, 2], 0, 1) ** 12
+    return np.sqrt(np.minimum(shown, 1)).T
 
 
-def _crevices(depth: Plane, covered: Bool[np.ndarray, "h w"]) -> Float32[np.ndarray, " n"]:
+def _crevices(depth: Plane) -> Plane:
     """Darkening of what lies behind its surroundings: where one limb passes before another."""
+    covered = np.isfinite(depth)
     size = max(depth.shape) // 12 | 1
-    weight = covered.astype(np.float32)
-    filled = np.where(covered, depth, 0).astype(np.float32)
-    around = cv2.blur(filled, (size, size))[covered] / np.maximum(cv2.blur(weight, (size, size))[covered], np.float32(1e-3))
-    behind = np.clip((depth[covered] - around) * np.float32(6), 0, 1)
-    return 1 - np.float32(0.55) * behind
+    filled = np.where(covered, depth, np.float32(0))
+    share = cv2.blur(covered.astype(np.float32), (size, size))
+    around = cv2.blur(filled, (size, size)) / np.maximum(share, np.float32(1e-3))
+    return 1 - np.float32(0.3) * np.clip((filled - around) * np.float32(6), 0, 1)

@@ -7,29 +7,29 @@ furniture keeps `CLEAR_M` away from it.
 import numpy as np
 
 from data.scene_render import Camera, Light, Sky, World
-from data.scene_solids import Box, Ellipsoid, Frustum, Room, Solid
+from data.scene_solids import Box, Ellipsoid, Frustum, Room, Solid, gap_m
 from data.scene_textures import Material, draw_colour, hsv, plain_material, rgb
 
-CLEAR_M = 1.7
+CLEAR_M = 2.0
 
 Wall = tuple[float, float, float, float]  # x, z of a place at a wall, half its room along the wall, yaw of the wall
 
 
 def indoor_world(rng: np.random.Generator) -> World:
     """A random room."""
-    width, length, height = rng.uniform(3.2, 7.5), rng.uniform(4.0, 10.0), rng.uniform(2.3, 3.4)
+    width, length, height = rng.uniform(4.0, 7.5), rng.uniform(4.0, 10.0), rng.uniform(2.6, 3.4)
     room = _room(rng, width, length, height)
-    eye = float(rng.uniform(1.0, 1.8))
-    position = (float(rng.uniform(-0.25, 0.25) * width), eye, 0.0)
+    eye = float(rng.uniform(1.3, 1.5))
+    position = (float(rng.uniform(-0.12, 0.12) * width), eye, 0.0)
     camera = Camera(
         position=position,
-        yaw=float(rng.uniform(-0.45, 0.45)),
-        pitch=float(rng.uniform(-0.22, 0.06)),
+        yaw=float(rng.uniform(-0.35, 0.35)),
+        pitch=float(rng.uniform(-0.18, 0.06)),
         focal=float(rng.uniform(0.75, 1.15)),
     )
     solids: list[Solid] = [room, *_on_walls(rng, width, length, height), *_along_walls(rng, width, length)]
     solids += _in_the_middle(rng, width, length)
-    solids = [solid for solid in solids if _clear(solid, position)]
+    solids = [solid for solid in solids if gap_m(solid, position) > CLEAR_M]
     warmth = float(rng.uniform(0.75, 1.0))
     level = float(rng.uniform(0.25, 0.5))
     light = Light(
@@ -40,16 +40,6 @@ def indoor_world(rng: np.random.Generator) -> World:
     )
     dark = Sky(zenith=rgb(0, 0, 0), horizon=rgb(0, 0, 0))
     return World(solids=tuple(solids), camera=camera, light=light, sky=dark, exposure=float(rng.uniform(0.9, 1.4)))
-
-
-def _clear(solid: Solid, position: tuple[float, float, float]) -> bool:
-    """Whether a solid leaves the camera its room. The room itself does."""
-    corners = solid.corners()
-    if corners is None:
-        return True
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    nearest = np.clip(np.float32(position), low, high) - np.float32(position)
-    return float(np.linalg.norm(nearest)) > CLEAR_M
 
 
 def _room(rng: np.random.Generator, width: float, length: float, height: float) -> Room:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.scene_render import Camera, Light, Ridge, Sky, World
-from data.scene_solids import Band, Box, Ellipsoid, Frustum, Ground, Solid
+from data.scene_solids import Band, Box, Ellipsoid, Frustum, Ground, Solid, gap_m
 from data.scene_textures import Colour, Material, draw_colour, hsv, plain_material, rgb
 
 NEAREST_M = 2.2
@@ -78,7 +78,7 @@ THEMES = {
 def outdoor_world(rng: np.random.Generator) -> World:
     """A random place under the open sky."""
     theme = THEMES[str(rng.choice(list(THEMES)))]
-    height = float(rng.uniform(1.1, 2.6))
+    height = float(rng.uniform(1.3, 2.6))
     camera = Camera(
         position=(0.0, height, 0.0),
         pitch=float(rng.uniform(-0.16, 0.08)),
@@ -93,6 +93,7 @@ def outdoor_world(rng: np.random.Generator) -> World:
     odds = np.array([theme.clutter[name] for name in names])
     for name in rng.choice(names, size=int(rng.integers(*theme.count)), p=odds / odds.sum()):
         solids += CLUTTER[str(name)](rng, _place(rng))
+    solids = [solid for solid in solids if gap_m(solid, camera.position) > NEAREST_M]
     return World(solids=tuple(solids), camera=camera, light=light, sky=sky, haze_m=haze_m, exposure=float(rng.uniform(0.75, 1.15)))
 
 

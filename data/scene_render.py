@@ -4,14 +4,13 @@ Owns camera, visibility, light and shadow. Knows nothing of what the worlds cont
 Depth is measured along the camera's axis (z-depth, metres), infinity for the sky.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from data.scene_solids import Solid, Vectors, dot, shadowed, unit
+from data.scene_solids import Solid, Vectors, dot, pixels_by_owner, shadowed, unit
 from data.scene_textures import Colour, Colours, noise
 
 Picture = Float32[np.ndarray, "h w 3"]
@@ -156,7 +155,7 @@ def render(world: World, px: int) -> tuple[Picture, DepthMap]:
     colours = np.zeros((fine, fine, 3), np.float32)
     shade = _light_map(world, rays, depth, owner)
     flat_rays, flat_depth, flat_colours = rays.reshape(-1, 3), depth.reshape(-1), colours.reshape(-1, 3)
-    for index, here in _pixels_by_owner(owner):
+    for index, here in pixels_by_owner(owner):
         if index < 0:
             flat_colours[here], flat_depth[here] = world.sky.draw(flat_rays[here])
         else:
@@ -181,12 +180,6 @@ def _cast(world: World, rays: Picture) -> tuple[DepthMap, Int[np.ndarray, "h w"]
         depth[rows, columns][nearer] = hit[nearer]
         owner[rows, columns][nearer] = index
     return depth, owner
-
-
-def _pixels_by_owner(owner: Int[np.ndarray, "h w"]) -> Iterator[tuple[int, Int[np.ndarray, " n"]]]:
-    order = np.argsort(owner.reshape(-1), kind="stable")
-    owners, starts = np.unique(owner.reshape(-1)[order], return_index=True)
-    yield from zip(owners.tolist(), np.split(order, starts[1:]), strict=True)
 
 
 def _light_map(world: World, rays: Picture, depth: DepthMap, owner: Int[np.ndarray, "h w"]) -> DepthMap:

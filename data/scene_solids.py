@@ -4,10 +4,11 @@ Owns exact geometry in metres (x right, y up, z ahead). Knows neither pictures n
 a hit is the smallest t > 0, infinity where there is none. Closed forms: quadrics and slabs.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from data.scene_textures import Colours, Material, Points, noise, paint
 
@@ -56,6 +57,22 @@ class Solid:
     def colours(self, points: Vectors, u: Points, v: Points, blur: Points) -> Colours:
         """Linear colours of surface points."""
         return paint(self.material, u, v, blur)
+
+
+def pixels_by_owner(owner: Int[np.ndarray, "h w"]) -> Iterator[tuple[int, Int[np.ndarray, " n"]]]:
+    """Flat places of the pixels of each owner that has any, in ascending order of owners."""
+    order = np.argsort(owner.reshape(-1), kind="stable")
+    owners, starts = np.unique(owner.reshape(-1)[order], return_index=True)
+    yield from zip(owners.tolist(), np.split(order, starts[1:]), strict=True)
+
+
+def gap_m(solid: Solid, point: tuple[float, float, float]) -> float:
+    """Distance in metres from a point to the box around a solid; infinity for one without end."""
+    corners = solid.corners()
+    if corners is None:
+        return float("inf")
+    nearest = np.clip(np.float32(point), corners.min(axis=0), corners.max(axis=0))
+    return float(np.linalg.norm(nearest - np.float32(point)))
 
 
 def _box_corners(low: tuple[float, ...], high: tuple[float, ...]) -> Vectors:

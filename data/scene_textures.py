@@ -201,11 +201,12 @@ def paint(material: Material, u: Points, v: Points, blur: Points) -> Colours:
     scale = np.float32(1 / material.period)
     across = (u * cos + v * sin) * scale + np.float32(material.offset[0])
     along = (v * cos - u * sin) * scale + np.float32(material.offset[1])
-    weight = PATTERNS[material.pattern](across, along, blur * scale)[:, None]
-    first, second = (np.array(colour, np.float32) for colour in material.colours)
-    colours = first + weight * (second - first)
+    weight = PATTERNS[material.pattern](across, along, blur * scale)
     grain = np.float32(2 * material.grain) * np.clip(1.5 - blur * scale * 4, 0.3, 1)
     light = 1 + grain * (noise(across * 3, along * 3, 1.2) - np.float32(0.5))
     if material.vary:
         light *= np.float32(1) + np.float32(material.vary) * (_cells(material.pattern, across, along) - np.float32(0.5))
-    return np.clip(colours * light[:, None], 0, 1)
+    colours = np.empty((3, len(u)), np.float32)  # channel by channel: loops over three are slow
+    for channel, first, second in zip(colours, *material.colours, strict=True):
+        np.multiply(np.float32(first) + weight * np.float32(second - first), light, out=channel)
+    return np.clip(colours, 0, 1).T

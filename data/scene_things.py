@@ -2,16 +2,23 @@
 
 import numpy as np
 
+from data.scene_animals import bird, quadruped
 from data.scene_figures import Figure, turned
+from data.scene_objects import thing
 from data.scene_people import person
 
-KINDS = {"person": (person, 0.5, np.pi)}  # maker, share, how far it may be turned
+# Maker, share of all things, and how far it may be turned to either side (radians).
+KINDS = {
+    "person": (person, 0.45, np.pi),
+    "quadruped": (quadruped, 0.25, 0.9),
+    "bird": (bird, 0.07, 0.9),
+    "object": (thing, 0.23, 0.9),
+}
 
 
 def draw_thing(rng: np.random.Generator) -> Figure:
-    """A random thing, turned the way it shall be seen."""
+    """A random thing, turned the way it shall be seen; half of all look to the left."""
     names = list(KINDS)
-    shares = np.array([KINDS[name][1] for name in names])
-    maker, _, range_ = KINDS[str(rng.choice(names, p=shares / shares.sum()))]
-    turn = turned(yaw=float(rng.uniform(-range_, range_)), pitch=-float(rng.uniform(-0.05, 0.3)), roll=float(rng.normal(0, 0.07)))
-    return maker(rng).moved(turn)
+    maker, _, most = KINDS[str(rng.choice(names, p=[KINDS[name][1] for name in names]))]
+    yaw = float(rng.uniform(-most, most)) + float(rng.choice([0.0, np.pi]))
+    return maker(rng).moved(turned(yaw=yaw, pitch=-float(rng.uniform(-0.05, 0.3)), roll=float(rng.normal(0, 0.07))))

@@ -4,7 +4,7 @@
 
 Owns the putting together of backgrounds and things, the scale of the depth, and the command line. Depth is stored as
 relative inverse depth on one scale for all scenes: 1 at `NEAR_M`, 0 at `FAR_M` and beyond,
-(1/z - 1/far) / (1/near - 1/far). Backgrounds begin at about 1.4 m and things stand before all that they cover.
+(1/z - 1/far) / (1/near - 1/far). Backgrounds begin at about 1.5 m and things stand before all that they cover.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from data.scene_things import draw_thing
 from data.writer import DatasetWriter, Progress, Sample
 
 VERSION = 1  # raised whenever the same seed draws something else, so that cached scenes are made anew
-NEAR_M, FAR_M = 1.0, 200.0
+NEAR_M, FAR_M = 1.4, 200.0
 PER_BACKGROUND = 20
 
 
@@ -170,7 +170,7 @@ def _thing_inverse(
     relief = cutout.relief[at.cutout] / np.float32(focal_px)  # depth behind its front, in shares of the front's depth
     covered = background.inverse[at.picture][cutout.alpha[at.cutout] > 0]
     behind = 0.97 / max(float(covered.max(initial=0.0)), 1e-3)
-    front = min(height_m * focal_px / cutout.px_per_unit, behind / (1 + float(relief.max())))
+    front = min(0.8 * height_m * focal_px / cutout.px_per_unit, behind / (1 + float(relief.max())))
     front = max(front, min(NEAR_M, behind))
     return 1 / np.minimum(np.float32(front) * (1 + relief), np.float32(behind))
 
