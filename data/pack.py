@@ -174,9 +174,7 @@ def pack_split(
     return Pack(folder, min(wanted, ready))
 
 
-def _pack_folder(
-    cache: Path, dataset: Dataset, triplets: Sequence[Triplet], spec: DatasetSpec, px: int
-) -> Path:
+def _pack_folder(cache: Path, dataset: Dataset, triplets: Sequence[Triplet], spec: DatasetSpec, px: int) -> Path:
     """A folder named by all that its arrays depend on."""
     digest = hashlib.blake2b(f"{FORMAT} {dataset.fingerprint} {spec}".encode(), digest_size=12)
     digest.update("\n".join(triplet.id for triplet in triplets).encode())
@@ -208,9 +206,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="data set folder")
     parser.add_argument("--px", type=int, default=80, help="side in pixels (default: 80)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the split (default: 0)")
-    parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="threads (default: all cores)"
-    )
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads (default: all cores)")
     parser.add_argument("--stats", action="store_true", help="print mean and deviation of each part")
     args = parser.parse_args(argv)
     try:

@@ -18,9 +18,7 @@ from data.dataset import DatasetSpec, Triplet
 from data.decode import decode_triplet
 from data.stats import SUMS, sample_sums
 
-FIRST_SHARD = (
-    128  # samples; small, so that something is ready at once and a short pack keeps all threads busy
-)
+FIRST_SHARD = 128  # samples; small, so that something is ready at once and a short pack keeps all threads busy
 LARGEST_SHARD = 2048
 STEP = 32  # samples between two looks at the progress bar
 
@@ -87,9 +85,7 @@ class PackJob:
     px: int
 
 
-def fill(
-    job: PackJob, wanted: int, *, deadline: float | None, workers: int, progress: Progress | None
-) -> int:
+def fill(job: PackJob, wanted: int, *, deadline: float | None, workers: int, progress: Progress | None) -> int:
     """Make those shards of the first `wanted` samples that are not there yet.
 
     Args:
@@ -144,9 +140,7 @@ def _decode_all(
             raise
 
 
-def _write_shard(
-    job: PackJob, bound: tuple[int, int], halted: Callable[[int], bool], counter: "_Counter"
-) -> None:
+def _write_shard(job: PackJob, bound: tuple[int, int], halted: Callable[[int], bool], counter: "_Counter") -> None:
     """Decode a shard, sums first, so that the records' name appears when all is there."""
     start, stop = bound
     sums = np.empty((stop - start, SUMS))

@@ -11,9 +11,7 @@ from jaxtyping import Float64
 
 from data.decode import Depth, Image, Mask, decode_depth
 
-SUMS = (
-    11  # a sample's sums: 3 + 3 image, 1 + 1 mask, 1 + 1 depth, and the share of pixels whose depth is known
-)
+SUMS = 11  # a sample's sums: 3 + 3 image, 1 + 1 mask, 1 + 1 depth, and the share of pixels whose depth is known
 
 
 @dataclass(frozen=True)
@@ -73,9 +71,7 @@ def stats_of(sums: Float64[np.ndarray, "n 11"]) -> Stats:
     image_std = _deviation(mean[0:3], mean[3:6])
     depth_known = float(mean[10])
     depth_mean = float(mean[8]) / depth_known if depth_known else None
-    depth_std = (
-        None if depth_mean is None else float(_deviation(mean[8] / depth_known, mean[9] / depth_known))
-    )
+    depth_std = None if depth_mean is None else float(_deviation(mean[8] / depth_known, mean[9] / depth_known))
     return Stats(
         images=len(sums),
         image_mean=(float(mean[0]), float(mean[1]), float(mean[2])),
