@@ -1,0 +1,1 @@
+"""The search: configurations, the training loop, the ladder, and the study that Ray runs."""

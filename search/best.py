@@ -1,0 +1,154 @@
+"""The model that comes out: weights, config, figures on data it never saw, and pictures to judge it by.
+
+Owns the folder best/. Knows neither Ray nor the search.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from data.loaders import Batch, Loader
+from data.pack import Pack
+from data.stats import Stats
+from models.build import build_model
+from models.metrics import MetricSums, constant_guess, full_metrics
+from search.config import TrialConfig
+from search.records import write_json
+
+SAMPLES = 8
+COLUMNS = ("image", "true mask", "predicted mask", "true depth", "predicted depth", "|difference|")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Winner:
+    """The trained network and what it needs to be used again.
+
+    Attributes:
+        config: Its configuration.
+        weights: Its state dict, on the CPU.
+        stats: Normalisation of its images.
+        sigma: Deviation of the validation depth; the yardstick of the score.
+        px: Side of the images it was trained on.
+        trial_id: Its row in trials.csv.
+    """
+
+    config: TrialConfig
+    weights: dict[str, torch.Tensor]
+    stats: Stats
+    sigma: float
+    px: int
+    trial_id: str
+
+    def model(self) -> nn.Module:
+        """Return the network in evaluation mode."""
+        model = build_model(self.config.model)
+        model.load_state_dict(self.weights)
+        return model.eval()
+
+
+def write_best(winner: Winner, folder: Path, splits: dict[str, Pack], *, deadline: float | None) -> dict[str, Any]:
+    """Write model.safetensors, config.json, metrics.json and samples.png.
+
+    Args:
+        winner: The model.
+        folder: best/ of the run folder; made here.
+        splits: Packs by name ("val", "test"; test only where there is one).
+        deadline: Seconds since the epoch after which no further image is measured (metrics.json says how many were).
+
+    Returns:
+        The content of metrics.json.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    save_model(winner, folder)
+    model = winner.model().to(memory_format=torch.channels_last)
+    loaders = {name: Loader(pack, batch_size=32, stats=winner.stats) for name, pack in splits.items()}
+    share = _fair_shares(deadline, len(loaders))
+    metrics: dict[str, Any] = {"trial_id": winner.trial_id, "px": winner.px, "sigma_depth": winner.sigma}
+    for name, loader in loaders.items():
+        metrics[name] = {**measure(model, loader, winner, deadline=next(share)), "of_images": len(splits[name])}
+    metrics["note"] = "" if "test" in splits else "no test part in this data set: there are no test figures"
+    write_json(folder / "metrics.json", metrics)
+    shown = "test" if "test" in splits else "val"
+    draw_samples(model, loaders[shown], splits[shown], folder / "samples.png")
+    return metrics
+
+
+def save_model(winner: Winner, folder: Path) -> None:
+    """Write the weights and all that is needed to build and feed the network."""
+    tensors = {name: tensor.contiguous() for name, tensor in winner.weights.items()}
+    partial = folder / "model.safetensors.partial"
+    save_file(tensors, partial, metadata={"format": "pt", "trial_id": winner.trial_id})
+    partial.replace(folder / "model.safetensors")
+    about = {"trial_id": winner.trial_id, "px": winner.px, "sigma_depth": winner.sigma}
+    write_json(folder / "config.json", {**about, "stats": winner.stats.to_dict(), "config": winner.config.to_dict()})
+
+
+def measure(model: nn.Module, loader: Loader, winner: Winner, *, deadline: float | None) -> dict[str, Any]:
+    """Return the model's figures on a split and, beside them, those of the constant guess on the same images."""
+    sums, truths = MetricSums(full_metrics), []
+    for batch, prediction in predictions(model, loader):
+        sums.update(prediction, batch.mask, batch.depth, batch.valid)
+        truths.append((batch.mask, batch.depth, batch.valid))
+        if deadline is not None and time.time() > deadline:
+            break
+    constant = constant_guess(truths, winner.stats.depth_mean or 0.5, winner.sigma)
+    return {"images": int(sums.images), **sums.compute(winner.sigma), "constant_guess": constant}
+
+
+@torch.inference_mode()
+def predictions(model: nn.Module, loader: Loader) -> Iterator[tuple[Batch, torch.Tensor]]:
+    """Yield each batch with the model's prediction, float32."""
+    for batch in loader.epoch(0):
+        yield batch, model(batch.image.to(memory_format=torch.channels_last)).float()
+
+
+def draw_samples(model: nn.Module, loader: Loader, pack: Pack, path: Path) -> None:
+    """Draw image, true and predicted mask and depth, and the absolute difference, a row per sample."""
+    batch, prediction = next(predictions(model, loader))
+    raw = pack.gather(np.arange(min(SAMPLES, len(batch.image))))
+    rows = [_header(raw.image.shape[1])]
+    for i in range(len(raw.image)):
+        mask, depth = batch.mask[i, 0].numpy(), batch.depth[i, 0].numpy()
+        valid = batch.valid[i, 0].numpy()
+        guess_mask, guess_depth = prediction[i].numpy()
+        apart = np.where(valid, np.abs(depth - guess_depth), 0.0)
+        difference = np.maximum(np.abs(mask - guess_mask), apart)
+        panels = [raw.image[i][..., ::-1], _grey(mask), _grey(guess_mask)]
+        panels += [_colour(depth, valid), _colour(guess_depth), _grey(difference)]
+        rows.append(np.hstack(panels))
+    partial = path.with_name("partial." + path.name)
+    cv2.imwrite(str(partial), np.vstack(rows))
+    partial.replace(path)
+
+
+def _fair_shares(deadline: float | None, parts: int) -> Iterator[float | None]:
+    """Yield the moment by which each of `parts` measurements should end, the last of them at `deadline`."""
+    begin = time.time()
+    for i in range(parts):
+        yield None if deadline is None else begin + (deadline - begin) * (i + 1) / parts
+
+
+def _grey(values: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor((np.clip(values, 0, 1) * 255).astype(np.uint8), cv2.COLOR_GRAY2BGR)
+
+
+def _colour(depth: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
+    """Near is bright; what is not known is black."""
+    picture = cv2.applyColorMap((np.clip(depth, 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    return picture if valid is None else np.where(valid[..., None], picture, 0).astype(np.uint8)
+
+
+def _header(px: int) -> np.ndarray:
+    strip = np.full((22, px * len(COLUMNS), 3), 255, np.uint8)
+    for i, name in enumerate(COLUMNS):
+        size = min(0.45, px / 300)
+        cv2.putText(strip, name, (i * px + 3, 15), cv2.FONT_HERSHEY_SIMPLEX, size, (0, 0, 0), 1, cv2.LINE_AA)
+    return strip

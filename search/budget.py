@@ -1,0 +1,112 @@
+"""The budget: what the user allows, its share for each stage, and the clock that everything obeys.
+
+Pure functions and one small class over the wall clock; knows no trial, no Ray.
+"""
+
+import re
+import time
+from dataclasses import dataclass
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|trials|gpuh|cpuh)")
+SHORTEST_S = 45.0
+
+
+class BudgetError(ValueError):
+    """A budget that cannot be read or kept; the message says what to write instead."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What a run may spend.
+
+    Attributes:
+        text: As the user wrote it.
+        wall_s: Wall time in seconds, or None when counted otherwise.
+        trials: Number of explore trials, or None.
+        device_s: Device seconds over all workers (GPUs, or cores on a machine without), or None.
+    """
+
+    text: str
+    wall_s: float | None = None
+    trials: int | None = None
+    device_s: float | None = None
+
+    def on(self, devices: float) -> "Budget":
+        """Return the same budget with device hours turned into wall time over `devices` devices."""
+        if self.device_s is None:
+            return self
+        return Budget(text=self.text, wall_s=self.device_s / devices)
+
+
+def parse_budget(text: str) -> Budget:
+    """Read "90s", "10m", "2h", "40trials" or "2gpuh".
+
+    Raises:
+        BudgetError: Not of that form, or too little for a search.
+    """
+    found = _PATTERN.fullmatch(text.strip().lower())
+    if not found:
+        raise BudgetError(f"--budget {text!r} is not a budget; write a time (90s, 10m, 2h), 40trials or 2gpuh")
+    amount, unit = float(found[1]), found[2]
+    if unit == "trials":
+        if amount < 1 or amount != int(amount):
+            raise BudgetError(f"--budget {text!r} must be a whole number of trials, at least 1")
+        return Budget(text=text, trials=int(amount))
+    seconds = amount * (3600.0 if unit.endswith("puh") else _UNITS[unit])
+    if seconds < SHORTEST_S:
+        raise BudgetError(f"--budget {text!r} is too short to search and train; give at least {SHORTEST_S:.0f}s")
+    return Budget(text=text, device_s=seconds) if unit.endswith("puh") else Budget(text=text, wall_s=seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shares:
+    """The parts of the time after start-up that each stage gets; they and the wrap-up sum to 1."""
+
+    explore: float = 0.42
+    confirm: float = 0.24
+    final: float = 0.34
+
+    def __post_init__(self) -> None:
+        total = self.explore + self.confirm + self.final
+        if abs(total - 1) > 1e-9 or min(self.explore, self.confirm, self.final) <= 0:
+            raise BudgetError(f"shares must be above 0 and sum to 1, not {total:.3f}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deadlines:
+    """Moments (seconds since the epoch) by which each stage has ended, and the run with them."""
+
+    explore: float
+    confirm: float
+    final: float
+    end: float
+
+    def of(self, stage: str) -> float:
+        """Return the deadline of the stage of that name."""
+        return float(getattr(self, stage))
+
+
+def plan_deadlines(*, start: float, wall_s: float, shares: Shares, now: float | None = None) -> Deadlines:
+    """Divide what is left of the wall time among the stages, the wrap-up reserved first.
+
+    Args:
+        start: When the user pressed Enter, seconds since the epoch.
+        wall_s: The whole budget in seconds.
+        shares: Parts of the stages.
+        now: The moment the first stage begins; the present by default.
+
+    Returns:
+        Deadlines; the wrap-up (test figures, samples, ending Ray) lies between `final` and `end`.
+    """
+    begin = time.time() if now is None else now
+    end = start + wall_s
+    left = max(end - wrap_up_s(wall_s) - begin, 1.0)
+    explore = begin + shares.explore * left
+    confirm = explore + shares.confirm * left
+    return Deadlines(explore=explore, confirm=confirm, final=begin + left, end=end)
+
+
+def wrap_up_s(wall_s: float) -> float:
+    """Return the seconds kept for what follows the last stage: 3 % of the budget, within 7 to 60 s."""
+    return min(max(0.03 * wall_s, 7.0), 60.0)

@@ -1,0 +1,81 @@
+"""Starting and ending Ray, quietly, on loopback, with its token on; what the machine or cluster offers."""
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any
+
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+}
+OBJECT_STORE_BYTES = 200 * 2**20  # configurations and checkpoints pass through files; images are memory-mapped
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """What Ray offers.
+
+    Attributes:
+        cpus: Cores in all.
+        gpus: GPUs in all.
+        dashboard: Address of the Ray dashboard, or "".
+    """
+
+    cpus: int
+    gpus: int
+    dashboard: str
+
+    @property
+    def devices(self) -> int:
+        """GPUs, or cores on a machine without."""
+        return self.gpus or self.cpus
+
+    @property
+    def workers(self) -> int:
+        """How many trials of the search run at once: one a core, or four a GPU."""
+        return min(4 * self.gpus, self.cpus) if self.gpus else self.cpus
+
+    @property
+    def resources(self) -> dict[str, float]:
+        """What Ray reserves for each worker."""
+        return {"cpu": 1, "gpu": 0.25} if self.gpus else {"cpu": 1}
+
+    def threads(self, trials: int) -> int:
+        """Return the processor threads of one of `trials` trials at the same time; fewer trials get more each."""
+        return max(1, self.cpus // min(trials, self.workers))
+
+
+def start(address: str | None) -> Cluster:
+    """Start Ray on this machine, or join the cluster at `address`.
+
+    Raises:
+        ConnectionError: There is no cluster at `address`.
+    """
+    os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
+    import ray
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    own: dict[str, Any] = {"include_dashboard": True, "object_store_memory": OBJECT_STORE_BYTES}
+    where: dict[str, Any] = {"address": address} if address else {"address": "local", **own}
+    context = ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+    resources = ray.cluster_resources()
+    url = context.dashboard_url or ""
+    return Cluster(
+        cpus=int(resources.get("CPU", 1)),
+        gpus=int(resources.get("GPU", 0)),
+        dashboard=f"http://{url}" if url else "",
+    )
+
+
+def stop() -> None:
+    """End Ray, or leave the cluster."""
+    import ray
+
+    ray.shutdown()

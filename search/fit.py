@@ -1,0 +1,281 @@
+"""The one training loop. Knows neither Ray nor Optuna: whoever wants to listen passes `report`.
+
+A run that the clock cuts short has annealed all the same, for the learning rate is a function of progress and progress
+counts time as well as steps. Same seed, same numbers; a run resumed at an epoch equals one that never stopped.
+"""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from data.loaders import Batch, Loader
+from data.pack import Pack
+from data.stats import Stats
+from models.build import build_model
+from models.losses import LossConfig, build_loss
+from models.metrics import MetricSums
+from search.config import OptimConfig, TrialConfig
+from search.schedules import learning_rate
+
+State = dict[str, Any]
+_VALIDATION_COST = 0.4  # of a training step on as many images: no backward pass, no optimizer
+Report = Callable[[dict[str, Any], Callable[[], State]], None]
+
+
+class TrialDiverged(RuntimeError):
+    """The loss is no longer a finite number; the message names the epoch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitData:
+    """What a trial sees: packed arrays and what is known of them.
+
+    Attributes:
+        train: Training samples in nested order.
+        val: Validation samples, of other backgrounds.
+        stats: Mean and deviation of the data set; normalises the images.
+        sigma: Standard deviation of the validation depth, the yardstick of the score.
+    """
+
+    train: Pack
+    val: Pack
+    stats: Stats
+    sigma: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitPlan:
+    """How long and on what a trial trains.
+
+    Attributes:
+        epochs: Passes over the training data planned.
+        seed: Seed of weights, order and augmentation.
+        refine: Last part of the progress trained without augmentation and with the mask favoured; 0 switches it off.
+        device: torch device.
+        precision: "auto", "float32" or "bfloat16".
+        loader_workers: Processes that prepare batches; 0 prepares them in this one.
+    """
+
+    epochs: int
+    seed: int = 0
+    refine: float = 0.0
+    device: str = "cpu"
+    precision: str = "auto"
+    loader_workers: int = 0
+
+
+class Clock:
+    """Progress of a run: the larger of steps done / steps planned and time used / time allowed."""
+
+    def __init__(self, steps: int, limit: float | None) -> None:
+        self.steps_planned, self.steps = steps, 0
+        self.allowed = math.inf if limit is None else max(limit, 1e-3)
+        self.started = time.monotonic()
+        self.reserve = 0.0
+
+    @property
+    def used(self) -> float:
+        """Seconds since the start, those before a resume included."""
+        return time.monotonic() - self.started
+
+    @property
+    def progress(self) -> float:
+        """Part of the run that is done, in [0, 1]; the time of the closing validation is kept in reserve."""
+        by_time = self.used / max(self.allowed - self.reserve, 1e-3)
+        return min(max(self.steps / self.steps_planned, by_time), 1.0)
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether it was the clock that ended the run."""
+        return self.steps < self.steps_planned and self.progress >= 1.0
+
+
+def fit(
+    config: TrialConfig,
+    data: FitData,
+    plan: FitPlan,
+    *,
+    report: Report,
+    weights: State | None = None,
+    resume: State | None = None,
+    limit: float | None = None,
+) -> nn.Module:
+    """Train and validate one configuration.
+
+    Args:
+        config: What to train.
+        data: What to train on.
+        plan: How long, with which seed, where.
+        report: Called after each epoch with its figures and a function that returns the state to resume from.
+        weights: Weights to start from (a promotion).
+        resume: A state handed to `report` earlier; training goes on behind that epoch.
+        limit: Seconds allowed; None leaves `plan.epochs` the only end.
+
+    Returns:
+        The trained network, in evaluation mode.
+
+    Raises:
+        TrialDiverged: A loss was not finite.
+    """
+    run = _Run(config, data, plan, limit)
+    if weights is not None:
+        run.model.load_state_dict(weights)
+    if resume is not None:
+        run.load(resume)
+    while run.epoch < plan.epochs and run.clock.progress < 1.0:
+        figures = {**run.train_epoch(), **run.validate()}
+        run.epoch += 1
+        last = run.epoch >= plan.epochs or run.clock.progress >= 1.0
+        report({"epoch": run.epoch, "last": last, **figures, **run.spent()}, run.state)
+    return run.model.eval()
+
+
+class _Run:
+    """Everything that lives as long as one call of fit."""
+
+    def __init__(self, config: TrialConfig, data: FitData, plan: FitPlan, limit: float | None) -> None:
+        torch.manual_seed(plan.seed)
+        self.config, self.data, self.plan = config, data, plan
+        self.device = torch.device(plan.device)
+        self.autocast = uses_bfloat16(plan.precision, self.device)
+        self.model = build_model(config.model).to(self.device, memory_format=torch.channels_last)
+        self.loss = build_loss(config.loss, data.train.px).to(self.device)
+        self.optimizer = build_optimizer(config.optim, [self.model, self.loss])
+        self.train_loader = Loader(
+            data.train,
+            batch_size=min(config.optim.batch_size, len(data.train)),
+            stats=data.stats,
+            augment=config.augment,
+            seed=plan.seed,
+            shuffle=True,
+            drop_last=True,
+            workers=plan.loader_workers,
+        )
+        self.val_loader = Loader(data.val, batch_size=32, stats=data.stats)
+        self.epoch, self.images, self.refining = 0, 0, False
+        self.clock = Clock(plan.epochs * len(self.train_loader), limit)
+
+    def train_epoch(self) -> dict[str, float]:
+        """Train one pass, or less where the clock ends it; return the mean of each loss part."""
+        self.model.train()
+        sums: Counter[str] = Counter()
+        for steps, batch in enumerate(self.train_loader.epoch(self.epoch), start=1):
+            rate = self._prepare_step()
+            sums.update(self._step(batch.to(self.device)))
+            self.clock.steps += 1
+            self.images += len(batch.image)
+            if steps % 16 == 0:
+                self._check_finite(sums)
+            if self.clock.progress >= 1.0:
+                break
+        self._check_finite(sums)
+        return {**{f"train_{name}": float(value) / steps for name, value in sums.items()}, "lr": rate}
+
+    def _prepare_step(self) -> float:
+        """Set what depends on progress: the learning rate, the refinement, the time kept for validation."""
+        progress = self.clock.progress
+        if not self.refining and progress > 1.0 - self.plan.refine:
+            self._enter_refinement()
+        if self.epoch == 0 and self.images:
+            self.clock.reserve = _VALIDATION_COST * self.clock.used / self.images * len(self.data.val)
+        rate = self.config.optim.lr * learning_rate(self.config.schedule, progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def _step(self, batch: Batch) -> dict[str, torch.Tensor]:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            prediction = self.model(batch.image)
+        losses = self.loss(prediction.float(), batch.mask, batch.depth, batch.valid)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses.total.backward()
+        if self.config.optim.clip_norm:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optim.clip_norm)
+        self.optimizer.step()
+        return {"total": losses.total.detach(), **{name: part.detach() for name, part in losses.parts.items()}}
+
+    def _enter_refinement(self) -> None:
+        """From here on the loss favours the mask and nothing is augmented."""
+        self.refining = True
+        self.loss = build_loss(refined(self.config.loss), self.data.train.px).to(self.device)
+        self.train_loader.stop_augmenting()
+
+    def _check_finite(self, sums: Counter[str]) -> None:
+        if not math.isfinite(sums["total"]):
+            raise TrialDiverged(f"loss is {float(sums['total'])} in epoch {self.epoch + 1}")
+
+    @torch.inference_mode()
+    def validate(self) -> dict[str, float]:
+        """Return the validation figures of the network as it is."""
+        begin = time.monotonic()
+        self.model.eval()
+        sums = MetricSums()
+        for batch in self.val_loader.epoch(0):
+            batch = batch.to(self.device)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+                prediction = self.model(batch.image)
+            sums.update(prediction.float(), batch.mask, batch.depth, batch.valid)
+        self.clock.reserve = time.monotonic() - begin
+        return sums.compute(self.data.sigma)
+
+    def spent(self) -> dict[str, float | bool]:
+        """Return what the run has used so far."""
+        clock = self.clock
+        spent = {"images_seen": self.images, "fit_s": clock.used, "progress": clock.progress}
+        return {**spent, "out_of_time": clock.out_of_time}
+
+    def state(self) -> State:
+        """Return all that `load` needs to go on as if nothing had happened."""
+        return {
+            "model": self.model.state_dict(),
+            "loss": self.loss.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+            "images": self.images,
+            "steps": self.clock.steps,
+            "used": self.clock.used,
+            "refining": self.refining,
+        }
+
+    def load(self, state: State) -> None:
+        """Take up a state that `state` returned."""
+        self.clock.steps = state["steps"]
+        self.clock.started = time.monotonic() - state["used"]
+        if state["refining"]:
+            self._enter_refinement()
+        self.model.load_state_dict(state["model"])
+        self.loss.load_state_dict(state["loss"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch, self.images = state["epoch"], state["images"]
+
+
+def refined(loss: LossConfig) -> LossConfig:
+    """Return the loss of the refinement: a fixed balance in which the mask counts double."""
+    return replace(loss, balance="fixed", mask_weight=2.0 * loss.mask_weight)
+
+
+def build_optimizer(config: OptimConfig, modules: list[nn.Module]) -> torch.optim.Optimizer:
+    """Return the optimizer; biases, norms and loss balances are not decayed."""
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if config.name == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999))
+
+
+def uses_bfloat16(precision: str, device: torch.device) -> bool:
+    """Return whether to run the network in bfloat16; "auto" does where the processor computes in it."""
+    if precision != "auto":
+        return precision == "bfloat16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -1,0 +1,76 @@
+"""The command line: parse, call the study, say where things are."""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from search.budget import Budget
+
+BEGAN = time.time()
+ROOT = str(Path(__file__).resolve().parent.parent)
+if sys.path and Path(sys.path[0]).resolve() == Path(ROOT, "search"):
+    sys.path[0] = ROOT  # as a script: the modules beside this file must not hide anyone's
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+BUILT_IN_COUNT = 2000
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's grammar."""
+    p = argparse.ArgumentParser(
+        prog="search/run.py",
+        description="Search for the best network that gives foreground mask and depth from one image, train it, report.",
+    )
+    p.add_argument("--budget", required=True, help="wall time (90s, 10m, 2h), trials (40trials) or device hours (2gpuh)")
+    p.add_argument("--data", type=Path, help="data set folder; built-in scenes without it")
+    p.add_argument("--out", type=Path, help="run folder; by default runs/ and the date")
+    p.add_argument("--seed", type=int, default=0, help="seed of split, search and trials (default 0)")
+    p.add_argument("--address", help="address of a Ray cluster; by default Ray is started on this machine")
+    return p
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit code: 0 done, 2 the user's mistake, 130 stopped by the user."""
+    args = parser().parse_args(arguments)
+    from data.dataset import DataError
+    from models.config import ConfigError
+    from search.budget import BudgetError, parse_budget
+    from search.folder import FolderError
+
+    try:
+        budget = parse_budget(args.budget)
+        out = args.out or Path("runs") / time.strftime("%Y%m%d-%H%M%S", time.localtime(BEGAN))
+        return _search(args, budget, out)
+    except (BudgetError, DataError, ConfigError, FolderError, ConnectionError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _search(args: argparse.Namespace, budget: "Budget", out: Path) -> int:
+    """Open the data, claim the run folder, run the study."""
+    from data.scenes import cached_scenes
+    from search.folder import claim
+    from search.supply import Supply
+    from search.terminal import View
+
+    supply = Supply(args.data or cached_scenes(BUILT_IN_COUNT), seed=args.seed)
+    claim(out)
+    with View() as view:
+        view.say(f"run folder {out}")
+        from search.study import Interrupted, Options, Study
+
+        options = Options(budget=budget, out=out, seed=args.seed, began=BEGAN, address=args.address)
+        try:
+            Study(options, supply, view).run()
+        except Interrupted:
+            view.say(f"stopped; all that was done is in {out}")
+            return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

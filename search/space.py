@@ -1,0 +1,133 @@
+"""The search space, define-by-run, and the points to try first.
+
+Parameter names are `section/field`, and `arch/field` for what only one architecture has, so that a point of the space
+and a configuration map onto each other by name. A reason stands beside every range.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import optuna
+
+from search.config import TrialConfig
+from search.recipes import RECIPES, recipe
+
+# Part of the study's name: a stored study is only continued with the choices it was made with.
+SPACE_VERSION = 1
+
+ARCHS = ("unet", "resnet18_ed", "residual", "atrous")
+WIDTHS = {
+    "unet": (4, 6, 8, 12, 16),  # the study: 16; below 4 nothing is learnt
+    "resnet18_ed": (4, 8, 16),  # the study: 16; a ResNet18 of the usual width 64 is four times our 16
+    "residual": (4, 8, 16, 32),  # the study went from 16 to 32
+    "atrous": (4, 8, 16, 32),
+}
+POLICIES = ("one_cycle", "cosine", "triangular2", "one_cycle+triangular2")  # those that anneal
+DILATIONS = ("2,4,8", "2,3,4")  # the study's first and second network
+STEMS = (1, 2, 4)  # 1: the study; 2 computes at half the resolution, four times as many images a second
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpaceLimits:
+    """What the space needs to know of the run.
+
+    Attributes:
+        batch_sizes: Choices that leave enough steps in an epoch of the first stage.
+    """
+
+    batch_sizes: tuple[int, ...] = (8, 16, 32)
+
+
+def batch_sizes(images: int) -> tuple[int, ...]:
+    """Return batch sizes under which an epoch of `images` images has 5 steps or more, up to the study's 256."""
+    fitting = [size for size in (4, 8, 16, 32, 64, 128, 256) if size * 5 <= images]
+    return tuple(fitting[-3:]) or (max(1, images // 2),)
+
+
+def suggest(trial: optuna.Trial, limits: SpaceLimits) -> TrialConfig:
+    """Return the configuration that `trial` picks from the space."""
+    return TrialConfig.from_dict(
+        {
+            "model": _model(trial),
+            "loss": _loss(trial),
+            "optim": _optim(trial, limits),
+            "schedule": {"policy": _pick(trial, "schedule/policy", POLICIES)},
+            "augment": _augment(trial),
+        }
+    )
+
+
+def _pick(trial: optuna.Trial, name: str, choices: tuple[Any, ...]) -> Any:
+    return trial.suggest_categorical(name, choices)
+
+
+def _model(trial: optuna.Trial) -> dict[str, Any]:
+    arch = _pick(trial, "model/arch", ARCHS)
+    own = partial(_own, trial, arch)
+    model = {"arch": arch, "width": own("width", WIDTHS[arch]), "stem_stride": own("stem_stride", STEMS)}
+    if arch in ("atrous", "residual"):
+        dilations = [int(d) for d in own("dilations", DILATIONS).split(",")]
+        return {**model, "dilations": dilations, "upsample": own("upsample", ("pixel_shuffle", "transposed"))}
+    if arch == "resnet18_ed":
+        return {**model, "skips": own("skips", (False, True))}
+    model["block"] = own("block", ("dilated", "plain"))
+    model["levels"] = own("levels", (3, 4))
+    model["merge"] = own("merge", ("concat", "add"))
+    return {**model, "upsample": own("upsample", ("pixel_shuffle", "bilinear"))}
+
+
+def _own(trial: optuna.Trial, arch: str, field: str, choices: tuple[Any, ...]) -> Any:
+    return trial.suggest_categorical(f"{arch}/{field}", choices)
+
+
+def _loss(trial: optuna.Trial) -> dict[str, Any]:
+    loss: dict[str, Any] = {}
+    for task, structures in (("mask", ("none", "dice", "ssim", "ms_ssim")), ("depth", ("none", "ssim", "ms_ssim"))):
+        loss[f"{task}_pixel"] = _pick(trial, f"loss/{task}_pixel", ("l1", "mse", "bce"))
+        loss[f"{task}_structural"] = _pick(trial, f"loss/{task}_structural", structures)
+        # 0 and 1 are single losses, the study's 0.16 lies between
+        loss[f"{task}_alpha"] = trial.suggest_float(f"loss/{task}_alpha", 0.0, 1.0, step=0.01)
+    # a factor of four either way; beyond it one task starves
+    loss["mask_weight"] = trial.suggest_float("loss/mask_weight", 0.25, 4.0, log=True)
+    return loss
+
+
+def _optim(trial: optuna.Trial, limits: SpaceLimits) -> dict[str, Any]:
+    name = _pick(trial, "optim/name", ("adamw", "sgd"))
+    # AdamW learns nothing in a few hundred steps below 1e-3 and blows up above 3e-2; SGD wants ten times that
+    low, high = (1e-3, 3e-2) if name == "adamw" else (1e-2, 5e-1)
+    return {
+        "name": name,
+        "lr": trial.suggest_float(f"{name}/lr", low, high, log=True),
+        "weight_decay": trial.suggest_float("optim/weight_decay", 1e-5, 1e-1, log=True),
+        "batch_size": _pick(trial, "optim/batch_size", limits.batch_sizes),
+    }
+
+
+def _augment(trial: optuna.Trial) -> dict[str, Any]:
+    # off, or as often as the study did it
+    choices = {"flip": 0.5, "rotate": 0.3, "blur": 0.3, "brightness_contrast": 0.5, "grayscale": 0.3}
+    return {name: _pick(trial, f"augment/{name}", (0.0, probability)) for name, probability in choices.items()}
+
+
+def point(config: TrialConfig, limits: SpaceLimits) -> dict[str, Any]:
+    """Return the point of the space nearest to `config`, by parameter name."""
+    arch = config.model.arch
+    names = {f"{arch}/{k}": v for k, v in config.model.to_dict().items() if k != "arch"}
+    names |= {k: v for k, v in config.flat().items() if not k.startswith("model/")}
+    if f"{arch}/dilations" in names:
+        names[f"{arch}/dilations"] = ",".join(str(d) for d in names[f"{arch}/dilations"])
+    names["optim/batch_size"] = min(limits.batch_sizes, key=lambda size: abs(size - config.optim.batch_size))
+    return {"model/arch": arch, f"{config.optim.name}/lr": config.optim.lr, **names}
+
+
+def first_points(limits: SpaceLimits, fits: Callable[[TrialConfig], bool]) -> list[dict[str, Any]]:
+    """Return the study's recipes as points, each at the greatest width that `fits`."""
+    points = []
+    for name, sections in RECIPES.items():
+        widths = WIDTHS[sections["model"]["arch"]]
+        fitting = [w for w in widths if fits(recipe(name, width=w))]
+        points.append(point(recipe(name, width=max(fitting, default=min(widths))), limits))
+    return points

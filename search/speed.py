@@ -1,0 +1,47 @@
+"""How fast this machine trains: measured on every worker at once, which also warms the workers up."""
+
+import time
+
+import ray
+import torch
+
+from data.loaders import Batch
+from models.build import build_model
+from models.cost import macs
+from models.losses import LossConfig, build_loss
+from models.unet import UNetConfig
+
+PX, BATCH, STEPS = 80, 16, 6
+
+
+def training_speed(threads: int, device: str) -> float:
+    """Return trained multiply-adds a second (of the forward pass) of a small network on random images.
+
+    Args:
+        threads: Processor threads to use.
+        device: torch device.
+    """
+    torch.set_num_threads(threads)
+    model = build_model(UNetConfig(width=4, stem_stride=2)).to(device, memory_format=torch.channels_last)
+    loss = build_loss(LossConfig(depth_structural="none"), PX).to(device)
+    batch = _random_batch().to(torch.device(device))
+    fastest = float("inf")
+    for _ in range(STEPS):
+        begin = time.perf_counter()
+        total = loss(model(batch.image), batch.mask, batch.depth, batch.valid).total
+        total.backward()
+        total.item()  # waits for a GPU
+        fastest = min(fastest, time.perf_counter() - begin)
+    return macs(model, PX)[0] * BATCH / fastest
+
+
+def _random_batch() -> Batch:
+    plane = torch.rand(BATCH, 1, PX, PX)
+    return Batch(image=torch.rand(BATCH, 3, PX, PX), mask=plane, depth=plane, valid=plane > 0)
+
+
+def measure_speed(workers: int, resources: dict[str, float]) -> float:
+    """Return the slowest worker's training speed while all work at once."""
+    device = "cuda" if resources.get("gpu") else "cpu"
+    task = ray.remote(num_cpus=resources["cpu"], num_gpus=resources.get("gpu", 0))(training_speed)
+    return min(ray.get([task.remote(1, device) for _ in range(workers)]))

@@ -1,0 +1,286 @@
+"""A study from start to end: Ray up, stages climbed, the best model written, on time."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from ray.tune.search import Searcher
+
+from models.build import build_model
+from models.cost import macs
+from search import cluster
+from search.best import Winner, write_best
+from search.budget import Budget, Deadlines, Shares, plan_deadlines
+from search.config import TrialConfig
+from search.fit import FitData
+from search.ladder import Stage, default_ladder, promote, rank_correlation, ranked
+from search.records import TrialRecord, TrialTable, provenance, write_json
+from search.searcher import Climb, Queue, StudySearch
+from search.space import SpaceLimits, batch_sizes, first_points, suggest
+from search.speed import measure_speed
+from search.supply import Supply
+from search.terminal import View, describe
+from search.trainable import StageContext, load_state, new_entry
+from search.tuner import Recorder, climb
+
+EXPLORE_TRIALS = 20  # full-length trials that would fill the explore stage; most are stopped well before
+
+
+LEAST_EPOCHS = 3
+
+
+class Interrupted(Exception):
+    """The user stopped the run; everything so far is saved."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line asks for; see `python search/run.py --help`."""
+
+    budget: Budget
+    out: Path
+    seed: int
+    began: float
+    address: str | None = None
+    shares: Shares = field(default_factory=Shares)
+
+
+class Study:
+    """One run: its folder, its clock, its records."""
+
+    def __init__(self, options: Options, supply: Supply, view: View) -> None:
+        self.options, self.supply, self.view = options, supply, view
+        self.ladder = default_ladder()
+        self.table = TrialTable(options.out)
+        self.recorder = Recorder(self.table, options.began, view.notify)
+        self.notes: dict[str, Any] = {"state": "running", **provenance(), "stages": []}
+        self.interrupted = False
+        self.cluster: cluster.Cluster
+        self.deadlines: Deadlines | None = None
+
+    def run(self) -> dict[str, Any]:
+        """Climb the ladder; return the content of best/metrics.json.
+
+        Raises:
+            Interrupted: `interrupted` was set by a signal.
+        """
+        self._write_notes()
+        with ThreadPoolExecutor(1) as pool:
+            packing = pool.submit(self.supply.for_stage, self.ladder[0], deadline=self._patience())
+            self.cluster = cluster.start(self.options.address)
+            self.speed = measure_speed(self.cluster.workers, self.cluster.resources)
+            packing.result()
+        self._plan()
+        climb(
+            Climb(self._stages()),
+            self.recorder,
+            folder=self.options.out / "ray",
+            epochs=self.ladder[0].epochs,
+            workers=self.cluster.workers,
+            resources=self.cluster.resources,
+        )
+        if self.interrupted:
+            raise Interrupted
+        return self._wrap_up()
+
+    def _stages(self) -> Iterator[Searcher]:
+        """Yield the searcher of each stage in turn; what lies between two yields happens between two stages."""
+        below: list[TrialRecord] = []
+        for stage in self.ladder:
+            data = self.supply.for_stage(stage, deadline=self._patience(stage.name))
+            entrants = promote(below, stage, seed=self.options.seed) if stage.enter else []
+            if stage.enter and not entrants:
+                continue
+            context = self._context(stage, data, trials=len(entrants) or self.cluster.workers)
+            begin = self._begin(context, len(entrants))
+            yield self._queue(context, entrants) if entrants else self._searcher(context)
+            below = self.table.of_stage(stage.name)
+            self._finish(context, below, wall_s=time.time() - begin)
+
+    def _patience(self, stage: str = "explore") -> float | None:
+        """Return until when images of a stage may be packed: a quarter of its time."""
+        wall = self.options.budget.wall_s
+        if wall is None:
+            return None
+        if self.deadlines is None:
+            return self.options.began + 0.2 * wall
+        return time.time() + 0.25 * (self.deadlines.of(stage) - time.time())
+
+    def _plan(self) -> None:
+        options = self.options
+        budget = options.budget.on(self.cluster.devices)
+        if budget.wall_s is not None:
+            self.deadlines = plan_deadlines(start=options.began, wall_s=budget.wall_s, shares=options.shares)
+        self.notes |= {
+            "budget": budget.text,
+            "seed": options.seed,
+            "data": {
+                "folder": str(self.supply.dataset.root),
+                "fingerprint": self.supply.dataset.fingerprint,
+                **self.supply.sizes(),
+            },
+            "cluster": {"cpus": self.cluster.cpus, "gpus": self.cluster.gpus},
+            "startup_s": round(time.time() - options.began, 2),
+        }
+        self._write_notes()
+
+    def _context(self, stage: Stage, data: FitData, *, trials: int) -> StageContext:
+        deadline = self.deadlines.of(stage.name) if self.deadlines else None
+        workers, cap = self.cluster.workers, None
+        if deadline is not None:
+            waves = -(-trials // workers)
+            left = deadline - time.time()
+            cap = left / waves if stage.enter else left * workers / EXPLORE_TRIALS
+        return StageContext(
+            stage=stage,
+            data=data,
+            deadline=deadline,
+            cap_s=cap,
+            threads=self.cluster.threads(trials),
+            device="cuda" if self.cluster.gpus else "cpu",
+        )
+
+    def _queue(self, context: StageContext, entrants: list[TrialRecord]) -> Queue:
+        checkpoints = self.recorder.checkpoints
+        return Queue(
+            [
+                new_entry(
+                    context,
+                    i,
+                    nested(parent.config),
+                    seed=self.options.seed,
+                    parent_id=parent.trial_id,
+                    parent=checkpoints[parent.trial_id],
+                )
+                for i, parent in enumerate(entrants, start=1)
+            ]
+        )
+
+    def _searcher(self, context: StageContext) -> StudySearch:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        limits = SpaceLimits(batch_sizes=batch_sizes(len(context.data.train)))
+        fits = Affordable(most_macs(context, self.speed), context.stage.px)
+        latest = None if context.deadline is None else context.deadline - max(2.0, (context.cap_s or 0) / 4)
+        return StudySearch(
+            partial(suggest, limits=limits),
+            context,
+            closed=Closing(self.options.budget.trials, latest),
+            fits=fits,
+            storage=JournalStorage(JournalFileBackend(str(self.options.out / "study.journal"))),
+            points=first_points(limits, fits),
+            seed=self.options.seed,
+        )
+
+    def _begin(self, context: StageContext, entrants: int) -> float:
+        """Announce a stage; return the moment it began."""
+        who = f"{entrants} promoted" if entrants else f"search with {self.cluster.workers} workers"
+        what = f"{who}, {len(context.data.train):,} images of {context.stage.px} px"
+        end = self.options.began + (self.options.budget.wall_s or 0)
+        self.view.begin(context.stage.name, what, context.deadline or 0, end)
+        return time.time()
+
+    def _finish(self, context: StageContext, records: list[TrialRecord], *, wall_s: float) -> None:
+        """Record what a stage did, how busy its workers were and whether the stage below foretold it."""
+        stage, data = context.stage, context.data
+        at_once = min(self.cluster.workers, len(records)) or 1
+        fit_s = sum(float(r.figures.get("fit_s", 0.0)) for r in records)
+        parents = [self.table.records[r.parent_id].score for r in records if r.parent_id]
+        self.notes["stages"].append(
+            {
+                "name": stage.name,
+                "px": stage.px,
+                "train_images": len(data.train),
+                "val_images": len(data.val),
+                "trials": len(records),
+                "at_once": at_once,
+                "threads": context.threads,
+                "wall_s": round(wall_s, 2),
+                "busy": round(fit_s / (at_once * wall_s), 4),
+                "rank_correlation_with_stage_below": rank_correlation(parents, [r.score for r in records if r.parent_id]),
+            }
+        )
+        self._write_notes()
+        self.view.finish()
+
+    def _wrap_up(self) -> dict[str, Any]:
+        """Write best/ from the best trial of the highest stage that has one, and close the records."""
+        record = self._winner()
+        state = load_state(self.recorder.checkpoints[record.trial_id])
+        assert state is not None
+        supply, px = self.supply, int(record.figures["px"])
+        first = supply.for_stage(self.ladder[0])
+        winner = Winner(
+            config=TrialConfig.from_dict(nested(record.config)),
+            weights=state["model"],
+            stats=first.stats,
+            sigma=first.sigma,
+            px=px,
+            trial_id=record.trial_id,
+        )
+        wall = self.options.budget.wall_s
+        limit = None if wall is None else self.options.began + wall - 4.0
+        names = [name for name, size in supply.sizes().items() if size and name != "train"]
+        packs = {name: supply.pack(name, px, count=2000, deadline=limit) for name in names}
+        metrics = write_best(winner, self.options.out / "best", packs, deadline=limit)
+        self.notes |= {"state": "done", "best": record.trial_id, "wall_s": round(time.time() - self.options.began, 2)}
+        self._write_notes()
+        self.view.say(f"[bold green]best[/]  {describe(record)}")
+        return metrics
+
+    def _winner(self) -> TrialRecord:
+        for stage in reversed(self.ladder):
+            for record in ranked(self.table.of_stage(stage.name)):
+                if record.trial_id in self.recorder.checkpoints:
+                    return record
+        raise RuntimeError("no trial of this run ended with a model; trials.csv gives the reasons")
+
+    def _write_notes(self) -> None:
+        write_json(self.options.out / "run.json", self.notes)
+
+
+@dataclass
+class Closing:
+    """When the searcher asks for nothing new: after so many trials, or from a moment on."""
+
+    trials: int | None
+    at: float | None
+
+    def __call__(self, asked: int) -> bool:
+        """Return whether the search is closed after `asked` trials."""
+        if self.trials is not None and asked >= self.trials:
+            return True
+        return self.at is not None and time.time() >= self.at
+
+
+@dataclass
+class Affordable:
+    """Whether a network is small enough to learn something within the time of one trial."""
+
+    most_macs: float
+    px: int
+
+    def __call__(self, config: TrialConfig) -> bool:
+        """Return whether one image costs at most `most_macs` multiply-adds at `px`."""
+        return macs(build_model(config.model), self.px)[0] <= self.most_macs
+
+
+def most_macs(context: StageContext, macs_per_s: float) -> float:
+    """Return the multiply-adds an image may cost so that a trial sees its data LEAST_EPOCHS times before its cap."""
+    if context.cap_s is None:
+        return float("inf")
+    return macs_per_s * context.cap_s / (len(context.data.train) * LEAST_EPOCHS)
+
+
+def nested(flat: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    sections: dict[str, dict[str, Any]] = {}
+    for key, value in flat.items():
+        section, name = key.split("/", 1)
+        sections.setdefault(section, {})[name] = value
+    return sections

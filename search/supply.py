@@ -1,0 +1,64 @@
+"""What each stage trains on: the folder read, split by background and packed, as much as the clock allows."""
+
+import math
+import os
+import time
+from pathlib import Path
+
+from data.layout import cache_dir, read_dataset
+from data.pack import Pack, pack_split
+from data.splits import split_by_background
+from search.fit import FitData
+from search.ladder import Stage
+
+VAL_LEAST, VAL_MOST = 96, 2000
+VAL_SHARE = 0.5  # of the training images of the stage: measuring must not cost more than training
+
+
+class Supply:
+    """A data set ready to be handed out stage by stage.
+
+    Args:
+        root: Data set folder.
+        seed: Which backgrounds are held out.
+
+    Raises:
+        DataError: The folder cannot be used; the message says why.
+    """
+
+    def __init__(self, root: Path, *, seed: int) -> None:
+        self.dataset = read_dataset(root)
+        self.splits = split_by_background(self.dataset, seed=seed)
+        self._first: FitData | None = None
+
+    def for_stage(self, stage: Stage, *, deadline: float | None = None) -> FitData:
+        """Return training and validation packs of a stage; statistics and sigma are those of the first stage asked for.
+
+        Args:
+            stage: Its fraction and px are read.
+            deadline: Seconds since the epoch after which no further image is packed; some always are.
+        """
+        count = math.ceil(stage.fraction * len(self.splits.train))
+        train = self.pack("train", stage.px, count=count, deadline=deadline)
+        val_count = min(max(VAL_LEAST, int(VAL_SHARE * len(train))), VAL_MOST)
+        val = self.pack("val", stage.px, count=val_count, deadline=deadline)
+        if self._first is None:
+            self._first = FitData(train=train, val=val, stats=train.stats, sigma=val.stats.depth_std or 1.0)
+        return FitData(train=train, val=val, stats=self._first.stats, sigma=self._first.sigma)
+
+    def pack(self, split: str, px: int, *, count: int | None = None, deadline: float | None = None) -> Pack:
+        """Return the first `count` samples of a split at `px`, packed now where they are not yet."""
+        until = None if deadline is None else time.monotonic() + max(deadline - time.time(), 0.0)
+        return pack_split(
+            self.dataset,
+            getattr(self.splits, split),
+            px,
+            cache=cache_dir() / "packs",
+            count=count,
+            deadline=until,
+            workers=os.cpu_count() or 1,
+        )
+
+    def sizes(self) -> dict[str, int]:
+        """Return the number of triplets of each split."""
+        return {name: len(getattr(self.splits, name)) for name in ("train", "val", "test")}

@@ -1,0 +1,93 @@
+"""What a person sees while a run goes on: a live block on a terminal, plain lines elsewhere. Knows no Ray."""
+
+import time
+from collections import Counter
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from search.records import TrialRecord
+
+
+class View:
+    """Shows stage, time left, trials by status and the best so far; `notify` may be called for every event."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console()
+        self.stage, self.deadline, self.end = "starting", 0.0, 0.0
+        self.counts: Counter[str] = Counter()
+        self.running: set[str] = set()
+        self.best: TrialRecord | None = None
+        self._live = Live(get_renderable=self.block, console=self.console, refresh_per_second=2, transient=True)
+
+    def __enter__(self) -> "View":
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def say(self, line: str) -> None:
+        """Print one line above the live block."""
+        self.console.print(line, highlight=False, soft_wrap=True)
+
+    def begin(self, stage: str, what: str, deadline: float, end: float) -> None:
+        """Enter a stage that ends by `deadline`, of a run that ends by `end` (seconds since the epoch)."""
+        self.stage, self.deadline, self.end = stage, deadline, end
+        self.counts.clear()
+        self.running.clear()
+        self.best = None
+        left = f", until {_clock(deadline - time.time())} from now" if deadline else ""
+        self.say(f"[bold]{stage}[/]  {what}{left}")
+
+    def notify(self, record: TrialRecord) -> None:
+        """Take note of a trial that started, reported or ended."""
+        if record.status:
+            self.running.discard(record.trial_id)
+            self.counts[record.status] += 1
+        else:
+            self.running.add(record.trial_id)
+        if record.status != "failed" and (self.best is None or record.score > self.best.score):
+            self.best = record
+            if record.status and not self.console.is_terminal:
+                self.say(f"  best {describe(record)}")
+
+    def finish(self) -> None:
+        """Leave a stage: print how it went."""
+        counted = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in self.counts.items())
+        best = f"; best {describe(self.best)}" if self.best and self.best.figures else ""
+        self.say(f"  {sum(self.counts.values())} trials: {counted or 'none ended'}{best}")
+
+    def block(self) -> Table:
+        """Return the live block."""
+        now = time.time()
+        table = Table.grid(padding=(0, 2))
+        table.add_row("stage", Text(self.stage, style="bold"))
+        if self.deadline:
+            table.add_row("time left", f"{_clock(self.deadline - now)} in this stage, {_clock(self.end - now)} in all")
+        counts = [f"{len(self.running)} running"] + [f"{n} {s.replace('_', ' ')}" for s, n in self.counts.items()]
+        table.add_row("trials", " · ".join(counts))
+        table.add_row("best", describe(self.best) if self.best and self.best.figures else "none yet")
+        return table
+
+
+def describe(record: TrialRecord) -> str:
+    """Return a trial in a few words: id, score, IoU, depth error and what it is."""
+    figures = record.figures
+    parts = [f"{record.trial_id} score {record.score:.3f} (IoU {figures.get('iou', 0):.3f}"]
+    if "rmse_depth" in figures:
+        parts[0] += f", depth RMSE {figures['rmse_depth']:.3f}"
+    parts[0] += ")"
+    parts.append(f"{record.config['model/arch']} of width {record.config['model/width']}")
+    if "params" in figures:
+        parts.append(f"{figures['params']:,} parameters")
+    return ", ".join(parts)
+
+
+def _clock(seconds: float) -> str:
+    seconds = max(int(seconds), 0)
+    hours, minutes = divmod(seconds // 60, 60)
+    return f"{hours}:{minutes:02d}:{seconds % 60:02d}" if hours else f"{minutes}:{seconds % 60:02d}"

@@ -1,0 +1,147 @@
+"""The ladder as one Ray Tune experiment: entries in, records and checkpoints out."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune import CheckpointConfig, FailureConfig, RunConfig
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from search.records import TrialRecord, TrialTable
+from search.trainable import Entry, train_trial
+
+REDUCTION = 3
+
+
+class Recorder(tune.Callback):
+    """Writes what happens into the trial table and tells the view."""
+
+    def __init__(self, table: TrialTable, began: float, notify: Callable[[TrialRecord], None]) -> None:
+        self.table, self.began, self.notify = table, began, notify
+        self.checkpoints: dict[str, tune.Checkpoint] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return nothing: Tune pickles its callbacks, but the records are on disk already."""
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Open the trial's record."""
+        entry: Entry = trial.config["entry"]
+        flat = {f"{section}/{k}": v for section, part in entry.config.items() for k, v in part.items()}
+        record = TrialRecord(
+            trial_id=entry.trial_id,
+            parent_id=entry.parent_id,
+            stage=entry.context.stage.name,
+            seed=entry.seed,
+            config=flat,
+            started_s=time.time() - self.began,
+        )
+        self.table.start(record)
+        self.notify(record)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Append the report."""
+        if result.get("figures"):
+            figures = dict(result["figures"])
+            figures["epochs"] = figures.pop("epoch")
+            figures["device_s"] = figures["fit_s"] * figures["threads"]
+            figures["ended_s"] = time.time() - self.began
+            self.notify(self.table.report(trial.config["entry"].trial_id, figures))
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Close the record: completed, stopped by ASHA, timed out, or failed with its reason."""
+        status, reason = outcome(trial.last_result)
+        trial_id = trial.config["entry"].trial_id
+        if trial.checkpoint is not None and status != "failed":
+            self.checkpoints[trial_id] = trial.checkpoint
+        self.notify(self.table.finish(trial_id, status, reason))
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Close the record of a trial whose worker raised or died."""
+        text = str(trial.get_error() or "worker died").strip().splitlines()[-1]
+        self.notify(self.table.finish(trial.config["entry"].trial_id, "failed", text))
+
+
+def outcome(result: dict[str, Any]) -> tuple[str, str]:
+    """Return status and reason of a trial from its last report."""
+    if result.get("failed"):
+        return "failed", str(result["failed"])
+    if not result.get("last"):
+        return "stopped", "below the best third of its rung"
+    if result["figures"]["out_of_time"]:
+        return "timed_out", "cut by the clock, annealed"
+    return "completed", ""
+
+
+class LadderScheduler(ASHAScheduler):
+    """ASHA over the epochs of the search; promoted trials all run to their end.
+
+    Source: Li et al. 2018, arXiv:1810.05934.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__(
+            time_attr="epoch",
+            metric="score",
+            mode="max",
+            max_t=epochs + 1,  # trials end themselves at their last epoch
+            grace_period=1,
+            reduction_factor=REDUCTION,
+        )
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Return whether the trial goes on."""
+        if trial.config["entry"].parent_id:
+            return str(TrialScheduler.CONTINUE)
+        return str(super().on_trial_result(tune_controller, trial, result))
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        """Keep promoted trials out of the rungs."""
+        if not trial.config["entry"].parent_id:
+            super().on_trial_complete(tune_controller, trial, result)
+
+
+def climb(
+    searcher: Searcher, recorder: Recorder, *, folder: Path, epochs: int, workers: int, resources: dict[str, float]
+) -> None:
+    """Run one Ray Tune experiment to its end.
+
+    Args:
+        searcher: Where entries come from.
+        recorder: Listens; holds the checkpoints afterwards.
+        folder: Ray Tune's own folder.
+        epochs: Of the search; ASHA's horizon.
+        workers: Trials at the same time.
+        resources: Of each worker: {"cpu": 1} or {"cpu": 2, "gpu": 0.25}.
+    """
+    tune.Tuner(
+        tune.with_resources(train_trial, resources),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=LadderScheduler(epochs),
+            num_samples=-1,
+            max_concurrent_trials=workers,
+            reuse_actors=True,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
+        ),
+        run_config=RunConfig(
+            name=folder.name,
+            storage_path=str(folder.parent.resolve()),
+            callbacks=[recorder],
+            verbose=0,
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            failure_config=FailureConfig(max_failures=0),
+        ),
+    ).fit()
+
+
+def _trial_name(trial: Trial) -> str:
+    entry: Entry = trial.config["entry"]
+    return f"{entry.trial_id}_{entry.config['model']['arch']}"
