@@ -136,6 +136,6 @@ def _photometry(config: AugmentConfig) -> Any:
 def _albumentations() -> Any:
     """The module, kept from asking the network for its newest version."""
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
-    import albumentations  # type: ignore[import-untyped]  # seconds; not needed for --help
+    import albumentations  # seconds; not needed for --help
 
     return albumentations

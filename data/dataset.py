@@ -2,9 +2,9 @@
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 
 class DataError(ValueError):
@@ -37,8 +37,8 @@ class DatasetSpec:
         far_m: Distance in metres that becomes inverse depth 0. None: infinity.
     """
 
-    near: Literal["bright", "dark"] = "bright"
-    depth_unit: Literal["relative", "mm", "m"] = "relative"
+    near: str = "bright"
+    depth_unit: str = "relative"
     missing: int | None = None
     group_size: int | None = None
     near_m: float | None = None
@@ -48,18 +48,11 @@ class DatasetSpec:
         for name, allowed in (("near", ("bright", "dark")), ("depth_unit", ("relative", "mm", "m"))):
             if getattr(self, name) not in allowed:
                 raise DataError(f"{name} is {getattr(self, name)!r}; it is one of {', '.join(allowed)}")
-        for name in ("missing", "group_size"):
-            if not _is_number(getattr(self, name), whole=True):
-                raise DataError(f"{name} is {getattr(self, name)!r}; it is a whole number")
         if self.group_size is not None and self.group_size < 1:
             raise DataError(f"group_size is {self.group_size}; it is at least 1")
-        self._check_range()
-
-    def _check_range(self) -> None:
-        for name in ("near_m", "far_m"):
-            value = getattr(self, name)
-            if not _is_number(value) or (value is not None and value <= 0):
-                raise DataError(f"{name} is {value!r}; it is a distance in metres above 0")
+        for name, value in (("near_m", self.near_m), ("far_m", self.far_m)):
+            if value is not None and value <= 0:
+                raise DataError(f"{name} is {value}; it is a distance in metres above 0")
         if self.near_m and self.far_m and self.near_m >= self.far_m:
             raise DataError(f"near_m {self.near_m} is not below far_m {self.far_m}")
 
@@ -75,12 +68,7 @@ class DatasetSpec:
         Raises:
             DataError: Unknown key (names the nearest) or a value out of range.
         """
-        names = [field.name for field in fields(cls)]
-        for key in values:
-            if key not in names:
-                near = difflib.get_close_matches(key, names, n=1, cutoff=0.0)[0]
-                raise DataError(f"unknown key {key!r}; the nearest is {near!r}")
-        return cls(**values)
+        return cls(**{key: _of_its_kind(key, value) for key, value in values.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +85,24 @@ class Dataset:
     fingerprint: str
 
 
-def _is_number(value: object, *, whole: bool = False) -> bool:
-    """None passes: it stands for nothing stated."""
-    kinds = (int,) if whole else (int, float)
-    return value is None or (isinstance(value, kinds) and not isinstance(value, bool))
+_KINDS: dict[str, tuple[type, str]] = {
+    "near": (str, "a word"),
+    "depth_unit": (str, "a word"),
+    "missing": (int, "a whole number"),
+    "group_size": (int, "a whole number"),
+    "near_m": (float, "a number"),
+    "far_m": (float, "a number"),
+}
+
+
+def _of_its_kind(key: str, value: Any) -> Any:
+    """The value of a key of dataset.json; null and whole numbers pass where a number may be left out."""
+    if key not in _KINDS:
+        nearest = difflib.get_close_matches(key, _KINDS, n=1, cutoff=0.0)[0]
+        raise DataError(f"unknown key {key!r}; the nearest is {nearest!r}")
+    kind, words = _KINDS[key]
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind and (value is not None or kind is str):
+        raise DataError(f"{key} is {value!r}; it is {words}")
+    return value

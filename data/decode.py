@@ -181,13 +181,15 @@ def _relative(
 
 
 def _encode(inverse: Float32[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h w"]:
-    return (np.clip(inverse, 0.0, 1.0) * np.float32(DEPTH_STEPS) + np.float32(1.5)).astype(np.uint16)
+    codes: Depth = (np.clip(inverse, 0.0, 1.0) * np.float32(DEPTH_STEPS) + np.float32(1.5)).astype(np.uint16)
+    return codes
 
 
 def _known_distances(raw: Shaped[np.ndarray, "h w"], spec: DatasetSpec) -> Float32[np.ndarray, " n"]:
-    z = raw[::4, ::4].astype(np.float32)
-    known = np.isfinite(z) & (z > 0) & (z != spec.missing_value)
-    return z[known] * np.float32(_METRES[spec.depth_unit])
+    few = raw[::4, ::4].astype(np.float32)
+    z: np.ndarray = few[np.isfinite(few) & (few > 0) & (few != spec.missing_value)]
+    z *= np.float32(_METRES[spec.depth_unit])
+    return z
 
 
 def _same_size(picture: np.ndarray, path: Path, image: np.ndarray, image_path: Path) -> np.ndarray:

@@ -22,6 +22,7 @@ from jaxtyping import Int, UInt8, UInt16
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.decode import with_near_distance
 from data.layout import cache_dir, read_dataset
+from data.progress import progress_bar
 from data.shards import (
     PackJob,
     Progress,
@@ -224,7 +225,8 @@ def _pack_all(args: argparse.Namespace) -> None:
         triplets = getattr(splits, name)
         if not triplets:
             continue
-        pack = pack_split(dataset, triplets, args.px, cache=cache_dir(), workers=args.workers)
+        with progress_bar(f"packing {name}") as progress:
+            pack = pack_split(dataset, triplets, args.px, cache=cache_dir(), workers=args.workers, progress=progress)
         print(_table(name, pack.stats) if args.stats else f"{name}: {len(pack)} samples in {pack.folder}")
 
 

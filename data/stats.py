@@ -11,7 +11,8 @@ from jaxtyping import Float64
 
 from data.decode import Depth, Image, Mask, decode_depth
 
-SUMS = 11  # a sample's sums: 3 + 3 image, 1 + 1 mask, 1 + 1 depth, and the share of pixels whose depth is known
+SUMS = 11  # of a sample: 3 + 3 of the image, 1 + 1 of the mask, 1 + 1 of the depth, share of known depth
+SUM_ENDS = (3, 6, 7, 8, 9, 10)
 
 
 @dataclass(frozen=True)
@@ -67,19 +68,19 @@ def sample_sums(image: Image, mask: Mask, depth: Depth) -> Float64[np.ndarray, "
 
 def stats_of(sums: Float64[np.ndarray, "n 11"]) -> Stats:
     """Statistics of samples from their sums."""
-    mean = sums.mean(axis=0)
-    image_std = _deviation(mean[0:3], mean[3:6])
-    depth_known = float(mean[10])
-    depth_mean = float(mean[8]) / depth_known if depth_known else None
-    depth_std = None if depth_mean is None else float(_deviation(mean[8] / depth_known, mean[9] / depth_known))
+    image, image_square, mask, mask_square, depth, depth_square, known = np.split(sums.mean(axis=0), SUM_ENDS)
+    red, green, blue = _deviation(image, image_square)
+    depth_known = float(known[0])
+    if depth_known:
+        depth, depth_square = depth / depth_known, depth_square / depth_known
     return Stats(
         images=len(sums),
-        image_mean=(float(mean[0]), float(mean[1]), float(mean[2])),
-        image_std=(float(image_std[0]), float(image_std[1]), float(image_std[2])),
-        mask_mean=float(mean[6]),
-        mask_std=float(_deviation(mean[6], mean[7])),
-        depth_mean=depth_mean,
-        depth_std=depth_std,
+        image_mean=(float(image[0]), float(image[1]), float(image[2])),
+        image_std=(red, green, blue),
+        mask_mean=float(mask[0]),
+        mask_std=_deviation(mask, mask_square)[0],
+        depth_mean=float(depth[0]) if depth_known else None,
+        depth_std=_deviation(depth, depth_square)[0] if depth_known else None,
         depth_known=depth_known,
     )
 
@@ -90,5 +91,6 @@ def _moments(values: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray]:
     return mean, deviation**2 + mean**2
 
 
-def _deviation(mean: np.ndarray, mean_square: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.maximum(mean_square - mean**2, 0.0))
+def _deviation(mean: Float64[np.ndarray, " n"], mean_square: Float64[np.ndarray, " n"]) -> list[float]:
+    deviations: list[float] = np.sqrt(np.maximum(mean_square - mean**2, 0.0)).tolist()
+    return deviations

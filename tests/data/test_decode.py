@@ -125,25 +125,25 @@ def test_truncated_picture_is_an_error_naming_the_file(only_triplet, cut):
     triplet = only_triplet()
     whole = cv2.imencode(".jpg", np.zeros((32, 32, 3), np.uint8))[1].tobytes()
     triplet.image.write_bytes(whole[:cut])
-    with pytest.raises(DataError, match="fgbg000001.png: not a whole picture"):
+    with pytest.raises(DataError, match=r"fgbg000001\.png: not a whole picture"):
         decode_triplet(triplet, DatasetSpec(), 8)
 
 
 def test_vanished_picture_is_an_error_naming_the_file(only_triplet):
     triplet = only_triplet()
     triplet.depth.unlink()
-    with pytest.raises(DataError, match="depth/fgbg000001.png: cannot be read"):
+    with pytest.raises(DataError, match=r"depth/fgbg000001\.png: cannot be read"):
         decode_triplet(triplet, DatasetSpec(), 8)
 
 
 def test_sensor_depth_has_holes_and_plausible_values(shared_data):
     raw = cv2.imread(str(shared_data / "rgbd" / "depth" / "kit_000.png"), cv2.IMREAD_UNCHANGED)
     depth, valid = decoded(raw, 80, depth_unit="mm", near_m=0.5)
-    assert 0.5 < valid.mean() < 1
-    assert 0 < depth[valid].min() and depth[valid].max() < 1 and (depth[~valid] == 0).all()
+    assert valid.any() and not valid.all()
+    assert depth[valid].min() > 0 and depth[valid].max() < 1 and (depth[~valid] == 0).all()
 
 
 def test_real_size_mismatch_is_found(shared_data):
     triplet = next(t for t in read_dataset(shared_data / "quirks").triplets if t.id == "deepold_638")
-    with pytest.raises(DataError, match="224 x 224 px but deepold_638.jpg is 256 x 256"):
+    with pytest.raises(DataError, match=r"224 x 224 px but deepold_638\.jpg is 256 x 256"):
         decode_triplet(triplet, DatasetSpec(), 80)

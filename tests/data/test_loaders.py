@@ -71,7 +71,7 @@ def test_normalised_epoch_has_mean_zero_and_deviation_one(pack):
 def test_blank_images_normalise_to_finite_values(pack):
     raw = pack.gather(np.arange(2))
     raw.image[:] = 0
-    stats = type(pack.stats)(**{**pack.stats.__dict__, "image_mean": (0, 0, 0), "image_std": (0, 0, 0)})
+    stats = type(pack.stats)(**{**pack.stats.__dict__, "image_mean": (0.0,) * 3, "image_std": (0.0,) * 3})
     assert torch.isfinite(normalise(raw, stats).image).all()
 
 

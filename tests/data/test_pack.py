@@ -112,7 +112,7 @@ def test_deadline_leaves_the_first_shard_and_a_later_call_the_rest(make_dataset,
 def test_unreadable_picture_is_an_error_and_leaves_no_partial_shard(make_dataset, cache):
     root = make_dataset(6)
     (root / "images" / "fgbg000003.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match="fgbg000003.png: not a whole picture"):
+    with pytest.raises(DataError, match=r"fgbg000003\.png: not a whole picture"):
         packed(root, cache, workers=2)
     assert not list(cache.rglob("*.part"))
     assert len([path for path in written(cache) if "sums" not in path.name]) <= 1

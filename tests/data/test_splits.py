@@ -93,10 +93,10 @@ def test_subsets_nest_and_are_never_empty():
     tenth, third = subset(train, 0.1), subset(train, 0.3)
     assert third[: len(tenth)] == tenth == train[: len(tenth)]
     assert (len(tenth), len(third), len(subset(train, 1e-6))) == (8, 24, 1)
-    assert subset(train, 1) == train
+    assert subset(train, 1.0) == train
 
 
-@pytest.mark.parametrize("fraction", [0, -0.1, 1.1])
+@pytest.mark.parametrize("fraction", [0.0, -0.1, 1.1])
 def test_subset_rejects_fractions_outside_range(fraction):
     with pytest.raises(ValueError, match="fraction is"):
         subset(dataset_of(1).triplets, fraction)
