@@ -82,4 +82,5 @@ class Atrous(Network):
 
     def decode(self, features: list[Tensor]) -> Float[Tensor, "b 2 h w"]:
         """Mask and depth in [0, 1]."""
-        return self.head(self.refine(self.up(features[-1])))
+        y: Tensor = self.head(self.refine(self.up(features[-1])))
+        return y

@@ -16,27 +16,35 @@ from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 UPSAMPLERS = ("pixel_shuffle", "conv_pixel_shuffle", "transposed", "bilinear")
 
 
-def conv(
-    cin: int, cout: int, kernel: int = 3, *, stride: int = 1, dilation: int = 1, groups: int = 1
-) -> nn.Conv2d:
+def conv(cin: int, cout: int, kernel: int = 3, *, stride: int = 1, dilation: int = 1, groups: int = 1) -> nn.Conv2d:
     """A "same" convolution without bias; `groups` is lowered to what divides both numbers of channels."""
     padding = dilation * (kernel // 2)
     groups = math.gcd(groups, cin, cout)
     return nn.Conv2d(cin, cout, kernel, stride, padding, dilation, groups, bias=False)
 
 
+class Norm(nn.BatchNorm2d):
+    """Batch norm that uses its running moments where a batch has one value a channel: one image, shrunk to 1 x 1."""
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Normalised features."""
+        if self.training and x.numel() == x.shape[1]:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(x)
+
+
 class ConvNorm(nn.Sequential):
     """Convolution and batch norm; the activation comes after a merge."""
 
     def __init__(self, cin: int, cout: int, kernel: int = 3, **options: int) -> None:
-        super().__init__(conv(cin, cout, kernel, **options), nn.BatchNorm2d(cout))
+        super().__init__(conv(cin, cout, kernel, **options), Norm(cout))
 
 
 class ConvNormAct(nn.Sequential):
     """Convolution, batch norm, ReLU."""
 
     def __init__(self, cin: int, cout: int, kernel: int = 3, **options: int) -> None:
-        super().__init__(conv(cin, cout, kernel, **options), nn.BatchNorm2d(cout), nn.ReLU(inplace=True))
+        super().__init__(conv(cin, cout, kernel, **options), Norm(cout), nn.ReLU(inplace=True))
 
 
 class Stem(nn.Sequential):
@@ -101,7 +109,6 @@ def pad_to_multiple(image: Float[Tensor, "b c h w"], multiple: int) -> Float[Ten
 
 def initialise(module: nn.Module) -> None:
     """He initialisation of every convolution (fan out, ReLU), in place; norms start as the identity.
-
 
     Source: He et al. 2015, arXiv:1502.01852.
     """

@@ -5,9 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def checkerboard(
-    maps: Float[Tensor, "b c h w"], stride: int = 2, band: float = 1 / 16
-) -> Float[Tensor, " b"]:
+def checkerboard(maps: Float[Tensor, "b c h w"], stride: int = 2, band: float = 1 / 16) -> Float[Tensor, " b"]:
     """Share of each image's energy, without its mean, near the frequency 1 / stride in rows or columns.
 
     In [0, 1]: smooth maps give about 0, a checkerboard of period `stride` about 1, white noise the share of

@@ -7,9 +7,10 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, TypeVar
 
 MIN_WIDTH = 4
+Config = TypeVar("Config", bound="PlainConfig")
 
 
 class ConfigError(ValueError):
@@ -38,6 +39,18 @@ def check_fields(what: str, names: tuple[str, ...], fields: Mapping[str, Any]) -
             raise ConfigError(f"{what} has no field {key!r}; the nearest is {near[0]!r}")
 
 
+def check_type(field: str, value: Any, default: Any) -> None:
+    """Raise ConfigError unless `value` has the type of the field's default; a whole number may be a real one.
+
+    Raises:
+        ConfigError: It has not; the message names the type.
+    """
+    expected = type(default)
+    allowed = (int, float) if expected is float else expected
+    if not isinstance(value, allowed) or (isinstance(value, bool) and expected is not bool):
+        raise ConfigError(f"{field}={value!r} must be of type {expected.__name__}")
+
+
 class PlainConfig:
     """Mixin of frozen dataclasses that go to and come from flat dicts of plain values."""
 
@@ -47,15 +60,18 @@ class PlainConfig:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+    def from_dict(cls: type[Config], fields: Mapping[str, Any]) -> Config:
         """The inverse of `to_dict`; absent fields take their defaults.
 
         Raises:
             ConfigError: An unknown key, or a value that is not allowed.
         """
-        names = tuple(f.name for f in dataclasses.fields(cls))  # type: ignore[arg-type]
-        check_fields(cls.__name__, names, fields)
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+        defaults = {f.name: f.default for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        check_fields(cls.__name__, tuple(defaults), fields)
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        for name, value in values.items():
+            check_type(name, value, defaults[name])
+        return cls(**values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +94,7 @@ class ModelConfig(PlainConfig):
         expected = type(self).__dataclass_fields__["arch"].default
         if self.arch != expected:
             raise ConfigError(f"arch={self.arch!r} does not belong to {type(self).__name__} ({expected!r})")
-        if not isinstance(self.width, int) or self.width < MIN_WIDTH:
-            raise ConfigError(f"width={self.width!r} must be a whole number of at least {MIN_WIDTH}")
+        if self.width < MIN_WIDTH:
+            raise ConfigError(f"width={self.width!r} must be at least {MIN_WIDTH}")
         check_choice("head", self.head, ("sigmoid", "minmax"))
         check_choice("stem_stride", self.stem_stride, (1, 2, 4))

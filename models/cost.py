@@ -66,9 +66,7 @@ def averaging(model: Network) -> Network:
             nn.init.constant_(layer.weight, 1 / layer.weight[0].numel())
         if isinstance(layer, nn.MaxPool2d):
             parent = model.get_submodule(name.rpartition(".")[0])
-            setattr(
-                parent, name.rpartition(".")[2], nn.AvgPool2d(layer.kernel_size, layer.stride, layer.padding)
-            )
+            setattr(parent, name.rpartition(".")[2], nn.AvgPool2d(layer.kernel_size, layer.stride, layer.padding))
     return model.double().eval()
 
 

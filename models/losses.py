@@ -157,10 +157,10 @@ class Loss(nn.Module):
             valid: True where depth is known.
         """
         with torch.autocast(pred.device.type, enabled=False):
-            pred = pred.float()
+            pred, depth = pred.float(), torch.where(valid, depth.float(), 0)
             everywhere = torch.ones_like(valid)
             terms = self.task("mask", pred[:, :1], mask.float(), everywhere)
-            terms |= self.task("depth", pred[:, 1:], depth.float(), valid)
+            terms |= self.task("depth", pred[:, 1:], depth, valid)
             total, weight = self.balance(terms["mask"], terms["depth"], self.config.mask_weight)
         parts = {name: term.detach() for name, term in terms.items()} | {"mask_factor": weight}
         return Losses(total, parts)

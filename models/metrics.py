@@ -54,9 +54,7 @@ def boundary_f(pred: Binary, true: Binary, tolerance: int | None = None) -> PerI
     if tolerance is None:
         tolerance = max(1, round(BOUNDARY_TOLERANCE * math.hypot(*pred.shape[-2:])))
     ours, theirs = boundary(pred), boundary(true)
-    near_ours, near_theirs = (
-        F.max_pool2d(x.float(), 2 * tolerance + 1, 1, tolerance) for x in (ours, theirs)
-    )
+    near_ours, near_theirs = (F.max_pool2d(x.float(), 2 * tolerance + 1, 1, tolerance) for x in (ours, theirs))
     n_ours, n_theirs = ours.sum((1, 2, 3)), theirs.sum((1, 2, 3))
     precision = (ours * near_theirs).sum((1, 2, 3)) / n_ours.clamp_min(1)
     recall = (theirs * near_ours).sum((1, 2, 3)) / n_theirs.clamp_min(1)
@@ -94,8 +92,8 @@ def relative_depth_figures(pred: Maps, true: Maps, valid: Valid) -> Figures:
 def study_figures(pred: Float[Tensor, "b 2 h w"], mask: Maps, depth: Maps, valid: Valid) -> Figures:
     """SSIM of the depth, and the original study's two losses of each image.
 
-    MSE(mask) + [1 - SSIM](depth), and 0.16 L1 + 0.84 [1 - MS-SSIM] summed over both; the second is absent below
-    33 px, where MS-SSIM has no five scales.
+    MSE(mask) + [1 - SSIM](depth), and 0.16 L1 + 0.84 [1 - MS-SSIM] summed over both; the second is absent
+    below 33 px, where MS-SSIM has no five scales.
     """
     everywhere = torch.ones_like(valid)
     tasks = ((pred[:, :1], mask, everywhere), (pred[:, 1:], depth, valid))
@@ -151,7 +149,8 @@ class MetricSums:
     def update(self, pred: Float[Tensor, "b 2 h w"], mask: Maps, depth: Maps, valid: Valid) -> None:
         """Add a batch; nothing is copied off its device, so that a GPU need not wait."""
         with torch.autocast(pred.device.type, enabled=False):
-            figures = self.metrics(pred.float(), mask.float(), depth.float(), valid)
+            depth = torch.where(valid, depth.float(), 0)
+            figures = self.metrics(pred.float(), mask.float(), depth, valid)
         known = valid.flatten(1).any(1)
         for name, values in figures.items():
             kept = torch.where(known, values, 0) if name in NEED_DEPTH else values
@@ -201,7 +200,5 @@ def constant_guess(
     """The figures of an empty mask and `mean_depth` everywhere, on the same (mask, depth, valid)."""
     sums = MetricSums(metrics)
     for mask, depth, valid in truths:
-        sums.update(
-            torch.cat((torch.zeros_like(mask), torch.full_like(depth, mean_depth)), 1), mask, depth, valid
-        )
+        sums.update(torch.cat((torch.zeros_like(mask), torch.full_like(depth, mean_depth)), 1), mask, depth, valid)
     return sums.compute(sigma)

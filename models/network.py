@@ -22,7 +22,7 @@ class Network(nn.Module):
         self.stride = stride
 
     def start(self) -> None:
-        """Fresh weights: He initialisation, and heads that say 0.5 everywhere."""
+        """Fresh weights: He initialisation, and heads that say the prior everywhere."""
         initialise(self)
         for module in self.modules():
             if isinstance(module, Head):

@@ -2,8 +2,8 @@
 
 Without skips the decoder is two pixel shuffles with two convolutions each, and the logits are enlarged
 bilinearly: laid out so as to have the study's published count, 11,504,720 parameters at width 16 (stem and
-encoder are as in its code, the decoder's convolutions were found from the count). With skips it is the U-shaped
-decoder of `models.unet` with all its options.
+encoder are as in its code, the decoder's convolutions were found from the count). With skips it is the
+U-shaped decoder of `models.unet` with all its options.
 
 Source: He et al. 2015, arXiv:1512.03385, table 1 (18 layers), without the 7x7 stem and its pooling.
 """
@@ -46,7 +46,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
         """Features at 1 / stride of the size."""
-        return (self.convs(x) + self.shortcut(x)).relu()
+        y: Tensor = self.convs(x) + self.shortcut(x)
+        return y.relu()
 
 
 class PlainDecoder(nn.Module):
@@ -67,7 +68,8 @@ class PlainDecoder(nn.Module):
 
     def forward(self, features: list[Tensor]) -> Float[Tensor, "b 2 H W"]:
         """Values in [0, 1]."""
-        return self.head(self.body(features[-1]))
+        y: Tensor = self.head(self.body(features[-1]))
+        return y
 
 
 class ResNet18(Network):

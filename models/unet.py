@@ -22,7 +22,7 @@ from models.blocks import (
     upsampled_channels,
 )
 from models.config import ConfigError, ModelConfig, check_choice
-from models.heads import Head
+from models.heads import OUTPUTS, Head
 from models.network import Network
 
 
@@ -81,9 +81,7 @@ class DilatedBlock(nn.Module):
         quarter = cout // 4
         self.direct = ConvNorm(cin, quarter, 1, stride=2)
         self.paths = nn.ModuleList(
-            nn.Sequential(
-                ConvNormAct(cin, quarter, stride=2, dilation=d), ConvNorm(quarter, quarter, dilation=d)
-            )
+            nn.Sequential(ConvNormAct(cin, quarter, stride=2, dilation=d), ConvNorm(quarter, quarter, dilation=d))
             for d in dilations
         )
 
@@ -114,17 +112,16 @@ class DecoderLevel(nn.Module):
         self.skip = ConvNorm(skip, mid, 1)
         self.shuffle = ChannelShuffle(groups)
 
-    def forward(
-        self, x: Float[Tensor, "b c h w"], skip: Float[Tensor, "b d H W"]
-    ) -> Float[Tensor, "b d H W"]:
+    def forward(self, x: Float[Tensor, "b c h w"], skip: Float[Tensor, "b d H W"]) -> Float[Tensor, "b d H W"]:
         """Features of the skip's size and number of channels."""
-        return self.shuffle(merged(self.convs(self.up(x)), self.skip(skip), self.merge))
+        y: Tensor = self.shuffle(merged(self.convs(self.up(x)), self.skip(skip), self.merge))
+        return y
 
 
 class Decoder(nn.Module):
     """From encoder features, shallow to deep, to outputs at `stem_stride` times the first one's size."""
 
-    def __init__(self, channels: list[int], config: DecoderConfig, outputs: int = 2) -> None:
+    def __init__(self, channels: list[int], config: DecoderConfig, outputs: tuple[str, ...] = OUTPUTS) -> None:
         super().__init__()
         deep_first = channels[::-1]
         self.levels = nn.ModuleList(DecoderLevel(cin, skip, config) for cin, skip in pairwise(deep_first))
@@ -137,14 +134,15 @@ class Decoder(nn.Module):
         *skips, x = features
         for level, skip in zip(self.levels, reversed(skips), strict=True):
             x = level(x, skip)
-        return self.head(self.refine(x))
+        y: Tensor = self.head(self.refine(x))
+        return y
 
 
 def build_decoders(channels: list[int], config: DecoderConfig) -> nn.ModuleList:
     """One decoder of two outputs, or two of one output each."""
     if config.decoders == "shared":
         return nn.ModuleList([Decoder(channels, config)])
-    return nn.ModuleList([Decoder(channels, config, outputs=1) for _ in ("mask", "depth")])
+    return nn.ModuleList([Decoder(channels, config, outputs=(name,)) for name in OUTPUTS])
 
 
 class UNet(Network):
