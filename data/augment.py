@@ -16,6 +16,7 @@ from data.pack import RawBatch
 
 ROTATION_DEG = 10  # the original study's limit
 BLUR_PX = (3, 5)  # sides of the averaging window
+TARGETS = {"mask": "image", "depth": "mask"}  # a soft mask is interpolated, depth with its unknowns is not
 BRIGHTNESS = 0.2  # largest change of brightness and of contrast, as a share
 
 
@@ -117,7 +118,7 @@ def _geometry(config: AugmentConfig) -> Any:
         a.Rotate(limit=ROTATION_DEG, p=config.rotate, **reflect),
         a.GridDistortion(p=config.grid_distortion, **reflect),
     ]
-    return a.Compose([t for t in transforms if t.p > 0], additional_targets={"depth": "mask"})
+    return a.Compose([t for t in transforms if t.p > 0], additional_targets=TARGETS)
 
 
 def _photometry(config: AugmentConfig) -> Any:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -172,14 +173,19 @@ def normalise(raw: RawBatch, stats: Stats) -> Batch:
     Returns:
         A batch in float32.
     """
-    deviation = torch.tensor(stats.image_std).clamp_min(SMALLEST_STD)
-    shift = torch.tensor(stats.image_mean) / deviation
     image = torch.from_numpy(raw.image).to(torch.float32)
-    px = image.shape[2]  # whole rows at a time: 8 times faster than 3 channels at a time
-    image.flatten(2).mul_((1 / (255 * deviation)).repeat(px)).sub_(shift.repeat(px))
+    scale, shift = _row(stats, image.shape[2])
+    image.flatten(2).mul_(scale).sub_(shift)
     mask = torch.from_numpy(raw.mask).to(torch.float32).mul_(1 / 255)
     depth, valid = (torch.from_numpy(array) for array in decode_depth(raw.depth))
     return Batch(image.permute(0, 3, 1, 2), mask[:, None], depth[:, None], valid[:, None])
+
+
+@lru_cache(maxsize=16)
+def _row(stats: Stats, px: int) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
+    """Scale and shift of a whole image row: 8 times faster than 3 channels at a time."""
+    deviation = torch.tensor(stats.image_std).clamp_min(SMALLEST_STD)
+    return (1 / (255 * deviation)).repeat(px), (torch.tensor(stats.image_mean) / deviation).repeat(px)
 
 
 def _as_it_is(batch: Any) -> Any:
