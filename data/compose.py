@@ -190,7 +190,9 @@ def _depth_before(depth_m: Float32[np.ndarray, "h w"], here: np.ndarray, rng: np
 def main(arguments: list[str] | None = None) -> int:
     """Command line: 0 done, 2 the user's mistake."""
     parser = argparse.ArgumentParser(prog="python -m data.compose", description="Paste cut-outs on photos with depth.")
-    parser.add_argument("--backgrounds", type=Path, required=True, help="folder with images/ and depth/ (16-bit mm, 0 = missing)")
+    parser.add_argument(
+        "--backgrounds", type=Path, required=True, help="folder with images/ and depth/ (16-bit mm, 0 = missing)"
+    )
     parser.add_argument("--foregrounds", type=Path, required=True, help="folder of RGBA cut-outs")
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     parser.add_argument("--count", type=int, default=2000, help="composites in all (default: %(default)s)")

@@ -49,7 +49,9 @@ def find_photos(folder: Path) -> tuple[tuple[Path, Path], ...]:
     depths = {path.stem: path for path in _pictures(folder / "depth")}
     for path in images:
         if path.stem not in depths:
-            raise DataError(f"{path}: no depth for this photo; add {folder / 'depth' / path.stem}.png or remove the photo")
+            raise DataError(
+                f"{path}: no depth for this photo; add {folder / 'depth' / path.stem}.png or remove the photo"
+            )
     return tuple((path, depths[path.stem]) for path in images)
 
 
@@ -84,12 +86,15 @@ def read_photo(image: Path, depth: Path, px: int) -> Photo:
     colours = cv2.cvtColor(read_picture(image, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     raw = read_picture(depth, cv2.IMREAD_UNCHANGED)
     if raw.dtype != np.uint16 or raw.ndim != 2:
-        raise DataError(f"{depth}: depth has {raw.dtype.itemsize * 8} bits in {raw.shape[2:] or (1,)} channels; it must be 16-bit millimetres in one")
+        found = f"{raw.dtype.itemsize * 8}-bit with {raw.shape[2] if raw.ndim == 3 else 1} channels"
+        raise DataError(f"{depth}: depth is {found}; it must be 16-bit millimetres in one channel, 0 = missing")
     scale = px / min(colours.shape[:2])
     size = tuple(max(px, round(side * scale)) for side in colours.shape[1::-1])
     metres = np.where(np.isin(raw, NO_READING), np.float32(0), raw * np.float32(0.001))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return Photo(cv2.resize(colours, size, interpolation=method), cv2.resize(metres, size, interpolation=cv2.INTER_NEAREST))
+    return Photo(
+        cv2.resize(colours, size, interpolation=method), cv2.resize(metres, size, interpolation=cv2.INTER_NEAREST)
+    )
 
 
 @lru_cache(maxsize=256)

@@ -1,3 +1,5 @@
+# mypy: disable-error-code="no-any-return"
+# (arithmetic on arrays of no stated shape has no stated type)
 """The built-in data: procedural scenes with a thing in front, with exact mask and exact depth.
 
     python -m data.scenes --out DIR --count 2000
@@ -22,12 +24,13 @@ from data.dataset import DataError, DatasetSpec
 from data.layout import cache_dir
 from data.placement import Overlap, draw_placement, overlap
 from data.progress import progress_bar
-from data.scene_figures import CutOut, draw_figure
-from data.scene_indoors import indoor_world
-from data.scene_outdoors import outdoor_world
-from data.scene_render import World, render
-from data.scene_textures import TILE_PX, noise_tile
-from data.scene_things import draw_thing
+from data.scenery.figures import CutOut, draw_figure
+from data.scenery.indoors import indoor_world
+from data.scenery.outdoors import outdoor_world
+from data.scenery.render import World, render
+from data.scenery.textures import TILE_PX, noise_tile
+from data.scenery.things import draw_thing
+from data.scenery.vectors import floats
 from data.writer import DatasetWriter, Progress, Sample
 
 VERSION = 1  # raised whenever the same seed draws something else, so that cached scenes are made anew
@@ -162,10 +165,8 @@ def relative(inverse: Float32[np.ndarray, "*n"]) -> Float32[np.ndarray, "*n"]:
     return np.clip((inverse - np.float32(1 / FAR_M)) / np.float32(1 / NEAR_M - 1 / FAR_M), 0, 1)
 
 
-def _thing_inverse(
-    background: Background, cutout: CutOut, at: Overlap, height_m: float
-) -> Float32[np.ndarray, "h w"]:
-    """Inverse depth of a thing that is as far away as its size says, or just before what it covers if that is nearer."""
+def _thing_inverse(background: Background, cutout: CutOut, at: Overlap, height_m: float) -> Float32[np.ndarray, "h w"]:
+    """Inverse depth of a thing as far away as its size says, or just before what it covers where that is nearer."""
     focal_px = background.world.camera.focal * background.image.shape[0]
     relief = cutout.relief[at.cutout] / np.float32(focal_px)  # depth behind its front, in shares of the front's depth
     covered = background.inverse[at.picture][cutout.alpha[at.cutout] > 0]
@@ -178,8 +179,8 @@ def _thing_inverse(
 def _light_on_thing(world: World, rng: np.random.Generator) -> tuple[float, float, float]:
     """Roughly the light of the world, as the viewer sees it; a lamp is taken to hang above."""
     axes = world.camera.axes()
-    way = axes @ np.float32(world.light.towards) if world.light.lamp is None else np.float32([0, 1, -0.3])
-    seen = way + np.float32([0, 0.2, -0.5]) + rng.normal(0, 0.25, 3).astype(np.float32)
+    way = axes @ floats(world.light.towards) if world.light.lamp is None else floats([0, 1, -0.3])
+    seen = way + floats([0, 0.2, -0.5]) + rng.normal(0, 0.25, 3).astype(np.float32)
     return tuple(seen.tolist())
 
 
@@ -187,7 +188,7 @@ def _developed(image: Float32[np.ndarray, "h w 3"], rng: np.random.Generator) ->
     """The grain of a sensor over the whole picture, then bytes."""
     row, column = rng.integers(0, TILE_PX - image.shape[0] % TILE_PX, 2)
     grain = noise_tile(0.3)[row : row + image.shape[0], column : column + image.shape[1], None] - np.float32(0.5)
-    return _bytes(image + np.float32(rng.uniform(0.02, 0.12)) * grain)
+    return _bytes(image + np.float32(rng.uniform(0.01, 0.09)) * grain)
 
 
 def _bytes(values: Float32[np.ndarray, "*n"]) -> np.ndarray:
@@ -199,7 +200,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m data.scenes", description="Draw the built-in data set of scenes.")
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     parser.add_argument("--count", type=int, default=2000, help="scenes in all (default: %(default)s)")
-    parser.add_argument("--per-background", type=int, default=PER_BACKGROUND, help="scenes to a background (default: %(default)s)")
+    parser.add_argument(
+        "--per-background", type=int, default=PER_BACKGROUND, help="scenes to a background (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="same seed, same pictures (default: %(default)s)")
     parser.add_argument("--size", type=int, default=224, help="side in pixels (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=None, help="processes (default: one a core)")

@@ -17,7 +17,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -103,7 +103,7 @@ class DatasetWriter:
         self._rows: list[dict[str, str]] = []
         check_free(self.root)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "DatasetWriter":
         try:
             self.root.parent.mkdir(parents=True, exist_ok=True)
             folder = Path(tempfile.mkdtemp(prefix=f".{self.root.name}.", suffix=".partial", dir=self.root.parent))
@@ -114,7 +114,9 @@ class DatasetWriter:
         self.files = SampleFiles(folder=folder, **self._suffixes)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             if kind is None:
                 self._finish()
@@ -187,7 +189,9 @@ def _in_parallel(
     if workers <= 1:
         yield from map(store, jobs)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
+    ) as pool:
         futures = [pool.submit(store, job) for job in jobs]
         try:
             for future in as_completed(futures):
