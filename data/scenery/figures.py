@@ -53,9 +53,9 @@ def draw_figure(figure: Figure, side_px: float, light: Sequence[float], ambient:
     low, high = figure.bounds()
     scale = float(side_px / max(high[0] - low[0], high[1] - low[1]))
     width, height = (2 * int(np.ceil(length * scale / 2)) + 2 for length in (high - low)[:2])
-    depth, colour = _draw_fine(
-        figure, (int(width * FINER), int(height * FINER)), scale * FINER, unit(np.array(light, np.float32)), ambient
-    )
+    fine = int(width * FINER), int(height * FINER)
+    way = unit(np.array([light], np.float32))[0]
+    depth, colour = _draw_fine(figure, fine, scale * FINER, way, ambient)
     covered = np.isfinite(depth)
     relief = np.where(covered, (depth - low[2]) * scale, 0).astype(np.float32)
     alpha = cv2.resize(covered.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)

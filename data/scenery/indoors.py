@@ -41,7 +41,7 @@ def indoor_world(rng: np.random.Generator) -> World:
         above=(level, level * 0.98, level * 0.92),
         below=(level * 0.75, level * 0.7, level * 0.65),
     )
-    dark = Sky(zenith=rgb(0, 0, 0), horizon=rgb(0, 0, 0))
+    dark = Sky(zenith=rgb(0.0, 0.0, 0.0), horizon=rgb(0.0, 0.0, 0.0))
     return World(solids=tuple(solids), camera=camera, light=light, sky=dark, exposure=float(rng.uniform(0.9, 1.4)))
 
 

@@ -40,35 +40,35 @@ class Theme:
 THEMES = {
     "meadow": Theme(
         ground=((0.18, 0.32), (0.35, 0.7), (0.3, 0.65), "cloudy"),
-        clutter={"tree": 5, "bush": 4, "rock": 2, "pole": 1, "fence": 2, "crate": 0.5, "hut": 1.0},
+        clutter={"tree": 5.0, "bush": 4.0, "rock": 2.0, "pole": 1.0, "fence": 2.0, "crate": 0.5, "hut": 1.0},
         road=0.4,
     ),
     "wood": Theme(
         ground=((0.07, 0.3), (0.3, 0.6), (0.22, 0.5), "cloudy"),
-        clutter={"tree": 4, "conifer": 6, "bush": 3, "rock": 2},
+        clutter={"tree": 4.0, "conifer": 6.0, "bush": 3.0, "rock": 2.0},
         count=(18, 30),
         road=0.3,
     ),
     "snow": Theme(
         ground=((0.5, 0.65), (0.0, 0.12), (0.75, 0.98), "cloudy"),
-        clutter={"conifer": 6, "rock": 2, "hut": 1.5, "pole": 1, "fence": 1},
+        clutter={"conifer": 6.0, "rock": 2.0, "hut": 1.5, "pole": 1.0, "fence": 1.0},
         road=0.3,
     ),
     "desert": Theme(
         ground=((0.06, 0.13), (0.25, 0.6), (0.55, 0.9), "cloudy"),
-        clutter={"rock": 6, "bush": 2, "pole": 1, "hut": 0.7, "cactus": 3},
+        clutter={"rock": 6.0, "bush": 2.0, "pole": 1.0, "hut": 0.7, "cactus": 3.0},
         road=0.3,
     ),
     "street": Theme(
         ground=((0.0, 1.0), (0.0, 0.12), (0.3, 0.65), "tiles"),
-        clutter={"lamp": 3, "pole": 2, "crate": 2, "tree": 2, "barrel": 1, "sign": 2},
+        clutter={"lamp": 3.0, "pole": 2.0, "crate": 2.0, "tree": 2.0, "barrel": 1.0, "sign": 2.0},
         count=(6, 14),
         road=0.9,
         rows=1.0,
     ),
     "yard": Theme(
         ground=((0.0, 0.15), (0.0, 0.3), (0.3, 0.7), "bricks"),
-        clutter={"crate": 5, "barrel": 4, "container": 3, "pole": 2, "fence": 2, "bush": 1, "cone": 1},
+        clutter={"crate": 5.0, "barrel": 4.0, "container": 3.0, "pole": 2.0, "fence": 2.0, "bush": 1.0, "cone": 1.0},
         count=(8, 16),
         road=0.2,
         rows=0.4,

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from data.scenery.textures import Material
-from data.scenery.vectors import Vectors, dot, unit
+from data.scenery.vectors import Number, Vectors, dot, unit
 
 Vector = Float32[np.ndarray, "3"]
 Matrix = Float32[np.ndarray, "3 3"]
@@ -21,12 +21,12 @@ Plane = Float32[np.ndarray, "..."]
 LIFT = 1e-6
 
 
-def vector(x: float, y: float, z: float) -> Vector:
+def vector(x: Number, y: Number, z: Number) -> Vector:
     """A vector of three numbers."""
     return np.array([x, y, z], np.float32)
 
 
-def turned(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> Matrix:
+def turned(yaw: Number = 0.0, pitch: Number = 0.0, roll: Number = 0.0) -> Matrix:
     """Rotation about y (yaw), then x (pitch), then z (roll), radians."""
     cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
@@ -192,21 +192,21 @@ class Figure:
 
 
 def slab(
-    material: Material, centre: tuple[float, float, float], half: tuple[float, float, float], roll: float = 0.0
+    material: Material, centre: tuple[Number, Number, Number], half: tuple[Number, Number, Number], roll: float = 0.0
 ) -> Slab:
     """A slab from plain numbers; `roll` turns it about z."""
     return Slab(centre=vector(*centre), half=vector(*half), material=material, axes=turned(roll=roll))
 
 
-def ball(material: Material, centre: tuple[float, float, float], radii: tuple[float, float, float]) -> Ball:
+def ball(material: Material, centre: tuple[Number, Number, Number], radii: tuple[Number, Number, Number]) -> Ball:
     """An upright ball from plain numbers."""
     return Ball(centre=vector(*centre), radii=vector(*radii), material=material, axes=turned())
 
 
 def rod(
     material: Material,
-    start: tuple[float, float, float],
-    end: tuple[float, float, float],
+    start: tuple[Number, Number, Number],
+    end: tuple[Number, Number, Number],
     thick: float,
     thin: float | None = None,
 ) -> Limb:

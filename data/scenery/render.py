@@ -110,7 +110,7 @@ def render(world: World, px: int) -> tuple[Picture, DepthMap]:
 def _cast(world: World, rays: Picture) -> tuple[DepthMap, Int[np.ndarray, "h w"]]:
     px = rays.shape[0]
     depth, owner = np.full((px, px), np.inf, np.float32), np.full((px, px), -1, np.int16)
-    origin = floats(world.camera.position)
+    origin = floats([[world.camera.position]])
     for index, solid in enumerate(world.solids):
         rows, columns = world.camera.window(solid.corners(), px)
         if rows.start == rows.stop or columns.start == columns.stop:

@@ -148,7 +148,7 @@ class Box(Solid):
         cos, sin = np.cos(self.yaw), np.sin(self.yaw)
         axes = floats([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
         normal = axes[face] * (-sign if self.inside else sign)[..., None]
-        u = np.where(face == 0, local[..., 2], local[..., 0]) + face * np.float32(3.3) * sign
+        u = np.where(face == 0, local[..., 2], local[..., 0]) + face.astype(np.float32) * np.float32(3.3) * sign
         return normal, u, np.where(face == 1, local[..., 2], local[..., 1])
 
     def corners(self) -> Vectors | None:

@@ -14,8 +14,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float32
 
-Points = Float32[np.ndarray, " n"]
-Colours = Float32[np.ndarray, "n 3"]
+Field = Float32[np.ndarray, "*#n"]
+Points = Float32[np.ndarray, " #n"]
+Colours = Float32[np.ndarray, "#n 3"]
 Colour = tuple[float, float, float]
 
 TILE_PX = 512
@@ -109,7 +110,7 @@ def noise_tile(smoothness: float = 1.6) -> Float32[np.ndarray, "px px"]:
     return np.clip(0.5 + tile / (5.0 * tile.std()), 0, 1).astype(np.float32)
 
 
-def noise(u: Points, v: Points, smoothness: float = 1.6) -> Points:
+def noise(u: Field, v: Field, smoothness: float = 1.6) -> Field:
     """Cloudy noise in [0, 1] at (u, v); it repeats every 16 units, its finest grain is 1/32."""
     scale = TILE_PX / 16
     column = (u * scale).astype(np.int32) & (TILE_PX - 1)

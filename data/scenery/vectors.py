@@ -3,14 +3,14 @@
 """Arrays of vectors: the arithmetic that all shapes share."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-Vectors = Float[np.ndarray, "*n 3"]
-
-
-Distances = Float[np.ndarray, "*n"]
+Vectors = Float[np.ndarray, "*#n 3"]
+Distances = Float[np.ndarray, "*#n"]
+Number = float | int  # checked at run time in tests, where an int is no float
 
 
 def dot(a: Vectors, b: Vectors) -> Distances:
@@ -30,6 +30,6 @@ def pixels_by_owner(owner: Int[np.ndarray, "h w"]) -> Iterator[tuple[int, Int[np
     yield from zip(owners.tolist(), np.split(order, starts[1:]), strict=True)
 
 
-def floats(values: Sequence[float] | Sequence[Sequence[float]]) -> Float32[np.ndarray, "..."]:
+def floats(values: Sequence[Any]) -> Float32[np.ndarray, "..."]:
     """Numbers as an array of single precision."""
     return np.array(values, np.float32)
