@@ -128,7 +128,8 @@ def fit(
         run.model.load_state_dict(weights)
     if resume is not None:
         run.load(resume)
-    while run.epoch < plan.epochs and run.clock.progress < 1.0:
+    last = run.epoch >= plan.epochs
+    while not last:
         figures = {**run.train_epoch(), **run.validate()}
         run.epoch += 1
         last = run.epoch >= plan.epochs or run.clock.progress >= 1.0

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -53,23 +54,37 @@ def main(arguments: list[str] | None = None) -> int:
 def _search(args: argparse.Namespace, budget: "Budget", out: Path) -> int:
     """Open the data, claim the run folder, run the study."""
     from data.scenes import cached_scenes
-    from search.folder import claim
+    from search.folder import check_free
     from search.supply import Supply
     from search.terminal import View
 
+    check_free(out)
     supply = Supply(args.data or cached_scenes(BUILT_IN_COUNT), seed=args.seed)
-    claim(out)
-    with View() as view:
-        view.say(f"run folder {out}")
-        from search.study import Interrupted, Options, Study
+    from search.study import Interrupted, Options, Study
 
-        options = Options(budget=budget, out=out, seed=args.seed, began=BEGAN, address=args.address)
+    options = Options(budget=budget, out=out, seed=args.seed, began=BEGAN, address=args.address)
+    with View() as view:
+        study = Study(options, supply, view)
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, lambda *_: study.interrupt())
         try:
-            Study(options, supply, view).run()
+            study.run()
         except Interrupted:
-            view.say(f"stopped; all that was done is in {out}")
+            print(f"stopped; all that was done is in {out}")
             return 130
+    print(_where_things_are(out))
     return 0
+
+
+def _where_things_are(out: Path) -> str:
+    return "\n".join(
+        [
+            f"model     {out / 'best'}  (metrics.json: its figures on data it never saw; samples.png: look at it)",
+            f"trials    {out / 'trials.csv'}",
+            f"curves    tensorboard --logdir {out / 'tensorboard'}",
+            f"search    optuna-dashboard {out / 'study.journal'}",
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How fast this machine trains: measured on every worker at once, which also warms the workers up."""
+"""How fast one worker trains, measured in a second."""
 
 import time
 
@@ -21,6 +21,7 @@ def training_speed(threads: int, device: str) -> float:
         threads: Processor threads to use.
         device: torch device.
     """
+    before = torch.get_num_threads()
     torch.set_num_threads(threads)
     model = build_model(UNetConfig(width=4, stem_stride=2)).to(device, memory_format=torch.channels_last)
     loss = build_loss(LossConfig(depth_structural="none"), PX).to(device)
@@ -32,6 +33,7 @@ def training_speed(threads: int, device: str) -> float:
         total.backward()
         total.item()  # waits for a GPU
         fastest = min(fastest, time.perf_counter() - begin)
+    torch.set_num_threads(before)
     return macs(model, PX)[0] * BATCH / fastest
 
 
@@ -40,8 +42,10 @@ def _random_batch() -> Batch:
     return Batch(image=torch.rand(BATCH, 3, PX, PX), mask=plane, depth=plane, valid=plane > 0)
 
 
-def measure_speed(workers: int, resources: dict[str, float]) -> float:
-    """Return the slowest worker's training speed while all work at once."""
+def measure_speed(resources: dict[str, float], *, remote: bool) -> float:
+    """Return the training speed of one worker: measured in this process, or on the cluster it belongs to."""
     device = "cuda" if resources.get("gpu") else "cpu"
+    if not remote:
+        return training_speed(1, device)
     task = ray.remote(num_cpus=resources["cpu"], num_gpus=resources.get("gpu", 0))(training_speed)
-    return min(ray.get([task.remote(1, device) for _ in range(workers)]))
+    return float(ray.get(task.remote(1, device)))

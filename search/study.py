@@ -1,5 +1,7 @@
 """A study from start to end: Ray up, stages climbed, the best model written, on time."""
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,17 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from ray.tune.search import Searcher
 
+from data.dataset import DataError
 from models.build import build_model
 from models.cost import macs
 from search import cluster
 from search.best import Winner, write_best
+from search.board import Board
 from search.budget import Budget, Deadlines, Shares, plan_deadlines
 from search.config import TrialConfig
 from search.fit import FitData
+from search.folder import claim
 from search.ladder import Stage, default_ladder, promote, rank_correlation, ranked
 from search.records import TrialRecord, TrialTable, provenance, write_json
 from search.searcher import Climb, Queue, StudySearch
@@ -59,9 +65,9 @@ class Study:
         self.options, self.supply, self.view = options, supply, view
         self.ladder = default_ladder()
         self.table = TrialTable(options.out)
-        self.recorder = Recorder(self.table, options.began, view.notify)
+        self.recorder = Recorder(self.table, Board(options.out / "tensorboard"), options.began, view.notify)
         self.notes: dict[str, Any] = {"state": "running", **provenance(), "stages": []}
-        self.interrupted = False
+        self.interrupted = self.climbing = False
         self.cluster: cluster.Cluster
         self.deadlines: Deadlines | None = None
 
@@ -71,24 +77,46 @@ class Study:
         Raises:
             Interrupted: `interrupted` was set by a signal.
         """
-        self._write_notes()
-        with ThreadPoolExecutor(1) as pool:
-            packing = pool.submit(self.supply.for_stage, self.ladder[0], deadline=self._patience())
-            self.cluster = cluster.start(self.options.address)
-            self.speed = measure_speed(self.cluster.workers, self.cluster.resources)
-            packing.result()
-        self._plan()
-        climb(
-            Climb(self._stages()),
-            self.recorder,
-            folder=self.options.out / "ray",
-            epochs=self.ladder[0].epochs,
-            workers=self.cluster.workers,
-            resources=self.cluster.resources,
-        )
-        if self.interrupted:
+        try:
+            self._start()
+            self.climbing = True
+            climb(
+                Climb(self._stages()),
+                self.recorder,
+                folder=self.options.out / "ray",
+                epochs=self.ladder[0].epochs,
+                workers=self.cluster.workers,
+                resources=self.cluster.resources,
+            )
+            self.climbing = False
+            if self.interrupted:
+                raise Interrupted
+            return self._wrap_up()
+        except (Interrupted, DataError):
+            self._note_state("stopped")
+            raise
+        finally:
+            cluster.stop()
+
+    def interrupt(self) -> None:
+        """Stop as soon as Ray Tune has saved its state; called by a signal handler."""
+        if self.interrupted or not self.climbing:
             raise Interrupted
-        return self._wrap_up()
+        self.interrupted = True
+        os.kill(os.getpid(), signal.SIGUSR1)  # Ray Tune's own way to end a run with everything saved
+
+    def _start(self) -> None:
+        """Start Ray and pack the data side by side; only then claim the run folder."""
+        with ThreadPoolExecutor(1) as pool:
+            packing = pool.submit(self.supply.pack_all, self.ladder[0].px, deadline=self._patience())
+            self.cluster = cluster.start(self.options.address)
+            packing.result()
+        self.speed = measure_speed(self.cluster.resources, remote=self.options.address is not None)
+        claim(self.options.out)
+        self.view.say(f"run folder {self.options.out}")
+        if self.cluster.dashboard:
+            self.view.say(f"Ray dashboard {self.cluster.dashboard} while it runs; `ray get-auth-token` prints its token")
+        self._plan()
 
     def _stages(self) -> Iterator[Searcher]:
         """Yield the searcher of each stage in turn; what lies between two yields happens between two stages."""
@@ -101,8 +129,9 @@ class Study:
             context = self._context(stage, data, trials=len(entrants) or self.cluster.workers)
             begin = self._begin(context, len(entrants))
             yield self._queue(context, entrants) if entrants else self._searcher(context)
-            below = self.table.of_stage(stage.name)
-            self._finish(context, below, wall_s=time.time() - begin)
+            ended = self.table.of_stage(stage.name)
+            self._finish(context, ended, wall_s=time.time() - begin)
+            below = ended if ranked(ended) else below
 
     def _patience(self, stage: str = "explore") -> float | None:
         """Return until when images of a stage may be packed: a quarter of its time."""
@@ -229,8 +258,8 @@ class Study:
         names = [name for name, size in supply.sizes().items() if size and name != "train"]
         packs = {name: supply.pack(name, px, count=2000, deadline=limit) for name in names}
         metrics = write_best(winner, self.options.out / "best", packs, deadline=limit)
-        self.notes |= {"state": "done", "best": record.trial_id, "wall_s": round(time.time() - self.options.began, 2)}
-        self._write_notes()
+        self.notes["best"] = record.trial_id
+        self._note_state("done")
         self.view.say(f"[bold green]best[/]  {describe(record)}")
         return metrics
 
@@ -240,6 +269,11 @@ class Study:
                 if record.trial_id in self.recorder.checkpoints:
                     return record
         raise RuntimeError("no trial of this run ended with a model; trials.csv gives the reasons")
+
+    def _note_state(self, state: str) -> None:
+        if self.options.out.is_dir():
+            self.notes |= {"state": state, "wall_s": round(time.time() - self.options.began, 2)}
+            self._write_notes()
 
     def _write_notes(self) -> None:
         write_json(self.options.out / "run.json", self.notes)
@@ -268,7 +302,9 @@ class Affordable:
 
     def __call__(self, config: TrialConfig) -> bool:
         """Return whether one image costs at most `most_macs` multiply-adds at `px`."""
-        return macs(build_model(config.model), self.px)[0] <= self.most_macs
+        with torch.device("meta"):  # shapes are enough, weights take time
+            model = build_model(config.model)
+        return macs(model, self.px)[0] <= self.most_macs
 
 
 def most_macs(context: StageContext, macs_per_s: float) -> float:

@@ -59,6 +59,12 @@ class Supply:
             workers=os.cpu_count() or 1,
         )
 
+    def pack_all(self, px: int, *, deadline: float | None = None) -> None:
+        """Decode every triplet at `px`, as far as the clock allows, so that a bad one is found before anything starts."""
+        for split, size in self.sizes().items():
+            if size:
+                self.pack(split, px, deadline=deadline)
+
     def sizes(self) -> dict[str, int]:
         """Return the number of triplets of each split."""
         return {name: len(getattr(self.splits, name)) for name in ("train", "val", "test")}

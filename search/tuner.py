@@ -11,6 +11,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from search.board import Board
 from search.records import TrialRecord, TrialTable
 from search.trainable import Entry, train_trial
 
@@ -20,8 +21,8 @@ REDUCTION = 3
 class Recorder(tune.Callback):
     """Writes what happens into the trial table and tells the view."""
 
-    def __init__(self, table: TrialTable, began: float, notify: Callable[[TrialRecord], None]) -> None:
-        self.table, self.began, self.notify = table, began, notify
+    def __init__(self, table: TrialTable, board: Board, began: float, notify: Callable[[TrialRecord], None]) -> None:
+        self.table, self.board, self.began, self.notify = table, board, began, notify
         self.checkpoints: dict[str, tune.Checkpoint] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -52,7 +53,9 @@ class Recorder(tune.Callback):
             figures["epochs"] = figures.pop("epoch")
             figures["device_s"] = figures["fit_s"] * figures["threads"]
             figures["ended_s"] = time.time() - self.began
-            self.notify(self.table.report(trial.config["entry"].trial_id, figures))
+            record = self.table.report(trial.config["entry"].trial_id, figures)
+            self.board.report(record, figures)
+            self.notify(record)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Close the record: completed, stopped by ASHA, timed out, or failed with its reason."""
@@ -60,12 +63,17 @@ class Recorder(tune.Callback):
         trial_id = trial.config["entry"].trial_id
         if trial.checkpoint is not None and status != "failed":
             self.checkpoints[trial_id] = trial.checkpoint
-        self.notify(self.table.finish(trial_id, status, reason))
+        self._close(trial_id, status, reason)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Close the record of a trial whose worker raised or died."""
         text = str(trial.get_error() or "worker died").strip().splitlines()[-1]
-        self.notify(self.table.finish(trial.config["entry"].trial_id, "failed", text))
+        self._close(trial.config["entry"].trial_id, "failed", text)
+
+    def _close(self, trial_id: str, status: str, reason: str) -> None:
+        record = self.table.finish(trial_id, status, reason)
+        self.board.finish(record)
+        self.notify(record)
 
 
 def outcome(result: dict[str, Any]) -> tuple[str, str]:

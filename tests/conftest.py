@@ -1,0 +1,31 @@
+"""What all tests share: the real pictures, if they lie beside the project, and a tiny data set."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real pictures in ../shared/data, which are not part of the project."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no real pictures in {SHARED}")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty built-in scenes of 64 px: 10 backgrounds, 4 placements each."""
+    from data.scenes import make_scenes
+
+    return make_scenes(tmp_path_factory.mktemp("tiny") / "scenes", 40, per_background=4, px=64, workers=1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep packs and built-in scenes of tests out of the user's cache."""
+    os.environ["ONE_LOOK_CACHE"] = str(tmp_path_factory.mktemp("cache"))

@@ -1,0 +1,28 @@
+"""Data and configurations small enough for tests of the training loop."""
+
+from pathlib import Path
+
+import pytest
+
+from search.config import TrialConfig
+from search.fit import FitData
+from search.ladder import Stage
+from search.supply import Supply
+
+
+@pytest.fixture(scope="session")
+def fit_data(tiny_dataset: Path) -> FitData:
+    """The tiny data set, whole, at 32 px."""
+    return Supply(tiny_dataset, seed=0).for_stage(Stage(name="explore", fraction=1.0, px=32, epochs=1))
+
+
+@pytest.fixture
+def small_config() -> TrialConfig:
+    """A network of a few thousand parameters."""
+    return TrialConfig.from_dict(
+        {
+            "model": {"arch": "unet", "width": 4, "stem_stride": 2, "levels": 3, "block": "plain"},
+            "loss": {"depth_structural": "none"},
+            "optim": {"batch_size": 8, "lr": 0.005},
+        }
+    )

@@ -1,0 +1,181 @@
+"""The whole way, once, within the shortest budget; and the user's mistakes."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*arguments, timeout=150):
+    command = [sys.executable, str(ROOT / "search" / "run.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=ROOT, env=os.environ)
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_dataset, tmp_path_factory):
+    """Folder, process and wall time of one run of 60 seconds."""
+    folder = tmp_path_factory.mktemp("run") / "out"
+    begin = time.time()
+    process = run("--budget", "60s", "--data", tiny_dataset, "--out", folder)
+    assert process.returncode == 0, process.stderr
+    return folder, process, time.time() - begin
+
+
+def table(folder):
+    with (folder / "trials.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+class TestRun:
+    def test_run_ends_within_its_budget(self, finished):
+        assert finished[2] < 66
+
+    def test_run_says_where_things_are_and_is_quiet_otherwise(self, finished):
+        folder, process, _ = finished
+        assert "best" in process.stdout and str(folder) in process.stdout
+        assert "optuna-dashboard" in process.stdout and "tensorboard" in process.stdout
+        assert process.stderr == ""
+
+    def test_trials_climb_the_ladder_from_their_parents(self, finished):
+        rows = table(finished[0])
+        ids = {row["trial_id"]: row for row in rows}
+        assert {row["stage"] for row in rows} == {"explore", "confirm", "final"}
+        for row in rows:
+            assert row["status"] in ("completed", "stopped", "timed_out", "failed")
+            if row["stage"] != "explore":
+                parent = ids[row["parent_id"]]
+                assert parent["stage"] == {"confirm": "explore", "final": "confirm"}[row["stage"]]
+                assert parent["model/arch"] == row["model/arch"]
+        assert next(row["px"] for row in rows if row["stage"] == "final") == "160"
+
+    def test_reports_hold_what_the_table_ends_with(self, finished):
+        reports = [json.loads(line) for line in (finished[0] / "reports.jsonl").read_text().splitlines()]
+        last = {line["trial_id"]: line for line in reports}
+        for row in table(finished[0]):
+            if row["status"] != "failed":
+                assert float(row["score"]) == last[row["trial_id"]]["score"]
+
+    def test_best_model_is_rebuilt_with_the_figures_it_claims(self, finished, tiny_dataset):
+        from safetensors.torch import load_file
+
+        from data.stats import Stats
+        from search.best import Winner, measure
+        from search.config import TrialConfig
+        from search.supply import Supply
+        from data.loaders import Loader
+
+        best = finished[0] / "best"
+        about = json.loads((best / "config.json").read_text())
+        winner = Winner(
+            config=TrialConfig.from_dict(about["config"]),
+            weights=load_file(best / "model.safetensors"),
+            stats=Stats.from_dict(about["stats"]),
+            sigma=about["sigma_depth"],
+            px=about["px"],
+            trial_id=about["trial_id"],
+        )
+        pack = Supply(tiny_dataset, seed=0).pack("test", winner.px)
+        loader = Loader(pack, batch_size=32, stats=winner.stats)
+        claimed = json.loads((best / "metrics.json").read_text())["test"]
+        measured = measure(winner.model(), loader, winner, deadline=None)
+        assert measured["score"] == pytest.approx(claimed["score"], abs=1e-4)
+        assert measured["constant_guess"] == pytest.approx(claimed["constant_guess"])
+
+    def test_study_tells_stopped_trials_as_pruned(self, finished):
+        storage = optuna.storages.JournalStorage(
+            optuna.storages.journal.JournalFileBackend(str(finished[0] / "study.journal"))
+        )
+        study = optuna.load_study(study_name="explore", storage=storage)
+        states = {t.user_attrs["trial_id"]: t.state.name for t in study.trials if "trial_id" in t.user_attrs}
+        told = {"stopped": "PRUNED", "completed": "COMPLETE", "timed_out": "COMPLETE", "failed": "FAIL"}
+        for row in table(finished[0]):
+            if row["stage"] == "explore":
+                assert states[row["trial_id"]] == told[row["status"]]
+
+    def test_run_json_records_the_stages(self, finished):
+        notes = json.loads((finished[0] / "run.json").read_text())
+        assert notes["state"] == "done" and [s["name"] for s in notes["stages"]] == ["explore", "confirm", "final"]
+        assert notes["data"]["train"] + notes["data"]["val"] + notes["data"]["test"] == 40
+
+    def test_tensorboard_holds_every_trial(self, finished):
+        for row in table(finished[0]):
+            assert list((finished[0] / "tensorboard" / row["trial_id"]).glob("events*"))
+
+    def test_run_leaves_no_process_behind(self, finished):
+        listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+        assert str(finished[0]) not in listing
+
+
+def test_help_answers_within_a_second():
+    begin = time.time()
+    assert run("--help").returncode == 0
+    assert time.time() - begin < 1.0
+
+
+@pytest.mark.parametrize(
+    ("budget", "data", "says"),
+    [
+        ("soon", "tiny", "--budget 'soon' is not a budget"),
+        ("60s", "nowhere", "no such folder"),
+        ("60s", "empty", "no image folder"),
+        ("60s", "one background", "split needs 2"),
+        ("60s", "lacking depth", "lack their depth"),
+    ],
+)
+def test_mistake_gives_one_line_and_exit_code_2(budget, data, says, tiny_dataset, tmp_path):
+    process = run("--budget", budget, "--data", faulty(data, tiny_dataset, tmp_path), "--out", tmp_path / "out")
+    assert process.returncode == 2
+    assert says in process.stderr and process.stderr.count("\n") == 1
+    assert process.stdout == "" and not (tmp_path / "out").exists()
+
+
+def faulty(kind, dataset, folder):
+    """Return a data set folder with the fault of that name."""
+    import shutil
+
+    if kind in ("tiny", "nowhere", "empty"):
+        (folder / "empty").mkdir()
+        return {"tiny": dataset, "nowhere": folder / "nowhere", "empty": folder / "empty"}[kind]
+    copy = folder / "copy"
+    shutil.copytree(dataset, copy)
+    (copy / "manifest.csv").unlink()
+    (copy / "dataset.json").unlink()
+    if kind == "lacking depth":
+        sorted((copy / "depth").iterdir())[0].unlink()
+    return copy
+
+
+def test_folder_in_use_is_refused_and_left_alone(tiny_dataset, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    process = run("--budget", "60s", "--data", tiny_dataset, "--out", tmp_path)
+    assert process.returncode == 2 and "in use" in process.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("fault", ["unreadable", "size"])
+def test_bad_picture_is_named(fault, tiny_dataset, tmp_path):
+    import shutil
+
+    import cv2
+    import numpy as np
+
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_dataset, copy)
+    for path in (copy / "masks").iterdir():
+        if fault == "unreadable":
+            path.write_bytes(b"not a picture")
+        else:
+            cv2.imwrite(str(path), np.zeros((20, 30), np.uint8))
+    process = run("--budget", "60s", "--data", copy, "--out", tmp_path / "out")
+    assert process.returncode == 2 and process.stderr.count("\n") == 1 and "masks/" in process.stderr
+    assert not (tmp_path / "out").exists()
