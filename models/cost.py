@@ -88,7 +88,8 @@ def extent(features: Tensor, image: Tensor) -> int:
 def fields(config_items: tuple[tuple[str, Any], ...]) -> tuple[int, int]:
     """Receptive field of the deepest feature and of an output pixel, by the gradient of a narrow twin."""
     config = model_config({**dict(config_items), "width": 4, "head": "sigmoid"})
-    model = averaging(build_model(config))
+    with torch.random.fork_rng(devices=[]):
+        model = averaging(build_model(config))
     image = torch.ones(1, 3, model.stride, PROBE_PX, dtype=torch.float64, requires_grad=True)
     deepest = model.encode(image)[-1]
     return extent(deepest, image), extent(model(image), image)
