@@ -16,7 +16,7 @@ from jaxtyping import Float32, Int
 
 from data.scenery.parts import Figure, Plane, Vector
 from data.scenery.textures import Material, paint
-from data.scenery.vectors import Vectors, dot, unit
+from data.scenery.vectors import Vectors, dot, join, unit
 
 FINER = 1.5  # samples per pixel side
 
@@ -95,7 +95,7 @@ def _shade(
     order = np.argsort(worn[owners] * np.int16(len(worn)) + owners, kind="stable")
     pixels, owners = pixels[order], owners[order]
     rows, columns = np.divmod(pixels, owner.shape[1])
-    points = np.stack([place[0][columns], place[1][rows], place[2].reshape(-1)[pixels]], axis=-1)
+    points = join(place[0][columns], place[1][rows], place[2].reshape(-1)[pixels])
     normals, shown = np.empty_like(points), np.empty_like(points)
     for run in _runs(owners):
         normals[run] = figure.parts[owners[run.start]].normals(points[run])

@@ -7,7 +7,7 @@ from jaxtyping import Bool
 
 from data.scenery.solids import Solid
 from data.scenery.textures import Colour
-from data.scenery.vectors import Vectors, dot, floats
+from data.scenery.vectors import Vectors, dot, floats, pick
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,5 +51,5 @@ def shadowed(points: Vectors, to_light: Vectors, solids: tuple[Solid, ...], reac
         near = (dot(between, between) * squares - along * along < radius * radius * squares) & ~dark
         chosen = np.flatnonzero(near & (along > -radius * np.sqrt(squares)))
         if len(chosen):
-            dark[chosen] = solid.hit(points[chosen], rays[chosen]) < reach
+            dark[chosen] = solid.hit(pick(points, chosen), pick(rays, chosen)) < reach
     return dark

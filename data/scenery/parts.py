@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from data.scenery.textures import Material
-from data.scenery.vectors import Number, Vectors, dot, unit
+from data.scenery.vectors import Number, Vectors, dot, join, unit
 
 Vector = Float32[np.ndarray, "3"]
 Matrix = Float32[np.ndarray, "3 3"]
@@ -122,7 +122,7 @@ class Ball:
     def normals(self, points: Vectors) -> Vectors:
         """Normals at points of the front."""
         offset = points - self.centre
-        return unit(np.stack([dot(offset, row) for row in self._shape()], axis=-1))
+        return unit(join(*(dot(offset, row) for row in self._shape())))
 
 
 @dataclass(frozen=True, kw_only=True)

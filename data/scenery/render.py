@@ -16,7 +16,7 @@ from data.scenery.light import Light, shadowed
 from data.scenery.sky import Sky
 from data.scenery.solids import Solid
 from data.scenery.textures import Colours
-from data.scenery.vectors import Vectors, dot, floats, pixels_by_owner, unit
+from data.scenery.vectors import Vectors, dot, floats, join, pick, pixels_by_owner, unit
 
 Picture = Float32[np.ndarray, "h w 3"]
 DepthMap = Float32[np.ndarray, "h w"]
@@ -49,7 +49,7 @@ class Camera:
         """One ray a pixel, of length 1 along the camera's axis, so that t is z-depth."""
         steps = ((np.arange(px, dtype=np.float32) + 0.5) / px - 0.5) / np.float32(self.focal)
         right, up, ahead = self.axes()
-        return (ahead + steps[None, :, None] * right - steps[:, None, None] * up).astype(np.float32)
+        return join(*(ahead[k] + steps[None, :] * right[k] - steps[:, None] * up[k] for k in range(3)))
 
     def window(self, corners: Vectors | None, px: int) -> tuple[slice, slice]:
         """Rows and columns that a shape with these corners can touch."""
@@ -94,13 +94,13 @@ def render(world: World, px: int) -> tuple[Picture, DepthMap]:
     depth, owner = _cast(world, rays)
     colours = np.zeros((fine, fine, 3), np.float32)
     shade = _light_map(world, rays, depth, owner)
-    flat_rays, flat_depth, flat_colours = rays.reshape(-1, 3), depth.reshape(-1), colours.reshape(-1, 3)
+    flat_depth, flat_colours = depth.reshape(-1), colours.reshape(-1, 3)
     for index, here in pixels_by_owner(owner):
         if index < 0:
-            flat_colours[here], flat_depth[here] = world.sky.draw(flat_rays[here])
+            flat_colours[here], flat_depth[here] = world.sky.draw(pick(rays, here))
         else:
-            lit = shade.reshape(-1)[here]
-            flat_colours[here] = _paint_solid(world, world.solids[index], flat_rays[here], flat_depth[here], lit)
+            seen = pick(rays, here), flat_depth[here], shade.reshape(-1)[here]
+            flat_colours[here] = _paint_solid(world, world.solids[index], *seen)
     shown = np.sqrt(np.clip(_with_haze(world, colours, depth) * np.float32(world.exposure), 0, 1))
     inverse = cv2.resize(1 / depth, (px, px), interpolation=cv2.INTER_AREA)
     with np.errstate(divide="ignore"):
@@ -125,12 +125,12 @@ def _cast(world: World, rays: Picture) -> tuple[DepthMap, Int[np.ndarray, "h w"]
 def _light_map(world: World, rays: Picture, depth: DepthMap, owner: Int[np.ndarray, "h w"]) -> DepthMap:
     """Direct light in [0, 1] reaching each pixel, cast at half the fineness, which also softens it."""
     half = (slice(None, None, FINER), slice(None, None, FINER))
-    here = owner[half] >= 0
-    light = np.zeros(here.shape, np.float32)
-    points = floats(world.camera.position) + rays[half][here] * depth[half][here][:, None]
+    light = np.zeros(owner[half].shape, np.float32)
+    here = np.flatnonzero(owner[half] >= 0)
+    lifted = np.float32(1 - 2e-3) * depth[half].reshape(-1)[here]
+    points = floats(world.camera.position) + pick(rays[half], here) * lifted[:, None]
     way, reach = world.light.way(points)
-    lifted = points - rays[half][here] * np.float32(2e-3) * depth[half][here][:, None]
-    light[here] = ~shadowed(lifted, way, world.solids, reach)
+    light.reshape(-1)[here] = ~shadowed(points, way, world.solids, reach)
     fine = cv2.resize(light, rays.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     return cv2.blur(fine, (5, 5)) if world.light.lamp is not None else fine
 

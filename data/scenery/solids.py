@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from data.scenery.textures import Colours, Material, Points, noise, paint
-from data.scenery.vectors import Distances, Vectors, dot, floats, unit
+from data.scenery.vectors import Distances, Vectors, dot, floats, join, unit
 
 EPS = np.float32(1e-4)
 
@@ -125,7 +125,7 @@ class Box(Solid):
     def _local(self, vectors: Vectors) -> Vectors:
         cos, sin = np.float32(np.cos(self.yaw)), np.float32(np.sin(self.yaw))
         x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
-        return np.stack([x * cos - z * sin, y, x * sin + z * cos], axis=-1)
+        return join(x * cos - z * sin, y, x * sin + z * cos)
 
     def hit(self, origin: Vectors, rays: Vectors) -> Distances:
         """Where each ray enters the box, or leaves it when it is a room."""
@@ -147,7 +147,8 @@ class Box(Solid):
         sign = np.sign(np.take_along_axis(local, face[..., None], axis=-1)[..., 0])
         cos, sin = np.cos(self.yaw), np.sin(self.yaw)
         axes = floats([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
-        normal = axes[face] * (-sign if self.inside else sign)[..., None]
+        outward = -sign if self.inside else sign
+        normal = join(*(axes[face, axis] * outward for axis in range(3)))
         u = np.where(face == 0, local[..., 2], local[..., 0]) + face.astype(np.float32) * np.float32(3.3) * sign
         return normal, u, np.where(face == 1, local[..., 2], local[..., 1])
 
@@ -242,7 +243,7 @@ class Frustum(Solid):
         out = np.hypot(local[..., 0], local[..., 2])
         lid = (local[..., 1] > self.height - 1e-3) & (out < self.top - 1e-3)
         level = np.where(lid, 1, np.float32((self.foot - self.top) / self.height))
-        normal = unit(np.stack([local[..., 0] * ~lid, level * np.maximum(out, EPS), local[..., 2] * ~lid], axis=-1))
+        normal = unit(join(local[..., 0] * ~lid, level * np.maximum(out, EPS), local[..., 2] * ~lid))
         around = np.arctan2(local[..., 0], local[..., 2]) * np.float32(max(self.foot, self.top))
         return normal, around, local[..., 1]
 

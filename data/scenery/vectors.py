@@ -23,6 +23,17 @@ def unit(vectors: Vectors) -> Vectors:
     return vectors / np.sqrt(dot(vectors, vectors) + np.float32(1e-12))[..., None]
 
 
+def join(x: Distances, y: Distances, z: Distances) -> Vectors:
+    """Vectors of their coordinates, each in one piece in memory: arithmetic on them is then several times faster."""
+    return np.moveaxis(np.stack([x, y, z]), 0, -1)
+
+
+def pick(vectors: Float[np.ndarray, "... 3"], here: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n 3"]:
+    """Vectors at flat places, in the same memory layout as `join`."""
+    x, y, z = (vectors[..., axis].reshape(-1)[here] for axis in range(3))
+    return join(x, y, z)
+
+
 def pixels_by_owner(owner: Int[np.ndarray, "h w"]) -> Iterator[tuple[int, Int[np.ndarray, " n"]]]:
     """Flat places of the pixels of each owner that has any, in ascending order of owners."""
     order = np.argsort(owner.reshape(-1), kind="stable")
