@@ -45,8 +45,8 @@ def find_photos(folder: Path) -> tuple[tuple[Path, Path], ...]:
     Raises:
         DataError: A folder or a photo's depth is missing.
     """
-    images = _pictures(folder / "images")
-    depths = {path.stem: path for path in _pictures(folder / "depth")}
+    images = _pictures(folder / "images", "photos")
+    depths = {path.stem: path for path in _pictures(folder / "depth", "their depth (16-bit mm)")}
     for path in images:
         if path.stem not in depths:
             raise DataError(
@@ -61,18 +61,18 @@ def find_cutouts(folder: Path) -> tuple[Path, ...]:
     Raises:
         DataError: No folder, a picture without alpha or without anything opaque.
     """
-    paths = _pictures(folder)
+    paths = _pictures(folder, "RGBA cut-outs")
     for path in paths:
         read_cutout(path)
     return paths
 
 
-def _pictures(folder: Path) -> tuple[Path, ...]:
+def _pictures(folder: Path, what: str) -> tuple[Path, ...]:
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
+        raise DataError(f"{folder}: no such folder; it should hold {what}")
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
     if not paths:
-        raise DataError(f"{folder}: no pictures in it ({', '.join(SUFFIXES)})")
+        raise DataError(f"{folder}: no pictures in it; put {what} there ({', '.join(SUFFIXES)})")
     return tuple(paths)
 
 
