@@ -5,8 +5,6 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy import stats
-
 from search.records import TrialRecord
 
 
@@ -73,4 +71,6 @@ def rank_correlation(below: Sequence[float], above: Sequence[float]) -> float | 
     """
     if len(below) < 3 or len(set(below)) < 2 or len(set(above)) < 2:
         return None
+    from scipy import stats  # nearly a second to import, and workers need none of it
+
     return float(stats.spearmanr(below, above).statistic)

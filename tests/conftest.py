@@ -26,6 +26,14 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Small tensors on many threads wait for each other; and sums differ with the number of threads."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep packs and built-in scenes of tests out of the user's cache."""
     os.environ["ONE_LOOK_CACHE"] = str(tmp_path_factory.mktemp("cache"))
