@@ -26,11 +26,13 @@ class Cluster:
         cpus: Cores in all.
         gpus: GPUs in all.
         dashboard: Address of the Ray dashboard, or "".
+        local: Whether it was started on this machine for this run.
     """
 
     cpus: int
     gpus: int
     dashboard: str
+    local: bool
 
     @property
     def devices(self) -> int:
@@ -71,6 +73,7 @@ def start(address: str | None) -> Cluster:
         cpus=int(resources.get("CPU", 1)),
         gpus=int(resources.get("GPU", 0)),
         dashboard=f"http://{url}" if url else "",
+        local=address is None,
     )
 
 

@@ -15,13 +15,12 @@ import torch
 from torch import nn
 
 from data.loaders import Batch, Loader
-from data.pack import Pack
-from data.stats import Stats
 from models.build import build_model
 from models.losses import LossConfig, build_loss
 from models.metrics import MetricSums
 from search.config import OptimConfig, TrialConfig
 from search.schedules import learning_rate
+from search.supply import FitData
 
 State = dict[str, Any]
 _VALIDATION_COST = 0.4  # of a training step on as many images: no backward pass, no optimizer
@@ -30,23 +29,6 @@ Report = Callable[[dict[str, Any], Callable[[], State]], None]
 
 class TrialDiverged(RuntimeError):
     """The loss is no longer a finite number; the message names the epoch."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitData:
-    """What a trial sees: packed arrays and what is known of them.
-
-    Attributes:
-        train: Training samples in nested order.
-        val: Validation samples, of other backgrounds.
-        stats: Mean and deviation of the data set; normalises the images.
-        sigma: Standard deviation of the validation depth, the yardstick of the score.
-    """
-
-    train: Pack
-    val: Pack
-    stats: Stats
-    sigma: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,8 @@ import os
 import signal
 import sys
 import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,8 +39,9 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code: 0 done, 2 the user's mistake, 130 stopped by the user."""
     args = parser().parse_args(arguments)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # other people's deprecations are not the user's business
     from data.dataset import DataError
-    from models.config import ConfigError
     from search.budget import BudgetError, parse_budget
     from search.folder import FolderError
 
@@ -46,25 +49,27 @@ def main(arguments: list[str] | None = None) -> int:
         budget = parse_budget(args.budget)
         out = args.out or Path("runs") / time.strftime("%Y%m%d-%H%M%S", time.localtime(BEGAN))
         return _search(args, budget, out)
-    except (BudgetError, DataError, ConfigError, FolderError, ConnectionError) as error:
+    except (BudgetError, DataError, FolderError, ConnectionError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
 def _search(args: argparse.Namespace, budget: "Budget", out: Path) -> int:
     """Open the data, claim the run folder, run the study."""
-    from data.scenes import cached_scenes
+    from search import cluster
     from search.folder import check_free
     from search.supply import Supply
     from search.terminal import View
 
     check_free(out)
-    supply = Supply(args.data or cached_scenes(BUILT_IN_COUNT), seed=args.seed)
-    from search.study import Interrupted, Options, Study
+    supply = Supply(args.data or _built_in_data(), seed=args.seed)
+    # Ray takes seconds to start, in which torch is imported here; it ends with the thread that started it, so the
+    # pool outlives the run.
+    with ThreadPoolExecutor(1) as pool, View() as view:
+        starting = pool.submit(cluster.start, args.address)
+        from search.study import Interrupted, Options, Study
 
-    options = Options(budget=budget, out=out, seed=args.seed, began=BEGAN, address=args.address)
-    with View() as view:
-        study = Study(options, supply, view)
+        study = Study(Options(budget=budget, out=out, seed=args.seed, began=BEGAN), supply, view, starting)
         for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, lambda *_: study.interrupt())
         try:
@@ -74,6 +79,14 @@ def _search(args: argparse.Namespace, budget: "Budget", out: Path) -> int:
             return 130
     print(_where_things_are(out))
     return 0
+
+
+def _built_in_data() -> Path:
+    from data.progress import progress_bar
+    from data.scenes import cached_scenes
+
+    with progress_bar("drawing built-in scenes, once") as progress:
+        return cached_scenes(BUILT_IN_COUNT, progress=progress)
 
 
 def _where_things_are(out: Path) -> str:

@@ -128,6 +128,6 @@ def first_points(limits: SpaceLimits, fits: Callable[[TrialConfig], bool]) -> li
     points = []
     for name, sections in RECIPES.items():
         widths = WIDTHS[sections["model"]["arch"]]
-        fitting = [w for w in widths if fits(recipe(name, width=w))]
-        points.append(point(recipe(name, width=max(fitting, default=min(widths))), limits))
+        width = next((w for w in sorted(widths, reverse=True) if fits(recipe(name, width=w))), min(widths))
+        points.append(point(recipe(name, width=width), limits))
     return points

@@ -11,7 +11,7 @@ from models.cost import macs
 from models.losses import LossConfig, build_loss
 from models.unet import UNetConfig
 
-PX, BATCH, STEPS = 80, 16, 6
+PX, BATCH, STEPS = 80, 8, 8
 
 
 def training_speed(threads: int, device: str) -> float:
@@ -42,10 +42,8 @@ def _random_batch() -> Batch:
     return Batch(image=torch.rand(BATCH, 3, PX, PX), mask=plane, depth=plane, valid=plane > 0)
 
 
-def measure_speed(resources: dict[str, float], *, remote: bool) -> float:
-    """Return the training speed of one worker: measured in this process, or on the cluster it belongs to."""
+def remote_speed(resources: dict[str, float]) -> float:
+    """Return the training speed of one worker of the cluster this process has joined."""
     device = "cuda" if resources.get("gpu") else "cpu"
-    if not remote:
-        return training_speed(1, device)
     task = ray.remote(num_cpus=resources["cpu"], num_gpus=resources.get("gpu", 0))(training_speed)
     return float(ray.get(task.remote(1, device)))

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,14 +24,13 @@ from search.best import Winner, write_best
 from search.board import Board
 from search.budget import Budget, Deadlines, Shares, plan_deadlines
 from search.config import TrialConfig
-from search.fit import FitData
 from search.folder import claim
 from search.ladder import Stage, default_ladder, promote, rank_correlation, ranked
 from search.records import TrialRecord, TrialTable, provenance, write_json
 from search.searcher import Climb, Queue, StudySearch
 from search.space import SpaceLimits, batch_sizes, first_points, suggest
-from search.speed import measure_speed
-from search.supply import Supply
+from search.speed import remote_speed, training_speed
+from search.supply import FitData, Supply
 from search.terminal import View, describe
 from search.trainable import StageContext, load_state, new_entry
 from search.tuner import Recorder, climb
@@ -39,7 +38,7 @@ from search.tuner import Recorder, climb
 EXPLORE_TRIALS = 20  # full-length trials that would fill the explore stage; most are stopped well before
 
 
-LEAST_EPOCHS = 3
+LEAST_EPOCHS = 1
 
 
 class Interrupted(Exception):
@@ -54,15 +53,14 @@ class Options:
     out: Path
     seed: int
     began: float
-    address: str | None = None
     shares: Shares = field(default_factory=Shares)
 
 
 class Study:
     """One run: its folder, its clock, its records."""
 
-    def __init__(self, options: Options, supply: Supply, view: View) -> None:
-        self.options, self.supply, self.view = options, supply, view
+    def __init__(self, options: Options, supply: Supply, view: View, starting: Future[cluster.Cluster]) -> None:
+        self.options, self.supply, self.view, self.starting = options, supply, view, starting
         self.ladder = default_ladder()
         self.table = TrialTable(options.out)
         self.recorder = Recorder(self.table, Board(options.out / "tensorboard"), options.began, view.notify)
@@ -96,6 +94,7 @@ class Study:
             self._note_state("stopped")
             raise
         finally:
+            wait([self.starting])
             cluster.stop()
 
     def interrupt(self) -> None:
@@ -106,12 +105,11 @@ class Study:
         os.kill(os.getpid(), signal.SIGUSR1)  # Ray Tune's own way to end a run with everything saved
 
     def _start(self) -> None:
-        """Start Ray and pack the data side by side; only then claim the run folder."""
-        with ThreadPoolExecutor(1) as pool:
-            packing = pool.submit(self.supply.pack_all, self.ladder[0].px, deadline=self._patience())
-            self.cluster = cluster.start(self.options.address)
-            packing.result()
-        self.speed = measure_speed(self.cluster.resources, remote=self.options.address is not None)
+        """Pack the data and measure the machine while Ray starts; only then claim the run folder."""
+        self.supply.pack_all(self.ladder[0].px, deadline=self._patience())
+        own_speed = training_speed(1, "cuda" if torch.cuda.is_available() else "cpu")
+        self.cluster = self.starting.result()
+        self.speed = own_speed if self.cluster.local else remote_speed(self.cluster.resources)
         claim(self.options.out)
         self.view.say(f"run folder {self.options.out}")
         if self.cluster.dashboard:

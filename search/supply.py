@@ -3,16 +3,34 @@
 import math
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from data.layout import cache_dir, read_dataset
 from data.pack import Pack, pack_split
 from data.splits import split_by_background
-from search.fit import FitData
+from data.stats import Stats
 from search.ladder import Stage
 
 VAL_LEAST, VAL_MOST = 96, 2000
 VAL_SHARE = 0.5  # of the training images of the stage: measuring must not cost more than training
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitData:
+    """What a trial sees: packed arrays and what is known of them.
+
+    Attributes:
+        train: Training samples in nested order.
+        val: Validation samples, of other backgrounds.
+        stats: Mean and deviation of the data set; normalises the images.
+        sigma: Standard deviation of the validation depth, the yardstick of the score.
+    """
+
+    train: Pack
+    val: Pack
+    stats: Stats
+    sigma: float
 
 
 class Supply:

@@ -14,8 +14,9 @@ from ray import tune
 from models.build import build_model
 from models.cost import cost
 from search.config import TrialConfig
-from search.fit import FitData, FitPlan, State, TrialDiverged, fit
+from search.fit import FitPlan, State, TrialDiverged, fit
 from search.ladder import Stage
+from search.supply import FitData
 
 STATE_FILE = "state.pt"
 

@@ -93,7 +93,8 @@ class LadderScheduler(ASHAScheduler):
     Source: Li et al. 2018, arXiv:1810.05934.
     """
 
-    def __init__(self, epochs: int) -> None:
+    def __init__(self, epochs: int, workers: int) -> None:
+        self._workers_to_keep = workers
         super().__init__(
             time_attr="epoch",
             metric="score",
@@ -102,6 +103,17 @@ class LadderScheduler(ASHAScheduler):
             grace_period=1,
             reduction_factor=REDUCTION,
         )
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """Let Ray Tune keep all idle workers, not just one, while a stage waits for its last trial.
+
+        It would end them for want of a staged trial and start them anew, seconds later, for the next stage.
+        """
+        super().on_trial_add(tune_controller, trial)
+        cache = getattr(tune_controller, "_actor_cache", None)
+        if cache is not None and self._workers_to_keep:
+            cache.increase_max(trial.placement_group_factory, by=self._workers_to_keep)
+            self._workers_to_keep = 0
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Return whether the trial goes on."""
@@ -132,7 +144,7 @@ def climb(
         tune.with_resources(train_trial, resources),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=LadderScheduler(epochs),
+            scheduler=LadderScheduler(epochs, workers),
             num_samples=-1,
             max_concurrent_trials=workers,
             reuse_actors=True,

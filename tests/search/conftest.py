@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from search.config import TrialConfig
-from search.fit import FitData
+from search.supply import FitData
 from search.ladder import Stage
 from search.supply import Supply
 
