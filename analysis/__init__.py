@@ -1,0 +1,1 @@
+"""What people look at: trial tables, pictures, benchmarks. Reads records, never Ray."""

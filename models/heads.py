@@ -50,7 +50,17 @@ class Head(nn.Module):
         self.subpixel = subpixel and scale > 1
         self.project = conv(cin, len(outputs) * (scale**2 if self.subpixel else 1), 1)
         offset = torch.tensor([PRIOR_LOGITS[name] for name in outputs]).view(1, -1, 1, 1)
-        self.register_buffer("offset", offset, persistent=False)
+        self.outputs = outputs
+        self.register_buffer("offset", offset)
+
+    def set_prior(self, means: dict[str, float]) -> None:
+        """Start from the mean value of each output over the training data; the offset is kept with the weights.
+
+        Args:
+            means: Mean of "mask" and "depth", each held within 0.02 and 0.98.
+        """
+        values = torch.tensor([means[name] for name in self.outputs])
+        self.offset.copy_(torch.logit(values, eps=0.02).view(1, -1, 1, 1))
 
     def start_small(self) -> None:
         """Start with logits near the prior, whatever the features."""

@@ -1,5 +1,8 @@
 """What every network is: an encoder, a decoder, and the padding that lets it take any size."""
 
+from typing import Self
+
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -27,6 +30,17 @@ class Network(nn.Module):
         for module in self.modules():
             if isinstance(module, Head):
                 module.start_small()
+
+    def set_prior(self, *, mask: float, depth: float) -> None:
+        """Let every head start from the mean mask and the mean depth of the training data, both in [0, 1]."""
+        for module in self.modules():
+            if isinstance(module, Head):
+                module.set_prior({"mask": mask, "depth": depth})
+
+    def on(self, device: torch.device | str) -> Self:
+        """Move to a device, weights in channels-last order, which convolutions prefer."""
+        self.to(device)
+        return self.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def encode(self, image: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
         """Features from shallow to deep."""

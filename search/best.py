@@ -20,6 +20,7 @@ from data.pack import Pack
 from data.stats import Stats
 from models.build import build_model
 from models.metrics import MetricSums, constant_guess, full_metrics
+from models.network import Network
 from search.config import TrialConfig
 from search.records import write_json
 
@@ -47,7 +48,7 @@ class Winner:
     px: int
     trial_id: str
 
-    def model(self) -> nn.Module:
+    def model(self) -> Network:
         """Return the network in evaluation mode."""
         model = build_model(self.config.model)
         model.load_state_dict(self.weights)
@@ -68,7 +69,7 @@ def write_best(winner: Winner, folder: Path, splits: dict[str, Pack], *, deadlin
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_model(winner, folder)
-    model = winner.model().to(memory_format=torch.channels_last)
+    model = winner.model().on("cpu")
     loaders = {name: Loader(pack, batch_size=32, stats=winner.stats) for name, pack in splits.items()}
     share = _fair_shares(deadline, len(loaders))
     metrics: dict[str, Any] = {"trial_id": winner.trial_id, "px": winner.px, "sigma_depth": winner.sigma}
@@ -137,7 +138,7 @@ def _fair_shares(deadline: float | None, parts: int) -> Iterator[float | None]:
 
 
 def _grey(values: np.ndarray) -> np.ndarray:
-    return cv2.cvtColor((np.clip(values, 0, 1) * 255).astype(np.uint8), cv2.COLOR_GRAY2BGR)
+    return np.repeat((np.clip(values, 0, 1) * 255).astype(np.uint8)[..., None], 3, axis=2)
 
 
 def _colour(depth: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:

@@ -63,8 +63,8 @@ def parse_budget(text: str) -> Budget:
 class Shares:
     """The parts of the time after start-up that each stage gets; they and the wrap-up sum to 1."""
 
-    explore: float = 0.42
-    confirm: float = 0.24
+    explore: float = 0.40
+    confirm: float = 0.26
     final: float = 0.34
 
     def __post_init__(self) -> None:

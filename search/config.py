@@ -102,10 +102,21 @@ class TrialConfig:
             raise ConfigError("config has no section 'model'; it needs at least model/arch")
         try:
             model = model_config(values["model"])
-            parts = {name: strict(kind, values[name], name) for name, kind in SECTIONS.items() if name in values}
+            parts: dict[str, Any] = {
+                name: strict(kind, values[name], name) for name, kind in SECTIONS.items() if name in values
+            }
         except (TypeError, ValueError) as error:
             raise ConfigError(str(error)) from error
         return cls(model=model, **parts)
+
+    @classmethod
+    def from_flat(cls, flat: Mapping[str, Any]) -> "TrialConfig":
+        """Build a configuration from keys `section/field`; the inverse of `flat`."""
+        sections: dict[str, dict[str, Any]] = {}
+        for key, value in flat.items():
+            section, _, name = key.partition("/")
+            sections.setdefault(section, {})[name] = value
+        return cls.from_dict(sections)
 
 
 SECTIONS: dict[str, type] = {

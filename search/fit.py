@@ -27,7 +27,7 @@ _VALIDATION_COST = 0.4  # of a training step on as many images: no backward pass
 Report = Callable[[dict[str, Any], Callable[[], State]], None]
 
 
-class TrialDiverged(RuntimeError):
+class TrialDiverged(RuntimeError):  # noqa: N818 - the design's word
     """The loss is no longer a finite number; the message names the epoch."""
 
 
@@ -127,7 +127,10 @@ class _Run:
         self.config, self.data, self.plan = config, data, plan
         self.device = torch.device(plan.device)
         self.autocast = uses_bfloat16(plan.precision, self.device)
-        self.model = build_model(config.model).to(self.device, memory_format=torch.channels_last)
+        self.model = build_model(config.model)
+        stats = data.stats
+        self.model.set_prior(mask=stats.mask_mean, depth=0.5 if stats.depth_mean is None else stats.depth_mean)
+        self.model.on(self.device)
         self.loss = build_loss(config.loss, data.train.px).to(self.device)
         self.optimizer = build_optimizer(config.optim, [self.model, self.loss])
         self.train_loader = Loader(
@@ -147,6 +150,7 @@ class _Run:
     def train_epoch(self) -> dict[str, float]:
         """Train one pass, or less where the clock ends it; return the mean of each loss part."""
         self.model.train()
+        begin = time.monotonic()
         sums: Counter[str] = Counter()
         for steps, batch in enumerate(self.train_loader.epoch(self.epoch), start=1):
             rate = self._prepare_step()
@@ -158,7 +162,8 @@ class _Run:
             if self.clock.progress >= 1.0:
                 break
         self._check_finite(sums)
-        return {**{f"train_{name}": float(value) / steps for name, value in sums.items()}, "lr": rate}
+        means = {f"train_{name}": float(value) / steps for name, value in sums.items()}
+        return {**means, "lr": rate, "train_s": time.monotonic() - begin}
 
     def _prepare_step(self) -> float:
         """Set what depends on progress: the learning rate, the refinement, the time kept for validation."""
@@ -260,5 +265,5 @@ def uses_bfloat16(precision: str, device: torch.device) -> bool:
     if precision != "auto":
         return precision == "bfloat16"
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 STATUSES = ("completed", "stopped", "failed", "timed_out")
-LEADING_COLUMNS = (
-    "trial_id parent_id stage status reason score iou dice mae_mask rmse_depth epochs images_seen params macs "
-    "receptive_field px train_images fit_s wait_s device_s seed started_s ended_s"
-).split()
+LEADING_COLUMNS = tuple(
+    "trial_id parent_id stage status reason score iou dice mae_mask rmse_depth epochs images_seen params macs "  # noqa: SIM905
+    "receptive_field px train_images fit_s device_s seed started_s ended_s".split()
+)
 _PACKAGES = ("torch", "ray", "optuna", "albumentations", "pytorch-msssim", "opencv-python-headless", "numpy", "pandas")
 
 
@@ -115,14 +115,14 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write indented JSON atomically."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def provenance() -> dict[str, Any]:

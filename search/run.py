@@ -26,9 +26,11 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line's grammar."""
     p = argparse.ArgumentParser(
         prog="search/run.py",
-        description="Search for the best network that gives foreground mask and depth from one image, train it, report.",
+        description="Search for the network that best gives foreground mask and depth from one image.",
     )
-    p.add_argument("--budget", required=True, help="wall time (90s, 10m, 2h), trials (40trials) or device hours (2gpuh)")
+    p.add_argument(
+        "--budget", required=True, help="wall time (90s, 10m, 2h), trials (40trials) or device hours (2gpuh)"
+    )
     p.add_argument("--data", type=Path, help="data set folder; built-in scenes without it")
     p.add_argument("--out", type=Path, help="run folder; by default runs/ and the date")
     p.add_argument("--seed", type=int, default=0, help="seed of split, search and trials (default 0)")

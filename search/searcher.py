@@ -1,6 +1,5 @@
 """The searcher: OptunaSearch that respects the clock and tells Optuna the truth about how trials ended."""
 
-import logging
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,8 +13,8 @@ from ray.tune.search.optuna import OptunaSearch
 from search.config import TrialConfig
 from search.trainable import Entry, StageContext, new_entry
 
-logger = logging.getLogger(__name__)
 STUDY_NAME = "explore"
+FINISHED: str = Searcher.FINISHED
 REJECTIONS = 500
 
 
@@ -36,8 +35,9 @@ class StudySearch(OptunaSearch):
     """Asks Optuna for the next configuration until `closed` says that nothing new may start.
 
     Trials that ASHA stopped are told as PRUNED, for their low-epoch score told as COMPLETE would bias TPE; diverged
-    ones as FAIL. A configuration that does not fit is told as PRUNED before it costs anything, and the next is asked for;
-    after REJECTIONS in a row the search ends. RUNNING trials left by a search that died are swept, for constant_liar would avoid them for ever.
+    ones as FAIL. A configuration that does not fit is told as PRUNED before it costs anything, and the next is asked
+    for; after REJECTIONS in a row the search ends. RUNNING trials left by a search that died are swept, for
+    constant_liar would avoid them for ever.
     """
 
     def __init__(
@@ -70,14 +70,14 @@ class StudySearch(OptunaSearch):
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """Return the next entry for the trainable, or FINISHED once nothing new may start."""
         if self._closed(self._asked):
-            return Searcher.FINISHED
+            return FINISHED
         for _ in range(REJECTIONS):
             config = super().suggest(trial_id)["config"]
             if self._fits(TrialConfig.from_dict(config)):
                 break
             self._ot_study.tell(self._ot_trials.pop(trial_id), state=TrialState.PRUNED)
         else:
-            return Searcher.FINISHED
+            return FINISHED
         self._asked += 1
         entry = new_entry(self._context, self._asked, config, seed=self._base_seed)
         self._ot_trials[trial_id].set_user_attr("trial_id", entry.trial_id)
@@ -106,7 +106,7 @@ class Queue(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """Return the next entry, or FINISHED."""
-        return {"entry": self._entries.pop(0)} if self._entries else Searcher.FINISHED
+        return {"entry": self._entries.pop(0)} if self._entries else FINISHED
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Do nothing: who goes up is decided by `ladder` when all have ended."""
@@ -128,13 +128,13 @@ class Climb(Searcher):
         """Return the next entry, None while a stage waits for its last trials, FINISHED at the top."""
         while self._current is not None:
             suggested: dict[str, Any] | str = self._current.suggest(trial_id)
-            if suggested != Searcher.FINISHED:
+            if suggested != FINISHED:
                 self._running.add(trial_id)
                 return suggested
             if self._running:
                 return None
             self._current = next(self._stages, None)
-        return Searcher.FINISHED
+        return FINISHED
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Pass a report on."""

@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 
 from search.config import TrialConfig
-from search.recipes import RECIPES, recipe
+from search.recipes import RECIPES, STARTERS, recipe
 
 # Part of the study's name: a stored study is only continued with the choices it was made with.
 SPACE_VERSION = 1
@@ -124,10 +124,10 @@ def point(config: TrialConfig, limits: SpaceLimits) -> dict[str, Any]:
 
 
 def first_points(limits: SpaceLimits, fits: Callable[[TrialConfig], bool]) -> list[dict[str, Any]]:
-    """Return the study's recipes as points, each at the greatest width that `fits`."""
+    """Return the study's recipes as points, each at the greatest width that `fits`, then the starters."""
     points = []
-    for name, sections in RECIPES.items():
-        widths = WIDTHS[sections["model"]["arch"]]
+    for name, sections in (RECIPES | STARTERS).items():
+        widths = [w for w in WIDTHS[sections["model"]["arch"]] if w <= sections["model"]["width"]]
         width = next((w for w in sorted(widths, reverse=True) if fits(recipe(name, width=w))), min(widths))
         points.append(point(recipe(name, width=width), limits))
     return points

@@ -23,7 +23,7 @@ def training_speed(threads: int, device: str) -> float:
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    model = build_model(UNetConfig(width=4, stem_stride=2)).to(device, memory_format=torch.channels_last)
+    model = build_model(UNetConfig(width=4, stem_stride=2)).on(device)
     loss = build_loss(LossConfig(depth_structural="none"), PX).to(device)
     batch = _random_batch().to(torch.device(device))
     fastest = float("inf")

@@ -17,8 +17,6 @@ from optuna.storages.journal import JournalFileBackend
 from ray.tune.search import Searcher
 
 from data.dataset import DataError
-from models.build import build_model
-from models.cost import macs
 from search import cluster
 from search.best import Winner, write_best
 from search.board import Board
@@ -26,6 +24,7 @@ from search.budget import Budget, Deadlines, Shares, plan_deadlines
 from search.config import TrialConfig
 from search.folder import claim
 from search.ladder import Stage, default_ladder, promote, rank_correlation, ranked
+from search.limits import Closing, affordable, explore_cap_s
 from search.records import TrialRecord, TrialTable, provenance, write_json
 from search.searcher import Climb, Queue, StudySearch
 from search.space import SpaceLimits, batch_sizes, first_points, suggest
@@ -35,13 +34,8 @@ from search.terminal import View, describe
 from search.trainable import StageContext, load_state, new_entry
 from search.tuner import Recorder, climb
 
-EXPLORE_TRIALS = 20  # full-length trials that would fill the explore stage; most are stopped well before
 
-
-LEAST_EPOCHS = 1
-
-
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818 - not an error
     """The user stopped the run; everything so far is saved."""
 
 
@@ -113,7 +107,9 @@ class Study:
         claim(self.options.out)
         self.view.say(f"run folder {self.options.out}")
         if self.cluster.dashboard:
-            self.view.say(f"Ray dashboard {self.cluster.dashboard} while it runs; `ray get-auth-token` prints its token")
+            self.view.say(
+                f"Ray dashboard {self.cluster.dashboard} while it runs; `ray get-auth-token` prints its token"
+            )
         self._plan()
 
     def _stages(self) -> Iterator[Searcher]:
@@ -164,7 +160,7 @@ class Study:
         if deadline is not None:
             waves = -(-trials // workers)
             left = deadline - time.time()
-            cap = left / waves if stage.enter else left * workers / EXPLORE_TRIALS
+            cap = left / waves if stage.enter else explore_cap_s(left, workers)
         return StageContext(
             stage=stage,
             data=data,
@@ -181,7 +177,7 @@ class Study:
                 new_entry(
                     context,
                     i,
-                    nested(parent.config),
+                    TrialConfig.from_flat(parent.config).to_dict(),
                     seed=self.options.seed,
                     parent_id=parent.trial_id,
                     parent=checkpoints[parent.trial_id],
@@ -193,7 +189,7 @@ class Study:
     def _searcher(self, context: StageContext) -> StudySearch:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         limits = SpaceLimits(batch_sizes=batch_sizes(len(context.data.train)))
-        fits = Affordable(most_macs(context, self.speed), context.stage.px)
+        fits = affordable(context.stage.px, context.cap_s, len(context.data.train), self.speed)
         latest = None if context.deadline is None else context.deadline - max(2.0, (context.cap_s or 0) / 4)
         return StudySearch(
             partial(suggest, limits=limits),
@@ -230,7 +226,9 @@ class Study:
                 "threads": context.threads,
                 "wall_s": round(wall_s, 2),
                 "busy": round(fit_s / (at_once * wall_s), 4),
-                "rank_correlation_with_stage_below": rank_correlation(parents, [r.score for r in records if r.parent_id]),
+                "rank_correlation_with_stage_below": rank_correlation(
+                    parents, [r.score for r in records if r.parent_id]
+                ),
             }
         )
         self._write_notes()
@@ -244,7 +242,7 @@ class Study:
         supply, px = self.supply, int(record.figures["px"])
         first = supply.for_stage(self.ladder[0])
         winner = Winner(
-            config=TrialConfig.from_dict(nested(record.config)),
+            config=TrialConfig.from_flat(record.config),
             weights=state["model"],
             stats=first.stats,
             sigma=first.sigma,
@@ -275,46 +273,3 @@ class Study:
 
     def _write_notes(self) -> None:
         write_json(self.options.out / "run.json", self.notes)
-
-
-@dataclass
-class Closing:
-    """When the searcher asks for nothing new: after so many trials, or from a moment on."""
-
-    trials: int | None
-    at: float | None
-
-    def __call__(self, asked: int) -> bool:
-        """Return whether the search is closed after `asked` trials."""
-        if self.trials is not None and asked >= self.trials:
-            return True
-        return self.at is not None and time.time() >= self.at
-
-
-@dataclass
-class Affordable:
-    """Whether a network is small enough to learn something within the time of one trial."""
-
-    most_macs: float
-    px: int
-
-    def __call__(self, config: TrialConfig) -> bool:
-        """Return whether one image costs at most `most_macs` multiply-adds at `px`."""
-        with torch.device("meta"):  # shapes are enough, weights take time
-            model = build_model(config.model)
-        return macs(model, self.px)[0] <= self.most_macs
-
-
-def most_macs(context: StageContext, macs_per_s: float) -> float:
-    """Return the multiply-adds an image may cost so that a trial sees its data LEAST_EPOCHS times before its cap."""
-    if context.cap_s is None:
-        return float("inf")
-    return macs_per_s * context.cap_s / (len(context.data.train) * LEAST_EPOCHS)
-
-
-def nested(flat: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    sections: dict[str, dict[str, Any]] = {}
-    for key, value in flat.items():
-        section, name = key.split("/", 1)
-        sections.setdefault(section, {})[name] = value
-    return sections

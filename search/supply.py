@@ -78,7 +78,7 @@ class Supply:
         )
 
     def pack_all(self, px: int, *, deadline: float | None = None) -> None:
-        """Decode every triplet at `px`, as far as the clock allows, so that a bad one is found before anything starts."""
+        """Decode every triplet at `px`, as far as the clock allows: a bad one is found before anything starts."""
         for split, size in self.sizes().items():
             if size:
                 self.pack(split, px, deadline=deadline)

@@ -73,6 +73,19 @@ def test_fresh_head_says_the_prior(scale):
     assert depth.item() == pytest.approx(0.5, abs=0.1)
 
 
+def test_prior_of_the_data_is_what_a_fresh_head_says_and_is_kept_with_the_weights():
+    head = Head(64, "sigmoid")
+    head.start_small()
+    head.set_prior({"mask": 0.05, "depth": 0.3})
+    mask, depth = head(torch.rand(1, 64, 4, 4)).mean((0, 2, 3))
+    assert mask.item() == pytest.approx(0.05, abs=0.03) and depth.item() == pytest.approx(0.3, abs=0.1)
+    again = Head(64, "sigmoid")
+    again.load_state_dict(head.state_dict())
+    assert torch.equal(again.offset, head.offset)
+    head.set_prior({"mask": 0.0, "depth": 1.0})
+    assert head.offset.isfinite().all()
+
+
 def test_norm_of_a_single_value_uses_running_moments():
     norm = Norm(3)
     x = torch.randn(1, 3, 1, 1)

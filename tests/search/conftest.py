@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from search.config import TrialConfig
-from search.supply import FitData
 from search.ladder import Stage
-from search.supply import Supply
+from search.supply import FitData, Supply
 
 
 @pytest.fixture(scope="session")

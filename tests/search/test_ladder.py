@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from search.ladder import Stage, default_ladder, promote, rank_correlation, ranked
@@ -44,7 +46,12 @@ def test_ties_go_to_fewer_parameters_then_to_the_earlier():
 
 @pytest.mark.parametrize(
     ("below", "above", "rho"),
-    [([1, 2, 3], [10, 20, 30], 1.0), ([1, 2, 3], [3, 2, 1], -1.0), ([1, 2], [1, 2], None), ([1, 1, 1], [1, 2, 3], None)],
+    [
+        ([1, 2, 3], [10, 20, 30], 1.0),
+        ([1, 2, 3], [3, 2, 1], -1.0),
+        ([1, 2], [1, 2], None),
+        ([1, 1, 1], [1, 2, 3], None),
+    ],
 )
 def test_rank_correlation(below, above, rho):
     assert rank_correlation(below, above) == (None if rho is None else pytest.approx(rho))
@@ -53,4 +60,4 @@ def test_rank_correlation(below, above, rho):
 def test_each_stage_trains_on_at_least_as_much_as_the_one_below():
     ladder = default_ladder()
     assert [s.name for s in ladder] == ["explore", "confirm", "final"]
-    assert all(a.fraction <= b.fraction and a.px <= b.px for a, b in zip(ladder, ladder[1:], strict=False))
+    assert all(a.fraction <= b.fraction and a.px <= b.px for a, b in itertools.pairwise(ladder))

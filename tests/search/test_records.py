@@ -23,7 +23,10 @@ def test_reports_are_appended_as_they_happen(tmp_path):
     table.report("e0001", {"epochs": 1, "score": 0.1})
     table.report("e0001", {"epochs": 2, "score": 0.2})
     lines = [json.loads(line) for line in (tmp_path / "reports.jsonl").read_text().splitlines()]
-    assert [(line["trial_id"], line["epochs"], line["score"]) for line in lines] == [("e0001", 1, 0.1), ("e0001", 2, 0.2)]
+    assert [(line["trial_id"], line["epochs"], line["score"]) for line in lines] == [
+        ("e0001", 1, 0.1),
+        ("e0001", 2, 0.2),
+    ]
 
 
 def test_table_has_a_row_per_ended_trial_with_its_config(tmp_path):

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 
 from search.config import POLICIES, ScheduleConfig
@@ -20,7 +22,7 @@ def test_policy_ends_at_its_floor(policy):
 @pytest.mark.parametrize("policy", [p for p in POLICIES if p != "triangular2"])
 def test_policy_has_no_jump_in_its_course(policy):
     rates = [learning_rate(ScheduleConfig(policy=policy), p) for p in STEPS]
-    assert max(abs(a - b) for a, b in zip(rates, rates[1:], strict=False)) < 0.02
+    assert max(abs(a - b) for a, b in itertools.pairwise(rates)) < 0.02
 
 
 def test_one_cycle_peaks_after_its_warmup():

@@ -6,7 +6,7 @@ import pytest
 from models.build import ARCHITECTURES, build_model
 from models.losses import build_loss
 from search.config import POLICIES, TrialConfig
-from search.recipes import RECIPES, recipe
+from search.recipes import RECIPES, STARTERS, recipe
 from search.space import ARCHS, WIDTHS, SpaceLimits, batch_sizes, first_points, point, suggest
 from search.space import POLICIES as SEARCHED_POLICIES
 
@@ -31,12 +31,10 @@ def test_200_random_samples_build_and_round_trip():
     assert {config.split("'arch': '")[1].split("'")[0] for config in seen} == set(ARCHS)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", RECIPES | STARTERS)
 def test_recipe_as_a_point_comes_back_as_itself(name):
-    width = max(WIDTHS[RECIPES[name]["model"]["arch"]])
-    trial = optuna.trial.FixedTrial(point(recipe(name, width=width), LIMITS))
-    config = suggest(trial, LIMITS)
-    assert config == recipe(name, width=width)
+    trial = optuna.trial.FixedTrial(point(recipe(name), LIMITS))
+    assert suggest(trial, LIMITS) == recipe(name)
 
 
 def test_recipes_are_tried_first_and_the_space_accepts_them():
@@ -45,13 +43,13 @@ def test_recipes_are_tried_first_and_the_space_accepts_them():
     for p in points:
         study.enqueue_trial(p)
     asked = [suggest(study.ask(), LIMITS) for _ in points]
-    assert [c.model.arch for c in asked] == [RECIPES[name]["model"]["arch"] for name in RECIPES]
-    assert all(c.model.width == 8 for c in asked)
+    assert [c.model.arch for c in asked] == [known["model"]["arch"] for known in (RECIPES | STARTERS).values()]
+    assert [c.model.width for c in asked] == [8, 8, 8, 8, 8, 8, 4]
 
 
 def test_first_points_take_the_greatest_width_that_fits():
     widths = [p[f"{p['model/arch']}/width"] for p in first_points(LIMITS, lambda config: config.model.width < 16)]
-    assert widths == [8, 8, 8, 8, 12]
+    assert widths == [8, 8, 8, 8, 12, 8, 4]
 
 
 @pytest.mark.parametrize(("images", "sizes"), [(3, (1,)), (160, (8, 16, 32)), (40_000, (64, 128, 256)), (25, (4,))])

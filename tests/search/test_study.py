@@ -68,11 +68,11 @@ class TestRun:
     def test_best_model_is_rebuilt_with_the_figures_it_claims(self, finished, tiny_dataset):
         from safetensors.torch import load_file
 
+        from data.loaders import Loader
         from data.stats import Stats
         from search.best import Winner, measure
         from search.config import TrialConfig
         from search.supply import Supply
-        from data.loaders import Loader
 
         best = finished[0] / "best"
         about = json.loads((best / "config.json").read_text())

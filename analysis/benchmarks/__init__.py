@@ -1,0 +1,1 @@
+"""What is fast and what searching buys, measured side by side."""

@@ -1,0 +1,62 @@
+"""The simplest rival of a search: one network picked by hand, trained for the whole budget at one size.
+
+    python -m analysis.benchmarks.hand_picked --data DIR --budget 5m
+
+No search and no Ray: the same packed arrays, the same training loop, all cores; scored as a run is.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+from search.budget import parse_budget
+from search.config import TrialConfig
+from search.fit import FitPlan, fit
+from search.ladder import Stage
+from search.supply import Supply
+
+WHOLE = Stage(name="final", fraction=1.0, px=160, epochs=10_000)
+
+
+def config(width: int, inner: int) -> TrialConfig:
+    """Return the network a practitioner would start with: a UNet, AdamW, one cycle, flips, BCE + Dice and L1 + SSIM."""
+    return TrialConfig.from_dict(
+        {
+            "model": {"arch": "unet", "width": width, "stem_stride": inner},
+            "optim": {"lr": 5e-3, "batch_size": 16},
+            "schedule": {"policy": "one_cycle"},
+        }
+    )
+
+
+def main() -> None:
+    """Train, print the figures as one line of JSON."""
+    began = time.time()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="data set folder")
+    parser.add_argument("--budget", required=True, help="wall time, such as 5m")
+    parser.add_argument("--width", type=int, default=8, help="width of the UNet (default 8)")
+    parser.add_argument("--inner", type=int, default=1, help="stem stride of the UNet: 1, 2 or 4 (default 1)")
+    parser.add_argument("--px", type=int, default=WHOLE.px, help="side of the images (default 160)")
+    parser.add_argument("--seed", type=int, default=0, help="seed (default 0)")
+    args = parser.parse_args()
+    supply = Supply(args.data, seed=args.seed)
+    supply.for_stage(Stage(name="explore", fraction=0.1, px=80, epochs=1))  # sigma as in a run
+    data = supply.for_stage(Stage(name="final", fraction=1.0, px=args.px, epochs=1))
+    reports: list[dict[str, float]] = []
+    wall_s = parse_budget(args.budget).wall_s
+    fit(
+        config(args.width, args.inner),
+        data,
+        FitPlan(epochs=WHOLE.epochs, seed=args.seed),
+        report=lambda figures, state: reports.append(figures),
+        limit=None if wall_s is None else wall_s - (time.time() - began),
+    )
+    last = reports[-1]
+    kept = {name: round(last[name], 4) for name in ("score", "iou", "rmse_depth", "images_seen", "fit_s")}
+    print(json.dumps({**kept, "images_per_s": round(last["images_seen"] / last["fit_s"], 1)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+import json
+
+import cv2
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models.build import build_model
+from search.best import COLUMNS, Winner, write_best
+from search.supply import Supply
+
+
+@pytest.fixture
+def winner(fit_data, small_config):
+    torch.manual_seed(0)
+    weights = build_model(small_config.model).state_dict()
+    return Winner(config=small_config, weights=weights, stats=fit_data.stats, sigma=0.2, px=32, trial_id="f0001")
+
+
+def test_best_folder_holds_model_config_figures_and_pictures(winner, tiny_dataset, tmp_path):
+    supply = Supply(tiny_dataset, seed=0)
+    packs = {name: supply.pack(name, 32) for name in ("val", "test")}
+    metrics = write_best(winner, tmp_path / "best", packs, deadline=None)
+    assert sorted(p.name for p in (tmp_path / "best").iterdir()) == [
+        "config.json",
+        "metrics.json",
+        "model.safetensors",
+        "samples.png",
+    ]
+    saved = load_file(tmp_path / "best" / "model.safetensors")
+    assert all(torch.equal(saved[name], tensor) for name, tensor in winner.weights.items())
+    about = json.loads((tmp_path / "best" / "config.json").read_text())
+    assert about["config"] == winner.config.to_dict() and about["px"] == 32 and about["stats"]["images"] > 0
+    picture = cv2.imread(str(tmp_path / "best" / "samples.png"))
+    assert picture.shape[1] == 32 * len(COLUMNS)
+    for part in ("val", "test"):
+        assert metrics[part]["images"] == metrics[part]["of_images"] == len(packs[part])
+        assert {"score", "boundary_f", "abs_rel", "silog", "delta1", "study_mse_ssim"} <= set(metrics[part])
+        assert metrics[part]["constant_guess"]["iou"] == 0.0
+
+
+def test_data_without_test_part_says_so(winner, tiny_dataset, tmp_path):
+    metrics = write_best(winner, tmp_path, {"val": Supply(tiny_dataset, seed=0).pack("val", 32)}, deadline=None)
+    assert "test" not in metrics and "no test part" in metrics["note"]
+
+
+def test_measuring_stops_at_its_deadline_and_says_how_many(winner, tiny_dataset, tmp_path):
+    pack = Supply(tiny_dataset, seed=0).pack("train", 32)
+    small = write_best(winner, tmp_path, {"val": pack}, deadline=0.0)["val"]
+    assert small["images"] == min(32, len(pack)) and small["of_images"] == len(pack)

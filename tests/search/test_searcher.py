@@ -1,0 +1,125 @@
+"""The searcher and the climb, driven by hand: no Ray is started."""
+
+from functools import partial
+
+import optuna
+import pytest
+from optuna.storages import InMemoryStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from search.ladder import Stage
+from search.limits import Closing
+from search.searcher import FINISHED, STUDY_NAME, Climb, Queue, StudySearch, sweep_running
+from search.space import SpaceLimits, first_points, suggest
+from search.trainable import StageContext, new_entry
+
+CONTEXT = StageContext(
+    stage=Stage(name="explore", fraction=0.1, px=80, epochs=9),
+    data=None,
+    deadline=None,
+    cap_s=None,
+    threads=1,
+    device="cpu",
+)
+LIMITS = SpaceLimits()
+
+
+def searcher(storage=None, *, trials=100, fits=lambda config: True, points=()):
+    return StudySearch(
+        partial(suggest, limits=LIMITS),
+        CONTEXT,
+        closed=Closing(trials, None),
+        fits=fits,
+        storage=storage or InMemoryStorage(),
+        points=list(points),
+        seed=0,
+    )
+
+
+def study(storage):
+    return optuna.load_study(study_name=STUDY_NAME, storage=storage)
+
+
+@pytest.mark.parametrize(
+    ("result", "error", "state", "value"),
+    [
+        ({"score": 0.5, "epoch": 9, "last": True}, False, "COMPLETE", 0.5),
+        ({"score": 0.2, "epoch": 1, "last": False}, False, "PRUNED", None),
+        ({"score": 0.0, "epoch": 9, "last": True, "failed": "loss is nan"}, False, "FAIL", None),
+        (None, True, "FAIL", None),
+        (None, False, "FAIL", None),
+    ],
+)
+def test_optuna_is_told_how_a_trial_ended(result, error, state, value):
+    storage = InMemoryStorage()
+    search = searcher(storage)
+    search.suggest("a")
+    search.on_trial_complete("a", result, error)
+    (trial,) = study(storage).trials
+    assert trial.state.name == state and trial.value == value
+
+
+def test_first_suggestions_are_the_points_given():
+    points = first_points(LIMITS, lambda config: config.model.width <= 8)
+    search = searcher(points=points)
+    archs = [search.suggest(str(i))["entry"].config["model"]["arch"] for i in range(len(points))]
+    assert archs == [point["model/arch"] for point in points]
+
+
+def test_config_that_does_not_fit_is_pruned_before_it_costs_anything():
+    storage = InMemoryStorage()
+    search = searcher(storage, fits=lambda config: config.model.arch == "unet")
+    entries = [search.suggest(str(i))["entry"] for i in range(8)]
+    assert {entry.config["model"]["arch"] for entry in entries} == {"unet"}
+    assert [entry.trial_id for entry in entries] == [f"e{i:04d}" for i in range(1, 9)]
+    states = [trial.state.name for trial in study(storage).trials]
+    assert states.count("RUNNING") == 8 and set(states) == {"RUNNING", "PRUNED"}
+
+
+def test_search_ends_when_nothing_fits():
+    assert searcher(fits=lambda config: False).suggest("a") == FINISHED
+
+
+def test_search_is_closed_after_its_trials():
+    search = searcher(trials=2)
+    assert [search.suggest(str(i)) == FINISHED for i in range(3)] == [False, False, True]
+
+
+def test_trials_left_running_are_swept(tmp_path):
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "study.journal")))
+    searcher(storage).suggest("a")
+    assert sweep_running(storage) == 1
+    assert [trial.state.name for trial in study(storage).trials] == ["FAIL"]
+    assert sweep_running(storage) == 0
+
+
+def entries(stage, count):
+    return [new_entry(CONTEXT, i, {"stage": stage}, seed=0) for i in range(count)]
+
+
+def test_climb_opens_a_stage_when_the_last_trial_below_has_ended():
+    opened = []
+
+    def stages():
+        for name in ("one", "two"):
+            opened.append(name)
+            yield Queue(entries(name, 2))
+
+    climb = Climb(stages())
+    assert [climb.suggest(t)["entry"].config["stage"] for t in "ab"] == ["one", "one"]
+    assert climb.suggest("c") is None and opened == ["one"]
+    climb.on_trial_complete("a", {"score": 0.0, "last": True})
+    assert climb.suggest("c") is None
+    climb.on_trial_complete("b", {"score": 0.0, "last": True})
+    assert climb.suggest("c")["entry"].config["stage"] == "two" and opened == ["one", "two"]
+    climb.suggest("d")
+    climb.on_trial_complete("c")
+    climb.on_trial_complete("d")
+    assert climb.suggest("e") == FINISHED
+
+
+def test_seeds_are_a_trials_own_and_repeat():
+    seeds = [new_entry(CONTEXT, i, {}, seed=1).seed for i in range(50)]
+    assert len(set(seeds)) == 50
+    assert seeds == [new_entry(CONTEXT, i, {}, seed=1).seed for i in range(50)]
+    assert seeds[0] != new_entry(CONTEXT, 0, {}, seed=2).seed

@@ -1,0 +1,35 @@
+import os
+
+import pytest
+
+from data.dataset import DataError
+from search.ladder import default_ladder
+from search.supply import Supply
+
+
+@pytest.fixture
+def supply(tiny_dataset):
+    return Supply(tiny_dataset, seed=0)
+
+
+def test_no_background_is_in_two_parts(supply):
+    parts = [{t.background for t in part} for part in (supply.splits.train, supply.splits.val, supply.splits.test)]
+    assert all(parts) and sum(map(len, parts)) == len(set.union(*parts)) == 10
+
+
+def test_stages_share_statistics_and_sigma_and_nest(supply):
+    explore, confirm, final = (supply.for_stage(stage) for stage in default_ladder())
+    assert explore.stats == confirm.stats == final.stats and explore.sigma == confirm.sigma == final.sigma
+    assert set(explore.train.ids) < set(confirm.train.ids) == set(final.train.ids)
+    assert (explore.train.px, confirm.train.px, final.train.px) == (80, 80, 160)
+
+
+def test_bad_picture_is_found_before_anything_starts(tiny_dataset, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_dataset, copy)
+    last = sorted((copy / "images").iterdir())[-1]
+    os.truncate(last, 100)
+    with pytest.raises(DataError, match=last.name):
+        Supply(copy, seed=0).pack_all(80)

@@ -1,0 +1,42 @@
+import io
+import time
+
+from rich.console import Console
+
+from search.records import TrialRecord
+from search.terminal import View
+
+
+def record(number, status="", score=0.5):
+    figures = {"score": score, "iou": 0.25, "rmse_depth": 0.125, "params": 1234}
+    config = {"model/arch": "unet", "model/width": 8}
+    return TrialRecord(
+        trial_id=f"e{number}", parent_id="", stage="explore", seed=0, config=config, status=status, figures=figures
+    )
+
+
+def shown(terminal, events):
+    screen = io.StringIO()
+    view = View(Console(file=screen, force_terminal=terminal, width=120))
+    view.begin("explore", "a search", time.time() + 90, time.time() + 300)
+    for event in events:
+        view.notify(event)
+    view.console.print(view.block())
+    view.finish()
+    return screen.getvalue()
+
+
+def test_block_shows_stage_time_counts_and_best():
+    text = shown(True, [record(1), record(2), record(1, "stopped", 0.25), record(3, "failed", 0.75)])
+    assert "explore" in text and "1:2" in text and "4:5" in text
+    assert "1 running" in text and "1 stopped" in text and "1 failed" in text
+    assert "e2 score 0.500" in text and "unet of width 8" in text and "1,234 parameters" in text
+
+
+def test_failed_trial_is_never_the_best():
+    assert "e3" not in shown(True, [record(2), record(3, "failed", 0.75)])
+
+
+def test_plain_lines_have_no_control_codes():
+    text = shown(False, [record(1), record(1, "completed")])
+    assert "\x1b" not in text and "1 completed" in text
