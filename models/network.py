@@ -1,7 +1,5 @@
 """What every network is: an encoder, a decoder, and the padding that lets it take any size."""
 
-from typing import Self
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -37,7 +35,7 @@ class Network(nn.Module):
             if isinstance(module, Head):
                 module.set_prior({"mask": mask, "depth": depth})
 
-    def on(self, device: torch.device | str) -> Self:
+    def on(self, device: torch.device | str) -> "Network":
         """Move to a device, weights in channels-last order, which convolutions prefer."""
         self.to(device)
         return self.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

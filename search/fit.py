@@ -168,7 +168,7 @@ class _Run:
     def _prepare_step(self) -> float:
         """Set what depends on progress: the learning rate, the refinement, the time kept for validation."""
         progress = self.clock.progress
-        if not self.refining and progress > 1.0 - self.plan.refine:
+        if not self.refining and progress >= 1.0 - self.plan.refine:
             self._enter_refinement()
         if self.epoch == 0 and self.images:
             self.clock.reserve = _VALIDATION_COST * self.clock.used / self.images * len(self.data.val)

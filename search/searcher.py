@@ -15,7 +15,7 @@ from search.trainable import Entry, StageContext, new_entry
 
 STUDY_NAME = "explore"
 FINISHED: str = Searcher.FINISHED
-REJECTIONS = 500
+REJECTIONS = 100
 
 
 def sampler(seed: int, *, startup_trials: int = 15) -> optuna.samplers.BaseSampler:

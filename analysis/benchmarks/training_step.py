@@ -2,7 +2,7 @@
 
     python -m analysis.benchmarks.training_step --data DIR
 
-The same network, batch and precision, turn and turn about, so that a machine whose speed drifts cannot favour one.
+The same network, batch and precision, turn about, so that a drifting machine cannot favour one.
 """
 
 import argparse

@@ -27,7 +27,7 @@ def shown(terminal, events):
 
 
 def test_block_shows_stage_time_counts_and_best():
-    text = shown(True, [record(1), record(2), record(1, "stopped", 0.25), record(3, "failed", 0.75)])
+    text = shown(True, [record(1, score=0.25), record(2), record(1, "stopped", 0.25), record(3, "failed", 0.75)])
     assert "explore" in text and "1:2" in text and "4:5" in text
     assert "1 running" in text and "1 stopped" in text and "1 failed" in text
     assert "e2 score 0.500" in text and "unet of width 8" in text and "1,234 parameters" in text
