@@ -29,7 +29,7 @@ ROLES = ("image", "mask", "depth")
 def cache_dir() -> Path:
     """Folder for packs and built-in data: ONE_LOOK_CACHE if set, else the user's cache folder."""
     stated = os.environ.get("ONE_LOOK_CACHE")
-    return Path(stated) if stated else platformdirs.user_cache_path("one-look")
+    return Path(stated).expanduser().resolve() if stated else platformdirs.user_cache_path("one-look")
 
 
 def read_dataset(root: Path) -> Dataset:

@@ -19,7 +19,7 @@ from data.loaders import Batch, Loader
 from data.pack import Pack
 from data.stats import Stats
 from models.build import build_model
-from models.metrics import MetricSums, constant_guess, full_metrics
+from models.metrics import MetricSums, full_metrics
 from models.network import Network
 from search.config import TrialConfig
 from search.records import write_json
@@ -55,13 +55,16 @@ class Winner:
         return model.eval()
 
 
-def write_best(winner: Winner, folder: Path, splits: dict[str, Pack], *, deadline: float | None) -> dict[str, Any]:
+def write_best(
+    winner: Winner, folder: Path, splits: dict[str, Pack], *, sizes: dict[str, int], deadline: float | None
+) -> dict[str, Any]:
     """Write model.safetensors, config.json, metrics.json and samples.png.
 
     Args:
         winner: The model.
         folder: best/ of the run folder; made here.
         splits: Packs by name ("val", "test"; test only where there is one).
+        sizes: How many images each split has in all.
         deadline: Seconds since the epoch after which no further image is measured (metrics.json says how many were).
 
     Returns:
@@ -71,10 +74,10 @@ def write_best(winner: Winner, folder: Path, splits: dict[str, Pack], *, deadlin
     save_model(winner, folder)
     model = winner.model().on("cpu")
     loaders = {name: Loader(pack, batch_size=32, stats=winner.stats) for name, pack in splits.items()}
-    share = _fair_shares(deadline, len(loaders))
+    share = fair_shares(deadline, len(loaders))
     metrics: dict[str, Any] = {"trial_id": winner.trial_id, "px": winner.px, "sigma_depth": winner.sigma}
     for name, loader in loaders.items():
-        metrics[name] = {**measure(model, loader, winner, deadline=next(share)), "of_images": len(splits[name])}
+        metrics[name] = {**measure(model, loader, winner, deadline=next(share)), "of_images": sizes[name]}
     metrics["note"] = "" if "test" in splits else "no test part in this data set: there are no test figures"
     write_json(folder / "metrics.json", metrics)
     shown = "test" if "test" in splits else "val"
@@ -94,14 +97,16 @@ def save_model(winner: Winner, folder: Path) -> None:
 
 def measure(model: nn.Module, loader: Loader, winner: Winner, *, deadline: float | None) -> dict[str, Any]:
     """Return the model's figures on a split and, beside them, those of the constant guess on the same images."""
-    sums, truths = MetricSums(full_metrics), []
+    sums, images = MetricSums(full_metrics), 0
+    guess, mean_depth = MetricSums(), winner.stats.depth_mean or 0.5
     for batch, prediction in predictions(model, loader):
         sums.update(prediction, batch.mask, batch.depth, batch.valid)
-        truths.append((batch.mask, batch.depth, batch.valid))
+        constant = torch.cat((torch.zeros_like(batch.mask), torch.full_like(batch.depth, mean_depth)), 1)
+        guess.update(constant, batch.mask, batch.depth, batch.valid)
+        images += len(batch)
         if deadline is not None and time.time() > deadline:
             break
-    constant = constant_guess(truths, winner.stats.depth_mean or 0.5, winner.sigma)
-    return {"images": int(sums.images), **sums.compute(winner.sigma), "constant_guess": constant}
+    return {"images": images, **sums.compute(winner.sigma), "constant_guess": guess.compute(winner.sigma)}
 
 
 @torch.inference_mode()
@@ -130,7 +135,7 @@ def draw_samples(model: nn.Module, loader: Loader, pack: Pack, path: Path) -> No
     partial.replace(path)
 
 
-def _fair_shares(deadline: float | None, parts: int) -> Iterator[float | None]:
+def fair_shares(deadline: float | None, parts: int) -> Iterator[float | None]:
     """Yield the moment by which each of `parts` measurements should end, the last of them at `deadline`."""
     begin = time.time()
     for i in range(parts):

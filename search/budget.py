@@ -36,7 +36,12 @@ class Budget:
         """Return the same budget with device hours turned into wall time over `devices` devices."""
         if self.device_s is None:
             return self
-        return Budget(text=self.text, wall_s=self.device_s / devices)
+        wall_s = self.device_s / devices
+        if wall_s < SHORTEST_S:
+            raise BudgetError(
+                f"--budget {self.text!r} is {wall_s:.0f}s on {devices:g} devices; give {SHORTEST_S:.0f}s or more"
+            )
+        return Budget(text=self.text, wall_s=wall_s)
 
 
 def parse_budget(text: str) -> Budget:

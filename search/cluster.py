@@ -24,12 +24,14 @@ class Cluster:
 
     Attributes:
         cpus: Cores in all.
+        node_cpus: Cores of the largest node.
         gpus: GPUs in all.
         dashboard: Address of the Ray dashboard, or "".
         local: Whether it was started on this machine for this run.
     """
 
     cpus: int
+    node_cpus: int
     gpus: int
     dashboard: str
     local: bool
@@ -49,9 +51,14 @@ class Cluster:
         """What Ray reserves for each worker."""
         return {"cpu": 1, "gpu": 0.25} if self.gpus else {"cpu": 1}
 
+    def devices_each(self, trials: int) -> float:
+        """Return what one of `trials` trials at the same time occupies: cores, or its part of a GPU."""
+        at_once = min(trials, self.workers)
+        return min(1.0, self.gpus / at_once) if self.gpus else float(self.threads(trials))
+
     def threads(self, trials: int) -> int:
         """Return the processor threads of one of `trials` trials at the same time; fewer trials get more each."""
-        return max(1, self.cpus // min(trials, self.workers))
+        return max(1, min(self.cpus // min(trials, self.workers), self.node_cpus))
 
 
 def start(address: str | None) -> Cluster:
@@ -63,7 +70,7 @@ def start(address: str | None) -> Cluster:
     os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
     import ray
 
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
     own: dict[str, Any] = {"include_dashboard": True, "object_store_memory": OBJECT_STORE_BYTES}
     where: dict[str, Any] = {"address": address} if address else {"address": "local", **own}
     context = ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
@@ -71,6 +78,7 @@ def start(address: str | None) -> Cluster:
     url = context.dashboard_url or ""
     return Cluster(
         cpus=int(resources.get("CPU", 1)),
+        node_cpus=max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes()),
         gpus=int(resources.get("GPU", 0)),
         dashboard=f"http://{url}" if url else "",
         local=address is None,

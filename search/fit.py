@@ -145,6 +145,7 @@ class _Run:
         )
         self.val_loader = Loader(data.val, batch_size=32, stats=data.stats)
         self.epoch, self.images, self.refining = 0, 0, False
+        self.warm = (0.0, 0)
         self.clock = Clock(plan.epochs * len(self.train_loader), limit)
 
     def train_epoch(self) -> dict[str, float]:
@@ -154,7 +155,7 @@ class _Run:
         sums: Counter[str] = Counter()
         for steps, batch in enumerate(self.train_loader.epoch(self.epoch), start=1):
             rate = self._prepare_step()
-            sums.update(self._step(batch.to(self.device)))
+            sums.update(self._step(batch.to(self.device, channels_last=True)))
             self.clock.steps += 1
             self.images += len(batch.image)
             if steps % 16 == 0:
@@ -168,14 +169,24 @@ class _Run:
     def _prepare_step(self) -> float:
         """Set what depends on progress: the learning rate, the refinement, the time kept for validation."""
         progress = self.clock.progress
-        if not self.refining and progress >= 1.0 - self.plan.refine:
+        if self.plan.refine and not self.refining and progress >= 1.0 - self.plan.refine:
             self._enter_refinement()
-        if self.epoch == 0 and self.images:
-            self.clock.reserve = _VALIDATION_COST * self.clock.used / self.images * len(self.data.val)
+        if self.epoch == 0:
+            self._estimate_reserve()
         rate = self.config.optim.lr * learning_rate(self.config.schedule, progress)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         return rate
+
+    def _estimate_reserve(self) -> None:
+        """Before the first validation, guess its time from the steps behind the first, which also warms things up."""
+        if self.images == 0:
+            return
+        if self.clock.steps == 1:
+            self.warm = (self.clock.used, self.images)
+            return
+        per_image = (self.clock.used - self.warm[0]) / (self.images - self.warm[1])
+        self.clock.reserve = _VALIDATION_COST * per_image * len(self.data.val)
 
     def _step(self, batch: Batch) -> dict[str, torch.Tensor]:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
@@ -205,12 +216,15 @@ class _Run:
         self.model.eval()
         sums = MetricSums()
         for batch in self.val_loader.epoch(0):
-            batch = batch.to(self.device)
+            batch = batch.to(self.device, channels_last=True)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
                 prediction = self.model(batch.image)
             sums.update(prediction.float(), batch.mask, batch.depth, batch.valid)
         self.clock.reserve = time.monotonic() - begin
-        return sums.compute(self.data.sigma)
+        figures = sums.compute(self.data.sigma)
+        if not math.isfinite(figures["score"]):
+            raise TrialDiverged(f"score is {figures['score']} after epoch {self.epoch + 1}")
+        return figures
 
     def spent(self) -> dict[str, float | bool]:
         """Return what the run has used so far."""

@@ -58,8 +58,7 @@ def promote(records: Sequence[TrialRecord], stage: Stage, *, seed: int) -> list[
         The best in order, then the controls; fewer than asked for where there are fewer.
     """
     order = ranked(records)
-    best, rest = order[: stage.enter], order[stage.enter :]
-    lower = [r for r in rest if order.index(r) >= len(order) // 2]
+    best, lower = order[: stage.enter], order[max(stage.enter, len(order) // 2) :]
     controls = random.Random(seed).sample(lower, min(stage.control, len(lower)))
     return best + controls
 

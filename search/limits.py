@@ -9,6 +9,7 @@ from models.build import build_model
 from models.cost import macs
 from search.config import TrialConfig
 
+TYPICAL_MACS = 60e6  # of a small network at 80 px; what an explore trial's number of images is chosen for
 FULL_TRIALS = 30  # trials of full length that would fill the explore stage; most are stopped well before
 LEAST_EPOCHS = 2  # a network that cannot see its data twice within a trial's time is not worth the trial
 
@@ -54,6 +55,11 @@ class Affordable:
 def explore_cap_s(stage_s: float, workers: int) -> float:
     """Return the longest that one trial of the search may take, in seconds."""
     return stage_s * workers / FULL_TRIALS
+
+
+def affordable_images(cap_s: float | None, macs_per_s: float) -> int | None:
+    """Return how many images a trial's time allows a small network to see LEAST_EPOCHS times; None for no limit."""
+    return None if cap_s is None else max(64, int(macs_per_s * cap_s / (LEAST_EPOCHS * TYPICAL_MACS)))
 
 
 def affordable(px: int, cap_s: float | None, images: int, macs_per_s: float) -> Affordable:

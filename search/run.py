@@ -33,9 +33,20 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--data", type=Path, help="data set folder; built-in scenes without it")
     p.add_argument("--out", type=Path, help="run folder; by default runs/ and the date")
-    p.add_argument("--seed", type=int, default=0, help="seed of split, search and trials (default 0)")
+    p.add_argument("--seed", type=_seed, default=0, help="seed of split, search and trials (default 0)")
     p.add_argument("--address", help="address of a Ray cluster; by default Ray is started on this machine")
     return p
+
+
+def _seed(text: str) -> int:
+    """Read a seed.
+
+    Raises:
+        ArgumentTypeError: Not a whole number that every generator takes.
+    """
+    if not text.isdigit() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
+    return int(text)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -54,6 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (BudgetError, DataError, FolderError, ConnectionError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 def _search(args: argparse.Namespace, budget: "Budget", out: Path) -> int:
@@ -69,7 +82,7 @@ def _search(args: argparse.Namespace, budget: "Budget", out: Path) -> int:
     # pool outlives the run.
     with ThreadPoolExecutor(1) as pool, View() as view:
         starting = pool.submit(cluster.start, args.address)
-        from search.study import Interrupted, Options, Study
+        from search.study import Interrupted, NoModelError, Options, Study
 
         study = Study(Options(budget=budget, out=out, seed=args.seed, began=BEGAN), supply, view, starting)
         for name in (signal.SIGINT, signal.SIGTERM):
@@ -77,8 +90,11 @@ def _search(args: argparse.Namespace, budget: "Budget", out: Path) -> int:
         try:
             study.run()
         except Interrupted:
-            print(f"stopped; all that was done is in {out}")
+            print(f"stopped; all that was done is in {out}" if out.exists() else "stopped before anything was done")
             return 130
+        except NoModelError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
     print(_where_things_are(out))
     return 0
 

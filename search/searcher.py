@@ -36,8 +36,8 @@ class StudySearch(OptunaSearch):
 
     Trials that ASHA stopped are told as PRUNED, for their low-epoch score told as COMPLETE would bias TPE; diverged
     ones as FAIL. A configuration that does not fit is told as PRUNED before it costs anything, and the next is asked
-    for; after REJECTIONS in a row the search ends. RUNNING trials left by a search that died are swept, for
-    constant_liar would avoid them for ever.
+    for; after REJECTIONS in a row the next is taken as it is. RUNNING trials left by a search that died are swept,
+    for constant_liar would avoid them for ever.
     """
 
     def __init__(
@@ -76,8 +76,8 @@ class StudySearch(OptunaSearch):
             if self._fits(TrialConfig.from_dict(config)):
                 break
             self._ot_study.tell(self._ot_trials.pop(trial_id), state=TrialState.PRUNED)
-        else:
-            return FINISHED
+        else:  # better one that the clock will cut than none
+            config = super().suggest(trial_id)["config"]
         self._asked += 1
         entry = new_entry(self._context, self._asked, config, seed=self._base_seed)
         self._ot_trials[trial_id].set_user_attr("trial_id", entry.trial_id)

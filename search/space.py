@@ -14,9 +14,6 @@ import optuna
 from search.config import TrialConfig
 from search.recipes import RECIPES, STARTERS, recipe
 
-# Part of the study's name: a stored study is only continued with the choices it was made with.
-SPACE_VERSION = 1
-
 ARCHS = ("unet", "resnet18_ed", "residual", "atrous")
 WIDTHS = {
     "unet": (4, 6, 8, 12, 16),  # the study: 16; below 4 nothing is learnt

@@ -10,6 +10,7 @@ from models.build import build_model
 from models.cost import macs
 from models.losses import LossConfig, build_loss
 from models.unet import UNetConfig
+from search.fit import uses_bfloat16
 
 PX, BATCH, STEPS = 80, 8, 8
 
@@ -27,9 +28,12 @@ def training_speed(threads: int, device: str) -> float:
     loss = build_loss(LossConfig(depth_structural="none"), PX).to(device)
     batch = _random_batch().to(torch.device(device))
     fastest = float("inf")
+    autocast = uses_bfloat16("auto", torch.device(device))
     for _ in range(STEPS):
         begin = time.perf_counter()
-        total = loss(model(batch.image), batch.mask, batch.depth, batch.valid).total
+        with torch.autocast(device, torch.bfloat16, enabled=autocast):
+            prediction = model(batch.image)
+        total = loss(prediction.float(), batch.mask, batch.depth, batch.valid).total
         total.backward()
         total.item()  # waits for a GPU
         fastest = min(fastest, time.perf_counter() - begin)

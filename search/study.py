@@ -16,23 +16,26 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from ray.tune.search import Searcher
 
-from data.dataset import DataError
 from search import cluster
-from search.best import Winner, write_best
+from search.best import Winner, fair_shares, write_best
 from search.board import Board
 from search.budget import Budget, Deadlines, Shares, plan_deadlines
 from search.config import TrialConfig
 from search.folder import claim
 from search.ladder import Stage, default_ladder, promote, rank_correlation, ranked
-from search.limits import Closing, affordable, explore_cap_s
+from search.limits import Closing, affordable, affordable_images, explore_cap_s
 from search.records import TrialRecord, TrialTable, provenance, write_json
 from search.searcher import Climb, Queue, StudySearch
 from search.space import SpaceLimits, batch_sizes, first_points, suggest
 from search.speed import remote_speed, training_speed
-from search.supply import FitData, Supply
+from search.supply import Supply
 from search.terminal import View, describe
 from search.trainable import StageContext, load_state, new_entry
 from search.tuner import Recorder, climb
+
+PACK_FIRST = 0.05  # part of the budget in which images are packed before anything else starts
+CLOSING_S = 4.0  # kept for ending Ray after the last measurement
+MOST_MEASURED = 2000  # images of each part that the final model is measured on
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error
@@ -50,12 +53,16 @@ class Options:
     shares: Shares = field(default_factory=Shares)
 
 
+class NoModelError(RuntimeError):
+    """No trial ended with a model; the message says where the reasons are."""
+
+
 class Study:
     """One run: its folder, its clock, its records."""
 
     def __init__(self, options: Options, supply: Supply, view: View, starting: Future[cluster.Cluster]) -> None:
         self.options, self.supply, self.view, self.starting = options, supply, view, starting
-        self.ladder = default_ladder()
+        self.ladder, self.budget = default_ladder(), options.budget
         self.table = TrialTable(options.out)
         self.recorder = Recorder(self.table, Board(options.out / "tensorboard"), options.began, view.notify)
         self.notes: dict[str, Any] = {"state": "running", **provenance(), "stages": []}
@@ -69,6 +76,8 @@ class Study:
         Raises:
             Interrupted: `interrupted` was set by a signal.
         """
+        # Until Ray Tune listens to it, the signal that ends a run must not end the process.
+        signal.signal(signal.SIGUSR1, lambda *_: None)
         try:
             self._start()
             self.climbing = True
@@ -84,8 +93,8 @@ class Study:
             if self.interrupted:
                 raise Interrupted
             return self._wrap_up()
-        except (Interrupted, DataError):
-            self._note_state("stopped")
+        except BaseException as error:
+            self._note_state("stopped" if isinstance(error, Interrupted) else "failed")
             raise
         finally:
             wait([self.starting])
@@ -100,10 +109,13 @@ class Study:
 
     def _start(self) -> None:
         """Pack the data and measure the machine while Ray starts; only then claim the run folder."""
-        self.supply.pack_all(self.ladder[0].px, deadline=self._patience())
-        own_speed = training_speed(1, "cuda" if torch.cuda.is_available() else "cpu")
+        wall = self.budget.wall_s
+        self.supply.pack_all(self.ladder[0].px, deadline=wall and self.options.began + PACK_FIRST * wall)
+        self.speed = training_speed(1, "cuda" if torch.cuda.is_available() else "cpu")
         self.cluster = self.starting.result()
-        self.speed = own_speed if self.cluster.local else remote_speed(self.cluster.resources)
+        if not self.cluster.local:
+            self.speed = remote_speed(self.cluster.resources)
+        self.budget = self.options.budget.on(self.cluster.devices)
         claim(self.options.out)
         self.view.say(f"run folder {self.options.out}")
         if self.cluster.dashboard:
@@ -116,33 +128,22 @@ class Study:
         """Yield the searcher of each stage in turn; what lies between two yields happens between two stages."""
         below: list[TrialRecord] = []
         for stage in self.ladder:
-            data = self.supply.for_stage(stage, deadline=self._patience(stage.name))
             entrants = promote(below, stage, seed=self.options.seed) if stage.enter else []
-            if stage.enter and not entrants:
+            if self.interrupted or (stage.enter and not entrants):
                 continue
-            context = self._context(stage, data, trials=len(entrants) or self.cluster.workers)
+            context = self._context(stage, trials=len(entrants) or self.cluster.workers)
             begin = self._begin(context, len(entrants))
             yield self._queue(context, entrants) if entrants else self._searcher(context)
             ended = self.table.of_stage(stage.name)
             self._finish(context, ended, wall_s=time.time() - begin)
             below = ended if ranked(ended) else below
 
-    def _patience(self, stage: str = "explore") -> float | None:
-        """Return until when images of a stage may be packed: a quarter of its time."""
-        wall = self.options.budget.wall_s
-        if wall is None:
-            return None
-        if self.deadlines is None:
-            return self.options.began + 0.2 * wall
-        return time.time() + 0.25 * (self.deadlines.of(stage) - time.time())
-
     def _plan(self) -> None:
         options = self.options
-        budget = options.budget.on(self.cluster.devices)
-        if budget.wall_s is not None:
-            self.deadlines = plan_deadlines(start=options.began, wall_s=budget.wall_s, shares=options.shares)
+        if self.budget.wall_s is not None:
+            self.deadlines = plan_deadlines(start=options.began, wall_s=self.budget.wall_s, shares=options.shares)
         self.notes |= {
-            "budget": budget.text,
+            "budget": self.budget.text,
             "seed": options.seed,
             "data": {
                 "folder": str(self.supply.dataset.root),
@@ -154,20 +155,23 @@ class Study:
         }
         self._write_notes()
 
-    def _context(self, stage: Stage, data: FitData, *, trials: int) -> StageContext:
-        deadline = self.deadlines.of(stage.name) if self.deadlines else None
-        workers, cap = self.cluster.workers, None
-        if deadline is not None:
-            waves = -(-trials // workers)
+    def _context(self, stage: Stage, *, trials: int) -> StageContext:
+        """Return a stage's data, packed within a quarter of its time, and what each of its trials may use."""
+        workers, cap, deadline, until = self.cluster.workers, None, None, None
+        if self.deadlines is not None:
+            deadline = self.deadlines.of(stage.name)
             left = deadline - time.time()
-            cap = left / waves if stage.enter else explore_cap_s(left, workers)
+            until = time.time() + left / 4
+            cap = left / -(-trials // workers) if stage.enter else explore_cap_s(left, workers)
+        most = None if stage.enter else affordable_images(cap, self.speed)
         return StageContext(
             stage=stage,
-            data=data,
+            data=self.supply.for_stage(stage, most=most, deadline=until),
             deadline=deadline,
             cap_s=cap,
             threads=self.cluster.threads(trials),
             device="cuda" if self.cluster.gpus else "cpu",
+            devices=self.cluster.devices_each(trials),
         )
 
     def _queue(self, context: StageContext, entrants: list[TrialRecord]) -> Queue:
@@ -194,7 +198,7 @@ class Study:
         return StudySearch(
             partial(suggest, limits=limits),
             context,
-            closed=Closing(self.options.budget.trials, latest),
+            closed=Closing(self.budget.trials, latest),
             fits=fits,
             storage=JournalStorage(JournalFileBackend(str(self.options.out / "study.journal"))),
             points=first_points(limits, fits),
@@ -205,7 +209,7 @@ class Study:
         """Announce a stage; return the moment it began."""
         who = f"{entrants} promoted" if entrants else f"search with {self.cluster.workers} workers"
         what = f"{who}, {len(context.data.train):,} images of {context.stage.px} px"
-        end = self.options.began + (self.options.budget.wall_s or 0)
+        end = self.options.began + (self.budget.wall_s or 0)
         self.view.begin(context.stage.name, what, context.deadline or 0, end)
         return time.time()
 
@@ -239,8 +243,8 @@ class Study:
         record = self._winner()
         state = load_state(self.recorder.checkpoints[record.trial_id])
         assert state is not None
-        supply, px = self.supply, int(record.figures["px"])
-        first = supply.for_stage(self.ladder[0])
+        supply, first, px = self.supply, self.supply.first, int(record.figures["px"])
+        assert first is not None
         winner = Winner(
             config=TrialConfig.from_flat(record.config),
             weights=state["model"],
@@ -249,14 +253,18 @@ class Study:
             px=px,
             trial_id=record.trial_id,
         )
-        wall = self.options.budget.wall_s
-        limit = None if wall is None else self.options.began + wall - 4.0
-        names = [name for name, size in supply.sizes().items() if size and name != "train"]
-        packs = {name: supply.pack(name, px, count=2000, deadline=limit) for name in names}
-        metrics = write_best(winner, self.options.out / "best", packs, deadline=limit)
+        wall = self.budget.wall_s
+        limit = None if wall is None else self.options.began + wall - CLOSING_S
+        sizes = {name: size for name, size in supply.sizes().items() if size and name != "train"}
+        packs = {}
+        for name, until in zip(sizes, fair_shares(limit and (time.time() + limit) / 2, len(sizes)), strict=True):
+            packs[name] = supply.pack(name, px, count=MOST_MEASURED, deadline=until)
+        metrics = write_best(winner, self.options.out / "best", packs, sizes=sizes, deadline=limit)
         self.notes["best"] = record.trial_id
         self._note_state("done")
         self.view.say(f"[bold green]best[/]  {describe(record)}")
+        if metrics["note"]:
+            self.view.say(metrics["note"])
         return metrics
 
     def _winner(self) -> TrialRecord:
@@ -264,7 +272,7 @@ class Study:
             for record in ranked(self.table.of_stage(stage.name)):
                 if record.trial_id in self.recorder.checkpoints:
                     return record
-        raise RuntimeError("no trial of this run ended with a model; trials.csv gives the reasons")
+        raise NoModelError(f"no trial ended with a model; {self.options.out / 'trials.csv'} gives the reasons")
 
     def _note_state(self, state: str) -> None:
         if self.options.out.is_dir():

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.layout import cache_dir, read_dataset
-from data.pack import Pack, pack_split
+from data.pack import Pack, Progress, pack_split
+from data.progress import progress_bar
 from data.splits import split_by_background
 from data.stats import Stats
 from search.ladder import Stage
@@ -36,6 +37,9 @@ class FitData:
 class Supply:
     """A data set ready to be handed out stage by stage.
 
+    Attributes:
+        first: What the first stage was given; its statistics and sigma hold for the whole run.
+
     Args:
         root: Data set folder.
         seed: Which backgrounds are held out.
@@ -47,41 +51,53 @@ class Supply:
     def __init__(self, root: Path, *, seed: int) -> None:
         self.dataset = read_dataset(root)
         self.splits = split_by_background(self.dataset, seed=seed)
-        self._first: FitData | None = None
+        self.first: FitData | None = None
 
-    def for_stage(self, stage: Stage, *, deadline: float | None = None) -> FitData:
+    def for_stage(self, stage: Stage, *, most: int | None = None, deadline: float | None = None) -> FitData:
         """Return training and validation packs of a stage; statistics and sigma are those of the first stage asked for.
 
         Args:
             stage: Its fraction and px are read.
+            most: Training images at the most, however many the fraction gives.
             deadline: Seconds since the epoch after which no further image is packed; some always are.
         """
         count = math.ceil(stage.fraction * len(self.splits.train))
+        count = count if most is None else min(count, most)
         train = self.pack("train", stage.px, count=count, deadline=deadline)
         val_count = min(max(VAL_LEAST, int(VAL_SHARE * len(train))), VAL_MOST)
         val = self.pack("val", stage.px, count=val_count, deadline=deadline)
-        if self._first is None:
-            self._first = FitData(train=train, val=val, stats=train.stats, sigma=val.stats.depth_std or 1.0)
-        return FitData(train=train, val=val, stats=self._first.stats, sigma=self._first.sigma)
+        if self.first is None:
+            self.first = FitData(train=train, val=val, stats=train.stats, sigma=val.stats.depth_std or 1.0)
+        return FitData(train=train, val=val, stats=self.first.stats, sigma=self.first.sigma)
 
-    def pack(self, split: str, px: int, *, count: int | None = None, deadline: float | None = None) -> Pack:
+    def pack(
+        self,
+        split: str,
+        px: int,
+        *,
+        count: int | None = None,
+        deadline: float | None = None,
+        progress: Progress | None = None,
+    ) -> Pack:
         """Return the first `count` samples of a split at `px`, packed now where they are not yet."""
         until = None if deadline is None else time.monotonic() + max(deadline - time.time(), 0.0)
         return pack_split(
             self.dataset,
             getattr(self.splits, split),
             px,
-            cache=cache_dir() / "packs",
+            cache=cache_dir(),
             count=count,
             deadline=until,
             workers=os.cpu_count() or 1,
+            progress=progress,
         )
 
     def pack_all(self, px: int, *, deadline: float | None = None) -> None:
         """Decode every triplet at `px`, as far as the clock allows: a bad one is found before anything starts."""
         for split, size in self.sizes().items():
             if size:
-                self.pack(split, px, deadline=deadline)
+                with progress_bar(f"packing {split}, once") as progress:
+                    self.pack(split, px, deadline=deadline, progress=progress)
 
     def sizes(self) -> dict[str, int]:
         """Return the number of triplets of each split."""

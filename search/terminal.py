@@ -19,7 +19,7 @@ class View:
         self.stage, self.deadline, self.end = "starting", 0.0, 0.0
         self.counts: Counter[str] = Counter()
         self.running: set[str] = set()
-        self.best: TrialRecord | None = None
+        self.best: dict[str, tuple[float, str]] = {}  # newest score and description by trial
         self._live = Live(get_renderable=self.block, console=self.console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> "View":
@@ -39,7 +39,7 @@ class View:
         self.stage, self.deadline, self.end = stage, deadline, end
         self.counts.clear()
         self.running.clear()
-        self.best = None
+        self.best.clear()
         left = f", until {_clock(deadline - time.time())} from now" if deadline else ""
         self.say(f"[bold]{stage}[/]  {what}{left}")
 
@@ -50,16 +50,25 @@ class View:
             self.counts[record.status] += 1
         else:
             self.running.add(record.trial_id)
-        if record.status != "failed" and (self.best is None or record.score > self.best.score):
-            self.best = record
-            if record.status and not self.console.is_terminal:
-                self.say(f"  best {describe(record)}")
+        if record.status == "failed":
+            self.best.pop(record.trial_id, None)
+        elif record.figures:
+            self._consider(record)
+
+    def _consider(self, record: TrialRecord) -> None:
+        """Keep the line of a trial if it is the best by its newest score; say so where there is no live block."""
+        leader = max((score for score, _ in self.best.values()), default=float("-inf"))
+        self.best[record.trial_id] = (record.score, describe(record))
+        if record.status and record.score >= leader and not self.console.is_terminal:
+            self.say(f"  best so far {describe(record)}")
+
+    def _best_line(self) -> str:
+        return max(self.best.values(), default=(0.0, "none yet"))[1]
 
     def finish(self) -> None:
         """Leave a stage: print how it went."""
         counted = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in self.counts.items())
-        best = f"; best {describe(self.best)}" if self.best and self.best.figures else ""
-        self.say(f"  {sum(self.counts.values())} trials: {counted or 'none ended'}{best}")
+        self.say(f"  {sum(self.counts.values())} trials: {counted or 'none ended'}; best {self._best_line()}")
 
     def block(self) -> Table:
         """Return the live block."""
@@ -70,7 +79,7 @@ class View:
             table.add_row("time left", f"{_clock(self.deadline - now)} in this stage, {_clock(self.end - now)} in all")
         counts = [f"{len(self.running)} running"] + [f"{n} {s.replace('_', ' ')}" for s, n in self.counts.items()]
         table.add_row("trials", " · ".join(counts))
-        table.add_row("best", describe(self.best) if self.best and self.best.figures else "none yet")
+        table.add_row("best", self._best_line())
         return table
 
 

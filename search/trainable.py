@@ -32,6 +32,7 @@ class StageContext:
         cap_s: The most one trial may train, in seconds, or None.
         threads: Processor threads of one trial.
         device: torch device of one trial.
+        devices: What it occupies: cores, or its part of a GPU.
     """
 
     stage: Stage
@@ -40,6 +41,7 @@ class StageContext:
     cap_s: float | None
     threads: int
     device: str
+    devices: float = 1.0
 
     def limit(self) -> float | None:
         """Return the seconds a trial that starts now may train."""
@@ -100,7 +102,13 @@ def train_trial(params: dict[str, Any]) -> None:
     context, stage = entry.context, entry.context.stage
     torch.set_num_threads(context.threads)
     config = TrialConfig.from_dict(entry.config)
-    plan = FitPlan(epochs=stage.epochs, seed=entry.seed, refine=stage.refine, device=context.device)
+    plan = FitPlan(
+        epochs=stage.epochs,
+        seed=entry.seed,
+        refine=stage.refine,
+        device=context.device,
+        loader_workers=min(context.threads - 1, 4) if context.device == "cuda" else 0,
+    )
     parent = load_state(entry.parent)
     try:
         fit(
@@ -109,11 +117,13 @@ def train_trial(params: dict[str, Any]) -> None:
             plan,
             report=_reporter(constants(config, context)),
             weights=parent["model"] if parent else None,
-            resume=load_state(tune.get_checkpoint()),
             limit=context.limit(),
         )
     except TrialDiverged as error:
         tune.report({"score": 0.0, "epoch": stage.epochs, "last": True, "failed": str(error), "figures": {}})
+    finally:
+        if context.device == "cuda":
+            torch.cuda.empty_cache()  # the worker is used again, for a network of another size
 
 
 def constants(config: TrialConfig, context: StageContext) -> dict[str, Any]:
@@ -127,6 +137,7 @@ def constants(config: TrialConfig, context: StageContext) -> dict[str, Any]:
         "train_images": len(context.data.train),
         "val_images": len(context.data.val),
         "threads": context.threads,
+        "devices": context.devices,
     }
 
 

@@ -12,6 +12,7 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from search.board import Board
+from search.config import TrialConfig
 from search.records import TrialRecord, TrialTable
 from search.trainable import Entry, train_trial
 
@@ -32,13 +33,12 @@ class Recorder(tune.Callback):
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Open the trial's record."""
         entry: Entry = trial.config["entry"]
-        flat = {f"{section}/{k}": v for section, part in entry.config.items() for k, v in part.items()}
         record = TrialRecord(
             trial_id=entry.trial_id,
             parent_id=entry.parent_id,
             stage=entry.context.stage.name,
             seed=entry.seed,
-            config=flat,
+            config=TrialConfig.from_dict(entry.config).flat(),
             started_s=time.time() - self.began,
         )
         self.table.start(record)
@@ -51,7 +51,7 @@ class Recorder(tune.Callback):
         if result.get("figures"):
             figures = dict(result["figures"])
             figures["epochs"] = figures.pop("epoch")
-            figures["device_s"] = figures["fit_s"] * figures["threads"]
+            figures["device_s"] = figures["fit_s"] * figures.pop("devices")
             figures["ended_s"] = time.time() - self.began
             record = self.table.report(trial.config["entry"].trial_id, figures)
             self.board.report(record, figures)
@@ -117,13 +117,13 @@ class LadderScheduler(ASHAScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Return whether the trial goes on."""
-        if trial.config["entry"].parent_id:
+        if trial.config["entry"].parent_id or result.get("failed"):
             return str(TrialScheduler.CONTINUE)
         return str(super().on_trial_result(tune_controller, trial, result))
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        """Keep promoted trials out of the rungs."""
-        if not trial.config["entry"].parent_id:
+        """Keep promoted and diverged trials out of the rungs."""
+        if not trial.config["entry"].parent_id and not result.get("failed"):
             super().on_trial_complete(tune_controller, trial, result)
 
 

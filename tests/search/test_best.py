@@ -20,7 +20,7 @@ def winner(fit_data, small_config):
 def test_best_folder_holds_model_config_figures_and_pictures(winner, tiny_dataset, tmp_path):
     supply = Supply(tiny_dataset, seed=0)
     packs = {name: supply.pack(name, 32) for name in ("val", "test")}
-    metrics = write_best(winner, tmp_path / "best", packs, deadline=None)
+    metrics = write_best(winner, tmp_path / "best", packs, sizes={n: len(p) for n, p in packs.items()}, deadline=None)
     assert sorted(p.name for p in (tmp_path / "best").iterdir()) == [
         "config.json",
         "metrics.json",
@@ -40,11 +40,12 @@ def test_best_folder_holds_model_config_figures_and_pictures(winner, tiny_datase
 
 
 def test_data_without_test_part_says_so(winner, tiny_dataset, tmp_path):
-    metrics = write_best(winner, tmp_path, {"val": Supply(tiny_dataset, seed=0).pack("val", 32)}, deadline=None)
+    packs = {"val": Supply(tiny_dataset, seed=0).pack("val", 32)}
+    metrics = write_best(winner, tmp_path, packs, sizes={"val": 4}, deadline=None)
     assert "test" not in metrics and "no test part" in metrics["note"]
 
 
 def test_measuring_stops_at_its_deadline_and_says_how_many(winner, tiny_dataset, tmp_path):
     pack = Supply(tiny_dataset, seed=0).pack("train", 32)
-    small = write_best(winner, tmp_path, {"val": pack}, deadline=0.0)["val"]
+    small = write_best(winner, tmp_path, {"val": pack}, sizes={"val": len(pack)}, deadline=0.0)["val"]
     assert small["images"] == min(32, len(pack)) and small["of_images"] == len(pack)

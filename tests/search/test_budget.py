@@ -28,6 +28,8 @@ def test_wrong_budget_says_what_to_write(text):
 def test_device_hours_are_shared_by_the_devices():
     assert parse_budget("2gpuh").on(4).wall_s == 1800
     assert parse_budget("10m").on(4).wall_s == 600
+    with pytest.raises(BudgetError, match="9s on 8 devices"):
+        parse_budget("0.02cpuh").on(8)
 
 
 def test_deadlines_keep_the_wrap_up_and_the_order():
