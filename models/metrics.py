@@ -5,7 +5,7 @@ Depth figures are averages over the images in which some depth is known; they ar
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float
@@ -175,30 +175,6 @@ class MetricSums:
         return {"score": score(means["iou"], means.get("rmse_depth"), sigma), **means}
 
 
-Truth = tuple[Maps, Maps, Valid]
-
-
-def depth_moments(truths: Iterable[Truth]) -> tuple[float, float]:
-    """Mean and standard deviation of all valid depth; (0.5, 1.0) when none is known."""
-    n, total, squares = 0, 0.0, 0.0
-    for _, depth, valid in truths:
-        known = depth[valid].double()
-        n, total, squares = (
-            n + known.numel(),
-            total + float(known.sum()),
-            squares + float(known.square().sum()),
-        )
-    if n == 0:
-        return 0.5, 1.0
-    mean = total / n
-    return mean, max(squares / n - mean**2, 0.0) ** 0.5
-
-
-def constant_guess(
-    truths: Iterable[Truth], mean_depth: float, sigma: float, metrics: Metrics = score_metrics
-) -> dict[str, float]:
-    """The figures of an empty mask and `mean_depth` everywhere, on the same (mask, depth, valid)."""
-    sums = MetricSums(metrics)
-    for mask, depth, valid in truths:
-        sums.update(torch.cat((torch.zeros_like(mask), torch.full_like(depth, mean_depth)), 1), mask, depth, valid)
-    return sums.compute(sigma)
+def constant_guess(mask: Maps, mean_depth: float) -> Float[Tensor, "b 2 h w"]:
+    """The prediction that knows nothing: an empty mask, and `mean_depth` everywhere, for as many images as `mask`."""
+    return torch.cat((torch.zeros_like(mask), torch.full_like(mask, mean_depth)), 1)

@@ -19,7 +19,7 @@ from data.loaders import Batch, Loader
 from data.pack import Pack
 from data.stats import Stats
 from models.build import build_model
-from models.metrics import MetricSums, full_metrics
+from models.metrics import MetricSums, constant_guess, full_metrics
 from models.network import Network
 from search.config import TrialConfig
 from search.records import write_json
@@ -101,8 +101,7 @@ def measure(model: nn.Module, loader: Loader, winner: Winner, *, deadline: float
     guess, mean_depth = MetricSums(), winner.stats.depth_mean or 0.5
     for batch, prediction in predictions(model, loader):
         sums.update(prediction, batch.mask, batch.depth, batch.valid)
-        constant = torch.cat((torch.zeros_like(batch.mask), torch.full_like(batch.depth, mean_depth)), 1)
-        guess.update(constant, batch.mask, batch.depth, batch.valid)
+        guess.update(constant_guess(batch.mask, mean_depth), batch.mask, batch.depth, batch.valid)
         images += len(batch)
         if deadline is not None and time.time() > deadline:
             break

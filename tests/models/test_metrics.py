@@ -11,7 +11,6 @@ from models.metrics import (
     boundary,
     boundary_f,
     constant_guess,
-    depth_moments,
     full_metrics,
     overlap,
     relative_depth_figures,
@@ -193,23 +192,13 @@ def test_study_figures_are_the_study_s_losses():
 
 def test_constant_guess_scores_about_zero():
     _, mask, depth, valid = scene(n=8)
-    truths = [(mask, depth, valid)]
-    mean, sigma = depth_moments(truths)
-    figures = constant_guess(truths, mean, sigma, full_metrics)
+    known = depth[valid]
+    sums = MetricSums(full_metrics)
+    sums.update(constant_guess(mask, known.mean().item()), mask, depth, valid)
+    figures = sums.compute(known.std().item())
     assert figures["iou"] == 0
     assert figures["score"] == pytest.approx(0, abs=0.1)
     assert figures["mae_mask"] == pytest.approx(mask.mean().item())
-
-
-def test_depth_moments_agree_with_numpy_over_valid_pixels():
-    truths = [scene(n=2, seed=s)[1:] for s in range(3)]
-    known = np.concatenate([depth[valid].numpy() for _, depth, valid in truths])
-    assert depth_moments(truths) == pytest.approx((known.mean(), known.std()), rel=1e-5)
-
-
-def test_depth_moments_without_depth_are_harmless():
-    _, mask, depth, valid = scene()
-    assert depth_moments([(mask, depth, valid & False)]) == (0.5, 1.0)
 
 
 def test_no_image_cannot_be_measured():
