@@ -1,0 +1,79 @@
+"""The results table of the README, from run folders.
+
+    python -m analysis.results RUN [RUN ...]
+
+Every figure is read from what the runs wrote about themselves: run.json, trials.csv and best/metrics.json.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from analysis.trials import load_trials
+
+COLUMNS = (
+    "data",
+    "budget",
+    "wall s",
+    "trials",
+    "busy",
+    "network",
+    "parameters",
+    "part",
+    "images",
+    "IoU",
+    "RMSE",
+    "score",
+)
+
+
+def rows(run: Path) -> list[list[str]]:
+    """Return a row for each part of the data that the run's model was measured on.
+
+    Raises:
+        FileNotFoundError: The run has not ended with a model.
+    """
+    notes = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    metrics = json.loads((run / "best" / "metrics.json").read_text(encoding="utf-8"))
+    trials = load_trials(run)
+    best = trials[trials["trial_id"] == notes["best"]].iloc[0]
+    explore = notes["stages"][0]
+    common = [
+        Path(notes["data"]["folder"]).name,
+        notes["budget"],
+        f"{notes['wall_s']:.0f}",
+        str(explore["trials"]),
+        f"{explore['busy']:.0%}",
+        f"{best['model/arch']}, width {best['model/width']}",
+        f"{best['params']:,}",
+    ]
+    return [[*common, part, *_figures(metrics[part])] for part in ("val", "test") if part in metrics]
+
+
+def _figures(figures: dict[str, Any]) -> list[str]:
+    depth = f"{figures['rmse_depth']:.3f}" if "rmse_depth" in figures else "–"
+    return [f"{figures['images']}", f"{figures['iou']:.3f}", depth, f"{figures['score']:.3f}"]
+
+
+def table(runs: list[Path]) -> str:
+    """Return a Markdown table."""
+    lines = [COLUMNS, ["---"] * len(COLUMNS), *(row for run in runs for row in rows(run))]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def main() -> int:
+    """Print the table; return the exit code."""
+    parser = argparse.ArgumentParser(description="Print the results of runs as a Markdown table.")
+    parser.add_argument("runs", nargs="+", type=Path, help="run folders")
+    try:
+        print(table(parser.parse_args().runs))
+    except FileNotFoundError as error:
+        print(f"error: {error.filename} does not exist; name folders of finished runs", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""What the README says is typed here, with smaller numbers."""
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def command(start):
+    """Return the README's command that begins with `start`, as words."""
+    line = next(line.strip() for line in README.splitlines() if line.strip().startswith(start))
+    return shlex.split(line, comments=True)
+
+
+def typed(words, **replaced):
+    words = [sys.executable if word == "python" else replaced.get(word, word) for word in words]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def test_scenes_command_works(tmp_path):
+    process = typed(command("python -m data.scenes"), DIR=str(tmp_path / "out"), **{"2000": "40"})
+    assert process.returncode == 0, process.stderr
+    assert len(list((tmp_path / "out" / "images").iterdir())) == 40
+
+
+def test_compose_command_works(tmp_path, shared_data):
+    places = {"PHOTOS": str(shared_data / "rgbd"), "CUTOUTS": str(shared_data / "foregrounds")}
+    process = typed(command("python -m data.compose"), DIR=str(tmp_path / "out"), **{"2000": "40"}, **places)
+    assert process.returncode == 0, process.stderr
+    assert len(list((tmp_path / "out" / "depth").iterdir())) == 40
+
+
+def test_quick_start_command_is_understood():
+    from search.budget import parse_budget
+    from search.run import parser
+
+    words = command("python search/run.py")
+    assert parse_budget(parser().parse_args(words[2:]).budget).wall_s == 300
+
+
+def test_ci_runs_the_commands_of_the_readme():
+    spec = importlib.util.spec_from_file_location("readme_commands", ROOT / ".ci" / "readme_commands.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.commands(README) == ["pip install -e .", 'pip install -e ".[test]" && pytest']
+
+
+@pytest.mark.parametrize("name", re.findall(r"(\w+\.py)\b", README.split("## The files")[1].split("## Add")[0]))
+def test_every_file_that_the_readme_names_exists(name):
+    assert list(ROOT.glob(f"*/{name}")), name
+
+
+def test_readme_names_every_file():
+    listed = set(re.findall(r"(\w+\.py)\b", README.split("## The files")[1].split("## Add")[0]))
+    there = {p.name for folder in ("search", "models", "data", "analysis") for p in (ROOT / folder).glob("*.py")}
+    assert there - {"__init__.py"} == listed
