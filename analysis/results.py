@@ -53,7 +53,7 @@ def rows(run: Path) -> list[list[str]]:
 
 
 def _figures(figures: dict[str, Any]) -> list[str]:
-    depth = f"{figures['rmse_depth']:.3f}" if "rmse_depth" in figures else "–"
+    depth = f"{figures['rmse_depth']:.3f}" if "rmse_depth" in figures else "-"
     return [f"{figures['images']}", f"{figures['iou']:.3f}", depth, f"{figures['score']:.3f}"]
 
 

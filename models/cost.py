@@ -13,6 +13,7 @@ from models.build import build_model, model_config
 from models.network import Network
 
 PROBE_PX = 1536
+DECODER_FIELDS = ("upsample", "merge", "groups", "decoders", "head", "skips")
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,12 @@ class Cost:
         params: Number of parameters.
         macs: Multiply-adds of all convolutions for one image.
         receptive_field: Pixels of the image, a side, that one deepest feature sees: the study's figure.
-        output_field: Pixels of the image, a side, that one output pixel sees.
         layers: Number of convolutions.
     """
 
     params: int
     macs: int
     receptive_field: int
-    output_field: int
     layers: int
 
 
@@ -84,28 +83,37 @@ def extent(features: Tensor, image: Tensor) -> int:
     return max(widths)
 
 
+def receptive_field(model: Network) -> int:
+    """Pixels of the image, a side, that one deepest feature sees; measured, not derived, up to about 1,500 px."""
+    return _field(_shape(model, {"width", *DECODER_FIELDS}), deepest=True)
+
+
+def output_field(model: Network) -> int:
+    """Pixels of the image, a side, that one output pixel sees; measured, up to about 1,500 px."""
+    return _field(_shape(model, {"width"}), deepest=False)
+
+
+def _shape(model: Network, irrelevant: set[str]) -> tuple[tuple[str, Any], ...]:
+    """What of a config the receptive field depends on, so that networks alike in it are measured once."""
+    config = model.config.to_dict()
+    return tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in config.items() if k not in irrelevant)
+
+
 @lru_cache(maxsize=256)
-def fields(config_items: tuple[tuple[str, Any], ...]) -> tuple[int, int]:
-    """Receptive field of the deepest feature and of an output pixel, by the gradient of a narrow twin."""
-    config = model_config({**dict(config_items), "width": 4, "head": "sigmoid"})
+def _field(shape: tuple[tuple[str, Any], ...], *, deepest: bool) -> int:
+    """A receptive field, by the gradient of a narrow twin."""
+    config = model_config({**dict(shape), "width": 4, "head": "sigmoid"})
     with torch.random.fork_rng(devices=[]):
         model = averaging(build_model(config))
     image = torch.ones(1, 3, model.stride, PROBE_PX, dtype=torch.float64, requires_grad=True)
-    deepest = model.encode(image)[-1]
-    return extent(deepest, image), extent(model(image), image)
+    return extent(model.encode(image)[-1] if deepest else model(image), image)
 
 
 def cost(model: Network, px: int) -> Cost:
-    """The figures of a network from `build_model` for px by px images; milliseconds, cached by config.
-
-    The receptive field is measured, not derived, up to about 1,500 px.
-    """
+    """The figures of a network from `build_model` for px by px images; a tenth of a second, less the second time."""
     multiply_adds, layers = macs(model, px)
-    config = model.config.to_dict()
-    hashable = tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in config.items() if k != "width")
-    deepest, output = fields(hashable)
     params = sum(p.numel() for p in model.parameters())
-    return Cost(params, multiply_adds, deepest, output, layers)
+    return Cost(params, multiply_adds, receptive_field(model), layers)
 
 
 def latency_ms(model: nn.Module, px: int, device: str = "cpu", repeats: int = 10) -> float:

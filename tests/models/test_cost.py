@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from models.build import build_model, model_config
-from models.cost import cost, count_macs, fields, latency_ms, macs
+from models.cost import cost, count_macs, latency_ms, macs, output_field
 
 
 def network(**fields):
@@ -30,12 +30,12 @@ def test_receptive_field_of_unet_is_the_widest_path_s():
 
 def test_receptive_field_does_not_depend_on_the_width():
     assert cost(network(arch="unet", width=5), 80) != cost(network(arch="unet", width=6), 80)
-    assert len({cost(network(arch="unet", width=w), 80).output_field for w in (4, 6)}) == 1
+    assert len({output_field(network(arch="unet", width=w)) for w in (4, 6)}) == 1
 
 
 def test_output_pixel_depends_on_its_field_and_on_nothing_else():
     model = network(arch="atrous", width=4).double().eval()
-    field = cost(model, 80).output_field
+    field = output_field(model)
     image = torch.randn(1, 3, 32, 320, dtype=torch.float64, requires_grad=True)
     model(image)[0, :, 16, 160].sum().backward()
     columns = image.grad.abs().sum((0, 1, 2)).nonzero()
@@ -67,7 +67,7 @@ def test_cost_counts_parameters_and_layers():
 def test_cost_leaves_the_network_as_it_was():
     model = network(arch="atrous", width=4)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    fields.cache_clear()
+    _field.cache_clear()
     state = torch.get_rng_state()
     cost(model, 80)
     latency_ms(model, 32, repeats=1)

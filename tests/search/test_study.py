@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -112,8 +113,34 @@ class TestRun:
             assert list((finished[0] / "tensorboard" / row["trial_id"]).glob("events*"))
 
     def test_run_leaves_no_process_behind(self, finished):
-        listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
-        assert str(finished[0]) not in listing
+        assert ray_processes() == []
+
+
+def ray_processes():
+    """Return the command lines of everything that Ray starts."""
+    listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    return [
+        line for line in listing.splitlines() if "raylet" in line or "gcs_server" in line or line.startswith("ray::")
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_interrupted_run_keeps_what_was_done_and_exits_130(tiny_dataset, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, ROOT / "search" / "run.py", "--budget", "10m", "--data", tiny_dataset, "--out", out]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    for _ in range(600):
+        if (out / "trials.csv").exists() and len(table(out)) >= 2:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped; all that was done is in" in stdout and stderr == ""
+    assert json.loads((out / "run.json").read_text())["state"] == "stopped"
+    assert len(table(out)) >= 2 and (out / "study.journal").stat().st_size > 0
+    assert ray_processes() == []
 
 
 def test_help_answers_within_a_second():
