@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from models.build import build_model, model_config
-from models.cost import cost, count_macs, latency_ms, macs, output_field
+from models.cost import _field, cost, count_macs, latency_ms, macs, output_field
 
 
 def network(**fields):
