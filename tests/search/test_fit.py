@@ -1,10 +1,13 @@
 import dataclasses
 import math
+import shutil
 
 import pytest
 import torch
 
 from search.fit import Clock, FitPlan, TrialDiverged, build_optimizer, fit, refined
+from search.ladder import Stage
+from search.supply import Supply
 
 
 def train(config, data, *, epochs=2, **options):
@@ -129,3 +132,14 @@ def test_norms_and_biases_are_not_decayed(small_config):
     assert decayed["weight_decay"] == small_config.optim.weight_decay and free["weight_decay"] == 0.0
     assert all(p.ndim > 1 for p in decayed["params"]) and all(p.ndim <= 1 for p in free["params"])
     assert len(decayed["params"]) + len(free["params"]) == len(list(model.parameters()))
+
+
+def test_data_without_depth_trains_the_mask_and_scores_by_it(tiny_dataset, tmp_path, small_config):
+    for folder in ("images", "masks"):
+        shutil.copytree(tiny_dataset / folder, tmp_path / folder)
+    (tmp_path / "dataset.json").write_text('{"group_size": 4}')
+    stage = Stage(name="explore", fraction=1.0, px=32, epochs=1)
+    data = Supply(tmp_path, seed=0).for_stage(stage)
+    _, reports, _ = train(with_(small_config, "loss", depth_structural="ssim"), data, epochs=2)
+    assert reports[-1]["score"] == reports[-1]["iou"] and "rmse_depth" not in reports[-1]
+    assert reports[-1]["train_depth"] == 0.0 and reports[-1]["train_mask"] > 0
