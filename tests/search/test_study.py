@@ -20,14 +20,22 @@ def run(*arguments, timeout=150):
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=ROOT, env=os.environ)
 
 
+def ray_processes():
+    """Return number and command of everything that Ray has started on this machine, whoever asked for it."""
+    listing = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+    return {line for line in listing.splitlines() if "raylet" in line or "gcs_server" in line or " ray::" in line}
+
+
 @pytest.fixture(scope="module")
 def finished(tiny_dataset, tmp_path_factory):
     """Folder, process and wall time of one run of 60 seconds."""
     folder = tmp_path_factory.mktemp("run") / "out"
-    begin = time.time()
+    before, begin = ray_processes(), time.time()
     process = run("--budget", "60s", "--data", tiny_dataset, "--out", folder)
+    wall_s = time.time() - begin
     assert process.returncode == 0, process.stderr
-    return folder, process, time.time() - begin
+    assert ray_processes() <= before, "processes are left behind"
+    return folder, process, wall_s
 
 
 def table(folder):
@@ -112,22 +120,12 @@ class TestRun:
         for row in table(finished[0]):
             assert list((finished[0] / "tensorboard" / row["trial_id"]).glob("events*"))
 
-    def test_run_leaves_no_process_behind(self, finished):
-        assert ray_processes() == []
-
-
-def ray_processes():
-    """Return the command lines of everything that Ray starts."""
-    listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    return [
-        line for line in listing.splitlines() if "raylet" in line or "gcs_server" in line or line.startswith("ray::")
-    ]
-
 
 @pytest.mark.slow
 @pytest.mark.ray
 def test_interrupted_run_keeps_what_was_done_and_exits_130(tiny_dataset, tmp_path):
     out = tmp_path / "out"
+    before = ray_processes()
     command = [sys.executable, ROOT / "search" / "run.py", "--budget", "10m", "--data", tiny_dataset, "--out", out]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     for _ in range(600):
@@ -140,7 +138,7 @@ def test_interrupted_run_keeps_what_was_done_and_exits_130(tiny_dataset, tmp_pat
     assert "stopped; all that was done is in" in stdout and stderr == ""
     assert json.loads((out / "run.json").read_text())["state"] == "stopped"
     assert len(table(out)) >= 2 and (out / "study.journal").stat().st_size > 0
-    assert ray_processes() == []
+    assert ray_processes() <= before
 
 
 def test_help_answers_within_a_second():
@@ -154,7 +152,7 @@ def test_help_answers_within_a_second():
     [
         ("soon", "tiny", "--budget 'soon' is not a budget"),
         ("60s", "nowhere", "no such folder"),
-        ("60s", "empty", "no image folder"),
+        ("60s", "empty", "put images/, masks/"),
         ("60s", "one background", "split needs 2"),
         ("60s", "lacking depth", "lack their depth"),
     ],
