@@ -112,9 +112,10 @@ def fit(
         run.load(resume)
     last = run.epoch >= plan.epochs
     while not last:
-        figures = {**run.train_epoch(), **run.validate()}
+        trained = run.train_epoch()
         run.epoch += 1
         last = run.epoch >= plan.epochs or run.clock.progress >= 1.0
+        figures = {**trained, **run.keep_best(run.validate(), last=last)}
         report({"epoch": run.epoch, "last": last, **figures, **run.spent()}, run.state)
     return run.model.eval()
 
@@ -146,6 +147,7 @@ class _Run:
         self.val_loader = Loader(data.val, batch_size=32, stats=data.stats)
         self.epoch, self.images, self.refining = 0, 0, False
         self.warm = (0.0, 0)
+        self.best: State = {}
         self.clock = Clock(plan.epochs * len(self.train_loader), limit)
 
     def train_epoch(self) -> dict[str, float]:
@@ -223,8 +225,21 @@ class _Run:
         self.clock.reserve = time.monotonic() - begin
         figures = sums.compute(self.data.sigma)
         if not math.isfinite(figures["score"]):
-            raise TrialDiverged(f"score is {figures['score']} after epoch {self.epoch + 1}")
+            raise TrialDiverged(f"score is {figures['score']} after epoch {self.epoch}")
         return figures
+
+    def keep_best(self, figures: dict[str, float], *, last: bool) -> dict[str, float]:
+        """Remember the best epoch; after the last one, put its weights back and return its figures.
+
+        On small data a long run overfits although it anneals; the validation part is there to notice.
+        """
+        if not self.best or figures["score"] > self.best["figures"]["score"]:
+            weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+            self.best = {"figures": {**figures, "best_epoch": self.epoch}, "weights": weights}
+        if not last:
+            return {**figures, "best_epoch": self.best["figures"]["best_epoch"]}
+        self.model.load_state_dict(self.best["weights"])
+        return dict(self.best["figures"])
 
     def spent(self) -> dict[str, float | bool]:
         """Return what the run has used so far."""
@@ -243,6 +258,7 @@ class _Run:
             "steps": self.clock.steps,
             "used": self.clock.used,
             "refining": self.refining,
+            "best": self.best,
         }
 
     def load(self, state: State) -> None:
@@ -254,7 +270,7 @@ class _Run:
         self.model.load_state_dict(state["model"])
         self.loss.load_state_dict(state["loss"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.epoch, self.images = state["epoch"], state["images"]
+        self.epoch, self.images, self.best = state["epoch"], state["images"], state["best"]
 
 
 def refined(loss: LossConfig) -> LossConfig:

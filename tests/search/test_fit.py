@@ -134,6 +134,17 @@ def test_norms_and_biases_are_not_decayed(small_config):
     assert len(decayed["params"]) + len(free["params"]) == len(list(model.parameters()))
 
 
+def test_trial_ends_with_its_best_epoch(fit_data, small_config, monkeypatch):
+    scripted = iter([0.1, 0.5, 0.3, 0.2])
+    monkeypatch.setattr("search.fit._Run.validate", lambda run: {"score": next(scripted)})
+    model, reports, states = train(small_config, fit_data, epochs=4)
+    assert [r["score"] for r in reports] == [0.1, 0.5, 0.3, 0.5]
+    assert [r["best_epoch"] for r in reports] == [1, 2, 2, 2]
+    assert all(torch.equal(states[1]["model"][k], v) for k, v in model.state_dict().items())
+    assert all(torch.equal(states[3]["model"][k], v) for k, v in model.state_dict().items())
+    assert not all(torch.equal(states[2]["model"][k], v) for k, v in model.state_dict().items())
+
+
 def test_data_without_depth_trains_the_mask_and_scores_by_it(tiny_dataset, tmp_path, small_config):
     for folder in ("images", "masks"):
         shutil.copytree(tiny_dataset / folder, tmp_path / folder)
