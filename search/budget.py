@@ -113,5 +113,5 @@ def plan_deadlines(*, start: float, wall_s: float, shares: Shares, now: float | 
 
 
 def wrap_up_s(wall_s: float) -> float:
-    """Return the seconds kept for what follows the last stage: 4 % of the budget, within 8 to 60 s."""
-    return min(max(0.04 * wall_s, 8.0), 60.0)
+    """Return the seconds kept for what follows the last stage: 6 s and 2 % of the budget, 60 s at most."""
+    return min(6.0 + 0.02 * wall_s, 60.0)

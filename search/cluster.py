@@ -15,6 +15,8 @@ _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "NO_ALBUMENTATIONS_UPDATE": "1",
 }
+# Ray's switch for a single machine: with it, all its servers listen on 127.0.0.1 instead of the whole network.
+_LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 OBJECT_STORE_BYTES = 200 * 2**20  # configurations and checkpoints pass through files; images are memory-mapped
 
 
@@ -68,6 +70,8 @@ def start(address: str | None) -> Cluster:
         ConnectionError: There is no cluster at `address`.
     """
     os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
+    if not address:
+        os.environ.setdefault(*_LOOPBACK)
     import ray
 
     logging.getLogger("ray").setLevel(logging.CRITICAL)

@@ -1,0 +1,53 @@
+import subprocess
+import sys
+
+import pytest
+
+from search.cluster import Cluster
+
+
+def cluster(**changes):
+    return Cluster(**({"cpus": 8, "node_cpus": 8, "gpus": 0, "dashboard": "", "local": True} | changes))
+
+
+def test_without_gpu_there_is_a_worker_a_core():
+    assert cluster().workers == 8 and cluster().resources == {"cpu": 1} and cluster().devices == 8
+
+
+def test_fewer_trials_get_more_cores_each():
+    assert [cluster().threads(n) for n in (1, 2, 3, 8, 100)] == [8, 4, 2, 1, 1]
+    assert cluster().devices_each(2) == 4.0
+
+
+def test_a_trial_gets_no_more_cores_than_a_node_has():
+    assert cluster(cpus=48, node_cpus=16).threads(1) == 16
+
+
+def test_gpu_is_shared_by_four_trials_of_the_search_and_given_whole_to_the_last():
+    machine = cluster(cpus=16, gpus=1)
+    assert machine.workers == 4 and machine.resources == {"cpu": 1, "gpu": 0.25}
+    assert machine.devices_each(4) == 0.25 and machine.devices_each(1) == 1.0
+
+
+LISTENING = """
+import subprocess, sys
+from search import cluster
+def addresses():
+    lines = subprocess.run(["ss", "-ltnH"], capture_output=True, text=True).stdout.splitlines()
+    return {line.split()[3] for line in lines}
+before = addresses()
+cluster.start(None)
+print(*(addresses() - before))
+cluster.stop()
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_local_ray_listens_on_loopback_only():
+    if subprocess.run(["which", "ss"], capture_output=True).returncode:
+        pytest.skip("ss is not installed, which lists what listens")
+    process = subprocess.run([sys.executable, "-c", LISTENING], capture_output=True, text=True, timeout=90)
+    addresses = process.stdout.split()
+    assert addresses, process.stderr
+    assert all("127.0.0.1:" in address for address in addresses), addresses
