@@ -1,6 +1,5 @@
 """What a network costs: parameters, multiply-adds, receptive field, latency. Nothing here trains."""
 
-import copy
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -42,19 +41,22 @@ def count_macs(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> 
     return 0
 
 
-def macs(model: Network, px: int) -> tuple[int, int]:
-    """Multiply-adds for one px by px image and the number of convolutions; computes shapes, no values."""
-    ghost = copy.deepcopy(model).to("meta").eval()
+def macs(model: nn.Module, px: int) -> tuple[int, int]:
+    """Multiply-adds for one px by px image and the number of convolutions; on the meta device no value is computed."""
     counts: list[int] = []
 
     def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         counts.append(count_macs(layer, inputs, output))
 
-    for layer in ghost.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            layer.register_forward_hook(hook)
+    convolutions = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
+    handles = [layer.register_forward_hook(hook) for layer in convolutions]
+    training = model.training
+    model.eval()
     with torch.no_grad():
-        ghost(torch.empty(1, 3, px, px, device="meta"))
+        model(torch.zeros(1, 3, px, px, device=convolutions[0].weight.device))
+    model.train(training)
+    for handle in handles:
+        handle.remove()
     return sum(counts), len(counts)
 
 

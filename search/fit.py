@@ -72,11 +72,6 @@ class Clock:
         by_time = self.used / max(self.allowed - self.reserve, 1e-3)
         return min(max(self.steps / self.steps_planned, by_time), 1.0)
 
-    @property
-    def out_of_time(self) -> bool:
-        """Whether it was the clock that ended the run."""
-        return self.steps < self.steps_planned and self.progress >= 1.0
-
 
 def fit(
     config: TrialConfig,
@@ -116,7 +111,8 @@ def fit(
         run.epoch += 1
         last = run.epoch >= plan.epochs or run.clock.progress >= 1.0
         figures = {**trained, **run.keep_best(run.validate(), last=last)}
-        report({"epoch": run.epoch, "last": last, **figures, **run.spent()}, run.state)
+        ending = {"last": last, "out_of_time": last and run.epoch < plan.epochs}
+        report({"epoch": run.epoch, **ending, **figures, **run.spent()}, run.state)
     return run.model.eval()
 
 
@@ -241,11 +237,9 @@ class _Run:
         self.model.load_state_dict(self.best["weights"])
         return dict(self.best["figures"])
 
-    def spent(self) -> dict[str, float | bool]:
+    def spent(self) -> dict[str, float]:
         """Return what the run has used so far."""
-        clock = self.clock
-        spent = {"images_seen": self.images, "fit_s": clock.used, "progress": clock.progress}
-        return {**spent, "out_of_time": clock.out_of_time}
+        return {"images_seen": self.images, "fit_s": self.clock.used, "progress": self.clock.progress}
 
     def state(self) -> State:
         """Return all that `load` needs to go on as if nothing had happened."""

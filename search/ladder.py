@@ -36,7 +36,7 @@ def default_ladder() -> tuple[Stage, ...]:
     return (
         Stage(name="explore", fraction=0.1, px=80, epochs=9),
         Stage(name="confirm", fraction=1.0, px=80, epochs=30, enter=3, control=1),
-        Stage(name="final", fraction=1.0, px=160, epochs=30, enter=1, refine=0.2),
+        Stage(name="final", fraction=1.0, px=160, epochs=30, enter=2, refine=0.2),
     )
 
 

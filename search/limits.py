@@ -10,7 +10,7 @@ from models.cost import macs
 from search.config import TrialConfig
 
 TYPICAL_MACS = 60e6  # of a small network at 80 px; what an explore trial's number of images is chosen for
-FULL_TRIALS = 30  # trials of full length that would fill the explore stage; most are stopped well before
+FULL_TRIALS = 25  # trials of full length that would fill the explore stage; most are stopped well before
 LEAST_EPOCHS = 2  # a network that cannot see its data twice within a trial's time is not worth the trial
 
 
