@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import signal
 import sys
 import time
 import warnings
@@ -85,8 +84,6 @@ def _search(args: argparse.Namespace, budget: "Budget", out: Path) -> int:
         from search.study import Interrupted, NoModelError, Options, Study
 
         study = Study(Options(budget=budget, out=out, seed=args.seed, began=BEGAN), supply, view, starting)
-        for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, lambda *_: study.interrupt())
         try:
             study.run()
         except Interrupted:

@@ -76,8 +76,7 @@ class Study:
         Raises:
             Interrupted: `interrupted` was set by a signal.
         """
-        # Until Ray Tune listens to it, the signal that ends a run must not end the process.
-        signal.signal(signal.SIGUSR1, lambda *_: None)
+        self._listen()
         try:
             self._start()
             self.climbing = True
@@ -100,6 +99,13 @@ class Study:
             wait([self.starting])
             cluster.stop()
 
+    def _listen(self) -> None:
+        """End in order when the user or the system asks for it."""
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, lambda *_: self.interrupt())
+        # Until Ray Tune listens to it, the signal that ends a run must not end the process.
+        signal.signal(signal.SIGUSR1, lambda *_: None)
+
     def interrupt(self) -> None:
         """Stop as soon as Ray Tune has saved its state; called by a signal handler."""
         if self.interrupted or not self.climbing:
@@ -113,6 +119,7 @@ class Study:
         self.supply.pack_all(self.ladder[0].px, deadline=wall and self.options.began + PACK_FIRST * wall)
         self.speed = training_speed(1, "cuda" if torch.cuda.is_available() else "cpu")
         self.cluster = self.starting.result()
+        self._listen()  # Ray has put its own handlers in place
         if not self.cluster.local:
             self.speed = remote_speed(self.cluster.resources)
         self.budget = self.options.budget.on(self.cluster.devices)

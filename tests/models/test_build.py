@@ -120,7 +120,10 @@ def test_network_learns_one_batch(fields):
 
 @every_network
 def test_one_small_image_alone_trains(fields):
-    small(fields)(images(1, 3, 16, 16)).mean().backward()
+    model = small(fields)
+    model(images(1, 3, 16, 16)).mean().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    assert any(p.grad is not None and p.grad.any() for p in model.parameters())
 
 
 @pytest.mark.parametrize("width", [5, 7, 12])

@@ -133,7 +133,8 @@ class TestRun:
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_interrupted_run_keeps_what_was_done_and_exits_130(tiny_dataset, tmp_path):
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_run_keeps_what_was_done_and_exits_130(name, tiny_dataset, tmp_path):
     out = tmp_path / "out"
     before = ray_processes()
     command = [sys.executable, ROOT / "search" / "run.py", "--budget", "10m", "--data", tiny_dataset, "--out", out]
@@ -142,7 +143,7 @@ def test_interrupted_run_keeps_what_was_done_and_exits_130(tiny_dataset, tmp_pat
         if (out / "trials.csv").exists() and len(table(out)) >= 2:
             break
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(name)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "stopped; all that was done is in" in stdout and stderr == ""
