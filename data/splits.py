@@ -50,24 +50,32 @@ def split_by_background(dataset: Dataset, *, seed: int = 0) -> Splits:
 
 
 def split_randomly(dataset: Dataset, *, seed: int = 0) -> Splits:
-    """Split 80/10/10 by image, as the original study did. It leaks: parts share backgrounds.
+    """Split training and validation by image, as the original study did. It leaks: both hold the same backgrounds.
 
-    The score on such a split flatters.
+    The test part is that of `split_by_background`: its backgrounds are in neither, so that validation less test says
+    how much such a split flatters.
 
     Args:
-        dataset: A data set as read; its manifest's split column is ignored.
+        dataset: A data set as read; of its manifest's split column only the test rows count.
         seed: Another seed holds out other images.
 
     Returns:
-        The parts, each sorted by a stable hash of the sample's id.
+        The parts, each sorted by a stable hash of the sample's id; no test part under three backgrounds.
 
     Raises:
-        DataError: Fewer than two triplets.
+        DataError: Fewer than two triplets to divide, or a split column without train or val.
     """
-    if len(dataset.triplets) < 2:
-        raise DataError(f"{dataset.root}: 1 triplet cannot be split; add more")
-    part = _parts({triplet.id for triplet in dataset.triplets}, seed)
+    apart = dataset.triplets[0].split is not None or len({t.background for t in dataset.triplets}) > 2
+    test = {triplet.id for triplet in split_by_background(dataset, seed=seed).test} if apart else set()
+    names = {triplet.id for triplet in dataset.triplets} - test
+    if len(names) < 2:
+        raise DataError(f"{dataset.root}: {len(names)} triplet cannot be split; add more")
+    part = dict.fromkeys(test, "test") | dict.fromkeys(names, "train")
+    part |= dict.fromkeys(_held_out(names, seed), "val")
     return _splits(dataset, lambda triplet: part[triplet.id])
+
+
+SPLITS: dict[str, Callable[..., Splits]] = {"background": split_by_background, "random": split_randomly}
 
 
 def subset(triplets: Sequence[Triplet], fraction: float) -> tuple[Triplet, ...]:
@@ -93,13 +101,17 @@ def nested_order(triplets: Iterable[Triplet]) -> tuple[Triplet, ...]:
     return tuple(sorted(triplets, key=lambda triplet: (_rank(triplet.id), triplet.id)))
 
 
-def _parts(names: set[str], seed: int) -> dict[str, str]:
-    """Part of each group, held out in the order of a stable hash: at least one each while there are three."""
+def _parts(backgrounds: set[str], seed: int) -> dict[str, str]:
+    """Part of each background: validation, then test while there are three, from those held out first."""
+    val = _held_out(backgrounds, seed)
+    test = _held_out(backgrounds - set(val), seed, len(val)) if len(backgrounds) > 2 else []
+    return dict.fromkeys(backgrounds, "train") | dict.fromkeys(val, "val") | dict.fromkeys(test, "test")
+
+
+def _held_out(names: set[str], seed: int, count: int | None = None) -> list[str]:
+    """Return `count` names, by default HELD_OUT of them and at least one, first in the order of a stable hash."""
     ranked = sorted(names, key=lambda name: (_rank(f"{seed}/{name}"), name))
-    held = max(1, round(HELD_OUT * len(ranked)))
-    test = held if len(ranked) > 2 else 0
-    parts = ["val"] * held + ["test"] * test + ["train"] * (len(ranked) - held - test)
-    return dict(zip(ranked, parts, strict=True))
+    return ranked[: max(1, round(HELD_OUT * len(ranked))) if count is None else count]
 
 
 def _stated(dataset: Dataset) -> Splits:

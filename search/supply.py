@@ -1,6 +1,5 @@
 """What each stage trains on: the folder read, split by background and packed, as much as the clock allows."""
 
-import math
 import os
 import time
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from pathlib import Path
 from data.layout import cache_dir, read_dataset
 from data.pack import Pack, Progress, pack_split
 from data.progress import progress_bar
-from data.splits import split_by_background
+from data.splits import SPLITS, subset
 from data.stats import Stats
 from search.ladder import Stage
 
@@ -43,14 +42,15 @@ class Supply:
     Args:
         root: Data set folder.
         seed: Which backgrounds are held out.
+        split: "background", or "random" as the original study split, which leaks.
 
     Raises:
         DataError: The folder cannot be used; the message says why.
     """
 
-    def __init__(self, root: Path, *, seed: int) -> None:
+    def __init__(self, root: Path, *, seed: int, split: str = "background") -> None:
         self.dataset = read_dataset(root)
-        self.splits = split_by_background(self.dataset, seed=seed)
+        self.split, self.splits = split, SPLITS[split](self.dataset, seed=seed)
         self.first: FitData | None = None
 
     def for_stage(self, stage: Stage, *, most: int | None = None, deadline: float | None = None) -> FitData:
@@ -61,7 +61,7 @@ class Supply:
             most: Training images at the most, however many the fraction gives.
             deadline: Seconds since the epoch after which no further image is packed; some always are.
         """
-        count = math.ceil(stage.fraction * len(self.splits.train))
+        count = len(subset(self.splits.train, stage.fraction))
         count = count if most is None else min(count, most)
         train = self.pack("train", stage.px, count=count, deadline=deadline)
         val_count = min(max(VAL_LEAST, int(VAL_SHARE * len(train))), VAL_MOST)

@@ -75,9 +75,26 @@ def test_manifest_split_without_validation_is_an_error():
 
 def test_random_split_shares_backgrounds():
     splits = split_randomly(dataset_of(10, per_background=20))
-    assert [len(part) for part in (splits.train, splits.val, splits.test)] == [160, 20, 20]
+    assert [len(part) for part in (splits.train, splits.val, splits.test)] == [162, 18, 20]
     assert backgrounds_of(splits.train) & backgrounds_of(splits.val)
     assert not set(splits.train) & set(splits.val)
+
+
+def test_random_split_keeps_the_test_backgrounds_apart():
+    dataset = dataset_of(10, per_background=20)
+    splits = split_randomly(dataset)
+    assert splits.test == split_by_background(dataset).test
+    assert not backgrounds_of(splits.test) & backgrounds_of(splits.train + splits.val)
+
+
+def test_random_split_of_one_background_has_no_test_part():
+    splits = split_randomly(dataset_of(1, per_background=20))
+    assert [len(part) for part in (splits.train, splits.val, splits.test)] == [18, 2, 0]
+
+
+def test_random_split_needs_two_images():
+    with pytest.raises(DataError, match="1 triplet cannot be split"):
+        split_randomly(dataset_of(1, per_background=1))
 
 
 def test_nested_order_depends_on_ids_not_on_position():
