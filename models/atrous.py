@@ -15,6 +15,8 @@ from models.config import ConfigError, ModelConfig, check_choice
 from models.heads import Head
 from models.network import Network
 
+ATROUS_UPSAMPLERS = ("pixel_shuffle", "transposed")
+
 
 @dataclass(frozen=True, kw_only=True)
 class AtrousConfig(ModelConfig):
@@ -32,7 +34,7 @@ class AtrousConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("upsample", self.upsample, ("pixel_shuffle", "transposed"))
+        check_choice("upsample", self.upsample, ATROUS_UPSAMPLERS)
         if not self.dilations or any(not isinstance(d, int) or d < 1 for d in self.dilations):
             raise ConfigError(f"dilations={list(self.dilations)!r} must be whole numbers of at least 1")
 

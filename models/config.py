@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 MIN_WIDTH = 4
+HEADS = ("sigmoid", "minmax")
+STEM_STRIDES = (1, 2, 4)
 Config = TypeVar("Config", bound="PlainConfig")
 
 
@@ -96,5 +98,5 @@ class ModelConfig(PlainConfig):
             raise ConfigError(f"arch={self.arch!r} does not belong to {type(self).__name__} ({expected!r})")
         if self.width < MIN_WIDTH:
             raise ConfigError(f"width={self.width!r} must be at least {MIN_WIDTH}")
-        check_choice("head", self.head, ("sigmoid", "minmax"))
-        check_choice("stem_stride", self.stem_stride, (1, 2, 4))
+        check_choice("head", self.head, HEADS)
+        check_choice("stem_stride", self.stem_stride, STEM_STRIDES)

@@ -106,10 +106,11 @@ def study_figures(pred: Float[Tensor, "b 2 h w"], mask: Maps, depth: Maps, valid
 
 
 def score_metrics(pred: Float[Tensor, "b 2 h w"], mask: Maps, depth: Maps, valid: Valid) -> Figures:
-    """The cheap figures of each image, for every epoch: iou, dice, mae_mask, rmse_depth."""
+    """The cheap figures of each image, for every epoch: iou, dice, mae_mask, rmse_depth, checkerboard."""
     iou, dice = overlap(binarised(pred[:, :1]), binarised(mask))
     mae = (pred[:, :1] - mask).abs().mean((1, 2, 3))
-    return {"iou": iou, "dice": dice, "mae_mask": mae, "rmse_depth": rmse(pred[:, 1:], depth, valid)}
+    figures = {"iou": iou, "dice": dice, "mae_mask": mae, "rmse_depth": rmse(pred[:, 1:], depth, valid)}
+    return figures | {"checkerboard": checkerboard(pred)}
 
 
 def full_metrics(pred: Float[Tensor, "b 2 h w"], mask: Maps, depth: Maps, valid: Valid) -> Figures:
@@ -117,7 +118,7 @@ def full_metrics(pred: Float[Tensor, "b 2 h w"], mask: Maps, depth: Maps, valid:
     figures = score_metrics(pred, mask, depth, valid)
     figures["boundary_f"] = boundary_f(binarised(pred[:, :1]), binarised(mask))
     figures |= relative_depth_figures(pred[:, 1:], depth, valid)
-    return figures | study_figures(pred, mask, depth, valid) | {"checkerboard": checkerboard(pred)}
+    return figures | study_figures(pred, mask, depth, valid)
 
 
 RELATIVE = ("abs_rel", "log10", "silog", "delta1", "delta2", "delta3")

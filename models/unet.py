@@ -25,6 +25,10 @@ from models.config import ConfigError, ModelConfig, check_choice
 from models.heads import OUTPUTS, Head
 from models.network import Network
 
+MERGES = ("concat", "add")
+DECODERS = ("shared", "separate")
+BLOCKS = ("dilated", "plain")
+
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig(ModelConfig):
@@ -45,9 +49,9 @@ class DecoderConfig(ModelConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("upsample", self.upsample, UPSAMPLERS)
-        check_choice("merge", self.merge, ("concat", "add"))
+        check_choice("merge", self.merge, MERGES)
         check_choice("groups", self.groups, (1, 2, 4, 8))
-        check_choice("decoders", self.decoders, ("shared", "separate"))
+        check_choice("decoders", self.decoders, DECODERS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +72,7 @@ class UNetConfig(DecoderConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("levels", self.levels, (3, 4, 5))
-        check_choice("block", self.block, ("dilated", "plain"))
+        check_choice("block", self.block, BLOCKS)
         if len(self.dilations) != 3 or any(not isinstance(d, int) or d < 1 for d in self.dilations):
             raise ConfigError(f"dilations={list(self.dilations)!r} must be three whole numbers of at least 1")
 

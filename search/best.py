@@ -22,6 +22,7 @@ from models.build import build_model
 from models.metrics import MetricSums, constant_guess, full_metrics
 from models.network import Network
 from search.config import TrialConfig
+from search.pictures import depth_colours, grey, sheet
 from search.records import write_json
 
 SAMPLES = 8
@@ -56,7 +57,13 @@ class Winner:
 
 
 def write_best(
-    winner: Winner, folder: Path, splits: dict[str, Pack], *, sizes: dict[str, int], deadline: float | None
+    winner: Winner,
+    folder: Path,
+    splits: dict[str, Pack],
+    *,
+    sizes: dict[str, int],
+    deadline: float | None,
+    leaks: bool = False,
 ) -> dict[str, Any]:
     """Write model.safetensors, config.json, metrics.json and samples.png.
 
@@ -66,6 +73,7 @@ def write_best(
         splits: Packs by name ("val", "test"; test only where there is one).
         sizes: How many images each split has in all.
         deadline: Seconds since the epoch after which no further image is measured (metrics.json says how many were).
+        leaks: Whether validation shares backgrounds with training (`--split random`).
 
     Returns:
         The content of metrics.json.
@@ -78,11 +86,24 @@ def write_best(
     metrics: dict[str, Any] = {"trial_id": winner.trial_id, "px": winner.px, "sigma_depth": winner.sigma}
     for name, loader in loaders.items():
         metrics[name] = {**measure(model, loader, winner, deadline=next(share)), "of_images": sizes[name]}
-    metrics["note"] = "" if "test" in splits else "no test part in this data set: there are no test figures"
+    if leaks and "test" in metrics:
+        metrics["validation_flatters_by"] = {f: metrics["val"][f] - metrics["test"][f] for f in ("score", "iou")}
+    metrics["note"] = _note(metrics, leaks)
     write_json(folder / "metrics.json", metrics)
     shown = "test" if "test" in splits else "val"
     draw_samples(model, loaders[shown], splits[shown], folder / "samples.png")
     return metrics
+
+
+def _note(metrics: dict[str, Any], leaks: bool) -> str:
+    """Return what the reader of the figures must know, in one line; "" where nothing."""
+    notes = [] if "test" in metrics else ["no test part in this data set: there are no test figures"]
+    if leaks:
+        notes.append("validation shares backgrounds with training (--split random) and flatters")
+    if "validation_flatters_by" in metrics:
+        val, test = metrics["val"]["score"], metrics["test"]["score"]
+        notes[-1] += f" by {val - test:.3f}: score {val:.3f}, but {test:.3f} on backgrounds it never saw"
+    return "; ".join(notes)
 
 
 def save_model(winner: Winner, folder: Path) -> None:
@@ -119,18 +140,15 @@ def draw_samples(model: nn.Module, loader: Loader, pack: Pack, path: Path) -> No
     """Draw image, true and predicted mask and depth, and the absolute difference, a row per sample."""
     batch, prediction = next(predictions(model, loader))
     raw = pack.gather(np.arange(min(SAMPLES, len(batch.image))))
-    rows = [_header(raw.image.shape[1])]
-    for i in range(len(raw.image)):
-        mask, depth = batch.mask[i, 0].numpy(), batch.depth[i, 0].numpy()
-        valid = batch.valid[i, 0].numpy()
+    rows = []
+    for i, image in enumerate(raw.image):
+        mask, depth, valid = (plane[i, 0].numpy() for plane in (batch.mask, batch.depth, batch.valid))
         guess_mask, guess_depth = prediction[i].numpy()
-        apart = np.where(valid, np.abs(depth - guess_depth), 0.0)
-        difference = np.maximum(np.abs(mask - guess_mask), apart)
-        panels = [raw.image[i][..., ::-1], _grey(mask), _grey(guess_mask)]
-        panels += [_colour(depth, valid), _colour(guess_depth), _grey(difference)]
-        rows.append(np.hstack(panels))
+        difference = np.maximum(np.abs(mask - guess_mask), np.where(valid, np.abs(depth - guess_depth), 0.0))
+        panels = [image, grey(mask), grey(guess_mask), depth_colours(depth, valid), depth_colours(guess_depth)]
+        rows.append([*panels, grey(difference)])
     partial = path.with_name("partial." + path.name)
-    cv2.imwrite(str(partial), np.vstack(rows))
+    cv2.imwrite(str(partial), np.vstack([_header(raw.image.shape[1]), sheet(rows)])[..., ::-1])
     partial.replace(path)
 
 
@@ -139,16 +157,6 @@ def fair_shares(deadline: float | None, parts: int) -> Iterator[float | None]:
     begin = time.time()
     for i in range(parts):
         yield None if deadline is None else begin + (deadline - begin) * (i + 1) / parts
-
-
-def _grey(values: np.ndarray) -> np.ndarray:
-    return np.repeat((np.clip(values, 0, 1) * 255).astype(np.uint8)[..., None], 3, axis=2)
-
-
-def _colour(depth: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
-    """Near is bright; what is not known is black."""
-    picture = cv2.applyColorMap((np.clip(depth, 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
-    return picture if valid is None else np.where(valid[..., None], picture, 0).astype(np.uint8)
 
 
 def _header(px: int) -> np.ndarray:

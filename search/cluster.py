@@ -17,6 +17,7 @@ _QUIET = {
 }
 # Ray's switch for a single machine: with it, all its servers listen on 127.0.0.1 instead of the whole network.
 _LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+TRAINING_SHARE = 0.6  # of a node's memory
 OBJECT_STORE_BYTES = 200 * 2**20  # configurations and checkpoints pass through files; images are memory-mapped
 
 
@@ -28,6 +29,7 @@ class Cluster:
         cpus: Cores in all.
         node_cpus: Cores of the largest node.
         gpus: GPUs in all.
+        node_memory_mib: Memory of the smallest node, in MiB.
         dashboard: Address of the Ray dashboard, or "".
         local: Whether it was started on this machine for this run.
     """
@@ -35,6 +37,7 @@ class Cluster:
     cpus: int
     node_cpus: int
     gpus: int
+    node_memory_mib: float
     dashboard: str
     local: bool
 
@@ -62,6 +65,14 @@ class Cluster:
         """Return the processor threads of one of `trials` trials at the same time; fewer trials get more each."""
         return max(1, min(self.cpus // min(trials, self.workers), self.node_cpus))
 
+    def memory_each(self, trials: int) -> float | None:
+        """Return the MiB that one of `trials` trials at the same time may fill; None on a GPU, which says itself.
+
+        A share is left for the workers themselves and for what else the machine does.
+        """
+        at_once = min(trials, self.workers, self.node_cpus)
+        return None if self.gpus else TRAINING_SHARE * self.node_memory_mib / at_once
+
 
 def start(address: str | None) -> Cluster:
     """Start Ray on this machine, or join the cluster at `address`.
@@ -78,12 +89,13 @@ def start(address: str | None) -> Cluster:
     own: dict[str, Any] = {"include_dashboard": True, "object_store_memory": OBJECT_STORE_BYTES}
     where: dict[str, Any] = {"address": address} if address else {"address": "local", **own}
     context = ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
-    resources = ray.cluster_resources()
+    resources, nodes = ray.cluster_resources(), [node["Resources"] for node in ray.nodes()]
     url = context.dashboard_url or ""
     return Cluster(
         cpus=int(resources.get("CPU", 1)),
-        node_cpus=max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes()),
+        node_cpus=max(int(node.get("CPU", 0)) for node in nodes),
         gpus=int(resources.get("GPU", 0)),
+        node_memory_mib=min(node.get("memory", 0.0) for node in nodes if node.get("CPU")) / 2**20,
         dashboard=f"http://{url}" if url else "",
         local=address is None,
     )

@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 
 from data.augment import AugmentConfig
 from models.build import model_config
-from models.config import ConfigError, ModelConfig, check_choice, check_fields
+from models.config import ConfigError, ModelConfig, check_choice, check_fields, check_type
 from models.losses import LossConfig
 
 OPTIMIZERS = ("adamw", "sgd")
 POLICIES = ("one_cycle", "triangular2", "cosine", "constant", "one_cycle+triangular2")
+RANGE_TEST = "exponential"  # rises without end: it finds a rate for the others, and is none to train with
 
 T = TypeVar("T")
 
@@ -53,7 +54,7 @@ class ScheduleConfig:
     """The learning-rate policy, a function of progress in [0, 1].
 
     Attributes:
-        policy: One of POLICIES.
+        policy: One of POLICIES, or RANGE_TEST.
         warmup: Part of the progress in which the rate rises (one_cycle, cosine).
         cycles: Number of triangles (triangular2).
         floor: Lowest rate as a part of the peak.
@@ -65,10 +66,11 @@ class ScheduleConfig:
     floor: float = 0.01
 
     def __post_init__(self) -> None:
-        check_choice("schedule/policy", self.policy, POLICIES)
+        check_choice("schedule/policy", self.policy, (*POLICIES, RANGE_TEST))
         _require(0 <= self.warmup < 1, f"schedule/warmup is {self.warmup}; it must be in [0, 1)")
         _require(self.cycles >= 1, f"schedule/cycles is {self.cycles}; it must be at least 1")
         _require(0 <= self.floor < 1, f"schedule/floor is {self.floor}; it must be in [0, 1)")
+        _require(self.floor > 0 or self.policy != RANGE_TEST, f"schedule/floor is 0; {RANGE_TEST} needs it above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +130,11 @@ SECTIONS: dict[str, type] = {
 
 
 def strict(kind: type[T], values: Mapping[str, Any], section: str) -> T:
-    """Build dataclass `kind` from `values`; an unknown key raises ConfigError and names the nearest one."""
-    check_fields(section, tuple(f.name for f in fields(kind)), values)  # type: ignore[arg-type]
+    """Build dataclass `kind` from `values`; an unknown key or a wrong type raises ConfigError."""
+    defaults = {f.name: f.default for f in fields(kind)}  # type: ignore[arg-type]
+    check_fields(section, tuple(defaults), values)
+    for name, value in values.items():
+        check_type(f"{section}/{name}", value, defaults[name])
     return kind(**values)
 
 

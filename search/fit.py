@@ -11,20 +11,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from data.loaders import Batch, Loader
 from models.build import build_model
 from models.losses import LossConfig, build_loss
 from models.metrics import MetricSums
+from search.clock import Clock
 from search.config import OptimConfig, TrialConfig
+from search.passes import Passes
+from search.pictures import as_bytes
 from search.schedules import learning_rate
 from search.supply import FitData
 
 State = dict[str, Any]
-_VALIDATION_COST = 0.4  # of a training step on as many images: no backward pass, no optimizer
 Report = Callable[[dict[str, Any], Callable[[], State]], None]
+OnStep = Callable[[float, Tensor], None]
 
 
 class TrialDiverged(RuntimeError):  # noqa: N818 - the design's word
@@ -42,6 +46,9 @@ class FitPlan:
         device: torch device.
         precision: "auto", "float32" or "bfloat16".
         loader_workers: Processes that prepare batches; 0 prepares them in this one.
+        pictures: Validation images, from the first, whose predictions each report carries.
+        at_once: Most images that go through the network at once; the gradients of a larger batch are added up from
+            parts. None: whole batches, until memory runs out.
     """
 
     epochs: int
@@ -50,27 +57,8 @@ class FitPlan:
     device: str = "cpu"
     precision: str = "auto"
     loader_workers: int = 0
-
-
-class Clock:
-    """Progress of a run: the larger of steps done / steps planned and time used / time allowed."""
-
-    def __init__(self, steps: int, limit: float | None) -> None:
-        self.steps_planned, self.steps = steps, 0
-        self.allowed = math.inf if limit is None else max(limit, 1e-3)
-        self.started = time.monotonic()
-        self.reserve = 0.0
-
-    @property
-    def used(self) -> float:
-        """Seconds since the start, those before a resume included."""
-        return time.monotonic() - self.started
-
-    @property
-    def progress(self) -> float:
-        """Part of the run that is done, in [0, 1]; the time of the closing validation is kept in reserve."""
-        by_time = self.used / max(self.allowed - self.reserve, 1e-3)
-        return min(max(self.steps / self.steps_planned, by_time), 1.0)
+    pictures: int = 0
+    at_once: int | None = None
 
 
 def fit(
@@ -79,6 +67,7 @@ def fit(
     plan: FitPlan,
     *,
     report: Report,
+    on_step: OnStep | None = None,
     weights: State | None = None,
     resume: State | None = None,
     limit: float | None = None,
@@ -90,6 +79,7 @@ def fit(
         data: What to train on.
         plan: How long, with which seed, where.
         report: Called after each epoch with its figures and a function that returns the state to resume from.
+        on_step: Called after each step of the optimizer with its learning rate and the loss, still on its device.
         weights: Weights to start from (a promotion).
         resume: A state handed to `report` earlier; training goes on behind that epoch.
         limit: Seconds allowed; None leaves `plan.epochs` the only end.
@@ -99,6 +89,7 @@ def fit(
 
     Raises:
         TrialDiverged: A loss was not finite.
+        DoesNotFit: There is no memory for even one image.
     """
     run = _Run(config, data, plan, limit)
     if weights is not None:
@@ -107,12 +98,12 @@ def fit(
         run.load(resume)
     last = run.epoch >= plan.epochs
     while not last:
-        trained = run.train_epoch()
+        trained = run.train_epoch(on_step)
         run.epoch += 1
         last = run.epoch >= plan.epochs or run.clock.progress >= 1.0
         figures = {**trained, **run.keep_best(run.validate(), last=last)}
         ending = {"last": last, "out_of_time": last and run.epoch < plan.epochs}
-        report({"epoch": run.epoch, **ending, **figures, **run.spent()}, run.state)
+        report({"epoch": run.epoch, **ending, **figures, **run.spent(), **run.shown}, run.state)
     return run.model.eval()
 
 
@@ -123,11 +114,12 @@ class _Run:
         torch.manual_seed(plan.seed)
         self.config, self.data, self.plan = config, data, plan
         self.device = torch.device(plan.device)
-        self.autocast = uses_bfloat16(plan.precision, self.device)
         self.model = build_model(config.model)
         stats = data.stats
         self.model.set_prior(mask=stats.mask_mean, depth=0.5 if stats.depth_mean is None else stats.depth_mean)
         self.model.on(self.device)
+        bfloat16 = uses_bfloat16(plan.precision, self.device)
+        self.passes = Passes(self.model, bfloat16=bfloat16, at_once=plan.at_once)
         self.loss = build_loss(config.loss, data.train.px).to(self.device)
         self.optimizer = build_optimizer(config.optim, [self.model, self.loss])
         self.train_loader = Loader(
@@ -142,20 +134,23 @@ class _Run:
         )
         self.val_loader = Loader(data.val, batch_size=32, stats=data.stats)
         self.epoch, self.images, self.refining = 0, 0, False
-        self.warm = (0.0, 0)
         self.best: State = {}
+        self.shown: dict[str, np.ndarray] = {}
         self.clock = Clock(plan.epochs * len(self.train_loader), limit)
 
-    def train_epoch(self) -> dict[str, float]:
+    def train_epoch(self, on_step: OnStep | None) -> dict[str, float]:
         """Train one pass, or less where the clock ends it; return the mean of each loss part."""
         self.model.train()
         begin = time.monotonic()
         sums: Counter[str] = Counter()
         for steps, batch in enumerate(self.train_loader.epoch(self.epoch), start=1):
             rate = self._prepare_step()
-            sums.update(self._step(batch.to(self.device, channels_last=True)))
+            losses = self._step(batch.to(self.device, channels_last=True))
+            sums.update(losses)
             self.clock.steps += 1
-            self.images += len(batch.image)
+            self.images += len(batch)
+            if on_step is not None:
+                on_step(rate, losses["total"])
             if steps % 16 == 0:
                 self._check_finite(sums)
             if self.clock.progress >= 1.0:
@@ -170,32 +165,18 @@ class _Run:
         if self.plan.refine and not self.refining and progress >= 1.0 - self.plan.refine:
             self._enter_refinement()
         if self.epoch == 0:
-            self._estimate_reserve()
+            self.clock.foresee_validation(self.images, len(self.data.val))
         rate = self.config.optim.lr * learning_rate(self.config.schedule, progress)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         return rate
 
-    def _estimate_reserve(self) -> None:
-        """Before the first validation, guess its time from the steps behind the first, which also warms things up."""
-        if self.images == 0:
-            return
-        if self.clock.steps == 1:
-            self.warm = (self.clock.used, self.images)
-            return
-        per_image = (self.clock.used - self.warm[0]) / (self.images - self.warm[1])
-        self.clock.reserve = _VALIDATION_COST * per_image * len(self.data.val)
-
-    def _step(self, batch: Batch) -> dict[str, torch.Tensor]:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            prediction = self.model(batch.image)
-        losses = self.loss(prediction.float(), batch.mask, batch.depth, batch.valid)
-        self.optimizer.zero_grad(set_to_none=True)
-        losses.total.backward()
+    def _step(self, batch: Batch) -> dict[str, Tensor]:
+        losses = self.passes.backward(batch, self.loss)
         if self.config.optim.clip_norm:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optim.clip_norm)
         self.optimizer.step()
-        return {"total": losses.total.detach(), **{name: part.detach() for name, part in losses.parts.items()}}
+        return losses
 
     def _enter_refinement(self) -> None:
         """From here on the loss favours the mask and nothing is augmented."""
@@ -212,12 +193,16 @@ class _Run:
         """Return the validation figures of the network as it is."""
         begin = time.monotonic()
         self.model.eval()
-        sums = MetricSums()
+        sums, pictures, wanted = MetricSums(), [], self.plan.pictures
         for batch in self.val_loader.epoch(0):
             batch = batch.to(self.device, channels_last=True)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-                prediction = self.model(batch.image)
-            sums.update(prediction.float(), batch.mask, batch.depth, batch.valid)
+            prediction = self.passes.predict(batch)
+            sums.update(prediction, batch.mask, batch.depth, batch.valid)
+            if wanted > 0:
+                pictures.append(as_bytes(prediction[:wanted]))
+                wanted -= len(batch)
+        if pictures:
+            self.shown = {"pictures": np.concatenate(pictures)}
         self.clock.reserve = time.monotonic() - begin
         figures = sums.compute(self.data.sigma)
         if not math.isfinite(figures["score"]):
@@ -239,7 +224,10 @@ class _Run:
 
     def spent(self) -> dict[str, float]:
         """Return what the run has used so far."""
-        return {"images_seen": self.images, "fit_s": self.clock.used, "progress": self.clock.progress}
+        batch, most = self.config.optim.batch_size, self.passes.parts.at_once
+        at_once = batch if most is None else min(batch, most)
+        used = {"images_seen": self.images, "fit_s": self.clock.used, "progress": self.clock.progress}
+        return {**used, "at_once": at_once}
 
     def state(self) -> State:
         """Return all that `load` needs to go on as if nothing had happened."""
@@ -252,6 +240,7 @@ class _Run:
             "steps": self.clock.steps,
             "used": self.clock.used,
             "refining": self.refining,
+            "at_once": self.passes.parts.at_once,
             "best": self.best,
         }
 
@@ -265,6 +254,7 @@ class _Run:
         self.loss.load_state_dict(state["loss"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.images, self.best = state["epoch"], state["images"], state["best"]
+        self.passes.parts.at_once = state["at_once"]
 
 
 def refined(loss: LossConfig) -> LossConfig:

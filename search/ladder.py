@@ -20,6 +20,7 @@ class Stage:
         enter: How many of the best come up from the stage below (explore: none).
         control: How many of the lower half come up at random, so that rank correlation is no survivors' tale.
         refine: Part of the progress, at its end, without augmentation and with the mask favoured.
+        pictures: Validation images whose predictions are kept at each epoch, to watch them change.
     """
 
     name: str
@@ -29,14 +30,15 @@ class Stage:
     enter: int = 0
     control: int = 0
     refine: float = 0.0
+    pictures: int = 0
 
 
-def default_ladder() -> tuple[Stage, ...]:
-    """Return the study's path: 10 % at 80 px, all at 80 px, all at 160 px with a refinement at the end."""
+def default_ladder(*, refine: bool = True) -> tuple[Stage, ...]:
+    """Return the study's path: 10 % at 80 px, all at 80 px, all at 160 px with a refinement at the end, if wanted."""
     return (
         Stage(name="explore", fraction=0.1, px=80, epochs=9),
-        Stage(name="confirm", fraction=1.0, px=80, epochs=30, enter=3, control=1),
-        Stage(name="final", fraction=1.0, px=160, epochs=30, enter=2, refine=0.2),
+        Stage(name="confirm", fraction=1.0, px=80, epochs=30, enter=3, control=1, pictures=4),
+        Stage(name="final", fraction=1.0, px=160, epochs=30, enter=2, refine=0.2 if refine else 0.0, pictures=4),
     )
 
 

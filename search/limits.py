@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import torch
 
 from models.build import build_model
-from models.cost import macs
+from models.cost import macs, training_mib
 from search.config import TrialConfig
 
 TYPICAL_MACS = 60e6  # of a small network at 80 px; what an explore trial's number of images is chosen for
 FULL_TRIALS = 25  # trials of full length that would fill the explore stage; most are stopped well before
+WEIGHT_COPIES = 5  # the weights, their gradients, the optimizer's two moments, the weights of the best epoch
 LEAST_EPOCHS = 2  # a network that cannot see its data twice within a trial's time is not worth the trial
 
 
@@ -73,3 +74,18 @@ def affordable(px: int, cap_s: float | None, images: int, macs_per_s: float) -> 
     """
     most = float("inf") if cap_s is None else macs_per_s * cap_s / (images * LEAST_EPOCHS)
     return Affordable(most, px)
+
+
+def images_at_once(config: TrialConfig, px: int, memory_mib: float | None) -> int | None:
+    """Return how many training images fit into memory at once, at least one; None for no limit.
+
+    Args:
+        config: What is trained.
+        px: Side of the images.
+        memory_mib: What weights and images may fill, in MiB; None for no limit.
+    """
+    if memory_mib is None:
+        return None
+    model = build_model(config.model)
+    weights_mib = WEIGHT_COPIES * sum(p.numel() * p.element_size() for p in model.parameters()) / 2**20
+    return max(1, int((memory_mib - weights_mib) / training_mib(model, px)))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from search.budget import Budget
+    from search.config import TrialConfig
 
 BEGAN = time.time()
 ROOT = str(Path(__file__).resolve().parent.parent)
@@ -33,6 +34,18 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--data", type=Path, help="data set folder; built-in scenes without it")
     p.add_argument("--out", type=Path, help="run folder; by default runs/ and the date")
     p.add_argument("--seed", type=_seed, default=0, help="seed of split, search and trials (default 0)")
+    p.add_argument(
+        "--split",
+        choices=("background", "random"),
+        default="background",
+        help="how training and validation are kept apart: by background, or by image as the study did, which leaks",
+    )
+    stated = p.add_mutually_exclusive_group()
+    stated.add_argument("--grid", type=Path, help="train the configurations of this JSON file instead of searching")
+    stated.add_argument("--recipe", help="train this recipe instead of searching; `study` is the study's own path")
+    stated.add_argument("--find-lr", action="store_true", help="centre the search's learning rates by a range test")
+    p.add_argument("--width", type=int, help="of the recipe's network; by default the recipe's own")
+    p.add_argument("--no-refine", action="store_true", help="end without the part that favours the mask, unaugmented")
     p.add_argument("--address", help="address of a Ray cluster; by default Ray is started on this machine")
     return p
 
@@ -54,6 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # other people's deprecations are not the user's business
     from data.dataset import DataError
+    from models.config import ConfigError
     from search.budget import BudgetError, parse_budget
     from search.folder import FolderError
 
@@ -61,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
         budget = parse_budget(args.budget)
         out = args.out or Path("runs") / time.strftime("%Y%m%d-%H%M%S", time.localtime(BEGAN))
         return _search(args, budget, out)
-    except (BudgetError, DataError, FolderError, ConnectionError) as error:
+    except (BudgetError, ConfigError, DataError, FolderError, ConnectionError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -69,23 +83,34 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _search(args: argparse.Namespace, budget: "Budget", out: Path) -> int:
-    """Open the data, claim the run folder, run the study."""
+    """Open the data, run the study, say where things are."""
     from search import cluster
     from search.folder import check_free
     from search.supply import Supply
     from search.terminal import View
 
     check_free(out)
-    supply = Supply(args.data or _built_in_data(), seed=args.seed)
+    configs = _stated(args, budget)
+    supply = Supply(args.data or _built_in_data(), seed=args.seed, split=args.split)
     # Ray takes seconds to start, in which torch is imported here; it ends with the thread that started it, so the
     # pool outlives the run.
     with ThreadPoolExecutor(1) as pool, View() as view:
         starting = pool.submit(cluster.start, args.address)
         from search.study import Interrupted, NoModelError, Options, Study
 
-        study = Study(Options(budget=budget, out=out, seed=args.seed, began=BEGAN), supply, view, starting)
+        options = Options(
+            budget=budget,
+            out=out,
+            seed=args.seed,
+            began=BEGAN,
+            configs=configs,
+            refine=not args.no_refine,
+            find_lr=args.find_lr,
+        )
+        if args.split == "random":
+            view.say("warning: --split random leaks: validation shares backgrounds with training, and flatters")
         try:
-            study.run()
+            Study(options, supply, view, starting).run()
         except Interrupted:
             print(f"stopped; all that was done is in {out}" if out.exists() else "stopped before anything was done")
             return 130
@@ -94,6 +119,29 @@ def _search(args: argparse.Namespace, budget: "Budget", out: Path) -> int:
             return 1
     print(_where_things_are(out))
     return 0
+
+
+def _stated(args: argparse.Namespace, budget: "Budget") -> "tuple[TrialConfig, ...]":
+    """Return the configurations that take the place of the search; none to search.
+
+    Raises:
+        BudgetError: The budget has fewer trials than the grid.
+        ConfigError: No such recipe or width, or a grid that cannot be read.
+    """
+    from models.config import ConfigError
+
+    if args.width is not None and args.recipe is None:
+        raise ConfigError("--width belongs to --recipe; a search chooses widths itself")
+    if args.recipe is None and args.grid is None:
+        return ()
+    from search.budget import BudgetError
+    from search.grid import read_grid
+    from search.recipes import recipe
+
+    configs = read_grid(args.grid) if args.grid else [recipe(args.recipe, width=args.width)]
+    if budget.trials is not None and budget.trials < len(configs):
+        raise BudgetError(f"--budget {budget.text} is less than the {len(configs)} configurations of {args.grid}")
+    return tuple(configs)
 
 
 def _built_in_data() -> Path:
@@ -105,14 +153,14 @@ def _built_in_data() -> Path:
 
 
 def _where_things_are(out: Path) -> str:
-    return "\n".join(
-        [
-            f"model     {out / 'best'}  (metrics.json: its figures on data it never saw; samples.png: look at it)",
-            f"trials    {out / 'trials.csv'}",
-            f"curves    tensorboard --logdir {out / 'tensorboard'}",
-            f"search    optuna-dashboard {out / 'study.journal'}",
-        ]
-    )
+    lines = [
+        f"model     {out / 'best'}  (metrics.json: its figures on data it never saw; samples.png: look at it)",
+        f"trials    {out / 'trials.csv'}",
+        f"curves    tensorboard --logdir {out / 'tensorboard'}",
+    ]
+    if (out / "study.journal").exists():
+        lines.append(f"search    optuna-dashboard {out / 'study.journal'}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,15 @@ def constant(progress: float) -> float:
     return 1.0
 
 
+def exponential(progress: float, *, floor: float) -> float:
+    """Rise from `floor` to 1 by the same factor in each step: the range test.
+
+    Source: Smith 2017, arXiv:1506.01186, section 3.3; the exponential form as in Howard and Gugger 2020,
+    arXiv:2002.04688.
+    """
+    return float(floor ** (1.0 - progress))
+
+
 def learning_rate(config: ScheduleConfig, progress: float) -> float:
     """Return the learning rate at `progress` as a part of its peak.
 
@@ -80,8 +89,15 @@ _POLICIES: dict[str, Callable[[ScheduleConfig], Policy]] = {
     "cosine": lambda c: lambda p: cosine(p, warmup=c.warmup, floor=c.floor),
     "constant": lambda c: constant,
     "one_cycle+triangular2": _one_cycle_then_triangular2,
+    "exponential": lambda c: lambda p: exponential(p, floor=c.floor),
 }
 
 
 def _half_cosine(start: float, end: float, part: float) -> float:
     return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * part))
+
+
+if __name__ == "__main__":
+    from search.finder import main  # trains, which the policies above know nothing of
+
+    raise SystemExit(main())

@@ -79,7 +79,7 @@ class StudySearch(OptunaSearch):
         else:  # better one that the clock will cut than none
             config = super().suggest(trial_id)["config"]
         self._asked += 1
-        entry = new_entry(self._context, self._asked, config, seed=self._base_seed)
+        entry = new_entry(self._context, self._asked, config, seed=self._base_seed, racing=True)
         self._ot_trials[trial_id].set_user_attr("trial_id", entry.trial_id)
         return {"entry": entry}
 

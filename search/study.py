@@ -6,31 +6,27 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import optuna
 import torch
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from ray.tune.search import Searcher
 
 from search import cluster
 from search.best import Winner, fair_shares, write_best
 from search.board import Board
-from search.budget import Budget, Deadlines, Shares, plan_deadlines
+from search.budget import Budget, Shares, plan_deadlines
 from search.config import TrialConfig
 from search.folder import claim
-from search.ladder import Stage, default_ladder, promote, rank_correlation, ranked
-from search.limits import Closing, affordable, affordable_images, explore_cap_s
+from search.ladder import default_ladder, promote, rank_correlation, ranked
 from search.records import TrialRecord, TrialTable, provenance, write_json
-from search.searcher import Climb, Queue, StudySearch
-from search.space import SpaceLimits, batch_sizes, first_points, suggest
+from search.searcher import Climb
+from search.space import LR_RANGES
 from search.speed import remote_speed, training_speed
+from search.stages import LrRanges, Means, centred_rates, promoted, searched, stage_context, stated
 from search.supply import Supply
 from search.terminal import View, describe
-from search.trainable import StageContext, load_state, new_entry
+from search.trainable import StageContext, load_state
 from search.tuner import Recorder, climb
 
 PACK_FIRST = 0.05  # part of the budget in which images are packed before anything else starts
@@ -44,12 +40,26 @@ class Interrupted(Exception):  # noqa: N818 - not an error
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the command line asks for; see `python search/run.py --help`."""
+    """What the command line asks for; see `python search/run.py --help`.
+
+    Attributes:
+        budget: What may be spent.
+        out: The run folder.
+        seed: Of split, search and trials.
+        began: When the user pressed Enter, seconds since the epoch.
+        configs: Stated configurations that take the place of the search; empty to search.
+        refine: Whether the last part of the ladder favours the mask, without augmentation.
+        find_lr: Whether range tests centre the search's learning rates.
+        shares: Parts of the time that the stages get.
+    """
 
     budget: Budget
     out: Path
     seed: int
     began: float
+    configs: tuple[TrialConfig, ...] = ()
+    refine: bool = True
+    find_lr: bool = False
     shares: Shares = field(default_factory=Shares)
 
 
@@ -62,13 +72,12 @@ class Study:
 
     def __init__(self, options: Options, supply: Supply, view: View, starting: Future[cluster.Cluster]) -> None:
         self.options, self.supply, self.view, self.starting = options, supply, view, starting
-        self.ladder, self.budget = default_ladder(), options.budget
+        self.ladder = default_ladder(refine=options.refine)
         self.table = TrialTable(options.out)
         self.recorder = Recorder(self.table, Board(options.out / "tensorboard"), options.began, view.notify)
         self.notes: dict[str, Any] = {"state": "running", **provenance(), "stages": []}
         self.interrupted = self.climbing = False
-        self.cluster: cluster.Cluster
-        self.deadlines: Deadlines | None = None
+        self.means: Means
 
     def run(self) -> dict[str, Any]:
         """Climb the ladder; return the content of best/metrics.json.
@@ -85,8 +94,8 @@ class Study:
                 self.recorder,
                 folder=self.options.out / "ray",
                 epochs=self.ladder[0].epochs,
-                workers=self.cluster.workers,
-                resources=self.cluster.resources,
+                workers=self.means.cluster.workers,
+                resources=self.means.cluster.resources,
             )
             self.climbing = False
             if self.interrupted:
@@ -115,21 +124,25 @@ class Study:
 
     def _start(self) -> None:
         """Pack the data and measure the machine while Ray starts; only then claim the run folder."""
-        wall = self.budget.wall_s
-        self.supply.pack_all(self.ladder[0].px, deadline=wall and self.options.began + PACK_FIRST * wall)
-        self.speed = training_speed(1, "cuda" if torch.cuda.is_available() else "cpu")
-        self.cluster = self.starting.result()
+        options, wall = self.options, self.options.budget.wall_s
+        self.supply.pack_all(self.ladder[0].px, deadline=wall and options.began + PACK_FIRST * wall)
+        speed = training_speed(1, "cuda" if torch.cuda.is_available() else "cpu")
+        ray = self.starting.result()
         self._listen()  # Ray has put its own handlers in place
-        if not self.cluster.local:
-            self.speed = remote_speed(self.cluster.resources)
-        self.budget = self.options.budget.on(self.cluster.devices)
-        claim(self.options.out)
-        self.view.say(f"run folder {self.options.out}")
-        if self.cluster.dashboard:
-            self.view.say(
-                f"Ray dashboard {self.cluster.dashboard} while it runs; `ray get-auth-token` prints its token"
-            )
-        self._plan()
+        if not ray.local:
+            speed = remote_speed(ray.resources)
+        budget = options.budget.on(ray.devices)
+        claim(options.out)
+        self.view.say(f"run folder {options.out}")
+        if ray.dashboard:
+            self.view.say(f"Ray dashboard {ray.dashboard} while it runs; `ray get-auth-token` prints its token")
+        deadlines = None
+        if budget.wall_s is not None:
+            deadlines = plan_deadlines(start=options.began, wall_s=budget.wall_s, shares=options.shares)
+        self.means = Means(
+            supply=self.supply, cluster=ray, speed=speed, budget=budget, deadlines=deadlines, seed=options.seed
+        )
+        self._note_start()
 
     def _stages(self) -> Iterator[Searcher]:
         """Yield the searcher of each stage in turn; what lies between two yields happens between two stages."""
@@ -138,92 +151,60 @@ class Study:
             entrants = promote(below, stage, seed=self.options.seed) if stage.enter else []
             if self.interrupted or (stage.enter and not entrants):
                 continue
-            context = self._context(stage, trials=len(entrants) or self.cluster.workers)
+            context = stage_context(self.means, stage, trials=len(entrants or self.options.configs) or None)
             begin = self._begin(context, len(entrants))
-            yield self._queue(context, entrants) if entrants else self._searcher(context)
+            yield self._searcher(context, entrants)
             ended = self.table.of_stage(stage.name)
             self._finish(context, ended, wall_s=time.time() - begin)
             below = ended if ranked(ended) else below
 
-    def _plan(self) -> None:
-        options = self.options
-        if self.budget.wall_s is not None:
-            self.deadlines = plan_deadlines(start=options.began, wall_s=self.budget.wall_s, shares=options.shares)
+    def _note_start(self) -> None:
+        supply, means = self.supply, self.means
         self.notes |= {
-            "budget": self.budget.text,
-            "seed": options.seed,
+            "budget": means.budget.text,
+            "seed": means.seed,
             "data": {
-                "folder": str(self.supply.dataset.root),
-                "fingerprint": self.supply.dataset.fingerprint,
-                **self.supply.sizes(),
+                "folder": str(supply.dataset.root),
+                "fingerprint": supply.dataset.fingerprint,
+                "split": supply.split,
+                **supply.sizes(),
             },
-            "cluster": {"cpus": self.cluster.cpus, "gpus": self.cluster.gpus},
-            "startup_s": round(time.time() - options.began, 2),
+            "cluster": {"cpus": means.cluster.cpus, "gpus": means.cluster.gpus},
+            "startup_s": round(time.time() - self.options.began, 2),
         }
         self._write_notes()
 
-    def _context(self, stage: Stage, *, trials: int) -> StageContext:
-        """Return a stage's data, packed within a quarter of its time, and what each of its trials may use."""
-        workers, cap, deadline, until = self.cluster.workers, None, None, None
-        if self.deadlines is not None:
-            deadline = self.deadlines.of(stage.name)
-            left = deadline - time.time()
-            until = time.time() + left / 4
-            cap = left / -(-trials // workers) if stage.enter else explore_cap_s(left, workers)
-        most = None if stage.enter else affordable_images(cap, self.speed)
-        return StageContext(
-            stage=stage,
-            data=self.supply.for_stage(stage, most=most, deadline=until),
-            deadline=deadline,
-            cap_s=cap,
-            threads=self.cluster.threads(trials),
-            device="cuda" if self.cluster.gpus else "cpu",
-            devices=self.cluster.devices_each(trials),
-        )
+    def _searcher(self, context: StageContext, entrants: list[TrialRecord]) -> Searcher:
+        """Return who hands out a stage's trials: those promoted, those stated, or a search."""
+        if entrants:
+            return promoted(self.means, context, entrants, self.recorder.checkpoints)
+        if self.options.configs:
+            return stated(self.means, context, self.options.configs)
+        return searched(self.means, context, self.options.out / "study.journal", lr=self._lr_ranges(context))
 
-    def _queue(self, context: StageContext, entrants: list[TrialRecord]) -> Queue:
-        checkpoints = self.recorder.checkpoints
-        return Queue(
-            [
-                new_entry(
-                    context,
-                    i,
-                    TrialConfig.from_flat(parent.config).to_dict(),
-                    seed=self.options.seed,
-                    parent_id=parent.trial_id,
-                    parent=checkpoints[parent.trial_id],
-                )
-                for i, parent in enumerate(entrants, start=1)
-            ]
-        )
-
-    def _searcher(self, context: StageContext) -> StudySearch:
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        limits = SpaceLimits(batch_sizes=batch_sizes(len(context.data.train)))
-        fits = affordable(context.stage.px, context.cap_s, len(context.data.train), self.speed)
-        latest = None if context.deadline is None else context.deadline - max(2.0, (context.cap_s or 0) / 4)
-        return StudySearch(
-            partial(suggest, limits=limits),
-            context,
-            closed=Closing(self.budget.trials, latest),
-            fits=fits,
-            storage=JournalStorage(JournalFileBackend(str(self.options.out / "study.journal"))),
-            points=first_points(limits, fits),
-            seed=self.options.seed,
-        )
+    def _lr_ranges(self, context: StageContext) -> LrRanges:
+        """Return the space's learning rates, by optimizer; centred by range tests where the user asked for it."""
+        if not self.options.find_lr:
+            return LR_RANGES
+        ranges = centred_rates(context, seed=self.options.seed)
+        for name, (low, high) in ranges.items():
+            self.view.say(f"  learning rates of {name}: {low:.1e} to {high:.1e}")
+        return ranges
 
     def _begin(self, context: StageContext, entrants: int) -> float:
         """Announce a stage; return the moment it began."""
-        who = f"{entrants} promoted" if entrants else f"search with {self.cluster.workers} workers"
+        stated_ones = f"{len(self.options.configs)} stated"
+        search = stated_ones if self.options.configs else f"search with {self.means.cluster.workers} workers"
+        who = f"{entrants} promoted" if entrants else search
         what = f"{who}, {len(context.data.train):,} images of {context.stage.px} px"
-        end = self.options.began + (self.budget.wall_s or 0)
+        end = self.options.began + (self.means.budget.wall_s or 0)
         self.view.begin(context.stage.name, what, context.deadline or 0, end)
         return time.time()
 
     def _finish(self, context: StageContext, records: list[TrialRecord], *, wall_s: float) -> None:
         """Record what a stage did, how busy its workers were and whether the stage below foretold it."""
         stage, data = context.stage, context.data
-        at_once = min(self.cluster.workers, len(records)) or 1
+        at_once = min(self.means.cluster.workers, len(records)) or 1
         fit_s = sum(float(r.figures.get("fit_s", 0.0)) for r in records)
         parents = [self.table.records[r.parent_id].score for r in records if r.parent_id]
         self.notes["stages"].append(
@@ -260,13 +241,14 @@ class Study:
             px=px,
             trial_id=record.trial_id,
         )
-        wall = self.budget.wall_s
+        wall = self.means.budget.wall_s
         limit = None if wall is None else self.options.began + wall - CLOSING_S
         sizes = {name: size for name, size in supply.sizes().items() if size and name != "train"}
         packs = {}
         for name, until in zip(sizes, fair_shares(limit and (time.time() + limit) / 2, len(sizes)), strict=True):
             packs[name] = supply.pack(name, px, count=MOST_MEASURED, deadline=until)
-        metrics = write_best(winner, self.options.out / "best", packs, sizes=sizes, deadline=limit)
+        leaks = supply.split == "random"
+        metrics = write_best(winner, self.options.out / "best", packs, sizes=sizes, leaks=leaks, deadline=limit)
         self.notes["best"] = record.trial_id
         self._note_state("done")
         self.view.say(f"[bold green]best[/]  {describe(record)}")

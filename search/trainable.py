@@ -3,22 +3,27 @@
 import random
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from ray import tune
+from torch import Tensor
 
 from models.build import build_model
 from models.cost import cost
 from search.config import TrialConfig
 from search.fit import FitPlan, State, TrialDiverged, fit
 from search.ladder import Stage
+from search.limits import images_at_once
+from search.parts import DoesNotFit
 from search.supply import FitData
 
 STATE_FILE = "state.pt"
+MOST_RATES = 500  # learning rates that one report carries; a curve needs no more
+Rates = list[tuple[int, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +38,7 @@ class StageContext:
         threads: Processor threads of one trial.
         device: torch device of one trial.
         devices: What it occupies: cores, or its part of a GPU.
+        memory_mib: Memory that one trial may fill, in MiB; None where running out of it does no harm.
     """
 
     stage: Stage
@@ -42,6 +48,7 @@ class StageContext:
     threads: int
     device: str
     devices: float = 1.0
+    memory_mib: float | None = None
 
     def limit(self) -> float | None:
         """Return the seconds a trial that starts now may train."""
@@ -62,6 +69,7 @@ class Entry:
         config: Sections of plain values.
         context: What it shares with the others of its stage.
         parent: Checkpoint of the parent.
+        racing: Whether it may be stopped for doing worse than others.
     """
 
     trial_id: str
@@ -70,6 +78,7 @@ class Entry:
     config: dict[str, Any]
     context: StageContext
     parent: tune.Checkpoint | None = None
+    racing: bool = False
 
 
 def new_entry(
@@ -80,6 +89,7 @@ def new_entry(
     seed: int,
     parent_id: str = "",
     parent: tune.Checkpoint | None = None,
+    racing: bool = False,
 ) -> Entry:
     """Return the entry of the stage's trial of that number, with a seed of its own drawn from the run's `seed`."""
     name = context.stage.name
@@ -90,40 +100,52 @@ def new_entry(
         config=config,
         context=context,
         parent=parent,
+        racing=racing,
     )
 
 
 def train_trial(params: dict[str, Any]) -> None:
     """Train one entry of a stage and report each epoch to Ray Tune.
 
-    A diverged trial is reported as failed, with its reason, so that its worker can be used again.
+    A trial that diverged or did not fit in memory is reported as failed, with its reason, so that its worker can be
+    used again.
     """
     entry: Entry = params["entry"]
-    context, stage = entry.context, entry.context.stage
+    context = entry.context
     torch.set_num_threads(context.threads)
     config = TrialConfig.from_dict(entry.config)
-    plan = FitPlan(
-        epochs=stage.epochs,
-        seed=entry.seed,
-        refine=stage.refine,
-        device=context.device,
-        loader_workers=min(context.threads - 1, 4) if context.device == "cuda" else 0,
-    )
+    reporter = Reporter(constants(config, context))
     parent = load_state(entry.parent)
     try:
         fit(
             config,
             context.data,
-            plan,
-            report=_reporter(constants(config, context)),
+            fit_plan(entry, config),
+            report=reporter.report,
+            on_step=reporter.on_step,
             weights=parent["model"] if parent else None,
             limit=context.limit(),
         )
-    except TrialDiverged as error:
-        tune.report({"score": 0.0, "epoch": stage.epochs, "last": True, "failed": str(error), "figures": {}})
+    except (TrialDiverged, DoesNotFit, torch.OutOfMemoryError) as error:
+        reason = str(error).splitlines()[0]
+        tune.report({"score": 0.0, "epoch": context.stage.epochs, "last": True, "failed": reason, "figures": {}})
     finally:
         if context.device == "cuda":
             torch.cuda.empty_cache()  # the worker is used again, for a network of another size
+
+
+def fit_plan(entry: Entry, config: TrialConfig) -> FitPlan:
+    """Return how long and on what an entry trains."""
+    context, stage = entry.context, entry.context.stage
+    return FitPlan(
+        epochs=stage.epochs,
+        seed=entry.seed,
+        refine=stage.refine,
+        device=context.device,
+        loader_workers=min(context.threads - 1, 4) if context.device == "cuda" else 0,
+        pictures=stage.pictures,
+        at_once=images_at_once(config, stage.px, context.memory_mib),
+    )
 
 
 def constants(config: TrialConfig, context: StageContext) -> dict[str, Any]:
@@ -141,17 +163,41 @@ def constants(config: TrialConfig, context: StageContext) -> dict[str, Any]:
     }
 
 
-def _reporter(fixed: dict[str, Any]) -> Callable[[dict[str, Any], Callable[[], State]], None]:
-    """Return the listener of `fit` that hands figures and state to Ray Tune."""
+class Reporter:
+    """Listens to `fit` and hands figures, state, learning rates and pictures to Ray Tune.
 
-    def report(figures: dict[str, Any], state: Callable[[], State]) -> None:
+    Args:
+        fixed: Figures that do not change while the trial trains.
+    """
+
+    def __init__(self, fixed: dict[str, Any]) -> None:
+        self.fixed, self.steps = fixed, 0
+        self.rates: Rates = []
+
+    def on_step(self, rate: float, loss: Tensor) -> None:
+        """Keep the learning rate of one step."""
+        del loss
+        self.steps += 1
+        self.rates.append((self.steps, rate))
+
+    def report(self, figures: dict[str, Any], state: Callable[[], State]) -> None:
+        """Report one epoch, and what happened since the last; rates and pictures stay out of the figures."""
         heads = {name: figures[name] for name in ("score", "epoch", "last")}
+        seen = {"rates": thinned(self.rates), "pictures": figures.get("pictures")}
+        kept = {name: value for name, value in figures.items() if name not in seen}
+        self.rates = []
         with tempfile.TemporaryDirectory() as folder:
             torch.save(state(), Path(folder) / STATE_FILE)
             checkpoint = tune.Checkpoint.from_directory(folder)
-            tune.report({**heads, "figures": {**figures, **fixed}}, checkpoint=checkpoint)
+            tune.report({**heads, **seen, "figures": {**kept, **self.fixed}}, checkpoint=checkpoint)
 
-    return report
+
+def thinned(rates: Sequence[tuple[int, float]]) -> Rates:
+    """Return at most MOST_RATES of (step, rate), evenly spaced, first and last among them."""
+    if len(rates) <= MOST_RATES:
+        return list(rates)
+    stride = (len(rates) - 1) / (MOST_RATES - 1)
+    return [rates[round(i * stride)] for i in range(MOST_RATES)]
 
 
 def load_state(checkpoint: tune.Checkpoint | None) -> State | None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig
 from ray.tune.experiment import Trial
@@ -42,19 +43,22 @@ class Recorder(tune.Callback):
             started_s=time.time() - self.began,
         )
         self.table.start(record)
+        if shown := entry.context.stage.pictures:
+            val = entry.context.data.val
+            self.board.inputs(entry.trial_id, val.gather(np.arange(min(shown, len(val)))))
         self.notify(record)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        """Append the report."""
+        """Append the report; learning rates and pictures go to the board alone."""
         if result.get("figures"):
             figures = dict(result["figures"])
             figures["epochs"] = figures.pop("epoch")
             figures["device_s"] = figures["fit_s"] * figures.pop("devices")
             figures["ended_s"] = time.time() - self.began
             record = self.table.report(trial.config["entry"].trial_id, figures)
-            self.board.report(record, figures)
+            self.board.report(record.trial_id, figures, rates=result["rates"], pictures=result["pictures"])
             self.notify(record)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -88,7 +92,7 @@ def outcome(result: dict[str, Any]) -> tuple[str, str]:
 
 
 class LadderScheduler(ASHAScheduler):
-    """ASHA over the epochs of the search; promoted trials all run to their end.
+    """ASHA over the epochs of the entries that race; promoted and stated ones all run to their end.
 
     Source: Li et al. 2018, arXiv:1810.05934.
     """
@@ -117,13 +121,13 @@ class LadderScheduler(ASHAScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Return whether the trial goes on."""
-        if trial.config["entry"].parent_id or result.get("failed"):
+        if not trial.config["entry"].racing or result.get("failed"):
             return str(TrialScheduler.CONTINUE)
         return str(super().on_trial_result(tune_controller, trial, result))
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        """Keep promoted and diverged trials out of the rungs."""
-        if not trial.config["entry"].parent_id and not result.get("failed"):
+        """Keep failed trials, and those that do not race, out of the rungs."""
+        if trial.config["entry"].racing and not result.get("failed"):
             super().on_trial_complete(tune_controller, trial, result)
 
 

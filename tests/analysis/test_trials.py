@@ -1,6 +1,7 @@
 import pytest
 
-from analysis.trials import leaderboard, load_reports, load_trials
+from analysis import AnalysisError
+from analysis.trials import leaderboard, load_reports, load_trials, trials_so_far
 from search.records import TrialRecord, TrialTable
 
 
@@ -23,6 +24,35 @@ def test_trial_table_comes_back_as_written(run):
 
 def test_reports_come_back_as_written(run):
     assert list(load_reports(run)["score"]) == [0.25, 0.5, 0.75]
+
+
+def test_reports_of_several_runs_are_told_apart(run, climbing_run):
+    assert load_reports(run, climbing_run)["run"].value_counts().to_dict() == {str(run): 3, str(climbing_run): 11}
+
+
+def test_line_that_is_being_written_is_left_out(run):
+    with (run / "reports.jsonl").open("a") as file:
+        file.write('{"trial_id": "e4", "sco')
+    assert len(load_reports(run)) == 3
+
+
+def test_damaged_line_is_an_error(run):
+    path = run / "reports.jsonl"
+    path.write_text("{\n" + path.read_text())
+    with pytest.raises(AnalysisError, match=r"reports.jsonl: a line is damaged"):
+        load_reports(run)
+
+
+def test_trials_so_far_hold_what_is_running(climbing_run):
+    trials = trials_so_far(climbing_run).set_index("trial_id")
+    assert list(trials.index) == ["e1", "e2", "e3", "e4", "c1", "c2"]
+    assert trials.loc["c2", "status"] == "running" and trials.loc["c2", "epochs"] == 3
+    assert trials.loc["e4", "status"] == "failed" and trials.loc["c1", "model/arch"] == "unet"
+
+
+def test_trials_so_far_need_no_table(climbing_run):
+    (climbing_run / "trials.csv").unlink()
+    assert set(trials_so_far(climbing_run)["status"]) == {"running"}
 
 
 def test_leaderboard_is_best_first_without_the_failed(run):

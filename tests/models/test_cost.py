@@ -1,9 +1,20 @@
+import itertools
+
 import pytest
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 from models.build import build_model, model_config
-from models.cost import _field, cost, count_macs, latency_ms, macs, output_field
+from models.cost import _field, cost, count_macs, latency_ms, macs, output_field, training_mib
+from models.losses import LossConfig, build_loss
+
+SIZES = [
+    {"arch": "unet", "width": 4, "stem_stride": 4, "block": "plain"},
+    {"arch": "unet", "width": 4, "stem_stride": 2, "upsample": "bilinear", "decoders": "separate", "groups": 4},
+    {"arch": "residual", "width": 8},
+    {"arch": "resnet18_ed", "width": 4},
+]
 
 
 def network(**fields):
@@ -78,3 +89,43 @@ def test_cost_leaves_the_network_as_it_was():
 
 def test_latency_is_positive():
     assert latency_ms(network(arch="unet", width=4), 32, repeats=3) > 0
+
+
+def allocated_peak_mib(model, px, images):
+    """The most that the allocator held during one training step, beyond what it held before."""
+    loss = build_loss(LossConfig(mask_structural="ms_ssim", depth_structural="ms_ssim"), px)
+    target = torch.rand(images, 1, px, px)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        image = torch.zeros(images, 3, px, px).to(memory_format=torch.channels_last)
+        loss(model(image), target, target, target > 0.2).total.backward()
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    held = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return max(itertools.accumulate(held)) / 2**20
+
+
+@pytest.mark.parametrize("fields", SIZES, ids=lambda f: "-".join(map(str, f.values())))
+def test_memory_of_training_is_what_one_more_image_allocates(fields):
+    model = network(**fields).on("cpu")
+    few, more = (allocated_peak_mib(model, 64, images) for images in (8, 16))
+    assert 0.95 < training_mib(model, 64) / ((more - few) / 8) < 1.3
+
+
+def test_memory_of_training_grows_with_the_area_and_the_width():
+    small, wide = network(arch="unet", width=4), network(arch="unet", width=8)
+    assert training_mib(small, 160) == pytest.approx(4 * training_mib(small, 80))
+    assert training_mib(wide, 80) > 1.8 * training_mib(small, 80)
+
+
+def test_memory_of_training_is_about_the_same_on_the_meta_device():
+    with torch.device("meta"):
+        shapes = network(arch="unet", width=4)
+    assert training_mib(shapes, 80) == pytest.approx(training_mib(network(arch="unet", width=4), 80), rel=0.1)
+
+
+def test_memory_of_training_leaves_the_network_alone():
+    model = network(arch="unet", width=4)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    training_mib(model, 80)
+    assert model.training
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())

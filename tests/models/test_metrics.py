@@ -52,6 +52,7 @@ def test_full_metrics_have_the_promised_keys():
 def test_score_metrics_are_part_of_the_full_ones():
     few, all_of_them = measured(score_metrics, *scene()), measured(full_metrics, *scene())
     assert few == {name: all_of_them[name] for name in few}
+    assert "checkerboard" in few
 
 
 def test_perfect_prediction_has_perfect_figures():

@@ -49,3 +49,14 @@ def test_measuring_stops_at_its_deadline_and_says_how_many(winner, tiny_dataset,
     pack = Supply(tiny_dataset, seed=0).pack("train", 32)
     small = write_best(winner, tmp_path, {"val": pack}, sizes={"val": len(pack)}, deadline=0.0)["val"]
     assert small["images"] == min(32, len(pack)) and small["of_images"] == len(pack)
+
+
+def test_leaking_split_says_how_much_it_flatters(winner, tiny_dataset, tmp_path):
+    supply = Supply(tiny_dataset, seed=0, split="random")
+    packs = {name: supply.pack(name, 32) for name in ("val", "test")}
+    sizes = {name: len(pack) for name, pack in packs.items()}
+    metrics = write_best(winner, tmp_path, packs, sizes=sizes, deadline=None, leaks=True)
+    apart = metrics["val"]["score"] - metrics["test"]["score"]
+    assert metrics["validation_flatters_by"]["score"] == apart and f"by {apart:.3f}" in metrics["note"]
+    honest = write_best(winner, tmp_path, packs, sizes=sizes, deadline=None)
+    assert "validation_flatters_by" not in honest and honest["note"] == ""

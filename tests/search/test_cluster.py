@@ -7,7 +7,8 @@ from search.cluster import Cluster
 
 
 def cluster(**changes):
-    return Cluster(**({"cpus": 8, "node_cpus": 8, "gpus": 0, "dashboard": "", "local": True} | changes))
+    usual = {"cpus": 8, "node_cpus": 8, "gpus": 0, "node_memory_mib": 16000, "dashboard": "", "local": True}
+    return Cluster(**(usual | changes))
 
 
 def test_without_gpu_there_is_a_worker_a_core():
@@ -27,6 +28,12 @@ def test_gpu_is_shared_by_four_trials_of_the_search_and_given_whole_to_the_last(
     machine = cluster(cpus=16, gpus=1)
     assert machine.workers == 4 and machine.resources == {"cpu": 1, "gpu": 0.25}
     assert machine.devices_each(4) == 0.25 and machine.devices_each(1) == 1.0
+
+
+def test_trials_share_the_memory_of_a_node_and_leave_some():
+    assert cluster().memory_each(8) == pytest.approx(1200) and cluster().memory_each(1) == pytest.approx(9600)
+    assert cluster(cpus=48).memory_each(48) == pytest.approx(1200)
+    assert cluster(gpus=1).memory_each(4) is None
 
 
 LISTENING = """

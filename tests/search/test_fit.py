@@ -2,17 +2,26 @@ import dataclasses
 import math
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
-from search.fit import Clock, FitPlan, TrialDiverged, build_optimizer, fit, refined
+from data.loaders import Loader
+from models.build import build_model
+from search.fit import FitPlan, TrialDiverged, build_optimizer, fit, refined
 from search.ladder import Stage
+from search.parts import DoesNotFit
+from search.passes import Passes
+from search.pictures import as_bytes
+from search.schedules import learning_rate
 from search.supply import Supply
+
+PLANNED = ("seed", "refine", "pictures", "at_once", "precision")
 
 
 def train(config, data, *, epochs=2, **options):
     """Run fit and return its reports and its states, detached from the live network."""
-    plan = FitPlan(epochs=epochs, seed=options.pop("seed", 0), refine=options.pop("refine", 0.0))
+    plan = FitPlan(epochs=epochs, **{name: options.pop(name) for name in PLANNED if name in options})
     reports, states = [], []
 
     def report(figures, state):
@@ -112,21 +121,7 @@ def test_refinement_stops_augmenting_and_favours_the_mask(fit_data, small_config
     assert refined(small_config.loss).mask_weight == 2 * small_config.loss.mask_weight
 
 
-def test_clock_progress_is_the_larger_of_steps_and_time(monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr("search.fit.time.monotonic", lambda: now[0])
-    clock = Clock(10, limit=100.0)
-    clock.steps = 5
-    assert clock.progress == 0.5
-    now[0] += 80
-    assert clock.progress == 0.8
-    clock.reserve = 20.0
-    assert clock.progress == 1.0
-
-
 def test_norms_and_biases_are_not_decayed(small_config):
-    from models.build import build_model
-
     model = build_model(small_config.model)
     decayed, free = build_optimizer(small_config.optim, [model]).param_groups
     assert decayed["weight_decay"] == small_config.optim.weight_decay and free["weight_decay"] == 0.0
@@ -154,3 +149,85 @@ def test_data_without_depth_trains_the_mask_and_scores_by_it(tiny_dataset, tmp_p
     _, reports, _ = train(with_(small_config, "loss", depth_structural="ssim"), data, epochs=2)
     assert reports[-1]["score"] == reports[-1]["iou"] and "rmse_depth" not in reports[-1]
     assert reports[-1]["train_depth"] == 0.0 and reports[-1]["train_mask"] > 0
+
+
+def test_each_step_is_told_with_its_rate_and_its_loss(fit_data, small_config):
+    steps = []
+    _, reports, _ = train(small_config, fit_data, epochs=2, on_step=lambda rate, loss: steps.append((rate, loss)))
+    planned = 2 * (len(fit_data.train) // small_config.optim.batch_size)
+    rates = [small_config.optim.lr * learning_rate(small_config.schedule, i / planned) for i in range(planned)]
+    assert [rate for rate, _ in steps] == pytest.approx(rates)
+    assert all(loss.ndim == 0 and not loss.requires_grad for _, loss in steps)
+    first = torch.stack([loss for _, loss in steps[: planned // 2]])
+    assert float(first.mean()) == pytest.approx(reports[0]["train_total"])
+
+
+def full_above(images, error):
+    """Return the network's pass for a machine whose memory holds that many images."""
+    predict = Passes._forward
+
+    def limited(passes, batch):
+        if len(batch) > images:
+            raise error
+        return predict(passes, batch)
+
+    return limited
+
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_parts_are_halved_for_good_where_memory_runs_out(fit_data, small_config, monkeypatch, error):
+    _, expected, _ = train(small_config, fit_data, at_once=2)
+    monkeypatch.setattr(Passes, "_forward", full_above(3, error))
+    steps = []
+    model, reports, states = train(small_config, fit_data, on_step=lambda rate, loss: steps.append(rate))
+    assert [r["at_once"] for r in reports] == [r["at_once"] for r in expected] == [2, 2]
+    assert [r["train_total"] for r in reports] == [r["train_total"] for r in expected]
+    assert [r["score"] for r in reports] == [r["score"] for r in expected]
+    assert len(steps) == 2 * (len(fit_data.train) // small_config.optim.batch_size)
+    assert not model.training
+    _, resumed, _ = train(small_config, fit_data, resume=states[0])
+    assert resumed[0]["train_total"] == reports[1]["train_total"] and resumed[0]["at_once"] == 2
+
+
+def test_one_image_that_does_not_fit_fails_the_trial(fit_data, small_config, monkeypatch):
+    monkeypatch.setattr(Passes, "_forward", full_above(0, OUT_OF_MEMORY[0]))
+    with pytest.raises(DoesNotFit, match="not even one image of 32 px fits in memory: CUDA out of memory"):
+        train(small_config, fit_data)
+
+
+def test_validation_is_cut_into_parts_too(fit_data, small_config, monkeypatch):
+    seen, forward = {True: [], False: []}, Passes._forward
+
+    def noted(passes, batch):
+        seen[passes.model.training].append(len(batch))
+        return forward(passes, batch)
+
+    monkeypatch.setattr(Passes, "_forward", noted)
+    train(small_config, fit_data, epochs=1, at_once=3)
+    assert max(seen[True]) == 3
+    assert max(seen[False]) <= 3 and sum(seen[False]) == len(fit_data.val)  # each image once
+
+
+def test_pictures_are_the_predictions_just_validated(fit_data, small_config):
+    _, reports, states = train(small_config, fit_data, pictures=3, precision="float32")
+    model = build_model(small_config.model)
+    batch = next(Loader(fit_data.val, batch_size=32, stats=fit_data.stats).epoch(0))
+    for report, state in zip(reports[:-1], states, strict=False):
+        model.load_state_dict(state["model"])
+        with torch.inference_mode():
+            expected = as_bytes(model.eval()(batch.image[:3]))
+        assert report["pictures"].shape == (3, 32, 32, 2) and report["pictures"].dtype == np.uint8
+        assert np.abs(report["pictures"].astype(int) - expected.astype(int)).max() <= 1
+
+
+def test_no_more_pictures_than_there_are_images_and_none_unasked(fit_data, small_config):
+    _, reports, _ = train(small_config, fit_data, epochs=1, pictures=1000)
+    assert len(reports[0]["pictures"]) == len(fit_data.val)
+    _, reports, _ = train(small_config, fit_data, epochs=1)
+    assert "pictures" not in reports[0]

@@ -131,6 +131,55 @@ class TestRun:
             assert list((finished[0] / "tensorboard" / row["trial_id"]).glob("events*"))
 
 
+@pytest.fixture(scope="module")
+def grid_run(tiny_dataset, tmp_path_factory):
+    """Folder and process of a run of two stated configurations, split by image, without the refinement."""
+    folder = tmp_path_factory.mktemp("grid")
+    small = {"recipe": "quick_residual", "model/width": 4, "augment/brightness_contrast": 0.0}
+    (folder / "grid.json").write_text(json.dumps({**small, "product": {"optim/lr": [0.02, 0.003]}}))
+    options = ["--grid", folder / "grid.json", "--split", "random", "--no-refine"]
+    process = run("--budget", "45s", "--data", tiny_dataset, "--out", folder / "out", *options)
+    assert process.returncode == 0, process.stderr
+    return folder / "out", process
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+class TestGrid:
+    def test_grid_trains_what_is_stated_to_its_end_and_promotes(self, grid_run):
+        rows = [row for row in table(grid_run[0]) if row["stage"] == "explore"]
+        assert [(row["trial_id"], row["optim/lr"]) for row in sorted(rows, key=lambda row: row["trial_id"])] == [
+            ("e0001", "0.02"),
+            ("e0002", "0.003"),
+        ]
+        assert {row["model/arch"] for row in rows} == {"residual"}
+        assert {row["status"] for row in rows} <= {"completed", "timed_out"}  # none was stopped for another
+        assert {row["stage"] for row in table(grid_run[0])} == {"explore", "confirm", "final"}
+        assert not (grid_run[0] / "study.journal").exists()
+
+    def test_random_split_warns_and_says_how_much_it_flatters(self, grid_run):
+        folder, process = grid_run
+        assert "warning: --split random leaks" in process.stdout
+        metrics = json.loads((folder / "best" / "metrics.json").read_text())
+        apart = metrics["val"]["score"] - metrics["test"]["score"]
+        assert metrics["validation_flatters_by"]["score"] == pytest.approx(apart)
+        assert f"flatters by {apart:.3f}" in process.stdout
+        assert json.loads((folder / "run.json").read_text())["data"]["split"] == "random"
+
+    def test_trials_table_has_the_figures_of_the_network(self, grid_run):
+        for row in table(grid_run[0]):
+            assert int(row["params"]) > 0 and int(row["macs"]) > 0 and int(row["receptive_field"]) > 0
+            assert float(row["checkerboard"]) >= 0 and int(row["at_once"]) == 8
+
+    def test_tensorboard_has_the_pictures_of_the_promoted(self, grid_run):
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        for row in table(grid_run[0]):
+            events = EventAccumulator(str(grid_run[0] / "tensorboard" / row["trial_id"])).Reload()
+            assert bool(events.Tags()["images"]) == (row["stage"] != "explore")
+            assert "lr/batch" in events.Tags()["scalars"]
+
+
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
@@ -173,6 +222,30 @@ def test_mistake_gives_one_line_and_exit_code_2(budget, data, says, tiny_dataset
     assert process.returncode == 2
     assert says in process.stderr and process.stderr.count("\n") == 1
     assert process.stdout == "" and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--recipe", "net"), "no recipe 'net'; choose from"),
+        (("--recipe", "study", "--width", "1"), "width=1 must be at least 4"),
+        (("--width", "8"), "--width belongs to --recipe"),
+        (("--grid", "none.json"), "--grid none.json: cannot be read"),
+        (("--recipe", "study", "--grid", "none.json"), "not allowed with argument"),
+        (("--find-lr", "--recipe", "study"), "not allowed with argument"),
+        (("--split", "none"), "invalid choice"),
+    ],
+)
+def test_wrong_statement_exits_with_code_2_before_anything_starts(arguments, says, tiny_dataset, tmp_path):
+    process = run("--budget", "60s", "--data", tiny_dataset, "--out", tmp_path / "out", *arguments)
+    assert process.returncode == 2 and says in process.stderr.splitlines()[-1]
+    assert process.stdout == "" and not (tmp_path / "out").exists()
+
+
+def test_budget_below_the_grid_is_refused(tiny_dataset, tmp_path):
+    (tmp_path / "grid.json").write_text('[{"recipe": "unet"}, {"recipe": "residual"}]')
+    process = run("--budget", "1trials", "--data", tiny_dataset, "--grid", tmp_path / "grid.json")
+    assert process.returncode == 2 and "less than the 2 configurations" in process.stderr
 
 
 def faulty(kind, dataset, folder):

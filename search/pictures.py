@@ -1,0 +1,46 @@
+"""Masks and depth as pictures for people: RGB bytes, depth in colours, samples below each other."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+
+from data.decode import decode_depth
+from data.pack import RawBatch
+
+
+def grey(values: np.ndarray) -> np.ndarray:
+    """Return values in [0, 1] of shape (h, w) as grey of shape (h, w, 3)."""
+    return np.repeat((np.clip(values, 0, 1) * 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def depth_colours(depth: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
+    """Return depth in [0, 1] of shape (h, w) in colours: near is bright, what is not known is black."""
+    picture = cv2.applyColorMap((np.clip(depth, 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    return picture if valid is None else np.where(valid[..., None], picture, 0).astype(np.uint8)
+
+
+def sheet(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """Return pictures of one size as one picture, a row per sample."""
+    return np.vstack([np.hstack(row) for row in rows])
+
+
+def truth_sheet(raw: RawBatch) -> np.ndarray:
+    """Return image, true mask and true depth of packed samples, a row per sample."""
+    depth, valid = decode_depth(raw.depth)
+    masks = raw.mask / np.float32(255)
+    columns = zip(raw.image, masks, depth, valid, strict=True)
+    return sheet([(image, grey(mask), depth_colours(far, known)) for image, mask, far, known in columns])
+
+
+def as_bytes(prediction: torch.Tensor) -> np.ndarray:
+    """Return predictions in [0, 1] of shape (b, 2, h, w) as 0..255 of shape (b, h, w, 2)."""
+    scaled = (prediction * 255).round().clamp(0, 255).to(torch.uint8)
+    return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def prediction_sheet(pictures: np.ndarray) -> np.ndarray:
+    """Return predicted mask and depth, 0..255 of shape (n, h, w, 2), a row per sample."""
+    planes = pictures / np.float32(255)
+    return sheet([(grey(plane[..., 0]), depth_colours(plane[..., 1])) for plane in planes])

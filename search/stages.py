@@ -1,0 +1,137 @@
+"""What each stage is given: images, time, memory and cores for its trials, and the searcher that hands them out."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from ray import tune
+
+from search.budget import Budget, Deadlines
+from search.cluster import Cluster
+from search.config import TrialConfig
+from search.finder import range_test, suggested_range
+from search.ladder import Stage
+from search.limits import Closing, affordable, affordable_images, explore_cap_s
+from search.recipes import recipe
+from search.records import TrialRecord
+from search.searcher import Queue, StudySearch
+from search.space import LR_RANGES, SpaceLimits, batch_sizes, first_points, suggest
+from search.supply import Supply
+from search.trainable import StageContext, new_entry
+
+TESTED_RECIPE = "quick_residual"  # what --find-lr tests: small, and learns in seconds
+TEST_SHARE = 0.05  # of the stage's time that one range test takes at most
+LrRanges = Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """What a run has to give.
+
+    Attributes:
+        supply: Its images.
+        cluster: Its cores or GPUs.
+        speed: Multiply-adds a second that one worker trains.
+        budget: What it may spend.
+        deadlines: Of the stages; None where the budget is no time.
+        seed: Of the run; every trial draws its own from it.
+    """
+
+    supply: Supply
+    cluster: Cluster
+    speed: float
+    budget: Budget
+    deadlines: Deadlines | None
+    seed: int
+
+
+def stage_context(means: Means, stage: Stage, *, trials: int | None) -> StageContext:
+    """Return a stage's data, packed within a quarter of its time, and what each of its trials may use.
+
+    Args:
+        means: What there is to give.
+        stage: The rung to prepare.
+        trials: How many trials it has; None for a search, which goes on until its time is over.
+    """
+    cluster, cap, deadline, until = means.cluster, None, None, None
+    if means.deadlines is not None:
+        deadline = means.deadlines.of(stage.name)
+        left = deadline - time.time()
+        until = time.time() + left / 4
+        cap = left / -(-trials // cluster.workers) if trials else explore_cap_s(left, cluster.workers)
+    most = None if stage.enter else affordable_images(cap, means.speed)
+    at_once = trials or cluster.workers
+    return StageContext(
+        stage=stage,
+        data=means.supply.for_stage(stage, most=most, deadline=until),
+        deadline=deadline,
+        cap_s=cap,
+        threads=cluster.threads(at_once),
+        device="cuda" if cluster.gpus else "cpu",
+        devices=cluster.devices_each(at_once),
+        memory_mib=cluster.memory_each(at_once),
+    )
+
+
+def promoted(
+    means: Means, context: StageContext, parents: Sequence[TrialRecord], checkpoints: Mapping[str, tune.Checkpoint]
+) -> Queue:
+    """Return the queue of a stage whose trials go on from the weights of `parents`."""
+    return Queue(
+        [
+            new_entry(
+                context,
+                i,
+                TrialConfig.from_flat(parent.config).to_dict(),
+                seed=means.seed,
+                parent_id=parent.trial_id,
+                parent=checkpoints[parent.trial_id],
+            )
+            for i, parent in enumerate(parents, start=1)
+        ]
+    )
+
+
+def stated(means: Means, context: StageContext, configs: Sequence[TrialConfig]) -> Queue:
+    """Return the queue of configurations that the user stated; all of them train to their end."""
+    return Queue(
+        [new_entry(context, i, config.to_dict(), seed=means.seed) for i, config in enumerate(configs, start=1)]
+    )
+
+
+def centred_rates(context: StageContext, *, seed: int) -> LrRanges:
+    """Return the space's learning rates, each optimizer's range centred by a range test on the stage's data.
+
+    A test takes a twentieth of the stage's time at most; a range stays as it is where the loss does not clearly fall.
+    """
+    left = None if context.deadline is None else TEST_SHARE * (context.deadline - time.time())
+    ranges = dict(LR_RANGES)
+    for name, (low, high) in LR_RANGES.items():
+        config = recipe(TESTED_RECIPE)
+        config = replace(config, optim=replace(config.optim, name=name))
+        found = range_test(config, context.data, seed=seed, device=context.device, limit=left).suggestion
+        if found is not None:
+            ranges[name] = suggested_range(found, low, high)
+    return ranges
+
+
+def searched(means: Means, context: StageContext, journal: Path, *, lr: LrRanges = LR_RANGES) -> StudySearch:
+    """Return the searcher of the first stage; it closes early enough for its last trials to end in time."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    limits = SpaceLimits(batch_sizes=batch_sizes(len(context.data.train)), lr=lr)
+    fits = affordable(context.stage.px, context.cap_s, len(context.data.train), means.speed)
+    latest = None if context.deadline is None else context.deadline - max(2.0, (context.cap_s or 0) / 4)
+    return StudySearch(
+        partial(suggest, limits=limits),
+        context,
+        closed=Closing(means.budget.trials, latest),
+        fits=fits,
+        storage=JournalStorage(JournalFileBackend(str(journal))),
+        points=first_points(limits, fits),
+        seed=means.seed,
+    )

@@ -1,0 +1,85 @@
+"""The comparison: one run a method and seed, at equal budget, never twice; its table out of what runs wrote."""
+
+import json
+import subprocess
+
+import pandas as pd
+import pytest
+
+from analysis import compare
+
+
+def finished_run(folder, *, val, test, params=1000):
+    """Write what a finished run leaves, as far as the comparison reads it."""
+    (folder / "best").mkdir(parents=True)
+    parts = {name: {"score": s, "iou": s, "rmse_depth": 0.1} for name, s in (("val", val), ("test", test))}
+    (folder / "best" / "metrics.json").write_text(json.dumps(parts))
+    (folder / "run.json").write_text(json.dumps({"state": "done", "best": "f0001", "wall_s": 60.0}))
+    row = {"trial_id": "f0001", "model/arch": "unet", "model/width": 4, "params": params, "images_seen": 10}
+    pd.DataFrame([row]).to_csv(folder / "trials.csv", index=False)
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """Stand in for the runs; return the commands they were asked for by."""
+    asked = []
+
+    def run(command, **_):
+        asked.append(command)
+        seed = int(command[command.index("--seed") + 1])
+        val = 0.6 if "--recipe" in command else 0.8
+        from pathlib import Path
+
+        finished_run(Path(command[command.index("--out") + 1]), val=val + seed / 10, test=0.5)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(compare.subprocess, "run", run)
+    return asked
+
+
+def arguments(folder, *more):
+    return ["--data", "d", "--budget", "3m", "--seeds", "2", "--out", str(folder), *more]
+
+
+def test_every_method_runs_every_seed_at_the_same_budget(commands, tmp_path, capsys):
+    assert compare.main(arguments(tmp_path, "--methods", "search,study")) == 0
+    assert len(commands) == 4 and all(c[c.index("--budget") + 1] == "3m" for c in commands)
+    assert [c[c.index("--seed") + 1] for c in commands] == ["0", "0", "1", "1"]
+    table = (tmp_path / "table.md").read_text()
+    assert (
+        "| search | 2 | 0.500 [0.500, 0.500] |" in table and "| 0.850 [0.800, 0.900] | 0.350 [0.300, 0.400] |" in table
+    )
+    assert capsys.readouterr().out.endswith(table)
+    assert len(pd.read_csv(tmp_path / "runs.csv")) == 4
+
+
+def test_runs_that_are_there_are_not_repeated(commands, tmp_path):
+    compare.main(arguments(tmp_path, "--methods", "search"))
+    compare.main(arguments(tmp_path, "--methods", "search,study"))
+    assert len(commands) == 4
+
+
+def test_unfinished_run_is_named_and_left(commands, tmp_path, capsys):
+    (tmp_path / "search-0").mkdir()
+    assert compare.main(arguments(tmp_path)) == 2
+    assert "search-0 holds no finished run; remove it" in capsys.readouterr().err and not commands
+
+
+def test_failed_run_speaks_for_itself(tmp_path, capsys):
+    assert compare.main(["--data", str(tmp_path / "none"), "--budget", "60s", "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: search, seed 0: error:") and "no such folder" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(("more", "says"), [(("--methods", "ours"), "no method 'ours'"), (("--seeds", "0"), "seeds")])
+def test_wrong_argument_exits_with_2(more, says, tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        compare.main(arguments(tmp_path, *more))
+    assert caught.value.code == 2 and says in capsys.readouterr().err
+
+
+def test_methods_are_commands_that_run_understands():
+    from search.run import parser
+
+    for method in compare.METHODS.values():
+        parser().parse_args(["--budget", "3m", *method])

@@ -1,0 +1,126 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pytest
+
+from analysis import load_model
+from analysis.predict import ahead, main
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Three photos, one of them in a folder of its own and one portrait, and a file that is no picture."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name, size in {"a.png": (48, 70), "b.jpg": (33, 21), "more/a.png": (40, 40)}.items():
+        coarse = rng.integers(0, 256, (5, 5, 3), np.uint8)
+        cv2.imwrite(str(folder / name), cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC))
+    return folder
+
+
+def call(*arguments):
+    return main([*map(str, arguments), "--device", "cpu"])
+
+
+def read(path):
+    picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert picture is not None, path
+    return picture
+
+
+def test_each_photo_gets_five_pictures_of_its_size_and_a_place_on_the_sheet(finished_run, photos, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert call(finished_run, photos, "--out", out) == 0
+    endings = ("mask", "depth", "depth_colour", "overlay", "cutout")
+    names = {f"{name}_{ending}.png" for name in ("a", "b", "more/a") for ending in endings}
+    assert {p.relative_to(out).as_posix() for p in out.rglob("*.*")} == names | {"contact_sheet.png"}
+    for name, size in {"a": (70, 48), "b": (21, 33), "more/a": (40, 40)}.items():
+        assert {read(out / f"{name}_{ending}.png").shape[:2] for ending in endings} == {size}
+    said = capsys.readouterr()
+    assert said.err == "" and said.out.startswith(f"3 photos in {out} (") and said.out.count("\n") == 1
+
+
+def test_files_hold_what_the_model_predicts(finished_run, photos, tmp_path):
+    call(finished_run, photos, "--out", tmp_path / "out")
+    photo = read(photos / "a.png")
+    mask, depth = load_model(finished_run, device="cpu").predict(np.ascontiguousarray(photo[..., ::-1]))
+    kept_mask, kept_depth = read(tmp_path / "out" / "a_mask.png"), read(tmp_path / "out" / "a_depth.png")
+    assert kept_mask.dtype == np.uint8 and np.abs(kept_mask / 255 - mask).max() < 0.51 / 255
+    assert kept_depth.dtype == np.uint16 and np.abs(kept_depth / 65535 - depth).max() < 1e-4
+    cutout = read(tmp_path / "out" / "a_cutout.png")
+    assert (cutout[..., :3] == photo).all() and (cutout[..., 3] == kept_mask).all()
+
+
+def test_broken_file_is_named_and_the_others_are_predicted(finished_run, photos, tmp_path, capsys):
+    (photos / "broken.jpg").write_bytes(b"no picture")
+    assert call(finished_run, photos, "--out", tmp_path / "out") == 0
+    said = capsys.readouterr()
+    assert said.err == f"skipped {photos / 'broken.jpg'}: not a whole picture\n"
+    assert "3 photos" in said.out and "1 file skipped" in said.out
+
+
+def test_exit_code_is_1_where_nothing_could_be_predicted(finished_run, tmp_path, capsys):
+    (tmp_path / "text.txt").write_text("no picture")
+    assert call(finished_run, tmp_path / "text.txt", "--out", tmp_path / "out") == 1
+    assert "skipped" in capsys.readouterr().err
+
+
+def test_files_of_an_earlier_call_are_replaced(finished_run, photos, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a_mask.png").write_bytes(b"old")
+    (out / "own.txt").write_text("stays")
+    assert call(finished_run, photos, "--out", out) == 0
+    assert read(out / "a_mask.png").shape == (70, 48) and (out / "own.txt").exists()
+    assert not list(out.rglob("*.partial"))
+
+
+def test_sheets_are_numbered_where_one_is_not_enough(finished_run, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("analysis.predict.SHEET_ROWS", 2)
+    assert call(finished_run, photos, "--out", tmp_path / "out") == 0
+    assert sorted(p.name for p in (tmp_path / "out").glob("contact*")) == ["contact_sheet.png", "contact_sheet_2.png"]
+
+
+def test_large_photos_make_small_batches(finished_run, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("analysis.predict.BATCH_PIXELS", 1)
+    assert call(finished_run, photos, "--out", tmp_path / "out") == 0
+    assert len(list((tmp_path / "out").rglob("*_mask.png"))) == 3
+
+
+def test_wrong_arguments_are_one_line_and_exit_code_2(finished_run, photos, tmp_path, capsys):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "going_on").mkdir()
+    (tmp_path / "going_on" / "run.json").write_text('{"state": "running"}')
+    calls = {
+        "no such photo": (finished_run, tmp_path / "none.jpg"),
+        "no pictures": (finished_run, tmp_path / "empty"),
+        "no such file or folder": (tmp_path / "none", photos),
+        "no model": (tmp_path / "going_on", photos),
+        "is a file": (finished_run, photos, "--out", tmp_path / "file"),
+        "lies in the output folder": (finished_run, photos, "--out", photos),
+        "cannot be written": (finished_run, photos, "--out", tmp_path / "file" / "below"),
+    }
+    for reason, arguments in calls.items():
+        place = [] if "--out" in arguments else ["--out", tmp_path / "out"]
+        assert call(*arguments, *place) == 2, reason
+        said = capsys.readouterr()
+        assert said.err.startswith("error: ") and reason in said.err and said.err.count("\n") == 1 and not said.out
+
+
+def test_work_ahead_is_bounded_and_in_order():
+    taken = []
+    lock = threading.Lock()
+
+    def items():
+        for number in range(20):
+            with lock:
+                taken.append(number)
+            yield number
+
+    with ThreadPoolExecutor(3) as pool:
+        for number, double in enumerate(ahead(pool, lambda x: 2 * x, items(), most=4)):
+            assert double == 2 * number and len(taken) <= number + 4

@@ -1,0 +1,84 @@
+"""Recorder and scheduler, driven by hand: no Ray is started."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from search.ladder import Stage
+from search.records import TrialTable
+from search.trainable import StageContext, new_entry
+from search.tuner import LadderScheduler, Recorder
+
+FIGURES = {"epoch": 1, "score": 0.5, "fit_s": 2.0, "devices": 2.0, "out_of_time": False}
+
+
+class Board:
+    """Notes what it is told."""
+
+    def __init__(self):
+        self.seen = {}
+
+    def inputs(self, trial_id, raw):
+        self.seen["inputs"] = raw
+
+    def report(self, trial_id, figures, **seen):
+        self.seen |= seen
+
+    def finish(self, record):
+        self.seen["finished"] = record.trial_id
+
+
+@pytest.fixture
+def trial(fit_data, small_config):
+    stage = Stage(name="confirm", fraction=1.0, px=32, epochs=2, pictures=3)
+    context = StageContext(stage=stage, data=fit_data, deadline=None, cap_s=None, threads=1, device="cpu")
+    entry = new_entry(context, 1, small_config.to_dict(), seed=0, parent_id="e0001")
+    return SimpleNamespace(config={"entry": entry}, checkpoint=None, last_result={})
+
+
+def record(trial, folder, result):
+    """Let a recorder see one trial from start to end; return its table and what its board was told."""
+    table, board = TrialTable(folder), Board()
+    recorder = Recorder(table, board, 0.0, lambda record: None)
+    recorder.on_trial_start(0, [], trial)
+    recorder.on_trial_result(0, [], trial, result)
+    trial.last_result = result
+    recorder.on_trial_complete(0, [], trial)
+    return table, board.seen
+
+
+def test_rates_and_pictures_reach_the_board_and_no_record(trial, tmp_path):
+    pictures = np.zeros((3, 32, 32, 2), np.uint8)
+    result = {"last": True, "figures": dict(FIGURES), "rates": [(1, 0.1), (2, 0.2)], "pictures": pictures}
+    table, seen = record(trial, tmp_path, result)
+    assert seen["rates"] == [(1, 0.1), (2, 0.2)] and seen["pictures"] is pictures
+    assert seen["inputs"].image.shape == (3, 32, 32, 3)
+    line = json.loads((tmp_path / "reports.jsonl").read_text())
+    columns = (tmp_path / "trials.csv").read_text().splitlines()[0].split(",")
+    for names in (line, columns, table.records["c0001"].figures):
+        assert {"rates", "pictures"}.isdisjoint(names)
+    assert line["score"] == 0.5 and line["device_s"] == 4.0
+
+
+def test_trial_without_a_report_is_closed_with_its_reason(trial, tmp_path):
+    table, seen = record(trial, tmp_path, {"failed": "not even one image fits", "last": True, "figures": {}})
+    assert (table.records["c0001"].status, table.records["c0001"].reason) == ("failed", "not even one image fits")
+    assert seen["finished"] == "c0001"
+
+
+def decisions(racing):
+    """Return what is said to a trial that does worse than three others, each of them racing."""
+    scheduler = LadderScheduler(epochs=9, workers=0)
+    said = ""
+    for number, (score, races) in enumerate([(0.9, True), (0.8, True), (0.7, True), (0.1, racing)]):
+        trial = SimpleNamespace(trial_id=str(number), config={"entry": SimpleNamespace(racing=races)})
+        scheduler.on_trial_add(None, trial)
+        said = scheduler.on_trial_result(None, trial, {"epoch": 1, "score": score})
+    return said
+
+
+def test_only_racing_trials_are_stopped():
+    assert decisions(racing=True) == "STOP"
+    assert decisions(racing=False) == "CONTINUE"
