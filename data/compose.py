@@ -12,7 +12,7 @@ A cut-out is flat: all of it stands just before the nearest known depth that it 
 import argparse
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -43,6 +43,7 @@ class Plan:
     px: int
     near_m: float
     far_m: float
+    hold_out: bool = True
 
     def background(self, index: int) -> int:
         """Photo of a composite: consecutive composites share one, all get equally many."""
@@ -54,9 +55,9 @@ class Plan:
         return int(np.random.default_rng([self.seed, 1, turn]).permutation(len(self.cutouts))[place])
 
     def split(self, background: int) -> str:
-        """The last fifth of the photos validates; a single photo is not split."""
+        """The last fifth of the photos validates, if any is held out; a single photo is not split."""
         photos = len(self.photos)
-        if photos < 2:
+        if photos < 2 or not self.hold_out:
             return ""
         return "val" if background >= photos - max(1, photos // 5) else "train"
 
@@ -69,6 +70,7 @@ def compose(
     *,
     seed: int = 0,
     px: int = 224,
+    hold_out: bool = True,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -81,6 +83,7 @@ def compose(
         count: Composites in all.
         seed: Same seed, same pictures, whatever the number of workers.
         px: Side of the pictures.
+        hold_out: Whether the manifest holds out the last fifth of the photos; else whoever reads it splits it.
         workers: Processes; the number of cores if None.
         progress: Told (jobs done, jobs in all).
 
@@ -92,6 +95,7 @@ def compose(
     """
     check_free(Path(out))
     plan = make_plan(Path(backgrounds), Path(foregrounds), count, seed=seed, px=px)
+    plan = replace(plan, hold_out=hold_out)
     spec = DatasetSpec(near="bright", depth_unit="relative", missing=MISSING, near_m=plan.near_m, far_m=plan.far_m)
     jobs = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
     with DatasetWriter(Path(out), spec, depth_suffix=".png") as writer:
@@ -199,12 +203,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="same seed, same pictures (default: %(default)s)")
     parser.add_argument("--size", type=int, default=224, help="side in pixels (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=None, help="processes (default: one a core)")
+    parser.add_argument(
+        "--no-split",
+        action="store_true",
+        help="let each run split by its seed; else the last fifth of the photos validates",
+    )
     args = parser.parse_args(arguments)
     try:
         with progress_bar("composites") as progress:
             compose(
                 args.backgrounds, args.foregrounds, args.out, args.count, seed=args.seed, px=args.size,
-                workers=args.workers, progress=progress,
+                hold_out=not args.no_split, workers=args.workers, progress=progress,
             )  # fmt: skip
     except DataError as error:
         print(error, file=sys.stderr)

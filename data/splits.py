@@ -52,21 +52,22 @@ def split_by_background(dataset: Dataset, *, seed: int = 0) -> Splits:
 def split_randomly(dataset: Dataset, *, seed: int = 0) -> Splits:
     """Split training and validation by image, as the original study did. It leaks: both hold the same backgrounds.
 
-    The test part is that of `split_by_background`: its backgrounds are in neither, so that validation less test says
-    how much such a split flatters.
+    The test part is what `split_by_background` holds out, its test part or else its validation: these backgrounds are
+    in neither, so that validation less test says how much such a split flatters.
 
     Args:
         dataset: A data set as read; of its manifest's split column only the test rows count.
         seed: Another seed holds out other images.
 
     Returns:
-        The parts, each sorted by a stable hash of the sample's id; no test part under three backgrounds.
+        The parts, each sorted by a stable hash of the sample's id; no test part where there is one background.
 
     Raises:
         DataError: Fewer than two triplets to divide, or a split column without train or val.
     """
-    apart = dataset.triplets[0].split is not None or len({t.background for t in dataset.triplets}) > 2
-    test = {triplet.id for triplet in split_by_background(dataset, seed=seed).test} if apart else set()
+    apart = len({triplet.background for triplet in dataset.triplets}) > 1
+    held_out = split_by_background(dataset, seed=seed) if apart else Splits((), (), ())
+    test = {triplet.id for triplet in held_out.test or held_out.val}
     names = {triplet.id for triplet in dataset.triplets} - test
     if len(names) < 2:
         raise DataError(f"{dataset.root}: {len(names)} triplet cannot be split; add more")

@@ -1,4 +1,4 @@
-"""TensorBoard: one folder a trial, with its curves, its pictures and, at its end, its hyperparameters beside its score."""
+"""TensorBoard: one folder a trial, with its curves, its pictures and, at its end, hyperparameters beside its score."""
 
 import math
 from collections.abc import Iterable

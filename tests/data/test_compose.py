@@ -82,6 +82,12 @@ def test_last_fifth_of_photos_validates(sources, tmp_path):
     assert sum(split == "train" for split in splits.values()) == 8
 
 
+def test_split_is_left_to_the_reader_where_asked(sources, tmp_path):
+    root = compose(*sources, tmp_path / "out", 20, px=PX, workers=1, hold_out=False)
+    assert not any("split" in row for row in rows_of(root))
+    assert len({t.background for t in read_dataset(root).triplets}) == 10
+
+
 def test_single_photo_is_not_split():
     plan = Plan(photos=((Path("a"), Path("b")),), cutouts=(), count=5, seed=0, px=PX, near_m=1.0, far_m=2.0)
     assert plan.split(0) == ""

@@ -87,6 +87,13 @@ def test_random_split_keeps_the_test_backgrounds_apart():
     assert not backgrounds_of(splits.test) & backgrounds_of(splits.train + splits.val)
 
 
+def test_random_split_keeps_the_stated_validation_apart_where_there_is_no_test_part():
+    dataset = dataset_of(3, split=lambda b, n: ("train", "val")[b == 2])
+    splits = split_randomly(dataset)
+    assert splits.test == split_by_background(dataset).val
+    assert backgrounds_of(splits.val) <= backgrounds_of(splits.train)
+
+
 def test_random_split_of_one_background_has_no_test_part():
     splits = split_randomly(dataset_of(1, per_background=20))
     assert [len(part) for part in (splits.train, splits.val, splits.test)] == [18, 2, 0]
