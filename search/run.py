@@ -92,6 +92,10 @@ def _search(args: argparse.Namespace, budget: "Budget", out: Path) -> int:
     check_free(out)
     configs = _stated(args, budget)
     supply = Supply(args.data or _built_in_data(), seed=args.seed, split=args.split)
+    if args.split == "random":
+        print(
+            "warning: --split random leaks: validation shares backgrounds with training, and flatters", file=sys.stderr
+        )
     # Ray takes seconds to start, in which torch is imported here; it ends with the thread that started it, so the
     # pool outlives the run.
     with ThreadPoolExecutor(1) as pool, View() as view:
@@ -107,8 +111,6 @@ def _search(args: argparse.Namespace, budget: "Budget", out: Path) -> int:
             refine=not args.no_refine,
             find_lr=args.find_lr,
         )
-        if args.split == "random":
-            view.say("warning: --split random leaks: validation shares backgrounds with training, and flatters")
         try:
             Study(options, supply, view, starting).run()
         except Interrupted:

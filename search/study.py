@@ -22,7 +22,7 @@ from search.ladder import default_ladder, promote, rank_correlation, ranked
 from search.records import TrialRecord, TrialTable, provenance, write_json
 from search.searcher import Climb
 from search.space import LR_RANGES
-from search.speed import remote_speed, training_speed
+from search.speed import training_speed
 from search.stages import LrRanges, Means, centred_rates, promoted, searched, stage_context, stated
 from search.supply import Supply
 from search.terminal import View, describe
@@ -88,9 +88,10 @@ class Study:
         self._listen()
         try:
             self._start()
+            searcher = Climb(self._stages())  # opens the first stage, before Ray Tune listens to signals
             self.climbing = True
             climb(
-                Climb(self._stages()),
+                searcher,
                 self.recorder,
                 folder=self.options.out / "ray",
                 epochs=self.ladder[0].epochs,
@@ -130,7 +131,7 @@ class Study:
         ray = self.starting.result()
         self._listen()  # Ray has put its own handlers in place
         if not ray.local:
-            speed = remote_speed(ray.resources)
+            speed = ray.call(training_speed, 1, "cuda" if ray.gpus else "cpu")
         budget = options.budget.on(ray.devices)
         claim(options.out)
         self.view.say(f"run folder {options.out}")
@@ -186,9 +187,11 @@ class Study:
         """Return the space's learning rates, by optimizer; centred by range tests where the user asked for it."""
         if not self.options.find_lr:
             return LR_RANGES
-        ranges = centred_rates(context, seed=self.options.seed)
+        ranges = centred_rates(self.means, context)
         for name, (low, high) in ranges.items():
-            self.view.say(f"  learning rates of {name}: {low:.1e} to {high:.1e}")
+            why = "as they were, for the loss does not clearly fall" if (low, high) == LR_RANGES[name] else "centred"
+            self.view.say(f"  learning rates of {name}: {low:.1e} to {high:.1e}, {why}")
+        self.notes["lr_ranges"] = dict(ranges)
         return ranges
 
     def _begin(self, context: StageContext, entrants: int) -> float:
