@@ -14,7 +14,7 @@ from models.metrics import MetricSums
 from search.supply import Supply
 
 
-def finished_run(folder, *, val, test, budget="3m", data="d", params=1000):
+def write_run(folder, *, val, test, budget="3m", data="d", params=1000):
     """Write what a finished run leaves, as far as the comparison reads it."""
     folder.mkdir(parents=True)
     notes = {"state": "done", "best": "f0001", "wall_s": 60.0, "budget": budget, "data": {"folder": data}}
@@ -37,7 +37,7 @@ def commands(monkeypatch):
             asked.append(command)
             seed = int(command[command.index("--seed") + 1])
             val = 0.6 if "--recipe" in command else 0.8
-            finished_run(Path(command[command.index("--out") + 1]), val=val + seed / 10, test=0.5)
+            write_run(Path(command[command.index("--out") + 1]), val=val + seed / 10, test=0.5)
 
         def communicate(self):
             return None, ""
