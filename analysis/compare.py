@@ -74,7 +74,7 @@ def finished(folder: Path, args: argparse.Namespace) -> bool:
     if not folder.exists():
         return False
     path = folder / "run.json"
-    notes = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"state": "none"}
+    notes: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"state": "none"}
     if notes["state"] != "done":
         raise AnalysisError(f"{folder} holds no finished run; remove it")
     made_of, wanted = (notes["budget"], Path(notes["data"]["folder"]).resolve()), (args.budget, args.data.resolve())
@@ -106,7 +106,7 @@ def measured(folder: Path, notes: dict[str, Any]) -> dict[str, float]:
     model = load_model(folder, device="cpu")
     sigma = json.loads((folder / "best" / "config.json").read_text(encoding="utf-8"))["sigma_depth"]
     supply = Supply(Path(notes["data"]["folder"]), seed=notes["seed"], split=notes["data"]["split"])
-    row = {}
+    row: dict[str, float] = {}
     for part in (name for name in ("val", "test") if supply.sizes()[name]):
         loader = Loader(supply.pack(part, model.px), batch_size=32, stats=model.stats)
         found = measure(model.network, loader, model.stats, sigma)
