@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
@@ -19,10 +20,10 @@ from search.ladder import Stage
 from search.limits import Closing, affordable, affordable_images, explore_cap_s
 from search.recipes import recipe
 from search.records import TrialRecord
-from search.searcher import Queue, StudySearch
+from search.searcher import StudySearch
 from search.space import LR_RANGES, SpaceLimits, batch_sizes, first_points, suggest
 from search.supply import Supply
-from search.trainable import StageContext, new_entry
+from search.trainable import Entry, StageContext, new_entry
 
 TESTED_RECIPE = "quick_residual"  # what --find-lr tests: small, and learns in seconds
 TEST_SHARE = 0.05  # of the stage's time that one range test takes at most
@@ -50,21 +51,26 @@ class Means:
     seed: int
 
 
-def stage_context(means: Means, stage: Stage, *, trials: int | None) -> StageContext:
+def stage_context(
+    means: Means, stage: Stage, *, trials: int | None, begun: Mapping[str, Any] | None = None
+) -> StageContext:
     """Return a stage's data, packed within a quarter of its time, and what each of its trials may use.
 
     Args:
         means: What there is to give.
         stage: The rung to prepare.
         trials: How many trials it has; None for a search, which goes on until its time is over.
+        begun: What was noted when the stage began, if it goes on: images and time of a trial stay as they were.
     """
     cluster, cap, deadline, until = means.cluster, None, None, None
     if means.deadlines is not None:
         deadline = means.deadlines.of(stage.name)
-        left = deadline - time.time()
+        left = max(deadline - time.time(), 1.0)
         until = time.time() + left / 4
         cap = left / -(-trials // cluster.workers) if trials else explore_cap_s(left, cluster.workers)
     most = None if stage.enter else affordable_images(cap, means.speed)
+    if begun is not None:
+        cap, most, until = begun["cap_s"], begun["train_images"], None
     at_once = trials or cluster.workers
     return StageContext(
         stage=stage,
@@ -79,29 +85,54 @@ def stage_context(means: Means, stage: Stage, *, trials: int | None) -> StageCon
 
 
 def promoted(
-    means: Means, context: StageContext, parents: Sequence[TrialRecord], checkpoints: Mapping[str, tune.Checkpoint]
-) -> Queue:
-    """Return the queue of a stage whose trials go on from the weights of `parents`."""
-    return Queue(
-        [
-            new_entry(
-                context,
-                i,
-                TrialConfig.from_flat(parent.config).to_dict(),
-                seed=means.seed,
-                parent_id=parent.trial_id,
-                parent=checkpoints[parent.trial_id],
-            )
-            for i, parent in enumerate(parents, start=1)
-        ]
-    )
+    means: Means,
+    context: StageContext,
+    parents: Sequence[TrialRecord],
+    checkpoints: Mapping[str, tune.Checkpoint],
+    *,
+    first: int = 1,
+) -> list[Entry]:
+    """Return the entries of trials that go on from the weights of `parents`, numbered from `first`."""
+    return [
+        new_entry(
+            context,
+            i,
+            TrialConfig.from_flat(parent.config).to_dict(),
+            seed=means.seed,
+            parent_id=parent.trial_id,
+            parent=checkpoints[parent.trial_id],
+        )
+        for i, parent in enumerate(parents, start=first)
+    ]
 
 
-def stated(means: Means, context: StageContext, configs: Sequence[TrialConfig]) -> Queue:
-    """Return the queue of configurations that the user stated; all of them train to their end."""
-    return Queue(
-        [new_entry(context, i, config.to_dict(), seed=means.seed) for i, config in enumerate(configs, start=1)]
-    )
+def stated(means: Means, context: StageContext, configs: Sequence[TrialConfig], *, first: int = 1) -> list[Entry]:
+    """Return the entries of configurations that the user stated, numbered from `first`; all train to their end."""
+    numbered = enumerate(configs, start=first)
+    return [new_entry(context, i, config.to_dict(), seed=means.seed) for i, config in numbered]
+
+
+def unfinished(
+    context: StageContext,
+    records: Sequence[TrialRecord],
+    checkpoints: Mapping[str, tune.Checkpoint],
+    *,
+    racing: bool = False,
+) -> list[Entry]:
+    """Return the entries of trials that an earlier process began; they go on from their last checkpoint, if any."""
+    return [
+        Entry(
+            trial_id=record.trial_id,
+            parent_id=record.parent_id,
+            seed=record.seed,
+            config=TrialConfig.from_flat(record.config).to_dict(),
+            context=context,
+            parent=checkpoints.get(record.parent_id),
+            own=checkpoints.get(record.trial_id),
+            racing=racing,
+        )
+        for record in records
+    ]
 
 
 def centred_rates(context: StageContext, *, seed: int) -> LrRanges:
@@ -120,8 +151,25 @@ def centred_rates(context: StageContext, *, seed: int) -> LrRanges:
     return ranges
 
 
-def searched(means: Means, context: StageContext, journal: Path, *, lr: LrRanges = LR_RANGES) -> StudySearch:
-    """Return the searcher of the first stage; it closes early enough for its last trials to end in time."""
+def searched(
+    means: Means,
+    context: StageContext,
+    journal: Path,
+    *,
+    lr: LrRanges = LR_RANGES,
+    past: Sequence[TrialRecord] = (),
+    go_on: Sequence[Entry] = (),
+) -> StudySearch:
+    """Return the searcher of the first stage; it closes early enough for its last trials to end in time.
+
+    Args:
+        means: What there is to give.
+        context: Of the stage.
+        journal: The Optuna study, new or with what it has learnt.
+        lr: Range of the learning rate by optimizer.
+        past: Trials that it has asked for already.
+        go_on: Those of them that have not ended.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     limits = SpaceLimits(batch_sizes=batch_sizes(len(context.data.train)), lr=lr)
     fits = affordable(context.stage.px, context.cap_s, len(context.data.train), means.speed)
@@ -134,4 +182,6 @@ def searched(means: Means, context: StageContext, journal: Path, *, lr: LrRanges
         storage=JournalStorage(JournalFileBackend(str(journal))),
         points=first_points(limits, fits),
         seed=means.seed,
+        past=past,
+        unfinished=go_on,
     )
