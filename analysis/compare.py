@@ -16,6 +16,8 @@ from typing import Any
 
 import pandas as pd
 
+from analysis import AnalysisError
+from analysis.files import check_folder, write_file
 from analysis.trials import load_trials
 
 RUN = Path(__file__).resolve().parents[1] / "search" / "run.py"
@@ -27,21 +29,17 @@ METHODS = {
 }
 
 
-class CompareError(RuntimeError):
-    """A run that did not end with a model; the message holds its own words."""
-
-
 def run_all(args: argparse.Namespace) -> pd.DataFrame:
     """Make every run that is not there yet; return a row for each.
 
     Raises:
-        CompareError: A run failed.
+        AnalysisError: A run failed.
     """
     rows = []
     for seed in range(args.seeds):
         for method in args.methods:
             folder = args.out / f"{method}-{seed}"
-            if not finished(folder):
+            if not finished(folder, args):
                 print(f"{method}, seed {seed}: {args.budget} ...", flush=True)
                 run(method, seed, args, folder)
             rows.append({"method": method, "seed": seed, **figures(folder)})
@@ -52,27 +50,37 @@ def run(method: str, seed: int, args: argparse.Namespace, folder: Path) -> None:
     """Make one run of the command line.
 
     Raises:
-        CompareError: It did not end well.
+        AnalysisError: It did not end well.
     """
     common = ["--data", str(args.data), "--budget", args.budget, "--seed", str(seed), "--out", str(folder)]
-    process = subprocess.run([sys.executable, str(RUN), *METHODS[method], *common], capture_output=True, text=True)
+    command = [sys.executable, str(RUN), *METHODS[method], *common]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            _, said = process.communicate()
+        except KeyboardInterrupt:
+            process.wait()  # it was told too, and ends in order
+            raise
     if process.returncode:
-        words = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]
-        raise CompareError(f"{method}, seed {seed}: {words[-1]}")
+        words = said.strip().splitlines() or [f"exit code {process.returncode}"]
+        raise AnalysisError(f"{method}, seed {seed}: {words[-1]}")
 
 
-def finished(folder: Path) -> bool:
-    """Return whether `folder` holds a finished run.
+def finished(folder: Path, args: argparse.Namespace) -> bool:
+    """Return whether `folder` holds a finished run of the data and the budget that are asked for.
 
     Raises:
-        CompareError: It holds one that has not finished.
+        AnalysisError: It holds one that has not finished, or another.
     """
     if not folder.exists():
         return False
-    notes = folder / "run.json"
-    if notes.exists() and json.loads(notes.read_text(encoding="utf-8"))["state"] == "done":
-        return True
-    raise CompareError(f"{folder} holds no finished run; remove it")
+    path = folder / "run.json"
+    notes = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"state": "none"}
+    if notes["state"] != "done":
+        raise AnalysisError(f"{folder} holds no finished run; remove it")
+    made_of, wanted = (notes["budget"], Path(notes["data"]["folder"]).resolve()), (args.budget, args.data.resolve())
+    if made_of != wanted:
+        raise AnalysisError(f"{folder} is a run of {made_of[0]} on {made_of[1]}; name another --out")
+    return True
 
 
 def figures(folder: Path) -> dict[str, Any]:
@@ -131,25 +139,30 @@ def _seeds(text: str) -> int:
     return int(text)
 
 
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's grammar."""
+    p = argparse.ArgumentParser(prog="python -m analysis.compare", description=__doc__.splitlines()[0])
+    p.add_argument("--data", type=Path, required=True, help="data set folder")
+    p.add_argument("--budget", required=True, help="of each run, such as 3m")
+    p.add_argument("--seeds", type=_seeds, default=3, help="runs of each method (default 3)")
+    p.add_argument("--methods", type=_methods, default=list(METHODS), help=f"some of {','.join(METHODS)} (default all)")
+    p.add_argument("--out", type=Path, default=Path("comparison"), help="folder of all runs (default comparison)")
+    return p
+
+
 def main(argv: list[str] | None = None) -> int:
     """Make the runs, write and print the table; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m analysis.compare", description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="data set folder")
-    parser.add_argument("--budget", required=True, help="of each run, such as 3m")
-    parser.add_argument("--seeds", type=_seeds, default=3, help="runs of each method (default 3)")
-    parser.add_argument(
-        "--methods", type=_methods, default=list(METHODS), help=f"some of {','.join(METHODS)} (default all)"
-    )
-    parser.add_argument("--out", type=Path, default=Path("comparison"), help="folder of all runs (default comparison)")
-    args = parser.parse_args(argv)
-    args.out.mkdir(parents=True, exist_ok=True)
+    args = parser().parse_args(argv)
     try:
+        check_folder(args.out)
         runs = run_all(args)
-    except CompareError as error:
+        write_file(args.out / "runs.csv", runs.to_csv(index=False).encode())
+        write_file(args.out / "table.md", table(runs).encode())
+    except AnalysisError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    runs.to_csv(args.out / "runs.csv", index=False)
-    (args.out / "table.md").write_text(table(runs), encoding="utf-8")
+    except KeyboardInterrupt:
+        return 130
     print(table(runs), end="")
     return 0
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from analysis import AnalysisError
+from data.shards import write_whole
 
 
 def check_folder(out: Path) -> None:
@@ -17,10 +18,8 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         AnalysisError: It cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(path)
+        write_whole(path, lambda file: file.write(content))
     except OSError as error:
         raise AnalysisError(f"{path}: cannot be written ({error.strerror}); name another folder with --out") from error

@@ -220,18 +220,25 @@ def save(figure: Figure, path: Path) -> None:
     write_file(path, picture.getvalue())
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return the exit code: 0 drawn, 2 the user's mistake."""
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's grammar."""
     p = argparse.ArgumentParser(prog="python -m analysis.plots", description="Draw the curves and tables of runs.")
     p.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders, finished or not")
     p.add_argument("--out", type=Path, default=Path("plots"), help="folder to write to (default: %(default)s)")
     p.add_argument("--format", choices=("png", "svg"), default="png", help="of the plots (default: %(default)s)")
-    args = p.parse_args(arguments)
+    return p
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit code: 0 drawn, 2 the user's mistake."""
+    args = parser().parse_args(arguments)
     try:
         draw(list(dict.fromkeys(args.runs)), args.out, args.format)
     except AnalysisError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     print(f"loss curves, learning rates, best scores over time and training times in {args.out}")
     return 0
 

@@ -65,7 +65,8 @@ def split_randomly(dataset: Dataset, *, seed: int = 0) -> Splits:
     Raises:
         DataError: Fewer than two triplets to divide, or a split column without train or val.
     """
-    apart = len({triplet.background for triplet in dataset.triplets}) > 1
+    stated = dataset.triplets[0].split is not None
+    apart = stated or len({triplet.background for triplet in dataset.triplets}) > 1
     held_out = split_by_background(dataset, seed=seed) if apart else Splits((), (), ())
     test = {triplet.id for triplet in held_out.test or held_out.val}
     names = {triplet.id for triplet in dataset.triplets} - test

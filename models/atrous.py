@@ -1,8 +1,8 @@
 """The study's first networks: a stem, three bottlenecks with growing dilation at half size, one upsampling.
 
-`residual` is the same with an identity around each bottleneck. Layers as in the study's code, whose counts of
-parameters they keep: 893,792 at width 32 with pixel shuffle (dilations 2, 3, 4; receptive field 80), 974,816
-with the transposed convolution (dilations 2, 4, 8; receptive field 120).
+`residual` is the same with an identity around each bottleneck. Layers as in the study's code, whose count of
+parameters they keep: 893,792 at width 32 with pixel shuffle (dilations 2, 3, 4; receptive field 80). The transposed
+convolution (dilations 2, 4, 8; receptive field 120) makes 974,816, for which the study gives no count.
 """
 
 from dataclasses import dataclass

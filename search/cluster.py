@@ -2,9 +2,11 @@
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
@@ -29,7 +31,7 @@ class Cluster:
         cpus: Cores in all.
         node_cpus: Cores of the largest node.
         gpus: GPUs in all.
-        node_memory_mib: Memory of the smallest node, in MiB.
+        node_memory_mib: Memory of the smallest node, in MiB; 0 if Ray does not say.
         dashboard: Address of the Ray dashboard, or "".
         local: Whether it was started on this machine for this run.
     """
@@ -71,7 +73,17 @@ class Cluster:
         A share is left for the workers themselves and for what else the machine does.
         """
         at_once = min(trials, self.workers, self.node_cpus)
-        return None if self.gpus else TRAINING_SHARE * self.node_memory_mib / at_once
+        return None if self.gpus or not self.node_memory_mib else TRAINING_SHARE * self.node_memory_mib / at_once
+
+    def call(self, function: Callable[..., T], *args: Any) -> T:
+        """Return what a function returns on a worker: in this process where the cluster is this machine."""
+        if self.local:
+            return function(*args)
+        import ray
+
+        task = ray.remote(num_cpus=self.resources["cpu"], num_gpus=self.resources.get("gpu", 0))(function)
+        result: T = ray.get(task.remote(*args))
+        return result
 
 
 def start(address: str | None) -> Cluster:
@@ -95,7 +107,7 @@ def start(address: str | None) -> Cluster:
         cpus=int(resources.get("CPU", 1)),
         node_cpus=max(int(node.get("CPU", 0)) for node in nodes),
         gpus=int(resources.get("GPU", 0)),
-        node_memory_mib=min(node.get("memory", 0.0) for node in nodes if node.get("CPU")) / 2**20,
+        node_memory_mib=min((node["memory"] for node in nodes if node.get("memory")), default=0.0) / 2**20,
         dashboard=f"http://{url}" if url else "",
         local=address is None,
     )

@@ -1,4 +1,4 @@
-"""One trial's configuration: frozen, validated, to and from plain values; the recipes of the original study.
+"""One trial's configuration: frozen, validated, to and from plain values.
 
 This is the only place where the parts (model, loss, optimizer, schedule, augmentation) come together.
 It must not know Ray, Optuna or any data on disk.

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from data.dataset import DataError
 from data.progress import progress_bar
+from data.shards import write_whole
 from models.config import ConfigError
 from search.config import RANGE_TEST, ScheduleConfig, TrialConfig
 from search.fit import FitPlan, TrialDiverged, fit
@@ -188,7 +189,11 @@ def suggested_range(suggestion: float, low: float, high: float) -> tuple[float, 
 
 
 def draw(test: RangeTest, path: Path, title: str) -> None:
-    """Draw losses over learning rates, with the fall and the suggestion marked, as a PNG."""
+    """Draw losses over learning rates, with the fall and the suggestion marked, as a PNG.
+
+    Raises:
+        ConfigError: It cannot be written.
+    """
     import matplotlib  # half a second, and only needed here
 
     matplotlib.use("Agg")
@@ -203,10 +208,12 @@ def draw(test: RangeTest, path: Path, title: str) -> None:
         axes.axvline(test.suggestion, linestyle="--", color="black", label=f"suggestion {test.suggestion:.1e}")
     axes.set(xscale="log", xlabel="learning rate", ylabel="training loss", title=title)
     axes.legend()
-    partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, format="png", dpi=100)
-    pyplot.close(figure)
-    partial.replace(path)
+    try:
+        write_whole(path, lambda file: figure.savefig(file, format="png", dpi=100))
+    except OSError as error:
+        raise ConfigError(f"--out {path}: cannot be written ({error.strerror}); name another file") from error
+    finally:
+        pyplot.close(figure)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -230,10 +237,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check(args)
         config = recipe(args.recipe, width=args.width)
         test = _test(args, config)
+        draw(test, args.out, f"{args.recipe}, width {config.model.width}, {args.px} px, {config.optim.name}")
     except (ConfigError, DataError, DoesNotFit) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    draw(test, args.out, f"{args.recipe}, width {config.model.width}, {args.px} px, {config.optim.name}")
+    except KeyboardInterrupt:
+        return 130
     low, high = TESTED[config.optim.name]
     if test.suggestion is None:
         print(f"no learning rate from {low:g} to {high:g} clearly lowers the loss; look at {args.out}")

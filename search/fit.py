@@ -220,6 +220,8 @@ class _Run:
         if not last:
             return {**figures, "best_epoch": self.best["figures"]["best_epoch"]}
         self.model.load_state_dict(self.best["weights"])
+        if self.best["figures"]["best_epoch"] != self.epoch:
+            self.shown = {}  # they are of other weights than the figures; those of the best epoch were shown then
         return dict(self.best["figures"])
 
     def spent(self) -> dict[str, float]:
@@ -254,7 +256,8 @@ class _Run:
         self.loss.load_state_dict(state["loss"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.images, self.best = state["epoch"], state["images"], state["best"]
-        self.passes.parts.at_once = state["at_once"]
+        caps = [most for most in (self.plan.at_once, state["at_once"]) if most is not None]
+        self.passes.parts.at_once = min(caps, default=None)
 
 
 def refined(loss: LossConfig) -> LossConfig:

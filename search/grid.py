@@ -4,7 +4,8 @@
      {"recipe": "residual", "product": {"optim/lr": [0.01, 0.003], "loss/balance": ["fixed", "adaptive"]}}]
 
 An entry starts from its recipe, if it names one; keys `section/field`, or whole sections as in best/config.json, are
-laid over it; `product` makes one configuration of every combination of its lists. Knows neither Ray nor Optuna.
+laid over it; `product` makes one configuration of every combination of its lists. The content of a best/config.json is
+an entry too. Knows neither Ray nor Optuna.
 """
 
 import itertools
@@ -13,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from models.config import ConfigError
-from search.config import TrialConfig
+from models.config import ConfigError, check_choice
+from search.config import POLICIES, TrialConfig
 from search.recipes import recipe
 
 
@@ -52,9 +53,10 @@ def expand(entry: Any) -> Iterator[TrialConfig]:
     Raises:
         ConfigError: It is not an object, its product holds no lists, or a key or value is not allowed.
     """
-    if not isinstance(entry, dict):
-        raise ConfigError(f"{entry!r} is no object of keys section/field")
-    stated = dict(entry)
+    stated = entry.get("config", entry) if isinstance(entry, dict) else entry
+    if not isinstance(stated, dict):
+        raise ConfigError(f"{stated!r} is no object of keys section/field")
+    stated = dict(stated)
     start, product = stated.pop("recipe", None), stated.pop("product", {})
     if not isinstance(product, dict) or not all(isinstance(v, list) and v for v in product.values()):
         raise ConfigError('"product" must give a list of values for each key')
@@ -75,4 +77,6 @@ def _config(base: dict[str, Any], stated: dict[str, Any]) -> TrialConfig:
     """Lay `stated` over a recipe; another architecture than the recipe's takes none of its model options."""
     if stated.get("model/arch", base.get("model/arch")) != base.get("model/arch"):
         base = {key: value for key, value in base.items() if not key.startswith("model/")}
-    return TrialConfig.from_flat({**base, **stated})
+    config = TrialConfig.from_flat({**base, **stated})
+    check_choice("schedule/policy", config.schedule.policy, POLICIES)  # the range test's is none to train with
+    return config

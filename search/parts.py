@@ -8,7 +8,7 @@ import torch
 from data.loaders import Batch
 
 T = TypeVar("T")
-_CPU_IS_FULL = "DefaultCPUAllocator: can't allocate memory"
+_FULL = ("DefaultCPUAllocator: can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
 
 class DoesNotFit(RuntimeError):  # noqa: N818 - says what happened
@@ -62,4 +62,4 @@ class Parts:
 
 def out_of_memory(error: RuntimeError) -> bool:
     """Return whether torch found no memory, of a GPU or of the machine."""
-    return isinstance(error, torch.OutOfMemoryError) or _CPU_IS_FULL in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _FULL)

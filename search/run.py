@@ -168,14 +168,16 @@ def _run(address: str | None, options: "dict[str, Any]", supply: "Supply", notes
     from search.terminal import View
 
     out = options["out"]
+    if supply.split == "random":
+        print(
+            "warning: --split random leaks: validation shares backgrounds with training, and flatters", file=sys.stderr
+        )
     # Ray takes seconds to start, in which torch is imported here; it ends with the thread that started it, so the
     # pool outlives the run.
     with ThreadPoolExecutor(1) as pool, View() as view:
         starting = pool.submit(cluster.start, address)
         from search.study import Interrupted, NoModelError, Options, Study
 
-        if supply.split == "random":
-            view.say("warning: --split random leaks: validation shares backgrounds with training, and flatters")
         try:
             Study(Options(**options), supply, view, starting, notes).run()
         except Interrupted:

@@ -2,7 +2,6 @@
 
 import time
 
-import ray
 import torch
 
 from data.loaders import Batch
@@ -44,10 +43,3 @@ def training_speed(threads: int, device: str) -> float:
 def _random_batch() -> Batch:
     plane = torch.rand(BATCH, 1, PX, PX)
     return Batch(image=torch.rand(BATCH, 3, PX, PX), mask=plane, depth=plane, valid=plane > 0)
-
-
-def remote_speed(resources: dict[str, float]) -> float:
-    """Return the training speed of one worker of the cluster this process has joined."""
-    device = "cuda" if resources.get("gpu") else "cpu"
-    task = ray.remote(num_cpus=resources["cpu"], num_gpus=resources.get("gpu", 0))(training_speed)
-    return float(ray.get(task.remote(1, device)))

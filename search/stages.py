@@ -15,9 +15,10 @@ from ray import tune
 from search.budget import Budget, Deadlines
 from search.cluster import Cluster
 from search.config import TrialConfig
-from search.finder import range_test, suggested_range
+from search.finder import STEPS, range_test, suggested_range
 from search.ladder import Stage
 from search.limits import Closing, affordable, affordable_images, explore_cap_s
+from search.parts import DoesNotFit
 from search.recipes import recipe
 from search.records import TrialRecord
 from search.searcher import StudySearch
@@ -62,26 +63,34 @@ def stage_context(
         trials: How many trials it has; None for a search, which goes on until its time is over.
         begun: What was noted when the stage began, if it goes on: images and time of a trial stay as they were.
     """
-    cluster, cap, deadline, until = means.cluster, None, None, None
+    cluster, deadline, until = means.cluster, None, None
     if means.deadlines is not None:
         deadline = means.deadlines.of(stage.name)
-        left = max(deadline - time.time(), 1.0)
-        until = time.time() + left / 4
-        cap = left / -(-trials // cluster.workers) if trials else explore_cap_s(left, cluster.workers)
-    most = None if stage.enter else affordable_images(cap, means.speed)
-    if begun is not None:
-        cap, most, until = begun["cap_s"], begun["train_images"], None
+        until = time.time() + (deadline - time.time()) / 4
+    cap_s = begun["cap_s"] if begun else _cap_s(deadline, trials, cluster.workers)
+    most = begun["train_images"] if begun else None if stage.enter else affordable_images(cap_s, means.speed)
+    data = means.supply.for_stage(stage, most=most, deadline=None if begun else until)
+    if not begun:
+        cap_s = _cap_s(deadline, trials, cluster.workers)  # of what packing has left
     at_once = trials or cluster.workers
     return StageContext(
         stage=stage,
-        data=means.supply.for_stage(stage, most=most, deadline=until),
+        data=data,
         deadline=deadline,
-        cap_s=cap,
+        cap_s=cap_s,
         threads=cluster.threads(at_once),
         device="cuda" if cluster.gpus else "cpu",
         devices=cluster.devices_each(at_once),
         memory_mib=cluster.memory_each(at_once),
     )
+
+
+def _cap_s(deadline: float | None, trials: int | None, workers: int) -> float | None:
+    """Return the seconds that one of a stage's trials may take; None where there is no deadline."""
+    if deadline is None:
+        return None
+    left = max(deadline - time.time(), 1.0)
+    return explore_cap_s(left, workers) if trials is None else left / -(-trials // workers)
 
 
 def promoted(
@@ -135,20 +144,30 @@ def unfinished(
     ]
 
 
-def centred_rates(context: StageContext, *, seed: int) -> LrRanges:
+def centred_rates(means: Means, context: StageContext) -> LrRanges:
     """Return the space's learning rates, each optimizer's range centred by a range test on the stage's data.
 
-    A test takes a twentieth of the stage's time at most; a range stays as it is where the loss does not clearly fall.
+    A test takes a twentieth of the stage's time at most. A range stays as it is where the test came to less than half
+    of its steps or the loss does not clearly fall.
     """
-    left = None if context.deadline is None else TEST_SHARE * (context.deadline - time.time())
-    ranges = dict(LR_RANGES)
+    limit = None if context.deadline is None else TEST_SHARE * (context.deadline - time.time())
+    sizes, ranges = batch_sizes(len(context.data.train)), dict(LR_RANGES)
     for name, (low, high) in LR_RANGES.items():
         config = recipe(TESTED_RECIPE)
-        config = replace(config, optim=replace(config.optim, name=name))
-        found = range_test(config, context.data, seed=seed, device=context.device, limit=left).suggestion
+        config = replace(config, optim=replace(config.optim, name=name, batch_size=sizes[len(sizes) // 2]))
+        found = means.cluster.call(tested_rate, config, context, means.seed, limit)
         if found is not None:
-            ranges[name] = suggested_range(found, low, high)
+            ranges[name] = suggested_range(min(max(found, low), high), low, high)
     return ranges
+
+
+def tested_rate(config: TrialConfig, context: StageContext, seed: int, limit: float | None) -> float | None:
+    """Return the learning rate that a range test suggests, if it has something to go by."""
+    try:
+        test = range_test(config, context.data, seed=seed, device=context.device, limit=limit)
+    except DoesNotFit:
+        return None
+    return test.suggestion if len(test.rates) >= STEPS / 2 else None
 
 
 def searched(

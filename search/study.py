@@ -23,7 +23,7 @@ from search.notes import Notes, first_notes
 from search.records import TrialRecord, TrialTable, read_lines
 from search.searcher import Climb, Queue
 from search.space import LR_RANGES
-from search.speed import remote_speed, training_speed
+from search.speed import training_speed
 from search.stages import LrRanges, Means, centred_rates, promoted, searched, stage_context, stated, unfinished
 from search.supply import Supply
 from search.terminal import View, describe
@@ -104,9 +104,10 @@ class Study:
         self._listen()
         try:
             self._start()
+            searcher = Climb(self._stages())  # opens the first stage, before Ray Tune listens to signals
             self.climbing = True
             climb(
-                Climb(self._stages()),
+                searcher,
                 self._scheduler(),
                 self.recorder,
                 folder=self.options.out / "ray" / str(self.notes.processes),
@@ -146,7 +147,7 @@ class Study:
         ray = self.starting.result()
         self._listen()  # Ray has put its own handlers in place
         if not ray.local:
-            speed = remote_speed(ray.resources)
+            speed = ray.call(training_speed, 1, "cuda" if ray.gpus else "cpu")
         budget = options.budget.on(ray.devices)
         if self.goes_on:
             self._take_up()
@@ -247,11 +248,12 @@ class Study:
         if not self.options.find_lr:
             return LR_RANGES
         if "lr_ranges" not in self.notes.content:
-            self.notes.content["lr_ranges"] = dict(centred_rates(context, seed=self.options.seed))
+            self.notes.content["lr_ranges"] = dict(centred_rates(self.means, context))
             self.notes.write()
         ranges = {name: (low, high) for name, (low, high) in self.notes.content["lr_ranges"].items()}
         for name, (low, high) in ranges.items():
-            self.view.say(f"  learning rates of {name}: {low:.1e} to {high:.1e}")
+            why = "as they were, for the loss does not clearly fall" if (low, high) == LR_RANGES[name] else "centred"
+            self.view.say(f"  learning rates of {name}: {low:.1e} to {high:.1e}, {why}")
         return ranges
 
     def _note_start(self) -> None:

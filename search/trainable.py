@@ -18,7 +18,7 @@ from search.config import TrialConfig
 from search.fit import FitPlan, State, TrialDiverged, fit
 from search.ladder import Stage
 from search.limits import images_at_once
-from search.parts import DoesNotFit
+from search.parts import DoesNotFit, out_of_memory
 from search.supply import FitData
 
 STATE_FILE = "state.pt"
@@ -130,7 +130,9 @@ def train_trial(params: dict[str, Any]) -> None:
             resume=own,
             limit=context.limit(own["used"] if own else 0.0),
         )
-    except (TrialDiverged, DoesNotFit, torch.OutOfMemoryError) as error:
+    except RuntimeError as error:
+        if not (isinstance(error, TrialDiverged | DoesNotFit) or out_of_memory(error)):
+            raise
         reason = str(error).splitlines()[0]
         tune.report({"score": 0.0, "epoch": context.stage.epochs, "last": True, "failed": reason, "figures": {}})
     finally:

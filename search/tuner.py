@@ -59,7 +59,7 @@ class Recorder(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        """Append the report; learning rates and pictures go to the board alone."""
+        """Append the report; of learning rates and pictures no record is kept but the board's."""
         if result.get("figures"):
             figures = dict(result["figures"])
             figures["epochs"] = figures.pop("epoch")

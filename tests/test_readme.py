@@ -45,6 +45,48 @@ def test_quick_start_command_is_understood():
     assert parse_budget(parser().parse_args(words[2:]).budget).wall_s == 300
 
 
+RUNS = [line.strip() for line in README.splitlines() if line.strip().startswith("python search/run.py")]
+
+
+@pytest.mark.parametrize("line", RUNS)
+def test_every_run_of_the_readme_is_understood(line):
+    from search.budget import parse_budget
+    from search.run import parser
+
+    args = parser().parse_args(shlex.split(line, comments=True)[2:])
+    assert parse_budget(args.budget)
+    if args.recipe:
+        from search.recipes import recipe
+
+        recipe(args.recipe, width=args.width)
+
+
+def test_grid_of_the_readme_is_read(tmp_path):
+    from search.grid import read_grid
+
+    (tmp_path / "grid.json").write_text(README.split("```json\n")[1].split("```")[0])
+    assert len(read_grid(tmp_path / "grid.json")) == 5
+
+
+@pytest.mark.parametrize("module", sorted(set(re.findall(r"python -m ([\w.]+)", README))))
+def test_every_module_of_the_readme_is_a_command(module):
+    spec = importlib.util.find_spec(module)
+    assert spec and spec.origin and '__name__ == "__main__"' in Path(spec.origin).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("start", "module"),
+    [
+        ("python -m search.schedules", "search.finder"),
+        ("python -m analysis.predict", "analysis.predict"),
+        ("python -m analysis.plots", "analysis.plots"),
+        ("python -m analysis.compare", "analysis.compare"),
+    ],
+)
+def test_options_of_the_readme_exist(start, module):
+    importlib.import_module(module).parser().parse_args(command(start)[3:])
+
+
 def test_ci_runs_the_commands_of_the_readme():
     spec = importlib.util.spec_from_file_location("readme_commands", ROOT / ".ci" / "readme_commands.py")
     assert spec and spec.loader

@@ -1,7 +1,8 @@
 """The comparison: one run a method and seed, at equal budget, never twice; its table out of what runs wrote."""
 
+import contextlib
 import json
-import subprocess
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -9,12 +10,14 @@ import pytest
 from analysis import compare
 
 
-def finished_run(folder, *, val, test, params=1000):
+def finished_run(folder, *, val, test, budget="3m", data="d", params=1000):
     """Write what a finished run leaves, as far as the comparison reads it."""
     (folder / "best").mkdir(parents=True)
     parts = {name: {"score": s, "iou": s, "rmse_depth": 0.1} for name, s in (("val", val), ("test", test))}
     (folder / "best" / "metrics.json").write_text(json.dumps(parts))
-    (folder / "run.json").write_text(json.dumps({"state": "done", "best": "f0001", "wall_s": 60.0}))
+    (folder / "run.json").write_text(
+        json.dumps({"state": "done", "best": "f0001", "wall_s": 60.0, "budget": budget, "data": {"folder": data}})
+    )
     row = {"trial_id": "f0001", "model/arch": "unet", "model/width": 4, "params": params, "images_seen": 10}
     pd.DataFrame([row]).to_csv(folder / "trials.csv", index=False)
 
@@ -24,16 +27,20 @@ def commands(monkeypatch):
     """Stand in for the runs; return the commands they were asked for by."""
     asked = []
 
-    def run(command, **_):
-        asked.append(command)
-        seed = int(command[command.index("--seed") + 1])
-        val = 0.6 if "--recipe" in command else 0.8
-        from pathlib import Path
+    class Run(contextlib.nullcontext):
+        returncode = 0
 
-        finished_run(Path(command[command.index("--out") + 1]), val=val + seed / 10, test=0.5)
-        return subprocess.CompletedProcess(command, 0, "", "")
+        def __init__(self, command, **_):
+            super().__init__(self)
+            asked.append(command)
+            seed = int(command[command.index("--seed") + 1])
+            val = 0.6 if "--recipe" in command else 0.8
+            finished_run(Path(command[command.index("--out") + 1]), val=val + seed / 10, test=0.5)
 
-    monkeypatch.setattr(compare.subprocess, "run", run)
+        def communicate(self):
+            return None, ""
+
+    monkeypatch.setattr(compare.subprocess, "Popen", Run)
     return asked
 
 
@@ -57,6 +64,19 @@ def test_runs_that_are_there_are_not_repeated(commands, tmp_path):
     compare.main(arguments(tmp_path, "--methods", "search"))
     compare.main(arguments(tmp_path, "--methods", "search,study"))
     assert len(commands) == 4
+
+
+@pytest.mark.parametrize("other", [("--budget", "5m"), ("--data", "e")])
+def test_runs_of_another_budget_or_of_other_data_are_not_mixed_in(other, commands, tmp_path, capsys):
+    compare.main(arguments(tmp_path, "--methods", "search"))
+    assert compare.main(arguments(tmp_path, *other)) == 2
+    assert "search-0 is a run of 3m on" in capsys.readouterr().err and len(commands) == 2
+
+
+def test_file_in_the_place_of_the_folder_is_refused(commands, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    assert compare.main(arguments(tmp_path / "file")) == 2
+    assert "is a file" in capsys.readouterr().err and not commands
 
 
 def test_unfinished_run_is_named_and_left(commands, tmp_path, capsys):

@@ -94,6 +94,11 @@ def test_random_split_keeps_the_stated_validation_apart_where_there_is_no_test_p
     assert backgrounds_of(splits.val) <= backgrounds_of(splits.train)
 
 
+def test_random_split_keeps_stated_test_rows_apart_whatever_their_background():
+    dataset = dataset_of(1, per_background=9, split=lambda b, n: ("train", "val", "test")[n % 3])
+    assert {triplet.split for triplet in split_randomly(dataset).test} == {"test"}
+
+
 def test_random_split_of_one_background_has_no_test_part():
     splits = split_randomly(dataset_of(1, per_background=20))
     assert [len(part) for part in (splits.train, splits.val, splits.test)] == [18, 2, 0]

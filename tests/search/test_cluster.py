@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -33,7 +34,28 @@ def test_gpu_is_shared_by_four_trials_of_the_search_and_given_whole_to_the_last(
 def test_trials_share_the_memory_of_a_node_and_leave_some():
     assert cluster().memory_each(8) == pytest.approx(1200) and cluster().memory_each(1) == pytest.approx(9600)
     assert cluster(cpus=48).memory_each(48) == pytest.approx(1200)
-    assert cluster(gpus=1).memory_each(4) is None
+    assert cluster(gpus=1).memory_each(4) is None and cluster(node_memory_mib=0).memory_each(4) is None
+
+
+def test_what_is_called_on_this_machine_runs_in_this_process():
+    assert cluster().call(os.getpid) == os.getpid()
+
+
+REMOTE = """
+import os, sys
+from search import cluster
+import dataclasses
+mine = cluster.start(None)
+print(os.getpid() == dataclasses.replace(mine, local=False).call(os.getpid))
+cluster.stop()
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_what_is_called_on_a_cluster_runs_on_a_worker():
+    process = subprocess.run([sys.executable, "-c", REMOTE], capture_output=True, text=True, timeout=90)
+    assert process.stdout.split()[-1] == "False", process.stderr
 
 
 LISTENING = """

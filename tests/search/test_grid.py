@@ -34,6 +34,7 @@ def test_grid_expands_a_product(grid):
 def test_grid_takes_the_config_of_a_finished_model(grid):
     config = recipe("unet", width=4)
     assert read_grid(grid(config.to_dict())) == [config]
+    assert read_grid(grid([{"trial_id": "f0001", "px": 160, "config": config.to_dict()}])) == [config]
 
 
 def test_grid_with_another_architecture_keeps_the_recipe_but_its_model(grid):
@@ -50,6 +51,8 @@ def test_grid_with_another_architecture_keeps_the_recipe_but_its_model(grid):
         ([3], "entry 1: 3 is no object"),
         ([{"recipe": "unet"}, {"recipe": "net"}], "entry 2: no recipe 'net'; choose from"),
         ([{"recipe": "unet", "optim/lrr": 1}], "entry 1: optim has no field 'lrr'; the nearest is 'lr'"),
+        ([{"recipe": "unet", "schedule/policy": "exponential"}], "is not one of one_cycle"),
+        ([{"recipe": "unet", "config": 3}], "3 is no object"),
         ([{"recipe": "unet", "optim/lr": "0.1"}], "optim/lr='0.1' must be of type float"),
         ([{"optim/lr": 0.1}], "config has no section 'model'"),
         ([{"recipe": "unet", "product": {"optim/lr": 0.1}}], '"product" must give a list'),

@@ -17,6 +17,10 @@ TEN = [record(i, i / 10) for i in range(10)]
 STAGE = Stage(name="confirm", fraction=1.0, px=80, epochs=1, enter=3, control=1)
 
 
+def test_refinement_can_be_left_out():
+    assert default_ladder()[-1].refine > 0 and default_ladder(refine=False)[-1].refine == 0
+
+
 def test_promotion_takes_the_best_and_a_control_of_the_lower_half():
     best, control = promote(TEN, STAGE, seed=1)[:3], promote(TEN, STAGE, seed=1)[3]
     assert [r.trial_id for r in best] == ["e0009", "e0008", "e0007"]

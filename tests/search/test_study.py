@@ -159,7 +159,7 @@ class TestGrid:
 
     def test_random_split_warns_and_says_how_much_it_flatters(self, grid_run):
         folder, process = grid_run
-        assert "warning: --split random leaks" in process.stdout
+        assert "warning: --split random leaks" in process.stderr
         metrics = json.loads((folder / "best" / "metrics.json").read_text())
         apart = metrics["val"]["score"] - metrics["test"]["score"]
         assert metrics["validation_flatters_by"]["score"] == pytest.approx(apart)
