@@ -167,7 +167,7 @@ def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of a JSON-lines file; half a line, which a crash may leave, is passed over, and no file is empty."""
+    """Yield the lines of a JSON-lines file, if it exists; half a line, which a crash may leave, is passed over."""
     if not path.exists():
         return
     for line in path.read_text(encoding="utf-8").splitlines():
