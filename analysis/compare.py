@@ -3,8 +3,8 @@
     python -m analysis.compare --data DIR --budget 3m --seeds 3 --out DIR
 
 A seed decides which backgrounds are held out, the same for every method. The runs follow each other, methods taking
-turns, so that a machine that is slow for a while is slow for all; runs that are there already are not repeated. Writes
-table.md and runs.csv, and keeps every run folder.
+turns, so that a machine that is slow for a while is slow for all; runs that are there already are not repeated. Their
+models are then measured on all images of validation and test. Writes table.md and runs.csv, and keeps every run folder.
 """
 
 import argparse
@@ -84,20 +84,34 @@ def finished(folder: Path, args: argparse.Namespace) -> bool:
 
 
 def figures(folder: Path) -> dict[str, Any]:
-    """Return the figures of one run: of its model on each part, of the network, of what it took."""
+    """Return the figures of one run: of its model on whole parts of the data, of the network, of what it took."""
     notes = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    metrics = json.loads((folder / "best" / "metrics.json").read_text(encoding="utf-8"))
     trials = load_trials(folder).set_index("trial_id")
     best = trials.loc[notes["best"]]
-    parts = {
-        f"{part}_{name}": metrics[part][name]
-        for part in ("val", "test")
-        for name in ("score", "iou", "rmse_depth")
-        if name in metrics.get(part, {})
-    }
     network = {"arch": best["model/arch"], "width": best["model/width"], "params": best["params"]}
     spent = {"trials": len(trials), "images_seen": trials["images_seen"].sum(), "wall_s": notes["wall_s"]}
-    return {**parts, **network, **spent}
+    return {**measured(folder, notes), **network, **spent}
+
+
+def measured(folder: Path, notes: dict[str, Any]) -> dict[str, float]:
+    """Return score, IoU and RMSE of a run's model on all images of validation and test, however slow it is.
+
+    The run itself measures as many as its budget leaves time for.
+    """
+    from analysis.model import load_model
+    from data.loaders import Loader
+    from search.best import measure
+    from search.supply import Supply
+
+    model = load_model(folder, device="cpu")
+    sigma = json.loads((folder / "best" / "config.json").read_text(encoding="utf-8"))["sigma_depth"]
+    supply = Supply(Path(notes["data"]["folder"]), seed=notes["seed"], split=notes["data"]["split"])
+    row = {}
+    for part in (name for name in ("val", "test") if supply.sizes()[name]):
+        loader = Loader(supply.pack(part, model.px), batch_size=32, stats=model.stats)
+        found = measure(model.network, loader, model.stats, sigma)
+        row |= {f"{part}_{name}": found[name] for name in ("score", "iou", "rmse_depth") if name in found}
+    return row
 
 
 def table(runs: pd.DataFrame) -> str:

@@ -85,7 +85,8 @@ def write_best(
     share = fair_shares(deadline, len(loaders))
     metrics: dict[str, Any] = {"trial_id": winner.trial_id, "px": winner.px, "sigma_depth": winner.sigma}
     for name, loader in loaders.items():
-        metrics[name] = {**measure(model, loader, winner, deadline=next(share)), "of_images": sizes[name]}
+        figures = measure(model, loader, winner.stats, winner.sigma, deadline=next(share))
+        metrics[name] = {**figures, "of_images": sizes[name]}
     if leaks and "test" in metrics:
         metrics["validation_flatters_by"] = {f: metrics["val"][f] - metrics["test"][f] for f in ("score", "iou")}
     metrics["note"] = _note(metrics, leaks)
@@ -116,17 +117,27 @@ def save_model(winner: Winner, folder: Path) -> None:
     write_json(folder / "config.json", {**about, "stats": winner.stats.to_dict(), "config": winner.config.to_dict()})
 
 
-def measure(model: nn.Module, loader: Loader, winner: Winner, *, deadline: float | None) -> dict[str, Any]:
-    """Return the model's figures on a split and, beside them, those of the constant guess on the same images."""
+def measure(
+    model: nn.Module, loader: Loader, stats: Stats, sigma: float, *, deadline: float | None = None
+) -> dict[str, Any]:
+    """Return the model's figures on a split and, beside them, those of the constant guess on the same images.
+
+    Args:
+        model: In evaluation mode, on the CPU.
+        loader: Of the split.
+        stats: Of the data the model was trained on; their mean depth is the constant guess.
+        sigma: Deviation of the validation depth; the yardstick of the score.
+        deadline: Seconds since the epoch after which no further batch is measured.
+    """
     sums, images = MetricSums(full_metrics), 0
-    guess, mean_depth = MetricSums(), winner.stats.depth_mean or 0.5
+    guess, mean_depth = MetricSums(), stats.depth_mean or 0.5
     for batch, prediction in predictions(model, loader):
         sums.update(prediction, batch.mask, batch.depth, batch.valid)
         guess.update(constant_guess(batch.mask, mean_depth), batch.mask, batch.depth, batch.valid)
         images += len(batch)
         if deadline is not None and time.time() > deadline:
             break
-    return {"images": images, **sums.compute(winner.sigma), "constant_guess": guess.compute(winner.sigma)}
+    return {"images": images, **sums.compute(sigma), "constant_guess": guess.compute(sigma)}
 
 
 @torch.inference_mode()

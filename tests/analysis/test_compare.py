@@ -4,20 +4,22 @@ import contextlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import compare
+from analysis import compare, load_model
+from data.loaders import normalise
+from models.metrics import MetricSums
+from search.supply import Supply
 
 
-def finished_run(folder, *, val, test, budget="3m", data="d", params=1000):
+def write_run(folder, *, val, test, budget="3m", data="d", params=1000):
     """Write what a finished run leaves, as far as the comparison reads it."""
-    (folder / "best").mkdir(parents=True)
-    parts = {name: {"score": s, "iou": s, "rmse_depth": 0.1} for name, s in (("val", val), ("test", test))}
-    (folder / "best" / "metrics.json").write_text(json.dumps(parts))
-    (folder / "run.json").write_text(
-        json.dumps({"state": "done", "best": "f0001", "wall_s": 60.0, "budget": budget, "data": {"folder": data}})
-    )
+    folder.mkdir(parents=True)
+    notes = {"state": "done", "best": "f0001", "wall_s": 60.0, "budget": budget, "data": {"folder": data}}
+    notes["measured"] = {"val_score": val, "test_score": test, "test_iou": test, "test_rmse_depth": 0.1}
+    (folder / "run.json").write_text(json.dumps(notes))
     row = {"trial_id": "f0001", "model/arch": "unet", "model/width": 4, "params": params, "images_seen": 10}
     pd.DataFrame([row]).to_csv(folder / "trials.csv", index=False)
 
@@ -35,12 +37,13 @@ def commands(monkeypatch):
             asked.append(command)
             seed = int(command[command.index("--seed") + 1])
             val = 0.6 if "--recipe" in command else 0.8
-            finished_run(Path(command[command.index("--out") + 1]), val=val + seed / 10, test=0.5)
+            write_run(Path(command[command.index("--out") + 1]), val=val + seed / 10, test=0.5)
 
         def communicate(self):
             return None, ""
 
     monkeypatch.setattr(compare.subprocess, "Popen", Run)
+    monkeypatch.setattr(compare, "measured", lambda folder, notes: notes["measured"])
     return asked
 
 
@@ -58,6 +61,17 @@ def test_every_method_runs_every_seed_at_the_same_budget(commands, tmp_path, cap
     )
     assert capsys.readouterr().out.endswith(table)
     assert len(pd.read_csv(tmp_path / "runs.csv")) == 4
+
+
+def test_models_are_measured_on_whole_parts(finished_run, tiny_dataset):
+    row = compare.measured(finished_run, {"seed": 0, "data": {"folder": str(tiny_dataset), "split": "background"}})
+    model, supply = load_model(finished_run, device="cpu"), Supply(tiny_dataset, seed=0)
+    for part in ("val", "test"):
+        sums, pack = MetricSums(), supply.pack(part, model.px)
+        for number in range(len(pack)):
+            batch = normalise(pack.gather(np.array([number])), model.stats)
+            sums.update(model.network(batch.image), batch.mask, batch.depth, batch.valid)
+        assert row[f"{part}_score"] == pytest.approx(sums.compute(0.2)["score"], abs=1e-5)
 
 
 def test_runs_that_are_there_are_not_repeated(commands, tmp_path):

@@ -106,7 +106,7 @@ class TestRun:
         pack = Supply(tiny_dataset, seed=0).pack("test", winner.px)
         loader = Loader(pack, batch_size=32, stats=winner.stats)
         claimed = json.loads((best / "metrics.json").read_text())["test"]
-        measured = measure(winner.model(), loader, winner, deadline=None)
+        measured = measure(winner.model(), loader, winner.stats, winner.sigma)
         assert measured["score"] == pytest.approx(claimed["score"], abs=1e-4)
         assert measured["constant_guess"] == pytest.approx(claimed["constant_guess"])
 
