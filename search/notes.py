@@ -50,6 +50,12 @@ class Notes:
         mine = [s for s in self.content["stages"] if (s["name"], s["round"]) == (stage, self.content["round"])]
         return any("wall_s" in plan for plan in mine)
 
+    def settled(self, stage: str) -> dict[str, Any]:
+        """Return what is settled of a stage: its plan if it is open, of one that has ended its number of images."""
+        plans = [plan for plan in self.content["stages"] if plan["name"] == stage]
+        kept = ("train_images", "cap_s") if plans and plans[-1] is self.open_stage else ("train_images",)
+        return {name: plans[-1][name] for name in kept} if plans else {}
+
     def begin_stage(self, name: str, plan: dict[str, Any]) -> None:
         """Note a stage that begins; one that was begun by an earlier process keeps its plan."""
         if self.open_stage is None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import optuna
@@ -53,7 +54,7 @@ class Means:
 
 
 def stage_context(
-    means: Means, stage: Stage, *, trials: int | None, begun: Mapping[str, Any] | None = None
+    means: Means, stage: Stage, *, trials: int | None, settled: Mapping[str, Any] = MappingProxyType({})
 ) -> StageContext:
     """Return a stage's data, packed within a quarter of its time, and what each of its trials may use.
 
@@ -61,23 +62,23 @@ def stage_context(
         means: What there is to give.
         stage: The rung to prepare.
         trials: How many trials it has; None for a search, which goes on until its time is over.
-        begun: What was noted when the stage began, if it goes on: images and time of a trial stay as they were.
+        settled: `train_images` and `cap_s` where an earlier process or round has settled them: scores of all trials of
+            a stage compare, for all have seen the same images.
     """
     cluster, deadline, until = means.cluster, None, None
     if means.deadlines is not None:
         deadline = means.deadlines.of(stage.name)
         until = time.time() + (deadline - time.time()) / 4
-    cap_s = begun["cap_s"] if begun else _cap_s(deadline, trials, cluster.workers)
-    most = begun["train_images"] if begun else None if stage.enter else affordable_images(cap_s, means.speed)
-    data = means.supply.for_stage(stage, most=most, deadline=None if begun else until)
-    if not begun:
-        cap_s = _cap_s(deadline, trials, cluster.workers)  # of what packing has left
+    most = settled.get("train_images")
+    if most is None and not stage.enter:
+        most = affordable_images(_cap_s(deadline, trials, cluster.workers), means.speed)
+    data = means.supply.for_stage(stage, most=most, deadline=None if settled else until)
     at_once = trials or cluster.workers
     return StageContext(
         stage=stage,
         data=data,
         deadline=deadline,
-        cap_s=cap_s,
+        cap_s=settled.get("cap_s", _cap_s(deadline, trials, cluster.workers)),  # of what packing has left
         threads=cluster.threads(at_once),
         device="cuda" if cluster.gpus else "cpu",
         devices=cluster.devices_each(at_once),

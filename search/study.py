@@ -209,7 +209,7 @@ class Study:
                 if self.interrupted or (stage.enter and not entrants):
                     continue
                 trials = len(entrants or self.options.configs) or None
-                context = stage_context(self.means, stage, trials=trials, begun=self.notes.open_stage)
+                context = stage_context(self.means, stage, trials=trials, settled=self.notes.settled(stage.name))
                 self._begin(context, entrants)
                 yield self._searcher(context, entrants)
                 self._finish(context)

@@ -18,11 +18,13 @@ def content(folder):
 
 def test_stage_that_was_cut_off_is_open_and_keeps_its_plan(tmp_path):
     notes = first_notes(tmp_path, {"budget": {}}, began=time.time())
-    notes.begin_stage("explore", {"train_images": 160})
+    notes.begin_stage("explore", {"train_images": 160, "cap_s": 4.0})
     later = taken_up(tmp_path, content(tmp_path), now=time.time(), budget=FIVE, extended=False)
     assert later.open_stage["train_images"] == 160 and not later.is_closed("explore")
-    later.begin_stage("explore", {"train_images": 99})
+    assert later.settled("explore") == {"train_images": 160, "cap_s": 4.0} and later.settled("confirm") == {}
+    later.begin_stage("explore", {"train_images": 99, "cap_s": 1.0})
     later.end_stage({"trials": 3})
+    assert later.settled("explore") == {"train_images": 160}  # another round has another time, and the same images
     assert later.is_closed("explore") and later.open_stage is None
     assert [(s["train_images"], s["trials"]) for s in content(tmp_path)["stages"]] == [(160, 3)]
 
