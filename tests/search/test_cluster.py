@@ -45,8 +45,10 @@ REMOTE = """
 import os, sys
 from search import cluster
 import dataclasses
+def process():
+    return os.getpid()
 mine = cluster.start(None)
-print(os.getpid() == dataclasses.replace(mine, local=False).call(os.getpid))
+print(os.getpid() == dataclasses.replace(mine, local=False).call(process))
 cluster.stop()
 """
 
