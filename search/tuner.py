@@ -1,5 +1,6 @@
 """The ladder as one Ray Tune experiment: entries in, records and checkpoints out."""
 
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -191,14 +192,17 @@ def climb(
 
 
 def saved_checkpoints(folder: Path) -> dict[str, tune.Checkpoint]:
-    """Return the last checkpoint of every trial that left one, whichever process it ran in.
+    """Return the last whole checkpoint of every trial that left one, whichever process it ran in.
+
+    A process that is killed may leave half a file, with the checkpoint before it still there.
 
     Args:
         folder: Holds a folder for each process, with a folder for each trial.
     """
     newest: dict[str, Path] = {}
     for state in sorted(folder.glob(f"*/*/checkpoint_*/{STATE_FILE}"), key=lambda path: path.stat().st_mtime_ns):
-        newest[state.parents[1].name.partition("_")[0]] = state.parent
+        if zipfile.is_zipfile(state):  # as torch writes them, with the table of contents at the end
+            newest[state.parents[1].name.partition("_")[0]] = state.parent
     return {trial_id: tune.Checkpoint.from_directory(str(path)) for trial_id, path in newest.items()}
 
 

@@ -18,7 +18,7 @@ RUN = [sys.executable, str(ROOT / "search" / "run.py")]
 
 def rows(out):
     path = out / "trials.csv"
-    return list(csv.DictReader(path.open())) if path.exists() else []
+    return list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
 
 
 def notes(out):

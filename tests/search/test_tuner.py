@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from search.ladder import Stage
 from search.notes import first_notes
@@ -106,9 +107,12 @@ def test_last_checkpoint_of_every_trial_is_found_whichever_process_wrote_it(tmp_
     for age, (process, trial_id, number) in enumerate([("1", "e0001", 0), ("1", "e0002", 3), ("2", "e0001", 0)]):
         folder = tmp_path / process / f"{trial_id}_unet" / f"checkpoint_{number:06d}"
         folder.mkdir(parents=True)
-        (folder / STATE_FILE).touch()
+        torch.save({"epoch": age}, folder / STATE_FILE)
         os.utime(folder / STATE_FILE, (age, age))
     (tmp_path / "1" / "e0003_unet").mkdir()
+    half = tmp_path / "2" / "e0002_unet" / "checkpoint_000004"
+    half.mkdir(parents=True)
+    (half / STATE_FILE).write_bytes((folder / STATE_FILE).read_bytes()[:-30])
     found = {
         trial_id: Path(c.path).relative_to(tmp_path).parts[0] for trial_id, c in saved_checkpoints(tmp_path).items()
     }
