@@ -171,9 +171,10 @@ class Study:
         for record in [r for r in self.table.records.values() if not r.status and r.figures.get("last")]:
             self.table.finish(record.trial_id, *outcome(record.figures, record.figures))
         whole = {r.trial_id for r in self.table.records.values() if r.status != "failed"}
-        saved = saved_checkpoints(self.options.out / "ray")
+        running = {i: r.figures.get("epochs", 0) for i, r in self.table.records.items() if not r.status}
+        saved = saved_checkpoints(self.options.out / "ray", running)
         self.recorder.checkpoints = {trial_id: saved[trial_id] for trial_id in whole & saved.keys()}
-        states = {i: load_state(saved.get(i)) for i, r in self.table.records.items() if not r.status}
+        states = {trial_id: load_state(saved.get(trial_id)) for trial_id in running}
         self.table.rewind({trial_id: state["epoch"] if state else 0 for trial_id, state in states.items()})
         if self.notes.content["stages"]:
             self.supply.for_stage(self.ladder[0], most=self.notes.content["stages"][0]["train_images"])

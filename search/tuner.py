@@ -16,7 +16,7 @@ from search.board import Board
 from search.config import TrialConfig
 from search.notes import Notes
 from search.records import TrialRecord, TrialTable
-from search.trainable import STATE_FILE, Entry, train_trial
+from search.trainable import STATE_FILE, Entry, load_state, train_trial
 
 REDUCTION = 3
 
@@ -191,19 +191,26 @@ def climb(
     ).fit()
 
 
-def saved_checkpoints(folder: Path) -> dict[str, tune.Checkpoint]:
+def saved_checkpoints(folder: Path, unfinished: Mapping[str, int]) -> dict[str, tune.Checkpoint]:
     """Return the last whole checkpoint of every trial that left one, whichever process it ran in.
 
-    A process that is killed may leave half a file, with the checkpoint before it still there.
+    A process that is killed may leave half a file, or one whose report it never wrote; the checkpoint before it is then
+    still there.
 
     Args:
         folder: Holds a folder for each process, with a folder for each trial.
+        unfinished: The epoch that each trial that goes on has reported.
     """
-    newest: dict[str, Path] = {}
-    for state in sorted(folder.glob(f"*/*/checkpoint_*/{STATE_FILE}"), key=lambda path: path.stat().st_mtime_ns):
-        if zipfile.is_zipfile(state):  # as torch writes them, with the table of contents at the end
-            newest[state.parents[1].name.partition("_")[0]] = state.parent
-    return {trial_id: tune.Checkpoint.from_directory(str(path)) for trial_id, path in newest.items()}
+    newest: dict[str, tune.Checkpoint] = {}
+    for path in sorted(folder.glob(f"*/*/checkpoint_*/{STATE_FILE}"), key=lambda path: path.stat().st_mtime_ns):
+        trial_id = path.parents[1].name.partition("_")[0]
+        if not zipfile.is_zipfile(path):  # as torch writes them, with the table of contents at the end
+            continue
+        checkpoint = tune.Checkpoint.from_directory(str(path.parent))
+        state = load_state(checkpoint) if trial_id in unfinished else None
+        if state is None or state["epoch"] <= unfinished[trial_id]:
+            newest[trial_id] = checkpoint
+    return newest
 
 
 def _trial_name(trial: Trial) -> str:

@@ -104,16 +104,25 @@ def test_scheduler_recalls_what_others_scored_at_the_rungs(trial):
 
 
 def test_last_checkpoint_of_every_trial_is_found_whichever_process_wrote_it(tmp_path):
-    for age, (process, trial_id, number) in enumerate([("1", "e0001", 0), ("1", "e0002", 3), ("2", "e0001", 0)]):
-        folder = tmp_path / process / f"{trial_id}_unet" / f"checkpoint_{number:06d}"
-        folder.mkdir(parents=True)
-        torch.save({"epoch": age}, folder / STATE_FILE)
-        os.utime(folder / STATE_FILE, (age, age))
-    (tmp_path / "1" / "e0003_unet").mkdir()
-    half = tmp_path / "2" / "e0002_unet" / "checkpoint_000004"
-    half.mkdir(parents=True)
-    (half / STATE_FILE).write_bytes((folder / STATE_FILE).read_bytes()[:-30])
-    found = {
-        trial_id: Path(c.path).relative_to(tmp_path).parts[0] for trial_id, c in saved_checkpoints(tmp_path).items()
+    def save(process, trial_id, number, *, age, whole=True):
+        path = tmp_path / process / f"{trial_id}_unet" / f"checkpoint_{number:06d}" / STATE_FILE
+        path.parent.mkdir(parents=True)
+        torch.save({"epoch": number + 1}, path)
+        path.write_bytes(path.read_bytes()[: None if whole else -30])
+        os.utime(path, (age, age))
+
+    save("1", "e0001", 0, age=0)
+    save("2", "e0001", 0, age=3)
+    save("1", "e0002", 3, age=1)
+    save("2", "e0002", 4, age=4, whole=False)  # killed while it was written
+    save("2", "e0003", 0, age=5)
+    save("2", "e0003", 1, age=6)  # killed before it was reported
+    save("2", "e0004", 0, age=6)
+    (tmp_path / "1" / "e0005_unet").mkdir()
+    found = saved_checkpoints(tmp_path, {"e0003": 1, "e0004": 0})
+    places = {trial_id: Path(checkpoint.path).relative_to(tmp_path).parts for trial_id, checkpoint in found.items()}
+    assert {trial_id: (place[0], place[2][-1]) for trial_id, place in places.items()} == {
+        "e0001": ("2", "0"),
+        "e0002": ("1", "3"),
+        "e0003": ("2", "0"),
     }
-    assert found == {"e0001": "2", "e0002": "1"}
