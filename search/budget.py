@@ -25,12 +25,14 @@ class Budget:
         wall_s: Wall time in seconds, or None when counted otherwise.
         trials: Number of explore trials, or None.
         device_s: Device seconds over all workers (GPUs, or cores on a machine without), or None.
+        used_s: Seconds that the run had used when it was given device hours.
     """
 
     text: str
     wall_s: float | None = None
     trials: int | None = None
     device_s: float | None = None
+    used_s: float = 0.0
 
     def on(self, devices: float) -> "Budget":
         """Return the same budget with device hours turned into wall time over `devices` devices."""
@@ -41,7 +43,7 @@ class Budget:
             raise BudgetError(
                 f"--budget {self.text!r} is {wall_s:.0f}s on {devices:g} devices; give {SHORTEST_S:.0f}s or more"
             )
-        return Budget(text=self.text, wall_s=wall_s)
+        return Budget(text=self.text, wall_s=self.used_s + wall_s)
 
 
 def parse_budget(text: str) -> Budget:
@@ -62,6 +64,23 @@ def parse_budget(text: str) -> Budget:
     if seconds < SHORTEST_S:
         raise BudgetError(f"--budget {text!r} is too short to search and train; give at least {SHORTEST_S:.0f}s")
     return Budget(text=text, device_s=seconds) if unit.endswith("puh") else Budget(text=text, wall_s=seconds)
+
+
+def extended(budget: Budget, more: Budget, *, used_s: float, trials: int) -> Budget:
+    """Return the budget of a run that is given more: what it has used, and all of `more`.
+
+    Args:
+        budget: The one it had.
+        more: In time, trials or device hours.
+        used_s: What the run has used, in seconds.
+        trials: How many trials its search has begun.
+    """
+    text = f"{budget.text}+{more.text}"
+    if more.trials is not None:
+        return Budget(text=text, trials=trials + more.trials)
+    if more.device_s is not None:
+        return Budget(text=text, device_s=more.device_s, used_s=used_s)
+    return Budget(text=text, wall_s=used_s + (more.wall_s or 0.0))
 
 
 @dataclass(frozen=True, kw_only=True)

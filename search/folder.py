@@ -1,6 +1,8 @@
 """The run folder: claimed before anything is written, so that no run overwrites another."""
 
+import fcntl
 from pathlib import Path
+from typing import BinaryIO
 
 
 class FolderError(ValueError):
@@ -13,8 +15,11 @@ def check_free(out: Path) -> None:
         raise FolderError(f"--out {out} is in use; name a folder that does not exist yet")
 
 
-def claim(out: Path) -> None:
-    """Make the run folder.
+def claim(out: Path) -> BinaryIO:
+    """Make the run folder and hold it.
+
+    Returns:
+        What to keep as long as it is held.
 
     Raises:
         FolderError: It holds something already, or cannot be made.
@@ -24,3 +29,19 @@ def claim(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FolderError(f"--out {out} cannot be made ({error.strerror}); name another folder") from error
+    return hold(out)
+
+
+def hold(out: Path) -> BinaryIO:
+    """Keep other processes from writing into a run folder, until what is returned is closed or this process ends.
+
+    Raises:
+        FolderError: Another process holds it.
+    """
+    file = (out / "trials.jsonl").open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise FolderError(f"{out} is being written by another process; wait for it, or end it") from error
+    return file

@@ -1,20 +1,22 @@
 """Trial records on disk and their provenance; standard library only.
 
-Owns trials.csv, reports.jsonl and run.json of a run folder. Every write that replaces a file goes to a temporary name
-and is renamed, so a reader (or a crash) never meets half a table.
+Owns trials.csv, trials.jsonl, reports.jsonl and run.json of a run folder. trials.jsonl has a line for every trial that
+begins and for every one that ends: with reports.jsonl, all that a run which was killed needs to go on. Every write that
+replaces a file goes to a temporary name and is renamed, so a reader (or a crash) never meets half a table.
 """
 
 import csv
 import json
+import math
 import os
 import platform
 import sys
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 STATUSES = ("completed", "stopped", "failed", "timed_out")
 LEADING_COLUMNS = tuple(
@@ -65,24 +67,51 @@ class TrialRecord:
 
 
 class TrialTable:
-    """All records of a run, written as they happen to trials.csv and reports.jsonl."""
+    """All records of a run, written as they happen to trials.csv, trials.jsonl and reports.jsonl."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.records: dict[str, TrialRecord] = {}
 
+    @classmethod
+    def load(cls, folder: Path) -> "TrialTable":
+        """Return the table of a run that has ended in whatever way, trials that were running included."""
+        table = cls(folder)
+        for line in read_lines(folder / "trials.jsonl"):
+            if "config" in line:
+                table.records[line["trial_id"]] = TrialRecord(**line)
+            else:
+                record = table.records[line["trial_id"]]
+                record.status, record.reason = line["status"], line["reason"]
+        for line in read_lines(folder / "reports.jsonl"):
+            table.records[line["trial_id"]].figures.update(_figures(line))
+        return table
+
     def start(self, record: TrialRecord) -> None:
         """Register a trial that begins."""
         self.records[record.trial_id] = record
+        append_line(self.folder / "trials.jsonl", asdict(record))
 
     def report(self, trial_id: str, figures: Mapping[str, Any]) -> TrialRecord:
         """Append one report to reports.jsonl and keep its figures as the trial's newest."""
         record = self.records[trial_id]
         record.figures.update(figures)
-        line = {"trial_id": trial_id, "stage": record.stage, **figures}
-        with (self.folder / "reports.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append_line(self.folder / "reports.jsonl", {"trial_id": trial_id, "stage": record.stage, **figures})
         return record
+
+    def rewind(self, epochs: Mapping[str, int]) -> None:
+        """Forget what trials that go on reported behind the epoch that they go on from.
+
+        Args:
+            epochs: That epoch of each such trial; 0 where it begins anew.
+        """
+        lines = list(read_lines(self.folder / "reports.jsonl"))
+        kept = [line for line in lines if line["epochs"] <= epochs.get(line["trial_id"], math.inf)]
+        for trial_id in epochs:
+            self.records[trial_id].figures.clear()
+        for line in kept:
+            self.records[line["trial_id"]].figures.update(_figures(line))
+        write_lines(self.folder / "reports.jsonl", kept)
 
     def finish(self, trial_id: str, status: str, reason: str = "") -> TrialRecord:
         """Close a trial and write trials.csv anew.
@@ -94,12 +123,17 @@ class TrialTable:
             raise ValueError(f"status is {status!r}; choose from {', '.join(STATUSES)}")
         record = self.records[trial_id]
         record.status, record.reason = status, reason
+        append_line(self.folder / "trials.jsonl", {"trial_id": trial_id, "status": status, "reason": reason})
         self.write()
         return record
 
     def of_stage(self, stage: str) -> list[TrialRecord]:
         """Return the finished records of a stage in the order they started."""
         return [r for r in self.records.values() if r.stage == stage and r.status]
+
+    def begun(self, stage: str) -> list[TrialRecord]:
+        """Return all records of a stage, ended or not, in the order they started."""
+        return [r for r in self.records.values() if r.stage == stage]
 
     def write(self) -> None:
         """Write trials.csv from the finished records."""
@@ -116,6 +150,41 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         writer.writeheader()
         writer.writerows(rows)
     partial.replace(path)
+
+
+def append_line(path: Path, content: Mapping[str, Any]) -> None:
+    """Append one line of JSON; behind half a line, which a crash may have left, it begins a new one."""
+    with path.open("ab+") as file:
+        torn = file.tell() > 0 and _last_byte(file) != b"\n"
+        file.write(b"\n" * torn + json.dumps(content).encode() + b"\n")
+
+
+def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Write lines of JSON atomically."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    partial.replace(path)
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a JSON-lines file, if it exists; half a line, which a crash may leave, is passed over."""
+    if not path.exists():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue
+
+
+def _last_byte(file: BinaryIO) -> bytes:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1)
+
+
+def _figures(line: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures of a line of reports.jsonl."""
+    return {name: value for name, value in line.items() if name not in ("trial_id", "stage")}
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -7,11 +7,13 @@ import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from search.budget import Budget
     from search.config import TrialConfig
+    from search.notes import Notes
+    from search.supply import Supply
 
 BEGAN = time.time()
 ROOT = str(Path(__file__).resolve().parent.parent)
@@ -28,8 +30,12 @@ def parser() -> argparse.ArgumentParser:
         prog="search/run.py",
         description="Search for the network that best gives foreground mask and depth from one image.",
     )
+    p.add_argument("--budget", help="wall time (90s, 10m, 2h), trials (40trials) or device hours (2gpuh)")
     p.add_argument(
-        "--budget", required=True, help="wall time (90s, 10m, 2h), trials (40trials) or device hours (2gpuh)"
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="go on with a run that was cut off; with --budget, give it so much more",
     )
     p.add_argument("--data", type=Path, help="data set folder; built-in scenes without it")
     p.add_argument("--out", type=Path, help="run folder; by default runs/ and the date")
@@ -72,9 +78,12 @@ def main(arguments: list[str] | None = None) -> int:
     from search.folder import FolderError
 
     try:
-        budget = parse_budget(args.budget)
+        if args.resume is not None:
+            return _resume(args)
+        if args.budget is None:
+            raise BudgetError("--budget is missing; write a time (90s, 10m, 2h), 40trials or 2gpuh")
         out = args.out or Path("runs") / time.strftime("%Y%m%d-%H%M%S", time.localtime(BEGAN))
-        return _search(args, budget, out)
+        return _search(args, parse_budget(args.budget), out)
     except (BudgetError, ConfigError, DataError, FolderError, ConnectionError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -83,38 +92,101 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _search(args: argparse.Namespace, budget: "Budget", out: Path) -> int:
-    """Open the data, run the study, say where things are."""
-    from search import cluster
+    """Start a new run."""
     from search.folder import check_free
     from search.supply import Supply
-    from search.terminal import View
 
     check_free(out)
-    configs = _stated(args, budget)
-    supply = Supply(args.data or _built_in_data(), seed=args.seed, split=args.split)
-    if args.split == "random":
+    options = {
+        "budget": budget,
+        "out": out,
+        "seed": args.seed,
+        "began": BEGAN,
+        "configs": _stated(args, budget),
+        "refine": not args.no_refine,
+        "find_lr": args.find_lr,
+    }
+    return _run(args.address, options, Supply(args.data or _built_in_data(), seed=args.seed, split=args.split))
+
+
+def _resume(args: argparse.Namespace) -> int:
+    """Go on with a run, or extend it.
+
+    Raises:
+        FolderError: No run to go on with, or an option that belongs to a new one.
+        DataError: Its data have changed.
+    """
+    from search.config import TrialConfig
+    from search.folder import hold
+    from search.notes import read_notes, taken_up
+    from search.supply import Supply
+
+    _only_for_resume(args)
+    content = read_notes(args.resume, extended=args.budget is not None)
+    told, budget = content["asked"], _whole_budget(args, content)
+    with hold(args.resume):
+        notes = taken_up(args.resume, content, now=BEGAN, budget=budget, extended=args.budget is not None)
+        supply = Supply(Path(told["data"]), seed=told["seed"], split=told["split"])
+        supply.check_same(content["data"]["fingerprint"])
+        options = {
+            "budget": budget,
+            "out": args.resume,
+            "seed": told["seed"],
+            "began": notes.began,
+            "configs": tuple(TrialConfig.from_dict(config) for config in told["configs"]),
+            "refine": told["refine"],
+            "find_lr": told["find_lr"],
+        }
+        return _run(args.address, options, supply, notes)
+
+
+def _only_for_resume(args: argparse.Namespace) -> None:
+    """Refuse what a run that goes on cannot be told anew."""
+    from search.folder import FolderError
+
+    for name, value in vars(args).items():
+        if name not in ("resume", "budget", "address") and value != parser().get_default(name):
+            option = f"--{name.replace('_', '-')}"
+            raise FolderError(f"{option} belongs to a new run; {args.resume} goes on as it was asked for")
+
+
+def _whole_budget(args: argparse.Namespace, content: "dict[str, Any]") -> "Budget":
+    """Return what a run may spend in all: what it was given, or what it has used and what it is given now."""
+    from search.budget import Budget, extended, parse_budget
+    from search.records import TrialTable
+
+    budget = Budget(**content["asked"]["budget"])
+    if args.budget is None:
+        return budget
+    trials = len(TrialTable.load(args.resume).begun("explore"))
+    return extended(budget, parse_budget(args.budget), used_s=content["wall_s"], trials=trials)
+
+
+def _run(address: str | None, options: "dict[str, Any]", supply: "Supply", notes: "Notes | None" = None) -> int:
+    """Run the study and say where things are."""
+    from search import cluster
+    from search.terminal import View
+
+    out = options["out"]
+    if supply.split == "random":
         print(
             "warning: --split random leaks: validation shares backgrounds with training, and flatters", file=sys.stderr
         )
     # Ray takes seconds to start, in which torch is imported here; it ends with the thread that started it, so the
     # pool outlives the run.
     with ThreadPoolExecutor(1) as pool, View() as view:
-        starting = pool.submit(cluster.start, args.address)
+        starting = pool.submit(cluster.start, address)
         from search.study import Interrupted, NoModelError, Options, Study
 
-        options = Options(
-            budget=budget,
-            out=out,
-            seed=args.seed,
-            began=BEGAN,
-            configs=configs,
-            refine=not args.no_refine,
-            find_lr=args.find_lr,
-        )
         try:
-            Study(options, supply, view, starting).run()
+            Study(Options(**options), supply, view, starting, notes).run()
         except Interrupted:
-            print(f"stopped; all that was done is in {out}" if out.exists() else "stopped before anything was done")
+            resume = f"go on with: python search/run.py --resume {out}"
+            print(
+                f"stopped; all that was done is in {out}; {resume}"
+                if out.exists()
+                else "stopped before anything was done"
+            )
             return 130
         except NoModelError as error:
             print(f"error: {error}", file=sys.stderr)

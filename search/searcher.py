@@ -1,7 +1,7 @@
 """The searcher: OptunaSearch that respects the clock and tells Optuna the truth about how trials ended."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import optuna
@@ -11,11 +11,18 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from search.config import TrialConfig
+from search.records import TrialRecord
 from search.trainable import Entry, StageContext, new_entry
 
 STUDY_NAME = "explore"
 FINISHED: str = Searcher.FINISHED
 REJECTIONS = 100
+TOLD = {
+    "completed": TrialState.COMPLETE,
+    "timed_out": TrialState.COMPLETE,
+    "stopped": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
 
 
 def sampler(seed: int, *, startup_trials: int = 15) -> optuna.samplers.BaseSampler:
@@ -36,8 +43,8 @@ class StudySearch(OptunaSearch):
 
     Trials that ASHA stopped are told as PRUNED, for their low-epoch score told as COMPLETE would bias TPE; diverged
     ones as FAIL. A configuration that does not fit is told as PRUNED before it costs anything, and the next is asked
-    for; after REJECTIONS in a row the next is taken as it is. RUNNING trials left by a search that died are swept,
-    for constant_liar would avoid them for ever.
+    for; after REJECTIONS in a row the next is taken as it is. RUNNING trials left by a search that died are settled,
+    for constant_liar would avoid them for ever; those of `unfinished` are handed out first and told when they end.
     """
 
     def __init__(
@@ -50,16 +57,18 @@ class StudySearch(OptunaSearch):
         storage: BaseStorage,
         points: list[dict[str, Any]],
         seed: int,
+        past: Sequence[TrialRecord] = (),
+        unfinished: Sequence[Entry] = (),
     ) -> None:
-        sweep_running(storage)
+        settle(storage, past)
         self._suggest_config, self._context, self._closed, self._fits = suggest, context, closed, fits
-        self._base_seed, self._asked = seed, 0
+        self._base_seed, self._asked, self._unfinished = seed, len(past), list(unfinished)
         super().__init__(
             space=self._define,
             metric="score",
             mode="max",
-            points_to_evaluate=points,
-            sampler=sampler(seed),
+            points_to_evaluate=[] if past else points,
+            sampler=sampler(seed + len(past)),  # a search that goes on must not draw again what it drew
             storage=storage,
             study_name=STUDY_NAME,
         )
@@ -68,7 +77,11 @@ class StudySearch(OptunaSearch):
         return {"config": self._suggest_config(trial).to_dict()}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """Return the next entry for the trainable, or FINISHED once nothing new may start."""
+        """Return the next entry for the trainable, first those to go on with; FINISHED once nothing new may start."""
+        if self._unfinished:
+            entry = self._unfinished.pop(0)
+            self._ot_trials[trial_id] = self._told_of(entry.trial_id)
+            return {"entry": entry}
         if self._closed(self._asked):
             return FINISHED
         for _ in range(REJECTIONS):
@@ -82,6 +95,11 @@ class StudySearch(OptunaSearch):
         entry = new_entry(self._context, self._asked, config, seed=self._base_seed, racing=True)
         self._ot_trials[trial_id].set_user_attr("trial_id", entry.trial_id)
         return {"entry": entry}
+
+    def _told_of(self, trial_id: str) -> optuna.Trial:
+        """Return Optuna's trial behind one of ours that an earlier process began."""
+        frozen = next(t for t in self._ot_study.get_trials(deepcopy=False) if is_running(t, trial_id))
+        return optuna.Trial(self._ot_study, frozen._trial_id)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell Optuna how a trial ended: COMPLETE only when it came to its planned end."""
@@ -158,13 +176,26 @@ class Climb(Searcher):
         """Read nothing, as `__getstate__`."""
 
 
-def sweep_running(storage: BaseStorage) -> int:
-    """Mark trials that a dead search left RUNNING as failed; return how many there were."""
-    names = {s.study_name for s in storage.get_all_studies()}
-    if STUDY_NAME not in names:
+def settle(storage: BaseStorage, past: Sequence[TrialRecord] = ()) -> int:
+    """Tell Optuna the end of trials that a dead search left RUNNING; return how many it told.
+
+    Those whose end is on record end so; those that will go on are left; of the others nothing is known but that they
+    failed.
+    """
+    if STUDY_NAME not in {s.study_name for s in storage.get_all_studies()}:
         return 0
     study_id = storage.get_study_id_from_name(STUDY_NAME)
-    running = storage.get_all_trials(study_id, deepcopy=False, states=(TrialState.RUNNING,))
-    for trial in running:
-        storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
-    return len(running)
+    records, told = {record.trial_id: record for record in past}, 0
+    for trial in storage.get_all_trials(study_id, deepcopy=False, states=(TrialState.RUNNING,)):
+        record = records.get(trial.user_attrs.get("trial_id", ""))
+        if record is None or record.status:
+            state = TOLD[record.status] if record else TrialState.FAIL
+            values = [record.score] if record and state == TrialState.COMPLETE else None
+            storage.set_trial_state_values(trial._trial_id, state=state, values=values)
+            told += 1
+    return told
+
+
+def is_running(trial: optuna.trial.FrozenTrial, trial_id: str) -> bool:
+    """Return whether an Optuna trial is RUNNING and stands for ours of that name."""
+    return trial.state == TrialState.RUNNING and trial.user_attrs.get("trial_id") == trial_id

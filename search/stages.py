@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
@@ -20,10 +22,10 @@ from search.limits import Closing, affordable, affordable_images, explore_cap_s
 from search.parts import DoesNotFit
 from search.recipes import recipe
 from search.records import TrialRecord
-from search.searcher import Queue, StudySearch
+from search.searcher import StudySearch
 from search.space import LR_RANGES, SpaceLimits, batch_sizes, first_points, suggest
 from search.supply import Supply
-from search.trainable import StageContext, new_entry
+from search.trainable import Entry, StageContext, new_entry
 
 TESTED_RECIPE = "quick_residual"  # what --find-lr tests: small, and learns in seconds
 TEST_SHARE = 0.05  # of the stage's time that one range test takes at most
@@ -51,26 +53,32 @@ class Means:
     seed: int
 
 
-def stage_context(means: Means, stage: Stage, *, trials: int | None) -> StageContext:
+def stage_context(
+    means: Means, stage: Stage, *, trials: int | None, settled: Mapping[str, Any] = MappingProxyType({})
+) -> StageContext:
     """Return a stage's data, packed within a quarter of its time, and what each of its trials may use.
 
     Args:
         means: What there is to give.
         stage: The rung to prepare.
         trials: How many trials it has; None for a search, which goes on until its time is over.
+        settled: `train_images` and `cap_s` where an earlier process or round has settled them: scores of all trials of
+            a stage compare, for all have seen the same images.
     """
     cluster, deadline, until = means.cluster, None, None
     if means.deadlines is not None:
         deadline = means.deadlines.of(stage.name)
         until = time.time() + (deadline - time.time()) / 4
-    most = None if stage.enter else affordable_images(_cap_s(deadline, trials, cluster.workers), means.speed)
-    data = means.supply.for_stage(stage, most=most, deadline=until)
+    most = settled.get("train_images")
+    if most is None and not stage.enter:
+        most = affordable_images(_cap_s(deadline, trials, cluster.workers), means.speed)
+    data = means.supply.for_stage(stage, most=most, deadline=None if settled else until)
     at_once = trials or cluster.workers
     return StageContext(
         stage=stage,
         data=data,
         deadline=deadline,
-        cap_s=_cap_s(deadline, trials, cluster.workers),  # of what packing has left
+        cap_s=settled.get("cap_s", _cap_s(deadline, trials, cluster.workers)),  # of what packing has left
         threads=cluster.threads(at_once),
         device="cuda" if cluster.gpus else "cpu",
         devices=cluster.devices_each(at_once),
@@ -87,29 +95,54 @@ def _cap_s(deadline: float | None, trials: int | None, workers: int) -> float | 
 
 
 def promoted(
-    means: Means, context: StageContext, parents: Sequence[TrialRecord], checkpoints: Mapping[str, tune.Checkpoint]
-) -> Queue:
-    """Return the queue of a stage whose trials go on from the weights of `parents`."""
-    return Queue(
-        [
-            new_entry(
-                context,
-                i,
-                TrialConfig.from_flat(parent.config).to_dict(),
-                seed=means.seed,
-                parent_id=parent.trial_id,
-                parent=checkpoints[parent.trial_id],
-            )
-            for i, parent in enumerate(parents, start=1)
-        ]
-    )
+    means: Means,
+    context: StageContext,
+    parents: Sequence[TrialRecord],
+    checkpoints: Mapping[str, tune.Checkpoint],
+    *,
+    first: int = 1,
+) -> list[Entry]:
+    """Return the entries of trials that go on from the weights of `parents`, numbered from `first`."""
+    return [
+        new_entry(
+            context,
+            i,
+            TrialConfig.from_flat(parent.config).to_dict(),
+            seed=means.seed,
+            parent_id=parent.trial_id,
+            parent=checkpoints[parent.trial_id],
+        )
+        for i, parent in enumerate(parents, start=first)
+    ]
 
 
-def stated(means: Means, context: StageContext, configs: Sequence[TrialConfig]) -> Queue:
-    """Return the queue of configurations that the user stated; all of them train to their end."""
-    return Queue(
-        [new_entry(context, i, config.to_dict(), seed=means.seed) for i, config in enumerate(configs, start=1)]
-    )
+def stated(means: Means, context: StageContext, configs: Sequence[TrialConfig], *, first: int = 1) -> list[Entry]:
+    """Return the entries of configurations that the user stated, numbered from `first`; all train to their end."""
+    numbered = enumerate(configs, start=first)
+    return [new_entry(context, i, config.to_dict(), seed=means.seed) for i, config in numbered]
+
+
+def unfinished(
+    context: StageContext,
+    records: Sequence[TrialRecord],
+    checkpoints: Mapping[str, tune.Checkpoint],
+    *,
+    racing: bool = False,
+) -> list[Entry]:
+    """Return the entries of trials that an earlier process began; they go on from their last checkpoint, if any."""
+    return [
+        Entry(
+            trial_id=record.trial_id,
+            parent_id=record.parent_id,
+            seed=record.seed,
+            config=TrialConfig.from_flat(record.config).to_dict(),
+            context=context,
+            parent=checkpoints.get(record.parent_id),
+            own=checkpoints.get(record.trial_id),
+            racing=racing,
+        )
+        for record in records
+    ]
 
 
 def centred_rates(means: Means, context: StageContext) -> LrRanges:
@@ -138,8 +171,25 @@ def tested_rate(config: TrialConfig, context: StageContext, seed: int, limit: fl
     return test.suggestion if len(test.rates) >= STEPS / 2 else None
 
 
-def searched(means: Means, context: StageContext, journal: Path, *, lr: LrRanges = LR_RANGES) -> StudySearch:
-    """Return the searcher of the first stage; it closes early enough for its last trials to end in time."""
+def searched(
+    means: Means,
+    context: StageContext,
+    journal: Path,
+    *,
+    lr: LrRanges = LR_RANGES,
+    past: Sequence[TrialRecord] = (),
+    go_on: Sequence[Entry] = (),
+) -> StudySearch:
+    """Return the searcher of the first stage; it closes early enough for its last trials to end in time.
+
+    Args:
+        means: What there is to give.
+        context: Of the stage.
+        journal: The Optuna study, new or with what it has learnt.
+        lr: Range of the learning rate by optimizer.
+        past: Trials that it has asked for already.
+        go_on: Those of them that have not ended.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     limits = SpaceLimits(batch_sizes=batch_sizes(len(context.data.train)), lr=lr)
     fits = affordable(context.stage.px, context.cap_s, len(context.data.train), means.speed)
@@ -152,4 +202,6 @@ def searched(means: Means, context: StageContext, journal: Path, *, lr: LrRanges
         storage=JournalStorage(JournalFileBackend(str(journal))),
         points=first_points(limits, fits),
         seed=means.seed,
+        past=past,
+        unfinished=go_on,
     )

@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.dataset import DataError
 from data.layout import cache_dir, read_dataset
 from data.pack import Pack, Progress, pack_split
 from data.progress import progress_bar
@@ -52,6 +53,11 @@ class Supply:
         self.dataset = read_dataset(root)
         self.split, self.splits = split, SPLITS[split](self.dataset, seed=seed)
         self.first: FitData | None = None
+
+    def check_same(self, fingerprint: str) -> None:
+        """Raise DataError unless the data are those that a run began with."""
+        if self.dataset.fingerprint != fingerprint:
+            raise DataError(f"{self.dataset.root}: has changed since the run began; start a new run")
 
     def for_stage(self, stage: Stage, *, most: int | None = None, deadline: float | None = None) -> FitData:
         """Return training and validation packs of a stage; statistics and sigma are those of the first stage asked for.

@@ -50,11 +50,11 @@ class StageContext:
     devices: float = 1.0
     memory_mib: float | None = None
 
-    def limit(self) -> float | None:
-        """Return the seconds a trial that starts now may train."""
+    def limit(self, used_s: float = 0.0) -> float | None:
+        """Return the seconds that a trial may train in all when it starts, or goes on after `used_s`, now."""
         bounds = [self.cap_s] if self.cap_s is not None else []
         if self.deadline is not None:
-            bounds.append(max(self.deadline - time.time(), 1.0))
+            bounds.append(used_s + max(self.deadline - time.time(), 1.0))
         return min(bounds, default=None)
 
 
@@ -68,7 +68,8 @@ class Entry:
         seed: Its own.
         config: Sections of plain values.
         context: What it shares with the others of its stage.
-        parent: Checkpoint of the parent.
+        parent: Checkpoint of the parent, whose weights it starts from.
+        own: Its own last checkpoint, where it goes on after an interruption.
         racing: Whether it may be stopped for doing worse than others.
     """
 
@@ -78,6 +79,7 @@ class Entry:
     config: dict[str, Any]
     context: StageContext
     parent: tune.Checkpoint | None = None
+    own: tune.Checkpoint | None = None
     racing: bool = False
 
 
@@ -115,7 +117,8 @@ def train_trial(params: dict[str, Any]) -> None:
     torch.set_num_threads(context.threads)
     config = TrialConfig.from_dict(entry.config)
     reporter = Reporter(constants(config, context))
-    parent = load_state(entry.parent)
+    own = load_state(entry.own)
+    parent = None if own else load_state(entry.parent)
     try:
         fit(
             config,
@@ -124,7 +127,8 @@ def train_trial(params: dict[str, Any]) -> None:
             report=reporter.report,
             on_step=reporter.on_step,
             weights=parent["model"] if parent else None,
-            limit=context.limit(),
+            resume=own,
+            limit=context.limit(own["used"] if own else 0.0),
         )
     except RuntimeError as error:
         if not (isinstance(error, TrialDiverged | DoesNotFit) or out_of_memory(error)):

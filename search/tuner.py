@@ -1,7 +1,7 @@
 """The ladder as one Ray Tune experiment: entries in, records and checkpoints out."""
 
-import time
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from ray.tune.search import Searcher
 
 from search.board import Board
 from search.config import TrialConfig
+from search.notes import Notes
 from search.records import TrialRecord, TrialTable
-from search.trainable import Entry, train_trial
+from search.trainable import STATE_FILE, Entry, load_state, train_trial
 
 REDUCTION = 3
 
@@ -23,8 +24,8 @@ REDUCTION = 3
 class Recorder(tune.Callback):
     """Writes what happens into the trial table and tells the view."""
 
-    def __init__(self, table: TrialTable, board: Board, began: float, notify: Callable[[TrialRecord], None]) -> None:
-        self.table, self.board, self.began, self.notify = table, board, began, notify
+    def __init__(self, table: TrialTable, board: Board, notes: Notes, notify: Callable[[TrialRecord], None]) -> None:
+        self.table, self.board, self.notes, self.notify = table, board, notes, notify
         self.checkpoints: dict[str, tune.Checkpoint] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -32,21 +33,29 @@ class Recorder(tune.Callback):
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Open the trial's record."""
+        """Open the trial's record, unless it goes on."""
         entry: Entry = trial.config["entry"]
+        record = self.table.records.get(entry.trial_id) or self._opened(entry)
+        if shown := entry.context.stage.pictures:
+            val = entry.context.data.val
+            self.board.inputs(entry.trial_id, val.gather(np.arange(min(shown, len(val)))))
+        self.notify(record)
+
+    def _opened(self, entry: Entry) -> TrialRecord:
         record = TrialRecord(
             trial_id=entry.trial_id,
             parent_id=entry.parent_id,
             stage=entry.context.stage.name,
             seed=entry.seed,
             config=TrialConfig.from_dict(entry.config).flat(),
-            started_s=time.time() - self.began,
+            started_s=self.notes.used_s,
         )
         self.table.start(record)
-        if shown := entry.context.stage.pictures:
-            val = entry.context.data.val
-            self.board.inputs(entry.trial_id, val.gather(np.arange(min(shown, len(val)))))
-        self.notify(record)
+        return record
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Keep the run's clock."""
+        self.notes.beat()
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -56,14 +65,14 @@ class Recorder(tune.Callback):
             figures = dict(result["figures"])
             figures["epochs"] = figures.pop("epoch")
             figures["device_s"] = figures["fit_s"] * figures.pop("devices")
-            figures["ended_s"] = time.time() - self.began
+            figures["ended_s"] = self.notes.used_s
             record = self.table.report(trial.config["entry"].trial_id, figures)
             self.board.report(record.trial_id, figures, rates=result["rates"], pictures=result["pictures"])
             self.notify(record)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Close the record: completed, stopped by ASHA, timed out, or failed with its reason."""
-        status, reason = outcome(trial.last_result)
+        status, reason = outcome(trial.last_result, trial.last_result.get("figures", {}))
         trial_id = trial.config["entry"].trial_id
         if trial.checkpoint is not None and status != "failed":
             self.checkpoints[trial_id] = trial.checkpoint
@@ -80,13 +89,13 @@ class Recorder(tune.Callback):
         self.notify(record)
 
 
-def outcome(result: dict[str, Any]) -> tuple[str, str]:
-    """Return status and reason of a trial from its last report."""
+def outcome(result: Mapping[str, Any], figures: Mapping[str, Any]) -> tuple[str, str]:
+    """Return status and reason of a trial from its last report and its figures."""
     if result.get("failed"):
         return "failed", str(result["failed"])
     if not result.get("last"):
         return "stopped", "below the best third of its rung"
-    if result["figures"]["out_of_time"]:
+    if figures["out_of_time"]:
         return "timed_out", "cut by the clock, annealed"
     return "completed", ""
 
@@ -107,6 +116,16 @@ class LadderScheduler(ASHAScheduler):
             grace_period=1,
             reduction_factor=REDUCTION,
         )
+
+    def recall(self, reports: Iterable[tuple[str, int, float]]) -> None:
+        """Take up what trials of an earlier process scored at the rungs.
+
+        Args:
+            reports: Trial, epoch and score.
+        """
+        rungs = {milestone: recorded for milestone, recorded in self._brackets[0]._rungs}
+        for trial_id, epoch, score in reports:
+            rungs.get(epoch, {})[trial_id] = score
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Let Ray Tune keep all idle workers, not just one, while a stage waits for its last trial.
@@ -132,15 +151,21 @@ class LadderScheduler(ASHAScheduler):
 
 
 def climb(
-    searcher: Searcher, recorder: Recorder, *, folder: Path, epochs: int, workers: int, resources: dict[str, float]
+    searcher: Searcher,
+    scheduler: LadderScheduler,
+    recorder: Recorder,
+    *,
+    folder: Path,
+    workers: int,
+    resources: dict[str, float],
 ) -> None:
     """Run one Ray Tune experiment to its end.
 
     Args:
         searcher: Where entries come from.
+        scheduler: Which of them are stopped.
         recorder: Listens; holds the checkpoints afterwards.
-        folder: Ray Tune's own folder.
-        epochs: Of the search; ASHA's horizon.
+        folder: Ray Tune's own folder, for this process.
         workers: Trials at the same time.
         resources: Of each worker: {"cpu": 1} or {"cpu": 2, "gpu": 0.25}.
     """
@@ -148,7 +173,7 @@ def climb(
         tune.with_resources(train_trial, resources),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=LadderScheduler(epochs, workers),
+            scheduler=scheduler,
             num_samples=-1,
             max_concurrent_trials=workers,
             reuse_actors=True,
@@ -164,6 +189,28 @@ def climb(
             failure_config=FailureConfig(max_failures=0),
         ),
     ).fit()
+
+
+def saved_checkpoints(folder: Path, unfinished: Mapping[str, int]) -> dict[str, tune.Checkpoint]:
+    """Return the last whole checkpoint of every trial that left one, whichever process it ran in.
+
+    A process that is killed may leave half a file, or one whose report it never wrote; the checkpoint before it is then
+    still there.
+
+    Args:
+        folder: Holds a folder for each process, with a folder for each trial.
+        unfinished: The epoch that each trial that goes on has reported.
+    """
+    newest: dict[str, tune.Checkpoint] = {}
+    for path in sorted(folder.glob(f"*/*/checkpoint_*/{STATE_FILE}"), key=lambda path: path.stat().st_mtime_ns):
+        trial_id = path.parents[1].name.partition("_")[0]
+        if not zipfile.is_zipfile(path):  # as torch writes them, with the table of contents at the end
+            continue
+        checkpoint = tune.Checkpoint.from_directory(str(path.parent))
+        state = load_state(checkpoint) if trial_id in unfinished else None
+        if state is None or state["epoch"] <= unfinished[trial_id]:
+            newest[trial_id] = checkpoint
+    return newest
 
 
 def _trial_name(trial: Trial) -> str:

@@ -43,6 +43,37 @@ def test_table_has_a_row_per_ended_trial_with_its_config(tmp_path):
     assert list(first)[:5] == ["trial_id", "parent_id", "stage", "status", "reason"]
 
 
+def test_table_of_a_killed_run_is_loaded_with_what_was_running(tmp_path):
+    table = TrialTable(tmp_path)
+    for number in (1, 2):
+        started(table, number, **{"model/arch": "unet", "model/dilations": [1, 2]})
+        table.report(f"e000{number}", {"epochs": 1, "score": 0.1})
+    table.finish("e0001", "stopped", "below")
+    with (tmp_path / "reports.jsonl").open("a") as file:
+        file.write('{"trial_id": "e0002", "sta')  # the line it was writing
+    loaded = TrialTable.load(tmp_path)
+    assert loaded.records == table.records
+    assert [r.trial_id for r in loaded.of_stage("explore")] == ["e0001"]
+    assert [r.trial_id for r in loaded.begun("explore")] == ["e0001", "e0002"]
+    loaded.report("e0002", {"epochs": 2, "score": 0.2})
+    assert TrialTable.load(tmp_path).records["e0002"].score == 0.2
+
+
+def test_reports_behind_a_checkpoint_are_forgotten(tmp_path):
+    table = TrialTable(tmp_path)
+    for number in (1, 2, 3):
+        started(table, number)
+        for epochs in (1, 2, 3):
+            table.report(f"e000{number}", {"epochs": epochs, "score": epochs / 10})
+    table.rewind({"e0001": 2, "e0002": 0})
+    assert [table.records[f"e000{n}"].figures.get("epochs") for n in (1, 2, 3)] == [2, None, 3]
+    lines = [json.loads(line) for line in (tmp_path / "reports.jsonl").read_text().splitlines()]
+    assert [(line["trial_id"], line["epochs"]) for line in lines] == [
+        *(("e0001", n) for n in (1, 2)),
+        *(("e0003", n) for n in (1, 2, 3)),
+    ]
+
+
 def test_unknown_status_is_refused(tmp_path):
     table = TrialTable(tmp_path)
     started(table, 1)

@@ -9,7 +9,9 @@ from optuna.storages.journal import JournalFileBackend
 
 from search.ladder import Stage
 from search.limits import Closing
-from search.searcher import FINISHED, STUDY_NAME, Climb, Queue, StudySearch, sweep_running
+from search.recipes import recipe
+from search.records import TrialRecord
+from search.searcher import FINISHED, STUDY_NAME, Climb, Queue, StudySearch, settle
 from search.space import SpaceLimits, first_points, suggest
 from search.trainable import StageContext, new_entry
 
@@ -24,7 +26,7 @@ CONTEXT = StageContext(
 LIMITS = SpaceLimits()
 
 
-def searcher(storage=None, *, trials=100, fits=lambda config: True, points=()):
+def searcher(storage=None, *, trials=100, fits=lambda config: True, points=(), past=(), unfinished=()):
     return StudySearch(
         partial(suggest, limits=LIMITS),
         CONTEXT,
@@ -33,6 +35,16 @@ def searcher(storage=None, *, trials=100, fits=lambda config: True, points=()):
         storage=storage or InMemoryStorage(),
         points=list(points),
         seed=0,
+        past=past,
+        unfinished=unfinished,
+    )
+
+
+def record(number, status, **figures):
+    config = recipe("quick_unet").flat()
+    trial_id = f"e{number:04d}"
+    return TrialRecord(
+        trial_id=trial_id, parent_id="", stage="explore", config=config, seed=0, status=status, figures=figures
     )
 
 
@@ -88,12 +100,39 @@ def test_search_is_closed_after_its_trials():
     assert [search.suggest(str(i)) == FINISHED for i in range(3)] == [False, False, True]
 
 
-def test_trials_left_running_are_swept(tmp_path):
-    storage = JournalStorage(JournalFileBackend(str(tmp_path / "study.journal")))
+@pytest.fixture
+def storage(tmp_path):
+    return JournalStorage(JournalFileBackend(str(tmp_path / "study.journal")))
+
+
+def test_trials_that_nothing_is_known_of_are_settled_as_failed(storage):
     searcher(storage).suggest("a")
-    assert sweep_running(storage) == 1
+    assert settle(storage) == 1
     assert [trial.state.name for trial in study(storage).trials] == ["FAIL"]
-    assert sweep_running(storage) == 0
+    assert settle(storage) == 0
+
+
+def test_search_that_goes_on_settles_what_ended_and_hands_out_what_did_not(storage):
+    first = searcher(storage)
+    entries = [first.suggest(name)["entry"] for name in "abcd"]
+    past = [record(1, "completed", score=0.5), record(2, "stopped", score=0.1), record(3, "failed"), record(4, "")]
+    search = searcher(storage, past=past, unfinished=[entries[3]], points=[{"model/arch": "unet"}])
+    assert search.suggest("x")["entry"].trial_id == "e0004" and search.suggest("y")["entry"].trial_id == "e0005"
+    search.on_trial_complete("x", {"score": 0.7, "epoch": 9, "last": True})
+    told = [(trial.state.name, trial.value) for trial in study(storage).trials]
+    assert told == [("COMPLETE", 0.5), ("PRUNED", None), ("FAIL", None), ("COMPLETE", 0.7), ("RUNNING", None)]
+
+
+def test_unfinished_trials_go_on_although_the_search_is_closed(storage):
+    entry = searcher(storage).suggest("a")["entry"]
+    search = searcher(storage, trials=1, past=[record(1, "")], unfinished=[entry])
+    assert search.suggest("x")["entry"].trial_id == "e0001" and search.suggest("y") == FINISHED
+
+
+def test_search_that_goes_on_draws_what_it_has_not_drawn(storage):
+    drawn = [searcher(storage).suggest("a")["entry"].config]
+    drawn.append(searcher(storage, past=[record(1, "failed")]).suggest("b")["entry"].config)
+    assert drawn[0] != drawn[1]
 
 
 def entries(stage, count):

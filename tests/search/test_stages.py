@@ -52,10 +52,16 @@ def test_stage_whose_time_is_over_still_gives_its_trials_a_moment(means):
     assert stage_context(means(left_s=-50.0), CONFIRM, trials=2).cap_s == 1.0
 
 
+def test_stage_that_goes_on_keeps_its_images_and_the_time_of_its_trials(means):
+    settled = {"train_images": 9, "cap_s": 4.5}
+    context = stage_context(means(), EXPLORE, trials=None, settled=settled)
+    assert len(context.data.train) == 9 and context.cap_s == 4.5
+
+
 def test_stated_trials_are_numbered_seeded_and_do_not_race(means):
     configs = [recipe("quick_unet"), recipe("quick_residual")]
     given = means()
-    entries = [stated(given, stage_context(given, EXPLORE, trials=2), configs).suggest(t)["entry"] for t in "a"]
+    entries = stated(given, stage_context(given, EXPLORE, trials=2), configs)
     assert entries[0].trial_id == "e0001" and entries[0].config == configs[0].to_dict() and not entries[0].racing
 
 

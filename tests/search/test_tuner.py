@@ -1,15 +1,21 @@
 """Recorder and scheduler, driven by hand: no Ray is started."""
 
+import dataclasses
 import json
+import os
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from search.ladder import Stage
+from search.notes import first_notes
 from search.records import TrialTable
-from search.trainable import StageContext, new_entry
-from search.tuner import LadderScheduler, Recorder
+from search.trainable import STATE_FILE, StageContext, new_entry
+from search.tuner import LadderScheduler, Recorder, saved_checkpoints
 
 FIGURES = {"epoch": 1, "score": 0.5, "fit_s": 2.0, "devices": 2.0, "out_of_time": False}
 
@@ -41,7 +47,8 @@ def trial(fit_data, small_config):
 def record(trial, folder, result):
     """Let a recorder see one trial from start to end; return its table and what its board was told."""
     table, board = TrialTable(folder), Board()
-    recorder = Recorder(table, board, 0.0, lambda record: None)
+    notes = first_notes(folder, {}, began=time.time())
+    recorder = Recorder(table, board, notes, lambda record: None)
     recorder.on_trial_start(0, [], trial)
     recorder.on_trial_result(0, [], trial, result)
     trial.last_result = result
@@ -82,3 +89,40 @@ def decisions(racing):
 def test_only_racing_trials_are_stopped():
     assert decisions(racing=True) == "STOP"
     assert decisions(racing=False) == "CONTINUE"
+
+
+def test_scheduler_recalls_what_others_scored_at_the_rungs(trial):
+    def verdict(scheduler):
+        entry = dataclasses.replace(trial.config["entry"], racing=True)
+        mine = SimpleNamespace(config={"entry": entry}, trial_id="x", placement_group_factory=None)
+        scheduler.on_trial_add(SimpleNamespace(), mine)
+        return scheduler.on_trial_result(None, mine, {"epoch": 1, "score": 0.5})
+
+    forgetful, recalling = LadderScheduler(9, 2), LadderScheduler(9, 2)
+    recalling.recall([("e0001", 1, 0.8), ("e0002", 1, 0.9), ("e0002", 2, 0.95)])
+    assert (verdict(forgetful), verdict(recalling)) == ("CONTINUE", "STOP")
+
+
+def test_last_checkpoint_of_every_trial_is_found_whichever_process_wrote_it(tmp_path):
+    def save(process, trial_id, number, *, age, whole=True):
+        path = tmp_path / process / f"{trial_id}_unet" / f"checkpoint_{number:06d}" / STATE_FILE
+        path.parent.mkdir(parents=True)
+        torch.save({"epoch": number + 1}, path)
+        path.write_bytes(path.read_bytes()[: None if whole else -30])
+        os.utime(path, (age, age))
+
+    save("1", "e0001", 0, age=0)
+    save("2", "e0001", 0, age=3)
+    save("1", "e0002", 3, age=1)
+    save("2", "e0002", 4, age=4, whole=False)  # killed while it was written
+    save("2", "e0003", 0, age=5)
+    save("2", "e0003", 1, age=6)  # killed before it was reported
+    save("2", "e0004", 0, age=6)
+    (tmp_path / "1" / "e0005_unet").mkdir()
+    found = saved_checkpoints(tmp_path, {"e0003": 1, "e0004": 0})
+    places = {trial_id: Path(checkpoint.path).relative_to(tmp_path).parts for trial_id, checkpoint in found.items()}
+    assert {trial_id: (place[0], place[2][-1]) for trial_id, place in places.items()} == {
+        "e0001": ("2", "0"),
+        "e0002": ("1", "3"),
+        "e0003": ("2", "0"),
+    }

@@ -1,0 +1,100 @@
+"""run.json: stages, the run's own clock, and what a run that goes on is told."""
+
+import json
+import time
+
+import pytest
+
+from search.budget import Budget, extended, parse_budget
+from search.folder import FolderError, claim, hold
+from search.notes import Notes, first_notes, read_notes, taken_up
+
+FIVE = parse_budget("5m")
+
+
+def content(folder):
+    return json.loads((folder / "run.json").read_text())
+
+
+def test_stage_that_was_cut_off_is_open_and_keeps_its_plan(tmp_path):
+    notes = first_notes(tmp_path, {"budget": {}}, began=time.time())
+    notes.begin_stage("explore", {"train_images": 160, "cap_s": 4.0})
+    later = taken_up(tmp_path, content(tmp_path), now=time.time(), budget=FIVE, extended=False)
+    assert later.open_stage["train_images"] == 160 and not later.is_closed("explore")
+    assert later.settled("explore") == {"train_images": 160, "cap_s": 4.0} and later.settled("confirm") == {}
+    later.begin_stage("explore", {"train_images": 99, "cap_s": 1.0})
+    later.end_stage({"trials": 3})
+    assert later.settled("explore") == {"train_images": 160}  # another round has another time, and the same images
+    assert later.is_closed("explore") and later.open_stage is None
+    assert [(s["train_images"], s["trials"]) for s in content(tmp_path)["stages"]] == [(160, 3)]
+
+
+def test_clock_counts_what_earlier_processes_used_and_not_the_time_between(tmp_path):
+    first_notes(tmp_path, {}, began=time.time() - 100).write()
+    later = taken_up(tmp_path, content(tmp_path), now=time.time() + 5000, budget=FIVE, extended=False)
+    assert later.began == pytest.approx(time.time() + 5000 - 100, abs=1)
+    assert later.processes == 2 and later.content["earlier"][0]["wall_s"] == pytest.approx(100, abs=1)
+
+
+def test_clock_is_written_while_a_run_goes_on(tmp_path):
+    notes = first_notes(tmp_path, {}, began=time.time())
+    notes.beat()
+    before = content(tmp_path)["wall_s"]
+    notes.began -= 60
+    notes.beat()
+    assert content(tmp_path)["wall_s"] == before  # not at every beat
+    notes._beat -= 60
+    notes.beat()
+    assert content(tmp_path)["wall_s"] == pytest.approx(60, abs=1)
+
+
+def test_more_budget_opens_all_stages_again_and_plans_anew(tmp_path):
+    notes = first_notes(tmp_path, {}, began=time.time())
+    notes.content["deadlines"] = {"explore": 1.0}
+    notes.begin_stage("explore", {})
+    notes.end_stage({})
+    notes.end("done")
+    later = taken_up(tmp_path, content(tmp_path), now=time.time(), budget=FIVE, extended=True)
+    assert later.content["round"] == 2 and not later.is_closed("explore") and "deadlines" not in later.content
+
+
+def test_notes_do_not_make_a_folder(tmp_path):
+    Notes(tmp_path / "none", {}, began=0.0).end("failed")
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        (None, "no run there"),
+        ("{", "is damaged"),
+        ('{"state": "done"}', "older version"),
+        ('{"state": "done", "asked": {}}', "is done; give it more with --budget"),
+    ],
+)
+def test_what_cannot_go_on_is_refused_in_one_line(written, says, tmp_path):
+    if written is not None:
+        (tmp_path / "run.json").write_text(written)
+    with pytest.raises(FolderError) as caught:
+        read_notes(tmp_path, extended=False)
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_folder_is_held_by_one_process_at_a_time(tmp_path):
+    with claim(tmp_path / "run"), pytest.raises(FolderError, match="another process"):
+        hold(tmp_path / "run")
+    hold(tmp_path / "run").close()
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ("30m", Budget(text="5m+30m", wall_s=100 + 1800)),
+        ("20trials", Budget(text="5m+20trials", trials=43 + 20)),
+        ("1cpuh", Budget(text="5m+1cpuh", device_s=3600, used_s=100)),
+    ],
+)
+def test_what_is_given_more_is_spent_whole(more, expected):
+    assert extended(FIVE, parse_budget(more), used_s=100, trials=43) == expected
+    if expected.device_s:
+        assert expected.on(2).wall_s == 100 + 1800

@@ -1,0 +1,125 @@
+"""A run is killed, goes on, and is given more: as a user would, from the command line."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN = [sys.executable, str(ROOT / "search" / "run.py")]
+
+
+def rows(out):
+    path = out / "trials.csv"
+    return list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
+
+
+def notes(out):
+    return json.loads((out / "run.json").read_text())
+
+
+def killed(out, *, trials):
+    """Kill a run, and nothing but its driver, as soon as so many trials have ended."""
+    process = subprocess.Popen(
+        [*RUN, *OPTIONS[0], "--out", str(out)] if not out.exists() else [*RUN, "--resume", str(out)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    for _ in range(900):
+        if len(rows(out)) >= trials or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    assert process.poll() is None, "the run ended before it was killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+OPTIONS = []
+
+
+@pytest.fixture(scope="module")
+def resumed(tiny_dataset, tmp_path_factory):
+    """Folder of a run that was killed twice and went on, its rows at the kills, and the process that ended it."""
+    out = tmp_path_factory.mktemp("resume") / "out"
+    OPTIONS.append(["--budget", "80s", "--data", str(tiny_dataset)])
+    before = []
+    for trials in (2, 5):
+        killed(out, trials=trials)
+        before.append(rows(out))
+    process = subprocess.run([*RUN, "--resume", str(out)], capture_output=True, text=True, timeout=150, env=os.environ)
+    assert process.returncode == 0, process.stderr
+    return out, before, process
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+class TestResume:
+    def test_no_trial_that_had_ended_is_lost_or_run_again(self, resumed):
+        out, before, _ = resumed
+        ended = {row["trial_id"]: row for row in rows(out)}
+        assert len(ended) == len(rows(out))
+        for row in before[0] + before[1]:
+            assert {name: ended[row["trial_id"]][name] for name in row} == row
+
+    def test_reports_of_a_trial_follow_each_other(self, resumed):
+        epochs = {}
+        for line in map(json.loads, (resumed[0] / "reports.jsonl").read_text().splitlines()):
+            epochs.setdefault(line["trial_id"], []).append(line["epochs"])
+        assert all(seen == list(range(1, len(seen) + 1)) for seen in epochs.values())
+
+    def test_budget_is_spent_once(self, resumed):
+        content = notes(resumed[0])
+        assert content["state"] == "done" and content["wall_s"] < 88
+        assert len(content["earlier"]) == 2 and content["earlier"][0]["wall_s"] < content["earlier"][1]["wall_s"]
+
+    def test_every_stage_is_climbed_once(self, resumed):
+        assert [stage["name"] for stage in notes(resumed[0])["stages"]] == ["explore", "confirm", "final"]
+        assert (resumed[0] / "best" / "model.safetensors").exists()
+
+    def test_optuna_knows_every_trial_and_none_is_left_running(self, resumed):
+        backend = optuna.storages.journal.JournalFileBackend(str(resumed[0] / "study.journal"))
+        study = optuna.load_study(study_name="explore", storage=optuna.storages.JournalStorage(backend))
+        states = {t.user_attrs.get("trial_id"): t.state.name for t in study.trials}
+        told = {"stopped": "PRUNED", "completed": "COMPLETE", "timed_out": "COMPLETE", "failed": "FAIL"}
+        assert "RUNNING" not in states.values()
+        for row in rows(resumed[0]):
+            if row["stage"] == "explore":
+                assert states[row["trial_id"]] == told[row["status"]]
+
+    def test_run_that_is_done_is_given_more(self, resumed):
+        out, before = resumed[0], rows(resumed[0])
+        refused = subprocess.run([*RUN, "--resume", str(out)], capture_output=True, text=True)
+        assert refused.returncode == 2 and "give it more with --budget" in refused.stderr
+        command = [*RUN, "--resume", str(out), "--budget", "50s"]
+        process = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert process.returncode == 0, process.stderr
+        ended = {row["trial_id"]: row for row in rows(out)}
+        assert all(ended[row["trial_id"]] | row == ended[row["trial_id"]] for row in before)
+        assert len({i for i in ended if i[0] == "e"}) > len([row for row in before if row["stage"] == "explore"])
+        newcomers = [row for row in rows(out)[len(before) :] if row["stage"] == "confirm"]
+        assert newcomers and not {row["parent_id"] for row in newcomers} & {row["parent_id"] for row in before}
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--seed", "3"), "--seed belongs to a new run"),
+        (("--recipe", "study"), "--recipe belongs to a new run"),
+        ((), "no run there"),
+    ],
+)
+def test_wrong_resume_is_refused_in_one_line(options, says, tmp_path):
+    process = subprocess.run([*RUN, "--resume", str(tmp_path), *options], capture_output=True, text=True)
+    assert process.returncode == 2 and says in process.stderr and process.stderr.count("\n") == 1
+
+
+def test_run_needs_a_budget():
+    process = subprocess.run(RUN, capture_output=True, text=True)
+    assert process.returncode == 2 and "--budget is missing" in process.stderr
