@@ -28,7 +28,7 @@ from search.supply import Supply
 from search.trainable import Entry, StageContext, new_entry
 
 TESTED_RECIPE = "quick_residual"  # what --find-lr tests: small, and learns in seconds
-TEST_SHARE = 0.05  # of the stage's time that one range test takes at most
+TEST_SHARE = 0.1  # of the stage's time that one range test takes at most
 LrRanges = Mapping[str, tuple[float, float]]
 
 
@@ -148,14 +148,14 @@ def unfinished(
 def centred_rates(means: Means, context: StageContext) -> LrRanges:
     """Return the space's learning rates, each optimizer's range centred by a range test on the stage's data.
 
-    A test takes a twentieth of the stage's time at most. A range stays as it is where the test came to less than half
+    A test takes a tenth of the stage's time at most. A range stays as it is where the test came to less than half
     of its steps or the loss does not clearly fall.
     """
     limit = None if context.deadline is None else TEST_SHARE * (context.deadline - time.time())
     sizes, ranges = batch_sizes(len(context.data.train)), dict(LR_RANGES)
     for name, (low, high) in LR_RANGES.items():
         config = recipe(TESTED_RECIPE)
-        config = replace(config, optim=replace(config.optim, name=name, batch_size=sizes[len(sizes) // 2]))
+        config = replace(config, optim=replace(config.optim, name=name, batch_size=sizes[0]))
         found = means.cluster.call(tested_rate, config, context, means.seed, limit)
         if found is not None:
             ranges[name] = suggested_range(min(max(found, low), high), low, high)

@@ -253,7 +253,7 @@ class Study:
             self.notes.write()
         ranges = {name: (low, high) for name, (low, high) in self.notes.content["lr_ranges"].items()}
         for name, (low, high) in ranges.items():
-            why = "as they were, for the loss does not clearly fall" if (low, high) == LR_RANGES[name] else "centred"
+            why = "as they were: too little time, or no clear fall" if (low, high) == LR_RANGES[name] else "centred"
             self.view.say(f"  learning rates of {name}: {low:.1e} to {high:.1e}, {why}")
         return ranges
 
