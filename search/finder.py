@@ -11,6 +11,7 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -112,11 +113,9 @@ def range_test(
     data = replace(data, train=data.train.prefix(min(steps * batch, len(data.train))), val=data.val.prefix(1))
     epochs = math.ceil(steps / (len(data.train) // batch))
     curve = _Curve(total=epochs * (len(data.train) // batch), progress=progress)
-    try:
-        plan = FitPlan(epochs=epochs, seed=seed, device=device)
+    plan = FitPlan(epochs=epochs, seed=seed, device=device)
+    with suppress(_WentTooFar, TrialDiverged):  # how a range test ends; what led there is the curve
         fit(config, data, plan, report=lambda figures, state: None, on_step=curve.add, limit=limit)
-    except (_WentTooFar, TrialDiverged):
-        pass  # as expected: what led there is the curve
     return RangeTest(rates=curve.rates, losses=curve.losses, fall=steepest_fall(curve.rates, curve.losses))
 
 

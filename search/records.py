@@ -6,6 +6,7 @@ replaces a file goes to a temporary name and is renamed, so a reader (or a crash
 """
 
 import csv
+import io
 import json
 import math
 import os
@@ -144,12 +145,11 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows whose columns are the union of their keys, in order of appearance, atomically."""
     rows = list(rows)
     columns = list(dict.fromkeys(key for row in rows for key in row)) or list(LEADING_COLUMNS)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(path)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    _write_whole(path, text.getvalue())
 
 
 def append_line(path: Path, content: Mapping[str, Any]) -> None:
@@ -161,9 +161,7 @@ def append_line(path: Path, content: Mapping[str, Any]) -> None:
 
 def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     """Write lines of JSON atomically."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    partial.replace(path)
+    _write_whole(path, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -189,8 +187,13 @@ def _figures(line: Mapping[str, Any]) -> dict[str, Any]:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write indented JSON atomically."""
+    _write_whole(path, json.dumps(content, indent=2) + "\n")
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file under a temporary name and rename it."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial.write_bytes(text.encode())
     partial.replace(path)
 
 

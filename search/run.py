@@ -144,8 +144,9 @@ def _only_for_resume(args: argparse.Namespace) -> None:
     """Refuse what a run that goes on cannot be told anew."""
     from search.folder import FolderError
 
+    grammar = parser()
     for name, value in vars(args).items():
-        if name not in ("resume", "budget", "address") and value != parser().get_default(name):
+        if name not in ("resume", "budget", "address") and value != grammar.get_default(name):
             option = f"--{name.replace('_', '-')}"
             raise FolderError(f"{option} belongs to a new run; {args.resume} goes on as it was asked for")
 

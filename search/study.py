@@ -13,9 +13,9 @@ import torch
 from ray.tune.search import Searcher
 
 from search import cluster
-from search.best import Winner, fair_shares, write_best
 from search.board import Board
 from search.budget import Budget, Deadlines, Shares, plan_deadlines
+from search.closing import best_trial, write_model
 from search.config import TrialConfig
 from search.folder import claim
 from search.ladder import Stage, default_ladder, promote, rank_correlation, ranked
@@ -32,7 +32,6 @@ from search.tuner import LadderScheduler, Recorder, climb, outcome, saved_checkp
 
 PACK_FIRST = 0.05  # part of the budget in which images are packed before anything else starts
 CLOSING_S = 4.0  # kept for ending Ray after the last measurement
-MOST_MEASURED = 2000  # images of each part that the final model is measured on
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error
@@ -303,40 +302,19 @@ class Study:
 
     def _wrap_up(self) -> dict[str, Any]:
         """Write best/ from the best trial of the highest stage that has one, and close the records."""
-        record = self._winner()
-        state = load_state(self.recorder.checkpoints[record.trial_id])
-        assert state is not None
-        supply, first, px = self.supply, self.supply.first, int(record.figures["px"])
-        assert first is not None
-        winner = Winner(
-            config=TrialConfig.from_flat(record.config),
-            weights=state["model"],
-            stats=first.stats,
-            sigma=first.sigma,
-            px=px,
-            trial_id=record.trial_id,
-        )
+        record = best_trial(self.ladder, self.table, self.recorder.checkpoints)
+        if record is None:
+            raise NoModelError(f"no trial ended with a model; {self.options.out / 'trials.csv'} gives the reasons")
         wall = self.means.budget.wall_s
         limit = None if wall is None else self.notes.began + wall - CLOSING_S
-        sizes = {name: size for name, size in supply.sizes().items() if size and name != "train"}
-        packs = {}
-        for name, until in zip(sizes, fair_shares(limit and (time.time() + limit) / 2, len(sizes)), strict=True):
-            packs[name] = supply.pack(name, px, count=MOST_MEASURED, deadline=until)
-        leaks = supply.split == "random"
-        metrics = write_best(winner, self.options.out / "best", packs, sizes=sizes, leaks=leaks, deadline=limit)
+        checkpoint = self.recorder.checkpoints[record.trial_id]
+        metrics = write_model(record, checkpoint, self.supply, self.options.out / "best", deadline=limit)
         self.notes.content["best"] = record.trial_id
         self.notes.end("done")
         self.view.say(f"[bold green]best[/]  {describe(record)}")
         if metrics["note"]:
             self.view.say(metrics["note"])
         return metrics
-
-    def _winner(self) -> TrialRecord:
-        for stage in reversed(self.ladder):
-            for record in ranked(self.table.of_stage(stage.name)):
-                if record.trial_id in self.recorder.checkpoints:
-                    return record
-        raise NoModelError(f"no trial ended with a model; {self.options.out / 'trials.csv'} gives the reasons")
 
 
 def asked(options: Options, supply: Supply) -> dict[str, Any]:

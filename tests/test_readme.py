@@ -84,7 +84,8 @@ def test_every_module_of_the_readme_is_a_command(module):
     ],
 )
 def test_options_of_the_readme_exist(start, module):
-    importlib.import_module(module).parser().parse_args(command(start)[3:])
+    args = importlib.import_module(module).parser().parse_args(command(start)[3:])
+    assert str(args.out) == command(start)[command(start).index("--out") + 1]
 
 
 def test_ci_runs_the_commands_of_the_readme():

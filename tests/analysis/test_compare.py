@@ -115,5 +115,11 @@ def test_wrong_argument_exits_with_2(more, says, tmp_path, capsys):
 def test_methods_are_commands_that_run_understands():
     from search.run import parser
 
-    for method in compare.METHODS.values():
-        parser().parse_args(["--budget", "3m", *method])
+    read = {name: parser().parse_args(["--budget", "3m", *words]) for name, words in compare.METHODS.items()}
+    told = {name: (args.recipe, args.width, args.split) for name, args in read.items()}
+    assert told == {
+        "search": (None, None, "background"),
+        "study": ("study", None, "background"),
+        "study_small": ("study", 4, "background"),
+        "random_split": (None, None, "random"),
+    }
