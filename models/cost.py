@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from models.build import build_model, model_config
+from models.config import ModelConfig
 from models.network import Network
 
 PROBE_PX = 1536
@@ -42,23 +44,62 @@ def count_macs(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> 
     return 0
 
 
-def macs(model: nn.Module, px: int) -> tuple[int, int]:
-    """Multiply-adds for one px by px image and the number of convolutions; on the meta device no value is computed."""
+@dataclass(frozen=True)
+class Probe:
+    """What one pass of an image of a network's stride tells; whatever grows with the area follows from it.
+
+    Attributes:
+        params: Number of parameters.
+        layers: Number of convolutions.
+        stride: Side of that image.
+        macs: Multiply-adds of its convolutions.
+        kept_bytes: What autograd keeps of it until the backward pass, in float32.
+        largest_bytes: The largest storage among that.
+    """
+
+    params: int
+    layers: int
+    stride: int
+    macs: int
+    kept_bytes: int
+    largest_bytes: int
+
+    def tiles(self, px: int) -> int:
+        """Images of the stride that cover a px by px image."""
+        return (-(-px // self.stride)) ** 2
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves new tensors as they are: where only shapes count, random weights would take most of the time."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        if func in (Tensor.uniform_, Tensor.normal_) or getattr(func, "__module__", "") == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+@lru_cache(maxsize=4096)
+def probe(config: ModelConfig) -> Probe:
+    """The probe of a config; some ten milliseconds the first time."""
+    with _Unfilled():
+        model = build_model(config).eval()
     counts: list[int] = []
 
     def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         counts.append(count_macs(layer, inputs, output))
 
-    convolutions = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
-    handles = [layer.register_forward_hook(hook) for layer in convolutions]
-    training = model.training
-    model.eval()
-    with torch.no_grad():
-        model(torch.zeros(1, 3, px, px, device=convolutions[0].weight.device))
-    model.train(training)
-    for handle in handles:
-        handle.remove()
-    return sum(counts), len(counts)
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            layer.register_forward_hook(hook)
+    kept = kept_bytes(model, model.stride)
+    params = sum(p.numel() for p in model.parameters())
+    return Probe(params, len(counts), model.stride, sum(counts), sum(kept), max(kept))
+
+
+def macs(config: ModelConfig, px: int) -> int:
+    """Multiply-adds of all convolutions for one px by px image."""
+    found = probe(config)
+    return found.macs * found.tiles(px)
 
 
 def averaging(model: Network) -> Network:
@@ -86,20 +127,20 @@ def extent(features: Tensor, image: Tensor) -> int:
     return max(widths)
 
 
-def receptive_field(model: Network) -> int:
+def receptive_field(config: ModelConfig) -> int:
     """Pixels of the image, a side, that one deepest feature sees; measured, not derived, up to about 1,500 px."""
-    return _field(_shape(model, {"width", *DECODER_FIELDS}), deepest=True)
+    return _field(_shape(config, {"width", *DECODER_FIELDS}), deepest=True)
 
 
-def output_field(model: Network) -> int:
+def output_field(config: ModelConfig) -> int:
     """Pixels of the image, a side, that one output pixel sees; measured, up to about 1,500 px."""
-    return _field(_shape(model, {"width"}), deepest=False)
+    return _field(_shape(config, {"width"}), deepest=False)
 
 
-def _shape(model: Network, irrelevant: set[str]) -> tuple[tuple[str, Any], ...]:
+def _shape(config: ModelConfig, irrelevant: set[str]) -> tuple[tuple[str, Any], ...]:
     """What of a config the receptive field depends on, so that networks alike in it are measured once."""
-    config = model.config.to_dict()
-    return tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in config.items() if k not in irrelevant)
+    fields = config.to_dict()
+    return tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in fields.items() if k not in irrelevant)
 
 
 @lru_cache(maxsize=256)
@@ -112,11 +153,10 @@ def _field(shape: tuple[tuple[str, Any], ...], *, deepest: bool) -> int:
     return extent(model.encode(image)[-1] if deepest else model(image), image)
 
 
-def cost(model: Network, px: int) -> Cost:
-    """The figures of a network from `build_model` for px by px images; a tenth of a second, less the second time."""
-    multiply_adds, layers = macs(model, px)
-    params = sum(p.numel() for p in model.parameters())
-    return Cost(params, multiply_adds, receptive_field(model), layers)
+def cost(config: ModelConfig, px: int) -> Cost:
+    """The figures of the network of a config for px by px images; a tenth of a second, less the second time."""
+    found = probe(config)
+    return Cost(found.params, macs(config, px), receptive_field(config), found.layers)
 
 
 def kept_bytes(model: Network, px: int) -> list[int]:
@@ -126,39 +166,35 @@ def kept_bytes(model: Network, px: int) -> list[int]:
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        sizes[storage._cdata] = storage.nbytes()  # not data_ptr, which is 0 on the meta device
+        sizes[storage._cdata] = storage.nbytes()
         return tensor
 
-    training = model.training
-    model.eval()  # or the norms would learn from the probe
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = model(torch.zeros(1, 3, px, px, device=next(model.parameters()).device))
-    model.train(training)
+        output = model(torch.zeros(1, 3, px, px))
     del output  # until here it kept the storages alive, and their addresses apart
     return [size for address, size in sizes.items() if address not in weights]
 
 
-def training_mib(model: Network, px: int) -> float:
+def training_mib(config: ModelConfig, px: int) -> float:
     """Memory in MiB that one more image in a training batch needs, in float32; bfloat16 needs half to nine tenths.
 
     What autograd keeps of the image until the backward pass, the gradients before and behind the largest layer, and
     the loss. A test holds it within 0.95 and 1.3 of the allocator's own peak. Weights come on top, once a trial:
     16 bytes a parameter with gradient and AdamW's moments.
 
-    Activations grow with the area, so that an image of the network's stride, run for real, tells in a few
-    milliseconds what the meta device takes a tenth of a second for; a network that is there already is measured there.
-
     Args:
-        model: From `build_model`; left as it is.
+        config: Of the network.
         px: Side of the image.
     """
-    tiles = (-(-px // model.stride)) ** 2
-    kept = kept_bytes(model, model.stride)
-    return (tiles * (sum(kept) + 2 * max(kept)) + LOSS_MAPS * 4 * px**2) / 2**20
+    found = probe(config)
+    return (found.tiles(px) * (found.kept_bytes + 2 * found.largest_bytes) + LOSS_MAPS * 4 * px**2) / 2**20
 
 
 def latency_ms(model: nn.Module, px: int, device: str = "cpu", repeats: int = 10) -> float:
-    """Median milliseconds of one image's forward pass in evaluation mode, after two warm-up passes."""
+    """Fewest milliseconds of one image's forward pass in evaluation mode, after two warm-up passes.
+
+    The fewest, for whatever else the machine does can only add to them.
+    """
     image, training = torch.zeros(1, 3, px, px, device=device), model.training
     model.eval()
     times = []
@@ -170,4 +206,4 @@ def latency_ms(model: nn.Module, px: int, device: str = "cpu", repeats: int = 10
                 torch.cuda.synchronize()
             times.append(1e3 * (time.perf_counter() - start))
     model.train(training)
-    return sorted(times[2:])[repeats // 2]
+    return min(times[2:])

@@ -4,9 +4,10 @@ Owns the folder best/. Knows neither Ray nor the search.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import cv2
@@ -64,6 +65,7 @@ def write_best(
     sizes: dict[str, int],
     deadline: float | None,
     leaks: bool = False,
+    more: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Write model.safetensors, config.json, metrics.json and samples.png.
 
@@ -74,6 +76,7 @@ def write_best(
         sizes: How many images each split has in all.
         deadline: Seconds since the epoch after which no further image is measured (metrics.json says how many were).
         leaks: Whether validation shares backgrounds with training (`--split random`).
+        more: What metrics.json says beside the figures.
 
     Returns:
         The content of metrics.json.
@@ -89,7 +92,7 @@ def write_best(
         metrics[name] = {**figures, "of_images": sizes[name]}
     if leaks and "test" in metrics:
         metrics["validation_flatters_by"] = {f: metrics["val"][f] - metrics["test"][f] for f in ("score", "iou")}
-    metrics["note"] = _note(metrics, leaks)
+    metrics |= {**more, "note": _note(metrics, leaks)}
     write_json(folder / "metrics.json", metrics)
     shown = "test" if "test" in splits else "val"
     draw_samples(model, loaders[shown], splits[shown], folder / "samples.png")

@@ -1,4 +1,4 @@
-"""The end of a run: which trial is the best, and its model written and measured within the time that is left."""
+"""The end of a run: which trial is the best, what else lies on the front, and models written and measured in time."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -7,9 +7,11 @@ from typing import Any
 
 from ray import tune
 
+from search.agreement import mean_interval
 from search.best import Winner, fair_shares, write_best
 from search.config import TrialConfig
-from search.ladder import Stage, ranked
+from search.ladder import Stage, finalists, front, ranked
+from search.limits import latency
 from search.records import TrialRecord, TrialTable
 from search.supply import Supply
 from search.trainable import load_state
@@ -17,24 +19,76 @@ from search.trainable import load_state
 MOST_MEASURED = 2000  # images of each part that the final model is measured on
 
 
-def best_trial(
+def best_group(
     ladder: Sequence[Stage], table: TrialTable, checkpoints: Mapping[str, tune.Checkpoint]
-) -> TrialRecord | None:
-    """Return the best trial of the highest stage that has one with a model, or None."""
-    ordered = (record for stage in reversed(ladder) for record in ranked(table.of_stage(stage.name)))
-    return next((record for record in ordered if record.trial_id in checkpoints), None)
+) -> list[TrialRecord]:
+    """Return the best trial of the highest stage that has one with a model, and behind it its like of other seeds.
+
+    Where finalists were repeated, the mean over their seeds decides, and of the best of them the best seed.
+    """
+    for stage in [stage for stage in reversed(ladder) if not stage.repeats]:
+        again = [r for above in ladder if above.repeats and above.px == stage.px for r in table.of_stage(above.name)]
+        for group in finalists(table.of_stage(stage.name) + again, lambda r: r.parent_id or r.trial_id):
+            if group[0].trial_id in checkpoints:
+                return group
+    return []
+
+
+def over_seeds(group: Sequence[TrialRecord]) -> dict[str, Any]:
+    """Return the scores of one configuration trained with several seeds, their mean and its interval."""
+    scores = [record.score for record in group]
+    return {"trials": [record.trial_id for record in group], "scores": scores, **mean_interval(scores)}
+
+
+def models_front(
+    ladder: Sequence[Stage], table: TrialTable, checkpoints: Mapping[str, tune.Checkpoint], *, deadline: float | None
+) -> list[dict[str, Any]]:
+    """Return the front of score against parameters, multiply-adds and latency, best first.
+
+    Over the trials with a model, those of the search left out where others came after it: they saw a part of the data.
+
+    Args:
+        ladder: Its stages.
+        table: All trials.
+        checkpoints: Of those that have a model.
+        deadline: Seconds since the epoch after which no further latency is measured, or None.
+    """
+    later = [stage.name for stage in ladder[1:]]
+    trained = [r for name in later for r in table.of_stage(name)] or table.of_stage(ladder[0].name)
+    models = ranked([r for r in trained if r.trial_id in checkpoints])
+    costs: dict[str, dict[str, float]] = {}
+    for record in models:
+        px = int(record.figures["px"])
+        costs[record.trial_id] = {"params": record.figures["params"], "macs": record.figures["macs"]}
+        if deadline is None or time.time() < deadline:
+            costs[record.trial_id]["latency_ms"] = round(latency(TrialConfig.from_flat(record.config), px), 3)
+    dear = {"latency_ms": float("inf")}
+    kept = front(models, lambda r: tuple((dear | costs[r.trial_id]).values()))
+    return [
+        {"trial_id": r.trial_id, "stage": r.stage, "px": r.figures["px"], "score": r.score, **costs[r.trial_id]}
+        for r in kept
+    ]
 
 
 def write_model(
-    record: TrialRecord, checkpoint: tune.Checkpoint, supply: Supply, folder: Path, *, deadline: float | None
+    record: TrialRecord,
+    checkpoint: tune.Checkpoint,
+    supply: Supply,
+    folder: Path,
+    *,
+    parts: Sequence[str] = ("val", "test"),
+    more: Mapping[str, Any] | None = None,
+    deadline: float | None,
 ) -> dict[str, Any]:
-    """Write best/ from a trial's checkpoint; return the content of its metrics.json.
+    """Write a model's folder from a trial's checkpoint; return the content of its metrics.json.
 
     Args:
         record: The trial.
         checkpoint: Its last.
-        supply: Validation and test images; each part is packed and measured as far as its share of the time allows.
-        folder: best/ of the run folder.
+        supply: The images; each part is packed and measured as far as its share of the time allows.
+        folder: best/ of the run folder, or one like it.
+        parts: Parts of the data to measure it on, where there are such; the test part is for the best alone.
+        more: What metrics.json says beside the figures.
         deadline: Seconds since the epoch by which all is measured, or None.
     """
     state, first, px = load_state(checkpoint), supply.first, int(record.figures["px"])
@@ -47,8 +101,9 @@ def write_model(
         px=px,
         trial_id=record.trial_id,
     )
-    sizes = {name: size for name, size in supply.sizes().items() if size and name != "train"}
+    sizes = {name: size for name, size in supply.sizes().items() if size and name in parts}
     packs = {}
     for name, until in zip(sizes, fair_shares(deadline and (time.time() + deadline) / 2, len(sizes)), strict=True):
         packs[name] = supply.pack(name, px, count=MOST_MEASURED, deadline=until)
-    return write_best(winner, folder, packs, sizes=sizes, leaks=supply.split == "random", deadline=deadline)
+    leaks = supply.split == "random"
+    return write_best(winner, folder, packs, sizes=sizes, leaks=leaks, more=more or {}, deadline=deadline)

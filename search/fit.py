@@ -1,14 +1,17 @@
 """The one training loop. Knows neither Ray nor Optuna: whoever wants to listen passes `report`.
 
 A run that the clock cuts short has annealed all the same, for the learning rate is a function of progress and progress
-counts time as well as steps. Same seed, same numbers; a run resumed at an epoch equals one that never stopped.
+counts time as well as steps. Same seed, same numbers; a run resumed at an epoch equals one that never stopped, and one
+that is given an earlier run's readings of the clock equals that run. From the command line, that of a run's trial:
+
+    python -m search.fit RUN TRIAL_ID
 """
 
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,20 +22,29 @@ from data.loaders import Batch, Loader
 from models.build import build_model
 from models.losses import LossConfig, build_loss
 from models.metrics import MetricSums
-from search.clock import Clock
+from search.clock import Clock, Readings, RecordedClock
 from search.config import OptimConfig, TrialConfig
 from search.passes import Passes
 from search.pictures import as_bytes
 from search.schedules import learning_rate
 from search.supply import FitData
 
+STATE_FILE = "state.pt"  # in the folder of a checkpoint
 State = dict[str, Any]
 Report = Callable[[dict[str, Any], Callable[[], State]], None]
 OnStep = Callable[[float, Tensor], None]
 
 
 class TrialDiverged(RuntimeError):  # noqa: N818 - the design's word
-    """The loss is no longer a finite number; the message names the epoch."""
+    """The loss is no longer a finite number; the message names the epoch.
+
+    Attributes:
+        replay: What a repetition of the epoch needs, as reports carry it.
+    """
+
+    def __init__(self, message: str, replay: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.replay = replay
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +83,7 @@ def fit(
     weights: State | None = None,
     resume: State | None = None,
     limit: float | None = None,
+    recorded: Sequence[Readings] | None = None,
 ) -> nn.Module:
     """Train and validate one configuration.
 
@@ -83,6 +96,7 @@ def fit(
         weights: Weights to start from (a promotion).
         resume: A state handed to `report` earlier; training goes on behind that epoch.
         limit: Seconds allowed; None leaves `plan.epochs` the only end.
+        recorded: Readings of the clock of a run to repeat, epoch by epoch; they take the place of the time.
 
     Returns:
         The trained network, in evaluation mode.
@@ -91,7 +105,7 @@ def fit(
         TrialDiverged: A loss was not finite.
         DoesNotFit: There is no memory for even one image.
     """
-    run = _Run(config, data, plan, limit)
+    run = _Run(config, data, plan, limit, recorded)
     if weights is not None:
         run.model.load_state_dict(weights)
     if resume is not None:
@@ -103,14 +117,21 @@ def fit(
         last = run.epoch >= plan.epochs or run.clock.progress >= 1.0
         figures = {**trained, **run.keep_best(run.validate(), last=last)}
         ending = {"last": last, "out_of_time": last and run.epoch < plan.epochs}
-        report({"epoch": run.epoch, **ending, **figures, **run.spent(), **run.shown}, run.state)
+        report({"epoch": run.epoch, **ending, **figures, **run.spent(), "replay": run.replay(), **run.shown}, run.state)
     return run.model.eval()
 
 
 class _Run:
     """Everything that lives as long as one call of fit."""
 
-    def __init__(self, config: TrialConfig, data: FitData, plan: FitPlan, limit: float | None) -> None:
+    def __init__(
+        self,
+        config: TrialConfig,
+        data: FitData,
+        plan: FitPlan,
+        limit: float | None,
+        recorded: Sequence[Readings] | None,
+    ) -> None:
         torch.manual_seed(plan.seed)
         self.config, self.data, self.plan = config, data, plan
         self.device = torch.device(plan.device)
@@ -136,19 +157,23 @@ class _Run:
         self.epoch, self.images, self.refining = 0, 0, False
         self.best: State = {}
         self.shown: dict[str, np.ndarray] = {}
-        self.clock = Clock(plan.epochs * len(self.train_loader), limit)
+        steps, batch_size = plan.epochs * len(self.train_loader), min(config.optim.batch_size, len(data.train))
+        self.clock = Clock(steps, limit, validation=len(data.val) / batch_size)
+        if recorded is not None:
+            self.clock = RecordedClock(steps, recorded)
 
     def train_epoch(self, on_step: OnStep | None) -> dict[str, float]:
         """Train one pass, or less where the clock ends it; return the mean of each loss part."""
         self.model.train()
         begin = time.monotonic()
         sums: Counter[str] = Counter()
+        self.clock.begin_epoch()
         for steps, batch in enumerate(self.train_loader.epoch(self.epoch), start=1):
             rate = self._prepare_step()
             losses = self._step(batch.to(self.device, channels_last=True))
             sums.update(losses)
-            self.clock.steps += 1
             self.images += len(batch)
+            self.clock.step()
             if on_step is not None:
                 on_step(rate, losses["total"])
             if steps % 16 == 0:
@@ -160,12 +185,10 @@ class _Run:
         return {**means, "lr": rate, "train_s": time.monotonic() - begin}
 
     def _prepare_step(self) -> float:
-        """Set what depends on progress: the learning rate, the refinement, the time kept for validation."""
+        """Set what depends on progress: the learning rate, the refinement."""
         progress = self.clock.progress
         if self.plan.refine and not self.refining and progress >= 1.0 - self.plan.refine:
             self._enter_refinement()
-        if self.epoch == 0:
-            self.clock.foresee_validation(self.images, len(self.data.val))
         rate = self.config.optim.lr * learning_rate(self.config.schedule, progress)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -186,7 +209,7 @@ class _Run:
 
     def _check_finite(self, sums: Counter[str]) -> None:
         if not math.isfinite(sums["total"]):
-            raise TrialDiverged(f"loss is {float(sums['total'])} in epoch {self.epoch + 1}")
+            raise TrialDiverged(f"loss is {float(sums['total'])} in epoch {self.epoch + 1}", self.replay())
 
     @torch.inference_mode()
     def validate(self) -> dict[str, float]:
@@ -203,10 +226,10 @@ class _Run:
                 wanted -= len(batch)
         if pictures:
             self.shown = {"pictures": np.concatenate(pictures)}
-        self.clock.reserve = time.monotonic() - begin
+        self.clock.validated(time.monotonic() - begin)
         figures = sums.compute(self.data.sigma)
         if not math.isfinite(figures["score"]):
-            raise TrialDiverged(f"score is {figures['score']} after epoch {self.epoch}")
+            raise TrialDiverged(f"score is {figures['score']} after epoch {self.epoch}", self.replay())
         return figures
 
     def keep_best(self, figures: dict[str, float], *, last: bool) -> dict[str, float]:
@@ -231,6 +254,12 @@ class _Run:
         used = {"images_seen": self.images, "fit_s": self.clock.used, "progress": self.clock.progress}
         return {**used, "at_once": at_once}
 
+    def replay(self) -> dict[str, Any]:
+        """Return what a repetition of this epoch needs beside configuration, weights and data, as plain values."""
+        precision = "bfloat16" if self.passes.bfloat16 else "float32"
+        plan = replace(self.plan, precision=precision, at_once=self.passes.parts.at_once, pictures=0)
+        return {"clock": self.clock.readings, "threads": torch.get_num_threads(), "plan": asdict(plan)}
+
     def state(self) -> State:
         """Return all that `load` needs to go on as if nothing had happened."""
         return {
@@ -239,8 +268,7 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
             "images": self.images,
-            "steps": self.clock.steps,
-            "used": self.clock.used,
+            "clock": self.clock.state(),
             "refining": self.refining,
             "at_once": self.passes.parts.at_once,
             "best": self.best,
@@ -248,8 +276,7 @@ class _Run:
 
     def load(self, state: State) -> None:
         """Take up a state that `state` returned."""
-        self.clock.steps = state["steps"]
-        self.clock.started = time.monotonic() - state["used"]
+        self.clock.load(state["clock"])
         if state["refining"]:
             self._enter_refinement()
         self.model.load_state_dict(state["model"])
@@ -284,3 +311,9 @@ def uses_bfloat16(precision: str, device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+if __name__ == "__main__":
+    from search.again import main  # reads records, which the loop above knows nothing of
+
+    raise SystemExit(main())

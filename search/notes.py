@@ -23,16 +23,28 @@ class Notes:
     Attributes:
         content: What is written.
         began: The moment the run would have begun had it never been interrupted, seconds since the epoch.
+        devices: What this process holds of each kind, cores ("cpu") and GPUs ("gpu").
+        earlier_s: Seconds that the processes before this one have used.
+        earlier_device_s: Device seconds of each kind that the processes before this one have used.
     """
 
     def __init__(self, folder: Path, content: dict[str, Any], *, began: float) -> None:
         self.folder, self.content, self.began = folder, content, began
+        self.devices = {"cpu": 0, "gpu": 0}
+        self.earlier_device_s = {kind: 0.0 for kind in self.devices} | content.get("device_s", {})
+        self.earlier_s = float(content.get("wall_s", 0.0))
         self._beat = 0.0
 
     @property
     def used_s(self) -> float:
         """Seconds that the run has used."""
         return time.time() - self.began
+
+    @property
+    def device_s(self) -> dict[str, float]:
+        """Device seconds of each kind that the run has used: what is held counts, whether it computes or not."""
+        mine_s = self.used_s - self.earlier_s
+        return {kind: round(self.earlier_device_s[kind] + n * mine_s, 2) for kind, n in self.devices.items()}
 
     @property
     def processes(self) -> int:
@@ -84,7 +96,10 @@ class Notes:
         """Write run.json, where the run folder is claimed already."""
         if self.folder.is_dir():
             self._beat = time.monotonic()
-            write_json(self.folder / "run.json", self.content | {"wall_s": round(self.used_s, 2)})
+            write_json(self.folder / "run.json", self.content | self._clock())
+
+    def _clock(self) -> dict[str, Any]:
+        return {"wall_s": round(self.used_s, 2), "device_s": self.device_s}
 
 
 def first_notes(folder: Path, asked: dict[str, Any], *, began: float) -> Notes:
@@ -109,7 +124,6 @@ def taken_up(folder: Path, content: dict[str, Any], *, now: float, budget: Budge
     content["asked"] = content["asked"] | {"budget": asdict(budget)}
     notes = Notes(folder, content, began=now - content["wall_s"])
     if extended:
-        content.pop("deadlines", None)  # they are planned anew
         content["round"] += notes.open_stage is None
     return notes
 

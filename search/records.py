@@ -96,7 +96,7 @@ class TrialTable:
     def report(self, trial_id: str, figures: Mapping[str, Any]) -> TrialRecord:
         """Append one report to reports.jsonl and keep its figures as the trial's newest."""
         record = self.records[trial_id]
-        record.figures.update(figures)
+        record.figures.update(_figures(figures))
         append_line(self.folder / "reports.jsonl", {"trial_id": trial_id, "stage": record.stage, **figures})
         return record
 
@@ -114,8 +114,16 @@ class TrialTable:
             self.records[line["trial_id"]].figures.update(_figures(line))
         write_lines(self.folder / "reports.jsonl", kept)
 
-    def finish(self, trial_id: str, status: str, reason: str = "") -> TrialRecord:
+    def finish(
+        self, trial_id: str, status: str, reason: str = "", *, replay: Mapping[str, Any] | None = None
+    ) -> TrialRecord:
         """Close a trial and write trials.csv anew.
+
+        Args:
+            trial_id: Which.
+            status: One of STATUSES.
+            reason: Why it failed or was cut.
+            replay: What a repetition of the epoch in which it failed needs; reports carry that of the others.
 
         Raises:
             ValueError: `status` is not one of STATUSES.
@@ -124,7 +132,8 @@ class TrialTable:
             raise ValueError(f"status is {status!r}; choose from {', '.join(STATUSES)}")
         record = self.records[trial_id]
         record.status, record.reason = status, reason
-        append_line(self.folder / "trials.jsonl", {"trial_id": trial_id, "status": status, "reason": reason})
+        line = {"trial_id": trial_id, "status": status, "reason": reason}
+        append_line(self.folder / "trials.jsonl", line | ({"replay": replay} if replay else {}))
         self.write()
         return record
 
@@ -181,8 +190,8 @@ def _last_byte(file: BinaryIO) -> bytes:
 
 
 def _figures(line: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the figures of a line of reports.jsonl."""
-    return {name: value for name, value in line.items() if name not in ("trial_id", "stage")}
+    """Return the figures of a line of reports.jsonl; what a repetition needs is none."""
+    return {name: value for name, value in line.items() if name not in ("trial_id", "stage", "replay")}
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -201,12 +210,17 @@ def provenance() -> dict[str, Any]:
     """Return what a figure depends on beside its config: command, versions, machine, time."""
     return {
         "command": " ".join([Path(sys.executable).name, *sys.argv]),
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "time": now(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "versions": {name: _version(name) for name in _PACKAGES},
     }
+
+
+def now() -> str:
+    """Return the present moment in ISO 8601."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
 def _version(package: str) -> str:

@@ -26,6 +26,8 @@ BUILT_IN_COUNT = 2000
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's grammar."""
+    from search.ladder import LADDERS
+
     p = argparse.ArgumentParser(
         prog="search/run.py",
         description="Search for the network that best gives foreground mask and depth from one image.",
@@ -52,8 +54,42 @@ def parser() -> argparse.ArgumentParser:
     stated.add_argument("--find-lr", action="store_true", help="centre the search's learning rates by a range test")
     p.add_argument("--width", type=int, help="of the recipe's network; by default the recipe's own")
     p.add_argument("--no-refine", action="store_true", help="end without the part that favours the mask, unaugmented")
+    limits = p.add_argument_group("constraints", "on the network; a configuration that breaks one is never trained")
+    limits.add_argument("--max-params", type=_amount, metavar="N", help="most parameters (250k, 1M)")
+    limits.add_argument("--max-macs", type=_amount, metavar="N", help="most multiply-adds of an image of 160 px (1.5G)")
+    limits.add_argument(
+        "--max-latency-ms", type=_amount, metavar="MS", help="longest for an image of 160 px, on one thread or the GPU"
+    )
+    p.add_argument("--keep", type=_count, default=0, metavar="N", help="keep N more models of the front")
+    p.add_argument("--sampler", choices=("tpe", "random"), default="tpe", help="who chooses configurations")
+    p.add_argument("--ladder", choices=tuple(LADDERS), default="climb", help="the stages; others are for comparison")
     p.add_argument("--address", help="address of a Ray cluster; by default Ray is started on this machine")
     return p
+
+
+def _amount(text: str) -> float:
+    """Read an amount such as 1M.
+
+    Raises:
+        ArgumentTypeError: It is none.
+    """
+    from search.budget import BudgetError, parse_amount
+
+    try:
+        return parse_amount(text)
+    except BudgetError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _count(text: str) -> int:
+    """Read a whole number.
+
+    Raises:
+        ArgumentTypeError: It is none.
+    """
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
 
 
 def _seed(text: str) -> int:
@@ -105,6 +141,10 @@ def _search(args: argparse.Namespace, budget: "Budget", out: Path) -> int:
         "configs": _stated(args, budget),
         "refine": not args.no_refine,
         "find_lr": args.find_lr,
+        "constraints": {name: getattr(args, name) for name in ("max_params", "max_macs", "max_latency_ms")},
+        "keep": args.keep,
+        "sampler": args.sampler,
+        "ladder": args.ladder,
     }
     return _run(args.address, options, Supply(args.data or _built_in_data(), seed=args.seed, split=args.split))
 
@@ -136,6 +176,7 @@ def _resume(args: argparse.Namespace) -> int:
             "configs": tuple(TrialConfig.from_dict(config) for config in told["configs"]),
             "refine": told["refine"],
             "find_lr": told["find_lr"],
+            **{name: told[name] for name in ("constraints", "keep", "sampler", "ladder") if name in told},
         }
         return _run(args.address, options, supply, notes)
 
@@ -160,7 +201,8 @@ def _whole_budget(args: argparse.Namespace, content: "dict[str, Any]") -> "Budge
     if args.budget is None:
         return budget
     trials = len(TrialTable.load(args.resume).begun("explore"))
-    return extended(budget, parse_budget(args.budget), used_s=content["wall_s"], trials=trials)
+    used = content.get("device_s", {"cpu": 0.0, "gpu": 0.0})
+    return extended(budget, parse_budget(args.budget), used_s=content["wall_s"], used=used, trials=trials)
 
 
 def _run(address: str | None, options: "dict[str, Any]", supply: "Supply", notes: "Notes | None" = None) -> int:
@@ -177,8 +219,10 @@ def _run(address: str | None, options: "dict[str, Any]", supply: "Supply", notes
     # pool outlives the run.
     with ThreadPoolExecutor(1) as pool, View() as view:
         starting = pool.submit(cluster.start, address)
+        from search.limits import Constraints
         from search.study import Interrupted, NoModelError, Options, Study
 
+        options["constraints"] = Constraints(**options.get("constraints", {}))
         try:
             Study(Options(**options), supply, view, starting, notes).run()
         except Interrupted:
@@ -233,6 +277,8 @@ def _where_things_are(out: Path) -> str:
         f"trials    {out / 'trials.csv'}",
         f"curves    tensorboard --logdir {out / 'tensorboard'}",
     ]
+    if (out / "front").exists():
+        lines.insert(1, f"front     {out / 'front'}  (more models, smaller or faster)")
     if (out / "study.journal").exists():
         lines.append(f"search    optuna-dashboard {out / 'study.journal'}")
     return "\n".join(lines)

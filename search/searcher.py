@@ -6,27 +6,29 @@ from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from search.config import TrialConfig
+from search.limits import TIME, Rules
 from search.records import TrialRecord
 from search.trainable import Entry, StageContext, new_entry
 
 STUDY_NAME = "explore"
 FINISHED: str = Searcher.FINISHED
-REJECTIONS = 100
-TOLD = {
-    "completed": TrialState.COMPLETE,
-    "timed_out": TrialState.COMPLETE,
-    "stopped": TrialState.PRUNED,
-    "failed": TrialState.FAIL,
-}
+REJECTIONS, MOST_REJECTIONS = 100, 1000
+SAMPLERS = ("tpe", "random")
 
 
-def sampler(seed: int, *, startup_trials: int = 15) -> optuna.samplers.BaseSampler:
-    """Return the sampler: multivariate TPE over a conditional space, told which trials are still running."""
+def sampler(kind: str, seed: int, *, startup_trials: int = 15) -> optuna.samplers.BaseSampler:
+    """Return the sampler of a kind of SAMPLERS.
+
+    "tpe" is multivariate TPE over a conditional space, told which trials are still running; it reads by how much those
+    that were rejected exceed their rules.
+    """
+    if kind == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return optuna.samplers.TPESampler(
@@ -42,9 +44,22 @@ class StudySearch(OptunaSearch):
     """Asks Optuna for the next configuration until `closed` says that nothing new may start.
 
     Trials that ASHA stopped are told as PRUNED, for their low-epoch score told as COMPLETE would bias TPE; diverged
-    ones as FAIL. A configuration that does not fit is told as PRUNED before it costs anything, and the next is asked
-    for; after REJECTIONS in a row the next is taken as it is. RUNNING trials left by a search that died are settled,
-    for constant_liar would avoid them for ever; those of `unfinished` are handed out first and told when they end.
+    ones as FAIL. A configuration that breaks a rule is told as PRUNED before it costs anything, with its excess, and
+    the next is asked for; after REJECTIONS in a row the next that keeps the user's constraints is taken, and after
+    MOST_REJECTIONS the search ends. Trials of `unfinished` are handed out first and told when they end.
+
+    Args:
+        suggest: The space.
+        context: Of the stage.
+        closed: Whether nothing new may start, from the number of trials asked for.
+        rules: What a configuration must keep.
+        storage: The study's, taken up by `search.memory.take_up`.
+        study_name: In that storage.
+        points: To try first in a new study.
+        kind: Of the sampler.
+        seed: Of the run.
+        past: Trials that have been asked for already.
+        unfinished: Those of them that have not ended.
     """
 
     def __init__(
@@ -53,24 +68,25 @@ class StudySearch(OptunaSearch):
         context: StageContext,
         *,
         closed: Callable[[int], bool],
-        fits: Callable[[TrialConfig], bool],
+        rules: Rules,
         storage: BaseStorage,
         points: list[dict[str, Any]],
         seed: int,
+        kind: str = "tpe",
+        study_name: str = STUDY_NAME,
         past: Sequence[TrialRecord] = (),
         unfinished: Sequence[Entry] = (),
     ) -> None:
-        settle(storage, past)
-        self._suggest_config, self._context, self._closed, self._fits = suggest, context, closed, fits
+        self._suggest_config, self._context, self._closed, self._rules = suggest, context, closed, rules
         self._base_seed, self._asked, self._unfinished = seed, len(past), list(unfinished)
         super().__init__(
             space=self._define,
             metric="score",
             mode="max",
             points_to_evaluate=[] if past else points,
-            sampler=sampler(seed + len(past)),  # a search that goes on must not draw again what it drew
+            sampler=sampler(kind, seed + len(past)),  # a search that goes on must not draw again what it drew
             storage=storage,
-            study_name=STUDY_NAME,
+            study_name=study_name,
         )
 
     def _define(self, trial: optuna.Trial) -> dict[str, Any]:
@@ -80,26 +96,38 @@ class StudySearch(OptunaSearch):
         """Return the next entry for the trainable, first those to go on with; FINISHED once nothing new may start."""
         if self._unfinished:
             entry = self._unfinished.pop(0)
-            self._ot_trials[trial_id] = self._told_of(entry.trial_id)
+            if (told := self._told_of(entry.trial_id)) is not None:
+                self._ot_trials[trial_id] = told
             return {"entry": entry}
-        if self._closed(self._asked):
-            return FINISHED
-        for _ in range(REJECTIONS):
-            config = super().suggest(trial_id)["config"]
-            if self._fits(TrialConfig.from_dict(config)):
+        for rejections in range(MOST_REJECTIONS):
+            if self._closed(self._asked):
                 break
-            self._ot_study.tell(self._ot_trials.pop(trial_id), state=TrialState.PRUNED)
-        else:  # better one that the clock will cut than none
             config = super().suggest(trial_id)["config"]
-        self._asked += 1
-        entry = new_entry(self._context, self._asked, config, seed=self._base_seed, racing=True)
-        self._ot_trials[trial_id].set_user_attr("trial_id", entry.trial_id)
-        return {"entry": entry}
+            broken = {name for name, by in self._excess_of(trial_id, config).items() if by > 0}
+            if not broken or (broken == {TIME} and rejections >= REJECTIONS):  # better one that the clock will cut
+                return {"entry": self._new(trial_id, config)}
+            self._ot_study.tell(self._ot_trials.pop(trial_id), state=TrialState.PRUNED)
+        return FINISHED
 
-    def _told_of(self, trial_id: str) -> optuna.Trial:
-        """Return Optuna's trial behind one of ours that an earlier process began."""
-        frozen = next(t for t in self._ot_study.get_trials(deepcopy=False) if is_running(t, trial_id))
-        return optuna.Trial(self._ot_study, frozen._trial_id)
+    def _excess_of(self, trial_id: str, config: dict[str, Any]) -> dict[str, float]:
+        """Return by how much a configuration exceeds the rules; Optuna's trial is told."""
+        excess = self._rules.excess(TrialConfig.from_dict(config))
+        for name, by in excess.items():
+            if by > 0:
+                self._ot_trials[trial_id].set_constraint(name, by)
+        return excess
+
+    def _new(self, trial_id: str, config: dict[str, Any]) -> Entry:
+        self._asked += 1
+        entry = new_entry(self._context, self._asked, config, seed=self._base_seed, racing=self._context.stage.races)
+        self._ot_trials[trial_id].set_user_attr("trial_id", entry.trial_id)
+        return entry
+
+    def _told_of(self, trial_id: str) -> optuna.Trial | None:
+        """Return Optuna's trial behind one of ours that an earlier process began; None if the space has dropped it."""
+        mine = (t for t in self._ot_study.get_trials(deepcopy=False) if is_running(t, trial_id))
+        frozen = next(mine, None)
+        return None if frozen is None else optuna.Trial(self._ot_study, frozen._trial_id)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell Optuna how a trial ended: COMPLETE only when it came to its planned end."""
@@ -176,26 +204,6 @@ class Climb(Searcher):
         """Read nothing, as `__getstate__`."""
 
 
-def settle(storage: BaseStorage, past: Sequence[TrialRecord] = ()) -> int:
-    """Tell Optuna the end of trials that a dead search left RUNNING; return how many it told.
-
-    Those whose end is on record end so; those that will go on are left; of the others nothing is known but that they
-    failed.
-    """
-    if STUDY_NAME not in {s.study_name for s in storage.get_all_studies()}:
-        return 0
-    study_id = storage.get_study_id_from_name(STUDY_NAME)
-    records, told = {record.trial_id: record for record in past}, 0
-    for trial in storage.get_all_trials(study_id, deepcopy=False, states=(TrialState.RUNNING,)):
-        record = records.get(trial.user_attrs.get("trial_id", ""))
-        if record is None or record.status:
-            state = TOLD[record.status] if record else TrialState.FAIL
-            values = [record.score] if record and state == TrialState.COMPLETE else None
-            storage.set_trial_state_values(trial._trial_id, state=state, values=values)
-            told += 1
-    return told
-
-
-def is_running(trial: optuna.trial.FrozenTrial, trial_id: str) -> bool:
+def is_running(trial: FrozenTrial, trial_id: str) -> bool:
     """Return whether an Optuna trial is RUNNING and stands for ours of that name."""
     return trial.state == TrialState.RUNNING and trial.user_attrs.get("trial_id") == trial_id

@@ -152,3 +152,17 @@ def first_points(limits: SpaceLimits, fits: Callable[[TrialConfig], bool]) -> li
         width = next((w for w in sorted(widths, reverse=True) if fits(recipe(name, width=w))), min(widths))
         points.append(point(recipe(name, width=width), limits))
     return points
+
+
+def smallest_networks() -> list[TrialConfig]:
+    """Return the narrowest networks of every family at every stem: if these are too large, so is the whole space."""
+    spare: dict[str, dict[str, Any]] = {
+        "unet": {"block": "plain", "levels": 3, "groups": 4, "merge": "add", "upsample": "pixel_shuffle"},
+        "resnet18_ed": {"skips": True, "groups": 4, "merge": "add", "upsample": "pixel_shuffle"},
+    }
+    return [
+        TrialConfig.from_dict({"model": {"arch": arch, "width": WIDTHS[arch][0], "stem_stride": stem, **own}})
+        for arch in ARCHS
+        for stem in STEMS
+        for own in ({}, spare.get(arch, {}))
+    ]

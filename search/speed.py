@@ -37,7 +37,7 @@ def training_speed(threads: int, device: str) -> float:
         total.item()  # waits for a GPU
         fastest = min(fastest, time.perf_counter() - begin)
     torch.set_num_threads(before)
-    return macs(model, PX)[0] * BATCH / fastest
+    return macs(model.config, PX) * BATCH / fastest
 
 
 def _random_batch() -> Batch:

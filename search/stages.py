@@ -2,23 +2,23 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from ray import tune
 
 from search.budget import Budget, Deadlines
 from search.cluster import Cluster
 from search.config import TrialConfig
 from search.finder import STEPS, range_test, suggested_range
+from search.journal import open_journal
 from search.ladder import Stage
-from search.limits import Closing, affordable, affordable_images, explore_cap_s
+from search.limits import Closing, Constraints, Rules, affordable_images, affordable_macs, search_cap_s
+from search.memory import Memory, take_up
 from search.parts import DoesNotFit
 from search.recipes import recipe
 from search.records import TrialRecord
@@ -27,6 +27,7 @@ from search.space import LR_RANGES, SpaceLimits, batch_sizes, first_points, sugg
 from search.supply import Supply
 from search.trainable import Entry, StageContext, new_entry
 
+SPARE = 1.15  # of the time that a training took, for one that is to come to the same end
 TESTED_RECIPE = "quick_residual"  # what --find-lr tests: small, and learns in seconds
 TEST_SHARE = 0.1  # of the stage's time that one range test takes at most
 LrRanges = Mapping[str, tuple[float, float]]
@@ -43,6 +44,8 @@ class Means:
         budget: What it may spend.
         deadlines: Of the stages; None where the budget is no time.
         seed: Of the run; every trial draws its own from it.
+        constraints: What its networks may cost.
+        sampler: Kind of the search's sampler.
     """
 
     supply: Supply
@@ -51,6 +54,8 @@ class Means:
     budget: Budget
     deadlines: Deadlines | None
     seed: int
+    constraints: Constraints = field(default_factory=Constraints)
+    sampler: str = "tpe"
 
 
 def stage_context(
@@ -67,18 +72,19 @@ def stage_context(
     """
     cluster, deadline, until = means.cluster, None, None
     if means.deadlines is not None:
-        deadline = means.deadlines.of(stage.name)
+        deadline = means.deadlines.stages[stage.name]
         until = time.time() + (deadline - time.time()) / 4
     most = settled.get("train_images")
     if most is None and not stage.enter:
-        most = affordable_images(_cap_s(deadline, trials, cluster.workers), means.speed)
+        cap_s = _cap_s(stage, deadline, trials, cluster.workers)
+        most = affordable_images(cap_s, means.speed, px=stage.px, epochs=stage.epochs)
     data = means.supply.for_stage(stage, most=most, deadline=None if settled else until)
     at_once = trials or cluster.workers
     return StageContext(
         stage=stage,
         data=data,
         deadline=deadline,
-        cap_s=settled.get("cap_s", _cap_s(deadline, trials, cluster.workers)),  # of what packing has left
+        cap_s=settled.get("cap_s", _cap_s(stage, deadline, trials, cluster.workers)),  # of what packing has left
         threads=cluster.threads(at_once),
         device="cuda" if cluster.gpus else "cpu",
         devices=cluster.devices_each(at_once),
@@ -86,12 +92,14 @@ def stage_context(
     )
 
 
-def _cap_s(deadline: float | None, trials: int | None, workers: int) -> float | None:
+def _cap_s(stage: Stage, deadline: float | None, trials: int | None, workers: int) -> float | None:
     """Return the seconds that one of a stage's trials may take; None where there is no deadline."""
     if deadline is None:
         return None
     left = max(deadline - time.time(), 1.0)
-    return explore_cap_s(left, workers) if trials is None else left / -(-trials // workers)
+    if trials is None:
+        return search_cap_s(left, workers, stage.full_trials)
+    return left / -(-trials // workers)
 
 
 def promoted(
@@ -114,6 +122,26 @@ def promoted(
         )
         for i, parent in enumerate(parents, start=first)
     ]
+
+
+def affordable_repeats(means: Means, stage: Stage, finished: Sequence[TrialRecord], wanted: int) -> int:
+    """Return how many of `wanted` trainings, each as long as those of `finished`, the rest of the time allows.
+
+    Args:
+        means: What there is to give.
+        stage: That takes what the one below has left.
+        finished: Trials that came to their end.
+        wanted: At most so many.
+    """
+    if means.deadlines is None or not finished:
+        return wanted
+    left_s = means.deadlines.stages[stage.name] - time.time()
+    work_s = max(float(r.figures["fit_s"]) * float(r.figures["devices"]) for r in finished)
+    for count in range(wanted, 0, -1):
+        rounds = -(-count // means.cluster.workers)
+        if SPARE * rounds * work_s / means.cluster.devices_each(count) <= left_s:
+            return count
+    return 0
 
 
 def stated(means: Means, context: StageContext, configs: Sequence[TrialConfig], *, first: int = 1) -> list[Entry]:
@@ -179,8 +207,8 @@ def searched(
     lr: LrRanges = LR_RANGES,
     past: Sequence[TrialRecord] = (),
     go_on: Sequence[Entry] = (),
-) -> StudySearch:
-    """Return the searcher of the first stage; it closes early enough for its last trials to end in time.
+) -> tuple[StudySearch, Memory]:
+    """Return the searcher of the first stage, and what it remembers; it closes early enough for its last trials.
 
     Args:
         means: What there is to give.
@@ -191,17 +219,24 @@ def searched(
         go_on: Those of them that have not ended.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    limits = SpaceLimits(batch_sizes=batch_sizes(len(context.data.train)), lr=lr)
-    fits = affordable(context.stage.px, context.cap_s, len(context.data.train), means.speed)
+    stage, images = context.stage, len(context.data.train)
+    limits = SpaceLimits(batch_sizes=batch_sizes(images), lr=lr)
+    most_macs = affordable_macs(context.cap_s, images, means.speed, epochs=stage.epochs)
+    rules = Rules(constraints=means.constraints, most_macs=most_macs, px=stage.px)
     latest = None if context.deadline is None else context.deadline - max(2.0, (context.cap_s or 0) / 4)
-    return StudySearch(
-        partial(suggest, limits=limits),
+    space, storage = partial(suggest, limits=limits), open_journal(journal)
+    memory = take_up(storage, space, past)
+    search = StudySearch(
+        space,
         context,
         closed=Closing(means.budget.trials, latest),
-        fits=fits,
-        storage=JournalStorage(JournalFileBackend(str(journal))),
-        points=first_points(limits, fits),
+        rules=rules,
+        storage=storage,
+        study_name=memory.study_name,
+        points=first_points(limits, rules.fits),
+        kind=means.sampler,
         seed=means.seed,
         past=past,
         unfinished=go_on,
     )
+    return search, memory

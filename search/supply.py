@@ -72,6 +72,13 @@ class Supply:
         train = self.pack("train", stage.px, count=count, deadline=deadline)
         val_count = min(max(VAL_LEAST, int(VAL_SHARE * len(train))), VAL_MOST)
         val = self.pack("val", stage.px, count=val_count, deadline=deadline)
+        return self._measured(train, val)
+
+    def for_sizes(self, px: int, train_images: int, val_images: int) -> FitData:
+        """Return packs of sizes that are on record, as `for_stage` returned them to an earlier run."""
+        return self._measured(self.pack("train", px, count=train_images), self.pack("val", px, count=val_images))
+
+    def _measured(self, train: Pack, val: Pack) -> FitData:
         if self.first is None:
             self.first = FitData(train=train, val=val, stats=train.stats, sigma=val.stats.depth_std or 1.0)
         return FitData(train=train, val=val, stats=self.first.stats, sigma=self.first.sigma)

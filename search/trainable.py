@@ -12,16 +12,14 @@ import torch
 from ray import tune
 from torch import Tensor
 
-from models.build import build_model
 from models.cost import cost
 from search.config import TrialConfig
-from search.fit import FitPlan, State, TrialDiverged, fit
+from search.fit import STATE_FILE, FitPlan, State, TrialDiverged, fit
 from search.ladder import Stage
 from search.limits import images_at_once
 from search.parts import DoesNotFit, out_of_memory
 from search.supply import FitData
 
-STATE_FILE = "state.pt"
 MOST_RATES = 500  # learning rates that one report carries; a curve needs no more
 Rates = list[tuple[int, float]]
 
@@ -128,13 +126,14 @@ def train_trial(params: dict[str, Any]) -> None:
             on_step=reporter.on_step,
             weights=parent["model"] if parent else None,
             resume=own,
-            limit=context.limit(own["used"] if own else 0.0),
+            limit=context.limit(own["clock"]["used"] if own else 0.0),
         )
     except RuntimeError as error:
         if not (isinstance(error, TrialDiverged | DoesNotFit) or out_of_memory(error)):
             raise
         reason = str(error).splitlines()[0]
-        tune.report({"score": 0.0, "epoch": context.stage.epochs, "last": True, "failed": reason, "figures": {}})
+        seen = {"score": 0.0, "epoch": context.stage.epochs, "last": True, "figures": {}}
+        tune.report({**seen, "failed": reason, "replay": getattr(error, "replay", None)})
     finally:
         if context.device == "cuda":
             torch.cuda.empty_cache()  # the worker is used again, for a network of another size
@@ -156,7 +155,7 @@ def fit_plan(entry: Entry, config: TrialConfig) -> FitPlan:
 
 def constants(config: TrialConfig, context: StageContext) -> dict[str, Any]:
     """Return the figures of a trial that do not change while it trains."""
-    price = cost(build_model(config.model), context.stage.px)
+    price = cost(config.model, context.stage.px)
     return {
         "params": price.params,
         "macs": price.macs,

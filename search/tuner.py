@@ -1,6 +1,5 @@
 """The ladder as one Ray Tune experiment: entries in, records and checkpoints out."""
 
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from search.board import Board
 from search.config import TrialConfig
 from search.notes import Notes
 from search.records import TrialRecord, TrialTable
-from search.trainable import STATE_FILE, Entry, load_state, train_trial
+from search.shelf import Shelf
+from search.trainable import Entry, train_trial
 
 REDUCTION = 3
 
@@ -24,9 +24,10 @@ REDUCTION = 3
 class Recorder(tune.Callback):
     """Writes what happens into the trial table and tells the view."""
 
-    def __init__(self, table: TrialTable, board: Board, notes: Notes, notify: Callable[[TrialRecord], None]) -> None:
-        self.table, self.board, self.notes, self.notify = table, board, notes, notify
-        self.checkpoints: dict[str, tune.Checkpoint] = {}
+    def __init__(
+        self, table: TrialTable, board: Board, notes: Notes, shelf: Shelf, notify: Callable[[TrialRecord], None]
+    ) -> None:
+        self.table, self.board, self.notes, self.shelf, self.notify = table, board, notes, shelf, notify
 
     def __getstate__(self) -> dict[str, Any]:
         """Return nothing: Tune pickles its callbacks, but the records are on disk already."""
@@ -74,17 +75,18 @@ class Recorder(tune.Callback):
         """Close the record: completed, stopped by ASHA, timed out, or failed with its reason."""
         status, reason = outcome(trial.last_result, trial.last_result.get("figures", {}))
         trial_id = trial.config["entry"].trial_id
-        if trial.checkpoint is not None and status != "failed":
-            self.checkpoints[trial_id] = trial.checkpoint
-        self._close(trial_id, status, reason)
+        if trial.checkpoint is not None:
+            self.shelf.put(trial_id, trial.checkpoint)
+        self._close(trial_id, status, reason, trial.last_result.get("replay"))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Close the record of a trial whose worker raised or died."""
         text = str(trial.get_error() or "worker died").strip().splitlines()[-1]
         self._close(trial.config["entry"].trial_id, "failed", text)
 
-    def _close(self, trial_id: str, status: str, reason: str) -> None:
-        record = self.table.finish(trial_id, status, reason)
+    def _close(self, trial_id: str, status: str, reason: str, replay: dict[str, Any] | None = None) -> None:
+        record = self.table.finish(trial_id, status, reason, replay=replay)
+        self.shelf.end(record, self.table.of_stage(record.stage))
         self.board.finish(record)
         self.notify(record)
 
@@ -189,28 +191,6 @@ def climb(
             failure_config=FailureConfig(max_failures=0),
         ),
     ).fit()
-
-
-def saved_checkpoints(folder: Path, unfinished: Mapping[str, int]) -> dict[str, tune.Checkpoint]:
-    """Return the last whole checkpoint of every trial that left one, whichever process it ran in.
-
-    A process that is killed may leave half a file, or one whose report it never wrote; the checkpoint before it is then
-    still there.
-
-    Args:
-        folder: Holds a folder for each process, with a folder for each trial.
-        unfinished: The epoch that each trial that goes on has reported.
-    """
-    newest: dict[str, tune.Checkpoint] = {}
-    for path in sorted(folder.glob(f"*/*/checkpoint_*/{STATE_FILE}"), key=lambda path: path.stat().st_mtime_ns):
-        trial_id = path.parents[1].name.partition("_")[0]
-        if not zipfile.is_zipfile(path):  # as torch writes them, with the table of contents at the end
-            continue
-        checkpoint = tune.Checkpoint.from_directory(str(path.parent))
-        state = load_state(checkpoint) if trial_id in unfinished else None
-        if state is None or state["epoch"] <= unfinished[trial_id]:
-            newest[trial_id] = checkpoint
-    return newest
 
 
 def _trial_name(trial: Trial) -> str:

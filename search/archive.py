@@ -1,0 +1,168 @@
+"""What a run folder knows of its trials, as training one again needs it. Reads only; knows neither Ray nor Optuna."""
+
+import difflib
+import json
+import zipfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from search.clock import Readings
+from search.fit import STATE_FILE, State
+from search.folder import FolderError
+from search.records import TrialRecord, TrialTable, provenance, read_lines
+from search.supply import FitData, Supply
+
+DECIDING = ("torch", "numpy", "albumentations", "opencv-python-headless")  # packages that figures depend on
+_SIZES = ("px", "train_images", "val_images")
+
+
+class NotOnRecordError(ValueError):
+    """A record that is not there, or that a trial cannot be trained again from; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Past:
+    """What is on record of one trial.
+
+    Attributes:
+        record: Its row.
+        reports: Its lines of reports.jsonl, an epoch each.
+        replays: What each epoch that it began needs to be repeated: that in which it failed is the last.
+        sizes: px, train_images and val_images.
+    """
+
+    record: TrialRecord
+    reports: list[dict[str, Any]]
+    replays: list[dict[str, Any]]
+    sizes: dict[str, int]
+
+    @property
+    def failed(self) -> bool:
+        """Whether it did."""
+        return self.record.status == "failed"
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """The fields of its FitPlan."""
+        plan: dict[str, Any] = self.replays[0]["plan"]
+        return plan
+
+    @property
+    def threads(self) -> int:
+        """Processor threads that it was trained with."""
+        return int(self.replays[0]["threads"])
+
+    @property
+    def clock(self) -> list[Readings]:
+        """Its readings of the clock, epoch by epoch."""
+        return [replay["clock"] for replay in self.replays]
+
+    @property
+    def steps(self) -> int:
+        """Steps of the optimizer on record."""
+        batch_size = min(self.record.config["optim/batch_size"], self.sizes["train_images"])
+        return int(self.reports[-1]["images_seen"]) // batch_size if self.reports else 0
+
+    @property
+    def headline(self) -> str:
+        """Say what it is."""
+        r = self.record
+        begins = f"from the weights of {r.parent_id}" if r.parent_id else "from the start"
+        what = f"{r.config['model/arch']} of width {r.config['model/width']}, seed {r.seed}, {begins}"
+        ended = ": ".join(filter(None, (r.status or "not ended", r.reason)))
+        return f"{r.trial_id} ({r.stage}): {what}; {len(self.reports)} epochs on record, {ended}"
+
+
+class Archive:
+    """The records of a run.
+
+    Args:
+        folder: The run folder.
+
+    Raises:
+        FolderError: It is none, or is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        path = folder / "run.json"
+        try:
+            self.content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise FolderError(f"{folder}: no run there ({path} cannot be read); name a run folder") from error
+        except ValueError as error:
+            raise FolderError(f"{folder}: {path} is damaged ({error})") from error
+        if not {"asked", "data", "stages"} <= self.content.keys():
+            raise FolderError(f"{folder}: was made by an older version, which recorded no clock; no trial repeats")
+        self.table = TrialTable.load(folder)
+
+    def past(self, trial_id: str) -> Past:
+        """Return what is on record of a trial.
+
+        Raises:
+            NotOnRecordError: No such trial, or not enough to train it again.
+        """
+        if trial_id not in self.table.records:
+            near = ", ".join(difflib.get_close_matches(trial_id, self.table.records, cutoff=0.0)) or "there are none"
+            raise NotOnRecordError(f"{trial_id!r} is no trial of {self.folder}; near it: {near}")
+        record = self.table.records[trial_id]
+        reports = [line for line in read_lines(self.folder / "reports.jsonl") if line["trial_id"] == trial_id]
+        if any("replay" not in line for line in reports):
+            raise NotOnRecordError(f"{self.folder} recorded no clock, without which {trial_id} cannot be repeated")
+        replays = [line["replay"] for line in reports]
+        if record.status == "failed":
+            replays.append(self._failure(record))
+        if not replays:
+            raise NotOnRecordError(f"{trial_id} has no epoch on record")
+        return Past(record=record, reports=reports, replays=replays, sizes=self._sizes(record, reports))
+
+    def data(self, past: Past) -> FitData:
+        """Return what a trial was trained on.
+
+        Raises:
+            DataError: It is not what it was.
+        """
+        return self._supply.for_sizes(**past.sizes)
+
+    def weights(self, trial_id: str) -> State | None:
+        """Return the weights with which a trial ended, on the CPU; None where they are gone."""
+        epochs = [line["epochs"] for line in read_lines(self.folder / "reports.jsonl") if line["trial_id"] == trial_id]
+        for path in self.folder.glob(f"ray/*/{trial_id}_*/checkpoint_*/{STATE_FILE}"):
+            if zipfile.is_zipfile(path):  # as torch writes them; half of one is none
+                state: State = torch.load(path, map_location="cpu", weights_only=True)
+                if state["epoch"] == epochs[-1]:
+                    weights: State = state["model"]
+                    return weights
+        return None
+
+    def changes(self) -> list[str]:
+        """Return what is not as it was when the run was made and may change figures, a line each."""
+        here, there = provenance(), self.content
+        pairs = [(name, there["versions"].get(name), here["versions"][name]) for name in DECIDING]
+        pairs.append(("platform", there["platform"], here["platform"]))
+        return [f"note: {name} was {was}, is {now}; figures may differ" for name, was, now in pairs if was != now]
+
+    @cached_property
+    def _supply(self) -> Supply:
+        """The run's data, its first stage read: statistics and sigma are those of that."""
+        told, first = self.content["asked"], self.content["stages"][0]
+        supply = Supply(Path(told["data"]), seed=told["seed"], split=told["split"])
+        supply.check_same(self.content["data"]["fingerprint"])
+        supply.for_sizes(**{name: first[name] for name in _SIZES})
+        return supply
+
+    def _sizes(self, record: TrialRecord, reports: list[dict[str, Any]]) -> dict[str, int]:
+        stages = [s for s in self.content["stages"] if s["name"] == record.stage and s["began_s"] <= record.started_s]
+        source = reports[0] if reports else stages[-1]
+        return {name: source[name] for name in _SIZES}
+
+    def _failure(self, record: TrialRecord) -> dict[str, Any]:
+        lines = [line for line in read_lines(self.folder / "trials.jsonl") if line["trial_id"] == record.trial_id]
+        if "replay" not in lines[-1]:
+            raise NotOnRecordError(f"{record.trial_id} failed ({record.reason}), which no training repeats")
+        replay: dict[str, Any] = lines[-1]["replay"]
+        return replay

@@ -1,0 +1,106 @@
+"""What Optuna remembers of a run that goes on: the dead are settled, and of a changed space is kept what still fits."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
+
+from search.records import TrialRecord
+from search.searcher import STUDY_NAME
+
+TOLD = {
+    "completed": TrialState.COMPLETE,
+    "timed_out": TrialState.COMPLETE,
+    "stopped": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
+Space = Callable[[FixedTrial], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """The study that a search goes on with.
+
+    Attributes:
+        study_name: In the storage.
+        kept: Trials that it knows.
+        dropped: Why each of the others does not fit the space, by trial.
+    """
+
+    study_name: str
+    kept: int
+    dropped: dict[str, str]
+
+
+def take_up(storage: BaseStorage, space: Space, past: Sequence[TrialRecord] = ()) -> Memory:
+    """Return the study that a search goes on with: the newest there is, or a copy of what of it fits a changed space.
+
+    RUNNING trials left by a process that died are settled, for constant_liar would avoid them for ever: those whose end
+    is on record end so, those that will go on are left, of the others nothing is known but that they failed.
+
+    Args:
+        storage: Of the journal.
+        space: Suggests a configuration and raises ValueError for values that it does not have.
+        past: Trials of the run; those without a status will go on.
+    """
+    names = sorted((s.study_name for s in storage.get_all_studies()), key=lambda name: (len(name), name))
+    if not names:
+        return Memory(study_name=STUDY_NAME, kept=0, dropped={})
+    study_id = storage.get_study_id_from_name(names[-1])
+    _settle(storage, study_id, past)
+    trials = [t for t in storage.get_all_trials(study_id, deepcopy=False) if t.state != TrialState.WAITING]
+    moved = {trial.number: _fitted(trial, space) for trial in trials}
+    if all(not isinstance(new, str) and new.distributions == old.distributions for old, new in _pairs(trials, moved)):
+        return Memory(study_name=names[-1], kept=len(trials), dropped={})
+    name = f"{STUDY_NAME}-{len(names) + 1}"
+    study = optuna.create_study(study_name=name, storage=storage, direction="maximize")
+    kept = [new for new in moved.values() if not isinstance(new, str)]
+    for new in kept:
+        storage.create_new_trial(study._study_id, template_trial=new)
+    dropped = {_name(old): new for old, new in _pairs(trials, moved) if isinstance(new, str)}
+    return Memory(study_name=name, kept=len(kept), dropped=dropped)
+
+
+def _pairs(
+    trials: Sequence[FrozenTrial], moved: dict[int, FrozenTrial | str]
+) -> list[tuple[FrozenTrial, FrozenTrial | str]]:
+    return [(trial, moved[trial.number]) for trial in trials]
+
+
+def _name(trial: FrozenTrial) -> str:
+    return str(trial.user_attrs.get("trial_id", f"rejected {trial.number}"))
+
+
+def _fitted(trial: FrozenTrial, space: Space) -> FrozenTrial | str:
+    """Return a trial as the space has it now, or why it does not fit."""
+    fixed = FixedTrial(trial.params)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of values out of their range, which are refused below
+            space(fixed)
+        for name, distribution in fixed.distributions.items():
+            if not distribution._contains(distribution.to_internal_repr(trial.params[name])):
+                return f"{name}={trial.params[name]} is not in the space any more"
+    except ValueError as error:
+        return str(error).splitlines()[0]
+    return create_trial(
+        state=trial.state,
+        value=trial.value if trial.state == TrialState.COMPLETE else None,
+        params={name: trial.params[name] for name in fixed.distributions},
+        distributions=dict(fixed.distributions),
+        user_attrs=trial.user_attrs,
+        system_attrs=trial.system_attrs,
+    )
+
+
+def _settle(storage: BaseStorage, study_id: int, past: Sequence[TrialRecord]) -> None:
+    records = {record.trial_id: record for record in past}
+    for trial in storage.get_all_trials(study_id, deepcopy=False, states=(TrialState.RUNNING,)):
+        record = records.get(trial.user_attrs.get("trial_id", ""))
+        if record is None or record.status:
+            state = TOLD[record.status] if record else TrialState.FAIL
+            values = [record.score] if record and state == TrialState.COMPLETE else None
+            storage.set_trial_state_values(trial._trial_id, state=state, values=values)
