@@ -219,6 +219,28 @@ def test_gpu_that_is_not_there_is_said(run, capsys):
     assert code == 2 and "--device cpu" in said.err
 
 
+def test_what_a_repetition_needs_is_in_the_reports_and_no_column(run):
+    line = json.loads((run / "reports.jsonl").read_text().splitlines()[0])
+    assert line["replay"].keys() == {"clock", "threads", "plan"}
+    assert "replay" not in (run / "trials.csv").read_text().splitlines()[0].split(",")
+    assert "replay" not in TrialTable.load(run).records["e0001"].figures
+
+
+def test_failed_trial_tells_ray_what_its_repetition_needs(run, config, monkeypatch):
+    from search import trainable
+    from search.ladder import Stage
+
+    told = []
+    monkeypatch.setattr(trainable.tune, "report", lambda result, checkpoint=None: told.append(result))
+    stage = Stage(name="explore", fraction=1.0, px=PX, epochs=2)
+    data = Archive(run).data(Archive(run).past("e0001"))
+    context = trainable.StageContext(stage=stage, data=data, deadline=None, cap_s=None, threads=1, device="cpu")
+    wild = dataclasses.replace(config.optim, name="sgd", lr=1e30, clip_norm=0.0, momentum=0.0)
+    entry = trainable.new_entry(context, 1, dataclasses.replace(config, optim=wild).to_dict(), seed=0)
+    trainable.train_trial({"entry": entry})
+    assert told[-1]["failed"].startswith("loss is") and told[-1]["replay"].keys() == {"clock", "threads", "plan"}
+
+
 def test_differences_name_both_values_and_what_is_between():
     recorded = {"epochs": 2, "score": 0.5, "last": True, "train_s": 1.0}
     figures = {"epoch": 2, "score": 0.25, "last": False, "train_s": 9.0, "iou": 0.1}

@@ -109,6 +109,26 @@ def test_diverged_loss_raises_with_the_epoch(fit_data, small_config):
         train(config, fit_data, epochs=5)
 
 
+def test_diverged_trial_says_what_its_repetition_needs(fit_data, small_config):
+    config = with_(small_config, "optim", name="sgd", lr=1e30, clip_norm=0.0)
+    with pytest.raises(TrialDiverged) as raised:
+        train(config, fit_data, epochs=50, limit=0.05, seed=3, at_once=4, refine=0.25)
+    replay = raised.value.replay
+    assert replay["clock"] and replay["threads"] == 1
+    plan = FitPlan(**replay["plan"])
+    assert (plan.epochs, plan.seed, plan.at_once, plan.refine) == (50, 3, 4, 0.25)
+
+
+def test_run_given_the_readings_of_another_equals_it(fit_data, small_config):
+    _, cut, states = train(small_config, fit_data, epochs=1000, limit=0.5, refine=0.5)
+    readings = [report["replay"]["clock"] for report in cut]
+    _, again, repeated = train(small_config, fit_data, epochs=1000, refine=0.5, recorded=readings)
+    assert cut[-1]["out_of_time"] and any(readings)
+    for name in ("train_total", "score", "lr", "progress", "last", "replay"):
+        assert [r[name] for r in again] == [r[name] for r in cut]
+    assert all(torch.equal(states[-1]["model"][k], repeated[-1]["model"][k]) for k in repeated[-1]["model"])
+
+
 def test_refinement_stops_augmenting_and_favours_the_mask(fit_data, small_config, monkeypatch):
     from data.augment import Augment
 
