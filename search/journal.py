@@ -22,6 +22,8 @@ class RunJournal(JournalFileBackend):
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
         self._path = path
+        with path.open("rb+") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)  # of half a line, which a killed process left
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append lines of JSON."""

@@ -87,7 +87,8 @@ def front(records: Sequence[TrialRecord], costs: Callable[[TrialRecord], tuple[f
     the first by rank stays.
     """
     found: list[TrialRecord] = []
-    for record in ranked(records):  # whatever beats a record comes before it, and what is beaten beats nothing new
+    order = sorted(ranked(records), key=lambda r: (-r.score, costs(r)))
+    for record in order:  # whatever beats a record comes before it, and what is beaten beats nothing new
         mine = costs(record)
         if not any(all(a <= b for a, b in zip(costs(other), mine, strict=True)) for other in found):
             found.append(record)
