@@ -74,7 +74,7 @@ class Past:
         begins = f"from the weights of {r.parent_id}" if r.parent_id else "from the start"
         what = f"{r.config['model/arch']} of width {r.config['model/width']}, seed {r.seed}, {begins}"
         ended = ": ".join(filter(None, (r.status or "not ended", r.reason)))
-        return f"{r.trial_id} ({r.stage}): {what}; {len(self.reports)} epochs on record, {ended}"
+        return f"{r.trial_id} ({r.stage}): {what}; epochs on record: {len(self.reports)}; {ended}"
 
 
 class Archive:
