@@ -11,7 +11,7 @@ from optuna.storages.journal import JournalFileBackend
 class RunJournal(JournalFileBackend):
     """Optuna's journal without a lock and without waiting for the disk after each of a trial's thirty lines.
 
-    The run folder is held by one process, and a line is one write, so that a lock would only be left behind by a process
+    The run folder is held by one process, and a line is one write: a lock would only be left behind by a process
     that is killed, for the next to wait half a minute for. What a power failure may cost is the last lines; the trials
     themselves are in trials.jsonl.
 

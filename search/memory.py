@@ -9,14 +9,8 @@ from optuna.storages import BaseStorage
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from search.records import TrialRecord
-from search.searcher import STUDY_NAME
+from search.sampler import STUDY_NAME, TOLD
 
-TOLD = {
-    "completed": TrialState.COMPLETE,
-    "timed_out": TrialState.COMPLETE,
-    "stopped": TrialState.PRUNED,
-    "failed": TrialState.FAIL,
-}
 Space = Callable[[FixedTrial], object]
 
 

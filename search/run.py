@@ -63,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--keep", type=_count, default=0, metavar="N", help="keep N more models of the front")
     p.add_argument("--sampler", choices=("tpe", "random"), default="tpe", help="who chooses configurations")
     p.add_argument("--ladder", choices=tuple(LADDERS), default="climb", help="the stages; others are for comparison")
+    p.add_argument("--dry-run", action="store_true", help="measure for ten seconds, print the plan, train nothing")
     p.add_argument("--address", help="address of a Ray cluster; by default Ray is started on this machine")
     return p
 
@@ -146,7 +147,34 @@ def _search(args: argparse.Namespace, budget: "Budget", out: Path) -> int:
         "sampler": args.sampler,
         "ladder": args.ladder,
     }
-    return _run(args.address, options, Supply(args.data or _built_in_data(), seed=args.seed, split=args.split))
+    supply = Supply(args.data or _built_in_data(), seed=args.seed, split=args.split)
+    return _plan(options, supply) if args.dry_run else _run(args.address, options, supply)
+
+
+def _plan(options: "dict[str, Any]", supply: "Supply") -> int:
+    """Print what the run would do."""
+    import torch
+
+    from search.ladder import ladder
+    from search.limits import Constraints
+    from search.plan import Planner, measure, show
+    from search.space import smallest_networks
+
+    constraints, configs = Constraints(**options["constraints"]), options["configs"]
+    configs = constraints.keeping(configs or smallest_networks(), what="those to choose from")
+    machine = measure(supply)
+    devices = {"cpu": os.cpu_count() or 1, "gpu": torch.cuda.device_count()}
+    budget = options["budget"].on(devices=devices, used={"cpu": 0.0, "gpu": 0.0})
+    stages = ladder(options["ladder"], refine=options["refine"])
+    stated = configs if options["configs"] else ()
+    show(
+        Planner(
+            ladder=stages, budget=budget, supply=supply, machine=machine, constraints=constraints, configs=stated
+        ).lines(),
+        budget,
+        machine,
+    )
+    return 0
 
 
 def _resume(args: argparse.Namespace) -> int:

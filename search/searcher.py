@@ -1,6 +1,5 @@
 """The searcher: OptunaSearch that respects the clock and tells Optuna the truth about how trials ended."""
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,31 +12,10 @@ from ray.tune.search.optuna import OptunaSearch
 from search.config import TrialConfig
 from search.limits import TIME, Rules
 from search.records import TrialRecord
+from search.sampler import MOST_REJECTIONS, REJECTIONS, STUDY_NAME, sampler
 from search.trainable import Entry, StageContext, new_entry
 
-STUDY_NAME = "explore"
 FINISHED: str = Searcher.FINISHED
-REJECTIONS, MOST_REJECTIONS = 100, 1000
-SAMPLERS = ("tpe", "random")
-
-
-def sampler(kind: str, seed: int, *, startup_trials: int = 15) -> optuna.samplers.BaseSampler:
-    """Return the sampler of a kind of SAMPLERS.
-
-    "tpe" is multivariate TPE over a conditional space, told which trials are still running; it reads by how much those
-    that were rejected exceed their rules.
-    """
-    if kind == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(
-            seed=seed,
-            n_startup_trials=startup_trials,
-            multivariate=True,
-            group=True,
-            constant_liar=True,
-        )
 
 
 class StudySearch(OptunaSearch):
