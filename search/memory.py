@@ -1,10 +1,11 @@
 """What Optuna remembers of a run that goes on: the dead are settled, and of a changed space is kept what still fits."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
@@ -68,16 +69,26 @@ def _name(trial: FrozenTrial) -> str:
     return str(trial.user_attrs.get("trial_id", f"rejected {trial.number}"))
 
 
+class _Again(FixedTrial):
+    """Suggests what a trial had, and refuses what the space has no more."""
+
+    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
+        if name not in self._params:
+            raise ValueError(f"{name} is new")
+        value = self._params[name]
+        if isinstance(distribution, CategoricalDistribution):
+            if value not in distribution.choices:
+                raise ValueError(f"{name}={value} is gone")
+        elif not distribution._contains(distribution.to_internal_repr(value)):
+            raise ValueError(f"{name} has another range")
+        return super()._suggest(name, distribution)
+
+
 def _fitted(trial: FrozenTrial, space: Space) -> FrozenTrial | str:
     """Return a trial as the space has it now, or why it does not fit."""
-    fixed = FixedTrial(trial.params)
+    fixed = _Again(trial.params)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of values out of their range, which are refused below
-            space(fixed)
-        for name, distribution in fixed.distributions.items():
-            if not distribution._contains(distribution.to_internal_repr(trial.params[name])):
-                return f"{name}={trial.params[name]} is not in the space any more"
+        space(fixed)
     except ValueError as error:
         return str(error).splitlines()[0]
     return create_trial(

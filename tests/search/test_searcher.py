@@ -4,19 +4,24 @@ from functools import partial
 
 import optuna
 import pytest
-from optuna.storages import InMemoryStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import InMemoryStorage
+from optuna.trial import TrialState
 
+import search.searcher
+from models.cost import probe
+from search.config import TrialConfig
+from search.journal import open_journal
 from search.ladder import Stage
-from search.limits import Closing
+from search.limits import TIME, Closing, Constraints, Rules
+from search.memory import take_up
 from search.recipes import recipe
 from search.records import TrialRecord
-from search.searcher import FINISHED, STUDY_NAME, Climb, Queue, StudySearch, settle
+from search.searcher import FINISHED, STUDY_NAME, Climb, Queue, StudySearch, sampler
 from search.space import SpaceLimits, first_points, suggest
 from search.trainable import StageContext, new_entry
 
 CONTEXT = StageContext(
-    stage=Stage(name="explore", fraction=0.1, px=80, epochs=9),
+    stage=Stage(name="explore", fraction=0.1, px=80, epochs=9, races=True),
     data=None,
     deadline=None,
     cap_s=None,
@@ -24,19 +29,33 @@ CONTEXT = StageContext(
     device="cpu",
 )
 LIMITS = SpaceLimits()
+SPACE = partial(suggest, limits=LIMITS)
+RULES = Rules(constraints=Constraints())
+LAST = {"score": 0.5, "epoch": 9, "last": True}
 
 
-def searcher(storage=None, *, trials=100, fits=lambda config: True, points=(), past=(), unfinished=()):
+class Only:
+    """Rules that configurations of one architecture keep."""
+
+    def __init__(self, arch, broken="params"):
+        self.arch, self.broken = arch, broken
+
+    def excess(self, config):
+        return {TIME: -0.5, self.broken: 0.0 if config.model.arch == self.arch else 1.5}
+
+
+def searcher(storage=None, *, trials=100, rules=RULES, points=(), past=(), unfinished=(), space=SPACE, **more):
     return StudySearch(
-        partial(suggest, limits=LIMITS),
+        space,
         CONTEXT,
         closed=Closing(trials, None),
-        fits=fits,
+        rules=rules,
         storage=storage or InMemoryStorage(),
         points=list(points),
         seed=0,
         past=past,
         unfinished=unfinished,
+        **more,
     )
 
 
@@ -80,19 +99,87 @@ def test_first_suggestions_are_the_points_given():
 
 def test_config_that_does_not_fit_is_pruned_before_it_costs_anything():
     storage = InMemoryStorage()
-    search = searcher(storage, fits=lambda config: config.model.arch == "unet")
+    search = searcher(storage, rules=Only("unet"))
     entries = []
     for name in "abcdefgh":
         entries.append(search.suggest(name)["entry"])
-        search.on_trial_complete(name, {"score": 0.5, "epoch": 9, "last": True})
+        search.on_trial_complete(name, LAST)
     assert {entry.config["model"]["arch"] for entry in entries} == {"unet"}
     assert [entry.trial_id for entry in entries] == [f"e{i:04d}" for i in range(1, 9)]
-    states = [trial.state.name for trial in study(storage).trials]
-    assert states.count("COMPLETE") == 8 and set(states) == {"COMPLETE", "PRUNED"}
+    told = study(storage).trials
+    taken, rejected = ([t for t in told if t.state.name == state] for state in ("COMPLETE", "PRUNED"))
+    assert len(taken) == 8 and rejected and len(taken) + len(rejected) == len(told)
+    assert all(t.constraints == {"params": 1.5} and "trial_id" not in t.user_attrs for t in rejected)
+    assert not any(t.constraints for t in taken)  # which Optuna takes for kept
 
 
-def test_when_nothing_fits_one_is_taken_all_the_same():
-    assert searcher(fits=lambda config: False).suggest("a")["entry"].trial_id == "e0001"
+def small_only(trial):
+    """A space in which a single width is allowed; another parameter has nothing to do with it."""
+    width = trial.suggest_categorical("unet/width", (4, 6, 8, 12, 16))
+    rate = trial.suggest_float("adamw/lr", 1e-3, 3e-2, log=True)
+    return TrialConfig.from_dict({"model": {"arch": "unet", "width": width}, "optim": {"lr": rate}})
+
+
+def rejections(kind, *, trials):
+    """Return how many suggestions each accepted one was preceded by, in order."""
+    storage, counts, known = InMemoryStorage(), [], 0
+    most = probe(TrialConfig.from_dict({"model": {"arch": "unet", "width": 4}}).model).params
+    rules = Rules(constraints=Constraints(max_params=most))
+    search = searcher(storage, rules=rules, space=small_only, kind=kind)
+    for number in range(trials):
+        entry = search.suggest(str(number))["entry"]
+        assert entry.config["model"]["width"] == 4
+        search.on_trial_complete(str(number), LAST)
+        told = len(study(storage).trials)
+        counts.append(told - known - 1)
+        known = told
+    return counts
+
+
+def test_tpe_learns_what_is_rejected():
+    counts = rejections("tpe", trials=25)
+    assert sum(counts[:5]) >= 5 and sum(counts[-10:]) <= 12  # where four of five widths are too large
+
+
+def test_random_sampler_learns_nothing():
+    assert sum(rejections("random", trials=25)[-10:]) > 20
+
+
+def test_samplers_are_those_of_their_kind_and_repeat():
+    assert isinstance(sampler("random", 0), optuna.samplers.RandomSampler)
+    assert isinstance(sampler("tpe", 0), optuna.samplers.TPESampler)
+    for kind in ("tpe", "random"):
+        drawn = [searcher(kind=kind).suggest("a")["entry"].config for _ in range(2)]
+        assert drawn[0] == drawn[1]
+
+
+def test_when_nothing_is_in_time_one_is_taken_all_the_same(monkeypatch):
+    monkeypatch.setattr(search.searcher, "REJECTIONS", 7)
+    storage = InMemoryStorage()
+    rules = Rules(constraints=Constraints(), most_macs=1.0)
+    assert searcher(storage, rules=rules).suggest("a")["entry"].trial_id == "e0001"
+    told = study(storage).trials
+    assert [t.state for t in told] == [TrialState.PRUNED] * 7 + [TrialState.RUNNING]
+    assert all(t.constraints[TIME] > 0 for t in told)
+
+
+def test_users_constraints_are_never_broken_and_the_search_ends_where_nothing_keeps_them(monkeypatch):
+    monkeypatch.setattr(search.searcher, "REJECTIONS", 3)
+    monkeypatch.setattr(search.searcher, "MOST_REJECTIONS", 12)
+    storage = InMemoryStorage()
+    asked = searcher(storage, rules=Rules(constraints=Constraints(max_params=1.0)), space=small_only)
+    assert asked.suggest("a") == FINISHED == asked.suggest("b")
+    assert [t.state for t in study(storage).trials] == [TrialState.PRUNED] * 24
+
+
+def test_one_that_is_too_slow_is_only_taken_if_it_keeps_the_users_constraints(monkeypatch):
+    class Rule:
+        def excess(self, config):
+            return {TIME: 1.0, "params": -1.0 if config.model.arch == "unet" else 1.0}
+
+    monkeypatch.setattr(search.searcher, "REJECTIONS", 2)
+    asked = searcher(rules=Rule())
+    assert {asked.suggest(name)["entry"].config["model"]["arch"] for name in "abcd"} == {"unet"}
 
 
 def test_search_is_closed_after_its_trials():
@@ -102,25 +189,32 @@ def test_search_is_closed_after_its_trials():
 
 @pytest.fixture
 def storage(tmp_path):
-    return JournalStorage(JournalFileBackend(str(tmp_path / "study.journal")))
+    return open_journal(tmp_path / "study.journal")
 
 
-def test_trials_that_nothing_is_known_of_are_settled_as_failed(storage):
-    searcher(storage).suggest("a")
-    assert settle(storage) == 1
-    assert [trial.state.name for trial in study(storage).trials] == ["FAIL"]
-    assert settle(storage) == 0
-
-
-def test_search_that_goes_on_settles_what_ended_and_hands_out_what_did_not(storage):
+def test_search_that_goes_on_knows_what_ended_and_hands_out_what_did_not(storage):
     first = searcher(storage)
     entries = [first.suggest(name)["entry"] for name in "abcd"]
     past = [record(1, "completed", score=0.5), record(2, "stopped", score=0.1), record(3, "failed"), record(4, "")]
+    take_up(storage, SPACE, past)
     search = searcher(storage, past=past, unfinished=[entries[3]], points=[{"model/arch": "unet"}])
     assert search.suggest("x")["entry"].trial_id == "e0004" and search.suggest("y")["entry"].trial_id == "e0005"
     search.on_trial_complete("x", {"score": 0.7, "epoch": 9, "last": True})
     told = [(trial.state.name, trial.value) for trial in study(storage).trials]
     assert told == [("COMPLETE", 0.5), ("PRUNED", None), ("FAIL", None), ("COMPLETE", 0.7), ("RUNNING", None)]
+
+
+def test_unfinished_trial_that_the_space_has_dropped_is_handed_out_and_not_told(storage):
+    entry = searcher().suggest("a")["entry"]  # of a study that is gone
+    search = searcher(storage, past=[record(1, "")], unfinished=[entry])
+    assert search.suggest("x")["entry"] is entry
+    search.on_trial_complete("x", LAST)
+    assert study(storage).trials == []
+    assert search.suggest("y")["entry"].trial_id == "e0002"
+
+
+def test_trials_race_where_the_stage_does(storage):
+    assert searcher(storage).suggest("a")["entry"].racing
 
 
 def test_unfinished_trials_go_on_although_the_search_is_closed(storage):
