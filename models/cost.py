@@ -14,6 +14,7 @@ from models.config import ModelConfig
 from models.network import Network
 
 PROBE_PX = 1536
+PASS_MACS = 8e9  # of one pass; about a second of a slow core
 DECODER_FIELDS = ("upsample", "merge", "groups", "decoders", "head", "skips")
 LOSS_MAPS = 40  # float32 maps of the image's size that MS-SSIM of mask and depth keeps, measured; others keep less
 
@@ -188,6 +189,11 @@ def training_mib(config: ModelConfig, px: int) -> float:
     """
     found = probe(config)
     return (found.tiles(px) * (found.kept_bytes + 2 * found.largest_bytes) + LOSS_MAPS * 4 * px**2) / 2**20
+
+
+def images_a_pass(config: ModelConfig, px: int, most: int = 32) -> int:
+    """How many images to predict at once, `most` at the most, so that a clock looked at between is kept to a second."""
+    return max(1, min(most, int(PASS_MACS / macs(config, px))))
 
 
 def latency_ms(model: nn.Module, px: int, device: str = "cpu", repeats: int = 10) -> float:

@@ -20,6 +20,7 @@ from data.loaders import Batch, Loader
 from data.pack import Pack
 from data.stats import Stats
 from models.build import build_model
+from models.cost import images_a_pass
 from models.metrics import MetricSums, constant_guess, full_metrics
 from models.network import Network
 from search.config import TrialConfig
@@ -84,8 +85,9 @@ def write_best(
     folder.mkdir(parents=True, exist_ok=True)
     save_model(winner, folder)
     model = winner.model().on("cpu")
-    loaders = {name: Loader(pack, batch_size=32, stats=winner.stats) for name, pack in splits.items()}
-    share = fair_shares(deadline, len(loaders))
+    at_once = images_a_pass(winner.config.model, winner.px)
+    loaders = {name: Loader(pack, batch_size=at_once, stats=winner.stats) for name, pack in splits.items()}
+    share = fair_shares(deadline, 1 + len(loaders))
     metrics: dict[str, Any] = {"trial_id": winner.trial_id, "px": winner.px, "sigma_depth": winner.sigma}
     for name, loader in loaders.items():
         figures = measure(model, loader, winner.stats, winner.sigma, deadline=next(share))
@@ -95,7 +97,7 @@ def write_best(
     metrics |= {**more, "note": _note(metrics, leaks)}
     write_json(folder / "metrics.json", metrics)
     shown = "test" if "test" in splits else "val"
-    draw_samples(model, loaders[shown], splits[shown], folder / "samples.png")
+    draw_samples(model, loaders[shown], splits[shown], folder / "samples.png", deadline=next(share))
     return metrics
 
 
@@ -150,20 +152,34 @@ def predictions(model: nn.Module, loader: Loader) -> Iterator[tuple[Batch, torch
         yield batch, model(batch.image.to(memory_format=torch.channels_last)).float()
 
 
-def draw_samples(model: nn.Module, loader: Loader, pack: Pack, path: Path) -> None:
-    """Draw image, true and predicted mask and depth, and the absolute difference, a row per sample."""
-    batch, prediction = next(predictions(model, loader))
-    raw = pack.gather(np.arange(min(SAMPLES, len(batch.image))))
-    rows = []
-    for i, image in enumerate(raw.image):
-        mask, depth, valid = (plane[i, 0].numpy() for plane in (batch.mask, batch.depth, batch.valid))
-        guess_mask, guess_depth = prediction[i].numpy()
-        difference = np.maximum(np.abs(mask - guess_mask), np.where(valid, np.abs(depth - guess_depth), 0.0))
-        panels = [image, grey(mask), grey(guess_mask), depth_colours(depth, valid), depth_colours(guess_depth)]
-        rows.append([*panels, grey(difference)])
+def draw_samples(model: nn.Module, loader: Loader, pack: Pack, path: Path, *, deadline: float | None = None) -> None:
+    """Draw image, true and predicted mask and depth, and the absolute difference, a row per sample.
+
+    Args:
+        model: In evaluation mode, on the CPU.
+        loader: Of the pack.
+        pack: The samples; the first SAMPLES are drawn.
+        path: Of the picture.
+        deadline: Seconds since the epoch after which no further row is drawn; one always is.
+    """
+    rows: list[list[np.ndarray]] = []
+    for batch, prediction in predictions(model, loader):
+        raw = pack.gather(np.arange(len(rows), len(rows) + len(batch)))
+        rows += [_row(image, batch, prediction, i) for i, image in enumerate(raw.image)]
+        if len(rows) >= SAMPLES or (deadline is not None and time.time() > deadline):
+            break
     partial = path.with_name("partial." + path.name)
-    cv2.imwrite(str(partial), np.vstack([_header(raw.image.shape[1]), sheet(rows)])[..., ::-1])
+    cv2.imwrite(str(partial), np.vstack([_header(pack.px), sheet(rows[:SAMPLES])])[..., ::-1])
     partial.replace(path)
+
+
+def _row(image: np.ndarray, batch: Batch, prediction: torch.Tensor, i: int) -> list[np.ndarray]:
+    """Return the panels of one sample."""
+    mask, depth, valid = (plane[i, 0].numpy() for plane in (batch.mask, batch.depth, batch.valid))
+    guess_mask, guess_depth = prediction[i].numpy()
+    difference = np.maximum(np.abs(mask - guess_mask), np.where(valid, np.abs(depth - guess_depth), 0.0))
+    panels = [image, grey(mask), grey(guess_mask), depth_colours(depth, valid), depth_colours(guess_depth)]
+    return [*panels, grey(difference)]
 
 
 def fair_shares(deadline: float | None, parts: int) -> Iterator[float | None]:
