@@ -67,7 +67,8 @@ class Ascent:
         """Yield the searcher of each stage in turn; what lies between two yields happens between two stages."""
         below: list[TrialRecord] = []
         for stage in self.ladder:
-            if not self.notes.is_closed(stage.name):
+            opened = self.notes.open_stage  # if there is one, the stages before it have ended, or were passed over
+            if not self.notes.is_closed(stage.name) and (opened is None or opened["name"] == stage.name):
                 entrants = self._entrants(stage, below)
                 if self.stopped() or (stage.enter and not entrants):
                     continue

@@ -46,12 +46,16 @@ class Shelf(Mapping[str, Checkpoint]):
             record: The trial.
             of_stage: All trials of its stage that have ended.
         """
+        self.sweep(of_stage)
+        if record.trial_id in self:
+            _keep_weights_only(Path(self[record.trial_id].path))
+
+    def sweep(self, of_stage: Sequence[TrialRecord]) -> None:
+        """Delete the weights of those trials of a stage that have ended and are not worth keeping."""
         wanted = worth_keeping(of_stage, seed=self._seed)
         for other in of_stage:
             if other.trial_id in self and other.trial_id not in wanted:
                 shutil.rmtree(self._checkpoints.pop(other.trial_id).path, ignore_errors=True)
-        if record.trial_id in self:
-            _keep_weights_only(Path(self[record.trial_id].path))
 
 
 def _keep_weights_only(folder: Path) -> None:

@@ -233,7 +233,7 @@ def searched(
         rules=rules,
         storage=storage,
         study_name=memory.study_name,
-        points=first_points(limits, rules.fits),
+        points=[] if storage.get_all_studies() else first_points(limits, rules.fits),  # once, even if killed at once
         kind=means.sampler,
         seed=means.seed,
         past=past,

@@ -159,10 +159,8 @@ class Study:
         if not ray.local:
             speed = ray.call(training_speed, 1, "cuda" if ray.gpus else "cpu")
         self.notes.devices = {"cpu": ray.cpus, "gpu": ray.gpus}
-        used = self.notes.earlier_device_s
-        budget = options.budget.on(
-            devices=self.notes.devices, used_s=self.notes.used_s if self.goes_on else 0.0, used=used
-        )
+        earlier_s, earlier_device_s = self.notes.earlier_s, self.notes.earlier_device_s
+        budget = options.budget.on(devices=self.notes.devices, used_s=earlier_s, used=earlier_device_s)
         if self.goes_on:
             self._take_up()
         else:
@@ -203,6 +201,8 @@ class Study:
         for trial_id, checkpoint in saved.items():
             if self.table.records[trial_id].status != "failed":
                 self.shelf.put(trial_id, checkpoint)
+        for stage in self.ladder:
+            self.shelf.sweep(self.table.of_stage(stage.name))
         states = {trial_id: load_state(saved.get(trial_id)) for trial_id in running}
         self.table.rewind({trial_id: state["epoch"] if state else 0 for trial_id, state in states.items()})
         if self.notes.content["stages"]:

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from search.budget import Budget, extended, parse_budget
+from search.budget import parse_budget
 from search.folder import FolderError, claim, hold
 from search.notes import Notes, first_notes, read_notes, taken_up
 
@@ -48,14 +48,40 @@ def test_clock_is_written_while_a_run_goes_on(tmp_path):
     assert content(tmp_path)["wall_s"] == pytest.approx(60, abs=1)
 
 
-def test_more_budget_opens_all_stages_again_and_plans_anew(tmp_path):
-    notes = first_notes(tmp_path, {}, began=time.time())
-    notes.content["deadlines"] = {"explore": 1.0}
+def test_device_seconds_are_what_each_process_held_for_as_long_as_it_ran(tmp_path):
+    first = first_notes(tmp_path, {}, began=time.time() - 100)
+    first.devices = {"cpu": 2, "gpu": 1}
+    first.write()
+    assert content(tmp_path)["device_s"] == pytest.approx({"cpu": 200, "gpu": 100}, abs=2)
+    later = taken_up(tmp_path, content(tmp_path), now=time.time() - 10, budget=FIVE, extended=False)
+    later.devices = {"cpu": 8, "gpu": 0}
+    later.write()
+    assert content(tmp_path)["device_s"] == pytest.approx({"cpu": 200 + 80, "gpu": 100}, abs=2)
+    third = taken_up(tmp_path, content(tmp_path), now=time.time(), budget=FIVE, extended=False)
+    third.write()  # it was stopped before it held anything
+    assert content(tmp_path)["device_s"] == pytest.approx({"cpu": 200 + 80, "gpu": 100}, abs=2)
+    assert third.earlier_s == pytest.approx(110, abs=2)
+
+
+def done(folder):
+    """Leave a run that has done one stage."""
+    notes = first_notes(folder, {}, began=time.time())
     notes.begin_stage("explore", {})
     notes.end_stage({})
     notes.end("done")
+
+
+def test_more_budget_opens_all_stages_again(tmp_path):
+    done(tmp_path)
     later = taken_up(tmp_path, content(tmp_path), now=time.time(), budget=FIVE, extended=True)
-    assert later.content["round"] == 2 and not later.is_closed("explore") and "deadlines" not in later.content
+    assert later.content["round"] == 2 and not later.is_closed("explore")
+    assert later.content["asked"]["budget"]["text"] == "5m"
+
+
+def test_more_budget_for_a_stage_that_is_open_opens_no_other(tmp_path):
+    first_notes(tmp_path, {}, began=time.time()).begin_stage("explore", {"train_images": 9})
+    later = taken_up(tmp_path, content(tmp_path), now=time.time(), budget=FIVE, extended=True)
+    assert later.content["round"] == 1 and later.open_stage["train_images"] == 9
 
 
 def test_notes_do_not_make_a_folder(tmp_path):
@@ -84,17 +110,3 @@ def test_folder_is_held_by_one_process_at_a_time(tmp_path):
     with claim(tmp_path / "run"), pytest.raises(FolderError, match="another process"):
         hold(tmp_path / "run")
     hold(tmp_path / "run").close()
-
-
-@pytest.mark.parametrize(
-    ("more", "expected"),
-    [
-        ("30m", Budget(text="5m+30m", wall_s=100 + 1800)),
-        ("20trials", Budget(text="5m+20trials", trials=43 + 20)),
-        ("1cpuh", Budget(text="5m+1cpuh", device_s=3600, used_s=100)),
-    ],
-)
-def test_what_is_given_more_is_spent_whole(more, expected):
-    assert extended(FIVE, parse_budget(more), used_s=100, trials=43) == expected
-    if expected.device_s:
-        assert expected.on(2).wall_s == 100 + 1800

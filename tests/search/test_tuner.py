@@ -2,20 +2,20 @@
 
 import dataclasses
 import json
-import os
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from ray.tune import Checkpoint
 
 from search.ladder import Stage
 from search.notes import first_notes
 from search.records import TrialTable
+from search.shelf import Shelf
 from search.trainable import STATE_FILE, StageContext, new_entry
-from search.tuner import LadderScheduler, Recorder, saved_checkpoints
+from search.tuner import LadderScheduler, Recorder, outcome
 
 FIGURES = {"epoch": 1, "score": 0.5, "fit_s": 2.0, "devices": 2.0, "out_of_time": False}
 
@@ -45,21 +45,21 @@ def trial(fit_data, small_config):
 
 
 def record(trial, folder, result):
-    """Let a recorder see one trial from start to end; return its table and what its board was told."""
-    table, board = TrialTable(folder), Board()
+    """Let a recorder see one trial from start to end; return its table, its shelf and what its board was told."""
+    table, board, shelf = TrialTable(folder), Board(), Shelf(seed=0)
     notes = first_notes(folder, {}, began=time.time())
-    recorder = Recorder(table, board, notes, lambda record: None)
+    recorder = Recorder(table, board, notes, shelf, lambda record: None)
     recorder.on_trial_start(0, [], trial)
     recorder.on_trial_result(0, [], trial, result)
     trial.last_result = result
     recorder.on_trial_complete(0, [], trial)
-    return table, board.seen
+    return table, shelf, board.seen
 
 
 def test_rates_and_pictures_reach_the_board_and_no_record(trial, tmp_path):
     pictures = np.zeros((3, 32, 32, 2), np.uint8)
     result = {"last": True, "figures": dict(FIGURES), "rates": [(1, 0.1), (2, 0.2)], "pictures": pictures}
-    table, seen = record(trial, tmp_path, result)
+    table, _, seen = record(trial, tmp_path, result)
     assert seen["rates"] == [(1, 0.1), (2, 0.2)] and seen["pictures"] is pictures
     assert seen["inputs"].image.shape == (3, 32, 32, 3)
     line = json.loads((tmp_path / "reports.jsonl").read_text())
@@ -70,9 +70,39 @@ def test_rates_and_pictures_reach_the_board_and_no_record(trial, tmp_path):
 
 
 def test_trial_without_a_report_is_closed_with_its_reason(trial, tmp_path):
-    table, seen = record(trial, tmp_path, {"failed": "not even one image fits", "last": True, "figures": {}})
+    table, _, seen = record(trial, tmp_path, {"failed": "not even one image fits", "last": True, "figures": {}})
     assert (table.records["c0001"].status, table.records["c0001"].reason) == ("failed", "not even one image fits")
     assert seen["finished"] == "c0001"
+
+
+def test_checkpoint_of_a_trial_that_ended_is_on_the_shelf_and_of_a_failed_one_is_gone(trial, tmp_path):
+    for result, kept in (({"last": True, "figures": dict(FIGURES)}, True), ({"failed": "loss is nan"}, False)):
+        folder = tmp_path / str(kept)
+        (folder / "checkpoint").mkdir(parents=True)
+        torch.save({"model": {}, "epoch": 1, "optimizer": {}}, folder / "checkpoint" / STATE_FILE)
+        trial.checkpoint = Checkpoint.from_directory(str(folder / "checkpoint"))
+        table, shelf, _ = record(trial, folder, {"rates": [], "pictures": None, **result})
+        assert list(shelf) == ["c0001"] * kept and (folder / "checkpoint").exists() == kept
+        assert table.records["c0001"].status == ("completed" if kept else "failed")
+
+
+def test_what_a_repetition_needs_is_written_with_the_end_of_a_trial_that_failed(trial, tmp_path):
+    record(trial, tmp_path, {"failed": "loss is nan", "replay": {"epoch": 2}, "figures": {}})
+    lines = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
+    assert lines[-1]["replay"] == {"epoch": 2} and TrialTable.load(tmp_path).records["c0001"].status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("result", "out_of_time", "status"),
+    [
+        ({"failed": "loss is nan", "last": True}, False, "failed"),
+        ({"last": False}, False, "stopped"),
+        ({"last": True}, True, "timed_out"),
+        ({"last": True}, False, "completed"),
+    ],
+)
+def test_outcome_of_a_trial_is_read_from_its_last_report(result, out_of_time, status):
+    assert outcome(result, {"out_of_time": out_of_time})[0] == status
 
 
 def decisions(racing):
@@ -101,28 +131,3 @@ def test_scheduler_recalls_what_others_scored_at_the_rungs(trial):
     forgetful, recalling = LadderScheduler(9, 2), LadderScheduler(9, 2)
     recalling.recall([("e0001", 1, 0.8), ("e0002", 1, 0.9), ("e0002", 2, 0.95)])
     assert (verdict(forgetful), verdict(recalling)) == ("CONTINUE", "STOP")
-
-
-def test_last_checkpoint_of_every_trial_is_found_whichever_process_wrote_it(tmp_path):
-    def save(process, trial_id, number, *, age, whole=True):
-        path = tmp_path / process / f"{trial_id}_unet" / f"checkpoint_{number:06d}" / STATE_FILE
-        path.parent.mkdir(parents=True)
-        torch.save({"epoch": number + 1}, path)
-        path.write_bytes(path.read_bytes()[: None if whole else -30])
-        os.utime(path, (age, age))
-
-    save("1", "e0001", 0, age=0)
-    save("2", "e0001", 0, age=3)
-    save("1", "e0002", 3, age=1)
-    save("2", "e0002", 4, age=4, whole=False)  # killed while it was written
-    save("2", "e0003", 0, age=5)
-    save("2", "e0003", 1, age=6)  # killed before it was reported
-    save("2", "e0004", 0, age=6)
-    (tmp_path / "1" / "e0005_unet").mkdir()
-    found = saved_checkpoints(tmp_path, {"e0003": 1, "e0004": 0})
-    places = {trial_id: Path(checkpoint.path).relative_to(tmp_path).parts for trial_id, checkpoint in found.items()}
-    assert {trial_id: (place[0], place[2][-1]) for trial_id, place in places.items()} == {
-        "e0001": ("2", "0"),
-        "e0002": ("1", "3"),
-        "e0003": ("2", "0"),
-    }
