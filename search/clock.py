@@ -36,7 +36,7 @@ class Clock:
         self.moved, self.reserve = 0.0, 0.0
         self.readings: Readings = []
         self._validation, self._foreseen, self._warm_s = validation, True, 0.0
-        self._epoch_began = 0
+        self._epoch_began, self._stepped, self._fastest_s = 0, 0.0, math.inf
 
     @property
     def used(self) -> float:
@@ -50,12 +50,15 @@ class Clock:
 
     def begin_epoch(self) -> None:
         """Take the time before the first step of an epoch."""
-        self._epoch_began, self.readings = self.steps, []
+        self._epoch_began, self.readings, self._stepped = self.steps, [], self.used
         self._read()
 
     def step(self) -> None:
         """Count a step and take the time."""
         self.steps += 1
+        if self.steps > 1:  # the first warms things up
+            self._fastest_s = min(self._fastest_s, self.used - self._stepped)
+        self._stepped = self.used
         if self._foreseen:
             self._foresee_validation()
         self._read()
@@ -89,9 +92,11 @@ class Clock:
             self.readings.append((step, mark))
 
     def _mark(self, step: int) -> int:
-        """Return progress by time, in parts of GRID, `step` steps after the epoch began."""
+        """Return progress by time, in parts of GRID, `step` steps after the epoch began: all, if none fits any more."""
         del step
-        return min(int(GRID * self.used / max(self.allowed - self.reserve, 1e-3)), GRID)
+        allowed = max(self.allowed - self.reserve, 1e-3)
+        next_s = self._fastest_s if math.isfinite(self._fastest_s) else 0.0
+        return GRID if self.used + next_s > allowed else int(GRID * self.used / allowed)
 
 
 class RecordedClock(Clock):

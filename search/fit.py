@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from data.loaders import Batch, Loader
 from models.build import build_model
+from models.cost import images_a_pass
 from models.losses import LossConfig, build_loss
 from models.metrics import MetricSums
 from search.clock import Clock, Readings, RecordedClock
@@ -61,6 +62,7 @@ class FitPlan:
         pictures: Validation images, from the first, whose predictions each report carries.
         at_once: Most images that go through the network at once; the gradients of a larger batch are added up from
             parts. None: whole batches, until memory runs out.
+        val_images: Validation images, from the first, that are measured at the most; None for all.
     """
 
     epochs: int
@@ -71,6 +73,7 @@ class FitPlan:
     loader_workers: int = 0
     pictures: int = 0
     at_once: int | None = None
+    val_images: int | None = None
 
 
 def fit(
@@ -153,12 +156,13 @@ class _Run:
             drop_last=True,
             workers=plan.loader_workers,
         )
-        self.val_loader = Loader(data.val, batch_size=32, stats=data.stats)
+        val = data.val.prefix(min(len(data.val), plan.val_images or len(data.val)))
+        self.val_loader = Loader(val, batch_size=images_a_pass(config.model, val.px), stats=data.stats)
         self.epoch, self.images, self.refining = 0, 0, False
         self.best: State = {}
         self.shown: dict[str, np.ndarray] = {}
         steps, batch_size = plan.epochs * len(self.train_loader), min(config.optim.batch_size, len(data.train))
-        self.clock = Clock(steps, limit, validation=len(data.val) / batch_size)
+        self.clock = Clock(steps, limit, validation=len(val) / batch_size)
         if recorded is not None:
             self.clock = RecordedClock(steps, recorded)
 

@@ -16,6 +16,7 @@ TYPICAL_MACS = 60e6  # of a small network at 80 px; what the number of images of
 TYPICAL_PX = 80
 WEIGHT_COPIES = 5  # the weights, their gradients, the optimizer's two moments, the weights of the best epoch
 LEAST_EPOCHS = 2  # a network that cannot see its data twice within a trial's time is not worth the trial
+MEASURING, LEAST_MEASURED = 0.3, 16  # part of a trial's time for one validation, and images that it has at the least
 TIME = "time"  # the one excess that is no constraint of the user's
 
 
@@ -166,3 +167,13 @@ def images_at_once(config: TrialConfig, px: int, memory_mib: float | None) -> in
         return None
     weights_mib = WEIGHT_COPIES * 4 * probe(config.model).params / 2**20
     return max(1, int((memory_mib - weights_mib) / training_mib(config.model, px)))
+
+
+def measurable_images(config: TrialConfig, px: int, cap_s: float | None, macs_per_s: float | None) -> int | None:
+    """Return how many validation images a trial has time for after each epoch; None for no limit.
+
+    Only networks that are far too slow for their budget, as a stated recipe may be, are measured on fewer than all.
+    """
+    if cap_s is None or macs_per_s is None:
+        return None
+    return max(LEAST_MEASURED, int(MEASURING * cap_s * macs_per_s / macs(config.model, px)))

@@ -89,6 +89,7 @@ def stage_context(
         device="cuda" if cluster.gpus else "cpu",
         devices=cluster.devices_each(at_once),
         memory_mib=cluster.memory_each(at_once),
+        speed=means.speed * cluster.threads(at_once) if trials else None,
     )
 
 

@@ -16,7 +16,7 @@ from models.cost import cost
 from search.config import TrialConfig
 from search.fit import STATE_FILE, FitPlan, State, TrialDiverged, fit
 from search.ladder import Stage
-from search.limits import images_at_once
+from search.limits import images_at_once, measurable_images
 from search.parts import DoesNotFit, out_of_memory
 from search.supply import FitData
 
@@ -37,6 +37,8 @@ class StageContext:
         device: torch device of one trial.
         devices: What it occupies: cores, or its part of a GPU.
         memory_mib: Memory that one trial may fill, in MiB; None where running out of it does no harm.
+        speed: Multiply-adds a second that one trial trains; None in a search, whose networks are fast enough, and all
+            measured on the same images.
     """
 
     stage: Stage
@@ -47,6 +49,7 @@ class StageContext:
     device: str
     devices: float = 1.0
     memory_mib: float | None = None
+    speed: float | None = None
 
     def limit(self, used_s: float = 0.0) -> float | None:
         """Return the seconds that a trial may train in all when it starts, or goes on after `used_s`, now."""
@@ -114,14 +117,15 @@ def train_trial(params: dict[str, Any]) -> None:
     context = entry.context
     torch.set_num_threads(context.threads)
     config = TrialConfig.from_dict(entry.config)
-    reporter = Reporter(constants(config, context))
+    plan = fit_plan(entry, config)
+    reporter = Reporter(constants(config, context, plan))
     own = load_state(entry.own)
     parent = None if own else load_state(entry.parent)
     try:
         fit(
             config,
             context.data,
-            fit_plan(entry, config),
+            plan,
             report=reporter.report,
             on_step=reporter.on_step,
             weights=parent["model"] if parent else None,
@@ -150,10 +154,11 @@ def fit_plan(entry: Entry, config: TrialConfig) -> FitPlan:
         loader_workers=min(context.threads - 1, 4) if context.device == "cuda" else 0,
         pictures=stage.pictures,
         at_once=images_at_once(config, stage.px, context.memory_mib),
+        val_images=measurable_images(config, stage.px, context.cap_s, context.speed),
     )
 
 
-def constants(config: TrialConfig, context: StageContext) -> dict[str, Any]:
+def constants(config: TrialConfig, context: StageContext, plan: FitPlan) -> dict[str, Any]:
     """Return the figures of a trial that do not change while it trains."""
     price = cost(config.model, context.stage.px)
     return {
@@ -162,7 +167,7 @@ def constants(config: TrialConfig, context: StageContext) -> dict[str, Any]:
         "receptive_field": price.receptive_field,
         "px": context.stage.px,
         "train_images": len(context.data.train),
-        "val_images": len(context.data.val),
+        "val_images": min(len(context.data.val), plan.val_images or len(context.data.val)),
         "threads": context.threads,
         "devices": context.devices,
     }

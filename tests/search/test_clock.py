@@ -68,6 +68,16 @@ def test_only_readings_that_moved_the_run_on_are_kept(now):
     assert clock.readings == [(1, 650)]
 
 
+def test_run_is_over_when_no_further_step_fits(now):
+    clock = Clock(100, limit=100.0)
+    clock.begin_epoch()
+    step(clock, now, 30)  # the first says nothing: it warms things up
+    assert clock.progress == 0.3
+    for expected in (0.5, 0.7, 1.0):  # 90 of 100 s are used, and a step takes 20
+        step(clock, now, 20)
+        assert clock.progress == expected
+
+
 def test_run_without_a_limit_and_one_ahead_of_its_time_keep_no_reading(now):
     for limit in (None, 1000.0):
         clock = Clock(4, limit)

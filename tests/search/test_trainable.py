@@ -6,8 +6,7 @@ import itertools
 import pytest
 import torch
 
-from models.build import build_model
-from models.cost import training_mib
+from models.cost import probe, training_mib
 from search import trainable
 from search.ladder import Stage
 from search.limits import WEIGHT_COPIES
@@ -51,10 +50,15 @@ def test_stage_without_pictures_reports_none(context, small_config, told):
 
 
 def test_memory_of_a_trial_caps_the_images_at_once(context, small_config, told):
-    model = build_model(small_config.model)
-    weights_mib = WEIGHT_COPIES * 4 * sum(p.numel() for p in model.parameters()) / 2**20
-    run(dataclasses.replace(context, memory_mib=weights_mib + 3.5 * training_mib(model, 32)), small_config)
+    weights_mib = WEIGHT_COPIES * 4 * probe(small_config.model).params / 2**20
+    memory_mib = weights_mib + 3.5 * training_mib(small_config.model, 32)
+    run(dataclasses.replace(context, memory_mib=memory_mib), small_config)
     assert [result["figures"]["at_once"] for result in told] == [3, 3]
+
+
+def test_network_too_slow_for_its_time_is_measured_on_fewer_images(context, small_config, told):
+    run(dataclasses.replace(context, cap_s=60.0, speed=1.0), small_config)
+    assert {result["figures"]["val_images"] for result in told} == {min(16, len(context.data.val))}
 
 
 @pytest.mark.parametrize(
