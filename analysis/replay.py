@@ -36,6 +36,7 @@ from search.records import TrialRecord
 CURVES = Path(__file__).parent / "benchmarks" / "curves.parquet"
 BUDGETS = {"3m": 23.0, "5m": 38.0, "20m": 160.0}  # whole explore trials of 14 s on two workers, start-up left out
 REFERENCE_WORKERS = 2
+GROUPS = list(dict.fromkeys(method.group for method in methods()))
 Row = dict[str, Any]
 
 
@@ -136,40 +137,41 @@ def _difference(apart: np.ndarray) -> str:
     return f"**{text}**" if low > 0 or high < 0 else text
 
 
-def _list(kind: type) -> Any:
-    def parse(text: str) -> list[Any]:
-        found = [BUDGETS[part] if kind is float and part in BUDGETS else kind(part) for part in text.split(",")]
-        if kind is not str and min(found) <= 0:
-            raise ValueError
-        return found
+def _budgets(text: str) -> list[float]:
+    return [BUDGETS[part] if part in BUDGETS else float(_count(part)) for part in text.split(",")]
 
-    parse.__name__ = f"list of {kind.__name__}"
-    return parse
+
+def _counts(text: str) -> list[int]:
+    return [_count(part) for part in text.split(",")]
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _groups(text: str) -> list[str]:
+    for name in text.split(","):
+        if name not in GROUPS:
+            raise argparse.ArgumentTypeError(f"no group {name!r}; choose from {', '.join(GROUPS)}")
+    return text.split(",")
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's grammar."""
     p = argparse.ArgumentParser(prog="python -m analysis.replay", description=(__doc__ or "").splitlines()[0])
-    groups = list(dict.fromkeys(method.group for method in methods()))
     p.add_argument(
-        "--curves",
-        type=Path,
-        default=CURVES,
-        help="table of analysis.benchmarks.record_curves (default the one that comes along)",
+        "--curves", type=Path, default=CURVES, help="table of recorded curves (default the one that is here)"
     )
-    p.add_argument("--repeats", type=int, default=200, help="of every method (default 200)")
-    p.add_argument("--workers", type=_list(int), default=[2], help="simulated workers, such as 2,16,256 (default 2)")
-    p.add_argument(
-        "--budgets",
-        type=_list(float),
-        default=list(BUDGETS.values()),
-        help=f"some of {','.join(BUDGETS)}, or whole explore trials on two workers (default all)",
-    )
-    p.add_argument("--groups", type=_list(str), default=groups, help=f"some of {','.join(groups)} (default all)")
-    p.add_argument("--processes", type=int, default=2, help="real processes (default 2)")
-    p.add_argument(
-        "--out", type=Path, default=Path("replay"), help="folder for table.md and repeats.csv (default replay)"
-    )
+    p.add_argument("--repeats", type=_count, default=200, help="of every method (default 200)")
+    p.add_argument("--workers", type=_counts, default=[2], help="simulated workers, such as 2,16,256 (default 2)")
+    known = ",".join(BUDGETS)
+    what = f"some of {known}, or numbers of whole explore trials on two workers (default {known})"
+    p.add_argument("--budgets", type=_budgets, default=list(BUDGETS.values()), help=what)
+    p.add_argument("--groups", type=_groups, default=GROUPS, help=f"some of {','.join(GROUPS)} (default all)")
+    p.add_argument("--processes", type=_count, default=2, help="real processes (default 2)")
+    p.add_argument("--out", type=Path, default=Path("replay"), help="folder of table.md, repeats.csv (default replay)")
     return p
 
 
@@ -178,7 +180,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         check_folder(args.out)
-        load_recording(args.curves)
+        about = load_recording(args.curves).describe()
         rows: list[Row] = []
         with progress_bar("replaying") as progress:
             for count, some in enumerate(play_all(args), start=1):
@@ -186,7 +188,7 @@ def main(argv: list[str] | None = None) -> int:
                 if progress:
                     progress(count, args.repeats)
         frame = pd.DataFrame(rows)
-        text = table(frame)
+        text = f"{about}\n\n{table(frame)}"
         write_file(args.out / "repeats.csv", frame.to_csv(index=False).encode())
         write_file(args.out / "table.md", text.encode())
     except AnalysisError as error:

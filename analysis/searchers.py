@@ -7,7 +7,7 @@ configuration that is nearest takes its place.
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from typing import Any
 
@@ -16,12 +16,12 @@ import optuna
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import TrialState
 
-from analysis.benchmarks.record_curves import affordable, excess, recordable
+from analysis.benchmarks.record_curves import affordable, excess
 from analysis.surrogate import Recording
 from search.sampler import REJECTIONS, TOLD, sampler
 from search.space import first_points, suggest
 
-POOL = 1000  # suggestions that chance draws from, with replacement
+POOL = 400  # suggestions that chance draws from, with replacement
 MOST_GOOD = 25  # trials that TPE takes for good at the most, as Optuna's own rule has it
 TPE: Mapping[str, Any] = {"multivariate": True, "group": True, "constant_liar": True}
 
@@ -51,7 +51,7 @@ class StudySearcher:
                 break
             trial.set_constraint("time", excess(config))
             self.study.tell(trial, state=TrialState.PRUNED)
-        return trial.number, self.recording.nearest(recordable(config))
+        return trial.number, self.recording.nearest(config)
 
     def tell(self, token: int, status: str, scores: Sequence[float]) -> None:
         """Tell Optuna how a trial ended, as `search.searcher.StudySearch` does."""
@@ -96,16 +96,17 @@ class Searchers:
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
         self.points = first_points(recording.limits, affordable)
-        self._first = self._numbers(optuna.samplers.RandomSampler(seed=0), self.points, len(self.points))
-        self._pool = self._numbers(optuna.samplers.RandomSampler(seed=1), [], POOL)
 
-    def _numbers(self, sampler: BaseSampler, points: Sequence[Mapping[str, Any]], count: int) -> list[int]:
-        study = StudySearcher(self.recording, sampler, points)
-        return [study.ask()[1] for _ in range(count)]
+    @cached_property
+    def _pool(self) -> list[int]:
+        """Return what answers for the recipes, then for POOL suggestions of chance."""
+        study = StudySearcher(self.recording, optuna.samplers.RandomSampler(seed=0), self.points)
+        return [study.ask()[1] for _ in range(len(self.points) + POOL)]
 
     def random(self, seed: int, *, recipes: bool = True) -> Chance:
         """Return random search."""
-        return Chance(self._first if recipes else [], self._pool, seed)
+        count = len(self.points)
+        return Chance(self._pool[:count] if recipes else [], self._pool[count:], seed)
 
     def tpe(self, seed: int, *, recipes: bool = True, **options: Any) -> StudySearcher:
         """Return the project's own TPE, or with `options` of Optuna's TPESampler in the place of its own.

@@ -119,7 +119,7 @@ def search(
 ) -> list[TrialRecord]:
     """Let a searcher use `workers` workers until a moment; return the records of its trials in the order they began."""
     stage = rung.stage
-    cap_s = search_cap_s(until_s, workers, stage.full_trials)
+    cap_s = min(search_cap_s(until_s, workers, stage.full_trials), until_s)
     heap: list[tuple[float, int, _Trial | None]] = [(0.0, number, None) for number in range(workers)]
     levels: dict[int, list[float]] = {epoch: [] for epoch in asha.rungs(stage.epochs) if stage.races}
     records: dict[str, TrialRecord] = {}

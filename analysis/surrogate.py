@@ -18,11 +18,12 @@ import numpy as np
 import pandas as pd
 
 from analysis import AnalysisError
+from search.agreement import agreement
 from search.config import TrialConfig
 from search.space import SpaceLimits, point
 
 COLUMNS = ("config", "stage", "epoch", "score", "cpu_s", "params", "macs", "train_images")
-EXPLORE = "explore"
+EXPLORE, ABOVE = "explore", ("confirm", "final", "flat")
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,21 @@ class Recording:
         """Return the score that a whole training ends with, of its best epoch; minus infinity where it diverged."""
         curve = self.curves.get((config, stage))
         return -np.inf if curve is None or np.isnan(curve.scores).any() else float(curve.scores.max())
+
+    def describe(self) -> str:
+        """Return, in words, how far the table and its surrogate can be trusted.
+
+        The surrogate by leaving one out: the rank correlation of what configurations end with and what their nearest
+        others do.
+        """
+        numbers = range(len(self.configs))
+        ends = {stage: np.array([self.end(i, stage) for i in numbers]) for stage in (EXPLORE, *ABOVE)}
+        others = [self.nearest(self.configs[i], among=[k for k in numbers if k != i]) for i in numbers]
+        said = [f"{len(numbers)} configurations, the best scores {max(ends['final'].max(), ends['flat'].max()):.3f}"]
+        said += [f"their nearest others foretell {EXPLORE} with {_correlation(ends[EXPLORE][others], ends[EXPLORE])}"]
+        pairs = ((EXPLORE, "confirm"), ("confirm", "final"), (EXPLORE, "final"), ("final", "flat"))
+        said += [f"{a} foretells {b} with {_correlation(ends[a], ends[b])}" for a, b in pairs]
+        return "; ".join(said) + "."
 
 
 class Neighbours:
@@ -149,6 +165,15 @@ def _present(row: "pd.Series[Any]") -> dict[str, Any]:
             continue
         found[str(name)] = json.loads(value) if isinstance(value, str) and value.startswith("[") else value
     return found
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> str:
+    known = np.isfinite(a) & np.isfinite(b)
+    found = agreement(a[known], b[known])
+    if found is None:
+        return "no rank correlation"
+    spearman = found["spearman"]
+    return f"a rank correlation of {spearman['value']:.2f} [{spearman['low']:.2f}, {spearman['high']:.2f}]"
 
 
 def _is_number(value: Any) -> bool:

@@ -18,7 +18,6 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,14 +39,14 @@ from search.records import append_line, read_lines
 from search.space import SpaceLimits, batch_sizes, first_points, suggest
 from search.supply import FitData, Supply
 
-IMAGES = {"explore": 96, "confirm": 160, "final": 160, "flat": 160}
+IMAGES = {"explore": 128, "confirm": 160, "final": 160, "flat": 160}
 STAGES = (
-    Stage(name="explore", fraction=1.0, px=32, epochs=9),
-    Stage(name="confirm", fraction=1.0, px=32, epochs=4),
-    Stage(name="final", fraction=1.0, px=48, epochs=4, refine=0.2),
-    Stage(name="flat", fraction=1.0, px=48, epochs=9),  # from scratch
+    Stage(name="explore", fraction=1.0, px=48, epochs=9),
+    Stage(name="confirm", fraction=1.0, px=48, epochs=4),
+    Stage(name="final", fraction=1.0, px=64, epochs=4, refine=0.2),
+    Stage(name="flat", fraction=1.0, px=64, epochs=5),  # from scratch
 )
-MOST_MACS = 8e6  # of an image of the first stage; 50 million at 80 px
+MOST_MACS = 16e6  # of an image of the first stage; 44 million at 80 px
 NARROW = 4  # every architecture has this width
 SHAPE = ("arch", "stem_stride", "block", "levels", "skips")  # what the work hangs on most, beside the width
 NULLABLE = {bool: "boolean", int: "Int64"}  # what other architectures lack stays whole, or a switch
@@ -64,7 +63,7 @@ def draw(count: int, *, seed: int) -> list[TrialConfig]:
     found: list[TrialConfig] = []
     while len(found) < count:
         config = suggest(study.ask(), limits)
-        found += [recordable(config)] if affordable(config) else []
+        found += [config] if affordable(config) else []
     return found
 
 
@@ -82,13 +81,6 @@ def excess(config: TrialConfig) -> float:
     fields = config.model.to_dict()
     narrow = model_config({name: fields[name] for name in SHAPE if name in fields} | {"width": NARROW})
     return macs(narrow, STAGES[0].px) * (config.model.width / NARROW) ** 2 / MOST_MACS - 1
-
-
-def recordable(config: TrialConfig) -> TrialConfig:
-    """Return the configuration with SSIM in the place of MS-SSIM, for which the images are too small."""
-    loss = config.loss
-    mask, depth = (kind.replace("ms_ssim", "ssim") for kind in (loss.mask_structural, loss.depth_structural))
-    return replace(config, loss=replace(loss, mask_structural=mask, depth_structural=depth))
 
 
 def supplied(root: Path, *, seed: int) -> dict[str, FitData]:
@@ -216,7 +208,8 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(1)
     try:
         data = supplied(args.data, seed=args.seed)
-        about = {"data": args.data.name, "seed": args.seed, "images": IMAGES, "most_macs": MOST_MACS}
+        stages = {stage.name: [stage.px, stage.epochs, IMAGES[stage.name]] for stage in STAGES}
+        about = {"data": args.data.name, "seed": args.seed, "stages": stages, "most_macs": MOST_MACS}
         configs = draw(args.configs, seed=args.seed)
         with progress_bar("recording") as progress:
             for count in record_all(configs, data, path, about=about, workers=args.workers):
