@@ -70,13 +70,12 @@ class Ascent:
             opened = self.notes.open_stage  # if there is one, the stages before it have ended, or were passed over
             if not self.notes.is_closed(stage.name) and (opened is None or opened["name"] == stage.name):
                 entrants = self._entrants(stage, below)
-                if self.stopped() or (stage.enter and not entrants):
-                    continue
-                trials = len(entrants or self.configs) or None
-                context = stage_context(self.means, stage, trials=trials, settled=self.notes.settled(stage.name))
-                self._begin(context, entrants)
-                yield self._searcher(context, entrants)
-                self._finish(context)
+                if not self.stopped() and (entrants or not stage.enter):
+                    trials = len(entrants or self.configs) or None
+                    context = stage_context(self.means, stage, trials=trials, settled=self.notes.settled(stage.name))
+                    self._begin(context, entrants)
+                    yield self._searcher(context, entrants)
+                    self._finish(context)
             ended = self.table.of_stage(stage.name)
             below = ended if ranked(ended) else below
 
@@ -99,12 +98,11 @@ class Ascent:
         searching = not (entrants or self.configs)
         racing = searching and context.stage.races
         go_on = unfinished(context, [r for r in begun if not r.status], self.shelf, racing=racing)
-        first = len(begun) + 1
         if entrants:
             waiting = self._not_begun(entrants, begun)
-            return Queue(go_on + promoted(self.means, context, waiting, self.shelf, first=first))
+            return Queue(go_on + promoted(self.means, context, waiting, self.shelf, begun=begun))
         if self.configs:
-            return Queue(go_on + stated(self.means, context, self.configs[len(begun) :], first=first))
+            return Queue(go_on + stated(self.means, context, self.configs, begun=begun))
         ranges = self._lr_ranges(context)
         search, memory = searched(
             self.means, context, self.folder / "study.journal", lr=ranges, past=begun, go_on=go_on

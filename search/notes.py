@@ -71,7 +71,7 @@ class Notes:
     def begin_stage(self, name: str, plan: dict[str, Any]) -> None:
         """Note a stage that begins; one that was begun by an earlier process keeps its plan."""
         if self.open_stage is None:
-            began_s = round(self.used_s, 2)
+            began_s = int(100 * self.used_s) / 100  # not after its first trial, as rounded it might be
             self.content["stages"].append({"name": name, "round": self.content["round"], "began_s": began_s, **plan})
         self.write()
 

@@ -7,6 +7,7 @@ replaces a file goes to a temporary name and is renamed, so a reader (or a crash
 
 import csv
 import io
+import itertools
 import json
 import math
 import os
@@ -65,6 +66,16 @@ class TrialRecord:
         leading = {name: values.pop(name, "") for name in LEADING_COLUMNS}
         config = {key: json.dumps(value) if isinstance(value, list) else value for key, value in self.config.items()}
         return {**leading, **values, **config}
+
+
+def free_numbers(records: Iterable[TrialRecord]) -> Iterator[int]:
+    """Yield the numbers that no trial of a stage has, lowest first.
+
+    Trials need not begin in the order of their numbers: of two that were about to when a run was killed, it may be the
+    second that did.
+    """
+    taken = {int(record.trial_id[1:]) for record in records}
+    return (number for number in itertools.count(1) if number not in taken)
 
 
 class TrialTable:

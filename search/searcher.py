@@ -11,7 +11,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from search.config import TrialConfig
 from search.limits import TIME, Rules
-from search.records import TrialRecord
+from search.records import TrialRecord, free_numbers
 from search.sampler import MOST_REJECTIONS, REJECTIONS, STUDY_NAME, sampler
 from search.trainable import Entry, StageContext, new_entry
 
@@ -57,6 +57,7 @@ class StudySearch(OptunaSearch):
     ) -> None:
         self._suggest_config, self._context, self._closed, self._rules = suggest, context, closed, rules
         self._base_seed, self._asked, self._unfinished = seed, len(past), list(unfinished)
+        self._numbers = free_numbers(past)
         super().__init__(
             space=self._define,
             metric="score",
@@ -97,7 +98,8 @@ class StudySearch(OptunaSearch):
 
     def _new(self, trial_id: str, config: dict[str, Any]) -> Entry:
         self._asked += 1
-        entry = new_entry(self._context, self._asked, config, seed=self._base_seed, racing=self._context.stage.races)
+        number, racing = next(self._numbers), self._context.stage.races
+        entry = new_entry(self._context, number, config, seed=self._base_seed, racing=racing)
         self._ot_trials[trial_id].set_user_attr("trial_id", entry.trial_id)
         return entry
 

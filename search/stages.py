@@ -21,7 +21,7 @@ from search.limits import Closing, Constraints, Rules, affordable_images, afford
 from search.memory import Memory, take_up
 from search.parts import DoesNotFit
 from search.recipes import recipe
-from search.records import TrialRecord
+from search.records import TrialRecord, free_numbers
 from search.searcher import StudySearch
 from search.space import LR_RANGES, SpaceLimits, batch_sizes, first_points, suggest
 from search.supply import Supply
@@ -109,9 +109,9 @@ def promoted(
     parents: Sequence[TrialRecord],
     checkpoints: Mapping[str, tune.Checkpoint],
     *,
-    first: int = 1,
+    begun: Sequence[TrialRecord] = (),
 ) -> list[Entry]:
-    """Return the entries of trials that go on from the weights of `parents`, numbered from `first`."""
+    """Return the entries of trials that go on from the weights of `parents`, with numbers that none of `begun` has."""
     return [
         new_entry(
             context,
@@ -121,7 +121,7 @@ def promoted(
             parent_id=parent.trial_id,
             parent=checkpoints[parent.trial_id],
         )
-        for i, parent in enumerate(parents, start=first)
+        for i, parent in zip(free_numbers(begun), parents, strict=False)
     ]
 
 
@@ -145,10 +145,13 @@ def affordable_repeats(means: Means, stage: Stage, finished: Sequence[TrialRecor
     return 0
 
 
-def stated(means: Means, context: StageContext, configs: Sequence[TrialConfig], *, first: int = 1) -> list[Entry]:
-    """Return the entries of configurations that the user stated, numbered from `first`; all train to their end."""
-    numbered = enumerate(configs, start=first)
-    return [new_entry(context, i, config.to_dict(), seed=means.seed) for i, config in numbered]
+def stated(
+    means: Means, context: StageContext, configs: Sequence[TrialConfig], *, begun: Sequence[TrialRecord] = ()
+) -> list[Entry]:
+    """Return the entries of configurations that the user stated, less those begun; all train to their end."""
+    entries = [new_entry(context, i, config.to_dict(), seed=means.seed) for i, config in enumerate(configs, start=1)]
+    there = {record.trial_id for record in begun}
+    return [entry for entry in entries if entry.trial_id not in there]
 
 
 def unfinished(

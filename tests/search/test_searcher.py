@@ -213,6 +213,12 @@ def test_unfinished_trial_that_the_space_has_dropped_is_handed_out_and_not_told(
     assert search.suggest("y")["entry"].trial_id == "e0002"
 
 
+def test_number_that_a_killed_run_had_not_come_to_is_used(storage):
+    search = searcher(storage, trials=3, past=[record(2, "completed", score=0.5)])
+    assert [search.suggest(name)["entry"].trial_id for name in "ab"] == ["e0001", "e0003"]
+    assert search.suggest("c") == FINISHED
+
+
 def test_trials_race_where_the_stage_does(storage):
     assert searcher(storage).suggest("a")["entry"].racing
 
