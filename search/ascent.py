@@ -20,6 +20,7 @@ from search.stages import (
     Means,
     affordable_repeats,
     centred_rates,
+    has_time,
     promoted,
     searched,
     stage_context,
@@ -91,6 +92,16 @@ class Ascent:
             return wanted[: affordable_repeats(self.means, stage, first, len(wanted))]
         gone = {r.trial_id for r in below} - self.shelf.keys()
         return promote(below, stage, seed=self.means.seed, absent=taken | gone) if stage.enter else []
+
+    def _with_time(self, stage: Stage, entrants: list[TrialRecord]) -> list[TrialRecord]:
+        """Return the entrants without those that have not even time for a step: they stay below, with their models."""
+        trials, kept = len(entrants), []
+        for record in entrants:
+            if has_time(self.means, stage, TrialConfig.from_flat(record.config), trials=trials):
+                kept.append(record)
+            else:
+                self.view.say(f"  {record.trial_id} stays below: the {stage.name} stage has no time for a step of it")
+        return kept
 
     def _searcher(self, context: StageContext, entrants: list[TrialRecord]) -> Searcher:
         """Return who hands out a stage's trials: those promoted, those stated, or a search; unfinished ones first."""

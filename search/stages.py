@@ -11,13 +11,14 @@ from typing import Any
 import optuna
 from ray import tune
 
+from models.cost import macs
 from search.budget import Budget, Deadlines
 from search.cluster import Cluster
 from search.config import TrialConfig
 from search.finder import STEPS, range_test, suggested_range
 from search.journal import open_journal
 from search.ladder import Stage
-from search.limits import Closing, Constraints, Rules, affordable_images, affordable_macs, search_cap_s
+from search.limits import LEAST_MEASURED, Closing, Constraints, Rules, affordable_images, affordable_macs, search_cap_s
 from search.memory import Memory, take_up
 from search.parts import DoesNotFit
 from search.recipes import recipe
@@ -143,6 +144,23 @@ def affordable_repeats(means: Means, stage: Stage, finished: Sequence[TrialRecor
         if SPARE * rounds * work_s / means.cluster.devices_each(count) <= left_s:
             return count
     return 0
+
+
+def has_time(means: Means, stage: Stage, config: TrialConfig, *, trials: int) -> bool:
+    """Return whether a trial of a stage has time for a step of its optimizer and the shortest validation.
+
+    Args:
+        means: What there is to give.
+        stage: That it would enter.
+        config: Its configuration.
+        trials: How many the stage would have.
+    """
+    if means.deadlines is None:
+        return True
+    cap_s = _cap_s(stage, means.deadlines.stages[stage.name], trials, means.cluster.workers)
+    images = config.optim.batch_size + LEAST_MEASURED / 3  # a third of the work is forward
+    needed_s = images * macs(config.model, stage.px) / (means.speed * means.cluster.threads(trials))
+    return cap_s is None or needed_s <= cap_s
 
 
 def stated(
