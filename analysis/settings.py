@@ -7,7 +7,7 @@ from typing import Any
 from analysis.benchmarks.record_curves import STAGES
 from analysis.simulate import Asha, Rung
 from search.ladder import ladder
-from search.tuner import REDUCTION
+from search.plan import REDUCTION
 
 EPOCHS = {stage.name: stage.epochs for stage in STAGES}
 OWN_ASHA = Asha(REDUCTION)
