@@ -91,12 +91,11 @@ class Run:
     def begin(self, entry):
         config = recipe("quick_unet").flat()
         name = entry.context.stage.name
-        self.table.start(
-            TrialRecord(
-                trial_id=entry.trial_id, parent_id=entry.parent_id, stage=name, config=config, seed=entry.seed,
-                started_s=self.notes.used_s,
-            )  # fmt: skip
+        record = TrialRecord(
+            trial_id=entry.trial_id, parent_id=entry.parent_id, stage=name, config=config, seed=entry.seed
         )
+        record.started_s = self.notes.used_s
+        self.table.start(record)
 
     def end(self, entry, score, status="completed"):
         if entry.trial_id not in self.table.records:

@@ -34,7 +34,9 @@ def test_budget_is_read(text, field, value):
     assert getattr(parse_budget(text), field) == value
 
 
-@pytest.mark.parametrize("text", ["soon", "", "10", "-5m", "5 parsecs", "0trials", "1.5trials", "10s", "0m", "0.01gpuh"])
+@pytest.mark.parametrize(
+    "text", ["soon", "", "10", "-5m", "5 parsecs", "0trials", "1.5trials", "10s", "0m", "0.01gpuh"]
+)
 def test_wrong_budget_says_what_to_write(text):
     with pytest.raises(BudgetError, match="--budget"):
         parse_budget(text)
@@ -49,7 +51,7 @@ def test_amount_is_read(text, amount):
 
 @pytest.mark.parametrize("text", ["", "0", "0.0k", "-1", "1T", "1 M", "k", "1e6", "many", "nan", "inf", "1.M"])
 def test_wrong_amount_says_what_to_write(text):
-    with pytest.raises(BudgetError, match="is not an amount; write 250k, 1M or 1.5G") as caught:
+    with pytest.raises(BudgetError, match=r"is not an amount; write 250k, 1M or 1\.5G") as caught:
         parse_amount(text)
     assert "\n" not in str(caught.value)
 

@@ -83,7 +83,9 @@ def test_front_leaves_the_search_out_where_others_came_after_it(made):
     assert [line["trial_id"] for line in models_front(LADDER, table, models, deadline=None)] == ["e0002", "e0001"]
     table, models = made(*search_only, ("c0001", "e0001", 0.8), ("f0001", "c0001", 0.7))
     front = models_front(LADDER, table, models, deadline=None)
-    assert [line["trial_id"] for line in front] == ["c0001", "f0001"] or [line["trial_id"] for line in front] == ["c0001"]
+    assert [line["trial_id"] for line in front] == ["c0001", "f0001"] or [line["trial_id"] for line in front] == [
+        "c0001"
+    ]
     assert all(line["stage"] != "explore" for line in front)
 
 
@@ -115,12 +117,16 @@ def test_no_latency_is_measured_once_the_time_is_over(made, monkeypatch):
 
 
 @pytest.mark.parametrize(("parts", "measured"), [(("val", "test"), {"val", "test"}), (("val",), {"val"})])
-def test_model_is_written_and_measured_on_the_parts_that_it_may_read(parts, measured, tiny_dataset, tmp_path, small_config):
+def test_model_is_written_and_measured_on_the_parts_that_it_may_read(
+    parts, measured, tiny_dataset, tmp_path, small_config
+):
     supply = Supply(tiny_dataset, seed=0)
     supply.for_stage(LADDER[0])
     torch.manual_seed(0)
     (tmp_path / "checkpoint").mkdir()
-    torch.save({"model": build_model(small_config.model).state_dict(), "epoch": 1}, tmp_path / "checkpoint" / STATE_FILE)
+    torch.save(
+        {"model": build_model(small_config.model).state_dict(), "epoch": 1}, tmp_path / "checkpoint" / STATE_FILE
+    )
     record = TrialRecord(
         trial_id="f0001", parent_id="", stage="final", config=small_config.flat(), seed=0, figures={"px": 32}
     )

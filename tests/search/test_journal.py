@@ -1,4 +1,4 @@
-import os
+from pathlib import Path
 
 import optuna
 import pytest
@@ -45,13 +45,13 @@ def test_file_that_optuna_began_is_gone_on_with(tmp_path):
 
 def test_nothing_but_the_file_is_left_and_every_line_ends(tmp_path):
     studied(open_journal(tmp_path / "study.journal"))
-    assert os.listdir(tmp_path) == ["study.journal"]
+    assert [path.name for path in tmp_path.iterdir()] == ["study.journal"]
     assert (tmp_path / "study.journal").read_bytes().endswith(b"}\n")
 
 
 def test_lock_that_a_killed_process_left_is_not_waited_for(tmp_path):
     path = tmp_path / "study.journal"
-    os.symlink(path, f"{path}.lock")  # as Optuna's own backend would leave it
+    Path(f"{path}.lock").symlink_to(path)  # as Optuna's own backend would leave it
     assert len(studied(open_journal(path)).trials) == 3
 
 

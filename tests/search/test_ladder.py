@@ -31,20 +31,19 @@ def record(number, score, status="completed", params=100, **figures):
 
 
 def drawn(seed, *, most=40):
-    """Return a table of trials as a search may leave it: ties, failures and scores below a constant guess among them."""
+    """Return a table as a search may leave it: ties, failures, scores below a constant guess and none at all."""
     draw = random.Random(seed)
     statuses = ("completed", "completed", "stopped", "timed_out", "failed")
     return [
         record(
             number,
-            draw.choice([None, round(draw.uniform(-0.3, 0.6), draw.choice([1, 3]))]) if draw.random() < 0.2
-            else round(draw.uniform(-0.3, 0.6), draw.choice([1, 3])),
+            None if draw.random() < 0.1 else round(draw.uniform(-0.3, 0.6), draw.choice([1, 3])),
             draw.choice(statuses),
             params=draw.choice([10, 20, 50, 100, 500]),
             macs=draw.choice([1, 2, 3]),
         )
         for number in range(draw.randint(0, most))
-    ]  # fmt: skip
+    ]
 
 
 def ids(records):

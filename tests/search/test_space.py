@@ -12,11 +12,22 @@ from models.balance import BALANCES
 from models.blocks import UPSAMPLERS
 from models.build import ARCHITECTURES, build_model
 from models.config import STEM_STRIDES
+from models.cost import macs, probe
 from models.losses import PIXEL, STRUCTURAL, build_loss
 from models.unet import BLOCKS, DECODERS, MERGES
 from search.config import OPTIMIZERS, POLICIES, TrialConfig
 from search.recipes import LOSSES, NETWORKS, RECIPES, STARTERS, recipe
-from search.space import ARCHS, LR_RANGES, WIDTHS, SpaceLimits, batch_sizes, first_points, point, suggest
+from search.space import (
+    ARCHS,
+    LR_RANGES,
+    WIDTHS,
+    SpaceLimits,
+    batch_sizes,
+    first_points,
+    point,
+    smallest_networks,
+    suggest,
+)
 
 LIMITS = SpaceLimits()
 PX = 80
@@ -152,3 +163,11 @@ def test_learning_rates_can_be_narrowed_and_points_follow():
 )
 def test_batch_sizes_leave_steps_in_an_epoch(images, sizes):
     assert batch_sizes(images) == sizes
+
+
+def test_no_network_of_the_space_is_smaller_than_the_smallest(samples):
+    smallest = smallest_networks()
+    narrow = {config.model for _, config in samples if config.model.width == WIDTHS[config.model.arch][0]}
+    for cost in (lambda model: probe(model).params, lambda model: macs(model, PX)):
+        least = min(cost(config.model) for config in smallest)
+        assert all(cost(model) >= least for model in sorted(narrow, key=str)[:40])

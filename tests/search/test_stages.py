@@ -115,7 +115,7 @@ def test_repeats_begin_with_the_same_weights_and_have_seeds_of_their_own(means):
         ("r0003", "c0002", "w2"),
     ]
     assert len({e.seed for e in twice}) == 3 and twice[0].config == twice[1].config
-    begun = [record_of("r0001"), record_of("r0003")]  # of two that were to begin, the second did, and the run was killed
+    begun = [record_of("r0001"), record_of("r0003")]  # r0002 was about to begin when the run was killed
     later = promoted(given, context, [parent(1), parent(1)], {"c0001": "w1"}, begun=begun)
     assert [e.trial_id for e in later] == ["r0002", "r0004"] and later[0].seed == twice[1].seed
 
@@ -195,7 +195,9 @@ def test_search_closes_early_enough_for_its_last_trials(means, tmp_path):
 
 def test_stated_trials_that_have_begun_are_not_begun_again_whatever_their_order(means):
     given = means()
-    entries = stated(given, stage_context(given, EXPLORE, trials=3), [recipe("quick_unet")] * 3, begun=[record_of("e0002")])
+    entries = stated(
+        given, stage_context(given, EXPLORE, trials=3), [recipe("quick_unet")] * 3, begun=[record_of("e0002")]
+    )
     assert [entry.trial_id for entry in entries] == ["e0001", "e0003"]
 
 

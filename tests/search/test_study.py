@@ -41,7 +41,7 @@ def finished(tiny_dataset, tmp_path_factory):
     """Folder, process and wall time of one run of 60 seconds."""
     folder = tmp_path_factory.mktemp("run") / "out"
     before, begin = ray_processes(), time.time()
-    process = run("--budget", "60s", "--data", tiny_dataset, "--out", folder)
+    process = run("--budget", "60s", "--data", tiny_dataset, "--out", folder, "--keep", "1", "--max-params", "100k")
     wall_s = time.time() - begin
     assert process.returncode == 0, process.stderr
     assert not left_behind(before)
@@ -68,12 +68,12 @@ class TestRun:
     def test_trials_climb_the_ladder_from_their_parents(self, finished):
         rows = table(finished[0])
         ids = {row["trial_id"]: row for row in rows}
-        assert {row["stage"] for row in rows} == {"explore", "confirm", "final"}
+        assert {row["stage"] for row in rows} - {"repeat"} == {"explore", "confirm", "final"}
         for row in rows:
             assert row["status"] in ("completed", "stopped", "timed_out", "failed")
             if row["stage"] != "explore":
                 parent = ids[row["parent_id"]]
-                assert parent["stage"] == {"confirm": "explore", "final": "confirm"}[row["stage"]]
+                assert parent["stage"] == {"confirm": "explore", "final": "confirm", "repeat": "confirm"}[row["stage"]]
                 assert parent["model/arch"] == row["model/arch"]
         assert next(row["px"] for row in rows if row["stage"] == "final") == "160"
 
@@ -123,8 +123,54 @@ class TestRun:
 
     def test_run_json_records_the_stages(self, finished):
         notes = json.loads((finished[0] / "run.json").read_text())
-        assert notes["state"] == "done" and [s["name"] for s in notes["stages"]] == ["explore", "confirm", "final"]
+        names = [s["name"] for s in notes["stages"] if s["name"] != "repeat"]  # for which time may be left
+        assert notes["state"] == "done" and names == ["explore", "confirm", "final"]
         assert notes["data"]["train"] + notes["data"]["val"] + notes["data"]["test"] == 40
+
+    def test_test_part_is_read_once_by_the_model_in_best(self, finished):
+        notes = json.loads((finished[0] / "run.json").read_text())
+        best = json.loads((finished[0] / "best" / "metrics.json").read_text())
+        (read,) = notes["test_read"]
+        assert read["trial_id"] == best["trial_id"] == notes["best"] and read["images"] == best["test"]["images"] > 0
+        assert notes["time"] <= read["time"]
+        kept = list((finished[0] / "front").glob("*"))
+        assert len(kept) == min(1, len([line for line in notes["front"] if line["trial_id"] != notes["best"]]))
+        for folder in kept:
+            metrics = json.loads((folder / "metrics.json").read_text())
+            assert metrics["trial_id"] == folder.name and "val" in metrics and "test" not in metrics
+
+    def test_front_is_of_trials_that_nobody_beats(self, finished):
+        front = json.loads((finished[0] / "run.json").read_text())["front"]
+        rows = {row["trial_id"]: row for row in table(finished[0])}
+        assert front and [line["score"] for line in front] == sorted((line["score"] for line in front), reverse=True)
+        for line in front:
+            row = rows[line["trial_id"]]
+            assert line["stage"] == row["stage"] != "explore" and line["params"] == int(row["params"])
+            assert line["score"] == float(row["score"])
+
+    def test_constraint_is_kept_by_every_trial(self, finished):
+        assert all(int(row["params"]) <= 100_000 for row in table(finished[0]) if row["params"])
+
+    def test_run_json_has_devices_and_how_well_stages_foretell_each_other(self, finished):
+        notes = json.loads((finished[0] / "run.json").read_text())
+        assert notes["device_s"]["cpu"] == pytest.approx(notes["cluster"]["cpus"] * notes["wall_s"], rel=0.01)
+        confirm = next(stage for stage in notes["stages"] if stage["name"] == "confirm")
+        correlation = confirm["rank_correlation_with_stage_below"]
+        if correlation is not None:  # of three trials or more that have a score
+            assert -1 <= correlation["spearman"]["low"] <= correlation["spearman"]["high"] <= 1
+            assert correlation["trials"] <= confirm["trials"]
+
+    def test_weights_are_kept_of_the_top_only_and_nothing_goes_on_from_them(self, finished):
+        import torch
+
+        from search.ladder import KEPT
+
+        states = list((finished[0] / "ray").glob("*/e*/checkpoint_*/*.pt"))
+        assert 0 < len(states) <= 2 * KEPT + 1
+        assert set(torch.load(states[0], weights_only=True)) == {"model", "epoch"}
+
+    def test_nothing_is_left_of_locks(self, finished):
+        assert not [path for path in finished[0].iterdir() if "lock" in path.name]
 
     def test_tensorboard_holds_every_trial(self, finished):
         for row in table(finished[0]):
@@ -154,7 +200,7 @@ class TestGrid:
         ]
         assert {row["model/arch"] for row in rows} == {"residual"}
         assert {row["status"] for row in rows} <= {"completed", "timed_out"}  # none was stopped for another
-        assert {row["stage"] for row in table(grid_run[0])} == {"explore", "confirm", "final"}
+        assert {row["stage"] for row in table(grid_run[0])} - {"repeat"} == {"explore", "confirm", "final"}
         assert not (grid_run[0] / "study.journal").exists()
 
     def test_random_split_warns_and_says_how_much_it_flatters(self, grid_run):
@@ -234,12 +280,43 @@ def test_mistake_gives_one_line_and_exit_code_2(budget, data, says, tiny_dataset
         (("--recipe", "study", "--grid", "none.json"), "not allowed with argument"),
         (("--find-lr", "--recipe", "study"), "not allowed with argument"),
         (("--split", "none"), "invalid choice"),
+        (("--max-params", "x"), "'x' is not an amount; write 250k, 1M or 1.5G"),
+        (("--max-macs", "0"), "'0' is not an amount"),
+        (("--max-latency-ms", "-3"), "'-3' is not an amount"),
+        (("--keep", "-1"), "'-1' is not a whole number"),
+        (("--keep", "two"), "'two' is not a whole number"),
+        (("--sampler", "x"), "invalid choice"),
+        (("--ladder", "x"), "invalid choice"),
     ],
 )
 def test_wrong_statement_exits_with_code_2_before_anything_starts(arguments, says, tiny_dataset, tmp_path):
     process = run("--budget", "60s", "--data", tiny_dataset, "--out", tmp_path / "out", *arguments)
     assert process.returncode == 2 and says in process.stderr.splitlines()[-1]
     assert process.stdout == "" and not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--max-params", "100"), "--max-params 100: no network of the search space keeps that; the smallest has"),
+        (("--recipe", "study", "--max-params", "1M"), "--max-params 1e+06: no network of those stated keeps that"),
+    ],
+)
+def test_constraint_that_no_network_keeps_is_refused_in_one_line(arguments, says, tiny_dataset, tmp_path):
+    process = run("--budget", "60s", "--data", tiny_dataset, "--out", tmp_path / "out", *arguments)
+    assert process.returncode == 2 and says in process.stderr and process.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="there is a GPU")
+def test_gpu_hours_without_a_gpu_are_refused_in_one_line(tiny_dataset, tmp_path):
+    process = run("--budget", "2gpuh", "--data", tiny_dataset, "--out", tmp_path / "out")
+    assert process.returncode == 2 and "there is no GPU here" in process.stderr and "2cpuh" in process.stderr
+    assert process.stderr.count("\n") == 1 and not (tmp_path / "out").exists()
 
 
 def test_budget_below_the_grid_is_refused(tiny_dataset, tmp_path):
