@@ -132,7 +132,7 @@ class Rules:
 
 def search_cap_s(stage_s: float, workers: int, full_trials: int) -> float:
     """Return the longest that one trial of a stage that searches may take, in seconds."""
-    return stage_s * workers / full_trials
+    return min(stage_s * workers / full_trials, stage_s / 2)  # of many workers each still makes two trials
 
 
 def affordable_images(cap_s: float | None, macs_per_s: float, *, px: int, epochs: int) -> int | None:

@@ -164,3 +164,7 @@ def test_one_image_is_always_tried_and_no_memory_stated_is_no_limit():
 
 def test_params_that_are_counted_without_weights_are_those_of_the_network():
     assert sum(p.numel() for p in build_model(SMALL.model).parameters()) == PARAMS
+
+
+def test_trial_of_a_search_with_many_workers_takes_half_of_its_stage_at_the_most():
+    assert search_cap_s(100.0, 1000, 25) == 50.0
