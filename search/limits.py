@@ -83,11 +83,13 @@ class Constraints:
         if kept:
             return kept
         stated = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "px" and getattr(self, f.name)}
-        asked = " ".join(f"--{name.replace('_', '-')} {value:g}" for name, value in stated.items())
-        model = min(configs, key=lambda config: probe(config.model).params)
+        asked = " ".join(f"--{name.replace('_', '-')} {value:,.10g}" for name, value in stated.items())
+        params = min(probe(config.model).params for config in configs)
+        lightest = min(configs, key=lambda config: macs(config.model, self.px))
+        work, took_ms = macs(lightest.model, self.px), latency(lightest, self.px)
         raise ConfigError(
-            f"{asked}: no network of {what} keeps that; the smallest has {probe(model.model).params:,} parameters and "
-            f"{macs(model.model, self.px):,} multiply-adds, and takes {latency(model, self.px):.1f} ms at {self.px} px"
+            f"{asked}: no network of {what} keeps that; the smallest has {params:,} parameters, the lightest {work:,} "
+            f"multiply-adds and takes {took_ms:.1f} ms at {self.px} px"
         )
 
     def to_dict(self) -> dict[str, float | None]:

@@ -134,21 +134,54 @@ def _search(args: argparse.Namespace, budget: "Budget", out: Path) -> int:
     from search.supply import Supply
 
     check_free(out)
+    configs, constraints = _allowed(args, _stated(args, budget), budget)
     options = {
         "budget": budget,
         "out": out,
         "seed": args.seed,
         "began": BEGAN,
-        "configs": _stated(args, budget),
+        "configs": configs,
         "refine": not args.no_refine,
         "find_lr": args.find_lr,
-        "constraints": {name: getattr(args, name) for name in ("max_params", "max_macs", "max_latency_ms")},
+        "constraints": constraints,
         "keep": args.keep,
         "sampler": args.sampler,
         "ladder": args.ladder,
     }
     supply = Supply(args.data or _built_in_data(), seed=args.seed, split=args.split)
     return _plan(options, supply) if args.dry_run else _run(args.address, options, supply)
+
+
+def _allowed(
+    args: argparse.Namespace, stated: "tuple[TrialConfig, ...]", budget: "Budget"
+) -> "tuple[tuple[TrialConfig, ...], dict[str, float]]":
+    """Return the stated configurations that keep the constraints, and the constraints.
+
+    What cannot be is refused here, before Ray starts; torch takes seconds to import, and is asked only where it must.
+
+    Raises:
+        ConfigError: No network keeps the constraints.
+        BudgetError: It is in GPU hours, and this machine has no GPU.
+    """
+    names = ("max_params", "max_macs", "max_latency_ms")
+    constraints = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if budget.device == "gpu" and not args.address:
+        import torch
+
+        budget.on(devices={"gpu": torch.cuda.device_count()}, used={"gpu": 0.0})
+    if not constraints:
+        return stated, constraints
+    from search.limits import Constraints
+    from search.space import smallest_networks
+
+    limits = Constraints(**constraints)
+    if not stated:
+        limits.keeping(smallest_networks(), what="the search space")
+        return stated, constraints
+    kept = tuple(limits.keeping(stated, what="those stated"))
+    if len(kept) < len(stated):
+        print(f"{len(stated) - len(kept)} of {len(stated)} configurations break a constraint; they are left out")
+    return kept, constraints
 
 
 def _plan(options: "dict[str, Any]", supply: "Supply") -> int:
@@ -158,22 +191,19 @@ def _plan(options: "dict[str, Any]", supply: "Supply") -> int:
     from search.ladder import ladder
     from search.limits import Constraints
     from search.plan import Planner, measure, show
-    from search.space import smallest_networks
 
-    constraints, configs = Constraints(**options["constraints"]), options["configs"]
-    configs = constraints.keeping(configs or smallest_networks(), what="those to choose from")
-    machine = measure(supply)
+    constraints, machine = Constraints(**options["constraints"]), measure(supply)
     devices = {"cpu": os.cpu_count() or 1, "gpu": torch.cuda.device_count()}
     budget = options["budget"].on(devices=devices, used={"cpu": 0.0, "gpu": 0.0})
-    stages = ladder(options["ladder"], refine=options["refine"])
-    stated = configs if options["configs"] else ()
-    show(
-        Planner(
-            ladder=stages, budget=budget, supply=supply, machine=machine, constraints=constraints, configs=stated
-        ).lines(),
-        budget,
-        machine,
+    planner = Planner(
+        ladder=ladder(options["ladder"], refine=options["refine"]),
+        budget=budget,
+        supply=supply,
+        machine=machine,
+        constraints=constraints,
+        configs=options["configs"],
     )
+    show(planner.lines(), budget, machine)
     return 0
 
 

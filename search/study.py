@@ -25,7 +25,6 @@ from search.notes import Notes, first_notes
 from search.records import TrialTable, now, read_lines
 from search.searcher import Climb
 from search.shelf import Shelf, saved_checkpoints
-from search.space import smallest_networks
 from search.speed import training_speed
 from search.stages import Means
 from search.supply import Supply
@@ -151,7 +150,6 @@ class Study:
     def _start(self) -> None:
         """Pack the data and measure the machine while Ray starts; only then claim the run folder."""
         options, wall = self.options, self.options.budget.wall_s
-        self.configs = self._allowed()
         self.supply.pack_all(self.ladder[0].px, deadline=wall and time.time() + PACK_FIRST * wall)
         speed = training_speed(1, "cuda" if torch.cuda.is_available() else "cpu")
         ray = self.starting.result()
@@ -179,17 +177,6 @@ class Study:
             sampler=options.sampler,
         )
         self._note_start()
-
-    def _allowed(self) -> list[TrialConfig]:
-        """Return the stated configurations that keep the constraints, of which the search must find some too."""
-        stated, constraints = self.options.configs, self.options.constraints
-        if not stated:
-            constraints.keeping(smallest_networks(), what="the search space")
-            return []
-        kept = constraints.keeping(stated, what="those stated")
-        if len(kept) < len(stated):
-            self.view.say(f"{len(stated) - len(kept)} of {len(stated)} configurations break a constraint; left out")
-        return kept
 
     def _take_up(self) -> None:
         """Put records, checkpoints and the yardstick of the score where the processes before left them."""
@@ -237,7 +224,7 @@ class Study:
             self.ladder,
             self.means,
             folder=options.out,
-            configs=self.configs,
+            configs=options.configs,
             find_lr=options.find_lr,
             notes=self.notes,
             table=self.table,
