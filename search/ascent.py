@@ -71,8 +71,9 @@ class Ascent:
             opened = self.notes.open_stage  # if there is one, the stages before it have ended, or were passed over
             if not self.notes.is_closed(stage.name) and (opened is None or opened["name"] == stage.name):
                 entrants = self._entrants(stage, below)
-                if not self.stopped() and (entrants or not stage.enter):
-                    trials = len(entrants or self.configs) or None
+                going_on = [r for r in self.table.begun(stage.name) if not r.status]
+                if not self.stopped() and (entrants or going_on or not stage.enter):
+                    trials = len(entrants) or len(going_on if stage.enter else self.configs) or None
                     context = stage_context(self.means, stage, trials=trials, settled=self.notes.settled(stage.name))
                     self._begin(context, entrants)
                     yield self._searcher(context, entrants)
@@ -83,15 +84,20 @@ class Ascent:
     def _entrants(self, stage: Stage, below: list[TrialRecord]) -> list[TrialRecord]:
         """Return the trials whose weights a stage begins with: those settled when it began, or chosen now."""
         if self.notes.open_stage is not None:
-            return [self.table.records[trial_id] for trial_id in self.notes.open_stage["entrants"]]
+            settled = [self.table.records[trial_id] for trial_id in self.notes.open_stage["entrants"]]
+            return [
+                r for r in settled if r.trial_id in self.shelf
+            ]  # not those whose weights were lost with the process
         taken = {record.parent_id for record in self.table.begun(stage.name)}
         if stage.repeats:
             whole = [r for r in ranked(below) if r.status == "completed" and r.figures["px"] == stage.px]
             first = [r for r in whole if r.parent_id in self.shelf and r.parent_id not in taken][: stage.enter]
-            wanted = [self.table.records[r.parent_id] for r in first for _ in range(stage.repeats)]
+            wanted = [self.table.records[r.parent_id] for _ in range(stage.repeats) for r in first]
             return wanted[: affordable_repeats(self.means, stage, first, len(wanted))]
         gone = {r.trial_id for r in below} - self.shelf.keys()
-        return promote(below, stage, seed=self.means.seed, absent=taken | gone) if stage.enter else []
+        if not stage.enter:
+            return []
+        return self._with_time(stage, promote(below, stage, seed=self.means.seed, absent=taken | gone))
 
     def _with_time(self, stage: Stage, entrants: list[TrialRecord]) -> list[TrialRecord]:
         """Return the entrants without those that have not even time for a step: they stay below, with their models."""
@@ -106,10 +112,10 @@ class Ascent:
     def _searcher(self, context: StageContext, entrants: list[TrialRecord]) -> Searcher:
         """Return who hands out a stage's trials: those promoted, those stated, or a search; unfinished ones first."""
         begun = self.table.begun(context.stage.name)
-        searching = not (entrants or self.configs)
+        searching = not (context.stage.enter or self.configs)
         racing = searching and context.stage.races
         go_on = unfinished(context, [r for r in begun if not r.status], self.shelf, racing=racing)
-        if entrants:
+        if context.stage.enter:
             waiting = self._not_begun(entrants, begun)
             return Queue(go_on + promoted(self.means, context, waiting, self.shelf, begun=begun))
         if self.configs:

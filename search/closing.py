@@ -10,7 +10,7 @@ from ray import tune
 from search.agreement import mean_interval
 from search.best import Winner, fair_shares, write_best
 from search.config import TrialConfig
-from search.ladder import Stage, finalists, front, ranked
+from search.ladder import Stage, finalists, front
 from search.limits import latency
 from search.records import TrialRecord, TrialTable
 from search.supply import Supply
@@ -45,7 +45,8 @@ def models_front(
 ) -> list[dict[str, Any]]:
     """Return the front of score against parameters, multiply-adds and latency, best first.
 
-    Over the trials with a model, those of the search left out where others came after it: they saw a part of the data.
+    Over the trials with a model, the best seed of each; those of the search, which saw a part of the data, are left out
+    where others came after it. Multiply-adds and latency are those of an image of the model's own size.
 
     Args:
         ladder: Its stages.
@@ -53,21 +54,25 @@ def models_front(
         checkpoints: Of those that have a model.
         deadline: Seconds since the epoch after which no further latency is measured, or None.
     """
-    later = [stage.name for stage in ladder[1:]]
-    trained = [r for name in later for r in table.of_stage(name)] or table.of_stage(ladder[0].name)
-    models = ranked([r for r in trained if r.trial_id in checkpoints])
+    models = [[r for r in table.of_stage(stage.name) if r.trial_id in checkpoints] for stage in ladder]
+    groups = finalists([r for stage in models[1:] for r in stage] or models[0], _network)
     costs: dict[str, dict[str, float]] = {}
-    for record in models:
+    for record, *_ in groups:
         px = int(record.figures["px"])
         costs[record.trial_id] = {"params": record.figures["params"], "macs": record.figures["macs"]}
         if deadline is None or time.time() < deadline:
             costs[record.trial_id]["latency_ms"] = round(latency(TrialConfig.from_flat(record.config), px), 3)
     dear = {"latency_ms": float("inf")}
-    kept = front(models, lambda r: tuple((dear | costs[r.trial_id]).values()))
+    kept = front([group[0] for group in groups], lambda r: tuple((dear | costs[r.trial_id]).values()))
     return [
         {"trial_id": r.trial_id, "stage": r.stage, "px": r.figures["px"], "score": r.score, **costs[r.trial_id]}
         for r in kept
     ]
+
+
+def _network(record: TrialRecord) -> str:
+    """Return what trials of one network at one size share: the weights that they began with."""
+    return f"{record.parent_id or record.trial_id} {record.figures['px']}"
 
 
 def write_model(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from search.records import TrialRecord
 
+REDUCTION = 3  # of a race: so many times fewer trials see each further rung
 KEPT = 8  # trials of a stage, best first, whose weights are kept; as many again from which the controls are drawn
 
 
@@ -131,7 +132,8 @@ def worth_keeping(records: Sequence[TrialRecord], *, seed: int) -> set[str]:
 def finalists(records: Sequence[TrialRecord], beginnings: Callable[[TrialRecord], str]) -> list[list[TrialRecord]]:
     """Return the trials of the last stage in groups of one configuration and one beginning, the best group first.
 
-    Groups that were trained with more seeds go before others, for a mean is no lucky draw; then the mean decides.
+    The mean over a group's seeds decides. A trial that was not repeated was chosen for its score, as the first of each
+    other group was; it is taken for so much worse than its score as those turned out to be.
 
     Args:
         records: Of the last stage and its repeats.
@@ -140,7 +142,13 @@ def finalists(records: Sequence[TrialRecord], beginnings: Callable[[TrialRecord]
     groups: dict[str, list[TrialRecord]] = {}
     for record in ranked(records):
         groups.setdefault(beginnings(record), []).append(record)
-    return sorted(groups.values(), key=lambda group: (-len(group), -sum(r.score for r in group) / len(group)))
+    luck = [min(g, key=lambda r: r.started_s).score - _mean(g) for g in groups.values() if len(g) > 1]
+    discount = sum(luck) / len(luck) if luck else 0.0
+    return sorted(groups.values(), key=lambda g: -_mean(g) + discount * (len(g) == 1))
+
+
+def _mean(group: Sequence[TrialRecord]) -> float:
+    return sum(record.score for record in group) / len(group)
 
 
 def _params(record: TrialRecord) -> float:

@@ -12,6 +12,8 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 from search.records import TrialRecord
 from search.sampler import STUDY_NAME, TOLD
 
+REMEMBERED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)  # a sampler learns nothing from the others
+WHOLE = "whole"  # set once a copy of a study is complete
 Space = Callable[[FixedTrial], object]
 
 
@@ -41,20 +43,22 @@ def take_up(storage: BaseStorage, space: Space, past: Sequence[TrialRecord] = ()
         space: Suggests a configuration and raises ValueError for values that it does not have.
         past: Trials of the run; those without a status will go on.
     """
-    names = sorted((s.study_name for s in storage.get_all_studies()), key=lambda name: (len(name), name))
+    studies = storage.get_all_studies()
+    names = [s.study_name for s in studies if s.study_name == STUDY_NAME or WHOLE in s.user_attrs]
     if not names:
         return Memory(study_name=STUDY_NAME, kept=0, dropped={})
     study_id = storage.get_study_id_from_name(names[-1])
     _settle(storage, study_id, past)
-    trials = [t for t in storage.get_all_trials(study_id, deepcopy=False) if t.state != TrialState.WAITING]
+    trials = storage.get_all_trials(study_id, deepcopy=False, states=REMEMBERED)
     moved = {trial.number: _fitted(trial, space) for trial in trials}
     if all(not isinstance(new, str) and new.distributions == old.distributions for old, new in _pairs(trials, moved)):
         return Memory(study_name=names[-1], kept=len(trials), dropped={})
-    name = f"{STUDY_NAME}-{len(names) + 1}"
+    name = f"{STUDY_NAME}-{len(studies) + 1}"
     study = optuna.create_study(study_name=name, storage=storage, direction="maximize")
     kept = [new for new in moved.values() if not isinstance(new, str)]
     for new in kept:
         storage.create_new_trial(study._study_id, template_trial=new)
+    storage.set_study_user_attr(study._study_id, WHOLE, True)
     dropped = {_name(old): new for old, new in _pairs(trials, moved) if isinstance(new, str)}
     return Memory(study_name=name, kept=len(kept), dropped=dropped)
 
@@ -94,6 +98,7 @@ def _fitted(trial: FrozenTrial, space: Space) -> FrozenTrial | str:
     return create_trial(
         state=trial.state,
         value=trial.value if trial.state == TrialState.COMPLETE else None,
+        intermediate_values=trial.intermediate_values,
         params={name: trial.params[name] for name in fixed.distributions},
         distributions=dict(fixed.distributions),
         user_attrs=trial.user_attrs,

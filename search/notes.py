@@ -5,6 +5,7 @@ processes included and the time between them not.
 """
 
 import json
+import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -33,7 +34,8 @@ class Notes:
         self.devices = {"cpu": 0, "gpu": 0}
         self.earlier_device_s = {kind: 0.0 for kind in self.devices} | content.get("device_s", {})
         self.earlier_s = float(content.get("wall_s", 0.0))
-        self._beat = 0.0
+        self._written = ""
+        self._lock, self._ended = threading.Lock(), threading.Event()
 
     @property
     def used_s(self) -> float:
@@ -82,24 +84,32 @@ class Notes:
         stage |= {"wall_s": round(self.used_s - stage["began_s"], 2), **figures}
         self.write()
 
-    def beat(self) -> None:
-        """Write the time used, now and then: what a killed run has used stays used."""
-        if time.monotonic() - self._beat > BEAT_S:
-            self.write()
+    def start_clock(self) -> None:
+        """Write the time used, every BEAT_S, until the end: what a killed run has used stays used."""
+        threading.Thread(target=self._keep_clock, daemon=True).start()
+
+    def _keep_clock(self) -> None:
+        while not self._ended.wait(BEAT_S):
+            with self._lock:
+                if not self._ended.is_set():
+                    self._write(json.loads(self._written))
 
     def end(self, state: str) -> None:
         """Write how the run ended: done, stopped or failed."""
+        self._ended.set()
         self.content["state"] = state
         self.write()
 
     def write(self) -> None:
         """Write run.json, where the run folder is claimed already."""
-        if self.folder.is_dir():
-            self._beat = time.monotonic()
-            write_json(self.folder / "run.json", self.content | self._clock())
+        with self._lock:
+            if self.folder.is_dir():
+                self._written = json.dumps(self.content)  # the clock's thread must not meet half a change
+                self._write(self.content)
 
-    def _clock(self) -> dict[str, Any]:
-        return {"wall_s": round(self.used_s, 2), "device_s": self.device_s}
+    def _write(self, content: dict[str, Any]) -> None:
+        clock = {"wall_s": round(self.used_s, 2), "device_s": self.device_s}
+        write_json(self.folder / "run.json", content | clock)
 
 
 def first_notes(folder: Path, asked: dict[str, Any], *, began: float) -> Notes:
@@ -123,8 +133,10 @@ def taken_up(folder: Path, content: dict[str, Any], *, now: float, budget: Budge
     content = content | {"state": "running", **provenance(), "earlier": [*content.get("earlier", []), past]}
     content["asked"] = content["asked"] | {"budget": asdict(budget)}
     notes = Notes(folder, content, began=now - content["wall_s"])
-    if extended:
-        content["round"] += notes.open_stage is None
+    if extended:  # all stages open again; what was cut off goes on in its stage of the new round
+        if notes.open_stage is not None:
+            notes.open_stage["wall_s"] = round(notes.used_s - notes.open_stage["began_s"], 2)
+        content["round"] += bool(content["stages"])
     return notes
 
 

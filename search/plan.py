@@ -22,7 +22,7 @@ from data.splits import subset
 from models.cost import macs, probe
 from search.budget import Budget, plan_deadlines, wrap_up_s
 from search.config import TrialConfig
-from search.ladder import KEPT, Stage
+from search.ladder import KEPT, REDUCTION, Stage
 from search.limits import (
     WEIGHT_COPIES,
     Constraints,
@@ -40,7 +40,6 @@ START_S = 10.0  # until the first trial begins: imports, Ray, measuring
 HAND_OVER_S = 0.4  # of a worker between two trials: choosing, moving, starting
 DRAWS = 60  # configurations of the space whose cost is looked at
 SHOWN_BYTES = 60_000  # of TensorBoard and records a trial
-REDUCTION = 3  # of ASHA: so many times fewer trials see each further rung
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +136,8 @@ class Planner:
         for stage in (stage for stage in self.ladder if not stage.repeats):
             stage_s = ends[stage.name] - begun_s if ends else None
             searches = not (stage.enter or self.configs)
-            lines.append(self._searching(stage, stage_s) if searches else self._sharing(stage, stage_s))
+            below = lines[-1].trials if lines else len(self.configs)
+            lines.append(self._searching(stage, stage_s) if searches else self._sharing(stage, stage_s, below))
             begun_s += lines[-1].stage_s
         return lines
 
@@ -164,9 +164,9 @@ class Planner:
             disk_bytes=disk + _packed_bytes(stage, train + val),
         )
 
-    def _sharing(self, stage: Stage, stage_s: float | None) -> Line:
-        """Return the line of a stage whose trials, promoted or stated, share its time."""
-        machine, trials = self.machine, stage.enter + stage.control or len(self.configs)
+    def _sharing(self, stage: Stage, stage_s: float | None, below: int) -> Line:
+        """Return the line of a stage whose trials, promoted from `below` or so many stated, share its time."""
+        machine, trials = self.machine, min(stage.enter + stage.control, below) if stage.enter else below
         rounds, threads = -(-trials // machine.workers), max(1, machine.workers // trials)
         most = None if stage_s is None else int(machine.decoded * stage_s / 4)
         if stage_s is not None and not stage.enter:

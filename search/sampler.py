@@ -2,10 +2,13 @@
 
 import warnings
 
-import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers._tpe.sampler import default_gamma
 from optuna.trial import TrialState
 
 STUDY_NAME = "explore"
+STARTUP_TRIALS = 15  # rejected ones among them: what is too large is learnt first
 REJECTIONS, MOST_REJECTIONS = 100, 1000  # in a row, before rules are bent, and before the search ends
 TOLD = {
     "completed": TrialState.COMPLETE,
@@ -15,20 +18,29 @@ TOLD = {
 }
 
 
-def sampler(kind: str, seed: int, *, startup_trials: int = 15) -> optuna.samplers.BaseSampler:
-    """Return a sampler of a kind, "tpe" or "random".
+class FeasibleTPE(TPESampler):
+    """Multivariate TPE over a conditional space, told which trials are still running.
 
-    "tpe" is multivariate TPE over a conditional space, told which trials are still running; it reads by how much those
-    that were rejected exceed their rules.
+    Rejected configurations are known by how much they exceed their rules, and rank behind all others; the share of
+    trials that counts as good is one of those that were trained.
     """
-    if kind == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(
+
+    def __init__(self, seed: int, *, startup_trials: int) -> None:
+        self.rejected = 0
+        super().__init__(
             seed=seed,
             n_startup_trials=startup_trials,
             multivariate=True,
             group=True,
             constant_liar=True,
         )
+        self._gamma = lambda trials: default_gamma(trials - self.rejected)
+
+
+def sampler(kind: str, seed: int, *, startup_trials: int = STARTUP_TRIALS) -> BaseSampler:
+    """Return a sampler of a kind, "tpe" or "random"."""
+    if kind == "random":
+        return RandomSampler(seed=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return FeasibleTPE(seed, startup_trials=startup_trials)

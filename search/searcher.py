@@ -12,7 +12,7 @@ from ray.tune.search.optuna import OptunaSearch
 from search.config import TrialConfig
 from search.limits import TIME, Rules
 from search.records import TrialRecord, free_numbers
-from search.sampler import MOST_REJECTIONS, REJECTIONS, STUDY_NAME, sampler
+from search.sampler import MOST_REJECTIONS, REJECTIONS, STUDY_NAME, FeasibleTPE, sampler
 from search.trainable import Entry, StageContext, new_entry
 
 FINISHED: str = Searcher.FINISHED
@@ -57,6 +57,7 @@ class StudySearch(OptunaSearch):
     ) -> None:
         self._suggest_config, self._context, self._closed, self._rules = suggest, context, closed, rules
         self._base_seed, self._asked, self._unfinished = seed, len(past), list(unfinished)
+        self._exhausted = False
         self._numbers = free_numbers(past)
         super().__init__(
             space=self._define,
@@ -67,6 +68,9 @@ class StudySearch(OptunaSearch):
             storage=storage,
             study_name=study_name,
         )
+        if isinstance(self._ot_study.sampler, FeasibleTPE):
+            known = self._ot_study.get_trials(deepcopy=False)
+            self._ot_study.sampler.rejected = sum(max(t.constraints.values(), default=0.0) > 0 for t in known)
 
     def _define(self, trial: optuna.Trial) -> dict[str, Any]:
         return {"config": self._suggest_config(trial).to_dict()}
@@ -78,15 +82,25 @@ class StudySearch(OptunaSearch):
             if (told := self._told_of(entry.trial_id)) is not None:
                 self._ot_trials[trial_id] = told
             return {"entry": entry}
-        for rejections in range(MOST_REJECTIONS):
+        for rejections in range(0 if self._exhausted else MOST_REJECTIONS):
             if self._closed(self._asked):
-                break
+                return FINISHED
             config = super().suggest(trial_id)["config"]
             broken = {name for name, by in self._excess_of(trial_id, config).items() if by > 0}
-            if not broken or (broken == {TIME} and rejections >= REJECTIONS):  # better one that the clock will cut
-                return {"entry": self._new(trial_id, config)}
-            self._ot_study.tell(self._ot_trials.pop(trial_id), state=TrialState.PRUNED)
+            if not broken or (broken == {TIME} and rejections >= REJECTIONS and self._keeps_constraints(config)):
+                return {"entry": self._new(trial_id, config)}  # better one that the clock will cut than none
+            self._reject(trial_id)
+        self._exhausted = True
         return FINISHED
+
+    def _keeps_constraints(self, config: dict[str, Any]) -> bool:
+        excess = self._rules.constraints.excess(TrialConfig.from_dict(config))
+        return max(excess.values(), default=0.0) <= 0
+
+    def _reject(self, trial_id: str) -> None:
+        self._ot_study.tell(self._ot_trials.pop(trial_id), state=TrialState.PRUNED)
+        if isinstance(self._ot_study.sampler, FeasibleTPE):
+            self._ot_study.sampler.rejected += 1
 
     def _excess_of(self, trial_id: str, config: dict[str, Any]) -> dict[str, float]:
         """Return by how much a configuration exceeds the rules; Optuna's trial is told."""

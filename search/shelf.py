@@ -57,6 +57,13 @@ class Shelf(Mapping[str, Checkpoint]):
             if other.trial_id in self and other.trial_id not in wanted:
                 shutil.rmtree(self._checkpoints.pop(other.trial_id).path, ignore_errors=True)
 
+    def clear_beside(self, folder: Path) -> None:
+        """Delete the checkpoints below Ray Tune's folder that are not on the shelf: what killed processes left."""
+        kept = {Path(checkpoint.path).resolve() for checkpoint in self.values()}
+        for path in folder.glob("*/*/checkpoint_*"):
+            if path.resolve() not in kept:
+                shutil.rmtree(path, ignore_errors=True)
+
 
 def _keep_weights_only(folder: Path) -> None:
     path, partial = folder / STATE_FILE, folder / (STATE_FILE + ".partial")

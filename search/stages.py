@@ -157,6 +157,8 @@ def has_time(means: Means, stage: Stage, config: TrialConfig, *, trials: int) ->
     """
     if means.deadlines is None:
         return True
+    if means.deadlines.stages[stage.name] < time.time():
+        return False
     cap_s = _cap_s(stage, means.deadlines.stages[stage.name], trials, means.cluster.workers)
     images = config.optim.batch_size + LEAST_MEASURED / 3  # a third of the work is forward
     needed_s = images * macs(config.model, stage.px) / (means.speed * means.cluster.threads(trials))

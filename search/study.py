@@ -1,6 +1,8 @@
 """A study from start to end: Ray up, stages climbed, the best model written, on time; and taken up again."""
 
+import json
 import os
+import shutil
 import signal
 import time
 from concurrent.futures import Future, wait
@@ -22,7 +24,7 @@ from search.folder import claim
 from search.ladder import ladder
 from search.limits import Constraints
 from search.notes import Notes, first_notes
-from search.records import TrialTable, now, read_lines
+from search.records import TrialRecord, TrialTable, now, read_lines, write_json
 from search.searcher import Climb
 from search.shelf import Shelf, saved_checkpoints
 from search.speed import training_speed
@@ -149,7 +151,9 @@ class Study:
 
     def _start(self) -> None:
         """Pack the data and measure the machine while Ray starts; only then claim the run folder."""
-        options, wall = self.options, self.options.budget.wall_s
+        options = self.options
+        budget = options.budget if options.budget.device_s is None else self._budget(self.starting.result())
+        wall = budget.wall_s
         self.supply.pack_all(self.ladder[0].px, deadline=wall and time.time() + PACK_FIRST * wall)
         speed = training_speed(1, "cuda" if torch.cuda.is_available() else "cpu")
         ray = self.starting.result()
@@ -157,8 +161,6 @@ class Study:
         if not ray.local:
             speed = ray.call(training_speed, 1, "cuda" if ray.gpus else "cpu")
         self.notes.devices = {"cpu": ray.cpus, "gpu": ray.gpus}
-        earlier_s, earlier_device_s = self.notes.earlier_s, self.notes.earlier_device_s
-        budget = options.budget.on(devices=self.notes.devices, used_s=earlier_s, used=earlier_device_s)
         if self.goes_on:
             self._take_up()
         else:
@@ -178,6 +180,11 @@ class Study:
         )
         self._note_start()
 
+    def _budget(self, ray: cluster.Cluster) -> Budget:
+        """Return a budget of device hours as wall time: what is left of them, over the devices there are."""
+        devices, notes = {"cpu": ray.cpus, "gpu": ray.gpus}, self.notes
+        return self.options.budget.on(devices=devices, used_s=notes.earlier_s, used=notes.earlier_device_s)
+
     def _take_up(self) -> None:
         """Put records, checkpoints and the yardstick of the score where the processes before left them."""
         for record in [r for r in self.table.records.values() if not r.status and r.figures.get("last")]:
@@ -190,10 +197,12 @@ class Study:
                 self.shelf.put(trial_id, checkpoint)
         for stage in self.ladder:
             self.shelf.sweep(self.table.of_stage(stage.name))
+        self.shelf.clear_beside(self.options.out / "ray")
         states = {trial_id: load_state(saved.get(trial_id)) for trial_id in running}
         self.table.rewind({trial_id: state["epoch"] if state else 0 for trial_id, state in states.items()})
         if self.notes.content["stages"]:
-            self.supply.for_stage(self.ladder[0], most=self.notes.content["stages"][0]["train_images"])
+            first = self.notes.content["stages"][0]
+            self.supply.first = self.supply.for_sizes(first["px"], first["train_images"], first["val_images"])
         ended = sum(bool(record.status) for record in self.table.records.values())
         self.view.say(f"goes on after {ended} trials and {self.notes.used_s:.0f}s, {len(states)} of them unfinished")
 
@@ -253,31 +262,45 @@ class Study:
         }
         self.notes.content.setdefault("startup_s", round(self.notes.used_s, 2))
         self.notes.write()
+        self.notes.start_clock()
 
     def _wrap_up(self) -> dict[str, Any]:
         """Write best/ from the best trial of the highest stage that has one, the front, and close the records."""
         group, out = best_group(self.ladder, self.table, self.shelf), self.options.out
         if not group:
             raise NoModelError(f"no trial ended with a model; {out / 'trials.csv'} gives the reasons")
-        best, wall = group[0], self.means.budget.wall_s
+        wall = self.means.budget.wall_s
         limit = None if wall is None else self.notes.began + wall - CLOSING_S
-        found = models_front(self.ladder, self.table, self.shelf, deadline=limit)
-        kept = [line["trial_id"] for line in found if line["trial_id"] != best.trial_id][: self.options.keep]
-        shares = fair_shares(limit, 1 + len(kept))
         more = {"seeds": over_seeds(group)} if len(group) > 1 else {}
-        read = {"time": now(), "trial_id": best.trial_id}
-        checkpoint = self.shelf[best.trial_id]
-        metrics = write_model(best, checkpoint, self.supply, out / "best", more=more, deadline=next(shares))
-        for trial_id, until in zip(kept, shares, strict=True):
-            record, folder = self.table.records[trial_id], out / "front" / trial_id
-            write_model(record, self.shelf[trial_id], self.supply, folder, parts=("val",), deadline=until)
-        if "test" in metrics:
-            read["images"] = metrics["test"]["images"]
-            self.notes.content.setdefault("test_read", []).append(read)
-        self.notes.content |= {"best": best.trial_id, "front": found, **more}
+        metrics = self._write_best(group[0], more, next(fair_shares(limit, 1 + self.options.keep)))
+        self.notes.content |= {"best": group[0].trial_id, **more}
+        self.notes.content["front"] = self._write_front(group[0], limit)
         self.notes.end("done")
-        self._say_best(describe(best), metrics)
+        self._say_best(describe(group[0]), metrics)
         return metrics
+
+    def _write_best(self, record: TrialRecord, more: dict[str, Any], deadline: float | None) -> dict[str, Any]:
+        """Write best/, and note that the test part is read; not again where the best is what it was."""
+        folder = self.options.out / "best"
+        if self.notes.content.get("best") == record.trial_id and (folder / "metrics.json").exists():
+            metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+            write_json(folder / "metrics.json", metrics | more)
+            return metrics | more
+        if self.supply.sizes()["test"]:
+            reading = {"time": now(), "trial_id": record.trial_id}
+            self.notes.content.setdefault("test_read", []).append(reading)
+            self.notes.write()
+        return write_model(record, self.shelf[record.trial_id], self.supply, folder, more=more, deadline=deadline)
+
+    def _write_front(self, best: TrialRecord, limit: float | None) -> list[dict[str, Any]]:
+        """Return the front; write the models of it that are to be kept, instead of those of a round before."""
+        found, out = models_front(self.ladder, self.table, self.shelf, deadline=limit), self.options.out / "front"
+        shutil.rmtree(out, ignore_errors=True)
+        kept = [line["trial_id"] for line in found if line["trial_id"] != best.trial_id][: self.options.keep]
+        for trial_id, until in zip(kept, fair_shares(limit, len(kept)), strict=True):
+            record, checkpoint = self.table.records[trial_id], self.shelf[trial_id]
+            write_model(record, checkpoint, self.supply, out / trial_id, parts=("val",), deadline=until)
+        return found
 
     def _say_best(self, best: str, metrics: dict[str, Any]) -> None:
         self.view.say(f"[bold green]best[/]  {best}")

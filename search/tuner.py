@@ -13,12 +13,11 @@ from ray.tune.search import Searcher
 
 from search.board import Board
 from search.config import TrialConfig
+from search.ladder import REDUCTION
 from search.notes import Notes
 from search.records import TrialRecord, TrialTable
 from search.shelf import Shelf
 from search.trainable import Entry, train_trial
-
-REDUCTION = 3
 
 
 class Recorder(tune.Callback):
@@ -54,10 +53,6 @@ class Recorder(tune.Callback):
         self.table.start(record)
         return record
 
-    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        """Keep the run's clock."""
-        self.notes.beat()
-
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
@@ -82,7 +77,10 @@ class Recorder(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Close the record of a trial whose worker raised or died."""
         text = str(trial.get_error() or "worker died").strip().splitlines()[-1]
-        self._close(trial.config["entry"].trial_id, "failed", text)
+        trial_id = trial.config["entry"].trial_id
+        if trial.checkpoint is not None:
+            self.shelf.put(trial_id, trial.checkpoint)
+        self._close(trial_id, "failed", text)
 
     def _close(self, trial_id: str, status: str, reason: str, replay: dict[str, Any] | None = None) -> None:
         record = self.table.finish(trial_id, status, reason, replay=replay)

@@ -1,5 +1,6 @@
 """The way up the ladder, on records made up for the test: who enters, what is begun again, what is noted."""
 
+import dataclasses
 import time
 
 import pytest
@@ -140,7 +141,7 @@ def test_ladder_is_climbed_and_the_finalists_are_repeated_with_other_seeds(run):
     finals = run.climb([0.7, 0.8])
     assert names(finals) == [("f0001", "c0002"), ("f0002", "c0001")]
     repeats = run.climb([0.6, 0.6, 0.6, 0.6])
-    best_first = [("r0001", "c0001"), ("r0002", "c0001"), ("r0003", "c0002"), ("r0004", "c0002")]
+    best_first = [("r0001", "c0001"), ("r0002", "c0002"), ("r0003", "c0001"), ("r0004", "c0002")]
     assert names(repeats) == best_first
     assert [e.parent for e in repeats] == ["c0001", "c0001", "c0002", "c0002"]
     assert len({e.seed for e in [*repeats, *finals]}) == 6
@@ -175,8 +176,10 @@ def test_nobody_is_repeated_where_no_finalist_came_to_its_end_or_no_time_is_left
     run.climb([0.7, 0.8], "timed_out")
     assert next(run.stages, None) is None and len(run.notes.content["stages"]) == 3
     (tmp_path / "late").mkdir()
-    late = Run(tmp_path / "late", tiny_dataset, left_s=0.0)
+    late = Run(tmp_path / "late", tiny_dataset)
     climbed(late)
+    over = Deadlines(stages=dict.fromkeys(late.ascent.means.deadlines.stages, 0.0), end=0.0)
+    late.ascent.means = dataclasses.replace(late.ascent.means, deadlines=over)
     assert next(late.stages, None) is None and len(late.notes.content["stages"]) == 3
 
 
@@ -184,11 +187,28 @@ def test_stage_that_was_cut_off_has_the_same_entrants_and_begins_those_that_had_
     climbed(run)
     entries = run.handed(next(run.stages))
     run.end(entries[0], 0.6)
-    run.begin(entries[2])  # one of c0002's two; it was running when the process died
+    run.begin(entries[2])  # the second of c0001; it was running when the process died
     later = run.again()
     handed = later.handed(next(later.stages))
-    assert names(handed) == [("r0003", "c0002"), ("r0002", "c0001"), ("r0004", "c0002")]
-    assert later.notes.open_stage["entrants"] == ["c0001", "c0001", "c0002", "c0002"]
+    assert names(handed) == [("r0003", "c0001"), ("r0002", "c0002"), ("r0004", "c0002")]
+    assert later.notes.open_stage["entrants"] == ["c0001", "c0002", "c0001", "c0002"]
+
+
+def test_nobody_enters_a_stage_without_time_for_a_step(run):
+    run.climb([0.1, 0.2, 0.3, 0.4])
+    run.ascent.means = dataclasses.replace(run.ascent.means, speed=1.0)
+    assert next(run.stages, None) is None and [s["name"] for s in run.notes.content["stages"]] == ["explore"]
+
+
+def test_stage_of_a_killed_run_that_is_given_more_goes_on_in_the_next_round(run):
+    climbed(run)
+    run.begin(run.handed(next(run.stages))[0])
+    later = run.again(extended=True)
+    assert later.notes.content["round"] == 2 and later.notes.open_stage is None
+    assert later.climb([]) == []  # all that was stated has been trained
+    later.climb([0.9])
+    later.climb([0.95, 0.1])
+    assert "r0001" in [entry.trial_id for entry in later.handed(next(later.stages))]
 
 
 def test_run_that_is_given_more_promotes_newcomers_and_repeats_nobody_twice(run):

@@ -204,11 +204,14 @@ def test_weights_that_are_kept_in_the_end_have_not_been_dropped_on_the_way():
             assert in_the_end & ended <= worth_keeping(records[:count], seed=seed)
 
 
-def test_groups_of_most_seeds_are_finalists_first_then_the_mean_decides():
-    groups = {"a": [0.5, 0.6, 0.4], "b": [0.55, 0.5, 0.54], "c": [0.9], "d": [0.7, 0.1]}
+def test_mean_over_seeds_decides_and_a_single_score_is_taken_for_as_lucky_as_the_others_were():
+    groups = {"a": [0.60, 0.50, 0.52], "b": [0.59, 0.58], "c": [0.60], "d": [0.55]}
     numbers = itertools.count(1)
     records = [record(next(numbers), score, beginning=name) for name, scores in groups.items() for score in scores]
+    for i, r in enumerate(records):
+        r.started_s = float(i)
     found = finalists([*records, record(99, 0.99, "failed", beginning="c")], lambda r: r.figures["beginning"])
-    assert [group[0].figures["beginning"] for group in found] == ["b", "a", "d", "c"]
-    assert [r.score for r in found[1]] == [0.6, 0.5, 0.4]  # the best seed of each group first
+    # the first of a was 0.06 above the mean, that of b 0.005: c counts as 0.5675
+    assert [group[0].figures["beginning"] for group in found] == ["b", "c", "a", "d"]
+    assert [r.score for r in found[2]] == [0.60, 0.52, 0.50]  # the best seed of each group first
     assert finalists([], lambda r: r.trial_id) == []

@@ -36,16 +36,22 @@ def test_clock_counts_what_earlier_processes_used_and_not_the_time_between(tmp_p
     assert later.processes == 2 and later.content["earlier"][0]["wall_s"] == pytest.approx(100, abs=1)
 
 
-def test_clock_is_written_while_a_run_goes_on(tmp_path):
+def test_clock_is_written_while_a_run_goes_on_and_no_more_when_it_has_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr("search.notes.BEAT_S", 0.01)
     notes = first_notes(tmp_path, {}, began=time.time())
-    notes.beat()
-    before = content(tmp_path)["wall_s"]
+    notes.write()
+    notes.start_clock()
     notes.began -= 60
-    notes.beat()
-    assert content(tmp_path)["wall_s"] == before  # not at every beat
-    notes._beat -= 60
-    notes.beat()
-    assert content(tmp_path)["wall_s"] == pytest.approx(60, abs=1)
+    notes.content["half"] = "a change that is not written yet"
+    for _ in range(500):
+        if content(tmp_path)["wall_s"] >= 60:
+            break
+        time.sleep(0.01)
+    assert content(tmp_path)["wall_s"] == pytest.approx(60, abs=5) and "half" not in content(tmp_path)
+    notes.end("done")
+    ended = (tmp_path / "run.json").read_text()
+    time.sleep(0.1)
+    assert (tmp_path / "run.json").read_text() == ended and content(tmp_path)["state"] == "done"
 
 
 def test_device_seconds_are_what_each_process_held_for_as_long_as_it_ran(tmp_path):
