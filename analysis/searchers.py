@@ -5,7 +5,6 @@ configuration that is nearest takes its place.
 """
 
 import math
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from itertools import chain
@@ -13,17 +12,16 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.samplers import BaseSampler, TPESampler
+from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from analysis.benchmarks.record_curves import affordable, excess
 from analysis.surrogate import Recording
-from search.sampler import REJECTIONS, TOLD, sampler
+from search.sampler import REJECTIONS, TOLD, FeasibleTPE, sampler
 from search.space import first_points, suggest
 
 POOL = 400  # suggestions that chance draws from, with replacement
 MOST_GOOD = 25  # trials that TPE takes for good at the most, as Optuna's own rule has it
-TPE: Mapping[str, Any] = {"multivariate": True, "group": True, "constant_liar": True}
 
 
 class StudySearcher:
@@ -48,10 +46,13 @@ class StudySearcher:
             trial = self.study.ask()
             config = suggest(trial, self.recording.limits)
             if affordable(config):
-                break
+                return trial.number, self.recording.nearest(config)
             trial.set_constraint("time", excess(config))
             self.study.tell(trial, state=TrialState.PRUNED)
-        return trial.number, self.recording.nearest(config)
+            if isinstance(self.study.sampler, FeasibleTPE):
+                self.study.sampler.rejected += 1
+        trial = self.study.ask()  # taken as it is
+        return trial.number, self.recording.nearest(suggest(trial, self.recording.limits))
 
     def tell(self, token: int, status: str, scores: Sequence[float]) -> None:
         """Tell Optuna how a trial ended, as `search.searcher.StudySearch` does."""
@@ -109,22 +110,15 @@ class Searchers:
         return Chance(self._pool[:count] if recipes else [], self._pool[count:], seed)
 
     def tpe(self, seed: int, *, recipes: bool = True, **options: Any) -> StudySearcher:
-        """Return the project's own TPE, or with `options` of Optuna's TPESampler in the place of its own.
+        """Return the project's own TPE, with `options` in the place of its own.
 
         `gamma` is the part of the trials that is taken for good.
         """
-        chosen = sampler("tpe", seed) if not options else _tpe(seed, **options)
+        good = options.pop("gamma", None)
+        chosen = sampler("tpe", seed, **options)
+        if good is not None and isinstance(chosen, FeasibleTPE):
+            chosen.gamma = partial(_good, good)
         return StudySearcher(self.recording, chosen, self.points if recipes else [])
-
-
-def _tpe(seed: int, *, gamma: float | None = None, **options: Any) -> BaseSampler:
-    chosen: dict[str, Any] = {"n_startup_trials": 15, **TPE, **options}
-    if gamma is not None:
-        chosen["gamma"] = partial(_good, gamma)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        warnings.simplefilter("ignore", FutureWarning)  # gamma is to go
-        return TPESampler(seed=seed, **chosen)
 
 
 def _good(part: float, trials: int) -> int:

@@ -6,8 +6,7 @@ from typing import Any
 
 from analysis.benchmarks.record_curves import STAGES
 from analysis.simulate import Asha, Rung
-from search.ladder import ladder
-from search.plan import REDUCTION
+from search.ladder import REDUCTION, ladder
 
 EPOCHS = {stage.name: stage.epochs for stage in STAGES}
 OWN_ASHA = Asha(REDUCTION)
@@ -105,7 +104,7 @@ def _shares() -> list[Method]:
 def _entrants() -> list[Method]:
     group = "who enters confirm"
     return [
-        *(Method(group, f"best {few}, smallest, 1 control", climbing(enter=few)) for few in (3, 1, 2, 4, 5, 8)),
+        *(Method(group, f"{few} with the smallest, 1 control", climbing(enter=few)) for few in (3, 2, 4, 5, 8)),
         Method(group, "best 3, 1 control", climbing(smallest=False)),
         Method(group, "best 4", climbing(enter=4, control=0, smallest=False)),
         Method(group, "4 of the lower half", climbing(enter=0, control=4, smallest=False)),

@@ -1,7 +1,8 @@
 """A run on a simulated clock: workers, a searcher and a ladder over recorded curves, as a heap of what happens next.
 
 What the real search does is done with the real one's own parts: the sampler, the stages and who is promoted, the cap of
-a trial's time. What trains is looked up. Times are processor seconds as recorded.
+a trial's time. What trains is looked up. Times are processor seconds as recorded, of one thread whatever idles: with
+many workers the real ladder gives those that climb more threads, and does better than here.
 """
 
 import heapq

@@ -100,6 +100,7 @@ class Neighbours:
     def __init__(self, points: Sequence[Mapping[str, Any]]) -> None:
         self.names = sorted({name for each in points for name in each} - {"model/arch"})
         self.archs = np.array([each["model/arch"] for each in points])
+        self._words: dict[str, int] = {}
         self.known = {
             name: np.unique([each[name] for each in points if _is_number(each.get(name))]) for name in self.names
         }
@@ -126,7 +127,7 @@ class Neighbours:
         if value is None:
             return np.nan
         if not _is_number(value):
-            return float(1 + sum(byte << 8 * i for i, byte in enumerate(str(value).encode()[:6])))
+            return float(self._words.setdefault(str(value), len(self._words)))
         known = self.known[name]
         return float(np.interp(value, known, np.linspace(0.0, 1.0, len(known)))) if len(known) > 1 else 0.0
 

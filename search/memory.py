@@ -12,7 +12,6 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 from search.records import TrialRecord
 from search.sampler import STUDY_NAME, TOLD
 
-REMEMBERED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)  # a sampler learns nothing from the others
 WHOLE = "whole"  # set once a copy of a study is complete
 Space = Callable[[FixedTrial], object]
 
@@ -49,7 +48,7 @@ def take_up(storage: BaseStorage, space: Space, past: Sequence[TrialRecord] = ()
         return Memory(study_name=STUDY_NAME, kept=0, dropped={})
     study_id = storage.get_study_id_from_name(names[-1])
     _settle(storage, study_id, past)
-    trials = storage.get_all_trials(study_id, deepcopy=False, states=REMEMBERED)
+    trials = [trial for trial in storage.get_all_trials(study_id, deepcopy=False) if _is_whole(trial)]
     moved = {trial.number: _fitted(trial, space) for trial in trials}
     if all(not isinstance(new, str) and new.distributions == old.distributions for old, new in _pairs(trials, moved)):
         return Memory(study_name=names[-1], kept=len(trials), dropped={})
@@ -67,6 +66,13 @@ def _pairs(
     trials: Sequence[FrozenTrial], moved: dict[int, FrozenTrial | str]
 ) -> list[tuple[FrozenTrial, FrozenTrial | str]]:
     return [(trial, moved[trial.number]) for trial in trials]
+
+
+def _is_whole(trial: FrozenTrial) -> bool:
+    """Return whether a trial was asked for in full: not one that waits, or whose asking a process did not survive."""
+    if trial.state == TrialState.FAIL:
+        return "trial_id" in trial.user_attrs
+    return trial.state != TrialState.WAITING
 
 
 def _name(trial: FrozenTrial) -> str:

@@ -1,6 +1,7 @@
 """Who chooses the search's configurations, and how Optuna is told how they ended. Knows no Ray."""
 
 import warnings
+from typing import Any
 
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
@@ -8,7 +9,12 @@ from optuna.samplers._tpe.sampler import default_gamma
 from optuna.trial import TrialState
 
 STUDY_NAME = "explore"
-STARTUP_TRIALS = 15  # rejected ones among them: what is too large is learnt first
+OPTIONS = {  # of TPE
+    "n_startup_trials": 15,  # rejected ones among them: what is too large is learnt first
+    "multivariate": True,
+    "group": True,
+    "constant_liar": True,
+}
 REJECTIONS, MOST_REJECTIONS = 100, 1000  # in a row, before rules are bent, and before the search ends
 TOLD = {
     "completed": TrialState.COMPLETE,
@@ -23,24 +29,22 @@ class FeasibleTPE(TPESampler):
 
     Rejected configurations are known by how much they exceed their rules, and rank behind all others; the share of
     trials that counts as good is one of those that were trained.
+
+    Attributes:
+        rejected: How many configurations were.
+        gamma: How many of so many trained trials count as good.
     """
 
-    def __init__(self, seed: int, *, startup_trials: int) -> None:
-        self.rejected = 0
-        super().__init__(
-            seed=seed,
-            n_startup_trials=startup_trials,
-            multivariate=True,
-            group=True,
-            constant_liar=True,
-        )
-        self._gamma = lambda trials: default_gamma(trials - self.rejected)
+    def __init__(self, seed: int, **options: Any) -> None:
+        self.rejected, self.gamma = 0, default_gamma
+        super().__init__(seed=seed, **(OPTIONS | options))
+        self._gamma = lambda trials: self.gamma(trials - self.rejected)
 
 
-def sampler(kind: str, seed: int, *, startup_trials: int = STARTUP_TRIALS) -> BaseSampler:
-    """Return a sampler of a kind, "tpe" or "random"."""
+def sampler(kind: str, seed: int, **options: Any) -> BaseSampler:
+    """Return a sampler of a kind, "tpe" (with other options than OPTIONS, if stated) or "random"."""
     if kind == "random":
         return RandomSampler(seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return FeasibleTPE(seed, startup_trials=startup_trials)
+        return FeasibleTPE(seed, **options)

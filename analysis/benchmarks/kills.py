@@ -88,22 +88,29 @@ def main() -> int:
     finish(args, alone)
     seen: dict[str, str] = {}
     for i in range(args.kills):
+        if killed.exists() and json.loads((killed / "run.json").read_text(encoding="utf-8"))["state"] == "done":
+            print(f"the run came to its end before kill {i + 1}; give it more --trials")
+            return 1
         count = kill(args, killed, moments)
         seen = {**ended(killed), **seen}
         print(f"kill {i + 1}: {count} trials had ended", flush=True)
     finish(args, killed)
     now = ended(killed)
-    begun = Counter(line["trial_id"] for line in lines(killed / "trials.jsonl") if "config" in line)
+    begun = [line for line in lines(killed / "trials.jsonl") if "config" in line]
+    ids = Counter(line["trial_id"] for line in begun)
+    promoted = Counter((line["stage"], line["parent_id"]) for line in begun if line["stage"] in ("confirm", "final"))
+    epochs = Counter((line["trial_id"], line["epochs"]) for line in lines(killed / "reports.jsonl"))
     figures = {
         "lost": len(seen.keys() - now.keys()),
         "changed": sum(now.get(trial_id) != report for trial_id, report in seen.items()),
-        "begun twice": sum(count > 1 for count in begun.values()),
+        "begun twice": sum(count > 1 for counts in (ids, promoted) for count in counts.values()),
+        "epochs reported twice": sum(count > 1 for count in epochs.values()),
         "rows": len(load_trials(killed)),
         "rows of the run left alone": len(load_trials(alone)),
     }
     print(", ".join(f"{name} {value}" for name, value in figures.items()))
     same = figures["rows"] == figures["rows of the run left alone"]
-    return 0 if same and not figures["lost"] + figures["changed"] + figures["begun twice"] else 1
+    return 0 if same and not any(list(figures.values())[:4]) else 1
 
 
 if __name__ == "__main__":

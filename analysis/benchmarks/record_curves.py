@@ -1,6 +1,6 @@
 """Recorded curves: a few hundred configurations trained to their end on a small copy of the ladder.
 
-    python -m analysis.benchmarks.record_curves --data DIR --out analysis/curves.parquet --configs 300
+    python -m analysis.benchmarks.record_curves --data DIR --out analysis/benchmarks/curves.parquet --configs 300
 
 What `analysis.replay` plays on a simulated clock. Configurations are drawn at random from the search space, the study's
 recipes and the starters first, those too expensive left out. Each climbs all stages from its own weights, and is

@@ -193,3 +193,17 @@ def test_search_goes_on_from_the_new_study_and_tpe_sees_what_was_imported(storag
     assert sum(rate > 3e-3 for rate in rates) >= 9  # the middle of the range
     assert sum(config["model"]["width"] == 8 for config in drawn) <= 3
     assert len(trials(storage, memory.study_name)) == memory.kept + 12
+
+
+def test_trial_whose_asking_was_cut_off_is_no_change_of_the_space(storage):
+    cut_off = optuna.load_study(study_name=STUDY_NAME, storage=storage).ask()
+    cut_off.suggest_categorical("unet/width", (4, 8))
+    assert take_up(storage, space()).study_name == STUDY_NAME
+    assert trials(storage)[-1].state.name == "FAIL"
+
+
+def test_half_a_copy_of_a_study_is_passed_over(storage):
+    optuna.create_study(study_name="explore-2", storage=storage, direction="maximize")
+    assert take_up(storage, space()).study_name == STUDY_NAME
+    memory = take_up(storage, space(rates=(1e-3, 3e-3)))
+    assert (memory.study_name, memory.kept) == ("explore-3", 2)
