@@ -74,12 +74,18 @@ class Ascent:
                 going_on = [r for r in self.table.begun(stage.name) if not r.status]
                 if not self.stopped() and (entrants or going_on or not stage.enter):
                     trials = len(entrants) or len(going_on if stage.enter else self.configs) or None
-                    context = stage_context(self.means, stage, trials=trials, settled=self.notes.settled(stage.name))
+                    settled = self.notes.settled(stage.name) or self._of_stage_below(stage)
+                    context = stage_context(self.means, stage, trials=trials, settled=settled)
                     self._begin(context, entrants)
                     yield self._searcher(context, entrants)
                     self._finish(context)
             ended = self.table.of_stage(stage.name)
             below = ended if ranked(ended) else below
+
+    def _of_stage_below(self, stage: Stage) -> dict[str, Any]:
+        """Return what repeats share with the trainings that they repeat: the number of images."""
+        below = self.ladder[self.ladder.index(stage) - 1]
+        return self.notes.settled(below.name) if stage.repeats else {}
 
     def _entrants(self, stage: Stage, below: list[TrialRecord]) -> list[TrialRecord]:
         """Return the trials whose weights a stage begins with: those settled when it began, or chosen now."""

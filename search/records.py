@@ -35,7 +35,7 @@ class TrialRecord:
     Attributes:
         trial_id: Stage letter and a number, such as e0007.
         parent_id: The trial whose weights it started from, or "".
-        stage: explore, confirm or final.
+        stage: explore, confirm, final or repeat.
         config: Flat plain values with keys `section/field`.
         seed: Seed of the weights, the order and the augmentation.
         status: One of STATUSES; "" while it runs.
