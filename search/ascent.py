@@ -91,9 +91,7 @@ class Ascent:
         """Return the trials whose weights a stage begins with: those settled when it began, or chosen now."""
         if self.notes.open_stage is not None:
             settled = [self.table.records[trial_id] for trial_id in self.notes.open_stage["entrants"]]
-            return [
-                r for r in settled if r.trial_id in self.shelf
-            ]  # not those whose weights were lost with the process
+            return [r for r in settled if r.trial_id in self.shelf]  # without those whose weights were lost
         taken = {record.parent_id for record in self.table.begun(stage.name)}
         if stage.repeats:
             whole = [r for r in ranked(below) if r.status == "completed" and r.figures["px"] == stage.px]

@@ -35,6 +35,7 @@ from search.trainable import load_state
 from search.tuner import LadderScheduler, Recorder, climb, outcome
 
 PACK_FIRST = 0.05  # part of the budget in which images are packed before anything else starts
+FRONT_SHARE = 0.15  # of the time for measuring models, in which the latencies of the front are taken
 CLOSING_S = 4.0  # kept for ending Ray after the last measurement
 
 
@@ -272,7 +273,8 @@ class Study:
         wall = self.means.budget.wall_s
         limit = None if wall is None else self.notes.began + wall - CLOSING_S
         more = {"seeds": over_seeds(group)} if len(group) > 1 else {}
-        metrics = self._write_best(group[0], more, next(fair_shares(limit, 1 + self.options.keep)))
+        until = None if limit is None else limit - FRONT_SHARE * (limit - time.time())
+        metrics = self._write_best(group[0], more, next(fair_shares(until, 1 + self.options.keep)))
         self.notes.content |= {"best": group[0].trial_id, **more}
         self.notes.content["front"] = self._write_front(group[0], limit)
         self.notes.end("done")
