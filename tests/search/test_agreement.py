@@ -30,11 +30,11 @@ def test_values_are_those_of_scipy(name, measure, below, above):
     assert found[name]["value"] == pytest.approx(measure(below, above).statistic)
 
 
-@pytest.mark.parametrize(("above", "value"), [([0.1, 0.2, 0.3, 0.4], 1.0), ([4, 3, 2, 1], -1.0)])
-def test_perfect_order_is_perfect_in_every_resample(above, value):
+@pytest.mark.parametrize(("above", "value", "chance"), [([0.1, 0.2, 0.3, 0.4], 1.0, 1 / 24), ([4, 3, 2, 1], -1.0, 1.0)])
+def test_perfect_order_has_no_interval_and_the_chance_of_one_order_among_all(above, value, chance):
     found = agreement([1, 2, 3, 4], above)
     for name in ("spearman", "kendall"):
-        assert found[name] == pytest.approx({"value": value, "low": value, "high": value})
+        assert found[name] == pytest.approx({"value": value, "low": value, "high": value, "chance": chance})
 
 
 def test_ties_share_their_mean_rank():
