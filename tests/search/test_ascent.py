@@ -143,7 +143,7 @@ def test_ladder_is_climbed_and_the_finalists_are_repeated_with_other_seeds(run):
     repeats = run.climb([0.6, 0.6, 0.6, 0.6])
     best_first = [("r0001", "c0001"), ("r0002", "c0002"), ("r0003", "c0001"), ("r0004", "c0002")]
     assert names(repeats) == best_first
-    assert [e.parent for e in repeats] == ["c0001", "c0001", "c0002", "c0002"]
+    assert [e.parent for e in repeats] == ["c0001", "c0002", "c0001", "c0002"]
     assert len({e.seed for e in [*repeats, *finals]}) == 6
     assert next(run.stages, None) is None
     assert [stage["trials"] for stage in run.notes.content["stages"]] == [4, 3, 2, 4]

@@ -84,10 +84,12 @@ def test_more_budget_opens_all_stages_again(tmp_path):
     assert later.content["asked"]["budget"]["text"] == "5m"
 
 
-def test_more_budget_for_a_stage_that_is_open_opens_no_other(tmp_path):
-    first_notes(tmp_path, {}, began=time.time()).begin_stage("explore", {"train_images": 9})
+def test_more_budget_for_a_stage_that_is_open_closes_it_and_opens_all_of_the_next_round(tmp_path):
+    notes = first_notes(tmp_path, {}, began=time.time() - 20)
+    notes.begin_stage("confirm", {"train_images": 9})
     later = taken_up(tmp_path, content(tmp_path), now=time.time(), budget=FIVE, extended=True)
-    assert later.content["round"] == 1 and later.open_stage["train_images"] == 9
+    assert later.content["round"] == 2 and later.open_stage is None and not later.is_closed("confirm")
+    assert later.content["stages"][0]["wall_s"] >= 0 and later.settled("confirm") == {"train_images": 9}
 
 
 def test_notes_do_not_make_a_folder(tmp_path):
