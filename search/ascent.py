@@ -1,7 +1,9 @@
 """The way up the ladder: who enters each stage, who hands out its trials, and what is noted of it."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,7 @@ class Ascent:
         for stage in self.ladder:
             opened = self.notes.open_stage  # if there is one, the stages before it have ended, or were passed over
             if not self.notes.is_closed(stage.name) and (opened is None or opened["name"] == stage.name):
+                self._put_off(stage)
                 entrants = self._entrants(stage, below)
                 going_on = [r for r in self.table.begun(stage.name) if not r.status]
                 if not self.stopped() and (entrants or going_on or not stage.enter):
@@ -81,6 +84,13 @@ class Ascent:
                     self._finish(context)
             ended = self.table.of_stage(stage.name)
             below = ended if ranked(ended) else below
+
+    def _put_off(self, stage: Stage) -> None:
+        """Divide what time is left anew, where the stage begins late: else it alone would pay for those before."""
+        deadlines, i = self.means.deadlines, self.ladder.index(stage)
+        if deadlines is not None and i and time.time() > deadlines.stages[self.ladder[i - 1].name]:
+            shares = {later.name: later.share for later in self.ladder[i:]}
+            self.means = replace(self.means, deadlines=deadlines.put_off(shares, time.time()))
 
     def _of_stage_below(self, stage: Stage) -> dict[str, Any]:
         """Return what repeats share with the trainings that they repeat: the number of images."""

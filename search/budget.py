@@ -122,6 +122,16 @@ class Deadlines:
     stages: Mapping[str, float]
     end: float
 
+    def put_off(self, shares: Mapping[str, float], now: float) -> "Deadlines":
+        """Return the deadlines where those of `shares` begin later than planned: what is left is divided among them.
+
+        Args:
+            shares: Of the stages that are still to come, in order.
+            now: Seconds since the epoch.
+        """
+        left_s = max(max(self.stages.values()) - now, 0.0)
+        return replace(self, stages={**self.stages, **divided(now, left_s, shares)})
+
     def since(self, began: float) -> dict[str, float]:
         """Return all of them as seconds since `began`."""
         return {name: round(at - began, 2) for name, at in {**self.stages, "end": self.end}.items()}
@@ -147,11 +157,17 @@ def plan_deadlines(*, start: float, wall_s: float, shares: Mapping[str, float], 
     """
     begin = time.time() if now is None else now
     end = start + wall_s
-    left, total, done, stages = max(end - wrap_up_s(wall_s) - begin, 1.0), sum(shares.values()), 0.0, {}
+    left_s = max(end - wrap_up_s(wall_s) - begin, 1.0)
+    return Deadlines(stages=divided(begin, left_s, shares), end=end)
+
+
+def divided(begin: float, left_s: float, shares: Mapping[str, float]) -> dict[str, float]:
+    """Return when each stage ends if they follow each other from `begin` on and share `left_s` seconds."""
+    total, done, ends = sum(shares.values()), 0.0, {}
     for name, share in shares.items():
         done += share
-        stages[name] = begin + left * done / total
-    return Deadlines(stages=stages, end=end)
+        ends[name] = begin + left_s * (done / total if total else 1.0)
+    return ends
 
 
 def wrap_up_s(wall_s: float) -> float:

@@ -288,11 +288,13 @@ class Study:
             metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
             write_json(folder / "metrics.json", metrics | more)
             return metrics | more
+        reading: dict[str, Any] = {"time": now(), "trial_id": record.trial_id}
         if self.supply.sizes()["test"]:
-            reading = {"time": now(), "trial_id": record.trial_id}
             self.notes.content.setdefault("test_read", []).append(reading)
             self.notes.write()
-        return write_model(record, self.shelf[record.trial_id], self.supply, folder, more=more, deadline=deadline)
+        metrics = write_model(record, self.shelf[record.trial_id], self.supply, folder, more=more, deadline=deadline)
+        reading["images"] = metrics.get("test", {}).get("images", 0)
+        return metrics
 
     def _write_front(self, best: TrialRecord, limit: float | None) -> list[dict[str, Any]]:
         """Return the front; write the models of it that are to be kept, instead of those of a round before."""

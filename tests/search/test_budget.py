@@ -145,3 +145,13 @@ def test_deadlines_come_back_from_what_is_on_record():
 
 def test_wrap_up_grows_with_the_budget_up_to_a_minute():
     assert wrap_up_s(50.0) == 7.0 and wrap_up_s(1e6) == 60.0
+
+
+def test_stages_that_begin_late_divide_what_is_left():
+    plan = plan_deadlines(start=0.0, wall_s=300.0, shares={"explore": 0.4, "confirm": 0.2, "final": 0.4}, now=0.0)
+    last = plan.stages["final"]
+    late = plan.put_off({"confirm": 0.2, "final": 0.4}, now=last - 60.0)
+    assert late.stages == pytest.approx({"explore": plan.stages["explore"], "confirm": last - 40, "final": last})
+    assert late.end == plan.end
+    assert plan.put_off({"final": 0.0}, now=last - 5).stages["final"] == pytest.approx(last)
+    assert plan.put_off({"final": 0.4}, now=last + 50).stages["final"] == pytest.approx(last + 50)
