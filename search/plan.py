@@ -22,7 +22,7 @@ from data.splits import subset
 from models.cost import macs, probe
 from search.budget import Budget, plan_deadlines, wrap_up_s
 from search.config import TrialConfig
-from search.ladder import KEPT, REDUCTION, Stage
+from search.ladder import GRACE, KEPT, REDUCTION, Stage
 from search.limits import (
     WEIGHT_COPIES,
     Constraints,
@@ -220,7 +220,7 @@ def _trial_s(stage: Stage, epoch_s: float, cap_s: float | None) -> float:
     most = stage.epochs * epoch_s if cap_s is None else min(cap_s, stage.epochs * epoch_s)
     if not stage.races:
         return most
-    expected, reached, share, rung = 0.0, 0.0, 1.0, 1
+    expected, reached, share, rung = 0.0, 0.0, 1.0, GRACE
     while reached < most:
         until = min(most, epoch_s * min(rung, stage.epochs))
         expected += share * (until - reached)

@@ -13,7 +13,7 @@ from ray.tune.search import Searcher
 
 from search.board import Board
 from search.config import TrialConfig
-from search.ladder import REDUCTION
+from search.ladder import GRACE, REDUCTION
 from search.notes import Notes
 from search.records import TrialRecord, TrialTable
 from search.shelf import Shelf
@@ -113,7 +113,7 @@ class LadderScheduler(ASHAScheduler):
             metric="score",
             mode="max",
             max_t=epochs + 1,  # trials end themselves at their last epoch
-            grace_period=1,
+            grace_period=GRACE,
             reduction_factor=REDUCTION,
         )
 
