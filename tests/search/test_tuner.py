@@ -10,7 +10,7 @@ import pytest
 import torch
 from ray.tune import Checkpoint
 
-from search.ladder import Stage
+from search.ladder import GRACE, Stage
 from search.notes import first_notes
 from search.records import TrialTable
 from search.shelf import Shelf
@@ -105,14 +105,14 @@ def test_outcome_of_a_trial_is_read_from_its_last_report(result, out_of_time, st
     assert outcome(result, {"out_of_time": out_of_time})[0] == status
 
 
-def decisions(racing):
-    """Return what is said to a trial that does worse than three others, each of them racing."""
+def decisions(racing, epoch=GRACE):
+    """Return what is said after an epoch to a trial that does worse than three others, each of them racing."""
     scheduler = LadderScheduler(epochs=9, workers=0)
     said = ""
     for number, (score, races) in enumerate([(0.9, True), (0.8, True), (0.7, True), (0.1, racing)]):
         trial = SimpleNamespace(trial_id=str(number), config={"entry": SimpleNamespace(racing=races)})
         scheduler.on_trial_add(None, trial)
-        said = scheduler.on_trial_result(None, trial, {"epoch": 1, "score": score})
+        said = scheduler.on_trial_result(None, trial, {"epoch": epoch, "score": score})
     return said
 
 
@@ -121,13 +121,17 @@ def test_only_racing_trials_are_stopped():
     assert decisions(racing=False) == "CONTINUE"
 
 
+def test_nobody_is_stopped_before_the_first_rung():
+    assert {decisions(racing=True, epoch=epoch) for epoch in range(1, GRACE)} == {"CONTINUE"}
+
+
 def test_scheduler_recalls_what_others_scored_at_the_rungs(trial):
     def verdict(scheduler):
         entry = dataclasses.replace(trial.config["entry"], racing=True)
         mine = SimpleNamespace(config={"entry": entry}, trial_id="x", placement_group_factory=None)
         scheduler.on_trial_add(SimpleNamespace(), mine)
-        return scheduler.on_trial_result(None, mine, {"epoch": 1, "score": 0.5})
+        return scheduler.on_trial_result(None, mine, {"epoch": GRACE, "score": 0.5})
 
     forgetful, recalling = LadderScheduler(9, 2), LadderScheduler(9, 2)
-    recalling.recall([("e0001", 1, 0.8), ("e0002", 1, 0.9), ("e0002", 2, 0.95)])
+    recalling.recall([("e0001", GRACE, 0.8), ("e0002", GRACE, 0.9), ("e0002", GRACE + 1, 0.95)])
     assert (verdict(forgetful), verdict(recalling)) == ("CONTINUE", "STOP")
