@@ -116,7 +116,7 @@ def promote(
     present = [r for r in order if r.trial_id not in absent]
     best = present[: stage.enter]
     if stage.smallest:
-        small = [r for r in front(present, lambda r: (_params(r),)) if r.score > 0][-1:]
+        small = _smallest(present)
         best = present[: stage.enter - len(small)]
         best = (best + small) if small and small[0] not in best else present[: stage.enter]
     lower = [r for r in order[len(order) // 2 :] if r in present and r not in best]
@@ -126,8 +126,7 @@ def promote(
 def worth_keeping(records: Sequence[TrialRecord], *, seed: int) -> set[str]:
     """Return the trials of one stage whose weights `promote` may ask for, now or when the run is given more."""
     order = ranked(records)
-    small = [r for r in front(order, lambda r: (_params(r),)) if r.score > 0][-1:]
-    return {r.trial_id for r in [*order[:KEPT], *small, *sorted(order, key=lambda r: _lot(r, seed))[:KEPT]]}
+    return {r.trial_id for r in [*order[:KEPT], *_smallest(order), *sorted(order, key=lambda r: _lot(r, seed))[:KEPT]]}
 
 
 def finalists(records: Sequence[TrialRecord], beginnings: Callable[[TrialRecord], str]) -> list[list[TrialRecord]]:
@@ -150,6 +149,11 @@ def finalists(records: Sequence[TrialRecord], beginnings: Callable[[TrialRecord]
 
 def _mean(group: Sequence[TrialRecord]) -> float:
     return sum(record.score for record in group) / len(group)
+
+
+def _smallest(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Return the smallest network on the front of score against parameters that beats a constant guess, if any does."""
+    return [r for r in front(records, lambda r: (_params(r),)) if r.score > 0][-1:]
 
 
 def _params(record: TrialRecord) -> float:

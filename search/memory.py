@@ -49,23 +49,17 @@ def take_up(storage: BaseStorage, space: Space, past: Sequence[TrialRecord] = ()
     study_id = storage.get_study_id_from_name(names[-1])
     _settle(storage, study_id, past)
     trials = [trial for trial in storage.get_all_trials(study_id, deepcopy=False) if _is_whole(trial)]
-    moved = {trial.number: _fitted(trial, space) for trial in trials}
-    if all(not isinstance(new, str) and new.distributions == old.distributions for old, new in _pairs(trials, moved)):
+    moved = [(trial, _fitted(trial, space)) for trial in trials]
+    if all(not isinstance(new, str) and new.distributions == old.distributions for old, new in moved):
         return Memory(study_name=names[-1], kept=len(trials), dropped={})
     name = f"{STUDY_NAME}-{len(studies) + 1}"
     study = optuna.create_study(study_name=name, storage=storage, direction="maximize")
-    kept = [new for new in moved.values() if not isinstance(new, str)]
+    kept = [new for _, new in moved if not isinstance(new, str)]
     for new in kept:
         storage.create_new_trial(study._study_id, template_trial=new)
     storage.set_study_user_attr(study._study_id, WHOLE, True)
-    dropped = {_name(old): new for old, new in _pairs(trials, moved) if isinstance(new, str)}
+    dropped = {_name(old): new for old, new in moved if isinstance(new, str)}
     return Memory(study_name=name, kept=len(kept), dropped=dropped)
-
-
-def _pairs(
-    trials: Sequence[FrozenTrial], moved: dict[int, FrozenTrial | str]
-) -> list[tuple[FrozenTrial, FrozenTrial | str]]:
-    return [(trial, moved[trial.number]) for trial in trials]
 
 
 def _is_whole(trial: FrozenTrial) -> bool:

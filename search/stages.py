@@ -138,7 +138,7 @@ def affordable_repeats(means: Means, stage: Stage, finished: Sequence[TrialRecor
     if means.deadlines is None or not finished:
         return wanted
     left_s = means.deadlines.stages[stage.name] - time.time()
-    work_s = max(float(r.figures["fit_s"]) * float(r.figures["devices"]) for r in finished)
+    work_s = max(float(r.figures["device_s"]) for r in finished)
     for count in range(wanted, 0, -1):
         rounds = -(-count // means.cluster.workers)
         if SPARE * rounds * work_s / means.cluster.devices_each(count) <= left_s:

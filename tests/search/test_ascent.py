@@ -101,7 +101,7 @@ class Run:
     def end(self, entry, score, status="completed"):
         if entry.trial_id not in self.table.records:
             self.begin(entry)
-        figures = {"score": score, "epochs": 2, "fit_s": 1.0, "devices": 1.0, "px": 32, "params": 100}
+        figures = {"score": score, "epochs": 2, "fit_s": 1.0, "device_s": 1.0, "px": 32, "params": 100}
         self.table.report(entry.trial_id, figures)
         self.table.finish(entry.trial_id, status)
         self.shelf.put(entry.trial_id, entry.trial_id)
