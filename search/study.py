@@ -156,11 +156,10 @@ class Study:
         budget = options.budget if options.budget.device_s is None else self._budget(self.starting.result())
         wall = budget.wall_s
         self.supply.pack_all(self.ladder[0].px, deadline=wall and time.time() + PACK_FIRST * wall)
-        speed = training_speed(1, "cuda" if torch.cuda.is_available() else "cpu")
         ray = self.starting.result()
         self._listen()  # Ray has put its own handlers in place
-        if not ray.local:
-            speed = ray.call(training_speed, 1, "cuda" if ray.gpus else "cpu")
+        device = "cuda" if ray.gpus else "cpu"
+        speed = training_speed(1, device) if ray.local else ray.call(training_speed, 1, device)
         self.notes.devices = {"cpu": ray.cpus, "gpu": ray.gpus}
         if self.goes_on:
             self._take_up()
