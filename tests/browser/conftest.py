@@ -1,4 +1,4 @@
-"""A browser for the pages that people look at: the system's Chromium, driven by Playwright, cut off from the network."""
+"""A browser for the pages people look at: the system's Chromium, driven by Playwright, cut off from the network."""
 
 import os
 import shutil
