@@ -42,17 +42,16 @@ def take_up(storage: BaseStorage, space: Space, past: Sequence[TrialRecord] = ()
         space: Suggests a configuration and raises ValueError for values that it does not have.
         past: Trials of the run; those without a status will go on.
     """
-    studies = storage.get_all_studies()
-    names = [s.study_name for s in studies if s.study_name == STUDY_NAME or WHOLE in s.user_attrs]
-    if not names:
+    newest = newest_study(storage)
+    if newest is None:
         return Memory(study_name=STUDY_NAME, kept=0, dropped={})
-    study_id = storage.get_study_id_from_name(names[-1])
+    study_id = storage.get_study_id_from_name(newest)
     _settle(storage, study_id, past)
     trials = [trial for trial in storage.get_all_trials(study_id, deepcopy=False) if _is_whole(trial)]
     moved = [(trial, _fitted(trial, space)) for trial in trials]
     if all(not isinstance(new, str) and new.distributions == old.distributions for old, new in moved):
-        return Memory(study_name=names[-1], kept=len(trials), dropped={})
-    name = f"{STUDY_NAME}-{len(studies) + 1}"
+        return Memory(study_name=newest, kept=len(trials), dropped={})
+    name = f"{STUDY_NAME}-{len(storage.get_all_studies()) + 1}"
     study = optuna.create_study(study_name=name, storage=storage, direction="maximize")
     kept = [new for _, new in moved if not isinstance(new, str)]
     for new in kept:
@@ -60,6 +59,13 @@ def take_up(storage: BaseStorage, space: Space, past: Sequence[TrialRecord] = ()
     storage.set_study_user_attr(study._study_id, WHOLE, True)
     dropped = {_name(old): new for old, new in moved if isinstance(new, str)}
     return Memory(study_name=name, kept=len(kept), dropped=dropped)
+
+
+def newest_study(storage: BaseStorage) -> str | None:
+    """Return the name of the newest study, half-made copies left out; None where there is none."""
+    studies = storage.get_all_studies()
+    names = [s.study_name for s in studies if s.study_name == STUDY_NAME or WHOLE in s.user_attrs]
+    return names[-1] if names else None
 
 
 def _is_whole(trial: FrozenTrial) -> bool:
