@@ -5,7 +5,7 @@ Owns the folder best/. Knows neither Ray nor the search.
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -23,6 +23,7 @@ from models.build import build_model
 from models.cost import images_a_pass
 from models.metrics import MetricSums, constant_guess, full_metrics
 from models.network import Network
+from search.card import write_card
 from search.config import TrialConfig
 from search.pictures import depth_colours, grey, sheet
 from search.records import write_json
@@ -42,6 +43,7 @@ class Winner:
         sigma: Deviation of the validation depth; the yardstick of the score.
         px: Side of the images it was trained on.
         trial_id: Its row in trials.csv.
+        trained_on: Data and training in plain values, for its README; empty where that is not known.
     """
 
     config: TrialConfig
@@ -50,6 +52,7 @@ class Winner:
     sigma: float
     px: int
     trial_id: str
+    trained_on: Mapping[str, Any] = field(default_factory=dict)
 
     def model(self) -> Network:
         """Return the network in evaluation mode."""
@@ -68,7 +71,7 @@ def write_best(
     leaks: bool = False,
     more: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Write model.safetensors, config.json, metrics.json and samples.png.
+    """Write model.safetensors, config.json, metrics.json, README.md and samples.png.
 
     Args:
         winner: The model.
@@ -96,6 +99,7 @@ def write_best(
         metrics["validation_flatters_by"] = {f: metrics["val"][f] - metrics["test"][f] for f in ("score", "iou")}
     metrics |= {**more, "note": _note(metrics, leaks)}
     write_json(folder / "metrics.json", metrics)
+    write_card(folder)
     shown = "test" if "test" in splits else "val"
     draw_samples(model, loaders[shown], splits[shown], folder / "samples.png", deadline=next(share))
     return metrics
@@ -119,7 +123,8 @@ def save_model(winner: Winner, folder: Path) -> None:
     save_file(tensors, partial, metadata={"format": "pt", "trial_id": winner.trial_id})
     partial.replace(folder / "model.safetensors")
     about = {"trial_id": winner.trial_id, "px": winner.px, "sigma_depth": winner.sigma}
-    write_json(folder / "config.json", {**about, "stats": winner.stats.to_dict(), "config": winner.config.to_dict()})
+    made = {"stats": winner.stats.to_dict(), "config": winner.config.to_dict(), "trained_on": dict(winner.trained_on)}
+    write_json(folder / "config.json", {**about, **made})
 
 
 def measure(

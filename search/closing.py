@@ -105,6 +105,7 @@ def write_model(
         sigma=first.sigma,
         px=px,
         trial_id=record.trial_id,
+        trained_on=_training(record, supply),
     )
     sizes = {name: size for name, size in supply.sizes().items() if size and name in parts}
     packs = {}
@@ -112,3 +113,10 @@ def write_model(
         packs[name] = supply.pack(name, px, count=MOST_MEASURED, deadline=until)
     leaks = supply.split == "random"
     return write_best(winner, folder, packs, sizes=sizes, leaks=leaks, more=more or {}, deadline=deadline)
+
+
+def _training(record: TrialRecord, supply: Supply) -> dict[str, Any]:
+    """Return what a trial was trained on, and how far."""
+    data = {"data": supply.dataset.root.name, "fingerprint": supply.dataset.fingerprint, "split": supply.split}
+    figures = {name: record.figures.get(name, 0) for name in ("train_images", "images_seen", "epochs")}
+    return {**data, "sizes": supply.sizes(), "stage": record.stage, "parent_id": record.parent_id, **figures}

@@ -169,7 +169,7 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     writer = csv.DictWriter(text, columns, restval="")
     writer.writeheader()
     writer.writerows(rows)
-    _write_whole(path, text.getvalue())
+    write_text(path, text.getvalue())
 
 
 def append_line(path: Path, content: Mapping[str, Any]) -> None:
@@ -181,7 +181,7 @@ def append_line(path: Path, content: Mapping[str, Any]) -> None:
 
 def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     """Write lines of JSON atomically."""
-    _write_whole(path, "".join(json.dumps(line) + "\n" for line in lines))
+    write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -207,10 +207,10 @@ def _figures(line: Mapping[str, Any]) -> dict[str, Any]:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write indented JSON atomically."""
-    _write_whole(path, json.dumps(content, indent=2) + "\n")
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def _write_whole(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     """Write a file under a temporary name and rename it."""
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(text.encode())

@@ -22,6 +22,7 @@ def test_best_folder_holds_model_config_figures_and_pictures(winner, tiny_datase
     packs = {name: supply.pack(name, 32) for name in ("val", "test")}
     metrics = write_best(winner, tmp_path / "best", packs, sizes={n: len(p) for n, p in packs.items()}, deadline=None)
     assert sorted(p.name for p in (tmp_path / "best").iterdir()) == [
+        "README.md",
         "config.json",
         "metrics.json",
         "model.safetensors",

@@ -128,13 +128,22 @@ def test_model_is_written_and_measured_on_the_parts_that_it_may_read(
         {"model": build_model(small_config.model).state_dict(), "epoch": 1}, tmp_path / "checkpoint" / STATE_FILE
     )
     record = TrialRecord(
-        trial_id="f0001", parent_id="", stage="final", config=small_config.flat(), seed=0, figures={"px": 32}
+        trial_id="f0001",
+        parent_id="c0001",
+        stage="final",
+        config=small_config.flat(),
+        seed=0,
+        figures={"px": 32, "score": 0.5},
     )
     checkpoint, read = Checkpoint.from_directory(str(tmp_path / "checkpoint")), []
     pack = supply.pack
     supply.pack = lambda name, *args, **more: (read.append(name), pack(name, *args, **more))[1]
-    more = {"seeds": {"mean": 0.5}}
+    more = {"seeds": over_seeds([record, record])}
     metrics = write_model(record, checkpoint, supply, tmp_path / "front", parts=parts, more=more, deadline=None)
     assert metrics == json.loads((tmp_path / "front" / "metrics.json").read_text())
-    assert {"val", "test"} & metrics.keys() == measured == set(read) and metrics["seeds"] == {"mean": 0.5}
+    assert {"val", "test"} & metrics.keys() == measured == set(read) and metrics["seeds"] == more["seeds"]
     assert (tmp_path / "front" / "model.safetensors").exists() and (tmp_path / "front" / "samples.png").exists()
+    about = json.loads((tmp_path / "front" / "config.json").read_text())
+    assert about["trained_on"]["fingerprint"] == supply.dataset.fingerprint
+    assert about["trained_on"]["sizes"] == supply.sizes() and about["trained_on"]["parent_id"] == "c0001"
+    assert "from the weights of c0001" in (tmp_path / "front" / "README.md").read_text()
