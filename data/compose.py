@@ -23,8 +23,8 @@ from jaxtyping import Float32, UInt8
 from data.compose_sources import CutOut, Photo, find_cutouts, find_photos, read_cutout, read_photo
 from data.dataset import DataError, DatasetSpec
 from data.placement import Placement, draw_placement, overlap
-from data.progress import progress_bar
-from data.writer import DatasetWriter, Progress, Sample, check_free
+from data.progress import Progress, progress_bar
+from data.writer import DatasetWriter, Sample, check_free
 
 OPAQUE = 200 / 255  # the study's threshold of alpha for its masks
 MISSING = 0

@@ -22,10 +22,9 @@ from jaxtyping import Int, UInt8, UInt16
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.decode import with_near_distance
 from data.layout import cache_dir, read_dataset
-from data.progress import progress_bar
+from data.progress import Progress, progress_bar
 from data.shards import (
     PackJob,
-    Progress,
     fill,
     record_type,
     shard_bounds,

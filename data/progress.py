@@ -1,13 +1,26 @@
-"""A progress bar on the terminal, silent where there is none."""
+"""How far work has come, how fast it goes, how long it still takes: bars on a terminal, silent where there is none."""
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+    from rich.progress import Task
+
+Progress = Callable[[int, int], None]  # told (done, in all)
+Show = Callable[[str], AbstractContextManager[Progress | None]]  # shows work of a title, as `progress_bar` does
+
+BAR_WIDTH = 24
+RATE_OVER_S = 60.0  # the rate is that of the last minute
+_shown: list["Bars"] = []  # those on the terminal, if any: two would write over each other
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int], None] | None]:
-    """Show a bar on stderr while work goes on.
+def progress_bar(title: str) -> Iterator[Progress | None]:
+    """Show a bar on stderr while work goes on, below the bar of other work that this is a part of.
 
     Args:
         title: Stands before the bar.
@@ -18,9 +31,53 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None] | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    from rich.console import Console
-    from rich.progress import Progress
+    with _bars_on_stderr() as bars, task(bars, title) as progress:
+        yield progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+@contextmanager
+def task(bars: "Bars", title: str) -> Iterator[Progress]:
+    """Add a bar for as long as work goes on."""
+    added = bars.add_task(title, total=None)
+    try:
+        yield lambda done, total: bars.update(added, completed=done, total=total)
+    finally:
+        bars.remove_task(added)
+
+
+def bars_on(console: "Console") -> "Bars":
+    """Return bars with count, rate and time left, which vanish when they are stopped."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Pace(TextColumn):
+        """How many of how many, and how fast."""
+
+        def render(self, task: "Task") -> Text:
+            return Text(pace(task.completed, task.total, task.speed))
+
+    bar = BarColumn(bar_width=BAR_WIDTH)
+    columns = TextColumn("{task.description}"), bar, Pace(""), TimeRemainingColumn(), TextColumn("left")
+    return Progress(*columns, console=console, transient=True, speed_estimate_period=RATE_OVER_S)
+
+
+def pace(done: int | float, total: int | float | None, per_s: float | None) -> str:
+    """Return a count and a rate in the unit that suits it; what is not known yet is left out."""
+    count = f"{done:,.0f}/{total:,.0f}" if total is not None else ""
+    rate = (f"{per_s:,.1f}/s" if per_s >= 1 else f"{1 / per_s:,.1f} s each") if per_s else ""
+    return f"{count}  {rate}" if rate else count
+
+
+@contextmanager
+def _bars_on_stderr() -> Iterator["Bars"]:
+    if _shown:
+        yield _shown[-1]
+        return
+    from rich.console import Console
+
+    with bars_on(Console(stderr=True)) as bars:
+        _shown.append(bars)
+        try:
+            yield bars
+        finally:
+            _shown.clear()

@@ -23,7 +23,7 @@ from jaxtyping import Float32
 from data.dataset import DataError, DatasetSpec
 from data.layout import cache_dir
 from data.placement import Overlap, draw_placement, overlap
-from data.progress import progress_bar
+from data.progress import Progress, progress_bar
 from data.scenery.figures import CutOut, draw_figure
 from data.scenery.indoors import indoor_world
 from data.scenery.outdoors import outdoor_world
@@ -31,7 +31,7 @@ from data.scenery.render import World, render
 from data.scenery.textures import TILE_PX, noise_tile
 from data.scenery.things import draw_thing
 from data.scenery.vectors import floats
-from data.writer import DatasetWriter, Progress, Sample
+from data.writer import DatasetWriter, Sample
 
 VERSION = 1  # raised whenever the same seed draws something else, so that cached scenes are made anew
 NEAR_M, FAR_M = 1.4, 200.0

@@ -16,13 +16,12 @@ import numpy as np
 
 from data.dataset import DatasetSpec, Triplet
 from data.decode import decode_triplet
+from data.progress import Progress
 from data.stats import SUMS, sample_sums
 
 FIRST_SHARD = 128  # samples; small, so that something is ready at once and a short pack keeps all threads busy
 LARGEST_SHARD = 2048
 STEP = 32  # samples between two looks at the progress bar
-
-Progress = Callable[[int, int], None]
 
 
 @lru_cache

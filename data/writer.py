@@ -24,13 +24,13 @@ import numpy as np
 from jaxtyping import UInt8
 
 from data.dataset import DataError, DatasetSpec
+from data.progress import Progress
 
 COLUMNS = ("image", "mask", "depth", "background", "foreground", "split")
 JPEG_QUALITY = {"image": 93, "mask": 95, "depth": 97}
 PNG_EFFORT = 1  # of 9: a tenth larger files in a third of the time
 
 Job = TypeVar("Job")
-Progress = Callable[[int, int], None]  # (done, total)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from torch import nn
 
 from data.loaders import Batch, Loader
 from data.pack import Pack
+from data.progress import Progress, Show, progress_bar
 from data.stats import Stats
 from models.build import build_model
 from models.cost import images_a_pass
@@ -70,6 +71,7 @@ def write_best(
     deadline: float | None,
     leaks: bool = False,
     more: Mapping[str, Any] = MappingProxyType({}),
+    show: Show = progress_bar,
 ) -> dict[str, Any]:
     """Write model.safetensors, config.json, metrics.json, README.md and samples.png.
 
@@ -81,6 +83,7 @@ def write_best(
         deadline: Seconds since the epoch after which no further image is measured (metrics.json says how many were).
         leaks: Whether validation shares backgrounds with training (`--split random`).
         more: What metrics.json says beside the figures.
+        show: What shows how far the measuring has come.
 
     Returns:
         The content of metrics.json.
@@ -93,7 +96,8 @@ def write_best(
     share = fair_shares(deadline, 1 + len(loaders))
     metrics: dict[str, Any] = {"trial_id": winner.trial_id, "px": winner.px, "sigma_depth": winner.sigma}
     for name, loader in loaders.items():
-        figures = measure(model, loader, winner.stats, winner.sigma, deadline=next(share))
+        with show(f"measuring {winner.trial_id} on {name}") as progress:
+            figures = measure(model, loader, winner.stats, winner.sigma, deadline=next(share), progress=progress)
         metrics[name] = {**figures, "of_images": sizes[name]}
     if leaks and "test" in metrics:
         metrics["validation_flatters_by"] = {f: metrics["val"][f] - metrics["test"][f] for f in ("score", "iou")}
@@ -128,7 +132,13 @@ def save_model(winner: Winner, folder: Path) -> None:
 
 
 def measure(
-    model: nn.Module, loader: Loader, stats: Stats, sigma: float, *, deadline: float | None = None
+    model: nn.Module,
+    loader: Loader,
+    stats: Stats,
+    sigma: float,
+    *,
+    deadline: float | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Return the model's figures on a split and, beside them, those of the constant guess on the same images.
 
@@ -138,6 +148,7 @@ def measure(
         stats: Of the data the model was trained on; their mean depth is the constant guess.
         sigma: Deviation of the validation depth; the yardstick of the score.
         deadline: Seconds since the epoch after which no further batch is measured.
+        progress: Told (images measured, images in all).
     """
     sums, images = MetricSums(full_metrics), 0
     guess, mean_depth = MetricSums(), stats.depth_mean or 0.5
@@ -145,6 +156,8 @@ def measure(
         sums.update(prediction, batch.mask, batch.depth, batch.valid)
         guess.update(constant_guess(batch.mask, mean_depth), batch.mask, batch.depth, batch.valid)
         images += len(batch)
+        if progress:
+            progress(images, loader.count)
         if deadline is not None and time.time() > deadline:
             break
     return {"images": images, **sums.compute(sigma), "constant_guess": guess.compute(sigma)}

@@ -112,7 +112,9 @@ def write_model(
     for name, until in zip(sizes, fair_shares(deadline and (time.time() + deadline) / 2, len(sizes)), strict=True):
         packs[name] = supply.pack(name, px, count=MOST_MEASURED, deadline=until)
     leaks = supply.split == "random"
-    return write_best(winner, folder, packs, sizes=sizes, leaks=leaks, more=more or {}, deadline=deadline)
+    return write_best(
+        winner, folder, packs, sizes=sizes, leaks=leaks, more=more or {}, deadline=deadline, show=supply.show
+    )
 
 
 def _training(record: TrialRecord, supply: Supply) -> dict[str, Any]:

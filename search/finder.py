@@ -10,7 +10,7 @@ Source: Smith 2017, arXiv:1506.01186, section 3.3.
 import argparse
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from data.dataset import DataError
-from data.progress import progress_bar
+from data.progress import Progress, progress_bar
 from data.shards import write_whole
 from models.config import ConfigError
 from search.config import RANGE_TEST, ScheduleConfig, TrialConfig
@@ -37,8 +37,6 @@ TOO_FAR = 4.0  # times the lowest mean so far
 WINDOW = 0.25  # part of the steps that a slope is fitted to: 1.25 decades
 CERTAIN = 4.0  # standard errors by which a slope must lie below 0; noise alone does that once in 80 tests
 SMALLEST_PX = 32
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from data.dataset import DataError
 from data.layout import cache_dir, read_dataset
-from data.pack import Pack, Progress, pack_split
-from data.progress import progress_bar
+from data.pack import Pack, pack_split
+from data.progress import Show, progress_bar
 from data.splits import SPLITS, subset
 from data.stats import Stats
 from search.ladder import Stage
@@ -39,6 +39,7 @@ class Supply:
 
     Attributes:
         first: What the first stage was given; its statistics and sigma hold for the whole run.
+        show: What shows how far packing has come.
 
     Args:
         root: Data set folder.
@@ -53,6 +54,7 @@ class Supply:
         self.dataset = read_dataset(root)
         self.split, self.splits = split, SPLITS[split](self.dataset, seed=seed)
         self.first: FitData | None = None
+        self.show: Show = progress_bar
 
     def check_same(self, fingerprint: str) -> None:
         """Raise DataError unless the data are those that a run began with."""
@@ -83,34 +85,26 @@ class Supply:
             self.first = FitData(train=train, val=val, stats=train.stats, sigma=val.stats.depth_std or 1.0)
         return FitData(train=train, val=val, stats=self.first.stats, sigma=self.first.sigma)
 
-    def pack(
-        self,
-        split: str,
-        px: int,
-        *,
-        count: int | None = None,
-        deadline: float | None = None,
-        progress: Progress | None = None,
-    ) -> Pack:
+    def pack(self, split: str, px: int, *, count: int | None = None, deadline: float | None = None) -> Pack:
         """Return the first `count` samples of a split at `px`, packed now where they are not yet."""
         until = None if deadline is None else time.monotonic() + max(deadline - time.time(), 0.0)
-        return pack_split(
-            self.dataset,
-            getattr(self.splits, split),
-            px,
-            cache=cache_dir(),
-            count=count,
-            deadline=until,
-            workers=os.cpu_count() or 1,
-            progress=progress,
-        )
+        with self.show(f"packing {split} at {px} px") as progress:
+            return pack_split(
+                self.dataset,
+                getattr(self.splits, split),
+                px,
+                cache=cache_dir(),
+                count=count,
+                deadline=until,
+                workers=os.cpu_count() or 1,
+                progress=progress,
+            )
 
     def pack_all(self, px: int, *, deadline: float | None = None) -> None:
         """Decode every triplet at `px`, as far as the clock allows: a bad one is found before anything starts."""
         for split, size in self.sizes().items():
             if size:
-                with progress_bar(f"packing {split}, once") as progress:
-                    self.pack(split, px, deadline=deadline, progress=progress)
+                self.pack(split, px, deadline=deadline)
 
     def sizes(self) -> dict[str, int]:
         """Return the number of triplets of each split."""

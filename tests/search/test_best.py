@@ -1,4 +1,5 @@
 import json
+from contextlib import contextmanager
 
 import cv2
 import pytest
@@ -48,7 +49,15 @@ def test_data_without_test_part_says_so(winner, tiny_dataset, tmp_path):
 
 def test_measuring_stops_at_its_deadline_and_says_how_many(winner, tiny_dataset, tmp_path):
     pack = Supply(tiny_dataset, seed=0).pack("train", 32)
-    small = write_best(winner, tmp_path, {"val": pack}, sizes={"val": len(pack)}, deadline=0.0)["val"]
+    told = []
+
+    @contextmanager
+    def show(title):
+        yield lambda done, total: told.append((title, done, total))
+
+    sizes = {"val": len(pack)}
+    small = write_best(winner, tmp_path, {"val": pack}, sizes=sizes, deadline=0.0, show=show)["val"]
+    assert told == [("measuring f0001 on val", small["images"], len(pack))]
     assert small["images"] == min(32, len(pack)) and small["of_images"] == len(pack)
 
 

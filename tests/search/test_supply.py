@@ -1,4 +1,5 @@
 import os
+from contextlib import contextmanager
 
 import pytest
 
@@ -33,3 +34,16 @@ def test_bad_picture_is_found_before_anything_starts(tiny_dataset, tmp_path):
     os.truncate(last, 100)
     with pytest.raises(DataError, match=last.name):
         Supply(copy, seed=0).pack_all(80)
+
+
+def test_packing_is_shown(supply):
+    shown, told = [], []
+
+    @contextmanager
+    def show(title):
+        shown.append(title)
+        yield lambda done, total: told.append((done, total))
+
+    supply.show = show
+    pack = supply.pack("train", 24)
+    assert shown == ["packing train at 24 px"] and told[-1] == (len(pack), len(pack))
