@@ -7,7 +7,6 @@ import pytest
 
 from data.progress import pace, progress_bar
 
-
 DRAWN_S = 0.15  # bars are drawn ten times a second
 
 
