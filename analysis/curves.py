@@ -11,6 +11,7 @@ from analysis.trials import TRIAL
 
 STAGE = ["run", "stage"]
 COUNTS = ("width", "params", "px", "images_seen")
+Span = tuple[str, float, float]  # a stage, its beginning and its end, in seconds of the run
 MEASURED = ("score", "iou", "dice", "mae_mask", "rmse_depth", "checkerboard")  # on the validation images, each epoch
 
 
@@ -64,6 +65,28 @@ def training_times(trials: pd.DataFrame) -> pd.DataFrame:
     table.insert(len(wanted), "images_per_s", table["images_seen"].astype(float) / table["seconds"])
     order = table.groupby(STAGE, sort=False).ngroup()
     return table.assign(order=order).sort_values(["order", "score"], ascending=[True, False]).drop(columns="order")
+
+
+def climbed(trials: pd.DataFrame, lower: str, upper: str) -> pd.DataFrame:
+    """Return the trials of a stage that has come from another, with `before` and `after`: ranks among each other.
+
+    Columns of the parent end in `_below`.
+    """
+    parents = trials[trials["stage"] == lower]
+    mine = trials[(trials["stage"] == upper) & trials["rank"].notna()]
+    pairs = mine.merge(parents, left_on="parent_id", right_on="trial_id", suffixes=("", "_below"))
+    return pairs.assign(before=pairs["rank_below"].rank(method="first"), after=pairs["rank"].rank(method="first"))
+
+
+def lanes(trials: pd.DataFrame) -> list[int]:
+    """Return a row from 1 for each trial, in the order of `started_s`: the first that is free again by then."""
+    free: list[float] = []
+    found = []
+    for began, ended in zip(trials["started_s"], trials["ended_s"], strict=True):
+        lane = next((lane for lane, end in enumerate(free) if end <= began + 0.01), len(free))
+        free[lane : lane + 1] = [ended]
+        found.append(lane + 1)
+    return found
 
 
 def _roots(trials: pd.DataFrame) -> list[str]:

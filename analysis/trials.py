@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import AnalysisError
+from search.records import TrialRecord, read_lines
 
 TRIAL = ["run", "trial_id"]  # what tells trials of several runs apart
 
@@ -29,23 +30,26 @@ def load_reports(*runs: Path) -> pd.DataFrame:
     """Return reports.jsonl of one or several runs: one row per trial and epoch, as far as the runs have come.
 
     Raises:
-        FileNotFoundError: A folder holds no reports.jsonl.
         AnalysisError: A line is damaged; one that is still being written is left out.
     """
-    return pd.DataFrame([{"run": str(run), **line} for run in runs for line in _lines(Path(run) / "reports.jsonl")])
+    rows = [{"run": str(run), **line} for run in runs for line in _lines(Path(run) / "reports.jsonl")]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=[*TRIAL, "stage"])
 
 
 def trials_so_far(*runs: Path) -> pd.DataFrame:
     """Return the trials of runs that may not have ended: those of trials.csv, and what is running from its last report.
 
-    What is running has the status "running" and no configuration: runs write that when a trial ends.
+    What is running has the status "running".
 
     Raises:
-        FileNotFoundError: A folder holds no reports.jsonl.
+        AnalysisError: A line of their reports is damaged.
     """
     finished = [load_trials(run) for run in runs if (Path(run) / "trials.csv").is_file()]
-    newest = load_reports(*runs).drop_duplicates(TRIAL, keep="last").assign(status="running")
-    trials = pd.concat([*finished, newest], ignore_index=True)
+    begun = [{"run": str(run), **row} for run in runs for row in _begun(Path(run))]
+    newest = load_reports(*runs).drop_duplicates(TRIAL, keep="last")
+    running = pd.concat([pd.DataFrame(begun, columns=None if begun else TRIAL), newest]).assign(status="running")
+    running = running.groupby(TRIAL, sort=False, as_index=False).last()  # what each column says last
+    trials = pd.concat([*finished, running], ignore_index=True)
     return trials.drop_duplicates(TRIAL, keep="first", ignore_index=True)
 
 
@@ -55,7 +59,15 @@ def leaderboard(trials: pd.DataFrame, stage: str = "final") -> pd.DataFrame:
     return chosen.sort_values("score", ascending=False, ignore_index=True)
 
 
+def _begun(run: Path) -> list[dict[str, Any]]:
+    """Return the trials that a run wrote down as they began."""
+    begun = [TrialRecord(**line).row() for line in read_lines(run / "trials.jsonl") if "config" in line]
+    return [{name: value for name, value in row.items() if value != ""} for row in begun]
+
+
 def _lines(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
     whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
     try:
         return [json.loads(line) for line in whole.splitlines()]

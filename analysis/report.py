@@ -1,0 +1,260 @@
+"""The report of a run: one page in one file, which asks nothing of the network.
+
+    python -m analysis.report RUN [--out FILE]
+
+Works on every run folder: finished, going on, cut off, failed, of a grid, of a single trial, of an older version.
+"""
+
+import argparse
+import base64
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jinja2
+import pandas as pd
+import plotly.graph_objects as go
+from markupsafe import Markup
+from plotly.io.json import to_json_plotly
+from plotly.offline import get_plotlyjs
+
+from analysis import AnalysisError, account
+from analysis.exhibits import figures, first_stage, leaderboard, with_latency
+from analysis.files import write_file
+from analysis.fronts import front, models
+from analysis.importance import TOP, TOP_SHARE, importances, scored_trials
+from analysis.ink import ARCH, TITLE_PX, by_name
+from analysis.runs import Run, read_json, read_run
+
+HERE = Path(__file__).parent
+FILE = "report.html"
+JPEG_QUALITY = 88
+SECTIONS = {  # by what has to be there
+    "best": ("Best model", ""),
+    "time": ("Over time", "over_time"),
+    "leaderboard": ("Leaderboard", "rows"),
+    "curves": ("Learning curves", "curves"),
+    "ranks": ("Stage to stage", "ranks"),
+    "importance": ("Importances", "importance"),
+    "parallel": ("Parallel coordinates", "parallel"),
+    "slices": ("Parameters", "slices"),
+    "front": ("Score and size", "front"),
+    "failures": ("Endings", ""),
+    "budget": ("Budget", "spent"),
+    "environment": ("Environment", ""),
+}
+STATES = {
+    "done": "",
+    "running": "This page shows how far it has come.",
+    "stopped": "It was stopped before its end; it can go on.",
+    "cut off": "It ended without a word, as a killed process does; it can go on.",
+    "failed": "It ended with an error or without a model.",
+}
+
+
+def write_report(run: Path, out: Path | None = None) -> Path:
+    """Write the report of a run folder; return its path.
+
+    Args:
+        run: The run folder.
+        out: The file; report.html in the run folder if None.
+
+    Raises:
+        AnalysisError: It is no run folder, a file of it is damaged, or the report cannot be written.
+    """
+    out = out or Path(run) / FILE
+    write_file(out, render(read_run(run)).encode())
+    return out
+
+
+def render(run: Run) -> str:
+    """Return the page."""
+    shares = importances(run.folder)
+    drawn = figures(run, shares)
+    by_key = {f"{name}-{number}": chart for name, found in drawn.items() for number, chart in enumerate(found)}
+    table = leaderboard(run)
+    facts = {
+        "plots": {name: [f"{name}-{number}" for number in range(len(found))] for name, found in drawn.items()},
+        "figures": {key: _about(chart) for key, chart in by_key.items()},
+        "figures_json": _json({key: _bare(chart) for key, chart in by_key.items()}),
+        "leaderboard": table,
+        "rows_json": _json(table),
+        "importance_known": len(shares) > 0,
+        "good": good_trials(run),
+    }
+    facts["sections"] = [
+        (id, title) for id, (title, needs) in SECTIONS.items() if not needs or needs in drawn or table.get(needs)
+    ]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    page = environment.get_template("report.html.j2")
+    return page.render(**facts, **_head(run), **_best(run), **_tables(run), **_assets())
+
+
+def good_trials(run: Run) -> int:
+    """Return how many trials importances count as good."""
+    count = len(scored_trials(run.folder))
+    return int(max(TOP, -(-count * TOP_SHARE // 1)))
+
+
+def _head(run: Run) -> dict[str, Any]:
+    notes = run.notes
+    searching = first_stage(run)
+    counted = f"{len(searching)} trials of {run.stages[0]}" if run.stages else "no trial yet"
+    parts = [
+        f"budget {notes['budget']}" if "budget" in notes else "",
+        f"began {notes['time'].replace('T', ' ')}" if "time" in notes else "",
+        f"ran {notes['wall_s']:,.0f} s" if "wall_s" in notes else "",
+        counted,
+        STATES.get(run.state, ""),
+    ]
+    return {
+        "name": run.folder.resolve().name,
+        "folder": str(run.folder),
+        "state": run.state,
+        "told_state": " · ".join(part for part in parts if part),
+        "is_done": run.state == "done",
+        "written": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "archs": [(name, colour) for name, colour, _ in by_name(searching, ARCH)],
+        "first_stage": next(iter(run.stages), ""),
+        "stages_beyond": run.stages[:1] if len(run.stages) > 1 else [],
+        "resume": "" if run.state in ("running", "unknown") else _resume(run),
+    }
+
+
+def _resume(run: Run) -> str:
+    more = " --budget 30m" if run.state == "done" else ""
+    return f"python search/run.py --resume {run.folder}{more}"
+
+
+def _best(run: Run) -> dict[str, Any]:
+    metrics = read_json(run.folder / "best" / "metrics.json")
+    figures_of_best, best = account.measured(metrics), run.best
+    parts = [part for part in ("val", "test") if part in metrics]
+    path = account.lineage(run)
+    settings = (
+        [] if best is None else [(name, best[name]) for name in best.index if "/" in name and pd.notna(best[name])]
+    )
+    return {
+        "best": best is not None,
+        "cards": [] if best is None else _cards(best, metrics, run),
+        "reasons": account.reasons(run),
+        "note": metrics.get("note", ""),
+        "samples": picture(run.folder / "best" / "samples.png"),
+        "samples_part": {"val": "validation"}.get(parts[-1], parts[-1]) if parts else "validation",
+        "figures_of_best": figures_of_best.to_dict("records"),
+        "parts": parts,
+        "path": path.to_dict("records"),
+        "config": settings,
+        "has_model": (run.folder / "best" / "model.safetensors").is_file(),
+    }
+
+
+def _cards(best: pd.Series, metrics: dict[str, Any], run: Run) -> list[tuple[str, str, str]]:
+    """Return the figures that a glance should find: name, value and what stands below it."""
+    part = next((part for part in ("test", "val") if part in metrics), "")
+    own = metrics.get(part, best.to_dict())
+    where = {"test": "test images", "val": "validation images"}.get(part, f"{best['stage']}, validation")
+    guess = own.get("constant_guess", {}).get("score")
+    latency = with_latency(run).set_index("trial_id")["latency_ms"].get(best["trial_id"])
+    cards = [
+        ("network", str(best["network"]), f"trial {best['trial_id']}"),
+        ("score", _number(own.get("score"), ".3f"), where + ("" if guess is None else f"; constant guess {guess:.3f}")),
+        ("IoU of the mask", _number(own.get("iou"), ".3f"), where),
+        ("RMSE of the depth", _number(own.get("rmse_depth"), ".3f"), where),
+        ("parameters", _number(best["params"], ",.0f"), ""),
+        ("multiply-adds", _number(best["macs"] / 1e6, ",.1f") + " M", f"an image of {_number(best['px'], '.0f')} px"),
+        ("latency", "" if pd.isna(latency) else f"{latency:.1f} ms", "one image, one thread or the GPU"),
+    ]
+    return [card for card in cards if card[1]]
+
+
+def _number(value: Any, form: str) -> str:
+    return "" if value is None or pd.isna(value) else format(value, form)
+
+
+def _tables(run: Run) -> dict[str, Any]:
+    ends, spent = account.endings(run), account.phases(run)
+    on_front = front(models(with_latency(run)))
+    hours = {kind: seconds / 3600 for kind, seconds in run.notes.get("device_s", {}).items() if seconds}
+    held = " and ".join(f"{amount:.2f} {kind.upper()} hours" for kind, amount in hours.items())
+    return {
+        "statuses": list(ends.columns),
+        "told_statuses": account.ENDINGS,
+        "endings": [(stage, list(counts)) for stage, counts in zip(ends.index, ends.to_numpy(), strict=True)],
+        "failures": account.failures(run).to_dict("records"),
+        "failed_count": int((run.trials["status"] == "failed").sum()),
+        "rejections": list(account.rejections(run).items()),
+        "phases": spent.to_dict("records"),
+        "device_hours": f"Held in all: {held}, whether they computed or not." if held else "",
+        "front_rows": on_front.to_dict("records") if len(on_front) > 1 else [],
+        "environment": account.environment(run),
+        "commands": account.commands(run),
+    }
+
+
+def picture(path: Path) -> str:
+    """Return a picture as the address that carries it, as JPEG; "" where there is none that can be read."""
+    image = cv2.imread(str(path)) if path.is_file() else None
+    if image is None:
+        return ""
+    _, content = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return "data:image/jpeg;base64," + base64.b64encode(content.tobytes()).decode()
+
+
+def _about(chart: go.Figure) -> dict[str, Any]:
+    wide = any(trace.type == "parcoords" for trace in chart.data)
+    return {"title": chart.layout.title.text, "height": chart.layout.height, "wide": wide}
+
+
+def _bare(chart: go.Figure) -> dict[str, Any]:
+    """Return a chart without its title and its theme, which the page has."""
+    content: dict[str, Any] = chart.to_plotly_json()
+    layout = {name: value for name, value in content["layout"].items() if name not in ("title", "template")}
+    above = layout["margin"]["t"] - TITLE_PX
+    return {"data": content["data"], "layout": {**layout, "margin": {**layout["margin"], "t": above}}}
+
+
+def _json(content: Any) -> Markup:
+    """Return JSON for a script element, which nothing in it can end."""
+    return Markup(to_json_plotly(content).replace("<", "\\u003c"))
+
+
+def _assets() -> dict[str, Markup]:
+    """Return scripts and styles, our own and those of Plotly and Tabulator."""
+    files = {
+        "css": "report.css",
+        "js": "report.js",
+        "tabulator_css": "tabulator.min.css",
+        "tabulator_js": "tabulator.min.js",
+    }
+    texts = {name: (HERE / "static" / file).read_text(encoding="utf-8") for name, file in files.items()}
+    return {name: Markup(text) for name, text in {**texts, "plotly_js": get_plotlyjs()}.items()}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's grammar."""
+    p = argparse.ArgumentParser(prog="python -m analysis.report", description="Write the report of a run: one page.")
+    p.add_argument("run", type=Path, metavar="RUN", help="run folder, finished or not")
+    p.add_argument("--out", type=Path, metavar="FILE", help=f"file to write (default: {FILE} in the run folder)")
+    return p
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit code: 0 written, 2 the user's mistake."""
+    args = parser().parse_args(arguments)
+    try:
+        print(f"report in {write_report(args.run, args.out)}")
+    except AnalysisError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

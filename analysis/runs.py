@@ -1,0 +1,124 @@
+"""A run folder as frames, in whatever state the run is: finished, going on, cut off, failed, of an older version."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis import AnalysisError
+from analysis.curves import epoch_curves, standings
+from analysis.trials import load_reports, trials_so_far
+
+SILENT_S = 60.0  # a run writes its clock every two seconds; one that has not for so long has been cut off
+TEXTS = ("run", "trial_id", "parent_id", "stage", "status", "reason", "model/arch")
+FIGURES = (
+    "score iou rmse_depth epochs images_seen params macs px fit_s device_s seed started_s ended_s model/width".split()  # noqa: SIM905
+)
+OF_EPOCHS = ("score", "iou", "rmse_depth", "train_total", "epochs", "images_seen", "fit_s", "ended_s", "best_epoch")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run folder holds.
+
+    Attributes:
+        folder: The run folder.
+        notes: Of run.json; empty where there is none.
+        trials: A row per trial and stage, with rank, root and label, `network` (name and width) and all of TEXTS and
+            FIGURES, empty where unknown. What has not ended is "running", or "unfinished" where the run no longer goes.
+        curves: A row per trial and epoch, as analysis.curves.epoch_curves returns them, with `network` and `stage`.
+    """
+
+    folder: Path
+    notes: dict[str, Any]
+    trials: pd.DataFrame
+    curves: pd.DataFrame
+
+    @property
+    def state(self) -> str:
+        """running, done, stopped, failed, or cut off: no longer running, and nobody wrote so."""
+        return _state(self.folder, self.notes)
+
+    @property
+    def stages(self) -> list[str]:
+        """The stages that have trials, in the order in which they began."""
+        return list(dict.fromkeys(self.trials["stage"]))
+
+    @property
+    def best(self) -> pd.Series | None:
+        """The trial behind best/; of a run without one, the best of the highest stage that has a score."""
+        scored = self.trials[self.trials["rank"].notna()]
+        chosen = scored[scored["trial_id"] == self.notes.get("best")]
+        if chosen.empty:
+            chosen = scored[scored["stage"] == next(iter(scored["stage"].iloc[::-1]), None)].sort_values("rank")
+        return None if chosen.empty else chosen.iloc[0]
+
+
+def read_run(folder: Path) -> Run:
+    """Return what a run folder holds.
+
+    Raises:
+        AnalysisError: It is none, or a file of it is damaged.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise AnalysisError(f"{folder}: no such folder; name the folder of a run")
+    if not (folder / "run.json").is_file() and not (folder / "trials.csv").is_file():
+        raise AnalysisError(f"{folder}: not a run folder, for it holds neither run.json nor trials.csv")
+    notes = read_json(folder / "run.json")
+    reports = _whole(load_reports(folder), ("trial_id", "run", "stage"), OF_EPOCHS)
+    trials = _whole(trials_so_far(folder), TEXTS, FIGURES)
+    if _state(folder, notes) != "running":
+        trials["status"] = trials["status"].replace("running", "unfinished")
+    trials = standings(trials).assign(network=_networks(trials))
+    reports["last"] = reports["last"].eq(True) if "last" in reports else False
+    curves = epoch_curves(reports, trials).merge(trials[["trial_id", "network", "status", "model/arch"]], on="trial_id")
+    return Run(folder=folder, notes=notes, trials=trials, curves=curves)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the content of a JSON file; nothing where there is none.
+
+    Raises:
+        AnalysisError: It is damaged.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise AnalysisError(f"{path}: cannot be read ({error}); restore it from the run") from error
+    return content
+
+
+def _state(folder: Path, notes: dict[str, Any]) -> str:
+    state = str(notes.get("state", "unknown"))
+    if state == "running" and time.time() - (folder / "run.json").stat().st_mtime > SILENT_S:
+        return "cut off"
+    return state
+
+
+def _whole(table: pd.DataFrame, texts: tuple[str, ...], figures: tuple[str, ...] | list[str]) -> pd.DataFrame:
+    """Return a table with all these columns, texts as text and figures as numbers."""
+    table = table.reindex(columns=[*dict.fromkeys([*table.columns, *texts, *figures])])
+    whole = {
+        name: pd.to_numeric(values, errors="coerce")
+        if name in figures
+        else values.astype(object)
+        if name in texts
+        else values
+        for name, values in table.items()
+    }
+    return pd.DataFrame(whole, index=table.index)
+
+
+def _networks(trials: pd.DataFrame) -> list[str]:
+    """Return name and width of each trial's network."""
+    pairs = zip(trials["model/arch"], trials["model/width"], strict=True)
+    return [
+        "network unknown" if not isinstance(arch, str) else arch if pd.isna(width) else f"{arch} w{width:.0f}"
+        for arch, width in pairs
+    ]
