@@ -31,6 +31,7 @@ TURNING = Path(__file__).with_name("static") / "turning.js"
 HEIGHT_PX = 420
 LEAST_PX = 320  # wide; on a phone things stand below each other
 STYLE = f".turning {{ height: {HEIGHT_PX - 24}px; touch-action: none; }}"  # less what stands around it
+PANELS = {"mask": "mask", "depth": "depth, near is bright", "cutout": "cut-out"}
 HINT = f"In space, assuming {ASSUMED}; drag to turn it, scroll to come nearer."
 
 Photo = UInt8[np.ndarray, "h w 3"]
@@ -79,8 +80,8 @@ def page(model: "Model") -> "gradio.Blocks":
         said = gr.Markdown()
         with gr.Row():
             mask, depth, cutout = (
-                gr.Image(label=name, format="png", interactive=False, buttons=["fullscreen", "download"])
-                for name in ("mask", "depth, near is bright", "cut-out")
+                gr.Image(label=label, elem_id=name, format="png", interactive=False, buttons=["fullscreen", "download"])
+                for name, label in PANELS.items()
             )
         photo.change(lambda rgb: look(model, rgb), photo, [mask, depth, cutout, turning, said], api_name="look")
     return blocks
