@@ -59,6 +59,15 @@ class Budget:
             )
         return replace(self, wall_s=used_s + left_s)
 
+    def spent(self, *, used_s: float, trials: int) -> float:
+        """Return the part that is spent, 1 being all of it; device hours are taken as wall time first, by `on`.
+
+        Args:
+            used_s: Seconds that the run has used.
+            trials: How many trials its search has begun.
+        """
+        return used_s / self.wall_s if self.wall_s else trials / (self.trials or 1)
+
 
 def parse_budget(text: str) -> Budget:
     """Read "90s", "10m", "2h", "40trials" or "2gpuh".

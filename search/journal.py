@@ -1,9 +1,10 @@
-"""The file in which Optuna keeps its study. Knows no trial."""
+"""The file in which Optuna keeps a run's studies. Knows no trial."""
 
 import json
 from pathlib import Path
 from typing import Any
 
+import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -32,5 +33,6 @@ class RunJournal(JournalFileBackend):
 
 
 def open_journal(path: Path) -> JournalStorage:
-    """Return the storage of a run's study."""
+    """Return the storage of a run's studies; from now on Optuna, which would announce them, only says errors."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     return JournalStorage(RunJournal(path))

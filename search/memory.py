@@ -10,7 +10,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from search.records import TrialRecord
-from search.sampler import STUDY_NAME, TOLD
+from search.sampler import STUDY_NAME, TOLD, ending
 
 WHOLE = "whole"  # set once a copy of a study is complete
 Space = Callable[[FixedTrial], object]
@@ -34,8 +34,7 @@ class Memory:
 def take_up(storage: BaseStorage, space: Space, past: Sequence[TrialRecord] = ()) -> Memory:
     """Return the study that a search goes on with: the newest there is, or a copy of what of it fits a changed space.
 
-    RUNNING trials left by a process that died are settled, for constant_liar would avoid them for ever: those whose end
-    is on record end so, those that will go on are left, of the others nothing is known but that they failed.
+    RUNNING trials left by a process that died are settled, for constant_liar would avoid them for ever.
 
     Args:
         storage: Of the journal.
@@ -46,12 +45,13 @@ def take_up(storage: BaseStorage, space: Space, past: Sequence[TrialRecord] = ()
     if newest is None:
         return Memory(study_name=STUDY_NAME, kept=0, dropped={})
     study_id = storage.get_study_id_from_name(newest)
-    _settle(storage, study_id, past)
+    settle(storage, study_id, past)
     trials = [trial for trial in storage.get_all_trials(study_id, deepcopy=False) if _is_whole(trial)]
     moved = [(trial, _fitted(trial, space)) for trial in trials]
     if all(not isinstance(new, str) and new.distributions == old.distributions for old, new in moved):
         return Memory(study_name=newest, kept=len(trials), dropped={})
-    name = f"{STUDY_NAME}-{len(storage.get_all_studies()) + 1}"
+    known = sum(study.study_name.startswith(STUDY_NAME) for study in storage.get_all_studies())
+    name = f"{STUDY_NAME}-{known + 1}"
     study = optuna.create_study(study_name=name, storage=storage, direction="maximize")
     kept = [new for _, new in moved if not isinstance(new, str)]
     for new in kept:
@@ -112,11 +112,24 @@ def _fitted(trial: FrozenTrial, space: Space) -> FrozenTrial | str:
     )
 
 
-def _settle(storage: BaseStorage, study_id: int, past: Sequence[TrialRecord]) -> None:
+def settle(storage: BaseStorage, study_id: int, past: Sequence[TrialRecord]) -> None:
+    """End the RUNNING trials of a study that nobody will end.
+
+    Those whose end is on record end so, those that will go on are left, of the others nothing is known but that they
+    failed.
+
+    Args:
+        storage: Of the study.
+        study_id: In that storage.
+        past: Trials of the run; those without a status will go on.
+    """
     records = {record.trial_id: record for record in past}
     for trial in storage.get_all_trials(study_id, deepcopy=False, states=(TrialState.RUNNING,)):
         record = records.get(trial.user_attrs.get("trial_id", ""))
         if record is None or record.status:
             state = TOLD[record.status] if record else TrialState.FAIL
+            told = ending(record.status, record.reason, record.figures) if record else {}
+            for name, value in told.items():
+                storage.set_trial_user_attr(trial._trial_id, name, value)
             values = [record.score] if record and state == TrialState.COMPLETE else None
             storage.set_trial_state_values(trial._trial_id, state=state, values=values)

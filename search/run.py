@@ -330,15 +330,15 @@ def _built_in_data() -> Path:
 
 
 def _where_things_are(out: Path) -> str:
+    from search.terminal import dashboards
+
     lines = [
         f"model     {out / 'best'}  (metrics.json: its figures on data it never saw; samples.png: look at it)",
         f"trials    {out / 'trials.csv'}",
-        f"curves    tensorboard --logdir {out / 'tensorboard'}",
+        *dashboards(out, searches=(out / "study.journal").exists()),
     ]
     if (out / "front").exists():
         lines.insert(1, f"front     {out / 'front'}  (more models, smaller or faster)")
-    if (out / "study.journal").exists():
-        lines.append(f"search    optuna-dashboard {out / 'study.journal'}")
     return "\n".join(lines)
 
 

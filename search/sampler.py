@@ -1,8 +1,10 @@
 """Who chooses the search's configurations, and how Optuna is told how they ended. Knows no Ray."""
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
+import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.samplers._tpe.sampler import default_gamma
@@ -22,6 +24,26 @@ TOLD = {
     "stopped": TrialState.PRUNED,
     "failed": TrialState.FAIL,
 }
+SHOWN = ("iou", "rmse_depth", "params", "macs", "fit_s")
+
+
+def ending(status: str, reason: str, figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what Optuna is to show of a trial that has ended, beside its score: user attributes by name.
+
+    Args:
+        status: How it ended.
+        reason: Why, where there is one.
+        figures: Its last.
+    """
+    shown = {name: figures[name] for name in SHOWN if name in figures}
+    return {"status": status, **({"reason": reason} if reason else {}), **shown}
+
+
+def name_score(study: optuna.Study) -> None:
+    """Let Optuna call the value of a study's trials score."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names(["score"])
 
 
 class FeasibleTPE(TPESampler):

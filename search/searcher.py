@@ -12,8 +12,8 @@ from ray.tune.search.optuna import OptunaSearch
 from search.config import TrialConfig
 from search.limits import TIME, Rules
 from search.records import TrialRecord, free_numbers
-from search.sampler import MOST_REJECTIONS, REJECTIONS, STUDY_NAME, FeasibleTPE, sampler
-from search.trainable import Entry, StageContext, new_entry
+from search.sampler import MOST_REJECTIONS, REJECTIONS, STUDY_NAME, TOLD, FeasibleTPE, ending, name_score, sampler
+from search.trainable import Entry, StageContext, new_entry, outcome
 
 FINISHED: str = Searcher.FINISHED
 
@@ -68,6 +68,7 @@ class StudySearch(OptunaSearch):
             storage=storage,
             study_name=study_name,
         )
+        name_score(self._ot_study)
         if isinstance(self._ot_study.sampler, FeasibleTPE):
             known = self._ot_study.get_trials(deepcopy=False)
             self._ot_study.sampler.rejected = sum(max(t.constraints.values(), default=0.0) > 0 for t in known)
@@ -115,6 +116,7 @@ class StudySearch(OptunaSearch):
         number, racing = next(self._numbers), self._context.stage.races
         entry = new_entry(self._context, number, config, seed=self._base_seed, racing=racing)
         self._ot_trials[trial_id].set_user_attr("trial_id", entry.trial_id)
+        self._ot_trials[trial_id].set_user_attr("stage", self._context.stage.name)
         return entry
 
     def _told_of(self, trial_id: str) -> optuna.Trial | None:
@@ -124,16 +126,22 @@ class StudySearch(OptunaSearch):
         return None if frozen is None else optuna.Trial(self._ot_study, frozen._trial_id)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell Optuna how a trial ended: COMPLETE only when it came to its planned end."""
+        """Tell Optuna how a trial ended, COMPLETE only when it came to its planned end, and what it came to.
+
+        Args:
+            trial_id: Ray Tune's.
+            result: The last report, flat as Ray Tune hands it on.
+            error: Whether its worker died.
+        """
         if trial_id in self._completed_trials or trial_id not in self._ot_trials:
             return
-        trial = self._ot_trials[trial_id]
-        if error or not result or result.get("failed"):
-            self._ot_study.tell(trial, state=TrialState.FAIL)
-        elif result.get("last"):
-            self._ot_study.tell(trial, result["score"])
-        else:
-            self._ot_study.tell(trial, state=TrialState.PRUNED)
+        trial, told = self._ot_trials[trial_id], result or {}
+        figures = {name.removeprefix("figures/"): told[name] for name in told if name.startswith("figures/")}
+        status, reason = outcome(told, figures) if told and not error else ("failed", "")
+        for name, value in ending(status, reason, figures).items():
+            trial.set_user_attr(name, value)
+        score = told["score"] if TOLD[status] == TrialState.COMPLETE else None
+        self._ot_study.tell(trial, score, state=TOLD[status])
         self._completed_trials.add(trial_id)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import optuna
 from ray import tune
 
 from models.cost import macs
@@ -242,7 +241,6 @@ def searched(
         past: Trials that it has asked for already.
         go_on: Those of them that have not ended.
     """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     stage, images = context.stage, len(context.data.train)
     limits = SpaceLimits(batch_sizes=batch_sizes(images), lr=lr)
     most_macs = affordable_macs(context.cap_s, images, means.speed, epochs=stage.epochs)

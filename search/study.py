@@ -10,29 +10,30 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from models.config import ConfigError
 from search import cluster
 from search.ascent import Ascent
 from search.best import fair_shares
-from search.board import Board
+from search.board import TensorBoard
 from search.budget import Budget, Deadlines, plan_deadlines
+from search.card import write_card
 from search.closing import best_group, models_front, over_seeds, write_model
 from search.config import TrialConfig
 from search.folder import claim
+from search.gauges import Gauges
 from search.ladder import ladder
 from search.limits import Constraints
 from search.notes import Notes, first_notes
+from search.promotions import Promotions
 from search.records import TrialRecord, TrialTable, now, read_lines, write_json
 from search.searcher import Climb
 from search.shelf import Shelf, saved_checkpoints
 from search.speed import training_speed
 from search.stages import Means
 from search.supply import Supply
-from search.terminal import View, describe
-from search.trainable import load_state
-from search.tuner import LadderScheduler, Recorder, climb, outcome
+from search.terminal import View, dashboards, describe
+from search.trainable import load_state, outcome
+from search.tuner import LadderScheduler, Recorder, climb
 
 PACK_FIRST = 0.05  # part of the budget in which images are packed before anything else starts
 FRONT_SHARE = 0.15  # of the time for measuring models, in which the latencies of the front are taken
@@ -98,11 +99,15 @@ class Study:
         notes: Notes | None = None,
     ) -> None:
         self.options, self.supply, self.view, self.starting = options, supply, view, starting
+        supply.show = view.working
         self.ladder, self.goes_on = ladder(options.ladder, refine=options.refine), notes is not None
         self.notes = notes or first_notes(options.out, asked(options, supply), began=options.began)
         self.table = TrialTable.load(options.out) if self.goes_on else TrialTable(options.out)
         self.shelf = Shelf(seed=options.seed)
-        self.recorder = Recorder(self.table, Board(options.out / "tensorboard"), self.notes, self.shelf, view.notify)
+        self.gauges = Gauges(options.out.name, self.table, self._spent)
+        self.promotions = Promotions(options.out, self.table)
+        boards = (TensorBoard(options.out / "tensorboard"), self.promotions)
+        self.recorder = Recorder(self.table, boards, self.notes, self.shelf, self._notify)
         self.interrupted = self.climbing = False
         self.means: Means
 
@@ -136,6 +141,14 @@ class Study:
             wait([self.starting])
             cluster.stop()
 
+    def _notify(self, record: TrialRecord) -> None:
+        self.view.notify(record)
+        self.gauges.notify(record)
+
+    def _spent(self) -> float:
+        """Return the part of the budget that is spent."""
+        return self.means.budget.spent(used_s=self.notes.used_s, trials=len(self.table.begun(self.ladder[0].name)))
+
     def _listen(self) -> None:
         """End in order when the user or the system asks for it."""
         for name in (signal.SIGINT, signal.SIGTERM):
@@ -166,8 +179,8 @@ class Study:
         else:
             self.claimed = claim(options.out)
         self.view.say(f"run folder {options.out}")
-        if ray.dashboard:
-            self.view.say(f"Ray dashboard {ray.dashboard} while it runs; `ray get-auth-token` prints its token")
+        for line in dashboards(options.out, searches=not options.configs, ray=ray.dashboard):
+            self.view.say(line)
         self.means = Means(
             supply=self.supply,
             cluster=ray,
@@ -286,12 +299,14 @@ class Study:
         if self.notes.content.get("best") == record.trial_id and (folder / "metrics.json").exists():
             metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
             write_json(folder / "metrics.json", metrics | more)
+            write_card(folder)
             return metrics | more
         reading: dict[str, Any] = {"time": now(), "trial_id": record.trial_id}
         if self.supply.sizes()["test"]:
             self.notes.content.setdefault("test_read", []).append(reading)
             self.notes.write()
         metrics = write_model(record, self.shelf[record.trial_id], self.supply, folder, more=more, deadline=deadline)
+        self.promotions.show(folder / "samples.png")
         reading["images"] = metrics.get("test", {}).get("images", 0)
         return metrics
 

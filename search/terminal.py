@@ -2,12 +2,16 @@
 
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from data.progress import Progress, bars_on, task
 from search.records import TrialRecord
 
 
@@ -20,7 +24,8 @@ class View:
         self.counts: Counter[str] = Counter()
         self.running: set[str] = set()
         self.best: dict[str, tuple[float, str]] = {}  # newest score and description by trial
-        self._live = Live(get_renderable=self.block, console=self.console, refresh_per_second=2, transient=True)
+        self._bars = bars_on(self.console)  # shown by the live block, so never started
+        self._live = Live(get_renderable=self._shown, console=self.console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> "View":
         if self.console.is_terminal:
@@ -33,6 +38,15 @@ class View:
     def say(self, line: str) -> None:
         """Print one line above the live block."""
         self.console.print(line, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def working(self, title: str) -> Iterator[Progress | None]:
+        """Show a bar below the live block while work goes on; yields a function to tell (done, in all), or None."""
+        if not self.console.is_terminal:
+            yield None
+            return
+        with task(self._bars, title) as progress:
+            yield progress
 
     def begin(self, stage: str, what: str, deadline: float, end: float) -> None:
         """Enter a stage that ends by `deadline`, of a run that ends by `end` (seconds since the epoch)."""
@@ -70,6 +84,9 @@ class View:
         counted = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in self.counts.items())
         self.say(f"  {sum(self.counts.values())} trials: {counted or 'none ended'}; best {self._best_line()}")
 
+    def _shown(self) -> Group:
+        return Group(self.block(), self._bars)
+
     def block(self) -> Table:
         """Return the live block."""
         now = time.time()
@@ -81,6 +98,22 @@ class View:
         table.add_row("trials", " · ".join(counts))
         table.add_row("best", self._best_line())
         return table
+
+
+def dashboards(out: Path, *, searches: bool, ray: str = "") -> list[str]:
+    """Return the commands that show a run in a browser, a line each.
+
+    Args:
+        out: The run folder.
+        searches: Whether the run has an Optuna study.
+        ray: Address of the Ray dashboard, while there is one.
+    """
+    lines = [f"curves    tensorboard --logdir {out / 'tensorboard'}"]
+    if searches:
+        lines.append(f"search    optuna-dashboard {out / 'study.journal'} --artifact-dir {out / 'artifacts'}")
+    if ray:
+        lines.append(f"workers   ray get-auth-token   prints the token that {ray} asks for, while the run goes on")
+    return lines
 
 
 def describe(record: TrialRecord) -> str:

@@ -3,7 +3,7 @@
 import random
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -208,6 +208,17 @@ def thinned(rates: Sequence[tuple[int, float]]) -> Rates:
         return list(rates)
     stride = (len(rates) - 1) / (MOST_RATES - 1)
     return [rates[round(i * stride)] for i in range(MOST_RATES)]
+
+
+def outcome(result: Mapping[str, Any], figures: Mapping[str, Any]) -> tuple[str, str]:
+    """Return status and reason of a trial from its last report and its figures."""
+    if result.get("failed"):
+        return "failed", str(result["failed"])
+    if not result.get("last"):
+        return "stopped", "below the best third of its rung"
+    if figures.get("out_of_time"):
+        return "timed_out", "cut by the clock, annealed"
+    return "completed", ""
 
 
 def load_state(checkpoint: tune.Checkpoint | None) -> State | None:

@@ -1,15 +1,17 @@
 """The ladder as one Ray Tune experiment: entries in, records and checkpoints out."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ray
 from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
+from ray.tune.trainable import wrap_function
 
 from search.board import Board
 from search.config import TrialConfig
@@ -17,16 +19,29 @@ from search.ladder import GRACE, REDUCTION
 from search.notes import Notes
 from search.records import TrialRecord, TrialTable
 from search.shelf import Shelf
-from search.trainable import Entry, train_trial
+from search.trainable import Entry, outcome, train_trial
 
 
 class Recorder(tune.Callback):
-    """Writes what happens into the trial table and tells the view."""
+    """Writes what happens into the trial table and tells the boards.
+
+    Args:
+        table: The records.
+        boards: They show trials with their curves and pictures.
+        notes: They know the run's clock.
+        shelf: Keeps weights.
+        notify: Is told of every event.
+    """
 
     def __init__(
-        self, table: TrialTable, board: Board, notes: Notes, shelf: Shelf, notify: Callable[[TrialRecord], None]
+        self,
+        table: TrialTable,
+        boards: Sequence[Board],
+        notes: Notes,
+        shelf: Shelf,
+        notify: Callable[[TrialRecord], None],
     ) -> None:
-        self.table, self.board, self.notes, self.shelf, self.notify = table, board, notes, shelf, notify
+        self.table, self.boards, self.notes, self.shelf, self.notify = table, boards, notes, shelf, notify
 
     def __getstate__(self) -> dict[str, Any]:
         """Return nothing: Tune pickles its callbacks, but the records are on disk already."""
@@ -36,9 +51,10 @@ class Recorder(tune.Callback):
         """Open the trial's record, unless it goes on."""
         entry: Entry = trial.config["entry"]
         record = self.table.records.get(entry.trial_id) or self._opened(entry)
-        if shown := entry.context.stage.pictures:
-            val = entry.context.data.val
-            self.board.inputs(entry.trial_id, val.gather(np.arange(min(shown, len(val)))))
+        shown, val = entry.context.stage.pictures, entry.context.data.val
+        raw = val.gather(np.arange(min(shown, len(val)))) if shown else None
+        for board in self.boards:
+            board.start(record, raw)
         self.notify(record)
 
     def _opened(self, entry: Entry) -> TrialRecord:
@@ -56,14 +72,15 @@ class Recorder(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        """Append the report; of learning rates and pictures no record is kept but the board's."""
+        """Append the report; of learning rates and pictures no record is kept but the boards'."""
         if result.get("figures"):
             figures = dict(result["figures"])
             figures["epochs"] = figures.pop("epoch")
             figures["device_s"] = figures["fit_s"] * figures.pop("devices")
             figures["ended_s"] = self.notes.used_s
             record = self.table.report(trial.config["entry"].trial_id, figures)
-            self.board.report(record.trial_id, figures, rates=result["rates"], pictures=result["pictures"])
+            for board in self.boards:
+                board.report(record, rates=result["rates"], pictures=result["pictures"])
             self.notify(record)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -85,19 +102,9 @@ class Recorder(tune.Callback):
     def _close(self, trial_id: str, status: str, reason: str, replay: dict[str, Any] | None = None) -> None:
         record = self.table.finish(trial_id, status, reason, replay=replay)
         self.shelf.end(record, self.table.of_stage(record.stage))
-        self.board.finish(record)
+        for board in self.boards:
+            board.finish(record)
         self.notify(record)
-
-
-def outcome(result: Mapping[str, Any], figures: Mapping[str, Any]) -> tuple[str, str]:
-    """Return status and reason of a trial from its last report and its figures."""
-    if result.get("failed"):
-        return "failed", str(result["failed"])
-    if not result.get("last"):
-        return "stopped", "below the best third of its rung"
-    if figures["out_of_time"]:
-        return "timed_out", "cut by the clock, annealed"
-    return "completed", ""
 
 
 class LadderScheduler(ASHAScheduler):
@@ -150,6 +157,18 @@ class LadderScheduler(ASHAScheduler):
             super().on_trial_complete(tune_controller, trial, result)
 
 
+class Worker(wrap_function(train_trial)):  # type: ignore[misc]  # Ray Tune has no types
+    """A process that trains one trial after the other, and bears the name of the one it trains.
+
+    Ray gives a process that works for it a name anew before each call, and shows it in its dashboard.
+    """
+
+    def step(self) -> Any:
+        """Train until the next report."""
+        ray._raylet.setproctitle(f"ray::{self.trial_name}")
+        return super().step()
+
+
 def climb(
     searcher: Searcher,
     scheduler: LadderScheduler,
@@ -169,8 +188,10 @@ def climb(
         workers: Trials at the same time.
         resources: Of each worker: {"cpu": 1} or {"cpu": 2, "gpu": 0.25}.
     """
+    trainable = tune.with_resources(Worker, resources)
+    trainable.__name__ = trainable.__qualname__ = Worker.__name__  # for people; Ray Tune's own says less
     tune.Tuner(
-        tune.with_resources(train_trial, resources),
+        trainable,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=scheduler,

@@ -1,5 +1,6 @@
 """What the board writes, read back with TensorBoard's own reader."""
 
+import dataclasses
 import math
 
 import cv2
@@ -9,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from data.pack import RawBatch
-from search.board import Board
+from search.board import TensorBoard
 from search.pictures import prediction_sheet, truth_sheet
 from search.records import TrialRecord
 
@@ -24,7 +25,12 @@ RECORD = TrialRecord(
 
 @pytest.fixture
 def board(tmp_path):
-    return Board(tmp_path)
+    return TensorBoard(tmp_path)
+
+
+def report(board, figures, record=RECORD, **seen):
+    """Let the board see a report, as the recorder would: the record has its figures already."""
+    board.report(dataclasses.replace(record, figures=figures), **seen)
 
 
 def read(board):
@@ -42,17 +48,19 @@ def picture(event):
 
 
 def test_figures_are_curves_over_epochs(board):
-    board.report("c0001", {"epochs": 1, "score": 0.1, "train_mask": 0.9, "last": False, "ssim": math.nan})
-    board.report("c0001", {"epochs": 2, "score": 0.2, "train_mask": 0.8, "last": True})
+    constant = {"params": 1234, "last": False, "fit_s": 2.5}
+    report(board, {"epochs": 1, "score": 0.1, "train_mask": 0.9, "lr": 0.5, "ssim": math.nan, **constant})
+    report(board, {"epochs": 2, "score": 0.2, "train_mask": 0.8, "lr": 0.25, **constant})
     board.finish(RECORD)
     events = read(board)
-    assert scalars(events, "train_mask") == [(1, 0.9), (2, 0.8)]
-    assert {"last", "ssim"}.isdisjoint(events.Tags()["scalars"])
+    assert scalars(events, "figures/score") == [(1, 0.1), (2, 0.2)]
+    assert scalars(events, "loss/mask") == [(1, 0.9), (2, 0.8)]
+    assert sorted(events.Tags()["scalars"]) == ["figures/score", "loss/mask", "lr/epoch"]
 
 
 def test_learning_rate_is_a_curve_over_steps(board):
-    board.report("c0001", {"epochs": 1}, rates=[(1, 0.1), (2, 0.2)])
-    board.report("c0001", {"epochs": 2}, rates=[(3, 0.3)])
+    report(board, {"epochs": 1}, rates=[(1, 0.1), (2, 0.2)])
+    report(board, {"epochs": 2}, rates=[(3, 0.3)])
     board.finish(RECORD)
     assert scalars(read(board), "lr/batch") == [(1, 0.1), (2, 0.2), (3, 0.3)]
 
@@ -62,9 +70,9 @@ def test_truth_is_shown_once_and_predictions_at_each_epoch(board):
     image, mask = rng.integers(0, 256, (4, 16, 16, 3), dtype=np.uint8), np.zeros((4, 16, 16), np.uint8)
     raw = RawBatch(image, mask, rng.integers(0, 65536, (4, 16, 16), dtype=np.uint16))
     predicted = rng.integers(0, 256, (2, 4, 16, 16, 2), dtype=np.uint8)
-    board.inputs("c0001", raw)
+    board.start(RECORD, raw)
     for epoch, pictures in enumerate(predicted, start=1):
-        board.report("c0001", {"epochs": epoch}, pictures=pictures)
+        report(board, {"epochs": epoch}, pictures=pictures)
     board.finish(RECORD)
     events = read(board)
     (truth,) = events.Images("pictures/truth")
@@ -75,9 +83,8 @@ def test_truth_is_shown_once_and_predictions_at_each_epoch(board):
 
 
 def test_hyperparameters_stand_beside_the_score(board):
-    RECORD.figures["score"] = 0.7
-    board.report("c0001", {"epochs": 1, "score": 0.7})
-    board.finish(RECORD)
+    report(board, {"epochs": 1, "score": 0.7})
+    board.finish(dataclasses.replace(RECORD, figures={"score": 0.7}))
     events = read(board)
     content = events.PluginTagToContent("hparams")["_hparams_/session_start_info"]
     start = HParamsPluginData.FromString(content).session_start_info
@@ -89,11 +96,11 @@ def test_hyperparameters_stand_beside_the_score(board):
         "optim/lr": 0.01,
         "model/skips": True,
     }
-    assert events.Scalars("score")[-1].value == pytest.approx(0.7)
+    assert events.Scalars("figures/score")[-1].value == pytest.approx(0.7)
 
 
 def test_each_trial_has_a_folder_of_its_own(board, tmp_path):
-    board.report("e0001", {"epochs": 1, "score": 0.1})
-    board.report("c0001", {"epochs": 1, "score": 0.1})
+    report(board, {"epochs": 1, "score": 0.1}, dataclasses.replace(RECORD, trial_id="e0001"))
+    report(board, {"epochs": 1, "score": 0.1})
     board.finish(RECORD)
     assert sorted(folder.name for folder in tmp_path.iterdir()) == ["c0001", "e0001"]

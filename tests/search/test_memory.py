@@ -1,5 +1,7 @@
 """What Optuna remembers of a run that goes on, in a space of three parameters, changed in every way it can be."""
 
+import dataclasses
+
 import optuna
 import pytest
 from optuna.storages import InMemoryStorage
@@ -145,6 +147,27 @@ def test_trials_that_a_dead_process_left_running_are_settled(storage):
         ("e0010", "FAIL", None),
     ]
     assert take_up(storage, space(), past).kept == 10 and len(trials(storage)) == 10
+
+
+def test_settled_trials_bear_what_they_came_to(storage):
+    search = searched(storage, space(), past=[record(i, "failed") for i in range(1, 5)])
+    search.suggest("e")
+    past = dataclasses.replace(record(5, "completed", 0.5), figures={"score": 0.5, "iou": 0.25})
+    take_up(storage, space(), [past])
+    seen = trials(storage)[4].user_attrs
+    assert (seen["trial_id"], seen["status"], seen["iou"]) == ("e0005", "completed", 0.25)
+
+
+def test_studies_of_other_stages_are_no_memory(storage):
+    optuna.create_study(study_name="confirm", storage=storage, direction="maximize")
+    assert take_up(storage, space()).study_name == STUDY_NAME
+    assert take_up(storage, space(rates=(1e-3, 3e-3))).study_name == "explore-2"
+
+
+def test_what_a_trial_came_to_is_taken_over_into_a_changed_space(storage):
+    take_up(storage, space(widths=(4, 8, 16)))
+    old, new = ([t.user_attrs for t in trials(storage, name)] for name in (STUDY_NAME, "explore-2"))
+    assert old == new and new[0]["status"] == "completed"
 
 
 def test_trial_that_goes_on_is_told_in_the_study_of_the_changed_space(storage):

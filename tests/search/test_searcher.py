@@ -90,6 +90,20 @@ def test_optuna_is_told_how_a_trial_ended(result, error, state, value):
     assert trial.state.name == state and trial.value == value
 
 
+def test_optuna_is_told_what_a_trial_came_to():
+    storage = InMemoryStorage()
+    search = searcher(storage)
+    figures = {"figures/iou": 0.4, "figures/params": 1234, "figures/fit_s": 2.5, "figures/out_of_time": True}
+    for name, result in (("a", LAST | figures), ("b", {"failed": "loss is nan", "last": True}), ("c", None)):
+        search.suggest(name)
+        search.on_trial_complete(name, result)
+    seen = [trial.user_attrs for trial in study(storage).trials]
+    whole = {"trial_id": "e0001", "stage": "explore", "status": "timed_out", "reason": "cut by the clock, annealed"}
+    assert seen[0] == {**whole, "iou": 0.4, "params": 1234, "fit_s": 2.5}
+    assert seen[1] == {"trial_id": "e0002", "stage": "explore", "status": "failed", "reason": "loss is nan"}
+    assert seen[2] == {"trial_id": "e0003", "stage": "explore", "status": "failed"}
+
+
 def test_first_suggestions_are_the_points_given():
     points = first_points(LIMITS, lambda config: config.model.width <= 8)
     search = searcher(points=points)

@@ -1,10 +1,11 @@
 import io
 import time
+from pathlib import Path
 
 from rich.console import Console
 
 from search.records import TrialRecord
-from search.terminal import View
+from search.terminal import View, dashboards
 
 
 def record(number, status="", score=0.5):
@@ -40,3 +41,12 @@ def test_failed_trial_is_never_the_best():
 def test_plain_lines_have_no_control_codes():
     text = shown(False, [record(1), record(1, "completed")])
     assert "\x1b" not in text and "1 completed" in text
+
+
+def test_commands_that_show_a_run_are_those_that_it_has_something_for():
+    run = Path("runs/one")
+    tensorboard, optuna, ray = dashboards(run, searches=True, ray="http://127.0.0.1:8265")
+    assert tensorboard.endswith(" tensorboard --logdir runs/one/tensorboard")
+    assert optuna.endswith(" optuna-dashboard runs/one/study.journal --artifact-dir runs/one/artifacts")
+    assert "ray get-auth-token" in ray and "http://127.0.0.1:8265" in ray
+    assert dashboards(run, searches=False) == [tensorboard]

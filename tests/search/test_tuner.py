@@ -14,8 +14,8 @@ from search.ladder import GRACE, Stage
 from search.notes import first_notes
 from search.records import TrialTable
 from search.shelf import Shelf
-from search.trainable import STATE_FILE, StageContext, new_entry
-from search.tuner import LadderScheduler, Recorder, outcome
+from search.trainable import STATE_FILE, StageContext, new_entry, outcome
+from search.tuner import LadderScheduler, Recorder
 
 FIGURES = {"epoch": 1, "score": 0.5, "fit_s": 2.0, "devices": 2.0, "out_of_time": False}
 
@@ -26,10 +26,10 @@ class Board:
     def __init__(self):
         self.seen = {}
 
-    def inputs(self, trial_id, raw):
-        self.seen["inputs"] = raw
+    def start(self, record, raw):
+        self.seen["raw"] = raw
 
-    def report(self, trial_id, figures, **seen):
+    def report(self, record, **seen):
         self.seen |= seen
 
     def finish(self, record):
@@ -48,7 +48,7 @@ def record(trial, folder, result):
     """Let a recorder see one trial from start to end; return its table, its shelf and what its board was told."""
     table, board, shelf = TrialTable(folder), Board(), Shelf(seed=0)
     notes = first_notes(folder, {}, began=time.time())
-    recorder = Recorder(table, board, notes, shelf, lambda record: None)
+    recorder = Recorder(table, [board], notes, shelf, lambda record: None)
     recorder.on_trial_start(0, [], trial)
     recorder.on_trial_result(0, [], trial, result)
     trial.last_result = result
@@ -61,7 +61,7 @@ def test_rates_and_pictures_reach_the_board_and_no_record(trial, tmp_path):
     result = {"last": True, "figures": dict(FIGURES), "rates": [(1, 0.1), (2, 0.2)], "pictures": pictures}
     table, _, seen = record(trial, tmp_path, result)
     assert seen["rates"] == [(1, 0.1), (2, 0.2)] and seen["pictures"] is pictures
-    assert seen["inputs"].image.shape == (3, 32, 32, 3)
+    assert seen["raw"].image.shape == (3, 32, 32, 3)
     line = json.loads((tmp_path / "reports.jsonl").read_text())
     columns = (tmp_path / "trials.csv").read_text().splitlines()[0].split(",")
     for names in (line, columns, table.records["c0001"].figures):

@@ -1,0 +1,144 @@
+"""Pictures of a run's pages for the README: report, TensorBoard, Optuna's dashboard, Ray's while the run goes on."""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from analysis import AnalysisError
+from analysis.browser import chromium, page_of, served
+from analysis.files import check_folder, write_file
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+SETTLED_MS = 2_500  # charts move into place
+QUALITY = 70
+Shot = tuple[str, Callable[["Page"], None]]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit code: 0 done, 2 the user's mistake."""
+    args = parser().parse_args(arguments)
+    try:
+        for path in take(args.run, args.out, ray=args.ray):
+            print(f"{path}  {path.stat().st_size / 1000:.0f} kB")
+    except AnalysisError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's grammar."""
+    p = argparse.ArgumentParser(prog="python -m analysis.screenshots", description=__doc__.split("\n")[0])
+    p.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    p.add_argument("--out", type=Path, default=Path("screenshots"), help="folder (default screenshots)")
+    p.add_argument("--ray", metavar="URL", help="address of the Ray dashboard, which a run prints while it goes on")
+    return p
+
+
+def take(run: Path, out: Path, *, ray: str | None = None) -> Iterator[Path]:
+    """Write a JPEG of each page that a run has, and yield its path.
+
+    Raises:
+        AnalysisError: `run` has no such page, or there is no browser.
+    """
+    check_folder(out)
+    with ExitStack() as opened:
+        shots = [*_of_ray(ray), *_of_report(run), *_of_tensorboard(run, opened), *_of_optuna(run, opened)]
+        if not shots:
+            raise AnalysisError(f"{run}: is no run folder; name one that search/run.py wrote")
+        browser = opened.enter_context(chromium())
+        for name, show in shots:
+            with page_of(browser, []) as page:
+                show(page)
+                page.wait_for_timeout(SETTLED_MS)
+                write_file(out / f"{name}.jpg", page.screenshot(type="jpeg", quality=QUALITY))
+            yield out / f"{name}.jpg"
+
+
+def log_in(page: "Page", url: str, token: str) -> None:
+    """Open a page of the Ray dashboard and give it the token that it asks for."""
+    page.goto(url)
+    page.get_by_label("Authentication Token", exact=True).fill(token)
+    page.get_by_role("button", name="Submit").click()
+    page.get_by_text("Authentication Token Required").wait_for(state="hidden")
+
+
+def ray_token() -> str:
+    """Return the token of the Ray that this user started.
+
+    Raises:
+        AnalysisError: There is none.
+    """
+    done = subprocess.run([_program("ray"), "get-auth-token"], capture_output=True, text=True)
+    if done.returncode:
+        raise AnalysisError(f"ray get-auth-token says: {done.stderr.strip()}")
+    return done.stdout.strip().splitlines()[-1]
+
+
+def _of_ray(url: str | None) -> Sequence[Shot]:
+    def workers(page: "Page") -> None:
+        assert url is not None
+        log_in(page, f"{url}/#/cluster", ray_token())
+        page.get_by_text("ray::").first.wait_for()
+
+    return [("ray", workers)] if url else []
+
+
+def _of_report(run: Path) -> Sequence[Shot]:
+    path = run / "report.html"
+
+    def report(page: "Page") -> None:
+        page.goto(path.resolve().as_uri())
+
+    return [("report", report)] if path.exists() else []
+
+
+def _of_tensorboard(run: Path, opened: ExitStack) -> Sequence[Shot]:
+    if not (run / "tensorboard").exists():
+        return []
+    url = opened.enter_context(
+        served([_program("tensorboard"), "--logdir", str(run / "tensorboard"), "--port", "{port}"])
+    )
+
+    def curves(page: "Page") -> None:
+        page.goto(f"{url}/?tagFilter=figures%2F(score%7Ciou)%7Closs%2Ftotal%7Clr%2Fbatch#timeseries")
+        page.get_by_text("figures", exact=True).first.wait_for()
+
+    return [("tensorboard", curves)]
+
+
+def _of_optuna(run: Path, opened: ExitStack) -> Sequence[Shot]:
+    if not (run / "study.journal").exists():
+        return []
+    artifacts = ["--artifact-dir", str(run / "artifacts")]
+    command = [_program("optuna-dashboard"), str(run / "study.journal"), *artifacts, "--port", "{port}"]
+    url = opened.enter_context(served(command))
+
+    def study(page: "Page") -> None:
+        page.goto(f"{url}/dashboard/studies/0")
+        page.get_by_text("History", exact=True).first.wait_for()
+
+    return [("optuna", study)]
+
+
+def _program(name: str) -> str:
+    """Return the path of a program that was installed with this Python.
+
+    Raises:
+        AnalysisError: It was not.
+    """
+    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    if found is None:
+        raise AnalysisError(f'{name} is not installed; pip install -e ".[test]"')
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""Optuna's dashboard and TensorBoard over a run folder: each shows the run's own figures.
+
+The run is written by the recorder and the searcher themselves; its trials are made up.
+"""
+
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+from ray.tune.utils import flatten_dict
+
+from search.board import TensorBoard
+from search.journal import open_journal
+from search.ladder import Stage
+from search.limits import Closing, Constraints, Rules
+from search.notes import first_notes
+from search.promotions import Promotions
+from search.records import TrialTable
+from search.searcher import StudySearch
+from search.shelf import Shelf
+from search.space import SpaceLimits, suggest
+from search.supply import Supply
+from search.trainable import StageContext, new_entry
+from search.tuner import Recorder
+
+pytestmark = pytest.mark.browser
+EXPLORE = Stage(name="explore", fraction=1.0, px=32, epochs=3, races=True)
+CONFIRM = Stage(name="confirm", fraction=1.0, px=32, epochs=3, enter=1, pictures=3)
+SCORES = ([0.11, 0.21, 0.3125], [0.10], [0.12, 0.22, 0.4625])  # of the trials of the search, by epoch
+
+
+def went_through(recorder, entry, scores, search=None, name=""):
+    """Let a trial start, report and end, as Ray Tune would tell recorder and searcher of it."""
+    trial = SimpleNamespace(config={"entry": entry}, checkpoint=None, last_result={})
+    recorder.on_trial_start(0, [], trial)
+    stage, rng = entry.context.stage, np.random.default_rng(0)
+    for epoch, score in enumerate(scores, start=1):
+        figures = {"epoch": epoch, "score": score, "iou": score + 0.1, "rmse_depth": 0.125, "params": 58712}
+        figures |= {"train_total": 1 / epoch, "fit_s": 2.0 * epoch, "devices": 1.0, "out_of_time": False}
+        shown = rng.integers(0, 256, (stage.pictures, stage.px, stage.px, 2), dtype=np.uint8)
+        result = {"score": score, "last": epoch == stage.epochs, "training_iteration": epoch, "figures": figures}
+        told = flatten_dict(result)
+        if search is not None:
+            search.on_trial_result(name, told)
+        pictures = shown if stage.pictures else None
+        recorder.on_trial_result(0, [], trial, {**result, "rates": [(epoch, 0.01)], "pictures": pictures})
+        trial.last_result = result
+    if search is not None:
+        search.on_trial_complete(name, told)
+    recorder.on_trial_complete(0, [], trial)
+
+
+@pytest.fixture(scope="module")
+def run(tiny_dataset, tmp_path_factory) -> Path:
+    """Folder of a run: three trials of the search, the best of them confirmed."""
+    folder = tmp_path_factory.mktemp("run")
+    table, supply = TrialTable(folder), Supply(tiny_dataset, seed=0)
+    promotions = Promotions(folder, table)
+    boards = (TensorBoard(folder / "tensorboard"), promotions)
+    notes = first_notes(folder, {}, began=time.time())
+    recorder = Recorder(table, boards, notes, Shelf(seed=0), lambda record: None)
+    explore, confirm = (
+        StageContext(stage=stage, data=supply.for_stage(stage), deadline=None, cap_s=None, threads=1, device="cpu")
+        for stage in (EXPLORE, CONFIRM)
+    )
+    search = StudySearch(
+        partial(suggest, limits=SpaceLimits()), explore, closed=Closing(None, None),
+        rules=Rules(constraints=Constraints()), storage=open_journal(folder / "study.journal"), points=[], seed=0,
+    )  # fmt: skip
+    for name, scores in zip("abc", SCORES, strict=True):
+        entry = search.suggest(name)["entry"]
+        went_through(recorder, entry, scores, search, name)
+    went_through(recorder, new_entry(confirm, 1, entry.config, seed=0, parent_id="e0003"), [0.5, 0.55, 0.6125])
+    cv2.imwrite(str(folder / "samples.png"), np.full((40, 60, 3), 128, np.uint8))
+    promotions.show(folder / "samples.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def optuna_dashboard(run, serve):
+    """Address of optuna-dashboard, as the run prints its command."""
+    artifacts = ["--artifact-dir", str(run / "artifacts")]
+    return serve([program("optuna-dashboard"), str(run / "study.journal"), *artifacts, "--port", "{port}"])
+
+
+@pytest.fixture(scope="module")
+def tensorboard(run, serve):
+    """Address of TensorBoard, as the run prints its command."""
+    return serve([program("tensorboard"), "--logdir", str(run / "tensorboard"), "--port", "{port}"])
+
+
+def program(name):
+    """Return the path of a program that was installed with this Python."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def rows(page, selector="body"):
+    """Return the text of a page, a row each."""
+    return [line.strip() for line in page.locator(selector).inner_text().splitlines()]
+
+
+def width_of_picture(page, selector):
+    """Return the true width of a picture once it has come."""
+    picture = page.locator(selector).first
+    picture.scroll_into_view_if_needed()
+    picture.evaluate("picture => picture.decode()")
+    return picture.evaluate("picture => picture.naturalWidth")
+
+
+def test_optuna_dashboard_shows_what_trials_of_the_search_came_to(page, optuna_dashboard, elsewhere):
+    page.goto(f"{optuna_dashboard}/dashboard/studies/0/trials?numbers=0")
+    page.get_by_text("trial_id e0001").wait_for()
+    assert {"stage explore", "status completed", "iou 0.4125", "params 58712", "0.3125"} <= set(rows(page))
+    page.get_by_text("Trial 1", exact=True).click()
+    page.get_by_text("trial_id e0002").wait_for()
+    assert {"status stopped", "reason below the best third of its rung"} <= set(rows(page))
+    assert elsewhere == []
+
+
+def test_optuna_dashboard_shows_the_study_with_its_curves_and_how_far_its_trials_came(page, optuna_dashboard):
+    page.goto(f"{optuna_dashboard}/dashboard/studies/0")
+    page.get_by_text("confirm c0001 0.613").wait_for()
+    page.get_by_text("Intermediate values", exact=True).wait_for()
+    assert {"e0003\tconfirm c0001 0.613", "0.4625", "score"} <= set(rows(page))
+    assert width_of_picture(page, "img[src*='/artifacts/0/']") == 60
+
+
+def test_optuna_dashboard_shows_a_promoted_trial_with_its_pictures_and_the_score_below(page, optuna_dashboard):
+    page.goto(f"{optuna_dashboard}/dashboard/studies/1/trials")
+    page.get_by_text("c0001.jpg").wait_for()
+    told = {"trial_id c0001", "parent_id e0003", "score of explore 0.4625", "0.6125", "3 0.6125"}
+    assert told <= set(rows(page))
+    assert width_of_picture(page, "img[src*='/artifacts/1/']") == 5 * CONFIRM.px
+
+
+def test_tensorboard_shows_the_curve_of_the_score(page, tensorboard, elsewhere):
+    page.goto(f"{tensorboard}/?tagFilter=figures%2Fscore#timeseries")
+    page.get_by_text("0.6125").first.wait_for()
+    told = rows(page)
+    assert {"figures", "c0001", "e0001", "e0002", "e0003", "0.6125", "0.4625"} <= set(told)
+    assert elsewhere == []
+
+
+def test_tensorboard_shows_pictures_of_the_promoted(page, tensorboard):
+    page.goto(f"{tensorboard}/#images")
+    page.get_by_text("pictures/prediction").first.wait_for()
+    widths = {width_of_picture(page, f"tf-image-loader:has-text('{tag}') img") for tag in ("truth", "prediction")}
+    assert widths == {3 * CONFIRM.px, 2 * CONFIRM.px}
+
+
+def test_tensorboard_shows_hyperparameters_with_the_score(page, tensorboard):
+    page.goto(f"{tensorboard}/#hparams")
+    for text in ("c0001", "model/arch", "figures/score", "0.61250"):
+        page.get_by_text(text, exact=True).first.wait_for()
