@@ -1,11 +1,15 @@
 """A finished run folder with a small untrained model, and one with trials at several stages."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from search.config import TrialConfig
 from search.records import TrialRecord, TrialTable, write_json
+
+if TYPE_CHECKING:
+    from search.supply import Supply
 
 PX = 32
 
@@ -33,6 +37,13 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_model(winner, run / "best")
     write_json(run / "run.json", {"state": "done", "best": "f0001"})
     return run
+
+
+@pytest.fixture(scope="session")
+def whole_runs(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> list[Path]:
+    """Two finished runs on the tiny data set, of two methods, with all that a run leaves for people to look at."""
+    folder = tmp_path_factory.mktemp("comparison")
+    return [write_whole_run(folder / name, tiny_dataset) for name in ("ours-0", "random-0")]
 
 
 @pytest.fixture
@@ -80,3 +91,73 @@ def add_trial(table: TrialTable, trial_id: str, stage: str, scores: list[float],
             "px": 80,
         }
         table.report(trial_id, {"last": last, **figures, **losses, **cost, "epochs": epoch})
+
+
+def write_whole_run(run: Path, dataset: Path, *, searched: int = 14) -> Path:
+    """Leave a run: a search of so many trials, the best of them trained at the final size, an untrained best model."""
+    import optuna
+    import torch
+
+    from models.build import build_model
+    from search.best import Winner, write_best
+    from search.journal import open_journal
+    from search.ladder import Stage
+    from search.space import SpaceLimits, suggest
+    from search.supply import Supply
+
+    supply = Supply(dataset, seed=0)
+    data = supply.for_stage(Stage(name="explore", fraction=1.0, px=PX, epochs=1))
+    config = TrialConfig.from_dict({"model": {"arch": "unet", "width": 4, "stem_stride": 2, "levels": 3}})
+    torch.manual_seed(len(run.name))
+    weights = build_model(config.model).state_dict()
+    winner = Winner(config=config, weights=weights, stats=data.stats, sigma=data.sigma, px=PX, trial_id="f0001")
+    packs = {part: supply.pack(part, PX) for part in ("val", "test")}
+    metrics = write_best(winner, run / "best", packs, sizes=supply.sizes(), deadline=None)
+    (run / "study.journal").touch()
+    study = optuna.create_study(study_name="explore", storage=open_journal(run / "study.journal"), direction="maximize")
+    study.sampler = optuna.samplers.RandomSampler(seed=0)
+    table = TrialTable(run)
+    for number in range(1, searched + 1):
+        trial = study.ask()
+        tried = suggest(trial, SpaceLimits())
+        trial.set_user_attr("trial_id", f"e{number:04}")
+        study.tell(trial, _add(table, f"e{number:04}", "explore", tried, score=number / 20 - 0.2))
+    best = {name: metrics["val"][name] for name in ("score", "iou", "rmse_depth", "checkerboard")}
+    _add(table, "f0001", "final", config, parent=f"e{searched:04}", **best)
+    write_json(run / "run.json", _notes(supply, table))
+    return run
+
+
+def _add(
+    table: TrialTable, trial_id: str, stage: str, config: TrialConfig, *, score: float, parent: str = "", **more: float
+) -> float:
+    """Let a trial report once and end; the third one fails."""
+    number = len(table.records)
+    record = TrialRecord(trial_id=trial_id, parent_id=parent, stage=stage, seed=0, config=config.flat())
+    record.started_s = 3.0 * number
+    table.start(record)
+    figures = {"score": score, "iou": score, "dice": score, "mae_mask": 0.1, "rmse_depth": 0.2, "checkerboard": 0.01}
+    losses = {"train_total": 2 - score, "train_mask": 1 - score, "train_depth": 1.0, "lr": 0.01}
+    cost = {"params": 1000 * (1 + number % 5), "macs": 10**6 * (1 + number % 5), "px": PX, "images_seen": 32}
+    spent = {"epochs": 1, "best_epoch": 1, "fit_s": 2.0, "device_s": 2.0, "ended_s": record.started_s + 2}
+    table.report(trial_id, {"last": True, **figures, **losses, **cost, **spent, **more})
+    table.finish(trial_id, *(("failed", "loss is not finite") if number == 2 else ("completed", "")))
+    return score
+
+
+def _notes(supply: "Supply", table: TrialTable) -> dict[str, Any]:
+    """Return what run.json says of such a run."""
+    dataset = supply.dataset
+    data = {"folder": str(dataset.root), "fingerprint": dataset.fingerprint, "split": "background", **supply.sizes()}
+    stages = [
+        {"name": name, "round": 1, "began_s": began_s, "wall_s": wall_s, "px": PX, "busy": 0.8}
+        for name, began_s, wall_s in (("explore", 0.0, 44.0), ("final", 45.0, 3.0))
+    ]
+    asked = {"sampler": "tpe", "ladder": "climb", "split": "background", "configs": []}
+    wall_s = max(record.figures["ended_s"] for record in table.records.values()) + 2
+    return {"state": "done", "best": "f0001", "budget": "1m", "seed": 0, "wall_s": wall_s} | {
+        "asked": asked,
+        "data": data,
+        "stages": stages,
+        "round": 1,
+    }
