@@ -10,14 +10,14 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis import AnalysisError
 from analysis.files import write_file
-from data.progress import progress_bar
+from data.progress import Progress, progress_bar
 
 if TYPE_CHECKING:
     import torch
@@ -67,9 +67,7 @@ class Exported:
     torch_latency_ms: float
 
 
-def export(
-    model: "Model", to: str, *, kind: str = "uint8", progress: Callable[[int, int], None] | None = None
-) -> Exported:
+def export(model: "Model", to: str, *, kind: str = "uint8", progress: Progress | None = None) -> Exported:
     """Return a model as a file that was opened again and compared with it.
 
     Args:
@@ -122,7 +120,7 @@ def compare(
     sizes: Sequence[tuple[int, int, int]],
     dtype: "torch.dtype",
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> float:
     """Return the largest absolute difference between a program and the model over random pictures of several sizes.
 
@@ -135,7 +133,7 @@ def compare(
         shown = "{} x {} x {}".format(*size)
         try:
             pairs = zip(program(rgb), look(model, rgb), strict=True)
-            apart = max(float((found - expected).abs().max()) for found, expected in pairs)
+            apart = max(float((found.detach() - expected).abs().max()) for found, expected in pairs)
         except Exception as error:  # each runtime raises its own
             raise ExportError(f"the file does not run on {shown} pictures ({_first_line(error)})") from error
         if not apart <= LARGEST_DIFFERENCE:

@@ -40,12 +40,15 @@ def overlay(photo: Photo, mask: Mask) -> Picture:
 
 
 def pictures(photo: Photo, mask: Mask, depth: Depth) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield each picture of a prediction with the ending of its name, one at a time, for photos may be large."""
-    yield "mask", mask
-    yield "depth", depth
-    yield "depth_colour", depth_colour(depth)
-    yield "overlay", overlay(photo, mask)
-    yield "cutout", np.dstack([photo, mask])
+    """Yield each picture of a prediction with the ending of its name, one at a time, for photos may be large.
+
+    Those that are only looked at are JPEGs: as PNGs they would take a third of all the time and of all the room.
+    """
+    yield "mask.png", mask
+    yield "depth.png", depth
+    yield "depth_colour.jpg", depth_colour(depth)
+    yield "overlay.jpg", overlay(photo, mask)
+    yield "cutout.png", np.dstack([photo, mask])
 
 
 def sheet_row(name: str, photo: Photo, mask: Mask, depth: Depth) -> Picture:

@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 
 from analysis import AnalysisError
 
+LONGEST = 65_500  # px of a side; the most that a JPEG may have
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
@@ -69,6 +70,8 @@ def read_photo(path: Path) -> UInt8[np.ndarray, "h w 3"]:
         raise UnreadableError("has more pixels than OpenCV reads") from error
     if picture is None:
         raise UnreadableError("not a whole picture")
+    if max(picture.shape) > LONGEST:
+        raise UnreadableError(f"has a side of more than {LONGEST:,} px")
     return picture
 
 

@@ -23,7 +23,7 @@ from analysis import AnalysisError
 from analysis.files import check_folder, write_file
 from analysis.panels import contact_sheet, pictures, sheet_row
 from analysis.photos import ENDINGS, Photo, UnreadableError, find_photos, read_photo
-from data.progress import progress_bar
+from data.progress import Progress, progress_bar
 
 if TYPE_CHECKING:
     from analysis.model import Model
@@ -36,8 +36,8 @@ EPILOG = f"""\
 For each photo, at its own size, in the folder --out:
   NAME_mask.png          8 bits, white = foreground
   NAME_depth.png         16 bits, relative inverse depth, 0 = far to 65535 = near
-  NAME_depth_colour.png  the same in colours, near = bright
-  NAME_overlay.png       the photo with the foreground tinted and outlined
+  NAME_depth_colour.jpg  the same in colours, near = bright
+  NAME_overlay.jpg       the photo with the foreground tinted and outlined
   NAME_cutout.png        the foreground, transparent elsewhere
 and contact_sheet.png with {SHEET_ROWS} photos (further ones: contact_sheet_2.png, ...).
 
@@ -70,7 +70,7 @@ class Predictions:
         skipped: How many could not be read.
     """
 
-    def __init__(self, model: "Model", out: Path, *, progress: Callable[[int, int], None] | None = None) -> None:
+    def __init__(self, model: "Model", out: Path, *, progress: Progress | None = None) -> None:
         self.model, self.out, self.progress = model, out, progress
         self.done = self.skipped = self._sheets = 0
 
@@ -123,13 +123,13 @@ class Predictions:
         mask, depth = (enlarge(values, photo.shape[:2]) for values in maps)
         mask, depth = codes(mask, np.uint8), codes(depth, np.uint16)
         for ending, picture in pictures(photo, mask, depth):
-            write_file(self.out / f"{seen.photo.name}_{ending}.png", png(picture))
+            write_file(self.out / f"{seen.photo.name}_{ending}", encoded(picture, Path(ending).suffix))
         return sheet_row(seen.photo.name, photo, mask, depth)
 
     def _write_sheet(self, rows: list[np.ndarray]) -> None:
         self._sheets += 1
         name = "contact_sheet.png" if self._sheets == 1 else f"contact_sheet_{self._sheets}.png"
-        write_file(self.out / name, png(contact_sheet(rows)))
+        write_file(self.out / name, encoded(contact_sheet(rows), ".png"))
 
     def _tell(self, total: int) -> None:
         if self.progress:
@@ -141,9 +141,9 @@ def codes(values: np.ndarray, kind: type[np.unsignedinteger]) -> np.ndarray:
     return np.rint(values * np.float32(np.iinfo(kind).max)).astype(kind)
 
 
-def png(picture: np.ndarray) -> bytes:
-    """Return the content of a PNG file."""
-    return cv2.imencode(".png", picture)[1].tobytes()
+def encoded(picture: np.ndarray, suffix: str) -> bytes:
+    """Return the content of a picture file."""
+    return cv2.imencode(suffix, picture)[1].tobytes()
 
 
 def ahead(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T], *, most: int) -> Iterator[R]:

@@ -23,9 +23,9 @@ def test_overlay_tints_the_foreground_draws_its_outline_and_leaves_the_rest():
 def test_cutout_is_the_photo_with_the_mask_as_alpha():
     photo, mask, depth = half_masked()
     written = dict(pictures(photo, mask, depth))
-    assert list(written) == ["mask", "depth", "depth_colour", "overlay", "cutout"]
-    assert (written["cutout"][..., :3] == photo).all() and (written["cutout"][..., 3] == mask).all()
-    assert written["depth"].dtype == np.uint16 and written["mask"] is mask
+    assert list(written) == ["mask.png", "depth.png", "depth_colour.jpg", "overlay.jpg", "cutout.png"]
+    assert (written["cutout.png"][..., :3] == photo).all() and (written["cutout.png"][..., 3] == mask).all()
+    assert written["depth.png"].dtype == np.uint16 and written["mask.png"] is mask
 
 
 def test_near_is_bright_in_colours():

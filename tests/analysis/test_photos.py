@@ -103,3 +103,9 @@ def test_what_is_no_whole_picture_is_refused(tmp_path, keep):
         read_photo(path)
     with pytest.raises(UnreadableError, match="cannot be read"):
         read_photo(tmp_path / "none.jpg")
+
+
+def test_picture_with_a_longer_side_than_a_jpeg_may_have_is_refused(tmp_path):
+    cv2.imwrite(str(tmp_path / "long.png"), np.zeros((1, 65_501, 3), np.uint8))
+    with pytest.raises(UnreadableError, match="side of more than 65,500 px"):
+        read_photo(tmp_path / "long.png")

@@ -1,4 +1,5 @@
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 from analysis import load_model
+from analysis.photos import find_photos
 from analysis.predict import ahead, main
 
 
@@ -34,11 +36,11 @@ def read(path):
 def test_each_photo_gets_five_pictures_of_its_size_and_a_place_on_the_sheet(finished_run, photos, tmp_path, capsys):
     out = tmp_path / "out"
     assert call(finished_run, photos, "--out", out) == 0
-    endings = ("mask", "depth", "depth_colour", "overlay", "cutout")
-    names = {f"{name}_{ending}.png" for name in ("a", "b", "more/a") for ending in endings}
+    endings = ("mask.png", "depth.png", "depth_colour.jpg", "overlay.jpg", "cutout.png")
+    names = {f"{name}_{ending}" for name in ("a", "b", "more/a") for ending in endings}
     assert {p.relative_to(out).as_posix() for p in out.rglob("*.*")} == names | {"contact_sheet.png"}
     for name, size in {"a": (70, 48), "b": (21, 33), "more/a": (40, 40)}.items():
-        assert {read(out / f"{name}_{ending}.png").shape[:2] for ending in endings} == {size}
+        assert {read(out / f"{name}_{ending}").shape[:2] for ending in endings} == {size}
     said = capsys.readouterr()
     assert said.err == "" and said.out.startswith(f"3 photos in {out} (") and said.out.count("\n") == 1
 
@@ -109,6 +111,29 @@ def test_wrong_arguments_are_one_line_and_exit_code_2(finished_run, photos, tmp_
         assert call(*arguments, *place) == 2, reason
         said = capsys.readouterr()
         assert said.err.startswith("error: ") and reason in said.err and said.err.count("\n") == 1 and not said.out
+
+
+def test_few_photos_are_held_at_once_however_many_there_are(finished_run, tmp_path, monkeypatch):
+    from analysis.predict import Predictions, read_photo
+
+    alive, most = [], []
+
+    def read_and_count(path):
+        photo = read_photo(path)
+        alive[:] = [ref for ref in alive if ref() is not None] + [weakref.ref(photo)]
+        most.append(len(alive))
+        return photo
+
+    monkeypatch.setattr("analysis.predict.read_photo", read_and_count)
+    monkeypatch.setattr("analysis.predict.BATCH", 4)
+    monkeypatch.setattr("analysis.predict._cores", lambda: 2)
+    (tmp_path / "many").mkdir()
+    for number in range(100):
+        cv2.imwrite(str(tmp_path / "many" / f"{number}.png"), np.full((8, 8, 3), number, np.uint8))
+    predictions = Predictions(load_model(finished_run, device="cpu"), tmp_path / "out")
+    predictions.write(find_photos([tmp_path / "many"], tmp_path / "out"))
+    assert predictions.done == len(most) == 100 and max(most) <= 2 * 4 + 2 * 3
+    assert len(list((tmp_path / "out").glob("contact_sheet*"))) == 3
 
 
 def test_work_ahead_is_bounded_and_in_order():
