@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 DRAWN_BY_THE_CPU = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]  # WebGL without a graphics card
 ANSWER_S = 60.0
-PAGE_MS = 30_000
+PAGE_MS = 60_000  # a page may have to share two cores with a search
 
 
 @contextmanager

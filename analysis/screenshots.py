@@ -65,8 +65,9 @@ def take(run: Path, out: Path, *, ray: str | None = None) -> Iterator[Path]:
 def log_in(page: "Page", url: str, token: str) -> None:
     """Open a page of the Ray dashboard and give it the token that it asks for."""
     page.goto(url)
-    page.get_by_label("Authentication Token", exact=True).fill(token)
-    page.get_by_role("button", name="Submit").click()
+    field = page.get_by_label("Authentication Token", exact=True)
+    field.fill(token)
+    field.press("Enter")
     page.get_by_text("Authentication Token Required").wait_for(state="hidden")
 
 

@@ -98,7 +98,8 @@ def start(address: str | None) -> Cluster:
     import ray
 
     logging.getLogger("ray").setLevel(logging.CRITICAL)
-    own: dict[str, Any] = {"include_dashboard": True, "object_store_memory": OBJECT_STORE_BYTES}
+    # include_dashboard=True would end the run where the dashboard does not come up; without it, it is there or not
+    own: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES}
     where: dict[str, Any] = {"address": address} if address else {"address": "local", **own}
     context = ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
     resources, nodes = ray.cluster_resources(), [node["Resources"] for node in ray.nodes()]

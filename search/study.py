@@ -107,7 +107,7 @@ class Study:
         self.gauges = Gauges(options.out.name, self.table, self._spent)
         self.promotions = Promotions(options.out, self.table)
         boards = (TensorBoard(options.out / "tensorboard"), self.promotions)
-        self.recorder = Recorder(self.table, boards, self.notes, self.shelf, self._notify)
+        self.recorder = Recorder(self.table, boards, self.notes, self.shelf, view.notify)
         self.interrupted = self.climbing = False
         self.means: Means
 
@@ -138,16 +138,14 @@ class Study:
             self.notes.end("stopped" if isinstance(error, Interrupted) else "failed")
             raise
         finally:
+            self.gauges.stop()
             wait([self.starting])
             cluster.stop()
 
-    def _notify(self, record: TrialRecord) -> None:
-        self.view.notify(record)
-        self.gauges.notify(record)
-
     def _spent(self) -> float:
-        """Return the part of the budget that is spent."""
-        return self.means.budget.spent(used_s=self.notes.used_s, trials=len(self.table.begun(self.ladder[0].name)))
+        """Return the part of the budget that is spent; asked by another thread than the one that adds records."""
+        trials = sum(record.stage == self.ladder[0].name for record in list(self.table.records.values()))
+        return self.means.budget.spent(used_s=self.notes.used_s, trials=trials)
 
     def _listen(self) -> None:
         """End in order when the user or the system asks for it."""
@@ -192,6 +190,7 @@ class Study:
             sampler=options.sampler,
         )
         self._note_start()
+        self.gauges.start()
 
     def _budget(self, ray: cluster.Cluster) -> Budget:
         """Return a budget of device hours as wall time: what is left of them, over the devices there are."""

@@ -2,7 +2,10 @@
 
 import json
 import re
+import threading
+import time
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
@@ -34,17 +37,19 @@ def run(tmp_path):
     return Gauges("one", table, lambda: 0.25)
 
 
-def told(run, stage="explore"):
-    return {(name, *tags.values()): value for name, value, tags in run.values(stage)}
+def told(run):
+    return {(name, *tags.values()): value for name, value, tags in run.values()}
 
 
 def test_best_score_is_of_its_stage_and_of_no_failed_trial(run):
     assert told(run)["one_look_best_score", "explore"] == 0.5
-    assert told(run, "confirm")["one_look_best_score", "confirm"] == 0.8
+    assert told(run)["one_look_best_score", "confirm"] == 0.8
 
 
 def test_stage_without_a_report_has_no_best_score(run):
-    assert "one_look_best_score" not in {name for name, *_ in told(run, "final")}
+    run.table.records["f0001"] = record(1, stage="final")
+    assert ("one_look_best_score", "final") not in told(run)
+    assert told(run)["one_look_trials", "final", "running"] == 1
 
 
 def test_trials_are_counted_by_status_and_none_is_said_to_be_none(run):
@@ -56,23 +61,38 @@ def test_images_a_second_are_those_of_the_running(run):
     assert told(run)[("one_look_images_per_second",)] == 50.0 + 25.0
 
 
-def test_gauges_are_set_under_the_name_of_the_run(run, monkeypatch):
-    made = {}
+class Gauge:
+    """Remembers what it was set to, by its tags."""
 
-    class Gauge:
-        def __init__(self, name, description, tag_keys):
-            self.keys, self.seen = tag_keys, {}
-            made[name] = self
+    made: ClassVar[dict[str, Any]] = {}
 
-        def set(self, value, tags):
-            assert set(tags) == set(self.keys) and tags["run"] == "one"
-            self.seen[tuple(tags.values())] = value
+    def __init__(self, name, description, tag_keys):
+        self.keys, self.seen = tag_keys, {}
+        self.made[name] = self
 
+    def set(self, value, tags):
+        assert set(tags) == set(self.keys)
+        self.seen[tuple(tags.values())] = value
+
+
+def test_gauges_are_set_under_the_name_of_the_run_until_they_are_stopped(run, monkeypatch):
     monkeypatch.setattr(gauges, "Gauge", Gauge)
-    run.notify(run.table.records["e0003"])
-    assert made.keys() == GAUGES.keys()
-    assert made["one_look_budget_spent"].seen == {("one",): 0.25}
-    assert made["one_look_trials"].seen["one", "explore", "running"] == 3
+    monkeypatch.setattr(gauges, "BEAT_S", 0.01)
+    run.start()
+    run.table.records["e0003"].figures["score"] = 0.75
+    for _ in range(500):
+        if Gauge.made and Gauge.made["one_look_best_score"].seen.get(("one", "explore")) == 0.75:
+            break
+        time.sleep(0.01)
+    run.stop()
+    assert Gauge.made.keys() == GAUGES.keys()
+    assert Gauge.made["one_look_best_score"].seen == {("one", "explore"): 0.75, ("one", "confirm"): 0.8}
+    assert Gauge.made["one_look_budget_spent"].seen == {("one",): 0.25}
+    assert not [thread for thread in threading.enumerate() if thread is run._thread]
+
+
+def test_gauges_that_never_began_are_stopped_all_the_same(run):
+    run.stop()
 
 
 def expressions(content):
