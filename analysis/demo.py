@@ -19,6 +19,7 @@ from jaxtyping import UInt8
 
 from analysis import AnalysisError
 from analysis.cloud import ASSUMED, points, view
+from analysis.photos import UnreadableError, read_photo
 
 if TYPE_CHECKING:
     import gradio
@@ -64,9 +65,7 @@ def page(model: "Model") -> "gradio.Blocks":
     with gr.Blocks(title="One look", analytics_enabled=False) as blocks:
         gr.Markdown(f"# One look\n{_about(model)}")
         with gr.Row():
-            photo = gr.Image(
-                label="photo", sources=["upload", "clipboard"], image_mode="RGB", height=HEIGHT_PX, min_width=LEAST_PX
-            )
+            photo = _photo_input()
             turning = gr.HTML(
                 label="in space",
                 show_label=True,
@@ -85,6 +84,23 @@ def page(model: "Model") -> "gradio.Blocks":
             )
         photo.change(lambda rgb: look(model, rgb), photo, [mask, depth, cutout, turning, said], api_name="look")
     return blocks
+
+
+def _photo_input() -> "gradio.Image":
+    """Return the place where photos are dropped; they are read as analysis.predict reads them."""
+    import gradio as gr
+
+    class PhotoInput(gr.Image):
+        def preprocess(self, payload: Any) -> Any:
+            if payload is None:
+                return None
+            path = Path(payload.path)  # which Gradio has checked to lie among what was dropped
+            try:
+                return read_photo(path)
+            except UnreadableError as error:
+                raise gr.Error(f"{path.name}: {error}", print_exception=False) from error
+
+    return PhotoInput(label="photo", sources=["upload", "clipboard"], height=HEIGHT_PX, min_width=LEAST_PX)
 
 
 def serve(model: "Model", port: int | None) -> None:

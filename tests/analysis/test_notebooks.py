@@ -1,0 +1,112 @@
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "analysis" / "notebooks").glob("*.ipynb"))
+MOST_LINES = 12  # of a cell; what is longer belongs into a module
+
+
+def parameters(notebook):
+    """Return the first code cell, which names the runs."""
+    return next(cell for cell in notebook.cells if cell.cell_type == "code")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_is_short_cells_without_outputs(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in cells)
+    assert all(cell.source.count("\n") < MOST_LINES for cell in cells)
+    assert [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])] == [parameters(notebook)]
+    assert notebook.cells[0].source.startswith("# ")
+
+
+def executed(name, monkeypatch, folder, **values):
+    """Execute a notebook on other runs; return its code cells."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("IPYTHONDIR", str(folder))
+    notebook = nbformat.read(ROOT / "analysis" / "notebooks" / f"{name}.ipynb", as_version=4)
+    assert set(values) <= set(re.findall(r"^(\w+) = ", parameters(notebook).source, re.MULTILINE))
+    parameters(notebook).source += "\n" + "\n".join(f"{key} = {value!r}" for key, value in values.items())
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    warned = [output.text for cell in cells for output in cell.outputs if output.get("name") == "stderr"]
+    assert warned == []
+    return cells
+
+
+def shown(cells, beginning):
+    """Return what the cell with such a line shows: text, and data by media type."""
+    (cell,) = (cell for cell in cells if re.search(rf"^{re.escape(beginning)}", cell.source, re.MULTILINE))
+    printed = [output.text for output in cell.outputs if output.output_type == "stream"]
+    data = [output.data for output in cell.outputs if "data" in output]
+    return "".join(printed), (data[0] if data else {})
+
+
+def table(cells, beginning):
+    return shown(cells, beginning)[1]["text/plain"]
+
+
+def row(cells, beginning, name):
+    """Return the cells of a row of a table that may be too wide for one line."""
+    lines = [line.split() for line in table(cells, beginning).splitlines() if line.startswith(f"{name} ")]
+    return [word for line in lines for word in line[1:] if word != "\\"]
+
+
+def pictures(cells):
+    return sum("image/png" in output.get("data", {}) for cell in cells for output in cell.outputs)
+
+
+def charts(cells):
+    data = [output.get("data", {}) for cell in cells for output in cell.outputs]
+    return [each["application/vnd.plotly.v1+json"] for each in data if "application/vnd.plotly.v1+json" in each]
+
+
+def test_trial_tables_show_the_trials_of_all_runs(whole_runs, monkeypatch, tmp_path):
+    cells = executed("trial_tables", monkeypatch, tmp_path, runs=[str(run) for run in whole_runs])
+    assert shown(cells, "trials = load_trials")[0].startswith("30 trials of 2 runs, ")
+    assert table(cells, "failed[[").count("loss is not finite") == 2
+    best = table(cells, "leaderboard(")
+    assert best.count("f0001") == 2 and "e0014" not in best
+    small = table(cells, "small.nlargest")
+    assert "e0014" in small and "e0003" not in small  # which failed
+    assert "unet" in table(cells, "first.groupby") and "atrous" in table(cells, "first.pivot_table")
+    assert "chance" in table(cells, "found[") or "Empty" in table(cells, "found[")
+    assert "f0001" in table(cells, "front(") and "e0014" in table(cells, "pairs[[")
+    assert "images_per_s" in table(cells, "training_times(")
+    assert pictures(cells) == 1 and len(charts(cells)) == 2
+    drawn = json.dumps(charts(cells)[1])
+    assert "f0001" in drawn and "e0014" in drawn
+
+
+def test_inside_the_best_model_shows_its_figures_and_pictures(whole_runs, monkeypatch, tmp_path):
+    cells = executed("inside_the_best_model", monkeypatch, tmp_path, run=str(whole_runs[0]))
+    figures = json.loads((whole_runs[0] / "best" / "metrics.json").read_text())["val"]
+    assert shown(cells, "seen = open_part")[0] == f"f0001: unet of width 4; {figures['images']} images of 32 px\n"
+    means = row(cells, "errors[[*FIGURES", "mean")
+    wanted = [f"{figures[name]:.4f}" for name in ("score", "iou", "boundary_f", "mae_mask", "rmse_depth", "abs_rel")]
+    assert means[:6] == wanted
+    for what in ("mask_share", "depth_range"):
+        assert row(cells, f'by_share(errors, "{what}")', "3")[2] == "1"  # of four images, four groups of one
+    assert f"{figures['images']}" in table(cells, "means.assign(")
+    assert "pixel_shuffle" in table(cells, "trials.groupby(ways")
+    assert pictures(cells) == 5
+    (cloud,) = charts(cells)
+    assert len(cloud["data"][0]["marker"]["color"]) == 32 * 32
+    assert "a camera of 55 degrees" in shown(cells, "view(")[0]
+
+
+def test_compare_runs_judges_methods_alike(whole_runs, monkeypatch, tmp_path):
+    cells = executed("compare_runs", monkeypatch, tmp_path, runs=[str(run) for run in whole_runs])
+    assert all(name in table(cells, "table = ") for name in ("ours", "random", "1m"))
+    judged = table(cells, "judged = table")
+    assert "test_score" in judged and "sigma" in judged
+    for beginning in ("estimates_by(judged", "judged.pivot_table", "estimates_by(flattered", "judged[["):
+        assert all(name in table(cells, beginning) for name in ("ours", "random")), beginning
+    assert pictures(cells) == 2
