@@ -94,7 +94,8 @@ def _panels(part: Part, place: int) -> list[np.ndarray]:
 
 def _predicted(part: Part, place: int) -> np.ndarray:
     """Return predicted mask and depth of one image of the part."""
-    return part.model.look(part.photo(place)[None])[0]
+    maps: np.ndarray = part.model.look(part.photo(place)[None])[0]
+    return maps
 
 
 def _corner(strength: np.ndarray) -> tuple[int, int]:

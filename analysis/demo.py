@@ -62,7 +62,8 @@ def page(model: "Model") -> "gradio.Blocks":
 
     plotly_js = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
     gr.set_static_paths([plotly_js])
-    with gr.Blocks(title="One look", analytics_enabled=False) as blocks:
+    blocks = gr.Blocks(title="One look", analytics_enabled=False)
+    with blocks:
         gr.Markdown(f"# One look\n{_about(model)}")
         with gr.Row():
             photo = _photo_input()
@@ -111,13 +112,13 @@ def serve(model: "Model", port: int | None) -> None:
     """
     import gradio as gr
 
-    plain = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # no fonts of the network
     blocks = page(model)
+    theme = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # none of the network's
     try:
         _, address, _ = blocks.launch(
             server_name=HOST,
             server_port=port,
-            theme=gr.themes.Soft(**plain),
+            theme=theme,
             footer_links=[],
             share=False,
             ssr_mode=False,

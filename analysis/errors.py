@@ -47,7 +47,8 @@ class Part:
 
     def photo(self, place: int) -> UInt8[np.ndarray, "px px 3"]:
         """Return one of the images, as the model is shown it."""
-        return self.pack.gather(np.array([place])).image[0]
+        image: np.ndarray = self.pack.gather(np.array([place])).image[0]
+        return image
 
     def predictions(self) -> Iterator[tuple[Batch, Tensor]]:
         """Yield the images in order, in batches, with what the model predicts."""
@@ -127,7 +128,8 @@ def by_share(errors: pd.DataFrame, column: str, *, groups: int = 4) -> pd.DataFr
     group = pd.qcut(known[column].rank(method="first"), min(groups, len(known)), labels=False).rename("group")
     found = known.groupby(group)
     bounds = found[column].agg(least="min", most="max", images="size")
-    return bounds.join(found[list(FIGURES)].mean())
+    table: pd.DataFrame = bounds.join(found[list(FIGURES)].mean())
+    return table
 
 
 def depth_range(depth: Float32[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"]) -> float:
