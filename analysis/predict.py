@@ -39,7 +39,7 @@ For each photo, at its own size, in the folder --out:
   NAME_depth_colour.jpg  the same in colours, near = bright
   NAME_overlay.jpg       the photo with the foreground tinted and outlined
   NAME_cutout.png        the foreground, transparent elsewhere
-and contact_sheet.png with {SHEET_ROWS} photos (further ones: contact_sheet_2.png, ...).
+and contact_sheet.jpg with {SHEET_ROWS} photos (further ones: contact_sheet_2.jpg, ...).
 
 Folders are searched with all below them for {" ".join(ENDINGS)}; NAME keeps the folders in which a photo was found.
 Where two photos would get the same NAME, their endings are added, then the whole path. Files of an earlier call are
@@ -128,8 +128,8 @@ class Predictions:
 
     def _write_sheet(self, rows: list[np.ndarray]) -> None:
         self._sheets += 1
-        name = "contact_sheet.png" if self._sheets == 1 else f"contact_sheet_{self._sheets}.png"
-        write_file(self.out / name, encoded(contact_sheet(rows), ".png"))
+        name = "contact_sheet.jpg" if self._sheets == 1 else f"contact_sheet_{self._sheets}.jpg"
+        write_file(self.out / name, encoded(contact_sheet(rows), ".jpg"))
 
     def _tell(self, total: int) -> None:
         if self.progress:

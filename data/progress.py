@@ -58,7 +58,13 @@ def bars_on(console: "Console") -> "Bars":
 
     bar = BarColumn(bar_width=BAR_WIDTH)
     columns = TextColumn("{task.description}"), bar, Pace(""), TimeRemainingColumn(), TextColumn("left")
-    return Progress(*columns, console=console, transient=True, speed_estimate_period=RATE_OVER_S)
+    return Progress(
+        *columns,
+        console=console,
+        transient=True,
+        speed_estimate_period=RATE_OVER_S,
+        redirect_stdout=sys.stdout.isatty(),  # what is printed meanwhile goes above the bars, but stays in its pipe
+    )
 
 
 def pace(done: int | float, total: int | float | None, per_s: float | None) -> str:

@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -132,7 +131,7 @@ def train_again(archive: Archive, trial_id: str, say: Say, *, device: str | None
     data = archive.data(past)
     weights, different = _beginning(archive, past, say, device)
     say(past.headline)
-    with _bar(trial_id) as told:
+    with progress_bar(f"training {trial_id} again") as told:
         comparison = Comparison(past, say, told)
         comparison.different += different
         _train(past, data, plan, weights, comparison)
@@ -173,10 +172,6 @@ def _train(past: Past, data: FitData, plan: FitPlan, weights: State | None, comp
         comparison.failed(error)
     finally:
         torch.set_num_threads(threads)
-
-
-def _bar(trial_id: str) -> AbstractContextManager[Callable[[int, int], None] | None]:
-    return progress_bar(f"training {trial_id} again") if sys.stdout.isatty() else nullcontext()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

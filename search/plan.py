@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data.pack import pack_split
+from data.progress import progress_bar
 from data.shards import record_type
 from data.splits import subset
 from models.cost import macs, probe
@@ -77,6 +78,11 @@ class Line:
 
 def measure(supply: Supply) -> Machine:
     """Measure this machine for some ten seconds."""
+    with progress_bar("measuring this machine for ten seconds"):
+        return _measured(supply)
+
+
+def _measured(supply: Supply) -> Machine:
     gpus = torch.cuda.device_count()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     device, workers = ("cuda", min(4 * gpus, cores)) if gpus else ("cpu", cores)

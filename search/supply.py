@@ -39,7 +39,7 @@ class Supply:
 
     Attributes:
         first: What the first stage was given; its statistics and sigma hold for the whole run.
-        show: What shows how far packing has come.
+        show: What shows how far reading and packing have come.
 
     Args:
         root: Data set folder.
@@ -51,10 +51,11 @@ class Supply:
     """
 
     def __init__(self, root: Path, *, seed: int, split: str = "background") -> None:
-        self.dataset = read_dataset(root)
-        self.split, self.splits = split, SPLITS[split](self.dataset, seed=seed)
         self.first: FitData | None = None
         self.show: Show = progress_bar
+        with self.show(f"reading {root}"):
+            self.dataset = read_dataset(root)
+        self.split, self.splits = split, SPLITS[split](self.dataset, seed=seed)
 
     def check_same(self, fingerprint: str) -> None:
         """Raise DataError unless the data are those that a run began with."""

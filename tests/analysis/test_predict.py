@@ -38,7 +38,7 @@ def test_each_photo_gets_five_pictures_of_its_size_and_a_place_on_the_sheet(fini
     assert call(finished_run, photos, "--out", out) == 0
     endings = ("mask.png", "depth.png", "depth_colour.jpg", "overlay.jpg", "cutout.png")
     names = {f"{name}_{ending}" for name in ("a", "b", "more/a") for ending in endings}
-    assert {p.relative_to(out).as_posix() for p in out.rglob("*.*")} == names | {"contact_sheet.png"}
+    assert {p.relative_to(out).as_posix() for p in out.rglob("*.*")} == names | {"contact_sheet.jpg"}
     for name, size in {"a": (70, 48), "b": (21, 33), "more/a": (40, 40)}.items():
         assert {read(out / f"{name}_{ending}").shape[:2] for ending in endings} == {size}
     said = capsys.readouterr()
@@ -83,7 +83,7 @@ def test_files_of_an_earlier_call_are_replaced(finished_run, photos, tmp_path):
 def test_sheets_are_numbered_where_one_is_not_enough(finished_run, photos, tmp_path, monkeypatch):
     monkeypatch.setattr("analysis.predict.SHEET_ROWS", 2)
     assert call(finished_run, photos, "--out", tmp_path / "out") == 0
-    assert sorted(p.name for p in (tmp_path / "out").glob("contact*")) == ["contact_sheet.png", "contact_sheet_2.png"]
+    assert sorted(p.name for p in (tmp_path / "out").glob("contact*")) == ["contact_sheet.jpg", "contact_sheet_2.jpg"]
 
 
 def test_large_photos_make_small_batches(finished_run, photos, tmp_path, monkeypatch):

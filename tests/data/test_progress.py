@@ -83,3 +83,10 @@ def test_bar_is_taken_away_where_work_fails(terminal):
     with redirect_stderr(again), progress_bar("others") as progress:
         progress(1, 2)
     assert "others" in again.getvalue() and "photos" not in again.getvalue()
+
+
+def test_what_is_printed_to_a_pipe_meanwhile_stays_in_it(terminal, capsys):
+    with redirect_stderr(terminal), progress_bar("photos") as progress:
+        progress(1, 2)
+        print("a line")
+    assert capsys.readouterr().out == "a line\n" and "a line" not in terminal.getvalue()
