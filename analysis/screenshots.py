@@ -14,7 +14,7 @@ from analysis.browser import chromium, page_of, served
 from analysis.files import check_folder, write_file
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 SETTLED_MS = 2_500  # charts move into place
 QUALITY = 70
@@ -25,8 +25,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code: 0 done, 2 the user's mistake."""
     args = parser().parse_args(arguments)
     try:
-        for path in take(args.run, args.out, ray=args.ray):
-            print(f"{path}  {path.stat().st_size / 1000:.0f} kB")
+        check_folder(args.out)
+        if not (args.run / "run.json").exists():
+            raise AnalysisError(f"{args.run}: is no run folder; name one that search/run.py wrote")
+        with chromium() as browser:
+            for path in take(args.run, args.out, browser, ray=args.ray):
+                print(f"{path}  {path.stat().st_size / 1000:.0f} kB")
     except AnalysisError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -42,19 +46,20 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def take(run: Path, out: Path, *, ray: str | None = None) -> Iterator[Path]:
+def take(run: Path, out: Path, browser: "Browser", *, ray: str | None = None) -> Iterator[Path]:
     """Write a JPEG of each page that a run has, and yield its path.
 
+    Args:
+        run: The run folder.
+        out: Folder.
+        browser: That shows the pages.
+        ray: Address of the Ray dashboard, while the run goes on.
+
     Raises:
-        AnalysisError: `run` has no such page, or there is no browser.
+        AnalysisError: What serves a page is not installed, or does not.
     """
-    check_folder(out)
     with ExitStack() as opened:
-        shots = [*_of_ray(ray), *_of_report(run), *_of_tensorboard(run, opened), *_of_optuna(run, opened)]
-        if not shots:
-            raise AnalysisError(f"{run}: is no run folder; name one that search/run.py wrote")
-        browser = opened.enter_context(chromium())
-        for name, show in shots:
+        for name, show in [*_of_ray(ray), *_of_report(run), *_of_tensorboard(run, opened), *_of_optuna(run, opened)]:
             with page_of(browser, []) as page:
                 show(page)
                 page.wait_for_timeout(SETTLED_MS)
@@ -124,7 +129,7 @@ def _of_optuna(run: Path, opened: ExitStack) -> Sequence[Shot]:
 
     def study(page: "Page") -> None:
         page.goto(f"{url}/dashboard/studies/0")
-        page.get_by_text("History", exact=True).first.wait_for()
+        page.get_by_text("Best Trial").first.wait_for()
 
     return [("optuna", study)]
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from ray.tune.utils import flatten_dict
 
+from analysis.screenshots import main, take
 from search.board import TensorBoard
 from search.journal import open_journal
 from search.ladder import Stage
@@ -157,3 +158,17 @@ def test_tensorboard_shows_hyperparameters_with_the_score(page, tensorboard):
     page.goto(f"{tensorboard}/#hparams")
     for text in ("c0001", "model/arch", "figures/score", "0.61250"):
         page.get_by_text(text, exact=True).first.wait_for()
+
+
+@pytest.mark.slow
+def test_screenshots_are_small_pictures_of_every_page_that_a_run_has(run, browser, tmp_path):
+    (run / "report.html").write_text("<h1>a report</h1>")
+    paths = list(take(run, tmp_path / "out", browser))
+    assert [path.name for path in paths] == ["report.jpg", "tensorboard.jpg", "optuna.jpg"]
+    for path in paths:
+        assert cv2.imread(str(path)).shape == (800, 1280, 3) and path.stat().st_size < 150_000
+
+
+def test_screenshots_of_no_run_are_refused_in_one_line(tmp_path, capsys):
+    assert main([str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "is no run folder" in capsys.readouterr().err and not (tmp_path / "out").exists()
