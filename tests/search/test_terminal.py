@@ -43,6 +43,20 @@ def test_plain_lines_have_no_control_codes():
     assert "\x1b" not in text and "1 completed" in text
 
 
+def test_work_has_a_bar_below_the_block_while_it_goes_on():
+    screen = io.StringIO()
+    with View(Console(file=screen, force_terminal=True, width=120)) as view:
+        with view.working("packing train") as progress:
+            progress(30, 40)
+            time.sleep(0.6)  # the block is drawn twice a second
+        assert "packing train" in screen.getvalue() and "30/40" in screen.getvalue()
+        screen.truncate(0)
+        time.sleep(0.6)
+        assert "stage" in screen.getvalue() and "packing" not in screen.getvalue()
+    with View(Console(file=screen)).working("packing") as progress:
+        assert progress is None
+
+
 def test_commands_that_show_a_run_are_those_that_it_has_something_for():
     run = Path("runs/one")
     tensorboard, optuna, ray = dashboards(run, searches=True, ray="http://127.0.0.1:8265")
