@@ -1,6 +1,7 @@
 """Pictures of a run's pages for the README: report, TensorBoard, Optuna's dashboard, Ray's while the run goes on."""
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
@@ -92,7 +93,7 @@ def _of_ray(url: str | None) -> Sequence[Shot]:
     def workers(page: "Page") -> None:
         assert url is not None
         log_in(page, f"{url}/#/cluster", ray_token())
-        page.get_by_text("ray::").first.wait_for()
+        page.get_by_text(re.compile(r"^ray::[a-z]\d+_")).last.scroll_into_view_if_needed()
 
     return [("ray", workers)] if url else []
 
