@@ -92,6 +92,8 @@ def _photo_input() -> "gradio.Image":
     import gradio as gr
 
     class PhotoInput(gr.Image):
+        is_template = True  # looks as gr.Image does
+
         def preprocess(self, payload: Any) -> Any:
             if payload is None:
                 return None
