@@ -45,7 +45,8 @@ class Portable(nn.Module):
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        self.network = copy.deepcopy(model.network).eval().cpu().to(memory_format=torch.contiguous_format)
+        network = copy.deepcopy(model.network).eval().cpu()
+        self.network = network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self.stride = model.network.stride
         mean, deviation = torch.tensor([model.stats.image_mean, model.stats.image_std]).view(2, 1, 3, 1, 1)
         self.register_buffer("mean", mean)
@@ -155,7 +156,7 @@ def _recorded(portable: Portable, dtype: torch.dtype) -> torch.export.ExportedPr
     on this machine each step stands in a source file is nobody's business.
     """
     axes = {axis: torch.export.Dim(name, min=LEAST_PX if axis else 1) for axis, name in AXES.items()}
-    with symbols.patch(backed_size_oblivious=True):
+    with symbols.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
         program = torch.export.export(portable, (_example(dtype),), dynamic_shapes={"rgb": axes})
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
