@@ -2,12 +2,14 @@
 
     python -m analysis.replay --repeats 200 --out replay
 
-Every method is run `--repeats` times for each budget and number of workers; repeats share their seed, and under random
-search their suggestions, so that methods are compared pair by pair. Budgets are wall times, stated as the number of
-whole explore trials that two workers would train in them. Writes repeats.csv and table.md.
+Every method is run `--repeats` times for each budget and number of workers, each time on another half of the recorded
+configurations: else one network that a method happens to stop would decide, however often it is repeated. Repeats share
+their seed, their half and, under random search, their suggestions, so that methods are compared pair by pair. Budgets
+are wall times, stated as the number of whole explore trials that two workers would train in them. Writes repeats.csv
+and table.md.
 
 What is measured is the recorded score of what the ladder would hand out, at the epoch that it reached; regret is what
-it lacks of the best score of the table at the final size.
+it lacks of the best score of the half at the final size.
 """
 
 import argparse
@@ -43,9 +45,14 @@ Row = dict[str, Any]
 class Replay:
     """Plays methods on one recording; the first stage of methods alike in it is played once."""
 
-    def __init__(self, recording: Recording) -> None:
-        self.recording, self.searchers = recording, Searchers(recording)
-        self.best = max(recording.end(i, stage) for i in range(len(recording.configs)) for stage in ("final", "flat"))
+    def __init__(self, recording: Recording, searchers: Searchers | None = None) -> None:
+        self.recording, self.searchers = recording, searchers or Searchers(recording)
+        self.best = recording.best
+
+    def on_half(self, seed: int) -> "Replay":
+        """Return the same on a half of the recording, drawn by the seed."""
+        half = self.recording.half(seed)
+        return Replay(half, Searchers(half, self.searchers.drawn))
 
     def play(self, chosen: Sequence[Method], *, budget: float, workers: int, seed: int) -> list[Row]:
         """Return a row for each method: score, regret, trials of its first stage and how many of them ended whole."""
@@ -79,7 +86,7 @@ def _repeat(
 ) -> list[Row]:
     """Play everything with one seed; in a process of its own."""
     chosen = [method for method in methods() if method.group in groups]
-    replay = _replay(curves)
+    replay = _replay(curves).on_half(seed)
     return [
         row
         for budget in budgets

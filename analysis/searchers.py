@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 
 from analysis.benchmarks.record_curves import affordable, excess
 from analysis.surrogate import Recording
+from search.config import TrialConfig
 from search.sampler import REJECTIONS, TOLD, FeasibleTPE, sampler
 from search.space import first_points, suggest
 
@@ -41,18 +42,23 @@ class StudySearcher:
             self.study.enqueue_trial(dict(point))
 
     def ask(self) -> tuple[int, int]:
-        """Return Optuna's number of a trial and the recorded configuration; what is too expensive is told as PRUNED."""
+        """Return Optuna's number of a trial and the recorded configuration."""
+        number, config = self.suggest()
+        return number, self.recording.nearest(config)
+
+    def suggest(self) -> tuple[int, TrialConfig]:
+        """Return Optuna's number of a trial and its configuration; what is too expensive is told as PRUNED."""
         for _ in range(REJECTIONS):
             trial = self.study.ask()
             config = suggest(trial, self.recording.limits)
             if affordable(config):
-                return trial.number, self.recording.nearest(config)
+                return trial.number, config
             trial.set_constraint("time", excess(config))
             self.study.tell(trial, state=TrialState.PRUNED)
             if isinstance(self.study.sampler, FeasibleTPE):
                 self.study.sampler.rejected += 1
         trial = self.study.ask()  # taken as it is
-        return trial.number, self.recording.nearest(suggest(trial, self.recording.limits))
+        return trial.number, suggest(trial, self.recording.limits)
 
     def tell(self, token: int, status: str, scores: Sequence[float]) -> None:
         """Tell Optuna how a trial ended, as `search.searcher.StudySearch` does."""
@@ -92,17 +98,28 @@ class Searchers:
 
     Attributes:
         points: The study's recipes and the starters, as points of the space.
+
+    Args:
+        recording: What answers.
+        drawn: The recipes, then suggestions of chance; None draws POOL of them.
     """
 
-    def __init__(self, recording: Recording) -> None:
-        self.recording = recording
+    def __init__(self, recording: Recording, drawn: Sequence[TrialConfig] | None = None) -> None:
+        self.recording, self._given = recording, drawn
         self.points = first_points(recording.limits, affordable)
 
     @cached_property
-    def _pool(self) -> list[int]:
-        """Return what answers for the recipes, then for POOL suggestions of chance."""
+    def drawn(self) -> Sequence[TrialConfig]:
+        """The recipes, then suggestions of chance."""
+        if self._given is not None:
+            return self._given
         study = StudySearcher(self.recording, optuna.samplers.RandomSampler(seed=0), self.points)
-        return [study.ask()[1] for _ in range(len(self.points) + POOL)]
+        return [study.suggest()[1] for _ in range(len(self.points) + POOL)]
+
+    @cached_property
+    def _pool(self) -> list[int]:
+        """Return what answers for each of those drawn."""
+        return [self.recording.nearest(config) for config in self.drawn]
 
     def random(self, seed: int, *, recipes: bool = True) -> Chance:
         """Return random search."""

@@ -10,6 +10,7 @@ Source: Gower 1971, doi:10.2307/2528823; ranks for numbers: Podani 1999, doi:10.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ class Recording:
         params: Parameters of each.
         curves: By number and stage; a stage above one that diverged is missing.
         unit_s: Mean cost of a whole training on the first stage, the unit of budgets.
+        among: Numbers of the configurations that answer; all of them, or those of a half.
 
     Args:
         frame: As `record_curves.table` returns it.
@@ -64,10 +66,23 @@ class Recording:
             np.mean([curve.ends_s[-1] for (_, stage), curve in self.curves.items() if stage == EXPLORE])
         )
         self.space = Neighbours([point(config, limits) for config in self.configs])
+        self.among: Sequence[int] = range(len(self.configs))
+
+    def half(self, seed: int) -> "Recording":
+        """Return the same table, of which only a half, drawn by the seed, answers: as another table would be."""
+        part = copy(self)
+        numbers = np.random.default_rng(seed).permutation(len(self.configs))[: (len(self.configs) + 1) // 2]
+        part.among = sorted(numbers.tolist())
+        return part
 
     def nearest(self, config: TrialConfig, *, among: Sequence[int] | None = None) -> int:
         """Return the number of the recorded configuration that answers for `config`."""
-        return self.space.nearest(point(config, self.limits), among=among)
+        return self.space.nearest(point(config, self.limits), among=self.among if among is None else among)
+
+    @property
+    def best(self) -> float:
+        """The best score of those that answer, at the final size."""
+        return max(self.end(i, stage) for i in self.among for stage in ("final", "flat"))
 
     def end(self, config: int, stage: str) -> float:
         """Return the score that a whole training ends with, of its best epoch; minus infinity where it diverged."""

@@ -186,6 +186,15 @@ def test_random_search_is_the_same_for_all_methods_of_a_repeat(played):
     assert [one.ask() for _ in range(80)] != [other.ask() for _ in range(80)]
 
 
+def test_repeats_play_on_halves_of_the_recording(recording, played):
+    one, same, other = (played.on_half(seed) for seed in (1, 1, 2))
+    assert len(one.recording.among) == 40 and list(one.recording.among) == list(same.recording.among)
+    assert set(one.recording.among) != set(other.recording.among)
+    for searcher in (one.searchers.random(0), one.searchers.tpe(0)):
+        assert {searcher.ask()[1] for _ in range(30)} <= set(one.recording.among)
+    assert recording.best == max(one.recording.best, played.recording.best) and len(played.recording.among) == 80
+
+
 def test_methods_are_told_apart_where_the_truth_is_known(played):
     """Straight curves rank at any epoch: promoting the lower half must lose, and by far."""
     chosen = [method for method in settings.methods() if method.group == "who enters confirm"]
