@@ -44,4 +44,5 @@ element.addEventListener("pointerdown", () => { held = true; });
 addEventListener("pointerup", () => { if (held) { held = false; rest_until = performance.now() + REST_MS; } });
 element.addEventListener("wheel", () => { rest_until = performance.now() + REST_MS; }, { passive: true });
 watch("value", show);
+if (props.value) show(); // a photo may have been dropped before Plotly was there
 requestAnimationFrame(step);
