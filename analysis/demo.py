@@ -91,19 +91,18 @@ def _photo_input() -> "gradio.Image":
     """Return the place where photos are dropped; they are read as analysis.predict reads them."""
     import gradio as gr
 
-    class PhotoInput(gr.Image):
-        is_template = True  # looks as gr.Image does
+    def read(payload: Any) -> Photo | None:
+        if payload is None:
+            return None
+        path = Path(payload.path)  # which Gradio has checked to lie among what was dropped
+        try:
+            return read_photo(path)
+        except UnreadableError as error:
+            raise gr.Error(f"{path.name}: {error}", print_exception=False) from error
 
-        def preprocess(self, payload: Any) -> Any:
-            if payload is None:
-                return None
-            path = Path(payload.path)  # which Gradio has checked to lie among what was dropped
-            try:
-                return read_photo(path)
-            except UnreadableError as error:
-                raise gr.Error(f"{path.name}: {error}", print_exception=False) from error
-
-    return PhotoInput(label="photo", sources=["upload", "clipboard"], height=HEIGHT_PX, min_width=LEAST_PX)
+    place = gr.Image(label="photo", sources=["upload", "clipboard"], height=HEIGHT_PX, min_width=LEAST_PX)
+    place.preprocess = read  # of a subclass Gradio would write a stub file beside this one
+    return place
 
 
 def serve(model: "Model", port: int | None) -> None:
