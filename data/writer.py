@@ -7,14 +7,10 @@ what the pictures show.
 import csv
 import dataclasses
 import json
-import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -24,22 +20,26 @@ import numpy as np
 from jaxtyping import UInt8
 
 from data.dataset import DataError, DatasetSpec
+from data.drafts import Draft, Row
+from data.parallel import in_parallel
 from data.progress import Progress
 
 COLUMNS = ("image", "mask", "depth", "background", "foreground", "split")
 JPEG_QUALITY = {"image": 93, "mask": 95, "depth": 97}
-PNG_EFFORT = 1  # of 9: a tenth larger files in a third of the time
+PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+BLOCK = 4096  # bytes; a file takes whole ones
+SPARE = 1.05  # of the disk that is estimated
 
 Job = TypeVar("Job")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample to write: RGB image, mask 0..255, depth 0..255 (relative inverse depth), and where they come from."""
+    """One sample to write: RGB image, mask 0..255, depth 0..255 (relative inverse) if any, and where they come from."""
 
     image: UInt8[np.ndarray, "h w 3"]
     mask: UInt8[np.ndarray, "h w"]
-    depth: UInt8[np.ndarray, "h w"]
+    depth: UInt8[np.ndarray, "h w"] | None
     background: str
     foreground: str
     split: str = ""
@@ -59,7 +59,7 @@ class SampleFiles:
     mask_suffix: str = ".jpg"
     depth_suffix: str = ".jpg"
 
-    def write(self, number: int, sample: Sample) -> dict[str, str]:
+    def write(self, number: int, sample: Sample) -> Row:
         """Encode and store a sample.
 
         Args:
@@ -72,16 +72,29 @@ class SampleFiles:
         names = {
             "image": f"images/fgbg{number:06d}.jpg",
             "mask": f"masks/mask{number:06d}{self.mask_suffix}",
-            "depth": f"depth/fgbg{number:06d}{self.depth_suffix}",
+            "depth": f"depth/fgbg{number:06d}{self.depth_suffix}" if sample.depth is not None else "",
         }
-        pictures = {"image": cv2.cvtColor(sample.image, cv2.COLOR_RGB2BGR), "mask": sample.mask, "depth": sample.depth}
-        for role, name in names.items():
-            options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY[role]]
-            if name.endswith(".png"):
-                options = [cv2.IMWRITE_PNG_COMPRESSION, PNG_EFFORT]
-            _, encoded = cv2.imencode(name[-4:], pictures[role], options)
-            (self.folder / name).write_bytes(encoded.data)
+        for role, encoded in self.encode(sample).items():
+            (self.folder / names[role]).write_bytes(encoded.data)
         return names | {"background": sample.background, "foreground": sample.foreground, "split": sample.split}
+
+    def encode(self, sample: Sample) -> dict[str, UInt8[np.ndarray, " n"]]:
+        """Bytes of the files of a sample, by role."""
+        pictures = {"image": cv2.cvtColor(sample.image, cv2.COLOR_RGB2BGR), "mask": sample.mask, "depth": sample.depth}
+        suffixes = {"image": ".jpg", "mask": self.mask_suffix, "depth": self.depth_suffix}
+        return {
+            role: cv2.imencode(suffixes[role], picture, _options(role, suffixes[role]))[1]
+            for role, picture in pictures.items()
+            if picture is not None
+        }
+
+    def disk_bytes(self, sample: Sample) -> int:
+        """Disk space that a sample takes."""
+        return sum(-(-len(encoded) // BLOCK) * BLOCK for encoded in self.encode(sample).values())
+
+
+def _options(role: str, suffix: str) -> list[int]:
+    return PNG_OPTIONS if suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY[role]]
 
 
 class DatasetWriter:
@@ -92,26 +105,32 @@ class DatasetWriter:
         spec: What dataset.json states.
         mask_suffix: Format of the masks.
         depth_suffix: Format of the depth maps.
+        origin: All that the samples depend on, as text; then what was cut off is kept, and taken up by a writer of the
+            same origin. Without it nothing is left of what was cut off.
 
     Raises:
-        DataError: `root` is in use, is a file, or cannot be made.
+        DataError: `root` is in use, is a file, or cannot be made; or is being made by another process or from another
+            origin.
     """
 
-    def __init__(self, root: Path, spec: DatasetSpec, *, mask_suffix: str = ".jpg", depth_suffix: str = ".jpg") -> None:
-        self.root, self.spec = Path(root), spec
+    def __init__(
+        self,
+        root: Path,
+        spec: DatasetSpec,
+        *,
+        mask_suffix: str = ".jpg",
+        depth_suffix: str = ".jpg",
+        origin: str | None = None,
+    ) -> None:
+        self.root, self.spec, self._origin = Path(root), spec, origin
         self._suffixes = {"mask_suffix": mask_suffix, "depth_suffix": depth_suffix}
-        self._rows: list[dict[str, str]] = []
         check_free(self.root)
 
     def __enter__(self) -> "DatasetWriter":
-        try:
-            self.root.parent.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(prefix=f".{self.root.name}.", suffix=".partial", dir=self.root.parent))
-        except OSError as error:
-            raise DataError(f"{self.root}: cannot be made ({error.strerror}); choose another folder") from error
+        self._draft = Draft(self.root, self._origin)
+        self.files = SampleFiles(folder=self._draft.folder, **self._suffixes)
         for role in ("images", "masks", "depth"):
-            (folder / role).mkdir()
-        self.files = SampleFiles(folder=folder, **self._suffixes)
+            (self.files.folder / role).mkdir(exist_ok=True)
         return self
 
     def __exit__(
@@ -121,11 +140,11 @@ class DatasetWriter:
             if kind is None:
                 self._finish()
         finally:
-            shutil.rmtree(self.files.folder, ignore_errors=True)
+            self._draft.close()
 
-    def add(self, rows: Iterable[dict[str, str]]) -> None:
-        """Take over rows of samples that `files.write` has stored."""
-        self._rows.extend(rows)
+    def add(self, rows: Iterable[Row], job: int = -1) -> None:
+        """Take over rows of samples that `files.write` has stored, of a job if they are one's."""
+        self._draft.store(job, rows)
 
     def fill(
         self,
@@ -135,7 +154,7 @@ class DatasetWriter:
         workers: int | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Draw and store the samples of all jobs, several jobs at a time.
+        """Draw and store the samples of all jobs that are not stored yet, several jobs at a time.
 
         Args:
             draw: Yields numbered samples of a job; a function that can be pickled. What it draws must depend on the
@@ -144,26 +163,30 @@ class DatasetWriter:
             workers: Processes; the number of cores if None. 1 works in this process.
             progress: Told after each job how many are done.
         """
-        store = partial(_store, self.files, draw)
-        for done, rows in enumerate(_in_parallel(store, jobs, workers or os.cpu_count() or 1), start=1):
-            self.add(rows)
+        stored = self._draft.whole_jobs()
+        left = [(index, job) for index, job in enumerate(jobs) if index not in stored]
+        begun = len(jobs) - len(left)
+        if progress and begun:
+            progress(begun, len(jobs))
+        results = in_parallel(partial(_store, self.files, draw), left, workers)
+        for done, ((index, _), rows) in enumerate(results, start=begun + 1):
+            self.add(rows, index)
             if progress:
                 progress(done, len(jobs))
 
     def _finish(self) -> None:
         folder = self.files.folder
+        rows = {row["image"]: row for _, stored in self._draft.stored() for row in stored}
         with (folder / "manifest.csv").open("w", newline="") as file:
-            columns = COLUMNS if any(row["split"] for row in self._rows) else COLUMNS[:-1]
+            columns = [name for name in COLUMNS if name != "split" or any(row["split"] for row in rows.values())]
             table = csv.DictWriter(file, columns, extrasaction="ignore")
             table.writeheader()
-            table.writerows(sorted(self._rows, key=lambda row: row["image"]))
+            table.writerows(rows[image] for image in sorted(rows))
+        if not any((folder / "depth").iterdir()):
+            (folder / "depth").rmdir()
         stated = {key: value for key, value in dataclasses.asdict(self.spec).items() if value is not None}
         (folder / "dataset.json").write_text(json.dumps(stated, indent=2) + "\n")
-        folder.chmod(0o755)
-        try:
-            folder.rename(self.root)
-        except OSError as error:
-            raise DataError(f"{self.root}: came into use meanwhile; choose another folder") from error
+        self._draft.publish()
 
 
 def check_free(root: Path) -> None:
@@ -178,23 +201,24 @@ def check_free(root: Path) -> None:
         raise DataError(f"{root}: folder is in use; choose another for --out or empty it")
 
 
-def _store(files: SampleFiles, draw: Callable[[Job], Iterable[tuple[int, Sample]]], job: Job) -> list[dict[str, str]]:
-    return [files.write(number, sample) for number, sample in draw(job)]
+def check_room(root: Path, needed: float) -> None:
+    """Refuse what does not fit on the disk.
+
+    Args:
+        root: Folder to make.
+        needed: Bytes that it will take.
+
+    Raises:
+        DataError: There is less space than that.
+    """
+    there = next(folder for folder in (root.absolute(), *root.absolute().parents) if folder.is_dir())
+    free = shutil.disk_usage(there).free
+    if needed * SPARE > free:
+        raise DataError(
+            f"{root}: about {needed / 1e9:,.2f} GB are needed, {free / 1e9:,.2f} GB are free; make fewer or smaller "
+            "pictures, or choose another --out"
+        )
 
 
-def _in_parallel(
-    store: Callable[[Job], list[dict[str, str]]], jobs: Sequence[Job], workers: int
-) -> Iterator[list[dict[str, str]]]:
-    workers = min(workers, len(jobs))
-    if workers <= 1:
-        yield from map(store, jobs)
-        return
-    with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
-    ) as pool:
-        futures = [pool.submit(store, job) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+def _store(files: SampleFiles, draw: Callable[[Job], Iterable[tuple[int, Sample]]], job: tuple[int, Job]) -> list[Row]:
+    return [files.write(number, sample) for number, sample in draw(job[1])]

@@ -1,0 +1,73 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from data.dataset import DataError
+from data.parallel import in_parallel
+
+ROOT = Path(__file__).resolve().parents[2]
+PARENT = """
+import sys, time
+from data.parallel import in_parallel
+from tests.data.test_parallel import note_and_wait
+if __name__ == "__main__":
+    list(in_parallel(note_and_wait, [sys.argv[1] + "/1", sys.argv[1] + "/2"], 2))
+"""
+
+
+def double(number):
+    return 2 * number
+
+
+def end_process(number):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def note_and_wait(path):
+    Path(path).write_text(str(os.getpid()))
+    time.sleep(60)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_job_is_done_once(workers):
+    assert sorted(in_parallel(double, range(30), workers)) == [(n, 2 * n) for n in range(30)]
+
+
+def test_nothing_to_do_is_done():
+    assert list(in_parallel(double, [], 2)) == []
+
+
+def test_worker_that_was_ended_is_one_line():
+    with pytest.raises(DataError, match="fewer --workers"):
+        list(in_parallel(end_process, range(4), 2))
+
+
+def ended(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def wait_for(condition, seconds=30):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="reads /proc")
+def test_workers_end_with_a_parent_that_was_killed(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    places = tmp_path / "1", tmp_path / "2"
+    path = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, str(script), str(tmp_path)], env=path) as parent:
+        wait_for(lambda: all(place.is_file() and place.read_text() for place in places))
+        parent.kill()
+    wait_for(lambda: all(ended(int(place.read_text())) for place in places))
