@@ -90,7 +90,8 @@ def _races() -> list[Method]:
     """Return factors and graces of ASHA; at least two rungs fit below nine epochs, but for the slowest."""
     own, group = climbing(), "ASHA"
     first = replace(own[0], stage=replace(own[0].stage, races=False))
-    pairs = ((REDUCTION, GRACE), (2, 1), (4, 1), (2, 2), (3, 2), (4, 2), (2, 3), (3, 3))
+    others = ((2, 3), (3, 2), (4, 2), (2, 2), (3, 1), (2, 1), (4, 1))
+    pairs = ((REDUCTION, GRACE), *others)
     raced = [Method(group, f"factor {factor}, grace {grace}", own, Asha(factor, grace)) for factor, grace in pairs]
     return [*raced, Method(group, "none", (first, *own[1:]))]
 

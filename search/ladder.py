@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from search.records import TrialRecord
 
 REDUCTION = 3  # of a race: so many times fewer trials see each further rung
-GRACE = 1  # epochs before the first
+GRACE = 3  # epochs before the first: what leads after one epoch does not lead in the end (README, Replayed)
 KEPT = 8  # trials of a stage, best first, whose weights are kept; as many again from which the controls are drawn
 
 

@@ -121,6 +121,10 @@ def test_only_racing_trials_are_stopped():
     assert decisions(racing=False) == "CONTINUE"
 
 
+def test_nobody_is_stopped_before_the_first_rung():
+    assert {decisions(racing=True, epoch=epoch) for epoch in range(1, GRACE)} == {"CONTINUE"}
+
+
 def test_scheduler_recalls_what_others_scored_at_the_rungs(trial):
     def verdict(scheduler):
         entry = dataclasses.replace(trial.config["entry"], racing=True)
