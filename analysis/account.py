@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis.curves import Span
 from analysis.importance import load_study
-from analysis.runs import Run
+from analysis.runs import Run, with_latency
 
 FIGURES = {  # of metrics.json: what each is called, and which way is better
     "score": ("score", "higher"),
@@ -33,6 +33,37 @@ ENDINGS = {
     "running": "running",
     "unfinished": "had not ended when the run did",
 }
+
+
+def headline(run: Run, metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Return the figures that a glance should find: name, value and what stands below it.
+
+    Args:
+        run: From analysis.runs.
+        metrics: Of best/metrics.json; empty where there is no model yet.
+    """
+    best = run.best
+    if best is None:
+        return []
+    part = next((part for part in ("test", "val") if part in metrics), "")
+    own = metrics.get(part, best.to_dict())
+    where = {"test": "test images", "val": "validation images"}.get(part, f"{best['stage']}, validation")
+    guess = own.get("constant_guess", {}).get("score")
+    latency = with_latency(run).set_index("trial_id")["latency_ms"].get(best["trial_id"])
+    cards = [
+        ("network", str(best["network"]), f"trial {best['trial_id']}"),
+        ("score", _number(own.get("score"), ".3f"), where + ("" if guess is None else f"; constant guess {guess:.3f}")),
+        ("IoU of the mask", _number(own.get("iou"), ".3f"), where),
+        ("RMSE of the depth", _number(own.get("rmse_depth"), ".3f"), where),
+        ("parameters", _number(best["params"], ",.0f"), ""),
+        ("multiply-adds", _number(best["macs"] / 1e6, ",.1f") + " M", f"an image of {_number(best['px'], '.0f')} px"),
+        ("latency", "" if pd.isna(latency) else f"{latency:.1f} ms", "one image, one thread or the GPU"),
+    ]
+    return [card for card in cards if card[1]]
+
+
+def _number(value: Any, form: str) -> str:
+    return "" if value is None or pd.isna(value) else format(value, form)
 
 
 def lineage(run: Run) -> pd.DataFrame:
@@ -116,8 +147,8 @@ def rejections(run: Run) -> dict[str, int]:
 
 def phases(run: Run) -> pd.DataFrame:
     """Return how the time of a run was spent, in order: `phase`, `stage`, `began_s`, `wall_s`, `busy` and its plan."""
-    notes, rows = run.notes, []
-    end = 0.0
+    notes, end = run.notes, 0.0
+    rows: list[dict[str, Any]] = []
     for stage in notes.get("stages", []):
         began = stage.get("began_s", end or notes.get("startup_s", 0.0))
         if began - end > 0.5:

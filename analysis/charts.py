@@ -3,17 +3,30 @@
 Each function returns one Plotly figure of frames that analysis.runs prepares, for a notebook as for the report.
 """
 
+from collections.abc import Hashable
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.curves import Span, best_so_far, climbed, lanes
-from analysis.ink import ARCH, FAINT, HEIGHT, PER_TRIAL, PLAIN, STAGES, by_name, colours, points, sheet, times
+from analysis.ink import (
+    ARCH,
+    FAINT,
+    HEIGHT,
+    PLAIN,
+    SCORE,
+    STAGES,
+    TITLE_PX,
+    bands,
+    by_name,
+    points,
+    score_range,
+    sheet,
+    times,
+    told,
+)
 
-SCORE = "score (0 constant guess, 1 perfect)"
-LOWEST = -0.2  # of the axis of scores, at which a glance does not stop; a double click shows all
 METRICS = {
     "score": "score",
     "iou": "IoU of the mask",
@@ -47,10 +60,13 @@ def best_over_time(curves: pd.DataFrame, spans: list[Span]) -> go.Figure:
         own = stage.drop_duplicates("best")
         x, y = [*own["ended"], stage["ended"].iloc[-1]], [*own["best"], stage["best"].iloc[-1]]
         traces.append(go.Scatter(x=x, y=y, mode="lines", line=line, name=label, hoverinfo="skip"))
-    figure = sheet("Best score over time", traces, x=f"time since the run began ({unit})", y=SCORE)
-    figure.update_xaxes(rangemode="tozero")
-    figure.update_yaxes(range=score_range(reported["score"]))
-    return _banded(figure, spans, by)
+    return sheet(
+        "Best score over time",
+        traces,
+        x={"title": {"text": f"time since the run began ({unit})"}, "rangemode": "tozero"},
+        y={"title": {"text": SCORE}, "range": score_range(reported["score"])},
+        shapes=bands(spans, by),
+    )
 
 
 def learning_curves(curves: pd.DataFrame, stage: str) -> go.Figure:
@@ -69,9 +85,6 @@ def learning_curves(curves: pd.DataFrame, stage: str) -> go.Figure:
         for name, colour, trials in by_name(mine, ARCH)
         for place, group in _bold_apart(trials)
     ]
-    figure = sheet(f"Learning curves of {stage}", [trace for trace, _ in traces], x="images seen", y=METRICS[shown[0]])
-    figure.update_xaxes(rangemode="tozero", tickformat="~s")
-    figure.update_layout(height=HEIGHT + 60, legend={"y": -0.2, "yanchor": "top"})  # buttons are above
     buttons = [
         {
             "label": METRICS[name],
@@ -84,9 +97,17 @@ def learning_curves(curves: pd.DataFrame, stage: str) -> go.Figure:
         for name in shown
     ]
     menu = {"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.03, "yanchor": "bottom"}
-    figure.update_layout(updatemenus=[menu] if len(shown) > 1 else [])
-    figure.update_yaxes(range=score_range(mine["score"]) if shown[0] == "score" else None)
-    return figure
+    scores = {"range": score_range(mine["score"])} if shown[0] == "score" else {}
+    return sheet(
+        f"Learning curves of {stage}",
+        [trace for trace, _ in traces],
+        x={"title": {"text": "images seen"}, "rangemode": "tozero", "tickformat": "~s"},
+        y={"title": {"text": METRICS[shown[0]]}, **scores},
+        height=HEIGHT + 60,
+        margin={"l": 8, "r": 8, "t": TITLE_PX + 44, "b": 8},
+        legend={"yref": "container", "y": 0},
+        updatemenus=[menu] if len(shown) > 1 else [],
+    )
 
 
 def stage_ranks(trials: pd.DataFrame, lower: str, upper: str, agreement: dict[str, Any] | None = None) -> go.Figure:
@@ -107,11 +128,14 @@ def stage_ranks(trials: pd.DataFrame, lower: str, upper: str, agreement: dict[st
     if agreement:
         rank = agreement["spearman"]
         title += f": rank correlation {rank['value']:.2f} [{rank['low']:.2f}, {rank['high']:.2f}]"
-    figure = sheet(title, traces, height=130 + ROW * len(pairs))
-    figure.update_xaxes(tickvals=[0, 1], ticktext=[lower, upper], range=[-0.75, 1.75], showgrid=False)
     ticks = list(range(1, len(pairs) + 1))
-    figure.update_yaxes(range=[len(pairs) + 0.6, 0.4], tickvals=ticks, title="rank", showgrid=False)
-    return figure
+    return sheet(
+        title,
+        traces,
+        x={"tickvals": [0, 1], "ticktext": [lower, upper], "range": [-0.75, 1.75], "showgrid": False},
+        y={"title": {"text": "rank"}, "range": [len(pairs) + 0.6, 0.4], "tickvals": ticks, "showgrid": False},
+        height=130 + ROW * len(pairs),
+    )
 
 
 def phases(rows: pd.DataFrame) -> go.Figure:
@@ -139,9 +163,14 @@ def phases(rows: pd.DataFrame) -> go.Figure:
         )
         for name, (length, colour) in looks.items()
     ]
-    figure = sheet(f"How {whole:.1f} {unit} were spent", traces, x=f"{unit} (pale: no worker trains)", barmode="stack")
-    figure.update_yaxes(autorange="reversed", showgrid=False)
-    return figure.update_layout(height=110 + ROW * len(rows))
+    return sheet(
+        f"How {whole:.1f} {unit} were spent",
+        traces,
+        x=f"{unit} (pale: no worker trains)",
+        y={"autorange": "reversed", "showgrid": False},
+        height=110 + ROW * len(rows),
+        barmode="stack",
+    )
 
 
 def timeline(trials: pd.DataFrame, spans: list[Span]) -> go.Figure:
@@ -162,22 +191,26 @@ def timeline(trials: pd.DataFrame, spans: list[Span]) -> go.Figure:
             orientation="h",
             name=name,
             marker={"color": colour, "line": {"width": 0.5, "color": "rgba(255,255,255,0.8)"}},
-            customdata=np.column_stack([group[PER_TRIAL].astype(str), group["took"].map("{:.1f}".format)]),
-            hovertemplate="<b>%{customdata[0]}</b> · %{customdata[1]}<br>%{customdata[2]}, %{customdata[3]}"
-            f"<br>%{{customdata[4]}} {unit}<extra></extra>",
+            customdata=group["trial_id"],
+            hovertext=told(group),
+            hovertemplate=f"%{{hovertext}}<br>%{{x:.1f}} {unit}<extra></extra>",
         )
         for name, colour, group in by_name(ran, "stage")
     ]
     count = int(ran["lane"].max())
-    figure = sheet("When each trial ran", traces, x=f"time since the run began ({unit})", barmode="overlay")
-    figure.update_yaxes(title="at the same time", tickvals=[1, count] if count > 1 else [1], showgrid=False)
-    figure.update_xaxes(rangemode="tozero")
-    figure.update_layout(height=min(150 + ROW * count, 2 * HEIGHT))
-    return _banded(figure, spans, by)
+    return sheet(
+        "When each trial ran",
+        traces,
+        x={"title": {"text": f"time since the run began ({unit})"}, "rangemode": "tozero"},
+        y={"title": {"text": "at the same time"}, "tickvals": sorted({1, count}), "showgrid": False},
+        height=min(150 + ROW * count, 2 * HEIGHT),
+        barmode="overlay",
+        shapes=bands(spans, by),
+    )
 
 
 def _bold_apart(trials: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
-    """Return the epochs that are drawn alike, with a place from 0: each of the best trials by itself; -1: all others."""
+    """Return the epochs that are drawn alike: each of the best trials, with its place from 0, and all others (-1)."""
     best = trials["rank"] <= IN_FRONT
     groups = [(int(group["rank"].iloc[0]) - 1, group) for _, group in trials[best].groupby("trial_id", sort=False)]
     return [(-1, trials[~best]), *groups] if (~best).any() else groups
@@ -201,18 +234,15 @@ def _curve(epochs: pd.DataFrame, arch: str, colour: str, *, place: int) -> tuple
         opacity=1.0 if bold else 0.35,
         name=f"{data['label'].iloc[0]}" if bold else f"{arch}, others",
         legendrank=place if bold else IN_FRONT + 1,
-        customdata=data[[*PER_TRIAL, "epochs"]].astype(str).to_numpy(),
-        hovertemplate="<b>%{customdata[0]}</b> · %{customdata[1]}<br>%{customdata[2]}, %{customdata[3]}"
-        "<br>epoch %{customdata[4]}: %{y:.3f}<extra></extra>",
+        customdata=data["trial_id"],
+        hovertext=told(data),
+        hovertemplate="%{hovertext}<br>after %{x:,} images: %{y:.3f}<extra></extra>",
     )
     return trace, data
 
 
-def _climb(pair: dict[str, Any], arch: str, colour: str, *, shown: bool) -> go.Scatter:
-    ends = [
-        f"{pair['trial_id_below']} · score {pair['score_below']:.3f}",
-        f"{pair['trial_id']} · score {pair['score']:.3f}",
-    ]
+def _climb(pair: dict[Hashable, Any], arch: str, colour: str, *, shown: bool) -> go.Scatter:
+    ends = [f"{pair['trial_id_below']} {pair['score_below']:.3f}", f"{pair['trial_id']} {pair['score']:.3f}"]
     return go.Scatter(
         x=[0, 1],
         y=[pair["before"], pair["after"]],
@@ -228,18 +258,3 @@ def _climb(pair: dict[str, Any], arch: str, colour: str, *, shown: bool) -> go.S
         cliponaxis=False,
         hovertemplate=f"<b>%{{text}}</b> · {pair['network']}<br>rank %{{y:.0f}} of those that climbed<extra></extra>",
     )
-
-
-def score_range(scores: pd.Series) -> list[float]:
-    """Return the range of an axis of scores, which hides the very bad."""
-    low, high = max(float(scores.min()), LOWEST), float(scores.max())
-    room = 0.06 * max(high - low, 0.02)
-    return [low - room, high + room]
-
-
-def _banded(figure: go.Figure, spans: list[Span], by: float) -> go.Figure:
-    """Shade the spans of the stages behind a chart of time."""
-    palette = colours([name for name, _, _ in spans], STAGES)
-    for name, begin, end in spans:
-        figure.add_vrect(x0=begin / by, x1=end / by, fillcolor=palette[name], opacity=0.1, line_width=0, layer="below")
-    return figure

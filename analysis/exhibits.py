@@ -1,4 +1,4 @@
-"""What the report of a run shows: its charts by section, and its leaderboard. What there is nothing to show of is absent."""
+"""What the report of a run shows: its charts by section, and its leaderboard. What has nothing to show is absent."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from analysis import account, charts, landscape
 from analysis.curves import climbed
-from analysis.runs import Run
+from analysis.runs import Run, first_stage, with_latency
 
 MOST_AXES = 7  # parameters among the parallel coordinates
 MOST_SLICES = 18  # charts of score against one parameter
@@ -45,7 +45,7 @@ LEADERBOARD: tuple[tuple[str, str, str, int | str], ...] = (
 
 
 def figures(run: Run, importances: pd.DataFrame) -> dict[str, list[go.Figure]]:
-    """Return the charts of a run by section.
+    """Return the charts of a run by section; none where a section has nothing to show.
 
     Args:
         run: From analysis.runs.
@@ -61,30 +61,18 @@ def figures(run: Run, importances: pd.DataFrame) -> dict[str, list[go.Figure]]:
         "front": lambda: _fronts(run),
         "spent": lambda: _spent(run),
     }
-    return {name: found for name, make in makers.items() if (found := make())}
+    return {name: make() for name, make in makers.items()}
 
 
 def leaderboard(run: Run) -> dict[str, Any]:
-    """Return the table of all trials, the highest stage first and then by rank: `columns`, `rows` and `best`."""
-    order = {stage: number for number, stage in enumerate(run.stages)}
-    trials = run.trials.assign(order=run.trials["stage"].map(order))
-    trials = trials.sort_values(["order", "rank"], ascending=[False, True], kind="stable")
+    """Return the table of all trials, those on the largest and most images first, then by score."""
+    ended = run.trials.assign(scored=run.trials["rank"].notna())
+    trials = ended.sort_values(["scored", "px", "train_images", "score"], ascending=False, kind="stable")
     shown = [column for column in LEADERBOARD if column[0] in trials and trials[column[0]].notna().any()]
     columns = [{"title": title, "kind": kind, "digits": digits} for _, title, kind, digits in shown]
     values = [_cells(trials[name], kind, digits) for name, _, kind, digits in shown]
     best = None if run.best is None else str(run.best["trial_id"])
     return {"columns": columns, "rows": [list(row) for row in zip(*values, strict=True)], "best": best}
-
-
-def first_stage(run: Run) -> pd.DataFrame:
-    """Return the trials of the stage that searches: all on the same images, so that their scores compare."""
-    return run.trials[run.trials["stage"] == next(iter(run.stages), None)]
-
-
-def with_latency(run: Run) -> pd.DataFrame:
-    """Return the trials with `latency_ms` where the run has measured it: of its front, at each model's own size."""
-    known = {line["trial_id"]: line.get("latency_ms") for line in run.notes.get("front", [])}
-    return run.trials.assign(latency_ms=pd.to_numeric(run.trials["trial_id"].map(known), errors="coerce"))
 
 
 def _over_time(run: Run) -> list[go.Figure]:

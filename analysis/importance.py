@@ -4,6 +4,7 @@ Reads study.journal and trials.csv; writes nothing, so that a run that goes on i
 """
 
 import json
+import math
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,7 +26,7 @@ ARCH = "model/arch"
 COLUMNS = ["architecture", "parameter", "importance", "chance"]
 LEAST = 10  # trials of an architecture, fewer of which say nothing
 TOP, TOP_SHARE = 5, 0.1  # what counts as good: the best tenth, five trials at least, as Optuna advises
-SHUFFLED, LEAST_SHUFFLES, LEVEL = 400, 3, 0.9  # trials shuffled in all: fewer times where there are many
+SHUFFLES = 5  # of the scores, to see what chance makes of the same trials
 
 
 def importances(run: Path) -> pd.DataFrame:
@@ -40,9 +41,9 @@ def importances(run: Path) -> pd.DataFrame:
 
     Returns:
         `architecture` ("all" or a name), `parameter` (as Optuna knows it: `residual/width`, `adamw/lr`), `importance`,
-        which sums to 1 over an architecture, the most important first, and `chance`: what shuffled scores stay below
-        nine times in ten. With few trials that is much, of real-valued parameters most. Without rows where the run has
-        no study, or fewer than ten such trials; architectures with fewer are left out.
+        which sums to 1 over an architecture, the most important first, and `chance`: the most that five shuffles of
+        the scores gave. With few trials that is much, of real-valued parameters most. Without rows where the run has no
+        study, or fewer than ten such trials; architectures with fewer are left out.
 
     Source: Watanabe et al. 2023, arXiv:2304.10255 (PED-ANOVA), for conditional parameters arXiv:2601.20800.
     """
@@ -56,6 +57,11 @@ def importances(run: Path) -> pd.DataFrame:
         if len(group) >= LEAST
     ]
     return pd.concat(tables, ignore_index=True)[COLUMNS] if tables else pd.DataFrame(columns=COLUMNS)
+
+
+def good(trials: int) -> int:
+    """Return how many of so many trials count as good."""
+    return max(TOP, math.ceil(TOP_SHARE * trials))
 
 
 def scored_trials(run: Path) -> list[FrozenTrial]:
@@ -86,15 +92,14 @@ def _importances(trials: list[FrozenTrial]) -> pd.DataFrame:
     study.add_trials(trials)
     ranks, rng = np.array([trial.value for trial in trials]), np.random.default_rng(0)
     found = _divergences(study, ranks)
-    orders = [rng.permutation(ranks) for _ in range(max(LEAST_SHUFFLES, SHUFFLED // len(trials)))]
-    by_chance = pd.DataFrame([_divergences(study, order) for order in orders]).quantile(LEVEL)
+    by_chance = pd.DataFrame([_divergences(study, rng.permutation(ranks)) for _ in range(SHUFFLES)]).max()
     shares = pd.DataFrame({"importance": found, "chance": by_chance}) / (found.sum() or 1.0)
     return shares.sort_values("importance", ascending=False, kind="stable")
 
 
 def _divergences(study: optuna.Study, ranks: np.ndarray) -> pd.Series:
     """Return how far each parameter's values among the best lie from those of all, if the trials ranked so."""
-    evaluator = PedAnovaImportanceEvaluator(target_quantile=max(TOP_SHARE, TOP / len(ranks)))
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=good(len(ranks)) / len(ranks))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of branches of the space that a single trial took
         told = get_param_importances(study, evaluator=evaluator, target=lambda t: -ranks[t.number], normalize=False)

@@ -9,17 +9,16 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.charts import LOWEST, SCORE, score_range
 from analysis.fronts import front, models
-from analysis.ink import ARCH, ARCHS, PLAIN, by_name, colours, points, sheet
+from analysis.ink import ARCH, ARCHS, LOWEST, PLAIN, SCORE, TITLE_PX, by_name, colours, points, score_range, sheet
 
 MOST_BARS = 12
 FEW = 6  # values of a number up to which they are shown side by side, as names are
 LOG_SPAN = 30  # between the least and the largest value, from which an axis is logarithmic
 COSTS = {
     "params": "parameters",
-    "macs": "multiply-adds of one image, at the size of its stage",
-    "latency_ms": "latency of one image (ms), one thread or the GPU",
+    "macs": "multiply-adds of one image",
+    "latency_ms": "latency of one image (ms)",
 }
 SYMBOLS = {"explore": "circle", "confirm": "diamond", "final": "star", "repeat": "cross"}
 
@@ -39,17 +38,23 @@ def importance_bars(importances: pd.DataFrame, architecture: str) -> go.Figure:
         orientation="h",
         marker={"color": colour, "opacity": np.where(mine["importance"] > mine["chance"], 1.0, 0.35)},
         customdata=mine["chance"],
-        hovertemplate="%{y}: %{x:.1%}<br>shuffled scores: below %{customdata:.1%}, nine times in ten<extra></extra>",
+        hovertemplate="%{y}: %{x:.1%}<br>shuffled scores gave up to %{customdata:.1%}<extra></extra>",
         showlegend=False,
     )
     ticks = {"symbol": "line-ns", "size": 16, "line": {"width": 2, "color": PLAIN}}
-    edge = float(mine["importance"].max()) * 1.1
+    most, by_chance = float(mine["importance"].max()), float(mine["chance"].max())
+    edge = 1.05 * min(max(most, by_chance), 2 * most)
     near = mine[mine["chance"] <= edge]
-    limits = go.Scatter(x=near["chance"], y=near["parameter"], mode="markers", marker=ticks, hoverinfo="skip")
-    title = "All trials" if architecture == "all" else architecture
-    figure = sheet(title, [bars, limits.update(showlegend=False)], x="importance", height=110 + 24 * len(mine))
-    figure.update_xaxes(tickformat=".0%", range=[0, edge])
-    return figure.update_yaxes(autorange="reversed", showgrid=False)
+    limits = go.Scatter(
+        x=near["chance"], y=near["parameter"], mode="markers", marker=ticks, hoverinfo="skip", showlegend=False
+    )
+    return sheet(
+        "All trials" if architecture == "all" else architecture,
+        [bars, limits],
+        x={"title": {"text": "importance"}, "tickformat": ".0%", "range": [0, edge]},
+        y={"autorange": "reversed", "showgrid": False},
+        height=110 + 24 * len(mine),
+    )
 
 
 def score_by(trials: pd.DataFrame, parameter: str) -> go.Figure:
@@ -60,28 +65,33 @@ def score_by(trials: pd.DataFrame, parameter: str) -> go.Figure:
         parameter: A column `section/field`.
     """
     known = trials[trials["score"].notna() & trials[parameter].notna()]
-    values = _numbers(known[parameter])
+    values, axis = _numbers(known[parameter]), {}
     if values is None:
         names = _in_order(known[parameter])
         jitter = np.random.default_rng(0).uniform(-0.25, 0.25, len(known))
-        place = known[parameter].astype(str).map({name: number for number, name in enumerate(names)}) + jitter
+        values = known[parameter].astype(str).map({name: number for number, name in enumerate(names)}) + jitter
+        axis = {"tickvals": list(range(len(names))), "ticktext": [_short(name) for name in names], "tickangle": 0}
+        told = "%{text}"
     else:
-        place = values
-    known = known.assign(place=place, value=known[parameter].astype(str))
-    more = f"<br>score %{{y:.3f}}<br>{parameter} "
+        names, told = [], "%{x:.4~g}"
+        if _spans_decades(values):
+            axis = {"type": "log", "dtick": 1, "exponentformat": "none"}
+    known = known.assign(place=values.round(6))
     traces = [
         points(
-            group, "place", "score", name=name, colour=colour, more=more + "%{text}", text=group["value"].map(_short)
+            group,
+            "place",
+            "score",
+            name=name,
+            colour=colour,
+            more=f"<br>score %{{y:.3f}}<br>{parameter} {told}",
+            marker={"size": 6, "opacity": 0.8},
+            text=group[parameter].astype(str) if names else None,
         )
         for name, colour, group in by_name(known, ARCH)
     ]
-    figure = sheet(parameter, traces, y="score", height=260, showlegend=False)
-    figure.update_traces(marker={"size": 6, "opacity": 0.8})
-    if values is None:
-        figure.update_xaxes(tickvals=list(range(len(names))), ticktext=[_short(name) for name in names], tickangle=0)
-    elif values.min() > 0 and values.max() / values.min() >= LOG_SPAN:
-        figure.update_xaxes(type="log", dtick=1, exponentformat="none")
-    return figure.update_yaxes(range=score_range(known["score"]))
+    y = {"title": {"text": "score"}, "range": score_range(known["score"])}
+    return sheet(parameter, traces, x=axis, y=y, height=260, showlegend=False)
 
 
 def parallel_coordinates(trials: pd.DataFrame, parameters: list[str]) -> go.Figure:
@@ -95,8 +105,9 @@ def parallel_coordinates(trials: pd.DataFrame, parameters: list[str]) -> go.Figu
     archs = [name for name, _, _ in by_name(known, ARCH)]
     palette, top = colours(archs, ARCHS), max(len(archs) - 1, 1)
     scale = [[number / top, palette[name]] for number, name in enumerate(archs)]
-    axes = [_axis(known[name], name.partition("/")[2] or name) for name in [ARCH, *parameters]]
-    axes.append({"label": f"score (from {LOWEST:g})", "values": known["score"].clip(lower=LOWEST), "tickformat": ".2f"})
+    axes = [_axis(known[name], name) for name in ([ARCH] if len(archs) > 1 else []) + parameters]
+    label = "score" if known["score"].min() >= LOWEST else f"score (from {LOWEST:g})"
+    axes.append({"label": label, "values": known["score"].clip(lower=LOWEST), "tickformat": ".2f"})
     line = {
         "color": known[ARCH].fillna("unknown").map({name: number for number, name in enumerate(archs)}),
         "colorscale": scale if len(archs) > 1 else [[0, palette[archs[0]]], [1, palette[archs[0]]]],
@@ -104,8 +115,8 @@ def parallel_coordinates(trials: pd.DataFrame, parameters: list[str]) -> go.Figu
         "cmax": top,
     }
     lines = go.Parcoords(dimensions=axes, line=line, ids=known["trial_id"], labelangle=-15, labelside="top")
-    figure = sheet("Parameters and score, trial by trial", [lines], height=460)
-    return figure.update_layout(margin={"l": 70, "r": 40, "t": 110, "b": 24})
+    margin = {"l": 70, "r": 40, "t": TITLE_PX + 70, "b": 24}
+    return sheet("Parameters and score, trial by trial", [lines], height=460, margin=margin)
 
 
 def score_against(trials: pd.DataFrame, cost: str) -> go.Figure:
@@ -134,9 +145,12 @@ def score_against(trials: pd.DataFrame, cost: str) -> go.Figure:
     look: dict[str, Any] = {"textposition": "top center", "textfont": {"size": 11}, "cliponaxis": False}
     named = {"mode": "lines+text", "text": best["trial_id"], "name": "front", "hoverinfo": "skip"}
     steps = go.Scatter(x=best[cost], y=best["score"], line=line, **named, **look)
-    figure = sheet(f"Score against {cost_name(cost)}", [steps, *traces], x=COSTS[cost], y=SCORE)
-    figure.update_yaxes(range=score_range(known["score"]))
-    return figure.update_xaxes(type="log", dtick="D2", tickformat="~s")
+    return sheet(
+        f"Score against {cost_name(cost)}",
+        [steps, *traces],
+        x={"title": {"text": COSTS[cost]}, "type": "log", "dtick": "D2", "tickformat": "~s"},
+        y={"title": {"text": SCORE}, "range": score_range(known["score"])},
+    )
 
 
 def cost_name(cost: str) -> str:
@@ -146,7 +160,7 @@ def cost_name(cost: str) -> str:
 
 def varied(trials: pd.DataFrame, importances: pd.DataFrame) -> list[str]:
     """Return the parameters that differ between trials, the most important over all trials first, then by name."""
-    names = [name for name in trials if "/" in str(name) and trials[name].dropna().astype(str).nunique() > 1]
+    names = [name for name in trials if "/" in str(name) and len(set(trials[name].dropna().astype(str))) > 1]
     known = importances[importances["architecture"] == "all"]
     shares: dict[str, float] = {}
     for parameter, importance in zip(known["parameter"], known["importance"], strict=True):
@@ -166,6 +180,10 @@ def _numbers(values: pd.Series) -> pd.Series | None:
     """Return values as numbers where an axis of numbers suits them; None where they are names or few."""
     numbers = pd.to_numeric(values, errors="coerce")
     return None if numbers.isna().any() or numbers.nunique() <= FEW else numbers.astype(float)
+
+
+def _spans_decades(numbers: pd.Series) -> bool:
+    return bool(numbers.min() > 0 and numbers.max() / numbers.min() >= LOG_SPAN)
 
 
 def _in_order(values: pd.Series) -> list[str]:
@@ -192,7 +210,7 @@ def _axis(values: pd.Series, label: str) -> dict[str, Any]:
         ticks = {"tickvals": list(range(len(names))), "ticktext": [_short(name) for name in names]}
         return {"label": label, "values": place, **ticks}
     filled = values.astype(float).fillna(numbers.min())
-    if numbers.min() > 0 and numbers.max() / numbers.min() >= LOG_SPAN:
+    if _spans_decades(numbers):
         powers = np.arange(np.ceil(np.log10(numbers.min())), np.floor(np.log10(numbers.max())) + 1)
         return {
             "label": label,

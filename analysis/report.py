@@ -21,12 +21,12 @@ from plotly.io.json import to_json_plotly
 from plotly.offline import get_plotlyjs
 
 from analysis import AnalysisError, account
-from analysis.exhibits import figures, first_stage, leaderboard, with_latency
+from analysis.exhibits import figures, leaderboard
 from analysis.files import write_file
 from analysis.fronts import front, models
-from analysis.importance import TOP, TOP_SHARE, importances, scored_trials
+from analysis.importance import good, importances
 from analysis.ink import ARCH, TITLE_PX, by_name
-from analysis.runs import Run, read_json, read_run
+from analysis.runs import Run, first_stage, read_json, read_run, with_latency
 
 HERE = Path(__file__).parent
 FILE = "report.html"
@@ -73,19 +73,20 @@ def render(run: Run) -> str:
     """Return the page."""
     shares = importances(run.folder)
     drawn = figures(run, shares)
+    who: dict[str, str] = {}
     by_key = {f"{name}-{number}": chart for name, found in drawn.items() for number, chart in enumerate(found)}
     table = leaderboard(run)
     facts = {
         "plots": {name: [f"{name}-{number}" for number in range(len(found))] for name, found in drawn.items()},
         "figures": {key: _about(chart) for key, chart in by_key.items()},
-        "figures_json": _json({key: _bare(chart) for key, chart in by_key.items()}),
+        "figures_json": _json({key: _bare(chart, who) for key, chart in by_key.items()}),
         "leaderboard": table,
-        "rows_json": _json(table),
+        "rows_json": _json({**table, "who": who}),
         "importance_known": len(shares) > 0,
-        "good": good_trials(run),
+        "good": good(int((first_stage(run)["rank"].notna()).sum())),
     }
     facts["sections"] = [
-        (id, title) for id, (title, needs) in SECTIONS.items() if not needs or needs in drawn or table.get(needs)
+        (id, title) for id, (title, needs) in SECTIONS.items() if not needs or drawn.get(needs) or table.get(needs)
     ]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, undefined=jinja2.StrictUndefined
@@ -94,19 +95,14 @@ def render(run: Run) -> str:
     return page.render(**facts, **_head(run), **_best(run), **_tables(run), **_assets())
 
 
-def good_trials(run: Run) -> int:
-    """Return how many trials importances count as good."""
-    count = len(scored_trials(run.folder))
-    return int(max(TOP, -(-count * TOP_SHARE // 1)))
-
-
 def _head(run: Run) -> dict[str, Any]:
     notes = run.notes
     searching = first_stage(run)
     counted = f"{len(searching)} trials of {run.stages[0]}" if run.stages else "no trial yet"
+    began = next((time for time, _ in account.commands(run)), "")
     parts = [
         f"budget {notes['budget']}" if "budget" in notes else "",
-        f"began {notes['time'].replace('T', ' ')}" if "time" in notes else "",
+        f"began {began.replace('T', ' ')}" if began else "",
         f"ran {notes['wall_s']:,.0f} s" if "wall_s" in notes else "",
         counted,
         STATES.get(run.state, ""),
@@ -140,7 +136,7 @@ def _best(run: Run) -> dict[str, Any]:
     )
     return {
         "best": best is not None,
-        "cards": [] if best is None else _cards(best, metrics, run),
+        "cards": account.headline(run, metrics),
         "reasons": account.reasons(run),
         "note": metrics.get("note", ""),
         "samples": picture(run.folder / "best" / "samples.png"),
@@ -151,29 +147,6 @@ def _best(run: Run) -> dict[str, Any]:
         "config": settings,
         "has_model": (run.folder / "best" / "model.safetensors").is_file(),
     }
-
-
-def _cards(best: pd.Series, metrics: dict[str, Any], run: Run) -> list[tuple[str, str, str]]:
-    """Return the figures that a glance should find: name, value and what stands below it."""
-    part = next((part for part in ("test", "val") if part in metrics), "")
-    own = metrics.get(part, best.to_dict())
-    where = {"test": "test images", "val": "validation images"}.get(part, f"{best['stage']}, validation")
-    guess = own.get("constant_guess", {}).get("score")
-    latency = with_latency(run).set_index("trial_id")["latency_ms"].get(best["trial_id"])
-    cards = [
-        ("network", str(best["network"]), f"trial {best['trial_id']}"),
-        ("score", _number(own.get("score"), ".3f"), where + ("" if guess is None else f"; constant guess {guess:.3f}")),
-        ("IoU of the mask", _number(own.get("iou"), ".3f"), where),
-        ("RMSE of the depth", _number(own.get("rmse_depth"), ".3f"), where),
-        ("parameters", _number(best["params"], ",.0f"), ""),
-        ("multiply-adds", _number(best["macs"] / 1e6, ",.1f") + " M", f"an image of {_number(best['px'], '.0f')} px"),
-        ("latency", "" if pd.isna(latency) else f"{latency:.1f} ms", "one image, one thread or the GPU"),
-    ]
-    return [card for card in cards if card[1]]
-
-
-def _number(value: Any, form: str) -> str:
-    return "" if value is None or pd.isna(value) else format(value, form)
 
 
 def _tables(run: Run) -> dict[str, Any]:
@@ -210,9 +183,15 @@ def _about(chart: go.Figure) -> dict[str, Any]:
     return {"title": chart.layout.title.text, "height": chart.layout.height, "wide": wide}
 
 
-def _bare(chart: go.Figure) -> dict[str, Any]:
-    """Return a chart without its title and its theme, which the page has."""
+def _bare(chart: go.Figure, who: dict[str, str]) -> dict[str, Any]:
+    """Return a chart without its title and its theme, which the page has.
+
+    What its points tell of their trials goes to `who`, by trial, so that the page says it once and not in every chart.
+    """
     content: dict[str, Any] = chart.to_plotly_json()
+    for trace in content["data"]:
+        if "hovertext" in trace:
+            who |= zip(trace["customdata"], trace.pop("hovertext"), strict=True)
     layout = {name: value for name, value in content["layout"].items() if name not in ("title", "template")}
     above = layout["margin"]["t"] - TITLE_PX
     return {"data": content["data"], "layout": {**layout, "margin": {**layout["margin"], "t": above}}}

@@ -14,8 +14,9 @@ from analysis.trials import load_reports, trials_so_far
 
 SILENT_S = 60.0  # a run writes its clock every two seconds; one that has not for so long has been cut off
 TEXTS = ("run", "trial_id", "parent_id", "stage", "status", "reason", "model/arch")
-FIGURES = (
-    "score iou rmse_depth epochs images_seen params macs px fit_s device_s seed started_s ended_s model/width".split()  # noqa: SIM905
+FIGURES = tuple(
+    "score iou rmse_depth epochs images_seen params macs px train_images fit_s device_s seed started_s ended_s "  # noqa: SIM905
+    "model/width".split()
 )
 OF_EPOCHS = ("score", "iou", "rmse_depth", "train_total", "epochs", "images_seen", "fit_s", "ended_s", "best_epoch")
 
@@ -79,6 +80,17 @@ def read_run(folder: Path) -> Run:
     return Run(folder=folder, notes=notes, trials=trials, curves=curves)
 
 
+def first_stage(run: Run) -> pd.DataFrame:
+    """Return the trials of the stage that searches: all on the same images, so that their scores compare."""
+    return run.trials[run.trials["stage"] == next(iter(run.stages), None)]
+
+
+def with_latency(run: Run) -> pd.DataFrame:
+    """Return the trials with `latency_ms` where the run has measured it: of its front, at each model's own size."""
+    known = {line["trial_id"]: line.get("latency_ms") for line in run.notes.get("front", [])}
+    return run.trials.assign(latency_ms=pd.to_numeric(run.trials["trial_id"].map(known), errors="coerce"))
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return the content of a JSON file; nothing where there is none.
 
@@ -101,7 +113,7 @@ def _state(folder: Path, notes: dict[str, Any]) -> str:
     return state
 
 
-def _whole(table: pd.DataFrame, texts: tuple[str, ...], figures: tuple[str, ...] | list[str]) -> pd.DataFrame:
+def _whole(table: pd.DataFrame, texts: tuple[str, ...], figures: tuple[str, ...]) -> pd.DataFrame:
     """Return a table with all these columns, texts as text and figures as numbers."""
     table = table.reindex(columns=[*dict.fromkeys([*table.columns, *texts, *figures])])
     whole = {

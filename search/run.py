@@ -293,9 +293,22 @@ def _run(address: str | None, options: "dict[str, Any]", supply: "Supply", notes
             return 130
         except NoModelError as error:
             print(f"error: {error}", file=sys.stderr)
+            _report(out)
             return 1
+    _report(out)
     print(_where_things_are(out))
     return 0
+
+
+def _report(out: Path) -> None:
+    """Write report.html; a run whose report fails is done all the same."""
+    try:
+        from analysis.report import write_report  # the one thing that is asked of the layer above
+
+        write_report(out)
+    except Exception as error:
+        again = f"`python -m analysis.report {out}` tries again"
+        print(f"warning: there is no report ({type(error).__name__}: {error}); {again}", file=sys.stderr)
 
 
 def _stated(args: argparse.Namespace, budget: "Budget") -> "tuple[TrialConfig, ...]":
@@ -333,12 +346,13 @@ def _where_things_are(out: Path) -> str:
     from search.terminal import dashboards
 
     lines = [
+        f"report    {out / 'report.html'}  (open it in a browser)",
         f"model     {out / 'best'}  (metrics.json: its figures on data it never saw; samples.png: look at it)",
         f"trials    {out / 'trials.csv'}",
         *dashboards(out, searches=(out / "study.journal").exists()),
     ]
     if (out / "front").exists():
-        lines.insert(1, f"front     {out / 'front'}  (more models, smaller or faster)")
+        lines.insert(2, f"front     {out / 'front'}  (more models, smaller or faster)")
     return "\n".join(lines)
 
 

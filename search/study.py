@@ -38,6 +38,7 @@ from search.tuner import LadderScheduler, Recorder, climb
 PACK_FIRST = 0.05  # part of the budget in which images are packed before anything else starts
 FRONT_SHARE = 0.15  # of the time for measuring models, in which the latencies of the front are taken
 CLOSING_S = 4.0  # kept for ending Ray after the last measurement
+REPORT_S, REPORT_TRIAL_S = 3.0, 0.01  # kept for the report behind that, and more of it for each trial
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error
@@ -282,7 +283,8 @@ class Study:
         if not group:
             raise NoModelError(f"no trial ended with a model; {out / 'trials.csv'} gives the reasons")
         wall = self.means.budget.wall_s
-        limit = None if wall is None else self.notes.began + wall - CLOSING_S
+        closing_s = CLOSING_S + REPORT_S + REPORT_TRIAL_S * len(self.table.records)
+        limit = None if wall is None else self.notes.began + wall - closing_s
         more = {"seeds": over_seeds(group)} if len(group) > 1 else {}
         until = None if limit is None else limit - FRONT_SHARE * (limit - time.time())
         metrics = self._write_best(group[0], more, next(fair_shares(until, 1 + self.options.keep)))

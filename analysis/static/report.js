@@ -1,9 +1,11 @@
 "use strict";
 const root = document.documentElement;
+const touch = matchMedia("(pointer: coarse)").matches;
 const system = matchMedia("(prefers-color-scheme: dark)");
 const remembered = { get: () => { try { return localStorage.getItem("one-look-theme"); } catch { return null; } },
   set: (theme) => { try { localStorage.setItem("one-look-theme", theme); } catch { /* a file that may not remember */ } } };
 const figures = JSON.parse(document.getElementById("figures").textContent);
+const board = JSON.parse(document.getElementById("rows").textContent);
 const drawn = new Set();
 
 function template() {
@@ -14,14 +16,20 @@ function template() {
     font: { family: "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif", size: 12, color: colour("--ink") },
     hoverlabel: { bgcolor: colour("--raised"), bordercolor: colour("--line"), font: { color: colour("--ink") } },
     updatemenudefaults: { bgcolor: colour("--raised"), bordercolor: colour("--line"), font: { color: colour("--ink") } },
-    xaxis: axis, yaxis: axis, dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
+    xaxis: axis, yaxis: axis, dragmode: touch ? false : "zoom", // a finger scrolls the page
   } };
 }
 
 function draw(place) {
   const figure = figures[place.dataset.figure];
+  for (const trace of figure.data) { // what a point tells of its trial
+    if (trace.customdata && trace.hovertext === undefined && trace.type !== "parcoords" && trace.hovertemplate.includes("%{hovertext}")) {
+      trace.hovertext = trace.customdata.map((id) => board.who[id] ?? id);
+    }
+  }
   const layout = { ...figure.layout, template: template(), autosize: true };
-  const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  const config = { responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
+    displayModeBar: touch ? false : "hover", modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
   Plotly.react(place, figure.data, layout, config);
   if (!drawn.has(place) && figure.data[0].type === "parcoords") place.on("plotly_restyle", () => tellKept(place));
   drawn.add(place);
@@ -61,7 +69,6 @@ const watcher = new IntersectionObserver((entries) => {
 places.forEach((place) => watcher.observe(place));
 addEventListener("beforeprint", () => places.filter((place) => !drawn.has(place)).forEach(draw));
 
-const board = JSON.parse(document.getElementById("rows").textContent);
 if (board.rows.length) {
   const number = (digits) => (cell) => {
     const value = cell.getValue();

@@ -18,9 +18,9 @@ def test_standings_rank_within_a_stage_and_leave_failed_trials_out(climbing_run,
 
 def test_standings_know_the_first_ancestor_and_label_what_is_known(trials):
     table = standings(trials).set_index("trial_id")
-    assert table["root"].to_dict() == {"e1": "e1", "e2": "e2", "e3": "e3", "e4": "e4", "c1": "e3", "c2": "c2"}
+    assert table["root"].to_dict() == {"e1": "e1", "e2": "e2", "e3": "e3", "e4": "e4", "c1": "e3", "c2": "e2"}
     assert table.loc["c1", "label"] == "c1 unet w4 0.600" and table.loc["e4", "label"] == "e4 unet w4"
-    assert table.loc["c2", "label"] == "c2 0.550 (running)"
+    assert table.loc["c2", "label"] == "c2 unet w4 0.550 (running)"
 
 
 def test_curves_leave_out_figures_that_repeat_the_best_epoch(climbing_run, trials):

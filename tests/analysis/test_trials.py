@@ -36,6 +36,10 @@ def test_line_that_is_being_written_is_left_out(run):
     assert len(load_reports(run)) == 3
 
 
+def test_run_that_has_reported_nothing_has_no_reports_and_no_trials(tmp_path):
+    assert load_reports(tmp_path).empty and trials_so_far(tmp_path).empty
+
+
 def test_damaged_line_is_an_error(run):
     path = run / "reports.jsonl"
     path.write_text("{\n" + path.read_text())
@@ -47,6 +51,7 @@ def test_trials_so_far_hold_what_is_running(climbing_run):
     trials = trials_so_far(climbing_run).set_index("trial_id")
     assert list(trials.index) == ["e1", "e2", "e3", "e4", "c1", "c2"]
     assert trials.loc["c2", "status"] == "running" and trials.loc["c2", "epochs"] == 3
+    assert trials.loc["c2", "model/arch"] == "unet" and trials.loc["c2", "parent_id"] == "e2"
     assert trials.loc["e4", "status"] == "failed" and trials.loc["c1", "model/arch"] == "unet"
 
 

@@ -65,6 +65,10 @@ class TestRun:
         assert "optuna-dashboard" in process.stdout and "tensorboard" in process.stdout
         assert process.stderr == ""
 
+    def test_run_leaves_a_report_of_itself(self, finished):
+        page = (finished[0] / "report.html").read_text()
+        assert table(finished[0])[-1]["trial_id"] in page and "data:image/jpeg;base64," in page
+
     def test_trials_climb_the_ladder_from_their_parents(self, finished):
         rows = table(finished[0])
         ids = {row["trial_id"]: row for row in rows}
