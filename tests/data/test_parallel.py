@@ -1,3 +1,4 @@
+import operator
 import os
 import signal
 import subprocess
@@ -12,39 +13,31 @@ from data.parallel import in_parallel
 
 ROOT = Path(__file__).resolve().parents[2]
 PARENT = """
-import sys, time
+import os, sys, time
+from pathlib import Path
 from data.parallel import in_parallel
-from tests.data.test_parallel import note_and_wait
-if __name__ == "__main__":
-    list(in_parallel(note_and_wait, [sys.argv[1] + "/1", sys.argv[1] + "/2"], 2))
-"""
-
-
-def double(number):
-    return 2 * number
-
-
-def end_process(number):
-    os.kill(os.getpid(), signal.SIGKILL)
-
 
 def note_and_wait(path):
     Path(path).write_text(str(os.getpid()))
     time.sleep(60)
 
+if __name__ == "__main__":
+    list(in_parallel(note_and_wait, [sys.argv[1] + "/1", sys.argv[1] + "/2"], 2))
+"""
+
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_job_is_done_once(workers):
-    assert sorted(in_parallel(double, range(30), workers)) == [(n, 2 * n) for n in range(30)]
+    assert sorted(in_parallel(operator.neg, range(30), workers)) == [(n, -n) for n in range(30)]
 
 
 def test_nothing_to_do_is_done():
-    assert list(in_parallel(double, [], 2)) == []
+    assert list(in_parallel(operator.neg, [], 2)) == []
 
 
 def test_worker_that_was_ended_is_one_line():
     with pytest.raises(DataError, match="fewer --workers"):
-        list(in_parallel(end_process, range(4), 2))
+        list(in_parallel(signal.raise_signal, [signal.SIGKILL] * 4, 2))
 
 
 def ended(pid):

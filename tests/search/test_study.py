@@ -188,7 +188,7 @@ def grid_run(tiny_dataset, tmp_path_factory):
     small = {"recipe": "quick_residual", "model/width": 4, "augment/brightness_contrast": 0.0}
     (folder / "grid.json").write_text(json.dumps({**small, "product": {"optim/lr": [0.02, 0.003]}}))
     options = ["--grid", folder / "grid.json", "--split", "random", "--no-refine"]
-    process = run("--budget", "45s", "--data", tiny_dataset, "--out", folder / "out", *options)
+    process = run("--budget", "60s", "--data", tiny_dataset, "--out", folder / "out", *options)
     assert process.returncode == 0, process.stderr
     return folder / "out", process
 
