@@ -1,4 +1,4 @@
-"""Pictures of a run's pages for the README: report, TensorBoard, Optuna's dashboard, Ray's while the run goes on."""
+"""Pictures of a run's pages for the README: report, dashboards, the demo, and Ray's page while the run goes on."""
 
 import argparse
 import re
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not (args.run / "run.json").exists():
             raise AnalysisError(f"{args.run}: is no run folder; name one that search/run.py wrote")
         with chromium() as browser:
-            for path in take(args.run, args.out, browser, ray=args.ray):
+            for path in take(args.run, args.out, browser, ray=args.ray, photo=args.photo):
                 print(f"{path}  {path.stat().st_size / 1000:.0f} kB")
     except AnalysisError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -43,11 +43,14 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="python -m analysis.screenshots", description=__doc__.split("\n")[0])
     p.add_argument("run", type=Path, metavar="RUN", help="run folder")
     p.add_argument("--out", type=Path, default=Path("screenshots"), help="folder (default screenshots)")
+    p.add_argument("--photo", type=Path, help="shown in the demo, which is left out without one")
     p.add_argument("--ray", metavar="URL", help="address of the Ray dashboard, which a run prints while it goes on")
     return p
 
 
-def take(run: Path, out: Path, browser: "Browser", *, ray: str | None = None) -> Iterator[Path]:
+def take(
+    run: Path, out: Path, browser: "Browser", *, ray: str | None = None, photo: Path | None = None
+) -> Iterator[Path]:
     """Write a JPEG of each page that a run has, and yield its path.
 
     Args:
@@ -55,12 +58,14 @@ def take(run: Path, out: Path, browser: "Browser", *, ray: str | None = None) ->
         out: Folder.
         browser: That shows the pages.
         ray: Address of the Ray dashboard, while the run goes on.
+        photo: For the demo.
 
     Raises:
         AnalysisError: What serves a page is not installed, or does not.
     """
     with ExitStack() as opened:
-        for name, show in [*_of_ray(ray), *_of_report(run), *_of_tensorboard(run, opened), *_of_optuna(run, opened)]:
+        dashboards = [*_of_tensorboard(run, opened), *_of_optuna(run, opened)]
+        for name, show in [*_of_ray(ray), *_of_report(run), *dashboards, *_of_demo(run, photo, opened)]:
             with page_of(browser, []) as page:
                 show(page)
                 page.wait_for_timeout(SETTLED_MS)
@@ -133,6 +138,21 @@ def _of_optuna(run: Path, opened: ExitStack) -> Sequence[Shot]:
         page.get_by_text("Best Trial").first.wait_for()
 
     return [("optuna", study)]
+
+
+def _of_demo(run: Path, photo: Path | None, opened: ExitStack) -> Sequence[Shot]:
+    if photo is None:
+        return []
+    command = [sys.executable, "-m", "analysis.demo", str(run), "--port", "{port}", "--device", "cpu"]
+    url = opened.enter_context(served(command))
+
+    def turning(page: "Page") -> None:
+        page.goto(url)
+        page.locator("input[type=file]").first.set_input_files(photo)
+        page.locator("#cutout img").wait_for()
+        page.locator(".turning canvas").first.wait_for()
+
+    return [("demo", turning)]
 
 
 def _program(name: str) -> str:
