@@ -90,7 +90,7 @@ def start(address: str | None) -> Cluster:
     """Start Ray on this machine, or join the cluster at `address`.
 
     Raises:
-        ConnectionError: There is no cluster at `address`.
+        ConnectionError: There is no cluster at `address`, or Ray does not come up here.
     """
     os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
     if not address:
@@ -101,7 +101,13 @@ def start(address: str | None) -> Cluster:
     # include_dashboard=True would end the run where the dashboard does not come up; without it, it is there or not
     own: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES}
     where: dict[str, Any] = {"address": address} if address else {"address": "local", **own}
-    context = ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        context = ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError:
+        raise
+    except Exception as error:  # Ray's own word for a machine too busy to start it within half a minute
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ConnectionError(f"Ray does not start: {reason}; try again when the machine is less busy") from error
     resources, nodes = ray.cluster_resources(), [node["Resources"] for node in ray.nodes()]
     url = context.dashboard_url or ""
     return Cluster(

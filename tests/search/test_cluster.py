@@ -82,3 +82,21 @@ def test_local_ray_listens_on_loopback_only():
     addresses = process.stdout.split()
     assert addresses, process.stderr
     assert all("127.0.0.1" in address for address in addresses), addresses
+
+
+NOT_UP = """
+import sys, ray
+def init(**_):
+    raise Exception("The current node timed out during startup. This could happen because\\nsome of the processes failed")
+ray.init = init
+from search.run import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_ray_that_does_not_come_up_is_one_line_and_leaves_nothing(tiny_dataset, tmp_path):
+    options = ["--budget", "60s", "--data", str(tiny_dataset), "--out", str(tmp_path / "out")]
+    process = subprocess.run([sys.executable, "-c", NOT_UP, *options], capture_output=True, text=True, timeout=90)
+    assert process.returncode == 2 and process.stderr.count("\n") == 1
+    assert "Ray does not start: The current node timed out during startup" in process.stderr
+    assert not (tmp_path / "out").exists()
