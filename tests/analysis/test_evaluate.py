@@ -1,0 +1,121 @@
+import json
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.evaluate import BLIND, aligned, evaluate, figures_of, main, means, read_truth
+from analysis.model import load_model
+from data.layout import read_dataset
+from search.config import TrialConfig
+
+SIDE = 40
+
+
+def write_folder(folder, count=3, *, masks=True, depth=True):
+    """Pictures of a light square on a dark ramp, with the truth about them."""
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        image = rng.integers(0, 90, (SIDE, SIDE + 8, 3), dtype=np.uint8)
+        mask = np.zeros(image.shape[:2], np.uint8)
+        mask[10 : 20 + number, 8:24] = 255
+        image[mask > 0] = 230
+        planes = {"images": image, "masks": mask, "depth": np.repeat(np.arange(SIDE)[:, None] * 6, SIDE + 8, axis=1)}
+        for name in ("images", *["masks"] * masks, *["depth"] * depth):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(folder / name / f"{number:03d}.png"), planes[name].astype(np.uint8))
+    return folder
+
+
+def truth_of(folder, number=0):
+    dataset = read_dataset(folder)
+    return read_truth(dataset.triplets[number], dataset.spec)
+
+
+def test_scale_and_shift_are_taken_out():
+    rng = np.random.default_rng(1)
+    truth, known = rng.random((8, 9), dtype=np.float32), rng.random((8, 9)) < 0.7
+    assert aligned(0.2 + 0.3 * truth, truth, known) == pytest.approx(truth, abs=1e-5)
+    seen = np.where(known, 0.2 + 0.3 * truth, np.float32(9))  # what is not known has no say
+    assert aligned(seen, truth, known)[known] == pytest.approx(truth[known], abs=1e-5)
+
+
+def test_far_taken_for_near_is_no_better_than_the_mean():
+    truth = np.linspace(0, 1, 50, dtype=np.float32).reshape(5, 10)
+    everywhere = np.ones(truth.shape, bool)
+    assert aligned(1 - truth, truth, everywhere) == pytest.approx(np.full(truth.shape, truth.mean()), abs=1e-6)
+
+
+def test_what_is_right_has_the_best_figures(tmp_path):
+    truth = truth_of(write_folder(tmp_path / "data"))
+    found = figures_of(truth.mask.astype(np.float32), 0.5 * truth.depth, truth)
+    assert found["iou"] == found["boundary_f"] == found["delta1"] == 1
+    assert found["explained_depth"] == pytest.approx(1, abs=1e-4) and found["rmse_depth"] < 1e-3
+    nothing = figures_of(np.zeros_like(truth.depth), np.zeros_like(truth.depth), truth)
+    assert nothing["iou"] == 0 and nothing["explained_depth"] == pytest.approx(0, abs=1e-5)
+
+
+def test_masks_alone_have_no_figures_of_depth(tmp_path):
+    truth = truth_of(write_folder(tmp_path / "data", depth=False))
+    assert set(figures_of(np.ones(truth.known.shape, np.float32), np.ones(truth.known.shape, np.float32), truth)) == {
+        "iou",
+        "boundary_f",
+        "mae_mask",
+    }
+
+
+def test_every_picture_is_measured_beside_a_guess(tmp_path, finished_run):
+    dataset = read_dataset(write_folder(tmp_path / "data", 18))
+    told = []
+    table = evaluate(load_model(finished_run, device="cpu"), dataset, progress=lambda *state: told.append(state))
+    assert len(table) == 36 and set(table["by"]) == {"model", BLIND} and told[-1] == (18, 18)
+    guess = table[table["by"] == BLIND]
+    assert guess["explained_depth"].to_numpy() == pytest.approx(1, abs=1e-3)  # depth is the ramp here
+    assert guess["iou"].iloc[0] == pytest.approx(160 / (SIDE * (SIDE + 8)))
+    summary = means(table)
+    low, mean, high = (summary.loc["model", ("iou", part)] for part in ("low", "mean", "high"))
+    assert low <= mean <= high and mean == pytest.approx(table.loc[table["by"] == "model", "iou"].mean())
+
+
+def test_command_line_writes_a_table_and_leaves_out_what_is_broken(tmp_path, finished_run, capsys):
+    folder = write_folder(tmp_path / "data")
+    (folder / "masks" / "001.png").write_bytes(b"")
+    assert main([str(finished_run), str(folder), "--table", str(tmp_path / "t.csv"), "--device", "cpu"]) == 0
+    out, err = capsys.readouterr()
+    assert "2 pictures" in out and BLIND in out and "001.png" in err
+    table = pd.read_csv(tmp_path / "t.csv")
+    assert len(table) == 4 and table["folder"].unique().tolist() == [str(folder)]
+
+
+def test_polarity_can_be_stated(tmp_path, finished_run, capsys):
+    folder = write_folder(tmp_path / "data")
+    figures = []
+    for near in ("bright", "dark"):
+        assert main([str(finished_run), str(folder), "--near", near, "--table", str(tmp_path / "t.csv")]) == 0
+        table = pd.read_csv(tmp_path / "t.csv")
+        figures.append(table.loc[table["by"] == BLIND, "explained_depth"].mean())
+    assert figures[0] == pytest.approx(1, abs=1e-3) and figures[1] == pytest.approx(0, abs=1e-3)
+
+
+def test_model_sees_pictures_at_its_own_size_and_is_measured_at_theirs(tmp_path, finished_run):
+    config = json.loads((finished_run / "best" / "config.json").read_text())
+    assert config["px"] != SIDE and TrialConfig.from_dict(config["config"])
+    table = evaluate(load_model(finished_run, device="cpu"), read_dataset(write_folder(tmp_path / "data")))
+    assert table.loc[table["by"] == "model", "iou"].between(0, 1).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("missing", "{data}"), "no such file or folder"),
+        (("{run}", "missing"), "no such folder"),
+        (("{run}", "{broken}"), "no picture could be measured"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(arguments, says, tmp_path, finished_run, capsys):
+    folder, broken = write_folder(tmp_path / "data"), write_folder(tmp_path / "broken", 1)
+    (broken / "images" / "000.png").write_bytes(b"no picture")
+    places = {"run": finished_run, "data": folder, "broken": broken}
+    assert main([argument.format(**places) for argument in arguments]) == 2
+    assert says in capsys.readouterr().err.splitlines()[-1]
