@@ -62,6 +62,14 @@ def headline(run: Run, metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
     return [card for card in cards if card[1]]
 
 
+def formula(run: Run) -> str:
+    """Return how the scores of a run came about: of mask and depth, or of the one that is known in its data."""
+    known = [name for name in ("iou", "rmse_depth") if run.trials[name].notna().any()]
+    overlap, skill = "IoU of the mask", "1 - RMSE of the depth / its deviation over the validation images"
+    alone = {"iou": f"{overlap} (no depth is known)", "rmse_depth": f"{skill} (no mask is known)"}
+    return alone[known[0]] if len(known) == 1 else f"½ · {overlap} + ½ · ({skill})"
+
+
 def _number(value: Any, form: str) -> str:
     return "" if value is None or pd.isna(value) else format(value, form)
 

@@ -13,8 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.errors import Part, by_share
-from data.decode import decode_depth
-from search.pictures import depth_colours, grey
+from search.pictures import compared
 
 PANELS = ("image", "true mask", "predicted mask", "true depth", "predicted depth", "|difference|")
 PANEL_IN = 1.9
@@ -27,8 +26,8 @@ PERIOD_PX = 4  # patterns of up to this period are what an upsampling leaves
 def side_by_side(part: Part, rows: pd.DataFrame) -> Figure:
     """Draw images with true and predicted mask and depth, a row for each, its figures above it.
 
-    The difference is the larger of that of the mask and, where it is known, that of the depth. Depth is bright where
-    near and black where it is not known.
+    The difference is the larger of that of the mask and that of the depth, where they are known. Depth is bright where
+    near and black where it is not known; a true mask that is not known is half grey.
 
     Args:
         part: From open_part.
@@ -39,9 +38,9 @@ def side_by_side(part: Part, rows: pd.DataFrame) -> Figure:
     for axes, (place, errors) in zip(grid, rows.iterrows(), strict=True):
         for ax, panel in zip(axes, _panels(part, int(str(place))), strict=True):
             _show(ax, panel)
-        depth = "" if pd.isna(errors["rmse_depth"]) else f", RMSE {errors['rmse_depth']:.3f}"
-        title = f"{errors['image']} on {errors['background']}: IoU {errors['iou']:.3f}{depth}"
-        axes[0].set_title(title, fontsize="small", loc="left")
+        figures = {"IoU": errors["iou"], "RMSE": errors["rmse_depth"]}
+        told = ", ".join(f"{name} {value:.3f}" for name, value in figures.items() if pd.notna(value))
+        axes[0].set_title(f"{errors['image']} on {errors['background']}: {told}", fontsize="small", loc="left")
     for ax, name in zip(grid[-1], PANELS, strict=True):
         ax.set_xlabel(name, fontsize="small")
     return figure
@@ -83,13 +82,7 @@ def fine_structure(part: Part, place: int) -> Figure:
 
 
 def _panels(part: Part, place: int) -> list[np.ndarray]:
-    raw = part.pack.gather(np.array([place]))
-    depth, valid = (values[0] for values in decode_depth(raw.depth))
-    mask = raw.mask[0] / np.float32(255)
-    guess_mask, guess_depth = _predicted(part, place)
-    difference = np.maximum(np.abs(mask - guess_mask), np.where(valid, np.abs(depth - guess_depth), 0))
-    pictures = [raw.image[0], grey(mask), grey(guess_mask), depth_colours(depth, valid), depth_colours(guess_depth)]
-    return [*pictures, grey(difference)]
+    return compared(part.pack.gather(np.array([place])), _predicted(part, place)[None])[0]
 
 
 def _predicted(part: Part, place: int) -> np.ndarray:

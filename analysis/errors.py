@@ -20,7 +20,7 @@ from data.loaders import Batch, Loader
 from data.pack import Pack
 from data.progress import progress_bar
 from models.cost import images_a_pass
-from models.metrics import NEED_DEPTH, binarised, full_metrics, score
+from models.metrics import binarised, full_metrics, images_of, score
 from search.best import predictions
 from search.supply import Supply
 
@@ -91,10 +91,10 @@ def image_errors(part: Part) -> pd.DataFrame:
     """Return a row for each image: what is in it, and how well the model did.
 
     Returns:
-        `image` (its name), `background`, `mask_share` (true foreground, of the picture), `depth_range` (of the true
-        relative inverse depth, from the 5th to the 95th percentile of its pixels; empty where no depth is known),
-        `score` as the run's but of this image alone, and every figure of models.metrics.full_metrics; those of depth
-        are empty where none is known.
+        `image` (its name), `background`, `mask_share` (true foreground, of the picture; empty without a mask),
+        `depth_range` (of the true relative inverse depth, from the 5th to the 95th percentile of its pixels; empty
+        where no depth is known), `score` as the run's but of this image alone, and every figure of
+        models.metrics.full_metrics; those of what is not known are empty.
     """
     tables, done = [], 0
     with progress_bar("measuring images") as progress:
@@ -105,8 +105,7 @@ def image_errors(part: Part) -> pd.DataFrame:
                 progress(done, len(part.pack))
     errors = pd.concat(tables, ignore_index=True)
     pairs = zip(errors["iou"], errors["rmse_depth"], strict=True)
-    scores = [score(iou, None if np.isnan(rmse) else rmse, part.sigma) for iou, rmse in pairs]
-    errors.insert(2, "score", scores)
+    errors.insert(2, "score", [_score(iou, rmse, part.sigma) for iou, rmse in pairs])
     names = pd.DataFrame({"image": part.pack.ids, "background": part.backgrounds})
     return pd.concat([names, errors], axis=1)
 
@@ -142,12 +141,20 @@ def depth_range(depth: Float32[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"
 
 def _figures(batch: Batch, prediction: Tensor) -> pd.DataFrame:
     """Return a row for each image of a batch."""
-    known = batch.valid.flatten(1).any(1)
+    shares = binarised(batch.mask).float().mean((1, 2, 3))
     depths = zip(batch.depth[:, 0].numpy(), batch.valid[:, 0].numpy(), strict=True)
     inside = {
-        "mask_share": binarised(batch.mask).float().mean((1, 2, 3)).numpy(),
+        "mask_share": torch.where(batch.mask_known, shares, torch.nan).numpy(),
         "depth_range": [depth_range(depth, valid) for depth, valid in depths],
     }
     figures = full_metrics(prediction, batch.mask, batch.depth, batch.valid)
-    kept = {n: torch.where(known, values, torch.nan) if n in NEED_DEPTH else values for n, values in figures.items()}
-    return pd.DataFrame(inside | {name: values.numpy() for name, values in kept.items()})
+    for name, values in figures.items():
+        known = images_of(name, batch.mask_known, batch.valid)
+        inside[name] = torch.where(known, values, torch.nan).numpy()
+    return pd.DataFrame(inside)
+
+
+def _score(iou: float, rmse: float, sigma: float) -> float:
+    """Return the score of one image; nan where nothing of it is known."""
+    known = [None if np.isnan(value) else value for value in (iou, rmse)]
+    return float("nan") if known == [None, None] else score(known[0], known[1], sigma)

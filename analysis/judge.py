@@ -108,8 +108,8 @@ def handed_out(folder: Path, sigma: float) -> pd.DataFrame:
     known = known.assign(rung=known["stage"].map(RUNGS)).sort_values("ended_s", kind="stable")
     known = known[known["rung"] == known["rung"].cummax()]
     known = known[known["score"] == known.groupby("rung")["score"].cummax()]
-    errors = known.reindex(columns=["iou", "rmse_depth"]).itertuples(index=False, name=None)
-    shown = [score(iou, None if pd.isna(rmse) else rmse, sigma) for iou, rmse in errors]
+    errors = known.reindex(columns=["iou", "rmse_depth"]).astype(object).where(lambda table: table.notna(), None)
+    shown = [score(iou, rmse, sigma) for iou, rmse in errors.itertuples(index=False, name=None)]
     return pd.DataFrame({"time_s": known["ended_s"].to_numpy(), "score": shown})
 
 

@@ -206,6 +206,9 @@ def _predict(args: argparse.Namespace) -> int:
     from analysis.model import load_model
 
     model = load_model(args.model, device=args.device)
+    for task, share in (("mask", model.stats.mask_known), ("depth", model.stats.depth_known)):
+        if not share:
+            print(f"note: no {task} was known in this model's training; its {task} means nothing", file=sys.stderr)
     begin = time.perf_counter()
     with progress_bar("photos") as progress:
         predictions = Predictions(model, args.out, progress=progress)

@@ -138,6 +138,7 @@ def _best(run: Run) -> dict[str, Any]:
         "best": best is not None,
         "cards": account.headline(run, metrics),
         "reasons": account.reasons(run),
+        "formula": account.formula(run),
         "note": metrics.get("note", ""),
         "samples": picture(run.folder / "best" / "samples.png"),
         "samples_part": {"val": "validation"}.get(parts[-1], parts[-1]) if parts else "validation",

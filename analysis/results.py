@@ -53,8 +53,8 @@ def rows(run: Path) -> list[list[str]]:
 
 
 def _figures(figures: dict[str, Any]) -> list[str]:
-    depth = f"{figures['rmse_depth']:.3f}" if "rmse_depth" in figures else "-"
-    return [f"{figures['images']}", f"{figures['iou']:.3f}", depth, f"{figures['score']:.3f}"]
+    cells = (f"{figures[name]:.3f}" if name in figures else "-" for name in ("iou", "rmse_depth", "score"))
+    return [f"{figures['images']}", *cells]
 
 
 def table(runs: list[Path]) -> str:

@@ -71,7 +71,7 @@ class Augment:
         Returns:
             New samples of the same shapes. Borders are filled by reflection, unknown depth stays unknown.
         """
-        copy = RawBatch(batch.image.copy(), batch.mask.copy(), batch.depth.copy())
+        copy = RawBatch(batch.image.copy(), batch.mask.copy(), batch.depth.copy(), batch.mask_known)
         return self.change(copy, rng.integers(2**63, size=len(batch), dtype=np.uint64))
 
     def change(self, batch: RawBatch, seeds: UInt64[np.ndarray, " b"]) -> RawBatch:

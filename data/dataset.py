@@ -76,13 +76,21 @@ class Dataset:
     """A folder of triplets, in natural order or in the manifest's.
 
     Attributes:
+        spec: What a single folder states; see `folders`.
         fingerprint: Hash over names, sizes and times of the files used, manifest.csv and dataset.json.
+        parts: The folders that it joins, their triplets named as here; each has a spec of its own. () of a single one.
     """
 
     root: Path
     triplets: tuple[Triplet, ...]
     spec: DatasetSpec
     fingerprint: str
+    parts: tuple["Dataset", ...] = ()
+
+    @property
+    def folders(self) -> tuple["Dataset", ...]:
+        """The folders whose pictures it holds, of which each says what its depth means."""
+        return self.parts or (self,)
 
 
 _KINDS: dict[str, tuple[type, str]] = {

@@ -28,7 +28,7 @@ def decode_triplet(triplet: Triplet, spec: DatasetSpec, px: int) -> tuple[Image,
     """Read one triplet and shrink or stretch it to a square by area averages.
 
     Args:
-        triplet: Its files; a missing depth file gives depth that is nowhere known.
+        triplet: Its files; without a mask the mask is all 0, without depth no depth is known.
         spec: Meaning of the depth values.
         px: Side of the square in pixels.
 
@@ -36,22 +36,22 @@ def decode_triplet(triplet: Triplet, spec: DatasetSpec, px: int) -> tuple[Image,
         RGB image and mask 0..255 (masks of 0 and 1 are spread to 0 and 255), depth codes.
 
     Raises:
-        DataError: A file that cannot be read, sizes that differ, no mask, relative depth outside 0..1.
+        DataError: A file that cannot be read, sizes that differ, relative depth outside 0..1.
     """
-    if triplet.mask is None:
-        raise DataError(f"{triplet.image}: has no mask; every image needs one")
     image = read_picture(triplet.image, cv2.IMREAD_COLOR_RGB)
-    mask = _same_size(read_picture(triplet.mask, cv2.IMREAD_GRAYSCALE), triplet.mask, image, triplet.image)
-    if mask.max(initial=0) <= 1:
-        mask = mask * np.uint8(255)
-    small_image, small_mask = (cv2.resize(a, (px, px), interpolation=cv2.INTER_AREA) for a in (image, mask))
-    if triplet.depth is None:
-        return small_image, small_mask, np.zeros((px, px), np.uint16)
-    raw = _same_size(read_picture(triplet.depth, _GREY_ANY_DEPTH), triplet.depth, image, triplet.image)
-    try:
-        return small_image, small_mask, depth_codes(raw, spec, px)
-    except DataError as error:
-        raise DataError(f"{triplet.depth}: {error}") from error
+    small: Image = cv2.resize(image, (px, px), interpolation=cv2.INTER_AREA)
+    mask: Mask = np.zeros((px, px), np.uint8)
+    depth: Depth = np.zeros((px, px), np.uint16)
+    if triplet.mask is not None:
+        grey = _same_size(read_picture(triplet.mask, cv2.IMREAD_GRAYSCALE), triplet.mask, image, triplet.image)
+        mask = cv2.resize(_spread(grey), (px, px), interpolation=cv2.INTER_AREA)
+    if triplet.depth is not None:
+        raw = _same_size(read_picture(triplet.depth, _GREY_ANY_DEPTH), triplet.depth, image, triplet.image)
+        try:
+            depth = depth_codes(raw, spec, px)
+        except DataError as error:
+            raise DataError(f"{triplet.depth}: {error}") from error
+    return small, mask, depth
 
 
 def read_picture(path: Path, flags: int) -> np.ndarray:
@@ -183,6 +183,11 @@ def _relative(
 def _encode(inverse: Float32[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h w"]:
     codes: Depth = (np.clip(inverse, 0.0, 1.0) * np.float32(DEPTH_STEPS) + np.float32(1.5)).astype(np.uint16)
     return codes
+
+
+def _spread(mask: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    """A mask of 0 and 1 as one of 0 and 255; others as they are."""
+    return mask * np.uint8(255) if mask.max(initial=0) <= 1 else mask
 
 
 def _known_distances(raw: Shaped[np.ndarray, "h w"], spec: DatasetSpec) -> Float32[np.ndarray, " n"]:

@@ -1,13 +1,12 @@
 """Find the triplets of a data set folder, say what is wrong with it. Reads names, sizes, times; no pictures.
 
-A folder holds three sub-folders (images, masks, depth) whose files go together by stem or number, or a
+A folder holds sub-folders (images and masks, depth or both) whose files go together by stem or number, or a
 `manifest.csv` that names them. `dataset.json` states what cannot be seen: polarity and unit of depth, size
-of the groups.
+of the groups; or it joins other folders: `{"folders": ["../scenes", "/data/photos"]}`.
 """
 
 import csv
 import hashlib
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -18,12 +17,14 @@ import platformdirs
 
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.matching import PICTURE_KINDS, group_backgrounds, natural_order, pair_files, role_folders
+from data.stated import joined, named_folders, read_spec, stated_in
 
 __all__ = ["DataError", "Dataset", "DatasetSpec", "Triplet", "cache_dir", "read_dataset"]
 
 FORMAT = "1"  # raised whenever a folder is read differently, so that packs are made anew
 SPLITS = ("train", "val", "test")
-ROLES = ("image", "mask", "depth")
+TRUTHS = ("mask", "depth")
+ROLES = ("image", *TRUTHS)
 
 
 def cache_dir() -> Path:
@@ -36,7 +37,7 @@ def read_dataset(root: Path) -> Dataset:
     """Read a data set folder without opening a picture.
 
     Args:
-        root: Folder with three sub-folders of pictures or a manifest.csv.
+        root: Folder with sub-folders of pictures or a manifest.csv, or with a dataset.json that names folders to join.
 
     Returns:
         Its triplets, what dataset.json states, and a fingerprint.
@@ -46,9 +47,13 @@ def read_dataset(root: Path) -> Dataset:
     """
     root = Path(root)
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; state one that holds images/, masks/ and depth/")
+        raise DataError(f"{root}: no such folder; state one that holds images/ and masks/, depth/ or both")
     listing = _Listing(root)
-    spec = _read_spec(root / "dataset.json")
+    path = root / "dataset.json"
+    stated = stated_in(path)
+    if "folders" in stated:
+        return joined(root, {name: read_dataset(folder) for name, folder in named_folders(path, stated).items()})
+    spec = read_spec(path, stated)
     manifest = root / "manifest.csv"
     rows = _manifest_rows(manifest, listing, spec) if manifest.is_file() else _folder_rows(listing, spec)
     triplets = tuple(_triplet(f"{root}{os.sep}", id_, row) for id_, row in zip(_ids(root, rows), rows, strict=True))
@@ -105,13 +110,14 @@ def _folder_rows(listing: _Listing, spec: DatasetSpec) -> list[_Row]:
 
 
 def _decided_folders(listing: _Listing) -> dict[str, str]:
-    """One folder a role; depth may lack, image and mask may not."""
+    """One folder a role; the images' must be there, and one of the others."""
     candidates = listing.roles
     for role, names in candidates.items():
         if len(names) > 1:
             raise DataError(f"{listing.root}: {' and '.join(names)} both look like {role} folders; rename one")
-        if not names and role != "depth":
-            raise DataError(f"{listing.root}: no {role} folder; put images/, masks/ and depth/ or a manifest.csv there")
+    if not candidates["image"] or not any(candidates[role] for role in TRUTHS):
+        lacking = "folder of masks or depth" if candidates["image"] else "image folder"
+        raise DataError(f"{listing.root}: no {lacking}; put images/ and masks/ or depth/ there, or a manifest.csv")
     return {role: candidates[role][0] for role in ROLES if candidates[role]}
 
 
@@ -122,7 +128,7 @@ def _partners(listing: _Listing, folders: dict[str, str], role: str, images: lis
         raise DataError(
             f"{listing.root / folders['image'] / lacking[0]}: no file of the same stem or number in "
             f"{folders[role]}/ ({len(lacking)} of {len(images)} images lack their {role}); "
-            "add it or remove the image"
+            "add it, remove the image, or leave its cell empty in a manifest.csv"
         )
     return partners
 
@@ -131,9 +137,9 @@ def _manifest_rows(path: Path, listing: _Listing, spec: DatasetSpec) -> list[_Ro
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         columns = reader.fieldnames or ()
-        lacking = [column for column in ("image", "mask") if column not in columns]
-        if lacking:
-            raise DataError(f"{path}: no column {lacking[0]!r}; it needs image, mask, depth, background, foreground")
+        if "image" not in columns or not set(TRUTHS).intersection(columns):
+            lacking = "'mask' or 'depth'" if "image" in columns else "'image'"
+            raise DataError(f"{path}: no column {lacking}; it needs image, mask, depth, background, foreground")
         lines = ({key: value for key, value in line.items() if key and value} for line in reader)
         rows = [_checked(f"{path}: line {n}", row, listing) for n, row in enumerate(lines, start=2)]
     if not rows:
@@ -153,8 +159,9 @@ def _checked(where: str, row: _Row, listing: _Listing) -> _Row:
             row[role] = path = "/".join([*listing.roles[role][:1], path])
         if path and listing.stat(path) is None:
             raise DataError(f"{where}: {role} {path} is not there or no picture; add it or remove the line")
-        if not path and role != "depth":
-            raise DataError(f"{where}: {role} is empty; name a file or remove the line")
+    if "image" not in row or not row.keys() & set(TRUTHS):
+        empty = "mask and depth are" if "image" in row else "image is"
+        raise DataError(f"{where}: {empty} empty; name a file or remove the line")
     if row.get("split", "train") not in SPLITS:
         raise DataError(f"{where}: split is {row['split']!r}; it is one of {', '.join(SPLITS)}")
     return row
@@ -191,20 +198,6 @@ def _triplet(root: str, id_: str, row: _Row) -> Triplet:
         foreground=row.get("foreground", ""),
         split=row.get("split"),
     )
-
-
-def _read_spec(path: Path) -> DatasetSpec:
-    if not path.is_file():
-        return DatasetSpec()
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise DataError("not a JSON object; write {...}")
-        return DatasetSpec.from_dict(values)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}: not valid JSON ({error}); mend or remove it") from error
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
 
 
 def _fingerprint(listing: _Listing, rows: list[_Row]) -> str:

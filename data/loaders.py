@@ -25,32 +25,35 @@ class Batch:
 
     Attributes:
         image: RGB less the data set's mean, over its deviation.
-        mask: In [0, 1], 1 = foreground.
+        mask: In [0, 1], 1 = foreground; 0 where unknown.
         depth: Relative inverse depth in [0, 1], near = 1; 0 where unknown.
         valid: True where depth is known.
+        mask_known: True of the samples whose mask is known.
     """
 
     image: Float[Tensor, "b 3 h w"]
     mask: Float[Tensor, "b 1 h w"]
     depth: Float[Tensor, "b 1 h w"]
     valid: Bool[Tensor, "b 1 h w"]
+    mask_known: Bool[Tensor, " b"]
 
     def __len__(self) -> int:
         return len(self.image)
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Its tensors in the order of the attributes, each with a row a sample."""
+        return self.image, self.mask, self.depth, self.valid, self.mask_known
+
     def to(self, device: torch.device | str, *, channels_last: bool = False) -> "Batch":
         """The batch on a device, the image in the memory order asked for."""
         order = torch.channels_last if channels_last else torch.contiguous_format
-        return Batch(
-            self.image.to(device, non_blocking=True).contiguous(memory_format=order),
-            self.mask.to(device, non_blocking=True),
-            self.depth.to(device, non_blocking=True),
-            self.valid.to(device, non_blocking=True),
-        )
+        image, *truth = (tensor.to(device, non_blocking=True) for tensor in self.tensors)
+        return Batch(image.contiguous(memory_format=order), *truth)
 
     def pin_memory(self) -> "Batch":
         """The batch in pinned memory; torch's DataLoader calls this."""
-        return Batch(*(tensor.pin_memory() for tensor in (self.image, self.mask, self.depth, self.valid)))
+        return Batch(*(tensor.pin_memory() for tensor in self.tensors))
 
 
 class Loader:
@@ -178,7 +181,8 @@ def normalise(raw: RawBatch, stats: Stats) -> Batch:
     image.flatten(2).mul_(scale).sub_(shift)
     mask = torch.from_numpy(raw.mask).to(torch.float32).mul_(1 / 255)
     depth, valid = (torch.from_numpy(array) for array in decode_depth(raw.depth))
-    return Batch(image.permute(0, 3, 1, 2), mask[:, None], depth[:, None], valid[:, None])
+    known = torch.from_numpy(raw.mask_known)
+    return Batch(image.permute(0, 3, 1, 2), mask[:, None], depth[:, None], valid[:, None], known)
 
 
 @lru_cache(maxsize=16)

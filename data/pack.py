@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, UInt8, UInt16
+from jaxtyping import Bool, Int, UInt8, UInt16
 
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.decode import with_near_distance
@@ -35,16 +35,20 @@ from data.shards import (
 from data.splits import split_by_background
 from data.stats import Stats, stats_of
 
-FORMAT = "1"  # raised whenever the same files would give other arrays
+FORMAT = "2"  # raised whenever the same files would give other arrays
 
 
 @dataclass(frozen=True)
 class RawBatch:
-    """Samples as packed: RGB image and mask 0..255; depth codes 0 = not known, 1 (far) to 65535 (near)."""
+    """Samples as packed: RGB image and mask 0..255; depth codes 0 = not known, 1 (far) to 65535 (near).
+
+    `mask_known` tells the samples that have a mask; the mask of the others is 0 everywhere and means nothing.
+    """
 
     image: UInt8[np.ndarray, "b px px 3"]
     mask: UInt8[np.ndarray, "b px px"]
     depth: UInt16[np.ndarray, "b px px"]
+    mask_known: Bool[np.ndarray, " b"]
 
     def __len__(self) -> int:
         return len(self.image)
@@ -65,7 +69,6 @@ class Pack:
         self.count = count
         stated = json.loads((folder / "pack.json").read_text(encoding="utf-8"))
         self.px: int = stated["px"]
-        self.spec = DatasetSpec.from_dict(stated["spec"])
         self._bounds = shard_bounds(stated["total"])
         self._stops = np.array([stop for _, stop in self._bounds])
         self._maps: dict[int, np.ndarray] = {}
@@ -121,7 +124,7 @@ class Pack:
         for shard in np.unique(shards):
             chosen = shards == shard
             records[chosen] = self._map(int(shard))[indices[chosen] - self._bounds[shard][0]]
-        return RawBatch(records["image"], records["mask"], records["depth"])
+        return RawBatch(records["image"], records["mask"], records["depth"], records["mask_known"] != 0)
 
     def _map(self, shard: int) -> np.ndarray:
         if shard not in self._maps:
@@ -144,7 +147,7 @@ def pack_split(
     """Decode a split, or a prefix of it, into packed arrays; only what is not there yet.
 
     Args:
-        dataset: Whose fingerprint keys the pack and whose spec gives depth its meaning.
+        dataset: Whose fingerprint keys the pack and whose specs give depth its meaning.
         triplets: The whole split in nested order; also if only a prefix is wanted now.
         px: Side in pixels.
         cache: Folder for all packs.
@@ -162,11 +165,12 @@ def pack_split(
     if not triplets:
         raise DataError(f"{dataset.root}: no triplets to pack; check the split column of manifest.csv")
     wanted = len(triplets) if count is None else min(count, len(triplets))
-    spec = with_near_distance(dataset.spec, dataset.triplets)
-    folder = _pack_folder(cache, dataset, triplets, spec, px)
-    job = PackJob(folder, triplets, spec, px)
+    specs = [with_near_distance(part.spec, part.triplets) for part in dataset.folders]
+    folder = _pack_folder(cache, dataset, triplets, specs, px)
+    spec_of = {t.id: spec for part, spec in zip(dataset.folders, specs, strict=True) for t in part.triplets}
+    job = PackJob(folder, triplets, spec_of, px)
     try:
-        _describe(job)
+        _describe(job, specs)
         ready = fill(job, wanted, deadline=deadline, workers=workers, progress=progress)
     except OSError as error:
         reason = error.strerror or error
@@ -174,21 +178,23 @@ def pack_split(
     return Pack(folder, min(wanted, ready))
 
 
-def _pack_folder(cache: Path, dataset: Dataset, triplets: Sequence[Triplet], spec: DatasetSpec, px: int) -> Path:
+def _pack_folder(
+    cache: Path, dataset: Dataset, triplets: Sequence[Triplet], specs: Sequence[DatasetSpec], px: int
+) -> Path:
     """A folder named by all that its arrays depend on."""
-    digest = hashlib.blake2b(f"{FORMAT} {dataset.fingerprint} {spec}".encode(), digest_size=12)
+    digest = hashlib.blake2b(f"{FORMAT} {dataset.fingerprint} {specs}".encode(), digest_size=12)
     digest.update("\n".join(triplet.id for triplet in triplets).encode())
     return cache / "packs" / f"{digest.hexdigest()}-{px}px"
 
 
-def _describe(job: PackJob) -> None:
+def _describe(job: PackJob, specs: Sequence[DatasetSpec]) -> None:
     """Write what a pack needs to open itself, once."""
     path = job.folder / "pack.json"
     if path.exists():
         return
     job.folder.mkdir(parents=True, exist_ok=True)
     ids = json.dumps([triplet.id for triplet in job.triplets])
-    stated = json.dumps({"px": job.px, "total": len(job.triplets), "spec": asdict(job.spec)}, indent=1)
+    stated = json.dumps({"px": job.px, "total": len(job.triplets), "specs": [*map(asdict, specs)]}, indent=1)
     write_whole(job.folder / "ids.json", lambda file: file.write(ids.encode()))
     write_whole(path, lambda file: file.write(stated.encode()))
 
@@ -234,11 +240,11 @@ def _table(name: str, stats: Stats) -> str:
         (f"image {colour}", mean, std)
         for colour, mean, std in zip(("red", "green", "blue"), stats.image_mean, stats.image_std, strict=True)
     ]
-    rows.append(("mask", stats.mask_mean, stats.mask_std))
-    if stats.depth_mean is not None and stats.depth_std is not None:
-        rows.append(("depth", stats.depth_mean, stats.depth_std))
+    tasks = (("mask", stats.mask_mean, stats.mask_std), ("depth", stats.depth_mean, stats.depth_std))
+    rows += [(label, mean, std) for label, mean, std in tasks if mean is not None and std is not None]
     lines = [f"  {label:<12}{mean:8.4f}{std:8.4f}" for label, mean, std in rows]
-    head = f"{name}: {stats.images} samples, depth known in {stats.depth_known:.1%} of the pixels"
+    known = f"mask known of {stats.mask_known:.1%} of them, depth in {stats.depth_known:.1%} of the pixels"
+    head = f"{name}: {stats.images} samples, {known}"
     return "\n".join([head, f"  {'':<12}{'mean':>8}{'std':>8}", *lines])
 
 

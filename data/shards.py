@@ -4,7 +4,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,7 +27,8 @@ STEP = 32  # samples between two looks at the progress bar
 @lru_cache
 def record_type(px: int) -> np.dtype:
     """Layout of one packed sample; `np.load` of a shard shows its fields."""
-    return np.dtype([("image", "u1", (px, px, 3)), ("mask", "u1", (px, px)), ("depth", "<u2", (px, px))])
+    flag = ("mask_known", "<u2")  # 0 or 1; two bytes, so that the depth of the next sample stays aligned
+    return np.dtype([("image", "u1", (px, px, 3)), ("mask", "u1", (px, px)), ("depth", "<u2", (px, px)), flag])
 
 
 def shard_bounds(total: int) -> list[tuple[int, int]]:
@@ -74,13 +75,13 @@ class PackJob:
     Attributes:
         folder: Exists already.
         triplets: The whole split in nested order.
-        spec: Meaning of the depth values.
+        specs: Meaning of the depth values of each triplet, by its id.
         px: Side in pixels.
     """
 
     folder: Path
     triplets: Sequence[Triplet]
-    spec: DatasetSpec
+    specs: Mapping[str, DatasetSpec]
     px: int
 
 
@@ -150,10 +151,11 @@ def _write_shard(job: PackJob, bound: tuple[int, int], halted: Callable[[int], b
         for row, triplet in enumerate(job.triplets[start:stop]):
             if halted(start):
                 raise _HaltedError
-            image, mask, depth = decode_triplet(triplet, job.spec, job.px)
+            image, mask, depth = decode_triplet(triplet, job.specs[triplet.id], job.px)
             record["image"], record["mask"], record["depth"] = image, mask, depth
+            record["mask_known"] = triplet.mask is not None
             file.write(record.tobytes())
-            sums[row] = sample_sums(image, mask, depth)
+            sums[row] = sample_sums(image, mask, depth, mask_known=triplet.mask is not None)
             counter.add_one()
         write_whole(sums_path(job.folder, start), lambda beside: np.save(beside, sums))
 

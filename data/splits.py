@@ -1,6 +1,8 @@
 """Train, validation and test parts without leaks, and nested subsets of them."""
 
+import functools
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +24,25 @@ class Splits:
     test: tuple[Triplet, ...]
 
 
+def _each_folder(split: Callable[..., Splits]) -> Callable[..., Splits]:
+    """The split of every folder that a data set joins, so that all are in all parts."""
+
+    @functools.wraps(split)
+    def whole(dataset: Dataset, *, seed: int = 0) -> Splits:
+        found = [split(folder, seed=seed) for folder in dataset.folders]
+        if len(found) == 1:
+            return found[0]
+        parts = zip(*((splits.train, splits.val, splits.test) for splits in found), strict=True)
+        return Splits(*(nested_order(itertools.chain(*part)) for part in parts))
+
+    return whole
+
+
+@_each_folder
 def split_by_background(dataset: Dataset, *, seed: int = 0) -> Splits:
     """Split 80/10/10 so that no background is in two parts; the manifest's own split column wins.
 
-    Two backgrounds give train and validation and no test part.
+    Two backgrounds give train and validation and no test part. Of joined folders each is split by itself.
 
     Args:
         dataset: A data set as read.
@@ -49,6 +66,7 @@ def split_by_background(dataset: Dataset, *, seed: int = 0) -> Splits:
     return _splits(dataset, lambda triplet: part[triplet.background])
 
 
+@_each_folder
 def split_randomly(dataset: Dataset, *, seed: int = 0) -> Splits:
     """Split training and validation by image, as the original study did. It leaks: both hold the same backgrounds.
 

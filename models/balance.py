@@ -6,18 +6,21 @@ from torch import Tensor, nn
 
 BALANCES = ("fixed", "adaptive", "uncertainty")
 Scalar = Float[Tensor, ""]
+Shares = Float[Tensor, "2"]  # of a batch's images with a mask, and of those with depth: what a part of it holds
 
 
 class Fixed(nn.Module):
     """mask_weight * mask + depth."""
 
-    def forward(self, mask: Scalar, depth: Scalar, mask_weight: float) -> tuple[Scalar, Scalar]:
-        """The sum, and the factor that the mask's loss was given."""
-        return mask_weight * mask + depth, torch.full_like(mask.detach(), mask_weight)
+    def forward(self, mask: Scalar, depth: Scalar, mask_weight: float, shares: Shares) -> tuple[Scalar, Scalar]:
+        """The sum, each task by its share, and the factor that the mask's loss was given."""
+        return mask_weight * mask * shares[0] + depth * shares[1], torch.full_like(mask.detach(), mask_weight)
 
 
 class Adaptive(nn.Module):
     """The mask's loss is also multiplied by clamp(depth / mask, 1, largest), a constant to the gradient.
+
+    Where no depth is known, that is 1; where no mask is, there is nothing to multiply.
 
     Source: the original study's adaptive loss.
     """
@@ -26,17 +29,17 @@ class Adaptive(nn.Module):
         super().__init__()
         self.largest = largest
 
-    def forward(self, mask: Scalar, depth: Scalar, mask_weight: float) -> tuple[Scalar, Scalar]:
-        """The sum, and the factor that the mask's loss was given."""
+    def forward(self, mask: Scalar, depth: Scalar, mask_weight: float, shares: Shares) -> tuple[Scalar, Scalar]:
+        """The sum, each task by its share, and the factor that the mask's loss was given."""
         ratio = depth.detach() / mask.detach().clamp_min(1e-12)
         factor = mask_weight * ratio.clamp(1, self.largest)
-        return factor * mask + depth, factor
+        return factor * mask * shares[0] + depth * shares[1], factor
 
 
 class Uncertainty(nn.Module):
     """Each loss weighs exp(-s) and pays s, with a learnt log-variance s held within (-bound, bound) by tanh.
 
-    A hard clamp would have no gradient to come back with.
+    A hard clamp would have no gradient to come back with. A task of which nothing is known does not pay: its s stays.
 
     Source: Kendall et al. 2018, arXiv:1705.07115, equation 7, both tasks with the same form.
     """
@@ -46,10 +49,11 @@ class Uncertainty(nn.Module):
         self.bound = bound
         self.raw = nn.Parameter(torch.zeros(2))
 
-    def forward(self, mask: Scalar, depth: Scalar, mask_weight: float) -> tuple[Scalar, Scalar]:
-        """The sum (may be negative), and the factor of the mask's loss relative to the depth's."""
+    def forward(self, mask: Scalar, depth: Scalar, mask_weight: float, shares: Shares) -> tuple[Scalar, Scalar]:
+        """The sum (may be negative), each task by its share, and the mask's factor relative to the depth's."""
         s = self.bound * torch.tanh(self.raw.float() / self.bound)
-        total = mask_weight * (-s[0]).exp() * mask + (-s[1]).exp() * depth + s.sum()
+        mask, depth = mask * shares[0], depth * shares[1]
+        total = mask_weight * (-s[0]).exp() * mask + (-s[1]).exp() * depth + (s * shares).sum()
         return total, mask_weight * (s[1] - s[0]).exp().detach()
 
 

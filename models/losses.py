@@ -1,14 +1,16 @@
 """Losses: pure functions of one value an image, and the weighted sum that returns its named parts.
 
 Owns: pixel and structural losses of mask and depth, their mix. Must not know: any network.
-Everything is computed in float32 whatever autocast says; depth is read only where it is valid.
+Everything is computed in float32 whatever autocast says; depth is read only where it is valid, masks only of images
+that have one. A task's loss is the mean over the images of a batch that have it: a batch with few masks gives them the
+weight of many, so that neither task fades where the other is known more often.
 """
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from models.balance import BALANCES, build_balance
@@ -20,12 +22,24 @@ STRUCTURAL = ("none", "dice", "ssim", "ms_ssim")
 PROBABILITY_EPS = 1e-6
 
 Valid = Bool[Tensor, "b 1 h w"]
+MaskKnown = Bool[Tensor, " b"]
+Counts = Int[Tensor, "2"]
 
 
 def valid_mean(values: Maps, valid: Valid) -> PerImage:
     """Mean of each image over its valid pixels; 0 (with gradient 0) where an image has none."""
     share = valid.to(values.dtype)
     return (values * share).sum((1, 2, 3)) / share.sum((1, 2, 3)).clamp_min(1)
+
+
+def mask_valid(mask_known: MaskKnown, valid: Valid) -> Valid:
+    """For masks what `valid` is for depth: True all over the images whose mask is known."""
+    return mask_known[:, None, None, None] & torch.ones_like(valid)
+
+
+def images_with(mask_known: MaskKnown, valid: Valid) -> Counts:
+    """Number of images whose mask is known, and of those of whose depth something is."""
+    return torch.stack((mask_known.sum(), valid.flatten(1).any(1).sum()))
 
 
 def l1(pred: Maps, target: Maps, valid: Valid) -> PerImage:
@@ -136,38 +150,54 @@ class Loss(nn.Module):
         self.config = config
         self.balance = build_balance(config.balance, config.balance_max)
 
-    def task(self, task: str, pred: Maps, target: Maps, valid: Valid) -> dict[str, Float[Tensor, ""]]:
-        """Means over the batch: the task's mix and its terms."""
+    def task(
+        self, task: str, pred: Maps, target: Maps, valid: Valid, images: Int[Tensor, ""]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Means over the `images` that have something valid, 0 without any: the task's mix and its terms."""
         pixel_kind, kind = getattr(self.config, f"{task}_pixel"), getattr(self.config, f"{task}_structural")
-        pixel = {"l1": l1, "mse": mse, "bce": bce}[pixel_kind](pred, target, valid).mean()
+        images = images.clamp_min(1)
+        pixel = {"l1": l1, "mse": mse, "bce": bce}[pixel_kind](pred, target, valid).sum() / images
         if kind == "none":
             return {task: pixel, f"{task}_pixel": pixel}
         per_image = dice(pred, target, valid) if kind == "dice" else structural(kind, pred, target, valid)
         alpha = getattr(self.config, f"{task}_alpha")
-        mix = alpha * pixel + (1 - alpha) * per_image.mean()
-        return {task: mix, f"{task}_pixel": pixel, f"{task}_structural": per_image.mean()}
+        other = per_image.sum() / images
+        return {task: alpha * pixel + (1 - alpha) * other, f"{task}_pixel": pixel, f"{task}_structural": other}
 
-    def forward(self, pred: Float[Tensor, "b 2 h w"], mask: Maps, depth: Maps, valid: Valid) -> Losses:
+    def forward(
+        self,
+        pred: Float[Tensor, "b 2 h w"],
+        mask: Maps,
+        depth: Maps,
+        valid: Valid,
+        mask_known: MaskKnown,
+        whole: Counts | None = None,
+    ) -> Losses:
         """The weighted sum and its parts.
 
         Args:
             pred: Mask and depth in [0, 1].
-            mask: True mask in [0, 1].
+            mask: True mask in [0, 1]; read only of images whose mask is known.
             depth: True depth, relative, in [0, 1]; read only where `valid`.
             valid: True where depth is known.
+            mask_known: True of the images whose mask is known.
+            whole: What `images_with` says of the batch of which this is a part; totals and parts of all its parts add
+                up to those of the batch. None: this is all of it.
         """
         with torch.autocast(pred.device.type, enabled=False):
-            pred, depth = pred.float(), torch.where(valid, depth.float(), 0)
-            everywhere = torch.ones_like(valid)
-            terms = self.task("mask", pred[:, :1], mask.float(), everywhere)
-            terms |= self.task("depth", pred[:, 1:], depth, valid)
-            total, weight = self.balance(terms["mask"], terms["depth"], self.config.mask_weight)
-        parts = {name: term.detach() for name, term in terms.items()} | {"mask_factor": weight}
-        return Losses(total, parts)
+            known = mask_valid(mask_known, valid)
+            pred, mask, depth = pred.float(), torch.where(known, mask.float(), 0), torch.where(valid, depth.float(), 0)
+            images = images_with(mask_known, valid)
+            shares = images / (images if whole is None else whole).clamp_min(1)
+            of_mask = self.task("mask", pred[:, :1], mask, known, images[0])
+            of_depth = self.task("depth", pred[:, 1:], depth, valid, images[1])
+            total, weight = self.balance(of_mask["mask"], of_depth["depth"], self.config.mask_weight, shares)
+        shared = [(of_mask, shares[0]), (of_depth, shares[1]), ({"mask_factor": weight}, shares[0])]
+        return Losses(total, {name: term.detach() * share for terms, share in shared for name, term in terms.items()})
 
 
 def build_loss(config: LossConfig, px: int) -> Loss:
-    """The loss of `config`, to be called as loss(pred, mask, depth, valid) on maps of `px` pixels a side.
+    """The loss of `config`, to be called as loss(pred, mask, depth, valid, mask_known) on maps of `px` pixels a side.
 
     Raises:
         ConfigError: `px` is too small for MS-SSIM.

@@ -1,19 +1,20 @@
 """Metrics of mask and depth: one value an image, then averaged, so that no figure depends on the batch size.
 
 Owns: the figures, their sums over batches, `score`. Must not know: any network or training loss.
-Depth figures are averages over the images in which some depth is known; they are absent when there is none.
+Figures of the mask are averages over the images that have one, those of the depth over the images in which some depth
+is known; they are absent when there is none.
 """
 
 import math
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from models.checkerboard import checkerboard
-from models.losses import Valid, l1, mse, structural, valid_mean
+from models.losses import MaskKnown, Valid, l1, mse, structural, valid_mean
 from models.similarity import MS_SSIM_MIN_PX, Maps, PerImage
 
 MIN_DEPTH = 0.05
@@ -122,19 +123,38 @@ def full_metrics(pred: Float[Tensor, "b 2 h w"], mask: Maps, depth: Maps, valid:
 
 
 RELATIVE = ("abs_rel", "log10", "silog", "delta1", "delta2", "delta3")
-NEED_DEPTH = frozenset(("rmse_depth", "ssim_depth", "study_mse_ssim", "study_l1_msssim", *RELATIVE))
+STUDY = ("study_mse_ssim", "study_l1_msssim")
+NEED_MASK = frozenset(("iou", "dice", "mae_mask", "boundary_f", *STUDY))
+NEED_DEPTH = frozenset(("rmse_depth", "ssim_depth", *RELATIVE, *STUDY))
 Metrics = Callable[[Float[Tensor, "b 2 h w"], Maps, Maps, Valid], Figures]
 
 
-def score(iou: float, rmse_depth: float | None, sigma: float) -> float:
-    """Half the mean IoU plus half the depth's skill 1 - RMSE / sigma; 0: constant guess, 1: perfection.
+def images_of(figure: str, mask_known: MaskKnown, valid: Valid) -> Bool[Tensor, " b"]:
+    """True of the images that a figure is an average over: those of which all that it needs is known."""
+    known = torch.ones_like(mask_known)
+    if figure in NEED_MASK:
+        known = known & mask_known
+    return known & valid.flatten(1).any(1) if figure in NEED_DEPTH else known
+
+
+def score(iou: float | None, rmse_depth: float | None, sigma: float) -> float:
+    """Mean of the IoU and of the depth's skill 1 - RMSE / sigma, or the one that is known; 1: perfection.
+
+    0 is a constant guess.
 
     Args:
-        iou: Mean over images, in [0, 1].
-        rmse_depth: Mean over images, or None when no depth is known: then the score is the IoU.
+        iou: Mean over images, in [0, 1], or None when no mask is known.
+        rmse_depth: Mean over images, or None when no depth is known.
         sigma: Standard deviation of the validation depth, above 0.
+
+    Raises:
+        ValueError: Neither is known.
     """
-    return iou if rmse_depth is None else 0.5 * iou + 0.5 * (1 - rmse_depth / max(sigma, 1e-6))
+    skill = None if rmse_depth is None else 1 - rmse_depth / max(sigma, 1e-6)
+    known = [value for value in (iou, skill) if value is not None]
+    if not known:
+        raise ValueError("neither a mask nor any depth is known: there is nothing to score")
+    return sum(known) / len(known)
 
 
 class MetricSums:
@@ -143,37 +163,35 @@ class MetricSums:
     def __init__(self, metrics: Metrics = score_metrics) -> None:
         self.metrics = metrics
         self.sums: dict[str, Tensor] = {}
-        self.images: Tensor | int = 0
-        self.with_depth: Tensor | int = 0
+        self.counts: dict[str, Int[Tensor, ""]] = {}
 
     @torch.no_grad()
-    def update(self, pred: Float[Tensor, "b 2 h w"], mask: Maps, depth: Maps, valid: Valid) -> None:
+    def update(
+        self, pred: Float[Tensor, "b 2 h w"], mask: Maps, depth: Maps, valid: Valid, mask_known: MaskKnown
+    ) -> None:
         """Add a batch; nothing is copied off its device, so that a GPU need not wait."""
         with torch.autocast(pred.device.type, enabled=False):
             depth = torch.where(valid, depth.float(), 0)
             figures = self.metrics(pred.float(), mask.float(), depth, valid)
-        known = valid.flatten(1).any(1)
         for name, values in figures.items():
-            kept = torch.where(known, values, 0) if name in NEED_DEPTH else values
-            self.sums[name] = self.sums.get(name, 0) + kept.double().sum()
-        self.images += mask.shape[0]
-        self.with_depth = self.with_depth + known.sum()
+            known = images_of(name, mask_known, valid)
+            self.sums[name] = self.sums.get(name, 0) + torch.where(known, values, 0).double().sum()
+            self.counts[name] = self.counts.get(name, 0) + known.sum()
 
     def compute(self, sigma: float) -> dict[str, float]:
-        """The means over all images so far, `score` first.
+        """The means over all images so far, each over those that it needs; `score` first.
 
         Args:
             sigma: Standard deviation of the validation depth.
 
         Raises:
-            ValueError: No image was added.
+            ValueError: No image was added, or none of whose mask or depth anything is known.
         """
-        images, with_depth = int(self.images), int(self.with_depth)
-        if images == 0:
+        if not self.sums:
             raise ValueError("no image was measured")
-        counts = {name: with_depth if name in NEED_DEPTH else images for name in self.sums}
+        counts = {name: int(count) for name, count in self.counts.items()}
         means = {name: float(self.sums[name]) / n for name, n in counts.items() if n}
-        return {"score": score(means["iou"], means.get("rmse_depth"), sigma), **means}
+        return {"score": score(means.get("iou"), means.get("rmse_depth"), sigma), **means}
 
 
 def constant_guess(mask: Maps, mean_depth: float) -> Float[Tensor, "b 2 h w"]:

@@ -26,7 +26,7 @@ from models.metrics import MetricSums, constant_guess, full_metrics
 from models.network import Network
 from search.card import write_card
 from search.config import TrialConfig
-from search.pictures import depth_colours, grey, sheet
+from search.pictures import compared, sheet
 from search.records import write_json
 
 SAMPLES = 8
@@ -100,8 +100,9 @@ def write_best(
             figures = measure(model, loader, winner.stats, winner.sigma, deadline=next(share), progress=progress)
         metrics[name] = {**figures, "of_images": sizes[name]}
     if leaks and "test" in metrics:
-        metrics["validation_flatters_by"] = {f: metrics["val"][f] - metrics["test"][f] for f in ("score", "iou")}
-    metrics |= {**more, "note": _note(metrics, leaks)}
+        both = [name for name in ("score", "iou") if name in metrics["val"] and name in metrics["test"]]
+        metrics["validation_flatters_by"] = {name: metrics["val"][name] - metrics["test"][name] for name in both}
+    metrics |= {**more, "note": _note(metrics, leaks, winner.stats)}
     write_json(folder / "metrics.json", metrics)
     write_card(folder)
     shown = "test" if "test" in splits else "val"
@@ -109,9 +110,14 @@ def write_best(
     return metrics
 
 
-def _note(metrics: dict[str, Any], leaks: bool) -> str:
+def _note(metrics: dict[str, Any], leaks: bool, stats: Stats) -> str:
     """Return what the reader of the figures must know, in one line; "" where nothing."""
     notes = [] if "test" in metrics else ["no test part in this data set: there are no test figures"]
+    trained = {"mask": ("iou", stats.mask_known, "depth"), "depth": ("rmse_depth", stats.depth_known, "mask")}
+    for task, (figure, share, other) in trained.items():
+        lacking = [part for part in ("val", "test") if part in metrics and figure not in metrics[part]]
+        if share and lacking:
+            notes.append(f"no {task} is known in {' and '.join(lacking)}: the score there is that of the {other} alone")
     if leaks:
         notes.append("validation shares backgrounds with training (--split random) and flatters")
     if "validation_flatters_by" in metrics:
@@ -153,8 +159,9 @@ def measure(
     sums, images = MetricSums(full_metrics), 0
     guess, mean_depth = MetricSums(), stats.depth_mean or 0.5
     for batch, prediction in predictions(model, loader):
-        sums.update(prediction, batch.mask, batch.depth, batch.valid)
-        guess.update(constant_guess(batch.mask, mean_depth), batch.mask, batch.depth, batch.valid)
+        truth = (batch.mask, batch.depth, batch.valid, batch.mask_known)
+        sums.update(prediction, *truth)
+        guess.update(constant_guess(batch.mask, mean_depth), *truth)
         images += len(batch)
         if progress:
             progress(images, loader.count)
@@ -173,6 +180,8 @@ def predictions(model: nn.Module, loader: Loader) -> Iterator[tuple[Batch, torch
 def draw_samples(model: nn.Module, loader: Loader, pack: Pack, path: Path, *, deadline: float | None = None) -> None:
     """Draw image, true and predicted mask and depth, and the absolute difference, a row per sample.
 
+    A true mask that is not known is half grey, depth that is not known black.
+
     Args:
         model: In evaluation mode, on the CPU.
         loader: Of the pack.
@@ -183,21 +192,12 @@ def draw_samples(model: nn.Module, loader: Loader, pack: Pack, path: Path, *, de
     rows: list[list[np.ndarray]] = []
     for batch, prediction in predictions(model, loader):
         raw = pack.gather(np.arange(len(rows), len(rows) + len(batch)))
-        rows += [_row(image, batch, prediction, i) for i, image in enumerate(raw.image)]
+        rows += compared(raw, prediction.numpy())
         if len(rows) >= SAMPLES or (deadline is not None and time.time() > deadline):
             break
     partial = path.with_name("partial." + path.name)
     cv2.imwrite(str(partial), np.vstack([_header(pack.px), sheet(rows[:SAMPLES])])[..., ::-1])
     partial.replace(path)
-
-
-def _row(image: np.ndarray, batch: Batch, prediction: torch.Tensor, i: int) -> list[np.ndarray]:
-    """Return the panels of one sample."""
-    mask, depth, valid = (plane[i, 0].numpy() for plane in (batch.mask, batch.depth, batch.valid))
-    guess_mask, guess_depth = prediction[i].numpy()
-    difference = np.maximum(np.abs(mask - guess_mask), np.where(valid, np.abs(depth - guess_depth), 0.0))
-    panels = [image, grey(mask), grey(guess_mask), depth_colours(depth, valid), depth_colours(guess_depth)]
-    return [*panels, grey(difference)]
 
 
 def fair_shares(deadline: float | None, parts: int) -> Iterator[float | None]:

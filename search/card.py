@@ -137,8 +137,8 @@ def _measured(values: Mapping[str, Any]) -> str:
 
 def _remarks(metrics: Mapping[str, Any]) -> Iterator[str]:
     yield (
-        f"Score = ½ · IoU + ½ · (1 - RMSE / {metrics['sigma_depth']:.3f}), by the deviation of the validation depth: 0 "
-        "for a constant guess, 1 for perfection. Validation chose the model; the test part decided nothing."
+        f"Score = {_formula(metrics)}: 0 for a constant guess, 1 for perfection. Validation chose the model; the test "
+        "part decided nothing."
     )
     if "seeds" in metrics:
         seeds = metrics["seeds"]
@@ -148,6 +148,17 @@ def _remarks(metrics: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
+def _formula(metrics: Mapping[str, Any]) -> str:
+    """Return how the score came about: of mask and depth, or of the one that is known."""
+    val, skill = metrics["val"], f"1 - RMSE / {metrics['sigma_depth']:.3f}"
+    yardstick = "by the deviation of the validation depth"
+    if "rmse_depth" not in val:
+        return "IoU, as no depth is known"
+    if "iou" not in val:
+        return f"{skill}, {yardstick}, as no mask is known"
+    return f"½ · IoU + ½ · ({skill}), {yardstick}"
+
+
 def _limits(about: Mapping[str, Any], metrics: Mapping[str, Any]) -> Iterator[str]:
     px, known = about["px"], about["stats"]["depth_known"]
     yield (
@@ -155,6 +166,11 @@ def _limits(about: Mapping[str, Any], metrics: Mapping[str, Any]) -> Iterator[st
     )
     yield "Depth is relative: it orders near and far, and gives no metres. The mask tells foreground, not what it is."
     yield "The figures are those of pictures like the ones it was trained on; measure before you use it on others."
+    masks = about["stats"].get("mask_known", 1.0)
+    if not masks:
+        yield "No mask was known in training: what it gives as mask means nothing."
+    elif masks < 1:
+        yield f"The mask was known of {masks:.0%} of the training images."
     if not known:
         yield "No depth was known in training: what it gives as depth means nothing."
     elif known < 1:

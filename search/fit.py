@@ -139,8 +139,9 @@ class _Run:
         self.config, self.data, self.plan = config, data, plan
         self.device = torch.device(plan.device)
         self.model = build_model(config.model)
-        stats = data.stats
-        self.model.set_prior(mask=stats.mask_mean, depth=0.5 if stats.depth_mean is None else stats.depth_mean)
+        means = (data.stats.mask_mean, data.stats.depth_mean)
+        mask, depth = (0.5 if mean is None else mean for mean in means)
+        self.model.set_prior(mask=mask, depth=depth)
         self.model.on(self.device)
         bfloat16 = uses_bfloat16(plan.precision, self.device)
         self.passes = Passes(self.model, bfloat16=bfloat16, at_once=plan.at_once)
@@ -185,8 +186,13 @@ class _Run:
             if self.clock.progress >= 1.0:
                 break
         self._check_finite(sums)
-        means = {f"train_{name}": float(value) / steps for name, value in sums.items()}
+        means = {f"train_{name}": float(value) / steps for name, value in sums.items() if self._is_known(name)}
         return {**means, "lr": rate, "train_s": time.monotonic() - begin}
+
+    def _is_known(self, loss: str) -> bool:
+        """Return whether the data have what a named part of the loss is about; without it, it is 0 and says nothing."""
+        means = {"mask": self.data.stats.mask_mean, "depth": self.data.stats.depth_mean}
+        return means.get(loss.partition("_")[0], 0.0) is not None
 
     def _prepare_step(self) -> float:
         """Set what depends on progress: the learning rate, the refinement."""
@@ -224,7 +230,7 @@ class _Run:
         for batch in self.val_loader.epoch(0):
             batch = batch.to(self.device, channels_last=True)
             prediction = self.passes.predict(batch)
-            sums.update(prediction, batch.mask, batch.depth, batch.valid)
+            sums.update(prediction, batch.mask, batch.depth, batch.valid, batch.mask_known)
             if wanted > 0:
                 pictures.append(as_bytes(prediction[:wanted]))
                 wanted -= len(batch)

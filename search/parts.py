@@ -30,7 +30,7 @@ class Parts:
         count = -(-len(batch) // (self.at_once or len(batch)))
         if count == 1:
             return [batch]
-        columns = (tensor.tensor_split(count) for tensor in (batch.image, batch.mask, batch.depth, batch.valid))
+        columns = (tensor.tensor_split(count) for tensor in batch.tensors)
         return [Batch(*tensors) for tensors in zip(*columns, strict=True)]
 
     def run(self, work: Callable[[list[Batch]], T], batch: Batch) -> T:

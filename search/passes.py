@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from data.loaders import Batch
-from models.losses import Loss
+from models.losses import Counts, Loss, images_with
 from search.parts import Parts
 
 
@@ -34,8 +34,8 @@ class Passes:
     def backward(self, batch: Batch, loss: Loss) -> dict[str, Tensor]:
         """Leave the gradients of a batch, and nothing of earlier ones, in network and loss; return the losses.
 
-        Losses are means over images, so a part weighs its share of the images. What looks at a batch as a whole, which
-        are batch norm and the adaptive balance, sees a part.
+        Losses are means over images, so a part weighs its share of those that have a mask, or depth. What looks at a
+        batch as a whole, which are batch norm and the adaptive balance, sees a part.
 
         Raises:
             DoesNotFit: There is no memory for even one image.
@@ -45,15 +45,14 @@ class Passes:
     def _add_up(self, parts: list[Batch], loss: Loss) -> dict[str, Tensor]:
         self.model.zero_grad()
         loss.zero_grad()
-        images = sum(len(part) for part in parts)
-        losses = [self._share(part, loss, len(part) / images) for part in parts]
+        whole = torch.stack([images_with(part.mask_known, part.valid) for part in parts]).sum(0)
+        losses = [self._share(part, loss, whole) for part in parts]
         return {name: sum((other[name] for other in losses[1:]), first) for name, first in losses[0].items()}
 
-    def _share(self, part: Batch, loss: Loss, share: float) -> dict[str, Tensor]:
-        losses = loss(self._forward(part), part.mask, part.depth, part.valid)
-        total = losses.total * share
-        total.backward()
-        return {"total": total.detach(), **{name: value * share for name, value in losses.parts.items()}}
+    def _share(self, part: Batch, loss: Loss, whole: Counts) -> dict[str, Tensor]:
+        losses = loss(self._forward(part), part.mask, part.depth, part.valid, part.mask_known, whole)
+        losses.total.backward()
+        return {"total": losses.total.detach(), **losses.parts}
 
     def _forward(self, batch: Batch) -> Tensor:
         with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=self.bfloat16):

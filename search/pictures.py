@@ -15,6 +15,11 @@ def grey(values: np.ndarray) -> np.ndarray:
     return np.repeat((np.clip(values, 0, 1) * 255).astype(np.uint8)[..., None], 3, axis=2)
 
 
+def mask_grey(mask: np.ndarray, known: bool) -> np.ndarray:
+    """Return a true mask in [0, 1] of shape (h, w) as grey; one that is not known is half grey all over."""
+    return grey(mask if known else np.full_like(mask, 0.5))
+
+
 def depth_colours(depth: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
     """Return depth in [0, 1] of shape (h, w) in colours: near is bright, what is not known is black."""
     picture = cv2.applyColorMap((np.clip(depth, 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
@@ -29,9 +34,35 @@ def sheet(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
 def truth_sheet(raw: RawBatch) -> np.ndarray:
     """Return image, true mask and true depth of packed samples, a row per sample."""
     depth, valid = decode_depth(raw.depth)
-    masks = raw.mask / np.float32(255)
+    masks = [mask_grey(mask / np.float32(255), known) for mask, known in zip(raw.mask, raw.mask_known, strict=True)]
     columns = zip(raw.image, masks, depth, valid, strict=True)
-    return sheet([(image, grey(mask), depth_colours(far, known)) for image, mask, far, known in columns])
+    return sheet([(image, mask, depth_colours(far, known)) for image, mask, far, known in columns])
+
+
+def compared(truth: RawBatch, prediction: np.ndarray) -> list[list[np.ndarray]]:
+    """Return image, true and predicted mask, true and predicted depth, and their difference: a row per sample.
+
+    The difference is the larger of that of the mask and that of the depth, each 0 where the truth is not known.
+
+    Args:
+        truth: Packed samples.
+        prediction: Mask and depth in [0, 1] of shape (b, 2, h, w).
+    """
+    depth, valid = decode_depth(truth.depth)
+    mask, known = truth.mask / np.float32(255), truth.mask_known
+    of_mask = np.abs(mask - prediction[:, 0]) * known[:, None, None]
+    wrong = np.maximum(of_mask, np.where(valid, np.abs(depth - prediction[:, 1]), 0.0))
+    return [
+        [
+            truth.image[i],
+            mask_grey(mask[i], known[i]),
+            grey(prediction[i, 0]),
+            depth_colours(depth[i], valid[i]),
+            depth_colours(prediction[i, 1]),
+            grey(wrong[i]),
+        ]
+        for i in range(len(truth))
+    ]
 
 
 def as_bytes(prediction: torch.Tensor) -> np.ndarray:

@@ -39,7 +39,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="RUN",
         help="go on with a run that was cut off; with --budget, give it so much more",
     )
-    p.add_argument("--data", type=Path, help="data set folder; built-in scenes without it")
+    p.add_argument(
+        "--data", type=Path, nargs="+", metavar="DIR", help="data set folder, or several as one; built-in without it"
+    )
     p.add_argument("--out", type=Path, help="run folder; by default runs/ and the date")
     p.add_argument("--seed", type=_seed, default=0, help="seed of split, search and trials (default 0)")
     p.add_argument(
@@ -148,7 +150,7 @@ def _search(args: argparse.Namespace, budget: "Budget", out: Path) -> int:
         "sampler": args.sampler,
         "ladder": args.ladder,
     }
-    supply = Supply(args.data or _built_in_data(), seed=args.seed, split=args.split)
+    supply = Supply(_data(args.data), seed=args.seed, split=args.split)
     return _plan(options, supply) if args.dry_run else _run(args.address, options, supply)
 
 
@@ -332,6 +334,16 @@ def _stated(args: argparse.Namespace, budget: "Budget") -> "tuple[TrialConfig, .
     if budget.trials is not None and budget.trials < len(configs):
         raise BudgetError(f"--budget {budget.text} is less than the {len(configs)} configurations of {args.grid}")
     return tuple(configs)
+
+
+def _data(folders: list[Path] | None) -> Path:
+    """Return the data set folder: the one stated, one that joins those stated, or the built-in scenes."""
+    if folders is None:
+        return _built_in_data()
+    from data.layout import cache_dir
+    from data.stated import join_folders
+
+    return folders[0] if len(folders) == 1 else join_folders(folders, cache_dir())
 
 
 def _built_in_data() -> Path:

@@ -33,7 +33,7 @@ def training_speed(threads: int, device: str) -> float:
         begin = time.perf_counter()
         with torch.autocast(device, torch.bfloat16, enabled=autocast):
             prediction = model(batch.image)
-        total = loss(prediction.float(), batch.mask, batch.depth, batch.valid).total
+        total = loss(prediction.float(), batch.mask, batch.depth, batch.valid, batch.mask_known).total
         total.backward()
         total.item()  # waits for a GPU
         fastest, steps = min(fastest, time.perf_counter() - begin), steps + 1
@@ -43,4 +43,5 @@ def training_speed(threads: int, device: str) -> float:
 
 def _random_batch() -> Batch:
     plane = torch.rand(BATCH, 1, PX, PX)
-    return Batch(image=torch.rand(BATCH, 3, PX, PX), mask=plane, depth=plane, valid=plane > 0)
+    known = torch.ones(BATCH, dtype=torch.bool)
+    return Batch(image=torch.rand(BATCH, 3, PX, PX), mask=plane, depth=plane, valid=plane > 0, mask_known=known)

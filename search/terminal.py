@@ -117,12 +117,11 @@ def dashboards(out: Path, *, searches: bool, ray: str = "") -> list[str]:
 
 
 def describe(record: TrialRecord) -> str:
-    """Return a trial in a few words: id, score, IoU, depth error and what it is."""
+    """Return a trial in a few words: id, score, IoU and depth error as far as they are known, and what it is."""
     figures = record.figures
-    parts = [f"{record.trial_id} score {record.score:.3f} (IoU {figures.get('iou', 0):.3f}"]
-    if "rmse_depth" in figures:
-        parts[0] += f", depth RMSE {figures['rmse_depth']:.3f}"
-    parts[0] += ")"
+    named = {"IoU": figures.get("iou"), "depth RMSE": figures.get("rmse_depth")}
+    told = ", ".join(f"{name} {value:.3f}" for name, value in named.items() if value is not None)
+    parts = [f"{record.trial_id} score {record.score:.3f} ({told})"]
     parts.append(f"{record.config['model/arch']} of width {record.config['model/width']}")
     if "params" in figures:
         parts.append(f"{figures['params']:,} parameters")

@@ -1,5 +1,6 @@
 """What all tests share: the real pictures, if they lie beside the project, and a tiny data set."""
 
+import csv
 import os
 from pathlib import Path
 
@@ -23,6 +24,36 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from data.scenes import make_scenes
 
     return make_scenes(tmp_path_factory.mktemp("tiny") / "scenes", 40, per_background=4, px=64, workers=1)
+
+
+PARTIAL = {  # what the four images of each background keep of their truth
+    "mask_only": ("mask", "mask", "mask", "mask"),
+    "depth_only": ("depth", "depth", "depth", "depth"),
+    "mixed": ("mask depth", "mask", "depth", "depth"),
+}
+
+
+@pytest.fixture(scope="session")
+def partial_datasets(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The tiny data set without depth, without masks, and with some of each; the files are the same."""
+    with (tiny_dataset / "manifest.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    folders = {name: tmp_path_factory.mktemp("partial") / name for name in PARTIAL}
+    for name, folder in folders.items():
+        folder.mkdir()
+        for linked in ("images", "masks", "depth", "dataset.json"):
+            (folder / linked).symlink_to(tiny_dataset / linked)
+        with (folder / "manifest.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            for i, row in enumerate(rows):
+                writer.writerow(
+                    {
+                        key: row[key] if key in PARTIAL[name][i % 4] or key not in ("mask", "depth") else ""
+                        for key in row
+                    }
+                )
+    return folders
 
 
 @pytest.fixture(scope="session", autouse=True)

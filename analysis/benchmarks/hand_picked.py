@@ -60,7 +60,8 @@ def main() -> None:
         limit=wall_s - (time.time() - BEGAN),
     )
     last = reports[-1]
-    kept = {name: round(last[name], 4) for name in ("score", "iou", "rmse_depth", "images_seen", "fit_s")}
+    wanted = ("score", "iou", "rmse_depth", "images_seen", "fit_s")
+    kept = {name: round(last[name], 4) for name in wanted if name in last}
     print(json.dumps({**kept, "images_per_s": round(last["images_seen"] / last["fit_s"], 1)}))
 
 

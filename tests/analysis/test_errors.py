@@ -63,6 +63,23 @@ def test_depth_figures_are_empty_where_no_depth_is_known(part, monkeypatch):
     assert not any(np.isnan(row["rmse_depth"]) for row in others)
 
 
+def test_mask_figures_are_empty_where_no_mask_is_known(part, monkeypatch):
+    gather = type(part.pack).gather
+
+    def blind(pack, indices):
+        raw = gather(pack, indices)
+        raw.mask_known[indices == 0] = False
+        raw.mask_known[indices == 1], raw.depth[indices == 1] = False, 0
+        return raw
+
+    monkeypatch.setattr(type(part.pack), "gather", blind)
+    first, second, *others = image_errors(part).to_dict("records")
+    assert np.isnan(first["iou"]) and np.isnan(first["mask_share"]) and np.isnan(first["study_mse_ssim"])
+    assert first["score"] == pytest.approx(1 - first["rmse_depth"] / part.sigma)
+    assert np.isnan(second["score"])
+    assert not any(np.isnan(row["iou"]) for row in others)
+
+
 def table(**columns):
     figures = dict.fromkeys(("score", "boundary_f", "mae_mask", "rmse_depth", "abs_rel", "checkerboard"), 0.0)
     return pd.DataFrame({**figures, **columns})

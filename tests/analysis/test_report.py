@@ -149,11 +149,19 @@ def test_run_of_an_older_version_has_a_report(climbing_run):
     assert "Learning curves" in page_of(climbing_run)
 
 
-def test_data_without_depth_have_a_report(whole_run):
-    for name in ("trials.csv", "reports.jsonl"):
-        path = whole_run / name
-        path.write_text(path.read_text().replace("rmse_depth", "other"))
-    assert "depth RMSE" not in str(data_of(page_of(whole_run), "rows")["columns"])
+@pytest.mark.parametrize(
+    ("figure", "column", "formula"),
+    [
+        ("rmse_depth", "depth RMSE", "Score = IoU of the mask (no depth is known):"),
+        ("iou", "IoU", "Score = 1 - RMSE of the depth / its deviation over the validation images (no mask is known):"),
+        ("other", "other", "Score = ½ · IoU of the mask + ½ · (1 - RMSE of the depth"),
+    ],
+)
+def test_data_without_depth_or_masks_have_a_report(whole_run, figure, column, formula):
+    for path in (whole_run / "trials.csv", whole_run / "reports.jsonl", whole_run / "best" / "metrics.json"):
+        path.write_text(path.read_text().replace(figure, "unnamed"))
+    page = page_of(whole_run)
+    assert column not in [shown["title"] for shown in data_of(page, "rows")["columns"]] and formula in page
 
 
 def test_command_writes_where_it_is_told(whole_run, tmp_path, capsys):

@@ -29,3 +29,12 @@ def test_table_has_a_row_per_part_read_from_the_run(run):
     assert len(lines) == 4
     assert lines[2] == "| set | 5m | 299 | 40 | 88% | unet, width 4 | 1,234 | val | 400 | 0.500 | 0.100 | 0.562 |"
     assert "| test |" in lines[3]
+
+
+@pytest.mark.parametrize(
+    ("figure", "cells"), [("iou", "| - | 0.100 | 0.562 |"), ("rmse_depth", "| 0.500 | - | 0.562 |")]
+)
+def test_figure_of_what_is_not_known_is_a_dash(run, figure, cells):
+    path = run / "best" / "metrics.json"
+    path.write_text(path.read_text().replace(figure, "other"))
+    assert table([run]).splitlines()[2].endswith(cells)

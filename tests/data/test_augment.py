@@ -1,5 +1,6 @@
 """Random changes: the same geometry for all three, photometry for the image alone, all of it repeatable."""
 
+import dataclasses
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ def marked(count=32):
         np.zeros((count, PX, PX, 3), np.uint8),
         np.zeros((count, PX, PX), np.uint8),
         np.ones((count, PX, PX), np.uint16),
+        np.ones(count, bool),
     )
     for sample, (row, column) in enumerate(np.random.default_rng(0).integers(16, PX - 16, (count, 2))):
         batch.image[sample, row, column] = 255
@@ -40,6 +42,7 @@ def noise(count=8):
         rng.integers(0, 256, (count, PX, PX, 3), np.uint8),
         rng.integers(0, 256, (count, PX, PX), np.uint8),
         rng.integers(0, 65536, (count, PX, PX), np.uint16),
+        np.ones(count, bool),
     )
 
 
@@ -67,7 +70,8 @@ def test_geometry_moves_the_marker_alike_in_all_three(name):
 def test_flip_mirrors_every_pixel():
     before = noise()
     after = only("flip")(before, np.random.default_rng(0))
-    mirrored = RawBatch(before.image[:, :, ::-1], before.mask[:, :, ::-1], before.depth[:, :, ::-1])
+    flipped = (array[:, :, ::-1] for array in (before.image, before.mask, before.depth))
+    mirrored = RawBatch(*flipped, before.mask_known)
     assert same(after, mirrored)
 
 
@@ -124,7 +128,7 @@ def test_sample_changes_by_its_own_seed_whatever_its_neighbours():
     seeds = np.arange(8, dtype=np.uint64)
     together = augment.change(noise(), seeds)
     for row in range(8):
-        alone = RawBatch(*(array[row : row + 1] for array in (noise().image, noise().mask, noise().depth)))
+        alone = RawBatch(*(array[row : row + 1] for array in dataclasses.astuple(noise())))
         augment.change(alone, seeds[row : row + 1])
         assert (alone.image[0] == together.image[row]).all() and (alone.depth[0] == together.depth[row]).all()
 

@@ -1,5 +1,7 @@
 """From the values in files to packed values."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -147,3 +149,12 @@ def test_real_size_mismatch_is_found(shared_data):
     triplet = next(t for t in read_dataset(shared_data / "quirks").triplets if t.id == "deepold_638")
     with pytest.raises(DataError, match=r"224 x 224 px but deepold_638\.jpg is 256 x 256"):
         decode_triplet(triplet, DatasetSpec(), 80)
+
+
+def test_what_a_triplet_has_not_is_zero_everywhere(only_triplet):
+    triplet = only_triplet()
+    whole = decode_triplet(triplet, DatasetSpec(), 8)
+    no_mask = decode_triplet(dataclasses.replace(triplet, mask=None), DatasetSpec(), 8)
+    no_depth = decode_triplet(dataclasses.replace(triplet, depth=None), DatasetSpec(), 8)
+    assert whole[1].any() and not no_mask[1].any() and not no_depth[2].any()
+    assert (no_mask[2] == whole[2]).all() and (no_depth[1] == whole[1]).all()

@@ -65,6 +65,11 @@ def test_folder_without_depth_reads_as_mask_only(tmp_path):
     assert triplet.depth is None and triplet.mask is not None
 
 
+def test_folder_without_masks_reads_as_depth_only(tmp_path):
+    (triplet,) = read_dataset(touch(tmp_path, "images/a.jpg", "depth/a.png")).triplets
+    assert triplet.mask is None and triplet.depth is not None
+
+
 def test_numbers_that_clash_are_not_used():
     assert pair_files(["cat_1.png", "dog_1.png"], ["cat_1.jpg", "mask1.jpg"]) == {"cat_1.png": "cat_1.jpg"}
 
@@ -77,8 +82,9 @@ def test_role_folders_prefer_plain_names_and_report_ambiguity():
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ((), "no mask folder"),
-        (("images/a.png", "depth/a.png"), "no mask folder"),
+        ((), "no image folder"),
+        (("masks/a.png", "depth/a.png"), "no image folder"),
+        (("images/a.png",), "no folder of masks or depth"),
         (("images/a.txt", "masks/a.png"), "no pictures in it"),
         (
             ("images/a.png", "images/b.png", "masks/a.png", "masks/b.png", "depth/a.png"),
@@ -117,7 +123,8 @@ def test_manifest_accepts_bare_file_names(make_dataset):
     ("change", "message"),
     [
         ({"mask": "masks/none.png"}, "line 2: mask masks/none.png is not there"),
-        ({"mask": ""}, "line 2: mask is empty"),
+        ({"mask": ""}, "line 2: mask and depth are empty"),
+        ({"image": ""}, "line 2: image is empty"),
         ({"split": "training"}, "line 2: split is 'training'; it is one of train, val, test"),
         ({"background": ""}, "background is empty in 1 lines"),
         ({"image": "images/fgbg000002.png"}, "listed more than once"),
@@ -134,11 +141,33 @@ def test_manifest_fault_is_named_with_its_line(make_dataset, change, message):
         read_dataset(root)
 
 
-def test_manifest_without_mask_column_is_an_error(make_dataset):
+@pytest.mark.parametrize(
+    ("column", "message"), [("image", "no column 'mask' or 'depth'"), ("mask", "no column 'image'")]
+)
+def test_manifest_without_a_column_is_an_error(make_dataset, column, message):
     root = make_dataset(1)
-    write_manifest(root, [{"image": "images/fgbg000001.png"}])
-    with pytest.raises(DataError, match="no column 'mask'"):
+    write_manifest(root, [{column: "images/fgbg000001.png"}])
+    with pytest.raises(DataError, match=message):
         read_dataset(root)
+
+
+def test_manifest_may_leave_mask_or_depth_of_a_line_empty(make_dataset):
+    root = make_dataset(3)
+    names = [
+        {"image": f"fgbg00000{n}.png", "mask": f"mask00000{n}.png", "depth": f"fgbg00000{n}.png"} for n in (1, 2, 3)
+    ]
+    write_manifest(root, [names[0], {**names[1], "mask": ""}, {**names[2], "depth": ""}])
+    assert [(t.mask is None, t.depth is None) for t in read_dataset(root).triplets] == [
+        (False, False),
+        (True, False),
+        (False, True),
+    ]
+
+
+def test_manifest_of_depth_alone_needs_no_column_of_masks(make_dataset):
+    root = make_dataset(1)
+    write_manifest(root, [{"image": "fgbg000001.png", "depth": "fgbg000001.png"}])
+    assert named(read_dataset(root).triplets[0]) == ("fgbg000001.png", None, "fgbg000001.png")
 
 
 def test_spec_is_read_from_dataset_json(make_dataset):

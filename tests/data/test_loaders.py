@@ -25,7 +25,7 @@ def loader(pack, **options):
 
 
 def tensors(batches):
-    return [(b.image, b.mask, b.depth, b.valid) for b in batches]
+    return [b.tensors for b in batches]
 
 
 def equal(one, other):
@@ -39,11 +39,12 @@ def order_of(loader, number):
 
 def test_batches_have_the_shapes_and_ranges_of_the_contract(pack):
     batch = next(loader(pack).epoch(0))
-    assert [(tuple(t.shape), t.dtype) for t in (batch.image, batch.mask, batch.depth, batch.valid)] == [
+    assert [(tuple(t.shape), t.dtype) for t in batch.tensors] == [
         ((4, 3, 16, 16), torch.float32),
         ((4, 1, 16, 16), torch.float32),
         ((4, 1, 16, 16), torch.float32),
         ((4, 1, 16, 16), torch.bool),
+        ((4,), torch.bool),
     ]
     assert batch.mask.min() == 0 and batch.mask.max() == 1
     assert batch.depth.min() == 0 and 0.5 < batch.depth.max() <= 1
@@ -138,3 +139,17 @@ def test_to_gives_the_memory_order_asked_for(pack, channels_last, strides):
 def test_counts_out_of_range_are_errors(pack, options):
     with pytest.raises(ValueError, match="is"):
         loader(pack, **options)
+
+
+def test_batches_say_whose_mask_is_known_whatever_is_changed(partial_datasets, tmp_path):
+    dataset = read_dataset(partial_datasets["mixed"])
+    pack = pack_split(dataset, nested_order(dataset.triplets), 16, cache=tmp_path / "cache")
+    (plain,), (changed,) = (
+        loader(pack, batch_size=40, augment=augment).epoch(0) for augment in (None, AugmentConfig(flip=1.0, rotate=1.0))
+    )
+    assert (
+        plain.mask_known.tolist()
+        == changed.mask_known.tolist()
+        == [t.mask is not None for t in nested_order(dataset.triplets)]
+    )
+    assert (changed.mask[~changed.mask_known] == 0).all() and changed.mask[changed.mask_known].flatten(1).any(1).all()

@@ -172,6 +172,33 @@ def test_mask_only_data_packs_with_depth_unknown(make_dataset, cache):
     assert pack.stats.depth_mean is None and pack.stats.depth_std is None and pack.stats.depth_known == 0
 
 
+def test_depth_only_data_packs_with_masks_unknown(make_dataset, cache):
+    root = make_dataset(3)
+    (root / "masks").rename(root.parent / "away")
+    pack = packed(root, cache)
+    batch = pack.gather(np.arange(3))
+    assert not batch.mask.any() and not batch.mask_known.any() and batch.depth.any()
+    assert pack.stats.mask_mean is None and pack.stats.mask_std is None and pack.stats.mask_known == 0
+
+
+def test_mixture_packs_with_what_each_sample_has(partial_datasets, cache):
+    dataset = read_dataset(partial_datasets["mixed"])
+    triplets = nested_order(dataset.triplets)
+    pack = pack_split(dataset, triplets, 16, cache=cache)
+    batch = pack.gather(np.arange(len(pack)))
+    assert batch.mask_known.tolist() == [triplet.mask is not None for triplet in triplets]
+    assert batch.depth.any(axis=(1, 2)).tolist() == [triplet.depth is not None for triplet in triplets]
+    masks = batch.mask[batch.mask_known] / 255
+    assert (pack.stats.mask_mean, pack.stats.mask_std) == pytest.approx((masks.mean(), masks.std()))
+    assert pack.stats.mask_known == 0.5 and pack.stats.depth_known == pytest.approx(0.75)
+
+
+def test_statistics_on_record_from_before_masks_could_lack_say_that_all_are_known(make_dataset, cache):
+    stats = packed(make_dataset(3), cache).stats
+    before = {name: value for name, value in stats.to_dict().items() if name != "mask_known"}
+    assert type(stats).from_dict(before) == stats
+
+
 def test_command_prints_the_statistics_of_each_part(make_dataset, cache, monkeypatch, capsys):
     monkeypatch.setenv("ONE_LOOK_CACHE", str(cache))
     root = make_dataset(8, spec={"group_size": 2})

@@ -115,7 +115,7 @@ def allocated_peak_mib(model, px, images):
     target = torch.rand(images, 1, px, px)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         image = torch.zeros(images, 3, px, px).to(memory_format=torch.channels_last)
-        loss(model(image), target, target, target > 0.2).total.backward()
+        loss(model(image), target, target, target > 0.2, torch.ones(images, dtype=torch.bool)).total.backward()
     events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
     held = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
     return max(itertools.accumulate(held)) / 2**20

@@ -7,6 +7,8 @@ import torch
 from models.losses import LossConfig, build_loss
 from models.metrics import (
     MIN_DEPTH,
+    NEED_DEPTH,
+    NEED_MASK,
     MetricSums,
     boundary,
     boundary_f,
@@ -34,10 +36,10 @@ def scene(n: int = 5, px: int = 40, seed: int = 0):
     return pred.clamp(0, 1), mask, depth, valid
 
 
-def measured(metrics, pred, mask, depth, valid, step: int = 100) -> dict[str, float]:
-    sums = MetricSums(metrics)
+def measured(metrics, pred, mask, depth, valid, known=None, step: int = 100) -> dict[str, float]:
+    sums, known = MetricSums(metrics), torch.ones(len(pred), dtype=torch.bool) if known is None else known
     for k in range(0, len(pred), step):
-        sums.update(pred[k : k + step], mask[k : k + step], depth[k : k + step], valid[k : k + step])
+        sums.update(*(tensor[k : k + step] for tensor in (pred, mask, depth, valid, known)))
     return sums.compute(0.25)
 
 
@@ -163,6 +165,41 @@ def test_data_without_any_depth_scores_its_mask():
     assert figures["score"] == figures["iou"]
 
 
+def test_images_without_a_mask_do_not_count_for_the_mask():
+    known = torch.tensor([True, False, True, True, False])
+    figures = measured(full_metrics, *scene(), known)
+    some = measured(full_metrics, *(tensor[known] for tensor in scene()))
+    whole = measured(full_metrics, *scene())
+    of_mask = NEED_MASK | {"score"}
+    of_depth = NEED_DEPTH - NEED_MASK | {"checkerboard"}
+    assert {k: figures[k] for k in of_mask - {"score"}} == pytest.approx({k: some[k] for k in of_mask - {"score"}})
+    assert {k: figures[k] for k in of_depth} == pytest.approx({k: whole[k] for k in of_depth})
+    assert figures["score"] == pytest.approx(0.5 * some["iou"] + 0.5 * (1 - whole["rmse_depth"] / 0.25))
+
+
+def test_data_without_any_mask_scores_its_depth():
+    figures = measured(full_metrics, *scene(), torch.zeros(5, dtype=torch.bool))
+    assert not NEED_MASK & figures.keys() and figures.keys() >= NEED_DEPTH - NEED_MASK
+    assert figures["score"] == pytest.approx(1 - figures["rmse_depth"] / 0.25)
+
+
+def test_study_s_figures_are_of_images_that_have_both():
+    pred, mask, depth, valid = scene()
+    valid[0] = False
+    known = torch.tensor([True, False, True, True, True])
+    both = measured(full_metrics, *(tensor[2:] for tensor in (pred, mask, depth, valid)))
+    figures = measured(full_metrics, pred, mask, depth, valid, known)
+    assert figures["study_mse_ssim"] == pytest.approx(both["study_mse_ssim"])
+    known[2:] = False
+    assert "study_mse_ssim" not in measured(full_metrics, pred, mask, depth, valid, known)
+
+
+def test_data_of_which_nothing_is_known_cannot_be_scored():
+    pred, mask, depth, valid = scene()
+    with pytest.raises(ValueError, match="nothing to score"):
+        measured(full_metrics, pred, mask, depth, valid & False, torch.zeros(5, dtype=torch.bool))
+
+
 def test_unknown_depth_is_never_read():
     pred, mask, depth, valid = scene()
     nan = torch.where(valid, depth, torch.full_like(depth, float("nan")))
@@ -174,19 +211,22 @@ def test_ms_ssim_figure_is_absent_below_its_smallest_size():
     assert KEYS - set(figures) == {"study_l1_msssim"}
 
 
-@pytest.mark.parametrize(("iou", "rmse", "value"), [(0, 0.25, 0), (1, 0, 1), (0.5, 0.1, 0.55), (0.7, None, 0.7)])
-def test_score_is_half_overlap_half_skill(iou, rmse, value):
-    assert score(float(iou), None if rmse is None else float(rmse), 0.25) == pytest.approx(value)
+@pytest.mark.parametrize(
+    ("iou", "rmse", "value"), [(0.0, 0.25, 0), (1.0, 0.0, 1), (0.5, 0.1, 0.55), (0.7, None, 0.7), (None, 0.1, 0.6)]
+)
+def test_score_is_half_overlap_half_skill_or_the_one_that_is_known(iou, rmse, value):
+    assert score(iou, rmse, 0.25) == pytest.approx(value)
 
 
 def test_study_figures_are_the_study_s_losses():
     pred, mask, depth, valid = scene()
+    known = torch.ones(len(pred), dtype=torch.bool)
     figures = measured(full_metrics, pred, mask, depth, valid | True)
     parts = {"mask_pixel": "mse", "mask_structural": "none", "depth_structural": "ssim", "depth_alpha": 0.0}
-    first = build_loss(LossConfig.from_dict(parts), 40)(pred, mask, depth, valid | True).total
+    first = build_loss(LossConfig.from_dict(parts), 40)(pred, mask, depth, valid | True, known).total
     both = {f"{t}_{k}": v for t in ("mask", "depth") for k, v in (("pixel", "l1"), ("structural", "ms_ssim"))}
     alphas = {"mask_alpha": 0.16, "depth_alpha": 0.16}
-    second = build_loss(LossConfig.from_dict(both | alphas), 40)(pred, mask, depth, valid | True).total
+    second = build_loss(LossConfig.from_dict(both | alphas), 40)(pred, mask, depth, valid | True, known).total
     assert figures["study_mse_ssim"] == pytest.approx(first.item(), rel=1e-5)
     assert figures["study_l1_msssim"] == pytest.approx(second.item(), rel=1e-5)
 
@@ -195,7 +235,7 @@ def test_constant_guess_scores_about_zero():
     _, mask, depth, valid = scene(n=8)
     known = depth[valid]
     sums = MetricSums(full_metrics)
-    sums.update(constant_guess(mask, known.mean().item()), mask, depth, valid)
+    sums.update(constant_guess(mask, known.mean().item()), mask, depth, valid, torch.ones(8, dtype=torch.bool))
     figures = sums.compute(known.std().item())
     assert figures["iou"] == 0
     assert figures["score"] == pytest.approx(0, abs=0.1)

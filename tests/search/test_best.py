@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from contextlib import contextmanager
 
@@ -70,3 +71,22 @@ def test_leaking_split_says_how_much_it_flatters(winner, tiny_dataset, tmp_path)
     assert metrics["validation_flatters_by"]["score"] == apart and f"by {apart:.3f}" in metrics["note"]
     honest = write_best(winner, tmp_path, packs, sizes=sizes, deadline=None)
     assert "validation_flatters_by" not in honest and honest["note"] == ""
+
+
+@pytest.mark.parametrize(("name", "absent"), [("mask_only", "rmse_depth"), ("depth_only", "iou")])
+def test_partial_data_are_measured_on_what_they_have(winner, partial_datasets, tmp_path, name, absent):
+    supply = Supply(partial_datasets[name], seed=0, split="random")
+    packs = {part: supply.pack(part, 32) for part in ("val", "test")}
+    stats = packs["val"].stats
+    told = dataclasses.replace(winner, stats=stats)
+    metrics = write_best(told, tmp_path, packs, sizes=supply.sizes(), deadline=None, leaks=True)
+    assert absent not in metrics["test"] and absent not in metrics["test"]["constant_guess"]
+    assert absent not in metrics["validation_flatters_by"] and "is known in" not in metrics["note"]
+    said = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert f"No {absent.replace('iou', 'mask').removeprefix('rmse_')} was known in training" in said
+
+
+def test_part_that_lacks_what_was_trained_says_so(winner, partial_datasets, tmp_path):
+    packs = {"val": Supply(partial_datasets["depth_only"], seed=0).pack("val", 32)}
+    metrics = write_best(winner, tmp_path, packs, sizes={"val": 4}, deadline=None)
+    assert "no mask is known in val: the score there is that of the depth alone" in metrics["note"]

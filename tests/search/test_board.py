@@ -68,7 +68,7 @@ def test_learning_rate_is_a_curve_over_steps(board):
 def test_truth_is_shown_once_and_predictions_at_each_epoch(board):
     rng = np.random.default_rng(0)
     image, mask = rng.integers(0, 256, (4, 16, 16, 3), dtype=np.uint8), np.zeros((4, 16, 16), np.uint8)
-    raw = RawBatch(image, mask, rng.integers(0, 65536, (4, 16, 16), dtype=np.uint16))
+    raw = RawBatch(image, mask, rng.integers(0, 65536, (4, 16, 16), dtype=np.uint16), np.ones(4, bool))
     predicted = rng.integers(0, 256, (2, 4, 16, 16, 2), dtype=np.uint8)
     board.start(RECORD, raw)
     for epoch, pictures in enumerate(predicted, start=1):

@@ -57,6 +57,8 @@ def test_card_gives_the_mean_over_seeds():
     [
         ({"stats": {"depth_known": 0.0}}, {}, "what it gives as depth means nothing"),
         ({"stats": {"depth_known": 0.914}}, {}, "known for 91% of the training pixels"),
+        ({"stats": {"depth_known": 1.0, "mask_known": 0.0}}, {}, "what it gives as mask means nothing"),
+        ({"stats": {"depth_known": 1.0, "mask_known": 0.25}}, {}, "The mask was known of 25% of the training images."),
         ({}, {"note": "shares backgrounds and flatters"}, "- Shares backgrounds and flatters."),
         ({}, {"test": {**PART, "rmse_depth": 0.25}}, "No better than a constant guess at: depth RMSE."),
         ({}, {"test": {**PART, "iou": 0.0}}, "No better than a constant guess at: mask IoU."),
@@ -69,7 +71,13 @@ def test_card_states_limits(about, metrics, limit):
 def test_figures_that_are_not_known_are_left_out():
     blind = {name: value for name, value in PART.items() if name != "rmse_depth"}
     said = card(ABOUT, {**METRICS, "val": blind, "test": blind})
-    assert "depth RMSE" not in said and "mask IoU" in said
+    assert "depth RMSE" not in said and "mask IoU" in said and "Score = IoU, as no depth is known" in said
+
+
+def test_score_of_depth_alone_is_told():
+    deep = {name: value for name, value in PART.items() if name != "iou"}
+    said = card(ABOUT, {**METRICS, "val": deep, "test": deep})
+    assert "mask IoU" not in said and "Score = 1 - RMSE / 0.200, by the deviation" in said and "as no mask is" in said
 
 
 def test_card_is_made_of_the_files_beside_it(tmp_path):

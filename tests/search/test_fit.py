@@ -168,7 +168,7 @@ def test_data_without_depth_trains_the_mask_and_scores_by_it(tiny_dataset, tmp_p
     data = Supply(tmp_path, seed=0).for_stage(stage)
     _, reports, _ = train(with_(small_config, "loss", depth_structural="ssim"), data, epochs=2)
     assert reports[-1]["score"] == reports[-1]["iou"] and "rmse_depth" not in reports[-1]
-    assert reports[-1]["train_depth"] == 0.0 and reports[-1]["train_mask"] > 0
+    assert "train_depth" not in reports[-1] and reports[-1]["train_mask"] > 0
 
 
 def test_each_step_is_told_with_its_rate_and_its_loss(fit_data, small_config):
@@ -251,3 +251,32 @@ def test_no_more_pictures_than_there_are_images_and_none_unasked(fit_data, small
     assert len(reports[0]["pictures"]) == len(fit_data.val)
     _, reports, _ = train(small_config, fit_data, epochs=1)
     assert "pictures" not in reports[0]
+
+
+OF_MASK, OF_DEPTH = {"iou", "dice", "mae_mask", "train_mask"}, {"rmse_depth", "train_depth"}
+
+
+@pytest.mark.parametrize(
+    ("name", "there", "absent"),
+    [("mask_only", OF_MASK, OF_DEPTH), ("depth_only", OF_DEPTH, OF_MASK), ("mixed", OF_MASK | OF_DEPTH, set())],
+)
+@pytest.mark.parametrize("balance", ["fixed", "adaptive", "uncertainty"])
+def test_partial_data_train_and_are_scored_on_what_they_have(
+    partial_datasets, small_config, name, there, absent, balance
+):
+    data = Supply(partial_datasets[name], seed=0).for_stage(Stage(name="explore", fraction=1.0, px=32, epochs=1))
+    config = with_(small_config, "loss", balance=balance)
+    _, reports, _ = train(config, data, epochs=6)
+    assert there <= reports[-1].keys() and not absent & {key for report in reports for key in report}
+    skill = {"iou": lambda iou: iou, "rmse_depth": lambda rmse: 1 - rmse / data.sigma}
+    known = [skill[figure](reports[-1][figure]) for figure in skill if figure in there]
+    assert reports[-1]["score"] == pytest.approx(sum(known) / len(known))
+    assert min(r["train_total"] for r in reports) < reports[0]["train_total"]
+
+
+def test_mixture_of_which_a_batch_has_no_mask_trains_on(partial_datasets, small_config):
+    data = Supply(partial_datasets["mixed"], seed=0).for_stage(Stage(name="explore", fraction=1.0, px=32, epochs=1))
+    _, reports, _ = train(with_(small_config, "optim", batch_size=2), data, epochs=2)
+    assert all(math.isfinite(r["score"]) and math.isfinite(r["train_total"]) for r in reports)
+    loader = Loader(data.train, batch_size=2, stats=data.stats, shuffle=True)
+    assert not all(batch.mask_known.any() for batch in loader.epoch(0))  # such batches there are

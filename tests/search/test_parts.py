@@ -9,7 +9,8 @@ FULL = torch.OutOfMemoryError("CUDA out of memory.")
 
 def batch(images):
     plane = torch.arange(images, dtype=torch.float32)[:, None, None, None].expand(images, 1, 8, 8)
-    return Batch(image=plane.repeat(1, 3, 1, 1), mask=plane, depth=plane, valid=plane >= 0)
+    known = plane[:, 0, 0, 0] >= 0
+    return Batch(image=plane.repeat(1, 3, 1, 1), mask=plane, depth=plane, valid=plane >= 0, mask_known=known)
 
 
 def sizes(parts):

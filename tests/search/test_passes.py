@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from search.passes import Passes
 def batch(fit_data):
     drawn = next(Loader(fit_data.train, batch_size=8, stats=fit_data.stats).epoch(0))
     drawn.valid[:2] = False
+    drawn.mask_known[[1, 2, 3, 6]] = False
     return drawn
 
 
@@ -40,3 +43,13 @@ def test_predictions_of_parts_are_those_of_the_batch(batch, small_config):
         whole, parts = (passes(small_config, at_once).predict(batch) for at_once in (None, 3))
     assert whole.shape == (8, 2, 32, 32) and whole.dtype == torch.float32
     assert torch.allclose(whole, parts, atol=1e-6)
+
+
+@pytest.mark.parametrize("balance", ["fixed", "adaptive", "uncertainty"])
+def test_images_without_a_mask_give_its_decoder_no_gradient(batch, small_config, balance):
+    separate = dataclasses.replace(small_config, model=dataclasses.replace(small_config.model, decoders="separate"))
+    taken, loss = passes(separate, None), build_loss(LossConfig(balance=balance), 32)
+    batch.mask_known[:] = False
+    taken.backward(batch, loss)
+    of_mask, of_depth = (list(decoder.parameters()) for decoder in taken.model.decoders)
+    assert all((p.grad == 0).all() for p in of_mask) and any((p.grad != 0).any() for p in of_depth)

@@ -1,7 +1,8 @@
 import numpy as np
+import pytest
 
 from data.pack import RawBatch
-from search.pictures import depth_colours, grey, prediction_sheet, sheet, truth_sheet
+from search.pictures import compared, depth_colours, grey, prediction_sheet, sheet, truth_sheet
 
 
 def test_near_is_bright_and_the_unknown_black():
@@ -30,10 +31,26 @@ def test_truth_shows_image_mask_and_depth():
     mask = np.full((2, 8, 8), 255, np.uint8)
     depth = np.full((2, 8, 8), 65535, np.uint16)
     depth[1] = 0  # not known
-    shown = truth_sheet(RawBatch(image, mask, depth))
+    shown = truth_sheet(RawBatch(image, mask, depth, np.ones(2, bool)))
     assert shown.shape == (16, 24, 3)
     assert np.array_equal(shown[:8, :8], image[0]) and (shown[:, 8:16] == 255).all()
     assert (shown[:8, 16:] == depth_colours(np.ones((8, 8)))).all() and (shown[8:, 16:] == 0).all()
+
+
+def test_mask_that_is_not_known_is_half_grey():
+    image, mask, depth = np.zeros((2, 8, 8, 3), np.uint8), np.zeros((2, 8, 8), np.uint8), np.zeros((2, 8, 8), np.uint16)
+    shown = truth_sheet(RawBatch(image, mask, depth, np.array([True, False])))
+    assert (shown[:8, 8:16] == 0).all() and (shown[8:, 8:16] == 127).all()
+
+
+def test_difference_is_of_what_is_known_alone():
+    image, mask = np.zeros((4, 8, 8, 3), np.uint8), np.full((4, 8, 8), 255, np.uint8)
+    depth = np.full((4, 8, 8), 65535, np.uint16)
+    depth[2:] = 0  # not known
+    prediction = np.stack([np.full((4, 8, 8), 0.2), np.full((4, 8, 8), 0.5)], axis=1)
+    rows = compared(RawBatch(image, mask, depth, np.array([True, False, True, False])), prediction)
+    assert [len(row) for row in rows] == [6] * 4
+    assert [row[-1].mean().item() / 255 for row in rows] == pytest.approx([0.8, 0.5, 0.8, 0.0], abs=0.01)
 
 
 def test_prediction_shows_mask_and_depth():

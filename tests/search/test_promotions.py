@@ -15,7 +15,10 @@ from search.records import TrialRecord, TrialTable
 
 FIGURES = {"epochs": 2, "score": 0.6, "iou": 0.5, "params": 1234}
 RAW = RawBatch(
-    np.full((3, 16, 16, 3), 200, np.uint8), np.zeros((3, 16, 16), np.uint8), np.full((3, 16, 16), 9000, np.uint16)
+    np.full((3, 16, 16, 3), 200, np.uint8),
+    np.zeros((3, 16, 16), np.uint8),
+    np.full((3, 16, 16), 9000, np.uint16),
+    np.ones(3, bool),
 )
 PREDICTED = np.full((3, 16, 16, 2), 255, np.uint8)
 

@@ -104,7 +104,8 @@ def test_200_random_samples_round_trip_build_and_train_a_step(samples):
     for _, config in samples[:200]:
         assert TrialConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
         model = build_model(dataclasses.replace(config.model, width=4)).on("cpu")
-        loss = build_loss(config.loss, PX)(model(image), (target > 0.9).float(), target, target > 0.1).total
+        truth = (target > 0.9).float(), target, target > 0.1, torch.tensor([True])
+        loss = build_loss(config.loss, PX)(model(image), *truth).total
         loss.backward()
         assert math.isfinite(loss.item()), config
         assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters()), config

@@ -2,10 +2,11 @@ import io
 import time
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from search.records import TrialRecord
-from search.terminal import View, dashboards
+from search.terminal import View, dashboards, describe
 
 
 def record(number, status="", score=0.5):
@@ -32,6 +33,15 @@ def test_block_shows_stage_time_counts_and_best():
     assert "explore" in text and "1:2" in text and "4:5" in text
     assert "1 running" in text and "1 stopped" in text and "1 failed" in text
     assert "e2 score 0.500" in text and "unet of width 8" in text and "1,234 parameters" in text
+
+
+@pytest.mark.parametrize(
+    ("figures", "told"), [({"iou": 0.25}, "(IoU 0.250)"), ({"rmse_depth": 0.125}, "(depth RMSE 0.125)")]
+)
+def test_trial_is_told_by_the_figures_that_it_has(figures, told):
+    one = record(1)
+    one.figures = {"score": 0.5, **figures}
+    assert f"score 0.500 {told}, unet" in describe(one)
 
 
 def test_failed_trial_is_never_the_best():
