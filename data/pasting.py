@@ -47,10 +47,10 @@ class Canvas:
             foot: Relative inverse depth of what it stands on, if it stands on anything: it is not behind that.
         """
         part = thing[at.cutout]
-        rest = cv2.merge([255 - part[..., 3]] * 3)
-        behind = cv2.multiply(np.ascontiguousarray(self.image[at.picture]), rest, scale=1 / 255)
-        self.image[at.picture] = cv2.add(behind, np.ascontiguousarray(part[..., :3]))
-        opaque = part[..., 3] >= OPAQUE_BYTE
+        alpha = cv2.extractChannel(part, 3)
+        behind = cv2.multiply(self.image[at.picture], cv2.merge([255 - alpha] * 3), scale=1 / 255)
+        self.image[at.picture] = cv2.add(behind, cv2.cvtColor(part, cv2.COLOR_RGBA2RGB))
+        opaque = alpha >= OPAQUE_BYTE
         nearest = max(float(self.depth[at.picture][opaque].max(initial=UNKNOWN)), foot)
         self.mask[at.picture][opaque] = 255
         self.depth[at.picture][opaque] = self._before(nearest, share)
@@ -105,7 +105,7 @@ def sized(pixels: UInt8[np.ndarray, "h w 4"], place: Placement, px: int) -> UInt
     scale = place.size * px / max(pixels.shape[:2])
     size = tuple(max(1, round(side * scale)) for side in pixels.shape[1::-1])
     resized = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    return np.ascontiguousarray(resized[:, ::-1]) if place.mirrored else resized
+    return cv2.flip(resized, 1) if place.mirrored else resized
 
 
 def paste_thing(
@@ -121,5 +121,5 @@ def paste_thing(
     px = canvas.image.shape[0]
     thing = sized(pixels, place, px)
     if light is not None:
-        cast_shadow(canvas.image, np.ascontiguousarray(thing[..., 3]), place, light)
+        cast_shadow(canvas.image, cv2.extractChannel(thing, 3), place, light)
     canvas.paste(thing, overlap(place, thing.shape[:2], px), share=share, foot=foot)
