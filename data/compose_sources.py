@@ -1,73 +1,97 @@
-"""What composites are made from: photos with sensor depth and RGBA cut-outs, found, checked and read.
+"""Photos to paste on, with depth if they have any: found, checked and read. Knows nothing of what is pasted."""
 
-Knows nothing of how they are put together.
-"""
-
-from dataclasses import dataclass
-from functools import lru_cache
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from data.dataset import DataError
-from data.decode import read_picture
+from data.dataset import DataError, DatasetSpec
+from data.decode import inverse_depth, read_picture
+from data.placement import standing_sizes
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-NO_READING = (0, 65535)  # millimetres that depth cameras write where they saw nothing
-OPAQUE_BYTE = 200
-FAINT = 8 / 255  # alpha below this is margin
+NO_READING = 65535  # millimetres that depth cameras write where they saw nothing, beside 0
+UNKNOWN = -1.0
+ROOM = 0.9  # of the range that relative depth takes: things have room before what they cover
+SHAPES_DIFFER = 0.02  # a photo and its depth may differ in their aspect by so much
+
+PhotoFiles = tuple[Path, Path | None]
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo and its depth in metres, 0 where not known; the shorter side has the size asked for."""
+    """A photo and its relative inverse depth in [0, 1], `UNKNOWN` where not known.
+
+    Attributes:
+        image: RGB; the shorter side has the size asked for.
+        depth: As the data set will have it.
+        beyond: What is added to `depth` to be in proportion to 1/z.
+    """
 
     image: UInt8[np.ndarray, "h w 3"]
-    depth_m: Float32[np.ndarray, "h w"]
+    depth: Float32[np.ndarray, "h w"]
+    beyond: float = 0.0
+
+    @cached_property
+    def standing(self) -> Float32[np.ndarray, "h w"]:
+        """Size of what stands at a pixel; 0 where nothing can."""
+        return standing_sizes(np.where(self.depth >= 0, self.depth + np.float32(self.beyond), np.float32(UNKNOWN)))
 
 
-@dataclass(frozen=True)
-class CutOut:
-    """A thing without its margin: RGB (0..255) premultiplied with alpha, and alpha in [0, 1]."""
-
-    colour: Float32[np.ndarray, "h w 3"]
-    alpha: Float32[np.ndarray, "h w"]
+def depth_codes(depth: Float32[np.ndarray, "*n"]) -> UInt8[np.ndarray, "*n"]:
+    """Relative inverse depth (`UNKNOWN` where not known) as codes: 0 = not known, 1..255 = 0..1."""
+    codes = np.clip(depth * np.float32(255) + np.float32(0.5), 1, 255)
+    return np.where(depth >= 0, codes, 0).astype(np.uint8)
 
 
-def find_photos(folder: Path) -> tuple[tuple[Path, Path], ...]:
+def find_photos(folder: Path, depth: Path | None) -> tuple[PhotoFiles, ...]:
     """Photos and their depth files, in the order of their names.
 
     Args:
-        folder: Holds images/ and depth/ with equal stems.
+        folder: Holds the photos, or images/ that does.
+        depth: Folder of depth maps of equal stems; None for photos without depth.
 
     Raises:
         DataError: A folder or a photo's depth is missing.
     """
-    images = _pictures(folder / "images", "photos")
-    depths = {path.stem: path for path in _pictures(folder / "depth", "their depth (16-bit mm)")}
+    images = photos_in(folder)
+    if depth is None:
+        return tuple((path, None) for path in images)
+    depths = {path.stem: path for path in pictures_in(depth, "the depth of the photos; or state --depth MODEL or none")}
     for path in images:
         if path.stem not in depths:
-            raise DataError(
-                f"{path}: no depth for this photo; add {folder / 'depth' / path.stem}.png or remove the photo"
-            )
+            raise DataError(f"{path}: no depth for this photo; add {depth / path.stem}.png or remove the photo")
     return tuple((path, depths[path.stem]) for path in images)
 
 
-def find_cutouts(folder: Path) -> tuple[Path, ...]:
-    """Cut-outs in the order of their names, each looked at.
+def photos_in(folder: Path) -> tuple[Path, ...]:
+    """Photos of a folder or of images/ in it, in the order of their names.
 
     Raises:
-        DataError: No folder, a picture without alpha or without anything opaque.
+        DataError: There are none, or two of one stem, whose depth could not be told apart.
     """
-    paths = _pictures(folder, "RGBA cut-outs")
-    for path in paths:
-        read_cutout(path)
-    return paths
+    images = pictures_in(folder / "images" if (folder / "images").is_dir() else folder, "photos")
+    by_stem = {path.stem: path for path in images}
+    for path in images:
+        if by_stem[path.stem] != path:
+            raise DataError(f"{path}: {by_stem[path.stem].name} has the same stem; rename one of them")
+    return images
 
 
-def _pictures(folder: Path, what: str) -> tuple[Path, ...]:
+def pictures_in(folder: Path, what: str) -> tuple[Path, ...]:
+    """Pictures of a folder, in the order of their names.
+
+    Args:
+        folder: Where to look.
+        what: What they should be, for the message.
+
+    Raises:
+        DataError: No folder, or no picture in it.
+    """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; it should hold {what}")
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
@@ -76,41 +100,91 @@ def _pictures(folder: Path, what: str) -> tuple[Path, ...]:
     return tuple(paths)
 
 
+def stated_depth(folder: Path) -> DatasetSpec | None:
+    """What the dataset.json of a folder says of its depth maps, None if there is none.
+
+    Raises:
+        DataError: It is at fault.
+    """
+    path = folder / "dataset.json"
+    try:
+        return DatasetSpec.from_dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+    except (DataError, json.JSONDecodeError, AttributeError) as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def known_distances(depth: Path, spec: DatasetSpec | None) -> Float32[np.ndarray, " n"]:
+    """Metres of some of the pixels of a metric depth map, none of a relative one.
+
+    Raises:
+        DataError: A file that cannot be read, or whose meaning is not stated.
+    """
+    raw, spec = _read_depth(depth, spec)
+    if spec.depth_unit == "relative":
+        return np.zeros(0, np.float32)
+    metres = raw[::3, ::3].astype(np.float32) * np.float32(0.001 if spec.depth_unit == "mm" else 1)
+    known: np.ndarray = np.isfinite(metres) & (metres > 0) & (raw[::3, ::3] != (spec.missing_value or 0))
+    distances: np.ndarray = metres[known]
+    return distances
+
+
+def _read_depth(path: Path, spec: DatasetSpec | None) -> tuple[np.ndarray, DatasetSpec]:
+    raw = read_picture(path, cv2.IMREAD_UNCHANGED)
+    stated = spec or DatasetSpec(depth_unit="mm")
+    if stated.depth_unit == "mm" and (raw.dtype != np.uint16 or raw.ndim != 2):
+        found = f"{raw.dtype.itemsize * 8}-bit with {raw.shape[2] if raw.ndim == 3 else 1} channels"
+        raise DataError(
+            f"{path}: depth is {found}; it must be 16-bit millimetres in one channel, 0 = missing, or a dataset.json "
+            "must say what it is"
+        )
+    if stated.depth_unit == "mm":
+        raw[raw == NO_READING] = 0
+    return (raw if raw.ndim == 2 else raw[..., 0]), stated
+
+
 @lru_cache(maxsize=4)
-def read_photo(image: Path, depth: Path, px: int) -> Photo:
+def read_photo(image: Path, depth: Path | None, spec: DatasetSpec | None, px: int) -> Photo:
     """Read a photo and its depth so that the shorter side measures `px`.
 
+    Args:
+        image: The photo.
+        depth: Its depth map, if any.
+        spec: What the map's values mean; near_m and far_m set where they are metric. None: no depth.
+        px: Shorter side of the result.
+
     Raises:
-        DataError: A file that cannot be read, or depth that is not 16 bits in one channel.
+        DataError: A file that cannot be read, or depth that is not what was stated.
     """
     colours = cv2.cvtColor(read_picture(image, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    raw = read_picture(depth, cv2.IMREAD_UNCHANGED)
-    if raw.dtype != np.uint16 or raw.ndim != 2:
-        found = f"{raw.dtype.itemsize * 8}-bit with {raw.shape[2] if raw.ndim == 3 else 1} channels"
-        raise DataError(f"{depth}: depth is {found}; it must be 16-bit millimetres in one channel, 0 = missing")
     scale = px / min(colours.shape[:2])
     size = tuple(max(px, round(side * scale)) for side in colours.shape[1::-1])
-    metres = np.where(np.isin(raw, NO_READING), np.float32(0), raw * np.float32(0.001))
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return Photo(
-        cv2.resize(colours, size, interpolation=method), cv2.resize(metres, size, interpolation=cv2.INTER_NEAREST)
-    )
+    small = cv2.resize(colours, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    if depth is None or spec is None:
+        return Photo(small, np.full(small.shape[:2], UNKNOWN, np.float32))
+    raw, spec = _read_depth(depth, spec)
+    if abs(raw.shape[1] / raw.shape[0] * colours.shape[0] / colours.shape[1] - 1) > SHAPES_DIFFER:
+        shapes = [f"{width} x {height}" for height, width in (raw.shape, colours.shape[:2])]
+        raise DataError(f"{depth}: is {shapes[0]} px but {image.name} is {shapes[1]}; they must have the same shape")
+    return Photo(small, *_relative(cv2.resize(raw, size, interpolation=cv2.INTER_NEAREST), spec, depth))
 
 
-@lru_cache(maxsize=256)
-def read_cutout(path: Path) -> CutOut:
-    """Read a cut-out and take off its margin.
+def _relative(raw: np.ndarray, spec: DatasetSpec, path: Path) -> tuple[Float32[np.ndarray, "h w"], float]:
+    """Depth on the data set's scale, and what lies beyond its end."""
+    try:
+        depth, known = inverse_depth(raw, spec)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    beyond = 0.0
+    if spec.depth_unit == "relative":
+        depth = depth * np.float32(ROOM)
+    elif spec.near_m and spec.far_m:
+        beyond = spec.near_m / (spec.far_m - spec.near_m)  # (1/far) / (1/near - 1/far)
+    return np.where(known, depth, np.float32(UNKNOWN)), beyond
 
-    Raises:
-        DataError: Not readable, no alpha, or nothing opaque in it.
-    """
-    pixels = read_picture(path, cv2.IMREAD_UNCHANGED)
-    if pixels.ndim != 3 or pixels.shape[2] != 4 or pixels.dtype != np.uint8:
-        raise DataError(f"{path}: not RGBA with 8 bits; cut the thing out and save it as PNG with transparency")
-    if not (pixels[..., 3] >= OPAQUE_BYTE).any():
-        raise DataError(f"{path}: nothing opaque in it (alpha >= {OPAQUE_BYTE} nowhere); remove it")
-    alpha = pixels[..., 3].astype(np.float32) / np.float32(255)
-    rows, columns = (np.flatnonzero((alpha > FAINT).any(axis=axis)) for axis in (1, 0))
-    inside = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    colour = pixels[..., 2::-1].astype(np.float32) * alpha[..., None]
-    return CutOut(np.ascontiguousarray(colour[inside]), alpha[inside])
+
+def metric_scale(spec: DatasetSpec, distances: Float32[np.ndarray, " n"]) -> DatasetSpec:
+    """The ends of the depth scale where they are not stated: nine tenths of the first percentile, and the last."""
+    first, last = np.percentile(distances, [1, 99])
+    near_m = spec.near_m or round(0.9 * float(first), 3)
+    far_m = spec.far_m or max(round(float(last), 3), round(near_m * 1.2, 3))
+    return replace(spec, near_m=near_m, far_m=far_m)

@@ -131,6 +131,7 @@ class DatasetWriter:
         self.files = SampleFiles(folder=self._draft.folder, **self._suffixes)
         for role in ("images", "masks", "depth"):
             (self.files.folder / role).mkdir(exist_ok=True)
+        self._stored = self._draft.whole_jobs()
         return self
 
     def __exit__(
@@ -141,6 +142,11 @@ class DatasetWriter:
                 self._finish()
         finally:
             self._draft.close()
+
+    @property
+    def stored_jobs(self) -> int:
+        """Jobs that were stored before; `fill` leaves them out."""
+        return len(self._stored)
 
     def add(self, rows: Iterable[Row], job: int = -1) -> None:
         """Take over rows of samples that `files.write` has stored, of a job if they are one's."""
@@ -163,8 +169,7 @@ class DatasetWriter:
             workers: Processes; the number of cores if None. 1 works in this process.
             progress: Told after each job how many are done.
         """
-        stored = self._draft.whole_jobs()
-        left = [(index, job) for index, job in enumerate(jobs) if index not in stored]
+        left = [(index, job) for index, job in enumerate(jobs) if index not in self._stored]
         begun = len(jobs) - len(left)
         if progress and begun:
             progress(begun, len(jobs))

@@ -1,13 +1,20 @@
 import csv
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from data.compose import Plan, compose, depth_codes, draw_composites, main, make_plan, paste
-from data.compose_sources import CutOut, Photo, read_cutout, read_photo
-from data.dataset import DataError
+from data import writer
+from data.compose import compose, draw_composites, main, paste_all
+from data.compose_plan import Plan, Rules, make_plan
+from data.compose_sources import UNKNOWN, Photo, depth_codes, read_photo
+from data.dataset import DataError, DatasetSpec
 from data.layout import read_dataset
 
 PX = 48
@@ -53,172 +60,198 @@ def read_all(root):
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
-def flat_photo(depth_m=2.0, px=PX):
-    return Photo(np.full((px, px, 3), 100, np.uint8), np.full((px, px), depth_m, np.float32))
+def plan_of(sources, count=None, *, depth=True, per_pair=1, **rules):
+    backgrounds, foregrounds = sources
+    folder = backgrounds / "depth" if depth else None
+    return make_plan(
+        backgrounds, foregrounds, depth=folder, count=count, per_pair=per_pair, rules=Rules(px=PX, **rules)
+    )
 
 
-def square_cutout(alpha=1.0, side=20):
-    return CutOut(np.full((side, side, 3), 200 * alpha, np.float32), np.full((side, side), alpha, np.float32))
-
-
-PLAN = Plan(photos=(), cutouts=(), count=1, seed=0, px=PX, near_m=0.5, far_m=5.0)
+def composites(plan):
+    return [sample for _, sample in draw_composites(plan, range(plan.count))]
 
 
 def test_compose_writes_a_data_set_with_its_manifest(sources, tmp_path):
-    root = compose(*sources, tmp_path / "out", 40, px=PX, workers=1)
+    root = compose(plan_of(sources, 40), tmp_path / "out", workers=1)
     dataset = read_dataset(root)
     assert len(dataset.triplets) == 40
+    assert json.loads((root / "dataset.json").read_text())["near"] == "bright"
     assert dataset.spec.missing == 0
     assert 1.5 < dataset.spec.near_m < 1.75  # a tenth before the nearest: the first quarter of the ramp is missing
     assert dataset.spec.far_m == pytest.approx(4.0, rel=0.02)
     assert [row["background"] for row in rows_of(root)] == [f"photo{n // 4:02d}" for n in range(40)]
     assert {row["foreground"] for row in rows_of(root)} == {"thing0", "thing1", "thing2"}
+    assert left_over(tmp_path) == ["bg", "fg", "out"]
+
+
+def left_over(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_every_pair_is_composed_as_often(sources):
+    plan = plan_of(sources, per_pair=2, flip=True)
+    assert plan.count == 10 * 3 * 2 * 2
+    pairs = Counter((plan.background(index), plan.foreground(index)) for index in range(plan.count))
+    assert set(pairs.values()) == {2}
+    assert len(pairs) == 60
+
+
+def test_without_flip_nothing_is_mirrored(sources):
+    plan = plan_of(sources, 30)
+    assert not any(plan.foreground(index)[1] for index in range(30))
+
+
+def test_flip_mirrors_the_thing(sources):
+    """The cut-outs have a faint edge on their right."""
+    plan = plan_of(sources, per_pair=20, flip=True)
+    photo = Photo(np.zeros((PX, PX, 3), np.uint8), np.full((PX, PX), 0.5, np.float32))
+    seen = set()
+    for index in range(200):
+        things = [plan.foreground(index)]
+        canvas = paste_all(plan, photo, things, np.random.default_rng(index))
+        first, *_, last = np.flatnonzero(canvas.mask.any(axis=0))
+        if first > 1 and last < PX - 2:
+            faint_left = canvas.image[:, first - 1].max() > canvas.image[:, last + 1].max()
+            seen.add((things[0][1], bool(faint_left)))
+    assert seen == {(False, False), (True, True)}
 
 
 def test_last_fifth_of_photos_validates(sources, tmp_path):
-    root = compose(*sources, tmp_path / "out", 20, px=PX, workers=1)
+    root = compose(plan_of(sources, 20), tmp_path / "out", workers=1)
     splits = {row["background"]: row["split"] for row in rows_of(root)}
     assert [name for name, split in splits.items() if split == "val"] == ["photo08", "photo09"]
     assert sum(split == "train" for split in splits.values()) == 8
 
 
 def test_split_is_left_to_the_reader_where_asked(sources, tmp_path):
-    root = compose(*sources, tmp_path / "out", 20, px=PX, workers=1, hold_out=False)
+    root = compose(plan_of(sources, 20, hold_out=False), tmp_path / "out", workers=1)
     assert not any("split" in row for row in rows_of(root))
     assert len({t.background for t in read_dataset(root).triplets}) == 10
 
 
 def test_single_photo_is_not_split():
-    plan = Plan(photos=((Path("a"), Path("b")),), cutouts=(), count=5, seed=0, px=PX, near_m=1.0, far_m=2.0)
-    assert plan.split(0) == ""
+    assert Plan(photos=((Path("a"), None),), cutouts=(), count=5, depth=None).split(0) == ""
 
 
 def test_composites_do_not_depend_on_workers(sources, tmp_path):
-    alone = compose(*sources, tmp_path / "alone", 60, px=PX, workers=1)
-    together = compose(*sources, tmp_path / "together", 60, px=PX, workers=2)
+    plan = plan_of(sources, 60, placement="ground", things=3, shadow=True, flip=True)
+    alone = compose(plan, tmp_path / "alone", workers=1)
+    together = compose(plan, tmp_path / "together", workers=2)
     assert read_all(alone) == read_all(together)
 
 
 def test_seed_changes_the_composites(sources):
-    one, two = (next(draw_composites(make_plan(*sources, 10, seed=seed, px=PX), range(1)))[1] for seed in (0, 1))
+    one, two = (composites(plan_of(sources, 1, seed=seed))[0] for seed in (0, 1))
     assert (one.mask != two.mask).any() or (one.image != two.image).any()
 
 
-def test_every_cutout_is_used_equally(sources):
-    plan = make_plan(*sources, 30, px=PX)
-    used = np.bincount([plan.foreground(index) for index in range(30)])
-    np.testing.assert_array_equal(used, [10, 10, 10])
+def test_what_was_cut_off_is_taken_up_and_ends_the_same(sources, tmp_path):
+    plan = plan_of(sources, 120, flip=True)
+    whole = compose(plan, tmp_path / "whole", workers=1)
+
+    def stop(done, total):
+        if done == 50:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compose(plan, tmp_path / "out", workers=1, progress=stop)
+    assert not (tmp_path / "out").exists()
+    told = []
+    compose(plan, tmp_path / "out", workers=1, progress=lambda done, total: told.append((done, total)))
+    assert told == [(50, 120), (100, 120), (120, 120)]
+    assert read_all(tmp_path / "out") == read_all(whole)
 
 
-def test_mask_is_where_alpha_is_200_or_more():
-    for alpha, covered in ((199 / 255, False), (200 / 255, True)):
-        _, mask, _ = paste(PLAN, flat_photo(), square_cutout(alpha), np.random.default_rng(0))
-        assert (mask == 255).any() == covered
-        assert set(np.unique(mask)) <= {0, 255}
+KILLED_AFTER_150 = """
+import os, sys
+from data.compose import compose, parser, plan_of
+plan = plan_of(parser().parse_args(sys.argv[1:]))
+compose(plan, sys.argv[6], workers=1, progress=lambda done, total: done < 150 or os.kill(os.getpid(), 9))
+"""
 
 
-def test_soft_alpha_is_blended():
-    image, mask, _ = paste(PLAN, flat_photo(), square_cutout(0.5), np.random.default_rng(0))
-    assert not mask.any()
-    assert image.max() == pytest.approx(150, abs=1)
+def test_killed_command_goes_on_where_it_was(sources, tmp_path):
+    out = tmp_path / "out"
+    arguments = [*places(sources, out), "--count", "250", "--size", str(PX), "--workers", "1"]
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    command = [sys.executable, "-c", KILLED_AFTER_150, *arguments]
+    assert subprocess.run(command, cwd=root, env=environment, timeout=60).returncode == -9
+    assert len(list((tmp_path / ".out.partial/images").iterdir())) == 150
+    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / ".out.partial/images").iterdir()}
+    assert main(arguments) == 0
+    assert kept.items() <= {path.name: path.stat().st_mtime_ns for path in (out / "images").iterdir()}.items()
+    assert read_all(out) == read_all(compose(plan_of(sources, 250), tmp_path / "whole", workers=1))
 
 
-def test_thing_stands_just_before_what_it_covers():
-    image, mask, depth = paste(PLAN, flat_photo(2.0), square_cutout(), np.random.default_rng(0))
-    inside = mask > 0
-    behind = int(depth_codes(np.full((1, 1), 2.0, np.float32), 0.5, 5.0)[0, 0])
-    before = int(depth_codes(np.full((1, 1), 0.85 * 2.0, np.float32), 0.5, 5.0)[0, 0])
-    assert len(np.unique(depth[inside])) == 1
-    assert behind < depth[inside][0] <= before
-    assert (depth[~inside] == behind).all()
-    assert (image[inside] == 200).all()
+def test_other_options_do_not_take_up_what_was_cut_off(sources, tmp_path):
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compose(plan_of(sources, 100), tmp_path / "out", workers=1, progress=stop)
+    with pytest.raises(DataError, match="another set"):
+        compose(plan_of(sources, 100, seed=1), tmp_path / "out", workers=1)
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_thing_is_nearer_than_all_real_depth_behind_it(sources, seed):
-    plan = make_plan(*sources, 8, px=PX)
-    photo = read_photo(*plan.photos[0], PX)
-    _, mask, depth = paste(plan, photo, read_cutout(plan.cutouts[0]), np.random.default_rng(seed))
-    inside = mask > 0
-    assert inside.any()
-    assert (depth[inside] > 0).all()
-    assert depth[inside].min() >= depth[~inside].min()
-    empty = CutOut(np.zeros((40, 40, 3), np.float32), np.zeros((40, 40), np.float32))
-    _, _, behind = paste(plan, photo, empty, np.random.default_rng(seed))
-    assert (depth[inside] >= behind[inside]).all()
-    np.testing.assert_array_equal(depth[~inside], behind[~inside])
+def test_disk_is_estimated_and_what_does_not_fit_is_refused(sources, tmp_path, monkeypatch):
+    plan = plan_of(sources, 60)
+    taken = sum(
+        -(-len(data) // 4096) * 4096
+        for name, data in read_all(compose(plan, tmp_path / "a", workers=1)).items()
+        if "/" in name
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(writer.shutil, "disk_usage", lambda _: writer.shutil._ntuple_diskusage(10**9, 10**9, taken))
+        with pytest.raises(DataError, match=r"GB are needed.*make fewer"):
+            compose(plan, tmp_path / "b", workers=1)
+        assert left_over(tmp_path) == ["a", "bg", "fg"]
+        patch.setattr(writer.shutil, "disk_usage", lambda _: writer.shutil._ntuple_diskusage(10**9, 10**9, 2 * taken))
+        compose(plan, tmp_path / "b", workers=1)
 
 
-def test_holes_stay_unknown_outside_the_thing_and_are_filled_inside():
-    photo = flat_photo()
-    photo.depth_m[:, : PX // 2] = 0
-    _, mask, depth = paste(PLAN, photo, square_cutout(), np.random.default_rng(3))
-    inside = mask > 0
-    assert (depth[inside] > 0).all()
-    np.testing.assert_array_equal((depth == 0)[~inside], (photo.depth_m == 0)[~inside])
+def test_without_depth_there_are_images_and_masks_only(sources, tmp_path):
+    root = compose(plan_of(sources, 10, depth=False), tmp_path / "out", workers=1)
+    assert not (root / "depth").exists()
+    assert all(triplet.depth is None for triplet in read_dataset(root).triplets)
 
 
-def test_thing_before_nothing_known_stands_before_the_rest_of_the_picture():
-    photo = flat_photo(0.0)
-    _, mask, depth = paste(PLAN, photo, square_cutout(), np.random.default_rng(0))
-    assert (depth[mask > 0] > 0).all()
-    assert (depth[mask == 0] == 0).all()
-
-
-def test_things_follow_the_studys_rule():
-    plan = Plan(photos=(), cutouts=(), count=1, seed=0, px=100, near_m=0.5, far_m=5.0)
-    sides, rows, columns = [], [], []
-    for seed in range(200):
-        _, mask, _ = paste(plan, flat_photo(px=100), square_cutout(), np.random.default_rng(seed))
-        here = np.nonzero(mask)
-        sides.append(max(np.ptp(here[0]), np.ptp(here[1])) + 1)
-        rows.append(here[0].mean())
-        columns.append(here[1].mean())
-    assert max(sides) <= 60
-    assert np.percentile(sides, 50) > 35
-    for middles in (rows, columns):
-        assert min(middles) < 15
-        assert max(middles) > 85
-
-
-def test_cutouts_are_mirrored_half_of_the_time():
-    half = square_cutout()
-    half.colour[:, :10] = 0
-    bright = []
-    for seed in range(40):
-        image, mask, _ = paste(PLAN, flat_photo(), half, np.random.default_rng(seed))
-        column = np.nonzero(mask.any(axis=0))[0]
-        row = np.nonzero(mask.any(axis=1))[0][0]
-        if column[0] > 0 and column[-1] < PX - 1:
-            bright.append(image[row, column[1], 0] > 100)
-    assert 0.2 < np.mean(bright) < 0.8
-
-
-def test_depth_codes_span_near_to_far():
-    metres = np.float32([[0.5, 5.0, 0.0, 0.1, 50.0]])
-    np.testing.assert_array_equal(depth_codes(metres, 0.5, 5.0), [[255, 1, 0, 255, 1]])
-    middle = 1 / ((1 / 0.5 + 1 / 5.0) / 2)
-    assert depth_codes(np.float32([[middle]]), 0.5, 5.0)[0, 0] == 128
+def test_photos_may_lie_in_the_folder_itself(sources, tmp_path):
+    assert run(sources[0] / "images", sources[1], tmp_path / "out", "--depth", "none") == 0
+    assert run(sources[0] / "images", sources[1], tmp_path / "b", "--depth", str(sources[0] / "depth")) == 0
 
 
 def test_photo_keeps_its_shape_and_its_holes(sources):
-    photo = read_photo(sources[0] / "images/photo01.jpg", sources[0] / "depth/photo01.png", 30)
+    spec = DatasetSpec(depth_unit="mm", near_m=1.0, far_m=4.0)
+    photo = read_photo(sources[0] / "images/photo01.jpg", sources[0] / "depth/photo01.png", spec, 30)
     assert photo.image.shape == (30, 40, 3)
-    assert (photo.depth_m[:, :9] == 0).all()
-    assert photo.depth_m[:, 11:].min() > 1.0
-    assert photo.depth_m.max() == pytest.approx(4.0, rel=0.02)
+    assert (photo.depth[:, :9] == UNKNOWN).all()
+    assert (np.diff(photo.depth[0, 11:]) <= 0).all()
+    assert photo.depth[0, 39] == pytest.approx(0, abs=0.02)
 
 
 def test_saturated_depth_is_missing(tmp_path):
     write(tmp_path / "a.jpg", np.zeros((40, 40, 3), np.uint8))
     write(tmp_path / "a.png", np.full((40, 40), 65535, np.uint16))
-    assert not read_photo(tmp_path / "a.jpg", tmp_path / "a.png", 40).depth_m.any()
+    spec = DatasetSpec(depth_unit="mm", near_m=1.0, far_m=4.0)
+    assert (read_photo(tmp_path / "a.jpg", tmp_path / "a.png", spec, 40).depth == UNKNOWN).all()
 
 
-def test_cutout_loses_its_margin(sources):
-    cutout = read_cutout(sources[1] / "thing1.png")
-    assert cutout.alpha.shape == (30, 22)
-    np.testing.assert_allclose(cutout.colour[0, 0], [255, 50, 0])
+def test_depth_maps_mean_what_the_dataset_json_beside_them_says(sources):
+    backgrounds, _ = sources
+    for path in (backgrounds / "depth").iterdir():
+        write(path, np.tile(np.linspace(0, 255, 80).astype(np.uint8), (60, 1)))
+    (backgrounds / "depth/dataset.json").write_text(json.dumps({"near": "dark"}))
+    plan = plan_of(sources, 4)
+    depth = read_photo(*plan.photos[0], plan.depth, PX).depth
+    assert depth[0, 0] == pytest.approx(0.9, abs=0.02)  # things have room before what is nearest
+    assert depth[0, -1] == pytest.approx(0, abs=0.02)
+    assert plan.stated() == DatasetSpec(missing=0)
+
+
+def test_depth_codes_span_far_to_near():
+    np.testing.assert_array_equal(depth_codes(np.float32([0, 1, UNKNOWN, 0.5])), [1, 255, 0, 128])
 
 
 def drop(path):
@@ -232,6 +265,9 @@ BREAKS = {
     "not RGBA": lambda bg, fg: write(fg / "thing9.png", np.zeros((20, 20, 3), np.uint8)),
     "nothing opaque": lambda bg, fg: write(fg / "thing9.png", np.full((20, 20, 4), 90, np.uint8)),
     "not a whole picture": lambda bg, fg: (bg / "images/photo02.jpg").write_bytes(b"no"),
+    "same stem": lambda bg, fg: write(bg / "images/photo02.png", np.zeros((60, 80, 3), np.uint8)),
+    "same shape": lambda bg, fg: write(bg / "depth/photo02.png", np.full((60, 60), 2000, np.uint16)),
+    "unknown key": lambda bg, fg: (bg / "depth/dataset.json").write_text('{"naer": "dark"}'),
     "no pictures in it": lambda bg, fg: [drop(path) for path in fg.iterdir()],
 }
 
@@ -248,9 +284,13 @@ def test_wrong_sources_are_one_line_and_exit_code_2(sources, tmp_path, capsys, m
     assert not list(tmp_path.glob(".out*"))
 
 
+def places(sources, out):
+    return ["--backgrounds", str(sources[0]), "--foregrounds", str(sources[1]), "--out", str(out)]
+
+
 def run(backgrounds, foregrounds, out, *options):
-    places = ["--backgrounds", str(backgrounds), "--foregrounds", str(foregrounds), "--out", str(out)]
-    return main([*places, "--count", "4", "--size", str(PX), "--workers", "1", *options])
+    arguments = places((backgrounds, foregrounds), out)
+    return main([*arguments, "--count", "4", "--size", str(PX), "--workers", "1", *options])
 
 
 def test_missing_folders_and_out_in_use_are_one_line(sources, tmp_path, capsys):
@@ -270,9 +310,31 @@ def test_missing_folders_and_out_in_use_are_one_line(sources, tmp_path, capsys):
         assert error.count("\n") == 1
 
 
-def test_count_out_of_range_is_refused(sources, tmp_path):
-    with pytest.raises(DataError, match="count is 0"):
-        compose(*sources, tmp_path / "out", 0)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--count", "0"), "count is 0"),
+        (("--size", "8"), "size is 8"),
+        (("--things", "0"), "things is 0"),
+        (("--seed", "-1"), "seed is -1"),
+        (("--depth-on", "composite"), "name a teacher"),
+        (("--teacher", "midas_small"), "--depth names none"),
+        (("--depth", "nowhere"), "no such folder"),
+        (("--depth", "nowhere.onnx"), "onnxruntime"),
+        (("--depth", "hf:some/name"), "hf:some/name"),
+    ],
+)
+def test_wrong_options_are_one_line_and_exit_code_2(sources, tmp_path, capsys, options, message):
+    assert run(*sources, tmp_path / "out", *options) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert left_over(tmp_path) == ["bg", "fg"]
+
+
+def test_per_pair_of_none_is_refused(sources):
+    with pytest.raises(DataError, match="per-pair is 0"):
+        plan_of(sources, per_pair=0)
 
 
 def test_command_line_composes(sources, tmp_path, capsys):
@@ -282,7 +344,9 @@ def test_command_line_composes(sources, tmp_path, capsys):
 
 
 def test_real_photos_and_cutouts_compose(shared_data, tmp_path):
-    root = compose(shared_data / "rgbd", shared_data / "foregrounds", tmp_path / "out", 40, px=80, workers=1)
+    folder = shared_data / "rgbd"
+    plan = make_plan(folder, shared_data / "foregrounds", depth=folder / "depth", count=40, rules=Rules(px=80))
+    root = compose(plan, tmp_path / "out", workers=1)
     rows = rows_of(root)
     assert len({row["background"] for row in rows if row["split"] == "val"}) == 4
     assert len({row["background"] for row in rows if row["split"] == "train"}) == 16
