@@ -151,7 +151,8 @@ def _splits(dataset: Dataset, part_of: Callable[[Triplet], str]) -> Splits:
 
 
 def _lack(backgrounds: set[str]) -> str:
-    return "its backgrounds are not stated" if backgrounds == {"unknown"} else "it has 1 background"
+    unknown = {name.rpartition("/")[2] for name in backgrounds} == {"unknown"}  # of a joined folder, behind its name
+    return "its backgrounds are not stated" if unknown else "it has 1 background"
 
 
 def _rank(name: str) -> bytes:

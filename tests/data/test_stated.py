@@ -61,6 +61,12 @@ def test_every_folder_is_in_every_part(two, join, split):
     assert split is split_randomly or set(alone.val) < set(found.val)
 
 
+def test_folder_whose_backgrounds_are_not_stated_is_named(two, join):
+    (two[1] / "dataset.json").unlink()
+    with pytest.raises(DataError, match="dark: its backgrounds are not stated"):
+        split_by_background(read_dataset(join("../bright", "../dark")))
+
+
 def test_folders_of_one_name_are_told_apart_by_their_paths(two, join, tmp_path):
     (tmp_path / "other").mkdir()
     two[1].rename(tmp_path / "other" / "bright")

@@ -4,7 +4,9 @@ from contextlib import contextmanager
 import pytest
 
 from data.dataset import DataError
+from data.stated import join_folders
 from search.ladder import ladder
+from search.run import parser
 from search.supply import Supply
 
 
@@ -23,6 +25,15 @@ def test_stages_share_statistics_and_sigma_and_nest(supply):
     assert explore.stats == confirm.stats == final.stats and explore.sigma == confirm.sigma == final.sigma
     assert set(explore.train.ids) < set(confirm.train.ids) == set(final.train.ids)
     assert (explore.train.px, confirm.train.px, final.train.px) == (80, 80, 160)
+
+
+def test_several_folders_are_one_data_set(partial_datasets, tmp_path):
+    folders = [partial_datasets[name] for name in ("mask_only", "depth_only")]
+    assert parser().parse_args(["--data", *map(str, folders), "--seed", "1"]).data == folders
+    supply = Supply(join_folders(folders, tmp_path), seed=0)
+    data = supply.for_stage(ladder()[0])
+    assert supply.sizes() == {"train": 64, "val": 8, "test": 8} and data.stats.mask_known < 1
+    assert data.val.stats.mask_known == 0.5 and data.sigma == data.val.stats.depth_std
 
 
 def test_bad_picture_is_found_before_anything_starts(tiny_dataset, tmp_path):
