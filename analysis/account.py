@@ -56,8 +56,12 @@ def headline(run: Run, metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
         ("IoU of the mask", _number(own.get("iou"), ".3f"), where),
         ("RMSE of the depth", _number(own.get("rmse_depth"), ".3f"), where),
         ("parameters", _number(best["params"], ",.0f"), ""),
-        ("multiply-adds", _number(best["macs"] / 1e6, ",.1f") + " M", f"an image of {_number(best['px'], '.0f')} px"),
-        ("latency", "" if pd.isna(latency) else f"{latency:.1f} ms", "one image, one thread or the GPU"),
+        (
+            "multiply-adds",
+            _number(best["macs"] / 1e6, ",.1f", " M"),
+            f"an image of {_number(best['px'], '.0f', ' px')}",
+        ),
+        ("latency", _number(latency, ".1f", " ms"), "one image, one thread or the GPU"),
     ]
     return [card for card in cards if card[1]]
 
@@ -70,8 +74,8 @@ def formula(run: Run) -> str:
     return alone[known[0]] if len(known) == 1 else f"½ · {overlap} + ½ · ({skill})"
 
 
-def _number(value: Any, form: str) -> str:
-    return "" if value is None or pd.isna(value) else format(value, form)
+def _number(value: Any, form: str, unit: str = "") -> str:
+    return "" if value is None or pd.isna(value) else format(value, form) + unit
 
 
 def lineage(run: Run) -> pd.DataFrame:
@@ -103,7 +107,8 @@ def reasons(run: Run) -> list[str]:
             f"In {best['stage']} it scored {best['score']:.3f}, {abs(apart):.3f} {word} {next_best['trial_id']} "
             f"({next_best['network']})."
         )
-    if seeds := run.notes.get("seeds"):
+    seeds = run.notes.get("seeds", {})
+    if best["trial_id"] in seeds.get("trials", ()):
         spread = f", 95 % interval {seeds['low']:.3f} to {seeds['high']:.3f}" if "low" in seeds else ""
         said.append(
             f"Trained with {len(seeds['scores'])} seeds it scores {seeds['mean']:.3f} on average{spread}; "

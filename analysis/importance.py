@@ -59,7 +59,7 @@ def importances(run: Path) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)[COLUMNS] if tables else pd.DataFrame(columns=COLUMNS)
 
 
-def good(trials: int) -> int:
+def _good(trials: int) -> int:
     """Return how many of so many trials count as good."""
     return max(TOP, math.ceil(TOP_SHARE * trials))
 
@@ -99,7 +99,7 @@ def _importances(trials: list[FrozenTrial]) -> pd.DataFrame:
 
 def _divergences(study: optuna.Study, ranks: np.ndarray) -> pd.Series:
     """Return how far each parameter's values among the best lie from those of all, if the trials ranked so."""
-    evaluator = PedAnovaImportanceEvaluator(target_quantile=good(len(ranks)) / len(ranks))
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=_good(len(ranks)) / len(ranks))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of branches of the space that a single trial took
         told = get_param_importances(study, evaluator=evaluator, target=lambda t: -ranks[t.number], normalize=False)

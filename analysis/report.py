@@ -24,7 +24,7 @@ from analysis import AnalysisError, account
 from analysis.exhibits import figures, leaderboard
 from analysis.files import write_file
 from analysis.fronts import front, models
-from analysis.importance import good, importances
+from analysis.importance import importances
 from analysis.ink import ARCH, TITLE_PX, by_name
 from analysis.runs import Run, first_stage, read_json, read_run, with_latency
 
@@ -83,7 +83,6 @@ def render(run: Run) -> str:
         "leaderboard": table,
         "rows_json": _json({**table, "who": who}),
         "importance_known": len(shares) > 0,
-        "good": good(int((first_stage(run)["rank"].notna()).sum())),
     }
     facts["sections"] = [
         (id, title) for id, (title, needs) in SECTIONS.items() if not needs or drawn.get(needs) or table.get(needs)

@@ -50,11 +50,11 @@ class Run:
 
     @property
     def best(self) -> pd.Series | None:
-        """The trial behind best/; of a run without one, the best of the highest stage that has a score."""
+        """The trial behind best/; of a run without one, the best of those on the largest and most images."""
         scored = self.trials[self.trials["rank"].notna()]
         chosen = scored[scored["trial_id"] == self.notes.get("best")]
         if chosen.empty:
-            chosen = scored[scored["stage"] == next(iter(scored["stage"].iloc[::-1]), None)].sort_values("rank")
+            chosen = scored.sort_values(["px", "train_images", "score"], ascending=False, kind="stable")
         return None if chosen.empty else chosen.iloc[0]
 
 

@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 
+RECORDS = "trials.jsonl"
+
+
 class FolderError(ValueError):
     """A run folder that cannot be used; the message says why and what to do."""
 
@@ -36,12 +39,20 @@ def hold(out: Path) -> BinaryIO:
     """Keep other processes from writing into a run folder, until what is returned is closed or this process ends.
 
     Raises:
-        FolderError: Another process holds it.
+        FolderError: Another process holds it, or it cannot be written to.
     """
-    file = (out / "trials.jsonl").open("ab")
+    try:
+        file = (out / RECORDS).open("ab")
+    except OSError as error:
+        raise FolderError(f"{out} cannot be written to ({error.strerror}); name another folder") from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.close()
         raise FolderError(f"{out} is being written by another process; wait for it, or end it") from error
     return file
+
+
+def is_held(out: Path) -> bool:
+    """Return whether a run, this one or one before it, has made the folder its own."""
+    return (out / RECORDS).exists()

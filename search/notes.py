@@ -103,7 +103,7 @@ class Notes:
     def write(self) -> None:
         """Write run.json, where the run folder is claimed already."""
         with self._lock:
-            if self.folder.is_dir():
+            if is_held(self.folder):
                 self._written = json.dumps(self.content)  # the clock's thread must not meet half a change
                 self._write(self.content)
 
@@ -157,8 +157,8 @@ def read_notes(folder: Path, *, extended: bool) -> dict[str, Any]:
         raise FolderError(f"--resume {folder}: no run there ({path} cannot be read); name a run folder") from error
     except ValueError as error:
         raise FolderError(f"--resume {folder}: {path} is damaged ({error}); start a new run") from error
-    if "asked" not in content:
-        raise FolderError(f"--resume {folder}: was made by an older version; start a new run")
+    if not isinstance(content, dict) or not {"asked", "data"} <= content.keys():
+        raise FolderError(f"--resume {folder}: ended before it began, or is of an older version; start a new run")
     if content["state"] == "done" and not extended:
         raise FolderError(f"--resume {folder}: is done; give it more with --budget")
     return content

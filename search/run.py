@@ -195,7 +195,7 @@ def _plan(options: "dict[str, Any]", supply: "Supply") -> int:
     from search.plan import Planner, measure, show
 
     constraints, machine = Constraints(**options["constraints"]), measure(supply)
-    devices = {"cpu": os.cpu_count() or 1, "gpu": torch.cuda.device_count()}
+    devices = {"cpu": machine.devices, "gpu": torch.cuda.device_count()}
     budget = options["budget"].on(devices=devices, used={"cpu": 0.0, "gpu": 0.0})
     planner = Planner(
         ladder=ladder(options["ladder"], refine=options["refine"]),

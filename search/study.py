@@ -288,6 +288,7 @@ class Study:
         more = {"seeds": over_seeds(group)} if len(group) > 1 else {}
         until = None if limit is None else limit - FRONT_SHARE * (limit - time.time())
         metrics = self._write_best(group[0], more, next(fair_shares(until, 1 + self.options.keep)))
+        self.notes.content.pop("seeds", None)  # of an earlier round's best
         self.notes.content |= {"best": group[0].trial_id, **more}
         self.notes.content["front"] = self._write_front(group[0], limit)
         self.notes.end("done")

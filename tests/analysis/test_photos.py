@@ -43,9 +43,9 @@ def test_equal_stems_get_their_endings_then_their_whole_path(place):
 
 
 def test_names_made_longer_do_not_meet_others(place):
-    here = place("p/a.png", "p/a.jpg", "p/a_png.bmp", "P/A.png")
-    found = names(here, "p/a.png", "p/a.jpg", "p/a_png.bmp", "P/A.png")
-    assert len({name.lower() for name in found}) == 4 or len(set(found)) == 4
+    here = place("p/a.png", "p/A.jpg", "p/a_png.bmp")
+    found = names(here, "p/a.png", "p/A.jpg", "p/a_png.bmp")
+    assert len({name.lower() for name in found}) == 3  # files of either case may be one
 
 
 def test_output_folder_is_not_searched(place):

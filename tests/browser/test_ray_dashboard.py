@@ -80,4 +80,4 @@ def test_metrics_of_the_run_are_those_of_its_records(live, address):
     scores = [line["score"] for line in lines(live[0] / "reports.jsonl")]
     assert any(found["one_look_best_score"][0] == pytest.approx(score) for score in scores)
     assert 0 < found["one_look_budget_spent"][0] < 1
-    assert sum(found["one_look_trials"]) <= len({line["trial_id"] for line in lines(live[0] / "trials.jsonl")})
+    assert 0 < sum(found["one_look_trials"]) <= len({line["trial_id"] for line in lines(live[0] / "trials.jsonl")})

@@ -87,7 +87,7 @@ def test_local_ray_listens_on_loopback_only():
 NOT_UP = """
 import sys, ray
 def init(**_):
-    raise Exception("The current node timed out during startup. This could happen because\\nsome of the processes failed")
+    raise Exception("The current node timed out during startup. This could happen because\\nof many things")
 ray.init = init
 from search.run import main
 sys.exit(main(sys.argv[1:]))
