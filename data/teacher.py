@@ -195,6 +195,8 @@ def _session(model: Path) -> Any:
         import onnxruntime
     except ImportError as error:
         raise DataError(f"{model}: needs onnxruntime; pip install onnxruntime") from error
+    if not model.is_file():
+        raise DataError(f"{model}: no such file; --depth takes a model that onnxruntime runs")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     try:

@@ -320,7 +320,7 @@ def test_missing_folders_and_out_in_use_are_one_line(sources, tmp_path, capsys):
         (("--depth-on", "composite"), "name a teacher"),
         (("--teacher", "midas_small"), "--depth names none"),
         (("--depth", "nowhere"), "no such folder"),
-        (("--depth", "nowhere.onnx"), "onnxruntime"),
+        (("--depth", "nowhere.onnx"), "no such file"),
         (("--depth", "hf:some/name"), "hf:some/name"),
     ],
 )
