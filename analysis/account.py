@@ -50,17 +50,14 @@ def headline(run: Run, metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
     where = {"test": "test images", "val": "validation images"}.get(part, f"{best['stage']}, validation")
     guess = own.get("constant_guess", {}).get("score")
     latency = with_latency(run).set_index("trial_id")["latency_ms"].get(best["trial_id"])
+    size = f"an image of {_number(best['px'], '.0f', ' px')}"
     cards = [
         ("network", str(best["network"]), f"trial {best['trial_id']}"),
         ("score", _number(own.get("score"), ".3f"), where + ("" if guess is None else f"; constant guess {guess:.3f}")),
         ("IoU of the mask", _number(own.get("iou"), ".3f"), where),
         ("RMSE of the depth", _number(own.get("rmse_depth"), ".3f"), where),
         ("parameters", _number(best["params"], ",.0f"), ""),
-        (
-            "multiply-adds",
-            _number(best["macs"] / 1e6, ",.1f", " M"),
-            f"an image of {_number(best['px'], '.0f', ' px')}",
-        ),
+        ("multiply-adds", _number(best["macs"] / 1e6, ",.1f", " M"), size),
         ("latency", _number(latency, ".1f", " ms"), "one image, one thread or the GPU"),
     ]
     return [card for card in cards if card[1]]

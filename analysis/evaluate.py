@@ -168,11 +168,12 @@ def evaluate(model: "Model", dataset: "Dataset", *, progress: Progress | None = 
 def _batches(dataset: "Dataset") -> Iterator[list[tuple[str, Truth]]]:
     from data.dataset import DataError
 
-    for start in range(0, len(dataset.triplets), BATCH):
+    stated = [(triplet, part.spec) for part in dataset.folders for triplet in part.triplets]
+    for start in range(0, len(stated), BATCH):
         batch = []
-        for triplet in dataset.triplets[start : start + BATCH]:
+        for triplet, spec in stated[start : start + BATCH]:
             try:
-                batch.append((triplet.id, read_truth(triplet, dataset.spec)))
+                batch.append((triplet.id, read_truth(triplet, spec)))
             except DataError as error:
                 print(f"left out: {error}", file=sys.stderr)
         yield batch
@@ -227,6 +228,14 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _stated(dataset: "Dataset", near: str | None) -> "Dataset":
+    """Return a data set whose depth has the polarity that was stated, if any was, in all its folders."""
+    if near is None:
+        return dataset
+    parts = tuple(replace(part, spec=replace(part.spec, near=near)) for part in dataset.parts)
+    return replace(dataset, spec=replace(dataset.spec, near=near), parts=parts)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     args = parser().parse_args(arguments)
@@ -237,11 +246,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     tables = []
     try:
-        datasets = [read_dataset(folder) for folder in args.folders]
+        datasets = [_stated(read_dataset(folder), args.near) for folder in args.folders]
         model = load_model(args.model, device=args.device)
         for dataset in datasets:
-            if args.near:
-                dataset = replace(dataset, spec=replace(dataset.spec, near=args.near))
             with progress_bar(f"measuring {dataset.root.name}") as progress:
                 table = evaluate(model, dataset, progress=progress)
             print(show(dataset.root, means(table)))

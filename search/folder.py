@@ -4,7 +4,6 @@ import fcntl
 from pathlib import Path
 from typing import BinaryIO
 
-
 RECORDS = "trials.jsonl"
 
 
@@ -53,6 +52,6 @@ def hold(out: Path) -> BinaryIO:
     return file
 
 
-def is_held(out: Path) -> bool:
+def is_claimed(out: Path) -> bool:
     """Return whether a run, this one or one before it, has made the folder its own."""
     return (out / RECORDS).exists()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from search.budget import Budget
-from search.folder import FolderError
+from search.folder import FolderError, is_claimed
 from search.records import provenance, write_json
 
 BEAT_S = 2.0  # so much of the clock is lost at most when a run is killed
@@ -103,7 +103,7 @@ class Notes:
     def write(self) -> None:
         """Write run.json, where the run folder is claimed already."""
         with self._lock:
-            if is_held(self.folder):
+            if is_claimed(self.folder):
                 self._written = json.dumps(self.content)  # the clock's thread must not meet half a change
                 self._write(self.content)
 

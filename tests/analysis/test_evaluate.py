@@ -98,6 +98,17 @@ def test_polarity_can_be_stated(tmp_path, finished_run, capsys):
     assert figures[0] == pytest.approx(1, abs=1e-3) and figures[1] == pytest.approx(0, abs=1e-3)
 
 
+def test_joined_folders_keep_what_each_states(tmp_path, finished_run):
+    for name, near in (("bright", "bright"), ("dark", "dark")):
+        write_folder(tmp_path / name)
+        (tmp_path / name / "dataset.json").write_text(json.dumps({"near": near, "group_size": 1}))
+    (tmp_path / "both").mkdir()
+    (tmp_path / "both" / "dataset.json").write_text(json.dumps({"folders": ["../bright", "../dark"]}))
+    table = evaluate(load_model(finished_run, device="cpu"), read_dataset(tmp_path / "both"))
+    explained = table.loc[table["by"] == BLIND, "explained_depth"].round(3).to_list()
+    assert explained == [1, 1, 1, 0, 0, 0]
+
+
 def test_model_sees_pictures_at_its_own_size_and_is_measured_at_theirs(tmp_path, finished_run):
     config = json.loads((finished_run / "best" / "config.json").read_text())
     assert config["px"] != SIDE and TrialConfig.from_dict(config["config"])

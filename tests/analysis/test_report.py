@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from analysis.account import reasons
 from analysis.report import main, write_report
 from analysis.runs import read_run
 from search.records import TrialRecord, TrialTable, write_json
@@ -120,6 +121,31 @@ def test_run_of_a_single_trial_has_a_report(other_run):
     write_json(other_run / "run.json", {"state": "done", "best": "e3"})
     page = page_of(other_run)
     assert "unet w4" in page and "Learning curves" in page and "Which parameters mattered" not in page
+
+
+def test_best_of_a_run_that_goes_on_is_not_the_newest(tmp_path):
+    table = TrialTable(tmp_path)
+    for trial_id, stage, score in (("e1", "explore", 0.7), ("f1", "final", 0.46), ("r1", "repeat", 0.39)):
+        add_trial(table, trial_id, stage, score, px=80 if stage == "explore" else 160)
+    write_json(tmp_path / "run.json", {"state": "running"})
+    assert read_run(tmp_path).best["trial_id"] == "f1"
+
+
+def test_seeds_are_told_of_the_best_and_of_no_other(tmp_path):
+    table = TrialTable(tmp_path)
+    for trial_id, score in (("f1", 0.46), ("f2", 0.5)):
+        add_trial(table, trial_id, "final", score, px=160)
+    seeds = {"trials": ["f1", "r1"], "scores": [0.46, 0.4], "mean": 0.43}
+    for best, told in (("f1", True), ("f2", False)):
+        write_json(tmp_path / "run.json", {"state": "done", "best": best, "seeds": seeds})
+        assert any("2 seeds" in sentence for sentence in reasons(read_run(tmp_path))) is told
+
+
+def add_trial(table, trial_id, stage, score, *, px):
+    """Let a trial report once and end."""
+    table.start(TrialRecord(trial_id=trial_id, parent_id="", stage=stage, seed=0, config={"model/arch": "unet"}))
+    table.report(trial_id, {"last": True, "score": score, "iou": score, "px": px, "train_images": 10, "epochs": 1})
+    table.finish(trial_id, "completed")
 
 
 def test_run_in_which_all_failed_names_the_reasons(tmp_path):

@@ -12,6 +12,12 @@ from search.notes import Notes, first_notes, read_notes, taken_up
 FIVE = parse_budget("5m")
 
 
+@pytest.fixture(autouse=True)
+def claimed(tmp_path):
+    """The run folder, made its own by a run."""
+    claim(tmp_path).close()
+
+
 def content(folder):
     return json.loads((folder / "run.json").read_text())
 
@@ -92,9 +98,11 @@ def test_more_budget_for_a_stage_that_is_open_closes_it_and_opens_all_of_the_nex
     assert later.content["stages"][0]["wall_s"] >= 0 and later.settled("confirm") == {"train_images": 9}
 
 
-def test_notes_do_not_make_a_folder(tmp_path):
-    Notes(tmp_path / "none", {}, began=0.0).end("failed")
-    assert not (tmp_path / "none").exists()
+def test_notes_are_not_written_where_the_folder_is_not_the_runs_own_yet(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "none", tmp_path / "empty"):
+        Notes(folder, {}, began=0.0).end("failed")
+    assert not (tmp_path / "none").exists() and not any((tmp_path / "empty").iterdir())
 
 
 @pytest.mark.parametrize(
@@ -103,7 +111,9 @@ def test_notes_do_not_make_a_folder(tmp_path):
         (None, "no run there"),
         ("{", "is damaged"),
         ('{"state": "done"}', "older version"),
-        ('{"state": "done", "asked": {}}', "is done; give it more with --budget"),
+        ('{"state": "stopped", "asked": {}}', "ended before it began"),
+        ("[]", "ended before it began"),
+        ('{"state": "done", "asked": {}, "data": {}}', "is done; give it more with --budget"),
     ],
 )
 def test_what_cannot_go_on_is_refused_in_one_line(written, says, tmp_path):
