@@ -212,7 +212,7 @@ def _pipeline(name: str) -> Any:
     except ImportError as error:
         raise DataError(f"{HUB}{name}: needs transformers; pip install transformers, or name an ONNX file") from error
     try:
-        return pipeline("depth-estimation", model=name)
+        return pipeline("depth-estimation", model=name, model_kwargs={"use_safetensors": True})  # nothing is unpickled
     except Exception as error:  # no network, no such name, no such kind: each its own
         raise DataError(f"{HUB}{name}: cannot be loaded; check the name and the network ({_line(error)})") from error
 
