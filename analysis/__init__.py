@@ -25,3 +25,8 @@ def __getattr__(name: str) -> Any:
     from analysis.model import load_model
 
     return load_model
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or its kind."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

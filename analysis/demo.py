@@ -152,11 +152,22 @@ def _shown(photo: Photo) -> Photo:
     return cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
 
 
+def _port(text: str) -> int:
+    """Read the number of a port.
+
+    Raises:
+        ArgumentTypeError: It is none.
+    """
+    if not text.isdigit() or not 0 < int(text) < 2**16:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port; name one of 1 to 65535")
+    return int(text)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command line's grammar."""
     p = argparse.ArgumentParser(prog="python -m analysis.demo", description="Serve a page to try a trained model.")
     p.add_argument("model", type=Path, metavar="RUN_OR_MODEL", help="run folder, its best/ or a .safetensors file")
-    p.add_argument("--port", type=int, help="of the page (default: the first free from 7860 on)")
+    p.add_argument("--port", type=_port, metavar="N", help="of the page (default: the first free from 7860 on)")
     p.add_argument("--device", help="torch device, such as cpu or cuda:1; by default a GPU where there is one")
     return p
 

@@ -104,7 +104,8 @@ def aligned(prediction: Map, truth: Map, known: Known) -> Map:
     spread = p - p.mean()
     variance = float((spread**2).sum())
     scale = max(float((spread * t).sum()) / variance, 0.0) if variance else 0.0
-    return (scale * (prediction - p.mean()) + t.mean()).astype(np.float32)
+    fitted: Map = (scale * (prediction - p.mean()) + t.mean()).astype(np.float32)
+    return fitted
 
 
 def figures_of(mask: Map, depth: Map, truth: Truth) -> dict[str, float]:

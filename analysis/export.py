@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis import AnalysisError
+from analysis import AnalysisError, first_line
 from analysis.files import write_file
 from data.progress import Progress, progress_bar
 
@@ -90,8 +90,11 @@ def export(model: "Model", to: str, *, kind: str = "uint8", progress: Progress |
         try:
             content = form.write(Portable(model), dtype, about(model, kind))
         except Exception as error:  # whatever an exporter raises
-            raise ExportError(f"{to} cannot express this network ({_first_line(error)})") from error
-        program, own = form.open(content), (1, model.px, model.px)
+            raise ExportError(f"{to} cannot express this network ({first_line(error)})") from error
+        try:
+            program, own = form.open(content), (1, model.px, model.px)
+        except Exception as error:  # whatever a runtime raises
+            raise ExportError(f"the file cannot be opened again ({first_line(error)})") from error
         difference = compare(program, model, [*SIZES, own], dtype, progress=progress)
         one = random_pictures(own, dtype)
         return Exported(
@@ -135,7 +138,7 @@ def compare(
             pairs = zip(program(rgb), look(model, rgb), strict=True)
             apart = max(float((found.detach() - expected).abs().max()) for found, expected in pairs)
         except Exception as error:  # each runtime raises its own
-            raise ExportError(f"the file does not run on {shown} pictures ({_first_line(error)})") from error
+            raise ExportError(f"the file does not run on {shown} pictures ({first_line(error)})") from error
         if not apart <= LARGEST_DIFFERENCE:
             raise ExportError(f"differs from the model by up to {apart:.2g} on {shown} pictures; not written")
         largest = max(largest, apart)
@@ -229,10 +232,6 @@ def _export(args: argparse.Namespace) -> int:
         f"{made.torch_latency_ms:.2f} ms by the model in torch"
     )
     return 0
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 if __name__ == "__main__":

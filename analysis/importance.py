@@ -18,6 +18,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial, create_trial
 
+from analysis import AnalysisError
 from analysis.trials import load_trials
 from search.memory import newest_study
 
@@ -110,8 +111,11 @@ class _Lines(BaseJournalBackend):
     """The lines of a journal, read once; half a line, which is being written, is left out."""
 
     def __init__(self, path: Path) -> None:
-        whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
-        self._logs = [json.loads(line) for line in whole.splitlines()]
+        try:
+            whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+            self._logs = [json.loads(line) for line in whole.splitlines()]
+        except ValueError as error:
+            raise AnalysisError(f"{path}: a line is damaged ({error}); restore the file from the run") from error
 
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
         return self._logs[log_number_from:]

@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from analysis.methods import read_notes
 from analysis.model import load_model
+from analysis.runs import read_json
 from analysis.trials import load_reports, load_trials
 from data.loaders import Loader
 from models.metrics import score
@@ -55,7 +55,7 @@ def figures(folder: Path) -> dict[str, Any]:
     Raises:
         DataError: The data have changed since the run.
     """
-    notes = read_notes(folder)
+    notes = read_json(folder / "run.json")
     trials = load_trials(folder).set_index("trial_id")
     best = trials.loc[notes["best"]]
     network = {"arch": best["model/arch"], "width": best["model/width"], "params": best["params"]}

@@ -3,15 +3,14 @@
 Knows the command line of search/run.py and run.json; judges nothing.
 """
 
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from analysis import AnalysisError
+from analysis.runs import read_json
 from search.budget import Budget
 
 RUN = Path(__file__).resolve().parents[1] / "search" / "run.py"
@@ -91,19 +90,13 @@ def finished(folder: Path, plan: Plan) -> bool:
     """
     if not folder.exists():
         return False
-    notes: dict[str, Any] = read_notes(folder) if (folder / "run.json").exists() else {"state": "none"}
-    if notes["state"] != "done":
+    notes = read_json(folder / "run.json")
+    if notes.get("state") != "done":
         raise AnalysisError(f"{folder} holds no finished run; remove it")
     made_of = (notes["budget"], Path(notes["data"]["folder"]).resolve())
     if made_of != (plan.budget.text, plan.data.resolve()):
         raise AnalysisError(f"{folder} is a run of {made_of[0]} on {made_of[1]}; name another --out")
     return True
-
-
-def read_notes(folder: Path) -> dict[str, Any]:
-    """Return the content of a run's run.json."""
-    notes: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    return notes
 
 
 def _left(plan: Plan, runs: int) -> str:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from analysis import AnalysisError
+from analysis import AnalysisError, first_line
 from data.loaders import SMALLEST_STD
 from data.stats import Stats
 from models.build import build_model
@@ -151,7 +151,7 @@ def pick_device(name: str | None) -> torch.device:
     try:
         torch.zeros(1, device=device).cpu()  # a name may be known and the device absent
     except (RuntimeError, AssertionError) as error:
-        raise AnalysisError(f"device {device!r} cannot be used here ({_first_line(error)}); try cpu") from error
+        raise AnalysisError(f"device {device!r} cannot be used here ({first_line(error)}); try cpu") from error
     return torch.device(device)
 
 
@@ -172,7 +172,7 @@ def _read_config(path: Path) -> tuple[TrialConfig, Stats, int, str]:
     except KeyError as error:
         raise AnalysisError(f"{path}: not the config of a model, for it lacks {error}") from error
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise AnalysisError(f"{path}: not the config of a model ({_first_line(error)})") from error
+        raise AnalysisError(f"{path}: not the config of a model ({first_line(error)})") from error
 
 
 def _fill(network: Network, weights: Path) -> None:
@@ -181,7 +181,7 @@ def _fill(network: Network, weights: Path) -> None:
         tensors = load_file(weights)
     except (SafetensorError, OSError) as error:
         raise AnalysisError(
-            f"{weights}: damaged or no safetensors file ({_first_line(error)}); copy it again"
+            f"{weights}: damaged or no safetensors file ({first_line(error)}); copy it again"
         ) from error
     if misfit := _misfit(network.state_dict(), tensors):
         raise AnalysisError(f"{weights}: does not fit {CONFIG} beside it ({misfit}); take both from the same run")
@@ -196,7 +196,3 @@ def _misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
         if expected[name].shape != found[name].shape:
             return f"{name} is {tuple(found[name].shape)}, not {tuple(expected[name].shape)}"
     return ""
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -85,5 +85,6 @@ def _cell(panel: Picture) -> Picture:
 def _caption(text: str, width: int = (CELL[0] + GAP) * len(COLUMNS)) -> Picture:
     strip = np.full((CAPTION_PX, width, 3), 255, np.uint8)
     fits = width // 7  # letters are seven pixels wide on average
+    text = text.encode("ascii", "replace").decode()  # OpenCV draws no other letters, and breaks on some
     shown = text if len(text) <= fits else ".." + text[2 - fits :]
     return cv2.putText(strip, shown, (3, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)

@@ -32,6 +32,7 @@ BATCH = 16
 BATCH_PIXELS = 2**24  # of the photos of a batch; large ones make small batches
 SHEET_ROWS = 40
 MOST_THREADS = 8
+MOST_NAME_BYTES = 220  # file systems take 255, of which endings need some
 EPILOG = f"""\
 For each photo, at its own size, in the folder --out:
   NAME_mask.png          8 bits, white = foreground
@@ -96,6 +97,8 @@ class Predictions:
 
     def _see(self, photo: Photo) -> _Seen | tuple[Photo, UnreadableError]:
         try:
+            if len(os.fsencode(Path(photo.name).name)) > MOST_NAME_BYTES:
+                raise UnreadableError("its name is too long for the files that are named after it")
             rgb = read_photo(photo.path)
         except UnreadableError as error:
             return photo, error

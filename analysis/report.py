@@ -7,6 +7,7 @@ Works on every run folder: finished, going on, cut off, failed, of a grid, of a 
 
 import argparse
 import base64
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -108,7 +109,8 @@ def _head(run: Run) -> dict[str, Any]:
     ]
     return {
         "name": run.folder.resolve().name,
-        "folder": str(run.folder),
+        "folder": shlex.quote(str(run.folder)),
+        "folder_in_python": repr(str(run.folder)),
         "state": run.state,
         "told_state": " · ".join(part for part in parts if part),
         "is_done": run.state == "done",
@@ -122,7 +124,7 @@ def _head(run: Run) -> dict[str, Any]:
 
 def _resume(run: Run) -> str:
     more = " --budget 30m" if run.state == "done" else ""
-    return f"python search/run.py --resume {run.folder}{more}"
+    return f"python search/run.py --resume {shlex.quote(str(run.folder))}{more}"
 
 
 def _best(run: Run) -> dict[str, Any]:

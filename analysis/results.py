@@ -6,11 +6,13 @@ Every figure is read from what the runs wrote about themselves: run.json, trials
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
+from analysis import AnalysisError
+from analysis.runs import read_json
+from analysis.summary import summaries
 from analysis.trials import load_trials
 
 COLUMNS = (
@@ -33,21 +35,18 @@ def rows(run: Path) -> list[list[str]]:
     """Return a row for each part of the data that the run's model was measured on.
 
     Raises:
-        FileNotFoundError: The run has not ended with a model.
+        AnalysisError: The run has not ended with a model.
     """
-    notes = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    metrics = json.loads((run / "best" / "metrics.json").read_text(encoding="utf-8"))
-    trials = load_trials(run)
-    best = trials[trials["trial_id"] == notes["best"]].iloc[0]
-    explore = notes["stages"][0]
+    told, metrics = summaries(run).iloc[0], read_json(run / "best" / "metrics.json")
+    stages = load_trials(run)["stage"]
     common = [
-        Path(notes["data"]["folder"]).name,
-        notes["budget"],
-        f"{notes['wall_s']:.0f}",
-        str(explore["trials"]),
-        f"{explore['busy']:.0%}",
-        f"{best['model/arch']}, width {best['model/width']}",
-        f"{best['params']:,}",
+        told["data"],
+        told["budget"],
+        f"{told['wall_s']:.0f}",
+        str((stages == stages.iloc[0]).sum()),
+        f"{told['busy']:.0%}",
+        told["network"],
+        f"{told['params']:,}",
     ]
     return [[*common, part, *_figures(metrics[part])] for part in ("val", "test") if part in metrics]
 
@@ -69,8 +68,8 @@ def main() -> int:
     parser.add_argument("runs", nargs="+", type=Path, help="run folders")
     try:
         print(table(parser.parse_args().runs))
-    except FileNotFoundError as error:
-        print(f"error: {error.filename} does not exist; name folders of finished runs", file=sys.stderr)
+    except AnalysisError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 

@@ -95,14 +95,16 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the content of a JSON file; nothing where there is none.
 
     Raises:
-        AnalysisError: It is damaged.
+        AnalysisError: It is damaged, or holds something else than an object.
     """
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise AnalysisError(f"{path}: cannot be read ({error}); restore it from the run") from error
+    if not isinstance(content, dict):
+        raise AnalysisError(f"{path}: is no JSON object; restore it from the run")
     return content
 
 

@@ -27,6 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     try:
         check_folder(args.out)
+        if args.photo and not args.photo.is_file():
+            raise AnalysisError(f"{args.photo}: no such photo")
         if not (args.run / "run.json").exists():
             raise AnalysisError(f"{args.run}: is no run folder; name one that search/run.py wrote")
         with chromium() as browser:

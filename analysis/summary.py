@@ -118,12 +118,19 @@ def _summary(run: Path) -> dict[str, Any]:
     row = {"run": str(run), "method": method_of(run, notes), "budget": notes["budget"]}
     row |= {"data": Path(notes["data"]["folder"]).name, "seed": notes["seed"], "wall_s": notes["wall_s"]}
     row |= {"trials": len(trials), "failed": int((trials["status"] == "failed").sum())}
-    row |= {"busy": next((stage["busy"] for stage in notes["stages"] if "busy" in stage), np.nan)}
+    row |= {"busy": _busy(notes["stages"])}
     row |= {"network": f"{best['model/arch']} w{best['model/width']:.0f}", "params": int(best["params"])}
     figures = {
         f"{part}_{name}": metrics.get(part, {}).get(name, np.nan) for part in ("val", "test") for name in FIGURES
     }
     return row | {"px": metrics["px"], **figures}
+
+
+def _busy(stages: Sequence[Mapping[str, Any]]) -> float:
+    """Return the part of the time of the first stage, in all its rounds, in which workers trained."""
+    rounds = [stage for stage in stages if stage["name"] == stages[0]["name"] and "busy" in stage]
+    wall_s = sum(stage["wall_s"] for stage in rounds)
+    return sum(stage["busy"] * stage["wall_s"] for stage in rounds) / wall_s if wall_s else float("nan")
 
 
 def _draw_estimate(ax: Axes, place: int, values: np.ndarray) -> None:

@@ -1,6 +1,7 @@
 """Trial tables as pandas frames. Reads the records of a run folder, nothing else."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,15 @@ def load_trials(*runs: Path) -> pd.DataFrame:
     """Return trials.csv of one or several runs, one row per trial and stage, with the column `run` in front.
 
     Raises:
-        FileNotFoundError: A folder holds no trials.csv.
+        AnalysisError: A folder holds no trials.csv, or a damaged one.
     """
     tables = []
     for run in runs:
-        table = pd.read_csv(Path(run) / "trials.csv", keep_default_na=False, na_values=[""])
+        path = Path(run) / "trials.csv"
+        try:
+            table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+        except (OSError, ValueError) as error:
+            raise AnalysisError(f"{path}: cannot be read ({error}); name the folder of a run") from error
         table.insert(0, "run", str(run))
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
@@ -61,7 +66,9 @@ def leaderboard(trials: pd.DataFrame, stage: str = "final") -> pd.DataFrame:
 
 def _begun(run: Path) -> list[dict[str, Any]]:
     """Return the trials that a run wrote down as they began."""
-    begun = [TrialRecord(**line).row() for line in read_lines(run / "trials.jsonl") if "config" in line]
+    known = {field.name for field in fields(TrialRecord)}  # another version may have had more
+    lines = [line for line in read_lines(run / "trials.jsonl") if "config" in line]
+    begun = [TrialRecord(**{name: line[name] for name in known & line.keys()}).row() for line in lines]
     return [{name: value for name, value in row.items() if value != ""} for row in begun]
 
 

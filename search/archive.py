@@ -91,7 +91,7 @@ class Archive:
         self.folder = folder
         path = folder / "run.json"
         try:
-            self.content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            self.content: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
         except OSError as error:
             raise FolderError(f"{folder}: no run there ({path} cannot be read); name a run folder") from error
         except ValueError as error:

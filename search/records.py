@@ -12,6 +12,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -220,7 +221,7 @@ def write_text(path: Path, text: str) -> None:
 def provenance() -> dict[str, Any]:
     """Return what a figure depends on beside its config: command, versions, machine, time."""
     return {
-        "command": " ".join([Path(sys.executable).name, *sys.argv]),
+        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
         "time": now(),
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 import time
 import warnings
@@ -268,6 +269,7 @@ def _whole_budget(args: argparse.Namespace, content: "dict[str, Any]") -> "Budge
 def _run(address: str | None, options: "dict[str, Any]", supply: "Supply", notes: "Notes | None" = None) -> int:
     """Run the study and say where things are."""
     from search import cluster
+    from search.folder import is_claimed
     from search.terminal import View
 
     out = options["out"]
@@ -286,10 +288,10 @@ def _run(address: str | None, options: "dict[str, Any]", supply: "Supply", notes
         try:
             Study(Options(**options), supply, view, starting, notes).run()
         except Interrupted:
-            resume = f"go on with: python search/run.py --resume {out}"
+            resume = f"go on with: python search/run.py --resume {shlex.quote(str(out))}"
             print(
                 f"stopped; all that was done is in {out}; {resume}"
-                if out.exists()
+                if is_claimed(out)
                 else "stopped before anything was done"
             )
             return 130
@@ -309,7 +311,7 @@ def _report(out: Path) -> None:
 
         write_report(out)
     except Exception as error:
-        again = f"`python -m analysis.report {out}` tries again"
+        again = f"`python -m analysis.report {shlex.quote(str(out))}` tries again"
         print(f"warning: there is no report ({type(error).__name__}: {error}); {again}", file=sys.stderr)
 
 

@@ -323,7 +323,7 @@ class Study:
         return found
 
     def _say_best(self, best: str, metrics: dict[str, Any]) -> None:
-        self.view.say(f"[bold green]best[/]  {best}")
+        self.view.say(f"  {best}", lead="best", style="bold green")
         if "seeds" in metrics:
             seeds = metrics["seeds"]
             spread = f"{seeds['mean']:.3f}, 95 % interval {seeds['low']:.3f} to {seeds['high']:.3f}"

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -35,9 +36,9 @@ class View:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def say(self, line: str) -> None:
-        """Print one line above the live block."""
-        self.console.print(line, highlight=False, soft_wrap=True)
+    def say(self, line: str, *, lead: str = "", style: str = "bold") -> None:
+        """Print one line above the live block, behind a word in a style of its own."""
+        self.console.print(Text.assemble((lead, style), line), soft_wrap=True)
 
     @contextmanager
     def working(self, title: str) -> Iterator[Progress | None]:
@@ -55,7 +56,7 @@ class View:
         self.running.clear()
         self.best.clear()
         left = f", until {_clock(deadline - time.time())} from now" if deadline else ""
-        self.say(f"[bold]{stage}[/]  {what}{left}")
+        self.say(f"  {what}{left}", lead=stage)
 
     def notify(self, record: TrialRecord) -> None:
         """Take note of a trial that started, reported or ended."""
@@ -108,9 +109,10 @@ def dashboards(out: Path, *, searches: bool, ray: str = "") -> list[str]:
         searches: Whether the run has an Optuna study.
         ray: Address of the Ray dashboard, while there is one.
     """
-    lines = [f"curves    tensorboard --logdir {out / 'tensorboard'}"]
+    lines = [f"curves    tensorboard --logdir {quote(str(out / 'tensorboard'))}"]
     if searches:
-        lines.append(f"search    optuna-dashboard {out / 'study.journal'} --artifact-dir {out / 'artifacts'}")
+        journal, artifacts = (quote(str(out / name)) for name in ("study.journal", "artifacts"))
+        lines.append(f"search    optuna-dashboard {journal} --artifact-dir {artifacts}")
     if ray:
         lines.append(f"workers   ray get-auth-token   prints the token that {ray} asks for, while the run goes on")
     return lines

@@ -14,10 +14,10 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from analysis.files import check_folder
 from analysis.trials import load_trials
+from search.records import read_lines
 
 RUN = Path(__file__).resolve().parents[2] / "search" / "run.py"
 LIMITS = ("--max-params", "60k", "--max-macs", "100M")  # nothing limits the time of a trial but its size
@@ -30,30 +30,19 @@ def start(args: argparse.Namespace, out: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, str(RUN), *told], stdout=subprocess.DEVNULL)
 
 
-def lines(path: Path) -> list[dict[str, Any]]:
-    """Return the whole lines of a JSON-lines file."""
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            found.append(json.loads(line))
-        except ValueError:  # half a line
-            continue
-    return found
-
-
 def ended(out: Path) -> dict[str, str]:
     """Return the last report of every trial that has ended, as text."""
-    over = {line["trial_id"] for line in lines(out / "trials.jsonl") if "config" not in line}
-    reports = (line for line in lines(out / "reports.jsonl") if line["trial_id"] in over)
+    over = {line["trial_id"] for line in read_lines(out / "trials.jsonl") if "config" not in line}
+    reports = (line for line in read_lines(out / "reports.jsonl") if line["trial_id"] in over)
     return {line["trial_id"]: json.dumps(line) for line in reports}
 
 
 def kill(args: argparse.Namespace, out: Path, moments: random.Random) -> int:
     """Kill the run at a random moment after it has begun to train; return how many trials had ended then."""
     process = start(args, out)
-    before = len(lines(out / "reports.jsonl")) if (out / "reports.jsonl").exists() else 0
+    before = len(list(read_lines(out / "reports.jsonl"))) if (out / "reports.jsonl").exists() else 0
     while process.poll() is None:
-        if (out / "reports.jsonl").exists() and len(lines(out / "reports.jsonl")) > before:
+        if (out / "reports.jsonl").exists() and len(list(read_lines(out / "reports.jsonl"))) > before:
             break
         time.sleep(0.2)
     try:
@@ -96,10 +85,10 @@ def main() -> int:
         print(f"kill {i + 1}: {count} trials had ended", flush=True)
     finish(args, killed)
     now = ended(killed)
-    begun = [line for line in lines(killed / "trials.jsonl") if "config" in line]
+    begun = [line for line in read_lines(killed / "trials.jsonl") if "config" in line]
     ids = Counter(line["trial_id"] for line in begun)
     promoted = Counter((line["stage"], line["parent_id"]) for line in begun if line["stage"] in ("confirm", "final"))
-    epochs = Counter((line["trial_id"], line["epochs"]) for line in lines(killed / "reports.jsonl"))
+    epochs = Counter((line["trial_id"], line["epochs"]) for line in read_lines(killed / "reports.jsonl"))
     figures = {
         "lost": len(seen.keys() - now.keys()),
         "changed": sum(now.get(trial_id) != report for trial_id, report in seen.items()),
