@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from analysis import load_model
-from analysis.demo import HOST, MOST_PX, look
+from analysis.demo import HOST, MOST_PX, look, parser
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,13 @@ def test_port_in_use_is_refused(finished_run):
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
         assert f"port {port} is in use" in refusal(finished_run, "--port", port)
+
+
+@pytest.mark.parametrize("port", ["99999", "0", "-1", "eight"])
+def test_what_is_no_port_is_refused(port, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        parser().parse_args(["run", f"--port={port}"])
+    assert "is not a port" in capsys.readouterr().err
 
 
 def test_gradio_that_is_not_installed_is_named(finished_run):

@@ -42,3 +42,8 @@ def test_sheet_rows_are_of_one_size_whatever_the_photo():
     sheet = contact_sheet(rows)
     assert sheet.shape[1] == 2 * rows[0].shape[1] and sheet.shape[0] > 2 * rows[0].shape[0]
     assert contact_sheet(rows[:1]).shape[1] == rows[0].shape[1]
+
+
+def test_names_that_cannot_be_drawn_have_a_row_all_the_same():
+    rows = [sheet_row(name, *half_masked(20, 30)) for name in ("caf\u00e9 \U0001f600", "bad\udcff")]
+    assert rows[0].shape == rows[1].shape

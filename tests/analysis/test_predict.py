@@ -56,6 +56,13 @@ def test_files_hold_what_the_model_predicts(finished_run, photos, tmp_path):
     assert (cutout[..., :3] == photo).all() and (cutout[..., 3] == kept_mask).all()
 
 
+def test_file_whose_name_is_too_long_is_named_and_the_others_are_predicted(finished_run, photos, tmp_path, capsys):
+    (photos / ("n" * 245 + ".png")).write_bytes((photos / "a.png").read_bytes())
+    assert call(finished_run, photos, "--out", tmp_path / "out") == 0
+    said = capsys.readouterr()
+    assert "its name is too long" in said.err and "3 photos" in said.out and "1 file skipped" in said.out
+
+
 def test_broken_file_is_named_and_the_others_are_predicted(finished_run, photos, tmp_path, capsys):
     (photos / "broken.jpg").write_bytes(b"no picture")
     assert call(finished_run, photos, "--out", tmp_path / "out") == 0

@@ -1,3 +1,4 @@
+import html
 import json
 import re
 import shutil
@@ -129,6 +130,30 @@ def test_best_of_a_run_that_goes_on_is_not_the_newest(tmp_path):
         add_trial(table, trial_id, stage, score, px=80 if stage == "explore" else 160)
     write_json(tmp_path / "run.json", {"state": "running"})
     assert read_run(tmp_path).best["trial_id"] == "f1"
+
+
+def test_commands_of_the_page_can_be_pasted(tmp_path):
+    run = tmp_path / "my runs [1]"
+    run.mkdir()
+    table = TrialTable(run)
+    add_trial(table, "e1", "explore", 0.7, px=80)
+    write_json(run / "run.json", {"state": "stopped"})
+    page = html.unescape(write_report(run).read_text())
+    assert f"search/run.py --resume '{run}'" in page and f"python -m analysis.report '{run}'" in page
+
+
+@pytest.mark.parametrize("content", ["[]", "{"])
+def test_damaged_notes_are_one_line(content, tmp_path, capsys):
+    (tmp_path / "run.json").write_text(content)
+    assert main([str(tmp_path)]) == 2 and capsys.readouterr().err.count("\n") == 1
+
+
+def test_damaged_study_is_one_line(tmp_path, capsys):
+    add_trial(TrialTable(tmp_path), "e1", "explore", 0.7, px=80)
+    write_json(tmp_path / "run.json", {"state": "stopped"})
+    (tmp_path / "study.journal").write_text("half a line {\n")
+    assert main([str(tmp_path)]) == 2
+    assert "study.journal: a line is damaged" in capsys.readouterr().err
 
 
 def test_seeds_are_told_of_the_best_and_of_no_other(tmp_path):

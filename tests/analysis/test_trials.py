@@ -64,6 +64,15 @@ def test_leaderboard_is_best_first_without_the_failed(run):
     assert list(leaderboard(load_trials(run), "explore")["trial_id"]) == ["e2", "e1"]
 
 
-def test_folder_without_trials_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError):
+@pytest.mark.parametrize("content", [None, b"", b"trial_id\xff,stage\n\x00"])
+def test_folder_without_whole_trials_is_an_error(content, tmp_path):
+    if content is not None:
+        (tmp_path / "trials.csv").write_bytes(content)
+    with pytest.raises(AnalysisError, match=r"trials\.csv: cannot be read"):
         load_trials(tmp_path)
+
+
+def test_records_of_another_version_are_read_as_far_as_they_are_known(climbing_run):
+    path = climbing_run / "trials.jsonl"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 0, "mood": "fair"'))
+    assert "c2" in trials_so_far(climbing_run)["trial_id"].to_list()

@@ -262,7 +262,7 @@ def test_help_answers_within_a_second():
     [
         ("soon", "tiny", "--budget 'soon' is not a budget"),
         ("60s", "nowhere", "no such folder"),
-        ("60s", "empty", "put images/, masks/"),
+        ("60s", "empty", "put images/ and masks/"),
         ("60s", "one background", "split needs 2"),
         ("60s", "lacking depth", "lack their depth"),
     ],

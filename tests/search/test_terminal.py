@@ -1,4 +1,5 @@
 import io
+import shlex
 import time
 from pathlib import Path
 
@@ -48,6 +49,13 @@ def test_failed_trial_is_never_the_best():
     assert "e3" not in shown(True, [record(2), record(3, "failed", 0.75)])
 
 
+@pytest.mark.parametrize("folder", ["runs/[old]/x", "runs/[/tmp]", "runs/[red]"])
+def test_folders_are_shown_as_they_are_named(folder):
+    screen = io.StringIO()
+    View(Console(file=screen, force_terminal=False, width=120)).say(f"run folder {folder}")
+    assert screen.getvalue() == f"run folder {folder}\n"
+
+
 def test_plain_lines_have_no_control_codes():
     text = shown(False, [record(1), record(1, "completed")])
     assert "\x1b" not in text and "1 completed" in text
@@ -74,3 +82,9 @@ def test_commands_that_show_a_run_are_those_that_it_has_something_for():
     assert optuna.endswith(" optuna-dashboard runs/one/study.journal --artifact-dir runs/one/artifacts")
     assert "ray get-auth-token" in ray and "http://127.0.0.1:8265" in ray
     assert dashboards(run, searches=False) == [tensorboard]
+
+
+def test_commands_can_be_pasted_whatever_the_folder_is_called():
+    curves, search = dashboards(Path("my runs/[1]"), searches=True)
+    assert shlex.split(curves)[-1] == "my runs/[1]/tensorboard"
+    assert shlex.split(search)[2:] == ["my runs/[1]/study.journal", "--artifact-dir", "my runs/[1]/artifacts"]
