@@ -5,6 +5,7 @@ The command line of `python -m data.layout`.
 
 import argparse
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from data.folders import UNKNOWN, duplicates, find_triplets, gaps, repeated_back
 from data.guess import Guess, guess, near_sign, stated_keys, write_spec
 from data.parallel import in_parallel
 from data.progress import Progress, progress_bar
-from data.repair import repair
+from data.repair import check_out, repair
 
 CHUNK = 16  # triplets to a job
 SMALL = 256  # triplets that one process has done before others have started
@@ -125,7 +126,7 @@ def table(report: Report) -> str:
         of_kind = [fault for fault in report.faults if fault.kind == kind]
         for fault in of_kind[:SHOWN]:
             detail = f": {fault.detail}" if fault.detail else ""
-            lines.append(f"{'':>11}{Path(fault.file).relative_to(root)}{detail}")
+            lines.append(f"{'':>11}{os.path.relpath(fault.file, root)}{detail}")
         if len(of_kind) > SHOWN:
             lines.append(f"{'':>11}and {len(of_kind) - SHOWN} more")
     for told in report.guesses:
@@ -170,6 +171,8 @@ def _run(args: argparse.Namespace) -> int:
     if keys:
         find_triplets(args.check)  # states nothing of a folder that is none
         print(f"{write_spec(args.check, keys)}: states {json.dumps(keys)}")
+    if args.fix:
+        check_out(args.check, args.fix)  # before the work
     with progress_bar(f"checking {args.check}") as progress:
         report = check(args.check, workers=args.workers, progress=progress)
     print(table(report))

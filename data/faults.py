@@ -107,7 +107,7 @@ def mask_faults(share: Float32[np.ndarray, "h w"]) -> dict[str, str]:
     return found
 
 
-def shifted(image: UInt8[np.ndarray, "h w 3"], share: Float32[np.ndarray, "h w"]) -> str:
+def shifted(image: UInt8[np.ndarray, "h w 3"], share: Float32[np.ndarray, "rows columns"]) -> str:
     """Where the mask fits much better than where it is; "" if nowhere."""
     small = cv2.resize(image, (PX, PX), interpolation=cv2.INTER_AREA).astype(np.float32) / np.float32(255)
     fit = contour_fit(small, small_mask(share))
@@ -153,7 +153,7 @@ def ignored(step: Step, sign: int) -> bool:
 
 
 def step_at_contour(
-    depth: Shaped[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"], share: Float32[np.ndarray, "h w"]
+    depth: Shaped[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"], share: Float32[np.ndarray, "rows columns"]
 ) -> Step | None:
     """`alignment.depth_step` of a depth map as stored; unknown pixels take the median, and do not step."""
     values = depth.astype(np.float32)

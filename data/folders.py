@@ -6,7 +6,7 @@ Reads names; what the pictures hold comes as findings.
 import itertools
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,11 +16,11 @@ from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.examine import Finding
 from data.faults import Fault
 from data.layout import read_dataset
-from data.likeness import MOST, Trace, of_background, repeats
+from data.likeness import MOST, Trace, repeats
 from data.matching import PICTURE_KINDS, natural_order, pair_files, role_folders
 
 UNKNOWN = "unknown"  # background of files of which nothing tells it
-TRACES_EACH = 8  # of a background
+TRACES_EACH = 3  # of a background
 SERIES_LEAST = 0.5  # of a numbered series that must be there for its holes to be gaps
 
 
@@ -54,19 +54,22 @@ def duplicates(triplets: Sequence[Triplet], findings: Sequence[Finding]) -> list
 
 def repeated_backgrounds(triplets: Sequence[Triplet], findings: Sequence[Finding]) -> dict[str, str]:
     """Find backgrounds that look like an earlier one of another name: name -> the earlier name."""
-    traces: dict[str, list[Trace]] = defaultdict(list)
+    names: list[str] = []
+    traces: list[Trace] = []
+    count: Counter[str] = Counter()
     for triplet, finding in zip(triplets, findings, strict=True):
-        if (
-            triplet.background != UNKNOWN
-            and finding.trace is not None
-            and len(traces[triplet.background]) < TRACES_EACH
-        ):
-            traces[triplet.background].append(finding.trace)
-    names = list(traces)[:MOST]
-    if len(names) < 2:
-        return {}
-    whole = np.stack([of_background(np.stack(traces[name])) for name in names])
-    return {names[later]: names[first] for first, later in repeats(whole)}
+        name = triplet.background
+        if name != UNKNOWN and finding.trace is not None and count[name] < TRACES_EACH and len(names) < MOST:
+            count[name] += 1
+            names.append(name)
+            traces.append(finding.trace)
+    order = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    found: dict[str, str] = {}
+    for pair in repeats(np.stack(traces)) if traces else ():
+        first, later = sorted((names[place] for place in pair), key=order.__getitem__)
+        if first != later:
+            found.setdefault(later, found.get(first, first))
+    return found
 
 
 def gaps(triplets: Sequence[Triplet]) -> list[Fault]:

@@ -164,7 +164,7 @@ def _group_size(findings: Sequence[Finding]) -> list[Guess]:
         return [Guess("group_size", None, False, f"the background changes {len(ends)} times")]
     size = math.gcd(*(int(end) for end in ends))
     runs = np.diff([0, *ends, len(traces)])
-    even = size > 1 and bool((runs[:-1] == size).all()) and runs[-1] <= size
+    even = bool(size > 1 and (runs[:-1] == size).all() and runs[-1] <= size)
     why = f"the background changes after every {size} files" if even else f"{len(runs)} runs of 1 to {runs.max()} files"
     return [Guess("group_size", size if even else None, even, why)]
 

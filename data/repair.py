@@ -5,6 +5,7 @@ The source is only read. A mended triplet is examined again: what is still at fa
 
 import csv
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +16,7 @@ import cv2
 import numpy as np
 
 from data import faults
-from data.dataset import Dataset, DatasetSpec, Triplet
+from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.drafts import Draft, Row
 from data.examine import Pictures, judge, read
 from data.faults import Fault
@@ -61,7 +62,7 @@ def repair(
     Raises:
         DataError: `out` is in use or cannot be made.
     """
-    check_free(out)
+    check_out(dataset.root, out)
     jobs = [_Job(triplet, tuple(bad.get(triplet.id, ()))) for triplet in dataset.triplets]
     draft = Draft(out)
     try:
@@ -74,6 +75,17 @@ def repair(
         draft.close()
     reasons = f", {len(quarantined)} left out, see quarantine.csv" if quarantined else ""
     return f"{out}: {len(kept)} triplets, {mended} of them mended{reasons}"
+
+
+def check_out(root: Path, out: Path) -> None:
+    """Refuse a folder that is in use, or lies within the source.
+
+    Raises:
+        DataError: It is one of these.
+    """
+    check_free(out)
+    if out.resolve().is_relative_to(root.resolve()):
+        raise DataError(f"{out}: lies within {root}, which is never touched; choose a folder beside it")
 
 
 def mend(pictures: Pictures) -> Pictures:
@@ -131,20 +143,27 @@ def _paths(triplet: Triplet) -> dict[str, Path]:
 
 
 def _copied(folder: Path, root: Path, path: Path) -> str:
-    name = path.relative_to(root)
+    name = _inside(root, path)
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(path, folder / name)
     return name.as_posix()
 
 
 def _encoded(folder: Path, root: Path, path: Path, role: str, pixels: np.ndarray) -> str:
-    """Store a picture without loss; floats as TIFF. The suffix of the source comes before, so that none meet."""
+    """Store a picture without loss; floats as TIFF."""
     suffix = ".tif" if pixels.dtype.kind == "f" else ".png"
-    name = path.relative_to(root).with_suffix(suffix)
+    name = _inside(root, path)
+    taken = path.suffix != suffix and path.with_suffix(suffix).exists()  # another triplet's
+    name = name.with_name(name.name + suffix) if taken else name.with_suffix(suffix)
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     stored = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if role == "image" else pixels
     (folder / name).write_bytes(cv2.imencode(suffix, stored)[1].tobytes())
     return name.as_posix()
+
+
+def _inside(root: Path, path: Path) -> Path:
+    """Path of a file relative to its folder; a manifest may name files beside it, the copy holds them within."""
+    return Path(*(part for part in Path(os.path.relpath(path, root)).parts if part != ".."))
 
 
 def _resized(pixels: np.ndarray, image: np.ndarray, how: int) -> np.ndarray:
