@@ -209,3 +209,11 @@ def _fingerprint(listing: _Listing, rows: list[_Row]) -> str:
     paths = (row[role] for row in rows for role in ROLES if role in row)
     digest.update("\n".join(f"{path} {listing.stat(path)}" for path in paths).encode())
     return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    import sys
+
+    from data.check import main
+
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""What is wrong with a folder as a whole: duplicates, backgrounds under two names, gaps, stray files, lacking partners.
+
+Reads names; what the pictures hold comes as findings.
+"""
+
+import itertools
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data.dataset import DataError, Dataset, DatasetSpec, Triplet
+from data.examine import Finding
+from data.faults import Fault
+from data.layout import read_dataset
+from data.likeness import MOST, Trace, repeats
+from data.matching import PICTURE_KINDS, natural_order, pair_files, role_folders
+
+UNKNOWN = "unknown"  # background of files of which nothing tells it
+TRACES_EACH = 3  # of a background
+SERIES_LEAST = 0.5  # of a numbered series that must be there for its holes to be gaps
+
+
+def find_triplets(root: Path) -> tuple[Dataset, list[Fault]]:
+    """Read a folder as a search does, but go on without images that lack a partner.
+
+    Raises:
+        DataError: Nothing in it can be read as a data set.
+    """
+    try:
+        return read_dataset(root), []
+    except DataError:
+        if not root.is_dir() or (root / "manifest.csv").is_file():
+            raise
+        found = _leniently(root)
+        if found is None:
+            raise
+        return found
+
+
+def duplicates(triplets: Sequence[Triplet], findings: Sequence[Finding]) -> list[Fault]:
+    """Find images whose pixels are those of an earlier one."""
+    first: dict[bytes, Triplet] = {}
+    found = []
+    for triplet, finding in zip(triplets, findings, strict=True):
+        earlier = first.setdefault(finding.digest, triplet) if finding.digest else triplet
+        if earlier is not triplet:
+            found.append(Fault("duplicate", str(triplet.image), f"as {earlier.image.name}"))
+    return found
+
+
+def repeated_backgrounds(triplets: Sequence[Triplet], findings: Sequence[Finding]) -> dict[str, str]:
+    """Find backgrounds that look like an earlier one of another name: name -> the earlier name."""
+    names: list[str] = []
+    traces: list[Trace] = []
+    count: Counter[str] = Counter()
+    for triplet, finding in zip(triplets, findings, strict=True):
+        name = triplet.background
+        if name != UNKNOWN and finding.trace is not None and count[name] < TRACES_EACH and len(names) < MOST:
+            count[name] += 1
+            names.append(name)
+            traces.append(finding.trace)
+    order = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    found: dict[str, str] = {}
+    for pair in repeats(np.stack(traces)) if traces else ():
+        first, later = sorted((names[place] for place in pair), key=order.__getitem__)
+        if first != later:
+            found.setdefault(later, found.get(first, first))
+    return found
+
+
+def gaps(triplets: Sequence[Triplet]) -> list[Fault]:
+    """Find numbers that lack in series of image names that are otherwise mostly whole."""
+    series: dict[tuple[Path, str, str], list[int]] = defaultdict(list)
+    for triplet in triplets:
+        match = re.fullmatch(r"(.*?)(\d+)(\D*)", triplet.image.stem)
+        if match:
+            series[triplet.image.parent, match[1], match[3] + triplet.image.suffix].append(int(match[2]))
+    found = []
+    for (folder, before, after), numbers in series.items():
+        lacking = _lacking(sorted(set(numbers)))
+        if lacking:
+            said = ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in lacking)
+            found.append(Fault("gap", str(folder / f"{before}*{after}"), said))
+    return found
+
+
+def strays(dataset: Dataset) -> list[Fault]:
+    """Find files beside the triplets' own that belong to none; text files in the root are documents."""
+    used = {path for t in dataset.triplets for path in (t.image, t.mask, t.depth) if path}
+    folders = {path.parent for path in used} | {dataset.root}
+    found = []
+    for folder in sorted(folders):
+        for path in sorted(folder.iterdir()):
+            if not path.is_file() or path in used:
+                continue
+            if folder != dataset.root or path.suffix[1:].lower() in PICTURE_KINDS:
+                found.append(Fault("stray file", str(path)))
+    inside = {parent for folder in folders for parent in (folder, *folder.parents)}
+    left = [path for path in sorted(dataset.root.iterdir()) if path.is_dir() and path not in inside]
+    return found + [Fault("stray file", str(path), "folder") for path in left]
+
+
+def _lacking(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Runs of numbers that lack between the first and the last, in steps that all share."""
+    if len(numbers) < 3:
+        return []
+    step = math.gcd(*np.diff(numbers).tolist())
+    if len(numbers) < SERIES_LEAST * ((numbers[-1] - numbers[0]) // step + 1):
+        return []
+    pairs = itertools.pairwise(numbers)
+    return [(a + step, b - step) for a, b in pairs if b - a > step]
+
+
+def _leniently(root: Path) -> tuple[Dataset, list[Fault]] | None:
+    roles = role_folders(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if any(len(folders) > 1 for folders in roles.values()) or not roles["image"]:
+        return None
+    names = {role: _pictures(root / folders[0]) for role, folders in roles.items() if folders}
+    images = sorted(names["image"], key=natural_order)
+    partners = {role: pair_files(images, names[role]) for role in names if role != "image"}
+    if not images or not any(partners.values()):
+        return None
+    triplets, found = [], []
+    for name in images:
+        paths = {role: root / roles[role][0] / partners[role][name] for role in partners if name in partners[role]}
+        image = root / roles["image"][0] / name
+        lacking = " and ".join(partners.keys() - paths.keys())
+        if lacking:
+            found.append(Fault("no partner", str(image), f"no {lacking}"))
+        triplets.append(
+            Triplet(
+                id=image.stem, image=image, mask=paths.get("mask"), depth=paths.get("depth"),
+                background=UNKNOWN, foreground="",
+            )
+        )  # fmt: skip
+    return Dataset(root=root, triplets=tuple(triplets), spec=DatasetSpec(), fingerprint=""), found
+
+
+def _pictures(folder: Path) -> list[str]:
+    return [p.name for p in folder.iterdir() if p.suffix[1:].lower() in PICTURE_KINDS and p.name[0] != "."]

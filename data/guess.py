@@ -1,0 +1,180 @@
+"""What dataset.json could state of a folder that has none: guessed from its depth and its backgrounds, with how sure.
+
+A guess is sure, or it is no more than a hint: only sure ones are written.
+"""
+
+import json
+import math
+import stat
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data.dataset import DataError, DatasetSpec
+from data.examine import DepthValues, Finding
+from data.faults import STEP, STEP_LEAD
+from data.likeness import MOST, neighbours, repeats
+
+LEAST_VOTES = 8  # objects whose depth steps clearly
+SURE = 0.9  # share of them that agree
+ISOLATED = 8  # levels between 0 and the next value, where 0 means unknown
+LEAST_GROUPS = 3
+RELATIVE_ABOVE = 30_000  # 16-bit values beyond: no camera measures 30 m in mm
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A key of dataset.json, the value guessed for it (None: cannot be told), whether that is sure, and why."""
+
+    key: str
+    value: str | int | None
+    sure: bool
+    why: str
+
+
+def guess(findings: Sequence[Finding], stated: Collection[str], *, ordered: bool) -> list[Guess]:
+    """Guess what can be guessed.
+
+    Args:
+        findings: Of all triplets, in natural order of their images.
+        stated: Keys that dataset.json states, which need no guess.
+        ordered: No names tell the backgrounds, so that consecutive files may tell a group size.
+
+    Returns:
+        At most one guess a key.
+    """
+    values = [finding.values for finding in findings if finding.values and finding.values.greatest > 0]
+    found = []
+    if values:
+        unit = _unit(values)
+        found = [unit, *_near(findings, unit), *_missing(findings, values, unit)]
+    found += _group_size(findings) if ordered else []
+    return [told for told in found if told.key not in stated]
+
+
+def near_sign(spec: DatasetSpec, stated: Collection[str], guesses: Sequence[Guess]) -> int:
+    """1 if near values are larger, -1 if smaller, 0 if neither stated nor sure."""
+    if spec.depth_unit != "relative":
+        return -1
+    near = spec.near if "near" in stated else next((g.value for g in guesses if g.key == "near" and g.sure), None)
+    return {"bright": 1, "dark": -1}.get(str(near), 0)
+
+
+def stated_keys(root: Path) -> set[str]:
+    """Keys of dataset.json; of a folder that was read, so that it is sound where it is there."""
+    path = root / "dataset.json"
+    return set(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else set()
+
+
+def write_spec(root: Path, keys: dict[str, str | int]) -> Path:
+    """Write keys into dataset.json, and keep what else it states.
+
+    Args:
+        root: The data set folder.
+        keys: What to state.
+
+    Returns:
+        The file.
+
+    Raises:
+        DataError: A value out of range, a dataset.json that is no JSON object, a folder that cannot be written to.
+    """
+    path = root / "dataset.json"
+    if not root.stat().st_mode & stat.S_IWUSR:  # asked of the mode: root may write anywhere, and should not
+        raise DataError(f"{path}: not written, the folder is read-only; copy it, or allow writing")
+    try:
+        there = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if not isinstance(there, dict):
+            raise DataError(f"{path}: not a JSON object; write {{...}}")
+        merged = there | keys
+        DatasetSpec.from_dict(merged)
+        text = json.dumps(merged, indent=2) + "\n"
+        path.write_text(text, encoding="utf-8")
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}: not valid JSON ({error}); mend or remove it") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror}); copy the folder to where it can") from error
+    return path
+
+
+def _unit(values: Sequence[DepthValues]) -> Guess:
+    kinds = Counter(value.dtype for value in values)
+    dtype = kinds.most_common(1)[0][0]
+    greatest = max(value.greatest for value in values if value.dtype == dtype)
+    median = float(np.median([value.median for value in values if value.dtype == dtype]))
+    range_ = f"{dtype}, up to {greatest:.4g}, half of it below {median:.4g}"
+    if len(kinds) > 1:
+        return Guess("depth_unit", None, False, "files of different types: " + ", ".join(sorted(kinds)))
+    if dtype == "uint8" or (dtype.startswith("float") and greatest <= 1):
+        return Guess("depth_unit", "relative", True, range_)
+    if dtype.startswith("float"):
+        return Guess("depth_unit", "m" if greatest < 300 else "mm", 1 < median < 100 or median > 300, range_)
+    if greatest > RELATIVE_ABOVE:
+        return Guess("depth_unit", "relative", False, range_)
+    return Guess("depth_unit", "mm", 300 < median < 15_000, range_)
+
+
+def _near(findings: Sequence[Finding], unit: Guess) -> list[Guess]:
+    """Foregrounds stand before what surrounds them: the sign of the step at their edge."""
+    if unit.value != "relative":
+        return []
+    steps = [finding.step for finding in findings if finding.step and not finding.framed]
+    votes = [step.slope > 0 for step in steps if abs(step.slope) >= STEP and abs(step.lead) >= STEP_LEAD]
+    bright, dark = sum(votes), len(votes) - sum(votes)
+    why = (
+        f"objects brighter than what surrounds them in {bright}, darker in {dark}, neither in {len(steps) - len(votes)}"
+    )
+    if not votes:
+        return [Guess("near", None, False, why)]
+    share = max(bright, dark) / len(votes)
+    value = None if share < 0.6 else "bright" if bright > dark else "dark"
+    if share < SURE and min(bright, dark) >= 3:
+        why += "; both polarities in one folder, which a search cannot use: part it"
+    return [Guess("near", value, share >= SURE and len(votes) >= LEAST_VOTES, why)]
+
+
+def _missing(findings: Sequence[Finding], values: Sequence[DepthValues], unit: Guess) -> list[Guess]:
+    with_zeros = [value for value in values if value.zeros > 0.001]
+    if not with_zeros or unit.value is None:
+        return []
+    if unit.value != "relative":
+        return [Guess("missing", 0, True, f"zeros in {len(with_zeros)} of {len(values)} depth maps; no distance is 0")]
+    step = ISOLATED * {"uint8": 1.0, "uint16": 257.0}.get(with_zeros[0].dtype, 1 / 255)
+    apart = sum(value.least >= step for value in with_zeros)
+    share = apart / len(with_zeros)
+    if share < 0.5:
+        return []
+    why = f"no values next to 0 in {apart} of {len(with_zeros)} depth maps with zeros"
+    return [Guess("missing", 0, share >= SURE and apart >= LEAST_VOTES, why)]
+
+
+def _group_size(findings: Sequence[Finding]) -> list[Guess]:
+    """Whether consecutive images share their backgrounds in groups of one size."""
+    traces = [finding.trace for finding in findings if finding.trace is not None]
+    if len(traces) < max(2, len(findings)):
+        return []
+    same = neighbours(np.stack(traces))
+    if not same.any():
+        return _all_different(np.stack(traces))
+    ends = np.flatnonzero(~same) + 1
+    if len(ends) + 1 < LEAST_GROUPS:
+        return [Guess("group_size", None, False, f"the background changes {len(ends)} times")]
+    size = math.gcd(*(int(end) for end in ends))
+    runs = np.diff([0, *ends, len(traces)])
+    even = bool(size > 1 and (runs[:-1] == size).all() and runs[-1] <= size)
+    why = f"the background changes after every {size} files" if even else f"{len(runs)} runs of 1 to {runs.max()} files"
+    return [Guess("group_size", size if even else None, even, why)]
+
+
+def _all_different(traces: np.ndarray) -> list[Guess]:
+    if len(traces) > MOST:
+        return []
+    again = repeats(traces)
+    if again:
+        why = f"{len(again)} files repeat the background of one that is not beside them; name it in a manifest.csv"
+        return [Guess("group_size", None, False, why)]
+    why = "no two files look alike; but frames of one film, or views of one place, share a background too"
+    return [Guess("group_size", 1, False, why)]
