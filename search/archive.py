@@ -94,7 +94,7 @@ class Archive:
             self.content: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
         except OSError as error:
             raise FolderError(f"{folder}: no run there ({path} cannot be read); name a run folder") from error
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise FolderError(f"{folder}: {path} is damaged ({error})") from error
         if not {"asked", "data", "stages"} <= self.content.keys():
             raise FolderError(f"{folder}: was made by an older version, which recorded no clock; no trial repeats")
