@@ -67,24 +67,19 @@ def read_truth(triplet: "Triplet", spec: "DatasetSpec") -> Truth:
     """
     import cv2
 
-    from data.dataset import DataError
-    from data.decode import inverse_depth, read_picture
+    from data.decode import inverse_depth, read_picture, same_size
 
-    def same_size(path: Path, flags: int) -> np.ndarray:
-        pixels = read_picture(path, flags)
-        if pixels.shape[:2] != image.shape[:2]:
-            height, width = pixels.shape[:2]
-            raise DataError(f"{path}: is {width} x {height}, its picture {image.shape[1]} x {image.shape[0]}")
-        return pixels
+    def truth(path: Path, flags: int) -> np.ndarray:
+        return same_size(read_picture(path, flags), path, image, triplet.image)
 
     image = read_picture(triplet.image, cv2.IMREAD_COLOR_RGB)
     mask = depth = None
     known = np.zeros(image.shape[:2], bool)
     if triplet.mask is not None:
-        grey = same_size(triplet.mask, cv2.IMREAD_GRAYSCALE)
+        grey = truth(triplet.mask, cv2.IMREAD_GRAYSCALE)
         mask = grey > HALF * max(int(grey.max(initial=0)), 1)
     if triplet.depth is not None:
-        raw = same_size(triplet.depth, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+        raw = truth(triplet.depth, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
         depth, known = inverse_depth(raw, spec)
     return Truth(image=image, mask=mask, depth=depth, known=known)
 

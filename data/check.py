@@ -17,7 +17,7 @@ from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.examine import Finding, examine
 from data.faults import FOLDER_KINDS, KINDS, Fault, ignored
 from data.folders import UNKNOWN, duplicates, find_triplets, gaps, repeated_backgrounds, strays
-from data.guess import Guess, guess, near_sign, stated_keys, write_spec
+from data.guess import Guess, guess, near_sign, write_spec
 from data.parallel import in_parallel
 from data.progress import Progress, progress_bar
 from data.repair import check_out, repair
@@ -70,12 +70,12 @@ def check(root: Path, *, workers: int | None = None, progress: Progress | None =
     Raises:
         DataError: The folder cannot be read as a data set at all.
     """
-    if "folders" in stated_in(Path(root) / "dataset.json"):
+    stated = stated_in(Path(root) / "dataset.json")
+    if "folders" in stated:
         raise DataError(f"{root}: joins other folders; check each of them")
     dataset, found = find_triplets(root)
     findings = _examined(dataset, workers, progress)
     unstated = {triplet.background for triplet in dataset.triplets} == {UNKNOWN}
-    stated = stated_keys(dataset.root)
     guesses = guess(findings, stated, ordered=unstated)
     found += [fault for finding in findings for fault in finding.faults]
     found += _ignored(dataset, findings, near_sign(dataset.spec, stated, guesses))

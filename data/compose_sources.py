@@ -1,6 +1,5 @@
 """Photos to paste on, with depth if they have any: found, checked and read. Knows nothing of what is pasted."""
 
-import json
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -12,6 +11,7 @@ from jaxtyping import Float32, UInt8
 from data.dataset import DataError, DatasetSpec
 from data.decode import inverse_depth, read_picture
 from data.placement import standing_sizes
+from data.stated import read_spec, stated_in
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 NO_READING = 65535  # millimetres that depth cameras write where they saw nothing, beside 0
@@ -107,10 +107,7 @@ def stated_depth(folder: Path) -> DatasetSpec | None:
         DataError: It is at fault.
     """
     path = folder / "dataset.json"
-    try:
-        return DatasetSpec.from_dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
-    except (DataError, json.JSONDecodeError, AttributeError) as error:
-        raise DataError(f"{path}: {error}") from error
+    return read_spec(path, stated_in(path)) if path.is_file() else None
 
 
 def known_distances(depth: Path, spec: DatasetSpec | None) -> Float32[np.ndarray, " n"]:

@@ -43,10 +43,10 @@ def decode_triplet(triplet: Triplet, spec: DatasetSpec, px: int) -> tuple[Image,
     mask: Mask = np.zeros((px, px), np.uint8)
     depth: Depth = np.zeros((px, px), np.uint16)
     if triplet.mask is not None:
-        grey = _same_size(read_picture(triplet.mask, cv2.IMREAD_GRAYSCALE), triplet.mask, image, triplet.image)
+        grey = same_size(read_picture(triplet.mask, cv2.IMREAD_GRAYSCALE), triplet.mask, image, triplet.image)
         mask = cv2.resize(_spread(grey), (px, px), interpolation=cv2.INTER_AREA)
     if triplet.depth is not None:
-        raw = _same_size(read_picture(triplet.depth, _GREY_ANY_DEPTH), triplet.depth, image, triplet.image)
+        raw = same_size(read_picture(triplet.depth, _GREY_ANY_DEPTH), triplet.depth, image, triplet.image)
         try:
             depth = depth_codes(raw, spec, px)
         except DataError as error:
@@ -197,7 +197,12 @@ def _known_distances(raw: Shaped[np.ndarray, "h w"], spec: DatasetSpec) -> Float
     return z
 
 
-def _same_size(picture: np.ndarray, path: Path, image: np.ndarray, image_path: Path) -> np.ndarray:
+def same_size(picture: np.ndarray, path: Path, image: np.ndarray, image_path: Path) -> np.ndarray:
+    """Return a picture that has the size of its image.
+
+    Raises:
+        DataError: It has another.
+    """
     if picture.shape[:2] != image.shape[:2]:
         height, width = picture.shape[:2]
         raise DataError(

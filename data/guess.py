@@ -17,6 +17,8 @@ from data.dataset import DataError, DatasetSpec
 from data.examine import DepthValues, Finding
 from data.faults import STEP, STEP_LEAD
 from data.likeness import MOST, neighbours, repeats
+from data.shards import write_whole
+from data.stated import stated_in
 
 LEAST_VOTES = 8  # objects whose depth steps clearly
 SURE = 0.9  # share of them that agree
@@ -63,12 +65,6 @@ def near_sign(spec: DatasetSpec, stated: Collection[str], guesses: Sequence[Gues
     return {"bright": 1, "dark": -1}.get(str(near), 0)
 
 
-def stated_keys(root: Path) -> set[str]:
-    """Keys of dataset.json; of a folder that was read, so that it is sound where it is there."""
-    path = root / "dataset.json"
-    return set(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else set()
-
-
 def write_spec(root: Path, keys: dict[str, str | int]) -> Path:
     """Write keys into dataset.json, and keep what else it states.
 
@@ -86,15 +82,10 @@ def write_spec(root: Path, keys: dict[str, str | int]) -> Path:
     if not root.stat().st_mode & stat.S_IWUSR:  # asked of the mode: root may write anywhere, and should not
         raise DataError(f"{path}: not written, the folder is read-only; copy it, or allow writing")
     try:
-        there = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        if not isinstance(there, dict):
-            raise DataError(f"{path}: not a JSON object; write {{...}}")
-        merged = there | keys
+        merged = stated_in(path) | keys
         DatasetSpec.from_dict(merged)
         text = json.dumps(merged, indent=2) + "\n"
-        path.write_text(text, encoding="utf-8")
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}: not valid JSON ({error}); mend or remove it") from error
+        write_whole(path, lambda file: file.write(text.encode()))
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror}); copy the folder to where it can") from error
     return path
