@@ -198,6 +198,7 @@ def environment(run: Run) -> list[tuple[str, str]]:
     facts = {
         "data": data.get("folder"),
         "images": parts,
+        "left out": _left_out(data.get("left_out", {})),
         "split": data.get("split"),
         "fingerprint of the data": data.get("fingerprint"),
         "budget": notes.get("budget"),
@@ -211,6 +212,12 @@ def environment(run: Run) -> list[tuple[str, str]]:
         **notes.get("versions", {}),
     }
     return [(name, str(value)) for name, value in facts.items() if value not in (None, "")]
+
+
+def _left_out(told: dict[str, Any]) -> str:
+    """Return how many triplets could not be used, and why; "" where all could."""
+    reasons = ", ".join(f"{words}: {count}" for words, count in told.get("reasons", {}).items())
+    return f"{told['triplets']:,} of {told['of']:,} ({reasons})" if told.get("triplets") else ""
 
 
 def commands(run: Run) -> list[tuple[str, str]]:

@@ -8,7 +8,15 @@ from typing import Any
 
 
 class DataError(ValueError):
-    """A data set that cannot be used as it is: one line that says what is wrong, where, and what to do."""
+    """A data set that cannot be used as it is: one line that says what is wrong, where, and what to do.
+
+    Attributes:
+        kind: Of a single triplet's fault, one of `data.faults.KINDS`; "" where the data set as a whole is meant.
+    """
+
+    def __init__(self, message: str, kind: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

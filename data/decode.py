@@ -3,9 +3,11 @@
 Depth is kept as 16-bit codes: 0 = not known, 1..65535 = relative inverse depth 0..1 (far 0, near 1).
 """
 
+import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -50,7 +52,7 @@ def decode_triplet(triplet: Triplet, spec: DatasetSpec, px: int) -> tuple[Image,
         try:
             depth = depth_codes(raw, spec, px)
         except DataError as error:
-            raise DataError(f"{triplet.depth}: {error}") from error
+            raise DataError(f"{triplet.depth}: {error}", error.kind) from error
     return small, mask, depth
 
 
@@ -73,7 +75,7 @@ def read_picture(path: Path, flags: int) -> np.ndarray:
         raise DataError(f"{path}: cannot be read ({error.strerror}); restore or remove the triplet") from error
     picture = cv2.imdecode(data, flags) if data.size else None
     if picture is None:
-        raise DataError(f"{path}: not a whole picture; restore the file or remove the triplet")
+        raise DataError(f"{path}: not a whole picture; restore the file or remove the triplet", "unreadable")
     return picture
 
 
@@ -152,17 +154,18 @@ def with_near_distance(spec: DatasetSpec, triplets: Sequence[Triplet]) -> Datase
         The same, with `near_m` in metres if the unit is metric.
 
     Raises:
-        DataError: A file that cannot be read, or no known depth in those looked at.
+        DataError: No known depth in the files looked at.
     """
     if spec.depth_unit == "relative" or spec.near_m is not None:
         return spec
-    paths = sorted((t.depth for t in triplets if t.depth), key=lambda path: _stable_order(path.name))[:RANGE_SAMPLES]
+    paths = sorted((t.depth for t in triplets if t.depth), key=lambda path: _stable_order(path.name))
     if not paths:
         return spec
-    distances = [_known_distances(read_picture(path, _GREY_ANY_DEPTH), spec) for path in paths]
-    known = np.concatenate(distances)
+    distances = list(itertools.islice(_readable_distances(paths, spec), RANGE_SAMPLES))
+    known = np.concatenate(distances) if distances else np.zeros(0)
     if known.size == 0:
-        raise DataError(f"{paths[0].parent}: no known depth in {len(paths)} files; check missing in dataset.json")
+        looked = f"{len(distances)} files" if distances else "any file that can be read"
+        raise DataError(f"{paths[0].parent}: no known depth in {looked}; check missing in dataset.json")
     return dataclasses.replace(spec, near_m=float(np.percentile(known, 1)))
 
 
@@ -176,7 +179,7 @@ def _relative(
         valid &= np.isfinite(value)
         known = value[valid]
         if known.size and (known.min() < 0 or known.max() > 1):
-            raise DataError("relative depth outside 0..1; scale it or state depth_unit in dataset.json")
+            raise DataError("relative depth outside 0..1; scale it or state depth_unit in dataset.json", "depth range")
     return (value if spec.near == "bright" else 1.0 - value), valid
 
 
@@ -188,6 +191,13 @@ def _encode(inverse: Float32[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h w"]:
 def _spread(mask: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
     """A mask of 0 and 1 as one of 0 and 255; others as they are."""
     return mask * np.uint8(255) if mask.max(initial=0) <= 1 else mask
+
+
+def _readable_distances(paths: Iterable[Path], spec: DatasetSpec) -> Iterator[Float32[np.ndarray, " n"]]:
+    """Known distances of each file; those that cannot be read are passed over."""
+    for path in paths:
+        with contextlib.suppress(DataError):
+            yield _known_distances(read_picture(path, _GREY_ANY_DEPTH), spec)
 
 
 def _known_distances(raw: Shaped[np.ndarray, "h w"], spec: DatasetSpec) -> Float32[np.ndarray, " n"]:
@@ -207,7 +217,8 @@ def same_size(picture: np.ndarray, path: Path, image: np.ndarray, image_path: Pa
         height, width = picture.shape[:2]
         raise DataError(
             f"{path}: is {width} x {height} px but {image_path.name} is {image.shape[1]} x {image.shape[0]}; "
-            "make them the same size or remove the triplet"
+            "make them the same size or remove the triplet",
+            "size",
         )
     return picture
 

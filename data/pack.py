@@ -26,6 +26,7 @@ from data.progress import Progress, progress_bar
 from data.shards import (
     PackJob,
     fill,
+    known_faults,
     record_type,
     shard_bounds,
     shard_path,
@@ -71,6 +72,7 @@ class Pack:
         self.px: int = stated["px"]
         self._bounds = shard_bounds(stated["total"])
         self._stops = np.array([stop for _, stop in self._bounds])
+        self._usable = np.delete(np.arange(stated["total"]), list(known_faults(folder)))
         self._maps: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
@@ -95,15 +97,27 @@ class Pack:
     @property
     def ids(self) -> tuple[str, ...]:
         """Sample ids in nested order."""
-        lines = (self.folder / "ids.json").read_text(encoding="utf-8")
-        return tuple(json.loads(lines)[: self.count])
+        lines = json.loads((self.folder / "ids.json").read_text(encoding="utf-8"))
+        return tuple(lines[place] for place in self._usable[: self.count])
 
     @cached_property
     def stats(self) -> Stats:
         """Statistics over exactly the samples of this pack."""
-        shards = [start for start, _ in self._bounds if start < self.count]
+        places = self._usable[: self.count]
+        shards = [start for start, _ in self._bounds if start <= places[-1]]
         sums = np.concatenate([np.load(sums_path(self.folder, start)) for start in shards])
-        return stats_of(sums[: self.count])
+        return stats_of(sums[places])
+
+    @property
+    def faults(self) -> dict[str, tuple[str, str]]:
+        """Kind and message of the triplets that were looked at and cannot be used, by their ids."""
+        lines = json.loads((self.folder / "ids.json").read_text(encoding="utf-8"))
+        return {lines[place]: fault for place, fault in known_faults(self.folder).items()}
+
+    @property
+    def looked_at(self) -> int:
+        """Triplets that were decoded so far, those that cannot be used among them."""
+        return sum(stop - start for start, stop in self._bounds if shard_path(self.folder, start).exists())
 
     def gather(self, indices: Int[np.ndarray, " b"]) -> RawBatch:
         """Copy samples out of the maps.
@@ -119,11 +133,12 @@ class Pack:
         """
         if len(indices) and not 0 <= indices.min() <= indices.max() < self.count:
             raise IndexError(f"positions {indices.min()}..{indices.max()} outside a pack of {self.count}")
-        shards = np.searchsorted(self._stops, indices, side="right")
+        places = self._usable[indices]
+        shards = np.searchsorted(self._stops, places, side="right")
         records = np.empty(len(indices), record_type(self.px))
         for shard in np.unique(shards):
             chosen = shards == shard
-            records[chosen] = self._map(int(shard))[indices[chosen] - self._bounds[shard][0]]
+            records[chosen] = self._map(int(shard))[places[chosen] - self._bounds[shard][0]]
         return RawBatch(records["image"], records["mask"], records["depth"], records["mask_known"] != 0)
 
     def _map(self, shard: int) -> np.ndarray:
@@ -151,16 +166,16 @@ def pack_split(
         triplets: The whole split in nested order; also if only a prefix is wanted now.
         px: Side in pixels.
         cache: Folder for all packs.
-        count: Samples wanted, from the first. None: all.
+        count: Samples wanted, from the first, beside those that cannot be used. None: all.
         deadline: `time.monotonic()` after which no more is decoded; the first shard always is.
         workers: Threads that decode.
         progress: Called with (samples ready, samples wanted), from one thread at a time.
 
     Returns:
-        The samples that are ready, `count` at most.
+        The samples that are ready, `count` at most; `Pack.faults` names the triplets that were left out.
 
     Raises:
-        DataError: A triplet that cannot be decoded, no triplets, or no room in the cache.
+        DataError: No triplets, or none that can be used; a file that cannot be opened; no room in the cache.
     """
     if not triplets:
         raise DataError(f"{dataset.root}: no triplets to pack; check the split column of manifest.csv")
@@ -175,6 +190,9 @@ def pack_split(
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{folder}: cannot be written ({reason}); free room or set ONE_LOOK_CACHE") from error
+    if not ready:
+        looked = Pack(folder, 0).looked_at
+        raise DataError(f"none of the {looked} triplets looked at can be used; the first: {known_faults(folder)[0][1]}")
     return Pack(folder, min(wanted, ready))
 
 

@@ -1,6 +1,7 @@
 """The files of a pack: records of a few samples each, decoded by threads, written whole or not at all."""
 
 import contextlib
+import json
 import os
 import threading
 import time
@@ -13,8 +14,9 @@ from typing import BinaryIO
 
 import cv2
 import numpy as np
+from jaxtyping import Float64
 
-from data.dataset import DatasetSpec, Triplet
+from data.dataset import DataError, DatasetSpec, Triplet
 from data.decode import decode_triplet
 from data.progress import Progress
 from data.stats import SUMS, sample_sums
@@ -52,6 +54,21 @@ def sums_path(folder: Path, start: int) -> Path:
     return folder / f"{start:07d}.sums.npy"
 
 
+def faults_path(folder: Path, start: int) -> Path:
+    """Triplets of the shard that cannot be used, `{"row": [kind, message]}`; no such file where all can."""
+    return folder / f"{start:07d}.faults.json"
+
+
+def known_faults(folder: Path) -> dict[int, tuple[str, str]]:
+    """Kind and message of every triplet of a pack that was found unusable so far, by its place in nested order."""
+    found: dict[int, tuple[str, str]] = {}
+    for path in sorted(folder.glob("*.faults.json")):
+        start = int(path.name.partition(".")[0])
+        told = json.loads(path.read_text(encoding="utf-8"))
+        found |= {start + int(row): (kind, message) for row, (kind, message) in told.items()}
+    return found
+
+
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file under a temporary name and rename it; on any exception nothing stays behind.
 
@@ -86,22 +103,33 @@ class PackJob:
 
 
 def fill(job: PackJob, wanted: int, *, deadline: float | None, workers: int, progress: Progress | None) -> int:
-    """Make those shards of the first `wanted` samples that are not there yet.
+    """Make those shards that are not there yet and that the first `wanted` usable samples are in.
 
     Args:
         job: The pack.
-        wanted: Samples to have, from the first.
+        wanted: Usable samples to have, from the first.
         deadline: `time.monotonic()` after which decoding stops, except in the first shard.
         workers: Threads.
         progress: Called with (samples ready, samples wanted), from one thread at a time.
 
     Returns:
-        Samples ready from the first without a gap; may pass `wanted` by part of a shard.
+        Usable samples ready from the first without a gap; may pass `wanted` by part of a shard.
 
     Raises:
-        DataError: A triplet that cannot be decoded.
+        DataError: A file that the system does not let be read.
         OSError: The folder cannot be written to.
     """
+    upto = wanted  # places in nested order; more where some cannot be used
+    while True:
+        ready = _fill_places(job, upto, deadline=deadline, workers=workers, progress=progress)
+        usable = ready - sum(place < ready for place in known_faults(job.folder))
+        if usable >= wanted or ready < upto or ready == len(job.triplets):
+            return usable
+        upto = ready + wanted - usable
+
+
+def _fill_places(job: PackJob, wanted: int, *, deadline: float | None, workers: int, progress: Progress | None) -> int:
+    """Make the shards of the first `wanted` places; how many places are ready without a gap."""
     bounds = [bound for bound in shard_bounds(len(job.triplets)) if bound[0] < wanted]
     missing = [bound for bound in bounds if not shard_path(job.folder, bound[0]).exists()]
     if missing:
@@ -141,9 +169,13 @@ def _decode_all(
 
 
 def _write_shard(job: PackJob, bound: tuple[int, int], halted: Callable[[int], bool], counter: "_Counter") -> None:
-    """Decode a shard, sums first, so that the records' name appears when all is there."""
+    """Decode a shard, sums and faults first, so that the records' name appears when all is there.
+
+    A triplet that cannot be used keeps its place, empty: whoever reads the shard knows from its faults to pass it over.
+    """
     start, stop = bound
-    sums = np.empty((stop - start, SUMS))
+    sums = np.zeros((stop - start, SUMS))
+    faults: dict[int, tuple[str, str]] = {}
     record = np.zeros((), record_type(job.px))
 
     def write(file: BinaryIO) -> None:
@@ -151,16 +183,29 @@ def _write_shard(job: PackJob, bound: tuple[int, int], halted: Callable[[int], b
         for row, triplet in enumerate(job.triplets[start:stop]):
             if halted(start):
                 raise _HaltedError
-            image, mask, depth = decode_triplet(triplet, job.specs[triplet.id], job.px)
-            record["image"], record["mask"], record["depth"] = image, mask, depth
-            record["mask_known"] = triplet.mask is not None
-            file.write(record.tobytes())
-            sums[row] = sample_sums(image, mask, depth, mask_known=triplet.mask is not None)
+            try:
+                sums[row] = _decode_into(record, triplet, job)
+                file.write(record.tobytes())
+            except DataError as error:
+                if not error.kind:  # the disk's fault, not the triplet's: it may be mended without a trace
+                    raise
+                faults[row] = (error.kind, str(error))
+                file.write(bytes(record.nbytes))
             counter.add_one()
         write_whole(sums_path(job.folder, start), lambda beside: np.save(beside, sums))
+        if faults:
+            write_whole(faults_path(job.folder, start), lambda beside: beside.write(json.dumps(faults).encode()))
 
     with contextlib.suppress(_HaltedError):
         write_whole(shard_path(job.folder, start), write)
+
+
+def _decode_into(record: np.ndarray, triplet: Triplet, job: PackJob) -> Float64[np.ndarray, "12"]:
+    """Fill a record; what the statistics add up of it."""
+    image, mask, depth = decode_triplet(triplet, job.specs[triplet.id], job.px)
+    record["image"], record["mask"], record["depth"] = image, mask, depth
+    record["mask_known"] = triplet.mask is not None
+    return sample_sums(image, mask, depth, mask_known=triplet.mask is not None)
 
 
 def _write_header(file: BinaryIO, dtype: np.dtype, length: int) -> None:

@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--data", type=Path, nargs="+", metavar="DIR", help="data set folder, or several as one; built-in without it"
     )
+    p.add_argument("--allow-bad", action="store_true", help="go on if over a tenth of the triplets cannot be used")
     p.add_argument("--out", type=Path, help="run folder; by default runs/ and the date")
     p.add_argument("--seed", type=_seed, default=0, help="seed of split, search and trials (default 0)")
     p.add_argument(
@@ -151,7 +152,7 @@ def _search(args: argparse.Namespace, budget: "Budget", out: Path) -> int:
         "sampler": args.sampler,
         "ladder": args.ladder,
     }
-    supply = Supply(_data(args.data), seed=args.seed, split=args.split)
+    supply = Supply(_data(args.data), seed=args.seed, split=args.split, allow_bad=args.allow_bad)
     return _plan(options, supply) if args.dry_run else _run(args.address, options, supply)
 
 
@@ -227,7 +228,8 @@ def _resume(args: argparse.Namespace) -> int:
     told, budget = content["asked"], _whole_budget(args, content)
     with hold(args.resume):
         notes = taken_up(args.resume, content, now=BEGAN, budget=budget, extended=args.budget is not None)
-        supply = Supply(Path(told["data"]), seed=told["seed"], split=told["split"])
+        stated = {name: told[name] for name in ("seed", "split", "allow_bad") if name in told}
+        supply = Supply(Path(told["data"]), **stated)
         supply.check_same(content["data"]["fingerprint"])
         options = {
             "budget": budget,

@@ -168,6 +168,8 @@ class Study:
         budget = options.budget if options.budget.device_s is None else self._budget(self.starting.result())
         wall = budget.wall_s
         self.supply.pack_all(self.ladder[0].px, deadline=wall and time.time() + PACK_FIRST * wall)
+        if self.supply.what_was_left_out():
+            self.view.say(f"left out: {self.supply.what_was_left_out()}", style="yellow")
         ray = self.starting.result()
         self._listen()  # Ray has put its own handlers in place
         device = "cuda" if ray.gpus else "cpu"
@@ -270,7 +272,7 @@ class Study:
         self.notes.content |= {
             "budget": means.budget.text,
             "seed": means.seed,
-            "data": facts | supply.sizes(),
+            "data": facts | supply.sizes() | {"left_out": supply.left_out()},
             "cluster": {"cpus": means.cluster.cpus, "gpus": means.cluster.gpus},
         }
         self.notes.content.setdefault("startup_s", round(self.notes.used_s, 2))
@@ -290,6 +292,7 @@ class Study:
         metrics = self._write_best(group[0], more, next(fair_shares(until, 1 + self.options.keep)))
         self.notes.content.pop("seeds", None)  # of an earlier round's best
         self.notes.content |= {"best": group[0].trial_id, **more}
+        self.notes.content["data"]["left_out"] = self.supply.left_out()  # larger stages have looked at more
         self.notes.content["front"] = self._write_front(group[0], limit)
         self.notes.end("done")
         self._say_best(describe(group[0]), metrics)
@@ -338,6 +341,7 @@ def asked(options: Options, supply: Supply) -> dict[str, Any]:
         "budget": asdict(options.budget),
         "data": str(supply.dataset.root.resolve()),
         "split": supply.split,
+        "allow_bad": supply.allow_bad,
         "seed": options.seed,
         "configs": [config.to_dict() for config in options.configs],
         "refine": options.refine,

@@ -1,11 +1,17 @@
-"""What each stage trains on: the folder read, split by background and packed, as much as the clock allows."""
+"""What each stage trains on: the folder read, split by background and packed, as much as the clock allows.
+
+Triplets that cannot be used are left out and counted, by the search as by `python -m data.layout --check`.
+"""
 
 import os
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data.dataset import DataError
+from data.faults import KINDS
 from data.layout import cache_dir, read_dataset
 from data.pack import Pack, pack_split
 from data.progress import Show, progress_bar
@@ -14,6 +20,8 @@ from data.stats import Stats
 from search.ladder import Stage
 
 VAL_LEAST, VAL_MOST = 96, 2000
+MOST_BAD = 0.1  # of the triplets looked at: with more of them something is wrong with all
+NAMED = 20  # of the triplets left out
 VAL_SHARE = 0.5  # of the training images of the stage: measuring must not cost more than training
 
 
@@ -40,18 +48,23 @@ class Supply:
     Attributes:
         first: What the first stage was given; its statistics and sigma hold for the whole run.
         show: What shows how far reading and packing have come.
+        allow_bad: Whether a run may begin with more than a tenth of the triplets left out.
 
     Args:
         root: Data set folder.
         seed: Which backgrounds are held out.
         split: "background", or "random" as the original study split, which leaks.
+        allow_bad: As the attribute.
 
     Raises:
         DataError: The folder cannot be used; the message says why.
     """
 
-    def __init__(self, root: Path, *, seed: int, split: str = "background") -> None:
+    def __init__(self, root: Path, *, seed: int, split: str = "background", allow_bad: bool = False) -> None:
         self.first: FitData | None = None
+        self.allow_bad = allow_bad
+        self._looked_at: Counter[str] = Counter()
+        self._faults: dict[str, tuple[str, str]] = {}
         self.show: Show = progress_bar
         with self.show(f"reading {root}"):
             self.dataset = read_dataset(root)
@@ -90,7 +103,7 @@ class Supply:
         """Return the first `count` samples of a split at `px`, packed now where they are not yet."""
         until = None if deadline is None else time.monotonic() + max(deadline - time.time(), 0.0)
         with self.show(f"packing {split} at {px} px") as progress:
-            return pack_split(
+            pack = pack_split(
                 self.dataset,
                 getattr(self.splits, split),
                 px,
@@ -100,12 +113,38 @@ class Supply:
                 workers=os.cpu_count() or 1,
                 progress=progress,
             )
+        self._looked_at[split] = max(self._looked_at[split], pack.looked_at)  # as many at any size, or fewer
+        self._faults |= pack.faults
+        return pack
 
     def pack_all(self, px: int, *, deadline: float | None = None) -> None:
-        """Decode every triplet at `px`, as far as the clock allows: a bad one is found before anything starts."""
+        """Decode every triplet at `px`, as far as the clock allows: what is bad is found before anything starts.
+
+        Raises:
+            DataError: More than a tenth of the triplets cannot be used, and nobody said that this is allowed.
+        """
         for split, size in self.sizes().items():
             if size:
                 self.pack(split, px, deadline=deadline)
+        looked_at = self._looked_at.total()
+        if len(self._faults) > MOST_BAD * looked_at and not self.allow_bad:
+            message = f"{self.dataset.root}: {self.what_was_left_out()}; see python -m data.layout --check, or search"
+            raise DataError(f"{message} on the others with --allow-bad")
+
+    def left_out(self) -> dict[str, Any]:
+        """Return what was left out of what was looked at, as run.json has it: numbers, reasons, the first of them."""
+        reasons = Counter(KINDS[kind] for kind, _ in self._faults.values())
+        named = [message for _, message in self._faults.values()][:NAMED]
+        return {"of": self._looked_at.total(), "triplets": len(self._faults), "reasons": dict(reasons), "first": named}
+
+    def what_was_left_out(self) -> str:
+        """Return the same as a sentence; "" where nothing was."""
+        told = self.left_out()
+        if not told["triplets"]:
+            return ""
+        reasons = ", ".join(f"{words}: {count}" for words, count in told["reasons"].items())
+        share = f"{told['triplets']:,} of {told['of']:,} triplets"
+        return f"{share} cannot be used ({reasons}); the first: {told['first'][0]}"
 
     def sizes(self) -> dict[str, int]:
         """Return the number of triplets of each split."""

@@ -3,6 +3,7 @@
 import json
 import pickle
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -109,10 +110,51 @@ def test_deadline_leaves_the_first_shard_and_a_later_call_the_rest(make_dataset,
     assert len(packed(root, cache)) == 12
 
 
-def test_unreadable_picture_is_an_error_and_leaves_no_partial_shard(make_dataset, cache):
-    root = make_dataset(6)
+def test_triplets_that_cannot_be_used_are_left_out_with_their_reasons(make_dataset, cache):
+    root = make_dataset(12)
+    clean = packed(root, cache)
+    bad = {"fgbg000003": "unreadable", "fgbg000007": "size"}
     (root / "images" / "fgbg000003.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"fgbg000003\.png: not a whole picture"):
+    cv2.imwrite(str(root / "masks" / "mask000007.png"), np.zeros((20, 30), np.uint8))
+    for workers in (1, 3):
+        pack = packed(root, cache.parent / str(workers), workers=workers)
+        assert {name: kind for name, (kind, _) in pack.faults.items()} == bad
+        assert "fgbg000003.png: not a whole picture" in pack.faults["fgbg000003"][1]
+        assert (len(pack), pack.looked_at) == (10, 12) and pack.ids == tuple(i for i in clean.ids if i not in bad)
+        same = np.array([clean.ids.index(name) for name in pack.ids])
+        assert (pack.gather(np.arange(10)).image == clean.gather(same).image).all()
+        assert pack.stats.images == 10 and pack.stats.mask_mean == pytest.approx(clean.stats.mask_mean)
+        assert pickle.loads(pickle.dumps(pack)).ids == pack.ids  # noqa: S301
+
+
+def test_as_many_samples_as_wanted_are_found_behind_those_that_cannot_be_used(make_dataset, cache):
+    root = make_dataset(12)
+    for name in packed(root, cache).ids[:3]:  # of the first shard of four
+        (root / "images" / f"{name}.png").write_bytes(b"no picture")
+    pack = packed(root, cache, count=4)
+    assert (len(pack), pack.looked_at, len(pack.faults)) == (4, 8, 3)
+    assert len(packed(root, cache, count=12)) == 9
+
+
+def test_nothing_usable_is_an_error_that_names_a_file(make_dataset, cache):
+    root = make_dataset(3)
+    for path in (root / "masks").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"none of the 3 triplets looked at can be used; .*mask\d+\.png"):
+        packed(root, cache)
+
+
+def test_picture_that_the_system_withholds_is_an_error_and_leaves_no_partial_shard(make_dataset, cache, monkeypatch):
+    root = make_dataset(6)
+    read = Path.read_bytes
+
+    def withheld(path):
+        if path.name == "fgbg000003.png":
+            raise PermissionError(13, "Permission denied")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", withheld)
+    with pytest.raises(DataError, match=r"fgbg000003\.png: cannot be read \(Permission denied\)"):
         packed(root, cache, workers=2)
     assert not list(cache.rglob("*.part"))
     assert len([path for path in written(cache) if "sums" not in path.name]) <= 1

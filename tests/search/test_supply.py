@@ -1,4 +1,5 @@
 import os
+import shutil
 from contextlib import contextmanager
 
 import pytest
@@ -36,15 +37,44 @@ def test_several_folders_are_one_data_set(partial_datasets, tmp_path):
     assert data.val.stats.mask_known == 0.5 and data.sigma == data.val.stats.depth_std
 
 
-def test_bad_picture_is_found_before_anything_starts(tiny_dataset, tmp_path):
-    import shutil
+@pytest.fixture
+def spoilt(tiny_dataset, tmp_path):
+    """Factory of copies of the data set in which an image of each of some backgrounds is cut off."""
 
-    copy = tmp_path / "copy"
-    shutil.copytree(tiny_dataset, copy)
-    last = sorted((copy / "images").iterdir())[-1]
-    os.truncate(last, 100)
-    with pytest.raises(DataError, match=last.name):
-        Supply(copy, seed=0).pack_all(80)
+    def make(count):
+        copy = tmp_path / f"spoilt{count}"
+        shutil.copytree(tiny_dataset, copy)
+        for path in sorted((copy / "images").iterdir())[1::4][:count]:
+            os.truncate(path, 100)
+        return copy
+
+    return make
+
+
+def test_few_bad_triplets_are_left_out_and_counted(spoilt):
+    supply = Supply(spoilt(4), seed=0)
+    supply.pack_all(80)
+    told = supply.left_out()
+    assert (told["triplets"], told["of"], told["reasons"]) == (4, 40, {"file that is no picture": 4})
+    assert len(told["first"]) == 4 and "images" in told["first"][0]
+    assert supply.what_was_left_out().startswith("4 of 40 triplets cannot be used (file that is no picture: 4)")
+    data = supply.for_stage(ladder()[1])
+    assert len(data.train) + len(supply.pack("val", 80)) + len(supply.pack("test", 80)) == 36
+    assert supply.left_out() == told
+
+
+def test_nothing_is_said_of_whole_data(supply):
+    supply.pack_all(80)
+    assert supply.what_was_left_out() == "" and supply.left_out()["triplets"] == 0
+
+
+def test_more_than_a_tenth_bad_stops_unless_it_is_allowed(spoilt):
+    folder = spoilt(5)
+    with pytest.raises(DataError, match=r"5 of 40 triplets cannot be used.*--check.*--allow-bad"):
+        Supply(folder, seed=0).pack_all(80)
+    supply = Supply(folder, seed=0, allow_bad=True)
+    supply.pack_all(80)
+    assert supply.left_out()["triplets"] == 5
 
 
 def test_packing_is_shown(supply):
