@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from analysis import AnalysisError, first_line
+from data.decode import DepthScale
 from data.loaders import SMALLEST_STD
 from data.stats import Stats
 from models.build import build_model
@@ -41,6 +43,7 @@ class Model:
         stats: Normalisation of its images.
         px: Side of the squares that it was trained on and is shown.
         trial_id: Its row in trials.csv.
+        scale: What its depth means in metres; None where its data did not tell.
     """
 
     network: Network
@@ -48,6 +51,7 @@ class Model:
     stats: Stats
     px: int
     trial_id: str
+    scale: DepthScale | None = None
 
     def predict(self, rgb: Photo) -> tuple[Map, Map]:
         """Mask and depth of a photo, at its own size.
@@ -72,6 +76,16 @@ class Model:
             maps = self.look(np.stack([self.square(rgb) for rgb in batch]))
             for rgb, (mask, depth) in zip(batch, maps, strict=True):
                 yield enlarge(mask, rgb.shape[:2]), enlarge(depth, rgb.shape[:2])
+
+    def metres(self, depth: Map) -> Map:
+        """Distances of a predicted depth, on the scale of the data that the model was trained on.
+
+        Raises:
+            AnalysisError: The depth of those data was relative, or on several scales.
+        """
+        if self.scale is None:
+            raise AnalysisError(f"{self.trial_id}: its data had no one scale in metres; its depth is relative")
+        return self.scale.metres(depth)
 
     def square(self, rgb: Photo) -> UInt8[np.ndarray, "px px 3"]:
         """Shrink or stretch a photo to the square that the network is shown, as data.decode does.
@@ -113,12 +127,12 @@ def load_model(path: str | Path, *, device: str | None = None) -> Model:
         AnalysisError: No model there (yet), a damaged file, weights that do not fit the config, no such device.
     """
     weights = find_weights(Path(path))
-    config, stats, px, trial_id = _read_config(weights.with_name(CONFIG))
+    about = _read_config(weights.with_name(CONFIG))
     with torch.random.fork_rng(devices=[]):  # the weights drawn here are not kept, nor are the caller's numbers used up
-        network = build_model(config.model)
+        network = build_model(about["config"].model)
     _fill(network, weights)
     network.eval().on(pick_device(device))
-    return Model(network=network, config=config, stats=stats, px=px, trial_id=trial_id)
+    return Model(network=network, **about)
 
 
 def find_weights(path: Path) -> Path:
@@ -162,11 +176,18 @@ def _state(run: Path) -> str:
         return ""
 
 
-def _read_config(path: Path) -> tuple[TrialConfig, Stats, int, str]:
+def _read_config(path: Path) -> dict[str, Any]:
+    """Return all of a Model but its network."""
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
-        config, stats = TrialConfig.from_dict(about["config"]), Stats.from_dict(about["stats"])
-        return config, stats, int(about["px"]), str(about["trial_id"])
+        scale = about.get("depth_scale")  # models of before it was recorded lack it
+        return {
+            "config": TrialConfig.from_dict(about["config"]),
+            "stats": Stats.from_dict(about["stats"]),
+            "px": int(about["px"]),
+            "trial_id": str(about["trial_id"]),
+            "scale": DepthScale(**scale) if scale else None,
+        }
     except FileNotFoundError as error:
         raise AnalysisError(f"{path}: missing; it belongs beside the weights, as a run writes it") from error
     except KeyError as error:

@@ -33,6 +33,7 @@ BATCH_PIXELS = 2**24  # of the photos of a batch; large ones make small batches
 SHEET_ROWS = 40
 MOST_THREADS = 8
 MOST_NAME_BYTES = 220  # file systems take 255, of which endings need some
+FARTHEST_MM = 65535
 EPILOG = f"""\
 For each photo, at its own size, in the folder --out:
   NAME_mask.png          8 bits, white = foreground
@@ -40,6 +41,7 @@ For each photo, at its own size, in the folder --out:
   NAME_depth_colour.jpg  the same in colours, near = bright
   NAME_overlay.jpg       the photo with the foreground tinted and outlined
   NAME_cutout.png        the foreground, transparent elsewhere
+  NAME_depth_mm.png      with --metres: 16 bits, millimetres from the camera, 65535 = {FARTHEST_MM / 1000} m or more
 and contact_sheet.jpg with {SHEET_ROWS} photos (further ones: contact_sheet_2.jpg, ...).
 
 Folders are searched with all below them for {" ".join(ENDINGS)}; NAME keeps the folders in which a photo was found.
@@ -69,10 +71,16 @@ class Predictions:
     Attributes:
         done: How many photos were predicted.
         skipped: How many could not be read.
+
+    Args:
+        model: Which predicts.
+        out: Where to.
+        metres: Whether distances are written too.
+        progress: Told (photos done, photos in all).
     """
 
-    def __init__(self, model: "Model", out: Path, *, progress: Progress | None = None) -> None:
-        self.model, self.out, self.progress = model, out, progress
+    def __init__(self, model: "Model", out: Path, *, metres: bool = False, progress: Progress | None = None) -> None:
+        self.model, self.out, self.metres, self.progress = model, out, metres, progress
         self.done = self.skipped = self._sheets = 0
 
     def write(self, photos: Sequence[Photo]) -> None:
@@ -124,6 +132,9 @@ class Predictions:
         seen, maps = predicted
         photo = cv2.cvtColor(seen.rgb, cv2.COLOR_RGB2BGR)
         mask, depth = (enlarge(values, photo.shape[:2]) for values in maps)
+        if self.metres:
+            distance = np.clip(self.model.metres(depth) * 1000, 0, FARTHEST_MM).round().astype(np.uint16)
+            write_file(self.out / f"{seen.photo.name}_depth_mm.png", encoded(distance, ".png"))
         mask, depth = codes(mask, np.uint8), codes(depth, np.uint16)
         for ending, picture in pictures(photo, mask, depth):
             write_file(self.out / f"{seen.photo.name}_{ending}", encoded(picture, Path(ending).suffix))
@@ -186,6 +197,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("model", type=Path, metavar="RUN_OR_MODEL", help="run folder, its best/ or a .safetensors file")
     p.add_argument("photos", type=Path, nargs="+", metavar="PHOTO_OR_FOLDER", help="photos, folders of photos")
     p.add_argument("--out", type=Path, default=Path("predictions"), help="folder to write to (default: %(default)s)")
+    p.add_argument("--metres", action="store_true", help="write distances too, where the model's data were metric")
     p.add_argument("--device", help="torch device, such as cpu or cuda:1; by default a GPU where there is one")
     return p
 
@@ -212,9 +224,11 @@ def _predict(args: argparse.Namespace) -> int:
     for task, share in (("mask", model.stats.mask_known), ("depth", model.stats.depth_known)):
         if not share:
             print(f"note: no {task} was known in this model's training; its {task} means nothing", file=sys.stderr)
+    if args.metres:
+        model.metres(np.zeros((1, 1), np.float32))  # complains before the work
     begin = time.perf_counter()
     with progress_bar("photos") as progress:
-        predictions = Predictions(model, args.out, progress=progress)
+        predictions = Predictions(model, args.out, metres=args.metres, progress=progress)
         predictions.write(photos)
     rate = predictions.done / (time.perf_counter() - begin)
     skipped = f", {_counted(predictions.skipped, 'file')} skipped" if predictions.skipped else ""

@@ -8,13 +8,14 @@ import dataclasses
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Shaped, UInt8, UInt16
 
-from data.dataset import DataError, DatasetSpec, Triplet
+from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 
 DEPTH_STEPS = 65534  # codes above 1
 RANGE_SAMPLES = 32  # depth maps read to find how near a data set gets
@@ -24,6 +25,34 @@ _GREY_ANY_DEPTH = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
 Image = UInt8[np.ndarray, "px px 3"]
 Mask = UInt8[np.ndarray, "px px"]
 Depth = UInt16[np.ndarray, "px px"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthScale:
+    """What relative inverse depth means in metres: 1 is `near_m`, 0 is `far_m`; None: infinitely far."""
+
+    near_m: float
+    far_m: float | None
+
+    def metres(self, inverse: Float32[np.ndarray, "*n"]) -> Float32[np.ndarray, "*n"]:
+        """Distances, from relative inverse depth in [0, 1]; the inverse of `inverse_depth`."""
+        far = 0.0 if self.far_m is None else 1.0 / self.far_m
+        with np.errstate(divide="ignore"):
+            metres: np.ndarray = np.float32(1.0) / (inverse * np.float32(1.0 / self.near_m - far) + np.float32(far))
+        return metres
+
+
+def common_scale(dataset: Dataset) -> DepthScale | None:
+    """The one scale of all of a data set's depth; None where depth is no more than relative, or folders differ.
+
+    Raises:
+        DataError: Metric depth of which nothing is known.
+    """
+    with_depth = [part for part in dataset.folders if any(triplet.depth for triplet in part.triplets)]
+    specs = [with_near_distance(part.spec, part.triplets) for part in with_depth]
+    scales = {(spec.near_m, spec.far_m) for spec in specs}
+    near_m, far_m = scales.pop() if len(scales) == 1 else (None, None)
+    return None if near_m is None else DepthScale(near_m=near_m, far_m=far_m)
 
 
 def decode_triplet(triplet: Triplet, spec: DatasetSpec, px: int) -> tuple[Image, Mask, Depth]:

@@ -5,7 +5,7 @@ Owns the folder best/. Knows neither Ray nor the search.
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from data.decode import DepthScale
 from data.loaders import Batch, Loader
 from data.pack import Pack
 from data.progress import Progress, Show, progress_bar
@@ -43,6 +44,7 @@ class Winner:
         stats: Normalisation of its images.
         sigma: Deviation of the validation depth; the yardstick of the score.
         px: Side of the images it was trained on.
+        scale: What its depth means in metres; None where the data did not tell.
         trial_id: Its row in trials.csv.
         trained_on: Data and training in plain values, for its README; empty where that is not known.
     """
@@ -53,6 +55,7 @@ class Winner:
     sigma: float
     px: int
     trial_id: str
+    scale: DepthScale | None = None
     trained_on: Mapping[str, Any] = field(default_factory=dict)
 
     def model(self) -> Network:
@@ -132,7 +135,8 @@ def save_model(winner: Winner, folder: Path) -> None:
     partial = folder / "model.safetensors.partial"
     save_file(tensors, partial, metadata={"format": "pt", "trial_id": winner.trial_id})
     partial.replace(folder / "model.safetensors")
-    about = {"trial_id": winner.trial_id, "px": winner.px, "sigma_depth": winner.sigma}
+    scale = asdict(winner.scale) if winner.scale else None
+    about = {"trial_id": winner.trial_id, "px": winner.px, "sigma_depth": winner.sigma, "depth_scale": scale}
     made = {"stats": winner.stats.to_dict(), "config": winner.config.to_dict(), "trained_on": dict(winner.trained_on)}
     write_json(folder / "config.json", {**about, **made})
 

@@ -84,9 +84,16 @@ def _network(config: TrialConfig, about: Mapping[str, Any]) -> str:
             f"multiply-adds for an image of {px} px; {_listed(options)}.",
             "",
             f"One RGB photo goes in, as a square of {px} px. Out come a mask in [0, 1], 1 = foreground, and relative "
-            "inverse depth in [0, 1], near = 1.",
+            f"inverse depth in [0, 1], near = 1{_scale(about.get('depth_scale'))}.",
         ]
     )
+
+
+def _scale(scale: Mapping[str, float | None] | None) -> str:
+    if scale is None:
+        return ""
+    far = "infinitely far" if scale["far_m"] is None else f"{scale['far_m']:.4g} m"
+    return f": 1 is {scale['near_m']:.4g} m, 0 is {far}, in the data it was trained on (`model.metres(depth)`)"
 
 
 def _training(config: TrialConfig, about: Mapping[str, Any]) -> str:

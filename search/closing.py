@@ -7,6 +7,7 @@ from typing import Any
 
 from ray import tune
 
+from data.decode import common_scale
 from search.agreement import mean_interval
 from search.best import Winner, fair_shares, write_best
 from search.config import TrialConfig
@@ -105,6 +106,7 @@ def write_model(
         sigma=first.sigma,
         px=px,
         trial_id=record.trial_id,
+        scale=common_scale(supply.dataset),
         trained_on=_training(record, supply),
     )
     sizes = {name: size for name, size in supply.sizes().items() if size and name in parts}

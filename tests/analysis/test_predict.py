@@ -1,3 +1,5 @@
+import json
+import shutil
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -54,6 +56,22 @@ def test_files_hold_what_the_model_predicts(finished_run, photos, tmp_path):
     assert kept_depth.dtype == np.uint16 and np.abs(kept_depth / 65535 - depth).max() < 1e-4
     cutout = read(tmp_path / "out" / "a_cutout.png")
     assert (cutout[..., :3] == photo).all() and (cutout[..., 3] == kept_mask).all()
+
+
+def test_distances_are_written_in_millimetres_where_the_data_had_a_scale(finished_run, photos, tmp_path, capsys):
+    model = shutil.copytree(finished_run / "best", tmp_path / "model")
+    about = json.loads((model / "config.json").read_text())
+    for scale in ({"near_m": 0.5, "far_m": 8.0}, {"near_m": 30.0, "far_m": None}):
+        (model / "config.json").write_text(json.dumps(about | {"depth_scale": scale}))
+        assert call(model, photos / "a.png", "--out", tmp_path / "out", "--metres") == 0
+        depth = load_model(model, device="cpu").predict(np.ascontiguousarray(read(photos / "a.png")[..., ::-1]))[1]
+        far = 1 / scale["far_m"] if scale["far_m"] else 0
+        expected = np.minimum(1000 / (depth * (1 / scale["near_m"] - far) + far), 65535)
+        assert read(tmp_path / "out" / "a_depth_mm.png") == pytest.approx(expected, rel=1e-3, abs=1)
+    (model / "config.json").write_text(json.dumps(about | {"depth_scale": None}))
+    capsys.readouterr()
+    assert call(model, photos, "--out", tmp_path / "none", "--metres") == 2
+    assert "no one scale in metres" in capsys.readouterr().err and not (tmp_path / "none").exists()
 
 
 def test_file_whose_name_is_too_long_is_named_and_the_others_are_predicted(finished_run, photos, tmp_path, capsys):

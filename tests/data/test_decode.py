@@ -6,8 +6,17 @@ import cv2
 import numpy as np
 import pytest
 
-from data.decode import decode_depth, decode_triplet, depth_codes, inverse_depth, with_near_distance
+from data.decode import (
+    DepthScale,
+    common_scale,
+    decode_depth,
+    decode_triplet,
+    depth_codes,
+    inverse_depth,
+    with_near_distance,
+)
 from data.layout import DataError, DatasetSpec, read_dataset
+from data.stated import join_folders
 
 
 def decoded(raw, px, **spec):
@@ -40,6 +49,30 @@ def test_metric_depth_becomes_relative_inverse_depth(unit, scale, dtype):
 def test_metric_depth_without_far_ends_at_infinity():
     inverse, _ = inverse_depth(np.array([[2000, 8000]], np.uint16), DatasetSpec(depth_unit="mm", near_m=2.0))
     assert inverse[0] == pytest.approx([1, 0.25])
+
+
+@pytest.mark.parametrize("far_m", [None, 8.0])
+def test_relative_depth_is_turned_back_to_metres(far_m):
+    raw = np.array([[1000, 2500, 7999]], np.uint16)
+    inverse, _ = inverse_depth(raw, DatasetSpec(depth_unit="mm", near_m=0.5, far_m=far_m))
+    scale = DepthScale(near_m=0.5, far_m=far_m)
+    assert scale.metres(inverse) == pytest.approx(raw / 1000, rel=1e-3)
+    assert scale.metres(np.float32([1, 0])).tolist() == pytest.approx([0.5, far_m or np.inf])
+
+
+def test_scale_is_known_where_all_folders_with_depth_share_it(make_dataset, tmp_path):
+    def scale(*specs):
+        folders = [make_dataset(3, name=f"{len(specs)}{i}", spec=spec) for i, spec in enumerate(specs)]
+        return common_scale(read_dataset(join_folders(folders, tmp_path)))
+
+    near = {"near_m": 1.0, "far_m": 9.0}
+    assert scale(near) == scale(near, near, near) == DepthScale(near_m=1.0, far_m=9.0)
+    assert scale({}) is None and scale(near, {}) is None
+    metric = make_dataset(3, name="metric", spec={"depth_unit": "mm"})
+    assert common_scale(read_dataset(metric)).near_m == pytest.approx(0.032, abs=1e-3)
+    mask_only = make_dataset(3, name="masks")
+    (mask_only / "depth").rename(tmp_path / "away")
+    assert common_scale(read_dataset(join_folders([metric, mask_only], tmp_path))) is not None
 
 
 def test_metric_depth_without_near_is_an_error():

@@ -1,12 +1,14 @@
 import dataclasses
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 
 import cv2
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from data.decode import DepthScale
 from models.build import build_model
 from search.best import COLUMNS, Winner, write_best
 from search.supply import Supply
@@ -40,6 +42,15 @@ def test_best_folder_holds_model_config_figures_and_pictures(winner, tiny_datase
         assert metrics[part]["images"] == metrics[part]["of_images"] == len(packs[part])
         assert {"score", "boundary_f", "abs_rel", "silog", "delta1", "study_mse_ssim"} <= set(metrics[part])
         assert metrics[part]["constant_guess"]["iou"] == 0.0
+
+
+def test_scale_of_the_depth_goes_with_the_model(winner, tiny_dataset, tmp_path):
+    packs = {"val": Supply(tiny_dataset, seed=0).pack("val", 32)}
+    scaled = replace(winner, scale=DepthScale(near_m=0.5, far_m=8.0))
+    for one, expected in ((scaled, {"near_m": 0.5, "far_m": 8.0}), (winner, None)):
+        write_best(one, tmp_path, packs, sizes={"val": 4}, deadline=None)
+        assert json.loads((tmp_path / "config.json").read_text())["depth_scale"] == expected
+        assert ("1 is 0.5 m, 0 is 8 m" in (tmp_path / "README.md").read_text()) == (expected is not None)
 
 
 def test_data_without_test_part_says_so(winner, tiny_dataset, tmp_path):

@@ -8,6 +8,7 @@ import torch
 from ray.tune import Checkpoint
 
 import search.closing
+from data.scenes import FAR_M, NEAR_M
 from models.build import build_model
 from search.agreement import mean_interval
 from search.closing import best_group, models_front, over_seeds, write_model
@@ -144,6 +145,7 @@ def test_model_is_written_and_measured_on_the_parts_that_it_may_read(
     assert {"val", "test"} & metrics.keys() == measured == set(read) and metrics["seeds"] == more["seeds"]
     assert (tmp_path / "front" / "model.safetensors").exists() and (tmp_path / "front" / "samples.png").exists()
     about = json.loads((tmp_path / "front" / "config.json").read_text())
+    assert about["depth_scale"] == {"near_m": NEAR_M, "far_m": FAR_M}
     assert about["trained_on"]["fingerprint"] == supply.dataset.fingerprint
     assert about["trained_on"]["sizes"] == supply.sizes() and about["trained_on"]["parent_id"] == "c0001"
     assert "from the weights of c0001" in (tmp_path / "front" / "README.md").read_text()
