@@ -27,7 +27,7 @@ from data.pasting import JUST_BEFORE, Canvas, Light, paste_thing
 from data.placement import RULES, Placement, draw_placement, draw_standing, plane_sizes
 from data.progress import Progress, progress_bar
 from data.taught import relative_depth, teach
-from data.teacher import Teacher, find_teacher, ready_preparations
+from data.teacher import GroundTeacher, Teacher, find_teacher, ready_preparations
 from data.writer import DatasetWriter, Sample, SampleFiles, check_free, check_room
 
 CHUNK = 50  # composites to a job
@@ -167,7 +167,8 @@ def parser() -> argparse.ArgumentParser:
 def _add_depth(parser: argparse.ArgumentParser) -> None:
     depth = (
         "DIR: depth maps named as the photos, 16-bit mm (0 = missing) or what a dataset.json beside them says; "
-        "MODEL.onnx or hf:NAME: a teacher that sees each photo once; none: images and masks only "
+        "MODEL.onnx or hf:NAME: a teacher that sees each photo once; ground: level ground below a horizon, for photos "
+        "of which nothing is known; none: images and masks only "
         "(default: depth/ of the backgrounds)"
     )
     parser.add_argument("--depth", metavar="WHAT", help=depth)
@@ -195,7 +196,7 @@ def plan_of(args: argparse.Namespace) -> Plan:
     check_free(args.out)
     find_cutouts(args.foregrounds)
     teacher = find_teacher(args.depth or "", args.teacher)
-    if teacher is None and args.depth_on == "composite":
+    if args.depth_on == "composite" and (teacher is None or isinstance(teacher, GroundTeacher)):
         raise DataError("--depth-on composite: nobody is there to see them; name a teacher, --depth MODEL.onnx")
     depth = _depth_folder(args, teacher)
     number = {"count": args.count, "per_pair": args.per_pair}

@@ -73,10 +73,14 @@ def standing_sizes(inverse: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "
 
 def plane_sizes(inverse: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
     """The same on a plane that begins at the horizon and covers all that is not sky."""
-    height = len(inverse)
+    return _sizes(np.where((inverse < 0) | (inverse > SKY), plane_depth(len(inverse)), np.float32(0)))
+
+
+def plane_depth(height: int) -> Float32[np.ndarray, "h 1"]:
+    """Inverse depth of the rows of level ground in perspective, as shares of the nearest: 0 down to the horizon."""
     first = round(HORIZON * height)
-    rows = np.maximum(np.arange(height, dtype=np.float32) - first, 0) / np.float32(height - 1 - first)
-    return _sizes(np.where((inverse < 0) | (inverse > SKY), rows[:, None], np.float32(0)))
+    rows = np.maximum(np.arange(height, dtype=np.float32) - first, 0) / np.float32(max(height - 1 - first, 1))
+    return rows[:, None]
 
 
 def _sizes(share: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:

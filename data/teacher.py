@@ -1,4 +1,4 @@
-"""Teachers: networks that estimate depth. Owns how a picture goes in and what comes out; knows no files of pictures."""
+"""Teachers: who estimates depth. Owns how a picture goes in and what comes out; knows no files of pictures."""
 
 import json
 from dataclasses import dataclass, fields
@@ -11,9 +11,11 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from data.dataset import DataError
+from data.placement import HORIZON, plane_depth
 
 READY = Path(__file__).parent / "teachers"
 HUB = "hf:"
+GROUND = "ground"
 NEAREST_M = 1e-3  # nearer distances are no distances
 METRIC_KINDS = ("glpn", "zoedepth", "depth_pro", "prompt_depth_anything")  # of transformers: they say metres
 
@@ -150,14 +152,28 @@ class HubTeacher:
         return HUB + self.name
 
 
-Teacher = OnnxTeacher | HubTeacher
+@dataclass(frozen=True)
+class GroundTeacher:
+    """No network: perspective alone. Level ground below a horizon, and all above it infinitely far."""
+
+    def raw(self, image: UInt8[np.ndarray, "h w 3"]) -> Raw:
+        """Inverse depth of level ground in a picture of that shape, whatever it shows."""
+        height, width = image.shape[:2]
+        return np.repeat(plane_depth(height), width, axis=1)
+
+    def identity(self) -> str:
+        """All that its answers depend on, as text."""
+        return f"{GROUND} {HORIZON}"
+
+
+Teacher = OnnxTeacher | HubTeacher | GroundTeacher
 
 
 def find_teacher(stated: str, preparation: str | None = None) -> Teacher | None:
     """The teacher that a command line names, loaded once to see that it can be.
 
     Args:
-        stated: `MODEL.onnx` or `hf:NAME`; anything else is no teacher.
+        stated: `MODEL.onnx`, `hf:NAME` or `ground`; anything else is no teacher.
         preparation: Name of a ready preparation; if None it is read from `MODEL.json`.
 
     Raises:
@@ -169,7 +185,7 @@ def find_teacher(stated: str, preparation: str | None = None) -> Teacher | None:
     if not stated.endswith(".onnx"):
         if preparation is not None:
             raise DataError(f"--teacher {preparation}: says how a model file is used; --depth names none (MODEL.onnx)")
-        return None
+        return GroundTeacher() if stated == GROUND else None
     model = Path(stated)
     _session(model)
     return OnnxTeacher(model, Preparation.read(_preparation_of(model, preparation)))

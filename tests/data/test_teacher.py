@@ -138,11 +138,31 @@ def test_photos_without_depth_get_the_teachers(model, sources, tmp_path):
         assert (np.diff(np.where(mask, 0, depth).astype(int)[~mask.any(axis=1)]) >= 0).all()
 
 
+def test_photos_of_which_nothing_is_known_get_level_ground_and_things_stand_on_it(sources, tmp_path):
+    photos, cutouts = sources
+    command = ["--backgrounds", str(photos), "--foregrounds", str(cutouts), "--count", "12", "--size", "64"]
+    assert main([*command, "--depth", "ground", "--placement", "ground", "--out", str(tmp_path / "out")]) == 0
+    for triplet in read_dataset(tmp_path / "out").triplets:
+        mask, depth = (cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in (triplet.mask, triplet.depth))
+        ground = np.where(mask == 0, depth.astype(float), np.nan)
+        rows = np.nanmedian(ground[:, ~np.isnan(ground).all(0)], axis=1)
+        assert (np.diff(rows[~np.isnan(rows)]) >= -1).all() and np.nanmax(rows[:28]) <= 1  # the horizon is at 0.45
+        feet = np.flatnonzero((mask > 0).any(1)).max()
+        assert (depth[mask > 0] >= np.nanmax(rows[: feet + 1]) - 2).all()
+
+
 def test_teacher_of_composites_sees_the_thing_itself(model, sources, tmp_path):
     assert compose(sources, tmp_path / "out", "--depth", str(model), "--depth-on", "composite") == 0
     for depth, mask in depth_of(tmp_path / "out"):
         inner = cv2.erode(mask.astype(np.uint8), np.ones((5, 5))) > 0
         assert depth[inner].min(initial=255) > 235  # white has all the red there is
+
+
+def test_ground_does_not_see_composites(sources, tmp_path, capsys):
+    photos, cutouts = sources
+    command = ["--backgrounds", str(photos), "--foregrounds", str(cutouts), "--out", str(tmp_path / "out")]
+    assert main([*command, "--depth", "ground", "--depth-on", "composite"]) == 2
+    assert "nobody is there to see them" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_wrong_models_are_one_line(model, sources, tmp_path, capsys):
