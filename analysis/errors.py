@@ -82,9 +82,9 @@ def open_part(run: Path, part: str = "val", *, most: int = MOST) -> Part:
             f"{run}: no part {part!r}; it has {', '.join(name for name, size in sizes.items() if size)}"
         )
     pack = supply.pack(part, model.px, count=min(most, sizes[part]))
-    triplets = getattr(supply.splits, part)[: len(pack)]
+    background = {triplet.id: triplet.background for triplet in getattr(supply.splits, part)}
     sigma = float(read_json(Path(run) / "best" / "config.json")["sigma_depth"])
-    return Part(model=model, pack=pack, backgrounds=tuple(t.background for t in triplets), sigma=sigma)
+    return Part(model=model, pack=pack, backgrounds=tuple(background[name] for name in pack.ids), sigma=sigma)
 
 
 def image_errors(part: Part) -> pd.DataFrame:

@@ -97,8 +97,8 @@ class Pack:
     @property
     def ids(self) -> tuple[str, ...]:
         """Sample ids in nested order."""
-        lines = json.loads((self.folder / "ids.json").read_text(encoding="utf-8"))
-        return tuple(lines[place] for place in self._usable[: self.count])
+        ids = self._all_ids()
+        return tuple(ids[place] for place in self._usable[: self.count])
 
     @cached_property
     def stats(self) -> Stats:
@@ -111,8 +111,9 @@ class Pack:
     @property
     def faults(self) -> dict[str, tuple[str, str]]:
         """Kind and message of the triplets that were looked at and cannot be used, by their ids."""
-        lines = json.loads((self.folder / "ids.json").read_text(encoding="utf-8"))
-        return {lines[place]: fault for place, fault in known_faults(self.folder).items()}
+        found = known_faults(self.folder)
+        ids = self._all_ids() if found else ()
+        return {ids[place]: fault for place, fault in found.items()}
 
     @property
     def looked_at(self) -> int:
@@ -140,6 +141,11 @@ class Pack:
             chosen = shards == shard
             records[chosen] = self._map(int(shard))[places[chosen] - self._bounds[shard][0]]
         return RawBatch(records["image"], records["mask"], records["depth"], records["mask_known"] != 0)
+
+    def _all_ids(self) -> Sequence[str]:
+        """Ids of all triplets in nested order, those that cannot be used among them."""
+        ids: list[str] = json.loads((self.folder / "ids.json").read_text(encoding="utf-8"))
+        return ids
 
     def _map(self, shard: int) -> np.ndarray:
         if shard not in self._maps:

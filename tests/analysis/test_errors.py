@@ -8,6 +8,8 @@ import pytest
 from analysis import AnalysisError
 from analysis.errors import by_share, depth_range, image_errors, open_part
 from data.dataset import DataError
+from data.layout import read_dataset
+from search.supply import Supply
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +118,17 @@ def test_data_that_have_changed_are_refused(whole_runs, tmp_path):
     (run / "run.json").write_text(json.dumps(notes))
     with pytest.raises(DataError, match="has changed since the run began"):
         open_part(run)
+
+
+def test_backgrounds_are_those_of_the_images_behind_one_that_is_left_out(whole_runs, tiny_dataset, tmp_path):
+    data = shutil.copytree(tiny_dataset, tmp_path / "data")
+    supply = Supply(data, seed=0)
+    supply.splits.train[1].image.write_bytes(b"no picture")
+    run = shutil.copytree(whole_runs[0], tmp_path / "run")
+    notes = json.loads((run / "run.json").read_text())
+    notes["data"] |= {"folder": str(data), "fingerprint": read_dataset(data).fingerprint}
+    (run / "run.json").write_text(json.dumps(notes))
+    part = open_part(run, "train")
+    background = {triplet.id: triplet.background for triplet in supply.splits.train}
+    assert len(part.pack) == len(supply.splits.train) - 1
+    assert part.backgrounds == tuple(background[name] for name in part.pack.ids)
