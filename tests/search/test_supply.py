@@ -6,8 +6,10 @@ import pytest
 
 from data.dataset import DataError
 from data.stated import join_folders
+from search.budget import parse_budget
 from search.ladder import ladder
 from search.run import parser
+from search.study import Options, asked
 from search.supply import Supply
 
 
@@ -72,9 +74,11 @@ def test_more_than_a_tenth_bad_stops_unless_it_is_allowed(spoilt):
     folder = spoilt(5)
     with pytest.raises(DataError, match=r"5 of 40 triplets cannot be used.*--check.*--allow-bad"):
         Supply(folder, seed=0).pack_all(80)
-    supply = Supply(folder, seed=0, allow_bad=True)
+    supply = Supply(folder, seed=0, allow_bad=parser().parse_args(["--allow-bad"]).allow_bad)
     supply.pack_all(80)
     assert supply.left_out()["triplets"] == 5
+    options = Options(budget=parse_budget("5m"), out=folder, seed=0, began=0.0)
+    assert asked(options, supply)["allow_bad"]  # so that a run that is taken up again is told
 
 
 def test_packing_is_shown(supply):
