@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-
 POLARITIES = ("bright", "dark")  # of near things in relative depth
 
 

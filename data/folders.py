@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data.dataset import DataError, Dataset, DatasetSpec, Triplet
+from data.dataset import DataError, Dataset, Triplet
 from data.examine import Finding
 from data.faults import Fault
 from data.layout import read_folder
 from data.likeness import MOST, Trace, repeats
 from data.matching import is_picture, natural_order, pair_files, role_folders
+from data.stated import read_spec, stated_in
 
 UNKNOWN = "unknown"  # background of files of which nothing tells it
 TRACES_EACH = 3  # of a background
@@ -32,7 +33,9 @@ def find_triplets(root: Path) -> tuple[Dataset, list[Fault]]:
     """
     try:
         dataset, faulty = read_folder(root)
-        told = [(line, line.words.partition(";")[0]) for line in faulty if not line.missing]  # `examine` names the missing
+        told = [
+            (line, line.words.partition(";")[0]) for line in faulty if not line.missing
+        ]  # `examine` names the missing
         path = root / "manifest.csv"
         return dataset, [Fault("faulty line", str(line.image or path), f"line {line.number}: {w}") for line, w in told]
     except DataError:
@@ -162,7 +165,9 @@ def _leniently(root: Path) -> tuple[Dataset, list[Fault]] | None:
                 background=UNKNOWN, foreground="",
             )
         )  # fmt: skip
-    return Dataset(root=root, triplets=tuple(triplets), spec=DatasetSpec(), fingerprint=""), found
+    path = root / "dataset.json"
+    spec = read_spec(path, stated_in(path))
+    return Dataset(root=root, triplets=tuple(triplets), spec=spec, fingerprint=""), found
 
 
 def _pictures(folder: Path) -> list[str]:
