@@ -18,7 +18,7 @@ from data.folders import UNKNOWN, duplicates, find_triplets, gaps, repeated_back
 from data.guess import guess, write_spec
 from data.parallel import in_parallel
 from data.polarity import weigh
-from data.progress import Progress, progress_bar
+from data.progress import Progress, part_of, progress_bar
 from data.repair import check_out, repair
 from data.report import Report, as_json, table
 from data.stated import joined, named_folders, stated_in
@@ -45,11 +45,15 @@ def check(root: Path, *, workers: int | None = None, progress: Progress | None =
     root = Path(root)
     folders = _joined_folders(root)
     if not folders:
-        return _check_folder(root, workers, progress)[0]
-    checked = {name: _check_folder(folder, workers, progress) for name, folder in folders.items()}
-    parts = tuple(report for report, _ in checked.values())
-    whole = joined(root, {name: report.dataset for name, (report, _) in checked.items()})
-    findings = [finding for _, of_folder in checked.values() for finding in of_folder]
+        return _check_folder(*find_triplets(root), workers, progress)[0]
+    read = [find_triplets(folder) for folder in folders.values()]
+    whole = joined(root, dict(zip(folders, (dataset for dataset, _ in read), strict=True)))
+    checked: list[tuple[Report, list[Finding]]] = []
+    for dataset, found in read:
+        before = sum(len(findings) for _, findings in checked)
+        checked.append(_check_folder(dataset, found, workers, part_of(progress, before, len(whole.triplets))))
+    parts = tuple(report for report, _ in checked)
+    findings = [finding for _, of_folder in checked for finding in of_folder]
     known = {(fault.kind, fault.file) for part in parts for fault in part.faults}
     twice = [fault for fault in duplicates(whole.triplets, findings) if (fault.kind, fault.file) not in known]
     return Report(whole, (*twice, *shared_backgrounds(whole, findings)), parts=parts)
@@ -61,14 +65,16 @@ def _joined_folders(root: Path) -> dict[str, Path]:
     return named_folders(path, stated) if "folders" in stated else {}
 
 
-def _check_folder(root: Path, workers: int | None, progress: Progress | None) -> tuple[Report, list[Finding]]:
-    dataset, found = find_triplets(root)
+def _check_folder(
+    dataset: Dataset, found: list[Fault], workers: int | None, progress: Progress | None
+) -> tuple[Report, list[Finding]]:
+    """Examine a single folder, of which some faults are known from its names."""
     findings = _examined(dataset, workers, progress)
-    triplets, stated = dataset.triplets, stated_in(root / "dataset.json")
+    triplets, stated = dataset.triplets, stated_in(dataset.root / "dataset.json")
     polarity = weigh(triplets, findings)
     unstated = {triplet.background for triplet in triplets} == {UNKNOWN}
     guesses = guess(findings, polarity, stated, ordered=unstated)
-    found += [fault for finding in findings for fault in finding.faults]
+    found = found + [fault for finding in findings for fault in finding.faults]
     mixed = polarity if polarity.mixed and any(told.key == "near" for told in guesses) else None
     aliases = repeated_backgrounds(triplets, findings)
     report = Report(dataset, (), tuple(guesses), aliases, mixed)

@@ -21,7 +21,7 @@ from data.drafts import Draft, Row
 from data.examine import Pictures, judge, read
 from data.faults import Fault
 from data.parallel import in_parallel
-from data.progress import Progress
+from data.progress import Progress, part_of
 from data.report import Report
 from data.writer import check_free
 
@@ -58,11 +58,11 @@ def repair(report: Report, out: Path, workers: int | None = None, progress: Prog
         if report.parts:
             said = _copy_joined(report, draft.folder, workers, progress)
         else:
-            said = [f"{out}: {_copy(report, draft.folder, workers, progress)[1]}"]
+            said = {"": _copy(report, draft.folder, workers, progress)[1]}
         draft.publish()
     finally:
         draft.close()
-    return "\n".join(said)
+    return "\n".join(f"{out / name}: {words}" for name, words in said.items())
 
 
 def check_out(roots: Iterable[Path], out: Path) -> None:
@@ -93,9 +93,11 @@ def mend(pictures: Pictures) -> Pictures:
     return Pictures(image=image, mask=mask, depth=depth, mode="RGB")
 
 
-def _copy_joined(report: Report, folder: Path, workers: int | None, progress: Progress | None) -> list[str]:
-    """A sub-folder for each, and a dataset.json that joins those in which anything is left."""
-    said, left = [], []
+def _copy_joined(report: Report, folder: Path, workers: int | None, progress: Progress | None) -> dict[str, str]:
+    """A sub-folder for each, and a dataset.json that joins those in which anything is left; what was done by name."""
+    said: dict[str, str] = {}
+    left: list[str] = []
+    before, total = 0, len(report.dataset.triplets)
     for place, part in enumerate(report.parts):
         name = part.dataset.root.name
         alone = [other.dataset.root.name for other in report.parts].count(name) == 1
@@ -103,8 +105,9 @@ def _copy_joined(report: Report, folder: Path, workers: int | None, progress: Pr
         (folder / name).mkdir()
         files = {str(triplet.image) for triplet in part.dataset.triplets}
         over = tuple(fault for fault in report.faults if fault.file in files)
-        kept, words = _copy(replace(part, faults=part.faults + over), folder / name, workers, progress)
-        said.append(f"{name}: {words}")
+        whole = replace(part, faults=part.faults + over)
+        kept, said[name] = _copy(whole, folder / name, workers, part_of(progress, before, total))
+        before += len(files)
         left += [name] if kept else []
     (folder / "dataset.json").write_text(json.dumps({"folders": left}, indent=2) + "\n", encoding="utf-8")
     return said

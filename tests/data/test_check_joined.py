@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from data.check import check, main
-from data.layout import read_dataset
+from data.layout import DataError, read_dataset
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_the_copy_joins_the_copies(join, add, tmp_path, capsys):
     (join.parent / "one" / "depth" / "2.png").write_bytes(b"x")
     out = tmp_path / "out"
     assert main(["--check", str(join), "--fix", str(out)]) == 1
-    assert "one: 9 triplets" in capsys.readouterr().out
+    assert f"{out / 'one'}: 9 triplets" in capsys.readouterr().out
     assert json.loads((out / "dataset.json").read_text()) == {"folders": ["one", "two"]}
     dataset = read_dataset(out)
     assert [part.spec.near for part in dataset.folders] == ["bright", "dark"]
@@ -124,3 +124,17 @@ def test_mistakes_are_one_line_and_nothing_is_written(join, monkeypatch, capsys,
     told = capsys.readouterr().err
     assert message in told and len(told.splitlines()) == 1
     assert sorted(join.parent.rglob("*")) == before
+
+
+def test_a_folder_that_is_not_there_is_said_before_the_work(join):
+    (join / "dataset.json").write_text(json.dumps({"folders": ["../one", "../nowhere"]}))
+    told = []
+    with pytest.raises(DataError, match="nowhere: no such folder"):
+        check(join, progress=lambda *state: told.append(state))
+    assert told == []
+
+
+def test_progress_goes_on_over_the_folders(join):
+    told = []
+    check(join, progress=lambda *state: told.append(state))
+    assert told == [(10, 20), (20, 20)]
