@@ -23,6 +23,7 @@ from data.faults import Fault
 from data.parallel import in_parallel
 from data.progress import Progress, part_of
 from data.report import Report
+from data.stated import stated_in
 from data.writer import check_free
 
 MENDED = frozenset({"size", "not binary", "channels", "repeated background"})
@@ -126,7 +127,7 @@ def _copy(report: Report, folder: Path, workers: int | None, progress: Progress 
     triplets = [replace(t, near=t.near or near.get(t.id)) for t in dataset.triplets if t.id in kept]
     _write_manifest(folder, triplets, kept, report.aliases)
     _write_quarantine(folder, dataset, quarantined)
-    _copy_spec(folder, dataset, report.sure)
+    _write_spec(folder, dataset, report.sure)
     reasons = f", {len(quarantined)} left out, see quarantine.csv" if quarantined else ""
     return len(kept), f"{len(kept)} triplets, {mended} of them mended{reasons}"
 
@@ -226,9 +227,8 @@ def _write_quarantine(folder: Path, dataset: Dataset, quarantined: Mapping[str, 
             rows.writerows({"id": triplet.id, **asdict(fault)} for fault in quarantined.get(triplet.id, ()))
 
 
-def _copy_spec(folder: Path, dataset: Dataset, stated: Mapping[str, str | int]) -> None:
-    source = dataset.root / "dataset.json"
-    if source.is_file():
-        shutil.copyfile(source, folder / "dataset.json")
-    elif stated:
+def _write_spec(folder: Path, dataset: Dataset, sure: Mapping[str, str | int]) -> None:
+    """What the source states, and what is sure beyond it."""
+    stated = {**stated_in(dataset.root / "dataset.json"), **sure}
+    if stated:
         (folder / "dataset.json").write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")

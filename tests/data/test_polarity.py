@@ -73,6 +73,15 @@ def test_stated_polarity_is_respected_and_not_guessed(makers, write_manifest):
     assert {name for name in check(makers).bad if name.startswith("bob")} == {f"bob_{n}" for n in range(1, 7)}
 
 
+def test_the_copy_states_what_is_sure_beside_what_was_stated(tmp_path, add):
+    for number in range(1, 13):
+        add(tmp_path / "set", number, near=-1)
+    (tmp_path / "set" / "dataset.json").write_text(json.dumps({"group_size": 3}))
+    assert main(["--check", str(tmp_path / "set"), "--fix", str(tmp_path / "out")]) == 0
+    told = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    assert told == {"group_size": 3, "depth_unit": "relative", "near": "dark"}
+
+
 def test_polarity_of_a_folder_that_is_stated_is_not_doubted(makers):
     (makers / "dataset.json").write_text(json.dumps({"near": "bright"}))
     report = check(makers)
