@@ -60,7 +60,7 @@ class Truth:
 
 
 def read_truth(triplet: "Triplet", spec: "DatasetSpec") -> Truth:
-    """Read a picture and its truth.
+    """Read a picture and its truth, its own polarity of depth before that of the folder.
 
     Raises:
         DataError: A file that cannot be read, or that has another size than the picture.
@@ -80,7 +80,7 @@ def read_truth(triplet: "Triplet", spec: "DatasetSpec") -> Truth:
         mask = grey > HALF * max(int(grey.max(initial=0)), 1)
     if triplet.depth is not None:
         raw = truth(triplet.depth, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
-        depth, known = inverse_depth(raw, spec)
+        depth, known = inverse_depth(raw, spec.of(triplet))
     return Truth(image=image, mask=mask, depth=depth, known=known)
 
 
@@ -218,18 +218,18 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("model", type=Path, metavar="RUN_OR_MODEL", help="run folder, its best/, or model.safetensors")
     parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="data set folders")
-    parser.add_argument("--near", choices=("bright", "dark"), help="of relative depth, instead of dataset.json's")
+    parser.add_argument("--near", choices=("bright", "dark"), help="of all relative depth, instead of what is stated")
     parser.add_argument("--table", type=Path, metavar="FILE", help="write the figures of each picture to a CSV file")
     parser.add_argument("--device", help="torch device (default: a GPU if there is one)")
     return parser
 
 
 def _stated(dataset: "Dataset", near: str | None) -> "Dataset":
-    """Return a data set whose depth has the polarity that was stated, if any was, in all its folders."""
+    """Return a data set whose depth has the polarity that was stated, if any was, in all its folders and lines."""
     if near is None:
         return dataset
-    parts = tuple(replace(part, spec=replace(part.spec, near=near)) for part in dataset.parts)
-    return replace(dataset, spec=replace(dataset.spec, near=near), parts=parts)
+    triplets = tuple(replace(triplet, near=near) for triplet in dataset.triplets)
+    return replace(dataset, triplets=triplets, parts=tuple(_stated(part, near) for part in dataset.parts))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

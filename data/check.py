@@ -1,59 +1,31 @@
-"""Look into every file of a data set folder: a table of its faults, and what dataset.json should state.
+"""Look into every file of a data set folder, or of those that it joins: its faults, and what dataset.json should state.
 
 The command line of `python -m data.layout`.
 """
 
 import argparse
 import json
-import os
 import sys
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.examine import Finding, examine
-from data.faults import FOLDER_KINDS, KINDS, Fault, ignored
-from data.folders import UNKNOWN, duplicates, find_triplets, gaps, repeated_backgrounds, strays
-from data.guess import Guess, guess, near_sign, write_spec
+from data.faults import KINDS, Fault, ignored
+from data.folders import UNKNOWN, duplicates, find_triplets, gaps, repeated_backgrounds, shared_backgrounds, strays
+from data.guess import guess, write_spec
 from data.parallel import in_parallel
-from data.progress import Progress, progress_bar
+from data.polarity import weigh
+from data.progress import Progress, part_of, progress_bar
 from data.repair import check_out, repair
-from data.stated import stated_in
+from data.report import Report, as_json, table
+from data.stated import joined, named_folders, stated_in
 
 CHUNK = 16  # triplets to a job
 SMALL = 256  # triplets that one process has done before others have started
-SHOWN = 3  # files of a kind that the table names
 FLAGS = {"near": "near", "depth_unit": "depth-unit", "missing": "missing", "group_size": "group-size"}
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a check found.
-
-    Attributes:
-        dataset: The folder as read.
-        faults: All of them, in the order of KINDS.
-        guesses: What dataset.json could state.
-        aliases: Backgrounds that repeat others: name -> the other's name.
-    """
-
-    dataset: Dataset
-    faults: tuple[Fault, ...]
-    guesses: tuple[Guess, ...]
-    aliases: dict[str, str]
-
-    @property
-    def bad(self) -> dict[str, list[Fault]]:
-        """Faults of each triplet that has any, by the triplet's id."""
-        owner = {str(path): t.id for t in self.dataset.triplets for path in (t.image, t.mask, t.depth) if path}
-        found: dict[str, list[Fault]] = {}
-        for fault in self.faults:
-            if fault.kind not in FOLDER_KINDS:
-                found.setdefault(owner[fault.file], []).append(fault)
-        return found
 
 
 def check(root: Path, *, workers: int | None = None, progress: Progress | None = None) -> Report:
@@ -65,27 +37,51 @@ def check(root: Path, *, workers: int | None = None, progress: Progress | None =
         progress: Told how many triplets are done.
 
     Returns:
-        What was found.
+        What was found. Of joined folders: in each, and what only shows over all of them.
 
     Raises:
         DataError: The folder cannot be read as a data set at all.
     """
-    stated = stated_in(Path(root) / "dataset.json")
-    if "folders" in stated:
-        raise DataError(f"{root}: joins other folders; check each of them")
-    dataset, found = find_triplets(root)
+    root = Path(root)
+    folders = _joined_folders(root)
+    if not folders:
+        return _check_folder(*find_triplets(root), workers, progress)[0]
+    read = [find_triplets(folder) for folder in folders.values()]
+    whole = joined(root, dict(zip(folders, (dataset for dataset, _ in read), strict=True)))
+    checked: list[tuple[Report, list[Finding]]] = []
+    for dataset, found in read:
+        before = sum(len(findings) for _, findings in checked)
+        checked.append(_check_folder(dataset, found, workers, part_of(progress, before, len(whole.triplets))))
+    parts = tuple(report for report, _ in checked)
+    findings = [finding for _, of_folder in checked for finding in of_folder]
+    known = {(fault.kind, fault.file) for part in parts for fault in part.faults}
+    twice = [fault for fault in duplicates(whole.triplets, findings) if (fault.kind, fault.file) not in known]
+    return Report(whole, (*twice, *shared_backgrounds(whole, findings)), parts=parts)
+
+
+def _joined_folders(root: Path) -> dict[str, Path]:
+    path = root / "dataset.json"
+    stated = stated_in(path)
+    return named_folders(path, stated) if "folders" in stated else {}
+
+
+def _check_folder(
+    dataset: Dataset, found: list[Fault], workers: int | None, progress: Progress | None
+) -> tuple[Report, list[Finding]]:
+    """Examine a single folder, of which some faults are known from its names."""
     findings = _examined(dataset, workers, progress)
-    unstated = {triplet.background for triplet in dataset.triplets} == {UNKNOWN}
-    guesses = guess(findings, stated, ordered=unstated)
-    found += [fault for finding in findings for fault in finding.faults]
-    found += _ignored(dataset, findings, near_sign(dataset.spec, stated, guesses))
-    found += duplicates(dataset.triplets, findings)
-    aliases = repeated_backgrounds(dataset.triplets, findings)
-    found += _repeated(dataset, aliases)
-    found += gaps(dataset.triplets) + strays(dataset)
+    triplets, stated = dataset.triplets, stated_in(dataset.root / "dataset.json")
+    polarity = weigh(triplets, findings)
+    unstated = {triplet.background for triplet in triplets} == {UNKNOWN}
+    guesses = guess(findings, polarity, stated, ordered=unstated)
+    found = found + [fault for finding in findings for fault in finding.faults]
+    mixed = polarity if polarity.mixed and any(told.key == "near" for told in guesses) else None
+    aliases = repeated_backgrounds(triplets, findings)
+    report = Report(dataset, (), tuple(guesses), aliases, mixed)
+    found += _ignored(report, findings, stated_near=dataset.spec.near if "near" in stated else None)
+    found += duplicates(triplets, findings) + _repeated(dataset, aliases) + gaps(triplets) + strays(dataset)
     order = list(KINDS)
-    found.sort(key=lambda fault: order.index(fault.kind))
-    return Report(dataset, tuple(found), tuple(guesses), aliases)
+    return replace(report, faults=tuple(sorted(found, key=lambda fault: order.index(fault.kind)))), findings
 
 
 def _examined(dataset: Dataset, workers: int | None, progress: Progress | None) -> list[Finding]:
@@ -106,36 +102,24 @@ def _examine(spec: DatasetSpec, chunk: tuple[int, Sequence[Triplet]]) -> list[Fi
     return [examine(triplet, spec) for triplet in chunk[1]]
 
 
-def _ignored(dataset: Dataset, findings: Sequence[Finding], sign: int) -> list[Fault]:
-    steps = zip(dataset.triplets, findings, strict=True)
-    told = [(str(t.depth), f.step) for t, f in steps if f.step is not None and ignored(f.step, sign)]
+def _ignored(report: Report, findings: Sequence[Finding], stated_near: str | None) -> list[Fault]:
+    """Depth that ignores the object, as far as its polarity is stated or sure."""
+    folder = stated_near or report.sure.get("near")
+    firm = report.mixed.firm if report.mixed else {}
+
+    def sign(triplet: Triplet) -> int:
+        if report.dataset.spec.depth_unit != "relative":
+            return -1
+        return {"bright": 1, "dark": -1}.get(str(triplet.near or folder or firm.get(triplet.id)), 0)
+
+    steps = zip(report.dataset.triplets, findings, strict=True)
+    told = [(str(t.depth), f.step) for t, f in steps if f.step is not None and ignored(f.step, sign(t))]
     return [Fault("no object in depth", path, f"steps by {step.slope:.3f} deviations") for path, step in told]
 
 
 def _repeated(dataset: Dataset, aliases: dict[str, str]) -> list[Fault]:
     images = {triplet.background: triplet.image for triplet in reversed(dataset.triplets)}
     return [Fault("repeated background", str(images[a]), f"{a} as {b}") for a, b in aliases.items()]
-
-
-def table(report: Report) -> str:
-    """Faults by kind with counts and the first files, then the guesses; plain text."""
-    root, total = report.dataset.root, len(report.dataset.triplets)
-    lines = [f"{root}: {total} triplets, {len(report.bad)} with faults"]
-    counts = Counter(fault.kind for fault in report.faults)
-    for kind, words in KINDS.items():
-        if not counts[kind]:
-            continue
-        lines.append(f"  {counts[kind]:>7}  {kind:<20}  {words}")
-        of_kind = [fault for fault in report.faults if fault.kind == kind]
-        for fault in of_kind[:SHOWN]:
-            detail = f": {fault.detail}" if fault.detail else ""
-            lines.append(f"{'':>11}{os.path.relpath(fault.file, root)}{detail}")
-        if len(of_kind) > SHOWN:
-            lines.append(f"{'':>11}and {len(of_kind) - SHOWN} more")
-    for told in report.guesses:
-        value = "cannot be told" if told.value is None else f"{told.value}, {'sure' if told.sure else 'not sure'}"
-        lines.append(f"  {told.key}: {value} ({told.why})")
-    return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -171,47 +155,51 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace) -> int:
     keys = {key: getattr(args, key) for key in FLAGS if getattr(args, key) is not None}
+    folders = _joined_folders(args.check).values()
+    if keys and folders:
+        raise DataError(
+            f"{args.check}: joins other folders; state --{FLAGS[next(iter(keys))]} of each of them by itself"
+        )
     if keys:
         find_triplets(args.check)  # states nothing of a folder that is none
         print(f"{write_spec(args.check, keys)}: states {json.dumps(keys)}")
     if args.fix:
-        check_out(args.check, args.fix)  # before the work
+        check_out((args.check, *folders), args.fix)  # before the work
     with progress_bar(f"checking {args.check}") as progress:
         report = check(args.check, workers=args.workers, progress=progress)
     print(table(report))
     if args.json:
         _write_json(args.json, report)
-    sure = {told.key: told.value for told in report.guesses if told.sure and told.value is not None}
     if args.fix:
         with progress_bar(f"mending into {args.fix}") as progress:
-            print(repair(report.dataset, report.bad, report.aliases, sure, args.fix, args.workers, progress))
-    elif not (args.check / "dataset.json").exists():
-        _state(args.check, sure, report)
-    return 1 if report.faults else 0
+            print(repair(report, args.fix, args.workers, progress))
+    else:
+        for part in report.folders:
+            _state(part)
+    return 1 if any(part.faults for part in (report, *report.parts)) else 0
 
 
-def _state(root: Path, sure: dict[str, str | int], report: Report) -> None:
+def _state(report: Report) -> None:
     """Write dataset.json where there is none, as far as the guesses are sure; say what is left to the user."""
-    unsure = [told.key for told in report.guesses if told.key not in sure]
-    if sure:
-        try:
-            print(f"{write_spec(root, sure)}: written, states {json.dumps(sure)}")
-        except DataError as error:
-            print(f"{error}\n  it would state {json.dumps(sure)}", file=sys.stderr)
-    if unsure:
-        flags = " ".join(f"--{FLAGS[key]} ..." for key in unsure)
-        print(f"  not sure, look and state it: python -m data.layout --check {root} {flags}")
+    root, sure = report.dataset.root, report.sure
+    if not (root / "dataset.json").exists():
+        if sure:
+            try:
+                print(f"{write_spec(root, sure)}: written, states {json.dumps(sure)}")
+            except DataError as error:
+                print(f"{error}\n  it would state {json.dumps(sure)}", file=sys.stderr)
+        unsure = [
+            told.key for told in report.guesses if told.key not in sure and not (told.key == "near" and report.mixed)
+        ]
+        if unsure:
+            flags = " ".join(f"--{FLAGS[key]} ..." for key in unsure)
+            print(f"  not sure, look and state it: python -m data.layout --check {root} {flags}")
+    if report.mixed:
+        print(f"  a copy that states near line by line: python -m data.layout --check {root} --fix OUT")
 
 
 def _write_json(path: Path, report: Report) -> None:
-    told = {
-        "folder": str(report.dataset.root),
-        "triplets": len(report.dataset.triplets),
-        "bad": len(report.bad),
-        "faults": [asdict(fault) for fault in report.faults],
-        "guesses": [asdict(guess) for guess in report.guesses],
-    }
     try:
-        path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(as_json(report), indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror}); choose another file for --json") from error

@@ -2,9 +2,11 @@
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+POLARITIES = ("bright", "dark")  # of near things in relative depth
 
 
 class DataError(ValueError):
@@ -21,7 +23,10 @@ class DataError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Triplet:
-    """One sample's files. `mask` or `depth` is None where the data set has none for it."""
+    """One sample's files. `mask` or `depth` is None where the data set has none for it.
+
+    `near` is the polarity of its relative depth where that is stated for it alone, see `DatasetSpec.of`.
+    """
 
     id: str
     image: Path
@@ -30,6 +35,7 @@ class Triplet:
     background: str
     foreground: str
     split: str | None = None
+    near: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +59,7 @@ class DatasetSpec:
     far_m: float | None = None
 
     def __post_init__(self) -> None:
-        for name, allowed in (("near", ("bright", "dark")), ("depth_unit", ("relative", "mm", "m"))):
+        for name, allowed in (("near", POLARITIES), ("depth_unit", ("relative", "mm", "m"))):
             if getattr(self, name) not in allowed:
                 raise DataError(f"{name} is {getattr(self, name)!r}; it is one of {', '.join(allowed)}")
         if self.group_size is not None and self.group_size < 1:
@@ -68,6 +74,10 @@ class DatasetSpec:
     def missing_value(self) -> int | None:
         """The value that means unknown, after the unit's default."""
         return 0 if self.missing is None and self.depth_unit != "relative" else self.missing
+
+    def of(self, triplet: Triplet) -> "DatasetSpec":
+        """What holds for one triplet: its own polarity, if it has one, wins over that of the folder."""
+        return self if triplet.near is None else replace(self, near=triplet.near)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "DatasetSpec":

@@ -60,7 +60,7 @@ def decode_triplet(triplet: Triplet, spec: DatasetSpec, px: int) -> tuple[Image,
 
     Args:
         triplet: Its files; without a mask the mask is all 0, without depth no depth is known.
-        spec: Meaning of the depth values.
+        spec: Meaning of the depth values; the triplet's own polarity wins.
         px: Side of the square in pixels.
 
     Returns:
@@ -79,7 +79,7 @@ def decode_triplet(triplet: Triplet, spec: DatasetSpec, px: int) -> tuple[Image,
     if triplet.depth is not None:
         raw = same_size(read_picture(triplet.depth, _GREY_ANY_DEPTH), triplet.depth, image, triplet.image)
         try:
-            depth = depth_codes(raw, spec, px)
+            depth = depth_codes(raw, spec.of(triplet), px)
         except DataError as error:
             raise DataError(f"{triplet.depth}: {error}", error.kind) from error
     return small, mask, depth

@@ -14,6 +14,7 @@ from data.alignment import Step
 from data.dataset import DatasetSpec, Triplet
 from data.faults import Fault
 from data.likeness import Trace, trace
+from data.matching import is_picture
 
 VALUE_STEP = 16  # every so many pixels, each way, that are looked at for the range
 
@@ -63,11 +64,14 @@ class Finding:
 
 
 def read(triplet: Triplet) -> tuple[Pictures, list[Fault]]:
-    """Read a triplet's files; those that cannot be read are faults."""
+    """Read a triplet's files; those that are not there or cannot be read are faults."""
     pictures, found = Pictures(), []
     for role in ("image", "mask", "depth"):
         path: Path | None = getattr(triplet, role)
         if path is None:
+            continue
+        if not is_picture(path.name) or not path.is_file():
+            found.append(Fault("missing file", str(path)))
             continue
         flags = cv2.IMREAD_COLOR_RGB if role == "image" else cv2.IMREAD_UNCHANGED
         data, pixels = _decoded(path, flags)

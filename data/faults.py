@@ -14,6 +14,8 @@ from data.alignment import PX, Step, contour_fit, depth_step
 
 # kind -> what is said of it, in the order of the table
 KINDS = {
+    "faulty line": "line of manifest.csv that cannot be used",
+    "missing file": "file of manifest.csv that is not there, or no picture by its name",
     "unreadable": "file that is no picture",
     "truncated": "picture file cut off",
     "no partner": "image without its mask or depth",
@@ -27,8 +29,10 @@ KINDS = {
     "frame": "frame drawn around the depth",
     "depth range": "relative depth outside 0..1",
     "no object in depth": "depth that ignores the object",
+    "polarity": "depth of unknown polarity",
     "duplicate": "image that is there twice",
     "repeated background": "one background under two names",
+    "shared background": "background of an earlier folder too",
     "gap": "numbers left out",
     "stray file": "file that belongs to no triplet",
 }

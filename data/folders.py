@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data.dataset import DataError, Dataset, DatasetSpec, Triplet
+from data.dataset import DataError, Dataset, Triplet
 from data.examine import Finding
 from data.faults import Fault
-from data.layout import read_dataset
+from data.layout import read_folder
 from data.likeness import MOST, Trace, repeats
-from data.matching import PICTURE_KINDS, natural_order, pair_files, role_folders
+from data.matching import is_picture, natural_order, pair_files, role_folders
+from data.stated import read_spec, stated_in
 
 UNKNOWN = "unknown"  # background of files of which nothing tells it
 TRACES_EACH = 3  # of a background
@@ -25,13 +26,18 @@ SERIES_LEAST = 0.5  # of a numbered series that must be there for its holes to b
 
 
 def find_triplets(root: Path) -> tuple[Dataset, list[Fault]]:
-    """Read a folder as a search does, but go on without images that lack a partner.
+    """Read a folder as a search does, but go on where images lack a partner or lines of manifest.csv are at fault.
 
     Raises:
         DataError: Nothing in it can be read as a data set.
     """
     try:
-        return read_dataset(root), []
+        dataset, faulty = read_folder(root)
+        told = [
+            (line, line.words.partition(";")[0]) for line in faulty if not line.missing
+        ]  # `examine` names the missing
+        path = root / "manifest.csv"
+        return dataset, [Fault("faulty line", str(line.image or path), f"line {line.number}: {w}") for line, w in told]
     except DataError:
         if not root.is_dir() or (root / "manifest.csv").is_file():
             raise
@@ -48,7 +54,7 @@ def duplicates(triplets: Sequence[Triplet], findings: Sequence[Finding]) -> list
     for triplet, finding in zip(triplets, findings, strict=True):
         earlier = first.setdefault(finding.digest, triplet) if finding.digest else triplet
         if earlier is not triplet:
-            found.append(Fault("duplicate", str(triplet.image), f"as {earlier.image.name}"))
+            found.append(Fault("duplicate", str(triplet.image), f"as {earlier.id}"))
     return found
 
 
@@ -59,7 +65,7 @@ def repeated_backgrounds(triplets: Sequence[Triplet], findings: Sequence[Finding
     count: Counter[str] = Counter()
     for triplet, finding in zip(triplets, findings, strict=True):
         name = triplet.background
-        if name != UNKNOWN and finding.trace is not None and count[name] < TRACES_EACH and len(names) < MOST:
+        if not _unknown(name) and finding.trace is not None and count[name] < TRACES_EACH and len(names) < MOST:
             count[name] += 1
             names.append(name)
             traces.append(finding.trace)
@@ -70,6 +76,28 @@ def repeated_backgrounds(triplets: Sequence[Triplet], findings: Sequence[Finding
         if first != later:
             found.setdefault(later, found.get(first, first))
     return found
+
+
+def shared_backgrounds(dataset: Dataset, findings: Sequence[Finding]) -> list[Fault]:
+    """Find triplets of joined folders on a background that an earlier folder has too, so that a split may part them.
+
+    Where both folders state that they are of the same part, as `data.compose` does of the same photos, none does.
+
+    Args:
+        dataset: Joined folders.
+        findings: Of all their triplets.
+    """
+    folder = {t.background: place for place, part in enumerate(dataset.parts) for t in part.triplets}
+    parts: dict[str, set[str | None]] = defaultdict(set)
+    for triplet in dataset.triplets:
+        parts[triplet.background].add(triplet.split)
+    shared = {
+        later: first
+        for later, first in repeated_backgrounds(dataset.triplets, findings).items()
+        if folder[later] != folder[first] and (None in parts[first] or len(parts[later] | parts[first]) > 1)
+    }
+    told = [(triplet, shared.get(triplet.background)) for triplet in dataset.triplets]
+    return [Fault("shared background", str(t.image), f"{t.background} as {first}") for t, first in told if first]
 
 
 def gaps(triplets: Sequence[Triplet]) -> list[Fault]:
@@ -93,11 +121,11 @@ def strays(dataset: Dataset) -> list[Fault]:
     used = {path for t in dataset.triplets for path in (t.image, t.mask, t.depth) if path}
     folders = {path.parent for path in used} | {dataset.root}
     found = []
-    for folder in sorted(folders):
+    for folder in filter(Path.is_dir, sorted(folders)):
         for path in sorted(folder.iterdir()):
             if not path.is_file() or path in used:
                 continue
-            if folder != dataset.root or path.suffix[1:].lower() in PICTURE_KINDS:
+            if folder != dataset.root or is_picture(path.name):
                 found.append(Fault("stray file", str(path)))
     inside = {parent for folder in folders for parent in (folder, *folder.parents)}
     left = [path for path in sorted(dataset.root.iterdir()) if path.is_dir() and path not in inside]
@@ -137,8 +165,14 @@ def _leniently(root: Path) -> tuple[Dataset, list[Fault]] | None:
                 background=UNKNOWN, foreground="",
             )
         )  # fmt: skip
-    return Dataset(root=root, triplets=tuple(triplets), spec=DatasetSpec(), fingerprint=""), found
+    path = root / "dataset.json"
+    spec = read_spec(path, stated_in(path))
+    return Dataset(root=root, triplets=tuple(triplets), spec=spec, fingerprint=""), found
 
 
 def _pictures(folder: Path) -> list[str]:
-    return [p.name for p in folder.iterdir() if p.suffix[1:].lower() in PICTURE_KINDS and p.name[0] != "."]
+    return [p.name for p in folder.iterdir() if is_picture(p.name)]
+
+
+def _unknown(background: str) -> bool:
+    return background.rpartition("/")[2] == UNKNOWN  # of a joined folder, behind its name

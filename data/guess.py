@@ -7,21 +7,20 @@ import json
 import math
 import stat
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from data.dataset import DataError, DatasetSpec
 from data.examine import DepthValues, Finding
-from data.faults import STEP, STEP_LEAD
 from data.likeness import MOST, neighbours, repeats
+from data.polarity import LEAST_VOTES, SURE, Polarity
 from data.shards import write_whole
 from data.stated import stated_in
 
-LEAST_VOTES = 8  # objects whose depth steps clearly
-SURE = 0.9  # share of them that agree
 ISOLATED = 8  # levels between 0 and the next value, where 0 means unknown
 LEAST_GROUPS = 3
 RELATIVE_ABOVE = 30_000  # 16-bit values beyond: no camera measures 30 m in mm
@@ -37,12 +36,13 @@ class Guess:
     why: str
 
 
-def guess(findings: Sequence[Finding], stated: Collection[str], *, ordered: bool) -> list[Guess]:
+def guess(findings: Sequence[Finding], polarity: Polarity, stated: Mapping[str, Any], *, ordered: bool) -> list[Guess]:
     """Guess what can be guessed.
 
     Args:
         findings: Of all triplets, in natural order of their images.
-        stated: Keys that dataset.json states, which need no guess.
+        polarity: What they say of polarity.
+        stated: What dataset.json states, which needs no guess.
         ordered: No names tell the backgrounds, so that consecutive files may tell a group size.
 
     Returns:
@@ -52,17 +52,9 @@ def guess(findings: Sequence[Finding], stated: Collection[str], *, ordered: bool
     found = []
     if values:
         unit = _unit(values)
-        found = [unit, *_near(findings, unit), *_missing(findings, values, unit)]
+        found = [unit, *_near(polarity, stated.get("depth_unit", unit.value)), *_missing(findings, values, unit)]
     found += _group_size(findings) if ordered else []
     return [told for told in found if told.key not in stated]
-
-
-def near_sign(spec: DatasetSpec, stated: Collection[str], guesses: Sequence[Guess]) -> int:
-    """1 if near values are larger, -1 if smaller, 0 if neither stated nor sure."""
-    if spec.depth_unit != "relative":
-        return -1
-    near = spec.near if "near" in stated else next((g.value for g in guesses if g.key == "near" and g.sure), None)
-    return {"bright": 1, "dark": -1}.get(str(near), 0)
 
 
 def write_spec(root: Path, keys: dict[str, str | int]) -> Path:
@@ -108,23 +100,13 @@ def _unit(values: Sequence[DepthValues]) -> Guess:
     return Guess("depth_unit", "mm", 300 < median < 15_000, range_)
 
 
-def _near(findings: Sequence[Finding], unit: Guess) -> list[Guess]:
-    """Foregrounds stand before what surrounds them: the sign of the step at their edge."""
-    if unit.value != "relative":
+def _near(polarity: Polarity, unit: str) -> list[Guess]:
+    if unit != "relative" or not polarity.near:
         return []
-    steps = [finding.step for finding in findings if finding.step and not finding.framed]
-    votes = [step.slope > 0 for step in steps if abs(step.slope) >= STEP and abs(step.lead) >= STEP_LEAD]
-    bright, dark = sum(votes), len(votes) - sum(votes)
-    why = (
-        f"objects brighter than what surrounds them in {bright}, darker in {dark}, neither in {len(steps) - len(votes)}"
-    )
-    if not votes:
-        return [Guess("near", None, False, why)]
-    share = max(bright, dark) / len(votes)
-    value = None if share < 0.6 else "bright" if bright > dark else "dark"
-    if share < SURE and min(bright, dark) >= 3:
-        why += "; both polarities in one folder, which a search cannot use: part it"
-    return [Guess("near", value, share >= SURE and len(votes) >= LEAST_VOTES, why)]
+    votes, why = polarity.votes, str(polarity.votes)
+    if polarity.mixed:
+        return [Guess("near", None, False, f"{why}; both polarities in one folder")]
+    return [Guess("near", votes.most if votes.share >= 0.6 else None, votes.agreed(LEAST_VOTES) is not None, why)]
 
 
 def _missing(findings: Sequence[Finding], values: Sequence[DepthValues], unit: Guess) -> list[Guess]:

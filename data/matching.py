@@ -21,6 +21,11 @@ _BACKGROUND_NUMBER = re.compile(r"(?<![a-z])bg[_-]?(\d+)")
 _FOREGROUND_NUMBER = re.compile(r"(?<![a-z])fg[_-]?(\d+)|\dfg[_-]?(\d+)")
 
 
+def is_picture(name: str) -> bool:
+    """Tell by a file's name whether it is a picture."""
+    return name.rpartition(".")[2].lower() in PICTURE_KINDS and name[0] != "."
+
+
 def role_folders(names: Iterable[str]) -> dict[str, list[str]]:
     """Sort folder names into roles.
 

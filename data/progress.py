@@ -45,6 +45,11 @@ def task(bars: "Bars", title: str) -> Iterator[Progress]:
         bars.remove_task(added)
 
 
+def part_of(progress: Progress | None, before: int, total: int) -> Progress | None:
+    """Progress of a part of some work, of which so many were done before."""
+    return None if progress is None else lambda done, _: progress(before + done, total)
+
+
 def bars_on(console: "Console") -> "Bars":
     """Return bars with count, rate and time left, which vanish when they are stopped."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn

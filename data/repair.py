@@ -7,8 +7,8 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +21,9 @@ from data.drafts import Draft, Row
 from data.examine import Pictures, judge, read
 from data.faults import Fault
 from data.parallel import in_parallel
-from data.progress import Progress
+from data.progress import Progress, part_of
+from data.report import Report
+from data.stated import stated_in
 from data.writer import check_free
 
 MENDED = frozenset({"size", "not binary", "channels", "repeated background"})
@@ -36,25 +38,14 @@ class _Job:
     faults: tuple[Fault, ...]
 
 
-def repair(
-    dataset: Dataset,
-    bad: Mapping[str, Sequence[Fault]],
-    aliases: Mapping[str, str],
-    stated: Mapping[str, str | int],
-    out: Path,
-    workers: int | None = None,
-    progress: Progress | None = None,
-) -> str:
-    """Write the copy.
+def repair(report: Report, out: Path, workers: int | None = None, progress: Progress | None = None) -> str:
+    """Write the copy; of joined folders a folder that joins their copies.
 
     Args:
-        dataset: As read.
-        bad: Faults of each triplet that has any, by its id.
-        aliases: Backgrounds that repeat others, which get the others' names.
-        stated: What dataset.json is to state where the source has none.
+        report: Of the check.
         out: New folder.
         workers: Processes; the number of cores if None.
-        progress: Told how many triplets are done.
+        progress: Told how many triplets of a folder are done.
 
     Returns:
         What was done, in words.
@@ -62,30 +53,29 @@ def repair(
     Raises:
         DataError: `out` is in use or cannot be made.
     """
-    check_out(dataset.root, out)
-    jobs = [_Job(triplet, tuple(bad.get(triplet.id, ()))) for triplet in dataset.triplets]
+    check_out([part.dataset.root for part in (report, *report.parts)], out)
     draft = Draft(out)
     try:
-        kept, quarantined, mended = _written(dataset, jobs, draft.folder, workers, progress)
-        _write_manifest(draft.folder, dataset, kept, aliases)
-        _write_quarantine(draft.folder, dataset, quarantined)
-        _copy_spec(draft.folder, dataset, stated)
+        if report.parts:
+            said = _copy_joined(report, draft.folder, workers, progress)
+        else:
+            said = {"": _copy(report, draft.folder, workers, progress)[1]}
         draft.publish()
     finally:
         draft.close()
-    reasons = f", {len(quarantined)} left out, see quarantine.csv" if quarantined else ""
-    return f"{out}: {len(kept)} triplets, {mended} of them mended{reasons}"
+    return "\n".join(f"{out / name}: {words}" for name, words in said.items())
 
 
-def check_out(root: Path, out: Path) -> None:
-    """Refuse a folder that is in use, or lies within the source.
+def check_out(roots: Iterable[Path], out: Path) -> None:
+    """Refuse a folder that is in use, or lies within a source.
 
     Raises:
         DataError: It is one of these.
     """
     check_free(out)
-    if out.resolve().is_relative_to(root.resolve()):
-        raise DataError(f"{out}: lies within {root}, which is never touched; choose a folder beside it")
+    for root in roots:
+        if out.resolve().is_relative_to(root.resolve()):
+            raise DataError(f"{out}: lies within {root}, which is never touched; choose a folder beside it")
 
 
 def mend(pictures: Pictures) -> Pictures:
@@ -102,6 +92,44 @@ def mend(pictures: Pictures) -> Pictures:
     if depth is not None and not faults.truth_channels(depth):
         depth = _resized(faults.single(depth), image, cv2.INTER_NEAREST)  # averages of missing values mean nothing
     return Pictures(image=image, mask=mask, depth=depth, mode="RGB")
+
+
+def _copy_joined(report: Report, folder: Path, workers: int | None, progress: Progress | None) -> dict[str, str]:
+    """A sub-folder for each, and a dataset.json that joins those in which anything is left; what was done by name."""
+    said: dict[str, str] = {}
+    left: list[str] = []
+    before, total = 0, len(report.dataset.triplets)
+    for place, part in enumerate(report.parts):
+        name = part.dataset.root.name
+        alone = [other.dataset.root.name for other in report.parts].count(name) == 1
+        name = name if alone else f"{name}_{place + 1}"
+        (folder / name).mkdir()
+        files = {str(triplet.image) for triplet in part.dataset.triplets}
+        over = tuple(fault for fault in report.faults if fault.file in files)
+        whole = replace(part, faults=part.faults + over)
+        kept, said[name] = _copy(whole, folder / name, workers, part_of(progress, before, total))
+        before += len(files)
+        left += [name] if kept else []
+    (folder / "dataset.json").write_text(json.dumps({"folders": left}, indent=2) + "\n", encoding="utf-8")
+    return said
+
+
+def _copy(report: Report, folder: Path, workers: int | None, progress: Progress | None) -> tuple[int, str]:
+    """Fill a folder with a copy of a single one; how many triplets were kept, and words."""
+    dataset, bad = report.dataset, report.bad
+    near = report.mixed.near if report.mixed else {}
+    for triplet in dataset.triplets:
+        if near.get(triplet.id, "stated") is None:
+            fault = Fault("polarity", str(triplet.depth), "neither its object nor its name tells which")
+            bad.setdefault(triplet.id, []).append(fault)
+    jobs = [_Job(triplet, tuple(bad.get(triplet.id, ()))) for triplet in dataset.triplets]
+    kept, quarantined, mended = _written(dataset, jobs, folder, workers, progress)
+    triplets = [replace(t, near=t.near or near.get(t.id)) for t in dataset.triplets if t.id in kept]
+    _write_manifest(folder, triplets, kept, report.aliases)
+    _write_quarantine(folder, dataset, quarantined)
+    _write_spec(folder, dataset, report.sure)
+    reasons = f", {len(quarantined)} left out, see quarantine.csv" if quarantined else ""
+    return len(kept), f"{len(kept)} triplets, {mended} of them mended{reasons}"
 
 
 def _written(
@@ -173,19 +201,20 @@ def _resized(pixels: np.ndarray, image: np.ndarray, how: int) -> np.ndarray:
     return np.asarray(cv2.resize(pixels, (columns, rows), interpolation=how))
 
 
-def _write_manifest(folder: Path, dataset: Dataset, kept: Mapping[str, Row], aliases: Mapping[str, str]) -> None:
-    """Names of the files, and the groups they were in; groups that are not known stay so."""
-    told = [triplet for triplet in dataset.triplets if triplet.id in kept]
-    known = any(triplet.background != "unknown" for triplet in told)
-    split = any(triplet.split for triplet in told)
-    columns = [*ROLES, *(["background", "foreground"] if known else []), *(["split"] if split else [])]
+def _write_manifest(
+    folder: Path, triplets: Sequence[Triplet], kept: Mapping[str, Row], aliases: Mapping[str, str]
+) -> None:
+    """Names of the files, the groups they were in and what is stated of each; groups that are not known stay so."""
+    columns = [*ROLES, *(["background", "foreground"] if any(t.background != "unknown" for t in triplets) else [])]
+    columns += [name for name in ("split", "near") if any(getattr(triplet, name) for triplet in triplets)]
     with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.DictWriter(file, columns, extrasaction="ignore", restval="")
         rows.writeheader()
-        for triplet in told:
+        for triplet in triplets:
             background = aliases.get(triplet.background, triplet.background)
-            groups = {"background": background, "foreground": triplet.foreground, "split": triplet.split or ""}
-            rows.writerow(kept[triplet.id] | groups)
+            groups = {"background": background, "foreground": triplet.foreground}
+            stated = {"split": triplet.split or "", "near": triplet.near or ""}
+            rows.writerow(kept[triplet.id] | groups | stated)
 
 
 def _write_quarantine(folder: Path, dataset: Dataset, quarantined: Mapping[str, Sequence[Fault]]) -> None:
@@ -198,9 +227,8 @@ def _write_quarantine(folder: Path, dataset: Dataset, quarantined: Mapping[str, 
             rows.writerows({"id": triplet.id, **asdict(fault)} for fault in quarantined.get(triplet.id, ()))
 
 
-def _copy_spec(folder: Path, dataset: Dataset, stated: Mapping[str, str | int]) -> None:
-    source = dataset.root / "dataset.json"
-    if source.is_file():
-        shutil.copyfile(source, folder / "dataset.json")
-    elif stated:
+def _write_spec(folder: Path, dataset: Dataset, sure: Mapping[str, str | int]) -> None:
+    """What the source states, and what is sure beyond it."""
+    stated = {**stated_in(dataset.root / "dataset.json"), **sure}
+    if stated:
         (folder / "dataset.json").write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")

@@ -98,6 +98,16 @@ def test_polarity_can_be_stated(tmp_path, finished_run, capsys):
     assert figures[0] == pytest.approx(1, abs=1e-3) and figures[1] == pytest.approx(0, abs=1e-3)
 
 
+def test_polarity_of_each_picture_is_its_own_unless_the_command_line_states_it(tmp_path, finished_run, capsys):
+    folder = write_folder(tmp_path / "data")
+    lines = [f"{n:03d}.png,{n:03d}.png,{near}" for n, near in enumerate(("bright", "dark", ""))]
+    (folder / "manifest.csv").write_text("\n".join(["image,depth,near", *lines]))
+    for more, expected in (((), [1, 0, 1]), (("--near", "dark"), [0, 0, 0])):
+        assert main([str(finished_run), str(folder), *more, "--table", str(tmp_path / "t.csv")]) == 0
+        table = pd.read_csv(tmp_path / "t.csv")
+        assert table.loc[table["by"] == BLIND, "explained_depth"].round(3).to_list() == expected
+
+
 def test_joined_folders_keep_what_each_states(tmp_path, finished_run):
     for name, near in (("bright", "bright"), ("dark", "dark")):
         write_folder(tmp_path / name)

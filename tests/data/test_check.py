@@ -12,32 +12,14 @@ import pytest
 from data.check import check, main
 from data.layout import read_dataset
 
-PX = 64
-
 
 @pytest.fixture
-def folder(tmp_path, write_triplet):
+def folder(tmp_path, add):
     """Twelve clean triplets: a bright disc on a ground of its own, nearer than the floor."""
     root = tmp_path / "set"
     for number in range(1, 13):
-        add(root, write_triplet, number)
+        add(root, number)
     return root
-
-
-def pictures(number, *, ground=None, near=1):
-    rng = np.random.default_rng(number if ground is None else ground)
-    image = cv2.resize(rng.integers(0, 150, (6, 6, 3), np.uint8), (PX, PX), interpolation=cv2.INTER_CUBIC)
-    mask = np.zeros((PX, PX), np.uint8)
-    cv2.circle(mask, (20 + number % 3 * 8, 34), 12, 255, -1)
-    image[mask > 0] = 255
-    floor = np.tile(np.linspace(60, 180, PX)[:, None], (1, PX))
-    depth = np.where(mask > 0, 128 + near * 110, floor).astype(np.uint8)
-    return image, mask, depth
-
-
-def add(root, write_triplet, number, **how):
-    image, mask, depth = pictures(number, **how)
-    write_triplet(root, number, image=image, mask=mask, depth=depth)
 
 
 def kinds(report):
@@ -60,7 +42,7 @@ def test_nothing_is_said_of_a_clean_folder(folder):
     assert kinds(check(folder)) == {}
 
 
-def test_faults_of_files(folder):
+def test_faults_of_files(folder, pictures):
     image_of(folder, 1).write_bytes(b"no picture")
     whole = depth_of(folder, 2).read_bytes()
     depth_of(folder, 2).write_bytes(whole[: len(whole) // 2])
@@ -88,19 +70,14 @@ def test_faults_of_folders(folder):
     assert report.bad == {}
 
 
-def test_a_background_under_two_names(folder, write_triplet):
-    add(folder, write_triplet, 12, ground=1)
-    rows = [
-        {
-            "image": image_of(folder, n).name, "mask": mask_of(folder, n).name, "depth": depth_of(folder, n).name,
-            "background": f"bg{n}",
-        }
-        for n in range(1, 13)
-    ]  # fmt: skip
-    with (folder / "manifest.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, rows[0])
-        table.writeheader()
-        table.writerows(rows)
+def row_of(root, number, **more):
+    paths = {"image": image_of(root, number), "mask": mask_of(root, number), "depth": depth_of(root, number)}
+    return {role: path.name for role, path in paths.items()} | more
+
+
+def test_a_background_under_two_names(folder, add, write_manifest):
+    add(folder, 12, ground=1)
+    write_manifest(folder, [row_of(folder, n, background=f"bg{n}") for n in range(1, 13)])
     report = check(folder)
     assert kinds(report) == {"repeated background": 1}
     assert report.aliases == {"bg12": "bg1"}
@@ -109,10 +86,61 @@ def test_a_background_under_two_names(folder, write_triplet):
     assert fixed["fgbg000012"] == fixed["fgbg000001"] == "bg1"
 
 
-@pytest.mark.parametrize(("near", "word"), [(1, "bright"), (-1, "dark")])
-def test_polarity_is_guessed_and_written(folder, write_triplet, capsys, near, word):
+@pytest.fixture
+def faulty_manifest(folder, write_manifest):
+    """Of the twelve lines three name files that are not there, one has no image, one a wrong split."""
+    rows = [row_of(folder, n, split="train") for n in range(1, 13)]
+    rows[1]["mask"], rows[3]["image"], rows[4]["depth"], rows[5]["image"] = "no.png", "no.png", "depth/no.gif", ""
+    rows[6]["split"] = "training"
+    write_manifest(folder, rows)
+    return folder
+
+
+def test_all_lines_that_cannot_be_used_are_listed(faulty_manifest, capsys):
+    report = check(faulty_manifest)
+    files = {fault.file: fault.detail for fault in report.faults if fault.kind in ("missing file", "faulty line")}
+    assert files == {
+        str(faulty_manifest / "masks/no.png"): "",
+        str(faulty_manifest / "images/no.png"): "",
+        str(faulty_manifest / "depth/no.gif"): "",
+        str(faulty_manifest / "manifest.csv"): "line 7: image is empty",
+        str(image_of(faulty_manifest, 7)): "line 8: split is 'training'",
+    }
+    assert report.bad.keys() == {"fgbg000002", "no", "fgbg000005", "fgbg000007"}
+    assert main(["--check", str(faulty_manifest)]) == 1
+    out = capsys.readouterr().out
+    assert "3  missing file" in out and "2  faulty line" in out and "line 7: image is empty" in out
+
+
+def test_lines_that_cannot_be_used_are_left_out_of_the_copy(faulty_manifest, tmp_path):
+    assert main(["--check", str(faulty_manifest), "--fix", str(tmp_path / "out")]) == 1
+    assert len(read_dataset(tmp_path / "out").triplets) == 7
+    with (tmp_path / "out" / "quarantine.csv").open() as file:
+        assert {row["id"]: row["kind"] for row in csv.DictReader(file)} == {
+            "fgbg000002": "missing file",
+            "no": "missing file",
+            "fgbg000005": "missing file",
+            "fgbg000007": "faulty line",
+        }
+
+
+def test_files_in_a_folder_that_is_not_there_are_missing(folder, write_manifest):
+    write_manifest(folder, [row_of(folder, 1), row_of(folder, 2) | {"image": "pics/a.png"}])
+    assert kinds(check(folder))["missing file"] == 1
+
+
+def test_partners_that_lack_leave_the_stated_polarity(folder, add):
     for number in range(1, 13):
-        add(folder, write_triplet, number, near=near)
+        add(folder, number, near=-1)
+    (folder / "dataset.json").write_text('{"near": "dark"}')
+    mask_of(folder, 3).unlink()
+    assert kinds(check(folder)) == {"no partner": 1}
+
+
+@pytest.mark.parametrize(("near", "word"), [(1, "bright"), (-1, "dark")])
+def test_polarity_is_guessed_and_written(folder, add, capsys, near, word):
+    for number in range(1, 13):
+        add(folder, number, near=near)
     assert main(["--check", str(folder)]) == 0
     assert json.loads((folder / "dataset.json").read_text()) == {"depth_unit": "relative", "near": word}
     assert f"near: {word}, sure" in capsys.readouterr().out
@@ -120,15 +148,15 @@ def test_polarity_is_guessed_and_written(folder, write_triplet, capsys, near, wo
     assert "near" not in capsys.readouterr().out, "what is stated is not guessed again"
 
 
-def test_mixed_polarity_is_not_written(folder, write_triplet, capsys):
+def test_mixed_polarity_is_not_written(folder, add, capsys):
     for number in range(1, 7):
-        add(folder, write_triplet, number, near=-1)
+        add(folder, number, near=-1)
     main(["--check", str(folder)])
     assert "both polarities" in capsys.readouterr().out
     assert "near" not in json.loads((folder / "dataset.json").read_text())
 
 
-def test_group_size_and_millimetres_are_guessed(folder, write_triplet):
+def test_group_size_and_millimetres_are_guessed(folder, write_triplet, pictures):
     for number in range(1, 13):
         image, mask, _ = pictures(number, ground=100 + (number - 1) // 3)
         depth = np.where(mask > 0, 900, 2500).astype(np.uint16)
@@ -156,7 +184,7 @@ def test_a_folder_marked_read_only_is_left_alone(folder, capsys):
     assert '"near": "bright"' in told
 
 
-def test_the_copy_is_mended_and_the_source_untouched(folder, tmp_path):
+def test_the_copy_is_mended_and_the_source_untouched(folder, tmp_path, pictures):
     cv2.imwrite(str(mask_of(folder, 1)), cv2.resize(pictures(1)[1], (48, 48), interpolation=cv2.INTER_NEAREST))
     faint = pictures(2)[1]
     faint[:10, :30] = 60

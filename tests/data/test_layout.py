@@ -126,6 +126,7 @@ def test_manifest_accepts_bare_file_names(make_dataset):
         ({"mask": ""}, "line 2: mask and depth are empty"),
         ({"image": ""}, "line 2: image is empty"),
         ({"split": "training"}, "line 2: split is 'training'; it is one of train, val, test"),
+        ({"near": "light"}, "line 2: near is 'light'; it is one of bright, dark"),
         ({"background": ""}, "background is empty in 1 lines"),
         ({"image": "images/fgbg000002.png"}, "listed more than once"),
     ],
@@ -133,7 +134,8 @@ def test_manifest_accepts_bare_file_names(make_dataset):
 def test_manifest_fault_is_named_with_its_line(make_dataset, change, message):
     root = make_dataset(2)
     rows = [
-        {"image": f"images/fgbg00000{n}.png", "mask": f"masks/mask00000{n}.png", "background": "b", "split": "train"}
+        {"image": f"images/fgbg00000{n}.png", "mask": f"masks/mask00000{n}.png", "background": "b"}
+        | {"split": "train", "near": "dark"}
         for n in (1, 2)
     ]
     write_manifest(root, [{**rows[0], **change}, rows[1]])
@@ -162,6 +164,27 @@ def test_manifest_may_leave_mask_or_depth_of_a_line_empty(make_dataset):
         (True, False),
         (False, True),
     ]
+
+
+def test_lines_that_cannot_be_used_are_counted_in_one_line(make_dataset):
+    root = make_dataset(4)
+    rows = [{"image": f"fgbg00000{n}.png", "mask": f"mask00000{n}.png"} for n in (1, 2, 3, 4)]
+    rows[1]["mask"], rows[2]["image"], rows[3]["mask"] = "no.png", "", "a/b.png"
+    write_manifest(root, rows)
+    with pytest.raises(
+        DataError, match=r"line 3: mask masks/no.png is not there .* cannot be used: 3; python"
+    ) as caught:
+        read_dataset(root)
+    assert "\n" not in str(caught.value)
+
+
+def test_manifest_states_polarity_line_by_line(make_dataset):
+    root = make_dataset(2)
+    rows = [{"image": f"fgbg00000{n}.png", "depth": f"fgbg00000{n}.png"} for n in (1, 2)]
+    write_manifest(root, [rows[0] | {"near": "dark"}, rows[1] | {"near": ""}])
+    dataset = read_dataset(root)
+    assert [triplet.near for triplet in dataset.triplets] == ["dark", None]
+    assert [dataset.spec.of(triplet).near for triplet in dataset.triplets] == ["dark", "bright"]
 
 
 def test_manifest_of_depth_alone_needs_no_column_of_masks(make_dataset):
@@ -229,6 +252,16 @@ def test_fingerprint_changes_with_used_files_only(make_dataset):
     touched = read_dataset(root).fingerprint
     (root / "dataset.json").write_text(json.dumps({"near": "dark"}))
     assert len({before, touched, read_dataset(root).fingerprint}) == 3
+
+
+def test_fingerprint_changes_with_the_polarity_of_a_line(make_dataset):
+    root = make_dataset(2)
+    found = []
+    for near in ("", "dark", "bright"):
+        rows = [{"image": f"fgbg00000{n}.png", "depth": f"fgbg00000{n}.png", "near": near} for n in (1, 2)]
+        write_manifest(root, rows)
+        found.append(read_dataset(root).fingerprint)
+    assert len(set(found)) == 3
 
 
 def test_fingerprint_survives_moving_the_folder(make_dataset, tmp_path):

@@ -81,6 +81,19 @@ def test_packing_again_decodes_nothing(make_dataset, cache, monkeypatch):
     assert len(packed(root, cache)) == 6
 
 
+def test_polarity_of_a_line_wins_over_that_of_the_folder(make_dataset, cache, write_manifest):
+    root = make_dataset(2, spec={"near": "bright"})
+    names = [{"image": f"fgbg00000{n}.png", "depth": f"fgbg00000{n}.png"} for n in (1, 2)]
+    bright = packed(root, cache)
+    write_manifest(root, [names[0] | {"near": ""}, names[1] | {"near": "dark"}])
+    mixed = packed(root, cache)
+    assert mixed.folder != bright.folder
+    first, second = (mixed.gather(np.array([mixed.ids.index(f"fgbg00000{n}")])).depth for n in (1, 2))
+    was = bright.gather(np.array([bright.ids.index("fgbg000001")])).depth
+    assert (first == was).all()
+    assert decode_depth(first)[0] + decode_depth(second)[0] == pytest.approx(1, abs=1e-4)
+
+
 def test_changed_folder_is_packed_anew(make_dataset, cache):
     root = make_dataset(6)
     old = packed(root, cache)

@@ -1,0 +1,92 @@
+"""manifest.csv: which files belong together, their groups, and what is stated of each. Opens no pictures."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.dataset import POLARITIES, DataError
+from data.listing import Listing
+
+SPLITS = ("train", "val", "test")
+TRUTHS = ("mask", "depth")
+ROLES = ("image", *TRUTHS)
+CHOICES = {"split": SPLITS, "near": POLARITIES}  # of cells of manifest.csv
+
+Row = dict[str, str]  # the columns of a manifest; a column that is empty is absent
+
+
+@dataclass(frozen=True)
+class FaultyLine:
+    """A line of manifest.csv that cannot be used.
+
+    Attributes:
+        number: From 1, the head's.
+        words: What is wrong, and what to do.
+        image: The image that it names, if it does.
+        missing: It names a file that is not there.
+    """
+
+    number: int
+    words: str
+    image: Path | None
+    missing: bool
+
+
+def read_manifest(listing: Listing) -> tuple[list[Row], list[FaultyLine]]:
+    """Read the manifest.csv of a folder.
+
+    Args:
+        listing: Of the folder.
+
+    Returns:
+        Rows of the lines that name an image, their paths relative to the folder; and the lines that cannot be used,
+        whether they have a row or not.
+
+    Raises:
+        DataError: Columns that lack or are filled in part, no lines.
+    """
+    path = listing.root / "manifest.csv"
+    faulty: list[FaultyLine] = []
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        columns = reader.fieldnames or ()
+        if "image" not in columns or not set(TRUTHS).intersection(columns):
+            lacking = "'mask' or 'depth'" if "image" in columns else "'image'"
+            raise DataError(f"{path}: no column {lacking}; it needs image, mask, depth, background, foreground")
+        lines = ({key: value for key, value in line.items() if key and value} for line in reader)
+        rows = [row for n, row in enumerate(lines, start=2) if _checked(n, row, listing, faulty)]
+    if not rows:
+        raise DataError(f"{path}: lists no images; add a line per triplet")
+    for column in {"background", "split"}.intersection(columns):
+        filled = sum(column in row for row in rows)
+        if filled not in (0, len(rows)):
+            raise DataError(f"{path}: {column} is empty in {len(rows) - filled} lines; fill all of them or none")
+    return rows, faulty
+
+
+def _checked(number: int, row: Row, listing: Listing, faulty: list[FaultyLine]) -> bool:
+    """Make the row's paths relative to the root, note what is wrong; tell whether it names an image.
+
+    Bare names are looked up in the role's own folder.
+    """
+    lacking = []
+    for role in ROLES:
+        path = row.get(role, "")
+        if path and "/" not in path and listing.stat(path) is None:
+            row[role] = path = "/".join([*listing.roles[role][:1], path])
+        if path and listing.stat(path) is None:
+            lacking.append(f"{role} {path} is not there or no picture; add it or remove the line")
+    words = lacking[0] if lacking else _wrong_cells(row)
+    if words:
+        image = listing.root / row["image"] if "image" in row else None
+        faulty.append(FaultyLine(number, words, image, missing=bool(lacking)))
+    return "image" in row
+
+
+def _wrong_cells(row: Row) -> str:
+    if "image" not in row or not row.keys() & set(TRUTHS):
+        return f"{'mask and depth are' if 'image' in row else 'image is'} empty; name a file or remove the line"
+    for column, choices in CHOICES.items():
+        if row.get(column, choices[0]) not in choices:
+            return f"{column} is {row[column]!r}; it is one of {', '.join(choices)}"
+    return ""
