@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from data.dataset import DataError
-from data.parallel import Workers, as_they_end
+from data.parallel import Helpers, Workers, as_they_end
 
 ANSWERS_WITHIN_S = 10.0
 
@@ -89,7 +89,7 @@ def _hushed() -> Iterator[None]:
         os.close(nowhere)
 
 
-class Cluster:
+class Cluster(Helpers):
     """The Ray cluster that was joined, each of whose cores does jobs as processes of this machine do."""
 
     def __init__(self, cores: int) -> None:

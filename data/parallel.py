@@ -2,13 +2,14 @@
 
 import os
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import cv2
 
@@ -20,9 +21,10 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
-class Helpers(Protocol):
+class Helpers(ABC):
     """Others than processes of this machine, such as a cluster."""
 
+    @abstractmethod
     def in_parallel(
         self, work: Callable[[Job], Result], jobs: Sequence[Job], folder: Path
     ) -> Iterator[tuple[Job, Result]]:
