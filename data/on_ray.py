@@ -2,9 +2,11 @@
 
 import logging
 import os
+import platform
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -117,59 +119,72 @@ class Cluster(Helpers):
         import ray
         from ray.exceptions import RayError, RayTaskError
 
-        _check_nodes(folder)
-        here, shared, task = Path.cwd(), ray.put(work), ray.remote(num_cpus=1)(_do)
+        look = partial(_look, Path.cwd(), folder, _versions())
+        _check_nodes(look)
+        shared, task = ray.put(work), ray.remote(num_cpus=1)(_do)
         try:
-            yield from as_they_end(lambda job: task.remote(here, shared, job).future(), jobs, self.cores)
+            yield from as_they_end(lambda job: task.remote(look, shared, job).future(), jobs, self.cores)
         except RayTaskError as error:
             raise error.cause from error
         except RayError as error:
             raise DataError(f"the cluster gave a job up ({_line(error)}); look after it and try again") from error
 
 
-def _do(here: Path, work: Callable[[Job], Result], job: Job) -> Result:
-    """Do a job as this machine would: paths are relative to where the command was given."""
-    os.chdir(here)
+def _do(look: Callable[[], None], work: Callable[[Job], Result], job: Job) -> Result:
+    """Do a job, on a node that may have joined just now."""
+    look()
     cv2.setNumThreads(1)
     return work(job)
 
 
-def _check_nodes(folder: Path) -> None:
-    """Let every node look whether it can do what this machine can.
+def _look(here: Path, folder: Path, versions: str) -> None:
+    """See that this node does as the machine does where the command was given, and be where that is.
 
     Raises:
-        DataError: One does not see a folder, has other versions, or does not know this program.
+        DataError: It does not see a folder, or has other versions.
+    """
+    name, mine = platform.node(), _versions()
+    if mine != versions:
+        raise DataError(f"node {name} has {mine}, not {versions}; install the same, or pictures differ")
+    for place, needed in ((here, os.X_OK), (here / folder, os.W_OK)):
+        if not os.access(place, needed):
+            raise DataError(f"node {name} does not see {place}, or must not write to it; state what all nodes share")
+    os.chdir(here)
+
+
+def _versions() -> str:
+    """Those on which pictures depend."""
+    return f"OpenCV {cv2.__version__} and NumPy {np.__version__}"
+
+
+def _check_nodes(look: Callable[[], None]) -> None:
+    """Let every node look.
+
+    Raises:
+        DataError: One cannot do the work.
     """
     import ray
     from ray.exceptions import RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    here, look = Path.cwd(), ray.remote(num_cpus=0)(_look)
-    mine, theirs = _look(here, folder), {}
+    task, asked = ray.remote(num_cpus=0)(_do), {}
     for node in ray.nodes():
         if node["Alive"] and node["Resources"].get("CPU"):
             only_there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            theirs[look.options(scheduling_strategy=only_there).remote(here, folder)] = node["NodeManagerHostname"]
-    for answer, name in theirs.items():
+            answer = task.options(scheduling_strategy=only_there).remote(look, _nothing, None)
+            asked[answer] = node["NodeManagerHostname"]
+    for answer, name in asked.items():
         try:
-            found = ray.get(answer)
+            ray.get(answer)
         except RayError as error:
-            reason = _line(getattr(error, "cause", error))
-            raise DataError(f"node {name}: {reason}; all nodes need the same files and programs") from error
-        if found != mine:
-            raise DataError(f"node {name}: has {found}, this machine {mine}; install the same, or pictures differ")
+            cause = getattr(error, "cause", error)
+            if isinstance(cause, DataError):
+                raise cause from error
+            raise DataError(f"node {name}: {_line(cause)}; install the project there as it is here") from error
 
 
-def _look(here: Path, folder: Path) -> str:
-    """Versions on which pictures depend.
-
-    Raises:
-        DataError: A folder is not here.
-    """
-    for place, needed in ((here, os.X_OK), (here / folder, os.W_OK)):
-        if not os.access(place, needed):
-            raise DataError(f"{place} is not there, or must not be written to")
-    return f"OpenCV {cv2.__version__} and NumPy {np.__version__}"
+def _nothing(_: None) -> None:
+    """No work, to see who could do some."""
 
 
 def _line(error: Exception) -> str:
