@@ -23,6 +23,8 @@ from data.compose_plan import PER_PAIR, Plan, Rules, make_plan
 from data.compose_sources import UNKNOWN, Photo, depth_codes, photos_in, read_photo
 from data.cutouts import find_cutouts, read_cutout
 from data.dataset import DataError
+from data.on_ray import all_workers
+from data.parallel import Workers
 from data.pasting import JUST_BEFORE, Canvas, Light, paste_thing
 from data.placement import RULES, Placement, draw_placement, draw_standing, plane_sizes
 from data.progress import Progress, progress_bar
@@ -35,13 +37,13 @@ LOOK_AT = 24  # composites from which the disk space is estimated
 SUFFIX = ".png"  # of masks and depth: their values mean something
 
 
-def compose(plan: Plan, out: Path, *, workers: int | None = None, progress: Progress | None = None) -> Path:
+def compose(plan: Plan, out: Path, *, workers: Workers = None, progress: Progress | None = None) -> Path:
     """Make a data set of composites; what was cut off is taken up where the plan and its sources are the same.
 
     Args:
         plan: What to make.
         out: Folder to make.
-        workers: Processes; the number of cores if None.
+        workers: Who does it.
         progress: Told (composites done, composites in all).
 
     Returns:
@@ -158,7 +160,11 @@ def parser() -> argparse.ArgumentParser:
     add("--shadow", action="store_true", help="things cast shadows")
     add("--seed", type=int, default=0, help="same seed, same pictures (default: %(default)s)")
     add("--size", type=int, default=224, metavar="PX", help="side in pixels (default: %(default)s)")
-    add("--workers", type=int, default=None, metavar="N", help="processes (default: one a core)")
+    who = parser.add_mutually_exclusive_group()
+    who.add_argument("--workers", type=int, default=None, metavar="N", help="processes (default: one a core)")
+    who.add_argument(
+        "--address", help="address of a Ray cluster that does the work instead; auto: the one on this machine"
+    )
     no_split = "let each run split by its seed; else the last fifth of the photos validates"
     add("--no-split", action="store_true", help=no_split)
     return parser
@@ -178,8 +184,12 @@ def _add_depth(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--depth-on", choices=("background", "composite"), default="background", help=on)
 
 
-def plan_of(args: argparse.Namespace) -> Plan:
+def plan_of(args: argparse.Namespace, workers: Workers = None) -> Plan:
     """Look at what the command line names.
+
+    Args:
+        args: The command line.
+        workers: Who lets a teacher see the photos.
 
     Raises:
         DataError: It cannot be used.
@@ -198,30 +208,31 @@ def plan_of(args: argparse.Namespace) -> Plan:
     teacher = find_teacher(args.depth or "", args.teacher)
     if args.depth_on == "composite" and (teacher is None or isinstance(teacher, GroundTeacher)):
         raise DataError("--depth-on composite: nobody is there to see them; name a teacher, --depth MODEL.onnx")
-    depth = _depth_folder(args, teacher)
+    depth = _depth_folder(args, teacher, workers)
     number = {"count": args.count, "per_pair": args.per_pair}
     with progress_bar("sources") as progress:
         plan = make_plan(args.backgrounds, args.foregrounds, depth=depth, rules=rules, progress=progress, **number)
     return replace(plan, teacher=teacher) if args.depth_on == "composite" else plan
 
 
-def _depth_folder(args: argparse.Namespace, teacher: Teacher | None) -> Path | None:
+def _depth_folder(args: argparse.Namespace, teacher: Teacher | None, workers: Workers) -> Path | None:
     if args.depth == "none":
         return None
     if teacher is None:
         return Path(args.depth or args.backgrounds / "depth")
     with progress_bar("depth of the photos") as progress:
-        return teach(teacher, photos_in(args.backgrounds), workers=args.workers, progress=progress)
+        return teach(teacher, photos_in(args.backgrounds), workers=workers, progress=progress)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line: 0 done, 2 the user's mistake, 130 stopped by the user with what was made kept."""
     args = parser().parse_args(arguments)
     try:
-        plan = plan_of(args)
-        print(f"{plan.count:,} composites of {len(plan.photos)} photos and {len(plan.cutouts)} cut-outs")
-        with progress_bar("composites") as progress:
-            compose(plan, args.out, workers=args.workers, progress=progress)
+        with all_workers(args.workers, args.address) as workers:
+            plan = plan_of(args, workers)
+            print(f"{plan.count:,} composites of {len(plan.photos)} photos and {len(plan.cutouts)} cut-outs")
+            with progress_bar("composites") as progress:
+                compose(plan, args.out, workers=workers, progress=progress)
     except DataError as error:
         print(error, file=sys.stderr)
         return 2

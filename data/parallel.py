@@ -1,11 +1,13 @@
-"""Work spread over processes. Knows nothing of what the work is."""
+"""Work spread over processes, or over whatever else does jobs. Knows nothing of what the work is."""
 
 import os
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
+from pathlib import Path
 from threading import Thread
 from typing import TypeVar
 
@@ -19,39 +21,64 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
+class Helpers(ABC):
+    """Others than processes of this machine, such as a cluster."""
+
+    @abstractmethod
+    def in_parallel(
+        self, work: Callable[[Job], Result], jobs: Sequence[Job], folder: Path
+    ) -> Iterator[tuple[Job, Result]]:
+        """As the function of this name; all see `folder`, or it is refused."""
+
+
+Workers = int | Helpers | None  # so many processes, or helpers; None: a process for every core; 1: this process
+
+
 def in_parallel(
-    work: Callable[[Job], Result], jobs: Sequence[Job], workers: int | None = None
+    work: Callable[[Job], Result], jobs: Sequence[Job], workers: Workers = None, *, folder: Path = Path()
 ) -> Iterator[tuple[Job, Result]]:
     """Do jobs, several at a time.
 
     Args:
         work: What to do; a function that can be pickled.
         jobs: What to do it to.
-        workers: Processes; the number of cores if None. 1 works in this process.
+        workers: Who does it.
+        folder: Where it writes to, if it does.
 
     Yields:
         Jobs and their results, in the order in which they end.
 
     Raises:
-        DataError: A process was ended from outside, as the system does where memory runs out.
+        DataError: A process was ended from outside, as the system does where memory runs out; or helpers do not see
+            the folder.
     """
+    if not isinstance(workers, int | None):
+        yield from workers.in_parallel(work, jobs, folder)
+        return
     workers = min(workers or os.cpu_count() or 1, len(jobs))
     if workers <= 1:
         yield from ((job, work(job)) for job in jobs)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin_worker) as pool:
-        pending: dict[Future[Result], Job] = {}
         try:
-            for job in jobs:
-                pending[pool.submit(work, job)] = job
-                if len(pending) >= AHEAD * workers:
-                    yield from _ended(pending)
-            while pending:
-                yield from _ended(pending)
+            yield from as_they_end(lambda job: pool.submit(work, job), jobs, workers)
         except BrokenProcessPool as error:
             raise DataError("a worker process was ended; if memory ran out, try with fewer --workers") from error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def as_they_end(
+    submit: Callable[[Job], "Future[Result]"], jobs: Sequence[Job], workers: int
+) -> Iterator[tuple[Job, Result]]:
+    """Hand out jobs, no more at a time than keep all workers busy; yield them and their results as they end."""
+    pending: dict[Future[Result], Job] = {}
+    for job in jobs:
+        pending[submit(job)] = job
+        if len(pending) >= AHEAD * workers:
+            yield from _ended(pending)
+    while pending:
+        yield from _ended(pending)
 
 
 def _ended(pending: dict[Future[Result], Job]) -> Iterator[tuple[Job, Result]]:

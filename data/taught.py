@@ -12,20 +12,20 @@ from jaxtyping import Float32, UInt8
 from data.dataset import DataError
 from data.decode import read_picture
 from data.layout import cache_dir
-from data.parallel import in_parallel
+from data.parallel import Workers, in_parallel
 from data.progress import Progress
 from data.teacher import Teacher
 
 
 def teach(
-    teacher: Teacher, photos: Sequence[Path], *, workers: int | None = None, progress: Progress | None = None
+    teacher: Teacher, photos: Sequence[Path], *, workers: Workers = None, progress: Progress | None = None
 ) -> Path:
     """Let a teacher see each photo once; its maps are kept in the user's cache for the next time.
 
     Args:
         teacher: Who says.
         photos: What it sees.
-        workers: Processes; the number of cores if None.
+        workers: Who works.
         progress: Told (photos done, photos in all).
 
     Returns:
@@ -41,7 +41,8 @@ def teach(
     (folder / "dataset.json").write_text('{"near": "bright", "depth_unit": "relative"}\n')
     left = [path for path in photos if not (folder / f"{path.stem}.png").is_file()]
     begun = len(photos) - len(left)
-    for done, _ in enumerate(in_parallel(partial(_teach_one, teacher, folder), left, workers), start=begun + 1):
+    results = in_parallel(partial(_teach_one, teacher, folder), left, workers, folder=folder)
+    for done, _ in enumerate(results, start=begun + 1):
         if progress:
             progress(done, len(photos))
     return folder

@@ -21,7 +21,7 @@ from jaxtyping import UInt8
 
 from data.dataset import DataError, DatasetSpec
 from data.drafts import Draft, Row
-from data.parallel import in_parallel
+from data.parallel import Workers, in_parallel
 from data.progress import Progress
 
 COLUMNS = ("image", "mask", "depth", "background", "foreground", "split")
@@ -157,7 +157,7 @@ class DatasetWriter:
         draw: Callable[[Job], Iterable[tuple[int, Sample]]],
         jobs: Sequence[Job],
         *,
-        workers: int | None = None,
+        workers: Workers = None,
         progress: Progress | None = None,
     ) -> None:
         """Draw and store the samples of all jobs that are not stored yet, several jobs at a time.
@@ -166,14 +166,14 @@ class DatasetWriter:
             draw: Yields numbered samples of a job; a function that can be pickled. What it draws must depend on the
                 job alone.
             jobs: What to draw.
-            workers: Processes; the number of cores if None. 1 works in this process.
+            workers: Who does it.
             progress: Told after each job how many are done.
         """
         left = [(index, job) for index, job in enumerate(jobs) if index not in self._stored]
         begun = len(jobs) - len(left)
         if progress and begun:
             progress(begun, len(jobs))
-        results = in_parallel(partial(_store, self.files, draw), left, workers)
+        results = in_parallel(partial(_store, self.files, draw), left, workers, folder=self.files.folder)
         for done, ((index, _), rows) in enumerate(results, start=begun + 1):
             self.add(rows, index)
             if progress:
@@ -187,7 +187,7 @@ class DatasetWriter:
             table = csv.DictWriter(file, columns, extrasaction="ignore")
             table.writeheader()
             table.writerows(rows[image] for image in sorted(rows))
-        if not any((folder / "depth").iterdir()):
+        if not any(row["depth"] for row in rows.values()):
             (folder / "depth").rmdir()
         stated = {key: value for key, value in dataclasses.asdict(self.spec).items() if value is not None}
         (folder / "dataset.json").write_text(json.dumps(stated, indent=2) + "\n")

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from data.on_ray import check_answer
+
 T = TypeVar("T")
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -92,6 +94,8 @@ def start(address: str | None) -> Cluster:
     Raises:
         ConnectionError: There is no cluster at `address`, or Ray does not come up here.
     """
+    if address:
+        check_answer(address)
     os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
     if not address:
         os.environ.setdefault(*_LOOPBACK)

@@ -1,10 +1,11 @@
 import os
+import socket
 import subprocess
 import sys
 
 import pytest
 
-from search.cluster import Cluster
+from search.cluster import Cluster, start
 
 
 def cluster(**changes):
@@ -39,6 +40,13 @@ def test_trials_share_the_memory_of_a_node_and_leave_some():
 
 def test_what_is_called_on_this_machine_runs_in_this_process():
     assert cluster().call(os.getpid) == os.getpid()
+
+
+def test_cluster_that_does_not_answer_is_said_at_once():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        place = f"127.0.0.1:{server.getsockname()[1]}"
+    with pytest.raises(ConnectionError, match=f"{place} does not answer"):
+        start(place)
 
 
 REMOTE = """
