@@ -164,6 +164,8 @@ def evaluate(model: "Model", dataset: "Dataset", *, progress: Progress | None = 
 def _batches(dataset: "Dataset") -> Iterator[list[tuple[str, Truth]]]:
     from data.dataset import DataError
 
+    for unusable in dataset.unusable:
+        print(f"left out: {unusable.message}", file=sys.stderr)
     stated = [(triplet, part.spec) for part in dataset.folders for triplet in part.triplets]
     for start in range(0, len(stated), BATCH):
         batch = []

@@ -14,8 +14,9 @@ from pathlib import Path
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.examine import Finding, examine
 from data.faults import KINDS, Fault, ignored
-from data.folders import UNKNOWN, duplicates, find_triplets, gaps, repeated_backgrounds, shared_backgrounds, strays
+from data.folders import UNKNOWN, duplicates, gaps, named_faults, repeated_backgrounds, shared_backgrounds, strays
 from data.guess import guess, write_spec
+from data.layout import read_folder
 from data.parallel import in_parallel
 from data.polarity import weigh
 from data.progress import Progress, part_of, progress_bar
@@ -45,13 +46,13 @@ def check(root: Path, *, workers: int | None = None, progress: Progress | None =
     root = Path(root)
     folders = _joined_folders(root)
     if not folders:
-        return _check_folder(*find_triplets(root), workers, progress)[0]
-    read = [find_triplets(folder) for folder in folders.values()]
-    whole = joined(root, dict(zip(folders, (dataset for dataset, _ in read), strict=True)))
+        return _check_folder(read_folder(root), workers, progress)[0]
+    read = {name: read_folder(folder) for name, folder in folders.items()}
+    whole = joined(root, read)
     checked: list[tuple[Report, list[Finding]]] = []
-    for dataset, found in read:
+    for dataset in read.values():
         before = sum(len(findings) for _, findings in checked)
-        checked.append(_check_folder(dataset, found, workers, part_of(progress, before, len(whole.triplets))))
+        checked.append(_check_folder(dataset, workers, part_of(progress, before, len(whole.triplets))))
     parts = tuple(report for report, _ in checked)
     findings = [finding for _, of_folder in checked for finding in of_folder]
     known = {(fault.kind, fault.file) for part in parts for fault in part.faults}
@@ -65,16 +66,14 @@ def _joined_folders(root: Path) -> dict[str, Path]:
     return named_folders(path, stated) if "folders" in stated else {}
 
 
-def _check_folder(
-    dataset: Dataset, found: list[Fault], workers: int | None, progress: Progress | None
-) -> tuple[Report, list[Finding]]:
-    """Examine a single folder, of which some faults are known from its names."""
+def _check_folder(dataset: Dataset, workers: int | None, progress: Progress | None) -> tuple[Report, list[Finding]]:
+    """Examine a single folder."""
     findings = _examined(dataset, workers, progress)
     triplets, stated = dataset.triplets, stated_in(dataset.root / "dataset.json")
     polarity = weigh(triplets, findings)
     unstated = {triplet.background for triplet in triplets} == {UNKNOWN}
     guesses = guess(findings, polarity, stated, ordered=unstated)
-    found = found + [fault for finding in findings for fault in finding.faults]
+    found = named_faults(dataset) + [fault for finding in findings for fault in finding.faults]
     mixed = polarity if polarity.mixed and any(told.key == "near" for told in guesses) else None
     aliases = repeated_backgrounds(triplets, findings)
     report = Report(dataset, (), tuple(guesses), aliases, mixed)
@@ -161,7 +160,7 @@ def _run(args: argparse.Namespace) -> int:
             f"{args.check}: joins other folders; state --{FLAGS[next(iter(keys))]} of each of them by itself"
         )
     if keys:
-        find_triplets(args.check)  # states nothing of a folder that is none
+        read_folder(args.check)  # states nothing of a folder that is none
         print(f"{write_spec(args.check, keys)}: states {json.dumps(keys)}")
     if args.fix:
         check_out((args.check, *folders), args.fix)  # before the work

@@ -39,6 +39,30 @@ class Triplet:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Unusable:
+    """A triplet whose files or statements lack, as names tell without a look into pictures.
+
+    Attributes:
+        kind: One of `data.faults.KINDS`.
+        image: The image it names, if it names one.
+        source: The image, or the manifest.csv that is at fault.
+        what: What is wrong.
+        remedy: What to do.
+    """
+
+    kind: str
+    image: Path | None
+    source: Path
+    what: str
+    remedy: str
+
+    @property
+    def message(self) -> str:
+        """All of it in one line."""
+        return f"{self.source}: {self.what}; {self.remedy}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class DatasetSpec:
     """What the pictures themselves do not tell; the fields of dataset.json.
 
@@ -96,6 +120,7 @@ class Dataset:
     Attributes:
         spec: What a single folder states; see `folders`.
         fingerprint: Hash over names, sizes and times of the files used, manifest.csv and dataset.json.
+        unusable: What else is named there but cannot be used.
         parts: The folders that it joins, their triplets named as here; each has a spec of its own. () of a single one.
     """
 
@@ -103,6 +128,7 @@ class Dataset:
     triplets: tuple[Triplet, ...]
     spec: DatasetSpec
     fingerprint: str
+    unusable: tuple[Unusable, ...] = ()
     parts: tuple["Dataset", ...] = ()
 
     @property

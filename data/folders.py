@@ -12,39 +12,21 @@ from pathlib import Path
 
 import numpy as np
 
-from data.dataset import DataError, Dataset, Triplet
+from data.dataset import Dataset, Triplet
 from data.examine import Finding
 from data.faults import Fault
-from data.layout import read_folder
 from data.likeness import MOST, Trace, repeats
-from data.matching import is_picture, natural_order, pair_files, role_folders
-from data.stated import read_spec, stated_in
+from data.matching import is_picture
 
 UNKNOWN = "unknown"  # background of files of which nothing tells it
 TRACES_EACH = 3  # of a background
 SERIES_LEAST = 0.5  # of a numbered series that must be there for its holes to be gaps
 
 
-def find_triplets(root: Path) -> tuple[Dataset, list[Fault]]:
-    """Read a folder as a search does, but go on where images lack a partner or lines of manifest.csv are at fault.
-
-    Raises:
-        DataError: Nothing in it can be read as a data set.
-    """
-    try:
-        dataset, faulty = read_folder(root)
-        told = [
-            (line, line.words.partition(";")[0]) for line in faulty if not line.missing
-        ]  # `examine` names the missing
-        path = root / "manifest.csv"
-        return dataset, [Fault("faulty line", str(line.image or path), f"line {line.number}: {w}") for line, w in told]
-    except DataError:
-        if not root.is_dir() or (root / "manifest.csv").is_file():
-            raise
-        found = _leniently(root)
-        if found is None:
-            raise
-        return found
+def named_faults(dataset: Dataset) -> list[Fault]:
+    """What names alone tell is at fault; files that are missing are found where they are looked into."""
+    told = [one for one in dataset.unusable if one.kind != "missing file"]
+    return [Fault(one.kind, str(one.image or one.source), one.what) for one in told]
 
 
 def duplicates(triplets: Sequence[Triplet], findings: Sequence[Finding]) -> list[Fault]:
@@ -141,37 +123,6 @@ def _lacking(numbers: Sequence[int]) -> list[tuple[int, int]]:
         return []
     pairs = itertools.pairwise(numbers)
     return [(a + step, b - step) for a, b in pairs if b - a > step]
-
-
-def _leniently(root: Path) -> tuple[Dataset, list[Fault]] | None:
-    roles = role_folders(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if any(len(folders) > 1 for folders in roles.values()) or not roles["image"]:
-        return None
-    names = {role: _pictures(root / folders[0]) for role, folders in roles.items() if folders}
-    images = sorted(names["image"], key=natural_order)
-    partners = {role: pair_files(images, names[role]) for role in names if role != "image"}
-    if not images or not any(partners.values()):
-        return None
-    triplets, found = [], []
-    for name in images:
-        paths = {role: root / roles[role][0] / partners[role][name] for role in partners if name in partners[role]}
-        image = root / roles["image"][0] / name
-        lacking = " and ".join(partners.keys() - paths.keys())
-        if lacking:
-            found.append(Fault("no partner", str(image), f"no {lacking}"))
-        triplets.append(
-            Triplet(
-                id=image.stem, image=image, mask=paths.get("mask"), depth=paths.get("depth"),
-                background=UNKNOWN, foreground="",
-            )
-        )  # fmt: skip
-    path = root / "dataset.json"
-    spec = read_spec(path, stated_in(path))
-    return Dataset(root=root, triplets=tuple(triplets), spec=spec, fingerprint=""), found
-
-
-def _pictures(folder: Path) -> list[str]:
-    return [p.name for p in folder.iterdir() if is_picture(p.name)]
 
 
 def _unknown(background: str) -> bool:

@@ -8,14 +8,14 @@ polarity and unit of depth, size of the groups; or it joins other folders: `{"fo
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import platformdirs
 
-from data.dataset import DataError, Dataset, DatasetSpec, Triplet
+from data.dataset import DataError, Dataset, DatasetSpec, Triplet, Unusable
 from data.listing import Listing
-from data.manifest import ROLES, TRUTHS, FaultyLine, Row, read_manifest
+from data.manifest import ROLES, TRUTHS, Row, read_manifest
 from data.matching import group_backgrounds, natural_order, pair_files
 from data.stated import joined, named_folders, read_spec, stated_in
 
@@ -37,60 +37,71 @@ def read_dataset(root: Path) -> Dataset:
         root: Folder with sub-folders of pictures or a manifest.csv, or with a dataset.json that names folders to join.
 
     Returns:
-        Its triplets, what dataset.json states, and a fingerprint.
+        Its triplets, what dataset.json states, and a fingerprint; `unusable` has what was left out.
 
     Raises:
-        DataError: No such folder, nothing in it, files without partner, a manifest or dataset.json at fault.
+        DataError: No such folder, nothing in it that can be used, a dataset.json at fault.
     """
     root = Path(root)
     path = root / "dataset.json"
     stated = stated_in(path)
     if "folders" in stated:
         return joined(root, {name: read_dataset(folder) for name, folder in named_folders(path, stated).items()})
-    dataset, faulty = read_folder(root)
-    if faulty:
-        raise DataError(
-            f"{root / 'manifest.csv'}: line {faulty[0].number}: {faulty[0].words} (lines that cannot be used: "
-            f"{len(faulty)}; python -m data.layout --check {root} lists them)"
-        )
-    return dataset
+    dataset = read_folder(root)
+    left_out = {unusable.image for unusable in dataset.unusable}
+    usable = tuple(triplet for triplet in dataset.triplets if triplet.image not in left_out)
+    if not usable:
+        raise DataError(f"{dataset.unusable[0].message} (none of {len(dataset.triplets)} can be used)")
+    return replace(dataset, triplets=usable)
 
 
-def read_folder(root: Path) -> tuple[Dataset, Sequence[FaultyLine]]:
-    """Read a folder that joins no others, and go on where lines of its manifest.csv cannot be used.
+def read_folder(root: Path) -> Dataset:
+    """Read a folder that joins no others, with the triplets that cannot be used among the others.
 
     Args:
         root: As for `read_dataset`.
 
-    Returns:
-        The data set, with those triplets of the faulty lines that have an image's name; and the faulty lines.
-
     Raises:
-        DataError: As `read_dataset`, but for single lines.
+        DataError: As `read_dataset`.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; state one that holds images/ and masks/, depth/ or both")
     listing = Listing(root)
     path = root / "dataset.json"
     spec = read_spec(path, stated_in(path))
-    named = (root / "manifest.csv").is_file()
-    rows, faulty = read_manifest(listing) if named else (_folder_rows(listing), [])
+    rows, unusable = read_manifest(listing) if (root / "manifest.csv").is_file() else _folder_rows(listing)
     rows = rows if "background" in rows[0] else _grouped(rows, spec)
     triplets = tuple(_triplet(f"{root}{os.sep}", id_, row) for id_, row in zip(_ids(root, rows), rows, strict=True))
-    return Dataset(root=root, triplets=triplets, spec=spec, fingerprint=_fingerprint(listing, rows)), faulty
+    fingerprint = _fingerprint(listing, rows)
+    return Dataset(root=root, triplets=triplets, spec=spec, fingerprint=fingerprint, unusable=tuple(unusable))
 
 
-def _folder_rows(listing: Listing) -> list[Row]:
+def _folder_rows(listing: Listing) -> tuple[list[Row], list[Unusable]]:
+    """A row for each image, and the images that lack a partner."""
     folders = _decided_folders(listing)
     images = sorted(listing.files(folders["image"]), key=natural_order)
     if not images:
         raise DataError(f"{listing.root / folders['image']}: no pictures in it; put the images there")
-    rows = [{"image": f"{folders['image']}/{image}"} for image in images]
-    for role in folders.keys() - {"image"}:
-        partners = _partners(listing, folders, role, images)
-        for row, image in zip(rows, images, strict=True):
-            row[role] = f"{folders[role]}/{partners[image]}"
-    return rows
+    partners = {role: pair_files(images, list(listing.files(folders[role]))) for role in folders if role != "image"}
+    rows, unusable = [], []
+    for image in images:
+        found = {role: f"{folders[role]}/{partners[role][image]}" for role in partners if image in partners[role]}
+        rows.append({"image": f"{folders['image']}/{image}", **found})
+        lacking = [role for role in partners if role not in found]
+        if lacking:
+            unusable.append(_without_partner(listing.root / folders["image"] / image, lacking, folders))
+    return rows, unusable
+
+
+def _without_partner(image: Path, lacking: list[str], folders: dict[str, str]) -> Unusable:
+    where = " and ".join(f"{folders[role]}/" for role in lacking)
+    return Unusable(
+        kind="no partner",
+        image=image,
+        source=image,
+        what=f"no {' and '.join(lacking)} of the same stem or number in {where}",
+        remedy="add it, remove the image, or leave its cell empty in a manifest.csv",
+    )
 
 
 def _decided_folders(listing: Listing) -> dict[str, str]:
@@ -103,18 +114,6 @@ def _decided_folders(listing: Listing) -> dict[str, str]:
         lacking = "folder of masks or depth" if candidates["image"] else "image folder"
         raise DataError(f"{listing.root}: no {lacking}; put images/ and masks/ or depth/ there, or a manifest.csv")
     return {role: candidates[role][0] for role in ROLES if candidates[role]}
-
-
-def _partners(listing: Listing, folders: dict[str, str], role: str, images: list[str]) -> dict[str, str]:
-    partners = pair_files(images, list(listing.files(folders[role])))
-    lacking = [image for image in images if image not in partners]
-    if lacking:
-        raise DataError(
-            f"{listing.root / folders['image'] / lacking[0]}: no file of the same stem or number in "
-            f"{folders[role]}/ ({len(lacking)} of {len(images)} images lack their {role}); "
-            "add it, remove the image, or leave its cell empty in a manifest.csv"
-        )
-    return partners
 
 
 def _grouped(rows: list[Row], spec: DatasetSpec) -> list[Row]:

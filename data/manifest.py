@@ -1,10 +1,8 @@
 """manifest.csv: which files belong together, their groups, and what is stated of each. Opens no pictures."""
 
 import csv
-from dataclasses import dataclass
-from pathlib import Path
 
-from data.dataset import POLARITIES, DataError
+from data.dataset import POLARITIES, DataError, Unusable
 from data.listing import Listing
 
 SPLITS = ("train", "val", "test")
@@ -15,24 +13,7 @@ CHOICES = {"split": SPLITS, "near": POLARITIES}  # of cells of manifest.csv
 Row = dict[str, str]  # the columns of a manifest; a column that is empty is absent
 
 
-@dataclass(frozen=True)
-class FaultyLine:
-    """A line of manifest.csv that cannot be used.
-
-    Attributes:
-        number: From 1, the head's.
-        words: What is wrong, and what to do.
-        image: The image that it names, if it does.
-        missing: It names a file that is not there.
-    """
-
-    number: int
-    words: str
-    image: Path | None
-    missing: bool
-
-
-def read_manifest(listing: Listing) -> tuple[list[Row], list[FaultyLine]]:
+def read_manifest(listing: Listing) -> tuple[list[Row], list[Unusable]]:
     """Read the manifest.csv of a folder.
 
     Args:
@@ -46,7 +27,7 @@ def read_manifest(listing: Listing) -> tuple[list[Row], list[FaultyLine]]:
         DataError: Columns that lack or are filled in part, no lines.
     """
     path = listing.root / "manifest.csv"
-    faulty: list[FaultyLine] = []
+    faulty: list[Unusable] = []
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         columns = reader.fieldnames or ()
@@ -64,7 +45,7 @@ def read_manifest(listing: Listing) -> tuple[list[Row], list[FaultyLine]]:
     return rows, faulty
 
 
-def _checked(number: int, row: Row, listing: Listing, faulty: list[FaultyLine]) -> bool:
+def _checked(number: int, row: Row, listing: Listing, faulty: list[Unusable]) -> bool:
     """Make the row's paths relative to the root, note what is wrong; tell whether it names an image.
 
     Bare names are looked up in the role's own folder.
@@ -78,8 +59,16 @@ def _checked(number: int, row: Row, listing: Listing, faulty: list[FaultyLine]) 
             lacking.append(f"{role} {path} is not there or no picture; add it or remove the line")
     words = lacking[0] if lacking else _wrong_cells(row)
     if words:
-        image = listing.root / row["image"] if "image" in row else None
-        faulty.append(FaultyLine(number, words, image, missing=bool(lacking)))
+        what, _, remedy = f"line {number}: {words}".partition("; ")
+        faulty.append(
+            Unusable(
+                kind="missing file" if lacking else "faulty line",
+                image=listing.root / row["image"] if "image" in row else None,
+                source=listing.root / "manifest.csv",
+                what=what,
+                remedy=remedy,
+            )
+        )
     return "image" in row
 
 

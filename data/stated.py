@@ -91,6 +91,7 @@ def joined(root: Path, folders: Mapping[str, Dataset]) -> Dataset:
         triplets=tuple(triplet for part in parts for triplet in part.triplets),
         spec=DatasetSpec(),
         fingerprint=hashlib.blake2b(stated.encode(), digest_size=16).hexdigest(),
+        unusable=tuple(one for part in parts for one in part.unusable),
         parts=parts,
     )
 

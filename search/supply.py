@@ -68,6 +68,8 @@ class Supply:
         self.show: Show = progress_bar
         with self.show(f"reading {root}"):
             self.dataset = read_dataset(root)
+        self._looked_at["names"] = len(self.dataset.unusable)
+        self._faults |= {one.message: (one.kind, one.message) for one in self.dataset.unusable}
         self.split, self.splits = split, SPLITS[split](self.dataset, seed=seed)
 
     def check_same(self, fingerprint: str) -> None:

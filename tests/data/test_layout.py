@@ -8,6 +8,7 @@ import pytest
 
 from data.layout import DataError, DatasetSpec, cache_dir, read_dataset
 from data.matching import group_backgrounds, pair_files, role_folders
+from data.stated import join_folders
 
 
 def touch(root, *names):
@@ -87,8 +88,8 @@ def test_role_folders_prefer_plain_names_and_report_ambiguity():
         (("images/a.png",), "no folder of masks or depth"),
         (("images/a.txt", "masks/a.png"), "no pictures in it"),
         (
-            ("images/a.png", "images/b.png", "masks/a.png", "masks/b.png", "depth/a.png"),
-            "1 of 2 images lack their depth",
+            ("images/a.png", "masks/b.png"),
+            r"no mask of the same stem or number in masks/; .* \(none of 1 can be used\)",
         ),
         (("images/a.png", "mask_a/a.png", "mask_b/a.png"), "mask_a and mask_b both look like mask folders"),
     ],
@@ -119,19 +120,7 @@ def test_manifest_accepts_bare_file_names(make_dataset):
     assert read_dataset(root).triplets[0].depth == root / "depth" / "fgbg000001.png"
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"mask": "masks/none.png"}, "line 2: mask masks/none.png is not there"),
-        ({"mask": ""}, "line 2: mask and depth are empty"),
-        ({"image": ""}, "line 2: image is empty"),
-        ({"split": "training"}, "line 2: split is 'training'; it is one of train, val, test"),
-        ({"near": "light"}, "line 2: near is 'light'; it is one of bright, dark"),
-        ({"background": ""}, "background is empty in 1 lines"),
-        ({"image": "images/fgbg000002.png"}, "listed more than once"),
-    ],
-)
-def test_manifest_fault_is_named_with_its_line(make_dataset, change, message):
+def faulty_manifest(make_dataset, change):
     root = make_dataset(2)
     rows = [
         {"image": f"images/fgbg00000{n}.png", "mask": f"masks/mask00000{n}.png", "background": "b"}
@@ -139,8 +128,32 @@ def test_manifest_fault_is_named_with_its_line(make_dataset, change, message):
         for n in (1, 2)
     ]
     write_manifest(root, [{**rows[0], **change}, rows[1]])
+    return root
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mask": "masks/none.png"}, "line 2: mask masks/none.png is not there or no picture; add it"),
+        ({"mask": ""}, "line 2: mask and depth are empty; name a file"),
+        ({"image": ""}, "line 2: image is empty; name a file"),
+        ({"split": "training"}, "line 2: split is 'training'; it is one of train, val, test"),
+        ({"near": "light"}, "line 2: near is 'light'; it is one of bright, dark"),
+    ],
+)
+def test_line_that_cannot_be_used_is_left_out_and_named(make_dataset, change, message):
+    dataset = read_dataset(faulty_manifest(make_dataset, change))
+    assert [triplet.id for triplet in dataset.triplets] == ["fgbg000002"]
+    assert [one.message.startswith(f"{dataset.root / 'manifest.csv'}: {message}") for one in dataset.unusable] == [True]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"background": ""}, "background is empty in 1 lines"), ({"image": "images/fgbg000002.png"}, "more than once")],
+)
+def test_manifest_that_contradicts_itself_is_an_error(make_dataset, change, message):
     with pytest.raises(DataError, match=message):
-        read_dataset(root)
+        read_dataset(faulty_manifest(make_dataset, change))
 
 
 @pytest.mark.parametrize(
@@ -166,16 +179,27 @@ def test_manifest_may_leave_mask_or_depth_of_a_line_empty(make_dataset):
     ]
 
 
-def test_lines_that_cannot_be_used_are_counted_in_one_line(make_dataset):
-    root = make_dataset(4)
-    rows = [{"image": f"fgbg00000{n}.png", "mask": f"mask00000{n}.png"} for n in (1, 2, 3, 4)]
-    rows[1]["mask"], rows[2]["image"], rows[3]["mask"] = "no.png", "", "a/b.png"
-    write_manifest(root, rows)
-    with pytest.raises(
-        DataError, match=r"line 3: mask masks/no.png is not there .* cannot be used: 3; python"
-    ) as caught:
+def test_nothing_but_faulty_lines_is_an_error_in_one_line(make_dataset):
+    root = make_dataset(2)
+    write_manifest(root, [{"image": f"fgbg00000{n}.png", "mask": "no.png"} for n in (1, 2)])
+    with pytest.raises(DataError, match=r"line 2: mask masks/no.png is not there .* \(none of 2") as caught:
         read_dataset(root)
     assert "\n" not in str(caught.value)
+
+
+def test_images_without_partner_are_left_out_and_named(make_dataset):
+    root = make_dataset(4)
+    (root / "masks" / "mask000002.png").unlink()
+    (root / "depth" / "fgbg000002.png").unlink()
+    (root / "depth" / "fgbg000003.png").unlink()
+    dataset = read_dataset(root)
+    assert [triplet.id for triplet in dataset.triplets] == ["fgbg000001", "fgbg000004"]
+    assert [(one.kind, one.image.name, one.what.partition(" of ")[0]) for one in dataset.unusable] == [
+        ("no partner", "fgbg000002.png", "no mask and depth"),
+        ("no partner", "fgbg000003.png", "no depth"),
+    ]
+    whole = read_dataset(join_folders([root, make_dataset(2, name="other")], root.parent / "cache"))
+    assert len(whole.triplets) == 4 and whole.unusable == dataset.unusable
 
 
 def test_manifest_states_polarity_line_by_line(make_dataset):

@@ -65,6 +65,16 @@ def test_few_bad_triplets_are_left_out_and_counted(spoilt):
     assert supply.left_out() == told
 
 
+def test_triplets_whose_files_lack_are_left_out_and_counted(tiny_dataset, tmp_path):
+    copy = shutil.copytree(tiny_dataset, tmp_path / "copy")
+    sorted((copy / "masks").iterdir())[0].unlink()
+    supply = Supply(copy, seed=0)
+    supply.pack_all(80)
+    told = supply.left_out()
+    assert (told["triplets"], told["of"]) == (1, 40) and "is not there" in told["first"][0]
+    assert sum(supply.sizes().values()) == 39
+
+
 def test_nothing_is_said_of_whole_data(supply):
     supply.pack_all(80)
     assert supply.what_was_left_out() == "" and supply.left_out()["triplets"] == 0
