@@ -1,16 +1,17 @@
 """Trial tables as pandas frames. Reads the records of a run folder, nothing else."""
 
 import json
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from analysis import AnalysisError
+from search.folder import FolderError
 from search.records import TrialRecord, read_lines
 
 TRIAL = ["run", "trial_id"]  # what tells trials of several runs apart
+NEEDED = ("trial_id", "stage", "status")  # columns without which a table is none of trials
 
 
 def load_trials(*runs: Path) -> pd.DataFrame:
@@ -23,10 +24,12 @@ def load_trials(*runs: Path) -> pd.DataFrame:
     for run in runs:
         path = Path(run) / "trials.csv"
         try:
-            table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+            table = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"trial_id": str})
+            table.insert(0, "run", str(run))
         except (OSError, ValueError) as error:
             raise AnalysisError(f"{path}: cannot be read ({error}); name the folder of a run") from error
-        table.insert(0, "run", str(run))
+        if lacking := [name for name in NEEDED if name not in table or table[name].isna().any()]:
+            raise AnalysisError(f"{path}: no table of trials ({', '.join(lacking)} lacking); restore it from the run")
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
@@ -35,7 +38,7 @@ def load_reports(*runs: Path) -> pd.DataFrame:
     """Return reports.jsonl of one or several runs: one row per trial and epoch, as far as the runs have come.
 
     Raises:
-        AnalysisError: A line is damaged; one that is still being written is left out.
+        AnalysisError: A line is damaged, or tells of no trial; one that is still being written is left out.
     """
     rows = [{"run": str(run), **line} for run in runs for line in _lines(Path(run) / "reports.jsonl")]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=[*TRIAL, "stage"])
@@ -47,7 +50,7 @@ def trials_so_far(*runs: Path) -> pd.DataFrame:
     What is running has the status "running".
 
     Raises:
-        AnalysisError: A line of their reports is damaged.
+        AnalysisError: A file of theirs is damaged.
     """
     finished = [load_trials(run) for run in runs if (Path(run) / "trials.csv").is_file()]
     begun = [{"run": str(run), **row} for run in runs for row in _begun(Path(run))]
@@ -66,17 +69,22 @@ def leaderboard(trials: pd.DataFrame, stage: str = "final") -> pd.DataFrame:
 
 def _begun(run: Path) -> list[dict[str, Any]]:
     """Return the trials that a run wrote down as they began."""
-    known = {field.name for field in fields(TrialRecord)}  # another version may have had more
-    lines = [line for line in read_lines(run / "trials.jsonl") if "config" in line]
-    begun = [TrialRecord(**{name: line[name] for name in known & line.keys()}).row() for line in lines]
+    path = run / "trials.jsonl"
+    try:
+        begun = [TrialRecord.from_line(line, path).row() for line in read_lines(path) if "config" in line]
+    except FolderError as error:
+        raise AnalysisError(str(error)) from error
     return [{name: value for name, value in row.items() if value != ""} for row in begun]
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
-    whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
     try:
-        return [json.loads(line) for line in whole.splitlines()]
-    except ValueError as error:
+        whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+        lines = [json.loads(line) for line in whole.splitlines()]
+    except (OSError, ValueError) as error:
         raise AnalysisError(f"{path}: a line is damaged ({error}); restore the file from the run") from error
+    if not all(isinstance(line, dict) and isinstance(line.get("trial_id"), str) for line in lines):
+        raise AnalysisError(f"{path}: a line tells of no trial; restore the file from the run")
+    return lines

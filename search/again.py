@@ -14,7 +14,6 @@ from data.dataset import DataError
 from data.progress import progress_bar
 from models.config import ConfigError
 from search.archive import Archive, NotOnRecordError, Past
-from search.config import TrialConfig
 from search.fit import FitPlan, State, TrialDiverged, fit
 from search.folder import FolderError
 from search.parts import DoesNotFit
@@ -125,7 +124,7 @@ def train_again(archive: Archive, trial_id: str, say: Say, *, device: str | None
         DataError: The data have changed.
     """
     past = archive.past(trial_id)
-    plan = replace(FitPlan(**past.plan), device=device or past.plan["device"])
+    plan = replace(past.plan, device=device or past.plan.device)
     if plan.device == "cuda" and not torch.cuda.is_available():
         raise NotOnRecordError(f"{trial_id} would train on a GPU, and there is none here; --device cpu does without")
     data = archive.data(past)
@@ -157,7 +156,7 @@ def _train(past: Past, data: FitData, plan: FitPlan, weights: State | None, comp
     torch.set_num_threads(past.threads)
     try:
         fit(
-            TrialConfig.from_flat(past.record.config),
+            past.config,
             data,
             plan,
             report=comparison.report,

@@ -1,4 +1,6 @@
+import json
 import os
+import shutil
 from contextlib import contextmanager
 
 import pytest
@@ -7,7 +9,7 @@ from data.dataset import DataError
 from data.stated import join_folders
 from search.ladder import ladder
 from search.run import parser
-from search.supply import Supply
+from search.supply import Supply, supply_of
 
 
 @pytest.fixture
@@ -36,9 +38,27 @@ def test_several_folders_are_one_data_set(partial_datasets, tmp_path):
     assert data.val.stats.mask_known == 0.5 and data.sigma == data.val.stats.depth_std
 
 
-def test_bad_picture_is_found_before_anything_starts(tiny_dataset, tmp_path):
-    import shutil
+def test_data_of_a_run_are_found_again_after_the_cache_was_emptied(partial_datasets, monkeypatch, tmp_path):
+    monkeypatch.setenv("ONE_LOOK_CACHE", str(tmp_path / "cache"))
+    root = join_folders([partial_datasets[name] for name in ("mask_only", "depth_only")], tmp_path / "cache")
+    notes = {"seed": 1, "data": json.loads(json.dumps(Supply(root, seed=1, split="random").facts()))}
+    shutil.rmtree(tmp_path / "cache")
+    found = supply_of(notes)
+    assert found.dataset.root == root and found.facts() == notes["data"]
+    (root / "dataset.json").unlink()
+    assert supply_of(notes).facts() == notes["data"]
 
+
+def test_data_of_a_run_that_are_others_or_not_named_are_refused(supply):
+    facts = supply.facts()
+    with pytest.raises(DataError, match="has changed since the run began"):
+        supply_of({"seed": 0, "data": facts | {"fingerprint": "another"}})
+    for notes in ({"seed": 0}, {"data": facts}, {"seed": 0, "data": {"folder": facts["folder"]}}):
+        with pytest.raises(DataError, match="does not say what the run was trained on"):
+            supply_of(notes)
+
+
+def test_bad_picture_is_found_before_anything_starts(tiny_dataset, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(tiny_dataset, copy)
     last = sorted((copy / "images").iterdir())[-1]
