@@ -59,7 +59,7 @@ def figures(folder: Path) -> dict[str, Any]:
     """
     notes = read_json(folder / "run.json")
     trials = load_trials(folder).set_index("trial_id")
-    if notes.get("best") not in trials.index or not {"wall_s", "seed", "data"} <= notes.keys():
+    if notes.get("best") not in trials["params"].dropna().index or not {"wall_s", "seed", "data"} <= notes.keys():
         raise AnalysisError(f"{folder}: no run that has ended with a model; remove it, and it is made again")
     best = trials.loc[notes["best"]]
     network = {"arch": best["model/arch"], "width": best["model/width"], "params": best["params"]}

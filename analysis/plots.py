@@ -52,7 +52,7 @@ def loss_curves(reports: pd.DataFrame, trials: pd.DataFrame, *, highlight: int =
         highlight: How many trials of each stage are in colour.
     """
     curves = coloured(epoch_curves(reports, trials), highlight)
-    panels = {name: title for name, title in PANELS.items() if name in curves}
+    panels = {name: title for name, title in PANELS.items() if name in curves and curves[name].notna().any()}
     rows = list(curves.groupby(STAGE, sort=False))
     figure = Figure(figsize=(3 * len(panels) + 2.6, 2.7 * len(rows) + 0.3), layout="constrained")
     grid = figure.subplots(len(rows), len(panels), squeeze=False)

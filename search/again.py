@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -154,19 +155,11 @@ def _train(past: Past, data: FitData, plan: FitPlan, weights: State | None, comp
     """Train, and let the comparison hear of it, until all that is on record has been compared."""
     threads = torch.get_num_threads()
     torch.set_num_threads(past.threads)
+    listening: dict[str, Any] = {"report": comparison.report, "on_step": comparison.on_step}
     try:
-        fit(
-            past.config,
-            data,
-            plan,
-            report=comparison.report,
-            on_step=comparison.on_step,
-            weights=weights,
-            recorded=past.clock,
-        )
-        comparison.ended()
-    except _Enough:
-        pass
+        with suppress(_Enough):
+            fit(past.config, data, plan, **listening, weights=weights, recorded=past.clock)
+            comparison.ended()
     except (TrialDiverged, DoesNotFit) as error:
         comparison.failed(error)
     finally:

@@ -39,7 +39,14 @@ def write_run(folder, *, val, test, seed=0, budget="3m", data="d", wall_s=60.0, 
     }
     notes["measured"] = {"val_score": val, "test_score": test, "test_iou": test, "test_rmse_depth": 0.1, "sigma": 0.2}
     write_json(folder / "run.json", notes)
-    row = {"trial_id": "f0001", "stage": "final", "model/arch": "unet", "model/width": 4, "params": 1000, "images_seen": 10}
+    row = {
+        "trial_id": "f0001",
+        "stage": "final",
+        "model/arch": "unet",
+        "model/width": 4,
+        "params": 1000,
+        "images_seen": 10,
+    }
     rows = [row | {"status": "completed"}, *(row | {"trial_id": name, "status": "failed"} for name in failed)]
     pd.DataFrame(rows).to_csv(folder / "trials.csv", index=False)
     write_lines(folder / "reports.jsonl", reports or [report("f0001", 20.0, val)])

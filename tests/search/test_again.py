@@ -205,9 +205,17 @@ def test_record_without_readings_is_refused(copied, capsys):
     [
         ("trials.jsonl", lambda text: b"\x89PNG\xff\n", "trials.jsonl: cannot be read"),
         ("trials.jsonl", lambda text: b"[1]\n", "trials.jsonl: a line is no object"),
-        ("trials.jsonl", lambda text: text.replace(b'"seed"', b'"sown"'), "damaged or of another version (seed lacking)"),
+        (
+            "trials.jsonl",
+            lambda text: text.replace(b'"seed"', b'"sown"'),
+            "damaged or of another version (seed lacking)",
+        ),
         ("trials.jsonl", lambda text: b"".join(text.splitlines(True)[1:]), "tells of e0001, which never began"),
-        ("trials.jsonl", lambda text: text.replace(b"model/width", b"model/breadth"), "e0002 was trained by another version"),
+        (
+            "trials.jsonl",
+            lambda text: text.replace(b"model/width", b"model/breadth"),
+            "e0002 was trained by another version",
+        ),
         ("reports.jsonl", lambda text: b"\x89PNG\xff\n", "reports.jsonl: cannot be read"),
         ("reports.jsonl", lambda text: text.replace(b'"epochs"', b'"laps"'), "(epochs lacking); restore it"),
         ("reports.jsonl", lambda text: text.replace(b'"threads"', b'"strands"'), "(threads lacking); restore it"),
