@@ -192,6 +192,8 @@ def draw(runs: Sequence[Path], out: Path, kind: str) -> None:
     root = os.path.commonpath([run.resolve() for run in runs])
     for run in runs:
         reports, trials = load_reports(run), trials_so_far(run)
+        if reports[["score", "epochs", "images_seen"]].dropna().empty:
+            raise AnalysisError(f"{run}: no trial has a score after an epoch; there is nothing to draw")
         folder = out / run.resolve().relative_to(root)
         save(loss_curves(reports, trials), folder / f"loss_curves.{kind}")
         save(learning_rates(reports, trials), folder / f"learning_rates.{kind}")

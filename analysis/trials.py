@@ -96,7 +96,8 @@ def _lines(path: Path) -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in whole.splitlines()]
     except (OSError, ValueError) as error:
         raise AnalysisError(f"{path}: a line is damaged ({error}); restore the file from the run") from error
-    if not all(isinstance(line, dict) and isinstance(line.get("trial_id"), str) for line in lines):
+    told = ([line.get(name) for name in ("trial_id", "stage")] if isinstance(line, dict) else [None] for line in lines)
+    if not all(isinstance(name, str) for names in told for name in names):
         raise AnalysisError(f"{path}: a line tells of no trial; restore the file from the run")
     return lines
 

@@ -165,7 +165,7 @@ class Archive:
 
     def _sizes(self, record: TrialRecord, reports: list[dict[str, Any]]) -> dict[str, int]:
         stages = [s for s in self.content["stages"] if s["name"] == record.stage and s["began_s"] <= record.started_s]
-        source = next(iter([*reports, *reversed(stages)]), {})
+        source: dict[str, Any] = next(iter([*reports, *reversed(stages)]), {})
         check_line(source, dict.fromkeys(_SIZES, int), self.folder / "reports.jsonl")
         return {name: source[name] for name in _SIZES}
 
