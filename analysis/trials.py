@@ -17,7 +17,18 @@ FIGURES = tuple(
     "score iou rmse_depth epochs images_seen params macs px train_images fit_s device_s seed started_s ended_s "  # noqa: SIM905
     "model/width".split()
 )
-OF_EPOCHS = ("score", "iou", "rmse_depth", "train_total", "epochs", "images_seen", "fit_s", "ended_s", "best_epoch")
+OF_EPOCHS = (
+    "score",
+    "iou",
+    "rmse_depth",
+    "train_total",
+    "epochs",
+    "images_seen",
+    "fit_s",
+    "ended_s",
+    "best_epoch",
+    "lr",
+)
 
 
 def load_trials(*runs: Path) -> pd.DataFrame:

@@ -28,7 +28,10 @@ LEADING_COLUMNS = tuple(
     "trial_id parent_id stage status reason score iou dice mae_mask rmse_depth epochs images_seen params macs "  # noqa: SIM905
     "receptive_field px train_images fit_s device_s seed started_s ended_s".split()
 )
-_BEGUN = {"trial_id": str, "parent_id": str, "stage": str, "config": dict, "seed": int}  # what a line must have
+_BEGUN: dict[str, Any] = {  # what a line must have
+    **{"trial_id": str, "parent_id": str, "stage": str, "config": dict, "seed": int},
+    **{"figures": dict, "started_s": (int, float)},
+}
 _ENDED = {"trial_id": str, "status": str, "reason": str}
 _REPORTED = {"trial_id": str, "stage": str, "epochs": int}
 _MEND = "restore it from a copy, or start a new run"
@@ -72,7 +75,7 @@ class TrialRecord:
         Raises:
             FolderError: A field lacks.
         """
-        check_line(line, _BEGUN, path)
+        check_line({"figures": {}, "started_s": 0.0} | dict(line), _BEGUN, path)
         return cls(**{name: line[name] for name in {f.name for f in fields(cls)} & line.keys()})
 
     @property

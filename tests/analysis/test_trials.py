@@ -99,6 +99,11 @@ def test_columns_that_lack_are_empty_and_figures_that_are_no_numbers_unknown(tmp
     [
         ("trials.jsonl", b"\x89PNG\xff\n", "trials.jsonl: cannot be read"),
         ("trials.jsonl", b'{"trial_id": "e1", "config": {}}\n', r"\(parent_id, stage, seed lacking\)"),
+        (
+            "trials.jsonl",
+            b'{"trial_id": "e1", "parent_id": "", "stage": "explore", "config": {}, "seed": 0, "started_s": "noon"}\n',
+            r"\(started_s lacking\)",
+        ),
         ("reports.jsonl", b"\x89PNG\xff\n", "reports.jsonl: a line is damaged"),
         ("reports.jsonl", b"[1]\n", "reports.jsonl: a line tells of no trial"),
         ("reports.jsonl", b'{"score": 1.0}\n', "reports.jsonl: a line tells of no trial"),
