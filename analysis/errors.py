@@ -22,7 +22,7 @@ from data.progress import progress_bar
 from models.cost import images_a_pass
 from models.metrics import binarised, full_metrics, images_of, score
 from search.best import predictions
-from search.supply import Supply
+from search.supply import supply_of
 
 MOST = 2000  # images of a part, the first of its nested order
 DEPTH_PERCENT = (5, 95)  # of an image's pixels, between which its depth ranges
@@ -73,9 +73,7 @@ def open_part(run: Path, part: str = "val", *, most: int = MOST) -> Part:
     notes = read_json(Path(run) / "run.json")
     if not {"data", "seed"} <= notes.keys():
         raise AnalysisError(f"{run}: run.json does not say what it was trained on; name the folder of a finished run")
-    about = notes["data"]
-    supply = Supply(Path(about["folder"]), seed=notes["seed"], split=about["split"])
-    supply.check_same(about["fingerprint"])
+    supply = supply_of(notes)
     sizes = supply.sizes()
     if not sizes.get(part):
         raise AnalysisError(

@@ -16,13 +16,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from analysis import AnalysisError
 from analysis.model import load_model
 from analysis.runs import read_json
 from analysis.trials import load_reports, load_trials
 from data.loaders import Loader
 from models.metrics import score
 from search.best import measure
-from search.supply import Supply
+from search.supply import Supply, supply_of
 
 PX = 160
 RUNGS = {"explore": 0, "confirm": 1, "final": 2, "repeat": 2}  # finalists that are repeated climb no higher
@@ -53,10 +54,13 @@ def figures(folder: Path) -> dict[str, Any]:
     """Return the figures of one run: of its model on whole parts of the data, of the network, of what it took.
 
     Raises:
+        AnalysisError: It has no model, or its records are damaged.
         DataError: The data have changed since the run.
     """
     notes = read_json(folder / "run.json")
     trials = load_trials(folder).set_index("trial_id")
+    if notes.get("best") not in trials["params"].dropna().index or not {"wall_s", "seed", "data"} <= notes.keys():
+        raise AnalysisError(f"{folder}: no run that has ended with a model; remove it, and it is made again")
     best = trials.loc[notes["best"]]
     network = {"arch": best["model/arch"], "width": best["model/width"], "params": best["params"]}
     spent = {"trials": len(trials), "images_seen": trials["images_seen"].sum(), "wall_s": notes["wall_s"]}
@@ -74,10 +78,8 @@ def measured(folder: Path, notes: dict[str, Any]) -> dict[str, float]:
     """
     model = load_model(folder, device="cpu")
     network = model.network if model.px == PX else AtSize(model.network, model.px)
-    root, seed, split = Path(notes["data"]["folder"]), notes["seed"], notes["data"]["split"]
-    supply = Supply(root, seed=seed, split=split)
-    supply.check_same(notes["data"]["fingerprint"])
-    by_background = supply if split == "background" else Supply(root, seed=seed)
+    supply = supply_of(notes)
+    by_background = supply if supply.split == "background" else Supply(supply.dataset.root, seed=notes["seed"])
     sigma = by_background.pack("val", PX).stats.depth_std or 1.0
     row: dict[str, float] = {"px": model.px, "sigma": sigma}
     for part in (name for name in ("val", "test") if supply.sizes()[name]):

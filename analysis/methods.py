@@ -91,7 +91,7 @@ def finished(folder: Path, plan: Plan) -> bool:
     if not folder.exists():
         return False
     notes = read_json(folder / "run.json")
-    if notes.get("state") != "done":
+    if notes.get("state") != "done" or "budget" not in notes or "folder" not in notes.get("data", {}):
         raise AnalysisError(f"{folder} holds no finished run; remove it")
     made_of = (notes["budget"], Path(notes["data"]["folder"]).resolve())
     if made_of != (plan.budget.text, plan.data.resolve()):

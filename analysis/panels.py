@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
+from search.pictures import in_colours
+
 TINT = (230, 20, 255)  # magenta, blue before red: seldom the colour of a thing
 TINT_SHARE = 0.4
 CELL = (160, 120)  # width and height of a thumbnail
@@ -25,7 +27,7 @@ Picture = UInt8[np.ndarray, "h w c"]
 
 def depth_colour(depth: Depth) -> Picture:
     """Return depth in colours, near bright."""
-    return cv2.applyColorMap((depth >> 8).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    return in_colours((depth >> 8).astype(np.uint8))
 
 
 def overlay(photo: Photo, mask: Mask) -> Picture:

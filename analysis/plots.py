@@ -52,7 +52,7 @@ def loss_curves(reports: pd.DataFrame, trials: pd.DataFrame, *, highlight: int =
         highlight: How many trials of each stage are in colour.
     """
     curves = coloured(epoch_curves(reports, trials), highlight)
-    panels = {name: title for name, title in PANELS.items() if name in curves}
+    panels = {name: title for name, title in PANELS.items() if name in curves and curves[name].notna().any()}
     rows = list(curves.groupby(STAGE, sort=False))
     figure = Figure(figsize=(3 * len(panels) + 2.6, 2.7 * len(rows) + 0.3), layout="constrained")
     grid = figure.subplots(len(rows), len(panels), squeeze=False)
@@ -192,6 +192,8 @@ def draw(runs: Sequence[Path], out: Path, kind: str) -> None:
     root = os.path.commonpath([run.resolve() for run in runs])
     for run in runs:
         reports, trials = load_reports(run), trials_so_far(run)
+        if reports[["score", "epochs", "images_seen"]].dropna().empty:
+            raise AnalysisError(f"{run}: no trial has a score after an epoch; there is nothing to draw")
         folder = out / run.resolve().relative_to(root)
         save(loss_curves(reports, trials), folder / f"loss_curves.{kind}")
         save(learning_rates(reports, trials), folder / f"learning_rates.{kind}")

@@ -13,12 +13,6 @@ from analysis.curves import epoch_curves, standings
 from analysis.trials import load_reports, trials_so_far
 
 SILENT_S = 60.0  # a run writes its clock every two seconds; one that has not for so long has been cut off
-TEXTS = ("run", "trial_id", "parent_id", "stage", "status", "reason", "model/arch")
-FIGURES = tuple(
-    "score iou rmse_depth epochs images_seen params macs px train_images fit_s device_s seed started_s ended_s "  # noqa: SIM905
-    "model/width".split()
-)
-OF_EPOCHS = ("score", "iou", "rmse_depth", "train_total", "epochs", "images_seen", "fit_s", "ended_s", "best_epoch")
 
 
 @dataclass(frozen=True)
@@ -28,8 +22,8 @@ class Run:
     Attributes:
         folder: The run folder.
         notes: Of run.json; empty where there is none.
-        trials: A row per trial and stage, with rank, root and label, `network` (name and width) and all of TEXTS and
-            FIGURES, empty where unknown. What has not ended is "running", or "unfinished" where the run no longer goes.
+        trials: A row per trial and stage, of trials_so_far, with rank, root and label and `network` (name and width).
+            What has not ended is "running", or "unfinished" where the run no longer goes.
         curves: A row per trial and epoch, as analysis.curves.epoch_curves returns them, with `network` and `stage`.
     """
 
@@ -70,12 +64,10 @@ def read_run(folder: Path) -> Run:
     if not (folder / "run.json").is_file() and not (folder / "trials.csv").is_file():
         raise AnalysisError(f"{folder}: not a run folder, for it holds neither run.json nor trials.csv")
     notes = read_json(folder / "run.json")
-    reports = _whole(load_reports(folder), ("trial_id", "run", "stage"), OF_EPOCHS)
-    trials = _whole(trials_so_far(folder), TEXTS, FIGURES)
+    reports, trials = load_reports(folder), trials_so_far(folder)
     if _state(folder, notes) != "running":
         trials["status"] = trials["status"].replace("running", "unfinished")
     trials = standings(trials).assign(network=_networks(trials))
-    reports["last"] = reports["last"].eq(True) if "last" in reports else False
     curves = epoch_curves(reports, trials).merge(trials[["trial_id", "network", "status", "model/arch"]], on="trial_id")
     return Run(folder=folder, notes=notes, trials=trials, curves=curves)
 
@@ -113,20 +105,6 @@ def _state(folder: Path, notes: dict[str, Any]) -> str:
     if state == "running" and time.time() - (folder / "run.json").stat().st_mtime > SILENT_S:
         return "cut off"
     return state
-
-
-def _whole(table: pd.DataFrame, texts: tuple[str, ...], figures: tuple[str, ...]) -> pd.DataFrame:
-    """Return a table with all these columns, texts as text and figures as numbers."""
-    table = table.reindex(columns=[*dict.fromkeys([*table.columns, *texts, *figures])])
-    whole = {
-        name: pd.to_numeric(values, errors="coerce")
-        if name in figures
-        else values.astype(object)
-        if name in texts
-        else values
-        for name, values in table.items()
-    }
-    return pd.DataFrame(whole, index=table.index)
 
 
 def _networks(trials: pd.DataFrame) -> list[str]:

@@ -6,11 +6,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis import AnalysisError
+from analysis import AnalysisError, first_line
 from analysis.browser import chromium, page_of, served
 from analysis.files import check_folder, write_file
 
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         check_folder(args.out)
         if args.photo and not args.photo.is_file():
-            raise AnalysisError(f"{args.photo}: no such photo")
+            raise AnalysisError(f"{args.photo}: no such photo; name a picture file")
         if not (args.run / "run.json").exists():
             raise AnalysisError(f"{args.run}: is no run folder; name one that search/run.py wrote")
         with chromium() as browser:
@@ -63,16 +63,28 @@ def take(
         photo: For the demo.
 
     Raises:
-        AnalysisError: What serves a page is not installed, or does not.
+        AnalysisError: What serves a page is not installed, or does not; or the page does not come.
     """
     with ExitStack() as opened:
         dashboards = [*_of_tensorboard(run, opened), *_of_optuna(run, opened)]
         for name, show in [*_of_ray(ray), *_of_report(run), *dashboards, *_of_demo(run, photo, opened)]:
-            with page_of(browser, []) as page:
+            with _awaited(name), page_of(browser, []) as page:
                 show(page)
                 page.wait_for_timeout(SETTLED_MS)
                 write_file(out / f"{name}.jpg", page.screenshot(type="jpeg", quality=QUALITY))
             yield out / f"{name}.jpg"
+
+
+@contextmanager
+def _awaited(name: str) -> Iterator[None]:
+    """Raise AnalysisError where a page does not come, or is another than the one that was looked for."""
+    from playwright.sync_api import Error
+
+    try:
+        yield
+    except Error as error:
+        hint = "; --ray takes the address that a run prints while it goes on" if name == "ray" else ""
+        raise AnalysisError(f"{name}: the page does not come ({first_line(error)}){hint}") from error
 
 
 def log_in(page: "Page", url: str, token: str) -> None:
@@ -92,7 +104,7 @@ def ray_token() -> str:
     """
     done = subprocess.run([_program("ray"), "get-auth-token"], capture_output=True, text=True)
     if done.returncode:
-        raise AnalysisError(f"ray get-auth-token says: {done.stderr.strip()}")
+        raise AnalysisError(f"ray get-auth-token says: {(done.stderr.strip().splitlines() or ['nothing'])[-1]}")
     return done.stdout.strip().splitlines()[-1]
 
 

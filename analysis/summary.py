@@ -114,7 +114,10 @@ def _summary(run: Path) -> dict[str, Any]:
     if not notes or not metrics:
         raise AnalysisError(f"{run}: not a run that has ended with a model; name the folders of finished runs")
     trials = load_trials(run)
-    best = trials[trials["trial_id"] == metrics["trial_id"]].iloc[0]
+    known = trials[trials["trial_id"] == metrics.get("trial_id")].dropna(subset=["params", "model/width"])
+    if known.empty or not {"budget", "data", "seed", "wall_s", "stages"} <= notes.keys():
+        raise AnalysisError(f"{run}: its records are damaged, or of another version; restore them from the run")
+    best = known.iloc[0]
     row = {"run": str(run), "method": method_of(run, notes), "budget": notes["budget"]}
     row |= {"data": Path(notes["data"]["folder"]).name, "seed": notes["seed"], "wall_s": notes["wall_s"]}
     row |= {"trials": len(trials), "failed": int((trials["status"] == "failed").sum())}

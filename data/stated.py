@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data.dataset import DataError, Dataset, DatasetSpec
+from data.shards import write_whole
 
 
 def join_folders(folders: Sequence[Path], cache: Path) -> Path:
@@ -22,7 +23,7 @@ def join_folders(folders: Sequence[Path], cache: Path) -> Path:
     root = cache / "joined" / "+".join([*(Path(path).name for path in paths), digest])
     try:
         root.mkdir(parents=True, exist_ok=True)
-        (root / "dataset.json").write_text(json.dumps({"folders": paths}), encoding="utf-8")
+        write_whole(root / "dataset.json", lambda file: file.write(json.dumps({"folders": paths}).encode()))
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{root}: cannot be written ({reason}); free room or set ONE_LOOK_CACHE") from error

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from data.dataset import DataError
 from data.progress import progress_bar
 from models.config import ConfigError
 from search.archive import Archive, NotOnRecordError, Past
-from search.config import TrialConfig
 from search.fit import FitPlan, State, TrialDiverged, fit
 from search.folder import FolderError
 from search.parts import DoesNotFit
@@ -125,7 +125,7 @@ def train_again(archive: Archive, trial_id: str, say: Say, *, device: str | None
         DataError: The data have changed.
     """
     past = archive.past(trial_id)
-    plan = replace(FitPlan(**past.plan), device=device or past.plan["device"])
+    plan = replace(past.plan, device=device or past.plan.device)
     if plan.device == "cuda" and not torch.cuda.is_available():
         raise NotOnRecordError(f"{trial_id} would train on a GPU, and there is none here; --device cpu does without")
     data = archive.data(past)
@@ -155,19 +155,11 @@ def _train(past: Past, data: FitData, plan: FitPlan, weights: State | None, comp
     """Train, and let the comparison hear of it, until all that is on record has been compared."""
     threads = torch.get_num_threads()
     torch.set_num_threads(past.threads)
+    listening: dict[str, Any] = {"report": comparison.report, "on_step": comparison.on_step}
     try:
-        fit(
-            TrialConfig.from_flat(past.record.config),
-            data,
-            plan,
-            report=comparison.report,
-            on_step=comparison.on_step,
-            weights=weights,
-            recorded=past.clock,
-        )
-        comparison.ended()
-    except _Enough:
-        pass
+        with suppress(_Enough):
+            fit(past.config, data, plan, **listening, weights=weights, recorded=past.clock)
+            comparison.ended()
     except (TrialDiverged, DoesNotFit) as error:
         comparison.failed(error)
     finally:

@@ -10,11 +10,14 @@ from typing import Any
 
 import torch
 
+from models.config import ConfigError
 from search.clock import Readings
-from search.fit import STATE_FILE, State
+from search.config import TrialConfig
+from search.fit import STATE_FILE, FitPlan, State
 from search.folder import FolderError
-from search.records import TrialRecord, TrialTable, provenance, read_lines
-from search.supply import FitData, Supply
+from search.notes import check_notes
+from search.records import TrialRecord, TrialTable, check_line, provenance, read_lines
+from search.supply import FitData, Supply, supply_of
 
 DECIDING = ("torch", "numpy", "albumentations", "opencv-python-headless")  # packages that figures depend on
 _SIZES = ("px", "train_images", "val_images")
@@ -30,12 +33,16 @@ class Past:
 
     Attributes:
         record: Its row.
+        config: What it trained.
+        plan: How; the device is that of the record.
         reports: Its lines of reports.jsonl, an epoch each.
         replays: What each epoch that it began needs to be repeated: that in which it failed is the last.
         sizes: px, train_images and val_images.
     """
 
     record: TrialRecord
+    config: TrialConfig
+    plan: FitPlan
     reports: list[dict[str, Any]]
     replays: list[dict[str, Any]]
     sizes: dict[str, int]
@@ -44,12 +51,6 @@ class Past:
     def failed(self) -> bool:
         """Whether it did."""
         return self.record.status == "failed"
-
-    @property
-    def plan(self) -> dict[str, Any]:
-        """The fields of its FitPlan."""
-        plan: dict[str, Any] = self.replays[0]["plan"]
-        return plan
 
     @property
     def threads(self) -> int:
@@ -64,15 +65,15 @@ class Past:
     @property
     def steps(self) -> int:
         """Steps of the optimizer on record."""
-        batch_size = min(self.record.config["optim/batch_size"], self.sizes["train_images"])
+        batch_size = min(self.config.optim.batch_size, self.sizes["train_images"])
         return int(self.reports[-1]["images_seen"]) // batch_size if self.reports else 0
 
     @property
     def headline(self) -> str:
         """Say what it is."""
-        r = self.record
+        r, model = self.record, self.config.model
         begins = f"from the weights of {r.parent_id}" if r.parent_id else "from the start"
-        what = f"{r.config['model/arch']} of width {r.config['model/width']}, seed {r.seed}, {begins}"
+        what = f"{model.arch} of width {model.width}, seed {r.seed}, {begins}"
         ended = ": ".join(filter(None, (r.status or "not ended", r.reason)))
         return f"{r.trial_id} ({r.stage}): {what}; epochs on record: {len(self.reports)}; {ended}"
 
@@ -96,8 +97,9 @@ class Archive:
             raise FolderError(f"{folder}: no run there ({path} cannot be read); name a run folder") from error
         except (TypeError, ValueError) as error:
             raise FolderError(f"{folder}: {path} is damaged ({error})") from error
-        if not {"asked", "data", "stages"} <= self.content.keys():
-            raise FolderError(f"{folder}: was made by an older version, which recorded no clock; no trial repeats")
+        check_notes(self.content, path)
+        if not self.content["stages"]:
+            raise FolderError(f"{folder}: no stage had begun; there is nothing to train again")
         self.table = TrialTable.load(folder)
 
     def past(self, trial_id: str) -> Past:
@@ -118,7 +120,15 @@ class Archive:
             replays.append(self._failure(record))
         if not replays:
             raise NotOnRecordError(f"{trial_id} has no epoch on record")
-        return Past(record=record, reports=reports, replays=replays, sizes=self._sizes(record, reports))
+        for replay in replays:
+            check_line(replay, {"plan": dict, "threads": int, "clock": list}, self.folder / "reports.jsonl")
+        return Past(
+            record=record,
+            **_training(record, replays[0]),
+            reports=reports,
+            replays=replays,
+            sizes=self._sizes(record, reports),
+        )
 
     def data(self, past: Past) -> FitData:
         """Return what a trial was trained on.
@@ -149,15 +159,14 @@ class Archive:
     @cached_property
     def _supply(self) -> Supply:
         """The run's data, its first stage read: statistics and sigma are those of that."""
-        told, first = self.content["asked"], self.content["stages"][0]
-        supply = Supply(Path(told["data"]), seed=told["seed"], split=told["split"])
-        supply.check_same(self.content["data"]["fingerprint"])
+        supply, first = supply_of(self.content), self.content["stages"][0]
         supply.for_sizes(**{name: first[name] for name in _SIZES})
         return supply
 
     def _sizes(self, record: TrialRecord, reports: list[dict[str, Any]]) -> dict[str, int]:
         stages = [s for s in self.content["stages"] if s["name"] == record.stage and s["began_s"] <= record.started_s]
-        source = reports[0] if reports else stages[-1]
+        source: dict[str, Any] = next(iter([*reports, *reversed(stages)]), {})
+        check_line(source, dict.fromkeys(_SIZES, int), self.folder / "reports.jsonl")
         return {name: source[name] for name in _SIZES}
 
     def _failure(self, record: TrialRecord) -> dict[str, Any]:
@@ -166,3 +175,13 @@ class Archive:
             raise NotOnRecordError(f"{record.trial_id} failed ({record.reason}), which no training repeats")
         replay: dict[str, Any] = lines[-1]["replay"]
         return replay
+
+
+def _training(record: TrialRecord, replay: dict[str, Any]) -> dict[str, Any]:
+    """Return configuration and plan of a trial."""
+    try:
+        return {"config": TrialConfig.from_flat(record.config), "plan": FitPlan(**replay["plan"])}
+    except (ConfigError, TypeError) as error:
+        raise NotOnRecordError(
+            f"{record.trial_id} was trained by another version ({error}); it cannot be repeated"
+        ) from error

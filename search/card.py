@@ -97,10 +97,11 @@ def _scale(scale: Mapping[str, float | None] | None) -> str:
 
 
 def _training(config: TrialConfig, about: Mapping[str, Any]) -> str:
-    loss, optim = config.loss, config.optim
+    optim, stats = config.optim, about["stats"]
+    mask, depth = (_loss(config.loss, task, known=stats.get(f"{task}_known", 1.0)) for task in ("mask", "depth"))
     how = (
-        f"Loss of the mask {_loss(loss, 'mask')}, of the depth {_loss(loss, 'depth')}; {optim.name}, learning rate "
-        f"{optim.lr:g}, {config.schedule.policy}, batches of {optim.batch_size}."
+        f"Loss of the mask {mask}, of the depth {depth}; {optim.name}, learning rate {optim.lr:g}, "
+        f"{config.schedule.policy}, batches of {optim.batch_size}."
     )
     facts = about.get("trained_on")
     if not facts:
@@ -118,7 +119,10 @@ def _training(config: TrialConfig, about: Mapping[str, Any]) -> str:
     )
 
 
-def _loss(loss: LossConfig, task: str) -> str:
+def _loss(loss: LossConfig, task: str, *, known: float) -> str:
+    """Return what a task was trained by, where something was `known` of it."""
+    if not known:
+        return "none, as none was known"
     pixel, structural, alpha = (getattr(loss, f"{task}_{part}") for part in ("pixel", "structural", "alpha"))
     return pixel if structural == "none" else f"{alpha:.2g} {pixel} + {1 - alpha:.2g} {structural}"
 

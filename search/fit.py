@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from data.loaders import Batch, Loader
 from models.build import build_model
 from models.cost import images_a_pass
-from models.losses import LossConfig, build_loss
+from models.losses import LossConfig, build_loss, images_with
 from models.metrics import MetricSums
 from search.clock import Clock, Readings, RecordedClock
 from search.config import OptimConfig, TrialConfig
@@ -168,15 +168,21 @@ class _Run:
             self.clock = RecordedClock(steps, recorded)
 
     def train_epoch(self, on_step: OnStep | None) -> dict[str, float]:
-        """Train one pass, or less where the clock ends it; return the mean of each loss part."""
+        """Train one pass, or less where the clock ends it; return the mean of each loss part.
+
+        A batch's loss of a task is a mean over its images that have it; in the epoch's it weighs as many as those are.
+        A task that no image had is left out.
+        """
         self.model.train()
         begin = time.monotonic()
         sums: Counter[str] = Counter()
+        known: Counter[str] = Counter()  # steps, each counted by the part of its images that has the task
         self.clock.begin_epoch()
         for steps, batch in enumerate(self.train_loader.epoch(self.epoch), start=1):
             rate = self._prepare_step()
-            losses = self._step(batch.to(self.device, channels_last=True))
-            sums.update(losses)
+            losses, shares = self._step(batch.to(self.device, channels_last=True))
+            sums.update({name: loss * shares[_task(name)] for name, loss in losses.items()})
+            known.update(shares)
             self.images += len(batch)
             self.clock.step()
             if on_step is not None:
@@ -186,13 +192,8 @@ class _Run:
             if self.clock.progress >= 1.0:
                 break
         self._check_finite(sums)
-        means = {f"train_{name}": float(value) / steps for name, value in sums.items() if self._is_known(name)}
+        means = {f"train_{n}": float(value) / float(known[_task(n)]) for n, value in sums.items() if known[_task(n)]}
         return {**means, "lr": rate, "train_s": time.monotonic() - begin}
-
-    def _is_known(self, loss: str) -> bool:
-        """Return whether the data have what a named part of the loss is about; without it, it is 0 and says nothing."""
-        means = {"mask": self.data.stats.mask_mean, "depth": self.data.stats.depth_mean}
-        return means.get(loss.partition("_")[0], 0.0) is not None
 
     def _prepare_step(self) -> float:
         """Set what depends on progress: the learning rate, the refinement."""
@@ -204,12 +205,14 @@ class _Run:
             group["lr"] = rate
         return rate
 
-    def _step(self, batch: Batch) -> dict[str, Tensor]:
+    def _step(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return the losses of a batch, and the part of its images that has what they are about."""
         losses = self.passes.backward(batch, self.loss)
         if self.config.optim.clip_norm:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optim.clip_norm)
         self.optimizer.step()
-        return losses
+        mask, depth = images_with(batch.mask_known, batch.valid) / len(batch)
+        return losses, {"total": 1, "mask": mask, "depth": depth}
 
     def _enter_refinement(self) -> None:
         """From here on the loss favours the mask and nothing is augmented."""
@@ -295,6 +298,11 @@ class _Run:
         self.epoch, self.images, self.best = state["epoch"], state["images"], state["best"]
         caps = [most for most in (self.plan.at_once, state["at_once"]) if most is not None]
         self.passes.parts.at_once = min(caps, default=None)
+
+
+def _task(loss: str) -> str:
+    """Return what a named part of the loss is about: "mask", "depth", or "total"."""
+    return loss.partition("_")[0]
 
 
 def refined(loss: LossConfig) -> LossConfig:

@@ -13,9 +13,14 @@ from typing import Any
 
 from search.budget import Budget
 from search.folder import FolderError, is_claimed
-from search.records import provenance, write_json
+from search.records import check_line, provenance, write_json
 
 BEAT_S = 2.0  # so much of the clock is lost at most when a run is killed
+_PROVENANCE = {"command": str, "time": str, "platform": str, "versions": dict}
+_NOTES = {"asked": dict, "data": dict, "stages": list, **_PROVENANCE}
+_STAGE = {"name": str, "began_s": (int, float), "px": int, "train_images": int, "val_images": int}
+_GOING_ON = {"state": str, "round": int, "wall_s": (int, float)}
+_ASKED = {"budget": dict, "seed": int, "configs": list, "refine": bool, "find_lr": bool}
 
 
 class Notes:
@@ -140,6 +145,13 @@ def taken_up(folder: Path, content: dict[str, Any], *, now: float, budget: Budge
     return notes
 
 
+def check_notes(content: dict[str, Any], path: Path) -> None:
+    """Raise FolderError unless run.json says how much trials were trained on, and with what."""
+    check_line(content, _NOTES, path)
+    for stage in content["stages"]:
+        check_line(stage, _STAGE, path)
+
+
 def read_notes(folder: Path, *, extended: bool) -> dict[str, Any]:
     """Return the run.json of a run that is to go on.
 
@@ -159,6 +171,9 @@ def read_notes(folder: Path, *, extended: bool) -> dict[str, Any]:
         raise FolderError(f"--resume {folder}: {path} is damaged ({error}); start a new run") from error
     if not isinstance(content, dict) or not {"asked", "data"} <= content.keys():
         raise FolderError(f"--resume {folder}: ended before it began, or is of an older version; start a new run")
-    if content["state"] == "done" and not extended:
+    if content.get("state") == "done" and not extended:
         raise FolderError(f"--resume {folder}: is done; give it more with --budget")
+    check_notes(content, path)
+    check_line(content, _GOING_ON, path)
+    check_line(content["asked"], _ASKED, path)
     return content

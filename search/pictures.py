@@ -1,13 +1,16 @@
 """Masks and depth as pictures for people: RGB bytes, depth in colours, samples below each other."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 
 from data.decode import decode_depth
 from data.pack import RawBatch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def grey(values: np.ndarray) -> np.ndarray:
@@ -22,8 +25,13 @@ def mask_grey(mask: np.ndarray, known: bool) -> np.ndarray:
 
 def depth_colours(depth: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
     """Return depth in [0, 1] of shape (h, w) in colours: near is bright, what is not known is black."""
-    picture = cv2.applyColorMap((np.clip(depth, 0, 1) * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    picture = in_colours((np.clip(depth, 0, 1) * 255).astype(np.uint8))[..., ::-1]
     return picture if valid is None else np.where(valid[..., None], picture, 0).astype(np.uint8)
+
+
+def in_colours(near: np.ndarray) -> np.ndarray:
+    """Return depth in 0..255 of shape (h, w) in colours as OpenCV writes them, blue before red: near is bright."""
+    return cv2.applyColorMap(near, cv2.COLORMAP_INFERNO)
 
 
 def sheet(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
@@ -65,9 +73,9 @@ def compared(truth: RawBatch, prediction: np.ndarray) -> list[list[np.ndarray]]:
     ]
 
 
-def as_bytes(prediction: torch.Tensor) -> np.ndarray:
+def as_bytes(prediction: "torch.Tensor") -> np.ndarray:
     """Return predictions in [0, 1] of shape (b, 2, h, w) as 0..255 of shape (b, h, w, 2)."""
-    scaled = (prediction * 255).round().clamp(0, 255).to(torch.uint8)
+    scaled = (prediction * 255).round().clamp(0, 255).byte()
     return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 

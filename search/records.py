@@ -16,16 +16,25 @@ import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from search.folder import FolderError
 
 STATUSES = ("completed", "stopped", "failed", "timed_out")
 LEADING_COLUMNS = tuple(
     "trial_id parent_id stage status reason score iou dice mae_mask rmse_depth epochs images_seen params macs "  # noqa: SIM905
     "receptive_field px train_images fit_s device_s seed started_s ended_s".split()
 )
+_BEGUN: dict[str, Any] = {  # what a line must have
+    **{"trial_id": str, "parent_id": str, "stage": str, "config": dict, "seed": int},
+    **{"figures": dict, "started_s": (int, float)},
+}
+_ENDED = {"trial_id": str, "status": str, "reason": str}
+_REPORTED = {"trial_id": str, "stage": str, "epochs": int}
+_MEND = "restore it from a copy, or start a new run"
 _PACKAGES = ("torch", "ray", "optuna", "albumentations", "pytorch-msssim", "opencv-python-headless", "numpy", "pandas")
 
 
@@ -54,6 +63,20 @@ class TrialRecord:
     reason: str = ""
     figures: dict[str, Any] = field(default_factory=dict)
     started_s: float = 0.0
+
+    @classmethod
+    def from_line(cls, line: Mapping[str, Any], path: Path) -> "TrialRecord":
+        """Return the record of a trial that begins; what another version has written beside its fields is left out.
+
+        Args:
+            line: Of trials.jsonl.
+            path: That file.
+
+        Raises:
+            FolderError: A field lacks.
+        """
+        check_line({"figures": {}, "started_s": 0.0} | dict(line), _BEGUN, path)
+        return cls(**{name: line[name] for name in {f.name for f in fields(cls)} & line.keys()})
 
     @property
     def score(self) -> float:
@@ -88,17 +111,30 @@ class TrialTable:
 
     @classmethod
     def load(cls, folder: Path) -> "TrialTable":
-        """Return the table of a run that has ended in whatever way, trials that were running included."""
-        table = cls(folder)
-        for line in read_lines(folder / "trials.jsonl"):
+        """Return the table of a run that has ended in whatever way, trials that were running included.
+
+        Raises:
+            FolderError: A file is damaged, or of a version that wrote other lines.
+        """
+        table, path = cls(folder), folder / "trials.jsonl"
+        for line in read_lines(path):
             if "config" in line:
-                table.records[line["trial_id"]] = TrialRecord(**line)
+                record = TrialRecord.from_line(line, path)
+                table.records[record.trial_id] = record
             else:
-                record = table.records[line["trial_id"]]
+                record = table._of_line(line, _ENDED, path)
                 record.status, record.reason = line["status"], line["reason"]
-        for line in read_lines(folder / "reports.jsonl"):
-            table.records[line["trial_id"]].figures.update(_figures(line))
+        path = folder / "reports.jsonl"
+        for line in read_lines(path):
+            table._of_line(line, _REPORTED, path).figures.update(_figures(line))
         return table
+
+    def _of_line(self, line: Mapping[str, Any], kinds: Mapping[str, type], path: Path) -> TrialRecord:
+        """Return the record that a line of a file is about."""
+        check_line(line, kinds, path)
+        if line["trial_id"] not in self.records:
+            raise FolderError(f"{path}: tells of {line['trial_id']}, which never began; {_MEND}")
+        return self.records[line["trial_id"]]
 
     def start(self, record: TrialRecord) -> None:
         """Register a trial that begins."""
@@ -186,14 +222,32 @@ def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of a JSON-lines file, if it exists; half a line, which a crash may leave, is passed over."""
+    """Yield the lines of a JSON-lines file, if it exists; half a line, which a crash may leave, is passed over.
+
+    Raises:
+        FolderError: It cannot be read, or is something else.
+    """
     if not path.exists():
         return
-    for line in path.read_text(encoding="utf-8").splitlines():
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FolderError(f"{path}: cannot be read ({error}); {_MEND}") from error
+    for line in lines:
         try:
-            yield json.loads(line)
+            content = json.loads(line)
         except ValueError:
             continue
+        if not isinstance(content, dict):
+            raise FolderError(f"{path}: a line is no object; {_MEND}")
+        yield content
+
+
+def check_line(line: Mapping[str, Any], kinds: Mapping[str, Any], path: Path) -> None:
+    """Raise FolderError unless an object in a file has fields of these kinds."""
+    wrong = [name for name, kind in kinds.items() if not isinstance(line.get(name), kind)]
+    if wrong:
+        raise FolderError(f"{path}: damaged or of another version ({', '.join(wrong)} lacking); {_MEND}")
 
 
 def _last_byte(file: BinaryIO) -> bytes:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from search.budget import Budget
     from search.config import TrialConfig
     from search.notes import Notes
+    from search.records import TrialTable
     from search.supply import Supply
 
 BEGAN = time.time()
@@ -215,22 +216,21 @@ def _resume(args: argparse.Namespace) -> int:
     """Go on with a run, or extend it.
 
     Raises:
-        FolderError: No run to go on with, or an option that belongs to a new one.
+        FolderError: No run to go on with, damaged records, or an option that belongs to a new one.
         DataError: Its data have changed.
     """
     from search.config import TrialConfig
     from search.folder import hold
     from search.notes import read_notes, taken_up
-    from search.supply import Supply
+    from search.records import TrialTable
+    from search.supply import supply_of
 
     _only_for_resume(args)
     content = read_notes(args.resume, extended=args.budget is not None)
-    told, budget = content["asked"], _whole_budget(args, content)
     with hold(args.resume):
+        table = TrialTable.load(args.resume)
+        told, budget = content["asked"], _whole_budget(args, content, table)
         notes = taken_up(args.resume, content, now=BEGAN, budget=budget, extended=args.budget is not None)
-        stated = {name: told[name] for name in ("seed", "split", "allow_bad") if name in told}
-        supply = Supply(Path(told["data"]), **stated)
-        supply.check_same(content["data"]["fingerprint"])
         options = {
             "budget": budget,
             "out": args.resume,
@@ -241,7 +241,7 @@ def _resume(args: argparse.Namespace) -> int:
             "find_lr": told["find_lr"],
             **{name: told[name] for name in ("constraints", "keep", "sampler", "ladder") if name in told},
         }
-        return _run(args.address, options, supply, notes)
+        return _run(args.address, options, supply_of(content), (notes, table))
 
 
 def _only_for_resume(args: argparse.Namespace) -> None:
@@ -255,21 +255,22 @@ def _only_for_resume(args: argparse.Namespace) -> None:
             raise FolderError(f"{option} belongs to a new run; {args.resume} goes on as it was asked for")
 
 
-def _whole_budget(args: argparse.Namespace, content: "dict[str, Any]") -> "Budget":
+def _whole_budget(args: argparse.Namespace, content: "dict[str, Any]", table: "TrialTable") -> "Budget":
     """Return what a run may spend in all: what it was given, or what it has used and what it is given now."""
     from search.budget import Budget, extended, parse_budget
-    from search.records import TrialTable
 
     budget = Budget(**content["asked"]["budget"])
     if args.budget is None:
         return budget
-    trials = len(TrialTable.load(args.resume).begun("explore"))
+    trials = len(table.begun("explore"))
     used = content.get("device_s", {"cpu": 0.0, "gpu": 0.0})
     return extended(budget, parse_budget(args.budget), used_s=content["wall_s"], used=used, trials=trials)
 
 
-def _run(address: str | None, options: "dict[str, Any]", supply: "Supply", notes: "Notes | None" = None) -> int:
-    """Run the study and say where things are."""
+def _run(
+    address: str | None, options: "dict[str, Any]", supply: "Supply", past: "tuple[Notes, TrialTable] | None" = None
+) -> int:
+    """Run the study, a new one or one that is taken up from its records, and say where things are."""
     from search import cluster
     from search.folder import is_claimed
     from search.terminal import View
@@ -288,7 +289,7 @@ def _run(address: str | None, options: "dict[str, Any]", supply: "Supply", notes
 
         options["constraints"] = Constraints(**options.get("constraints", {}))
         try:
-            Study(Options(**options), supply, view, starting, notes).run()
+            Study(Options(**options), supply, view, starting, past).run()
         except Interrupted:
             resume = f"go on with: python search/run.py --resume {shlex.quote(str(out))}"
             print(

@@ -88,7 +88,7 @@ class Study:
         supply: Its images.
         view: What the user sees.
         starting: Ray, on its way up.
-        notes: Of a run that is taken up again; None for a new one.
+        past: Notes and records of a run that is taken up again; None for a new one.
     """
 
     def __init__(
@@ -97,13 +97,15 @@ class Study:
         supply: Supply,
         view: View,
         starting: Future[cluster.Cluster],
-        notes: Notes | None = None,
+        past: tuple[Notes, TrialTable] | None = None,
     ) -> None:
         self.options, self.supply, self.view, self.starting = options, supply, view, starting
         supply.show = view.working
-        self.ladder, self.goes_on = ladder(options.ladder, refine=options.refine), notes is not None
-        self.notes = notes or first_notes(options.out, asked(options, supply), began=options.began)
-        self.table = TrialTable.load(options.out) if self.goes_on else TrialTable(options.out)
+        self.ladder, self.goes_on = ladder(options.ladder, refine=options.refine), past is not None
+        self.notes, self.table = past or (
+            first_notes(options.out, asked(options, supply), began=options.began),
+            TrialTable(options.out),
+        )
         self.shelf = Shelf(seed=options.seed)
         self.gauges = Gauges(options.out.name, self.table, self._spent)
         self.promotions = Promotions(options.out, self.table)
@@ -267,12 +269,11 @@ class Study:
         return scheduler
 
     def _note_start(self) -> None:
-        supply, means = self.supply, self.means
-        facts = {"folder": str(supply.dataset.root), "fingerprint": supply.dataset.fingerprint, "split": supply.split}
+        means = self.means
         self.notes.content |= {
             "budget": means.budget.text,
             "seed": means.seed,
-            "data": facts | supply.sizes() | {"left_out": supply.left_out()},
+            "data": self.supply.facts(),
             "cluster": {"cpus": means.cluster.cpus, "gpus": means.cluster.gpus},
         }
         self.notes.content.setdefault("startup_s", round(self.notes.used_s, 2))
@@ -292,7 +293,7 @@ class Study:
         metrics = self._write_best(group[0], more, next(fair_shares(until, 1 + self.options.keep)))
         self.notes.content.pop("seeds", None)  # of an earlier round's best
         self.notes.content |= {"best": group[0].trial_id, **more}
-        self.notes.content["data"]["left_out"] = self.supply.left_out()  # larger stages have looked at more
+        self.notes.content["data"] = self.supply.facts()  # larger stages have looked at more
         self.notes.content["front"] = self._write_front(group[0], limit)
         self.notes.end("done")
         self._say_best(describe(group[0]), metrics)
@@ -339,9 +340,7 @@ def asked(options: Options, supply: Supply) -> dict[str, Any]:
     """Return what a run that is taken up again must be told, as plain values."""
     return {
         "budget": asdict(options.budget),
-        "data": str(supply.dataset.root.resolve()),
         "split": supply.split,
-        "allow_bad": supply.allow_bad,
         "seed": options.seed,
         "configs": [config.to_dict() for config in options.configs],
         "refine": options.refine,

@@ -6,6 +6,7 @@ Triplets that cannot be used are left out and counted, by the search as by `pyth
 import os
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from data.layout import cache_dir, read_dataset
 from data.pack import Pack, pack_split
 from data.progress import Show, progress_bar
 from data.splits import SPLITS, subset
+from data.stated import join_folders
 from data.stats import Stats
 from search.ladder import Stage
 
@@ -151,3 +153,31 @@ class Supply:
     def sizes(self) -> dict[str, int]:
         """Return the number of triplets of each split."""
         return {name: len(getattr(self.splits, name)) for name in ("train", "val", "test")}
+
+    def facts(self) -> dict[str, Any]:
+        """Return what run.json says of the data, from which `supply_of` finds them again."""
+        dataset = self.dataset
+        joined = {"folders": [str(part.root.resolve()) for part in dataset.parts]} if dataset.parts else {}
+        told = {"folder": str(dataset.root.resolve()), "fingerprint": dataset.fingerprint, "split": self.split}
+        return told | joined | self.sizes() | {"allow_bad": self.allow_bad, "left_out": self.left_out()}
+
+
+def supply_of(notes: Mapping[str, Any]) -> Supply:
+    """Return the data of a run, as its run.json names them; a join that is gone from the cache is made anew.
+
+    Args:
+        notes: Content of run.json, of which `data` and `seed` are read.
+
+    Raises:
+        DataError: They are not named, cannot be read, or are not what they were.
+    """
+    about = notes.get("data", {})
+    if "seed" not in notes or not {"folder", "fingerprint", "split"} <= about.keys():
+        raise DataError("run.json does not say what the run was trained on; name the folder of a run that has begun")
+    root, folders = Path(about["folder"]), [Path(folder) for folder in about.get("folders", ())]
+    if folders and not (root / "dataset.json").exists():
+        root = join_folders(folders, cache_dir())
+    allow_bad = about.get("allow_bad", False)  # earlier runs have left nothing out
+    supply = Supply(root, seed=notes["seed"], split=about["split"], allow_bad=allow_bad)
+    supply.check_same(about["fingerprint"])
+    return supply

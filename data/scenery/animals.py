@@ -112,19 +112,7 @@ def _head(rng: np.random.Generator, breed: Breed, coat: Material, head: float) -
                 axes=STILL,
             )
         )
-        base = vector(-head * 0.3, head * 0.6, side * head * 0.6)
-        tip = base + ear * vector(-0.25, np.sin(droop), side * np.cos(droop) * 0.6)
-        if breed.trunk:
-            parts.append(
-                Ball(
-                    centre=vector(-head * 0.4, 0, side * head * 1.0),
-                    radii=vector(ear * 0.75, ear * 0.9, 0.03),
-                    material=coat,
-                    axes=turned(yaw=side * 0.5),
-                )
-            )
-        else:
-            parts.append(Limb(start=base, end=tip, thick=head * 0.3, thin=head * 0.12, material=coat))
+        parts.append(_fan(side, head, ear, coat) if breed.trunk else _ear(side, head, ear, droop, coat))
         if breed.horn:
             horn = vector(0, head * 0.8, side * head * 0.35)
             parts.append(
@@ -137,11 +125,26 @@ def _head(rng: np.random.Generator, breed: Breed, coat: Material, head: float) -
                 )
             )
     if breed.trunk:
-        bend = nose + vector(head * 0.5, -head * 1.3, 0)
-        parts.append(Limb(start=nose, end=bend, thick=head * 0.4, thin=head * 0.28, material=coat))
-        parts.append(
-            Limb(
-                start=bend, end=bend + vector(head * 0.4, -head, 0), thick=head * 0.28, thin=head * 0.18, material=coat
-            )
-        )
+        parts += _trunk(nose, head, coat)
     return parts
+
+
+def _ear(side: int, head: float, ear: float, droop: float, coat: Material) -> Part:
+    base = vector(-head * 0.3, head * 0.6, side * head * 0.6)
+    tip = base + ear * vector(-0.25, np.sin(droop), side * np.cos(droop) * 0.6)
+    return Limb(start=base, end=tip, thick=head * 0.3, thin=head * 0.12, material=coat)
+
+
+def _fan(side: int, head: float, ear: float, coat: Material) -> Part:
+    """The ear of what has a trunk."""
+    centre, radii = vector(-head * 0.4, 0, side * head * 1.0), vector(ear * 0.75, ear * 0.9, 0.03)
+    return Ball(centre=centre, radii=radii, material=coat, axes=turned(yaw=side * 0.5))
+
+
+def _trunk(nose: np.ndarray, head: float, coat: Material) -> list[Part]:
+    bend = nose + vector(head * 0.5, -head * 1.3, 0)
+    tip = bend + vector(head * 0.4, -head, 0)
+    return [
+        Limb(start=nose, end=bend, thick=head * 0.4, thin=head * 0.28, material=coat),
+        Limb(start=bend, end=tip, thick=head * 0.28, thin=head * 0.18, material=coat),
+    ]

@@ -8,6 +8,16 @@ from data.scenery.textures import Material, draw_colour, plain_material, rgb, so
 STILL = np.eye(3, dtype=np.float32)
 
 
+def _spread_wing(rng: np.random.Generator, side: int, coat: Material) -> Part:
+    end = vector(-0.1, 0.1 + 0.7 * float(rng.uniform(0.2, 0.9)), side * 0.8)
+    return Limb(start=vector(0.05, 0.1, side * 0.15), end=end, thick=0.13, thin=0.05, material=coat)
+
+
+def _folded_wing(side: int, coat: Material, lean: float) -> Part:
+    centre, radii = vector(-0.08, 0.02, side * 0.17), vector(0.36, 0.15, 0.07)
+    return Ball(centre=centre, radii=radii, material=coat, axes=turned(roll=lean))
+
+
 def bird(rng: np.random.Generator) -> Figure:
     """A random bird, standing or with its wings spread."""
     coat = Material(
@@ -41,26 +51,7 @@ def bird(rng: np.random.Generator) -> Figure:
     ]
     spread = bool(rng.random() < 0.35)
     for side in (-1, 1):
-        if spread:
-            up = float(rng.uniform(0.2, 0.9))
-            parts.append(
-                Limb(
-                    start=vector(0.05, 0.1, side * 0.15),
-                    end=vector(-0.1, 0.1 + 0.7 * up, side * 0.8),
-                    thick=0.13,
-                    thin=0.05,
-                    material=coat,
-                )
-            )
-        else:
-            parts.append(
-                Ball(
-                    centre=vector(-0.08, 0.02, side * 0.17),
-                    radii=vector(0.36, 0.15, 0.07),
-                    material=coat,
-                    axes=turned(roll=lean),
-                )
-            )
+        parts.append(_spread_wing(rng, side, coat) if spread else _folded_wing(side, coat, lean))
         foot = vector(0.02, -0.2 - leg, side * 0.09)
         parts.append(Limb(start=vector(0, -0.15, side * 0.09), end=foot, thick=0.03, thin=0.02, material=beak))
         parts.append(Limb(start=foot, end=foot + vector(0.12, -0.01, 0), thick=0.022, thin=0.015, material=beak))

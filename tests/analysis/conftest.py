@@ -147,8 +147,6 @@ def _add(
 
 def _notes(supply: "Supply", table: TrialTable) -> dict[str, Any]:
     """Return what run.json says of such a run."""
-    dataset = supply.dataset
-    data = {"folder": str(dataset.root), "fingerprint": dataset.fingerprint, "split": "background", **supply.sizes()}
     stages = [
         {"name": name, "round": 1, "began_s": began_s, "wall_s": wall_s, "px": PX, "busy": 0.8}
         for name, began_s, wall_s in (("explore", 0.0, 44.0), ("final", 45.0, 3.0))
@@ -157,7 +155,7 @@ def _notes(supply: "Supply", table: TrialTable) -> dict[str, Any]:
     wall_s = max(record.figures["ended_s"] for record in table.records.values()) + 2
     return {"state": "done", "best": "f0001", "budget": "1m", "seed": 0, "wall_s": wall_s} | {
         "asked": asked,
-        "data": data,
+        "data": supply.facts(),
         "stages": stages,
         "round": 1,
     }

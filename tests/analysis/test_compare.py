@@ -1,6 +1,7 @@
 """The comparison: one run a method and seed, at equal budget, never twice; table and plot out of what runs wrote."""
 
 import contextlib
+import json
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from analysis import compare, judge, load_model, methods
+from analysis import AnalysisError, compare, judge, load_model, methods
 from data.loaders import Loader
 from models.metrics import MetricSums
 from search.best import measure
@@ -39,7 +40,14 @@ def write_run(folder, *, val, test, seed=0, budget="3m", data="d", wall_s=60.0, 
     }
     notes["measured"] = {"val_score": val, "test_score": test, "test_iou": test, "test_rmse_depth": 0.1, "sigma": 0.2}
     write_json(folder / "run.json", notes)
-    row = {"trial_id": "f0001", "model/arch": "unet", "model/width": 4, "params": 1000, "images_seen": 10}
+    row = {
+        "trial_id": "f0001",
+        "stage": "final",
+        "model/arch": "unet",
+        "model/width": 4,
+        "params": 1000,
+        "images_seen": 10,
+    }
     rows = [row | {"status": "completed"}, *(row | {"trial_id": name, "status": "failed"} for name in failed)]
     pd.DataFrame(rows).to_csv(folder / "trials.csv", index=False)
     write_lines(folder / "reports.jsonl", reports or [report("f0001", 20.0, val)])
@@ -182,6 +190,20 @@ def test_scores_over_time_are_shown_by_the_common_yardstick(tmp_path):
     assert judge.handed_out(write_run(tmp_path / "b", val=0, test=0, reports=[line]), 0.4)["score"].item() == 0.5
 
 
+@pytest.mark.parametrize("lacking", ["run.json", "best", "data", "e0009"])
+def test_run_that_tells_of_no_model_is_named(lacking, tmp_path, monkeypatch):
+    monkeypatch.setattr(judge, "measured", lambda folder, notes: {})
+    folder = write_run(tmp_path / "ours-0", val=0.5, test=0.5)
+    assert judge.figures(folder)["params"] == 1000
+    notes = json.loads((folder / "run.json").read_text())
+    notes = {"best": "e0009", **{n: v for n, v in notes.items() if n != "best"}} if lacking == "e0009" else notes
+    write_json(folder / "run.json", {name: value for name, value in notes.items() if name != lacking})
+    if lacking == "run.json":
+        (folder / "run.json").unlink()
+    with pytest.raises(AnalysisError, match="ours-0: no run that has ended with a model; remove it"):
+        judge.figures(folder)
+
+
 def test_score_holds_until_the_next(tmp_path):
     changes = pd.DataFrame({"time_s": [5.0, 9.0], "score": [0.3, 0.2]})
     assert judge.at_times(changes, np.array([1.0, 5.0, 8.0, 99.0])) == pytest.approx(
@@ -210,6 +232,9 @@ def test_file_in_the_place_of_the_folder_is_refused(commands, tmp_path, capsys):
 
 def test_unfinished_run_is_named_and_left_before_anything_runs(commands, tmp_path, capsys):
     (tmp_path / "study-1").mkdir()
+    assert compare.main(arguments(tmp_path)) == 2
+    assert "study-1 holds no finished run; remove it" in capsys.readouterr().err and not commands
+    write_json(tmp_path / "study-1" / "run.json", {"state": "done"})
     assert compare.main(arguments(tmp_path)) == 2
     assert "study-1 holds no finished run; remove it" in capsys.readouterr().err and not commands
 

@@ -210,6 +210,16 @@ def test_command_says_where_a_format_cannot_express_the_network(finished_run, tm
     assert capsys.readouterr().err == "error: onnx cannot express this network (no such operator)\n"
 
 
+def test_file_that_cannot_be_opened_again_is_not_written(finished_run, tmp_path, capsys, monkeypatch):
+    def refuse(content):
+        raise RuntimeError("version 99 is not known\nin its header")
+
+    monkeypatch.setitem(FORMATS, "onnx", Format(lambda *_: b"half a file", refuse))
+    assert main([str(finished_run), "--to", "onnx", "--out", str(tmp_path / "model.onnx")]) == 1
+    assert capsys.readouterr().err == "error: the file cannot be opened again (version 99 is not known)\n"
+    assert not any(tmp_path.iterdir())
+
+
 def test_wrong_arguments_are_one_line_and_exit_code_2(finished_run, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(FORMATS, "torch_export", Format(*[None] * 2, needs=("no_such_package",)))
     calls = {

@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 
 from analysis.panels import CELL, TINT, contact_sheet, depth_colour, overlay, pictures, sheet_row
+from search.pictures import depth_colours
 
 
 def half_masked(height=120, width=200):
@@ -31,6 +32,11 @@ def test_cutout_is_the_photo_with_the_mask_as_alpha():
 def test_near_is_bright_in_colours():
     grey = cv2.cvtColor(depth_colour(np.array([[0, 30000, 65535]], np.uint16)), cv2.COLOR_BGR2GRAY)[0]
     assert grey[0] < grey[1] < grey[2] and grey[2] > 200
+
+
+def test_depth_has_the_colours_of_all_other_pictures():
+    codes = np.arange(256, dtype=np.uint16)[None] * 257
+    assert (depth_colour(codes)[..., ::-1] == depth_colours(codes / 65535)).all()
 
 
 def test_sheet_rows_are_of_one_size_whatever_the_photo():

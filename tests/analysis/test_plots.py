@@ -93,6 +93,15 @@ def test_command_writes_plots_and_tables_of_a_run_that_goes_on(few_panels, climb
     assert str(out) in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["score", "epochs"])
+def test_run_without_a_score_is_told_in_one_line(name, climbing_run, tmp_path, capsys):
+    path = climbing_run / "reports.jsonl"
+    path.write_text(path.read_text().replace(f'"{name}"', '"unnamed"'))
+    assert main([str(climbing_run), "--out", str(tmp_path / "plots")]) == 2
+    said = capsys.readouterr().err
+    assert "there is nothing to draw" in said and said.count("\n") == 1 and not (tmp_path / "plots").exists()
+
+
 def test_plots_of_several_runs_lie_in_folders_of_their_own(few_panels, climbing_run, tmp_path):
     first, second = tmp_path / "a" / "run", tmp_path / "b" / "run"
     first.parent.mkdir()

@@ -148,6 +148,23 @@ def test_damaged_notes_are_one_line(content, tmp_path, capsys):
     assert main([str(tmp_path)]) == 2 and capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("trials.csv", b"a,b\n1,2\n"),
+        ("trials.jsonl", b"\x89PNG\xff"),
+        ("trials.jsonl", b'{"trial_id": "e1", "config": {}}\n'),
+        ("reports.jsonl", b"\x89PNG\xff\n"),
+        ("reports.jsonl", b'{"epochs": 1}\n'),
+    ],
+)
+def test_damaged_records_are_one_line(name, content, climbing_run, capsys):
+    (climbing_run / name).write_bytes(content)
+    assert main([str(climbing_run)]) == 2 and not (climbing_run / "report.html").exists()
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {climbing_run / name}: ") and said.count("\n") == 1
+
+
 def test_damaged_study_is_one_line(tmp_path, capsys):
     add_trial(TrialTable(tmp_path), "e1", "explore", 0.7, px=80)
     write_json(tmp_path / "run.json", {"state": "stopped"})

@@ -72,6 +72,50 @@ def test_folder_without_whole_trials_is_an_error(content, tmp_path):
         load_trials(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"a,b\n1,2\n", r"trials\.csv: no table of trials \(trial_id, stage, status lacking\)"),
+        (b"trial_id,stage,status\n,explore,failed\n", r"no table of trials \(trial_id lacking\)"),
+        (b"run,trial_id,stage,status\nx,e1,explore,failed\n", r"trials\.csv: cannot be read \(cannot insert run"),
+    ],
+)
+def test_table_of_something_else_is_an_error(content, says, tmp_path):
+    (tmp_path / "trials.csv").write_bytes(content)
+    for read in (load_trials, trials_so_far):
+        with pytest.raises(AnalysisError, match=says):
+            read(tmp_path)
+
+
+def test_columns_that_lack_are_empty_and_figures_that_are_no_numbers_unknown(tmp_path):
+    (tmp_path / "trials.csv").write_text("trial_id,stage,status,params\n7,explore,failed,many\n")
+    trials = load_trials(tmp_path)
+    assert trials["trial_id"].item() == "7"
+    assert trials[["score", "params", "fit_s", "model/arch", "parent_id"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("trials.jsonl", b"\x89PNG\xff\n", "trials.jsonl: cannot be read"),
+        ("trials.jsonl", b'{"trial_id": "e1", "config": {}}\n', r"\(parent_id, stage, seed lacking\)"),
+        (
+            "trials.jsonl",
+            b'{"trial_id": "e1", "parent_id": "", "stage": "explore", "config": {}, "seed": 0, "started_s": "noon"}\n',
+            r"\(started_s lacking\)",
+        ),
+        ("reports.jsonl", b"\x89PNG\xff\n", "reports.jsonl: a line is damaged"),
+        ("reports.jsonl", b"[1]\n", "reports.jsonl: a line tells of no trial"),
+        ("reports.jsonl", b'{"score": 1.0}\n', "reports.jsonl: a line tells of no trial"),
+    ],
+)
+def test_damaged_records_are_an_error(name, content, says, climbing_run):
+    (climbing_run / name).write_bytes(content)
+    with pytest.raises(AnalysisError, match=says) as caught:
+        trials_so_far(climbing_run)
+    assert "\n" not in str(caught.value)
+
+
 def test_records_of_another_version_are_read_as_far_as_they_are_known(climbing_run):
     path = climbing_run / "trials.jsonl"
     path.write_text(path.read_text().replace('"seed": 0', '"seed": 0, "mood": "fair"'))

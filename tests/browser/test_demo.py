@@ -59,6 +59,11 @@ def drop(page, address, file):
     page.locator("input[type=file]").first.set_input_files(file)
 
 
+def shown(page):
+    """Return the photo as its cut-out shows it."""
+    return picture(page, "cutout")[..., 2::-1].astype(int)
+
+
 def picture(page, name):
     """Return the pixels of a picture of the page."""
     source = page.locator(f"#{name} img").get_attribute("src")
@@ -72,7 +77,7 @@ def test_photo_that_is_dropped_is_seen_as_mask_depth_and_cutout(page, address, r
     cutout = picture(page, "cutout")
     assert np.abs(picture(page, "mask").squeeze() / 255 - mask).max() < 0.01
     assert np.abs(cutout[..., 3] / 255 - mask).max() < 0.01
-    assert np.abs(cutout[..., 2::-1].astype(int) - photo).max() < 2
+    assert np.abs(shown(page) - photo).max() < 2
     assert picture(page, "depth").shape[:2] == (90, 60)
     assert elsewhere == []
 
@@ -115,5 +120,7 @@ def test_photo_stays_still_for_who_wants_no_motion_and_goes_when_taken_away(page
 def test_broken_photo_is_refused_and_the_next_one_is_seen(page, address, photo):
     drop(page, address, {"name": "broken.png", "mimeType": "image/png", "buffer": b"no picture"})
     page.get_by_text("broken.png: not a whole picture").wait_for()
+    assert page.locator("#cutout img").count() == 0
     page.locator("input[type=file]").first.set_input_files(as_file(photo))
     page.get_by_text("60 by 90 px").wait_for()
+    assert np.abs(shown(page) - photo).max() < 2

@@ -3,6 +3,7 @@
 The run is written by the recorder and the searcher themselves; its trials are made up.
 """
 
+import socket
 import sys
 import time
 from functools import partial
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from ray.tune.utils import flatten_dict
 
+from analysis import AnalysisError
 from analysis.screenshots import main, take
 from search.board import TensorBoard
 from search.journal import open_journal
@@ -158,6 +160,7 @@ def test_tensorboard_shows_hyperparameters_with_the_score(page, tensorboard):
     page.goto(f"{tensorboard}/#hparams")
     for text in ("c0001", "model/arch", "figures/score", "0.61250"):
         page.get_by_text(text, exact=True).first.wait_for()
+        assert page.get_by_text(text, exact=True).first.is_visible()
 
 
 @pytest.mark.slow
@@ -172,3 +175,19 @@ def test_screenshots_are_small_pictures_of_every_page_that_a_run_has(run, browse
 def test_screenshots_of_no_run_are_refused_in_one_line(tmp_path, capsys):
     assert main([str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert "is no run folder" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_photo_that_is_not_there_is_refused_in_one_line_before_anything_opens(run, tmp_path, capsys):
+    photo = tmp_path / "none.jpg"
+    assert main([str(run), "--photo", str(photo), "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == f"error: {photo}: no such photo; name a picture file\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_address_of_ray_that_does_not_answer_is_told_in_one_line(browser, tmp_path, monkeypatch):
+    monkeypatch.setattr("analysis.screenshots.ray_token", lambda: "token")
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        url = f"http://127.0.0.1:{one.getsockname()[1]}"
+    with pytest.raises(AnalysisError, match=f"ray: the page does not come .*{url}.*; --ray takes") as caught:
+        list(take(tmp_path, tmp_path / "out", browser, ray=url))
+    assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()

@@ -63,4 +63,7 @@ def test_workers_end_with_a_parent_that_was_killed(tmp_path):
     with subprocess.Popen([sys.executable, str(script), str(tmp_path)], env=path) as parent:
         wait_for(lambda: all(place.is_file() and place.read_text() for place in places))
         parent.kill()
-    wait_for(lambda: all(ended(int(place.read_text())) for place in places))
+    workers = {int(place.read_text()) for place in places}
+    assert len(workers) == 2 and parent.pid not in workers
+    wait_for(lambda: all(map(ended, workers)))
+    assert all(map(ended, workers))

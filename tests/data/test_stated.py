@@ -1,6 +1,7 @@
 """Folders joined into one data set."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,10 +100,15 @@ def test_faulty_join_is_named_in_one_line(two, join, names, more, message):
     assert "\n" not in str(caught.value)
 
 
-def test_folders_are_joined_in_the_cache_the_same_each_time(two, tmp_path):
+def test_folders_are_joined_in_the_cache_the_same_each_time(two, tmp_path, monkeypatch):
     root = join_folders(two, tmp_path / "cache")
     assert root.name.startswith("bright+dark+") and root == join_folders(two, tmp_path / "cache")
     assert root != join_folders(two[::-1], tmp_path / "cache")
+    before = (root / "dataset.json").read_text()
+    monkeypatch.setattr(Path, "replace", lambda *_: pytest.fail("cut off before the name was given"))
+    with pytest.raises(pytest.fail.Exception):
+        join_folders(two, tmp_path / "cache")
+    assert (root / "dataset.json").read_text() == before and len(list(root.iterdir())) == 1
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot be written"):
         join_folders(two, tmp_path / "file")

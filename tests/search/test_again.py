@@ -33,9 +33,8 @@ class Maker:
         self.data = supply.for_sizes(PX, *IMAGES)
         sizes = dict(zip(("px", "train_images", "val_images"), (PX, *IMAGES), strict=True))
         stages = [{"name": name, "began_s": 0.0, **sizes} for name in ("explore", "confirm")]
-        asked = {"data": str(dataset), "seed": 0, "split": "background"}
-        facts = {"fingerprint": supply.dataset.fingerprint}
-        write_json(folder / "run.json", {**provenance(), "asked": asked, "data": facts, "stages": stages})
+        told = {"asked": {}, "seed": 0, "data": supply.facts(), "stages": stages}
+        write_json(folder / "run.json", {**provenance(), **told})
 
     def train(self, trial_id, config, *, parent="", stop=99, keep=True, weights=None, resume=None, limit=None, **plan):
         """Train a trial as a worker does; return its states, an epoch each."""
@@ -199,6 +198,44 @@ def test_record_without_readings_is_refused(copied, capsys):
     tamper(copied, "e0002", 1, lambda line: line.pop("replay"))
     code, said = again(copied, "e0002", capsys)
     assert code == 2 and "recorded no clock" in said.err
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "says"),
+    [
+        ("trials.jsonl", lambda text: b"\x89PNG\xff\n", "trials.jsonl: cannot be read"),
+        ("trials.jsonl", lambda text: b"[1]\n", "trials.jsonl: a line is no object"),
+        (
+            "trials.jsonl",
+            lambda text: text.replace(b'"seed"', b'"sown"'),
+            "damaged or of another version (seed lacking)",
+        ),
+        ("trials.jsonl", lambda text: b"".join(text.splitlines(True)[1:]), "tells of e0001, which never began"),
+        (
+            "trials.jsonl",
+            lambda text: text.replace(b"model/width", b"model/breadth"),
+            "e0002 was trained by another version",
+        ),
+        ("reports.jsonl", lambda text: b"\x89PNG\xff\n", "reports.jsonl: cannot be read"),
+        ("reports.jsonl", lambda text: text.replace(b'"epochs"', b'"laps"'), "(epochs lacking); restore it"),
+        ("reports.jsonl", lambda text: text.replace(b'"threads"', b'"strands"'), "(threads lacking); restore it"),
+        ("reports.jsonl", lambda text: text.replace(b'"px"', b'"side"'), "(px lacking); restore it"),
+        ("reports.jsonl", lambda text: text.replace(b'"refine"', b'"polish"'), "trained by another version"),
+        ("run.json", lambda text: text.replace(b'"began_s"', b'"began"'), "run.json: damaged or of another version"),
+        ("run.json", lambda text: text.replace(b'"folder"', b'"place"'), "does not say what the run was trained on"),
+    ],
+)
+def test_damaged_records_are_refused_in_one_line(file, change, says, copied, capsys):
+    path = copied / file
+    path.write_bytes(change(path.read_bytes()))
+    code, said = again(copied, "e0002", capsys)
+    assert code == 2 and says in said.err and said.err.count("\n") == 1, said.err
+
+
+def test_fields_that_another_version_wrote_beside_are_passed_over(copied, capsys):
+    path = copied / "trials.jsonl"
+    path.write_text(path.read_text().replace('"seed"', '"mood": "fair", "seed"'))
+    assert again(copied, "e0002", capsys)[0] == 0
 
 
 def test_what_is_no_run_and_what_has_changed_are_refused(copied, tmp_path, capsys):

@@ -80,6 +80,18 @@ def test_score_of_depth_alone_is_told():
     assert "mask IoU" not in said and "Score = 1 - RMSE / 0.200, by the deviation" in said and "as no mask is" in said
 
 
+@pytest.mark.parametrize(
+    ("known", "told"),
+    [
+        ({"mask_known": 1.0, "depth_known": 0.0}, "0.5 bce + 0.5 dice, of the depth none, as none was known; adamw"),
+        ({"mask_known": 0.0, "depth_known": 1.0}, "Loss of the mask none, as none was known, of the depth 0.5 l1"),
+        ({"mask_known": 0.1, "depth_known": 0.1}, "Loss of the mask 0.5 bce + 0.5 dice, of the depth 0.5 l1"),
+    ],
+)
+def test_task_that_was_not_trained_has_no_loss(known, told):
+    assert told in card({**ABOUT, "stats": known}, METRICS)
+
+
 def test_card_is_made_of_the_files_beside_it(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**ABOUT, "trained_on": {}}))
     (tmp_path / "metrics.json").write_text(json.dumps(METRICS))

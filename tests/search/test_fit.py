@@ -274,6 +274,37 @@ def test_partial_data_train_and_are_scored_on_what_they_have(
     assert min(r["train_total"] for r in reports) < reports[0]["train_total"]
 
 
+def test_losses_of_a_mixture_are_means_over_the_images_that_have_the_task(partial_datasets, small_config, monkeypatch):
+    data = Supply(partial_datasets["mixed"], seed=0).for_stage(Stage(name="explore", fraction=1.0, px=32, epochs=1))
+    backward, told = Passes.backward, []
+
+    def counted(self, batch, loss):
+        """Pass off the number of the step as the loss of the mask, 0 where there is none."""
+        images = int(batch.mask_known.sum())
+        told.append((len(told) + 1, images))
+        return backward(self, batch, loss) | {"mask": torch.tensor(float(len(told) if images else 0))}
+
+    monkeypatch.setattr(Passes, "backward", counted)
+    _, reports, _ = train(with_(small_config, "optim", batch_size=2), data, epochs=1)
+    steps, images = np.array(told).T
+    assert 0 in images and {1, 2} & set(images)
+    assert reports[0]["train_mask"] == pytest.approx((steps * images).sum() / images.sum())
+
+
+def test_task_that_no_image_of_an_epoch_had_is_left_out(partial_datasets, small_config, monkeypatch):
+    data = Supply(partial_datasets["mixed"], seed=0).for_stage(Stage(name="explore", fraction=1.0, px=32, epochs=1))
+    backward = Passes.backward
+
+    def blind(self, batch, loss):
+        batch.mask_known[:] = False
+        return backward(self, batch, loss)
+
+    monkeypatch.setattr(Passes, "backward", blind)
+    _, reports, _ = train(small_config, data, epochs=1)
+    assert not {"train_mask", "train_mask_pixel", "train_mask_factor"} & reports[0].keys()
+    assert reports[0]["train_depth"] > 0
+
+
 def test_mixture_of_which_a_batch_has_no_mask_trains_on(partial_datasets, small_config):
     data = Supply(partial_datasets["mixed"], seed=0).for_stage(Stage(name="explore", fraction=1.0, px=32, epochs=1))
     _, reports, _ = train(with_(small_config, "optim", batch_size=2), data, epochs=2)

@@ -93,6 +93,7 @@ def test_gauges_are_set_under_the_name_of_the_run_until_they_are_stopped(run, mo
 
 def test_gauges_that_never_began_are_stopped_all_the_same(run):
     run.stop()
+    assert run._ended.is_set() and not run._thread.is_alive()
 
 
 def expressions(content):

@@ -7,10 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
+from dataclasses import asdict
 from pathlib import Path
 
 import optuna
 import pytest
+
+from search.budget import parse_budget
+from search.folder import claim
+from search.notes import first_notes
+from search.run import main
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = [sys.executable, str(ROOT / "search" / "run.py")]
@@ -122,6 +129,33 @@ class TestResume:
 def test_wrong_resume_is_refused_in_one_line(options, says, tmp_path):
     process = subprocess.run([*RUN, "--resume", str(tmp_path), *options], capture_output=True, text=True)
     assert process.returncode == 2 and says in process.stderr and process.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "says"),
+    [
+        ("trials.jsonl", b"\x89PNG\xff", "trials.jsonl: cannot be read"),
+        ("trials.jsonl", b'{"trial_id": "e0001", "config": {}}\n', "(parent_id, stage, seed lacking)"),
+        ("trials.jsonl", b'{"trial_id": "e0001", "status": "failed"}\n', "trials.jsonl: damaged or of another version"),
+        ("reports.jsonl", b"\x89PNG\xff", "reports.jsonl: cannot be read"),
+        ("reports.jsonl", b'{"trial_id": "e0001", "stage": "explore", "epochs": 1}\n', "e0001, which never began"),
+        ("run.json", b'{"state": "stopped", "asked": {}, "data": {}}', "run.json: damaged or of another version"),
+    ],
+)
+@pytest.mark.parametrize("more", [(), ("--budget", "60s")])
+def test_records_that_nothing_goes_on_from_are_left_as_they_are(file, content, says, more, tmp_path, capsys):
+    asked = {"budget": asdict(parse_budget("60s")), "seed": 0, "configs": [], "refine": True, "find_lr": False}
+    claim(tmp_path).close()
+    notes = first_notes(tmp_path, asked, began=time.time())
+    notes.content |= {"seed": 0, "data": {}}
+    notes.end("stopped")
+    (tmp_path / file).write_bytes(content)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with warnings.catch_warnings():
+        assert main(["--resume", str(tmp_path), *more]) == 2
+    said = capsys.readouterr().err
+    assert says in said and said.count("\n") == 1
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_run_needs_a_budget():

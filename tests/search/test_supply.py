@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 from contextlib import contextmanager
@@ -6,11 +7,9 @@ import pytest
 
 from data.dataset import DataError
 from data.stated import join_folders
-from search.budget import parse_budget
 from search.ladder import ladder
 from search.run import parser
-from search.study import Options, asked
-from search.supply import Supply
+from search.supply import Supply, supply_of
 
 
 @pytest.fixture
@@ -87,8 +86,29 @@ def test_more_than_a_tenth_bad_stops_unless_it_is_allowed(spoilt):
     supply = Supply(folder, seed=0, allow_bad=parser().parse_args(["--allow-bad"]).allow_bad)
     supply.pack_all(80)
     assert supply.left_out()["triplets"] == 5
-    options = Options(budget=parse_budget("5m"), out=folder, seed=0, began=0.0)
-    assert asked(options, supply)["allow_bad"]  # so that a run that is taken up again is told
+    taken_up = supply_of({"seed": 0, "data": supply.facts()})
+    taken_up.pack_all(80)
+    assert taken_up.facts() == supply.facts()
+
+
+def test_data_of_a_run_are_found_again_after_the_cache_was_emptied(partial_datasets, monkeypatch, tmp_path):
+    monkeypatch.setenv("ONE_LOOK_CACHE", str(tmp_path / "cache"))
+    root = join_folders([partial_datasets[name] for name in ("mask_only", "depth_only")], tmp_path / "cache")
+    notes = {"seed": 1, "data": json.loads(json.dumps(Supply(root, seed=1, split="random").facts()))}
+    shutil.rmtree(tmp_path / "cache")
+    found = supply_of(notes)
+    assert found.dataset.root == root and found.facts() == notes["data"]
+    (root / "dataset.json").unlink()
+    assert supply_of(notes).facts() == notes["data"]
+
+
+def test_data_of_a_run_that_are_others_or_not_named_are_refused(supply):
+    facts = supply.facts()
+    with pytest.raises(DataError, match="has changed since the run began"):
+        supply_of({"seed": 0, "data": facts | {"fingerprint": "another"}})
+    for notes in ({"seed": 0}, {"data": facts}, {"seed": 0, "data": {"folder": facts["folder"]}}):
+        with pytest.raises(DataError, match="does not say what the run was trained on"):
+            supply_of(notes)
 
 
 def test_packing_is_shown(supply):
