@@ -175,7 +175,8 @@ def _limits(about: Mapping[str, Any], metrics: Mapping[str, Any]) -> Iterator[st
     yield (
         f"It sees a photo as a square of {px} px, whatever its sides: outlines are no finer, and thin things are lost."
     )
-    yield "Depth is relative: it orders near and far, and gives no metres. The mask tells foreground, not what it is."
+    metres = "its metres hold for cameras like that of its data" if about.get("depth_scale") else "it gives no metres"
+    yield f"Depth is relative: it orders near and far; {metres}. The mask tells foreground, not what it is."
     yield "The figures are those of pictures like the ones it was trained on; measure before you use it on others."
     masks = about["stats"].get("mask_known", 1.0)
     if not masks:
