@@ -96,7 +96,7 @@ def _measured(supply: Supply) -> Machine:
 
 
 def decoding_speed(supply: Supply, px: int = 160) -> float:
-    """Return the triplets that all cores decode in a second."""
+    """Return the triplets that all cores decode in a second; the supply takes note of those that cannot be used."""
     triplets = supply.splits.train
     with tempfile.TemporaryDirectory() as folder:
         begin = time.monotonic()
@@ -108,6 +108,7 @@ def decoding_speed(supply: Supply, px: int = 160) -> float:
             deadline=begin + DECODING_S,
             workers=os.cpu_count() or 1,
         )
+        supply.count_left_out("train", pack)
         return len(pack) / (time.monotonic() - begin)
 
 

@@ -117,9 +117,13 @@ class Supply:
                 workers=os.cpu_count() or 1,
                 progress=progress,
             )
+        self.count_left_out(split, pack)
+        return pack
+
+    def count_left_out(self, split: str, pack: Pack) -> None:
+        """Take note of what could not be used of a split."""
         self._looked_at[split] = max(self._looked_at[split], pack.looked_at)  # as many at any size, or fewer
         self._faults |= pack.faults
-        return pack
 
     def pack_all(self, px: int, *, deadline: float | None = None) -> None:
         """Decode every triplet at `px`, as far as the clock allows: what is bad is found before anything starts.

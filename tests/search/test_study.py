@@ -354,20 +354,13 @@ def test_folder_in_use_is_refused_and_left_alone(tiny_dataset, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
 
 
-@pytest.mark.parametrize("fault", ["unreadable", "size"])
-def test_bad_picture_is_named(fault, tiny_dataset, tmp_path):
+def test_bad_picture_is_named(tiny_dataset, tmp_path):
     import shutil
-
-    import cv2
-    import numpy as np
 
     copy = tmp_path / "copy"
     shutil.copytree(tiny_dataset, copy)
     for path in (copy / "masks").iterdir():
-        if fault == "unreadable":
-            path.write_bytes(b"not a picture")
-        else:
-            cv2.imwrite(str(path), np.zeros((20, 30), np.uint8))
+        path.write_bytes(b"not a picture")
     process = run("--budget", "60s", "--data", copy, "--out", tmp_path / "out")
     assert process.returncode == 2 and process.stderr.count("\n") == 1 and "masks/" in process.stderr
     assert not (tmp_path / "out").exists()
