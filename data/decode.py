@@ -102,7 +102,10 @@ def read_picture(path: Path, flags: int) -> np.ndarray:
         data = np.frombuffer(path.read_bytes(), np.uint8)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); restore or remove the triplet") from error
-    picture = cv2.imdecode(data, flags) if data.size else None
+    try:
+        picture = cv2.imdecode(data, flags) if data.size else None
+    except cv2.error:  # sides that no picture has
+        picture = None
     if picture is None:
         raise DataError(f"{path}: not a whole picture; restore the file or remove the triplet", "unreadable")
     return picture

@@ -7,7 +7,7 @@ import itertools
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,15 +40,33 @@ def duplicates(triplets: Sequence[Triplet], findings: Sequence[Finding]) -> list
     return found
 
 
-def repeated_backgrounds(triplets: Sequence[Triplet], findings: Sequence[Finding]) -> dict[str, str]:
-    """Find backgrounds that look like an earlier one of another name: name -> the earlier name."""
+def repeated_backgrounds(
+    triplets: Sequence[Triplet], findings: Sequence[Finding], folders: Mapping[str, int] | None = None
+) -> dict[str, str]:
+    """Find backgrounds that look like an earlier one of another name.
+
+    Args:
+        triplets: Of one folder, or of joined ones.
+        findings: One each.
+        folders: Number of the folder of each background, where several are joined: all get the same share of those that
+            are compared.
+
+    Returns:
+        Name -> the earlier name.
+    """
+    folders = folders or {}
+    most, taken = MOST // (len(set(folders.values())) or 1), Counter[int]()
     names: list[str] = []
     traces: list[Trace] = []
     count: Counter[str] = Counter()
     for triplet, finding in zip(triplets, findings, strict=True):
         name = triplet.background
-        if not _unknown(name) and finding.trace is not None and count[name] < TRACES_EACH and len(names) < MOST:
+        folder = folders.get(name, 0)
+        if _unknown(name) or finding.trace is None:
+            continue
+        if count[name] < TRACES_EACH and taken[folder] < most:
             count[name] += 1
+            taken[folder] += 1
             names.append(name)
             traces.append(finding.trace)
     order = {name: place for place, name in enumerate(dict.fromkeys(names))}
@@ -75,7 +93,7 @@ def shared_backgrounds(dataset: Dataset, findings: Sequence[Finding]) -> list[Fa
         parts[triplet.background].add(triplet.split)
     shared = {
         later: first
-        for later, first in repeated_backgrounds(dataset.triplets, findings).items()
+        for later, first in repeated_backgrounds(dataset.triplets, findings, folder).items()
         if folder[later] != folder[first] and (None in parts[first] or len(parts[later] | parts[first]) > 1)
     }
     told = [(triplet, shared.get(triplet.background)) for triplet in dataset.triplets]

@@ -71,7 +71,7 @@ def read_folder(root: Path) -> Dataset:
     spec = read_spec(path, stated_in(path))
     rows, unusable = read_manifest(listing) if (root / "manifest.csv").is_file() else _folder_rows(listing)
     rows = rows if "background" in rows[0] else _grouped(rows, spec)
-    triplets = tuple(_triplet(f"{root}{os.sep}", id_, row) for id_, row in zip(_ids(root, rows), rows, strict=True))
+    triplets = tuple(_triplet(str(root), id_, row) for id_, row in zip(_ids(root, rows), rows, strict=True))
     fingerprint = _fingerprint(listing, rows)
     return Dataset(root=root, triplets=triplets, spec=spec, fingerprint=fingerprint, unusable=tuple(unusable))
 
@@ -140,9 +140,9 @@ def _triplet(root: str, id_: str, row: Row) -> Triplet:
     mask, depth = row.get("mask"), row.get("depth")
     return Triplet(
         id=id_,
-        image=Path(root + row["image"]),
-        mask=Path(root + mask) if mask else None,
-        depth=Path(root + depth) if depth else None,
+        image=Path(root, row["image"]),
+        mask=Path(root, mask) if mask else None,
+        depth=Path(root, depth) if depth else None,
         background=row["background"],
         foreground=row.get("foreground", ""),
         split=row.get("split"),

@@ -1,6 +1,8 @@
 """manifest.csv: which files belong together, their groups, and what is stated of each. Opens no pictures."""
 
 import csv
+from collections.abc import Sequence
+from pathlib import Path
 
 from data.dataset import POLARITIES, DataError, Unusable
 from data.listing import Listing
@@ -28,14 +30,14 @@ def read_manifest(listing: Listing) -> tuple[list[Row], list[Unusable]]:
     """
     path = listing.root / "manifest.csv"
     faulty: list[Unusable] = []
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or ()
-        if "image" not in columns or not set(TRUTHS).intersection(columns):
-            lacking = "'mask' or 'depth'" if "image" in columns else "'image'"
-            raise DataError(f"{path}: no column {lacking}; it needs image, mask, depth, background, foreground")
-        lines = ({key: value for key, value in line.items() if key and value} for line in reader)
-        rows = [row for n, row in enumerate(lines, start=2) if _checked(n, row, listing, faulty)]
+    try:
+        columns, lines = _lines(path)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a table in UTF-8 ({error}); save it as CSV UTF-8") from error
+    if "image" not in columns or not set(TRUTHS).intersection(columns):
+        lacking = "'mask' or 'depth'" if "image" in columns else "'image'"
+        raise DataError(f"{path}: no column {lacking}; it needs image, mask, depth, background, foreground")
+    rows = [row for number, row in lines if _checked(number, row, listing, faulty)]
     if not rows:
         raise DataError(f"{path}: lists no images; add a line per triplet")
     for column in {"background", "split"}.intersection(columns):
@@ -43,6 +45,14 @@ def read_manifest(listing: Listing) -> tuple[list[Row], list[Unusable]]:
         if filled not in (0, len(rows)):
             raise DataError(f"{path}: {column} is empty in {len(rows) - filled} lines; fill all of them or none")
     return rows, faulty
+
+
+def _lines(path: Path) -> tuple[Sequence[str], list[tuple[int, Row]]]:
+    """The columns, and each line's number and filled cells."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        columns = reader.fieldnames or ()
+        return columns, [(reader.line_num, {k: v for k, v in line.items() if k and v}) for line in reader]
 
 
 def _checked(number: int, row: Row, listing: Listing, faulty: list[Unusable]) -> bool:

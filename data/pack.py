@@ -63,23 +63,26 @@ class Pack:
     Args:
         folder: Where `pack_split` wrote.
         count: Samples to offer, from the first.
+        skipped: Places of triplets that cannot be used; None asks the folder. They travel with a pickled pack, for on a
+            network disk another machine may not see them yet.
     """
 
-    def __init__(self, folder: Path, count: int) -> None:
+    def __init__(self, folder: Path, count: int, skipped: Sequence[int] | None = None) -> None:
         self.folder = folder
         self.count = count
+        self.skipped = tuple(sorted(known_faults(folder)) if skipped is None else skipped)
         stated = json.loads((folder / "pack.json").read_text(encoding="utf-8"))
         self.px: int = stated["px"]
         self._bounds = shard_bounds(stated["total"])
         self._stops = np.array([stop for _, stop in self._bounds])
-        self._usable = np.delete(np.arange(stated["total"]), list(known_faults(folder)))
+        self._usable = np.delete(np.arange(stated["total"]), list(self.skipped))
         self._maps: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
         return self.count
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "count": self.count}
+        return {"folder": self.folder, "count": self.count, "skipped": self.skipped}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
@@ -92,7 +95,7 @@ class Pack:
         """
         if not 1 <= count <= self.count:
             raise ValueError(f"count is {count}; this pack holds 1 to {self.count}")
-        return Pack(self.folder, count)
+        return Pack(self.folder, count, self.skipped)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -175,7 +178,7 @@ def pack_split(
         count: Samples wanted, from the first, beside those that cannot be used. None: all.
         deadline: `time.monotonic()` after which no more is decoded; the first shard always is.
         workers: Threads that decode.
-        progress: Called with (samples ready, samples wanted), from one thread at a time.
+        progress: Called with (triplets decoded, triplets to decode), from one thread at a time.
 
     Returns:
         The samples that are ready, `count` at most; `Pack.faults` names the triplets that were left out.
@@ -197,8 +200,8 @@ def pack_split(
         reason = error.strerror or error
         raise DataError(f"{folder}: cannot be written ({reason}); free room or set ONE_LOOK_CACHE") from error
     if not ready:
-        looked = Pack(folder, 0).looked_at
-        raise DataError(f"none of the {looked} triplets looked at can be used; the first: {known_faults(folder)[0][1]}")
+        looked, first = Pack(folder, 0).looked_at, next(iter(known_faults(folder).values()))[1]
+        raise DataError(f"none of the {looked} triplets looked at can be used; the first: {first}")
     return Pack(folder, min(wanted, ready))
 
 
@@ -249,6 +252,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _pack_all(args: argparse.Namespace) -> None:
     dataset = read_dataset(args.folder)
+    for unusable in dataset.unusable:
+        print(f"left out: {unusable.message}", file=sys.stderr)
     splits = split_by_background(dataset, seed=args.seed)
     for name in ("train", "val", "test"):
         triplets = getattr(splits, name)
@@ -257,6 +262,8 @@ def _pack_all(args: argparse.Namespace) -> None:
         with progress_bar(f"packing {name}") as progress:
             pack = pack_split(dataset, triplets, args.px, cache=cache_dir(), workers=args.workers, progress=progress)
         print(_table(name, pack.stats) if args.stats else f"{name}: {len(pack)} samples in {pack.folder}")
+        for _, message in pack.faults.values():
+            print(f"left out: {message}", file=sys.stderr)
 
 
 def _table(name: str, stats: Stats) -> str:

@@ -99,10 +99,10 @@ def _copy_joined(report: Report, folder: Path, workers: int | None, progress: Pr
     said: dict[str, str] = {}
     left: list[str] = []
     before, total = 0, len(report.dataset.triplets)
-    for place, part in enumerate(report.parts):
-        name = part.dataset.root.name
-        alone = [other.dataset.root.name for other in report.parts].count(name) == 1
-        name = name if alone else f"{name}_{place + 1}"
+    names = [part.dataset.root.name for part in report.parts]
+    alone = len(set(names)) == len(names)
+    for place, part in enumerate(report.parts, start=1):
+        name = names[place - 1] if alone else f"{place}_{names[place - 1]}"
         (folder / name).mkdir()
         files = {str(triplet.image) for triplet in part.dataset.triplets}
         over = tuple(fault for fault in report.faults if fault.file in files)

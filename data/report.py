@@ -42,11 +42,14 @@ class Report:
     @property
     def bad(self) -> dict[str, list[Fault]]:
         """Faults of each triplet that has any, by the triplet's id."""
-        owner = {str(path): t.id for t in self.dataset.triplets for path in (t.image, t.mask, t.depth) if path}
+        owners: dict[str, list[str]] = {}  # lines of a manifest may share a file
+        for triplet in self.dataset.triplets:
+            for path in filter(None, (triplet.image, triplet.mask, triplet.depth)):
+                owners.setdefault(str(path), []).append(triplet.id)
         found: dict[str, list[Fault]] = {}
-        for fault in self.faults:
-            if fault.kind not in FOLDER_KINDS and fault.file in owner:  # a faulty line may name no image
-                found.setdefault(owner[fault.file], []).append(fault)
+        for fault in dict.fromkeys(fault for fault in self.faults if fault.kind not in FOLDER_KINDS):
+            for owner in owners.get(fault.file, ()):  # a faulty line may name no image
+                found.setdefault(owner, []).append(fault)
         return found
 
     @property

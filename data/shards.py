@@ -110,7 +110,7 @@ def fill(job: PackJob, wanted: int, *, deadline: float | None, workers: int, pro
         wanted: Usable samples to have, from the first.
         deadline: `time.monotonic()` after which decoding stops, except in the first shard.
         workers: Threads.
-        progress: Called with (samples ready, samples wanted), from one thread at a time.
+        progress: Called with (triplets decoded, triplets to decode), from one thread at a time.
 
     Returns:
         Usable samples ready from the first without a gap; may pass `wanted` by part of a shard.

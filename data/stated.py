@@ -59,7 +59,7 @@ def stated_in(path: Path) -> dict[str, Any]:
         return {}
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # no JSON, or no UTF-8
         raise DataError(f"{path}: not valid JSON ({error}); mend or remove it") from error
     if not isinstance(values, dict):
         raise DataError(f"{path}: not a JSON object; write {{...}}")

@@ -7,7 +7,6 @@ from typing import Any
 
 from ray import tune
 
-from data.decode import common_scale
 from search.agreement import mean_interval
 from search.best import Winner, fair_shares, write_best
 from search.config import TrialConfig
@@ -106,7 +105,7 @@ def write_model(
         sigma=first.sigma,
         px=px,
         trial_id=record.trial_id,
-        scale=common_scale(supply.dataset),
+        scale=supply.scale,
         trained_on=_training(record, supply),
     )
     sizes = {name: size for name, size in supply.sizes().items() if size and name in parts}

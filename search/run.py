@@ -208,6 +208,7 @@ def _plan(options: "dict[str, Any]", supply: "Supply") -> int:
         constraints=constraints,
         configs=options["configs"],
     )
+    supply.check_left_out()
     if supply.what_was_left_out():
         print(f"left out: {supply.what_was_left_out()}")
     show(planner.lines(), budget, machine)

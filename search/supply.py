@@ -8,10 +8,12 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from data.dataset import DataError
+from data.decode import DepthScale, common_scale
 from data.faults import KINDS
 from data.layout import cache_dir, read_dataset
 from data.pack import Pack, pack_split
@@ -134,8 +136,15 @@ class Supply:
         for split, size in self.sizes().items():
             if size:
                 self.pack(split, px, deadline=deadline)
-        looked_at = self._looked_at.total()
-        if len(self._faults) > MOST_BAD * looked_at and not self.allow_bad:
+        self.check_left_out()
+
+    def check_left_out(self) -> None:
+        """Refuse data of which too much is left out.
+
+        Raises:
+            DataError: More than a tenth of what was looked at cannot be used, and nobody said that this is allowed.
+        """
+        if len(self._faults) > MOST_BAD * self._looked_at.total() and not self.allow_bad:
             message = f"{self.dataset.root}: {self.what_was_left_out()}; see python -m data.layout --check, or search"
             raise DataError(f"{message} on the others with --allow-bad")
 
@@ -154,6 +163,11 @@ class Supply:
         share = f"{told['triplets']:,} of {told['of']:,} triplets"
         return f"{share} cannot be used ({reasons}); the first: {told['first'][0]}"
 
+    @cached_property
+    def scale(self) -> DepthScale | None:
+        """What the depth means in metres, if it is on one scale."""
+        return common_scale(self.dataset)
+
     def sizes(self) -> dict[str, int]:
         """Return the number of triplets of each split."""
         return {name: len(getattr(self.splits, name)) for name in ("train", "val", "test")}
@@ -163,7 +177,7 @@ class Supply:
         dataset = self.dataset
         joined = {"folders": [str(part.root.resolve()) for part in dataset.parts]} if dataset.parts else {}
         told = {"folder": str(dataset.root.resolve()), "fingerprint": dataset.fingerprint, "split": self.split}
-        return told | joined | self.sizes() | {"allow_bad": self.allow_bad, "left_out": self.left_out()}
+        return told | joined | self.sizes() | {"left_out": self.left_out()}
 
 
 def supply_of(notes: Mapping[str, Any]) -> Supply:
@@ -181,7 +195,6 @@ def supply_of(notes: Mapping[str, Any]) -> Supply:
     root, folders = Path(about["folder"]), [Path(folder) for folder in about.get("folders", ())]
     if folders and not (root / "dataset.json").exists():
         root = join_folders(folders, cache_dir())
-    allow_bad = about.get("allow_bad", False)  # earlier runs have left nothing out
-    supply = Supply(root, seed=notes["seed"], split=about["split"], allow_bad=allow_bad)
+    supply = Supply(root, seed=notes["seed"], split=about["split"], allow_bad=True)  # a run that has begun goes on
     supply.check_same(about["fingerprint"])
     return supply

@@ -124,6 +124,16 @@ def test_lines_that_cannot_be_used_are_left_out_of_the_copy(faulty_manifest, tmp
         }
 
 
+def test_a_file_that_lines_share_is_the_fault_of_each(folder, write_manifest, tmp_path):
+    write_manifest(
+        folder, [row_of(folder, 1), row_of(folder, 2) | {"mask": row_of(folder, 1)["mask"]}, row_of(folder, 3)]
+    )
+    mask_of(folder, 1).write_bytes(b"no picture")
+    assert {name: len(found) for name, found in check(folder).bad.items()} == {"fgbg000001": 1, "fgbg000002": 1}
+    assert main(["--check", str(folder), "--fix", str(tmp_path / "out")]) == 1
+    assert [triplet.id for triplet in read_dataset(tmp_path / "out").triplets] == ["fgbg000003"]
+
+
 def test_files_in_a_folder_that_is_not_there_are_missing(folder, write_manifest):
     write_manifest(folder, [row_of(folder, 1), row_of(folder, 2) | {"image": "pics/a.png"}])
     assert kinds(check(folder))["missing file"] == 1

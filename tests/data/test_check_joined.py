@@ -77,6 +77,12 @@ def test_a_background_of_another_folder_would_leak(join, add, write_manifest):
     assert [fault.kind for fault in check(join).faults] == ["shared background"]
 
 
+def test_many_backgrounds_of_one_folder_leave_room_to_compare_the_next(join, add, monkeypatch):
+    again(join, 23, 2, add)
+    monkeypatch.setattr("data.folders.MOST", 8)  # four of each folder
+    assert "two/bg2 as one/bg1" in [fault.detail for fault in check(join).faults]
+
+
 def test_the_copy_joins_the_copies(join, add, tmp_path, capsys):
     again(join, 23, 6, add)
     (join.parent / "one" / "depth" / "2.png").write_bytes(b"x")
@@ -97,8 +103,9 @@ def test_the_copy_joins_the_copies(join, add, tmp_path, capsys):
 def test_folders_of_one_name_have_copies_of_their_own(join, tmp_path):
     (tmp_path / "other").mkdir()
     (join.parent / "two").rename(tmp_path / "other" / "one")
-    (join / "dataset.json").write_text(json.dumps({"folders": ["../one", "../other/one"]}))
-    assert main(["--check", str(join), "--fix", str(tmp_path / "out")]) == 0
+    shutil.copytree(join.parent / "one", tmp_path / "1_one")  # as a copy may be called
+    (join / "dataset.json").write_text(json.dumps({"folders": ["../one", "../other/one", "../1_one"]}))
+    assert main(["--check", str(join), "--fix", str(tmp_path / "out")]) == 1
     assert len(read_dataset(tmp_path / "out").triplets) == 20
 
 

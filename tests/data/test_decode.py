@@ -1,6 +1,8 @@
 """From the values in files to packed values."""
 
 import dataclasses
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -162,6 +164,15 @@ def test_truncated_picture_is_an_error_naming_the_file(only_triplet, cut):
     triplet.image.write_bytes(whole[:cut])
     with pytest.raises(DataError, match=r"fgbg000001\.png: not a whole picture"):
         decode_triplet(triplet, DatasetSpec(), 8)
+
+
+def test_picture_of_impossible_sides_is_an_error_naming_the_file(only_triplet):
+    head = b"IHDR" + struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
+    triplet = only_triplet()
+    triplet.image.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
+    with pytest.raises(DataError, match="not a whole picture"):
+        decode_triplet(triplet, DatasetSpec(), 16)
 
 
 def test_vanished_picture_is_an_error_naming_the_file(only_triplet):

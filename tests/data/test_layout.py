@@ -187,6 +187,25 @@ def test_nothing_but_faulty_lines_is_an_error_in_one_line(make_dataset):
     assert "\n" not in str(caught.value)
 
 
+def test_manifest_may_name_files_by_whole_paths_and_has_its_lines_counted_as_an_editor_does(make_dataset):
+    root = make_dataset(3)
+    names = [str(root / "images" / f"fgbg00000{n}.png") for n in (1, 2, 3)]
+    masks = [str(root / "masks" / f"mask00000{n}.png") for n in (1, 2)]
+    lines = ["image,mask", f"{names[0]},{masks[0]}", "", f"{names[1]},{masks[1]}", f"{names[2]},no.png"]
+    (root / "manifest.csv").write_text("\n".join(lines))
+    dataset = read_dataset(root)
+    assert [str(triplet.image) for triplet in dataset.triplets] == names[:2]
+    assert [one.what.partition(":")[0] for one in dataset.unusable] == ["line 5"]
+
+
+@pytest.mark.parametrize("name", ["manifest.csv", "dataset.json"])
+def test_text_that_is_not_utf_8_is_an_error_in_one_line(make_dataset, name):
+    root = make_dataset(1)
+    (root / name).write_bytes("image,mask\nä.png,b.png\n".encode("latin-1"))
+    with pytest.raises(DataError, match=name):
+        read_dataset(root)
+
+
 def test_images_without_partner_are_left_out_and_named(make_dataset):
     root = make_dataset(4)
     (root / "masks" / "mask000002.png").unlink()

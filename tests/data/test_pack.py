@@ -137,7 +137,10 @@ def test_triplets_that_cannot_be_used_are_left_out_with_their_reasons(make_datas
         same = np.array([clean.ids.index(name) for name in pack.ids])
         assert (pack.gather(np.arange(10)).image == clean.gather(same).image).all()
         assert pack.stats.images == 10 and pack.stats.mask_mean == pytest.approx(clean.stats.mask_mean)
-        assert pickle.loads(pickle.dumps(pack)).ids == pack.ids  # noqa: S301
+        pickled = pickle.dumps(pack)
+        for path in pack.folder.glob("*.faults.json"):  # which another machine may not see yet
+            path.unlink()
+        assert pickle.loads(pickled).ids == pack.ids == pack.prefix(10).ids  # noqa: S301
 
 
 def test_as_many_samples_as_wanted_are_found_behind_those_that_cannot_be_used(make_dataset, cache):

@@ -1,6 +1,7 @@
 """What a run foretells of itself; the measuring is left out but for once."""
 
 import io
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -70,10 +71,34 @@ def test_plan_is_a_table_with_hours_and_disk(planner):
     assert "explore" in text and "in all 10 min on 2 workers, 0.33 device hours" in text and "500 triplets/s" in text
 
 
+def spoilt(dataset, folder, count):
+    """A copy of which so many training images are no pictures."""
+    copy = shutil.copytree(dataset, folder / f"spoilt{count}")
+    for triplet in Supply(copy, seed=0).splits.train[:count]:
+        triplet.image.write_bytes(b"no picture")
+    return copy
+
+
 def test_decoding_speed_notes_what_cannot_be_used(tiny_dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "DECODING_S", 0.5)
-    supply = Supply(tiny_dataset, seed=0)
-    assert decoding_speed(supply, 32) > 0 and supply.left_out()["of"] == 32
+    supply = Supply(spoilt(tiny_dataset, tmp_path, 2), seed=0)
+    assert decoding_speed(supply, 32) > 0
+    assert (supply.left_out()["triplets"], supply.left_out()["of"]) == (2, 32)
+
+
+@pytest.mark.parametrize(("bad", "code", "says"), [(2, 0, "left out: 2 of 32"), (9, 2, "--allow-bad")])
+def test_dry_run_says_what_cannot_be_used_and_when_a_run_would_stop(
+    tiny_dataset, tmp_path, monkeypatch, capsys, bad, code, says
+):
+    def measured(supply):
+        supply.pack("train", 32)
+        return MACHINE
+
+    monkeypatch.setattr(plan, "measure", measured)
+    data = spoilt(tiny_dataset, tmp_path, bad)
+    assert main(["--budget", "10m", "--data", str(data), "--dry-run"]) == code
+    said = capsys.readouterr()
+    assert says in (said.err if code else said.out) and ("device hours" in said.out) == (code == 0)
 
 
 def test_dry_run_prints_the_plan_and_writes_nothing(tiny_dataset, tmp_path, monkeypatch, capsys):

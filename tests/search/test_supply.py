@@ -86,7 +86,7 @@ def test_more_than_a_tenth_bad_stops_unless_it_is_allowed(spoilt):
     supply = Supply(folder, seed=0, allow_bad=parser().parse_args(["--allow-bad"]).allow_bad)
     supply.pack_all(80)
     assert supply.left_out()["triplets"] == 5
-    taken_up = supply_of({"seed": 0, "data": supply.facts()})
+    taken_up = supply_of({"seed": 0, "data": supply.facts()})  # a run that has begun goes on
     taken_up.pack_all(80)
     assert taken_up.facts() == supply.facts()
 
