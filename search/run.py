@@ -59,18 +59,22 @@ def parser() -> argparse.ArgumentParser:
     stated.add_argument("--find-lr", action="store_true", help="centre the search's learning rates by a range test")
     p.add_argument("--width", type=int, help="of the recipe's network; by default the recipe's own")
     p.add_argument("--no-refine", action="store_true", help="end without the part that favours the mask, unaugmented")
-    limits = p.add_argument_group("constraints", "on the network; a configuration that breaks one is never trained")
-    limits.add_argument("--max-params", type=_amount, metavar="N", help="most parameters (250k, 1M)")
-    limits.add_argument("--max-macs", type=_amount, metavar="N", help="most multiply-adds of an image of 160 px (1.5G)")
-    limits.add_argument(
-        "--max-latency-ms", type=_amount, metavar="MS", help="longest for an image of 160 px, on one thread or the GPU"
-    )
+    _add_constraints(p)
     p.add_argument("--keep", type=_count, default=0, metavar="N", help="keep N more models of the front")
     p.add_argument("--sampler", choices=("tpe", "random"), default="tpe", help="who chooses configurations")
     p.add_argument("--ladder", choices=tuple(LADDERS), default="climb", help="the stages; others are for comparison")
     p.add_argument("--dry-run", action="store_true", help="measure for ten seconds, print the plan, train nothing")
     p.add_argument("--address", help="address of a Ray cluster; by default Ray is started on this machine")
     return p
+
+
+def _add_constraints(p: argparse.ArgumentParser) -> None:
+    limits = p.add_argument_group("constraints", "on the network; a configuration that breaks one is never trained")
+    limits.add_argument("--max-params", type=_amount, metavar="N", help="most parameters (250k, 1M)")
+    limits.add_argument("--max-macs", type=_amount, metavar="N", help="most multiply-adds of an image of 160 px (1.5G)")
+    limits.add_argument(
+        "--max-latency-ms", type=_amount, metavar="MS", help="longest for an image of 160 px, on one thread or the GPU"
+    )
 
 
 def _amount(text: str) -> float:
@@ -209,8 +213,8 @@ def _plan(options: "dict[str, Any]", supply: "Supply") -> int:
         configs=options["configs"],
     )
     supply.check_left_out()
-    if supply.what_was_left_out():
-        print(f"left out: {supply.what_was_left_out()}")
+    if left_out := supply.what_was_left_out():
+        print(f"left out: {left_out}")
     show(planner.lines(), budget, machine)
     return 0
 

@@ -170,8 +170,8 @@ class Study:
         budget = options.budget if options.budget.device_s is None else self._budget(self.starting.result())
         wall = budget.wall_s
         self.supply.pack_all(self.ladder[0].px, deadline=wall and time.time() + PACK_FIRST * wall)
-        if self.supply.what_was_left_out():
-            self.view.say(f"left out: {self.supply.what_was_left_out()}", style="yellow")
+        if left_out := self.supply.what_was_left_out():
+            self.view.say(f"left out: {left_out}", style="yellow")
         ray = self.starting.result()
         self._listen()  # Ray has put its own handlers in place
         device = "cuda" if ray.gpus else "cpu"

@@ -1,6 +1,5 @@
 """Finding triplets in folders, and saying what is wrong with them."""
 
-import csv
 import json
 import os
 
@@ -17,13 +16,6 @@ def touch(root, *names):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"not looked at")
     return root
-
-
-def write_manifest(root, rows):
-    with (root / "manifest.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def named(triplet):
@@ -105,7 +97,7 @@ def test_missing_folder_is_an_error(tmp_path):
         read_dataset(tmp_path / "nowhere")
 
 
-def test_manifest_names_files_groups_and_split(make_dataset):
+def test_manifest_names_files_groups_and_split(make_dataset, write_manifest):
     root = make_dataset(2)
     row = {"image": "images/fgbg000002.png", "mask": "masks/mask000001.png", "depth": "", "background": "park"}
     write_manifest(root, [{**row, "foreground": "dog", "split": "val"}])
@@ -114,13 +106,13 @@ def test_manifest_names_files_groups_and_split(make_dataset):
     assert (triplet.background, triplet.foreground, triplet.split) == ("park", "dog", "val")
 
 
-def test_manifest_accepts_bare_file_names(make_dataset):
+def test_manifest_accepts_bare_file_names(make_dataset, write_manifest):
     root = make_dataset(1)
     write_manifest(root, [{"image": "fgbg000001.png", "mask": "mask000001.png", "depth": "fgbg000001.png"}])
     assert read_dataset(root).triplets[0].depth == root / "depth" / "fgbg000001.png"
 
 
-def faulty_manifest(make_dataset, change):
+def faulty_manifest(make_dataset, write_manifest, change):
     root = make_dataset(2)
     rows = [
         {"image": f"images/fgbg00000{n}.png", "mask": f"masks/mask00000{n}.png", "background": "b"}
@@ -141,8 +133,8 @@ def faulty_manifest(make_dataset, change):
         ({"near": "light"}, "line 2: near is 'light'; it is one of bright, dark"),
     ],
 )
-def test_line_that_cannot_be_used_is_left_out_and_named(make_dataset, change, message):
-    dataset = read_dataset(faulty_manifest(make_dataset, change))
+def test_line_that_cannot_be_used_is_left_out_and_named(make_dataset, write_manifest, change, message):
+    dataset = read_dataset(faulty_manifest(make_dataset, write_manifest, change))
     assert [triplet.id for triplet in dataset.triplets] == ["fgbg000002"]
     assert [one.message.startswith(f"{dataset.root / 'manifest.csv'}: {message}") for one in dataset.unusable] == [True]
 
@@ -151,22 +143,22 @@ def test_line_that_cannot_be_used_is_left_out_and_named(make_dataset, change, me
     ("change", "message"),
     [({"background": ""}, "background is empty in 1 lines"), ({"image": "images/fgbg000002.png"}, "more than once")],
 )
-def test_manifest_that_contradicts_itself_is_an_error(make_dataset, change, message):
+def test_manifest_that_contradicts_itself_is_an_error(make_dataset, write_manifest, change, message):
     with pytest.raises(DataError, match=message):
-        read_dataset(faulty_manifest(make_dataset, change))
+        read_dataset(faulty_manifest(make_dataset, write_manifest, change))
 
 
 @pytest.mark.parametrize(
     ("column", "message"), [("image", "no column 'mask' or 'depth'"), ("mask", "no column 'image'")]
 )
-def test_manifest_without_a_column_is_an_error(make_dataset, column, message):
+def test_manifest_without_a_column_is_an_error(make_dataset, column, message, write_manifest):
     root = make_dataset(1)
     write_manifest(root, [{column: "images/fgbg000001.png"}])
     with pytest.raises(DataError, match=message):
         read_dataset(root)
 
 
-def test_manifest_may_leave_mask_or_depth_of_a_line_empty(make_dataset):
+def test_manifest_may_leave_mask_or_depth_of_a_line_empty(make_dataset, write_manifest):
     root = make_dataset(3)
     names = [
         {"image": f"fgbg00000{n}.png", "mask": f"mask00000{n}.png", "depth": f"fgbg00000{n}.png"} for n in (1, 2, 3)
@@ -179,7 +171,7 @@ def test_manifest_may_leave_mask_or_depth_of_a_line_empty(make_dataset):
     ]
 
 
-def test_nothing_but_faulty_lines_is_an_error_in_one_line(make_dataset):
+def test_nothing_but_faulty_lines_is_an_error_in_one_line(make_dataset, write_manifest):
     root = make_dataset(2)
     write_manifest(root, [{"image": f"fgbg00000{n}.png", "mask": "no.png"} for n in (1, 2)])
     with pytest.raises(DataError, match=r"line 2: mask masks/no.png is not there .* \(none of 2") as caught:
@@ -221,7 +213,7 @@ def test_images_without_partner_are_left_out_and_named(make_dataset):
     assert len(whole.triplets) == 4 and whole.unusable == dataset.unusable
 
 
-def test_manifest_states_polarity_line_by_line(make_dataset):
+def test_manifest_states_polarity_line_by_line(make_dataset, write_manifest):
     root = make_dataset(2)
     rows = [{"image": f"fgbg00000{n}.png", "depth": f"fgbg00000{n}.png"} for n in (1, 2)]
     write_manifest(root, [rows[0] | {"near": "dark"}, rows[1] | {"near": ""}])
@@ -230,7 +222,7 @@ def test_manifest_states_polarity_line_by_line(make_dataset):
     assert [dataset.spec.of(triplet).near for triplet in dataset.triplets] == ["dark", "bright"]
 
 
-def test_manifest_of_depth_alone_needs_no_column_of_masks(make_dataset):
+def test_manifest_of_depth_alone_needs_no_column_of_masks(make_dataset, write_manifest):
     root = make_dataset(1)
     write_manifest(root, [{"image": "fgbg000001.png", "depth": "fgbg000001.png"}])
     assert named(read_dataset(root).triplets[0]) == ("fgbg000001.png", None, "fgbg000001.png")
@@ -297,7 +289,7 @@ def test_fingerprint_changes_with_used_files_only(make_dataset):
     assert len({before, touched, read_dataset(root).fingerprint}) == 3
 
 
-def test_fingerprint_changes_with_the_polarity_of_a_line(make_dataset):
+def test_fingerprint_changes_with_the_polarity_of_a_line(make_dataset, write_manifest):
     root = make_dataset(2)
     found = []
     for near in ("", "dark", "bright"):
