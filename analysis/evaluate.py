@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float32, UInt8
 
-from analysis import AnalysisError
-from data.progress import Progress, progress_bar
+from analysis.exceptions import AnalysisError
+from data.runtime.progress import Progress, progress_bar
 
 if TYPE_CHECKING:
     from analysis.model import Model
@@ -67,7 +67,7 @@ def read_truth(triplet: "Triplet", spec: "DatasetSpec") -> Truth:
     """
     import cv2
 
-    from data.decode import inverse_depth, read_picture, same_size
+    from data.reading.decode import inverse_depth, read_picture, same_size
 
     def truth(path: Path, flags: int) -> np.ndarray:
         return same_size(read_picture(path, flags), path, image, triplet.image)
@@ -107,7 +107,7 @@ def figures_of(mask: Map, depth: Map, truth: Truth) -> dict[str, float]:
     """Return the FIGURES of one prediction, at the size of the truth; only those whose truth is known."""
     import torch
 
-    from models.metrics import binarised, boundary_f, overlap, relative_depth_figures, rmse
+    from models.metrics.metrics import binarised, boundary_f, overlap, relative_depth_figures, rmse
 
     def maps(values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values))[None, None]
@@ -138,7 +138,7 @@ def evaluate(model: "Model", dataset: "Dataset", *, progress: Progress | None = 
 
     Args:
         model: Of analysis.load_model.
-        dataset: Of data.layout.read_dataset.
+        dataset: Of data.reading.layout.read_dataset.
         progress: Told (pictures done, pictures in all).
 
     Returns:
@@ -237,10 +237,10 @@ def _stated(dataset: "Dataset", near: str | None) -> "Dataset":
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     args = parser().parse_args(arguments)
-    from analysis.files import write_file
     from analysis.model import load_model
+    from analysis.runs.files import write_file
     from data.dataset import DataError
-    from data.layout import read_dataset
+    from data.reading.layout import read_dataset
 
     tables = []
     try:

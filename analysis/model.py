@@ -18,13 +18,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from analysis import AnalysisError, first_line
-from data.decode import DepthScale
-from data.loaders import SMALLEST_STD
-from data.stats import Stats
+from analysis.exceptions import AnalysisError, first_line
+from data.loading.loaders import SMALLEST_STD
+from data.pack.stats import Stats
+from data.reading.decode import DepthScale
 from models.build import build_model
 from models.network import Network
-from search.config import TrialConfig
+from search.config.trial import TrialConfig
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 BATCH = 16

@@ -8,12 +8,37 @@ from typing import Any
 
 POLARITIES = ("bright", "dark")  # of near things in relative depth
 
+# kind of fault -> description, in the order of the check's table
+FAULT_KINDS = {
+    "faulty line": "line of manifest.csv that cannot be used",
+    "missing file": "file of manifest.csv that is not there, or no picture by its name",
+    "unreadable": "file that is no picture",
+    "truncated": "picture file cut off",
+    "no partner": "image without its mask or depth",
+    "channels": "wrong number of channels",
+    "size": "another size than its image",
+    "not binary": "mask with greys away from its edges",
+    "empty mask": "mask without an object",
+    "full mask": "mask without background",
+    "stray part": "small part of a mask far from the rest",
+    "shifted mask": "mask beside its object",
+    "frame": "frame drawn around the depth",
+    "depth range": "relative depth outside 0..1",
+    "no object in depth": "depth that ignores the object",
+    "polarity": "depth of unknown polarity",
+    "duplicate": "image that is there twice",
+    "repeated background": "one background under two names",
+    "shared background": "background of an earlier folder too",
+    "gap": "numbers left out",
+    "stray file": "file that belongs to no triplet",
+}
+
 
 class DataError(ValueError):
     """A data set that cannot be used as it is: one line that says what is wrong, where, and what to do.
 
     Attributes:
-        kind: Of a single triplet's fault, one of `data.faults.KINDS`; "" where the data set as a whole is meant.
+        kind: Of a single triplet's fault, one of `FAULT_KINDS`; "" where the data set as a whole is meant.
     """
 
     def __init__(self, message: str, kind: str = "") -> None:
@@ -43,7 +68,7 @@ class Unusable:
     """A triplet whose files or statements lack, as names tell without a look into pictures.
 
     Attributes:
-        kind: One of `data.faults.KINDS`.
+        kind: One of `FAULT_KINDS`.
         image: The image it names, if it names one.
         source: The image, or the manifest.csv that is at fault.
         what: What is wrong.

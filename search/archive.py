@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
+from data.data_module import FitData, Supply, supply_of
 from models.config import ConfigError
-from search.clock import Readings
-from search.config import TrialConfig
-from search.fit import STATE_FILE, FitPlan, State
-from search.folder import FolderError
-from search.notes import check_notes
-from search.records import TrialRecord, TrialTable, check_line, provenance, read_lines
-from search.supply import FitData, Supply, supply_of
+from search.config.trial import TrialConfig
+from search.records.run_dir import FolderError
+from search.records.run_state import check_notes
+from search.records.trials import TrialRecord, TrialTable, check_line, provenance, read_lines
+from search.training.clock import Readings
+from search.training.trainer import STATE_FILE, FitPlan, State
 
 DECIDING = ("torch", "numpy", "albumentations", "opencv-python-headless")  # packages that figures depend on
 _SIZES = ("px", "train_images", "val_images")

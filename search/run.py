@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from search.budget import Budget
-    from search.config import TrialConfig
-    from search.notes import Notes
-    from search.records import TrialTable
-    from search.supply import Supply
+    from data.data_module import Supply
+    from search.budget.budget import Budget
+    from search.config.trial import TrialConfig
+    from search.records.run_state import Notes
+    from search.records.trials import TrialTable
 
 BEGAN = time.time()
 ROOT = str(Path(__file__).resolve().parent.parent)
@@ -28,7 +28,7 @@ BUILT_IN_COUNT = 2000
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's grammar."""
-    from search.ladder import LADDERS
+    from search.tuning.stages import LADDERS
 
     p = argparse.ArgumentParser(
         prog="search/run.py",
@@ -83,7 +83,7 @@ def _amount(text: str) -> float:
     Raises:
         ArgumentTypeError: It is none.
     """
-    from search.budget import BudgetError, parse_amount
+    from search.budget.budget import BudgetError, parse_amount
 
     try:
         return parse_amount(text)
@@ -120,8 +120,8 @@ def main(arguments: list[str] | None = None) -> int:
         warnings.simplefilter("ignore")  # other people's deprecations are not the user's business
     from data.dataset import DataError
     from models.config import ConfigError
-    from search.budget import BudgetError, parse_budget
-    from search.folder import FolderError
+    from search.budget.budget import BudgetError, parse_budget
+    from search.records.run_dir import FolderError
 
     try:
         if args.resume is not None:
@@ -139,8 +139,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _search(args: argparse.Namespace, budget: "Budget", out: Path) -> int:
     """Start a new run."""
-    from search.folder import check_free
-    from search.supply import Supply
+    from data.data_module import Supply
+    from search.records.run_dir import check_free
 
     check_free(out)
     configs, constraints = _allowed(args, _stated(args, budget), budget)
@@ -180,8 +180,8 @@ def _allowed(
         budget.on(devices={"gpu": torch.cuda.device_count()}, used={"gpu": 0.0})
     if not constraints:
         return stated, constraints
-    from search.limits import Constraints
-    from search.space import smallest_networks
+    from search.budget.constraints import Constraints
+    from search.study.space import smallest_networks
 
     limits = Constraints(**constraints)
     if not stated:
@@ -197,9 +197,9 @@ def _plan(options: "dict[str, Any]", supply: "Supply") -> int:
     """Print what the run would do."""
     import torch
 
-    from search.ladder import ladder
-    from search.limits import Constraints
-    from search.plan import Planner, measure, show
+    from search.budget.constraints import Constraints
+    from search.dry_run import Planner, measure, show
+    from search.tuning.stages import ladder
 
     constraints, machine = Constraints(**options["constraints"]), measure(supply)
     devices = {"cpu": machine.devices, "gpu": torch.cuda.device_count()}
@@ -226,11 +226,11 @@ def _resume(args: argparse.Namespace) -> int:
         FolderError: No run to go on with, damaged records, or an option that belongs to a new one.
         DataError: Its data have changed.
     """
-    from search.config import TrialConfig
-    from search.folder import hold
-    from search.notes import read_notes, taken_up
-    from search.records import TrialTable
-    from search.supply import supply_of
+    from data.data_module import supply_of
+    from search.config.trial import TrialConfig
+    from search.records.run_dir import hold
+    from search.records.run_state import read_notes, taken_up
+    from search.records.trials import TrialTable
 
     _only_for_resume(args)
     content = read_notes(args.resume, extended=args.budget is not None)
@@ -253,7 +253,7 @@ def _resume(args: argparse.Namespace) -> int:
 
 def _only_for_resume(args: argparse.Namespace) -> None:
     """Refuse what a run that goes on cannot be told anew."""
-    from search.folder import FolderError
+    from search.records.run_dir import FolderError
 
     grammar = parser()
     for name, value in vars(args).items():
@@ -264,7 +264,7 @@ def _only_for_resume(args: argparse.Namespace) -> None:
 
 def _whole_budget(args: argparse.Namespace, content: "dict[str, Any]", table: "TrialTable") -> "Budget":
     """Return what a run may spend in all: what it was given, or what it has used and what it is given now."""
-    from search.budget import Budget, extended, parse_budget
+    from search.budget.budget import Budget, extended, parse_budget
 
     budget = Budget(**content["asked"]["budget"])
     if args.budget is None:
@@ -278,9 +278,9 @@ def _run(
     address: str | None, options: "dict[str, Any]", supply: "Supply", past: "tuple[Notes, TrialTable] | None" = None
 ) -> int:
     """Run the study, a new one or one that is taken up from its records, and say where things are."""
-    from search import cluster
-    from search.folder import is_claimed
-    from search.terminal import View
+    from search.records.console import View
+    from search.records.run_dir import is_claimed
+    from search.tuning import cluster
 
     out = options["out"]
     if supply.split == "random":
@@ -291,8 +291,8 @@ def _run(
     # pool outlives the run.
     with ThreadPoolExecutor(1) as pool, View() as view:
         starting = pool.submit(cluster.start, address)
-        from search.limits import Constraints
-        from search.study import Interrupted, NoModelError, Options, Study
+        from search.budget.constraints import Constraints
+        from search.experiment import Interrupted, NoModelError, Options, Study
 
         options["constraints"] = Constraints(**options.get("constraints", {}))
         try:
@@ -317,7 +317,7 @@ def _run(
 def _report(out: Path) -> None:
     """Write report.html; a run whose report fails is done all the same."""
     try:
-        from analysis.report import write_report  # the one thing that is asked of the layer above
+        from analysis.report.report import write_report  # the one thing that is asked of the layer above
 
         write_report(out)
     except Exception as error:
@@ -338,9 +338,9 @@ def _stated(args: argparse.Namespace, budget: "Budget") -> "tuple[TrialConfig, .
         raise ConfigError("--width belongs to --recipe; a search chooses widths itself")
     if args.recipe is None and args.grid is None:
         return ()
-    from search.budget import BudgetError
-    from search.grid import read_grid
-    from search.recipes import recipe
+    from search.budget.budget import BudgetError
+    from search.config.grid import read_grid
+    from search.config.recipes import recipe
 
     configs = read_grid(args.grid) if args.grid else [recipe(args.recipe, width=args.width)]
     if budget.trials is not None and budget.trials < len(configs):
@@ -352,22 +352,22 @@ def _data(folders: list[Path] | None) -> Path:
     """Return the data set folder: the one stated, one that joins those stated, or the built-in scenes."""
     if folders is None:
         return _built_in_data()
-    from data.layout import cache_dir
-    from data.stated import join_folders
+    from data.reading.dataset_json import join_folders
+    from data.runtime.files import cache_dir
 
     return folders[0] if len(folders) == 1 else join_folders(folders, cache_dir())
 
 
 def _built_in_data() -> Path:
-    from data.progress import progress_bar
-    from data.scenes import cached_scenes
+    from data.runtime.progress import progress_bar
+    from data.scenes.scenes import cached_scenes
 
     with progress_bar("drawing built-in scenes, once") as progress:
         return cached_scenes(BUILT_IN_COUNT, progress=progress)
 
 
 def _where_things_are(out: Path) -> str:
-    from search.terminal import dashboards
+    from search.records.console import dashboards
 
     lines = [
         f"report    {out / 'report.html'}  (open it in a browser)",

@@ -21,7 +21,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty built-in scenes of 64 px: 10 backgrounds, 4 placements each."""
-    from data.scenes import make_scenes
+    from data.scenes.scenes import make_scenes
 
     return make_scenes(tmp_path_factory.mktemp("tiny") / "scenes", 40, per_background=4, px=64, workers=1)
 

@@ -38,7 +38,7 @@ def test_compose_command_works(tmp_path, shared_data):
 
 
 def test_quick_start_command_is_understood():
-    from search.budget import parse_budget
+    from search.budget.budget import parse_budget
     from search.run import parser
 
     words = command("python search/run.py")
@@ -50,19 +50,19 @@ RUNS = [line.strip() for line in README.splitlines() if line.strip().startswith(
 
 @pytest.mark.parametrize("line", RUNS)
 def test_every_run_of_the_readme_is_understood(line):
-    from search.budget import parse_budget
+    from search.budget.budget import parse_budget
     from search.run import parser
 
     args = parser().parse_args(shlex.split(line, comments=True)[2:])
     assert args.resume or parse_budget(args.budget)
     if args.recipe:
-        from search.recipes import recipe
+        from search.config.recipes import recipe
 
         recipe(args.recipe, width=args.width)
 
 
 def test_grid_of_the_readme_is_read(tmp_path):
-    from search.grid import read_grid
+    from search.config.grid import read_grid
 
     (tmp_path / "grid.json").write_text(README.split("```json\n")[1].split("```")[0])
     assert len(read_grid(tmp_path / "grid.json")) == 5
@@ -77,10 +77,10 @@ def test_every_module_of_the_readme_is_a_command(module):
 @pytest.mark.parametrize(
     ("start", "module"),
     [
-        ("python -m search.schedules", "search.finder"),
-        ("python -m analysis.predict", "analysis.predict"),
-        ("python -m analysis.plots", "analysis.plots"),
-        ("python -m analysis.compare", "analysis.compare"),
+        ("python -m search.training.lr_finder", "search.training.lr_finder"),
+        ("python -m analysis.predict", "analysis.predict.predict"),
+        ("python -m analysis.plots", "analysis.plots.plots"),
+        ("python -m analysis.compare", "analysis.compare.compare"),
     ],
 )
 def test_options_of_the_readme_exist(start, module):

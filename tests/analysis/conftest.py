@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from search.config import TrialConfig
-from search.records import TrialRecord, TrialTable, write_json
+from search.config.trial import TrialConfig
+from search.records.trials import TrialRecord, TrialTable, write_json
 
 if TYPE_CHECKING:
-    from search.supply import Supply
+    from data.data_module import Supply
 
 PX = 32
 
@@ -19,10 +19,10 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with run.json and best/, as a run leaves them."""
     import torch
 
-    from data.stats import Stats
+    from data.pack.stats import Stats
     from models.build import build_model
     from models.heads import Head
-    from search.best import Winner, save_model
+    from search.output.model_folder import Winner, save_model
 
     config = TrialConfig.from_dict({"model": {"arch": "unet", "width": 4, "stem_stride": 2, "levels": 3}})
     torch.manual_seed(1)
@@ -98,15 +98,14 @@ def write_whole_run(run: Path, dataset: Path, *, searched: int = 14) -> Path:
     import optuna
     import torch
 
+    from data.data_module import Supply
     from models.build import build_model
-    from search.best import Winner, write_best
-    from search.journal import open_journal
-    from search.ladder import Stage
-    from search.space import SpaceLimits, suggest
-    from search.supply import Supply
+    from search.output.model_folder import Winner, write_best
+    from search.study.space import SpaceLimits, suggest
+    from search.study.storage import open_journal
 
     supply = Supply(dataset, seed=0)
-    data = supply.for_stage(Stage(name="explore", fraction=1.0, px=PX, epochs=1))
+    data = supply.for_stage(fraction=1.0, px=PX)
     config = TrialConfig.from_dict({"model": {"arch": "unet", "width": 4, "stem_stride": 2, "levels": 3}})
     torch.manual_seed(len(run.name))
     weights = build_model(config.model).state_dict()

@@ -7,8 +7,8 @@ import pytest
 
 from analysis.evaluate import BLIND, aligned, evaluate, figures_of, main, means, read_truth
 from analysis.model import load_model
-from data.layout import read_dataset
-from search.config import TrialConfig
+from data.reading.layout import read_dataset
+from search.config.trial import TrialConfig
 
 SIDE = 40
 

@@ -10,11 +10,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from analysis import AnalysisError, load_model
-from data.decode import read_picture
-from data.loaders import Loader
-from search.best import predictions
-from search.supply import Supply
+from analysis import load_model
+from analysis.exceptions import AnalysisError
+from data.data_module import Supply
+from data.loading.loaders import Loader
+from data.reading.decode import read_picture
+from search.output.model_folder import predictions
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from analysis import AnalysisError
-from analysis.browser import chromium, page_of, served
+from analysis.exceptions import AnalysisError
+from tests.browser.browser import chromium, page_of, served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -18,10 +18,10 @@ def run(tmp_path_factory):
     """An untrained model, as a run leaves its own."""
     import torch
 
-    from data.stats import Stats
+    from data.pack.stats import Stats
     from models.build import build_model
-    from search.best import Winner, save_model
-    from search.config import TrialConfig
+    from search.config.trial import TrialConfig
+    from search.output.model_folder import Winner, save_model
 
     config = TrialConfig.from_dict({"model": {"arch": "unet", "width": 4, "stem_stride": 2, "levels": 3}})
     torch.manual_seed(1)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.screenshots import log_in, ray_token
-from search.gauges import GAUGES
+from search.records.prometheus import GAUGES
+from tests.browser.screenshots import log_in, ray_token
 
 pytestmark = [pytest.mark.browser, pytest.mark.ray, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,21 +15,21 @@ import numpy as np
 import pytest
 from ray.tune.utils import flatten_dict
 
-from analysis import AnalysisError
-from analysis.screenshots import main, take
-from search.board import TensorBoard
-from search.journal import open_journal
-from search.ladder import Stage
-from search.limits import Closing, Constraints, Rules
-from search.notes import first_notes
-from search.promotions import Promotions
-from search.records import TrialTable
-from search.searcher import StudySearch
-from search.shelf import Shelf
-from search.space import SpaceLimits, suggest
-from search.supply import Supply
-from search.trainable import StageContext, new_entry
-from search.tuner import Recorder
+from analysis.exceptions import AnalysisError
+from data.data_module import Supply
+from search.budget.constraints import Closing, Constraints, Rules
+from search.records.run_state import first_notes
+from search.records.tensorboard import TensorBoard
+from search.records.trials import TrialTable
+from search.study.dashboard import Promotions
+from search.study.space import SpaceLimits, suggest
+from search.study.storage import open_journal
+from search.tuning.checkpoints import Shelf
+from search.tuning.ray_tune import Recorder
+from search.tuning.searchers import StudySearch
+from search.tuning.stages import Stage
+from search.tuning.trainable import StageContext, new_entry
+from tests.browser.screenshots import main, take
 
 pytestmark = pytest.mark.browser
 EXPLORE = Stage(name="explore", fraction=1.0, px=32, epochs=3, races=True)
@@ -68,7 +68,14 @@ def run(tiny_dataset, tmp_path_factory) -> Path:
     notes = first_notes(folder, {}, began=time.time())
     recorder = Recorder(table, boards, notes, Shelf(seed=0), lambda record: None)
     explore, confirm = (
-        StageContext(stage=stage, data=supply.for_stage(stage), deadline=None, cap_s=None, threads=1, device="cpu")
+        StageContext(
+            stage=stage,
+            data=supply.for_stage(fraction=stage.fraction, px=stage.px),
+            deadline=None,
+            cap_s=None,
+            threads=1,
+            device="cpu",
+        )
         for stage in (EXPLORE, CONFIRM)
     )
     search = StudySearch(
@@ -185,7 +192,7 @@ def test_photo_that_is_not_there_is_refused_in_one_line_before_anything_opens(ru
 
 
 def test_address_of_ray_that_does_not_answer_is_told_in_one_line(browser, tmp_path, monkeypatch):
-    monkeypatch.setattr("analysis.screenshots.ray_token", lambda: "token")
+    monkeypatch.setattr("tests.browser.screenshots.ray_token", lambda: "token")
     with socket.create_server(("127.0.0.1", 0)) as one:
         url = f"http://127.0.0.1:{one.getsockname()[1]}"
     with pytest.raises(AnalysisError, match=f"ray: the page does not come .*{url}.*; --ray takes") as caught:

@@ -7,7 +7,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from models.build import build_model, model_config
 from models.cost import _field, cost, count_macs, latency_ms, macs, output_field, probe, training_mib
-from models.losses import LossConfig, build_loss
+from models.losses.loss import LossConfig, build_loss
 
 SIZES = [
     {"arch": "unet", "width": 4, "stem_stride": 4, "block": "plain"},

@@ -4,15 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from search.config import TrialConfig
-from search.ladder import Stage
-from search.supply import FitData, Supply
+from data.data_module import FitData, Supply
+from search.config.trial import TrialConfig
 
 
 @pytest.fixture(scope="session")
 def fit_data(tiny_dataset: Path) -> FitData:
     """The tiny data set, whole, at 32 px."""
-    return Supply(tiny_dataset, seed=0).for_stage(Stage(name="explore", fraction=1.0, px=32, epochs=1))
+    return Supply(tiny_dataset, seed=0).for_stage(fraction=1.0, px=32)
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from pathlib import Path
 import optuna
 import pytest
 
-from search.budget import parse_budget
-from search.folder import claim
-from search.notes import first_notes
+from search.budget.budget import parse_budget
+from search.records.run_dir import claim
+from search.records.run_state import first_notes
 from search.run import main
 
 ROOT = Path(__file__).resolve().parents[2]

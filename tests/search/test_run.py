@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from search.folder import claim
-from search.records import provenance
+from search.experiment import Interrupted
+from search.records.run_dir import claim
+from search.records.trials import provenance
 from search.run import _report, _run
-from search.study import Interrupted
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def test_interrupted_run_prints_the_command_that_goes_on(out, monkeypatch, capsy
     def study(*_):
         raise Interrupted
 
-    monkeypatch.setattr("search.cluster.start", lambda address: None)
-    monkeypatch.setattr("search.study.Study", study)
+    monkeypatch.setattr("search.tuning.cluster.start", lambda address: None)
+    monkeypatch.setattr("search.experiment.Study", study)
     options = {"out": out, "budget": None, "seed": 0, "began": 0.0}
     assert _run(None, options, SimpleNamespace(split="background")) == 130
     words = command_in(capsys.readouterr().out, "python search/run.py")

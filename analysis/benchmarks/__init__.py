@@ -1,1 +1,0 @@
-"""What is fast and what searching buys, measured side by side."""

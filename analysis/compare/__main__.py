@@ -1,0 +1,7 @@
+"""`python -m analysis.compare`."""
+
+import sys
+
+from analysis.compare.compare import main
+
+sys.exit(main())

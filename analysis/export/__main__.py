@@ -1,0 +1,7 @@
+"""`python -m analysis.export`."""
+
+import sys
+
+from analysis.export.export import main
+
+sys.exit(main())

@@ -1,0 +1,260 @@
+"""Charts of how a run went: scores over time, learning curves, ranks from stage to stage, time and workers.
+
+Each function returns one Plotly figure of frames that analysis.runs prepares, for a notebook as for the report.
+"""
+
+from collections.abc import Hashable
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from analysis.report.style import (
+    ARCH,
+    FAINT,
+    HEIGHT,
+    PLAIN,
+    SCORE,
+    STAGES,
+    TITLE_PX,
+    bands,
+    by_name,
+    points,
+    score_range,
+    sheet,
+    times,
+    told,
+)
+from analysis.runs.curves import Span, best_so_far, climbed, lanes
+
+METRICS = {
+    "score": "score",
+    "iou": "IoU of the mask",
+    "rmse_depth": "RMSE of the depth",
+    "train_total": "training loss (each trial's own)",
+}
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")  # of the best of a stage, whose learning curves are bold
+IN_FRONT = len(DASHES)
+ROW = 34  # pixels
+
+
+def best_over_time(curves: pd.DataFrame, spans: list[Span]) -> go.Figure:
+    """Draw every reported score, and the best so far of each stage, against the run's clock.
+
+    Args:
+        curves: From analysis.runs.
+        spans: Of the stages.
+    """
+    reported = best_so_far(curves)
+    by, unit = times(max([end for _, _, end in spans], default=reported["ended_s"].max()))
+    reported = reported.assign(ended=reported["ended_s"] / by)
+    traces: list[Any] = []
+    for name, colour, stage in by_name(reported, "stage"):
+        more = f"<br>score %{{y:.3f}} after %{{x:.1f}} {unit}"
+        dots = {"size": 5, "opacity": 0.55, "line": {"width": 0}}
+        traces.append(
+            points(stage, "ended", "score", name=name, colour=colour, more=more, marker=dots, showlegend=False)
+        )
+        line = {"color": colour, "width": 2.5, "shape": "hv"}
+        label = f"{name}: best {stage['best'].iloc[-1]:.3f}"
+        own = stage.drop_duplicates("best")
+        x, y = [*own["ended"], stage["ended"].iloc[-1]], [*own["best"], stage["best"].iloc[-1]]
+        traces.append(go.Scatter(x=x, y=y, mode="lines", line=line, name=label, hoverinfo="skip"))
+    return sheet(
+        "Best score over time",
+        traces,
+        x={"title": {"text": f"time since the run began ({unit})"}, "rangemode": "tozero"},
+        y={"title": {"text": SCORE}, "range": score_range(reported["score"])},
+        shapes=bands(spans, by),
+    )
+
+
+def learning_curves(curves: pd.DataFrame, stage: str) -> go.Figure:
+    """Draw the epochs of all trials of a stage, the best in bold; buttons choose what of them.
+
+    Where the last report of a trial repeats its best epoch, whose weights it keeps, the curve ends an epoch before.
+
+    Args:
+        curves: From analysis.runs.
+        stage: Which.
+    """
+    mine = curves[curves["stage"] == stage]
+    shown = [name for name in METRICS if name in mine and mine[name].notna().any()]
+    traces = [
+        _curve(group, name, colour, place=place)
+        for name, colour, trials in by_name(mine, ARCH)
+        for place, group in _bold_apart(trials)
+    ]
+    buttons = [
+        {
+            "label": METRICS[name],
+            "method": "update",
+            "args": [
+                {"y": [[None if pd.isna(v) else round(float(v), 4) for v in data[name]] for _, data in traces]},
+                {"yaxis.title.text": METRICS[name], "yaxis.autorange": name != "score"},
+            ],
+        }
+        for name in shown
+    ]
+    menu = {"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.03, "yanchor": "bottom"}
+    scores = {"range": score_range(mine["score"])} if shown[0] == "score" else {}
+    return sheet(
+        f"Learning curves of {stage}",
+        [trace for trace, _ in traces],
+        x={"title": {"text": "images seen"}, "rangemode": "tozero", "tickformat": "~s"},
+        y={"title": {"text": METRICS[shown[0]]}, **scores},
+        height=HEIGHT + 60,
+        margin={"l": 8, "r": 8, "t": TITLE_PX + 44, "b": 8},
+        legend={"yref": "container", "y": 0},
+        updatemenus=[menu] if len(shown) > 1 else [],
+    )
+
+
+def stage_ranks(trials: pd.DataFrame, lower: str, upper: str, agreement: dict[str, Any] | None = None) -> go.Figure:
+    """Draw how the trials that climbed rank among each other at two stages: lines that cross changed their order.
+
+    Args:
+        trials: From analysis.runs.
+        lower: A stage.
+        upper: The next; its trials name their parents.
+        agreement: Of search.agreement, where it was measured.
+    """
+    pairs = climbed(trials, lower, upper)
+    traces = []
+    for name, colour, group in by_name(pairs, ARCH):
+        for number, pair in enumerate(group.to_dict("records")):
+            traces.append(_climb(pair, name, colour, shown=number == 0))
+    title = f"{lower} → {upper}"
+    if agreement:
+        rank = agreement["spearman"]
+        title += f": rank correlation {rank['value']:.2f} [{rank['low']:.2f}, {rank['high']:.2f}]"
+    ticks = list(range(1, len(pairs) + 1))
+    return sheet(
+        title,
+        traces,
+        x={"tickvals": [0, 1], "ticktext": [lower, upper], "range": [-0.75, 1.75], "showgrid": False},
+        y={"title": {"text": "rank"}, "range": [len(pairs) + 0.6, 0.4], "tickvals": ticks, "showgrid": False},
+        height=130 + ROW * len(pairs),
+    )
+
+
+def phases(rows: pd.DataFrame) -> go.Figure:
+    """Draw how long each phase of a run took, and for how much of it the workers trained.
+
+    Args:
+        rows: `phase`, `stage` (empty for what is none), `wall_s` and `busy` (a part of 1, empty where nothing trains).
+    """
+    by, unit = times(rows["wall_s"].sum())
+    busy = rows["busy"].fillna(0) * rows["wall_s"] / by
+    waiting = rows["wall_s"] / by - busy
+    whole = rows["wall_s"].sum() / by
+    palette = [STAGES.get(stage, PLAIN) for stage in rows["stage"]]
+    looks = {"training": (busy, palette), "waiting: packing, starting, measuring, idle workers": (waiting, FAINT)}
+    traces = [
+        go.Bar(
+            y=rows["phase"],
+            x=length,
+            name=name,
+            orientation="h",
+            marker={"color": colour},
+            customdata=length / whole,
+            hovertemplate=f"%{{y}}, {name.partition(':')[0]}: %{{x:.1f}} {unit}, %{{customdata:.0%}}<extra></extra>",
+            showlegend=False,
+        )
+        for name, (length, colour) in looks.items()
+    ]
+    return sheet(
+        f"How {whole:.1f} {unit} were spent",
+        traces,
+        x=f"{unit} (pale: no worker trains)",
+        y={"autorange": "reversed", "showgrid": False},
+        height=110 + ROW * len(rows),
+        barmode="stack",
+    )
+
+
+def timeline(trials: pd.DataFrame, spans: list[Span]) -> go.Figure:
+    """Draw when each trial ran, in as many rows as ran at the same time.
+
+    Args:
+        trials: From analysis.runs; those whose beginning or end is unknown are left out.
+        spans: Of the stages.
+    """
+    ran = trials[trials["started_s"].notna() & trials["ended_s"].notna()].sort_values("started_s")
+    by, unit = times(ran["ended_s"].max())
+    ran = ran.assign(lane=lanes(ran), began=ran["started_s"] / by, took=(ran["ended_s"] - ran["started_s"]) / by)
+    traces = [
+        go.Bar(
+            x=group["took"],
+            base=group["began"],
+            y=group["lane"],
+            orientation="h",
+            name=name,
+            marker={"color": colour, "line": {"width": 0.5, "color": "rgba(255,255,255,0.8)"}},
+            customdata=group["trial_id"],
+            hovertext=told(group),
+            hovertemplate=f"%{{hovertext}}<br>%{{x:.1f}} {unit}<extra></extra>",
+        )
+        for name, colour, group in by_name(ran, "stage")
+    ]
+    count = int(ran["lane"].max())
+    return sheet(
+        "When each trial ran",
+        traces,
+        x={"title": {"text": f"time since the run began ({unit})"}, "rangemode": "tozero"},
+        y={"title": {"text": "at the same time"}, "tickvals": sorted({1, count}), "showgrid": False},
+        height=min(150 + ROW * count, 2 * HEIGHT),
+        barmode="overlay",
+        shapes=bands(spans, by),
+    )
+
+
+def _bold_apart(trials: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
+    """Return the epochs that are drawn alike: each of the best trials, with its place from 0, and all others (-1)."""
+    best = trials["rank"] <= IN_FRONT
+    groups = [(int(group["rank"].iloc[0]) - 1, group) for _, group in trials[best].groupby("trial_id", sort=False)]
+    return [(-1, trials[~best]), *groups] if (~best).any() else groups
+
+
+def _curve(epochs: pd.DataFrame, arch: str, colour: str, *, place: int) -> tuple[go.Scatter, pd.DataFrame]:
+    """Return one line through the epochs, interrupted between trials, and the epochs as it shows them."""
+    parts = [
+        part for _, trial in epochs.groupby("trial_id", sort=False) for part in (trial, trial[:1].assign(gap=True))
+    ]
+    data = pd.concat(parts[:-1])
+    if "gap" in data:
+        data[[*METRICS]] = data[[*METRICS]].mask(data["gap"].eq(True))
+    bold = place >= 0
+    trace = go.Scatter(
+        x=data["images_seen"],
+        y=data["score"],
+        mode="lines+markers",
+        line={"color": colour, "width": 2.5 if bold else 1.0, "dash": DASHES[place] if bold else "solid"},
+        marker={"color": colour, "size": 6 if bold else 3},
+        opacity=1.0 if bold else 0.35,
+        name=f"{data['label'].iloc[0]}" if bold else f"{arch}, others",
+        legendrank=place if bold else IN_FRONT + 1,
+        customdata=data["trial_id"],
+        hovertext=told(data),
+        hovertemplate="%{hovertext}<br>after %{x:,} images: %{y:.3f}<extra></extra>",
+    )
+    return trace, data
+
+
+def _climb(pair: dict[Hashable, Any], arch: str, colour: str, *, shown: bool) -> go.Scatter:
+    ends = [f"{pair['trial_id_below']} {pair['score_below']:.3f}", f"{pair['trial_id']} {pair['score']:.3f}"]
+    return go.Scatter(
+        x=[0, 1],
+        y=[pair["before"], pair["after"]],
+        mode="lines+markers+text",
+        text=ends,
+        textposition=["middle left", "middle right"],
+        textfont={"size": 11},
+        line={"color": colour, "width": 2.5},
+        marker={"size": 9},
+        name=arch,
+        legendgroup=arch,
+        showlegend=shown,
+        cliponaxis=False,
+        hovertemplate=f"<b>%{{text}}</b> · {pair['network']}<br>rank %{{y:.0f}} of those that climbed<extra></extra>",
+    )

@@ -1,0 +1,233 @@
+"""Charts of what the parameters did: importances, parallel coordinates, score against each, score against costs.
+
+Each function returns one Plotly figure of frames that analysis.runs and analysis.importance prepare.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from analysis.report.style import (
+    ARCH,
+    ARCHS,
+    LOWEST,
+    PLAIN,
+    SCORE,
+    TITLE_PX,
+    by_name,
+    colours,
+    points,
+    score_range,
+    sheet,
+)
+from analysis.runs.pareto import front, models
+
+MOST_BARS = 12
+FEW = 6  # values of a number up to which they are shown side by side, as names are
+LOG_SPAN = 30  # between the least and the largest value, from which an axis is logarithmic
+COSTS = {
+    "params": "parameters",
+    "macs": "multiply-adds of one image",
+    "latency_ms": "latency of one image (ms)",
+}
+SYMBOLS = {"explore": "circle", "confirm": "diamond", "final": "star", "repeat": "cross"}
+
+
+def importance_bars(importances: pd.DataFrame, architecture: str) -> go.Figure:
+    """Draw the parameters that mattered most for the trials of one architecture; pale where chance may do as much.
+
+    Args:
+        importances: From analysis.importance.
+        architecture: A name, or "all".
+    """
+    mine = importances[importances["architecture"] == architecture].head(MOST_BARS)
+    colour = colours([architecture], ARCHS | {"all": PLAIN})[architecture]
+    bars = go.Bar(
+        x=mine["importance"],
+        y=mine["parameter"],
+        orientation="h",
+        marker={"color": colour, "opacity": np.where(mine["importance"] > mine["chance"], 1.0, 0.35)},
+        customdata=mine["chance"],
+        hovertemplate="%{y}: %{x:.1%}<br>shuffled scores gave up to %{customdata:.1%}<extra></extra>",
+        showlegend=False,
+    )
+    ticks = {"symbol": "line-ns", "size": 16, "line": {"width": 2, "color": PLAIN}}
+    most, by_chance = float(mine["importance"].max()), float(mine["chance"].max())
+    edge = 1.05 * min(max(most, by_chance), 2 * most)
+    near = mine[mine["chance"] <= edge]
+    limits = go.Scatter(
+        x=near["chance"], y=near["parameter"], mode="markers", marker=ticks, hoverinfo="skip", showlegend=False
+    )
+    return sheet(
+        "All trials" if architecture == "all" else architecture,
+        [bars, limits],
+        x={"title": {"text": "importance"}, "tickformat": ".0%", "range": [0, edge]},
+        y={"autorange": "reversed", "showgrid": False},
+        height=110 + 24 * len(mine),
+    )
+
+
+def score_by(trials: pd.DataFrame, parameter: str) -> go.Figure:
+    """Draw the score of every trial against one of its parameters, in the colours of the architectures.
+
+    Args:
+        trials: From analysis.runs; of one stage.
+        parameter: A column `section/field`.
+    """
+    known = trials[trials["score"].notna() & trials[parameter].notna()]
+    values, axis = _numbers(known[parameter]), {}
+    if values is None:
+        names = _in_order(known[parameter])
+        jitter = np.random.default_rng(0).uniform(-0.25, 0.25, len(known))
+        values = known[parameter].astype(str).map({name: number for number, name in enumerate(names)}) + jitter
+        axis = {"tickvals": list(range(len(names))), "ticktext": [_short(name) for name in names], "tickangle": 0}
+        told = "%{text}"
+    else:
+        names, told = [], "%{x:.4~g}"
+        if _spans_decades(values):
+            axis = {"type": "log", "dtick": 1, "exponentformat": "none"}
+    known = known.assign(place=values.round(6))
+    traces = [
+        points(
+            group,
+            "place",
+            "score",
+            name=name,
+            colour=colour,
+            more=f"<br>score %{{y:.3f}}<br>{parameter} {told}",
+            marker={"size": 6, "opacity": 0.8},
+            text=group[parameter].astype(str) if names else None,
+        )
+        for name, colour, group in by_name(known, ARCH)
+    ]
+    y = {"title": {"text": "score"}, "range": score_range(known["score"])}
+    return sheet(parameter, traces, x=axis, y=y, height=260, showlegend=False)
+
+
+def parallel_coordinates(trials: pd.DataFrame, parameters: list[str]) -> go.Figure:
+    """Draw every trial as a line through its parameters to its score, in the colour of its architecture.
+
+    Args:
+        trials: From analysis.runs; of one stage.
+        parameters: Columns `section/field`, left to right.
+    """
+    known = trials[trials["score"].notna()]
+    archs = [name for name, _, _ in by_name(known, ARCH)]
+    palette, top = colours(archs, ARCHS), max(len(archs) - 1, 1)
+    scale = [[number / top, palette[name]] for number, name in enumerate(archs)]
+    axes = [_axis(known[name], name) for name in ([ARCH] if len(archs) > 1 else []) + parameters]
+    label = "score" if known["score"].min() >= LOWEST else f"score (from {LOWEST:g})"
+    axes.append({"label": label, "values": known["score"].clip(lower=LOWEST), "tickformat": ".2f"})
+    line = {
+        "color": known[ARCH].fillna("unknown").map({name: number for number, name in enumerate(archs)}),
+        "colorscale": scale if len(archs) > 1 else [[0, palette[archs[0]]], [1, palette[archs[0]]]],
+        "cmin": 0,
+        "cmax": top,
+    }
+    lines = go.Parcoords(dimensions=axes, line=line, ids=known["trial_id"], labelangle=-15, labelside="top")
+    margin = {"l": 70, "r": 40, "t": TITLE_PX + 70, "b": 24}
+    return sheet("Parameters and score, trial by trial", [lines], height=460, margin=margin)
+
+
+def score_against(trials: pd.DataFrame, cost: str) -> go.Figure:
+    """Draw the score against a cost of the network, and the front of the stages behind the first.
+
+    Args:
+        trials: From analysis.runs.
+        cost: A column: params, macs or latency_ms.
+    """
+    known = trials[trials["score"].notna() & trials[cost].notna() & (trials["status"] != "failed")]
+    more = f"<br>score %{{y:.3f}}<br>{COSTS[cost].partition(' of ')[0]} %{{x:,.4~g}}"
+    traces = [
+        points(
+            group,
+            cost,
+            "score",
+            name=name,
+            colour=colour,
+            more=more,
+            marker={"symbol": SYMBOLS.get(name, "square"), "size": 6 if name == "explore" else 11},
+        )
+        for name, colour, group in by_name(known, "stage")
+    ]
+    best = front(models(known), [cost]).sort_values(cost)
+    line = {"color": PLAIN, "width": 1.5, "dash": "dot", "shape": "hv"}
+    look: dict[str, Any] = {"textposition": "top center", "textfont": {"size": 11}, "cliponaxis": False}
+    named = {"mode": "lines+text", "text": best["trial_id"], "name": "front", "hoverinfo": "skip"}
+    steps = go.Scatter(x=best[cost], y=best["score"], line=line, **named, **look)
+    return sheet(
+        f"Score against {cost_name(cost)}",
+        [steps, *traces],
+        x={"title": {"text": COSTS[cost]}, "type": "log", "dtick": "D2", "tickformat": "~s"},
+        y={"title": {"text": SCORE}, "range": score_range(known["score"])},
+    )
+
+
+def cost_name(cost: str) -> str:
+    """Return what a cost is called."""
+    return COSTS[cost].partition(" (")[0].partition(",")[0]
+
+
+def varied(trials: pd.DataFrame, importances: pd.DataFrame) -> list[str]:
+    """Return the parameters that differ between trials, the most important over all trials first, then by name."""
+    names = [name for name in trials if "/" in str(name) and len(set(trials[name].dropna().astype(str))) > 1]
+    known = importances[importances["architecture"] == "all"]
+    shares: dict[str, float] = {}
+    for parameter, importance in zip(known["parameter"], known["importance"], strict=True):
+        column = _column(str(parameter))
+        shares[column] = shares.get(column, 0.0) + float(importance)
+    return sorted(map(str, names), key=lambda name: (-shares.get(name, 0.0), name))
+
+
+def _column(parameter: str) -> str:
+    """Return the column of trials.csv that holds a parameter of the search space."""
+    section, _, field = parameter.partition("/")
+    known = {"model", "loss", "optim", "schedule", "augment"}
+    return parameter if section in known else f"{'optim' if field == 'lr' else 'model'}/{field}"
+
+
+def _numbers(values: pd.Series) -> pd.Series | None:
+    """Return values as numbers where an axis of numbers suits them; None where they are names or few."""
+    numbers = pd.to_numeric(values, errors="coerce")
+    return None if numbers.isna().any() or numbers.nunique() <= FEW else numbers.astype(float)
+
+
+def _spans_decades(numbers: pd.Series) -> bool:
+    return bool(numbers.min() > 0 and numbers.max() / numbers.min() >= LOG_SPAN)
+
+
+def _in_order(values: pd.Series) -> list[str]:
+    """Return the different values as text: numbers by size, names by the alphabet."""
+    numbers = pd.to_numeric(values, errors="coerce")
+    table = pd.DataFrame({"text": values.astype(str), "number": numbers}).drop_duplicates("text")
+    return list(table.sort_values(["number", "text"])["text"])
+
+
+def _short(value: str) -> str:
+    """Return a value as it fits under an axis."""
+    try:
+        return f"{float(value):.4g}"
+    except ValueError:
+        return value.replace("_", " ").replace("+", " +<br>").replace("pixel shuffle", "pixel<br>shuffle")
+
+
+def _axis(values: pd.Series, label: str) -> dict[str, Any]:
+    """Return a dimension of parallel coordinates; values that a trial has not lie at the bottom."""
+    numbers = _numbers(values.dropna())
+    if numbers is None:
+        names = _in_order(values.fillna("none"))
+        place = values.fillna("none").astype(str).map({name: number for number, name in enumerate(names)})
+        ticks = {"tickvals": list(range(len(names))), "ticktext": [_short(name) for name in names]}
+        return {"label": label, "values": place, **ticks}
+    filled = values.astype(float).fillna(numbers.min())
+    if _spans_decades(numbers):
+        powers = np.arange(np.ceil(np.log10(numbers.min())), np.floor(np.log10(numbers.max())) + 1)
+        return {
+            "label": label,
+            "values": np.log10(filled),
+            "tickvals": powers,
+            "ticktext": [f"{10.0**power:g}" for power in powers],
+        }
+    return {"label": label, "values": filled}

@@ -1,0 +1,25 @@
+"""Files that appear whole or not at all."""
+
+from pathlib import Path
+
+from analysis.exceptions import AnalysisError
+from data.runtime.files import write_whole
+
+
+def check_folder(out: Path) -> None:
+    """Raise AnalysisError if `out` exists and is no folder."""
+    if out.exists() and not out.is_dir():
+        raise AnalysisError(f"{out}: is a file; name a folder with --out")
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file, its folder too, in the place of an earlier one; a reader never meets half of it.
+
+    Raises:
+        AnalysisError: It cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, lambda file: file.write(content))
+    except OSError as error:
+        raise AnalysisError(f"{path}: cannot be written ({error.strerror}); name another folder with --out") from error

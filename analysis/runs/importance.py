@@ -1,0 +1,124 @@
+"""Which parameters decided: Optuna's PED-ANOVA over the study of a run, of all its trials and of each architecture.
+
+Reads study.journal and trials.csv; writes nothing, so that a run that goes on is not disturbed.
+"""
+
+import json
+import math
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.storages import JournalStorage
+from optuna.storages.journal import BaseJournalBackend
+from optuna.trial import FrozenTrial, create_trial
+
+from analysis.exceptions import AnalysisError
+from analysis.runs.tables import load_trials
+from search.study.resume import newest_study
+
+ALL = "all"
+ARCH = "model/arch"
+COLUMNS = ["architecture", "parameter", "importance", "chance"]
+LEAST = 10  # trials of an architecture, fewer of which say nothing
+TOP, TOP_SHARE = 5, 0.1  # what counts as good: the best tenth, five trials at least, as Optuna advises
+SHUFFLES = 5  # of the scores, to see what chance makes of the same trials
+
+
+def importances(run: Path) -> pd.DataFrame:
+    """Return how much each parameter had to do with being among the best trials of the search.
+
+    Over the trials that have ended with a score. Those that were stopped early count as worse than all that came to
+    their end, whatever they scored by then: left out, as Optuna would, parameters that make trials fail to survive
+    would look unimportant. Conditional parameters count where they exist.
+
+    Args:
+        run: A run folder.
+
+    Returns:
+        `architecture` ("all" or a name), `parameter` (as Optuna knows it: `residual/width`, `adamw/lr`), `importance`,
+        which sums to 1 over an architecture, the most important first, and `chance`: the most that five shuffles of
+        the scores gave. With few trials that is much, of real-valued parameters most. Without rows where the run has no
+        study, or fewer than ten such trials; architectures with fewer are left out.
+
+    Source: Watanabe et al. 2023, arXiv:2304.10255 (PED-ANOVA), for conditional parameters arXiv:2601.20800.
+    """
+    trials = scored_trials(Path(run))
+    groups = {ALL: trials}
+    for trial in trials:
+        groups.setdefault(str(trial.params.get(ARCH)), []).append(trial)
+    tables = [
+        _importances(group).rename_axis("parameter").reset_index().assign(architecture=name)
+        for name, group in groups.items()
+        if len(group) >= LEAST
+    ]
+    return pd.concat(tables, ignore_index=True)[COLUMNS] if tables else pd.DataFrame(columns=COLUMNS)
+
+
+def _good(trials: int) -> int:
+    """Return how many of so many trials count as good."""
+    return max(TOP, math.ceil(TOP_SHARE * trials))
+
+
+def scored_trials(run: Path) -> list[FrozenTrial]:
+    """Return the trials of a run's study that have a score in trials.csv, with their rank as value: 0 for the worst."""
+    if not (run / "study.journal").is_file() or not (run / "trials.csv").is_file():
+        return []
+    table = load_trials(run).set_index("trial_id")
+    scored = table[(table["status"] != "failed") & table["score"].notna()]
+    order = scored.assign(ended=scored["status"] != "stopped").sort_values(["ended", "score"], kind="stable")
+    ranks = {trial_id: rank for rank, trial_id in enumerate(order.index)}
+    return [
+        create_trial(value=ranks[trial_id], params=trial.params, distributions=trial.distributions)
+        for trial in load_study(run)
+        if (trial_id := trial.user_attrs.get("trial_id")) in ranks
+    ]
+
+
+def load_study(run: Path) -> list[FrozenTrial]:
+    """Return all trials of a run's newest study, rejected ones among them."""
+    storage = JournalStorage(_Lines(run / "study.journal"))
+    name = newest_study(storage)
+    return [] if name is None else storage.get_all_trials(storage.get_study_id_from_name(name), deepcopy=False)
+
+
+def _importances(trials: list[FrozenTrial]) -> pd.DataFrame:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would announce every study
+    study = optuna.create_study(direction="maximize")
+    study.add_trials(trials)
+    ranks, rng = np.array([trial.value for trial in trials]), np.random.default_rng(0)
+    found = _divergences(study, ranks)
+    by_chance = pd.DataFrame([_divergences(study, rng.permutation(ranks)) for _ in range(SHUFFLES)]).max()
+    shares = pd.DataFrame({"importance": found, "chance": by_chance}) / (found.sum() or 1.0)
+    return shares.sort_values("importance", ascending=False, kind="stable")
+
+
+def _divergences(study: optuna.Study, ranks: np.ndarray) -> pd.Series:
+    """Return how far each parameter's values among the best lie from those of all, if the trials ranked so."""
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=_good(len(ranks)) / len(ranks))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of branches of the space that a single trial took
+        told = get_param_importances(study, evaluator=evaluator, target=lambda t: -ranks[t.number], normalize=False)
+    return pd.Series(told, dtype=float).sort_index()
+
+
+class _Lines(BaseJournalBackend):
+    """The lines of a journal, read once; half a line, which is being written, is left out."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+            self._logs = [json.loads(line) for line in whole.splitlines()]
+        except ValueError as error:
+            raise AnalysisError(f"{path}: a line is damaged ({error}); restore the file from the run") from error
+
+    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
+        return self._logs[log_number_from:]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        raise PermissionError("a run's study is only read here")

@@ -1,0 +1,7 @@
+"""`python -m data.check`."""
+
+import sys
+
+from data.check.check import main
+
+sys.exit(main())

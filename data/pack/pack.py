@@ -1,0 +1,279 @@
+"""Packed arrays: a split's triplets decoded once per size into files that every process maps into memory.
+
+A pack is a folder of shards in nested order, so that packing the first n samples is a start on packing all:
+`0000000.npy` holds records of image, mask and depth, `0000000.sums.npy` what the statistics add up. A shard
+is written under a temporary name and renamed: what is there is whole.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int, UInt8, UInt16
+
+from data.dataset import DataError, Dataset, DatasetSpec, Triplet
+from data.pack.shards import (
+    PackJob,
+    fill,
+    known_faults,
+    record_type,
+    shard_bounds,
+    shard_path,
+    sums_path,
+)
+from data.pack.stats import Stats, stats_of
+from data.reading.decode import with_near_distance
+from data.reading.layout import read_dataset
+from data.reading.splits import split_by_background
+from data.runtime.files import cache_dir, write_whole
+from data.runtime.progress import Progress, progress_bar
+
+FORMAT = "2"  # raised whenever the same files would give other arrays
+
+
+@dataclass(frozen=True)
+class RawBatch:
+    """Samples as packed: RGB image and mask 0..255; depth codes 0 = not known, 1 (far) to 65535 (near).
+
+    `mask_known` tells the samples that have a mask; the mask of the others is 0 everywhere and means nothing.
+    """
+
+    image: UInt8[np.ndarray, "b px px 3"]
+    mask: UInt8[np.ndarray, "b px px"]
+    depth: UInt16[np.ndarray, "b px px"]
+    mask_known: Bool[np.ndarray, " b"]
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+
+class Pack:
+    """Read-only samples of a split at one size, in nested order.
+
+    Cheap to pickle: another process opens the same files and shares their pages.
+
+    Args:
+        folder: Where `pack_split` wrote.
+        count: Samples to offer, from the first.
+        skipped: Places of triplets that cannot be used; None asks the folder. They travel with a pickled pack, for on a
+            network disk another machine may not see them yet.
+    """
+
+    def __init__(self, folder: Path, count: int, skipped: Sequence[int] | None = None) -> None:
+        self.folder = folder
+        self.count = count
+        self.skipped = tuple(sorted(known_faults(folder)) if skipped is None else skipped)
+        stated = json.loads((folder / "pack.json").read_text(encoding="utf-8"))
+        self.px: int = stated["px"]
+        self._bounds = shard_bounds(stated["total"])
+        self._stops = np.array([stop for _, stop in self._bounds])
+        self._usable = np.delete(np.arange(stated["total"]), list(self.skipped))
+        self._maps: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder, "count": self.count, "skipped": self.skipped}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    def prefix(self, count: int) -> "Pack":
+        """The first `count` samples of this pack.
+
+        Raises:
+            ValueError: `count` is not within 1..len(self).
+        """
+        if not 1 <= count <= self.count:
+            raise ValueError(f"count is {count}; this pack holds 1 to {self.count}")
+        return Pack(self.folder, count, self.skipped)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Sample ids in nested order."""
+        ids = self._all_ids()
+        return tuple(ids[place] for place in self._usable[: self.count])
+
+    @cached_property
+    def stats(self) -> Stats:
+        """Statistics over exactly the samples of this pack."""
+        places = self._usable[: self.count]
+        shards = [start for start, _ in self._bounds if start <= places[-1]]
+        sums = np.concatenate([np.load(sums_path(self.folder, start)) for start in shards])
+        return stats_of(sums[places])
+
+    @property
+    def faults(self) -> dict[str, tuple[str, str]]:
+        """Kind and message of the triplets that were looked at and cannot be used, by their ids."""
+        found = known_faults(self.folder)
+        ids = self._all_ids() if found else ()
+        return {ids[place]: fault for place, fault in found.items()}
+
+    @property
+    def looked_at(self) -> int:
+        """Triplets that were decoded so far, those that cannot be used among them."""
+        return sum(stop - start for start, stop in self._bounds if shard_path(self.folder, start).exists())
+
+    def gather(self, indices: Int[np.ndarray, " b"]) -> RawBatch:
+        """Copy samples out of the maps.
+
+        Args:
+            indices: Positions in nested order, 0 to len(self) - 1.
+
+        Returns:
+            Their arrays, free to be written to.
+
+        Raises:
+            IndexError: A position outside the pack.
+        """
+        if len(indices) and not 0 <= indices.min() <= indices.max() < self.count:
+            raise IndexError(f"positions {indices.min()}..{indices.max()} outside a pack of {self.count}")
+        places = self._usable[indices]
+        shards = np.searchsorted(self._stops, places, side="right")
+        records = np.empty(len(indices), record_type(self.px))
+        for shard in np.unique(shards):
+            chosen = shards == shard
+            records[chosen] = self._map(int(shard))[places[chosen] - self._bounds[shard][0]]
+        return RawBatch(records["image"], records["mask"], records["depth"], records["mask_known"] != 0)
+
+    def _all_ids(self) -> Sequence[str]:
+        """Ids of all triplets in nested order, those that cannot be used among them."""
+        ids: list[str] = json.loads((self.folder / "ids.json").read_text(encoding="utf-8"))
+        return ids
+
+    def _map(self, shard: int) -> np.ndarray:
+        if shard not in self._maps:
+            path = shard_path(self.folder, self._bounds[shard][0])
+            self._maps[shard] = np.asarray(np.load(path, mmap_mode="r"))
+        return self._maps[shard]
+
+
+def pack_split(
+    dataset: Dataset,
+    triplets: Sequence[Triplet],
+    px: int,
+    *,
+    cache: Path,
+    count: int | None = None,
+    deadline: float | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Pack:
+    """Decode a split, or a prefix of it, into packed arrays; only what is not there yet.
+
+    Args:
+        dataset: Whose fingerprint keys the pack and whose specs give depth its meaning.
+        triplets: The whole split in nested order; also if only a prefix is wanted now.
+        px: Side in pixels.
+        cache: Folder for all packs.
+        count: Samples wanted, from the first, beside those that cannot be used. None: all.
+        deadline: `time.monotonic()` after which no more is decoded; the first shard always is.
+        workers: Threads that decode.
+        progress: Called with (triplets decoded, triplets to decode), from one thread at a time.
+
+    Returns:
+        The samples that are ready, `count` at most; `Pack.faults` names the triplets that were left out.
+
+    Raises:
+        DataError: No triplets, or none that can be used; a file that cannot be opened; no room in the cache.
+    """
+    if not triplets:
+        raise DataError(f"{dataset.root}: no triplets to pack; check the split column of manifest.csv")
+    wanted = len(triplets) if count is None else min(count, len(triplets))
+    specs = [with_near_distance(part.spec, part.triplets) for part in dataset.folders]
+    folder = _pack_folder(cache, dataset, triplets, specs, px)
+    spec_of = {t.id: spec for part, spec in zip(dataset.folders, specs, strict=True) for t in part.triplets}
+    job = PackJob(folder, triplets, spec_of, px)
+    try:
+        _describe(job, specs)
+        ready = fill(job, wanted, deadline=deadline, workers=workers, progress=progress)
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"{folder}: cannot be written ({reason}); free room or set ONE_LOOK_CACHE") from error
+    if not ready:
+        looked, first = Pack(folder, 0).looked_at, next(iter(known_faults(folder).values()))[1]
+        raise DataError(f"none of the {looked} triplets looked at can be used; the first: {first}")
+    return Pack(folder, min(wanted, ready))
+
+
+def _pack_folder(
+    cache: Path, dataset: Dataset, triplets: Sequence[Triplet], specs: Sequence[DatasetSpec], px: int
+) -> Path:
+    """A folder named by all that its arrays depend on."""
+    digest = hashlib.blake2b(f"{FORMAT} {dataset.fingerprint} {specs}".encode(), digest_size=12)
+    digest.update("\n".join(triplet.id for triplet in triplets).encode())
+    return cache / "packs" / f"{digest.hexdigest()}-{px}px"
+
+
+def _describe(job: PackJob, specs: Sequence[DatasetSpec]) -> None:
+    """Write what a pack needs to open itself, once."""
+    path = job.folder / "pack.json"
+    if path.exists():
+        return
+    job.folder.mkdir(parents=True, exist_ok=True)
+    ids = json.dumps([triplet.id for triplet in job.triplets])
+    stated = json.dumps({"px": job.px, "total": len(job.triplets), "specs": [*map(asdict, specs)]}, indent=1)
+    write_whole(job.folder / "ids.json", lambda file: file.write(ids.encode()))
+    write_whole(path, lambda file: file.write(stated.encode()))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Pack a data set from the command line, or print its statistics.
+
+    Args:
+        argv: Arguments without the program's name. None: those of the process.
+
+    Returns:
+        Exit code: 0 done, 2 the user's mistake.
+    """
+    parser = argparse.ArgumentParser(prog="python -m data.pack", description="Pack a data set folder.")
+    parser.add_argument("folder", type=Path, help="data set folder")
+    parser.add_argument("--px", type=int, default=80, help="side in pixels (default: 80)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the split (default: 0)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads (default: all cores)")
+    parser.add_argument("--stats", action="store_true", help="print mean and deviation of each part")
+    args = parser.parse_args(argv)
+    try:
+        _pack_all(args)
+    except DataError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _pack_all(args: argparse.Namespace) -> None:
+    dataset = read_dataset(args.folder)
+    for unusable in dataset.unusable:
+        print(f"left out: {unusable.message}", file=sys.stderr)
+    splits = split_by_background(dataset, seed=args.seed)
+    for name in ("train", "val", "test"):
+        triplets = getattr(splits, name)
+        if not triplets:
+            continue
+        with progress_bar(f"packing {name}") as progress:
+            pack = pack_split(dataset, triplets, args.px, cache=cache_dir(), workers=args.workers, progress=progress)
+        print(_table(name, pack.stats) if args.stats else f"{name}: {len(pack)} samples in {pack.folder}")
+        for _, message in pack.faults.values():
+            print(f"left out: {message}", file=sys.stderr)
+
+
+def _table(name: str, stats: Stats) -> str:
+    rows = [
+        (f"image {colour}", mean, std)
+        for colour, mean, std in zip(("red", "green", "blue"), stats.image_mean, stats.image_std, strict=True)
+    ]
+    tasks = (("mask", stats.mask_mean, stats.mask_std), ("depth", stats.depth_mean, stats.depth_std))
+    rows += [(label, mean, std) for label, mean, std in tasks if mean is not None and std is not None]
+    lines = [f"  {label:<12}{mean:8.4f}{std:8.4f}" for label, mean, std in rows]
+    known = f"mask known of {stats.mask_known:.1%} of them, depth in {stats.depth_known:.1%} of the pixels"
+    head = f"{name}: {stats.images} samples, {known}"
+    return "\n".join([head, f"  {'':<12}{'mean':>8}{'std':>8}", *lines])

@@ -1,0 +1,108 @@
+"""Mean and deviation of image, mask and depth, added up sample by sample while packing."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Float64
+
+from data.reading.decode import Depth, Image, Mask, decode_depth
+
+SUMS = 12  # of a sample: 3 + 3 of the image, 1 + 1 of the mask, 1 + 1 of the depth, shares of known depth and mask
+SUM_ENDS = (3, 6, 7, 8, 9, 10, 11)
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Statistics over all pixels of a data set; values in [0, 1].
+
+    Attributes:
+        images: Number of samples.
+        image_mean: Mean of red, green, blue.
+        image_std: Deviation of red, green, blue.
+        mask_mean: Share of the picture that the mask covers, where it is known; None where it is known of no sample.
+        mask_std: Its deviation.
+        depth_mean: Mean relative inverse depth where known; None where it is known nowhere.
+        depth_std: Its deviation.
+        depth_known: Share of the pixels whose depth is known.
+        mask_known: Share of the samples whose mask is known.
+    """
+
+    images: int
+    image_mean: tuple[float, float, float]
+    image_std: tuple[float, float, float]
+    mask_mean: float | None
+    mask_std: float | None
+    depth_mean: float | None
+    depth_std: float | None
+    depth_known: float
+    mask_known: float = 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Stats":
+        """Inverse of `to_dict`."""
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**plain)
+
+
+def sample_sums(image: Image, mask: Mask, depth: Depth, *, mask_known: bool) -> Float64[np.ndarray, "12"]:
+    """A sample's mean values and mean squares (over all pixels, what is not known counting as 0).
+
+    Args:
+        image: RGB.
+        mask: 0..255; 0 where not known.
+        depth: Codes.
+        mask_known: Whether it has a mask.
+
+    Returns:
+        Means and mean squares of image / 255, mask / 255 and depth, then the shares of known depth and mask.
+    """
+    values, known = decode_depth(depth)
+    moments = [*_moments(image, 255.0), *_moments(mask, 255.0), *_moments(values, 1.0)]
+    return np.concatenate([*moments, [known.mean(), mask_known]])
+
+
+def stats_of(sums: Float64[np.ndarray, "n 12"]) -> Stats:
+    """Statistics of samples from their sums."""
+    image, image_square, *tasks, depth_known, mask_known = np.split(sums.mean(axis=0), SUM_ENDS)
+    red, green, blue = _deviation(image, image_square)
+    mask_mean, mask_std = _where_known(tasks[0], tasks[1], float(mask_known[0]))
+    depth_mean, depth_std = _where_known(tasks[2], tasks[3], float(depth_known[0]))
+    return Stats(
+        images=len(sums),
+        image_mean=(float(image[0]), float(image[1]), float(image[2])),
+        image_std=(red, green, blue),
+        mask_mean=mask_mean,
+        mask_std=mask_std,
+        depth_mean=depth_mean,
+        depth_std=depth_std,
+        depth_known=float(depth_known[0]),
+        mask_known=float(mask_known[0]),
+    )
+
+
+def _moments(values: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and mean square of each channel, in units of `unit`."""
+    mean, deviation = (moment[:, 0] / unit for moment in cv2.meanStdDev(values))
+    return mean, deviation**2 + mean**2
+
+
+def _where_known(
+    mean: Float64[np.ndarray, "1"], mean_square: Float64[np.ndarray, "1"], share: float
+) -> tuple[float, float] | tuple[None, None]:
+    """Mean and deviation over the known share of what was added up as 0 elsewhere; None where nothing is known."""
+    if not share:
+        return None, None
+    return float(mean[0] / share), _deviation(mean / share, mean_square / share)[0]
+
+
+def _deviation(mean: Float64[np.ndarray, " n"], mean_square: Float64[np.ndarray, " n"]) -> list[float]:
+    deviations: list[float] = np.sqrt(np.maximum(mean_square - mean**2, 0.0)).tolist()
+    return deviations

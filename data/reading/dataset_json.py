@@ -1,0 +1,105 @@
+"""dataset.json: what a folder states of itself, or the folders that it joins. Opens nothing else."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data.dataset import DataError, Dataset, DatasetSpec
+from data.runtime.files import write_whole
+
+
+def join_folders(folders: Sequence[Path], cache: Path) -> Path:
+    """Folder in `cache` whose dataset.json joins others; the same for the same ones. Reads none of them.
+
+    Raises:
+        DataError: It cannot be written.
+    """
+    paths = [str(Path(folder).resolve()) for folder in folders]
+    digest = hashlib.blake2b("\n".join(paths).encode(), digest_size=4).hexdigest()
+    root = cache / "joined" / "+".join([*(Path(path).name for path in paths), digest])
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        write_whole(root / "dataset.json", lambda file: file.write(json.dumps({"folders": paths}).encode()))
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"{root}: cannot be written ({reason}); free room or set ONE_LOOK_CACHE") from error
+    return root
+
+
+def named_folders(path: Path, stated: Mapping[str, Any]) -> dict[str, Path]:
+    """The folders that a dataset.json names, by their last name, or as they are stated where two share it.
+
+    Raises:
+        DataError: Not a list of folders of pictures, each once.
+    """
+    names = stated["folders"]
+    if len(stated) > 1 or not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+        raise DataError(f'{path}: to join folders, write {{"folders": ["one", "another"]}} and nothing else')
+    folders = [Path(os.path.normpath(path.parent / name)) for name in names]
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise DataError(f"{path}: {folder} is named more than once; name each folder once")
+        if "folders" in stated_in(folder / "dataset.json"):
+            raise DataError(f"{path}: {folder} joins folders itself; name those instead of it")
+    short = [folder.name for folder in folders]
+    return dict(zip(short if len(set(short)) == len(short) else names, folders, strict=True))
+
+
+def stated_in(path: Path) -> dict[str, Any]:
+    """The content of a dataset.json; nothing where there is none.
+
+    Raises:
+        DataError: No JSON object.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # no JSON, or no UTF-8
+        raise DataError(f"{path}: not valid JSON ({error}); mend or remove it") from error
+    if not isinstance(values, dict):
+        raise DataError(f"{path}: not a JSON object; write {{...}}")
+    return values
+
+
+def read_spec(path: Path, stated: Mapping[str, Any]) -> DatasetSpec:
+    """What the content of a dataset.json says of a folder of pictures.
+
+    Raises:
+        DataError: Unknown key or a value out of range.
+    """
+    try:
+        return DatasetSpec.from_dict(stated)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def joined(root: Path, folders: Mapping[str, Dataset]) -> Dataset:
+    """Several data sets as one; ids and backgrounds begin with the name of their folder.
+
+    Args:
+        root: The folder that states the join.
+        folders: Data sets by name.
+    """
+    parts = tuple(_named(name, folder) for name, folder in folders.items())
+    stated = "\n".join(f"{name} {folder.fingerprint}" for name, folder in folders.items())
+    return Dataset(
+        root=root,
+        triplets=tuple(triplet for part in parts for triplet in part.triplets),
+        spec=DatasetSpec(),
+        fingerprint=hashlib.blake2b(stated.encode(), digest_size=16).hexdigest(),
+        unusable=tuple(one for part in parts for one in part.unusable),
+        parts=parts,
+    )
+
+
+def _named(name: str, folder: Dataset) -> Dataset:
+    triplets = (
+        dataclasses.replace(triplet, id=f"{name}/{triplet.id}", background=f"{name}/{triplet.background}")
+        for triplet in folder.triplets
+    )
+    return dataclasses.replace(folder, triplets=tuple(triplets))

@@ -1,0 +1,154 @@
+"""Find the triplets of a data set folder, say what is wrong with it. Reads names, sizes, times; no pictures.
+
+A folder holds sub-folders (images and masks, depth or both) whose files go together by stem or number, or a
+`manifest.csv` that names them, and may state the polarity of each. `dataset.json` states what cannot be seen:
+polarity and unit of depth, size of the groups; or it joins other folders: `{"folders": ["../scenes", "/data/photos"]}`.
+"""
+
+import hashlib
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from data.dataset import DataError, Dataset, DatasetSpec, Triplet, Unusable
+from data.reading.dataset_json import joined, named_folders, read_spec, stated_in
+from data.reading.listing import Listing
+from data.reading.manifest import ROLES, TRUTHS, Row, read_manifest
+from data.reading.matching import group_backgrounds, natural_order, pair_files
+
+__all__ = ["DataError", "Dataset", "DatasetSpec", "Triplet", "read_dataset"]
+
+FORMAT = "1"  # raised whenever a folder is read differently, so that packs are made anew
+
+
+def read_dataset(root: Path) -> Dataset:
+    """Read a data set folder without opening a picture.
+
+    Args:
+        root: Folder with sub-folders of pictures or a manifest.csv, or with a dataset.json that names folders to join.
+
+    Returns:
+        Its triplets, what dataset.json states, and a fingerprint; `unusable` has what was left out.
+
+    Raises:
+        DataError: No such folder, nothing in it that can be used, a dataset.json at fault.
+    """
+    root = Path(root)
+    path = root / "dataset.json"
+    stated = stated_in(path)
+    if "folders" in stated:
+        return joined(root, {name: read_dataset(folder) for name, folder in named_folders(path, stated).items()})
+    dataset = read_folder(root)
+    left_out = {unusable.image for unusable in dataset.unusable}
+    usable = tuple(triplet for triplet in dataset.triplets if triplet.image not in left_out)
+    if not usable:
+        raise DataError(f"{dataset.unusable[0].message} (none of {len(dataset.triplets)} can be used)")
+    return replace(dataset, triplets=usable)
+
+
+def read_folder(root: Path) -> Dataset:
+    """Read a folder that joins no others, with the triplets that cannot be used among the others.
+
+    Args:
+        root: As for `read_dataset`.
+
+    Raises:
+        DataError: As `read_dataset`.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; state one that holds images/ and masks/, depth/ or both")
+    listing = Listing(root)
+    path = root / "dataset.json"
+    spec = read_spec(path, stated_in(path))
+    rows, unusable = read_manifest(listing) if (root / "manifest.csv").is_file() else _folder_rows(listing)
+    rows = rows if "background" in rows[0] else _grouped(rows, spec)
+    triplets = tuple(_triplet(str(root), id_, row) for id_, row in zip(_ids(root, rows), rows, strict=True))
+    fingerprint = _fingerprint(listing, rows)
+    return Dataset(root=root, triplets=triplets, spec=spec, fingerprint=fingerprint, unusable=tuple(unusable))
+
+
+def _folder_rows(listing: Listing) -> tuple[list[Row], list[Unusable]]:
+    """A row for each image, and the images that lack a partner."""
+    folders = _decided_folders(listing)
+    images = sorted(listing.files(folders["image"]), key=natural_order)
+    if not images:
+        raise DataError(f"{listing.root / folders['image']}: no pictures in it; put the images there")
+    partners = {role: pair_files(images, list(listing.files(folders[role]))) for role in folders if role != "image"}
+    rows, unusable = [], []
+    for image in images:
+        found = {role: f"{folders[role]}/{partners[role][image]}" for role in partners if image in partners[role]}
+        rows.append({"image": f"{folders['image']}/{image}", **found})
+        lacking = [role for role in partners if role not in found]
+        if lacking:
+            unusable.append(_without_partner(listing.root / folders["image"] / image, lacking, folders))
+    return rows, unusable
+
+
+def _without_partner(image: Path, lacking: list[str], folders: dict[str, str]) -> Unusable:
+    where = " and ".join(f"{folders[role]}/" for role in lacking)
+    return Unusable(
+        kind="no partner",
+        image=image,
+        source=image,
+        what=f"no {' and '.join(lacking)} of the same stem or number in {where}",
+        remedy="add it, remove the image, or leave its cell empty in a manifest.csv",
+    )
+
+
+def _decided_folders(listing: Listing) -> dict[str, str]:
+    """One folder a role; the images' must be there, and one of the others."""
+    candidates = listing.roles
+    for role, names in candidates.items():
+        if len(names) > 1:
+            raise DataError(f"{listing.root}: {' and '.join(names)} both look like {role} folders; rename one")
+    if not candidates["image"] or not any(candidates[role] for role in TRUTHS):
+        lacking = "folder of masks or depth" if candidates["image"] else "image folder"
+        raise DataError(f"{listing.root}: no {lacking}; put images/ and masks/ or depth/ there, or a manifest.csv")
+    return {role: candidates[role][0] for role in ROLES if candidates[role]}
+
+
+def _grouped(rows: list[Row], spec: DatasetSpec) -> list[Row]:
+    """The rows with a background each, in natural order of their images."""
+    rows = sorted(rows, key=lambda row: natural_order(row["image"]))
+    names = group_backgrounds([_stem(row["image"]) for row in rows], spec.group_size)
+    return [{**row, "background": name} for row, name in zip(rows, names, strict=True)]
+
+
+def _ids(root: Path, rows: list[Row]) -> list[str]:
+    """Image stems; whole paths where two images share a stem."""
+    for ids in ([_stem(row["image"]) for row in rows], [row["image"] for row in rows]):
+        if len(set(ids)) == len(ids):
+            return ids
+    twice = Counter(ids).most_common(1)[0][0]
+    raise DataError(f"{root / twice}: listed more than once in manifest.csv; remove the second line")
+
+
+def _stem(path: str) -> str:
+    return path.rpartition("/")[2].rpartition(".")[0]
+
+
+def _triplet(root: str, id_: str, row: Row) -> Triplet:
+    mask, depth = row.get("mask"), row.get("depth")
+    return Triplet(
+        id=id_,
+        image=Path(root, row["image"]),
+        mask=Path(root, mask) if mask else None,
+        depth=Path(root, depth) if depth else None,
+        background=row["background"],
+        foreground=row.get("foreground", ""),
+        split=row.get("split"),
+        near=row.get("near"),
+    )
+
+
+def _fingerprint(listing: Listing, rows: list[Row]) -> str:
+    """Hash of what is used: a file written anew, added or taken away changes it; stray files do not."""
+    digest = hashlib.blake2b(FORMAT.encode(), digest_size=16)
+    for name in ("manifest.csv", "dataset.json"):
+        path = listing.root / name
+        digest.update(path.read_bytes() if path.is_file() else b"-")
+    paths = (row[role] for row in rows for role in ROLES if role in row)
+    digest.update("\n".join(f"{path} {listing.stat(path)}" for path in paths).encode())
+    if any("near" in row for row in rows):
+        digest.update(b"near")  # packs of before the column was read had it in their manifest, too
+    return digest.hexdigest()

@@ -1,0 +1,41 @@
+"""Names, sizes and times of the pictures of a data set folder. Opens none of them."""
+
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+from data.reading.matching import is_picture, role_folders
+
+
+class Listing:
+    """File names of the sub-folders with size and time, each folder read once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._folders: dict[str, dict[str, tuple[int, int]]] = {}
+
+    def files(self, folder: str) -> dict[str, tuple[int, int]]:
+        """Picture names -> (bytes, mtime in ns) of a folder given relative to the root."""
+        if folder not in self._folders:
+            self._folders[folder] = dict(self._scan(self.root / folder))
+        return self._folders[folder]
+
+    def _scan(self, folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:
+        if not folder.is_dir():
+            return
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if is_picture(entry.name) and entry.is_file():
+                    stat = entry.stat()
+                    yield entry.name, (stat.st_size, stat.st_mtime_ns)
+
+    def stat(self, path: str) -> tuple[int, int] | None:
+        """(bytes, mtime in ns) of a picture given relative to the root, None where there is none."""
+        folder, _, name = path.rpartition("/")
+        return self.files(folder).get(name)
+
+    @cached_property
+    def roles(self) -> dict[str, list[str]]:
+        """Sub-folders by role."""
+        return role_folders(p.name for p in self.root.iterdir() if p.is_dir() and not p.name.startswith("."))

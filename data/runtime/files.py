@@ -1,0 +1,31 @@
+"""Write files atomically, and find the user's cache folder."""
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import platformdirs
+
+
+def cache_dir() -> Path:
+    """Folder for packs and built-in data: ONE_LOOK_CACHE if set, else the user's cache folder."""
+    stated = os.environ.get("ONE_LOOK_CACHE")
+    return Path(stated).expanduser().resolve() if stated else platformdirs.user_cache_path("one-look")
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file under a temporary name and rename it; on any exception nothing stays behind.
+
+    Args:
+        path: The file to make.
+        write: Called with the open file.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,1 +1,0 @@
-"""Procedural worlds and figures of the built-in data. Knows neither files nor data sets."""

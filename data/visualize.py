@@ -1,0 +1,85 @@
+"""Masks and depth as pictures for people: RGB bytes, depth in colours, samples below each other."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from data.pack.pack import RawBatch
+from data.reading.decode import decode_depth
+
+if TYPE_CHECKING:
+    import torch
+
+
+def grey(values: np.ndarray) -> np.ndarray:
+    """Return values in [0, 1] of shape (h, w) as grey of shape (h, w, 3)."""
+    return np.repeat((np.clip(values, 0, 1) * 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def mask_grey(mask: np.ndarray, known: bool) -> np.ndarray:
+    """Return a true mask in [0, 1] of shape (h, w) as grey; one that is not known is half grey all over."""
+    return grey(mask if known else np.full_like(mask, 0.5))
+
+
+def depth_colours(depth: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
+    """Return depth in [0, 1] of shape (h, w) in colours: near is bright, what is not known is black."""
+    picture = in_colours((np.clip(depth, 0, 1) * 255).astype(np.uint8))[..., ::-1]
+    return picture if valid is None else np.where(valid[..., None], picture, 0).astype(np.uint8)
+
+
+def in_colours(near: np.ndarray) -> np.ndarray:
+    """Return depth in 0..255 of shape (h, w) in colours as OpenCV writes them, blue before red: near is bright."""
+    return cv2.applyColorMap(near, cv2.COLORMAP_INFERNO)
+
+
+def sheet(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """Return pictures of one size as one picture, a row per sample."""
+    return np.vstack([np.hstack(row) for row in rows])
+
+
+def truth_sheet(raw: RawBatch) -> np.ndarray:
+    """Return image, true mask and true depth of packed samples, a row per sample."""
+    depth, valid = decode_depth(raw.depth)
+    masks = [mask_grey(mask / np.float32(255), known) for mask, known in zip(raw.mask, raw.mask_known, strict=True)]
+    columns = zip(raw.image, masks, depth, valid, strict=True)
+    return sheet([(image, mask, depth_colours(far, known)) for image, mask, far, known in columns])
+
+
+def compared(truth: RawBatch, prediction: np.ndarray) -> list[list[np.ndarray]]:
+    """Return image, true and predicted mask, true and predicted depth, and their difference: a row per sample.
+
+    The difference is the larger of that of the mask and that of the depth, each 0 where the truth is not known.
+
+    Args:
+        truth: Packed samples.
+        prediction: Mask and depth in [0, 1] of shape (b, 2, h, w).
+    """
+    depth, valid = decode_depth(truth.depth)
+    mask, known = truth.mask / np.float32(255), truth.mask_known
+    of_mask = np.abs(mask - prediction[:, 0]) * known[:, None, None]
+    wrong = np.maximum(of_mask, np.where(valid, np.abs(depth - prediction[:, 1]), 0.0))
+    return [
+        [
+            truth.image[i],
+            mask_grey(mask[i], known[i]),
+            grey(prediction[i, 0]),
+            depth_colours(depth[i], valid[i]),
+            depth_colours(prediction[i, 1]),
+            grey(wrong[i]),
+        ]
+        for i in range(len(truth))
+    ]
+
+
+def as_bytes(prediction: "torch.Tensor") -> np.ndarray:
+    """Return predictions in [0, 1] of shape (b, 2, h, w) as 0..255 of shape (b, h, w, 2)."""
+    scaled = (prediction * 255).round().clamp(0, 255).byte()
+    return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def prediction_sheet(pictures: np.ndarray) -> np.ndarray:
+    """Return predicted mask and depth, 0..255 of shape (n, h, w, 2), a row per sample."""
+    planes = pictures / np.float32(255)
+    return sheet([(grey(plane[..., 0]), depth_colours(plane[..., 1])) for plane in planes])

@@ -1,0 +1,143 @@
+"""One trial's configuration: frozen, validated, to and from plain values.
+
+This is the only place where the parts (model, loss, optimizer, schedule, augmentation) come together.
+It must not know Ray, Optuna or any data on disk.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, TypeVar
+
+from data.loading.augment import AugmentConfig
+from models.build import model_config
+from models.config import ConfigError, ModelConfig, check_choice, check_fields, check_type
+from models.losses.loss import LossConfig
+
+OPTIMIZERS = ("adamw", "sgd")
+POLICIES = ("one_cycle", "triangular2", "cosine", "constant", "one_cycle+triangular2")
+RANGE_TEST = "exponential"  # rises without end: it finds a rate for the others, and is none to train with
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """The optimizer and the size of its steps.
+
+    Attributes:
+        name: "adamw" or "sgd" (Nesterov).
+        lr: Peak learning rate; the schedule scales it.
+        weight_decay: Decoupled for AdamW, L2 for SGD; applied to weights of two or more dimensions only.
+        momentum: beta1 of AdamW, momentum of SGD.
+        batch_size: Images per optimizer step.
+        clip_norm: Largest gradient norm; 0 switches clipping off.
+    """
+
+    name: str = "adamw"
+    lr: float = 5e-3
+    weight_decay: float = 1e-2
+    momentum: float = 0.9
+    batch_size: int = 16
+    clip_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_choice("optim/name", self.name, OPTIMIZERS)
+        _require(self.lr > 0, f"optim/lr is {self.lr}; it must be above 0")
+        _require(self.weight_decay >= 0, f"optim/weight_decay is {self.weight_decay}; it must not be negative")
+        _require(0 <= self.momentum < 1, f"optim/momentum is {self.momentum}; it must be in [0, 1)")
+        _require(self.batch_size >= 1, f"optim/batch_size is {self.batch_size}; it must be at least 1")
+        _require(self.clip_norm >= 0, f"optim/clip_norm is {self.clip_norm}; it must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """The learning-rate policy, a function of progress in [0, 1].
+
+    Attributes:
+        policy: One of POLICIES, or RANGE_TEST.
+        warmup: Part of the progress in which the rate rises (one_cycle, cosine).
+        cycles: Number of triangles (triangular2).
+        floor: Lowest rate as a part of the peak.
+    """
+
+    policy: str = "one_cycle"
+    warmup: float = 0.25
+    cycles: int = 3
+    floor: float = 0.01
+
+    def __post_init__(self) -> None:
+        check_choice("schedule/policy", self.policy, (*POLICIES, RANGE_TEST))
+        _require(0 <= self.warmup < 1, f"schedule/warmup is {self.warmup}; it must be in [0, 1)")
+        _require(self.cycles >= 1, f"schedule/cycles is {self.cycles}; it must be at least 1")
+        _require(0 <= self.floor < 1, f"schedule/floor is {self.floor}; it must be in [0, 1)")
+        _require(self.floor > 0 or self.policy != RANGE_TEST, f"schedule/floor is 0; {RANGE_TEST} needs it above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialConfig:
+    """All that decides what a trial trains, apart from its data and its place on the ladder."""
+
+    model: ModelConfig
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Return sections of plain values, ready for JSON."""
+        sections = {name: asdict(getattr(self, name)) for name in SECTIONS}
+        return {"model": self.model.to_dict(), **sections}
+
+    def flat(self) -> dict[str, Any]:
+        """Return one level with keys `section/field`, as in trials.csv."""
+        return {f"{section}/{key}": value for section, part in self.to_dict().items() for key, value in part.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Mapping[str, Any]]) -> "TrialConfig":
+        """Build a configuration from sections of plain values.
+
+        Raises:
+            ConfigError: A section or key is unknown (the nearest one is named), or a value breaks its rule.
+        """
+        check_fields("config", ("model", *SECTIONS), values)
+        if "model" not in values:
+            raise ConfigError("config has no section 'model'; it needs at least model/arch")
+        try:
+            model = model_config(values["model"])
+            parts: dict[str, Any] = {
+                name: strict(kind, values[name], name) for name, kind in SECTIONS.items() if name in values
+            }
+        except (TypeError, ValueError) as error:
+            raise ConfigError(str(error)) from error
+        return cls(model=model, **parts)
+
+    @classmethod
+    def from_flat(cls, flat: Mapping[str, Any]) -> "TrialConfig":
+        """Build a configuration from keys `section/field`; the inverse of `flat`."""
+        sections: dict[str, dict[str, Any]] = {}
+        for key, value in flat.items():
+            section, _, name = key.partition("/")
+            sections.setdefault(section, {})[name] = value
+        return cls.from_dict(sections)
+
+
+SECTIONS: dict[str, type] = {
+    "loss": LossConfig,
+    "optim": OptimConfig,
+    "schedule": ScheduleConfig,
+    "augment": AugmentConfig,
+}
+
+
+def strict(kind: type[T], values: Mapping[str, Any], section: str) -> T:
+    """Build dataclass `kind` from `values`; an unknown key or a wrong type raises ConfigError."""
+    defaults = {f.name: f.default for f in fields(kind)}  # type: ignore[arg-type]
+    check_fields(section, tuple(defaults), values)
+    for name, value in values.items():
+        check_type(f"{section}/{name}", value, defaults[name])
+    return kind(**values)
+
+
+def _require(rule: bool, message: str) -> None:
+    if not rule:
+        raise ConfigError(message)

@@ -1,0 +1,207 @@
+"""The README of a model: what it is, what it was trained on, its figures, its limits, how it is used.
+
+Made of config.json and metrics.json beside the weights and of nothing else, so that it never says what they do not.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from models.cost import macs, probe
+from models.losses.loss import LossConfig
+from search.config.trial import TrialConfig
+from search.records.trials import write_text
+
+CARD = "README.md"
+FIGURES = {
+    "score": "score",
+    "iou": "mask IoU",
+    "dice": "mask Dice",
+    "boundary_f": "mask boundary F",
+    "rmse_depth": "depth RMSE",
+    "abs_rel": "depth AbsRel",
+    "delta1": "depth δ < 1.25",
+    "ssim_depth": "depth SSIM",
+}
+PARTS = {"test": "test", "val": "validation"}
+LESS_IS_BETTER = ("rmse_depth", "abs_rel")
+SPLITS = {
+    "background": "by background: no background is in two of these parts",
+    "random": "by image: the parts share backgrounds, and the figures flatter",
+}
+SAMPLES = "![Image, true and predicted mask, true and predicted depth, difference](samples.png)"
+USE = """\
+From the project's folder, with the path of this one:
+
+```bash
+python -m analysis.predict PATH photo.jpg --out predictions
+python -m analysis.export PATH --to onnx
+```
+
+```python
+from analysis import load_model
+mask, depth = load_model("PATH").predict(rgb)  # rgb: uint8 (h, w, 3); both float32 (h, w) in [0, 1]
+```
+
+`model.safetensors` holds the weights, `config.json` what builds and feeds the network, `metrics.json` all figures,
+`samples.png` pictures to judge it by."""
+
+
+def write_card(folder: Path) -> None:
+    """Write README.md from the config.json and metrics.json in `folder`."""
+    about, metrics = (
+        json.loads((folder / name).read_text(encoding="utf-8")) for name in ("config.json", "metrics.json")
+    )
+    write_text(folder / CARD, card(about, metrics))
+
+
+def card(about: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """Return the README.
+
+    Args:
+        about: Content of config.json.
+        metrics: Content of metrics.json.
+    """
+    config = TrialConfig.from_dict(about["config"])
+    title = f"# Mask and depth from one image: {config.model.arch} of width {config.model.width}"
+    parts = {
+        "Network": _network(config, about),
+        "Trained on": _training(config, about),
+        "Figures": _figures(metrics),
+        "Limits": "\n".join(f"- {limit}" for limit in _limits(about, metrics)),
+        "Use": USE,
+    }
+    return "\n\n".join([title, *(f"## {name}\n\n{text}" for name, text in parts.items())]) + "\n"
+
+
+def _network(config: TrialConfig, about: Mapping[str, Any]) -> str:
+    px = about["px"]
+    options = {name: value for name, value in config.model.to_dict().items() if name not in ("arch", "width")}
+    return "\n".join(
+        [
+            f"Trial {about['trial_id']}: {probe(config.model).params:,} parameters, {macs(config.model, px):,} "
+            f"multiply-adds for an image of {px} px; {_listed(options)}.",
+            "",
+            f"One RGB photo goes in, as a square of {px} px. Out come a mask in [0, 1], 1 = foreground, and relative "
+            f"inverse depth in [0, 1], near = 1{_scale(about.get('depth_scale'))}.",
+        ]
+    )
+
+
+def _scale(scale: Mapping[str, float | None] | None) -> str:
+    if scale is None:
+        return ""
+    far = "infinitely far" if scale["far_m"] is None else f"{scale['far_m']:.4g} m"
+    return f": 1 is {scale['near_m']:.4g} m, 0 is {far}, in the data it was trained on (`model.metres(depth)`)"
+
+
+def _training(config: TrialConfig, about: Mapping[str, Any]) -> str:
+    optim, stats = config.optim, about["stats"]
+    mask, depth = (_loss(config.loss, task, known=stats.get(f"{task}_known", 1.0)) for task in ("mask", "depth"))
+    how = (
+        f"Loss of the mask {mask}, of the depth {depth}; {optim.name}, learning rate {optim.lr:g}, "
+        f"{config.schedule.policy}, batches of {optim.batch_size}."
+    )
+    facts = about.get("trained_on")
+    if not facts:
+        return f"The data are not on record. {how}"
+    train, val, test = (f"{facts['sizes'][name]:,}" for name in ("train", "val", "test"))
+    parent = f", from the weights of {facts['parent_id']}" if facts["parent_id"] else ""
+    return "\n".join(
+        [
+            f"`{facts['data']}` (fingerprint {facts['fingerprint'][:12]}): {train} images to train on, {val} to "
+            f"validate and {test} to test, split {SPLITS[facts['split']]}.",
+            "",
+            f"Stage {facts['stage']}{parent}: {facts['images_seen']:,} images seen, of {facts['train_images']:,}, in "
+            f"{facts['epochs']} epochs. {how}",
+        ]
+    )
+
+
+def _loss(loss: LossConfig, task: str, *, known: float) -> str:
+    """Return what a task was trained by, where something was `known` of it."""
+    if not known:
+        return "none, as none was known"
+    pixel, structural, alpha = (getattr(loss, f"{task}_{part}") for part in ("pixel", "structural", "alpha"))
+    return pixel if structural == "none" else f"{alpha:.2g} {pixel} + {1 - alpha:.2g} {structural}"
+
+
+def _figures(metrics: Mapping[str, Any]) -> str:
+    """Return the table of figures, those of a part that the model never saw first."""
+    parts = {name: metrics[name] for name in PARTS if name in metrics}
+    shown = next(iter(parts))
+    columns = [*parts.values(), parts[shown]["constant_guess"]]
+    heads = [*(PARTS[name] for name in parts), f"constant guess ({PARTS[shown]})"]
+    lines = [f"| | {' | '.join(heads)} |", f"|---|{'---|' * len(heads)}"]
+    for name, title in FIGURES.items():
+        if any(name in values for values in parts.values()):
+            cells = (f"{values[name]:.3f}" if name in values else "" for values in columns)
+            lines.append(f"| {title} | {' | '.join(cells)} |")
+    lines.append("| images | " + " | ".join(_measured(values) for values in columns) + " |")
+    return "\n\n".join(["\n".join(lines), SAMPLES, *_remarks(metrics)])
+
+
+def _measured(values: Mapping[str, Any]) -> str:
+    return f"{values['images']:,} of {values['of_images']:,}" if "of_images" in values else ""
+
+
+def _remarks(metrics: Mapping[str, Any]) -> Iterator[str]:
+    yield (
+        f"Score = {_formula(metrics)}: 0 for a constant guess, 1 for perfection. Validation chose the model; the test "
+        "part decided nothing."
+    )
+    if "seeds" in metrics:
+        seeds = metrics["seeds"]
+        yield (
+            f"Over {len(seeds['scores'])} seeds the mean validation score is {seeds['mean']:.3f}, 95 % interval "
+            f"{seeds['low']:.3f} to {seeds['high']:.3f}."
+        )
+
+
+def _formula(metrics: Mapping[str, Any]) -> str:
+    """Return how the score came about: of mask and depth, or of the one that is known."""
+    val, skill = metrics["val"], f"1 - RMSE / {metrics['sigma_depth']:.3f}"
+    yardstick = "by the deviation of the validation depth"
+    if "rmse_depth" not in val:
+        return "IoU, as no depth is known"
+    if "iou" not in val:
+        return f"{skill}, {yardstick}, as no mask is known"
+    return f"½ · IoU + ½ · ({skill}), {yardstick}"
+
+
+def _limits(about: Mapping[str, Any], metrics: Mapping[str, Any]) -> Iterator[str]:
+    px, known = about["px"], about["stats"]["depth_known"]
+    yield (
+        f"It sees a photo as a square of {px} px, whatever its sides: outlines are no finer, and thin things are lost."
+    )
+    metres = "its metres hold for cameras like that of its data" if about.get("depth_scale") else "it gives no metres"
+    yield f"Depth is relative: it orders near and far; {metres}. The mask tells foreground, not what it is."
+    yield "The figures are those of pictures like the ones it was trained on; measure before you use it on others."
+    masks = about["stats"].get("mask_known", 1.0)
+    if not masks:
+        yield "No mask was known in training: what it gives as mask means nothing."
+    elif masks < 1:
+        yield f"The mask was known of {masks:.0%} of the training images."
+    if not known:
+        yield "No depth was known in training: what it gives as depth means nothing."
+    elif known < 1:
+        yield f"Depth was known for {known:.0%} of the training pixels; what the others show, it was never told."
+    if worse := _no_better_than_guess(metrics):
+        yield f"No better than a constant guess at: {', '.join(worse)}."
+    if metrics.get("note"):
+        yield f"{metrics['note'][0].upper()}{metrics['note'][1:]}."
+
+
+def _no_better_than_guess(metrics: Mapping[str, Any]) -> list[str]:
+    part = metrics.get("test") or metrics["val"]
+    guess = part["constant_guess"]
+    signs = {name: -1 if name in LESS_IS_BETTER else 1 for name in FIGURES if name in guess and name in part}
+    return [FIGURES[name] for name, sign in signs.items() if sign * part[name] <= sign * guess[name]]
+
+
+def _listed(options: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name.replace('_', ' ')} {'-'.join(map(str, value)) if isinstance(value, list) else value}"
+        for name, value in options.items()
+    )

@@ -1,0 +1,296 @@
+"""Trial records on disk and their provenance; standard library only.
+
+Owns trials.csv, trials.jsonl, reports.jsonl and run.json of a run folder. trials.jsonl has a line for every trial that
+begins and for every one that ends: with reports.jsonl, all that a run which was killed needs to go on. Every write that
+replaces a file goes to a temporary name and is renamed, so a reader (or a crash) never meets half a table.
+"""
+
+import csv
+import io
+import itertools
+import json
+import math
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from search.records.run_dir import FolderError
+
+STATUSES = ("completed", "stopped", "failed", "timed_out")
+LEADING_COLUMNS = tuple(
+    "trial_id parent_id stage status reason score iou dice mae_mask rmse_depth epochs images_seen params macs "  # noqa: SIM905
+    "receptive_field px train_images fit_s device_s seed started_s ended_s".split()
+)
+_BEGUN: dict[str, Any] = {  # what a line must have
+    **{"trial_id": str, "parent_id": str, "stage": str, "config": dict, "seed": int},
+    **{"figures": dict, "started_s": (int, float)},
+}
+_ENDED = {"trial_id": str, "status": str, "reason": str}
+_REPORTED = {"trial_id": str, "stage": str, "epochs": int}
+_MEND = "restore it from a copy, or start a new run"
+_PACKAGES = ("torch", "ray", "optuna", "albumentations", "pytorch-msssim", "opencv-python-headless", "numpy", "pandas")
+
+
+@dataclass(kw_only=True)
+class TrialRecord:
+    """One trial at one stage: a row of trials.csv.
+
+    Attributes:
+        trial_id: Stage letter and a number, such as e0007.
+        parent_id: The trial whose weights it started from, or "".
+        stage: explore, confirm, final or repeat.
+        config: Flat plain values with keys `section/field`.
+        seed: Seed of the weights, the order and the augmentation.
+        status: One of STATUSES; "" while it runs.
+        reason: Why it failed or was cut; "" otherwise.
+        figures: The last reported figures.
+        started_s: When it started, seconds since the run began.
+    """
+
+    trial_id: str
+    parent_id: str
+    stage: str
+    config: dict[str, Any]
+    seed: int
+    status: str = ""
+    reason: str = ""
+    figures: dict[str, Any] = field(default_factory=dict)
+    started_s: float = 0.0
+
+    @classmethod
+    def from_line(cls, line: Mapping[str, Any], path: Path) -> "TrialRecord":
+        """Return the record of a trial that begins; what another version has written beside its fields is left out.
+
+        Args:
+            line: Of trials.jsonl.
+            path: That file.
+
+        Raises:
+            FolderError: A field lacks.
+        """
+        check_line({"figures": {}, "started_s": 0.0} | dict(line), _BEGUN, path)
+        return cls(**{name: line[name] for name in {f.name for f in fields(cls)} & line.keys()})
+
+    @property
+    def score(self) -> float:
+        """The last validation score, or minus infinity where none was reported."""
+        return float(self.figures.get("score", float("-inf")))
+
+    def row(self) -> dict[str, Any]:
+        """Return the row of trials.csv, leading columns first."""
+        own = {name: getattr(self, name) for name in ("trial_id", "parent_id", "stage", "status", "reason", "seed")}
+        values = {**self.figures, **own, "started_s": round(self.started_s, 3)}
+        leading = {name: values.pop(name, "") for name in LEADING_COLUMNS}
+        config = {key: json.dumps(value) if isinstance(value, list) else value for key, value in self.config.items()}
+        return {**leading, **values, **config}
+
+
+def free_numbers(records: Iterable[TrialRecord]) -> Iterator[int]:
+    """Yield the numbers that no trial of a stage has, lowest first.
+
+    Trials need not begin in the order of their numbers: of two that were about to when a run was killed, it may be the
+    second that did.
+    """
+    taken = {int(record.trial_id[1:]) for record in records}
+    return (number for number in itertools.count(1) if number not in taken)
+
+
+class TrialTable:
+    """All records of a run, written as they happen to trials.csv, trials.jsonl and reports.jsonl."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.records: dict[str, TrialRecord] = {}
+
+    @classmethod
+    def load(cls, folder: Path) -> "TrialTable":
+        """Return the table of a run that has ended in whatever way, trials that were running included.
+
+        Raises:
+            FolderError: A file is damaged, or of a version that wrote other lines.
+        """
+        table, path = cls(folder), folder / "trials.jsonl"
+        for line in read_lines(path):
+            if "config" in line:
+                record = TrialRecord.from_line(line, path)
+                table.records[record.trial_id] = record
+            else:
+                record = table._of_line(line, _ENDED, path)
+                record.status, record.reason = line["status"], line["reason"]
+        path = folder / "reports.jsonl"
+        for line in read_lines(path):
+            table._of_line(line, _REPORTED, path).figures.update(_figures(line))
+        return table
+
+    def _of_line(self, line: Mapping[str, Any], kinds: Mapping[str, type], path: Path) -> TrialRecord:
+        """Return the record that a line of a file is about."""
+        check_line(line, kinds, path)
+        if line["trial_id"] not in self.records:
+            raise FolderError(f"{path}: tells of {line['trial_id']}, which never began; {_MEND}")
+        return self.records[line["trial_id"]]
+
+    def start(self, record: TrialRecord) -> None:
+        """Register a trial that begins."""
+        self.records[record.trial_id] = record
+        append_line(self.folder / "trials.jsonl", asdict(record))
+
+    def report(self, trial_id: str, figures: Mapping[str, Any]) -> TrialRecord:
+        """Append one report to reports.jsonl and keep its figures as the trial's newest."""
+        record = self.records[trial_id]
+        record.figures.update(_figures(figures))
+        append_line(self.folder / "reports.jsonl", {"trial_id": trial_id, "stage": record.stage, **figures})
+        return record
+
+    def rewind(self, epochs: Mapping[str, int]) -> None:
+        """Forget what trials that go on reported behind the epoch that they go on from.
+
+        Args:
+            epochs: That epoch of each such trial; 0 where it begins anew.
+        """
+        lines = list(read_lines(self.folder / "reports.jsonl"))
+        kept = [line for line in lines if line["epochs"] <= epochs.get(line["trial_id"], math.inf)]
+        for trial_id in epochs:
+            self.records[trial_id].figures.clear()
+        for line in kept:
+            self.records[line["trial_id"]].figures.update(_figures(line))
+        write_lines(self.folder / "reports.jsonl", kept)
+
+    def finish(
+        self, trial_id: str, status: str, reason: str = "", *, replay: Mapping[str, Any] | None = None
+    ) -> TrialRecord:
+        """Close a trial and write trials.csv anew.
+
+        Args:
+            trial_id: Which.
+            status: One of STATUSES.
+            reason: Why it failed or was cut.
+            replay: What a repetition of the epoch in which it failed needs; reports carry that of the others.
+
+        Raises:
+            ValueError: `status` is not one of STATUSES.
+        """
+        if status not in STATUSES:
+            raise ValueError(f"status is {status!r}; choose from {', '.join(STATUSES)}")
+        record = self.records[trial_id]
+        record.status, record.reason = status, reason
+        line = {"trial_id": trial_id, "status": status, "reason": reason}
+        append_line(self.folder / "trials.jsonl", line | ({"replay": replay} if replay else {}))
+        self.write()
+        return record
+
+    def of_stage(self, stage: str) -> list[TrialRecord]:
+        """Return the finished records of a stage in the order they started."""
+        return [r for r in self.records.values() if r.stage == stage and r.status]
+
+    def begun(self, stage: str) -> list[TrialRecord]:
+        """Return all records of a stage, ended or not, in the order they started."""
+        return [r for r in self.records.values() if r.stage == stage]
+
+    def write(self) -> None:
+        """Write trials.csv from the finished records."""
+        write_csv(self.folder / "trials.csv", [r.row() for r in self.records.values() if r.status])
+
+
+def write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows whose columns are the union of their keys, in order of appearance, atomically."""
+    rows = list(rows)
+    columns = list(dict.fromkeys(key for row in rows for key in row)) or list(LEADING_COLUMNS)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def append_line(path: Path, content: Mapping[str, Any]) -> None:
+    """Append one line of JSON; behind half a line, which a crash may have left, it begins a new one."""
+    with path.open("ab+") as file:
+        torn = file.tell() > 0 and _last_byte(file) != b"\n"
+        file.write(b"\n" * torn + json.dumps(content).encode() + b"\n")
+
+
+def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Write lines of JSON atomically."""
+    write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a JSON-lines file, if it exists; half a line, which a crash may leave, is passed over.
+
+    Raises:
+        FolderError: It cannot be read, or is something else.
+    """
+    if not path.exists():
+        return
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FolderError(f"{path}: cannot be read ({error}); {_MEND}") from error
+    for line in lines:
+        try:
+            content = json.loads(line)
+        except ValueError:
+            continue
+        if not isinstance(content, dict):
+            raise FolderError(f"{path}: a line is no object; {_MEND}")
+        yield content
+
+
+def check_line(line: Mapping[str, Any], kinds: Mapping[str, Any], path: Path) -> None:
+    """Raise FolderError unless an object in a file has fields of these kinds."""
+    wrong = [name for name, kind in kinds.items() if not isinstance(line.get(name), kind)]
+    if wrong:
+        raise FolderError(f"{path}: damaged or of another version ({', '.join(wrong)} lacking); {_MEND}")
+
+
+def _last_byte(file: BinaryIO) -> bytes:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1)
+
+
+def _figures(line: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures of a line of reports.jsonl; what a repetition needs is none."""
+    return {name: value for name, value in line.items() if name not in ("trial_id", "stage", "replay")}
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write indented JSON atomically."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name and rename it."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(text.encode())
+    partial.replace(path)
+
+
+def provenance() -> dict[str, Any]:
+    """Return what a figure depends on beside its config: command, versions, machine, time."""
+    return {
+        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "time": now(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "versions": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def now() -> str:
+    """Return the present moment in ISO 8601."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"

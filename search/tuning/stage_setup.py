@@ -1,0 +1,272 @@
+"""What each stage is given: images, time, memory and cores for its trials, and the searcher that hands them out."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from ray import tune
+
+from data.data_module import Supply
+from models.cost import macs
+from search.budget.budget import Budget, Deadlines
+from search.budget.constraints import (
+    LEAST_MEASURED,
+    Closing,
+    Constraints,
+    Rules,
+    affordable_images,
+    affordable_macs,
+    search_cap_s,
+)
+from search.config.recipes import recipe
+from search.config.trial import TrialConfig
+from search.records.trials import TrialRecord, free_numbers
+from search.study.resume import Memory, take_up
+from search.study.space import LR_RANGES, SpaceLimits, batch_sizes, first_points, suggest
+from search.study.storage import open_journal
+from search.training.lr_finder import STEPS, range_test, suggested_range
+from search.training.parts import DoesNotFit
+from search.tuning.cluster import Cluster
+from search.tuning.searchers import StudySearch
+from search.tuning.stages import Stage
+from search.tuning.trainable import Entry, StageContext, new_entry
+
+SPARE = 1.15  # of the time that a training took, for one that is to come to the same end
+TESTED_RECIPE = "quick_residual"  # what --find-lr tests: small, and learns in seconds
+TEST_SHARE = 0.1  # of the stage's time that one range test takes at most
+LrRanges = Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Means:
+    """What a run has to give.
+
+    Attributes:
+        supply: Its images.
+        cluster: Its cores or GPUs.
+        speed: Multiply-adds a second that one worker trains.
+        budget: What it may spend.
+        deadlines: Of the stages; None where the budget is no time.
+        seed: Of the run; every trial draws its own from it.
+        constraints: What its networks may cost.
+        sampler: Kind of the search's sampler.
+    """
+
+    supply: Supply
+    cluster: Cluster
+    speed: float
+    budget: Budget
+    deadlines: Deadlines | None
+    seed: int
+    constraints: Constraints = field(default_factory=Constraints)
+    sampler: str = "tpe"
+
+
+def stage_context(
+    means: Means, stage: Stage, *, trials: int | None, settled: Mapping[str, Any] = MappingProxyType({})
+) -> StageContext:
+    """Return a stage's data, packed within a quarter of its time, and what each of its trials may use.
+
+    Args:
+        means: What there is to give.
+        stage: The rung to prepare.
+        trials: How many trials it has; None for a search, which goes on until its time is over.
+        settled: `train_images` and `cap_s` where an earlier process or round has settled them: scores of all trials of
+            a stage compare, for all have seen the same images.
+    """
+    cluster, deadline, until = means.cluster, None, None
+    if means.deadlines is not None:
+        deadline = means.deadlines.stages[stage.name]
+        until = time.time() + (deadline - time.time()) / 4
+    most = settled.get("train_images")
+    if most is None and not stage.enter:
+        cap_s = _cap_s(stage, deadline, trials, cluster.workers)
+        most = affordable_images(cap_s, means.speed, px=stage.px, epochs=stage.epochs)
+    data = means.supply.for_stage(fraction=stage.fraction, px=stage.px, most=most, deadline=None if settled else until)
+    at_once = trials or cluster.workers
+    return StageContext(
+        stage=stage,
+        data=data,
+        deadline=deadline,
+        cap_s=settled.get("cap_s", _cap_s(stage, deadline, trials, cluster.workers)),  # of what packing has left
+        threads=cluster.threads(at_once),
+        device="cuda" if cluster.gpus else "cpu",
+        devices=cluster.devices_each(at_once),
+        memory_mib=cluster.memory_each(at_once),
+        speed=means.speed * cluster.threads(at_once) if trials else None,
+    )
+
+
+def _cap_s(stage: Stage, deadline: float | None, trials: int | None, workers: int) -> float | None:
+    """Return the seconds that one of a stage's trials may take; None where there is no deadline."""
+    if deadline is None:
+        return None
+    left = max(deadline - time.time(), 1.0)
+    if trials is None:
+        return search_cap_s(left, workers, stage.full_trials)
+    return left / -(-trials // workers)
+
+
+def promoted(
+    means: Means,
+    context: StageContext,
+    parents: Sequence[TrialRecord],
+    checkpoints: Mapping[str, tune.Checkpoint],
+    *,
+    begun: Sequence[TrialRecord] = (),
+) -> list[Entry]:
+    """Return the entries of trials that go on from the weights of `parents`, with numbers that none of `begun` has."""
+    return [
+        new_entry(
+            context,
+            i,
+            TrialConfig.from_flat(parent.config).to_dict(),
+            seed=means.seed,
+            parent_id=parent.trial_id,
+            parent=checkpoints[parent.trial_id],
+        )
+        for i, parent in zip(free_numbers(begun), parents, strict=False)
+    ]
+
+
+def affordable_repeats(means: Means, stage: Stage, finished: Sequence[TrialRecord], wanted: int) -> int:
+    """Return how many of `wanted` trainings, each as long as those of `finished`, the rest of the time allows.
+
+    Args:
+        means: What there is to give.
+        stage: That takes what the one below has left.
+        finished: Trials that came to their end.
+        wanted: At most so many.
+    """
+    if means.deadlines is None or not finished:
+        return wanted
+    left_s = means.deadlines.stages[stage.name] - time.time()
+    work_s = max(float(r.figures["device_s"]) for r in finished)
+    for count in range(wanted, 0, -1):
+        rounds = -(-count // means.cluster.workers)
+        if SPARE * rounds * work_s / means.cluster.devices_each(count) <= left_s:
+            return count
+    return 0
+
+
+def has_time(means: Means, stage: Stage, config: TrialConfig, *, trials: int) -> bool:
+    """Return whether a trial of a stage has time for a step of its optimizer and the shortest validation.
+
+    Args:
+        means: What there is to give.
+        stage: That it would enter.
+        config: Its configuration.
+        trials: How many the stage would have.
+    """
+    if means.deadlines is None:
+        return True
+    if means.deadlines.stages[stage.name] < time.time():
+        return False
+    cap_s = _cap_s(stage, means.deadlines.stages[stage.name], trials, means.cluster.workers)
+    images = config.optim.batch_size + LEAST_MEASURED / 3  # a third of the work is forward
+    needed_s = images * macs(config.model, stage.px) / (means.speed * means.cluster.threads(trials))
+    return cap_s is None or needed_s <= cap_s
+
+
+def stated(
+    means: Means, context: StageContext, configs: Sequence[TrialConfig], *, begun: Sequence[TrialRecord] = ()
+) -> list[Entry]:
+    """Return the entries of configurations that the user stated, less those begun; all train to their end."""
+    entries = [new_entry(context, i, config.to_dict(), seed=means.seed) for i, config in enumerate(configs, start=1)]
+    there = {record.trial_id for record in begun}
+    return [entry for entry in entries if entry.trial_id not in there]
+
+
+def unfinished(
+    context: StageContext,
+    records: Sequence[TrialRecord],
+    checkpoints: Mapping[str, tune.Checkpoint],
+    *,
+    racing: bool = False,
+) -> list[Entry]:
+    """Return the entries of trials that an earlier process began; they go on from their last checkpoint, if any."""
+    return [
+        Entry(
+            trial_id=record.trial_id,
+            parent_id=record.parent_id,
+            seed=record.seed,
+            config=TrialConfig.from_flat(record.config).to_dict(),
+            context=context,
+            parent=checkpoints.get(record.parent_id),
+            own=checkpoints.get(record.trial_id),
+            racing=racing,
+        )
+        for record in records
+    ]
+
+
+def centred_rates(means: Means, context: StageContext) -> LrRanges:
+    """Return the space's learning rates, each optimizer's range centred by a range test on the stage's data.
+
+    A test takes a tenth of the stage's time at most. A range stays as it is where the test came to less than half
+    of its steps or the loss does not clearly fall.
+    """
+    limit = None if context.deadline is None else TEST_SHARE * (context.deadline - time.time())
+    sizes, ranges = batch_sizes(len(context.data.train)), dict(LR_RANGES)
+    for name, (low, high) in LR_RANGES.items():
+        config = recipe(TESTED_RECIPE)
+        config = replace(config, optim=replace(config.optim, name=name, batch_size=sizes[0]))
+        found = means.cluster.call(tested_rate, config, context, means.seed, limit)
+        if found is not None:
+            ranges[name] = suggested_range(min(max(found, low), high), low, high)
+    return ranges
+
+
+def tested_rate(config: TrialConfig, context: StageContext, seed: int, limit: float | None) -> float | None:
+    """Return the learning rate that a range test suggests, if it has something to go by."""
+    try:
+        test = range_test(config, context.data, seed=seed, device=context.device, limit=limit)
+    except DoesNotFit:
+        return None
+    return test.suggestion if len(test.rates) >= STEPS / 2 else None
+
+
+def searched(
+    means: Means,
+    context: StageContext,
+    journal: Path,
+    *,
+    lr: LrRanges = LR_RANGES,
+    past: Sequence[TrialRecord] = (),
+    go_on: Sequence[Entry] = (),
+) -> tuple[StudySearch, Memory]:
+    """Return the searcher of the first stage, and what it remembers; it closes early enough for its last trials.
+
+    Args:
+        means: What there is to give.
+        context: Of the stage.
+        journal: The Optuna study, new or with what it has learnt.
+        lr: Range of the learning rate by optimizer.
+        past: Trials that it has asked for already.
+        go_on: Those of them that have not ended.
+    """
+    stage, images = context.stage, len(context.data.train)
+    limits = SpaceLimits(batch_sizes=batch_sizes(images), lr=lr)
+    most_macs = affordable_macs(context.cap_s, images, means.speed, epochs=stage.epochs)
+    rules = Rules(constraints=means.constraints, most_macs=most_macs, px=stage.px)
+    latest = None if context.deadline is None else context.deadline - max(2.0, (context.cap_s or 0) / 4)
+    space, storage = partial(suggest, limits=limits), open_journal(journal)
+    memory = take_up(storage, space, past)
+    search = StudySearch(
+        space,
+        context,
+        closed=Closing(means.budget.trials, latest),
+        rules=rules,
+        storage=storage,
+        study_name=memory.study_name,
+        points=[] if storage.get_all_studies() else first_points(limits, rules.fits),  # once, even if killed at once
+        kind=means.sampler,
+        seed=means.seed,
+        past=past,
+        unfinished=go_on,
+    )
+    return search, memory

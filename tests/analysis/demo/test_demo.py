@@ -1,0 +1,74 @@
+import json
+import socket
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from analysis import load_model
+from analysis.demo.demo import HOST, MOST_PX, look, parser
+
+
+@pytest.fixture(scope="module")
+def model(finished_run):
+    return load_model(finished_run, device="cpu")
+
+
+def noise(height, width):
+    coarse = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def test_page_shows_what_the_model_predicts(model):
+    photo = noise(60, 90)
+    mask, depth, cutout, turning, said = look(model, photo)
+    predicted, _ = model.predict(photo)
+    assert np.abs(mask / 255 - predicted).max() < 0.51 / 255
+    assert depth.shape == photo.shape and depth.dtype == np.uint8
+    assert (cutout[..., :3] == photo).all() and (cutout[..., 3] == mask).all()
+    assert len(json.loads(turning)["data"][0]["marker"]["color"]) == 60 * 90
+    assert said.startswith(f"90 by 60 px, {(predicted > 0.5).mean():.1%} of it foreground.")
+
+
+def test_large_photos_are_shown_smaller(model):
+    mask, _, cutout, _, said = look(model, noise(MOST_PX // 2, 2 * MOST_PX))
+    assert mask.shape == cutout.shape[:2] == (MOST_PX // 4, MOST_PX)
+    assert f"{MOST_PX} by {MOST_PX // 4} px" in said
+
+
+def test_without_a_photo_nothing_is_shown(model):
+    assert look(model, None) == (None, None, None, None, "")
+
+
+def refusal(*arguments, before=""):
+    """Return what the command line says, typed in a process of its own: it sets up a server."""
+    code = f"import sys\n{before}\nfrom analysis.demo import main\nsys.exit(main(sys.argv[1:]))"
+    words = [sys.executable, "-c", code, *map(str, arguments), "--device", "cpu"]
+    process = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert process.returncode == 2 and process.stdout == "", process
+    assert process.stderr.startswith("error: ") and process.stderr.count("\n") == 1, process.stderr
+    return process.stderr
+
+
+def test_no_model_is_refused(tmp_path):
+    assert "not a run folder" in refusal(tmp_path)
+
+
+def test_port_in_use_is_refused(finished_run):
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"port {port} is in use" in refusal(finished_run, "--port", port)
+
+
+@pytest.mark.parametrize("port", ["99999", "0", "-1", "eight"])
+def test_what_is_no_port_is_refused(port, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        parser().parse_args(["run", f"--port={port}"])
+    assert "is not a port" in capsys.readouterr().err
+
+
+def test_gradio_that_is_not_installed_is_named(finished_run):
+    said = refusal(finished_run, before="sys.modules['gradio'] = None")
+    assert 'gradio is not installed; pip install -e ".[demo]"' in said

@@ -1,0 +1,140 @@
+import cv2
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+
+from analysis.plots.plots import GREY, best_over_time, learning_rates, loss_curves, main, times_as_markdown
+from analysis.runs.curves import training_times
+from analysis.runs.tables import load_reports, trials_so_far
+
+
+@pytest.fixture
+def frames(climbing_run):
+    return load_reports(climbing_run), trials_so_far(climbing_run)
+
+
+@pytest.fixture
+def few_panels(monkeypatch):
+    """What takes time is drawing twelve panels a run."""
+    monkeypatch.setattr("analysis.plots.plots.PANELS", {"score": "validation score"})
+
+
+def legend(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_loss_curves_have_a_row_a_stage_and_a_line_a_trial(frames):
+    axes = loss_curves(*frames).axes
+    assert len(axes) == 2 * 6
+    assert [ax.get_ylabel() for ax in axes[::6]] == ["explore", "confirm"]
+    assert [len(ax.lines) for ax in axes[:5]] == [3] * 5
+    assert [round(value, 6) for value in axes[0].lines[2].get_ydata()] == [1.8, 1.5, 1.6]
+    assert list(axes[0].lines[2].get_xdata()) == [10, 20, 30]
+
+
+def test_only_the_best_are_in_colour_and_named(frames):
+    figure = loss_curves(*frames, highlight=1)
+    explore = figure.axes[0]
+    grey = to_hex(GREY["color"])
+    assert [to_hex(line.get_color()) == grey for line in explore.lines] == [True, True, False]
+    assert legend(figure.axes[5]) == ["e3 unet w4 0.500", "2 others"]
+    assert legend(figure.axes[11]) == ["c1 unet w4 0.600", "1 other"]
+
+
+def test_trial_has_the_colour_of_its_ancestor(frames):
+    axes = loss_curves(*frames).axes
+    assert axes[0].lines[2].get_color() == axes[6].lines[0].get_color() != axes[0].lines[1].get_color()
+
+
+def test_data_without_depth_has_no_panel_for_it(frames):
+    reports, trials = frames
+    figure = loss_curves(reports.drop(columns=["rmse_depth", "train_depth"]), trials)
+    assert [ax.get_title() for ax in figure.axes[:4]] == [
+        "training loss",
+        "its mask part",
+        "validation IoU of the mask",
+        "validation score",
+    ]
+
+
+def test_learning_rates_are_drawn_against_epochs(frames):
+    axes = learning_rates(*frames).axes
+    assert len(axes) == 2 and axes[0].get_yscale() == "log"
+    assert list(axes[1].lines[1].get_xdata()) == [1, 2, 3] and axes[1].lines[1].get_ydata()[1] == 0.05
+
+
+def test_best_over_time_has_a_panel_a_run_and_steps_a_stage(frames, climbing_run):
+    reports, _ = frames
+    other = reports.assign(run="other")
+    axes = best_over_time(pd.concat([reports, other])).axes
+    assert [ax.get_title(loc="left") for ax in axes] == [str(climbing_run), "other"]
+    assert legend(axes[0]) == ["explore: best 0.500", "confirm: best 0.600"]
+
+
+def test_times_become_a_markdown_table(frames):
+    lines = times_as_markdown(training_times(frames[1])).splitlines()
+    assert lines[0].startswith("| run | stage | trial_id | status | arch | width | params |")
+    assert lines[2].endswith("| e3 | completed | unet | 4 | 1,234 | 80 | 30 | 6.0 | 5.0 | 0.500 |")
+    assert lines[5].endswith("| e4 | failed | unet | 4 |  |  |  |  |  |  |")
+
+
+def test_command_writes_plots_and_tables_of_a_run_that_goes_on(few_panels, climbing_run, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main([str(climbing_run), "--out", str(out)]) == 0
+    assert {p.name for p in out.iterdir()} == {
+        "loss_curves.png",
+        "learning_rates.png",
+        "best_over_time.png",
+        "training_times.csv",
+        "training_times.md",
+    }
+    assert cv2.imread(str(out / "loss_curves.png")).shape[1] > 500
+    assert len(pd.read_csv(out / "training_times.csv")) == 6
+    assert str(out) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["score", "epochs"])
+def test_run_without_a_score_is_told_in_one_line(name, climbing_run, tmp_path, capsys):
+    path = climbing_run / "reports.jsonl"
+    path.write_text(path.read_text().replace(f'"{name}"', '"unnamed"'))
+    assert main([str(climbing_run), "--out", str(tmp_path / "plots")]) == 2
+    said = capsys.readouterr().err
+    assert "there is nothing to draw" in said and said.count("\n") == 1 and not (tmp_path / "plots").exists()
+
+
+def test_plots_of_several_runs_lie_in_folders_of_their_own(few_panels, climbing_run, tmp_path):
+    first, second = tmp_path / "a" / "run", tmp_path / "b" / "run"
+    first.parent.mkdir()
+    climbing_run.rename(first)
+    second.mkdir(parents=True)
+    for name in ("reports.jsonl", "run.json"):
+        (second / name).write_bytes((first / name).read_bytes())
+    out = tmp_path / "out"
+    assert main([str(first), str(second), str(first), "--out", str(out), "--format", "svg"]) == 0
+    assert {p.relative_to(out).as_posix() for p in out.rglob("*.svg")} == {
+        "a/run/loss_curves.svg",
+        "a/run/learning_rates.svg",
+        "b/run/loss_curves.svg",
+        "b/run/learning_rates.svg",
+        "best_over_time.svg",
+    }
+    assert len(pd.read_csv(out / "training_times.csv")) == 6 + 5
+
+
+def test_wrong_arguments_are_one_line_and_exit_code_2(climbing_run, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "starting").mkdir()
+    (tmp_path / "starting" / "run.json").write_text("{}")
+    (tmp_path / "file").write_text("x")
+    calls = {
+        "no such folder": [tmp_path / "none"],
+        "not a run folder": [climbing_run, tmp_path / "empty"],
+        "no trial of this run has ended an epoch": [tmp_path / "starting"],
+        "is a file": [climbing_run, "--out", tmp_path / "file"],
+    }
+    for reason, arguments in calls.items():
+        place = [] if "--out" in arguments else ["--out", tmp_path / "out"]
+        assert main([*map(str, arguments), *map(str, place)]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and reason in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,249 @@
+import html
+import json
+import re
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from analysis.report.facts import reasons
+from analysis.report.report import main, write_report
+from analysis.runs.run import read_run
+from search.records.trials import TrialRecord, TrialTable, write_json
+
+HOSTILE = '</script><script>alert("x")</script>'
+
+
+@pytest.fixture
+def whole_run(climbing_run):
+    """A run that is done, with all that a run leaves beside its trials."""
+    stage = {"round": 1, "trials": 4, "busy": 0.75, "px": 80, "train_images": 10, "val_images": 5}
+    explore = {"name": "explore", "began_s": 5.0, "wall_s": 40.0, **stage}
+    agreed = {"value": 0.5, "low": -1.0, "high": 1.0, "chance": 0.5}
+    ranks = {"rank_correlation_with_stage_below": {"trials": 2, "spearman": agreed, "kendall": agreed}}
+    notes = {
+        "state": "done",
+        "best": "c1",
+        "command": "python search/run.py --budget 5m",
+        "time": "2026-01-02T03:04:05+0000",
+        "budget": "5m",
+        "wall_s": 90.0,
+        "device_s": {"cpu": 180.0, "gpu": 0.0},
+        "stages": [explore, {**explore, "name": "confirm", "began_s": 46.0, "wall_s": 30.0, **ranks}],
+        "front": [{"trial_id": "c1", "latency_ms": 2.5}, {"trial_id": "c2", "latency_ms": 2.0}],
+        "versions": {"torch": "2.9"},
+    }
+    write_json(climbing_run / "run.json", notes)
+    figures = {"images": 5, "score": 0.61, "iou": 0.7, "rmse_depth": 0.1, "constant_guess": {"score": 0.0, "iou": 0.0}}
+    (climbing_run / "best").mkdir()
+    write_json(climbing_run / "best" / "metrics.json", {"trial_id": "c1", "val": figures, "test": figures, "note": ""})
+    cv2.imwrite(str(climbing_run / "best" / "samples.png"), np.zeros((40, 60, 3), np.uint8))
+    return climbing_run
+
+
+def page_of(run):
+    return write_report(run).read_text()
+
+
+def data_of(page, name):
+    return json.loads(re.search(rf'<script id="{name}" type="application/json">(.*?)</script>', page, re.S)[1])
+
+
+def titles(page):
+    return re.findall(r"<h2>(.*?)</h2>", page)
+
+
+def test_report_of_a_whole_run_has_every_section(whole_run):
+    page = page_of(whole_run)
+    assert titles(page) == [
+        "The best model",
+        "Best score over time",
+        "Leaderboard",
+        "Learning curves",
+        "From stage to stage",
+        "Score, size and latency",
+        "How trials ended",
+        "How the budget was spent",
+        "Environment and command",
+    ]
+    for told in ("0.610", "unet w4", "2.5 ms", "data:image/jpeg;base64,", "python search/run.py --budget 5m", "2.9"):
+        assert told in page
+    assert "In confirm it scored 0.600, 0.050 ahead of c2 (unet w4)." in page
+    assert "In explore the same configuration was number 1 of 3." in page
+    assert "out of memory" in page and "rank correlation 0.50 [-1.00, 1.00]" in page
+
+
+def test_page_asks_nothing_of_the_network(whole_run):
+    page = page_of(whole_run)
+    own = page[: page.index("plotly.js v")] + page[page.rindex('"use strict";') :]
+    assert not re.search(r"""(src|href)=["'](?!data:|#|trials\.csv)""", own) and "https:" not in own
+    assert "default-src 'none'" in own and "connect-src" not in own
+    assert page.count("plotly.js v") == 1 and len(page) < 8_000_000
+
+
+def test_leaderboard_holds_every_trial_the_largest_images_and_the_best_first(whole_run):
+    board = data_of(page_of(whole_run), "rows")
+    names = [column["title"] for column in board["columns"]]
+    ids = [row[names.index("trial")] for row in board["rows"]]
+    assert ids == ["c1", "c2", "e3", "e2", "e1", "e4"] and board["best"] == "c1"
+    assert board["rows"][0][names.index("score")] == 0.6 and board["rows"][-1][names.index("score")] is None
+    assert board["who"]["c1"] == "c1 · unet w4 · confirm, completed"
+
+
+def test_what_a_trial_says_of_itself_cannot_become_part_of_the_page(tmp_path):
+    table = TrialTable(tmp_path)
+    config = {"model/arch": HOSTILE, "model/width": 4, "loss/mask_pixel": HOSTILE}
+    for number, status in enumerate(("completed", "failed"), start=1):
+        table.start(TrialRecord(trial_id=f"e{number}", parent_id="", stage="explore", seed=0, config=config))
+        table.report(f"e{number}", {"score": 0.1, "epochs": 1, "images_seen": 8, "fit_s": 1.0, "ended_s": 2.0})
+        table.finish(f"e{number}", status, HOSTILE)
+    write_json(tmp_path / "run.json", {"state": "done", "command": HOSTILE, "best": "e1"})
+    page = page_of(tmp_path)
+    assert HOSTILE not in page and "<script>alert" not in page
+    assert HOSTILE in data_of(page, "rows")["rows"][0]
+
+
+def test_run_that_goes_on_is_reported_as_far_as_it_has_come(climbing_run):
+    page = page_of(climbing_run)
+    assert "The best so far" in page and ">running</span>" in page
+    assert "c2 · unet w4 · confirm, running" in data_of(page, "rows")["who"].values()
+
+
+def test_run_without_a_sign_of_life_is_cut_off_and_its_trials_unfinished(climbing_run, monkeypatch):
+    monkeypatch.setattr("analysis.runs.run.SILENT_S", -1.0)
+    run = read_run(climbing_run)
+    assert run.state == "cut off" and run.trials.set_index("trial_id")["status"]["c2"] == "unfinished"
+    page = page_of(climbing_run)
+    assert ">cut off</span>" in page and f"search/run.py --resume {climbing_run}" in page
+
+
+def test_run_of_a_single_trial_has_a_report(other_run):
+    write_json(other_run / "run.json", {"state": "done", "best": "e3"})
+    page = page_of(other_run)
+    assert "unet w4" in page and "Learning curves" in page and "Which parameters mattered" not in page
+
+
+def test_best_of_a_run_that_goes_on_is_not_the_newest(tmp_path):
+    table = TrialTable(tmp_path)
+    for trial_id, stage, score in (("e1", "explore", 0.7), ("f1", "final", 0.46), ("r1", "repeat", 0.39)):
+        add_trial(table, trial_id, stage, score, px=80 if stage == "explore" else 160)
+    write_json(tmp_path / "run.json", {"state": "running"})
+    assert read_run(tmp_path).best["trial_id"] == "f1"
+
+
+def test_commands_of_the_page_can_be_pasted(tmp_path):
+    run = tmp_path / "my runs [1]"
+    run.mkdir()
+    table = TrialTable(run)
+    add_trial(table, "e1", "explore", 0.7, px=80)
+    write_json(run / "run.json", {"state": "stopped"})
+    page = html.unescape(write_report(run).read_text())
+    assert f"search/run.py --resume '{run}'" in page and f"python -m analysis.report '{run}'" in page
+
+
+@pytest.mark.parametrize("content", ["[]", "{"])
+def test_damaged_notes_are_one_line(content, tmp_path, capsys):
+    (tmp_path / "run.json").write_text(content)
+    assert main([str(tmp_path)]) == 2 and capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("trials.csv", b"a,b\n1,2\n"),
+        ("trials.jsonl", b"\x89PNG\xff"),
+        ("trials.jsonl", b'{"trial_id": "e1", "config": {}}\n'),
+        ("reports.jsonl", b"\x89PNG\xff\n"),
+        ("reports.jsonl", b'{"epochs": 1}\n'),
+    ],
+)
+def test_damaged_records_are_one_line(name, content, climbing_run, capsys):
+    (climbing_run / name).write_bytes(content)
+    assert main([str(climbing_run)]) == 2 and not (climbing_run / "report.html").exists()
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {climbing_run / name}: ") and said.count("\n") == 1
+
+
+def test_damaged_study_is_one_line(tmp_path, capsys):
+    add_trial(TrialTable(tmp_path), "e1", "explore", 0.7, px=80)
+    write_json(tmp_path / "run.json", {"state": "stopped"})
+    (tmp_path / "study.journal").write_text("half a line {\n")
+    assert main([str(tmp_path)]) == 2
+    assert "study.journal: a line is damaged" in capsys.readouterr().err
+
+
+def test_seeds_are_told_of_the_best_and_of_no_other(tmp_path):
+    table = TrialTable(tmp_path)
+    for trial_id, score in (("f1", 0.46), ("f2", 0.5)):
+        add_trial(table, trial_id, "final", score, px=160)
+    seeds = {"trials": ["f1", "r1"], "scores": [0.46, 0.4], "mean": 0.43}
+    for best, told in (("f1", True), ("f2", False)):
+        write_json(tmp_path / "run.json", {"state": "done", "best": best, "seeds": seeds})
+        assert any("2 seeds" in sentence for sentence in reasons(read_run(tmp_path))) is told
+
+
+def add_trial(table, trial_id, stage, score, *, px):
+    """Let a trial report once and end."""
+    table.start(TrialRecord(trial_id=trial_id, parent_id="", stage=stage, seed=0, config={"model/arch": "unet"}))
+    table.report(trial_id, {"last": True, "score": score, "iou": score, "px": px, "train_images": 10, "epochs": 1})
+    table.finish(trial_id, "completed")
+
+
+def test_run_in_which_all_failed_names_the_reasons(tmp_path):
+    table = TrialTable(tmp_path)
+    for number in range(3):
+        table.start(
+            TrialRecord(trial_id=f"e{number}", parent_id="", stage="explore", seed=0, config={"model/arch": "unet"})
+        )
+        table.finish(f"e{number}", "failed", "loss is not finite")
+    write_json(tmp_path / "run.json", {"state": "failed"})
+    page = page_of(tmp_path)
+    assert "No trial has a score yet." in page and "loss is not finite" in page and "e0, e1, e2" in page
+
+
+def test_run_that_has_not_begun_a_trial_has_a_report(tmp_path):
+    write_json(tmp_path / "run.json", {"state": "running", "stages": []})
+    page = page_of(tmp_path)
+    assert "No trial has begun." in page and "plotly.js v" not in page
+
+
+def test_run_of_an_older_version_has_a_report(climbing_run):
+    (climbing_run / "trials.jsonl").unlink()
+    columns = {"best_epoch", "last", "ended_s"}
+    lines = [json.loads(line) for line in (climbing_run / "reports.jsonl").read_text().splitlines()]
+    kept = [{name: value for name, value in line.items() if name not in columns} for line in lines]
+    (climbing_run / "reports.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
+    assert "Learning curves" in page_of(climbing_run)
+
+
+@pytest.mark.parametrize(
+    ("figure", "column", "formula"),
+    [
+        ("rmse_depth", "depth RMSE", "Score = IoU of the mask (no depth is known):"),
+        ("iou", "IoU", "Score = 1 - RMSE of the depth / its deviation over the validation images (no mask is known):"),
+        ("other", "other", "Score = ½ · IoU of the mask + ½ · (1 - RMSE of the depth"),
+    ],
+)
+def test_data_without_depth_or_masks_have_a_report(whole_run, figure, column, formula):
+    for path in (whole_run / "trials.csv", whole_run / "reports.jsonl", whole_run / "best" / "metrics.json"):
+        path.write_text(path.read_text().replace(figure, "unnamed"))
+    page = page_of(whole_run)
+    assert column not in [shown["title"] for shown in data_of(page, "rows")["columns"]] and formula in page
+
+
+def test_command_writes_where_it_is_told(whole_run, tmp_path, capsys):
+    assert main([str(whole_run), "--out", str(tmp_path / "page.html")]) == 0
+    assert (tmp_path / "page.html").stat().st_size > 4_000_000 and not (whole_run / "report.html").exists()
+    assert str(tmp_path / "page.html") in capsys.readouterr().out
+
+
+def test_wrong_arguments_are_one_line_and_exit_code_2(climbing_run, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    damaged = shutil.copytree(climbing_run, tmp_path / "damaged")
+    (damaged / "run.json").write_text("{")
+    for folder, reason in ((tmp_path / "none", "no such folder"), (tmp_path / "empty", "not a run"), (damaged, "read")):
+        assert main([str(folder)]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and reason in error and error.count("\n") == 1
+        assert not (folder / "report.html").exists()

@@ -1,0 +1,97 @@
+import optuna
+import pytest
+
+from analysis.runs.importance import importances
+from search.records.trials import TrialRecord, TrialTable
+from search.study.sampler import TOLD
+from search.study.storage import open_journal
+
+ARCHS = ("unet", "residual")
+
+
+def write_run(run, count, *, score, archs=ARCHS, stopped=lambda params: False):
+    """Leave a study of random trials, one of them rejected, and their table."""
+    study = optuna.create_study(study_name="explore", storage=open_journal(journal(run)), direction="maximize")
+    study.sampler = optuna.samplers.RandomSampler(seed=0)
+    table = TrialTable(run)
+    for number in range(count):
+        trial = study.ask()
+        arch = trial.suggest_categorical("model/arch", archs)
+        trial.suggest_categorical(f"{arch}/width", (4, 8, 16))
+        trial.suggest_float("adamw/lr", 1e-3, 1e-1, log=True)
+        trial.suggest_float("noise", 0, 1)
+        trial.set_user_attr("trial_id", f"e{number}")
+        status = "stopped" if stopped(trial.params) else "completed"
+        value = score(trial.params)
+        study.tell(trial, None if status == "stopped" else value, state=TOLD[status])
+        record = TrialRecord(trial_id=f"e{number}", parent_id="", stage="explore", seed=0, config={"model/arch": arch})
+        table.start(record)
+        table.report(record.trial_id, {"score": value, "epochs": 1})
+        table.finish(record.trial_id, status)
+    rejected = study.ask()
+    rejected.suggest_categorical("model/arch", archs)
+    study.tell(rejected, state=optuna.trial.TrialState.PRUNED)
+
+
+def journal(run):
+    path = run / "study.journal"
+    path.touch()
+    return path
+
+
+def most_important(run, architecture):
+    found = importances(run)
+    return found[found["architecture"] == architecture].iloc[0]["parameter"]
+
+
+def test_parameter_that_decides_is_the_most_important(tmp_path):
+    write_run(tmp_path, 60, score=lambda params: params["adamw/lr"])
+    found = importances(tmp_path)
+    assert list(found.columns) == ["architecture", "parameter", "importance", "chance"]
+    assert set(found["architecture"]) == {"all", *ARCHS}
+    assert all(most_important(tmp_path, name) == "adamw/lr" for name in ("all", *ARCHS))
+    assert found.groupby("architecture")["importance"].sum().tolist() == pytest.approx([1, 1, 1])
+    assert all(group["importance"].is_monotonic_decreasing for _, group in found.groupby("architecture"))
+
+
+def test_conditional_parameters_count_for_their_architecture_only(tmp_path):
+    write_run(tmp_path, 60, score=lambda params: params.get("unet/width", 0) == 4)
+    assert most_important(tmp_path, "unet") == "unet/width"
+    parameters = importances(tmp_path).groupby("architecture")["parameter"].agg(set)
+    assert "unet/width" in parameters["all"] and "unet/width" not in parameters["residual"]
+
+
+def test_stopped_trials_count_as_worse_than_all_others_whatever_they_scored(tmp_path):
+    write_run(tmp_path, 30, score=lambda params: params["noise"], stopped=lambda params: params["adamw/lr"] > 0.01)
+    assert most_important(tmp_path, "all") == "adamw/lr"
+
+
+def test_chance_tells_what_decides_from_what_does_not(tmp_path):
+    write_run(tmp_path, 60, archs=("unet",), score=lambda params: params["adamw/lr"])
+    found = importances(tmp_path).set_index(["architecture", "parameter"]).loc["all"]
+    above = found["importance"] > found["chance"]
+    assert above["adamw/lr"] and not above["noise"]
+
+
+def test_equal_scores_make_nothing_important_and_no_warning(tmp_path):
+    write_run(tmp_path, 12, archs=("unet",), score=lambda params: 0.5)
+    assert importances(tmp_path)["importance"].notna().all()
+
+
+def test_few_trials_say_nothing(tmp_path):
+    write_run(tmp_path, 9, score=lambda params: params["noise"])
+    assert importances(tmp_path).empty
+
+
+def test_run_without_a_study_has_none(climbing_run):
+    assert importances(climbing_run).empty
+
+
+def test_journal_is_only_read_and_half_a_line_is_left_out(tmp_path):
+    write_run(tmp_path, 20, score=lambda params: params["noise"])
+    path = tmp_path / "study.journal"
+    with path.open("ab") as file:
+        file.write(b'{"op_code":4,"worker_id"')
+    before = path.read_bytes()
+    assert len(importances(tmp_path)) > 0
+    assert path.read_bytes() == before

@@ -1,0 +1,72 @@
+"""What the training loop costs: images/s of `fit` against a bare step on tensors already in memory.
+
+    python -m tests.benchmarks.training_step --data DIR
+
+The same network, batch and precision, turn about, so that a drifting machine cannot favour one.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data.data_module import FitData, Supply
+from data.loading.loaders import Batch, Loader
+from models.build import build_model
+from models.losses.loss import build_loss
+from search.config.trial import TrialConfig
+from search.training.trainer import FitPlan, build_optimizer, fit, uses_bfloat16
+
+CONFIG: dict[str, dict[str, Any]] = {
+    "model": {"arch": "unet", "width": 8, "stem_stride": 2},
+    "optim": {"batch_size": 16},
+}
+
+
+def bare(config: TrialConfig, data: FitData, steps: int) -> float:
+    """Return images/s of forward, loss, backward and step on one batch that stays in memory."""
+    model, loss = build_model(config.model).on("cpu").train(), build_loss(config.loss, data.train.px)
+    optimizer = build_optimizer(config.optim, [model, loss])
+    batch: Batch = next(Loader(data.train, batch_size=config.optim.batch_size, stats=data.stats).epoch(0))
+    autocast = uses_bfloat16("auto", torch.device("cpu"))
+    begin = time.perf_counter()
+    for _ in range(steps):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            prediction = model(batch.image)
+        total = loss(prediction.float(), batch.mask, batch.depth, batch.valid, batch.mask_known).total
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        optimizer.step()
+    return steps * len(batch) / (time.perf_counter() - begin)
+
+
+def fitted(config: TrialConfig, data: FitData) -> float:
+    """Return images/s of one epoch of `fit`, validation left out."""
+    reports: list[dict[str, float]] = []
+    fit(config, data, FitPlan(epochs=1), report=lambda figures, state: reports.append(figures))
+    return reports[-1]["images_seen"] / reports[-1]["train_s"]
+
+
+def main() -> None:
+    """Print both rates and their ratio, median of the rounds."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="data set folder")
+    parser.add_argument("--px", type=int, default=80, help="side of the images (default 80)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each (default 5)")
+    parser.add_argument("--threads", type=int, default=1, help="processor threads (default 1)")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    data = Supply(args.data, seed=0).for_stage(fraction=0.4, px=args.px)
+    config = TrialConfig.from_dict(CONFIG)
+    steps = len(data.train) // config.optim.batch_size
+    pairs = [(fitted(config, data), bare(config, data, steps)) for _ in range(args.rounds + 1)][1:]
+    fit_rate, bare_rate = (statistics.median(rates) for rates in zip(*pairs, strict=True))
+    ratio = statistics.median(a / b for a, b in pairs)
+    print(f"fit {fit_rate:.1f} images/s, bare step {bare_rate:.1f} images/s, ratio {ratio:.3f} ({args.px} px)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Each fault of one triplet's pictures, on drawn pictures and next to a clean one."""
+
+import cv2
+import numpy as np
+import pytest
+
+from data.check import faults
+from data.check.alignment import Step
+
+PX = 128
+
+
+@pytest.fixture
+def disc():
+    """0..1, an object off the centre."""
+    share = np.zeros((PX, PX), np.float32)
+    cv2.ellipse(share, (50, 70), (20, 30), 20, 0, 360, 1.0, -1)
+    return share
+
+
+@pytest.fixture
+def scene(disc):
+    """A dim noisy ground with a bright object on it."""
+    noise = np.random.default_rng(0).integers(0, 40, (PX, PX, 3)).astype(np.uint8)
+    return np.where(disc[..., None] > 0.5, 200, 60).astype(np.uint8) + noise
+
+
+@pytest.fixture
+def ramp():
+    """Depth of a floor, rising downwards."""
+    return np.tile(np.linspace(40, 200, PX)[:, None], (1, PX)).astype(np.uint8)
+
+
+def moved(picture, right, down):
+    return cv2.warpAffine(picture, np.float32([[1, 0, right], [0, 1, down]]), (PX, PX))
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"), [(b"", "unreadable"), (b"hello", "unreadable"), (b"\xff\xd8\xff\xe0", "truncated")]
+)
+def test_a_broken_file_is_cut_off_or_no_picture(data, kind):
+    assert faults.broken(data) == kind
+
+
+def test_channels_of_an_image():
+    assert faults.image_channels("RGB") == faults.image_channels("P") == ""
+    assert "1 channel" in faults.image_channels("L")
+    assert "4" in faults.image_channels("RGBA")
+
+
+def test_equal_channels_are_one_and_colours_are_not(disc):
+    grey = np.repeat(np.uint8(disc * 255)[..., None], 3, axis=2)
+    assert faults.truth_channels(grey) == ""
+    coloured = grey.copy()
+    coloured[..., 2] = 0
+    assert "colours" in faults.truth_channels(coloured)
+    assert "alpha" in faults.truth_channels(np.dstack([grey, grey[..., 0]]))
+
+
+def test_clean_masks_have_no_faults(disc):
+    soft = cv2.GaussianBlur(disc, (0, 0), 1.5)
+    assert faults.mask_faults(disc) == faults.mask_faults(soft) == {}
+    assert faults.share_of_mask(np.uint8([[0, 1]])).max() == faults.share_of_mask(np.uint8([[0, 255]])).max() == 1
+
+
+def test_faults_of_masks(disc):
+    box = disc.copy()
+    box[:60, 80:] = 0.3
+    assert faults.mask_faults(box).keys() == {"not binary"}
+    assert faults.mask_faults(disc * 0).keys() == {"empty mask"}
+    assert faults.mask_faults(disc * 0 + 1).keys() == {"full mask"}
+    blob = disc.copy()
+    blob[10:18, 110:118] = 1
+    assert faults.mask_faults(blob).keys() == {"stray part"}
+
+
+def test_another_large_part_or_a_crumb_is_no_stray(disc):
+    two, crumb = disc.copy(), disc.copy()
+    two[10:40, 90:120] = 1
+    crumb[10:13, 110:113] = 1
+    assert faults.mask_faults(two) == faults.mask_faults(crumb) == {}
+
+
+@pytest.mark.parametrize(("right", "down"), [(25, 0), (0, -20), (-15, 15)])
+def test_a_mask_beside_its_object_is_found_with_the_way_back(scene, disc, right, down):
+    assert faults.shifted(scene, disc) == ""
+    said = faults.shifted(scene, moved(disc, right, down))
+    assert ("left" in said) or right <= 0
+    assert ("lower" in said) == (down < 0)
+    assert said
+
+
+def test_a_frame_is_even_and_has_a_straight_inner_edge(ramp):
+    framed = ramp.copy()
+    framed[:10], framed[-12:], framed[:, :8], framed[:, -9:] = 255, 255, 255, 255
+    assert faults.frame(framed, None) == (10, 12, 8, 9)
+    assert faults.frame(framed, 255) is None, "a margin of unknown values is no frame"
+    assert faults.frame(ramp, None) is None
+
+
+def test_a_thing_before_an_even_wall_is_no_frame(disc):
+    assert faults.frame(np.where(disc > 0, 200, 60).astype(np.uint8), None) is None
+
+
+def test_depth_steps_at_the_object_or_ignores_it(ramp, disc):
+    known = np.ones((PX, PX), bool)
+    seen = np.where(disc > 0.5, 230, ramp).astype(np.uint8)
+    near = faults.step_at_contour(seen, known, disc)
+    assert near.slope > 2 * faults.STEP
+    assert not faults.ignored(near, 1)
+    assert faults.ignored(near, -1), "it recedes where it should be near"
+    assert faults.ignored(faults.step_at_contour(ramp, known, disc), 0)
+
+
+def test_a_faint_step_in_the_right_place_counts():
+    assert not faults.ignored(Step(0.01, 1.0, 4.0), 1)
+    assert faults.ignored(Step(0.01, 1.0, 1.0), 1)
+
+
+def test_nothing_is_said_where_nothing_can_be_told(ramp, disc):
+    known = np.ones((PX, PX), bool)
+    assert faults.step_at_contour(ramp * 0, known, disc) is None
+    assert faults.step_at_contour(ramp, ~known, disc) is None

@@ -1,0 +1,133 @@
+"""Polarity triplet by triplet: folders whose triplets come from several makers."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from data.check.alignment import Step
+from data.check.check import check, main
+from data.check.examine import Finding
+from data.check.polarity import Votes, weigh
+from data.dataset import Triplet
+from data.reading.layout import read_dataset
+
+
+@pytest.fixture
+def makers(tmp_path, add):
+    """Twelve of one maker, bright where near; six of another, dark; one of each shows no object."""
+    root = tmp_path / "set"
+    for number in range(1, 13):
+        add(root, number, stem=f"ann_{number:02d}", near=int(number != 5))
+    for number in range(1, 7):
+        add(root, 100 + number, stem=f"bob_{number}", near=-int(number != 2))
+    return root
+
+
+def stated(root):
+    return {triplet.id: triplet.near for triplet in read_dataset(root).triplets}
+
+
+def rows_of(root, **cells):
+    names = sorted(path.name for path in (root / "images").iterdir())
+    return [{"image": n, "mask": n, "depth": n} | {key: of(n) for key, of in cells.items()} for n in names]
+
+
+def test_makers_are_told_apart_by_name_and_object(makers, capsys):
+    assert main([str(makers)]) == 1
+    out = capsys.readouterr().out
+    assert "ann_*: bright, sure (11 brighter, 0 darker, 1 neither)" in out
+    assert "bob_*: dark, likely (0 brighter, 5 darker, 1 neither)" in out
+    assert f"--check {makers} --fix OUT" in out and "--near" not in out
+    assert json.loads((makers / "dataset.json").read_text()) == {"depth_unit": "relative"}
+
+
+def test_the_copy_states_polarity_line_by_line(makers, tmp_path):
+    assert main([str(makers), "--fix", str(tmp_path / "out")]) == 1
+    near = stated(tmp_path / "out")
+    assert near == {name: "bright" if name < "b" else "dark" for name in near} and len(near) == 16
+    again = check(tmp_path / "out")
+    assert again.mixed is None and not again.bad and "near" not in {told.key for told in again.guesses}
+
+
+def test_what_cannot_be_told_is_left_out_of_the_copy_with_the_reason(makers, tmp_path, add, write_manifest, capsys):
+    add(makers, 200, stem="carl", near=1)
+    rows = rows_of(makers, mask=lambda name: "" if name == "carl.png" else name)
+    write_manifest(makers, [row for row in rows if row["image"] not in ("ann_05.png", "bob_2.png")])
+    main([str(makers), "--fix", str(tmp_path / "out"), "--json", str(tmp_path / "report.json")])
+    assert "cannot be told of 1, which --fix leaves out" in capsys.readouterr().out
+    assert json.loads((tmp_path / "report.json").read_text())["near"]["carl"] is None
+    with (tmp_path / "out" / "quarantine.csv").open() as file:
+        assert [(row["id"], row["kind"]) for row in csv.DictReader(file)] == [("carl", "polarity")]
+    assert "carl" not in stated(tmp_path / "out")
+
+
+def test_stated_polarity_is_respected_and_not_guessed(makers, write_manifest):
+    write_manifest(makers, rows_of(makers, near=lambda name: "" if name < "b" else "dark"))
+    report = check(makers)
+    assert report.mixed is None
+    assert {told.key: told.value for told in report.guesses if told.sure}["near"] == "bright"
+    assert report.bad.keys() == {"ann_05", "bob_2"}
+    write_manifest(makers, rows_of(makers, near=lambda name: "bright"))  # wrong of the second maker
+    assert {name for name in check(makers).bad if name.startswith("bob")} == {f"bob_{n}" for n in range(1, 7)}
+
+
+def test_the_copy_states_what_is_sure_beside_what_was_stated(tmp_path, add):
+    for number in range(1, 13):
+        add(tmp_path / "set", number, near=-1)
+    (tmp_path / "set" / "dataset.json").write_text(json.dumps({"group_size": 3}))
+    assert main([str(tmp_path / "set"), "--fix", str(tmp_path / "out")]) == 0
+    told = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    assert told == {"group_size": 3, "depth_unit": "relative", "near": "dark"}
+
+
+def test_polarity_of_a_folder_that_is_stated_is_not_doubted(makers):
+    (makers / "dataset.json").write_text(json.dumps({"near": "bright"}))
+    report = check(makers)
+    assert report.mixed is None and len([name for name in report.bad if name.startswith("bob")]) == 6
+
+
+def triplet(name):
+    image = Path(f"images/{name}.png")
+    return Triplet(id=name, image=image, mask=image, depth=image, background="unknown", foreground="")
+
+
+def weighed(steps):
+    """Polarity of triplets by their name and the sign of a clear step, or 0."""
+    return weigh([triplet(name) for name in steps], [Finding(step=Step(s * 0.1, s * 4.0, 3.0)) for s in steps.values()])
+
+
+def test_names_that_mean_nothing_decide_nothing():
+    found = weighed({"a1": 1, "a2": 1, "a3": 0, "b1": 1, "b2": -1, "b3": -1, "b4": 0, "b5": -1})
+    assert found.mixed
+    assert found.near["a3"] is None, "another series is of both, so that two that agree may do so by chance"
+    assert [found.near[f"b{n}"] for n in (1, 2, 3, 4)] == ["bright", "dark", "dark", None]
+    assert found.unclear == ["a3", "b4"]
+
+
+def test_a_small_maker_among_many_triplets_is_seen():
+    many = {f"a{n}": 1 for n in range(200)}
+    assert not weighed(many | {f"b{n}": -1 for n in range(7)}).mixed, "too few to say so of one folder"
+    found = weighed(many | {f"b{n}": -1 for n in range(8)})
+    assert found.mixed and found.near["b0"] == found.firm["b0"] == "dark"
+
+
+def test_few_wrong_votes_do_not_part_a_folder():
+    found = weighed({f"a{n}": 1 if n else -1 for n in range(20)})
+    assert not found.mixed and found.votes.agreed(8) == "bright"
+
+
+def test_votes_agree_by_number_and_share():
+    assert Votes(7, 0, 9).agreed(8) is None
+    assert Votes(0, 8, 0).agreed(8) == "dark"
+    assert Votes(8, 1, 0).agreed(8) is None
+    assert Votes(9, 1, 0).agreed(8) == "bright"
+    assert Votes(0, 0, 3).agreed(0) is None
+
+
+def test_real_triplets_of_three_makers_have_their_polarity(shared_data):
+    with (shared_data / "triplets" / "meta.csv").open() as file:
+        truth = {row["name"]: row["near_is"] for row in csv.DictReader(file)}
+    report = check(shared_data / "triplets")
+    assert report.mixed.near == truth

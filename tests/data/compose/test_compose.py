@@ -1,0 +1,355 @@
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from data.compose.backgrounds import UNKNOWN, Photo, depth_codes, read_photo
+from data.compose.compose import compose, draw_composites, main, paste_all
+from data.compose.plan import Plan, Rules, make_plan
+from data.dataset import DataError, DatasetSpec
+from data.reading.layout import read_dataset
+from data.writing import writer
+
+PX = 48
+
+
+def write(path, picture):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), picture)
+
+
+def depth_mm(number, height=60, width=80):
+    depth = np.tile(np.linspace(1000 + 50 * number, 4000, width), (height, 1)).astype(np.uint16)
+    depth[:, : width // 4] = 0
+    return depth
+
+
+def cutout_rgba(number, side=40):
+    rgba = np.zeros((side, side, 4), np.uint8)
+    rgba[5:35, 10:30, :3] = (0, 50 * number, 255)
+    rgba[5:35, 10:30, 3] = 255
+    rgba[5:35, 30:32, 3] = 120
+    return rgba
+
+
+@pytest.fixture
+def sources(tmp_path):
+    """Ten photos with depth and three cut-outs."""
+    for number in range(10):
+        name = f"photo{number:02d}"
+        write(tmp_path / "bg/images" / f"{name}.jpg", np.full((60, 80, 3), 20 * number, np.uint8))
+        write(tmp_path / "bg/depth" / f"{name}.png", depth_mm(number))
+    for number in range(3):
+        write(tmp_path / "fg" / f"thing{number}.png", cutout_rgba(number))
+    return tmp_path / "bg", tmp_path / "fg"
+
+
+def rows_of(root):
+    with (root / "manifest.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def read_all(root):
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def plan_of(sources, count=None, *, depth=True, per_pair=1, **rules):
+    backgrounds, foregrounds = sources
+    folder = backgrounds / "depth" if depth else None
+    return make_plan(
+        backgrounds, foregrounds, depth=folder, count=count, per_pair=per_pair, rules=Rules(px=PX, **rules)
+    )
+
+
+def composites(plan):
+    return [sample for _, sample in draw_composites(plan, range(plan.count))]
+
+
+def test_compose_writes_a_data_set_with_its_manifest(sources, tmp_path):
+    root = compose(plan_of(sources, 40), tmp_path / "out", workers=1)
+    dataset = read_dataset(root)
+    assert len(dataset.triplets) == 40
+    assert json.loads((root / "dataset.json").read_text())["near"] == "bright"
+    assert dataset.spec.missing == 0
+    assert 1.5 < dataset.spec.near_m < 1.75  # a tenth before the nearest: the first quarter of the ramp is missing
+    assert dataset.spec.far_m == pytest.approx(4.0, rel=0.02)
+    assert [row["background"] for row in rows_of(root)] == [f"photo{n // 4:02d}" for n in range(40)]
+    assert {row["foreground"] for row in rows_of(root)} == {"thing0", "thing1", "thing2"}
+    assert left_over(tmp_path) == ["bg", "fg", "out"]
+
+
+def left_over(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_every_pair_is_composed_as_often(sources):
+    plan = plan_of(sources, per_pair=2, flip=True)
+    assert plan.count == 10 * 3 * 2 * 2
+    pairs = Counter((plan.background(index), plan.foreground(index)) for index in range(plan.count))
+    assert set(pairs.values()) == {2}
+    assert len(pairs) == 60
+
+
+def test_without_flip_nothing_is_mirrored(sources):
+    plan = plan_of(sources, 30)
+    assert not any(plan.foreground(index)[1] for index in range(30))
+
+
+def test_flip_mirrors_the_thing(sources):
+    """The cut-outs have a faint edge on their right."""
+    plan = plan_of(sources, per_pair=20, flip=True)
+    photo = Photo(np.zeros((PX, PX, 3), np.uint8), np.full((PX, PX), 0.5, np.float32))
+    seen = set()
+    for index in range(200):
+        things = [plan.foreground(index)]
+        canvas = paste_all(plan, photo, things, np.random.default_rng(index))
+        first, *_, last = np.flatnonzero(canvas.mask.any(axis=0))
+        if first > 1 and last < PX - 2:
+            faint_left = canvas.image[:, first - 1].max() > canvas.image[:, last + 1].max()
+            seen.add((things[0][1], bool(faint_left)))
+    assert seen == {(False, False), (True, True)}
+
+
+def test_last_fifth_of_photos_validates(sources, tmp_path):
+    root = compose(plan_of(sources, 20), tmp_path / "out", workers=1)
+    splits = {row["background"]: row["split"] for row in rows_of(root)}
+    assert [name for name, split in splits.items() if split == "val"] == ["photo08", "photo09"]
+    assert sum(split == "train" for split in splits.values()) == 8
+
+
+def test_split_is_left_to_the_reader_where_asked(sources, tmp_path):
+    root = compose(plan_of(sources, 20, hold_out=False), tmp_path / "out", workers=1)
+    assert not any("split" in row for row in rows_of(root))
+    assert len({t.background for t in read_dataset(root).triplets}) == 10
+
+
+def test_single_photo_is_not_split():
+    assert Plan(photos=((Path("a"), None),), cutouts=(), count=5, depth=None).split(0) == ""
+
+
+def test_composites_do_not_depend_on_workers(sources, tmp_path):
+    plan = plan_of(sources, 60, placement="ground", things=3, shadow=True, flip=True)
+    alone = compose(plan, tmp_path / "alone", workers=1)
+    together = compose(plan, tmp_path / "together", workers=2)
+    assert read_all(alone) == read_all(together)
+
+
+def test_seed_changes_the_composites(sources):
+    one, two = (composites(plan_of(sources, 1, seed=seed))[0] for seed in (0, 1))
+    assert (one.mask != two.mask).any() or (one.image != two.image).any()
+
+
+def test_what_was_cut_off_is_taken_up_and_ends_the_same(sources, tmp_path):
+    plan = plan_of(sources, 120, flip=True)
+    whole = compose(plan, tmp_path / "whole", workers=1)
+
+    def stop(done, total):
+        if done == 50:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compose(plan, tmp_path / "out", workers=1, progress=stop)
+    assert not (tmp_path / "out").exists()
+    told = []
+    compose(plan, tmp_path / "out", workers=1, progress=lambda done, total: told.append((done, total)))
+    assert told == [(50, 120), (100, 120), (120, 120)]
+    assert read_all(tmp_path / "out") == read_all(whole)
+
+
+KILLED_AFTER_150 = """
+import os, sys
+from data.compose.compose import compose, parser, plan_of
+plan = plan_of(parser().parse_args(sys.argv[1:]))
+compose(plan, sys.argv[6], workers=1, progress=lambda done, total: done < 150 or os.kill(os.getpid(), 9))
+"""
+
+
+def test_killed_command_goes_on_where_it_was(sources, tmp_path):
+    out = tmp_path / "out"
+    arguments = [*places(sources, out), "--count", "250", "--size", str(PX), "--workers", "1"]
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    command = [sys.executable, "-c", KILLED_AFTER_150, *arguments]
+    assert subprocess.run(command, cwd=root, env=environment, timeout=60).returncode == -9
+    assert len(list((tmp_path / ".out.partial/images").iterdir())) == 150
+    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / ".out.partial/images").iterdir()}
+    assert main(arguments) == 0
+    assert kept.items() <= {path.name: path.stat().st_mtime_ns for path in (out / "images").iterdir()}.items()
+    assert read_all(out) == read_all(compose(plan_of(sources, 250), tmp_path / "whole", workers=1))
+
+
+def test_other_options_do_not_take_up_what_was_cut_off(sources, tmp_path):
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compose(plan_of(sources, 100), tmp_path / "out", workers=1, progress=stop)
+    with pytest.raises(DataError, match="another set"):
+        compose(plan_of(sources, 100, seed=1), tmp_path / "out", workers=1)
+
+
+def test_disk_is_estimated_and_what_does_not_fit_is_refused(sources, tmp_path, monkeypatch):
+    plan = plan_of(sources, 60)
+    taken = sum(
+        -(-len(data) // 4096) * 4096
+        for name, data in read_all(compose(plan, tmp_path / "a", workers=1)).items()
+        if "/" in name
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(writer.shutil, "disk_usage", lambda _: writer.shutil._ntuple_diskusage(10**9, 10**9, taken))
+        with pytest.raises(DataError, match=r"GB are needed.*make fewer"):
+            compose(plan, tmp_path / "b", workers=1)
+        assert left_over(tmp_path) == ["a", "bg", "fg"]
+        patch.setattr(writer.shutil, "disk_usage", lambda _: writer.shutil._ntuple_diskusage(10**9, 10**9, 2 * taken))
+        compose(plan, tmp_path / "b", workers=1)
+
+
+def test_without_depth_there_are_images_and_masks_only(sources, tmp_path):
+    root = compose(plan_of(sources, 10, depth=False), tmp_path / "out", workers=1)
+    assert not (root / "depth").exists()
+    assert all(triplet.depth is None for triplet in read_dataset(root).triplets)
+
+
+def test_photos_may_lie_in_the_folder_itself(sources, tmp_path):
+    assert run(sources[0] / "images", sources[1], tmp_path / "out", "--depth", "none") == 0
+    assert run(sources[0] / "images", sources[1], tmp_path / "b", "--depth", str(sources[0] / "depth")) == 0
+
+
+def test_photo_keeps_its_shape_and_its_holes(sources):
+    spec = DatasetSpec(depth_unit="mm", near_m=1.0, far_m=4.0)
+    photo = read_photo(sources[0] / "images/photo01.jpg", sources[0] / "depth/photo01.png", spec, 30)
+    assert photo.image.shape == (30, 40, 3)
+    assert (photo.depth[:, :9] == UNKNOWN).all()
+    assert (np.diff(photo.depth[0, 11:]) <= 0).all()
+    assert photo.depth[0, 39] == pytest.approx(0, abs=0.02)
+
+
+def test_saturated_depth_is_missing(tmp_path):
+    write(tmp_path / "a.jpg", np.zeros((40, 40, 3), np.uint8))
+    write(tmp_path / "a.png", np.full((40, 40), 65535, np.uint16))
+    spec = DatasetSpec(depth_unit="mm", near_m=1.0, far_m=4.0)
+    assert (read_photo(tmp_path / "a.jpg", tmp_path / "a.png", spec, 40).depth == UNKNOWN).all()
+
+
+def test_depth_maps_mean_what_the_dataset_json_beside_them_says(sources):
+    backgrounds, _ = sources
+    for path in (backgrounds / "depth").iterdir():
+        write(path, np.tile(np.linspace(0, 255, 80).astype(np.uint8), (60, 1)))
+    (backgrounds / "depth/dataset.json").write_text(json.dumps({"near": "dark"}))
+    plan = plan_of(sources, 4)
+    depth = read_photo(*plan.photos[0], plan.depth, PX).depth
+    assert depth[0, 0] == pytest.approx(0.9, abs=0.02)  # things have room before what is nearest
+    assert depth[0, -1] == pytest.approx(0, abs=0.02)
+    assert plan.stated() == DatasetSpec(missing=0)
+
+
+def test_depth_codes_span_far_to_near():
+    np.testing.assert_array_equal(depth_codes(np.float32([0, 1, UNKNOWN, 0.5])), [1, 255, 0, 128])
+
+
+def drop(path):
+    path.unlink()
+
+
+BREAKS = {
+    "no depth for this photo": lambda bg, fg: drop(bg / "depth/photo03.png"),
+    "16-bit": lambda bg, fg: write(bg / "depth/photo03.png", np.zeros((60, 80), np.uint8)),
+    "no known depth": lambda bg, fg: [write(path, np.zeros((60, 80), np.uint16)) for path in (bg / "depth").iterdir()],
+    "not RGBA": lambda bg, fg: write(fg / "thing9.png", np.zeros((20, 20, 3), np.uint8)),
+    "nothing opaque": lambda bg, fg: write(fg / "thing9.png", np.full((20, 20, 4), 90, np.uint8)),
+    "not a whole picture": lambda bg, fg: (bg / "images/photo02.jpg").write_bytes(b"no"),
+    "same stem": lambda bg, fg: write(bg / "images/photo02.png", np.zeros((60, 80, 3), np.uint8)),
+    "same shape": lambda bg, fg: write(bg / "depth/photo02.png", np.full((60, 60), 2000, np.uint16)),
+    "unknown key": lambda bg, fg: (bg / "depth/dataset.json").write_text('{"naer": "dark"}'),
+    "no pictures in it": lambda bg, fg: [drop(path) for path in fg.iterdir()],
+}
+
+
+@pytest.mark.parametrize("message", BREAKS)
+def test_wrong_sources_are_one_line_and_exit_code_2(sources, tmp_path, capsys, message):
+    BREAKS[message](*sources)
+    out = tmp_path / "out"
+    assert run(*sources, out) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not out.exists()
+    assert not list(tmp_path.glob(".out*"))
+
+
+def places(sources, out):
+    return ["--backgrounds", str(sources[0]), "--foregrounds", str(sources[1]), "--out", str(out)]
+
+
+def run(backgrounds, foregrounds, out, *options):
+    arguments = places((backgrounds, foregrounds), out)
+    return main([*arguments, "--count", "4", "--size", str(PX), "--workers", "1", *options])
+
+
+def test_missing_folders_and_out_in_use_are_one_line(sources, tmp_path, capsys):
+    backgrounds, foregrounds = sources
+    in_use = tmp_path / "used"
+    in_use.mkdir()
+    (in_use / "mine.txt").write_text("")
+    cases = [
+        (tmp_path / "nowhere", foregrounds, tmp_path / "out", "no such folder"),
+        (backgrounds, tmp_path / "nowhere", tmp_path / "out", "no such folder"),
+        (backgrounds, foregrounds, in_use, "in use"),
+    ]
+    for *places, message in cases:
+        assert run(*places) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--count", "0"), "count is 0"),
+        (("--size", "8"), "size is 8"),
+        (("--things", "0"), "things is 0"),
+        (("--seed", "-1"), "seed is -1"),
+        (("--depth-on", "composite"), "name a teacher"),
+        (("--teacher", "midas_small"), "--depth names none"),
+        (("--depth", "nowhere"), "no such folder"),
+        (("--depth", "nowhere.onnx"), "no such file"),
+        (("--depth", "hf:some/name"), "hf:some/name"),
+    ],
+)
+def test_wrong_options_are_one_line_and_exit_code_2(sources, tmp_path, capsys, options, message):
+    assert run(*sources, tmp_path / "out", *options) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert left_over(tmp_path) == ["bg", "fg"]
+
+
+def test_per_pair_of_none_is_refused(sources):
+    with pytest.raises(DataError, match="per-pair is 0"):
+        plan_of(sources, per_pair=0)
+
+
+def test_command_line_composes(sources, tmp_path, capsys):
+    assert run(*sources, tmp_path / "out", "--seed", "3") == 0
+    assert "4 composites" in capsys.readouterr().out
+    assert len(read_dataset(tmp_path / "out").triplets) == 4
+
+
+def test_real_photos_and_cutouts_compose(shared_data, tmp_path):
+    folder = shared_data / "rgbd"
+    plan = make_plan(folder, shared_data / "foregrounds", depth=folder / "depth", count=40, rules=Rules(px=80))
+    root = compose(plan, tmp_path / "out", workers=1)
+    rows = rows_of(root)
+    assert len({row["background"] for row in rows if row["split"] == "val"}) == 4
+    assert len({row["background"] for row in rows if row["split"] == "train"}) == 16
+    depth = np.stack([cv2.imread(str(root / row["depth"]), cv2.IMREAD_UNCHANGED) for row in rows])
+    assert 0.15 < (depth[depth > 0] / 255).std() < 0.3
+    assert 0.02 < (depth == 0).mean() < 0.3

@@ -1,0 +1,211 @@
+import json
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from data.compose import depth_cache as taught
+from data.compose.compose import main
+from data.compose.depth_cache import relative_depth, teach
+from data.compose.depth_models import OnnxTeacher, Preparation, find_teacher, ready_preparations
+from data.dataset import DataError
+from data.reading.layout import read_dataset
+
+PREPARATION = {"width": 24, "height": 16, "layout": "nchw", "near": "bright"}
+
+
+def write_model(path, *, layout="nchw"):
+    """A model whose depth is the red of the picture."""
+    shape, axis = ([1, 3, 16, 24], 1) if layout == "nchw" else ([1, 16, 24, 3], 3)
+    output = [1, 16, 24] if layout == "nchw" else [1, 16, 24, 1]
+    red = helper.make_tensor("red", TensorProto.INT64, [] if layout == "nchw" else [1], [0])
+    node = helper.make_node("Gather", ["x", "red"], ["depth"], axis=axis)
+    graph = helper.make_graph(
+        [node],
+        "red",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("depth", TensorProto.FLOAT, output)],
+        [red],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ONE_LOOK_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def model(tmp_path):
+    (tmp_path / "red.json").write_text(json.dumps(PREPARATION))
+    return write_model(tmp_path / "red.onnx")
+
+
+def ramp(height=40, width=60):
+    """Red to the right, and as much blue to the left."""
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[..., 0] = np.linspace(0, 200, width)
+    picture[..., 2] = picture[:, ::-1, 0]
+    return picture
+
+
+@pytest.fixture
+def sources(tmp_path):
+    for number in range(3):
+        folder = tmp_path / "photos"
+        folder.mkdir(exist_ok=True)
+        assert cv2.imwrite(str(folder / f"p{number}.png"), ramp(40 + number)[..., ::-1])
+    (tmp_path / "things").mkdir()
+    assert cv2.imwrite(str(tmp_path / "things/t.png"), np.full((20, 20, 4), 255, np.uint8))
+    return tmp_path / "photos", tmp_path / "things"
+
+
+def test_teacher_says_relative_inverse_depth_in_the_pictures_shape(model):
+    depth = relative_depth(find_teacher(str(model)), ramp(), "ramp")
+    assert depth.shape == (16, 24)
+    assert depth.min() == 0
+    assert depth.max() == 1
+    assert (np.diff(depth[8]) >= 0).all()
+    assert relative_depth(find_teacher(str(model)), ramp(80, 60), "ramp", 32).shape == (43, 32)
+
+
+def test_channels_last_models_see_the_same(tmp_path):
+    first = OnnxTeacher(write_model(tmp_path / "a.onnx"), Preparation(**PREPARATION))
+    last = OnnxTeacher(write_model(tmp_path / "b.onnx", layout="nhwc"), Preparation(**PREPARATION | {"layout": "nhwc"}))
+    np.testing.assert_array_equal(first.raw(ramp()), last.raw(ramp()))
+
+
+def test_normalisation_is_that_of_the_json(model):
+    plain = OnnxTeacher(model, Preparation(**PREPARATION)).raw(ramp())
+    other = OnnxTeacher(model, Preparation(**PREPARATION, mean=(0.5, 0.0, 0.0), std=(0.25, 1.0, 1.0))).raw(ramp())
+    np.testing.assert_allclose(other, (plain - 0.5) / 0.25, atol=1e-5)
+
+
+def test_polarity_is_that_of_the_json(model):
+    bright = relative_depth(OnnxTeacher(model, Preparation(**PREPARATION)), ramp(), "ramp")
+    dark = relative_depth(OnnxTeacher(model, Preparation(**PREPARATION | {"near": "dark"})), ramp(), "ramp")
+    np.testing.assert_allclose(dark, 1 - bright, atol=1e-6)
+
+
+def test_distances_become_their_reciprocals():
+    metres = np.float32([[1.0, 2.0, 4.0]])
+    np.testing.assert_allclose(Preparation(**PREPARATION, depth_unit="m").inverse(metres), [[1, 0.5, 0.25]])
+
+
+@pytest.mark.parametrize("name", ready_preparations())
+def test_ready_preparations_can_be_read_and_say_where_they_come_from(model, name):
+    teacher = find_teacher(str(model), name)
+    assert teacher.preparation.source
+    assert teacher.preparation.near == "bright"
+
+
+def test_ready_preparations_are_those_promised():
+    assert {"midas_small", "depth_anything_v2_small", "densedepth"} <= set(ready_preparations())
+
+
+def test_teacher_sees_each_photo_once_and_the_next_time_none(model, sources, monkeypatch):
+    photos = sorted(sources[0].iterdir())
+    folder = teach(find_teacher(str(model)), photos, workers=1)
+    assert sorted(path.name for path in folder.iterdir()) == ["dataset.json", "p0.png", "p1.png", "p2.png"]
+    depth = cv2.imread(str(folder / "p0.png"), cv2.IMREAD_UNCHANGED)
+    assert depth.dtype == np.uint16
+    assert depth.max() == 65535
+    monkeypatch.setattr(taught, "relative_depth", lambda *_: pytest.fail("was seen before"))
+    assert teach(find_teacher(str(model)), photos, workers=1) == folder
+
+
+def compose(sources, out, *options):
+    places = ["--backgrounds", str(sources[0]), "--foregrounds", str(sources[1]), "--out", str(out)]
+    return main([*places, "--count", "6", "--size", "32", "--workers", "1", *options])
+
+
+def depth_of(out):
+    return [
+        (cv2.imread(str(t.depth), cv2.IMREAD_UNCHANGED), cv2.imread(str(t.mask), cv2.IMREAD_UNCHANGED) > 0)
+        for t in read_dataset(out).triplets
+    ]
+
+
+def test_photos_without_depth_get_the_teachers(model, sources, tmp_path):
+    assert compose(sources, tmp_path / "out", "--depth", str(model)) == 0
+    assert read_dataset(tmp_path / "out").spec.near == "bright"
+    for depth, mask in depth_of(tmp_path / "out"):
+        assert len(np.unique(depth[mask])) == 1
+        assert (np.diff(np.where(mask, 0, depth).astype(int)[~mask.any(axis=1)]) >= 0).all()
+
+
+def test_photos_of_which_nothing_is_known_get_level_ground_and_things_stand_on_it(sources, tmp_path):
+    photos, cutouts = sources
+    command = ["--backgrounds", str(photos), "--foregrounds", str(cutouts), "--count", "12", "--size", "64"]
+    assert main([*command, "--depth", "ground", "--placement", "ground", "--out", str(tmp_path / "out")]) == 0
+    for triplet in read_dataset(tmp_path / "out").triplets:
+        mask, depth = (cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in (triplet.mask, triplet.depth))
+        ground = np.where(mask == 0, depth.astype(float), np.nan)
+        rows = np.nanmedian(ground[:, ~np.isnan(ground).all(0)], axis=1)
+        assert (np.diff(rows[~np.isnan(rows)]) >= -1).all() and np.nanmax(rows[:28]) <= 1  # the horizon is at 0.45
+        feet = np.flatnonzero((mask > 0).any(1)).max()
+        assert (depth[mask > 0] >= np.nanmax(rows[: feet + 1]) - 2).all()
+
+
+def test_teacher_of_composites_sees_the_thing_itself(model, sources, tmp_path):
+    assert compose(sources, tmp_path / "out", "--depth", str(model), "--depth-on", "composite") == 0
+    for depth, mask in depth_of(tmp_path / "out"):
+        inner = cv2.erode(mask.astype(np.uint8), np.ones((5, 5))) > 0
+        assert depth[inner].min(initial=255) > 235  # white has all the red there is
+
+
+def test_ground_does_not_see_composites(sources, tmp_path, capsys):
+    photos, cutouts = sources
+    command = ["--backgrounds", str(photos), "--foregrounds", str(cutouts), "--out", str(tmp_path / "out")]
+    assert main([*command, "--depth", "ground", "--depth-on", "composite"]) == 2
+    assert "nobody is there to see them" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_wrong_models_are_one_line(model, sources, tmp_path, capsys):
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no model")
+    other = write_model(tmp_path / "other.onnx")
+    wrong = write_model(tmp_path / "wrong.onnx")
+    (tmp_path / "wrong.json").write_text(json.dumps(PREPARATION | {"width": 20}))
+    odd = write_model(tmp_path / "odd.onnx")
+    (tmp_path / "odd.json").write_text(json.dumps(PREPARATION | {"wdith": 20}))
+    cases = [
+        (broken, "not a model that onnxruntime can load"),
+        (other, "--teacher, one of densedepth"),
+        (wrong, "does not take 1 x 3 x 16 x 20"),
+        (odd, "unknown key 'wdith'"),
+    ]
+    for path, message in cases:
+        assert compose(sources, tmp_path / "out", "--depth", str(path)) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+        assert not (tmp_path / "out").exists()
+
+
+def test_photo_in_which_the_teacher_sees_nothing_is_named(model, sources, tmp_path, capsys):
+    assert cv2.imwrite(str(sources[0] / "p9.png"), np.zeros((40, 60, 3), np.uint8))
+    assert compose(sources, tmp_path / "out", "--depth", str(model)) == 2
+    assert "p9.png: the teacher sees no depth" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"near": "left"}, {"width": 0}, {"width": "wide"}, {"mean": [1, 2]}, {"std": [0, 1, 1]}, {"mean": 5}, []]
+)
+def test_wrong_preparations_are_refused(tmp_path, wrong):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(PREPARATION | wrong if wrong else wrong))
+    with pytest.raises(DataError, match=r"a\.json"):
+        Preparation.read(path)
+
+
+@pytest.mark.parametrize(("module", "depth"), [("onnxruntime", "red.onnx"), ("transformers", "hf:some/name")])
+def test_missing_packages_are_named(model, monkeypatch, module, depth):
+    monkeypatch.setitem(__import__("sys").modules, module, None)
+    stated = depth if depth.startswith("hf:") else str(model)
+    with pytest.raises(DataError, match=f"needs {module}"):
+        find_teacher(stated)

@@ -1,0 +1,279 @@
+"""Packed arrays: what they hold, and how they come about."""
+
+import json
+import pickle
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import data.pack.shards
+from data.pack.pack import main, pack_split
+from data.pack.shards import shard_bounds
+from data.reading.decode import decode_depth, decode_triplet
+from data.reading.layout import DataError, read_dataset
+from data.reading.splits import nested_order
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    """Shards of 4, 4, 8 samples and so on: a few samples fill several."""
+    monkeypatch.setattr(data.shards, "FIRST_SHARD", 4)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache"
+
+
+def packed(root, cache, px=16, **options):
+    dataset = read_dataset(root)
+    return pack_split(dataset, nested_order(dataset.triplets), px, cache=cache, **options)
+
+
+def written(cache):
+    return {path: path.stat().st_mtime_ns for path in cache.rglob("*.npy")}
+
+
+def test_shards_cover_everything_once_and_double():
+    assert shard_bounds(21) == [(0, 4), (4, 8), (8, 16), (16, 21)]
+
+
+def test_gather_returns_what_decoding_gives_in_the_order_asked(make_dataset, cache):
+    root = make_dataset(12)
+    dataset = read_dataset(root)
+    triplets = nested_order(dataset.triplets)
+    pack = packed(root, cache)
+    asked = np.array([11, 0, 5, 5])
+    batch = pack.gather(asked)
+    for row, position in enumerate(asked):
+        image, mask, depth = decode_triplet(triplets[position], dataset.spec, 16)
+        assert (batch.image[row] == image).all() and (batch.mask[row] == mask).all()
+        assert (batch.depth[row] == depth).all()
+    assert pack.ids == tuple(triplet.id for triplet in triplets)
+    assert (len(pack), pack.px, len(batch)) == (12, 16, 4)
+
+
+@pytest.mark.parametrize("positions", [[12], [-1], [0, 99]])
+def test_gather_outside_the_pack_is_an_error(make_dataset, cache, positions):
+    pack = packed(make_dataset(12), cache)
+    with pytest.raises(IndexError, match="outside a pack of 12"):
+        pack.gather(np.array(positions))
+
+
+def test_prefix_is_extended_without_redoing_it(make_dataset, cache):
+    root = make_dataset(12)
+    first = packed(root, cache, count=5)
+    before = written(cache)
+    assert len(first) == 5 and len(before) == 4
+    whole = packed(root, cache)
+    assert len(whole) == 12
+    assert {path: time for path, time in written(cache).items() if path in before} == before
+    assert (first.gather(np.arange(5)).image == whole.gather(np.arange(5)).image).all()
+
+
+def test_packing_again_decodes_nothing(make_dataset, cache, monkeypatch):
+    root = make_dataset(6)
+    packed(root, cache)
+    monkeypatch.setattr(data.shards, "decode_triplet", None)
+    assert len(packed(root, cache)) == 6
+
+
+def test_polarity_of_a_line_wins_over_that_of_the_folder(make_dataset, cache, write_manifest):
+    root = make_dataset(2, spec={"near": "bright"})
+    names = [{"image": f"fgbg00000{n}.png", "depth": f"fgbg00000{n}.png"} for n in (1, 2)]
+    bright = packed(root, cache)
+    write_manifest(root, [names[0] | {"near": ""}, names[1] | {"near": "dark"}])
+    mixed = packed(root, cache)
+    assert mixed.folder != bright.folder
+    first, second = (mixed.gather(np.array([mixed.ids.index(f"fgbg00000{n}")])).depth for n in (1, 2))
+    was = bright.gather(np.array([bright.ids.index("fgbg000001")])).depth
+    assert (first == was).all()
+    assert decode_depth(first)[0] + decode_depth(second)[0] == pytest.approx(1, abs=1e-4)
+
+
+def test_changed_folder_is_packed_anew(make_dataset, cache):
+    root = make_dataset(6)
+    old = packed(root, cache)
+    cv2.imwrite(str(root / "images" / "fgbg000001.png"), np.zeros((32, 32, 3), np.uint8))
+    new = packed(root, cache)
+    position = np.array([new.ids.index("fgbg000001")])
+    assert new.folder != old.folder and new.gather(position).image.max() == 0 < old.gather(position).image.max()
+
+
+def test_other_sizes_and_specs_have_their_own_pack(make_dataset, cache):
+    root = make_dataset(4)
+    folders = {packed(root, cache).folder, packed(root, cache, px=8).folder}
+    (root / "dataset.json").write_text('{"near": "dark"}')
+    assert len(folders | {packed(root, cache).folder}) == 3
+
+
+def test_threads_give_the_same_arrays_as_one(make_dataset, tmp_path):
+    root = make_dataset(12)
+    one, three = (packed(root, tmp_path / str(n), workers=n).gather(np.arange(12)) for n in (1, 3))
+    assert (one.image == three.image).all() and (one.depth == three.depth).all()
+
+
+def test_deadline_leaves_the_first_shard_and_a_later_call_the_rest(make_dataset, cache):
+    root = make_dataset(12)
+    assert len(packed(root, cache, deadline=time.monotonic() - 1)) == 4
+    assert not list(cache.rglob("*.part"))
+    assert len(packed(root, cache)) == 12
+
+
+def test_triplets_that_cannot_be_used_are_left_out_with_their_reasons(make_dataset, cache):
+    root = make_dataset(12)
+    clean = packed(root, cache)
+    bad = {"fgbg000003": "unreadable", "fgbg000007": "size"}
+    (root / "images" / "fgbg000003.png").write_bytes(b"no picture")
+    cv2.imwrite(str(root / "masks" / "mask000007.png"), np.zeros((20, 30), np.uint8))
+    for workers in (1, 3):
+        pack = packed(root, cache.parent / str(workers), workers=workers)
+        assert {name: kind for name, (kind, _) in pack.faults.items()} == bad
+        assert "fgbg000003.png: not a whole picture" in pack.faults["fgbg000003"][1]
+        assert (len(pack), pack.looked_at) == (10, 12) and pack.ids == tuple(i for i in clean.ids if i not in bad)
+        same = np.array([clean.ids.index(name) for name in pack.ids])
+        assert (pack.gather(np.arange(10)).image == clean.gather(same).image).all()
+        assert pack.stats.images == 10 and pack.stats.mask_mean == pytest.approx(clean.stats.mask_mean)
+        pickled = pickle.dumps(pack)
+        for path in pack.folder.glob("*.faults.json"):  # which another machine may not see yet
+            path.unlink()
+        assert pickle.loads(pickled).ids == pack.ids == pack.prefix(10).ids  # noqa: S301
+
+
+def test_as_many_samples_as_wanted_are_found_behind_those_that_cannot_be_used(make_dataset, cache):
+    root = make_dataset(12)
+    for name in packed(root, cache).ids[:3]:  # of the first shard of four
+        (root / "images" / f"{name}.png").write_bytes(b"no picture")
+    pack = packed(root, cache, count=4)
+    assert (len(pack), pack.looked_at, len(pack.faults)) == (4, 8, 3)
+    assert len(packed(root, cache, count=12)) == 9
+
+
+def test_nothing_usable_is_an_error_that_names_a_file(make_dataset, cache):
+    root = make_dataset(3)
+    for path in (root / "masks").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"none of the 3 triplets looked at can be used; .*mask\d+\.png"):
+        packed(root, cache)
+
+
+def test_picture_that_the_system_withholds_is_an_error_and_leaves_no_partial_shard(make_dataset, cache, monkeypatch):
+    root = make_dataset(6)
+    read = Path.read_bytes
+
+    def withheld(path):
+        if path.name == "fgbg000003.png":
+            raise PermissionError(13, "Permission denied")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", withheld)
+    with pytest.raises(DataError, match=r"fgbg000003\.png: cannot be read \(Permission denied\)"):
+        packed(root, cache, workers=2)
+    assert not list(cache.rglob("*.part"))
+    assert len([path for path in written(cache) if "sums" not in path.name]) <= 1
+
+
+def test_progress_counts_up_to_what_is_wanted(make_dataset, cache, monkeypatch):
+    monkeypatch.setattr(data.shards, "STEP", 2)
+    calls = []
+    packed(make_dataset(12), cache, count=6, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(2, 6), (4, 6), (6, 6), (6, 6)]
+
+
+def test_no_triplets_is_an_error(make_dataset, cache):
+    dataset = read_dataset(make_dataset(1))
+    with pytest.raises(DataError, match="no triplets to pack"):
+        pack_split(dataset, (), 16, cache=cache)
+
+
+def test_unwritable_cache_is_an_error_that_says_what_to_set(make_dataset, tmp_path):
+    root = make_dataset(1)
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DataError, match="ONE_LOOK_CACHE"):
+        packed(root, tmp_path / "file")
+
+
+def test_pack_survives_pickling_and_its_prefix_is_bounded(make_dataset, cache):
+    pack = packed(make_dataset(6), cache)
+    pack.gather(np.arange(6))
+    again = pickle.loads(pickle.dumps(pack))  # noqa: S301
+    assert len(pickle.dumps(pack)) < 1000
+    assert (again.gather(np.arange(6)).image == pack.gather(np.arange(6)).image).all()
+    assert len(pack.prefix(2)) == 2
+    with pytest.raises(ValueError, match="holds 1 to 6"):
+        pack.prefix(7)
+
+
+@pytest.mark.parametrize("count", [3, 12])
+def test_stats_are_those_of_the_samples_in_the_pack(make_dataset, cache, count):
+    pack = packed(make_dataset(12, spec={"missing": 0}), cache, count=count)
+    batch = pack.gather(np.arange(count))
+    depth, valid = decode_depth(batch.depth)
+    stats = pack.stats
+    assert stats.images == count
+    assert stats.image_mean == pytest.approx((batch.image / 255).mean(axis=(0, 1, 2)))
+    assert stats.image_std == pytest.approx((batch.image / 255).std(axis=(0, 1, 2)))
+    assert (stats.mask_mean, stats.mask_std) == pytest.approx(((batch.mask / 255).mean(), (batch.mask / 255).std()))
+    assert (stats.depth_mean, stats.depth_std) == pytest.approx((depth[valid].mean(), depth[valid].std()), rel=1e-5)
+    assert stats.depth_known == valid.mean()
+    assert type(stats).from_dict(json.loads(json.dumps(stats.to_dict()))) == stats
+
+
+def test_mask_only_data_packs_with_depth_unknown(make_dataset, cache):
+    root = make_dataset(3)
+    (root / "depth").rename(root.parent / "away")
+    pack = packed(root, cache)
+    assert not pack.gather(np.arange(3)).depth.any()
+    assert pack.stats.depth_mean is None and pack.stats.depth_std is None and pack.stats.depth_known == 0
+
+
+def test_depth_only_data_packs_with_masks_unknown(make_dataset, cache):
+    root = make_dataset(3)
+    (root / "masks").rename(root.parent / "away")
+    pack = packed(root, cache)
+    batch = pack.gather(np.arange(3))
+    assert not batch.mask.any() and not batch.mask_known.any() and batch.depth.any()
+    assert pack.stats.mask_mean is None and pack.stats.mask_std is None and pack.stats.mask_known == 0
+
+
+def test_mixture_packs_with_what_each_sample_has(partial_datasets, cache):
+    dataset = read_dataset(partial_datasets["mixed"])
+    triplets = nested_order(dataset.triplets)
+    pack = pack_split(dataset, triplets, 16, cache=cache)
+    batch = pack.gather(np.arange(len(pack)))
+    assert batch.mask_known.tolist() == [triplet.mask is not None for triplet in triplets]
+    assert batch.depth.any(axis=(1, 2)).tolist() == [triplet.depth is not None for triplet in triplets]
+    masks = batch.mask[batch.mask_known] / 255
+    assert (pack.stats.mask_mean, pack.stats.mask_std) == pytest.approx((masks.mean(), masks.std()))
+    assert pack.stats.mask_known == 0.5 and pack.stats.depth_known == pytest.approx(0.75)
+
+
+def test_statistics_on_record_from_before_masks_could_lack_say_that_all_are_known(make_dataset, cache):
+    stats = packed(make_dataset(3), cache).stats
+    before = {name: value for name, value in stats.to_dict().items() if name != "mask_known"}
+    assert type(stats).from_dict(before) == stats
+
+
+def test_command_prints_the_statistics_of_each_part(make_dataset, cache, monkeypatch, capsys):
+    monkeypatch.setenv("ONE_LOOK_CACHE", str(cache))
+    root = make_dataset(8, spec={"group_size": 2})
+    assert main([str(root), "--stats", "--px", "16", "--workers", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "train: 4 samples" in out and "val: 2 samples" in out and "test: 2 samples" in out
+    assert "image red" in out and "depth" in out
+
+
+def test_command_reports_a_fault_in_one_line_with_code_2(tmp_path, capsys):
+    assert main([str(tmp_path / "nowhere")]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "no such folder" in err
+
+
+@pytest.mark.parametrize("px", [80, 160])
+def test_real_triplets_pack(shared_data, cache, px):
+    pack = packed(shared_data / "triplets", cache, px=px)
+    assert len(pack) == 29
+    assert 0.05 < pack.stats.mask_mean < 0.3 and pack.stats.depth_known == 1

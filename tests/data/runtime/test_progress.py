@@ -1,0 +1,92 @@
+import io
+import re
+import time
+from contextlib import redirect_stderr
+
+import pytest
+
+from data.runtime.progress import pace, progress_bar
+
+DRAWN_S = 0.15  # bars are drawn ten times a second
+
+
+class Terminal(io.StringIO):
+    """Takes what is written to a terminal."""
+
+    def isatty(self):
+        return True
+
+    def seen(self):
+        """Return all lines that were ever shown, without control codes."""
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.getvalue()).replace("\r", "\n").splitlines()
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    return Terminal()
+
+
+@pytest.mark.parametrize(
+    ("figures", "shown"),
+    [
+        ((0, None, None), ""),
+        ((3, 10, None), "3/10"),
+        ((1234, 40000, 61.26), "1,234/40,000  61.3/s"),
+        ((1, 8, 0.25), "1/8  4.0 s each"),
+        ((0, 8, 0.0), "0/8"),
+    ],
+)
+def test_pace_is_in_the_unit_that_suits_it(figures, shown):
+    assert pace(*figures) == shown
+
+
+def test_nothing_is_shown_where_there_is_no_terminal(capsys):
+    with progress_bar("photos") as progress:
+        assert progress is None
+    assert capsys.readouterr() == ("", "")
+
+
+def test_bar_has_count_rate_and_time_left_and_vanishes(terminal):
+    with redirect_stderr(terminal), progress_bar("photos") as progress:
+        for done in (1, 2, 3):
+            progress(done, 5)
+            time.sleep(DRAWN_S)
+    last = [line for line in terminal.seen() if "3/5" in line][-1]
+    assert re.search(r"photos .* 3/5  [\d.,]+/s 0:00:0\d left", last)
+    assert terminal.getvalue().endswith("\x1b[2K\x1b[?25h\r")  # the line is wiped
+
+
+def test_work_within_work_has_a_bar_below_and_the_outer_one_stays(terminal):
+    with redirect_stderr(terminal), progress_bar("outer") as outer:
+        outer(1, 2)
+        time.sleep(DRAWN_S)
+        with progress_bar("inner") as inner:
+            inner(3, 4)
+            time.sleep(DRAWN_S)
+        outer(2, 2)
+        time.sleep(DRAWN_S)
+    lines = terminal.seen()
+    first = next(number for number, line in enumerate(lines) if "inner" in line)
+    assert "outer" in lines[first - 1] and "2/2" in [line for line in lines if "outer" in line][-1]
+    with redirect_stderr(terminal), progress_bar("next") as progress:
+        progress(1, 1)
+    assert "inner" not in terminal.seen()[-1]
+
+
+def test_bar_is_taken_away_where_work_fails(terminal):
+    with pytest.raises(ValueError, match="no"), redirect_stderr(terminal), progress_bar("photos") as progress:
+        progress(1, 2)
+        raise ValueError("no")
+    again = Terminal()
+    with redirect_stderr(again), progress_bar("others") as progress:
+        progress(1, 2)
+    assert "others" in again.getvalue() and "photos" not in again.getvalue()
+
+
+def test_what_is_printed_to_a_pipe_meanwhile_stays_in_it(terminal, capsys):
+    with redirect_stderr(terminal), progress_bar("photos") as progress:
+        progress(1, 2)
+        print("a line")
+    assert capsys.readouterr().out == "a line\n" and "a line" not in terminal.getvalue()

@@ -1,0 +1,134 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from data.dataset import DataError, DatasetSpec
+from data.reading.layout import read_dataset
+from data.writing.writer import DatasetWriter, Sample
+
+RAMP = np.tile(np.arange(0, 64, 2, dtype=np.uint8) * 4, (32, 1))
+
+
+def sample(number, split=""):
+    rng = np.random.default_rng(number)
+    image = cv2.resize(rng.integers(0, 255, (4, 4, 3), np.uint8), (32, 32), interpolation=cv2.INTER_LINEAR)
+    mask = np.zeros((32, 32), np.uint8)
+    mask[8:20, 8:20] = 255
+    return Sample(image, mask, RAMP, f"b{number // 3}", f"f{number}", split)
+
+
+def draw(job):
+    return [(number, sample(number)) for number in job]
+
+
+def fail_later(job):
+    if job[0] > 3:
+        raise RuntimeError("no more")
+    return draw(job)
+
+
+def left_over(folder):
+    return [path.name for path in folder.iterdir()]
+
+
+def test_written_folder_reads_back_as_data_set(tmp_path):
+    with DatasetWriter(tmp_path / "set", DatasetSpec(group_size=3, near_m=1.5)) as writer:
+        writer.fill(draw, [range(4, 7), range(1, 4)], workers=1)
+    dataset = read_dataset(tmp_path / "set")
+    assert [triplet.image.name for triplet in dataset.triplets] == [f"fgbg{n:06d}.jpg" for n in range(1, 7)]
+    assert [triplet.background for triplet in dataset.triplets] == ["b0", "b0", "b1", "b1", "b1", "b2"]
+    assert dataset.triplets[0].foreground == "f1"
+    assert dataset.spec == DatasetSpec(group_size=3, near_m=1.5)
+
+
+def test_written_pictures_keep_their_values(tmp_path):
+    with DatasetWriter(tmp_path / "set", DatasetSpec(missing=0), depth_suffix=".png", mask_suffix=".png") as writer:
+        writer.add([writer.files.write(1, sample(1))])
+    triplet = read_dataset(tmp_path / "set").triplets[0]
+    image = cv2.cvtColor(cv2.imread(str(triplet.image)), cv2.COLOR_BGR2RGB)
+    assert np.abs(image.astype(int) - sample(1).image).mean() < 4
+    np.testing.assert_array_equal(cv2.imread(str(triplet.depth), cv2.IMREAD_UNCHANGED), RAMP)
+    np.testing.assert_array_equal(cv2.imread(str(triplet.mask), cv2.IMREAD_UNCHANGED), sample(1).mask)
+
+
+def test_depth_as_jpeg_is_near_what_was_given(tmp_path):
+    with DatasetWriter(tmp_path / "set", DatasetSpec()) as writer:
+        writer.add([writer.files.write(1, sample(1))])
+    depth = cv2.imread(str(tmp_path / "set/depth/fgbg000001.jpg"), cv2.IMREAD_UNCHANGED)
+    assert depth.ndim == 2
+    assert np.abs(depth.astype(int) - RAMP).max() <= 4
+
+
+def test_dataset_json_states_only_what_is_known(tmp_path):
+    with DatasetWriter(tmp_path / "set", DatasetSpec(missing=0)) as writer:
+        writer.add([writer.files.write(1, sample(1))])
+    stated = json.loads((tmp_path / "set/dataset.json").read_text())
+    assert stated == {"near": "bright", "depth_unit": "relative", "missing": 0}
+
+
+@pytest.mark.parametrize(("split", "has_column"), [("val", True), ("", False)])
+def test_manifest_has_split_column_only_when_split(tmp_path, split, has_column):
+    with DatasetWriter(tmp_path / "set", DatasetSpec()) as writer:
+        writer.add([writer.files.write(1, sample(1, split))])
+    header = (tmp_path / "set/manifest.csv").read_text().splitlines()[0]
+    assert ("split" in header.split(",")) is has_column
+
+
+def test_failure_leaves_nothing_behind(tmp_path):
+    with (
+        pytest.raises(RuntimeError, match="no more"),
+        DatasetWriter(tmp_path / "set", DatasetSpec()) as writer,
+    ):
+        writer.fill(fail_later, [range(1, 3), range(4, 6)], workers=1)
+    assert left_over(tmp_path) == []
+
+
+def test_folder_is_not_there_until_all_is_written(tmp_path):
+    with DatasetWriter(tmp_path / "set", DatasetSpec()) as writer:
+        writer.fill(draw, [range(1, 3)], workers=1)
+        assert not (tmp_path / "set").exists()
+    assert left_over(tmp_path) == ["set"]
+
+
+def test_folder_in_use_is_refused(tmp_path):
+    (tmp_path / "mine.txt").write_text("dear")
+    with pytest.raises(DataError, match="in use"):
+        DatasetWriter(tmp_path, DatasetSpec())
+    assert (tmp_path / "mine.txt").read_text() == "dear"
+
+
+def test_empty_folder_is_taken(tmp_path):
+    (tmp_path / "set").mkdir()
+    with DatasetWriter(tmp_path / "set", DatasetSpec()) as writer:
+        writer.add([writer.files.write(1, sample(1))])
+    assert (tmp_path / "set/manifest.csv").is_file()
+
+
+def test_file_in_place_of_folder_is_refused(tmp_path):
+    (tmp_path / "set").write_text("")
+    with pytest.raises(DataError, match="is a file"):
+        DatasetWriter(tmp_path / "set", DatasetSpec())
+    with pytest.raises(DataError, match="cannot be made"), DatasetWriter(tmp_path / "set" / "deep", DatasetSpec()):
+        pass
+
+
+def test_folder_that_comes_into_use_meanwhile_is_not_overwritten(tmp_path):
+    with (
+        pytest.raises(DataError, match="meanwhile"),
+        DatasetWriter(tmp_path / "set", DatasetSpec()) as writer,
+    ):
+        writer.add([writer.files.write(1, sample(1))])
+        (tmp_path / "set").mkdir()
+        (tmp_path / "set/other.txt").write_text("")
+    assert left_over(tmp_path) == ["set"]
+    assert left_over(tmp_path / "set") == ["other.txt"]
+
+
+def test_progress_counts_jobs(tmp_path):
+    told = []
+    with DatasetWriter(tmp_path / "set", DatasetSpec()) as writer:
+        jobs = [range(1, 3), range(3, 5)]
+        writer.fill(draw, jobs, workers=1, progress=lambda done, total: told.append((done, total)))
+    assert told == [(1, 2), (2, 2)]

@@ -1,0 +1,254 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from models.losses.loss import LossConfig, build_loss
+from models.metrics.metrics import (
+    MIN_DEPTH,
+    NEED_DEPTH,
+    NEED_MASK,
+    MetricSums,
+    boundary,
+    boundary_f,
+    constant_guess,
+    full_metrics,
+    overlap,
+    relative_depth_figures,
+    score,
+    score_metrics,
+)
+
+KEYS = {"score", "iou", "dice", "mae_mask", "boundary_f", "rmse_depth", "abs_rel", "log10", "silog"}
+KEYS |= {"delta1", "delta2", "delta3", "ssim_depth", "study_mse_ssim", "study_l1_msssim", "checkerboard"}
+
+
+def scene(n: int = 5, px: int = 40, seed: int = 0):
+    g = torch.Generator().manual_seed(seed)
+    rows = torch.linspace(0, 1, px)[:, None].expand(px, px)
+    depth = (rows * torch.rand(n, 1, 1, 1, generator=g) + 0.1).contiguous()
+    mask = torch.zeros(n, 1, px, px)
+    for i in range(n):
+        mask[i, 0, 5 + i : 20 + 2 * i, 8 : 25 - i] = 1
+    pred = torch.cat((mask, depth), 1) + 0.3 * torch.randn(n, 2, px, px, generator=g)
+    valid = torch.rand(n, 1, px, px, generator=g) > 0.25
+    return pred.clamp(0, 1), mask, depth, valid
+
+
+def measured(metrics, pred, mask, depth, valid, known=None, step: int = 100) -> dict[str, float]:
+    sums, known = MetricSums(metrics), torch.ones(len(pred), dtype=torch.bool) if known is None else known
+    for k in range(0, len(pred), step):
+        sums.update(*(tensor[k : k + step] for tensor in (pred, mask, depth, valid, known)))
+    return sums.compute(0.25)
+
+
+def binary(*rows: str) -> torch.Tensor:
+    return torch.tensor([[c == "#" for c in row] for row in rows])[None, None]
+
+
+def test_full_metrics_have_the_promised_keys():
+    assert set(measured(full_metrics, *scene())) == KEYS
+
+
+def test_score_metrics_are_part_of_the_full_ones():
+    few, all_of_them = measured(score_metrics, *scene()), measured(full_metrics, *scene())
+    assert few == {name: all_of_them[name] for name in few}
+    assert "checkerboard" in few
+
+
+def test_perfect_prediction_has_perfect_figures():
+    _, mask, depth, valid = scene()
+    figures = measured(full_metrics, torch.cat((mask, depth), 1), mask, depth, valid)
+    ones = {"score", "iou", "dice", "boundary_f", "delta1", "delta2", "delta3", "ssim_depth"}
+    assert {k: figures[k] for k in ones} == pytest.approx(dict.fromkeys(ones, 1.0), abs=1e-5)
+    zeros = KEYS - ones - {"checkerboard"}
+    assert {k: figures[k] for k in zeros} == pytest.approx(dict.fromkeys(zeros, 0.0), abs=1e-5)
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_figures_do_not_depend_on_the_batch_size(step):
+    assert measured(full_metrics, *scene(), step=step) == pytest.approx(measured(full_metrics, *scene()), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("pred", "true", "iou", "dice"),
+    [
+        ("##..", ".##.", 1 / 3, 1 / 2),
+        ("####", "##..", 1 / 2, 2 / 3),
+        ("....", "##..", 0, 0),
+        ("##..", "....", 0, 0),
+        ("....", "....", 1, 1),
+    ],
+)
+def test_overlap_has_the_value_computed_by_hand(pred, true, iou, dice):
+    values = [v.item() for v in overlap(binary(pred), binary(true))]
+    assert values == pytest.approx([iou, dice])
+
+
+def test_mask_at_exactly_one_half_is_background():
+    half = torch.full((1, 2, 16, 16), 0.5)
+    mask, valid = torch.zeros(1, 1, 16, 16), torch.ones(1, 1, 16, 16, dtype=torch.bool)
+    assert score_metrics(half, mask, mask, valid)["iou"].item() == 1
+
+
+def test_boundary_is_the_inner_rim_and_not_the_picture_s_edge():
+    mask = binary("####.", "####.", "####.", ".....")
+    assert torch.equal(boundary(mask), binary("...#.", "...#.", "####.", "....."))
+    assert not boundary(torch.ones(1, 1, 5, 5, dtype=torch.bool)).any()
+
+
+@pytest.mark.parametrize("tolerance", [1, 2, 4])
+def test_boundary_f_agrees_with_distances_of_all_pairs(tolerance):
+    g = torch.Generator().manual_seed(tolerance)
+    for _ in range(5):
+        pred, true = (torch.nn.functional.avg_pool2d(torch.rand(2, 1, 1, 30, 26, generator=g)[:, 0], 5, 1, 2) > 0.5)[
+            :, None
+        ]
+        ours, theirs = (np.argwhere(boundary(m)[0, 0].numpy()) for m in (pred, true))
+        distance = np.abs(ours[:, None] - theirs[None]).max(-1)
+        precision, recall = (distance.min(1) <= tolerance).mean(), (distance.min(0) <= tolerance).mean()
+        expected = 2 * precision * recall / (precision + recall)
+        assert boundary_f(pred, true, tolerance).item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(("pred", "true", "value"), [("....", "....", 1), ("....", ".##.", 0), (".##.", "....", 0)])
+def test_boundary_f_of_empty_masks(pred, true, value):
+    assert boundary_f(binary(pred), binary(true)).item() == value
+
+
+def test_boundary_tolerance_grows_with_the_picture():
+    small, large = torch.zeros(2, 1, 1, 80, 80), torch.zeros(2, 1, 1, 320, 320)
+    small[0, ..., 10:20, 10:20], small[1, ..., 12:22, 12:22] = 1, 1
+    large[0, ..., 10:20, 10:20], large[1, ..., 12:22, 12:22] = 1, 1
+    assert boundary_f(*(small > 0.5)).item() < boundary_f(*(large > 0.5)).item() == 1
+
+
+def test_depth_figures_agree_with_loops_over_pixels():
+    pred, _, depth, valid = scene()
+    figures = relative_depth_figures(pred[:, 1:], depth, valid)
+    for i in range(len(pred)):
+        p = np.maximum(pred[i, 1].numpy()[valid[i, 0]].astype(float), MIN_DEPTH)
+        t = np.maximum(depth[i, 0].numpy()[valid[i, 0]].astype(float), MIN_DEPTH)
+        ratio = np.maximum(p / t, t / p)
+        expected = {
+            "abs_rel": np.mean(np.abs(p - t) / t),
+            "log10": np.mean(np.abs(np.log10(p) - np.log10(t))),
+            "silog": np.std(np.log(p) - np.log(t)),
+            **{f"delta{k}": np.mean(ratio < 1.25**k) for k in (1, 2, 3)},
+        }
+        assert {k: v[i].item() for k, v in figures.items()} == pytest.approx(expected, rel=1e-4)
+
+
+def test_rmse_is_taken_per_image_over_valid_pixels():
+    pred, depth = torch.zeros(2, 2, 16, 16), torch.zeros(2, 1, 16, 16)
+    depth[0], depth[1] = 0.2, 0.6
+    valid = torch.zeros(2, 1, 16, 16, dtype=torch.bool)
+    valid[0, 0, 0, 0] = valid[1, 0, 3:5] = True
+    depth[~valid] = 1
+    assert measured(score_metrics, pred, depth * 0, depth, valid)["rmse_depth"] == pytest.approx(0.4)
+
+
+def test_images_without_valid_depth_do_not_count_for_depth():
+    pred, mask, depth, valid = scene()
+    valid[3:] = False
+    figures, some = measured(full_metrics, pred, mask, depth, valid), measured(full_metrics, *(x[:3] for x in scene()))
+    assert figures["rmse_depth"] == pytest.approx(some["rmse_depth"])
+    assert figures["ssim_depth"] == pytest.approx(some["ssim_depth"])
+    assert all(math.isfinite(v) for v in figures.values())
+
+
+def test_data_without_any_depth_scores_its_mask():
+    pred, mask, depth, valid = scene()
+    figures = measured(full_metrics, pred, mask, depth, valid & False)
+    assert "rmse_depth" not in figures
+    assert figures["score"] == figures["iou"]
+
+
+def test_images_without_a_mask_do_not_count_for_the_mask():
+    known = torch.tensor([True, False, True, True, False])
+    figures = measured(full_metrics, *scene(), known)
+    some = measured(full_metrics, *(tensor[known] for tensor in scene()))
+    whole = measured(full_metrics, *scene())
+    of_mask = NEED_MASK | {"score"}
+    of_depth = NEED_DEPTH - NEED_MASK | {"checkerboard"}
+    assert {k: figures[k] for k in of_mask - {"score"}} == pytest.approx({k: some[k] for k in of_mask - {"score"}})
+    assert {k: figures[k] for k in of_depth} == pytest.approx({k: whole[k] for k in of_depth})
+    assert figures["score"] == pytest.approx(0.5 * some["iou"] + 0.5 * (1 - whole["rmse_depth"] / 0.25))
+
+
+def test_data_without_any_mask_scores_its_depth():
+    figures = measured(full_metrics, *scene(), torch.zeros(5, dtype=torch.bool))
+    assert not NEED_MASK & figures.keys() and figures.keys() >= NEED_DEPTH - NEED_MASK
+    assert figures["score"] == pytest.approx(1 - figures["rmse_depth"] / 0.25)
+
+
+def test_study_s_figures_are_of_images_that_have_both():
+    pred, mask, depth, valid = scene()
+    valid[0] = False
+    known = torch.tensor([True, False, True, True, True])
+    both = measured(full_metrics, *(tensor[2:] for tensor in (pred, mask, depth, valid)))
+    figures = measured(full_metrics, pred, mask, depth, valid, known)
+    assert figures["study_mse_ssim"] == pytest.approx(both["study_mse_ssim"])
+    known[2:] = False
+    assert "study_mse_ssim" not in measured(full_metrics, pred, mask, depth, valid, known)
+
+
+def test_data_of_which_nothing_is_known_cannot_be_scored():
+    pred, mask, depth, valid = scene()
+    with pytest.raises(ValueError, match="nothing to score"):
+        measured(full_metrics, pred, mask, depth, valid & False, torch.zeros(5, dtype=torch.bool))
+
+
+def test_unknown_depth_is_never_read():
+    pred, mask, depth, valid = scene()
+    nan = torch.where(valid, depth, torch.full_like(depth, float("nan")))
+    assert measured(full_metrics, pred, mask, nan, valid) == measured(full_metrics, pred, mask, depth, valid)
+
+
+def test_ms_ssim_figure_is_absent_below_its_smallest_size():
+    figures = measured(full_metrics, *scene(px=32))
+    assert KEYS - set(figures) == {"study_l1_msssim"}
+
+
+@pytest.mark.parametrize(
+    ("iou", "rmse", "value"), [(0.0, 0.25, 0), (1.0, 0.0, 1), (0.5, 0.1, 0.55), (0.7, None, 0.7), (None, 0.1, 0.6)]
+)
+def test_score_is_half_overlap_half_skill_or_the_one_that_is_known(iou, rmse, value):
+    assert score(iou, rmse, 0.25) == pytest.approx(value)
+
+
+def test_study_figures_are_the_study_s_losses():
+    pred, mask, depth, valid = scene()
+    known = torch.ones(len(pred), dtype=torch.bool)
+    figures = measured(full_metrics, pred, mask, depth, valid | True)
+    parts = {"mask_pixel": "mse", "mask_structural": "none", "depth_structural": "ssim", "depth_alpha": 0.0}
+    first = build_loss(LossConfig.from_dict(parts), 40)(pred, mask, depth, valid | True, known).total
+    both = {f"{t}_{k}": v for t in ("mask", "depth") for k, v in (("pixel", "l1"), ("structural", "ms_ssim"))}
+    alphas = {"mask_alpha": 0.16, "depth_alpha": 0.16}
+    second = build_loss(LossConfig.from_dict(both | alphas), 40)(pred, mask, depth, valid | True, known).total
+    assert figures["study_mse_ssim"] == pytest.approx(first.item(), rel=1e-5)
+    assert figures["study_l1_msssim"] == pytest.approx(second.item(), rel=1e-5)
+
+
+def test_constant_guess_scores_about_zero():
+    _, mask, depth, valid = scene(n=8)
+    known = depth[valid]
+    sums = MetricSums(full_metrics)
+    sums.update(constant_guess(mask, known.mean().item()), mask, depth, valid, torch.ones(8, dtype=torch.bool))
+    figures = sums.compute(known.std().item())
+    assert figures["iou"] == 0
+    assert figures["score"] == pytest.approx(0, abs=0.1)
+    assert figures["mae_mask"] == pytest.approx(mask.mean().item())
+
+
+def test_no_image_cannot_be_measured():
+    with pytest.raises(ValueError, match="no image"):
+        MetricSums().compute(0.25)
+
+
+def test_figures_are_float32_under_autocast():
+    pred, mask, depth, valid = scene()
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = measured(full_metrics, pred, mask, depth, valid)
+    assert cast == measured(full_metrics, pred, mask, depth, valid)

@@ -1,0 +1,157 @@
+import pytest
+
+from search.budget.budget import (
+    SHORTEST_S,
+    Budget,
+    BudgetError,
+    Deadlines,
+    extended,
+    parse_amount,
+    parse_budget,
+    plan_deadlines,
+    wrap_up_s,
+)
+
+FIVE = parse_budget("5m")
+UNUSED = {"cpu": 0.0, "gpu": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "value"),
+    [
+        ("90s", "wall_s", 90),
+        ("10m", "wall_s", 600),
+        ("1.5h", "wall_s", 5400),
+        ("1d", "wall_s", 86400),
+        ("40trials", "trials", 40),
+        ("2gpuh", "device_s", 7200),
+        ("0.5cpuh", "device_s", 1800),
+        (" 2 GPUh ", "device", "gpu"),
+        ("2cpuh", "device", "cpu"),
+    ],
+)
+def test_budget_is_read(text, field, value):
+    assert getattr(parse_budget(text), field) == value
+
+
+@pytest.mark.parametrize(
+    "text", ["soon", "", "10", "-5m", "5 parsecs", "0trials", "1.5trials", "10s", "0m", "0.01gpuh"]
+)
+def test_wrong_budget_says_what_to_write(text):
+    with pytest.raises(BudgetError, match="--budget"):
+        parse_budget(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"), [("20", 20), ("250k", 250e3), ("1M", 1e6), ("1m", 1e6), (" 1.5G ", 1.5e9), ("0.5", 0.5)]
+)
+def test_amount_is_read(text, amount):
+    assert parse_amount(text) == amount
+
+
+@pytest.mark.parametrize("text", ["", "0", "0.0k", "-1", "1T", "1 M", "k", "1e6", "many", "nan", "inf", "1.M"])
+def test_wrong_amount_says_what_to_write(text):
+    with pytest.raises(BudgetError, match=r"is not an amount; write 250k, 1M or 1\.5G") as caught:
+        parse_amount(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_time_and_trials_do_not_depend_on_devices():
+    for budget in (FIVE, parse_budget("40trials")):
+        assert budget.on(devices={"cpu": 2, "gpu": 0}, used_s=99.0, used={"cpu": 1e9, "gpu": 1e9}) == budget
+
+
+def test_device_hours_are_shared_by_the_devices():
+    assert parse_budget("2gpuh").on(devices={"cpu": 2, "gpu": 4}, used=UNUSED).wall_s == 1800
+    assert parse_budget("2cpuh").on(devices={"cpu": 2, "gpu": 4}, used=UNUSED).wall_s == 3600
+
+
+def test_device_hours_go_on_where_earlier_processes_left_them_on_however_many_devices():
+    budget, used = parse_budget("1cpuh"), {"cpu": 1600.0, "gpu": 70.0}
+    assert budget.on(devices={"cpu": 2, "gpu": 1}, used_s=800.0, used=used).wall_s == 800 + 2000 / 2
+    assert budget.on(devices={"cpu": 8, "gpu": 1}, used_s=800.0, used=used).wall_s == 800 + 2000 / 8
+
+
+def test_run_whose_device_hours_are_spent_has_no_time_left():
+    spent = parse_budget("1cpuh").on(devices={"cpu": 2, "gpu": 0}, used_s=1800.0, used={"cpu": 3600.0, "gpu": 0.0})
+    assert spent.wall_s == 1800
+
+
+def test_gpu_hours_without_a_gpu_are_refused_in_one_line_that_says_cpuh():
+    with pytest.raises(BudgetError, match=r"--budget 2gpuh: there is no GPU here; .*cpuh") as caught:
+        parse_budget("2gpuh").on(devices={"cpu": 8, "gpu": 0}, used=UNUSED)
+    assert "\n" not in str(caught.value)
+
+
+def test_device_hours_that_many_devices_use_up_at_once_are_refused():
+    with pytest.raises(BudgetError, match=f"9s on 8 devices; give {SHORTEST_S:.0f}s or more"):
+        parse_budget("0.02cpuh").on(devices={"cpu": 8, "gpu": 0}, used=UNUSED)
+
+
+@pytest.mark.parametrize("had", ["5m", "40trials", "1gpuh"])
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ("30m", Budget(text="+30m", wall_s=100 + 1800)),
+        ("20trials", Budget(text="+20trials", trials=43 + 20)),
+        ("1cpuh", Budget(text="+1cpuh", device_s=200 + 3600, device="cpu")),
+        ("1gpuh", Budget(text="+1gpuh", device_s=50 + 3600, device="gpu")),
+    ],
+)
+def test_run_that_is_given_more_has_what_it_used_and_all_of_it(had, more, expected):
+    used = {"cpu": 200.0, "gpu": 50.0}
+    whole = extended(parse_budget(had), parse_budget(more), used_s=100, used=used, trials=43)
+    assert whole == Budget(**{**vars(expected), "text": had + expected.text})
+    if whole.device_s:
+        left_s = whole.on(devices={"cpu": 2, "gpu": 2}, used_s=100, used=used).wall_s - 100
+        assert left_s == 1800  # an hour of two devices
+
+
+def test_deadlines_keep_the_wrap_up_and_the_order():
+    shares = {"explore": 0.4, "confirm": 0.26, "final": 0.34}
+    plan = plan_deadlines(start=1000.0, wall_s=300.0, shares=shares, now=1010.0)
+    moments = list(plan.stages.values())
+    assert list(plan.stages) == list(shares) and 1010 < moments[0] < moments[1] < moments[2] < plan.end == 1300
+    assert plan.end - moments[2] == pytest.approx(wrap_up_s(300))
+    left = 300 - 10 - wrap_up_s(300)
+    assert moments[0] - 1010 == pytest.approx(0.4 * left) and moments[1] - moments[0] == pytest.approx(0.26 * left)
+
+
+def test_stage_without_a_share_has_what_the_one_before_leaves():
+    stages = plan_deadlines(start=0.0, wall_s=300.0, shares={"final": 0.6, "repeat": 0.0}, now=10.0).stages
+    assert stages["repeat"] == stages["final"] == pytest.approx(300 - wrap_up_s(300))
+
+
+def test_shares_that_do_not_sum_to_one_fill_the_time_all_the_same():
+    stages = plan_deadlines(start=0.0, wall_s=300.0, shares={"a": 3.0, "b": 1.0}, now=0.0).stages
+    assert stages["b"] == pytest.approx(300 - wrap_up_s(300)) and stages["a"] == pytest.approx(0.75 * stages["b"])
+
+
+def test_late_start_leaves_the_end_where_it_is():
+    early, late = (plan_deadlines(start=0.0, wall_s=300.0, shares={"a": 1, "b": 1}, now=now) for now in (5.0, 200.0))
+    assert early.end == late.end and early.stages["b"] == late.stages["b"] and early.stages["a"] < late.stages["a"]
+    over = plan_deadlines(start=0.0, wall_s=60.0, shares={"a": 1.0}, now=1000.0)  # resumed with nothing left
+    assert over.stages["a"] == 1001.0 and over.end == 60.0
+
+
+def test_deadlines_come_back_from_what_is_on_record():
+    plan = plan_deadlines(start=1000.0, wall_s=300.0, shares={"explore": 0.6, "final": 0.4}, now=1010.0)
+    recorded = plan.since(1000.0)
+    assert set(recorded) == {"explore", "final", "end"} and recorded["end"] == 300
+    moved = Deadlines.after(6000.0, recorded)  # it lay still for 5000 s
+    assert moved.end == 6300 and moved.stages["explore"] == pytest.approx(plan.stages["explore"] + 5000, abs=0.01)
+    assert moved.since(6000.0) == recorded
+
+
+def test_wrap_up_grows_with_the_budget_up_to_a_minute():
+    assert wrap_up_s(50.0) == 7.0 and wrap_up_s(1e6) == 60.0
+
+
+def test_stages_that_begin_late_divide_what_is_left():
+    plan = plan_deadlines(start=0.0, wall_s=300.0, shares={"explore": 0.4, "confirm": 0.2, "final": 0.4}, now=0.0)
+    last = plan.stages["final"]
+    late = plan.put_off({"confirm": 0.2, "final": 0.4}, now=last - 60.0)
+    assert late.stages == pytest.approx({"explore": plan.stages["explore"], "confirm": last - 40, "final": last})
+    assert late.end == plan.end
+    assert plan.put_off({"final": 0.0}, now=last - 5).stages["final"] == pytest.approx(last)
+    assert plan.put_off({"final": 0.4}, now=last + 50).stages["final"] == pytest.approx(last + 50)

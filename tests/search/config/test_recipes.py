@@ -1,0 +1,71 @@
+import runpy
+from pathlib import Path
+
+import pytest
+
+from models.build import build_model
+from models.config import ConfigError
+from search.config.recipes import COLUMNS, KNOWN, LOSSES, NETWORKS, PUBLISHED, RECIPES, recipe
+
+
+def test_study_is_its_final_network_with_its_loss_policy_and_augmentation():
+    config = recipe("study")
+    assert config == recipe("unet") and KNOWN["study"] is RECIPES["unet"]
+    assert config.schedule.policy == "one_cycle+triangular2" and config.augment.rotate > 0
+    assert (config.loss.mask_alpha, config.loss.mask_structural, config.loss.depth_structural) == (
+        0.16,
+        *["ms_ssim"] * 2,
+    )
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_loss_joins_any_network(network, loss):
+    config, alone = recipe(f"{network}+{loss}", width=4), recipe(network, width=4)
+    assert {k: config.loss.to_dict()[k] for k in LOSSES[loss]} == LOSSES[loss]
+    assert (config.model, config.schedule, config.augment) == (alone.model, alone.schedule, alone.augment)
+    assert recipe(f"{loss}+{network}", width=4) == alone
+
+
+def test_network_replaces_a_network_and_the_rest_is_laid_over():
+    config = recipe("quick_residual+unet")
+    assert config.model == recipe("unet").model and config.loss == recipe("unet").loss
+    assert config.optim == recipe("quick_residual").optim
+
+
+def test_joining_leaves_the_recipes_as_they_are():
+    before = recipe("unet")
+    recipe("unet+mse_ssim", width=4)
+    assert recipe("unet") == before
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("net", "no recipe 'net'; choose from atrous_first, .*study.*, l1_ms_ssim"),
+        ("unet+", "no recipe ''; choose from"),
+        ("unet+l2", "no recipe 'l2'"),
+        ("mse_ssim", "names no network; join one of atrous_first, .*, as in unet.mse_ssim"),
+    ],
+)
+def test_unknown_name_is_the_user_s_mistake(name, says):
+    with pytest.raises(ConfigError, match=says):
+        recipe(name)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_recipe_has_the_study_s_count_of_parameters(name):
+    assert sum(p.numel() for p in build_model(recipe(name).model).parameters()) == PUBLISHED[name]
+
+
+def test_command_writes_a_row_a_network(capsys):
+    runpy.run_path(str(Path(__file__).parents[3] / "search" / "config" / "recipes.py"), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    head, rule, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert head == list(COLUMNS) and set(rule) == {"---"}
+    assert [row[0] for row in rows] == list(NETWORKS)
+    named = {row[0]: dict(zip(COLUMNS, row, strict=True)) for row in rows}
+    for name, count in PUBLISHED.items():
+        assert named[name]["parameters"] == named[name]["in the study"] == f"{count:,}"
+    assert [named[name]["field, deepest feature"] for name in ("atrous_first", "atrous_second")] == ["120", "80"]
+    assert named["resnet18_ed"]["loss"] == "mse_ssim" and named["unet"]["policy"] == "one_cycle+triangular2"

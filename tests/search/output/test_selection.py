@@ -1,0 +1,151 @@
+"""The end of a run, on trials made up for the test and networks that have learnt nothing."""
+
+import json
+import time
+
+import pytest
+import torch
+from ray.tune import Checkpoint
+
+import search.output.selection
+from data.data_module import Supply
+from data.scenes.scenes import FAR_M, NEAR_M
+from models.build import build_model
+from search.output.selection import best_group, models_front, over_seeds, write_model
+from search.records.trials import TrialRecord, TrialTable
+from search.tuning.rank_correlation import mean_interval
+from search.tuning.stages import LADDERS
+from search.tuning.trainable import STATE_FILE
+
+LADDER = LADDERS["climb"]
+STAGES = {stage.name[0]: stage for stage in LADDER}
+
+
+@pytest.fixture
+def made(tmp_path, small_config, monkeypatch):
+    """Return a function that makes a table of trials, and what takes a latency's place."""
+    monkeypatch.setattr(search.closing, "latency", lambda config, px: px / 10)
+
+    def make(*trials):
+        table = TrialTable(tmp_path)
+        for trial_id, parent_id, score, *figures in trials:
+            stage = STAGES[trial_id[0]]
+            record = TrialRecord(
+                trial_id=trial_id, parent_id=parent_id, stage=stage.name, config=small_config.flat(), seed=0
+            )
+            table.start(record)
+            more = figures[0] if figures else {}
+            table.report(trial_id, {"score": score, "px": stage.px, "params": 100, "macs": 10, "epochs": 1, **more})
+            table.finish(trial_id, "completed")
+        return table, dict.fromkeys(table.records, "weights")
+
+    return make
+
+
+def ids(records):
+    return [r.trial_id for r in records]
+
+
+CLIMB = [("e0001", "", 0.9), ("c0001", "e0001", 0.8)]
+
+
+def test_best_is_of_the_highest_stage_that_has_a_model(made):
+    table, models = made(*CLIMB, ("f0001", "c0001", 0.2), ("f0002", "c0002", 0.3))
+    assert ids(best_group(LADDER, table, models)) == ["f0002"]
+    del models["f0002"]
+    assert ids(best_group(LADDER, table, models)) == ["f0001"]
+    del models["f0001"]
+    assert ids(best_group(LADDER, table, models)) == ["c0001"]
+    assert best_group(LADDER, table, {}) == []
+
+
+def test_mean_over_seeds_decides_and_of_the_best_its_best_seed(made):
+    table, models = made(
+        *CLIMB,
+        ("f0001", "c0001", 0.70), ("r0001", "c0001", 0.40), ("r0002", "c0001", 0.45),  # a lucky draw
+        ("f0002", "c0002", 0.60), ("r0003", "c0002", 0.62), ("r0004", "c0002", 0.55),
+        ("f0003", "c0003", 0.65),
+    )  # fmt: skip
+    group = best_group(LADDER, table, models)
+    assert ids(group) == ["r0003", "f0002", "r0004"]
+    found = over_seeds(group)
+    assert found["trials"] == ids(group) and found["scores"] == [0.62, 0.60, 0.55]
+    assert {name: found[name] for name in ("mean", "low", "high")} == mean_interval([0.62, 0.60, 0.55])
+
+
+def test_trials_of_a_ladder_without_repeats_are_each_on_their_own(made):
+    table, models = made(("e0001", "", 0.2), ("e0002", "", 0.3))
+    assert ids(best_group(LADDERS["flat"], table, models)) == ["e0002"]
+
+
+def test_front_leaves_the_search_out_where_others_came_after_it(made):
+    search_only = [("e0001", "", 0.9, {"params": 1}), ("e0002", "", 0.95)]
+    table, models = made(*search_only)
+    assert [line["trial_id"] for line in models_front(LADDER, table, models, deadline=None)] == ["e0002", "e0001"]
+    table, models = made(*search_only, ("c0001", "e0001", 0.8), ("f0001", "c0001", 0.7))
+    front = models_front(LADDER, table, models, deadline=None)
+    assert [line["trial_id"] for line in front] == ["c0001", "f0001"] or [line["trial_id"] for line in front] == [
+        "c0001"
+    ]
+    assert all(line["stage"] != "explore" for line in front)
+
+
+def test_front_is_of_score_against_parameters_multiply_adds_and_latency(made):
+    table, models = made(
+        ("c0001", "e0001", 0.5),
+        ("c0002", "e0002", 0.4, {"params": 50}),  # smaller
+        ("c0003", "e0003", 0.3, {"params": 60, "macs": 5}),  # of fewer multiply-adds
+        ("c0004", "e0004", 0.2, {"px": 40}),  # faster
+        ("c0005", "e0005", 0.1, {"params": 70, "macs": 10}),  # worse than c0002 in everything
+        ("c0006", "e0006", 0.9),
+    )
+    del models["c0006"]  # without a model
+    front = models_front(LADDER, table, models, deadline=None)
+    assert [line["trial_id"] for line in front] == ["c0001", "c0002", "c0003", "c0004"]
+    assert front[0] == {
+        "trial_id": "c0001", "stage": "confirm", "px": 80, "score": 0.5, "params": 100, "macs": 10, "latency_ms": 8.0,
+    }  # fmt: skip
+
+
+def test_no_latency_is_measured_once_the_time_is_over(made, monkeypatch):
+    def refuse(config, px):
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(search.closing, "latency", refuse)
+    table, models = made(("c0001", "e0001", 0.5), ("c0002", "e0002", 0.4, {"params": 50}), ("c0003", "e0003", 0.3))
+    front = models_front(LADDER, table, models, deadline=time.time() - 1)
+    assert [line["trial_id"] for line in front] == ["c0001", "c0002"] and "latency_ms" not in front[0]
+
+
+@pytest.mark.parametrize(("parts", "measured"), [(("val", "test"), {"val", "test"}), (("val",), {"val"})])
+def test_model_is_written_and_measured_on_the_parts_that_it_may_read(
+    parts, measured, tiny_dataset, tmp_path, small_config
+):
+    supply = Supply(tiny_dataset, seed=0)
+    supply.for_stage(fraction=LADDER[0].fraction, px=LADDER[0].px)
+    torch.manual_seed(0)
+    (tmp_path / "checkpoint").mkdir()
+    torch.save(
+        {"model": build_model(small_config.model).state_dict(), "epoch": 1}, tmp_path / "checkpoint" / STATE_FILE
+    )
+    record = TrialRecord(
+        trial_id="f0001",
+        parent_id="c0001",
+        stage="final",
+        config=small_config.flat(),
+        seed=0,
+        figures={"px": 32, "score": 0.5},
+    )
+    checkpoint, read = Checkpoint.from_directory(str(tmp_path / "checkpoint")), []
+    pack = supply.pack
+    supply.pack = lambda name, *args, **more: (read.append(name), pack(name, *args, **more))[1]
+    more = {"seeds": over_seeds([record, record])}
+    metrics = write_model(record, checkpoint, supply, tmp_path / "front", parts=parts, more=more, deadline=None)
+    assert metrics == json.loads((tmp_path / "front" / "metrics.json").read_text())
+    assert {"val", "test"} & metrics.keys() == measured == set(read) and metrics["seeds"] == more["seeds"]
+    assert (tmp_path / "front" / "model.safetensors").exists() and (tmp_path / "front" / "samples.png").exists()
+    about = json.loads((tmp_path / "front" / "config.json").read_text())
+    assert about["depth_scale"] == {"near_m": NEAR_M, "far_m": FAR_M}
+    assert about["trained_on"]["fingerprint"] == supply.dataset.fingerprint
+    assert about["trained_on"]["sizes"] == supply.sizes() and about["trained_on"]["parent_id"] == "c0001"
+    assert "from the weights of c0001" in (tmp_path / "front" / "README.md").read_text()

@@ -1,0 +1,90 @@
+import io
+import shlex
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from search.records.console import View, dashboards, describe
+from search.records.trials import TrialRecord
+
+
+def record(number, status="", score=0.5):
+    figures = {"score": score, "iou": 0.25, "rmse_depth": 0.125, "params": 1234}
+    config = {"model/arch": "unet", "model/width": 8}
+    return TrialRecord(
+        trial_id=f"e{number}", parent_id="", stage="explore", seed=0, config=config, status=status, figures=figures
+    )
+
+
+def shown(terminal, events):
+    screen = io.StringIO()
+    view = View(Console(file=screen, force_terminal=terminal, width=120))
+    view.begin("explore", "a search", time.time() + 90, time.time() + 300)
+    for event in events:
+        view.notify(event)
+    view.console.print(view.block())
+    view.finish()
+    return screen.getvalue()
+
+
+def test_block_shows_stage_time_counts_and_best():
+    text = shown(True, [record(1, score=0.25), record(2), record(1, "stopped", 0.25), record(3, "failed", 0.75)])
+    assert "explore" in text and "1:2" in text and "4:5" in text
+    assert "1 running" in text and "1 stopped" in text and "1 failed" in text
+    assert "e2 score 0.500" in text and "unet of width 8" in text and "1,234 parameters" in text
+
+
+@pytest.mark.parametrize(
+    ("figures", "told"), [({"iou": 0.25}, "(IoU 0.250)"), ({"rmse_depth": 0.125}, "(depth RMSE 0.125)")]
+)
+def test_trial_is_told_by_the_figures_that_it_has(figures, told):
+    one = record(1)
+    one.figures = {"score": 0.5, **figures}
+    assert f"score 0.500 {told}, unet" in describe(one)
+
+
+def test_failed_trial_is_never_the_best():
+    assert "e3" not in shown(True, [record(2), record(3, "failed", 0.75)])
+
+
+@pytest.mark.parametrize("folder", ["runs/[old]/x", "runs/[/tmp]", "runs/[red]"])
+def test_folders_are_shown_as_they_are_named(folder):
+    screen = io.StringIO()
+    View(Console(file=screen, force_terminal=False, width=120)).say(f"run folder {folder}")
+    assert screen.getvalue() == f"run folder {folder}\n"
+
+
+def test_plain_lines_have_no_control_codes():
+    text = shown(False, [record(1), record(1, "completed")])
+    assert "\x1b" not in text and "1 completed" in text
+
+
+def test_work_has_a_bar_below_the_block_while_it_goes_on():
+    screen = io.StringIO()
+    with View(Console(file=screen, force_terminal=True, width=120)) as view:
+        with view.working("packing train") as progress:
+            progress(30, 40)
+            time.sleep(0.6)  # the block is drawn twice a second
+        assert "packing train" in screen.getvalue() and "30/40" in screen.getvalue()
+        screen.truncate(0)
+        time.sleep(0.6)
+        assert "stage" in screen.getvalue() and "packing" not in screen.getvalue()
+    with View(Console(file=screen)).working("packing") as progress:
+        assert progress is None
+
+
+def test_commands_that_show_a_run_are_those_that_it_has_something_for():
+    run = Path("runs/one")
+    tensorboard, optuna, ray = dashboards(run, searches=True, ray="http://127.0.0.1:8265")
+    assert tensorboard.endswith(" tensorboard --logdir runs/one/tensorboard")
+    assert optuna.endswith(" optuna-dashboard runs/one/study.journal --artifact-dir runs/one/artifacts")
+    assert "ray get-auth-token" in ray and "http://127.0.0.1:8265" in ray
+    assert dashboards(run, searches=False) == [tensorboard]
+
+
+def test_commands_can_be_pasted_whatever_the_folder_is_called():
+    curves, search = dashboards(Path("my runs/[1]"), searches=True)
+    assert shlex.split(curves)[-1] == "my runs/[1]/tensorboard"
+    assert shlex.split(search)[2:] == ["my runs/[1]/study.journal", "--artifact-dir", "my runs/[1]/artifacts"]

@@ -1,0 +1,174 @@
+import dataclasses
+import json
+import math
+
+import optuna
+import pytest
+import torch
+
+from data.loading.augment import AugmentConfig
+from models.atrous import ATROUS_UPSAMPLERS
+from models.blocks import UPSAMPLERS
+from models.build import ARCHITECTURES, build_model
+from models.config import STEM_STRIDES
+from models.cost import macs, probe
+from models.losses.balance import BALANCES
+from models.losses.loss import PIXEL, STRUCTURAL, build_loss
+from models.unet import BLOCKS, DECODERS, MERGES
+from search.config.recipes import LOSSES, NETWORKS, RECIPES, STARTERS, recipe
+from search.config.trial import OPTIMIZERS, POLICIES, TrialConfig
+from search.study.space import (
+    ARCHS,
+    LR_RANGES,
+    WIDTHS,
+    SpaceLimits,
+    batch_sizes,
+    first_points,
+    point,
+    smallest_networks,
+    suggest,
+)
+
+LIMITS = SpaceLimits()
+PX = 80
+DECODER = {"upsample": UPSAMPLERS, "merge": MERGES, "groups": (1, 2, 4), "decoders": DECODERS}
+ATROUS = {"upsample": ATROUS_UPSAMPLERS, "dilations": ("2,4,8", "2,3,4")}
+OWN = {
+    "unet": {**DECODER, "block": BLOCKS, "levels": (3, 4)},
+    "resnet18_ed": {**DECODER, "skips": (False, True)},
+    "residual": ATROUS,
+    "atrous": ATROUS,
+}
+REGISTRIES = {
+    "model/arch": tuple(ARCHITECTURES),
+    "loss/mask_pixel": PIXEL,
+    "loss/mask_structural": STRUCTURAL,
+    "loss/depth_pixel": PIXEL,
+    "loss/depth_structural": tuple(set(STRUCTURAL) - {"dice"}),  # depth has no inside and outside
+    "loss/balance": BALANCES,
+    "optim/name": OPTIMIZERS,
+    "optim/batch_size": LIMITS.batch_sizes,
+    "schedule/policy": tuple(set(POLICIES) - {"constant"}),  # it does not anneal
+    **{f"{arch}/{name}": choices for arch, fields in OWN.items() for name, choices in fields.items()},
+    **{f"{arch}/width": widths for arch, widths in WIDTHS.items()},
+    **{f"{arch}/stem_stride": STEM_STRIDES for arch in ARCHITECTURES},
+}
+
+
+@pytest.fixture(scope="module")
+def samples():
+    """Trials of a random search and what they suggest."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    trials = [study.ask() for _ in range(500)]
+    return [(trial, suggest(trial, LIMITS)) for trial in trials]
+
+
+def test_choices_are_those_of_the_registries(samples):
+    written = {name: d for trial, _ in samples for name, d in trial.distributions.items()}
+    categorical = {
+        n: d.choices for n, d in written.items() if isinstance(d, optuna.distributions.CategoricalDistribution)
+    }
+    augment = {name: categorical.pop(name) for name in list(categorical) if name.startswith("augment/")}
+    assert {name: set(choices) for name, choices in categorical.items()} == {
+        name: set(choices) for name, choices in REGISTRIES.items()
+    }
+    assert set(augment) == {f"augment/{field.name}" for field in dataclasses.fields(AugmentConfig)}
+    assert all(off == 0 < on <= 1 for off, on in augment.values())
+
+
+def test_every_choice_is_reached(samples):
+    seen = {(name, value) for trial, _ in samples for name, value in trial.params.items()}
+    assert {(name, value) for name, choices in REGISTRIES.items() for value in choices} <= seen
+
+
+def test_choices_arrive_in_the_config(samples):
+    for trial, config in samples:
+        flat, arch = config.flat(), config.model.arch
+        for name, value in trial.params.items():
+            section, _, key = name.partition("/")
+            got = flat[{arch: f"model/{key}", config.optim.name: f"optim/{key}"}.get(section, name)]
+            assert value == (",".join(map(str, got)) if key == "dilations" else got)
+
+
+def test_options_that_mean_nothing_are_not_asked_for(samples):
+    for trial, config in samples:
+        assert ("loss/balance_max" in trial.params) == (config.loss.balance == "adaptive")
+        assert ("resnet18_ed/groups" in trial.params) == getattr(config.model, "skips", False)
+
+
+@pytest.mark.slow
+def test_200_random_samples_round_trip_build_and_train_a_step(samples):
+    image = torch.randn(1, 3, PX, PX, generator=torch.Generator().manual_seed(0))
+    image = image.to(memory_format=torch.channels_last)
+    target = torch.rand(1, 1, PX, PX, generator=torch.Generator().manual_seed(1))
+    for _, config in samples[:200]:
+        assert TrialConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+        model = build_model(dataclasses.replace(config.model, width=4)).on("cpu")
+        truth = (target > 0.9).float(), target, target > 0.1, torch.tensor([True])
+        loss = build_loss(config.loss, PX)(model(image), *truth).total
+        loss.backward()
+        assert math.isfinite(loss.item()), config
+        assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters()), config
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_recipe_as_a_point_comes_back_as_itself(name):
+    trial = optuna.trial.FixedTrial(point(recipe(name), LIMITS))
+    assert suggest(trial, LIMITS) == recipe(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["study", *(f"{network}+{loss}" for network in ("residual", "unet") for loss in LOSSES)]
+)
+def test_study_takes_a_recipe_as_its_next_point(name):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.enqueue_trial(point(recipe(name), LIMITS))
+    assert suggest(study.ask(), LIMITS) == recipe(name)
+
+
+def test_recipes_are_tried_first_and_the_space_accepts_them():
+    study = optuna.create_study()
+    points = first_points(LIMITS, lambda config: config.model.width <= 8)
+    for p in points:
+        study.enqueue_trial(p)
+    asked = [suggest(study.ask(), LIMITS) for _ in points]
+    assert [c.model.arch for c in asked] == [known["model"]["arch"] for known in (RECIPES | STARTERS).values()]
+    assert [c.model.width for c in asked] == [8, 8, 8, 8, 8, 8, 4]
+    assert asked == [recipe(name, width=c.model.width) for name, c in zip(RECIPES | STARTERS, asked, strict=True)]
+
+
+def test_first_points_take_the_greatest_width_that_fits():
+    widths = [p[f"{p['model/arch']}/width"] for p in first_points(LIMITS, lambda config: config.model.width < 16)]
+    assert widths == [8, 8, 8, 8, 12, 8, 4]
+
+
+def test_channels_can_be_doubled_as_the_study_did():
+    assert {16, 32} <= set(WIDTHS["residual"]) and {16, 32} <= set(WIDTHS["atrous"])
+    assert set(ARCHS) == set(WIDTHS)
+
+
+def test_learning_rates_can_be_narrowed_and_points_follow():
+    limits = SpaceLimits(lr={"adamw": (6e-3, 8e-3), "sgd": (0.1, 0.2)})
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for config in (suggest(study.ask(), limits) for _ in range(40)):
+        low, high = limits.lr[config.optim.name]
+        assert low <= config.optim.lr <= high
+    assert point(recipe("unet"), limits)["adamw/lr"] == 6e-3
+    assert point(recipe("quick_unet"), limits)["adamw/lr"] == 8e-3
+    assert SpaceLimits().lr == LR_RANGES and set(LR_RANGES) == set(OPTIMIZERS)
+
+
+@pytest.mark.parametrize(
+    ("images", "sizes"),
+    [(3, (1,)), (25, (4,)), (160, (8, 16, 32)), (400, (16, 32, 80)), (40_000, (80, 192, 256))],
+)
+def test_batch_sizes_leave_steps_in_an_epoch(images, sizes):
+    assert batch_sizes(images) == sizes
+
+
+def test_no_network_of_the_space_is_smaller_than_the_smallest(samples):
+    smallest = smallest_networks()
+    narrow = {config.model for _, config in samples if config.model.width == WIDTHS[config.model.arch][0]}
+    for cost in (lambda model: probe(model).params, lambda model: macs(model, PX)):
+        least = min(cost(config.model) for config in smallest)
+        assert all(cost(model) >= least for model in sorted(narrow, key=str)[:40])

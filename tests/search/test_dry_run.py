@@ -1,0 +1,109 @@
+"""What a run foretells of itself; the measuring is left out but for once."""
+
+import io
+import shutil
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from data.data_module import Supply
+from search import dry_run as plan
+from search.budget.budget import parse_budget
+from search.budget.constraints import Constraints
+from search.dry_run import Machine, Planner, decoding_speed, show
+from search.run import main
+from search.tuning.stages import ladder
+
+MACHINE = Machine(workers=2, devices=2, alone=2e10, together=1.5e10, decoded=500.0)
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch):
+    monkeypatch.setattr(plan, "DRAWS", 6)
+
+
+@pytest.fixture
+def planner(tiny_dataset):
+    return Planner(
+        ladder=ladder(),
+        budget=parse_budget("10m"),
+        supply=Supply(tiny_dataset, seed=0),
+        machine=MACHINE,
+        constraints=Constraints(),
+    )
+
+
+def test_every_stage_but_the_repeats_has_a_line_within_the_budget(planner):
+    lines = planner.lines()
+    assert [line.stage.name for line in lines] == ["explore", "confirm", "final"]
+    assert sum(line.stage_s for line in lines) < planner.budget.wall_s
+    explore, confirm, final = lines
+    assert (explore.train, confirm.train, final.train) == (3, 32, 32)  # a tenth of the tiny data set, then all
+    assert confirm.trials == confirm.stage.enter + confirm.stage.control and final.trials == final.stage.enter
+    assert all(0 < line.epochs <= line.stage.epochs and line.disk_bytes > 0 for line in lines)
+
+
+def test_more_time_and_faster_machines_mean_more_trials(planner):
+    def trials(**changes):
+        return replace(planner, **changes).lines()[0].trials
+
+    assert trials(budget=parse_budget("20m")) > 1.5 * trials()
+    assert trials(machine=replace(MACHINE, workers=4, devices=4)) > 1.5 * trials()
+
+
+def test_budget_of_trials_is_taken_at_its_word_and_its_time_foretold(planner):
+    few, many = (replace(planner, budget=parse_budget(text)).lines()[0] for text in ("10trials", "40trials"))
+    assert (few.trials, many.trials) == (10, 40) and many.stage_s == pytest.approx(4 * few.stage_s)
+
+
+def test_stated_configurations_are_trained_each_to_its_end(planner):
+    from search.config.recipes import recipe
+
+    explore = replace(planner, configs=(recipe("unet", width=4), recipe("residual", width=4))).lines()[0]
+    assert explore.trials == 2
+
+
+def test_plan_is_a_table_with_hours_and_disk(planner):
+    console = Console(record=True, width=200, file=io.StringIO())
+    show(planner.lines(), planner.budget, MACHINE, console)
+    text = console.export_text()
+    assert "explore" in text and "in all 10 min on 2 workers, 0.33 device hours" in text and "500 triplets/s" in text
+
+
+def spoilt(dataset, folder, count):
+    """A copy of which so many training images are no pictures."""
+    copy = shutil.copytree(dataset, folder / f"spoilt{count}")
+    for triplet in Supply(copy, seed=0).splits.train[:count]:
+        triplet.image.write_bytes(b"no picture")
+    return copy
+
+
+def test_decoding_speed_notes_what_cannot_be_used(tiny_dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "DECODING_S", 0.5)
+    supply = Supply(spoilt(tiny_dataset, tmp_path, 2), seed=0)
+    assert decoding_speed(supply, 32) > 0
+    assert (supply.left_out()["triplets"], supply.left_out()["of"]) == (2, 32)
+
+
+@pytest.mark.parametrize(("bad", "code", "says"), [(2, 0, "left out: 2 of 32"), (9, 2, "--allow-bad")])
+def test_dry_run_says_what_cannot_be_used_and_when_a_run_would_stop(
+    tiny_dataset, tmp_path, monkeypatch, capsys, bad, code, says
+):
+    def measured(supply):
+        supply.pack("train", 32)
+        return MACHINE
+
+    monkeypatch.setattr(plan, "measure", measured)
+    data = spoilt(tiny_dataset, tmp_path, bad)
+    assert main(["--budget", "10m", "--data", str(data), "--dry-run"]) == code
+    said = capsys.readouterr()
+    assert says in (said.err if code else said.out) and ("device hours" in said.out) == (code == 0)
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(tiny_dataset, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(plan, "measure", lambda supply: MACHINE)
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--budget", "10m", "--data", str(tiny_dataset), "--out", str(tmp_path / "out"), "--dry-run"]
+    assert main(arguments) == 0
+    assert "device hours" in capsys.readouterr().out and list(tmp_path.iterdir()) == []

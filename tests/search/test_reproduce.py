@@ -1,0 +1,300 @@
+"""Trials trained again: a run folder is made by fit and the trial table, no Ray is started."""
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from data.data_module import Supply
+from search.archive import Archive
+from search.config.trial import TrialConfig
+from search.records.trials import TrialRecord, TrialTable, provenance, write_json
+from search.reproduce import differences, main
+from search.training.trainer import STATE_FILE, FitPlan, TrialDiverged, fit
+
+PX, IMAGES = 32, (16, 8)
+
+
+class Stopped(Exception):  # noqa: N818 - not an error
+    """As Ray ends a trial."""
+
+
+class Maker:
+    """Makes a run."""
+
+    def __init__(self, folder, dataset):
+        folder.mkdir()
+        self.folder, self.table = folder, TrialTable(folder)
+        supply = Supply(dataset, seed=0)
+        self.data = supply.for_sizes(PX, *IMAGES)
+        sizes = dict(zip(("px", "train_images", "val_images"), (PX, *IMAGES), strict=True))
+        stages = [{"name": name, "began_s": 0.0, **sizes} for name in ("explore", "confirm")]
+        told = {"asked": {}, "seed": 0, "data": supply.facts(), "stages": stages}
+        write_json(folder / "run.json", {**provenance(), **told})
+
+    def train(self, trial_id, config, *, parent="", stop=99, keep=True, weights=None, resume=None, limit=None, **plan):
+        """Train a trial as a worker does; return its states, an epoch each."""
+        stage, states = {"e": "explore", "c": "confirm"}[trial_id[0]], []
+        if trial_id not in self.table.records:
+            record = TrialRecord(trial_id=trial_id, parent_id=parent, stage=stage, seed=5, config=config.flat())
+            self.table.start(dataclasses.replace(record, started_s=1.0))
+
+        def report(figures, state):
+            torch.save(state(), self.folder / STATE_FILE)
+            states.append(torch.load(self.folder / STATE_FILE, weights_only=True))
+            figures["epochs"] = figures.pop("epoch")
+            sizes = {"px": PX, "train_images": IMAGES[0], "val_images": IMAGES[1]}
+            self.table.report(trial_id, {**figures, **sizes})
+            if keep:
+                path = self.folder / "ray" / "1" / f"{trial_id}_unet" / "checkpoint_000000" / STATE_FILE
+                path.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(self.folder / STATE_FILE, path)
+            if figures["epochs"] == stop:
+                raise Stopped
+
+        options = {"weights": weights, "resume": resume, "limit": limit}
+        try:
+            fit(config, self.data, FitPlan(seed=5, **plan), report=report, **options)
+            self.table.finish(
+                trial_id, "timed_out" if self.table.records[trial_id].figures["out_of_time"] else "completed"
+            )
+        except Stopped:
+            self.table.finish(trial_id, "stopped")
+        except TrialDiverged as error:
+            self.table.finish(trial_id, "failed", str(error), replay=error.replay)
+        return states
+
+
+@pytest.fixture(scope="module")
+def config():
+    return TrialConfig.from_dict(
+        {
+            "model": {"arch": "unet", "width": 4, "stem_stride": 4, "levels": 3, "block": "plain"},
+            "loss": {"depth_structural": "none", "balance": "uncertainty"},
+            "optim": {"batch_size": 4, "lr": 0.01},
+            "augment": {"flip": 0.5, "brightness_contrast": 0.5},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, tiny_dataset, config):
+    """A run with a trial of every kind."""
+    maker = Maker(tmp_path_factory.mktemp("again") / "run", tiny_dataset)
+    wild = dataclasses.replace(config.optim, name="sgd", lr=1e30, clip_norm=0.0, momentum=0.0)
+    cut = maker.train("e0001", config, epochs=100_000, limit=0.8, refine=0.5)
+    stopped = maker.train("e0002", config, epochs=9, stop=2, keep=False)
+    maker.train("e0003", dataclasses.replace(config, optim=wild), epochs=5, limit=0.5)
+    maker.train("c0001", config, parent="e0001", weights=cut[-1]["model"], epochs=2)
+    maker.train("c0002", config, parent="e0002", weights=stopped[-1]["model"], epochs=2, limit=100.0)
+    begun = maker.train("e0004", config, epochs=100_000, stop=3, limit=60.0)
+    maker.train("e0004", config, resume=begun[-1], epochs=100_000, limit=1.0)
+    maker.table.start(TrialRecord(trial_id="e0009", parent_id="", stage="explore", seed=1, config=config.flat()))
+    maker.table.finish("e0009", "failed", "worker died")
+    return maker.folder
+
+
+@pytest.fixture
+def copied(run, tmp_path):
+    return shutil.copytree(run, tmp_path / "run")
+
+
+def tamper(folder, trial_id, epoch, change):
+    """Change a line of reports.jsonl."""
+    lines = [json.loads(line) for line in (folder / "reports.jsonl").read_text().splitlines()]
+    change(next(line for line in lines if (line["trial_id"], line["epochs"]) == (trial_id, epoch)))
+    (folder / "reports.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def replays(folder, trial_id):
+    return [report["replay"]["clock"] for report in Archive(folder).past(trial_id).reports]
+
+
+def again(folder, trial_id, capsys, *options):
+    code = main([str(folder), trial_id, *options])
+    return code, capsys.readouterr()
+
+
+def test_trial_cut_by_the_clock_repeats_bit_for_bit(run, capsys):
+    record = Archive(run).table.records["e0001"]
+    assert record.status == "timed_out" and any(replays(run, "e0001"))
+    code, said = again(run, "e0001", capsys)
+    assert code == 0, said.out
+    assert said.out.count(": same, score") == record.figures["epochs"]
+    assert "e0001: the same, bit for bit" in said.out
+
+
+def test_trial_repeats_only_with_its_readings(copied, capsys):
+    def without_time(line):
+        line["replay"]["clock"] = []
+
+    for epoch in range(1, len(replays(copied, "e0001")) + 1):
+        tamper(copied, "e0001", epoch, without_time)
+    code, said = again(copied, "e0001", capsys)
+    assert code == 1 and "different" in said.out
+
+
+def test_stopped_trial_is_trained_as_far_as_its_record_goes(run, capsys):
+    code, said = again(run, "e0002", capsys)
+    assert code == 0 and said.out.count(": same, score") == 2
+
+
+def test_trial_that_was_resumed_repeats_in_one_go(run, capsys):
+    clock = replays(run, "e0004")
+    assert len(clock) >= 4 and any(clock[3:])
+    assert again(run, "e0004", capsys)[0] == 0
+
+
+def test_diverged_trial_fails_again_for_the_same_reason(run, copied, capsys):
+    reason = Archive(run).table.records["e0003"].reason
+    code, said = again(run, "e0003", capsys)
+    assert code == 0 and f"failed as on record: {reason}" in said.out
+    text = (copied / "trials.jsonl").read_text()
+    (copied / "trials.jsonl").write_text(text.replace(reason, "loss is nan in epoch 7"))
+    code, said = again(copied, "e0003", capsys)
+    assert code == 1 and f"it failed, {reason}; the record says loss is nan in epoch 7" in said.out
+
+
+def test_promoted_trial_begins_with_the_weights_of_its_parent(run, capsys):
+    code, said = again(run, "c0001", capsys)
+    assert code == 0 and "from the weights of e0001" in said.out and "trained again first" not in said.out
+
+
+def test_parent_whose_weights_are_gone_is_trained_again_first(run, copied, capsys):
+    code, said = again(run, "c0002", capsys)
+    assert code == 0 and "weights of e0002, with which c0002 began, are gone: it is trained again first" in said.out
+    tamper(copied, "e0002", 1, lambda line: line.update(score=0.75))
+    code, said = again(copied, "c0002", capsys)
+    assert code == 1 and "c0002: different; first, its parent e0002, epoch 1: score was 0.75" in said.out
+
+
+def test_tampered_record_is_different_and_the_figure_named(copied, capsys):
+    tamper(copied, "e0002", 2, lambda line: line.update(iou=line["iou"] + 0.25))
+    code, said = again(copied, "e0002", capsys)
+    assert code == 1 and ", 0.25 apart" in said.out
+    assert "epoch 1: same" in said.out and "epoch 2: different, iou was" in said.out
+    assert "e0002: different; first, epoch 2: iou was" in said.out
+
+
+@pytest.mark.parametrize(
+    ("trial_id", "says"),
+    [
+        ("e0007", "'e0007' is no trial of"),
+        ("e0009", "e0009 failed (worker died), which no training repeats"),
+    ],
+)
+def test_trial_that_cannot_be_repeated_is_refused_in_one_line(run, capsys, trial_id, says):
+    code, said = again(run, trial_id, capsys)
+    assert code == 2 and says in said.err and said.err.count("\n") == 1
+    if trial_id == "e0007":
+        assert "near it: e000" in said.err
+
+
+def test_record_without_readings_is_refused(copied, capsys):
+    tamper(copied, "e0002", 1, lambda line: line.pop("replay"))
+    code, said = again(copied, "e0002", capsys)
+    assert code == 2 and "recorded no clock" in said.err
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "says"),
+    [
+        ("trials.jsonl", lambda text: b"\x89PNG\xff\n", "trials.jsonl: cannot be read"),
+        ("trials.jsonl", lambda text: b"[1]\n", "trials.jsonl: a line is no object"),
+        (
+            "trials.jsonl",
+            lambda text: text.replace(b'"seed"', b'"sown"'),
+            "damaged or of another version (seed lacking)",
+        ),
+        ("trials.jsonl", lambda text: b"".join(text.splitlines(True)[1:]), "tells of e0001, which never began"),
+        (
+            "trials.jsonl",
+            lambda text: text.replace(b"model/width", b"model/breadth"),
+            "e0002 was trained by another version",
+        ),
+        ("reports.jsonl", lambda text: b"\x89PNG\xff\n", "reports.jsonl: cannot be read"),
+        ("reports.jsonl", lambda text: text.replace(b'"epochs"', b'"laps"'), "(epochs lacking); restore it"),
+        ("reports.jsonl", lambda text: text.replace(b'"threads"', b'"strands"'), "(threads lacking); restore it"),
+        ("reports.jsonl", lambda text: text.replace(b'"px"', b'"side"'), "(px lacking); restore it"),
+        ("reports.jsonl", lambda text: text.replace(b'"refine"', b'"polish"'), "trained by another version"),
+        ("run.json", lambda text: text.replace(b'"began_s"', b'"began"'), "run.json: damaged or of another version"),
+        ("run.json", lambda text: text.replace(b'"folder"', b'"place"'), "does not say what the run was trained on"),
+    ],
+)
+def test_damaged_records_are_refused_in_one_line(file, change, says, copied, capsys):
+    path = copied / file
+    path.write_bytes(change(path.read_bytes()))
+    code, said = again(copied, "e0002", capsys)
+    assert code == 2 and says in said.err and said.err.count("\n") == 1, said.err
+
+
+def test_fields_that_another_version_wrote_beside_are_passed_over(copied, capsys):
+    path = copied / "trials.jsonl"
+    path.write_text(path.read_text().replace('"seed"', '"mood": "fair", "seed"'))
+    assert again(copied, "e0002", capsys)[0] == 0
+
+
+def test_what_is_no_run_and_what_has_changed_are_refused(copied, tmp_path, capsys):
+    code, said = again(tmp_path / "nowhere", "e0001", capsys)
+    assert code == 2 and "no run there" in said.err
+    content = json.loads((copied / "run.json").read_text())
+    content["versions"]["torch"] = "1.0"
+    content["data"]["fingerprint"] = "another"
+    (copied / "run.json").write_text(json.dumps(content))
+    code, said = again(copied, "e0001", capsys)
+    assert code == 2 and "has changed since the run began" in said.err
+    assert "note: torch was 1.0, is" in said.out
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_gpu_that_is_not_there_is_said(run, capsys):
+    code, said = again(run, "e0001", capsys, "--device", "cuda")
+    assert code == 2 and "--device cpu" in said.err
+
+
+def test_what_a_repetition_needs_is_in_the_reports_and_no_column(run):
+    line = json.loads((run / "reports.jsonl").read_text().splitlines()[0])
+    assert line["replay"].keys() == {"clock", "threads", "plan"}
+    assert "replay" not in (run / "trials.csv").read_text().splitlines()[0].split(",")
+    assert "replay" not in TrialTable.load(run).records["e0001"].figures
+
+
+def test_failed_trial_tells_ray_what_its_repetition_needs(run, config, monkeypatch):
+    from search.tuning import trainable
+    from search.tuning.stages import Stage
+
+    told = []
+    monkeypatch.setattr(trainable.tune, "report", lambda result, checkpoint=None: told.append(result))
+    stage = Stage(name="explore", fraction=1.0, px=PX, epochs=2)
+    data = Archive(run).data(Archive(run).past("e0001"))
+    context = trainable.StageContext(stage=stage, data=data, deadline=None, cap_s=None, threads=1, device="cpu")
+    wild = dataclasses.replace(config.optim, name="sgd", lr=1e30, clip_norm=0.0, momentum=0.0)
+    entry = trainable.new_entry(context, 1, dataclasses.replace(config, optim=wild).to_dict(), seed=0)
+    trainable.train_trial({"entry": entry})
+    assert told[-1]["failed"].startswith("loss is") and told[-1]["replay"].keys() == {"clock", "threads", "plan"}
+
+
+def test_differences_name_both_values_and_what_is_between():
+    recorded = {"epochs": 2, "score": 0.5, "last": True, "train_s": 1.0}
+    figures = {"epoch": 2, "score": 0.25, "last": False, "train_s": 9.0, "iou": 0.1}
+    assert differences(recorded, figures) == [
+        "score was 0.5, is 0.25, 0.25 apart",
+        "last was True, is False",
+        "iou was None, is 0.1",
+    ]
+
+
+def test_command_line_needs_neither_ray_nor_optuna(run):
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['fit', {str(run)!r}, 'e0002']\n"
+        "try:\n    runpy.run_module('search.training.trainer', run_name='__main__')\n"
+        "finally:\n    assert not {'ray', 'optuna'} & sys.modules.keys()"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert "e0002: the same, bit for bit" in process.stdout

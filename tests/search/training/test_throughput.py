@@ -1,0 +1,47 @@
+"""Speed: of one worker, in multiply-adds a second; what is disturbed for a while is not taken for slow."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from search.training import throughput as speed
+
+
+class Steps:
+    """A loss whose steps take as long as is said, and the clock that shows it."""
+
+    def __init__(self, seconds):
+        self.seconds, self.now = iter(seconds), 0.0
+
+    def to(self, device):
+        return self
+
+    def __call__(self, prediction, *truth):
+        self.now += next(self.seconds)
+        return SimpleNamespace(total=prediction.sum())
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    def measure(seconds):
+        steps = Steps(seconds)
+        monkeypatch.setattr(speed, "build_loss", lambda *_: steps)
+        monkeypatch.setattr(speed, "time", SimpleNamespace(perf_counter=lambda: steps.now))
+        return speed.training_speed(1, "cpu")
+
+    return measure
+
+
+def test_speed_of_a_worker_leaves_its_threads_as_they_were():
+    threads = torch.get_num_threads()
+    assert speed.training_speed(1, "cpu") > 1e6
+    assert torch.get_num_threads() == threads
+
+
+def test_fastest_step_counts_of_eight_at_the_least(measured):
+    assert measured([0.2] * 7 + [0.1]) == pytest.approx(2 * measured([0.2] * 8))
+
+
+def test_fastest_step_is_looked_for_half_a_second(measured):
+    assert measured([0.02] * 24 + [0.01, 0.02]) == pytest.approx(2 * measured([0.02] * 26))

@@ -1,0 +1,313 @@
+import dataclasses
+import math
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from data.data_module import Supply
+from data.loading.loaders import Loader
+from data.visualize import as_bytes
+from models.build import build_model
+from search.training.lr_schedules import learning_rate
+from search.training.micro_batches import Passes
+from search.training.parts import DoesNotFit
+from search.training.trainer import FitPlan, TrialDiverged, build_optimizer, fit, refined
+from search.tuning.stages import Stage
+
+PLANNED = ("seed", "refine", "pictures", "at_once", "precision")
+
+
+def train(config, data, *, epochs=2, **options):
+    """Run fit and return its reports and its states, detached from the live network."""
+    plan = FitPlan(epochs=epochs, **{name: options.pop(name) for name in PLANNED if name in options})
+    reports, states = [], []
+
+    def report(figures, state):
+        reports.append(figures)
+        states.append({k: _copied(v) for k, v in state().items()})
+
+    model = fit(config, data, plan, report=report, **options)
+    return model, reports, states
+
+
+def _copied(value):
+    if isinstance(value, torch.Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        return {k: _copied(v) for k, v in value.items()}
+    return [_copied(v) for v in value] if isinstance(value, list) else value
+
+
+def with_(config, section, **changes):
+    return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **changes)})
+
+
+def test_fit_with_same_seed_gives_same_numbers(fit_data, small_config):
+    config = with_(small_config, "augment", flip=0.5, brightness_contrast=0.5)
+    _, first, a = train(config, fit_data, seed=3)
+    _, second, b = train(config, fit_data, seed=3)
+    assert [r["train_total"] for r in first] == [r["train_total"] for r in second]
+    assert [r["score"] for r in first] == [r["score"] for r in second]
+    assert all(torch.equal(a[-1]["model"][k], b[-1]["model"][k]) for k in a[-1]["model"])
+
+
+def test_fit_with_another_seed_gives_other_numbers(fit_data, small_config):
+    _, first, _ = train(small_config, fit_data, epochs=1, seed=1)
+    _, second, _ = train(small_config, fit_data, epochs=1, seed=2)
+    assert first[0]["train_total"] != second[0]["train_total"]
+
+
+@pytest.mark.parametrize("refine", [0.0, 0.5])
+@pytest.mark.parametrize("balance", ["fixed", "uncertainty"])
+def test_resumed_run_equals_uninterrupted_run(fit_data, small_config, refine, balance):
+    config = with_(with_(small_config, "loss", balance=balance), "augment", flip=0.5, rotate=0.5)
+    _, whole, states = train(config, fit_data, epochs=4, refine=refine)
+    _, rest, resumed = train(config, fit_data, epochs=4, refine=refine, resume=states[1])
+    assert [r["epoch"] for r in rest] == [3, 4]
+    assert [r["train_total"] for r in rest] == [r["train_total"] for r in whole[2:]]
+    assert all(torch.equal(states[-1]["model"][k], resumed[-1]["model"][k]) for k in resumed[-1]["model"])
+
+
+def test_fit_overfits_a_few_images(fit_data, small_config):
+    few = dataclasses.replace(fit_data, train=fit_data.train.prefix(4), val=fit_data.train.prefix(4))
+    config = with_(with_(small_config, "augment", flip=0.0), "optim", batch_size=4, lr=0.01)
+    _, reports, _ = train(config, few, epochs=150)
+    assert reports[-1]["score"] > 0.65
+    assert reports[-1]["train_total"] < 0.25 * reports[0]["train_total"]
+
+
+def test_fit_cut_by_the_clock_has_annealed(fit_data, small_config):
+    _, reports, _ = train(small_config, fit_data, epochs=100_000, limit=2.0)
+    assert reports[-1]["last"] and reports[-1]["out_of_time"]
+    assert reports[-1]["lr"] < 0.1 * small_config.optim.lr
+    assert reports[-1]["fit_s"] < 3.0
+
+
+def test_fit_that_ends_by_epochs_is_not_out_of_time(fit_data, small_config):
+    _, reports, _ = train(small_config, fit_data, epochs=2, limit=600.0)
+    assert [r["last"] for r in reports] == [False, True]
+    assert not reports[-1]["out_of_time"]
+
+
+def test_fit_with_no_time_left_still_reports_once(fit_data, small_config):
+    _, reports, _ = train(small_config, fit_data, epochs=5, limit=0.0)
+    assert len(reports) == 1 and math.isfinite(reports[0]["score"])
+
+
+def test_fit_starts_from_the_weights_it_is_given(fit_data, small_config):
+    model, before, _ = train(small_config, fit_data, epochs=8)
+    idle = with_(small_config, "optim", lr=1e-12, weight_decay=0.0)
+    _, after, _ = train(idle, fit_data, epochs=1, weights=model.state_dict(), seed=9)
+    assert after[0]["train_total"] < before[0]["train_total"]
+
+
+def test_diverged_loss_raises_with_the_epoch(fit_data, small_config):
+    config = with_(small_config, "optim", name="sgd", lr=1e30, clip_norm=0.0)
+    with pytest.raises(TrialDiverged, match=r"loss is (nan|inf) in epoch \d"):
+        train(config, fit_data, epochs=5)
+
+
+def test_diverged_trial_says_what_its_repetition_needs(fit_data, small_config):
+    config = with_(small_config, "optim", name="sgd", lr=1e30, clip_norm=0.0)
+    with pytest.raises(TrialDiverged) as raised:
+        train(config, fit_data, epochs=50, limit=0.05, seed=3, at_once=4, refine=0.25)
+    replay = raised.value.replay
+    assert replay["clock"] and replay["threads"] == 1
+    plan = FitPlan(**replay["plan"])
+    assert (plan.epochs, plan.seed, plan.at_once, plan.refine) == (50, 3, 4, 0.25)
+
+
+def test_run_given_the_readings_of_another_equals_it(fit_data, small_config):
+    _, cut, states = train(small_config, fit_data, epochs=1000, limit=0.5, refine=0.5)
+    readings = [report["replay"]["clock"] for report in cut]
+    _, again, repeated = train(small_config, fit_data, epochs=1000, refine=0.5, recorded=readings)
+    assert cut[-1]["out_of_time"] and any(readings)
+    for name in ("train_total", "score", "lr", "progress", "last", "replay"):
+        assert [r[name] for r in again] == [r[name] for r in cut]
+    assert all(torch.equal(states[-1]["model"][k], repeated[-1]["model"][k]) for k in repeated[-1]["model"])
+
+
+def test_refinement_stops_augmenting_and_favours_the_mask(fit_data, small_config, monkeypatch):
+    from data.loading.augment import Augment
+
+    changed = []
+    original = Augment.change
+    monkeypatch.setattr(Augment, "change", lambda self, raw, seeds: changed.append(1) or original(self, raw, seeds))
+    steps = len(fit_data.train) // small_config.optim.batch_size
+    train(small_config, fit_data, epochs=4, refine=0.5)
+    assert len(changed) <= 2 * steps + 1  # one batch may be on its way when the refinement begins
+    assert refined(small_config.loss).mask_weight == 2 * small_config.loss.mask_weight
+
+
+def test_norms_and_biases_are_not_decayed(small_config):
+    model = build_model(small_config.model)
+    decayed, free = build_optimizer(small_config.optim, [model]).param_groups
+    assert decayed["weight_decay"] == small_config.optim.weight_decay and free["weight_decay"] == 0.0
+    assert all(p.ndim > 1 for p in decayed["params"]) and all(p.ndim <= 1 for p in free["params"])
+    assert len(decayed["params"]) + len(free["params"]) == len(list(model.parameters()))
+
+
+def test_trial_ends_with_its_best_epoch(fit_data, small_config, monkeypatch):
+    scripted = iter([0.1, 0.5, 0.3, 0.2])
+    monkeypatch.setattr("search.training.trainer._Run.validate", lambda run: {"score": next(scripted)})
+    model, reports, states = train(small_config, fit_data, epochs=4)
+    assert [r["score"] for r in reports] == [0.1, 0.5, 0.3, 0.5]
+    assert [r["best_epoch"] for r in reports] == [1, 2, 2, 2]
+    assert all(torch.equal(states[1]["model"][k], v) for k, v in model.state_dict().items())
+    assert all(torch.equal(states[3]["model"][k], v) for k, v in model.state_dict().items())
+    assert not all(torch.equal(states[2]["model"][k], v) for k, v in model.state_dict().items())
+
+
+def test_data_without_depth_trains_the_mask_and_scores_by_it(tiny_dataset, tmp_path, small_config):
+    for folder in ("images", "masks"):
+        shutil.copytree(tiny_dataset / folder, tmp_path / folder)
+    (tmp_path / "dataset.json").write_text('{"group_size": 4}')
+    stage = Stage(name="explore", fraction=1.0, px=32, epochs=1)
+    data = Supply(tmp_path, seed=0).for_stage(fraction=stage.fraction, px=stage.px)
+    _, reports, _ = train(with_(small_config, "loss", depth_structural="ssim"), data, epochs=2)
+    assert reports[-1]["score"] == reports[-1]["iou"] and "rmse_depth" not in reports[-1]
+    assert "train_depth" not in reports[-1] and reports[-1]["train_mask"] > 0
+
+
+def test_each_step_is_told_with_its_rate_and_its_loss(fit_data, small_config):
+    steps = []
+    _, reports, _ = train(small_config, fit_data, epochs=2, on_step=lambda rate, loss: steps.append((rate, loss)))
+    planned = 2 * (len(fit_data.train) // small_config.optim.batch_size)
+    rates = [small_config.optim.lr * learning_rate(small_config.schedule, i / planned) for i in range(planned)]
+    assert [rate for rate, _ in steps] == pytest.approx(rates)
+    assert all(loss.ndim == 0 and not loss.requires_grad for _, loss in steps)
+    first = torch.stack([loss for _, loss in steps[: planned // 2]])
+    assert float(first.mean()) == pytest.approx(reports[0]["train_total"])
+
+
+def full_above(images, error):
+    """Return the network's pass for a machine whose memory holds that many images."""
+    predict = Passes._forward
+
+    def limited(passes, batch):
+        if len(batch) > images:
+            raise error
+        return predict(passes, batch)
+
+    return limited
+
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_parts_are_halved_for_good_where_memory_runs_out(fit_data, small_config, monkeypatch, error):
+    _, expected, _ = train(small_config, fit_data, at_once=2)
+    monkeypatch.setattr(Passes, "_forward", full_above(3, error))
+    steps = []
+    model, reports, states = train(small_config, fit_data, on_step=lambda rate, loss: steps.append(rate))
+    assert [r["at_once"] for r in reports] == [r["at_once"] for r in expected] == [2, 2]
+    assert [r["train_total"] for r in reports] == [r["train_total"] for r in expected]
+    assert [r["score"] for r in reports] == [r["score"] for r in expected]
+    assert len(steps) == 2 * (len(fit_data.train) // small_config.optim.batch_size)
+    assert not model.training
+    _, resumed, _ = train(small_config, fit_data, resume=states[0])
+    assert resumed[0]["train_total"] == reports[1]["train_total"] and resumed[0]["at_once"] == 2
+
+
+def test_one_image_that_does_not_fit_fails_the_trial(fit_data, small_config, monkeypatch):
+    monkeypatch.setattr(Passes, "_forward", full_above(0, OUT_OF_MEMORY[0]))
+    with pytest.raises(DoesNotFit, match="not even one image of 32 px fits in memory: CUDA out of memory"):
+        train(small_config, fit_data)
+
+
+def test_validation_is_cut_into_parts_too(fit_data, small_config, monkeypatch):
+    seen, forward = {True: [], False: []}, Passes._forward
+
+    def noted(passes, batch):
+        seen[passes.model.training].append(len(batch))
+        return forward(passes, batch)
+
+    monkeypatch.setattr(Passes, "_forward", noted)
+    train(small_config, fit_data, epochs=1, at_once=3)
+    assert max(seen[True]) == 3
+    assert max(seen[False]) <= 3 and sum(seen[False]) == len(fit_data.val)  # each image once
+
+
+def test_pictures_are_the_predictions_just_validated(fit_data, small_config):
+    _, reports, states = train(small_config, fit_data, pictures=3, precision="float32")
+    model = build_model(small_config.model)
+    batch = next(Loader(fit_data.val, batch_size=32, stats=fit_data.stats).epoch(0))
+    for report, state in zip(reports[:-1], states, strict=False):
+        model.load_state_dict(state["model"])
+        with torch.inference_mode():
+            expected = as_bytes(model.eval()(batch.image[:3]))
+        assert report["pictures"].shape == (3, 32, 32, 2) and report["pictures"].dtype == np.uint8
+        assert np.abs(report["pictures"].astype(int) - expected.astype(int)).max() <= 1
+
+
+def test_no_more_pictures_than_there_are_images_and_none_unasked(fit_data, small_config):
+    _, reports, _ = train(small_config, fit_data, epochs=1, pictures=1000)
+    assert len(reports[0]["pictures"]) == len(fit_data.val)
+    _, reports, _ = train(small_config, fit_data, epochs=1)
+    assert "pictures" not in reports[0]
+
+
+OF_MASK, OF_DEPTH = {"iou", "dice", "mae_mask", "train_mask"}, {"rmse_depth", "train_depth"}
+
+
+@pytest.mark.parametrize(
+    ("name", "there", "absent"),
+    [("mask_only", OF_MASK, OF_DEPTH), ("depth_only", OF_DEPTH, OF_MASK), ("mixed", OF_MASK | OF_DEPTH, set())],
+)
+@pytest.mark.parametrize("balance", ["fixed", "adaptive", "uncertainty"])
+def test_partial_data_train_and_are_scored_on_what_they_have(
+    partial_datasets, small_config, name, there, absent, balance
+):
+    data = Supply(partial_datasets[name], seed=0).for_stage(fraction=1.0, px=32)
+    config = with_(small_config, "loss", balance=balance)
+    _, reports, _ = train(config, data, epochs=6)
+    assert there <= reports[-1].keys() and not absent & {key for report in reports for key in report}
+    skill = {"iou": lambda iou: iou, "rmse_depth": lambda rmse: 1 - rmse / data.sigma}
+    known = [skill[figure](reports[-1][figure]) for figure in skill if figure in there]
+    assert reports[-1]["score"] == pytest.approx(sum(known) / len(known))
+    assert min(r["train_total"] for r in reports) < reports[0]["train_total"]
+
+
+def test_losses_of_a_mixture_are_means_over_the_images_that_have_the_task(partial_datasets, small_config, monkeypatch):
+    data = Supply(partial_datasets["mixed"], seed=0).for_stage(fraction=1.0, px=32)
+    backward, told = Passes.backward, []
+
+    def counted(self, batch, loss):
+        """Pass off the number of the step as the loss of the mask, 0 where there is none."""
+        images = int(batch.mask_known.sum())
+        told.append((len(told) + 1, images))
+        return backward(self, batch, loss) | {"mask": torch.tensor(float(len(told) if images else 0))}
+
+    monkeypatch.setattr(Passes, "backward", counted)
+    _, reports, _ = train(with_(small_config, "optim", batch_size=2), data, epochs=1)
+    steps, images = np.array(told).T
+    assert 0 in images and {1, 2} & set(images)
+    assert reports[0]["train_mask"] == pytest.approx((steps * images).sum() / images.sum())
+
+
+def test_task_that_no_image_of_an_epoch_had_is_left_out(partial_datasets, small_config, monkeypatch):
+    data = Supply(partial_datasets["mixed"], seed=0).for_stage(fraction=1.0, px=32)
+    backward = Passes.backward
+
+    def blind(self, batch, loss):
+        batch.mask_known[:] = False
+        return backward(self, batch, loss)
+
+    monkeypatch.setattr(Passes, "backward", blind)
+    _, reports, _ = train(small_config, data, epochs=1)
+    assert not {"train_mask", "train_mask_pixel", "train_mask_factor"} & reports[0].keys()
+    assert reports[0]["train_depth"] > 0
+
+
+def test_mixture_of_which_a_batch_has_no_mask_trains_on(partial_datasets, small_config):
+    data = Supply(partial_datasets["mixed"], seed=0).for_stage(fraction=1.0, px=32)
+    _, reports, _ = train(with_(small_config, "optim", batch_size=2), data, epochs=2)
+    assert all(math.isfinite(r["score"]) and math.isfinite(r["train_total"]) for r in reports)
+    loader = Loader(data.train, batch_size=2, stats=data.stats, shuffle=True)
+    assert not all(batch.mask_known.any() for batch in loader.epoch(0))  # such batches there are

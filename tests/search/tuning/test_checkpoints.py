@@ -1,0 +1,139 @@
+"""Weights on disk: those of the top, without what nothing goes on from."""
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from ray.tune import Checkpoint
+
+from search.records.trials import TrialRecord
+from search.tuning.checkpoints import Shelf, saved_checkpoints
+from search.tuning.stages import KEPT, LADDERS, promote, ranked
+from search.tuning.trainable import STATE_FILE, load_state
+
+CONFIRM = LADDERS["climb"][1]
+
+
+def record(number, score, status="completed", params=100):
+    return TrialRecord(
+        trial_id=f"e{number:04d}", parent_id="", stage="explore", config={}, seed=0, status=status,
+        figures={"score": score, "params": params},
+    )  # fmt: skip
+
+
+def saved(folder, trial_id):
+    """Write a checkpoint as a trial does while it trains."""
+    path = folder / f"{trial_id}_unet" / "checkpoint_000003"
+    path.mkdir(parents=True)
+    state = {"model": {"weight": torch.ones(100)}, "optimizer": {"moments": torch.ones(200)}, "epoch": 3, "order": [1]}
+    torch.save(state, path / STATE_FILE)
+    return Checkpoint.from_directory(str(path))
+
+
+def ended(folder, records, *, seed=0):
+    """Let trials end one after the other; return the shelf."""
+    shelf = Shelf(seed=seed)
+    for count, one in enumerate(records, start=1):
+        shelf.put(one.trial_id, saved(folder, one.trial_id))
+        shelf.end(one, records[:count])
+    return shelf
+
+
+def on_disk(folder):
+    return {path.parents[1].name.partition("_")[0] for path in folder.glob(f"*/*/{STATE_FILE}")}
+
+
+@pytest.fixture
+def sixty(tmp_path):
+    draw = random.Random(0)
+    records = [record(i, draw.random(), params=draw.choice([10, 20, 30])) for i in range(60)]
+    return records, ended(tmp_path, records), tmp_path
+
+
+def test_weights_of_the_top_are_kept_and_other_folders_are_gone(sixty):
+    records, shelf, folder = sixty
+    assert on_disk(folder) == set(shelf) and KEPT < len(shelf) <= 2 * KEPT + 1
+    assert {r.trial_id for r in ranked(records)[:KEPT]} <= set(shelf)
+
+
+def test_whoever_may_go_up_has_weights(sixty):
+    records, shelf, _ = sixty
+    chosen = promote(records, CONFIRM, seed=0)
+    assert len(chosen) == 4
+    for r in chosen:
+        assert load_state(shelf[r.trial_id])["epoch"] == 3
+
+
+def test_what_nothing_goes_on_from_is_dropped(tmp_path):
+    shelf = ended(tmp_path, [record(1, 0.5)])
+    path = Path(shelf["e0001"].path) / STATE_FILE
+    state = load_state(shelf["e0001"])
+    assert set(state) == {"model", "epoch"} and torch.equal(state["model"]["weight"], torch.ones(100))
+    assert [p.name for p in path.parent.iterdir()] == [STATE_FILE]
+    shelf.end(record(1, 0.5), [record(1, 0.5)])  # a second time there is nothing to drop
+    assert set(load_state(shelf["e0001"])) == {"model", "epoch"}
+
+
+def test_failed_trial_leaves_nothing(tmp_path):
+    shelf = ended(tmp_path, [record(1, 0.5), record(2, 0.9, "failed"), record(3, float("nan"))])
+    assert set(shelf) == {"e0001"} == on_disk(tmp_path)
+
+
+def test_trial_that_ended_without_a_checkpoint_is_no_matter(tmp_path):
+    shelf = Shelf(seed=0)
+    shelf.end(record(1, 0.5), [record(1, 0.5)])
+    assert not shelf and "e0001" not in shelf
+
+
+def test_trials_that_still_run_keep_all_of_theirs(sixty):
+    records, shelf, folder = sixty
+    shelf.put("e0099", saved(folder, "e0099"))
+    shelf.sweep(records)
+    assert "optimizer" in load_state(shelf["e0099"])
+
+
+def test_what_a_killed_process_had_no_time_to_delete_is_swept(tmp_path):
+    shelf, records = Shelf(seed=0), [record(i, i / 100) for i in range(40)]
+    for r in records:
+        shelf.put(r.trial_id, saved(tmp_path, r.trial_id))
+    shelf.sweep(records)
+    assert on_disk(tmp_path) == set(shelf) and len(shelf) <= 2 * KEPT + 1
+    assert {f"e{i:04d}" for i in range(32, 40)} <= set(shelf)
+
+
+def test_last_checkpoint_of_every_trial_is_found_whichever_process_wrote_it(tmp_path):
+    def save(process, trial_id, number, *, age, whole=True):
+        path = tmp_path / process / f"{trial_id}_unet" / f"checkpoint_{number:06d}" / STATE_FILE
+        path.parent.mkdir(parents=True)
+        torch.save({"epoch": number + 1}, path)
+        path.write_bytes(path.read_bytes()[: None if whole else -30])
+        os.utime(path, (age, age))
+
+    save("1", "e0001", 0, age=0)
+    save("2", "e0001", 0, age=3)
+    save("1", "e0002", 3, age=1)
+    save("2", "e0002", 4, age=4, whole=False)  # killed while it was written
+    save("2", "e0003", 0, age=5)
+    save("2", "e0003", 1, age=6)  # killed before it was reported
+    save("2", "e0004", 0, age=6)
+    (tmp_path / "1" / "e0005_unet").mkdir()
+    found = saved_checkpoints(tmp_path, {"e0003": 1, "e0004": 0})
+    places = {trial_id: Path(checkpoint.path).relative_to(tmp_path).parts for trial_id, checkpoint in found.items()}
+    assert {trial_id: (place[0], place[2][-1]) for trial_id, place in places.items()} == {
+        "e0001": ("2", "0"),
+        "e0002": ("1", "3"),
+        "e0003": ("2", "0"),
+    }
+
+
+def test_weights_that_were_half_written_when_the_process_was_killed_are_ignored(tmp_path):
+    shelf = ended(tmp_path / "1", [record(1, 0.5)])
+    folder = Path(shelf["e0001"].path)
+    (folder / f"{STATE_FILE}.partial").write_bytes(b"half")
+    found = saved_checkpoints(tmp_path, {})
+    assert load_state(found["e0001"])["epoch"] == 3
+    shelf.put("e0001", found["e0001"])
+    shelf.end(record(1, 0.5), [record(1, 0.5)])
+    assert set(load_state(shelf["e0001"])) == {"model", "epoch"}

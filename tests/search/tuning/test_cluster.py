@@ -1,0 +1,110 @@
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from search.tuning.cluster import Cluster, start
+
+
+def cluster(**changes):
+    usual = {"cpus": 8, "node_cpus": 8, "gpus": 0, "node_memory_mib": 16000, "dashboard": "", "local": True}
+    return Cluster(**(usual | changes))
+
+
+def test_without_gpu_there_is_a_worker_a_core():
+    assert cluster().workers == 8 and cluster().resources == {"cpu": 1} and cluster().devices == 8
+
+
+def test_fewer_trials_get_more_cores_each():
+    assert [cluster().threads(n) for n in (1, 2, 3, 8, 100)] == [8, 4, 2, 1, 1]
+    assert cluster().devices_each(2) == 4.0
+
+
+def test_a_trial_gets_no_more_cores_than_a_node_has():
+    assert cluster(cpus=48, node_cpus=16).threads(1) == 16
+
+
+def test_gpu_is_shared_by_four_trials_of_the_search_and_given_whole_to_the_last():
+    machine = cluster(cpus=16, gpus=1)
+    assert machine.workers == 4 and machine.resources == {"cpu": 1, "gpu": 0.25}
+    assert machine.devices_each(4) == 0.25 and machine.devices_each(1) == 1.0
+
+
+def test_trials_share_the_memory_of_a_node_and_leave_some():
+    assert cluster().memory_each(8) == pytest.approx(1200) and cluster().memory_each(1) == pytest.approx(9600)
+    assert cluster(cpus=48).memory_each(48) == pytest.approx(1200)
+    assert cluster(gpus=1).memory_each(4) is None and cluster(node_memory_mib=0).memory_each(4) is None
+
+
+def test_what_is_called_on_this_machine_runs_in_this_process():
+    assert cluster().call(os.getpid) == os.getpid()
+
+
+def test_cluster_that_does_not_answer_is_said_at_once():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        place = f"127.0.0.1:{server.getsockname()[1]}"
+    with pytest.raises(ConnectionError, match=f"{place} does not answer"):
+        start(place)
+
+
+REMOTE = """
+import os, sys
+from search.tuning import cluster
+import dataclasses
+def process():
+    return os.getpid()
+mine = cluster.start(None)
+print(os.getpid() == dataclasses.replace(mine, local=False).call(process))
+cluster.stop()
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_what_is_called_on_a_cluster_runs_on_a_worker():
+    process = subprocess.run([sys.executable, "-c", REMOTE], capture_output=True, text=True, timeout=90)
+    assert process.stdout.split()[-1] == "False", process.stderr
+
+
+LISTENING = """
+import subprocess, sys
+from search.tuning import cluster
+def addresses():
+    lines = subprocess.run(["ss", "-ltnH"], capture_output=True, text=True).stdout.splitlines()
+    return {line.split()[3] for line in lines}
+before = addresses()
+cluster.start(None)
+print(*(addresses() - before))
+cluster.stop()
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_local_ray_listens_on_loopback_only():
+    if subprocess.run(["which", "ss"], capture_output=True).returncode:
+        pytest.skip("ss is not installed, which lists what listens")
+    process = subprocess.run([sys.executable, "-c", LISTENING], capture_output=True, text=True, timeout=90)
+    addresses = process.stdout.split()
+    assert addresses, process.stderr
+    assert all("127.0.0.1" in address for address in addresses), addresses
+
+
+NOT_UP = """
+import sys, ray
+def init(**_):
+    raise Exception("The current node timed out during startup. This could happen because\\nof many things")
+ray.init = init
+from search.run import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_ray_that_does_not_come_up_is_one_line_and_leaves_nothing(tiny_dataset, tmp_path):
+    options = ["--budget", "60s", "--data", str(tiny_dataset), "--out", str(tmp_path / "out")]
+    process = subprocess.run([sys.executable, "-c", NOT_UP, *options], capture_output=True, text=True, timeout=90)
+    assert process.returncode == 2 and process.stderr.count("\n") == 1
+    assert "Ray does not start: The current node timed out during startup" in process.stderr
+    assert not (tmp_path / "out").exists()

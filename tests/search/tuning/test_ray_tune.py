@@ -1,0 +1,137 @@
+"""Recorder and scheduler, driven by hand: no Ray is started."""
+
+import dataclasses
+import json
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from ray.tune import Checkpoint
+
+from search.records.run_state import first_notes
+from search.records.trials import TrialTable
+from search.tuning.checkpoints import Shelf
+from search.tuning.ray_tune import LadderScheduler, Recorder
+from search.tuning.stages import GRACE, Stage
+from search.tuning.trainable import STATE_FILE, StageContext, new_entry, outcome
+
+FIGURES = {"epoch": 1, "score": 0.5, "fit_s": 2.0, "devices": 2.0, "out_of_time": False}
+
+
+class Board:
+    """Notes what it is told."""
+
+    def __init__(self):
+        self.seen = {}
+
+    def start(self, record, raw):
+        self.seen["raw"] = raw
+
+    def report(self, record, **seen):
+        self.seen |= seen
+
+    def finish(self, record):
+        self.seen["finished"] = record.trial_id
+
+
+@pytest.fixture
+def trial(fit_data, small_config):
+    stage = Stage(name="confirm", fraction=1.0, px=32, epochs=2, pictures=3)
+    context = StageContext(stage=stage, data=fit_data, deadline=None, cap_s=None, threads=1, device="cpu")
+    entry = new_entry(context, 1, small_config.to_dict(), seed=0, parent_id="e0001")
+    return SimpleNamespace(config={"entry": entry}, checkpoint=None, last_result={})
+
+
+def record(trial, folder, result):
+    """Let a recorder see one trial from start to end; return its table, its shelf and what its board was told."""
+    table, board, shelf = TrialTable(folder), Board(), Shelf(seed=0)
+    notes = first_notes(folder, {}, began=time.time())
+    recorder = Recorder(table, [board], notes, shelf, lambda record: None)
+    recorder.on_trial_start(0, [], trial)
+    recorder.on_trial_result(0, [], trial, result)
+    trial.last_result = result
+    recorder.on_trial_complete(0, [], trial)
+    return table, shelf, board.seen
+
+
+def test_rates_and_pictures_reach_the_board_and_no_record(trial, tmp_path):
+    pictures = np.zeros((3, 32, 32, 2), np.uint8)
+    result = {"last": True, "figures": dict(FIGURES), "rates": [(1, 0.1), (2, 0.2)], "pictures": pictures}
+    table, _, seen = record(trial, tmp_path, result)
+    assert seen["rates"] == [(1, 0.1), (2, 0.2)] and seen["pictures"] is pictures
+    assert seen["raw"].image.shape == (3, 32, 32, 3)
+    line = json.loads((tmp_path / "reports.jsonl").read_text())
+    columns = (tmp_path / "trials.csv").read_text().splitlines()[0].split(",")
+    for names in (line, columns, table.records["c0001"].figures):
+        assert {"rates", "pictures"}.isdisjoint(names)
+    assert line["score"] == 0.5 and line["device_s"] == 4.0
+
+
+def test_trial_without_a_report_is_closed_with_its_reason(trial, tmp_path):
+    table, _, seen = record(trial, tmp_path, {"failed": "not even one image fits", "last": True, "figures": {}})
+    assert (table.records["c0001"].status, table.records["c0001"].reason) == ("failed", "not even one image fits")
+    assert seen["finished"] == "c0001"
+
+
+def test_checkpoint_of_a_trial_that_ended_is_on_the_shelf_and_of_a_failed_one_is_gone(trial, tmp_path):
+    for result, kept in (({"last": True, "figures": dict(FIGURES)}, True), ({"failed": "loss is nan"}, False)):
+        folder = tmp_path / str(kept)
+        (folder / "checkpoint").mkdir(parents=True)
+        torch.save({"model": {}, "epoch": 1, "optimizer": {}}, folder / "checkpoint" / STATE_FILE)
+        trial.checkpoint = Checkpoint.from_directory(str(folder / "checkpoint"))
+        table, shelf, _ = record(trial, folder, {"rates": [], "pictures": None, **result})
+        assert list(shelf) == ["c0001"] * kept and (folder / "checkpoint").exists() == kept
+        assert table.records["c0001"].status == ("completed" if kept else "failed")
+
+
+def test_what_a_repetition_needs_is_written_with_the_end_of_a_trial_that_failed(trial, tmp_path):
+    record(trial, tmp_path, {"failed": "loss is nan", "replay": {"epoch": 2}, "figures": {}})
+    lines = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
+    assert lines[-1]["replay"] == {"epoch": 2} and TrialTable.load(tmp_path).records["c0001"].status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("result", "out_of_time", "status"),
+    [
+        ({"failed": "loss is nan", "last": True}, False, "failed"),
+        ({"last": False}, False, "stopped"),
+        ({"last": True}, True, "timed_out"),
+        ({"last": True}, False, "completed"),
+    ],
+)
+def test_outcome_of_a_trial_is_read_from_its_last_report(result, out_of_time, status):
+    assert outcome(result, {"out_of_time": out_of_time})[0] == status
+
+
+def decisions(racing, epoch=GRACE):
+    """Return what is said after an epoch to a trial that does worse than three others, each of them racing."""
+    scheduler = LadderScheduler(epochs=9, workers=0)
+    said = ""
+    for number, (score, races) in enumerate([(0.9, True), (0.8, True), (0.7, True), (0.1, racing)]):
+        trial = SimpleNamespace(trial_id=str(number), config={"entry": SimpleNamespace(racing=races)})
+        scheduler.on_trial_add(None, trial)
+        said = scheduler.on_trial_result(None, trial, {"epoch": epoch, "score": score})
+    return said
+
+
+def test_only_racing_trials_are_stopped():
+    assert decisions(racing=True) == "STOP"
+    assert decisions(racing=False) == "CONTINUE"
+
+
+def test_nobody_is_stopped_before_the_first_rung():
+    assert {decisions(racing=True, epoch=epoch) for epoch in range(1, GRACE)} == {"CONTINUE"}
+
+
+def test_scheduler_recalls_what_others_scored_at_the_rungs(trial):
+    def verdict(scheduler):
+        entry = dataclasses.replace(trial.config["entry"], racing=True)
+        mine = SimpleNamespace(config={"entry": entry}, trial_id="x", placement_group_factory=None)
+        scheduler.on_trial_add(SimpleNamespace(), mine)
+        return scheduler.on_trial_result(None, mine, {"epoch": GRACE, "score": 0.5})
+
+    forgetful, recalling = LadderScheduler(9, 2), LadderScheduler(9, 2)
+    recalling.recall([("e0001", GRACE, 0.8), ("e0002", GRACE, 0.9), ("e0002", GRACE + 1, 0.95)])
+    assert (verdict(forgetful), verdict(recalling)) == ("CONTINUE", "STOP")

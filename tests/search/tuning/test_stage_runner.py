@@ -1,0 +1,266 @@
+"""The way up the ladder, on records made up for the test: who enters, what is begun again, what is noted."""
+
+import dataclasses
+import time
+
+import pytest
+
+from data.data_module import Supply
+from search.budget.budget import Deadlines, parse_budget
+from search.config.recipes import recipe
+from search.records.run_state import first_notes, taken_up
+from search.records.trials import TrialRecord, TrialTable
+from search.tuning.checkpoints import Shelf
+from search.tuning.cluster import Cluster
+from search.tuning.rank_correlation import agreement
+from search.tuning.searchers import FINISHED
+from search.tuning.stage_runner import Ascent
+from search.tuning.stage_setup import Means
+from search.tuning.stages import Stage
+
+EXPLORE = Stage(name="explore", fraction=0.5, px=32, epochs=2, share=0.5)
+CONFIRM = Stage(name="confirm", fraction=1.0, px=32, epochs=2, share=0.2, enter=2, control=1)
+FINAL = Stage(name="final", fraction=1.0, px=32, epochs=2, share=0.3, enter=2)
+REPEAT = Stage(name="repeat", fraction=1.0, px=32, epochs=2, enter=2, repeats=2)
+LADDER = (EXPLORE, CONFIRM, FINAL, REPEAT)
+BUDGET = parse_budget("5m")
+
+
+class View:
+    """Keeps what is said."""
+
+    def __init__(self):
+        self.said = []
+
+    def say(self, line):
+        self.said.append(line)
+
+    def begin(self, stage, what, deadline, end):
+        self.said.append(f"{stage}: {what}")
+
+    def finish(self):
+        pass
+
+
+class Run:
+    """An ascent over a folder, and trials that end as they are told to."""
+
+    def __init__(self, folder, dataset, *, left_s=1000.0, notes=None):
+        end = time.time() + left_s
+        self.folder, self.view, self.is_stopped = folder, View(), False
+        self.table, self.shelf = TrialTable.load(folder), Shelf(seed=0)
+        self.notes = notes or first_notes(folder, {"budget": {}}, began=time.time())
+        means = Means(
+            supply=Supply(dataset, seed=0),
+            cluster=Cluster(cpus=2, node_cpus=2, gpus=0, node_memory_mib=1000, dashboard="", local=True),
+            speed=1e12,
+            budget=BUDGET,
+            deadlines=Deadlines(stages={stage.name: end for stage in LADDER}, end=end),
+            seed=0,
+        )
+        self.ascent = Ascent(
+            LADDER,
+            means,
+            folder=folder,
+            configs=[recipe("quick_unet")] * 4,
+            find_lr=False,
+            notes=self.notes,
+            table=self.table,
+            shelf=self.shelf,
+            view=self.view,
+            stopped=lambda: self.is_stopped,
+        )
+        self.stages = self.ascent.stages()
+
+    def again(self, *, extended=False):
+        """Return the run that another process goes on with."""
+        self.notes.write()
+        content = self.notes.content | {"wall_s": self.notes.used_s}
+        notes = taken_up(self.folder, content, now=time.time(), budget=BUDGET, extended=extended)
+        later = Run(self.folder, self.ascent.means.supply.dataset.root, notes=notes)
+        for trial_id in self.shelf:
+            later.shelf.put(trial_id, self.shelf[trial_id])
+        return later
+
+    def handed(self, searcher):
+        """Return the entries that a searcher hands out."""
+        found = []
+        while (told := searcher.suggest(str(len(found)))) != FINISHED:
+            found.append(told["entry"])
+        return found
+
+    def begin(self, entry):
+        config = recipe("quick_unet").flat()
+        name = entry.context.stage.name
+        record = TrialRecord(
+            trial_id=entry.trial_id, parent_id=entry.parent_id, stage=name, config=config, seed=entry.seed
+        )
+        record.started_s = self.notes.used_s
+        self.table.start(record)
+
+    def end(self, entry, score, status="completed"):
+        if entry.trial_id not in self.table.records:
+            self.begin(entry)
+        figures = {"score": score, "epochs": 2, "fit_s": 1.0, "device_s": 1.0, "px": 32, "params": 100}
+        self.table.report(entry.trial_id, figures)
+        self.table.finish(entry.trial_id, status)
+        self.shelf.put(entry.trial_id, entry.trial_id)
+
+    def climb(self, scores, status="completed"):
+        """Take the next stage from its begin to the end of its trials; return its entries."""
+        entries = self.handed(next(self.stages))
+        for entry, score in zip(entries, scores, strict=True):
+            self.end(entry, score, status)
+        return entries
+
+
+@pytest.fixture
+def run(tmp_path, tiny_dataset):
+    return Run(tmp_path, tiny_dataset)
+
+
+def names(entries):
+    return [(entry.trial_id, entry.parent_id) for entry in entries]
+
+
+def stage_of(run, name):
+    return next(stage for stage in reversed(run.notes.content["stages"]) if stage["name"] == name)
+
+
+def climbed(run):
+    """Take a run from the first stage to the end of the finals."""
+    run.climb([0.1, 0.2, 0.3, 0.4])
+    run.climb([0.5, 0.6, 0.2])
+    return run.climb([0.7, 0.8])
+
+
+def test_ladder_is_climbed_and_the_finalists_are_repeated_with_other_seeds(run):
+    assert names(run.climb([0.1, 0.2, 0.3, 0.4])) == [(f"e000{i}", "") for i in (1, 2, 3, 4)]
+    confirm = run.climb([0.5, 0.6, 0.2])
+    assert names(confirm)[:2] == [("c0001", "e0004"), ("c0002", "e0003")] and confirm[2].parent_id in ("e0001", "e0002")
+    finals = run.climb([0.7, 0.8])
+    assert names(finals) == [("f0001", "c0002"), ("f0002", "c0001")]
+    repeats = run.climb([0.6, 0.6, 0.6, 0.6])
+    best_first = [("r0001", "c0001"), ("r0002", "c0002"), ("r0003", "c0001"), ("r0004", "c0002")]
+    assert names(repeats) == best_first
+    assert [e.parent for e in repeats] == ["c0001", "c0002", "c0001", "c0002"]
+    assert len({e.seed for e in [*repeats, *finals]}) == 6
+    assert next(run.stages, None) is None
+    assert [stage["trials"] for stage in run.notes.content["stages"]] == [4, 3, 2, 4]
+
+
+def test_agreement_with_the_stage_below_is_noted_and_of_repeats_none(run):
+    climbed(run)
+    run.climb([0.6] * 4)
+    assert next(run.stages, None) is None
+    children = sorted(run.table.of_stage("confirm"), key=lambda r: -r.score)
+    parents = [run.table.records[r.parent_id].score for r in children]
+    correlation = stage_of(run, "confirm")["rank_correlation_with_stage_below"]
+    assert correlation == agreement(parents, [r.score for r in children]) and correlation["trials"] == 3
+    assert stage_of(run, "final")["rank_correlation_with_stage_below"] is None  # of two trials
+    assert "rank_correlation_with_stage_below" not in stage_of(run, "explore") | stage_of(run, "repeat")
+
+
+def test_finalists_that_the_clock_has_cut_are_not_repeated(run):
+    run.climb([0.1, 0.2, 0.3, 0.4])
+    run.climb([0.5, 0.6, 0.2])
+    first, second = run.handed(next(run.stages))
+    run.end(first, 0.9, "timed_out")
+    run.end(second, 0.7)
+    assert names(run.climb([0.6, 0.6])) == [("r0001", second.parent_id), ("r0002", second.parent_id)]
+
+
+def test_nobody_is_repeated_where_no_finalist_came_to_its_end_or_no_time_is_left(run, tmp_path, tiny_dataset):
+    run.climb([0.1, 0.2, 0.3, 0.4])
+    run.climb([0.5, 0.6, 0.2])
+    run.climb([0.7, 0.8], "timed_out")
+    assert next(run.stages, None) is None and len(run.notes.content["stages"]) == 3
+    (tmp_path / "late").mkdir()
+    late = Run(tmp_path / "late", tiny_dataset)
+    climbed(late)
+    over = Deadlines(stages=dict.fromkeys(late.ascent.means.deadlines.stages, 0.0), end=0.0)
+    late.ascent.means = dataclasses.replace(late.ascent.means, deadlines=over)
+    assert next(late.stages, None) is None and len(late.notes.content["stages"]) == 3
+
+
+def test_stage_that_was_cut_off_has_the_same_entrants_and_begins_those_that_had_not_begun(run):
+    climbed(run)
+    entries = run.handed(next(run.stages))
+    run.end(entries[0], 0.6)
+    run.begin(entries[2])  # the second of c0001; it was running when the process died
+    later = run.again()
+    handed = later.handed(next(later.stages))
+    assert names(handed) == [("r0003", "c0001"), ("r0002", "c0002"), ("r0004", "c0002")]
+    assert later.notes.open_stage["entrants"] == ["c0001", "c0002", "c0001", "c0002"]
+
+
+def test_nobody_enters_a_stage_without_time_for_a_step(run):
+    run.climb([0.1, 0.2, 0.3, 0.4])
+    run.ascent.means = dataclasses.replace(run.ascent.means, speed=1.0)
+    assert next(run.stages, None) is None and [s["name"] for s in run.notes.content["stages"]] == ["explore"]
+
+
+def test_stage_of_a_killed_run_that_is_given_more_goes_on_in_the_next_round(run):
+    climbed(run)
+    run.begin(run.handed(next(run.stages))[0])
+    later = run.again(extended=True)
+    assert later.notes.content["round"] == 2 and later.notes.open_stage is None
+    assert later.climb([]) == []  # all that was stated has been trained
+    later.climb([0.9])
+    later.climb([0.95, 0.1])
+    assert "r0001" in [entry.trial_id for entry in later.handed(next(later.stages))]
+
+
+def test_run_that_is_given_more_promotes_newcomers_and_repeats_nobody_twice(run):
+    climbed(run)
+    run.climb([0.6] * 4)
+    assert next(run.stages, None) is None
+    later = run.again(extended=True)
+    assert later.climb([]) == []  # all that was stated has been trained
+    assert [parent for _, parent in names(later.climb([0.9]))] == [
+        ({"e0001", "e0002"} - {r.parent_id for r in run.table.begun("confirm")}).pop()
+    ]
+    assert names(later.climb([0.95, 0.1]))[0] == ("f0003", "c0004")
+    assert {e.parent_id for e in later.climb([0.9] * 4)} == {"c0004", "c0003"}
+
+
+def test_stage_that_was_passed_over_stays_so_when_a_later_one_goes_on(run):
+    climbed(run)
+    run.shelf = Shelf(seed=0)
+    for trial_id in ("c0001", "c0002"):
+        run.shelf.put(trial_id, trial_id)  # of explore no weights are left: in the next round nobody enters confirm
+    run.is_stopped = True
+    assert next(run.stages, None) is None  # before anyone is repeated
+    later = run.again(extended=True)
+    assert later.climb([]) == []
+    opened = later.handed(next(later.stages))
+    assert opened[0].context.stage.name == "repeat" and stage_of(later, "repeat")["round"] == 2
+    last = later.again()
+    went_on = last.handed(next(last.stages))
+    assert [e.context.stage.name for e in went_on] == ["repeat"] * 4 and names(went_on) == names(opened)
+
+
+def test_nobody_skips_a_stage_that_has_nobody_new_to_take(run):
+    run.ascent.configs = run.ascent.configs[:1]  # as --recipe does
+    run.climb([0.4])
+    run.climb([0.5])
+    run.climb([0.6])
+    run.climb([0.7, 0.7])
+    assert next(run.stages, None) is None
+    later = run.again(extended=True)
+    later.ascent.configs = run.ascent.configs
+    assert later.climb([]) == [] and next(later.stages, None) is None
+    assert [r.parent_id for r in later.table.begun("final")] == ["c0001"]
+
+
+def test_nothing_begins_once_the_run_is_stopped(run):
+    run.climb([0.1, 0.2, 0.3, 0.4])
+    run.is_stopped = True
+    assert next(run.stages, None) is None and [s["name"] for s in run.notes.content["stages"]] == ["explore"]
+
+
+def test_what_a_changed_space_has_dropped_is_noted_and_said(run):
+    run.ascent._say_dropped(7, {"e0001": "unet/width=4 is gone", "e0002": "unet/width=4 is gone", "e0003": "x is new"})
+    assert run.notes.content["space_changed"]["kept"] == 7 and len(run.notes.content["space_changed"]["dropped"]) == 3
+    (line,) = run.view.said
+    assert "7 trials still fit, 3 do not" in line and "unet/width=4 is gone (2)" in line

@@ -1,0 +1,217 @@
+"""Who goes up, whose weights are kept, what lies on a front: checked by hand and on drawn tables."""
+
+import itertools
+import random
+
+import pytest
+
+from search.records.trials import TrialRecord
+from search.tuning.stages import (
+    KEPT,
+    LADDERS,
+    Stage,
+    finalists,
+    front,
+    ladder,
+    promote,
+    ranked,
+    worth_keeping,
+)
+
+STAGE = Stage(name="confirm", fraction=1.0, px=80, epochs=1, enter=3, control=1)
+SMALLEST = Stage(name="confirm", fraction=1.0, px=80, epochs=1, enter=3, smallest=True, control=1)
+TABLES = range(200)
+
+
+def record(number, score, status="completed", params=100, **figures):
+    figures = {"params": params, **figures} | ({} if score is None else {"score": score})
+    return TrialRecord(
+        trial_id=f"e{number:04d}", parent_id="", stage="explore", config={}, seed=0, status=status, figures=figures
+    )
+
+
+def drawn(seed, *, most=40):
+    """Return a table as a search may leave it: ties, failures, scores below a constant guess and none at all."""
+    draw = random.Random(seed)
+    statuses = ("completed", "completed", "stopped", "timed_out", "failed")
+    return [
+        record(
+            number,
+            None if draw.random() < 0.1 else round(draw.uniform(-0.3, 0.6), draw.choice([1, 3])),
+            draw.choice(statuses),
+            params=draw.choice([10, 20, 50, 100, 500]),
+            macs=draw.choice([1, 2, 3]),
+        )
+        for number in range(draw.randint(0, most))
+    ]
+
+
+def ids(records):
+    return [r.trial_id for r in records]
+
+
+def costs(r):
+    return (r.figures["params"], r.figures["macs"])
+
+
+def beats(other, r):
+    """Return whether one trial scores no worse, costs no more in anything and is better somewhere."""
+    pairs = list(zip(costs(other), costs(r), strict=True))
+    no_worse = other.score >= r.score and all(a <= b for a, b in pairs)
+    return no_worse and (other.score > r.score or any(a < b for a, b in pairs))
+
+
+TEN = [record(i, i / 10) for i in range(10)]
+
+
+def test_refinement_can_be_left_out():
+    assert ladder()[-1].refine > 0 and all(stage.refine == 0 for stage in ladder(refine=False))
+
+
+def test_each_stage_trains_on_at_least_as_much_as_the_one_below():
+    stages = ladder()
+    assert [s.name for s in stages] == ["explore", "confirm", "final", "repeat"]
+    assert all(a.fraction <= b.fraction and a.px <= b.px for a, b in itertools.pairwise(stages))
+
+
+@pytest.mark.parametrize("name", LADDERS)
+def test_shares_of_a_ladder_fill_its_time_and_letters_tell_stages_apart(name):
+    stages = ladder(name)
+    assert sum(stage.share for stage in stages) == pytest.approx(1.0)
+    assert len({stage.name[0] for stage in stages}) == len(stages) and stages[0].name == "explore"
+    assert not stages[0].enter and all(stage.enter for stage in stages[1:])
+
+
+def test_repeated_finals_are_trained_as_finals_are():
+    final, repeat = ladder()[2:]
+    assert (repeat.px, repeat.fraction, repeat.epochs, repeat.refine) == (
+        final.px, final.fraction, final.epochs, final.refine,
+    )  # fmt: skip
+    assert repeat.repeats == 2 and repeat.share == 0
+
+
+def test_promotion_takes_the_best_and_a_control_of_the_lower_half():
+    *best, control = promote(TEN, STAGE, seed=1)
+    assert ids(best) == ["e0009", "e0008", "e0007"]
+    assert control.score < 0.5
+
+
+def test_control_is_drawn_by_the_seed():
+    drawn = {promote(TEN, STAGE, seed=s)[3].trial_id for s in range(30)}
+    assert len(drawn) == 5
+    assert promote(TEN, STAGE, seed=4) == promote(TEN, STAGE, seed=4)
+
+
+def test_every_trial_of_the_lower_half_is_as_likely_to_be_the_control():
+    counts = {r.trial_id: 0 for r in TEN[:5]}
+    for seed in range(1000):
+        counts[promote(TEN, STAGE, seed=seed)[3].trial_id] += 1
+    assert all(150 <= count <= 250 for count in counts.values())
+
+
+@pytest.mark.parametrize("stage", [STAGE, SMALLEST])
+def test_promotion_does_not_depend_on_the_order_in_which_trials_ended(stage):
+    for seed in TABLES:
+        records = drawn(seed)
+        mixed = random.Random(seed).sample(records, len(records))
+        assert ids(promote(records, stage, seed=seed)) == ids(promote(mixed, stage, seed=seed))
+
+
+@pytest.mark.parametrize("stage", [STAGE, SMALLEST])
+def test_nobody_goes_up_twice_or_without_a_score_and_the_control_is_of_the_lower_half(stage):
+    for seed in TABLES:
+        order = ranked(drawn(seed))
+        chosen = promote(drawn(seed), stage, seed=seed)
+        assert len(set(ids(chosen))) == len(chosen) == min(len(order), 4) or len(order) < 8
+        assert set(ids(chosen)) <= set(ids(order))
+        if len(order) >= 8:
+            assert chosen[3].trial_id in ids(order[len(order) // 2 :])
+
+
+def test_nobody_goes_up_twice_when_few_are_left():
+    assert ids(promote(TEN[:3], STAGE, seed=0)) == ["e0002", "e0001", "e0000"]
+    assert promote([], STAGE, seed=0) == []
+
+
+def test_smallest_of_the_front_takes_the_last_of_the_best_places():
+    records = [record(1, 0.9), record(2, 0.8), record(3, 0.7), record(4, 0.2, params=9), record(5, 0.1, params=10)]
+    assert ids(promote(records, SMALLEST, seed=0))[:3] == ["e0001", "e0002", "e0004"]
+    assert ids(promote(records, STAGE, seed=0))[:3] == ["e0001", "e0002", "e0003"]
+
+
+def test_smallest_that_is_among_the_best_takes_no_place():
+    records = [record(1, 0.9), record(2, 0.8, params=9), record(3, 0.7), record(4, 0.6)]
+    assert ids(promote(records, SMALLEST, seed=0))[:3] == ["e0001", "e0002", "e0003"]
+
+
+@pytest.mark.parametrize("score", [0.0, -0.2])
+def test_network_no_better_than_a_constant_guess_does_not_go_up_for_being_small(score):
+    records = [record(1, 0.9), record(2, 0.8), record(3, 0.7), record(4, 0.6), record(5, score, params=1)]
+    assert ids(promote(records, SMALLEST, seed=0))[:3] == ["e0001", "e0002", "e0003"]
+
+
+def test_those_that_are_absent_stay_below_and_still_count_for_what_is_the_lower_half():
+    chosen = promote(TEN, STAGE, seed=1, absent={"e0009", "e0007", "e0000", "e0001", "e0002", "e0003"})
+    assert ids(chosen) == ["e0008", "e0006", "e0005", "e0004"]
+    assert ids(promote(TEN, STAGE, seed=1, absent={f"e{i:04d}" for i in range(5)})) == ["e0009", "e0008", "e0007"]
+
+
+def test_failed_and_unscored_trials_stay_below():
+    records = [record(1, 0.9, status="failed"), record(2, None), record(3, float("nan")), record(4, 0.1)]
+    assert ids(ranked(records)) == ["e0004"]
+
+
+def test_ties_go_to_fewer_parameters_then_to_the_earlier():
+    records = [record(3, 0.5, params=9), record(2, 0.5, params=9), record(1, 0.5, params=10)]
+    assert ids(ranked(records)) == ["e0002", "e0003", "e0001"]
+
+
+def test_front_is_those_that_nobody_beats():
+    for seed in TABLES:
+        records = drawn(seed)
+        order = ranked(records)
+        found = front(records, costs)
+        assert [r.score for r in found] == sorted((r.score for r in found), reverse=True)
+        assert not any(beats(other, r) for r in found for other in order)
+        for outside in [r for r in order if r.trial_id not in ids(found)]:
+            assert any(beats(r, outside) or (r.score, costs(r)) == (outside.score, costs(outside)) for r in found)
+
+
+def test_of_equal_trials_the_first_by_rank_is_on_the_front():
+    assert ids(front([record(2, 0.5, macs=1), record(1, 0.5, macs=1)], costs)) == ["e0001"]
+
+
+def test_later_trial_that_is_as_good_and_cheaper_beats_the_earlier():
+    assert ids(front([record(1, 0.5, macs=2), record(2, 0.5, macs=1)], costs)) == ["e0002"]
+
+
+@pytest.mark.parametrize("stage", [STAGE, SMALLEST])
+def test_weights_of_all_that_may_go_up_are_kept(stage):
+    for seed in TABLES:
+        records = drawn(seed)
+        kept, chosen = worth_keeping(records, seed=seed), promote(records, stage, seed=seed)
+        assert len(kept) <= 2 * KEPT + 1
+        assert set(ids(chosen[: stage.enter])) <= kept
+        assert set(ids(chosen)) <= kept
+
+
+def test_weights_that_are_kept_in_the_end_have_not_been_dropped_on_the_way():
+    for seed in TABLES:
+        records = drawn(seed)
+        in_the_end = worth_keeping(records, seed=seed)
+        for count in range(1, len(records)):
+            ended = set(ids(records[:count]))
+            assert in_the_end & ended <= worth_keeping(records[:count], seed=seed)
+
+
+def test_mean_over_seeds_decides_and_a_single_score_is_taken_for_as_lucky_as_the_others_were():
+    groups = {"a": [0.60, 0.50, 0.52], "b": [0.59, 0.58], "c": [0.60], "d": [0.55]}
+    numbers = itertools.count(1)
+    records = [record(next(numbers), score, beginning=name) for name, scores in groups.items() for score in scores]
+    for i, r in enumerate(records):
+        r.started_s = float(i)
+    found = finalists([*records, record(99, 0.99, "failed", beginning="c")], lambda r: r.figures["beginning"])
+    # the first of a was 0.06 above the mean, that of b 0.005: c counts as 0.5675
+    assert [group[0].figures["beginning"] for group in found] == ["b", "c", "a", "d"]
+    assert [r.score for r in found[2]] == [0.60, 0.52, 0.50]  # the best seed of each group first
+    assert finalists([], lambda r: r.trial_id) == []

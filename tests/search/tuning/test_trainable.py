@@ -1,0 +1,88 @@
+"""One trial as a worker runs it; what it would tell Ray Tune is caught here, no Ray is started."""
+
+import dataclasses
+import itertools
+
+import pytest
+import torch
+
+from models.cost import probe, training_mib
+from search.budget.constraints import WEIGHT_COPIES
+from search.training.parts import DoesNotFit
+from search.tuning import trainable
+from search.tuning.stages import Stage
+from search.tuning.trainable import MOST_RATES, StageContext, new_entry, thinned, train_trial
+
+
+@pytest.fixture
+def told(monkeypatch):
+    results = []
+    monkeypatch.setattr(trainable.tune, "report", lambda result, checkpoint=None: results.append(result))
+    return results
+
+
+@pytest.fixture
+def context(fit_data):
+    stage = Stage(name="confirm", fraction=1.0, px=32, epochs=2, pictures=3)
+    return StageContext(stage=stage, data=fit_data, deadline=None, cap_s=None, threads=1, device="cpu")
+
+
+def run(context, config, **options):
+    train_trial({"entry": new_entry(context, 1, config.to_dict(), seed=0, **options)})
+
+
+def test_rates_and_pictures_travel_beside_the_figures(context, small_config, told):
+    run(context, small_config)
+    steps = len(context.data.train) // small_config.optim.batch_size
+    assert [step for result in told for step, _ in result["rates"]] == list(range(1, 2 * steps + 1))
+    assert [len(result["rates"]) for result in told] == [steps, steps]
+    assert max(rate for result in told for _, rate in result["rates"]) <= small_config.optim.lr
+    for result in told:
+        assert result["pictures"].shape == (3, 32, 32, 2)
+        assert {"rates", "pictures"}.isdisjoint(result["figures"])
+        assert {"score", "train_total", "params", "at_once"} <= result["figures"].keys()
+
+
+def test_stage_without_pictures_reports_none(context, small_config, told):
+    plain = dataclasses.replace(context.stage, pictures=0, epochs=1)
+    run(dataclasses.replace(context, stage=plain), small_config)
+    assert told[0]["pictures"] is None
+
+
+def test_memory_of_a_trial_caps_the_images_at_once(context, small_config, told):
+    weights_mib = WEIGHT_COPIES * 4 * probe(small_config.model).params / 2**20
+    memory_mib = weights_mib + 3.5 * training_mib(small_config.model, 32)
+    run(dataclasses.replace(context, memory_mib=memory_mib), small_config)
+    assert [result["figures"]["at_once"] for result in told] == [3, 3]
+
+
+def test_network_too_slow_for_its_time_is_measured_on_fewer_images(context, small_config, told):
+    run(dataclasses.replace(context, cap_s=60.0, speed=1.0), small_config)
+    assert {result["figures"]["val_images"] for result in told} == {min(16, len(context.data.val))}
+
+
+@pytest.mark.parametrize(
+    "error", [DoesNotFit("not even one image fits"), torch.OutOfMemoryError("not even one image fits\nadvice")]
+)
+def test_lack_of_memory_fails_the_trial_and_not_its_worker(context, small_config, told, monkeypatch, error):
+    def fit(*args, **options):
+        raise error
+
+    monkeypatch.setattr(trainable, "fit", fit)
+    run(context, small_config)
+    assert [(result["failed"], result["last"]) for result in told] == [("not even one image fits", True)]
+
+
+def test_rates_are_thinned_evenly_between_first_and_last():
+    few = [(i, i / 10) for i in range(MOST_RATES)]
+    assert thinned(few) == few
+    many = [(i, i / 10) for i in range(1, 20_001)]
+    kept = thinned(many)
+    gaps = {b - a for (a, _), (b, _) in itertools.pairwise(kept)}
+    assert len(kept) == MOST_RATES and kept[0] == many[0] and kept[-1] == many[-1]
+    assert max(gaps) - min(gaps) <= 1
+
+
+def test_only_who_is_told_to_races(context):
+    assert new_entry(context, 1, {}, seed=0, racing=True).racing
+    assert not new_entry(context, 1, {}, seed=0).racing
