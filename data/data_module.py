@@ -29,7 +29,7 @@ VAL_SHARE = 0.5  # of the training images of the stage: measuring must not cost 
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitData:
+class StageData:
     """What a trial sees: packed arrays and what is known of them.
 
     Attributes:
@@ -45,7 +45,7 @@ class FitData:
     sigma: float
 
 
-class Supply:
+class DataModule:
     """A data set ready to be handed out stage by stage.
 
     Attributes:
@@ -64,7 +64,7 @@ class Supply:
     """
 
     def __init__(self, root: Path, *, seed: int, split: str = "background", allow_bad: bool = False) -> None:
-        self.first: FitData | None = None
+        self.first: StageData | None = None
         self.allow_bad = allow_bad
         self._looked_at: Counter[str] = Counter()
         self._faults: dict[str, tuple[str, str]] = {}
@@ -80,7 +80,9 @@ class Supply:
         if self.dataset.fingerprint != fingerprint:
             raise DataError(f"{self.dataset.root}: has changed since the run began; start a new run")
 
-    def for_stage(self, *, fraction: float, px: int, most: int | None = None, deadline: float | None = None) -> FitData:
+    def for_stage(
+        self, *, fraction: float, px: int, most: int | None = None, deadline: float | None = None
+    ) -> StageData:
         """Return training and validation packs of a stage; statistics and sigma are those of the first stage asked for.
 
         Args:
@@ -96,14 +98,14 @@ class Supply:
         val = self.pack("val", px, count=val_count, deadline=deadline)
         return self._measured(train, val)
 
-    def for_sizes(self, px: int, train_images: int, val_images: int) -> FitData:
+    def for_sizes(self, px: int, train_images: int, val_images: int) -> StageData:
         """Return packs of sizes that are on record, as `for_stage` returned them to an earlier run."""
         return self._measured(self.pack("train", px, count=train_images), self.pack("val", px, count=val_images))
 
-    def _measured(self, train: Pack, val: Pack) -> FitData:
+    def _measured(self, train: Pack, val: Pack) -> StageData:
         if self.first is None:
-            self.first = FitData(train=train, val=val, stats=train.stats, sigma=val.stats.depth_std or 1.0)
-        return FitData(train=train, val=val, stats=self.first.stats, sigma=self.first.sigma)
+            self.first = StageData(train=train, val=val, stats=train.stats, sigma=val.stats.depth_std or 1.0)
+        return StageData(train=train, val=val, stats=self.first.stats, sigma=self.first.sigma)
 
     def pack(self, split: str, px: int, *, count: int | None = None, deadline: float | None = None) -> Pack:
         """Return the first `count` samples of a split at `px`, packed now where they are not yet."""
@@ -173,14 +175,14 @@ class Supply:
         return {name: len(getattr(self.splits, name)) for name in ("train", "val", "test")}
 
     def facts(self) -> dict[str, Any]:
-        """Return what run.json says of the data, from which `supply_of` finds them again."""
+        """Return what run.json says of the data, from which `data_module_of` finds them again."""
         dataset = self.dataset
         joined = {"folders": [str(part.root.resolve()) for part in dataset.parts]} if dataset.parts else {}
         told = {"folder": str(dataset.root.resolve()), "fingerprint": dataset.fingerprint, "split": self.split}
         return told | joined | self.sizes() | {"left_out": self.left_out()}
 
 
-def supply_of(notes: Mapping[str, Any]) -> Supply:
+def data_module_of(notes: Mapping[str, Any]) -> DataModule:
     """Return the data of a run, as its run.json names them; a join that is gone from the cache is made anew.
 
     Args:
@@ -195,6 +197,6 @@ def supply_of(notes: Mapping[str, Any]) -> Supply:
     root, folders = Path(about["folder"]), [Path(folder) for folder in about.get("folders", ())]
     if folders and not (root / "dataset.json").exists():
         root = join_folders(folders, cache_dir())
-    supply = Supply(root, seed=notes["seed"], split=about["split"], allow_bad=True)  # a run that has begun goes on
+    supply = DataModule(root, seed=notes["seed"], split=about["split"], allow_bad=True)  # a run that has begun goes on
     supply.check_same(about["fingerprint"])
     return supply

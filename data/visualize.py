@@ -18,7 +18,7 @@ def grey(values: np.ndarray) -> np.ndarray:
     return np.repeat((np.clip(values, 0, 1) * 255).astype(np.uint8)[..., None], 3, axis=2)
 
 
-def mask_grey(mask: np.ndarray, known: bool) -> np.ndarray:
+def mask_grey(mask: np.ndarray, known: bool | np.bool_) -> np.ndarray:
     """Return a true mask in [0, 1] of shape (h, w) as grey; one that is not known is half grey all over."""
     return grey(mask if known else np.full_like(mask, 0.5))
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from data.data_module import FitData, Supply, supply_of
+from data.data_module import DataModule, StageData, data_module_of
 from models.config import ConfigError
 from search.config.trial import TrialConfig
 from search.records.run_dir import FolderError
-from search.records.run_state import check_notes
+from search.records.run_state import check_run_state
 from search.records.trials import TrialRecord, TrialTable, check_line, provenance, read_lines
 from search.training.clock import Readings
 from search.training.trainer import STATE_FILE, FitPlan, State
@@ -28,7 +28,7 @@ class NotOnRecordError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Past:
+class TrialHistory:
     """What is on record of one trial.
 
     Attributes:
@@ -78,7 +78,7 @@ class Past:
         return f"{r.trial_id} ({r.stage}): {what}; epochs on record: {len(self.reports)}; {ended}"
 
 
-class Archive:
+class RunRecords:
     """The records of a run.
 
     Args:
@@ -97,12 +97,12 @@ class Archive:
             raise FolderError(f"{folder}: no run there ({path} cannot be read); name a run folder") from error
         except (TypeError, ValueError) as error:
             raise FolderError(f"{folder}: {path} is damaged ({error})") from error
-        check_notes(self.content, path)
+        check_run_state(self.content, path)
         if not self.content["stages"]:
             raise FolderError(f"{folder}: no stage had begun; there is nothing to train again")
         self.table = TrialTable.load(folder)
 
-    def past(self, trial_id: str) -> Past:
+    def past(self, trial_id: str) -> TrialHistory:
         """Return what is on record of a trial.
 
         Raises:
@@ -122,7 +122,7 @@ class Archive:
             raise NotOnRecordError(f"{trial_id} has no epoch on record")
         for replay in replays:
             check_line(replay, {"plan": dict, "threads": int, "clock": list}, self.folder / "reports.jsonl")
-        return Past(
+        return TrialHistory(
             record=record,
             **_training(record, replays[0]),
             reports=reports,
@@ -130,7 +130,7 @@ class Archive:
             sizes=self._sizes(record, reports),
         )
 
-    def data(self, past: Past) -> FitData:
+    def data(self, past: TrialHistory) -> StageData:
         """Return what a trial was trained on.
 
         Raises:
@@ -157,11 +157,11 @@ class Archive:
         return [f"note: {name} was {was}, is {now}; figures may differ" for name, was, now in pairs if was != now]
 
     @cached_property
-    def _supply(self) -> Supply:
+    def _supply(self) -> DataModule:
         """The run's data, its first stage read: statistics and sigma are those of that."""
-        supply, first = supply_of(self.content), self.content["stages"][0]
-        supply.for_sizes(**{name: first[name] for name in _SIZES})
-        return supply
+        data_module, first = data_module_of(self.content), self.content["stages"][0]
+        data_module.for_sizes(**{name: first[name] for name in _SIZES})
+        return data_module
 
     def _sizes(self, record: TrialRecord, reports: list[dict[str, Any]]) -> dict[str, int]:
         stages = [s for s in self.content["stages"] if s["name"] == record.stage and s["began_s"] <= record.started_s]

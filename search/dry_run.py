@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from data.data_module import VAL_LEAST, VAL_MOST, VAL_SHARE, Supply
+from data.data_module import VAL_LEAST, VAL_MOST, VAL_SHARE, DataModule
 from data.pack.pack import pack_split
 from data.pack.shards import record_type
 from data.reading.splits import subset
@@ -26,7 +26,7 @@ from search.budget.budget import Budget, plan_deadlines, wrap_up_s
 from search.budget.constraints import (
     WEIGHT_COPIES,
     Constraints,
-    Rules,
+    Feasibility,
     affordable_images,
     affordable_macs,
     search_cap_s,
@@ -76,13 +76,13 @@ class Line:
     disk_bytes: float
 
 
-def measure(supply: Supply) -> Machine:
+def measure(data_module: DataModule) -> Machine:
     """Measure this machine for some ten seconds."""
     with progress_bar("measuring this machine for ten seconds"):
-        return _measured(supply)
+        return _measured(data_module)
 
 
-def _measured(supply: Supply) -> Machine:
+def _measured(data_module: DataModule) -> Machine:
     gpus = torch.cuda.device_count()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     device, workers = ("cuda", min(4 * gpus, cores)) if gpus else ("cpu", cores)
@@ -91,24 +91,24 @@ def _measured(supply: Supply) -> Machine:
     with ProcessPoolExecutor(busy, mp_context=multiprocessing.get_context("spawn")) as pool:
         together = mean(pool.map(training_speed, [1] * busy, [device] * busy))
     return Machine(
-        workers=workers, devices=gpus or cores, alone=alone, together=together, decoded=decoding_speed(supply)
+        workers=workers, devices=gpus or cores, alone=alone, together=together, decoded=decoding_speed(data_module)
     )
 
 
-def decoding_speed(supply: Supply, px: int = 160) -> float:
+def decoding_speed(data_module: DataModule, px: int = 160) -> float:
     """Return the triplets that all cores decode in a second; the supply takes note of those that cannot be used."""
-    triplets = supply.splits.train
+    triplets = data_module.splits.train
     with tempfile.TemporaryDirectory() as folder:
         begin = time.monotonic()
         pack = pack_split(
-            supply.dataset,
+            data_module.dataset,
             triplets,
             px,
             cache=Path(folder),
             deadline=begin + DECODING_S,
             workers=os.cpu_count() or 1,
         )
-        supply.count_left_out("train", pack)
+        data_module.count_left_out("train", pack)
         return len(pack) / (time.monotonic() - begin)
 
 
@@ -127,7 +127,7 @@ class Planner:
 
     ladder: Sequence[Stage]
     budget: Budget
-    supply: Supply
+    data_module: DataModule
     machine: Machine
     constraints: Constraints
     configs: Sequence[TrialConfig] = ()
@@ -205,9 +205,9 @@ class Planner:
 
     def _images(self, stage: Stage, most: int | None) -> tuple[int, int]:
         """Return how many images a stage trains on and validates with."""
-        train = len(subset(self.supply.splits.train, stage.fraction))
+        train = len(subset(self.data_module.splits.train, stage.fraction))
         train = train if most is None else max(1, min(train, most))
-        return train, min(max(VAL_LEAST, int(VAL_SHARE * train)), VAL_MOST, self.supply.sizes()["val"])
+        return train, min(max(VAL_LEAST, int(VAL_SHARE * train)), VAL_MOST, self.data_module.sizes()["val"])
 
     def _drawn(self, stage: Stage, cap_s: float | None, images: int) -> list[TrialConfig]:
         """Return configurations of the space that keep the rules, as a search would try them."""
@@ -217,7 +217,7 @@ class Planner:
         drawn = [suggest(study.ask(), limits) for _ in range(DRAWS)]
         train, _ = self._images(stage, affordable_images(cap_s, self.machine.alone, px=stage.px, epochs=stage.epochs))
         most_macs = affordable_macs(cap_s, train, self.machine.alone, epochs=stage.epochs)
-        rules = Rules(constraints=self.constraints, most_macs=most_macs, px=stage.px)
+        rules = Feasibility(constraints=self.constraints, most_macs=most_macs, px=stage.px)
         smallest = min(drawn, key=lambda config: macs(config.model, stage.px))
         return [config for config in drawn if rules.fits(config)] or [smallest]
 

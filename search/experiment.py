@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data.data_module import Supply
+from data.data_module import DataModule
 from models.config import ConfigError
 from search.budget.budget import Budget, Deadlines, plan_deadlines
 from search.budget.constraints import Constraints
@@ -18,20 +18,20 @@ from search.config.trial import TrialConfig
 from search.output.model_card import write_card
 from search.output.model_folder import fair_shares
 from search.output.selection import best_group, models_front, over_seeds, write_model
-from search.records.console import View, dashboards, describe
-from search.records.prometheus import Gauges
+from search.records.console import RunConsole, dashboards, describe
+from search.records.prometheus import PrometheusExporter
 from search.records.run_dir import claim
-from search.records.run_state import Notes, first_notes
+from search.records.run_state import RunState, new_run_state
 from search.records.tensorboard import TensorBoard
 from search.records.trials import TrialRecord, TrialTable, now, read_lines, write_json
-from search.study.dashboard import Promotions
+from search.study.dashboard import StageStudies
 from search.training.throughput import training_speed
 from search.tuning import cluster
-from search.tuning.checkpoints import Shelf, saved_checkpoints
-from search.tuning.ray_tune import LadderScheduler, Recorder, climb
-from search.tuning.searchers import Climb
-from search.tuning.stage_runner import Ascent
-from search.tuning.stage_setup import Means
+from search.tuning.checkpoints import CheckpointStore, saved_checkpoints
+from search.tuning.ray_tune import LadderScheduler, RecordCallback, run_experiment
+from search.tuning.searchers import StageChain
+from search.tuning.stage_runner import StageRunner
+from search.tuning.stage_setup import RunResources
 from search.tuning.stages import ladder
 from search.tuning.trainable import load_state, outcome
 
@@ -41,12 +41,12 @@ CLOSING_S = 4.0  # kept for ending Ray after the last measurement
 REPORT_S, REPORT_TRIAL_S = 3.0, 0.01  # kept for the report behind that, and more of it for each trial
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error
+class RunInterruptedError(Exception):
     """The user stopped the run; everything so far is saved."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class RunOptions:
     """What the command line asks for; see `python search/run.py --help`.
 
     Attributes:
@@ -80,7 +80,7 @@ class NoModelError(RuntimeError):
     """No trial ended with a model; the message says where the reasons are."""
 
 
-class Study:
+class Experiment:
     """One run: its folder, its clock, its records.
 
     Args:
@@ -93,26 +93,26 @@ class Study:
 
     def __init__(
         self,
-        options: Options,
-        supply: Supply,
-        view: View,
+        options: RunOptions,
+        data_module: DataModule,
+        console: RunConsole,
         starting: Future[cluster.Cluster],
-        past: tuple[Notes, TrialTable] | None = None,
+        past: tuple[RunState, TrialTable] | None = None,
     ) -> None:
-        self.options, self.supply, self.view, self.starting = options, supply, view, starting
-        supply.show = view.working
+        self.options, self.data_module, self.console, self.starting = options, data_module, console, starting
+        data_module.show = console.working
         self.ladder, self.goes_on = ladder(options.ladder, refine=options.refine), past is not None
-        self.notes, self.table = past or (
-            first_notes(options.out, asked(options, supply), began=options.began),
+        self.run_state, self.table = past or (
+            new_run_state(options.out, asked(options, data_module), began=options.began),
             TrialTable(options.out),
         )
-        self.shelf = Shelf(seed=options.seed)
-        self.gauges = Gauges(options.out.name, self.table, self._spent)
-        self.promotions = Promotions(options.out, self.table)
-        boards = (TensorBoard(options.out / "tensorboard"), self.promotions)
-        self.recorder = Recorder(self.table, boards, self.notes, self.shelf, view.notify)
-        self.interrupted = self.climbing = False
-        self.means: Means
+        self.checkpoints = CheckpointStore(seed=options.seed)
+        self.prometheus = PrometheusExporter(options.out.name, self.table, self._spent)
+        self.stage_studies = StageStudies(options.out, self.table)
+        loggers = (TensorBoard(options.out / "tensorboard"), self.stage_studies)
+        self.recorder = RecordCallback(self.table, loggers, self.run_state, self.checkpoints, console.notify)
+        self.interrupted = self.tuning = False
+        self.resources: RunResources
 
     def run(self) -> dict[str, Any]:
         """Climb the ladder; return the content of best/metrics.json.
@@ -123,32 +123,32 @@ class Study:
         self._listen()
         try:
             self._start()
-            searcher = Climb(self._ascent().stages())  # opens the first stage, before Ray Tune listens to signals
-            self.climbing = True
-            climb(
+            searcher = StageChain(self._ascent().stages())  # opens the first stage, before Ray Tune listens to signals
+            self.tuning = True
+            run_experiment(
                 searcher,
                 self._scheduler(),
                 self.recorder,
-                folder=self.options.out / "ray" / str(self.notes.processes),
-                workers=self.means.cluster.workers,
-                resources=self.means.cluster.resources,
+                folder=self.options.out / "ray" / str(self.run_state.processes),
+                workers=self.resources.cluster.workers,
+                resources=self.resources.cluster.resources,
             )
-            self.climbing = False
+            self.tuning = False
             if self.interrupted:
-                raise Interrupted
+                raise RunInterruptedError
             return self._wrap_up()
         except BaseException as error:
-            self.notes.end("stopped" if isinstance(error, Interrupted) else "failed")
+            self.run_state.end("stopped" if isinstance(error, RunInterruptedError) else "failed")
             raise
         finally:
-            self.gauges.stop()
+            self.prometheus.stop()
             wait([self.starting])
             cluster.stop()
 
     def _spent(self) -> float:
         """Return the part of the budget that is spent; asked by another thread than the one that adds records."""
         trials = sum(record.stage == self.ladder[0].name for record in list(self.table.records.values()))
-        return self.means.budget.spent(used_s=self.notes.used_s, trials=trials)
+        return self.resources.budget.spent(used_s=self.run_state.used_s, trials=trials)
 
     def _listen(self) -> None:
         """End in order when the user or the system asks for it."""
@@ -159,8 +159,8 @@ class Study:
 
     def interrupt(self) -> None:
         """Stop as soon as Ray Tune has saved its state; called by a signal handler."""
-        if self.interrupted or not self.climbing:
-            raise Interrupted
+        if self.interrupted or not self.tuning:
+            raise RunInterruptedError
         self.interrupted = True
         os.kill(os.getpid(), signal.SIGUSR1)  # Ray Tune's own way to end a run with everything saved
 
@@ -169,23 +169,23 @@ class Study:
         options = self.options
         budget = options.budget if options.budget.device_s is None else self._budget(self.starting.result())
         wall = budget.wall_s
-        self.supply.pack_all(self.ladder[0].px, deadline=wall and time.time() + PACK_FIRST * wall)
-        if left_out := self.supply.what_was_left_out():
-            self.view.say(f"left out: {left_out}", style="yellow")
+        self.data_module.pack_all(self.ladder[0].px, deadline=wall and time.time() + PACK_FIRST * wall)
+        if left_out := self.data_module.what_was_left_out():
+            self.console.say(f"left out: {left_out}", style="yellow")
         ray = self.starting.result()
         self._listen()  # Ray has put its own handlers in place
         device = "cuda" if ray.gpus else "cpu"
         speed = training_speed(1, device) if ray.local else ray.call(training_speed, 1, device)
-        self.notes.devices = {"cpu": ray.cpus, "gpu": ray.gpus}
+        self.run_state.devices = {"cpu": ray.cpus, "gpu": ray.gpus}
         if self.goes_on:
             self._take_up()
         else:
             self.claimed = claim(options.out)
-        self.view.say(f"run folder {options.out}")
+        self.console.say(f"run folder {options.out}")
         for line in dashboards(options.out, searches=not options.configs, ray=ray.dashboard):
-            self.view.say(line)
-        self.means = Means(
-            supply=self.supply,
+            self.console.say(line)
+        self.resources = RunResources(
+            data_module=self.data_module,
             cluster=ray,
             speed=speed,
             budget=budget,
@@ -195,12 +195,12 @@ class Study:
             sampler=options.sampler,
         )
         self._note_start()
-        self.gauges.start()
+        self.prometheus.start()
 
     def _budget(self, ray: cluster.Cluster) -> Budget:
         """Return a budget of device hours as wall time: what is left of them, over the devices there are."""
-        devices, notes = {"cpu": ray.cpus, "gpu": ray.gpus}, self.notes
-        return self.options.budget.on(devices=devices, used_s=notes.earlier_s, used=notes.earlier_device_s)
+        devices, run_state = {"cpu": ray.cpus, "gpu": ray.gpus}, self.run_state
+        return self.options.budget.on(devices=devices, used_s=run_state.earlier_s, used=run_state.earlier_device_s)
 
     def _take_up(self) -> None:
         """Put records, checkpoints and the yardstick of the score where the processes before left them."""
@@ -211,17 +211,19 @@ class Study:
         saved = saved_checkpoints(self.options.out / "ray", running)
         for trial_id, checkpoint in saved.items():
             if self.table.records[trial_id].status != "failed":
-                self.shelf.put(trial_id, checkpoint)
+                self.checkpoints.put(trial_id, checkpoint)
         for stage in self.ladder:
-            self.shelf.sweep(self.table.of_stage(stage.name))
-        self.shelf.clear_beside(self.options.out / "ray")
+            self.checkpoints.sweep(self.table.of_stage(stage.name))
+        self.checkpoints.clear_beside(self.options.out / "ray")
         states = {trial_id: load_state(saved.get(trial_id)) for trial_id in running}
         self.table.rewind({trial_id: state["epoch"] if state else 0 for trial_id, state in states.items()})
-        if self.notes.content["stages"]:
-            first = self.notes.content["stages"][0]
-            self.supply.first = self.supply.for_sizes(first["px"], first["train_images"], first["val_images"])
+        if self.run_state.content["stages"]:
+            first = self.run_state.content["stages"][0]
+            self.data_module.first = self.data_module.for_sizes(first["px"], first["train_images"], first["val_images"])
         ended = sum(bool(record.status) for record in self.table.records.values())
-        self.view.say(f"goes on after {ended} trials and {self.notes.used_s:.0f}s, {len(states)} of them unfinished")
+        self.console.say(
+            f"goes on after {ended} trials and {self.run_state.used_s:.0f}s, {len(states)} of them unfinished"
+        )
 
     def _drop_unreadable(self) -> None:
         """Close unfinished trials whose configuration this version does not know; nothing goes on from the others."""
@@ -229,38 +231,38 @@ class Study:
             try:
                 TrialConfig.from_flat(record.config)
             except ConfigError as error:
-                self.view.say(f"  {record.trial_id} is left out: {error}")
+                self.console.say(f"  {record.trial_id} is left out: {error}")
                 self.table.finish(record.trial_id, "failed", f"not known to this version: {error}")
 
     def _deadlines(self, budget: Budget) -> Deadlines | None:
         """Return when the stages end: as first planned, unless the run is new or has another budget now."""
         if budget.wall_s is None:
             return None
-        began, planned = self.notes.began, self.notes.content.get("deadlines")
+        began, planned = self.run_state.began, self.run_state.content.get("deadlines")
         if planned is not None and abs(planned["end"] - budget.wall_s) < 1:
             return Deadlines.after(began, planned)
         shares = {stage.name: stage.share for stage in self.ladder}
         deadlines = plan_deadlines(start=began, wall_s=budget.wall_s, shares=shares)
-        self.notes.content["deadlines"] = deadlines.since(began)
+        self.run_state.content["deadlines"] = deadlines.since(began)
         return deadlines
 
-    def _ascent(self) -> Ascent:
+    def _ascent(self) -> StageRunner:
         options = self.options
-        return Ascent(
+        return StageRunner(
             self.ladder,
-            self.means,
+            self.resources,
             folder=options.out,
             configs=options.configs,
             find_lr=options.find_lr,
-            notes=self.notes,
+            run_state=self.run_state,
             table=self.table,
-            shelf=self.shelf,
-            view=self.view,
+            checkpoints=self.checkpoints,
+            console=self.console,
             stopped=lambda: self.interrupted,
         )
 
     def _scheduler(self) -> LadderScheduler:
-        scheduler = LadderScheduler(self.ladder[0].epochs, self.means.cluster.workers)
+        scheduler = LadderScheduler(self.ladder[0].epochs, self.resources.cluster.workers)
         scheduler.recall(
             (line["trial_id"], line["epochs"], line["score"])
             for line in read_lines(self.options.out / "reports.jsonl")
@@ -269,78 +271,80 @@ class Study:
         return scheduler
 
     def _note_start(self) -> None:
-        means = self.means
-        self.notes.content |= {
-            "budget": means.budget.text,
-            "seed": means.seed,
-            "data": self.supply.facts(),
-            "cluster": {"cpus": means.cluster.cpus, "gpus": means.cluster.gpus},
+        resources = self.resources
+        self.run_state.content |= {
+            "budget": resources.budget.text,
+            "seed": resources.seed,
+            "data": self.data_module.facts(),
+            "cluster": {"cpus": resources.cluster.cpus, "gpus": resources.cluster.gpus},
         }
-        self.notes.content.setdefault("startup_s", round(self.notes.used_s, 2))
-        self.notes.write()
-        self.notes.start_clock()
+        self.run_state.content.setdefault("startup_s", round(self.run_state.used_s, 2))
+        self.run_state.write()
+        self.run_state.start_clock()
 
     def _wrap_up(self) -> dict[str, Any]:
         """Write best/ from the best trial of the highest stage that has one, the front, and close the records."""
-        group, out = best_group(self.ladder, self.table, self.shelf), self.options.out
+        group, out = best_group(self.ladder, self.table, self.checkpoints), self.options.out
         if not group:
             raise NoModelError(f"no trial ended with a model; {out / 'trials.csv'} gives the reasons")
-        wall = self.means.budget.wall_s
+        wall = self.resources.budget.wall_s
         closing_s = CLOSING_S + REPORT_S + REPORT_TRIAL_S * len(self.table.records)
-        limit = None if wall is None else self.notes.began + wall - closing_s
+        limit = None if wall is None else self.run_state.began + wall - closing_s
         more = {"seeds": over_seeds(group)} if len(group) > 1 else {}
         until = None if limit is None else limit - FRONT_SHARE * (limit - time.time())
         metrics = self._write_best(group[0], more, next(fair_shares(until, 1 + self.options.keep)))
-        self.notes.content.pop("seeds", None)  # of an earlier round's best
-        self.notes.content |= {"best": group[0].trial_id, **more}
-        self.notes.content["data"] = self.supply.facts()  # larger stages have looked at more
-        self.notes.content["front"] = self._write_front(group[0], limit)
-        self.notes.end("done")
+        self.run_state.content.pop("seeds", None)  # of an earlier round's best
+        self.run_state.content |= {"best": group[0].trial_id, **more}
+        self.run_state.content["data"] = self.data_module.facts()  # larger stages have looked at more
+        self.run_state.content["front"] = self._write_front(group[0], limit)
+        self.run_state.end("done")
         self._say_best(describe(group[0]), metrics)
         return metrics
 
     def _write_best(self, record: TrialRecord, more: dict[str, Any], deadline: float | None) -> dict[str, Any]:
         """Write best/, and note that the test part is read; not again where the best is what it was."""
         folder = self.options.out / "best"
-        if self.notes.content.get("best") == record.trial_id and (folder / "metrics.json").exists():
+        if self.run_state.content.get("best") == record.trial_id and (folder / "metrics.json").exists():
             metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
             write_json(folder / "metrics.json", metrics | more)
             write_card(folder)
             return metrics | more
         reading: dict[str, Any] = {"time": now(), "trial_id": record.trial_id}
-        if self.supply.sizes()["test"]:
-            self.notes.content.setdefault("test_read", []).append(reading)
-            self.notes.write()
-        metrics = write_model(record, self.shelf[record.trial_id], self.supply, folder, more=more, deadline=deadline)
-        self.promotions.show(folder / "samples.png")
+        if self.data_module.sizes()["test"]:
+            self.run_state.content.setdefault("test_read", []).append(reading)
+            self.run_state.write()
+        metrics = write_model(
+            record, self.checkpoints[record.trial_id], self.data_module, folder, more=more, deadline=deadline
+        )
+        self.stage_studies.show(folder / "samples.png")
         reading["images"] = metrics.get("test", {}).get("images", 0)
         return metrics
 
     def _write_front(self, best: TrialRecord, limit: float | None) -> list[dict[str, Any]]:
         """Return the front; write the models of it that are to be kept, instead of those of a round before."""
-        found, out = models_front(self.ladder, self.table, self.shelf, deadline=limit), self.options.out / "front"
+        found, out = models_front(self.ladder, self.table, self.checkpoints, deadline=limit), self.options.out / "front"
         shutil.rmtree(out, ignore_errors=True)
         kept = [line["trial_id"] for line in found if line["trial_id"] != best.trial_id][: self.options.keep]
         for trial_id, until in zip(kept, fair_shares(limit, len(kept)), strict=True):
-            record, checkpoint = self.table.records[trial_id], self.shelf[trial_id]
-            write_model(record, checkpoint, self.supply, out / trial_id, parts=("val",), deadline=until)
+            record, checkpoint = self.table.records[trial_id], self.checkpoints[trial_id]
+            write_model(record, checkpoint, self.data_module, out / trial_id, parts=("val",), deadline=until)
         return found
 
     def _say_best(self, best: str, metrics: dict[str, Any]) -> None:
-        self.view.say(f"  {best}", lead="best", style="bold green")
+        self.console.say(f"  {best}", lead="best", style="bold green")
         if "seeds" in metrics:
             seeds = metrics["seeds"]
             spread = f"{seeds['mean']:.3f}, 95 % interval {seeds['low']:.3f} to {seeds['high']:.3f}"
-            self.view.say(f"  over {len(seeds['scores'])} seeds: mean score {spread}")
+            self.console.say(f"  over {len(seeds['scores'])} seeds: mean score {spread}")
         if metrics["note"]:
-            self.view.say(metrics["note"])
+            self.console.say(metrics["note"])
 
 
-def asked(options: Options, supply: Supply) -> dict[str, Any]:
+def asked(options: RunOptions, data_module: DataModule) -> dict[str, Any]:
     """Return what a run that is taken up again must be told, as plain values."""
     return {
         "budget": asdict(options.budget),
-        "split": supply.split,
+        "split": data_module.split,
         "seed": options.seed,
         "configs": [config.to_dict() for config in options.configs],
         "refine": options.refine,

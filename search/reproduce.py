@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data.data_module import FitData
+from data.data_module import StageData
 from data.dataset import DataError
 from data.runtime.progress import progress_bar
 from models.config import ConfigError
-from search.archive import Archive, NotOnRecordError, Past
+from search.archive import NotOnRecordError, RunRecords, TrialHistory
 from search.records.run_dir import FolderError
-from search.training.parts import DoesNotFit
-from search.training.trainer import FitPlan, State, TrialDiverged, fit
+from search.training.parts import TrialOutOfMemoryError
+from search.training.trainer import FitPlan, State, TrialDivergedError, fit
 
 OF_THE_MACHINE = {"train_s", "fit_s", "pictures", "replay"}  # in a report, and no figure that could be the same
 Say = Callable[[str], None]
@@ -41,7 +41,7 @@ class Comparison:
         told: Called with steps done and steps in all, or None.
     """
 
-    def __init__(self, past: Past, say: Say, told: Callable[[int, int], None] | None) -> None:
+    def __init__(self, past: TrialHistory, say: Say, told: Callable[[int, int], None] | None) -> None:
         self.past, self.say, self.told = past, say, told
         self.different: list[str] = []
         self.weights: State = {}
@@ -111,7 +111,7 @@ def differences(recorded: Mapping[str, Any], figures: Mapping[str, Any]) -> list
     return found
 
 
-def train_again(archive: Archive, trial_id: str, say: Say, *, device: str | None = None) -> Comparison:
+def reproduce_trial(archive: RunRecords, trial_id: str, say: Say, *, device: str | None = None) -> Comparison:
     """Train a trial again as far as its record goes, its parent before it where the weights of that are gone.
 
     Args:
@@ -138,7 +138,7 @@ def train_again(archive: Archive, trial_id: str, say: Say, *, device: str | None
     return comparison
 
 
-def _beginning(archive: Archive, past: Past, say: Say, device: str | None) -> tuple[State | None, list[str]]:
+def _beginning(archive: RunRecords, past: TrialHistory, say: Say, device: str | None) -> tuple[State | None, list[str]]:
     """Return the weights that a trial began with, None for its own, and how they differ where they are made anew."""
     parent_id = past.record.parent_id
     if not parent_id:
@@ -147,11 +147,11 @@ def _beginning(archive: Archive, past: Past, say: Say, device: str | None) -> tu
     if weights is not None:
         return weights, []
     say(f"the weights of {parent_id}, with which {past.record.trial_id} began, are gone: it is trained again first")
-    parent = train_again(archive, parent_id, say, device=device)
+    parent = reproduce_trial(archive, parent_id, say, device=device)
     return parent.weights, [f"its parent {parent_id}, {line}" for line in parent.different[:1]]
 
 
-def _train(past: Past, data: FitData, plan: FitPlan, weights: State | None, comparison: Comparison) -> None:
+def _train(past: TrialHistory, data: StageData, plan: FitPlan, weights: State | None, comparison: Comparison) -> None:
     """Train, and let the comparison hear of it, until all that is on record has been compared."""
     threads = torch.get_num_threads()
     torch.set_num_threads(past.threads)
@@ -160,7 +160,7 @@ def _train(past: Past, data: FitData, plan: FitPlan, weights: State | None, comp
         with suppress(_Enough):
             fit(past.config, data, plan, **listening, weights=weights, recorded=past.clock)
             comparison.ended()
-    except (TrialDiverged, DoesNotFit) as error:
+    except (TrialDivergedError, TrialOutOfMemoryError) as error:
         comparison.failed(error)
     finally:
         torch.set_num_threads(threads)
@@ -184,10 +184,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"), help="where to train (default: where it was trained)")
     args = parser.parse_args(argv)
     try:
-        archive = Archive(args.run)
+        archive = RunRecords(args.run)
         for line in archive.changes():
             print(line)
-        comparison = train_again(archive, args.trial_id, lambda line: print(line, flush=True), device=args.device)
+        comparison = reproduce_trial(archive, args.trial_id, lambda line: print(line, flush=True), device=args.device)
     except (NotOnRecordError, FolderError, ConfigError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from data.data_module import Supply
+    from data.data_module import DataModule
     from search.budget.budget import Budget
     from search.config.trial import TrialConfig
-    from search.records.run_state import Notes
+    from search.records.run_state import RunState
     from search.records.trials import TrialTable
 
 BEGAN = time.time()
@@ -139,7 +139,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _search(args: argparse.Namespace, budget: "Budget", out: Path) -> int:
     """Start a new run."""
-    from data.data_module import Supply
+    from data.data_module import DataModule
     from search.records.run_dir import check_free
 
     check_free(out)
@@ -157,8 +157,8 @@ def _search(args: argparse.Namespace, budget: "Budget", out: Path) -> int:
         "sampler": args.sampler,
         "ladder": args.ladder,
     }
-    supply = Supply(_data(args.data), seed=args.seed, split=args.split, allow_bad=args.allow_bad)
-    return _plan(options, supply) if args.dry_run else _run(args.address, options, supply)
+    data_module = DataModule(_data(args.data), seed=args.seed, split=args.split, allow_bad=args.allow_bad)
+    return _plan(options, data_module) if args.dry_run else _run(args.address, options, data_module)
 
 
 def _allowed(
@@ -193,7 +193,7 @@ def _allowed(
     return kept, constraints
 
 
-def _plan(options: "dict[str, Any]", supply: "Supply") -> int:
+def _plan(options: "dict[str, Any]", data_module: "DataModule") -> int:
     """Print what the run would do."""
     import torch
 
@@ -201,19 +201,19 @@ def _plan(options: "dict[str, Any]", supply: "Supply") -> int:
     from search.dry_run import Planner, measure, show
     from search.tuning.stages import ladder
 
-    constraints, machine = Constraints(**options["constraints"]), measure(supply)
+    constraints, machine = Constraints(**options["constraints"]), measure(data_module)
     devices = {"cpu": machine.devices, "gpu": torch.cuda.device_count()}
     budget = options["budget"].on(devices=devices, used={"cpu": 0.0, "gpu": 0.0})
     planner = Planner(
         ladder=ladder(options["ladder"], refine=options["refine"]),
         budget=budget,
-        supply=supply,
+        data_module=data_module,
         machine=machine,
         constraints=constraints,
         configs=options["configs"],
     )
-    supply.check_left_out()
-    if left_out := supply.what_was_left_out():
+    data_module.check_left_out()
+    if left_out := data_module.what_was_left_out():
         print(f"left out: {left_out}")
     show(planner.lines(), budget, machine)
     return 0
@@ -226,29 +226,29 @@ def _resume(args: argparse.Namespace) -> int:
         FolderError: No run to go on with, damaged records, or an option that belongs to a new one.
         DataError: Its data have changed.
     """
-    from data.data_module import supply_of
+    from data.data_module import data_module_of
     from search.config.trial import TrialConfig
     from search.records.run_dir import hold
-    from search.records.run_state import read_notes, taken_up
+    from search.records.run_state import read_run_state, resumed_state
     from search.records.trials import TrialTable
 
     _only_for_resume(args)
-    content = read_notes(args.resume, extended=args.budget is not None)
+    content = read_run_state(args.resume, extended=args.budget is not None)
     with hold(args.resume):
         table = TrialTable.load(args.resume)
         told, budget = content["asked"], _whole_budget(args, content, table)
-        notes = taken_up(args.resume, content, now=BEGAN, budget=budget, extended=args.budget is not None)
+        run_state = resumed_state(args.resume, content, now=BEGAN, budget=budget, extended=args.budget is not None)
         options = {
             "budget": budget,
             "out": args.resume,
             "seed": told["seed"],
-            "began": notes.began,
+            "began": run_state.began,
             "configs": tuple(TrialConfig.from_dict(config) for config in told["configs"]),
             "refine": told["refine"],
             "find_lr": told["find_lr"],
             **{name: told[name] for name in ("constraints", "keep", "sampler", "ladder") if name in told},
         }
-        return _run(args.address, options, supply_of(content), (notes, table))
+        return _run(args.address, options, data_module_of(content), (run_state, table))
 
 
 def _only_for_resume(args: argparse.Namespace) -> None:
@@ -275,29 +275,32 @@ def _whole_budget(args: argparse.Namespace, content: "dict[str, Any]", table: "T
 
 
 def _run(
-    address: str | None, options: "dict[str, Any]", supply: "Supply", past: "tuple[Notes, TrialTable] | None" = None
+    address: str | None,
+    options: "dict[str, Any]",
+    data_module: "DataModule",
+    past: "tuple[RunState, TrialTable] | None" = None,
 ) -> int:
     """Run the study, a new one or one that is taken up from its records, and say where things are."""
-    from search.records.console import View
+    from search.records.console import RunConsole
     from search.records.run_dir import is_claimed
     from search.tuning import cluster
 
     out = options["out"]
-    if supply.split == "random":
+    if data_module.split == "random":
         print(
             "warning: --split random leaks: validation shares backgrounds with training, and flatters", file=sys.stderr
         )
     # Ray takes seconds to start, in which torch is imported here; it ends with the thread that started it, so the
     # pool outlives the run.
-    with ThreadPoolExecutor(1) as pool, View() as view:
+    with ThreadPoolExecutor(1) as pool, RunConsole() as console:
         starting = pool.submit(cluster.start, address)
         from search.budget.constraints import Constraints
-        from search.experiment import Interrupted, NoModelError, Options, Study
+        from search.experiment import Experiment, NoModelError, RunInterruptedError, RunOptions
 
         options["constraints"] = Constraints(**options.get("constraints", {}))
         try:
-            Study(Options(**options), supply, view, starting, past).run()
-        except Interrupted:
+            Experiment(RunOptions(**options), data_module, console, starting, past).run()
+        except RunInterruptedError:
             resume = f"go on with: python search/run.py --resume {shlex.quote(str(out))}"
             print(
                 f"stopped; all that was done is in {out}; {resume}"

@@ -94,14 +94,3 @@ def test_ci_runs_the_commands_of_the_readme():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert module.commands(README) == ["pip install -e .", 'pip install -e ".[test]" && pytest']
-
-
-@pytest.mark.parametrize("name", re.findall(r"(\w+\.py)\b", README.split("## The files")[1].split("## Add")[0]))
-def test_every_file_that_the_readme_names_exists(name):
-    assert list(ROOT.glob(f"*/{name}")), name
-
-
-def test_readme_names_every_file():
-    listed = set(re.findall(r"(\w+\.py)\b", README.split("## The files")[1].split("## Add")[0]))
-    there = {p.name for folder in ("search", "models", "data", "analysis") for p in (ROOT / folder).glob("*.py")}
-    assert there - {"__init__.py"} == listed

@@ -15,7 +15,7 @@ from pathlib import Path  # noqa: E402
 
 import torch  # noqa: E402
 
-from data.data_module import Supply  # noqa: E402
+from data.data_module import DataModule  # noqa: E402
 from search.budget.budget import parse_budget  # noqa: E402
 from search.config.trial import TrialConfig  # noqa: E402
 from search.training.trainer import FitPlan, fit  # noqa: E402
@@ -44,9 +44,9 @@ def main() -> None:
     parser.add_argument("--px", type=int, default=160, help="side of the images (default 160)")
     parser.add_argument("--seed", type=int, default=0, help="seed (default 0)")
     args = parser.parse_args()
-    supply = Supply(args.data, seed=args.seed)
-    supply.for_stage(fraction=0.1, px=80)  # sigma as in a run
-    data = supply.for_stage(fraction=1.0, px=args.px)
+    data_module = DataModule(args.data, seed=args.seed)
+    data_module.for_stage(fraction=0.1, px=80)  # sigma as in a run
+    data = data_module.for_stage(fraction=1.0, px=args.px)
     reports: list[dict[str, float]] = []
     wall_s = parse_budget(args.budget).wall_s
     if wall_s is None:

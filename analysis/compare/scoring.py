@@ -20,7 +20,7 @@ from analysis.exceptions import AnalysisError
 from analysis.model import load_model
 from analysis.runs.run import read_json
 from analysis.runs.tables import load_reports, load_trials
-from data.data_module import Supply, supply_of
+from data.data_module import DataModule, data_module_of
 from data.loading.loaders import Loader
 from models.metrics.metrics import score
 from search.output.model_folder import measure
@@ -78,12 +78,14 @@ def measured(folder: Path, notes: dict[str, Any]) -> dict[str, float]:
     """
     model = load_model(folder, device="cpu")
     network = model.network if model.px == PX else AtSize(model.network, model.px)
-    supply = supply_of(notes)
-    by_background = supply if supply.split == "background" else Supply(supply.dataset.root, seed=notes["seed"])
+    data_module = data_module_of(notes)
+    by_background = (
+        data_module if data_module.split == "background" else DataModule(data_module.dataset.root, seed=notes["seed"])
+    )
     sigma = by_background.pack("val", PX).stats.depth_std or 1.0
     row: dict[str, float] = {"px": model.px, "sigma": sigma}
-    for part in (name for name in ("val", "test") if supply.sizes()[name]):
-        loader = Loader(supply.pack(part, PX), batch_size=32, stats=model.stats)
+    for part in (name for name in ("val", "test") if data_module.sizes()[name]):
+        loader = Loader(data_module.pack(part, PX), batch_size=32, stats=model.stats)
         found = measure(network, loader, model.stats, sigma)
         row |= {f"{part}_{name}": found[name] for name in FIGURES if name in found}
     return row

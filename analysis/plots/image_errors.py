@@ -16,7 +16,7 @@ from torch import Tensor
 from analysis.exceptions import AnalysisError
 from analysis.model import Model, load_model
 from analysis.runs.run import read_json
-from data.data_module import supply_of
+from data.data_module import data_module_of
 from data.loading.loaders import Batch, Loader
 from data.pack.pack import Pack
 from data.runtime.progress import progress_bar
@@ -73,14 +73,14 @@ def open_part(run: Path, part: str = "val", *, most: int = MOST) -> Part:
     notes = read_json(Path(run) / "run.json")
     if not {"data", "seed"} <= notes.keys():
         raise AnalysisError(f"{run}: run.json does not say what it was trained on; name the folder of a finished run")
-    supply = supply_of(notes)
-    sizes = supply.sizes()
+    data_module = data_module_of(notes)
+    sizes = data_module.sizes()
     if not sizes.get(part):
         raise AnalysisError(
             f"{run}: no part {part!r}; it has {', '.join(name for name, size in sizes.items() if size)}"
         )
-    pack = supply.pack(part, model.px, count=min(most, sizes[part]))
-    background = {triplet.id: triplet.background for triplet in getattr(supply.splits, part)}
+    pack = data_module.pack(part, model.px, count=min(most, sizes[part]))
+    background = {triplet.id: triplet.background for triplet in getattr(data_module.splits, part)}
     sigma = float(read_json(Path(run) / "best" / "config.json")["sigma_depth"])
     return Part(model=model, pack=pack, backgrounds=tuple(background[name] for name in pack.ids), sigma=sigma)
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from analysis.exceptions import AnalysisError
-from data.runtime.files import write_whole
+from data.runtime.files import write_atomically
 
 
 def check_folder(out: Path) -> None:
@@ -20,6 +20,6 @@ def write_file(path: Path, content: bytes) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda file: file.write(content))
+        write_atomically(path, lambda file: file.write(content))
     except OSError as error:
         raise AnalysisError(f"{path}: cannot be written ({error.strerror}); name another folder with --out") from error

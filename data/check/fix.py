@@ -23,7 +23,7 @@ from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.reading.dataset_json import stated_in
 from data.runtime.parallel import in_parallel
 from data.runtime.progress import Progress, part_of
-from data.writing.staging import Draft, Row
+from data.writing.staging import Row, StagingDir
 from data.writing.writer import check_free
 
 MENDED = frozenset({"size", "not binary", "channels", "repeated background"})
@@ -54,7 +54,7 @@ def repair(report: Report, out: Path, workers: int | None = None, progress: Prog
         DataError: `out` is in use or cannot be made.
     """
     check_out([part.dataset.root for part in (report, *report.parts)], out)
-    draft = Draft(out)
+    draft = StagingDir(out)
     try:
         if report.parts:
             said = _copy_joined(report, draft.folder, workers, progress)

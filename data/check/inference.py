@@ -19,7 +19,7 @@ from data.check.perceptual_hash import MOST, neighbours, repeats
 from data.check.polarity import LEAST_VOTES, SURE, Polarity
 from data.dataset import DataError, DatasetSpec
 from data.reading.dataset_json import stated_in
-from data.runtime.files import write_whole
+from data.runtime.files import write_atomically
 
 ISOLATED = 8  # levels between 0 and the next value, where 0 means unknown
 LEAST_GROUPS = 3
@@ -27,7 +27,7 @@ RELATIVE_ABOVE = 30_000  # 16-bit values beyond: no camera measures 30 m in mm
 
 
 @dataclass(frozen=True)
-class Guess:
+class InferredField:
     """A key of dataset.json, the value guessed for it (None: cannot be told), whether that is sure, and why."""
 
     key: str
@@ -36,7 +36,9 @@ class Guess:
     why: str
 
 
-def guess(findings: Sequence[Finding], polarity: Polarity, stated: Mapping[str, Any], *, ordered: bool) -> list[Guess]:
+def guess(
+    findings: Sequence[Finding], polarity: Polarity, stated: Mapping[str, Any], *, ordered: bool
+) -> list[InferredField]:
     """Guess what can be guessed.
 
     Args:
@@ -77,54 +79,60 @@ def write_spec(root: Path, keys: dict[str, str | int]) -> Path:
         merged = stated_in(path) | keys
         DatasetSpec.from_dict(merged)
         text = json.dumps(merged, indent=2) + "\n"
-        write_whole(path, lambda file: file.write(text.encode()))
+        write_atomically(path, lambda file: file.write(text.encode()))
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror}); copy the folder to where it can") from error
     return path
 
 
-def _unit(values: Sequence[DepthValues]) -> Guess:
+def _unit(values: Sequence[DepthValues]) -> InferredField:
     kinds = Counter(value.dtype for value in values)
     dtype = kinds.most_common(1)[0][0]
     greatest = max(value.greatest for value in values if value.dtype == dtype)
     median = float(np.median([value.median for value in values if value.dtype == dtype]))
     range_ = f"{dtype}, up to {greatest:.4g}, half of it below {median:.4g}"
     if len(kinds) > 1:
-        return Guess("depth_unit", None, False, "files of different types: " + ", ".join(sorted(kinds)))
+        return InferredField("depth_unit", None, False, "files of different types: " + ", ".join(sorted(kinds)))
     if dtype == "uint8" or (dtype.startswith("float") and greatest <= 1):
-        return Guess("depth_unit", "relative", True, range_)
+        return InferredField("depth_unit", "relative", True, range_)
     if dtype.startswith("float"):
-        return Guess("depth_unit", "m" if greatest < 300 else "mm", 1 < median < 100 or median > 300, range_)
+        return InferredField("depth_unit", "m" if greatest < 300 else "mm", 1 < median < 100 or median > 300, range_)
     if greatest > RELATIVE_ABOVE:
-        return Guess("depth_unit", "relative", False, range_)
-    return Guess("depth_unit", "mm", 300 < median < 15_000, range_)
+        return InferredField("depth_unit", "relative", False, range_)
+    return InferredField("depth_unit", "mm", 300 < median < 15_000, range_)
 
 
-def _near(polarity: Polarity, unit: str) -> list[Guess]:
+def _near(polarity: Polarity, unit: str) -> list[InferredField]:
     if unit != "relative" or not polarity.near:
         return []
     votes, why = polarity.votes, str(polarity.votes)
     if polarity.mixed:
-        return [Guess("near", None, False, f"{why}; both polarities in one folder")]
-    return [Guess("near", votes.most if votes.share >= 0.6 else None, votes.agreed(LEAST_VOTES) is not None, why)]
+        return [InferredField("near", None, False, f"{why}; both polarities in one folder")]
+    return [
+        InferredField("near", votes.most if votes.share >= 0.6 else None, votes.agreed(LEAST_VOTES) is not None, why)
+    ]
 
 
-def _missing(findings: Sequence[Finding], values: Sequence[DepthValues], unit: Guess) -> list[Guess]:
+def _missing(findings: Sequence[Finding], values: Sequence[DepthValues], unit: InferredField) -> list[InferredField]:
     with_zeros = [value for value in values if value.zeros > 0.001]
     if not with_zeros or unit.value is None:
         return []
     if unit.value != "relative":
-        return [Guess("missing", 0, True, f"zeros in {len(with_zeros)} of {len(values)} depth maps; no distance is 0")]
+        return [
+            InferredField(
+                "missing", 0, True, f"zeros in {len(with_zeros)} of {len(values)} depth maps; no distance is 0"
+            )
+        ]
     step = ISOLATED * {"uint8": 1.0, "uint16": 257.0}.get(with_zeros[0].dtype, 1 / 255)
     apart = sum(value.least >= step for value in with_zeros)
     share = apart / len(with_zeros)
     if share < 0.5:
         return []
     why = f"no values next to 0 in {apart} of {len(with_zeros)} depth maps with zeros"
-    return [Guess("missing", 0, share >= SURE and apart >= LEAST_VOTES, why)]
+    return [InferredField("missing", 0, share >= SURE and apart >= LEAST_VOTES, why)]
 
 
-def _group_size(findings: Sequence[Finding]) -> list[Guess]:
+def _group_size(findings: Sequence[Finding]) -> list[InferredField]:
     """Whether consecutive images share their backgrounds in groups of one size."""
     traces = [finding.trace for finding in findings if finding.trace is not None]
     if len(traces) < max(2, len(findings)):
@@ -134,20 +142,20 @@ def _group_size(findings: Sequence[Finding]) -> list[Guess]:
         return _all_different(np.stack(traces))
     ends = np.flatnonzero(~same) + 1
     if len(ends) + 1 < LEAST_GROUPS:
-        return [Guess("group_size", None, False, f"the background changes {len(ends)} times")]
+        return [InferredField("group_size", None, False, f"the background changes {len(ends)} times")]
     size = math.gcd(*(int(end) for end in ends))
     runs = np.diff([0, *ends, len(traces)])
     even = bool(size > 1 and (runs[:-1] == size).all() and runs[-1] <= size)
     why = f"the background changes after every {size} files" if even else f"{len(runs)} runs of 1 to {runs.max()} files"
-    return [Guess("group_size", size if even else None, even, why)]
+    return [InferredField("group_size", size if even else None, even, why)]
 
 
-def _all_different(traces: np.ndarray) -> list[Guess]:
+def _all_different(traces: np.ndarray) -> list[InferredField]:
     if len(traces) > MOST:
         return []
     again = repeats(traces)
     if again:
         why = f"{len(again)} files repeat the background of one that is not beside them; name it in a manifest.csv"
-        return [Guess("group_size", None, False, why)]
+        return [InferredField("group_size", None, False, why)]
     why = "no two files look alike; but frames of one film, or views of one place, share a background too"
-    return [Guess("group_size", 1, False, why)]
+    return [InferredField("group_size", 1, False, why)]

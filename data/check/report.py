@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from data.check.faults import FOLDER_KINDS, Fault
-from data.check.inference import Guess
+from data.check.inference import InferredField
 from data.check.polarity import LEAST_VOTES, Polarity
 from data.dataset import FAULT_KINDS, Dataset
 
@@ -29,7 +29,7 @@ class Report:
 
     dataset: Dataset
     faults: tuple[Fault, ...]
-    guesses: tuple[Guess, ...] = ()
+    guesses: tuple[InferredField, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     mixed: Polarity | None = None
     parts: tuple["Report", ...] = ()

@@ -23,7 +23,7 @@ Raw = Float32[np.ndarray, "h2 w2"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preparation:
+class Preprocessing:
     """What a model file does not tell; the fields of the JSON beside it.
 
     Attributes:
@@ -75,7 +75,7 @@ class Preparation:
         return raw if self.near == "bright" else -raw
 
     @classmethod
-    def read(cls, path: Path) -> "Preparation":
+    def read(cls, path: Path) -> "Preprocessing":
         """Read a JSON file.
 
         Raises:
@@ -102,7 +102,7 @@ class OnnxTeacher:
     """A model file that onnxruntime runs, on one thread."""
 
     model: Path
-    preparation: Preparation
+    preparation: Preprocessing
 
     def raw(self, image: UInt8[np.ndarray, "h w 3"]) -> Raw:
         """Inverse depth of an RGB picture in any unit, near things large, at the model's own size.
@@ -188,7 +188,7 @@ def find_teacher(stated: str, preparation: str | None = None) -> Teacher | None:
         return GroundTeacher() if stated == GROUND else None
     model = Path(stated)
     _session(model)
-    return OnnxTeacher(model, Preparation.read(_preparation_of(model, preparation)))
+    return OnnxTeacher(model, Preprocessing.read(_preparation_of(model, preparation)))
 
 
 def _preparation_of(model: Path, name: str | None) -> Path:

@@ -33,7 +33,7 @@ from data.pack.stats import Stats, stats_of
 from data.reading.decode import with_near_distance
 from data.reading.layout import read_dataset
 from data.reading.splits import split_by_background
-from data.runtime.files import cache_dir, write_whole
+from data.runtime.files import cache_dir, write_atomically
 from data.runtime.progress import Progress, progress_bar
 
 FORMAT = "2"  # raised whenever the same files would give other arrays
@@ -222,8 +222,8 @@ def _describe(job: PackJob, specs: Sequence[DatasetSpec]) -> None:
     job.folder.mkdir(parents=True, exist_ok=True)
     ids = json.dumps([triplet.id for triplet in job.triplets])
     stated = json.dumps({"px": job.px, "total": len(job.triplets), "specs": [*map(asdict, specs)]}, indent=1)
-    write_whole(job.folder / "ids.json", lambda file: file.write(ids.encode()))
-    write_whole(path, lambda file: file.write(stated.encode()))
+    write_atomically(job.folder / "ids.json", lambda file: file.write(ids.encode()))
+    write_atomically(path, lambda file: file.write(stated.encode()))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

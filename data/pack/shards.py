@@ -18,7 +18,7 @@ from jaxtyping import Float64
 from data.dataset import DataError, DatasetSpec, Triplet
 from data.pack.stats import SUMS, sample_sums
 from data.reading.decode import decode_triplet
-from data.runtime.files import write_whole
+from data.runtime.files import write_atomically
 from data.runtime.progress import Progress
 
 FIRST_SHARD = 128  # samples; small, so that something is ready at once and a short pack keeps all threads busy
@@ -176,12 +176,12 @@ def _write_shard(job: PackJob, bound: tuple[int, int], halted: Callable[[int], b
                 faults[row] = (error.kind, str(error))
                 file.write(bytes(record.nbytes))
             counter.add_one()
-        write_whole(sums_path(job.folder, start), lambda beside: np.save(beside, sums))
+        write_atomically(sums_path(job.folder, start), lambda beside: np.save(beside, sums))
         if faults:
-            write_whole(faults_path(job.folder, start), lambda beside: beside.write(json.dumps(faults).encode()))
+            write_atomically(faults_path(job.folder, start), lambda beside: beside.write(json.dumps(faults).encode()))
 
     with contextlib.suppress(_HaltedError):
-        write_whole(shard_path(job.folder, start), write)
+        write_atomically(shard_path(job.folder, start), write)
 
 
 def _decode_into(record: np.ndarray, triplet: Triplet, job: PackJob) -> Float64[np.ndarray, "12"]:

@@ -90,8 +90,8 @@ def stats_of(sums: Float64[np.ndarray, "n 12"]) -> Stats:
 
 def _moments(values: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray]:
     """Mean and mean square of each channel, in units of `unit`."""
-    mean, deviation = (moment[:, 0] / unit for moment in cv2.meanStdDev(values))
-    return mean, deviation**2 + mean**2
+    mean, std = (moment[:, 0] / unit for moment in cv2.meanStdDev(values))
+    return mean, std**2 + mean**2
 
 
 def _where_known(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data.dataset import DataError, Dataset, DatasetSpec
-from data.runtime.files import write_whole
+from data.runtime.files import write_atomically
 
 
 def join_folders(folders: Sequence[Path], cache: Path) -> Path:
@@ -23,7 +23,7 @@ def join_folders(folders: Sequence[Path], cache: Path) -> Path:
     root = cache / "joined" / "+".join([*(Path(path).name for path in paths), digest])
     try:
         root.mkdir(parents=True, exist_ok=True)
-        write_whole(root / "dataset.json", lambda file: file.write(json.dumps({"folders": paths}).encode()))
+        write_atomically(root / "dataset.json", lambda file: file.write(json.dumps({"folders": paths}).encode()))
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{root}: cannot be written ({reason}); free room or set ONE_LOOK_CACHE") from error

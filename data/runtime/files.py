@@ -15,7 +15,7 @@ def cache_dir() -> Path:
     return Path(stated).expanduser().resolve() if stated else platformdirs.user_cache_path("one-look")
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file under a temporary name and rename it; on any exception nothing stays behind.
 
     Args:

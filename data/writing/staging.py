@@ -18,7 +18,7 @@ ORIGIN = "origin.txt"  # what all samples depend on
 Row = dict[str, str]
 
 
-class Draft:
+class StagingDir:
     """A hidden folder beside `root`.
 
     Args:

@@ -22,7 +22,7 @@ from jaxtyping import UInt8
 from data.dataset import DataError, DatasetSpec
 from data.runtime.parallel import Workers, in_parallel
 from data.runtime.progress import Progress
-from data.writing.staging import Draft, Row
+from data.writing.staging import Row, StagingDir
 
 COLUMNS = ("image", "mask", "depth", "background", "foreground", "split")
 JPEG_QUALITY = {"image": 93, "mask": 95, "depth": 97}
@@ -127,7 +127,7 @@ class DatasetWriter:
         check_free(self.root)
 
     def __enter__(self) -> "DatasetWriter":
-        self._draft = Draft(self.root, self._origin)
+        self._draft = StagingDir(self.root, self._origin)
         self.files = SampleFiles(folder=self._draft.folder, **self._suffixes)
         for role in ("images", "masks", "depth"):
             (self.files.folder / role).mkdir(exist_ok=True)

@@ -78,11 +78,11 @@ def relative_depth_figures(pred: Maps, true: Maps, valid: Valid) -> Figures:
     p, t = pred.clamp_min(MIN_DEPTH), true.clamp_min(MIN_DEPTH)
     log_ratio = (p / t).log()
     mean = valid_mean(log_ratio, valid)
-    deviation = valid_mean((log_ratio - mean[:, None, None, None]).square(), valid).sqrt()
+    std = valid_mean((log_ratio - mean[:, None, None, None]).square(), valid).sqrt()
     figures = {
         "abs_rel": valid_mean((p - t).abs() / t, valid),
         "log10": valid_mean(log_ratio.abs(), valid) / math.log(10),
-        "silog": deviation,
+        "silog": std,
     }
     for k in (1, 2, 3):
         close = (log_ratio.abs() < k * math.log(1.25)).float()

@@ -21,7 +21,7 @@ TIME = "time"  # the one excess that is no constraint of the user's
 
 
 @dataclass
-class Closing:
+class StopCriterion:
     """When the searcher asks for nothing new.
 
     Attributes:
@@ -109,7 +109,7 @@ def latency(config: TrialConfig, px: int) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rules:
+class Feasibility:
     """What a configuration of the search must keep before it is worth a trial.
 
     Attributes:

@@ -35,7 +35,7 @@ COLUMNS = ("image", "true mask", "predicted mask", "true depth", "predicted dept
 
 
 @dataclass(frozen=True, kw_only=True)
-class Winner:
+class TrainedModel:
     """The trained network and what it needs to be used again.
 
     Attributes:
@@ -66,7 +66,7 @@ class Winner:
 
 
 def write_best(
-    winner: Winner,
+    winner: TrainedModel,
     folder: Path,
     splits: dict[str, Pack],
     *,
@@ -129,7 +129,7 @@ def _note(metrics: dict[str, Any], leaks: bool, stats: Stats) -> str:
     return "; ".join(notes)
 
 
-def save_model(winner: Winner, folder: Path) -> None:
+def save_model(winner: TrainedModel, folder: Path) -> None:
     """Write the weights and all that is needed to build and feed the network."""
     tensors = {name: tensor.contiguous() for name, tensor in winner.weights.items()}
     partial = folder / "model.safetensors.partial"

@@ -7,10 +7,10 @@ from typing import Any
 
 from ray import tune
 
-from data.data_module import Supply
+from data.data_module import DataModule
 from search.budget.constraints import latency
 from search.config.trial import TrialConfig
-from search.output.model_folder import Winner, fair_shares, write_best
+from search.output.model_folder import TrainedModel, fair_shares, write_best
 from search.records.trials import TrialRecord, TrialTable
 from search.tuning.rank_correlation import mean_interval
 from search.tuning.stages import Stage, finalists, front
@@ -78,7 +78,7 @@ def _network(record: TrialRecord) -> str:
 def write_model(
     record: TrialRecord,
     checkpoint: tune.Checkpoint,
-    supply: Supply,
+    data_module: DataModule,
     folder: Path,
     *,
     parts: Sequence[str] = ("val", "test"),
@@ -90,36 +90,40 @@ def write_model(
     Args:
         record: The trial.
         checkpoint: Its last.
-        supply: The images; each part is packed and measured as far as its share of the time allows.
+        data_module: The images; each part is packed and measured as far as its share of the time allows.
         folder: best/ of the run folder, or one like it.
         parts: Parts of the data to measure it on, where there are such; the test part is for the best alone.
         more: What metrics.json says beside the figures.
         deadline: Seconds since the epoch by which all is measured, or None.
     """
-    state, first, px = load_state(checkpoint), supply.first, int(record.figures["px"])
+    state, first, px = load_state(checkpoint), data_module.first, int(record.figures["px"])
     assert state is not None and first is not None
-    winner = Winner(
+    winner = TrainedModel(
         config=TrialConfig.from_flat(record.config),
         weights=state["model"],
         stats=first.stats,
         sigma=first.sigma,
         px=px,
         trial_id=record.trial_id,
-        scale=supply.scale,
-        trained_on=_training(record, supply),
+        scale=data_module.scale,
+        trained_on=_training(record, data_module),
     )
-    sizes = {name: size for name, size in supply.sizes().items() if size and name in parts}
+    sizes = {name: size for name, size in data_module.sizes().items() if size and name in parts}
     packs = {}
     for name, until in zip(sizes, fair_shares(deadline and (time.time() + deadline) / 2, len(sizes)), strict=True):
-        packs[name] = supply.pack(name, px, count=MOST_MEASURED, deadline=until)
-    leaks = supply.split == "random"
+        packs[name] = data_module.pack(name, px, count=MOST_MEASURED, deadline=until)
+    leaks = data_module.split == "random"
     return write_best(
-        winner, folder, packs, sizes=sizes, leaks=leaks, more=more or {}, deadline=deadline, show=supply.show
+        winner, folder, packs, sizes=sizes, leaks=leaks, more=more or {}, deadline=deadline, show=data_module.show
     )
 
 
-def _training(record: TrialRecord, supply: Supply) -> dict[str, Any]:
+def _training(record: TrialRecord, data_module: DataModule) -> dict[str, Any]:
     """Return what a trial was trained on, and how far."""
-    data = {"data": supply.dataset.root.name, "fingerprint": supply.dataset.fingerprint, "split": supply.split}
+    data = {
+        "data": data_module.dataset.root.name,
+        "fingerprint": data_module.dataset.fingerprint,
+        "split": data_module.split,
+    }
     figures = {name: record.figures.get(name, 0) for name in ("train_images", "images_seen", "epochs")}
-    return {**data, "sizes": supply.sizes(), "stage": record.stage, "parent_id": record.parent_id, **figures}
+    return {**data, "sizes": data_module.sizes(), "stage": record.stage, "parent_id": record.parent_id, **figures}

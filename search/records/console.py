@@ -16,7 +16,7 @@ from data.runtime.progress import Progress, bars_on, task
 from search.records.trials import TrialRecord
 
 
-class View:
+class RunConsole:
     """Shows stage, time left, trials by status and the best so far; `notify` may be called for every event."""
 
     def __init__(self, console: Console | None = None) -> None:
@@ -28,7 +28,7 @@ class View:
         self._bars = bars_on(self.console)  # shown by the live block, so never started
         self._live = Live(get_renderable=self._shown, console=self.console, refresh_per_second=2, transient=True)
 
-    def __enter__(self) -> "View":
+    def __enter__(self) -> "RunConsole":
         if self.console.is_terminal:
             self._live.start()
         return self

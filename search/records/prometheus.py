@@ -20,7 +20,7 @@ GAUGES = {  # name: what it is, and what it is told by beside the run
 Value = tuple[str, float, dict[str, str]]
 
 
-class Gauges:
+class PrometheusExporter:
     """Tells Ray every BEAT_S what the records say.
 
     Args:

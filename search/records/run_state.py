@@ -23,7 +23,7 @@ _GOING_ON = {"state": str, "round": int, "wall_s": (int, float)}
 _ASKED = {"budget": dict, "seed": int, "configs": list, "refine": bool, "find_lr": bool}
 
 
-class Notes:
+class RunState:
     """The content of run.json, written anew at every change.
 
     Attributes:
@@ -117,13 +117,13 @@ class Notes:
         write_json(self.folder / "run.json", content | clock)
 
 
-def first_notes(folder: Path, asked: dict[str, Any], *, began: float) -> Notes:
+def new_run_state(folder: Path, asked: dict[str, Any], *, began: float) -> RunState:
     """Return the notes of a new run."""
     content = {"state": "running", **provenance(), "asked": asked, "round": 1, "stages": []}
-    return Notes(folder, content, began=began)
+    return RunState(folder, content, began=began)
 
 
-def taken_up(folder: Path, content: dict[str, Any], *, now: float, budget: Budget, extended: bool) -> Notes:
+def resumed_state(folder: Path, content: dict[str, Any], *, now: float, budget: Budget, extended: bool) -> RunState:
     """Return the notes of a run that goes on.
 
     Args:
@@ -137,22 +137,22 @@ def taken_up(folder: Path, content: dict[str, Any], *, now: float, budget: Budge
     past |= {"wall_s": content["wall_s"], "versions": content["versions"]}
     content = content | {"state": "running", **provenance(), "earlier": [*content.get("earlier", []), past]}
     content["asked"] = content["asked"] | {"budget": asdict(budget)}
-    notes = Notes(folder, content, began=now - content["wall_s"])
+    run_state = RunState(folder, content, began=now - content["wall_s"])
     if extended:  # all stages open again; what was cut off goes on in its stage of the new round
-        if notes.open_stage is not None:
-            notes.open_stage["wall_s"] = round(notes.used_s - notes.open_stage["began_s"], 2)
+        if run_state.open_stage is not None:
+            run_state.open_stage["wall_s"] = round(run_state.used_s - run_state.open_stage["began_s"], 2)
         content["round"] += bool(content["stages"])
-    return notes
+    return run_state
 
 
-def check_notes(content: dict[str, Any], path: Path) -> None:
+def check_run_state(content: dict[str, Any], path: Path) -> None:
     """Raise FolderError unless run.json says how much trials were trained on, and with what."""
     check_line(content, _NOTES, path)
     for stage in content["stages"]:
         check_line(stage, _STAGE, path)
 
 
-def read_notes(folder: Path, *, extended: bool) -> dict[str, Any]:
+def read_run_state(folder: Path, *, extended: bool) -> dict[str, Any]:
     """Return the run.json of a run that is to go on.
 
     Args:
@@ -173,7 +173,7 @@ def read_notes(folder: Path, *, extended: bool) -> dict[str, Any]:
         raise FolderError(f"--resume {folder}: ended before it began, or is of an older version; start a new run")
     if content.get("state") == "done" and not extended:
         raise FolderError(f"--resume {folder}: is done; give it more with --budget")
-    check_notes(content, path)
+    check_run_state(content, path)
     check_line(content, _GOING_ON, path)
     check_line(content["asked"], _ASKED, path)
     return content

@@ -17,7 +17,7 @@ from data.visualize import prediction_sheet, truth_sheet
 from search.records.trials import TrialRecord
 
 
-class Board(Protocol):
+class TrialLogger(Protocol):
     """Shows trials: of each, where it starts or goes on, every report, and its end."""
 
     def start(self, record: TrialRecord, raw: RawBatch | None) -> None:

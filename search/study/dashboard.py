@@ -19,14 +19,14 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from data.pack.pack import RawBatch
 from data.visualize import prediction_sheet, truth_sheet
 from search.records.trials import TrialRecord, TrialTable
-from search.study.resume import newest_study, settle
+from search.study.resume import close_stale_trials, newest_study
 from search.study.sampler import TOLD, ending, name_score
 from search.study.storage import open_journal
 
 JPEG_QUALITY = 90
 
 
-class Promotions:
+class StageStudies:
     """Keeps the studies of the stages above the search; a run that does not search has none.
 
     Args:
@@ -46,7 +46,7 @@ class Promotions:
         storage = open_journal(self._journal)
         for study in storage.get_all_studies():
             if study.study_name in {record.stage for record in self.table.records.values() if record.parent_id}:
-                settle(storage, study._study_id, list(self.table.records.values()))
+                close_stale_trials(storage, study._study_id, list(self.table.records.values()))
         return storage
 
     def start(self, record: TrialRecord, raw: RawBatch | None) -> None:

@@ -17,7 +17,7 @@ Space = Callable[[FixedTrial], object]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Memory:
+class ResumedStudy:
     """The study that a search goes on with.
 
     Attributes:
@@ -31,7 +31,7 @@ class Memory:
     dropped: dict[str, str]
 
 
-def take_up(storage: BaseStorage, space: Space, past: Sequence[TrialRecord] = ()) -> Memory:
+def resume_study(storage: BaseStorage, space: Space, past: Sequence[TrialRecord] = ()) -> ResumedStudy:
     """Return the study that a search goes on with: the newest there is, or a copy of what of it fits a changed space.
 
     RUNNING trials left by a process that died are settled, for constant_liar would avoid them for ever.
@@ -43,13 +43,13 @@ def take_up(storage: BaseStorage, space: Space, past: Sequence[TrialRecord] = ()
     """
     newest = newest_study(storage)
     if newest is None:
-        return Memory(study_name=STUDY_NAME, kept=0, dropped={})
+        return ResumedStudy(study_name=STUDY_NAME, kept=0, dropped={})
     study_id = storage.get_study_id_from_name(newest)
-    settle(storage, study_id, past)
+    close_stale_trials(storage, study_id, past)
     trials = [trial for trial in storage.get_all_trials(study_id, deepcopy=False) if _is_whole(trial)]
     moved = [(trial, _fitted(trial, space)) for trial in trials]
     if all(not isinstance(new, str) and new.distributions == old.distributions for old, new in moved):
-        return Memory(study_name=newest, kept=len(trials), dropped={})
+        return ResumedStudy(study_name=newest, kept=len(trials), dropped={})
     known = sum(study.study_name.startswith(STUDY_NAME) for study in storage.get_all_studies())
     name = f"{STUDY_NAME}-{known + 1}"
     study = optuna.create_study(study_name=name, storage=storage, direction="maximize")
@@ -58,7 +58,7 @@ def take_up(storage: BaseStorage, space: Space, past: Sequence[TrialRecord] = ()
         storage.create_new_trial(study._study_id, template_trial=new)
     storage.set_study_user_attr(study._study_id, WHOLE, True)
     dropped = {_name(old): new for old, new in moved if isinstance(new, str)}
-    return Memory(study_name=name, kept=len(kept), dropped=dropped)
+    return ResumedStudy(study_name=name, kept=len(kept), dropped=dropped)
 
 
 def newest_study(storage: BaseStorage) -> str | None:
@@ -112,7 +112,7 @@ def _fitted(trial: FrozenTrial, space: Space) -> FrozenTrial | str:
     )
 
 
-def settle(storage: BaseStorage, study_id: int, past: Sequence[TrialRecord]) -> None:
+def close_stale_trials(storage: BaseStorage, study_id: int, past: Sequence[TrialRecord]) -> None:
     """End the RUNNING trials of a study that nobody will end.
 
     Those whose end is on record end so, those that will go on are left, of the others nothing is known but that they

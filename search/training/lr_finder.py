@@ -19,15 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.data_module import FitData, Supply
+from data.data_module import DataModule, StageData
 from data.dataset import DataError
-from data.runtime.files import write_whole
+from data.runtime.files import write_atomically
 from data.runtime.progress import Progress, progress_bar
 from models.config import ConfigError
 from search.config.recipes import recipe
 from search.config.trial import RANGE_TEST, ScheduleConfig, TrialConfig
-from search.training.parts import DoesNotFit
-from search.training.trainer import FitPlan, TrialDiverged, fit
+from search.training.parts import TrialOutOfMemoryError
+from search.training.trainer import FitPlan, TrialDivergedError, fit
 
 STEPS = 100
 TESTED = {"adamw": (1e-5, 1.0), "sgd": (1e-4, 10.0)}  # from nothing learnt to nothing left of it
@@ -39,7 +39,7 @@ SMALLEST_PX = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fall:
+class SteepestSlope:
     """A line through part of a curve of loss over the logarithm of the learning rate.
 
     Attributes:
@@ -70,7 +70,7 @@ class RangeTest:
 
     rates: list[float]
     losses: list[float]
-    fall: Fall | None
+    fall: SteepestSlope | None
 
     @property
     def suggestion(self) -> float | None:
@@ -80,7 +80,7 @@ class RangeTest:
 
 def range_test(
     config: TrialConfig,
-    data: FitData,
+    data: StageData,
     *,
     steps: int = STEPS,
     seed: int = 0,
@@ -111,7 +111,7 @@ def range_test(
     epochs = math.ceil(steps / (len(data.train) // batch))
     curve = _Curve(total=epochs * (len(data.train) // batch), progress=progress)
     plan = FitPlan(epochs=epochs, seed=seed, device=device)
-    with suppress(_WentTooFar, TrialDiverged):  # how a range test ends; what led there is the curve
+    with suppress(_WentTooFar, TrialDivergedError):  # how a range test ends; what led there is the curve
         fit(config, data, plan, report=lambda figures, state: None, on_step=curve.add, limit=limit)
     return RangeTest(rates=curve.rates, losses=curve.losses, fall=steepest_fall(curve.rates, curve.losses))
 
@@ -145,7 +145,7 @@ class _Curve:
             raise _WentTooFar
 
 
-def steepest_fall(rates: Sequence[float], losses: Sequence[float]) -> Fall | None:
+def steepest_fall(rates: Sequence[float], losses: Sequence[float]) -> SteepestSlope | None:
     """Return where the loss falls fastest over the logarithm of the rate; None where it does not clearly fall.
 
     Slopes are those of least-squares lines through a quarter of the steps, since single batches differ by more than
@@ -164,14 +164,14 @@ def steepest_fall(rates: Sequence[float], losses: Sequence[float]) -> Fall | Non
     return steepest if steepest is not None and steepest.errors > CERTAIN else None
 
 
-def _line(x: np.ndarray, y: np.ndarray) -> Fall:
+def _line(x: np.ndarray, y: np.ndarray) -> SteepestSlope:
     """The least-squares line through points, and the standard errors by which it falls."""
     apart, spread = x - x.mean(), float(((x - x.mean()) ** 2).sum())
     slope = float(apart @ y) / spread
     residual = y - y.mean() - slope * apart
     error = math.sqrt(float(residual @ residual) / (len(y) - 2) / spread)
     ends = apart[[0, -1]] * slope + y.mean()
-    return Fall(
+    return SteepestSlope(
         rates=(math.exp(x[0]), math.exp(x[-1])),
         losses=(float(ends[0]), float(ends[1])),
         errors=-slope / max(error, 1e-12),
@@ -205,7 +205,7 @@ def draw(test: RangeTest, path: Path, title: str) -> None:
     axes.set(xscale="log", xlabel="learning rate", ylabel="training loss", title=title)
     axes.legend()
     try:
-        write_whole(path, lambda file: figure.savefig(file, format="png", dpi=100))
+        write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=100))
     except OSError as error:
         raise ConfigError(f"--out {path}: cannot be written ({error.strerror}); name another file") from error
     finally:
@@ -234,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = recipe(args.recipe, width=args.width)
         test = _test(args, config)
         draw(test, args.out, f"{args.recipe}, width {config.model.width}, {args.px} px, {config.optim.name}")
-    except (ConfigError, DataError, DoesNotFit) as error:
+    except (ConfigError, DataError, TrialOutOfMemoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -262,8 +262,8 @@ def check(args: argparse.Namespace) -> None:
 
 
 def _test(args: argparse.Namespace, config: TrialConfig) -> RangeTest:
-    supply = Supply(args.data, seed=args.seed)
-    data = supply.for_stage(fraction=1.0, px=args.px, most=STEPS * config.optim.batch_size)
+    data_module = DataModule(args.data, seed=args.seed)
+    data = data_module.for_stage(fraction=1.0, px=args.px, most=STEPS * config.optim.batch_size)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with progress_bar("range test") as progress:
         return range_test(config, data, seed=args.seed, device=device, progress=progress)

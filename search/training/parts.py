@@ -11,7 +11,7 @@ T = TypeVar("T")
 _FULL = ("DefaultCPUAllocator: can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
 
-class DoesNotFit(RuntimeError):  # noqa: N818 - says what happened
+class TrialOutOfMemoryError(RuntimeError):
     """Not even one image fits in memory; the message gives its size."""
 
 
@@ -56,7 +56,7 @@ class Parts:
         tried = min(self.at_once or len(batch), len(batch))
         if tried == 1:
             px = batch.image.shape[-1]
-            raise DoesNotFit(f"not even one image of {px} px fits in memory: {reason.splitlines()[0]}")
+            raise TrialOutOfMemoryError(f"not even one image of {px} px fits in memory: {reason.splitlines()[0]}")
         self.at_once = tried // 2
 
 

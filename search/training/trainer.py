@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from data.data_module import FitData
+from data.data_module import StageData
 from data.loading.loaders import Batch, Loader
 from data.visualize import as_bytes
 from models.build import build_model
@@ -36,7 +36,7 @@ Report = Callable[[dict[str, Any], Callable[[], State]], None]
 OnStep = Callable[[float, Tensor], None]
 
 
-class TrialDiverged(RuntimeError):  # noqa: N818 - the design's word
+class TrialDivergedError(RuntimeError):
     """The loss is no longer a finite number; the message names the epoch.
 
     Attributes:
@@ -78,7 +78,7 @@ class FitPlan:
 
 def fit(
     config: TrialConfig,
-    data: FitData,
+    data: StageData,
     plan: FitPlan,
     *,
     report: Report,
@@ -130,7 +130,7 @@ class _Run:
     def __init__(
         self,
         config: TrialConfig,
-        data: FitData,
+        data: StageData,
         plan: FitPlan,
         limit: float | None,
         recorded: Sequence[Readings] | None,
@@ -222,7 +222,7 @@ class _Run:
 
     def _check_finite(self, sums: Counter[str]) -> None:
         if not math.isfinite(sums["total"]):
-            raise TrialDiverged(f"loss is {float(sums['total'])} in epoch {self.epoch + 1}", self.replay())
+            raise TrialDivergedError(f"loss is {float(sums['total'])} in epoch {self.epoch + 1}", self.replay())
 
     @torch.inference_mode()
     def validate(self) -> dict[str, float]:
@@ -242,7 +242,7 @@ class _Run:
         self.clock.validated(time.monotonic() - begin)
         figures = sums.compute(self.data.sigma)
         if not math.isfinite(figures["score"]):
-            raise TrialDiverged(f"score is {figures['score']} after epoch {self.epoch}", self.replay())
+            raise TrialDivergedError(f"score is {figures['score']} after epoch {self.epoch}", self.replay())
         return figures
 
     def keep_best(self, figures: dict[str, float], *, last: bool) -> dict[str, float]:

@@ -15,7 +15,7 @@ from search.tuning.trainable import STATE_FILE, load_state
 ENDED = ("model", "epoch")  # what is kept of the state of a trial that has ended: nothing goes on from its optimizer
 
 
-class Shelf(Mapping[str, Checkpoint]):
+class CheckpointStore(Mapping[str, Checkpoint]):
     """The last checkpoint of every trial that has one, by trial.
 
     Args:

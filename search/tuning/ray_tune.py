@@ -14,15 +14,15 @@ from ray.tune.search import Searcher
 from ray.tune.trainable import wrap_function
 
 from search.config.trial import TrialConfig
-from search.records.run_state import Notes
-from search.records.tensorboard import Board
+from search.records.run_state import RunState
+from search.records.tensorboard import TrialLogger
 from search.records.trials import TrialRecord, TrialTable
-from search.tuning.checkpoints import Shelf
+from search.tuning.checkpoints import CheckpointStore
 from search.tuning.stages import GRACE, REDUCTION
-from search.tuning.trainable import Entry, outcome, train_trial
+from search.tuning.trainable import TrialSpec, outcome, train_trial
 
 
-class Recorder(tune.Callback):
+class RecordCallback(tune.Callback):
     """Writes what happens into the trial table and tells the boards.
 
     Args:
@@ -36,12 +36,18 @@ class Recorder(tune.Callback):
     def __init__(
         self,
         table: TrialTable,
-        boards: Sequence[Board],
-        notes: Notes,
-        shelf: Shelf,
+        loggers: Sequence[TrialLogger],
+        run_state: RunState,
+        checkpoints: CheckpointStore,
         notify: Callable[[TrialRecord], None],
     ) -> None:
-        self.table, self.boards, self.notes, self.shelf, self.notify = table, boards, notes, shelf, notify
+        self.table, self.loggers, self.run_state, self.checkpoints, self.notify = (
+            table,
+            loggers,
+            run_state,
+            checkpoints,
+            notify,
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Return nothing: Tune pickles its callbacks, but the records are on disk already."""
@@ -49,22 +55,22 @@ class Recorder(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Open the trial's record, unless it goes on."""
-        entry: Entry = trial.config["entry"]
-        record = self.table.records.get(entry.trial_id) or self._opened(entry)
-        shown, val = entry.context.stage.pictures, entry.context.data.val
+        spec: TrialSpec = trial.config["spec"]
+        record = self.table.records.get(spec.trial_id) or self._opened(spec)
+        shown, val = spec.context.stage.pictures, spec.context.data.val
         raw = val.gather(np.arange(min(shown, len(val)))) if shown else None
-        for board in self.boards:
-            board.start(record, raw)
+        for logger in self.loggers:
+            logger.start(record, raw)
         self.notify(record)
 
-    def _opened(self, entry: Entry) -> TrialRecord:
+    def _opened(self, spec: TrialSpec) -> TrialRecord:
         record = TrialRecord(
-            trial_id=entry.trial_id,
-            parent_id=entry.parent_id,
-            stage=entry.context.stage.name,
-            seed=entry.seed,
-            config=TrialConfig.from_dict(entry.config).flat(),
-            started_s=self.notes.used_s,
+            trial_id=spec.trial_id,
+            parent_id=spec.parent_id,
+            stage=spec.context.stage.name,
+            seed=spec.seed,
+            config=TrialConfig.from_dict(spec.config).flat(),
+            started_s=self.run_state.used_s,
         )
         self.table.start(record)
         return record
@@ -77,33 +83,33 @@ class Recorder(tune.Callback):
             figures = dict(result["figures"])
             figures["epochs"] = figures.pop("epoch")
             figures["device_s"] = figures["fit_s"] * figures.pop("devices")
-            figures["ended_s"] = self.notes.used_s
-            record = self.table.report(trial.config["entry"].trial_id, figures)
-            for board in self.boards:
-                board.report(record, rates=result["rates"], pictures=result["pictures"])
+            figures["ended_s"] = self.run_state.used_s
+            record = self.table.report(trial.config["spec"].trial_id, figures)
+            for logger in self.loggers:
+                logger.report(record, rates=result["rates"], pictures=result["pictures"])
             self.notify(record)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Close the record: completed, stopped by ASHA, timed out, or failed with its reason."""
         status, reason = outcome(trial.last_result, trial.last_result.get("figures", {}))
-        trial_id = trial.config["entry"].trial_id
+        trial_id = trial.config["spec"].trial_id
         if trial.checkpoint is not None:
-            self.shelf.put(trial_id, trial.checkpoint)
+            self.checkpoints.put(trial_id, trial.checkpoint)
         self._close(trial_id, status, reason, trial.last_result.get("replay"))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Close the record of a trial whose worker raised or died."""
         text = str(trial.get_error() or "worker died").strip().splitlines()[-1]
-        trial_id = trial.config["entry"].trial_id
+        trial_id = trial.config["spec"].trial_id
         if trial.checkpoint is not None:
-            self.shelf.put(trial_id, trial.checkpoint)
+            self.checkpoints.put(trial_id, trial.checkpoint)
         self._close(trial_id, "failed", text)
 
     def _close(self, trial_id: str, status: str, reason: str, replay: dict[str, Any] | None = None) -> None:
         record = self.table.finish(trial_id, status, reason, replay=replay)
-        self.shelf.end(record, self.table.of_stage(record.stage))
-        for board in self.boards:
-            board.finish(record)
+        self.checkpoints.end(record, self.table.of_stage(record.stage))
+        for logger in self.loggers:
+            logger.finish(record)
         self.notify(record)
 
 
@@ -147,13 +153,13 @@ class LadderScheduler(ASHAScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Return whether the trial goes on."""
-        if not trial.config["entry"].racing or result.get("failed"):
+        if not trial.config["spec"].racing or result.get("failed"):
             return str(TrialScheduler.CONTINUE)
         return str(super().on_trial_result(tune_controller, trial, result))
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Keep failed trials, and those that do not race, out of the rungs."""
-        if trial.config["entry"].racing and not result.get("failed"):
+        if trial.config["spec"].racing and not result.get("failed"):
             super().on_trial_complete(tune_controller, trial, result)
 
 
@@ -169,10 +175,10 @@ class Worker(wrap_function(train_trial)):  # type: ignore[misc]  # Ray Tune has 
         return super().step()
 
 
-def climb(
+def run_experiment(
     searcher: Searcher,
     scheduler: LadderScheduler,
-    recorder: Recorder,
+    recorder: RecordCallback,
     *,
     folder: Path,
     workers: int,
@@ -213,5 +219,5 @@ def climb(
 
 
 def _trial_name(trial: Trial) -> str:
-    entry: Entry = trial.config["entry"]
-    return f"{entry.trial_id}_{entry.config['model']['arch']}"
+    spec: TrialSpec = trial.config["spec"]
+    return f"{spec.trial_id}_{spec.config['model']['arch']}"

@@ -9,16 +9,16 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from search.budget.constraints import TIME, Rules
+from search.budget.constraints import TIME, Feasibility
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord, free_numbers
 from search.study.sampler import MOST_REJECTIONS, REJECTIONS, STUDY_NAME, TOLD, FeasibleTPE, ending, name_score, sampler
-from search.tuning.trainable import Entry, StageContext, new_entry, outcome
+from search.tuning.trainable import StageContext, TrialSpec, new_trial_spec, outcome
 
 FINISHED: str = Searcher.FINISHED
 
 
-class StudySearch(OptunaSearch):
+class FeasibleOptunaSearch(OptunaSearch):
     """Asks Optuna for the next configuration until `closed` says that nothing new may start.
 
     Trials that ASHA stopped are told as PRUNED, for their low-epoch score told as COMPLETE would bias TPE; diverged
@@ -31,7 +31,7 @@ class StudySearch(OptunaSearch):
         context: Of the stage.
         closed: Whether nothing new may start, from the number of trials asked for.
         rules: What a configuration must keep.
-        storage: The study's, taken up by `search.study.resume.take_up`.
+        storage: The study's, taken up by `search.study.resume.resume_study`.
         study_name: In that storage.
         points: To try first in a new study.
         kind: Of the sampler.
@@ -46,14 +46,14 @@ class StudySearch(OptunaSearch):
         context: StageContext,
         *,
         closed: Callable[[int], bool],
-        rules: Rules,
+        rules: Feasibility,
         storage: BaseStorage,
         points: list[dict[str, Any]],
         seed: int,
         kind: str = "tpe",
         study_name: str = STUDY_NAME,
         past: Sequence[TrialRecord] = (),
-        unfinished: Sequence[Entry] = (),
+        unfinished: Sequence[TrialSpec] = (),
     ) -> None:
         self._suggest_config, self._context, self._closed, self._rules = suggest, context, closed, rules
         self._base_seed, self._asked, self._unfinished = seed, len(past), list(unfinished)
@@ -79,17 +79,17 @@ class StudySearch(OptunaSearch):
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """Return the next entry for the trainable, first those to go on with; FINISHED once nothing new may start."""
         if self._unfinished:
-            entry = self._unfinished.pop(0)
-            if (told := self._told_of(entry.trial_id)) is not None:
+            spec = self._unfinished.pop(0)
+            if (told := self._told_of(spec.trial_id)) is not None:
                 self._ot_trials[trial_id] = told
-            return {"entry": entry}
+            return {"spec": spec}
         for rejections in range(0 if self._exhausted else MOST_REJECTIONS):
             if self._closed(self._asked):
                 return FINISHED
             config = super().suggest(trial_id)["config"]
             broken = {name for name, by in self._excess_of(trial_id, config).items() if by > 0}
             if not broken or (broken == {TIME} and rejections >= REJECTIONS and self._keeps_constraints(config)):
-                return {"entry": self._new(trial_id, config)}  # better one that the clock will cut than none
+                return {"spec": self._new(trial_id, config)}  # better one that the clock will cut than none
             self._reject(trial_id)
         self._exhausted = True
         return FINISHED
@@ -111,13 +111,13 @@ class StudySearch(OptunaSearch):
                 self._ot_trials[trial_id].set_constraint(name, by)
         return excess
 
-    def _new(self, trial_id: str, config: dict[str, Any]) -> Entry:
+    def _new(self, trial_id: str, config: dict[str, Any]) -> TrialSpec:
         self._asked += 1
         number, racing = next(self._numbers), self._context.stage.races
-        entry = new_entry(self._context, number, config, seed=self._base_seed, racing=racing)
-        self._ot_trials[trial_id].set_user_attr("trial_id", entry.trial_id)
+        spec = new_trial_spec(self._context, number, config, seed=self._base_seed, racing=racing)
+        self._ot_trials[trial_id].set_user_attr("trial_id", spec.trial_id)
         self._ot_trials[trial_id].set_user_attr("stage", self._context.stage.name)
-        return entry
+        return spec
 
     def _told_of(self, trial_id: str) -> optuna.Trial | None:
         """Return Optuna's trial behind one of ours that an earlier process began; None if the space has dropped it."""
@@ -145,22 +145,22 @@ class StudySearch(OptunaSearch):
         self._completed_trials.add(trial_id)
 
 
-class Queue(Searcher):
+class FixedSearcher(Searcher):
     """Hands out entries that are already decided: the promoted trials of a stage."""
 
-    def __init__(self, entries: list[Entry]) -> None:
+    def __init__(self, specs: list[TrialSpec]) -> None:
         super().__init__(metric="score", mode="max")
-        self._entries = list(entries)
+        self._entries = list(specs)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """Return the next entry, or FINISHED."""
-        return {"entry": self._entries.pop(0)} if self._entries else FINISHED
+        return {"spec": self._entries.pop(0)} if self._entries else FINISHED
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Do nothing: who goes up is decided by `ladder` when all have ended."""
 
 
-class Climb(Searcher):
+class StageChain(Searcher):
     """Chains the searchers of the stages: the next opens when the last trial of the stage below has ended.
 
     One experiment climbs the whole ladder, so workers stay warm from the first trial to the last.

@@ -10,16 +10,16 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from search.config.trial import TrialConfig
-from search.records.console import View
-from search.records.run_state import Notes
+from search.records.console import RunConsole
+from search.records.run_state import RunState
 from search.records.trials import TrialRecord, TrialTable
 from search.study.space import LR_RANGES
-from search.tuning.checkpoints import Shelf
+from search.tuning.checkpoints import CheckpointStore
 from search.tuning.rank_correlation import agreement
-from search.tuning.searchers import Queue
+from search.tuning.searchers import FixedSearcher
 from search.tuning.stage_setup import (
     LrRanges,
-    Means,
+    RunResources,
     affordable_repeats,
     centred_rates,
     has_time,
@@ -33,52 +33,64 @@ from search.tuning.stages import Stage, promote, ranked
 from search.tuning.trainable import StageContext
 
 
-class Ascent:
+class StageRunner:
     """Opens one stage after the other.
 
     Args:
         ladder: Its stages.
-        means: What there is to give.
+        resources: What the run may use.
         folder: The run's.
         configs: Stated configurations that take the place of the search; empty to search.
         find_lr: Whether range tests centre the search's learning rates.
-        notes: Of the run.
+        run_state: Of the run.
         table: Its trials.
-        shelf: Their weights.
-        view: What the user sees.
+        checkpoints: Their weights.
+        console: What the user sees.
         stopped: Whether nothing new may begin.
     """
 
     def __init__(
         self,
         ladder: Sequence[Stage],
-        means: Means,
+        resources: RunResources,
         *,
         folder: Path,
         configs: Sequence[TrialConfig],
         find_lr: bool,
-        notes: Notes,
+        run_state: RunState,
         table: TrialTable,
-        shelf: Shelf,
-        view: View,
+        checkpoints: CheckpointStore,
+        console: RunConsole,
         stopped: Callable[[], bool],
     ) -> None:
-        self.ladder, self.means, self.folder, self.configs, self.find_lr = ladder, means, folder, configs, find_lr
-        self.notes, self.table, self.shelf, self.view, self.stopped = notes, table, shelf, view, stopped
+        self.ladder, self.resources, self.folder, self.configs, self.find_lr = (
+            ladder,
+            resources,
+            folder,
+            configs,
+            find_lr,
+        )
+        self.run_state, self.table, self.checkpoints, self.console, self.stopped = (
+            run_state,
+            table,
+            checkpoints,
+            console,
+            stopped,
+        )
 
     def stages(self) -> Iterator[Searcher]:
         """Yield the searcher of each stage in turn; what lies between two yields happens between two stages."""
         below: list[TrialRecord] = []
         for stage in self.ladder:
-            opened = self.notes.open_stage  # if there is one, the stages before it have ended, or were passed over
-            if not self.notes.is_closed(stage.name) and (opened is None or opened["name"] == stage.name):
+            opened = self.run_state.open_stage  # if there is one, the stages before it have ended, or were passed over
+            if not self.run_state.is_closed(stage.name) and (opened is None or opened["name"] == stage.name):
                 self._put_off(stage)
                 entrants = self._entrants(stage, below)
                 going_on = [r for r in self.table.begun(stage.name) if not r.status]
                 if not self.stopped() and (entrants or going_on or not stage.enter):
                     trials = len(entrants) or len(going_on if stage.enter else self.configs) or None
-                    settled = self.notes.settled(stage.name) or self._of_stage_below(stage)
-                    context = stage_context(self.means, stage, trials=trials, settled=settled)
+                    settled = self.run_state.settled(stage.name) or self._of_stage_below(stage)
+                    context = stage_context(self.resources, stage, trials=trials, settled=settled)
                     self._begin(context, entrants)
                     yield self._searcher(context, entrants)
                     self._finish(context)
@@ -87,40 +99,42 @@ class Ascent:
 
     def _put_off(self, stage: Stage) -> None:
         """Divide what time is left anew, where the stage begins late: else it alone would pay for those before."""
-        deadlines, i = self.means.deadlines, self.ladder.index(stage)
+        deadlines, i = self.resources.deadlines, self.ladder.index(stage)
         if deadlines is not None and i and time.time() > deadlines.stages[self.ladder[i - 1].name]:
             shares = {later.name: later.share for later in self.ladder[i:]}
-            self.means = replace(self.means, deadlines=deadlines.put_off(shares, time.time()))
+            self.resources = replace(self.resources, deadlines=deadlines.put_off(shares, time.time()))
 
     def _of_stage_below(self, stage: Stage) -> dict[str, Any]:
         """Return what repeats share with the trainings that they repeat: the number of images."""
         below = self.ladder[self.ladder.index(stage) - 1]
-        return self.notes.settled(below.name) if stage.repeats else {}
+        return self.run_state.settled(below.name) if stage.repeats else {}
 
     def _entrants(self, stage: Stage, below: list[TrialRecord]) -> list[TrialRecord]:
         """Return the trials whose weights a stage begins with: those settled when it began, or chosen now."""
-        if self.notes.open_stage is not None:
-            settled = [self.table.records[trial_id] for trial_id in self.notes.open_stage["entrants"]]
-            return [r for r in settled if r.trial_id in self.shelf]  # without those whose weights were lost
+        if self.run_state.open_stage is not None:
+            settled = [self.table.records[trial_id] for trial_id in self.run_state.open_stage["entrants"]]
+            return [r for r in settled if r.trial_id in self.checkpoints]  # without those whose weights were lost
         taken = {record.parent_id for record in self.table.begun(stage.name)}
         if stage.repeats:
             whole = [r for r in ranked(below) if r.status == "completed" and r.figures["px"] == stage.px]
-            first = [r for r in whole if r.parent_id in self.shelf and r.parent_id not in taken][: stage.enter]
+            first = [r for r in whole if r.parent_id in self.checkpoints and r.parent_id not in taken][: stage.enter]
             wanted = [self.table.records[r.parent_id] for _ in range(stage.repeats) for r in first]
-            return wanted[: affordable_repeats(self.means, stage, first, len(wanted))]
-        gone = {r.trial_id for r in below} - self.shelf.keys()
+            return wanted[: affordable_repeats(self.resources, stage, first, len(wanted))]
+        gone = {r.trial_id for r in below} - self.checkpoints.keys()
         if not stage.enter:
             return []
-        return self._with_time(stage, promote(below, stage, seed=self.means.seed, absent=taken | gone))
+        return self._with_time(stage, promote(below, stage, seed=self.resources.seed, absent=taken | gone))
 
     def _with_time(self, stage: Stage, entrants: list[TrialRecord]) -> list[TrialRecord]:
         """Return the entrants without those that have not even time for a step: they stay below, with their models."""
         trials, kept = len(entrants), []
         for record in entrants:
-            if has_time(self.means, stage, TrialConfig.from_flat(record.config), trials=trials):
+            if has_time(self.resources, stage, TrialConfig.from_flat(record.config), trials=trials):
                 kept.append(record)
             else:
-                self.view.say(f"  {record.trial_id} stays below: the {stage.name} stage has no time for a step of it")
+                self.console.say(
+                    f"  {record.trial_id} stays below: the {stage.name} stage has no time for a step of it"
+                )
         return kept
 
     def _searcher(self, context: StageContext, entrants: list[TrialRecord]) -> Searcher:
@@ -128,15 +142,15 @@ class Ascent:
         begun = self.table.begun(context.stage.name)
         searching = not (context.stage.enter or self.configs)
         racing = searching and context.stage.races
-        go_on = unfinished(context, [r for r in begun if not r.status], self.shelf, racing=racing)
+        go_on = unfinished(context, [r for r in begun if not r.status], self.checkpoints, racing=racing)
         if context.stage.enter:
             waiting = self._not_begun(entrants, begun)
-            return Queue(go_on + promoted(self.means, context, waiting, self.shelf, begun=begun))
+            return FixedSearcher(go_on + promoted(self.resources, context, waiting, self.checkpoints, begun=begun))
         if self.configs:
-            return Queue(go_on + stated(self.means, context, self.configs, begun=begun))
+            return FixedSearcher(go_on + stated(self.resources, context, self.configs, begun=begun))
         ranges = self._lr_ranges(context)
         search, memory = searched(
-            self.means, context, self.folder / "study.journal", lr=ranges, past=begun, go_on=go_on
+            self.resources, context, self.folder / "study.journal", lr=ranges, past=begun, go_on=go_on
         )
         if memory.dropped:
             self._say_dropped(memory.kept, memory.dropped)
@@ -144,8 +158,8 @@ class Ascent:
 
     def _not_begun(self, entrants: list[TrialRecord], begun: list[TrialRecord]) -> list[TrialRecord]:
         """Return those entrants, some of them more than once, that no trial of this round has begun with."""
-        assert self.notes.open_stage is not None
-        there = Counter(r.parent_id for r in begun if r.started_s >= self.notes.open_stage["began_s"])
+        assert self.run_state.open_stage is not None
+        there = Counter(r.parent_id for r in begun if r.started_s >= self.run_state.open_stage["began_s"])
         waiting = []
         for entrant in entrants:
             there[entrant.trial_id] -= 1
@@ -154,23 +168,23 @@ class Ascent:
         return waiting
 
     def _say_dropped(self, kept: int, dropped: dict[str, str]) -> None:
-        self.notes.content["space_changed"] = {"kept": kept, "dropped": dropped}
-        self.notes.write()
+        self.run_state.content["space_changed"] = {"kept": kept, "dropped": dropped}
+        self.run_state.write()
         reasons = Counter(dropped.values()).most_common(3)
         told = "; ".join(f"{reason} ({count})" for reason, count in reasons)
-        self.view.say(f"  the search space has changed: {kept} trials still fit, {len(dropped)} do not: {told}")
+        self.console.say(f"  the search space has changed: {kept} trials still fit, {len(dropped)} do not: {told}")
 
     def _lr_ranges(self, context: StageContext) -> LrRanges:
         """Return the space's learning rates, by optimizer; centred by range tests where the user asked for it."""
         if not self.find_lr:
             return LR_RANGES
-        if "lr_ranges" not in self.notes.content:
-            self.notes.content["lr_ranges"] = dict(centred_rates(self.means, context))
-            self.notes.write()
-        ranges = {name: (low, high) for name, (low, high) in self.notes.content["lr_ranges"].items()}
+        if "lr_ranges" not in self.run_state.content:
+            self.run_state.content["lr_ranges"] = dict(centred_rates(self.resources, context))
+            self.run_state.write()
+        ranges = {name: (low, high) for name, (low, high) in self.run_state.content["lr_ranges"].items()}
         for name, (low, high) in ranges.items():
             why = "as they were: too little time, or no clear fall" if (low, high) == LR_RANGES[name] else "centred"
-            self.view.say(f"  learning rates of {name}: {low:.1e} to {high:.1e}, {why}")
+            self.console.say(f"  learning rates of {name}: {low:.1e} to {high:.1e}, {why}")
         return ranges
 
     def _begin(self, context: StageContext, entrants: list[TrialRecord]) -> None:
@@ -183,21 +197,23 @@ class Ascent:
             "cap_s": context.cap_s,
         }
         plan |= {"threads": context.threads, "entrants": [record.trial_id for record in entrants]}
-        self.notes.begin_stage(stage.name, plan)
-        search = f"{len(self.configs)} stated" if self.configs else f"search with {self.means.cluster.workers} workers"
+        self.run_state.begin_stage(stage.name, plan)
+        search = (
+            f"{len(self.configs)} stated" if self.configs else f"search with {self.resources.cluster.workers} workers"
+        )
         who = f"{len(entrants)} with other seeds" if stage.repeats else f"{len(entrants)} promoted"
-        end = self.notes.began + (self.means.budget.wall_s or 0)
+        end = self.run_state.began + (self.resources.budget.wall_s or 0)
         what = f"{who if entrants else search}, {len(data.train):,} images of {stage.px} px"
-        self.view.begin(stage.name, what, context.deadline or 0, end)
+        self.console.begin(stage.name, what, context.deadline or 0, end)
 
     def _finish(self, context: StageContext) -> None:
         """Note what a stage did, how busy its workers were and whether the stage below foretold it."""
-        plan, stage = self.notes.open_stage, context.stage
+        plan, stage = self.run_state.open_stage, context.stage
         assert plan is not None
         ended = self.table.of_stage(stage.name)
         records = [r for r in ended if r.started_s >= plan["began_s"]]
-        at_once = min(self.means.cluster.workers, len(records)) or 1
-        wall_s = max(self.notes.used_s - plan["began_s"], 1e-3)
+        at_once = min(self.resources.cluster.workers, len(records)) or 1
+        wall_s = max(self.run_state.used_s - plan["began_s"], 1e-3)
         fit_s = sum(float(r.figures.get("fit_s", 0.0)) for r in records)
         figures: dict[str, Any] = {
             "trials": len(records),
@@ -208,5 +224,5 @@ class Ascent:
             children = [r for r in ranked(ended) if r.parent_id]
             parents = [self.table.records[r.parent_id].score for r in children]
             figures["rank_correlation_with_stage_below"] = agreement(parents, [r.score for r in children])
-        self.notes.end_stage(figures)
-        self.view.finish()
+        self.run_state.end_stage(figures)
+        self.console.finish()

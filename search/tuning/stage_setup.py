@@ -10,14 +10,14 @@ from typing import Any
 
 from ray import tune
 
-from data.data_module import Supply
+from data.data_module import DataModule
 from models.cost import macs
 from search.budget.budget import Budget, Deadlines
 from search.budget.constraints import (
     LEAST_MEASURED,
-    Closing,
     Constraints,
-    Rules,
+    Feasibility,
+    StopCriterion,
     affordable_images,
     affordable_macs,
     search_cap_s,
@@ -25,15 +25,15 @@ from search.budget.constraints import (
 from search.config.recipes import recipe
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord, free_numbers
-from search.study.resume import Memory, take_up
+from search.study.resume import ResumedStudy, resume_study
 from search.study.space import LR_RANGES, SpaceLimits, batch_sizes, first_points, suggest
 from search.study.storage import open_journal
 from search.training.lr_finder import STEPS, range_test, suggested_range
-from search.training.parts import DoesNotFit
+from search.training.parts import TrialOutOfMemoryError
 from search.tuning.cluster import Cluster
-from search.tuning.searchers import StudySearch
+from search.tuning.searchers import FeasibleOptunaSearch
 from search.tuning.stages import Stage
-from search.tuning.trainable import Entry, StageContext, new_entry
+from search.tuning.trainable import StageContext, TrialSpec, new_trial_spec
 
 SPARE = 1.15  # of the time that a training took, for one that is to come to the same end
 TESTED_RECIPE = "quick_residual"  # what --find-lr tests: small, and learns in seconds
@@ -42,7 +42,7 @@ LrRanges = Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Means:
+class RunResources:
     """What a run has to give.
 
     Attributes:
@@ -56,7 +56,7 @@ class Means:
         sampler: Kind of the search's sampler.
     """
 
-    supply: Supply
+    data_module: DataModule
     cluster: Cluster
     speed: float
     budget: Budget
@@ -67,26 +67,28 @@ class Means:
 
 
 def stage_context(
-    means: Means, stage: Stage, *, trials: int | None, settled: Mapping[str, Any] = MappingProxyType({})
+    resources: RunResources, stage: Stage, *, trials: int | None, settled: Mapping[str, Any] = MappingProxyType({})
 ) -> StageContext:
     """Return a stage's data, packed within a quarter of its time, and what each of its trials may use.
 
     Args:
-        means: What there is to give.
+        resources: What the run may use.
         stage: The rung to prepare.
         trials: How many trials it has; None for a search, which goes on until its time is over.
         settled: `train_images` and `cap_s` where an earlier process or round has settled them: scores of all trials of
             a stage compare, for all have seen the same images.
     """
-    cluster, deadline, until = means.cluster, None, None
-    if means.deadlines is not None:
-        deadline = means.deadlines.stages[stage.name]
+    cluster, deadline, until = resources.cluster, None, None
+    if resources.deadlines is not None:
+        deadline = resources.deadlines.stages[stage.name]
         until = time.time() + (deadline - time.time()) / 4
     most = settled.get("train_images")
     if most is None and not stage.enter:
         cap_s = _cap_s(stage, deadline, trials, cluster.workers)
-        most = affordable_images(cap_s, means.speed, px=stage.px, epochs=stage.epochs)
-    data = means.supply.for_stage(fraction=stage.fraction, px=stage.px, most=most, deadline=None if settled else until)
+        most = affordable_images(cap_s, resources.speed, px=stage.px, epochs=stage.epochs)
+    data = resources.data_module.for_stage(
+        fraction=stage.fraction, px=stage.px, most=most, deadline=None if settled else until
+    )
     at_once = trials or cluster.workers
     return StageContext(
         stage=stage,
@@ -97,7 +99,7 @@ def stage_context(
         device="cuda" if cluster.gpus else "cpu",
         devices=cluster.devices_each(at_once),
         memory_mib=cluster.memory_each(at_once),
-        speed=means.speed * cluster.threads(at_once) if trials else None,
+        speed=resources.speed * cluster.threads(at_once) if trials else None,
     )
 
 
@@ -112,20 +114,20 @@ def _cap_s(stage: Stage, deadline: float | None, trials: int | None, workers: in
 
 
 def promoted(
-    means: Means,
+    resources: RunResources,
     context: StageContext,
     parents: Sequence[TrialRecord],
     checkpoints: Mapping[str, tune.Checkpoint],
     *,
     begun: Sequence[TrialRecord] = (),
-) -> list[Entry]:
+) -> list[TrialSpec]:
     """Return the entries of trials that go on from the weights of `parents`, with numbers that none of `begun` has."""
     return [
-        new_entry(
+        new_trial_spec(
             context,
             i,
             TrialConfig.from_flat(parent.config).to_dict(),
-            seed=means.seed,
+            seed=resources.seed,
             parent_id=parent.trial_id,
             parent=checkpoints[parent.trial_id],
         )
@@ -133,52 +135,54 @@ def promoted(
     ]
 
 
-def affordable_repeats(means: Means, stage: Stage, finished: Sequence[TrialRecord], wanted: int) -> int:
+def affordable_repeats(resources: RunResources, stage: Stage, finished: Sequence[TrialRecord], wanted: int) -> int:
     """Return how many of `wanted` trainings, each as long as those of `finished`, the rest of the time allows.
 
     Args:
-        means: What there is to give.
+        resources: What the run may use.
         stage: That takes what the one below has left.
         finished: Trials that came to their end.
         wanted: At most so many.
     """
-    if means.deadlines is None or not finished:
+    if resources.deadlines is None or not finished:
         return wanted
-    left_s = means.deadlines.stages[stage.name] - time.time()
+    left_s = resources.deadlines.stages[stage.name] - time.time()
     work_s = max(float(r.figures["device_s"]) for r in finished)
     for count in range(wanted, 0, -1):
-        rounds = -(-count // means.cluster.workers)
-        if SPARE * rounds * work_s / means.cluster.devices_each(count) <= left_s:
+        rounds = -(-count // resources.cluster.workers)
+        if SPARE * rounds * work_s / resources.cluster.devices_each(count) <= left_s:
             return count
     return 0
 
 
-def has_time(means: Means, stage: Stage, config: TrialConfig, *, trials: int) -> bool:
+def has_time(resources: RunResources, stage: Stage, config: TrialConfig, *, trials: int) -> bool:
     """Return whether a trial of a stage has time for a step of its optimizer and the shortest validation.
 
     Args:
-        means: What there is to give.
+        resources: What the run may use.
         stage: That it would enter.
         config: Its configuration.
         trials: How many the stage would have.
     """
-    if means.deadlines is None:
+    if resources.deadlines is None:
         return True
-    if means.deadlines.stages[stage.name] < time.time():
+    if resources.deadlines.stages[stage.name] < time.time():
         return False
-    cap_s = _cap_s(stage, means.deadlines.stages[stage.name], trials, means.cluster.workers)
+    cap_s = _cap_s(stage, resources.deadlines.stages[stage.name], trials, resources.cluster.workers)
     images = config.optim.batch_size + LEAST_MEASURED / 3  # a third of the work is forward
-    needed_s = images * macs(config.model, stage.px) / (means.speed * means.cluster.threads(trials))
+    needed_s = images * macs(config.model, stage.px) / (resources.speed * resources.cluster.threads(trials))
     return cap_s is None or needed_s <= cap_s
 
 
 def stated(
-    means: Means, context: StageContext, configs: Sequence[TrialConfig], *, begun: Sequence[TrialRecord] = ()
-) -> list[Entry]:
+    resources: RunResources, context: StageContext, configs: Sequence[TrialConfig], *, begun: Sequence[TrialRecord] = ()
+) -> list[TrialSpec]:
     """Return the entries of configurations that the user stated, less those begun; all train to their end."""
-    entries = [new_entry(context, i, config.to_dict(), seed=means.seed) for i, config in enumerate(configs, start=1)]
+    specs = [
+        new_trial_spec(context, i, config.to_dict(), seed=resources.seed) for i, config in enumerate(configs, start=1)
+    ]
     there = {record.trial_id for record in begun}
-    return [entry for entry in entries if entry.trial_id not in there]
+    return [spec for spec in specs if spec.trial_id not in there]
 
 
 def unfinished(
@@ -187,10 +191,10 @@ def unfinished(
     checkpoints: Mapping[str, tune.Checkpoint],
     *,
     racing: bool = False,
-) -> list[Entry]:
+) -> list[TrialSpec]:
     """Return the entries of trials that an earlier process began; they go on from their last checkpoint, if any."""
     return [
-        Entry(
+        TrialSpec(
             trial_id=record.trial_id,
             parent_id=record.parent_id,
             seed=record.seed,
@@ -204,7 +208,7 @@ def unfinished(
     ]
 
 
-def centred_rates(means: Means, context: StageContext) -> LrRanges:
+def centred_rates(resources: RunResources, context: StageContext) -> LrRanges:
     """Return the space's learning rates, each optimizer's range centred by a range test on the stage's data.
 
     A test takes a tenth of the stage's time at most. A range stays as it is where the test came to less than half
@@ -215,7 +219,7 @@ def centred_rates(means: Means, context: StageContext) -> LrRanges:
     for name, (low, high) in LR_RANGES.items():
         config = recipe(TESTED_RECIPE)
         config = replace(config, optim=replace(config.optim, name=name, batch_size=sizes[0]))
-        found = means.cluster.call(tested_rate, config, context, means.seed, limit)
+        found = resources.cluster.call(tested_rate, config, context, resources.seed, limit)
         if found is not None:
             ranges[name] = suggested_range(min(max(found, low), high), low, high)
     return ranges
@@ -225,24 +229,24 @@ def tested_rate(config: TrialConfig, context: StageContext, seed: int, limit: fl
     """Return the learning rate that a range test suggests, if it has something to go by."""
     try:
         test = range_test(config, context.data, seed=seed, device=context.device, limit=limit)
-    except DoesNotFit:
+    except TrialOutOfMemoryError:
         return None
     return test.suggestion if len(test.rates) >= STEPS / 2 else None
 
 
 def searched(
-    means: Means,
+    resources: RunResources,
     context: StageContext,
     journal: Path,
     *,
     lr: LrRanges = LR_RANGES,
     past: Sequence[TrialRecord] = (),
-    go_on: Sequence[Entry] = (),
-) -> tuple[StudySearch, Memory]:
+    go_on: Sequence[TrialSpec] = (),
+) -> tuple[FeasibleOptunaSearch, ResumedStudy]:
     """Return the searcher of the first stage, and what it remembers; it closes early enough for its last trials.
 
     Args:
-        means: What there is to give.
+        resources: What the run may use.
         context: Of the stage.
         journal: The Optuna study, new or with what it has learnt.
         lr: Range of the learning rate by optimizer.
@@ -251,21 +255,21 @@ def searched(
     """
     stage, images = context.stage, len(context.data.train)
     limits = SpaceLimits(batch_sizes=batch_sizes(images), lr=lr)
-    most_macs = affordable_macs(context.cap_s, images, means.speed, epochs=stage.epochs)
-    rules = Rules(constraints=means.constraints, most_macs=most_macs, px=stage.px)
+    most_macs = affordable_macs(context.cap_s, images, resources.speed, epochs=stage.epochs)
+    rules = Feasibility(constraints=resources.constraints, most_macs=most_macs, px=stage.px)
     latest = None if context.deadline is None else context.deadline - max(2.0, (context.cap_s or 0) / 4)
     space, storage = partial(suggest, limits=limits), open_journal(journal)
-    memory = take_up(storage, space, past)
-    search = StudySearch(
+    memory = resume_study(storage, space, past)
+    search = FeasibleOptunaSearch(
         space,
         context,
-        closed=Closing(means.budget.trials, latest),
+        closed=StopCriterion(resources.budget.trials, latest),
         rules=rules,
         storage=storage,
         study_name=memory.study_name,
         points=[] if storage.get_all_studies() else first_points(limits, rules.fits),  # once, even if killed at once
-        kind=means.sampler,
-        seed=means.seed,
+        kind=resources.sampler,
+        seed=resources.seed,
         past=past,
         unfinished=go_on,
     )

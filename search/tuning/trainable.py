@@ -12,12 +12,12 @@ import torch
 from ray import tune
 from torch import Tensor
 
-from data.data_module import FitData
+from data.data_module import StageData
 from models.cost import cost
 from search.budget.constraints import images_at_once, measurable_images
 from search.config.trial import TrialConfig
-from search.training.parts import DoesNotFit, out_of_memory
-from search.training.trainer import STATE_FILE, FitPlan, State, TrialDiverged, fit
+from search.training.parts import TrialOutOfMemoryError, out_of_memory
+from search.training.trainer import STATE_FILE, FitPlan, State, TrialDivergedError, fit
 from search.tuning.stages import Stage
 
 MOST_RATES = 500  # learning rates that one report carries; a curve needs no more
@@ -42,7 +42,7 @@ class StageContext:
     """
 
     stage: Stage
-    data: FitData
+    data: StageData
     deadline: float | None
     cap_s: float | None
     threads: int
@@ -60,7 +60,7 @@ class StageContext:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class TrialSpec:
     """What one trial is told.
 
     Attributes:
@@ -84,7 +84,7 @@ class Entry:
     racing: bool = False
 
 
-def new_entry(
+def new_trial_spec(
     context: StageContext,
     number: int,
     config: dict[str, Any],
@@ -93,10 +93,10 @@ def new_entry(
     parent_id: str = "",
     parent: tune.Checkpoint | None = None,
     racing: bool = False,
-) -> Entry:
+) -> TrialSpec:
     """Return the entry of the stage's trial of that number, with a seed of its own drawn from the run's `seed`."""
     name = context.stage.name
-    return Entry(
+    return TrialSpec(
         trial_id=f"{name[0]}{number:04d}",
         parent_id=parent_id,
         seed=random.Random(f"{seed} {name} {number}").randrange(2**31),
@@ -113,14 +113,14 @@ def train_trial(params: dict[str, Any]) -> None:
     A trial that diverged or did not fit in memory is reported as failed, with its reason, so that its worker can be
     used again.
     """
-    entry: Entry = params["entry"]
-    context = entry.context
+    spec: TrialSpec = params["spec"]
+    context = spec.context
     torch.set_num_threads(context.threads)
-    config = TrialConfig.from_dict(entry.config)
-    plan = fit_plan(entry, config)
+    config = TrialConfig.from_dict(spec.config)
+    plan = fit_plan(spec, config)
     reporter = Reporter(constants(config, context, plan))
-    own = load_state(entry.own)
-    parent = None if own else load_state(entry.parent)
+    own = load_state(spec.own)
+    parent = None if own else load_state(spec.parent)
     try:
         fit(
             config,
@@ -133,7 +133,7 @@ def train_trial(params: dict[str, Any]) -> None:
             limit=context.limit(own["clock"]["used"] if own else 0.0),
         )
     except RuntimeError as error:
-        if not (isinstance(error, TrialDiverged | DoesNotFit) or out_of_memory(error)):
+        if not (isinstance(error, TrialDivergedError | TrialOutOfMemoryError) or out_of_memory(error)):
             raise
         reason = str(error).splitlines()[0]
         seen = {"score": 0.0, "epoch": context.stage.epochs, "last": True, "figures": {}}
@@ -143,12 +143,12 @@ def train_trial(params: dict[str, Any]) -> None:
             torch.cuda.empty_cache()  # the worker is used again, for a network of another size
 
 
-def fit_plan(entry: Entry, config: TrialConfig) -> FitPlan:
+def fit_plan(spec: TrialSpec, config: TrialConfig) -> FitPlan:
     """Return how long and on what an entry trains."""
-    context, stage = entry.context, entry.context.stage
+    context, stage = spec.context, spec.context.stage
     return FitPlan(
         epochs=stage.epochs,
-        seed=entry.seed,
+        seed=spec.seed,
         refine=stage.refine,
         device=context.device,
         loader_workers=min(context.threads - 1, 4) if context.device == "cuda" else 0,

@@ -9,7 +9,7 @@ from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord, TrialTable, write_json
 
 if TYPE_CHECKING:
-    from data.data_module import Supply
+    from data.data_module import DataModule
 
 PX = 32
 
@@ -22,7 +22,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from data.pack.stats import Stats
     from models.build import build_model
     from models.heads import Head
-    from search.output.model_folder import Winner, save_model
+    from search.output.model_folder import TrainedModel, save_model
 
     config = TrialConfig.from_dict({"model": {"arch": "unet", "width": 4, "stem_stride": 2, "levels": 3}})
     torch.manual_seed(1)
@@ -33,7 +33,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stats = Stats(40, (0.4, 0.5, 0.6), (0.3, 0.25, 0.2), 0.1, 0.3, 0.4, 0.2, 1.0)
     run = tmp_path_factory.mktemp("finished") / "run"
     (run / "best").mkdir(parents=True)
-    winner = Winner(config=config, weights=network.state_dict(), stats=stats, sigma=0.2, px=PX, trial_id="f0001")
+    winner = TrainedModel(config=config, weights=network.state_dict(), stats=stats, sigma=0.2, px=PX, trial_id="f0001")
     save_model(winner, run / "best")
     write_json(run / "run.json", {"state": "done", "best": "f0001"})
     return run
@@ -98,20 +98,20 @@ def write_whole_run(run: Path, dataset: Path, *, searched: int = 14) -> Path:
     import optuna
     import torch
 
-    from data.data_module import Supply
+    from data.data_module import DataModule
     from models.build import build_model
-    from search.output.model_folder import Winner, write_best
+    from search.output.model_folder import TrainedModel, write_best
     from search.study.space import SpaceLimits, suggest
     from search.study.storage import open_journal
 
-    supply = Supply(dataset, seed=0)
-    data = supply.for_stage(fraction=1.0, px=PX)
+    data_module = DataModule(dataset, seed=0)
+    data = data_module.for_stage(fraction=1.0, px=PX)
     config = TrialConfig.from_dict({"model": {"arch": "unet", "width": 4, "stem_stride": 2, "levels": 3}})
     torch.manual_seed(len(run.name))
     weights = build_model(config.model).state_dict()
-    winner = Winner(config=config, weights=weights, stats=data.stats, sigma=data.sigma, px=PX, trial_id="f0001")
-    packs = {part: supply.pack(part, PX) for part in ("val", "test")}
-    metrics = write_best(winner, run / "best", packs, sizes=supply.sizes(), deadline=None)
+    winner = TrainedModel(config=config, weights=weights, stats=data.stats, sigma=data.sigma, px=PX, trial_id="f0001")
+    packs = {part: data_module.pack(part, PX) for part in ("val", "test")}
+    metrics = write_best(winner, run / "best", packs, sizes=data_module.sizes(), deadline=None)
     (run / "study.journal").touch()
     study = optuna.create_study(study_name="explore", storage=open_journal(run / "study.journal"), direction="maximize")
     study.sampler = optuna.samplers.RandomSampler(seed=0)
@@ -123,7 +123,7 @@ def write_whole_run(run: Path, dataset: Path, *, searched: int = 14) -> Path:
         study.tell(trial, _add(table, f"e{number:04}", "explore", tried, score=number / 20 - 0.2))
     best = {name: metrics["val"][name] for name in ("score", "iou", "rmse_depth", "checkerboard")}
     _add(table, "f0001", "final", config, parent=f"e{searched:04}", **best)
-    write_json(run / "run.json", _notes(supply, table))
+    write_json(run / "run.json", _notes(data_module, table))
     return run
 
 
@@ -144,7 +144,7 @@ def _add(
     return score
 
 
-def _notes(supply: "Supply", table: TrialTable) -> dict[str, Any]:
+def _notes(data_module: "DataModule", table: TrialTable) -> dict[str, Any]:
     """Return what run.json says of such a run."""
     stages = [
         {"name": name, "round": 1, "began_s": began_s, "wall_s": wall_s, "px": PX, "busy": 0.8}
@@ -154,7 +154,7 @@ def _notes(supply: "Supply", table: TrialTable) -> dict[str, Any]:
     wall_s = max(record.figures["ended_s"] for record in table.records.values()) + 2
     return {"state": "done", "best": "f0001", "budget": "1m", "seed": 0, "wall_s": wall_s} | {
         "asked": asked,
-        "data": supply.facts(),
+        "data": data_module.facts(),
         "stages": stages,
         "round": 1,
     }

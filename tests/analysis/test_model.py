@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from analysis import load_model
 from analysis.exceptions import AnalysisError
-from data.data_module import Supply
+from data.data_module import DataModule
 from data.loading.loaders import Loader
 from data.reading.decode import read_picture
 from search.output.model_folder import predictions
@@ -49,10 +49,10 @@ def test_mask_and_depth_have_the_size_of_the_photo(model, size):
 
 
 def test_photo_is_resized_and_normalised_as_the_training_data(model, tiny_dataset):
-    supply = Supply(tiny_dataset, seed=0)
-    pack = supply.pack("val", 32)
+    data_module = DataModule(tiny_dataset, seed=0)
+    pack = data_module.pack("val", 32)
     _, expected = next(predictions(model.network, Loader(pack, batch_size=len(pack), stats=model.stats)))
-    paths = {triplet.id: triplet.image for triplet in supply.dataset.triplets}
+    paths = {triplet.id: triplet.image for triplet in data_module.dataset.triplets}
     photos = [read_picture(paths[name], cv2.IMREAD_COLOR_RGB) for name in pack.ids]
     found = model.look(np.stack([model.square(photo) for photo in photos]))
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from data.data_module import FitData, Supply
+from data.data_module import DataModule, StageData
 from data.loading.loaders import Batch, Loader
 from models.build import build_model
 from models.losses.loss import build_loss
@@ -26,7 +26,7 @@ CONFIG: dict[str, dict[str, Any]] = {
 }
 
 
-def bare(config: TrialConfig, data: FitData, steps: int) -> float:
+def bare(config: TrialConfig, data: StageData, steps: int) -> float:
     """Return images/s of forward, loss, backward and step on one batch that stays in memory."""
     model, loss = build_model(config.model).on("cpu").train(), build_loss(config.loss, data.train.px)
     optimizer = build_optimizer(config.optim, [model, loss])
@@ -43,7 +43,7 @@ def bare(config: TrialConfig, data: FitData, steps: int) -> float:
     return steps * len(batch) / (time.perf_counter() - begin)
 
 
-def fitted(config: TrialConfig, data: FitData) -> float:
+def fitted(config: TrialConfig, data: StageData) -> float:
     """Return images/s of one epoch of `fit`, validation left out."""
     reports: list[dict[str, float]] = []
     fit(config, data, FitPlan(epochs=1), report=lambda figures, state: reports.append(figures))
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="processor threads (default 1)")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    data = Supply(args.data, seed=0).for_stage(fraction=0.4, px=args.px)
+    data = DataModule(args.data, seed=0).for_stage(fraction=0.4, px=args.px)
     config = TrialConfig.from_dict(CONFIG)
     steps = len(data.train) // config.optim.batch_size
     pairs = [(fitted(config, data), bare(config, data, steps)) for _ in range(args.rounds + 1)][1:]

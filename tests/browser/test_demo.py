@@ -21,14 +21,14 @@ def run(tmp_path_factory):
     from data.pack.stats import Stats
     from models.build import build_model
     from search.config.trial import TrialConfig
-    from search.output.model_folder import Winner, save_model
+    from search.output.model_folder import TrainedModel, save_model
 
     config = TrialConfig.from_dict({"model": {"arch": "unet", "width": 4, "stem_stride": 2, "levels": 3}})
     torch.manual_seed(1)
     weights = build_model(config.model).state_dict()
     stats = Stats(40, (0.4, 0.5, 0.6), (0.3, 0.25, 0.2), 0.1, 0.3, 0.4, 0.2, 1.0)
     folder = tmp_path_factory.mktemp("run")
-    save_model(Winner(config=config, weights=weights, stats=stats, sigma=0.2, px=32, trial_id="f0001"), folder)
+    save_model(TrainedModel(config=config, weights=weights, stats=stats, sigma=0.2, px=32, trial_id="f0001"), folder)
     return folder
 
 

@@ -16,19 +16,19 @@ import pytest
 from ray.tune.utils import flatten_dict
 
 from analysis.exceptions import AnalysisError
-from data.data_module import Supply
-from search.budget.constraints import Closing, Constraints, Rules
-from search.records.run_state import first_notes
+from data.data_module import DataModule
+from search.budget.constraints import Constraints, Feasibility, StopCriterion
+from search.records.run_state import new_run_state
 from search.records.tensorboard import TensorBoard
 from search.records.trials import TrialTable
-from search.study.dashboard import Promotions
+from search.study.dashboard import StageStudies
 from search.study.space import SpaceLimits, suggest
 from search.study.storage import open_journal
-from search.tuning.checkpoints import Shelf
-from search.tuning.ray_tune import Recorder
-from search.tuning.searchers import StudySearch
+from search.tuning.checkpoints import CheckpointStore
+from search.tuning.ray_tune import RecordCallback
+from search.tuning.searchers import FeasibleOptunaSearch
 from search.tuning.stages import Stage
-from search.tuning.trainable import StageContext, new_entry
+from search.tuning.trainable import StageContext, new_trial_spec
 from tests.browser.screenshots import main, take
 
 pytestmark = pytest.mark.browser
@@ -37,11 +37,11 @@ CONFIRM = Stage(name="confirm", fraction=1.0, px=32, epochs=3, enter=1, pictures
 SCORES = ([0.11, 0.21, 0.3125], [0.10], [0.12, 0.22, 0.4625])  # of the trials of the search, by epoch
 
 
-def went_through(recorder, entry, scores, search=None, name=""):
+def went_through(recorder, spec, scores, search=None, name=""):
     """Let a trial start, report and end, as Ray Tune would tell recorder and searcher of it."""
-    trial = SimpleNamespace(config={"entry": entry}, checkpoint=None, last_result={})
+    trial = SimpleNamespace(config={"spec": spec}, checkpoint=None, last_result={})
     recorder.on_trial_start(0, [], trial)
-    stage, rng = entry.context.stage, np.random.default_rng(0)
+    stage, rng = spec.context.stage, np.random.default_rng(0)
     for epoch, score in enumerate(scores, start=1):
         figures = {"epoch": epoch, "score": score, "iou": score + 0.1, "rmse_depth": 0.125, "params": 58712}
         figures |= {"train_total": 1 / epoch, "fit_s": 2.0 * epoch, "devices": 1.0, "out_of_time": False}
@@ -62,15 +62,15 @@ def went_through(recorder, entry, scores, search=None, name=""):
 def run(tiny_dataset, tmp_path_factory) -> Path:
     """Folder of a run: three trials of the search, the best of them confirmed."""
     folder = tmp_path_factory.mktemp("run")
-    table, supply = TrialTable(folder), Supply(tiny_dataset, seed=0)
-    promotions = Promotions(folder, table)
-    boards = (TensorBoard(folder / "tensorboard"), promotions)
-    notes = first_notes(folder, {}, began=time.time())
-    recorder = Recorder(table, boards, notes, Shelf(seed=0), lambda record: None)
+    table, data_module = TrialTable(folder), DataModule(tiny_dataset, seed=0)
+    promotions = StageStudies(folder, table)
+    loggers = (TensorBoard(folder / "tensorboard"), promotions)
+    run_state = new_run_state(folder, {}, began=time.time())
+    recorder = RecordCallback(table, loggers, run_state, CheckpointStore(seed=0), lambda record: None)
     explore, confirm = (
         StageContext(
             stage=stage,
-            data=supply.for_stage(fraction=stage.fraction, px=stage.px),
+            data=data_module.for_stage(fraction=stage.fraction, px=stage.px),
             deadline=None,
             cap_s=None,
             threads=1,
@@ -78,14 +78,14 @@ def run(tiny_dataset, tmp_path_factory) -> Path:
         )
         for stage in (EXPLORE, CONFIRM)
     )
-    search = StudySearch(
-        partial(suggest, limits=SpaceLimits()), explore, closed=Closing(None, None),
-        rules=Rules(constraints=Constraints()), storage=open_journal(folder / "study.journal"), points=[], seed=0,
+    search = FeasibleOptunaSearch(
+        partial(suggest, limits=SpaceLimits()), explore, closed=StopCriterion(None, None),
+        rules=Feasibility(constraints=Constraints()), storage=open_journal(folder / "study.journal"), points=[], seed=0,
     )  # fmt: skip
     for name, scores in zip("abc", SCORES, strict=True):
-        entry = search.suggest(name)["entry"]
-        went_through(recorder, entry, scores, search, name)
-    went_through(recorder, new_entry(confirm, 1, entry.config, seed=0, parent_id="e0003"), [0.5, 0.55, 0.6125])
+        spec = search.suggest(name)["spec"]
+        went_through(recorder, spec, scores, search, name)
+    went_through(recorder, new_trial_spec(confirm, 1, spec.config, seed=0, parent_id="e0003"), [0.5, 0.55, 0.6125])
     cv2.imwrite(str(folder / "samples.png"), np.full((40, 60, 3), 128, np.uint8))
     promotions.show(folder / "samples.png")
     return folder

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from data.data_module import FitData, Supply
+from data.data_module import DataModule, StageData
 from search.config.trial import TrialConfig
 
 
 @pytest.fixture(scope="session")
-def fit_data(tiny_dataset: Path) -> FitData:
+def fit_data(tiny_dataset: Path) -> StageData:
     """The tiny data set, whole, at 32 px."""
-    return Supply(tiny_dataset, seed=0).for_stage(fraction=1.0, px=32)
+    return DataModule(tiny_dataset, seed=0).for_stage(fraction=1.0, px=32)
 
 
 @pytest.fixture

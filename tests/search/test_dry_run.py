@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from data.data_module import Supply
+from data.data_module import DataModule
 from search import dry_run as plan
 from search.budget.budget import parse_budget
 from search.budget.constraints import Constraints
@@ -28,7 +28,7 @@ def planner(tiny_dataset):
     return Planner(
         ladder=ladder(),
         budget=parse_budget("10m"),
-        supply=Supply(tiny_dataset, seed=0),
+        data_module=DataModule(tiny_dataset, seed=0),
         machine=MACHINE,
         constraints=Constraints(),
     )
@@ -74,24 +74,24 @@ def test_plan_is_a_table_with_hours_and_disk(planner):
 def spoilt(dataset, folder, count):
     """A copy of which so many training images are no pictures."""
     copy = shutil.copytree(dataset, folder / f"spoilt{count}")
-    for triplet in Supply(copy, seed=0).splits.train[:count]:
+    for triplet in DataModule(copy, seed=0).splits.train[:count]:
         triplet.image.write_bytes(b"no picture")
     return copy
 
 
 def test_decoding_speed_notes_what_cannot_be_used(tiny_dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "DECODING_S", 0.5)
-    supply = Supply(spoilt(tiny_dataset, tmp_path, 2), seed=0)
-    assert decoding_speed(supply, 32) > 0
-    assert (supply.left_out()["triplets"], supply.left_out()["of"]) == (2, 32)
+    data_module = DataModule(spoilt(tiny_dataset, tmp_path, 2), seed=0)
+    assert decoding_speed(data_module, 32) > 0
+    assert (data_module.left_out()["triplets"], data_module.left_out()["of"]) == (2, 32)
 
 
 @pytest.mark.parametrize(("bad", "code", "says"), [(2, 0, "left out: 2 of 32"), (9, 2, "--allow-bad")])
 def test_dry_run_says_what_cannot_be_used_and_when_a_run_would_stop(
     tiny_dataset, tmp_path, monkeypatch, capsys, bad, code, says
 ):
-    def measured(supply):
-        supply.pack("train", 32)
+    def measured(data_module):
+        data_module.pack("train", 32)
         return MACHINE
 
     monkeypatch.setattr(plan, "measure", measured)
@@ -102,7 +102,7 @@ def test_dry_run_says_what_cannot_be_used_and_when_a_run_would_stop(
 
 
 def test_dry_run_prints_the_plan_and_writes_nothing(tiny_dataset, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(plan, "measure", lambda supply: MACHINE)
+    monkeypatch.setattr(plan, "measure", lambda data_module: MACHINE)
     monkeypatch.chdir(tmp_path)
     arguments = ["--budget", "10m", "--data", str(tiny_dataset), "--out", str(tmp_path / "out"), "--dry-run"]
     assert main(arguments) == 0

@@ -91,15 +91,15 @@ class TestRun:
     def test_best_model_is_rebuilt_with_the_figures_it_claims(self, finished, tiny_dataset):
         from safetensors.torch import load_file
 
-        from data.data_module import Supply
+        from data.data_module import DataModule
         from data.loading.loaders import Loader
         from data.pack.stats import Stats
         from search.config.trial import TrialConfig
-        from search.output.model_folder import Winner, measure
+        from search.output.model_folder import TrainedModel, measure
 
         best = finished[0] / "best"
         about = json.loads((best / "config.json").read_text())
-        winner = Winner(
+        winner = TrainedModel(
             config=TrialConfig.from_dict(about["config"]),
             weights=load_file(best / "model.safetensors"),
             stats=Stats.from_dict(about["stats"]),
@@ -107,7 +107,7 @@ class TestRun:
             px=about["px"],
             trial_id=about["trial_id"],
         )
-        pack = Supply(tiny_dataset, seed=0).pack("test", winner.px)
+        pack = DataModule(tiny_dataset, seed=0).pack("test", winner.px)
         loader = Loader(pack, batch_size=32, stats=winner.stats)
         claimed = json.loads((best / "metrics.json").read_text())["test"]
         measured = measure(winner.model(), loader, winner.stats, winner.sigma)
@@ -126,19 +126,21 @@ class TestRun:
                 assert states[row["trial_id"]] == told[row["status"]]
 
     def test_run_json_records_the_stages(self, finished):
-        notes = json.loads((finished[0] / "run.json").read_text())
-        names = [s["name"] for s in notes["stages"] if s["name"] != "repeat"]  # for which time may be left
-        assert notes["state"] == "done" and names == ["explore", "confirm", "final"]
-        assert notes["data"]["train"] + notes["data"]["val"] + notes["data"]["test"] == 40
+        run_state = json.loads((finished[0] / "run.json").read_text())
+        names = [s["name"] for s in run_state["stages"] if s["name"] != "repeat"]  # for which time may be left
+        assert run_state["state"] == "done" and names == ["explore", "confirm", "final"]
+        assert run_state["data"]["train"] + run_state["data"]["val"] + run_state["data"]["test"] == 40
 
     def test_test_part_is_read_once_by_the_model_in_best(self, finished):
-        notes = json.loads((finished[0] / "run.json").read_text())
+        run_state = json.loads((finished[0] / "run.json").read_text())
         best = json.loads((finished[0] / "best" / "metrics.json").read_text())
-        (read,) = notes["test_read"]
-        assert read["trial_id"] == best["trial_id"] == notes["best"] and read["images"] == best["test"]["images"] > 0
-        assert notes["time"] <= read["time"]
+        (read,) = run_state["test_read"]
+        assert (
+            read["trial_id"] == best["trial_id"] == run_state["best"] and read["images"] == best["test"]["images"] > 0
+        )
+        assert run_state["time"] <= read["time"]
         kept = list((finished[0] / "front").glob("*"))
-        assert len(kept) == min(1, len([line for line in notes["front"] if line["trial_id"] != notes["best"]]))
+        assert len(kept) == min(1, len([line for line in run_state["front"] if line["trial_id"] != run_state["best"]]))
         for folder in kept:
             metrics = json.loads((folder / "metrics.json").read_text())
             assert metrics["trial_id"] == folder.name and "val" in metrics and "test" not in metrics
@@ -156,9 +158,11 @@ class TestRun:
         assert all(int(row["params"]) <= 100_000 for row in table(finished[0]) if row["params"])
 
     def test_run_json_has_devices_and_how_well_stages_foretell_each_other(self, finished):
-        notes = json.loads((finished[0] / "run.json").read_text())
-        assert notes["device_s"]["cpu"] == pytest.approx(notes["cluster"]["cpus"] * notes["wall_s"], rel=0.01)
-        confirm = next(stage for stage in notes["stages"] if stage["name"] == "confirm")
+        run_state = json.loads((finished[0] / "run.json").read_text())
+        assert run_state["device_s"]["cpu"] == pytest.approx(
+            run_state["cluster"]["cpus"] * run_state["wall_s"], rel=0.01
+        )
+        confirm = next(stage for stage in run_state["stages"] if stage["name"] == "confirm")
         correlation = confirm["rank_correlation_with_stage_below"]
         if correlation is not None:  # of three trials or more that have a score
             assert -1 <= correlation["spearman"]["low"] <= correlation["spearman"]["high"] <= 1

@@ -9,12 +9,12 @@ import sys
 import pytest
 import torch
 
-from data.data_module import Supply
-from search.archive import Archive
+from data.data_module import DataModule
+from search.archive import RunRecords
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord, TrialTable, provenance, write_json
 from search.reproduce import differences, main
-from search.training.trainer import STATE_FILE, FitPlan, TrialDiverged, fit
+from search.training.trainer import STATE_FILE, FitPlan, TrialDivergedError, fit
 
 PX, IMAGES = 32, (16, 8)
 
@@ -29,11 +29,11 @@ class Maker:
     def __init__(self, folder, dataset):
         folder.mkdir()
         self.folder, self.table = folder, TrialTable(folder)
-        supply = Supply(dataset, seed=0)
-        self.data = supply.for_sizes(PX, *IMAGES)
+        data_module = DataModule(dataset, seed=0)
+        self.data = data_module.for_sizes(PX, *IMAGES)
         sizes = dict(zip(("px", "train_images", "val_images"), (PX, *IMAGES), strict=True))
         stages = [{"name": name, "began_s": 0.0, **sizes} for name in ("explore", "confirm")]
-        told = {"asked": {}, "seed": 0, "data": supply.facts(), "stages": stages}
+        told = {"asked": {}, "seed": 0, "data": data_module.facts(), "stages": stages}
         write_json(folder / "run.json", {**provenance(), **told})
 
     def train(self, trial_id, config, *, parent="", stop=99, keep=True, weights=None, resume=None, limit=None, **plan):
@@ -64,7 +64,7 @@ class Maker:
             )
         except Stopped:
             self.table.finish(trial_id, "stopped")
-        except TrialDiverged as error:
+        except TrialDivergedError as error:
             self.table.finish(trial_id, "failed", str(error), replay=error.replay)
         return states
 
@@ -111,7 +111,7 @@ def tamper(folder, trial_id, epoch, change):
 
 
 def replays(folder, trial_id):
-    return [report["replay"]["clock"] for report in Archive(folder).past(trial_id).reports]
+    return [report["replay"]["clock"] for report in RunRecords(folder).past(trial_id).reports]
 
 
 def again(folder, trial_id, capsys, *options):
@@ -120,7 +120,7 @@ def again(folder, trial_id, capsys, *options):
 
 
 def test_trial_cut_by_the_clock_repeats_bit_for_bit(run, capsys):
-    record = Archive(run).table.records["e0001"]
+    record = RunRecords(run).table.records["e0001"]
     assert record.status == "timed_out" and any(replays(run, "e0001"))
     code, said = again(run, "e0001", capsys)
     assert code == 0, said.out
@@ -150,7 +150,7 @@ def test_trial_that_was_resumed_repeats_in_one_go(run, capsys):
 
 
 def test_diverged_trial_fails_again_for_the_same_reason(run, copied, capsys):
-    reason = Archive(run).table.records["e0003"].reason
+    reason = RunRecords(run).table.records["e0003"].reason
     code, said = again(run, "e0003", capsys)
     assert code == 0 and f"failed as on record: {reason}" in said.out
     text = (copied / "trials.jsonl").read_text()
@@ -270,11 +270,11 @@ def test_failed_trial_tells_ray_what_its_repetition_needs(run, config, monkeypat
     told = []
     monkeypatch.setattr(trainable.tune, "report", lambda result, checkpoint=None: told.append(result))
     stage = Stage(name="explore", fraction=1.0, px=PX, epochs=2)
-    data = Archive(run).data(Archive(run).past("e0001"))
+    data = RunRecords(run).data(RunRecords(run).past("e0001"))
     context = trainable.StageContext(stage=stage, data=data, deadline=None, cap_s=None, threads=1, device="cpu")
     wild = dataclasses.replace(config.optim, name="sgd", lr=1e30, clip_norm=0.0, momentum=0.0)
-    entry = trainable.new_entry(context, 1, dataclasses.replace(config, optim=wild).to_dict(), seed=0)
-    trainable.train_trial({"entry": entry})
+    entry = trainable.new_trial_spec(context, 1, dataclasses.replace(config, optim=wild).to_dict(), seed=0)
+    trainable.train_trial({"spec": entry})
     assert told[-1]["failed"].startswith("loss is") and told[-1]["replay"].keys() == {"clock", "threads", "plan"}
 
 
@@ -292,7 +292,7 @@ def test_command_line_needs_neither_ray_nor_optuna(run):
     code = (
         "import runpy, sys\n"
         f"sys.argv = ['fit', {str(run)!r}, 'e0002']\n"
-        "try:\n    runpy.run_module('search.training.trainer', run_name='__main__')\n"
+        "try:\n    runpy.run_module('search.reproduce', run_name='__main__')\n"
         "finally:\n    assert not {'ray', 'optuna'} & sys.modules.keys()"
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

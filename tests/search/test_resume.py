@@ -16,7 +16,7 @@ import pytest
 
 from search.budget.budget import parse_budget
 from search.records.run_dir import claim
-from search.records.run_state import first_notes
+from search.records.run_state import new_run_state
 from search.run import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +28,7 @@ def rows(out):
     return list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
 
 
-def notes(out):
+def run_state(out):
     return json.loads((out / "run.json").read_text())
 
 
@@ -82,14 +82,14 @@ class TestResume:
         assert all(seen == list(range(1, len(seen) + 1)) for seen in epochs.values())
 
     def test_budget_is_spent_once(self, resumed):
-        content = notes(resumed[0])
+        content = run_state(resumed[0])
         assert content["state"] == "done" and content["wall_s"] < 138
         assert len(content["earlier"]) == 2 and content["earlier"][0]["wall_s"] < content["earlier"][1]["wall_s"]
 
     def test_every_stage_is_climbed_once(self, resumed):
-        names = [stage["name"] for stage in notes(resumed[0])["stages"]]
+        names = [stage["name"] for stage in run_state(resumed[0])["stages"]]
         assert names in (["explore", "confirm", "final"], ["explore", "confirm", "final", "repeat"])
-        assert len(notes(resumed[0])["test_read"]) == 1
+        assert len(run_state(resumed[0])["test_read"]) == 1
         assert (resumed[0] / "best" / "model.safetensors").exists()
 
     def test_optuna_knows_every_trial_and_none_is_left_running(self, resumed):
@@ -146,9 +146,9 @@ def test_wrong_resume_is_refused_in_one_line(options, says, tmp_path):
 def test_records_that_nothing_goes_on_from_are_left_as_they_are(file, content, says, more, tmp_path, capsys):
     asked = {"budget": asdict(parse_budget("60s")), "seed": 0, "configs": [], "refine": True, "find_lr": False}
     claim(tmp_path).close()
-    notes = first_notes(tmp_path, asked, began=time.time())
-    notes.content |= {"seed": 0, "data": {}}
-    notes.end("stopped")
+    run_state = new_run_state(tmp_path, asked, began=time.time())
+    run_state.content |= {"seed": 0, "data": {}}
+    run_state.end("stopped")
     (tmp_path / file).write_bytes(content)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with warnings.catch_warnings():

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from search.experiment import Interrupted
+from search.experiment import RunInterruptedError
 from search.records.run_dir import claim
 from search.records.trials import provenance
 from search.run import _report, _run
@@ -28,10 +28,10 @@ def command_in(said, begin):
 
 def test_interrupted_run_prints_the_command_that_goes_on(out, monkeypatch, capsys):
     def study(*_):
-        raise Interrupted
+        raise RunInterruptedError
 
     monkeypatch.setattr("search.tuning.cluster.start", lambda address: None)
-    monkeypatch.setattr("search.experiment.Study", study)
+    monkeypatch.setattr("search.experiment.Experiment", study)
     options = {"out": out, "budget": None, "seed": 0, "began": 0.0}
     assert _run(None, options, SimpleNamespace(split="background")) == 130
     words = command_in(capsys.readouterr().out, "python search/run.py")

@@ -14,7 +14,7 @@ from analysis import load_model
 from analysis.compare import compare, methods
 from analysis.compare import scoring as judge
 from analysis.exceptions import AnalysisError
-from data.data_module import Supply
+from data.data_module import DataModule
 from data.loading.loaders import Loader
 from models.metrics.metrics import MetricSums
 from search.budget.budget import parse_budget
@@ -117,12 +117,12 @@ def test_five_methods_are_the_default():
 
 
 def test_models_of_the_common_size_are_measured_as_a_run_measures_its_own(finished_run, tiny_dataset, monkeypatch):
-    model, supply = load_model(finished_run, device="cpu"), Supply(tiny_dataset, seed=0)
+    model, data_module = load_model(finished_run, device="cpu"), DataModule(tiny_dataset, seed=0)
     monkeypatch.setattr(judge, "PX", model.px)
-    row = judge.measured(finished_run, notes_of(tiny_dataset, supply))
-    assert row["sigma"] == supply.pack("val", model.px).stats.depth_std
+    row = judge.measured(finished_run, notes_of(tiny_dataset, data_module))
+    assert row["sigma"] == data_module.pack("val", model.px).stats.depth_std
     for part in ("val", "test"):
-        loader = Loader(supply.pack(part, model.px), batch_size=32, stats=model.stats)
+        loader = Loader(data_module.pack(part, model.px), batch_size=32, stats=model.stats)
         found = measure(model.network, loader, model.stats, row["sigma"])
         assert {name: row[f"{part}_{name}"] for name in judge.FIGURES} == {name: found[name] for name in judge.FIGURES}
 
@@ -131,9 +131,9 @@ def test_models_of_another_size_are_measured_against_the_truth_at_the_common_one
     finished_run, tiny_dataset, monkeypatch
 ):
     monkeypatch.setattr(judge, "PX", 64)
-    model, supply = load_model(finished_run, device="cpu"), Supply(tiny_dataset, seed=0)
-    row = judge.measured(finished_run, notes_of(tiny_dataset, supply))
-    sums, pack = MetricSums(), supply.pack("test", 64)
+    model, data_module = load_model(finished_run, device="cpu"), DataModule(tiny_dataset, seed=0)
+    row = judge.measured(finished_run, notes_of(tiny_dataset, data_module))
+    sums, pack = MetricSums(), data_module.pack("test", 64)
     loader = Loader(pack, batch_size=1, stats=model.stats)
     for number, batch in enumerate(loader.epoch(0)):
         maps = model.look(model.square(pack.gather(np.array([number])).image[0])[None])[0]
@@ -147,13 +147,15 @@ def test_models_of_another_size_are_measured_against_the_truth_at_the_common_one
 
 def test_split_by_image_is_measured_by_the_yardstick_of_the_others(finished_run, tiny_dataset, monkeypatch):
     monkeypatch.setattr(judge, "PX", 32)
-    supply = Supply(tiny_dataset, seed=0)
-    rows = [judge.measured(finished_run, notes_of(tiny_dataset, supply, split)) for split in ("background", "random")]
+    data_module = DataModule(tiny_dataset, seed=0)
+    rows = [
+        judge.measured(finished_run, notes_of(tiny_dataset, data_module, split)) for split in ("background", "random")
+    ]
     assert rows[0]["sigma"] == rows[1]["sigma"] and rows[0]["val_rmse_depth"] != rows[1]["val_rmse_depth"]
 
 
-def notes_of(folder, supply, split="background"):
-    return {"seed": 0, "data": {"folder": str(folder), "split": split, "fingerprint": supply.dataset.fingerprint}}
+def notes_of(folder, data_module, split="background"):
+    return {"seed": 0, "data": {"folder": str(folder), "split": split, "fingerprint": data_module.dataset.fingerprint}}
 
 
 def test_changed_data_are_refused(finished_run, tiny_dataset, tmp_path, monkeypatch, capsys):

@@ -44,7 +44,7 @@ def test_without_a_photo_nothing_is_shown(model):
 
 def refusal(*arguments, before=""):
     """Return what the command line says, typed in a process of its own: it sets up a server."""
-    code = f"import sys\n{before}\nfrom analysis.demo import main\nsys.exit(main(sys.argv[1:]))"
+    code = f"import sys\n{before}\nfrom analysis.demo.demo import main\nsys.exit(main(sys.argv[1:]))"
     words = [sys.executable, "-c", code, *map(str, arguments), "--device", "cpu"]
     process = subprocess.run(words, capture_output=True, text=True, timeout=120)
     assert process.returncode == 2 and process.stdout == "", process

@@ -234,7 +234,7 @@ def test_wrong_arguments_are_one_line_and_exit_code_2(finished_run, tmp_path, ca
 
 
 def test_help_imports_no_torch():
-    code = "import sys, analysis.export as e; e.parser().format_help(); print(*{'torch', 'onnx'} & sys.modules.keys())"
+    code = "import sys, analysis.export.export as e; e.parser().format_help(); print(*{'torch', 'onnx'} & sys.modules.keys())"
     process = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert process.stdout.split() == []
     assert analysis.export.parser().format_help().count("model.onnx") >= 1

@@ -7,7 +7,7 @@ import pytest
 
 from analysis.exceptions import AnalysisError
 from analysis.plots.image_errors import by_share, depth_range, image_errors, open_part
-from data.data_module import Supply
+from data.data_module import DataModule
 from data.dataset import DataError
 from data.reading.layout import read_dataset
 
@@ -122,13 +122,13 @@ def test_data_that_have_changed_are_refused(whole_runs, tmp_path):
 
 def test_backgrounds_are_those_of_the_images_behind_one_that_is_left_out(whole_runs, tiny_dataset, tmp_path):
     data = shutil.copytree(tiny_dataset, tmp_path / "data")
-    supply = Supply(data, seed=0)
-    supply.splits.train[1].image.write_bytes(b"no picture")
+    data_module = DataModule(data, seed=0)
+    data_module.splits.train[1].image.write_bytes(b"no picture")
     run = shutil.copytree(whole_runs[0], tmp_path / "run")
     notes = json.loads((run / "run.json").read_text())
     notes["data"] |= {"folder": str(data), "fingerprint": read_dataset(data).fingerprint}
     (run / "run.json").write_text(json.dumps(notes))
     part = open_part(run, "train")
-    background = {triplet.id: triplet.background for triplet in supply.splits.train}
-    assert len(part.pack) == len(supply.splits.train) - 1
+    background = {triplet.id: triplet.background for triplet in data_module.splits.train}
+    assert len(part.pack) == len(data_module.splits.train) - 1
     assert part.backgrounds == tuple(background[name] for name in part.pack.ids)

@@ -174,7 +174,7 @@ compose(plan, sys.argv[6], workers=1, progress=lambda done, total: done < 150 or
 def test_killed_command_goes_on_where_it_was(sources, tmp_path):
     out = tmp_path / "out"
     arguments = [*places(sources, out), "--count", "250", "--size", str(PX), "--workers", "1"]
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     environment = os.environ | {"PYTHONPATH": str(root)}
     command = [sys.executable, "-c", KILLED_AFTER_150, *arguments]
     assert subprocess.run(command, cwd=root, env=environment, timeout=60).returncode == -9

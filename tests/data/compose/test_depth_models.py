@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 from data.compose import depth_cache as taught
 from data.compose.compose import main
 from data.compose.depth_cache import relative_depth, teach
-from data.compose.depth_models import OnnxTeacher, Preparation, find_teacher, ready_preparations
+from data.compose.depth_models import OnnxTeacher, Preprocessing, find_teacher, ready_preparations
 from data.dataset import DataError
 from data.reading.layout import read_dataset
 
@@ -74,26 +74,28 @@ def test_teacher_says_relative_inverse_depth_in_the_pictures_shape(model):
 
 
 def test_channels_last_models_see_the_same(tmp_path):
-    first = OnnxTeacher(write_model(tmp_path / "a.onnx"), Preparation(**PREPARATION))
-    last = OnnxTeacher(write_model(tmp_path / "b.onnx", layout="nhwc"), Preparation(**PREPARATION | {"layout": "nhwc"}))
+    first = OnnxTeacher(write_model(tmp_path / "a.onnx"), Preprocessing(**PREPARATION))
+    last = OnnxTeacher(
+        write_model(tmp_path / "b.onnx", layout="nhwc"), Preprocessing(**PREPARATION | {"layout": "nhwc"})
+    )
     np.testing.assert_array_equal(first.raw(ramp()), last.raw(ramp()))
 
 
 def test_normalisation_is_that_of_the_json(model):
-    plain = OnnxTeacher(model, Preparation(**PREPARATION)).raw(ramp())
-    other = OnnxTeacher(model, Preparation(**PREPARATION, mean=(0.5, 0.0, 0.0), std=(0.25, 1.0, 1.0))).raw(ramp())
+    plain = OnnxTeacher(model, Preprocessing(**PREPARATION)).raw(ramp())
+    other = OnnxTeacher(model, Preprocessing(**PREPARATION, mean=(0.5, 0.0, 0.0), std=(0.25, 1.0, 1.0))).raw(ramp())
     np.testing.assert_allclose(other, (plain - 0.5) / 0.25, atol=1e-5)
 
 
 def test_polarity_is_that_of_the_json(model):
-    bright = relative_depth(OnnxTeacher(model, Preparation(**PREPARATION)), ramp(), "ramp")
-    dark = relative_depth(OnnxTeacher(model, Preparation(**PREPARATION | {"near": "dark"})), ramp(), "ramp")
+    bright = relative_depth(OnnxTeacher(model, Preprocessing(**PREPARATION)), ramp(), "ramp")
+    dark = relative_depth(OnnxTeacher(model, Preprocessing(**PREPARATION | {"near": "dark"})), ramp(), "ramp")
     np.testing.assert_allclose(dark, 1 - bright, atol=1e-6)
 
 
 def test_distances_become_their_reciprocals():
     metres = np.float32([[1.0, 2.0, 4.0]])
-    np.testing.assert_allclose(Preparation(**PREPARATION, depth_unit="m").inverse(metres), [[1, 0.5, 0.25]])
+    np.testing.assert_allclose(Preprocessing(**PREPARATION, depth_unit="m").inverse(metres), [[1, 0.5, 0.25]])
 
 
 @pytest.mark.parametrize("name", ready_preparations())
@@ -200,7 +202,7 @@ def test_wrong_preparations_are_refused(tmp_path, wrong):
     path = tmp_path / "a.json"
     path.write_text(json.dumps(PREPARATION | wrong if wrong else wrong))
     with pytest.raises(DataError, match=r"a\.json"):
-        Preparation.read(path)
+        Preprocessing.read(path)
 
 
 @pytest.mark.parametrize(("module", "depth"), [("onnxruntime", "red.onnx"), ("transformers", "hf:some/name")])

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-import data.pack.shards
+from data.pack import shards
 from data.pack.pack import main, pack_split
 from data.pack.shards import shard_bounds
 from data.reading.decode import decode_depth, decode_triplet
@@ -20,7 +20,7 @@ from data.reading.splits import nested_order
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
     """Shards of 4, 4, 8 samples and so on: a few samples fill several."""
-    monkeypatch.setattr(data.shards, "FIRST_SHARD", 4)
+    monkeypatch.setattr(shards, "FIRST_SHARD", 4)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_prefix_is_extended_without_redoing_it(make_dataset, cache):
 def test_packing_again_decodes_nothing(make_dataset, cache, monkeypatch):
     root = make_dataset(6)
     packed(root, cache)
-    monkeypatch.setattr(data.shards, "decode_triplet", None)
+    monkeypatch.setattr(shards, "decode_triplet", None)
     assert len(packed(root, cache)) == 6
 
 
@@ -177,7 +177,7 @@ def test_picture_that_the_system_withholds_is_an_error_and_leaves_no_partial_sha
 
 
 def test_progress_counts_up_to_what_is_wanted(make_dataset, cache, monkeypatch):
-    monkeypatch.setattr(data.shards, "STEP", 2)
+    monkeypatch.setattr(shards, "STEP", 2)
     calls = []
     packed(make_dataset(12), cache, count=6, progress=lambda done, total: calls.append((done, total)))
     assert calls == [(2, 6), (4, 6), (6, 6), (6, 6)]

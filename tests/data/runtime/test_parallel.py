@@ -11,7 +11,7 @@ import pytest
 from data.dataset import DataError
 from data.runtime.parallel import in_parallel
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PARENT = """
 import os, sys, time
 from pathlib import Path

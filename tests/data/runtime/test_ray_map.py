@@ -13,7 +13,7 @@ import pytest
 from data.compose.compose import main
 from data.runtime.ray_map import check_answer
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PX = 48
 HEAD = """
 import ray

@@ -176,7 +176,7 @@ def test_command_line_makes_a_data_set(tmp_path, capsys):
 
 def test_help_imports_nothing_heavy():
     code = (
-        "import sys\nfrom data.scenes import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+        "import sys\nfrom data.scenes.scenes import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
         "sys.exit(any(name in sys.modules for name in ('torch', 'albumentations', 'rich')))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

@@ -1,14 +1,14 @@
 import pytest
 
 from data.dataset import DataError
-from data.writing.staging import STORED, Draft
+from data.writing.staging import STORED, StagingDir
 
 ROW = {"image": "a.jpg", "mask": "", "depth": "", "background": "b", "foreground": "f", "split": ""}
 
 
 def begun(root, origin="same"):
     """A draft of one job, let go of."""
-    draft = Draft(root, origin)
+    draft = StagingDir(root, origin)
     (draft.folder / "a.jpg").write_bytes(b"picture")
     draft.store(0, [ROW])
     draft.close()
@@ -17,7 +17,7 @@ def begun(root, origin="same"):
 
 def test_draft_that_was_cut_off_is_taken_up(tmp_path):
     begun(tmp_path / "set")
-    draft = Draft(tmp_path / "set", "same")
+    draft = StagingDir(tmp_path / "set", "same")
     assert list(draft.stored()) == [(0, [ROW])]
     assert draft.whole_jobs() == {0}
     draft.publish()
@@ -29,12 +29,12 @@ def test_draft_that_was_cut_off_is_taken_up(tmp_path):
 def test_draft_of_another_origin_is_refused_and_kept(tmp_path):
     folder = begun(tmp_path / "set")
     with pytest.raises(DataError, match="another set"):
-        Draft(tmp_path / "set", "other")
+        StagingDir(tmp_path / "set", "other")
     assert (folder / "a.jpg").is_file()
 
 
 def test_draft_in_which_nothing_is_stored_does_not_stay(tmp_path):
-    Draft(tmp_path / "set", "same").close()
+    StagingDir(tmp_path / "set", "same").close()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -44,9 +44,9 @@ def test_draft_without_origin_does_not_stay(tmp_path):
 
 
 def test_draft_is_held_by_one(tmp_path):
-    draft = Draft(tmp_path / "set", "same")
+    draft = StagingDir(tmp_path / "set", "same")
     with pytest.raises(DataError, match="another process"):
-        Draft(tmp_path / "set", "same")
+        StagingDir(tmp_path / "set", "same")
     draft.close()
 
 
@@ -54,7 +54,7 @@ def test_line_that_was_not_ended_is_dropped(tmp_path):
     folder = begun(tmp_path / "set")
     with (folder / STORED).open("a") as file:
         file.write('[1, [{"ima')
-    draft = Draft(tmp_path / "set", "same")
+    draft = StagingDir(tmp_path / "set", "same")
     draft.store(2, [])
     assert [job for job, _ in draft.stored()] == [0, 2]
     draft.close()
@@ -63,6 +63,6 @@ def test_line_that_was_not_ended_is_dropped(tmp_path):
 @pytest.mark.parametrize("spoil", [lambda path: path.unlink(), lambda path: path.write_bytes(b"")])
 def test_job_whose_files_are_lost_or_empty_is_not_whole(tmp_path, spoil):
     spoil(begun(tmp_path / "set") / "a.jpg")
-    draft = Draft(tmp_path / "set", "same")
+    draft = StagingDir(tmp_path / "set", "same")
     assert draft.whole_jobs() == set()
     draft.close()

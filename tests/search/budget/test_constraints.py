@@ -12,9 +12,9 @@ from search.budget.constraints import (
     LEAST_EPOCHS,
     TIME,
     TYPICAL_MACS,
-    Closing,
     Constraints,
-    Rules,
+    Feasibility,
+    StopCriterion,
     affordable_images,
     affordable_macs,
     images_at_once,
@@ -37,15 +37,15 @@ def measured(monkeypatch):
         seen.append((config, px))
         return 8.0
 
-    monkeypatch.setattr(search.limits, "latency", eight_ms)
+    monkeypatch.setattr(search.budget.constraints, "latency", eight_ms)
     return seen
 
 
 def test_searcher_closes_at_its_moment():
-    assert not Closing(None, time.time() + 60)(10**6)
-    assert Closing(None, time.time() - 1)(0)
-    assert not Closing(None, None)(10**6)
-    assert Closing(3, None)(3) and not Closing(3, None)(2)
+    assert not StopCriterion(None, time.time() + 60)(10**6)
+    assert StopCriterion(None, time.time() - 1)(0)
+    assert not StopCriterion(None, None)(10**6)
+    assert StopCriterion(3, None)(3) and not StopCriterion(3, None)(2)
 
 
 def test_without_constraints_nothing_is_exceeded(measured):
@@ -111,7 +111,7 @@ def test_latency_leaves_threads_and_randomness_as_they_were():
 
 
 def test_rules_without_limits_fit_everything():
-    rules = Rules(constraints=Constraints())
+    rules = Feasibility(constraints=Constraints())
     assert rules.fits(LARGE) and rules.excess(LARGE) == {TIME: -1.0}
 
 
@@ -119,16 +119,18 @@ def test_network_fits_when_a_trial_sees_its_data_often_enough():
     just = macs(SMALL.model, 80) * 100 * LEAST_EPOCHS / 10.0
     for speed, fits in ((1.01 * just, True), (0.99 * just, False)):
         most = affordable_macs(10.0, 100, speed, epochs=9)
-        assert Rules(constraints=Constraints(), most_macs=most, px=80).fits(SMALL) == fits
+        assert Feasibility(constraints=Constraints(), most_macs=most, px=80).fits(SMALL) == fits
 
 
 def test_one_that_takes_too_long_is_told_as_that_and_its_constraints_are_not_looked_at(measured):
-    rules = Rules(constraints=Constraints(max_params=1.0, max_latency_ms=1.0), most_macs=macs(SMALL.model, 80) / 2)
+    rules = Feasibility(
+        constraints=Constraints(max_params=1.0, max_latency_ms=1.0), most_macs=macs(SMALL.model, 80) / 2
+    )
     assert rules.excess(SMALL) == {TIME: pytest.approx(1.0)} and not measured
 
 
 def test_one_that_is_in_time_may_still_break_a_constraint():
-    rules = Rules(constraints=Constraints(max_params=PARAMS / 2), most_macs=1e15)
+    rules = Feasibility(constraints=Constraints(max_params=PARAMS / 2), most_macs=1e15)
     assert rules.excess(SMALL) == {TIME: pytest.approx(-1.0, abs=1e-3), "params": pytest.approx(1.0)}
     assert not rules.fits(SMALL)
 

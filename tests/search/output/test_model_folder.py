@@ -8,22 +8,22 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from data.data_module import Supply
+from data.data_module import DataModule
 from data.reading.decode import DepthScale
 from models.build import build_model
-from search.output.model_folder import COLUMNS, Winner, write_best
+from search.output.model_folder import COLUMNS, TrainedModel, write_best
 
 
 @pytest.fixture
 def winner(fit_data, small_config):
     torch.manual_seed(0)
     weights = build_model(small_config.model).state_dict()
-    return Winner(config=small_config, weights=weights, stats=fit_data.stats, sigma=0.2, px=32, trial_id="f0001")
+    return TrainedModel(config=small_config, weights=weights, stats=fit_data.stats, sigma=0.2, px=32, trial_id="f0001")
 
 
 def test_best_folder_holds_model_config_figures_and_pictures(winner, tiny_dataset, tmp_path):
-    supply = Supply(tiny_dataset, seed=0)
-    packs = {name: supply.pack(name, 32) for name in ("val", "test")}
+    data_module = DataModule(tiny_dataset, seed=0)
+    packs = {name: data_module.pack(name, 32) for name in ("val", "test")}
     metrics = write_best(winner, tmp_path / "best", packs, sizes={n: len(p) for n, p in packs.items()}, deadline=None)
     assert sorted(p.name for p in (tmp_path / "best").iterdir()) == [
         "README.md",
@@ -45,7 +45,7 @@ def test_best_folder_holds_model_config_figures_and_pictures(winner, tiny_datase
 
 
 def test_scale_of_the_depth_goes_with_the_model(winner, tiny_dataset, tmp_path):
-    packs = {"val": Supply(tiny_dataset, seed=0).pack("val", 32)}
+    packs = {"val": DataModule(tiny_dataset, seed=0).pack("val", 32)}
     scaled = replace(winner, scale=DepthScale(near_m=0.5, far_m=8.0))
     for one, expected in ((scaled, {"near_m": 0.5, "far_m": 8.0}), (winner, None)):
         write_best(one, tmp_path, packs, sizes={"val": 4}, deadline=None)
@@ -55,13 +55,13 @@ def test_scale_of_the_depth_goes_with_the_model(winner, tiny_dataset, tmp_path):
 
 
 def test_data_without_test_part_says_so(winner, tiny_dataset, tmp_path):
-    packs = {"val": Supply(tiny_dataset, seed=0).pack("val", 32)}
+    packs = {"val": DataModule(tiny_dataset, seed=0).pack("val", 32)}
     metrics = write_best(winner, tmp_path, packs, sizes={"val": 4}, deadline=None)
     assert "test" not in metrics and "no test part" in metrics["note"]
 
 
 def test_measuring_stops_at_its_deadline_and_says_how_many(winner, tiny_dataset, tmp_path):
-    pack = Supply(tiny_dataset, seed=0).pack("train", 32)
+    pack = DataModule(tiny_dataset, seed=0).pack("train", 32)
     told = []
 
     @contextmanager
@@ -75,8 +75,8 @@ def test_measuring_stops_at_its_deadline_and_says_how_many(winner, tiny_dataset,
 
 
 def test_leaking_split_says_how_much_it_flatters(winner, tiny_dataset, tmp_path):
-    supply = Supply(tiny_dataset, seed=0, split="random")
-    packs = {name: supply.pack(name, 32) for name in ("val", "test")}
+    data_module = DataModule(tiny_dataset, seed=0, split="random")
+    packs = {name: data_module.pack(name, 32) for name in ("val", "test")}
     sizes = {name: len(pack) for name, pack in packs.items()}
     metrics = write_best(winner, tmp_path, packs, sizes=sizes, deadline=None, leaks=True)
     apart = metrics["val"]["score"] - metrics["test"]["score"]
@@ -87,11 +87,11 @@ def test_leaking_split_says_how_much_it_flatters(winner, tiny_dataset, tmp_path)
 
 @pytest.mark.parametrize(("name", "absent"), [("mask_only", "rmse_depth"), ("depth_only", "iou")])
 def test_partial_data_are_measured_on_what_they_have(winner, partial_datasets, tmp_path, name, absent):
-    supply = Supply(partial_datasets[name], seed=0, split="random")
-    packs = {part: supply.pack(part, 32) for part in ("val", "test")}
+    data_module = DataModule(partial_datasets[name], seed=0, split="random")
+    packs = {part: data_module.pack(part, 32) for part in ("val", "test")}
     stats = packs["val"].stats
     told = dataclasses.replace(winner, stats=stats)
-    metrics = write_best(told, tmp_path, packs, sizes=supply.sizes(), deadline=None, leaks=True)
+    metrics = write_best(told, tmp_path, packs, sizes=data_module.sizes(), deadline=None, leaks=True)
     assert absent not in metrics["test"] and absent not in metrics["test"]["constant_guess"]
     assert absent not in metrics["validation_flatters_by"] and "is known in" not in metrics["note"]
     said = (tmp_path / "README.md").read_text(encoding="utf-8")
@@ -99,6 +99,6 @@ def test_partial_data_are_measured_on_what_they_have(winner, partial_datasets, t
 
 
 def test_part_that_lacks_what_was_trained_says_so(winner, partial_datasets, tmp_path):
-    packs = {"val": Supply(partial_datasets["depth_only"], seed=0).pack("val", 32)}
+    packs = {"val": DataModule(partial_datasets["depth_only"], seed=0).pack("val", 32)}
     metrics = write_best(winner, tmp_path, packs, sizes={"val": 4}, deadline=None)
     assert "no mask is known in val: the score there is that of the depth alone" in metrics["note"]

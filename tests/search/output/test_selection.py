@@ -8,7 +8,7 @@ import torch
 from ray.tune import Checkpoint
 
 import search.output.selection
-from data.data_module import Supply
+from data.data_module import DataModule
 from data.scenes.scenes import FAR_M, NEAR_M
 from models.build import build_model
 from search.output.selection import best_group, models_front, over_seeds, write_model
@@ -24,7 +24,7 @@ STAGES = {stage.name[0]: stage for stage in LADDER}
 @pytest.fixture
 def made(tmp_path, small_config, monkeypatch):
     """Return a function that makes a table of trials, and what takes a latency's place."""
-    monkeypatch.setattr(search.closing, "latency", lambda config, px: px / 10)
+    monkeypatch.setattr(search.output.selection, "latency", lambda config, px: px / 10)
 
     def make(*trials):
         table = TrialTable(tmp_path)
@@ -111,7 +111,7 @@ def test_no_latency_is_measured_once_the_time_is_over(made, monkeypatch):
     def refuse(config, px):
         raise AssertionError("measured")
 
-    monkeypatch.setattr(search.closing, "latency", refuse)
+    monkeypatch.setattr(search.output.selection, "latency", refuse)
     table, models = made(("c0001", "e0001", 0.5), ("c0002", "e0002", 0.4, {"params": 50}), ("c0003", "e0003", 0.3))
     front = models_front(LADDER, table, models, deadline=time.time() - 1)
     assert [line["trial_id"] for line in front] == ["c0001", "c0002"] and "latency_ms" not in front[0]
@@ -121,8 +121,8 @@ def test_no_latency_is_measured_once_the_time_is_over(made, monkeypatch):
 def test_model_is_written_and_measured_on_the_parts_that_it_may_read(
     parts, measured, tiny_dataset, tmp_path, small_config
 ):
-    supply = Supply(tiny_dataset, seed=0)
-    supply.for_stage(fraction=LADDER[0].fraction, px=LADDER[0].px)
+    data_module = DataModule(tiny_dataset, seed=0)
+    data_module.for_stage(fraction=LADDER[0].fraction, px=LADDER[0].px)
     torch.manual_seed(0)
     (tmp_path / "checkpoint").mkdir()
     torch.save(
@@ -137,15 +137,15 @@ def test_model_is_written_and_measured_on_the_parts_that_it_may_read(
         figures={"px": 32, "score": 0.5},
     )
     checkpoint, read = Checkpoint.from_directory(str(tmp_path / "checkpoint")), []
-    pack = supply.pack
-    supply.pack = lambda name, *args, **more: (read.append(name), pack(name, *args, **more))[1]
+    pack = data_module.pack
+    data_module.pack = lambda name, *args, **more: (read.append(name), pack(name, *args, **more))[1]
     more = {"seeds": over_seeds([record, record])}
-    metrics = write_model(record, checkpoint, supply, tmp_path / "front", parts=parts, more=more, deadline=None)
+    metrics = write_model(record, checkpoint, data_module, tmp_path / "front", parts=parts, more=more, deadline=None)
     assert metrics == json.loads((tmp_path / "front" / "metrics.json").read_text())
     assert {"val", "test"} & metrics.keys() == measured == set(read) and metrics["seeds"] == more["seeds"]
     assert (tmp_path / "front" / "model.safetensors").exists() and (tmp_path / "front" / "samples.png").exists()
     about = json.loads((tmp_path / "front" / "config.json").read_text())
     assert about["depth_scale"] == {"near_m": NEAR_M, "far_m": FAR_M}
-    assert about["trained_on"]["fingerprint"] == supply.dataset.fingerprint
-    assert about["trained_on"]["sizes"] == supply.sizes() and about["trained_on"]["parent_id"] == "c0001"
+    assert about["trained_on"]["fingerprint"] == data_module.dataset.fingerprint
+    assert about["trained_on"]["sizes"] == data_module.sizes() and about["trained_on"]["parent_id"] == "c0001"
     assert "from the weights of c0001" in (tmp_path / "front" / "README.md").read_text()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from search.records.console import View, dashboards, describe
+from search.records.console import RunConsole, dashboards, describe
 from search.records.trials import TrialRecord
 
 
@@ -20,12 +20,12 @@ def record(number, status="", score=0.5):
 
 def shown(terminal, events):
     screen = io.StringIO()
-    view = View(Console(file=screen, force_terminal=terminal, width=120))
-    view.begin("explore", "a search", time.time() + 90, time.time() + 300)
+    console = RunConsole(Console(file=screen, force_terminal=terminal, width=120))
+    console.begin("explore", "a search", time.time() + 90, time.time() + 300)
     for event in events:
-        view.notify(event)
-    view.console.print(view.block())
-    view.finish()
+        console.notify(event)
+    console.console.print(console.block())
+    console.finish()
     return screen.getvalue()
 
 
@@ -52,7 +52,7 @@ def test_failed_trial_is_never_the_best():
 @pytest.mark.parametrize("folder", ["runs/[old]/x", "runs/[/tmp]", "runs/[red]"])
 def test_folders_are_shown_as_they_are_named(folder):
     screen = io.StringIO()
-    View(Console(file=screen, force_terminal=False, width=120)).say(f"run folder {folder}")
+    RunConsole(Console(file=screen, force_terminal=False, width=120)).say(f"run folder {folder}")
     assert screen.getvalue() == f"run folder {folder}\n"
 
 
@@ -63,15 +63,15 @@ def test_plain_lines_have_no_control_codes():
 
 def test_work_has_a_bar_below_the_block_while_it_goes_on():
     screen = io.StringIO()
-    with View(Console(file=screen, force_terminal=True, width=120)) as view:
-        with view.working("packing train") as progress:
+    with RunConsole(Console(file=screen, force_terminal=True, width=120)) as console:
+        with console.working("packing train") as progress:
             progress(30, 40)
             time.sleep(0.6)  # the block is drawn twice a second
         assert "packing train" in screen.getvalue() and "30/40" in screen.getvalue()
         screen.truncate(0)
         time.sleep(0.6)
         assert "stage" in screen.getvalue() and "packing" not in screen.getvalue()
-    with View(Console(file=screen)).working("packing") as progress:
+    with RunConsole(Console(file=screen)).working("packing") as progress:
         assert progress is None
 
 

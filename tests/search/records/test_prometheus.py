@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from search.records import prometheus as gauges
-from search.records.prometheus import GAUGES, Gauges
+from search.records.prometheus import GAUGES, PrometheusExporter
 from search.records.trials import STATUSES, TrialRecord, TrialTable
 
 DASHBOARD = Path(__file__).resolve().parents[3] / "analysis" / "assets" / "grafana.json"
@@ -34,7 +34,7 @@ def run(tmp_path):
         record(1, "completed", "confirm", score=0.8, images_seen=10, fit_s=1.0),
     ):
         table.records[one.trial_id] = one
-    return Gauges("one", table, lambda: 0.25)
+    return PrometheusExporter("one", table, lambda: 0.25)
 
 
 def told(run):

@@ -7,7 +7,7 @@ import pytest
 
 from search.budget.budget import parse_budget
 from search.records.run_dir import FolderError, claim, hold
-from search.records.run_state import Notes, first_notes, read_notes, taken_up
+from search.records.run_state import RunState, new_run_state, read_run_state, resumed_state
 
 FIVE = parse_budget("5m")
 
@@ -23,9 +23,9 @@ def content(folder):
 
 
 def test_stage_that_was_cut_off_is_open_and_keeps_its_plan(tmp_path):
-    notes = first_notes(tmp_path, {"budget": {}}, began=time.time())
-    notes.begin_stage("explore", {"train_images": 160, "cap_s": 4.0})
-    later = taken_up(tmp_path, content(tmp_path), now=time.time(), budget=FIVE, extended=False)
+    run_state = new_run_state(tmp_path, {"budget": {}}, began=time.time())
+    run_state.begin_stage("explore", {"train_images": 160, "cap_s": 4.0})
+    later = resumed_state(tmp_path, content(tmp_path), now=time.time(), budget=FIVE, extended=False)
     assert later.open_stage["train_images"] == 160 and not later.is_closed("explore")
     assert later.settled("explore") == {"train_images": 160, "cap_s": 4.0} and later.settled("confirm") == {}
     later.begin_stage("explore", {"train_images": 99, "cap_s": 1.0})
@@ -36,40 +36,40 @@ def test_stage_that_was_cut_off_is_open_and_keeps_its_plan(tmp_path):
 
 
 def test_clock_counts_what_earlier_processes_used_and_not_the_time_between(tmp_path):
-    first_notes(tmp_path, {}, began=time.time() - 100).write()
-    later = taken_up(tmp_path, content(tmp_path), now=time.time() + 5000, budget=FIVE, extended=False)
+    new_run_state(tmp_path, {}, began=time.time() - 100).write()
+    later = resumed_state(tmp_path, content(tmp_path), now=time.time() + 5000, budget=FIVE, extended=False)
     assert later.began == pytest.approx(time.time() + 5000 - 100, abs=1)
     assert later.processes == 2 and later.content["earlier"][0]["wall_s"] == pytest.approx(100, abs=1)
 
 
 def test_clock_is_written_while_a_run_goes_on_and_no_more_when_it_has_ended(tmp_path, monkeypatch):
     monkeypatch.setattr("search.records.run_state.BEAT_S", 0.01)
-    notes = first_notes(tmp_path, {}, began=time.time())
-    notes.write()
-    notes.start_clock()
-    notes.began -= 60
-    notes.content["half"] = "a change that is not written yet"
+    run_state = new_run_state(tmp_path, {}, began=time.time())
+    run_state.write()
+    run_state.start_clock()
+    run_state.began -= 60
+    run_state.content["half"] = "a change that is not written yet"
     for _ in range(500):
         if content(tmp_path)["wall_s"] >= 60:
             break
         time.sleep(0.01)
     assert content(tmp_path)["wall_s"] == pytest.approx(60, abs=5) and "half" not in content(tmp_path)
-    notes.end("done")
+    run_state.end("done")
     ended = (tmp_path / "run.json").read_text()
     time.sleep(0.1)
     assert (tmp_path / "run.json").read_text() == ended and content(tmp_path)["state"] == "done"
 
 
 def test_device_seconds_are_what_each_process_held_for_as_long_as_it_ran(tmp_path):
-    first = first_notes(tmp_path, {}, began=time.time() - 100)
+    first = new_run_state(tmp_path, {}, began=time.time() - 100)
     first.devices = {"cpu": 2, "gpu": 1}
     first.write()
     assert content(tmp_path)["device_s"] == pytest.approx({"cpu": 200, "gpu": 100}, abs=2)
-    later = taken_up(tmp_path, content(tmp_path), now=time.time() - 10, budget=FIVE, extended=False)
+    later = resumed_state(tmp_path, content(tmp_path), now=time.time() - 10, budget=FIVE, extended=False)
     later.devices = {"cpu": 8, "gpu": 0}
     later.write()
     assert content(tmp_path)["device_s"] == pytest.approx({"cpu": 200 + 80, "gpu": 100}, abs=2)
-    third = taken_up(tmp_path, content(tmp_path), now=time.time(), budget=FIVE, extended=False)
+    third = resumed_state(tmp_path, content(tmp_path), now=time.time(), budget=FIVE, extended=False)
     third.write()  # it was stopped before it held anything
     assert content(tmp_path)["device_s"] == pytest.approx({"cpu": 200 + 80, "gpu": 100}, abs=2)
     assert third.earlier_s == pytest.approx(110, abs=2)
@@ -77,23 +77,23 @@ def test_device_seconds_are_what_each_process_held_for_as_long_as_it_ran(tmp_pat
 
 def done(folder):
     """Leave a run that has done one stage."""
-    notes = first_notes(folder, {}, began=time.time())
-    notes.begin_stage("explore", {})
-    notes.end_stage({})
-    notes.end("done")
+    run_state = new_run_state(folder, {}, began=time.time())
+    run_state.begin_stage("explore", {})
+    run_state.end_stage({})
+    run_state.end("done")
 
 
 def test_more_budget_opens_all_stages_again(tmp_path):
     done(tmp_path)
-    later = taken_up(tmp_path, content(tmp_path), now=time.time(), budget=FIVE, extended=True)
+    later = resumed_state(tmp_path, content(tmp_path), now=time.time(), budget=FIVE, extended=True)
     assert later.content["round"] == 2 and not later.is_closed("explore")
     assert later.content["asked"]["budget"]["text"] == "5m"
 
 
 def test_more_budget_for_a_stage_that_is_open_closes_it_and_opens_all_of_the_next_round(tmp_path):
-    notes = first_notes(tmp_path, {}, began=time.time() - 20)
-    notes.begin_stage("confirm", {"train_images": 9})
-    later = taken_up(tmp_path, content(tmp_path), now=time.time(), budget=FIVE, extended=True)
+    run_state = new_run_state(tmp_path, {}, began=time.time() - 20)
+    run_state.begin_stage("confirm", {"train_images": 9})
+    later = resumed_state(tmp_path, content(tmp_path), now=time.time(), budget=FIVE, extended=True)
     assert later.content["round"] == 2 and later.open_stage is None and not later.is_closed("confirm")
     assert later.content["stages"][0]["wall_s"] >= 0 and later.settled("confirm") == {"train_images": 9}
 
@@ -101,7 +101,7 @@ def test_more_budget_for_a_stage_that_is_open_closes_it_and_opens_all_of_the_nex
 def test_notes_are_not_written_where_the_folder_is_not_the_runs_own_yet(tmp_path):
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "none", tmp_path / "empty"):
-        Notes(folder, {}, began=0.0).end("failed")
+        RunState(folder, {}, began=0.0).end("failed")
     assert not (tmp_path / "none").exists() and not any((tmp_path / "empty").iterdir())
 
 
@@ -120,7 +120,7 @@ def test_what_cannot_go_on_is_refused_in_one_line(written, says, tmp_path):
     if written is not None:
         (tmp_path / "run.json").write_text(written)
     with pytest.raises(FolderError) as caught:
-        read_notes(tmp_path, extended=False)
+        read_run_state(tmp_path, extended=False)
     assert says in str(caught.value) and "\n" not in str(caught.value)
 
 

@@ -24,18 +24,18 @@ RECORD = TrialRecord(
 
 
 @pytest.fixture
-def board(tmp_path):
+def logger(tmp_path):
     return TensorBoard(tmp_path)
 
 
-def report(board, figures, record=RECORD, **seen):
+def report(logger, figures, record=RECORD, **seen):
     """Let the board see a report, as the recorder would: the record has its figures already."""
-    board.report(dataclasses.replace(record, figures=figures), **seen)
+    logger.report(dataclasses.replace(record, figures=figures), **seen)
 
 
-def read(board):
+def read(logger):
     """Return what TensorBoard sees of the trial."""
-    events = EventAccumulator(str(board.folder / RECORD.trial_id), size_guidance={"scalars": 0, "images": 0})
+    events = EventAccumulator(str(logger.folder / RECORD.trial_id), size_guidance={"scalars": 0, "images": 0})
     return events.Reload()
 
 
@@ -47,34 +47,34 @@ def picture(event):
     return cv2.imdecode(np.frombuffer(event.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
 
 
-def test_figures_are_curves_over_epochs(board):
+def test_figures_are_curves_over_epochs(logger):
     constant = {"params": 1234, "last": False, "fit_s": 2.5}
-    report(board, {"epochs": 1, "score": 0.1, "train_mask": 0.9, "lr": 0.5, "ssim": math.nan, **constant})
-    report(board, {"epochs": 2, "score": 0.2, "train_mask": 0.8, "lr": 0.25, **constant})
-    board.finish(RECORD)
-    events = read(board)
+    report(logger, {"epochs": 1, "score": 0.1, "train_mask": 0.9, "lr": 0.5, "ssim": math.nan, **constant})
+    report(logger, {"epochs": 2, "score": 0.2, "train_mask": 0.8, "lr": 0.25, **constant})
+    logger.finish(RECORD)
+    events = read(logger)
     assert scalars(events, "figures/score") == [(1, 0.1), (2, 0.2)]
     assert scalars(events, "loss/mask") == [(1, 0.9), (2, 0.8)]
     assert sorted(events.Tags()["scalars"]) == ["figures/score", "loss/mask", "lr/epoch"]
 
 
-def test_learning_rate_is_a_curve_over_steps(board):
-    report(board, {"epochs": 1}, rates=[(1, 0.1), (2, 0.2)])
-    report(board, {"epochs": 2}, rates=[(3, 0.3)])
-    board.finish(RECORD)
-    assert scalars(read(board), "lr/batch") == [(1, 0.1), (2, 0.2), (3, 0.3)]
+def test_learning_rate_is_a_curve_over_steps(logger):
+    report(logger, {"epochs": 1}, rates=[(1, 0.1), (2, 0.2)])
+    report(logger, {"epochs": 2}, rates=[(3, 0.3)])
+    logger.finish(RECORD)
+    assert scalars(read(logger), "lr/batch") == [(1, 0.1), (2, 0.2), (3, 0.3)]
 
 
-def test_truth_is_shown_once_and_predictions_at_each_epoch(board):
+def test_truth_is_shown_once_and_predictions_at_each_epoch(logger):
     rng = np.random.default_rng(0)
     image, mask = rng.integers(0, 256, (4, 16, 16, 3), dtype=np.uint8), np.zeros((4, 16, 16), np.uint8)
     raw = RawBatch(image, mask, rng.integers(0, 65536, (4, 16, 16), dtype=np.uint16), np.ones(4, bool))
     predicted = rng.integers(0, 256, (2, 4, 16, 16, 2), dtype=np.uint8)
-    board.start(RECORD, raw)
+    logger.start(RECORD, raw)
     for epoch, pictures in enumerate(predicted, start=1):
-        report(board, {"epochs": epoch}, pictures=pictures)
-    board.finish(RECORD)
-    events = read(board)
+        report(logger, {"epochs": epoch}, pictures=pictures)
+    logger.finish(RECORD)
+    events = read(logger)
     (truth,) = events.Images("pictures/truth")
     assert np.array_equal(picture(truth), truth_sheet(raw))
     assert [event.step for event in events.Images("pictures/prediction")] == [1, 2]
@@ -82,10 +82,10 @@ def test_truth_is_shown_once_and_predictions_at_each_epoch(board):
         assert np.array_equal(picture(event), prediction_sheet(pictures))
 
 
-def test_hyperparameters_stand_beside_the_score(board):
-    report(board, {"epochs": 1, "score": 0.7})
-    board.finish(dataclasses.replace(RECORD, figures={"score": 0.7}))
-    events = read(board)
+def test_hyperparameters_stand_beside_the_score(logger):
+    report(logger, {"epochs": 1, "score": 0.7})
+    logger.finish(dataclasses.replace(RECORD, figures={"score": 0.7}))
+    events = read(logger)
     content = events.PluginTagToContent("hparams")["_hparams_/session_start_info"]
     start = HParamsPluginData.FromString(content).session_start_info
     values = {name: getattr(value, value.WhichOneof("kind")) for name, value in start.hparams.items()}
@@ -99,8 +99,8 @@ def test_hyperparameters_stand_beside_the_score(board):
     assert events.Scalars("figures/score")[-1].value == pytest.approx(0.7)
 
 
-def test_each_trial_has_a_folder_of_its_own(board, tmp_path):
-    report(board, {"epochs": 1, "score": 0.1}, dataclasses.replace(RECORD, trial_id="e0001"))
-    report(board, {"epochs": 1, "score": 0.1})
-    board.finish(RECORD)
+def test_each_trial_has_a_folder_of_its_own(logger, tmp_path):
+    report(logger, {"epochs": 1, "score": 0.1}, dataclasses.replace(RECORD, trial_id="e0001"))
+    report(logger, {"epochs": 1, "score": 0.1})
+    logger.finish(RECORD)
     assert sorted(folder.name for folder in tmp_path.iterdir()) == ["c0001", "e0001"]

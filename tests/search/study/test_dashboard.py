@@ -10,7 +10,7 @@ from optuna.artifacts import get_all_artifact_meta
 
 from data.pack.pack import RawBatch
 from search.records.trials import TrialRecord, TrialTable
-from search.study.dashboard import Promotions
+from search.study.dashboard import StageStudies
 from search.study.storage import open_journal
 
 FIGURES = {"epochs": 2, "score": 0.6, "iou": 0.5, "params": 1234}
@@ -76,7 +76,7 @@ def pictures(folder, of, name):
 
 
 def test_stage_has_a_study_with_curve_figures_and_scores_below(folder, table):
-    promotions = Promotions(folder, table)
+    promotions = StageStudies(folder, table)
     go_through(promotions, record("c0001", "confirm", "e0002"))
     go_through(promotions, record("f0001", "final", "c0001"), scores=(0.7,))
     (confirm,), (final,) = study(folder, "confirm").trials, study(folder, "final").trials
@@ -90,7 +90,7 @@ def test_stage_has_a_study_with_curve_figures_and_scores_below(folder, table):
 
 
 def test_search_says_how_far_its_trials_came(folder, table):
-    promotions = Promotions(folder, table)
+    promotions = StageStudies(folder, table)
     go_through(promotions, record("c0001", "confirm", "e0002"))
     go_through(promotions, record("c0002", "confirm", "e0001"), scores=(), status="failed")
     assert study(folder, "explore").user_attrs == {"e0002": "confirm c0001 0.600", "e0001": "confirm c0002 failed"}
@@ -100,7 +100,7 @@ def test_search_says_how_far_its_trials_came(folder, table):
 
 
 def test_promoted_trial_has_one_picture_of_truth_and_last_prediction(folder, table):
-    go_through(Promotions(folder, table), record("c0001", "confirm", "e0002"))
+    go_through(StageStudies(folder, table), record("c0001", "confirm", "e0002"))
     (trial,) = study(folder, "confirm").trials
     ((name, picture),) = pictures(folder, trial, "confirm").items()
     assert name == "c0001.jpg" and picture.shape == (3 * 16, 5 * 16, 3)
@@ -112,49 +112,49 @@ def test_promoted_trial_has_one_picture_of_truth_and_last_prediction(folder, tab
 def test_best_samples_are_a_picture_of_the_search(folder, table):
     picture = folder / "samples.png"
     cv2.imwrite(str(picture), np.zeros((8, 8, 3), np.uint8))
-    Promotions(folder, table).show(picture)
+    StageStudies(folder, table).show(picture)
     assert pictures(folder, study(folder, "explore"), "explore").keys() == {"samples.png"}
 
 
 def test_failed_trial_has_its_reason_and_no_value(folder, table):
     one = record("c0001", "confirm", "e0002", reason="loss is nan")
-    go_through(Promotions(folder, table), one, scores=(), status="failed")
+    go_through(StageStudies(folder, table), one, scores=(), status="failed")
     (trial,) = study(folder, "confirm").trials
     assert (trial.state.name, trial.user_attrs["reason"], trial.values) == ("FAIL", "loss is nan", None)
 
 
 def test_trial_that_goes_on_is_the_one_that_was_left_running(folder, table):
     first = record("c0001", "confirm", "e0002")
-    begin(Promotions(folder, table), first)
-    go_through(Promotions(folder, table), dataclasses.replace(first))
+    begin(StageStudies(folder, table), first)
+    go_through(StageStudies(folder, table), dataclasses.replace(first))
     assert [t.state.name for t in study(folder, "confirm").trials] == ["COMPLETE"]
 
 
 def test_trial_whose_end_is_only_on_record_is_settled_and_one_unknown_fails(folder, table):
     for trial_id in ("c0001", "c0002"):
-        begin(Promotions(folder, table), record(trial_id, "confirm", "e0002"))
+        begin(StageStudies(folder, table), record(trial_id, "confirm", "e0002"))
     del table.records["c0002"]
     table.records["c0001"].status, table.records["c0001"].figures = "timed_out", dict(FIGURES)
-    go_through(Promotions(folder, table), record("c0003", "confirm", "e0001"))
+    go_through(StageStudies(folder, table), record("c0003", "confirm", "e0001"))
     told = {t.user_attrs["trial_id"]: (t.state.name, t.value) for t in study(folder, "confirm").trials}
     assert told == {"c0001": ("COMPLETE", 0.6), "c0002": ("FAIL", None), "c0003": ("COMPLETE", 0.6)}
 
 
 def test_trials_of_the_search_itself_are_left_to_it(folder, table):
-    go_through(Promotions(folder, table), record("e0003", "explore"))
+    go_through(StageStudies(folder, table), record("e0003", "explore"))
     assert len(study(folder, "explore").trials) == 2
     assert [s.study_name for s in study(folder, "explore")._storage.get_all_studies()] == ["explore"]
 
 
 def test_parent_that_a_changed_space_has_dropped_leaves_a_trial_without_parameters(folder, table):
     table.records["e0009"] = record("e0009", "explore", status="completed", figures={"score": 0.2})
-    go_through(Promotions(folder, table), record("c0001", "confirm", "e0009"))
+    go_through(StageStudies(folder, table), record("c0001", "confirm", "e0009"))
     (trial,) = study(folder, "confirm").trials
     assert trial.params == {} and trial.user_attrs["score of explore"] == 0.2
 
 
 def test_run_that_does_not_search_has_no_journal(tmp_path):
-    promotions = Promotions(tmp_path, TrialTable(tmp_path))
+    promotions = StageStudies(tmp_path, TrialTable(tmp_path))
     promotions.table.records["e0001"] = record("e0001", "explore", status="completed", figures={"score": 0.2})
     go_through(promotions, record("c0001", "confirm", "e0001"))
     promotions.show(tmp_path / "samples.png")

@@ -134,6 +134,6 @@ def test_wrong_input_is_said_in_one_line(tiny_dataset, tmp_path, capsys, changed
 
 
 def test_finder_is_the_command_of_the_schedules():
-    command = [sys.executable, "-m", "search.training.lr_schedules", "--data", "nowhere", "--recipe", "nothing"]
+    command = [sys.executable, "-m", "search.training.lr_finder", "--data", "nowhere", "--recipe", "nothing"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stderr.startswith("error: no recipe 'nothing'")

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from data.loading.loaders import Batch
-from search.training.parts import DoesNotFit, Parts, out_of_memory
+from search.training.parts import Parts, TrialOutOfMemoryError, out_of_memory
 
 FULL = torch.OutOfMemoryError("CUDA out of memory.")
 
@@ -47,7 +47,7 @@ def test_one_image_that_does_not_fit_is_said_so():
     def work(parts):
         raise FULL
 
-    with pytest.raises(DoesNotFit, match="not even one image of 8 px fits in memory: CUDA out of memory"):
+    with pytest.raises(TrialOutOfMemoryError, match="not even one image of 8 px fits in memory: CUDA out of memory"):
         Parts(None).run(work, batch(8))
 
 

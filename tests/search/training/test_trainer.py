@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from data.data_module import Supply
+from data.data_module import DataModule
 from data.loading.loaders import Loader
 from data.visualize import as_bytes
 from models.build import build_model
 from search.training.lr_schedules import learning_rate
 from search.training.micro_batches import Passes
-from search.training.parts import DoesNotFit
-from search.training.trainer import FitPlan, TrialDiverged, build_optimizer, fit, refined
+from search.training.parts import TrialOutOfMemoryError
+from search.training.trainer import FitPlan, TrialDivergedError, build_optimizer, fit, refined
 from search.tuning.stages import Stage
 
 PLANNED = ("seed", "refine", "pictures", "at_once", "precision")
@@ -105,13 +105,13 @@ def test_fit_starts_from_the_weights_it_is_given(fit_data, small_config):
 
 def test_diverged_loss_raises_with_the_epoch(fit_data, small_config):
     config = with_(small_config, "optim", name="sgd", lr=1e30, clip_norm=0.0)
-    with pytest.raises(TrialDiverged, match=r"loss is (nan|inf) in epoch \d"):
+    with pytest.raises(TrialDivergedError, match=r"loss is (nan|inf) in epoch \d"):
         train(config, fit_data, epochs=5)
 
 
 def test_diverged_trial_says_what_its_repetition_needs(fit_data, small_config):
     config = with_(small_config, "optim", name="sgd", lr=1e30, clip_norm=0.0)
-    with pytest.raises(TrialDiverged) as raised:
+    with pytest.raises(TrialDivergedError) as raised:
         train(config, fit_data, epochs=50, limit=0.05, seed=3, at_once=4, refine=0.25)
     replay = raised.value.replay
     assert replay["clock"] and replay["threads"] == 1
@@ -165,7 +165,7 @@ def test_data_without_depth_trains_the_mask_and_scores_by_it(tiny_dataset, tmp_p
         shutil.copytree(tiny_dataset / folder, tmp_path / folder)
     (tmp_path / "dataset.json").write_text('{"group_size": 4}')
     stage = Stage(name="explore", fraction=1.0, px=32, epochs=1)
-    data = Supply(tmp_path, seed=0).for_stage(fraction=stage.fraction, px=stage.px)
+    data = DataModule(tmp_path, seed=0).for_stage(fraction=stage.fraction, px=stage.px)
     _, reports, _ = train(with_(small_config, "loss", depth_structural="ssim"), data, epochs=2)
     assert reports[-1]["score"] == reports[-1]["iou"] and "rmse_depth" not in reports[-1]
     assert "train_depth" not in reports[-1] and reports[-1]["train_mask"] > 0
@@ -217,7 +217,7 @@ def test_parts_are_halved_for_good_where_memory_runs_out(fit_data, small_config,
 
 def test_one_image_that_does_not_fit_fails_the_trial(fit_data, small_config, monkeypatch):
     monkeypatch.setattr(Passes, "_forward", full_above(0, OUT_OF_MEMORY[0]))
-    with pytest.raises(DoesNotFit, match="not even one image of 32 px fits in memory: CUDA out of memory"):
+    with pytest.raises(TrialOutOfMemoryError, match="not even one image of 32 px fits in memory: CUDA out of memory"):
         train(small_config, fit_data)
 
 
@@ -264,7 +264,7 @@ OF_MASK, OF_DEPTH = {"iou", "dice", "mae_mask", "train_mask"}, {"rmse_depth", "t
 def test_partial_data_train_and_are_scored_on_what_they_have(
     partial_datasets, small_config, name, there, absent, balance
 ):
-    data = Supply(partial_datasets[name], seed=0).for_stage(fraction=1.0, px=32)
+    data = DataModule(partial_datasets[name], seed=0).for_stage(fraction=1.0, px=32)
     config = with_(small_config, "loss", balance=balance)
     _, reports, _ = train(config, data, epochs=6)
     assert there <= reports[-1].keys() and not absent & {key for report in reports for key in report}
@@ -275,7 +275,7 @@ def test_partial_data_train_and_are_scored_on_what_they_have(
 
 
 def test_losses_of_a_mixture_are_means_over_the_images_that_have_the_task(partial_datasets, small_config, monkeypatch):
-    data = Supply(partial_datasets["mixed"], seed=0).for_stage(fraction=1.0, px=32)
+    data = DataModule(partial_datasets["mixed"], seed=0).for_stage(fraction=1.0, px=32)
     backward, told = Passes.backward, []
 
     def counted(self, batch, loss):
@@ -292,7 +292,7 @@ def test_losses_of_a_mixture_are_means_over_the_images_that_have_the_task(partia
 
 
 def test_task_that_no_image_of_an_epoch_had_is_left_out(partial_datasets, small_config, monkeypatch):
-    data = Supply(partial_datasets["mixed"], seed=0).for_stage(fraction=1.0, px=32)
+    data = DataModule(partial_datasets["mixed"], seed=0).for_stage(fraction=1.0, px=32)
     backward = Passes.backward
 
     def blind(self, batch, loss):
@@ -306,7 +306,7 @@ def test_task_that_no_image_of_an_epoch_had_is_left_out(partial_datasets, small_
 
 
 def test_mixture_of_which_a_batch_has_no_mask_trains_on(partial_datasets, small_config):
-    data = Supply(partial_datasets["mixed"], seed=0).for_stage(fraction=1.0, px=32)
+    data = DataModule(partial_datasets["mixed"], seed=0).for_stage(fraction=1.0, px=32)
     _, reports, _ = train(with_(small_config, "optim", batch_size=2), data, epochs=2)
     assert all(math.isfinite(r["score"]) and math.isfinite(r["train_total"]) for r in reports)
     loader = Loader(data.train, batch_size=2, stats=data.stats, shuffle=True)

@@ -9,7 +9,7 @@ import torch
 from ray.tune import Checkpoint
 
 from search.records.trials import TrialRecord
-from search.tuning.checkpoints import Shelf, saved_checkpoints
+from search.tuning.checkpoints import CheckpointStore, saved_checkpoints
 from search.tuning.stages import KEPT, LADDERS, promote, ranked
 from search.tuning.trainable import STATE_FILE, load_state
 
@@ -34,11 +34,11 @@ def saved(folder, trial_id):
 
 def ended(folder, records, *, seed=0):
     """Let trials end one after the other; return the shelf."""
-    shelf = Shelf(seed=seed)
+    checkpoints = CheckpointStore(seed=seed)
     for count, one in enumerate(records, start=1):
-        shelf.put(one.trial_id, saved(folder, one.trial_id))
-        shelf.end(one, records[:count])
-    return shelf
+        checkpoints.put(one.trial_id, saved(folder, one.trial_id))
+        checkpoints.end(one, records[:count])
+    return checkpoints
 
 
 def on_disk(folder):
@@ -53,54 +53,54 @@ def sixty(tmp_path):
 
 
 def test_weights_of_the_top_are_kept_and_other_folders_are_gone(sixty):
-    records, shelf, folder = sixty
-    assert on_disk(folder) == set(shelf) and KEPT < len(shelf) <= 2 * KEPT + 1
-    assert {r.trial_id for r in ranked(records)[:KEPT]} <= set(shelf)
+    records, checkpoints, folder = sixty
+    assert on_disk(folder) == set(checkpoints) and KEPT < len(checkpoints) <= 2 * KEPT + 1
+    assert {r.trial_id for r in ranked(records)[:KEPT]} <= set(checkpoints)
 
 
 def test_whoever_may_go_up_has_weights(sixty):
-    records, shelf, _ = sixty
+    records, checkpoints, _ = sixty
     chosen = promote(records, CONFIRM, seed=0)
     assert len(chosen) == 4
     for r in chosen:
-        assert load_state(shelf[r.trial_id])["epoch"] == 3
+        assert load_state(checkpoints[r.trial_id])["epoch"] == 3
 
 
 def test_what_nothing_goes_on_from_is_dropped(tmp_path):
-    shelf = ended(tmp_path, [record(1, 0.5)])
-    path = Path(shelf["e0001"].path) / STATE_FILE
-    state = load_state(shelf["e0001"])
+    checkpoints = ended(tmp_path, [record(1, 0.5)])
+    path = Path(checkpoints["e0001"].path) / STATE_FILE
+    state = load_state(checkpoints["e0001"])
     assert set(state) == {"model", "epoch"} and torch.equal(state["model"]["weight"], torch.ones(100))
     assert [p.name for p in path.parent.iterdir()] == [STATE_FILE]
-    shelf.end(record(1, 0.5), [record(1, 0.5)])  # a second time there is nothing to drop
-    assert set(load_state(shelf["e0001"])) == {"model", "epoch"}
+    checkpoints.end(record(1, 0.5), [record(1, 0.5)])  # a second time there is nothing to drop
+    assert set(load_state(checkpoints["e0001"])) == {"model", "epoch"}
 
 
 def test_failed_trial_leaves_nothing(tmp_path):
-    shelf = ended(tmp_path, [record(1, 0.5), record(2, 0.9, "failed"), record(3, float("nan"))])
-    assert set(shelf) == {"e0001"} == on_disk(tmp_path)
+    checkpoints = ended(tmp_path, [record(1, 0.5), record(2, 0.9, "failed"), record(3, float("nan"))])
+    assert set(checkpoints) == {"e0001"} == on_disk(tmp_path)
 
 
 def test_trial_that_ended_without_a_checkpoint_is_no_matter(tmp_path):
-    shelf = Shelf(seed=0)
-    shelf.end(record(1, 0.5), [record(1, 0.5)])
-    assert not shelf and "e0001" not in shelf
+    checkpoints = CheckpointStore(seed=0)
+    checkpoints.end(record(1, 0.5), [record(1, 0.5)])
+    assert not checkpoints and "e0001" not in checkpoints
 
 
 def test_trials_that_still_run_keep_all_of_theirs(sixty):
-    records, shelf, folder = sixty
-    shelf.put("e0099", saved(folder, "e0099"))
-    shelf.sweep(records)
-    assert "optimizer" in load_state(shelf["e0099"])
+    records, checkpoints, folder = sixty
+    checkpoints.put("e0099", saved(folder, "e0099"))
+    checkpoints.sweep(records)
+    assert "optimizer" in load_state(checkpoints["e0099"])
 
 
 def test_what_a_killed_process_had_no_time_to_delete_is_swept(tmp_path):
-    shelf, records = Shelf(seed=0), [record(i, i / 100) for i in range(40)]
+    checkpoints, records = CheckpointStore(seed=0), [record(i, i / 100) for i in range(40)]
     for r in records:
-        shelf.put(r.trial_id, saved(tmp_path, r.trial_id))
-    shelf.sweep(records)
-    assert on_disk(tmp_path) == set(shelf) and len(shelf) <= 2 * KEPT + 1
-    assert {f"e{i:04d}" for i in range(32, 40)} <= set(shelf)
+        checkpoints.put(r.trial_id, saved(tmp_path, r.trial_id))
+    checkpoints.sweep(records)
+    assert on_disk(tmp_path) == set(checkpoints) and len(checkpoints) <= 2 * KEPT + 1
+    assert {f"e{i:04d}" for i in range(32, 40)} <= set(checkpoints)
 
 
 def test_last_checkpoint_of_every_trial_is_found_whichever_process_wrote_it(tmp_path):
@@ -129,11 +129,11 @@ def test_last_checkpoint_of_every_trial_is_found_whichever_process_wrote_it(tmp_
 
 
 def test_weights_that_were_half_written_when_the_process_was_killed_are_ignored(tmp_path):
-    shelf = ended(tmp_path / "1", [record(1, 0.5)])
-    folder = Path(shelf["e0001"].path)
+    checkpoints = ended(tmp_path / "1", [record(1, 0.5)])
+    folder = Path(checkpoints["e0001"].path)
     (folder / f"{STATE_FILE}.partial").write_bytes(b"half")
     found = saved_checkpoints(tmp_path, {})
     assert load_state(found["e0001"])["epoch"] == 3
-    shelf.put("e0001", found["e0001"])
-    shelf.end(record(1, 0.5), [record(1, 0.5)])
-    assert set(load_state(shelf["e0001"])) == {"model", "epoch"}
+    checkpoints.put("e0001", found["e0001"])
+    checkpoints.end(record(1, 0.5), [record(1, 0.5)])
+    assert set(load_state(checkpoints["e0001"])) == {"model", "epoch"}

@@ -16,7 +16,7 @@ ABOVE = [0.52, 0.58, 0.49, 0.20, 0.55, 0.51]
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch):
     """What is tested holds of any number of them, and each costs a millisecond."""
-    monkeypatch.setattr(search.agreement, "RESAMPLES", 60)
+    monkeypatch.setattr(search.tuning.rank_correlation, "RESAMPLES", 60)
 
 
 @pytest.mark.parametrize(("name", "measure"), [("spearman", stats.spearmanr), ("kendall", stats.kendalltau)])

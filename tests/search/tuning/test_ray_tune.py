@@ -10,17 +10,17 @@ import pytest
 import torch
 from ray.tune import Checkpoint
 
-from search.records.run_state import first_notes
+from search.records.run_state import new_run_state
 from search.records.trials import TrialTable
-from search.tuning.checkpoints import Shelf
-from search.tuning.ray_tune import LadderScheduler, Recorder
+from search.tuning.checkpoints import CheckpointStore
+from search.tuning.ray_tune import LadderScheduler, RecordCallback
 from search.tuning.stages import GRACE, Stage
-from search.tuning.trainable import STATE_FILE, StageContext, new_entry, outcome
+from search.tuning.trainable import STATE_FILE, StageContext, new_trial_spec, outcome
 
 FIGURES = {"epoch": 1, "score": 0.5, "fit_s": 2.0, "devices": 2.0, "out_of_time": False}
 
 
-class Board:
+class TrialLogger:
     """Notes what it is told."""
 
     def __init__(self):
@@ -40,20 +40,20 @@ class Board:
 def trial(fit_data, small_config):
     stage = Stage(name="confirm", fraction=1.0, px=32, epochs=2, pictures=3)
     context = StageContext(stage=stage, data=fit_data, deadline=None, cap_s=None, threads=1, device="cpu")
-    entry = new_entry(context, 1, small_config.to_dict(), seed=0, parent_id="e0001")
-    return SimpleNamespace(config={"entry": entry}, checkpoint=None, last_result={})
+    spec = new_trial_spec(context, 1, small_config.to_dict(), seed=0, parent_id="e0001")
+    return SimpleNamespace(config={"spec": spec}, checkpoint=None, last_result={})
 
 
 def record(trial, folder, result):
     """Let a recorder see one trial from start to end; return its table, its shelf and what its board was told."""
-    table, board, shelf = TrialTable(folder), Board(), Shelf(seed=0)
-    notes = first_notes(folder, {}, began=time.time())
-    recorder = Recorder(table, [board], notes, shelf, lambda record: None)
+    table, logger, checkpoints = TrialTable(folder), TrialLogger(), CheckpointStore(seed=0)
+    run_state = new_run_state(folder, {}, began=time.time())
+    recorder = RecordCallback(table, [logger], run_state, checkpoints, lambda record: None)
     recorder.on_trial_start(0, [], trial)
     recorder.on_trial_result(0, [], trial, result)
     trial.last_result = result
     recorder.on_trial_complete(0, [], trial)
-    return table, shelf, board.seen
+    return table, checkpoints, logger.seen
 
 
 def test_rates_and_pictures_reach_the_board_and_no_record(trial, tmp_path):
@@ -81,8 +81,8 @@ def test_checkpoint_of_a_trial_that_ended_is_on_the_shelf_and_of_a_failed_one_is
         (folder / "checkpoint").mkdir(parents=True)
         torch.save({"model": {}, "epoch": 1, "optimizer": {}}, folder / "checkpoint" / STATE_FILE)
         trial.checkpoint = Checkpoint.from_directory(str(folder / "checkpoint"))
-        table, shelf, _ = record(trial, folder, {"rates": [], "pictures": None, **result})
-        assert list(shelf) == ["c0001"] * kept and (folder / "checkpoint").exists() == kept
+        table, checkpoints, _ = record(trial, folder, {"rates": [], "pictures": None, **result})
+        assert list(checkpoints) == ["c0001"] * kept and (folder / "checkpoint").exists() == kept
         assert table.records["c0001"].status == ("completed" if kept else "failed")
 
 
@@ -110,7 +110,7 @@ def decisions(racing, epoch=GRACE):
     scheduler = LadderScheduler(epochs=9, workers=0)
     said = ""
     for number, (score, races) in enumerate([(0.9, True), (0.8, True), (0.7, True), (0.1, racing)]):
-        trial = SimpleNamespace(trial_id=str(number), config={"entry": SimpleNamespace(racing=races)})
+        trial = SimpleNamespace(trial_id=str(number), config={"spec": SimpleNamespace(racing=races)})
         scheduler.on_trial_add(None, trial)
         said = scheduler.on_trial_result(None, trial, {"epoch": epoch, "score": score})
     return said
@@ -127,8 +127,8 @@ def test_nobody_is_stopped_before_the_first_rung():
 
 def test_scheduler_recalls_what_others_scored_at_the_rungs(trial):
     def verdict(scheduler):
-        entry = dataclasses.replace(trial.config["entry"], racing=True)
-        mine = SimpleNamespace(config={"entry": entry}, trial_id="x", placement_group_factory=None)
+        spec = dataclasses.replace(trial.config["spec"], racing=True)
+        mine = SimpleNamespace(config={"spec": spec}, trial_id="x", placement_group_factory=None)
         scheduler.on_trial_add(SimpleNamespace(), mine)
         return scheduler.on_trial_result(None, mine, {"epoch": GRACE, "score": 0.5})
 

@@ -9,16 +9,16 @@ from optuna.trial import TrialState
 
 import search.tuning.searchers
 from models.cost import probe
-from search.budget.constraints import TIME, Closing, Constraints, Rules
+from search.budget.constraints import TIME, Constraints, Feasibility, StopCriterion
 from search.config.recipes import recipe
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord
-from search.study.resume import take_up
+from search.study.resume import resume_study
 from search.study.space import SpaceLimits, first_points, suggest
 from search.study.storage import open_journal
-from search.tuning.searchers import FINISHED, STUDY_NAME, Climb, Queue, StudySearch, sampler
+from search.tuning.searchers import FINISHED, STUDY_NAME, FeasibleOptunaSearch, FixedSearcher, StageChain, sampler
 from search.tuning.stages import Stage
-from search.tuning.trainable import StageContext, new_entry
+from search.tuning.trainable import StageContext, new_trial_spec
 
 CONTEXT = StageContext(
     stage=Stage(name="explore", fraction=0.1, px=80, epochs=9, races=True),
@@ -30,7 +30,7 @@ CONTEXT = StageContext(
 )
 LIMITS = SpaceLimits()
 SPACE = partial(suggest, limits=LIMITS)
-RULES = Rules(constraints=Constraints())
+RULES = Feasibility(constraints=Constraints())
 LAST = {"score": 0.5, "epoch": 9, "last": True}
 
 
@@ -45,10 +45,10 @@ class Only:
 
 
 def searcher(storage=None, *, trials=100, rules=RULES, points=(), past=(), unfinished=(), space=SPACE, **more):
-    return StudySearch(
+    return FeasibleOptunaSearch(
         space,
         CONTEXT,
-        closed=Closing(trials, None),
+        closed=StopCriterion(trials, None),
         rules=rules,
         storage=storage or InMemoryStorage(),
         points=list(points),
@@ -107,19 +107,19 @@ def test_optuna_is_told_what_a_trial_came_to():
 def test_first_suggestions_are_the_points_given():
     points = first_points(LIMITS, lambda config: config.model.width <= 8)
     search = searcher(points=points)
-    archs = [search.suggest(str(i))["entry"].config["model"]["arch"] for i in range(len(points))]
+    archs = [search.suggest(str(i))["spec"].config["model"]["arch"] for i in range(len(points))]
     assert archs == [point["model/arch"] for point in points]
 
 
 def test_config_that_does_not_fit_is_pruned_before_it_costs_anything():
     storage = InMemoryStorage()
     search = searcher(storage, rules=Only("unet"))
-    entries = []
+    specs = []
     for name in "abcdefgh":
-        entries.append(search.suggest(name)["entry"])
+        specs.append(search.suggest(name)["spec"])
         search.on_trial_complete(name, LAST)
-    assert {entry.config["model"]["arch"] for entry in entries} == {"unet"}
-    assert [entry.trial_id for entry in entries] == [f"e{i:04d}" for i in range(1, 9)]
+    assert {spec.config["model"]["arch"] for spec in specs} == {"unet"}
+    assert [spec.trial_id for spec in specs] == [f"e{i:04d}" for i in range(1, 9)]
     told = study(storage).trials
     taken, rejected = ([t for t in told if t.state.name == state] for state in ("COMPLETE", "PRUNED"))
     assert len(taken) == 8 and rejected and len(taken) + len(rejected) == len(told)
@@ -138,11 +138,11 @@ def rejections(kind, *, trials):
     """Return how many suggestions each accepted one was preceded by, in order."""
     storage, counts, known = InMemoryStorage(), [], 0
     most = probe(TrialConfig.from_dict({"model": {"arch": "unet", "width": 4}}).model).params
-    rules = Rules(constraints=Constraints(max_params=most))
+    rules = Feasibility(constraints=Constraints(max_params=most))
     search = searcher(storage, rules=rules, space=small_only, kind=kind)
     for number in range(trials):
-        entry = search.suggest(str(number))["entry"]
-        assert entry.config["model"]["width"] == 4
+        spec = search.suggest(str(number))["spec"]
+        assert spec.config["model"]["width"] == 4
         search.on_trial_complete(str(number), LAST)
         told = len(study(storage).trials)
         counts.append(told - known - 1)
@@ -164,34 +164,34 @@ def test_samplers_are_those_of_their_kind_and_repeat():
     assert isinstance(sampler("random", 0), optuna.samplers.RandomSampler)
     assert isinstance(sampler("tpe", 0), optuna.samplers.TPESampler)
     for kind in ("tpe", "random"):
-        drawn = [searcher(kind=kind).suggest("a")["entry"].config for _ in range(2)]
+        drawn = [searcher(kind=kind).suggest("a")["spec"].config for _ in range(2)]
         assert drawn[0] == drawn[1]
 
 
 def test_when_nothing_is_in_time_one_is_taken_all_the_same(monkeypatch):
-    monkeypatch.setattr(search.searcher, "REJECTIONS", 7)
+    monkeypatch.setattr(search.tuning.searchers, "REJECTIONS", 7)
     storage = InMemoryStorage()
-    rules = Rules(constraints=Constraints(), most_macs=1.0)
-    assert searcher(storage, rules=rules).suggest("a")["entry"].trial_id == "e0001"
+    rules = Feasibility(constraints=Constraints(), most_macs=1.0)
+    assert searcher(storage, rules=rules).suggest("a")["spec"].trial_id == "e0001"
     told = study(storage).trials
     assert [t.state for t in told] == [TrialState.PRUNED] * 7 + [TrialState.RUNNING]
     assert all(t.constraints[TIME] > 0 for t in told)
 
 
 def test_users_constraints_are_never_broken_and_the_search_ends_where_nothing_keeps_them(monkeypatch):
-    monkeypatch.setattr(search.searcher, "REJECTIONS", 3)
-    monkeypatch.setattr(search.searcher, "MOST_REJECTIONS", 12)
+    monkeypatch.setattr(search.tuning.searchers, "REJECTIONS", 3)
+    monkeypatch.setattr(search.tuning.searchers, "MOST_REJECTIONS", 12)
     storage = InMemoryStorage()
-    asked = searcher(storage, rules=Rules(constraints=Constraints(max_params=1.0)), space=small_only)
+    asked = searcher(storage, rules=Feasibility(constraints=Constraints(max_params=1.0)), space=small_only)
     assert asked.suggest("a") == FINISHED == asked.suggest("b")
     assert [t.state for t in study(storage).trials] == [TrialState.PRUNED] * 12  # it does not ask in vain again
 
 
 def test_one_that_is_too_slow_is_only_taken_if_it_keeps_the_users_constraints(monkeypatch):
-    monkeypatch.setattr(search.searcher, "REJECTIONS", 2)
-    rules = Rules(constraints=Constraints(max_params=300_000), most_macs=1.0)  # no network is fast enough
+    monkeypatch.setattr(search.tuning.searchers, "REJECTIONS", 2)
+    rules = Feasibility(constraints=Constraints(max_params=300_000), most_macs=1.0)  # no network is fast enough
     asked = searcher(rules=rules)
-    configs = [TrialConfig.from_dict(asked.suggest(name)["entry"].config) for name in "abcd"]
+    configs = [TrialConfig.from_dict(asked.suggest(name)["spec"].config) for name in "abcd"]
     assert max(probe(config.model).params for config in configs) <= 300_000
 
 
@@ -207,49 +207,49 @@ def storage(tmp_path):
 
 def test_search_that_goes_on_knows_what_ended_and_hands_out_what_did_not(storage):
     first = searcher(storage)
-    entries = [first.suggest(name)["entry"] for name in "abcd"]
+    specs = [first.suggest(name)["spec"] for name in "abcd"]
     past = [record(1, "completed", score=0.5), record(2, "stopped", score=0.1), record(3, "failed"), record(4, "")]
-    take_up(storage, SPACE, past)
-    search = searcher(storage, past=past, unfinished=[entries[3]], points=[{"model/arch": "unet"}])
-    assert search.suggest("x")["entry"].trial_id == "e0004" and search.suggest("y")["entry"].trial_id == "e0005"
+    resume_study(storage, SPACE, past)
+    search = searcher(storage, past=past, unfinished=[specs[3]], points=[{"model/arch": "unet"}])
+    assert search.suggest("x")["spec"].trial_id == "e0004" and search.suggest("y")["spec"].trial_id == "e0005"
     search.on_trial_complete("x", {"score": 0.7, "epoch": 9, "last": True})
     told = [(trial.state.name, trial.value) for trial in study(storage).trials]
     assert told == [("COMPLETE", 0.5), ("PRUNED", None), ("FAIL", None), ("COMPLETE", 0.7), ("RUNNING", None)]
 
 
 def test_unfinished_trial_that_the_space_has_dropped_is_handed_out_and_not_told(storage):
-    entry = searcher().suggest("a")["entry"]  # of a study that is gone
-    search = searcher(storage, past=[record(1, "")], unfinished=[entry])
-    assert search.suggest("x")["entry"] is entry
+    spec = searcher().suggest("a")["spec"]  # of a study that is gone
+    search = searcher(storage, past=[record(1, "")], unfinished=[spec])
+    assert search.suggest("x")["spec"] is spec
     search.on_trial_complete("x", LAST)
     assert study(storage).trials == []
-    assert search.suggest("y")["entry"].trial_id == "e0002"
+    assert search.suggest("y")["spec"].trial_id == "e0002"
 
 
 def test_number_that_a_killed_run_had_not_come_to_is_used(storage):
     search = searcher(storage, trials=3, past=[record(2, "completed", score=0.5)])
-    assert [search.suggest(name)["entry"].trial_id for name in "ab"] == ["e0001", "e0003"]
+    assert [search.suggest(name)["spec"].trial_id for name in "ab"] == ["e0001", "e0003"]
     assert search.suggest("c") == FINISHED
 
 
 def test_trials_race_where_the_stage_does(storage):
-    assert searcher(storage).suggest("a")["entry"].racing
+    assert searcher(storage).suggest("a")["spec"].racing
 
 
 def test_unfinished_trials_go_on_although_the_search_is_closed(storage):
-    entry = searcher(storage).suggest("a")["entry"]
-    search = searcher(storage, trials=1, past=[record(1, "")], unfinished=[entry])
-    assert search.suggest("x")["entry"].trial_id == "e0001" and search.suggest("y") == FINISHED
+    spec = searcher(storage).suggest("a")["spec"]
+    search = searcher(storage, trials=1, past=[record(1, "")], unfinished=[spec])
+    assert search.suggest("x")["spec"].trial_id == "e0001" and search.suggest("y") == FINISHED
 
 
 def test_search_that_goes_on_draws_what_it_has_not_drawn(storage):
-    drawn = [searcher(storage).suggest("a")["entry"].config]
-    drawn.append(searcher(storage, past=[record(1, "failed")]).suggest("b")["entry"].config)
+    drawn = [searcher(storage).suggest("a")["spec"].config]
+    drawn.append(searcher(storage, past=[record(1, "failed")]).suggest("b")["spec"].config)
     assert drawn[0] != drawn[1]
 
 
-def entries(stage, count):
-    return [new_entry(CONTEXT, i, {"stage": stage}, seed=0) for i in range(count)]
+def specs(stage, count):
+    return [new_trial_spec(CONTEXT, i, {"stage": stage}, seed=0) for i in range(count)]
 
 
 def test_climb_opens_a_stage_when_the_last_trial_below_has_ended():
@@ -258,15 +258,15 @@ def test_climb_opens_a_stage_when_the_last_trial_below_has_ended():
     def stages():
         for name in ("one", "two"):
             opened.append(name)
-            yield Queue(entries(name, 2))
+            yield FixedSearcher(specs(name, 2))
 
-    climb = Climb(stages())
-    assert [climb.suggest(t)["entry"].config["stage"] for t in "ab"] == ["one", "one"]
+    climb = StageChain(stages())
+    assert [climb.suggest(t)["spec"].config["stage"] for t in "ab"] == ["one", "one"]
     assert climb.suggest("c") is None and opened == ["one"]
     climb.on_trial_complete("a", {"score": 0.0, "last": True})
     assert climb.suggest("c") is None
     climb.on_trial_complete("b", {"score": 0.0, "last": True})
-    assert climb.suggest("c")["entry"].config["stage"] == "two" and opened == ["one", "two"]
+    assert climb.suggest("c")["spec"].config["stage"] == "two" and opened == ["one", "two"]
     climb.suggest("d")
     climb.on_trial_complete("c")
     climb.on_trial_complete("d")
@@ -274,7 +274,7 @@ def test_climb_opens_a_stage_when_the_last_trial_below_has_ended():
 
 
 def test_seeds_are_a_trials_own_and_repeat():
-    seeds = [new_entry(CONTEXT, i, {}, seed=1).seed for i in range(50)]
+    seeds = [new_trial_spec(CONTEXT, i, {}, seed=1).seed for i in range(50)]
     assert len(set(seeds)) == 50
-    assert seeds == [new_entry(CONTEXT, i, {}, seed=1).seed for i in range(50)]
-    assert seeds[0] != new_entry(CONTEXT, 0, {}, seed=2).seed
+    assert seeds == [new_trial_spec(CONTEXT, i, {}, seed=1).seed for i in range(50)]
+    assert seeds[0] != new_trial_spec(CONTEXT, 0, {}, seed=2).seed

@@ -5,17 +5,17 @@ import time
 
 import pytest
 
-from data.data_module import Supply
+from data.data_module import DataModule
 from search.budget.budget import Deadlines, parse_budget
 from search.config.recipes import recipe
-from search.records.run_state import first_notes, taken_up
+from search.records.run_state import new_run_state, resumed_state
 from search.records.trials import TrialRecord, TrialTable
-from search.tuning.checkpoints import Shelf
+from search.tuning.checkpoints import CheckpointStore
 from search.tuning.cluster import Cluster
 from search.tuning.rank_correlation import agreement
 from search.tuning.searchers import FINISHED
-from search.tuning.stage_runner import Ascent
-from search.tuning.stage_setup import Means
+from search.tuning.stage_runner import StageRunner
+from search.tuning.stage_setup import RunResources
 from search.tuning.stages import Stage
 
 EXPLORE = Stage(name="explore", fraction=0.5, px=32, epochs=2, share=0.5)
@@ -26,7 +26,7 @@ LADDER = (EXPLORE, CONFIRM, FINAL, REPEAT)
 BUDGET = parse_budget("5m")
 
 
-class View:
+class RunConsole:
     """Keeps what is said."""
 
     def __init__(self):
@@ -45,73 +45,73 @@ class View:
 class Run:
     """An ascent over a folder, and trials that end as they are told to."""
 
-    def __init__(self, folder, dataset, *, left_s=1000.0, notes=None):
+    def __init__(self, folder, dataset, *, left_s=1000.0, run_state=None):
         end = time.time() + left_s
-        self.folder, self.view, self.is_stopped = folder, View(), False
-        self.table, self.shelf = TrialTable.load(folder), Shelf(seed=0)
-        self.notes = notes or first_notes(folder, {"budget": {}}, began=time.time())
-        means = Means(
-            supply=Supply(dataset, seed=0),
+        self.folder, self.console, self.is_stopped = folder, RunConsole(), False
+        self.table, self.checkpoints = TrialTable.load(folder), CheckpointStore(seed=0)
+        self.run_state = run_state or new_run_state(folder, {"budget": {}}, began=time.time())
+        resources = RunResources(
+            data_module=DataModule(dataset, seed=0),
             cluster=Cluster(cpus=2, node_cpus=2, gpus=0, node_memory_mib=1000, dashboard="", local=True),
             speed=1e12,
             budget=BUDGET,
             deadlines=Deadlines(stages={stage.name: end for stage in LADDER}, end=end),
             seed=0,
         )
-        self.ascent = Ascent(
+        self.ascent = StageRunner(
             LADDER,
-            means,
+            resources,
             folder=folder,
             configs=[recipe("quick_unet")] * 4,
             find_lr=False,
-            notes=self.notes,
+            run_state=self.run_state,
             table=self.table,
-            shelf=self.shelf,
-            view=self.view,
+            checkpoints=self.checkpoints,
+            console=self.console,
             stopped=lambda: self.is_stopped,
         )
         self.stages = self.ascent.stages()
 
     def again(self, *, extended=False):
         """Return the run that another process goes on with."""
-        self.notes.write()
-        content = self.notes.content | {"wall_s": self.notes.used_s}
-        notes = taken_up(self.folder, content, now=time.time(), budget=BUDGET, extended=extended)
-        later = Run(self.folder, self.ascent.means.supply.dataset.root, notes=notes)
-        for trial_id in self.shelf:
-            later.shelf.put(trial_id, self.shelf[trial_id])
+        self.run_state.write()
+        content = self.run_state.content | {"wall_s": self.run_state.used_s}
+        run_state = resumed_state(self.folder, content, now=time.time(), budget=BUDGET, extended=extended)
+        later = Run(self.folder, self.ascent.resources.data_module.dataset.root, run_state=run_state)
+        for trial_id in self.checkpoints:
+            later.checkpoints.put(trial_id, self.checkpoints[trial_id])
         return later
 
     def handed(self, searcher):
         """Return the entries that a searcher hands out."""
         found = []
         while (told := searcher.suggest(str(len(found)))) != FINISHED:
-            found.append(told["entry"])
+            found.append(told["spec"])
         return found
 
-    def begin(self, entry):
+    def begin(self, spec):
         config = recipe("quick_unet").flat()
-        name = entry.context.stage.name
+        name = spec.context.stage.name
         record = TrialRecord(
-            trial_id=entry.trial_id, parent_id=entry.parent_id, stage=name, config=config, seed=entry.seed
+            trial_id=spec.trial_id, parent_id=spec.parent_id, stage=name, config=config, seed=spec.seed
         )
-        record.started_s = self.notes.used_s
+        record.started_s = self.run_state.used_s
         self.table.start(record)
 
-    def end(self, entry, score, status="completed"):
-        if entry.trial_id not in self.table.records:
-            self.begin(entry)
+    def end(self, spec, score, status="completed"):
+        if spec.trial_id not in self.table.records:
+            self.begin(spec)
         figures = {"score": score, "epochs": 2, "fit_s": 1.0, "device_s": 1.0, "px": 32, "params": 100}
-        self.table.report(entry.trial_id, figures)
-        self.table.finish(entry.trial_id, status)
-        self.shelf.put(entry.trial_id, entry.trial_id)
+        self.table.report(spec.trial_id, figures)
+        self.table.finish(spec.trial_id, status)
+        self.checkpoints.put(spec.trial_id, spec.trial_id)
 
     def climb(self, scores, status="completed"):
         """Take the next stage from its begin to the end of its trials; return its entries."""
-        entries = self.handed(next(self.stages))
-        for entry, score in zip(entries, scores, strict=True):
-            self.end(entry, score, status)
-        return entries
+        specs = self.handed(next(self.stages))
+        for spec, score in zip(specs, scores, strict=True):
+            self.end(spec, score, status)
+        return specs
 
 
 @pytest.fixture
@@ -119,12 +119,12 @@ def run(tmp_path, tiny_dataset):
     return Run(tmp_path, tiny_dataset)
 
 
-def names(entries):
-    return [(entry.trial_id, entry.parent_id) for entry in entries]
+def names(specs):
+    return [(spec.trial_id, spec.parent_id) for spec in specs]
 
 
 def stage_of(run, name):
-    return next(stage for stage in reversed(run.notes.content["stages"]) if stage["name"] == name)
+    return next(stage for stage in reversed(run.run_state.content["stages"]) if stage["name"] == name)
 
 
 def climbed(run):
@@ -146,7 +146,7 @@ def test_ladder_is_climbed_and_the_finalists_are_repeated_with_other_seeds(run):
     assert [e.parent for e in repeats] == ["c0001", "c0002", "c0001", "c0002"]
     assert len({e.seed for e in [*repeats, *finals]}) == 6
     assert next(run.stages, None) is None
-    assert [stage["trials"] for stage in run.notes.content["stages"]] == [4, 3, 2, 4]
+    assert [stage["trials"] for stage in run.run_state.content["stages"]] == [4, 3, 2, 4]
 
 
 def test_agreement_with_the_stage_below_is_noted_and_of_repeats_none(run):
@@ -174,41 +174,41 @@ def test_nobody_is_repeated_where_no_finalist_came_to_its_end_or_no_time_is_left
     run.climb([0.1, 0.2, 0.3, 0.4])
     run.climb([0.5, 0.6, 0.2])
     run.climb([0.7, 0.8], "timed_out")
-    assert next(run.stages, None) is None and len(run.notes.content["stages"]) == 3
+    assert next(run.stages, None) is None and len(run.run_state.content["stages"]) == 3
     (tmp_path / "late").mkdir()
     late = Run(tmp_path / "late", tiny_dataset)
     climbed(late)
-    over = Deadlines(stages=dict.fromkeys(late.ascent.means.deadlines.stages, 0.0), end=0.0)
-    late.ascent.means = dataclasses.replace(late.ascent.means, deadlines=over)
-    assert next(late.stages, None) is None and len(late.notes.content["stages"]) == 3
+    over = Deadlines(stages=dict.fromkeys(late.ascent.resources.deadlines.stages, 0.0), end=0.0)
+    late.ascent.resources = dataclasses.replace(late.ascent.resources, deadlines=over)
+    assert next(late.stages, None) is None and len(late.run_state.content["stages"]) == 3
 
 
 def test_stage_that_was_cut_off_has_the_same_entrants_and_begins_those_that_had_not_begun(run):
     climbed(run)
-    entries = run.handed(next(run.stages))
-    run.end(entries[0], 0.6)
-    run.begin(entries[2])  # the second of c0001; it was running when the process died
+    specs = run.handed(next(run.stages))
+    run.end(specs[0], 0.6)
+    run.begin(specs[2])  # the second of c0001; it was running when the process died
     later = run.again()
     handed = later.handed(next(later.stages))
     assert names(handed) == [("r0003", "c0001"), ("r0002", "c0002"), ("r0004", "c0002")]
-    assert later.notes.open_stage["entrants"] == ["c0001", "c0002", "c0001", "c0002"]
+    assert later.run_state.open_stage["entrants"] == ["c0001", "c0002", "c0001", "c0002"]
 
 
 def test_nobody_enters_a_stage_without_time_for_a_step(run):
     run.climb([0.1, 0.2, 0.3, 0.4])
-    run.ascent.means = dataclasses.replace(run.ascent.means, speed=1.0)
-    assert next(run.stages, None) is None and [s["name"] for s in run.notes.content["stages"]] == ["explore"]
+    run.ascent.resources = dataclasses.replace(run.ascent.resources, speed=1.0)
+    assert next(run.stages, None) is None and [s["name"] for s in run.run_state.content["stages"]] == ["explore"]
 
 
 def test_stage_of_a_killed_run_that_is_given_more_goes_on_in_the_next_round(run):
     climbed(run)
     run.begin(run.handed(next(run.stages))[0])
     later = run.again(extended=True)
-    assert later.notes.content["round"] == 2 and later.notes.open_stage is None
+    assert later.run_state.content["round"] == 2 and later.run_state.open_stage is None
     assert later.climb([]) == []  # all that was stated has been trained
     later.climb([0.9])
     later.climb([0.95, 0.1])
-    assert "r0001" in [entry.trial_id for entry in later.handed(next(later.stages))]
+    assert "r0001" in [spec.trial_id for spec in later.handed(next(later.stages))]
 
 
 def test_run_that_is_given_more_promotes_newcomers_and_repeats_nobody_twice(run):
@@ -226,9 +226,11 @@ def test_run_that_is_given_more_promotes_newcomers_and_repeats_nobody_twice(run)
 
 def test_stage_that_was_passed_over_stays_so_when_a_later_one_goes_on(run):
     climbed(run)
-    run.shelf = Shelf(seed=0)
+    run.checkpoints = CheckpointStore(seed=0)
     for trial_id in ("c0001", "c0002"):
-        run.shelf.put(trial_id, trial_id)  # of explore no weights are left: in the next round nobody enters confirm
+        run.checkpoints.put(
+            trial_id, trial_id
+        )  # of explore no weights are left: in the next round nobody enters confirm
     run.is_stopped = True
     assert next(run.stages, None) is None  # before anyone is repeated
     later = run.again(extended=True)
@@ -256,11 +258,14 @@ def test_nobody_skips_a_stage_that_has_nobody_new_to_take(run):
 def test_nothing_begins_once_the_run_is_stopped(run):
     run.climb([0.1, 0.2, 0.3, 0.4])
     run.is_stopped = True
-    assert next(run.stages, None) is None and [s["name"] for s in run.notes.content["stages"]] == ["explore"]
+    assert next(run.stages, None) is None and [s["name"] for s in run.run_state.content["stages"]] == ["explore"]
 
 
 def test_what_a_changed_space_has_dropped_is_noted_and_said(run):
     run.ascent._say_dropped(7, {"e0001": "unet/width=4 is gone", "e0002": "unet/width=4 is gone", "e0003": "x is new"})
-    assert run.notes.content["space_changed"]["kept"] == 7 and len(run.notes.content["space_changed"]["dropped"]) == 3
-    (line,) = run.view.said
+    assert (
+        run.run_state.content["space_changed"]["kept"] == 7
+        and len(run.run_state.content["space_changed"]["dropped"]) == 3
+    )
+    (line,) = run.console.said
     assert "7 trials still fit, 3 do not" in line and "unet/width=4 is gone (2)" in line

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from data.data_module import Supply
+from data.data_module import DataModule
 from search.budget.budget import Deadlines, parse_budget
 from search.budget.constraints import Constraints
 from search.config.recipes import recipe
@@ -17,7 +17,7 @@ from search.tuning.cluster import Cluster
 from search.tuning.searchers import FINISHED
 from search.tuning.stage_setup import (
     SPARE,
-    Means,
+    RunResources,
     affordable_repeats,
     centred_rates,
     promoted,
@@ -34,12 +34,12 @@ CONFIRM = Stage(name="confirm", fraction=1.0, px=32, epochs=2, enter=3)
 
 
 @pytest.fixture
-def means(tiny_dataset):
+def resources(tiny_dataset):
     def make(*, left_s=100.0, workers=2, **more):
         end = None if left_s is None else time.time() + left_s
         stages = dict.fromkeys(("explore", "confirm", "final", "repeat"), end)
-        return Means(
-            supply=Supply(tiny_dataset, seed=0),
+        return RunResources(
+            data_module=DataModule(tiny_dataset, seed=0),
             cluster=Cluster(cpus=workers, node_cpus=workers, gpus=0, node_memory_mib=1000, dashboard="", local=True),
             speed=1e12,
             budget=more.pop("budget", parse_budget("5m")),
@@ -51,48 +51,48 @@ def means(tiny_dataset):
     return make
 
 
-def test_trials_of_a_stage_share_its_time_in_rounds(means):
-    one, five = (stage_context(means(), CONFIRM, trials=trials) for trials in (1, 5))
+def test_trials_of_a_stage_share_its_time_in_rounds(resources):
+    one, five = (stage_context(resources(), CONFIRM, trials=trials) for trials in (1, 5))
     assert one.cap_s == pytest.approx(100, abs=3) and five.cap_s == pytest.approx(100 / 3, abs=3)
     assert (one.threads, five.threads) == (2, 1)
     assert one.memory_mib == pytest.approx(600) and five.memory_mib == pytest.approx(300)
 
 
-def test_trial_of_a_search_takes_a_part_of_its_time(means):
-    context = stage_context(means(), EXPLORE, trials=None)
+def test_trial_of_a_search_takes_a_part_of_its_time(resources):
+    context = stage_context(resources(), EXPLORE, trials=None)
     assert context.cap_s == pytest.approx(100 * 2 / EXPLORE.full_trials, rel=0.05) and context.threads == 1
     assert len(context.data.train) == 16
 
 
-def test_stage_whose_time_is_over_still_gives_its_trials_a_moment(means):
-    assert stage_context(means(left_s=-50.0), CONFIRM, trials=2).cap_s == 1.0
+def test_stage_whose_time_is_over_still_gives_its_trials_a_moment(resources):
+    assert stage_context(resources(left_s=-50.0), CONFIRM, trials=2).cap_s == 1.0
 
 
-def test_stage_that_goes_on_keeps_its_images_and_the_time_of_its_trials(means):
+def test_stage_that_goes_on_keeps_its_images_and_the_time_of_its_trials(resources):
     settled = {"train_images": 9, "cap_s": 4.5}
-    context = stage_context(means(), EXPLORE, trials=None, settled=settled)
+    context = stage_context(resources(), EXPLORE, trials=None, settled=settled)
     assert len(context.data.train) == 9 and context.cap_s == 4.5
 
 
-def test_stated_trials_are_numbered_seeded_and_do_not_race(means):
+def test_stated_trials_are_numbered_seeded_and_do_not_race(resources):
     configs = [recipe("quick_unet"), recipe("quick_residual")]
-    given = means()
-    entries = stated(given, stage_context(given, EXPLORE, trials=2), configs)
-    assert entries[0].trial_id == "e0001" and entries[0].config == configs[0].to_dict() and not entries[0].racing
+    given = resources()
+    specs = stated(given, stage_context(given, EXPLORE, trials=2), configs)
+    assert specs[0].trial_id == "e0001" and specs[0].config == configs[0].to_dict() and not specs[0].racing
 
 
-def test_budget_without_a_time_caps_no_trial_and_cuts_no_images(means):
-    given = means(left_s=None)
+def test_budget_without_a_time_caps_no_trial_and_cuts_no_images(resources):
+    given = resources(left_s=None)
     for stage, trials in ((EXPLORE, None), (CONFIRM, 5)):
         context = stage_context(given, stage, trials=trials)
         assert context.deadline is None and context.cap_s is None and context.limit() is None
 
 
-def test_stage_that_was_left_early_leaves_its_rest_to_the_next(means):
+def test_stage_that_was_left_early_leaves_its_rest_to_the_next(resources):
     """The moments stay where they are, so a stage that begins early has longer."""
-    given = means(left_s=100.0)
+    given = resources(left_s=100.0)
     assert stage_context(given, CONFIRM, trials=2).cap_s == pytest.approx(100, abs=3)
-    given = means(left_s=40.0)
+    given = resources(left_s=40.0)
     assert stage_context(given, CONFIRM, trials=2).cap_s == pytest.approx(40, abs=3)
 
 
@@ -105,8 +105,8 @@ def parent(number):
     return TrialRecord(trial_id=f"c{number:04d}", parent_id="", stage="confirm", config=config, seed=5)
 
 
-def test_repeats_begin_with_the_same_weights_and_have_seeds_of_their_own(means):
-    given = means()
+def test_repeats_begin_with_the_same_weights_and_have_seeds_of_their_own(resources):
+    given = resources()
     context = stage_context(given, REPEAT, trials=3)
     twice = promoted(given, context, [parent(1), parent(1), parent(2)], {"c0001": "w1", "c0002": "w2"})
     assert [(e.trial_id, e.parent_id, e.parent) for e in twice] == [
@@ -140,39 +140,39 @@ def final(fit_s, devices=1.0):
         (None, 2, 4, 4),  # no deadline, no limit
     ],
 )
-def test_as_many_repeats_as_the_time_allows_to_come_to_their_end(left_s, workers, wanted, count, means):
-    given = means(left_s=left_s, workers=workers)
+def test_as_many_repeats_as_the_time_allows_to_come_to_their_end(left_s, workers, wanted, count, resources):
+    given = resources(left_s=left_s, workers=workers)
     assert affordable_repeats(given, REPEAT, [final(20.0), final(5.0, 2.0)], wanted) == count
     assert SPARE > 1
 
 
-def test_what_took_two_cores_takes_twice_as_long_on_one(means):
+def test_what_took_two_cores_takes_twice_as_long_on_one(resources):
     for fit_s, devices in ((20.0, 1.0), (10.0, 2.0)):
-        assert affordable_repeats(means(left_s=26.0), REPEAT, [final(fit_s, devices)], 2) == 2
-    assert affordable_repeats(means(left_s=26.0), REPEAT, [final(20.0, 2.0)], 2) == 1
+        assert affordable_repeats(resources(left_s=26.0), REPEAT, [final(fit_s, devices)], 2) == 2
+    assert affordable_repeats(resources(left_s=26.0), REPEAT, [final(20.0, 2.0)], 2) == 1
 
 
-def test_nothing_finished_repeats_nothing(means):
-    assert affordable_repeats(means(), REPEAT, [], 0) == 0
+def test_nothing_finished_repeats_nothing(resources):
+    assert affordable_repeats(resources(), REPEAT, [], 0) == 0
 
 
-def test_trials_that_go_on_keep_their_seed_and_name_and_take_up_their_own_checkpoint(means):
-    context = stage_context(means(), CONFIRM, trials=2)
+def test_trials_that_go_on_keep_their_seed_and_name_and_take_up_their_own_checkpoint(resources):
+    context = stage_context(resources(), CONFIRM, trials=2)
     record = parent(3)
     record.parent_id = "e0001"
-    entry, anew = unfinished(context, [record, parent(4)], {"c0003": "own", "e0001": "parent"}, racing=True)
-    assert (entry.trial_id, entry.seed, entry.own, entry.parent, entry.racing) == ("c0003", 5, "own", "parent", True)
+    spec, anew = unfinished(context, [record, parent(4)], {"c0003": "own", "e0001": "parent"}, racing=True)
+    assert (spec.trial_id, spec.seed, spec.own, spec.parent, spec.racing) == ("c0003", 5, "own", "parent", True)
     assert (anew.trial_id, anew.own, anew.parent) == ("c0004", None, None)
 
 
-def test_search_keeps_the_constraints_the_sampler_and_the_number_of_trials(means, tmp_path):
+def test_search_keeps_the_constraints_the_sampler_and_the_number_of_trials(resources, tmp_path):
     few, constraints = parse_budget("2trials"), Constraints(max_params=100_000)
-    given = means(left_s=None, constraints=constraints, sampler="random", budget=few)
+    given = resources(left_s=None, constraints=constraints, sampler="random", budget=few)
     search, memory = searched(given, stage_context(given, EXPLORE, trials=None), tmp_path / "study.journal")
     asked = [search.suggest(name) for name in "abc"]
-    assert [entry["entry"].trial_id for entry in asked[:2]] == ["e0001", "e0002"] and asked[2] == FINISHED
-    for entry in asked[:2]:
-        assert given.constraints.excess(TrialConfig.from_dict(entry["entry"].config))["params"] <= 0
+    assert [spec["spec"].trial_id for spec in asked[:2]] == ["e0001", "e0002"] and asked[2] == FINISHED
+    for spec in asked[:2]:
+        assert given.constraints.excess(TrialConfig.from_dict(spec["spec"].config))["params"] <= 0
     assert type(search._ot_study.sampler).__name__ == "RandomSampler" and memory.kept == 0
 
 
@@ -180,25 +180,25 @@ def waiting(search):
     return [t for t in search._ot_study.get_trials(deepcopy=False) if t.state.name == "WAITING"]
 
 
-def test_points_are_tried_once_although_the_run_is_killed_before_its_first_trial(means, tmp_path):
-    given = means()
+def test_points_are_tried_once_although_the_run_is_killed_before_its_first_trial(resources, tmp_path):
+    given = resources()
     context = stage_context(given, EXPLORE, trials=None)
     first = len(waiting(searched(given, context, tmp_path / "study.journal")[0]))
     assert first == len(waiting(searched(given, context, tmp_path / "study.journal")[0])) > 0
 
 
-def test_search_closes_early_enough_for_its_last_trials(means, tmp_path):
-    given = means(left_s=1.5)
+def test_search_closes_early_enough_for_its_last_trials(resources, tmp_path):
+    given = resources(left_s=1.5)
     search, _ = searched(given, stage_context(given, EXPLORE, trials=None), tmp_path / "study.journal")
     assert search.suggest("a") == FINISHED
 
 
-def test_stated_trials_that_have_begun_are_not_begun_again_whatever_their_order(means):
-    given = means()
-    entries = stated(
+def test_stated_trials_that_have_begun_are_not_begun_again_whatever_their_order(resources):
+    given = resources()
+    specs = stated(
         given, stage_context(given, EXPLORE, trials=3), [recipe("quick_unet")] * 3, begun=[record_of("e0002")]
     )
-    assert [entry.trial_id for entry in entries] == ["e0001", "e0003"]
+    assert [spec.trial_id for spec in specs] == ["e0001", "e0003"]
 
 
 def found(count, *, at=-2.0):
@@ -212,9 +212,9 @@ def found(count, *, at=-2.0):
     ("test", "centred"),
     [(found(100), True), (found(30), False), (RangeTest(rates=[0.1] * 100, losses=[1.0] * 100, fall=None), False)],
 )
-def test_range_is_centred_where_a_test_of_enough_steps_falls(test, centred, means, monkeypatch):
+def test_range_is_centred_where_a_test_of_enough_steps_falls(test, centred, resources, monkeypatch):
     monkeypatch.setattr(stages, "range_test", lambda *_, **__: test)
-    given = means()
+    given = resources()
     low, high = centred_rates(given, stage_context(given, EXPLORE, trials=None))["adamw"]
     assert ((low, high) != LR_RANGES["adamw"]) == centred
     assert high / low == pytest.approx(LR_RANGES["adamw"][1] / LR_RANGES["adamw"][0])
@@ -222,8 +222,8 @@ def test_range_is_centred_where_a_test_of_enough_steps_falls(test, centred, mean
         assert (low * high) ** 0.5 == pytest.approx(test.suggestion, rel=0.01)
 
 
-def test_range_is_not_moved_out_of_what_the_space_allows(means, monkeypatch):
+def test_range_is_not_moved_out_of_what_the_space_allows(resources, monkeypatch):
     monkeypatch.setattr(stages, "range_test", lambda *_, **__: found(100, at=-4.0))
-    given = means()
+    given = resources()
     low, high = centred_rates(given, stage_context(given, EXPLORE, trials=None))["adamw"]
     assert (low * high) ** 0.5 == pytest.approx(LR_RANGES["adamw"][0])

@@ -8,10 +8,10 @@ import torch
 
 from models.cost import probe, training_mib
 from search.budget.constraints import WEIGHT_COPIES
-from search.training.parts import DoesNotFit
+from search.training.parts import TrialOutOfMemoryError
 from search.tuning import trainable
 from search.tuning.stages import Stage
-from search.tuning.trainable import MOST_RATES, StageContext, new_entry, thinned, train_trial
+from search.tuning.trainable import MOST_RATES, StageContext, new_trial_spec, thinned, train_trial
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def context(fit_data):
 
 
 def run(context, config, **options):
-    train_trial({"entry": new_entry(context, 1, config.to_dict(), seed=0, **options)})
+    train_trial({"spec": new_trial_spec(context, 1, config.to_dict(), seed=0, **options)})
 
 
 def test_rates_and_pictures_travel_beside_the_figures(context, small_config, told):
@@ -62,7 +62,8 @@ def test_network_too_slow_for_its_time_is_measured_on_fewer_images(context, smal
 
 
 @pytest.mark.parametrize(
-    "error", [DoesNotFit("not even one image fits"), torch.OutOfMemoryError("not even one image fits\nadvice")]
+    "error",
+    [TrialOutOfMemoryError("not even one image fits"), torch.OutOfMemoryError("not even one image fits\nadvice")],
 )
 def test_lack_of_memory_fails_the_trial_and_not_its_worker(context, small_config, told, monkeypatch, error):
     def fit(*args, **options):
@@ -84,5 +85,5 @@ def test_rates_are_thinned_evenly_between_first_and_last():
 
 
 def test_only_who_is_told_to_races(context):
-    assert new_entry(context, 1, {}, seed=0, racing=True).racing
-    assert not new_entry(context, 1, {}, seed=0).racing
+    assert new_trial_spec(context, 1, {}, seed=0, racing=True).racing
+    assert not new_trial_spec(context, 1, {}, seed=0).racing
