@@ -3,7 +3,7 @@
     python -m analysis.evaluate RUN_OR_MODEL DIR [DIR ...] [--near dark] [--table FILE.csv]
 
 Each picture is predicted and measured at its own size. Depth is measured after the scale and shift that fit it best to
-the truth, for those cannot be seen in one picture. Two rows that look at no picture say what the figures are worth.
+the truth, for those cannot be seen in one picture. Two rows that look at no picture say what the metrics are worth.
 """
 
 import argparse
@@ -112,19 +112,19 @@ def figures_of(mask: Map, depth: Map, truth: Truth) -> dict[str, float]:
     def maps(values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values))[None, None]
 
-    figures: dict[str, torch.Tensor] = {}
+    metrics: dict[str, torch.Tensor] = {}
     if truth.mask is not None:
         predicted, true = binarised(maps(mask)), maps(truth.mask)
-        figures = {"iou": overlap(predicted, true)[0], "boundary_f": boundary_f(predicted, true)}
-        figures["mae_mask"] = (maps(mask) - true.float()).abs().mean((1, 2, 3))
+        metrics = {"iou": overlap(predicted, true)[0], "boundary_f": boundary_f(predicted, true)}
+        metrics["mae_mask"] = (maps(mask) - true.float()).abs().mean((1, 2, 3))
     if truth.depth is not None and truth.known.any():
         fitted = aligned(depth, truth.depth, truth.known)
         spread = float(truth.depth[truth.known].std())
         p, t, valid = maps(fitted), maps(np.where(truth.known, truth.depth, np.float32(0))), maps(truth.known)
-        figures["rmse_depth"] = rmse(p, t, valid)
-        figures["explained_depth"] = 1 - (figures["rmse_depth"] / max(spread, 1e-6)) ** 2
-        figures["delta1"] = relative_depth_figures(p, t, valid)["delta1"]
-    return {name: float(values) for name, values in figures.items()}
+        metrics["rmse_depth"] = rmse(p, t, valid)
+        metrics["explained_depth"] = 1 - (metrics["rmse_depth"] / max(spread, 1e-6)) ** 2
+        metrics["delta1"] = relative_depth_figures(p, t, valid)["delta1"]
+    return {name: float(values) for name, values in metrics.items()}
 
 
 def blind(shape: tuple[int, int]) -> tuple[Map, Map]:
@@ -221,7 +221,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("model", type=Path, metavar="RUN_OR_MODEL", help="run folder, its best/, or model.safetensors")
     parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="data set folders")
     parser.add_argument("--near", choices=("bright", "dark"), help="of all relative depth, instead of what is stated")
-    parser.add_argument("--table", type=Path, metavar="FILE", help="write the figures of each picture to a CSV file")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="write the metrics of each picture to a CSV file")
     parser.add_argument("--device", help="torch device (default: a GPU if there is one)")
     return parser
 

@@ -155,7 +155,7 @@ def _field(shape: tuple[tuple[str, Any], ...], *, deepest: bool) -> int:
 
 
 def cost(config: ModelConfig, px: int) -> Cost:
-    """The figures of the network of a config for px by px images; a tenth of a second, less the second time."""
+    """The metrics of the network of a config for px by px images; a tenth of a second, less the second time."""
     found = probe(config)
     return Cost(found.params, macs(config, px), receptive_field(config), found.layers)
 

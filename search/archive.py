@@ -19,7 +19,7 @@ from search.records.trials import TrialRecord, TrialTable, check_line, provenanc
 from search.training.clock import Readings
 from search.training.trainer import STATE_FILE, FitPlan, State
 
-DECIDING = ("torch", "numpy", "albumentations", "opencv-python-headless")  # packages that figures depend on
+DECIDING = ("torch", "numpy", "albumentations", "opencv-python-headless")  # packages that metrics depend on
 _SIZES = ("px", "train_images", "val_images")
 
 
@@ -150,11 +150,11 @@ class RunRecords:
         return None
 
     def changes(self) -> list[str]:
-        """Return what is not as it was when the run was made and may change figures, a line each."""
+        """Return what is not as it was when the run was made and may change metrics, a line each."""
         here, there = provenance(), self.content
         pairs = [(name, there["versions"].get(name), here["versions"][name]) for name in DECIDING]
         pairs.append(("platform", there["platform"], here["platform"]))
-        return [f"note: {name} was {was}, is {now}; figures may differ" for name, was, now in pairs if was != now]
+        return [f"note: {name} was {was}, is {now}; metrics may differ" for name, was, now in pairs if was != now]
 
     @cached_property
     def _supply(self) -> DataModule:

@@ -204,10 +204,10 @@ class Experiment:
 
     def _take_up(self) -> None:
         """Put records, checkpoints and the yardstick of the score where the processes before left them."""
-        for record in [r for r in self.table.records.values() if not r.status and r.figures.get("last")]:
-            self.table.finish(record.trial_id, *outcome(record.figures, record.figures))
+        for record in [r for r in self.table.records.values() if not r.status and r.metrics.get("last")]:
+            self.table.finish(record.trial_id, *outcome(record.metrics, record.metrics))
         self._drop_unreadable()
-        running = {i: r.figures.get("epochs", 0) for i, r in self.table.records.items() if not r.status}
+        running = {i: r.metrics.get("epochs", 0) for i, r in self.table.records.items() if not r.status}
         saved = saved_checkpoints(self.options.out / "ray", running)
         for trial_id, checkpoint in saved.items():
             if self.table.records[trial_id].status != "failed":

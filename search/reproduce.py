@@ -54,22 +54,22 @@ class Comparison:
         if self.told is not None:
             self.told(self._steps, self.past.steps)
 
-    def report(self, figures: dict[str, Any], state: Callable[[], State]) -> None:
+    def report(self, metrics: dict[str, Any], state: Callable[[], State]) -> None:
         """Compare one epoch.
 
         Raises:
             _Enough: It is the last on record.
         """
-        epoch, reports = int(figures["epoch"]), self.past.reports
+        epoch, reports = int(metrics["epoch"]), self.past.reports
         if epoch > len(reports):
-            self._differs(epoch, f"the record says {self.past.record.reason}, it ends with score {figures['score']}")
+            self._differs(epoch, f"the record says {self.past.record.reason}, it ends with score {metrics['score']}")
             raise _Enough
-        found = differences(reports[epoch - 1], figures)
+        found = differences(reports[epoch - 1], metrics)
         if found:
-            more = f", and {len(found) - 1} figures more" if len(found) > 1 else ""
+            more = f", and {len(found) - 1} metrics more" if len(found) > 1 else ""
             self._differs(epoch, found[0] + more)
         else:
-            self.say(f"  epoch {epoch}: same, score {figures['score']:.4f}")
+            self.say(f"  epoch {epoch}: same, score {metrics['score']:.4f}")
         if epoch == len(reports) and not self.past.failed:
             self.weights = state()["model"]
             raise _Enough
@@ -93,14 +93,14 @@ class Comparison:
         self.say(f"  epoch {epoch}: different, {what}")
 
 
-def differences(recorded: Mapping[str, Any], figures: Mapping[str, Any]) -> list[str]:
+def differences(recorded: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
     """Return how each figure of an epoch that is not the same differs: both values and how far they are apart.
 
     Args:
         recorded: A line of reports.jsonl.
-        figures: A report of `fit`.
+        metrics: A report of `fit`.
     """
-    now = {"epochs" if name == "epoch" else name: v for name, v in figures.items() if name not in OF_THE_MACHINE}
+    now = {"epochs" if name == "epoch" else name: v for name, v in metrics.items() if name not in OF_THE_MACHINE}
     found = []
     for name, value in now.items():
         was = recorded.get(name)
@@ -173,11 +173,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments without the program's name. None: those of the process.
 
     Returns:
-        Exit code: 0 the same figures, 1 different ones, 2 the user's mistake.
+        Exit code: 0 the same metrics, 1 different ones, 2 the user's mistake.
     """
     parser = argparse.ArgumentParser(
         prog="python -m search.reproduce",
-        description="Train a trial of a run again from its record, and say whether it gets the same figures.",
+        description="Train a trial of a run again from its record, and say whether it gets the same metrics.",
     )
     parser.add_argument("run", type=Path, help="run folder")
     parser.add_argument("trial_id", help="of trials.csv, such as e0007")

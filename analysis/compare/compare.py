@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.compare.methods import DEFAULT, METHODS, Plan, run_all
-from analysis.compare.scoring import figures, handed_out
+from analysis.compare.scoring import handed_out
 from analysis.compare.tables import over_time, table
 from analysis.exceptions import AnalysisError
 from analysis.plots.plots import save
@@ -70,7 +70,7 @@ def compare(plan: Plan) -> str:
     rows = []
     with progress_bar("measuring the models on whole parts") as progress:
         for number, (name, seed, folder) in enumerate(plan.runs(), start=1):
-            rows.append({"method": name, "seed": seed, **figures(folder)})
+            rows.append({"method": name, "seed": seed, **score_run(folder)})
             if progress:
                 progress(number, len(plan.runs()))
     changes = [handed_out(folder, row["sigma"]) for row, (*_, folder) in zip(rows, plan.runs(), strict=True)]

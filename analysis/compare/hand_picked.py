@@ -35,7 +35,7 @@ def config(width: int, inner: int) -> TrialConfig:
 
 
 def main() -> None:
-    """Train, print the figures as one line of JSON."""
+    """Train, print the metrics as one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="data set folder")
     parser.add_argument("--budget", required=True, help="wall time, such as 5m")
@@ -55,7 +55,7 @@ def main() -> None:
         config(args.width, args.inner),
         data,
         FitPlan(epochs=EPOCHS, seed=args.seed, device="cuda" if torch.cuda.is_available() else "cpu"),
-        report=lambda figures, state: reports.append(figures),
+        report=lambda metrics, state: reports.append(metrics),
         limit=wall_s - (time.time() - BEGAN),
     )
     last = reports[-1]

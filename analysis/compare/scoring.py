@@ -50,7 +50,7 @@ class AtSize(nn.Module):
         return F.interpolate(maps, size=image.shape[2:], mode="bilinear")
 
 
-def figures(folder: Path) -> dict[str, Any]:
+def score_run(folder: Path) -> dict[str, Any]:
     """Return the figures of one run: of its model on whole parts of the data, of the network, of what it took.
 
     Raises:

@@ -29,7 +29,7 @@ def table(runs: pd.DataFrame, budget: Budget) -> str:
     """Return a row for each method as a Markdown table, and below it how to read it.
 
     Args:
-        runs: A row for each method and seed, of judge.figures.
+        runs: A row for each method and seed, of judge.metrics.
         budget: Of each run.
     """
     known = [name for name in TITLES if name in runs]
@@ -96,7 +96,7 @@ def over_time(runs: pd.DataFrame, changes: Sequence[pd.DataFrame]) -> Figure:
     all runs of its method have a model. The dots are the models in best/ on the whole validation part, all at one size.
 
     Args:
-        runs: A row for each method and seed, of judge.figures, numbered from 0.
+        runs: A row for each method and seed, of judge.metrics, numbered from 0.
         changes: What judge.handed_out says of each row.
     """
     figure = Figure(figsize=(11.5, 5), layout="constrained")

@@ -35,7 +35,7 @@ The file is written beside the weights, as model{", model".join(ENDINGS.values()
 
 Its input is `rgb` (pictures, 3, height, width): red, green, blue in 0..255, sides of 16 or more. Its outputs are `mask`
 (1 = foreground) and `depth` (relative inverse depth, near = 1), both (pictures, 1, height, width) in [0, 1].
-Normalisation is inside, resizing is not: the model is as good as its figures on squares of the side that it was trained
+Normalisation is inside, resizing is not: the model is as good as its metrics on squares of the side that it was trained
 at, to which a photo is shrunk first.
 
     session = onnxruntime.InferenceSession("model.onnx"); mask, depth = session.run(None, {{"rgb": pictures}})

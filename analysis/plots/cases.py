@@ -24,7 +24,7 @@ PERIOD_PX = 4  # patterns of up to this period are what an upsampling leaves
 
 
 def side_by_side(part: Part, rows: pd.DataFrame) -> Figure:
-    """Draw images with true and predicted mask and depth, a row for each, its figures above it.
+    """Draw images with true and predicted mask and depth, a row for each, its metrics above it.
 
     The difference is the larger of that of the mask and that of the depth, where they are known. Depth is bright where
     near and black where it is not known; a true mask that is not known is half grey.
@@ -38,8 +38,8 @@ def side_by_side(part: Part, rows: pd.DataFrame) -> Figure:
     for axes, (place, errors) in zip(grid, rows.iterrows(), strict=True):
         for ax, panel in zip(axes, _panels(part, int(str(place))), strict=True):
             _show(ax, panel)
-        figures = {"IoU": errors["iou"], "RMSE": errors["rmse_depth"]}
-        told = ", ".join(f"{name} {value:.3f}" for name, value in figures.items() if pd.notna(value))
+        metrics = {"IoU": errors["iou"], "RMSE": errors["rmse_depth"]}
+        told = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if pd.notna(value))
         axes[0].set_title(f"{errors['image']} on {errors['background']}: {told}", fontsize="small", loc="left")
     for ax, name in zip(grid[-1], PANELS, strict=True):
         ax.set_xlabel(name, fontsize="small")

@@ -41,10 +41,10 @@ BRIGHT: dict[str, Any] = {"linewidth": 1.8, "markersize": 4, "zorder": 2}
 
 
 def loss_curves(reports: pd.DataFrame, trials: pd.DataFrame, *, highlight: int = HIGHLIGHTED) -> Figure:
-    """Draw training losses and validation figures of every trial against the images it has seen, a row per stage.
+    """Draw training losses and validation metrics of every trial against the images it has seen, a row per stage.
 
     The best of each stage are in colour, the others grey; a trial has the colour of the trial whose weights it started
-    from. Trials train under losses of their own, so only the validation figures compare them.
+    from. Trials train under losses of their own, so only the validation metrics compare them.
 
     Args:
         reports: From load_reports.

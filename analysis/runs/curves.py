@@ -30,7 +30,7 @@ def standings(trials: pd.DataFrame) -> pd.DataFrame:
 def epoch_curves(reports: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     """Return the reports with rank, root and label of their trials, in the order in which trials and epochs came.
 
-    Where the last report of a trial repeats the figures of its best epoch, whose weights it keeps, they are left empty:
+    Where the last report of a trial repeats the metrics of its best epoch, whose weights it keeps, they are left empty:
     they are on the curve already, and those of the last epoch are not known.
     """
     curves = reports.drop_duplicates([*TRIAL, "epochs"], keep="last")  # a resumed trial repeats an epoch

@@ -23,12 +23,12 @@ def front(trials: pd.DataFrame, costs: Sequence[str] = COSTS) -> pd.DataFrame:
             is not known counts as infinite.
     """
     known = [name for name in costs if name in trials]
-    figures = trials.reindex(columns=[*dict.fromkeys(["score", "params", *known])]).astype(float)
+    metrics = trials.reindex(columns=[*dict.fromkeys(["score", "params", *known])]).astype(float)
     records = [
-        TrialRecord(trial_id=f"{row:09}", parent_id="", stage="", config={}, seed=0, status=status, figures=dict(own))
-        for row, (status, (_, own)) in enumerate(zip(trials["status"], figures.iterrows(), strict=True))
+        TrialRecord(trial_id=f"{row:09}", parent_id="", stage="", config={}, seed=0, status=status, metrics=dict(own))
+        for row, (status, (_, own)) in enumerate(zip(trials["status"], metrics.iterrows(), strict=True))
     ]
-    kept = ladder.front(records, lambda record: tuple(_dear(record.figures[name]) for name in known))
+    kept = ladder.front(records, lambda record: tuple(_dear(record.metrics[name]) for name in known))
     return trials.iloc[[int(record.trial_id) for record in kept]].reset_index(drop=True)
 
 

@@ -113,12 +113,12 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _whole(table: pd.DataFrame, texts: tuple[str, ...], figures: tuple[str, ...]) -> pd.DataFrame:
-    """Return a table with all these columns, texts as text and figures as numbers."""
-    table = table.reindex(columns=[*dict.fromkeys([*table.columns, *texts, *figures])])
+def _whole(table: pd.DataFrame, texts: tuple[str, ...], metrics: tuple[str, ...]) -> pd.DataFrame:
+    """Return a table with all these columns, texts as text and metrics as numbers."""
+    table = table.reindex(columns=[*dict.fromkeys([*table.columns, *texts, *metrics])])
     whole = {
         name: pd.to_numeric(values, errors="coerce")
-        if name in figures
+        if name in metrics
         else values.astype(object)
         if name in texts
         else values

@@ -162,7 +162,7 @@ def plan_deadlines(*, start: float, wall_s: float, shares: Mapping[str, float], 
         now: The moment the first stage begins; the present by default.
 
     Returns:
-        Deadlines; the wrap-up (test figures, samples, ending Ray) lies between the last stage and `end`.
+        Deadlines; the wrap-up (test metrics, samples, ending Ray) lies between the last stage and `end`.
     """
     begin = time.time() if now is None else now
     end = start + wall_s

@@ -58,21 +58,21 @@ def models_front(
     groups = finalists([r for stage in models[1:] for r in stage] or models[0], _network)
     costs: dict[str, dict[str, float]] = {}
     for record, *_ in groups:
-        px = int(record.figures["px"])
-        costs[record.trial_id] = {"params": record.figures["params"], "macs": record.figures["macs"]}
+        px = int(record.metrics["px"])
+        costs[record.trial_id] = {"params": record.metrics["params"], "macs": record.metrics["macs"]}
         if deadline is None or time.time() < deadline:
             costs[record.trial_id]["latency_ms"] = round(latency(TrialConfig.from_flat(record.config), px), 3)
     dear = {"latency_ms": float("inf")}
     kept = front([group[0] for group in groups], lambda r: tuple((dear | costs[r.trial_id]).values()))
     return [
-        {"trial_id": r.trial_id, "stage": r.stage, "px": r.figures["px"], "score": r.score, **costs[r.trial_id]}
+        {"trial_id": r.trial_id, "stage": r.stage, "px": r.metrics["px"], "score": r.score, **costs[r.trial_id]}
         for r in kept
     ]
 
 
 def _network(record: TrialRecord) -> str:
     """Return what trials of one network at one size share: the weights that they began with."""
-    return f"{record.parent_id or record.trial_id} {record.figures['px']}"
+    return f"{record.parent_id or record.trial_id} {record.metrics['px']}"
 
 
 def write_model(
@@ -96,7 +96,7 @@ def write_model(
         more: What metrics.json says beside the figures.
         deadline: Seconds since the epoch by which all is measured, or None.
     """
-    state, first, px = load_state(checkpoint), data_module.first, int(record.figures["px"])
+    state, first, px = load_state(checkpoint), data_module.first, int(record.metrics["px"])
     assert state is not None and first is not None
     winner = TrainedModel(
         config=TrialConfig.from_flat(record.config),
@@ -125,5 +125,5 @@ def _training(record: TrialRecord, data_module: DataModule) -> dict[str, Any]:
         "fingerprint": data_module.dataset.fingerprint,
         "split": data_module.split,
     }
-    figures = {name: record.figures.get(name, 0) for name in ("train_images", "images_seen", "epochs")}
+    figures = {name: record.metrics.get(name, 0) for name in ("train_images", "images_seen", "epochs")}
     return {**data, "sizes": data_module.sizes(), "stage": record.stage, "parent_id": record.parent_id, **figures}

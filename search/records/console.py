@@ -67,7 +67,7 @@ class RunConsole:
             self.running.add(record.trial_id)
         if record.status == "failed":
             self.best.pop(record.trial_id, None)
-        elif record.figures:
+        elif record.metrics:
             self._consider(record)
 
     def _consider(self, record: TrialRecord) -> None:
@@ -120,13 +120,13 @@ def dashboards(out: Path, *, searches: bool, ray: str = "") -> list[str]:
 
 def describe(record: TrialRecord) -> str:
     """Return a trial in a few words: id, score, IoU and depth error as far as they are known, and what it is."""
-    figures = record.figures
-    named = {"IoU": figures.get("iou"), "depth RMSE": figures.get("rmse_depth")}
+    metrics = record.metrics
+    named = {"IoU": metrics.get("iou"), "depth RMSE": metrics.get("rmse_depth")}
     told = ", ".join(f"{name} {value:.3f}" for name, value in named.items() if value is not None)
     parts = [f"{record.trial_id} score {record.score:.3f} ({told})"]
     parts.append(f"{record.config['model/arch']} of width {record.config['model/width']}")
-    if "params" in figures:
-        parts.append(f"{figures['params']:,} parameters")
+    if "params" in metrics:
+        parts.append(f"{metrics['params']:,} parameters")
     return ", ".join(parts)
 
 

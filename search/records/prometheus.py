@@ -67,7 +67,7 @@ class PrometheusExporter:
 
 def of_stage(stage: str, records: list[TrialRecord]) -> Iterator[Value]:
     """Yield the gauges of a stage from its trials."""
-    scores = [record.score for record in records if record.figures and record.status != "failed"]
+    scores = [record.score for record in records if record.metrics and record.status != "failed"]
     if scores:
         yield "one_look_best_score", max(scores), {"stage": stage}
     counts = Counter(record.status or RUNNING for record in records)
@@ -77,6 +77,6 @@ def of_stage(stage: str, records: list[TrialRecord]) -> Iterator[Value]:
 
 def speed(record: TrialRecord) -> float:
     """Return the images a second that a trial trains on; 0 where it does not run, or has not reported yet."""
-    if record.status or not record.figures.get("fit_s"):
+    if record.status or not record.metrics.get("fit_s"):
         return 0.0
-    return float(record.figures["images_seen"] / record.figures["fit_s"])
+    return float(record.metrics["images_seen"] / record.metrics["fit_s"])

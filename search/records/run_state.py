@@ -82,11 +82,11 @@ class RunState:
             self.content["stages"].append({"name": name, "round": self.content["round"], "began_s": began_s, **plan})
         self.write()
 
-    def end_stage(self, figures: dict[str, Any]) -> None:
+    def end_stage(self, metrics: dict[str, Any]) -> None:
         """Note how the stage that is open went."""
         stage = self.open_stage
         assert stage is not None
-        stage |= {"wall_s": round(self.used_s - stage["began_s"], 2), **figures}
+        stage |= {"wall_s": round(self.used_s - stage["began_s"], 2), **metrics}
         self.write()
 
     def start_clock(self) -> None:

@@ -34,7 +34,7 @@ class TrialLogger(Protocol):
         """Take note of one report.
 
         Args:
-            record: The trial, with the figures that it reported.
+            record: The trial, with the metrics that it reported.
             rates: Steps of the optimizer since the last report, with their learning rates.
             pictures: Predicted mask and depth of the samples, 0..255 of shape (n, h, w, 2).
         """
@@ -59,8 +59,8 @@ class TensorBoard:
         self, record: TrialRecord, *, rates: Iterable[tuple[int, float]] = (), pictures: np.ndarray | None = None
     ) -> None:
         """Add what of a report makes a curve at its epoch, the learning rates at their steps, and the predictions."""
-        writer, epoch = self._writer(record.trial_id), record.figures["epochs"]
-        for name, value in record.figures.items():
+        writer, epoch = self._writer(record.trial_id), record.metrics["epochs"]
+        for name, value in record.metrics.items():
             if isinstance(value, float) and math.isfinite(value) and not name.endswith("_s"):
                 writer.add_scalar(_tag(name), value, epoch)
         for step, rate in rates:
@@ -73,7 +73,7 @@ class TensorBoard:
         writer = self._writer(record.trial_id)
         plain = {name: _plain(value) for name, value in {"stage": record.stage, **record.config}.items()}
         # not add_hparams, whose file of its own replaces this one if both are opened within a second
-        for summary in hparams(plain, {_tag("score"): record.figures.get("score", 0.0)}):
+        for summary in hparams(plain, {_tag("score"): record.metrics.get("score", 0.0)}):
             writer.file_writer.add_summary(summary)
         writer.close()
         del self._writers[record.trial_id]
@@ -88,7 +88,7 @@ def _tag(name: str) -> str:
     """Return the tag of a figure; what stands before its stroke is its group on the page."""
     if name == "lr":
         return "lr/epoch"
-    return name.replace("train_", "loss/") if name.startswith("train_") else f"figures/{name}"
+    return name.replace("train_", "loss/") if name.startswith("train_") else f"metrics/{name}"
 
 
 def _plain(value: Any) -> Any:

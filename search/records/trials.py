@@ -30,7 +30,7 @@ LEADING_COLUMNS = tuple(
 )
 _BEGUN: dict[str, Any] = {  # what a line must have
     **{"trial_id": str, "parent_id": str, "stage": str, "config": dict, "seed": int},
-    **{"figures": dict, "started_s": (int, float)},
+    **{"metrics": dict, "started_s": (int, float)},
 }
 _ENDED = {"trial_id": str, "status": str, "reason": str}
 _REPORTED = {"trial_id": str, "stage": str, "epochs": int}
@@ -50,7 +50,7 @@ class TrialRecord:
         seed: Seed of the weights, the order and the augmentation.
         status: One of STATUSES; "" while it runs.
         reason: Why it failed or was cut; "" otherwise.
-        figures: The last reported figures.
+        metrics: The last reported metrics.
         started_s: When it started, seconds since the run began.
     """
 
@@ -61,7 +61,7 @@ class TrialRecord:
     seed: int
     status: str = ""
     reason: str = ""
-    figures: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
     started_s: float = 0.0
 
     @classmethod
@@ -75,18 +75,18 @@ class TrialRecord:
         Raises:
             FolderError: A field lacks.
         """
-        check_line({"figures": {}, "started_s": 0.0} | dict(line), _BEGUN, path)
+        check_line({"metrics": {}, "started_s": 0.0} | dict(line), _BEGUN, path)
         return cls(**{name: line[name] for name in {f.name for f in fields(cls)} & line.keys()})
 
     @property
     def score(self) -> float:
         """The last validation score, or minus infinity where none was reported."""
-        return float(self.figures.get("score", float("-inf")))
+        return float(self.metrics.get("score", float("-inf")))
 
     def row(self) -> dict[str, Any]:
         """Return the row of trials.csv, leading columns first."""
         own = {name: getattr(self, name) for name in ("trial_id", "parent_id", "stage", "status", "reason", "seed")}
-        values = {**self.figures, **own, "started_s": round(self.started_s, 3)}
+        values = {**self.metrics, **own, "started_s": round(self.started_s, 3)}
         leading = {name: values.pop(name, "") for name in LEADING_COLUMNS}
         config = {key: json.dumps(value) if isinstance(value, list) else value for key, value in self.config.items()}
         return {**leading, **values, **config}
@@ -126,7 +126,7 @@ class TrialTable:
                 record.status, record.reason = line["status"], line["reason"]
         path = folder / "reports.jsonl"
         for line in read_lines(path):
-            table._of_line(line, _REPORTED, path).figures.update(_figures(line))
+            table._of_line(line, _REPORTED, path).metrics.update(_metrics(line))
         return table
 
     def _of_line(self, line: Mapping[str, Any], kinds: Mapping[str, type], path: Path) -> TrialRecord:
@@ -141,11 +141,11 @@ class TrialTable:
         self.records[record.trial_id] = record
         append_line(self.folder / "trials.jsonl", asdict(record))
 
-    def report(self, trial_id: str, figures: Mapping[str, Any]) -> TrialRecord:
-        """Append one report to reports.jsonl and keep its figures as the trial's newest."""
+    def report(self, trial_id: str, metrics: Mapping[str, Any]) -> TrialRecord:
+        """Append one report to reports.jsonl and keep its metrics as the trial's newest."""
         record = self.records[trial_id]
-        record.figures.update(_figures(figures))
-        append_line(self.folder / "reports.jsonl", {"trial_id": trial_id, "stage": record.stage, **figures})
+        record.metrics.update(_metrics(metrics))
+        append_line(self.folder / "reports.jsonl", {"trial_id": trial_id, "stage": record.stage, **metrics})
         return record
 
     def rewind(self, epochs: Mapping[str, int]) -> None:
@@ -157,9 +157,9 @@ class TrialTable:
         lines = list(read_lines(self.folder / "reports.jsonl"))
         kept = [line for line in lines if line["epochs"] <= epochs.get(line["trial_id"], math.inf)]
         for trial_id in epochs:
-            self.records[trial_id].figures.clear()
+            self.records[trial_id].metrics.clear()
         for line in kept:
-            self.records[line["trial_id"]].figures.update(_figures(line))
+            self.records[line["trial_id"]].metrics.update(_metrics(line))
         write_lines(self.folder / "reports.jsonl", kept)
 
     def finish(
@@ -255,8 +255,8 @@ def _last_byte(file: BinaryIO) -> bytes:
     return file.read(1)
 
 
-def _figures(line: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the figures of a line of reports.jsonl; what a repetition needs is none."""
+def _metrics(line: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metrics of a line of reports.jsonl; what a repetition needs is none."""
     return {name: value for name, value in line.items() if name not in ("trial_id", "stage", "replay")}
 
 

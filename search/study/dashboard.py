@@ -1,4 +1,4 @@
-"""What Optuna's dashboard shows beside the search: a study for each stage above it, with curves, figures and pictures.
+"""What Optuna's dashboard shows beside the search: a study for each stage above it, with curves, metrics and pictures.
 
 The trials of the search are Optuna's own and, once told, as they are for ever; what became of those that were promoted
 stands in the studies of the stages that they reached, and in the user attributes of the search's study. Knows no Ray.
@@ -65,13 +65,13 @@ class StageStudies:
     ) -> None:
         """Add the score at its epoch to the trial's curve, and keep its newest pictures."""
         if record.trial_id in self._trials:
-            epoch, trial = int(record.figures["epochs"]), self._trials[record.trial_id]
+            epoch, trial = int(record.metrics["epochs"]), self._trials[record.trial_id]
             self._storage.set_trial_intermediate_value(trial, epoch, record.score)
             if pictures is not None:
                 self._predicted[record.trial_id] = pictures
 
     def finish(self, record: TrialRecord) -> None:
-        """Close a trial with its figures and its last pictures, and say so in the study of the search."""
+        """Close a trial with its metrics and its last pictures, and say so in the study of the search."""
         trial, truth = self._trials.pop(record.trial_id, None), self._truth.pop(record.trial_id, None)
         predicted = self._predicted.pop(record.trial_id, None)
         if trial is None:
@@ -79,7 +79,7 @@ class StageStudies:
         if truth is not None and predicted is not None:
             sheet = np.hstack([truth, prediction_sheet(predicted)])
             self._attach(self._storage.get_trial(trial), f"{record.trial_id}.jpg", _jpeg(sheet))
-        for name, value in ending(record.status, record.reason, record.figures).items():
+        for name, value in ending(record.status, record.reason, record.metrics).items():
             self._storage.set_trial_user_attr(trial, name, value)
         state = TOLD[record.status]
         values = [record.score] if state == TrialState.COMPLETE else None
@@ -122,7 +122,7 @@ class StageStudies:
         """Note in the study of the search how the promotions of one of its trials have ended so far."""
         ended = [r for r in self.table.records.values() if r.parent_id and r.status]
         mine = [r for r in ended if list(self._line(r))[-1] is first]
-        said = ", ".join(f"{r.stage} {r.trial_id} {f'{r.score:.3f}' if r.figures else r.status}" for r in mine)
+        said = ", ".join(f"{r.stage} {r.trial_id} {f'{r.score:.3f}' if r.metrics else r.status}" for r in mine)
         if (study := self._search()) is not None:
             study.set_user_attr(first.trial_id, said)
 

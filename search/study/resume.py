@@ -128,7 +128,7 @@ def close_stale_trials(storage: BaseStorage, study_id: int, past: Sequence[Trial
         record = records.get(trial.user_attrs.get("trial_id", ""))
         if record is None or record.status:
             state = TOLD[record.status] if record else TrialState.FAIL
-            told = ending(record.status, record.reason, record.figures) if record else {}
+            told = ending(record.status, record.reason, record.metrics) if record else {}
             for name, value in told.items():
                 storage.set_trial_user_attr(trial._trial_id, name, value)
             values = [record.score] if record and state == TrialState.COMPLETE else None

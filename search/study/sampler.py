@@ -27,15 +27,15 @@ TOLD = {
 SHOWN = ("iou", "rmse_depth", "params", "macs", "fit_s")
 
 
-def ending(status: str, reason: str, figures: Mapping[str, Any]) -> dict[str, Any]:
+def ending(status: str, reason: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Return what Optuna is to show of a trial that has ended, beside its score: user attributes by name.
 
     Args:
         status: How it ended.
         reason: Why, where there is one.
-        figures: Its last.
+        metrics: Its last.
     """
-    shown = {name: figures[name] for name in SHOWN if name in figures}
+    shown = {name: metrics[name] for name in SHOWN if name in metrics}
     return {"status": status, **({"reason": reason} if reason else {}), **shown}
 
 

@@ -112,7 +112,7 @@ def range_test(
     curve = _Curve(total=epochs * (len(data.train) // batch), progress=progress)
     plan = FitPlan(epochs=epochs, seed=seed, device=device)
     with suppress(_WentTooFar, TrialDivergedError):  # how a range test ends; what led there is the curve
-        fit(config, data, plan, report=lambda figures, state: None, on_step=curve.add, limit=limit)
+        fit(config, data, plan, report=lambda metrics, state: None, on_step=curve.add, limit=limit)
     return RangeTest(rates=curve.rates, losses=curve.losses, fall=steepest_fall(curve.rates, curve.losses))
 
 

@@ -250,15 +250,15 @@ class _Run:
 
         On small data a long run overfits although it anneals; the validation part is there to notice.
         """
-        if not self.best or figures["score"] > self.best["figures"]["score"]:
+        if not self.best or figures["score"] > self.best["metrics"]["score"]:
             weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
-            self.best = {"figures": {**figures, "best_epoch": self.epoch}, "weights": weights}
+            self.best = {"metrics": {**figures, "best_epoch": self.epoch}, "weights": weights}
         if not last:
-            return {**figures, "best_epoch": self.best["figures"]["best_epoch"]}
+            return {**figures, "best_epoch": self.best["metrics"]["best_epoch"]}
         self.model.load_state_dict(self.best["weights"])
-        if self.best["figures"]["best_epoch"] != self.epoch:
+        if self.best["metrics"]["best_epoch"] != self.epoch:
             self.shown = {}  # they are of other weights than the figures; those of the best epoch were shown then
-        return dict(self.best["figures"])
+        return dict(self.best["metrics"])
 
     def spent(self) -> dict[str, float]:
         """Return what the run has used so far."""

@@ -79,19 +79,19 @@ class RecordCallback(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """Append the report; of learning rates and pictures no record is kept but the boards'."""
-        if result.get("figures"):
-            figures = dict(result["figures"])
-            figures["epochs"] = figures.pop("epoch")
-            figures["device_s"] = figures["fit_s"] * figures.pop("devices")
-            figures["ended_s"] = self.run_state.used_s
-            record = self.table.report(trial.config["spec"].trial_id, figures)
+        if result.get("metrics"):
+            metrics = dict(result["metrics"])
+            metrics["epochs"] = metrics.pop("epoch")
+            metrics["device_s"] = metrics["fit_s"] * metrics.pop("devices")
+            metrics["ended_s"] = self.run_state.used_s
+            record = self.table.report(trial.config["spec"].trial_id, metrics)
             for logger in self.loggers:
                 logger.report(record, rates=result["rates"], pictures=result["pictures"])
             self.notify(record)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Close the record: completed, stopped by ASHA, timed out, or failed with its reason."""
-        status, reason = outcome(trial.last_result, trial.last_result.get("figures", {}))
+        status, reason = outcome(trial.last_result, trial.last_result.get("metrics", {}))
         trial_id = trial.config["spec"].trial_id
         if trial.checkpoint is not None:
             self.checkpoints.put(trial_id, trial.checkpoint)

@@ -136,9 +136,9 @@ class FeasibleOptunaSearch(OptunaSearch):
         if trial_id in self._completed_trials or trial_id not in self._ot_trials:
             return
         trial, told = self._ot_trials[trial_id], result or {}
-        figures = {name.removeprefix("figures/"): told[name] for name in told if name.startswith("figures/")}
-        status, reason = outcome(told, figures) if told and not error else ("failed", "")
-        for name, value in ending(status, reason, figures).items():
+        metrics = {name.removeprefix("metrics/"): told[name] for name in told if name.startswith("metrics/")}
+        status, reason = outcome(told, metrics) if told and not error else ("failed", "")
+        for name, value in ending(status, reason, metrics).items():
             trial.set_user_attr(name, value)
         score = told["score"] if TOLD[status] == TrialState.COMPLETE else None
         self._ot_study.tell(trial, score, state=TOLD[status])

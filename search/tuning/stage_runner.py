@@ -116,7 +116,7 @@ class StageRunner:
             return [r for r in settled if r.trial_id in self.checkpoints]  # without those whose weights were lost
         taken = {record.parent_id for record in self.table.begun(stage.name)}
         if stage.repeats:
-            whole = [r for r in ranked(below) if r.status == "completed" and r.figures["px"] == stage.px]
+            whole = [r for r in ranked(below) if r.status == "completed" and r.metrics["px"] == stage.px]
             first = [r for r in whole if r.parent_id in self.checkpoints and r.parent_id not in taken][: stage.enter]
             wanted = [self.table.records[r.parent_id] for _ in range(stage.repeats) for r in first]
             return wanted[: affordable_repeats(self.resources, stage, first, len(wanted))]
@@ -214,8 +214,8 @@ class StageRunner:
         records = [r for r in ended if r.started_s >= plan["began_s"]]
         at_once = min(self.resources.cluster.workers, len(records)) or 1
         wall_s = max(self.run_state.used_s - plan["began_s"], 1e-3)
-        fit_s = sum(float(r.figures.get("fit_s", 0.0)) for r in records)
-        figures: dict[str, Any] = {
+        fit_s = sum(float(r.metrics.get("fit_s", 0.0)) for r in records)
+        metrics: dict[str, Any] = {
             "trials": len(records),
             "at_once": at_once,
             "busy": round(fit_s / (at_once * wall_s), 4),
@@ -223,6 +223,6 @@ class StageRunner:
         if stage.enter and not stage.repeats:
             children = [r for r in ranked(ended) if r.parent_id]
             parents = [self.table.records[r.parent_id].score for r in children]
-            figures["rank_correlation_with_stage_below"] = agreement(parents, [r.score for r in children])
-        self.run_state.end_stage(figures)
+            metrics["rank_correlation_with_stage_below"] = agreement(parents, [r.score for r in children])
+        self.run_state.end_stage(metrics)
         self.console.finish()

@@ -147,7 +147,7 @@ def affordable_repeats(resources: RunResources, stage: Stage, finished: Sequence
     if resources.deadlines is None or not finished:
         return wanted
     left_s = resources.deadlines.stages[stage.name] - time.time()
-    work_s = max(float(r.figures["device_s"]) for r in finished)
+    work_s = max(float(r.metrics["device_s"]) for r in finished)
     for count in range(wanted, 0, -1):
         rounds = -(-count // resources.cluster.workers)
         if SPARE * rounds * work_s / resources.cluster.devices_each(count) <= left_s:

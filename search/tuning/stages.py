@@ -157,7 +157,7 @@ def _smallest(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 def _params(record: TrialRecord) -> float:
-    return float(record.figures.get("params", math.inf))
+    return float(record.metrics.get("params", math.inf))
 
 
 def _lot(record: TrialRecord, seed: int) -> float:

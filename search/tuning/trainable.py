@@ -136,7 +136,7 @@ def train_trial(params: dict[str, Any]) -> None:
         if not (isinstance(error, TrialDivergedError | TrialOutOfMemoryError) or out_of_memory(error)):
             raise
         reason = str(error).splitlines()[0]
-        seen = {"score": 0.0, "epoch": context.stage.epochs, "last": True, "figures": {}}
+        seen = {"score": 0.0, "epoch": context.stage.epochs, "last": True, "metrics": {}}
         tune.report({**seen, "failed": reason, "replay": getattr(error, "replay", None)})
     finally:
         if context.device == "cuda":
@@ -159,7 +159,7 @@ def fit_plan(spec: TrialSpec, config: TrialConfig) -> FitPlan:
 
 
 def constants(config: TrialConfig, context: StageContext, plan: FitPlan) -> dict[str, Any]:
-    """Return the figures of a trial that do not change while it trains."""
+    """Return the metrics of a trial that do not change while it trains."""
     price = cost(config.model, context.stage.px)
     return {
         "params": price.params,
@@ -174,7 +174,7 @@ def constants(config: TrialConfig, context: StageContext, plan: FitPlan) -> dict
 
 
 class Reporter:
-    """Listens to `fit` and hands figures, state, learning rates and pictures to Ray Tune.
+    """Listens to `fit` and hands metrics, state, learning rates and pictures to Ray Tune.
 
     Args:
         fixed: Figures that do not change while the trial trains.
@@ -190,16 +190,16 @@ class Reporter:
         self.steps += 1
         self.rates.append((self.steps, rate))
 
-    def report(self, figures: dict[str, Any], state: Callable[[], State]) -> None:
-        """Report one epoch, and what happened since the last; rates and pictures stay out of the figures."""
-        heads = {name: figures[name] for name in ("score", "epoch", "last")}
-        seen = {"rates": thinned(self.rates), "pictures": figures.get("pictures")}
-        kept = {name: value for name, value in figures.items() if name not in seen}
+    def report(self, metrics: dict[str, Any], state: Callable[[], State]) -> None:
+        """Report one epoch, and what happened since the last; rates and pictures stay out of the metrics."""
+        heads = {name: metrics[name] for name in ("score", "epoch", "last")}
+        seen = {"rates": thinned(self.rates), "pictures": metrics.get("pictures")}
+        kept = {name: value for name, value in metrics.items() if name not in seen}
         self.rates = []
         with tempfile.TemporaryDirectory() as folder:
             torch.save(state(), Path(folder) / STATE_FILE)
             checkpoint = tune.Checkpoint.from_directory(folder)
-            tune.report({**heads, **seen, "figures": {**kept, **self.fixed}}, checkpoint=checkpoint)
+            tune.report({**heads, **seen, "metrics": {**kept, **self.fixed}}, checkpoint=checkpoint)
 
 
 def thinned(rates: Sequence[tuple[int, float]]) -> Rates:
@@ -210,13 +210,13 @@ def thinned(rates: Sequence[tuple[int, float]]) -> Rates:
     return [rates[round(i * stride)] for i in range(MOST_RATES)]
 
 
-def outcome(result: Mapping[str, Any], figures: Mapping[str, Any]) -> tuple[str, str]:
-    """Return status and reason of a trial from its last report and its figures."""
+def outcome(result: Mapping[str, Any], metrics: Mapping[str, Any]) -> tuple[str, str]:
+    """Return status and reason of a trial from its last report and its metrics."""
     if result.get("failed"):
         return "failed", str(result["failed"])
     if not result.get("last"):
         return "stopped", "below the best third of its rung"
-    if figures.get("out_of_time"):
+    if metrics.get("out_of_time"):
         return "timed_out", "cut by the clock, annealed"
     return "completed", ""
 

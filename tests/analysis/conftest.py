@@ -151,7 +151,7 @@ def _notes(data_module: "DataModule", table: TrialTable) -> dict[str, Any]:
         for name, began_s, wall_s in (("explore", 0.0, 44.0), ("final", 45.0, 3.0))
     ]
     asked = {"sampler": "tpe", "ladder": "climb", "split": "background", "configs": []}
-    wall_s = max(record.figures["ended_s"] for record in table.records.values()) + 2
+    wall_s = max(record.metrics["ended_s"] for record in table.records.values()) + 2
     return {"state": "done", "best": "f0001", "budget": "1m", "seed": 0, "wall_s": wall_s} | {
         "asked": asked,
         "data": data_module.facts(),

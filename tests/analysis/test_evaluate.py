@@ -90,12 +90,12 @@ def test_command_line_writes_a_table_and_leaves_out_what_is_broken(tmp_path, fin
 
 def test_polarity_can_be_stated(tmp_path, finished_run, capsys):
     folder = write_folder(tmp_path / "data")
-    figures = []
+    metrics = []
     for near in ("bright", "dark"):
         assert main([str(finished_run), str(folder), "--near", near, "--table", str(tmp_path / "t.csv")]) == 0
         table = pd.read_csv(tmp_path / "t.csv")
-        figures.append(table.loc[table["by"] == BLIND, "explained_depth"].mean())
-    assert figures[0] == pytest.approx(1, abs=1e-3) and figures[1] == pytest.approx(0, abs=1e-3)
+        metrics.append(table.loc[table["by"] == BLIND, "explained_depth"].mean())
+    assert metrics[0] == pytest.approx(1, abs=1e-3) and metrics[1] == pytest.approx(0, abs=1e-3)
 
 
 def test_polarity_of_each_picture_is_its_own_unless_the_command_line_states_it(tmp_path, finished_run, capsys):

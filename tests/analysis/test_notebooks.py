@@ -87,14 +87,14 @@ def test_trial_tables_show_the_trials_of_all_runs(whole_runs, monkeypatch, tmp_p
 
 def test_inside_the_best_model_shows_its_figures_and_pictures(whole_runs, monkeypatch, tmp_path):
     cells = executed("inside_the_best_model", monkeypatch, tmp_path, run=str(whole_runs[0]))
-    figures = json.loads((whole_runs[0] / "best" / "metrics.json").read_text())["val"]
-    assert shown(cells, "seen = open_part")[0] == f"f0001: unet of width 4; {figures['images']} images of 32 px\n"
+    metrics = json.loads((whole_runs[0] / "best" / "metrics.json").read_text())["val"]
+    assert shown(cells, "seen = open_part")[0] == f"f0001: unet of width 4; {metrics['images']} images of 32 px\n"
     means = row(cells, "errors[[*FIGURES", "mean")
-    wanted = [f"{figures[name]:.4f}" for name in ("score", "iou", "boundary_f", "mae_mask", "rmse_depth", "abs_rel")]
+    wanted = [f"{metrics[name]:.4f}" for name in ("score", "iou", "boundary_f", "mae_mask", "rmse_depth", "abs_rel")]
     assert means[:6] == wanted
     for what in ("mask_share", "depth_range"):
         assert row(cells, f'by_share(errors, "{what}")', "3")[2] == "1"  # of four images, four groups of one
-    assert f"{figures['images']}" in table(cells, "means.assign(")
+    assert f"{metrics['images']}" in table(cells, "means.assign(")
     assert "pixel_shuffle" in table(cells, "trials.groupby(ways")
     assert pictures(cells) == 5
     (cloud,) = charts(cells)

@@ -89,7 +89,7 @@ def main() -> int:
     ids = Counter(line["trial_id"] for line in begun)
     promoted = Counter((line["stage"], line["parent_id"]) for line in begun if line["stage"] in ("confirm", "final"))
     epochs = Counter((line["trial_id"], line["epochs"]) for line in read_lines(killed / "reports.jsonl"))
-    figures = {
+    metrics = {
         "lost": len(seen.keys() - now.keys()),
         "changed": sum(now.get(trial_id) != report for trial_id, report in seen.items()),
         "begun twice": sum(count > 1 for counts in (ids, promoted) for count in counts.values()),
@@ -97,9 +97,9 @@ def main() -> int:
         "rows": len(load_trials(killed)),
         "rows of the run left alone": len(load_trials(alone)),
     }
-    print(", ".join(f"{name} {value}" for name, value in figures.items()))
-    same = figures["rows"] == figures["rows of the run left alone"]
-    return 0 if same and not any(list(figures.values())[:4]) else 1
+    print(", ".join(f"{name} {value}" for name, value in metrics.items()))
+    same = metrics["rows"] == metrics["rows of the run left alone"]
+    return 0 if same and not any(list(metrics.values())[:4]) else 1
 
 
 if __name__ == "__main__":

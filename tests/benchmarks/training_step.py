@@ -46,7 +46,7 @@ def bare(config: TrialConfig, data: StageData, steps: int) -> float:
 def fitted(config: TrialConfig, data: StageData) -> float:
     """Return images/s of one epoch of `fit`, validation left out."""
     reports: list[dict[str, float]] = []
-    fit(config, data, FitPlan(epochs=1), report=lambda figures, state: reports.append(figures))
+    fit(config, data, FitPlan(epochs=1), report=lambda metrics, state: reports.append(metrics))
     return reports[-1]["images_seen"] / reports[-1]["train_s"]
 
 

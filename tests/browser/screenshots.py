@@ -134,8 +134,8 @@ def _of_tensorboard(run: Path, opened: ExitStack) -> Sequence[Shot]:
     )
 
     def curves(page: "Page") -> None:
-        page.goto(f"{url}/?tagFilter=figures%2F(score%7Ciou)%7Closs%2Ftotal%7Clr%2Fbatch#timeseries")
-        page.get_by_text("figures", exact=True).first.wait_for()
+        page.goto(f"{url}/?tagFilter=metrics%2F(score%7Ciou)%7Closs%2Ftotal%7Clr%2Fbatch#timeseries")
+        page.get_by_text("metrics", exact=True).first.wait_for()
 
     return [("tensorboard", curves)]
 

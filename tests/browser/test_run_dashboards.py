@@ -1,4 +1,4 @@
-"""Optuna's dashboard and TensorBoard over a run folder: each shows the run's own figures.
+"""Optuna's dashboard and TensorBoard over a run folder: each shows the run's own metrics.
 
 The run is written by the recorder and the searcher themselves; its trials are made up.
 """
@@ -43,10 +43,10 @@ def went_through(recorder, spec, scores, search=None, name=""):
     recorder.on_trial_start(0, [], trial)
     stage, rng = spec.context.stage, np.random.default_rng(0)
     for epoch, score in enumerate(scores, start=1):
-        figures = {"epoch": epoch, "score": score, "iou": score + 0.1, "rmse_depth": 0.125, "params": 58712}
-        figures |= {"train_total": 1 / epoch, "fit_s": 2.0 * epoch, "devices": 1.0, "out_of_time": False}
+        metrics = {"epoch": epoch, "score": score, "iou": score + 0.1, "rmse_depth": 0.125, "params": 58712}
+        metrics |= {"train_total": 1 / epoch, "fit_s": 2.0 * epoch, "devices": 1.0, "out_of_time": False}
         shown = rng.integers(0, 256, (stage.pictures, stage.px, stage.px, 2), dtype=np.uint8)
-        result = {"score": score, "last": epoch == stage.epochs, "training_iteration": epoch, "figures": figures}
+        result = {"score": score, "last": epoch == stage.epochs, "training_iteration": epoch, "metrics": metrics}
         told = flatten_dict(result)
         if search is not None:
             search.on_trial_result(name, told)
@@ -149,10 +149,10 @@ def test_optuna_dashboard_shows_a_promoted_trial_with_its_pictures_and_the_score
 
 
 def test_tensorboard_shows_the_curve_of_the_score(page, tensorboard, elsewhere):
-    page.goto(f"{tensorboard}/?tagFilter=figures%2Fscore#timeseries")
+    page.goto(f"{tensorboard}/?tagFilter=metrics%2Fscore#timeseries")
     page.get_by_text("0.6125").first.wait_for()
     told = rows(page)
-    assert {"figures", "c0001", "e0001", "e0002", "e0003", "0.6125", "0.4625"} <= set(told)
+    assert {"metrics", "c0001", "e0001", "e0002", "e0003", "0.6125", "0.4625"} <= set(told)
     assert elsewhere == []
 
 
@@ -165,7 +165,7 @@ def test_tensorboard_shows_pictures_of_the_promoted(page, tensorboard):
 
 def test_tensorboard_shows_hyperparameters_with_the_score(page, tensorboard):
     page.goto(f"{tensorboard}/#hparams")
-    for text in ("c0001", "model/arch", "figures/score", "0.61250"):
+    for text in ("c0001", "model/arch", "metrics/score", "0.61250"):
         page.get_by_text(text, exact=True).first.wait_for()
         assert page.get_by_text(text, exact=True).first.is_visible()
 

@@ -84,9 +84,9 @@ def test_multiply_adds_are_those_of_an_image_of_that_size(fields, px):
 
 def test_cost_counts_parameters_and_layers():
     model = network(arch="residual", width=32)
-    figures = cost(model.config, 80)
-    assert figures.params == 893_792
-    assert figures.layers == sum(isinstance(m, nn.Conv2d) for m in model.modules())
+    metrics = cost(model.config, 80)
+    assert metrics.params == 893_792
+    assert metrics.layers == sum(isinstance(m, nn.Conv2d) for m in model.modules())
 
 
 def test_cost_leaves_the_generator_as_it_was():

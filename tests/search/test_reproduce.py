@@ -43,24 +43,24 @@ class Maker:
             record = TrialRecord(trial_id=trial_id, parent_id=parent, stage=stage, seed=5, config=config.flat())
             self.table.start(dataclasses.replace(record, started_s=1.0))
 
-        def report(figures, state):
+        def report(metrics, state):
             torch.save(state(), self.folder / STATE_FILE)
             states.append(torch.load(self.folder / STATE_FILE, weights_only=True))
-            figures["epochs"] = figures.pop("epoch")
+            metrics["epochs"] = metrics.pop("epoch")
             sizes = {"px": PX, "train_images": IMAGES[0], "val_images": IMAGES[1]}
-            self.table.report(trial_id, {**figures, **sizes})
+            self.table.report(trial_id, {**metrics, **sizes})
             if keep:
                 path = self.folder / "ray" / "1" / f"{trial_id}_unet" / "checkpoint_000000" / STATE_FILE
                 path.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(self.folder / STATE_FILE, path)
-            if figures["epochs"] == stop:
+            if metrics["epochs"] == stop:
                 raise Stopped
 
         options = {"weights": weights, "resume": resume, "limit": limit}
         try:
             fit(config, self.data, FitPlan(seed=5, **plan), report=report, **options)
             self.table.finish(
-                trial_id, "timed_out" if self.table.records[trial_id].figures["out_of_time"] else "completed"
+                trial_id, "timed_out" if self.table.records[trial_id].metrics["out_of_time"] else "completed"
             )
         except Stopped:
             self.table.finish(trial_id, "stopped")
@@ -124,7 +124,7 @@ def test_trial_cut_by_the_clock_repeats_bit_for_bit(run, capsys):
     assert record.status == "timed_out" and any(replays(run, "e0001"))
     code, said = again(run, "e0001", capsys)
     assert code == 0, said.out
-    assert said.out.count(": same, score") == record.figures["epochs"]
+    assert said.out.count(": same, score") == record.metrics["epochs"]
     assert "e0001: the same, bit for bit" in said.out
 
 
@@ -260,7 +260,7 @@ def test_what_a_repetition_needs_is_in_the_reports_and_no_column(run):
     line = json.loads((run / "reports.jsonl").read_text().splitlines()[0])
     assert line["replay"].keys() == {"clock", "threads", "plan"}
     assert "replay" not in (run / "trials.csv").read_text().splitlines()[0].split(",")
-    assert "replay" not in TrialTable.load(run).records["e0001"].figures
+    assert "replay" not in TrialTable.load(run).records["e0001"].metrics
 
 
 def test_failed_trial_tells_ray_what_its_repetition_needs(run, config, monkeypatch):
@@ -280,8 +280,8 @@ def test_failed_trial_tells_ray_what_its_repetition_needs(run, config, monkeypat
 
 def test_differences_name_both_values_and_what_is_between():
     recorded = {"epochs": 2, "score": 0.5, "last": True, "train_s": 1.0}
-    figures = {"epoch": 2, "score": 0.25, "last": False, "train_s": 9.0, "iou": 0.1}
-    assert differences(recorded, figures) == [
+    metrics = {"epoch": 2, "score": 0.25, "last": False, "train_s": 9.0, "iou": 0.1}
+    assert differences(recorded, metrics) == [
         "score was 0.5, is 0.25, 0.25 apart",
         "last was True, is False",
         "iou was None, is 0.1",

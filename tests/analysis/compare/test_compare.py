@@ -26,8 +26,8 @@ BUDGET = parse_budget("3m")
 
 def report(trial_id, ended_s, score, *, stage="explore"):
     """Return a line of reports.jsonl whose score is that of the yardstick 0.2."""
-    figures = {"score": score, "iou": score, "rmse_depth": 0.2 * (1 - score)}
-    return {"trial_id": trial_id, "stage": stage, "ended_s": ended_s, **figures}
+    metrics = {"score": score, "iou": score, "rmse_depth": 0.2 * (1 - score)}
+    return {"trial_id": trial_id, "stage": stage, "ended_s": ended_s, **metrics}
 
 
 def write_run(folder, *, val, test, seed=0, budget="3m", data="d", wall_s=60.0, reports=(), failed=()):
@@ -199,14 +199,14 @@ def test_scores_over_time_are_shown_by_the_common_yardstick(tmp_path):
 def test_run_that_tells_of_no_model_is_named(lacking, tmp_path, monkeypatch):
     monkeypatch.setattr(judge, "measured", lambda folder, notes: {})
     folder = write_run(tmp_path / "ours-0", val=0.5, test=0.5)
-    assert judge.figures(folder)["params"] == 1000
+    assert judge.score_run(folder)["params"] == 1000
     notes = json.loads((folder / "run.json").read_text())
     notes = {"best": "e0009", **{n: v for n, v in notes.items() if n != "best"}} if lacking == "e0009" else notes
     write_json(folder / "run.json", {name: value for name, value in notes.items() if name != lacking})
     if lacking == "run.json":
         (folder / "run.json").unlink()
     with pytest.raises(AnalysisError, match="ours-0: no run that has ended with a model; remove it"):
-        judge.figures(folder)
+        judge.score_run(folder)
 
 
 def test_score_holds_until_the_next(tmp_path):

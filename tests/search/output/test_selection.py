@@ -134,7 +134,7 @@ def test_model_is_written_and_measured_on_the_parts_that_it_may_read(
         stage="final",
         config=small_config.flat(),
         seed=0,
-        figures={"px": 32, "score": 0.5},
+        metrics={"px": 32, "score": 0.5},
     )
     checkpoint, read = Checkpoint.from_directory(str(tmp_path / "checkpoint")), []
     pack = data_module.pack

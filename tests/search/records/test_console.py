@@ -11,10 +11,10 @@ from search.records.trials import TrialRecord
 
 
 def record(number, status="", score=0.5):
-    figures = {"score": score, "iou": 0.25, "rmse_depth": 0.125, "params": 1234}
+    metrics = {"score": score, "iou": 0.25, "rmse_depth": 0.125, "params": 1234}
     config = {"model/arch": "unet", "model/width": 8}
     return TrialRecord(
-        trial_id=f"e{number}", parent_id="", stage="explore", seed=0, config=config, status=status, figures=figures
+        trial_id=f"e{number}", parent_id="", stage="explore", seed=0, config=config, status=status, metrics=metrics
     )
 
 
@@ -37,11 +37,11 @@ def test_block_shows_stage_time_counts_and_best():
 
 
 @pytest.mark.parametrize(
-    ("figures", "told"), [({"iou": 0.25}, "(IoU 0.250)"), ({"rmse_depth": 0.125}, "(depth RMSE 0.125)")]
+    ("metrics", "told"), [({"iou": 0.25}, "(IoU 0.250)"), ({"rmse_depth": 0.125}, "(depth RMSE 0.125)")]
 )
-def test_trial_is_told_by_the_figures_that_it_has(figures, told):
+def test_trial_is_told_by_the_figures_that_it_has(metrics, told):
     one = record(1)
-    one.figures = {"score": 0.5, **figures}
+    one.metrics = {"score": 0.5, **metrics}
     assert f"score 0.500 {told}, unet" in describe(one)
 
 

@@ -16,9 +16,9 @@ from search.records.trials import STATUSES, TrialRecord, TrialTable
 DASHBOARD = Path(__file__).resolve().parents[3] / "analysis" / "assets" / "grafana.json"
 
 
-def record(number, status="", stage="explore", **figures):
+def record(number, status="", stage="explore", **metrics):
     name = f"{stage[0]}{number:04d}"
-    return TrialRecord(trial_id=name, parent_id="", stage=stage, config={}, seed=0, status=status, figures=figures)
+    return TrialRecord(trial_id=name, parent_id="", stage=stage, config={}, seed=0, status=status, metrics=metrics)
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_gauges_are_set_under_the_name_of_the_run_until_they_are_stopped(run, mo
     monkeypatch.setattr(gauges, "Gauge", Gauge)
     monkeypatch.setattr(gauges, "BEAT_S", 0.01)
     run.start()
-    run.table.records["e0003"].figures["score"] = 0.75
+    run.table.records["e0003"].metrics["score"] = 0.75
     for _ in range(500):
         if Gauge.made and Gauge.made["one_look_best_score"].seen.get(("one", "explore")) == 0.75:
             break

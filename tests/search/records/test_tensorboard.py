@@ -28,9 +28,9 @@ def logger(tmp_path):
     return TensorBoard(tmp_path)
 
 
-def report(logger, figures, record=RECORD, **seen):
-    """Let the board see a report, as the recorder would: the record has its figures already."""
-    logger.report(dataclasses.replace(record, figures=figures), **seen)
+def report(logger, metrics, record=RECORD, **seen):
+    """Let the board see a report, as the recorder would: the record has its metrics already."""
+    logger.report(dataclasses.replace(record, metrics=metrics), **seen)
 
 
 def read(logger):
@@ -53,9 +53,9 @@ def test_figures_are_curves_over_epochs(logger):
     report(logger, {"epochs": 2, "score": 0.2, "train_mask": 0.8, "lr": 0.25, **constant})
     logger.finish(RECORD)
     events = read(logger)
-    assert scalars(events, "figures/score") == [(1, 0.1), (2, 0.2)]
+    assert scalars(events, "metrics/score") == [(1, 0.1), (2, 0.2)]
     assert scalars(events, "loss/mask") == [(1, 0.9), (2, 0.8)]
-    assert sorted(events.Tags()["scalars"]) == ["figures/score", "loss/mask", "lr/epoch"]
+    assert sorted(events.Tags()["scalars"]) == ["loss/mask", "lr/epoch", "metrics/score"]
 
 
 def test_learning_rate_is_a_curve_over_steps(logger):
@@ -84,7 +84,7 @@ def test_truth_is_shown_once_and_predictions_at_each_epoch(logger):
 
 def test_hyperparameters_stand_beside_the_score(logger):
     report(logger, {"epochs": 1, "score": 0.7})
-    logger.finish(dataclasses.replace(RECORD, figures={"score": 0.7}))
+    logger.finish(dataclasses.replace(RECORD, metrics={"score": 0.7}))
     events = read(logger)
     content = events.PluginTagToContent("hparams")["_hparams_/session_start_info"]
     start = HParamsPluginData.FromString(content).session_start_info
@@ -96,7 +96,7 @@ def test_hyperparameters_stand_beside_the_score(logger):
         "optim/lr": 0.01,
         "model/skips": True,
     }
-    assert events.Scalars("figures/score")[-1].value == pytest.approx(0.7)
+    assert events.Scalars("metrics/score")[-1].value == pytest.approx(0.7)
 
 
 def test_each_trial_has_a_folder_of_its_own(logger, tmp_path):

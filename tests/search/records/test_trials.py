@@ -66,7 +66,7 @@ def test_reports_behind_a_checkpoint_are_forgotten(tmp_path):
         for epochs in (1, 2, 3):
             table.report(f"e000{number}", {"epochs": epochs, "score": epochs / 10})
     table.rewind({"e0001": 2, "e0002": 0})
-    assert [table.records[f"e000{n}"].figures.get("epochs") for n in (1, 2, 3)] == [2, None, 3]
+    assert [table.records[f"e000{n}"].metrics.get("epochs") for n in (1, 2, 3)] == [2, None, 3]
     lines = [json.loads(line) for line in (tmp_path / "reports.jsonl").read_text().splitlines()]
     assert [(line["trial_id"], line["epochs"]) for line in lines] == [
         *(("e0001", n) for n in (1, 2)),

@@ -44,7 +44,7 @@ def folder(tmp_path):
 def table(folder):
     table = TrialTable(folder)
     for number, score in ((1, 0.3), (2, 0.4)):
-        one = record(f"e000{number}", "explore", status="completed", figures={"score": score})
+        one = record(f"e000{number}", "explore", status="completed", metrics={"score": score})
         table.records[one.trial_id] = one
     return table
 
@@ -58,7 +58,7 @@ def go_through(promotions, one, *, scores=(0.5, 0.6), status="completed"):
     """Let a trial start, report and end."""
     begin(promotions, one)
     for epoch, score in enumerate(scores, start=1):
-        one.figures.update(FIGURES | {"epochs": epoch, "score": score})
+        one.metrics.update(FIGURES | {"epochs": epoch, "score": score})
         promotions.report(one, rates=[(1, 0.1)], pictures=PREDICTED)
     one.status = status
     promotions.finish(one)
@@ -134,7 +134,7 @@ def test_trial_whose_end_is_only_on_record_is_settled_and_one_unknown_fails(fold
     for trial_id in ("c0001", "c0002"):
         begin(StageStudies(folder, table), record(trial_id, "confirm", "e0002"))
     del table.records["c0002"]
-    table.records["c0001"].status, table.records["c0001"].figures = "timed_out", dict(FIGURES)
+    table.records["c0001"].status, table.records["c0001"].metrics = "timed_out", dict(FIGURES)
     go_through(StageStudies(folder, table), record("c0003", "confirm", "e0001"))
     told = {t.user_attrs["trial_id"]: (t.state.name, t.value) for t in study(folder, "confirm").trials}
     assert told == {"c0001": ("COMPLETE", 0.6), "c0002": ("FAIL", None), "c0003": ("COMPLETE", 0.6)}
@@ -147,7 +147,7 @@ def test_trials_of_the_search_itself_are_left_to_it(folder, table):
 
 
 def test_parent_that_a_changed_space_has_dropped_leaves_a_trial_without_parameters(folder, table):
-    table.records["e0009"] = record("e0009", "explore", status="completed", figures={"score": 0.2})
+    table.records["e0009"] = record("e0009", "explore", status="completed", metrics={"score": 0.2})
     go_through(StageStudies(folder, table), record("c0001", "confirm", "e0009"))
     (trial,) = study(folder, "confirm").trials
     assert trial.params == {} and trial.user_attrs["score of explore"] == 0.2
@@ -155,7 +155,7 @@ def test_parent_that_a_changed_space_has_dropped_leaves_a_trial_without_paramete
 
 def test_run_that_does_not_search_has_no_journal(tmp_path):
     promotions = StageStudies(tmp_path, TrialTable(tmp_path))
-    promotions.table.records["e0001"] = record("e0001", "explore", status="completed", figures={"score": 0.2})
+    promotions.table.records["e0001"] = record("e0001", "explore", status="completed", metrics={"score": 0.2})
     go_through(promotions, record("c0001", "confirm", "e0001"))
     promotions.show(tmp_path / "samples.png")
     assert list(tmp_path.iterdir()) == []

@@ -52,7 +52,7 @@ def searched(storage, suggest, study_name=STUDY_NAME, **more):
 def record(number, status, score=0.0):
     return TrialRecord(
         trial_id=f"e{number:04d}", parent_id="", stage="explore", config={}, seed=0, status=status,
-        figures={"score": score},
+        metrics={"score": score},
     )  # fmt: skip
 
 
@@ -153,7 +153,7 @@ def test_trials_that_a_dead_process_left_running_are_settled(storage):
 def test_settled_trials_bear_what_they_came_to(storage):
     search = searched(storage, space(), past=[record(i, "failed") for i in range(1, 5)])
     search.suggest("e")
-    past = dataclasses.replace(record(5, "completed", 0.5), figures={"score": 0.5, "iou": 0.25})
+    past = dataclasses.replace(record(5, "completed", 0.5), metrics={"score": 0.5, "iou": 0.25})
     resume_study(storage, space(), [past])
     seen = trials(storage)[4].user_attrs
     assert (seen["trial_id"], seen["status"], seen["iou"]) == ("e0005", "completed", 0.25)

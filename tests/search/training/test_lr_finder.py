@@ -48,7 +48,7 @@ def test_no_suggestion_where_nothing_falls(losses):
 def trained_loss(config, data, lr):
     config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, lr=lr))
     reports = []
-    fit(config, data, FitPlan(epochs=10), report=lambda figures, state: reports.append(figures))
+    fit(config, data, FitPlan(epochs=10), report=lambda metrics, state: reports.append(metrics))
     return reports[-1]["train_total"]
 
 

@@ -24,8 +24,8 @@ def train(config, data, *, epochs=2, **options):
     plan = FitPlan(epochs=epochs, **{name: options.pop(name) for name in PLANNED if name in options})
     reports, states = [], []
 
-    def report(figures, state):
-        reports.append(figures)
+    def report(metrics, state):
+        reports.append(metrics)
         states.append({k: _copied(v) for k, v in state().items()})
 
     model = fit(config, data, plan, report=report, **options)

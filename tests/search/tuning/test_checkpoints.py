@@ -19,7 +19,7 @@ CONFIRM = LADDERS["climb"][1]
 def record(number, score, status="completed", params=100):
     return TrialRecord(
         trial_id=f"e{number:04d}", parent_id="", stage="explore", config={}, seed=0, status=status,
-        figures={"score": score, "params": params},
+        metrics={"score": score, "params": params},
     )  # fmt: skip
 
 

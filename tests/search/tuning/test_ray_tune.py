@@ -58,25 +58,25 @@ def record(trial, folder, result):
 
 def test_rates_and_pictures_reach_the_board_and_no_record(trial, tmp_path):
     pictures = np.zeros((3, 32, 32, 2), np.uint8)
-    result = {"last": True, "figures": dict(FIGURES), "rates": [(1, 0.1), (2, 0.2)], "pictures": pictures}
+    result = {"last": True, "metrics": dict(FIGURES), "rates": [(1, 0.1), (2, 0.2)], "pictures": pictures}
     table, _, seen = record(trial, tmp_path, result)
     assert seen["rates"] == [(1, 0.1), (2, 0.2)] and seen["pictures"] is pictures
     assert seen["raw"].image.shape == (3, 32, 32, 3)
     line = json.loads((tmp_path / "reports.jsonl").read_text())
     columns = (tmp_path / "trials.csv").read_text().splitlines()[0].split(",")
-    for names in (line, columns, table.records["c0001"].figures):
+    for names in (line, columns, table.records["c0001"].metrics):
         assert {"rates", "pictures"}.isdisjoint(names)
     assert line["score"] == 0.5 and line["device_s"] == 4.0
 
 
 def test_trial_without_a_report_is_closed_with_its_reason(trial, tmp_path):
-    table, _, seen = record(trial, tmp_path, {"failed": "not even one image fits", "last": True, "figures": {}})
+    table, _, seen = record(trial, tmp_path, {"failed": "not even one image fits", "last": True, "metrics": {}})
     assert (table.records["c0001"].status, table.records["c0001"].reason) == ("failed", "not even one image fits")
     assert seen["finished"] == "c0001"
 
 
 def test_checkpoint_of_a_trial_that_ended_is_on_the_shelf_and_of_a_failed_one_is_gone(trial, tmp_path):
-    for result, kept in (({"last": True, "figures": dict(FIGURES)}, True), ({"failed": "loss is nan"}, False)):
+    for result, kept in (({"last": True, "metrics": dict(FIGURES)}, True), ({"failed": "loss is nan"}, False)):
         folder = tmp_path / str(kept)
         (folder / "checkpoint").mkdir(parents=True)
         torch.save({"model": {}, "epoch": 1, "optimizer": {}}, folder / "checkpoint" / STATE_FILE)
@@ -87,7 +87,7 @@ def test_checkpoint_of_a_trial_that_ended_is_on_the_shelf_and_of_a_failed_one_is
 
 
 def test_what_a_repetition_needs_is_written_with_the_end_of_a_trial_that_failed(trial, tmp_path):
-    record(trial, tmp_path, {"failed": "loss is nan", "replay": {"epoch": 2}, "figures": {}})
+    record(trial, tmp_path, {"failed": "loss is nan", "replay": {"epoch": 2}, "metrics": {}})
     lines = [json.loads(line) for line in (tmp_path / "trials.jsonl").read_text().splitlines()]
     assert lines[-1]["replay"] == {"epoch": 2} and TrialTable.load(tmp_path).records["c0001"].status == "failed"
 

@@ -59,11 +59,11 @@ def searcher(storage=None, *, trials=100, rules=RULES, points=(), past=(), unfin
     )
 
 
-def record(number, status, **figures):
+def record(number, status, **metrics):
     config = recipe("quick_unet").flat()
     trial_id = f"e{number:04d}"
     return TrialRecord(
-        trial_id=trial_id, parent_id="", stage="explore", config=config, seed=0, status=status, figures=figures
+        trial_id=trial_id, parent_id="", stage="explore", config=config, seed=0, status=status, metrics=metrics
     )
 
 
@@ -93,8 +93,8 @@ def test_optuna_is_told_how_a_trial_ended(result, error, state, value):
 def test_optuna_is_told_what_a_trial_came_to():
     storage = InMemoryStorage()
     search = searcher(storage)
-    figures = {"figures/iou": 0.4, "figures/params": 1234, "figures/fit_s": 2.5, "figures/out_of_time": True}
-    for name, result in (("a", LAST | figures), ("b", {"failed": "loss is nan", "last": True}), ("c", None)):
+    metrics = {"metrics/iou": 0.4, "metrics/params": 1234, "metrics/fit_s": 2.5, "metrics/out_of_time": True}
+    for name, result in (("a", LAST | metrics), ("b", {"failed": "loss is nan", "last": True}), ("c", None)):
         search.suggest(name)
         search.on_trial_complete(name, result)
     seen = [trial.user_attrs for trial in study(storage).trials]

@@ -101,8 +101,8 @@ class Run:
     def end(self, spec, score, status="completed"):
         if spec.trial_id not in self.table.records:
             self.begin(spec)
-        figures = {"score": score, "epochs": 2, "fit_s": 1.0, "device_s": 1.0, "px": 32, "params": 100}
-        self.table.report(spec.trial_id, figures)
+        metrics = {"score": score, "epochs": 2, "fit_s": 1.0, "device_s": 1.0, "px": 32, "params": 100}
+        self.table.report(spec.trial_id, metrics)
         self.table.finish(spec.trial_id, status)
         self.checkpoints.put(spec.trial_id, spec.trial_id)
 

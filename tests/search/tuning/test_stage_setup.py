@@ -123,7 +123,7 @@ def test_repeats_begin_with_the_same_weights_and_have_seeds_of_their_own(resourc
 def final(fit_s, devices=1.0):
     return TrialRecord(
         trial_id="f0001", parent_id="c0001", stage="final", config={}, seed=0, status="completed",
-        figures={"device_s": fit_s * devices},
+        metrics={"device_s": fit_s * devices},
     )  # fmt: skip
 
 

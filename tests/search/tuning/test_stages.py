@@ -23,10 +23,10 @@ SMALLEST = Stage(name="confirm", fraction=1.0, px=80, epochs=1, enter=3, smalles
 TABLES = range(200)
 
 
-def record(number, score, status="completed", params=100, **figures):
-    figures = {"params": params, **figures} | ({} if score is None else {"score": score})
+def record(number, score, status="completed", params=100, **metrics):
+    metrics = {"params": params, **metrics} | ({} if score is None else {"score": score})
     return TrialRecord(
-        trial_id=f"e{number:04d}", parent_id="", stage="explore", config={}, seed=0, status=status, figures=figures
+        trial_id=f"e{number:04d}", parent_id="", stage="explore", config={}, seed=0, status=status, metrics=metrics
     )
 
 
@@ -51,7 +51,7 @@ def ids(records):
 
 
 def costs(r):
-    return (r.figures["params"], r.figures["macs"])
+    return (r.metrics["params"], r.metrics["macs"])
 
 
 def beats(other, r):
@@ -210,8 +210,8 @@ def test_mean_over_seeds_decides_and_a_single_score_is_taken_for_as_lucky_as_the
     records = [record(next(numbers), score, beginning=name) for name, scores in groups.items() for score in scores]
     for i, r in enumerate(records):
         r.started_s = float(i)
-    found = finalists([*records, record(99, 0.99, "failed", beginning="c")], lambda r: r.figures["beginning"])
+    found = finalists([*records, record(99, 0.99, "failed", beginning="c")], lambda r: r.metrics["beginning"])
     # the first of a was 0.06 above the mean, that of b 0.005: c counts as 0.5675
-    assert [group[0].figures["beginning"] for group in found] == ["b", "c", "a", "d"]
+    assert [group[0].metrics["beginning"] for group in found] == ["b", "c", "a", "d"]
     assert [r.score for r in found[2]] == [0.60, 0.52, 0.50]  # the best seed of each group first
     assert finalists([], lambda r: r.trial_id) == []

@@ -39,8 +39,8 @@ def test_rates_and_pictures_travel_beside_the_figures(context, small_config, tol
     assert max(rate for result in told for _, rate in result["rates"]) <= small_config.optim.lr
     for result in told:
         assert result["pictures"].shape == (3, 32, 32, 2)
-        assert {"rates", "pictures"}.isdisjoint(result["figures"])
-        assert {"score", "train_total", "params", "at_once"} <= result["figures"].keys()
+        assert {"rates", "pictures"}.isdisjoint(result["metrics"])
+        assert {"score", "train_total", "params", "at_once"} <= result["metrics"].keys()
 
 
 def test_stage_without_pictures_reports_none(context, small_config, told):
@@ -53,12 +53,12 @@ def test_memory_of_a_trial_caps_the_images_at_once(context, small_config, told):
     weights_mib = WEIGHT_COPIES * 4 * probe(small_config.model).params / 2**20
     memory_mib = weights_mib + 3.5 * training_mib(small_config.model, 32)
     run(dataclasses.replace(context, memory_mib=memory_mib), small_config)
-    assert [result["figures"]["at_once"] for result in told] == [3, 3]
+    assert [result["metrics"]["at_once"] for result in told] == [3, 3]
 
 
 def test_network_too_slow_for_its_time_is_measured_on_fewer_images(context, small_config, told):
     run(dataclasses.replace(context, cap_s=60.0, speed=1.0), small_config)
-    assert {result["figures"]["val_images"] for result in told} == {min(16, len(context.data.val))}
+    assert {result["metrics"]["val_images"] for result in told} == {min(16, len(context.data.val))}
 
 
 @pytest.mark.parametrize(
