@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.compare.methods import DEFAULT, METHODS, Plan, run_all
-from analysis.compare.scoring import handed_out
+from analysis.compare.scoring import handed_out, score_run
 from analysis.compare.tables import over_time, table
 from analysis.exceptions import AnalysisError
 from analysis.plots.plots import save
