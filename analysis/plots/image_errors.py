@@ -139,15 +139,16 @@ def depth_range(depth: Float32[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"
 
 def _figures(batch: Batch, prediction: Tensor) -> pd.DataFrame:
     """Return a row for each image of a batch."""
-    shares = binarised(batch.mask).float().mean((1, 2, 3))
-    depths = zip(batch.depth[:, 0].numpy(), batch.valid[:, 0].numpy(), strict=True)
+    target = batch.target
+    shares = binarised(target.mask).float().mean((1, 2, 3))
+    depths = zip(target.depth[:, 0].numpy(), target.valid[:, 0].numpy(), strict=True)
     inside = {
-        "mask_share": torch.where(batch.mask_known, shares, torch.nan).numpy(),
+        "mask_share": torch.where(target.mask_known, shares, torch.nan).numpy(),
         "depth_range": [depth_range(depth, valid) for depth, valid in depths],
     }
-    figures = full_metrics(prediction, batch.mask, batch.depth, batch.valid)
+    figures = full_metrics(prediction, target)
     for name, values in figures.items():
-        known = images_of(name, batch.mask_known, batch.valid)
+        known = images_of(name, target)
         inside[name] = torch.where(known, values, torch.nan).numpy()
     return pd.DataFrame(inside)
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt64
+from jaxtyping import Float, Int, UInt64
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -15,6 +15,7 @@ from data.loading.augment import Augment, AugmentConfig
 from data.pack.pack import Pack, RawBatch
 from data.pack.stats import Stats
 from data.reading.decode import decode_depth
+from models.target import Target
 
 SMALLEST_STD = 1 / 255  # of a channel; a blank data set must not divide by zero
 
@@ -24,36 +25,35 @@ class Batch:
     """Samples ready for a network.
 
     Attributes:
-        image: RGB less the data set's mean, over its deviation.
-        mask: In [0, 1], 1 = foreground; 0 where unknown.
-        depth: Relative inverse depth in [0, 1], near = 1; 0 where unknown.
-        valid: True where depth is known.
-        mask_known: True of the samples whose mask is known.
+        image: RGB minus the data set's mean, divided by its std.
+        target: True mask and depth; both are 0 where unknown.
     """
 
     image: Float[Tensor, "b 3 h w"]
-    mask: Float[Tensor, "b 1 h w"]
-    depth: Float[Tensor, "b 1 h w"]
-    valid: Bool[Tensor, "b 1 h w"]
-    mask_known: Bool[Tensor, " b"]
+    target: Target
 
     def __len__(self) -> int:
         return len(self.image)
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """Its tensors in the order of the attributes, each with a row a sample."""
-        return self.image, self.mask, self.depth, self.valid, self.mask_known
+        """All tensors, the image first, each with one row per sample."""
+        return self.image, *self.target.tensors
 
     def to(self, device: torch.device | str, *, channels_last: bool = False) -> "Batch":
-        """The batch on a device, the image in the memory order asked for."""
+        """Copy the batch to a device, the image in the requested memory order."""
         order = torch.channels_last if channels_last else torch.contiguous_format
-        image, *truth = (tensor.to(device, non_blocking=True) for tensor in self.tensors)
-        return Batch(image.contiguous(memory_format=order), *truth)
+        image = self.image.to(device, non_blocking=True).contiguous(memory_format=order)
+        return Batch(image, self.target.to(device))
+
+    def split(self, count: int) -> list["Batch"]:
+        """Split into `count` batches of nearly equal size, which share the memory of this one."""
+        columns = (tensor.tensor_split(count) for tensor in self.tensors)
+        return [Batch(image, Target(*target)) for image, *target in zip(*columns, strict=True)]
 
     def pin_memory(self) -> "Batch":
-        """The batch in pinned memory; torch's DataLoader calls this."""
-        return Batch(*(tensor.pin_memory() for tensor in self.tensors))
+        """Copy the batch to pinned memory; torch's DataLoader calls this."""
+        return Batch(self.image.pin_memory(), self.target.pin_memory())
 
 
 class Loader:
@@ -182,7 +182,7 @@ def normalise(raw: RawBatch, stats: Stats) -> Batch:
     mask = torch.from_numpy(raw.mask).to(torch.float32).mul_(1 / 255)
     depth, valid = (torch.from_numpy(array) for array in decode_depth(raw.depth))
     known = torch.from_numpy(raw.mask_known)
-    return Batch(image.permute(0, 3, 1, 2), mask[:, None], depth[:, None], valid[:, None], known)
+    return Batch(image.permute(0, 3, 1, 2), Target(mask[:, None], depth[:, None], valid[:, None], known))
 
 
 @lru_cache(maxsize=16)

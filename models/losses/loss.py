@@ -10,36 +10,23 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.config import ConfigError, PlainConfig, check_choice
 from models.losses.balance import BALANCES, build_balance
-from models.losses.ssim import Maps, PerImage, ms_ssim, ms_ssim_window, ssim
+from models.losses.ssim import ms_ssim, ms_ssim_window, ssim
+from models.target import Counts, Maps, PerImage, Target, Valid
 
 PIXEL = ("l1", "mse", "bce")
 STRUCTURAL = ("none", "dice", "ssim", "ms_ssim")
 PROBABILITY_EPS = 1e-6
-
-Valid = Bool[Tensor, "b 1 h w"]
-MaskKnown = Bool[Tensor, " b"]
-Counts = Int[Tensor, "2"]
 
 
 def valid_mean(values: Maps, valid: Valid) -> PerImage:
     """Mean of each image over its valid pixels; 0 (with gradient 0) where an image has none."""
     share = valid.to(values.dtype)
     return (values * share).sum((1, 2, 3)) / share.sum((1, 2, 3)).clamp_min(1)
-
-
-def mask_valid(mask_known: MaskKnown, valid: Valid) -> Valid:
-    """For masks what `valid` is for depth: True all over the images whose mask is known."""
-    return mask_known[:, None, None, None] & torch.ones_like(valid)
-
-
-def images_with(mask_known: MaskKnown, valid: Valid) -> Counts:
-    """Number of images whose mask is known, and of those of whose depth something is."""
-    return torch.stack((mask_known.sum(), valid.flatten(1).any(1).sum()))
 
 
 def l1(pred: Maps, target: Maps, valid: Valid) -> PerImage:
@@ -164,40 +151,28 @@ class Loss(nn.Module):
         other = per_image.sum() / images
         return {task: alpha * pixel + (1 - alpha) * other, f"{task}_pixel": pixel, f"{task}_structural": other}
 
-    def forward(
-        self,
-        pred: Float[Tensor, "b 2 h w"],
-        mask: Maps,
-        depth: Maps,
-        valid: Valid,
-        mask_known: MaskKnown,
-        whole: Counts | None = None,
-    ) -> Losses:
+    def forward(self, pred: Float[Tensor, "b 2 h w"], target: Target, whole: Counts | None = None) -> Losses:
         """The weighted sum and its parts.
 
         Args:
             pred: Mask and depth in [0, 1].
-            mask: True mask in [0, 1]; read only of images whose mask is known.
-            depth: True depth, relative, in [0, 1]; read only where `valid`.
-            valid: True where depth is known.
-            mask_known: True of the images whose mask is known.
-            whole: What `images_with` says of the batch of which this is a part; totals and parts of all its parts add
-                up to those of the batch. None: this is all of it.
+            target: True mask and depth.
+            whole: Labelled images of the batch that this is a part of; the totals and parts of all its parts add up
+                to those of the batch. None: this is the whole batch.
         """
         with torch.autocast(pred.device.type, enabled=False):
-            known = mask_valid(mask_known, valid)
-            pred, mask, depth = pred.float(), torch.where(known, mask.float(), 0), torch.where(valid, depth.float(), 0)
-            images = images_with(mask_known, valid)
+            known, valid, images = target.mask_valid, target.valid, target.count_labelled()
+            mask, depth = torch.where(known, target.mask.float(), 0), torch.where(valid, target.depth.float(), 0)
             shares = images / (images if whole is None else whole).clamp_min(1)
-            of_mask = self.task("mask", pred[:, :1], mask, known, images[0])
-            of_depth = self.task("depth", pred[:, 1:], depth, valid, images[1])
+            of_mask = self.task("mask", pred[:, :1].float(), mask, known, images[0])
+            of_depth = self.task("depth", pred[:, 1:].float(), depth, valid, images[1])
             total, weight = self.balance(of_mask["mask"], of_depth["depth"], self.config.mask_weight, shares)
         shared = [(of_mask, shares[0]), (of_depth, shares[1]), ({"mask_factor": weight}, shares[0])]
         return Losses(total, {name: term.detach() * share for terms, share in shared for name, term in terms.items()})
 
 
 def build_loss(config: LossConfig, px: int) -> Loss:
-    """The loss of `config`, to be called as loss(pred, mask, depth, valid, mask_known) on maps of `px` pixels a side.
+    """The loss of `config`, to be called as loss(pred, target) on maps of `px` pixels a side.
 
     Raises:
         ConfigError: `px` is too small for MS-SSIM.

@@ -12,15 +12,13 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from models.config import ConfigError
+from models.target import Maps, PerImage
 
 WINDOW = 11
 SIGMA = 1.5
 C1, C2 = 0.01**2, 0.03**2
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 MS_SSIM_MIN_PX = 33
-
-Maps = Float[Tensor, "b 1 h w"]
-PerImage = Float[Tensor, " b"]
 
 
 def ssim_window(px: int) -> int:

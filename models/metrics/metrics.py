@@ -13,9 +13,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from models.losses.loss import MaskKnown, Valid, l1, mse, structural, valid_mean
-from models.losses.ssim import MS_SSIM_MIN_PX, Maps, PerImage
+from models.losses.loss import l1, mse, structural, valid_mean
+from models.losses.ssim import MS_SSIM_MIN_PX
 from models.metrics.checkerboard import checkerboard
+from models.target import Maps, PerImage, Target, Valid
 
 MIN_DEPTH = 0.05
 BOUNDARY_TOLERANCE = 0.0075
@@ -90,51 +91,52 @@ def relative_depth_figures(pred: Maps, true: Maps, valid: Valid) -> Figures:
     return figures
 
 
-def study_figures(pred: Float[Tensor, "b 2 h w"], mask: Maps, depth: Maps, valid: Valid) -> Figures:
+def study_figures(pred: Float[Tensor, "b 2 h w"], target: Target) -> Figures:
     """SSIM of the depth, and the original study's two losses of each image.
 
     MSE(mask) + [1 - SSIM](depth), and 0.16 L1 + 0.84 [1 - MS-SSIM] summed over both; the second is absent
     below 33 px, where MS-SSIM has no five scales.
     """
-    everywhere = torch.ones_like(valid)
-    tasks = ((pred[:, :1], mask, everywhere), (pred[:, 1:], depth, valid))
+    everywhere = torch.ones_like(target.valid)
+    tasks = ((pred[:, :1], target.mask, everywhere), (pred[:, 1:], target.depth, target.valid))
     depth_ssim = structural("ssim", *tasks[1])
     figures = {"ssim_depth": 1 - depth_ssim, "study_mse_ssim": mse(*tasks[0]) + depth_ssim}
-    if min(mask.shape[-2:]) >= MS_SSIM_MIN_PX:
+    if min(pred.shape[-2:]) >= MS_SSIM_MIN_PX:
         terms = [0.16 * l1(*t) + 0.84 * structural("ms_ssim", *t) for t in tasks]
         figures["study_l1_msssim"] = terms[0] + terms[1]
     return figures
 
 
-def score_metrics(pred: Float[Tensor, "b 2 h w"], mask: Maps, depth: Maps, valid: Valid) -> Figures:
+def score_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> Figures:
     """The cheap figures of each image, for every epoch: iou, dice, mae_mask, rmse_depth, checkerboard."""
-    iou, dice = overlap(binarised(pred[:, :1]), binarised(mask))
-    mae = (pred[:, :1] - mask).abs().mean((1, 2, 3))
-    figures = {"iou": iou, "dice": dice, "mae_mask": mae, "rmse_depth": rmse(pred[:, 1:], depth, valid)}
+    iou, dice = overlap(binarised(pred[:, :1]), binarised(target.mask))
+    mae = (pred[:, :1] - target.mask).abs().mean((1, 2, 3))
+    depth_error = rmse(pred[:, 1:], target.depth, target.valid)
+    figures = {"iou": iou, "dice": dice, "mae_mask": mae, "rmse_depth": depth_error}
     return figures | {"checkerboard": checkerboard(pred)}
 
 
-def full_metrics(pred: Float[Tensor, "b 2 h w"], mask: Maps, depth: Maps, valid: Valid) -> Figures:
+def full_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> Figures:
     """All figures of each image, for the model that is kept."""
-    figures = score_metrics(pred, mask, depth, valid)
-    figures["boundary_f"] = boundary_f(binarised(pred[:, :1]), binarised(mask))
-    figures |= relative_depth_figures(pred[:, 1:], depth, valid)
-    return figures | study_figures(pred, mask, depth, valid)
+    figures = score_metrics(pred, target)
+    figures["boundary_f"] = boundary_f(binarised(pred[:, :1]), binarised(target.mask))
+    figures |= relative_depth_figures(pred[:, 1:], target.depth, target.valid)
+    return figures | study_figures(pred, target)
 
 
 RELATIVE = ("abs_rel", "log10", "silog", "delta1", "delta2", "delta3")
 STUDY = ("study_mse_ssim", "study_l1_msssim")
 NEED_MASK = frozenset(("iou", "dice", "mae_mask", "boundary_f", *STUDY))
 NEED_DEPTH = frozenset(("rmse_depth", "ssim_depth", *RELATIVE, *STUDY))
-Metrics = Callable[[Float[Tensor, "b 2 h w"], Maps, Maps, Valid], Figures]
+Metrics = Callable[[Float[Tensor, "b 2 h w"], Target], Figures]
 
 
-def images_of(figure: str, mask_known: MaskKnown, valid: Valid) -> Bool[Tensor, " b"]:
+def images_of(figure: str, target: Target) -> Bool[Tensor, " b"]:
     """True of the images that a figure is an average over: those of which all that it needs is known."""
-    known = torch.ones_like(mask_known)
+    known = torch.ones_like(target.mask_known)
     if figure in NEED_MASK:
-        known = known & mask_known
-    return known & valid.flatten(1).any(1) if figure in NEED_DEPTH else known
+        known = known & target.mask_known
+    return known & target.depth_known if figure in NEED_DEPTH else known
 
 
 def score(iou: float | None, rmse_depth: float | None, sigma: float) -> float:
@@ -166,15 +168,14 @@ class MetricSums:
         self.counts: dict[str, Int[Tensor, ""]] = {}
 
     @torch.no_grad()
-    def update(
-        self, pred: Float[Tensor, "b 2 h w"], mask: Maps, depth: Maps, valid: Valid, mask_known: MaskKnown
-    ) -> None:
+    def update(self, pred: Float[Tensor, "b 2 h w"], target: Target) -> None:
         """Add a batch; nothing is copied off its device, so that a GPU need not wait."""
         with torch.autocast(pred.device.type, enabled=False):
-            depth = torch.where(valid, depth.float(), 0)
-            figures = self.metrics(pred.float(), mask.float(), depth, valid)
+            depth = torch.where(target.valid, target.depth.float(), 0)
+            known_depth = Target(target.mask.float(), depth, target.valid, target.mask_known)
+            figures = self.metrics(pred.float(), known_depth)
         for name, values in figures.items():
-            known = images_of(name, mask_known, valid)
+            known = images_of(name, target)
             self.sums[name] = self.sums.get(name, 0) + torch.where(known, values, 0).double().sum()
             self.counts[name] = self.counts.get(name, 0) + known.sum()
 

@@ -163,9 +163,8 @@ def measure(
     sums, images = MetricSums(full_metrics), 0
     guess, mean_depth = MetricSums(), stats.depth_mean or 0.5
     for batch, prediction in predictions(model, loader):
-        truth = (batch.mask, batch.depth, batch.valid, batch.mask_known)
-        sums.update(prediction, *truth)
-        guess.update(constant_guess(batch.mask, mean_depth), *truth)
+        sums.update(prediction, batch.target)
+        guess.update(constant_guess(batch.target.mask, mean_depth), batch.target)
         images += len(batch)
         if progress:
             progress(images, loader.count)

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from data.loading.loaders import Batch
-from models.losses.loss import Counts, Loss, images_with
+from models.losses.loss import Loss
+from models.target import Counts
 from search.training.parts import Parts
 
 
@@ -45,12 +46,12 @@ class Passes:
     def _add_up(self, parts: list[Batch], loss: Loss) -> dict[str, Tensor]:
         self.model.zero_grad()
         loss.zero_grad()
-        whole = torch.stack([images_with(part.mask_known, part.valid) for part in parts]).sum(0)
+        whole = torch.stack([part.target.count_labelled() for part in parts]).sum(0)
         losses = [self._share(part, loss, whole) for part in parts]
         return {name: sum((other[name] for other in losses[1:]), first) for name, first in losses[0].items()}
 
     def _share(self, part: Batch, loss: Loss, whole: Counts) -> dict[str, Tensor]:
-        losses = loss(self._forward(part), part.mask, part.depth, part.valid, part.mask_known, whole)
+        losses = loss(self._forward(part), part.target, whole)
         losses.total.backward()
         return {"total": losses.total.detach(), **losses.parts}
 

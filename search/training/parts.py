@@ -30,8 +30,7 @@ class Parts:
         count = -(-len(batch) // (self.at_once or len(batch)))
         if count == 1:
             return [batch]
-        columns = (tensor.tensor_split(count) for tensor in batch.tensors)
-        return [Batch(*tensors) for tensors in zip(*columns, strict=True)]
+        return batch.split(count)
 
     def run(self, work: Callable[[list[Batch]], T], batch: Batch) -> T:
         """Return what `work` makes of the parts of `batch`.

@@ -8,6 +8,7 @@ from data.loading.loaders import Batch
 from models.build import build_model
 from models.cost import macs
 from models.losses.loss import LossConfig, build_loss
+from models.target import Target
 from models.unet import UNetConfig
 from search.training.trainer import uses_bfloat16
 
@@ -33,7 +34,7 @@ def training_speed(threads: int, device: str) -> float:
         begin = time.perf_counter()
         with torch.autocast(device, torch.bfloat16, enabled=autocast):
             prediction = model(batch.image)
-        total = loss(prediction.float(), batch.mask, batch.depth, batch.valid, batch.mask_known).total
+        total = loss(prediction.float(), batch.target).total
         total.backward()
         total.item()  # waits for a GPU
         fastest, steps = min(fastest, time.perf_counter() - begin), steps + 1
@@ -44,4 +45,4 @@ def training_speed(threads: int, device: str) -> float:
 def _random_batch() -> Batch:
     plane = torch.rand(BATCH, 1, PX, PX)
     known = torch.ones(BATCH, dtype=torch.bool)
-    return Batch(image=torch.rand(BATCH, 3, PX, PX), mask=plane, depth=plane, valid=plane > 0, mask_known=known)
+    return Batch(torch.rand(BATCH, 3, PX, PX), Target(plane, plane, plane > 0, known))

@@ -23,7 +23,7 @@ from data.loading.loaders import Batch, Loader
 from data.visualize import as_bytes
 from models.build import build_model
 from models.cost import images_a_pass
-from models.losses.loss import LossConfig, build_loss, images_with
+from models.losses.loss import LossConfig, build_loss
 from models.metrics.metrics import MetricSums
 from search.config.trial import OptimConfig, TrialConfig
 from search.training.clock import Clock, Readings, RecordedClock
@@ -211,7 +211,7 @@ class _Run:
         if self.config.optim.clip_norm:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optim.clip_norm)
         self.optimizer.step()
-        mask, depth = images_with(batch.mask_known, batch.valid) / len(batch)
+        mask, depth = batch.target.count_labelled() / len(batch)
         return losses, {"total": 1, "mask": mask, "depth": depth}
 
     def _enter_refinement(self) -> None:
@@ -233,7 +233,7 @@ class _Run:
         for batch in self.val_loader.epoch(0):
             batch = batch.to(self.device, channels_last=True)
             prediction = self.passes.predict(batch)
-            sums.update(prediction, batch.mask, batch.depth, batch.valid, batch.mask_known)
+            sums.update(prediction, batch.target)
             if wanted > 0:
                 pictures.append(as_bytes(prediction[:wanted]))
                 wanted -= len(batch)

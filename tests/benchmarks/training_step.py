@@ -36,7 +36,7 @@ def bare(config: TrialConfig, data: StageData, steps: int) -> float:
     for _ in range(steps):
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             prediction = model(batch.image)
-        total = loss(prediction.float(), batch.mask, batch.depth, batch.valid, batch.mask_known).total
+        total = loss(prediction.float(), batch.target).total
         optimizer.zero_grad(set_to_none=True)
         total.backward()
         optimizer.step()

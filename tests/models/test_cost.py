@@ -8,6 +8,7 @@ from torch.profiler import ProfilerActivity, profile
 from models.build import build_model, model_config
 from models.cost import _field, cost, count_macs, latency_ms, macs, output_field, probe, training_mib
 from models.losses.loss import LossConfig, build_loss
+from models.target import Target
 
 SIZES = [
     {"arch": "unet", "width": 4, "stem_stride": 4, "block": "plain"},
@@ -115,7 +116,7 @@ def allocated_peak_mib(model, px, images):
     target = torch.rand(images, 1, px, px)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         image = torch.zeros(images, 3, px, px).to(memory_format=torch.channels_last)
-        loss(model(image), target, target, target > 0.2, torch.ones(images, dtype=torch.bool)).total.backward()
+        loss(model(image), Target(target, target, target > 0.2, torch.ones(images, dtype=torch.bool))).total.backward()
     events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
     held = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
     return max(itertools.accumulate(held)) / 2**20

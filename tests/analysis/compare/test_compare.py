@@ -138,7 +138,7 @@ def test_models_of_another_size_are_measured_against_the_truth_at_the_common_one
     for number, batch in enumerate(loader.epoch(0)):
         maps = model.look(model.square(pack.gather(np.array([number])).image[0])[None])[0]
         enlarged = np.stack([cv2.resize(each, (64, 64), interpolation=cv2.INTER_LINEAR) for each in maps])
-        sums.update(torch.from_numpy(enlarged)[None], batch.mask, batch.depth, batch.valid, batch.mask_known)
+        sums.update(torch.from_numpy(enlarged)[None], batch.target)
     assert model.px == 32 and row["px"] == 32
     assert row["test_score"] == pytest.approx(sums.compute(row["sigma"])["score"], abs=1e-3)
     as_it_is = measure(model.network, loader, model.stats, row["sigma"])

@@ -46,9 +46,9 @@ def test_batches_have_the_shapes_and_ranges_of_the_contract(pack):
         ((4, 1, 16, 16), torch.bool),
         ((4,), torch.bool),
     ]
-    assert batch.mask.min() == 0 and batch.mask.max() == 1
-    assert batch.depth.min() == 0 and 0.5 < batch.depth.max() <= 1
-    assert 0 < (~batch.valid).float().mean() < 0.2 and (batch.depth[~batch.valid] == 0).all()
+    assert batch.target.mask.min() == 0 and batch.target.mask.max() == 1
+    assert batch.target.depth.min() == 0 and 0.5 < batch.target.depth.max() <= 1
+    assert 0 < (~batch.target.valid).float().mean() < 0.2 and (batch.target.depth[~batch.target.valid] == 0).all()
     assert len(batch) == 4
 
 
@@ -58,9 +58,9 @@ def test_values_are_those_of_the_pack(pack):
     stats = pack.stats
     expected = (raw.image / 255 - stats.image_mean) / stats.image_std
     assert batch.image.permute(0, 2, 3, 1).numpy() == pytest.approx(expected, abs=1e-5)
-    assert batch.mask[:, 0].numpy() == pytest.approx(raw.mask / 255)
+    assert batch.target.mask[:, 0].numpy() == pytest.approx(raw.mask / 255)
     depth, valid = decode_depth(raw.depth)
-    assert (batch.depth[:, 0].numpy() == depth).all() and (batch.valid[:, 0].numpy() == valid).all()
+    assert (batch.target.depth[:, 0].numpy() == depth).all() and (batch.target.valid[:, 0].numpy() == valid).all()
 
 
 def test_normalised_epoch_has_mean_zero_and_deviation_one(pack):
@@ -148,8 +148,9 @@ def test_batches_say_whose_mask_is_known_whatever_is_changed(partial_datasets, t
         loader(pack, batch_size=40, augment=augment).epoch(0) for augment in (None, AugmentConfig(flip=1.0, rotate=1.0))
     )
     assert (
-        plain.mask_known.tolist()
-        == changed.mask_known.tolist()
+        plain.target.mask_known.tolist()
+        == changed.target.mask_known.tolist()
         == [t.mask is not None for t in nested_order(dataset.triplets)]
     )
-    assert (changed.mask[~changed.mask_known] == 0).all() and changed.mask[changed.mask_known].flatten(1).any(1).all()
+    mask, known = changed.target.mask, changed.target.mask_known
+    assert (mask[~known] == 0).all() and mask[known].flatten(1).any(1).all()

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import math
 
@@ -7,6 +8,7 @@ import torch
 from models.config import ConfigError
 from models.losses.balance import BALANCES
 from models.losses.loss import PIXEL, STRUCTURAL, LossConfig, bce, build_loss, dice, l1, mse, structural
+from models.target import Target
 
 
 def maps(*values: float) -> torch.Tensor:
@@ -64,19 +66,21 @@ def batch(px: int = 48, n: int = 2, requires_grad: bool = True):
     pred = torch.rand(n, 2, px, px, generator=generator).requires_grad_(requires_grad)
     mask = (torch.rand(n, 1, px, px, generator=generator) > 0.9).float()
     depth = torch.rand(n, 1, px, px, generator=generator)
-    return pred, mask, depth, torch.rand(n, 1, px, px, generator=generator) > 0.3, torch.ones(n, dtype=torch.bool)
+    valid = torch.rand(n, 1, px, px, generator=generator) > 0.3
+    return pred, Target(mask, depth, valid, torch.ones(n, dtype=torch.bool))
 
 
 @pytest.mark.parametrize("kind", ["ssim", "ms_ssim"])
 def test_structural_loss_is_zero_at_equality_of_what_is_valid(kind):
-    pred, _, _, valid, _ = batch()
-    truth = torch.where(valid, pred[:, 1:], torch.rand(1))
-    assert structural(kind, pred[:, 1:], truth, valid).abs().max() < 1e-5
+    pred, target = batch()
+    truth = torch.where(target.valid, pred[:, 1:], torch.rand(1))
+    assert structural(kind, pred[:, 1:], truth, target.valid).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("kind", ["ssim", "ms_ssim"])
 def test_structural_loss_does_not_read_what_is_not_valid(kind):
-    pred, _, depth, valid, _ = batch()
+    pred, target = batch()
+    depth, valid = target.depth, target.valid
     other = torch.where(valid, depth, torch.full_like(depth, float("nan")))
     losses = [structural(kind, pred[:, 1:], truth, valid) for truth in (depth, other)]
     assert torch.equal(*losses)
@@ -85,7 +89,8 @@ def test_structural_loss_does_not_read_what_is_not_valid(kind):
 
 
 def test_structural_loss_is_not_diluted_by_holes():
-    pred, _, depth, _, _ = batch(px=96)
+    pred, target = batch(px=96)
+    depth = target.depth
     left = torch.zeros(2, 1, 96, 96, dtype=torch.bool)
     left[..., :48] = True
     whole = structural("ssim", pred[..., :48][:, 1:], depth[..., :48], left[..., :48])
@@ -93,9 +98,9 @@ def test_structural_loss_is_not_diluted_by_holes():
 
 
 def test_depth_without_any_valid_pixel_costs_nothing():
-    pred, mask, depth, valid, known = batch()
+    pred, target = batch()
     loss = build_loss(LossConfig(depth_pixel="bce", depth_structural="ms_ssim"), 48)
-    result = loss(pred, mask, depth, torch.zeros_like(valid), known)
+    result = loss(pred, dataclasses.replace(target, valid=torch.zeros_like(target.valid)))
     result.total.backward()
     assert result.parts["depth"] == 0
     assert (pred.grad[:, 1] == 0).all()
@@ -104,33 +109,33 @@ def test_depth_without_any_valid_pixel_costs_nothing():
 
 @pytest.mark.parametrize("kind", STRUCTURAL)
 def test_masks_that_are_not_known_are_never_read_and_cost_nothing(kind):
-    pred, mask, depth, valid, known = batch(n=3)
-    known[1] = False
+    pred, target = batch(n=3)
+    target.mask_known[1] = False
     loss = build_loss(LossConfig(mask_structural=kind), 48)
-    mask[1] = float("nan")
-    result = loss(pred, mask, depth, valid, known)
+    target.mask[1] = float("nan")
+    result = loss(pred, target)
     result.total.backward()
     assert (pred.grad[1, 0] == 0).all() and (pred.grad[[0, 2], 0] != 0).any() and (pred.grad[1, 1] != 0).any()
-    some = loss(*(tensor[[0, 2]] for tensor in (pred, mask, depth, valid, known))).parts
+    some = loss(pred[[0, 2]], target[[0, 2]]).parts
     assert {name: result.parts[name].item() for name in some if "mask" in name} == pytest.approx(
         {name: value.item() for name, value in some.items() if "mask" in name}
     )
 
 
 def test_depth_is_the_mean_over_the_images_that_have_some():
-    pred, mask, depth, valid, known = batch(n=3)
-    valid[1] = False
+    pred, target = batch(n=3)
+    target.valid[1] = False
     loss = build_loss(LossConfig(), 48)
-    some = loss(*(tensor[[0, 2]] for tensor in (pred, mask, depth, valid, known)))
-    whole = loss(pred, mask, depth, valid, known)
+    some = loss(pred[[0, 2]], target[[0, 2]])
+    whole = loss(pred, target)
     assert whole.parts["depth"].item() == pytest.approx(some.parts["depth"].item())
 
 
 @pytest.mark.parametrize("balance", BALANCES)
 def test_batch_without_any_mask_is_one_of_depth_alone(balance):
-    pred, mask, depth, valid, known = batch()
+    pred, target = batch()
     loss = build_loss(LossConfig(balance=balance, mask_weight=3.0), 48)
-    result = loss(pred, mask, depth, valid, ~known)
+    result = loss(pred, dataclasses.replace(target, mask_known=~target.mask_known))
     result.total.backward()
     assert result.total.item() == pytest.approx(result.parts["depth"].item())
     assert (pred.grad[:, 0] == 0).all() and (pred.grad[:, 1] != 0).any()
@@ -143,9 +148,9 @@ def test_batch_without_any_mask_is_one_of_depth_alone(balance):
 @pytest.mark.parametrize("n", [1, 3])
 def test_every_mix_has_finite_gradients(pixel, kind, n):
     config = LossConfig(mask_pixel=pixel, mask_structural=kind, depth_pixel=pixel, depth_structural=kind)
-    pred, mask, depth, valid, known = batch(n=n)
-    mask[0] = 0
-    result = build_loss(config, 48)(pred, mask, depth, valid, known)
+    pred, target = batch(n=n)
+    target.mask[0] = 0
+    result = build_loss(config, 48)(pred, target)
     result.total.backward()
     assert result.total.isfinite()
     assert pred.grad.isfinite().all()
@@ -154,12 +159,13 @@ def test_every_mix_has_finite_gradients(pixel, kind, n):
 
 @pytest.mark.parametrize("pixel", PIXEL)
 def test_unknown_depth_is_never_read(pixel):
-    pred, mask, depth, valid, known = batch()
+    pred, target = batch()
     loss = build_loss(LossConfig(depth_pixel=pixel), 48)
-    result = loss(pred, mask, torch.where(valid, depth, float("nan")), valid, known)
+    unknown = torch.where(target.valid, target.depth, float("nan"))
+    result = loss(pred, dataclasses.replace(target, depth=unknown))
     result.total.backward()
-    assert torch.equal(result.total, loss(pred, mask, depth, valid, known).total)
-    assert (pred.grad[:, 1:][~valid] == 0).all()
+    assert torch.equal(result.total, loss(pred, target).total)
+    assert (pred.grad[:, 1:][~target.valid] == 0).all()
 
 
 def test_total_is_the_stated_sum():
@@ -173,11 +179,11 @@ def test_total_is_the_stated_sum():
 
 
 def test_loss_is_float32_under_autocast():
-    pred, mask, depth, valid, known = batch(requires_grad=False)
+    pred, target = batch(requires_grad=False)
     loss = build_loss(LossConfig(depth_structural="ms_ssim"), 48)
-    plain = loss(pred.bfloat16().float(), mask, depth, valid, known).total
+    plain = loss(pred.bfloat16().float(), target).total
     with torch.autocast("cpu", torch.bfloat16):
-        cast = loss(pred.bfloat16(), mask, depth, valid, known).total
+        cast = loss(pred.bfloat16(), target).total
     assert cast.dtype == torch.float32
     assert torch.equal(plain, cast)
 

@@ -19,6 +19,7 @@ from models.metrics.metrics import (
     score,
     score_metrics,
 )
+from models.target import Target
 
 KEYS = {"score", "iou", "dice", "mae_mask", "boundary_f", "rmse_depth", "abs_rel", "log10", "silog"}
 KEYS |= {"delta1", "delta2", "delta3", "ssim_depth", "study_mse_ssim", "study_l1_msssim", "checkerboard"}
@@ -39,7 +40,7 @@ def scene(n: int = 5, px: int = 40, seed: int = 0):
 def measured(metrics, pred, mask, depth, valid, known=None, step: int = 100) -> dict[str, float]:
     sums, known = MetricSums(metrics), torch.ones(len(pred), dtype=torch.bool) if known is None else known
     for k in range(0, len(pred), step):
-        sums.update(*(tensor[k : k + step] for tensor in (pred, mask, depth, valid, known)))
+        sums.update(pred[k : k + step], Target(mask, depth, valid, known)[k : k + step])
     return sums.compute(0.25)
 
 
@@ -89,7 +90,7 @@ def test_overlap_has_the_value_computed_by_hand(pred, true, iou, dice):
 def test_mask_at_exactly_one_half_is_background():
     half = torch.full((1, 2, 16, 16), 0.5)
     mask, valid = torch.zeros(1, 1, 16, 16), torch.ones(1, 1, 16, 16, dtype=torch.bool)
-    assert score_metrics(half, mask, mask, valid)["iou"].item() == 1
+    assert score_metrics(half, Target(mask, mask, valid, torch.ones(1).bool()))["iou"].item() == 1
 
 
 def test_boundary_is_the_inner_rim_and_not_the_picture_s_edge():
@@ -223,10 +224,10 @@ def test_study_figures_are_the_study_s_losses():
     known = torch.ones(len(pred), dtype=torch.bool)
     figures = measured(full_metrics, pred, mask, depth, valid | True)
     parts = {"mask_pixel": "mse", "mask_structural": "none", "depth_structural": "ssim", "depth_alpha": 0.0}
-    first = build_loss(LossConfig.from_dict(parts), 40)(pred, mask, depth, valid | True, known).total
+    first = build_loss(LossConfig.from_dict(parts), 40)(pred, Target(mask, depth, valid | True, known)).total
     both = {f"{t}_{k}": v for t in ("mask", "depth") for k, v in (("pixel", "l1"), ("structural", "ms_ssim"))}
     alphas = {"mask_alpha": 0.16, "depth_alpha": 0.16}
-    second = build_loss(LossConfig.from_dict(both | alphas), 40)(pred, mask, depth, valid | True, known).total
+    second = build_loss(LossConfig.from_dict(both | alphas), 40)(pred, Target(mask, depth, valid | True, known)).total
     assert figures["study_mse_ssim"] == pytest.approx(first.item(), rel=1e-5)
     assert figures["study_l1_msssim"] == pytest.approx(second.item(), rel=1e-5)
 
@@ -235,7 +236,7 @@ def test_constant_guess_scores_about_zero():
     _, mask, depth, valid = scene(n=8)
     known = depth[valid]
     sums = MetricSums(full_metrics)
-    sums.update(constant_guess(mask, known.mean().item()), mask, depth, valid, torch.ones(8, dtype=torch.bool))
+    sums.update(constant_guess(mask, known.mean().item()), Target(mask, depth, valid, torch.ones(8, dtype=torch.bool)))
     figures = sums.compute(known.std().item())
     assert figures["iou"] == 0
     assert figures["score"] == pytest.approx(0, abs=0.1)

@@ -14,6 +14,7 @@ from models.config import STEM_STRIDES
 from models.cost import macs, probe
 from models.losses.balance import BALANCES
 from models.losses.loss import PIXEL, STRUCTURAL, build_loss
+from models.target import Target
 from models.unet import BLOCKS, DECODERS, MERGES
 from search.config.recipes import LOSSES, NETWORKS, RECIPES, STARTERS, recipe
 from search.config.trial import OPTIMIZERS, POLICIES, TrialConfig
@@ -104,8 +105,8 @@ def test_200_random_samples_round_trip_build_and_train_a_step(samples):
     for _, config in samples[:200]:
         assert TrialConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
         model = build_model(dataclasses.replace(config.model, width=4)).on("cpu")
-        truth = (target > 0.9).float(), target, target > 0.1, torch.tensor([True])
-        loss = build_loss(config.loss, PX)(model(image), *truth).total
+        truth = Target((target > 0.9).float(), target, target > 0.1, torch.tensor([True]))
+        loss = build_loss(config.loss, PX)(model(image), truth).total
         loss.backward()
         assert math.isfinite(loss.item()), config
         assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters()), config

@@ -12,8 +12,8 @@ from search.training.micro_batches import Passes
 @pytest.fixture
 def batch(fit_data):
     drawn = next(Loader(fit_data.train, batch_size=8, stats=fit_data.stats).epoch(0))
-    drawn.valid[:2] = False
-    drawn.mask_known[[1, 2, 3, 6]] = False
+    drawn.target.valid[:2] = False
+    drawn.target.mask_known[[1, 2, 3, 6]] = False
     return drawn
 
 
@@ -49,7 +49,7 @@ def test_predictions_of_parts_are_those_of_the_batch(batch, small_config):
 def test_images_without_a_mask_give_its_decoder_no_gradient(batch, small_config, balance):
     separate = dataclasses.replace(small_config, model=dataclasses.replace(small_config.model, decoders="separate"))
     taken, loss = passes(separate, None), build_loss(LossConfig(balance=balance), 32)
-    batch.mask_known[:] = False
+    batch.target.mask_known[:] = False
     taken.backward(batch, loss)
     of_mask, of_depth = (list(decoder.parameters()) for decoder in taken.model.decoders)
     assert all((p.grad == 0).all() for p in of_mask) and any((p.grad != 0).any() for p in of_depth)

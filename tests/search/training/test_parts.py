@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from data.loading.loaders import Batch
+from models.target import Target
 from search.training.parts import Parts, TrialOutOfMemoryError, out_of_memory
 
 FULL = torch.OutOfMemoryError("CUDA out of memory.")
@@ -10,7 +11,7 @@ FULL = torch.OutOfMemoryError("CUDA out of memory.")
 def batch(images):
     plane = torch.arange(images, dtype=torch.float32)[:, None, None, None].expand(images, 1, 8, 8)
     known = plane[:, 0, 0, 0] >= 0
-    return Batch(image=plane.repeat(1, 3, 1, 1), mask=plane, depth=plane, valid=plane >= 0, mask_known=known)
+    return Batch(plane.repeat(1, 3, 1, 1), Target(plane, plane, plane >= 0, known))
 
 
 def sizes(parts):
@@ -24,8 +25,8 @@ def sizes(parts):
 def test_batch_is_cut_into_few_parts_of_nearly_equal_size(images, at_once, expected):
     parts = Parts(at_once).cut(batch(images))
     assert sizes(parts) == expected
-    for name in ("image", "mask", "depth", "valid"):
-        assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(batch(images), name))
+    columns = zip(*(part.tensors for part in parts), strict=True)
+    assert all(torch.equal(torch.cat(column), one) for column, one in zip(columns, batch(images).tensors, strict=True))
 
 
 def test_work_is_done_again_in_halves_until_it_fits_and_stays_so():

@@ -280,7 +280,7 @@ def test_losses_of_a_mixture_are_means_over_the_images_that_have_the_task(partia
 
     def counted(self, batch, loss):
         """Pass off the number of the step as the loss of the mask, 0 where there is none."""
-        images = int(batch.mask_known.sum())
+        images = int(batch.target.mask_known.sum())
         told.append((len(told) + 1, images))
         return backward(self, batch, loss) | {"mask": torch.tensor(float(len(told) if images else 0))}
 
@@ -296,7 +296,7 @@ def test_task_that_no_image_of_an_epoch_had_is_left_out(partial_datasets, small_
     backward = Passes.backward
 
     def blind(self, batch, loss):
-        batch.mask_known[:] = False
+        batch.target.mask_known[:] = False
         return backward(self, batch, loss)
 
     monkeypatch.setattr(Passes, "backward", blind)
@@ -310,4 +310,4 @@ def test_mixture_of_which_a_batch_has_no_mask_trains_on(partial_datasets, small_
     _, reports, _ = train(with_(small_config, "optim", batch_size=2), data, epochs=2)
     assert all(math.isfinite(r["score"]) and math.isfinite(r["train_total"]) for r in reports)
     loader = Loader(data.train, batch_size=2, stats=data.stats, shuffle=True)
-    assert not all(batch.mask_known.any() for batch in loader.epoch(0))  # such batches there are
+    assert not all(batch.target.mask_known.any() for batch in loader.epoch(0))  # such batches there are

@@ -1,0 +1,62 @@
+"""The truth that predictions are compared with, and which part of it is known."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Maps = Float[Tensor, "b 1 h w"]
+Valid = Bool[Tensor, "b 1 h w"]
+PerImage = Float[Tensor, " b"]
+Counts = Int[Tensor, "2"]
+
+
+@dataclass
+class Target:
+    """Mask and depth of a batch of images.
+
+    Attributes:
+        mask: Foreground in [0, 1]; read only for images whose mask is known.
+        depth: Relative inverse depth in [0, 1], near = 1; read only where `valid`.
+        valid: True where depth is known.
+        mask_known: True for the images whose mask is known.
+    """
+
+    mask: Maps
+    depth: Maps
+    valid: Valid
+    mask_known: Bool[Tensor, " b"]
+
+    def __len__(self) -> int:
+        return len(self.mask)
+
+    def __getitem__(self, images: slice | list[int] | Tensor) -> "Target":
+        return Target(*(tensor[images] for tensor in self.tensors))
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The tensors in the order of the attributes, each with one row per image."""
+        return self.mask, self.depth, self.valid, self.mask_known
+
+    @property
+    def mask_valid(self) -> Valid:
+        """The counterpart of `valid` for masks: True over every image whose mask is known."""
+        return self.mask_known[:, None, None, None] & torch.ones_like(self.valid)
+
+    @property
+    def depth_known(self) -> Bool[Tensor, " b"]:
+        """True for the images with at least one valid pixel of depth."""
+        return self.valid.flatten(1).any(1)
+
+    def count_labelled(self) -> Counts:
+        """Count the images with a known mask, and those with some known depth."""
+        return torch.stack((self.mask_known.sum(), self.depth_known.sum()))
+
+    def to(self, device: torch.device | str) -> "Target":
+        """Copy the tensors to a device, without waiting for the copy."""
+        return Target(*(tensor.to(device, non_blocking=True) for tensor in self.tensors))
+
+    def pin_memory(self) -> "Target":
+        """Copy the tensors to pinned memory."""
+        return Target(*(tensor.pin_memory() for tensor in self.tensors))
