@@ -13,9 +13,11 @@ import torch
 from data.data_module import DataModule, StageData, data_module_of
 from models.config import ConfigError
 from search.config.trial import TrialConfig
-from search.records.run_dir import FolderError
+from search.records.files import read_lines, require_fields
+from search.records.provenance import describe_process
+from search.records.run_dir import RunDirError
 from search.records.run_state import check_run_state
-from search.records.trials import TrialRecord, TrialTable, check_line, provenance, read_lines
+from search.records.trials import TrialRecord, TrialTable
 from search.training.clock import Readings
 from search.training.trainer import STATE_FILE, FitPlan, State
 
@@ -85,7 +87,7 @@ class RunRecords:
         folder: The run folder.
 
     Raises:
-        FolderError: It is none, or is damaged.
+        RunDirError: It is none, or is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -94,12 +96,12 @@ class RunRecords:
         try:
             self.content: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
         except OSError as error:
-            raise FolderError(f"{folder}: no run there ({path} cannot be read); name a run folder") from error
+            raise RunDirError(f"{folder}: no run there ({path} cannot be read); name a run folder") from error
         except (TypeError, ValueError) as error:
-            raise FolderError(f"{folder}: {path} is damaged ({error})") from error
+            raise RunDirError(f"{folder}: {path} is damaged ({error})") from error
         check_run_state(self.content, path)
         if not self.content["stages"]:
-            raise FolderError(f"{folder}: no stage had begun; there is nothing to train again")
+            raise RunDirError(f"{folder}: no stage had begun; there is nothing to train again")
         self.table = TrialTable.load(folder)
 
     def past(self, trial_id: str) -> TrialHistory:
@@ -121,7 +123,7 @@ class RunRecords:
         if not replays:
             raise NotOnRecordError(f"{trial_id} has no epoch on record")
         for replay in replays:
-            check_line(replay, {"plan": dict, "threads": int, "clock": list}, self.folder / "reports.jsonl")
+            require_fields(replay, {"plan": dict, "threads": int, "clock": list}, self.folder / "reports.jsonl")
         return TrialHistory(
             record=record,
             **_training(record, replays[0]),
@@ -151,7 +153,7 @@ class RunRecords:
 
     def changes(self) -> list[str]:
         """Return what is not as it was when the run was made and may change metrics, a line each."""
-        here, there = provenance(), self.content
+        here, there = describe_process(), self.content
         pairs = [(name, there["versions"].get(name), here["versions"][name]) for name in DECIDING]
         pairs.append(("platform", there["platform"], here["platform"]))
         return [f"note: {name} was {was}, is {now}; metrics may differ" for name, was, now in pairs if was != now]
@@ -166,7 +168,7 @@ class RunRecords:
     def _sizes(self, record: TrialRecord, reports: list[dict[str, Any]]) -> dict[str, int]:
         stages = [s for s in self.content["stages"] if s["name"] == record.stage and s["began_s"] <= record.started_s]
         source: dict[str, Any] = next(iter([*reports, *reversed(stages)]), {})
-        check_line(source, dict.fromkeys(_SIZES, int), self.folder / "reports.jsonl")
+        require_fields(source, dict.fromkeys(_SIZES, int), self.folder / "reports.jsonl")
         return {name: source[name] for name in _SIZES}
 
     def _failure(self, record: TrialRecord) -> dict[str, Any]:

@@ -19,11 +19,13 @@ from search.output.model_card import write_card
 from search.output.model_folder import fair_shares
 from search.output.selection import best_group, models_front, over_seeds, write_model
 from search.records.console import RunConsole, dashboards, describe
+from search.records.files import read_lines, write_json
 from search.records.prometheus import PrometheusExporter
+from search.records.provenance import iso_time
 from search.records.run_dir import claim
 from search.records.run_state import RunState, new_run_state
 from search.records.tensorboard import TensorBoard
-from search.records.trials import TrialRecord, TrialTable, now, read_lines, write_json
+from search.records.trials import TrialRecord, TrialTable
 from search.study.dashboard import StageStudies
 from search.training.throughput import training_speed
 from search.tuning import cluster
@@ -309,7 +311,7 @@ class Experiment:
             write_json(folder / "metrics.json", metrics | more)
             write_card(folder)
             return metrics | more
-        reading: dict[str, Any] = {"time": now(), "trial_id": record.trial_id}
+        reading: dict[str, Any] = {"time": iso_time(), "trial_id": record.trial_id}
         if self.data_module.sizes()["test"]:
             self.run_state.content.setdefault("test_read", []).append(reading)
             self.run_state.write()

@@ -16,7 +16,7 @@ from data.dataset import DataError
 from data.runtime.progress import progress_bar
 from models.config import ConfigError
 from search.archive import NotOnRecordError, RunRecords, TrialHistory
-from search.records.run_dir import FolderError
+from search.records.run_dir import RunDirError
 from search.training.parts import TrialOutOfMemoryError
 from search.training.trainer import FitPlan, State, TrialDivergedError, fit
 
@@ -188,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for line in archive.changes():
             print(line)
         comparison = reproduce_trial(archive, args.trial_id, lambda line: print(line, flush=True), device=args.device)
-    except (NotOnRecordError, FolderError, ConfigError, DataError) as error:
+    except (NotOnRecordError, RunDirError, ConfigError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

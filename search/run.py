@@ -121,7 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
     from data.dataset import DataError
     from models.config import ConfigError
     from search.budget.budget import BudgetError, parse_budget
-    from search.records.run_dir import FolderError
+    from search.records.run_dir import RunDirError
 
     try:
         if args.resume is not None:
@@ -130,7 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise BudgetError("--budget is missing; write a time (90s, 10m, 2h), 40trials or 2gpuh")
         out = args.out or Path("runs") / time.strftime("%Y%m%d-%H%M%S", time.localtime(BEGAN))
         return _search(args, parse_budget(args.budget), out)
-    except (BudgetError, ConfigError, DataError, FolderError, ConnectionError) as error:
+    except (BudgetError, ConfigError, DataError, RunDirError, ConnectionError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -223,7 +223,7 @@ def _resume(args: argparse.Namespace) -> int:
     """Go on with a run, or extend it.
 
     Raises:
-        FolderError: No run to go on with, damaged records, or an option that belongs to a new one.
+        RunDirError: No run to go on with, damaged records, or an option that belongs to a new one.
         DataError: Its data have changed.
     """
     from data.data_module import data_module_of
@@ -253,13 +253,13 @@ def _resume(args: argparse.Namespace) -> int:
 
 def _only_for_resume(args: argparse.Namespace) -> None:
     """Refuse what a run that goes on cannot be told anew."""
-    from search.records.run_dir import FolderError
+    from search.records.run_dir import RunDirError
 
     grammar = parser()
     for name, value in vars(args).items():
         if name not in ("resume", "budget", "address") and value != grammar.get_default(name):
             option = f"--{name.replace('_', '-')}"
-            raise FolderError(f"{option} belongs to a new run; {args.resume} goes on as it was asked for")
+            raise RunDirError(f"{option} belongs to a new run; {args.resume} goes on as it was asked for")
 
 
 def _whole_budget(args: argparse.Namespace, content: "dict[str, Any]", table: "TrialTable") -> "Budget":

@@ -7,8 +7,9 @@ from typing import Any
 import pandas as pd
 
 from analysis.exceptions import AnalysisError
-from search.records.run_dir import FolderError
-from search.records.trials import TrialRecord, read_lines
+from search.records.files import read_lines
+from search.records.run_dir import RunDirError
+from search.records.trials import TrialRecord
 
 TRIAL = ["run", "trial_id"]  # what tells trials of several runs apart
 NEEDED = ("trial_id", "stage", "status")  # columns without which a table is none of trials
@@ -94,7 +95,7 @@ def _begun(run: Path) -> list[dict[str, Any]]:
     path = run / "trials.jsonl"
     try:
         begun = [TrialRecord.from_line(line, path).row() for line in read_lines(path) if "config" in line]
-    except FolderError as error:
+    except RunDirError as error:
         raise AnalysisError(str(error)) from error
     return [{name: value for name, value in row.items() if value != ""} for row in begun]
 

@@ -11,7 +11,7 @@ from typing import Any
 from models.cost import macs, probe
 from models.losses.loss import LossConfig
 from search.config.trial import TrialConfig
-from search.records.trials import write_text
+from search.records.files import write_text
 
 CARD = "README.md"
 FIGURES = {

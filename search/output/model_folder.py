@@ -28,7 +28,7 @@ from models.metrics.metrics import MetricSums, constant_guess, full_metrics
 from models.network import Network
 from search.config.trial import TrialConfig
 from search.output.model_card import write_card
-from search.records.trials import write_json
+from search.records.files import write_json
 
 SAMPLES = 8
 COLUMNS = ("image", "true mask", "predicted mask", "true depth", "predicted depth", "|difference|")

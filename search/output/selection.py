@@ -5,13 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ray import tune
-
 from data.data_module import DataModule
 from search.budget.constraints import latency
 from search.config.trial import TrialConfig
 from search.output.model_folder import TrainedModel, fair_shares, write_best
 from search.records.trials import TrialRecord, TrialTable
+from search.tuning.checkpoints import Checkpoint
 from search.tuning.rank_correlation import mean_interval
 from search.tuning.stages import Stage, finalists, front
 from search.tuning.trainable import load_state
@@ -19,9 +18,7 @@ from search.tuning.trainable import load_state
 MOST_MEASURED = 2000  # images of each part that the final model is measured on
 
 
-def best_group(
-    ladder: Sequence[Stage], table: TrialTable, checkpoints: Mapping[str, tune.Checkpoint]
-) -> list[TrialRecord]:
+def best_group(ladder: Sequence[Stage], table: TrialTable, checkpoints: Mapping[str, Checkpoint]) -> list[TrialRecord]:
     """Return the best trial of the highest stage that has one with a model, and behind it its like of other seeds.
 
     Where finalists were repeated, the mean over their seeds decides, and of the best of them the best seed.
@@ -41,7 +38,7 @@ def over_seeds(group: Sequence[TrialRecord]) -> dict[str, Any]:
 
 
 def models_front(
-    ladder: Sequence[Stage], table: TrialTable, checkpoints: Mapping[str, tune.Checkpoint], *, deadline: float | None
+    ladder: Sequence[Stage], table: TrialTable, checkpoints: Mapping[str, Checkpoint], *, deadline: float | None
 ) -> list[dict[str, Any]]:
     """Return the front of score against parameters, multiply-adds and latency, best first.
 
@@ -77,7 +74,7 @@ def _network(record: TrialRecord) -> str:
 
 def write_model(
     record: TrialRecord,
-    checkpoint: tune.Checkpoint,
+    checkpoint: Checkpoint,
     data_module: DataModule,
     folder: Path,
     *,

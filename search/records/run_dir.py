@@ -7,14 +7,14 @@ from typing import BinaryIO
 RECORDS = "trials.jsonl"
 
 
-class FolderError(ValueError):
+class RunDirError(ValueError):
     """A run folder that cannot be used; the message says why and what to do."""
 
 
 def check_free(out: Path) -> None:
-    """Raise FolderError if `out` exists and holds anything."""
+    """Raise RunDirError if `out` exists and holds anything."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FolderError(f"--out {out} is in use; name a folder that does not exist yet")
+        raise RunDirError(f"--out {out} is in use; name a folder that does not exist yet")
 
 
 def claim(out: Path) -> BinaryIO:
@@ -24,13 +24,13 @@ def claim(out: Path) -> BinaryIO:
         What to keep as long as it is held.
 
     Raises:
-        FolderError: It holds something already, or cannot be made.
+        RunDirError: It holds something already, or cannot be made.
     """
     check_free(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FolderError(f"--out {out} cannot be made ({error.strerror}); name another folder") from error
+        raise RunDirError(f"--out {out} cannot be made ({error.strerror}); name another folder") from error
     return hold(out)
 
 
@@ -38,17 +38,17 @@ def hold(out: Path) -> BinaryIO:
     """Keep other processes from writing into a run folder, until what is returned is closed or this process ends.
 
     Raises:
-        FolderError: Another process holds it, or it cannot be written to.
+        RunDirError: Another process holds it, or it cannot be written to.
     """
     try:
         file = (out / RECORDS).open("ab")
     except OSError as error:
-        raise FolderError(f"{out} cannot be written to ({error.strerror}); name another folder") from error
+        raise RunDirError(f"{out} cannot be written to ({error.strerror}); name another folder") from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.close()
-        raise FolderError(f"{out} is being written by another process; wait for it, or end it") from error
+        raise RunDirError(f"{out} is being written by another process; wait for it, or end it") from error
     return file
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from search.budget.budget import Budget
-from search.records.run_dir import FolderError, is_claimed
-from search.records.trials import check_line, provenance, write_json
+from search.records.files import require_fields, write_json
+from search.records.provenance import describe_process
+from search.records.run_dir import RunDirError, is_claimed
 
 BEAT_S = 2.0  # so much of the clock is lost at most when a run is killed
 _PROVENANCE = {"command": str, "time": str, "platform": str, "versions": dict}
@@ -119,7 +120,7 @@ class RunState:
 
 def new_run_state(folder: Path, asked: dict[str, Any], *, began: float) -> RunState:
     """Return the notes of a new run."""
-    content = {"state": "running", **provenance(), "asked": asked, "round": 1, "stages": []}
+    content = {"state": "running", **describe_process(), "asked": asked, "round": 1, "stages": []}
     return RunState(folder, content, began=began)
 
 
@@ -135,7 +136,7 @@ def resumed_state(folder: Path, content: dict[str, Any], *, now: float, budget: 
     """
     past = {"time": content["time"], "command": content["command"], "state": content["state"]}
     past |= {"wall_s": content["wall_s"], "versions": content["versions"]}
-    content = content | {"state": "running", **provenance(), "earlier": [*content.get("earlier", []), past]}
+    content = content | {"state": "running", **describe_process(), "earlier": [*content.get("earlier", []), past]}
     content["asked"] = content["asked"] | {"budget": asdict(budget)}
     run_state = RunState(folder, content, began=now - content["wall_s"])
     if extended:  # all stages open again; what was cut off goes on in its stage of the new round
@@ -146,10 +147,10 @@ def resumed_state(folder: Path, content: dict[str, Any], *, now: float, budget: 
 
 
 def check_run_state(content: dict[str, Any], path: Path) -> None:
-    """Raise FolderError unless run.json says how much trials were trained on, and with what."""
-    check_line(content, _NOTES, path)
+    """Raise RunDirError unless run.json says how much trials were trained on, and with what."""
+    require_fields(content, _NOTES, path)
     for stage in content["stages"]:
-        check_line(stage, _STAGE, path)
+        require_fields(stage, _STAGE, path)
 
 
 def read_run_state(folder: Path, *, extended: bool) -> dict[str, Any]:
@@ -160,20 +161,20 @@ def read_run_state(folder: Path, *, extended: bool) -> dict[str, Any]:
         extended: Whether it is given more budget, without which a run that is done has nothing to do.
 
     Raises:
-        FolderError: `folder` is no run folder, is of a version that cannot go on, or is done.
+        RunDirError: `folder` is no run folder, is of a version that cannot go on, or is done.
     """
     path = folder / "run.json"
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise FolderError(f"--resume {folder}: no run there ({path} cannot be read); name a run folder") from error
+        raise RunDirError(f"--resume {folder}: no run there ({path} cannot be read); name a run folder") from error
     except ValueError as error:
-        raise FolderError(f"--resume {folder}: {path} is damaged ({error}); start a new run") from error
+        raise RunDirError(f"--resume {folder}: {path} is damaged ({error}); start a new run") from error
     if not isinstance(content, dict) or not {"asked", "data"} <= content.keys():
-        raise FolderError(f"--resume {folder}: ended before it began, or is of an older version; start a new run")
+        raise RunDirError(f"--resume {folder}: ended before it began, or is of an older version; start a new run")
     if content.get("state") == "done" and not extended:
-        raise FolderError(f"--resume {folder}: is done; give it more with --budget")
+        raise RunDirError(f"--resume {folder}: is done; give it more with --budget")
     check_run_state(content, path)
-    check_line(content, _GOING_ON, path)
-    check_line(content["asked"], _ASKED, path)
+    require_fields(content, _GOING_ON, path)
+    require_fields(content["asked"], _ASKED, path)
     return content

@@ -10,18 +10,13 @@ import io
 import itertools
 import json
 import math
-import os
-import platform
-import shlex
-import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from importlib import metadata
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from search.records.run_dir import FolderError
+from search.records.files import RESTORE, append_line, read_lines, require_fields, write_lines, write_text
+from search.records.run_dir import RunDirError
 
 STATUSES = ("completed", "stopped", "failed", "timed_out")
 LEADING_COLUMNS = tuple(
@@ -34,8 +29,6 @@ _BEGUN: dict[str, Any] = {  # what a line must have
 }
 _ENDED = {"trial_id": str, "status": str, "reason": str}
 _REPORTED = {"trial_id": str, "stage": str, "epochs": int}
-_MEND = "restore it from a copy, or start a new run"
-_PACKAGES = ("torch", "ray", "optuna", "albumentations", "pytorch-msssim", "opencv-python-headless", "numpy", "pandas")
 
 
 @dataclass(kw_only=True)
@@ -73,9 +66,9 @@ class TrialRecord:
             path: That file.
 
         Raises:
-            FolderError: A field lacks.
+            RunDirError: A field lacks.
         """
-        check_line({"metrics": {}, "started_s": 0.0} | dict(line), _BEGUN, path)
+        require_fields({"metrics": {}, "started_s": 0.0} | dict(line), _BEGUN, path)
         return cls(**{name: line[name] for name in {f.name for f in fields(cls)} & line.keys()})
 
     @property
@@ -114,7 +107,7 @@ class TrialTable:
         """Return the table of a run that has ended in whatever way, trials that were running included.
 
         Raises:
-            FolderError: A file is damaged, or of a version that wrote other lines.
+            RunDirError: A file is damaged, or of a version that wrote other lines.
         """
         table, path = cls(folder), folder / "trials.jsonl"
         for line in read_lines(path):
@@ -131,9 +124,9 @@ class TrialTable:
 
     def _of_line(self, line: Mapping[str, Any], kinds: Mapping[str, type], path: Path) -> TrialRecord:
         """Return the record that a line of a file is about."""
-        check_line(line, kinds, path)
+        require_fields(line, kinds, path)
         if line["trial_id"] not in self.records:
-            raise FolderError(f"{path}: tells of {line['trial_id']}, which never began; {_MEND}")
+            raise RunDirError(f"{path}: tells of {line['trial_id']}, which never began; {RESTORE}")
         return self.records[line["trial_id"]]
 
     def start(self, record: TrialRecord) -> None:
@@ -209,88 +202,6 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     write_text(path, text.getvalue())
 
 
-def append_line(path: Path, content: Mapping[str, Any]) -> None:
-    """Append one line of JSON; behind half a line, which a crash may have left, it begins a new one."""
-    with path.open("ab+") as file:
-        torn = file.tell() > 0 and _last_byte(file) != b"\n"
-        file.write(b"\n" * torn + json.dumps(content).encode() + b"\n")
-
-
-def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Write lines of JSON atomically."""
-    write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
-
-
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of a JSON-lines file, if it exists; half a line, which a crash may leave, is passed over.
-
-    Raises:
-        FolderError: It cannot be read, or is something else.
-    """
-    if not path.exists():
-        return
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FolderError(f"{path}: cannot be read ({error}); {_MEND}") from error
-    for line in lines:
-        try:
-            content = json.loads(line)
-        except ValueError:
-            continue
-        if not isinstance(content, dict):
-            raise FolderError(f"{path}: a line is no object; {_MEND}")
-        yield content
-
-
-def check_line(line: Mapping[str, Any], kinds: Mapping[str, Any], path: Path) -> None:
-    """Raise FolderError unless an object in a file has fields of these kinds."""
-    wrong = [name for name, kind in kinds.items() if not isinstance(line.get(name), kind)]
-    if wrong:
-        raise FolderError(f"{path}: damaged or of another version ({', '.join(wrong)} lacking); {_MEND}")
-
-
-def _last_byte(file: BinaryIO) -> bytes:
-    file.seek(-1, os.SEEK_END)
-    return file.read(1)
-
-
 def _metrics(line: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metrics of a line of reports.jsonl; what a repetition needs is none."""
+    """Return the metrics in a line of reports.jsonl, without the state for reproducing its epoch."""
     return {name: value for name, value in line.items() if name not in ("trial_id", "stage", "replay")}
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write indented JSON atomically."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name and rename it."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(text.encode())
-    partial.replace(path)
-
-
-def provenance() -> dict[str, Any]:
-    """Return what a figure depends on beside its config: command, versions, machine, time."""
-    return {
-        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
-        "time": now(),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "versions": {name: _version(name) for name in _PACKAGES},
-    }
-
-
-def now() -> str:
-    """Return the present moment in ISO 8601."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "absent"

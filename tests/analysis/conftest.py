@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from search.config.trial import TrialConfig
-from search.records.trials import TrialRecord, TrialTable, write_json
+from search.records.files import write_json
+from search.records.trials import TrialRecord, TrialTable
 
 if TYPE_CHECKING:
     from data.data_module import DataModule

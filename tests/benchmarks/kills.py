@@ -17,7 +17,7 @@ from pathlib import Path
 
 from analysis.runs.files import check_folder
 from analysis.runs.tables import load_trials
-from search.records.trials import read_lines
+from search.records.files import read_lines
 
 RUN = Path(__file__).resolve().parents[2] / "search" / "run.py"
 LIMITS = ("--max-params", "60k", "--max-macs", "100M")  # nothing limits the time of a trial but its size

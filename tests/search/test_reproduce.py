@@ -12,7 +12,9 @@ import torch
 from data.data_module import DataModule
 from search.archive import RunRecords
 from search.config.trial import TrialConfig
-from search.records.trials import TrialRecord, TrialTable, provenance, write_json
+from search.records.files import write_json
+from search.records.provenance import describe_process
+from search.records.trials import TrialRecord, TrialTable
 from search.reproduce import differences, main
 from search.training.trainer import STATE_FILE, FitPlan, TrialDivergedError, fit
 
@@ -34,7 +36,7 @@ class Maker:
         sizes = dict(zip(("px", "train_images", "val_images"), (PX, *IMAGES), strict=True))
         stages = [{"name": name, "began_s": 0.0, **sizes} for name in ("explore", "confirm")]
         told = {"asked": {}, "seed": 0, "data": data_module.facts(), "stages": stages}
-        write_json(folder / "run.json", {**provenance(), **told})
+        write_json(folder / "run.json", {**describe_process(), **told})
 
     def train(self, trial_id, config, *, parent="", stop=99, keep=True, weights=None, resume=None, limit=None, **plan):
         """Train a trial as a worker does; return its states, an epoch each."""
@@ -204,11 +206,11 @@ def test_record_without_readings_is_refused(copied, capsys):
     ("file", "change", "says"),
     [
         ("trials.jsonl", lambda text: b"\x89PNG\xff\n", "trials.jsonl: cannot be read"),
-        ("trials.jsonl", lambda text: b"[1]\n", "trials.jsonl: a line is no object"),
+        ("trials.jsonl", lambda text: b"[1]\n", "trials.jsonl: a line is not a JSON object"),
         (
             "trials.jsonl",
             lambda text: text.replace(b'"seed"', b'"sown"'),
-            "damaged or of another version (seed lacking)",
+            "damaged or of another version (seed missing)",
         ),
         ("trials.jsonl", lambda text: b"".join(text.splitlines(True)[1:]), "tells of e0001, which never began"),
         (
@@ -217,9 +219,9 @@ def test_record_without_readings_is_refused(copied, capsys):
             "e0002 was trained by another version",
         ),
         ("reports.jsonl", lambda text: b"\x89PNG\xff\n", "reports.jsonl: cannot be read"),
-        ("reports.jsonl", lambda text: text.replace(b'"epochs"', b'"laps"'), "(epochs lacking); restore it"),
-        ("reports.jsonl", lambda text: text.replace(b'"threads"', b'"strands"'), "(threads lacking); restore it"),
-        ("reports.jsonl", lambda text: text.replace(b'"px"', b'"side"'), "(px lacking); restore it"),
+        ("reports.jsonl", lambda text: text.replace(b'"epochs"', b'"laps"'), "(epochs missing); restore it"),
+        ("reports.jsonl", lambda text: text.replace(b'"threads"', b'"strands"'), "(threads missing); restore it"),
+        ("reports.jsonl", lambda text: text.replace(b'"px"', b'"side"'), "(px missing); restore it"),
         ("reports.jsonl", lambda text: text.replace(b'"refine"', b'"polish"'), "trained by another version"),
         ("run.json", lambda text: text.replace(b'"began_s"', b'"began"'), "run.json: damaged or of another version"),
         ("run.json", lambda text: text.replace(b'"folder"', b'"place"'), "does not say what the run was trained on"),

@@ -135,7 +135,7 @@ def test_wrong_resume_is_refused_in_one_line(options, says, tmp_path):
     ("file", "content", "says"),
     [
         ("trials.jsonl", b"\x89PNG\xff", "trials.jsonl: cannot be read"),
-        ("trials.jsonl", b'{"trial_id": "e0001", "config": {}}\n', "(parent_id, stage, seed lacking)"),
+        ("trials.jsonl", b'{"trial_id": "e0001", "config": {}}\n', "(parent_id, stage, seed missing)"),
         ("trials.jsonl", b'{"trial_id": "e0001", "status": "failed"}\n', "trials.jsonl: damaged or of another version"),
         ("reports.jsonl", b"\x89PNG\xff", "reports.jsonl: cannot be read"),
         ("reports.jsonl", b'{"trial_id": "e0001", "stage": "explore", "epochs": 1}\n', "e0001, which never began"),

@@ -1,15 +1,12 @@
 """What the command line prints: commands that can be pasted, whatever the folder is called."""
 
-import json
 import shlex
-import sys
 from types import SimpleNamespace
 
 import pytest
 
 from search.experiment import RunInterruptedError
 from search.records.run_dir import claim
-from search.records.trials import provenance
 from search.run import _report, _run
 
 
@@ -44,9 +41,3 @@ def test_run_whose_report_fails_prints_the_command_that_tries_again(out, capsys)
     said = capsys.readouterr().err
     assert said.startswith("warning: there is no report (AnalysisError: ") and said.count("\n") == 1
     assert command_in(said, "python -m analysis.report") == ["python", "-m", "analysis.report", str(out)]
-
-
-def test_command_on_record_can_be_pasted(out, monkeypatch):
-    arguments = ["search/run.py", "--data", str(out), "it's"]
-    monkeypatch.setattr(sys, "argv", arguments)
-    assert shlex.split(json.loads(json.dumps(provenance()))["command"])[1:] == arguments

@@ -19,7 +19,7 @@ from data.loading.loaders import Loader
 from models.metrics.metrics import MetricSums
 from search.budget.budget import parse_budget
 from search.output.model_folder import measure
-from search.records.trials import write_json, write_lines
+from search.records.files import write_json, write_lines
 
 BUDGET = parse_budget("3m")
 

@@ -3,7 +3,8 @@ import json
 import pytest
 
 from analysis.compare.results import main, table
-from search.records.trials import TrialRecord, TrialTable, write_json
+from search.records.files import write_json
+from search.records.trials import TrialRecord, TrialTable
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import pytest
 from analysis.report.facts import reasons
 from analysis.report.report import main, write_report
 from analysis.runs.run import read_run
-from search.records.trials import TrialRecord, TrialTable, write_json
+from search.records.files import write_json
+from search.records.trials import TrialRecord, TrialTable
 
 HOSTILE = '</script><script>alert("x")</script>'
 

@@ -75,8 +75,8 @@ def test_folder_without_whole_trials_is_an_error(content, tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"a,b\n1,2\n", r"trials\.csv: no table of trials \(trial_id, stage, status lacking\)"),
-        (b"trial_id,stage,status\n,explore,failed\n", r"no table of trials \(trial_id lacking\)"),
+        (b"a,b\n1,2\n", r"trials\.csv: no table of trials \(trial_id, stage, status missing\)"),
+        (b"trial_id,stage,status\n,explore,failed\n", r"no table of trials \(trial_id missing\)"),
         (b"run,trial_id,stage,status\nx,e1,explore,failed\n", r"trials\.csv: cannot be read \(cannot insert run"),
     ],
 )
@@ -98,11 +98,11 @@ def test_columns_that_lack_are_empty_and_figures_that_are_no_numbers_unknown(tmp
     ("name", "content", "says"),
     [
         ("trials.jsonl", b"\x89PNG\xff\n", "trials.jsonl: cannot be read"),
-        ("trials.jsonl", b'{"trial_id": "e1", "config": {}}\n', r"\(parent_id, stage, seed lacking\)"),
+        ("trials.jsonl", b'{"trial_id": "e1", "config": {}}\n', r"\(parent_id, stage, seed missing\)"),
         (
             "trials.jsonl",
             b'{"trial_id": "e1", "parent_id": "", "stage": "explore", "config": {}, "seed": 0, "started_s": "noon"}\n',
-            r"\(started_s lacking\)",
+            r"\(started_s missing\)",
         ),
         ("reports.jsonl", b"\x89PNG\xff\n", "reports.jsonl: a line is damaged"),
         ("reports.jsonl", b"[1]\n", "reports.jsonl: a line tells of no trial"),

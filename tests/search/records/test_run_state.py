@@ -6,7 +6,7 @@ import time
 import pytest
 
 from search.budget.budget import parse_budget
-from search.records.run_dir import FolderError, claim, hold
+from search.records.run_dir import RunDirError, claim, hold
 from search.records.run_state import RunState, new_run_state, read_run_state, resumed_state
 
 FIVE = parse_budget("5m")
@@ -119,12 +119,12 @@ def test_notes_are_not_written_where_the_folder_is_not_the_runs_own_yet(tmp_path
 def test_what_cannot_go_on_is_refused_in_one_line(written, says, tmp_path):
     if written is not None:
         (tmp_path / "run.json").write_text(written)
-    with pytest.raises(FolderError) as caught:
+    with pytest.raises(RunDirError) as caught:
         read_run_state(tmp_path, extended=False)
     assert says in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_folder_is_held_by_one_process_at_a_time(tmp_path):
-    with claim(tmp_path / "run"), pytest.raises(FolderError, match="another process"):
+    with claim(tmp_path / "run"), pytest.raises(RunDirError, match="another process"):
         hold(tmp_path / "run")
     hold(tmp_path / "run").close()

@@ -1,0 +1,36 @@
+"""Describe the command, machine and package versions that produced a result."""
+
+import os
+import platform
+import shlex
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("torch", "ray", "optuna", "albumentations", "pytorch-msssim", "opencv-python-headless", "numpy", "pandas")
+
+
+def describe_process() -> dict[str, Any]:
+    """Return the command, time, Python and package versions, platform and number of usable cores of this process."""
+    return {
+        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "time": iso_time(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "versions": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def iso_time() -> str:
+    """Return the current local time in ISO 8601."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"
