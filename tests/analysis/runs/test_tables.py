@@ -75,8 +75,8 @@ def test_folder_without_whole_trials_is_an_error(content, tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"a,b\n1,2\n", r"trials\.csv: no table of trials \(trial_id, stage, status missing\)"),
-        (b"trial_id,stage,status\n,explore,failed\n", r"no table of trials \(trial_id missing\)"),
+        (b"a,b\n1,2\n", r"trials\.csv: no table of trials \(trial_id, stage, status lacking\)"),
+        (b"trial_id,stage,status\n,explore,failed\n", r"no table of trials \(trial_id lacking\)"),
         (b"run,trial_id,stage,status\nx,e1,explore,failed\n", r"trials\.csv: cannot be read \(cannot insert run"),
     ],
 )
