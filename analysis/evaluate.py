@@ -67,12 +67,13 @@ def read_truth(triplet: "Triplet", spec: "DatasetSpec") -> Truth:
     """
     import cv2
 
-    from data.reading.decode import inverse_depth, read_picture, same_size
+    from data.reading.decode import check_same_size, read_image
+    from data.reading.depth import to_inverse_depth
 
     def truth(path: Path, flags: int) -> np.ndarray:
-        return same_size(read_picture(path, flags), path, image, triplet.image)
+        return check_same_size(read_image(path, flags), path, image, triplet.image)
 
-    image = read_picture(triplet.image, cv2.IMREAD_COLOR_RGB)
+    image = read_image(triplet.image, cv2.IMREAD_COLOR_RGB)
     mask = depth = None
     known = np.zeros(image.shape[:2], bool)
     if triplet.mask is not None:
@@ -80,7 +81,7 @@ def read_truth(triplet: "Triplet", spec: "DatasetSpec") -> Truth:
         mask = grey > HALF * max(int(grey.max(initial=0)), 1)
     if triplet.depth is not None:
         raw = truth(triplet.depth, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
-        depth, known = inverse_depth(raw, spec.of(triplet))
+        depth, known = to_inverse_depth(raw, spec.for_triplet(triplet))
     return Truth(image=image, mask=mask, depth=depth, known=known)
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from analysis.exceptions import AnalysisError, first_line
 from data.loading.loaders import SMALLEST_STD
 from data.pack.stats import Stats
-from data.reading.decode import DepthScale
+from data.reading.depth import DepthScale
 from models.build import build_model
 from models.network import Network
 from search.config.trial import TrialConfig

@@ -16,11 +16,12 @@ from data.dataset import FAULT_KINDS, DataError
 from data.pack.pack import Pack, pack_split
 from data.pack.stats import Stats
 from data.reading.dataset_json import join_folders
-from data.reading.decode import DepthScale, common_scale
+from data.reading.decode import find_common_scale
+from data.reading.depth import DepthScale
 from data.reading.layout import read_dataset
-from data.reading.splits import SPLITS, subset
+from data.reading.splits import SPLITS, take_subset
 from data.runtime.files import cache_dir
-from data.runtime.progress import Show, progress_bar
+from data.runtime.progress import ShowProgress, progress_bar
 
 VAL_LEAST, VAL_MOST = 96, 2000
 MOST_BAD = 0.1  # of the triplets looked at: with more of them something is wrong with all
@@ -68,7 +69,7 @@ class DataModule:
         self.allow_bad = allow_bad
         self._looked_at: Counter[str] = Counter()
         self._faults: dict[str, tuple[str, str]] = {}
-        self.show: Show = progress_bar
+        self.show: ShowProgress = progress_bar
         with self.show(f"reading {root}"):
             self.dataset = read_dataset(root)
         self._looked_at["names"] = len(self.dataset.unusable)
@@ -80,7 +81,7 @@ class DataModule:
         if self.dataset.fingerprint != fingerprint:
             raise DataError(f"{self.dataset.root}: has changed since the run began; start a new run")
 
-    def for_stage(
+    def stage_data(
         self, *, fraction: float, px: int, most: int | None = None, deadline: float | None = None
     ) -> StageData:
         """Return training and validation packs of a stage; statistics and sigma are those of the first stage asked for.
@@ -91,15 +92,15 @@ class DataModule:
             most: Training images at the most, however many the fraction gives.
             deadline: Seconds since the epoch after which no further image is packed; some always are.
         """
-        count = len(subset(self.splits.train, fraction))
+        count = len(take_subset(self.splits.train, fraction))
         count = count if most is None else min(count, most)
         train = self.pack("train", px, count=count, deadline=deadline)
         val_count = min(max(VAL_LEAST, int(VAL_SHARE * len(train))), VAL_MOST)
         val = self.pack("val", px, count=val_count, deadline=deadline)
         return self._measured(train, val)
 
-    def for_sizes(self, px: int, train_images: int, val_images: int) -> StageData:
-        """Return packs of sizes that are on record, as `for_stage` returned them to an earlier run."""
+    def recorded_data(self, px: int, train_images: int, val_images: int) -> StageData:
+        """Return packs of sizes that are on record, as `stage_data` returned them to an earlier run."""
         return self._measured(self.pack("train", px, count=train_images), self.pack("val", px, count=val_images))
 
     def _measured(self, train: Pack, val: Pack) -> StageData:
@@ -126,10 +127,10 @@ class DataModule:
 
     def count_left_out(self, split: str, pack: Pack) -> None:
         """Take note of what could not be used of a split."""
-        self._looked_at[split] = max(self._looked_at[split], pack.looked_at)  # as many at any size, or fewer
+        self._looked_at[split] = max(self._looked_at[split], pack.decoded)  # as many at any size, or fewer
         self._faults |= pack.faults
 
-    def pack_all(self, px: int, *, deadline: float | None = None) -> None:
+    def prepare_data(self, px: int, *, deadline: float | None = None) -> None:
         """Decode every triplet at `px`, as far as the clock allows: what is bad is found before anything starts.
 
         Raises:
@@ -168,21 +169,21 @@ class DataModule:
     @cached_property
     def scale(self) -> DepthScale | None:
         """What the depth means in metres, if it is on one scale."""
-        return common_scale(self.dataset)
+        return find_common_scale(self.dataset)
 
     def sizes(self) -> dict[str, int]:
         """Return the number of triplets of each split."""
         return {name: len(getattr(self.splits, name)) for name in ("train", "val", "test")}
 
     def facts(self) -> dict[str, Any]:
-        """Return what run.json says of the data, from which `data_module_of` finds them again."""
+        """Return what run.json says of the data, from which `load_data_module` finds them again."""
         dataset = self.dataset
         joined = {"folders": [str(part.root.resolve()) for part in dataset.parts]} if dataset.parts else {}
         told = {"folder": str(dataset.root.resolve()), "fingerprint": dataset.fingerprint, "split": self.split}
         return told | joined | self.sizes() | {"left_out": self.left_out()}
 
 
-def data_module_of(notes: Mapping[str, Any]) -> DataModule:
+def load_data_module(notes: Mapping[str, Any]) -> DataModule:
     """Return the data of a run, as its run.json names them; a join that is gone from the cache is made anew.
 
     Args:

@@ -124,7 +124,7 @@ class DatasetSpec:
         """The value that means unknown, after the unit's default."""
         return 0 if self.missing is None and self.depth_unit != "relative" else self.missing
 
-    def of(self, triplet: Triplet) -> "DatasetSpec":
+    def for_triplet(self, triplet: Triplet) -> "DatasetSpec":
         """What holds for one triplet: its own polarity, if it has one, wins over that of the folder."""
         return self if triplet.near is None else replace(self, near=triplet.near)
 

@@ -7,47 +7,47 @@ import cv2
 import numpy as np
 
 from data.pack.pack import RawBatch
-from data.reading.decode import decode_depth
+from data.reading.depth import decode_depth
 
 if TYPE_CHECKING:
     import torch
 
 
-def grey(values: np.ndarray) -> np.ndarray:
+def render_grey(values: np.ndarray) -> np.ndarray:
     """Return values in [0, 1] of shape (h, w) as grey of shape (h, w, 3)."""
     return np.repeat((np.clip(values, 0, 1) * 255).astype(np.uint8)[..., None], 3, axis=2)
 
 
-def mask_grey(mask: np.ndarray, known: bool | np.bool_) -> np.ndarray:
+def render_mask(mask: np.ndarray, known: bool | np.bool_) -> np.ndarray:
     """Return a true mask in [0, 1] of shape (h, w) as grey; one that is not known is half grey all over."""
-    return grey(mask if known else np.full_like(mask, 0.5))
+    return render_grey(mask if known else np.full_like(mask, 0.5))
 
 
-def depth_colours(depth: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
+def render_depth(depth: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
     """Return depth in [0, 1] of shape (h, w) in colours: near is bright, what is not known is black."""
-    picture = in_colours((np.clip(depth, 0, 1) * 255).astype(np.uint8))[..., ::-1]
+    picture = apply_colormap((np.clip(depth, 0, 1) * 255).astype(np.uint8))[..., ::-1]
     return picture if valid is None else np.where(valid[..., None], picture, 0).astype(np.uint8)
 
 
-def in_colours(near: np.ndarray) -> np.ndarray:
+def apply_colormap(near: np.ndarray) -> np.ndarray:
     """Return depth in 0..255 of shape (h, w) in colours as OpenCV writes them, blue before red: near is bright."""
     return cv2.applyColorMap(near, cv2.COLORMAP_INFERNO)
 
 
-def sheet(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+def stack_rows(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
     """Return pictures of one size as one picture, a row per sample."""
     return np.vstack([np.hstack(row) for row in rows])
 
 
-def truth_sheet(raw: RawBatch) -> np.ndarray:
+def render_truth(raw: RawBatch) -> np.ndarray:
     """Return image, true mask and true depth of packed samples, a row per sample."""
     depth, valid = decode_depth(raw.depth)
-    masks = [mask_grey(mask / np.float32(255), known) for mask, known in zip(raw.mask, raw.mask_known, strict=True)]
+    masks = [render_mask(mask / np.float32(255), known) for mask, known in zip(raw.mask, raw.mask_known, strict=True)]
     columns = zip(raw.image, masks, depth, valid, strict=True)
-    return sheet([(image, mask, depth_colours(far, known)) for image, mask, far, known in columns])
+    return stack_rows([(image, mask, render_depth(far, known)) for image, mask, far, known in columns])
 
 
-def compared(truth: RawBatch, prediction: np.ndarray) -> list[list[np.ndarray]]:
+def render_comparison(truth: RawBatch, prediction: np.ndarray) -> list[list[np.ndarray]]:
     """Return image, true and predicted mask, true and predicted depth, and their difference: a row per sample.
 
     The difference is the larger of that of the mask and that of the depth, each 0 where the truth is not known.
@@ -63,23 +63,23 @@ def compared(truth: RawBatch, prediction: np.ndarray) -> list[list[np.ndarray]]:
     return [
         [
             truth.image[i],
-            mask_grey(mask[i], known[i]),
-            grey(prediction[i, 0]),
-            depth_colours(depth[i], valid[i]),
-            depth_colours(prediction[i, 1]),
-            grey(wrong[i]),
+            render_mask(mask[i], known[i]),
+            render_grey(prediction[i, 0]),
+            render_depth(depth[i], valid[i]),
+            render_depth(prediction[i, 1]),
+            render_grey(wrong[i]),
         ]
         for i in range(len(truth))
     ]
 
 
-def as_bytes(prediction: "torch.Tensor") -> np.ndarray:
+def quantise_predictions(prediction: "torch.Tensor") -> np.ndarray:
     """Return predictions in [0, 1] of shape (b, 2, h, w) as 0..255 of shape (b, h, w, 2)."""
     scaled = (prediction * 255).round().clamp(0, 255).byte()
     return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
-def prediction_sheet(pictures: np.ndarray) -> np.ndarray:
+def render_predictions(pictures: np.ndarray) -> np.ndarray:
     """Return predicted mask and depth, 0..255 of shape (n, h, w, 2), a row per sample."""
     planes = pictures / np.float32(255)
-    return sheet([(grey(plane[..., 0]), depth_colours(plane[..., 1])) for plane in planes])
+    return stack_rows([(render_grey(plane[..., 0]), render_depth(plane[..., 1])) for plane in planes])

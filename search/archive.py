@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from data.data_module import DataModule, StageData, data_module_of
+from data.data_module import DataModule, StageData, load_data_module
 from models.config import ConfigError
 from search.config.trial import TrialConfig
 from search.records.files import read_lines, require_fields
@@ -138,7 +138,7 @@ class RunRecords:
         Raises:
             DataError: It is not what it was.
         """
-        return self._supply.for_sizes(**past.sizes)
+        return self._supply.recorded_data(**past.sizes)
 
     def weights(self, trial_id: str) -> State | None:
         """Return the weights with which a trial ended, on the CPU; None where they are gone."""
@@ -161,8 +161,8 @@ class RunRecords:
     @cached_property
     def _supply(self) -> DataModule:
         """The run's data, its first stage read: statistics and sigma are those of that."""
-        data_module, first = data_module_of(self.content), self.content["stages"][0]
-        data_module.for_sizes(**{name: first[name] for name in _SIZES})
+        data_module, first = load_data_module(self.content), self.content["stages"][0]
+        data_module.recorded_data(**{name: first[name] for name in _SIZES})
         return data_module
 
     def _sizes(self, record: TrialRecord, reports: list[dict[str, Any]]) -> dict[str, int]:

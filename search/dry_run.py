@@ -19,7 +19,7 @@ from rich.table import Table
 from data.data_module import VAL_LEAST, VAL_MOST, VAL_SHARE, DataModule
 from data.pack.pack import pack_split
 from data.pack.shards import record_type
-from data.reading.splits import subset
+from data.reading.splits import take_subset
 from data.runtime.progress import progress_bar
 from models.cost import macs, probe
 from search.budget.budget import Budget, plan_deadlines, wrap_up_s
@@ -205,7 +205,7 @@ class Planner:
 
     def _images(self, stage: Stage, most: int | None) -> tuple[int, int]:
         """Return how many images a stage trains on and validates with."""
-        train = len(subset(self.data_module.splits.train, stage.fraction))
+        train = len(take_subset(self.data_module.splits.train, stage.fraction))
         train = train if most is None else max(1, min(train, most))
         return train, min(max(VAL_LEAST, int(VAL_SHARE * train)), VAL_MOST, self.data_module.sizes()["val"])
 

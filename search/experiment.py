@@ -171,7 +171,7 @@ class Experiment:
         options = self.options
         budget = options.budget if options.budget.device_s is None else self._budget(self.starting.result())
         wall = budget.wall_s
-        self.data_module.pack_all(self.ladder[0].px, deadline=wall and time.time() + PACK_FIRST * wall)
+        self.data_module.prepare_data(self.ladder[0].px, deadline=wall and time.time() + PACK_FIRST * wall)
         if left_out := self.data_module.what_was_left_out():
             self.console.say(f"left out: {left_out}", style="yellow")
         ray = self.starting.result()
@@ -221,7 +221,9 @@ class Experiment:
         self.table.rewind({trial_id: state["epoch"] if state else 0 for trial_id, state in states.items()})
         if self.run_state.content["stages"]:
             first = self.run_state.content["stages"][0]
-            self.data_module.first = self.data_module.for_sizes(first["px"], first["train_images"], first["val_images"])
+            self.data_module.first = self.data_module.recorded_data(
+                first["px"], first["train_images"], first["val_images"]
+            )
         ended = sum(bool(record.status) for record in self.table.records.values())
         self.console.say(
             f"goes on after {ended} trials and {self.run_state.used_s:.0f}s, {len(states)} of them unfinished"

@@ -226,7 +226,7 @@ def _resume(args: argparse.Namespace) -> int:
         RunDirError: No run to go on with, damaged records, or an option that belongs to a new one.
         DataError: Its data have changed.
     """
-    from data.data_module import data_module_of
+    from data.data_module import load_data_module
     from search.config.trial import TrialConfig
     from search.records.run_dir import hold
     from search.records.run_state import read_run_state, resumed_state
@@ -248,7 +248,7 @@ def _resume(args: argparse.Namespace) -> int:
             "find_lr": told["find_lr"],
             **{name: told[name] for name in ("constraints", "keep", "sampler", "ladder") if name in told},
         }
-        return _run(args.address, options, data_module_of(content), (run_state, table))
+        return _run(args.address, options, load_data_module(content), (run_state, table))
 
 
 def _only_for_resume(args: argparse.Namespace) -> None:

@@ -45,8 +45,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed (default 0)")
     args = parser.parse_args()
     data_module = DataModule(args.data, seed=args.seed)
-    data_module.for_stage(fraction=0.1, px=80)  # sigma as in a run
-    data = data_module.for_stage(fraction=1.0, px=args.px)
+    data_module.stage_data(fraction=0.1, px=80)  # sigma as in a run
+    data = data_module.stage_data(fraction=1.0, px=args.px)
     reports: list[dict[str, float]] = []
     wall_s = parse_budget(args.budget).wall_s
     if wall_s is None:

@@ -20,7 +20,7 @@ from analysis.exceptions import AnalysisError
 from analysis.model import load_model
 from analysis.runs.run import read_json
 from analysis.runs.tables import load_reports, load_trials
-from data.data_module import DataModule, data_module_of
+from data.data_module import DataModule, load_data_module
 from data.loading.loaders import Loader
 from models.metrics.metrics import score
 from search.output.model_folder import measure
@@ -78,7 +78,7 @@ def measured(folder: Path, notes: dict[str, Any]) -> dict[str, float]:
     """
     model = load_model(folder, device="cpu")
     network = model.network if model.px == PX else AtSize(model.network, model.px)
-    data_module = data_module_of(notes)
+    data_module = load_data_module(notes)
     by_background = (
         data_module if data_module.split == "background" else DataModule(data_module.dataset.root, seed=notes["seed"])
     )

@@ -44,7 +44,7 @@ def look(model: "Model", photo: Photo | None) -> tuple[Any, ...]:
     Pictures are at the photo's size, or `MOST_PX` along the longer side; without a photo there are none.
     """
     from analysis.predict.predict import codes
-    from data.visualize import depth_colours
+    from data.visualize import render_depth
 
     if photo is None:
         return None, None, None, None, ""
@@ -52,7 +52,7 @@ def look(model: "Model", photo: Photo | None) -> tuple[Any, ...]:
     mask, depth = model.predict(shown)
     cutout = np.dstack([shown, codes(mask, np.uint8)])
     said = f"{shown.shape[1]} by {shown.shape[0]} px, {(mask > 0.5).mean():.1%} of it foreground. {HINT}"
-    return codes(mask, np.uint8), depth_colours(depth), cutout, view(*points(shown, depth)).to_json(), said
+    return codes(mask, np.uint8), render_depth(depth), cutout, view(*points(shown, depth)).to_json(), said
 
 
 def page(model: "Model") -> "gradio.Blocks":

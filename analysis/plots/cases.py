@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.plots.image_errors import Part, by_share
-from data.visualize import compared
+from data.visualize import render_comparison
 
 PANELS = ("image", "true mask", "predicted mask", "true depth", "predicted depth", "|difference|")
 PANEL_IN = 1.9
@@ -82,7 +82,7 @@ def fine_structure(part: Part, place: int) -> Figure:
 
 
 def _panels(part: Part, place: int) -> list[np.ndarray]:
-    return compared(part.pack.gather(np.array([place])), _predicted(part, place)[None])[0]
+    return render_comparison(part.pack.gather(np.array([place])), _predicted(part, place)[None])[0]
 
 
 def _predicted(part: Part, place: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from torch import Tensor
 from analysis.exceptions import AnalysisError
 from analysis.model import Model, load_model
 from analysis.runs.run import read_json
-from data.data_module import data_module_of
+from data.data_module import load_data_module
 from data.loading.loaders import Batch, Loader
 from data.pack.pack import Pack
 from data.runtime.progress import progress_bar
@@ -73,7 +73,7 @@ def open_part(run: Path, part: str = "val", *, most: int = MOST) -> Part:
     notes = read_json(Path(run) / "run.json")
     if not {"data", "seed"} <= notes.keys():
         raise AnalysisError(f"{run}: run.json does not say what it was trained on; name the folder of a finished run")
-    data_module = data_module_of(notes)
+    data_module = load_data_module(notes)
     sizes = data_module.sizes()
     if not sizes.get(part):
         raise AnalysisError(

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
-from data.visualize import in_colours
+from data.visualize import apply_colormap
 
 TINT = (230, 20, 255)  # magenta, blue before red: seldom the colour of a thing
 TINT_SHARE = 0.4
@@ -27,7 +27,7 @@ Picture = UInt8[np.ndarray, "h w c"]
 
 def depth_colour(depth: Depth) -> Picture:
     """Return depth in colours, near bright."""
-    return in_colours((depth >> 8).astype(np.uint8))
+    return apply_colormap((depth >> 8).astype(np.uint8))
 
 
 def overlay(photo: Photo, mask: Mask) -> Picture:

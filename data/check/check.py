@@ -27,10 +27,10 @@ from data.check.inference import guess, write_spec
 from data.check.polarity import weigh
 from data.check.report import Report, as_json, table
 from data.dataset import FAULT_KINDS, DataError, Dataset, DatasetSpec, Triplet
-from data.reading.dataset_json import joined, named_folders, stated_in
+from data.reading.dataset_json import join_datasets, list_joined_folders, read_dataset_json
 from data.reading.layout import read_folder
-from data.runtime.parallel import in_parallel
-from data.runtime.progress import Progress, part_of, progress_bar
+from data.runtime.parallel import parallel_map
+from data.runtime.progress import Progress, offset_progress, progress_bar
 
 CHUNK = 16  # triplets to a job
 SMALL = 256  # triplets that one process has done before others have started
@@ -56,11 +56,11 @@ def check(root: Path, *, workers: int | None = None, progress: Progress | None =
     if not folders:
         return _check_folder(read_folder(root), workers, progress)[0]
     read = {name: read_folder(folder) for name, folder in folders.items()}
-    whole = joined(root, read)
+    whole = join_datasets(root, read)
     checked: list[tuple[Report, list[Finding]]] = []
     for dataset in read.values():
         before = sum(len(findings) for _, findings in checked)
-        checked.append(_check_folder(dataset, workers, part_of(progress, before, len(whole.triplets))))
+        checked.append(_check_folder(dataset, workers, offset_progress(progress, before, len(whole.triplets))))
     parts = tuple(report for report, _ in checked)
     findings = [finding for _, of_folder in checked for finding in of_folder]
     known = {(fault.kind, fault.file) for part in parts for fault in part.faults}
@@ -70,14 +70,14 @@ def check(root: Path, *, workers: int | None = None, progress: Progress | None =
 
 def _joined_folders(root: Path) -> dict[str, Path]:
     path = root / "dataset.json"
-    stated = stated_in(path)
-    return named_folders(path, stated) if "folders" in stated else {}
+    stated = read_dataset_json(path)
+    return list_joined_folders(path, stated) if "folders" in stated else {}
 
 
 def _check_folder(dataset: Dataset, workers: int | None, progress: Progress | None) -> tuple[Report, list[Finding]]:
     """Examine a single folder."""
     findings = _examined(dataset, workers, progress)
-    triplets, stated = dataset.triplets, stated_in(dataset.root / "dataset.json")
+    triplets, stated = dataset.triplets, read_dataset_json(dataset.root / "dataset.json")
     polarity = weigh(triplets, findings)
     unstated = {triplet.background for triplet in triplets} == {UNKNOWN}
     guesses = guess(findings, polarity, stated, ordered=unstated)
@@ -97,7 +97,7 @@ def _examined(dataset: Dataset, workers: int | None, progress: Progress | None) 
     workers = 1 if len(triplets) <= SMALL else workers
     findings: dict[int, list[Finding]] = {}
     done = 0
-    for (start, chunk), result in in_parallel(partial(_examine, dataset.spec), chunks, workers):
+    for (start, chunk), result in parallel_map(partial(_examine, dataset.spec), chunks, workers):
         findings[start] = result
         done += len(chunk)
         if progress:

@@ -16,7 +16,7 @@ from data.check.examine import Finding
 from data.check.faults import Fault
 from data.check.perceptual_hash import MOST, Trace, repeats
 from data.dataset import Dataset, Triplet
-from data.reading.matching import is_picture
+from data.reading.matching import is_image_name
 
 UNKNOWN = "unknown"  # background of files of which nothing tells it
 TRACES_EACH = 3  # of a background
@@ -125,7 +125,7 @@ def strays(dataset: Dataset) -> list[Fault]:
         for path in sorted(folder.iterdir()):
             if not path.is_file() or path in used:
                 continue
-            if folder != dataset.root or is_picture(path.name):
+            if folder != dataset.root or is_image_name(path.name):
                 found.append(Fault("stray file", str(path)))
     inside = {parent for folder in folders for parent in (folder, *folder.parents)}
     left = [path for path in sorted(dataset.root.iterdir()) if path.is_dir() and path not in inside]

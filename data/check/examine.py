@@ -14,7 +14,7 @@ from data.check.alignment import Step
 from data.check.faults import Fault
 from data.check.perceptual_hash import Trace, trace
 from data.dataset import DatasetSpec, Triplet
-from data.reading.matching import is_picture
+from data.reading.matching import is_image_name
 
 VALUE_STEP = 16  # every so many pixels, each way, that are looked at for the range
 
@@ -70,7 +70,7 @@ def read(triplet: Triplet) -> tuple[Pictures, list[Fault]]:
         path: Path | None = getattr(triplet, role)
         if path is None:
             continue
-        if not is_picture(path.name) or not path.is_file():
+        if not is_image_name(path.name) or not path.is_file():
             found.append(Fault("missing file", str(path)))
             continue
         flags = cv2.IMREAD_COLOR_RGB if role == "image" else cv2.IMREAD_UNCHANGED

@@ -20,9 +20,9 @@ from data.check.examine import Pictures, judge, read
 from data.check.faults import Fault
 from data.check.report import Report
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet
-from data.reading.dataset_json import stated_in
-from data.runtime.parallel import in_parallel
-from data.runtime.progress import Progress, part_of
+from data.reading.dataset_json import read_dataset_json
+from data.runtime.parallel import parallel_map
+from data.runtime.progress import Progress, offset_progress
 from data.writing.staging import Row, StagingDir
 from data.writing.writer import check_free
 
@@ -107,7 +107,7 @@ def _copy_joined(report: Report, folder: Path, workers: int | None, progress: Pr
         files = {str(triplet.image) for triplet in part.dataset.triplets}
         over = tuple(fault for fault in report.faults if fault.file in files)
         whole = replace(part, faults=part.faults + over)
-        kept, said[name] = _copy(whole, folder / name, workers, part_of(progress, before, total))
+        kept, said[name] = _copy(whole, folder / name, workers, offset_progress(progress, before, total))
         before += len(files)
         left += [name] if kept else []
     (folder / "dataset.json").write_text(json.dumps({"folders": left}, indent=2) + "\n", encoding="utf-8")
@@ -140,7 +140,7 @@ def _written(
     quarantined: dict[str, tuple[Fault, ...]] = {}
     mended = 0
     work = partial(_store, folder, dataset.root, dataset.spec)
-    for done, (job, row) in enumerate(in_parallel(work, jobs, 1 if len(jobs) <= SMALL else workers), start=1):
+    for done, (job, row) in enumerate(parallel_map(work, jobs, 1 if len(jobs) <= SMALL else workers), start=1):
         if row is None:
             quarantined[job.triplet.id] = job.faults
         else:
@@ -229,6 +229,6 @@ def _write_quarantine(folder: Path, dataset: Dataset, quarantined: Mapping[str, 
 
 def _write_spec(folder: Path, dataset: Dataset, sure: Mapping[str, str | int]) -> None:
     """What the source states, and what is sure beyond it."""
-    stated = {**stated_in(dataset.root / "dataset.json"), **sure}
+    stated = {**read_dataset_json(dataset.root / "dataset.json"), **sure}
     if stated:
         (folder / "dataset.json").write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")

@@ -18,7 +18,7 @@ from data.check.examine import DepthValues, Finding
 from data.check.perceptual_hash import MOST, neighbours, repeats
 from data.check.polarity import LEAST_VOTES, SURE, Polarity
 from data.dataset import DataError, DatasetSpec
-from data.reading.dataset_json import stated_in
+from data.reading.dataset_json import read_dataset_json
 from data.runtime.files import write_atomically
 
 ISOLATED = 8  # levels between 0 and the next value, where 0 means unknown
@@ -76,7 +76,7 @@ def write_spec(root: Path, keys: dict[str, str | int]) -> Path:
     if not root.stat().st_mode & stat.S_IWUSR:  # asked of the mode: root may write anywhere, and should not
         raise DataError(f"{path}: not written, the folder is read-only; copy it, or allow writing")
     try:
-        merged = stated_in(path) | keys
+        merged = read_dataset_json(path) | keys
         DatasetSpec.from_dict(merged)
         text = json.dumps(merged, indent=2) + "\n"
         write_atomically(path, lambda file: file.write(text.encode()))

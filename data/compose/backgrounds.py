@@ -10,8 +10,9 @@ from jaxtyping import Float32, UInt8
 
 from data.compose.placement import standing_sizes
 from data.dataset import DataError, DatasetSpec
-from data.reading.dataset_json import read_spec, stated_in
-from data.reading.decode import inverse_depth, read_picture
+from data.reading.dataset_json import read_dataset_json, read_spec
+from data.reading.decode import read_image
+from data.reading.depth import to_inverse_depth
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 NO_READING = 65535  # millimetres that depth cameras write where they saw nothing, beside 0
@@ -107,7 +108,7 @@ def stated_depth(folder: Path) -> DatasetSpec | None:
         DataError: It is at fault.
     """
     path = folder / "dataset.json"
-    return read_spec(path, stated_in(path)) if path.is_file() else None
+    return read_spec(path, read_dataset_json(path)) if path.is_file() else None
 
 
 def known_distances(depth: Path, spec: DatasetSpec | None) -> Float32[np.ndarray, " n"]:
@@ -126,7 +127,7 @@ def known_distances(depth: Path, spec: DatasetSpec | None) -> Float32[np.ndarray
 
 
 def _read_depth(path: Path, spec: DatasetSpec | None) -> tuple[np.ndarray, DatasetSpec]:
-    raw = read_picture(path, cv2.IMREAD_UNCHANGED)
+    raw = read_image(path, cv2.IMREAD_UNCHANGED)
     stated = spec or DatasetSpec(depth_unit="mm")
     if stated.depth_unit == "mm" and (raw.dtype != np.uint16 or raw.ndim != 2):
         found = f"{raw.dtype.itemsize * 8}-bit with {raw.shape[2] if raw.ndim == 3 else 1} channels"
@@ -152,7 +153,7 @@ def read_photo(image: Path, depth: Path | None, spec: DatasetSpec | None, px: in
     Raises:
         DataError: A file that cannot be read, or depth that is not what was stated.
     """
-    colours = cv2.cvtColor(read_picture(image, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    colours = cv2.cvtColor(read_image(image, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     scale = px / min(colours.shape[:2])
     size = tuple(max(px, round(side * scale)) for side in colours.shape[1::-1])
     small = cv2.resize(colours, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
@@ -168,7 +169,7 @@ def read_photo(image: Path, depth: Path | None, spec: DatasetSpec | None, px: in
 def _relative(raw: np.ndarray, spec: DatasetSpec, path: Path) -> tuple[Float32[np.ndarray, "h w"], float]:
     """Depth on the data set's scale, and what lies beyond its end."""
     try:
-        depth, known = inverse_depth(raw, spec)
+        depth, known = to_inverse_depth(raw, spec)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     beyond = 0.0

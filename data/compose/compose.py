@@ -29,7 +29,7 @@ from data.compose.plan import PER_PAIR, Plan, Rules, make_plan
 from data.dataset import DataError
 from data.runtime.parallel import Workers
 from data.runtime.progress import Progress, progress_bar
-from data.runtime.ray_map import all_workers
+from data.runtime.ray_map import open_workers
 from data.writing.writer import DatasetWriter, Sample, SampleFiles, check_free, check_room
 
 CHUNK = 50  # composites to a job
@@ -228,7 +228,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line: 0 done, 2 the user's mistake, 130 stopped by the user with what was made kept."""
     args = parser().parse_args(arguments)
     try:
-        with all_workers(args.workers, args.address) as workers:
+        with open_workers(args.workers, args.address) as workers:
             plan = plan_of(args, workers)
             print(f"{plan.count:,} composites of {len(plan.photos)} photos and {len(plan.cutouts)} cut-outs")
             with progress_bar("composites") as progress:

@@ -11,9 +11,9 @@ from jaxtyping import Float32, UInt8
 
 from data.compose.depth_models import Teacher
 from data.dataset import DataError
-from data.reading.decode import read_picture
+from data.reading.decode import read_image
 from data.runtime.files import cache_dir
-from data.runtime.parallel import Workers, in_parallel
+from data.runtime.parallel import Workers, parallel_map
 from data.runtime.progress import Progress
 
 
@@ -41,7 +41,7 @@ def teach(
     (folder / "dataset.json").write_text('{"near": "bright", "depth_unit": "relative"}\n')
     left = [path for path in photos if not (folder / f"{path.stem}.png").is_file()]
     begun = len(photos) - len(left)
-    results = in_parallel(partial(_teach_one, teacher, folder), left, workers, folder=folder)
+    results = parallel_map(partial(_teach_one, teacher, folder), left, workers, folder=folder)
     for done, _ in enumerate(results, start=begun + 1):
         if progress:
             progress(done, len(photos))
@@ -49,7 +49,7 @@ def teach(
 
 
 def _teach_one(teacher: Teacher, folder: Path, photo: Path) -> None:
-    depth = relative_depth(teacher, read_picture(photo, cv2.IMREAD_COLOR_RGB), photo.name)
+    depth = relative_depth(teacher, read_image(photo, cv2.IMREAD_COLOR_RGB), photo.name)
     encoded = cv2.imencode(".png", (depth * np.float32(65535)).round().astype(np.uint16))[1]
     partial_file = folder / f".{photo.stem}.partial"
     partial_file.write_bytes(encoded.data)

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 
 from data.compose.backgrounds import pictures_in
 from data.dataset import DataError
-from data.reading.decode import read_picture
+from data.reading.decode import read_image
 
 OPAQUE_BYTE = 200  # the study's threshold of alpha for its masks
 FAINT = 8  # alpha below this is margin
@@ -41,7 +41,7 @@ def read_cutout(path: Path, longest_px: int) -> UInt8[np.ndarray, "h w 4"]:
     Raises:
         DataError: Not readable, no alpha, or nothing opaque in it.
     """
-    pixels = read_picture(path, cv2.IMREAD_UNCHANGED)
+    pixels = read_image(path, cv2.IMREAD_UNCHANGED)
     if pixels.ndim != 3 or pixels.shape[2] != 4 or pixels.dtype != np.uint8:
         raise DataError(f"{path}: not RGBA with 8 bits; cut the thing out and save it as PNG with transparency")
     if not (pixels[..., 3] >= OPAQUE_BYTE).any():

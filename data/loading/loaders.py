@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from data.loading.augment import Augment, AugmentConfig
 from data.pack.pack import Pack, RawBatch
 from data.pack.stats import Stats
-from data.reading.decode import decode_depth
+from data.reading.depth import decode_depth
 from models.target import Target
 
 SMALLEST_STD = 1 / 255  # of a channel; a blank data set must not divide by zero

@@ -23,14 +23,14 @@ from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.pack.shards import (
     PackJob,
     fill,
-    known_faults,
+    read_faults,
     record_type,
     shard_bounds,
     shard_path,
     sums_path,
 )
-from data.pack.stats import Stats, stats_of
-from data.reading.decode import with_near_distance
+from data.pack.stats import Stats, compute_stats
+from data.reading.decode import resolve_near_distance
 from data.reading.layout import read_dataset
 from data.reading.splits import split_by_background
 from data.runtime.files import cache_dir, write_atomically
@@ -70,7 +70,7 @@ class Pack:
     def __init__(self, folder: Path, count: int, skipped: Sequence[int] | None = None) -> None:
         self.folder = folder
         self.count = count
-        self.skipped = tuple(sorted(known_faults(folder)) if skipped is None else skipped)
+        self.skipped = tuple(sorted(read_faults(folder)) if skipped is None else skipped)
         stated = json.loads((folder / "pack.json").read_text(encoding="utf-8"))
         self.px: int = stated["px"]
         self._bounds = shard_bounds(stated["total"])
@@ -109,17 +109,17 @@ class Pack:
         places = self._usable[: self.count]
         shards = [start for start, _ in self._bounds if start <= places[-1]]
         sums = np.concatenate([np.load(sums_path(self.folder, start)) for start in shards])
-        return stats_of(sums[places])
+        return compute_stats(sums[places])
 
     @property
     def faults(self) -> dict[str, tuple[str, str]]:
         """Kind and message of the triplets that were looked at and cannot be used, by their ids."""
-        found = known_faults(self.folder)
+        found = read_faults(self.folder)
         ids = self._all_ids() if found else ()
         return {ids[place]: fault for place, fault in found.items()}
 
     @property
-    def looked_at(self) -> int:
+    def decoded(self) -> int:
         """Triplets that were decoded so far, those that cannot be used among them."""
         return sum(stop - start for start, stop in self._bounds if shard_path(self.folder, start).exists())
 
@@ -189,7 +189,7 @@ def pack_split(
     if not triplets:
         raise DataError(f"{dataset.root}: no triplets to pack; check the split column of manifest.csv")
     wanted = len(triplets) if count is None else min(count, len(triplets))
-    specs = [with_near_distance(part.spec, part.triplets) for part in dataset.folders]
+    specs = [resolve_near_distance(part.spec, part.triplets) for part in dataset.folders]
     folder = _pack_folder(cache, dataset, triplets, specs, px)
     spec_of = {t.id: spec for part, spec in zip(dataset.folders, specs, strict=True) for t in part.triplets}
     job = PackJob(folder, triplets, spec_of, px)
@@ -200,7 +200,7 @@ def pack_split(
         reason = error.strerror or error
         raise DataError(f"{folder}: cannot be written ({reason}); free room or set ONE_LOOK_CACHE") from error
     if not ready:
-        looked, first = Pack(folder, 0).looked_at, next(iter(known_faults(folder).values()))[1]
+        looked, first = Pack(folder, 0).decoded, next(iter(read_faults(folder).values()))[1]
         raise DataError(f"none of the {looked} triplets looked at can be used; the first: {first}")
     return Pack(folder, min(wanted, ready))
 

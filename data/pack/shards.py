@@ -59,7 +59,7 @@ def faults_path(folder: Path, start: int) -> Path:
     return folder / f"{start:07d}.faults.json"
 
 
-def known_faults(folder: Path) -> dict[int, tuple[str, str]]:
+def read_faults(folder: Path) -> dict[int, tuple[str, str]]:
     """Kind and message of every triplet of a pack that was found unusable so far, by its place in nested order."""
     found: dict[int, tuple[str, str]] = {}
     for path in sorted(folder.glob("*.faults.json")):
@@ -106,7 +106,7 @@ def fill(job: PackJob, wanted: int, *, deadline: float | None, workers: int, pro
     upto = wanted  # places in nested order; more where some cannot be used
     while True:
         ready = _fill_places(job, upto, deadline=deadline, workers=workers, progress=progress)
-        usable = ready - sum(place < ready for place in known_faults(job.folder))
+        usable = ready - sum(place < ready for place in read_faults(job.folder))
         if usable >= wanted or ready < upto or ready == len(job.triplets):
             return usable
         upto = ready + wanted - usable

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float64
 
-from data.reading.decode import Depth, Image, Mask, decode_depth
+from data.reading.decode import Image, Mask
+from data.reading.depth import Depth, decode_depth
 
 SUMS = 12  # of a sample: 3 + 3 of the image, 1 + 1 of the mask, 1 + 1 of the depth, shares of known depth and mask
 SUM_ENDS = (3, 6, 7, 8, 9, 10, 11)
@@ -69,7 +70,7 @@ def sample_sums(image: Image, mask: Mask, depth: Depth, *, mask_known: bool) -> 
     return np.concatenate([*moments, [known.mean(), mask_known]])
 
 
-def stats_of(sums: Float64[np.ndarray, "n 12"]) -> Stats:
+def compute_stats(sums: Float64[np.ndarray, "n 12"]) -> Stats:
     """Statistics of samples from their sums."""
     image, image_square, *tasks, depth_known, mask_known = np.split(sums.mean(axis=0), SUM_ENDS)
     red, green, blue = _deviation(image, image_square)

@@ -30,7 +30,7 @@ def join_folders(folders: Sequence[Path], cache: Path) -> Path:
     return root
 
 
-def named_folders(path: Path, stated: Mapping[str, Any]) -> dict[str, Path]:
+def list_joined_folders(path: Path, stated: Mapping[str, Any]) -> dict[str, Path]:
     """The folders that a dataset.json names, by their last name, or as they are stated where two share it.
 
     Raises:
@@ -43,13 +43,13 @@ def named_folders(path: Path, stated: Mapping[str, Any]) -> dict[str, Path]:
     for folder in folders:
         if folders.count(folder) > 1:
             raise DataError(f"{path}: {folder} is named more than once; name each folder once")
-        if "folders" in stated_in(folder / "dataset.json"):
+        if "folders" in read_dataset_json(folder / "dataset.json"):
             raise DataError(f"{path}: {folder} joins folders itself; name those instead of it")
     short = [folder.name for folder in folders]
     return dict(zip(short if len(set(short)) == len(short) else names, folders, strict=True))
 
 
-def stated_in(path: Path) -> dict[str, Any]:
+def read_dataset_json(path: Path) -> dict[str, Any]:
     """The content of a dataset.json; nothing where there is none.
 
     Raises:
@@ -78,7 +78,7 @@ def read_spec(path: Path, stated: Mapping[str, Any]) -> DatasetSpec:
         raise DataError(f"{path}: {error}") from error
 
 
-def joined(root: Path, folders: Mapping[str, Dataset]) -> Dataset:
+def join_datasets(root: Path, folders: Mapping[str, Dataset]) -> Dataset:
     """Several data sets as one; ids and backgrounds begin with the name of their folder.
 
     Args:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet, Unusable
-from data.reading.dataset_json import joined, named_folders, read_spec, stated_in
+from data.reading.dataset_json import join_datasets, list_joined_folders, read_dataset_json, read_spec
 from data.reading.listing import Listing
 from data.reading.manifest import ROLES, TRUTHS, Row, read_manifest
 from data.reading.matching import group_backgrounds, natural_order, pair_files
@@ -35,9 +35,11 @@ def read_dataset(root: Path) -> Dataset:
     """
     root = Path(root)
     path = root / "dataset.json"
-    stated = stated_in(path)
+    stated = read_dataset_json(path)
     if "folders" in stated:
-        return joined(root, {name: read_dataset(folder) for name, folder in named_folders(path, stated).items()})
+        return join_datasets(
+            root, {name: read_dataset(folder) for name, folder in list_joined_folders(path, stated).items()}
+        )
     dataset = read_folder(root)
     left_out = {unusable.image for unusable in dataset.unusable}
     usable = tuple(triplet for triplet in dataset.triplets if triplet.image not in left_out)
@@ -59,7 +61,7 @@ def read_folder(root: Path) -> Dataset:
         raise DataError(f"{root}: no such folder; state one that holds images/ and masks/, depth/ or both")
     listing = Listing(root)
     path = root / "dataset.json"
-    spec = read_spec(path, stated_in(path))
+    spec = read_spec(path, read_dataset_json(path))
     rows, unusable = read_manifest(listing) if (root / "manifest.csv").is_file() else _folder_rows(listing)
     rows = rows if "background" in rows[0] else _grouped(rows, spec)
     triplets = tuple(_triplet(str(root), id_, row) for id_, row in zip(_ids(root, rows), rows, strict=True))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
-from data.reading.matching import is_picture, role_folders
+from data.reading.matching import assign_roles, is_image_name
 
 
 class Listing:
@@ -26,7 +26,7 @@ class Listing:
             return
         with os.scandir(folder) as entries:
             for entry in entries:
-                if is_picture(entry.name) and entry.is_file():
+                if is_image_name(entry.name) and entry.is_file():
                     stat = entry.stat()
                     yield entry.name, (stat.st_size, stat.st_mtime_ns)
 
@@ -38,4 +38,4 @@ class Listing:
     @cached_property
     def roles(self) -> dict[str, list[str]]:
         """Sub-folders by role."""
-        return role_folders(p.name for p in self.root.iterdir() if p.is_dir() and not p.name.startswith("."))
+        return assign_roles(p.name for p in self.root.iterdir() if p.is_dir() and not p.name.startswith("."))

@@ -6,7 +6,7 @@ Pure functions over names: this file reads nothing from disk and raises nothing;
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-PICTURE_KINDS = frozenset({"jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp"})  # file name endings
+IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp"})  # file name endings
 STUDY_GROUP_SIZE = 4000  # consecutive composites of one background in the original study
 
 # The order is the order of decision: `fg_bg_masks` is a mask folder although it also says fg_bg.
@@ -21,12 +21,12 @@ _BACKGROUND_NUMBER = re.compile(r"(?<![a-z])bg[_-]?(\d+)")
 _FOREGROUND_NUMBER = re.compile(r"(?<![a-z])fg[_-]?(\d+)|\dfg[_-]?(\d+)")
 
 
-def is_picture(name: str) -> bool:
+def is_image_name(name: str) -> bool:
     """Tell by a file's name whether it is a picture."""
-    return name.rpartition(".")[2].lower() in PICTURE_KINDS and name[0] != "."
+    return name.rpartition(".")[2].lower() in IMAGE_SUFFIXES and name[0] != "."
 
 
-def role_folders(names: Iterable[str]) -> dict[str, list[str]]:
+def assign_roles(names: Iterable[str]) -> dict[str, list[str]]:
     """Sort folder names into roles.
 
     Args:

@@ -33,7 +33,7 @@ def _each_folder(split: Callable[..., Splits]) -> Callable[..., Splits]:
         if len(found) == 1:
             return found[0]
         parts = zip(*((splits.train, splits.val, splits.test) for splits in found), strict=True)
-        return Splits(*(nested_order(itertools.chain(*part)) for part in parts))
+        return Splits(*(sort_nested(itertools.chain(*part)) for part in parts))
 
     return whole
 
@@ -98,7 +98,7 @@ def split_randomly(dataset: Dataset, *, seed: int = 0) -> Splits:
 SPLITS: dict[str, Callable[..., Splits]] = {"background": split_by_background, "random": split_randomly}
 
 
-def subset(triplets: Sequence[Triplet], fraction: float) -> tuple[Triplet, ...]:
+def take_subset(triplets: Sequence[Triplet], fraction: float) -> tuple[Triplet, ...]:
     """First `fraction` of a part in nested order, at least one: the 10 % lies within the 30 %.
 
     Args:
@@ -116,7 +116,7 @@ def subset(triplets: Sequence[Triplet], fraction: float) -> tuple[Triplet, ...]:
     return tuple(triplets[: max(1, round(fraction * len(triplets)))])
 
 
-def nested_order(triplets: Iterable[Triplet]) -> tuple[Triplet, ...]:
+def sort_nested(triplets: Iterable[Triplet]) -> tuple[Triplet, ...]:
     """Triplets sorted by a stable hash of their ids, so that more data never moves what was there."""
     return tuple(sorted(triplets, key=lambda triplet: (_rank(triplet.id), triplet.id)))
 
@@ -145,7 +145,7 @@ def _stated(dataset: Dataset) -> Splits:
 
 def _splits(dataset: Dataset, part_of: Callable[[Triplet], str]) -> Splits:
     parts: dict[str, list[Triplet]] = {"train": [], "val": [], "test": []}
-    for triplet in nested_order(dataset.triplets):
+    for triplet in sort_nested(dataset.triplets):
         parts[part_of(triplet)].append(triplet)
     return Splits(**{name: tuple(triplets) for name, triplets in parts.items()})
 

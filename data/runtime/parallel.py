@@ -25,7 +25,7 @@ class Helpers(ABC):
     """Others than processes of this machine, such as a cluster."""
 
     @abstractmethod
-    def in_parallel(
+    def parallel_map(
         self, work: Callable[[Job], Result], jobs: Sequence[Job], folder: Path
     ) -> Iterator[tuple[Job, Result]]:
         """As the function of this name; all see `folder`, or it is refused."""
@@ -34,7 +34,7 @@ class Helpers(ABC):
 Workers = int | Helpers | None  # so many processes, or helpers; None: a process for every core; 1: this process
 
 
-def in_parallel(
+def parallel_map(
     work: Callable[[Job], Result], jobs: Sequence[Job], workers: Workers = None, *, folder: Path = Path()
 ) -> Iterator[tuple[Job, Result]]:
     """Do jobs, several at a time.
@@ -53,7 +53,7 @@ def in_parallel(
             the folder.
     """
     if not isinstance(workers, int | None):
-        yield from workers.in_parallel(work, jobs, folder)
+        yield from workers.parallel_map(work, jobs, folder)
         return
     workers = min(workers or os.cpu_count() or 1, len(jobs))
     if workers <= 1:
@@ -61,14 +61,14 @@ def in_parallel(
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin_worker) as pool:
         try:
-            yield from as_they_end(lambda job: pool.submit(work, job), jobs, workers)
+            yield from iterate_completed(lambda job: pool.submit(work, job), jobs, workers)
         except BrokenProcessPool as error:
             raise DataError("a worker process was ended; if memory ran out, try with fewer --workers") from error
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def as_they_end(
+def iterate_completed(
     submit: Callable[[Job], "Future[Result]"], jobs: Sequence[Job], workers: int
 ) -> Iterator[tuple[Job, Result]]:
     """Hand out jobs, no more at a time than keep all workers busy; yield them and their results as they end."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.progress import Task
 
 Progress = Callable[[int, int], None]  # told (done, in all)
-Show = Callable[[str], AbstractContextManager[Progress | None]]  # shows work of a title, as `progress_bar` does
+ShowProgress = Callable[[str], AbstractContextManager[Progress | None]]  # shows work of a title, as `progress_bar` does
 
 BAR_WIDTH = 24
 RATE_OVER_S = 60.0  # the rate is that of the last minute
@@ -31,12 +31,12 @@ def progress_bar(title: str) -> Iterator[Progress | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    with _bars_on_stderr() as bars, task(bars, title) as progress:
+    with _bars_on_stderr() as bars, add_bar(bars, title) as progress:
         yield progress
 
 
 @contextmanager
-def task(bars: "Bars", title: str) -> Iterator[Progress]:
+def add_bar(bars: "Bars", title: str) -> Iterator[Progress]:
     """Add a bar for as long as work goes on."""
     added = bars.add_task(title, total=None)
     try:
@@ -45,12 +45,12 @@ def task(bars: "Bars", title: str) -> Iterator[Progress]:
         bars.remove_task(added)
 
 
-def part_of(progress: Progress | None, before: int, total: int) -> Progress | None:
+def offset_progress(progress: Progress | None, before: int, total: int) -> Progress | None:
     """Progress of a part of some work, of which so many were done before."""
     return None if progress is None else lambda done, _: progress(before + done, total)
 
 
-def bars_on(console: "Console") -> "Bars":
+def build_bars(console: "Console") -> "Bars":
     """Return bars with count, rate and time left, which vanish when they are stopped."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.text import Text
@@ -59,7 +59,7 @@ def bars_on(console: "Console") -> "Bars":
         """How many of how many, and how fast."""
 
         def render(self, task: "Task") -> Text:
-            return Text(pace(task.completed, task.total, task.speed))
+            return Text(format_pace(task.completed, task.total, task.speed))
 
     bar = BarColumn(bar_width=BAR_WIDTH)
     columns = TextColumn("{task.description}"), bar, Pace(""), TimeRemainingColumn(), TextColumn("left")
@@ -72,7 +72,7 @@ def bars_on(console: "Console") -> "Bars":
     )
 
 
-def pace(done: int | float, total: int | float | None, per_s: float | None) -> str:
+def format_pace(done: int | float, total: int | float | None, per_s: float | None) -> str:
     """Return a count and a rate in the unit that suits it; what is not known yet is left out."""
     count = f"{done:,.0f}/{total:,.0f}" if total is not None else ""
     rate = (f"{per_s:,.1f}/s" if per_s >= 1 else f"{1 / per_s:,.1f} s each") if per_s else ""
@@ -86,7 +86,7 @@ def _bars_on_stderr() -> Iterator["Bars"]:
         return
     from rich.console import Console
 
-    with bars_on(Console(stderr=True)) as bars:
+    with build_bars(Console(stderr=True)) as bars:
         _shown.append(bars)
         try:
             yield bars

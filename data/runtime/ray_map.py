@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from data.dataset import DataError
-from data.runtime.parallel import Helpers, Workers, as_they_end
+from data.runtime.parallel import Helpers, Workers, iterate_completed
 
 ANSWERS_WITHIN_S = 10.0
 
@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 
 @contextmanager
-def all_workers(processes: int | None, address: str | None) -> Iterator[Workers]:
+def open_workers(processes: int | None, address: str | None) -> Iterator[Workers]:
     """Who works: processes of this machine, or for as long as the context lasts a cluster.
 
     Raises:
@@ -97,7 +97,7 @@ class Cluster(Helpers):
     def __init__(self, cores: int) -> None:
         self.cores = cores
 
-    def in_parallel(
+    def parallel_map(
         self, work: Callable[[Job], Result], jobs: Sequence[Job], folder: Path
     ) -> Iterator[tuple[Job, Result]]:
         """Do jobs; what a lost node had is done again elsewhere.
@@ -123,7 +123,7 @@ class Cluster(Helpers):
         _check_nodes(look)
         shared, task = ray.put(work), ray.remote(num_cpus=1)(_do)
         try:
-            yield from as_they_end(lambda job: task.remote(look, shared, job).future(), jobs, self.cores)
+            yield from iterate_completed(lambda job: task.remote(look, shared, job).future(), jobs, self.cores)
         except RayTaskError as error:
             raise error.cause from error
         except RayError as error:

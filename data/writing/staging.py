@@ -79,7 +79,7 @@ class StagingDir:
                 job, rows = json.loads(line)
                 yield job, rows
 
-    def whole_jobs(self) -> set[int]:
+    def complete_jobs(self) -> set[int]:
         """Jobs of which every file is there and holds something, as none may be after a power failure."""
         return {job for job, rows in self.stored() if all(map(self._whole, rows))}
 

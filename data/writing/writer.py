@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from data.dataset import DataError, DatasetSpec
-from data.runtime.parallel import Workers, in_parallel
+from data.runtime.parallel import Workers, parallel_map
 from data.runtime.progress import Progress
 from data.writing.staging import Row, StagingDir
 
@@ -131,7 +131,7 @@ class DatasetWriter:
         self.files = SampleFiles(folder=self._draft.folder, **self._suffixes)
         for role in ("images", "masks", "depth"):
             (self.files.folder / role).mkdir(exist_ok=True)
-        self._stored = self._draft.whole_jobs()
+        self._stored = self._draft.complete_jobs()
         return self
 
     def __exit__(
@@ -173,7 +173,7 @@ class DatasetWriter:
         begun = len(jobs) - len(left)
         if progress and begun:
             progress(begun, len(jobs))
-        results = in_parallel(partial(_store, self.files, draw), left, workers, folder=self.files.folder)
+        results = parallel_map(partial(_store, self.files, draw), left, workers, folder=self.files.folder)
         for done, ((index, _), rows) in enumerate(results, start=begun + 1):
             self.add(rows, index)
             if progress:

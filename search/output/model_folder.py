@@ -19,9 +19,9 @@ from torch import nn
 from data.loading.loaders import Batch, Loader
 from data.pack.pack import Pack
 from data.pack.stats import Stats
-from data.reading.decode import DepthScale
-from data.runtime.progress import Progress, Show, progress_bar
-from data.visualize import compared, sheet
+from data.reading.depth import DepthScale
+from data.runtime.progress import Progress, ShowProgress, progress_bar
+from data.visualize import render_comparison, stack_rows
 from models.build import build_model
 from models.cost import images_a_pass
 from models.metrics.metrics import MetricSums, constant_guess, full_metrics
@@ -74,7 +74,7 @@ def write_best(
     deadline: float | None,
     leaks: bool = False,
     more: Mapping[str, Any] = MappingProxyType({}),
-    show: Show = progress_bar,
+    show: ShowProgress = progress_bar,
 ) -> dict[str, Any]:
     """Write model.safetensors, config.json, metrics.json, README.md and samples.png.
 
@@ -195,11 +195,11 @@ def draw_samples(model: nn.Module, loader: Loader, pack: Pack, path: Path, *, de
     rows: list[list[np.ndarray]] = []
     for batch, prediction in predictions(model, loader):
         raw = pack.gather(np.arange(len(rows), len(rows) + len(batch)))
-        rows += compared(raw, prediction.numpy())
+        rows += render_comparison(raw, prediction.numpy())
         if len(rows) >= SAMPLES or (deadline is not None and time.time() > deadline):
             break
     partial = path.with_name("partial." + path.name)
-    cv2.imwrite(str(partial), np.vstack([_header(pack.px), sheet(rows[:SAMPLES])])[..., ::-1])
+    cv2.imwrite(str(partial), np.vstack([_header(pack.px), stack_rows(rows[:SAMPLES])])[..., ::-1])
     partial.replace(path)
 
 

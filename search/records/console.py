@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from data.runtime.progress import Progress, bars_on, task
+from data.runtime.progress import Progress, add_bar, build_bars
 from search.records.trials import TrialRecord
 
 
@@ -25,7 +25,7 @@ class RunConsole:
         self.counts: Counter[str] = Counter()
         self.running: set[str] = set()
         self.best: dict[str, tuple[float, str]] = {}  # newest score and description by trial
-        self._bars = bars_on(self.console)  # shown by the live block, so never started
+        self._bars = build_bars(self.console)  # shown by the live block, so never started
         self._live = Live(get_renderable=self._shown, console=self.console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> "RunConsole":
@@ -46,7 +46,7 @@ class RunConsole:
         if not self.console.is_terminal:
             yield None
             return
-        with task(self._bars, title) as progress:
+        with add_bar(self._bars, title) as progress:
             yield progress
 
     def begin(self, stage: str, what: str, deadline: float, end: float) -> None:

@@ -13,7 +13,7 @@ from tensorboardX import SummaryWriter
 from tensorboardX.summary import hparams
 
 from data.pack.pack import RawBatch
-from data.visualize import prediction_sheet, truth_sheet
+from data.visualize import render_predictions, render_truth
 from search.records.trials import TrialRecord
 
 
@@ -53,7 +53,7 @@ class TensorBoard:
     def start(self, record: TrialRecord, raw: RawBatch | None) -> None:
         """Add the samples whose predictions follow: image, true mask and true depth, a row each."""
         if raw is not None:
-            self._writer(record.trial_id).add_image("pictures/truth", truth_sheet(raw), 0, dataformats="HWC")
+            self._writer(record.trial_id).add_image("pictures/truth", render_truth(raw), 0, dataformats="HWC")
 
     def report(
         self, record: TrialRecord, *, rates: Iterable[tuple[int, float]] = (), pictures: np.ndarray | None = None
@@ -66,7 +66,7 @@ class TensorBoard:
         for step, rate in rates:
             writer.add_scalar("lr/batch", rate, step)
         if pictures is not None:
-            writer.add_image("pictures/prediction", prediction_sheet(pictures), epoch, dataformats="HWC")
+            writer.add_image("pictures/prediction", render_predictions(pictures), epoch, dataformats="HWC")
 
     def finish(self, record: TrialRecord) -> None:
         """Add hyperparameters with the last score and close the trial's file."""

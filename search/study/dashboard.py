@@ -17,7 +17,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from data.pack.pack import RawBatch
-from data.visualize import prediction_sheet, truth_sheet
+from data.visualize import render_predictions, render_truth
 from search.records.trials import TrialRecord, TrialTable
 from search.study.resume import close_stale_trials, newest_study
 from search.study.sampler import TOLD, ending, name_score
@@ -58,7 +58,7 @@ class StageStudies:
         mine = [t._trial_id for t in running if t.user_attrs["trial_id"] == record.trial_id]
         self._trials[record.trial_id] = mine[0] if mine else self._opened(study_id, record)
         if raw is not None:
-            self._truth[record.trial_id] = truth_sheet(raw)
+            self._truth[record.trial_id] = render_truth(raw)
 
     def report(
         self, record: TrialRecord, *, rates: Iterable[tuple[int, float]] = (), pictures: np.ndarray | None = None
@@ -77,7 +77,7 @@ class StageStudies:
         if trial is None:
             return
         if truth is not None and predicted is not None:
-            sheet = np.hstack([truth, prediction_sheet(predicted)])
+            sheet = np.hstack([truth, render_predictions(predicted)])
             self._attach(self._storage.get_trial(trial), f"{record.trial_id}.jpg", _jpeg(sheet))
         for name, value in ending(record.status, record.reason, record.metrics).items():
             self._storage.set_trial_user_attr(trial, name, value)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from data.data_module import StageData
 from data.loading.loaders import Batch, Loader
-from data.visualize import as_bytes
+from data.visualize import quantise_predictions
 from models.build import build_model
 from models.cost import images_a_pass
 from models.losses.loss import LossConfig, build_loss
@@ -235,7 +235,7 @@ class _Run:
             prediction = self.passes.predict(batch)
             sums.update(prediction, batch.target)
             if wanted > 0:
-                pictures.append(as_bytes(prediction[:wanted]))
+                pictures.append(quantise_predictions(prediction[:wanted]))
                 wanted -= len(batch)
         if pictures:
             self.shown = {"pictures": np.concatenate(pictures)}

@@ -86,7 +86,7 @@ def stage_context(
     if most is None and not stage.enter:
         cap_s = _cap_s(stage, deadline, trials, cluster.workers)
         most = affordable_images(cap_s, resources.speed, px=stage.px, epochs=stage.epochs)
-    data = resources.data_module.for_stage(
+    data = resources.data_module.stage_data(
         fraction=stage.fraction, px=stage.px, most=most, deadline=None if settled else until
     )
     at_once = trials or cluster.workers

@@ -106,7 +106,7 @@ def write_whole_run(run: Path, dataset: Path, *, searched: int = 14) -> Path:
     from search.study.storage import open_journal
 
     data_module = DataModule(dataset, seed=0)
-    data = data_module.for_stage(fraction=1.0, px=PX)
+    data = data_module.stage_data(fraction=1.0, px=PX)
     config = TrialConfig.from_dict({"model": {"arch": "unet", "width": 4, "stem_stride": 2, "levels": 3}})
     torch.manual_seed(len(run.name))
     weights = build_model(config.model).state_dict()

@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="processor threads (default 1)")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    data = DataModule(args.data, seed=0).for_stage(fraction=0.4, px=args.px)
+    data = DataModule(args.data, seed=0).stage_data(fraction=0.4, px=args.px)
     config = TrialConfig.from_dict(CONFIG)
     steps = len(data.train) // config.optim.batch_size
     pairs = [(fitted(config, data), bare(config, data, steps)) for _ in range(args.rounds + 1)][1:]

@@ -70,7 +70,7 @@ def run(tiny_dataset, tmp_path_factory) -> Path:
     explore, confirm = (
         StageContext(
             stage=stage,
-            data=data_module.for_stage(fraction=stage.fraction, px=stage.px),
+            data=data_module.stage_data(fraction=stage.fraction, px=stage.px),
             deadline=None,
             cap_s=None,
             threads=1,

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from data.data_module import DataModule, data_module_of
+from data.data_module import DataModule, load_data_module
 from data.dataset import DataError
 from data.reading.dataset_json import join_folders
 from search.run import parser
@@ -26,7 +26,7 @@ def test_no_background_is_in_two_parts(data_module):
 
 
 def test_stages_share_statistics_and_sigma_and_nest(data_module):
-    explore, confirm, final = (data_module.for_stage(fraction=stage.fraction, px=stage.px) for stage in ladder()[:3])
+    explore, confirm, final = (data_module.stage_data(fraction=stage.fraction, px=stage.px) for stage in ladder()[:3])
     assert explore.stats == confirm.stats == final.stats and explore.sigma == confirm.sigma == final.sigma
     assert set(explore.train.ids) < set(confirm.train.ids) == set(final.train.ids)
     assert (explore.train.px, confirm.train.px, final.train.px) == (80, 80, 160)
@@ -36,7 +36,7 @@ def test_several_folders_are_one_data_set(partial_datasets, tmp_path):
     folders = [partial_datasets[name] for name in ("mask_only", "depth_only")]
     assert parser().parse_args(["--data", *map(str, folders), "--seed", "1"]).data == folders
     data_module = DataModule(join_folders(folders, tmp_path), seed=0)
-    data = data_module.for_stage(fraction=ladder()[0].fraction, px=ladder()[0].px)
+    data = data_module.stage_data(fraction=ladder()[0].fraction, px=ladder()[0].px)
     assert data_module.sizes() == {"train": 64, "val": 8, "test": 8} and data.stats.mask_known < 1
     assert data.val.stats.mask_known == 0.5 and data.sigma == data.val.stats.depth_std
 
@@ -57,12 +57,12 @@ def spoilt(tiny_dataset, tmp_path):
 
 def test_few_bad_triplets_are_left_out_and_counted(spoilt):
     data_module = DataModule(spoilt(4), seed=0)
-    data_module.pack_all(80)
+    data_module.prepare_data(80)
     told = data_module.left_out()
     assert (told["triplets"], told["of"], told["reasons"]) == (4, 40, {"file that is no picture": 4})
     assert len(told["first"]) == 4 and "images" in told["first"][0]
     assert data_module.what_was_left_out().startswith("4 of 40 triplets cannot be used (file that is no picture: 4)")
-    data = data_module.for_stage(fraction=ladder()[1].fraction, px=ladder()[1].px)
+    data = data_module.stage_data(fraction=ladder()[1].fraction, px=ladder()[1].px)
     assert len(data.train) + len(data_module.pack("val", 80)) + len(data_module.pack("test", 80)) == 36
     assert data_module.left_out() == told
 
@@ -71,26 +71,26 @@ def test_triplets_whose_files_lack_are_left_out_and_counted(tiny_dataset, tmp_pa
     copy = shutil.copytree(tiny_dataset, tmp_path / "copy")
     sorted((copy / "masks").iterdir())[0].unlink()
     data_module = DataModule(copy, seed=0)
-    data_module.pack_all(80)
+    data_module.prepare_data(80)
     told = data_module.left_out()
     assert (told["triplets"], told["of"]) == (1, 40) and "is not there" in told["first"][0]
     assert sum(data_module.sizes().values()) == 39
 
 
 def test_nothing_is_said_of_whole_data(data_module):
-    data_module.pack_all(80)
+    data_module.prepare_data(80)
     assert data_module.what_was_left_out() == "" and data_module.left_out()["triplets"] == 0
 
 
 def test_more_than_a_tenth_bad_stops_unless_it_is_allowed(spoilt):
     folder = spoilt(5)
     with pytest.raises(DataError, match=r"5 of 40 triplets cannot be used.*data\.check.*--allow-bad"):
-        DataModule(folder, seed=0).pack_all(80)
+        DataModule(folder, seed=0).prepare_data(80)
     data_module = DataModule(folder, seed=0, allow_bad=parser().parse_args(["--allow-bad"]).allow_bad)
-    data_module.pack_all(80)
+    data_module.prepare_data(80)
     assert data_module.left_out()["triplets"] == 5
-    taken_up = data_module_of({"seed": 0, "data": data_module.facts()})  # a run that has begun goes on
-    taken_up.pack_all(80)
+    taken_up = load_data_module({"seed": 0, "data": data_module.facts()})  # a run that has begun goes on
+    taken_up.prepare_data(80)
     assert taken_up.facts() == data_module.facts()
 
 
@@ -99,19 +99,19 @@ def test_data_of_a_run_are_found_again_after_the_cache_was_emptied(partial_datas
     root = join_folders([partial_datasets[name] for name in ("mask_only", "depth_only")], tmp_path / "cache")
     notes = {"seed": 1, "data": json.loads(json.dumps(DataModule(root, seed=1, split="random").facts()))}
     shutil.rmtree(tmp_path / "cache")
-    found = data_module_of(notes)
+    found = load_data_module(notes)
     assert found.dataset.root == root and found.facts() == notes["data"]
     (root / "dataset.json").unlink()
-    assert data_module_of(notes).facts() == notes["data"]
+    assert load_data_module(notes).facts() == notes["data"]
 
 
 def test_data_of_a_run_that_are_others_or_not_named_are_refused(data_module):
     facts = data_module.facts()
     with pytest.raises(DataError, match="has changed since the run began"):
-        data_module_of({"seed": 0, "data": facts | {"fingerprint": "another"}})
+        load_data_module({"seed": 0, "data": facts | {"fingerprint": "another"}})
     for notes in ({"seed": 0}, {"data": facts}, {"seed": 0, "data": {"folder": facts["folder"]}}):
         with pytest.raises(DataError, match="does not say what the run was trained on"):
-            data_module_of(notes)
+            load_data_module(notes)
 
 
 def test_packing_is_shown(data_module):

@@ -11,7 +11,7 @@ from search.config.trial import TrialConfig
 @pytest.fixture(scope="session")
 def fit_data(tiny_dataset: Path) -> StageData:
     """The tiny data set, whole, at 32 px."""
-    return DataModule(tiny_dataset, seed=0).for_stage(fraction=1.0, px=32)
+    return DataModule(tiny_dataset, seed=0).stage_data(fraction=1.0, px=32)
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ class Maker:
         folder.mkdir()
         self.folder, self.table = folder, TrialTable(folder)
         data_module = DataModule(dataset, seed=0)
-        self.data = data_module.for_sizes(PX, *IMAGES)
+        self.data = data_module.recorded_data(PX, *IMAGES)
         sizes = dict(zip(("px", "train_images", "val_images"), (PX, *IMAGES), strict=True))
         stages = [{"name": name, "began_s": 0.0, **sizes} for name in ("explore", "confirm")]
         told = {"asked": {}, "seed": 0, "data": data_module.facts(), "stages": stages}

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 
 from analysis.predict.images import CELL, TINT, contact_sheet, depth_colour, overlay, pictures, sheet_row
-from data.visualize import depth_colours
+from data.visualize import render_depth
 
 
 def half_masked(height=120, width=200):
@@ -36,7 +36,7 @@ def test_near_is_bright_in_colours():
 
 def test_depth_has_the_colours_of_all_other_pictures():
     codes = np.arange(256, dtype=np.uint16)[None] * 257
-    assert (depth_colour(codes)[..., ::-1] == depth_colours(codes / 65535)).all()
+    assert (depth_colour(codes)[..., ::-1] == render_depth(codes / 65535)).all()
 
 
 def test_sheet_rows_are_of_one_size_whatever_the_photo():

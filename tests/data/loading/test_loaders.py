@@ -7,9 +7,9 @@ import torch
 from data.loading.augment import AugmentConfig
 from data.loading.loaders import Batch, Loader, normalise
 from data.pack.pack import pack_split
-from data.reading.decode import decode_depth
+from data.reading.depth import decode_depth
 from data.reading.layout import read_dataset
-from data.reading.splits import nested_order
+from data.reading.splits import sort_nested
 
 ALL = AugmentConfig(flip=0.5, rotate=0.5, grid_distortion=0.3, blur=0.3, brightness_contrast=0.5, grayscale=0.2)
 
@@ -17,7 +17,7 @@ ALL = AugmentConfig(flip=0.5, rotate=0.5, grid_distortion=0.3, blur=0.3, brightn
 @pytest.fixture
 def pack(make_dataset, tmp_path):
     dataset = read_dataset(make_dataset(10, spec={"missing": 0}))
-    return pack_split(dataset, nested_order(dataset.triplets), 16, cache=tmp_path / "cache")
+    return pack_split(dataset, sort_nested(dataset.triplets), 16, cache=tmp_path / "cache")
 
 
 def loader(pack, **options):
@@ -143,14 +143,14 @@ def test_counts_out_of_range_are_errors(pack, options):
 
 def test_batches_say_whose_mask_is_known_whatever_is_changed(partial_datasets, tmp_path):
     dataset = read_dataset(partial_datasets["mixed"])
-    pack = pack_split(dataset, nested_order(dataset.triplets), 16, cache=tmp_path / "cache")
+    pack = pack_split(dataset, sort_nested(dataset.triplets), 16, cache=tmp_path / "cache")
     (plain,), (changed,) = (
         loader(pack, batch_size=40, augment=augment).epoch(0) for augment in (None, AugmentConfig(flip=1.0, rotate=1.0))
     )
     assert (
         plain.target.mask_known.tolist()
         == changed.target.mask_known.tolist()
-        == [t.mask is not None for t in nested_order(dataset.triplets)]
+        == [t.mask is not None for t in sort_nested(dataset.triplets)]
     )
     mask, known = changed.target.mask, changed.target.mask_known
     assert (mask[~known] == 0).all() and mask[known].flatten(1).any(1).all()

@@ -12,9 +12,10 @@ import pytest
 from data.pack import shards
 from data.pack.pack import main, pack_split
 from data.pack.shards import shard_bounds
-from data.reading.decode import decode_depth, decode_triplet
+from data.reading.decode import decode_triplet
+from data.reading.depth import decode_depth
 from data.reading.layout import DataError, read_dataset
-from data.reading.splits import nested_order
+from data.reading.splits import sort_nested
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +31,7 @@ def cache(tmp_path):
 
 def packed(root, cache, px=16, **options):
     dataset = read_dataset(root)
-    return pack_split(dataset, nested_order(dataset.triplets), px, cache=cache, **options)
+    return pack_split(dataset, sort_nested(dataset.triplets), px, cache=cache, **options)
 
 
 def written(cache):
@@ -44,7 +45,7 @@ def test_shards_cover_everything_once_and_double():
 def test_gather_returns_what_decoding_gives_in_the_order_asked(make_dataset, cache):
     root = make_dataset(12)
     dataset = read_dataset(root)
-    triplets = nested_order(dataset.triplets)
+    triplets = sort_nested(dataset.triplets)
     pack = packed(root, cache)
     asked = np.array([11, 0, 5, 5])
     batch = pack.gather(asked)
@@ -133,7 +134,7 @@ def test_triplets_that_cannot_be_used_are_left_out_with_their_reasons(make_datas
         pack = packed(root, cache.parent / str(workers), workers=workers)
         assert {name: kind for name, (kind, _) in pack.faults.items()} == bad
         assert "fgbg000003.png: not a whole picture" in pack.faults["fgbg000003"][1]
-        assert (len(pack), pack.looked_at) == (10, 12) and pack.ids == tuple(i for i in clean.ids if i not in bad)
+        assert (len(pack), pack.decoded) == (10, 12) and pack.ids == tuple(i for i in clean.ids if i not in bad)
         same = np.array([clean.ids.index(name) for name in pack.ids])
         assert (pack.gather(np.arange(10)).image == clean.gather(same).image).all()
         assert pack.stats.images == 10 and pack.stats.mask_mean == pytest.approx(clean.stats.mask_mean)
@@ -148,7 +149,7 @@ def test_as_many_samples_as_wanted_are_found_behind_those_that_cannot_be_used(ma
     for name in packed(root, cache).ids[:3]:  # of the first shard of four
         (root / "images" / f"{name}.png").write_bytes(b"no picture")
     pack = packed(root, cache, count=4)
-    assert (len(pack), pack.looked_at, len(pack.faults)) == (4, 8, 3)
+    assert (len(pack), pack.decoded, len(pack.faults)) == (4, 8, 3)
     assert len(packed(root, cache, count=12)) == 9
 
 
@@ -241,7 +242,7 @@ def test_depth_only_data_packs_with_masks_unknown(make_dataset, cache):
 
 def test_mixture_packs_with_what_each_sample_has(partial_datasets, cache):
     dataset = read_dataset(partial_datasets["mixed"])
-    triplets = nested_order(dataset.triplets)
+    triplets = sort_nested(dataset.triplets)
     pack = pack_split(dataset, triplets, 16, cache=cache)
     batch = pack.gather(np.arange(len(pack)))
     assert batch.mask_known.tolist() == [triplet.mask is not None for triplet in triplets]

@@ -8,9 +8,9 @@ import pytest
 
 from data.pack.pack import pack_split
 from data.reading.dataset_json import join_folders
-from data.reading.decode import decode_depth
+from data.reading.depth import decode_depth
 from data.reading.layout import DataError, read_dataset
-from data.reading.splits import nested_order, split_by_background, split_randomly
+from data.reading.splits import sort_nested, split_by_background, split_randomly
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_joined_folders_keep_their_names_apart(two, join):
 
 def test_each_folder_s_depth_is_read_by_what_it_states(two, join, tmp_path):
     dataset = read_dataset(join("../bright", "../dark"))
-    pack = pack_split(dataset, nested_order(dataset.triplets), 16, cache=tmp_path / "cache")
+    pack = pack_split(dataset, sort_nested(dataset.triplets), 16, cache=tmp_path / "cache")
     batch = pack.gather(np.arange(30))
     of = {name: decode_depth(batch.depth[pack.ids.index(name)])[0] for name in ("bright/fgbg000001", "dark/fgbg000001")}
     assert of["bright/fgbg000001"] + of["dark/fgbg000001"] == pytest.approx(1, abs=1e-4)
@@ -56,7 +56,7 @@ def test_every_folder_is_in_every_part(two, join, split):
     found = split(dataset, seed=3)
     for part in (found.train, found.val, found.test):
         assert {triplet.id.partition("/")[0] for triplet in part} == {"bright", "dark"}
-        assert part == nested_order(part)
+        assert part == sort_nested(part)
     assert {t.id for part in (found.train, found.val, found.test) for t in part} == {t.id for t in dataset.triplets}
     alone = split_by_background(dataset.folders[0], seed=3)
     assert split is split_randomly or set(alone.val) < set(found.val)

@@ -9,20 +9,13 @@ import numpy as np
 import pytest
 
 from data.reading.dataset_json import join_folders
-from data.reading.decode import (
-    DepthScale,
-    common_scale,
-    decode_depth,
-    decode_triplet,
-    depth_codes,
-    inverse_depth,
-    with_near_distance,
-)
+from data.reading.decode import decode_triplet, find_common_scale, resolve_near_distance
+from data.reading.depth import DepthScale, decode_depth, encode_depth, to_inverse_depth
 from data.reading.layout import DataError, DatasetSpec, read_dataset
 
 
 def decoded(raw, px, **spec):
-    return decode_depth(depth_codes(raw, DatasetSpec(**spec), px))
+    return decode_depth(encode_depth(raw, DatasetSpec(**spec), px))
 
 
 def test_codes_span_zero_to_one():
@@ -35,28 +28,28 @@ def test_codes_span_zero_to_one():
 @pytest.mark.parametrize(("near", "expected"), [("bright", [0, 1]), ("dark", [1, 0])])
 def test_relative_depth_follows_stated_polarity(dtype, near, expected):
     raw = np.array([[0, np.iinfo(dtype).max]], dtype)
-    inverse, valid = inverse_depth(raw, DatasetSpec(near=near))
+    inverse, valid = to_inverse_depth(raw, DatasetSpec(near=near))
     assert inverse.tolist() == [expected] and valid.all()
 
 
 @pytest.mark.parametrize(("unit", "scale", "dtype"), [("mm", 1000, np.uint16), ("m", 1, np.float32)])
 def test_metric_depth_becomes_relative_inverse_depth(unit, scale, dtype):
     raw = (np.array([[0.5, 1, 2, 4, 8, 0]]) * scale).astype(dtype)
-    inverse, valid = inverse_depth(raw, DatasetSpec(depth_unit=unit, near_m=1.0, far_m=4.0))
+    inverse, valid = to_inverse_depth(raw, DatasetSpec(depth_unit=unit, near_m=1.0, far_m=4.0))
     # (1/z - 1/4) / (1 - 1/4): nearer than near is 1, farther than far is 0.
     assert inverse[0, :5] == pytest.approx([1, 1, 1 / 3, 0, 0], abs=1e-6)
     assert valid.tolist() == [[True] * 5 + [False]]
 
 
 def test_metric_depth_without_far_ends_at_infinity():
-    inverse, _ = inverse_depth(np.array([[2000, 8000]], np.uint16), DatasetSpec(depth_unit="mm", near_m=2.0))
+    inverse, _ = to_inverse_depth(np.array([[2000, 8000]], np.uint16), DatasetSpec(depth_unit="mm", near_m=2.0))
     assert inverse[0] == pytest.approx([1, 0.25])
 
 
 @pytest.mark.parametrize("far_m", [None, 8.0])
 def test_relative_depth_is_turned_back_to_metres(far_m):
     raw = np.array([[1000, 2500, 7999]], np.uint16)
-    inverse, _ = inverse_depth(raw, DatasetSpec(depth_unit="mm", near_m=0.5, far_m=far_m))
+    inverse, _ = to_inverse_depth(raw, DatasetSpec(depth_unit="mm", near_m=0.5, far_m=far_m))
     scale = DepthScale(near_m=0.5, far_m=far_m)
     assert scale.metres(inverse) == pytest.approx(raw / 1000, rel=1e-3)
     assert scale.metres(np.float32([1, 0])).tolist() == pytest.approx([0.5, far_m or np.inf])
@@ -65,35 +58,35 @@ def test_relative_depth_is_turned_back_to_metres(far_m):
 def test_scale_is_known_where_all_folders_with_depth_share_it(make_dataset, tmp_path):
     def scale(*specs):
         folders = [make_dataset(3, name=f"{len(specs)}{i}", spec=spec) for i, spec in enumerate(specs)]
-        return common_scale(read_dataset(join_folders(folders, tmp_path)))
+        return find_common_scale(read_dataset(join_folders(folders, tmp_path)))
 
     near = {"near_m": 1.0, "far_m": 9.0}
     assert scale(near) == scale(near, near, near) == DepthScale(near_m=1.0, far_m=9.0)
     assert scale({}) is None and scale(near, {}) is None
     metric = make_dataset(3, name="metric", spec={"depth_unit": "mm"})
-    assert common_scale(read_dataset(metric)).near_m == pytest.approx(0.032, abs=1e-3)
+    assert find_common_scale(read_dataset(metric)).near_m == pytest.approx(0.032, abs=1e-3)
     mask_only = make_dataset(3, name="masks")
     (mask_only / "depth").rename(tmp_path / "away")
-    assert common_scale(read_dataset(join_folders([metric, mask_only], tmp_path))) is not None
+    assert find_common_scale(read_dataset(join_folders([metric, mask_only], tmp_path))) is not None
 
 
 def test_metric_depth_without_near_is_an_error():
     with pytest.raises(DataError, match="near_m"):
-        inverse_depth(np.ones((1, 1), np.uint16), DatasetSpec(depth_unit="mm"))
+        to_inverse_depth(np.ones((1, 1), np.uint16), DatasetSpec(depth_unit="mm"))
 
 
 def test_not_finite_depth_is_unknown():
-    _, valid = inverse_depth(np.array([[np.nan, np.inf, 1]], np.float32), DatasetSpec(depth_unit="m", near_m=1.0))
+    _, valid = to_inverse_depth(np.array([[np.nan, np.inf, 1]], np.float32), DatasetSpec(depth_unit="m", near_m=1.0))
     assert valid.tolist() == [[False, False, True]]
 
 
 def test_relative_floats_outside_range_are_an_error():
     with pytest.raises(DataError, match=r"outside 0\.\.1"):
-        inverse_depth(np.array([[0.0, 3.0]], np.float32), DatasetSpec())
+        to_inverse_depth(np.array([[0.0, 3.0]], np.float32), DatasetSpec())
 
 
 def test_stated_missing_value_is_unknown_in_relative_depth():
-    _, valid = inverse_depth(np.array([[0, 255]], np.uint8), DatasetSpec(missing=255))
+    _, valid = to_inverse_depth(np.array([[0, 255]], np.uint8), DatasetSpec(missing=255))
     assert valid.tolist() == [[True, False]]
 
 
@@ -116,9 +109,9 @@ def test_near_distance_is_the_first_percentile(tmp_path, write_triplet):
     for number in (1, 2):
         write_triplet(tmp_path, number, px=100, depth=depth)
     triplets = read_dataset(tmp_path).triplets
-    assert with_near_distance(DatasetSpec(depth_unit="mm"), triplets).near_m == pytest.approx(2.0)
-    assert with_near_distance(DatasetSpec(depth_unit="mm", near_m=0.5), triplets).near_m == 0.5
-    assert with_near_distance(DatasetSpec(), triplets).near_m is None
+    assert resolve_near_distance(DatasetSpec(depth_unit="mm"), triplets).near_m == pytest.approx(2.0)
+    assert resolve_near_distance(DatasetSpec(depth_unit="mm", near_m=0.5), triplets).near_m == 0.5
+    assert resolve_near_distance(DatasetSpec(), triplets).near_m is None
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from data.reading.dataset_json import join_folders
 from data.reading.layout import DataError, DatasetSpec, read_dataset
-from data.reading.matching import group_backgrounds, pair_files, role_folders
+from data.reading.matching import assign_roles, group_backgrounds, pair_files
 from data.runtime.files import cache_dir
 
 
@@ -69,8 +69,8 @@ def test_numbers_that_clash_are_not_used():
 
 
 def test_role_folders_prefer_plain_names_and_report_ambiguity():
-    assert role_folders(["images", "masks", "soft_masks", "depth"])["mask"] == ["masks"]
-    assert role_folders(["images", "mask_a", "mask_b"])["mask"] == ["mask_a", "mask_b"]
+    assert assign_roles(["images", "masks", "soft_masks", "depth"])["mask"] == ["masks"]
+    assert assign_roles(["images", "mask_a", "mask_b"])["mask"] == ["mask_a", "mask_b"]
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_manifest_states_polarity_line_by_line(make_dataset, write_manifest):
     write_manifest(root, [rows[0] | {"near": "dark"}, rows[1] | {"near": ""}])
     dataset = read_dataset(root)
     assert [triplet.near for triplet in dataset.triplets] == ["dark", None]
-    assert [dataset.spec.of(triplet).near for triplet in dataset.triplets] == ["dark", "bright"]
+    assert [dataset.spec.for_triplet(triplet).near for triplet in dataset.triplets] == ["dark", "bright"]
 
 
 def test_manifest_of_depth_alone_needs_no_column_of_masks(make_dataset, write_manifest):

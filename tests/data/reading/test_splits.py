@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from data.reading.layout import DataError, Dataset, DatasetSpec, Triplet
-from data.reading.splits import nested_order, split_by_background, split_randomly, subset
+from data.reading.splits import sort_nested, split_by_background, split_randomly, take_subset
 
 
 def dataset_of(backgrounds, per_background=5, split=lambda background, number: None):
@@ -111,21 +111,21 @@ def test_random_split_needs_two_images():
 
 def test_nested_order_depends_on_ids_not_on_position():
     triplets = dataset_of(4).triplets
-    order = nested_order(triplets)
-    assert nested_order(reversed(triplets)) == order != triplets
+    order = sort_nested(triplets)
+    assert sort_nested(reversed(triplets)) == order != triplets
     fewer = [triplet for triplet in triplets if triplet.background != "b0"]
-    assert nested_order(fewer) == tuple(triplet for triplet in order if triplet.background != "b0")
+    assert sort_nested(fewer) == tuple(triplet for triplet in order if triplet.background != "b0")
 
 
 def test_subsets_nest_and_are_never_empty():
     train = split_by_background(dataset_of(20)).train
-    tenth, third = subset(train, 0.1), subset(train, 0.3)
+    tenth, third = take_subset(train, 0.1), take_subset(train, 0.3)
     assert third[: len(tenth)] == tenth == train[: len(tenth)]
-    assert (len(tenth), len(third), len(subset(train, 1e-6))) == (8, 24, 1)
-    assert subset(train, 1.0) == train
+    assert (len(tenth), len(third), len(take_subset(train, 1e-6))) == (8, 24, 1)
+    assert take_subset(train, 1.0) == train
 
 
 @pytest.mark.parametrize("fraction", [0.0, -0.1, 1.1])
 def test_subset_rejects_fractions_outside_range(fraction):
     with pytest.raises(ValueError, match="fraction is"):
-        subset(dataset_of(1).triplets, fraction)
+        take_subset(dataset_of(1).triplets, fraction)

@@ -9,35 +9,35 @@ from pathlib import Path
 import pytest
 
 from data.dataset import DataError
-from data.runtime.parallel import in_parallel
+from data.runtime.parallel import parallel_map
 
 ROOT = Path(__file__).resolve().parents[3]
 PARENT = """
 import os, sys, time
 from pathlib import Path
-from data.runtime.parallel import in_parallel
+from data.runtime.parallel import parallel_map
 
 def note_and_wait(path):
     Path(path).write_text(str(os.getpid()))
     time.sleep(60)
 
 if __name__ == "__main__":
-    list(in_parallel(note_and_wait, [sys.argv[1] + "/1", sys.argv[1] + "/2"], 2))
+    list(parallel_map(note_and_wait, [sys.argv[1] + "/1", sys.argv[1] + "/2"], 2))
 """
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_job_is_done_once(workers):
-    assert sorted(in_parallel(operator.neg, range(30), workers)) == [(n, -n) for n in range(30)]
+    assert sorted(parallel_map(operator.neg, range(30), workers)) == [(n, -n) for n in range(30)]
 
 
 def test_nothing_to_do_is_done():
-    assert list(in_parallel(operator.neg, [], 2)) == []
+    assert list(parallel_map(operator.neg, [], 2)) == []
 
 
 def test_worker_that_was_ended_is_one_line():
     with pytest.raises(DataError, match="fewer --workers"):
-        list(in_parallel(signal.raise_signal, [signal.SIGKILL] * 4, 2))
+        list(parallel_map(signal.raise_signal, [signal.SIGKILL] * 4, 2))
 
 
 def ended(pid):

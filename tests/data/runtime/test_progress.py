@@ -5,7 +5,7 @@ from contextlib import redirect_stderr
 
 import pytest
 
-from data.runtime.progress import pace, progress_bar
+from data.runtime.progress import format_pace, progress_bar
 
 DRAWN_S = 0.15  # bars are drawn ten times a second
 
@@ -39,7 +39,7 @@ def terminal(monkeypatch):
     ],
 )
 def test_pace_is_in_the_unit_that_suits_it(figures, shown):
-    assert pace(*figures) == shown
+    assert format_pace(*figures) == shown
 
 
 def test_nothing_is_shown_where_there_is_no_terminal(capsys):

@@ -26,13 +26,13 @@ import json, operator, os, sys
 from functools import partial
 from pathlib import Path
 from data.dataset import DataError
-from data.reading.decode import read_picture
-from data.runtime.ray_map import all_workers
-from data.runtime.parallel import in_parallel
+from data.reading.decode import read_image
+from data.runtime.ray_map import open_workers
+from data.runtime.parallel import parallel_map
 
 def said(*arguments, **options):
     try:
-        return sorted(in_parallel(*arguments, **options))
+        return sorted(parallel_map(*arguments, **options))
     except DataError as error:
         return [type(error).__name__, str(error)]
 
@@ -42,12 +42,12 @@ def die_once(path):
         os.kill(os.getpid(), 9)
     return path
 
-with all_workers(None, sys.argv[1]) as cluster:
+with open_workers(None, sys.argv[1]) as cluster:
     Path("here").mkdir()
     print(json.dumps({
         "unseen": said(operator.neg, [1], cluster, folder=Path("/proc/self/cwd/here")),
         "done": said(operator.neg, range(30), cluster),
-        "broken": said(partial(read_picture, flags=1), [Path("nowhere.jpg")], cluster),
+        "broken": said(partial(read_image, flags=1), [Path("nowhere.jpg")], cluster),
         "again": said(die_once, ["once"], cluster, folder=Path("here")),
         "nothing": said(operator.neg, [], cluster),
     }))

@@ -19,7 +19,7 @@ def test_draft_that_was_cut_off_is_taken_up(tmp_path):
     begun(tmp_path / "set")
     draft = StagingDir(tmp_path / "set", "same")
     assert list(draft.stored()) == [(0, [ROW])]
-    assert draft.whole_jobs() == {0}
+    assert draft.complete_jobs() == {0}
     draft.publish()
     draft.close()
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
@@ -64,5 +64,5 @@ def test_line_that_was_not_ended_is_dropped(tmp_path):
 def test_job_whose_files_are_lost_or_empty_is_not_whole(tmp_path, spoil):
     spoil(begun(tmp_path / "set") / "a.jpg")
     draft = StagingDir(tmp_path / "set", "same")
-    assert draft.whole_jobs() == set()
+    assert draft.complete_jobs() == set()
     draft.close()

@@ -122,7 +122,7 @@ def test_model_is_written_and_measured_on_the_parts_that_it_may_read(
     parts, measured, tiny_dataset, tmp_path, small_config
 ):
     data_module = DataModule(tiny_dataset, seed=0)
-    data_module.for_stage(fraction=LADDER[0].fraction, px=LADDER[0].px)
+    data_module.stage_data(fraction=LADDER[0].fraction, px=LADDER[0].px)
     torch.manual_seed(0)
     (tmp_path / "checkpoint").mkdir()
     torch.save(

@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from data.pack.pack import RawBatch
-from data.visualize import prediction_sheet, truth_sheet
+from data.visualize import render_predictions, render_truth
 from search.records.tensorboard import TensorBoard
 from search.records.trials import TrialRecord
 
@@ -76,10 +76,10 @@ def test_truth_is_shown_once_and_predictions_at_each_epoch(logger):
     logger.finish(RECORD)
     events = read(logger)
     (truth,) = events.Images("pictures/truth")
-    assert np.array_equal(picture(truth), truth_sheet(raw))
+    assert np.array_equal(picture(truth), render_truth(raw))
     assert [event.step for event in events.Images("pictures/prediction")] == [1, 2]
     for event, pictures in zip(events.Images("pictures/prediction"), predicted, strict=True):
-        assert np.array_equal(picture(event), prediction_sheet(pictures))
+        assert np.array_equal(picture(event), render_predictions(pictures))
 
 
 def test_hyperparameters_stand_beside_the_score(logger):
