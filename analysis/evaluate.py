@@ -108,14 +108,14 @@ def figures_of(mask: Map, depth: Map, truth: Truth) -> dict[str, float]:
     """Return the FIGURES of one prediction, at the size of the truth; only those whose truth is known."""
     import torch
 
-    from models.metrics.metrics import binarised, boundary_f, overlap, relative_depth_figures, rmse
+    from models.metrics.metrics import binarise, boundary_f, overlap, relative_depth_metrics, rmse
 
     def maps(values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values))[None, None]
 
     metrics: dict[str, torch.Tensor] = {}
     if truth.mask is not None:
-        predicted, true = binarised(maps(mask)), maps(truth.mask)
+        predicted, true = binarise(maps(mask)), maps(truth.mask)
         metrics = {"iou": overlap(predicted, true)[0], "boundary_f": boundary_f(predicted, true)}
         metrics["mae_mask"] = (maps(mask) - true.float()).abs().mean((1, 2, 3))
     if truth.depth is not None and truth.known.any():
@@ -124,7 +124,7 @@ def figures_of(mask: Map, depth: Map, truth: Truth) -> dict[str, float]:
         p, t, valid = maps(fitted), maps(np.where(truth.known, truth.depth, np.float32(0))), maps(truth.known)
         metrics["rmse_depth"] = rmse(p, t, valid)
         metrics["explained_depth"] = 1 - (metrics["rmse_depth"] / max(spread, 1e-6)) ** 2
-        metrics["delta1"] = relative_depth_figures(p, t, valid)["delta1"]
+        metrics["delta1"] = relative_depth_metrics(p, t, valid)["delta1"]
     return {name: float(values) for name, values in metrics.items()}
 
 

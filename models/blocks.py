@@ -94,7 +94,7 @@ class UpsampleConv(nn.Sequential):
         super().__init__(*layers[kind])
 
 
-def upsampled_channels(kind: str, cin: int, wanted: int) -> int:
+def count_upsampled_channels(kind: str, cin: int, wanted: int) -> int:
     """Channels after `UpsampleConv(kind, cin, wanted)`."""
     return cin // 4 if kind == "pixel_shuffle" else wanted
 
@@ -119,6 +119,6 @@ def initialise(module: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def merged(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b d h w"], how: str) -> Float[Tensor, "b e h w"]:
+def merge(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b d h w"], how: str) -> Float[Tensor, "b e h w"]:
     """ReLU of the sum (`add`) or of the concatenation (`concat`) of two maps of equal size."""
     return F.relu(a + b if how == "add" else torch.cat((a, b), 1))

@@ -17,7 +17,7 @@ ARCHITECTURES: dict[str, tuple[type[ModelConfig], Callable[[Any], Network]]] = {
 }
 
 
-def model_config(fields: Mapping[str, Any]) -> ModelConfig:
+def parse_model_config(fields: Mapping[str, Any]) -> ModelConfig:
     """The config that `fields` describes, `fields["arch"]` choosing its class.
 
     Raises:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from models.build import build_model, model_config
+from models.build import build_model, parse_model_config
 from models.config import ModelConfig
 from models.network import Network
 
@@ -36,7 +36,7 @@ class Cost:
     layers: int
 
 
-def count_macs(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> int:
+def count_layer_macs(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> int:
     """Multiply-adds of one convolution, plain or transposed, for the whole batch."""
     if isinstance(layer, nn.ConvTranspose2d):
         return inputs[0].numel() * layer.weight[0].numel()
@@ -87,23 +87,23 @@ def probe(config: ModelConfig) -> Probe:
     counts: list[int] = []
 
     def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        counts.append(count_macs(layer, inputs, output))
+        counts.append(count_layer_macs(layer, inputs, output))
 
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             layer.register_forward_hook(hook)
-    kept = kept_bytes(model, model.stride)
+    kept = measure_kept_bytes(model, model.stride)
     params = sum(p.numel() for p in model.parameters())
     return Probe(params, len(counts), model.stride, sum(counts), sum(kept), max(kept))
 
 
-def macs(config: ModelConfig, px: int) -> int:
+def count_macs(config: ModelConfig, px: int) -> int:
     """Multiply-adds of all convolutions for one px by px image."""
     found = probe(config)
     return found.macs * found.tiles(px)
 
 
-def averaging(model: Network) -> Network:
+def make_averaging(model: Network) -> Network:
     """Make every path of `model` count and none cancel, in place: convolutions and poolings become means."""
     for name, layer in list(model.named_modules()):
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
@@ -114,7 +114,7 @@ def averaging(model: Network) -> Network:
     return model.double().eval()
 
 
-def extent(features: Tensor, image: Tensor) -> int:
+def measure_extent(features: Tensor, image: Tensor) -> int:
     """Columns of `image` that the middle column of `features` depends on, at the widest of four neighbours.
 
     Four, because pixel shuffle and strides give neighbours fields that differ by a few pixels.
@@ -128,39 +128,39 @@ def extent(features: Tensor, image: Tensor) -> int:
     return max(widths)
 
 
-def receptive_field(config: ModelConfig) -> int:
+def measure_receptive_field(config: ModelConfig) -> int:
     """Pixels of the image, a side, that one deepest feature sees; measured, not derived, up to about 1,500 px."""
-    return _field(_shape(config, {"width", *DECODER_FIELDS}), deepest=True)
+    return _measure_field(_field_key(config, {"width", *DECODER_FIELDS}), deepest=True)
 
 
-def output_field(config: ModelConfig) -> int:
+def measure_output_field(config: ModelConfig) -> int:
     """Pixels of the image, a side, that one output pixel sees; measured, up to about 1,500 px."""
-    return _field(_shape(config, {"width"}), deepest=False)
+    return _measure_field(_field_key(config, {"width"}), deepest=False)
 
 
-def _shape(config: ModelConfig, irrelevant: set[str]) -> tuple[tuple[str, Any], ...]:
+def _field_key(config: ModelConfig, irrelevant: set[str]) -> tuple[tuple[str, Any], ...]:
     """What of a config the receptive field depends on, so that networks alike in it are measured once."""
     fields = config.to_dict()
     return tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in fields.items() if k not in irrelevant)
 
 
 @lru_cache(maxsize=256)
-def _field(shape: tuple[tuple[str, Any], ...], *, deepest: bool) -> int:
+def _measure_field(shape: tuple[tuple[str, Any], ...], *, deepest: bool) -> int:
     """A receptive field, by the gradient of a narrow twin."""
-    config = model_config({**dict(shape), "width": 4, "head": "sigmoid"})
+    config = parse_model_config({**dict(shape), "width": 4, "head": "sigmoid"})
     with torch.random.fork_rng(devices=[]):
-        model = averaging(build_model(config))
+        model = make_averaging(build_model(config))
     image = torch.ones(1, 3, model.stride, PROBE_PX, dtype=torch.float64, requires_grad=True)
-    return extent(model.encode(image)[-1] if deepest else model(image), image)
+    return measure_extent(model.encode(image)[-1] if deepest else model(image), image)
 
 
-def cost(config: ModelConfig, px: int) -> Cost:
+def measure_cost(config: ModelConfig, px: int) -> Cost:
     """The metrics of the network of a config for px by px images; a tenth of a second, less the second time."""
     found = probe(config)
-    return Cost(found.params, macs(config, px), receptive_field(config), found.layers)
+    return Cost(found.params, count_macs(config, px), measure_receptive_field(config), found.layers)
 
 
-def kept_bytes(model: Network, px: int) -> list[int]:
+def measure_kept_bytes(model: Network, px: int) -> list[int]:
     """Sizes of what autograd keeps of one px by px image for the backward pass, each storage once, weights left out."""
     weights = {t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers())}
     sizes: dict[int, int] = {}
@@ -176,7 +176,7 @@ def kept_bytes(model: Network, px: int) -> list[int]:
     return [size for address, size in sizes.items() if address not in weights]
 
 
-def training_mib(config: ModelConfig, px: int) -> float:
+def estimate_training_mib(config: ModelConfig, px: int) -> float:
     """Memory in MiB that one more image in a training batch needs, in float32; bfloat16 needs half to nine tenths.
 
     What autograd keeps of the image until the backward pass, the gradients before and behind the largest layer, and
@@ -191,12 +191,12 @@ def training_mib(config: ModelConfig, px: int) -> float:
     return (found.tiles(px) * (found.kept_bytes + 2 * found.largest_bytes) + LOSS_MAPS * 4 * px**2) / 2**20
 
 
-def images_a_pass(config: ModelConfig, px: int, most: int = 32) -> int:
+def choose_images_per_pass(config: ModelConfig, px: int, most: int = 32) -> int:
     """How many images to predict at once, `most` at the most, so that a clock looked at between is kept to a second."""
-    return max(1, min(most, int(PASS_MACS / macs(config, px))))
+    return max(1, min(most, int(PASS_MACS / count_macs(config, px))))
 
 
-def latency_ms(model: nn.Module, px: int, device: str = "cpu", repeats: int = 10) -> float:
+def measure_latency_ms(model: nn.Module, px: int, device: str = "cpu", repeats: int = 10) -> float:
     """Fewest milliseconds of one image's forward pass in evaluation mode, after two warm-up passes.
 
     The fewest, for whatever else the machine does can only add to them.

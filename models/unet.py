@@ -18,8 +18,8 @@ from models.blocks import (
     ConvNormAct,
     Stem,
     UpsampleConv,
-    merged,
-    upsampled_channels,
+    count_upsampled_channels,
+    merge,
 )
 from models.config import ConfigError, ModelConfig, check_choice
 from models.heads import OUTPUTS, Head
@@ -94,7 +94,7 @@ class DilatedBlock(nn.Module):
         return torch.cat([self.direct(x), *(path(x) for path in self.paths)], 1).relu()
 
 
-def plain_block(cin: int, cout: int) -> nn.Sequential:
+def build_plain_block(cin: int, cout: int) -> nn.Sequential:
     """Halves the size: two 3x3 convolutions, the first with stride 2."""
     return nn.Sequential(ConvNormAct(cin, cout, stride=2), ConvNormAct(cout, cout))
 
@@ -109,7 +109,7 @@ class DecoderLevel(nn.Module):
         self.merge = config.merge
         self.up = UpsampleConv(config.upsample, cin, mid, groups)
         self.convs = nn.Sequential(
-            ConvNormAct(upsampled_channels(config.upsample, cin, mid), mid, groups=groups),
+            ConvNormAct(count_upsampled_channels(config.upsample, cin, mid), mid, groups=groups),
             ChannelShuffle(groups),
             ConvNorm(mid, mid, groups=groups),
         )
@@ -118,7 +118,7 @@ class DecoderLevel(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"], skip: Float[Tensor, "b d H W"]) -> Float[Tensor, "b d H W"]:
         """Features of the skip's size and number of channels."""
-        y: Tensor = self.shuffle(merged(self.convs(self.up(x)), self.skip(skip), self.merge))
+        y: Tensor = self.shuffle(merge(self.convs(self.up(x)), self.skip(skip), self.merge))
         return y
 
 
@@ -157,7 +157,7 @@ class UNet(Network):
         channels = [4 * config.width * 2**k for k in range(config.levels + 1)]
         self.stem = Stem(config.width, config.stem_stride)
         self.blocks = nn.ModuleList(
-            plain_block(cin, cout) if config.block == "plain" else DilatedBlock(cin, cout, config.dilations)
+            build_plain_block(cin, cout) if config.block == "plain" else DilatedBlock(cin, cout, config.dilations)
             for cin, cout in pairwise(channels)
         )
         self.decoders = build_decoders(channels, config)

@@ -21,7 +21,7 @@ from data.pack.pack import pack_split
 from data.pack.shards import record_type
 from data.reading.splits import take_subset
 from data.runtime.progress import progress_bar
-from models.cost import macs, probe
+from models.cost import count_macs, probe
 from search.budget.budget import Budget, plan_deadlines, wrap_up_s
 from search.budget.constraints import (
     WEIGHT_COPIES,
@@ -32,7 +32,7 @@ from search.budget.constraints import (
     search_cap_s,
 )
 from search.config.trial import TrialConfig
-from search.study.space import SpaceLimits, batch_sizes, suggest
+from search.study.space import SpaceLimits, choose_batch_sizes, suggest
 from search.training.throughput import training_speed
 from search.tuning.stages import GRACE, KEPT, REDUCTION, Stage
 
@@ -154,7 +154,7 @@ class Planner:
         cap_s = None if stage_s is None else search_cap_s(stage_s, machine.workers, stage.full_trials)
         train, val = self._images(stage, affordable_images(cap_s, machine.alone, px=stage.px, epochs=stage.epochs))
         drawn = self._drawn(stage, cap_s, train)
-        epochs_s = [macs(config.model, stage.px) * (train + val / 3) / machine.together for config in drawn]
+        epochs_s = [count_macs(config.model, stage.px) * (train + val / 3) / machine.together for config in drawn]
         trial_s = mean(_trial_s(stage, epoch_s, cap_s) for epoch_s in epochs_s)
         taken_s = (trial_s + HAND_OVER_S) / machine.workers
         trials = self.budget.trials or int((stage_s or 0.0) / taken_s)
@@ -180,7 +180,7 @@ class Planner:
             most = affordable_images(stage_s / rounds, machine.alone, px=stage.px, epochs=stage.epochs)
         train, val = self._images(stage, most)
         drawn = self.configs or self._drawn(self.ladder[0], self._first_cap_s(), train)
-        epoch_s = median(macs(config.model, stage.px) for config in drawn) * (train + val / 3)
+        epoch_s = median(count_macs(config.model, stage.px) for config in drawn) * (train + val / 3)
         epoch_s /= machine.together * threads
         trial_s = min(stage.epochs * epoch_s, math.inf if stage_s is None else stage_s / rounds)
         weights = WEIGHT_COPIES * 4 * max(probe(config.model).params for config in drawn)
@@ -213,12 +213,12 @@ class Planner:
         """Return configurations of the space that keep the rules, as a search would try them."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-        limits = SpaceLimits(batch_sizes=batch_sizes(images))
+        limits = SpaceLimits(batch_sizes=choose_batch_sizes(images))
         drawn = [suggest(study.ask(), limits) for _ in range(DRAWS)]
         train, _ = self._images(stage, affordable_images(cap_s, self.machine.alone, px=stage.px, epochs=stage.epochs))
         most_macs = affordable_macs(cap_s, train, self.machine.alone, epochs=stage.epochs)
         rules = Feasibility(constraints=self.constraints, most_macs=most_macs, px=stage.px)
-        smallest = min(drawn, key=lambda config: macs(config.model, stage.px))
+        smallest = min(drawn, key=lambda config: count_macs(config.model, stage.px))
         return [config for config in drawn if rules.fits(config)] or [smallest]
 
 

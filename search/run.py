@@ -181,11 +181,11 @@ def _allowed(
     if not constraints:
         return stated, constraints
     from search.budget.constraints import Constraints
-    from search.study.space import smallest_networks
+    from search.study.space import list_smallest_networks
 
     limits = Constraints(**constraints)
     if not stated:
-        limits.keeping(smallest_networks(), what="the search space")
+        limits.keeping(list_smallest_networks(), what="the search space")
         return stated, constraints
     kept = tuple(limits.keeping(stated, what="those stated"))
     if len(kept) < len(stated):
@@ -343,9 +343,9 @@ def _stated(args: argparse.Namespace, budget: "Budget") -> "tuple[TrialConfig, .
         return ()
     from search.budget.budget import BudgetError
     from search.config.grid import read_grid
-    from search.config.recipes import recipe
+    from search.config.recipes import build_recipe
 
-    configs = read_grid(args.grid) if args.grid else [recipe(args.recipe, width=args.width)]
+    configs = read_grid(args.grid) if args.grid else [build_recipe(args.recipe, width=args.width)]
     if budget.trials is not None and budget.trials < len(configs):
         raise BudgetError(f"--budget {budget.text} is less than the {len(configs)} configurations of {args.grid}")
     return tuple(configs)

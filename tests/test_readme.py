@@ -56,9 +56,9 @@ def test_every_run_of_the_readme_is_understood(line):
     args = parser().parse_args(shlex.split(line, comments=True)[2:])
     assert args.resume or parse_budget(args.budget)
     if args.recipe:
-        from search.config.recipes import recipe
+        from search.config.recipes import build_recipe
 
-        recipe(args.recipe, width=args.width)
+        build_recipe(args.recipe, width=args.width)
 
 
 def test_grid_of_the_readme_is_read(tmp_path):

@@ -20,8 +20,8 @@ from data.data_module import load_data_module
 from data.loading.loaders import Batch, Loader
 from data.pack.pack import Pack
 from data.runtime.progress import progress_bar
-from models.cost import images_a_pass
-from models.metrics.metrics import binarised, full_metrics, images_of, score
+from models.cost import choose_images_per_pass
+from models.metrics.metrics import binarise, full_metrics, score, select_images
 from search.output.model_folder import predictions
 
 MOST = 2000  # images of a part, the first of its nested order
@@ -52,7 +52,7 @@ class Part:
 
     def predictions(self) -> Iterator[tuple[Batch, Tensor]]:
         """Yield the images in order, in batches, with what the model predicts."""
-        at_once = images_a_pass(self.model.config.model, self.pack.px)
+        at_once = choose_images_per_pass(self.model.config.model, self.pack.px)
         yield from predictions(self.model.network, Loader(self.pack, batch_size=at_once, stats=self.model.stats))
 
 
@@ -140,7 +140,7 @@ def depth_range(depth: Float32[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"
 def _figures(batch: Batch, prediction: Tensor) -> pd.DataFrame:
     """Return a row for each image of a batch."""
     target = batch.target
-    shares = binarised(target.mask).float().mean((1, 2, 3))
+    shares = binarise(target.mask).float().mean((1, 2, 3))
     depths = zip(target.depth[:, 0].numpy(), target.valid[:, 0].numpy(), strict=True)
     inside = {
         "mask_share": torch.where(target.mask_known, shares, torch.nan).numpy(),
@@ -148,7 +148,7 @@ def _figures(batch: Batch, prediction: Tensor) -> pd.DataFrame:
     }
     figures = full_metrics(prediction, target)
     for name, values in figures.items():
-        known = images_of(name, target)
+        known = select_images(name, target)
         inside[name] = torch.where(known, values, torch.nan).numpy()
     return pd.DataFrame(inside)
 

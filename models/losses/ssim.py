@@ -39,7 +39,7 @@ def ms_ssim_window(px: int) -> int:
 
 
 @lru_cache(maxsize=64)
-def gaussian_band(px: int, window: int, device: torch.device) -> Float[Tensor, "px out"]:
+def build_gaussian_band(px: int, window: int, device: torch.device) -> Float[Tensor, "px out"]:
     """Matrix whose product with a row of `px` values is that row filtered, px - window + 1 values long."""
     offsets = torch.arange(window, device=device, dtype=torch.float32) - window // 2
     kernel = torch.exp(-offsets.square() / (2 * SIGMA**2))
@@ -55,7 +55,7 @@ def local_similarity(x: Maps, y: Maps, window: int) -> tuple[PerImage, PerImage]
 
     Source: Wang et al. 2004, doi:10.1109/TIP.2003.819861, equations 6 and 13.
     """
-    rows, columns = (gaussian_band(n, window, x.device) for n in x.shape[2:])
+    rows, columns = (build_gaussian_band(n, window, x.device) for n in x.shape[2:])
     moments = torch.cat((x, y, x * x, y * y, x * y), 1)
     mean_x, mean_y, xx, yy, xy = (rows.T @ (moments @ columns)).unbind(1)
     product, squares = mean_x * mean_y, mean_x.square() + mean_y.square()

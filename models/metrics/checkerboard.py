@@ -17,7 +17,7 @@ LINES = 16  # rows and columns looked at; all of them cost four times as much an
 
 
 @lru_cache(maxsize=8)
-def waves(device: torch.device) -> Float[Tensor, "window parts"]:
+def build_waves(device: torch.device) -> Float[Tensor, "window parts"]:
     """Cosines, then sines, of periods 8, 4, 8/3 and 2 pixels under a Hann window that adds up to 1."""
     n = torch.arange(WINDOW, device=device, dtype=torch.float32)
     phase = 2 * torch.pi * n[:, None] * torch.tensor([1 / 8, 1 / 4, 3 / 8, 1 / 2], device=device)
@@ -25,7 +25,7 @@ def waves(device: torch.device) -> Float[Tensor, "window parts"]:
     return torch.cat((phase.cos(), phase.sin()), 1) * hann[:, None]
 
 
-def row_windows(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c n window"]:
+def cut_row_windows(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c n window"]:
     """Stretches of `WINDOW` pixels of every n-th row, n odd: so rows of all phases of a period of 2 or 4 are there."""
     height, width = maps.shape[2:]
     return maps[:, :, :: height // LINES | 1, : width - width % WINDOW].reshape(*maps.shape[:2], -1, WINDOW)
@@ -46,8 +46,8 @@ def checkerboard(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
     Source: Odena et al. 2016, doi:10.23915/distill.00003, for the artefact; the figure is this project's.
     """
     maps = maps.float()
-    windows = torch.cat((row_windows(maps), row_windows(maps.transpose(2, 3))), 2)
-    parts = (windows @ waves(maps.device)).square().mean(2)
+    windows = torch.cat((cut_row_windows(maps), cut_row_windows(maps.transpose(2, 3))), 2)
+    parts = (windows @ build_waves(maps.device)).square().mean(2)
     eighth, quarter, three_eighths, half = (parts[..., :4] + parts[..., 4:]).unbind(2)
     at_four = 2 * (quarter - (eighth * three_eighths).sqrt()).clamp_min(0)  # half of a wave's power lies at -1 / 4
     at_two = (half - three_eighths).clamp_min(0)

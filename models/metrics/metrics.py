@@ -21,10 +21,10 @@ from models.target import Maps, PerImage, Target, Valid
 MIN_DEPTH = 0.05
 BOUNDARY_TOLERANCE = 0.0075
 Binary = Bool[Tensor, "b 1 h w"]
-Figures = dict[str, PerImage]
+PerImageMetrics = dict[str, PerImage]
 
 
-def binarised(mask: Maps) -> Binary:
+def binarise(mask: Maps) -> Binary:
     """True above 0.5."""
     return mask > 0.5
 
@@ -38,7 +38,7 @@ def overlap(pred: Binary, true: Binary) -> tuple[PerImage, PerImage]:
     return iou, torch.where(empty, 1.0, 2 * both / sides.clamp_min(1))
 
 
-def boundary(mask: Binary) -> Binary:
+def find_boundary(mask: Binary) -> Binary:
     """The mask's pixels with a neighbour, of eight, outside it; the picture's edge is no boundary."""
     return mask & (F.max_pool2d((~mask).float(), 3, 1, 1) > 0)
 
@@ -55,7 +55,7 @@ def boundary_f(pred: Binary, true: Binary, tolerance: int | None = None) -> PerI
     """
     if tolerance is None:
         tolerance = max(1, round(BOUNDARY_TOLERANCE * math.hypot(*pred.shape[-2:])))
-    ours, theirs = boundary(pred), boundary(true)
+    ours, theirs = find_boundary(pred), find_boundary(true)
     near_ours, near_theirs = (F.max_pool2d(x.float(), 2 * tolerance + 1, 1, tolerance) for x in (ours, theirs))
     n_ours, n_theirs = ours.sum((1, 2, 3)), theirs.sum((1, 2, 3))
     precision = (ours * near_theirs).sum((1, 2, 3)) / n_ours.clamp_min(1)
@@ -69,7 +69,7 @@ def rmse(pred: Maps, true: Maps, valid: Valid) -> PerImage:
     return mse(pred, true, valid).sqrt()
 
 
-def relative_depth_figures(pred: Maps, true: Maps, valid: Valid) -> Figures:
+def relative_depth_metrics(pred: Maps, true: Maps, valid: Valid) -> PerImageMetrics:
     """abs_rel, log10, silog and delta1..3 of each image, of depths clipped to at least `MIN_DEPTH`.
 
     silog is the standard deviation of the difference of natural logarithms.
@@ -91,7 +91,7 @@ def relative_depth_figures(pred: Maps, true: Maps, valid: Valid) -> Figures:
     return figures
 
 
-def study_figures(pred: Float[Tensor, "b 2 h w"], target: Target) -> Figures:
+def study_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> PerImageMetrics:
     """SSIM of the depth, and the original study's two losses of each image.
 
     MSE(mask) + [1 - SSIM](depth), and 0.16 L1 + 0.84 [1 - MS-SSIM] summed over both; the second is absent
@@ -107,31 +107,31 @@ def study_figures(pred: Float[Tensor, "b 2 h w"], target: Target) -> Figures:
     return figures
 
 
-def score_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> Figures:
+def score_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> PerImageMetrics:
     """The cheap figures of each image, for every epoch: iou, dice, mae_mask, rmse_depth, checkerboard."""
-    iou, dice = overlap(binarised(pred[:, :1]), binarised(target.mask))
+    iou, dice = overlap(binarise(pred[:, :1]), binarise(target.mask))
     mae = (pred[:, :1] - target.mask).abs().mean((1, 2, 3))
     depth_error = rmse(pred[:, 1:], target.depth, target.valid)
     figures = {"iou": iou, "dice": dice, "mae_mask": mae, "rmse_depth": depth_error}
     return figures | {"checkerboard": checkerboard(pred)}
 
 
-def full_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> Figures:
+def full_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> PerImageMetrics:
     """All figures of each image, for the model that is kept."""
     figures = score_metrics(pred, target)
-    figures["boundary_f"] = boundary_f(binarised(pred[:, :1]), binarised(target.mask))
-    figures |= relative_depth_figures(pred[:, 1:], target.depth, target.valid)
-    return figures | study_figures(pred, target)
+    figures["boundary_f"] = boundary_f(binarise(pred[:, :1]), binarise(target.mask))
+    figures |= relative_depth_metrics(pred[:, 1:], target.depth, target.valid)
+    return figures | study_metrics(pred, target)
 
 
 RELATIVE = ("abs_rel", "log10", "silog", "delta1", "delta2", "delta3")
 STUDY = ("study_mse_ssim", "study_l1_msssim")
 NEED_MASK = frozenset(("iou", "dice", "mae_mask", "boundary_f", *STUDY))
 NEED_DEPTH = frozenset(("rmse_depth", "ssim_depth", *RELATIVE, *STUDY))
-Metrics = Callable[[Float[Tensor, "b 2 h w"], Target], Figures]
+MetricFunction = Callable[[Float[Tensor, "b 2 h w"], Target], PerImageMetrics]
 
 
-def images_of(figure: str, target: Target) -> Bool[Tensor, " b"]:
+def select_images(figure: str, target: Target) -> Bool[Tensor, " b"]:
     """True of the images that a figure is an average over: those of which all that it needs is known."""
     known = torch.ones_like(target.mask_known)
     if figure in NEED_MASK:
@@ -162,7 +162,7 @@ def score(iou: float | None, rmse_depth: float | None, sigma: float) -> float:
 class MetricSums:
     """Adds up per-image figures over batches; each image counts once, whatever the batches."""
 
-    def __init__(self, metrics: Metrics = score_metrics) -> None:
+    def __init__(self, metrics: MetricFunction = score_metrics) -> None:
         self.metrics = metrics
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, Int[Tensor, ""]] = {}
@@ -175,7 +175,7 @@ class MetricSums:
             known_depth = Target(target.mask.float(), depth, target.valid, target.mask_known)
             figures = self.metrics(pred.float(), known_depth)
         for name, values in figures.items():
-            known = images_of(name, target)
+            known = select_images(name, target)
             self.sums[name] = self.sums.get(name, 0) + torch.where(known, values, 0).double().sum()
             self.counts[name] = self.counts.get(name, 0) + known.sum()
 
@@ -195,6 +195,6 @@ class MetricSums:
         return {"score": score(means.get("iou"), means.get("rmse_depth"), sigma), **means}
 
 
-def constant_guess(mask: Maps, mean_depth: float) -> Float[Tensor, "b 2 h w"]:
+def predict_constant(mask: Maps, mean_depth: float) -> Float[Tensor, "b 2 h w"]:
     """The prediction that knows nothing: an empty mask, and `mean_depth` everywhere, for as many images as `mask`."""
     return torch.cat((torch.zeros_like(mask), torch.full_like(mask, mean_depth)), 1)

@@ -9,7 +9,7 @@ import torch
 
 from models.build import build_model
 from models.config import ConfigError
-from models.cost import latency_ms, macs, probe, training_mib
+from models.cost import count_macs, estimate_training_mib, measure_latency_ms, probe
 from search.config.trial import TrialConfig
 
 TYPICAL_MACS = 60e6  # of a small network at 80 px; what the number of images of a search is chosen for
@@ -64,7 +64,7 @@ class Constraints:
         if self.max_params is not None:
             found["params"] = probe(config.model).params / self.max_params - 1
         if self.max_macs is not None:
-            found["macs"] = macs(config.model, self.px) / self.max_macs - 1
+            found["macs"] = count_macs(config.model, self.px) / self.max_macs - 1
         if self.max_latency_ms is not None and max(found.values(), default=0.0) <= 0:
             found["latency_ms"] = latency(config, self.px) / self.max_latency_ms - 1
         return found
@@ -85,8 +85,8 @@ class Constraints:
         stated = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "px" and getattr(self, f.name)}
         asked = " ".join(f"--{name.replace('_', '-')} {value:,.10g}" for name, value in stated.items())
         params = min(probe(config.model).params for config in configs)
-        lightest = min(configs, key=lambda config: macs(config.model, self.px))
-        work, took_ms = macs(lightest.model, self.px), latency(lightest, self.px)
+        lightest = min(configs, key=lambda config: count_macs(config.model, self.px))
+        work, took_ms = count_macs(lightest.model, self.px), latency(lightest, self.px)
         raise ConfigError(
             f"{asked}: no network of {what} keeps that; the smallest has {params:,} parameters, the lightest {work:,} "
             f"multiply-adds and takes {took_ms:.1f} ms at {self.px} px"
@@ -103,7 +103,7 @@ def latency(config: TrialConfig, px: int) -> float:
     torch.set_num_threads(1)
     try:
         with torch.random.fork_rng(devices=[]):
-            return latency_ms(build_model(config.model).on(device), px, device)
+            return measure_latency_ms(build_model(config.model).on(device), px, device)
     finally:
         torch.set_num_threads(threads)
 
@@ -124,7 +124,7 @@ class Feasibility:
 
     def excess(self, config: TrialConfig) -> dict[str, float]:
         """Return by what part each rule is exceeded, at most 0 where it is kept; TIME is the search's own."""
-        in_time = macs(config.model, self.px) / self.most_macs - 1
+        in_time = count_macs(config.model, self.px) / self.most_macs - 1
         return {TIME: in_time} if in_time > 0 else {TIME: in_time, **self.constraints.excess(config)}
 
     def fits(self, config: TrialConfig) -> bool:
@@ -168,7 +168,7 @@ def images_at_once(config: TrialConfig, px: int, memory_mib: float | None) -> in
     if memory_mib is None:
         return None
     weights_mib = WEIGHT_COPIES * 4 * probe(config.model).params / 2**20
-    return max(1, int((memory_mib - weights_mib) / training_mib(config.model, px)))
+    return max(1, int((memory_mib - weights_mib) / estimate_training_mib(config.model, px)))
 
 
 def measurable_images(config: TrialConfig, px: int, cap_s: float | None, macs_per_s: float | None) -> int | None:
@@ -178,4 +178,4 @@ def measurable_images(config: TrialConfig, px: int, cap_s: float | None, macs_pe
     """
     if cap_s is None or macs_per_s is None:
         return None
-    return max(LEAST_MEASURED, int(MEASURING * cap_s * macs_per_s / macs(config.model, px)))
+    return max(LEAST_MEASURED, int(MEASURING * cap_s * macs_per_s / count_macs(config.model, px)))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from models.config import ConfigError, check_choice
-from search.config.recipes import recipe
+from search.config.recipes import build_recipe
 from search.config.trial import POLICIES, TrialConfig
 
 
@@ -60,7 +60,7 @@ def expand(entry: Any) -> Iterator[TrialConfig]:
     start, product = stated.pop("recipe", None), stated.pop("product", {})
     if not isinstance(product, dict) or not all(isinstance(v, list) and v for v in product.values()):
         raise ConfigError('"product" must give a list of values for each key')
-    base = {} if start is None else recipe(str(start)).flat()
+    base = {} if start is None else build_recipe(str(start)).flat()
     for values in itertools.product(*product.values()):
         yield _config(base, {**flat(stated), **dict(zip(product, values, strict=True))})
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from models.config import ConfigError
-from models.cost import cost, output_field
+from models.cost import measure_cost, measure_output_field
 from search.config.trial import TrialConfig
 
 Sections = dict[str, dict[str, Any]]
@@ -118,7 +118,7 @@ COLUMNS = (
 )
 
 
-def recipe(name: str, *, width: int | None = None) -> TrialConfig:
+def build_recipe(name: str, *, width: int | None = None) -> TrialConfig:
     """Return the configuration of that name, the study's or a starter, at another width where one is given.
 
     Args:
@@ -149,8 +149,8 @@ def table() -> str:
 
 
 def _row(name: str) -> Iterable[str]:
-    config = recipe(name)
-    price = cost(config.model, TABLE_PX)
+    config = build_recipe(name)
+    price = measure_cost(config.model, TABLE_PX)
     loss = next(known for known, fields in LOSSES.items() if fields == NETWORKS[name]["loss"])
     published = f"{PUBLISHED[name]:,}" if name in PUBLISHED else "–"  # noqa: RUF001 - a dash for nothing
     return [
@@ -163,7 +163,7 @@ def _row(name: str) -> Iterable[str]:
         f"{price.macs / 1e6:,.0f} M",
         str(price.layers),
         str(price.receptive_field),
-        str(output_field(config.model)),
+        str(measure_output_field(config.model)),
     ]
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
 from data.loading.augment import AugmentConfig
-from models.build import model_config
+from models.build import parse_model_config
 from models.config import ConfigError, ModelConfig, check_choice, check_fields, check_type
 from models.losses.loss import LossConfig
 
@@ -103,7 +103,7 @@ class TrialConfig:
         if "model" not in values:
             raise ConfigError("config has no section 'model'; it needs at least model/arch")
         try:
-            model = model_config(values["model"])
+            model = parse_model_config(values["model"])
             parts: dict[str, Any] = {
                 name: strict(kind, values[name], name) for name, kind in SECTIONS.items() if name in values
             }

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from models.cost import macs, probe
+from models.cost import count_macs, probe
 from models.losses.loss import LossConfig
 from search.config.trial import TrialConfig
 from search.records.files import write_text
@@ -80,7 +80,7 @@ def _network(config: TrialConfig, about: Mapping[str, Any]) -> str:
     options = {name: value for name, value in config.model.to_dict().items() if name not in ("arch", "width")}
     return "\n".join(
         [
-            f"Trial {about['trial_id']}: {probe(config.model).params:,} parameters, {macs(config.model, px):,} "
+            f"Trial {about['trial_id']}: {probe(config.model).params:,} parameters, {count_macs(config.model, px):,} "
             f"multiply-adds for an image of {px} px; {_listed(options)}.",
             "",
             f"One RGB photo goes in, as a square of {px} px. Out come a mask in [0, 1], 1 = foreground, and relative "

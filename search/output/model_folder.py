@@ -23,8 +23,8 @@ from data.reading.depth import DepthScale
 from data.runtime.progress import Progress, ShowProgress, progress_bar
 from data.visualize import render_comparison, stack_rows
 from models.build import build_model
-from models.cost import images_a_pass
-from models.metrics.metrics import MetricSums, constant_guess, full_metrics
+from models.cost import choose_images_per_pass
+from models.metrics.metrics import MetricSums, full_metrics, predict_constant
 from models.network import Network
 from search.config.trial import TrialConfig
 from search.output.model_card import write_card
@@ -94,7 +94,7 @@ def write_best(
     folder.mkdir(parents=True, exist_ok=True)
     save_model(winner, folder)
     model = winner.model().on("cpu")
-    at_once = images_a_pass(winner.config.model, winner.px)
+    at_once = choose_images_per_pass(winner.config.model, winner.px)
     loaders = {name: Loader(pack, batch_size=at_once, stats=winner.stats) for name, pack in splits.items()}
     share = fair_shares(deadline, 1 + len(loaders))
     metrics: dict[str, Any] = {"trial_id": winner.trial_id, "px": winner.px, "sigma_depth": winner.sigma}
@@ -164,7 +164,7 @@ def measure(
     guess, mean_depth = MetricSums(), stats.depth_mean or 0.5
     for batch, prediction in predictions(model, loader):
         sums.update(prediction, batch.target)
-        guess.update(constant_guess(batch.target.mask, mean_depth), batch.target)
+        guess.update(predict_constant(batch.target.mask, mean_depth), batch.target)
         images += len(batch)
         if progress:
             progress(images, loader.count)

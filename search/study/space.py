@@ -14,7 +14,7 @@ from typing import Any
 
 import optuna
 
-from search.config.recipes import RECIPES, STARTERS, recipe
+from search.config.recipes import RECIPES, STARTERS, build_recipe
 from search.config.trial import TrialConfig
 
 ARCHS = ("unet", "resnet18_ed", "residual", "atrous")
@@ -47,7 +47,7 @@ class SpaceLimits:
     lr: Mapping[str, tuple[float, float]] = field(default_factory=LR_RANGES.copy)
 
 
-def batch_sizes(images: int) -> tuple[int, ...]:
+def choose_batch_sizes(images: int) -> tuple[int, ...]:
     """Return the three largest BATCH_SIZES under which an epoch of `images` images has 5 steps or more."""
     fitting = [size for size in BATCH_SIZES if size * 5 <= images]
     return tuple(fitting[-3:]) or (max(1, images // 2),)
@@ -131,7 +131,7 @@ def _augment(trial: optuna.Trial) -> dict[str, Any]:
     return {name: _pick(trial, f"augment/{name}", (0.0, probability)) for name, probability in choices.items()}
 
 
-def point(config: TrialConfig, limits: SpaceLimits) -> dict[str, Any]:
+def encode_point(config: TrialConfig, limits: SpaceLimits) -> dict[str, Any]:
     """Return the point of the space nearest to `config`, by parameter name."""
     arch, optim = config.model.arch, config.optim
     names = {f"{arch}/{name}": value for name, value in config.model.to_dict().items()}
@@ -144,17 +144,17 @@ def point(config: TrialConfig, limits: SpaceLimits) -> dict[str, Any]:
     return {**names, **shared, f"{optim.name}/lr": min(max(optim.lr, low), high)}
 
 
-def first_points(limits: SpaceLimits, fits: Callable[[TrialConfig], bool]) -> list[dict[str, Any]]:
+def build_first_points(limits: SpaceLimits, fits: Callable[[TrialConfig], bool]) -> list[dict[str, Any]]:
     """Return the study's recipes as points, each at the greatest width that `fits`, then the starters."""
     points = []
     for name, sections in (RECIPES | STARTERS).items():
         widths = [w for w in WIDTHS[sections["model"]["arch"]] if w <= sections["model"]["width"]]
-        width = next((w for w in sorted(widths, reverse=True) if fits(recipe(name, width=w))), min(widths))
-        points.append(point(recipe(name, width=width), limits))
+        width = next((w for w in sorted(widths, reverse=True) if fits(build_recipe(name, width=w))), min(widths))
+        points.append(encode_point(build_recipe(name, width=width), limits))
     return points
 
 
-def smallest_networks() -> list[TrialConfig]:
+def list_smallest_networks() -> list[TrialConfig]:
     """Return the narrowest networks of every family at every stem: if these are too large, so is the whole space."""
     spare: dict[str, dict[str, Any]] = {
         "unet": {"block": "plain", "levels": 3, "groups": 4, "merge": "add", "upsample": "pixel_shuffle"},

@@ -24,7 +24,7 @@ from data.dataset import DataError
 from data.runtime.files import write_atomically
 from data.runtime.progress import Progress, progress_bar
 from models.config import ConfigError
-from search.config.recipes import recipe
+from search.config.recipes import build_recipe
 from search.config.trial import RANGE_TEST, ScheduleConfig, TrialConfig
 from search.training.parts import TrialOutOfMemoryError
 from search.training.trainer import FitPlan, TrialDivergedError, fit
@@ -231,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     try:
         check(args)
-        config = recipe(args.recipe, width=args.width)
+        config = build_recipe(args.recipe, width=args.width)
         test = _test(args, config)
         draw(test, args.out, f"{args.recipe}, width {config.model.width}, {args.px} px, {config.optim.name}")
     except (ConfigError, DataError, TrialOutOfMemoryError) as error:

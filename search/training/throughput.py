@@ -6,7 +6,7 @@ import torch
 
 from data.loading.loaders import Batch
 from models.build import build_model
-from models.cost import macs
+from models.cost import count_macs
 from models.losses.loss import LossConfig, build_loss
 from models.target import Target
 from models.unet import UNetConfig
@@ -39,7 +39,7 @@ def training_speed(threads: int, device: str) -> float:
         total.item()  # waits for a GPU
         fastest, steps = min(fastest, time.perf_counter() - begin), steps + 1
     torch.set_num_threads(before)
-    return macs(model.config, PX) * BATCH / fastest
+    return count_macs(model.config, PX) * BATCH / fastest
 
 
 def _random_batch() -> Batch:

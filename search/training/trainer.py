@@ -22,7 +22,7 @@ from data.data_module import StageData
 from data.loading.loaders import Batch, Loader
 from data.visualize import quantise_predictions
 from models.build import build_model
-from models.cost import images_a_pass
+from models.cost import choose_images_per_pass
 from models.losses.loss import LossConfig, build_loss
 from models.metrics.metrics import MetricSums
 from search.config.trial import OptimConfig, TrialConfig
@@ -158,7 +158,7 @@ class _Run:
             workers=plan.loader_workers,
         )
         val = data.val.prefix(min(len(data.val), plan.val_images or len(data.val)))
-        self.val_loader = Loader(val, batch_size=images_a_pass(config.model, val.px), stats=data.stats)
+        self.val_loader = Loader(val, batch_size=choose_images_per_pass(config.model, val.px), stats=data.stats)
         self.epoch, self.images, self.refining = 0, 0, False
         self.best: State = {}
         self.shown: dict[str, np.ndarray] = {}

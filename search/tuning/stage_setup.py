@@ -11,7 +11,7 @@ from typing import Any
 from ray import tune
 
 from data.data_module import DataModule
-from models.cost import macs
+from models.cost import count_macs
 from search.budget.budget import Budget, Deadlines
 from search.budget.constraints import (
     LEAST_MEASURED,
@@ -22,11 +22,11 @@ from search.budget.constraints import (
     affordable_macs,
     search_cap_s,
 )
-from search.config.recipes import recipe
+from search.config.recipes import build_recipe
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord, free_numbers
 from search.study.resume import ResumedStudy, resume_study
-from search.study.space import LR_RANGES, SpaceLimits, batch_sizes, first_points, suggest
+from search.study.space import LR_RANGES, SpaceLimits, build_first_points, choose_batch_sizes, suggest
 from search.study.storage import open_journal
 from search.training.lr_finder import STEPS, range_test, suggested_range
 from search.training.parts import TrialOutOfMemoryError
@@ -170,7 +170,7 @@ def has_time(resources: RunResources, stage: Stage, config: TrialConfig, *, tria
         return False
     cap_s = _cap_s(stage, resources.deadlines.stages[stage.name], trials, resources.cluster.workers)
     images = config.optim.batch_size + LEAST_MEASURED / 3  # a third of the work is forward
-    needed_s = images * macs(config.model, stage.px) / (resources.speed * resources.cluster.threads(trials))
+    needed_s = images * count_macs(config.model, stage.px) / (resources.speed * resources.cluster.threads(trials))
     return cap_s is None or needed_s <= cap_s
 
 
@@ -215,9 +215,9 @@ def centred_rates(resources: RunResources, context: StageContext) -> LrRanges:
     of its steps or the loss does not clearly fall.
     """
     limit = None if context.deadline is None else TEST_SHARE * (context.deadline - time.time())
-    sizes, ranges = batch_sizes(len(context.data.train)), dict(LR_RANGES)
+    sizes, ranges = choose_batch_sizes(len(context.data.train)), dict(LR_RANGES)
     for name, (low, high) in LR_RANGES.items():
-        config = recipe(TESTED_RECIPE)
+        config = build_recipe(TESTED_RECIPE)
         config = replace(config, optim=replace(config.optim, name=name, batch_size=sizes[0]))
         found = resources.cluster.call(tested_rate, config, context, resources.seed, limit)
         if found is not None:
@@ -254,7 +254,7 @@ def searched(
         go_on: Those of them that have not ended.
     """
     stage, images = context.stage, len(context.data.train)
-    limits = SpaceLimits(batch_sizes=batch_sizes(images), lr=lr)
+    limits = SpaceLimits(batch_sizes=choose_batch_sizes(images), lr=lr)
     most_macs = affordable_macs(context.cap_s, images, resources.speed, epochs=stage.epochs)
     rules = Feasibility(constraints=resources.constraints, most_macs=most_macs, px=stage.px)
     latest = None if context.deadline is None else context.deadline - max(2.0, (context.cap_s or 0) / 4)
@@ -267,7 +267,8 @@ def searched(
         rules=rules,
         storage=storage,
         study_name=memory.study_name,
-        points=[] if storage.get_all_studies() else first_points(limits, rules.fits),  # once, even if killed at once
+        # once, even if killed at once
+        points=[] if storage.get_all_studies() else build_first_points(limits, rules.fits),
         kind=resources.sampler,
         seed=resources.seed,
         past=past,

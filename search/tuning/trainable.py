@@ -13,7 +13,7 @@ from ray import tune
 from torch import Tensor
 
 from data.data_module import StageData
-from models.cost import cost
+from models.cost import measure_cost
 from search.budget.constraints import images_at_once, measurable_images
 from search.config.trial import TrialConfig
 from search.training.parts import TrialOutOfMemoryError, out_of_memory
@@ -160,7 +160,7 @@ def fit_plan(spec: TrialSpec, config: TrialConfig) -> FitPlan:
 
 def constants(config: TrialConfig, context: StageContext, plan: FitPlan) -> dict[str, Any]:
     """Return the metrics of a trial that do not change while it trains."""
-    price = cost(config.model, context.stage.px)
+    price = measure_cost(config.model, context.stage.px)
     return {
         "params": price.params,
         "macs": price.macs,

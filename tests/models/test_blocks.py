@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from models.blocks import UPSAMPLERS, ChannelShuffle, Norm, UpsampleConv, conv, merged, pad_to_multiple
+from models.blocks import UPSAMPLERS, ChannelShuffle, Norm, UpsampleConv, conv, merge, pad_to_multiple
 from models.heads import Head, minmax
 
 
@@ -41,8 +41,8 @@ def test_image_that_fits_is_not_copied():
 
 def test_merging_adds_or_concatenates():
     a, b = torch.full((1, 1, 1, 1), 2.0), torch.full((1, 1, 1, 1), -3.0)
-    assert merged(a, b, "add").flatten().tolist() == [0]
-    assert merged(a, b, "concat").flatten().tolist() == [2, 0]
+    assert merge(a, b, "add").flatten().tolist() == [0]
+    assert merge(a, b, "concat").flatten().tolist() == [2, 0]
 
 
 def test_minmax_spans_zero_to_one_per_image_and_channel():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.build import ARCHITECTURES, build_model, model_config
+from models.build import ARCHITECTURES, build_model, parse_model_config
 from models.config import ConfigError, ModelConfig
 
 SMALL = [
@@ -35,7 +35,7 @@ PUBLISHED = [
 
 def small(fields: dict, width: int = 4) -> nn.Module:
     torch.manual_seed(0)
-    return build_model(model_config({**fields, "width": width}))
+    return build_model(parse_model_config({**fields, "width": width}))
 
 
 def images(*size: int) -> torch.Tensor:
@@ -48,13 +48,13 @@ def test_small_networks_cover_the_registry():
 
 @pytest.mark.parametrize(("fields", "params"), PUBLISHED, ids=[f["arch"] for f, _ in PUBLISHED])
 def test_network_has_the_published_count_of_parameters(fields, params):
-    assert sum(p.numel() for p in build_model(model_config(fields)).parameters()) == params
+    assert sum(p.numel() for p in build_model(parse_model_config(fields)).parameters()) == params
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_default_config_is_the_study_s(arch):
     published = {fields["arch"]: fields["width"] for fields, _ in PUBLISHED}
-    assert model_config({"arch": arch}).width == published[arch]
+    assert parse_model_config({"arch": arch}).width == published[arch]
 
 
 @every_network
@@ -80,7 +80,7 @@ def test_saved_and_loaded_network_is_equal(fields, tmp_path):
     model = small(fields)
     model(images(4, 3, 32, 32))
     torch.save(model.state_dict(), tmp_path / "weights.pt")
-    twin = build_model(model_config(model.config.to_dict()))
+    twin = build_model(parse_model_config(model.config.to_dict()))
     twin.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
     image = images(2, 3, 33, 40)
     assert torch.equal(model.eval()(image), twin.eval()(image))
@@ -134,11 +134,11 @@ def test_any_width_builds(arch, width):
 
 @every_network
 def test_config_survives_plain_values(fields):
-    config = model_config({**fields, "width": 4})
+    config = parse_model_config({**fields, "width": 4})
     plain = config.to_dict()
     assert next(iter(plain)) == "arch"
     assert all(isinstance(v, str | int | float | bool | list) for v in plain.values())
-    assert model_config(plain) == config
+    assert parse_model_config(plain) == config
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_config_survives_plain_values(fields):
 )
 def test_wrong_config_says_what_to_change(fields, message):
     with pytest.raises(ConfigError, match=message):
-        model_config(fields)
+        parse_model_config(fields)
 
 
 def test_config_does_not_take_another_s_name():
@@ -196,4 +196,4 @@ def test_fresh_network_guesses_little_foreground():
 
 def test_configs_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        model_config({"arch": "unet"}).width = 8
+        parse_model_config({"arch": "unet"}).width = 8

@@ -5,8 +5,17 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from models.build import build_model, model_config
-from models.cost import _field, cost, count_macs, latency_ms, macs, output_field, probe, training_mib
+from models.build import build_model, parse_model_config
+from models.cost import (
+    _measure_field,
+    count_layer_macs,
+    count_macs,
+    estimate_training_mib,
+    measure_cost,
+    measure_latency_ms,
+    measure_output_field,
+    probe,
+)
 from models.losses.loss import LossConfig, build_loss
 from models.target import Target
 
@@ -20,11 +29,11 @@ SIZES = [
 
 def network(**fields):
     torch.manual_seed(0)
-    return build_model(model_config(fields))
+    return build_model(parse_model_config(fields))
 
 
 def unet(**fields):
-    return model_config({"arch": "unet", **fields})
+    return parse_model_config({"arch": "unet", **fields})
 
 
 @pytest.mark.parametrize(
@@ -36,22 +45,22 @@ def unet(**fields):
     ],
 )
 def test_receptive_field_is_the_study_s(config, field):
-    assert cost(model_config(config), 80).receptive_field == field
+    assert measure_cost(parse_model_config(config), 80).receptive_field == field
 
 
 def test_receptive_field_of_unet_is_the_widest_path_s():
     # stem 7, then each level of stride j adds 2 d j in its strided and 4 d j in its second convolution, d = 4
-    assert cost(unet(width=4), 80).receptive_field == 7 + 6 * 4 * (1 + 2 + 4)
+    assert measure_cost(unet(width=4), 80).receptive_field == 7 + 6 * 4 * (1 + 2 + 4)
 
 
 def test_receptive_field_does_not_depend_on_the_width():
-    assert cost(unet(width=5), 80) != cost(unet(width=6), 80)
-    assert len({output_field(unet(width=w)) for w in (4, 6)}) == 1
+    assert measure_cost(unet(width=5), 80) != measure_cost(unet(width=6), 80)
+    assert len({measure_output_field(unet(width=w)) for w in (4, 6)}) == 1
 
 
 def test_output_pixel_depends_on_its_field_and_on_nothing_else():
     model = network(arch="atrous", width=4).double().eval()
-    field = output_field(model.config)
+    field = measure_output_field(model.config)
     image = torch.randn(1, 3, 32, 320, dtype=torch.float64, requires_grad=True)
     model(image)[0, :, 16, 160].sum().backward()
     columns = image.grad.abs().sum((0, 1, 2)).nonzero()
@@ -60,16 +69,16 @@ def test_output_pixel_depends_on_its_field_and_on_nothing_else():
 
 def test_multiply_adds_of_one_convolution():
     layer, x = nn.Conv2d(3, 8, 3, stride=2, padding=1, groups=1), torch.randn(1, 3, 10, 10)
-    assert count_macs(layer, (x,), layer(x)) == 5 * 5 * 8 * 3 * 9
+    assert count_layer_macs(layer, (x,), layer(x)) == 5 * 5 * 8 * 3 * 9
 
 
 def test_multiply_adds_of_a_transposed_convolution():
     layer, x = nn.ConvTranspose2d(4, 8, 3, stride=2, padding=1, output_padding=1), torch.randn(1, 4, 5, 5)
-    assert count_macs(layer, (x,), layer(x)) == 5 * 5 * 4 * 8 * 9
+    assert count_layer_macs(layer, (x,), layer(x)) == 5 * 5 * 4 * 8 * 9
 
 
 def test_multiply_adds_grow_with_the_area():
-    assert macs(unet(width=4), 160) == 4 * macs(unet(width=4), 80)
+    assert count_macs(unet(width=4), 160) == 4 * count_macs(unet(width=4), 80)
 
 
 @pytest.mark.parametrize("fields", SIZES, ids=lambda f: "-".join(map(str, f.values())))
@@ -78,36 +87,36 @@ def test_multiply_adds_are_those_of_an_image_of_that_size(fields, px):
     model, counts = network(**fields).eval(), []
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            layer.register_forward_hook(lambda *call: counts.append(count_macs(*call)))
+            layer.register_forward_hook(lambda *call: counts.append(count_layer_macs(*call)))
     model(torch.zeros(1, 3, px, px))
-    assert sum(counts) == macs(model.config, px)
+    assert sum(counts) == count_macs(model.config, px)
 
 
 def test_cost_counts_parameters_and_layers():
     model = network(arch="residual", width=32)
-    metrics = cost(model.config, 80)
+    metrics = measure_cost(model.config, 80)
     assert metrics.params == 893_792
     assert metrics.layers == sum(isinstance(m, nn.Conv2d) for m in model.modules())
 
 
 def test_cost_leaves_the_generator_as_it_was():
-    _field.cache_clear()
+    _measure_field.cache_clear()
     probe.cache_clear()
     state = torch.get_rng_state()
-    cost(model_config({"arch": "atrous", "width": 4}), 80)
+    measure_cost(parse_model_config({"arch": "atrous", "width": 4}), 80)
     assert torch.equal(state, torch.get_rng_state())
 
 
 def test_latency_leaves_the_network_as_it_was():
     model = network(arch="atrous", width=4)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    latency_ms(model, 32, repeats=1)
+    measure_latency_ms(model, 32, repeats=1)
     assert model.training
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
 def test_latency_is_positive():
-    assert latency_ms(network(arch="unet", width=4), 32, repeats=3) > 0
+    assert measure_latency_ms(network(arch="unet", width=4), 32, repeats=3) > 0
 
 
 def allocated_peak_mib(model, px, images):
@@ -126,10 +135,10 @@ def allocated_peak_mib(model, px, images):
 def test_memory_of_training_is_what_one_more_image_allocates(fields):
     model = network(**fields).on("cpu")
     few, more = (allocated_peak_mib(model, 64, images) for images in (8, 16))
-    assert 0.95 < training_mib(model.config, 64) / ((more - few) / 8) < 1.3
+    assert 0.95 < estimate_training_mib(model.config, 64) / ((more - few) / 8) < 1.3
 
 
 def test_memory_of_training_grows_with_the_area_and_the_width():
     small, wide = unet(width=4), unet(width=8)
-    assert training_mib(small, 160) == pytest.approx(4 * training_mib(small, 80))
-    assert training_mib(wide, 80) > 1.8 * training_mib(small, 80)
+    assert estimate_training_mib(small, 160) == pytest.approx(4 * estimate_training_mib(small, 80))
+    assert estimate_training_mib(wide, 80) > 1.8 * estimate_training_mib(small, 80)

@@ -58,9 +58,9 @@ def test_budget_of_trials_is_taken_at_its_word_and_its_time_foretold(planner):
 
 
 def test_stated_configurations_are_trained_each_to_its_end(planner):
-    from search.config.recipes import recipe
+    from search.config.recipes import build_recipe
 
-    explore = replace(planner, configs=(recipe("unet", width=4), recipe("residual", width=4))).lines()[0]
+    explore = replace(planner, configs=(build_recipe("unet", width=4), build_recipe("residual", width=4))).lines()[0]
     assert explore.trials == 2
 
 

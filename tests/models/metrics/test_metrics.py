@@ -10,12 +10,12 @@ from models.metrics.metrics import (
     NEED_DEPTH,
     NEED_MASK,
     MetricSums,
-    boundary,
     boundary_f,
-    constant_guess,
+    find_boundary,
     full_metrics,
     overlap,
-    relative_depth_figures,
+    predict_constant,
+    relative_depth_metrics,
     score,
     score_metrics,
 )
@@ -95,8 +95,8 @@ def test_mask_at_exactly_one_half_is_background():
 
 def test_boundary_is_the_inner_rim_and_not_the_picture_s_edge():
     mask = binary("####.", "####.", "####.", ".....")
-    assert torch.equal(boundary(mask), binary("...#.", "...#.", "####.", "....."))
-    assert not boundary(torch.ones(1, 1, 5, 5, dtype=torch.bool)).any()
+    assert torch.equal(find_boundary(mask), binary("...#.", "...#.", "####.", "....."))
+    assert not find_boundary(torch.ones(1, 1, 5, 5, dtype=torch.bool)).any()
 
 
 @pytest.mark.parametrize("tolerance", [1, 2, 4])
@@ -106,7 +106,7 @@ def test_boundary_f_agrees_with_distances_of_all_pairs(tolerance):
         pred, true = (torch.nn.functional.avg_pool2d(torch.rand(2, 1, 1, 30, 26, generator=g)[:, 0], 5, 1, 2) > 0.5)[
             :, None
         ]
-        ours, theirs = (np.argwhere(boundary(m)[0, 0].numpy()) for m in (pred, true))
+        ours, theirs = (np.argwhere(find_boundary(m)[0, 0].numpy()) for m in (pred, true))
         distance = np.abs(ours[:, None] - theirs[None]).max(-1)
         precision, recall = (distance.min(1) <= tolerance).mean(), (distance.min(0) <= tolerance).mean()
         expected = 2 * precision * recall / (precision + recall)
@@ -127,7 +127,7 @@ def test_boundary_tolerance_grows_with_the_picture():
 
 def test_depth_figures_agree_with_loops_over_pixels():
     pred, _, depth, valid = scene()
-    figures = relative_depth_figures(pred[:, 1:], depth, valid)
+    figures = relative_depth_metrics(pred[:, 1:], depth, valid)
     for i in range(len(pred)):
         p = np.maximum(pred[i, 1].numpy()[valid[i, 0]].astype(float), MIN_DEPTH)
         t = np.maximum(depth[i, 0].numpy()[valid[i, 0]].astype(float), MIN_DEPTH)
@@ -236,7 +236,9 @@ def test_constant_guess_scores_about_zero():
     _, mask, depth, valid = scene(n=8)
     known = depth[valid]
     sums = MetricSums(full_metrics)
-    sums.update(constant_guess(mask, known.mean().item()), Target(mask, depth, valid, torch.ones(8, dtype=torch.bool)))
+    sums.update(
+        predict_constant(mask, known.mean().item()), Target(mask, depth, valid, torch.ones(8, dtype=torch.bool))
+    )
     figures = sums.compute(known.std().item())
     assert figures["iou"] == 0
     assert figures["score"] == pytest.approx(0, abs=0.1)

@@ -7,7 +7,7 @@ import torch
 import search.budget.constraints
 from models.build import build_model
 from models.config import ConfigError
-from models.cost import macs, probe
+from models.cost import count_macs, probe
 from search.budget.constraints import (
     LEAST_EPOCHS,
     TIME,
@@ -25,7 +25,7 @@ from search.config.trial import TrialConfig
 
 SMALL = TrialConfig.from_dict({"model": {"arch": "unet", "width": 4, "stem_stride": 2}})
 LARGE = TrialConfig.from_dict({"model": {"arch": "unet", "width": 16}})
-PARAMS, MACS = probe(SMALL.model).params, macs(SMALL.model, 160)
+PARAMS, MACS = probe(SMALL.model).params, count_macs(SMALL.model, 160)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_excess_is_the_part_by_which_a_constraint_is_exceeded(name, stated, actu
 
 
 def test_multiply_adds_and_latency_are_those_of_the_model_that_comes_out(measured):
-    assert macs(SMALL.model, 80) < MACS / 3
+    assert count_macs(SMALL.model, 80) < MACS / 3
     assert Constraints(max_macs=MACS, max_latency_ms=8.0, px=80).excess(SMALL)["macs"] < -0.6
     assert measured == [(SMALL, 80)]
 
@@ -116,7 +116,7 @@ def test_rules_without_limits_fit_everything():
 
 
 def test_network_fits_when_a_trial_sees_its_data_often_enough():
-    just = macs(SMALL.model, 80) * 100 * LEAST_EPOCHS / 10.0
+    just = count_macs(SMALL.model, 80) * 100 * LEAST_EPOCHS / 10.0
     for speed, fits in ((1.01 * just, True), (0.99 * just, False)):
         most = affordable_macs(10.0, 100, speed, epochs=9)
         assert Feasibility(constraints=Constraints(), most_macs=most, px=80).fits(SMALL) == fits
@@ -124,7 +124,7 @@ def test_network_fits_when_a_trial_sees_its_data_often_enough():
 
 def test_one_that_takes_too_long_is_told_as_that_and_its_constraints_are_not_looked_at(measured):
     rules = Feasibility(
-        constraints=Constraints(max_params=1.0, max_latency_ms=1.0), most_macs=macs(SMALL.model, 80) / 2
+        constraints=Constraints(max_params=1.0, max_latency_ms=1.0), most_macs=count_macs(SMALL.model, 80) / 2
     )
     assert rules.excess(SMALL) == {TIME: pytest.approx(1.0)} and not measured
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from search.config.grid import GridError, read_grid
-from search.config.recipes import recipe
+from search.config.recipes import build_recipe
 from search.config.trial import TrialConfig
 
 
@@ -21,7 +21,7 @@ def grid(tmp_path):
 
 def test_grid_runs_a_list_in_its_order(grid):
     configs = read_grid(grid([{"recipe": "residual"}, {"recipe": "unet", "model/width": 8}]))
-    assert configs == [recipe("residual"), recipe("unet", width=8)]
+    assert configs == [build_recipe("residual"), build_recipe("unet", width=8)]
 
 
 def test_grid_expands_a_product(grid):
@@ -32,14 +32,14 @@ def test_grid_expands_a_product(grid):
 
 
 def test_grid_takes_the_config_of_a_finished_model(grid):
-    config = recipe("unet", width=4)
+    config = build_recipe("unet", width=4)
     assert read_grid(grid(config.to_dict())) == [config]
     assert read_grid(grid([{"trial_id": "f0001", "px": 160, "config": config.to_dict()}])) == [config]
 
 
 def test_grid_with_another_architecture_keeps_the_recipe_but_its_model(grid):
     (config,) = read_grid(grid({"recipe": "unet", "model/arch": "atrous", "model/dilations": [2, 4]}))
-    assert config.model.to_dict()["dilations"] == [2, 4] and config.loss == recipe("unet").loss
+    assert config.model.to_dict()["dilations"] == [2, 4] and config.loss == build_recipe("unet").loss
     assert config == TrialConfig.from_flat(config.flat())
 
 

@@ -5,12 +5,12 @@ import pytest
 
 from models.build import build_model
 from models.config import ConfigError
-from search.config.recipes import COLUMNS, KNOWN, LOSSES, NETWORKS, PUBLISHED, RECIPES, recipe
+from search.config.recipes import COLUMNS, KNOWN, LOSSES, NETWORKS, PUBLISHED, RECIPES, build_recipe
 
 
 def test_study_is_its_final_network_with_its_loss_policy_and_augmentation():
-    config = recipe("study")
-    assert config == recipe("unet") and KNOWN["study"] is RECIPES["unet"]
+    config = build_recipe("study")
+    assert config == build_recipe("unet") and KNOWN["study"] is RECIPES["unet"]
     assert config.schedule.policy == "one_cycle+triangular2" and config.augment.rotate > 0
     assert (config.loss.mask_alpha, config.loss.mask_structural, config.loss.depth_structural) == (
         0.16,
@@ -21,22 +21,22 @@ def test_study_is_its_final_network_with_its_loss_policy_and_augmentation():
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("network", NETWORKS)
 def test_loss_joins_any_network(network, loss):
-    config, alone = recipe(f"{network}+{loss}", width=4), recipe(network, width=4)
+    config, alone = build_recipe(f"{network}+{loss}", width=4), build_recipe(network, width=4)
     assert {k: config.loss.to_dict()[k] for k in LOSSES[loss]} == LOSSES[loss]
     assert (config.model, config.schedule, config.augment) == (alone.model, alone.schedule, alone.augment)
-    assert recipe(f"{loss}+{network}", width=4) == alone
+    assert build_recipe(f"{loss}+{network}", width=4) == alone
 
 
 def test_network_replaces_a_network_and_the_rest_is_laid_over():
-    config = recipe("quick_residual+unet")
-    assert config.model == recipe("unet").model and config.loss == recipe("unet").loss
-    assert config.optim == recipe("quick_residual").optim
+    config = build_recipe("quick_residual+unet")
+    assert config.model == build_recipe("unet").model and config.loss == build_recipe("unet").loss
+    assert config.optim == build_recipe("quick_residual").optim
 
 
 def test_joining_leaves_the_recipes_as_they_are():
-    before = recipe("unet")
-    recipe("unet+mse_ssim", width=4)
-    assert recipe("unet") == before
+    before = build_recipe("unet")
+    build_recipe("unet+mse_ssim", width=4)
+    assert build_recipe("unet") == before
 
 
 @pytest.mark.parametrize(
@@ -50,12 +50,12 @@ def test_joining_leaves_the_recipes_as_they_are():
 )
 def test_unknown_name_is_the_user_s_mistake(name, says):
     with pytest.raises(ConfigError, match=says):
-        recipe(name)
+        build_recipe(name)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_recipe_has_the_study_s_count_of_parameters(name):
-    assert sum(p.numel() for p in build_model(recipe(name).model).parameters()) == PUBLISHED[name]
+    assert sum(p.numel() for p in build_model(build_recipe(name).model).parameters()) == PUBLISHED[name]
 
 
 def test_command_writes_a_row_a_network(capsys):

@@ -11,22 +11,22 @@ from models.atrous import ATROUS_UPSAMPLERS
 from models.blocks import UPSAMPLERS
 from models.build import ARCHITECTURES, build_model
 from models.config import STEM_STRIDES
-from models.cost import macs, probe
+from models.cost import count_macs, probe
 from models.losses.balance import BALANCES
 from models.losses.loss import PIXEL, STRUCTURAL, build_loss
 from models.target import Target
 from models.unet import BLOCKS, DECODERS, MERGES
-from search.config.recipes import LOSSES, NETWORKS, RECIPES, STARTERS, recipe
+from search.config.recipes import LOSSES, NETWORKS, RECIPES, STARTERS, build_recipe
 from search.config.trial import OPTIMIZERS, POLICIES, TrialConfig
 from search.study.space import (
     ARCHS,
     LR_RANGES,
     WIDTHS,
     SpaceLimits,
-    batch_sizes,
-    first_points,
-    point,
-    smallest_networks,
+    build_first_points,
+    choose_batch_sizes,
+    encode_point,
+    list_smallest_networks,
     suggest,
 )
 
@@ -114,8 +114,8 @@ def test_200_random_samples_round_trip_build_and_train_a_step(samples):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_recipe_as_a_point_comes_back_as_itself(name):
-    trial = optuna.trial.FixedTrial(point(recipe(name), LIMITS))
-    assert suggest(trial, LIMITS) == recipe(name)
+    trial = optuna.trial.FixedTrial(encode_point(build_recipe(name), LIMITS))
+    assert suggest(trial, LIMITS) == build_recipe(name)
 
 
 @pytest.mark.parametrize(
@@ -123,23 +123,23 @@ def test_recipe_as_a_point_comes_back_as_itself(name):
 )
 def test_study_takes_a_recipe_as_its_next_point(name):
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    study.enqueue_trial(point(recipe(name), LIMITS))
-    assert suggest(study.ask(), LIMITS) == recipe(name)
+    study.enqueue_trial(encode_point(build_recipe(name), LIMITS))
+    assert suggest(study.ask(), LIMITS) == build_recipe(name)
 
 
 def test_recipes_are_tried_first_and_the_space_accepts_them():
     study = optuna.create_study()
-    points = first_points(LIMITS, lambda config: config.model.width <= 8)
+    points = build_first_points(LIMITS, lambda config: config.model.width <= 8)
     for p in points:
         study.enqueue_trial(p)
     asked = [suggest(study.ask(), LIMITS) for _ in points]
     assert [c.model.arch for c in asked] == [known["model"]["arch"] for known in (RECIPES | STARTERS).values()]
     assert [c.model.width for c in asked] == [8, 8, 8, 8, 8, 8, 4]
-    assert asked == [recipe(name, width=c.model.width) for name, c in zip(RECIPES | STARTERS, asked, strict=True)]
+    assert asked == [build_recipe(name, width=c.model.width) for name, c in zip(RECIPES | STARTERS, asked, strict=True)]
 
 
 def test_first_points_take_the_greatest_width_that_fits():
-    widths = [p[f"{p['model/arch']}/width"] for p in first_points(LIMITS, lambda config: config.model.width < 16)]
+    widths = [p[f"{p['model/arch']}/width"] for p in build_first_points(LIMITS, lambda config: config.model.width < 16)]
     assert widths == [8, 8, 8, 8, 12, 8, 4]
 
 
@@ -154,8 +154,8 @@ def test_learning_rates_can_be_narrowed_and_points_follow():
     for config in (suggest(study.ask(), limits) for _ in range(40)):
         low, high = limits.lr[config.optim.name]
         assert low <= config.optim.lr <= high
-    assert point(recipe("unet"), limits)["adamw/lr"] == 6e-3
-    assert point(recipe("quick_unet"), limits)["adamw/lr"] == 8e-3
+    assert encode_point(build_recipe("unet"), limits)["adamw/lr"] == 6e-3
+    assert encode_point(build_recipe("quick_unet"), limits)["adamw/lr"] == 8e-3
     assert SpaceLimits().lr == LR_RANGES and set(LR_RANGES) == set(OPTIMIZERS)
 
 
@@ -164,12 +164,12 @@ def test_learning_rates_can_be_narrowed_and_points_follow():
     [(3, (1,)), (25, (4,)), (160, (8, 16, 32)), (400, (16, 32, 80)), (40_000, (80, 192, 256))],
 )
 def test_batch_sizes_leave_steps_in_an_epoch(images, sizes):
-    assert batch_sizes(images) == sizes
+    assert choose_batch_sizes(images) == sizes
 
 
 def test_no_network_of_the_space_is_smaller_than_the_smallest(samples):
-    smallest = smallest_networks()
+    smallest = list_smallest_networks()
     narrow = {config.model for _, config in samples if config.model.width == WIDTHS[config.model.arch][0]}
-    for cost in (lambda model: probe(model).params, lambda model: macs(model, PX)):
+    for cost in (lambda model: probe(model).params, lambda model: count_macs(model, PX)):
         least = min(cost(config.model) for config in smallest)
         assert all(cost(model) >= least for model in sorted(narrow, key=str)[:40])

@@ -10,11 +10,11 @@ from optuna.trial import TrialState
 import search.tuning.searchers
 from models.cost import probe
 from search.budget.constraints import TIME, Constraints, Feasibility, StopCriterion
-from search.config.recipes import recipe
+from search.config.recipes import build_recipe
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord
 from search.study.resume import resume_study
-from search.study.space import SpaceLimits, first_points, suggest
+from search.study.space import SpaceLimits, build_first_points, suggest
 from search.study.storage import open_journal
 from search.tuning.searchers import FINISHED, STUDY_NAME, FeasibleOptunaSearch, FixedSearcher, StageChain, sampler
 from search.tuning.stages import Stage
@@ -60,7 +60,7 @@ def searcher(storage=None, *, trials=100, rules=RULES, points=(), past=(), unfin
 
 
 def record(number, status, **metrics):
-    config = recipe("quick_unet").flat()
+    config = build_recipe("quick_unet").flat()
     trial_id = f"e{number:04d}"
     return TrialRecord(
         trial_id=trial_id, parent_id="", stage="explore", config=config, seed=0, status=status, metrics=metrics
@@ -105,7 +105,7 @@ def test_optuna_is_told_what_a_trial_came_to():
 
 
 def test_first_suggestions_are_the_points_given():
-    points = first_points(LIMITS, lambda config: config.model.width <= 8)
+    points = build_first_points(LIMITS, lambda config: config.model.width <= 8)
     search = searcher(points=points)
     archs = [search.suggest(str(i))["spec"].config["model"]["arch"] for i in range(len(points))]
     assert archs == [point["model/arch"] for point in points]

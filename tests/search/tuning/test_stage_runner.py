@@ -7,7 +7,7 @@ import pytest
 
 from data.data_module import DataModule
 from search.budget.budget import Deadlines, parse_budget
-from search.config.recipes import recipe
+from search.config.recipes import build_recipe
 from search.records.run_state import new_run_state, resumed_state
 from search.records.trials import TrialRecord, TrialTable
 from search.tuning.checkpoints import CheckpointStore
@@ -62,7 +62,7 @@ class Run:
             LADDER,
             resources,
             folder=folder,
-            configs=[recipe("quick_unet")] * 4,
+            configs=[build_recipe("quick_unet")] * 4,
             find_lr=False,
             run_state=self.run_state,
             table=self.table,
@@ -90,7 +90,7 @@ class Run:
         return found
 
     def begin(self, spec):
-        config = recipe("quick_unet").flat()
+        config = build_recipe("quick_unet").flat()
         name = spec.context.stage.name
         record = TrialRecord(
             trial_id=spec.trial_id, parent_id=spec.parent_id, stage=name, config=config, seed=spec.seed

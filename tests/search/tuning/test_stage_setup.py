@@ -7,7 +7,7 @@ import pytest
 from data.data_module import DataModule
 from search.budget.budget import Deadlines, parse_budget
 from search.budget.constraints import Constraints
-from search.config.recipes import recipe
+from search.config.recipes import build_recipe
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord
 from search.study.space import LR_RANGES
@@ -75,7 +75,7 @@ def test_stage_that_goes_on_keeps_its_images_and_the_time_of_its_trials(resource
 
 
 def test_stated_trials_are_numbered_seeded_and_do_not_race(resources):
-    configs = [recipe("quick_unet"), recipe("quick_residual")]
+    configs = [build_recipe("quick_unet"), build_recipe("quick_residual")]
     given = resources()
     specs = stated(given, stage_context(given, EXPLORE, trials=2), configs)
     assert specs[0].trial_id == "e0001" and specs[0].config == configs[0].to_dict() and not specs[0].racing
@@ -101,7 +101,7 @@ def record_of(trial_id):
 
 
 def parent(number):
-    config = recipe("quick_unet").flat()
+    config = build_recipe("quick_unet").flat()
     return TrialRecord(trial_id=f"c{number:04d}", parent_id="", stage="confirm", config=config, seed=5)
 
 
@@ -196,7 +196,7 @@ def test_search_closes_early_enough_for_its_last_trials(resources, tmp_path):
 def test_stated_trials_that_have_begun_are_not_begun_again_whatever_their_order(resources):
     given = resources()
     specs = stated(
-        given, stage_context(given, EXPLORE, trials=3), [recipe("quick_unet")] * 3, begun=[record_of("e0002")]
+        given, stage_context(given, EXPLORE, trials=3), [build_recipe("quick_unet")] * 3, begun=[record_of("e0002")]
     )
     assert [spec.trial_id for spec in specs] == ["e0001", "e0003"]
 

@@ -6,7 +6,7 @@ import itertools
 import pytest
 import torch
 
-from models.cost import probe, training_mib
+from models.cost import estimate_training_mib, probe
 from search.budget.constraints import WEIGHT_COPIES
 from search.training.parts import TrialOutOfMemoryError
 from search.tuning import trainable
@@ -51,7 +51,7 @@ def test_stage_without_pictures_reports_none(context, small_config, told):
 
 def test_memory_of_a_trial_caps_the_images_at_once(context, small_config, told):
     weights_mib = WEIGHT_COPIES * 4 * probe(small_config.model).params / 2**20
-    memory_mib = weights_mib + 3.5 * training_mib(small_config.model, 32)
+    memory_mib = weights_mib + 3.5 * estimate_training_mib(small_config.model, 32)
     run(dataclasses.replace(context, memory_mib=memory_mib), small_config)
     assert [result["metrics"]["at_once"] for result in told] == [3, 3]
 
