@@ -1,4 +1,4 @@
-"""`python -m data.check`."""
+"""Run `python -m data.check`."""
 
 import sys
 

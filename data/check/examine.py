@@ -1,4 +1,4 @@
-"""Look into the files of one triplet: what is wrong with them, and what its depth says about its own meaning."""
+"""Inspect the files of one triplet: find its faults and measure what the check of the whole folder needs."""
 
 import hashlib
 import io
@@ -10,181 +10,164 @@ import numpy as np
 from PIL import Image
 
 from data.check import faults
-from data.check.alignment import Step
+from data.check.alignment import DepthStep
 from data.check.faults import Fault
-from data.check.perceptual_hash import Trace, trace
+from data.check.perceptual_hash import Hash, compute_hash
 from data.dataset import DatasetSpec, Triplet
 from data.reading.matching import is_image_name
 
-VALUE_STEP = 16  # every so many pixels, each way, that are looked at for the range
+ROLES = ("image", "mask", "depth")
+SAMPLE_STEP = 16  # every 16th pixel in each direction is used for the value statistics
 
-
-@dataclass
-class Pictures:
-    """A triplet's pictures as stored; None where there is none or it cannot be read.
-
-    Attributes:
-        image: RGB as the reader sees it.
-        mode: Pillow's mode of the image file.
-    """
-
-    image: np.ndarray | None = None
-    mask: np.ndarray | None = None
-    depth: np.ndarray | None = None
-    mode: str = ""
+Arrays = dict[str, np.ndarray]  # role -> RGB image, mask or depth map as stored
 
 
 @dataclass(frozen=True)
 class DepthValues:
-    """What the values of a depth map are like: type, least and greatest above 0, median, share of zeros."""
+    """Statistics of a depth map: type, minimum and maximum above 0, median, share of zeros."""
 
     dtype: str
-    least: float
-    greatest: float
+    minimum: float
+    maximum: float
     median: float
     zeros: float
 
 
 @dataclass
-class Finding:
-    """What is found of one triplet; small, so that it travels between processes.
+class Inspection:
+    """Faults and measurements of one triplet; small enough to send between processes.
 
     Attributes:
-        digest: Of the image's pixels.
-        step: Step of depth at the mask's edge, see `alignment.depth_step`; None where it cannot be measured.
-        framed: The depth has a frame, and was measured within it.
+        faults: Faults that the triplet has by itself.
+        digest: Hash of the image's pixels.
+        hash: Perceptual hash of the background.
+        step: Step of depth at the mask's contour; None if it cannot be measured.
+        values: Statistics of the depth values.
+        framed: True if the depth has a frame; the step was then measured inside it.
     """
 
     faults: list[Fault] = field(default_factory=list)
     digest: bytes = b""
-    trace: Trace | None = None
-    step: Step | None = None
+    hash: Hash | None = None
+    step: DepthStep | None = None
     values: DepthValues | None = None
     framed: bool = False
 
+    def add(self, kind: str, path: Path, detail: str) -> None:
+        """Add a fault if there is a detail."""
+        if detail:
+            self.faults.append(Fault(kind, str(path), detail))
 
-def read(triplet: Triplet) -> tuple[Pictures, list[Fault]]:
-    """Read a triplet's files; those that are not there or cannot be read are faults."""
-    pictures, found = Pictures(), []
-    for role in ("image", "mask", "depth"):
+
+def read_arrays(triplet: Triplet) -> tuple[Arrays, list[Fault]]:
+    """Read the files of a triplet as far as they are readable, and find the faults that only the files show."""
+    arrays: Arrays = {}
+    found = []
+    for role in ROLES:
         path: Path | None = getattr(triplet, role)
         if path is None:
             continue
         if not is_image_name(path.name) or not path.is_file():
             found.append(Fault("missing file", str(path)))
             continue
-        flags = cv2.IMREAD_COLOR_RGB if role == "image" else cv2.IMREAD_UNCHANGED
-        data, pixels = _decoded(path, flags)
+        content, pixels = _decode(path, cv2.IMREAD_COLOR_RGB if role == "image" else cv2.IMREAD_UNCHANGED)
         if pixels is None:
-            found.append(Fault(faults.broken(data), str(path), f"{len(data)} bytes"))
+            found.append(Fault(faults.classify_broken_file(content), str(path), f"{len(content)} bytes"))
             continue
-        setattr(pictures, role, pixels)
-        if role == "image":
-            pictures.mode = Image.open(io.BytesIO(data)).mode
-    return pictures, found
+        arrays[role] = pixels
+        if role == "image" and (wrong := faults.describe_image_channels(Image.open(io.BytesIO(content)).mode)):
+            found.append(Fault("channels", str(path), wrong))
+    return arrays, found
 
 
-def examine(triplet: Triplet, spec: DatasetSpec) -> Finding:
-    """Read a triplet and look for every fault that it can show by itself."""
-    pictures, found = read(triplet)
-    finding = judge(triplet, pictures, spec)
-    finding.faults[:0] = found
-    return finding
+def inspect_files(triplet: Triplet, spec: DatasetSpec) -> Inspection:
+    """Read a triplet and find every fault that it has by itself."""
+    arrays, found = read_arrays(triplet)
+    inspection = inspect_arrays(triplet, arrays, spec)
+    inspection.faults[:0] = found
+    return inspection
 
 
-def judge(triplet: Triplet, pictures: Pictures, spec: DatasetSpec) -> Finding:
-    """Look for faults in pictures that were read."""
-    finding = Finding()
-    image = pictures.image
-    if image is not None:
-        finding.digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
-        _add(finding, "channels", triplet.image, faults.image_channels(pictures.mode))
-    share = _judge_mask(finding, triplet, pictures)
-    if image is not None:
-        finding.trace = trace(image, None if share is None else _fitted(share, image))
-    _judge_depth(finding, triplet, pictures, spec, share)
-    return finding
+def inspect_arrays(triplet: Triplet, arrays: Arrays, spec: DatasetSpec) -> Inspection:
+    """Find the faults of arrays that were read."""
+    inspection = Inspection()
+    mask = _inspect_mask(inspection, triplet, arrays)
+    if "image" in arrays:
+        image = arrays["image"]
+        inspection.digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
+        fits = mask is None or mask.shape == image.shape[:2]
+        inspection.hash = compute_hash(image, mask if fits or mask is None else cv2.resize(mask, image.shape[1::-1]))
+    _inspect_depth(inspection, triplet, arrays, spec, mask)
+    return inspection
 
 
-def _judge_mask(finding: Finding, triplet: Triplet, pictures: Pictures) -> np.ndarray | None:
-    """Judge the mask; return it in 0..1 if it holds both object and background."""
-    if pictures.mask is None or triplet.mask is None:
+def _inspect_mask(inspection: Inspection, triplet: Triplet, arrays: Arrays) -> np.ndarray | None:
+    """Inspect the mask; return it in [0, 1] if it has both foreground and background."""
+    stored = _take_label(inspection, triplet.mask, arrays, "mask")
+    if stored is None or triplet.mask is None:
         return None
-    _add(finding, "size", triplet.mask, _other_size(pictures.mask, pictures.image))
-    wrong = faults.truth_channels(pictures.mask)
-    _add(finding, "channels", triplet.mask, wrong)
-    if wrong:
+    mask = faults.scale_mask(stored)
+    found = faults.find_mask_faults(mask)
+    for kind, detail in found.items():
+        inspection.add(kind, triplet.mask, detail)
+    if found.keys() & {"empty mask", "full mask"}:
         return None
-    share = faults.share_of_mask(faults.single(pictures.mask))
-    own = faults.mask_faults(share)
-    for kind, detail in own.items():
-        _add(finding, kind, triplet.mask, detail)
-    if own.keys() & {"empty mask", "full mask"}:
-        return None
-    if pictures.image is not None:
-        _add(finding, "shifted mask", triplet.mask, faults.shifted(pictures.image, share))
-    return share
+    if "image" in arrays:
+        inspection.add("shifted mask", triplet.mask, faults.describe_mask_shift(arrays["image"], mask))
+    return mask
 
 
-def _judge_depth(
-    finding: Finding, triplet: Triplet, pictures: Pictures, spec: DatasetSpec, share: np.ndarray | None
+def _inspect_depth(
+    inspection: Inspection, triplet: Triplet, arrays: Arrays, spec: DatasetSpec, mask: np.ndarray | None
 ) -> None:
-    if pictures.depth is None or triplet.depth is None:
+    depth = _take_label(inspection, triplet.depth, arrays, "depth")
+    if depth is None or triplet.depth is None:
         return
-    _add(finding, "size", triplet.depth, _other_size(pictures.depth, pictures.image))
-    wrong = faults.truth_channels(pictures.depth)
-    _add(finding, "channels", triplet.depth, wrong)
-    if wrong:
-        return
-    depth = faults.single(pictures.depth)
-    finding.values = _values(depth)
+    inspection.values = _measure_values(depth)
     if spec.depth_unit == "relative" and depth.dtype.kind == "f" and not 0 <= np.nanmin(depth) <= np.nanmax(depth) <= 1:
-        _add(finding, "depth range", triplet.depth, f"{np.nanmin(depth):.4g} to {np.nanmax(depth):.4g}")
-    border = faults.frame(depth, spec.missing_value)
-    if border:
-        top, bottom, left, right = border
-        _add(finding, "frame", triplet.depth, f"{top}, {bottom}, {left}, {right} px at top, bottom, left, right")
-        depth = depth[top : depth.shape[0] - bottom, left : depth.shape[1] - right]  # the picture lies within
-        finding.framed = True
-    if share is not None and not any(fault.kind == "shifted mask" for fault in finding.faults):
+        inspection.add("depth range", triplet.depth, f"{np.nanmin(depth):.4g} to {np.nanmax(depth):.4g}")
+    frame = faults.measure_frame(depth, spec.missing_value)
+    if frame:
+        top, bottom, left, right = frame
+        inspection.add("frame", triplet.depth, f"{top}, {bottom}, {left}, {right} px at top, bottom, left, right")
+        depth = depth[top : depth.shape[0] - bottom, left : depth.shape[1] - right]  # the image was scaled to fit
+        inspection.framed = True
+    if mask is not None and not any(fault.kind == "shifted mask" for fault in inspection.faults):
         valid = np.isfinite(depth) if depth.dtype.kind == "f" else np.ones(depth.shape, bool)
         if spec.missing_value is not None or depth.dtype != np.uint8:
             valid &= depth != (spec.missing_value or 0)
-        finding.step = faults.step_at_contour(depth, valid, share)
+        inspection.step = faults.measure_contour_step(depth, valid, mask)
 
 
-def _values(depth: np.ndarray) -> DepthValues:
-    few = depth[::VALUE_STEP, ::VALUE_STEP].astype(np.float64)
-    few = few[np.isfinite(few)]
-    known = few[few != 0]
+def _take_label(inspection: Inspection, path: Path | None, arrays: Arrays, role: str) -> np.ndarray | None:
+    """Check size and channels of a mask or depth map; return its single channel, None if it has several."""
+    pixels, image = arrays.get(role), arrays.get("image")
+    if pixels is None or path is None:
+        return None
+    if image is not None and pixels.shape[:2] != image.shape[:2]:
+        (height, width), (rows, columns) = pixels.shape[:2], image.shape[:2]
+        inspection.add("size", path, f"{width} x {height} px, image {columns} x {rows}")
+    wrong = faults.describe_label_channels(pixels)
+    inspection.add("channels", path, wrong)
+    return None if wrong else faults.take_first_channel(pixels)
+
+
+def _measure_values(depth: np.ndarray) -> DepthValues:
+    sample = depth[::SAMPLE_STEP, ::SAMPLE_STEP].astype(np.float64)
+    sample = sample[np.isfinite(sample)]
+    known = sample[sample != 0]
     if not known.size:
         return DepthValues(depth.dtype.name, 0.0, 0.0, 0.0, 1.0)
-    least, greatest, median = float(known.min()), float(known.max()), float(np.median(known))
-    return DepthValues(depth.dtype.name, least, greatest, median, float(np.mean(few == 0)))
+    minimum, maximum, median = float(known.min()), float(known.max()), float(np.median(known))
+    return DepthValues(depth.dtype.name, minimum, maximum, median, float(np.mean(sample == 0)))
 
 
-def _other_size(pixels: np.ndarray, image: np.ndarray | None) -> str:
-    if image is None or pixels.shape[:2] == image.shape[:2]:
-        return ""
-    (height, width), (rows, columns) = pixels.shape[:2], image.shape[:2]
-    return f"{width} x {height} px, image {columns} x {rows}"
-
-
-def _fitted(share: np.ndarray, image: np.ndarray) -> np.ndarray:
-    return share if share.shape == image.shape[:2] else cv2.resize(share, image.shape[1::-1])
-
-
-def _add(finding: Finding, kind: str, path: Path, detail: str) -> None:
-    if detail:
-        finding.faults.append(Fault(kind, str(path), detail))
-
-
-def _decoded(path: Path, flags: int) -> tuple[bytes, np.ndarray | None]:
+def _decode(path: Path, flags: int) -> tuple[bytes, np.ndarray | None]:
     try:
-        data = path.read_bytes()
+        content = path.read_bytes()
     except OSError:
         return b"", None
     try:
-        return data, cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+        return content, cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
     except cv2.error:
-        return data, None
+        return content, None

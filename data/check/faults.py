@@ -1,7 +1,7 @@
-"""What can be wrong with one triplet's pictures: a function per fault. Pure; reads nothing, decides nothing to do.
+"""Detect single faults of an image, mask or depth map given as arrays.
 
-Thresholds lie between the real defective triplets and the clean ones they were tried on; the figure next to each says
-how far either is.
+Thresholds separate defective from clean triplets in a labelled sample; the comment gives the nearest value of each
+class.
 """
 
 from dataclasses import dataclass
@@ -10,157 +10,158 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Shaped, UInt8
 
-from data.check.alignment import PX, Step, contour_fit, depth_step
+from data.check.alignment import PX, DepthStep, fit_contour, measure_depth_step
 
-FOLDER_KINDS = frozenset({"gap", "stray file"})  # say nothing against a triplet
+FOLDER_KINDS = frozenset({"gap", "stray file"})  # faults of the folder that do not concern a triplet
 
-GREY = (0.05, 0.95)  # of the mask's range: between them a pixel is neither object nor background
-LEAST_GREY = 0.01  # of the picture (clean 0.0014, faint box 0.119)
-EDGE_SHARE = 0.02  # of the longer side: greys this near the contour are a soft edge
-EMPTY, FULL = 1e-4, 0.995  # of the picture
-STRAY_LEAST, STRAY_MOST, STRAY_GAP = 0.0015, 0.15, 0.08  # of picture, of largest part, of side (0.003, 0.08, 0.14)
-SHIFT_RATIO, SHIFT_LEAD = 1.3, 2.6  # see `alignment.Fit` (clean up to 1.46 and 2.2, defective from 1.50 and 3.0)
-STEP, STEP_LEAD, FAINT_LEAD = 0.025, 2.5, 2.3  # see `alignment.Step` (ignored up to 0.019 and 2.1, clean from 0.034)
-FRAME_EVEN, FRAME_STEP = 8, 16  # grey levels of 255: within the frame; between frame and depth
-FRAME_LEAST, FRAME_EDGE = 0.01, 0.6  # width as a share of the side; share of the inner edge that steps (0.79)
-COLOURED = 32, 0.001  # difference of channels of 255, share of pixels
+GREY = (0.05, 0.95)  # of the mask's range: a pixel between them is neither foreground nor background
+MIN_GREY = 0.01  # share of the image (clean 0.0014, faint box 0.119)
+EDGE_WIDTH = 0.02  # of the longer side: greys this near the contour are a soft edge
+EMPTY, FULL = 1e-4, 0.995  # share of the image
+STRAY_MIN, STRAY_MAX, STRAY_GAP = 0.0015, 0.15, 0.08  # of image, of largest part, of side (0.003, 0.08, 0.14)
+SHIFT_RATIO, SHIFT_Z = 1.3, 2.6  # see `ContourFit` (clean up to 1.46 and 2.2, defective from 1.50 and 3.0)
+STEP, STEP_Z, DIRECTION_Z = 0.025, 2.5, 2.3  # see `DepthStep` (ignored up to 0.019 and 2.1, clean from 0.034)
+FRAME_EVEN, FRAME_STEP = 8, 16  # grey levels of 255: largest inside the frame, smallest between frame and depth
+FRAME_WIDTH, FRAME_EDGE = 0.01, 0.6  # width as a share of the side; share of the inner edge with a step (0.79)
+COLOURED = 32, 0.001  # difference between channels of 255, share of pixels
+IMAGE_HEADERS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"BM", b"II*\0", b"MM\0*", b"RIFF")
+WRONG_MODES = {"L": "grey, 1 channel", "LA": "grey with alpha", "1": "black and white", "RGBA": "4 channels"}
 
-Picture = Shaped[np.ndarray, "h w *c"]
+Pixels = Shaped[np.ndarray, "h w *c"]
+Mask = Float32[np.ndarray, "rows columns"]  # in [0, 1]
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something wrong: a kind of FAULT_KINDS, the file that has it, and figures."""
+    """A fault of a file: its kind (a key of `data.dataset.FAULT_KINDS`), the file, and details with figures."""
 
     kind: str
     file: str
     detail: str = ""
 
 
-def broken(data: bytes) -> str:
-    """Kind of a file that cannot be decoded: "truncated" where it begins as a picture does, else "unreadable"."""
-    begins = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"BM", b"II*\0", b"MM\0*", b"RIFF")
-    return "truncated" if data.startswith(begins) else "unreadable"
+def classify_broken_file(content: bytes) -> str:
+    """Return the kind of a file that cannot be decoded: "truncated" if it starts as an image, else "unreadable"."""
+    return "truncated" if content.startswith(IMAGE_HEADERS) else "unreadable"
 
 
-def image_channels(mode: str) -> str:
-    """What is wrong with an image of this mode of Pillow's; "" if it has three colours."""
-    return {"L": "grey, 1 channel", "LA": "grey with alpha", "1": "black and white", "RGBA": "4 channels"}.get(mode, "")
+def describe_image_channels(mode: str) -> str:
+    """Describe the wrong channels of an image of this Pillow mode; "" if it has three colours."""
+    return WRONG_MODES.get(mode, "")
 
 
-def truth_channels(pixels: Picture) -> str:
-    """What is wrong with the channels of a mask or depth map; "" if they are one, or equal and opaque."""
+def describe_label_channels(pixels: Pixels) -> str:
+    """Describe the wrong channels of a mask or depth map; "" if there is one, or all are equal and opaque."""
     if pixels.ndim == 2 or pixels.shape[2] == 1:
         return ""
     if pixels.shape[2] == 4 and pixels[..., 3].min() < pixels[..., 3].max():
-        return "alpha that is not the same everywhere"
-    colours = pixels[..., :3].astype(np.float32) * _to_bytes(pixels)
+        return "alpha varies"
+    colours = pixels[..., :3].astype(np.float32) * _scale_to_bytes(pixels)
     differing = float(np.mean(colours.max(axis=2) - colours.min(axis=2) > COLOURED[0]))
-    return f"colours in {differing:.0%} of it" if differing > COLOURED[1] else ""
+    return f"colours in {differing:.0%} of the pixels" if differing > COLOURED[1] else ""
 
 
-def single(pixels: Picture) -> Shaped[np.ndarray, "h w"]:
-    """The one channel of a mask or depth map whose channels are equal."""
+def take_first_channel(pixels: Pixels) -> Shaped[np.ndarray, "h w"]:
+    """Return the only channel of a mask or depth map, or the first of several equal ones."""
     return pixels if pixels.ndim == 2 else pixels[..., 0]
 
 
-def share_of_mask(mask: Shaped[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
-    """A mask as stored -> 0..1; one of 0 and 1 is taken for what it is."""
+def scale_mask(mask: Shaped[np.ndarray, "h w"]) -> Mask:
+    """Scale a stored mask to [0, 1]; a mask of 0 and 1 is kept as it is."""
     full = 1.0 if mask.max(initial=0) <= 1 else 255.0 if mask.dtype == np.uint8 else float(np.iinfo(mask.dtype).max)
     return mask.astype(np.float32) / np.float32(full)
 
 
-def mask_faults(share: Float32[np.ndarray, "h w"]) -> dict[str, str]:
-    """Faults that a mask in 0..1 has by itself, kind -> detail."""
-    inside = share > 0.5
+def find_mask_faults(mask: Mask) -> dict[str, str]:
+    """Find the faults that a mask has by itself, as kind -> detail."""
+    inside = mask > 0.5
     cover = float(inside.mean())
     found = {}
-    grey = _greys(share, inside)
-    if grey > LEAST_GREY:
-        found["not binary"] = f"greys in {grey:.0%} of it"
+    grey = _measure_greys(mask, inside)
+    if grey > MIN_GREY:
+        found["not binary"] = f"greys in {grey:.0%} of the pixels"
     if cover < EMPTY:
-        found["empty mask"] = f"largest value {share.max(initial=0):.2f} of 1"
+        found["empty mask"] = f"largest value {mask.max(initial=0):.2f} of 1"
     elif cover > FULL:
         found["full mask"] = f"covers {cover:.1%}"
-    elif stray := _stray_parts(inside):
+    elif stray := _count_stray_pixels(inside):
         found["stray part"] = f"{stray} px of {inside.sum()}"
     return found
 
 
-def shifted(image: UInt8[np.ndarray, "h w 3"], share: Float32[np.ndarray, "rows columns"]) -> str:
-    """Where the mask fits much better than where it is; "" if nowhere."""
+def describe_mask_shift(image: UInt8[np.ndarray, "h w 3"], mask: Mask) -> str:
+    """Describe the shift at which the mask fits the image much better; "" if there is none."""
     small = cv2.resize(image, (PX, PX), interpolation=cv2.INTER_AREA).astype(np.float32) / np.float32(255)
-    fit = contour_fit(small, small_mask(share))
-    if fit is None or fit.ratio < SHIFT_RATIO or fit.lead < SHIFT_LEAD:
+    fit = fit_contour(small, _shrink_mask(mask))
+    if fit is None or fit.ratio < SHIFT_RATIO or fit.z_score < SHIFT_Z:
         return ""
     down, right = fit.shift
-    return (
-        f"fits {fit.ratio:.1f} times as well {abs(down):.0%} {'lower' if down > 0 else 'higher'}, {abs(right):.0%} "
-        + ("right" if right > 0 else "left")
-    )
+    vertical, horizontal = "down" if down > 0 else "up", "right" if right > 0 else "left"
+    return f"fits {fit.ratio:.1f} times as well if moved {abs(down):.0%} {vertical} and {abs(right):.0%} {horizontal}"
 
 
-def small_mask(share: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "px px"]:
-    """0 or 1 at the size of comparisons."""
-    return (cv2.resize(share, (PX, PX), interpolation=cv2.INTER_AREA) > 0.5).astype(np.float32)
+def measure_frame(depth: Shaped[np.ndarray, "h w"], missing: int | None) -> tuple[int, int, int, int] | None:
+    """Measure an even frame with a straight inner edge around an integer depth map.
 
-
-def frame(depth: Shaped[np.ndarray, "h w"], missing: int | None) -> tuple[int, int, int, int] | None:
-    """Widths (top, bottom, left, right) of an even frame with a straight inner edge; None where there is none.
-
-    Values that mean unknown are no frame: cameras leave a margin.
+    Returns:
+        Widths (top, bottom, left, right) in pixels; None if there is no frame, or it holds the missing value, as the
+        margins of depth cameras do.
     """
     if not np.issubdtype(depth.dtype, np.integer) or depth[0, 0] == missing:
         return None
-    away = np.abs(depth.astype(np.float32) - np.float32(depth[0, 0])) * _to_bytes(depth)
-    widths = [_border(side) for side in (away, away[::-1], away.T, away.T[::-1])]
+    difference = np.abs(depth.astype(np.float32) - np.float32(depth[0, 0])) * _scale_to_bytes(depth)
+    widths = [_measure_border(side) for side in (difference, difference[::-1], difference.T, difference.T[::-1])]
     if None in widths:
         return None
     top, bottom, left, right = (width for width in widths if width is not None)
     return top, bottom, left, right
 
 
-def ignored(step: Step, sign: int) -> bool:
-    """Does depth go on over the object's edge as if it were not there?
+def is_foreground_ignored(step: DepthStep, sign: int) -> bool:
+    """Return whether the depth has no step at the contour of the foreground.
 
     Args:
-        step: Of `alignment.depth_step`.
-        sign: 1 if near values are larger, -1 if smaller, 0 if that is not known: then either step counts.
+        step: Result of `measure_contour_step`.
+        sign: 1 if near values are larger, -1 if smaller, 0 if unknown: then a step in either direction counts.
     """
-    values = (step.slope, step.lead, step.faint_lead)
-    slope, lead, faint = (abs(value) for value in values) if sign == 0 else (sign * value for value in values)
-    return slope < STEP and lead < STEP_LEAD and faint < FAINT_LEAD
+    values = (step.slope, step.z_score, step.direction_z_score)
+    slope, z_score, direction = (abs(value) if sign == 0 else sign * value for value in values)
+    return slope < STEP and z_score < STEP_Z and direction < DIRECTION_Z
 
 
-def step_at_contour(
-    depth: Shaped[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"], share: Float32[np.ndarray, "rows columns"]
-) -> Step | None:
-    """`alignment.depth_step` of a depth map as stored; unknown pixels take the median, and do not step."""
+def measure_contour_step(
+    depth: Shaped[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"], mask: Mask
+) -> DepthStep | None:
+    """Measure the step of a stored depth map at the mask's contour; unknown pixels are set to the median."""
     values = depth.astype(np.float32)
     if not valid.any():
         return None
     values = np.where(valid, values, np.float32(np.median(values[valid])))
-    return depth_step(cv2.resize(values, (PX, PX), interpolation=cv2.INTER_AREA), small_mask(share))
+    return measure_depth_step(cv2.resize(values, (PX, PX), interpolation=cv2.INTER_AREA), _shrink_mask(mask))
 
 
-def _greys(share: Float32[np.ndarray, "h w"], inside: Bool[np.ndarray, "h w"]) -> float:
-    """Share of pixels that are grey and no part of a soft edge."""
-    grey = (share > GREY[0]) & (share < GREY[1])
-    if grey.mean() <= LEAST_GREY:
+def _shrink_mask(mask: Mask) -> Float32[np.ndarray, "px px"]:
+    return (cv2.resize(mask, (PX, PX), interpolation=cv2.INTER_AREA) > 0.5).astype(np.float32)
+
+
+def _measure_greys(mask: Mask, inside: Bool[np.ndarray, "rows columns"]) -> float:
+    """Return the share of grey pixels that are not part of a soft edge."""
+    grey = (mask > GREY[0]) & (mask < GREY[1])
+    if grey.mean() <= MIN_GREY:
         return 0.0
     marks = inside.astype(np.uint8)
     distance = sum(cv2.distanceTransform(side, cv2.DIST_L2, 3) for side in (marks, 1 - marks))
-    return float(np.mean(grey & (distance > EDGE_SHARE * max(share.shape) + 1)))
+    return float(np.mean(grey & (distance > EDGE_WIDTH * max(mask.shape) + 1)))
 
 
-def _stray_parts(inside: Bool[np.ndarray, "h w"]) -> int:
-    """Pixels of parts that are small, yet no crumbs, and far from the largest part."""
+def _count_stray_pixels(inside: Bool[np.ndarray, "h w"]) -> int:
+    """Count the pixels of parts that are small, but larger than a crumb, and far from the largest part."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(inside.astype(np.uint8), connectivity=8)
     if count < 3:
         return 0
     areas = stats[1:, cv2.CC_STAT_AREA]
     largest = int(areas.argmax()) + 1
-    small = (areas >= STRAY_LEAST * inside.size) & (areas <= STRAY_MOST * areas.max())
+    small = (areas >= STRAY_MIN * inside.size) & (areas <= STRAY_MAX * areas.max())
     if not small.any():
         return 0
     distance = cv2.distanceTransform((labels != largest).astype(np.uint8), cv2.DIST_L2, 5)
@@ -168,16 +169,16 @@ def _stray_parts(inside: Bool[np.ndarray, "h w"]) -> int:
     return int(sum(areas[part - 1] for part in far))
 
 
-def _border(away: Float32[np.ndarray, "h w"]) -> int | None:
-    """Rows from the top that are even; None where too few, or where what follows is not set off from them."""
-    even = away.max(axis=1) <= FRAME_EVEN
+def _measure_border(difference: Float32[np.ndarray, "h w"]) -> int | None:
+    """Count even rows from the top; None if there are too few, or the next rows do not differ from them."""
+    even = difference.max(axis=1) <= FRAME_EVEN
     width = int(even.argmin()) if not even.all() else len(even)
-    inner = min(width + 2, len(away) - 1)  # resampling blurs the edge
-    if width < max(2, FRAME_LEAST * len(away)) or width >= len(away) // 2:
+    inner = min(width + 2, len(difference) - 1)  # resampling blurs the edge
+    if width < max(2, FRAME_WIDTH * len(difference)) or width >= len(difference) // 2:
         return None
-    return width if float(np.mean(away[inner] > FRAME_STEP)) >= FRAME_EDGE else None
+    return width if float(np.mean(difference[inner] > FRAME_STEP)) >= FRAME_EDGE else None
 
 
-def _to_bytes(pixels: Picture) -> np.float32:
-    """Factor from stored values to 0..255."""
+def _scale_to_bytes(pixels: Pixels) -> np.float32:
+    """Return the factor from stored values to 0..255."""
     return np.float32(255 / np.iinfo(pixels.dtype).max) if np.issubdtype(pixels.dtype, np.integer) else np.float32(255)

@@ -1,7 +1,8 @@
-"""Are near things bright or dark? Steps of depth at objects' edges tell: foregrounds are nearer than what is around.
+"""Decide whether near is bright or dark in relative depth, from depth steps at the contours of foregrounds.
 
-A folder whose triplets come from several makers may hold both. Then those whose names begin alike are taken to be of
-one maker, who had one polarity, unless the steps say that names mean nothing here.
+A foreground is nearer than its surroundings, so each step is a vote. A folder with triplets of several makers may mix
+both polarities. Triplets whose names start alike (a series) are then assumed to share one polarity, unless the votes
+contradict that.
 """
 
 import re
@@ -9,108 +10,103 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from data.check.examine import Finding
-from data.check.faults import STEP, STEP_LEAD
+from data.check.examine import Inspection
+from data.check.faults import STEP, STEP_Z
 from data.dataset import POLARITIES, Triplet
 
-LEAST_VOTES = 8  # objects whose depth steps clearly
-SURE = 0.9  # share of them that agree
-FEW_VOTES = 2  # for the names of a mixed folder (of 779 clear steps, real, composed and drawn, none was wrong)
-BOTH = 3  # votes against the others for a folder to be mixed
+MIN_VOTES = 8  # clear steps from which a majority is certain
+MIN_SERIES_VOTES = 2  # for a series in a mixed folder (none of 779 clear steps, real, composed and drawn, was wrong)
+MIN_SHARE = 0.9  # share of the votes that must agree
+MIXED_VOTES = 3  # votes of the minority from which a folder is mixed
 
 
 @dataclass(frozen=True)
 class Votes:
-    """Triplets by what depth does at the edge of their object: becomes brighter, darker, or does not clearly step."""
+    """Triplets whose depth becomes brighter or darker at the contour, or has no clear step."""
 
     bright: int
     dark: int
     neither: int
 
     def __str__(self) -> str:
-        return f"objects brighter than what surrounds them: {self.bright}, darker: {self.dark}, neither: {self.neither}"
+        return f"foregrounds brighter than around: {self.bright}, darker: {self.dark}, neither: {self.neither}"
 
     @property
     def count(self) -> int:
-        """Clear steps."""
+        """Number of clear steps."""
         return self.bright + self.dark
 
     @property
     def share(self) -> float:
-        """Share of them that agree, at least one half; 0 where there are none."""
+        """Share of the majority; 0 without votes."""
         return max(self.bright, self.dark) / self.count if self.count else 0.0
 
     @property
-    def most(self) -> str:
-        """What most say."""
+    def majority(self) -> str:
+        """Polarity with most votes."""
         return POLARITIES[self.dark > self.bright]
 
-    def agreed(self, least: int) -> str | None:
-        """What nearly all say, if there are enough."""
-        return self.most if self.share >= SURE and self.count >= least else None
+    def decide(self, least: int) -> str | None:
+        """Return the polarity on which at least `MIN_SHARE` of at least `least` votes agree, else None."""
+        return self.majority if self.share >= MIN_SHARE and self.count >= least else None
 
 
 @dataclass(frozen=True)
 class Polarity:
-    """What is told of the triplets with depth that state no polarity of their own.
+    """Polarity of the triplets with depth for which the manifest states none.
 
     Attributes:
-        votes: Of all whose step can be measured.
-        series: The same by the beginning of their names.
-        told: What a series says of all in it; None where that is not clear.
-        near: bright or dark by triplet, as its series says, else its own step; None where neither is clear.
-        firm: The same, only where a series has many votes.
+        votes: Votes of all triplets.
+        series: Votes by series.
+        by_series: Polarity of each series; None if undecided.
+        near: "bright" or "dark" by triplet id, from its series or its own step; None if neither is clear.
+        certain: As `near`, but only from series with at least `MIN_VOTES` votes.
     """
 
     votes: Votes
     series: dict[str, Votes]
-    told: dict[str, str | None]
+    by_series: dict[str, str | None]
     near: dict[str, str | None]
-    firm: dict[str, str | None]
+    certain: dict[str, str | None]
 
     @property
     def mixed(self) -> bool:
-        """Both polarities are there: several objects each, or in series that are sure by themselves."""
-        disagreeing = self.votes.share < SURE and min(self.votes.bright, self.votes.dark) >= BOTH
-        return disagreeing or len({votes.agreed(LEAST_VOTES) for votes in self.series.values()} - {None}) > 1
+        """True if both polarities occur: by several votes each, or in series that are certain by themselves."""
+        disagreeing = self.votes.share < MIN_SHARE and min(self.votes.bright, self.votes.dark) >= MIXED_VOTES
+        return disagreeing or len({votes.decide(MIN_VOTES) for votes in self.series.values()} - {None}) > 1
 
     @property
     def unclear(self) -> list[str]:
-        """Triplets whose polarity cannot be told."""
+        """Ids of triplets of unknown polarity."""
         return [name for name, near in self.near.items() if near is None]
 
 
-def weigh(triplets: Sequence[Triplet], findings: Sequence[Finding]) -> Polarity:
-    """Count steps of depth, in all and by series.
-
-    Args:
-        triplets: Of a folder.
-        findings: What was found of each.
-    """
-    told = [(t, f) for t, f in zip(triplets, findings, strict=True) if t.depth is not None and t.near is None]
-    of_series: dict[str, list[Finding]] = defaultdict(list)
-    for triplet, finding in told:
-        of_series[series_of(triplet)].append(finding)
-    series = {name: _votes(of) for name, of in of_series.items()}
-    many = {name: votes.agreed(LEAST_VOTES) for name, votes in series.items()}
-    by_maker = all(votes.agreed(FEW_VOTES) for votes in series.values() if votes.count >= FEW_VOTES)
-    said = {name: votes.agreed(FEW_VOTES) for name, votes in series.items()} if by_maker else many
+def measure_polarity(triplets: Sequence[Triplet], inspections: Sequence[Inspection]) -> Polarity:
+    """Count the votes of a folder, in total and by series."""
+    pairs = [(t, i) for t, i in zip(triplets, inspections, strict=True) if t.depth is not None and t.near is None]
+    groups: dict[str, list[Inspection]] = defaultdict(list)
+    for triplet, inspection in pairs:
+        groups[_get_series(triplet)].append(inspection)
+    series = {name: _count_votes(group) for name, group in groups.items()}
+    certain = {name: votes.decide(MIN_VOTES) for name, votes in series.items()}
+    consistent = all(v.decide(MIN_SERIES_VOTES) for v in series.values() if v.count >= MIN_SERIES_VOTES)
+    by_series = {name: votes.decide(MIN_SERIES_VOTES) for name, votes in series.items()} if consistent else certain
     return Polarity(
-        votes=_votes(finding for _, finding in told),
+        votes=_count_votes(inspection for _, inspection in pairs),
         series=series,
-        told=said,
-        near={t.id: said[series_of(t)] or _votes([f]).agreed(1) for t, f in told},
-        firm={t.id: many[series_of(t)] for t, _ in told},
+        by_series=by_series,
+        near={t.id: by_series[_get_series(t)] or _count_votes([i]).decide(1) for t, i in pairs},
+        certain={t.id: certain[_get_series(t)] for t, _ in pairs},
     )
 
 
-def series_of(triplet: Triplet) -> str:
-    """What the name of the image begins with, up to its first number."""
+def _get_series(triplet: Triplet) -> str:
+    """Return the image name up to its first digit."""
     return re.split(r"\d", triplet.image.stem, maxsplit=1)[0]
 
 
-def _votes(findings: Iterable[Finding]) -> Votes:
-    """Votes of those whose step can be measured; a frame has edges of its own."""
-    steps = [finding.step for finding in findings if finding.step and not finding.framed]
-    clear = [step.slope > 0 for step in steps if abs(step.slope) >= STEP and abs(step.lead) >= STEP_LEAD]
+def _count_votes(inspections: Iterable[Inspection]) -> Votes:
+    """Count the measurable steps; depth with a frame does not vote, because the frame has edges of its own."""
+    steps = [inspection.step for inspection in inspections if inspection.step and not inspection.framed]
+    clear = [step.slope > 0 for step in steps if abs(step.slope) >= STEP and abs(step.z_score) >= STEP_Z]
     return Votes(sum(clear), len(clear) - sum(clear), len(steps) - len(clear))

@@ -1,47 +1,52 @@
-"""What a check of a data set folder found, as a table for people and as JSON for programs."""
+"""Report of a check, printed as a table or converted to plain values for JSON."""
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from rich.console import Console
+from rich.table import Table
+
 from data.check.faults import FOLDER_KINDS, Fault
 from data.check.inference import InferredField
-from data.check.polarity import LEAST_VOTES, Polarity
+from data.check.polarity import MIN_VOTES, Polarity
 from data.dataset import FAULT_KINDS, Dataset
 
-SHOWN = 3  # files of a kind that the table names
-SERIES_SHOWN = 8
+SHOWN_FILES = 3  # for each kind of fault
+SHOWN_SERIES = 8
+PIPE_WIDTH = 100_000  # columns of output that is not a terminal, so that no path is wrapped
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a check found.
+    """Result of a check.
 
     Attributes:
         dataset: The folder as read.
-        faults: All of them, in the order of FAULT_KINDS; of joined folders those that show only over the join.
-        guesses: What dataset.json could state.
-        aliases: Backgrounds that repeat others: name -> the other's name.
-        mixed: Polarity triplet by triplet, where the folder has both and states none.
-        parts: Of the folders that it joins.
+        faults: Its faults in the order of `FAULT_KINDS`; for joined folders those between folders.
+        inferred: Inferred fields of dataset.json.
+        aliases: Repeated backgrounds: name -> name of the background that it repeats.
+        mixed: Polarity of each triplet, if the folder mixes both and states neither.
+        parts: Reports of the joined folders; () for a single folder.
     """
 
     dataset: Dataset
     faults: tuple[Fault, ...]
-    guesses: tuple[InferredField, ...] = ()
+    inferred: tuple[InferredField, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     mixed: Polarity | None = None
     parts: tuple["Report", ...] = ()
 
     @property
     def folders(self) -> tuple["Report", ...]:
-        """Of the single folders."""
+        """Reports of the folders with images: the joined folders, or this one."""
         return self.parts or (self,)
 
     @property
-    def bad(self) -> dict[str, list[Fault]]:
-        """Faults of each triplet that has any, by the triplet's id."""
+    def faulty(self) -> dict[str, list[Fault]]:
+        """Faults by the id of the triplet that has them."""
         owners: dict[str, list[str]] = {}  # lines of a manifest may share a file
         for triplet in self.dataset.triplets:
             for path in filter(None, (triplet.image, triplet.mask, triplet.depth)):
@@ -53,60 +58,57 @@ class Report:
         return found
 
     @property
-    def sure(self) -> dict[str, str | int]:
-        """What dataset.json can state without a doubt."""
-        return {told.key: told.value for told in self.guesses if told.sure and told.value is not None}
+    def certain(self) -> dict[str, str | int]:
+        """Inferred fields that are certain."""
+        return {one.key: one.value for one in self.inferred if one.certain and one.value is not None}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to plain values."""
+        values = {
+            "folder": str(self.dataset.root),
+            "triplets": len(self.dataset.triplets),
+            "faulty": len(self.faulty),
+            "faults": [asdict(fault) for fault in self.faults],
+            "inferred": [asdict(one) for one in self.inferred],
+        }
+        near = {"near": self.mixed.near} if self.mixed else {}
+        return values | near | ({"folders": [part.to_dict() for part in self.parts]} if self.parts else {})
 
 
-def table(report: Report) -> str:
-    """Faults by kind with counts and the first files, then the guesses; plain text. Joined folders in turn."""
+def print_report(report: Report) -> None:
+    """Print faults by kind with counts and the first files, then the inferred fields; joined folders one by one."""
+    for part in report.parts:
+        print_report(part)
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, markup=False, emoji=False)
     root, total = report.dataset.root, len(report.dataset.triplets)
-    lines = [table(part) for part in report.parts]
-    over = f", over the {len(report.parts)} folders that it joins" if report.parts else ""
-    lines.append(f"{root}: {total} triplets, {len(report.bad)} with faults{over}")
-    for kind, words in FAULT_KINDS.items():
-        of_kind = [fault for fault in report.faults if fault.kind == kind]
-        if of_kind:
-            lines.append(f"  {len(of_kind):>7}  {kind:<20}  {words}")
-            details = (f": {fault.detail}" if fault.detail else "" for fault in of_kind)
-            files = (os.path.relpath(fault.file, root) for fault in of_kind)
-            lines += _first([file + detail for file, detail in zip(files, details, strict=True)], SHOWN)
-    for told in report.guesses:
-        mixed = report.mixed if told.key == "near" else None
-        unknown = "differs" if mixed else "cannot be told"
-        value = unknown if told.value is None else f"{told.value}, {'sure' if told.sure else 'not sure'}"
-        lines.append(f"  {told.key}: {value} ({told.why})")
-        lines += _series(mixed) if mixed else []
-    return "\n".join(lines)
+    between = f" between the {len(report.parts)} folders that it joins" if report.parts else ""
+    console.print(f"{root}: {total} triplets, {len(report.faulty)} with faults{between}")
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(justify="right", min_width=9)
+    for kind, description in FAULT_KINDS.items():
+        faults = [fault for fault in report.faults if fault.kind == kind]
+        if faults:
+            files = [os.path.relpath(fault.file, root) + f": {fault.detail}".rstrip(": ") for fault in faults]
+            table.add_row(str(len(faults)), kind, "\n".join([description, *_shorten(files, SHOWN_FILES)]))
+    if table.row_count:
+        console.print(table)
+    for one in report.inferred:
+        mixed = report.mixed if one.key == "near" else None
+        unknown = "differs" if mixed else "unknown"
+        value = unknown if one.value is None else f"{one.value}, {'certain' if one.certain else 'uncertain'}"
+        console.print("\n".join([f"  {one.key}: {value} ({one.reason})", *(_list_series(mixed) if mixed else [])]))
 
 
-def as_json(report: Report) -> dict[str, Any]:
-    """The report as plain values."""
-    told = {
-        "folder": str(report.dataset.root),
-        "triplets": len(report.dataset.triplets),
-        "bad": len(report.bad),
-        "faults": [asdict(fault) for fault in report.faults],
-        "guesses": [asdict(guess) for guess in report.guesses],
-    }
-    if report.mixed:
-        told["near"] = report.mixed.near
-    if report.parts:
-        told["folders"] = [as_json(part) for part in report.parts]
-    return told
-
-
-def _series(mixed: Polarity) -> list[str]:
-    """Polarity by series, how sure it is, and the triplets of which it cannot be told."""
+def _list_series(mixed: Polarity) -> list[str]:
+    """List the polarity of each series and the triplets of unknown polarity."""
     lines = []
     for name, votes in mixed.series.items():
-        sure = "sure" if votes.agreed(LEAST_VOTES) else "likely"
-        value = f"{mixed.told[name]}, {sure}" if mixed.told[name] else "each by its own object"
-        lines.append(f"{name}*: {value} ({votes.bright} brighter, {votes.dark} darker, {votes.neither} neither)")
-    unclear = [f"cannot be told of {len(mixed.unclear)}, which --fix leaves out:"] if mixed.unclear else []
-    return _first(lines, SERIES_SHOWN) + _first(unclear, 1) + _first(mixed.unclear, SHOWN)
+        certainty = "certain" if votes.decide(MIN_VOTES) else "likely"
+        value = f"{mixed.by_series[name]}, {certainty}" if mixed.by_series[name] else "each by its own foreground"
+        lines.append(f"    {name}*: {value} ({votes.bright} brighter, {votes.dark} darker, {votes.neither} neither)")
+    unclear = [f"    unknown for {len(mixed.unclear)}, which --fix leaves out:"] if mixed.unclear else []
+    return _shorten(lines, SHOWN_SERIES) + unclear + _shorten([f"    {id_}" for id_ in mixed.unclear], SHOWN_FILES)
 
 
-def _first(lines: list[str], count: int) -> list[str]:
-    more = [f"and {len(lines) - count} more"] if len(lines) > count else []
-    return [f"{'':>11}{line}" for line in [*lines[:count], *more]]
+def _shorten(lines: list[str], count: int) -> list[str]:
+    return lines[:count] + ([f"and {len(lines) - count} more"] if len(lines) > count else [])

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data.check.check import check, main
+from data.check.check import check_folder, main
 from data.reading.layout import read_dataset
 
 
@@ -39,7 +39,7 @@ def depth_of(root, number):
 
 
 def test_nothing_is_said_of_a_clean_folder(folder):
-    assert kinds(check(folder)) == {}
+    assert kinds(check_folder(folder)) == {}
 
 
 def test_faults_of_files(folder, pictures):
@@ -50,12 +50,12 @@ def test_faults_of_files(folder, pictures):
     cv2.imwrite(str(mask_of(folder, 4)), cv2.resize(pictures(4)[1], (48, 48)))
     cv2.imwrite(str(image_of(folder, 5)), pictures(5)[0][..., 0])
     shutil.copy(image_of(folder, 6), image_of(folder, 9))  # the same object place: 6 and 9 are alike modulo 3
-    report = check(folder)
+    report = check_folder(folder)
     assert kinds(report) == {
         "unreadable": 1, "truncated": 1, "no partner": 1, "size": 1, "channels": 1, "duplicate": 1,
     }  # fmt: skip
     assert {fault.kind: fault.file for fault in report.faults}["truncated"] == str(depth_of(folder, 2))
-    assert len(report.bad) == 6
+    assert len(report.faulty) == 6
 
 
 def test_faults_of_folders(folder):
@@ -64,10 +64,10 @@ def test_faults_of_folders(folder):
     (folder / "images" / "Thumbs.db").write_bytes(b"x")
     (folder / "meta.csv").write_text("a document\n")
     (folder / "old").mkdir()
-    report = check(folder)
+    report = check_folder(folder)
     assert kinds(report) == {"gap": 1, "stray file": 2}
     assert next(fault.detail for fault in report.faults if fault.kind == "gap") == "5"
-    assert report.bad == {}
+    assert report.faulty == {}
 
 
 def row_of(root, number, **more):
@@ -78,7 +78,7 @@ def row_of(root, number, **more):
 def test_a_background_under_two_names(folder, add, write_manifest):
     add(folder, 12, ground=1)
     write_manifest(folder, [row_of(folder, n, background=f"bg{n}") for n in range(1, 13)])
-    report = check(folder)
+    report = check_folder(folder)
     assert kinds(report) == {"repeated background": 1}
     assert report.aliases == {"bg12": "bg1"}
     assert main([str(folder), "--fix", str(folder.with_name("out"))]) == 1
@@ -97,7 +97,7 @@ def faulty_manifest(folder, write_manifest):
 
 
 def test_all_lines_that_cannot_be_used_are_listed(faulty_manifest, capsys):
-    report = check(faulty_manifest)
+    report = check_folder(faulty_manifest)
     files = {fault.file: fault.detail for fault in report.faults if fault.kind in ("missing file", "faulty line")}
     assert files == {
         str(faulty_manifest / "masks/no.png"): "",
@@ -106,7 +106,7 @@ def test_all_lines_that_cannot_be_used_are_listed(faulty_manifest, capsys):
         str(faulty_manifest / "manifest.csv"): "line 7: image is empty",
         str(image_of(faulty_manifest, 7)): "line 8: split is 'training'",
     }
-    assert report.bad.keys() == {"fgbg000002", "no", "fgbg000005", "fgbg000007"}
+    assert report.faulty.keys() == {"fgbg000002", "no", "fgbg000005", "fgbg000007"}
     assert main([str(faulty_manifest)]) == 1
     out = capsys.readouterr().out
     assert "3  missing file" in out and "2  faulty line" in out and "line 7: image is empty" in out
@@ -129,14 +129,17 @@ def test_a_file_that_lines_share_is_the_fault_of_each(folder, write_manifest, tm
         folder, [row_of(folder, 1), row_of(folder, 2) | {"mask": row_of(folder, 1)["mask"]}, row_of(folder, 3)]
     )
     mask_of(folder, 1).write_bytes(b"no picture")
-    assert {name: len(found) for name, found in check(folder).bad.items()} == {"fgbg000001": 1, "fgbg000002": 1}
+    assert {name: len(found) for name, found in check_folder(folder).faulty.items()} == {
+        "fgbg000001": 1,
+        "fgbg000002": 1,
+    }
     assert main([str(folder), "--fix", str(tmp_path / "out")]) == 1
     assert [triplet.id for triplet in read_dataset(tmp_path / "out").triplets] == ["fgbg000003"]
 
 
 def test_files_in_a_folder_that_is_not_there_are_missing(folder, write_manifest):
     write_manifest(folder, [row_of(folder, 1), row_of(folder, 2) | {"image": "pics/a.png"}])
-    assert kinds(check(folder))["missing file"] == 1
+    assert kinds(check_folder(folder))["missing file"] == 1
 
 
 def test_partners_that_lack_leave_the_stated_polarity(folder, add):
@@ -144,18 +147,18 @@ def test_partners_that_lack_leave_the_stated_polarity(folder, add):
         add(folder, number, near=-1)
     (folder / "dataset.json").write_text('{"near": "dark"}')
     mask_of(folder, 3).unlink()
-    assert kinds(check(folder)) == {"no partner": 1}
+    assert kinds(check_folder(folder)) == {"no partner": 1}
 
 
 @pytest.mark.parametrize(("near", "word"), [(1, "bright"), (-1, "dark")])
-def test_polarity_is_guessed_and_written(folder, add, capsys, near, word):
+def test_polarity_is_inferred_and_written(folder, add, capsys, near, word):
     for number in range(1, 13):
         add(folder, number, near=near)
     assert main([str(folder)]) == 0
     assert json.loads((folder / "dataset.json").read_text()) == {"depth_unit": "relative", "near": word}
-    assert f"near: {word}, sure" in capsys.readouterr().out
+    assert f"near: {word}, certain" in capsys.readouterr().out
     assert main([str(folder)]) == 0
-    assert "near" not in capsys.readouterr().out, "what is stated is not guessed again"
+    assert "near" not in capsys.readouterr().out, "a configured field is not inferred again"
 
 
 def test_mixed_polarity_is_not_written(folder, add, capsys):
@@ -166,13 +169,13 @@ def test_mixed_polarity_is_not_written(folder, add, capsys):
     assert "near" not in json.loads((folder / "dataset.json").read_text())
 
 
-def test_group_size_and_millimetres_are_guessed(folder, write_triplet, pictures):
+def test_group_size_and_millimetres_are_inferred(folder, write_triplet, pictures):
     for number in range(1, 13):
         image, mask, _ = pictures(number, ground=100 + (number - 1) // 3)
         depth = np.where(mask > 0, 900, 2500).astype(np.uint16)
         depth[:6] = 0
         write_triplet(folder, number, image=image, mask=mask, depth=depth)
-    sure = {told.key: told.value for told in check(folder).guesses if told.sure}
+    sure = {told.key: told.value for told in check_folder(folder).inferred if told.certain}
     assert sure == {"depth_unit": "mm", "missing": 0, "group_size": 3}
 
 
@@ -212,7 +215,7 @@ def test_the_copy_is_mended_and_the_source_untouched(folder, tmp_path, pictures)
             "fgbg000005": "empty mask",
         }
     assert len(read_dataset(out).triplets) == 10
-    assert check(out).bad == {}
+    assert check_folder(out).faulty == {}
     assert set(np.unique(cv2.imread(str(mask_of(out, 2)), -1))) == {0, 255}
 
 
@@ -234,13 +237,13 @@ def test_json_names_every_fault(folder, tmp_path):
     image_of(folder, 1).write_bytes(b"")
     main([str(folder), "--json", str(tmp_path / "report.json")])
     told = json.loads((tmp_path / "report.json").read_text())
-    assert told["bad"] == 1
+    assert told["faulty"] == 1
     assert told["faults"][0] == {"kind": "unreadable", "file": str(image_of(folder, 1)), "detail": "0 bytes"}
 
 
 def test_every_defect_of_the_real_ones_is_found(shared_data):
-    report = check(shared_data / "quirks")
-    found = {name: {fault.kind for fault in of} for name, of in report.bad.items()}
+    report = check_folder(shared_data / "quirks")
+    found = {name: {fault.kind for fault in of} for name, of in report.faulty.items()}
     old = {name for name in found if name.startswith("deepold")}
     assert len(found) == 21
     assert all(found[name] >= {"size", "shifted mask"} for name in old)
@@ -249,10 +252,10 @@ def test_every_defect_of_the_real_ones_is_found(shared_data):
 
 
 def test_nothing_is_said_of_real_clean_ones(shared_data):
-    assert check(shared_data / "pairs_mask").faults == ()
+    assert check_folder(shared_data / "pairs_mask").faults == ()
     # SOURCES.csv names these too: a faint box in the mask; a dog that is not visible in the depth.
-    assert check(shared_data / "triplets").bad.keys() == {"anu_006", "deep_26682", "deep_39553"}
+    assert check_folder(shared_data / "triplets").faulty.keys() == {"anu_006", "deep_26682", "deep_39553"}
 
 
 def test_little_is_said_of_built_in_scenes(tiny_dataset):
-    assert len(check(tiny_dataset).bad) <= 1
+    assert len(check_folder(tiny_dataset).faulty) <= 1

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from data.check import faults
-from data.check.alignment import Step
+from data.check.alignment import DepthStep
 
 PX = 128
 
@@ -39,85 +39,85 @@ def moved(picture, right, down):
     ("data", "kind"), [(b"", "unreadable"), (b"hello", "unreadable"), (b"\xff\xd8\xff\xe0", "truncated")]
 )
 def test_a_broken_file_is_cut_off_or_no_picture(data, kind):
-    assert faults.broken(data) == kind
+    assert faults.classify_broken_file(data) == kind
 
 
 def test_channels_of_an_image():
-    assert faults.image_channels("RGB") == faults.image_channels("P") == ""
-    assert "1 channel" in faults.image_channels("L")
-    assert "4" in faults.image_channels("RGBA")
+    assert faults.describe_image_channels("RGB") == faults.describe_image_channels("P") == ""
+    assert "1 channel" in faults.describe_image_channels("L")
+    assert "4" in faults.describe_image_channels("RGBA")
 
 
 def test_equal_channels_are_one_and_colours_are_not(disc):
     grey = np.repeat(np.uint8(disc * 255)[..., None], 3, axis=2)
-    assert faults.truth_channels(grey) == ""
+    assert faults.describe_label_channels(grey) == ""
     coloured = grey.copy()
     coloured[..., 2] = 0
-    assert "colours" in faults.truth_channels(coloured)
-    assert "alpha" in faults.truth_channels(np.dstack([grey, grey[..., 0]]))
+    assert "colours" in faults.describe_label_channels(coloured)
+    assert "alpha" in faults.describe_label_channels(np.dstack([grey, grey[..., 0]]))
 
 
 def test_clean_masks_have_no_faults(disc):
     soft = cv2.GaussianBlur(disc, (0, 0), 1.5)
-    assert faults.mask_faults(disc) == faults.mask_faults(soft) == {}
-    assert faults.share_of_mask(np.uint8([[0, 1]])).max() == faults.share_of_mask(np.uint8([[0, 255]])).max() == 1
+    assert faults.find_mask_faults(disc) == faults.find_mask_faults(soft) == {}
+    assert faults.scale_mask(np.uint8([[0, 1]])).max() == faults.scale_mask(np.uint8([[0, 255]])).max() == 1
 
 
 def test_faults_of_masks(disc):
     box = disc.copy()
     box[:60, 80:] = 0.3
-    assert faults.mask_faults(box).keys() == {"not binary"}
-    assert faults.mask_faults(disc * 0).keys() == {"empty mask"}
-    assert faults.mask_faults(disc * 0 + 1).keys() == {"full mask"}
+    assert faults.find_mask_faults(box).keys() == {"not binary"}
+    assert faults.find_mask_faults(disc * 0).keys() == {"empty mask"}
+    assert faults.find_mask_faults(disc * 0 + 1).keys() == {"full mask"}
     blob = disc.copy()
     blob[10:18, 110:118] = 1
-    assert faults.mask_faults(blob).keys() == {"stray part"}
+    assert faults.find_mask_faults(blob).keys() == {"stray part"}
 
 
 def test_another_large_part_or_a_crumb_is_no_stray(disc):
     two, crumb = disc.copy(), disc.copy()
     two[10:40, 90:120] = 1
     crumb[10:13, 110:113] = 1
-    assert faults.mask_faults(two) == faults.mask_faults(crumb) == {}
+    assert faults.find_mask_faults(two) == faults.find_mask_faults(crumb) == {}
 
 
 @pytest.mark.parametrize(("right", "down"), [(25, 0), (0, -20), (-15, 15)])
 def test_a_mask_beside_its_object_is_found_with_the_way_back(scene, disc, right, down):
-    assert faults.shifted(scene, disc) == ""
-    said = faults.shifted(scene, moved(disc, right, down))
+    assert faults.describe_mask_shift(scene, disc) == ""
+    said = faults.describe_mask_shift(scene, moved(disc, right, down))
     assert ("left" in said) or right <= 0
-    assert ("lower" in said) == (down < 0)
+    assert ("down" in said) == (down < 0)
     assert said
 
 
 def test_a_frame_is_even_and_has_a_straight_inner_edge(ramp):
     framed = ramp.copy()
     framed[:10], framed[-12:], framed[:, :8], framed[:, -9:] = 255, 255, 255, 255
-    assert faults.frame(framed, None) == (10, 12, 8, 9)
-    assert faults.frame(framed, 255) is None, "a margin of unknown values is no frame"
-    assert faults.frame(ramp, None) is None
+    assert faults.measure_frame(framed, None) == (10, 12, 8, 9)
+    assert faults.measure_frame(framed, 255) is None, "a margin of unknown values is no frame"
+    assert faults.measure_frame(ramp, None) is None
 
 
 def test_a_thing_before_an_even_wall_is_no_frame(disc):
-    assert faults.frame(np.where(disc > 0, 200, 60).astype(np.uint8), None) is None
+    assert faults.measure_frame(np.where(disc > 0, 200, 60).astype(np.uint8), None) is None
 
 
 def test_depth_steps_at_the_object_or_ignores_it(ramp, disc):
     known = np.ones((PX, PX), bool)
     seen = np.where(disc > 0.5, 230, ramp).astype(np.uint8)
-    near = faults.step_at_contour(seen, known, disc)
+    near = faults.measure_contour_step(seen, known, disc)
     assert near.slope > 2 * faults.STEP
-    assert not faults.ignored(near, 1)
-    assert faults.ignored(near, -1), "it recedes where it should be near"
-    assert faults.ignored(faults.step_at_contour(ramp, known, disc), 0)
+    assert not faults.is_foreground_ignored(near, 1)
+    assert faults.is_foreground_ignored(near, -1), "it recedes where it should be near"
+    assert faults.is_foreground_ignored(faults.measure_contour_step(ramp, known, disc), 0)
 
 
 def test_a_faint_step_in_the_right_place_counts():
-    assert not faults.ignored(Step(0.01, 1.0, 4.0), 1)
-    assert faults.ignored(Step(0.01, 1.0, 1.0), 1)
+    assert not faults.is_foreground_ignored(DepthStep(0.01, 1.0, 4.0), 1)
+    assert faults.is_foreground_ignored(DepthStep(0.01, 1.0, 1.0), 1)
 
 
 def test_nothing_is_said_where_nothing_can_be_told(ramp, disc):
     known = np.ones((PX, PX), bool)
-    assert faults.step_at_contour(ramp * 0, known, disc) is None
-    assert faults.step_at_contour(ramp, ~known, disc) is None
+    assert faults.measure_contour_step(ramp * 0, known, disc) is None
+    assert faults.measure_contour_step(ramp, ~known, disc) is None

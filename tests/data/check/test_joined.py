@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from data.check.check import check, main
+from data.check.check import check_folder, main
 from data.reading.layout import DataError, read_dataset
 
 
@@ -37,16 +37,16 @@ def again(join, number, of, add):
 
 def test_each_folder_is_judged_by_itself(join, capsys):
     (join.parent / "two" / "masks" / "25.png").write_bytes(b"x")
-    report = check(join)
+    report = check_folder(join)
     assert [fault.kind for fault in report.faults] == []
-    assert [part.sure["near"] for part in report.parts] == ["bright", "dark"]
-    assert [list(part.bad) for part in report.parts] == [[], ["25"]]
+    assert [part.certain["near"] for part in report.parts] == ["bright", "dark"]
+    assert [list(part.faulty) for part in report.parts] == [[], ["25"]]
     assert main([str(join), "--json", str(join.parent / "report.json")]) == 1
     out = capsys.readouterr().out
     assert f"{join.parent / 'two'}: 10 triplets, 1 with faults" in out
-    assert f"{join}: 20 triplets, 0 with faults, over the 2 folders that it joins" in out
+    assert f"{join}: 20 triplets, 0 with faults between the 2 folders that it joins" in out
     told = json.loads((join.parent / "report.json").read_text())
-    assert [folder["bad"] for folder in told["folders"]] == [0, 1] and told["triplets"] == 20
+    assert [folder["faulty"] for folder in told["folders"]] == [0, 1] and told["triplets"] == 20
     assert json.loads((join.parent / "two" / "dataset.json").read_text())["near"] == "dark"
     assert json.loads((join / "dataset.json").read_text()) == {"folders": ["../one", "../two"]}
 
@@ -57,30 +57,30 @@ def test_clean_joined_folders_have_no_faults(join):
 
 def test_an_image_of_another_folder_is_a_duplicate(join):
     shutil.copy(join.parent / "one" / "images" / "3.png", join.parent / "two" / "images" / "24.png")
-    report = check(join)
+    report = check_folder(join)
     assert [(fault.kind, fault.detail) for fault in report.faults if fault.kind == "duplicate"] == [
-        ("duplicate", "as one/3")
+        ("duplicate", "equals one/3")
     ]
-    assert report.bad.keys() == {"two/24"}
+    assert report.faulty.keys() == {"two/24"}
 
 
 def test_a_background_of_another_folder_would_leak(join, add, write_manifest):
     again(join, 23, 6, add)
-    faults = check(join).faults
+    faults = check_folder(join).faults
     assert [(fault.kind, fault.file, fault.detail) for fault in faults] == [
-        ("shared background", str(join.parent / "two" / "images" / "23.png"), "two/bg2 as one/bg5")
+        ("shared background", str(join.parent / "two" / "images" / "23.png"), "two/bg2 looks like one/bg5")
     ]
     for name in ("one", "two"):
         rename(join.parent / name, write_manifest, split="train")
-    assert check(join).faults == (), "stated to be of one part"
+    assert check_folder(join).faults == (), "stated to be of one part"
     rename(join.parent / "two", write_manifest, split="val")
-    assert [fault.kind for fault in check(join).faults] == ["shared background"]
+    assert [fault.kind for fault in check_folder(join).faults] == ["shared background"]
 
 
 def test_many_backgrounds_of_one_folder_leave_room_to_compare_the_next(join, add, monkeypatch):
     again(join, 23, 2, add)
-    monkeypatch.setattr("data.check.duplicates.MOST", 8)  # four of each folder
-    assert "two/bg2 as one/bg1" in [fault.detail for fault in check(join).faults]
+    monkeypatch.setattr("data.check.duplicates.MAX_HASHES", 8)  # four of each folder
+    assert "two/bg2 looks like one/bg1" in [fault.detail for fault in check_folder(join).faults]
 
 
 def test_the_copy_joins_the_copies(join, add, tmp_path, capsys):
@@ -96,8 +96,8 @@ def test_the_copy_joins_the_copies(join, add, tmp_path, capsys):
     with (out / "two" / "quarantine.csv").open() as file:
         assert [row["kind"] for row in csv.DictReader(file)] == ["shared background"]
     assert sorted(path.name for path in out.iterdir()) == ["dataset.json", "one", "two"]
-    whole = check(out)
-    assert not whole.faults and not any(part.bad for part in whole.parts)
+    whole = check_folder(out)
+    assert not whole.faults and not any(part.faulty for part in whole.parts)
 
 
 def test_folders_of_one_name_have_copies_of_their_own(join, tmp_path):
@@ -119,7 +119,7 @@ def test_a_folder_of_which_nothing_is_left_is_not_joined(join, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--near", "dark"], "join: joins other folders; state --near of each of them by itself"),
+        (["--near", "dark"], "join: joins other folders; give --near for each of them"),
         (["--fix", "one/out"], "lies within"),
         (["--fix", "one"], "in use"),
     ],
@@ -137,11 +137,11 @@ def test_a_folder_that_is_not_there_is_said_before_the_work(join):
     (join / "dataset.json").write_text(json.dumps({"folders": ["../one", "../nowhere"]}))
     told = []
     with pytest.raises(DataError, match="nowhere: no such folder"):
-        check(join, progress=lambda *state: told.append(state))
+        check_folder(join, progress=lambda *state: told.append(state))
     assert told == []
 
 
 def test_progress_goes_on_over_the_folders(join):
     told = []
-    check(join, progress=lambda *state: told.append(state))
+    check_folder(join, progress=lambda *state: told.append(state))
     assert told == [(10, 20), (20, 20)]

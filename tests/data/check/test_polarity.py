@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from data.check.alignment import Step
-from data.check.check import check, main
-from data.check.examine import Finding
-from data.check.polarity import Votes, weigh
+from data.check.alignment import DepthStep
+from data.check.check import check_folder, main
+from data.check.examine import Inspection
+from data.check.polarity import Votes, measure_polarity
 from data.dataset import Triplet
 from data.reading.layout import read_dataset
 
@@ -37,7 +37,7 @@ def rows_of(root, **cells):
 def test_makers_are_told_apart_by_name_and_object(makers, capsys):
     assert main([str(makers)]) == 1
     out = capsys.readouterr().out
-    assert "ann_*: bright, sure (11 brighter, 0 darker, 1 neither)" in out
+    assert "ann_*: bright, certain (11 brighter, 0 darker, 1 neither)" in out
     assert "bob_*: dark, likely (0 brighter, 5 darker, 1 neither)" in out
     assert f"data.check {makers} --fix OUT" in out and "--near" not in out
     assert json.loads((makers / "dataset.json").read_text()) == {"depth_unit": "relative"}
@@ -47,8 +47,8 @@ def test_the_copy_states_polarity_line_by_line(makers, tmp_path):
     assert main([str(makers), "--fix", str(tmp_path / "out")]) == 1
     near = stated(tmp_path / "out")
     assert near == {name: "bright" if name < "b" else "dark" for name in near} and len(near) == 16
-    again = check(tmp_path / "out")
-    assert again.mixed is None and not again.bad and "near" not in {told.key for told in again.guesses}
+    again = check_folder(tmp_path / "out")
+    assert again.mixed is None and not again.faulty and "near" not in {told.key for told in again.inferred}
 
 
 def test_what_cannot_be_told_is_left_out_of_the_copy_with_the_reason(makers, tmp_path, add, write_manifest, capsys):
@@ -56,7 +56,7 @@ def test_what_cannot_be_told_is_left_out_of_the_copy_with_the_reason(makers, tmp
     rows = rows_of(makers, mask=lambda name: "" if name == "carl.png" else name)
     write_manifest(makers, [row for row in rows if row["image"] not in ("ann_05.png", "bob_2.png")])
     main([str(makers), "--fix", str(tmp_path / "out"), "--json", str(tmp_path / "report.json")])
-    assert "cannot be told of 1, which --fix leaves out" in capsys.readouterr().out
+    assert "unknown for 1, which --fix leaves out" in capsys.readouterr().out
     assert json.loads((tmp_path / "report.json").read_text())["near"]["carl"] is None
     with (tmp_path / "out" / "quarantine.csv").open() as file:
         assert [(row["id"], row["kind"]) for row in csv.DictReader(file)] == [("carl", "polarity")]
@@ -65,12 +65,12 @@ def test_what_cannot_be_told_is_left_out_of_the_copy_with_the_reason(makers, tmp
 
 def test_stated_polarity_is_respected_and_not_guessed(makers, write_manifest):
     write_manifest(makers, rows_of(makers, near=lambda name: "" if name < "b" else "dark"))
-    report = check(makers)
+    report = check_folder(makers)
     assert report.mixed is None
-    assert {told.key: told.value for told in report.guesses if told.sure}["near"] == "bright"
-    assert report.bad.keys() == {"ann_05", "bob_2"}
+    assert {told.key: told.value for told in report.inferred if told.certain}["near"] == "bright"
+    assert report.faulty.keys() == {"ann_05", "bob_2"}
     write_manifest(makers, rows_of(makers, near=lambda name: "bright"))  # wrong of the second maker
-    assert {name for name in check(makers).bad if name.startswith("bob")} == {f"bob_{n}" for n in range(1, 7)}
+    assert {name for name in check_folder(makers).faulty if name.startswith("bob")} == {f"bob_{n}" for n in range(1, 7)}
 
 
 def test_the_copy_states_what_is_sure_beside_what_was_stated(tmp_path, add):
@@ -84,8 +84,8 @@ def test_the_copy_states_what_is_sure_beside_what_was_stated(tmp_path, add):
 
 def test_polarity_of_a_folder_that_is_stated_is_not_doubted(makers):
     (makers / "dataset.json").write_text(json.dumps({"near": "bright"}))
-    report = check(makers)
-    assert report.mixed is None and len([name for name in report.bad if name.startswith("bob")]) == 6
+    report = check_folder(makers)
+    assert report.mixed is None and len([name for name in report.faulty if name.startswith("bob")]) == 6
 
 
 def triplet(name):
@@ -95,7 +95,9 @@ def triplet(name):
 
 def weighed(steps):
     """Polarity of triplets by their name and the sign of a clear step, or 0."""
-    return weigh([triplet(name) for name in steps], [Finding(step=Step(s * 0.1, s * 4.0, 3.0)) for s in steps.values()])
+    return measure_polarity(
+        [triplet(name) for name in steps], [Inspection(step=DepthStep(s * 0.1, s * 4.0, 3.0)) for s in steps.values()]
+    )
 
 
 def test_names_that_mean_nothing_decide_nothing():
@@ -110,24 +112,24 @@ def test_a_small_maker_among_many_triplets_is_seen():
     many = {f"a{n}": 1 for n in range(200)}
     assert not weighed(many | {f"b{n}": -1 for n in range(7)}).mixed, "too few to say so of one folder"
     found = weighed(many | {f"b{n}": -1 for n in range(8)})
-    assert found.mixed and found.near["b0"] == found.firm["b0"] == "dark"
+    assert found.mixed and found.near["b0"] == found.certain["b0"] == "dark"
 
 
 def test_few_wrong_votes_do_not_part_a_folder():
     found = weighed({f"a{n}": 1 if n else -1 for n in range(20)})
-    assert not found.mixed and found.votes.agreed(8) == "bright"
+    assert not found.mixed and found.votes.decide(8) == "bright"
 
 
 def test_votes_agree_by_number_and_share():
-    assert Votes(7, 0, 9).agreed(8) is None
-    assert Votes(0, 8, 0).agreed(8) == "dark"
-    assert Votes(8, 1, 0).agreed(8) is None
-    assert Votes(9, 1, 0).agreed(8) == "bright"
-    assert Votes(0, 0, 3).agreed(0) is None
+    assert Votes(7, 0, 9).decide(8) is None
+    assert Votes(0, 8, 0).decide(8) == "dark"
+    assert Votes(8, 1, 0).decide(8) is None
+    assert Votes(9, 1, 0).decide(8) == "bright"
+    assert Votes(0, 0, 3).decide(0) is None
 
 
 def test_real_triplets_of_three_makers_have_their_polarity(shared_data):
     with (shared_data / "triplets" / "meta.csv").open() as file:
         truth = {row["name"]: row["near_is"] for row in csv.DictReader(file)}
-    report = check(shared_data / "triplets")
+    report = check_folder(shared_data / "triplets")
     assert report.mixed.near == truth
