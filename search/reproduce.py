@@ -17,10 +17,10 @@ from data.runtime.progress import progress_bar
 from models.config import ConfigError
 from search.archive import NotOnRecordError, RunRecords, TrialHistory
 from search.records.run_dir import RunDirError
-from search.training.parts import TrialOutOfMemoryError
+from search.training.micro_batches import TrialOutOfMemoryError
 from search.training.trainer import FitPlan, State, TrialDivergedError, fit
 
-OF_THE_MACHINE = {"train_s", "fit_s", "pictures", "replay"}  # in a report, and no figure that could be the same
+OF_THE_MACHINE = {"train_s", "fit_s", "predictions", "replay"}  # in a report, and no figure that could be the same
 Say = Callable[[str], None]
 
 
@@ -158,7 +158,7 @@ def _train(past: TrialHistory, data: StageData, plan: FitPlan, weights: State | 
     listening: dict[str, Any] = {"report": comparison.report, "on_step": comparison.on_step}
     try:
         with suppress(_Enough):
-            fit(past.config, data, plan, **listening, weights=weights, recorded=past.clock)
+            fit(past.config, data, plan, **listening, weights=weights, recorded_clock=past.clock)
             comparison.ended()
     except (TrialDivergedError, TrialOutOfMemoryError) as error:
         comparison.failed(error)

@@ -26,7 +26,7 @@ from data.runtime.progress import Progress, progress_bar
 from models.config import ConfigError
 from search.config.recipes import build_recipe
 from search.config.trial import RANGE_TEST, ScheduleConfig, TrialConfig
-from search.training.parts import TrialOutOfMemoryError
+from search.training.micro_batches import TrialOutOfMemoryError
 from search.training.trainer import FitPlan, TrialDivergedError, fit
 
 STEPS = 100

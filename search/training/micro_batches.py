@@ -1,4 +1,8 @@
-"""A network's passes over batches, forward and backward, in parts that fit into memory. Knows no optimizer."""
+"""Run a network forward and backward in micro-batches that fit into memory."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -6,52 +10,81 @@ from torch import Tensor, nn
 from data.loading.loaders import Batch
 from models.losses.loss import Loss
 from models.target import Counts
-from search.training.parts import Parts
+
+T = TypeVar("T")
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 
-class Passes:
-    """What takes a batch through a network.
+class TrialOutOfMemoryError(RuntimeError):
+    """Not even one image fits into memory; the message gives its size."""
+
+
+class MicroBatchRunner:
+    """Runs a network on batches, split into smaller micro-batches for good as soon as memory has run out.
 
     Attributes:
-        parts: How batches are cut.
-
-    Args:
         model: The network, on its device.
-        bfloat16: Whether it computes in bfloat16.
-        at_once: Most images that go through it at once; None for whole batches, until memory runs out.
+        bfloat16: True if the network computes in bfloat16.
+        micro_batch_size: Most images in one pass; None runs whole batches until memory runs out.
     """
 
-    def __init__(self, model: nn.Module, *, bfloat16: bool, at_once: int | None) -> None:
-        self.model, self.bfloat16, self.parts = model, bfloat16, Parts(at_once)
+    def __init__(self, model: nn.Module, *, bfloat16: bool, micro_batch_size: int | None) -> None:
+        self.model, self.bfloat16, self.micro_batch_size = model, bfloat16, micro_batch_size
 
     def predict(self, batch: Batch) -> Tensor:
         """Return the predictions for a batch, in float32.
 
         Raises:
-            DoesNotFit: There is no memory for even one image.
+            TrialOutOfMemoryError: Not even one image fits into memory.
         """
-        return self.parts.run(lambda parts: torch.cat([self._forward(part) for part in parts]), batch)
+        return self._run(self._predict, batch)
 
     def backward(self, batch: Batch, loss: Loss) -> dict[str, Tensor]:
-        """Leave the gradients of a batch, and nothing of earlier ones, in network and loss; return the losses.
+        """Replace the gradients of the network and the loss by those of a batch, and return the losses.
 
-        Losses are means over images, so a part weighs its share of those that have a mask, or depth. What looks at a
-        batch as a whole, which are batch norm and the adaptive balance, sees a part.
+        Losses are means over images, so a micro-batch is weighted by its share of the images that have a mask, or
+        depth. Batch norm and the adaptive balance see one micro-batch at a time.
 
         Raises:
-            DoesNotFit: There is no memory for even one image.
+            TrialOutOfMemoryError: Not even one image fits into memory.
         """
-        return self.parts.run(lambda parts: self._add_up(parts, loss), batch)
+        return self._run(partial(self._accumulate, loss), batch)
 
-    def _add_up(self, parts: list[Batch], loss: Loss) -> dict[str, Tensor]:
+    def _run(self, work: Callable[[list[Batch]], T], batch: Batch) -> T:
+        """Apply `work` to the micro-batches of a batch, and again to smaller ones each time memory runs out."""
+        while True:
+            try:
+                return work(split_batch(batch, self.micro_batch_size))
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._halve(batch, str(error))
+            # Retry outside the except block: the traceback would keep the failed tensors alive.
+
+    def _halve(self, batch: Batch, reason: str) -> None:
+        tried = min(self.micro_batch_size or len(batch), len(batch))
+        if tried == 1:
+            px = batch.image.shape[-1]
+            raise TrialOutOfMemoryError(f"not even one image of {px} px fits in memory: {reason.splitlines()[0]}")
+        self.micro_batch_size = tried // 2
+
+    def _predict(self, micro_batches: list[Batch]) -> Tensor:
+        return torch.cat([self._forward(micro_batch) for micro_batch in micro_batches])
+
+    def _accumulate(self, loss: Loss, micro_batches: list[Batch]) -> dict[str, Tensor]:
+        """Add up gradients and losses."""
         self.model.zero_grad()
         loss.zero_grad()
-        whole = torch.stack([part.target.count_labelled() for part in parts]).sum(0)
-        losses = [self._share(part, loss, whole) for part in parts]
-        return {name: sum((other[name] for other in losses[1:]), first) for name, first in losses[0].items()}
+        labelled = torch.stack([micro_batch.target.count_labelled() for micro_batch in micro_batches]).sum(0)
+        first, *others = [self._backward(micro_batch, loss, labelled) for micro_batch in micro_batches]
+        return {name: sum((losses[name] for losses in others), value) for name, value in first.items()}
 
-    def _share(self, part: Batch, loss: Loss, whole: Counts) -> dict[str, Tensor]:
-        losses = loss(self._forward(part), part.target, whole)
+    def _backward(self, micro_batch: Batch, loss: Loss, labelled: Counts) -> dict[str, Tensor]:
+        losses = loss(self._forward(micro_batch), micro_batch.target, labelled)
         losses.total.backward()
         return {"total": losses.total.detach(), **losses.parts}
 
@@ -59,3 +92,23 @@ class Passes:
         with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=self.bfloat16):
             prediction: Tensor = self.model(batch.image)
         return prediction.float()
+
+
+def split_batch(batch: Batch, micro_batch_size: int | None) -> list[Batch]:
+    """Split a batch into as few micro-batches of nearly equal size as the limit allows; None leaves it whole."""
+    count = -(-len(batch) // (micro_batch_size or len(batch)))
+    return [batch] if count == 1 else batch.split(count)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Return True if torch ran out of memory, on a GPU or on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in _OUT_OF_MEMORY)
+
+
+def uses_bfloat16(precision: str, device: torch.device) -> bool:
+    """Return True if the network runs in bfloat16; "auto" chooses it where the processor computes in it."""
+    if precision != "auto":
+        return precision == "bfloat16"
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

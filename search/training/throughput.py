@@ -10,7 +10,7 @@ from models.cost import count_macs
 from models.losses.loss import LossConfig, build_loss
 from models.target import Target
 from models.unet import UNetConfig
-from search.training.trainer import uses_bfloat16
+from search.training.micro_batches import uses_bfloat16
 
 PX, BATCH = 80, 8
 STEPS, SECONDS = 8, 0.5  # at least so many steps, and so long: what disturbs a machine comes and goes

@@ -29,7 +29,7 @@ from search.study.resume import ResumedStudy, resume_study
 from search.study.space import LR_RANGES, SpaceLimits, build_first_points, choose_batch_sizes, suggest
 from search.study.storage import open_journal
 from search.training.lr_finder import STEPS, range_test, suggested_range
-from search.training.parts import TrialOutOfMemoryError
+from search.training.micro_batches import TrialOutOfMemoryError
 from search.tuning.cluster import Cluster
 from search.tuning.searchers import FeasibleOptunaSearch
 from search.tuning.stages import Stage

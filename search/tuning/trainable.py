@@ -16,7 +16,7 @@ from data.data_module import StageData
 from models.cost import measure_cost
 from search.budget.constraints import images_at_once, measurable_images
 from search.config.trial import TrialConfig
-from search.training.parts import TrialOutOfMemoryError, out_of_memory
+from search.training.micro_batches import TrialOutOfMemoryError, is_out_of_memory
 from search.training.trainer import STATE_FILE, FitPlan, State, TrialDivergedError, fit
 from search.tuning.stages import Stage
 
@@ -133,7 +133,7 @@ def train_trial(params: dict[str, Any]) -> None:
             limit=context.limit(own["clock"]["used"] if own else 0.0),
         )
     except RuntimeError as error:
-        if not (isinstance(error, TrialDivergedError | TrialOutOfMemoryError) or out_of_memory(error)):
+        if not (isinstance(error, TrialDivergedError | TrialOutOfMemoryError) or is_out_of_memory(error)):
             raise
         reason = str(error).splitlines()[0]
         seen = {"score": 0.0, "epoch": context.stage.epochs, "last": True, "metrics": {}}
@@ -152,9 +152,9 @@ def fit_plan(spec: TrialSpec, config: TrialConfig) -> FitPlan:
         refine=stage.refine,
         device=context.device,
         loader_workers=min(context.threads - 1, 4) if context.device == "cuda" else 0,
-        pictures=stage.pictures,
-        at_once=images_at_once(config, stage.px, context.memory_mib),
-        val_images=measurable_images(config, stage.px, context.cap_s, context.speed),
+        logged_images=stage.pictures,
+        micro_batch_size=images_at_once(config, stage.px, context.memory_mib),
+        max_val_images=measurable_images(config, stage.px, context.cap_s, context.speed),
     )
 
 
@@ -167,7 +167,7 @@ def constants(config: TrialConfig, context: StageContext, plan: FitPlan) -> dict
         "receptive_field": price.receptive_field,
         "px": context.stage.px,
         "train_images": len(context.data.train),
-        "val_images": min(len(context.data.val), plan.val_images or len(context.data.val)),
+        "val_images": min(len(context.data.val), plan.max_val_images or len(context.data.val)),
         "threads": context.threads,
         "devices": context.devices,
     }
@@ -193,8 +193,8 @@ class Reporter:
     def report(self, metrics: dict[str, Any], state: Callable[[], State]) -> None:
         """Report one epoch, and what happened since the last; rates and pictures stay out of the metrics."""
         heads = {name: metrics[name] for name in ("score", "epoch", "last")}
-        seen = {"rates": thinned(self.rates), "pictures": metrics.get("pictures")}
-        kept = {name: value for name, value in metrics.items() if name not in seen}
+        seen = {"rates": thinned(self.rates), "pictures": metrics.get("predictions")}
+        kept = {name: value for name, value in metrics.items() if name != "predictions"}
         self.rates = []
         with tempfile.TemporaryDirectory() as folder:
             torch.save(state(), Path(folder) / STATE_FILE)

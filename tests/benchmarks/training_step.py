@@ -18,7 +18,9 @@ from data.loading.loaders import Batch, Loader
 from models.build import build_model
 from models.losses.loss import build_loss
 from search.config.trial import TrialConfig
-from search.training.trainer import FitPlan, build_optimizer, fit, uses_bfloat16
+from search.training.micro_batches import uses_bfloat16
+from search.training.optimizer import build_optimizer
+from search.training.trainer import FitPlan, fit
 
 CONFIG: dict[str, dict[str, Any]] = {
     "model": {"arch": "unet", "width": 8, "stem_stride": 2},

@@ -223,7 +223,7 @@ class TestGrid:
     def test_trials_table_has_the_figures_of_the_network(self, grid_run):
         for row in table(grid_run[0]):
             assert int(row["params"]) > 0 and int(row["macs"]) > 0 and int(row["receptive_field"]) > 0
-            assert float(row["checkerboard"]) >= 0 and int(row["at_once"]) == 8
+            assert float(row["checkerboard"]) >= 0 and int(row["micro_batch_size"]) == 8
 
     def test_tensorboard_has_the_pictures_of_the_promoted(self, grid_run):
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

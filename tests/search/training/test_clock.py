@@ -25,13 +25,13 @@ def test_progress_is_the_larger_of_steps_and_time(now):
     assert clock.progress == 0.5
     step(clock, now, 75)
     assert clock.progress == 0.8
-    clock.validated(20.0)
+    clock.end_validation(20.0)
     clock.begin_epoch()
     assert clock.progress == 1.0
 
 
 def test_first_validation_is_foreseen_from_the_steps_behind_the_first(now):
-    clock = Clock(10, limit=100.0, validation=5.0)
+    clock = Clock(10, limit=100.0, validation_steps=5.0)
     clock.begin_epoch()
     step(clock, now, 30)  # the first step warms things up
     assert clock.reserve == 0.0
@@ -39,7 +39,7 @@ def test_first_validation_is_foreseen_from_the_steps_behind_the_first(now):
     assert clock.reserve == pytest.approx(0.4 * 5 * 4)
     step(clock, now, 6)
     assert clock.reserve == pytest.approx(0.4 * 5 * 5)
-    clock.validated(3.0)
+    clock.end_validation(3.0)
     step(clock, now, 1)
     assert clock.reserve == 3.0
 
@@ -49,10 +49,10 @@ def test_time_moves_progress_by_thousandths_and_never_back(now):
     clock.begin_epoch()
     step(clock, now, 12.3456)
     assert clock.progress == 0.123
-    clock.validated(50.0)
+    clock.end_validation(50.0)
     step(clock, now, 0.0)
     assert clock.progress == 0.246
-    clock.validated(0.0)
+    clock.end_validation(0.0)
     step(clock, now, 1.0)
     assert clock.progress == 0.246
 
@@ -108,11 +108,11 @@ def test_recorded_clock_makes_the_same_progress_whatever_the_time(now):
                 seen.append(clock.progress)
             readings.append(clock.readings)
             now[0] += 7 * seconds
-            clock.validated(7 * seconds)
+            clock.end_validation(7 * seconds)
         return seen
 
     readings = []
-    first = run(Clock(12, limit=45.0, validation=2.0), seconds=1.0)
+    first = run(Clock(12, limit=45.0, validation_steps=2.0), seconds=1.0)
     assert any(readings) and first[-1] == 1.0
     recorded, readings = json.loads(json.dumps(readings)), []
     assert run(RecordedClock(12, recorded), seconds=0.001) == first
@@ -123,11 +123,11 @@ def test_loaded_clock_goes_on_where_it_was(now):
     clock = Clock(10_000, limit=100.0)
     clock.begin_epoch()
     step(clock, now, 30)
-    clock.validated(20.0)
-    state = clock.state()
+    clock.end_validation(20.0)
+    state = clock.state_dict()
     now[0] += 1e6
     later = Clock(10_000, limit=100.0)
-    later.load(state)
+    later.load_state_dict(state)
     assert (later.steps, later.progress, later.reserve, later.used) == (1, clock.progress, 20.0, 30.0)
     now[0] += 10
     later.begin_epoch()

@@ -11,12 +11,12 @@ from data.loading.loaders import Loader
 from data.visualize import quantise_predictions
 from models.build import build_model
 from search.training.lr_schedules import learning_rate
-from search.training.micro_batches import Passes
-from search.training.parts import TrialOutOfMemoryError
-from search.training.trainer import FitPlan, TrialDivergedError, build_optimizer, fit, refined
+from search.training.micro_batches import MicroBatchRunner, TrialOutOfMemoryError
+from search.training.optimizer import build_optimizer
+from search.training.trainer import FitPlan, TrialDivergedError, build_refinement_loss, fit
 from search.tuning.stages import Stage
 
-PLANNED = ("seed", "refine", "pictures", "at_once", "precision")
+PLANNED = ("seed", "refine", "logged_images", "micro_batch_size", "precision")
 
 
 def train(config, data, *, epochs=2, **options):
@@ -112,17 +112,17 @@ def test_diverged_loss_raises_with_the_epoch(fit_data, small_config):
 def test_diverged_trial_says_what_its_repetition_needs(fit_data, small_config):
     config = with_(small_config, "optim", name="sgd", lr=1e30, clip_norm=0.0)
     with pytest.raises(TrialDivergedError) as raised:
-        train(config, fit_data, epochs=50, limit=0.05, seed=3, at_once=4, refine=0.25)
+        train(config, fit_data, epochs=50, limit=0.05, seed=3, micro_batch_size=4, refine=0.25)
     replay = raised.value.replay
     assert replay["clock"] and replay["threads"] == 1
     plan = FitPlan(**replay["plan"])
-    assert (plan.epochs, plan.seed, plan.at_once, plan.refine) == (50, 3, 4, 0.25)
+    assert (plan.epochs, plan.seed, plan.micro_batch_size, plan.refine) == (50, 3, 4, 0.25)
 
 
 def test_run_given_the_readings_of_another_equals_it(fit_data, small_config):
     _, cut, states = train(small_config, fit_data, epochs=1000, limit=0.5, refine=0.5)
     readings = [report["replay"]["clock"] for report in cut]
-    _, again, repeated = train(small_config, fit_data, epochs=1000, refine=0.5, recorded=readings)
+    _, again, repeated = train(small_config, fit_data, epochs=1000, refine=0.5, recorded_clock=readings)
     assert cut[-1]["out_of_time"] and any(readings)
     for name in ("train_total", "score", "lr", "progress", "last", "replay"):
         assert [r[name] for r in again] == [r[name] for r in cut]
@@ -138,7 +138,7 @@ def test_refinement_stops_augmenting_and_favours_the_mask(fit_data, small_config
     steps = len(fit_data.train) // small_config.optim.batch_size
     train(small_config, fit_data, epochs=4, refine=0.5)
     assert len(changed) <= 2 * steps + 1  # one batch may be on its way when the refinement begins
-    assert refined(small_config.loss).mask_weight == 2 * small_config.loss.mask_weight
+    assert build_refinement_loss(small_config.loss).mask_weight == 2 * small_config.loss.mask_weight
 
 
 def test_norms_and_biases_are_not_decayed(small_config):
@@ -151,7 +151,7 @@ def test_norms_and_biases_are_not_decayed(small_config):
 
 def test_trial_ends_with_its_best_epoch(fit_data, small_config, monkeypatch):
     scripted = iter([0.1, 0.5, 0.3, 0.2])
-    monkeypatch.setattr("search.training.trainer._Run.validate", lambda run: {"score": next(scripted)})
+    monkeypatch.setattr("search.training.validation.Validator.validate", lambda *_: ({"score": next(scripted)}, None))
     model, reports, states = train(small_config, fit_data, epochs=4)
     assert [r["score"] for r in reports] == [0.1, 0.5, 0.3, 0.5]
     assert [r["best_epoch"] for r in reports] == [1, 2, 2, 2]
@@ -184,7 +184,7 @@ def test_each_step_is_told_with_its_rate_and_its_loss(fit_data, small_config):
 
 def full_above(images, error):
     """Return the network's pass for a machine whose memory holds that many images."""
-    predict = Passes._forward
+    predict = MicroBatchRunner._forward
 
     def limited(passes, batch):
         if len(batch) > images:
@@ -202,55 +202,55 @@ OUT_OF_MEMORY = [
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY)
 def test_parts_are_halved_for_good_where_memory_runs_out(fit_data, small_config, monkeypatch, error):
-    _, expected, _ = train(small_config, fit_data, at_once=2)
-    monkeypatch.setattr(Passes, "_forward", full_above(3, error))
+    _, expected, _ = train(small_config, fit_data, micro_batch_size=2)
+    monkeypatch.setattr(MicroBatchRunner, "_forward", full_above(3, error))
     steps = []
     model, reports, states = train(small_config, fit_data, on_step=lambda rate, loss: steps.append(rate))
-    assert [r["at_once"] for r in reports] == [r["at_once"] for r in expected] == [2, 2]
+    assert [r["micro_batch_size"] for r in reports] == [r["micro_batch_size"] for r in expected] == [2, 2]
     assert [r["train_total"] for r in reports] == [r["train_total"] for r in expected]
     assert [r["score"] for r in reports] == [r["score"] for r in expected]
     assert len(steps) == 2 * (len(fit_data.train) // small_config.optim.batch_size)
     assert not model.training
     _, resumed, _ = train(small_config, fit_data, resume=states[0])
-    assert resumed[0]["train_total"] == reports[1]["train_total"] and resumed[0]["at_once"] == 2
+    assert resumed[0]["train_total"] == reports[1]["train_total"] and resumed[0]["micro_batch_size"] == 2
 
 
 def test_one_image_that_does_not_fit_fails_the_trial(fit_data, small_config, monkeypatch):
-    monkeypatch.setattr(Passes, "_forward", full_above(0, OUT_OF_MEMORY[0]))
+    monkeypatch.setattr(MicroBatchRunner, "_forward", full_above(0, OUT_OF_MEMORY[0]))
     with pytest.raises(TrialOutOfMemoryError, match="not even one image of 32 px fits in memory: CUDA out of memory"):
         train(small_config, fit_data)
 
 
 def test_validation_is_cut_into_parts_too(fit_data, small_config, monkeypatch):
-    seen, forward = {True: [], False: []}, Passes._forward
+    seen, forward = {True: [], False: []}, MicroBatchRunner._forward
 
     def noted(passes, batch):
         seen[passes.model.training].append(len(batch))
         return forward(passes, batch)
 
-    monkeypatch.setattr(Passes, "_forward", noted)
-    train(small_config, fit_data, epochs=1, at_once=3)
+    monkeypatch.setattr(MicroBatchRunner, "_forward", noted)
+    train(small_config, fit_data, epochs=1, micro_batch_size=3)
     assert max(seen[True]) == 3
     assert max(seen[False]) <= 3 and sum(seen[False]) == len(fit_data.val)  # each image once
 
 
 def test_pictures_are_the_predictions_just_validated(fit_data, small_config):
-    _, reports, states = train(small_config, fit_data, pictures=3, precision="float32")
+    _, reports, states = train(small_config, fit_data, logged_images=3, precision="float32")
     model = build_model(small_config.model)
     batch = next(Loader(fit_data.val, batch_size=32, stats=fit_data.stats).epoch(0))
     for report, state in zip(reports[:-1], states, strict=False):
         model.load_state_dict(state["model"])
         with torch.inference_mode():
             expected = quantise_predictions(model.eval()(batch.image[:3]))
-        assert report["pictures"].shape == (3, 32, 32, 2) and report["pictures"].dtype == np.uint8
-        assert np.abs(report["pictures"].astype(int) - expected.astype(int)).max() <= 1
+        assert report["predictions"].shape == (3, 32, 32, 2) and report["predictions"].dtype == np.uint8
+        assert np.abs(report["predictions"].astype(int) - expected.astype(int)).max() <= 1
 
 
 def test_no_more_pictures_than_there_are_images_and_none_unasked(fit_data, small_config):
-    _, reports, _ = train(small_config, fit_data, epochs=1, pictures=1000)
-    assert len(reports[0]["pictures"]) == len(fit_data.val)
+    _, reports, _ = train(small_config, fit_data, epochs=1, logged_images=1000)
+    assert len(reports[0]["predictions"]) == len(fit_data.val)
     _, reports, _ = train(small_config, fit_data, epochs=1)
-    assert "pictures" not in reports[0]
+    assert "predictions" not in reports[0]
 
 
 OF_MASK, OF_DEPTH = {"iou", "dice", "mae_mask", "train_mask"}, {"rmse_depth", "train_depth"}
@@ -276,7 +276,7 @@ def test_partial_data_train_and_are_scored_on_what_they_have(
 
 def test_losses_of_a_mixture_are_means_over_the_images_that_have_the_task(partial_datasets, small_config, monkeypatch):
     data = DataModule(partial_datasets["mixed"], seed=0).stage_data(fraction=1.0, px=32)
-    backward, told = Passes.backward, []
+    backward, told = MicroBatchRunner.backward, []
 
     def counted(self, batch, loss):
         """Pass off the number of the step as the loss of the mask, 0 where there is none."""
@@ -284,7 +284,7 @@ def test_losses_of_a_mixture_are_means_over_the_images_that_have_the_task(partia
         told.append((len(told) + 1, images))
         return backward(self, batch, loss) | {"mask": torch.tensor(float(len(told) if images else 0))}
 
-    monkeypatch.setattr(Passes, "backward", counted)
+    monkeypatch.setattr(MicroBatchRunner, "backward", counted)
     _, reports, _ = train(with_(small_config, "optim", batch_size=2), data, epochs=1)
     steps, images = np.array(told).T
     assert 0 in images and {1, 2} & set(images)
@@ -293,13 +293,13 @@ def test_losses_of_a_mixture_are_means_over_the_images_that_have_the_task(partia
 
 def test_task_that_no_image_of_an_epoch_had_is_left_out(partial_datasets, small_config, monkeypatch):
     data = DataModule(partial_datasets["mixed"], seed=0).stage_data(fraction=1.0, px=32)
-    backward = Passes.backward
+    backward = MicroBatchRunner.backward
 
     def blind(self, batch, loss):
         batch.target.mask_known[:] = False
         return backward(self, batch, loss)
 
-    monkeypatch.setattr(Passes, "backward", blind)
+    monkeypatch.setattr(MicroBatchRunner, "backward", blind)
     _, reports, _ = train(small_config, data, epochs=1)
     assert not {"train_mask", "train_mask_pixel", "train_mask_factor"} & reports[0].keys()
     assert reports[0]["train_depth"] > 0

@@ -8,7 +8,7 @@ import torch
 
 from models.cost import estimate_training_mib, probe
 from search.budget.constraints import WEIGHT_COPIES
-from search.training.parts import TrialOutOfMemoryError
+from search.training.micro_batches import TrialOutOfMemoryError
 from search.tuning import trainable
 from search.tuning.stages import Stage
 from search.tuning.trainable import MOST_RATES, StageContext, new_trial_spec, thinned, train_trial
@@ -40,7 +40,7 @@ def test_rates_and_pictures_travel_beside_the_figures(context, small_config, tol
     for result in told:
         assert result["pictures"].shape == (3, 32, 32, 2)
         assert {"rates", "pictures"}.isdisjoint(result["metrics"])
-        assert {"score", "train_total", "params", "at_once"} <= result["metrics"].keys()
+        assert {"score", "train_total", "params", "micro_batch_size"} <= result["metrics"].keys()
 
 
 def test_stage_without_pictures_reports_none(context, small_config, told):
@@ -53,7 +53,7 @@ def test_memory_of_a_trial_caps_the_images_at_once(context, small_config, told):
     weights_mib = WEIGHT_COPIES * 4 * probe(small_config.model).params / 2**20
     memory_mib = weights_mib + 3.5 * estimate_training_mib(small_config.model, 32)
     run(dataclasses.replace(context, memory_mib=memory_mib), small_config)
-    assert [result["metrics"]["at_once"] for result in told] == [3, 3]
+    assert [result["metrics"]["micro_batch_size"] for result in told] == [3, 3]
 
 
 def test_network_too_slow_for_its_time_is_measured_on_fewer_images(context, small_config, told):

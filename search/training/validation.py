@@ -1,0 +1,68 @@
+"""Validate a network during training and keep its best epoch."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from data.data_module import StageData
+from data.loading.loaders import Loader
+from data.visualize import quantise_predictions
+from models.cost import choose_images_per_pass
+from models.metrics.metrics import MetricSums
+from search.config.trial import TrialConfig
+from search.training.micro_batches import MicroBatchRunner
+
+
+class Validator:
+    """Measures a network on validation images.
+
+    Args:
+        config: The trial; its network decides how many images go through in one pass.
+        data: The validation images and the scale of the score.
+        device: torch device of the network.
+        max_images: Most images to validate on, from the first; None for all.
+        logged_images: Number of images, from the first, whose predictions are returned.
+    """
+
+    def __init__(
+        self, config: TrialConfig, data: StageData, device: torch.device, *, max_images: int | None, logged_images: int
+    ) -> None:
+        pack = data.val.prefix(min(len(data.val), max_images or len(data.val)))
+        self.loader = Loader(pack, batch_size=choose_images_per_pass(config.model, pack.px), stats=data.stats)
+        self.images, self.sigma, self.device, self.logged_images = len(pack), data.sigma, device, logged_images
+
+    @torch.inference_mode()
+    def validate(self, runner: MicroBatchRunner) -> tuple[dict[str, float], np.ndarray | None]:
+        """Return the metrics of a network, and its predictions for the logged images as bytes, if any."""
+        runner.model.eval()
+        sums, logged, missing = MetricSums(), [], self.logged_images
+        for batch in self.loader.epoch(0):
+            batch = batch.to(self.device, channels_last=True)
+            prediction = runner.predict(batch)
+            sums.update(prediction, batch.target)
+            if missing > 0:
+                logged.append(quantise_predictions(prediction[:missing]))
+                missing -= len(batch)
+        return sums.compute(self.sigma), np.concatenate(logged) if logged else None
+
+
+@dataclass
+class BestEpoch:
+    """The epoch with the best score so far: a long run overfits on small data even though it anneals.
+
+    Attributes:
+        metrics: Validation metrics, with the epoch as `best_epoch`; empty before the first epoch.
+        weights: The state of the network.
+    """
+
+    metrics: dict[str, Any] = field(default_factory=dict)
+    weights: dict[str, Any] = field(default_factory=dict)
+
+    def update(self, metrics: dict[str, float], epoch: int, model: nn.Module) -> None:
+        """Keep an epoch if its score is better than all before."""
+        if not self.metrics or metrics["score"] > self.metrics["score"]:
+            self.weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+            self.metrics = {**metrics, "best_epoch": epoch}
