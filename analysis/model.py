@@ -73,9 +73,9 @@ class Model:
         """Yield what `predict` returns for each photo; `batch_size` of them are held at once."""
         waiting = iter(photos)
         while batch := list(islice(waiting, batch_size)):
-            maps = self.look(np.stack([self.square(rgb) for rgb in batch]))
+            maps = self.predict_squares(np.stack([self.to_square(rgb) for rgb in batch]))
             for rgb, (mask, depth) in zip(batch, maps, strict=True):
-                yield enlarge(mask, rgb.shape[:2]), enlarge(depth, rgb.shape[:2])
+                yield resize_map(mask, rgb.shape[:2]), resize_map(depth, rgb.shape[:2])
 
     def metres(self, depth: Map) -> Map:
         """Distances of a predicted depth, on the scale of the data that the model was trained on.
@@ -87,7 +87,7 @@ class Model:
             raise AnalysisError(f"{self.trial_id}: its data had no one scale in metres; its depth is relative")
         return self.scale.metres(depth)
 
-    def square(self, rgb: Photo) -> UInt8[np.ndarray, "px px 3"]:
+    def to_square(self, rgb: Photo) -> UInt8[np.ndarray, "px px 3"]:
         """Shrink or stretch a photo to the square that the network is shown, as data.decode does.
 
         Raises:
@@ -98,7 +98,7 @@ class Model:
         return cv2.resize(rgb, (self.px, self.px), interpolation=cv2.INTER_AREA)
 
     @torch.inference_mode()
-    def look(self, squares: UInt8[np.ndarray, "b px px 3"]) -> Float32[np.ndarray, "b 2 px px"]:
+    def predict_squares(self, squares: UInt8[np.ndarray, "b px px 3"]) -> Float32[np.ndarray, "b 2 px px"]:
         """Mask and depth of a batch of squares."""
         device = next(self.network.parameters()).device
         maps: np.ndarray = self.network(self._normalised(torch.from_numpy(squares).to(device))).float().cpu().numpy()
@@ -110,7 +110,7 @@ class Model:
         return ((squares / 255 - mean) / deviation).permute(0, 3, 1, 2)
 
 
-def enlarge(values: Map, shape: tuple[int, ...]) -> Map:
+def resize_map(values: Map, shape: tuple[int, ...]) -> Map:
     """Resize a map to (height, width): between its values where it grows, by area averages where it shrinks."""
     grows = shape[0] * shape[1] > values.size
     return cv2.resize(values, shape[1::-1], interpolation=cv2.INTER_LINEAR if grows else cv2.INTER_AREA)

@@ -1,9 +1,9 @@
-"""A trained model as one file for other programs: ONNX, TorchScript, or a program of torch.export.
+"""Export a trained model as one file for other programs: ONNX, or a program of torch.export.
 
     python -m analysis.export RUN_OR_MODEL --to onnx
 
-The file takes bytes of red, green and blue, any number of pictures of any size. It is compared with the model that it
-comes from before it is written.
+The file takes red, green and blue bytes of any number of images of any size. It is compared with the model before it
+is written.
 """
 
 import argparse
@@ -25,40 +25,39 @@ if TYPE_CHECKING:
     from analysis.export.formats import Program
     from analysis.model import Model
 
-ENDINGS = {"onnx": ".onnx", "torchscript": ".torchscript", "torch_export": ".pt2"}
+SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2"}
 INPUTS = ("uint8", "float32")
-SIZES = ((1, 16, 16), (3, 97, 131), (2, 64, 240), (1, 333, 250), (1, 17, 300))  # pictures, height, width
-LARGEST_DIFFERENCE = 1e-4  # of values in [0, 1]; eight bits tell 4e-3
+SIZES = ((1, 16, 16), (3, 97, 131), (2, 64, 240), (1, 333, 250), (1, 17, 300))  # images, height, width
+MAX_DIFFERENCE = 1e-4  # of values in [0, 1]; eight bits resolve 4e-3
 WARM_UPS, RUNS = 3, 20
 EPILOG = f"""\
-The file is written beside the weights, as model{", model".join(ENDINGS.values())}, or where --out says.
+The file is written beside the weights as model{" or model".join(SUFFIXES.values())}, or to --out.
 
-Its input is `rgb` (pictures, 3, height, width): red, green, blue in 0..255, sides of 16 or more. Its outputs are `mask`
-(1 = foreground) and `depth` (relative inverse depth, near = 1), both (pictures, 1, height, width) in [0, 1].
-Normalisation is inside, resizing is not: the model is as good as its metrics on squares of the side that it was trained
-at, to which a photo is shrunk first.
+Its input is `rgb` (images, 3, height, width): red, green, blue in 0..255, sides of 16 or more. Its outputs are `mask`
+(1 = foreground) and `depth` (relative inverse depth, near = 1), both (images, 1, height, width) in [0, 1].
+The file normalises but does not resize: the model's metrics hold for squares of the side that it was trained at, so
+shrink a photo to that size first.
 
-    session = onnxruntime.InferenceSession("model.onnx"); mask, depth = session.run(None, {{"rgb": pictures}})
-    mask, depth = torch.jit.load("model.torchscript")(pictures)
-    mask, depth = torch.export.load("model.pt2").module()(pictures)
+    session = onnxruntime.InferenceSession("model.onnx"); mask, depth = session.run(None, {{"rgb": images}})
+    mask, depth = torch.export.load("model.pt2").module()(images)
 
-Exit code: 0 written, 1 the file would not do what the model does (nothing is written), 2 wrong arguments.
+Exit code: 0 written, 1 the file would not give the model's outputs (nothing is written), 2 wrong arguments.
 """
 
 
 class ExportError(RuntimeError):
-    """A format cannot express a model, or gives other values; the message is one line."""
+    """The format cannot express the model, or gives other values; the message is one line."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exported:
-    """A model as a file, and what was measured of it.
+class ExportedModel:
+    """The content of an exported file and its measurements.
 
     Attributes:
-        content: Of the file.
-        difference: Largest absolute one to the model, over all checks; values are in [0, 1].
-        latency_ms: Fewest milliseconds of one picture of the model's own size, on one thread.
-        torch_latency_ms: The same of the model.
+        content: Bytes of the file.
+        difference: Largest absolute difference to the model over all checks; values are in [0, 1].
+        latency_ms: Fewest milliseconds for one image of the model's own size, on one thread.
+        torch_latency_ms: The same measurement for the model.
     """
 
     content: bytes
@@ -67,57 +66,57 @@ class Exported:
     torch_latency_ms: float
 
 
-def export(model: "Model", to: str, *, kind: str = "uint8", progress: Progress | None = None) -> Exported:
-    """Return a model as a file that was opened again and compared with it.
+def export(model: "Model", to: str, *, kind: str = "uint8", progress: Progress | None = None) -> ExportedModel:
+    """Export a model, open the result again and compare it with the model.
 
     Args:
-        model: On the CPU.
-        to: One of ENDINGS.
-        kind: Type of the input, one of INPUTS; TorchScript takes both whatever is said.
-        progress: Told (checks done, checks in all).
+        model: A model on the CPU.
+        to: A key of SUFFIXES.
+        kind: Type of the input, one of INPUTS.
+        progress: Called with (checks done, all checks).
 
     Raises:
         AnalysisError: A package that the format needs is not installed.
-        ExportError: The format cannot express the network, or differs by more than LARGEST_DIFFERENCE.
+        ExportError: The format cannot express the network, or differs by more than MAX_DIFFERENCE.
     """
     import torch
 
-    from analysis.export.formats import FORMATS, Portable, hushed
+    from analysis.export.formats import FORMATS, PortableNetwork, silence_exporters
 
     form, dtype = FORMATS[to], getattr(torch, kind)
-    form.check()
-    with hushed(), torch.inference_mode(False), torch.no_grad():
+    form.check_packages()
+    with silence_exporters(), torch.inference_mode(False), torch.no_grad():
         try:
-            content = form.write(Portable(model), dtype, about(model, kind))
-        except Exception as error:  # whatever an exporter raises
+            content = form.write(PortableNetwork(model), dtype, describe(model, kind))
+        except Exception as error:  # exporters raise errors of many types
             raise ExportError(f"{to} cannot express this network ({first_line(error)})") from error
         try:
             program, own = form.open(content), (1, model.px, model.px)
-        except Exception as error:  # whatever a runtime raises
+        except Exception as error:  # so do runtimes
             raise ExportError(f"the file cannot be opened again ({first_line(error)})") from error
-        difference = compare(program, model, [*SIZES, own], dtype, progress=progress)
-        one = random_pictures(own, dtype)
-        return Exported(
+        difference = measure_difference(program, model, [*SIZES, own], dtype, progress=progress)
+        image = random_images(own, dtype)
+        return ExportedModel(
             content=content,
             difference=difference,
-            latency_ms=latency_ms(program, one),
-            torch_latency_ms=latency_ms(lambda rgb: look(model, rgb), one),
+            latency_ms=measure_latency_ms(program, image),
+            torch_latency_ms=measure_latency_ms(lambda rgb: predict(model, rgb), image),
         )
 
 
-def about(model: "Model", kind: str) -> dict[str, str]:
-    """Return what a file says of itself."""
+def describe(model: "Model", kind: str) -> dict[str, str]:
+    """Return the metadata of an exported file."""
     return {
-        "rgb": f"red, green, blue in 0..255, {kind}, shape (pictures, 3, height, width)",
-        "mask": "foreground in [0, 1], shape (pictures, 1, height, width)",
-        "depth": "relative inverse depth in [0, 1], near = 1, shape (pictures, 1, height, width)",
+        "rgb": f"red, green, blue in 0..255, {kind}, shape (images, 3, height, width)",
+        "mask": "foreground in [0, 1], shape (images, 1, height, width)",
+        "depth": "relative inverse depth in [0, 1], near = 1, shape (images, 1, height, width)",
         "px": str(model.px),
         "trial_id": model.trial_id,
         "config": json.dumps(model.config.to_dict()),
     }
 
 
-def compare(
+def measure_difference(
     program: "Program",
     model: "Model",
     sizes: Sequence[tuple[int, int, int]],
@@ -125,50 +124,50 @@ def compare(
     *,
     progress: Progress | None = None,
 ) -> float:
-    """Return the largest absolute difference between a program and the model over random pictures of several sizes.
+    """Return the largest absolute difference between a program and the model over random images of several sizes.
 
     Raises:
-        ExportError: It exceeds LARGEST_DIFFERENCE, or the program refuses a size.
+        ExportError: It exceeds MAX_DIFFERENCE, or the program refuses a size.
     """
     largest = 0.0
     for number, size in enumerate(sizes, start=1):
-        rgb = random_pictures(size, dtype)
+        rgb = random_images(size, dtype)
         shown = "{} x {} x {}".format(*size)
         try:
-            pairs = zip(program(rgb), look(model, rgb), strict=True)
-            apart = max(float((found.detach() - expected).abs().max()) for found, expected in pairs)
+            pairs = zip(program(rgb), predict(model, rgb), strict=True)
+            difference = max(float((found.detach() - expected).abs().max()) for found, expected in pairs)
         except Exception as error:  # each runtime raises its own
-            raise ExportError(f"the file does not run on {shown} pictures ({first_line(error)})") from error
-        if not apart <= LARGEST_DIFFERENCE:
-            raise ExportError(f"differs from the model by up to {apart:.2g} on {shown} pictures; not written")
-        largest = max(largest, apart)
+            raise ExportError(f"the file does not run on {shown} images ({first_line(error)})") from error
+        if not difference <= MAX_DIFFERENCE:  # catches nan too
+            raise ExportError(f"differs from the model by up to {difference:.2g} on {shown} images; not written")
+        largest = max(largest, difference)
         if progress:
             progress(number, len(sizes))
     return largest
 
 
-def look(model: "Model", rgb: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
-    """Return mask and depth as the model itself predicts them."""
+def predict(model: "Model", rgb: "torch.Tensor") -> "tuple[torch.Tensor, torch.Tensor]":
+    """Return the model's own mask and depth for images (b, 3, h, w)."""
     import torch
 
-    maps = torch.from_numpy(model.look(rgb.permute(0, 2, 3, 1).numpy()))
+    maps = torch.from_numpy(model.predict_squares(rgb.permute(0, 2, 3, 1).numpy()))
     return maps[:, :1], maps[:, 1:]
 
 
-def random_pictures(size: tuple[int, int, int], dtype: "torch.dtype") -> "torch.Tensor":
-    """Return pictures of coarse noise under fine, always the same of a size."""
+def random_images(size: tuple[int, int, int], dtype: "torch.dtype") -> "torch.Tensor":
+    """Return images of coarse and fine noise, which depend on the size only."""
     import torch
 
     count, height, width = size
-    drawn = torch.Generator().manual_seed(height * width)
-    coarse = torch.rand(count, 3, 5, 5, generator=drawn)
-    fine = torch.rand(count, 3, height, width, generator=drawn)
+    generator = torch.Generator().manual_seed(height * width)
+    coarse = torch.rand(count, 3, 5, 5, generator=generator)
+    fine = torch.rand(count, 3, height, width, generator=generator)
     smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
     return (255 * (0.8 * smooth + 0.2 * fine)).to(dtype)
 
 
-def latency_ms(program: "Program", rgb: "torch.Tensor") -> float:
-    """Return the fewest milliseconds of a program on one thread; what else the machine does can only add to them."""
+def measure_latency_ms(program: "Program", rgb: "torch.Tensor") -> float:
+    """Return the fewest milliseconds of a call on one thread; other load on the machine can only add to them."""
     import torch
 
     threads = torch.get_num_threads()
@@ -185,7 +184,7 @@ def latency_ms(program: "Program", rgb: "torch.Tensor") -> float:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command line's grammar."""
+    """Return the parser of the command line."""
     p = argparse.ArgumentParser(
         prog="python -m analysis.export",
         description="Write a trained model as one file for other programs.",
@@ -193,9 +192,9 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("model", type=Path, metavar="RUN_OR_MODEL", help="run folder, its best/ or a .safetensors file")
-    p.add_argument("--to", required=True, choices=tuple(ENDINGS), help="format")
+    p.add_argument("--to", required=True, choices=tuple(SUFFIXES), help="format")
     p.add_argument("--input", choices=INPUTS, default="uint8", help="type of the input (default: %(default)s)")
-    p.add_argument("--out", type=Path, metavar="FILE", help="file to write; by default beside the weights")
+    p.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: beside the weights)")
     return p
 
 
@@ -215,20 +214,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    """Load the model, write the file, and say what was measured."""
     if args.out is not None and args.out.is_dir():
         raise AnalysisError(f"{args.out}: is a folder; name a file with --out")
     with progress_bar(f"{args.to}, compared with the model") as progress:
         from analysis.model import find_weights, load_model
 
-        out = args.out or find_weights(args.model).with_suffix(ENDINGS[args.to])
+        out = args.out or find_weights(args.model).with_suffix(SUFFIXES[args.to])
         model = load_model(args.model, device="cpu")
-        made = export(model, args.to, kind=args.input, progress=progress)
-    write_file(out, made.content)
-    print(f"{out}  ({len(made.content) / 1e6:.2f} MB; input rgb, {args.input}, 0..255, any number and size)")
-    print(f"largest difference to the model {made.difference:.1e}, over pictures of {len(SIZES) + 1} sizes")
+        exported = export(model, args.to, kind=args.input, progress=progress)
+    write_file(out, exported.content)
+    print(f"{out}  ({len(exported.content) / 1e6:.2f} MB; input rgb, {args.input}, 0..255, any number and size)")
+    print(f"largest difference to the model {exported.difference:.1e}, over images of {len(SIZES) + 1} sizes")
     print(
-        f"one picture of {model.px} px on one thread: {made.latency_ms:.2f} ms, "
-        f"{made.torch_latency_ms:.2f} ms by the model in torch"
+        f"one image of {model.px} px on one thread: {exported.latency_ms:.2f} ms, "
+        f"{exported.torch_latency_ms:.2f} ms by the model in torch"
     )
     return 0

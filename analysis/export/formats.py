@@ -1,8 +1,4 @@
-"""The formats that a model is exported to: how each is written, and opened again as its user would.
-
-Owns the network with normalisation and padding as one program for pictures of any size. Files are made and opened in
-memory; where they go is not known here.
-"""
+"""File formats for exported models: write a network as a file, and open the file again with its own runtime."""
 
 import copy
 import importlib.util
@@ -23,75 +19,74 @@ from analysis.exceptions import AnalysisError
 from analysis.model import Model
 from data.loading.loaders import SMALLEST_STD
 
-LEAST_PX = 16
-EXAMPLE = (2, 3, 45, 59)  # sides that no stride divides
-AXES = {0: "pictures", 2: "height", 3: "width"}
+MIN_PX = 16
+EXAMPLE = (2, 3, 45, 59)  # no stride divides these sides
+AXES = {0: "images", 2: "height", 3: "width"}
 OUTPUTS = ("mask", "depth")
 ABOUT = "about.json"
 
 Program = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
-class Portable(nn.Module):
-    """A model's network with what stands before it: bytes in, mask and depth out, at any size.
+class PortableNetwork(nn.Module):
+    """A model's network with normalisation and padding: takes bytes of any size, returns mask and depth.
 
-    It pads to the network's stride whether there is anything to pad or not, for what is recorded of a program are its
-    steps and not its branches. Weights are a copy in plain order: those in channels-last order would be recorded with
-    conditions on the size.
+    It always pads to the network's stride, because exporters record steps and not branches. The weights are copied to
+    contiguous order, because channels-last weights are recorded with conditions on the size.
     """
 
     mean: Tensor
-    deviation: Tensor
+    std: Tensor
 
     def __init__(self, model: Model) -> None:
         super().__init__()
         network = copy.deepcopy(model.network).eval().cpu()
         self.network = network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self.stride = model.network.stride
-        mean, deviation = torch.tensor([model.stats.image_mean, model.stats.image_std]).view(2, 1, 3, 1, 1)
+        mean, std = torch.tensor([model.stats.image_mean, model.stats.image_std]).view(2, 1, 3, 1, 1)
         self.register_buffer("mean", mean)
-        self.register_buffer("deviation", deviation.clamp_min(SMALLEST_STD))
+        self.register_buffer("std", std.clamp_min(SMALLEST_STD))
 
     def forward(self, rgb: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mask and depth, each (b, 1, h, w) in [0, 1], of pictures (b, 3, h, w) in 0..255."""
+        """Return mask and depth, each (b, 1, h, w) in [0, 1], for images (b, 3, h, w) in 0..255."""
         height, width = rgb.shape[2:]
-        down, right = _multiple(height, self.stride) - height, _multiple(width, self.stride) - width
-        image = F.pad((rgb.float() / 255 - self.mean) / self.deviation, (0, right, 0, down), mode="replicate")
+        down, right = _next_multiple(height, self.stride) - height, _next_multiple(width, self.stride) - width
+        image = F.pad((rgb.float() / 255 - self.mean) / self.std, (0, right, 0, down), mode="replicate")
         maps = self.network(image)[..., :height, :width]
         return maps[:, :1], maps[:, 1:]
 
 
-def _multiple(side: int, of: int) -> int:
-    """Return the next multiple, written so that torch.export sees that it is one."""
-    return (side + of - 1) // of * of
+def _next_multiple(side: int, stride: int) -> int:
+    """Round `side` up to a multiple of `stride`, in a form that torch.export recognises as one."""
+    return (side + stride - 1) // stride * stride
 
 
 @dataclass(frozen=True)
 class Format:
-    """One kind of file.
+    """One file format.
 
     Attributes:
-        write: The file's content, from a program, the type of its input and what the file says of itself.
-        open: The program of such a content, on one thread.
-        needs: Packages that both need.
+        write: Returns the file's content for a network, the type of its input and the file's metadata.
+        open: Returns the content as a program that runs on one thread.
+        packages: Packages that both functions need.
     """
 
-    write: Callable[[Portable, torch.dtype, Mapping[str, str]], bytes]
+    write: Callable[[PortableNetwork, torch.dtype, Mapping[str, str]], bytes]
     open: Callable[[bytes], Program]
-    needs: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
 
-    def check(self) -> None:
-        """Raise AnalysisError if a package is missing."""
-        missing = [name for name in self.needs if importlib.util.find_spec(name) is None]
+    def check_packages(self) -> None:
+        """Raise AnalysisError if a package is not installed."""
+        missing = [name for name in self.packages if importlib.util.find_spec(name) is None]
         if missing:
-            raise AnalysisError(f'{", ".join(missing)}: not installed; pip install -e ".[export]" brings it')
+            raise AnalysisError(f'{", ".join(missing)}: not installed; run pip install -e ".[export]"')
 
 
-def _write_onnx(portable: Portable, dtype: torch.dtype, about: Mapping[str, str]) -> bytes:
+def _write_onnx(network: PortableNetwork, dtype: torch.dtype, about: Mapping[str, str]) -> bytes:
     import onnx
 
     program = torch.onnx.export(
-        _recorded(portable, dtype),
+        _record_program(network, dtype),
         dynamo=True,
         dynamic_shapes={"rgb": AXES},
         input_names=["rgb"],
@@ -124,22 +119,9 @@ def _open_onnx(content: bytes) -> Program:
     return run
 
 
-def _write_torchscript(portable: Portable, dtype: torch.dtype, about: Mapping[str, str]) -> bytes:
+def _write_torch_export(network: PortableNetwork, dtype: torch.dtype, about: Mapping[str, str]) -> bytes:
     file = BytesIO()
-    traced = torch.jit.trace(portable, (_example(dtype),), check_trace=False)
-    torch.jit.save(traced, file, _extra_files={ABOUT: json.dumps(about)})
-    return file.getvalue()
-
-
-def _open_torchscript(content: bytes) -> Program:
-    with hushed():
-        program: Program = torch.jit.load(BytesIO(content))
-    return program
-
-
-def _write_torch_export(portable: Portable, dtype: torch.dtype, about: Mapping[str, str]) -> bytes:
-    file = BytesIO()
-    torch.export.save(_recorded(portable, dtype), file, extra_files={ABOUT: json.dumps(about)})
+    torch.export.save(_record_program(network, dtype), file, extra_files={ABOUT: json.dumps(about)})
     return file.getvalue()
 
 
@@ -148,28 +130,25 @@ def _open_torch_export(content: bytes) -> Program:
     return program
 
 
-def _recorded(portable: Portable, dtype: torch.dtype) -> torch.export.ExportedProgram:
-    """Record a program for every number of pictures and every size from LEAST_PX.
+def _record_program(network: PortableNetwork, dtype: torch.dtype) -> torch.export.ExportedProgram:
+    """Record a program for any number of images and any size from MIN_PX.
 
-    The dimensions are named, so that torch refuses to record what would hold for some sizes only. It must not take the
-    sizes of the example for a hint (that one would be no 1, for instance); torch.onnx.export asks for the same. Where
-    on this machine each step stands in a source file is nobody's business.
+    The dimensions are named, so that torch refuses a program that holds for some sizes only. `backed_size_oblivious`
+    keeps it from specialising on the example's sizes, as torch.onnx.export does. Stack traces name local source files
+    and are removed.
     """
-    axes = {axis: torch.export.Dim(name, min=LEAST_PX if axis else 1) for axis, name in AXES.items()}
+    axes = {axis: torch.export.Dim(name, min=MIN_PX if axis else 1) for axis, name in AXES.items()}
     with symbols.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
-        program = torch.export.export(portable, (_example(dtype),), dynamic_shapes={"rgb": axes})
+        example = torch.full(EXAMPLE, 128, dtype=dtype)
+        program = torch.export.export(network, (example,), dynamic_shapes={"rgb": axes})
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
     return program
 
 
-def _example(dtype: torch.dtype) -> Tensor:
-    return torch.full(EXAMPLE, 128, dtype=dtype)
-
-
 @contextmanager
-def hushed() -> Iterator[None]:
-    """Keep torch's remarks on its own exporters from the terminal; errors are still raised."""
+def silence_exporters() -> Iterator[None]:
+    """Suppress log messages and warnings of torch's exporters; errors are still raised."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -181,7 +160,6 @@ def hushed() -> Iterator[None]:
 
 
 FORMATS = {
-    "onnx": Format(_write_onnx, _open_onnx, needs=("onnx", "onnxscript", "onnxruntime")),
-    "torchscript": Format(_write_torchscript, _open_torchscript),
+    "onnx": Format(_write_onnx, _open_onnx, packages=("onnx", "onnxscript", "onnxruntime")),
     "torch_export": Format(_write_torch_export, _open_torch_export),
 }

@@ -87,7 +87,7 @@ def _panels(part: Part, place: int) -> list[np.ndarray]:
 
 def _predicted(part: Part, place: int) -> np.ndarray:
     """Return predicted mask and depth of one image of the part."""
-    maps: np.ndarray = part.model.look(part.photo(place)[None])[0]
+    maps: np.ndarray = part.model.predict_squares(part.photo(place)[None])[0]
     return maps
 
 

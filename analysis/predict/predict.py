@@ -110,12 +110,12 @@ class Predictions:
             rgb = read_photo(photo.path)
         except UnreadableError as error:
             return photo, error
-        return _Seen(photo, rgb, self.model.square(rgb))
+        return _Seen(photo, rgb, self.model.to_square(rgb))
 
     def _predicted(self, seen: Iterable[_Seen | tuple[Photo, UnreadableError]]) -> Iterator[tuple[_Seen, np.ndarray]]:
         """Yield each photo with mask and depth at the network's size."""
         for batch in _batches(self._readable(seen)):
-            yield from zip(batch, self.model.look(np.stack([one.square for one in batch])), strict=True)
+            yield from zip(batch, self.model.predict_squares(np.stack([one.square for one in batch])), strict=True)
 
     def _readable(self, seen: Iterable[_Seen | tuple[Photo, UnreadableError]]) -> Iterator[_Seen]:
         for one in seen:
@@ -127,11 +127,11 @@ class Predictions:
 
     def _write_one(self, predicted: tuple[_Seen, np.ndarray]) -> np.ndarray:
         """Write the pictures of a photo; return its row of the contact sheet."""
-        from analysis.model import enlarge
+        from analysis.model import resize_map
 
         seen, maps = predicted
         photo = cv2.cvtColor(seen.rgb, cv2.COLOR_RGB2BGR)
-        mask, depth = (enlarge(values, photo.shape[:2]) for values in maps)
+        mask, depth = (resize_map(values, photo.shape[:2]) for values in maps)
         if self.metres:
             distance = np.clip(self.model.metres(depth) * 1000, 0, FARTHEST_MM).round().astype(np.uint16)
             write_file(self.out / f"{seen.photo.name}_depth_mm.png", encoded(distance, ".png"))

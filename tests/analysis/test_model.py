@@ -54,7 +54,7 @@ def test_photo_is_resized_and_normalised_as_the_training_data(model, tiny_datase
     _, expected = next(predictions(model.network, Loader(pack, batch_size=len(pack), stats=model.stats)))
     paths = {triplet.id: triplet.image for triplet in data_module.dataset.triplets}
     photos = [read_image(paths[name], cv2.IMREAD_COLOR_RGB) for name in pack.ids]
-    found = model.look(np.stack([model.square(photo) for photo in photos]))
+    found = model.predict_squares(np.stack([model.to_square(photo) for photo in photos]))
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
 
 

@@ -85,10 +85,10 @@ def memory_per_s(model: Model, photos: Sequence[Photo]) -> float:
 def network_per_s(model: Model, passes: int) -> float:
     """Return squares a second through the network, in batches."""
     squares = np.random.default_rng(0).integers(0, 256, (BATCH, model.px, model.px, 3), np.uint8)
-    model.look(squares)
+    model.predict_squares(squares)
     begin = time.perf_counter()
     for _ in range(passes):
-        model.look(squares)
+        model.predict_squares(squares)
     return passes * BATCH / (time.perf_counter() - begin)
 
 

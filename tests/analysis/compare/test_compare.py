@@ -136,7 +136,7 @@ def test_models_of_another_size_are_measured_against_the_truth_at_the_common_one
     sums, pack = MetricSums(), data_module.pack("test", 64)
     loader = Loader(pack, batch_size=1, stats=model.stats)
     for number, batch in enumerate(loader.epoch(0)):
-        maps = model.look(model.square(pack.gather(np.array([number])).image[0])[None])[0]
+        maps = model.predict_squares(model.to_square(pack.gather(np.array([number])).image[0])[None])[0]
         enlarged = np.stack([cv2.resize(each, (64, 64), interpolation=cv2.INTER_LINEAR) for each in maps])
         sums.update(torch.from_numpy(enlarged)[None], batch.target)
     assert model.px == 32 and row["px"] == 32

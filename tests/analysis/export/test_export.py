@@ -12,17 +12,17 @@ import torch
 
 from analysis import load_model
 from analysis.export.export import (
-    ENDINGS,
+    SUFFIXES,
     ExportError,
-    about,
-    compare,
+    describe,
     export,
-    latency_ms,
     main,
+    measure_difference,
+    measure_latency_ms,
     parser,
-    random_pictures,
+    random_images,
 )
-from analysis.export.formats import FORMATS, Format, hushed
+from analysis.export.formats import FORMATS, Format
 from analysis.model import Model
 from data.pack.stats import Stats
 from models.build import ARCHITECTURES, build_model
@@ -69,7 +69,7 @@ def exported(arch, to, kind="uint8"):
 
 
 def test_every_architecture_and_every_format_is_tested():
-    assert NETWORKS.keys() == ARCHITECTURES.keys() and ENDINGS.keys() == FORMATS.keys()
+    assert NETWORKS.keys() == ARCHITECTURES.keys() and SUFFIXES.keys() == FORMATS.keys()
 
 
 @pytest.mark.parametrize("to", FORMATS)
@@ -80,26 +80,19 @@ def test_file_gives_what_the_model_gives_at_any_size(arch, to):
     program = FORMATS[to].open(made.content)
     for size in [(1, 48, 48), (4, 130, 67), (2, 16, 128)]:  # others than it was checked with
         rgb = torch.randint(0, 256, (size[0], 3, *size[1:]), dtype=torch.uint8)
-        maps = torch.from_numpy(model.look(rgb.permute(0, 2, 3, 1).numpy()))
+        maps = torch.from_numpy(model.predict_squares(rgb.permute(0, 2, 3, 1).numpy()))
         mask, depth = program(rgb)
         assert mask.shape == depth.shape == (size[0], 1, *size[1:])
         torch.testing.assert_close(torch.cat((mask, depth), 1), maps, atol=ROUNDING, rtol=0)
 
 
-@pytest.mark.parametrize("to", ["torchscript", "torch_export"])
-def test_input_may_be_real_numbers(to):
-    model, made = untrained("residual"), exported("residual", to, "float32")
+def test_input_may_be_real_numbers():
+    model, made = untrained("residual"), exported("residual", "torch_export", "float32")
     assert made.difference < ROUNDING
     rgb = 255 * torch.rand(1, 3, 32, 40)
-    mask, _ = FORMATS[to].open(made.content)(rgb)
-    maps = torch.from_numpy(model.look(rgb.permute(0, 2, 3, 1).numpy()))
+    mask, _ = FORMATS["torch_export"].open(made.content)(rgb)
+    maps = torch.from_numpy(model.predict_squares(rgb.permute(0, 2, 3, 1).numpy()))
     torch.testing.assert_close(mask[:, 0], maps[:, 0], atol=ROUNDING, rtol=0)
-
-
-def test_torchscript_takes_bytes_and_real_numbers_alike():
-    program = FORMATS["torchscript"].open(exported("residual", "torchscript").content)
-    rgb = torch.randint(0, 256, (1, 3, 32, 40), dtype=torch.uint8)
-    assert torch.equal(program(rgb)[0], program(rgb.float())[0])
 
 
 def test_onnx_file_names_its_axes_and_says_what_it_is():
@@ -112,21 +105,16 @@ def test_onnx_file_names_its_axes_and_says_what_it_is():
         value.name: [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
         for value in (*proto.graph.input, *proto.graph.output)
     }
-    one = ["pictures", 1, "height", "width"]
-    assert shapes == {"rgb": ["pictures", 3, "height", "width"], "mask": one, "depth": one}
-    assert {prop.key: prop.value for prop in proto.metadata_props} == about(model, "uint8")
+    one = ["images", 1, "height", "width"]
+    assert shapes == {"rgb": ["images", 3, "height", "width"], "mask": one, "depth": one}
+    assert {prop.key: prop.value for prop in proto.metadata_props} == describe(model, "uint8")
 
 
-def test_torch_files_say_what_they_are():
+def test_torch_file_holds_its_description():
     model = untrained("residual")
     said = {"about.json": ""}
-    content = exported("residual", "torchscript").content
-    with hushed():
-        torch.jit.load(BytesIO(content), _extra_files=said)
-    assert json.loads(said["about.json"]) == about(model, "uint8")
-    said = {"about.json": ""}
     torch.export.load(BytesIO(exported("residual", "torch_export").content), extra_files=said)
-    assert json.loads(said["about.json"])["trial_id"] == "f0001"
+    assert json.loads(said["about.json"]) == describe(model, "uint8")
 
 
 @pytest.mark.parametrize("to", ["onnx", "torch_export"])
@@ -138,7 +126,7 @@ def test_file_says_nothing_of_the_machine(to):
 def test_model_is_left_as_it_was():
     model = untrained("residual")
     order = [weight.is_contiguous(memory_format=torch.channels_last) for weight in model.network.parameters()]
-    export(model, "torchscript")
+    export(model, "torch_export")
     assert order == [w.is_contiguous(memory_format=torch.channels_last) for w in model.network.parameters()]
 
 
@@ -150,21 +138,21 @@ def wrong_program(rgb):
 
 def test_difference_that_is_too_large_and_sizes_that_fail_are_errors():
     model = untrained("residual")
-    with pytest.raises(ExportError, match=r"differs from the model by up to 0\.\d+ on 1 x 16 x 16 pictures"):
-        compare(wrong_program, model, [(1, 16, 16)], torch.uint8)
+    with pytest.raises(ExportError, match=r"differs from the model by up to 0\.\d+ on 1 x 16 x 16 images"):
+        measure_difference(wrong_program, model, [(1, 16, 16)], torch.uint8)
     with pytest.raises(ExportError, match="differs from the model by up to nan"):
-        compare(lambda rgb: [torch.nan * half for half in wrong_program(rgb)], model, [(1, 16, 16)], torch.uint8)
-    with pytest.raises(ExportError, match="does not run on 2 x 16 x 32 pictures"):
-        compare(lambda rgb: wrong_program(rgb[:, :2].view(1)), model, [(2, 16, 32)], torch.uint8)
+        measure_difference(lambda rgb: [torch.nan * half for half in wrong_program(rgb)], model, [(1, 16, 16)], torch.uint8)
+    with pytest.raises(ExportError, match="does not run on 2 x 16 x 32 images"):
+        measure_difference(lambda rgb: wrong_program(rgb[:, :2].view(1)), model, [(2, 16, 32)], torch.uint8)
 
 
-def test_checks_are_told_and_pictures_are_always_the_same():
-    model, told = untrained("residual"), []
-    portable = FORMATS["torchscript"].open(exported("residual", "torchscript").content)
+def test_checks_report_progress_and_random_images_depend_on_the_size_only():
+    model, calls = untrained("residual"), []
+    portable = FORMATS["torch_export"].open(exported("residual", "torch_export").content)
     sizes = [(1, 16, 16), (2, 20, 30)]
-    compare(portable, model, sizes, torch.uint8, progress=lambda done, total: told.append((done, total)))
-    assert told == [(1, 2), (2, 2)]
-    first, again = (random_pictures((2, 20, 30), torch.uint8) for _ in range(2))
+    measure_difference(portable, model, sizes, torch.uint8, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(1, 2), (2, 2)]
+    first, again = (random_images((2, 20, 30), torch.uint8) for _ in range(2))
     assert torch.equal(first, again) and first.shape == (2, 3, 20, 30) and first.min() < 60 and first.max() > 190
 
 
@@ -172,7 +160,7 @@ def test_latency_is_measured_on_one_thread():
     torch.set_num_threads(2)
     try:
         threads = set()
-        assert latency_ms(lambda rgb: threads.add(torch.get_num_threads()), torch.zeros(1)) >= 0
+        assert measure_latency_ms(lambda rgb: threads.add(torch.get_num_threads()), torch.zeros(1)) >= 0
         assert threads == {1} and torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
@@ -180,12 +168,11 @@ def test_latency_is_measured_on_one_thread():
 
 def test_command_writes_beside_the_weights_and_says_what_it_measured(finished_run, tmp_path, capsys):
     run = shutil.copytree(finished_run, tmp_path / "run")
-    assert main([str(run), "--to", "torchscript"]) == 0
+    assert main([str(run), "--to", "torch_export"]) == 0
     said = capsys.readouterr()
-    assert said.err == "" and said.out.splitlines()[0].startswith(f"{run / 'best' / 'model.torchscript'}  (")
-    assert "largest difference to the model" in said.out and "one picture of 32 px on one thread: " in said.out
-    with hushed():
-        program = torch.jit.load(run / "best" / "model.torchscript")
+    assert said.err == "" and said.out.splitlines()[0].startswith(f"{run / 'best' / 'model.pt2'}  (")
+    assert "largest difference to the model" in said.out and "one image of 32 px on one thread: " in said.out
+    program = torch.export.load(run / "best" / "model.pt2").module()
     photo = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     maps = program(torch.from_numpy(photo).permute(2, 0, 1)[None])
     for found, expected in zip(maps, load_model(run, device="cpu").predict(photo), strict=True):
@@ -230,11 +217,11 @@ def test_file_that_cannot_be_opened_again_is_not_written(finished_run, tmp_path,
 
 
 def test_wrong_arguments_are_one_line_and_exit_code_2(finished_run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(FORMATS, "torch_export", Format(*[None] * 2, needs=("no_such_package",)))
+    monkeypatch.setitem(FORMATS, "torch_export", Format(*[None] * 2, packages=("no_such_package",)))
     calls = {
         "no such file or folder": [tmp_path / "none", "--to", "onnx"],
         "is a folder": [finished_run, "--to", "onnx", "--out", tmp_path],
-        'no_such_package: not installed; pip install -e ".[export]"': [finished_run, "--to", "torch_export"],
+        'no_such_package: not installed; run pip install -e ".[export]"': [finished_run, "--to", "torch_export"],
     }
     for reason, arguments in calls.items():
         assert main([*map(str, arguments)]) == 2, reason
