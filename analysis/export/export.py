@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from analysis.exceptions import AnalysisError, first_line
 from analysis.runs.files import write_file
+from data.runtime.cli import run
 from data.runtime.progress import Progress, progress_bar
 
 if TYPE_CHECKING:
@@ -202,18 +203,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     args = parser().parse_args(arguments)
     try:
-        return _export(args)
-    except AnalysisError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return run(lambda: _export(args), AnalysisError)
     except ExportError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
 
 
-def _export(args: argparse.Namespace) -> int:
+def _export(args: argparse.Namespace) -> None:
     if args.out is not None and args.out.is_dir():
         raise AnalysisError(f"{args.out}: is a folder; name a file with --out")
     with progress_bar(f"{args.to}, compared with the model") as progress:
@@ -229,4 +225,3 @@ def _export(args: argparse.Namespace) -> int:
         f"one image of {model.px} px on one thread: {exported.latency_ms:.2f} ms, "
         f"{exported.torch_latency_ms:.2f} ms by the model in torch"
     )
-    return 0

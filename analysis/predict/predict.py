@@ -23,6 +23,7 @@ from analysis.exceptions import AnalysisError
 from analysis.predict.images import contact_sheet, pictures, sheet_row
 from analysis.predict.photos import ENDINGS, Photo, UnreadableError, find_photos, read_photo
 from analysis.runs.files import check_folder, write_file
+from data.runtime.cli import run
 from data.runtime.progress import Progress, progress_bar
 
 if TYPE_CHECKING:
@@ -205,13 +206,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     args = parser().parse_args(arguments)
-    try:
-        return _predict(args)
-    except AnalysisError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return run(lambda: _predict(args), AnalysisError)
 
 
 def _predict(args: argparse.Namespace) -> int:
