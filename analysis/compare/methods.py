@@ -1,7 +1,4 @@
-"""The methods that are compared, and their runs: each is a whole run of search/run.py, of the same budget.
-
-Knows the command line of search/run.py and run.json; judges nothing.
-"""
+"""The methods of a comparison and their runs: each is a whole run of search/run.py with the same budget."""
 
 import subprocess
 import sys
@@ -14,28 +11,28 @@ from analysis.runs.run import read_json
 from search.budget.budget import Budget
 
 RUN = Path(__file__).resolve().parents[2] / "search" / "run.py"
-OURS = "ours"
+DEFAULT = "default"
 METHODS = {
-    OURS: [],
-    "random": ["--sampler", "random"],  # random search, the same ladder
+    DEFAULT: [],
+    "random": ["--sampler", "random"],  # random search with the same stages
     "one_epoch_topk": ["--ladder", "one_epoch"],  # one epoch for all, then the best few trained fully
-    "asha_only": ["--ladder", "flat"],  # ASHA at the final size: no promotion, no weights used again
-    "study": ["--recipe", "study"],  # the study's network, loss and path
+    "asha_only": ["--ladder", "flat"],  # ASHA at the final size: no promotion, no reuse of weights
+    "study": ["--recipe", "study"],  # the study's network, loss and training
     "study_small": ["--recipe", "study", "--width", "4"],
-    "random_split": ["--split", "random"],  # a search on a split that leaks
+    "random_split": ["--split", "random"],  # a search on a split by image, which leaks backgrounds
 }
-DEFAULT = tuple(METHODS)[:5]
+DEFAULT_METHODS = tuple(METHODS)[:5]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What is compared.
+class Comparison:
+    """The runs of a comparison.
 
     Attributes:
         data: Data set folder.
-        budget: Of each run.
+        budget: Budget of each run.
         methods: Names in METHODS.
-        seeds: Runs of each method; a seed decides which backgrounds are held out, the same for every method.
+        seeds: Number of runs of each method; a seed decides which backgrounds are held out, for every method alike.
         out: Folder of all runs.
     """
 
@@ -46,62 +43,61 @@ class Plan:
     out: Path
 
     def runs(self) -> list[tuple[str, int, Path]]:
-        """Return method, seed and folder of each run; methods take turns, for a machine may be slow for a while."""
+        """Return method, seed and folder of each run; methods alternate, so that a slow spell affects all of them."""
         return [(name, seed, self.out / f"{name}-{seed}") for seed in range(self.seeds) for name in self.methods]
 
 
-def run_all(plan: Plan) -> None:
-    """Make every run that is not there yet, and say how far that has come.
+def run_missing(comparison: Comparison) -> None:
+    """Start every run that does not exist yet, one after another, and print the progress.
 
     Raises:
-        AnalysisError: A folder holds something else, which is found before anything runs; or a run failed.
+        AnalysisError: A folder holds something else, which is checked before the first run; or a run failed.
     """
-    missing = [each for each in plan.runs() if not finished(each[2], plan)]
+    missing = [each for each in comparison.runs() if not is_finished(each[2], comparison)]
     for number, (method, seed, folder) in enumerate(missing):
-        print(f"run {number + 1} of {len(missing)}: {method}, seed {seed}; {_left(plan, len(missing) - number)}")
-        sys.stdout.flush()
-        run(method, seed, plan, folder)
+        left = _time_left(comparison, len(missing) - number)
+        print(f"run {number + 1} of {len(missing)}: {method}, seed {seed}; {left}", flush=True)
+        run_method(method, seed, comparison, folder)
 
 
-def run(method: str, seed: int, plan: Plan, folder: Path) -> None:
-    """Make one run of the command line.
+def run_method(method: str, seed: int, comparison: Comparison, folder: Path) -> None:
+    """Run search/run.py with the arguments of a method.
 
     Raises:
-        AnalysisError: It did not end well.
+        AnalysisError: The run failed.
     """
-    common = ["--data", str(plan.data), "--budget", plan.budget.text, "--seed", str(seed), "--out", str(folder)]
-    command = [sys.executable, str(RUN), *METHODS[method], *common]
+    options = ["--data", str(comparison.data), "--budget", comparison.budget.text, "--seed", str(seed)]
+    command = [sys.executable, str(RUN), *METHODS[method], *options, "--out", str(folder)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         try:
-            _, said = process.communicate()
+            _, errors = process.communicate()
         except KeyboardInterrupt:
-            process.wait()  # it was told too, and ends in order
+            process.wait()  # the run received the signal too and ends in order
             raise
     if process.returncode:
-        words = said.strip().splitlines() or [f"exit code {process.returncode}"]
-        raise AnalysisError(f"{method}, seed {seed}: {words[-1]}")
+        lines = errors.strip().splitlines() or [f"exit code {process.returncode}"]
+        raise AnalysisError(f"{method}, seed {seed}: {lines[-1]}")
 
 
-def finished(folder: Path, plan: Plan) -> bool:
-    """Return whether `folder` holds a finished run of the data and the budget that are asked for.
+def is_finished(folder: Path, comparison: Comparison) -> bool:
+    """Return whether `folder` holds a finished run on the comparison's data with its budget.
 
     Raises:
-        AnalysisError: It holds one that has not finished, or another.
+        AnalysisError: The folder holds an unfinished run, or one with other data or another budget.
     """
     if not folder.exists():
         return False
-    notes = read_json(folder / "run.json")
-    if notes.get("state") != "done" or "budget" not in notes or "folder" not in notes.get("data", {}):
+    state = read_json(folder / "run.json")
+    if state.get("state") != "done" or "budget" not in state or "folder" not in state.get("data", {}):
         raise AnalysisError(f"{folder} holds no finished run; remove it")
-    made_of = (notes["budget"], Path(notes["data"]["folder"]).resolve())
-    if made_of != (plan.budget.text, plan.data.resolve()):
-        raise AnalysisError(f"{folder} is a run of {made_of[0]} on {made_of[1]}; name another --out")
+    budget, data = state["budget"], Path(state["data"]["folder"]).resolve()
+    if (budget, data) != (comparison.budget.text, comparison.data.resolve()):
+        raise AnalysisError(f"{folder} is a run of {budget} on {data}; name another --out")
     return True
 
 
-def _left(plan: Plan, runs: int) -> str:
-    """Return what `runs` runs take, in words."""
-    if plan.budget.wall_s is None:
-        return f"{runs} of {plan.budget.text} to go"
-    minutes = -(-runs * plan.budget.wall_s // 60)
+def _time_left(comparison: Comparison, runs: int) -> str:
+    if comparison.budget.wall_s is None:
+        return f"{runs} of {comparison.budget.text} to go"
+    minutes = -(-runs * comparison.budget.wall_s // 60)
     return f"{minutes // 60:.0f} h {minutes % 60:.0f} min to go" if minutes >= 60 else f"{minutes:.0f} min to go"

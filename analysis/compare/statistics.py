@@ -1,31 +1,32 @@
-"""What a few runs say of a method: the interquartile mean and an interval around it. Pure functions over arrays.
+"""The interquartile mean of a few runs, and its bootstrap interval.
 
 Source: Agarwal et al. 2021, arXiv:2108.13264, section 4 (stratified bootstrap intervals, interquartile mean).
 """
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import trim_mean
+from scipy.stats import bootstrap, trim_mean
 
-CUT = 0.25  # of the runs at either end
+CUT = 0.25  # share of the runs that is cut at either end
 RESAMPLES = 2000
-PERCENT = (2.5, 97.5)
 
 
-def iqm(values: Float[np.ndarray, "runs ..."]) -> Float[np.ndarray, "..."]:
-    """Return the mean of the middle half of the runs; of fewer than four runs the mean of all.
+def iqm(values: Float[np.ndarray, "runs ..."], axis: int = 0) -> Float[np.ndarray, "..."]:
+    """Return the mean of the middle half of the runs; for fewer than four runs the mean of all.
 
     Whole runs are cut, as rliable does: one at either end of four to seven.
     """
-    return np.asarray(trim_mean(values, CUT, axis=0))
+    return np.asarray(trim_mean(values, CUT, axis=axis))
 
 
-def interval(values: Float[np.ndarray, "runs ..."], *, seed: int = 0) -> Float[np.ndarray, "2 ..."]:
-    """Return the 95 % bootstrap interval of `iqm`, lower end first.
+def iqm_interval(values: Float[np.ndarray, "runs ..."], *, seed: int = 0) -> Float[np.ndarray, "2 ..."]:
+    """Return the 95 % percentile bootstrap interval of `iqm`, lower end first.
 
-    Runs are drawn with replacement within each stratum, which is a task: one data set is one. An interval of a handful
-    of runs is too narrow, and that of a single run is a point.
+    Runs are drawn with replacement within each stratum, which is a task; one data set is one task. The interval is too
+    narrow for a handful of runs, and a point for a single run.
     """
-    chosen = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
-    means = trim_mean(values[chosen], CUT, axis=1)
-    return np.asarray(np.percentile(means, PERCENT, axis=0))
+    if len(values) == 1:
+        return np.repeat(values, 2, axis=0)
+    rng = np.random.default_rng(seed)
+    found = bootstrap((values,), iqm, n_resamples=RESAMPLES, method="percentile", vectorized=True, random_state=rng)
+    return np.stack(found.confidence_interval)

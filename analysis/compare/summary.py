@@ -1,8 +1,12 @@
-"""Runs side by side, a row for each: what it was asked for, what it took, what came out; and methods by their runs.
+"""Finished runs side by side, a row each, as they recorded themselves: a frame, a Markdown table, plots of estimates.
 
-Reads what runs wrote about themselves; analysis.judge measures their models anew, all alike.
+    python -m analysis.compare.summary RUN [RUN ...]
+
+`analysis.compare.scoring` measures models anew, all alike; nothing is measured here.
 """
 
+import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,124 +17,119 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.compare.methods import METHODS
-from analysis.compare.statistics import interval, iqm
+from analysis.compare.scoring import METRICS
+from analysis.compare.statistics import iqm, iqm_interval
+from analysis.compare.tables import markdown_table
 from analysis.exceptions import AnalysisError
 from analysis.runs.run import read_json
 from analysis.runs.tables import load_trials
+from data.runtime import cli
 
-FIGURES = ("score", "iou", "rmse_depth")
 METHOD = ["method", "budget"]
-ASIDE = 0.2  # of a row: where the dots of single runs are
+TITLES = {"IoU": "iou", "RMSE": "rmse_depth", "score": "score"}
+OFFSET = 0.2  # of the dots of single runs from the line of their method, in rows
 
 
-def summaries(*runs: Path | str) -> pd.DataFrame:
+def summarize_runs(*runs: Path | str) -> pd.DataFrame:
     """Return a row for each finished run.
 
     Returns:
-        `run`, `method` (as `method_of` tells it), `budget`, `data`, `seed`, `wall_s`, `trials`, `failed`,
-        `busy` (the part of the search in which workers trained), the best model's `network`, `params` and `px`, and
-        its `val_` and `test_` score, iou and rmse_depth as the run measured them: at its own size, and its score by the
-        deviation of the depth that it saw.
+        `run`, `method` (see `method_of`), `budget`, `data`, `seed`, `wall_s`, `trials`, `searched` (trials of the first
+        stage), `failed`, `busy` (share of the search in which workers trained), the best model's `network`, `params`
+        and `px`, and its `val_` and `test_` score, iou, rmse_depth and images as the run measured them: at its own
+        size, scored with the standard deviation of the depth that it saw.
 
     Raises:
         AnalysisError: A run has not ended with a model.
     """
-    return pd.DataFrame([_summary(Path(run)) for run in runs])
+    return pd.DataFrame([_summarize(Path(run)) for run in runs])
 
 
-def method_of(run: Path, notes: Mapping[str, Any]) -> str:
-    """Return the method that analysis.compare named a run's folder after, or else what was asked for, in words.
+def results_table(runs: pd.DataFrame) -> str:
+    """Return a Markdown table with a row for each run and each part that its model was measured on.
 
-    These are who chose the configurations and how trials climbed; of runs that did not record it "unknown".
+    Args:
+        runs: From `summarize_runs`.
+    """
+    rows = []
+    for run in runs.to_dict("records"):
+        common = {"data": run["data"], "budget": run["budget"], "wall s": f"{run['wall_s']:.0f}"}
+        common |= {"trials": str(run["searched"]), "busy": f"{run['busy']:.0%}", "network": run["network"]}
+        common["parameters"] = f"{run['params']:,}"
+        for part in (part for part in ("val", "test") if pd.notna(run[f"{part}_images"])):
+            values = {title: run[f"{part}_{name}"] for title, name in TITLES.items()}
+            numbers = {title: "-" if pd.isna(value) else f"{value:.3f}" for title, value in values.items()}
+            rows.append({**common, "part": part, "images": f"{run[f'{part}_images']:.0f}", **numbers})
+    return markdown_table(rows)
+
+
+def method_of(run: Path, state: Mapping[str, Any]) -> str:
+    """Return the method in a folder's name, if analysis.compare named it, or else the run's options in words.
+
+    The options are the sampler and the ladder; the method of runs that did not record them is "unknown".
 
     Args:
         run: The run folder.
-        notes: Of its run.json.
+        state: Content of its run.json.
     """
     name, _, seed = run.name.rpartition("-")
-    if name in METHODS and seed == str(notes["seed"]):
+    if name in METHODS and seed == str(state["seed"]):
         return name
-    asked = notes.get("asked")
-    if asked is None:
+    options = state.get("options", state.get("asked"))  # "asked" in run folders of format 1
+    if options is None:
         return "unknown"
-    who = "stated configurations" if asked.get("configs") else asked.get("sampler", "tpe")
-    split = [f"{asked['split']} split"] if asked.get("split", "background") != "background" else []
-    return ", ".join([who, asked.get("ladder", "climb"), *split])
+    sampler = "fixed configurations" if options.get("configs") else options.get("sampler", "tpe")
+    split = [f"{options['split']} split"] if options.get("split", "background") != "background" else []
+    return ", ".join([sampler, options.get("ladder", "climb"), *split])
 
 
-def estimates_by(table: pd.DataFrame, figure: str, by: Sequence[str] = tuple(METHOD)) -> pd.DataFrame:
-    """Return what the runs of each method and budget say of a figure, the best first.
+def estimate_methods(table: pd.DataFrame, metric: str, by: Sequence[str] = tuple(METHOD)) -> pd.DataFrame:
+    """Estimate a metric of each method and budget from its runs, the best first.
 
     Returns:
-        `runs`, the interquartile mean `iqm` with its 95 % bootstrap interval `low` to `high` (too narrow where runs are
-        few, a point where there is one), and `least` and `most`.
+        `runs`, the interquartile mean `iqm` with its 95 % bootstrap interval `low` to `high` (too narrow for few runs,
+        a point for one), and `least` and `most`.
     """
-    groups = table[table[figure].notna()].groupby(list(by))[figure]
+    groups = table[table[metric].notna()].groupby(list(by))[metric]
     rows = {name: _estimate(values.to_numpy(dtype=float)) for name, values in groups}
     found = pd.DataFrame.from_dict(rows, orient="index", columns=["runs", "iqm", "low", "high", "least", "most"])
     found.index = pd.MultiIndex.from_tuples(list(found.index), names=list(by)) if len(by) > 1 else found.index
     return found.astype({"runs": int}).sort_values("iqm", ascending=False)
 
 
-def draw_estimates(table: pd.DataFrame, figures: Sequence[str]) -> Figure:
-    """Draw each figure of every run as a dot, and of each method and budget the interquartile mean and its interval."""
+def plot_estimates(table: pd.DataFrame, metrics: Sequence[str]) -> Figure:
+    """Plot each metric: a dot for every run, interquartile mean and interval for every method and budget."""
     groups = list(table.groupby(METHOD))[::-1]
-    drawing = Figure(figsize=(4 * len(figures) + 2, 0.5 * len(groups) + 1.2), layout="constrained")
-    for ax, figure in zip(drawing.subplots(1, len(figures), sharey=True, squeeze=False)[0], figures, strict=True):
+    figure = Figure(figsize=(4 * len(metrics) + 2, 0.5 * len(groups) + 1.2), layout="constrained")
+    for ax, metric in zip(figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0], metrics, strict=True):
         for place, (_, group) in enumerate(groups):
-            _draw_estimate(ax, place, group[figure].dropna().to_numpy(dtype=float))
+            _draw_estimate(ax, place, group[metric].dropna().to_numpy(dtype=float))
         ax.set_yticks(range(len(groups)), [", ".join(map(str, name)) for name, _ in groups])
-        ax.set_xlabel(figure)
+        ax.set_xlabel(metric)
         ax.grid(axis="x", alpha=0.25)
-    return drawing
+    return figure
 
 
-def draw_over_time(table: pd.DataFrame, changes: Sequence[pd.DataFrame]) -> Figure:
-    """Draw the score of the model that each run would have handed out, over time; runs of a method share its colour.
-
-    Args:
-        table: Of `summaries`, a row for each run.
-        changes: What judge.handed_out says of each.
-    """
-    drawing = Figure(figsize=(9, 4), layout="constrained")
-    ax = drawing.subplots()
-    names = [", ".join(map(str, name)) for name in table[METHOD].itertuples(index=False, name=None)]
-    colours = {name: f"C{number % 10}" for number, name in enumerate(dict.fromkeys(names))}
-    for name, wall_s, change in zip(names, table["wall_s"], changes, strict=True):
-        times, scores = [*change["time_s"], wall_s], [*change["score"], *change["score"].tail(1)]
-        ax.plot(times, scores, drawstyle="steps-post", color=colours[name], linewidth=1.5)
-    for name, colour in colours.items():
-        ax.plot([], [], color=colour, label=name)
-    ax.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-    ax.set_xlabel("seconds since Enter")
-    ax.set_ylabel("validation score of the model handed out")
-    ax.grid(axis="y", alpha=0.25)
-    ax.legend(frameon=False, fontsize="small")
-    return drawing
-
-
-def _summary(run: Path) -> dict[str, Any]:
-    notes, metrics = read_json(run / "run.json"), read_json(run / "best" / "metrics.json")
-    if not notes or not metrics:
+def _summarize(run: Path) -> dict[str, Any]:
+    state, metrics = read_json(run / "run.json"), read_json(run / "best" / "metrics.json")
+    if not state or not metrics:
         raise AnalysisError(f"{run}: not a run that has ended with a model; name the folders of finished runs")
     trials = load_trials(run)
     known = trials[trials["trial_id"] == metrics.get("trial_id")].dropna(subset=["params", "model/width"])
-    if known.empty or not {"budget", "data", "seed", "wall_s", "stages"} <= notes.keys():
-        raise AnalysisError(f"{run}: its records are damaged, or of another version; restore them from the run")
+    if known.empty or not {"budget", "data", "seed", "wall_s", "stages"} <= state.keys():
+        raise AnalysisError(f"{run}: its records are damaged or of another version; restore them from the run")
     best = known.iloc[0]
-    row = {"run": str(run), "method": method_of(run, notes), "budget": notes["budget"]}
-    row |= {"data": Path(notes["data"]["folder"]).name, "seed": notes["seed"], "wall_s": notes["wall_s"]}
-    row |= {"trials": len(trials), "failed": int((trials["status"] == "failed").sum())}
-    row |= {"busy": _busy(notes["stages"])}
+    row = {"run": str(run), "method": method_of(run, state), "budget": state["budget"]}
+    row |= {"data": Path(state["data"]["folder"]).name, "seed": state["seed"], "wall_s": state["wall_s"]}
+    row |= {"trials": len(trials), "searched": int((trials["stage"] == trials["stage"].iloc[0]).sum())}
+    row |= {"failed": int((trials["status"] == "failed").sum()), "busy": _busy(state["stages"])}
     row |= {"network": f"{best['model/arch']} w{best['model/width']:.0f}", "params": int(best["params"])}
-    figures = {
-        f"{part}_{name}": metrics.get(part, {}).get(name, np.nan) for part in ("val", "test") for name in FIGURES
-    }
-    return row | {"px": metrics["px"], **figures}
+    names = [(part, name) for part in ("val", "test") for name in (*METRICS, "images")]
+    return row | {"px": metrics["px"], **{f"{p}_{name}": metrics.get(p, {}).get(name, np.nan) for p, name in names}}
 
 
 def _busy(stages: Sequence[Mapping[str, Any]]) -> float:
-    """Return the part of the time of the first stage, in all its rounds, in which workers trained."""
+    """Return the share of the first stage's time, over all its rounds, in which workers trained."""
     rounds = [stage for stage in stages if stage["name"] == stages[0]["name"] and "busy" in stage]
     wall_s = sum(stage["wall_s"] for stage in rounds)
     return sum(stage["busy"] * stage["wall_s"] for stage in rounds) / wall_s if wall_s else float("nan")
@@ -138,12 +137,26 @@ def _busy(stages: Sequence[Mapping[str, Any]]) -> float:
 
 def _draw_estimate(ax: Axes, place: int, values: np.ndarray) -> None:
     if len(values):
-        low, high = interval(values)
+        low, high = iqm_interval(values)
         ax.plot([low, high], [place, place], color="C0", linewidth=2)
         ax.plot([float(iqm(values))], [place], "o", color="C0")
-        ax.plot(values, np.full(len(values), place + ASIDE), "o", color="0.6", markersize=3)
+        ax.plot(values, np.full(len(values), place + OFFSET), "o", color="0.6", markersize=3)
 
 
 def _estimate(values: np.ndarray) -> tuple[float, ...]:
-    low, high = interval(values)
+    low, high = iqm_interval(values)
     return len(values), float(iqm(values)), float(low), float(high), float(values.min()), float(values.max())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the results table of runs; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.compare.summary", description="Print the results of runs as a Markdown table."
+    )
+    parser.add_argument("runs", nargs="+", type=Path, help="run folders")
+    args = parser.parse_args(arguments)
+    return cli.run(lambda: print(results_table(summarize_runs(*args.runs)), end=""), AnalysisError)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

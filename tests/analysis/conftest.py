@@ -44,7 +44,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole_runs(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> list[Path]:
     """Two finished runs on the tiny data set, of two methods, with all that a run leaves for people to look at."""
     folder = tmp_path_factory.mktemp("comparison")
-    return [write_whole_run(folder / name, tiny_dataset) for name in ("ours-0", "random-0")]
+    return [write_whole_run(folder / name, tiny_dataset) for name in ("default-0", "random-0")]
 
 
 @pytest.fixture

@@ -102,11 +102,11 @@ def test_inside_the_best_model_shows_its_figures_and_pictures(whole_runs, monkey
     assert "a camera of 55 degrees" in shown(cells, "view(")[0]
 
 
-def test_compare_runs_judges_methods_alike(whole_runs, monkeypatch, tmp_path):
+def test_compare_runs_scores_methods_alike(whole_runs, monkeypatch, tmp_path):
     cells = executed("compare_runs", monkeypatch, tmp_path, runs=[str(run) for run in whole_runs])
-    assert all(name in table(cells, "table = ") for name in ("ours", "random", "1m"))
-    judged = table(cells, "judged = table")
-    assert "test_score" in judged and "sigma" in judged
-    for beginning in ("estimates_by(judged", "judged.pivot_table", "estimates_by(flattered", "judged[["):
-        assert all(name in table(cells, beginning) for name in ("ours", "random")), beginning
+    assert all(name in table(cells, "table = ") for name in ("default", "random", "1m"))
+    scored = table(cells, "scored = table")
+    assert "test_score" in scored and "sigma" in scored
+    for beginning in ("estimate_methods(scored", "scored.pivot_table", "estimate_methods(optimism", "scored[["):
+        assert all(name in table(cells, beginning) for name in ("default", "random")), beginning
     assert pictures(cells) == 2

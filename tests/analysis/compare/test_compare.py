@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from analysis import load_model
-from analysis.compare import compare, methods
-from analysis.compare import scoring as judge
+from analysis.compare import compare, methods, scoring
 from analysis.exceptions import AnalysisError
 from data.data_module import DataModule
 from data.loading.loaders import Loader
@@ -33,7 +32,7 @@ def report(trial_id, ended_s, score, *, stage="explore"):
 def write_run(folder, *, val, test, seed=0, budget="3m", data="d", wall_s=60.0, reports=(), failed=()):
     """Write what a finished run leaves, as far as the comparison reads it."""
     folder.mkdir(parents=True)
-    notes = {
+    state = {
         "state": "done",
         "best": "f0001",
         "wall_s": wall_s,
@@ -41,8 +40,8 @@ def write_run(folder, *, val, test, seed=0, budget="3m", data="d", wall_s=60.0, 
         "seed": seed,
         "data": {"folder": data},
     }
-    notes["measured"] = {"val_score": val, "test_score": test, "test_iou": test, "test_rmse_depth": 0.1, "sigma": 0.2}
-    write_json(folder / "run.json", notes)
+    state["measured"] = {"val_score": val, "test_score": test, "test_iou": test, "test_rmse_depth": 0.1, "sigma": 0.2}
+    write_json(folder / "run.json", state)
     row = {
         "trial_id": "f0001",
         "stage": "final",
@@ -76,12 +75,12 @@ def commands(monkeypatch):
             return None, ""
 
     monkeypatch.setattr(methods.subprocess, "Popen", Run)
-    monkeypatch.setattr(judge, "measured", lambda folder, notes: notes["measured"])
+    monkeypatch.setattr(scoring, "measure_model", lambda folder, state: state["measured"])
     return asked
 
 
-def plan(folder, *names):
-    return methods.Plan(data=Path("d"), budget=BUDGET, methods=names, seeds=2, out=folder)
+def comparison_of(folder, *names):
+    return methods.Comparison(data=Path("d"), budget=BUDGET, methods=names, seeds=2, out=folder)
 
 
 def arguments(folder, *more):
@@ -89,11 +88,11 @@ def arguments(folder, *more):
 
 
 def test_every_method_runs_every_seed_at_the_same_budget(commands, tmp_path, capsys):
-    assert compare.main(arguments(tmp_path, "--methods", "ours,study")) == 0
+    assert compare.main(arguments(tmp_path, "--methods", "default,study")) == 0
     assert len(commands) == 4 and all(c[c.index("--budget") + 1] == "3m" for c in commands)
     assert [c[c.index("--seed") + 1] for c in commands] == ["0", "0", "1", "1"]
     written = (tmp_path / "table.md").read_text()
-    assert "| ours | 2 | 0.500 [0.500, 0.500] | - | - |" in written
+    assert "| default | 2 | 0.500 [0.500, 0.500] | - | - |" in written
     assert "| 0.850 [0.800, 0.900] | +0.350 [+0.300, +0.400] |" in written
     assert capsys.readouterr().out.endswith(written)
     assert len(pd.read_csv(tmp_path / "runs.csv")) == 4
@@ -102,37 +101,39 @@ def test_every_method_runs_every_seed_at_the_same_budget(commands, tmp_path, cap
 
 
 def test_it_says_which_run_it_is_at_and_what_is_left(commands, tmp_path, capsys):
-    methods.run_all(plan(tmp_path, "ours"))
-    methods.run_all(plan(tmp_path, "ours", "study", "random"))
+    methods.run_missing(comparison_of(tmp_path, "default"))
+    methods.run_missing(comparison_of(tmp_path, "default", "study", "random"))
     assert capsys.readouterr().out.splitlines()[:3] == [
-        "run 1 of 2: ours, seed 0; 6 min to go",
-        "run 2 of 2: ours, seed 1; 3 min to go",
+        "run 1 of 2: default, seed 0; 6 min to go",
+        "run 2 of 2: default, seed 1; 3 min to go",
         "run 1 of 4: study, seed 0; 12 min to go",
     ]
 
 
 def test_five_methods_are_the_default():
     methods_run = compare.parser().parse_args(["--data", "d", "--budget", "3m"]).methods
-    assert methods_run == ["ours", "random", "one_epoch_topk", "asha_only", "study"]
+    assert methods_run == ["default", "random", "one_epoch_topk", "asha_only", "study"]
 
 
 def test_models_of_the_common_size_are_measured_as_a_run_measures_its_own(finished_run, tiny_dataset, monkeypatch):
     model, data_module = load_model(finished_run, device="cpu"), DataModule(tiny_dataset, seed=0)
-    monkeypatch.setattr(judge, "PX", model.px)
-    row = judge.measured(finished_run, notes_of(tiny_dataset, data_module))
+    monkeypatch.setattr(scoring, "PX", model.px)
+    row = scoring.measure_model(finished_run, state_of(tiny_dataset, data_module))
     assert row["sigma"] == data_module.pack("val", model.px).stats.depth_std
     for part in ("val", "test"):
         loader = Loader(data_module.pack(part, model.px), batch_size=32, stats=model.stats)
         found = measure(model.network, loader, model.stats, row["sigma"])
-        assert {name: row[f"{part}_{name}"] for name in judge.FIGURES} == {name: found[name] for name in judge.FIGURES}
+        assert {name: row[f"{part}_{name}"] for name in scoring.METRICS} == {
+            name: found[name] for name in scoring.METRICS
+        }
 
 
 def test_models_of_another_size_are_measured_against_the_truth_at_the_common_one(
     finished_run, tiny_dataset, monkeypatch
 ):
-    monkeypatch.setattr(judge, "PX", 64)
+    monkeypatch.setattr(scoring, "PX", 64)
     model, data_module = load_model(finished_run, device="cpu"), DataModule(tiny_dataset, seed=0)
-    row = judge.measured(finished_run, notes_of(tiny_dataset, data_module))
+    row = scoring.measure_model(finished_run, state_of(tiny_dataset, data_module))
     sums, pack = MetricSums(), data_module.pack("test", 64)
     loader = Loader(pack, batch_size=1, stats=model.stats)
     for number, batch in enumerate(loader.epoch(0)):
@@ -146,25 +147,37 @@ def test_models_of_another_size_are_measured_against_the_truth_at_the_common_one
 
 
 def test_split_by_image_is_measured_by_the_yardstick_of_the_others(finished_run, tiny_dataset, monkeypatch):
-    monkeypatch.setattr(judge, "PX", 32)
+    monkeypatch.setattr(scoring, "PX", 32)
     data_module = DataModule(tiny_dataset, seed=0)
     rows = [
-        judge.measured(finished_run, notes_of(tiny_dataset, data_module, split)) for split in ("background", "random")
+        scoring.measure_model(finished_run, state_of(tiny_dataset, data_module, split))
+        for split in ("background", "random")
     ]
     assert rows[0]["sigma"] == rows[1]["sigma"] and rows[0]["val_rmse_depth"] != rows[1]["val_rmse_depth"]
 
 
-def notes_of(folder, data_module, split="background"):
+def state_of(folder, data_module, split="background"):
     return {"seed": 0, "data": {"folder": str(folder), "split": split, "fingerprint": data_module.dataset.fingerprint}}
 
 
 def test_changed_data_are_refused(finished_run, tiny_dataset, tmp_path, monkeypatch, capsys):
-    notes = {"state": "done", "budget": "3m", "seed": 0, "best": "f0001", "wall_s": 1.0}
-    write_run(tmp_path / "ours-0", val=0.5, test=0.5)
+    state = {"state": "done", "budget": "3m", "seed": 0, "best": "f0001", "wall_s": 1.0}
+    write_run(tmp_path / "default-0", val=0.5, test=0.5)
     data = {"folder": str(tiny_dataset), "split": "background", "fingerprint": "of other data"}
-    write_json(tmp_path / "ours-0" / "run.json", notes | {"data": data})
-    (tmp_path / "ours-0" / "best").symlink_to(finished_run / "best")
-    told = ["--data", str(tiny_dataset), "--budget", "3m", "--seeds", "1", "--methods", "ours", "--out", str(tmp_path)]
+    write_json(tmp_path / "default-0" / "run.json", state | {"data": data})
+    (tmp_path / "default-0" / "best").symlink_to(finished_run / "best")
+    told = [
+        "--data",
+        str(tiny_dataset),
+        "--budget",
+        "3m",
+        "--seeds",
+        "1",
+        "--methods",
+        "default",
+        "--out",
+        str(tmp_path),
+    ]
     assert compare.main(told) == 2
     assert "has changed since the run began" in capsys.readouterr().err and not (tmp_path / "table.md").exists()
 
@@ -183,50 +196,52 @@ def test_best_of_the_highest_stage_is_what_a_run_hands_out(tmp_path):
         report("r2", 41.0, 0.8, stage="repeat"),
         {"trial_id": "r3", "stage": "repeat", "ended_s": 42.0, "score": None},
     ]
-    changes = judge.handed_out(write_run(tmp_path / "run", val=0.5, test=0.5, reports=lines, failed=("e4",)), 0.2)
+    changes = scoring.incumbent_curve(
+        write_run(tmp_path / "run", val=0.5, test=0.5, reports=lines, failed=("e4",)), 0.2
+    )
     assert list(changes["time_s"]) == [5.0, 9.0, 20.0, 30.0, 31.0, 41.0]
     assert list(changes["score"]) == pytest.approx([0.3, 0.5, 0.45, 0.5, 0.7, 0.8])
 
 
 def test_scores_over_time_are_shown_by_the_common_yardstick(tmp_path):
     folder = write_run(tmp_path / "run", val=0.5, test=0.5, reports=[report("e1", 5.0, 0.5)])
-    assert judge.handed_out(folder, 0.4)["score"].item() == pytest.approx(0.5 * 0.5 + 0.5 * (1 - 0.1 / 0.4))
+    assert scoring.incumbent_curve(folder, 0.4)["score"].item() == pytest.approx(0.5 * 0.5 + 0.5 * (1 - 0.1 / 0.4))
     line = {"trial_id": "e1", "stage": "explore", "ended_s": 5.0, "score": 0.5, "iou": 0.5}  # no depth known
-    assert judge.handed_out(write_run(tmp_path / "b", val=0, test=0, reports=[line]), 0.4)["score"].item() == 0.5
+    assert scoring.incumbent_curve(write_run(tmp_path / "b", val=0, test=0, reports=[line]), 0.4)["score"].item() == 0.5
 
 
 @pytest.mark.parametrize("lacking", ["run.json", "best", "data", "e0009"])
 def test_run_that_tells_of_no_model_is_named(lacking, tmp_path, monkeypatch):
-    monkeypatch.setattr(judge, "measured", lambda folder, notes: {})
-    folder = write_run(tmp_path / "ours-0", val=0.5, test=0.5)
-    assert judge.score_run(folder)["params"] == 1000
-    notes = json.loads((folder / "run.json").read_text())
-    notes = {"best": "e0009", **{n: v for n, v in notes.items() if n != "best"}} if lacking == "e0009" else notes
-    write_json(folder / "run.json", {name: value for name, value in notes.items() if name != lacking})
+    monkeypatch.setattr(scoring, "measure_model", lambda folder, state: {})
+    folder = write_run(tmp_path / "default-0", val=0.5, test=0.5)
+    assert scoring.score_run(folder)["params"] == 1000
+    state = json.loads((folder / "run.json").read_text())
+    state = {"best": "e0009", **{n: v for n, v in state.items() if n != "best"}} if lacking == "e0009" else state
+    write_json(folder / "run.json", {name: value for name, value in state.items() if name != lacking})
     if lacking == "run.json":
         (folder / "run.json").unlink()
-    with pytest.raises(AnalysisError, match="ours-0: no run that has ended with a model; remove it"):
-        judge.score_run(folder)
+    with pytest.raises(AnalysisError, match="default-0: not a run that ended with a model; remove it"):
+        scoring.score_run(folder)
 
 
 def test_score_holds_until_the_next(tmp_path):
     changes = pd.DataFrame({"time_s": [5.0, 9.0], "score": [0.3, 0.2]})
-    assert judge.at_times(changes, np.array([1.0, 5.0, 8.0, 99.0])) == pytest.approx(
+    assert scoring.sample_curve(changes, np.array([1.0, 5.0, 8.0, 99.0])) == pytest.approx(
         [np.nan, 0.3, 0.3, 0.2], nan_ok=True
     )
 
 
 def test_runs_that_are_there_are_not_repeated(commands, tmp_path):
-    methods.run_all(plan(tmp_path, "ours"))
-    methods.run_all(plan(tmp_path, "ours", "study"))
+    methods.run_missing(comparison_of(tmp_path, "default"))
+    methods.run_missing(comparison_of(tmp_path, "default", "study"))
     assert len(commands) == 4
 
 
 @pytest.mark.parametrize("other", [("--budget", "5m"), ("--data", "e")])
 def test_runs_of_another_budget_or_of_other_data_are_not_mixed_in(other, commands, tmp_path, capsys):
-    methods.run_all(plan(tmp_path, "ours"))
+    methods.run_missing(comparison_of(tmp_path, "default"))
     assert compare.main(arguments(tmp_path, *other)) == 2
-    assert "ours-0 is a run of 3m on" in capsys.readouterr().err and len(commands) == 2
+    assert "default-0 is a run of 3m on" in capsys.readouterr().err and len(commands) == 2
 
 
 def test_file_in_the_place_of_the_folder_is_refused(commands, tmp_path, capsys):
@@ -247,13 +262,13 @@ def test_unfinished_run_is_named_and_left_before_anything_runs(commands, tmp_pat
 def test_failed_run_speaks_for_itself(tmp_path, capsys):
     assert compare.main(["--data", str(tmp_path / "none"), "--budget", "60s", "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: ours, seed 0: error:") and "no such folder" in error and error.count("\n") == 1
+    assert error.startswith("error: default, seed 0: error:") and "no such folder" in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (("--methods", "best"), "no method 'best'; choose from ours, random"),
+        (("--methods", "best"), "no method 'best'; choose from default, random"),
         (("--seeds", "0"), "seeds"),
         (("--budget", "1x"), "1x"),
     ],

@@ -1,6 +1,6 @@
 import numpy as np
 
-from analysis.compare.statistics import interval, iqm
+from analysis.compare.statistics import iqm, iqm_interval
 
 
 def test_interquartile_mean_leaves_whole_runs_out():
@@ -9,7 +9,7 @@ def test_interquartile_mean_leaves_whole_runs_out():
 
 
 def test_interval_holds_the_mean_and_is_a_point_for_one_run():
-    low, high = interval(np.random.default_rng(0).normal(0.5, 0.1, 100))
+    low, high = iqm_interval(np.random.default_rng(0).normal(0.5, 0.1, 100))
     assert 0.45 < low < 0.5 < high < 0.55 and 0.03 < high - low < 0.07
-    assert list(interval(np.array([0.3]))) == [0.3, 0.3]
-    assert interval(np.zeros((4, 7))).shape == (2, 7)
+    assert list(iqm_interval(np.array([0.3]))) == [0.3, 0.3]
+    assert iqm_interval(np.zeros((4, 7))).shape == (2, 7)

@@ -5,13 +5,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.compare.summary import draw_estimates, draw_over_time, estimates_by, method_of, summaries
+from analysis.compare.summary import estimate_methods, main, method_of, plot_estimates, results_table, summarize_runs
 from analysis.exceptions import AnalysisError
+from search.records.files import write_json
+from search.records.trials import TrialRecord, TrialTable
 
 
 def test_a_run_is_a_row_of_what_it_recorded(whole_runs):
-    table = summaries(*whole_runs)
-    assert table["run"].tolist() == [str(run) for run in whole_runs] and table["method"].tolist() == ["ours", "random"]
+    table = summarize_runs(*whole_runs)
+    assert table["run"].tolist() == [str(run) for run in whole_runs] and table["method"].tolist() == [
+        "default",
+        "random",
+    ]
     row = table.iloc[0]
     assert (row["trials"], row["failed"], row["busy"], row["budget"]) == (15, 1, 0.8, "1m")
     assert row["network"] == "unet w4" and row["px"] == 32
@@ -25,36 +30,36 @@ def test_run_without_test_part_has_no_test_figures(whole_runs, tmp_path):
     metrics = json.loads(path.read_text())
     del metrics["test"]
     path.write_text(json.dumps(metrics))
-    row = summaries(run).iloc[0]
+    row = summarize_runs(run).iloc[0]
     assert np.isnan(row["test_score"]) and not np.isnan(row["val_score"])
 
 
 def test_run_that_has_no_model_is_refused(climbing_run):
     with pytest.raises(AnalysisError, match="not a run that has ended with a model"):
-        summaries(climbing_run)
+        summarize_runs(climbing_run)
 
 
 @pytest.mark.parametrize(
-    ("folder", "asked", "method"),
+    ("folder", "options", "method"),
     [
-        ("ours-3", {"sampler": "tpe"}, "ours"),
-        ("ours-4", {"sampler": "tpe", "ladder": "climb"}, "tpe, climb"),  # another seed than the folder says
+        ("default-3", {"sampler": "tpe"}, "default"),
+        ("default-4", {"sampler": "tpe", "ladder": "climb"}, "tpe, climb"),  # another seed than the folder says
         ("monday", {"sampler": "random", "ladder": "flat", "split": "random"}, "random, flat, random split"),
-        ("monday", {"sampler": "tpe", "ladder": "climb", "configs": [{}]}, "stated configurations, climb"),
+        ("monday", {"sampler": "tpe", "ladder": "climb", "configs": [{}]}, "fixed configurations, climb"),
         ("monday", None, "unknown"),
     ],
 )
-def test_method_is_told_from_the_folder_or_from_what_was_asked(tmp_path, folder, asked, method):
-    notes = {"seed": 3} | ({} if asked is None else {"asked": asked})
+def test_method_is_told_from_the_folder_or_from_what_was_options(tmp_path, folder, options, method):
+    notes = {"seed": 3} | ({} if options is None else {"options": options})
     assert method_of(tmp_path / folder, notes) == method
 
 
 @pytest.fixture
 def table():
     rows = [
-        ("ours", "1m", 0.5),
-        ("ours", "1m", 0.7),
-        ("ours", "5m", 0.8),
+        ("default", "1m", 0.5),
+        ("default", "1m", 0.7),
+        ("default", "5m", 0.8),
         ("random", "1m", 0.1),
         ("random", "1m", np.nan),
     ]
@@ -62,26 +67,58 @@ def table():
 
 
 def test_methods_and_budgets_are_estimated_apart_the_best_first(table):
-    found = estimates_by(table, "test_score")
-    assert list(found.index) == [("ours", "5m"), ("ours", "1m"), ("random", "1m")]
+    found = estimate_methods(table, "test_score")
+    assert list(found.index) == [("default", "5m"), ("default", "1m"), ("random", "1m")]
     assert found["runs"].tolist() == [1, 2, 1] and found["iqm"].tolist() == pytest.approx([0.8, 0.6, 0.1])
-    both = found.loc[("ours", "1m")]
+    both = found.loc[("default", "1m")]
     assert (both["least"], both["most"]) == (0.5, 0.7) and 0.5 <= both["low"] < 0.6 < both["high"] <= 0.7
 
 
 def test_estimates_are_drawn_by_name_whether_or_not_all_are_known(table):
     table["val_score"] = [np.nan, np.nan, 0.9, 0.2, 0.3]
-    left, right = draw_estimates(table, ["val_score", "test_score"]).axes
+    left, right = plot_estimates(table, ["val_score", "test_score"]).axes
     names = [label.get_text() for label in left.get_yticklabels()]
-    assert names == ["random, 1m", "ours, 5m", "ours, 1m"]
+    assert names == ["random, 1m", "default, 5m", "default, 1m"]
     dots = {line.get_ydata()[0]: line.get_xdata()[0] for line in left.get_lines() if line.get_color() == "C0"}
     assert dots == pytest.approx({0: 0.25, 1: 0.9}, abs=0.06) and right.get_xlabel() == "test_score"
 
 
-def test_runs_of_a_method_share_a_colour_over_time(table):
-    change = pd.DataFrame({"time_s": [10.0, 20.0], "score": [0.1, 0.4]})
-    (ax,) = draw_over_time(table, [change] * len(table)).axes
-    runs = ax.get_lines()[: len(table)]
-    assert [line.get_color() for line in runs] == ["C0", "C0", "C1", "C2", "C2"]
-    assert runs[0].get_xdata().tolist() == [10, 20, 60] and runs[0].get_ydata().tolist() == [0.1, 0.4, 0.4]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["ours, 1m", "ours, 5m", "random, 1m"]
+@pytest.fixture
+def run(tmp_path):
+    records = TrialTable(tmp_path)
+    config = {"model/arch": "unet", "model/width": 4}
+    for trial_id, stage in (("e0001", "explore"), ("f0001", "final"), ("e0002", "explore"), ("e0003", "explore")):
+        records.start(TrialRecord(trial_id=trial_id, parent_id="", stage=stage, seed=0, config=config))
+        records.report(trial_id, {"score": 0.5, "params": 1234})
+        records.finish(trial_id, "completed")
+    rounds = [{"name": "explore", "wall_s": wall_s, "busy": busy} for wall_s, busy in ((30.0, 0.9), (10.0, 0.8))]
+    stages = [rounds[0], {"name": "final", "wall_s": 30.0, "busy": 0.1}, rounds[1]]
+    notes = {"best": "f0001", "budget": "5m+2m", "wall_s": 299.2, "data": {"folder": "a/set"}, "seed": 0}
+    write_json(tmp_path / "run.json", notes | {"stages": stages, "asked": {}})
+    (tmp_path / "best").mkdir()
+    part = {"images": 400, "iou": 0.5, "rmse_depth": 0.1, "score": 0.5625}
+    (tmp_path / "best" / "metrics.json").write_text(
+        json.dumps({"trial_id": "f0001", "px": 160, "val": part, "test": part})
+    )
+    return tmp_path
+
+
+def test_table_has_a_row_per_part_read_from_the_run(run):
+    lines = results_table(summarize_runs(run)).splitlines()
+    assert len(lines) == 4
+    assert lines[2] == "| set | 5m+2m | 299 | 3 | 88% | unet w4 | 1,234 | val | 400 | 0.500 | 0.100 | 0.562 |"
+    assert "| test |" in lines[3]
+
+
+@pytest.mark.parametrize(
+    ("metric", "cells"), [("iou", "| - | 0.100 | 0.562 |"), ("rmse_depth", "| 0.500 | - | 0.562 |")]
+)
+def test_metric_of_what_is_not_known_is_a_dash(run, metric, cells):
+    path = run / "best" / "metrics.json"
+    path.write_text(path.read_text().replace(metric, "other"))
+    assert results_table(summarize_runs(run)).splitlines()[2].endswith(cells)
+
+
+def test_run_without_a_model_is_one_line(run, capsys):
+    (run / "best" / "metrics.json").unlink()
+    assert main([str(run)]) == 2 and "not a run that has ended with a model" in capsys.readouterr().err

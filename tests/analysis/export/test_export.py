@@ -141,7 +141,9 @@ def test_difference_that_is_too_large_and_sizes_that_fail_are_errors():
     with pytest.raises(ExportError, match=r"differs from the model by up to 0\.\d+ on 1 x 16 x 16 images"):
         measure_difference(wrong_program, model, [(1, 16, 16)], torch.uint8)
     with pytest.raises(ExportError, match="differs from the model by up to nan"):
-        measure_difference(lambda rgb: [torch.nan * half for half in wrong_program(rgb)], model, [(1, 16, 16)], torch.uint8)
+        measure_difference(
+            lambda rgb: [torch.nan * half for half in wrong_program(rgb)], model, [(1, 16, 16)], torch.uint8
+        )
     with pytest.raises(ExportError, match="does not run on 2 x 16 x 32 images"):
         measure_difference(lambda rgb: wrong_program(rgb[:, :2].view(1)), model, [(2, 16, 32)], torch.uint8)
 
