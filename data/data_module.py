@@ -92,12 +92,15 @@ class DataModule:
             most: Training images at the most, however many the fraction gives.
             deadline: Seconds since the epoch after which no further image is packed; some always are.
         """
-        count = len(take_subset(self.splits.train, fraction))
-        count = count if most is None else min(count, most)
-        train = self.pack("train", px, count=count, deadline=deadline)
-        val_count = min(max(VAL_LEAST, int(VAL_SHARE * len(train))), VAL_MOST)
-        val = self.pack("val", px, count=val_count, deadline=deadline)
+        train = self.pack("train", px, count=self.stage_sizes(fraction, most)[0], deadline=deadline)
+        val = self.pack("val", px, count=self.stage_sizes(fraction, len(train))[1], deadline=deadline)
         return self._measured(train, val)
+
+    def stage_sizes(self, fraction: float, most: int | None = None) -> tuple[int, int]:
+        """Return the numbers of training and validation images of a stage, with at most `most` training images."""
+        train = len(take_subset(self.splits.train, fraction))
+        train = train if most is None else min(train, most)
+        return train, min(max(VAL_LEAST, int(VAL_SHARE * train)), VAL_MOST, len(self.splits.val))
 
     def recorded_data(self, px: int, train_images: int, val_images: int) -> StageData:
         """Return packs of sizes that are on record, as `stage_data` returned them to an earlier run."""

@@ -6,7 +6,7 @@ import shutil
 import signal
 import time
 from concurrent.futures import Future, wait
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ class RunOptions:
     configs: tuple[TrialConfig, ...] = ()
     refine: bool = True
     find_lr: bool = False
-    constraints: Constraints = field(default_factory=Constraints)
+    constraints: Constraints
     keep: int = 0
     sampler: str = "tpe"
     ladder: str = "climb"
@@ -353,7 +353,7 @@ def asked(options: RunOptions, data_module: DataModule) -> dict[str, Any]:
         "configs": [config.to_dict() for config in options.configs],
         "refine": options.refine,
         "find_lr": options.find_lr,
-        "constraints": options.constraints.to_dict(),
+        "constraints": {name: value for name, value in asdict(options.constraints).items() if name != "px"},
         "keep": options.keep,
         "sampler": options.sampler,
         "ladder": options.ladder,

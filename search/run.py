@@ -182,12 +182,13 @@ def _allowed(
         return stated, constraints
     from search.budget.constraints import Constraints
     from search.study.space import list_smallest_networks
+    from search.tuning.stages import ladder
 
-    limits = Constraints(**constraints)
+    limits = Constraints(px=ladder(args.ladder)[-1].px, **constraints)
     if not stated:
-        limits.keeping(list_smallest_networks(), what="the search space")
+        limits.select(list_smallest_networks(), source="the search space")
         return stated, constraints
-    kept = tuple(limits.keeping(stated, what="those stated"))
+    kept = tuple(limits.select(stated, source="those configured"))
     if len(kept) < len(stated):
         print(f"{len(stated) - len(kept)} of {len(stated)} configurations break a constraint; they are left out")
     return kept, constraints
@@ -201,11 +202,13 @@ def _plan(options: "dict[str, Any]", data_module: "DataModule") -> int:
     from search.dry_run import Planner, measure, show
     from search.tuning.stages import ladder
 
-    constraints, machine = Constraints(**options["constraints"]), measure(data_module)
-    devices = {"cpu": machine.devices, "gpu": torch.cuda.device_count()}
+    stages = ladder(options["ladder"], refine=options["refine"])
+    constraints = Constraints(px=stages[-1].px, **options["constraints"])
+    machine = measure(data_module)
+    devices = {"cpu": machine.cluster.cpus, "gpu": torch.cuda.device_count()}
     budget = options["budget"].on(devices=devices, used={"cpu": 0.0, "gpu": 0.0})
     planner = Planner(
-        ladder=ladder(options["ladder"], refine=options["refine"]),
+        ladder=stages,
         budget=budget,
         data_module=data_module,
         machine=machine,
@@ -215,7 +218,7 @@ def _plan(options: "dict[str, Any]", data_module: "DataModule") -> int:
     data_module.check_left_out()
     if left_out := data_module.what_was_left_out():
         print(f"left out: {left_out}")
-    show(planner.lines(), budget, machine)
+    show(planner.estimate(), budget, machine)
     return 0
 
 
@@ -296,8 +299,9 @@ def _run(
         starting = pool.submit(cluster.start, address)
         from search.budget.constraints import Constraints
         from search.experiment import Experiment, NoModelError, RunInterruptedError, RunOptions
+        from search.tuning.stages import ladder
 
-        options["constraints"] = Constraints(**options.get("constraints", {}))
+        options["constraints"] = Constraints(px=ladder(options["ladder"])[-1].px, **options["constraints"])
         try:
             Experiment(RunOptions(**options), data_module, console, starting, past).run()
         except RunInterruptedError:

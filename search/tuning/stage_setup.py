@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -12,16 +12,9 @@ from ray import tune
 
 from data.data_module import DataModule
 from models.cost import count_macs
+from search.budget.allocation import LEAST_MEASURED, StopCriterion, allocate, compute_affordable_macs, compute_trial_cap
 from search.budget.budget import Budget, Deadlines
-from search.budget.constraints import (
-    LEAST_MEASURED,
-    Constraints,
-    Feasibility,
-    StopCriterion,
-    affordable_images,
-    affordable_macs,
-    search_cap_s,
-)
+from search.budget.constraints import Constraints, Feasibility
 from search.config.recipes import build_recipe
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord, free_numbers
@@ -62,7 +55,7 @@ class RunResources:
     budget: Budget
     deadlines: Deadlines | None
     seed: int
-    constraints: Constraints = field(default_factory=Constraints)
+    constraints: Constraints
     sampler: str = "tpe"
 
 
@@ -82,35 +75,36 @@ def stage_context(
     if resources.deadlines is not None:
         deadline = resources.deadlines.stages[stage.name]
         until = time.time() + (deadline - time.time()) / 4
-    most = settled.get("train_images")
-    if most is None and not stage.enter:
-        cap_s = _cap_s(stage, deadline, trials, cluster.workers)
-        most = affordable_images(cap_s, resources.speed, px=stage.px, epochs=stage.epochs)
+    allocation = allocate(
+        stage,
+        remaining_s=_remaining_s(deadline),
+        trials=trials,
+        workers=cluster.workers,
+        threads_each=cluster.threads,
+        speed=resources.speed,
+        data=resources.data_module,
+        most_images=settled.get("train_images"),
+    )
     data = resources.data_module.stage_data(
-        fraction=stage.fraction, px=stage.px, most=most, deadline=None if settled else until
+        fraction=stage.fraction, px=stage.px, most=allocation.train_images, deadline=None if settled else until
     )
     at_once = trials or cluster.workers
     return StageContext(
         stage=stage,
         data=data,
         deadline=deadline,
-        cap_s=settled.get("cap_s", _cap_s(stage, deadline, trials, cluster.workers)),  # of what packing has left
-        threads=cluster.threads(at_once),
+        cap_s=settled.get("cap_s", compute_trial_cap(stage, _remaining_s(deadline), trials, cluster.workers)),
+        threads=allocation.threads,
         device="cuda" if cluster.gpus else "cpu",
         devices=cluster.devices_each(at_once),
         memory_mib=cluster.memory_each(at_once),
-        speed=resources.speed * cluster.threads(at_once) if trials else None,
+        speed=resources.speed * allocation.threads if trials else None,
     )
 
 
-def _cap_s(stage: Stage, deadline: float | None, trials: int | None, workers: int) -> float | None:
-    """Return the seconds that one of a stage's trials may take; None where there is no deadline."""
-    if deadline is None:
-        return None
-    left = max(deadline - time.time(), 1.0)
-    if trials is None:
-        return search_cap_s(left, workers, stage.full_trials)
-    return left / -(-trials // workers)
+def _remaining_s(deadline: float | None) -> float | None:
+    """Return the seconds until a deadline; None without one."""
+    return None if deadline is None else deadline - time.time()
 
 
 def promoted(
@@ -168,7 +162,8 @@ def has_time(resources: RunResources, stage: Stage, config: TrialConfig, *, tria
         return True
     if resources.deadlines.stages[stage.name] < time.time():
         return False
-    cap_s = _cap_s(stage, resources.deadlines.stages[stage.name], trials, resources.cluster.workers)
+    left_s = _remaining_s(resources.deadlines.stages[stage.name])
+    cap_s = compute_trial_cap(stage, left_s, trials, resources.cluster.workers)
     images = config.optim.batch_size + LEAST_MEASURED / 3  # a third of the work is forward
     needed_s = images * count_macs(config.model, stage.px) / (resources.speed * resources.cluster.threads(trials))
     return cap_s is None or needed_s <= cap_s
@@ -255,7 +250,7 @@ def searched(
     """
     stage, images = context.stage, len(context.data.train)
     limits = SpaceLimits(batch_sizes=choose_batch_sizes(images), lr=lr)
-    most_macs = affordable_macs(context.cap_s, images, resources.speed, epochs=stage.epochs)
+    most_macs = compute_affordable_macs(context.cap_s, images, resources.speed, epochs=stage.epochs)
     rules = Feasibility(constraints=resources.constraints, most_macs=most_macs, px=stage.px)
     latest = None if context.deadline is None else context.deadline - max(2.0, (context.cap_s or 0) / 4)
     space, storage = partial(suggest, limits=limits), open_journal(journal)

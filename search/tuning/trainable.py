@@ -14,7 +14,7 @@ from torch import Tensor
 
 from data.data_module import StageData
 from models.cost import measure_cost
-from search.budget.constraints import images_at_once, measurable_images
+from search.budget.allocation import choose_micro_batch_size, count_measurable_images
 from search.config.trial import TrialConfig
 from search.training.micro_batches import TrialOutOfMemoryError, is_out_of_memory
 from search.training.trainer import STATE_FILE, FitPlan, State, TrialDivergedError, fit
@@ -153,8 +153,8 @@ def fit_plan(spec: TrialSpec, config: TrialConfig) -> FitPlan:
         device=context.device,
         loader_workers=min(context.threads - 1, 4) if context.device == "cuda" else 0,
         logged_images=stage.pictures,
-        micro_batch_size=images_at_once(config, stage.px, context.memory_mib),
-        max_val_images=measurable_images(config, stage.px, context.cap_s, context.speed),
+        micro_batch_size=choose_micro_batch_size(config, stage.px, context.memory_mib),
+        max_val_images=count_measurable_images(config, stage.px, context.cap_s, context.speed),
     )
 
 

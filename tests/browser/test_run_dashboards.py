@@ -17,7 +17,8 @@ from ray.tune.utils import flatten_dict
 
 from analysis.exceptions import AnalysisError
 from data.data_module import DataModule
-from search.budget.constraints import Constraints, Feasibility, StopCriterion
+from search.budget.allocation import StopCriterion
+from search.budget.constraints import Constraints, Feasibility
 from search.records.run_state import new_run_state
 from search.records.tensorboard import TensorBoard
 from search.records.trials import TrialTable
@@ -80,7 +81,8 @@ def run(tiny_dataset, tmp_path_factory) -> Path:
     )
     search = FeasibleOptunaSearch(
         partial(suggest, limits=SpaceLimits()), explore, closed=StopCriterion(None, None),
-        rules=Feasibility(constraints=Constraints()), storage=open_journal(folder / "study.journal"), points=[], seed=0,
+        rules=Feasibility(px=80, constraints=Constraints(px=160)),
+        storage=open_journal(folder / "study.journal"), points=[], seed=0,
     )  # fmt: skip
     for name, scores in zip("abc", SCORES, strict=True):
         spec = search.suggest(name)["spec"]

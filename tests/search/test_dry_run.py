@@ -13,9 +13,11 @@ from search.budget.budget import parse_budget
 from search.budget.constraints import Constraints
 from search.dry_run import Machine, Planner, decoding_speed, show
 from search.run import main
+from search.tuning.cluster import Cluster
 from search.tuning.stages import ladder
 
-MACHINE = Machine(workers=2, devices=2, alone=2e10, together=1.5e10, decoded=500.0)
+TWO = Cluster(cpus=2, node_cpus=2, gpus=0, node_memory_mib=0.0, dashboard="", local=True)
+MACHINE = Machine(cluster=TWO, alone=2e10, together=1.5e10, decoded=500.0)
 
 
 @pytest.fixture(autouse=True)
@@ -30,43 +32,44 @@ def planner(tiny_dataset):
         budget=parse_budget("10m"),
         data_module=DataModule(tiny_dataset, seed=0),
         machine=MACHINE,
-        constraints=Constraints(),
+        constraints=Constraints(px=160),
     )
 
 
 def test_every_stage_but_the_repeats_has_a_line_within_the_budget(planner):
-    lines = planner.lines()
+    lines = planner.estimate()
     assert [line.stage.name for line in lines] == ["explore", "confirm", "final"]
     assert sum(line.stage_s for line in lines) < planner.budget.wall_s
-    explore, confirm, final = lines
-    assert (explore.train, confirm.train, final.train) == (3, 32, 32)  # a tenth of the tiny data set, then all
+    _, confirm, final = lines
+    images = [line.allocation.train_images for line in lines]
+    assert images == [3, 32, 32]  # a tenth of the tiny data set, then all
     assert confirm.trials == confirm.stage.enter + confirm.stage.control and final.trials == final.stage.enter
     assert all(0 < line.epochs <= line.stage.epochs and line.disk_bytes > 0 for line in lines)
 
 
 def test_more_time_and_faster_machines_mean_more_trials(planner):
     def trials(**changes):
-        return replace(planner, **changes).lines()[0].trials
+        return replace(planner, **changes).estimate()[0].trials
 
     assert trials(budget=parse_budget("20m")) > 1.5 * trials()
-    assert trials(machine=replace(MACHINE, workers=4, devices=4)) > 1.5 * trials()
+    assert trials(machine=replace(MACHINE, cluster=replace(TWO, cpus=4, node_cpus=4))) > 1.5 * trials()
 
 
 def test_budget_of_trials_is_taken_at_its_word_and_its_time_foretold(planner):
-    few, many = (replace(planner, budget=parse_budget(text)).lines()[0] for text in ("10trials", "40trials"))
+    few, many = (replace(planner, budget=parse_budget(text)).estimate()[0] for text in ("10trials", "40trials"))
     assert (few.trials, many.trials) == (10, 40) and many.stage_s == pytest.approx(4 * few.stage_s)
 
 
 def test_stated_configurations_are_trained_each_to_its_end(planner):
     from search.config.recipes import build_recipe
 
-    explore = replace(planner, configs=(build_recipe("unet", width=4), build_recipe("residual", width=4))).lines()[0]
+    explore = replace(planner, configs=(build_recipe("unet", width=4), build_recipe("residual", width=4))).estimate()[0]
     assert explore.trials == 2
 
 
 def test_plan_is_a_table_with_hours_and_disk(planner):
     console = Console(record=True, width=200, file=io.StringIO())
-    show(planner.lines(), planner.budget, MACHINE, console)
+    show(planner.estimate(), planner.budget, MACHINE, console)
     text = console.export_text()
     assert "explore" in text and "in all 10 min on 2 workers, 0.33 device hours" in text and "500 triplets/s" in text
 

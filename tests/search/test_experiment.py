@@ -308,8 +308,11 @@ def test_wrong_statement_exits_with_code_2_before_anything_starts(arguments, say
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--max-params", "100"), "--max-params 100: no network of the search space keeps that; the smallest has"),
-        (("--recipe", "study", "--max-params", "1M"), "--max-params 1,000,000: no network of those stated keeps that"),
+        (("--max-params", "100"), "--max-params 100: no network of the search space meets this; the smallest has"),
+        (
+            ("--recipe", "study", "--max-params", "1M"),
+            "--max-params 1,000,000: no network of those configured meets",
+        ),
     ],
 )
 def test_constraint_that_no_network_keeps_is_refused_in_one_line(arguments, says, tiny_dataset, tmp_path):

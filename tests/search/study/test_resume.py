@@ -7,7 +7,8 @@ import pytest
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
-from search.budget.constraints import Constraints, Feasibility, StopCriterion
+from search.budget.allocation import StopCriterion
+from search.budget.constraints import Constraints, Feasibility
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord
 from search.study.resume import resume_study
@@ -43,7 +44,7 @@ POINTS = [(4, 1e-3), (8, 2e-3), (4, 5e-3), (8, 1e-2)]
 def searched(storage, suggest, study_name=STUDY_NAME, **more):
     points = [] if "past" in more else [{"unet/width": w, "adamw/lr": lr, "augment/flip": 0.0} for w, lr in POINTS]
     return FeasibleOptunaSearch(
-        suggest, CONTEXT, closed=StopCriterion(None, None), rules=Feasibility(constraints=Constraints()),
+        suggest, CONTEXT, closed=StopCriterion(None, None), rules=Feasibility(px=80, constraints=Constraints(px=160)),
         storage=storage,
         points=points, seed=0, study_name=study_name, **more,
     )  # fmt: skip

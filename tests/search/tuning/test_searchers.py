@@ -9,7 +9,8 @@ from optuna.trial import TrialState
 
 import search.tuning.searchers
 from models.cost import probe
-from search.budget.constraints import TIME, Constraints, Feasibility, StopCriterion
+from search.budget.allocation import StopCriterion
+from search.budget.constraints import TIME, Constraints, Feasibility
 from search.config.recipes import build_recipe
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord
@@ -30,7 +31,7 @@ CONTEXT = StageContext(
 )
 LIMITS = SpaceLimits()
 SPACE = partial(suggest, limits=LIMITS)
-RULES = Feasibility(constraints=Constraints())
+RULES = Feasibility(px=80, constraints=Constraints(px=160))
 LAST = {"score": 0.5, "epoch": 9, "last": True}
 
 
@@ -138,7 +139,7 @@ def rejections(kind, *, trials):
     """Return how many suggestions each accepted one was preceded by, in order."""
     storage, counts, known = InMemoryStorage(), [], 0
     most = probe(TrialConfig.from_dict({"model": {"arch": "unet", "width": 4}}).model).params
-    rules = Feasibility(constraints=Constraints(max_params=most))
+    rules = Feasibility(px=80, constraints=Constraints(px=160, max_params=most))
     search = searcher(storage, rules=rules, space=small_only, kind=kind)
     for number in range(trials):
         spec = search.suggest(str(number))["spec"]
@@ -171,7 +172,7 @@ def test_samplers_are_those_of_their_kind_and_repeat():
 def test_when_nothing_is_in_time_one_is_taken_all_the_same(monkeypatch):
     monkeypatch.setattr(search.tuning.searchers, "REJECTIONS", 7)
     storage = InMemoryStorage()
-    rules = Feasibility(constraints=Constraints(), most_macs=1.0)
+    rules = Feasibility(px=80, constraints=Constraints(px=160), most_macs=1.0)
     assert searcher(storage, rules=rules).suggest("a")["spec"].trial_id == "e0001"
     told = study(storage).trials
     assert [t.state for t in told] == [TrialState.PRUNED] * 7 + [TrialState.RUNNING]
@@ -182,14 +183,17 @@ def test_users_constraints_are_never_broken_and_the_search_ends_where_nothing_ke
     monkeypatch.setattr(search.tuning.searchers, "REJECTIONS", 3)
     monkeypatch.setattr(search.tuning.searchers, "MOST_REJECTIONS", 12)
     storage = InMemoryStorage()
-    asked = searcher(storage, rules=Feasibility(constraints=Constraints(max_params=1.0)), space=small_only)
+    asked = searcher(
+        storage, rules=Feasibility(px=80, constraints=Constraints(px=160, max_params=1.0)), space=small_only
+    )
     assert asked.suggest("a") == FINISHED == asked.suggest("b")
     assert [t.state for t in study(storage).trials] == [TrialState.PRUNED] * 12  # it does not ask in vain again
 
 
 def test_one_that_is_too_slow_is_only_taken_if_it_keeps_the_users_constraints(monkeypatch):
     monkeypatch.setattr(search.tuning.searchers, "REJECTIONS", 2)
-    rules = Feasibility(constraints=Constraints(max_params=300_000), most_macs=1.0)  # no network is fast enough
+    # no network is fast enough
+    rules = Feasibility(px=80, constraints=Constraints(px=160, max_params=300_000), most_macs=1.0)
     asked = searcher(rules=rules)
     configs = [TrialConfig.from_dict(asked.suggest(name)["spec"].config) for name in "abcd"]
     assert max(probe(config.model).params for config in configs) <= 300_000

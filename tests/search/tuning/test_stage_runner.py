@@ -7,6 +7,7 @@ import pytest
 
 from data.data_module import DataModule
 from search.budget.budget import Deadlines, parse_budget
+from search.budget.constraints import Constraints
 from search.config.recipes import build_recipe
 from search.records.run_state import new_run_state, resumed_state
 from search.records.trials import TrialRecord, TrialTable
@@ -57,6 +58,7 @@ class Run:
             budget=BUDGET,
             deadlines=Deadlines(stages={stage.name: end for stage in LADDER}, end=end),
             seed=0,
+            constraints=Constraints(px=160),
         )
         self.ascent = StageRunner(
             LADDER,

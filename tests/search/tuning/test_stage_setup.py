@@ -45,6 +45,7 @@ def resources(tiny_dataset):
             budget=more.pop("budget", parse_budget("5m")),
             deadlines=None if left_s is None else Deadlines(stages=stages, end=end),
             seed=3,
+            constraints=more.pop("constraints", Constraints(px=160)),
             **more,
         )
 
@@ -166,7 +167,7 @@ def test_trials_that_go_on_keep_their_seed_and_name_and_take_up_their_own_checkp
 
 
 def test_search_keeps_the_constraints_the_sampler_and_the_number_of_trials(resources, tmp_path):
-    few, constraints = parse_budget("2trials"), Constraints(max_params=100_000)
+    few, constraints = parse_budget("2trials"), Constraints(px=160, max_params=100_000)
     given = resources(left_s=None, constraints=constraints, sampler="random", budget=few)
     search, memory = searched(given, stage_context(given, EXPLORE, trials=None), tmp_path / "study.journal")
     asked = [search.suggest(name) for name in "abc"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.cost import estimate_training_mib, probe
-from search.budget.constraints import WEIGHT_COPIES
+from search.budget.allocation import WEIGHT_COPIES
 from search.training.micro_batches import TrialOutOfMemoryError
 from search.tuning import trainable
 from search.tuning.stages import Stage
@@ -49,7 +49,7 @@ def test_stage_without_pictures_reports_none(context, small_config, told):
     assert told[0]["pictures"] is None
 
 
-def test_memory_of_a_trial_caps_the_images_at_once(context, small_config, told):
+def test_memory_of_a_trial_caps_the_micro_batch_size(context, small_config, told):
     weights_mib = WEIGHT_COPIES * 4 * probe(small_config.model).params / 2**20
     memory_mib = weights_mib + 3.5 * estimate_training_mib(small_config.model, 32)
     run(dataclasses.replace(context, memory_mib=memory_mib), small_config)

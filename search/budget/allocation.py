@@ -1,0 +1,153 @@
+"""Allocate the time of a stage: the seconds, images and threads of each trial, for the run and the dry run."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from data.data_module import DataModule
+from models.cost import count_macs, estimate_training_mib, probe
+from search.config.trial import TrialConfig
+
+TYPICAL_MACS = 60e6  # multiply-adds of a small network at TYPICAL_PX; the images of a search are chosen for it
+TYPICAL_PX = 80
+WEIGHT_COPIES = 5  # weights, gradients, the optimizer's two moments, and the weights of the best epoch
+LEAST_EPOCHS = 2  # a trial that cannot see its data twice within its time is not worth its worker
+LEAST_IMAGES = 64  # training images of a stage that searches
+MEASURING, LEAST_MEASURED = 0.3, 16  # share of a trial's time for one validation, and the fewest images it measures
+
+
+class StageLike(Protocol):
+    """The attributes of a stage that decide its allocation."""
+
+    @property
+    def px(self) -> int: ...  # noqa: D102
+    @property
+    def epochs(self) -> int: ...  # noqa: D102
+    @property
+    def fraction(self) -> float: ...  # noqa: D102
+    @property
+    def full_trials(self) -> int: ...  # noqa: D102
+    @property
+    def enter(self) -> int: ...  # noqa: D102
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allocation:
+    """The resources of each trial of a stage.
+
+    Attributes:
+        cap_s: Seconds that one trial may train; None without a deadline.
+        train_images: Training images of an epoch.
+        val_images: Validation images.
+        threads: Processor threads of one trial.
+    """
+
+    cap_s: float | None
+    train_images: int
+    val_images: int
+    threads: int
+
+
+@dataclass
+class StopCriterion:
+    """Decides when the searcher starts no further trial.
+
+    Attributes:
+        trials: Largest number of trials; None for no such limit.
+        at: Last moment to start a trial, seconds since the epoch; None for no such limit.
+    """
+
+    trials: int | None
+    at: float | None
+
+    def __call__(self, started: int) -> bool:
+        """Return whether the search ends after `started` trials."""
+        if self.trials is not None and started >= self.trials:
+            return True
+        return self.at is not None and time.time() >= self.at
+
+
+def allocate(
+    stage: StageLike,
+    *,
+    remaining_s: float | None,
+    trials: int | None,
+    workers: int,
+    threads_each: Callable[[int], int],
+    speed: float,
+    data: DataModule,
+    most_images: int | None = None,
+) -> Allocation:
+    """Allocate a stage's time and data to its trials.
+
+    Args:
+        stage: The stage.
+        remaining_s: Seconds until the stage ends; None without a deadline.
+        trials: Number of trials; None for a search, which continues until its time is over.
+        workers: Trials that run at the same time.
+        threads_each: Returns the threads of each of so many concurrent trials.
+        speed: Multiply-adds per second that one worker trains.
+        data: The data set.
+        most_images: Upper limit of training images; by default a stage that promotes no trials is limited by its time.
+    """
+    cap_s = compute_trial_cap(stage, remaining_s, trials, workers)
+    if most_images is None and not stage.enter:
+        most_images = count_affordable_images(cap_s, speed, px=stage.px, epochs=stage.epochs)
+    train_images, val_images = data.stage_sizes(stage.fraction, most_images)
+    threads = threads_each(trials or workers)
+    return Allocation(cap_s=cap_s, train_images=train_images, val_images=val_images, threads=threads)
+
+
+def compute_trial_cap(stage: StageLike, remaining_s: float | None, trials: int | None, workers: int) -> float | None:
+    """Return the seconds that one trial of a stage may train, at least 1; None without a deadline."""
+    if remaining_s is None:
+        return None
+    left_s = max(remaining_s, 1.0)
+    if trials is None:
+        return compute_search_cap(left_s, workers, stage.full_trials)
+    return left_s / -(-trials // workers)
+
+
+def compute_search_cap(stage_s: float, workers: int, full_trials: int) -> float:
+    """Return the seconds that one trial of a search may train; with many workers each still runs two trials."""
+    return min(stage_s * workers / full_trials, stage_s / 2)
+
+
+def count_affordable_images(cap_s: float | None, speed: float, *, px: int, epochs: int) -> int | None:
+    """Return how many images a small network can see LEAST_EPOCHS times within a trial's time; None for no limit."""
+    if cap_s is None:
+        return None
+    typical = TYPICAL_MACS * (px / TYPICAL_PX) ** 2
+    return max(LEAST_IMAGES, int(speed * cap_s / (min(LEAST_EPOCHS, epochs) * typical)))
+
+
+def compute_affordable_macs(cap_s: float | None, images: int, speed: float, *, epochs: int) -> float:
+    """Return the multiply-adds per image with which a trial completes LEAST_EPOCHS within its time.
+
+    Args:
+        cap_s: Seconds of one trial; None for no limit.
+        images: Training images of an epoch.
+        speed: Multiply-adds of the forward pass that one worker trains per second.
+        epochs: Planned epochs.
+    """
+    return math.inf if cap_s is None else speed * cap_s / (images * min(LEAST_EPOCHS, epochs))
+
+
+def choose_micro_batch_size(config: TrialConfig, px: int, memory_mib: float | None) -> int | None:
+    """Return how many training images of `px` fit into `memory_mib` MiB at once, at least one; None for no limit."""
+    if memory_mib is None:
+        return None
+    weights_mib = WEIGHT_COPIES * 4 * probe(config.model).params / 2**20
+    return max(1, int((memory_mib - weights_mib) / estimate_training_mib(config.model, px)))
+
+
+def count_measurable_images(config: TrialConfig, px: int, cap_s: float | None, speed: float | None) -> int | None:
+    """Return how many validation images a trial can measure after each epoch; None for no limit.
+
+    Only networks that are far too slow for their budget, as a configured recipe may be, measure fewer than all.
+    """
+    if cap_s is None or speed is None:
+        return None
+    return max(LEAST_MEASURED, int(MEASURING * cap_s * speed / count_macs(config.model, px)))
