@@ -1,4 +1,4 @@
-"""What each stage trains on: the folder read, split by background and packed, as much as the clock allows.
+"""Provide the data of each stage: read a folder, split it by background, pack as much as the time allows.
 
 Triplets that cannot be used are left out and counted, by the search as by `python -m data.check`.
 """
@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from data.dataset import FAULT_KINDS, DataError
+from data.dataset import FAULT_KINDS, DataError, Dataset
 from data.pack.pack import Pack, pack_split
 from data.pack.stats import Stats
 from data.reading.dataset_json import join_folders
@@ -23,21 +23,21 @@ from data.reading.splits import SPLITS, take_subset
 from data.runtime.files import cache_dir
 from data.runtime.progress import ShowProgress, progress_bar
 
-VAL_LEAST, VAL_MOST = 96, 2000
-MOST_BAD = 0.1  # of the triplets looked at: with more of them something is wrong with all
-NAMED = 20  # of the triplets left out
-VAL_SHARE = 0.5  # of the training images of the stage: measuring must not cost more than training
+MIN_VAL, MAX_VAL = 96, 2000
+VAL_SHARE = 0.5  # of the stage's training images: validation must not take longer than training
+MAX_LEFT_OUT = 0.1  # of the triplets decoded: above it the whole data set is suspect
+MAX_NAMED = 20  # messages of left-out triplets in run.json
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageData:
-    """What a trial sees: packed arrays and what is known of them.
+    """Data of one stage.
 
     Attributes:
         train: Training samples in nested order.
         val: Validation samples, of other backgrounds.
-        stats: Mean and deviation of the data set; normalises the images.
-        sigma: Standard deviation of the validation depth, the yardstick of the score.
+        stats: Mean and std of the first stage's training data; normalises the images.
+        sigma: Std of the first stage's validation depth, the unit of the score's depth error.
     """
 
     train: Pack
@@ -46,73 +46,126 @@ class StageData:
     sigma: float
 
 
+class LeftOut:
+    """The triplets of a data set that cannot be used, out of those decoded so far."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._decoded = Counter(names=len(dataset.unusable))
+        self._faults = {one.message: (one.kind, one.message) for one in dataset.unusable}
+
+    def add(self, split: str, pack: Pack) -> None:
+        """Count the triplets of a pack; a smaller pack of the same split adds none."""
+        self._decoded[split] = max(self._decoded[split], pack.decoded)
+        self._faults |= pack.faults
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return counts, reasons and the first messages, as stored in run.json."""
+        reasons = Counter(FAULT_KINDS[kind] for kind, _ in self._faults.values())
+        messages = [message for _, message in self._faults.values()][:MAX_NAMED]
+        counts = {"of": self._decoded.total(), "triplets": len(self._faults)}
+        return counts | {"reasons": dict(reasons), "first": messages}
+
+    def describe(self) -> str:
+        """Return counts, reasons and the first message as a sentence, "" if nothing is left out."""
+        values = self.to_dict()
+        if not values["triplets"]:
+            return ""
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in values["reasons"].items())
+        share = f"{values['triplets']:,} of {values['of']:,} triplets"
+        return f"{share} cannot be used ({reasons}); the first: {values['first'][0]}"
+
+    @property
+    def too_many(self) -> bool:
+        """True if more than a tenth is left out."""
+        return len(self._faults) > MAX_LEFT_OUT * self._decoded.total()
+
+
 class DataModule:
-    """A data set ready to be handed out stage by stage.
+    """A data set that is read, split and packed stage by stage.
 
     Attributes:
-        first: What the first stage was given; its statistics and sigma hold for the whole run.
-        show: What shows how far reading and packing have come.
-        allow_bad: Whether a run may begin with more than a tenth of the triplets left out.
+        dataset: The data set as read.
+        splits: Its training, validation and test triplets.
+        left_out: The triplets that cannot be used.
+        first: Data of the first stage; its statistics and sigma hold for the whole run. None before.
+        show: Shows the progress of packing.
 
     Args:
         root: Data set folder.
-        seed: Which backgrounds are held out.
-        split: "background", or "random" as the original study split, which leaks.
-        allow_bad: As the attribute.
+        seed: Selects the backgrounds that are held out.
+        split: "background", or "random" as in the original study, which leaks.
+        allow_bad: Accept a data set of which more than a tenth is left out.
 
     Raises:
-        DataError: The folder cannot be used; the message says why.
+        DataError: The folder cannot be used.
     """
 
     def __init__(self, root: Path, *, seed: int, split: str = "background", allow_bad: bool = False) -> None:
+        self.split, self.allow_bad = split, allow_bad
         self.first: StageData | None = None
-        self.allow_bad = allow_bad
-        self._looked_at: Counter[str] = Counter()
-        self._faults: dict[str, tuple[str, str]] = {}
         self.show: ShowProgress = progress_bar
         with self.show(f"reading {root}"):
             self.dataset = read_dataset(root)
-        self._looked_at["names"] = len(self.dataset.unusable)
-        self._faults |= {one.message: (one.kind, one.message) for one in self.dataset.unusable}
-        self.split, self.splits = split, SPLITS[split](self.dataset, seed=seed)
+        self.left_out = LeftOut(self.dataset)
+        self.splits = SPLITS[split](self.dataset, seed=seed)
+
+    def prepare_data(self, px: int, *, deadline: float | None = None) -> None:
+        """Decode every triplet at `px`, as far as the time allows, so that faults are found before training starts.
+
+        Raises:
+            DataError: Too many triplets are left out, see `check_left_out`.
+        """
+        for split, size in self.sizes().items():
+            if size:
+                self.pack(split, px, deadline=deadline)
+        self.check_left_out()
+
+    def check_left_out(self) -> None:
+        """Raise DataError if more than a tenth of the triplets is left out and `allow_bad` is not set."""
+        if self.left_out.too_many and not self.allow_bad:
+            message = f"{self.dataset.root}: {self.left_out.describe()}; see python -m data.check, or search"
+            raise DataError(f"{message} on the others with --allow-bad")
 
     def check_same(self, fingerprint: str) -> None:
-        """Raise DataError unless the data are those that a run began with."""
+        """Raise DataError unless the data have the fingerprint that a run started with."""
         if self.dataset.fingerprint != fingerprint:
             raise DataError(f"{self.dataset.root}: has changed since the run began; start a new run")
 
     def stage_data(
-        self, *, fraction: float, px: int, most: int | None = None, deadline: float | None = None
+        self, *, fraction: float, px: int, max_images: int | None = None, deadline: float | None = None
     ) -> StageData:
-        """Return training and validation packs of a stage; statistics and sigma are those of the first stage asked for.
+        """Return the training and validation packs of a stage.
 
         Args:
             fraction: Part of the training images, in (0, 1].
             px: Side of the square images in pixels.
-            most: Training images at the most, however many the fraction gives.
-            deadline: Seconds since the epoch after which no further image is packed; some always are.
+            max_images: Upper limit of the training images.
+            deadline: Seconds since the epoch after which packing stops; the first shard is always packed.
         """
-        train = self.pack("train", px, count=self.stage_sizes(fraction, most)[0], deadline=deadline)
-        val = self.pack("val", px, count=self.stage_sizes(fraction, len(train))[1], deadline=deadline)
-        return self._measured(train, val)
+        count, _ = self.stage_sizes(fraction, max_images)
+        train = self.pack("train", px, count=count, deadline=deadline)
+        _, val_count = self.stage_sizes(fraction, len(train))
+        val = self.pack("val", px, count=val_count, deadline=deadline)
+        return self._build_stage_data(train, val)
 
-    def stage_sizes(self, fraction: float, most: int | None = None) -> tuple[int, int]:
-        """Return the numbers of training and validation images of a stage, with at most `most` training images."""
+    def stage_sizes(self, fraction: float, max_images: int | None = None) -> tuple[int, int]:
+        """Return the numbers of training and validation images of a stage with at most `max_images` for training."""
         train = len(take_subset(self.splits.train, fraction))
-        train = train if most is None else min(train, most)
-        return train, min(max(VAL_LEAST, int(VAL_SHARE * train)), VAL_MOST, len(self.splits.val))
+        train = train if max_images is None else min(train, max_images)
+        return train, min(max(MIN_VAL, int(VAL_SHARE * train)), MAX_VAL, len(self.splits.val))
 
     def recorded_data(self, px: int, train_images: int, val_images: int) -> StageData:
-        """Return packs of sizes that are on record, as `stage_data` returned them to an earlier run."""
-        return self._measured(self.pack("train", px, count=train_images), self.pack("val", px, count=val_images))
+        """Return packs of recorded sizes, equal to those that `stage_data` returned to an earlier process."""
+        train, val = self.pack("train", px, count=train_images), self.pack("val", px, count=val_images)
+        return self._build_stage_data(train, val)
 
-    def _measured(self, train: Pack, val: Pack) -> StageData:
+    def _build_stage_data(self, train: Pack, val: Pack) -> StageData:
         if self.first is None:
             self.first = StageData(train=train, val=val, stats=train.stats, sigma=val.stats.depth_std or 1.0)
         return StageData(train=train, val=val, stats=self.first.stats, sigma=self.first.sigma)
 
     def pack(self, split: str, px: int, *, count: int | None = None, deadline: float | None = None) -> Pack:
-        """Return the first `count` samples of a split at `px`, packed now where they are not yet."""
+        """Return the first `count` samples of a split at `px`; those not packed yet are packed now."""
         until = None if deadline is None else time.monotonic() + max(deadline - time.time(), 0.0)
         with self.show(f"packing {split} at {px} px") as progress:
             pack = pack_split(
@@ -125,82 +178,41 @@ class DataModule:
                 workers=os.cpu_count() or 1,
                 progress=progress,
             )
-        self.count_left_out(split, pack)
+        self.left_out.add(split, pack)
         return pack
 
-    def count_left_out(self, split: str, pack: Pack) -> None:
-        """Take note of what could not be used of a split."""
-        self._looked_at[split] = max(self._looked_at[split], pack.decoded)  # as many at any size, or fewer
-        self._faults |= pack.faults
-
-    def prepare_data(self, px: int, *, deadline: float | None = None) -> None:
-        """Decode every triplet at `px`, as far as the clock allows: what is bad is found before anything starts.
-
-        Raises:
-            DataError: More than a tenth of the triplets cannot be used, and nobody said that this is allowed.
-        """
-        for split, size in self.sizes().items():
-            if size:
-                self.pack(split, px, deadline=deadline)
-        self.check_left_out()
-
-    def check_left_out(self) -> None:
-        """Refuse data of which too much is left out.
-
-        Raises:
-            DataError: More than a tenth of what was looked at cannot be used, and nobody said that this is allowed.
-        """
-        if len(self._faults) > MOST_BAD * self._looked_at.total() and not self.allow_bad:
-            message = f"{self.dataset.root}: {self.what_was_left_out()}; see python -m data.check, or search"
-            raise DataError(f"{message} on the others with --allow-bad")
-
-    def left_out(self) -> dict[str, Any]:
-        """Return what was left out of what was looked at, as run.json has it: numbers, reasons, the first of them."""
-        reasons = Counter(FAULT_KINDS[kind] for kind, _ in self._faults.values())
-        named = [message for _, message in self._faults.values()][:NAMED]
-        return {"of": self._looked_at.total(), "triplets": len(self._faults), "reasons": dict(reasons), "first": named}
-
-    def what_was_left_out(self) -> str:
-        """Return the same as a sentence; "" where nothing was."""
-        told = self.left_out()
-        if not told["triplets"]:
-            return ""
-        reasons = ", ".join(f"{words}: {count}" for words, count in told["reasons"].items())
-        share = f"{told['triplets']:,} of {told['of']:,} triplets"
-        return f"{share} cannot be used ({reasons}); the first: {told['first'][0]}"
-
     @cached_property
-    def scale(self) -> DepthScale | None:
-        """What the depth means in metres, if it is on one scale."""
+    def depth_scale(self) -> DepthScale | None:
+        """Distances of the depth in metres; None if depth is only relative or joined folders differ."""
         return find_common_scale(self.dataset)
 
     def sizes(self) -> dict[str, int]:
         """Return the number of triplets of each split."""
-        return {name: len(getattr(self.splits, name)) for name in ("train", "val", "test")}
+        return self.splits.sizes()
 
-    def facts(self) -> dict[str, Any]:
-        """Return what run.json says of the data, from which `load_data_module` finds them again."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return the `data` entry of run.json, from which `load_data_module` restores this object."""
         dataset = self.dataset
         joined = {"folders": [str(part.root.resolve()) for part in dataset.parts]} if dataset.parts else {}
-        told = {"folder": str(dataset.root.resolve()), "fingerprint": dataset.fingerprint, "split": self.split}
-        return told | joined | self.sizes() | {"left_out": self.left_out()}
+        source = {"folder": str(dataset.root.resolve()), "fingerprint": dataset.fingerprint, "split": self.split}
+        return source | joined | self.sizes() | {"left_out": self.left_out.to_dict()}
 
 
-def load_data_module(notes: Mapping[str, Any]) -> DataModule:
-    """Return the data of a run, as its run.json names them; a join that is gone from the cache is made anew.
+def load_data_module(run: Mapping[str, Any]) -> DataModule:
+    """Return the data of a run from its run.json; a join that is missing from the cache is written again.
 
     Args:
-        notes: Content of run.json, of which `data` and `seed` are read.
+        run: Content of run.json, of which `data` and `seed` are used.
 
     Raises:
-        DataError: They are not named, cannot be read, or are not what they were.
+        DataError: The data are not recorded, cannot be read, or have changed.
     """
-    about = notes.get("data", {})
-    if "seed" not in notes or not {"folder", "fingerprint", "split"} <= about.keys():
+    about = run.get("data", {})
+    if "seed" not in run or not {"folder", "fingerprint", "split"} <= about.keys():
         raise DataError("run.json does not say what the run was trained on; name the folder of a run that has begun")
     root, folders = Path(about["folder"]), [Path(folder) for folder in about.get("folders", ())]
     if folders and not (root / "dataset.json").exists():
         root = join_folders(folders, cache_dir())
-    supply = DataModule(root, seed=notes["seed"], split=about["split"], allow_bad=True)  # a run that has begun goes on
-    supply.check_same(about["fingerprint"])
-    return supply
+    data_module = DataModule(root, seed=run["seed"], split=about["split"], allow_bad=True)
+    data_module.check_same(about["fingerprint"])
+    return data_module

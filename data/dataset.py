@@ -1,4 +1,4 @@
-"""What a data set is: its samples, what is stated about them, and the error of one that cannot be used."""
+"""Types of a data set: its triplets, the fields of dataset.json, unusable entries and `DataError`."""
 
 import difflib
 from collections.abc import Mapping
@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Any
 
 POLARITIES = ("bright", "dark")  # of near things in relative depth
+TRUTHS = ("mask", "depth")
+ROLES = ("image", *TRUTHS)
 
 # kind of fault -> description, in the order of the check's table
 FAULT_KINDS = {
     "faulty line": "line of manifest.csv that cannot be used",
-    "missing file": "file of manifest.csv that is not there, or no picture by its name",
-    "unreadable": "file that is no picture",
-    "truncated": "picture file cut off",
+    "missing file": "file in manifest.csv that does not exist or has no image suffix",
+    "unreadable": "file that is not an image",
+    "truncated": "truncated image file",
     "no partner": "image without its mask or depth",
     "channels": "wrong number of channels",
-    "size": "another size than its image",
+    "size": "size differs from the image's",
     "not binary": "mask with greys away from its edges",
-    "empty mask": "mask without an object",
+    "empty mask": "mask without foreground",
     "full mask": "mask without background",
     "stray part": "small part of a mask far from the rest",
     "shifted mask": "mask beside its object",
@@ -26,19 +28,19 @@ FAULT_KINDS = {
     "depth range": "relative depth outside 0..1",
     "no object in depth": "depth that ignores the object",
     "polarity": "depth of unknown polarity",
-    "duplicate": "image that is there twice",
+    "duplicate": "duplicate image",
     "repeated background": "one background under two names",
     "shared background": "background of an earlier folder too",
-    "gap": "numbers left out",
+    "gap": "missing numbers",
     "stray file": "file that belongs to no triplet",
 }
 
 
 class DataError(ValueError):
-    """A data set that cannot be used as it is: one line that says what is wrong, where, and what to do.
+    """A data set cannot be used as it is. The message is one line: what is wrong, where, and what to do.
 
     Attributes:
-        kind: Of a single triplet's fault, one of `FAULT_KINDS`; "" where the data set as a whole is meant.
+        kind: One of `FAULT_KINDS` if a single triplet is at fault; "" if the data set or the disk is.
     """
 
     def __init__(self, message: str, kind: str = "") -> None:
@@ -48,9 +50,9 @@ class DataError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Triplet:
-    """One sample's files. `mask` or `depth` is None where the data set has none for it.
+    """The files of one sample; `mask` or `depth` is None if the sample has none.
 
-    `near` is the polarity of its relative depth where that is stated for it alone, see `DatasetSpec.of`.
+    `near` overrides the polarity of the folder's relative depth, see `DatasetSpec.for_triplet`.
     """
 
     id: str
@@ -65,37 +67,37 @@ class Triplet:
 
 @dataclass(frozen=True, kw_only=True)
 class Unusable:
-    """A triplet whose files or statements lack, as names tell without a look into pictures.
+    """An entry of a data set that is unusable by its names alone, before any image is opened.
 
     Attributes:
         kind: One of `FAULT_KINDS`.
-        image: The image it names, if it names one.
+        image: Its image, or None if the entry names none.
         source: The image, or the manifest.csv that is at fault.
-        what: What is wrong.
-        remedy: What to do.
+        problem: What is wrong.
+        remedy: What the user can do.
     """
 
     kind: str
     image: Path | None
     source: Path
-    what: str
+    problem: str
     remedy: str
 
     @property
     def message(self) -> str:
-        """All of it in one line."""
-        return f"{self.source}: {self.what}; {self.remedy}"
+        """Source, problem and remedy in one line."""
+        return f"{self.source}: {self.problem}; {self.remedy}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSpec:
-    """What the pictures themselves do not tell; the fields of dataset.json.
+    """The fields of dataset.json, which cannot be read from the images themselves.
 
     Attributes:
-        near: Polarity of relative depth: are near things bright or dark?
+        near: Polarity of relative depth: near things are bright or dark.
         depth_unit: Relative values, or millimetres or metres from the camera.
         missing: Value in the depth file that means unknown. None: no such value if relative, 0 if mm or m.
-        group_size: Consecutive files that share a background.
+        group_size: Number of consecutive files that share a background.
         near_m: Distance in metres that becomes inverse depth 1. None: taken from the data.
         far_m: Distance in metres that becomes inverse depth 0. None: infinity.
     """
@@ -121,21 +123,21 @@ class DatasetSpec:
 
     @property
     def missing_value(self) -> int | None:
-        """The value that means unknown, after the unit's default."""
+        """The value that means unknown, with the unit's default applied."""
         return 0 if self.missing is None and self.depth_unit != "relative" else self.missing
 
     def for_triplet(self, triplet: Triplet) -> "DatasetSpec":
-        """What holds for one triplet: its own polarity, if it has one, wins over that of the folder."""
+        """Return the spec of one triplet: its own polarity overrides the folder's."""
         return self if triplet.near is None else replace(self, near=triplet.near)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "DatasetSpec":
-        """Build from plain values.
+        """Build a spec from the content of a dataset.json.
 
         Raises:
-            DataError: Unknown key (names the nearest) or a value out of range.
+            DataError: Unknown key (the message names the nearest) or a value out of range.
         """
-        return cls(**{key: _of_its_kind(key, value) for key, value in values.items()})
+        return cls(**{key: _check_value(key, value) for key, value in values.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,10 +145,12 @@ class Dataset:
     """A folder of triplets, in natural order or in the manifest's.
 
     Attributes:
-        spec: What a single folder states; see `folders`.
+        root: The folder.
+        triplets: The usable samples.
+        spec: Spec of a single folder; for joined folders see `folders`.
         fingerprint: Hash over names, sizes and times of the files used, manifest.csv and dataset.json.
-        unusable: What else is named there but cannot be used.
-        parts: The folders that it joins, their triplets named as here; each has a spec of its own. () of a single one.
+        unusable: Entries that cannot be used.
+        parts: The joined folders, each with its own spec and with triplets named as here; () for a single folder.
     """
 
     root: Path
@@ -158,11 +162,11 @@ class Dataset:
 
     @property
     def folders(self) -> tuple["Dataset", ...]:
-        """The folders whose pictures it holds, of which each says what its depth means."""
+        """The joined folders, or the data set itself if it joins none; each has one spec."""
         return self.parts or (self,)
 
 
-_KINDS: dict[str, tuple[type, str]] = {
+_FIELD_TYPES: dict[str, tuple[type, str]] = {
     "near": (str, "a word"),
     "depth_unit": (str, "a word"),
     "missing": (int, "a whole number"),
@@ -172,14 +176,14 @@ _KINDS: dict[str, tuple[type, str]] = {
 }
 
 
-def _of_its_kind(key: str, value: Any) -> Any:
-    """The value of a key of dataset.json; null and whole numbers pass where a number may be left out."""
-    if key not in _KINDS:
-        nearest = difflib.get_close_matches(key, _KINDS, n=1, cutoff=0.0)[0]
+def _check_value(key: str, value: Any) -> Any:
+    """Return the value of a key of dataset.json; null is allowed for numbers, whole numbers become floats."""
+    if key not in _FIELD_TYPES:
+        nearest = difflib.get_close_matches(key, _FIELD_TYPES, n=1, cutoff=0.0)[0]
         raise DataError(f"unknown key {key!r}; the nearest is {nearest!r}")
-    kind, words = _KINDS[key]
+    kind, description = _FIELD_TYPES[key]
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind and (value is not None or kind is str):
-        raise DataError(f"{key} is {value!r}; it is {words}")
+        raise DataError(f"{key} is {value!r}; it is {description}")
     return value

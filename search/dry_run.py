@@ -86,7 +86,7 @@ def decoding_speed(data_module: DataModule, px: int = 160) -> float:
     with tempfile.TemporaryDirectory() as folder:
         dataset, triplets, until = data_module.dataset, data_module.splits.train, begin + DECODING_S
         pack = pack_split(dataset, triplets, px, cache=Path(folder), deadline=until, workers=workers)
-        data_module.count_left_out("train", pack)
+        data_module.left_out.add("train", pack)
         return len(pack) / (time.monotonic() - begin)
 
 

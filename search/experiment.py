@@ -172,7 +172,7 @@ class Experiment:
         budget = options.budget if options.budget.device_s is None else self._budget(self.starting.result())
         wall = budget.wall_s
         self.data_module.prepare_data(self.ladder[0].px, deadline=wall and time.time() + PACK_FIRST * wall)
-        if left_out := self.data_module.what_was_left_out():
+        if left_out := self.data_module.left_out.describe():
             self.console.say(f"left out: {left_out}", style="yellow")
         ray = self.starting.result()
         self._listen()  # Ray has put its own handlers in place
@@ -279,7 +279,7 @@ class Experiment:
         self.run_state.content |= {
             "budget": resources.budget.text,
             "seed": resources.seed,
-            "data": self.data_module.facts(),
+            "data": self.data_module.to_dict(),
             "cluster": {"cpus": resources.cluster.cpus, "gpus": resources.cluster.gpus},
         }
         self.run_state.content.setdefault("startup_s", round(self.run_state.used_s, 2))
@@ -299,7 +299,7 @@ class Experiment:
         metrics = self._write_best(group[0], more, next(fair_shares(until, 1 + self.options.keep)))
         self.run_state.content.pop("seeds", None)  # of an earlier round's best
         self.run_state.content |= {"best": group[0].trial_id, **more}
-        self.run_state.content["data"] = self.data_module.facts()  # larger stages have looked at more
+        self.run_state.content["data"] = self.data_module.to_dict()  # larger stages have looked at more
         self.run_state.content["front"] = self._write_front(group[0], limit)
         self.run_state.end("done")
         self._say_best(describe(group[0]), metrics)

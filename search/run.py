@@ -216,7 +216,7 @@ def _plan(options: "dict[str, Any]", data_module: "DataModule") -> int:
         configs=options["configs"],
     )
     data_module.check_left_out()
-    if left_out := data_module.what_was_left_out():
+    if left_out := data_module.left_out.describe():
         print(f"left out: {left_out}")
     show(planner.estimate(), budget, machine)
     return 0

@@ -10,7 +10,7 @@ from jaxtyping import Float32, UInt8
 
 from data.compose.placement import standing_sizes
 from data.dataset import DataError, DatasetSpec
-from data.reading.dataset_json import read_dataset_json, read_spec
+from data.reading.dataset_json import read_spec
 from data.reading.decode import read_image
 from data.reading.depth import to_inverse_depth
 
@@ -108,7 +108,7 @@ def stated_depth(folder: Path) -> DatasetSpec | None:
         DataError: It is at fault.
     """
     path = folder / "dataset.json"
-    return read_spec(path, read_dataset_json(path)) if path.is_file() else None
+    return read_spec(path) if path.is_file() else None
 
 
 def known_distances(depth: Path, spec: DatasetSpec | None) -> Float32[np.ndarray, " n"]:

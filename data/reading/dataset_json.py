@@ -1,4 +1,4 @@
-"""dataset.json: what a folder states of itself, or the folders that it joins. Opens nothing else."""
+"""Read dataset.json: the spec of a folder, or the folders that it joins."""
 
 import dataclasses
 import hashlib
@@ -13,10 +13,17 @@ from data.runtime.files import write_atomically
 
 
 def join_folders(folders: Sequence[Path], cache: Path) -> Path:
-    """Folder in `cache` whose dataset.json joins others; the same for the same ones. Reads none of them.
+    """Write a dataset.json that joins folders; equal folders give the same path. The folders are not read.
+
+    Args:
+        folders: Data set folders.
+        cache: Folder under which the join is written.
+
+    Returns:
+        The folder of the dataset.json.
 
     Raises:
-        DataError: It cannot be written.
+        DataError: The cache cannot be written.
     """
     paths = [str(Path(folder).resolve()) for folder in folders]
     digest = hashlib.blake2b("\n".join(paths).encode(), digest_size=4).hexdigest()
@@ -30,14 +37,14 @@ def join_folders(folders: Sequence[Path], cache: Path) -> Path:
     return root
 
 
-def list_joined_folders(path: Path, stated: Mapping[str, Any]) -> dict[str, Path]:
-    """The folders that a dataset.json names, by their last name, or as they are stated where two share it.
+def list_joined_folders(path: Path, content: Mapping[str, Any]) -> dict[str, Path]:
+    """Return the folders that a dataset.json joins, by their last name, or as written if two share it.
 
     Raises:
-        DataError: Not a list of folders of pictures, each once.
+        DataError: `folders` is not a list of different folders that join no others.
     """
-    names = stated["folders"]
-    if len(stated) > 1 or not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+    names = content["folders"]
+    if len(content) > 1 or not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
         raise DataError(f'{path}: to join folders, write {{"folders": ["one", "another"]}} and nothing else')
     folders = [Path(os.path.normpath(path.parent / name)) for name in names]
     for folder in folders:
@@ -50,54 +57,58 @@ def list_joined_folders(path: Path, stated: Mapping[str, Any]) -> dict[str, Path
 
 
 def read_dataset_json(path: Path) -> dict[str, Any]:
-    """The content of a dataset.json; nothing where there is none.
+    """Return the content of a dataset.json, {} if there is no such file.
 
     Raises:
-        DataError: No JSON object.
+        DataError: The file is not a JSON object.
     """
     if not path.is_file():
         return {}
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # no JSON, or no UTF-8
-        raise DataError(f"{path}: not valid JSON ({error}); mend or remove it") from error
+        raise DataError(f"{path}: not valid JSON ({error}); correct or remove it") from error
     if not isinstance(values, dict):
         raise DataError(f"{path}: not a JSON object; write {{...}}")
     return values
 
 
-def read_spec(path: Path, stated: Mapping[str, Any]) -> DatasetSpec:
-    """What the content of a dataset.json says of a folder of pictures.
+def read_spec(path: Path) -> DatasetSpec:
+    """Return the spec in a dataset.json; the defaults if there is no such file.
 
     Raises:
-        DataError: Unknown key or a value out of range.
+        DataError: No JSON object, an unknown key or a value out of range.
     """
+    content = read_dataset_json(path)
     try:
-        return DatasetSpec.from_dict(stated)
+        return DatasetSpec.from_dict(content)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
 
 
 def join_datasets(root: Path, folders: Mapping[str, Dataset]) -> Dataset:
-    """Several data sets as one; ids and backgrounds begin with the name of their folder.
+    """Join data sets; ids and backgrounds are prefixed with the name of their folder.
 
     Args:
-        root: The folder that states the join.
+        root: Folder whose dataset.json names the join.
         folders: Data sets by name.
+
+    Returns:
+        One data set whose `parts` are the folders.
     """
-    parts = tuple(_named(name, folder) for name, folder in folders.items())
-    stated = "\n".join(f"{name} {folder.fingerprint}" for name, folder in folders.items())
+    parts = tuple(_prefix_names(name, folder) for name, folder in folders.items())
+    described = "\n".join(f"{name} {folder.fingerprint}" for name, folder in folders.items())
     return Dataset(
         root=root,
         triplets=tuple(triplet for part in parts for triplet in part.triplets),
         spec=DatasetSpec(),
-        fingerprint=hashlib.blake2b(stated.encode(), digest_size=16).hexdigest(),
+        fingerprint=hashlib.blake2b(described.encode(), digest_size=16).hexdigest(),
         unusable=tuple(one for part in parts for one in part.unusable),
         parts=parts,
     )
 
 
-def _named(name: str, folder: Dataset) -> Dataset:
+def _prefix_names(name: str, folder: Dataset) -> Dataset:
     triplets = (
         dataclasses.replace(triplet, id=f"{name}/{triplet.id}", background=f"{name}/{triplet.background}")
         for triplet in folder.triplets

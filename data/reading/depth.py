@@ -1,4 +1,4 @@
-"""Meaning of depth values: files' values to relative inverse depth, its 16-bit codes, and metres.
+"""Convert depth values between those in files, relative inverse depth, its 16-bit codes, and metres.
 
 Codes: 0 = unknown, 1..65535 = relative inverse depth 0..1 (far 0, near 1).
 """
@@ -19,13 +19,13 @@ Depth = UInt16[np.ndarray, "px px"]
 
 @dataclass(frozen=True, kw_only=True)
 class DepthScale:
-    """What relative inverse depth means in metres: 1 is `near_m`, 0 is `far_m`; None: infinitely far."""
+    """Distances of relative inverse depth: 1 is `near_m` metres, 0 is `far_m` metres (None: infinity)."""
 
     near_m: float
     far_m: float | None
 
     def metres(self, inverse: Float32[np.ndarray, "*n"]) -> Float32[np.ndarray, "*n"]:
-        """Distances, from relative inverse depth in [0, 1]; the inverse of `to_inverse_depth`."""
+        """Return metres from relative inverse depth in [0, 1]; the inverse of `to_inverse_depth`."""
         far = 0.0 if self.far_m is None else 1.0 / self.far_m
         with np.errstate(divide="ignore"):
             metres: np.ndarray = np.float32(1.0) / (inverse * np.float32(1.0 / self.near_m - far) + np.float32(far))
@@ -33,18 +33,17 @@ class DepthScale:
 
 
 def encode_depth(raw: Shaped[np.ndarray, "h w"], spec: DatasetSpec, px: int) -> Depth:
-    """Turn a depth file's values into codes at a size.
+    """Convert a depth file's values to codes at a size.
 
-    An output pixel is the average of the known pixels it covers; it is known where at least half of them
-    are.
+    An output pixel is the average of the known pixels that it covers; it is known if at least half of them are.
 
     Args:
         raw: Values as stored: 8 or 16 bits or floats; relative, millimetres or metres as `spec` says.
-        spec: Polarity, unit, missing value, range. Its `near_m` must be set where the unit is metric.
+        spec: Polarity, unit, missing value, range. Its `near_m` must be set if the unit is metric.
         px: Side of the result in pixels.
 
     Returns:
-        Codes: 0 = not known, 1..65535 = relative inverse depth 0..1.
+        Codes: 0 = unknown, 1..65535 = relative inverse depth 0..1.
 
     Raises:
         DataError: Relative floats outside 0..1.
@@ -52,23 +51,19 @@ def encode_depth(raw: Shaped[np.ndarray, "h w"], spec: DatasetSpec, px: int) -> 
     inverse, valid = to_inverse_depth(raw, spec)
     if valid.all():
         small = cv2.resize(inverse, (px, px), interpolation=cv2.INTER_AREA)
-        return _encode(small)
+        return _quantise(small)
     total = cv2.resize(np.where(valid, inverse, np.float32(0)), (px, px), interpolation=cv2.INTER_AREA)
     share = cv2.resize(valid.astype(np.float32), (px, px), interpolation=cv2.INTER_AREA)
     known = share >= 0.5
-    return _encode(np.divide(total, share, out=np.zeros_like(total), where=known)) * known.astype(np.uint16)
+    return _quantise(np.divide(total, share, out=np.zeros_like(total), where=known)) * known.astype(np.uint16)
 
 
 def to_inverse_depth(
     raw: Shaped[np.ndarray, "h w"], spec: DatasetSpec
 ) -> tuple[Float32[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
-    """Relative inverse depth of every pixel, and where it is known.
+    """Convert a depth file's values to relative inverse depth.
 
     Metric z becomes (1/z - 1/far) / (1/near - 1/far), clipped to 0..1; far may be infinite.
-
-    Args:
-        raw: Values as stored.
-        spec: Their meaning.
 
     Returns:
         Values in [0, 1], near = 1 (arbitrary where unknown), and True where known.
@@ -78,9 +73,9 @@ def to_inverse_depth(
     """
     valid = np.ones(raw.shape, bool) if spec.missing_value is None else raw != spec.missing_value
     if spec.depth_unit == "relative":
-        return _relative(raw, spec, valid)
+        return _scale_relative(raw, spec, valid)
     if spec.near_m is None:
-        raise DataError("metric depth needs near_m, the distance that becomes 1; state it in dataset.json")
+        raise DataError("metric depth needs near_m, the distance that becomes 1; add it to dataset.json")
     z = raw.astype(np.float32) * np.float32(METRES[spec.depth_unit])
     valid &= np.isfinite(z) & (z > 0)
     far = 0.0 if spec.far_m is None else 1.0 / spec.far_m
@@ -89,14 +84,14 @@ def to_inverse_depth(
 
 
 def decode_depth(codes: UInt16[np.ndarray, "*n"]) -> tuple[Float32[np.ndarray, "*n"], Bool[np.ndarray, "*n"]]:
-    """Codes -> relative inverse depth in [0, 1] (0 where unknown), and True where known."""
+    """Return relative inverse depth in [0, 1] (0 where unknown) from codes, and True where known."""
     depth = codes.astype(np.float32)
     depth -= 1.0
     depth *= np.float32(1.0 / DEPTH_STEPS)
     return np.maximum(depth, 0.0, out=depth), codes != 0
 
 
-def _relative(
+def _scale_relative(
     raw: Shaped[np.ndarray, "h w"], spec: DatasetSpec, valid: Bool[np.ndarray, "h w"]
 ) -> tuple[Float32[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
     value = raw.astype(np.float32)
@@ -106,10 +101,10 @@ def _relative(
         valid &= np.isfinite(value)
         known = value[valid]
         if known.size and (known.min() < 0 or known.max() > 1):
-            raise DataError("relative depth outside 0..1; scale it or state depth_unit in dataset.json", "depth range")
+            raise DataError("relative depth outside 0..1; scale it or set depth_unit in dataset.json", "depth range")
     return (value if spec.near == "bright" else 1.0 - value), valid
 
 
-def _encode(inverse: Float32[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h w"]:
+def _quantise(inverse: Float32[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h w"]:
     codes: Depth = (np.clip(inverse, 0.0, 1.0) * np.float32(DEPTH_STEPS) + np.float32(1.5)).astype(np.uint16)
     return codes

@@ -1,8 +1,8 @@
-"""Find the triplets of a data set folder, say what is wrong with it. Reads names, sizes, times; no pictures.
+"""Find the triplets of a data set folder from names, sizes and times of its files; no image is opened.
 
-A folder holds sub-folders (images and masks, depth or both) whose files go together by stem or number, or a
-`manifest.csv` that names them, and may state the polarity of each. `dataset.json` states what cannot be seen:
-polarity and unit of depth, size of the groups; or it joins other folders: `{"folders": ["../scenes", "/data/photos"]}`.
+A folder holds sub-folders (images and masks, depth or both) whose files are matched by stem or number, or a
+`manifest.csv` that names them. `dataset.json` configures polarity and unit of depth and the size of groups, or joins
+other folders: `{"folders": ["../scenes", "/data/photos"]}`.
 """
 
 import hashlib
@@ -10,36 +10,33 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from data.dataset import DataError, Dataset, DatasetSpec, Triplet, Unusable
+from data.dataset import ROLES, TRUTHS, DataError, Dataset, DatasetSpec, Triplet, Unusable
 from data.reading.dataset_json import join_datasets, list_joined_folders, read_dataset_json, read_spec
 from data.reading.listing import Listing
-from data.reading.manifest import ROLES, TRUTHS, Row, read_manifest
+from data.reading.manifest import Row, read_manifest
 from data.reading.matching import group_backgrounds, natural_order, pair_files
-
-__all__ = ["DataError", "Dataset", "DatasetSpec", "Triplet", "read_dataset"]
 
 FORMAT = "1"  # raised whenever a folder is read differently, so that packs are made anew
 
 
 def read_dataset(root: Path) -> Dataset:
-    """Read a data set folder without opening a picture.
+    """Read a data set folder without opening an image.
 
     Args:
-        root: Folder with sub-folders of pictures or a manifest.csv, or with a dataset.json that names folders to join.
+        root: Folder with sub-folders of images or a manifest.csv, or with a dataset.json that joins folders.
 
     Returns:
-        Its triplets, what dataset.json states, and a fingerprint; `unusable` has what was left out.
+        The usable triplets; `unusable` lists the other entries.
 
     Raises:
-        DataError: No such folder, nothing in it that can be used, a dataset.json at fault.
+        DataError: The folder does not exist or has no usable triplet, or its dataset.json is faulty.
     """
     root = Path(root)
     path = root / "dataset.json"
-    stated = read_dataset_json(path)
-    if "folders" in stated:
-        return join_datasets(
-            root, {name: read_dataset(folder) for name, folder in list_joined_folders(path, stated).items()}
-        )
+    content = read_dataset_json(path)
+    if "folders" in content:
+        folders = list_joined_folders(path, content)
+        return join_datasets(root, {name: read_dataset(folder) for name, folder in folders.items()})
     dataset = read_folder(root)
     left_out = {unusable.image for unusable in dataset.unusable}
     usable = tuple(triplet for triplet in dataset.triplets if triplet.image not in left_out)
@@ -49,32 +46,28 @@ def read_dataset(root: Path) -> Dataset:
 
 
 def read_folder(root: Path) -> Dataset:
-    """Read a folder that joins no others, with the triplets that cannot be used among the others.
-
-    Args:
-        root: As for `read_dataset`.
+    """Read a folder that joins no others; its triplets include those with an entry in `unusable`.
 
     Raises:
         DataError: As `read_dataset`.
     """
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; state one that holds images/ and masks/, depth/ or both")
+        raise DataError(f"{root}: no such folder; name one that holds images/ and masks/, depth/ or both")
     listing = Listing(root)
-    path = root / "dataset.json"
-    spec = read_spec(path, read_dataset_json(path))
-    rows, unusable = read_manifest(listing) if (root / "manifest.csv").is_file() else _folder_rows(listing)
-    rows = rows if "background" in rows[0] else _grouped(rows, spec)
-    triplets = tuple(_triplet(str(root), id_, row) for id_, row in zip(_ids(root, rows), rows, strict=True))
+    spec = read_spec(root / "dataset.json")
+    rows, unusable = read_manifest(listing) if (root / "manifest.csv").is_file() else _match_files(listing)
+    rows = rows if "background" in rows[0] else _add_backgrounds(rows, spec)
+    triplets = tuple(_build_triplet(str(root), id_, row) for id_, row in zip(_name(root, rows), rows, strict=True))
     fingerprint = _fingerprint(listing, rows)
     return Dataset(root=root, triplets=triplets, spec=spec, fingerprint=fingerprint, unusable=tuple(unusable))
 
 
-def _folder_rows(listing: Listing) -> tuple[list[Row], list[Unusable]]:
-    """A row for each image, and the images that lack a partner."""
-    folders = _decided_folders(listing)
+def _match_files(listing: Listing) -> tuple[list[Row], list[Unusable]]:
+    """Return a row for each image, and an entry for each image that lacks a partner."""
+    folders = _choose_folders(listing)
     images = sorted(listing.files(folders["image"]), key=natural_order)
     if not images:
-        raise DataError(f"{listing.root / folders['image']}: no pictures in it; put the images there")
+        raise DataError(f"{listing.root / folders['image']}: no images in it; put the images there")
     partners = {role: pair_files(images, list(listing.files(folders[role]))) for role in folders if role != "image"}
     rows, unusable = [], []
     for image in images:
@@ -82,23 +75,23 @@ def _folder_rows(listing: Listing) -> tuple[list[Row], list[Unusable]]:
         rows.append({"image": f"{folders['image']}/{image}", **found})
         lacking = [role for role in partners if role not in found]
         if lacking:
-            unusable.append(_without_partner(listing.root / folders["image"] / image, lacking, folders))
+            unusable.append(_report_no_partner(listing.root / folders["image"] / image, lacking, folders))
     return rows, unusable
 
 
-def _without_partner(image: Path, lacking: list[str], folders: dict[str, str]) -> Unusable:
+def _report_no_partner(image: Path, lacking: list[str], folders: dict[str, str]) -> Unusable:
     where = " and ".join(f"{folders[role]}/" for role in lacking)
     return Unusable(
         kind="no partner",
         image=image,
         source=image,
-        what=f"no {' and '.join(lacking)} of the same stem or number in {where}",
+        problem=f"no {' and '.join(lacking)} of the same stem or number in {where}",
         remedy="add it, remove the image, or leave its cell empty in a manifest.csv",
     )
 
 
-def _decided_folders(listing: Listing) -> dict[str, str]:
-    """One folder a role; the images' must be there, and one of the others."""
+def _choose_folders(listing: Listing) -> dict[str, str]:
+    """Return one folder for each role; images are required, and masks or depth."""
     candidates = listing.roles
     for role, names in candidates.items():
         if len(names) > 1:
@@ -109,15 +102,15 @@ def _decided_folders(listing: Listing) -> dict[str, str]:
     return {role: candidates[role][0] for role in ROLES if candidates[role]}
 
 
-def _grouped(rows: list[Row], spec: DatasetSpec) -> list[Row]:
-    """The rows with a background each, in natural order of their images."""
+def _add_backgrounds(rows: list[Row], spec: DatasetSpec) -> list[Row]:
+    """Return the rows with a background each, in natural order of their images."""
     rows = sorted(rows, key=lambda row: natural_order(row["image"]))
     names = group_backgrounds([_stem(row["image"]) for row in rows], spec.group_size)
     return [{**row, "background": name} for row, name in zip(rows, names, strict=True)]
 
 
-def _ids(root: Path, rows: list[Row]) -> list[str]:
-    """Image stems; whole paths where two images share a stem."""
+def _name(root: Path, rows: list[Row]) -> list[str]:
+    """Return the ids of rows: image stems, or whole paths if two images share a stem."""
     for ids in ([_stem(row["image"]) for row in rows], [row["image"] for row in rows]):
         if len(set(ids)) == len(ids):
             return ids
@@ -129,7 +122,7 @@ def _stem(path: str) -> str:
     return path.rpartition("/")[2].rpartition(".")[0]
 
 
-def _triplet(root: str, id_: str, row: Row) -> Triplet:
+def _build_triplet(root: str, id_: str, row: Row) -> Triplet:
     mask, depth = row.get("mask"), row.get("depth")
     return Triplet(
         id=id_,
@@ -144,7 +137,7 @@ def _triplet(root: str, id_: str, row: Row) -> Triplet:
 
 
 def _fingerprint(listing: Listing, rows: list[Row]) -> str:
-    """Hash of what is used: a file written anew, added or taken away changes it; stray files do not."""
+    """Hash the files used: one that is rewritten, added or removed changes the hash; stray files do not."""
     digest = hashlib.blake2b(FORMAT.encode(), digest_size=16)
     for name in ("manifest.csv", "dataset.json"):
         path = listing.root / name
@@ -152,5 +145,5 @@ def _fingerprint(listing: Listing, rows: list[Row]) -> str:
     paths = (row[role] for row in rows for role in ROLES if role in row)
     digest.update("\n".join(f"{path} {listing.stat(path)}" for path in paths).encode())
     if any("near" in row for row in rows):
-        digest.update(b"near")  # packs of before the column was read had it in their manifest, too
+        digest.update(b"near")  # older packs of such a manifest.csv ignored this column
     return digest.hexdigest()

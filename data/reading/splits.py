@@ -1,11 +1,10 @@
-"""Train, validation and test parts without leaks, and nested subsets of them."""
+"""Split a data set into training, validation and test without leaks, and take nested subsets."""
 
 import functools
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from data.dataset import DataError, Dataset, Triplet
 
@@ -14,99 +13,99 @@ HELD_OUT = 0.1  # share of the backgrounds for validation, and again for test
 
 @dataclass(frozen=True)
 class Splits:
-    """The parts of a data set, each in nested order: any prefix is a fair sample of the part.
+    """Training, validation and test triplets in nested order: any prefix is a fair sample of its split.
 
-    `test` is empty where the data set gives no test part.
+    `test` is empty if the data set has no test split.
     """
 
     train: tuple[Triplet, ...]
     val: tuple[Triplet, ...]
     test: tuple[Triplet, ...]
 
+    def sizes(self) -> dict[str, int]:
+        """Return the number of triplets of each split."""
+        return {name: len(triplets) for name, triplets in vars(self).items()}
 
-def _each_folder(split: Callable[..., Splits]) -> Callable[..., Splits]:
-    """The split of every folder that a data set joins, so that all are in all parts."""
+
+def _split_each_folder(split: Callable[..., Splits]) -> Callable[..., Splits]:
+    """Apply a split to each joined folder by itself, so that every folder is in all splits."""
 
     @functools.wraps(split)
-    def whole(dataset: Dataset, *, seed: int = 0) -> Splits:
+    def split_folders(dataset: Dataset, *, seed: int = 0) -> Splits:
         found = [split(folder, seed=seed) for folder in dataset.folders]
         if len(found) == 1:
             return found[0]
-        parts = zip(*((splits.train, splits.val, splits.test) for splits in found), strict=True)
-        return Splits(*(sort_nested(itertools.chain(*part)) for part in parts))
+        columns = zip(*((splits.train, splits.val, splits.test) for splits in found), strict=True)
+        return Splits(*(sort_nested(itertools.chain(*column)) for column in columns))
 
-    return whole
+    return split_folders
 
 
-@_each_folder
+@_split_each_folder
 def split_by_background(dataset: Dataset, *, seed: int = 0) -> Splits:
-    """Split 80/10/10 so that no background is in two parts; the manifest's own split column wins.
+    """Split 80/10/10 so that no background is in two splits; the manifest's split column takes precedence.
 
-    Two backgrounds give train and validation and no test part. Of joined folders each is split by itself.
+    Two backgrounds give training and validation but no test split. Joined folders are split one by one.
 
     Args:
-        dataset: A data set as read.
+        dataset: The data set to split.
         seed: Another seed holds out other backgrounds.
 
     Returns:
-        The parts, each sorted by a stable hash of the sample's id.
+        The splits, each sorted by a stable hash of the sample's id.
 
     Raises:
         DataError: Fewer than two backgrounds, or a split column without train or val.
     """
     if dataset.triplets[0].split is not None:
-        return _stated(dataset)
+        return _split_by_column(dataset)
     backgrounds = {triplet.background for triplet in dataset.triplets}
     if len(backgrounds) < 2:
+        unknown = {name.rpartition("/")[2] for name in backgrounds} == {"unknown"}  # joined folders add a prefix
+        problem = "its backgrounds are not stated" if unknown else "it has 1 background"
         raise DataError(
-            f"{dataset.root}: {_lack(backgrounds)}, and a split needs 2; state group_size in dataset.json "
-            "(1 if each picture has its own background) or a background per line of manifest.csv"
+            f"{dataset.root}: {problem}, and a split needs 2; state group_size in dataset.json "
+            "(1 if each image has its own background) or a background per line of manifest.csv"
         )
-    part = _parts(backgrounds, seed)
-    return _splits(dataset, lambda triplet: part[triplet.background])
+    val = _hold_out(backgrounds, seed)
+    test = _hold_out(backgrounds - set(val), seed, len(val)) if len(backgrounds) > 2 else []
+    names = dict.fromkeys(backgrounds, "train") | dict.fromkeys(val, "val") | dict.fromkeys(test, "test")
+    return _build_splits(dataset, lambda triplet: names[triplet.background])
 
 
-@_each_folder
+@_split_each_folder
 def split_randomly(dataset: Dataset, *, seed: int = 0) -> Splits:
     """Split training and validation by image, as the original study did. It leaks: both hold the same backgrounds.
 
-    The test part is what `split_by_background` holds out, its test part or else its validation: these backgrounds are
-    in neither, so that validation less test says how much such a split flatters.
+    The test split is that of `split_by_background`, or its validation split if there is no test split. Its backgrounds
+    are in neither training nor validation, so validation minus test estimates how much the leak flatters.
 
     Args:
-        dataset: A data set as read; of its manifest's split column only the test rows count.
+        dataset: The data set to split; only the test rows of a split column are used.
         seed: Another seed holds out other images.
 
     Returns:
-        The parts, each sorted by a stable hash of the sample's id; no test part where there is one background.
+        The splits, each sorted by a stable hash of the sample's id; no test split if there is only one background.
 
     Raises:
         DataError: Fewer than two triplets to divide, or a split column without train or val.
     """
-    stated = dataset.triplets[0].split is not None
-    apart = stated or len({triplet.background for triplet in dataset.triplets}) > 1
-    held_out = split_by_background(dataset, seed=seed) if apart else Splits((), (), ())
+    has_column = dataset.triplets[0].split is not None
+    separable = has_column or len({triplet.background for triplet in dataset.triplets}) > 1
+    held_out = split_by_background(dataset, seed=seed) if separable else Splits((), (), ())
     test = {triplet.id for triplet in held_out.test or held_out.val}
-    names = {triplet.id for triplet in dataset.triplets} - test
-    if len(names) < 2:
-        raise DataError(f"{dataset.root}: {len(names)} triplet cannot be split; add more")
-    part = dict.fromkeys(test, "test") | dict.fromkeys(names, "train")
-    part |= dict.fromkeys(_held_out(names, seed), "val")
-    return _splits(dataset, lambda triplet: part[triplet.id])
+    ids = {triplet.id for triplet in dataset.triplets} - test
+    if len(ids) < 2:
+        raise DataError(f"{dataset.root}: {len(ids)} triplet cannot be split; add more")
+    names = dict.fromkeys(test, "test") | dict.fromkeys(ids, "train") | dict.fromkeys(_hold_out(ids, seed), "val")
+    return _build_splits(dataset, lambda triplet: names[triplet.id])
 
 
 SPLITS: dict[str, Callable[..., Splits]] = {"background": split_by_background, "random": split_randomly}
 
 
 def take_subset(triplets: Sequence[Triplet], fraction: float) -> tuple[Triplet, ...]:
-    """First `fraction` of a part in nested order, at least one: the 10 % lies within the 30 %.
-
-    Args:
-        triplets: A part of `Splits`.
-        fraction: In (0, 1].
-
-    Returns:
-        A prefix.
+    """Return the first `fraction` of a split in nested order, at least one: the 10 % lies within the 30 %.
 
     Raises:
         ValueError: `fraction` is not in (0, 1].
@@ -117,43 +116,31 @@ def take_subset(triplets: Sequence[Triplet], fraction: float) -> tuple[Triplet, 
 
 
 def sort_nested(triplets: Iterable[Triplet]) -> tuple[Triplet, ...]:
-    """Triplets sorted by a stable hash of their ids, so that more data never moves what was there."""
-    return tuple(sorted(triplets, key=lambda triplet: (_rank(triplet.id), triplet.id)))
+    """Sort triplets by a stable hash of their ids, so that more data never reorders those already there."""
+    return tuple(sorted(triplets, key=lambda triplet: (_hash(triplet.id), triplet.id)))
 
 
-def _parts(backgrounds: set[str], seed: int) -> dict[str, str]:
-    """Part of each background: validation, then test while there are three, from those held out first."""
-    val = _held_out(backgrounds, seed)
-    test = _held_out(backgrounds - set(val), seed, len(val)) if len(backgrounds) > 2 else []
-    return dict.fromkeys(backgrounds, "train") | dict.fromkeys(val, "val") | dict.fromkeys(test, "test")
-
-
-def _held_out(names: set[str], seed: int, count: int | None = None) -> list[str]:
+def _hold_out(names: set[str], seed: int, count: int | None = None) -> list[str]:
     """Return `count` names, by default HELD_OUT of them and at least one, first in the order of a stable hash."""
-    ranked = sorted(names, key=lambda name: (_rank(f"{seed}/{name}"), name))
+    ranked = sorted(names, key=lambda name: (_hash(f"{seed}/{name}"), name))
     return ranked[: max(1, round(HELD_OUT * len(ranked))) if count is None else count]
 
 
-def _stated(dataset: Dataset) -> Splits:
-    splits = _splits(dataset, lambda triplet: triplet.split or "train")
+def _split_by_column(dataset: Dataset) -> Splits:
+    splits = _build_splits(dataset, lambda triplet: triplet.split or "train")
     for name in ("train", "val"):
         if not getattr(splits, name):
-            path: Path = dataset.root / "manifest.csv"
+            path = dataset.root / "manifest.csv"
             raise DataError(f"{path}: column split names no {name} rows; mark some or empty the column")
     return splits
 
 
-def _splits(dataset: Dataset, part_of: Callable[[Triplet], str]) -> Splits:
-    parts: dict[str, list[Triplet]] = {"train": [], "val": [], "test": []}
+def _build_splits(dataset: Dataset, name_split: Callable[[Triplet], str]) -> Splits:
+    found: dict[str, list[Triplet]] = {"train": [], "val": [], "test": []}
     for triplet in sort_nested(dataset.triplets):
-        parts[part_of(triplet)].append(triplet)
-    return Splits(**{name: tuple(triplets) for name, triplets in parts.items()})
+        found[name_split(triplet)].append(triplet)
+    return Splits(**{name: tuple(triplets) for name, triplets in found.items()})
 
 
-def _lack(backgrounds: set[str]) -> str:
-    unknown = {name.rpartition("/")[2] for name in backgrounds} == {"unknown"}  # of a joined folder, behind its name
-    return "its backgrounds are not stated" if unknown else "it has 1 background"
-
-
-def _rank(name: str) -> bytes:
+def _hash(name: str) -> bytes:
     return hashlib.blake2b(name.encode(), digest_size=8).digest()

@@ -102,7 +102,7 @@ def write_model(
         sigma=first.sigma,
         px=px,
         trial_id=record.trial_id,
-        scale=data_module.scale,
+        scale=data_module.depth_scale,
         trained_on=_training(record, data_module),
     )
     sizes = {name: size for name, size in data_module.sizes().items() if size and name in parts}

@@ -263,7 +263,7 @@ def check(args: argparse.Namespace) -> None:
 
 def _test(args: argparse.Namespace, config: TrialConfig) -> RangeTest:
     data_module = DataModule(args.data, seed=args.seed)
-    data = data_module.stage_data(fraction=1.0, px=args.px, most=STEPS * config.optim.batch_size)
+    data = data_module.stage_data(fraction=1.0, px=args.px, max_images=STEPS * config.optim.batch_size)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with progress_bar("range test") as progress:
         return range_test(config, data, seed=args.seed, device=device, progress=progress)

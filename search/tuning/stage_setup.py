@@ -86,7 +86,7 @@ def stage_context(
         most_images=settled.get("train_images"),
     )
     data = resources.data_module.stage_data(
-        fraction=stage.fraction, px=stage.px, most=allocation.train_images, deadline=None if settled else until
+        fraction=stage.fraction, px=stage.px, max_images=allocation.train_images, deadline=None if settled else until
     )
     at_once = trials or cluster.workers
     return StageContext(

@@ -155,7 +155,7 @@ def _notes(data_module: "DataModule", table: TrialTable) -> dict[str, Any]:
     wall_s = max(record.metrics["ended_s"] for record in table.records.values()) + 2
     return {"state": "done", "best": "f0001", "budget": "1m", "seed": 0, "wall_s": wall_s} | {
         "asked": asked,
-        "data": data_module.facts(),
+        "data": data_module.to_dict(),
         "stages": stages,
         "round": 1,
     }

@@ -58,13 +58,13 @@ def spoilt(tiny_dataset, tmp_path):
 def test_few_bad_triplets_are_left_out_and_counted(spoilt):
     data_module = DataModule(spoilt(4), seed=0)
     data_module.prepare_data(80)
-    told = data_module.left_out()
-    assert (told["triplets"], told["of"], told["reasons"]) == (4, 40, {"file that is no picture": 4})
+    told = data_module.left_out.to_dict()
+    assert (told["triplets"], told["of"], told["reasons"]) == (4, 40, {"file that is not an image": 4})
     assert len(told["first"]) == 4 and "images" in told["first"][0]
-    assert data_module.what_was_left_out().startswith("4 of 40 triplets cannot be used (file that is no picture: 4)")
+    assert data_module.left_out.describe().startswith("4 of 40 triplets cannot be used (file that is not an image: 4)")
     data = data_module.stage_data(fraction=ladder()[1].fraction, px=ladder()[1].px)
     assert len(data.train) + len(data_module.pack("val", 80)) + len(data_module.pack("test", 80)) == 36
-    assert data_module.left_out() == told
+    assert data_module.left_out.to_dict() == told
 
 
 def test_triplets_whose_files_lack_are_left_out_and_counted(tiny_dataset, tmp_path):
@@ -72,14 +72,14 @@ def test_triplets_whose_files_lack_are_left_out_and_counted(tiny_dataset, tmp_pa
     sorted((copy / "masks").iterdir())[0].unlink()
     data_module = DataModule(copy, seed=0)
     data_module.prepare_data(80)
-    told = data_module.left_out()
+    told = data_module.left_out.to_dict()
     assert (told["triplets"], told["of"]) == (1, 40) and "is not there" in told["first"][0]
     assert sum(data_module.sizes().values()) == 39
 
 
 def test_nothing_is_said_of_whole_data(data_module):
     data_module.prepare_data(80)
-    assert data_module.what_was_left_out() == "" and data_module.left_out()["triplets"] == 0
+    assert data_module.left_out.describe() == "" and data_module.left_out.to_dict()["triplets"] == 0
 
 
 def test_more_than_a_tenth_bad_stops_unless_it_is_allowed(spoilt):
@@ -88,25 +88,25 @@ def test_more_than_a_tenth_bad_stops_unless_it_is_allowed(spoilt):
         DataModule(folder, seed=0).prepare_data(80)
     data_module = DataModule(folder, seed=0, allow_bad=parser().parse_args(["--allow-bad"]).allow_bad)
     data_module.prepare_data(80)
-    assert data_module.left_out()["triplets"] == 5
-    taken_up = load_data_module({"seed": 0, "data": data_module.facts()})  # a run that has begun goes on
+    assert data_module.left_out.to_dict()["triplets"] == 5
+    taken_up = load_data_module({"seed": 0, "data": data_module.to_dict()})  # a run that has begun goes on
     taken_up.prepare_data(80)
-    assert taken_up.facts() == data_module.facts()
+    assert taken_up.to_dict() == data_module.to_dict()
 
 
 def test_data_of_a_run_are_found_again_after_the_cache_was_emptied(partial_datasets, monkeypatch, tmp_path):
     monkeypatch.setenv("ONE_LOOK_CACHE", str(tmp_path / "cache"))
     root = join_folders([partial_datasets[name] for name in ("mask_only", "depth_only")], tmp_path / "cache")
-    notes = {"seed": 1, "data": json.loads(json.dumps(DataModule(root, seed=1, split="random").facts()))}
+    notes = {"seed": 1, "data": json.loads(json.dumps(DataModule(root, seed=1, split="random").to_dict()))}
     shutil.rmtree(tmp_path / "cache")
     found = load_data_module(notes)
-    assert found.dataset.root == root and found.facts() == notes["data"]
+    assert found.dataset.root == root and found.to_dict() == notes["data"]
     (root / "dataset.json").unlink()
-    assert load_data_module(notes).facts() == notes["data"]
+    assert load_data_module(notes).to_dict() == notes["data"]
 
 
 def test_data_of_a_run_that_are_others_or_not_named_are_refused(data_module):
-    facts = data_module.facts()
+    facts = data_module.to_dict()
     with pytest.raises(DataError, match="has changed since the run began"):
         load_data_module({"seed": 0, "data": facts | {"fingerprint": "another"}})
     for notes in ({"seed": 0}, {"data": facts}, {"seed": 0, "data": {"folder": facts["folder"]}}):

@@ -86,7 +86,7 @@ def test_decoding_speed_notes_what_cannot_be_used(tiny_dataset, tmp_path, monkey
     monkeypatch.setattr(plan, "DECODING_S", 0.5)
     data_module = DataModule(spoilt(tiny_dataset, tmp_path, 2), seed=0)
     assert decoding_speed(data_module, 32) > 0
-    assert (data_module.left_out()["triplets"], data_module.left_out()["of"]) == (2, 32)
+    assert (data_module.left_out.to_dict()["triplets"], data_module.left_out.to_dict()["of"]) == (2, 32)
 
 
 @pytest.mark.parametrize(("bad", "code", "says"), [(2, 0, "left out: 2 of 32"), (9, 2, "--allow-bad")])

@@ -35,7 +35,7 @@ class Maker:
         self.data = data_module.recorded_data(PX, *IMAGES)
         sizes = dict(zip(("px", "train_images", "val_images"), (PX, *IMAGES), strict=True))
         stages = [{"name": name, "began_s": 0.0, **sizes} for name in ("explore", "confirm")]
-        told = {"asked": {}, "seed": 0, "data": data_module.facts(), "stages": stages}
+        told = {"asked": {}, "seed": 0, "data": data_module.to_dict(), "stages": stages}
         write_json(folder / "run.json", {**describe_process(), **told})
 
     def train(self, trial_id, config, *, parent="", stop=99, keep=True, weights=None, resume=None, limit=None, **plan):

@@ -7,7 +7,8 @@ import shutil
 import pytest
 
 from data.check.check import check_folder, main
-from data.reading.layout import DataError, read_dataset
+from data.dataset import DataError
+from data.reading.layout import read_dataset
 
 
 @pytest.fixture

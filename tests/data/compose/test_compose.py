@@ -264,7 +264,7 @@ BREAKS = {
     "no known depth": lambda bg, fg: [write(path, np.zeros((60, 80), np.uint16)) for path in (bg / "depth").iterdir()],
     "not RGBA": lambda bg, fg: write(fg / "thing9.png", np.zeros((20, 20, 3), np.uint8)),
     "nothing opaque": lambda bg, fg: write(fg / "thing9.png", np.full((20, 20, 4), 90, np.uint8)),
-    "not a whole picture": lambda bg, fg: (bg / "images/photo02.jpg").write_bytes(b"no"),
+    "not a whole image": lambda bg, fg: (bg / "images/photo02.jpg").write_bytes(b"no"),
     "same stem": lambda bg, fg: write(bg / "images/photo02.png", np.zeros((60, 80, 3), np.uint8)),
     "same shape": lambda bg, fg: write(bg / "depth/photo02.png", np.full((60, 60), 2000, np.uint16)),
     "unknown key": lambda bg, fg: (bg / "depth/dataset.json").write_text('{"naer": "dark"}'),

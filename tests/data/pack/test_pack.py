@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
+from data.dataset import DataError
 from data.pack import shards
 from data.pack.pack import main, pack_split
 from data.pack.shards import shard_bounds
 from data.reading.decode import decode_triplet
 from data.reading.depth import decode_depth
-from data.reading.layout import DataError, read_dataset
+from data.reading.layout import read_dataset
 from data.reading.splits import sort_nested
 
 
@@ -133,7 +134,7 @@ def test_triplets_that_cannot_be_used_are_left_out_with_their_reasons(make_datas
     for workers in (1, 3):
         pack = packed(root, cache.parent / str(workers), workers=workers)
         assert {name: kind for name, (kind, _) in pack.faults.items()} == bad
-        assert "fgbg000003.png: not a whole picture" in pack.faults["fgbg000003"][1]
+        assert "fgbg000003.png: not a whole image" in pack.faults["fgbg000003"][1]
         assert (len(pack), pack.decoded) == (10, 12) and pack.ids == tuple(i for i in clean.ids if i not in bad)
         same = np.array([clean.ids.index(name) for name in pack.ids])
         assert (pack.gather(np.arange(10)).image == clean.gather(same).image).all()

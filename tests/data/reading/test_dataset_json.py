@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data.dataset import DataError
 from data.pack.pack import pack_split
 from data.reading.dataset_json import join_folders
 from data.reading.depth import decode_depth
-from data.reading.layout import DataError, read_dataset
+from data.reading.layout import read_dataset
 from data.reading.splits import sort_nested, split_by_background, split_randomly
 
 

@@ -5,8 +5,9 @@ import os
 
 import pytest
 
+from data.dataset import DataError, DatasetSpec
 from data.reading.dataset_json import join_folders
-from data.reading.layout import DataError, DatasetSpec, read_dataset
+from data.reading.layout import read_dataset
 from data.reading.matching import assign_roles, group_backgrounds, pair_files
 from data.runtime.files import cache_dir
 
@@ -79,7 +80,7 @@ def test_role_folders_prefer_plain_names_and_report_ambiguity():
         ((), "no image folder"),
         (("masks/a.png", "depth/a.png"), "no image folder"),
         (("images/a.png",), "no folder of masks or depth"),
-        (("images/a.txt", "masks/a.png"), "no pictures in it"),
+        (("images/a.txt", "masks/a.png"), "no images in it"),
         (
             ("images/a.png", "masks/b.png"),
             r"no mask of the same stem or number in masks/; .* \(none of 1 can be used\)",
@@ -127,7 +128,7 @@ def faulty_manifest(make_dataset, write_manifest, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"mask": "masks/none.png"}, "line 2: mask masks/none.png is not there or no picture; add it"),
+        ({"mask": "masks/none.png"}, "line 2: mask masks/none.png is not there or not an image; add it"),
         ({"mask": ""}, "line 2: mask and depth are empty; name a file"),
         ({"image": ""}, "line 2: image is empty; name a file"),
         ({"split": "training"}, "line 2: split is 'training'; it is one of train, val, test"),
@@ -188,7 +189,7 @@ def test_manifest_may_name_files_by_whole_paths_and_has_its_lines_counted_as_an_
     (root / "manifest.csv").write_text("\n".join(lines))
     dataset = read_dataset(root)
     assert [str(triplet.image) for triplet in dataset.triplets] == names[:2]
-    assert [one.what.partition(":")[0] for one in dataset.unusable] == ["line 5"]
+    assert [one.problem.partition(":")[0] for one in dataset.unusable] == ["line 5"]
 
 
 @pytest.mark.parametrize("name", ["manifest.csv", "dataset.json"])
@@ -206,7 +207,7 @@ def test_images_without_partner_are_left_out_and_named(make_dataset):
     (root / "depth" / "fgbg000003.png").unlink()
     dataset = read_dataset(root)
     assert [triplet.id for triplet in dataset.triplets] == ["fgbg000001", "fgbg000004"]
-    assert [(one.kind, one.image.name, one.what.partition(" of ")[0]) for one in dataset.unusable] == [
+    assert [(one.kind, one.image.name, one.problem.partition(" of ")[0]) for one in dataset.unusable] == [
         ("no partner", "fgbg000002.png", "no mask and depth"),
         ("no partner", "fgbg000003.png", "no depth"),
     ]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from data.reading.layout import DataError, Dataset, DatasetSpec, Triplet
+from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.reading.splits import sort_nested, split_by_background, split_randomly, take_subset
 
 
