@@ -84,7 +84,9 @@ def test_every_module_of_the_readme_is_a_command(module):
     ],
 )
 def test_options_of_the_readme_exist(start, module):
-    args = importlib.import_module(module).parser().parse_args(command(start)[3:])
+    imported = importlib.import_module(module)
+    build = getattr(imported, "build_parser", None) or imported.parser
+    args = build().parse_args(command(start)[3:])
     assert str(args.out) == command(start)[command(start).index("--out") + 1]
 
 

@@ -15,7 +15,6 @@ from models.losses.loss import LossConfig
 
 OPTIMIZERS = ("adamw", "sgd")
 POLICIES = ("one_cycle", "triangular2", "cosine", "constant", "one_cycle+triangular2")
-RANGE_TEST = "exponential"  # rises without end: it finds a rate for the others, and is none to train with
 
 T = TypeVar("T")
 
@@ -54,7 +53,7 @@ class ScheduleConfig:
     """The learning-rate policy, a function of progress in [0, 1].
 
     Attributes:
-        policy: One of POLICIES, or RANGE_TEST.
+        policy: One of POLICIES.
         warmup: Part of the progress in which the rate rises (one_cycle, cosine).
         cycles: Number of triangles (triangular2).
         floor: Lowest rate as a part of the peak.
@@ -66,11 +65,10 @@ class ScheduleConfig:
     floor: float = 0.01
 
     def __post_init__(self) -> None:
-        check_choice("schedule/policy", self.policy, (*POLICIES, RANGE_TEST))
+        check_choice("schedule/policy", self.policy, POLICIES)
         _require(0 <= self.warmup < 1, f"schedule/warmup is {self.warmup}; it must be in [0, 1)")
         _require(self.cycles >= 1, f"schedule/cycles is {self.cycles}; it must be at least 1")
         _require(0 <= self.floor < 1, f"schedule/floor is {self.floor}; it must be in [0, 1)")
-        _require(self.floor > 0 or self.policy != RANGE_TEST, f"schedule/floor is 0; {RANGE_TEST} needs it above 0")
 
 
 @dataclass(frozen=True, kw_only=True)

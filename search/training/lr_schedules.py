@@ -1,7 +1,7 @@
 """Learning-rate policies as pure functions of progress in [0, 1].
 
 A policy returns the learning rate as a part of its peak. Progress is the larger of steps done / steps planned and
-time used / time allowed, so a run that the clock cuts short has still annealed.
+time used / time allowed, so a training that its time limit cuts short has still annealed.
 """
 
 import math
@@ -43,14 +43,8 @@ def cosine(progress: float, *, warmup: float, floor: float) -> float:
     return _half_cosine(1.0, floor, (progress - warmup) / (1.0 - warmup))
 
 
-def constant(progress: float) -> float:
-    """Return 1: the rate stays at its peak."""
-    del progress
-    return 1.0
-
-
 def exponential(progress: float, *, floor: float) -> float:
-    """Rise from `floor` to 1 by the same factor in each step: the range test.
+    """Rise from `floor` to 1 by the same factor in each step; the range test uses it, trials do not.
 
     Source: Smith 2017, arXiv:1506.01186, section 3.3; the exponential form as in Howard and Gugger 2020,
     arXiv:2002.04688.
@@ -58,38 +52,31 @@ def exponential(progress: float, *, floor: float) -> float:
     return float(floor ** (1.0 - progress))
 
 
+def one_cycle_then_triangular2(progress: float, *, warmup: float, cycles: int, floor: float) -> float:
+    """Run one cycle over the first half of the progress, then triangular2 at half the peak."""
+    if progress < 0.5:
+        return one_cycle(2 * progress, warmup=warmup, floor=floor)
+    return max(floor, 0.5 * triangular2(2 * progress - 1, cycles=cycles, floor=floor))
+
+
 def learning_rate(config: ScheduleConfig, progress: float) -> float:
-    """Return the learning rate at `progress` as a part of its peak.
+    """Return the learning rate at `progress` as a part of its peak, in [0, 1].
 
     Args:
-        config: Policy and its numbers.
+        config: Policy and its parameters.
         progress: Part of the training done; values outside [0, 1] are clipped.
-
-    Returns:
-        A factor in [0, 1].
     """
-    progress = min(max(progress, 0.0), 1.0)
-    return _POLICIES[config.policy](config)(progress)
+    return _POLICIES[config.policy](min(max(progress, 0.0), 1.0), config)
 
 
-def _one_cycle_then_triangular2(config: ScheduleConfig) -> Policy:
-    """The study's order: one cycle over the first half, then triangular2 at half the peak."""
-
-    def policy(progress: float) -> float:
-        if progress < 0.5:
-            return one_cycle(2 * progress, warmup=config.warmup, floor=config.floor)
-        return max(config.floor, 0.5 * triangular2(2 * progress - 1, cycles=config.cycles, floor=config.floor))
-
-    return policy
-
-
-_POLICIES: dict[str, Callable[[ScheduleConfig], Policy]] = {
-    "one_cycle": lambda c: lambda p: one_cycle(p, warmup=c.warmup, floor=c.floor),
-    "triangular2": lambda c: lambda p: triangular2(p, cycles=c.cycles, floor=c.floor),
-    "cosine": lambda c: lambda p: cosine(p, warmup=c.warmup, floor=c.floor),
-    "constant": lambda c: constant,
-    "one_cycle+triangular2": _one_cycle_then_triangular2,
-    "exponential": lambda c: lambda p: exponential(p, floor=c.floor),
+_POLICIES: dict[str, Callable[[float, ScheduleConfig], float]] = {
+    "one_cycle": lambda p, c: one_cycle(p, warmup=c.warmup, floor=c.floor),
+    "triangular2": lambda p, c: triangular2(p, cycles=c.cycles, floor=c.floor),
+    "cosine": lambda p, c: cosine(p, warmup=c.warmup, floor=c.floor),
+    "constant": lambda p, c: 1.0,
+    "one_cycle+triangular2": lambda p, c: one_cycle_then_triangular2(
+        p, warmup=c.warmup, cycles=c.cycles, floor=c.floor
+    ),
 }
 
 

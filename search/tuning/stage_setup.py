@@ -21,8 +21,8 @@ from search.records.trials import TrialRecord, free_numbers
 from search.study.resume import ResumedStudy, resume_study
 from search.study.space import LR_RANGES, SpaceLimits, build_first_points, choose_batch_sizes, suggest
 from search.study.storage import open_journal
-from search.training.lr_finder import STEPS, range_test, suggested_range
 from search.training.micro_batches import TrialOutOfMemoryError
+from search.training.range_test import STEPS, centre_range, run_range_test
 from search.tuning.cluster import Cluster
 from search.tuning.searchers import FeasibleOptunaSearch
 from search.tuning.stages import Stage
@@ -216,14 +216,14 @@ def centred_rates(resources: RunResources, context: StageContext) -> LrRanges:
         config = replace(config, optim=replace(config.optim, name=name, batch_size=sizes[0]))
         found = resources.cluster.call(tested_rate, config, context, resources.seed, limit)
         if found is not None:
-            ranges[name] = suggested_range(min(max(found, low), high), low, high)
+            ranges[name] = centre_range(min(max(found, low), high), low, high)
     return ranges
 
 
 def tested_rate(config: TrialConfig, context: StageContext, seed: int, limit: float | None) -> float | None:
     """Return the learning rate that a range test suggests, if it has something to go by."""
     try:
-        test = range_test(config, context.data, seed=seed, device=context.device, limit=limit)
+        test = run_range_test(config, context.data, seed=seed, device=context.device, limit=limit)
     except TrialOutOfMemoryError:
         return None
     return test.suggestion if len(test.rates) >= STEPS / 2 else None

@@ -1,99 +1,23 @@
-import dataclasses
-import math
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-import torch
 
 from search.config.recipes import KNOWN
-from search.training import lr_finder as finder
-from search.training.lr_finder import TESTED, RangeTest, draw, main, range_test, steepest_fall, suggested_range
-from search.training.trainer import FitPlan, fit
+from search.training import lr_finder
+from search.training.lr_finder import main, plot_range_test
+from search.training.range_test import RangeTest, SteepestSlope
 
-RATES = np.geomspace(1e-5, 1.0, 100)
-
-
-def curve(noise, *, middle=-2.5, seed=0):
-    """Return losses that fall around a rate of 10 to the `middle` and rise again two decades above."""
-    logs = np.log10(RATES)
-    fall = 1 / (1 + np.exp(-4 * (logs - middle)))
-    rise = np.exp(3 * (logs - middle - 2))
-    return 1.2 - 0.5 * fall + 0.2 * rise + np.random.default_rng(seed).normal(0, noise, len(RATES))
+RATES = list(np.geomspace(1e-5, 1.0, 100))
+SLOPE = SteepestSlope(rates=(1e-3, 1e-2), losses=(1.1, 0.8), standard_errors=9.0)
+FALLING = RangeTest(rates=RATES, losses=list(np.linspace(1.2, 0.7, 100)), steepest=SLOPE)
+FLAT = RangeTest(rates=RATES, losses=[1.0] * 100, steepest=None)
 
 
-def found(losses, rates=RATES):
-    return RangeTest(rates=list(rates), losses=list(losses), fall=steepest_fall(rates, losses))
-
-
-@pytest.mark.parametrize("middle", [-3.5, -2.5, -1.5])
-@pytest.mark.parametrize(("noise", "factor"), [(0.0, 1.2), (0.05, 2.0)])
-def test_suggestion_is_where_the_loss_falls_fastest(middle, noise, factor):
-    suggestion = found(curve(noise, middle=middle)).suggestion
-    assert 10**middle / factor < suggestion < 10**middle * factor
-
-
-def test_noise_alone_is_seldom_taken_for_a_fall():
-    rng = np.random.default_rng(0)
-    suggested = [found(rng.normal(1, 0.1, 100)).suggestion is not None for _ in range(100)]
-    assert sum(suggested) <= 4
-
-
-@pytest.mark.parametrize("losses", [np.linspace(1, 2, 100), np.ones(100), np.ones(7), []])
-def test_no_suggestion_where_nothing_falls(losses):
-    assert found(losses, RATES[: len(losses)]).suggestion is None
-
-
-def trained_loss(config, data, lr):
-    config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, lr=lr))
-    reports = []
-    fit(config, data, FitPlan(epochs=10), report=lambda metrics, state: reports.append(metrics))
-    return reports[-1]["train_total"]
-
-
-def test_suggested_rate_trains_better_than_a_hundredth_of_it(fit_data, small_config):
-    told = []
-    test = range_test(small_config, fit_data, steps=80, progress=lambda done, total: told.append((done, total)))
-    low, high = TESTED["adamw"]
-    assert test.rates[0] == pytest.approx(low) and 0.8 * high < test.rates[-1] < high
-    assert len(test.rates) == len(test.losses) == 80 and told[-1] == (80, 80)
-    assert low < test.suggestion < high
-    better, worse = (trained_loss(small_config, fit_data, lr) for lr in (test.suggestion, test.suggestion / 100))
-    assert better < 0.9 * worse
-
-
-def told_losses(monkeypatch, small_config, fit_data, losses):
-    """Return the range test of a training that gives these losses."""
-
-    def fake(config, data, plan, *, report, on_step, limit):
-        for rate, loss in zip(RATES, losses, strict=False):
-            on_step(float(rate), torch.tensor(loss))
-
-    monkeypatch.setattr(finder, "fit", fake)
-    return range_test(small_config, fit_data)
-
-
-@pytest.mark.parametrize("sign", [1.0, -1.0])  # a learnt balance may make a loss negative
-def test_range_test_ends_when_the_loss_explodes(monkeypatch, small_config, fit_data, sign):
-    losses = [sign * 1.0] * 40 + [1.0 + 0.5 * i for i in range(60)]
-    test = told_losses(monkeypatch, small_config, fit_data, losses)
-    assert 40 < len(test.losses) < 60
-
-
-def test_range_test_ends_when_the_loss_is_no_number(monkeypatch, small_config, fit_data):
-    test = told_losses(monkeypatch, small_config, fit_data, [1.0] * 30 + [math.nan] * 70)
-    assert len(test.losses) == 30 and test.suggestion is None
-
-
-def test_range_keeps_its_width_around_the_suggestion():
-    low, high = suggested_range(2e-2, 1e-3, 3e-2)
-    assert high / low == pytest.approx(30) and low * high == pytest.approx(4e-4)
-
-
-def test_picture_is_written_with_and_without_a_suggestion(tmp_path):
-    for name, losses in (("with.png", curve(0.02)), ("without.png", np.ones(100))):
-        draw(found(losses), tmp_path / name, "a title")
+def test_plot_is_written_with_and_without_a_suggestion(tmp_path):
+    for name, test in (("with.png", FALLING), ("without.png", FLAT)):
+        plot_range_test(test, tmp_path / name, "a title")
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -103,15 +27,14 @@ def arguments(folder, tmp_path, **changed):
     return [str(part) for name, value in values.items() for part in (f"--{name}", value)]
 
 
-@pytest.mark.parametrize("losses", [curve(0.02), np.ones(100)])
-def test_command_prints_one_line_and_draws(tiny_dataset, tmp_path, capsys, monkeypatch, losses):
-    monkeypatch.setattr(finder, "range_test", lambda *args, **options: found(losses))
+@pytest.mark.parametrize("test", [FALLING, FLAT])
+def test_command_prints_one_line_and_plots(tiny_dataset, tmp_path, capsys, monkeypatch, test):
+    monkeypatch.setattr(lr_finder, "run_range_test", lambda *args, **options: test)
     code = main(arguments(tiny_dataset, tmp_path))
     said = capsys.readouterr()
     assert (tmp_path / "lr.png").exists() and said.err == "" and said.out.count("\n") == 1
-    falls = found(losses).suggestion is not None
-    assert code == (0 if falls else 1)
-    assert ("learning rate 3." in said.out) if falls else ("no learning rate from 1e-05 to 1" in said.out)
+    assert code == (0 if test is FALLING else 1)
+    assert ("learning rate 3." in said.out) if test is FALLING else ("no learning rate from 1e-05 to 1" in said.out)
 
 
 @pytest.mark.parametrize(
@@ -126,14 +49,14 @@ def test_command_prints_one_line_and_draws(tiny_dataset, tmp_path, capsys, monke
         ({"recipe": "unet"}, "32"),  # too small for its MS-SSIM
     ],
 )
-def test_wrong_input_is_said_in_one_line(tiny_dataset, tmp_path, capsys, changed, says):
+def test_wrong_input_is_reported_in_one_line(tiny_dataset, tmp_path, capsys, changed, says):
     assert main(arguments(tiny_dataset, tmp_path, **changed)) == 2
     said = capsys.readouterr()
     assert said.out == "" and said.err.count("\n") == 1
     assert said.err.startswith("error: ") and says in said.err
 
 
-def test_finder_is_the_command_of_the_schedules():
+def test_finder_is_a_command():
     command = [sys.executable, "-m", "search.training.lr_finder", "--data", "nowhere", "--recipe", "nothing"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stderr.startswith("error: no recipe 'nothing'")

@@ -3,8 +3,8 @@ import itertools
 import pytest
 
 from models.config import ConfigError
-from search.config.trial import POLICIES, RANGE_TEST, ScheduleConfig
-from search.training.lr_schedules import learning_rate
+from search.config.trial import POLICIES, ScheduleConfig
+from search.training.lr_schedules import exponential, learning_rate
 
 STEPS = [i / 1000 for i in range(1001)]
 
@@ -44,13 +44,11 @@ def test_progress_beyond_its_ends_is_clipped():
     assert learning_rate(config, 2) == learning_rate(config, 1)
 
 
-def test_range_test_rises_by_the_same_factor_in_each_step():
-    config = ScheduleConfig(policy=RANGE_TEST, floor=1e-4)
-    rates = [learning_rate(config, p) for p in (0.0, 0.25, 0.5, 0.75, 1.0)]
+def test_exponential_rises_by_the_same_factor_in_each_step():
+    rates = [exponential(p, floor=1e-4) for p in (0.0, 0.25, 0.5, 0.75, 1.0)]
     assert rates == pytest.approx([1e-4, 1e-3, 1e-2, 1e-1, 1.0])
 
 
-def test_range_test_cannot_rise_from_nothing_and_is_no_policy_to_train_with():
-    with pytest.raises(ConfigError, match="schedule/floor is 0; exponential needs it above 0"):
-        ScheduleConfig(policy=RANGE_TEST, floor=0.0)
-    assert RANGE_TEST not in POLICIES
+def test_exponential_is_no_policy_of_a_trial():
+    with pytest.raises(ConfigError, match="schedule/policy"):
+        ScheduleConfig(policy="exponential")

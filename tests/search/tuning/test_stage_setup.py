@@ -11,7 +11,7 @@ from search.config.recipes import build_recipe
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord
 from search.study.space import LR_RANGES
-from search.training.lr_finder import RangeTest, steepest_fall
+from search.training.range_test import RangeTest, find_steepest_slope
 from search.tuning import stage_setup as stages
 from search.tuning.cluster import Cluster
 from search.tuning.searchers import FINISHED
@@ -206,15 +206,15 @@ def found(count, *, at=-2.0):
     """Return a range test of `count` steps whose loss falls around a rate of 10 ** at."""
     rates = [10 ** (-5 + 5 * i / count) for i in range(count)]
     losses = [1.0 / (1 + (rate / 10**at) ** 2) for rate in rates]
-    return RangeTest(rates=rates, losses=losses, fall=steepest_fall(rates, losses))
+    return RangeTest(rates=rates, losses=losses, steepest=find_steepest_slope(rates, losses))
 
 
 @pytest.mark.parametrize(
     ("test", "centred"),
-    [(found(100), True), (found(30), False), (RangeTest(rates=[0.1] * 100, losses=[1.0] * 100, fall=None), False)],
+    [(found(100), True), (found(30), False), (RangeTest(rates=[0.1] * 100, losses=[1.0] * 100, steepest=None), False)],
 )
 def test_range_is_centred_where_a_test_of_enough_steps_falls(test, centred, resources, monkeypatch):
-    monkeypatch.setattr(stages, "range_test", lambda *_, **__: test)
+    monkeypatch.setattr(stages, "run_range_test", lambda *_, **__: test)
     given = resources()
     low, high = centred_rates(given, stage_context(given, EXPLORE, trials=None))["adamw"]
     assert ((low, high) != LR_RANGES["adamw"]) == centred
@@ -224,7 +224,7 @@ def test_range_is_centred_where_a_test_of_enough_steps_falls(test, centred, reso
 
 
 def test_range_is_not_moved_out_of_what_the_space_allows(resources, monkeypatch):
-    monkeypatch.setattr(stages, "range_test", lambda *_, **__: found(100, at=-4.0))
+    monkeypatch.setattr(stages, "run_range_test", lambda *_, **__: found(100, at=-4.0))
     given = resources()
     low, high = centred_rates(given, stage_context(given, EXPLORE, trials=None))["adamw"]
     assert (low * high) ** 0.5 == pytest.approx(LR_RANGES["adamw"][0])
