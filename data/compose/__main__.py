@@ -1,4 +1,4 @@
-"""`python -m data.compose`."""
+"""Run `python -m data.compose`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Photos to paste on, with depth if they have any: found, checked and read. Knows nothing of what is pasted."""
+"""Find, check and read the photos that foregrounds are pasted on, with their depth if they have any."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -8,74 +8,75 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from data.compose.placement import standing_sizes
+from data.compose.placement import compute_standing_sizes
 from data.dataset import DataError, DatasetSpec
 from data.reading.dataset_json import read_spec
 from data.reading.decode import read_image
-from data.reading.depth import to_inverse_depth
+from data.reading.depth import METRES, to_inverse_depth
+from data.reading.matching import IMAGE_SUFFIXES, is_image_name
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-NO_READING = 65535  # millimetres that depth cameras write where they saw nothing, beside 0
+SATURATED = 65535  # millimetres that depth cameras write for missing values, besides 0
 UNKNOWN = -1.0
-ROOM = 0.9  # of the range that relative depth takes: things have room before what they cover
-SHAPES_DIFFER = 0.02  # a photo and its depth may differ in their aspect by so much
+RELATIVE_RANGE = 0.9  # range of relative depth, which leaves room for foregrounds in front of it
+MAX_STRETCH = 0.02  # by which the aspect ratios of a photo and its depth may differ
 
-PhotoFiles = tuple[Path, Path | None]
+BackgroundFiles = tuple[Path, Path | None]
 
 
 @dataclass(frozen=True)
-class Photo:
-    """A photo and its relative inverse depth in [0, 1], `UNKNOWN` where not known.
+class Background:
+    """A photo with relative inverse depth in [0, 1], `UNKNOWN` where it is not known.
 
     Attributes:
-        image: RGB; the shorter side has the size asked for.
-        depth: As the data set will have it.
-        beyond: What is added to `depth` to be in proportion to 1/z.
+        image: RGB image; its shorter side has the size that was requested.
+        depth: Depth on the scale of the data set.
+        offset: Added to `depth`, makes it proportional to 1/z.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
     depth: Float32[np.ndarray, "h w"]
-    beyond: float = 0.0
+    offset: float = 0.0
 
     @cached_property
-    def standing(self) -> Float32[np.ndarray, "h w"]:
-        """Size of what stands at a pixel; 0 where nothing can."""
-        return standing_sizes(np.where(self.depth >= 0, self.depth + np.float32(self.beyond), np.float32(UNKNOWN)))
+    def standing_sizes(self) -> Float32[np.ndarray, "h w"]:
+        """Size of a foreground that stands at each pixel; 0 where nothing can stand."""
+        inverse = np.where(self.depth >= 0, self.depth + np.float32(self.offset), np.float32(UNKNOWN))
+        return compute_standing_sizes(inverse)
 
 
-def depth_codes(depth: Float32[np.ndarray, "*n"]) -> UInt8[np.ndarray, "*n"]:
-    """Relative inverse depth (`UNKNOWN` where not known) as codes: 0 = not known, 1..255 = 0..1."""
+def encode_depth_bytes(depth: Float32[np.ndarray, "*n"]) -> UInt8[np.ndarray, "*n"]:
+    """Encode relative inverse depth: 0 = unknown, 1..255 = 0..1."""
     codes = np.clip(depth * np.float32(255) + np.float32(0.5), 1, 255)
     return np.where(depth >= 0, codes, 0).astype(np.uint8)
 
 
-def find_photos(folder: Path, depth: Path | None) -> tuple[PhotoFiles, ...]:
-    """Photos and their depth files, in the order of their names.
+def find_backgrounds(folder: Path, depth: Path | None) -> tuple[BackgroundFiles, ...]:
+    """Find photos and their depth files, in the order of their names.
 
     Args:
-        folder: Holds the photos, or images/ that does.
-        depth: Folder of depth maps of equal stems; None for photos without depth.
+        folder: Folder of photos, or one with images/.
+        depth: Folder of depth maps with the photos' stems; None for photos without depth.
 
     Raises:
         DataError: A folder or a photo's depth is missing.
     """
-    images = photos_in(folder)
+    images = list_backgrounds(folder)
     if depth is None:
         return tuple((path, None) for path in images)
-    depths = {path.stem: path for path in pictures_in(depth, "the depth of the photos; or state --depth MODEL or none")}
+    depths = {path.stem: path for path in list_images(depth, "depth maps of the photos; or use --depth MODEL or none")}
     for path in images:
         if path.stem not in depths:
             raise DataError(f"{path}: no depth for this photo; add {depth / path.stem}.png or remove the photo")
     return tuple((path, depths[path.stem]) for path in images)
 
 
-def photos_in(folder: Path) -> tuple[Path, ...]:
-    """Photos of a folder or of images/ in it, in the order of their names.
+def list_backgrounds(folder: Path) -> tuple[Path, ...]:
+    """List the photos of a folder, or of images/ in it, in the order of their names.
 
     Raises:
-        DataError: There are none, or two of one stem, whose depth could not be told apart.
+        DataError: There are none, or two share a stem, which makes their depth ambiguous.
     """
-    images = pictures_in(folder / "images" if (folder / "images").is_dir() else folder, "photos")
+    images = list_images(folder / "images" if (folder / "images").is_dir() else folder, "photos")
     by_stem = {path.stem: path for path in images}
     for path in images:
         if by_stem[path.stem] != path:
@@ -83,105 +84,97 @@ def photos_in(folder: Path) -> tuple[Path, ...]:
     return images
 
 
-def pictures_in(folder: Path, what: str) -> tuple[Path, ...]:
-    """Pictures of a folder, in the order of their names.
-
-    Args:
-        folder: Where to look.
-        what: What they should be, for the message.
+def list_images(folder: Path, content: str) -> tuple[Path, ...]:
+    """List the images of a folder in the order of their names; `content` names them in error messages.
 
     Raises:
-        DataError: No folder, or no picture in it.
+        DataError: The folder does not exist or has no images.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; it should hold {what}")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
+        raise DataError(f"{folder}: no such folder; it should hold {content}")
+    paths = sorted(path for path in folder.iterdir() if is_image_name(path.name))
     if not paths:
-        raise DataError(f"{folder}: no pictures in it; put {what} there ({', '.join(SUFFIXES)})")
+        raise DataError(f"{folder}: no images in it; put {content} there ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return tuple(paths)
 
 
-def stated_depth(folder: Path) -> DatasetSpec | None:
-    """What the dataset.json of a folder says of its depth maps, None if there is none.
+def find_depth_spec(depth: Path) -> DatasetSpec:
+    """Read what the depth maps mean from the dataset.json beside or above them; millimetres if there is none.
 
     Raises:
-        DataError: It is at fault.
+        DataError: The dataset.json is not valid.
     """
-    path = folder / "dataset.json"
-    return read_spec(path) if path.is_file() else None
+    for path in (depth / "dataset.json", depth.parent / "dataset.json"):
+        if path.is_file():
+            return read_spec(path)
+    return DatasetSpec(depth_unit="mm")
 
 
-def known_distances(depth: Path, spec: DatasetSpec | None) -> Float32[np.ndarray, " n"]:
-    """Metres of some of the pixels of a metric depth map, none of a relative one.
+def read_distances(depth: Path, spec: DatasetSpec) -> Float32[np.ndarray, " n"]:
+    """Read known distances in metres, of every ninth pixel, from a metric depth map; none from a relative one.
 
     Raises:
-        DataError: A file that cannot be read, or whose meaning is not stated.
+        DataError: The file cannot be read, or its type does not match the spec.
     """
-    raw, spec = _read_depth(depth, spec)
+    raw = _read_depth(depth, spec)
     if spec.depth_unit == "relative":
         return np.zeros(0, np.float32)
-    metres = raw[::3, ::3].astype(np.float32) * np.float32(0.001 if spec.depth_unit == "mm" else 1)
+    metres = raw[::3, ::3].astype(np.float32) * np.float32(METRES[spec.depth_unit])
     known: np.ndarray = np.isfinite(metres) & (metres > 0) & (raw[::3, ::3] != (spec.missing_value or 0))
     distances: np.ndarray = metres[known]
     return distances
 
 
-def _read_depth(path: Path, spec: DatasetSpec | None) -> tuple[np.ndarray, DatasetSpec]:
+def _read_depth(path: Path, spec: DatasetSpec) -> np.ndarray:
     raw = read_image(path, cv2.IMREAD_UNCHANGED)
-    stated = spec or DatasetSpec(depth_unit="mm")
-    if stated.depth_unit == "mm" and (raw.dtype != np.uint16 or raw.ndim != 2):
+    if spec.depth_unit == "mm" and (raw.dtype != np.uint16 or raw.ndim != 2):
         found = f"{raw.dtype.itemsize * 8}-bit with {raw.shape[2] if raw.ndim == 3 else 1} channels"
         raise DataError(
-            f"{path}: depth is {found}; it must be 16-bit millimetres in one channel, 0 = missing, or a dataset.json "
-            "must say what it is"
+            f"{path}: depth is {found}; use 16-bit millimetres in one channel (0 = missing), or describe it in a "
+            "dataset.json"
         )
-    if stated.depth_unit == "mm":
-        raw[raw == NO_READING] = 0
-    return (raw if raw.ndim == 2 else raw[..., 0]), stated
+    if spec.depth_unit == "mm":
+        raw[raw == SATURATED] = 0
+    return raw if raw.ndim == 2 else raw[..., 0]
 
 
 @lru_cache(maxsize=4)
-def read_photo(image: Path, depth: Path | None, spec: DatasetSpec | None, px: int) -> Photo:
-    """Read a photo and its depth so that the shorter side measures `px`.
+def read_background(image: Path, depth: Path | None, spec: DatasetSpec | None, px: int) -> Background:
+    """Read a photo and its depth, resized so that the shorter side measures `px`.
 
     Args:
         image: The photo.
         depth: Its depth map, if any.
-        spec: What the map's values mean; near_m and far_m set where they are metric. None: no depth.
-        px: Shorter side of the result.
+        spec: Meaning of the depth values, with near_m and far_m set if they are metric; None without depth.
+        px: Shorter side of the result in pixels.
 
     Raises:
-        DataError: A file that cannot be read, or depth that is not what was stated.
+        DataError: A file cannot be read, or the depth does not match the spec or the photo.
     """
     colours = cv2.cvtColor(read_image(image, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     scale = px / min(colours.shape[:2])
     size = tuple(max(px, round(side * scale)) for side in colours.shape[1::-1])
     small = cv2.resize(colours, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     if depth is None or spec is None:
-        return Photo(small, np.full(small.shape[:2], UNKNOWN, np.float32))
-    raw, spec = _read_depth(depth, spec)
-    if abs(raw.shape[1] / raw.shape[0] * colours.shape[0] / colours.shape[1] - 1) > SHAPES_DIFFER:
+        return Background(small, np.full(small.shape[:2], UNKNOWN, np.float32))
+    raw = _read_depth(depth, spec)
+    if abs(raw.shape[1] / raw.shape[0] * colours.shape[0] / colours.shape[1] - 1) > MAX_STRETCH:
         shapes = [f"{width} x {height}" for height, width in (raw.shape, colours.shape[:2])]
         raise DataError(f"{depth}: is {shapes[0]} px but {image.name} is {shapes[1]}; they must have the same shape")
-    return Photo(small, *_relative(cv2.resize(raw, size, interpolation=cv2.INTER_NEAREST), spec, depth))
-
-
-def _relative(raw: np.ndarray, spec: DatasetSpec, path: Path) -> tuple[Float32[np.ndarray, "h w"], float]:
-    """Depth on the data set's scale, and what lies beyond its end."""
     try:
-        depth, known = to_inverse_depth(raw, spec)
+        inverse, known = to_inverse_depth(cv2.resize(raw, size, interpolation=cv2.INTER_NEAREST), spec)
     except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-    beyond = 0.0
+        raise DataError(f"{depth}: {error}") from error
+    offset = 0.0
     if spec.depth_unit == "relative":
-        depth = depth * np.float32(ROOM)
+        inverse = inverse * np.float32(RELATIVE_RANGE)
     elif spec.near_m and spec.far_m:
-        beyond = spec.near_m / (spec.far_m - spec.near_m)  # (1/far) / (1/near - 1/far)
-    return np.where(known, depth, np.float32(UNKNOWN)), beyond
+        offset = spec.near_m / (spec.far_m - spec.near_m)  # (1/far) / (1/near - 1/far)
+    return Background(small, np.where(known, inverse, np.float32(UNKNOWN)), offset)
 
 
-def metric_scale(spec: DatasetSpec, distances: Float32[np.ndarray, " n"]) -> DatasetSpec:
-    """The ends of the depth scale where they are not stated: nine tenths of the first percentile, and the last."""
+def fit_depth_scale(spec: DatasetSpec, distances: Float32[np.ndarray, " n"]) -> DatasetSpec:
+    """Set near_m and far_m where they are not configured: 0.9 of the 1st percentile of distances, and the 99th."""
     first, last = np.percentile(distances, [1, 99])
     near_m = spec.near_m or round(0.9 * float(first), 3)
     far_m = spec.far_m or max(round(float(last), 3), round(near_m * 1.2, 3))

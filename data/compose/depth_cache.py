@@ -1,4 +1,4 @@
-"""Depth that a teacher says: of photos, once each and kept; of single pictures. Knows neither models nor composites."""
+"""Depth predicted by a pretrained model, cached once for each photo."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,73 +9,68 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from data.compose.depth_models import Teacher
+from data.compose.depth_models import DepthModel
 from data.dataset import DataError
 from data.reading.decode import read_image
-from data.runtime.files import cache_dir
+from data.runtime.files import cache_dir, write_atomically
 from data.runtime.parallel import Workers, parallel_map
 from data.runtime.progress import Progress
 
 
-def teach(
-    teacher: Teacher, photos: Sequence[Path], *, workers: Workers = None, progress: Progress | None = None
+def cache_depth_maps(
+    model: DepthModel, photos: Sequence[Path], *, workers: Workers = None, progress: Progress | None = None
 ) -> Path:
-    """Let a teacher see each photo once; its maps are kept in the user's cache for the next time.
+    """Predict the depth of each photo that is not in the user's cache yet.
 
     Args:
-        teacher: Who says.
-        photos: What it sees.
-        workers: Who works.
-        progress: Told (photos done, photos in all).
+        model: Depth model.
+        photos: Photos of different stems.
+        workers: Processes or cluster that do the work.
+        progress: Called with (photos done, photos in total).
 
     Returns:
-        Folder of 16-bit maps named as the photos, with a dataset.json that says what they mean.
+        Folder of 16-bit depth maps named as the photos, with a dataset.json.
 
     Raises:
-        DataError: A photo that cannot be read, or that the teacher says nothing of.
+        DataError: A photo cannot be read, or the model predicts no depth for it.
     """
     stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in photos]
-    digest = hashlib.blake2b(f"{teacher.identity()}{stats}".encode(), digest_size=12).hexdigest()
+    digest = hashlib.blake2b(f"{model.cache_key()}{stats}".encode(), digest_size=12).hexdigest()
     folder = cache_dir() / "depth" / digest
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "dataset.json").write_text('{"near": "bright", "depth_unit": "relative"}\n')
     left = [path for path in photos if not (folder / f"{path.stem}.png").is_file()]
-    begun = len(photos) - len(left)
-    results = parallel_map(partial(_teach_one, teacher, folder), left, workers, folder=folder)
-    for done, _ in enumerate(results, start=begun + 1):
+    results = parallel_map(partial(_predict_file, model, folder), left, workers, folder=folder)
+    for done, _ in enumerate(results, start=len(photos) - len(left) + 1):
         if progress:
             progress(done, len(photos))
     return folder
 
 
-def _teach_one(teacher: Teacher, folder: Path, photo: Path) -> None:
-    depth = relative_depth(teacher, read_image(photo, cv2.IMREAD_COLOR_RGB), photo.name)
+def _predict_file(model: DepthModel, folder: Path, photo: Path) -> None:
+    depth = predict_relative_depth(model, read_image(photo, cv2.IMREAD_COLOR_RGB), photo.name)
     encoded = cv2.imencode(".png", (depth * np.float32(65535)).round().astype(np.uint16))[1]
-    partial_file = folder / f".{photo.stem}.partial"
-    partial_file.write_bytes(encoded.data)
-    partial_file.rename(folder / f"{photo.stem}.png")
+    write_atomically(folder / f"{photo.stem}.png", lambda file: file.write(encoded.tobytes()))
 
 
-def relative_depth(
-    teacher: Teacher, image: UInt8[np.ndarray, "h w 3"], name: str, shorter_px: int | None = None
+def predict_relative_depth(
+    model: DepthModel, image: UInt8[np.ndarray, "h w 3"], name: str, shorter_px: int | None = None
 ) -> Float32[np.ndarray, "h2 w2"]:
-    """What a teacher says of a picture, as relative inverse depth over all of 0..1, in the picture's shape.
+    """Predict relative inverse depth, scaled to span 0..1, in the image's shape.
 
     Args:
-        teacher: Who says.
-        image: RGB.
-        name: Of the picture, for the message.
-        shorter_px: Shorter side of the result; that of what the teacher says if None.
+        model: Depth model.
+        image: RGB image.
+        name: Name of the image for the error message.
+        shorter_px: Shorter side of the result in pixels; that of the model's output if None.
 
     Raises:
-        DataError: It says nothing: what is not a number, or the same everywhere.
+        DataError: The prediction is constant or not finite.
     """
-    raw = teacher.raw(image)
+    raw = model.predict(image)
     low, high = float(raw.min()), float(raw.max())
     if not np.isfinite(raw).all() or low == high:
-        raise DataError(
-            f"{name}: the teacher sees no depth in it; remove it, or check how the model is used (its JSON)"
-        )
+        raise DataError(f"{name}: the model predicts no depth; remove the photo, or correct the model's JSON")
     shorter_px = shorter_px or min(raw.shape)
     scale = shorter_px / min(image.shape[:2])
     size = tuple(max(shorter_px, round(side * scale)) for side in image.shape[1::-1])

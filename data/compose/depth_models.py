@@ -1,4 +1,4 @@
-"""Teachers: who estimates depth. Owns how a picture goes in and what comes out; knows no files of pictures."""
+"""Monocular depth models: ONNX files, models of the Hugging Face hub, and level ground without a model."""
 
 import json
 from dataclasses import dataclass, fields
@@ -10,31 +10,32 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from data.compose.placement import HORIZON, plane_depth
+from data.compose.placement import HORIZON, compute_plane_depth
 from data.dataset import DataError
 
-READY = Path(__file__).parent / "presets"
+PRESETS = Path(__file__).parent / "presets"
 HUB = "hf:"
 GROUND = "ground"
-NEAREST_M = 1e-3  # nearer distances are no distances
-METRIC_KINDS = ("glpn", "zoedepth", "depth_pro", "prompt_depth_anything")  # of transformers: they say metres
+MIN_DISTANCE_M = 1e-3  # smaller predicted distances are clipped
+METRIC_MODELS = ("glpn", "zoedepth", "depth_pro", "prompt_depth_anything")  # model types of transformers in metres
+CHOICES = {"layout": ("nchw", "nhwc"), "near": ("bright", "dark"), "depth_unit": ("relative", "m")}
 
-Raw = Float32[np.ndarray, "h2 w2"]
+Inverse = Float32[np.ndarray, "h2 w2"]  # inverse depth in any unit, near = large
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """What a model file does not tell; the fields of the JSON beside it.
+    """Input and output of an ONNX model; the fields of the JSON beside it.
 
     Attributes:
-        width: Of the input, pixels.
-        height: Of the input, pixels.
-        mean: Taken from RGB in 0..1.
-        std: What that is divided by.
+        width: Width of the input in pixels.
+        height: Height of the input in pixels.
+        mean: Mean that is subtracted from RGB in [0, 1].
+        std: Standard deviation that it is divided by.
         layout: `nchw` or `nhwc`.
-        near: Are near things large (bright) or small (dark) in the output?
-        depth_unit: `relative`, or `m` for distances, of which the reciprocal is taken.
-        source: Where these come from.
+        near: `bright` if near pixels are large in the output, else `dark`.
+        depth_unit: `relative`, or `m` for distances, which are inverted.
+        source: Origin of these values.
     """
 
     width: int
@@ -47,48 +48,44 @@ class Preprocessing:
     source: str = ""
 
     def __post_init__(self) -> None:
-        words = {"layout": ("nchw", "nhwc"), "near": ("bright", "dark"), "depth_unit": ("relative", "m")}
-        for name, allowed in words.items():
-            if getattr(self, name) not in allowed:
-                raise DataError(f"{name} is {getattr(self, name)!r}; it is one of {', '.join(allowed)}")
-        for name in ("width", "height"):
-            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
-                raise DataError(f"{name} is {getattr(self, name)!r}; it is a number of pixels")
-        for name in ("mean", "std"):
-            if not isinstance(getattr(self, name), tuple) or len(getattr(self, name)) != 3:
-                raise DataError(f"{name} is {getattr(self, name)!r}; it is three numbers, for red, green and blue")
+        for name, value in vars(self).items():
+            if name in CHOICES and value not in CHOICES[name]:
+                raise DataError(f"{name} is {value!r}; use one of {', '.join(CHOICES[name])}")
+            if name in ("width", "height") and (type(value) is not int or value < 1):
+                raise DataError(f"{name} is {value!r}; use a number of pixels")
+            if name in ("mean", "std") and (not isinstance(value, tuple) or len(value) != 3):
+                raise DataError(f"{name} is {value!r}; use three numbers, for red, green and blue")
         if 0 in self.std:
-            raise DataError(f"std is {self.std!r}; what is divided by is not 0")
+            raise DataError(f"std is {self.std!r}; use numbers other than 0")
 
-    def batch(self, image: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "1 a b c"]:
-        """An RGB picture as the model takes it; its shape is squeezed to the model's."""
+    def prepare(self, image: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "1 a b c"]:
+        """Resize an RGB image to the model's input and normalise it."""
         method = cv2.INTER_AREA if image.shape[1] > self.width else cv2.INTER_CUBIC
         resized = cv2.resize(image, (self.width, self.height), interpolation=method)
         mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
         scaled = (resized.astype(np.float32) / np.float32(255) - mean) / std
         return np.ascontiguousarray(scaled.transpose(2, 0, 1) if self.layout == "nchw" else scaled)[None]
 
-    def inverse(self, raw: Raw) -> Raw:
-        """The model's output as inverse depth, near things large."""
+    def to_inverse(self, output: Float32[np.ndarray, "h2 w2"]) -> Inverse:
+        """Convert the model's output to inverse depth."""
         if self.depth_unit == "m":
-            return _reciprocal(raw)
-        return raw if self.near == "bright" else -raw
+            return _invert(output)
+        return output if self.near == "bright" else -output
 
     @classmethod
     def read(cls, path: Path) -> "Preprocessing":
         """Read a JSON file.
 
         Raises:
-            DataError: It is at fault.
+            DataError: It is not valid.
         """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(values, dict):
-                raise DataError("is no object of names and values")
+                raise DataError("not a JSON object; write {...}")
             names = [field.name for field in fields(cls)]
-            unknown = sorted(set(values) - set(names))
-            if unknown:
-                raise DataError(f"unknown key {unknown[0]!r}; keys are {', '.join(names)}")
+            for unknown in sorted(set(values) - set(names)):
+                raise DataError(f"unknown key {unknown!r}; keys are {', '.join(names)}")
             plain: dict[str, Any] = {
                 name: tuple(map(float, value)) if isinstance(value, list) else value for name, value in values.items()
             }
@@ -98,145 +95,146 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
-class OnnxTeacher:
-    """A model file that onnxruntime runs, on one thread."""
+class OnnxDepthModel:
+    """An ONNX file that onnxruntime runs on one thread."""
 
     model: Path
-    preparation: Preprocessing
+    preprocessing: Preprocessing
 
-    def raw(self, image: UInt8[np.ndarray, "h w 3"]) -> Raw:
-        """Inverse depth of an RGB picture in any unit, near things large, at the model's own size.
+    def predict(self, image: UInt8[np.ndarray, "h w 3"]) -> Inverse:
+        """Predict inverse depth of an RGB image at the model's own size.
 
         Raises:
-            DataError: onnxruntime is missing, or the model does not take or give what the JSON says.
+            DataError: onnxruntime is missing, or the model does not match its JSON.
         """
-        session = _session(self.model)
-        batch = self.preparation.batch(image)
+        session = _load_session(self.model)
+        batch = self.preprocessing.prepare(image)
         try:
             output = np.squeeze(session.run(None, {session.get_inputs()[0].name: batch})[0]).astype(np.float32)
-        except Exception as error:  # onnxruntime's have no common base
+        except Exception as error:  # onnxruntime has no base class of its errors
             shape = " x ".join(map(str, batch.shape))
-            raise DataError(f"{self.model}: does not take {shape} floats; correct its JSON ({_line(error)})") from error
+            raise DataError(
+                f"{self.model}: does not take {shape} floats; correct its JSON ({_first_line(error)})"
+            ) from error
         if output.ndim != 2:
-            raise DataError(f"{self.model}: its output has shape {output.shape}; a depth map has height and width")
-        return self.preparation.inverse(output)
+            raise DataError(f"{self.model}: output has shape {output.shape}; a depth map has height and width")
+        return self.preprocessing.to_inverse(output)
 
-    def identity(self) -> str:
-        """All that its answers depend on, as text."""
+    def cache_key(self) -> str:
+        """Return a text with everything that predictions depend on."""
         stat = self.model.stat()
-        return f"{self.model.resolve()} {stat.st_size} {stat.st_mtime_ns} {self.preparation}"
+        return f"{self.model.resolve()} {stat.st_size} {stat.st_mtime_ns} {self.preprocessing}"
 
 
 @dataclass(frozen=True)
-class HubTeacher:
+class HubDepthModel:
     """A model of the Hugging Face hub, run by transformers."""
 
     name: str
 
-    def raw(self, image: UInt8[np.ndarray, "h w 3"]) -> Raw:
-        """Inverse depth of an RGB picture in any unit, near things large.
+    def predict(self, image: UInt8[np.ndarray, "h w 3"]) -> Inverse:
+        """Predict inverse depth of an RGB image.
 
         Raises:
             DataError: transformers is missing, or the model cannot be loaded.
         """
         from PIL import Image
 
-        pipeline = _pipeline(self.name)
-        output: Raw = np.squeeze(np.asarray(pipeline(Image.fromarray(image))["predicted_depth"], np.float32))
+        pipeline = _load_pipeline(self.name)
+        output: Inverse = np.squeeze(np.asarray(pipeline(Image.fromarray(image))["predicted_depth"], np.float32))
         config = pipeline.model.config
-        metric = config.model_type in METRIC_KINDS or getattr(config, "depth_estimation_type", "") == "metric"
-        return _reciprocal(output) if metric else output
+        metric = config.model_type in METRIC_MODELS or getattr(config, "depth_estimation_type", "") == "metric"
+        return _invert(output) if metric else output
 
-    def identity(self) -> str:
-        """All that its answers depend on, as text."""
+    def cache_key(self) -> str:
+        """Return a text with everything that predictions depend on."""
         return HUB + self.name
 
 
 @dataclass(frozen=True)
-class GroundTeacher:
-    """No network: perspective alone. Level ground below a horizon, and all above it infinitely far."""
+class LevelGround:
+    """Level ground below a horizon, infinite distance above it, for any image."""
 
-    def raw(self, image: UInt8[np.ndarray, "h w 3"]) -> Raw:
-        """Inverse depth of level ground in a picture of that shape, whatever it shows."""
+    def predict(self, image: UInt8[np.ndarray, "h w 3"]) -> Inverse:
+        """Return the inverse depth of level ground in the image's shape."""
         height, width = image.shape[:2]
-        return np.repeat(plane_depth(height), width, axis=1)
+        return np.repeat(compute_plane_depth(height), width, axis=1)
 
-    def identity(self) -> str:
-        """All that its answers depend on, as text."""
+    def cache_key(self) -> str:
+        """Return a text with everything that predictions depend on."""
         return f"{GROUND} {HORIZON}"
 
 
-Teacher = OnnxTeacher | HubTeacher | GroundTeacher
+DepthModel = OnnxDepthModel | HubDepthModel | LevelGround
 
 
-def find_teacher(stated: str, preparation: str | None = None) -> Teacher | None:
-    """The teacher that a command line names, loaded once to see that it can be.
+def load_depth_model(source: str, preset: str | None = None) -> DepthModel | None:
+    """Load the depth model that a command line names.
 
     Args:
-        stated: `MODEL.onnx`, `hf:NAME` or `ground`; anything else is no teacher.
-        preparation: Name of a ready preparation; if None it is read from `MODEL.json`.
+        source: `MODEL.onnx`, `hf:NAME` or `ground`; None is returned for anything else.
+        preset: Name of a preset; if None, `MODEL.json` is read.
 
     Raises:
         DataError: It cannot be used.
     """
-    if stated.startswith(HUB):
-        _pipeline(stated.removeprefix(HUB))
-        return HubTeacher(stated.removeprefix(HUB))
-    if not stated.endswith(".onnx"):
-        if preparation is not None:
-            raise DataError(f"--teacher {preparation}: says how a model file is used; --depth names none (MODEL.onnx)")
-        return GroundTeacher() if stated == GROUND else None
-    model = Path(stated)
-    _session(model)
-    return OnnxTeacher(model, Preprocessing.read(_preparation_of(model, preparation)))
-
-
-def _preparation_of(model: Path, name: str | None) -> Path:
-    path = model.with_suffix(".json") if name is None else READY / f"{name}.json"
+    if source.startswith(HUB):
+        _load_pipeline(source.removeprefix(HUB))
+        return HubDepthModel(source.removeprefix(HUB))
+    if not source.endswith(".onnx"):
+        if preset is not None:
+            raise DataError(f"--depth-preset {preset}: needs an ONNX model; add --depth MODEL.onnx")
+        return LevelGround() if source == GROUND else None
+    model = Path(source)
+    _load_session(model)
+    path = model.with_suffix(".json") if preset is None else PRESETS / f"{preset}.json"
     if not path.is_file():
-        ready = ", ".join(ready_preparations())
-        raise DataError(f"{path}: not there; write what the model takes into it, or state --teacher, one of {ready}")
-    return path
+        names = ", ".join(list_presets())
+        raise DataError(
+            f"{path}: no such file; describe the model's input in it, or use --depth-preset, one of {names}"
+        )
+    return OnnxDepthModel(model, Preprocessing.read(path))
 
 
-def ready_preparations() -> list[str]:
-    """Names of the preparations that come with the program."""
-    return sorted(path.stem for path in READY.glob("*.json"))
+def list_presets() -> list[str]:
+    """List the names of the presets."""
+    return sorted(path.stem for path in PRESETS.glob("*.json"))
 
 
 @lru_cache(maxsize=1)
-def _session(model: Path) -> Any:
-    """A model of onnxruntime on one thread: there is a process for every core."""
+def _load_session(model: Path) -> Any:
+    """Load a model on one thread, because each core has its own process."""
     try:
         import onnxruntime
     except ImportError as error:
         raise DataError(f"{model}: needs onnxruntime; pip install onnxruntime") from error
     if not model.is_file():
-        raise DataError(f"{model}: no such file; --depth takes a model that onnxruntime runs")
+        raise DataError(f"{model}: no such file; give an ONNX model to --depth")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     try:
         return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's have no common base
-        raise DataError(f"{model}: not a model that onnxruntime can load ({_line(error)})") from error
+    except Exception as error:  # onnxruntime has no base class of its errors
+        raise DataError(f"{model}: onnxruntime cannot load this model ({_first_line(error)})") from error
 
 
 @lru_cache(maxsize=1)
-def _pipeline(name: str) -> Any:
+def _load_pipeline(name: str) -> Any:
     try:
         from transformers import pipeline
     except ImportError as error:
-        raise DataError(f"{HUB}{name}: needs transformers; pip install transformers, or name an ONNX file") from error
-    try:
-        return pipeline("depth-estimation", model=name, model_kwargs={"use_safetensors": True})  # nothing is unpickled
-    except Exception as error:  # no network, no such name, no such kind: each its own
-        raise DataError(f"{HUB}{name}: cannot be loaded; check the name and the network ({_line(error)})") from error
+        raise DataError(f"{HUB}{name}: needs transformers; pip install transformers, or use an ONNX file") from error
+    try:  # safetensors only: pickle files could run code
+        return pipeline("depth-estimation", model=name, model_kwargs={"use_safetensors": True})
+    except Exception as error:  # a missing connection, name or task raise different errors
+        line = _first_line(error)
+        raise DataError(f"{HUB}{name}: cannot be loaded; check the name and the connection ({line})") from error
 
 
-def _reciprocal(metres: Raw) -> Raw:
-    inverse: Raw = np.float32(1) / np.maximum(metres, np.float32(NEAREST_M))
+def _invert(metres: Float32[np.ndarray, "h2 w2"]) -> Inverse:
+    inverse: Inverse = np.float32(1) / np.maximum(metres, np.float32(MIN_DISTANCE_M))
     return inverse
 
 
-def _line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]

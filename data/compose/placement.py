@@ -1,7 +1,7 @@
-"""Where a thing stands in the picture: the study's rule, or on the ground.
+"""Place foregrounds: anywhere by the study's rule, or standing on the ground.
 
-Source: the original study's description of its data: centre anywhere in the picture, size 0.3 to 0.6 of its side; and
-what it wished for: larger towards the bottom, nothing in the sky.
+The study's data has centres anywhere in the image and sizes of 0.3 to 0.6 of its side. Its authors wished for
+foregrounds that are larger towards the bottom, and none in the sky: that is the rule "ground".
 """
 
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from jaxtyping import Float32
 SMALLEST, LARGEST = 0.3, 0.6
 RULES = ("study", "ground")
 
-HORIZON = 0.45  # of the height, from the top: what stands on the ground has its feet below
-SMALLEST_STANDING, LARGEST_STANDING = 0.12, 0.9  # of the picture's side
-HEIGHTS = (0.85, 1.15)  # things differ in height
-NEAREST_PERCENTILE = 98  # of the ground's inverse depth: where the largest stand
+HORIZON = 0.45  # of the height, from the top: feet on the ground are below
+SMALLEST_STANDING, LARGEST_STANDING = 0.12, 0.9  # of the image's side
+HEIGHTS = (0.85, 1.15)  # range of the factor by which sizes vary
+NEAREST_PERCENTILE = 98  # of the ground's inverse depth, where foregrounds have the largest size
 LEVEL = (1.005, 1.5)  # growth of inverse depth over `STEP` downwards: less is a wall, more an edge
 STEP = 1 / 40  # of the height
 SKY = 0.02  # relative inverse depth up to which nothing can stand
@@ -24,7 +24,7 @@ SKY = 0.02  # relative inverse depth up to which nothing can stand
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Place of a thing: middle of its bounding box and its longer side, in sides of the picture; mirrored or not."""
+    """Centre of the bounding box and its longer side, in sides of the image; mirrored or not."""
 
     x: float
     y: float
@@ -32,85 +32,85 @@ class Placement:
     mirrored: bool
 
     def bottom(self, shape: tuple[int, int]) -> float:
-        """Where the lowest row of a thing of a shape (height, width) lies, in sides of the picture."""
+        """Return the lowest row of a foreground of a shape (height, width), in sides of the image."""
         return self.y + self.size * shape[0] / max(shape) / 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Overlap:
-    """The part of a cut-out that lies inside the picture: the same pixels in the picture and in the cut-out."""
+    """Part of a foreground inside the image: rows and columns of the same pixels in the image and in the cut-out."""
 
     picture: tuple[slice, slice]
     cutout: tuple[slice, slice]
 
 
 def draw_placement(rng: np.random.Generator) -> Placement:
-    """A place by the study's rule."""
+    """Draw a place by the study's rule."""
     x, y = rng.uniform(0, 1, 2).tolist()
     return Placement(x=x, y=y, size=float(rng.uniform(SMALLEST, LARGEST)), mirrored=bool(rng.random() < 0.5))
 
 
-def standing_sizes(inverse: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
-    """How large something is that stands at a pixel of a photo; 0 where nothing can stand.
+def compute_standing_sizes(inverse: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
+    """Compute the size of a foreground that stands at each pixel; 0 where nothing can stand.
 
-    Size goes with inverse depth, as perspective has it: the largest stand at the nearest ground of the photo. Ground is
-    what lies below the horizon and comes nearer downwards. Where there is none of it, it is a plane that begins at the
-    horizon.
+    Size is proportional to inverse depth, as in perspective; the nearest ground has the largest size. Ground is below
+    the horizon and comes nearer downwards. An image without such ground gets a plane that starts at the horizon.
 
     Args:
-        inverse: Inverse depth of the photo in proportion to 1/z; negative where not known.
+        inverse: Inverse depth proportional to 1/z; negative where unknown.
 
     Returns:
-        Longer side of the thing, in sides of the picture.
+        Longer side of the foreground, in sides of the image.
     """
-    ground = np.where(_level(inverse), inverse, np.float32(0))
+    ground = np.where(_find_level_pixels(inverse), inverse, np.float32(0))
     ground[: round(HORIZON * len(inverse))] = 0
     if not ground.any():
-        return plane_sizes(inverse)
+        return compute_plane_sizes(inverse)
     nearest = np.percentile(ground[ground > 0], NEAREST_PERCENTILE)
-    return _sizes(np.minimum(ground / np.float32(nearest), 1))
+    return _scale_sizes(np.minimum(ground / np.float32(nearest), 1))
 
 
-def plane_sizes(inverse: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
-    """The same on a plane that begins at the horizon and covers all that is not sky."""
-    return _sizes(np.where((inverse < 0) | (inverse > SKY), plane_depth(len(inverse)), np.float32(0)))
+def compute_plane_sizes(inverse: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
+    """Compute sizes on a plane that starts at the horizon and covers everything but the sky."""
+    plane = compute_plane_depth(len(inverse))
+    return _scale_sizes(np.where((inverse < 0) | (inverse > SKY), plane, np.float32(0)))
 
 
-def plane_depth(height: int) -> Float32[np.ndarray, "h 1"]:
-    """Inverse depth of the rows of level ground in perspective, as shares of the nearest: 0 down to the horizon."""
+def compute_plane_depth(height: int) -> Float32[np.ndarray, "h 1"]:
+    """Compute the inverse depth of level ground by row, as shares of the nearest: 0 down to the horizon."""
     first = round(HORIZON * height)
     rows = np.maximum(np.arange(height, dtype=np.float32) - first, 0) / np.float32(max(height - 1 - first, 1))
     return rows[:, None]
 
 
-def _sizes(share: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
-    """Sizes that are large enough to be seen, from shares of the largest."""
+def _scale_sizes(share: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
+    """Convert shares of the largest size to sizes; sizes too small to be seen become 0."""
     sizes = share * np.float32(LARGEST_STANDING)
     return np.where(sizes >= SMALLEST_STANDING, sizes, np.float32(0))
 
 
-def _level(inverse: Float32[np.ndarray, "h w"]) -> np.ndarray:
-    """True where inverse depth grows downwards as that of level ground does."""
+def _find_level_pixels(inverse: Float32[np.ndarray, "h w"]) -> np.ndarray:
+    """Find pixels at which inverse depth grows downwards as on level ground."""
     step = max(2, round(inverse.shape[0] * STEP))
     smooth = cv2.medianBlur(inverse, 5)
     above = np.roll(smooth, step, axis=0)
     growth = smooth / np.where(above > 0, above, np.float32(np.inf))
-    known: np.ndarray = (inverse > 0) & (growth >= LEVEL[0]) & (growth <= LEVEL[1])
-    return known
+    level: np.ndarray = (inverse > 0) & (growth >= LEVEL[0]) & (growth <= LEVEL[1])
+    return level
 
 
 def draw_standing(
     sizes: Float32[np.ndarray, "h w"], shape: tuple[int, int], rng: np.random.Generator
 ) -> tuple[Placement, tuple[int, int]] | None:
-    """A place on the ground: any pixel where something can stand is as likely as any other.
+    """Draw a place on the ground, uniformly over the pixels where something can stand.
 
     Args:
-        sizes: Of what stands at each pixel of the picture, from `standing_sizes`.
-        shape: Height and width of the cut-out, in any unit.
-        rng: Draws the place and how tall the thing is.
+        sizes: Sizes by pixel from `compute_standing_sizes`.
+        shape: Height and width of the foreground, in any unit.
+        rng: Source of the place and of the height.
 
     Returns:
-        The place, and row and column of the pixel it stands on; None if the picture has no ground.
+        The place, and row and column of the pixel it stands on; None if there is no ground.
     """
     feet = np.flatnonzero(sizes > 0)
     if feet.size == 0:
@@ -122,15 +122,9 @@ def draw_standing(
 
 
 def overlap(place: Placement, shape: tuple[int, int], px: int) -> Overlap:
-    """Where a cut-out meets the picture.
+    """Compute the overlap of a foreground of a shape (height, width) in pixels with an image of side `px`.
 
-    Args:
-        place: Its place.
-        shape: Height and width of the cut-out, pixels.
-        px: Side of the picture.
-
-    Returns:
-        Slices of rows and columns in both. Never empty: one row and column at least are moved into the picture.
+    It is never empty: the foreground is moved until at least one row and column are inside.
     """
     picture, cutout = [], []
     for middle, length in ((place.y, shape[0]), (place.x, shape[1])):

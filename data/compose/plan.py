@@ -1,6 +1,6 @@
-"""What is pasted on what: the plan of a set of composites, made from a look at its sources. Knows no pixels."""
+"""Plan a set of composites: which foreground goes on which background, after a check of all sources."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -10,33 +10,39 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from data.compose.backgrounds import PhotoFiles, find_photos, known_distances, metric_scale, read_photo, stated_depth
-from data.compose.depth_models import Teacher
-from data.compose.foregrounds import find_cutouts, read_cutout
-from data.compose.placement import LARGEST, LARGEST_STANDING, RULES
+from data.compose.backgrounds import (
+    BackgroundFiles,
+    find_backgrounds,
+    find_depth_spec,
+    fit_depth_scale,
+    read_background,
+    read_distances,
+)
+from data.compose.depth_models import DepthModel
+from data.compose.foregrounds import list_foregrounds, read_foreground
+from data.compose.placement import LARGEST, LARGEST_STANDING
 from data.dataset import DataError, DatasetSpec
 from data.runtime.progress import Progress
 
-VERSION = 2  # raised whenever the same seed draws something else, so that what was cut off is not taken up
-PER_PAIR = 20  # the study's
-MISSING = 0
-SHARPER = 2.0  # cut-outs are kept at so many times their largest size: shrinking once more then costs no sharpness
+VERSION = 2  # raised whenever the same seed gives other composites, so that an interrupted set is not resumed
+PER_PAIR = 20  # as in the study
+OVERSAMPLING = 2.0  # foregrounds are kept at twice their largest size, so that a second resize costs no sharpness
 
 Distances = Float32[np.ndarray, " n"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rules:
-    """How composites are made.
+class ComposeOptions:
+    """Options of composites.
 
     Attributes:
-        px: Side of the pictures.
-        flip: Whether every cut-out is also used mirrored, as often as it is used as it is.
+        px: Side of the images in pixels.
+        flip: True to use every foreground mirrored as often as it is used as it is.
         placement: `study` or `ground`.
-        things: Cut-outs in a picture, at most; the number is drawn.
-        shadow: Whether things cast shadows.
-        seed: Same seed, same pictures, whatever the number of workers.
-        hold_out: Whether the manifest holds out the last fifth of the photos; else whoever reads it splits it.
+        things: Largest number of foregrounds in an image; the number is drawn.
+        shadow: True to cast shadows.
+        seed: Seed; it decides the composites, whatever the number of workers.
+        hold_out: True to assign the last fifth of the photos to validation; else the reader splits.
     """
 
     px: int = 224
@@ -49,72 +55,69 @@ class Rules:
 
     def __post_init__(self) -> None:
         for name, value, least in (("size", self.px, 32), ("things", self.things, 1), ("seed", self.seed, 0)):
-            if value < least:
-                raise DataError(f"{name} is {value}; it is at least {least}")
-        if self.placement not in RULES:
-            raise DataError(f"placement is {self.placement!r}; it is one of {', '.join(RULES)}")
+            check_minimum(name, value, least)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to compose.
+    """Sources and options of a set of composites.
 
     Attributes:
-        photos: What is pasted on.
-        cutouts: What is pasted.
-        count: Composites in all.
-        depth: What the values of the photos' depth maps mean; None where there are none.
-        rules: How they are made.
-        teacher: Says the depth of composites, if it is not to be made from that of their photos.
+        backgrounds: Photos with their depth files.
+        foregrounds: RGBA files.
+        count: Number of composites.
+        depth: Meaning of the values of the depth maps; None if there are none.
+        options: Options of the composites.
+        depth_model: Predicts the depth of each composite; None if it is made from that of its background.
     """
 
-    photos: tuple[PhotoFiles, ...]
-    cutouts: tuple[Path, ...]
+    backgrounds: tuple[BackgroundFiles, ...]
+    foregrounds: tuple[Path, ...]
     count: int
     depth: DatasetSpec | None
-    rules: Rules = field(default_factory=Rules)
-    teacher: Teacher | None = None
+    options: ComposeOptions = field(default_factory=ComposeOptions)
+    depth_model: DepthModel | None = None
 
-    def background(self, index: int) -> int:
-        """Photo of a composite: consecutive composites share one, all get equally many."""
-        return index * len(self.photos) // self.count
+    def pick_background(self, index: int) -> int:
+        """Pick the background of a composite: consecutive composites share one, all get equally many."""
+        return index * len(self.backgrounds) // self.count
 
-    def foreground(self, index: int) -> tuple[int, bool]:
-        """Cut-out of a composite, and whether it is mirrored: all are used, in random order, before any is again."""
-        sides = 2 if self.rules.flip else 1
-        turn, place = divmod(index, len(self.cutouts) * sides)
-        cutout, side = divmod(_order(self.rules.seed, turn, len(self.cutouts) * sides)[place], sides)
-        return cutout, bool(side)
+    def pick_foreground(self, index: int) -> tuple[int, bool]:
+        """Pick the foreground of a composite, mirrored or not: all are used in random order before any is reused."""
+        sides = 2 if self.options.flip else 1
+        turn, place = divmod(index, len(self.foregrounds) * sides)
+        foreground, side = divmod(_shuffle(self.options.seed, turn, len(self.foregrounds) * sides)[place], sides)
+        return foreground, bool(side)
 
-    def split(self, background: int) -> str:
-        """The last fifth of the photos validates, if any is held out; a single photo is not split."""
-        photos = len(self.photos)
-        if photos < 2 or not self.rules.hold_out:
+    def pick_split(self, background: int) -> str:
+        """Pick the part of a background: "val" for the last fifth, "" if nothing is held out."""
+        count = len(self.backgrounds)
+        if count < 2 or not self.options.hold_out:
             return ""
-        return "val" if background >= photos - max(1, photos // 5) else "train"
+        return "val" if background >= count - max(1, count // 5) else "train"
 
     @property
     def longest_px(self) -> int:
-        """Longer side at which cut-outs are kept."""
-        largest = LARGEST if self.rules.placement == "study" else LARGEST_STANDING
-        return round(SHARPER * largest * self.rules.px)
+        """Longer side at which foregrounds are kept."""
+        largest = LARGEST if self.options.placement == "study" else LARGEST_STANDING
+        return round(OVERSAMPLING * largest * self.options.px)
 
-    def stated(self) -> DatasetSpec:
-        """What dataset.json says."""
+    def build_spec(self) -> DatasetSpec:
+        """Build the content of dataset.json."""
         if self.depth is None:
             return DatasetSpec()
-        return DatasetSpec(missing=MISSING, near_m=self.depth.near_m, far_m=self.depth.far_m)
+        return DatasetSpec(missing=0, near_m=self.depth.near_m, far_m=self.depth.far_m)
 
-    def origin(self) -> str:
-        """All that the composites depend on, as text: sources with their sizes and times, and the rules."""
-        paths = [path for path in chain(*self.photos, self.cutouts) if path is not None]
+    def describe_origin(self) -> str:
+        """Return a text with everything that the composites depend on: options, and sources with sizes and times."""
+        paths = [path for path in chain(*self.backgrounds, self.foregrounds) if path is not None]
         stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-        teacher = self.teacher.identity() if self.teacher else ""
-        return "\n".join(map(str, (VERSION, self.count, self.depth, self.rules, teacher, *stats)))
+        model = self.depth_model.cache_key() if self.depth_model else ""
+        return "\n".join(map(str, (VERSION, self.count, self.depth, self.options, model, *stats)))
 
 
 @lru_cache(maxsize=4)
-def _order(seed: int, turn: int, length: int) -> list[int]:
+def _shuffle(seed: int, turn: int, length: int) -> list[int]:
     order: list[int] = np.random.default_rng([seed, 1, turn]).permutation(length).tolist()
     return order
 
@@ -126,62 +129,70 @@ def make_plan(
     depth: Path | None,
     count: int | None = None,
     per_pair: int = PER_PAIR,
-    rules: Rules | None = None,
+    options: ComposeOptions | None = None,
     progress: Progress | None = None,
 ) -> Plan:
-    """Look at all sources, and settle the scale of the depth.
+    """Read all sources once, and fix the scale of the depth.
 
     Args:
-        backgrounds: Folder of photos, or one with images/ that holds them.
-        foregrounds: Folder of RGBA cut-outs.
-        depth: Folder of depth maps: 16-bit millimetres, or what a dataset.json in it or above says; None for a data set
-            of images and masks.
-        count: Composites in all; if None, `per_pair` for every photo with every cut-out and side.
-        per_pair: Used where there is no count.
-        rules: How they are made.
-        progress: Told (sources looked at, sources in all).
+        backgrounds: Folder of photos, or one with images/.
+        foregrounds: Folder of RGBA files.
+        depth: Folder of depth maps: 16-bit millimetres, or as a dataset.json in it or above it says; None for a data
+            set without depth.
+        count: Number of composites; if None, `per_pair` for every pair of background and foreground (and side).
+        per_pair: Number of composites for each pair, if there is no count.
+        options: Options of the composites.
+        progress: Called with (sources read, sources in total).
 
     Raises:
-        DataError: Sources that cannot be used, or a number out of range.
+        DataError: A source cannot be used, or a number is out of range.
     """
-    rules = rules or Rules()
-    photos, cutouts = find_photos(backgrounds, depth), find_cutouts(foregrounds)
+    options = options or ComposeOptions()
+    photos, cutouts = find_backgrounds(backgrounds, depth), list_foregrounds(foregrounds)
     if count is None:
-        count = len(photos) * len(cutouts) * (2 if rules.flip else 1) * _at_least_one("per-pair", per_pair)
-    spec = None if depth is None else stated_depth(depth) or stated_depth(depth.parent) or DatasetSpec(depth_unit="mm")
-    count = _at_least_one("count", count)
-    plan = Plan(photos=photos, cutouts=cutouts, count=count, depth=spec, rules=rules)
-    looks: list[Callable[[], Distances]] = [partial(_look_at_cutout, path, plan.longest_px) for path in cutouts]
-    looks += [partial(_look_at_photo, files, spec, rules.px) for files in photos]
-    distances = np.concatenate(list(_in_threads(looks, progress)))
+        count = len(photos) * len(cutouts) * (2 if options.flip else 1) * check_minimum("per-pair", per_pair, 1)
+    spec = None if depth is None else find_depth_spec(depth)
+    plan = Plan(
+        backgrounds=photos, foregrounds=cutouts, count=check_minimum("count", count, 1), depth=spec, options=options
+    )
+    reads: list[Callable[[], Distances]] = [partial(_read_foreground, path, plan.longest_px) for path in cutouts]
+    reads += [partial(_read_background, files, spec, options.px) for files in photos]
+    distances = np.concatenate(_run_in_threads(reads, progress))
     if spec is None or spec.depth_unit == "relative":
         return plan
     if distances.size == 0:
-        raise DataError(f"{depth}: no known depth in any file; 0 means missing, others are distances")
-    return replace(plan, depth=metric_scale(spec, distances))
+        raise DataError(f"{depth}: no known depth in any file; 0 means missing, other values are distances")
+    return replace(plan, depth=fit_depth_scale(spec, distances))
 
 
-def _at_least_one(name: str, value: int) -> int:
-    if value < 1:
-        raise DataError(f"{name} is {value}; it is at least 1")
+def check_minimum(name: str, value: int, least: int) -> int:
+    """Return a value, if it is large enough.
+
+    Raises:
+        DataError: It is below the minimum.
+    """
+    if value < least:
+        raise DataError(f"{name} is {value}; use at least {least}")
     return value
 
 
-def _look_at_cutout(path: Path, longest_px: int) -> Distances:
-    read_cutout(path, longest_px)
+def _read_foreground(path: Path, longest_px: int) -> Distances:
+    read_foreground(path, longest_px)
     return np.zeros(0, np.float32)
 
 
-def _look_at_photo(files: PhotoFiles, spec: DatasetSpec | None, px: int) -> Distances:
+def _read_background(files: BackgroundFiles, spec: DatasetSpec | None, px: int) -> Distances:
     image, depth = files
-    read_photo(image, depth, spec and replace(spec, near_m=spec.near_m or 1.0), px)
-    return known_distances(depth, spec) if depth and spec else np.zeros(0, np.float32)
+    read_background(image, depth, spec and replace(spec, near_m=spec.near_m or 1.0), px)
+    return read_distances(depth, spec) if depth and spec else np.zeros(0, np.float32)
 
 
-def _in_threads(looks: list[Callable[[], Distances]], progress: Progress | None) -> Iterator[Distances]:
-    """Decoding lets go of the interpreter, so threads do."""
+def _run_in_threads(reads: list[Callable[[], Distances]], progress: Progress | None) -> list[Distances]:
+    """Read with threads, because decoding releases the interpreter lock."""
+    found = []
     with ThreadPoolExecutor() as pool:
-        for done, found in enumerate(pool.map(lambda look: look(), looks), start=1):
+        for distances in pool.map(lambda read: read(), reads):
+            found.append(distances)
             if progress:
-                progress(done, len(looks))
-            yield found
+                progress(len(found), len(reads))
+    return found

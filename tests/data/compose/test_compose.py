@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from data.compose.backgrounds import UNKNOWN, Photo, depth_codes, read_photo
-from data.compose.compose import compose, draw_composites, main, paste_all
-from data.compose.plan import Plan, Rules, make_plan
+from data.compose.backgrounds import UNKNOWN, Background, encode_depth_bytes, read_background
+from data.compose.compose import draw_composites, main, paste_all, write_composites
+from data.compose.plan import ComposeOptions, Plan, make_plan
 from data.dataset import DataError, DatasetSpec
 from data.reading.layout import read_dataset
 from data.writing import writer
@@ -64,7 +64,7 @@ def plan_of(sources, count=None, *, depth=True, per_pair=1, **rules):
     backgrounds, foregrounds = sources
     folder = backgrounds / "depth" if depth else None
     return make_plan(
-        backgrounds, foregrounds, depth=folder, count=count, per_pair=per_pair, rules=Rules(px=PX, **rules)
+        backgrounds, foregrounds, depth=folder, count=count, per_pair=per_pair, options=ComposeOptions(px=PX, **rules)
     )
 
 
@@ -73,7 +73,7 @@ def composites(plan):
 
 
 def test_compose_writes_a_data_set_with_its_manifest(sources, tmp_path):
-    root = compose(plan_of(sources, 40), tmp_path / "out", workers=1)
+    root = write_composites(plan_of(sources, 40), tmp_path / "out", workers=1)
     dataset = read_dataset(root)
     assert len(dataset.triplets) == 40
     assert json.loads((root / "dataset.json").read_text())["near"] == "bright"
@@ -92,23 +92,23 @@ def left_over(folder):
 def test_every_pair_is_composed_as_often(sources):
     plan = plan_of(sources, per_pair=2, flip=True)
     assert plan.count == 10 * 3 * 2 * 2
-    pairs = Counter((plan.background(index), plan.foreground(index)) for index in range(plan.count))
+    pairs = Counter((plan.pick_background(index), plan.pick_foreground(index)) for index in range(plan.count))
     assert set(pairs.values()) == {2}
     assert len(pairs) == 60
 
 
 def test_without_flip_nothing_is_mirrored(sources):
     plan = plan_of(sources, 30)
-    assert not any(plan.foreground(index)[1] for index in range(30))
+    assert not any(plan.pick_foreground(index)[1] for index in range(30))
 
 
 def test_flip_mirrors_the_thing(sources):
     """The cut-outs have a faint edge on their right."""
     plan = plan_of(sources, per_pair=20, flip=True)
-    photo = Photo(np.zeros((PX, PX, 3), np.uint8), np.full((PX, PX), 0.5, np.float32))
+    photo = Background(np.zeros((PX, PX, 3), np.uint8), np.full((PX, PX), 0.5, np.float32))
     seen = set()
     for index in range(200):
-        things = [plan.foreground(index)]
+        things = [plan.pick_foreground(index)]
         canvas = paste_all(plan, photo, things, np.random.default_rng(index))
         first, *_, last = np.flatnonzero(canvas.mask.any(axis=0))
         if first > 1 and last < PX - 2:
@@ -118,26 +118,26 @@ def test_flip_mirrors_the_thing(sources):
 
 
 def test_last_fifth_of_photos_validates(sources, tmp_path):
-    root = compose(plan_of(sources, 20), tmp_path / "out", workers=1)
+    root = write_composites(plan_of(sources, 20), tmp_path / "out", workers=1)
     splits = {row["background"]: row["split"] for row in rows_of(root)}
     assert [name for name, split in splits.items() if split == "val"] == ["photo08", "photo09"]
     assert sum(split == "train" for split in splits.values()) == 8
 
 
 def test_split_is_left_to_the_reader_where_asked(sources, tmp_path):
-    root = compose(plan_of(sources, 20, hold_out=False), tmp_path / "out", workers=1)
+    root = write_composites(plan_of(sources, 20, hold_out=False), tmp_path / "out", workers=1)
     assert not any("split" in row for row in rows_of(root))
     assert len({t.background for t in read_dataset(root).triplets}) == 10
 
 
 def test_single_photo_is_not_split():
-    assert Plan(photos=((Path("a"), None),), cutouts=(), count=5, depth=None).split(0) == ""
+    assert Plan(backgrounds=((Path("a"), None),), foregrounds=(), count=5, depth=None).pick_split(0) == ""
 
 
 def test_composites_do_not_depend_on_workers(sources, tmp_path):
     plan = plan_of(sources, 60, placement="ground", things=3, shadow=True, flip=True)
-    alone = compose(plan, tmp_path / "alone", workers=1)
-    together = compose(plan, tmp_path / "together", workers=2)
+    alone = write_composites(plan, tmp_path / "alone", workers=1)
+    together = write_composites(plan, tmp_path / "together", workers=2)
     assert read_all(alone) == read_all(together)
 
 
@@ -148,26 +148,26 @@ def test_seed_changes_the_composites(sources):
 
 def test_what_was_cut_off_is_taken_up_and_ends_the_same(sources, tmp_path):
     plan = plan_of(sources, 120, flip=True)
-    whole = compose(plan, tmp_path / "whole", workers=1)
+    whole = write_composites(plan, tmp_path / "whole", workers=1)
 
     def stop(done, total):
         if done == 50:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        compose(plan, tmp_path / "out", workers=1, progress=stop)
+        write_composites(plan, tmp_path / "out", workers=1, progress=stop)
     assert not (tmp_path / "out").exists()
     told = []
-    compose(plan, tmp_path / "out", workers=1, progress=lambda done, total: told.append((done, total)))
+    write_composites(plan, tmp_path / "out", workers=1, progress=lambda done, total: told.append((done, total)))
     assert told == [(50, 120), (100, 120), (120, 120)]
     assert read_all(tmp_path / "out") == read_all(whole)
 
 
 KILLED_AFTER_150 = """
 import os, sys
-from data.compose.compose import compose, parser, plan_of
-plan = plan_of(parser().parse_args(sys.argv[1:]))
-compose(plan, sys.argv[6], workers=1, progress=lambda done, total: done < 150 or os.kill(os.getpid(), 9))
+from data.compose.compose import build_parser, plan_from_args, write_composites
+plan = plan_from_args(build_parser().parse_args(sys.argv[1:]))
+write_composites(plan, sys.argv[6], workers=1, progress=lambda done, total: done < 150 or os.kill(os.getpid(), 9))
 """
 
 
@@ -182,7 +182,7 @@ def test_killed_command_goes_on_where_it_was(sources, tmp_path):
     kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / ".out.partial/images").iterdir()}
     assert main(arguments) == 0
     assert kept.items() <= {path.name: path.stat().st_mtime_ns for path in (out / "images").iterdir()}.items()
-    assert read_all(out) == read_all(compose(plan_of(sources, 250), tmp_path / "whole", workers=1))
+    assert read_all(out) == read_all(write_composites(plan_of(sources, 250), tmp_path / "whole", workers=1))
 
 
 def test_other_options_do_not_take_up_what_was_cut_off(sources, tmp_path):
@@ -190,29 +190,29 @@ def test_other_options_do_not_take_up_what_was_cut_off(sources, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        compose(plan_of(sources, 100), tmp_path / "out", workers=1, progress=stop)
+        write_composites(plan_of(sources, 100), tmp_path / "out", workers=1, progress=stop)
     with pytest.raises(DataError, match="another set"):
-        compose(plan_of(sources, 100, seed=1), tmp_path / "out", workers=1)
+        write_composites(plan_of(sources, 100, seed=1), tmp_path / "out", workers=1)
 
 
 def test_disk_is_estimated_and_what_does_not_fit_is_refused(sources, tmp_path, monkeypatch):
     plan = plan_of(sources, 60)
     taken = sum(
         -(-len(data) // 4096) * 4096
-        for name, data in read_all(compose(plan, tmp_path / "a", workers=1)).items()
+        for name, data in read_all(write_composites(plan, tmp_path / "a", workers=1)).items()
         if "/" in name
     )
     with monkeypatch.context() as patch:
         patch.setattr(writer.shutil, "disk_usage", lambda _: writer.shutil._ntuple_diskusage(10**9, 10**9, taken))
         with pytest.raises(DataError, match=r"GB are needed.*make fewer"):
-            compose(plan, tmp_path / "b", workers=1)
+            write_composites(plan, tmp_path / "b", workers=1)
         assert left_over(tmp_path) == ["a", "bg", "fg"]
         patch.setattr(writer.shutil, "disk_usage", lambda _: writer.shutil._ntuple_diskusage(10**9, 10**9, 2 * taken))
-        compose(plan, tmp_path / "b", workers=1)
+        write_composites(plan, tmp_path / "b", workers=1)
 
 
 def test_without_depth_there_are_images_and_masks_only(sources, tmp_path):
-    root = compose(plan_of(sources, 10, depth=False), tmp_path / "out", workers=1)
+    root = write_composites(plan_of(sources, 10, depth=False), tmp_path / "out", workers=1)
     assert not (root / "depth").exists()
     assert all(triplet.depth is None for triplet in read_dataset(root).triplets)
 
@@ -224,7 +224,7 @@ def test_photos_may_lie_in_the_folder_itself(sources, tmp_path):
 
 def test_photo_keeps_its_shape_and_its_holes(sources):
     spec = DatasetSpec(depth_unit="mm", near_m=1.0, far_m=4.0)
-    photo = read_photo(sources[0] / "images/photo01.jpg", sources[0] / "depth/photo01.png", spec, 30)
+    photo = read_background(sources[0] / "images/photo01.jpg", sources[0] / "depth/photo01.png", spec, 30)
     assert photo.image.shape == (30, 40, 3)
     assert (photo.depth[:, :9] == UNKNOWN).all()
     assert (np.diff(photo.depth[0, 11:]) <= 0).all()
@@ -235,7 +235,7 @@ def test_saturated_depth_is_missing(tmp_path):
     write(tmp_path / "a.jpg", np.zeros((40, 40, 3), np.uint8))
     write(tmp_path / "a.png", np.full((40, 40), 65535, np.uint16))
     spec = DatasetSpec(depth_unit="mm", near_m=1.0, far_m=4.0)
-    assert (read_photo(tmp_path / "a.jpg", tmp_path / "a.png", spec, 40).depth == UNKNOWN).all()
+    assert (read_background(tmp_path / "a.jpg", tmp_path / "a.png", spec, 40).depth == UNKNOWN).all()
 
 
 def test_depth_maps_mean_what_the_dataset_json_beside_them_says(sources):
@@ -244,14 +244,14 @@ def test_depth_maps_mean_what_the_dataset_json_beside_them_says(sources):
         write(path, np.tile(np.linspace(0, 255, 80).astype(np.uint8), (60, 1)))
     (backgrounds / "depth/dataset.json").write_text(json.dumps({"near": "dark"}))
     plan = plan_of(sources, 4)
-    depth = read_photo(*plan.photos[0], plan.depth, PX).depth
+    depth = read_background(*plan.backgrounds[0], plan.depth, PX).depth
     assert depth[0, 0] == pytest.approx(0.9, abs=0.02)  # things have room before what is nearest
     assert depth[0, -1] == pytest.approx(0, abs=0.02)
-    assert plan.stated() == DatasetSpec(missing=0)
+    assert plan.build_spec() == DatasetSpec(missing=0)
 
 
 def test_depth_codes_span_far_to_near():
-    np.testing.assert_array_equal(depth_codes(np.float32([0, 1, UNKNOWN, 0.5])), [1, 255, 0, 128])
+    np.testing.assert_array_equal(encode_depth_bytes(np.float32([0, 1, UNKNOWN, 0.5])), [1, 255, 0, 128])
 
 
 def drop(path):
@@ -263,12 +263,12 @@ BREAKS = {
     "16-bit": lambda bg, fg: write(bg / "depth/photo03.png", np.zeros((60, 80), np.uint8)),
     "no known depth": lambda bg, fg: [write(path, np.zeros((60, 80), np.uint16)) for path in (bg / "depth").iterdir()],
     "not RGBA": lambda bg, fg: write(fg / "thing9.png", np.zeros((20, 20, 3), np.uint8)),
-    "nothing opaque": lambda bg, fg: write(fg / "thing9.png", np.full((20, 20, 4), 90, np.uint8)),
+    "no opaque pixel": lambda bg, fg: write(fg / "thing9.png", np.full((20, 20, 4), 90, np.uint8)),
     "not a whole image": lambda bg, fg: (bg / "images/photo02.jpg").write_bytes(b"no"),
     "same stem": lambda bg, fg: write(bg / "images/photo02.png", np.zeros((60, 80, 3), np.uint8)),
     "same shape": lambda bg, fg: write(bg / "depth/photo02.png", np.full((60, 60), 2000, np.uint16)),
     "unknown key": lambda bg, fg: (bg / "depth/dataset.json").write_text('{"naer": "dark"}'),
-    "no pictures in it": lambda bg, fg: [drop(path) for path in fg.iterdir()],
+    "no images in it": lambda bg, fg: [drop(path) for path in fg.iterdir()],
 }
 
 
@@ -317,8 +317,8 @@ def test_missing_folders_and_out_in_use_are_one_line(sources, tmp_path, capsys):
         (("--size", "8"), "size is 8"),
         (("--things", "0"), "things is 0"),
         (("--seed", "-1"), "seed is -1"),
-        (("--depth-on", "composite"), "name a teacher"),
-        (("--teacher", "midas_small"), "--depth names none"),
+        (("--depth-on", "composite"), "there is no depth model"),
+        (("--depth-preset", "midas_small"), "needs an ONNX model"),
         (("--depth", "nowhere"), "no such folder"),
         (("--depth", "nowhere.onnx"), "no such file"),
         (("--depth", "hf:some/name"), "hf:some/name"),
@@ -345,8 +345,10 @@ def test_command_line_composes(sources, tmp_path, capsys):
 
 def test_real_photos_and_cutouts_compose(shared_data, tmp_path):
     folder = shared_data / "rgbd"
-    plan = make_plan(folder, shared_data / "foregrounds", depth=folder / "depth", count=40, rules=Rules(px=80))
-    root = compose(plan, tmp_path / "out", workers=1)
+    plan = make_plan(
+        folder, shared_data / "foregrounds", depth=folder / "depth", count=40, options=ComposeOptions(px=80)
+    )
+    root = write_composites(plan, tmp_path / "out", workers=1)
     rows = rows_of(root)
     assert len({row["background"] for row in rows if row["split"] == "val"}) == 4
     assert len({row["background"] for row in rows if row["split"] == "train"}) == 16

@@ -6,14 +6,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from data.compose import depth_cache as taught
+from data.compose import depth_cache
 from data.compose.compose import main
-from data.compose.depth_cache import relative_depth, teach
-from data.compose.depth_models import OnnxTeacher, Preprocessing, find_teacher, ready_preparations
+from data.compose.depth_cache import cache_depth_maps, predict_relative_depth
+from data.compose.depth_models import OnnxDepthModel, Preprocessing, list_presets, load_depth_model
 from data.dataset import DataError
 from data.reading.layout import read_dataset
 
-PREPARATION = {"width": 24, "height": 16, "layout": "nchw", "near": "bright"}
+PREPROCESSING = {"width": 24, "height": 16, "layout": "nchw", "near": "bright"}
 
 
 def write_model(path, *, layout="nchw"):
@@ -41,7 +41,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def model(tmp_path):
-    (tmp_path / "red.json").write_text(json.dumps(PREPARATION))
+    (tmp_path / "red.json").write_text(json.dumps(PREPROCESSING))
     return write_model(tmp_path / "red.onnx")
 
 
@@ -64,60 +64,64 @@ def sources(tmp_path):
     return tmp_path / "photos", tmp_path / "things"
 
 
-def test_teacher_says_relative_inverse_depth_in_the_pictures_shape(model):
-    depth = relative_depth(find_teacher(str(model)), ramp(), "ramp")
+def test_model_predicts_relative_inverse_depth_in_the_images_shape(model):
+    depth = predict_relative_depth(load_depth_model(str(model)), ramp(), "ramp")
     assert depth.shape == (16, 24)
     assert depth.min() == 0
     assert depth.max() == 1
     assert (np.diff(depth[8]) >= 0).all()
-    assert relative_depth(find_teacher(str(model)), ramp(80, 60), "ramp", 32).shape == (43, 32)
+    assert predict_relative_depth(load_depth_model(str(model)), ramp(80, 60), "ramp", 32).shape == (43, 32)
 
 
 def test_channels_last_models_see_the_same(tmp_path):
-    first = OnnxTeacher(write_model(tmp_path / "a.onnx"), Preprocessing(**PREPARATION))
-    last = OnnxTeacher(
-        write_model(tmp_path / "b.onnx", layout="nhwc"), Preprocessing(**PREPARATION | {"layout": "nhwc"})
+    first = OnnxDepthModel(write_model(tmp_path / "a.onnx"), Preprocessing(**PREPROCESSING))
+    last = OnnxDepthModel(
+        write_model(tmp_path / "b.onnx", layout="nhwc"), Preprocessing(**PREPROCESSING | {"layout": "nhwc"})
     )
-    np.testing.assert_array_equal(first.raw(ramp()), last.raw(ramp()))
+    np.testing.assert_array_equal(first.predict(ramp()), last.predict(ramp()))
 
 
 def test_normalisation_is_that_of_the_json(model):
-    plain = OnnxTeacher(model, Preprocessing(**PREPARATION)).raw(ramp())
-    other = OnnxTeacher(model, Preprocessing(**PREPARATION, mean=(0.5, 0.0, 0.0), std=(0.25, 1.0, 1.0))).raw(ramp())
+    plain = OnnxDepthModel(model, Preprocessing(**PREPROCESSING)).predict(ramp())
+    other = OnnxDepthModel(model, Preprocessing(**PREPROCESSING, mean=(0.5, 0.0, 0.0), std=(0.25, 1.0, 1.0))).predict(
+        ramp()
+    )
     np.testing.assert_allclose(other, (plain - 0.5) / 0.25, atol=1e-5)
 
 
 def test_polarity_is_that_of_the_json(model):
-    bright = relative_depth(OnnxTeacher(model, Preprocessing(**PREPARATION)), ramp(), "ramp")
-    dark = relative_depth(OnnxTeacher(model, Preprocessing(**PREPARATION | {"near": "dark"})), ramp(), "ramp")
+    bright = predict_relative_depth(OnnxDepthModel(model, Preprocessing(**PREPROCESSING)), ramp(), "ramp")
+    dark = predict_relative_depth(
+        OnnxDepthModel(model, Preprocessing(**PREPROCESSING | {"near": "dark"})), ramp(), "ramp"
+    )
     np.testing.assert_allclose(dark, 1 - bright, atol=1e-6)
 
 
 def test_distances_become_their_reciprocals():
     metres = np.float32([[1.0, 2.0, 4.0]])
-    np.testing.assert_allclose(Preprocessing(**PREPARATION, depth_unit="m").inverse(metres), [[1, 0.5, 0.25]])
+    np.testing.assert_allclose(Preprocessing(**PREPROCESSING, depth_unit="m").to_inverse(metres), [[1, 0.5, 0.25]])
 
 
-@pytest.mark.parametrize("name", ready_preparations())
-def test_ready_preparations_can_be_read_and_say_where_they_come_from(model, name):
-    teacher = find_teacher(str(model), name)
-    assert teacher.preparation.source
-    assert teacher.preparation.near == "bright"
+@pytest.mark.parametrize("name", list_presets())
+def test_list_presets_can_be_read_and_say_where_they_come_from(model, name):
+    loaded = load_depth_model(str(model), name)
+    assert loaded.preprocessing.source
+    assert loaded.preprocessing.near == "bright"
 
 
-def test_ready_preparations_are_those_promised():
-    assert {"midas_small", "depth_anything_v2_small", "densedepth"} <= set(ready_preparations())
+def test_list_presets_are_those_promised():
+    assert {"midas_small", "depth_anything_v2_small", "densedepth"} <= set(list_presets())
 
 
-def test_teacher_sees_each_photo_once_and_the_next_time_none(model, sources, monkeypatch):
+def test_model_sees_each_photo_once_and_the_next_time_none(model, sources, monkeypatch):
     photos = sorted(sources[0].iterdir())
-    folder = teach(find_teacher(str(model)), photos, workers=1)
+    folder = cache_depth_maps(load_depth_model(str(model)), photos, workers=1)
     assert sorted(path.name for path in folder.iterdir()) == ["dataset.json", "p0.png", "p1.png", "p2.png"]
     depth = cv2.imread(str(folder / "p0.png"), cv2.IMREAD_UNCHANGED)
     assert depth.dtype == np.uint16
     assert depth.max() == 65535
-    monkeypatch.setattr(taught, "relative_depth", lambda *_: pytest.fail("was seen before"))
-    assert teach(find_teacher(str(model)), photos, workers=1) == folder
+    monkeypatch.setattr(depth_cache, "predict_relative_depth", lambda *_: pytest.fail("was seen before"))
+    assert cache_depth_maps(load_depth_model(str(model)), photos, workers=1) == folder
 
 
 def compose(sources, out, *options):
@@ -132,7 +136,7 @@ def depth_of(out):
     ]
 
 
-def test_photos_without_depth_get_the_teachers(model, sources, tmp_path):
+def test_photos_without_depth_get_the_models(model, sources, tmp_path):
     assert compose(sources, tmp_path / "out", "--depth", str(model)) == 0
     assert read_dataset(tmp_path / "out").spec.near == "bright"
     for depth, mask in depth_of(tmp_path / "out"):
@@ -153,7 +157,7 @@ def test_photos_of_which_nothing_is_known_get_level_ground_and_things_stand_on_i
         assert (depth[mask > 0] >= np.nanmax(rows[: feet + 1]) - 2).all()
 
 
-def test_teacher_of_composites_sees_the_thing_itself(model, sources, tmp_path):
+def test_model_on_composites_sees_the_foreground_itself(model, sources, tmp_path):
     assert compose(sources, tmp_path / "out", "--depth", str(model), "--depth-on", "composite") == 0
     for depth, mask in depth_of(tmp_path / "out"):
         inner = cv2.erode(mask.astype(np.uint8), np.ones((5, 5))) > 0
@@ -164,7 +168,7 @@ def test_ground_does_not_see_composites(sources, tmp_path, capsys):
     photos, cutouts = sources
     command = ["--backgrounds", str(photos), "--foregrounds", str(cutouts), "--out", str(tmp_path / "out")]
     assert main([*command, "--depth", "ground", "--depth-on", "composite"]) == 2
-    assert "nobody is there to see them" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert "there is no depth model" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_wrong_models_are_one_line(model, sources, tmp_path, capsys):
@@ -172,12 +176,12 @@ def test_wrong_models_are_one_line(model, sources, tmp_path, capsys):
     broken.write_bytes(b"no model")
     other = write_model(tmp_path / "other.onnx")
     wrong = write_model(tmp_path / "wrong.onnx")
-    (tmp_path / "wrong.json").write_text(json.dumps(PREPARATION | {"width": 20}))
+    (tmp_path / "wrong.json").write_text(json.dumps(PREPROCESSING | {"width": 20}))
     odd = write_model(tmp_path / "odd.onnx")
-    (tmp_path / "odd.json").write_text(json.dumps(PREPARATION | {"wdith": 20}))
+    (tmp_path / "odd.json").write_text(json.dumps(PREPROCESSING | {"wdith": 20}))
     cases = [
-        (broken, "not a model that onnxruntime can load"),
-        (other, "--teacher, one of densedepth"),
+        (broken, "onnxruntime cannot load this model"),
+        (other, "--depth-preset, one of densedepth"),
         (wrong, "does not take 1 x 3 x 16 x 20"),
         (odd, "unknown key 'wdith'"),
     ]
@@ -189,10 +193,10 @@ def test_wrong_models_are_one_line(model, sources, tmp_path, capsys):
         assert not (tmp_path / "out").exists()
 
 
-def test_photo_in_which_the_teacher_sees_nothing_is_named(model, sources, tmp_path, capsys):
+def test_photo_in_which_the_model_sees_nothing_is_named(model, sources, tmp_path, capsys):
     assert cv2.imwrite(str(sources[0] / "p9.png"), np.zeros((40, 60, 3), np.uint8))
     assert compose(sources, tmp_path / "out", "--depth", str(model)) == 2
-    assert "p9.png: the teacher sees no depth" in capsys.readouterr().err
+    assert "p9.png: the model predicts no depth" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -200,7 +204,7 @@ def test_photo_in_which_the_teacher_sees_nothing_is_named(model, sources, tmp_pa
 )
 def test_wrong_preparations_are_refused(tmp_path, wrong):
     path = tmp_path / "a.json"
-    path.write_text(json.dumps(PREPARATION | wrong if wrong else wrong))
+    path.write_text(json.dumps(PREPROCESSING | wrong if wrong else wrong))
     with pytest.raises(DataError, match=r"a\.json"):
         Preprocessing.read(path)
 
@@ -210,4 +214,4 @@ def test_missing_packages_are_named(model, monkeypatch, module, depth):
     monkeypatch.setitem(__import__("sys").modules, module, None)
     stated = depth if depth.startswith("hf:") else str(model)
     with pytest.raises(DataError, match=f"needs {module}"):
-        find_teacher(stated)
+        load_depth_model(stated)

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data.compose.foregrounds import read_cutout
+from data.compose.foregrounds import read_foreground
 
 
 def write_cutout(path, *, side=60, colour=(200, 60, 40), behind=(0, 255, 0)):
@@ -21,11 +21,11 @@ def test_margin_is_taken_off(tmp_path):
     pixels[5:35, 10:30] = 255
     pixels[0, 0, 3] = 5  # fainter than anyone sees
     assert cv2.imwrite(str(tmp_path / "a.png"), pixels)
-    assert read_cutout(tmp_path / "a.png", 100).shape == (30, 20, 4)
+    assert read_foreground(tmp_path / "a.png", 100).shape == (30, 20, 4)
 
 
 def test_colours_are_premultiplied_rgb(tmp_path):
-    thing = read_cutout(write_cutout(tmp_path / "a.png"), 100)
+    thing = read_foreground(write_cutout(tmp_path / "a.png"), 100)
     middle = thing[len(thing) // 2, len(thing) // 2]
     np.testing.assert_array_equal(middle, [200, 60, 40, 255])
     assert (thing[..., :3].max(axis=-1) <= thing[..., 3]).all()
@@ -33,7 +33,7 @@ def test_colours_are_premultiplied_rgb(tmp_path):
 
 @pytest.mark.parametrize("longest_px", [100, 25])
 def test_edge_keeps_no_halo_of_what_it_was_cut_out_of(tmp_path, longest_px):
-    thing = read_cutout(write_cutout(tmp_path / "a.png"), longest_px).astype(float)
+    thing = read_foreground(write_cutout(tmp_path / "a.png"), longest_px).astype(float)
     edge = (thing[..., 3] > 40) & (thing[..., 3] < 230)
     assert edge.any()
     own = thing[edge][:, :3] / thing[edge][:, 3:] * 255
@@ -44,9 +44,9 @@ def test_glass_keeps_its_colour(tmp_path):
     pixels = np.full((40, 40, 4), (10, 200, 30, 120), np.uint8)
     pixels[:4, :4] = (255, 0, 0, 255)
     assert cv2.imwrite(str(tmp_path / "a.png"), pixels)
-    thing = read_cutout(tmp_path / "a.png", 100)
+    thing = read_foreground(tmp_path / "a.png", 100)
     np.testing.assert_allclose(thing[20, 20], [30 * 120 / 255, 200 * 120 / 255, 10 * 120 / 255, 120], atol=1)
 
 
 def test_cutout_is_kept_no_larger_than_asked_for(tmp_path):
-    assert max(read_cutout(write_cutout(tmp_path / "a.png"), 20).shape) == 20
+    assert max(read_foreground(write_cutout(tmp_path / "a.png"), 20).shape) == 20

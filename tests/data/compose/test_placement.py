@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from data.compose.placement import draw_placement, draw_standing, overlap, plane_sizes, standing_sizes
+from data.compose.placement import compute_plane_sizes, compute_standing_sizes, draw_placement, draw_standing, overlap
 
 H, W = 120, 160
 
@@ -20,26 +20,26 @@ def feet_of(sizes, count=300):
 
 
 def test_things_stand_on_level_ground_only():
-    for _, (row, column) in feet_of(standing_sizes(scene())):
+    for _, (row, column) in feet_of(compute_standing_sizes(scene())):
         assert row >= 60
         assert column >= 80 or row >= 107
 
 
 def test_things_are_larger_towards_the_bottom():
-    placed = feet_of(standing_sizes(scene()))
+    placed = feet_of(compute_standing_sizes(scene()))
     rows, sizes = np.array([foot[0] for _, foot in placed]), np.array([place.size for place, _ in placed])
     assert np.corrcoef(rows, sizes)[0, 1] > 0.9
     assert sizes[rows > 110].min() > sizes[rows < 75].max()
 
 
 def test_feet_stand_where_the_place_says():
-    for place, (row, column) in feet_of(standing_sizes(scene()), 20):
+    for place, (row, column) in feet_of(compute_standing_sizes(scene()), 20):
         assert place.bottom((40, 20)) == pytest.approx((row + 1) / H)
         assert place.x == pytest.approx((column + 0.5) / W)
 
 
 def test_without_depth_ground_is_a_plane_below_the_horizon():
-    sizes = standing_sizes(np.full((H, W), -1, np.float32))
+    sizes = compute_standing_sizes(np.full((H, W), -1, np.float32))
     assert not sizes[:54].any()
     assert (np.diff(sizes[70:, 0]) > 0).all()
     assert sizes[-1, 0] == pytest.approx(0.9)
@@ -48,13 +48,13 @@ def test_without_depth_ground_is_a_plane_below_the_horizon():
 def test_sky_below_the_horizon_carries_nothing():
     inverse = np.full((H, W), 0.3, np.float32)
     inverse[:, :50] = 0
-    sizes = plane_sizes(inverse)
+    sizes = compute_plane_sizes(inverse)
     assert not sizes[:, :50].any()
     assert sizes[-1, 50:].all()
 
 
 def test_where_nothing_can_stand_no_place_is_drawn():
-    sizes = standing_sizes(np.zeros((H, W), np.float32))
+    sizes = compute_standing_sizes(np.zeros((H, W), np.float32))
     assert draw_standing(sizes, (40, 20), np.random.default_rng(0)) is None
 
 
