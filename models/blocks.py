@@ -1,9 +1,7 @@
-"""Building blocks that more than one network uses, and the padding that lets them take any size.
+"""Building blocks that more than one network uses, and the padding that lets networks take any size.
 
-Owns: conv-norm-act, the stem, channel shuffle, upsampling, weight initialisation. Must not know: configs.
-
-Convolutions have no bias (a norm follows) and pad with zeros to "same" size. The layer lists of stem and
-upsampling follow the original study, whose counts of parameters they keep.
+Convolutions have no bias (a norm follows) and pad with zeros to "same" size. The layers of the stem and of upsampling
+follow the original study, and keep its parameter counts.
 """
 
 import math
@@ -16,18 +14,20 @@ from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 UPSAMPLERS = ("pixel_shuffle", "conv_pixel_shuffle", "transposed", "bilinear")
 
 
-def conv(cin: int, cout: int, kernel: int = 3, *, stride: int = 1, dilation: int = 1, groups: int = 1) -> nn.Conv2d:
-    """A "same" convolution without bias; `groups` is lowered to what divides both numbers of channels."""
+def conv(
+    in_channels: int, out_channels: int, kernel: int = 3, *, stride: int = 1, dilation: int = 1, groups: int = 1
+) -> nn.Conv2d:
+    """Build a "same" convolution without bias; `groups` is lowered to a divisor of both numbers of channels."""
     padding = dilation * (kernel // 2)
-    groups = math.gcd(groups, cin, cout)
-    return nn.Conv2d(cin, cout, kernel, stride, padding, dilation, groups, bias=False)
+    groups = math.gcd(groups, in_channels, out_channels)
+    return nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation, groups, bias=False)
 
 
 class Norm(nn.BatchNorm2d):
-    """Batch norm that uses its running moments where a batch has one value a channel: one image, shrunk to 1 x 1."""
+    """Batch norm that uses its running moments if a batch has one value per channel: one image, shrunk to 1 x 1."""
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Normalised features."""
+        """Return normalised features."""
         if self.training and x.numel() == x.shape[1]:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         return super().forward(x)
@@ -36,15 +36,16 @@ class Norm(nn.BatchNorm2d):
 class ConvNorm(nn.Sequential):
     """Convolution and batch norm; the activation comes after a merge."""
 
-    def __init__(self, cin: int, cout: int, kernel: int = 3, **options: int) -> None:
-        super().__init__(conv(cin, cout, kernel, **options), Norm(cout))
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 3, **options: int) -> None:
+        super().__init__(conv(in_channels, out_channels, kernel, **options), Norm(out_channels))
 
 
 class ConvNormAct(nn.Sequential):
     """Convolution, batch norm, ReLU."""
 
-    def __init__(self, cin: int, cout: int, kernel: int = 3, **options: int) -> None:
-        super().__init__(conv(cin, cout, kernel, **options), Norm(cout), nn.ReLU(inplace=True))
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 3, **options: int) -> None:
+        convolution = conv(in_channels, out_channels, kernel, **options)
+        super().__init__(convolution, Norm(out_channels), nn.ReLU(inplace=True))
 
 
 class Stem(nn.Sequential):
@@ -70,37 +71,37 @@ class ChannelShuffle(nn.Module):
         self.groups = groups
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """With n channels a group, channel g * n + i goes to i * groups + g."""
+        """With n channels per group, move channel g * n + i to i * groups + g."""
         groups = math.gcd(self.groups, x.shape[1])
         return F.channel_shuffle(x, groups) if groups > 1 else x
 
 
 class UpsampleConv(nn.Sequential):
-    """Doubles height and width and gives `cout` channels.
+    """Double height and width, and return `out_channels` channels.
 
-    `pixel_shuffle` has no parameters and gives cin / 4 channels, whatever `cout`: see `upsampled_channels`.
+    `pixel_shuffle` has no parameters and returns in_channels / 4 channels: see `count_upsampled_channels`.
     """
 
-    def __init__(self, kind: str, cin: int, cout: int, groups: int = 1) -> None:
+    def __init__(self, kind: str, in_channels: int, out_channels: int, groups: int = 1) -> None:
         layers: dict[str, tuple[nn.Module, ...]] = {
             "pixel_shuffle": (nn.PixelShuffle(2),),
-            "conv_pixel_shuffle": (ConvNormAct(cin, 4 * cout, groups=groups), nn.PixelShuffle(2)),
-            "transposed": (nn.ConvTranspose2d(cin, cout, 3, stride=2, padding=1, output_padding=1),),
+            "conv_pixel_shuffle": (ConvNormAct(in_channels, 4 * out_channels, groups=groups), nn.PixelShuffle(2)),
+            "transposed": (nn.ConvTranspose2d(in_channels, out_channels, 3, stride=2, padding=1, output_padding=1),),
             "bilinear": (
-                conv(cin, cout, 1),
+                conv(in_channels, out_channels, 1),
                 nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
             ),
         }
         super().__init__(*layers[kind])
 
 
-def count_upsampled_channels(kind: str, cin: int, wanted: int) -> int:
-    """Channels after `UpsampleConv(kind, cin, wanted)`."""
-    return cin // 4 if kind == "pixel_shuffle" else wanted
+def count_upsampled_channels(kind: str, in_channels: int, out_channels: int) -> int:
+    """Return the number of channels after `UpsampleConv(kind, in_channels, out_channels)`."""
+    return in_channels // 4 if kind == "pixel_shuffle" else out_channels
 
 
 def pad_to_multiple(image: Float[Tensor, "b c h w"], multiple: int) -> Float[Tensor, "b c H W"]:
-    """Repeat the last row and column until `multiple` divides both sides; crop results back with [:h, :w]."""
+    """Repeat the last row and column until `multiple` divides both sides; [:h, :w] crops results back."""
     down, right = -image.shape[2] % multiple, -image.shape[3] % multiple
     if not (down or right):
         return image
@@ -108,7 +109,7 @@ def pad_to_multiple(image: Float[Tensor, "b c h w"], multiple: int) -> Float[Ten
 
 
 def initialise(module: nn.Module) -> None:
-    """He initialisation of every convolution (fan out, ReLU), in place; norms start as the identity.
+    """Apply He initialisation (fan out, ReLU) to every convolution, in place; norms start as the identity.
 
     Source: He et al. 2015, arXiv:1502.01852.
     """
@@ -120,5 +121,5 @@ def initialise(module: nn.Module) -> None:
 
 
 def merge(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b d h w"], how: str) -> Float[Tensor, "b e h w"]:
-    """ReLU of the sum (`add`) or of the concatenation (`concat`) of two maps of equal size."""
+    """Return the ReLU of the sum (`add`) or of the concatenation (`concat`) of two maps of equal size."""
     return F.relu(a + b if how == "add" else torch.cat((a, b), 1))

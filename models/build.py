@@ -1,44 +1,45 @@
-"""The registry of architectures: from plain values to a config, from a config to a network."""
+"""The registry of architectures: builds configs from plain values, and networks from configs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from models.atrous import Atrous, AtrousConfig, ResidualConfig
+from models.atrous import ATROUS, RESIDUAL
 from models.config import ConfigError, ModelConfig
-from models.network import Network
-from models.resnet import ResNet18, ResNetConfig
-from models.unet import UNet, UNetConfig
+from models.network import Architecture, Network
+from models.resnet import RESNET18_ED
+from models.unet import UNET
 
-ARCHITECTURES: dict[str, tuple[type[ModelConfig], Callable[[Any], Network]]] = {
-    "atrous": (AtrousConfig, Atrous),
-    "residual": (ResidualConfig, Atrous),
-    "resnet18_ed": (ResNetConfig, ResNet18),
-    "unet": (UNetConfig, UNet),
-}
+ARCHITECTURES = {architecture.name: architecture for architecture in (UNET, RESNET18_ED, RESIDUAL, ATROUS)}
+
+
+def get_architecture(name: Any) -> Architecture:
+    """Return the architecture of that name.
+
+    Raises:
+        ConfigError: There is none; the message lists the names.
+    """
+    if name not in ARCHITECTURES:
+        raise ConfigError(f"arch={name!r} is not one of {', '.join(sorted(ARCHITECTURES))}")
+    return ARCHITECTURES[name]
 
 
 def parse_model_config(fields: Mapping[str, Any]) -> ModelConfig:
-    """The config that `fields` describes, `fields["arch"]` choosing its class.
+    """Build the config that `fields` describes; `fields["arch"]` selects its class.
 
     Raises:
-        ConfigError: No or an unknown `arch` (lists the names), an unknown key (names the nearest) or a
-            forbidden value.
+        ConfigError: `arch` is missing or unknown (lists the names), a key is unknown (gives the nearest), or a value
+            is not allowed.
     """
-    arch = fields.get("arch")
-    if arch not in ARCHITECTURES:
-        raise ConfigError(f"arch={arch!r} is not one of {', '.join(ARCHITECTURES)}")
-    return ARCHITECTURES[arch][0].from_dict(fields)
+    return get_architecture(fields.get("arch")).config.from_dict(fields)
 
 
 def build_model(config: ModelConfig) -> Network:
-    """The network of `config` with fresh weights from torch's global generator.
+    """Build the network of `config` with fresh weights from torch's global generator.
 
-    Its forward takes a normalised image (B, 3, H, W), any H, W >= 16, and gives mask and depth, (B, 2, H, W)
-    in [0, 1].
+    Its forward takes a normalised image (B, 3, H, W) with H, W >= 16 and returns mask and depth, (B, 2, H, W) in
+    [0, 1].
 
     Raises:
         ConfigError: `config` belongs to no architecture.
     """
-    if config.arch not in ARCHITECTURES:
-        raise ConfigError(f"arch={config.arch!r} is not one of {', '.join(ARCHITECTURES)}")
-    return ARCHITECTURES[config.arch][1](config)
+    return get_architecture(config.arch).network(config)

@@ -1,7 +1,4 @@
-"""What every network's config has in common, and the strict way from plain values to a config.
-
-Owns: the base class, the check of field names and choices. Must not know: any one network.
-"""
+"""Base class of the configs: strict conversion to and from plain values, and tables of the values that are searched."""
 
 import dataclasses
 import difflib
@@ -16,36 +13,36 @@ Config = TypeVar("Config", bound="PlainConfig")
 
 
 class ConfigError(ValueError):
-    """A config that cannot be built; the message is one line that says what to change."""
+    """A config cannot be built; the message is one line that says what to change."""
 
 
 def check_choice(field: str, value: Any, choices: tuple[Any, ...]) -> None:
-    """Raise ConfigError unless `value` is one of `choices`.
+    """Check that `value` is one of `choices`.
 
     Raises:
-        ConfigError: It is not; the message lists what is allowed.
+        ConfigError: It is not; the message lists the choices.
     """
     if value not in choices:
         raise ConfigError(f"{field}={value!r} is not one of {', '.join(map(str, choices))}")
 
 
-def check_fields(what: str, names: tuple[str, ...], fields: Mapping[str, Any]) -> None:
-    """Raise ConfigError if `fields` has a key that is not in `names`.
+def check_fields(owner: str, names: tuple[str, ...], fields: Mapping[str, Any]) -> None:
+    """Check that every key of `fields` is in `names`.
 
     Raises:
-        ConfigError: Names the unknown key and the nearest known one.
+        ConfigError: A key is unknown; the message gives the nearest known one.
     """
     for key in fields:
         if key not in names:
             near = difflib.get_close_matches(key, names, n=1, cutoff=0.0)
-            raise ConfigError(f"{what} has no field {key!r}; the nearest is {near[0]!r}")
+            raise ConfigError(f"{owner} has no field {key!r}; the nearest is {near[0]!r}")
 
 
 def check_type(field: str, value: Any, default: Any) -> None:
-    """Raise ConfigError unless `value` has the type of the field's default; a whole number may be a real one.
+    """Check that `value` has the type of the field's default; an integer may stand for a float.
 
     Raises:
-        ConfigError: It has not; the message names the type.
+        ConfigError: It has another type; the message names the expected one.
     """
     expected = type(default)
     allowed = (int, float) if expected is float else expected
@@ -54,19 +51,19 @@ def check_type(field: str, value: Any, default: Any) -> None:
 
 
 class PlainConfig:
-    """Mixin of frozen dataclasses that go to and come from flat dicts of plain values."""
+    """Mixin of frozen dataclasses that are converted to and from flat dicts of plain values."""
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields in order; tuples as lists, so that the dict equals its JSON."""
+        """Return all fields in order; tuples become lists, so that the dict equals its JSON."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     @classmethod
     def from_dict(cls: type[Config], fields: Mapping[str, Any]) -> Config:
-        """The inverse of `to_dict`; absent fields take their defaults.
+        """Invert `to_dict`; absent fields take their defaults.
 
         Raises:
-            ConfigError: An unknown key, or a value that is not allowed.
+            ConfigError: A key is unknown, or a value is not allowed.
         """
         defaults = {f.name: f.default for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
         check_fields(cls.__name__, tuple(defaults), fields)
@@ -81,10 +78,10 @@ class ModelConfig(PlainConfig):
     """Base of the networks' configs.
 
     Attributes:
-        arch: Name in the registry; each family fixes its own.
+        arch: Name of the architecture; each config class fixes its own.
         width: Channels of the first convolution; the stem ends with four times as many.
-        head: How the two outputs come into [0, 1]: `sigmoid`, or `minmax` per image and channel.
-        stem_stride: What the stem shrinks the image by; 2 or 4 make a network several times faster.
+        head: Mapping of the two outputs into [0, 1]: `sigmoid`, or `minmax` per image and channel.
+        stem_stride: Factor by which the stem shrinks the image; 2 or 4 make a network several times faster.
     """
 
     arch: str = ""
@@ -100,3 +97,50 @@ class ModelConfig(PlainConfig):
             raise ConfigError(f"width={self.width!r} must be at least {MIN_WIDTH}")
         check_choice("head", self.head, HEADS)
         check_choice("stem_stride", self.stem_stride, STEM_STRIDES)
+
+
+@dataclass(frozen=True)
+class Range:
+    """Real numbers from `low` to `high` that the search tries, on a logarithmic scale or in steps."""
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+
+
+Values = tuple[Any, ...] | Range
+
+
+@dataclass(frozen=True)
+class OnlyIf:
+    """Values of a field that is searched only if an earlier field of the table has a certain value."""
+
+    field: str
+    value: Any
+    values: Values
+
+
+Choices = Mapping[str, Values | OnlyIf]
+
+
+def check_choices(config: type[PlainConfig], choices: Choices, fixed: tuple[str, ...] = ()) -> None:
+    """Check that each field of a config is searched or declared fixed, and that the config accepts each value.
+
+    Args:
+        config: Class of the config.
+        choices: Values that the search tries, by field.
+        fixed: Fields that the search leaves at their defaults.
+
+    Raises:
+        ConfigError: A field is in neither or does not exist, or a value is not allowed.
+    """
+    names = tuple(f.name for f in dataclasses.fields(config) if f.name != "arch")  # type: ignore[arg-type]
+    check_fields(config.__name__, names, {**choices, **dict.fromkeys(fixed)})
+    for name in names:
+        if (name in choices) == (name in fixed):
+            raise ConfigError(f"{config.__name__}.{name} must be either searched or fixed: add it to one of both")
+    for name, entry in choices.items():
+        condition, values = ({entry.field: entry.value}, entry.values) if isinstance(entry, OnlyIf) else ({}, entry)
+        for value in (values.low, values.high) if isinstance(values, Range) else values:
+            config.from_dict({**condition, name: value})

@@ -1,20 +1,24 @@
-"""What every network is: an encoder, a decoder, and the padding that lets it take any size."""
+"""Base class of the networks (encoder, decoder, padding to any size) and the entry of one in the registry."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.blocks import initialise, pad_to_multiple
-from models.config import ModelConfig
+from models.config import Choices, ConfigError, ModelConfig, check_choices
 from models.heads import Head
 
 
 class Network(nn.Module):
-    """Base of the families; `encode` and `decode` see only sizes that `stride` divides.
+    """Base of the networks; `encode` and `decode` get only sizes that `stride` divides.
 
     Attributes:
-        config: What it was built from.
-        stride: How many pixels of the image one deepest feature steps.
+        config: The config from which the network was built.
+        stride: Step of the deepest features in pixels of the image.
     """
 
     def __init__(self, config: ModelConfig, stride: int) -> None:
@@ -23,32 +27,72 @@ class Network(nn.Module):
         self.stride = stride
 
     def start(self) -> None:
-        """Fresh weights: He initialisation, and heads that say the prior everywhere."""
+        """Set fresh weights: He initialisation, and heads that predict the prior everywhere."""
         initialise(self)
         for module in self.modules():
             if isinstance(module, Head):
                 module.start_small()
 
     def set_prior(self, *, mask: float, depth: float) -> None:
-        """Let every head start from the mean mask and the mean depth of the training data, both in [0, 1]."""
+        """Start every head from the mean mask and the mean depth of the training data, both in [0, 1]."""
         for module in self.modules():
             if isinstance(module, Head):
                 module.set_prior({"mask": mask, "depth": depth})
 
     def on(self, device: torch.device | str) -> "Network":
-        """Move to a device, weights in channels-last order, which convolutions prefer."""
+        """Move to a device, with weights in the channels-last order that convolutions prefer."""
         self.to(device)
         return self.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def encode(self, image: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
-        """Features from shallow to deep."""
+        """Return features from shallow to deep."""
         raise NotImplementedError
 
     def decode(self, features: list[Tensor]) -> Float[Tensor, "b 2 h w"]:
-        """Mask and depth in [0, 1] at the size that was encoded."""
+        """Return mask and depth in [0, 1] at the size that was encoded."""
         raise NotImplementedError
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 2 h w"]:
-        """Mask and depth in [0, 1] at the image's own size, in float32 or wider."""
+        """Return mask and depth in [0, 1] at the image's own size, in float32 or wider."""
         height, width = image.shape[2:]
         return self.decode(self.encode(pad_to_multiple(image, self.stride)))[..., :height, :width]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """A config, its network, and the values that the search tries.
+
+    Attributes:
+        config: Class of the config; the default of its `arch` is the architecture's name.
+        network: Builds the network from a config.
+        choices: Searched fields in the order in which they are suggested, with `width` (ascending) and `stem_stride`.
+        fixed: Fields that the search leaves at their defaults.
+        lightest: Fields that make the network lightest, apart from width and stem stride.
+
+    Raises:
+        ConfigError: A field is neither searched nor fixed, or the config refuses a value.
+    """
+
+    config: type[ModelConfig]
+    network: Callable[[Any], Network]
+    choices: Choices
+    fixed: tuple[str, ...] = ()
+    lightest: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_choices(self.config, self.choices, self.fixed)
+        for name in ("width", "stem_stride"):
+            if not isinstance(self.choices.get(name), tuple):
+                raise ConfigError(f"{self.name}: choices must list values of {name}")
+        self.config.from_dict(self.lightest)
+
+    @property
+    def name(self) -> str:
+        """Name in the registry and in configs."""
+        return str(self.config.__dataclass_fields__["arch"].default)
+
+    def values(self, name: str) -> tuple[Any, ...]:
+        """Return the listed values of an unconditional field, such as `width`."""
+        values = self.choices[name]
+        assert isinstance(values, tuple)
+        return values

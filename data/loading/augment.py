@@ -1,11 +1,12 @@
-"""Random changes to training samples: geometry on image, mask and depth alike, photometry on the image alone.
+"""Random changes to training samples: geometry for image, mask and depth alike, photometry for the image alone.
 
-albumentations stays behind this file, and is imported only when an `Augment` is built.
+Only this module uses albumentations, and imports it when an `Augment` is built.
 """
 
 import dataclasses
 import os
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,21 +17,22 @@ from data.pack.pack import RawBatch
 
 ROTATION_DEG = 10  # the original study's limit
 BLUR_PX = (3, 5)  # sides of the averaging window
-TARGETS = {"mask": "image", "depth": "mask"}  # a soft mask is interpolated, depth with its unknowns is not
+TARGETS = {"mask": "image", "depth": "mask"}  # a soft mask is interpolated; depth, which has holes, is not
 BRIGHTNESS = 0.2  # largest change of brightness and of contrast, as a share
+REFLECT = {"border_mode": 4, "mask_interpolation": 0}  # cv2.BORDER_REFLECT_101, cv2.INTER_NEAREST
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """Probability in [0, 1] of each change to a sample.
+    """Probability in [0, 1] of each change to a sample; the search suggests them in this order.
 
     Attributes:
         flip: Mirror left and right.
-        rotate: Turn by up to 10 degrees either way.
+        rotate: Rotate by up to 10 degrees either way.
         grid_distortion: Bend by a 5 x 5 grid.
         blur: Average over 3 or 5 pixels.
         brightness_contrast: Change both by up to a fifth.
-        grayscale: Take the colour away.
+        grayscale: Remove the colour.
     """
 
     flip: float = 0.5
@@ -46,43 +48,79 @@ class AugmentConfig:
                 raise ValueError(f"augment/{name} is {value}; a probability lies within 0 and 1")
 
 
+@dataclass(frozen=True)
+class Augmentation:
+    """One change.
+
+    Attributes:
+        build: Makes the transform from the albumentations module and the probability.
+        search_at: Probability that the search tries besides 0.
+    """
+
+    build: Callable[[Any, float], Any]
+    search_at: float
+
+
+GEOMETRY = {  # in the order of application; probabilities are the study's, the grid's equals the rotation's
+    "flip": Augmentation(lambda a, p: a.HorizontalFlip(p=p), search_at=0.5),
+    "rotate": Augmentation(lambda a, p: a.Rotate(limit=ROTATION_DEG, p=p, **REFLECT), search_at=0.3),
+    "grid_distortion": Augmentation(lambda a, p: a.GridDistortion(p=p, **REFLECT), search_at=0.3),
+}
+PHOTOMETRY = {
+    "brightness_contrast": Augmentation(
+        lambda a, p: a.RandomBrightnessContrast(BRIGHTNESS, BRIGHTNESS, p=p), search_at=0.5
+    ),
+    "grayscale": Augmentation(lambda a, p: a.ToGray(p=p), search_at=0.3),
+    "blur": Augmentation(lambda a, p: a.Blur(BLUR_PX, p=p), search_at=0.3),
+}
+
+
+def list_choices(config: type, augmentations: dict[str, Augmentation]) -> dict[str, tuple[float, float]]:
+    """Return the probabilities that the search tries, by field of the config.
+
+    Raises:
+        TypeError: The fields of the config are not the names of the augmentations.
+    """
+    fields = [f.name for f in dataclasses.fields(config)]
+    if odd := set(fields) ^ set(augmentations):
+        raise TypeError(f"{', '.join(sorted(odd))}: name it both in {config.__name__} and in GEOMETRY or PHOTOMETRY")
+    return {name: (0.0, augmentations[name].search_at) for name in fields}
+
+
+AUGMENT_CHOICES = list_choices(AugmentConfig, GEOMETRY | PHOTOMETRY)
+
+
 class Augment:
-    """Changes samples at random, each by its own seed, so that neither batch size nor worker matters.
+    """Change samples at random, each by its own seed, so that neither batch size nor worker matters.
 
     Args:
-        config: Which changes, how often.
+        config: Probability of each change.
     """
 
     def __init__(self, config: AugmentConfig) -> None:
         self.config = config
-        self._py_random = random.Random(0)  # the kind albumentations draws from
+        self._py_random = random.Random(0)  # the generator class that albumentations requires
         self._bits = np.random.PCG64(0)
         self._state: Any = self._bits.state
-        self._geometry = self._ready(_geometry(config))
-        self._photometry = self._ready(_photometry(config))
+        self._geometry = self._compose(GEOMETRY, additional_targets=TARGETS)
+        self._photometry = self._compose(PHOTOMETRY)
 
     def __call__(self, batch: RawBatch, rng: np.random.Generator) -> RawBatch:
-        """Change a batch.
+        """Return a changed copy of a batch; borders are filled by reflection, unknown depth stays unknown.
 
         Args:
-            batch: Samples as packed; left as it is.
-            rng: Gives one seed a sample.
-
-        Returns:
-            New samples of the same shapes. Borders are filled by reflection, unknown depth stays unknown.
+            batch: Samples as packed.
+            rng: Draws one seed per sample.
         """
         copy = RawBatch(batch.image.copy(), batch.mask.copy(), batch.depth.copy(), batch.mask_known)
         return self.change(copy, rng.integers(2**63, size=len(batch), dtype=np.uint64))
 
     def change(self, batch: RawBatch, seeds: UInt64[np.ndarray, " b"]) -> RawBatch:
-        """Change a batch in place, each sample by its own seed.
+        """Change a batch in place and return it.
 
         Args:
             batch: Samples as packed; overwritten.
-            seeds: One a sample; the same seed changes the same sample in the same way.
-
-        Returns:
-            The batch given.
+            seeds: One per sample; the same seed changes the same sample in the same way.
         """
         image, mask, depth = batch.image, batch.mask, batch.depth
         for i, seed in enumerate(seeds.tolist()):
@@ -94,49 +132,29 @@ class Augment:
                 image[i] = self._photometry(image=image[i])["image"]
         return batch
 
-    def _ready(self, group: Any) -> Any:
-        """One pair of generators for all transforms: alike seeds of their own would tie them together."""
-        if group is not None:
-            group.set_random_state(np.random.Generator(self._bits), self._py_random)
+    def _compose(self, augmentations: dict[str, Augmentation], **options: Any) -> Any:
+        """Join the transforms with a probability above 0; None if there are none.
+
+        They share one pair of generators: equal seeds of their own would correlate them.
+        """
+        used = {name: p for name in augmentations if (p := getattr(self.config, name)) > 0}
+        if not used:
+            return None
+        a = _import_albumentations()
+        group = a.Compose([augmentations[name].build(a, p) for name, p in used.items()], **options)
+        group.set_random_state(np.random.Generator(self._bits), self._py_random)
         return group
 
     def _seed(self, seed: int) -> None:
-        """Set both generators; 4 times faster than `Compose.set_random_seed`, which makes new ones."""
+        """Set both generators; 4 times faster than `Compose.set_random_seed`, which creates new ones."""
         self._py_random.seed(seed)
         self._state["state"]["state"] = seed * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2**128
         self._bits.state = self._state
 
 
-def _geometry(config: AugmentConfig) -> Any:
-    """The group for image, mask and depth; None where nothing of it is asked for."""
-    if not (config.flip or config.rotate or config.grid_distortion):
-        return None
-    a = _albumentations()
-    reflect = {"border_mode": 4, "mask_interpolation": 0}  # cv2.BORDER_REFLECT_101, cv2.INTER_NEAREST
-    transforms = [
-        a.HorizontalFlip(p=config.flip),
-        a.Rotate(limit=ROTATION_DEG, p=config.rotate, **reflect),
-        a.GridDistortion(p=config.grid_distortion, **reflect),
-    ]
-    return a.Compose([t for t in transforms if t.p > 0], additional_targets=TARGETS)
-
-
-def _photometry(config: AugmentConfig) -> Any:
-    """The group for the image alone; None where nothing of it is asked for."""
-    if not (config.blur or config.brightness_contrast or config.grayscale):
-        return None
-    a = _albumentations()
-    transforms = [
-        a.RandomBrightnessContrast(BRIGHTNESS, BRIGHTNESS, p=config.brightness_contrast),
-        a.ToGray(p=config.grayscale),
-        a.Blur(BLUR_PX, p=config.blur),
-    ]
-    return a.Compose([t for t in transforms if t.p > 0])
-
-
-def _albumentations() -> Any:
-    """The module, kept from asking the network for its newest version."""
+def _import_albumentations() -> Any:
+    """Import the module (seconds, not needed for --help) without its version check on the network."""
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
-    import albumentations  # seconds; not needed for --help
+    import albumentations
 
     return albumentations

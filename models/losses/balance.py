@@ -1,26 +1,27 @@
-"""How the losses of mask and depth come into one sum: fixed, the study's adaptive factor, or learnt."""
+"""Balances that add the losses of mask and depth: fixed, by the study's adaptive factor, or learnt."""
+
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-BALANCES = ("fixed", "adaptive", "uncertainty")
 Scalar = Float[Tensor, ""]
-Shares = Float[Tensor, "2"]  # of a batch's images with a mask, and of those with depth: what a part of it holds
+Shares = Float[Tensor, "2"]  # parts of a batch's images with a mask, and of those with depth, that a micro-batch holds
 
 
 class Fixed(nn.Module):
-    """mask_weight * mask + depth."""
+    """The sum mask_weight * mask + depth."""
 
     def forward(self, mask: Scalar, depth: Scalar, mask_weight: float, shares: Shares) -> tuple[Scalar, Scalar]:
-        """The sum, each task by its share, and the factor that the mask's loss was given."""
+        """Return the sum, each task times its share, and the factor of the mask's loss."""
         return mask_weight * mask * shares[0] + depth * shares[1], torch.full_like(mask.detach(), mask_weight)
 
 
 class Adaptive(nn.Module):
-    """The mask's loss is also multiplied by clamp(depth / mask, 1, largest), a constant to the gradient.
+    """A sum in which clamp(depth / mask, 1, largest), without gradient, also multiplies the mask's loss.
 
-    Where no depth is known, that is 1; where no mask is, there is nothing to multiply.
+    The factor is 1 if no depth is known, and has no effect if no mask is known.
 
     Source: the original study's adaptive loss.
     """
@@ -30,18 +31,19 @@ class Adaptive(nn.Module):
         self.largest = largest
 
     def forward(self, mask: Scalar, depth: Scalar, mask_weight: float, shares: Shares) -> tuple[Scalar, Scalar]:
-        """The sum, each task by its share, and the factor that the mask's loss was given."""
+        """Return the sum, each task times its share, and the factor of the mask's loss."""
         ratio = depth.detach() / mask.detach().clamp_min(1e-12)
         factor = mask_weight * ratio.clamp(1, self.largest)
         return factor * mask * shares[0] + depth * shares[1], factor
 
 
 class Uncertainty(nn.Module):
-    """Each loss weighs exp(-s) and pays s, with a learnt log-variance s held within (-bound, bound) by tanh.
+    """A sum in which each loss is weighted by exp(-s) plus a penalty s, the learnt log-variance of the task.
 
-    A hard clamp would have no gradient to come back with. A task of which nothing is known does not pay: its s stays.
+    tanh holds s within (-bound, bound); beyond a hard clamp it would get no gradient to return with. A task without
+    any label adds no penalty, so its s stays.
 
-    Source: Kendall et al. 2018, arXiv:1705.07115, equation 7, both tasks with the same form.
+    Source: Kendall et al. 2018, arXiv:1705.07115, equation 7, with the same form for both tasks.
     """
 
     def __init__(self, bound: float = 4.0) -> None:
@@ -50,15 +52,20 @@ class Uncertainty(nn.Module):
         self.raw = nn.Parameter(torch.zeros(2))
 
     def forward(self, mask: Scalar, depth: Scalar, mask_weight: float, shares: Shares) -> tuple[Scalar, Scalar]:
-        """The sum (may be negative), each task by its share, and the mask's factor relative to the depth's."""
+        """Return the sum, which may be negative, and the mask's factor relative to the depth's."""
         s = self.bound * torch.tanh(self.raw.float() / self.bound)
         mask, depth = mask * shares[0], depth * shares[1]
         total = mask_weight * (-s[0]).exp() * mask + (-s[1]).exp() * depth + (s * shares).sum()
         return total, mask_weight * (s[1] - s[0]).exp().detach()
 
 
+BALANCES: dict[str, Callable[[float], nn.Module]] = {
+    "fixed": lambda largest: Fixed(),
+    "adaptive": Adaptive,
+    "uncertainty": lambda largest: Uncertainty(),
+}
+
+
 def build_balance(kind: str, largest: float) -> nn.Module:
-    """The balance named `kind`, one of `BALANCES`; `largest` is the adaptive factor's upper bound."""
-    if kind == "adaptive":
-        return Adaptive(largest)
-    return Uncertainty() if kind == "uncertainty" else Fixed()
+    """Build the balance named `kind`, one of `BALANCES`; `largest` is the adaptive factor's upper bound."""
+    return BALANCES[kind](largest)

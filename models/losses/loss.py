@@ -1,11 +1,10 @@
-"""Losses: pure functions of one value an image, and the weighted sum that returns its named parts.
+"""The loss of a trial: a table of terms, the config that mixes them, and the weighted sum with its named parts.
 
-Owns: pixel and structural losses of mask and depth, their mix. Must not know: any network.
-Everything is computed in float32 whatever autocast says; depth is read only where it is valid, masks only of images
-that have one. A task's loss is the mean over the images of a batch that have it: a batch with few masks gives them the
-weight of many, so that neither task fades where the other is known more often.
+Everything is computed in float32, with or without autocast. Each task's loss is averaged over the images labelled for
+it, so partially labelled batches do not down-weight that task.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,89 +12,52 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.config import ConfigError, PlainConfig, check_choice
+from models.config import Choices, ConfigError, OnlyIf, PlainConfig, Range, check_choice, check_choices
 from models.losses.balance import BALANCES, build_balance
-from models.losses.ssim import ms_ssim, ms_ssim_window, ssim
+from models.losses.ssim import MS_SSIM_MIN_PX
+from models.losses.terms import bce, dice, l1, ms_ssim_loss, mse, ssim_loss
 from models.target import Counts, Maps, PerImage, Target, Valid
 
-PIXEL = ("l1", "mse", "bce")
-STRUCTURAL = ("none", "dice", "ssim", "ms_ssim")
-PROBABILITY_EPS = 1e-6
+TASKS = ("mask", "depth")
+NONE = "none"
 
 
-def valid_mean(values: Maps, valid: Valid) -> PerImage:
-    """Mean of each image over its valid pixels; 0 (with gradient 0) where an image has none."""
-    share = valid.to(values.dtype)
-    return (values * share).sum((1, 2, 3)) / share.sum((1, 2, 3)).clamp_min(1)
+@dataclass(frozen=True)
+class Term:
+    """A term of the loss.
 
-
-def l1(pred: Maps, target: Maps, valid: Valid) -> PerImage:
-    """Mean absolute error of each image, in [0, 1]."""
-    return valid_mean((pred - target).abs(), valid)
-
-
-def mse(pred: Maps, target: Maps, valid: Valid) -> PerImage:
-    """Mean squared error of each image, in [0, 1]."""
-    return valid_mean((pred - target).square(), valid)
-
-
-def bce(pred: Maps, target: Maps, valid: Valid) -> PerImage:
-    """Mean binary cross-entropy of each image in nats; predictions are held 1e-6 away from 0 and 1."""
-    p = pred.clamp(PROBABILITY_EPS, 1 - PROBABILITY_EPS)
-    return valid_mean(-(target * p.log() + (1 - target) * torch.log1p(-p)), valid)
-
-
-def dice(pred: Maps, target: Maps, valid: Valid, smooth: float = 1.0) -> PerImage:
-    """One minus the soft Dice coefficient of each image, in [0, 1); empty against empty gives 0.
-
-    Source: Milletari et al. 2016, arXiv:1606.04797, denominator not squared, `smooth` pixels added.
+    Attributes:
+        function: Value of each image from prediction, target and valid pixels.
+        searched_for: Tasks for which the search tries the term.
+        min_px: Smallest side of the images.
     """
-    share = valid.to(pred.dtype)
-    both = (pred * target * share).sum((1, 2, 3))
-    sides = ((pred + target) * share).sum((1, 2, 3))
-    return 1 - (2 * both + smooth) / (sides + smooth)
+
+    function: Callable[[Maps, Maps, Valid], PerImage]
+    searched_for: tuple[str, ...] = TASKS
+    min_px: int = 1
 
 
-def filled(pred: Maps, target: Maps, valid: Valid) -> tuple[Maps, Maps]:
-    """Both maps with the prediction, cut from the graph, where the truth is not known: equal, no gradient.
-
-    A constant in both would draw edges that the scene has not.
-    """
-    known = pred.detach()
-    return torch.where(valid, pred, known), torch.where(valid, target, known)
-
-
-def structural(kind: str, pred: Maps, target: Maps, valid: Valid) -> PerImage:
-    """One minus SSIM or MS-SSIM of each image, divided by its share of valid pixels: holes do not dilute it.
-
-    Args:
-        kind: `ssim` or `ms_ssim`.
-        pred: In [0, 1].
-        target: In [0, 1], read only where `valid`.
-        valid: True where the truth is known; an image without any gives 0.
-
-    Raises:
-        ConfigError: The image is too small for MS-SSIM.
-
-    Source: Wang et al. 2004, doi:10.1109/TIP.2003.819861; Wang et al. 2003, doi:10.1109/ACSSC.2003.1292216.
-    """
-    similarity = ssim if kind == "ssim" else ms_ssim
-    share = valid.to(pred.dtype).mean((1, 2, 3))
-    value = similarity(*filled(pred, target, valid))
-    return (1 - value) / share.clamp_min(1e-3) * (share > 0)
+PIXEL_TERMS = {"l1": Term(l1), "mse": Term(mse), "bce": Term(bce)}
+STRUCTURAL_TERMS = {
+    "dice": Term(dice, searched_for=("mask",)),  # depth has no inside and outside
+    "ssim": Term(ssim_loss),
+    "ms_ssim": Term(ms_ssim_loss, min_px=MS_SSIM_MIN_PX),
+}
+PIXEL = tuple(PIXEL_TERMS)
+STRUCTURAL = (NONE, *STRUCTURAL_TERMS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig(PlainConfig):
-    """What a trial minimises: per task alpha * pixel + (1 - alpha) * structural, then a weighted sum.
+    """The loss of a trial: per task alpha * pixel + (1 - alpha) * structural, then a weighted sum.
 
     Attributes:
-        mask_pixel: `l1`, `mse` or `bce`; `depth_pixel` alike.
-        mask_structural: `none`, `dice`, `ssim` or `ms_ssim`; `depth_structural` alike.
-        mask_alpha: Share of the pixel loss in [0, 1] unless the structural is `none`; `depth_alpha` alike.
-        mask_weight: Above 0.
+        mask_pixel: One of `PIXEL`; `depth_pixel` likewise.
+        mask_structural: One of `STRUCTURAL`; `depth_structural` likewise.
+        mask_alpha: Share of the pixel term in [0, 1], unless the structural term is `none`; `depth_alpha` likewise.
+        mask_weight: Weight of the mask relative to the depth, above 0.
         balance: `fixed`, `adaptive` (the study's) or `uncertainty`: see `models.losses.balance`.
-        balance_max: At least 1; the adaptive factor's largest value.
+        balance_max: Largest value of the adaptive factor, at least 1.
     """
 
     mask_pixel: str = "bce"
@@ -109,28 +71,52 @@ class LossConfig(PlainConfig):
     balance_max: float = 4.0
 
     def __post_init__(self) -> None:
-        for task in ("mask", "depth"):
+        for task in TASKS:
             check_choice(f"{task}_pixel", getattr(self, f"{task}_pixel"), PIXEL)
             check_choice(f"{task}_structural", getattr(self, f"{task}_structural"), STRUCTURAL)
             alpha = getattr(self, f"{task}_alpha")
             if not 0 <= alpha <= 1:
                 raise ConfigError(f"{task}_alpha={alpha!r} must lie between 0 and 1")
-        check_choice("balance", self.balance, BALANCES)
+        check_choice("balance", self.balance, tuple(BALANCES))
         if not self.mask_weight > 0:
             raise ConfigError(f"mask_weight={self.mask_weight!r} must be above 0")
         if not self.balance_max >= 1:
             raise ConfigError(f"balance_max={self.balance_max!r} must be at least 1")
 
+    def terms(self, task: str) -> tuple[Term, Term | None]:
+        """Return the pixel term and the structural term, if any, of a task."""
+        return PIXEL_TERMS[getattr(self, f"{task}_pixel")], STRUCTURAL_TERMS.get(getattr(self, f"{task}_structural"))
+
+
+def list_searched(terms: dict[str, Term], task: str) -> tuple[str, ...]:
+    """Return the names of the terms that the search tries for a task."""
+    return tuple(name for name, term in terms.items() if task in term.searched_for)
+
+
+ALPHA = Range(0.0, 1.0, step=0.01)  # 0 and 1 are single terms, the study's 0.16 lies between
+LOSS_CHOICES: Choices = {
+    "mask_pixel": list_searched(PIXEL_TERMS, "mask"),
+    "mask_structural": (NONE, *list_searched(STRUCTURAL_TERMS, "mask")),
+    "mask_alpha": ALPHA,
+    "depth_pixel": list_searched(PIXEL_TERMS, "depth"),
+    "depth_structural": (NONE, *list_searched(STRUCTURAL_TERMS, "depth")),
+    "depth_alpha": ALPHA,
+    "mask_weight": Range(0.25, 4.0, log=True),  # a factor of four either way; beyond it one task starves
+    "balance": tuple(BALANCES),
+    "balance_max": OnlyIf("balance", "adaptive", Range(2.0, 8.0, log=True)),  # 1 is fixed; beyond 8 the depth starves
+}
+check_choices(LossConfig, LOSS_CHOICES)
+
 
 class Losses(NamedTuple):
-    """`total` is what to minimise; `parts` are its named terms, unweighted and detached."""
+    """`total` is the value to minimise; `parts` are its named terms, unweighted and detached."""
 
     total: Float[Tensor, ""]
     parts: dict[str, Tensor]
 
 
 class Loss(nn.Module):
-    """The loss of one `LossConfig`; a module, as the uncertainty balance has parameters to optimise."""
+    """The loss of one `LossConfig`; a module, because the uncertainty balance has parameters to optimise."""
 
     def __init__(self, config: LossConfig) -> None:
         super().__init__()
@@ -140,19 +126,18 @@ class Loss(nn.Module):
     def task(
         self, task: str, pred: Maps, target: Maps, valid: Valid, images: Int[Tensor, ""]
     ) -> dict[str, Float[Tensor, ""]]:
-        """Means over the `images` that have something valid, 0 without any: the task's mix and its terms."""
-        pixel_kind, kind = getattr(self.config, f"{task}_pixel"), getattr(self.config, f"{task}_structural")
+        """Return the task's mix and its terms, as means over the `images` with a valid pixel; 0 if there are none."""
+        pixel_term, structural_term = self.config.terms(task)
         images = images.clamp_min(1)
-        pixel = {"l1": l1, "mse": mse, "bce": bce}[pixel_kind](pred, target, valid).sum() / images
-        if kind == "none":
+        pixel = pixel_term.function(pred, target, valid).sum() / images
+        if structural_term is None:
             return {task: pixel, f"{task}_pixel": pixel}
-        per_image = dice(pred, target, valid) if kind == "dice" else structural(kind, pred, target, valid)
         alpha = getattr(self.config, f"{task}_alpha")
-        other = per_image.sum() / images
+        other = structural_term.function(pred, target, valid).sum() / images
         return {task: alpha * pixel + (1 - alpha) * other, f"{task}_pixel": pixel, f"{task}_structural": other}
 
     def forward(self, pred: Float[Tensor, "b 2 h w"], target: Target, whole: Counts | None = None) -> Losses:
-        """The weighted sum and its parts.
+        """Return the weighted sum and its parts.
 
         Args:
             pred: Mask and depth in [0, 1].
@@ -172,11 +157,15 @@ class Loss(nn.Module):
 
 
 def build_loss(config: LossConfig, px: int) -> Loss:
-    """The loss of `config`, to be called as loss(pred, target) on maps of `px` pixels a side.
+    """Build the loss of `config`, to be called as loss(pred, target) on maps of `px` pixels a side.
 
     Raises:
-        ConfigError: `px` is too small for MS-SSIM.
+        ConfigError: `px` is too small for a term.
     """
-    if "ms_ssim" in (config.mask_structural, config.depth_structural):
-        ms_ssim_window(px)
+    for task in TASKS:
+        for name, term in zip(("pixel", "structural"), config.terms(task), strict=True):
+            if term and px < term.min_px:
+                field = f"{task}_{name}"
+                kind = getattr(config, field)
+                raise ConfigError(f"{field}={kind} needs at least {term.min_px} px a side, not {px}; use another term")
     return Loss(config)

@@ -1,20 +1,20 @@
-"""Metrics of mask and depth: one value an image, then averaged, so that no figure depends on the batch size.
+"""Metrics of mask and depth: one value per image, then averaged, so that no metric depends on the batch size.
 
-Owns: the figures, their sums over batches, `score`. Must not know: any network or training loss.
-Figures of the mask are averages over the images that have one, those of the depth over the images in which some depth
-is known; they are absent when there is none.
+Metrics of the mask are averages over the images with a known mask, those of the depth over the images with some known
+depth; a metric is absent if there are none. The reported SSIM and MS-SSIM are computed by pytorch-msssim.
 """
 
 import math
 from collections.abc import Callable
 
+import pytorch_msssim
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from models.losses.loss import l1, mse, structural, valid_mean
-from models.losses.ssim import MS_SSIM_MIN_PX
+from models.losses.ssim import MS_SSIM_MIN_PX, ms_ssim_window, ssim_window
+from models.losses.terms import dissimilarity, l1, mse, valid_mean
 from models.metrics.checkerboard import checkerboard
 from models.target import Maps, PerImage, Target, Valid
 
@@ -25,12 +25,12 @@ PerImageMetrics = dict[str, PerImage]
 
 
 def binarise(mask: Maps) -> Binary:
-    """True above 0.5."""
+    """Return True above 0.5."""
     return mask > 0.5
 
 
 def overlap(pred: Binary, true: Binary) -> tuple[PerImage, PerImage]:
-    """IoU and Dice of each image, in [0, 1]; 1 when both masks are empty."""
+    """IoU and Dice of each image, in [0, 1]; 1 if both masks are empty."""
     both = (pred & true).sum((1, 2, 3)).float()
     sides = pred.sum((1, 2, 3)).float() + true.sum((1, 2, 3)).float()
     empty = sides == 0
@@ -39,29 +39,29 @@ def overlap(pred: Binary, true: Binary) -> tuple[PerImage, PerImage]:
 
 
 def find_boundary(mask: Binary) -> Binary:
-    """The mask's pixels with a neighbour, of eight, outside it; the picture's edge is no boundary."""
+    """Return the mask's pixels with one of their eight neighbours outside it; the image's edge is no boundary."""
     return mask & (F.max_pool2d((~mask).float(), 3, 1, 1) > 0)
 
 
 def boundary_f(pred: Binary, true: Binary, tolerance: int | None = None) -> PerImage:
-    """F-measure of the boundaries of each image, in [0, 1]; 1 when neither mask has one.
+    """F-measure of the boundaries of each image, in [0, 1]; 1 if neither mask has one.
 
     Args:
         pred: Predicted mask.
         true: True mask.
         tolerance: Pixels, in the maximum norm; by default 0.75 % of the diagonal and at least 1.
 
-    Source: Perazzi et al. 2016 (DAVIS), doi:10.1109/CVPR.2016.85, section 3.2, by dilation, not matching.
+    Source: Perazzi et al. 2016 (DAVIS), doi:10.1109/CVPR.2016.85, section 3.2, by dilation instead of matching.
     """
     if tolerance is None:
         tolerance = max(1, round(BOUNDARY_TOLERANCE * math.hypot(*pred.shape[-2:])))
-    ours, theirs = find_boundary(pred), find_boundary(true)
-    near_ours, near_theirs = (F.max_pool2d(x.float(), 2 * tolerance + 1, 1, tolerance) for x in (ours, theirs))
-    n_ours, n_theirs = ours.sum((1, 2, 3)), theirs.sum((1, 2, 3))
-    precision = (ours * near_theirs).sum((1, 2, 3)) / n_ours.clamp_min(1)
-    recall = (theirs * near_ours).sum((1, 2, 3)) / n_theirs.clamp_min(1)
+    edges, true_edges = find_boundary(pred), find_boundary(true)
+    near, near_true = (F.max_pool2d(x.float(), 2 * tolerance + 1, 1, tolerance) for x in (edges, true_edges))
+    count, true_count = edges.sum((1, 2, 3)), true_edges.sum((1, 2, 3))
+    precision = (edges * near_true).sum((1, 2, 3)) / count.clamp_min(1)
+    recall = (true_edges * near).sum((1, 2, 3)) / true_count.clamp_min(1)
     f = 2 * precision * recall / (precision + recall).clamp_min(1e-12)
-    return torch.where((n_ours == 0) & (n_theirs == 0), 1.0, f)
+    return torch.where((count == 0) & (true_count == 0), 1.0, f)
 
 
 def rmse(pred: Maps, true: Maps, valid: Valid) -> PerImage:
@@ -70,58 +70,83 @@ def rmse(pred: Maps, true: Maps, valid: Valid) -> PerImage:
 
 
 def relative_depth_metrics(pred: Maps, true: Maps, valid: Valid) -> PerImageMetrics:
-    """abs_rel, log10, silog and delta1..3 of each image, of depths clipped to at least `MIN_DEPTH`.
+    """abs_rel, log10, silog and delta1..3 of each image, for depths clipped to at least `MIN_DEPTH`.
 
-    silog is the standard deviation of the difference of natural logarithms.
+    silog is the std of the difference of natural logarithms.
 
     Source: Eigen et al. 2014, arXiv:1406.2283, section 4.1 (silog with lambda = 1, its root taken).
     """
     p, t = pred.clamp_min(MIN_DEPTH), true.clamp_min(MIN_DEPTH)
     log_ratio = (p / t).log()
     mean = valid_mean(log_ratio, valid)
-    std = valid_mean((log_ratio - mean[:, None, None, None]).square(), valid).sqrt()
-    figures = {
+    metrics = {
         "abs_rel": valid_mean((p - t).abs() / t, valid),
         "log10": valid_mean(log_ratio.abs(), valid) / math.log(10),
-        "silog": std,
+        "silog": valid_mean((log_ratio - mean[:, None, None, None]).square(), valid).sqrt(),
     }
     for k in (1, 2, 3):
-        close = (log_ratio.abs() < k * math.log(1.25)).float()
-        figures[f"delta{k}"] = valid_mean(close, valid)
-    return figures
+        metrics[f"delta{k}"] = valid_mean((log_ratio.abs() < k * math.log(1.25)).float(), valid)
+    return metrics
+
+
+def reported_ssim(x: Maps, y: Maps) -> PerImage:
+    """SSIM of each pair of float32 images in [0, 1] by pytorch-msssim; images below 11 px get a smaller window."""
+    window = ssim_window(min(x.shape[2:]))
+    values: PerImage = pytorch_msssim.ssim(x, y, data_range=1, size_average=False, win_size=window)
+    return values
+
+
+def reported_ms_ssim(x: Maps, y: Maps) -> PerImage:
+    """MS-SSIM of each pair of float32 images in [0, 1] by pytorch-msssim, with the largest window up to 11 that fits.
+
+    Raises:
+        ConfigError: The images are too small for five scales.
+    """
+    window = ms_ssim_window(min(x.shape[2:]))
+    values: PerImage = pytorch_msssim.ms_ssim(x, y, data_range=1, size_average=False, win_size=window)
+    return values
 
 
 def study_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> PerImageMetrics:
     """SSIM of the depth, and the original study's two losses of each image.
 
-    MSE(mask) + [1 - SSIM](depth), and 0.16 L1 + 0.84 [1 - MS-SSIM] summed over both; the second is absent
-    below 33 px, where MS-SSIM has no five scales.
+    The losses are MSE(mask) + [1 - SSIM](depth), and 0.16 L1 + 0.84 [1 - MS-SSIM] summed over both tasks; the second
+    is absent below 33 px, which is too small for five scales.
+
+    Pixels of unknown depth are taken from the prediction in both maps, where they are equal, and the dissimilarity is
+    divided by the share of valid pixels (see `models.losses.terms.dissimilarity`): the metric is that of the known
+    part, plain SSIM if all depth is known.
     """
     everywhere = torch.ones_like(target.valid)
     tasks = ((pred[:, :1], target.mask, everywhere), (pred[:, 1:], target.depth, target.valid))
-    depth_ssim = structural("ssim", *tasks[1])
-    figures = {"ssim_depth": 1 - depth_ssim, "study_mse_ssim": mse(*tasks[0]) + depth_ssim}
+    depth_loss = dissimilarity(reported_ssim, *tasks[1])
+    metrics = {"ssim_depth": 1 - depth_loss, "study_mse_ssim": mse(*tasks[0]) + depth_loss}
     if min(pred.shape[-2:]) >= MS_SSIM_MIN_PX:
-        terms = [0.16 * l1(*t) + 0.84 * structural("ms_ssim", *t) for t in tasks]
-        figures["study_l1_msssim"] = terms[0] + terms[1]
-    return figures
+        terms = [0.16 * l1(*task) + 0.84 * dissimilarity(reported_ms_ssim, *task) for task in tasks]
+        metrics["study_l1_msssim"] = terms[0] + terms[1]
+    return metrics
 
 
 def score_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> PerImageMetrics:
-    """The cheap figures of each image, for every epoch: iou, dice, mae_mask, rmse_depth, checkerboard."""
+    """The cheap metrics of each image, for every epoch: iou, dice, mae_mask, rmse_depth, checkerboard."""
     iou, dice = overlap(binarise(pred[:, :1]), binarise(target.mask))
-    mae = (pred[:, :1] - target.mask).abs().mean((1, 2, 3))
-    depth_error = rmse(pred[:, 1:], target.depth, target.valid)
-    figures = {"iou": iou, "dice": dice, "mae_mask": mae, "rmse_depth": depth_error}
-    return figures | {"checkerboard": checkerboard(pred)}
+    return {
+        "iou": iou,
+        "dice": dice,
+        "mae_mask": (pred[:, :1] - target.mask).abs().mean((1, 2, 3)),
+        "rmse_depth": rmse(pred[:, 1:], target.depth, target.valid),
+        "checkerboard": checkerboard(pred),
+    }
 
 
 def full_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> PerImageMetrics:
-    """All figures of each image, for the model that is kept."""
-    figures = score_metrics(pred, target)
-    figures["boundary_f"] = boundary_f(binarise(pred[:, :1]), binarise(target.mask))
-    figures |= relative_depth_metrics(pred[:, 1:], target.depth, target.valid)
-    return figures | study_metrics(pred, target)
+    """All metrics of each image, for the model that is kept."""
+    return {
+        **score_metrics(pred, target),
+        "boundary_f": boundary_f(binarise(pred[:, :1]), binarise(target.mask)),
+        **relative_depth_metrics(pred[:, 1:], target.depth, target.valid),
+        **study_metrics(pred, target),
+    }
 
 
 RELATIVE = ("abs_rel", "log10", "silog", "delta1", "delta2", "delta3")
@@ -131,23 +156,23 @@ NEED_DEPTH = frozenset(("rmse_depth", "ssim_depth", *RELATIVE, *STUDY))
 MetricFunction = Callable[[Float[Tensor, "b 2 h w"], Target], PerImageMetrics]
 
 
-def select_images(figure: str, target: Target) -> Bool[Tensor, " b"]:
-    """True of the images that a figure is an average over: those of which all that it needs is known."""
+def select_images(metric: str, target: Target) -> Bool[Tensor, " b"]:
+    """Return True for the images that a metric is averaged over: those with all the labels that it needs."""
     known = torch.ones_like(target.mask_known)
-    if figure in NEED_MASK:
+    if metric in NEED_MASK:
         known = known & target.mask_known
-    return known & target.depth_known if figure in NEED_DEPTH else known
+    return known & target.depth_known if metric in NEED_DEPTH else known
 
 
 def score(iou: float | None, rmse_depth: float | None, sigma: float) -> float:
-    """Mean of the IoU and of the depth's skill 1 - RMSE / sigma, or the one that is known; 1: perfection.
+    """Mean of the IoU and of the depth's skill 1 - RMSE / sigma, or the known one of both; 1 is perfect.
 
-    0 is a constant guess.
+    A constant prediction scores 0.
 
     Args:
-        iou: Mean over images, in [0, 1], or None when no mask is known.
-        rmse_depth: Mean over images, or None when no depth is known.
-        sigma: Standard deviation of the validation depth, above 0.
+        iou: Mean over images, in [0, 1], or None if no mask is known.
+        rmse_depth: Mean over images, or None if no depth is known.
+        sigma: Std of the validation depth, above 0.
 
     Raises:
         ValueError: Neither is known.
@@ -160,7 +185,7 @@ def score(iou: float | None, rmse_depth: float | None, sigma: float) -> float:
 
 
 class MetricSums:
-    """Adds up per-image figures over batches; each image counts once, whatever the batches."""
+    """Sums of per-image metrics over batches; each image counts once, however it is batched."""
 
     def __init__(self, metrics: MetricFunction = score_metrics) -> None:
         self.metrics = metrics
@@ -172,21 +197,21 @@ class MetricSums:
         """Add a batch; nothing is copied off its device, so that a GPU need not wait."""
         with torch.autocast(pred.device.type, enabled=False):
             depth = torch.where(target.valid, target.depth.float(), 0)
-            known_depth = Target(target.mask.float(), depth, target.valid, target.mask_known)
-            figures = self.metrics(pred.float(), known_depth)
-        for name, values in figures.items():
+            as_float = Target(target.mask.float(), depth, target.valid, target.mask_known)
+            metrics = self.metrics(pred.float(), as_float)
+        for name, values in metrics.items():
             known = select_images(name, target)
             self.sums[name] = self.sums.get(name, 0) + torch.where(known, values, 0).double().sum()
             self.counts[name] = self.counts.get(name, 0) + known.sum()
 
     def compute(self, sigma: float) -> dict[str, float]:
-        """The means over all images so far, each over those that it needs; `score` first.
+        """Return the means over the images so far, each over those with the labels that it needs; `score` comes first.
 
         Args:
-            sigma: Standard deviation of the validation depth.
+            sigma: Std of the validation depth.
 
         Raises:
-            ValueError: No image was added, or none of whose mask or depth anything is known.
+            ValueError: No image was added, or none has a known mask or depth.
         """
         if not self.sums:
             raise ValueError("no image was measured")
@@ -196,5 +221,5 @@ class MetricSums:
 
 
 def predict_constant(mask: Maps, mean_depth: float) -> Float[Tensor, "b 2 h w"]:
-    """The prediction that knows nothing: an empty mask, and `mean_depth` everywhere, for as many images as `mask`."""
+    """Return the baseline prediction, an empty mask and `mean_depth` everywhere, for as many images as `mask` has."""
     return torch.cat((torch.zeros_like(mask), torch.full_like(mask, mean_depth)), 1)

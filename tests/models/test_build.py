@@ -167,7 +167,7 @@ def test_wrong_config_says_what_to_change(fields, message):
 
 def test_config_does_not_take_another_s_name():
     with pytest.raises(ConfigError, match="unet"):
-        ARCHITECTURES["atrous"][0](arch="unet")
+        ARCHITECTURES["atrous"].config(arch="unet")
 
 
 def test_network_of_a_nameless_config_is_refused():

@@ -7,7 +7,8 @@ import torch
 
 from models.config import ConfigError
 from models.losses.balance import BALANCES
-from models.losses.loss import PIXEL, STRUCTURAL, LossConfig, bce, build_loss, dice, l1, mse, structural
+from models.losses.loss import PIXEL, STRUCTURAL, STRUCTURAL_TERMS, LossConfig, build_loss
+from models.losses.terms import bce, dice, l1, mse, ssim_loss
 from models.target import Target
 
 
@@ -74,7 +75,7 @@ def batch(px: int = 48, n: int = 2, requires_grad: bool = True):
 def test_structural_loss_is_zero_at_equality_of_what_is_valid(kind):
     pred, target = batch()
     truth = torch.where(target.valid, pred[:, 1:], torch.rand(1))
-    assert structural(kind, pred[:, 1:], truth, target.valid).abs().max() < 1e-5
+    assert STRUCTURAL_TERMS[kind].function(pred[:, 1:], truth, target.valid).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("kind", ["ssim", "ms_ssim"])
@@ -82,7 +83,7 @@ def test_structural_loss_does_not_read_what_is_not_valid(kind):
     pred, target = batch()
     depth, valid = target.depth, target.valid
     other = torch.where(valid, depth, torch.full_like(depth, float("nan")))
-    losses = [structural(kind, pred[:, 1:], truth, valid) for truth in (depth, other)]
+    losses = [STRUCTURAL_TERMS[kind].function(pred[:, 1:], truth, valid) for truth in (depth, other)]
     assert torch.equal(*losses)
     (grad,) = torch.autograd.grad(losses[1].sum(), pred)
     assert (grad[:, 1:][~valid] == 0).all()
@@ -93,8 +94,8 @@ def test_structural_loss_is_not_diluted_by_holes():
     depth = target.depth
     left = torch.zeros(2, 1, 96, 96, dtype=torch.bool)
     left[..., :48] = True
-    whole = structural("ssim", pred[..., :48][:, 1:], depth[..., :48], left[..., :48])
-    torch.testing.assert_close(structural("ssim", pred[:, 1:], depth, left), whole, atol=0.12, rtol=0)
+    whole = ssim_loss(pred[..., :48][:, 1:], depth[..., :48], left[..., :48])
+    torch.testing.assert_close(ssim_loss(pred[:, 1:], depth, left), whole, atol=0.12, rtol=0)
 
 
 def test_depth_without_any_valid_pixel_costs_nothing():

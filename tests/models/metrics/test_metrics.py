@@ -2,9 +2,11 @@ import math
 
 import numpy as np
 import pytest
+import pytorch_msssim
 import torch
 
 from models.losses.loss import LossConfig, build_loss
+from models.losses.ssim import ms_ssim, ssim
 from models.metrics.metrics import (
     MIN_DEPTH,
     NEED_DEPTH,
@@ -16,6 +18,8 @@ from models.metrics.metrics import (
     overlap,
     predict_constant,
     relative_depth_metrics,
+    reported_ms_ssim,
+    reported_ssim,
     score,
     score_metrics,
 )
@@ -230,6 +234,23 @@ def test_study_figures_are_the_study_s_losses():
     second = build_loss(LossConfig.from_dict(both | alphas), 40)(pred, Target(mask, depth, valid | True, known)).total
     assert figures["study_mse_ssim"] == pytest.approx(first.item(), rel=1e-5)
     assert figures["study_l1_msssim"] == pytest.approx(second.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("px", [9, 33, 64, 80, 161, 224])
+def test_reported_ssim_equals_the_training_loss_s(px):
+    pred, _, depth, _ = scene(px=px)
+    torch.testing.assert_close(reported_ssim(pred[:, 1:], depth), ssim(pred[:, 1:], depth), atol=1e-5, rtol=0)
+    if px >= 33:
+        torch.testing.assert_close(reported_ms_ssim(pred[:, 1:], depth), ms_ssim(pred[:, 1:], depth), atol=1e-5, rtol=0)
+
+
+def test_reported_ssim_comes_from_pytorch_msssim(monkeypatch):
+    monkeypatch.setattr(pytorch_msssim, "ssim", lambda x, y, **_: torch.full((len(x),), 0.25))
+    monkeypatch.setattr(pytorch_msssim, "ms_ssim", lambda x, y, **_: torch.full((len(x),), 0.5))
+    _, mask, depth, valid = scene()
+    metrics = measured(full_metrics, torch.cat((mask, depth), 1), mask, depth, valid | True)
+    assert metrics["ssim_depth"] == pytest.approx(0.25) and metrics["study_mse_ssim"] == pytest.approx(0.75)
+    assert metrics["study_l1_msssim"] == pytest.approx(0.84)
 
 
 def test_constant_guess_scores_about_zero():
