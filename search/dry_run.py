@@ -28,7 +28,7 @@ from search.config.trial import TrialConfig
 from search.study.space import SpaceLimits, choose_batch_sizes, suggest
 from search.training.throughput import training_speed
 from search.tuning.cluster import Cluster
-from search.tuning.stages import GRACE, KEPT, REDUCTION, Stage
+from search.tuning.stages import GRACE_PERIOD, KEPT_CHECKPOINTS, REDUCTION_FACTOR, Stage
 
 DECODING_S = 2.0  # seconds of decoding triplets from which the decoding speed is measured
 START_S = 10.0  # until the first trial begins: imports, Ray, measuring
@@ -95,7 +95,7 @@ class Planner:
     """Estimates each stage with the allocation that runs use.
 
     Attributes:
-        ladder: The stages.
+        stages: The stages of the run.
         budget: Wall time or trials.
         data_module: The images.
         machine: Measured speed.
@@ -103,7 +103,7 @@ class Planner:
         configs: Configurations trained instead of a search; empty for a search.
     """
 
-    ladder: Sequence[Stage]
+    stages: Sequence[Stage]
     budget: Budget
     data_module: DataModule
     machine: Machine
@@ -115,11 +115,11 @@ class Planner:
         ends: dict[str, float] = {}
         begun_s = START_S
         if self.budget.wall_s is not None:
-            shares = {stage.name: stage.share for stage in self.ladder}
+            shares = {stage.name: stage.share for stage in self.stages}
             ends = dict(plan_deadlines(start=0.0, wall_s=self.budget.wall_s, shares=shares, now=START_S).stages)
         found: list[StageEstimate] = []
         networks = self.configs
-        for stage in (stage for stage in self.ladder if not stage.repeats):
+        for stage in (stage for stage in self.stages if stage.kind != "repeat"):
             stage_s = ends[stage.name] - begun_s if ends else None
             trials = self._trials(stage, found[-1].trials if found else len(self.configs))
             allocation = self._allocate(stage, stage_s, trials)
@@ -130,13 +130,13 @@ class Planner:
 
     def _trials(self, stage: Stage, below: int) -> int | None:
         """Return the number of a stage's trials; None for a search."""
-        if stage.enter:
-            return min(stage.enter + stage.control, below)
+        if stage.kind == "promote":
+            return min(stage.top_k + stage.controls, below)
         return below or None
 
     def _allocate(self, stage: Stage, stage_s: float | None, trials: int | None) -> Allocation:
         cluster, machine = self.machine.cluster, self.machine
-        packable = int(machine.decoded * stage_s / 4) if stage.enter and stage_s is not None else None
+        packable = int(machine.decoded * stage_s / 4) if stage.kind == "promote" and stage_s is not None else None
         return allocate(
             stage,
             remaining_s=stage_s,
@@ -175,7 +175,7 @@ class Planner:
             epoch_s, trial_s = mean(epochs_s), mean(_trial_s(stage, epoch_s, allocation.cap_s) for epoch_s in epochs_s)
             each_s = (trial_s + HAND_OVER_S) / workers
             trials = self.budget.trials or int((stage_s or 0.0) / each_s)
-            took_s, weights = trials * each_s, model_bytes * (2 * KEPT + 2 * workers * WEIGHT_COPIES)
+            took_s, weights = trials * each_s, model_bytes * (2 * KEPT_CHECKPOINTS + 2 * workers * WEIGHT_COPIES)
         else:
             epoch_s = median(epochs_s)
             trial_s = min(stage.epochs * epoch_s, math.inf if allocation.cap_s is None else allocation.cap_s)
@@ -193,17 +193,17 @@ class Planner:
 
 
 def _trial_s(stage: Stage, epoch_s: float, cap_s: float | None) -> float:
-    """Return the expected seconds of a trial: at each rung of ASHA one in REDUCTION continues."""
+    """Return the expected seconds of a trial: at each rung of ASHA one in REDUCTION_FACTOR continues."""
     most = stage.epochs * epoch_s if cap_s is None else min(cap_s, stage.epochs * epoch_s)
-    if not stage.races:
+    if not stage.early_stopping:
         return most
-    expected, reached, share, rung = 0.0, 0.0, 1.0, GRACE
+    expected, reached, share, rung = 0.0, 0.0, 1.0, GRACE_PERIOD
     while reached < most:
         until = min(most, epoch_s * min(rung, stage.epochs))
         expected += share * (until - reached)
         if until == reached:
             break
-        reached, share, rung = until, share / REDUCTION, rung * REDUCTION
+        reached, share, rung = until, share / REDUCTION_FACTOR, rung * REDUCTION_FACTOR
     return expected
 
 
@@ -215,7 +215,7 @@ def show(estimates: Sequence[StageEstimate], budget: Budget, machine: Machine, c
         table.add_column(name, justify="left" if name == "stage" else "right")
     for line in estimates:
         stage, allocation = line.stage, line.allocation
-        trials = str(line.trials) if stage.enter or budget.trials else f"about {line.trials}"
+        trials = str(line.trials) if stage.kind == "promote" or budget.trials else f"about {line.trials}"
         images = (f"{allocation.train_images:,}", f"{allocation.val_images:,}", str(stage.px))
         epochs, took = f"{line.epochs:.1f} of {stage.epochs}", _duration(line.stage_s)
         table.add_row(stage.name, *images, trials, _duration(line.trial_s), epochs, took, _size(line.disk_bytes))

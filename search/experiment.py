@@ -29,13 +29,13 @@ from search.records.trials import TrialRecord, TrialTable
 from search.study.dashboard import StageStudies
 from search.training.throughput import training_speed
 from search.tuning import cluster
-from search.tuning.checkpoints import CheckpointStore, saved_checkpoints
-from search.tuning.ray_tune import LadderScheduler, RecordCallback, run_experiment
+from search.tuning.checkpoints import CheckpointStore, find_checkpoints
+from search.tuning.ray_tune import RecordCallback, StageScheduler, run_experiment
 from search.tuning.searchers import StageChain
 from search.tuning.stage_runner import StageRunner
 from search.tuning.stage_setup import RunResources
-from search.tuning.stages import ladder
-from search.tuning.trainable import load_state, outcome
+from search.tuning.stages import build_stages
+from search.tuning.trainable import load_state, read_outcome
 
 PACK_FIRST = 0.05  # part of the budget in which images are packed before anything else starts
 FRONT_SHARE = 0.15  # of the time for measuring models, in which the latencies of the front are taken
@@ -62,7 +62,7 @@ class RunOptions:
         constraints: What a network may cost.
         keep: How many of the front are kept as models, beside the best.
         sampler: Who chooses the search's configurations.
-        ladder: Name of the ladder.
+        stages: Name of the preset of stages.
     """
 
     budget: Budget
@@ -75,7 +75,7 @@ class RunOptions:
     constraints: Constraints
     keep: int = 0
     sampler: str = "tpe"
-    ladder: str = "climb"
+    stages: str = "default"
 
 
 class NoModelError(RuntimeError):
@@ -103,7 +103,8 @@ class Experiment:
     ) -> None:
         self.options, self.data_module, self.console, self.starting = options, data_module, console, starting
         data_module.show = console.working
-        self.ladder, self.goes_on = ladder(options.ladder, refine=options.refine), past is not None
+        self.stages = build_stages(options.stages, refine=options.refine, fixed=bool(options.configs))
+        self.goes_on = past is not None
         self.run_state, self.table = past or (
             new_run_state(options.out, asked(options, data_module), began=options.began),
             TrialTable(options.out),
@@ -125,7 +126,7 @@ class Experiment:
         self._listen()
         try:
             self._start()
-            searcher = StageChain(self._ascent().stages())  # opens the first stage, before Ray Tune listens to signals
+            searcher = StageChain(self._ascent().searchers())  # opens a stage before Ray Tune handles signals
             self.tuning = True
             run_experiment(
                 searcher,
@@ -149,7 +150,7 @@ class Experiment:
 
     def _spent(self) -> float:
         """Return the part of the budget that is spent; asked by another thread than the one that adds records."""
-        trials = sum(record.stage == self.ladder[0].name for record in list(self.table.records.values()))
+        trials = sum(record.stage == self.stages[0].name for record in list(self.table.records.values()))
         return self.resources.budget.spent(used_s=self.run_state.used_s, trials=trials)
 
     def _listen(self) -> None:
@@ -171,7 +172,7 @@ class Experiment:
         options = self.options
         budget = options.budget if options.budget.device_s is None else self._budget(self.starting.result())
         wall = budget.wall_s
-        self.data_module.prepare_data(self.ladder[0].px, deadline=wall and time.time() + PACK_FIRST * wall)
+        self.data_module.prepare_data(self.stages[0].px, deadline=wall and time.time() + PACK_FIRST * wall)
         if left_out := self.data_module.left_out.describe():
             self.console.say(f"left out: {left_out}", style="yellow")
         ray = self.starting.result()
@@ -207,14 +208,14 @@ class Experiment:
     def _take_up(self) -> None:
         """Put records, checkpoints and the yardstick of the score where the processes before left them."""
         for record in [r for r in self.table.records.values() if not r.status and r.metrics.get("last")]:
-            self.table.finish(record.trial_id, *outcome(record.metrics, record.metrics))
+            self.table.finish(record.trial_id, *read_outcome(record.metrics, record.metrics))
         self._drop_unreadable()
         running = {i: r.metrics.get("epochs", 0) for i, r in self.table.records.items() if not r.status}
-        saved = saved_checkpoints(self.options.out / "ray", running)
+        saved = find_checkpoints(self.options.out / "ray", running)
         for trial_id, checkpoint in saved.items():
             if self.table.records[trial_id].status != "failed":
                 self.checkpoints.put(trial_id, checkpoint)
-        for stage in self.ladder:
+        for stage in self.stages:
             self.checkpoints.sweep(self.table.of_stage(stage.name))
         self.checkpoints.clear_beside(self.options.out / "ray")
         states = {trial_id: load_state(saved.get(trial_id)) for trial_id in running}
@@ -245,7 +246,7 @@ class Experiment:
         began, planned = self.run_state.began, self.run_state.content.get("deadlines")
         if planned is not None and abs(planned["end"] - budget.wall_s) < 1:
             return Deadlines.after(began, planned)
-        shares = {stage.name: stage.share for stage in self.ladder}
+        shares = {stage.name: stage.share for stage in self.stages}
         deadlines = plan_deadlines(start=began, wall_s=budget.wall_s, shares=shares)
         self.run_state.content["deadlines"] = deadlines.since(began)
         return deadlines
@@ -253,7 +254,7 @@ class Experiment:
     def _ascent(self) -> StageRunner:
         options = self.options
         return StageRunner(
-            self.ladder,
+            self.stages,
             self.resources,
             folder=options.out,
             configs=options.configs,
@@ -265,12 +266,12 @@ class Experiment:
             stopped=lambda: self.interrupted,
         )
 
-    def _scheduler(self) -> LadderScheduler:
-        scheduler = LadderScheduler(self.ladder[0].epochs, self.resources.cluster.workers)
-        scheduler.recall(
+    def _scheduler(self) -> StageScheduler:
+        scheduler = StageScheduler(self.stages[0].epochs, self.resources.cluster.workers)
+        scheduler.restore_reports(
             (line["trial_id"], line["epochs"], line["score"])
             for line in read_lines(self.options.out / "reports.jsonl")
-            if line["stage"] == self.ladder[0].name
+            if line["stage"] == self.stages[0].name
         )
         return scheduler
 
@@ -288,7 +289,7 @@ class Experiment:
 
     def _wrap_up(self) -> dict[str, Any]:
         """Write best/ from the best trial of the highest stage that has one, the front, and close the records."""
-        group, out = best_group(self.ladder, self.table, self.checkpoints), self.options.out
+        group, out = best_group(self.stages, self.table, self.checkpoints), self.options.out
         if not group:
             raise NoModelError(f"no trial ended with a model; {out / 'trials.csv'} gives the reasons")
         wall = self.resources.budget.wall_s
@@ -326,7 +327,7 @@ class Experiment:
 
     def _write_front(self, best: TrialRecord, limit: float | None) -> list[dict[str, Any]]:
         """Return the front; write the models of it that are to be kept, instead of those of a round before."""
-        found, out = models_front(self.ladder, self.table, self.checkpoints, deadline=limit), self.options.out / "front"
+        found, out = models_front(self.stages, self.table, self.checkpoints, deadline=limit), self.options.out / "front"
         shutil.rmtree(out, ignore_errors=True)
         kept = [line["trial_id"] for line in found if line["trial_id"] != best.trial_id][: self.options.keep]
         for trial_id, until in zip(kept, fair_shares(limit, len(kept)), strict=True):
@@ -356,5 +357,5 @@ def asked(options: RunOptions, data_module: DataModule) -> dict[str, Any]:
         "constraints": {name: value for name, value in asdict(options.constraints).items() if name != "px"},
         "keep": options.keep,
         "sampler": options.sampler,
-        "ladder": options.ladder,
+        "stages": options.stages,
     }

@@ -28,7 +28,7 @@ BUILT_IN_COUNT = 2000
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's grammar."""
-    from search.tuning.stages import LADDERS
+    from search.tuning.stages import STAGE_PRESETS
 
     p = argparse.ArgumentParser(
         prog="search/run.py",
@@ -62,7 +62,12 @@ def parser() -> argparse.ArgumentParser:
     _add_constraints(p)
     p.add_argument("--keep", type=_count, default=0, metavar="N", help="keep N more models of the front")
     p.add_argument("--sampler", choices=("tpe", "random"), default="tpe", help="who chooses configurations")
-    p.add_argument("--ladder", choices=tuple(LADDERS), default="climb", help="the stages; others are for comparison")
+    p.add_argument(
+        "--stages",
+        choices=tuple(STAGE_PRESETS),
+        default="default",
+        help="stages; others are baselines",
+    )
     p.add_argument("--dry-run", action="store_true", help="measure for ten seconds, print the plan, train nothing")
     p.add_argument("--address", help="address of a Ray cluster; by default Ray is started on this machine")
     return p
@@ -155,7 +160,7 @@ def _search(args: argparse.Namespace, budget: "Budget", out: Path) -> int:
         "constraints": constraints,
         "keep": args.keep,
         "sampler": args.sampler,
-        "ladder": args.ladder,
+        "stages": args.stages,
     }
     data_module = DataModule(_data(args.data), seed=args.seed, split=args.split, allow_bad=args.allow_bad)
     return _plan(options, data_module) if args.dry_run else _run(args.address, options, data_module)
@@ -182,9 +187,9 @@ def _allowed(
         return stated, constraints
     from search.budget.constraints import Constraints
     from search.study.space import list_smallest_networks
-    from search.tuning.stages import ladder
+    from search.tuning.stages import build_stages
 
-    limits = Constraints(px=ladder(args.ladder)[-1].px, **constraints)
+    limits = Constraints(px=build_stages(args.stages)[-1].px, **constraints)
     if not stated:
         limits.select(list_smallest_networks(), source="the search space")
         return stated, constraints
@@ -200,15 +205,15 @@ def _plan(options: "dict[str, Any]", data_module: "DataModule") -> int:
 
     from search.budget.constraints import Constraints
     from search.dry_run import Planner, measure, show
-    from search.tuning.stages import ladder
+    from search.tuning.stages import build_stages
 
-    stages = ladder(options["ladder"], refine=options["refine"])
+    stages = build_stages(options["stages"], refine=options["refine"], fixed=bool(options["configs"]))
     constraints = Constraints(px=stages[-1].px, **options["constraints"])
     machine = measure(data_module)
     devices = {"cpu": machine.cluster.cpus, "gpu": torch.cuda.device_count()}
     budget = options["budget"].on(devices=devices, used={"cpu": 0.0, "gpu": 0.0})
     planner = Planner(
-        ladder=stages,
+        stages=stages,
         budget=budget,
         data_module=data_module,
         machine=machine,
@@ -249,7 +254,7 @@ def _resume(args: argparse.Namespace) -> int:
             "configs": tuple(TrialConfig.from_dict(config) for config in told["configs"]),
             "refine": told["refine"],
             "find_lr": told["find_lr"],
-            **{name: told[name] for name in ("constraints", "keep", "sampler", "ladder") if name in told},
+            **{name: told[name] for name in ("constraints", "keep", "sampler", "stages") if name in told},
         }
         return _run(args.address, options, load_data_module(content), (run_state, table))
 
@@ -299,9 +304,9 @@ def _run(
         starting = pool.submit(cluster.start, address)
         from search.budget.constraints import Constraints
         from search.experiment import Experiment, NoModelError, RunInterruptedError, RunOptions
-        from search.tuning.stages import ladder
+        from search.tuning.stages import build_stages
 
-        options["constraints"] = Constraints(px=ladder(options["ladder"])[-1].px, **options["constraints"])
+        options["constraints"] = Constraints(px=build_stages(options["stages"])[-1].px, **options["constraints"])
         try:
             Experiment(RunOptions(**options), data_module, console, starting, past).run()
         except RunInterruptedError:

@@ -15,8 +15,8 @@ DEFAULT = "default"
 METHODS = {
     DEFAULT: [],
     "random": ["--sampler", "random"],  # random search with the same stages
-    "one_epoch_topk": ["--ladder", "one_epoch"],  # one epoch for all, then the best few trained fully
-    "asha_only": ["--ladder", "flat"],  # ASHA at the final size: no promotion, no reuse of weights
+    "one_epoch_topk": ["--stages", "one_epoch"],  # one epoch for all, then the best few trained fully
+    "asha_only": ["--stages", "single"],  # ASHA at the final size: no promotion, no reuse of weights
     "study": ["--recipe", "study"],  # the study's network, loss and training
     "study_small": ["--recipe", "study", "--width", "4"],
     "random_split": ["--split", "random"],  # a search on a split by image, which leaks backgrounds

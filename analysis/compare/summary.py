@@ -66,7 +66,7 @@ def results_table(runs: pd.DataFrame) -> str:
 def method_of(run: Path, state: Mapping[str, Any]) -> str:
     """Return the method in a folder's name, if analysis.compare named it, or else the run's options in words.
 
-    The options are the sampler and the ladder; the method of runs that did not record them is "unknown".
+    The options are the sampler and the stages; the method of runs that did not record them is "unknown".
 
     Args:
         run: The run folder.
@@ -80,7 +80,7 @@ def method_of(run: Path, state: Mapping[str, Any]) -> str:
         return "unknown"
     sampler = "fixed configurations" if options.get("configs") else options.get("sampler", "tpe")
     split = [f"{options['split']} split"] if options.get("split", "background") != "background" else []
-    return ", ".join([sampler, options.get("ladder", "climb"), *split])
+    return ", ".join([sampler, options.get("stages", "default"), *split])
 
 
 def estimate_methods(table: pd.DataFrame, metric: str, by: Sequence[str] = tuple(METHOD)) -> pd.DataFrame:

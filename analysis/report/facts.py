@@ -204,7 +204,7 @@ def environment(run: Run) -> list[tuple[str, str]]:
         "budget": notes.get("budget"),
         "seed": notes.get("seed"),
         "sampler": asked.get("sampler"),
-        "ladder": asked.get("ladder"),
+        "stages": asked.get("stages"),
         "constraints": json.dumps(limits) if limits else None,
         "cores and GPUs": f"{cluster['cpus']} and {cluster['gpus']}" if cluster else notes.get("cpus"),
         "Python": notes.get("python"),

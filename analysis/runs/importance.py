@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, create_trial
 
 from analysis.exceptions import AnalysisError
 from analysis.runs.tables import load_trials
-from search.study.resume import newest_study
+from search.study.storage import find_study
 
 ALL = "all"
 ARCH = "model/arch"
@@ -83,8 +83,8 @@ def scored_trials(run: Path) -> list[FrozenTrial]:
 def load_study(run: Path) -> list[FrozenTrial]:
     """Return all trials of a run's newest study, rejected ones among them."""
     storage = JournalStorage(_Lines(run / "study.journal"))
-    name = newest_study(storage)
-    return [] if name is None else storage.get_all_trials(storage.get_study_id_from_name(name), deepcopy=False)
+    study = find_study(storage)
+    return [] if study is None else study.get_trials(deepcopy=False)
 
 
 def _importances(trials: list[FrozenTrial]) -> pd.DataFrame:

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
-from search.records.trials import TrialRecord
-from search.tuning import stages as ladder
+from search.tuning.stages import find_pareto_front
 
 COSTS = ("params", "macs", "latency_ms")
 
@@ -22,14 +22,11 @@ def front(trials: pd.DataFrame, costs: Sequence[str] = COSTS) -> pd.DataFrame:
         costs: Columns, of which those that the trials have count: parameters, multiply-adds, milliseconds. A cost that
             is not known counts as infinite.
     """
-    known = [name for name in costs if name in trials]
-    metrics = trials.reindex(columns=[*dict.fromkeys(["score", "params", *known])]).astype(float)
-    records = [
-        TrialRecord(trial_id=f"{row:09}", parent_id="", stage="", config={}, seed=0, status=status, metrics=dict(own))
-        for row, (status, (_, own)) in enumerate(zip(trials["status"], metrics.iterrows(), strict=True))
-    ]
-    kept = ladder.front(records, lambda record: tuple(_dear(record.metrics[name]) for name in known))
-    return trials.iloc[[int(record.trial_id) for record in kept]].reset_index(drop=True)
+    scored = trials[(trials["status"] != "failed") & np.isfinite(trials["score"].astype(float))]
+    order = scored.sort_values(["score", "params"], ascending=[False, True], kind="stable")
+    known = order[[name for name in costs if name in trials]].astype(float).fillna(math.inf)
+    front = find_pareto_front(order["score"].to_list(), list(known.itertuples(index=False, name=None)))
+    return order.iloc[front].reset_index(drop=True)
 
 
 def models(trials: pd.DataFrame) -> pd.DataFrame:
@@ -39,7 +36,3 @@ def models(trials: pd.DataFrame) -> pd.DataFrame:
     """
     later = trials[trials["stage"] != trials["stage"].iloc[0]] if len(trials) else trials
     return later if len(later) else trials
-
-
-def _dear(cost: float) -> float:
-    return math.inf if math.isnan(cost) else cost

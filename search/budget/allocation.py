@@ -30,7 +30,7 @@ class StageLike(Protocol):
     @property
     def full_trials(self) -> int: ...  # noqa: D102
     @property
-    def enter(self) -> int: ...  # noqa: D102
+    def is_first(self) -> bool: ...  # noqa: D102
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ def allocate(
         most_images: Upper limit of training images; by default a stage that promotes no trials is limited by its time.
     """
     cap_s = compute_trial_cap(stage, remaining_s, trials, workers)
-    if most_images is None and not stage.enter:
+    if most_images is None and stage.is_first:
         most_images = count_affordable_images(cap_s, speed, px=stage.px, epochs=stage.epochs)
     train_images, val_images = data.stage_sizes(stage.fraction, most_images)
     threads = threads_each(trials or workers)

@@ -12,20 +12,22 @@ from search.output.model_folder import TrainedModel, fair_shares, write_best
 from search.records.trials import TrialRecord, TrialTable
 from search.tuning.checkpoints import Checkpoint
 from search.tuning.rank_correlation import mean_interval
-from search.tuning.stages import Stage, finalists, front
+from search.tuning.stages import Stage, group_finalists, select_pareto_front
 from search.tuning.trainable import load_state
 
 MOST_MEASURED = 2000  # images of each part that the final model is measured on
 
 
-def best_group(ladder: Sequence[Stage], table: TrialTable, checkpoints: Mapping[str, Checkpoint]) -> list[TrialRecord]:
+def best_group(stages: Sequence[Stage], table: TrialTable, checkpoints: Mapping[str, Checkpoint]) -> list[TrialRecord]:
     """Return the best trial of the highest stage that has one with a model, and behind it its like of other seeds.
 
     Where finalists were repeated, the mean over their seeds decides, and of the best of them the best seed.
     """
-    for stage in [stage for stage in reversed(ladder) if not stage.repeats]:
-        again = [r for above in ladder if above.repeats and above.px == stage.px for r in table.of_stage(above.name)]
-        for group in finalists(table.of_stage(stage.name) + again, lambda r: r.parent_id or r.trial_id):
+    for stage in [stage for stage in reversed(stages) if stage.kind != "repeat"]:
+        again = [
+            r for above in stages if above.kind == "repeat" and above.px == stage.px for r in table.of_stage(above.name)
+        ]
+        for group in group_finalists(table.of_stage(stage.name) + again, lambda r: r.parent_id or r.trial_id):
             if group[0].trial_id in checkpoints:
                 return group
     return []
@@ -38,7 +40,7 @@ def over_seeds(group: Sequence[TrialRecord]) -> dict[str, Any]:
 
 
 def models_front(
-    ladder: Sequence[Stage], table: TrialTable, checkpoints: Mapping[str, Checkpoint], *, deadline: float | None
+    stages: Sequence[Stage], table: TrialTable, checkpoints: Mapping[str, Checkpoint], *, deadline: float | None
 ) -> list[dict[str, Any]]:
     """Return the front of score against parameters, multiply-adds and latency, best first.
 
@@ -46,13 +48,13 @@ def models_front(
     where others came after it. Multiply-adds and latency are those of an image of the model's own size.
 
     Args:
-        ladder: Its stages.
+        stages: The stages of the run.
         table: All trials.
         checkpoints: Of those that have a model.
         deadline: Seconds since the epoch after which no further latency is measured, or None.
     """
-    models = [[r for r in table.of_stage(stage.name) if r.trial_id in checkpoints] for stage in ladder]
-    groups = finalists([r for stage in models[1:] for r in stage] or models[0], _network)
+    models = [[r for r in table.of_stage(stage.name) if r.trial_id in checkpoints] for stage in stages]
+    groups = group_finalists([r for stage in models[1:] for r in stage] or models[0], _network)
     costs: dict[str, dict[str, float]] = {}
     for record, *_ in groups:
         px = int(record.metrics["px"])
@@ -60,7 +62,7 @@ def models_front(
         if deadline is None or time.time() < deadline:
             costs[record.trial_id]["latency_ms"] = round(latency(TrialConfig.from_flat(record.config), px), 3)
     dear = {"latency_ms": float("inf")}
-    kept = front([group[0] for group in groups], lambda r: tuple((dear | costs[r.trial_id]).values()))
+    kept = select_pareto_front([group[0] for group in groups], lambda r: tuple((dear | costs[r.trial_id]).values()))
     return [
         {"trial_id": r.trial_id, "stage": r.stage, "px": r.metrics["px"], "score": r.score, **costs[r.trial_id]}
         for r in kept

@@ -1,11 +1,11 @@
-"""What Optuna's dashboard shows beside the search: a study for each stage above it, with curves, metrics and pictures.
+"""Studies for Optuna's dashboard: one for each stage after the search, with curves, metrics and sample images.
 
-The trials of the search are Optuna's own and, once told, as they are for ever; what became of those that were promoted
-stands in the studies of the stages that they reached, and in the user attributes of the search's study. Knows no Ray.
+The trials of the search are final once they are reported to Optuna. How their promotions fared is therefore written to
+the studies of the later stages, and to the user attributes of the search's study.
 """
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
@@ -19,19 +19,19 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from data.pack.pack import RawBatch
 from data.visualize import render_predictions, render_truth
 from search.records.trials import TrialRecord, TrialTable
-from search.study.resume import close_stale_trials, newest_study
-from search.study.sampler import TOLD, ending, name_score
-from search.study.storage import open_journal
+from search.study.resume import close_stale_trials, finish_trial
+from search.study.sampler import name_metric
+from search.study.storage import find_study, open_journal, open_trial
 
 JPEG_QUALITY = 90
 
 
 class StageStudies:
-    """Keeps the studies of the stages above the search; a run that does not search has none.
+    """Writes the studies of the stages after the search; a run with fixed configurations has none.
 
     Args:
         folder: The run folder.
-        table: Its records.
+        table: Trial records of the run.
     """
 
     def __init__(self, folder: Path, table: TrialTable) -> None:
@@ -42,111 +42,101 @@ class StageStudies:
 
     @cached_property
     def _storage(self) -> BaseStorage:
-        """The journal; trials that a dead process left running in these studies are settled."""
+        """The journal; stale trials in the studies of later stages are closed when it is opened."""
         storage = open_journal(self._journal)
-        for study in storage.get_all_studies():
-            if study.study_name in {record.stage for record in self.table.records.values() if record.parent_id}:
-                close_stale_trials(storage, study._study_id, list(self.table.records.values()))
+        for stage in {record.stage for record in self.table.records.values() if record.parent_id}:
+            if (study := find_study(storage, stage)) is not None:
+                close_stale_trials(storage, study, list(self.table.records.values()))
         return storage
 
     def start(self, record: TrialRecord, raw: RawBatch | None) -> None:
-        """Open a promoted trial in the study of its stage, or take up the one that an earlier process left."""
+        """Open a promoted trial in the study of its stage, or reopen the one that an earlier process left running."""
         if not (record.parent_id and self._journal.exists()):
             return
-        study_id = self._study(record.stage)
-        running = self._storage.get_all_trials(study_id, deepcopy=False, states=(TrialState.RUNNING,))
-        mine = [t._trial_id for t in running if t.user_attrs["trial_id"] == record.trial_id]
-        self._trials[record.trial_id] = mine[0] if mine else self._opened(study_id, record)
+        study = optuna.create_study(
+            study_name=record.stage, storage=self._storage, direction="maximize", load_if_exists=True
+        )
+        name_metric(study)
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        numbers = [trial.number for trial in running if trial.user_attrs["trial_id"] == record.trial_id]
+        if not numbers:
+            study.add_trial(self._new_trial(record))
+            numbers = [len(study.get_trials(deepcopy=False)) - 1]
+        self._trials[record.trial_id] = numbers[0]
         if raw is not None:
             self._truth[record.trial_id] = render_truth(raw)
 
     def report(
         self, record: TrialRecord, *, rates: Iterable[tuple[int, float]] = (), pictures: np.ndarray | None = None
     ) -> None:
-        """Add the score at its epoch to the trial's curve, and keep its newest pictures."""
+        """Add the score of an epoch to the trial's curve and keep its latest sample images."""
         if record.trial_id in self._trials:
-            epoch, trial = int(record.metrics["epochs"]), self._trials[record.trial_id]
-            self._storage.set_trial_intermediate_value(trial, epoch, record.score)
+            self._open(record)[0].report(record.score, int(record.metrics["epochs"]))
             if pictures is not None:
                 self._predicted[record.trial_id] = pictures
 
     def finish(self, record: TrialRecord) -> None:
-        """Close a trial with its metrics and its last pictures, and say so in the study of the search."""
-        trial, truth = self._trials.pop(record.trial_id, None), self._truth.pop(record.trial_id, None)
-        predicted = self._predicted.pop(record.trial_id, None)
-        if trial is None:
+        """Close a trial with its metrics and its last sample images, and summarise it in the study of the search."""
+        truth, predicted = (images.pop(record.trial_id, None) for images in (self._truth, self._predicted))
+        if record.trial_id not in self._trials:
             return
+        trial, study = self._open(record)
         if truth is not None and predicted is not None:
             sheet = np.hstack([truth, render_predictions(predicted)])
-            self._attach(self._storage.get_trial(trial), f"{record.trial_id}.jpg", _jpeg(sheet))
-        for name, value in ending(record.status, record.reason, record.metrics).items():
-            self._storage.set_trial_user_attr(trial, name, value)
-        state = TOLD[record.status]
-        values = [record.score] if state == TrialState.COMPLETE else None
-        self._storage.set_trial_state_values(trial, state, values)
-        self._say_reached(list(self._line(record))[-1])
+            self._attach(trial, f"{record.trial_id}.jpg", _encode_jpeg(sheet))
+        finish_trial(trial, study, record)
+        del self._trials[record.trial_id]
+        self._summarise(self._lineage(record)[-1])
 
     def show(self, picture: Path) -> None:
-        """Attach a picture to the study of the search."""
-        if (study := self._search()) is not None:
+        """Attach an image file to the study of the search."""
+        if self._journal.exists() and (study := find_study(self._storage)) is not None:
             self._attach(study, picture.name, picture.read_bytes())
 
-    def _opened(self, study_id: int, record: TrialRecord) -> int:
-        """Return a new trial that runs, with the parameters that the search chose and the scores further down."""
-        below = list(self._line(record))[1:]
-        chosen = self._chosen(below[-1])
+    def _open(self, record: TrialRecord) -> tuple[optuna.Trial, optuna.Study]:
+        study = optuna.load_study(study_name=record.stage, storage=self._storage)
+        return open_trial(self._storage, study, self._trials[record.trial_id]), study
+
+    def _new_trial(self, record: TrialRecord) -> FrozenTrial:
+        """Return a running trial with the parameters that the search chose and the scores of the earlier stages."""
+        ancestors = self._lineage(record)[1:]
+        study = find_study(self._storage)
+        trials = study.get_trials(deepcopy=False) if study is not None else []
+        chosen = next((t for t in trials if t.user_attrs.get("trial_id") == ancestors[-1].trial_id), None)
         attributes = {"trial_id": record.trial_id, "stage": record.stage, "parent_id": record.parent_id}
-        template = create_trial(
+        return create_trial(
             state=TrialState.RUNNING,
             params=chosen.params if chosen else {},
             distributions=chosen.distributions if chosen else {},
-            user_attrs={**attributes, **{f"score of {r.stage}": r.score for r in below}},
+            user_attrs={**attributes, **{f"score of {r.stage}": r.score for r in ancestors}},
         )
-        return self._storage.create_new_trial(study_id, template)
 
-    def _chosen(self, first: TrialRecord) -> FrozenTrial | None:
-        """Return Optuna's trial behind one of the search, if the space has not dropped it."""
-        study = self._search()
-        trials = self._storage.get_all_trials(study._study_id, deepcopy=False) if study is not None else []
-        return next((t for t in trials if t.user_attrs.get("trial_id") == first.trial_id), None)
+    def _lineage(self, record: TrialRecord) -> list[TrialRecord]:
+        """Return a trial, its parent, and so on back to a trial of the search."""
+        lineage = [record]
+        while lineage[-1].parent_id:
+            lineage.append(self.table.records[lineage[-1].parent_id])
+        return lineage
 
-    def _line(self, record: TrialRecord) -> Iterator[TrialRecord]:
-        """Yield a trial, the one whose weights it began with, and so on down to the search."""
-        while True:
-            yield record
-            if not record.parent_id:
-                return
-            record = self.table.records[record.parent_id]
-
-    def _say_reached(self, first: TrialRecord) -> None:
-        """Note in the study of the search how the promotions of one of its trials have ended so far."""
+    def _summarise(self, first: TrialRecord) -> None:
+        """Write the outcomes of all promotions of a trial of the search to the search's study."""
         ended = [r for r in self.table.records.values() if r.parent_id and r.status]
-        mine = [r for r in ended if list(self._line(r))[-1] is first]
-        said = ", ".join(f"{r.stage} {r.trial_id} {f'{r.score:.3f}' if r.metrics else r.status}" for r in mine)
-        if (study := self._search()) is not None:
-            study.set_user_attr(first.trial_id, said)
+        promoted = [r for r in ended if self._lineage(r)[-1] is first]
+        outcomes = [f"{r.stage} {r.trial_id} {f'{r.score:.3f}' if r.metrics else r.status}" for r in promoted]
+        if (study := find_study(self._storage)) is not None:
+            study.set_user_attr(first.trial_id, ", ".join(outcomes))
 
-    def _search(self) -> optuna.Study | None:
-        name = newest_study(self._storage) if self._journal.exists() else None
-        return None if name is None else optuna.load_study(study_name=name, storage=self._storage)
-
-    def _study(self, stage: str) -> int:
-        """Return the study of a stage, made now if there is none."""
-        study = optuna.create_study(study_name=stage, storage=self._storage, direction="maximize", load_if_exists=True)
-        name_score(study)
-        return study._study_id
-
-    def _attach(self, to: FrozenTrial | optuna.Study, name: str, content: bytes) -> None:
+    def _attach(self, to: optuna.Trial | optuna.Study, name: str, content: bytes) -> None:
         self._artifacts.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / name
             path.write_bytes(content)
             store = FileSystemArtifactStore(self._artifacts)
-            upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=to, storage=self._storage)
+            upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=to)
 
 
-def _jpeg(picture: np.ndarray) -> bytes:
-    """Return RGB bytes of shape (h, w, 3) as a JPEG file."""
-    done, content = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+def _encode_jpeg(image: np.ndarray) -> bytes:
+    """Encode RGB bytes of shape (h, w, 3)."""
+    done, content = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     assert done
     return content.tobytes()

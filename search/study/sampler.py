@@ -1,5 +1,6 @@
-"""Who chooses the search's configurations, and how Optuna is told how they ended. Knows no Ray."""
+"""Samplers of the search, and the states and attributes with which trials are reported to Optuna."""
 
+import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -7,66 +8,62 @@ from typing import Any
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.samplers._tpe.sampler import default_gamma
 from optuna.trial import TrialState
 
-STUDY_NAME = "explore"
-OPTIONS = {  # of TPE
-    "n_startup_trials": 15,  # rejected ones among them: what is too large is learnt first
-    "multivariate": True,
-    "group": True,
-    "constant_liar": True,
-}
-REJECTIONS, MOST_REJECTIONS = 100, 1000  # in a row, before rules are bent, and before the search ends
-TOLD = {
+STARTUP_TRIALS = 15  # drawn at random, rejected ones included: TPE first learns which networks are too large
+MAX_REJECTIONS_IN_TIME = 100  # consecutive rejections after which a network that is only too slow is accepted
+MAX_REJECTIONS = 1000  # consecutive rejections after which the search ends
+OPTUNA_STATES = {
     "completed": TrialState.COMPLETE,
     "timed_out": TrialState.COMPLETE,
     "stopped": TrialState.PRUNED,
     "failed": TrialState.FAIL,
 }
-SHOWN = ("iou", "rmse_depth", "params", "macs", "fit_s")
+SHOWN_METRICS = ("iou", "rmse_depth", "params", "macs", "fit_s")
 
 
-def ending(status: str, reason: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what Optuna is to show of a trial that has ended, beside its score: user attributes by name.
-
-    Args:
-        status: How it ended.
-        reason: Why, where there is one.
-        metrics: Its last.
-    """
-    shown = {name: metrics[name] for name in SHOWN if name in metrics}
+def outcome_attributes(status: str, reason: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the user attributes of a trial that has ended: its status, reason and SHOWN_METRICS."""
+    shown = {name: metrics[name] for name in SHOWN_METRICS if name in metrics}
     return {"status": status, **({"reason": reason} if reason else {}), **shown}
 
 
-def name_score(study: optuna.Study) -> None:
-    """Let Optuna call the value of a study's trials score."""
+def name_metric(study: optuna.Study) -> None:
+    """Name the objective value of a study "score" in Optuna's dashboard."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         study.set_metric_names(["score"])
 
 
 class FeasibleTPE(TPESampler):
-    """Multivariate TPE over a conditional space, told which trials are still running.
+    """Multivariate TPE for a conditional space with constraints; running trials count as bad (constant liar).
 
-    Rejected configurations are known by how much they exceed their rules, and rank behind all others; the share of
-    trials that counts as good is one of those that were trained.
+    Optuna ranks rejected configurations behind all others, by their excess over the constraints, but counts them in the
+    number of trials of which a tenth is taken as good. Here that tenth is one of the trained trials only; with hundreds
+    of rejected configurations all trained trials would otherwise count as good. `gamma` is the public argument for it,
+    deprecated since Optuna 4.9 and removed in 6.0 (tried with optuna 5.0.0).
 
     Attributes:
-        rejected: How many configurations were.
-        gamma: How many of so many trained trials count as good.
+        rejected: Number of rejected configurations in the study.
     """
 
-    def __init__(self, seed: int, **options: Any) -> None:
-        self.rejected, self.gamma = 0, default_gamma
-        super().__init__(seed=seed, **(OPTIONS | options))
-        self._gamma = lambda trials: self.gamma(trials - self.rejected)
+    def __init__(self, seed: int) -> None:
+        self.rejected = 0
+        super().__init__(
+            seed=seed,
+            n_startup_trials=STARTUP_TRIALS,
+            multivariate=True,
+            group=True,
+            constant_liar=True,
+            gamma=lambda trials: min(math.ceil(0.1 * (trials - self.rejected)), 25),  # Optuna's own, of trained trials
+        )
 
 
-def sampler(kind: str, seed: int, **options: Any) -> BaseSampler:
-    """Return a sampler of a kind, "tpe" (with other options than OPTIONS, if stated) or "random"."""
+def build_sampler(kind: str, seed: int) -> BaseSampler:
+    """Return a "tpe" or a "random" sampler."""
     if kind == "random":
         return RandomSampler(seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return FeasibleTPE(seed, **options)
+        warnings.simplefilter("ignore", FutureWarning)
+        return FeasibleTPE(seed)

@@ -1,38 +1,51 @@
-"""The file in which Optuna keeps a run's studies. Knows no trial."""
+"""The journal file in which Optuna keeps the studies of a run."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import JournalStorage
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
+
+STUDY_NAME = "explore"  # of the search; each later stage has a study of its own name
 
 
 class RunJournal(JournalFileBackend):
-    """Optuna's journal without a lock and without waiting for the disk after each of a trial's thirty lines.
+    """Optuna's journal backend without a lock and without fsync after each of the thirty lines of a trial.
 
-    The run folder is held by one process, and a line is one write: a lock would only be left behind by a process
-    that is killed, for the next to wait half a minute for. What a power failure may cost is the last lines; the trials
-    themselves are in trials.jsonl.
+    One process holds the run folder and each line is one write, so no lock is needed; the lock of a killed process
+    would delay the next one by half a minute. A power failure may lose the last lines; trials.jsonl keeps the trials.
 
     Args:
-        path: Of the file; made here if there is none.
+        path: The journal file; created if missing. An incomplete last line of a killed process is removed.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
         self._path = path
         with path.open("rb+") as file:
-            file.truncate(file.read().rfind(b"\n") + 1)  # of half a line, which a killed process left
+            file.truncate(file.read().rfind(b"\n") + 1)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append lines of JSON."""
+        """Append one JSON line per entry."""
         with self._path.open("ab", buffering=0) as file:
             file.write(b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs))
 
 
 def open_journal(path: Path) -> JournalStorage:
-    """Return the storage of a run's studies; from now on Optuna, which would announce them, only says errors."""
+    """Return the storage of a run's studies, and limit Optuna's log to errors."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return JournalStorage(RunJournal(path))
+
+
+def find_study(storage: BaseStorage, name: str = STUDY_NAME) -> optuna.Study | None:
+    """Load the study of that name, by default the one of the search; return None if there is none."""
+    names = {study.study_name for study in storage.get_all_studies()}
+    return optuna.load_study(study_name=name, storage=storage) if name in names else None
+
+
+def open_trial(storage: BaseStorage, study: optuna.Study, number: int) -> optuna.Trial:
+    """Return a stored trial as one that can still be changed."""
+    study_id = storage.get_study_id_from_name(study.study_name)
+    return optuna.Trial(study, storage.get_trial_id_from_study_id_trial_number(study_id, number))

@@ -1,4 +1,4 @@
-"""The weights that trials left: those that may be asked for again, and no more, so that the disk stays bounded."""
+"""Checkpoints of trials: those that may be needed again are kept, others are deleted, so that disk use is bounded."""
 
 import shutil
 import zipfile
@@ -9,17 +9,17 @@ import torch
 from ray.tune import Checkpoint
 
 from search.records.trials import TrialRecord
-from search.tuning.stages import worth_keeping
+from search.tuning.stages import select_checkpoints
 from search.tuning.trainable import STATE_FILE, load_state
 
-ENDED = ("model", "epoch")  # what is kept of the state of a trial that has ended: nothing goes on from its optimizer
+FINAL_STATE = ("model", "epoch")  # kept of the state of a trial that has ended; its optimizer is not needed again
 
 
 class CheckpointStore(Mapping[str, Checkpoint]):
     """The last checkpoint of every trial that has one, by trial.
 
     Args:
-        seed: Of the run; controls are drawn by it.
+        seed: Seed of the run, which draws the controls.
     """
 
     def __init__(self, *, seed: int) -> None:
@@ -36,11 +36,11 @@ class CheckpointStore(Mapping[str, Checkpoint]):
         return len(self._checkpoints)
 
     def put(self, trial_id: str, checkpoint: Checkpoint) -> None:
-        """Take the last checkpoint of a trial."""
+        """Store the last checkpoint of a trial."""
         self._checkpoints[trial_id] = checkpoint
 
-    def end(self, record: TrialRecord, of_stage: Sequence[TrialRecord]) -> None:
-        """Keep the weights of a trial that has ended, if they are worth keeping, and of the others of its stage.
+    def finish(self, record: TrialRecord, of_stage: Sequence[TrialRecord]) -> None:
+        """Reduce the checkpoint of a trial that has ended to its weights, and sweep its stage.
 
         Args:
             record: The trial.
@@ -51,14 +51,14 @@ class CheckpointStore(Mapping[str, Checkpoint]):
             _keep_weights_only(Path(self[record.trial_id].path))
 
     def sweep(self, of_stage: Sequence[TrialRecord]) -> None:
-        """Delete the weights of those trials of a stage that have ended and are not worth keeping."""
-        wanted = worth_keeping(of_stage, seed=self._seed)
+        """Delete the checkpoints of trials of a stage that have ended and can no longer be promoted."""
+        wanted = select_checkpoints(of_stage, seed=self._seed)
         for other in of_stage:
             if other.trial_id in self and other.trial_id not in wanted:
                 shutil.rmtree(self._checkpoints.pop(other.trial_id).path, ignore_errors=True)
 
     def clear_beside(self, folder: Path) -> None:
-        """Delete the checkpoints below Ray Tune's folder that are not on the shelf: what killed processes left."""
+        """Delete the checkpoints in Ray Tune's folder that are not in the store, left by killed processes."""
         kept = {Path(checkpoint.path).resolve() for checkpoint in self.values()}
         for path in folder.glob("*/*/checkpoint_*"):
             if path.resolve() not in kept:
@@ -68,25 +68,25 @@ class CheckpointStore(Mapping[str, Checkpoint]):
 def _keep_weights_only(folder: Path) -> None:
     path, partial = folder / STATE_FILE, folder / (STATE_FILE + ".partial")
     state = torch.load(path, map_location="cpu", weights_only=True)
-    if state.keys() != set(ENDED):
-        torch.save({name: state[name] for name in ENDED}, partial)
+    if state.keys() != set(FINAL_STATE):
+        torch.save({name: state[name] for name in FINAL_STATE}, partial)
         partial.replace(path)
 
 
-def saved_checkpoints(folder: Path, unfinished: Mapping[str, int]) -> dict[str, Checkpoint]:
-    """Return the last whole checkpoint of every trial that left one, whichever process it ran in.
+def find_checkpoints(folder: Path, unfinished: Mapping[str, int]) -> dict[str, Checkpoint]:
+    """Return the last intact checkpoint of every trial, whichever process wrote it.
 
-    A process that is killed may leave half a file, or one whose report it never wrote; the checkpoint before it is then
+    A killed process may leave an incomplete file, or a checkpoint that it had not reported yet; the one before is then
     still there.
 
     Args:
-        folder: Holds a folder for each process, with a folder for each trial.
-        unfinished: The epoch that each trial that goes on has reported.
+        folder: Has a folder for each process, with a folder for each trial.
+        unfinished: Last reported epoch of each trial that will be resumed.
     """
     newest: dict[str, Checkpoint] = {}
     for path in sorted(folder.glob(f"*/*/checkpoint_*/{STATE_FILE}"), key=lambda path: path.stat().st_mtime_ns):
         trial_id = path.parents[1].name.partition("_")[0]
-        if not zipfile.is_zipfile(path):  # as torch writes them, with the table of contents at the end
+        if not zipfile.is_zipfile(path):  # torch writes zip files, whose directory is at the end
             continue
         checkpoint = Checkpoint.from_directory(str(path.parent))
         state = load_state(checkpoint) if trial_id in unfinished else None

@@ -1,11 +1,10 @@
-"""The ladder as one Ray Tune experiment: entries in, records and checkpoints out."""
+"""The stages as one Ray Tune experiment: the callback that records trials, the scheduler and the worker."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray
 from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig
 from ray.tune.experiment import Trial
@@ -13,24 +12,25 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.trainable import wrap_function
 
-from search.config.trial import TrialConfig
 from search.records.run_state import RunState
 from search.records.tensorboard import TrialLogger
 from search.records.trials import TrialRecord, TrialTable
 from search.tuning.checkpoints import CheckpointStore
-from search.tuning.stages import GRACE, REDUCTION
-from search.tuning.trainable import TrialSpec, outcome, train_trial
+from search.tuning.ray_internals import asha_rungs, keep_idle_workers, set_process_title
+from search.tuning.stages import GRACE_PERIOD, REDUCTION_FACTOR
+from search.tuning.trainable import read_outcome, train_trial
+from search.tuning.trial_specs import TrialSpec
 
 
 class RecordCallback(tune.Callback):
-    """Writes what happens into the trial table and tells the boards.
+    """Writes the events of trials to the trial table and passes them to the loggers.
 
     Args:
-        table: The records.
-        boards: They show trials with their curves and pictures.
-        notes: They know the run's clock.
-        shelf: Keeps weights.
-        notify: Is told of every event.
+        table: Trial records of the run.
+        loggers: Show trials with their curves and sample images.
+        run_state: Gives the seconds that the run has used.
+        checkpoints: Keeps the weights.
+        notify: Called with the record after every event.
     """
 
     def __init__(
@@ -41,35 +41,30 @@ class RecordCallback(tune.Callback):
         checkpoints: CheckpointStore,
         notify: Callable[[TrialRecord], None],
     ) -> None:
-        self.table, self.loggers, self.run_state, self.checkpoints, self.notify = (
-            table,
-            loggers,
-            run_state,
-            checkpoints,
-            notify,
-        )
+        self.table, self.loggers, self.run_state = table, loggers, run_state
+        self.checkpoints, self.notify = checkpoints, notify
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return nothing: Tune pickles its callbacks, but the records are on disk already."""
+        """Return an empty state for Ray Tune to pickle; the records are on disk."""
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Open the trial's record, unless it goes on."""
-        spec: TrialSpec = trial.config["spec"]
-        record = self.table.records.get(spec.trial_id) or self._opened(spec)
+        """Add a record, unless the trial resumes."""
+        spec = _spec_of(trial)
+        record = self.table.records.get(spec.trial_id) or self._add_record(spec)
         shown, val = spec.context.stage.pictures, spec.context.data.val
         raw = val.gather(np.arange(min(shown, len(val)))) if shown else None
         for logger in self.loggers:
             logger.start(record, raw)
         self.notify(record)
 
-    def _opened(self, spec: TrialSpec) -> TrialRecord:
+    def _add_record(self, spec: TrialSpec) -> TrialRecord:
         record = TrialRecord(
             trial_id=spec.trial_id,
             parent_id=spec.parent_id,
             stage=spec.context.stage.name,
             seed=spec.seed,
-            config=TrialConfig.from_dict(spec.config).flat(),
+            config=spec.config.flat(),
             started_s=self.run_state.used_s,
         )
         self.table.start(record)
@@ -78,45 +73,45 @@ class RecordCallback(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        """Append the report; of learning rates and pictures no record is kept but the boards'."""
+        """Record the metrics of a report; its learning rates and sample images go to the loggers only."""
         if result.get("metrics"):
             metrics = dict(result["metrics"])
             metrics["epochs"] = metrics.pop("epoch")
             metrics["device_s"] = metrics["fit_s"] * metrics.pop("devices")
             metrics["ended_s"] = self.run_state.used_s
-            record = self.table.report(trial.config["spec"].trial_id, metrics)
+            record = self.table.report(_spec_of(trial).trial_id, metrics)
             for logger in self.loggers:
                 logger.report(record, rates=result["rates"], pictures=result["pictures"])
             self.notify(record)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Close the record: completed, stopped by ASHA, timed out, or failed with its reason."""
-        status, reason = outcome(trial.last_result, trial.last_result.get("metrics", {}))
-        trial_id = trial.config["spec"].trial_id
-        if trial.checkpoint is not None:
-            self.checkpoints.put(trial_id, trial.checkpoint)
-        self._close(trial_id, status, reason, trial.last_result.get("replay"))
+        """Close the record as completed, stopped by ASHA, timed out, or failed with its reason."""
+        status, reason = read_outcome(trial.last_result, trial.last_result.get("metrics", {}))
+        self._close(trial, status, reason, trial.last_result.get("replay"))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Close the record of a trial whose worker raised or died."""
-        text = str(trial.get_error() or "worker died").strip().splitlines()[-1]
-        trial_id = trial.config["spec"].trial_id
+        """Close the record of a trial whose worker raised an exception or died."""
+        self._close(trial, "failed", str(trial.get_error() or "worker died").strip().splitlines()[-1])
+
+    def _close(self, trial: Trial, status: str, reason: str, replay: dict[str, Any] | None = None) -> None:
+        trial_id = _spec_of(trial).trial_id
         if trial.checkpoint is not None:
             self.checkpoints.put(trial_id, trial.checkpoint)
-        self._close(trial_id, "failed", text)
-
-    def _close(self, trial_id: str, status: str, reason: str, replay: dict[str, Any] | None = None) -> None:
         record = self.table.finish(trial_id, status, reason, replay=replay)
-        self.checkpoints.end(record, self.table.of_stage(record.stage))
+        self.checkpoints.finish(record, self.table.of_stage(record.stage))
         for logger in self.loggers:
             logger.finish(record)
         self.notify(record)
 
 
-class LadderScheduler(ASHAScheduler):
-    """ASHA over the epochs of the entries that race; promoted and stated ones all run to their end.
+class StageScheduler(ASHAScheduler):
+    """ASHA over the epochs of the trials with early stopping; all others run to their end.
 
     Source: Li et al. 2018, arXiv:1810.05934.
+
+    Args:
+        epochs: Planned epochs of the first stage.
+        workers: Idle workers to keep between stages.
     """
 
     def __init__(self, epochs: int, workers: int) -> None:
@@ -126,58 +121,46 @@ class LadderScheduler(ASHAScheduler):
             metric="score",
             mode="max",
             max_t=epochs + 1,  # trials end themselves at their last epoch
-            grace_period=GRACE,
-            reduction_factor=REDUCTION,
+            grace_period=GRACE_PERIOD,
+            reduction_factor=REDUCTION_FACTOR,
         )
 
-    def recall(self, reports: Iterable[tuple[str, int, float]]) -> None:
-        """Take up what trials of an earlier process scored at the rungs.
-
-        Args:
-            reports: Trial, epoch and score.
-        """
-        rungs = {milestone: recorded for milestone, recorded in self._brackets[0]._rungs}
+    def restore_reports(self, reports: Iterable[tuple[str, int, float]]) -> None:
+        """Restore the rungs from the trials, epochs and scores that earlier processes reported."""
+        rungs = asha_rungs(self)
         for trial_id, epoch, score in reports:
             rungs.get(epoch, {})[trial_id] = score
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Let Ray Tune keep all idle workers, not just one, while a stage waits for its last trial.
-
-        It would end them for want of a staged trial and start them anew, seconds later, for the next stage.
-        """
+        """Add a trial; the first one shows which workers to keep between stages."""
         super().on_trial_add(tune_controller, trial)
-        cache = getattr(tune_controller, "_actor_cache", None)
-        if cache is not None and self._workers_to_keep:
-            cache.increase_max(trial.placement_group_factory, by=self._workers_to_keep)
+        if self._workers_to_keep and keep_idle_workers(tune_controller, trial, self._workers_to_keep):
             self._workers_to_keep = 0
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Return whether the trial goes on."""
-        if not trial.config["spec"].racing or result.get("failed"):
+        """Return whether the trial continues."""
+        if not _spec_of(trial).early_stopping or result.get("failed"):
             return str(TrialScheduler.CONTINUE)
         return str(super().on_trial_result(tune_controller, trial, result))
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        """Keep failed trials, and those that do not race, out of the rungs."""
-        if trial.config["spec"].racing and not result.get("failed"):
+        """Record the last score of a trial at its rung; skip failed trials and those without early stopping."""
+        if _spec_of(trial).early_stopping and not result.get("failed"):
             super().on_trial_complete(tune_controller, trial, result)
 
 
 class Worker(wrap_function(train_trial)):  # type: ignore[misc]  # Ray Tune has no types
-    """A process that trains one trial after the other, and bears the name of the one it trains.
-
-    Ray gives a process that works for it a name anew before each call, and shows it in its dashboard.
-    """
+    """A process that trains one trial after the other and has the name of the current one."""
 
     def step(self) -> Any:
         """Train until the next report."""
-        ray._raylet.setproctitle(f"ray::{self.trial_name}")
+        set_process_title(f"ray::{self.trial_name}")
         return super().step()
 
 
 def run_experiment(
     searcher: Searcher,
-    scheduler: LadderScheduler,
+    scheduler: StageScheduler,
     recorder: RecordCallback,
     *,
     folder: Path,
@@ -187,15 +170,15 @@ def run_experiment(
     """Run one Ray Tune experiment to its end.
 
     Args:
-        searcher: Where entries come from.
-        scheduler: Which of them are stopped.
-        recorder: Listens; holds the checkpoints afterwards.
-        folder: Ray Tune's own folder, for this process.
-        workers: Trials at the same time.
-        resources: Of each worker: {"cpu": 1} or {"cpu": 2, "gpu": 0.25}.
+        searcher: Hands out the trials.
+        scheduler: Stops some of them.
+        recorder: Writes the records and keeps the checkpoints.
+        folder: Ray Tune's own folder for this process.
+        workers: Number of trials at the same time.
+        resources: Resources of each worker: {"cpu": 1} or {"cpu": 2, "gpu": 0.25}.
     """
     trainable = tune.with_resources(Worker, resources)
-    trainable.__name__ = trainable.__qualname__ = Worker.__name__  # for people; Ray Tune's own says less
+    trainable.__name__ = trainable.__qualname__ = Worker.__name__  # shown in Ray's dashboard
     tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
@@ -204,8 +187,8 @@ def run_experiment(
             num_samples=-1,
             max_concurrent_trials=workers,
             reuse_actors=True,
-            trial_name_creator=_trial_name,
-            trial_dirname_creator=_trial_name,
+            trial_name_creator=_name_trial,
+            trial_dirname_creator=_name_trial,
         ),
         run_config=RunConfig(
             name=folder.name,
@@ -218,6 +201,11 @@ def run_experiment(
     ).fit()
 
 
-def _trial_name(trial: Trial) -> str:
+def _spec_of(trial: Trial) -> TrialSpec:
     spec: TrialSpec = trial.config["spec"]
-    return f"{spec.trial_id}_{spec.config['model']['arch']}"
+    return spec
+
+
+def _name_trial(trial: Trial) -> str:
+    spec = _spec_of(trial)
+    return f"{spec.trial_id}_{spec.config.model.arch}"

@@ -1,43 +1,53 @@
-"""The searcher: OptunaSearch that respects the clock and tells Optuna the truth about how trials ended."""
+"""Searchers that hand out the trials of a stage, and the chain that runs one stage after the other."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import optuna
+from optuna.pruners import NopPruner
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
+from ray.tune.result import TRAINING_ITERATION
 from ray.tune.search import Searcher
-from ray.tune.search.optuna import OptunaSearch
 
 from search.budget.constraints import TIME, Feasibility
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord, free_numbers
-from search.study.sampler import MOST_REJECTIONS, REJECTIONS, STUDY_NAME, TOLD, FeasibleTPE, ending, name_score, sampler
-from search.tuning.trainable import StageContext, TrialSpec, new_trial_spec, outcome
+from search.study.sampler import (
+    MAX_REJECTIONS,
+    MAX_REJECTIONS_IN_TIME,
+    OPTUNA_STATES,
+    FeasibleTPE,
+    build_sampler,
+    name_metric,
+    outcome_attributes,
+)
+from search.study.storage import STUDY_NAME, open_trial
+from search.tuning.trainable import read_outcome
+from search.tuning.trial_specs import StageContext, TrialSpec, new_trial_spec
 
 FINISHED: str = Searcher.FINISHED
 
 
-class FeasibleOptunaSearch(OptunaSearch):
-    """Asks Optuna for the next configuration until `closed` says that nothing new may start.
+class FeasibleOptunaSearch(Searcher):
+    """Asks Optuna for feasible configurations until `closed` returns True, and reports to it how the trials ended.
 
-    Trials that ASHA stopped are told as PRUNED, for their low-epoch score told as COMPLETE would bias TPE; diverged
-    ones as FAIL. A configuration that breaks a rule is told as PRUNED before it costs anything, with its excess, and
-    the next is asked for; after REJECTIONS in a row the next that keeps the user's constraints is taken, and after
-    MOST_REJECTIONS the search ends. Trials of `unfinished` are handed out first and told when they end.
+    Trials that ASHA stopped are reported as PRUNED (as COMPLETE, their low-epoch score would bias TPE), diverged ones
+    as FAIL. An infeasible configuration is reported as PRUNED with its excess before it is trained, and the next one is
+    asked for. After MAX_REJECTIONS_IN_TIME consecutive rejections, a configuration that is too slow but keeps the
+    user's constraints is accepted; after MAX_REJECTIONS the search ends.
 
     Args:
-        suggest: The space.
-        context: Of the stage.
-        closed: Whether nothing new may start, from the number of trials asked for.
-        rules: What a configuration must keep.
-        storage: The study's, taken up by `search.study.resume.resume_study`.
-        study_name: In that storage.
-        points: To try first in a new study.
-        kind: Of the sampler.
-        seed: Of the run.
-        past: Trials that have been asked for already.
-        unfinished: Those of them that have not ended.
+        suggest: The search space.
+        context: Settings of the stage.
+        closed: Returns whether no new trial may start, given the number of trials so far.
+        rules: Constraints that make a configuration feasible.
+        storage: Storage of the study, prepared by `search.study.resume.resume_study`.
+        points: Parameters of the first trials of a new study.
+        seed: Seed of the run.
+        kind: Kind of sampler, "tpe" or "random".
+        past: Trials of the search so far.
+        unfinished: Specifications of those without an outcome; they are handed out first.
     """
 
     def __init__(
@@ -48,132 +58,135 @@ class FeasibleOptunaSearch(OptunaSearch):
         closed: Callable[[int], bool],
         rules: Feasibility,
         storage: BaseStorage,
-        points: list[dict[str, Any]],
+        points: Sequence[dict[str, Any]],
         seed: int,
         kind: str = "tpe",
-        study_name: str = STUDY_NAME,
         past: Sequence[TrialRecord] = (),
         unfinished: Sequence[TrialSpec] = (),
     ) -> None:
+        super().__init__(metric="score", mode="max")
         self._suggest_config, self._context, self._closed, self._rules = suggest, context, closed, rules
-        self._base_seed, self._asked, self._unfinished = seed, len(past), list(unfinished)
-        self._exhausted = False
-        self._numbers = free_numbers(past)
-        super().__init__(
-            space=self._define,
-            metric="score",
-            mode="max",
-            points_to_evaluate=[] if past else points,
-            sampler=sampler(kind, seed + len(past)),  # a search that goes on must not draw again what it drew
+        self._seed, self._started, self._unfinished = seed, len(past), list(unfinished)
+        self._numbers, self._storage, self._exhausted = free_numbers(past), storage, False
+        self._trials: dict[str, optuna.Trial] = {}  # those that run, by Ray Tune's name
+        self.study = optuna.create_study(
             storage=storage,
-            study_name=study_name,
+            sampler=build_sampler(kind, seed + len(past)),  # a resumed search must not repeat its draws
+            pruner=NopPruner(),
+            study_name=STUDY_NAME,
+            direction="maximize",
+            load_if_exists=True,
         )
-        name_score(self._ot_study)
-        if isinstance(self._ot_study.sampler, FeasibleTPE):
-            known = self._ot_study.get_trials(deepcopy=False)
-            self._ot_study.sampler.rejected = sum(max(t.constraints.values(), default=0.0) > 0 for t in known)
-
-    def _define(self, trial: optuna.Trial) -> dict[str, Any]:
-        return {"config": self._suggest_config(trial).to_dict()}
+        for point in [] if past else points:
+            self.study.enqueue_trial(point)
+        name_metric(self.study)
+        if isinstance(self.study.sampler, FeasibleTPE):
+            known = self.study.get_trials(deepcopy=False)
+            self.study.sampler.rejected = sum(max(t.constraints.values(), default=0.0) > 0 for t in known)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """Return the next entry for the trainable, first those to go on with; FINISHED once nothing new may start."""
+        """Return the next trial for the trainable, unfinished ones first; FINISHED once no new trial may start."""
         if self._unfinished:
             spec = self._unfinished.pop(0)
-            if (told := self._told_of(spec.trial_id)) is not None:
-                self._ot_trials[trial_id] = told
+            if (trial := self._find_running(spec.trial_id)) is not None:
+                self._trials[trial_id] = trial
             return {"spec": spec}
-        for rejections in range(0 if self._exhausted else MOST_REJECTIONS):
-            if self._closed(self._asked):
+        for rejections in range(0 if self._exhausted else MAX_REJECTIONS):
+            if self._closed(self._started):
                 return FINISHED
-            config = super().suggest(trial_id)["config"]
-            broken = {name for name, by in self._excess_of(trial_id, config).items() if by > 0}
-            if not broken or (broken == {TIME} and rejections >= REJECTIONS and self._keeps_constraints(config)):
-                return {"spec": self._new(trial_id, config)}  # better one that the clock will cut than none
-            self._reject(trial_id)
+            trial = self.study.ask()
+            config = self._suggest_config(trial)
+            if self._accepts(trial, config, rejections):
+                self._trials[trial_id] = trial
+                return {"spec": self._new_spec(trial, config)}
+            self.study.tell(trial, state=TrialState.PRUNED)
+            if isinstance(self.study.sampler, FeasibleTPE):
+                self.study.sampler.rejected += 1
         self._exhausted = True
         return FINISHED
 
-    def _keeps_constraints(self, config: dict[str, Any]) -> bool:
-        excess = self._rules.constraints.excess(TrialConfig.from_dict(config))
-        return max(excess.values(), default=0.0) <= 0
+    def _accepts(self, trial: optuna.Trial, config: TrialConfig, rejections: int) -> bool:
+        """Return whether to train a configuration; record the constraints that it violates in Optuna's trial."""
+        violated = {name: excess for name, excess in self._rules.excess(config).items() if excess > 0}
+        for name, excess in violated.items():
+            trial.set_constraint(name, excess)
+        if violated.keys() != {TIME} or rejections < MAX_REJECTIONS_IN_TIME:
+            return not violated
+        return max(self._rules.constraints.excess(config).values(), default=0.0) <= 0
 
-    def _reject(self, trial_id: str) -> None:
-        self._ot_study.tell(self._ot_trials.pop(trial_id), state=TrialState.PRUNED)
-        if isinstance(self._ot_study.sampler, FeasibleTPE):
-            self._ot_study.sampler.rejected += 1
-
-    def _excess_of(self, trial_id: str, config: dict[str, Any]) -> dict[str, float]:
-        """Return by how much a configuration exceeds the rules; Optuna's trial is told."""
-        excess = self._rules.excess(TrialConfig.from_dict(config))
-        for name, by in excess.items():
-            if by > 0:
-                self._ot_trials[trial_id].set_constraint(name, by)
-        return excess
-
-    def _new(self, trial_id: str, config: dict[str, Any]) -> TrialSpec:
-        self._asked += 1
-        number, racing = next(self._numbers), self._context.stage.races
-        spec = new_trial_spec(self._context, number, config, seed=self._base_seed, racing=racing)
-        self._ot_trials[trial_id].set_user_attr("trial_id", spec.trial_id)
-        self._ot_trials[trial_id].set_user_attr("stage", self._context.stage.name)
+    def _new_spec(self, trial: optuna.Trial, config: TrialConfig) -> TrialSpec:
+        self._started += 1
+        stage = self._context.stage
+        spec = new_trial_spec(
+            self._context, next(self._numbers), config, seed=self._seed, early_stopping=stage.early_stopping
+        )
+        trial.set_user_attr("trial_id", spec.trial_id)
+        trial.set_user_attr("stage", stage.name)
         return spec
 
-    def _told_of(self, trial_id: str) -> optuna.Trial | None:
-        """Return Optuna's trial behind one of ours that an earlier process began; None if the space has dropped it."""
-        mine = (t for t in self._ot_study.get_trials(deepcopy=False) if is_running(t, trial_id))
-        frozen = next(mine, None)
-        return None if frozen is None else optuna.Trial(self._ot_study, frozen._trial_id)
+    def _find_running(self, trial_id: str) -> optuna.Trial | None:
+        """Return Optuna's trial of a trial that an earlier process began; None if the study does not have it."""
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        numbers = [trial.number for trial in running if trial.user_attrs.get("trial_id") == trial_id]
+        return open_trial(self._storage, self.study, numbers[0]) if numbers else None
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Report an intermediate score; TPE ranks pruned trials by it."""
+        if trial_id in self._trials:
+            self._trials[trial_id].report(result["score"], result[TRAINING_ITERATION])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell Optuna how a trial ended, COMPLETE only when it came to its planned end, and what it came to.
+        """Report the outcome of a trial to Optuna, as COMPLETE only if it reached its planned end.
 
         Args:
-            trial_id: Ray Tune's.
-            result: The last report, flat as Ray Tune hands it on.
-            error: Whether its worker died.
+            trial_id: Ray Tune's name of the trial.
+            result: The last report, flattened by Ray Tune.
+            error: True if the worker died.
         """
-        if trial_id in self._completed_trials or trial_id not in self._ot_trials:
+        trial = self._trials.pop(trial_id, None)
+        if trial is None:
             return
-        trial, told = self._ot_trials[trial_id], result or {}
-        metrics = {name.removeprefix("metrics/"): told[name] for name in told if name.startswith("metrics/")}
-        status, reason = outcome(told, metrics) if told and not error else ("failed", "")
-        for name, value in ending(status, reason, metrics).items():
+        result = result or {}
+        metrics = {name.removeprefix("metrics/"): result[name] for name in result if name.startswith("metrics/")}
+        status, reason = read_outcome(result, metrics) if result and not error else ("failed", "")
+        for name, value in outcome_attributes(status, reason, metrics).items():
             trial.set_user_attr(name, value)
-        score = told["score"] if TOLD[status] == TrialState.COMPLETE else None
-        self._ot_study.tell(trial, score, state=TOLD[status])
-        self._completed_trials.add(trial_id)
+        state = OPTUNA_STATES[status]
+        self.study.tell(trial, result["score"] if state == TrialState.COMPLETE else None, state=state)
 
 
 class FixedSearcher(Searcher):
-    """Hands out entries that are already decided: the promoted trials of a stage."""
+    """Hands out a fixed list of trials, such as those promoted to a stage."""
 
-    def __init__(self, specs: list[TrialSpec]) -> None:
+    def __init__(self, specs: Sequence[TrialSpec]) -> None:
         super().__init__(metric="score", mode="max")
-        self._entries = list(specs)
+        self._specs = list(specs)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """Return the next entry, or FINISHED."""
-        return {"spec": self._entries.pop(0)} if self._entries else FINISHED
+        """Return the next trial, or FINISHED."""
+        return {"spec": self._specs.pop(0)} if self._specs else FINISHED
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Do nothing: who goes up is decided by `ladder` when all have ended."""
+        """Do nothing; the records decide on promotions."""
 
 
 class StageChain(Searcher):
-    """Chains the searchers of the stages: the next opens when the last trial of the stage below has ended.
+    """Chains the searchers of the stages; each opens after the last trial of the previous stage has ended.
 
-    One experiment climbs the whole ladder, so workers stay warm from the first trial to the last.
+    All stages run in one Ray Tune experiment, so that workers stay alive between stages.
+
+    Args:
+        searchers: The searcher of each stage; a stage is prepared when its searcher is requested.
     """
 
-    def __init__(self, stages: Iterator[Searcher]) -> None:
+    def __init__(self, searchers: Iterator[Searcher]) -> None:
         super().__init__(metric="score", mode="max")
-        self._stages = stages
-        self._current: Searcher | None = next(stages)
+        self._searchers = searchers
+        self._current: Searcher | None = next(searchers)
         self._running: set[str] = set()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Return the next entry, None while a stage waits for its last trials, FINISHED at the top."""
+        """Return the next trial, None while a stage waits for its last trials, FINISHED after the last stage."""
         while self._current is not None:
             suggested: dict[str, Any] | str = self._current.suggest(trial_id)
             if suggested != FINISHED:
@@ -181,22 +194,22 @@ class StageChain(Searcher):
                 return suggested
             if self._running:
                 return None
-            self._current = next(self._stages, None)
+            self._current = next(self._searchers, None)
         return FINISHED
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Pass a report on."""
+        """Forward a report to the searcher of the stage."""
         if self._current is not None:
             self._current.on_trial_result(trial_id, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Pass an ending on."""
+        """Forward an outcome to the searcher of the stage."""
         self._running.discard(trial_id)
         if self._current is not None:
             self._current.on_trial_complete(trial_id, result, error)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return nothing: records and journal on disk are the state, not what Tune pickles."""
+        """Return an empty state for Ray Tune to pickle; records and journal on disk hold the state."""
         return {}
 
     def save(self, checkpoint_path: str) -> None:
@@ -204,8 +217,3 @@ class StageChain(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Read nothing, as `__getstate__`."""
-
-
-def is_running(trial: FrozenTrial, trial_id: str) -> bool:
-    """Return whether an Optuna trial is RUNNING and stands for ours of that name."""
-    return trial.state == TrialState.RUNNING and trial.user_attrs.get("trial_id") == trial_id

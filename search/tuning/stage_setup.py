@@ -1,4 +1,4 @@
-"""What each stage is given: images, time, memory and cores for its trials, and the searcher that hands them out."""
+"""Prepare a stage: its images, the resources of its trials, their specifications and the Optuna searcher."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from search.budget.constraints import Constraints, Feasibility
 from search.config.recipes import build_recipe
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord, free_numbers
-from search.study.resume import ResumedStudy, resume_study
+from search.study.resume import resume_study
 from search.study.space import LR_RANGES, SpaceLimits, build_first_points, choose_batch_sizes, suggest
 from search.study.storage import open_journal
 from search.training.micro_batches import TrialOutOfMemoryError
@@ -26,27 +26,27 @@ from search.training.range_test import STEPS, centre_range, run_range_test
 from search.tuning.cluster import Cluster
 from search.tuning.searchers import FeasibleOptunaSearch
 from search.tuning.stages import Stage
-from search.tuning.trainable import StageContext, TrialSpec, new_trial_spec
+from search.tuning.trial_specs import StageContext, TrialSpec, new_trial_spec
 
-SPARE = 1.15  # of the time that a training took, for one that is to come to the same end
-TESTED_RECIPE = "quick_residual"  # what --find-lr tests: small, and learns in seconds
-TEST_SHARE = 0.1  # of the stage's time that one range test takes at most
+SPARE = 1.15  # safety factor on the measured training time of a repeat
+TESTED_RECIPE = "quick_residual"  # trained by --find-lr: small, and learns in seconds
+TEST_SHARE = 0.1  # largest part of the stage's time for one range test
 LrRanges = Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunResources:
-    """What a run has to give.
+    """Resources and limits of a run.
 
     Attributes:
-        supply: Its images.
-        cluster: Its cores or GPUs.
-        speed: Multiply-adds a second that one worker trains.
-        budget: What it may spend.
-        deadlines: Of the stages; None where the budget is no time.
-        seed: Of the run; every trial draws its own from it.
-        constraints: What its networks may cost.
-        sampler: Kind of the search's sampler.
+        data_module: The images.
+        cluster: Cores or GPUs.
+        speed: Multiply-adds per second that one worker trains.
+        budget: The budget of the run.
+        deadlines: Deadlines of the stages; None if the budget is not a time.
+        seed: Seed of the run, from which the seeds of trials are derived.
+        constraints: Limits on the cost of networks.
+        sampler: Kind of sampler of the search.
     """
 
     data_module: DataModule
@@ -62,14 +62,14 @@ class RunResources:
 def stage_context(
     resources: RunResources, stage: Stage, *, trials: int | None, settled: Mapping[str, Any] = MappingProxyType({})
 ) -> StageContext:
-    """Return a stage's data, packed within a quarter of its time, and what each of its trials may use.
+    """Pack the images of a stage, within a quarter of its time, and allocate resources to its trials.
 
     Args:
-        resources: What the run may use.
-        stage: The rung to prepare.
-        trials: How many trials it has; None for a search, which goes on until its time is over.
-        settled: `train_images` and `cap_s` where an earlier process or round has settled them: scores of all trials of
-            a stage compare, for all have seen the same images.
+        resources: Resources of the run.
+        stage: The stage to prepare.
+        trials: Number of trials; None for a search, which fills the time of the stage.
+        settled: `train_images` and `cap_s` of an earlier process or round; scores of a stage are comparable only if all
+            its trials see the same images.
     """
     cluster, deadline, until = resources.cluster, None, None
     if resources.deadlines is not None:
@@ -107,7 +107,7 @@ def _remaining_s(deadline: float | None) -> float | None:
     return None if deadline is None else deadline - time.time()
 
 
-def promoted(
+def build_promoted_specs(
     resources: RunResources,
     context: StageContext,
     parents: Sequence[TrialRecord],
@@ -115,28 +115,28 @@ def promoted(
     *,
     begun: Sequence[TrialRecord] = (),
 ) -> list[TrialSpec]:
-    """Return the entries of trials that go on from the weights of `parents`, with numbers that none of `begun` has."""
+    """Build the trials that start from the weights of `parents`, with numbers that no trial of `begun` has."""
     return [
         new_trial_spec(
             context,
-            i,
-            TrialConfig.from_flat(parent.config).to_dict(),
+            number,
+            TrialConfig.from_flat(parent.config),
             seed=resources.seed,
             parent_id=parent.trial_id,
             parent=checkpoints[parent.trial_id],
         )
-        for i, parent in zip(free_numbers(begun), parents, strict=False)
+        for number, parent in zip(free_numbers(begun), parents, strict=False)
     ]
 
 
-def affordable_repeats(resources: RunResources, stage: Stage, finished: Sequence[TrialRecord], wanted: int) -> int:
-    """Return how many of `wanted` trainings, each as long as those of `finished`, the rest of the time allows.
+def count_repeats(resources: RunResources, stage: Stage, finished: Sequence[TrialRecord], wanted: int) -> int:
+    """Return how many of `wanted` repeats, each as long as the trials of `finished`, the remaining time allows.
 
     Args:
-        resources: What the run may use.
-        stage: That takes what the one below has left.
-        finished: Trials that came to their end.
-        wanted: At most so many.
+        resources: Resources of the run.
+        stage: The stage of the repeats.
+        finished: Trials that were trained in full.
+        wanted: Largest number of repeats.
     """
     if resources.deadlines is None or not finished:
         return wanted
@@ -150,13 +150,13 @@ def affordable_repeats(resources: RunResources, stage: Stage, finished: Sequence
 
 
 def has_time(resources: RunResources, stage: Stage, config: TrialConfig, *, trials: int) -> bool:
-    """Return whether a trial of a stage has time for a step of its optimizer and the shortest validation.
+    """Return whether a trial of a stage has time for one optimizer step and the smallest validation.
 
     Args:
-        resources: What the run may use.
-        stage: That it would enter.
-        config: Its configuration.
-        trials: How many the stage would have.
+        resources: Resources of the run.
+        stage: The stage that it would enter.
+        config: Configuration of the trial.
+        trials: Number of trials of the stage.
     """
     if resources.deadlines is None:
         return True
@@ -169,59 +169,53 @@ def has_time(resources: RunResources, stage: Stage, config: TrialConfig, *, tria
     return cap_s is None or needed_s <= cap_s
 
 
-def stated(
+def build_fixed_specs(
     resources: RunResources, context: StageContext, configs: Sequence[TrialConfig], *, begun: Sequence[TrialRecord] = ()
 ) -> list[TrialSpec]:
-    """Return the entries of configurations that the user stated, less those begun; all train to their end."""
-    specs = [
-        new_trial_spec(context, i, config.to_dict(), seed=resources.seed) for i, config in enumerate(configs, start=1)
-    ]
-    there = {record.trial_id for record in begun}
-    return [spec for spec in specs if spec.trial_id not in there]
+    """Build the trials of the user's configurations, without those that have begun."""
+    specs = [new_trial_spec(context, i, config, seed=resources.seed) for i, config in enumerate(configs, start=1)]
+    taken = {record.trial_id for record in begun}
+    return [spec for spec in specs if spec.trial_id not in taken]
 
 
-def unfinished(
-    context: StageContext,
-    records: Sequence[TrialRecord],
-    checkpoints: Mapping[str, tune.Checkpoint],
-    *,
-    racing: bool = False,
+def build_resumed_specs(
+    context: StageContext, records: Sequence[TrialRecord], checkpoints: Mapping[str, tune.Checkpoint]
 ) -> list[TrialSpec]:
-    """Return the entries of trials that an earlier process began; they go on from their last checkpoint, if any."""
+    """Build the trials that an earlier process began; they continue from their last checkpoint, if there is one."""
     return [
         TrialSpec(
             trial_id=record.trial_id,
             parent_id=record.parent_id,
             seed=record.seed,
-            config=TrialConfig.from_flat(record.config).to_dict(),
+            config=TrialConfig.from_flat(record.config),
             context=context,
             parent=checkpoints.get(record.parent_id),
             own=checkpoints.get(record.trial_id),
-            racing=racing,
+            early_stopping=context.stage.early_stopping,
         )
         for record in records
     ]
 
 
-def centred_rates(resources: RunResources, context: StageContext) -> LrRanges:
-    """Return the space's learning rates, each optimizer's range centred by a range test on the stage's data.
+def centre_lr_ranges(resources: RunResources, context: StageContext) -> LrRanges:
+    """Centre the learning-rate range of each optimizer by a range test on the stage's data.
 
-    A test takes a tenth of the stage's time at most. A range stays as it is where the test came to less than half
-    of its steps or the loss does not clearly fall.
+    A test takes a tenth of the stage's time at most. A range is unchanged if the test ran fewer than half of its steps
+    or the loss did not clearly fall.
     """
     limit = None if context.deadline is None else TEST_SHARE * (context.deadline - time.time())
     sizes, ranges = choose_batch_sizes(len(context.data.train)), dict(LR_RANGES)
     for name, (low, high) in LR_RANGES.items():
         config = build_recipe(TESTED_RECIPE)
         config = replace(config, optim=replace(config.optim, name=name, batch_size=sizes[0]))
-        found = resources.cluster.call(tested_rate, config, context, resources.seed, limit)
-        if found is not None:
-            ranges[name] = centre_range(min(max(found, low), high), low, high)
+        rate = resources.cluster.call(suggest_rate, config, context, resources.seed, limit)
+        if rate is not None:
+            ranges[name] = centre_range(min(max(rate, low), high), low, high)
     return ranges
 
 
-def tested_rate(config: TrialConfig, context: StageContext, seed: int, limit: float | None) -> float | None:
-    """Return the learning rate that a range test suggests, if it has something to go by."""
+def suggest_rate(config: TrialConfig, context: StageContext, seed: int, limit: float | None) -> float | None:
+    """Return the learning rate that a range test suggests; None if it ran too few steps or found none."""
     try:
         test = run_range_test(config, context.data, seed=seed, device=context.device, limit=limit)
     except TrialOutOfMemoryError:
@@ -229,24 +223,24 @@ def tested_rate(config: TrialConfig, context: StageContext, seed: int, limit: fl
     return test.suggestion if len(test.rates) >= STEPS / 2 else None
 
 
-def searched(
+def build_search(
     resources: RunResources,
     context: StageContext,
     journal: Path,
     *,
     lr: LrRanges = LR_RANGES,
     past: Sequence[TrialRecord] = (),
-    go_on: Sequence[TrialSpec] = (),
-) -> tuple[FeasibleOptunaSearch, ResumedStudy]:
-    """Return the searcher of the first stage, and what it remembers; it closes early enough for its last trials.
+    unfinished: Sequence[TrialSpec] = (),
+) -> FeasibleOptunaSearch:
+    """Build the Optuna searcher, which stops early enough for its last trials to train.
 
     Args:
-        resources: What the run may use.
-        context: Of the stage.
-        journal: The Optuna study, new or with what it has learnt.
-        lr: Range of the learning rate by optimizer.
-        past: Trials that it has asked for already.
-        go_on: Those of them that have not ended.
+        resources: Resources of the run.
+        context: Settings of the stage.
+        journal: File of the Optuna study, new or of an earlier process.
+        lr: Learning-rate range of each optimizer.
+        past: Trials of the search so far.
+        unfinished: Specifications of those without an outcome.
     """
     stage, images = context.stage, len(context.data.train)
     limits = SpaceLimits(batch_sizes=choose_batch_sizes(images), lr=lr)
@@ -254,19 +248,17 @@ def searched(
     rules = Feasibility(constraints=resources.constraints, most_macs=most_macs, px=stage.px)
     latest = None if context.deadline is None else context.deadline - max(2.0, (context.cap_s or 0) / 4)
     space, storage = partial(suggest, limits=limits), open_journal(journal)
-    memory = resume_study(storage, space, past)
-    search = FeasibleOptunaSearch(
+    resume_study(storage, space, past)
+    return FeasibleOptunaSearch(
         space,
         context,
         closed=StopCriterion(resources.budget.trials, latest),
         rules=rules,
         storage=storage,
-        study_name=memory.study_name,
-        # once, even if killed at once
+        # enqueued once, even if the run is killed before its first trial
         points=[] if storage.get_all_studies() else build_first_points(limits, rules.fits),
         kind=resources.sampler,
         seed=resources.seed,
         past=past,
-        unfinished=go_on,
+        unfinished=unfinished,
     )
-    return search, memory

@@ -151,7 +151,7 @@ def _notes(data_module: "DataModule", table: TrialTable) -> dict[str, Any]:
         {"name": name, "round": 1, "began_s": began_s, "wall_s": wall_s, "px": PX, "busy": 0.8}
         for name, began_s, wall_s in (("explore", 0.0, 44.0), ("final", 45.0, 3.0))
     ]
-    asked = {"sampler": "tpe", "ladder": "climb", "split": "background", "configs": []}
+    asked = {"sampler": "tpe", "stages": "default", "split": "background", "configs": []}
     wall_s = max(record.metrics["ended_s"] for record in table.records.values()) + 2
     return {"state": "done", "best": "f0001", "budget": "1m", "seed": 0, "wall_s": wall_s} | {
         "asked": asked,

@@ -29,12 +29,12 @@ from search.tuning.checkpoints import CheckpointStore
 from search.tuning.ray_tune import RecordCallback
 from search.tuning.searchers import FeasibleOptunaSearch
 from search.tuning.stages import Stage
-from search.tuning.trainable import StageContext, new_trial_spec
+from search.tuning.trial_specs import StageContext, new_trial_spec
 from tests.browser.screenshots import main, take
 
 pytestmark = pytest.mark.browser
-EXPLORE = Stage(name="explore", fraction=1.0, px=32, epochs=3, races=True)
-CONFIRM = Stage(name="confirm", fraction=1.0, px=32, epochs=3, enter=1, pictures=3)
+EXPLORE = Stage(name="explore", kind="search", fraction=1.0, px=32, epochs=3, early_stopping=True)
+CONFIRM = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=3, top_k=1, pictures=3)
 SCORES = ([0.11, 0.21, 0.3125], [0.10], [0.12, 0.22, 0.4625])  # of the trials of the search, by epoch
 
 

@@ -9,7 +9,7 @@ from data.data_module import DataModule, load_data_module
 from data.dataset import DataError
 from data.reading.dataset_json import join_folders
 from search.run import parser
-from search.tuning.stages import ladder
+from search.tuning.stages import build_stages
 
 
 @pytest.fixture
@@ -26,7 +26,9 @@ def test_no_background_is_in_two_parts(data_module):
 
 
 def test_stages_share_statistics_and_sigma_and_nest(data_module):
-    explore, confirm, final = (data_module.stage_data(fraction=stage.fraction, px=stage.px) for stage in ladder()[:3])
+    explore, confirm, final = (
+        data_module.stage_data(fraction=stage.fraction, px=stage.px) for stage in build_stages()[:3]
+    )
     assert explore.stats == confirm.stats == final.stats and explore.sigma == confirm.sigma == final.sigma
     assert set(explore.train.ids) < set(confirm.train.ids) == set(final.train.ids)
     assert (explore.train.px, confirm.train.px, final.train.px) == (80, 80, 160)
@@ -36,7 +38,7 @@ def test_several_folders_are_one_data_set(partial_datasets, tmp_path):
     folders = [partial_datasets[name] for name in ("mask_only", "depth_only")]
     assert parser().parse_args(["--data", *map(str, folders), "--seed", "1"]).data == folders
     data_module = DataModule(join_folders(folders, tmp_path), seed=0)
-    data = data_module.stage_data(fraction=ladder()[0].fraction, px=ladder()[0].px)
+    data = data_module.stage_data(fraction=build_stages()[0].fraction, px=build_stages()[0].px)
     assert data_module.sizes() == {"train": 64, "val": 8, "test": 8} and data.stats.mask_known < 1
     assert data.val.stats.mask_known == 0.5 and data.sigma == data.val.stats.depth_std
 
@@ -62,7 +64,7 @@ def test_few_bad_triplets_are_left_out_and_counted(spoilt):
     assert (told["triplets"], told["of"], told["reasons"]) == (4, 40, {"file that is not an image": 4})
     assert len(told["first"]) == 4 and "images" in told["first"][0]
     assert data_module.left_out.describe().startswith("4 of 40 triplets cannot be used (file that is not an image: 4)")
-    data = data_module.stage_data(fraction=ladder()[1].fraction, px=ladder()[1].px)
+    data = data_module.stage_data(fraction=build_stages()[1].fraction, px=build_stages()[1].px)
     assert len(data.train) + len(data_module.pack("val", 80)) + len(data_module.pack("test", 80)) == 36
     assert data_module.left_out.to_dict() == told
 

@@ -14,7 +14,7 @@ from search.budget.constraints import Constraints
 from search.dry_run import Machine, Planner, decoding_speed, show
 from search.run import main
 from search.tuning.cluster import Cluster
-from search.tuning.stages import ladder
+from search.tuning.stages import build_stages
 
 TWO = Cluster(cpus=2, node_cpus=2, gpus=0, node_memory_mib=0.0, dashboard="", local=True)
 MACHINE = Machine(cluster=TWO, alone=2e10, together=1.5e10, decoded=500.0)
@@ -28,7 +28,7 @@ def few_draws(monkeypatch):
 @pytest.fixture
 def planner(tiny_dataset):
     return Planner(
-        ladder=ladder(),
+        stages=build_stages(),
         budget=parse_budget("10m"),
         data_module=DataModule(tiny_dataset, seed=0),
         machine=MACHINE,
@@ -43,7 +43,7 @@ def test_every_stage_but_the_repeats_has_a_line_within_the_budget(planner):
     _, confirm, final = lines
     images = [line.allocation.train_images for line in lines]
     assert images == [3, 32, 32]  # a tenth of the tiny data set, then all
-    assert confirm.trials == confirm.stage.enter + confirm.stage.control and final.trials == final.stage.enter
+    assert confirm.trials == confirm.stage.top_k + confirm.stage.controls and final.trials == final.stage.top_k
     assert all(0 < line.epochs <= line.stage.epochs and line.disk_bytes > 0 for line in lines)
 
 
@@ -63,7 +63,8 @@ def test_budget_of_trials_is_taken_at_its_word_and_its_time_foretold(planner):
 def test_stated_configurations_are_trained_each_to_its_end(planner):
     from search.config.recipes import build_recipe
 
-    explore = replace(planner, configs=(build_recipe("unet", width=4), build_recipe("residual", width=4))).estimate()[0]
+    configs = (build_recipe("unet", width=4), build_recipe("residual", width=4))
+    explore = replace(planner, stages=build_stages(fixed=True), configs=configs).estimate()[0]
     assert explore.trials == 2
 
 

@@ -171,10 +171,10 @@ class TestRun:
     def test_weights_are_kept_of_the_top_only_and_nothing_goes_on_from_them(self, finished):
         import torch
 
-        from search.tuning.stages import KEPT
+        from search.tuning.stages import KEPT_CHECKPOINTS
 
         states = list((finished[0] / "ray").glob("*/e*/checkpoint_*/*.pt"))
-        assert 0 < len(states) <= 2 * KEPT + 1
+        assert 0 < len(states) <= 2 * KEPT_CHECKPOINTS + 1
         assert set(torch.load(states[0], weights_only=True)) == {"model", "epoch"}
 
     def test_nothing_is_left_of_locks(self, finished):
@@ -294,7 +294,7 @@ def test_mistake_gives_one_line_and_exit_code_2(budget, data, says, tiny_dataset
         (("--keep", "-1"), "'-1' is not a whole number"),
         (("--keep", "two"), "'two' is not a whole number"),
         (("--sampler", "x"), "invalid choice"),
-        (("--ladder", "x"), "invalid choice"),
+        (("--stages", "x"), "invalid choice"),
     ],
 )
 def test_wrong_statement_exits_with_code_2_before_anything_starts(arguments, says, tiny_dataset, tmp_path):

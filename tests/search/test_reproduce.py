@@ -266,16 +266,16 @@ def test_what_a_repetition_needs_is_in_the_reports_and_no_column(run):
 
 
 def test_failed_trial_tells_ray_what_its_repetition_needs(run, config, monkeypatch):
-    from search.tuning import trainable
+    from search.tuning import trainable, trial_specs
     from search.tuning.stages import Stage
 
     told = []
     monkeypatch.setattr(trainable.tune, "report", lambda result, checkpoint=None: told.append(result))
-    stage = Stage(name="explore", fraction=1.0, px=PX, epochs=2)
+    stage = Stage(name="explore", kind="search", fraction=1.0, px=PX, epochs=2)
     data = RunRecords(run).data(RunRecords(run).past("e0001"))
-    context = trainable.StageContext(stage=stage, data=data, deadline=None, cap_s=None, threads=1, device="cpu")
+    context = trial_specs.StageContext(stage=stage, data=data, deadline=None, cap_s=None, threads=1, device="cpu")
     wild = dataclasses.replace(config.optim, name="sgd", lr=1e30, clip_norm=0.0, momentum=0.0)
-    entry = trainable.new_trial_spec(context, 1, dataclasses.replace(config, optim=wild).to_dict(), seed=0)
+    entry = trial_specs.new_trial_spec(context, 1, dataclasses.replace(config, optim=wild), seed=0)
     trainable.train_trial({"spec": entry})
     assert told[-1]["failed"].startswith("loss is") and told[-1]["replay"].keys() == {"clock", "threads", "plan"}
 

@@ -29,7 +29,7 @@ def test_interrupted_run_prints_the_command_that_goes_on(out, monkeypatch, capsy
 
     monkeypatch.setattr("search.tuning.cluster.start", lambda address: None)
     monkeypatch.setattr("search.experiment.Experiment", study)
-    options = {"out": out, "budget": None, "seed": 0, "began": 0.0, "ladder": "climb", "constraints": {}}
+    options = {"out": out, "budget": None, "seed": 0, "began": 0.0, "stages": "default", "constraints": {}}
     assert _run(None, options, SimpleNamespace(split="background")) == 130
     words = command_in(capsys.readouterr().out, "python search/run.py")
     assert words == ["python", "search/run.py", "--resume", str(out)]

@@ -43,9 +43,9 @@ def test_run_that_has_no_model_is_refused(climbing_run):
     ("folder", "options", "method"),
     [
         ("default-3", {"sampler": "tpe"}, "default"),
-        ("default-4", {"sampler": "tpe", "ladder": "climb"}, "tpe, climb"),  # another seed than the folder says
-        ("monday", {"sampler": "random", "ladder": "flat", "split": "random"}, "random, flat, random split"),
-        ("monday", {"sampler": "tpe", "ladder": "climb", "configs": [{}]}, "fixed configurations, climb"),
+        ("default-4", {"sampler": "tpe", "stages": "default"}, "tpe, default"),  # another seed than the folder says
+        ("monday", {"sampler": "random", "stages": "single", "split": "random"}, "random, single, random split"),
+        ("monday", {"sampler": "tpe", "stages": "default", "configs": [{}]}, "fixed configurations, default"),
         ("monday", None, "unknown"),
     ],
 )

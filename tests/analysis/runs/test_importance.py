@@ -3,7 +3,7 @@ import pytest
 
 from analysis.runs.importance import importances
 from search.records.trials import TrialRecord, TrialTable
-from search.study.sampler import TOLD
+from search.study.sampler import OPTUNA_STATES
 from search.study.storage import open_journal
 
 ARCHS = ("unet", "residual")
@@ -23,7 +23,7 @@ def write_run(run, count, *, score, archs=ARCHS, stopped=lambda params: False):
         trial.set_user_attr("trial_id", f"e{number}")
         status = "stopped" if stopped(trial.params) else "completed"
         value = score(trial.params)
-        study.tell(trial, None if status == "stopped" else value, state=TOLD[status])
+        study.tell(trial, None if status == "stopped" else value, state=OPTUNA_STATES[status])
         record = TrialRecord(trial_id=f"e{number}", parent_id="", stage="explore", seed=0, config={"model/arch": arch})
         table.start(record)
         table.report(record.trial_id, {"score": value, "epochs": 1})

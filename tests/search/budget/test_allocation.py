@@ -68,8 +68,8 @@ def test_trial_of_a_search_with_many_workers_takes_half_of_its_stage_at_the_most
     assert compute_search_cap(100.0, 1000, 25) == 50.0
 
 
-EXPLORE = Stage(name="explore", fraction=0.5, px=32, epochs=2)
-CONFIRM = Stage(name="confirm", fraction=1.0, px=32, epochs=2, enter=3)
+EXPLORE = Stage(name="explore", kind="search", fraction=0.5, px=32, epochs=2)
+CONFIRM = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=2, top_k=3)
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,11 @@ from models.build import build_model
 from search.output.selection import best_group, models_front, over_seeds, write_model
 from search.records.trials import TrialRecord, TrialTable
 from search.tuning.rank_correlation import mean_interval
-from search.tuning.stages import LADDERS
+from search.tuning.stages import STAGE_PRESETS
 from search.tuning.trainable import STATE_FILE
 
-LADDER = LADDERS["climb"]
-STAGES = {stage.name[0]: stage for stage in LADDER}
+DEFAULT = STAGE_PRESETS["default"]
+STAGES = {stage.name[0]: stage for stage in DEFAULT}
 
 
 @pytest.fixture
@@ -46,44 +46,44 @@ def ids(records):
     return [r.trial_id for r in records]
 
 
-CLIMB = [("e0001", "", 0.9), ("c0001", "e0001", 0.8)]
+LINEAGE = [("e0001", "", 0.9), ("c0001", "e0001", 0.8)]
 
 
 def test_best_is_of_the_highest_stage_that_has_a_model(made):
-    table, models = made(*CLIMB, ("f0001", "c0001", 0.2), ("f0002", "c0002", 0.3))
-    assert ids(best_group(LADDER, table, models)) == ["f0002"]
+    table, models = made(*LINEAGE, ("f0001", "c0001", 0.2), ("f0002", "c0002", 0.3))
+    assert ids(best_group(DEFAULT, table, models)) == ["f0002"]
     del models["f0002"]
-    assert ids(best_group(LADDER, table, models)) == ["f0001"]
+    assert ids(best_group(DEFAULT, table, models)) == ["f0001"]
     del models["f0001"]
-    assert ids(best_group(LADDER, table, models)) == ["c0001"]
-    assert best_group(LADDER, table, {}) == []
+    assert ids(best_group(DEFAULT, table, models)) == ["c0001"]
+    assert best_group(DEFAULT, table, {}) == []
 
 
 def test_mean_over_seeds_decides_and_of_the_best_its_best_seed(made):
     table, models = made(
-        *CLIMB,
+        *LINEAGE,
         ("f0001", "c0001", 0.70), ("r0001", "c0001", 0.40), ("r0002", "c0001", 0.45),  # a lucky draw
         ("f0002", "c0002", 0.60), ("r0003", "c0002", 0.62), ("r0004", "c0002", 0.55),
         ("f0003", "c0003", 0.65),
     )  # fmt: skip
-    group = best_group(LADDER, table, models)
+    group = best_group(DEFAULT, table, models)
     assert ids(group) == ["r0003", "f0002", "r0004"]
     found = over_seeds(group)
     assert found["trials"] == ids(group) and found["scores"] == [0.62, 0.60, 0.55]
     assert {name: found[name] for name in ("mean", "low", "high")} == mean_interval([0.62, 0.60, 0.55])
 
 
-def test_trials_of_a_ladder_without_repeats_are_each_on_their_own(made):
+def test_trials_of_stages_without_repeats_are_each_on_their_own(made):
     table, models = made(("e0001", "", 0.2), ("e0002", "", 0.3))
-    assert ids(best_group(LADDERS["flat"], table, models)) == ["e0002"]
+    assert ids(best_group(STAGE_PRESETS["single"], table, models)) == ["e0002"]
 
 
 def test_front_leaves_the_search_out_where_others_came_after_it(made):
     search_only = [("e0001", "", 0.9, {"params": 1}), ("e0002", "", 0.95)]
     table, models = made(*search_only)
-    assert [line["trial_id"] for line in models_front(LADDER, table, models, deadline=None)] == ["e0002", "e0001"]
+    assert [line["trial_id"] for line in models_front(DEFAULT, table, models, deadline=None)] == ["e0002", "e0001"]
     table, models = made(*search_only, ("c0001", "e0001", 0.8), ("f0001", "c0001", 0.7))
-    front = models_front(LADDER, table, models, deadline=None)
+    front = models_front(DEFAULT, table, models, deadline=None)
     assert [line["trial_id"] for line in front] == ["c0001", "f0001"] or [line["trial_id"] for line in front] == [
         "c0001"
     ]
@@ -100,7 +100,7 @@ def test_front_is_of_score_against_parameters_multiply_adds_and_latency(made):
         ("c0006", "e0006", 0.9),
     )
     del models["c0006"]  # without a model
-    front = models_front(LADDER, table, models, deadline=None)
+    front = models_front(DEFAULT, table, models, deadline=None)
     assert [line["trial_id"] for line in front] == ["c0001", "c0002", "c0003", "c0004"]
     assert front[0] == {
         "trial_id": "c0001", "stage": "confirm", "px": 80, "score": 0.5, "params": 100, "macs": 10, "latency_ms": 8.0,
@@ -113,7 +113,7 @@ def test_no_latency_is_measured_once_the_time_is_over(made, monkeypatch):
 
     monkeypatch.setattr(search.output.selection, "latency", refuse)
     table, models = made(("c0001", "e0001", 0.5), ("c0002", "e0002", 0.4, {"params": 50}), ("c0003", "e0003", 0.3))
-    front = models_front(LADDER, table, models, deadline=time.time() - 1)
+    front = models_front(DEFAULT, table, models, deadline=time.time() - 1)
     assert [line["trial_id"] for line in front] == ["c0001", "c0002"] and "latency_ms" not in front[0]
 
 
@@ -122,7 +122,7 @@ def test_model_is_written_and_measured_on_the_parts_that_it_may_read(
     parts, measured, tiny_dataset, tmp_path, small_config
 ):
     data_module = DataModule(tiny_dataset, seed=0)
-    data_module.stage_data(fraction=LADDER[0].fraction, px=LADDER[0].px)
+    data_module.stage_data(fraction=DEFAULT[0].fraction, px=DEFAULT[0].px)
     torch.manual_seed(0)
     (tmp_path / "checkpoint").mkdir()
     torch.save(

@@ -164,7 +164,7 @@ def test_data_without_depth_trains_the_mask_and_scores_by_it(tiny_dataset, tmp_p
     for folder in ("images", "masks"):
         shutil.copytree(tiny_dataset / folder, tmp_path / folder)
     (tmp_path / "dataset.json").write_text('{"group_size": 4}')
-    stage = Stage(name="explore", fraction=1.0, px=32, epochs=1)
+    stage = Stage(name="explore", kind="search", fraction=1.0, px=32, epochs=1)
     data = DataModule(tmp_path, seed=0).stage_data(fraction=stage.fraction, px=stage.px)
     _, reports, _ = train(with_(small_config, "loss", depth_structural="ssim"), data, epochs=2)
     assert reports[-1]["score"] == reports[-1]["iou"] and "rmse_depth" not in reports[-1]

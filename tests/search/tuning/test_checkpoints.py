@@ -9,11 +9,11 @@ import torch
 from ray.tune import Checkpoint
 
 from search.records.trials import TrialRecord
-from search.tuning.checkpoints import CheckpointStore, saved_checkpoints
-from search.tuning.stages import KEPT, LADDERS, promote, ranked
+from search.tuning.checkpoints import CheckpointStore, find_checkpoints
+from search.tuning.stages import KEPT_CHECKPOINTS, STAGE_PRESETS, promote, rank_trials
 from search.tuning.trainable import STATE_FILE, load_state
 
-CONFIRM = LADDERS["climb"][1]
+CONFIRM = STAGE_PRESETS["default"][1]
 
 
 def record(number, score, status="completed", params=100):
@@ -37,7 +37,7 @@ def ended(folder, records, *, seed=0):
     checkpoints = CheckpointStore(seed=seed)
     for count, one in enumerate(records, start=1):
         checkpoints.put(one.trial_id, saved(folder, one.trial_id))
-        checkpoints.end(one, records[:count])
+        checkpoints.finish(one, records[:count])
     return checkpoints
 
 
@@ -54,8 +54,8 @@ def sixty(tmp_path):
 
 def test_weights_of_the_top_are_kept_and_other_folders_are_gone(sixty):
     records, checkpoints, folder = sixty
-    assert on_disk(folder) == set(checkpoints) and KEPT < len(checkpoints) <= 2 * KEPT + 1
-    assert {r.trial_id for r in ranked(records)[:KEPT]} <= set(checkpoints)
+    assert on_disk(folder) == set(checkpoints) and KEPT_CHECKPOINTS < len(checkpoints) <= 2 * KEPT_CHECKPOINTS + 1
+    assert {r.trial_id for r in rank_trials(records)[:KEPT_CHECKPOINTS]} <= set(checkpoints)
 
 
 def test_whoever_may_go_up_has_weights(sixty):
@@ -72,7 +72,7 @@ def test_what_nothing_goes_on_from_is_dropped(tmp_path):
     state = load_state(checkpoints["e0001"])
     assert set(state) == {"model", "epoch"} and torch.equal(state["model"]["weight"], torch.ones(100))
     assert [p.name for p in path.parent.iterdir()] == [STATE_FILE]
-    checkpoints.end(record(1, 0.5), [record(1, 0.5)])  # a second time there is nothing to drop
+    checkpoints.finish(record(1, 0.5), [record(1, 0.5)])  # a second time there is nothing to drop
     assert set(load_state(checkpoints["e0001"])) == {"model", "epoch"}
 
 
@@ -83,7 +83,7 @@ def test_failed_trial_leaves_nothing(tmp_path):
 
 def test_trial_that_ended_without_a_checkpoint_is_no_matter(tmp_path):
     checkpoints = CheckpointStore(seed=0)
-    checkpoints.end(record(1, 0.5), [record(1, 0.5)])
+    checkpoints.finish(record(1, 0.5), [record(1, 0.5)])
     assert not checkpoints and "e0001" not in checkpoints
 
 
@@ -99,7 +99,7 @@ def test_what_a_killed_process_had_no_time_to_delete_is_swept(tmp_path):
     for r in records:
         checkpoints.put(r.trial_id, saved(tmp_path, r.trial_id))
     checkpoints.sweep(records)
-    assert on_disk(tmp_path) == set(checkpoints) and len(checkpoints) <= 2 * KEPT + 1
+    assert on_disk(tmp_path) == set(checkpoints) and len(checkpoints) <= 2 * KEPT_CHECKPOINTS + 1
     assert {f"e{i:04d}" for i in range(32, 40)} <= set(checkpoints)
 
 
@@ -119,7 +119,7 @@ def test_last_checkpoint_of_every_trial_is_found_whichever_process_wrote_it(tmp_
     save("2", "e0003", 1, age=6)  # killed before it was reported
     save("2", "e0004", 0, age=6)
     (tmp_path / "1" / "e0005_unet").mkdir()
-    found = saved_checkpoints(tmp_path, {"e0003": 1, "e0004": 0})
+    found = find_checkpoints(tmp_path, {"e0003": 1, "e0004": 0})
     places = {trial_id: Path(checkpoint.path).relative_to(tmp_path).parts for trial_id, checkpoint in found.items()}
     assert {trial_id: (place[0], place[2][-1]) for trial_id, place in places.items()} == {
         "e0001": ("2", "0"),
@@ -132,8 +132,8 @@ def test_weights_that_were_half_written_when_the_process_was_killed_are_ignored(
     checkpoints = ended(tmp_path / "1", [record(1, 0.5)])
     folder = Path(checkpoints["e0001"].path)
     (folder / f"{STATE_FILE}.partial").write_bytes(b"half")
-    found = saved_checkpoints(tmp_path, {})
+    found = find_checkpoints(tmp_path, {})
     assert load_state(found["e0001"])["epoch"] == 3
     checkpoints.put("e0001", found["e0001"])
-    checkpoints.end(record(1, 0.5), [record(1, 0.5)])
+    checkpoints.finish(record(1, 0.5), [record(1, 0.5)])
     assert set(load_state(checkpoints["e0001"])) == {"model", "epoch"}

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 import search.tuning.rank_correlation
-from search.tuning.rank_correlation import agreement, mean_interval
+from search.tuning.rank_correlation import correlate_ranks, mean_interval
 
 BELOW = [0.31, 0.35, 0.30, 0.12, 0.28, 0.33]
 ABOVE = [0.52, 0.58, 0.49, 0.20, 0.55, 0.51]
@@ -25,20 +25,20 @@ def few_resamples(monkeypatch):
     [(BELOW, ABOVE), ([1, 2, 3], [10, 20, 30]), ([1, 2, 3, 4], [1, 2, 2, 1]), ([1, 1, 2, 2], [3, 4, 4, 5])],
 )
 def test_values_are_those_of_scipy(name, measure, below, above):
-    found = agreement(below, above)
+    found = correlate_ranks(below, above)
     assert found["trials"] == len(below)
     assert found[name]["value"] == pytest.approx(measure(below, above).statistic)
 
 
 @pytest.mark.parametrize(("above", "value", "chance"), [([0.1, 0.2, 0.3, 0.4], 1.0, 1 / 24), ([4, 3, 2, 1], -1.0, 1.0)])
 def test_perfect_order_has_no_interval_and_the_chance_of_one_order_among_all(above, value, chance):
-    found = agreement([1, 2, 3, 4], above)
+    found = correlate_ranks([1, 2, 3, 4], above)
     for name in ("spearman", "kendall"):
         assert found[name] == pytest.approx({"value": value, "low": value, "high": value, "chance": chance})
 
 
 def test_ties_share_their_mean_rank():
-    found = agreement([1, 1, 2], [1, 2, 3])
+    found = correlate_ranks([1, 1, 2], [1, 2, 3])
     assert found["spearman"]["value"] == pytest.approx(3**0.5 / 2)  # of the ranks 1.5, 1.5, 3 and 1, 2, 3
     assert found["kendall"]["value"] == pytest.approx(2 / (2 * 3) ** 0.5)  # tau-b: 2 pairs in order, 1 tied below
 
@@ -47,7 +47,7 @@ def test_ties_share_their_mean_rank():
     ("below", "above"), [([], []), ([1], [1]), ([1, 2], [1, 2]), ([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [5, 5, 5])]
 )
 def test_too_little_to_go_by_is_none(below, above):
-    assert agreement(below, above) is None
+    assert correlate_ranks(below, above) is None
 
 
 def test_interval_contains_the_value_and_lies_between_minus_one_and_one():
@@ -56,7 +56,7 @@ def test_interval_contains_the_value_and_lies_between_minus_one_and_one():
         below = [draw.random() for _ in range(draw.randint(4, 9))]
         above = [score + draw.gauss(0, 0.3) for score in below]
         for name in ("spearman", "kendall"):
-            figure = agreement(below, above)[name]
+            figure = correlate_ranks(below, above)[name]
             assert -1 <= figure["low"] <= figure["value"] <= figure["high"] <= 1
 
 
@@ -65,20 +65,20 @@ def test_interval_shrinks_with_the_number_of_trials():
 
     def reach(count):
         below = draw.normal(size=count)
-        figure = agreement(below, below + draw.normal(size=count))["spearman"]
+        figure = correlate_ranks(below, below + draw.normal(size=count))["spearman"]
         return figure["high"] - figure["low"]
 
     assert reach(40) < 0.7 * reach(8)
 
 
 def test_agreement_repeats():
-    assert agreement(BELOW, ABOVE) == agreement(BELOW, ABOVE)
-    assert agreement(BELOW, ABOVE, seed=1) != agreement(BELOW, ABOVE, seed=2)
+    assert correlate_ranks(BELOW, ABOVE) == correlate_ranks(BELOW, ABOVE)
+    assert correlate_ranks(BELOW, ABOVE, seed=1) != correlate_ranks(BELOW, ABOVE, seed=2)
 
 
 def test_order_of_the_trials_does_not_change_the_value():
-    turned = agreement(BELOW[::-1], ABOVE[::-1])
-    assert turned["kendall"]["value"] == agreement(BELOW, ABOVE)["kendall"]["value"]
+    turned = correlate_ranks(BELOW[::-1], ABOVE[::-1])
+    assert turned["kendall"]["value"] == correlate_ranks(BELOW, ABOVE)["kendall"]["value"]
 
 
 def test_mean_interval_is_that_of_students_t():

@@ -13,9 +13,10 @@ from ray.tune import Checkpoint
 from search.records.run_state import new_run_state
 from search.records.trials import TrialTable
 from search.tuning.checkpoints import CheckpointStore
-from search.tuning.ray_tune import LadderScheduler, RecordCallback
-from search.tuning.stages import GRACE, Stage
-from search.tuning.trainable import STATE_FILE, StageContext, new_trial_spec, outcome
+from search.tuning.ray_tune import RecordCallback, StageScheduler
+from search.tuning.stages import GRACE_PERIOD, Stage
+from search.tuning.trainable import STATE_FILE, read_outcome
+from search.tuning.trial_specs import StageContext, new_trial_spec
 
 FIGURES = {"epoch": 1, "score": 0.5, "fit_s": 2.0, "devices": 2.0, "out_of_time": False}
 
@@ -38,9 +39,9 @@ class TrialLogger:
 
 @pytest.fixture
 def trial(fit_data, small_config):
-    stage = Stage(name="confirm", fraction=1.0, px=32, epochs=2, pictures=3)
+    stage = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=2, pictures=3)
     context = StageContext(stage=stage, data=fit_data, deadline=None, cap_s=None, threads=1, device="cpu")
-    spec = new_trial_spec(context, 1, small_config.to_dict(), seed=0, parent_id="e0001")
+    spec = new_trial_spec(context, 1, small_config, seed=0, parent_id="e0001")
     return SimpleNamespace(config={"spec": spec}, checkpoint=None, last_result={})
 
 
@@ -102,15 +103,15 @@ def test_what_a_repetition_needs_is_written_with_the_end_of_a_trial_that_failed(
     ],
 )
 def test_outcome_of_a_trial_is_read_from_its_last_report(result, out_of_time, status):
-    assert outcome(result, {"out_of_time": out_of_time})[0] == status
+    assert read_outcome(result, {"out_of_time": out_of_time})[0] == status
 
 
-def decisions(racing, epoch=GRACE):
+def decisions(racing, epoch=GRACE_PERIOD):
     """Return what is said after an epoch to a trial that does worse than three others, each of them racing."""
-    scheduler = LadderScheduler(epochs=9, workers=0)
+    scheduler = StageScheduler(epochs=9, workers=0)
     said = ""
     for number, (score, races) in enumerate([(0.9, True), (0.8, True), (0.7, True), (0.1, racing)]):
-        trial = SimpleNamespace(trial_id=str(number), config={"spec": SimpleNamespace(racing=races)})
+        trial = SimpleNamespace(trial_id=str(number), config={"spec": SimpleNamespace(early_stopping=races)})
         scheduler.on_trial_add(None, trial)
         said = scheduler.on_trial_result(None, trial, {"epoch": epoch, "score": score})
     return said
@@ -122,16 +123,18 @@ def test_only_racing_trials_are_stopped():
 
 
 def test_nobody_is_stopped_before_the_first_rung():
-    assert {decisions(racing=True, epoch=epoch) for epoch in range(1, GRACE)} == {"CONTINUE"}
+    assert {decisions(racing=True, epoch=epoch) for epoch in range(1, GRACE_PERIOD)} == {"CONTINUE"}
 
 
 def test_scheduler_recalls_what_others_scored_at_the_rungs(trial):
     def verdict(scheduler):
-        spec = dataclasses.replace(trial.config["spec"], racing=True)
+        spec = dataclasses.replace(trial.config["spec"], early_stopping=True)
         mine = SimpleNamespace(config={"spec": spec}, trial_id="x", placement_group_factory=None)
         scheduler.on_trial_add(SimpleNamespace(), mine)
-        return scheduler.on_trial_result(None, mine, {"epoch": GRACE, "score": 0.5})
+        return scheduler.on_trial_result(None, mine, {"epoch": GRACE_PERIOD, "score": 0.5})
 
-    forgetful, recalling = LadderScheduler(9, 2), LadderScheduler(9, 2)
-    recalling.recall([("e0001", GRACE, 0.8), ("e0002", GRACE, 0.9), ("e0002", GRACE + 1, 0.95)])
+    forgetful, recalling = StageScheduler(9, 2), StageScheduler(9, 2)
+    recalling.restore_reports(
+        [("e0001", GRACE_PERIOD, 0.8), ("e0002", GRACE_PERIOD, 0.9), ("e0002", GRACE_PERIOD + 1, 0.95)]
+    )
     assert (verdict(forgetful), verdict(recalling)) == ("CONTINUE", "STOP")

@@ -1,5 +1,6 @@
 """The searcher and the climb, driven by hand: no Ray is started."""
 
+import dataclasses
 from functools import partial
 
 import optuna
@@ -15,20 +16,22 @@ from search.config.recipes import build_recipe
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord
 from search.study.resume import resume_study
+from search.study.sampler import build_sampler
 from search.study.space import SpaceLimits, build_first_points, suggest
-from search.study.storage import open_journal
-from search.tuning.searchers import FINISHED, STUDY_NAME, FeasibleOptunaSearch, FixedSearcher, StageChain, sampler
+from search.study.storage import STUDY_NAME, open_journal
+from search.tuning.searchers import FINISHED, FeasibleOptunaSearch, FixedSearcher, StageChain
 from search.tuning.stages import Stage
-from search.tuning.trainable import StageContext, new_trial_spec
+from search.tuning.trial_specs import StageContext, new_trial_spec
 
 CONTEXT = StageContext(
-    stage=Stage(name="explore", fraction=0.1, px=80, epochs=9, races=True),
+    stage=Stage(name="explore", kind="search", fraction=0.1, px=80, epochs=9, early_stopping=True),
     data=None,
     deadline=None,
     cap_s=None,
     threads=1,
     device="cpu",
 )
+CONFIG = build_recipe("quick_unet")
 LIMITS = SpaceLimits()
 SPACE = partial(suggest, limits=LIMITS)
 RULES = Feasibility(px=80, constraints=Constraints(px=160))
@@ -108,7 +111,7 @@ def test_optuna_is_told_what_a_trial_came_to():
 def test_first_suggestions_are_the_points_given():
     points = build_first_points(LIMITS, lambda config: config.model.width <= 8)
     search = searcher(points=points)
-    archs = [search.suggest(str(i))["spec"].config["model"]["arch"] for i in range(len(points))]
+    archs = [search.suggest(str(i))["spec"].config.model.arch for i in range(len(points))]
     assert archs == [point["model/arch"] for point in points]
 
 
@@ -119,7 +122,7 @@ def test_config_that_does_not_fit_is_pruned_before_it_costs_anything():
     for name in "abcdefgh":
         specs.append(search.suggest(name)["spec"])
         search.on_trial_complete(name, LAST)
-    assert {spec.config["model"]["arch"] for spec in specs} == {"unet"}
+    assert {spec.config.model.arch for spec in specs} == {"unet"}
     assert [spec.trial_id for spec in specs] == [f"e{i:04d}" for i in range(1, 9)]
     told = study(storage).trials
     taken, rejected = ([t for t in told if t.state.name == state] for state in ("COMPLETE", "PRUNED"))
@@ -143,7 +146,7 @@ def rejections(kind, *, trials):
     search = searcher(storage, rules=rules, space=small_only, kind=kind)
     for number in range(trials):
         spec = search.suggest(str(number))["spec"]
-        assert spec.config["model"]["width"] == 4
+        assert spec.config.model.width == 4
         search.on_trial_complete(str(number), LAST)
         told = len(study(storage).trials)
         counts.append(told - known - 1)
@@ -162,15 +165,15 @@ def test_random_sampler_learns_nothing():
 
 
 def test_samplers_are_those_of_their_kind_and_repeat():
-    assert isinstance(sampler("random", 0), optuna.samplers.RandomSampler)
-    assert isinstance(sampler("tpe", 0), optuna.samplers.TPESampler)
+    assert isinstance(build_sampler("random", 0), optuna.samplers.RandomSampler)
+    assert isinstance(build_sampler("tpe", 0), optuna.samplers.TPESampler)
     for kind in ("tpe", "random"):
         drawn = [searcher(kind=kind).suggest("a")["spec"].config for _ in range(2)]
         assert drawn[0] == drawn[1]
 
 
 def test_when_nothing_is_in_time_one_is_taken_all_the_same(monkeypatch):
-    monkeypatch.setattr(search.tuning.searchers, "REJECTIONS", 7)
+    monkeypatch.setattr(search.tuning.searchers, "MAX_REJECTIONS_IN_TIME", 7)
     storage = InMemoryStorage()
     rules = Feasibility(px=80, constraints=Constraints(px=160), most_macs=1.0)
     assert searcher(storage, rules=rules).suggest("a")["spec"].trial_id == "e0001"
@@ -180,8 +183,8 @@ def test_when_nothing_is_in_time_one_is_taken_all_the_same(monkeypatch):
 
 
 def test_users_constraints_are_never_broken_and_the_search_ends_where_nothing_keeps_them(monkeypatch):
-    monkeypatch.setattr(search.tuning.searchers, "REJECTIONS", 3)
-    monkeypatch.setattr(search.tuning.searchers, "MOST_REJECTIONS", 12)
+    monkeypatch.setattr(search.tuning.searchers, "MAX_REJECTIONS_IN_TIME", 3)
+    monkeypatch.setattr(search.tuning.searchers, "MAX_REJECTIONS", 12)
     storage = InMemoryStorage()
     asked = searcher(
         storage, rules=Feasibility(px=80, constraints=Constraints(px=160, max_params=1.0)), space=small_only
@@ -191,11 +194,12 @@ def test_users_constraints_are_never_broken_and_the_search_ends_where_nothing_ke
 
 
 def test_one_that_is_too_slow_is_only_taken_if_it_keeps_the_users_constraints(monkeypatch):
-    monkeypatch.setattr(search.tuning.searchers, "REJECTIONS", 2)
-    # no network is fast enough
-    rules = Feasibility(px=80, constraints=Constraints(px=160, max_params=300_000), most_macs=1.0)
+    monkeypatch.setattr(search.tuning.searchers, "MAX_REJECTIONS_IN_TIME", 2)
+    rules = Feasibility(
+        px=80, constraints=Constraints(px=160, max_params=300_000), most_macs=1.0
+    )  # no network is fast enough
     asked = searcher(rules=rules)
-    configs = [TrialConfig.from_dict(asked.suggest(name)["spec"].config) for name in "abcd"]
+    configs = [asked.suggest(name)["spec"].config for name in "abcd"]
     assert max(probe(config.model).params for config in configs) <= 300_000
 
 
@@ -237,7 +241,7 @@ def test_number_that_a_killed_run_had_not_come_to_is_used(storage):
 
 
 def test_trials_race_where_the_stage_does(storage):
-    assert searcher(storage).suggest("a")["spec"].racing
+    assert searcher(storage).suggest("a")["spec"].early_stopping
 
 
 def test_unfinished_trials_go_on_although_the_search_is_closed(storage):
@@ -253,7 +257,12 @@ def test_search_that_goes_on_draws_what_it_has_not_drawn(storage):
 
 
 def specs(stage, count):
-    return [new_trial_spec(CONTEXT, i, {"stage": stage}, seed=0) for i in range(count)]
+    return [
+        new_trial_spec(
+            dataclasses.replace(CONTEXT, stage=dataclasses.replace(CONTEXT.stage, name=stage)), i, CONFIG, seed=0
+        )
+        for i in range(count)
+    ]
 
 
 def test_climb_opens_a_stage_when_the_last_trial_below_has_ended():
@@ -265,12 +274,12 @@ def test_climb_opens_a_stage_when_the_last_trial_below_has_ended():
             yield FixedSearcher(specs(name, 2))
 
     climb = StageChain(stages())
-    assert [climb.suggest(t)["spec"].config["stage"] for t in "ab"] == ["one", "one"]
+    assert [climb.suggest(t)["spec"].context.stage.name for t in "ab"] == ["one", "one"]
     assert climb.suggest("c") is None and opened == ["one"]
     climb.on_trial_complete("a", {"score": 0.0, "last": True})
     assert climb.suggest("c") is None
     climb.on_trial_complete("b", {"score": 0.0, "last": True})
-    assert climb.suggest("c")["spec"].config["stage"] == "two" and opened == ["one", "two"]
+    assert climb.suggest("c")["spec"].context.stage.name == "two" and opened == ["one", "two"]
     climb.suggest("d")
     climb.on_trial_complete("c")
     climb.on_trial_complete("d")
@@ -278,7 +287,7 @@ def test_climb_opens_a_stage_when_the_last_trial_below_has_ended():
 
 
 def test_seeds_are_a_trials_own_and_repeat():
-    seeds = [new_trial_spec(CONTEXT, i, {}, seed=1).seed for i in range(50)]
+    seeds = [new_trial_spec(CONTEXT, i, CONFIG, seed=1).seed for i in range(50)]
     assert len(set(seeds)) == 50
-    assert seeds == [new_trial_spec(CONTEXT, i, {}, seed=1).seed for i in range(50)]
-    assert seeds[0] != new_trial_spec(CONTEXT, 0, {}, seed=2).seed
+    assert seeds == [new_trial_spec(CONTEXT, i, CONFIG, seed=1).seed for i in range(50)]
+    assert seeds[0] != new_trial_spec(CONTEXT, 0, CONFIG, seed=2).seed

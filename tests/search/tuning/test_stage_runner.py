@@ -1,4 +1,4 @@
-"""The way up the ladder, on records made up for the test: who enters, what is begun again, what is noted."""
+"""The stages of a run, on records made up for the test: who enters, what is begun again, what is noted."""
 
 import dataclasses
 import time
@@ -13,17 +13,17 @@ from search.records.run_state import new_run_state, resumed_state
 from search.records.trials import TrialRecord, TrialTable
 from search.tuning.checkpoints import CheckpointStore
 from search.tuning.cluster import Cluster
-from search.tuning.rank_correlation import agreement
+from search.tuning.rank_correlation import correlate_ranks
 from search.tuning.searchers import FINISHED
 from search.tuning.stage_runner import StageRunner
 from search.tuning.stage_setup import RunResources
 from search.tuning.stages import Stage
 
-EXPLORE = Stage(name="explore", fraction=0.5, px=32, epochs=2, share=0.5)
-CONFIRM = Stage(name="confirm", fraction=1.0, px=32, epochs=2, share=0.2, enter=2, control=1)
-FINAL = Stage(name="final", fraction=1.0, px=32, epochs=2, share=0.3, enter=2)
-REPEAT = Stage(name="repeat", fraction=1.0, px=32, epochs=2, enter=2, repeats=2)
-LADDER = (EXPLORE, CONFIRM, FINAL, REPEAT)
+EXPLORE = Stage(name="explore", kind="fixed", fraction=0.5, px=32, epochs=2, share=0.5)
+CONFIRM = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=2, share=0.2, top_k=2, controls=1)
+FINAL = Stage(name="final", kind="promote", fraction=1.0, px=32, epochs=2, share=0.3, top_k=2)
+REPEAT = Stage(name="repeat", kind="repeat", fraction=1.0, px=32, epochs=2, top_k=2, repeats=2)
+STAGES = (EXPLORE, CONFIRM, FINAL, REPEAT)
 BUDGET = parse_budget("5m")
 
 
@@ -44,7 +44,7 @@ class RunConsole:
 
 
 class Run:
-    """An ascent over a folder, and trials that end as they are told to."""
+    """Stages over a folder, and trials that end as they are told to."""
 
     def __init__(self, folder, dataset, *, left_s=1000.0, run_state=None):
         end = time.time() + left_s
@@ -56,12 +56,12 @@ class Run:
             cluster=Cluster(cpus=2, node_cpus=2, gpus=0, node_memory_mib=1000, dashboard="", local=True),
             speed=1e12,
             budget=BUDGET,
-            deadlines=Deadlines(stages={stage.name: end for stage in LADDER}, end=end),
+            deadlines=Deadlines(stages={stage.name: end for stage in STAGES}, end=end),
             seed=0,
             constraints=Constraints(px=160),
         )
-        self.ascent = StageRunner(
-            LADDER,
+        self.runner = StageRunner(
+            STAGES,
             resources,
             folder=folder,
             configs=[build_recipe("quick_unet")] * 4,
@@ -72,14 +72,14 @@ class Run:
             console=self.console,
             stopped=lambda: self.is_stopped,
         )
-        self.stages = self.ascent.stages()
+        self.stages = self.runner.searchers()
 
     def again(self, *, extended=False):
         """Return the run that another process goes on with."""
         self.run_state.write()
         content = self.run_state.content | {"wall_s": self.run_state.used_s}
         run_state = resumed_state(self.folder, content, now=time.time(), budget=BUDGET, extended=extended)
-        later = Run(self.folder, self.ascent.resources.data_module.dataset.root, run_state=run_state)
+        later = Run(self.folder, self.runner.resources.data_module.dataset.root, run_state=run_state)
         for trial_id in self.checkpoints:
             later.checkpoints.put(trial_id, self.checkpoints[trial_id])
         return later
@@ -136,7 +136,7 @@ def climbed(run):
     return run.climb([0.7, 0.8])
 
 
-def test_ladder_is_climbed_and_the_finalists_are_repeated_with_other_seeds(run):
+def test_stages_follow_each_other_and_the_finalists_are_repeated_with_other_seeds(run):
     assert names(run.climb([0.1, 0.2, 0.3, 0.4])) == [(f"e000{i}", "") for i in (1, 2, 3, 4)]
     confirm = run.climb([0.5, 0.6, 0.2])
     assert names(confirm)[:2] == [("c0001", "e0004"), ("c0002", "e0003")] and confirm[2].parent_id in ("e0001", "e0002")
@@ -158,7 +158,7 @@ def test_agreement_with_the_stage_below_is_noted_and_of_repeats_none(run):
     children = sorted(run.table.of_stage("confirm"), key=lambda r: -r.score)
     parents = [run.table.records[r.parent_id].score for r in children]
     correlation = stage_of(run, "confirm")["rank_correlation_with_stage_below"]
-    assert correlation == agreement(parents, [r.score for r in children]) and correlation["trials"] == 3
+    assert correlation == correlate_ranks(parents, [r.score for r in children]) and correlation["trials"] == 3
     assert stage_of(run, "final")["rank_correlation_with_stage_below"] is None  # of two trials
     assert "rank_correlation_with_stage_below" not in stage_of(run, "explore") | stage_of(run, "repeat")
 
@@ -180,8 +180,8 @@ def test_nobody_is_repeated_where_no_finalist_came_to_its_end_or_no_time_is_left
     (tmp_path / "late").mkdir()
     late = Run(tmp_path / "late", tiny_dataset)
     climbed(late)
-    over = Deadlines(stages=dict.fromkeys(late.ascent.resources.deadlines.stages, 0.0), end=0.0)
-    late.ascent.resources = dataclasses.replace(late.ascent.resources, deadlines=over)
+    over = Deadlines(stages=dict.fromkeys(late.runner.resources.deadlines.stages, 0.0), end=0.0)
+    late.runner.resources = dataclasses.replace(late.runner.resources, deadlines=over)
     assert next(late.stages, None) is None and len(late.run_state.content["stages"]) == 3
 
 
@@ -198,7 +198,7 @@ def test_stage_that_was_cut_off_has_the_same_entrants_and_begins_those_that_had_
 
 def test_nobody_enters_a_stage_without_time_for_a_step(run):
     run.climb([0.1, 0.2, 0.3, 0.4])
-    run.ascent.resources = dataclasses.replace(run.ascent.resources, speed=1.0)
+    run.runner.resources = dataclasses.replace(run.runner.resources, speed=1.0)
     assert next(run.stages, None) is None and [s["name"] for s in run.run_state.content["stages"]] == ["explore"]
 
 
@@ -245,14 +245,14 @@ def test_stage_that_was_passed_over_stays_so_when_a_later_one_goes_on(run):
 
 
 def test_nobody_skips_a_stage_that_has_nobody_new_to_take(run):
-    run.ascent.configs = run.ascent.configs[:1]  # as --recipe does
+    run.runner.configs = run.runner.configs[:1]  # as --recipe does
     run.climb([0.4])
     run.climb([0.5])
     run.climb([0.6])
     run.climb([0.7, 0.7])
     assert next(run.stages, None) is None
     later = run.again(extended=True)
-    later.ascent.configs = run.ascent.configs
+    later.runner.configs = run.runner.configs
     assert later.climb([]) == [] and next(later.stages, None) is None
     assert [r.parent_id for r in later.table.begun("final")] == ["c0001"]
 
@@ -261,13 +261,3 @@ def test_nothing_begins_once_the_run_is_stopped(run):
     run.climb([0.1, 0.2, 0.3, 0.4])
     run.is_stopped = True
     assert next(run.stages, None) is None and [s["name"] for s in run.run_state.content["stages"]] == ["explore"]
-
-
-def test_what_a_changed_space_has_dropped_is_noted_and_said(run):
-    run.ascent._say_dropped(7, {"e0001": "unet/width=4 is gone", "e0002": "unet/width=4 is gone", "e0003": "x is new"})
-    assert (
-        run.run_state.content["space_changed"]["kept"] == 7
-        and len(run.run_state.content["space_changed"]["dropped"]) == 3
-    )
-    (line,) = run.console.said
-    assert "7 trials still fit, 3 do not" in line and "unet/width=4 is gone (2)" in line

@@ -1,6 +1,7 @@
 """What stages are given, on a cluster and a clock made up for the test; no Ray is started."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -8,7 +9,6 @@ from data.data_module import DataModule
 from search.budget.budget import Deadlines, parse_budget
 from search.budget.constraints import Constraints
 from search.config.recipes import build_recipe
-from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord
 from search.study.space import LR_RANGES
 from search.training.range_test import RangeTest, find_steepest_slope
@@ -18,19 +18,19 @@ from search.tuning.searchers import FINISHED
 from search.tuning.stage_setup import (
     SPARE,
     RunResources,
-    affordable_repeats,
-    centred_rates,
-    promoted,
-    searched,
+    build_fixed_specs,
+    build_promoted_specs,
+    build_resumed_specs,
+    build_search,
+    centre_lr_ranges,
+    count_repeats,
     stage_context,
-    stated,
-    unfinished,
 )
 from search.tuning.stages import Stage
 
-EXPLORE = Stage(name="explore", fraction=0.5, px=32, epochs=2)
-REPEAT = Stage(name="repeat", fraction=1.0, px=32, epochs=2, enter=2, repeats=2)
-CONFIRM = Stage(name="confirm", fraction=1.0, px=32, epochs=2, enter=3)
+EXPLORE = Stage(name="explore", kind="search", fraction=0.5, px=32, epochs=2)
+REPEAT = Stage(name="repeat", kind="repeat", fraction=1.0, px=32, epochs=2, top_k=2, repeats=2)
+CONFIRM = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=2, top_k=3)
 
 
 @pytest.fixture
@@ -78,8 +78,8 @@ def test_stage_that_goes_on_keeps_its_images_and_the_time_of_its_trials(resource
 def test_stated_trials_are_numbered_seeded_and_do_not_race(resources):
     configs = [build_recipe("quick_unet"), build_recipe("quick_residual")]
     given = resources()
-    specs = stated(given, stage_context(given, EXPLORE, trials=2), configs)
-    assert specs[0].trial_id == "e0001" and specs[0].config == configs[0].to_dict() and not specs[0].racing
+    specs = build_fixed_specs(given, stage_context(given, EXPLORE, trials=2), configs)
+    assert specs[0].trial_id == "e0001" and specs[0].config == configs[0] and not specs[0].early_stopping
 
 
 def test_budget_without_a_time_caps_no_trial_and_cuts_no_images(resources):
@@ -109,7 +109,7 @@ def parent(number):
 def test_repeats_begin_with_the_same_weights_and_have_seeds_of_their_own(resources):
     given = resources()
     context = stage_context(given, REPEAT, trials=3)
-    twice = promoted(given, context, [parent(1), parent(1), parent(2)], {"c0001": "w1", "c0002": "w2"})
+    twice = build_promoted_specs(given, context, [parent(1), parent(1), parent(2)], {"c0001": "w1", "c0002": "w2"})
     assert [(e.trial_id, e.parent_id, e.parent) for e in twice] == [
         ("r0001", "c0001", "w1"),
         ("r0002", "c0001", "w1"),
@@ -117,7 +117,7 @@ def test_repeats_begin_with_the_same_weights_and_have_seeds_of_their_own(resourc
     ]
     assert len({e.seed for e in twice}) == 3 and twice[0].config == twice[1].config
     begun = [record_of("r0001"), record_of("r0003")]  # r0002 was about to begin when the run was killed
-    later = promoted(given, context, [parent(1), parent(1)], {"c0001": "w1"}, begun=begun)
+    later = build_promoted_specs(given, context, [parent(1), parent(1)], {"c0001": "w1"}, begun=begun)
     assert [e.trial_id for e in later] == ["r0002", "r0004"] and later[0].seed == twice[1].seed
 
 
@@ -143,60 +143,60 @@ def final(fit_s, devices=1.0):
 )
 def test_as_many_repeats_as_the_time_allows_to_come_to_their_end(left_s, workers, wanted, count, resources):
     given = resources(left_s=left_s, workers=workers)
-    assert affordable_repeats(given, REPEAT, [final(20.0), final(5.0, 2.0)], wanted) == count
+    assert count_repeats(given, REPEAT, [final(20.0), final(5.0, 2.0)], wanted) == count
     assert SPARE > 1
 
 
 def test_what_took_two_cores_takes_twice_as_long_on_one(resources):
     for fit_s, devices in ((20.0, 1.0), (10.0, 2.0)):
-        assert affordable_repeats(resources(left_s=26.0), REPEAT, [final(fit_s, devices)], 2) == 2
-    assert affordable_repeats(resources(left_s=26.0), REPEAT, [final(20.0, 2.0)], 2) == 1
+        assert count_repeats(resources(left_s=26.0), REPEAT, [final(fit_s, devices)], 2) == 2
+    assert count_repeats(resources(left_s=26.0), REPEAT, [final(20.0, 2.0)], 2) == 1
 
 
 def test_nothing_finished_repeats_nothing(resources):
-    assert affordable_repeats(resources(), REPEAT, [], 0) == 0
+    assert count_repeats(resources(), REPEAT, [], 0) == 0
 
 
 def test_trials_that_go_on_keep_their_seed_and_name_and_take_up_their_own_checkpoint(resources):
-    context = stage_context(resources(), CONFIRM, trials=2)
+    context = stage_context(resources(), replace(CONFIRM, early_stopping=True), trials=2)
     record = parent(3)
     record.parent_id = "e0001"
-    spec, anew = unfinished(context, [record, parent(4)], {"c0003": "own", "e0001": "parent"}, racing=True)
-    assert (spec.trial_id, spec.seed, spec.own, spec.parent, spec.racing) == ("c0003", 5, "own", "parent", True)
+    spec, anew = build_resumed_specs(context, [record, parent(4)], {"c0003": "own", "e0001": "parent"})
+    assert (spec.trial_id, spec.seed, spec.own, spec.parent, spec.early_stopping) == ("c0003", 5, "own", "parent", True)
     assert (anew.trial_id, anew.own, anew.parent) == ("c0004", None, None)
 
 
 def test_search_keeps_the_constraints_the_sampler_and_the_number_of_trials(resources, tmp_path):
     few, constraints = parse_budget("2trials"), Constraints(px=160, max_params=100_000)
     given = resources(left_s=None, constraints=constraints, sampler="random", budget=few)
-    search, memory = searched(given, stage_context(given, EXPLORE, trials=None), tmp_path / "study.journal")
+    search = build_search(given, stage_context(given, EXPLORE, trials=None), tmp_path / "study.journal")
     asked = [search.suggest(name) for name in "abc"]
     assert [spec["spec"].trial_id for spec in asked[:2]] == ["e0001", "e0002"] and asked[2] == FINISHED
     for spec in asked[:2]:
-        assert given.constraints.excess(TrialConfig.from_dict(spec["spec"].config))["params"] <= 0
-    assert type(search._ot_study.sampler).__name__ == "RandomSampler" and memory.kept == 0
+        assert given.constraints.excess(spec["spec"].config)["params"] <= 0
+    assert type(search.study.sampler).__name__ == "RandomSampler"
 
 
 def waiting(search):
-    return [t for t in search._ot_study.get_trials(deepcopy=False) if t.state.name == "WAITING"]
+    return [t for t in search.study.get_trials(deepcopy=False) if t.state.name == "WAITING"]
 
 
 def test_points_are_tried_once_although_the_run_is_killed_before_its_first_trial(resources, tmp_path):
     given = resources()
     context = stage_context(given, EXPLORE, trials=None)
-    first = len(waiting(searched(given, context, tmp_path / "study.journal")[0]))
-    assert first == len(waiting(searched(given, context, tmp_path / "study.journal")[0])) > 0
+    first = len(waiting(build_search(given, context, tmp_path / "study.journal")))
+    assert first == len(waiting(build_search(given, context, tmp_path / "study.journal"))) > 0
 
 
 def test_search_closes_early_enough_for_its_last_trials(resources, tmp_path):
     given = resources(left_s=1.5)
-    search, _ = searched(given, stage_context(given, EXPLORE, trials=None), tmp_path / "study.journal")
+    search = build_search(given, stage_context(given, EXPLORE, trials=None), tmp_path / "study.journal")
     assert search.suggest("a") == FINISHED
 
 
 def test_stated_trials_that_have_begun_are_not_begun_again_whatever_their_order(resources):
     given = resources()
-    specs = stated(
+    specs = build_fixed_specs(
         given, stage_context(given, EXPLORE, trials=3), [build_recipe("quick_unet")] * 3, begun=[record_of("e0002")]
     )
     assert [spec.trial_id for spec in specs] == ["e0001", "e0003"]
@@ -216,7 +216,7 @@ def found(count, *, at=-2.0):
 def test_range_is_centred_where_a_test_of_enough_steps_falls(test, centred, resources, monkeypatch):
     monkeypatch.setattr(stages, "run_range_test", lambda *_, **__: test)
     given = resources()
-    low, high = centred_rates(given, stage_context(given, EXPLORE, trials=None))["adamw"]
+    low, high = centre_lr_ranges(given, stage_context(given, EXPLORE, trials=None))["adamw"]
     assert ((low, high) != LR_RANGES["adamw"]) == centred
     assert high / low == pytest.approx(LR_RANGES["adamw"][1] / LR_RANGES["adamw"][0])
     if centred:
@@ -226,5 +226,5 @@ def test_range_is_centred_where_a_test_of_enough_steps_falls(test, centred, reso
 def test_range_is_not_moved_out_of_what_the_space_allows(resources, monkeypatch):
     monkeypatch.setattr(stages, "run_range_test", lambda *_, **__: found(100, at=-4.0))
     given = resources()
-    low, high = centred_rates(given, stage_context(given, EXPLORE, trials=None))["adamw"]
+    low, high = centre_lr_ranges(given, stage_context(given, EXPLORE, trials=None))["adamw"]
     assert (low * high) ** 0.5 == pytest.approx(LR_RANGES["adamw"][0])

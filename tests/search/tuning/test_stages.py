@@ -7,19 +7,21 @@ import pytest
 
 from search.records.trials import TrialRecord
 from search.tuning.stages import (
-    KEPT,
-    LADDERS,
+    KEPT_CHECKPOINTS,
+    STAGE_PRESETS,
     Stage,
-    finalists,
-    front,
-    ladder,
+    build_stages,
+    group_finalists,
     promote,
-    ranked,
-    worth_keeping,
+    rank_trials,
+    select_checkpoints,
+    select_pareto_front,
 )
 
-STAGE = Stage(name="confirm", fraction=1.0, px=80, epochs=1, enter=3, control=1)
-SMALLEST = Stage(name="confirm", fraction=1.0, px=80, epochs=1, enter=3, smallest=True, control=1)
+STAGE = Stage(name="confirm", kind="promote", fraction=1.0, px=80, epochs=1, top_k=3, controls=1)
+SMALLEST = Stage(
+    name="confirm", kind="promote", fraction=1.0, px=80, epochs=1, top_k=3, include_smallest=True, controls=1
+)
 TABLES = range(200)
 
 
@@ -65,25 +67,25 @@ TEN = [record(i, i / 10) for i in range(10)]
 
 
 def test_refinement_can_be_left_out():
-    assert ladder()[-1].refine > 0 and all(stage.refine == 0 for stage in ladder(refine=False))
+    assert build_stages()[-1].refine > 0 and all(stage.refine == 0 for stage in build_stages(refine=False))
 
 
 def test_each_stage_trains_on_at_least_as_much_as_the_one_below():
-    stages = ladder()
+    stages = build_stages()
     assert [s.name for s in stages] == ["explore", "confirm", "final", "repeat"]
     assert all(a.fraction <= b.fraction and a.px <= b.px for a, b in itertools.pairwise(stages))
 
 
-@pytest.mark.parametrize("name", LADDERS)
-def test_shares_of_a_ladder_fill_its_time_and_letters_tell_stages_apart(name):
-    stages = ladder(name)
+@pytest.mark.parametrize("name", STAGE_PRESETS)
+def test_shares_of_a_preset_fill_its_time_and_letters_tell_stages_apart(name):
+    stages = build_stages(name)
     assert sum(stage.share for stage in stages) == pytest.approx(1.0)
     assert len({stage.name[0] for stage in stages}) == len(stages) and stages[0].name == "explore"
-    assert not stages[0].enter and all(stage.enter for stage in stages[1:])
+    assert stages[0].kind == "search" and all(stage.top_k for stage in stages[1:])
 
 
 def test_repeated_finals_are_trained_as_finals_are():
-    final, repeat = ladder()[2:]
+    final, repeat = build_stages()[2:]
     assert (repeat.px, repeat.fraction, repeat.epochs, repeat.refine) == (
         final.px, final.fraction, final.epochs, final.refine,
     )  # fmt: skip
@@ -120,7 +122,7 @@ def test_promotion_does_not_depend_on_the_order_in_which_trials_ended(stage):
 @pytest.mark.parametrize("stage", [STAGE, SMALLEST])
 def test_nobody_goes_up_twice_or_without_a_score_and_the_control_is_of_the_lower_half(stage):
     for seed in TABLES:
-        order = ranked(drawn(seed))
+        order = rank_trials(drawn(seed))
         chosen = promote(drawn(seed), stage, seed=seed)
         assert len(set(ids(chosen))) == len(chosen) == min(len(order), 4) or len(order) < 8
         assert set(ids(chosen)) <= set(ids(order))
@@ -151,26 +153,26 @@ def test_network_no_better_than_a_constant_guess_does_not_go_up_for_being_small(
 
 
 def test_those_that_are_absent_stay_below_and_still_count_for_what_is_the_lower_half():
-    chosen = promote(TEN, STAGE, seed=1, absent={"e0009", "e0007", "e0000", "e0001", "e0002", "e0003"})
+    chosen = promote(TEN, STAGE, seed=1, excluded={"e0009", "e0007", "e0000", "e0001", "e0002", "e0003"})
     assert ids(chosen) == ["e0008", "e0006", "e0005", "e0004"]
-    assert ids(promote(TEN, STAGE, seed=1, absent={f"e{i:04d}" for i in range(5)})) == ["e0009", "e0008", "e0007"]
+    assert ids(promote(TEN, STAGE, seed=1, excluded={f"e{i:04d}" for i in range(5)})) == ["e0009", "e0008", "e0007"]
 
 
 def test_failed_and_unscored_trials_stay_below():
     records = [record(1, 0.9, status="failed"), record(2, None), record(3, float("nan")), record(4, 0.1)]
-    assert ids(ranked(records)) == ["e0004"]
+    assert ids(rank_trials(records)) == ["e0004"]
 
 
 def test_ties_go_to_fewer_parameters_then_to_the_earlier():
     records = [record(3, 0.5, params=9), record(2, 0.5, params=9), record(1, 0.5, params=10)]
-    assert ids(ranked(records)) == ["e0002", "e0003", "e0001"]
+    assert ids(rank_trials(records)) == ["e0002", "e0003", "e0001"]
 
 
 def test_front_is_those_that_nobody_beats():
     for seed in TABLES:
         records = drawn(seed)
-        order = ranked(records)
-        found = front(records, costs)
+        order = rank_trials(records)
+        found = select_pareto_front(records, costs)
         assert [r.score for r in found] == sorted((r.score for r in found), reverse=True)
         assert not any(beats(other, r) for r in found for other in order)
         for outside in [r for r in order if r.trial_id not in ids(found)]:
@@ -178,30 +180,30 @@ def test_front_is_those_that_nobody_beats():
 
 
 def test_of_equal_trials_the_first_by_rank_is_on_the_front():
-    assert ids(front([record(2, 0.5, macs=1), record(1, 0.5, macs=1)], costs)) == ["e0001"]
+    assert ids(select_pareto_front([record(2, 0.5, macs=1), record(1, 0.5, macs=1)], costs)) == ["e0001"]
 
 
 def test_later_trial_that_is_as_good_and_cheaper_beats_the_earlier():
-    assert ids(front([record(1, 0.5, macs=2), record(2, 0.5, macs=1)], costs)) == ["e0002"]
+    assert ids(select_pareto_front([record(1, 0.5, macs=2), record(2, 0.5, macs=1)], costs)) == ["e0002"]
 
 
 @pytest.mark.parametrize("stage", [STAGE, SMALLEST])
 def test_weights_of_all_that_may_go_up_are_kept(stage):
     for seed in TABLES:
         records = drawn(seed)
-        kept, chosen = worth_keeping(records, seed=seed), promote(records, stage, seed=seed)
-        assert len(kept) <= 2 * KEPT + 1
-        assert set(ids(chosen[: stage.enter])) <= kept
+        kept, chosen = select_checkpoints(records, seed=seed), promote(records, stage, seed=seed)
+        assert len(kept) <= 2 * KEPT_CHECKPOINTS + 1
+        assert set(ids(chosen[: stage.top_k])) <= kept
         assert set(ids(chosen)) <= kept
 
 
 def test_weights_that_are_kept_in_the_end_have_not_been_dropped_on_the_way():
     for seed in TABLES:
         records = drawn(seed)
-        in_the_end = worth_keeping(records, seed=seed)
+        in_the_end = select_checkpoints(records, seed=seed)
         for count in range(1, len(records)):
             ended = set(ids(records[:count]))
-            assert in_the_end & ended <= worth_keeping(records[:count], seed=seed)
+            assert in_the_end & ended <= select_checkpoints(records[:count], seed=seed)
 
 
 def test_mean_over_seeds_decides_and_a_single_score_is_taken_for_as_lucky_as_the_others_were():
@@ -210,8 +212,8 @@ def test_mean_over_seeds_decides_and_a_single_score_is_taken_for_as_lucky_as_the
     records = [record(next(numbers), score, beginning=name) for name, scores in groups.items() for score in scores]
     for i, r in enumerate(records):
         r.started_s = float(i)
-    found = finalists([*records, record(99, 0.99, "failed", beginning="c")], lambda r: r.metrics["beginning"])
+    found = group_finalists([*records, record(99, 0.99, "failed", beginning="c")], lambda r: r.metrics["beginning"])
     # the first of a was 0.06 above the mean, that of b 0.005: c counts as 0.5675
     assert [group[0].metrics["beginning"] for group in found] == ["b", "c", "a", "d"]
     assert [r.score for r in found[2]] == [0.60, 0.52, 0.50]  # the best seed of each group first
-    assert finalists([], lambda r: r.trial_id) == []
+    assert group_finalists([], lambda r: r.trial_id) == []

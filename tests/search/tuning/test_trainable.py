@@ -11,7 +11,8 @@ from search.budget.allocation import WEIGHT_COPIES
 from search.training.micro_batches import TrialOutOfMemoryError
 from search.tuning import trainable
 from search.tuning.stages import Stage
-from search.tuning.trainable import MOST_RATES, StageContext, new_trial_spec, thinned, train_trial
+from search.tuning.trainable import MAX_RATES, thin_rates, train_trial
+from search.tuning.trial_specs import StageContext, new_trial_spec
 
 
 @pytest.fixture
@@ -23,12 +24,12 @@ def told(monkeypatch):
 
 @pytest.fixture
 def context(fit_data):
-    stage = Stage(name="confirm", fraction=1.0, px=32, epochs=2, pictures=3)
+    stage = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=2, pictures=3)
     return StageContext(stage=stage, data=fit_data, deadline=None, cap_s=None, threads=1, device="cpu")
 
 
 def run(context, config, **options):
-    train_trial({"spec": new_trial_spec(context, 1, config.to_dict(), seed=0, **options)})
+    train_trial({"spec": new_trial_spec(context, 1, config, seed=0, **options)})
 
 
 def test_rates_and_pictures_travel_beside_the_figures(context, small_config, told):
@@ -75,15 +76,15 @@ def test_lack_of_memory_fails_the_trial_and_not_its_worker(context, small_config
 
 
 def test_rates_are_thinned_evenly_between_first_and_last():
-    few = [(i, i / 10) for i in range(MOST_RATES)]
-    assert thinned(few) == few
+    few = [(i, i / 10) for i in range(MAX_RATES)]
+    assert thin_rates(few) == few
     many = [(i, i / 10) for i in range(1, 20_001)]
-    kept = thinned(many)
+    kept = thin_rates(many)
     gaps = {b - a for (a, _), (b, _) in itertools.pairwise(kept)}
-    assert len(kept) == MOST_RATES and kept[0] == many[0] and kept[-1] == many[-1]
+    assert len(kept) == MAX_RATES and kept[0] == many[0] and kept[-1] == many[-1]
     assert max(gaps) - min(gaps) <= 1
 
 
-def test_only_who_is_told_to_races(context):
-    assert new_trial_spec(context, 1, {}, seed=0, racing=True).racing
-    assert not new_trial_spec(context, 1, {}, seed=0).racing
+def test_early_stopping_is_off_unless_requested(context, small_config):
+    assert new_trial_spec(context, 1, small_config, seed=0, early_stopping=True).early_stopping
+    assert not new_trial_spec(context, 1, small_config, seed=0).early_stopping

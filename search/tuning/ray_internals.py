@@ -1,0 +1,33 @@
+"""Uses of Ray's private interfaces, collected here for upgrades; tried with ray 2.60.0."""
+
+from typing import Any
+
+import ray
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import ASHAScheduler
+
+
+def asha_rungs(scheduler: ASHAScheduler) -> dict[int, dict[str, float]]:
+    """Return the scores recorded at each rung of an ASHA scheduler with one bracket, by epoch and trial."""
+    return dict(scheduler._brackets[0]._rungs)
+
+
+def keep_idle_workers(tune_controller: Any, trial: Trial, count: int) -> bool:
+    """Let Ray Tune keep `count` idle workers of the kind of `trial` instead of one.
+
+    Without this, Ray Tune ends the workers that wait for the last trial of a stage and starts new ones, which takes
+    seconds, for the next stage.
+
+    Returns:
+        False if the controller has no cache of workers yet.
+    """
+    cache = getattr(tune_controller, "_actor_cache", None)
+    if cache is None:
+        return False
+    cache.increase_max(trial.placement_group_factory, by=count)
+    return True
+
+
+def set_process_title(title: str) -> None:
+    """Set the name under which Ray's dashboard and `ps` show this worker; Ray resets it before each call."""
+    ray._raylet.setproctitle(title)
