@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-adds, receptive field, memory, latency. Nothing here trains."""
+"""Cost of a network: parameters, multiply-adds, receptive field, memory and latency."""
 
 import time
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ from models.config import ModelConfig
 from models.network import Network
 
 PROBE_PX = 1536
-PASS_MACS = 8e9  # of one pass; about a second of a slow core
+PASS_MACS = 8e9  # multiply-adds of one pass; about a second on a slow core
 DECODER_FIELDS = ("upsample", "merge", "groups", "decoders", "head", "skips")
-LOSS_MAPS = 40  # float32 maps of the image's size that MS-SSIM of mask and depth keeps, measured; others keep less
+LOSS_MAPS = 40  # float32 maps of the image's size that MS-SSIM of both tasks keeps, measured; other terms keep fewer
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Figures of one network at one size.
+    """Cost of one network at one image size.
 
     Attributes:
         params: Number of parameters.
         macs: Multiply-adds of all convolutions for one image.
-        receptive_field: Pixels of the image, a side, that one deepest feature sees: the study's figure.
+        receptive_field: Side in pixels of the part of the image that one deepest feature depends on, as in the study.
         layers: Number of convolutions.
     """
 
@@ -37,7 +37,7 @@ class Cost:
 
 
 def count_layer_macs(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> int:
-    """Multiply-adds of one convolution, plain or transposed, for the whole batch."""
+    """Return the multiply-adds of one convolution, plain or transposed, for the whole batch."""
     if isinstance(layer, nn.ConvTranspose2d):
         return inputs[0].numel() * layer.weight[0].numel()
     if isinstance(layer, nn.Conv2d):
@@ -47,15 +47,15 @@ def count_layer_macs(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tenso
 
 @dataclass(frozen=True)
 class Probe:
-    """What one pass of an image of a network's stride tells; whatever grows with the area follows from it.
+    """Measurements of one pass over an image as large as a network's stride; costs that grow with the area follow.
 
     Attributes:
         params: Number of parameters.
         layers: Number of convolutions.
-        stride: Side of that image.
-        macs: Multiply-adds of its convolutions.
-        kept_bytes: What autograd keeps of it until the backward pass, in float32.
-        largest_bytes: The largest storage among that.
+        stride: Side of the image in pixels.
+        macs: Multiply-adds of the convolutions.
+        kept_bytes: Memory that autograd keeps until the backward pass, in float32.
+        largest_bytes: The largest storage that it keeps.
     """
 
     params: int
@@ -66,12 +66,12 @@ class Probe:
     largest_bytes: int
 
     def tiles(self, px: int) -> int:
-        """Images of the stride that cover a px by px image."""
+        """Return the number of such images that cover a px by px image."""
         return (-(-px // self.stride)) ** 2
 
 
 class _Unfilled(TorchFunctionMode):
-    """Leaves new tensors as they are: where only shapes count, random weights would take most of the time."""
+    """Skip the filling of new tensors: only shapes matter here, and random weights would take most of the time."""
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         if func in (Tensor.uniform_, Tensor.normal_) or getattr(func, "__module__", "") == nn.init.__name__:
@@ -81,7 +81,7 @@ class _Unfilled(TorchFunctionMode):
 
 @lru_cache(maxsize=4096)
 def probe(config: ModelConfig) -> Probe:
-    """The probe of a config; some ten milliseconds the first time."""
+    """Measure one pass of the network of a config; takes some ten milliseconds the first time."""
     with _Unfilled():
         model = build_model(config).eval()
     counts: list[int] = []
@@ -98,13 +98,13 @@ def probe(config: ModelConfig) -> Probe:
 
 
 def count_macs(config: ModelConfig, px: int) -> int:
-    """Multiply-adds of all convolutions for one px by px image."""
+    """Return the multiply-adds of all convolutions for one px by px image."""
     found = probe(config)
     return found.macs * found.tiles(px)
 
 
 def make_averaging(model: Network) -> Network:
-    """Make every path of `model` count and none cancel, in place: convolutions and poolings become means."""
+    """Turn convolutions and poolings of `model` into means, in place, so that no paths cancel each other."""
     for name, layer in list(model.named_modules()):
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.constant_(layer.weight, 1 / layer.weight[0].numel())
@@ -115,9 +115,9 @@ def make_averaging(model: Network) -> Network:
 
 
 def measure_extent(features: Tensor, image: Tensor) -> int:
-    """Columns of `image` that the middle column of `features` depends on, at the widest of four neighbours.
+    """Return the number of columns of `image` that a middle column of `features` depends on.
 
-    Four, because pixel shuffle and strides give neighbours fields that differ by a few pixels.
+    It is the largest of four neighbours: with pixel shuffle and strides their fields differ by a few pixels.
     """
     middle = features.shape[3] // 2
     widths = []
@@ -129,24 +129,24 @@ def measure_extent(features: Tensor, image: Tensor) -> int:
 
 
 def measure_receptive_field(config: ModelConfig) -> int:
-    """Pixels of the image, a side, that one deepest feature sees; measured, not derived, up to about 1,500 px."""
+    """Measure the side of the part of the image that one deepest feature depends on, up to about 1,500 px."""
     return _measure_field(_field_key(config, {"width", *DECODER_FIELDS}), deepest=True)
 
 
 def measure_output_field(config: ModelConfig) -> int:
-    """Pixels of the image, a side, that one output pixel sees; measured, up to about 1,500 px."""
+    """Measure the side of the part of the image that one output pixel depends on, up to about 1,500 px."""
     return _measure_field(_field_key(config, {"width"}), deepest=False)
 
 
 def _field_key(config: ModelConfig, irrelevant: set[str]) -> tuple[tuple[str, Any], ...]:
-    """What of a config the receptive field depends on, so that networks alike in it are measured once."""
+    """Return the fields that the receptive field depends on, so that networks that share them are measured once."""
     fields = config.to_dict()
     return tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in fields.items() if k not in irrelevant)
 
 
 @lru_cache(maxsize=256)
 def _measure_field(shape: tuple[tuple[str, Any], ...], *, deepest: bool) -> int:
-    """A receptive field, by the gradient of a narrow twin."""
+    """Measure a receptive field by the gradient of a network of the same shape at the least width."""
     config = parse_model_config({**dict(shape), "width": 4, "head": "sigmoid"})
     with torch.random.fork_rng(devices=[]):
         model = make_averaging(build_model(config))
@@ -155,13 +155,13 @@ def _measure_field(shape: tuple[tuple[str, Any], ...], *, deepest: bool) -> int:
 
 
 def measure_cost(config: ModelConfig, px: int) -> Cost:
-    """The metrics of the network of a config for px by px images; a tenth of a second, less the second time."""
+    """Measure the cost for px by px images; takes a tenth of a second, less the second time."""
     found = probe(config)
     return Cost(found.params, count_macs(config, px), measure_receptive_field(config), found.layers)
 
 
 def measure_kept_bytes(model: Network, px: int) -> list[int]:
-    """Sizes of what autograd keeps of one px by px image for the backward pass, each storage once, weights left out."""
+    """Return the bytes of each storage, except weights, that autograd keeps of one px by px image."""
     weights = {t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers())}
     sizes: dict[int, int] = {}
 
@@ -172,34 +172,30 @@ def measure_kept_bytes(model: Network, px: int) -> list[int]:
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         output = model(torch.zeros(1, 3, px, px))
-    del output  # until here it kept the storages alive, and their addresses apart
+    del output  # it has kept the storages alive until here, so that no address was used twice
     return [size for address, size in sizes.items() if address not in weights]
 
 
 def estimate_training_mib(config: ModelConfig, px: int) -> float:
-    """Memory in MiB that one more image in a training batch needs, in float32; bfloat16 needs half to nine tenths.
+    """Return the MiB that one more image in a training batch needs, in float32; bfloat16 needs half to nine tenths.
 
-    What autograd keeps of the image until the backward pass, the gradients before and behind the largest layer, and
-    the loss. A test holds it within 0.95 and 1.3 of the allocator's own peak. Weights come on top, once a trial:
-    16 bytes a parameter with gradient and AdamW's moments.
-
-    Args:
-        config: Of the network.
-        px: Side of the image.
+    The sum covers the activations that autograd keeps, the gradients before and after the largest layer, and the
+    loss. A test holds it between 0.95 and 1.3 of the allocator's peak. Weights add 16 bytes per parameter and trial,
+    with gradient and AdamW's moments.
     """
     found = probe(config)
     return (found.tiles(px) * (found.kept_bytes + 2 * found.largest_bytes) + LOSS_MAPS * 4 * px**2) / 2**20
 
 
 def choose_images_per_pass(config: ModelConfig, px: int, most: int = 32) -> int:
-    """How many images to predict at once, `most` at the most, so that a clock looked at between is kept to a second."""
+    """Return how many images to predict at once, at most `most`, so that a pass takes about a second."""
     return max(1, min(most, int(PASS_MACS / count_macs(config, px))))
 
 
 def measure_latency_ms(model: nn.Module, px: int, device: str = "cpu", repeats: int = 10) -> float:
-    """Fewest milliseconds of one image's forward pass in evaluation mode, after two warm-up passes.
+    """Return the milliseconds of one image's forward pass in evaluation mode, after two warm-up passes.
 
-    The fewest, for whatever else the machine does can only add to them.
+    It is the minimum over `repeats`, because other load on the machine can only add to it.
     """
     image, training = torch.zeros(1, 3, px, px, device=device), model.training
     model.eval()
