@@ -28,40 +28,24 @@ Shifts = Float32[np.ndarray, "reach reach"]
 
 @dataclass(frozen=True)
 class ContourFit:
-    """Fit of a contour to image edges at the best place elsewhere, compared with the fit in place.
+    """Fit of a contour to image edges at the best place elsewhere, compared with the fit in place."""
 
-    Attributes:
-        ratio: Fit elsewhere divided by the fit in place.
-        z_score: Difference of both in standard deviations over all places.
-        shift: (down, right) to the place elsewhere, as shares of the side.
-    """
-
-    ratio: float
-    z_score: float
-    shift: tuple[float, float]
+    ratio: float  # fit elsewhere divided by the fit in place
+    z_score: float  # their difference in standard deviations over all places
+    shift: tuple[float, float]  # (down, right) to the place elsewhere, as shares of the side
 
 
 @dataclass(frozen=True)
 class DepthStep:
-    """Step of depth from outside to inside a contour; positive where values are larger inside.
+    """Step of depth from outside to inside a contour; positive where values are larger inside."""
 
-    Attributes:
-        slope: Step over a pixel, in standard deviations of the depth map.
-        z_score: Step in place in standard deviations over all places.
-        direction_z_score: The same for the direction of the gradient alone, in which a faint step counts fully.
-    """
-
-    slope: float
-    z_score: float
-    direction_z_score: float
+    slope: float  # step over a pixel, in standard deviations of the depth map
+    z_score: float  # step in place, in standard deviations over all places
+    direction_z_score: float  # the same for the gradient's direction alone, in which a faint step counts fully
 
 
 def fit_contour(image: Float32[np.ndarray, "px px 3"], mask: Plane) -> ContourFit | None:
-    """Compare image edges along the contour with those along the shifted contour.
-
-    Args:
-        image: Colours in [0, 1], side PX.
-        mask: 0 or 1, side PX.
+    """Compare edges of an image in [0, 1] along the mask's contour with those along the shifted contour.
 
     Returns:
         The fit, or None if the mask has no contour or the image no edges.
@@ -82,11 +66,7 @@ def fit_contour(image: Float32[np.ndarray, "px px 3"], mask: Plane) -> ContourFi
 
 
 def measure_depth_step(depth: Plane, mask: Plane) -> DepthStep | None:
-    """Measure the step of depth at the contour and compare it with all other places.
-
-    Args:
-        depth: Depth in any unit, side PX.
-        mask: 0 or 1, side PX.
+    """Measure the step of depth, in any unit, at the mask's contour and compare it with all other places.
 
     Returns:
         The step, or None if the depth is constant or too little of the contour lies inside the image.
@@ -99,11 +79,8 @@ def measure_depth_step(depth: Plane, mask: Plane) -> DepthStep | None:
     steps = np.sum(_correlate([x, y], [normal_x, normal_y]), axis=0) / total
     weight = np.hypot(x, y) + np.float32(FAINT * std)
     directions = np.sum(_correlate([x / weight, y / weight], [normal_x, normal_y]), axis=0)
-    return DepthStep(float(steps[REACH, REACH]) / std, _compute_z_score(steps), _compute_z_score(directions))
-
-
-def _compute_z_score(steps: Shifts) -> float:
-    return (float(steps[REACH, REACH]) - float(steps.mean())) / max(float(steps.std()), 1e-9)
+    z_scores = [(float(s[REACH, REACH]) - float(s.mean())) / max(float(s.std()), 1e-9) for s in (steps, directions)]
+    return DepthStep(float(steps[REACH, REACH]) / std, *z_scores)
 
 
 def _find_best_elsewhere(fits: Shifts) -> ContourFit | None:

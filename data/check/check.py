@@ -30,19 +30,16 @@ from data.runtime.progress import Progress, offset_progress, progress_bar
 
 CHUNK = 16  # triplets in a job
 SMALL = 256  # triplets that one process inspects before others have started
-KEYS = ("near", "depth_unit", "missing", "group_size")  # of dataset.json, that options set
+FLAGS = {key: "--" + key.replace("_", "-") for key in ("near", "depth_unit", "missing", "group_size")}
 
 
 def check_folder(root: Path, *, workers: int | None = None, progress: Progress | None = None) -> Report:
-    """Inspect every triplet of a data set folder.
+    """Inspect every triplet of a data set folder; joined folders get a report each, and one of what is between them.
 
     Args:
         root: Data set folder.
         workers: Number of processes; one for each core if None.
         progress: Called with (triplets done, triplets in total).
-
-    Returns:
-        The report; for joined folders one for each, and the faults between folders.
 
     Raises:
         DataError: The folder cannot be read as a data set.
@@ -148,10 +145,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace) -> int:
-    fields = {key: getattr(args, key) for key in KEYS if getattr(args, key) is not None}
+    fields = {key: getattr(args, key) for key in FLAGS if getattr(args, key) is not None}
     joined = _list_joined_folders(args.folder).values()
     if fields and joined:
-        raise DataError(f"{args.folder}: joins other folders; give {_get_flag(next(iter(fields)))} for each of them")
+        raise DataError(f"{args.folder}: joins other folders; give {FLAGS[next(iter(fields))]} for each of them")
     if fields:
         read_folder(args.folder)  # fails if the folder is not a data set, before anything is written
         print(f"{write_dataset_json(args.folder, fields)}: set {json.dumps(fields)}")
@@ -171,10 +168,6 @@ def _run(args: argparse.Namespace) -> int:
     return 1 if any(part.faults for part in (report, *report.parts)) else 0
 
 
-def _get_flag(key: str) -> str:
-    return "--" + key.replace("_", "-")
-
-
 def _configure(report: Report) -> None:
     """Write the certain fields to dataset.json if there is none, and name the options for the others."""
     root, certain = report.dataset.root, report.certain
@@ -185,7 +178,7 @@ def _configure(report: Report) -> None:
             except DataError as error:
                 print(f"{error}\n  it would hold {json.dumps(certain)}", file=sys.stderr)
         keys = [one.key for one in report.inferred if one.key not in certain]
-        flags = " ".join(f"{_get_flag(key)} ..." for key in keys if not (key == "near" and report.mixed))
+        flags = " ".join(f"{FLAGS[key]} ..." for key in keys if not (key == "near" and report.mixed))
         if flags:
             print(f"  uncertain, look at the data and run: python -m data.check {root} {flags}")
     if report.mixed:

@@ -34,15 +34,10 @@ def find_duplicates(triplets: Sequence[Triplet], inspections: Sequence[Inspectio
 def find_repeated_backgrounds(
     triplets: Sequence[Triplet], inspections: Sequence[Inspection], folders: Mapping[str, int] | None = None
 ) -> dict[str, str]:
-    """Find backgrounds that look like an earlier one of another name.
+    """Find backgrounds that look like an earlier one of another name, as name -> earlier name.
 
-    Args:
-        triplets: Triplets of one folder or of joined folders.
-        inspections: One for each triplet.
-        folders: Background -> number of its folder, for joined folders: each gets an equal share of `MAX_HASHES`.
-
-    Returns:
-        Name -> the earlier name.
+    `folders` gives the number of each background's folder, if several are joined: each gets an equal share of
+    `MAX_HASHES`.
     """
     folders = folders or {}
     limit = MAX_HASHES // (len(set(folders.values())) or 1)

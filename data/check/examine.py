@@ -35,23 +35,14 @@ class DepthValues:
 
 @dataclass
 class Inspection:
-    """Faults and measurements of one triplet; small enough to send between processes.
-
-    Attributes:
-        faults: Faults that the triplet has by itself.
-        digest: Hash of the image's pixels.
-        hash: Perceptual hash of the background.
-        step: Step of depth at the mask's contour; None if it cannot be measured.
-        values: Statistics of the depth values.
-        framed: True if the depth has a frame; the step was then measured inside it.
-    """
+    """Faults and measurements of one triplet; small enough to send between processes."""
 
     faults: list[Fault] = field(default_factory=list)
-    digest: bytes = b""
-    hash: Hash | None = None
-    step: DepthStep | None = None
+    digest: bytes = b""  # hash of the image's pixels
+    hash: Hash | None = None  # perceptual hash of the background
+    step: DepthStep | None = None  # step of depth at the mask's contour
     values: DepthValues | None = None
-    framed: bool = False
+    framed: bool = False  # the depth has a frame, and the step was measured inside it
 
     def add(self, kind: str, path: Path, detail: str) -> None:
         """Add a fault if there is a detail."""
@@ -75,7 +66,7 @@ def read_arrays(triplet: Triplet) -> tuple[Arrays, list[Fault]]:
             found.append(Fault(faults.classify_broken_file(content), str(path), f"{len(content)} bytes"))
             continue
         arrays[role] = pixels
-        if role == "image" and (wrong := faults.describe_image_channels(Image.open(io.BytesIO(content)).mode)):
+        if role == "image" and (wrong := faults.WRONG_MODES.get(Image.open(io.BytesIO(content)).mode)):
             found.append(Fault("channels", str(path), wrong))
     return arrays, found
 
@@ -92,11 +83,11 @@ def inspect_arrays(triplet: Triplet, arrays: Arrays, spec: DatasetSpec) -> Inspe
     """Find the faults of arrays that were read."""
     inspection = Inspection()
     mask = _inspect_mask(inspection, triplet, arrays)
-    if "image" in arrays:
-        image = arrays["image"]
+    image = arrays.get("image")
+    if image is not None:
         inspection.digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
-        fits = mask is None or mask.shape == image.shape[:2]
-        inspection.hash = compute_hash(image, mask if fits or mask is None else cv2.resize(mask, image.shape[1::-1]))
+        fitted = mask if mask is None or mask.shape == image.shape[:2] else cv2.resize(mask, image.shape[1::-1])
+        inspection.hash = compute_hash(image, fitted)
     _inspect_depth(inspection, triplet, arrays, spec, mask)
     return inspection
 
@@ -163,11 +154,9 @@ def _measure_values(depth: np.ndarray) -> DepthValues:
 
 
 def _decode(path: Path, flags: int) -> tuple[bytes, np.ndarray | None]:
+    content = b""
     try:
         content = path.read_bytes()
-    except OSError:
-        return b"", None
-    try:
         return content, cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
-    except cv2.error:
+    except (OSError, cv2.error):
         return content, None

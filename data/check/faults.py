@@ -45,11 +45,6 @@ def classify_broken_file(content: bytes) -> str:
     return "truncated" if content.startswith(IMAGE_HEADERS) else "unreadable"
 
 
-def describe_image_channels(mode: str) -> str:
-    """Describe the wrong channels of an image of this Pillow mode; "" if it has three colours."""
-    return WRONG_MODES.get(mode, "")
-
-
 def describe_label_channels(pixels: Pixels) -> str:
     """Describe the wrong channels of a mask or depth map; "" if there is one, or all are equal and opaque."""
     if pixels.ndim == 2 or pixels.shape[2] == 1:
@@ -101,11 +96,9 @@ def describe_mask_shift(image: UInt8[np.ndarray, "h w 3"], mask: Mask) -> str:
 
 
 def measure_frame(depth: Shaped[np.ndarray, "h w"], missing: int | None) -> tuple[int, int, int, int] | None:
-    """Measure an even frame with a straight inner edge around an integer depth map.
+    """Measure the widths (top, bottom, left, right) in pixels of an even frame with a straight inner edge.
 
-    Returns:
-        Widths (top, bottom, left, right) in pixels; None if there is no frame, or it holds the missing value, as the
-        margins of depth cameras do.
+    The result is None without a frame. Margins of missing values, which depth cameras leave, are no frame.
     """
     if not np.issubdtype(depth.dtype, np.integer) or depth[0, 0] == missing:
         return None
@@ -120,9 +113,7 @@ def measure_frame(depth: Shaped[np.ndarray, "h w"], missing: int | None) -> tupl
 def is_foreground_ignored(step: DepthStep, sign: int) -> bool:
     """Return whether the depth has no step at the contour of the foreground.
 
-    Args:
-        step: Result of `measure_contour_step`.
-        sign: 1 if near values are larger, -1 if smaller, 0 if unknown: then a step in either direction counts.
+    `sign` is 1 if near values are larger, -1 if smaller, 0 if unknown: then a step in either direction counts.
     """
     values = (step.slope, step.z_score, step.direction_z_score)
     slope, z_score, direction = (abs(value) if sign == 0 else sign * value for value in values)

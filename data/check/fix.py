@@ -19,7 +19,7 @@ from data.check import faults
 from data.check.examine import ROLES, Arrays, inspect_arrays, read_arrays
 from data.check.faults import Fault
 from data.check.report import Report
-from data.dataset import DataError, Dataset, DatasetSpec, Triplet
+from data.dataset import DataError, DatasetSpec, Triplet
 from data.reading.dataset_json import read_dataset_json
 from data.runtime.parallel import parallel_map
 from data.runtime.progress import Progress, offset_progress
@@ -34,28 +34,17 @@ Job = tuple[Triplet, tuple[Fault, ...]]
 
 
 def write_fixed_copy(report: Report, out: Path, workers: int | None = None, progress: Progress | None = None) -> str:
-    """Write the copy; for joined folders a folder that joins their copies.
-
-    Args:
-        report: Report of the check.
-        out: New folder.
-        workers: Number of processes; one for each core if None.
-        progress: Called with (triplets done, triplets in total).
-
-    Returns:
-        A line for each folder with what was done.
-
-    Raises:
-        DataError: `out` is in use or cannot be made.
-    """
+    """Write the copy to a new folder, for joined folders one that joins their copies; return a line for each folder."""
     check_target([part.dataset.root for part in (report, *report.parts)], out)
-    names = _name_copies(report)
+    names = [part.dataset.root.name for part in report.parts]
+    if len(set(names)) < len(names):
+        names = [f"{number}_{name}" for number, name in enumerate(names, start=1)]
     staging = StagingDir(out)
     summary: list[str] = []
     usable: list[str] = []
     done, total = 0, len(report.dataset.triplets)
     try:
-        for name, part in zip(names, report.folders, strict=True):
+        for name, part in zip(names or [""], report.folders, strict=True):
             (staging.folder / name).mkdir(exist_ok=True)
             files = {str(triplet.image) for triplet in part.dataset.triplets}
             between = tuple(fault for fault in report.faults if report.parts and fault.file in files)
@@ -73,11 +62,7 @@ def write_fixed_copy(report: Report, out: Path, workers: int | None = None, prog
 
 
 def check_target(roots: Iterable[Path], out: Path) -> None:
-    """Check that `out` can be made.
-
-    Raises:
-        DataError: It is in use, or lies inside one of the sources `roots`.
-    """
+    """Check that `out` can be made."""
     check_free(out)
     for root in roots:
         if out.resolve().is_relative_to(root.resolve()):
@@ -104,14 +89,6 @@ def fix_arrays(arrays: Arrays) -> Arrays:
     return fixed
 
 
-def _name_copies(report: Report) -> list[str]:
-    """Name the sub-folders of the copy: the joined folders' names, numbered if two are equal; "" for a single one."""
-    names = [part.dataset.root.name for part in report.parts]
-    if len(set(names)) < len(names):
-        names = [f"{number}_{name}" for number, name in enumerate(names, start=1)]
-    return names or [""]
-
-
 def _copy_folder(report: Report, folder: Path, workers: int | None, progress: Progress | None) -> tuple[int, str]:
     """Copy a single folder; return the number of triplets kept and a summary."""
     dataset, faulty = report.dataset, report.faulty
@@ -120,65 +97,56 @@ def _copy_folder(report: Report, folder: Path, workers: int | None, progress: Pr
         if near.get(triplet.id, "stated") is None:
             fault = Fault("polarity", str(triplet.depth), "neither its foreground nor its name shows which")
             faulty.setdefault(triplet.id, []).append(fault)
-    kept: dict[str, Row] = {}
-    quarantined: list[Job] = []
-    fixed = 0
     jobs: list[Job] = [(triplet, tuple(faulty.get(triplet.id, ()))) for triplet in dataset.triplets]
     store = partial(_store, folder, dataset.root, dataset.spec)
+    kept: dict[str, Row] = {}
     for done, (job, row) in enumerate(parallel_map(store, jobs, 1 if len(jobs) <= SMALL else workers), start=1):
-        if row is None:
-            quarantined.append(job)
-        else:
+        if row is not None:
             kept[job[0].id] = row
-            fixed += bool(job[1])
         if progress:
             progress(done, len(jobs))
     triplets = [replace(t, near=t.near or near.get(t.id)) for t in dataset.triplets if t.id in kept]
     _write_manifest(folder, triplets, kept, report.aliases)
-    _write_quarantine(folder, dataset, quarantined)
+    left_out = [(triplet.id, found) for triplet, found in jobs if triplet.id not in kept]
+    if left_out:
+        rows = [{"id": id_, **asdict(fault)} for id_, found in left_out for fault in found]
+        _write_csv(folder / "quarantine.csv", ["id", "kind", "file", "detail"], rows)
     if fields := read_dataset_json(dataset.root / "dataset.json") | report.certain:
         _write_json(folder / "dataset.json", fields)
-    left_out = f", {len(quarantined)} left out, see quarantine.csv" if quarantined else ""
-    return len(kept), f"{len(kept)} triplets, {fixed} of them fixed{left_out}"
+    fixed = sum(triplet.id in kept and bool(found) for triplet, found in jobs)
+    note = f", {len(left_out)} left out, see quarantine.csv" if left_out else ""
+    return len(kept), f"{len(kept)} triplets, {fixed} of them fixed{note}"
 
 
 def _store(folder: Path, root: Path, spec: DatasetSpec, job: Job) -> Row | None:
     """Copy or fix a triplet; return its file names, None if it cannot be fixed."""
     triplet, found = job
     kinds = {fault.kind for fault in found}
-    paths: dict[str, Path] = {role: path for role in ROLES if (path := getattr(triplet, role))}
     if not kinds <= FIXABLE:
         return None
-    if not kinds - {"repeated background"}:
-        return {role: _copy_file(folder, root, path) for role, path in paths.items()}
-    arrays = fix_arrays(read_arrays(triplet)[0])
-    if inspect_arrays(triplet, arrays, spec).faults:
-        return None
-    return {role: _encode_file(folder, root, path, role, arrays[role]) for role, path in paths.items()}
+    arrays: Arrays = {}
+    if kinds - {"repeated background"}:
+        arrays = fix_arrays(read_arrays(triplet)[0])
+        if inspect_arrays(triplet, arrays, spec).faults:
+            return None
+    paths: dict[str, Path] = {role: path for role in ROLES if (path := getattr(triplet, role))}
+    return {role: _write_file(folder, root, path, role, arrays.get(role)) for role, path in paths.items()}
 
 
-def _copy_file(folder: Path, root: Path, path: Path) -> str:
-    name = _get_name(root, path)
+def _write_file(folder: Path, root: Path, path: Path, role: str, pixels: np.ndarray | None) -> str:
+    """Copy a file, or write its fixed pixels without loss (floats as TIFF, integers as PNG); return its new name."""
+    name = Path(*(part for part in Path(os.path.relpath(path, root)).parts if part != ".."))  # inside the copy
+    suffix = path.suffix if pixels is None else ".tif" if pixels.dtype.kind == "f" else ".png"
+    if suffix != path.suffix:
+        taken = path.with_suffix(suffix).exists()  # by another triplet
+        name = name.with_name(name.name + suffix) if taken else name.with_suffix(suffix)
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(path, folder / name)
+    if pixels is None:
+        shutil.copyfile(path, folder / name)
+    else:
+        stored = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if role == "image" else pixels
+        (folder / name).write_bytes(cv2.imencode(suffix, stored)[1].tobytes())
     return name.as_posix()
-
-
-def _encode_file(folder: Path, root: Path, path: Path, role: str, pixels: np.ndarray) -> str:
-    """Write an array without loss: floats as TIFF, integers as PNG."""
-    suffix = ".tif" if pixels.dtype.kind == "f" else ".png"
-    name = _get_name(root, path)
-    taken = path.suffix != suffix and path.with_suffix(suffix).exists()  # by another triplet
-    name = name.with_name(name.name + suffix) if taken else name.with_suffix(suffix)
-    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    stored = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if role == "image" else pixels
-    (folder / name).write_bytes(cv2.imencode(suffix, stored)[1].tobytes())
-    return name.as_posix()
-
-
-def _get_name(root: Path, path: Path) -> Path:
-    """Return the path relative to the root, without the ".." of files that a manifest names beside it."""
-    return Path(*(part for part in Path(os.path.relpath(path, root)).parts if part != ".."))
 
 
 def _resize(pixels: np.ndarray, image: np.ndarray, interpolation: int) -> np.ndarray:
@@ -194,24 +162,18 @@ def _write_manifest(
     """Write file names, known groups, split and polarity."""
     columns = [*ROLES, *(["background", "foreground"] if any(t.background != "unknown" for t in triplets) else [])]
     columns += [name for name in ("split", "near") if any(getattr(triplet, name) for triplet in triplets)]
-    with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
-        rows = csv.DictWriter(file, columns, extrasaction="ignore", restval="")
-        rows.writeheader()
-        for triplet in triplets:
-            background = aliases.get(triplet.background, triplet.background)
-            groups = {"background": background, "foreground": triplet.foreground}
-            rows.writerow(kept[triplet.id] | groups | {"split": triplet.split or "", "near": triplet.near or ""})
+    rows = []
+    for triplet in triplets:
+        groups = {"background": aliases.get(triplet.background, triplet.background), "foreground": triplet.foreground}
+        rows.append(kept[triplet.id] | groups | {"split": triplet.split or "", "near": triplet.near or ""})
+    _write_csv(folder / "manifest.csv", columns, rows)
 
 
-def _write_quarantine(folder: Path, dataset: Dataset, quarantined: Sequence[Job]) -> None:
-    if not quarantined:
-        return
-    found = {triplet.id: faults for triplet, faults in quarantined}
-    with (folder / "quarantine.csv").open("w", newline="", encoding="utf-8") as file:
-        rows = csv.DictWriter(file, ["id", "kind", "file", "detail"])
-        rows.writeheader()
-        for triplet in dataset.triplets:
-            rows.writerows({"id": triplet.id, **asdict(fault)} for fault in found.get(triplet.id, ()))
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, columns, extrasaction="ignore", restval="")
+        table.writeheader()
+        table.writerows(rows)
 
 
 def _write_json(path: Path, content: Mapping[str, object]) -> None:

@@ -36,16 +36,9 @@ class InferredField:
 def infer_fields(
     inspections: Sequence[Inspection], polarity: Polarity, configured: Mapping[str, Any], *, ordered: bool
 ) -> list[InferredField]:
-    """Infer the fields that dataset.json does not configure.
+    """Infer the fields that are not configured in dataset.json.
 
-    Args:
-        inspections: Inspections of all triplets, in natural order of their images.
-        polarity: Polarity measured from them.
-        configured: Content of dataset.json.
-        ordered: True if no names give the backgrounds, so that consecutive files may show a group size.
-
-    Returns:
-        At most one field for each key.
+    `ordered` is true if no names give the backgrounds, so that consecutive files may show a group size.
     """
     values = [inspection.values for inspection in inspections if inspection.values and inspection.values.maximum > 0]
     fields = []
@@ -58,11 +51,7 @@ def infer_fields(
 
 
 def write_dataset_json(root: Path, fields: dict[str, str | int]) -> Path:
-    """Set fields in dataset.json, keep its other content, and return its path.
-
-    Raises:
-        DataError: A value is out of range, dataset.json is not a JSON object, or the folder is read-only.
-    """
+    """Set fields in dataset.json, keep its other content, and return its path."""
     path = root / "dataset.json"
     if not root.stat().st_mode & stat.S_IWUSR:  # the root user could write, but respects the mode
         raise DataError(f"{path}: not written, the folder is read-only; copy it, or allow writing")
@@ -127,7 +116,13 @@ def _infer_group_size(inspections: Sequence[Inspection]) -> list[InferredField]:
     hashes = np.stack(found)
     same = match_neighbours(hashes)
     if not same.any():
-        return _infer_single_images(hashes)
+        if len(hashes) > MAX_HASHES:
+            return []
+        if repeats := len(find_repeats(hashes)):
+            reason = f"{repeats} files repeat the background of a file elsewhere; name backgrounds in manifest.csv"
+            return [InferredField("group_size", None, False, reason)]
+        reason = "no two files look alike; but frames of one film, or views of one place, also share a background"
+        return [InferredField("group_size", 1, False, reason)]
     ends = np.flatnonzero(~same) + 1
     if len(ends) + 1 < MIN_GROUPS:
         return [InferredField("group_size", None, False, f"the background changes {len(ends)} times")]
@@ -136,14 +131,3 @@ def _infer_group_size(inspections: Sequence[Inspection]) -> list[InferredField]:
     even = bool(size > 1 and (runs[:-1] == size).all() and runs[-1] <= size)
     reason = f"background changes every {size} files" if even else f"{len(runs)} runs of 1 to {runs.max()} files"
     return [InferredField("group_size", size if even else None, even, reason)]
-
-
-def _infer_single_images(hashes: np.ndarray) -> list[InferredField]:
-    if len(hashes) > MAX_HASHES:
-        return []
-    repeats = find_repeats(hashes)
-    if repeats:
-        reason = f"{len(repeats)} files repeat the background of a file elsewhere; name backgrounds in manifest.csv"
-        return [InferredField("group_size", None, False, reason)]
-    reason = "no two files look alike; but frames of one film, or views of one place, also share a background"
-    return [InferredField("group_size", 1, False, reason)]

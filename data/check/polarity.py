@@ -32,14 +32,9 @@ class Votes:
         return f"foregrounds brighter than around: {self.bright}, darker: {self.dark}, neither: {self.neither}"
 
     @property
-    def count(self) -> int:
-        """Number of clear steps."""
-        return self.bright + self.dark
-
-    @property
     def share(self) -> float:
-        """Share of the majority; 0 without votes."""
-        return max(self.bright, self.dark) / self.count if self.count else 0.0
+        """Share of the majority among the clear steps; 0 without votes."""
+        return max(self.bright, self.dark) / max(self.bright + self.dark, 1)
 
     @property
     def majority(self) -> str:
@@ -48,26 +43,18 @@ class Votes:
 
     def decide(self, least: int) -> str | None:
         """Return the polarity on which at least `MIN_SHARE` of at least `least` votes agree, else None."""
-        return self.majority if self.share >= MIN_SHARE and self.count >= least else None
+        return self.majority if self.share >= MIN_SHARE and self.bright + self.dark >= least else None
 
 
 @dataclass(frozen=True)
 class Polarity:
-    """Polarity of the triplets with depth for which the manifest states none.
-
-    Attributes:
-        votes: Votes of all triplets.
-        series: Votes by series.
-        by_series: Polarity of each series; None if undecided.
-        near: "bright" or "dark" by triplet id, from its series or its own step; None if neither is clear.
-        certain: As `near`, but only from series with at least `MIN_VOTES` votes.
-    """
+    """Polarity ("bright", "dark" or None for undecided) of the triplets with depth for which the manifest has none."""
 
     votes: Votes
     series: dict[str, Votes]
     by_series: dict[str, str | None]
-    near: dict[str, str | None]
-    certain: dict[str, str | None]
+    near: dict[str, str | None]  # by triplet id, from its series or its own step
+    certain: dict[str, str | None]  # by triplet id, only from series with at least `MIN_VOTES` votes
 
     @property
     def mixed(self) -> bool:
@@ -78,7 +65,7 @@ class Polarity:
     @property
     def unclear(self) -> list[str]:
         """Ids of triplets of unknown polarity."""
-        return [name for name, near in self.near.items() if near is None]
+        return [id_ for id_, near in self.near.items() if near is None]
 
 
 def measure_polarity(triplets: Sequence[Triplet], inspections: Sequence[Inspection]) -> Polarity:
@@ -89,7 +76,7 @@ def measure_polarity(triplets: Sequence[Triplet], inspections: Sequence[Inspecti
         groups[_get_series(triplet)].append(inspection)
     series = {name: _count_votes(group) for name, group in groups.items()}
     certain = {name: votes.decide(MIN_VOTES) for name, votes in series.items()}
-    consistent = all(v.decide(MIN_SERIES_VOTES) for v in series.values() if v.count >= MIN_SERIES_VOTES)
+    consistent = all(v.decide(MIN_SERIES_VOTES) for v in series.values() if v.bright + v.dark >= MIN_SERIES_VOTES)
     by_series = {name: votes.decide(MIN_SERIES_VOTES) for name, votes in series.items()} if consistent else certain
     return Polarity(
         votes=_count_votes(inspection for _, inspection in pairs),

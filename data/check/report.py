@@ -21,23 +21,14 @@ PIPE_WIDTH = 100_000  # columns of output that is not a terminal, so that no pat
 
 @dataclass(frozen=True)
 class Report:
-    """Result of a check.
-
-    Attributes:
-        dataset: The folder as read.
-        faults: Its faults in the order of `FAULT_KINDS`; for joined folders those between folders.
-        inferred: Inferred fields of dataset.json.
-        aliases: Repeated backgrounds: name -> name of the background that it repeats.
-        mixed: Polarity of each triplet, if the folder mixes both and states neither.
-        parts: Reports of the joined folders; () for a single folder.
-    """
+    """Result of a check."""
 
     dataset: Dataset
-    faults: tuple[Fault, ...]
+    faults: tuple[Fault, ...]  # in the order of `FAULT_KINDS`; for joined folders those between folders
     inferred: tuple[InferredField, ...] = ()
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    mixed: Polarity | None = None
-    parts: tuple["Report", ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)  # repeated background -> background that it repeats
+    mixed: Polarity | None = None  # polarity of each triplet, if the folder mixes both and states neither
+    parts: tuple["Report", ...] = ()  # of the joined folders
 
     @property
     def folders(self) -> tuple["Report", ...]:

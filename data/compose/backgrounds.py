@@ -56,9 +56,6 @@ def find_backgrounds(folder: Path, depth: Path | None) -> tuple[BackgroundFiles,
     Args:
         folder: Folder of photos, or one with images/.
         depth: Folder of depth maps with the photos' stems; None for photos without depth.
-
-    Raises:
-        DataError: A folder or a photo's depth is missing.
     """
     images = list_backgrounds(folder)
     if depth is None:
@@ -71,11 +68,7 @@ def find_backgrounds(folder: Path, depth: Path | None) -> tuple[BackgroundFiles,
 
 
 def list_backgrounds(folder: Path) -> tuple[Path, ...]:
-    """List the photos of a folder, or of images/ in it, in the order of their names.
-
-    Raises:
-        DataError: There are none, or two share a stem, which makes their depth ambiguous.
-    """
+    """List the photos of a folder, or of images/ in it, in the order of their names."""
     images = list_images(folder / "images" if (folder / "images").is_dir() else folder, "photos")
     by_stem = {path.stem: path for path in images}
     for path in images:
@@ -85,11 +78,7 @@ def list_backgrounds(folder: Path) -> tuple[Path, ...]:
 
 
 def list_images(folder: Path, content: str) -> tuple[Path, ...]:
-    """List the images of a folder in the order of their names; `content` names them in error messages.
-
-    Raises:
-        DataError: The folder does not exist or has no images.
-    """
+    """List the images of a folder in the order of their names; `content` names them in error messages."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; it should hold {content}")
     paths = sorted(path for path in folder.iterdir() if is_image_name(path.name))
@@ -99,11 +88,7 @@ def list_images(folder: Path, content: str) -> tuple[Path, ...]:
 
 
 def find_depth_spec(depth: Path) -> DatasetSpec:
-    """Read what the depth maps mean from the dataset.json beside or above them; millimetres if there is none.
-
-    Raises:
-        DataError: The dataset.json is not valid.
-    """
+    """Read what the depth maps mean from the dataset.json beside or above them; millimetres if there is none."""
     for path in (depth / "dataset.json", depth.parent / "dataset.json"):
         if path.is_file():
             return read_spec(path)
@@ -111,11 +96,7 @@ def find_depth_spec(depth: Path) -> DatasetSpec:
 
 
 def read_distances(depth: Path, spec: DatasetSpec) -> Float32[np.ndarray, " n"]:
-    """Read known distances in metres, of every ninth pixel, from a metric depth map; none from a relative one.
-
-    Raises:
-        DataError: The file cannot be read, or its type does not match the spec.
-    """
+    """Read known distances in metres, of every ninth pixel, from a metric depth map; none from a relative one."""
     raw = _read_depth(depth, spec)
     if spec.depth_unit == "relative":
         return np.zeros(0, np.float32)
@@ -147,9 +128,6 @@ def read_background(image: Path, depth: Path | None, spec: DatasetSpec | None, p
         depth: Its depth map, if any.
         spec: Meaning of the depth values, with near_m and far_m set if they are metric; None without depth.
         px: Shorter side of the result in pixels.
-
-    Raises:
-        DataError: A file cannot be read, or the depth does not match the spec or the photo.
     """
     colours = cv2.cvtColor(read_image(image, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     scale = px / min(colours.shape[:2])

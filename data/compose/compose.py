@@ -45,9 +45,6 @@ def write_composites(plan: Plan, out: Path, *, workers: Workers = None, progress
         out: Folder to make; it is returned.
         workers: Processes or cluster that do the work.
         progress: Called with (composites done, composites in total).
-
-    Raises:
-        DataError: `out` is in use, or the disk is too small.
     """
     out = Path(out)
     check_free(out)
@@ -174,11 +171,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def plan_from_args(args: argparse.Namespace, workers: Workers = None) -> Plan:
-    """Plan what the command line requests; `workers` run the depth model on the photos.
-
-    Raises:
-        DataError: The arguments or the sources cannot be used.
-    """
+    """Plan what the command line requests; `workers` run the depth model on the photos."""
     names = ("flip", "placement", "things", "shadow", "seed")
     options = ComposeOptions(px=args.size, hold_out=not args.no_split, **{name: getattr(args, name) for name in names})
     check_free(args.out)

@@ -30,9 +30,6 @@ def cache_depth_maps(
 
     Returns:
         Folder of 16-bit depth maps named as the photos, with a dataset.json.
-
-    Raises:
-        DataError: A photo cannot be read, or the model predicts no depth for it.
     """
     stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in photos]
     digest = hashlib.blake2b(f"{model.cache_key()}{stats}".encode(), digest_size=12).hexdigest()
@@ -63,9 +60,6 @@ def predict_relative_depth(
         image: RGB image.
         name: Name of the image for the error message.
         shorter_px: Shorter side of the result in pixels; that of the model's output if None.
-
-    Raises:
-        DataError: The prediction is constant or not finite.
     """
     raw = model.predict(image)
     low, high = float(raw.min()), float(raw.max())

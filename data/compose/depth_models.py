@@ -74,11 +74,7 @@ class Preprocessing:
 
     @classmethod
     def read(cls, path: Path) -> "Preprocessing":
-        """Read a JSON file.
-
-        Raises:
-            DataError: It is not valid.
-        """
+        """Read a JSON file."""
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(values, dict):
@@ -102,11 +98,7 @@ class OnnxDepthModel:
     preprocessing: Preprocessing
 
     def predict(self, image: UInt8[np.ndarray, "h w 3"]) -> Inverse:
-        """Predict inverse depth of an RGB image at the model's own size.
-
-        Raises:
-            DataError: onnxruntime is missing, or the model does not match its JSON.
-        """
+        """Predict inverse depth of an RGB image at the model's own size."""
         session = _load_session(self.model)
         batch = self.preprocessing.prepare(image)
         try:
@@ -133,11 +125,7 @@ class HubDepthModel:
     name: str
 
     def predict(self, image: UInt8[np.ndarray, "h w 3"]) -> Inverse:
-        """Predict inverse depth of an RGB image.
-
-        Raises:
-            DataError: transformers is missing, or the model cannot be loaded.
-        """
+        """Predict inverse depth of an RGB image."""
         from PIL import Image
 
         pipeline = _load_pipeline(self.name)
@@ -174,9 +162,6 @@ def load_depth_model(source: str, preset: str | None = None) -> DepthModel | Non
     Args:
         source: `MODEL.onnx`, `hf:NAME` or `ground`; None is returned for anything else.
         preset: Name of a preset; if None, `MODEL.json` is read.
-
-    Raises:
-        DataError: It cannot be used.
     """
     if source.startswith(HUB):
         _load_pipeline(source.removeprefix(HUB))

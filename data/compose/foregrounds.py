@@ -19,11 +19,7 @@ MIN_WEIGHT = 0.02  # weight of solid pixels from which they do so
 
 
 def list_foregrounds(folder: Path) -> tuple[Path, ...]:
-    """List the foregrounds of a folder in the order of their names.
-
-    Raises:
-        DataError: The folder does not exist or has no images.
-    """
+    """List the foregrounds of a folder in the order of their names."""
     return list_images(folder, "RGBA foregrounds")
 
 
@@ -33,9 +29,6 @@ def read_foreground(path: Path, longest_px: int) -> UInt8[np.ndarray, "h w 4"]:
 
     Returns:
         RGB premultiplied with alpha, and alpha.
-
-    Raises:
-        DataError: The file cannot be read, has no alpha, or no opaque pixel.
     """
     pixels = read_image(path, cv2.IMREAD_UNCHANGED)
     if pixels.ndim != 3 or pixels.shape[2] != 4 or pixels.dtype != np.uint8:

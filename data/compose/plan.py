@@ -143,9 +143,6 @@ def make_plan(
         per_pair: Number of composites for each pair, if there is no count.
         options: Options of the composites.
         progress: Called with (sources read, sources in total).
-
-    Raises:
-        DataError: A source cannot be used, or a number is out of range.
     """
     options = options or ComposeOptions()
     photos, cutouts = find_backgrounds(backgrounds, depth), list_foregrounds(foregrounds)
@@ -166,11 +163,7 @@ def make_plan(
 
 
 def check_minimum(name: str, value: int, least: int) -> int:
-    """Return a value, if it is large enough.
-
-    Raises:
-        DataError: It is below the minimum.
-    """
+    """Return a value, if it is large enough."""
     if value < least:
         raise DataError(f"{name} is {value}; use at least {least}")
     return value
