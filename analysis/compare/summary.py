@@ -19,10 +19,9 @@ from matplotlib.figure import Figure
 from analysis.compare.methods import METHODS
 from analysis.compare.scoring import METRICS
 from analysis.compare.statistics import iqm, iqm_interval
-from analysis.compare.tables import markdown_table
 from analysis.exceptions import AnalysisError
 from analysis.runs.run import read_json
-from analysis.runs.tables import load_trials
+from analysis.runs.tables import load_trials, markdown_table
 from data.runtime import cli
 
 METHOD = ["method", "budget"]

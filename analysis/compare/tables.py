@@ -1,6 +1,6 @@
 """The Markdown table of a comparison, and the plot of the incumbents' scores over time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from analysis.compare.methods import DEFAULT
 from analysis.compare.scoring import PX, sample_curve
 from analysis.compare.statistics import iqm, iqm_interval
+from analysis.runs.tables import markdown_table
 from search.budget.budget import Budget
 
 LATE = 1.02  # times the budget; runs that take longer are marked
@@ -23,12 +24,6 @@ TITLES = {
     "test_rmse_depth": "test RMSE",
     "val_score": "validation score",
 }
-
-
-def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
-    """Return a Markdown table of rows with the same keys, which become the header."""
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
 def comparison_table(runs: pd.DataFrame, budget: Budget) -> str:

@@ -1,7 +1,4 @@
-"""Where a run's model errs: figures of single images that it was not trained on, by what is in them.
-
-Knows the model and the images of a run; draws nothing.
-"""
+"""Measure a run's model on single images, and average the metrics over groups of images."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,20 +21,20 @@ from models.cost import choose_images_per_pass
 from models.metrics.metrics import binarise, full_metrics, score, select_images
 from search.output.model_folder import predictions
 
-MOST = 2000  # images of a part, the first of its nested order
-DEPTH_PERCENT = (5, 95)  # of an image's pixels, between which its depth ranges
-FIGURES = ("score", "iou", "boundary_f", "mae_mask", "rmse_depth", "abs_rel", "checkerboard")
+MAX_IMAGES = 2000  # of a part, the first in its nested order
+DEPTH_PERCENT = (5, 95)  # percentiles of an image's pixels that bound its depth range
+METRICS = ("score", "iou", "boundary_f", "mae_mask", "rmse_depth", "abs_rel", "checkerboard")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A run's model, and images of a part of its data.
+    """A run's model, and the images of one part of its data.
 
     Attributes:
-        model: On the CPU.
-        pack: The images, at the size of the model.
-        backgrounds: Of each image.
-        sigma: Deviation of the validation depth, the yardstick of the run's scores.
+        model: The model, on the CPU.
+        pack: The images, at the model's size.
+        backgrounds: The background of each image.
+        sigma: Standard deviation of the validation depth, which scales the run's scores.
     """
 
     model: Model
@@ -45,35 +42,35 @@ class Part:
     backgrounds: tuple[str, ...]
     sigma: float
 
-    def photo(self, place: int) -> UInt8[np.ndarray, "px px 3"]:
-        """Return one of the images, as the model is shown it."""
+    def image(self, place: int) -> UInt8[np.ndarray, "px px 3"]:
+        """Return one of the images at the model's size."""
         image: np.ndarray = self.pack.gather(np.array([place])).image[0]
         return image
 
     def predictions(self) -> Iterator[tuple[Batch, Tensor]]:
-        """Yield the images in order, in batches, with what the model predicts."""
-        at_once = choose_images_per_pass(self.model.config.model, self.pack.px)
-        yield from predictions(self.model.network, Loader(self.pack, batch_size=at_once, stats=self.model.stats))
+        """Yield the images in order, in batches, with the model's predictions."""
+        count = choose_images_per_pass(self.model.config.model, self.pack.px)
+        yield from predictions(self.model.network, Loader(self.pack, batch_size=count, stats=self.model.stats))
 
 
-def open_part(run: Path, part: str = "val", *, most: int = MOST) -> Part:
-    """Return a run's model and a part of its data, packed now where it is not yet.
+def open_part(run: Path, part: str = "val", *, most: int = MAX_IMAGES) -> Part:
+    """Return a run's model and a part of its data, and pack the part if it is not packed yet.
 
     Args:
         run: The folder of a finished run.
-        part: "val", which chose the model, "train", or "test", which a run reads but once: look at it last, and choose
-            nothing by it.
-        most: Images at the most.
+        part: "val", which selected the model, "train", or "test", which a run reads only once: look at it last, and
+            choose nothing by it.
+        most: Largest number of images.
 
     Raises:
-        AnalysisError: No such run, model or part.
-        DataError: The data are gone or have changed since.
+        AnalysisError: The run, its model or the part does not exist.
+        DataError: The data are missing or have changed since the run.
     """
     model = load_model(run, device="cpu")
-    notes = read_json(Path(run) / "run.json")
-    if not {"data", "seed"} <= notes.keys():
-        raise AnalysisError(f"{run}: run.json does not say what it was trained on; name the folder of a finished run")
-    data_module = load_data_module(notes)
+    state = read_json(Path(run) / "run.json")
+    if not {"data", "seed"} <= state.keys():
+        raise AnalysisError(f"{run}: run.json does not name the training data; name the folder of a finished run")
+    data_module = load_data_module(state)
     sizes = data_module.sizes()
     if not sizes.get(part):
         raise AnalysisError(
@@ -85,19 +82,19 @@ def open_part(run: Path, part: str = "val", *, most: int = MOST) -> Part:
     return Part(model=model, pack=pack, backgrounds=tuple(background[name] for name in pack.ids), sigma=sigma)
 
 
-def image_errors(part: Part) -> pd.DataFrame:
-    """Return a row for each image: what is in it, and how well the model did.
+def measure_images(part: Part) -> pd.DataFrame:
+    """Return a row for each image with its content and the model's metrics.
 
     Returns:
-        `image` (its name), `background`, `mask_share` (true foreground, of the picture; empty without a mask),
-        `depth_range` (of the true relative inverse depth, from the 5th to the 95th percentile of its pixels; empty
-        where no depth is known), `score` as the run's but of this image alone, and every figure of
-        models.metrics.full_metrics; those of what is not known are empty.
+        `image` (its name), `background`, `mask_share` (share of true foreground; empty without a mask), `depth_range`
+        (of the true relative inverse depth, from the 5th to the 95th percentile of its pixels; empty without depth),
+        `score` for this image alone, and every metric of models.metrics.metrics.full_metrics, empty where the truth is
+        unknown.
     """
     tables, done = [], 0
     with progress_bar("measuring images") as progress:
         for batch, prediction in part.predictions():
-            tables.append(_figures(batch, prediction))
+            tables.append(_measure_batch(batch, prediction))
             done += len(batch)
             if progress:
                 progress(done, len(part.pack))
@@ -108,52 +105,52 @@ def image_errors(part: Part) -> pd.DataFrame:
     return pd.concat([names, errors], axis=1)
 
 
-def by_share(errors: pd.DataFrame, column: str, *, groups: int = 4) -> pd.DataFrame:
-    """Return means over the images with the least of something, with more of it, and with the most, in equal groups.
+def group_means(errors: pd.DataFrame, column: str, *, groups: int = 4) -> pd.DataFrame:
+    """Return means over equal groups of images, ordered by a column.
 
     Args:
-        errors: From image_errors.
-        column: `mask_share`, `depth_range` or any other; images without it are left out.
-        groups: How many; fewer where there are fewer images.
+        errors: From `measure_images`.
+        column: `mask_share`, `depth_range` or any other column; images without a value are left out.
+        groups: Number of groups; there are fewer if there are fewer images.
 
     Returns:
-        `least` and `most` of the column in each group, `images`, and the means of FIGURES.
+        `least` and `most` of the column in each group, `images`, and the means of METRICS.
     """
     known = errors[errors[column].notna()]
     if known.empty:
-        return pd.DataFrame(columns=["least", "most", "images", *FIGURES])
+        return pd.DataFrame(columns=["least", "most", "images", *METRICS])
     group = pd.qcut(known[column].rank(method="first"), min(groups, len(known)), labels=False).rename("group")
     found = known.groupby(group)
     bounds = found[column].agg(least="min", most="max", images="size")
-    table: pd.DataFrame = bounds.join(found[list(FIGURES)].mean())
+    table: pd.DataFrame = bounds.join(found[list(METRICS)].mean())
     return table
 
 
 def depth_range(depth: Float32[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"]) -> float:
-    """Return how far a depth map reaches, outliers left out; nan where nothing is known."""
+    """Return the range of a depth map without outliers; nan if no depth is known."""
     if not valid.any():
         return float("nan")
     low, high = np.percentile(depth[valid], DEPTH_PERCENT)
     return float(high - low)
 
 
-def _figures(batch: Batch, prediction: Tensor) -> pd.DataFrame:
+def _measure_batch(batch: Batch, prediction: Tensor) -> pd.DataFrame:
     """Return a row for each image of a batch."""
     target = batch.target
     shares = binarise(target.mask).float().mean((1, 2, 3))
     depths = zip(target.depth[:, 0].numpy(), target.valid[:, 0].numpy(), strict=True)
-    inside = {
+    content = {
         "mask_share": torch.where(target.mask_known, shares, torch.nan).numpy(),
         "depth_range": [depth_range(depth, valid) for depth, valid in depths],
     }
-    figures = full_metrics(prediction, target)
-    for name, values in figures.items():
+    metrics = full_metrics(prediction, target)
+    for name, values in metrics.items():
         known = select_images(name, target)
-        inside[name] = torch.where(known, values, torch.nan).numpy()
-    return pd.DataFrame(inside)
+        content[name] = torch.where(known, values, torch.nan).numpy()
+    return pd.DataFrame(content)
 
 
 def _score(iou: float, rmse: float, sigma: float) -> float:
-    """Return the score of one image; nan where nothing of it is known."""
+    """Return the score of one image; nan if neither mask nor depth is known."""
     known = [None if np.isnan(value) else value for value in (iou, rmse)]
     return float("nan") if known == [None, None] else score(known[0], known[1], sigma)

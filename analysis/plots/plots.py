@@ -1,30 +1,30 @@
-"""Plots of runs, finished or not: curves of every trial, best score over time, learning rates, training times.
+"""Plot runs, finished or not: learning curves and learning rates of every trial, and a table of training times.
 
     python -m analysis.plots RUN ... [--out DIR]
 
-Each function draws what analysis.curves prepares and returns a matplotlib Figure, for a notebook as for a file.
+The functions plot what analysis.runs.curves prepares and return matplotlib figures, for notebooks and files alike.
 """
 
 import argparse
 import io
 import os
-import sys
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import EngFormatter
 
 from analysis.exceptions import AnalysisError
-from analysis.runs.curves import STAGE, best_so_far, epoch_curves, training_times
+from analysis.runs.curves import STAGE, epoch_curves, training_times
 from analysis.runs.files import check_folder, write_file
-from analysis.runs.tables import TRIAL, load_reports, trials_so_far
+from analysis.runs.tables import TRIAL, load_reports, markdown_table, trials_so_far
+from data.runtime import cli
 
 HIGHLIGHTED = 5
-MARKED = 15  # most epochs of a curve whose points are marked
+MAX_MARKED = 15  # epochs of a curve whose points are marked
 PANELS = {
     "train_total": "training loss",
     "train_mask": "its mask part",
@@ -32,6 +32,7 @@ PANELS = {
     "iou": "validation IoU of the mask",
     "rmse_depth": "validation RMSE of the depth",
     "score": "validation score",
+    "lr": "learning rate",
 }
 LEGEND = "trial, network and width, score"
 DPI = 110
@@ -40,18 +41,18 @@ GREY: dict[str, Any] = {"color": "0.8", "linewidth": 0.8, "markersize": 2, "zord
 BRIGHT: dict[str, Any] = {"linewidth": 1.8, "markersize": 4, "zorder": 2}
 
 
-def loss_curves(reports: pd.DataFrame, trials: pd.DataFrame, *, highlight: int = HIGHLIGHTED) -> Figure:
-    """Draw training losses and validation metrics of every trial against the images it has seen, a row per stage.
+def plot_curves(reports: pd.DataFrame, trials: pd.DataFrame, *, highlight: int = HIGHLIGHTED) -> Figure:
+    """Plot losses, validation metrics and learning rates of every trial against the images seen, a row per stage.
 
     The best of each stage are in colour, the others grey; a trial has the colour of the trial whose weights it started
-    from. Trials train under losses of their own, so only the validation metrics compare them.
+    from. Trials have different losses, so only the validation metrics compare them.
 
     Args:
         reports: From load_reports.
         trials: From trials_so_far or load_trials.
-        highlight: How many trials of each stage are in colour.
+        highlight: Number of trials of each stage in colour.
     """
-    curves = coloured(epoch_curves(reports, trials), highlight)
+    curves = add_colours(epoch_curves(reports, trials), highlight)
     panels = {name: title for name, title in PANELS.items() if name in curves and curves[name].notna().any()}
     rows = list(curves.groupby(STAGE, sort=False))
     figure = Figure(figsize=(3 * len(panels) + 2.6, 2.7 * len(rows) + 0.3), layout="constrained")
@@ -61,52 +62,19 @@ def loss_curves(reports: pd.DataFrame, trials: pd.DataFrame, *, highlight: int =
             _draw_trials(ax, stage, "images_seen", name)
             ax.set_xlim(0, 1.05 * stage["images_seen"].max())
             ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+            ax.set_yscale("log" if name == "lr" else "linear")
         axes[0].set_ylabel(_stage_name(stage, curves), fontweight="bold")
-        _name_trials(axes[-1], stage)
+        _add_legend(axes[-1], stage)
     for ax, title in zip(grid[0], panels.values(), strict=True):
         ax.set_title(title, fontsize="medium")
     figure.supxlabel("images seen", fontsize="medium")
     return figure
 
 
-def learning_rates(reports: pd.DataFrame, trials: pd.DataFrame, *, highlight: int = HIGHLIGHTED) -> Figure:
-    """Draw the learning rate at the end of each epoch, a panel per stage; colours as in `loss_curves`."""
-    curves = coloured(epoch_curves(reports, trials), highlight)
-    panels = list(curves.groupby(STAGE, sort=False))
-    figure = Figure(figsize=(8.5, 2.7 * len(panels) + 0.3), layout="constrained")
-    for ax, (_, stage) in zip(figure.subplots(len(panels), 1, squeeze=False)[:, 0], panels, strict=True):
-        _draw_trials(ax, stage, "epochs", "lr")
-        ax.set_yscale("log")
-        ax.set_xlim(0.5, stage["epochs"].max() + 0.5)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        ax.set_ylabel(_stage_name(stage, curves), fontweight="bold")
-        _name_trials(ax, stage)
-    figure.suptitle("learning rate at the end of each epoch", fontsize="medium")
-    figure.supxlabel("epochs", fontsize="medium")
-    return figure
+def add_colours(curves: pd.DataFrame, highlight: int) -> pd.DataFrame:
+    """Return the curves with `colour`: one for each root among the best of a stage, None for other trials.
 
-
-def best_over_time(reports: pd.DataFrame) -> Figure:
-    """Draw every reported score and the best so far of each stage against the run's clock, a panel per run."""
-    points = best_so_far(reports)
-    runs = list(points.groupby("run", sort=False))
-    figure = Figure(figsize=(9, 3.2 * len(runs) + 0.3), layout="constrained")
-    grid = figure.subplots(len(runs), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
-    for ax, (run, of_run) in zip(grid, runs, strict=True):
-        for number, (stage, of_stage) in enumerate(of_run.groupby("stage", sort=False)):
-            _draw_stage(ax, str(stage), of_stage, COLOURS[number % len(COLOURS)])
-        ax.set_ylabel("score")
-        _legend_beside(ax)
-        ax.set_title(str(run), fontsize="medium", loc="left")
-        ax.grid(alpha=0.25)
-    grid[-1].set_xlabel("seconds since the run began")
-    return figure
-
-
-def coloured(curves: pd.DataFrame, highlight: int) -> pd.DataFrame:
-    """Return the curves with `colour`: one for each root among the best of a stage, empty for trials that are not.
-
-    Later stages choose first, so that the winners differ although there are but ten colours.
+    Later stages choose first, so that the winners differ although there are only ten colours.
     """
     bright = curves["rank"] <= highlight
     stages = curves.groupby(STAGE, sort=False).ngroup()
@@ -117,57 +85,43 @@ def coloured(curves: pd.DataFrame, highlight: int) -> pd.DataFrame:
     return curves.assign(colour=pd.Series(chosen, curves.index, dtype=object).where(bright, None))
 
 
-def times_as_markdown(times: pd.DataFrame) -> str:
-    """Return the table of `training_times` as Markdown."""
-    rows = [[_cell(name, value) for name, value in row.items()] for row in times.to_dict("records")]
-    lines = [[str(name) for name in times], ["---"] * times.shape[1], *rows]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+def times_table(times: pd.DataFrame) -> str:
+    """Return the frame of `training_times` as a Markdown table."""
+    rows = times.to_dict("records")
+    return markdown_table([{str(name): _cell(str(name), value) for name, value in row.items()} for row in rows])
 
 
 def _draw_trials(ax: Axes, stage: pd.DataFrame, x: str, y: str) -> None:
     for _, trial in stage.groupby(TRIAL, sort=False):
-        marker = "o" if len(trial) <= MARKED else ""
+        marker = "o" if len(trial) <= MAX_MARKED else ""
         ax.plot(trial[x], trial[y], marker=marker, **_look(trial["colour"].iloc[0]))
     ax.tick_params(which="both", labelsize="small")
     ax.grid(alpha=0.25)
 
 
-def _name_trials(ax: Axes, stage: pd.DataFrame) -> None:
-    """Name the trials in colour beside the row, the best first, and say how many are grey."""
+def _add_legend(ax: Axes, stage: pd.DataFrame) -> None:
+    """List the trials in colour, the best first, and the number of grey ones."""
     trials = stage.drop_duplicates(TRIAL).sort_values("rank")
     bright = trials[trials["colour"].notna()]
     for colour, label in zip(bright["colour"], bright["label"], strict=True):
         ax.plot([], [], marker="o", label=label, **_look(colour))
     if others := len(trials) - len(bright):
         ax.plot([], [], marker="o", label=f"{others} other{'s' if others > 1 else ''}", **_look(None))
-    _legend_beside(ax, title=LEGEND)
+    beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1), "alignment": "left"}
+    ax.legend(**beside, frameon=False, fontsize="small", title=LEGEND, title_fontsize="small")
 
 
 def _look(colour: str | None) -> dict[str, Any]:
     return GREY if colour is None else {**BRIGHT, "color": colour}
 
 
-def _legend_beside(ax: Axes, title: str | None = None) -> None:
-    beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1), "alignment": "left"}
-    ax.legend(**beside, frameon=False, fontsize="small", title=title, title_fontsize="small")
-
-
-def _draw_stage(ax: Axes, name: str, points: pd.DataFrame, colour: str) -> None:
-    """Draw the scores of a stage as dots over its span of time, and the best so far as steps."""
-    end, best = points["ended_s"].iloc[-1], points["best"].iloc[-1]
-    ax.axvspan(points["began_s"].iloc[0], end, color=colour, alpha=0.08, linewidth=0)
-    ax.plot(points["ended_s"], points["score"], ".", color=colour, alpha=0.4)
-    steps = [*points["ended_s"], end], [*points["best"], best]
-    ax.plot(*steps, drawstyle="steps-post", color=colour, label=f"{name}: best {best:.3f}")
-
-
 def _stage_name(stage: pd.DataFrame, curves: pd.DataFrame) -> str:
-    """Return the name of a stage, with its run where there are several."""
+    """Return the name of a stage, with its run if there are several runs."""
     run, name = stage.iloc[0][STAGE]
     return str(name) if (curves["run"] == run).all() else f"{Path(run).name}\n{name}"
 
 
-def _cell(name: Hashable, value: Any) -> str:
+def _cell(name: str, value: Any) -> str:
     if pd.isna(value):
         return ""
     if isinstance(value, float):
@@ -175,16 +129,16 @@ def _cell(name: Hashable, value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def draw(runs: Sequence[Path], out: Path, kind: str) -> None:
-    """Write the plots of each run, and over all runs the best scores over time and the training times.
+def write_plots(runs: Sequence[Path], out: Path, kind: str) -> None:
+    """Write the curves of each run, and the training times of all runs together.
 
     Args:
-        runs: Run folders. The plots of several go to folders of their own.
+        runs: Run folders. With several runs, each run's plots go to a folder of its own.
         out: Folder to write to.
         kind: "png" or "svg".
 
     Raises:
-        AnalysisError: A folder is no run, or has nothing to show yet.
+        AnalysisError: A folder is not a run, or has nothing to plot yet.
     """
     check_folder(out)
     for run in runs:
@@ -193,14 +147,11 @@ def draw(runs: Sequence[Path], out: Path, kind: str) -> None:
     for run in runs:
         reports, trials = load_reports(run), trials_so_far(run)
         if reports[["score", "epochs", "images_seen"]].dropna().empty:
-            raise AnalysisError(f"{run}: no trial has a score after an epoch; there is nothing to draw")
-        folder = out / run.resolve().relative_to(root)
-        save(loss_curves(reports, trials), folder / f"loss_curves.{kind}")
-        save(learning_rates(reports, trials), folder / f"learning_rates.{kind}")
-    save(best_over_time(load_reports(*runs)), out / f"best_over_time.{kind}")
+            raise AnalysisError(f"{run}: no trial has a score after an epoch; there is nothing to plot")
+        save(plot_curves(reports, trials), out / run.resolve().relative_to(root) / f"curves.{kind}")
     times = training_times(trials_so_far(*runs))
     write_file(out / "training_times.csv", times.to_csv(index=False).encode())
-    write_file(out / "training_times.md", times_as_markdown(times).encode())
+    write_file(out / "training_times.md", times_table(times).encode())
 
 
 def check_run(run: Path) -> None:
@@ -211,35 +162,32 @@ def check_run(run: Path) -> None:
     if reports.is_file() and b"\n" in reports.read_bytes():
         return
     if not reports.is_file() and not (run / "run.json").is_file():
-        raise AnalysisError(f"{run}: not a run folder, for it holds neither run.json nor reports.jsonl")
-    raise AnalysisError(f"{run}: no trial of this run has ended an epoch yet; there is nothing to draw")
+        raise AnalysisError(f"{run}: not a run folder; it has neither run.json nor reports.jsonl")
+    raise AnalysisError(f"{run}: no trial of this run has ended an epoch yet; there is nothing to plot")
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure in the format that the name ends with."""
-    picture = io.BytesIO()
-    figure.savefig(picture, format=path.suffix[1:], dpi=DPI)
-    write_file(path, picture.getvalue())
+    """Write a figure in the format of the file's suffix."""
+    content = io.BytesIO()
+    figure.savefig(content, format=path.suffix[1:], dpi=DPI)
+    write_file(path, content.getvalue())
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command line's grammar."""
-    p = argparse.ArgumentParser(prog="python -m analysis.plots", description="Draw the curves and tables of runs.")
+    """Return the parser of the command line."""
+    p = argparse.ArgumentParser(prog="python -m analysis.plots", description="Plot the curves of runs.")
     p.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders, finished or not")
     p.add_argument("--out", type=Path, default=Path("plots"), help="folder to write to (default: %(default)s)")
-    p.add_argument("--format", choices=("png", "svg"), default="png", help="of the plots (default: %(default)s)")
+    p.add_argument("--format", choices=("png", "svg"), default="png", help="format of the plots (default: %(default)s)")
     return p
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return the exit code: 0 drawn, 2 the user's mistake."""
+    """Run the command line; return the exit code."""
     args = parser().parse_args(arguments)
-    try:
-        draw(list(dict.fromkeys(args.runs)), args.out, args.format)
-    except AnalysisError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    print(f"loss curves, learning rates, best scores over time and training times in {args.out}")
-    return 0
+
+    def plot() -> None:
+        write_plots(list(dict.fromkeys(args.runs)), args.out, args.format)
+        print(f"learning curves and training times in {args.out}")
+
+    return cli.run(plot, AnalysisError)

@@ -1,6 +1,7 @@
 """Trial tables as pandas frames. Reads the records of a run folder, nothing else."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,12 @@ def leaderboard(trials: pd.DataFrame, stage: str = "final") -> pd.DataFrame:
     """Return the trials of a stage that have a score, best first, failed ones left out."""
     chosen = trials[(trials["stage"] == stage) & (trials["status"] != "failed") & trials["score"].notna()]
     return chosen.sort_values("score", ascending=False, ignore_index=True)
+
+
+def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Return a Markdown table of rows with the same keys, which become the header."""
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
 def _begun(run: Path) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from analysis.exceptions import AnalysisError
-from analysis.plots.image_errors import by_share, depth_range, image_errors, open_part
+from analysis.plots.image_errors import depth_range, group_means, measure_images, open_part
 from data.data_module import DataModule
 from data.dataset import DataError
 from data.reading.layout import read_dataset
@@ -19,14 +19,14 @@ def part(whole_runs):
 
 @pytest.fixture(scope="module")
 def errors(part):
-    return image_errors(part)
+    return measure_images(part)
 
 
-def test_means_over_images_are_the_figures_of_the_run(whole_runs, errors):
-    figures = json.loads((whole_runs[0] / "best" / "metrics.json").read_text())["val"]
-    assert len(errors) == figures["images"]
-    for name in set(figures) - {"images", "of_images", "constant_guess"}:
-        assert errors[name].mean() == pytest.approx(figures[name], abs=1e-6), name
+def test_means_over_images_are_the_metrics_of_the_run(whole_runs, errors):
+    metrics = json.loads((whole_runs[0] / "best" / "metrics.json").read_text())["val"]
+    assert len(errors) == metrics["images"]
+    for name in set(metrics) - {"images", "of_images", "constant_guess"}:
+        assert errors[name].mean() == pytest.approx(metrics[name], abs=1e-6), name
 
 
 def test_each_image_has_its_name_and_what_is_in_it(part, errors):
@@ -51,7 +51,7 @@ def test_depth_range_leaves_out_outliers_and_what_is_not_known():
     assert np.isnan(depth_range(depth, np.zeros((10, 10), bool)))
 
 
-def test_depth_figures_are_empty_where_no_depth_is_known(part, monkeypatch):
+def test_depth_metrics_are_empty_where_no_depth_is_known(part, monkeypatch):
     gather = type(part.pack).gather
 
     def blind(pack, indices):
@@ -60,12 +60,12 @@ def test_depth_figures_are_empty_where_no_depth_is_known(part, monkeypatch):
         return raw
 
     monkeypatch.setattr(type(part.pack), "gather", blind)
-    first, *others = image_errors(part).to_dict("records")
+    first, *others = measure_images(part).to_dict("records")
     assert np.isnan(first["rmse_depth"]) and np.isnan(first["depth_range"]) and first["score"] == first["iou"]
     assert not any(np.isnan(row["rmse_depth"]) for row in others)
 
 
-def test_mask_figures_are_empty_where_no_mask_is_known(part, monkeypatch):
+def test_mask_metrics_are_empty_where_no_mask_is_known(part, monkeypatch):
     gather = type(part.pack).gather
 
     def blind(pack, indices):
@@ -75,7 +75,7 @@ def test_mask_figures_are_empty_where_no_mask_is_known(part, monkeypatch):
         return raw
 
     monkeypatch.setattr(type(part.pack), "gather", blind)
-    first, second, *others = image_errors(part).to_dict("records")
+    first, second, *others = measure_images(part).to_dict("records")
     assert np.isnan(first["iou"]) and np.isnan(first["mask_share"]) and np.isnan(first["study_mse_ssim"])
     assert first["score"] == pytest.approx(1 - first["rmse_depth"] / part.sigma)
     assert np.isnan(second["score"])
@@ -83,22 +83,22 @@ def test_mask_figures_are_empty_where_no_mask_is_known(part, monkeypatch):
 
 
 def table(**columns):
-    figures = dict.fromkeys(("score", "boundary_f", "mae_mask", "rmse_depth", "abs_rel", "checkerboard"), 0.0)
-    return pd.DataFrame({**figures, **columns})
+    metrics = dict.fromkeys(("score", "boundary_f", "mae_mask", "rmse_depth", "abs_rel", "checkerboard"), 0.0)
+    return pd.DataFrame({**metrics, **columns})
 
 
 def test_groups_are_equal_and_in_order():
     errors = table(mask_share=[0.4, 0.1, 0.2, 0.3, np.nan], iou=[4, 1, 2, 3, 100])
-    found = by_share(errors, "mask_share", groups=2)
+    found = group_means(errors, "mask_share", groups=2)
     assert found["images"].tolist() == [2, 2]
     assert found["least"].tolist() == [0.1, 0.3] and found["most"].tolist() == [0.2, 0.4]
     assert found["iou"].tolist() == [1.5, 3.5]
 
 
 def test_images_that_are_all_alike_or_few_are_grouped_too():
-    assert by_share(table(mask_share=[0.2] * 4, iou=[1.0] * 4), "mask_share")["images"].tolist() == [1, 1, 1, 1]
-    assert len(by_share(table(mask_share=[0.1, 0.2], iou=[0, 1]), "mask_share")) == 2
-    assert by_share(table(mask_share=[np.nan], iou=[1.0]), "mask_share").empty
+    assert group_means(table(mask_share=[0.2] * 4, iou=[1.0] * 4), "mask_share")["images"].tolist() == [1, 1, 1, 1]
+    assert len(group_means(table(mask_share=[0.1, 0.2], iou=[0, 1]), "mask_share")) == 2
+    assert group_means(table(mask_share=[np.nan], iou=[1.0]), "mask_share").empty
 
 
 def test_part_that_is_not_there_is_refused(whole_runs):
@@ -107,15 +107,15 @@ def test_part_that_is_not_there_is_refused(whole_runs):
 
 
 def test_model_without_its_run_is_refused(finished_run):
-    with pytest.raises(AnalysisError, match="does not say what it was trained on"):
+    with pytest.raises(AnalysisError, match="does not name the training data"):
         open_part(finished_run)
 
 
 def test_data_that_have_changed_are_refused(whole_runs, tmp_path):
     run = shutil.copytree(whole_runs[0], tmp_path / "run")
-    notes = json.loads((run / "run.json").read_text())
-    notes["data"]["fingerprint"] = "other"
-    (run / "run.json").write_text(json.dumps(notes))
+    state = json.loads((run / "run.json").read_text())
+    state["data"]["fingerprint"] = "other"
+    (run / "run.json").write_text(json.dumps(state))
     with pytest.raises(DataError, match="has changed since the run began"):
         open_part(run)
 
@@ -125,9 +125,9 @@ def test_backgrounds_are_those_of_the_images_behind_one_that_is_left_out(whole_r
     data_module = DataModule(data, seed=0)
     data_module.splits.train[1].image.write_bytes(b"no picture")
     run = shutil.copytree(whole_runs[0], tmp_path / "run")
-    notes = json.loads((run / "run.json").read_text())
-    notes["data"] |= {"folder": str(data), "fingerprint": read_dataset(data).fingerprint}
-    (run / "run.json").write_text(json.dumps(notes))
+    state = json.loads((run / "run.json").read_text())
+    state["data"] |= {"folder": str(data), "fingerprint": read_dataset(data).fingerprint}
+    (run / "run.json").write_text(json.dumps(state))
     part = open_part(run, "train")
     background = {triplet.id: triplet.background for triplet in data_module.splits.train}
     assert len(part.pack) == len(data_module.splits.train) - 1

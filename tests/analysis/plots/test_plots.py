@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from analysis.plots.plots import GREY, best_over_time, learning_rates, loss_curves, main, times_as_markdown
+from analysis.plots.plots import GREY, main, plot_curves, times_table
 from analysis.runs.curves import training_times
 from analysis.runs.tables import load_reports, trials_so_far
 
@@ -15,7 +15,7 @@ def frames(climbing_run):
 
 @pytest.fixture
 def few_panels(monkeypatch):
-    """What takes time is drawing twelve panels a run."""
+    """What takes time is drawing fourteen panels a run."""
     monkeypatch.setattr("analysis.plots.plots.PANELS", {"score": "validation score"})
 
 
@@ -24,31 +24,31 @@ def legend(ax):
 
 
 def test_loss_curves_have_a_row_a_stage_and_a_line_a_trial(frames):
-    axes = loss_curves(*frames).axes
-    assert len(axes) == 2 * 6
-    assert [ax.get_ylabel() for ax in axes[::6]] == ["explore", "confirm"]
+    axes = plot_curves(*frames).axes
+    assert len(axes) == 2 * 7
+    assert [ax.get_ylabel() for ax in axes[::7]] == ["explore", "confirm"]
     assert [len(ax.lines) for ax in axes[:5]] == [3] * 5
     assert [round(value, 6) for value in axes[0].lines[2].get_ydata()] == [1.8, 1.5, 1.6]
     assert list(axes[0].lines[2].get_xdata()) == [10, 20, 30]
 
 
 def test_only_the_best_are_in_colour_and_named(frames):
-    figure = loss_curves(*frames, highlight=1)
+    figure = plot_curves(*frames, highlight=1)
     explore = figure.axes[0]
     grey = to_hex(GREY["color"])
     assert [to_hex(line.get_color()) == grey for line in explore.lines] == [True, True, False]
-    assert legend(figure.axes[5]) == ["e3 unet w4 0.500", "2 others"]
-    assert legend(figure.axes[11]) == ["c1 unet w4 0.600", "1 other"]
+    assert legend(figure.axes[6]) == ["e3 unet w4 0.500", "2 others"]
+    assert legend(figure.axes[13]) == ["c1 unet w4 0.600", "1 other"]
 
 
 def test_trial_has_the_colour_of_its_ancestor(frames):
-    axes = loss_curves(*frames).axes
-    assert axes[0].lines[2].get_color() == axes[6].lines[0].get_color() != axes[0].lines[1].get_color()
+    axes = plot_curves(*frames).axes
+    assert axes[0].lines[2].get_color() == axes[7].lines[0].get_color() != axes[0].lines[1].get_color()
 
 
 def test_data_without_depth_has_no_panel_for_it(frames):
     reports, trials = frames
-    figure = loss_curves(reports.drop(columns=["rmse_depth", "train_depth"]), trials)
+    figure = plot_curves(reports.drop(columns=["rmse_depth", "train_depth"]), trials)
     assert [ax.get_title() for ax in figure.axes[:4]] == [
         "training loss",
         "its mask part",
@@ -57,22 +57,14 @@ def test_data_without_depth_has_no_panel_for_it(frames):
     ]
 
 
-def test_learning_rates_are_drawn_against_epochs(frames):
-    axes = learning_rates(*frames).axes
-    assert len(axes) == 2 and axes[0].get_yscale() == "log"
-    assert list(axes[1].lines[1].get_xdata()) == [1, 2, 3] and axes[1].lines[1].get_ydata()[1] == 0.05
-
-
-def test_best_over_time_has_a_panel_a_run_and_steps_a_stage(frames, climbing_run):
-    reports, _ = frames
-    other = reports.assign(run="other")
-    axes = best_over_time(pd.concat([reports, other])).axes
-    assert [ax.get_title(loc="left") for ax in axes] == [str(climbing_run), "other"]
-    assert legend(axes[0]) == ["explore: best 0.500", "confirm: best 0.600"]
+def test_learning_rates_have_a_panel_with_a_logarithmic_axis(frames):
+    axes = plot_curves(*frames).axes
+    assert axes[6].get_title() == "learning rate" and axes[6].get_yscale() == "log"
+    assert axes[13].lines[1].get_ydata()[1] == 0.05 and axes[5].get_yscale() == "linear"
 
 
 def test_times_become_a_markdown_table(frames):
-    lines = times_as_markdown(training_times(frames[1])).splitlines()
+    lines = times_table(training_times(frames[1])).splitlines()
     assert lines[0].startswith("| run | stage | trial_id | status | arch | width | params |")
     assert lines[2].endswith("| e3 | completed | unet | 4 | 1,234 | 80 | 30 | 6.0 | 5.0 | 0.500 |")
     assert lines[5].endswith("| e4 | failed | unet | 4 |  |  |  |  |  |  |")
@@ -82,13 +74,11 @@ def test_command_writes_plots_and_tables_of_a_run_that_goes_on(few_panels, climb
     out = tmp_path / "out"
     assert main([str(climbing_run), "--out", str(out)]) == 0
     assert {p.name for p in out.iterdir()} == {
-        "loss_curves.png",
-        "learning_rates.png",
-        "best_over_time.png",
+        "curves.png",
         "training_times.csv",
         "training_times.md",
     }
-    assert cv2.imread(str(out / "loss_curves.png")).shape[1] > 500
+    assert cv2.imread(str(out / "curves.png")).shape[1] > 500
     assert len(pd.read_csv(out / "training_times.csv")) == 6
     assert str(out) in capsys.readouterr().out
 
@@ -99,7 +89,7 @@ def test_run_without_a_score_is_told_in_one_line(name, climbing_run, tmp_path, c
     path.write_text(path.read_text().replace(f'"{name}"', '"unnamed"'))
     assert main([str(climbing_run), "--out", str(tmp_path / "plots")]) == 2
     said = capsys.readouterr().err
-    assert "there is nothing to draw" in said and said.count("\n") == 1 and not (tmp_path / "plots").exists()
+    assert "there is nothing to plot" in said and said.count("\n") == 1 and not (tmp_path / "plots").exists()
 
 
 def test_plots_of_several_runs_lie_in_folders_of_their_own(few_panels, climbing_run, tmp_path):
@@ -112,11 +102,8 @@ def test_plots_of_several_runs_lie_in_folders_of_their_own(few_panels, climbing_
     out = tmp_path / "out"
     assert main([str(first), str(second), str(first), "--out", str(out), "--format", "svg"]) == 0
     assert {p.relative_to(out).as_posix() for p in out.rglob("*.svg")} == {
-        "a/run/loss_curves.svg",
-        "a/run/learning_rates.svg",
-        "b/run/loss_curves.svg",
-        "b/run/learning_rates.svg",
-        "best_over_time.svg",
+        "a/run/curves.svg",
+        "b/run/curves.svg",
     }
     assert len(pd.read_csv(out / "training_times.csv")) == 6 + 5
 
