@@ -28,5 +28,5 @@ def iqm_interval(values: Float[np.ndarray, "runs ..."], *, seed: int = 0) -> Flo
     if len(values) == 1:
         return np.repeat(values, 2, axis=0)
     rng = np.random.default_rng(seed)
-    found = bootstrap((values,), iqm, n_resamples=RESAMPLES, method="percentile", vectorized=True, random_state=rng)
+    found = bootstrap((values,), iqm, n_resamples=RESAMPLES, method="percentile", vectorized=True, rng=rng)
     return np.stack(found.confidence_interval)

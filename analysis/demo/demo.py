@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from analysis.demo.point_cloud import ASSUMED, points, view
+from analysis.demo.point_cloud import ASSUMED, make_points, plot_points
 from analysis.exceptions import AnalysisError
 from analysis.predict.photos import UnreadableError, read_photo
 
@@ -52,7 +52,7 @@ def look(model: "Model", photo: Photo | None) -> tuple[Any, ...]:
     mask, depth = model.predict(shown)
     cutout = np.dstack([shown, codes(mask, np.uint8)])
     said = f"{shown.shape[1]} by {shown.shape[0]} px, {(mask > 0.5).mean():.1%} of it foreground. {HINT}"
-    return codes(mask, np.uint8), render_depth(depth), cutout, view(*points(shown, depth)).to_json(), said
+    return codes(mask, np.uint8), render_depth(depth), cutout, plot_points(*make_points(shown, depth)).to_json(), said
 
 
 def page(model: "Model") -> "gradio.Blocks":

@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from analysis.exceptions import AnalysisError
-from analysis.runs.curves import STAGE, epoch_curves, training_times
+from analysis.runs.curves import STAGE, build_curves, list_training_times
 from analysis.runs.files import check_folder, write_file
-from analysis.runs.tables import TRIAL, load_reports, markdown_table, trials_so_far
+from analysis.runs.tables import TRIAL, load_reports, load_trials_so_far, markdown_table
 from data.runtime import cli
 
 HIGHLIGHTED = 5
@@ -49,10 +49,10 @@ def plot_curves(reports: pd.DataFrame, trials: pd.DataFrame, *, highlight: int =
 
     Args:
         reports: From load_reports.
-        trials: From trials_so_far or load_trials.
+        trials: From load_trials_so_far or load_trials.
         highlight: Number of trials of each stage in colour.
     """
-    curves = add_colours(epoch_curves(reports, trials), highlight)
+    curves = add_colours(build_curves(reports, trials), highlight)
     panels = {name: title for name, title in PANELS.items() if name in curves and curves[name].notna().any()}
     rows = list(curves.groupby(STAGE, sort=False))
     figure = Figure(figsize=(3 * len(panels) + 2.6, 2.7 * len(rows) + 0.3), layout="constrained")
@@ -86,7 +86,7 @@ def add_colours(curves: pd.DataFrame, highlight: int) -> pd.DataFrame:
 
 
 def times_table(times: pd.DataFrame) -> str:
-    """Return the frame of `training_times` as a Markdown table."""
+    """Return the frame of `list_training_times` as a Markdown table."""
     rows = times.to_dict("records")
     return markdown_table([{str(name): _cell(str(name), value) for name, value in row.items()} for row in rows])
 
@@ -145,11 +145,11 @@ def write_plots(runs: Sequence[Path], out: Path, kind: str) -> None:
         check_run(run)
     root = os.path.commonpath([run.resolve() for run in runs])
     for run in runs:
-        reports, trials = load_reports(run), trials_so_far(run)
+        reports, trials = load_reports(run), load_trials_so_far(run)
         if reports[["score", "epochs", "images_seen"]].dropna().empty:
             raise AnalysisError(f"{run}: no trial has a score after an epoch; there is nothing to plot")
         save(plot_curves(reports, trials), out / run.resolve().relative_to(root) / f"curves.{kind}")
-    times = training_times(trials_so_far(*runs))
+    times = list_training_times(load_trials_so_far(*runs))
     write_file(out / "training_times.csv", times.to_csv(index=False).encode())
     write_file(out / "training_times.md", times_table(times).encode())
 

@@ -1,7 +1,4 @@
-"""Charts of how a run went: scores over time, learning curves, ranks from stage to stage, time and workers.
-
-Each function returns one Plotly figure of frames that analysis.runs prepares, for a notebook as for the report.
-"""
+"""Plotly charts of a run's course: scores over time, learning curves, ranks from stage to stage, time and workers."""
 
 from collections.abc import Hashable
 from typing import Any
@@ -17,15 +14,15 @@ from analysis.report.style import (
     SCORE,
     STAGES,
     TITLE_PX,
-    bands,
-    by_name,
-    points,
+    choose_time_unit,
+    format_hover,
+    group_by_colour,
+    make_bands,
+    make_figure,
+    make_points,
     score_range,
-    sheet,
-    times,
-    told,
 )
-from analysis.runs.curves import Span, best_so_far, climbed, lanes
+from analysis.runs.curves import Span, add_best_so_far, assign_lanes, pair_promotions
 
 METRICS = {
     "score": "score",
@@ -33,56 +30,56 @@ METRICS = {
     "rmse_depth": "RMSE of the depth",
     "train_total": "training loss (each trial's own)",
 }
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash")  # of the best of a stage, whose learning curves are bold
-IN_FRONT = len(DASHES)
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")  # line styles of the best trials of a stage, which are bold
+BOLD = len(DASHES)
 ROW = 34  # pixels
 
 
-def best_over_time(curves: pd.DataFrame, spans: list[Span]) -> go.Figure:
-    """Draw every reported score, and the best so far of each stage, against the run's clock.
+def plot_best_over_time(curves: pd.DataFrame, spans: list[Span]) -> go.Figure:
+    """Plot every reported score, and the best so far of each stage, against run time.
 
     Args:
-        curves: From analysis.runs.
-        spans: Of the stages.
+        curves: Run.curves.
+        spans: Time spans of the stages.
     """
-    reported = best_so_far(curves)
-    by, unit = times(max([end for _, _, end in spans], default=reported["ended_s"].max()))
+    reported = add_best_so_far(curves)
+    by, unit = choose_time_unit(max([end for _, _, end in spans], default=reported["ended_s"].max()))
     reported = reported.assign(ended=reported["ended_s"] / by)
     traces: list[Any] = []
-    for name, colour, stage in by_name(reported, "stage"):
+    for name, colour, stage in group_by_colour(reported, "stage"):
         more = f"<br>score %{{y:.3f}} after %{{x:.1f}} {unit}"
         dots = {"size": 5, "opacity": 0.55, "line": {"width": 0}}
         traces.append(
-            points(stage, "ended", "score", name=name, colour=colour, more=more, marker=dots, showlegend=False)
+            make_points(stage, "ended", "score", name=name, colour=colour, more=more, marker=dots, showlegend=False)
         )
         line = {"color": colour, "width": 2.5, "shape": "hv"}
         label = f"{name}: best {stage['best'].iloc[-1]:.3f}"
         own = stage.drop_duplicates("best")
         x, y = [*own["ended"], stage["ended"].iloc[-1]], [*own["best"], stage["best"].iloc[-1]]
         traces.append(go.Scatter(x=x, y=y, mode="lines", line=line, name=label, hoverinfo="skip"))
-    return sheet(
+    return make_figure(
         "Best score over time",
         traces,
         x={"title": {"text": f"time since the run began ({unit})"}, "rangemode": "tozero"},
         y={"title": {"text": SCORE}, "range": score_range(reported["score"])},
-        shapes=bands(spans, by),
+        shapes=make_bands(spans, by),
     )
 
 
-def learning_curves(curves: pd.DataFrame, stage: str) -> go.Figure:
-    """Draw the epochs of all trials of a stage, the best in bold; buttons choose what of them.
+def plot_learning_curves(curves: pd.DataFrame, stage: str) -> go.Figure:
+    """Plot a metric of all trials of a stage by epoch, the best trials in bold; a menu selects the metric.
 
-    Where the last report of a trial repeats its best epoch, whose weights it keeps, the curve ends an epoch before.
+    If the last report of a trial repeats its best epoch, whose weights it keeps, the curve ends one epoch earlier.
 
     Args:
-        curves: From analysis.runs.
-        stage: Which.
+        curves: Run.curves.
+        stage: Name of the stage.
     """
     mine = curves[curves["stage"] == stage]
     shown = [name for name in METRICS if name in mine and mine[name].notna().any()]
     traces = [
         _curve(group, name, colour, place=place)
-        for name, colour, trials in by_name(mine, ARCH)
+        for name, colour, trials in group_by_colour(mine, ARCH)
         for place, group in _bold_apart(trials)
     ]
     buttons = [
@@ -98,7 +95,7 @@ def learning_curves(curves: pd.DataFrame, stage: str) -> go.Figure:
     ]
     menu = {"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.03, "yanchor": "bottom"}
     scores = {"range": score_range(mine["score"])} if shown[0] == "score" else {}
-    return sheet(
+    return make_figure(
         f"Learning curves of {stage}",
         [trace for trace, _ in traces],
         x={"title": {"text": "images seen"}, "rangemode": "tozero", "tickformat": "~s"},
@@ -110,26 +107,28 @@ def learning_curves(curves: pd.DataFrame, stage: str) -> go.Figure:
     )
 
 
-def stage_ranks(trials: pd.DataFrame, lower: str, upper: str, agreement: dict[str, Any] | None = None) -> go.Figure:
-    """Draw how the trials that climbed rank among each other at two stages: lines that cross changed their order.
+def plot_stage_ranks(
+    trials: pd.DataFrame, lower: str, upper: str, correlation: dict[str, Any] | None = None
+) -> go.Figure:
+    """Plot the ranks of the promoted trials at two stages; lines that cross changed their order.
 
     Args:
-        trials: From analysis.runs.
+        trials: Run.trials.
         lower: A stage.
-        upper: The next; its trials name their parents.
-        agreement: Of search.agreement, where it was measured.
+        upper: The next stage, whose trials name their parents.
+        correlation: The run's rank correlation of the two stages, if it was measured.
     """
-    pairs = climbed(trials, lower, upper)
+    pairs = pair_promotions(trials, lower, upper)
     traces = []
-    for name, colour, group in by_name(pairs, ARCH):
+    for name, colour, group in group_by_colour(pairs, ARCH):
         for number, pair in enumerate(group.to_dict("records")):
-            traces.append(_climb(pair, name, colour, shown=number == 0))
+            traces.append(_rank_line(pair, name, colour, shown=number == 0))
     title = f"{lower} → {upper}"
-    if agreement:
-        rank = agreement["spearman"]
+    if correlation:
+        rank = correlation["spearman"]
         title += f": rank correlation {rank['value']:.2f} [{rank['low']:.2f}, {rank['high']:.2f}]"
     ticks = list(range(1, len(pairs) + 1))
-    return sheet(
+    return make_figure(
         title,
         traces,
         x={"tickvals": [0, 1], "ticktext": [lower, upper], "range": [-0.75, 1.75], "showgrid": False},
@@ -138,13 +137,13 @@ def stage_ranks(trials: pd.DataFrame, lower: str, upper: str, agreement: dict[st
     )
 
 
-def phases(rows: pd.DataFrame) -> go.Figure:
-    """Draw how long each phase of a run took, and for how much of it the workers trained.
+def plot_phases(rows: pd.DataFrame) -> go.Figure:
+    """Plot the duration of each phase of a run, and the share of it in which workers trained.
 
     Args:
-        rows: `phase`, `stage` (empty for what is none), `wall_s` and `busy` (a part of 1, empty where nothing trains).
+        rows: `phase`, `stage` (empty outside of stages), `wall_s` and `busy` (in [0, 1], empty where nothing trains).
     """
-    by, unit = times(rows["wall_s"].sum())
+    by, unit = choose_time_unit(rows["wall_s"].sum())
     busy = rows["busy"].fillna(0) * rows["wall_s"] / by
     waiting = rows["wall_s"] / by - busy
     whole = rows["wall_s"].sum() / by
@@ -163,7 +162,7 @@ def phases(rows: pd.DataFrame) -> go.Figure:
         )
         for name, (length, colour) in looks.items()
     ]
-    return sheet(
+    return make_figure(
         f"How {whole:.1f} {unit} were spent",
         traces,
         x=f"{unit} (pale: no worker trains)",
@@ -173,16 +172,16 @@ def phases(rows: pd.DataFrame) -> go.Figure:
     )
 
 
-def timeline(trials: pd.DataFrame, spans: list[Span]) -> go.Figure:
-    """Draw when each trial ran, in as many rows as ran at the same time.
+def plot_timeline(trials: pd.DataFrame, spans: list[Span]) -> go.Figure:
+    """Plot the time span of each trial, in as many rows as trials ran at the same time.
 
     Args:
-        trials: From analysis.runs; those whose beginning or end is unknown are left out.
-        spans: Of the stages.
+        trials: Run.trials; trials without a known start or end are left out.
+        spans: Time spans of the stages.
     """
     ran = trials[trials["started_s"].notna() & trials["ended_s"].notna()].sort_values("started_s")
-    by, unit = times(ran["ended_s"].max())
-    ran = ran.assign(lane=lanes(ran), began=ran["started_s"] / by, took=(ran["ended_s"] - ran["started_s"]) / by)
+    by, unit = choose_time_unit(ran["ended_s"].max())
+    ran = ran.assign(lane=assign_lanes(ran), began=ran["started_s"] / by, took=(ran["ended_s"] - ran["started_s"]) / by)
     traces = [
         go.Bar(
             x=group["took"],
@@ -192,32 +191,32 @@ def timeline(trials: pd.DataFrame, spans: list[Span]) -> go.Figure:
             name=name,
             marker={"color": colour, "line": {"width": 0.5, "color": "rgba(255,255,255,0.8)"}},
             customdata=group["trial_id"],
-            hovertext=told(group),
+            hovertext=format_hover(group),
             hovertemplate=f"%{{hovertext}}<br>%{{x:.1f}} {unit}<extra></extra>",
         )
-        for name, colour, group in by_name(ran, "stage")
+        for name, colour, group in group_by_colour(ran, "stage")
     ]
     count = int(ran["lane"].max())
-    return sheet(
+    return make_figure(
         "When each trial ran",
         traces,
         x={"title": {"text": f"time since the run began ({unit})"}, "rangemode": "tozero"},
         y={"title": {"text": "at the same time"}, "tickvals": sorted({1, count}), "showgrid": False},
         height=min(150 + ROW * count, 2 * HEIGHT),
         barmode="overlay",
-        shapes=bands(spans, by),
+        shapes=make_bands(spans, by),
     )
 
 
 def _bold_apart(trials: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
-    """Return the epochs that are drawn alike: each of the best trials, with its place from 0, and all others (-1)."""
-    best = trials["rank"] <= IN_FRONT
+    """Group the epochs by line style: each of the best trials with its place from 0, and all others as -1."""
+    best = trials["rank"] <= BOLD
     groups = [(int(group["rank"].iloc[0]) - 1, group) for _, group in trials[best].groupby("trial_id", sort=False)]
     return [(-1, trials[~best]), *groups] if (~best).any() else groups
 
 
 def _curve(epochs: pd.DataFrame, arch: str, colour: str, *, place: int) -> tuple[go.Scatter, pd.DataFrame]:
-    """Return one line through the epochs, interrupted between trials, and the epochs as it shows them."""
+    """Return one line through the epochs, interrupted between trials, and the epochs in its order."""
     parts = [
         part for _, trial in epochs.groupby("trial_id", sort=False) for part in (trial, trial[:1].assign(gap=True))
     ]
@@ -233,15 +232,15 @@ def _curve(epochs: pd.DataFrame, arch: str, colour: str, *, place: int) -> tuple
         marker={"color": colour, "size": 6 if bold else 3},
         opacity=1.0 if bold else 0.35,
         name=f"{data['label'].iloc[0]}" if bold else f"{arch}, others",
-        legendrank=place if bold else IN_FRONT + 1,
+        legendrank=place if bold else BOLD + 1,
         customdata=data["trial_id"],
-        hovertext=told(data),
+        hovertext=format_hover(data),
         hovertemplate="%{hovertext}<br>after %{x:,} images: %{y:.3f}<extra></extra>",
     )
     return trace, data
 
 
-def _climb(pair: dict[Hashable, Any], arch: str, colour: str, *, shown: bool) -> go.Scatter:
+def _rank_line(pair: dict[Hashable, Any], arch: str, colour: str, *, shown: bool) -> go.Scatter:
     ends = [f"{pair['trial_id_below']} {pair['score_below']:.3f}", f"{pair['trial_id']} {pair['score']:.3f}"]
     return go.Scatter(
         x=[0, 1],
@@ -256,5 +255,5 @@ def _climb(pair: dict[Hashable, Any], arch: str, colour: str, *, shown: bool) ->
         legendgroup=arch,
         showlegend=shown,
         cliponaxis=False,
-        hovertemplate=f"<b>%{{text}}</b> · {pair['network']}<br>rank %{{y:.0f}} of those that climbed<extra></extra>",
+        hovertemplate=f"<b>%{{text}}</b> · {pair['network']}<br>rank %{{y:.0f}} of the promoted trials<extra></extra>",
     )

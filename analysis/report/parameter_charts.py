@@ -1,7 +1,4 @@
-"""Charts of what the parameters did: importances, parallel coordinates, score against each, score against costs.
-
-Each function returns one Plotly figure of frames that analysis.runs and analysis.importance prepare.
-"""
+"""Plotly charts of the hyperparameters: importances, parallel coordinates, score against each, score against costs."""
 
 from typing import Any
 
@@ -16,17 +13,17 @@ from analysis.report.style import (
     PLAIN,
     SCORE,
     TITLE_PX,
-    by_name,
-    colours,
-    points,
+    assign_colours,
+    group_by_colour,
+    make_figure,
+    make_points,
     score_range,
-    sheet,
 )
-from analysis.runs.pareto import front, models
+from analysis.runs.pareto import pareto_front, select_models
 
 MOST_BARS = 12
-FEW = 6  # values of a number up to which they are shown side by side, as names are
-LOG_SPAN = 30  # between the least and the largest value, from which an axis is logarithmic
+FEW = 6  # a number with at most so many values is plotted like a category
+LOG_SPAN = 30  # ratio of the largest to the least value from which an axis is logarithmic
 COSTS = {
     "params": "parameters",
     "macs": "multiply-adds of one image",
@@ -35,15 +32,15 @@ COSTS = {
 SYMBOLS = {"explore": "circle", "confirm": "diamond", "final": "star", "repeat": "cross"}
 
 
-def importance_bars(importances: pd.DataFrame, architecture: str) -> go.Figure:
-    """Draw the parameters that mattered most for the trials of one architecture; pale where chance may do as much.
+def plot_importances(importances: pd.DataFrame, architecture: str) -> go.Figure:
+    """Plot the most important parameters of one architecture; pale bars do not exceed chance.
 
     Args:
-        importances: From analysis.importance.
+        importances: From compute_importances.
         architecture: A name, or "all".
     """
     mine = importances[importances["architecture"] == architecture].head(MOST_BARS)
-    colour = colours([architecture], ARCHS | {"all": PLAIN})[architecture]
+    colour = assign_colours([architecture], ARCHS | {"all": PLAIN})[architecture]
     bars = go.Bar(
         x=mine["importance"],
         y=mine["parameter"],
@@ -60,7 +57,7 @@ def importance_bars(importances: pd.DataFrame, architecture: str) -> go.Figure:
     limits = go.Scatter(
         x=near["chance"], y=near["parameter"], mode="markers", marker=ticks, hoverinfo="skip", showlegend=False
     )
-    return sheet(
+    return make_figure(
         "All trials" if architecture == "all" else architecture,
         [bars, limits],
         x={"title": {"text": "importance"}, "tickformat": ".0%", "range": [0, edge]},
@@ -69,11 +66,11 @@ def importance_bars(importances: pd.DataFrame, architecture: str) -> go.Figure:
     )
 
 
-def score_by(trials: pd.DataFrame, parameter: str) -> go.Figure:
-    """Draw the score of every trial against one of its parameters, in the colours of the architectures.
+def plot_score_by(trials: pd.DataFrame, parameter: str) -> go.Figure:
+    """Plot the score of every trial against one of its parameters, in the colours of the architectures.
 
     Args:
-        trials: From analysis.runs; of one stage.
+        trials: Trials of one stage.
         parameter: A column `section/field`.
     """
     known = trials[trials["score"].notna() & trials[parameter].notna()]
@@ -83,39 +80,39 @@ def score_by(trials: pd.DataFrame, parameter: str) -> go.Figure:
         jitter = np.random.default_rng(0).uniform(-0.25, 0.25, len(known))
         values = known[parameter].astype(str).map({name: number for number, name in enumerate(names)}) + jitter
         axis = {"tickvals": list(range(len(names))), "ticktext": [_short(name) for name in names], "tickangle": 0}
-        told = "%{text}"
+        shown = "%{text}"
     else:
-        names, told = [], "%{x:.4~g}"
+        names, shown = [], "%{x:.4~g}"
         if _spans_decades(values):
             axis = {"type": "log", "dtick": 1, "exponentformat": "none"}
     known = known.assign(place=values.round(6))
     traces = [
-        points(
+        make_points(
             group,
             "place",
             "score",
             name=name,
             colour=colour,
-            more=f"<br>score %{{y:.3f}}<br>{parameter} {told}",
+            more=f"<br>score %{{y:.3f}}<br>{parameter} {shown}",
             marker={"size": 6, "opacity": 0.8},
             text=group[parameter].astype(str) if names else None,
         )
-        for name, colour, group in by_name(known, ARCH)
+        for name, colour, group in group_by_colour(known, ARCH)
     ]
     y = {"title": {"text": "score"}, "range": score_range(known["score"])}
-    return sheet(parameter, traces, x=axis, y=y, height=260, showlegend=False)
+    return make_figure(parameter, traces, x=axis, y=y, height=260, showlegend=False)
 
 
-def parallel_coordinates(trials: pd.DataFrame, parameters: list[str]) -> go.Figure:
-    """Draw every trial as a line through its parameters to its score, in the colour of its architecture.
+def plot_parallel_coordinates(trials: pd.DataFrame, parameters: list[str]) -> go.Figure:
+    """Plot every trial as a line through its parameters to its score, in the colour of its architecture.
 
     Args:
-        trials: From analysis.runs; of one stage.
+        trials: Trials of one stage.
         parameters: Columns `section/field`, left to right.
     """
     known = trials[trials["score"].notna()]
-    archs = [name for name, _, _ in by_name(known, ARCH)]
-    palette, top = colours(archs, ARCHS), max(len(archs) - 1, 1)
+    archs = [name for name, _, _ in group_by_colour(known, ARCH)]
+    palette, top = assign_colours(archs, ARCHS), max(len(archs) - 1, 1)
     scale = [[number / top, palette[name]] for number, name in enumerate(archs)]
     axes = [_axis(known[name], name) for name in ([ARCH] if len(archs) > 1 else []) + parameters]
     label = "score" if known["score"].min() >= LOWEST else f"score (from {LOWEST:g})"
@@ -128,20 +125,20 @@ def parallel_coordinates(trials: pd.DataFrame, parameters: list[str]) -> go.Figu
     }
     lines = go.Parcoords(dimensions=axes, line=line, ids=known["trial_id"], labelangle=-15, labelside="top")
     margin = {"l": 70, "r": 40, "t": TITLE_PX + 70, "b": 24}
-    return sheet("Parameters and score, trial by trial", [lines], height=460, margin=margin)
+    return make_figure("Parameters and score, trial by trial", [lines], height=460, margin=margin)
 
 
-def score_against(trials: pd.DataFrame, cost: str) -> go.Figure:
-    """Draw the score against a cost of the network, and the front of the stages behind the first.
+def plot_score_against(trials: pd.DataFrame, cost: str) -> go.Figure:
+    """Plot the score against a cost of the network, and the Pareto front of the stages after the first.
 
     Args:
-        trials: From analysis.runs.
+        trials: Run.trials.
         cost: A column: params, macs or latency_ms.
     """
     known = trials[trials["score"].notna() & trials[cost].notna() & (trials["status"] != "failed")]
     more = f"<br>score %{{y:.3f}}<br>{COSTS[cost].partition(' of ')[0]} %{{x:,.4~g}}"
     traces = [
-        points(
+        make_points(
             group,
             cost,
             "score",
@@ -150,27 +147,27 @@ def score_against(trials: pd.DataFrame, cost: str) -> go.Figure:
             more=more,
             marker={"symbol": SYMBOLS.get(name, "square"), "size": 6 if name == "explore" else 11},
         )
-        for name, colour, group in by_name(known, "stage")
+        for name, colour, group in group_by_colour(known, "stage")
     ]
-    best = front(models(known), [cost]).sort_values(cost)
+    best = pareto_front(select_models(known), [cost]).sort_values(cost)
     line = {"color": PLAIN, "width": 1.5, "dash": "dot", "shape": "hv"}
     look: dict[str, Any] = {"textposition": "top center", "textfont": {"size": 11}, "cliponaxis": False}
-    named = {"mode": "lines+text", "text": best["trial_id"], "name": "front", "hoverinfo": "skip"}
+    named = {"mode": "lines+text", "text": best["trial_id"], "name": "Pareto front", "hoverinfo": "skip"}
     steps = go.Scatter(x=best[cost], y=best["score"], line=line, **named, **look)
-    return sheet(
-        f"Score against {cost_name(cost)}",
+    return make_figure(
+        f"Score against {name_cost(cost)}",
         [steps, *traces],
         x={"title": {"text": COSTS[cost]}, "type": "log", "dtick": "D2", "tickformat": "~s"},
         y={"title": {"text": SCORE}, "range": score_range(known["score"])},
     )
 
 
-def cost_name(cost: str) -> str:
-    """Return what a cost is called."""
+def name_cost(cost: str) -> str:
+    """Return the short name of a cost."""
     return COSTS[cost].partition(" (")[0].partition(",")[0]
 
 
-def varied(trials: pd.DataFrame, importances: pd.DataFrame) -> list[str]:
+def list_varied(trials: pd.DataFrame, importances: pd.DataFrame) -> list[str]:
     """Return the parameters that differ between trials, the most important over all trials first, then by name."""
     names = [name for name in trials if "/" in str(name) and len(set(trials[name].dropna().astype(str))) > 1]
     known = importances[importances["architecture"] == "all"]
@@ -189,7 +186,7 @@ def _column(parameter: str) -> str:
 
 
 def _numbers(values: pd.Series) -> pd.Series | None:
-    """Return values as numbers where an axis of numbers suits them; None where they are names or few."""
+    """Return the values as numbers; None if they are categories or have few distinct values."""
     numbers = pd.to_numeric(values, errors="coerce")
     return None if numbers.isna().any() or numbers.nunique() <= FEW else numbers.astype(float)
 
@@ -199,14 +196,14 @@ def _spans_decades(numbers: pd.Series) -> bool:
 
 
 def _in_order(values: pd.Series) -> list[str]:
-    """Return the different values as text: numbers by size, names by the alphabet."""
+    """Return the distinct values as text, numbers in numeric and names in alphabetic order."""
     numbers = pd.to_numeric(values, errors="coerce")
     table = pd.DataFrame({"text": values.astype(str), "number": numbers}).drop_duplicates("text")
     return list(table.sort_values(["number", "text"])["text"])
 
 
 def _short(value: str) -> str:
-    """Return a value as it fits under an axis."""
+    """Shorten a value so that it fits under an axis."""
     try:
         return f"{float(value):.4g}"
     except ValueError:
@@ -214,7 +211,7 @@ def _short(value: str) -> str:
 
 
 def _axis(values: pd.Series, label: str) -> dict[str, Any]:
-    """Return a dimension of parallel coordinates; values that a trial has not lie at the bottom."""
+    """Return a dimension of the parallel coordinates; missing values lie at the bottom."""
     numbers = _numbers(values.dropna())
     if numbers is None:
         names = _in_order(values.fillna("none"))

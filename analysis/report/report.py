@@ -1,14 +1,13 @@
-"""The report of a run: one page in one file, which asks nothing of the network.
+"""Write the report of a run: one HTML file that works offline.
 
     python -m analysis.report RUN [--out FILE]
 
-Works on every run folder: finished, going on, cut off, failed, of a grid, of a single trial, of an older version.
+It reads every run folder: finished, running, cut off, failed, with one trial or a grid, of this or an older version.
 """
 
 import argparse
 import base64
 import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -22,18 +21,19 @@ from plotly.io.json import to_json_plotly
 from plotly.offline import get_plotlyjs
 
 from analysis.exceptions import AnalysisError
-from analysis.report import facts as account
-from analysis.report.sections import figures, leaderboard
-from analysis.report.style import ARCH, TITLE_PX, by_name
+from analysis.report import facts
+from analysis.report.sections import build_leaderboard, make_charts
+from analysis.report.style import ARCH, TITLE_PX, group_by_colour
 from analysis.runs.files import write_file
-from analysis.runs.importance import importances
-from analysis.runs.pareto import front, models
-from analysis.runs.run import Run, first_stage, read_json, read_run, with_latency
+from analysis.runs.importance import compute_importances
+from analysis.runs.pareto import pareto_front, select_models
+from analysis.runs.run import Run, add_latency, read_json, read_run, select_first_stage
+from data.runtime import cli
 
 HERE = Path(__file__).parent
 FILE = "report.html"
 JPEG_QUALITY = 88
-SECTIONS = {  # by what has to be there
+SECTIONS = {  # id: (title, the content without which the section is left out)
     "best": ("Best model", ""),
     "time": ("Over time", "over_time"),
     "leaderboard": ("Leaderboard", "rows"),
@@ -49,10 +49,10 @@ SECTIONS = {  # by what has to be there
 }
 STATES = {
     "done": "",
-    "running": "This page shows how far it has come.",
-    "stopped": "It was stopped before its end; it can go on.",
-    "cut off": "It ended without a word, as a killed process does; it can go on.",
-    "failed": "It ended with an error or without a model.",
+    "running": "This page shows its progress so far.",
+    "stopped": "The run was stopped; resume with --resume.",
+    "cut off": "The process died; resume with --resume.",
+    "failed": "The run ended with an error or without a model.",
 }
 
 
@@ -61,10 +61,10 @@ def write_report(run: Path, out: Path | None = None) -> Path:
 
     Args:
         run: The run folder.
-        out: The file; report.html in the run folder if None.
+        out: The file to write; by default report.html in the run folder.
 
     Raises:
-        AnalysisError: It is no run folder, a file of it is damaged, or the report cannot be written.
+        AnalysisError: Not a run folder, one of its files is damaged, or the report cannot be written.
     """
     out = out or Path(run) / FILE
     write_file(out, render(read_run(run)).encode())
@@ -72,39 +72,39 @@ def write_report(run: Path, out: Path | None = None) -> Path:
 
 
 def render(run: Run) -> str:
-    """Return the page."""
-    shares = importances(run.folder)
-    drawn = figures(run, shares)
-    who: dict[str, str] = {}
+    """Return the HTML page of a run."""
+    shares = compute_importances(run.folder)
+    drawn = make_charts(run, shares)
+    hover: dict[str, str] = {}
     by_key = {f"{name}-{number}": chart for name, found in drawn.items() for number, chart in enumerate(found)}
-    table = leaderboard(run)
-    facts = {
+    table = build_leaderboard(run)
+    context = {
         "plots": {name: [f"{name}-{number}" for number in range(len(found))] for name, found in drawn.items()},
-        "figures": {key: _about(chart) for key, chart in by_key.items()},
-        "figures_json": _json({key: _bare(chart, who) for key, chart in by_key.items()}),
+        "figures": {key: _describe(chart) for key, chart in by_key.items()},
+        "figures_json": _json({key: _strip(chart, hover) for key, chart in by_key.items()}),
         "leaderboard": table,
-        "rows_json": _json({**table, "who": who}),
+        "rows_json": _json({**table, "hover": hover}),
         "importance_known": len(shares) > 0,
     }
-    facts["sections"] = [
+    context["sections"] = [
         (id, title) for id, (title, needs) in SECTIONS.items() if not needs or drawn.get(needs) or table.get(needs)
     ]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, undefined=jinja2.StrictUndefined
     )
     page = environment.get_template("report.html.j2")
-    return page.render(**facts, **_head(run), **_best(run), **_tables(run), **_assets())
+    return page.render(**context, **_head(run), **_best(run), **_tables(run), **_assets())
 
 
 def _head(run: Run) -> dict[str, Any]:
-    notes = run.notes
-    searching = first_stage(run)
+    content = run.run_json
+    searching = select_first_stage(run)
     counted = f"{len(searching)} trials of {run.stages[0]}" if run.stages else "no trial yet"
-    began = next((time for time, _ in account.commands(run)), "")
+    began = next((time for time, _ in facts.list_commands(run)), "")
     parts = [
-        f"budget {notes['budget']}" if "budget" in notes else "",
+        f"budget {content['budget']}" if "budget" in content else "",
         f"began {began.replace('T', ' ')}" if began else "",
-        f"ran {notes['wall_s']:,.0f} s" if "wall_s" in notes else "",
+        f"ran {content['wall_s']:,.0f} s" if "wall_s" in content else "",
         counted,
         STATES.get(run.state, ""),
     ]
@@ -113,10 +113,10 @@ def _head(run: Run) -> dict[str, Any]:
         "folder": shlex.quote(str(run.folder)),
         "folder_in_python": repr(str(run.folder)),
         "state": run.state,
-        "told_state": " · ".join(part for part in parts if part),
+        "state_line": " · ".join(part for part in parts if part),
         "is_done": run.state == "done",
         "written": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-        "archs": [(name, colour) for name, colour, _ in by_name(searching, ARCH)],
+        "archs": [(name, colour) for name, colour, _ in group_by_colour(searching, ARCH)],
         "first_stage": next(iter(run.stages), ""),
         "stages_beyond": run.stages[:1] if len(run.stages) > 1 else [],
         "resume": "" if run.state in ("running", "unknown") else _resume(run),
@@ -130,21 +130,21 @@ def _resume(run: Run) -> str:
 
 def _best(run: Run) -> dict[str, Any]:
     metrics = read_json(run.folder / "best" / "metrics.json")
-    figures_of_best, best = account.measured(metrics), run.best
+    best_metrics, best = facts.tabulate_metrics(metrics), run.best
     parts = [part for part in ("val", "test") if part in metrics]
-    path = account.lineage(run)
+    path = facts.trace_lineage(run)
     settings = (
         [] if best is None else [(name, best[name]) for name in best.index if "/" in name and pd.notna(best[name])]
     )
     return {
         "best": best is not None,
-        "cards": account.headline(run, metrics),
-        "reasons": account.reasons(run),
-        "formula": account.formula(run),
+        "cards": facts.build_cards(run, metrics),
+        "reasons": facts.explain_best(run),
+        "formula": facts.explain_score(run),
         "note": metrics.get("note", ""),
-        "samples": picture(run.folder / "best" / "samples.png"),
+        "samples": embed_image(run.folder / "best" / "samples.png"),
         "samples_part": {"val": "validation"}.get(parts[-1], parts[-1]) if parts else "validation",
-        "figures_of_best": figures_of_best.to_dict("records"),
+        "best_metrics": best_metrics.to_dict("records"),
         "parts": parts,
         "path": path.to_dict("records"),
         "config": settings,
@@ -153,27 +153,27 @@ def _best(run: Run) -> dict[str, Any]:
 
 
 def _tables(run: Run) -> dict[str, Any]:
-    ends, spent = account.endings(run), account.phases(run)
-    on_front = front(models(with_latency(run)))
-    hours = {kind: seconds / 3600 for kind, seconds in run.notes.get("device_s", {}).items() if seconds}
+    ends, spent = facts.count_endings(run), facts.list_phases(run)
+    on_front = pareto_front(select_models(add_latency(run)))
+    hours = {kind: seconds / 3600 for kind, seconds in run.run_json.get("device_s", {}).items() if seconds}
     held = " and ".join(f"{amount:.2f} {kind.upper()} hours" for kind, amount in hours.items())
     return {
         "statuses": list(ends.columns),
-        "told_statuses": account.ENDINGS,
+        "status_meanings": facts.STATUSES,
         "endings": [(stage, list(counts)) for stage, counts in zip(ends.index, ends.to_numpy(), strict=True)],
-        "failures": account.failures(run).to_dict("records"),
+        "failures": facts.group_failures(run).to_dict("records"),
         "failed_count": int((run.trials["status"] == "failed").sum()),
-        "rejections": list(account.rejections(run).items()),
+        "rejections": list(facts.count_rejections(run).items()),
         "phases": spent.to_dict("records"),
-        "device_hours": f"Held in all: {held}, whether they computed or not." if held else "",
+        "device_hours": f"Devices were reserved for {held} in all, busy or idle." if held else "",
         "front_rows": on_front.to_dict("records") if len(on_front) > 1 else [],
-        "environment": account.environment(run),
-        "commands": account.commands(run),
+        "environment": facts.describe_environment(run),
+        "commands": facts.list_commands(run),
     }
 
 
-def picture(path: Path) -> str:
-    """Return a picture as the address that carries it, as JPEG; "" where there is none that can be read."""
+def embed_image(path: Path) -> str:
+    """Return an image file as a data URL with JPEG content; "" if the file cannot be read."""
     image = cv2.imread(str(path)) if path.is_file() else None
     if image is None:
         return ""
@@ -181,32 +181,32 @@ def picture(path: Path) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(content.tobytes()).decode()
 
 
-def _about(chart: go.Figure) -> dict[str, Any]:
+def _describe(chart: go.Figure) -> dict[str, Any]:
     wide = any(trace.type == "parcoords" for trace in chart.data)
     return {"title": chart.layout.title.text, "height": chart.layout.height, "wide": wide}
 
 
-def _bare(chart: go.Figure, who: dict[str, str]) -> dict[str, Any]:
-    """Return a chart without its title and its theme, which the page has.
+def _strip(chart: go.Figure, hover: dict[str, str]) -> dict[str, Any]:
+    """Return a chart without title and theme, which the page supplies.
 
-    What its points tell of their trials goes to `who`, by trial, so that the page says it once and not in every chart.
+    The hover texts of its points move to `hover`, by trial, so that the page holds each text only once.
     """
     content: dict[str, Any] = chart.to_plotly_json()
     for trace in content["data"]:
         if "hovertext" in trace:
-            who |= zip(trace["customdata"], trace.pop("hovertext"), strict=True)
+            hover |= zip(trace["customdata"], trace.pop("hovertext"), strict=True)
     layout = {name: value for name, value in content["layout"].items() if name not in ("title", "template")}
     above = layout["margin"]["t"] - TITLE_PX
     return {"data": content["data"], "layout": {**layout, "margin": {**layout["margin"], "t": above}}}
 
 
 def _json(content: Any) -> Markup:
-    """Return JSON for a script element, which nothing in it can end."""
+    """Return JSON for a script element, escaped so that no content can close the element."""
     return Markup(to_json_plotly(content).replace("<", "\\u003c"))
 
 
 def _assets() -> dict[str, Markup]:
-    """Return scripts and styles, our own and those of Plotly and Tabulator."""
+    """Return the page's own scripts and styles and those of Plotly and Tabulator."""
     files = {
         "css": "report.css",
         "js": "report.js",
@@ -218,21 +218,14 @@ def _assets() -> dict[str, Markup]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command line's grammar."""
-    p = argparse.ArgumentParser(prog="python -m analysis.report", description="Write the report of a run: one page.")
+    """Return the parser of the command line."""
+    p = argparse.ArgumentParser(prog="python -m analysis.report", description="Write a run's report as one HTML file.")
     p.add_argument("run", type=Path, metavar="RUN", help="run folder, finished or not")
     p.add_argument("--out", type=Path, metavar="FILE", help=f"file to write (default: {FILE} in the run folder)")
     return p
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return the exit code: 0 written, 2 the user's mistake."""
+    """Run the command line; return the exit code."""
     args = parser().parse_args(arguments)
-    try:
-        print(f"report in {write_report(args.run, args.out)}")
-    except AnalysisError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return cli.run(lambda: print(f"report in {write_report(args.run, args.out)}"), AnalysisError)

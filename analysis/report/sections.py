@@ -1,4 +1,4 @@
-"""What the report of a run shows: its charts by section, and its leaderboard. What has nothing to show is absent."""
+"""The charts of each section of the report, and its leaderboard; sections without content are left out."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,17 +6,15 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.report import charts
-from analysis.report import facts as account
-from analysis.report import parameter_charts as landscape
-from analysis.runs.curves import climbed
-from analysis.runs.run import Run, first_stage, with_latency
+from analysis.report import charts, facts, parameter_charts
+from analysis.runs.curves import pair_promotions
+from analysis.runs.run import Run, add_latency, select_first_stage
 
-MOST_AXES = 7  # parameters among the parallel coordinates
-MOST_SLICES = 18  # charts of score against one parameter
-LEAST_TRIALS = 3  # of which a chart of parameters says something
+MAX_AXES = 7  # parameters of the parallel coordinates
+MAX_SLICES = 18  # charts of score against one parameter
+MIN_TRIALS = 3  # for a chart of parameters
 
-# Columns of the leaderboard: column, heading, kind (how it is filtered), digits ("g": four that count)
+# Leaderboard: (column, heading, kind of filter, decimal places; "g": four significant digits)
 LEADERBOARD: tuple[tuple[str, str, str, int | str], ...] = (
     ("trial_id", "trial", "text", 0),
     ("stage", "stage", "choice", 0),
@@ -46,16 +44,16 @@ LEADERBOARD: tuple[tuple[str, str, str, int | str], ...] = (
 )
 
 
-def figures(run: Run, importances: pd.DataFrame) -> dict[str, list[go.Figure]]:
-    """Return the charts of a run by section; none where a section has nothing to show.
+def make_charts(run: Run, importances: pd.DataFrame) -> dict[str, list[go.Figure]]:
+    """Return the charts of a run by section; a section without content has an empty list.
 
     Args:
-        run: From analysis.runs.
-        importances: From analysis.importance.
+        run: From read_run.
+        importances: From compute_importances.
     """
     makers: dict[str, Callable[[], list[go.Figure]]] = {
         "over_time": lambda: _over_time(run),
-        "curves": lambda: [charts.learning_curves(run.curves, stage) for stage in _reported(run)[::-1]],
+        "curves": lambda: [charts.plot_learning_curves(run.curves, stage) for stage in _reported(run)[::-1]],
         "ranks": lambda: _ranks(run),
         "importance": lambda: _importance(importances),
         "parallel": lambda: _parallel(run, importances),
@@ -66,8 +64,8 @@ def figures(run: Run, importances: pd.DataFrame) -> dict[str, list[go.Figure]]:
     return {name: make() for name, make in makers.items()}
 
 
-def leaderboard(run: Run) -> dict[str, Any]:
-    """Return the table of all trials, those on the largest and most images first, then by score."""
+def build_leaderboard(run: Run) -> dict[str, Any]:
+    """Return the table of all trials, ordered by image size, number of images and score."""
     ended = run.trials.assign(scored=run.trials["rank"].notna())
     trials = ended.sort_values(["scored", "px", "train_images", "score"], ascending=False, kind="stable")
     shown = [column for column in LEADERBOARD if column[0] in trials and trials[column[0]].notna().any()]
@@ -78,7 +76,11 @@ def leaderboard(run: Run) -> dict[str, Any]:
 
 
 def _over_time(run: Run) -> list[go.Figure]:
-    return [charts.best_over_time(run.curves, account.spans(run))] if run.curves["score"].notna().any() else []
+    return (
+        [charts.plot_best_over_time(run.curves, facts.find_stage_spans(run))]
+        if run.curves["score"].notna().any()
+        else []
+    )
 
 
 def _reported(run: Run) -> list[str]:
@@ -87,51 +89,58 @@ def _reported(run: Run) -> list[str]:
 
 
 def _ranks(run: Run) -> list[go.Figure]:
-    agreements, found = account.agreements(run), []
+    correlations, found = facts.collect_rank_correlations(run), []
     for lower, upper in zip(run.stages, run.stages[1:], strict=False):
-        if len(climbed(run.trials, lower, upper)) > 1:
-            found.append(charts.stage_ranks(run.trials, lower, upper, agreements.get(upper)))
+        if len(pair_promotions(run.trials, lower, upper)) > 1:
+            found.append(charts.plot_stage_ranks(run.trials, lower, upper, correlations.get(upper)))
     return found
 
 
 def _importance(importances: pd.DataFrame) -> list[go.Figure]:
     names = list(dict.fromkeys(importances["architecture"]))
     if len(names) == 2:
-        names = names[:1]  # of one architecture "all" is the same
-    return [landscape.importance_bars(importances, name) for name in names]
+        names = names[:1]  # with a single architecture, "all" shows the same
+    return [parameter_charts.plot_importances(importances, name) for name in names]
 
 
 def _parallel(run: Run, importances: pd.DataFrame) -> list[go.Figure]:
-    trials = first_stage(run)
+    trials = select_first_stage(run)
     trials = trials[trials["score"].notna()]
-    parameters = [name for name in landscape.varied(trials, importances) if name != "model/arch"]
-    if len(trials) < LEAST_TRIALS or not parameters:
+    parameters = [name for name in parameter_charts.list_varied(trials, importances) if name != "model/arch"]
+    if len(trials) < MIN_TRIALS or not parameters:
         return []
-    return [landscape.parallel_coordinates(trials, parameters[:MOST_AXES])]
+    return [parameter_charts.plot_parallel_coordinates(trials, parameters[:MAX_AXES])]
 
 
 def _slices(run: Run, importances: pd.DataFrame) -> list[go.Figure]:
-    trials = first_stage(run)
+    trials = select_first_stage(run)
     trials = trials[trials["score"].notna()]
-    if len(trials) < LEAST_TRIALS:
+    if len(trials) < MIN_TRIALS:
         return []
-    return [landscape.score_by(trials, name) for name in landscape.varied(trials, importances)[:MOST_SLICES]]
+    return [
+        parameter_charts.plot_score_by(trials, name)
+        for name in parameter_charts.list_varied(trials, importances)[:MAX_SLICES]
+    ]
 
 
 def _fronts(run: Run) -> list[go.Figure]:
-    trials = with_latency(run)
+    trials = add_latency(run)
     scored = trials[trials["score"].notna()]
-    return [landscape.score_against(trials, cost) for cost in landscape.COSTS if scored[cost].notna().sum() > 1]
+    return [
+        parameter_charts.plot_score_against(trials, cost)
+        for cost in parameter_charts.COSTS
+        if scored[cost].notna().sum() > 1
+    ]
 
 
 def _spent(run: Run) -> list[go.Figure]:
-    rows, ran = account.phases(run), run.trials[["started_s", "ended_s"]].notna().all(axis=1)
-    found = [charts.phases(rows)] if len(rows) else []
-    return [*found, charts.timeline(run.trials, account.spans(run))] if ran.any() else found
+    rows, ran = facts.list_phases(run), run.trials[["started_s", "ended_s"]].notna().all(axis=1)
+    found = [charts.plot_phases(rows)] if len(rows) else []
+    return [*found, charts.plot_timeline(run.trials, facts.find_stage_spans(run))] if ran.any() else found
 
 
 def _cells(values: pd.Series, kind: str, digits: int | str) -> list[Any]:
-    """Return the values of a column as the table shows them: numbers rounded, None where there is none."""
+    """Return the values of a column for the table: numbers rounded, None if missing."""
     if kind in ("text", "choice"):
         return [None if pd.isna(value) else str(value) for value in values]
     numbers = pd.to_numeric(values, errors="coerce")

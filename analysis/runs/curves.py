@@ -1,6 +1,6 @@
-"""What the plots of runs show, as pandas frames. Knows the records' columns, no plotting library.
+"""Prepare the frames behind charts: ranks, learning curves, best scores so far, training times, promotions.
 
-Every function takes frames of analysis.trials, of one run or several.
+The functions take frames of analysis.runs.tables, of one run or several.
 """
 
 from typing import Any
@@ -11,41 +11,41 @@ from analysis.runs.tables import TRIAL
 
 STAGE = ["run", "stage"]
 COUNTS = ("width", "params", "px", "images_seen")
-Span = tuple[str, float, float]  # a stage, its beginning and its end, in seconds of the run
+Span = tuple[str, float, float]  # stage, start and end, in seconds of run time
 MEASURED = ("score", "iou", "dice", "mae_mask", "rmse_depth", "checkerboard")  # on the validation images, each epoch
 
 
-def standings(trials: pd.DataFrame) -> pd.DataFrame:
-    """Return the trials with their place among those of their run and stage, their origin and a label.
+def rank_trials(trials: pd.DataFrame) -> pd.DataFrame:
+    """Rank the trials within their run and stage.
 
     Returns:
-        All columns, and `rank` (1 = best score, empty for failed trials), `root` (the trial of the first stage that its
-        weights come from) and `label` (id, network and width, score).
+        The trials with `rank` (1 = best score, empty for failed trials), `root` (the first-stage trial that the weights
+        come from) and `label` (id, network and width, score).
     """
     scores = pd.to_numeric(trials["score"]).where(trials["status"] != "failed")
     ranks = scores.groupby([trials[name] for name in STAGE]).rank(ascending=False, method="first")
     return trials.assign(rank=ranks, root=_roots(trials), label=_labels(trials))
 
 
-def epoch_curves(reports: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
-    """Return the reports with rank, root and label of their trials, in the order in which trials and epochs came.
+def build_curves(reports: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the reports with rank, root and label of their trials, in the order of the reports.
 
-    Where the last report of a trial repeats the metrics of its best epoch, whose weights it keeps, they are left empty:
-    they are on the curve already, and those of the last epoch are not known.
+    If the last report of a trial repeats the metrics of its best epoch, whose weights it keeps, they are left empty:
+    the curve has them already, and those of the last epoch are unknown.
     """
     curves = reports.drop_duplicates([*TRIAL, "epochs"], keep="last")  # a resumed trial repeats an epoch
-    curves = curves.merge(standings(trials)[[*TRIAL, "rank", "root", "label"]], on=TRIAL, how="left")
+    curves = curves.merge(rank_trials(trials)[[*TRIAL, "rank", "root", "label"]], on=TRIAL, how="left")
     repeated = curves["last"].astype(bool) & (curves["best_epoch"] < curves["epochs"])
     measured = [name for name in MEASURED if name in curves]
     curves[measured] = curves[measured].mask(repeated)
     return curves
 
 
-def best_so_far(reports: pd.DataFrame) -> pd.DataFrame:
+def add_best_so_far(reports: pd.DataFrame) -> pd.DataFrame:
     """Return every report that has a score, by time, with `best` and `began_s`.
 
-    `best` is the best score of its run and stage until then: stages differ in size and validation images, so the best
-    of one is not compared with that of another. `began_s` is the moment at which the first trial of the stage began.
+    `best` is the best score so far of the run and stage; stages differ in image size and validation images, so their
+    scores do not compare. `began_s` is the start of the stage's first trial.
     """
     scored = reports[reports["score"].notna()].sort_values(["run", "ended_s"], kind="stable")
     scored = scored.assign(began_s=scored["ended_s"] - scored["fit_s"])
@@ -53,24 +53,24 @@ def best_so_far(reports: pd.DataFrame) -> pd.DataFrame:
     return scored.assign(best=stages["score"].cummax(), began_s=stages["began_s"].transform("min"))
 
 
-def training_times(trials: pd.DataFrame) -> pd.DataFrame:
-    """Return what each trial cost and gave: stages in order, the best first.
+def list_training_times(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return time, speed and score of each trial: stages in order, the best first.
 
-    `seconds` are those of training and validation, `images_per_s` training images over those seconds.
+    `seconds` include training and validation; `images_per_s` is training images divided by them.
     """
     columns = {"model/arch": "arch", "model/width": "width", "fit_s": "seconds"}
     wanted = ["run", "stage", "trial_id", "status", "arch", "width", "params", "px", "images_seen", "seconds"]
     table = trials.rename(columns=columns).reindex(columns=[*wanted, "score"])
-    table = table.astype(dict.fromkeys(COUNTS, "Int64"))  # whole numbers, although failed trials lack them
+    table = table.astype(dict.fromkeys(COUNTS, "Int64"))  # nullable integers: failed trials lack them
     table.insert(len(wanted), "images_per_s", table["images_seen"].astype(float) / table["seconds"])
     order = table.groupby(STAGE, sort=False).ngroup()
     return table.assign(order=order).sort_values(["order", "score"], ascending=[True, False]).drop(columns="order")
 
 
-def climbed(trials: pd.DataFrame, lower: str, upper: str) -> pd.DataFrame:
-    """Return the trials of a stage that has come from another, with `before` and `after`: ranks among each other.
+def pair_promotions(trials: pd.DataFrame, lower: str, upper: str) -> pd.DataFrame:
+    """Pair the trials of a stage with their parents in the stage below.
 
-    Columns of the parent end in `_below`.
+    `before` and `after` are their ranks among each other at both stages; columns of the parent end in `_below`.
     """
     parents = trials[trials["stage"] == lower]
     mine = trials[(trials["stage"] == upper) & trials["rank"].notna()]
@@ -78,8 +78,8 @@ def climbed(trials: pd.DataFrame, lower: str, upper: str) -> pd.DataFrame:
     return pairs.assign(before=pairs["rank_below"].rank(method="first"), after=pairs["rank"].rank(method="first"))
 
 
-def lanes(trials: pd.DataFrame) -> list[int]:
-    """Return a row from 1 for each trial, in the order of `started_s`: the first that is free again by then."""
+def assign_lanes(trials: pd.DataFrame) -> list[int]:
+    """Return a row from 1 for each trial, ordered by `started_s`: the first row that is free at its start."""
     free: list[float] = []
     found = []
     for began, ended in zip(trials["started_s"], trials["ended_s"], strict=True):
@@ -102,7 +102,7 @@ def _roots(trials: pd.DataFrame) -> list[str]:
 
 
 def _labels(trials: pd.DataFrame) -> list[str]:
-    """Return id, network and score of each trial, as far as they are known."""
+    """Return id, network and score of each trial, where known."""
     wanted = trials.reindex(columns=["trial_id", "model/arch", "model/width", "score", "status"])
     return [_label(*values) for values in wanted.itertuples(index=False, name=None)]
 

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Write output files atomically."""
 
 from pathlib import Path
 
@@ -7,16 +7,16 @@ from data.runtime.files import write_atomically
 
 
 def check_folder(out: Path) -> None:
-    """Raise AnalysisError if `out` exists and is no folder."""
+    """Raise AnalysisError if `out` exists and is not a folder."""
     if out.exists() and not out.is_dir():
         raise AnalysisError(f"{out}: is a file; name a folder with --out")
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file, its folder too, in the place of an earlier one; a reader never meets half of it.
+    """Write a file atomically, create its folder, and replace an earlier file.
 
     Raises:
-        AnalysisError: It cannot be written.
+        AnalysisError: The file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

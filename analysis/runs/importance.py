@@ -1,6 +1,6 @@
-"""Which parameters decided: Optuna's PED-ANOVA over the study of a run, of all its trials and of each architecture.
+"""Hyperparameter importance by Optuna's PED-ANOVA over a run's study, for all trials and for each architecture.
 
-Reads study.journal and trials.csv; writes nothing, so that a run that goes on is not disturbed.
+Reads study.journal and trials.csv and writes nothing, so that a running search is not disturbed.
 """
 
 import json
@@ -25,48 +25,48 @@ from search.study.storage import find_study
 ALL = "all"
 ARCH = "model/arch"
 COLUMNS = ["architecture", "parameter", "importance", "chance"]
-LEAST = 10  # trials of an architecture, fewer of which say nothing
-TOP, TOP_SHARE = 5, 0.1  # what counts as good: the best tenth, five trials at least, as Optuna advises
-SHUFFLES = 5  # of the scores, to see what chance makes of the same trials
+MIN_TRIALS = 10  # of an architecture
+TOP, TOP_SHARE = 5, 0.1  # good trials: the best tenth, at least five, as Optuna advises
+SHUFFLES = 5  # of the scores, to estimate the importance that arises by chance
 
 
-def importances(run: Path) -> pd.DataFrame:
-    """Return how much each parameter had to do with being among the best trials of the search.
+def compute_importances(run: Path) -> pd.DataFrame:
+    """Estimate how much each parameter decides whether a trial is among the best of the search.
 
-    Over the trials that have ended with a score. Those that were stopped early count as worse than all that came to
-    their end, whatever they scored by then: left out, as Optuna would, parameters that make trials fail to survive
-    would look unimportant. Conditional parameters count where they exist.
+    Only trials that ended with a score count. Trials stopped early rank below all completed ones, whatever their score:
+    without them, as in Optuna's default, parameters that get trials stopped would look unimportant. Conditional
+    parameters count where they exist.
 
     Args:
         run: A run folder.
 
     Returns:
-        `architecture` ("all" or a name), `parameter` (as Optuna knows it: `residual/width`, `adamw/lr`), `importance`,
-        which sums to 1 over an architecture, the most important first, and `chance`: the most that five shuffles of
-        the scores gave. With few trials that is much, of real-valued parameters most. Without rows where the run has no
-        study, or fewer than ten such trials; architectures with fewer are left out.
+        `architecture` ("all" or a name), `parameter` (Optuna's name: `residual/width`, `adamw/lr`), `importance`, which
+        sums to 1 over an architecture, the most important first, and `chance`: the maximum over five shuffles of the
+        scores, which is high for few trials, most of all for real-valued parameters. There are no rows without a study
+        or with fewer than ten such trials; architectures with fewer are left out.
 
     Source: Watanabe et al. 2023, arXiv:2304.10255 (PED-ANOVA), for conditional parameters arXiv:2601.20800.
     """
-    trials = scored_trials(Path(run))
+    trials = load_scored_trials(Path(run))
     groups = {ALL: trials}
     for trial in trials:
         groups.setdefault(str(trial.params.get(ARCH)), []).append(trial)
     tables = [
         _importances(group).rename_axis("parameter").reset_index().assign(architecture=name)
         for name, group in groups.items()
-        if len(group) >= LEAST
+        if len(group) >= MIN_TRIALS
     ]
     return pd.concat(tables, ignore_index=True)[COLUMNS] if tables else pd.DataFrame(columns=COLUMNS)
 
 
-def _good(trials: int) -> int:
-    """Return how many of so many trials count as good."""
+def _count_good(trials: int) -> int:
+    """Return the number of good trials among `trials`."""
     return max(TOP, math.ceil(TOP_SHARE * trials))
 
 
-def scored_trials(run: Path) -> list[FrozenTrial]:
-    """Return the trials of a run's study that have a score in trials.csv, with their rank as value: 0 for the worst."""
+def load_scored_trials(run: Path) -> list[FrozenTrial]:
+    """Return the trials of a run's study that have a score in trials.csv, with their rank as value (0 = worst)."""
     if not (run / "study.journal").is_file() or not (run / "trials.csv").is_file():
         return []
     table = load_trials(run).set_index("trial_id")
@@ -81,14 +81,13 @@ def scored_trials(run: Path) -> list[FrozenTrial]:
 
 
 def load_study(run: Path) -> list[FrozenTrial]:
-    """Return all trials of a run's newest study, rejected ones among them."""
-    storage = JournalStorage(_Lines(run / "study.journal"))
-    study = find_study(storage)
+    """Return all trials of a run's newest study, including rejected ones."""
+    study = find_study(JournalStorage(_ReadOnlyJournal(run / "study.journal")))
     return [] if study is None else study.get_trials(deepcopy=False)
 
 
 def _importances(trials: list[FrozenTrial]) -> pd.DataFrame:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would announce every study
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # otherwise Optuna logs every study
     study = optuna.create_study(direction="maximize")
     study.add_trials(trials)
     ranks, rng = np.array([trial.value for trial in trials]), np.random.default_rng(0)
@@ -99,16 +98,16 @@ def _importances(trials: list[FrozenTrial]) -> pd.DataFrame:
 
 
 def _divergences(study: optuna.Study, ranks: np.ndarray) -> pd.Series:
-    """Return how far each parameter's values among the best lie from those of all, if the trials ranked so."""
-    evaluator = PedAnovaImportanceEvaluator(target_quantile=_good(len(ranks)) / len(ranks))
+    """Return the PED-ANOVA divergence of each parameter for these ranks of the trials."""
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=_count_good(len(ranks)) / len(ranks))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of branches of the space that a single trial took
-        told = get_param_importances(study, evaluator=evaluator, target=lambda t: -ranks[t.number], normalize=False)
-    return pd.Series(told, dtype=float).sort_index()
+        warnings.simplefilter("ignore")  # about branches of the space with a single trial
+        values = get_param_importances(study, evaluator=evaluator, target=lambda t: -ranks[t.number], normalize=False)
+    return pd.Series(values, dtype=float).sort_index()
 
 
-class _Lines(BaseJournalBackend):
-    """The lines of a journal, read once; half a line, which is being written, is left out."""
+class _ReadOnlyJournal(BaseJournalBackend):
+    """A study's journal, read once; an incomplete last line, still being written, is left out."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -121,4 +120,4 @@ class _Lines(BaseJournalBackend):
         return self._logs[log_number_from:]
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        raise PermissionError("a run's study is only read here")
+        raise PermissionError("the study of a run is read-only here")

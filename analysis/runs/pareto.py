@@ -1,4 +1,4 @@
-"""Fronts: the trials that no other beats at once in score and in what its network costs."""
+"""The Pareto front of score against the costs of the network."""
 
 import math
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ from search.tuning.stages import find_pareto_front
 COSTS = ("params", "macs", "latency_ms")
 
 
-def front(trials: pd.DataFrame, costs: Sequence[str] = COSTS) -> pd.DataFrame:
-    """Return the trials on the front of score against costs, best first.
+def pareto_front(trials: pd.DataFrame, costs: Sequence[str] = COSTS) -> pd.DataFrame:
+    """Return the trials on the Pareto front of score against costs, best first.
 
-    One is beaten by another that scores no worse and costs no more in anything, and is better somewhere. Failed trials
-    and those without a score are left out.
+    A trial is dominated by another that scores no worse, costs no more in any respect, and is better in at least one.
+    Failed trials and those without a score are left out.
 
     Args:
-        trials: From analysis.trials; of one stage, or of stages whose scores compare.
-        costs: Columns, of which those that the trials have count: parameters, multiply-adds, milliseconds. A cost that
-            is not known counts as infinite.
+        trials: Trials of one stage, or of stages whose scores compare.
+        costs: Columns of parameters, multiply-adds and milliseconds; missing columns are ignored. An unknown cost
+            counts as infinite.
     """
     scored = trials[(trials["status"] != "failed") & np.isfinite(trials["score"].astype(float))]
     order = scored.sort_values(["score", "params"], ascending=[False, True], kind="stable")
@@ -29,10 +29,10 @@ def front(trials: pd.DataFrame, costs: Sequence[str] = COSTS) -> pd.DataFrame:
     return order.iloc[front].reset_index(drop=True)
 
 
-def models(trials: pd.DataFrame) -> pd.DataFrame:
-    """Return the trials whose networks compare as models: of all stages but the first, or of that if there is no other.
+def select_models(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the trials of all stages but the first, or of the first if it is the only one.
 
-    The first stage sees a part of the data, and its scores are of few validation images.
+    The first stage trains on a part of the data and scores few validation images, so its trials do not compare.
     """
     later = trials[trials["stage"] != trials["stage"].iloc[0]] if len(trials) else trials
     return later if len(later) else trials

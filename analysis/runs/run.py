@@ -1,4 +1,4 @@
-"""A run folder as frames, in whatever state the run is: finished, going on, cut off, failed, of an older version."""
+"""Read a run folder as frames, whether the run is finished, running, cut off, failed or of an older version."""
 
 import json
 import time
@@ -9,85 +9,85 @@ from typing import Any
 import pandas as pd
 
 from analysis.exceptions import AnalysisError
-from analysis.runs.curves import epoch_curves, standings
-from analysis.runs.tables import load_reports, trials_so_far
+from analysis.runs.curves import build_curves, rank_trials
+from analysis.runs.tables import load_reports, load_trials_so_far
 
-SILENT_S = 60.0  # a run writes its clock every two seconds; one that has not for so long has been cut off
+SILENT_S = 60.0  # a run writes its clock every two seconds; after so long without, it has died
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run folder holds.
+    """The content of a run folder.
 
     Attributes:
         folder: The run folder.
-        notes: Of run.json; empty where there is none.
-        trials: A row per trial and stage, of trials_so_far, with rank, root and label and `network` (name and width).
-            What has not ended is "running", or "unfinished" where the run no longer goes.
-        curves: A row per trial and epoch, as analysis.curves.epoch_curves returns them, with `network` and `stage`.
+        run_json: Content of run.json; empty if there is none.
+        trials: A row per trial and stage, from load_trials_so_far, with rank, root, label and `network` (name and
+            width). Trials that have not ended are "running", or "unfinished" if the run has ended.
+        curves: A row per trial and epoch, from build_curves, with `network`, `status` and `model/arch`.
     """
 
     folder: Path
-    notes: dict[str, Any]
+    run_json: dict[str, Any]
     trials: pd.DataFrame
     curves: pd.DataFrame
 
     @property
     def state(self) -> str:
-        """running, done, stopped, failed, or cut off: no longer running, and nobody wrote so."""
-        return _state(self.folder, self.notes)
+        """Running, done, stopped, failed, or cut off if the process died without recording its end."""
+        return _state(self.folder, self.run_json)
 
     @property
     def stages(self) -> list[str]:
-        """The stages that have trials, in the order in which they began."""
+        """The stages that have trials, in order of their start."""
         return list(dict.fromkeys(self.trials["stage"]))
 
     @property
     def best(self) -> pd.Series | None:
-        """The trial behind best/; of a run without one, the best of those on the largest and most images."""
+        """The trial in best/, or else the best trial on the largest and most images."""
         scored = self.trials[self.trials["rank"].notna()]
-        chosen = scored[scored["trial_id"] == self.notes.get("best")]
+        chosen = scored[scored["trial_id"] == self.run_json.get("best")]
         if chosen.empty:
             chosen = scored.sort_values(["px", "train_images", "score"], ascending=False, kind="stable")
         return None if chosen.empty else chosen.iloc[0]
 
 
 def read_run(folder: Path) -> Run:
-    """Return what a run folder holds.
+    """Read a run folder.
 
     Raises:
-        AnalysisError: It is none, or a file of it is damaged.
+        AnalysisError: Not a run folder, or one of its files is damaged.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise AnalysisError(f"{folder}: no such folder; name the folder of a run")
     if not (folder / "run.json").is_file() and not (folder / "trials.csv").is_file():
-        raise AnalysisError(f"{folder}: not a run folder, for it holds neither run.json nor trials.csv")
-    notes = read_json(folder / "run.json")
-    reports, trials = load_reports(folder), trials_so_far(folder)
-    if _state(folder, notes) != "running":
+        raise AnalysisError(f"{folder}: not a run folder; it has neither run.json nor trials.csv")
+    content = read_json(folder / "run.json")
+    reports, trials = load_reports(folder), load_trials_so_far(folder)
+    if _state(folder, content) != "running":
         trials["status"] = trials["status"].replace("running", "unfinished")
-    trials = standings(trials).assign(network=_networks(trials))
-    curves = epoch_curves(reports, trials).merge(trials[["trial_id", "network", "status", "model/arch"]], on="trial_id")
-    return Run(folder=folder, notes=notes, trials=trials, curves=curves)
+    trials = rank_trials(trials).assign(network=_networks(trials))
+    curves = build_curves(reports, trials).merge(trials[["trial_id", "network", "status", "model/arch"]], on="trial_id")
+    return Run(folder=folder, run_json=content, trials=trials, curves=curves)
 
 
-def first_stage(run: Run) -> pd.DataFrame:
-    """Return the trials of the stage that searches: all on the same images, so that their scores compare."""
+def select_first_stage(run: Run) -> pd.DataFrame:
+    """Return the trials of the first stage, whose scores compare because all are measured on the same images."""
     return run.trials[run.trials["stage"] == next(iter(run.stages), None)]
 
 
-def with_latency(run: Run) -> pd.DataFrame:
-    """Return the trials with `latency_ms` where the run has measured it: of its front, at each model's own size."""
-    known = {line["trial_id"]: line.get("latency_ms") for line in run.notes.get("front", [])}
+def add_latency(run: Run) -> pd.DataFrame:
+    """Return the trials with `latency_ms`, which a run measures for its Pareto front at each model's own size."""
+    known = {line["trial_id"]: line.get("latency_ms") for line in run.run_json.get("front", [])}
     return run.trials.assign(latency_ms=pd.to_numeric(run.trials["trial_id"].map(known), errors="coerce"))
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the content of a JSON file; nothing where there is none.
+    """Return the content of a JSON file; empty if the file does not exist.
 
     Raises:
-        AnalysisError: It is damaged, or holds something else than an object.
+        AnalysisError: The file is damaged or is not a JSON object.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -96,19 +96,19 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise AnalysisError(f"{path}: cannot be read ({error}); restore it from the run") from error
     if not isinstance(content, dict):
-        raise AnalysisError(f"{path}: is no JSON object; restore it from the run")
+        raise AnalysisError(f"{path}: not a JSON object; restore it from the run")
     return content
 
 
-def _state(folder: Path, notes: dict[str, Any]) -> str:
-    state = str(notes.get("state", "unknown"))
+def _state(folder: Path, content: dict[str, Any]) -> str:
+    state = str(content.get("state", "unknown"))
     if state == "running" and time.time() - (folder / "run.json").stat().st_mtime > SILENT_S:
         return "cut off"
     return state
 
 
 def _networks(trials: pd.DataFrame) -> list[str]:
-    """Return name and width of each trial's network."""
+    """Return architecture and width of each trial's network."""
     pairs = zip(trials["model/arch"], trials["model/width"], strict=True)
     return [
         "network unknown" if not isinstance(arch, str) else arch if pd.isna(width) else f"{arch} w{width:.0f}"

@@ -72,14 +72,14 @@ def test_trial_tables_show_the_trials_of_all_runs(whole_runs, monkeypatch, tmp_p
     cells = executed("trial_tables", monkeypatch, tmp_path, runs=[str(run) for run in whole_runs])
     assert shown(cells, "trials = load_trials")[0].startswith("30 trials of 2 runs, ")
     assert table(cells, "failed[[").count("loss is not finite") == 2
-    best = table(cells, "leaderboard(")
+    best = table(cells, "build_leaderboard(")
     assert best.count("f0001") == 2 and "e0014" not in best
     small = table(cells, "small.nlargest")
     assert "e0014" in small and "e0003" not in small  # which failed
     assert "unet" in table(cells, "first.groupby") and "atrous" in table(cells, "first.pivot_table")
     assert "chance" in table(cells, "found[") or "Empty" in table(cells, "found[")
-    assert "f0001" in table(cells, "front(") and "e0014" in table(cells, "pairs[[")
-    assert "images_per_s" in table(cells, "training_times(")
+    assert "f0001" in table(cells, "front[") and "e0014" in table(cells, "pairs[[")
+    assert "images_per_s" in table(cells, "list_training_times(")
     assert pictures(cells) == 1 and len(charts(cells)) == 2
     drawn = json.dumps(charts(cells)[1])
     assert "f0001" in drawn and "e0014" in drawn
@@ -89,17 +89,17 @@ def test_inside_the_best_model_shows_its_figures_and_pictures(whole_runs, monkey
     cells = executed("inside_the_best_model", monkeypatch, tmp_path, run=str(whole_runs[0]))
     metrics = json.loads((whole_runs[0] / "best" / "metrics.json").read_text())["val"]
     assert shown(cells, "seen = open_part")[0] == f"f0001: unet of width 4; {metrics['images']} images of 32 px\n"
-    means = row(cells, "errors[[*FIGURES", "mean")
+    means = row(cells, "errors[[*METRICS", "mean")
     wanted = [f"{metrics[name]:.4f}" for name in ("score", "iou", "boundary_f", "mae_mask", "rmse_depth", "abs_rel")]
     assert means[:6] == wanted
     for what in ("mask_share", "depth_range"):
-        assert row(cells, f'by_share(errors, "{what}")', "3")[2] == "1"  # of four images, four groups of one
+        assert row(cells, f'group_means(errors, "{what}")', "3")[2] == "1"  # of four images, four groups of one
     assert f"{metrics['images']}" in table(cells, "means.assign(")
     assert "pixel_shuffle" in table(cells, "trials.groupby(ways")
     assert pictures(cells) == 5
     (cloud,) = charts(cells)
     assert len(cloud["data"][0]["marker"]["color"]) == 32 * 32
-    assert "a camera of 55 degrees" in shown(cells, "view(")[0]
+    assert "a camera of 55 degrees" in shown(cells, "plot_points(")[0]
 
 
 def test_compare_runs_scores_methods_alike(whole_runs, monkeypatch, tmp_path):

@@ -3,7 +3,7 @@ const root = document.documentElement;
 const touch = matchMedia("(pointer: coarse)").matches;
 const system = matchMedia("(prefers-color-scheme: dark)");
 const remembered = { get: () => { try { return localStorage.getItem("one-look-theme"); } catch { return null; } },
-  set: (theme) => { try { localStorage.setItem("one-look-theme", theme); } catch { /* a file that may not remember */ } } };
+  set: (theme) => { try { localStorage.setItem("one-look-theme", theme); } catch { /* storage is blocked for this file */ } } };
 const figures = JSON.parse(document.getElementById("figures").textContent);
 const board = JSON.parse(document.getElementById("rows").textContent);
 const drawn = new Set();
@@ -16,27 +16,27 @@ function template() {
     font: { family: "system-ui, -apple-system, Segoe UI, Roboto, Helvetica Neue, Arial, sans-serif", size: 12, color: colour("--ink") },
     hoverlabel: { bgcolor: colour("--raised"), bordercolor: colour("--line"), font: { color: colour("--ink") } },
     updatemenudefaults: { bgcolor: colour("--raised"), bordercolor: colour("--line"), font: { color: colour("--ink") } },
-    xaxis: axis, yaxis: axis, dragmode: touch ? false : "zoom", // a finger scrolls the page
+    xaxis: axis, yaxis: axis, dragmode: touch ? false : "zoom", // on touch screens a drag scrolls the page
   } };
 }
 
 function draw(place) {
   const figure = figures[place.dataset.figure];
-  for (const trace of figure.data) { // what a point tells of its trial
+  for (const trace of figure.data) { // hover texts are stored once per trial
     if (trace.customdata && trace.hovertext === undefined && trace.type !== "parcoords" && trace.hovertemplate.includes("%{hovertext}")) {
-      trace.hovertext = trace.customdata.map((id) => board.who[id] ?? id);
+      trace.hovertext = trace.customdata.map((id) => board.hover[id] ?? id);
     }
   }
   const layout = { ...figure.layout, template: template(), autosize: true };
   const config = { responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
     displayModeBar: touch ? false : "hover", modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
   Plotly.react(place, figure.data, layout, config);
-  if (!drawn.has(place) && figure.data[0].type === "parcoords") place.on("plotly_restyle", () => tellKept(place));
+  if (!drawn.has(place) && figure.data[0].type === "parcoords") place.on("plotly_restyle", () => listKept(place));
   drawn.add(place);
 }
 
-// Which trials pass through the ranges that were dragged on the axes of the parallel coordinates.
-function tellKept(place) {
+// List the trials inside the ranges that were dragged on the axes of the parallel coordinates.
+function listKept(place) {
   const { dimensions, ids } = place.data[0];
   const limits = dimensions.filter((d) => d.constraintrange)
     .map((d) => ({ values: place._fullData[0].dimensions[dimensions.indexOf(d)].values,

@@ -7,8 +7,8 @@ from search.tuning.stages import STAGE_PRESETS
 
 def test_methods_are_commands_that_run_understands():
     read = {name: parser().parse_args(["--budget", "3m", *words]) for name, words in methods.METHODS.items()}
-    told = {name: (a.sampler, a.stages, a.recipe, a.width, a.split) for name, a in read.items()}
-    assert told == {
+    columns = {name: (a.sampler, a.stages, a.recipe, a.width, a.split) for name, a in read.items()}
+    assert columns == {
         "default": ("tpe", "default", None, None, "background"),
         "random": ("random", "default", None, None, "background"),
         "one_epoch_topk": ("tpe", "one_epoch", None, None, "background"),

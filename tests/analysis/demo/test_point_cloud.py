@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from analysis.demo.point_cloud import FARTHEST, FIELD_OF_VIEW_DEG, points, view
+from analysis.demo.point_cloud import FARTHEST, FIELD_OF_VIEW_DEG, make_points, plot_points
 
 
 def scene(height, width):
@@ -15,14 +15,14 @@ def scene(height, width):
 
 def test_nearest_is_at_1_and_farthest_at_its_distance():
     photo, _ = scene(1, 3)
-    xyz, _ = points(photo, np.array([[1, 0.5, 0]], np.float32))
+    xyz, _ = make_points(photo, np.array([[1, 0.5, 0]], np.float32))
     assert xyz[:, 1] == pytest.approx([1, 2 * FARTHEST / (1 + FARTHEST), FARTHEST])
 
 
 @pytest.mark.parametrize(("height", "width"), [(7, 20), (20, 7), (1, 1)])
 def test_points_are_seen_where_their_pixels_are(height, width):
     photo, depth = scene(height, width)
-    xyz, rgb = points(photo, depth)
+    xyz, rgb = make_points(photo, depth)
     focal = max(height, width) / 2 / math.tan(math.radians(FIELD_OF_VIEW_DEG) / 2)
     column = focal * xyz[:, 0] / xyz[:, 1] + width / 2 - 0.5
     row = -focal * xyz[:, 2] / xyz[:, 1] + height / 2 - 0.5
@@ -33,21 +33,21 @@ def test_points_are_seen_where_their_pixels_are(height, width):
 
 def test_the_longer_side_fills_the_field_of_view():
     photo, depth = scene(40, 300)
-    xyz, _ = points(photo, depth)
+    xyz, _ = make_points(photo, depth)
     angles = np.degrees(np.arctan2(xyz[:, 0], xyz[:, 1]))
     assert FIELD_OF_VIEW_DEG - 0.5 < angles.max() - angles.min() < FIELD_OF_VIEW_DEG
 
 
 def test_large_photos_give_about_as_many_points_as_asked_for():
     photo, depth = scene(300, 400)
-    xyz, rgb = points(photo, depth, most=1200)
+    xyz, rgb = make_points(photo, depth, most=1200)
     assert len(xyz) == len(rgb) == 30 * 40
     assert rgb.mean() == pytest.approx(photo.mean(), abs=1)
 
 
 def test_view_shows_every_point_in_its_colour_and_nothing_else():
     photo = np.array([[[255, 0, 16]], [[1, 2, 3]]], np.uint8)
-    figure = view(*points(photo, np.ones((2, 1), np.float32)))
+    figure = plot_points(*make_points(photo, np.ones((2, 1), np.float32)))
     (cloud,) = figure.data
     assert cloud.mode == "markers" and list(cloud.marker.color) == ["#ff0010", "#010203"]
     assert cloud.z[0] > 0 > cloud.z[1]  # what is above in the photo is above

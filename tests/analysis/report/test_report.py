@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from analysis.report.facts import reasons
+from analysis.report.facts import explain_best
 from analysis.report.report import main, write_report
 from analysis.runs.run import read_run
 from search.records.files import write_json
@@ -62,7 +62,7 @@ def test_report_of_a_whole_run_has_every_section(whole_run):
         "Best score over time",
         "Leaderboard",
         "Learning curves",
-        "From stage to stage",
+        "Ranks from stage to stage",
         "Score, size and latency",
         "How trials ended",
         "How the budget was spent",
@@ -75,7 +75,7 @@ def test_report_of_a_whole_run_has_every_section(whole_run):
     assert "out of memory" in page and "rank correlation 0.50 [-1.00, 1.00]" in page
 
 
-def test_page_asks_nothing_of_the_network(whole_run):
+def test_page_works_offline(whole_run):
     page = page_of(whole_run)
     own = page[: page.index("plotly.js v")] + page[page.rindex('"use strict";') :]
     assert not re.search(r"""(src|href)=["'](?!data:|#|trials\.csv)""", own) and "https:" not in own
@@ -89,7 +89,7 @@ def test_leaderboard_holds_every_trial_the_largest_images_and_the_best_first(who
     ids = [row[names.index("trial")] for row in board["rows"]]
     assert ids == ["c1", "c2", "e3", "e2", "e1", "e4"] and board["best"] == "c1"
     assert board["rows"][0][names.index("score")] == 0.6 and board["rows"][-1][names.index("score")] is None
-    assert board["who"]["c1"] == "c1 · unet w4 · confirm, completed"
+    assert board["hover"]["c1"] == "c1 · unet w4 · confirm, completed"
 
 
 def test_what_a_trial_says_of_itself_cannot_become_part_of_the_page(tmp_path):
@@ -108,7 +108,7 @@ def test_what_a_trial_says_of_itself_cannot_become_part_of_the_page(tmp_path):
 def test_run_that_goes_on_is_reported_as_far_as_it_has_come(climbing_run):
     page = page_of(climbing_run)
     assert "The best so far" in page and ">running</span>" in page
-    assert "c2 · unet w4 · confirm, running" in data_of(page, "rows")["who"].values()
+    assert "c2 · unet w4 · confirm, running" in data_of(page, "rows")["hover"].values()
 
 
 def test_run_without_a_sign_of_life_is_cut_off_and_its_trials_unfinished(climbing_run, monkeypatch):
@@ -181,7 +181,7 @@ def test_seeds_are_told_of_the_best_and_of_no_other(tmp_path):
     seeds = {"trials": ["f1", "r1"], "scores": [0.46, 0.4], "mean": 0.43}
     for best, told in (("f1", True), ("f2", False)):
         write_json(tmp_path / "run.json", {"state": "done", "best": best, "seeds": seeds})
-        assert any("2 seeds" in sentence for sentence in reasons(read_run(tmp_path))) is told
+        assert any("2 seeds" in sentence for sentence in explain_best(read_run(tmp_path))) is told
 
 
 def add_trial(table, trial_id, stage, score, *, px):
@@ -206,7 +206,7 @@ def test_run_in_which_all_failed_names_the_reasons(tmp_path):
 def test_run_that_has_not_begun_a_trial_has_a_report(tmp_path):
     write_json(tmp_path / "run.json", {"state": "running", "stages": []})
     page = page_of(tmp_path)
-    assert "No trial has begun." in page and "plotly.js v" not in page
+    assert "No trial has started." in page and "plotly.js v" not in page
 
 
 def test_run_of_an_older_version_has_a_report(climbing_run):
@@ -222,7 +222,11 @@ def test_run_of_an_older_version_has_a_report(climbing_run):
     ("figure", "column", "formula"),
     [
         ("rmse_depth", "depth RMSE", "Score = IoU of the mask (no depth is known):"),
-        ("iou", "IoU", "Score = 1 - RMSE of the depth / its deviation over the validation images (no mask is known):"),
+        (
+            "iou",
+            "IoU",
+            "Score = 1 - RMSE of the depth / its standard deviation over the validation images (no mask is known):",
+        ),
         ("other", "other", "Score = ½ · IoU of the mask + ½ · (1 - RMSE of the depth"),
     ],
 )

@@ -2,29 +2,29 @@ import math
 
 import pytest
 
-from analysis.runs.curves import best_so_far, epoch_curves, standings, training_times
-from analysis.runs.tables import load_reports, trials_so_far
+from analysis.runs.curves import add_best_so_far, build_curves, list_training_times, rank_trials
+from analysis.runs.tables import load_reports, load_trials_so_far
 
 
 @pytest.fixture
 def trials(climbing_run):
-    return trials_so_far(climbing_run)
+    return load_trials_so_far(climbing_run)
 
 
 def test_standings_rank_within_a_stage_and_leave_failed_trials_out(climbing_run, trials):
-    ranks = standings(trials).set_index("trial_id")["rank"]
+    ranks = rank_trials(trials).set_index("trial_id")["rank"]
     assert ranks.drop("e4").to_dict() == {"e1": 3, "e2": 2, "e3": 1, "c1": 1, "c2": 2} and math.isnan(ranks["e4"])
 
 
 def test_standings_know_the_first_ancestor_and_label_what_is_known(trials):
-    table = standings(trials).set_index("trial_id")
+    table = rank_trials(trials).set_index("trial_id")
     assert table["root"].to_dict() == {"e1": "e1", "e2": "e2", "e3": "e3", "e4": "e4", "c1": "e3", "c2": "e2"}
     assert table.loc["c1", "label"] == "c1 unet w4 0.600" and table.loc["e4", "label"] == "e4 unet w4"
     assert table.loc["c2", "label"] == "c2 unet w4 0.550 (running)"
 
 
 def test_curves_leave_out_figures_that_repeat_the_best_epoch(climbing_run, trials):
-    curves = epoch_curves(load_reports(climbing_run), trials).set_index(["trial_id", "epochs"])
+    curves = build_curves(load_reports(climbing_run), trials).set_index(["trial_id", "epochs"])
     assert curves.loc["e3", "score"].dropna().to_dict() == {1: 0.2, 2: 0.5}
     assert curves.loc["e3", "train_total"].notna().all() and curves.loc["e1", "score"].notna().all()
 
@@ -33,19 +33,19 @@ def test_epoch_that_a_resumed_trial_repeats_counts_once(climbing_run, trials):
     path = climbing_run / "reports.jsonl"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([*lines, lines[-1].replace('"train_total": 1.4', '"train_total": 9.0')]))
-    curves = epoch_curves(load_reports(climbing_run), trials)
+    curves = build_curves(load_reports(climbing_run), trials)
     assert len(curves) == len(lines)
 
 
 def test_best_so_far_never_falls_and_starts_anew_with_each_stage(climbing_run):
-    points = best_so_far(load_reports(climbing_run))
+    points = add_best_so_far(load_reports(climbing_run))
     explore, confirm = (points[points["stage"] == stage] for stage in ("explore", "confirm"))
     assert list(explore["best"]) == [0.1, 0.2, 0.3, 0.3, 0.5, 0.5] and confirm["best"].iloc[0] == 0.4
     assert explore["ended_s"].is_monotonic_increasing and set(explore["began_s"]) == {10.0}
 
 
 def test_training_times_hold_what_a_trial_cost(climbing_run, trials):
-    table = training_times(trials)
+    table = list_training_times(trials)
     assert list(table["trial_id"]) == ["e3", "e2", "e1", "e4", "c1", "c2"]
     best = table.iloc[0]
     assert (best["arch"], best["width"], best["params"], best["images_seen"]) == ("unet", 4, 1234, 30)
@@ -54,7 +54,7 @@ def test_training_times_hold_what_a_trial_cost(climbing_run, trials):
 
 
 def test_runs_with_equal_trial_ids_are_kept_apart(climbing_run, other_run):
-    both = trials_so_far(climbing_run, other_run)
-    ranks = standings(both)
+    both = load_trials_so_far(climbing_run, other_run)
+    ranks = rank_trials(both)
     assert ranks[ranks["trial_id"] == "e3"]["rank"].tolist() == [1, 1]
-    assert len(epoch_curves(load_reports(climbing_run, other_run), both)) == 12
+    assert len(build_curves(load_reports(climbing_run, other_run), both)) == 12

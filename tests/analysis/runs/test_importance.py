@@ -1,7 +1,7 @@
 import optuna
 import pytest
 
-from analysis.runs.importance import importances
+from analysis.runs.importance import compute_importances
 from search.records.trials import TrialRecord, TrialTable
 from search.study.sampler import OPTUNA_STATES
 from search.study.storage import open_journal
@@ -40,13 +40,13 @@ def journal(run):
 
 
 def most_important(run, architecture):
-    found = importances(run)
+    found = compute_importances(run)
     return found[found["architecture"] == architecture].iloc[0]["parameter"]
 
 
 def test_parameter_that_decides_is_the_most_important(tmp_path):
     write_run(tmp_path, 60, score=lambda params: params["adamw/lr"])
-    found = importances(tmp_path)
+    found = compute_importances(tmp_path)
     assert list(found.columns) == ["architecture", "parameter", "importance", "chance"]
     assert set(found["architecture"]) == {"all", *ARCHS}
     assert all(most_important(tmp_path, name) == "adamw/lr" for name in ("all", *ARCHS))
@@ -57,7 +57,7 @@ def test_parameter_that_decides_is_the_most_important(tmp_path):
 def test_conditional_parameters_count_for_their_architecture_only(tmp_path):
     write_run(tmp_path, 60, score=lambda params: params.get("unet/width", 0) == 4)
     assert most_important(tmp_path, "unet") == "unet/width"
-    parameters = importances(tmp_path).groupby("architecture")["parameter"].agg(set)
+    parameters = compute_importances(tmp_path).groupby("architecture")["parameter"].agg(set)
     assert "unet/width" in parameters["all"] and "unet/width" not in parameters["residual"]
 
 
@@ -68,23 +68,23 @@ def test_stopped_trials_count_as_worse_than_all_others_whatever_they_scored(tmp_
 
 def test_chance_tells_what_decides_from_what_does_not(tmp_path):
     write_run(tmp_path, 60, archs=("unet",), score=lambda params: params["adamw/lr"])
-    found = importances(tmp_path).set_index(["architecture", "parameter"]).loc["all"]
+    found = compute_importances(tmp_path).set_index(["architecture", "parameter"]).loc["all"]
     above = found["importance"] > found["chance"]
     assert above["adamw/lr"] and not above["noise"]
 
 
 def test_equal_scores_make_nothing_important_and_no_warning(tmp_path):
     write_run(tmp_path, 12, archs=("unet",), score=lambda params: 0.5)
-    assert importances(tmp_path)["importance"].notna().all()
+    assert compute_importances(tmp_path)["importance"].notna().all()
 
 
 def test_few_trials_say_nothing(tmp_path):
     write_run(tmp_path, 9, score=lambda params: params["noise"])
-    assert importances(tmp_path).empty
+    assert compute_importances(tmp_path).empty
 
 
 def test_run_without_a_study_has_none(climbing_run):
-    assert importances(climbing_run).empty
+    assert compute_importances(climbing_run).empty
 
 
 def test_journal_is_only_read_and_half_a_line_is_left_out(tmp_path):
@@ -93,5 +93,5 @@ def test_journal_is_only_read_and_half_a_line_is_left_out(tmp_path):
     with path.open("ab") as file:
         file.write(b'{"op_code":4,"worker_id"')
     before = path.read_bytes()
-    assert len(importances(tmp_path)) > 0
+    assert len(compute_importances(tmp_path)) > 0
     assert path.read_bytes() == before

@@ -1,7 +1,7 @@
 import pytest
 
 from analysis.exceptions import AnalysisError
-from analysis.runs.tables import leaderboard, load_reports, load_trials, trials_so_far
+from analysis.runs.tables import build_leaderboard, load_reports, load_trials, load_trials_so_far
 from search.records.trials import TrialRecord, TrialTable
 
 
@@ -37,7 +37,7 @@ def test_line_that_is_being_written_is_left_out(run):
 
 
 def test_run_that_has_reported_nothing_has_no_reports_and_no_trials(tmp_path):
-    assert load_reports(tmp_path).empty and trials_so_far(tmp_path).empty
+    assert load_reports(tmp_path).empty and load_trials_so_far(tmp_path).empty
 
 
 def test_damaged_line_is_an_error(run):
@@ -48,7 +48,7 @@ def test_damaged_line_is_an_error(run):
 
 
 def test_trials_so_far_hold_what_is_running(climbing_run):
-    trials = trials_so_far(climbing_run).set_index("trial_id")
+    trials = load_trials_so_far(climbing_run).set_index("trial_id")
     assert list(trials.index) == ["e1", "e2", "e3", "e4", "c1", "c2"]
     assert trials.loc["c2", "status"] == "running" and trials.loc["c2", "epochs"] == 3
     assert trials.loc["c2", "model/arch"] == "unet" and trials.loc["c2", "parent_id"] == "e2"
@@ -57,11 +57,11 @@ def test_trials_so_far_hold_what_is_running(climbing_run):
 
 def test_trials_so_far_need_no_table(climbing_run):
     (climbing_run / "trials.csv").unlink()
-    assert set(trials_so_far(climbing_run)["status"]) == {"running"}
+    assert set(load_trials_so_far(climbing_run)["status"]) == {"running"}
 
 
 def test_leaderboard_is_best_first_without_the_failed(run):
-    assert list(leaderboard(load_trials(run), "explore")["trial_id"]) == ["e2", "e1"]
+    assert list(build_leaderboard(load_trials(run), "explore")["trial_id"]) == ["e2", "e1"]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"trial_id\xff,stage\n\x00"])
@@ -75,14 +75,14 @@ def test_folder_without_whole_trials_is_an_error(content, tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"a,b\n1,2\n", r"trials\.csv: no table of trials \(trial_id, stage, status lacking\)"),
-        (b"trial_id,stage,status\n,explore,failed\n", r"no table of trials \(trial_id lacking\)"),
+        (b"a,b\n1,2\n", r"trials\.csv: not a table of trials; it lacks trial_id, stage, status"),
+        (b"trial_id,stage,status\n,explore,failed\n", r"not a table of trials; it lacks trial_id"),
         (b"run,trial_id,stage,status\nx,e1,explore,failed\n", r"trials\.csv: cannot be read \(cannot insert run"),
     ],
 )
 def test_table_of_something_else_is_an_error(content, says, tmp_path):
     (tmp_path / "trials.csv").write_bytes(content)
-    for read in (load_trials, trials_so_far):
+    for read in (load_trials, load_trials_so_far):
         with pytest.raises(AnalysisError, match=says):
             read(tmp_path)
 
@@ -105,18 +105,18 @@ def test_columns_that_lack_are_empty_and_figures_that_are_no_numbers_unknown(tmp
             r"\(started_s missing\)",
         ),
         ("reports.jsonl", b"\x89PNG\xff\n", "reports.jsonl: a line is damaged"),
-        ("reports.jsonl", b"[1]\n", "reports.jsonl: a line tells of no trial"),
-        ("reports.jsonl", b'{"score": 1.0}\n', "reports.jsonl: a line tells of no trial"),
+        ("reports.jsonl", b"[1]\n", "reports.jsonl: a line names no trial"),
+        ("reports.jsonl", b'{"score": 1.0}\n', "reports.jsonl: a line names no trial"),
     ],
 )
 def test_damaged_records_are_an_error(name, content, says, climbing_run):
     (climbing_run / name).write_bytes(content)
     with pytest.raises(AnalysisError, match=says) as caught:
-        trials_so_far(climbing_run)
+        load_trials_so_far(climbing_run)
     assert "\n" not in str(caught.value)
 
 
 def test_records_of_another_version_are_read_as_far_as_they_are_known(climbing_run):
     path = climbing_run / "trials.jsonl"
     path.write_text(path.read_text().replace('"seed": 0', '"seed": 0, "mood": "fair"'))
-    assert "c2" in trials_so_far(climbing_run)["trial_id"].to_list()
+    assert "c2" in load_trials_so_far(climbing_run)["trial_id"].to_list()
