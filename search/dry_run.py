@@ -26,7 +26,7 @@ from search.budget.budget import Budget, plan_deadlines, wrap_up_s
 from search.budget.constraints import Constraints, Feasibility
 from search.config.trial import TrialConfig
 from search.study.space import SpaceLimits, choose_batch_sizes, suggest
-from search.training.throughput import training_speed
+from search.training.throughput import measure_throughput
 from search.tuning.cluster import Cluster
 from search.tuning.stages import GRACE_PERIOD, KEPT_CHECKPOINTS, REDUCTION_FACTOR, Stage
 
@@ -74,9 +74,9 @@ def measure(data_module: DataModule) -> Machine:
     cluster = Cluster(cpus=cores, node_cpus=cores, gpus=gpus, node_memory_mib=0.0, dashboard="", local=True)
     device, busy = "cuda" if gpus else "cpu", min(cluster.workers, 16)
     with progress_bar("measuring this machine for ten seconds"):
-        alone = training_speed(1, device)
+        alone = measure_throughput(1, device)
         with ProcessPoolExecutor(busy, mp_context=multiprocessing.get_context("spawn")) as pool:
-            together = mean(pool.map(training_speed, [1] * busy, [device] * busy))
+            together = mean(pool.map(measure_throughput, [1] * busy, [device] * busy))
         return Machine(cluster=cluster, alone=alone, together=together, decoded=decoding_speed(data_module))
 
 

@@ -27,7 +27,7 @@ from search.records.run_state import RunState, new_run_state
 from search.records.tensorboard import TensorBoard
 from search.records.trials import TrialRecord, TrialTable
 from search.study.dashboard import StageStudies
-from search.training.throughput import training_speed
+from search.training.throughput import measure_throughput
 from search.tuning import cluster
 from search.tuning.checkpoints import CheckpointStore, find_checkpoints
 from search.tuning.ray_tune import RecordCallback, StageScheduler, run_experiment
@@ -178,7 +178,7 @@ class Experiment:
         ray = self.starting.result()
         self._listen()  # Ray has put its own handlers in place
         device = "cuda" if ray.gpus else "cpu"
-        speed = training_speed(1, device) if ray.local else ray.call(training_speed, 1, device)
+        speed = measure_throughput(1, device) if ray.local else ray.call(measure_throughput, 1, device)
         self.run_state.devices = {"cpu": ray.cpus, "gpu": ray.gpus}
         if self.goes_on:
             self._take_up()

@@ -1,206 +1,349 @@
-"""A trial of a run, trained again from its record and compared with it by epochs. Knows neither Ray nor Optuna."""
+"""Train a recorded trial again and compare its metrics with the record, epoch by epoch.
+
+python -m search.reproduce RUN TRIAL_ID
+"""
 
 import argparse
+import difflib
+import json
 import sys
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from data.data_module import StageData
+from data.data_module import DataModule, StageData, load_data_module
 from data.dataset import DataError
-from data.runtime.progress import progress_bar
+from data.runtime import cli
+from data.runtime.progress import Progress, progress_bar
 from models.config import ConfigError
-from search.archive import NotOnRecordError, RunRecords, TrialHistory
+from search.config.trial import TrialConfig
+from search.records.files import read_lines, require_fields
+from search.records.provenance import describe_process
 from search.records.run_dir import RunDirError
+from search.records.run_state import check_run_state
+from search.records.trials import TrialRecord, TrialTable
 from search.training.micro_batches import TrialOutOfMemoryError
-from search.training.trainer import FitPlan, State, TrialDivergedError, fit
+from search.training.trainer import STATE_FILE, FitPlan, State, TrialDivergedError, fit
 
-OF_THE_MACHINE = {"train_s", "fit_s", "predictions", "replay"}  # in a report, and no figure that could be the same
-Say = Callable[[str], None]
+PACKAGES = ("torch", "numpy", "albumentations", "opencv-python-headless")  # whose versions metrics depend on
+NOT_COMPARED = {"train_s", "fit_s", "predictions", "replay"}  # times, and report entries that are no metrics
+SIZES = ("px", "train_images", "val_images")
+Log = Callable[[str], None]
 
 
-class _Enough(Exception):  # noqa: N818 - not an error
-    """All epochs on record have been trained again, as Ray ends a trial that it stops: in the middle of its report."""
+class NotReproducibleError(ValueError):
+    """The records do not allow a trial to be trained again; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialHistory:
+    """The records of one trial.
+
+    Attributes:
+        record: Its row of trials.csv.
+        config: Its configuration.
+        plan: Its training plan, with the recorded device.
+        reports: Its lines of reports.jsonl, one per epoch.
+        replays: The `replay` entry of each epoch that it began, a failed last epoch included.
+        sizes: px, train_images and val_images.
+    """
+
+    record: TrialRecord
+    config: TrialConfig
+    plan: FitPlan
+    reports: list[dict[str, Any]]
+    replays: list[dict[str, Any]]
+    sizes: dict[str, int]
+
+    @property
+    def failed(self) -> bool:
+        """True if the trial failed."""
+        return self.record.status == "failed"
+
+    @property
+    def steps(self) -> int:
+        """Number of recorded optimizer steps."""
+        batch_size = min(self.config.optim.batch_size, self.sizes["train_images"])
+        return int(self.reports[-1]["images_seen"]) // batch_size if self.reports else 0
+
+    def describe(self) -> str:
+        """Describe the trial in one line."""
+        r, model = self.record, self.config.model
+        start = f"from the weights of {r.parent_id}" if r.parent_id else "from new weights"
+        end = ": ".join(filter(None, (r.status or "not ended", r.reason)))
+        network = f"{model.arch} of width {model.width}, seed {r.seed}, {start}"
+        return f"{r.trial_id} ({r.stage}): {network}; recorded epochs: {len(self.reports)}; {end}"
+
+
+class RunRecords:
+    """The records of a run folder, which is only read.
+
+    Raises:
+        RunDirError: The folder is not a run folder, or is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, path = folder, folder / "run.json"
+        try:
+            self.content: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise RunDirError(f"{folder}: no run there ({path} cannot be read); name a run folder") from error
+        except (TypeError, ValueError) as error:
+            raise RunDirError(f"{folder}: {path} is damaged ({error})") from error
+        check_run_state(self.content, path)
+        if not self.content["stages"]:
+            raise RunDirError(f"{folder}: the run ended before its first stage, so it has no trials")
+        self.table = TrialTable.load(folder)
+
+    def load_history(self, trial_id: str) -> TrialHistory:
+        """Return the records of a trial.
+
+        Raises:
+            NotReproducibleError: There is no such trial, or its records do not suffice.
+        """
+        if trial_id not in self.table.records:
+            close = ", ".join(difflib.get_close_matches(trial_id, self.table.records, cutoff=0.0))
+            raise NotReproducibleError(f"{trial_id!r} is not a trial of {self.folder}; similar: {close or 'none'}")
+        record, reports = self.table.records[trial_id], self._read_reports(trial_id)
+        if any("replay" not in line for line in reports):
+            raise NotReproducibleError(f"{self.folder} has no clock readings, so {trial_id} cannot be reproduced")
+        replays = [line["replay"] for line in reports] + self._read_failed_replay(record)
+        if not replays:
+            raise NotReproducibleError(f"{trial_id} has no recorded epoch")
+        for replay in replays:
+            require_fields(replay, {"plan": dict, "threads": int, "clock": list}, self.folder / "reports.jsonl")
+        try:
+            config, plan = TrialConfig.from_flat(record.config), FitPlan(**replays[0]["plan"])
+        except (ConfigError, TypeError) as error:
+            reason = f"was trained by another version ({error}); it cannot be reproduced"
+            raise NotReproducibleError(f"{trial_id} {reason}") from error
+        sizes = self._read_sizes(record, reports)
+        return TrialHistory(record=record, config=config, plan=plan, reports=reports, replays=replays, sizes=sizes)
+
+    def load_data(self, history: TrialHistory) -> StageData:
+        """Return the data that a trial was trained on.
+
+        Raises:
+            DataError: The data have changed.
+        """
+        return self._data_module.recorded_data(**history.sizes)
+
+    def find_weights(self, trial_id: str) -> State | None:
+        """Return the last weights of a trial on the CPU, or None if its checkpoint is gone."""
+        last_epoch = self._read_reports(trial_id)[-1]["epochs"]
+        for path in self.folder.glob(f"ray/*/{trial_id}_*/checkpoint_*/{STATE_FILE}"):
+            if zipfile.is_zipfile(path):  # torch's format; a file that was cut short is not one
+                state: State = torch.load(path, map_location="cpu", weights_only=True)
+                if state["epoch"] == last_epoch:
+                    weights: State = state["model"]
+                    return weights
+        return None
+
+    def describe_changes(self) -> list[str]:
+        """Return one line for each package version, and the platform, that differs from the run's."""
+        here, there = describe_process(), self.content
+        pairs = [(name, there["versions"].get(name), here["versions"][name]) for name in PACKAGES]
+        pairs.append(("platform", there["platform"], here["platform"]))
+        return [f"note: {name} was {was}, is {now}; metrics may differ" for name, was, now in pairs if was != now]
+
+    @cached_property
+    def _data_module(self) -> DataModule:
+        """The run's data; its first stage is read first, since statistics and sigma are computed on it."""
+        data_module, first = load_data_module(self.content), self.content["stages"][0]
+        data_module.recorded_data(**{name: first[name] for name in SIZES})
+        return data_module
+
+    def _read_reports(self, trial_id: str) -> list[dict[str, Any]]:
+        return [line for line in read_lines(self.folder / "reports.jsonl") if line["trial_id"] == trial_id]
+
+    def _read_sizes(self, record: TrialRecord, reports: list[dict[str, Any]]) -> dict[str, int]:
+        stages = [s for s in self.content["stages"] if s["name"] == record.stage and s["began_s"] <= record.started_s]
+        source: dict[str, Any] = next(iter([*reports, *reversed(stages)]), {})
+        require_fields(source, dict.fromkeys(SIZES, int), self.folder / "reports.jsonl")
+        return {name: source[name] for name in SIZES}
+
+    def _read_failed_replay(self, record: TrialRecord) -> list[dict[str, Any]]:
+        """Return the replay entry of the epoch in which a trial failed, if it failed."""
+        if record.status != "failed":
+            return []
+        lines = [line for line in read_lines(self.folder / "trials.jsonl") if line["trial_id"] == record.trial_id]
+        if "replay" not in lines[-1]:
+            raise NotReproducibleError(f"{record.trial_id} failed ({record.reason}), which training cannot reproduce")
+        return [lines[-1]["replay"]]
+
+
+class _EndOfRecordError(Exception):
+    """All recorded epochs have been compared. Ray stops a trial in the same place, inside its report."""
 
 
 class Comparison:
-    """Listens to `fit` and holds each epoch against the record.
+    """Receives the reports of `fit` and compares each epoch with the record.
 
     Attributes:
-        different: What differs, a line for each epoch.
-        weights: Those that the last epoch on record left.
+        different: One line for each difference.
+        weights: Weights after the last recorded epoch.
 
     Args:
-        past: The record.
-        say: Called with a line for each epoch.
-        told: Called with steps done and steps in all, or None.
+        history: The records of the trial.
+        log: Called with a line for each epoch.
+        progress: Called with steps done and recorded steps, or None.
     """
 
-    def __init__(self, past: TrialHistory, say: Say, told: Callable[[int, int], None] | None) -> None:
-        self.past, self.say, self.told = past, say, told
+    def __init__(self, history: TrialHistory, log: Log, progress: Progress | None) -> None:
+        self.history, self.log, self.progress = history, log, progress
         self.different: list[str] = []
         self.weights: State = {}
         self._steps = 0
 
     def on_step(self, rate: float, loss: Tensor) -> None:
-        """Show how far the training is."""
+        """Show the progress of the training."""
         del rate, loss
         self._steps += 1
-        if self.told is not None:
-            self.told(self._steps, self.past.steps)
+        if self.progress is not None:
+            self.progress(self._steps, self.history.steps)
 
     def report(self, metrics: dict[str, Any], state: Callable[[], State]) -> None:
         """Compare one epoch.
 
         Raises:
-            _Enough: It is the last on record.
+            _EndOfRecordError: It is the last recorded epoch.
         """
-        epoch, reports = int(metrics["epoch"]), self.past.reports
-        if epoch > len(reports):
-            self._differs(epoch, f"the record says {self.past.record.reason}, it ends with score {metrics['score']}")
-            raise _Enough
-        found = differences(reports[epoch - 1], metrics)
+        epoch, recorded = int(metrics["epoch"]), self.history.reports
+        if epoch > len(recorded):
+            end = f"the record ends with {self.history.record.reason}, the training with score {metrics['score']}"
+            self._add(f"epoch {epoch}: ", end)
+            raise _EndOfRecordError
+        found = find_differences(recorded[epoch - 1], metrics)
         if found:
-            more = f", and {len(found) - 1} metrics more" if len(found) > 1 else ""
-            self._differs(epoch, found[0] + more)
+            more = f", and {len(found) - 1} more metrics" if len(found) > 1 else ""
+            self._add(f"epoch {epoch}: ", found[0] + more)
         else:
-            self.say(f"  epoch {epoch}: same, score {metrics['score']:.4f}")
-        if epoch == len(reports) and not self.past.failed:
+            self.log(f"  epoch {epoch}: same, score {metrics['score']:.4f}")
+        if epoch == len(recorded) and not self.history.failed:
             self.weights = state()["model"]
-            raise _Enough
+            raise _EndOfRecordError
 
-    def failed(self, error: RuntimeError) -> None:
-        """Compare the reason of a failure."""
-        reason, recorded = str(error).splitlines()[0], self.past.record.reason
-        if self.past.failed and reason == recorded:
-            self.say(f"  failed as on record: {reason}")
+    def compare_failure(self, error: RuntimeError) -> None:
+        """Compare the reason of a failure with the record."""
+        reason, recorded = str(error).splitlines()[0], self.history.record
+        if self.history.failed and reason == recorded.reason:
+            self.log(f"  failed as recorded: {reason}")
         else:
-            self.different.append(f"it failed, {reason}; the record says {recorded or self.past.record.status}")
-            self.say(f"  different: {self.different[-1]}")
+            self._add("", f"it failed, {reason}; the record says {recorded.reason or recorded.status}")
 
-    def ended(self) -> None:
-        """Compare a training that came to its end with a record that goes on."""
-        self.different.append("it came to its end; the record goes on")
-        self.say(f"  different: {self.different[-1]}")
+    def compare_end(self) -> None:
+        """Note that the training has ended before the record."""
+        self._add("", "the training ended; the record continues")
 
-    def _differs(self, epoch: int, what: str) -> None:
-        self.different.append(f"epoch {epoch}: {what}")
-        self.say(f"  epoch {epoch}: different, {what}")
+    def _add(self, epoch: str, difference: str) -> None:
+        self.different.append(epoch + difference)
+        self.log(f"  {epoch}different, {difference}")
 
 
-def differences(recorded: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
-    """Return how each figure of an epoch that is not the same differs: both values and how far they are apart.
+def find_differences(recorded: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
+    """Return a line for each metric of an epoch that differs, with both values and their distance.
 
     Args:
         recorded: A line of reports.jsonl.
         metrics: A report of `fit`.
     """
-    now = {"epochs" if name == "epoch" else name: v for name, v in metrics.items() if name not in OF_THE_MACHINE}
+    now = {"epochs" if name == "epoch" else name: v for name, v in metrics.items() if name not in NOT_COMPARED}
     found = []
     for name, value in now.items():
         was = recorded.get(name)
         if was != value:
             numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (was, value))
-            apart = f", {abs(value - was):.3g} apart" if numbers and was is not None else ""
-            found.append(f"{name} was {was!r}, is {value!r}{apart}")
+            distance = f", {abs(value - was):.3g} apart" if numbers and was is not None else ""
+            found.append(f"{name} was {was!r}, is {value!r}{distance}")
     return found
 
 
-def reproduce_trial(archive: RunRecords, trial_id: str, say: Say, *, device: str | None = None) -> Comparison:
-    """Train a trial again as far as its record goes, its parent before it where the weights of that are gone.
+def reproduce_trial(records: RunRecords, trial_id: str, log: Log, *, device: str | None = None) -> Comparison:
+    """Train a trial again up to the end of its record; first its parent if the parent's weights are gone.
 
     Args:
-        archive: The run.
-        trial_id: Of trials.csv.
-        say: Called with a line for each epoch.
-        device: torch device; None for that of the record.
+        records: The run.
+        trial_id: Trial of the run.
+        log: Called with a line for each epoch.
+        device: torch device; None for the recorded one.
 
     Raises:
-        NotOnRecordError: The record does not hold what that takes.
+        NotReproducibleError: The records do not suffice.
         DataError: The data have changed.
     """
-    past = archive.past(trial_id)
-    plan = replace(past.plan, device=device or past.plan.device)
+    history = records.load_history(trial_id)
+    plan = replace(history.plan, device=device or history.plan.device)
     if plan.device == "cuda" and not torch.cuda.is_available():
-        raise NotOnRecordError(f"{trial_id} would train on a GPU, and there is none here; --device cpu does without")
-    data = archive.data(past)
-    weights, different = _beginning(archive, past, say, device)
-    say(past.headline)
-    with progress_bar(f"training {trial_id} again") as told:
-        comparison = Comparison(past, say, told)
+        raise NotReproducibleError(f"{trial_id} was trained on a GPU, and there is none here; try --device cpu")
+    data = records.load_data(history)
+    weights, different = _load_initial_weights(records, history, log, device)
+    log(history.describe())
+    with progress_bar(f"reproducing {trial_id}") as progress:
+        comparison = Comparison(history, log, progress)
         comparison.different += different
-        _train(past, data, plan, weights, comparison)
+        _train(history, data, plan, weights, comparison)
     return comparison
 
 
-def _beginning(archive: RunRecords, past: TrialHistory, say: Say, device: str | None) -> tuple[State | None, list[str]]:
-    """Return the weights that a trial began with, None for its own, and how they differ where they are made anew."""
-    parent_id = past.record.parent_id
+def _load_initial_weights(
+    records: RunRecords, history: TrialHistory, log: Log, device: str | None
+) -> tuple[State | None, list[str]]:
+    """Return the parent's weights, None without a parent, and the differences found if the parent is trained again."""
+    parent_id = history.record.parent_id
     if not parent_id:
         return None, []
-    weights = archive.weights(parent_id)
+    weights = records.find_weights(parent_id)
     if weights is not None:
         return weights, []
-    say(f"the weights of {parent_id}, with which {past.record.trial_id} began, are gone: it is trained again first")
-    parent = reproduce_trial(archive, parent_id, say, device=device)
+    log(f"the weights of {parent_id}, from which {history.record.trial_id} started, are gone: training it again first")
+    parent = reproduce_trial(records, parent_id, log, device=device)
     return parent.weights, [f"its parent {parent_id}, {line}" for line in parent.different[:1]]
 
 
-def _train(past: TrialHistory, data: StageData, plan: FitPlan, weights: State | None, comparison: Comparison) -> None:
-    """Train, and let the comparison hear of it, until all that is on record has been compared."""
+def _train(
+    history: TrialHistory, data: StageData, plan: FitPlan, weights: State | None, comparison: Comparison
+) -> None:
     threads = torch.get_num_threads()
-    torch.set_num_threads(past.threads)
-    listening: dict[str, Any] = {"report": comparison.report, "on_step": comparison.on_step}
+    torch.set_num_threads(int(history.replays[0]["threads"]))
+    clock = [replay["clock"] for replay in history.replays]
+    listeners: dict[str, Any] = {"report": comparison.report, "on_step": comparison.on_step}
     try:
-        with suppress(_Enough):
-            fit(past.config, data, plan, **listening, weights=weights, recorded_clock=past.clock)
-            comparison.ended()
+        with suppress(_EndOfRecordError):
+            fit(history.config, data, plan, **listeners, weights=weights, recorded_clock=clock)
+            comparison.compare_end()
     except (TrialDivergedError, TrialOutOfMemoryError) as error:
-        comparison.failed(error)
+        comparison.compare_failure(error)
     finally:
         torch.set_num_threads(threads)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Train a trial again from the command line.
-
-    Args:
-        argv: Arguments without the program's name. None: those of the process.
-
-    Returns:
-        Exit code: 0 the same metrics, 1 different ones, 2 the user's mistake.
-    """
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code: 0 equal metrics, 1 different metrics, 2 a user error."""
     parser = argparse.ArgumentParser(
         prog="python -m search.reproduce",
-        description="Train a trial of a run again from its record, and say whether it gets the same metrics.",
+        description="Train a trial of a run again from its record and report whether its metrics are equal.",
     )
     parser.add_argument("run", type=Path, help="run folder")
-    parser.add_argument("trial_id", help="of trials.csv, such as e0007")
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="where to train (default: where it was trained)")
-    args = parser.parse_args(argv)
-    try:
-        archive = RunRecords(args.run)
-        for line in archive.changes():
-            print(line)
-        comparison = reproduce_trial(archive, args.trial_id, lambda line: print(line, flush=True), device=args.device)
-    except (NotOnRecordError, RunDirError, ConfigError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    print(_verdict(args.trial_id, comparison))
-    return 1 if comparison.different else 0
+    parser.add_argument("trial_id", help="trial from trials.csv, such as e0007")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="device to train on (default: the recorded one)")
+    args = parser.parse_args(arguments)
+    return cli.run(lambda: _reproduce(args), NotReproducibleError, RunDirError, ConfigError, DataError)
 
 
-def _verdict(trial_id: str, comparison: Comparison) -> str:
-    if comparison.different:
-        return f"{trial_id}: different; first, {comparison.different[0]}"
-    return f"{trial_id}: the same, bit for bit"
+def _reproduce(args: argparse.Namespace) -> int:
+    records = RunRecords(args.run)
+    for line in records.describe_changes():
+        print(line)
+    different = reproduce_trial(records, args.trial_id, partial(print, flush=True), device=args.device).different
+    print(f"{args.trial_id}: " + (f"different; first, {different[0]}" if different else "the same, bit for bit"))
+    return 1 if different else 0
 
 
 if __name__ == "__main__":

@@ -10,12 +10,11 @@ import pytest
 import torch
 
 from data.data_module import DataModule
-from search.archive import RunRecords
 from search.config.trial import TrialConfig
 from search.records.files import write_json
 from search.records.provenance import describe_process
 from search.records.trials import TrialRecord, TrialTable
-from search.reproduce import differences, main
+from search.reproduce import RunRecords, find_differences, main
 from search.training.trainer import STATE_FILE, FitPlan, TrialDivergedError, fit
 
 PX, IMAGES = 32, (16, 8)
@@ -113,7 +112,7 @@ def tamper(folder, trial_id, epoch, change):
 
 
 def replays(folder, trial_id):
-    return [report["replay"]["clock"] for report in RunRecords(folder).past(trial_id).reports]
+    return [report["replay"]["clock"] for report in RunRecords(folder).load_history(trial_id).reports]
 
 
 def again(folder, trial_id, capsys, *options):
@@ -154,7 +153,7 @@ def test_trial_that_was_resumed_repeats_in_one_go(run, capsys):
 def test_diverged_trial_fails_again_for_the_same_reason(run, copied, capsys):
     reason = RunRecords(run).table.records["e0003"].reason
     code, said = again(run, "e0003", capsys)
-    assert code == 0 and f"failed as on record: {reason}" in said.out
+    assert code == 0 and f"failed as recorded: {reason}" in said.out
     text = (copied / "trials.jsonl").read_text()
     (copied / "trials.jsonl").write_text(text.replace(reason, "loss is nan in epoch 7"))
     code, said = again(copied, "e0003", capsys)
@@ -163,12 +162,12 @@ def test_diverged_trial_fails_again_for_the_same_reason(run, copied, capsys):
 
 def test_promoted_trial_begins_with_the_weights_of_its_parent(run, capsys):
     code, said = again(run, "c0001", capsys)
-    assert code == 0 and "from the weights of e0001" in said.out and "trained again first" not in said.out
+    assert code == 0 and "from the weights of e0001" in said.out and "training it again first" not in said.out
 
 
 def test_parent_whose_weights_are_gone_is_trained_again_first(run, copied, capsys):
     code, said = again(run, "c0002", capsys)
-    assert code == 0 and "weights of e0002, with which c0002 began, are gone: it is trained again first" in said.out
+    assert code == 0 and "weights of e0002, from which c0002 started, are gone: training it again first" in said.out
     tamper(copied, "e0002", 1, lambda line: line.update(score=0.75))
     code, said = again(copied, "c0002", capsys)
     assert code == 1 and "c0002: different; first, its parent e0002, epoch 1: score was 0.75" in said.out
@@ -185,21 +184,21 @@ def test_tampered_record_is_different_and_the_figure_named(copied, capsys):
 @pytest.mark.parametrize(
     ("trial_id", "says"),
     [
-        ("e0007", "'e0007' is no trial of"),
-        ("e0009", "e0009 failed (worker died), which no training repeats"),
+        ("e0007", "'e0007' is not a trial of"),
+        ("e0009", "e0009 failed (worker died), which training cannot reproduce"),
     ],
 )
 def test_trial_that_cannot_be_repeated_is_refused_in_one_line(run, capsys, trial_id, says):
     code, said = again(run, trial_id, capsys)
     assert code == 2 and says in said.err and said.err.count("\n") == 1
     if trial_id == "e0007":
-        assert "near it: e000" in said.err
+        assert "similar: e000" in said.err
 
 
 def test_record_without_readings_is_refused(copied, capsys):
     tamper(copied, "e0002", 1, lambda line: line.pop("replay"))
     code, said = again(copied, "e0002", capsys)
-    assert code == 2 and "recorded no clock" in said.err
+    assert code == 2 and "has no clock readings" in said.err
 
 
 @pytest.mark.parametrize(
@@ -272,7 +271,7 @@ def test_failed_trial_tells_ray_what_its_repetition_needs(run, config, monkeypat
     told = []
     monkeypatch.setattr(trainable.tune, "report", lambda result, checkpoint=None: told.append(result))
     stage = Stage(name="explore", kind="search", fraction=1.0, px=PX, epochs=2)
-    data = RunRecords(run).data(RunRecords(run).past("e0001"))
+    data = RunRecords(run).load_data(RunRecords(run).load_history("e0001"))
     context = trial_specs.StageContext(stage=stage, data=data, deadline=None, cap_s=None, threads=1, device="cpu")
     wild = dataclasses.replace(config.optim, name="sgd", lr=1e30, clip_norm=0.0, momentum=0.0)
     entry = trial_specs.new_trial_spec(context, 1, dataclasses.replace(config, optim=wild), seed=0)
@@ -283,7 +282,7 @@ def test_failed_trial_tells_ray_what_its_repetition_needs(run, config, monkeypat
 def test_differences_name_both_values_and_what_is_between():
     recorded = {"epochs": 2, "score": 0.5, "last": True, "train_s": 1.0}
     metrics = {"epoch": 2, "score": 0.25, "last": False, "train_s": 9.0, "iou": 0.1}
-    assert differences(recorded, metrics) == [
+    assert find_differences(recorded, metrics) == [
         "score was 0.5, is 0.25, 0.25 apart",
         "last was True, is False",
         "iou was None, is 0.1",

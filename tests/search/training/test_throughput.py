@@ -28,14 +28,14 @@ def measured(monkeypatch):
         steps = Steps(seconds)
         monkeypatch.setattr(speed, "build_loss", lambda *_: steps)
         monkeypatch.setattr(speed, "time", SimpleNamespace(perf_counter=lambda: steps.now))
-        return speed.training_speed(1, "cpu")
+        return speed.measure_throughput(1, "cpu")
 
     return measure
 
 
 def test_speed_of_a_worker_leaves_its_threads_as_they_were():
     threads = torch.get_num_threads()
-    assert speed.training_speed(1, "cpu") > 1e6
+    assert speed.measure_throughput(1, "cpu") > 1e6
     assert torch.get_num_threads() == threads
 
 
