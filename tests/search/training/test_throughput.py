@@ -1,15 +1,15 @@
-"""Speed: of one worker, in multiply-adds a second; what is disturbed for a while is not taken for slow."""
+"""Throughput of one worker in multiply-adds per second; steps disturbed by other load do not count."""
 
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from search.training import throughput as speed
+from search.training import throughput
 
 
 class Steps:
-    """A loss whose steps take as long as is said, and the clock that shows it."""
+    """A loss whose steps take scripted seconds, and the clock that shows them."""
 
     def __init__(self, seconds):
         self.seconds, self.now = iter(seconds), 0.0
@@ -26,16 +26,16 @@ class Steps:
 def measured(monkeypatch):
     def measure(seconds):
         steps = Steps(seconds)
-        monkeypatch.setattr(speed, "build_loss", lambda *_: steps)
-        monkeypatch.setattr(speed, "time", SimpleNamespace(perf_counter=lambda: steps.now))
-        return speed.measure_throughput(1, "cpu")
+        monkeypatch.setattr(throughput, "build_loss", lambda *_: steps)
+        monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: steps.now))
+        return throughput.measure_throughput(1, "cpu")
 
     return measure
 
 
-def test_speed_of_a_worker_leaves_its_threads_as_they_were():
+def test_measurement_leaves_the_threads_as_they_were():
     threads = torch.get_num_threads()
-    assert speed.measure_throughput(1, "cpu") > 1e6
+    assert throughput.measure_throughput(1, "cpu") > 1e6
     assert torch.get_num_threads() == threads
 
 
