@@ -1,1 +1,5 @@
-"""search/study."""
+"""The Optuna study of a run: search space, sampler, journal file, resumption and Optuna's dashboard.
+
+Nothing is exported here, because every module imports Optuna: import from `search.study.space`, `.sampler`, `.storage`,
+`.resume` and `.dashboard`.
+"""

@@ -1,4 +1,4 @@
-"""Starting and ending Ray, quietly, on loopback, with its token on; what the machine or cluster offers."""
+"""Start and stop Ray, without log output and on loopback only, and describe the machine or cluster."""
 
 import logging
 import os
@@ -19,23 +19,22 @@ _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "NO_ALBUMENTATIONS_UPDATE": "1",
 }
-# Ray's switch for a single machine: with it, all its servers listen on 127.0.0.1 instead of the whole network.
-_LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-TRAINING_SHARE = 0.6  # of a node's memory
-OBJECT_STORE_BYTES = 200 * 2**20  # configurations and checkpoints pass through files; images are memory-mapped
+_LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # makes all servers of a single machine listen on 127.0.0.1 only
+TRAINING_SHARE = 0.6  # of a node's memory; the rest is for the worker processes and other programs
+OBJECT_STORE_BYTES = 200 * 2**20  # small: checkpoints are files and images are memory-mapped
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """What Ray offers.
+    """Resources of the Ray cluster.
 
     Attributes:
-        cpus: Cores in all.
+        cpus: Total number of cores.
         node_cpus: Cores of the largest node.
-        gpus: GPUs in all.
-        node_memory_mib: Memory of the smallest node, in MiB; 0 if Ray does not say.
+        gpus: Total number of GPUs.
+        node_memory_mib: Memory of the smallest node in MiB; 0 if Ray does not report it.
         dashboard: Address of the Ray dashboard, or "".
-        local: Whether it was started on this machine for this run.
+        local: True if Ray was started on this machine for this run.
     """
 
     cpus: int
@@ -47,38 +46,35 @@ class Cluster:
 
     @property
     def devices(self) -> int:
-        """GPUs, or cores on a machine without."""
+        """Number of GPUs, or of cores on a machine without GPUs."""
         return self.gpus or self.cpus
 
     @property
     def workers(self) -> int:
-        """How many trials of the search run at once: one a core, or four a GPU."""
+        """Number of trials of the search at the same time: one per core, or four per GPU."""
         return min(4 * self.gpus, self.cpus) if self.gpus else self.cpus
 
     @property
     def resources(self) -> dict[str, float]:
-        """What Ray reserves for each worker."""
+        """Resources that Ray reserves for each worker."""
         return {"cpu": 1, "gpu": 0.25} if self.gpus else {"cpu": 1}
 
     def devices_each(self, trials: int) -> float:
-        """Return what one of `trials` trials at the same time occupies: cores, or its part of a GPU."""
+        """Return the cores, or the fraction of a GPU, of each of `trials` concurrent trials."""
         at_once = min(trials, self.workers)
         return min(1.0, self.gpus / at_once) if self.gpus else float(self.threads(trials))
 
     def threads(self, trials: int) -> int:
-        """Return the processor threads of one of `trials` trials at the same time; fewer trials get more each."""
+        """Return the processor threads of each of `trials` concurrent trials."""
         return max(1, min(self.cpus // min(trials, self.workers), self.node_cpus))
 
     def memory_each(self, trials: int) -> float | None:
-        """Return the MiB that one of `trials` trials at the same time may fill; None on a GPU, which says itself.
-
-        A share is left for the workers themselves and for what else the machine does.
-        """
+        """Return the MiB that each of `trials` concurrent trials may use; None on a GPU, which raises errors itself."""
         at_once = min(trials, self.workers, self.node_cpus)
         return None if self.gpus or not self.node_memory_mib else TRAINING_SHARE * self.node_memory_mib / at_once
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
-        """Return what a function returns on a worker: in this process where the cluster is this machine."""
+        """Call a function on a worker, or in this process if the cluster is this machine."""
         if self.local:
             return function(*args)
         import ray
@@ -92,7 +88,7 @@ def start(address: str | None) -> Cluster:
     """Start Ray on this machine, or join the cluster at `address`.
 
     Raises:
-        ConnectionError: There is no cluster at `address`, or Ray does not come up here.
+        ConnectionError: There is no cluster at `address`, or Ray does not start on this machine.
     """
     if address:
         check_answer(address)
@@ -102,14 +98,14 @@ def start(address: str | None) -> Cluster:
     import ray
 
     logging.getLogger("ray").setLevel(logging.CRITICAL)
-    # include_dashboard=True would end the run where the dashboard does not come up; without it, it is there or not
+    # without include_dashboard=True, a dashboard that does not start does not end the run
     own: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES}
     where: dict[str, Any] = {"address": address} if address else {"address": "local", **own}
     try:
         context = ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
     except ConnectionError:
         raise
-    except Exception as error:  # Ray's own word for a machine too busy to start it within half a minute
+    except Exception as error:  # raised, among others, on a machine too busy to start Ray within 30 s
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ConnectionError(f"Ray does not start: {reason}; try again when the machine is less busy") from error
     resources, nodes = ray.cluster_resources(), [node["Resources"] for node in ray.nodes()]
@@ -125,7 +121,7 @@ def start(address: str | None) -> Cluster:
 
 
 def stop() -> None:
-    """End Ray, or leave the cluster."""
+    """Stop Ray, or disconnect from the cluster."""
     import ray
 
     ray.shutdown()

@@ -1,6 +1,7 @@
 """The stages as one Ray Tune experiment: the callback that records trials, the scheduler and the worker."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from search.tuning.trainable import read_outcome, train_trial
 from search.tuning.trial_specs import TrialSpec
 
 
+@dataclass
 class RecordCallback(tune.Callback):
     """Writes the events of trials to the trial table and passes them to the loggers.
 
-    Args:
+    Attributes:
         table: Trial records of the run.
         loggers: Show trials with their curves and sample images.
         run_state: Gives the seconds that the run has used.
@@ -33,16 +35,11 @@ class RecordCallback(tune.Callback):
         notify: Called with the record after every event.
     """
 
-    def __init__(
-        self,
-        table: TrialTable,
-        loggers: Sequence[TrialLogger],
-        run_state: RunState,
-        checkpoints: CheckpointStore,
-        notify: Callable[[TrialRecord], None],
-    ) -> None:
-        self.table, self.loggers, self.run_state = table, loggers, run_state
-        self.checkpoints, self.notify = checkpoints, notify
+    table: TrialTable
+    loggers: Sequence[TrialLogger]
+    run_state: RunState
+    checkpoints: CheckpointStore
+    notify: Callable[[TrialRecord], None]
 
     def __getstate__(self) -> dict[str, Any]:
         """Return an empty state for Ray Tune to pickle; the records are on disk."""

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,11 @@ from search.tuning.stages import Stage, promote, rank_trials
 from search.tuning.trial_specs import StageContext
 
 
+@dataclass
 class StageRunner:
     """Opens one stage after the other.
 
-    Args:
+    Attributes:
         stages: The stages of the run.
         resources: Data, workers, time and constraints of the run.
         folder: The run folder.
@@ -49,23 +50,16 @@ class StageRunner:
         stopped: Returns whether nothing new may begin.
     """
 
-    def __init__(
-        self,
-        stages: Sequence[Stage],
-        resources: RunResources,
-        *,
-        folder: Path,
-        configs: Sequence[TrialConfig],
-        find_lr: bool,
-        run_state: RunState,
-        table: TrialTable,
-        checkpoints: CheckpointStore,
-        console: RunConsole,
-        stopped: Callable[[], bool],
-    ) -> None:
-        self.stages, self.resources, self.folder = stages, resources, folder
-        self.configs, self.find_lr, self.stopped = configs, find_lr, stopped
-        self.run_state, self.table, self.checkpoints, self.console = run_state, table, checkpoints, console
+    stages: Sequence[Stage]
+    resources: RunResources
+    folder: Path
+    configs: Sequence[TrialConfig]
+    find_lr: bool
+    run_state: RunState
+    table: TrialTable
+    checkpoints: CheckpointStore
+    console: RunConsole
+    stopped: Callable[[], bool]
 
     def searchers(self) -> Iterator[Searcher]:
         """Yield the searcher of each stage in turn; a stage ends when the next searcher is requested."""

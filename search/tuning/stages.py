@@ -56,47 +56,24 @@ class Stage:
         return self.kind in ("search", "fixed")
 
 
+_SEARCH = Stage(name="explore", kind="search", fraction=0.1, px=80, epochs=9, share=0.4, early_stopping=True)
+_CONFIRM = Stage(name="confirm", kind="promote", fraction=1.0, px=80, epochs=30, share=0.26, pictures=4)
 _FINAL = Stage(
-    name="final", kind="promote", fraction=1.0, px=160, epochs=30, share=0.34, top_k=2, refine=0.2, pictures=4
+    name="final", kind="promote", fraction=1.0, px=160, epochs=30, share=0.34, pictures=4, top_k=2, refine=0.2
 )
 
 STAGE_PRESETS = {
     # the study's path: 10 % of the data at 80 px, all at 80 px, all at 160 px with a refinement at the end
     "default": (
-        Stage(name="explore", kind="search", fraction=0.1, px=80, epochs=9, share=0.40, early_stopping=True),
-        Stage(
-            name="confirm",
-            kind="promote",
-            fraction=1.0,
-            px=80,
-            epochs=30,
-            share=0.26,
-            top_k=3,
-            include_smallest=True,
-            controls=1,
-            pictures=4,
-        ),
+        _SEARCH,
+        replace(_CONFIRM, top_k=3, include_smallest=True, controls=1),
         _FINAL,
         replace(_FINAL, name="repeat", kind="repeat", share=0.0, repeats=2, pictures=0),
     ),
     # baseline: one epoch for all trials, then the best two in full
-    "one_epoch": (
-        Stage(name="explore", kind="search", fraction=1.0, px=80, epochs=1, share=0.4),
-        replace(_FINAL, share=0.6),
-    ),
+    "one_epoch": (replace(_SEARCH, fraction=1.0, epochs=1, early_stopping=False), replace(_FINAL, share=0.6)),
     # baseline: ASHA at the final size, without promotion
-    "single": (
-        Stage(
-            name="explore",
-            kind="search",
-            fraction=1.0,
-            px=160,
-            epochs=27,
-            share=1.0,
-            early_stopping=True,
-            full_trials=10,
-        ),
-    ),
+    "single": (replace(_SEARCH, fraction=1.0, px=160, epochs=27, share=1.0, full_trials=10),),
 }
 
 
