@@ -1,4 +1,4 @@
-"""Find, check and read the photos that foregrounds are pasted on, with their depth if they have any."""
+"""Find and read the photos that foregrounds are pasted on, and their depth; a DataError names an unusable file."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -25,17 +25,11 @@ BackgroundFiles = tuple[Path, Path | None]
 
 @dataclass(frozen=True)
 class Background:
-    """A photo with relative inverse depth in [0, 1], `UNKNOWN` where it is not known.
-
-    Attributes:
-        image: RGB image; its shorter side has the size that was requested.
-        depth: Depth on the scale of the data set.
-        offset: Added to `depth`, makes it proportional to 1/z.
-    """
+    """A photo and its depth."""
 
     image: UInt8[np.ndarray, "h w 3"]
-    depth: Float32[np.ndarray, "h w"]
-    offset: float = 0.0
+    depth: Float32[np.ndarray, "h w"]  # relative inverse depth in [0, 1], `UNKNOWN` where it is not known
+    offset: float = 0.0  # added to `depth`, makes it proportional to 1/z
 
     @cached_property
     def standing_sizes(self) -> Float32[np.ndarray, "h w"]:
@@ -51,12 +45,7 @@ def encode_depth_bytes(depth: Float32[np.ndarray, "*n"]) -> UInt8[np.ndarray, "*
 
 
 def find_backgrounds(folder: Path, depth: Path | None) -> tuple[BackgroundFiles, ...]:
-    """Find photos and their depth files, in the order of their names.
-
-    Args:
-        folder: Folder of photos, or one with images/.
-        depth: Folder of depth maps with the photos' stems; None for photos without depth.
-    """
+    """Find photos and, in the folder `depth` if there is one, depth maps of the same stems."""
     images = list_backgrounds(folder)
     if depth is None:
         return tuple((path, None) for path in images)
@@ -123,11 +112,7 @@ def _read_depth(path: Path, spec: DatasetSpec) -> np.ndarray:
 def read_background(image: Path, depth: Path | None, spec: DatasetSpec | None, px: int) -> Background:
     """Read a photo and its depth, resized so that the shorter side measures `px`.
 
-    Args:
-        image: The photo.
-        depth: Its depth map, if any.
-        spec: Meaning of the depth values, with near_m and far_m set if they are metric; None without depth.
-        px: Shorter side of the result in pixels.
+    `spec` gives the meaning of the depth values, with near_m and far_m set if they are metric.
     """
     colours = cv2.cvtColor(read_image(image, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     scale = px / min(colours.shape[:2])

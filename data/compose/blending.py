@@ -8,7 +8,7 @@ from jaxtyping import Float32, UInt8
 
 from data.compose.backgrounds import UNKNOWN, Background
 from data.compose.foregrounds import OPAQUE
-from data.compose.placement import Overlap, Placement, overlap
+from data.compose.placement import Placement, overlap
 
 DISTANCE_RATIOS = (0.85, 0.98)  # distance of a foreground divided by the nearest distance that it covers
 UNKNOWN_DEPTH = 0.5  # relative inverse depth of a foreground on an image without known depth
@@ -17,19 +17,12 @@ SHADOW_BLUR = 0.04  # width of a shadow's soft edge, of the image's side
 
 @dataclass(frozen=True)
 class Canvas:
-    """An image on which foregrounds are pasted in place.
-
-    Attributes:
-        image: RGB image.
-        mask: 0 or 255.
-        depth: Relative inverse depth, negative where unknown.
-        offset: Added to `depth`, makes it proportional to 1/z.
-    """
+    """A square image on which foregrounds are pasted in place."""
 
     image: UInt8[np.ndarray, "px px 3"]
-    mask: UInt8[np.ndarray, "px px"]
-    depth: Float32[np.ndarray, "px px"]
-    offset: float
+    mask: UInt8[np.ndarray, "px px"]  # 0 or 255
+    depth: Float32[np.ndarray, "px px"]  # relative inverse depth, negative where unknown
+    offset: float  # added to `depth`, makes it proportional to 1/z
 
     @classmethod
     def from_background(cls, background: Background, window: tuple[slice, slice]) -> "Canvas":
@@ -37,28 +30,8 @@ class Canvas:
         image, depth = background.image[window].copy(), background.depth[window].copy()
         return cls(image, np.zeros(depth.shape, np.uint8), depth, background.offset)
 
-    def paste(
-        self, foreground: UInt8[np.ndarray, "h w 4"], at: Overlap, *, distance_ratio: float, foot: float = UNKNOWN
-    ) -> None:
-        """Paste a foreground in front of everything that it covers.
-
-        Args:
-            foreground: RGB premultiplied with alpha, and alpha, at its final size.
-            at: Its overlap with the image.
-            distance_ratio: Its distance divided by the nearest distance that it covers.
-            foot: Relative inverse depth of the ground it stands on, if any; it is never behind that.
-        """
-        part = foreground[at.cutout]
-        alpha = cv2.extractChannel(part, 3)
-        behind = cv2.multiply(self.image[at.picture], cv2.merge([255 - alpha] * 3), scale=1 / 255)
-        self.image[at.picture] = cv2.add(behind, cv2.cvtColor(part, cv2.COLOR_RGBA2RGB))
-        opaque = alpha >= OPAQUE
-        nearest = max(float(self.depth[at.picture][opaque].max(initial=UNKNOWN)), foot)
-        self.mask[at.picture][opaque] = 255
-        self.depth[at.picture][opaque] = self._place_before(nearest, distance_ratio)
-
-    def _place_before(self, nearest: float, distance_ratio: float) -> float:
-        """Return the depth before what is covered, or before the whole image if no covered depth is known."""
+    def compute_depth_before(self, nearest: float, distance_ratio: float) -> float:
+        """Compute depth in front of the nearest covered depth, or of the whole image if no covered depth is known."""
         nearest = nearest if nearest >= 0 else float(self.depth.max())
         if nearest < 0:
             return UNKNOWN_DEPTH
@@ -67,17 +40,11 @@ class Canvas:
 
 @dataclass(frozen=True, kw_only=True)
 class Light:
-    """Direction and strength of shadows.
+    """Direction and strength of shadows."""
 
-    Attributes:
-        side: Shift to the side per height.
-        length: Length along the ground per height.
-        strength: Share of the light that is lost.
-    """
-
-    side: float
-    length: float
-    strength: float
+    side: float  # shift to the side per height
+    length: float  # length along the ground per height
+    strength: float  # share of the light that is lost
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "Light":
@@ -89,14 +56,7 @@ class Light:
 def cast_shadow(
     image: UInt8[np.ndarray, "px px 3"], alpha: UInt8[np.ndarray, "h w"], place: Placement, light: Light
 ) -> None:
-    """Darken the image, in place, under the foreground's outline laid flat on the ground.
-
-    Args:
-        image: Image on which the foreground is pasted afterwards.
-        alpha: Alpha of the foreground at its final size.
-        place: Place of the foreground.
-        light: Direction and strength.
-    """
+    """Darken the image, in place, under the outline (alpha at its final size) laid flat on the ground."""
     px, (height, width) = image.shape[0], alpha.shape
     left, bottom = place.x * px - width / 2, place.y * px + height / 2
     across, down = [1, -light.side, left + light.side * height], [0, light.length, bottom - light.length * height]
@@ -117,7 +77,16 @@ def paste_foreground(
     foot: float = UNKNOWN,
     light: Light | None = None,
 ) -> None:
-    """Resize a foreground to its place, and paste it with a shadow if there is a light."""
+    """Paste a foreground in front of everything that it covers.
+
+    Args:
+        canvas: Image, mask and depth, changed in place.
+        pixels: RGB premultiplied with alpha, and alpha.
+        place: Place and size.
+        distance_ratio: Distance of the foreground divided by the nearest distance that it covers.
+        foot: Relative inverse depth of the ground it stands on, if any; it is never behind that.
+        light: Casts a shadow.
+    """
     px = canvas.image.shape[0]
     scale = place.size * px / max(pixels.shape[:2])
     size = tuple(max(1, round(side * scale)) for side in pixels.shape[1::-1])
@@ -126,4 +95,11 @@ def paste_foreground(
     if light is not None:
         cast_shadow(canvas.image, cv2.extractChannel(foreground, 3), place, light)
     at = overlap(place, foreground.shape[:2], px)
-    canvas.paste(foreground, at, distance_ratio=distance_ratio, foot=foot)
+    part, image, depth = foreground[at.cutout], canvas.image[at.picture], canvas.depth[at.picture]
+    alpha = cv2.extractChannel(part, 3)
+    behind = cv2.multiply(image, cv2.merge([255 - alpha] * 3), scale=1 / 255)
+    image[:] = cv2.add(behind, cv2.cvtColor(part, cv2.COLOR_RGBA2RGB))
+    opaque = alpha >= OPAQUE
+    nearest = max(float(depth[opaque].max(initial=UNKNOWN)), foot)
+    canvas.mask[at.picture][opaque] = 255
+    depth[opaque] = canvas.compute_depth_before(nearest, distance_ratio)

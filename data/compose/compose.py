@@ -21,7 +21,7 @@ from jaxtyping import Float32, UInt8
 from data.compose.backgrounds import UNKNOWN, Background, encode_depth_bytes, list_backgrounds, read_background
 from data.compose.blending import DISTANCE_RATIOS, Canvas, Light, paste_foreground
 from data.compose.depth_cache import cache_depth_maps, predict_relative_depth
-from data.compose.depth_models import DepthModel, LevelGround, list_presets, load_depth_model
+from data.compose.depth_models import LevelGround, list_presets, load_depth_model
 from data.compose.foregrounds import list_foregrounds, read_foreground
 from data.compose.placement import RULES, Placement, compute_plane_sizes, draw_placement, draw_standing
 from data.compose.plan import PER_PAIR, ComposeOptions, Plan, make_plan
@@ -49,15 +49,11 @@ def write_composites(plan: Plan, out: Path, *, workers: Workers = None, progress
     out = Path(out)
     check_free(out)
     jobs = [range(start, min(start + CHUNK, plan.count)) for start in range(0, plan.count, CHUNK)]
-    report = partial(_report_composites, progress, plan.count) if progress else None
+    report = (lambda done, _: progress(min(done * CHUNK, plan.count), plan.count)) if progress else None
     with DatasetWriter(out, plan.build_spec(), origin=plan.describe_origin(), **FORMATS) as writer:
         check_room(out, _estimate_disk_bytes(plan) * (1 - writer.stored_jobs / len(jobs)))
         writer.fill(partial(draw_composites, plan), jobs, workers=workers, progress=report)
     return out
-
-
-def _report_composites(progress: Progress, count: int, jobs_done: int, _: int) -> None:
-    progress(min(jobs_done * CHUNK, count), count)
 
 
 def _estimate_disk_bytes(plan: Plan) -> float:
@@ -179,20 +175,14 @@ def plan_from_args(args: argparse.Namespace, workers: Workers = None) -> Plan:
     model = load_depth_model(args.depth or "", args.depth_preset)
     if args.depth_on == "composite" and (model is None or isinstance(model, LevelGround)):
         raise DataError("--depth-on composite: there is no depth model; add --depth MODEL.onnx or hf:NAME")
-    depth = _find_depth_folder(args, model, workers)
+    depth = None if args.depth == "none" else Path(args.depth or args.backgrounds / "depth")
+    if model is not None:
+        with progress_bar("depth of the photos") as progress:
+            depth = cache_depth_maps(model, list_backgrounds(args.backgrounds), workers=workers, progress=progress)
     number = {"count": args.count, "per_pair": args.per_pair}
     with progress_bar("sources") as progress:
         plan = make_plan(args.backgrounds, args.foregrounds, depth=depth, options=options, progress=progress, **number)
     return replace(plan, depth_model=model) if args.depth_on == "composite" else plan
-
-
-def _find_depth_folder(args: argparse.Namespace, model: DepthModel | None, workers: Workers) -> Path | None:
-    if args.depth == "none":
-        return None
-    if model is None:
-        return Path(args.depth or args.backgrounds / "depth")
-    with progress_bar("depth of the photos") as progress:
-        return cache_depth_maps(model, list_backgrounds(args.backgrounds), workers=workers, progress=progress)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -22,12 +22,6 @@ def cache_depth_maps(
 ) -> Path:
     """Predict the depth of each photo that is not in the user's cache yet.
 
-    Args:
-        model: Depth model.
-        photos: Photos of different stems.
-        workers: Processes or cluster that do the work.
-        progress: Called with (photos done, photos in total).
-
     Returns:
         Folder of 16-bit depth maps named as the photos, with a dataset.json.
     """
@@ -53,13 +47,9 @@ def _predict_file(model: DepthModel, folder: Path, photo: Path) -> None:
 def predict_relative_depth(
     model: DepthModel, image: UInt8[np.ndarray, "h w 3"], name: str, shorter_px: int | None = None
 ) -> Float32[np.ndarray, "h2 w2"]:
-    """Predict relative inverse depth, scaled to span 0..1, in the image's shape.
+    """Predict relative inverse depth of an RGB image, scaled to span 0..1, in the image's shape.
 
-    Args:
-        model: Depth model.
-        image: RGB image.
-        name: Name of the image for the error message.
-        shorter_px: Shorter side of the result in pixels; that of the model's output if None.
+    The shorter side measures `shorter_px`, or that of the model's output; `name` is for the error message.
     """
     raw = model.predict(image)
     low, high = float(raw.min()), float(raw.max())

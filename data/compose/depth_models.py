@@ -1,4 +1,7 @@
-"""Monocular depth models: ONNX files, models of the Hugging Face hub, and level ground without a model."""
+"""Monocular depth models: ONNX files, models of the Hugging Face hub, and level ground without a model.
+
+A DataError tells that a model, its JSON or a package is missing or unusable.
+"""
 
 import json
 from dataclasses import dataclass, fields
@@ -25,27 +28,16 @@ Inverse = Float32[np.ndarray, "h2 w2"]  # inverse depth in any unit, near = larg
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """Input and output of an ONNX model; the fields of the JSON beside it.
+    """Input and output of an ONNX model; the fields of the JSON beside it."""
 
-    Attributes:
-        width: Width of the input in pixels.
-        height: Height of the input in pixels.
-        mean: Mean that is subtracted from RGB in [0, 1].
-        std: Standard deviation that it is divided by.
-        layout: `nchw` or `nhwc`.
-        near: `bright` if near pixels are large in the output, else `dark`.
-        depth_unit: `relative`, or `m` for distances, which are inverted.
-        source: Origin of these values.
-    """
-
-    width: int
+    width: int  # of the input in pixels
     height: int
-    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)  # subtracted from RGB in [0, 1]
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
-    layout: str = "nchw"
-    near: str = "bright"
-    depth_unit: str = "relative"
-    source: str = ""
+    layout: str = "nchw"  # or `nhwc`
+    near: str = "bright"  # near pixels have large values in the output; or `dark`
+    depth_unit: str = "relative"  # or `m` for distances, which are inverted
+    source: str = ""  # origin of these values
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -75,17 +67,15 @@ class Preprocessing:
     @classmethod
     def read(cls, path: Path) -> "Preprocessing":
         """Read a JSON file."""
+        names = [field.name for field in fields(cls)]
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(values, dict):
                 raise DataError("not a JSON object; write {...}")
-            names = [field.name for field in fields(cls)]
             for unknown in sorted(set(values) - set(names)):
                 raise DataError(f"unknown key {unknown!r}; keys are {', '.join(names)}")
-            plain: dict[str, Any] = {
-                name: tuple(map(float, value)) if isinstance(value, list) else value for name, value in values.items()
-            }
-            return cls(**plain)
+            lists = {name: tuple(map(float, value)) for name, value in values.items() if isinstance(value, list)}
+            return cls(**(values | lists))
         except (DataError, TypeError, ValueError) as error:
             raise DataError(f"{path}: {error}") from error
 
@@ -157,11 +147,9 @@ DepthModel = OnnxDepthModel | HubDepthModel | LevelGround
 
 
 def load_depth_model(source: str, preset: str | None = None) -> DepthModel | None:
-    """Load the depth model that a command line names.
+    """Load the depth model of a source `MODEL.onnx`, `hf:NAME` or `ground`; return None for anything else.
 
-    Args:
-        source: `MODEL.onnx`, `hf:NAME` or `ground`; None is returned for anything else.
-        preset: Name of a preset; if None, `MODEL.json` is read.
+    Without a `preset`, preprocessing is read from `MODEL.json`.
     """
     if source.startswith(HUB):
         _load_pipeline(source.removeprefix(HUB))

@@ -1,4 +1,7 @@
-"""Find and read RGBA foregrounds, and remove the colours of their former background from their edges."""
+"""Find and read RGBA foregrounds, and remove the colours of their former background from their edges.
+
+A DataError names an unusable file.
+"""
 
 from functools import lru_cache
 from pathlib import Path

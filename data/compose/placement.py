@@ -51,16 +51,11 @@ def draw_placement(rng: np.random.Generator) -> Placement:
 
 
 def compute_standing_sizes(inverse: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
-    """Compute the size of a foreground that stands at each pixel; 0 where nothing can stand.
+    """Compute the longer side of a foreground that stands at each pixel, in sides of the image; 0 where nothing can.
 
-    Size is proportional to inverse depth, as in perspective; the nearest ground has the largest size. Ground is below
-    the horizon and comes nearer downwards. An image without such ground gets a plane that starts at the horizon.
-
-    Args:
-        inverse: Inverse depth proportional to 1/z; negative where unknown.
-
-    Returns:
-        Longer side of the foreground, in sides of the image.
+    Size is proportional to inverse depth (1/z, negative where unknown), as in perspective; the nearest ground has the
+    largest size. Ground is below the horizon and comes nearer downwards. An image without such ground gets a plane that
+    starts at the horizon.
     """
     ground = np.where(_find_level_pixels(inverse), inverse, np.float32(0))
     ground[: round(HORIZON * len(inverse))] = 0
@@ -102,12 +97,7 @@ def _find_level_pixels(inverse: Float32[np.ndarray, "h w"]) -> np.ndarray:
 def draw_standing(
     sizes: Float32[np.ndarray, "h w"], shape: tuple[int, int], rng: np.random.Generator
 ) -> tuple[Placement, tuple[int, int]] | None:
-    """Draw a place on the ground, uniformly over the pixels where something can stand.
-
-    Args:
-        sizes: Sizes by pixel from `compute_standing_sizes`.
-        shape: Height and width of the foreground, in any unit.
-        rng: Source of the place and of the height.
+    """Draw a place on the ground, uniformly over the pixels with a standing size.
 
     Returns:
         The place, and row and column of the pixel it stands on; None if there is no ground.

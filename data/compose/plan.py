@@ -1,6 +1,5 @@
 """Plan a set of composites: which foreground goes on which background, after a check of all sources."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -28,30 +27,18 @@ VERSION = 2  # raised whenever the same seed gives other composites, so that an 
 PER_PAIR = 20  # as in the study
 OVERSAMPLING = 2.0  # foregrounds are kept at twice their largest size, so that a second resize costs no sharpness
 
-Distances = Float32[np.ndarray, " n"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ComposeOptions:
-    """Options of composites.
+    """Options of composites."""
 
-    Attributes:
-        px: Side of the images in pixels.
-        flip: True to use every foreground mirrored as often as it is used as it is.
-        placement: `study` or `ground`.
-        things: Largest number of foregrounds in an image; the number is drawn.
-        shadow: True to cast shadows.
-        seed: Seed; it decides the composites, whatever the number of workers.
-        hold_out: True to assign the last fifth of the photos to validation; else the reader splits.
-    """
-
-    px: int = 224
-    flip: bool = False
-    placement: str = "study"
-    things: int = 1
+    px: int = 224  # side of the images
+    flip: bool = False  # use every foreground mirrored as often as it is used as it is
+    placement: str = "study"  # one of `placement.RULES`
+    things: int = 1  # largest number of foregrounds in an image; the number is drawn
     shadow: bool = False
-    seed: int = 0
-    hold_out: bool = True
+    seed: int = 0  # decides the composites, whatever the number of workers
+    hold_out: bool = True  # the last fifth of the photos is for validation; else the reader of the data set splits
 
     def __post_init__(self) -> None:
         for name, value, least in (("size", self.px, 32), ("things", self.things, 1), ("seed", self.seed, 0)):
@@ -60,23 +47,14 @@ class ComposeOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Sources and options of a set of composites.
-
-    Attributes:
-        backgrounds: Photos with their depth files.
-        foregrounds: RGBA files.
-        count: Number of composites.
-        depth: Meaning of the values of the depth maps; None if there are none.
-        options: Options of the composites.
-        depth_model: Predicts the depth of each composite; None if it is made from that of its background.
-    """
+    """Sources and options of a set of composites."""
 
     backgrounds: tuple[BackgroundFiles, ...]
     foregrounds: tuple[Path, ...]
     count: int
-    depth: DatasetSpec | None
+    depth: DatasetSpec | None  # meaning of the values of the depth maps; None without depth
     options: ComposeOptions = field(default_factory=ComposeOptions)
-    depth_model: DepthModel | None = None
+    depth_model: DepthModel | None = None  # predicts depth of each composite, instead of that of its background
 
     def pick_background(self, index: int) -> int:
         """Pick the background of a composite: consecutive composites share one, all get equally many."""
@@ -152,9 +130,7 @@ def make_plan(
     plan = Plan(
         backgrounds=photos, foregrounds=cutouts, count=check_minimum("count", count, 1), depth=spec, options=options
     )
-    reads: list[Callable[[], Distances]] = [partial(_read_foreground, path, plan.longest_px) for path in cutouts]
-    reads += [partial(_read_background, files, spec, options.px) for files in photos]
-    distances = np.concatenate(_run_in_threads(reads, progress))
+    distances = _read_sources(plan, progress)
     if spec is None or spec.depth_unit == "relative":
         return plan
     if distances.size == 0:
@@ -163,29 +139,31 @@ def make_plan(
 
 
 def check_minimum(name: str, value: int, least: int) -> int:
-    """Return a value, if it is large enough."""
+    """Return a value, or raise a DataError if it is too small."""
     if value < least:
         raise DataError(f"{name} is {value}; use at least {least}")
     return value
 
 
-def _read_foreground(path: Path, longest_px: int) -> Distances:
-    read_foreground(path, longest_px)
-    return np.zeros(0, np.float32)
+def _read_sources(plan: Plan, progress: Progress | None) -> Float32[np.ndarray, " n"]:
+    """Read every source once, so that faults are found before the work, and return the known distances of the photos.
 
-
-def _read_background(files: BackgroundFiles, spec: DatasetSpec | None, px: int) -> Distances:
-    image, depth = files
-    read_background(image, depth, spec and replace(spec, near_m=spec.near_m or 1.0), px)
-    return read_distances(depth, spec) if depth and spec else np.zeros(0, np.float32)
-
-
-def _run_in_threads(reads: list[Callable[[], Distances]], progress: Progress | None) -> list[Distances]:
-    """Read with threads, because decoding releases the interpreter lock."""
-    found = []
+    Threads are used because decoding releases the interpreter lock.
+    """
+    sources: list[Path | BackgroundFiles] = [*plan.foregrounds, *plan.backgrounds]
+    distances = [np.zeros(0, np.float32)]
     with ThreadPoolExecutor() as pool:
-        for distances in pool.map(lambda read: read(), reads):
-            found.append(distances)
+        for done, found in enumerate(pool.map(partial(_read_source, plan), sources), start=1):
+            distances += [] if found is None else [found]
             if progress:
-                progress(len(found), len(reads))
-    return found
+                progress(done, len(sources))
+    return np.concatenate(distances)
+
+
+def _read_source(plan: Plan, source: Path | BackgroundFiles) -> Float32[np.ndarray, " n"] | None:
+    if isinstance(source, Path):
+        read_foreground(source, plan.longest_px)
+        return None
+    (image, depth), spec = source, plan.depth
+    read_background(image, depth, spec and replace(spec, near_m=spec.near_m or 1.0), plan.options.px)
+    return read_distances(depth, spec) if depth and spec else None
