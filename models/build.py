@@ -9,7 +9,8 @@ from models.network import Architecture, Network
 from models.resnet import RESNET18_ED
 from models.unet import UNET
 
-ARCHITECTURES = {architecture.name: architecture for architecture in (UNET, RESNET18_ED, RESIDUAL, ATROUS)}
+REGISTERED = (UNET, RESNET18_ED, RESIDUAL, ATROUS)
+ARCHITECTURES = {architecture.name: architecture for architecture in REGISTERED}
 
 
 def get_architecture(name: Any) -> Architecture:

@@ -8,7 +8,9 @@ import time
 import numpy as np
 import pytest
 
-from data.loading.augment import Augment, AugmentConfig
+from data.loading.augment import AUGMENT_CHOICES, Augment, AugmentConfig, list_choices
+from data.loading.augment import GEOMETRY as GEOMETRIC
+from data.loading.augment import PHOTOMETRY as PHOTOMETRIC
 from data.pack.pack import RawBatch
 
 PX = 80
@@ -151,6 +153,16 @@ def test_nothing_asked_for_changes_nothing():
 def test_probability_outside_range_is_an_error(value):
     with pytest.raises(ValueError, match="augment/blur is"):
         AugmentConfig(blur=value)
+
+
+def test_tables_and_config_name_the_same_augmentations():
+    assert tuple(GEOMETRIC) == GEOMETRY and set(PHOTOMETRIC) == set(PHOTOMETRY)
+    assert list(AUGMENT_CHOICES) == [field.name for field in dataclasses.fields(AugmentConfig)]
+    assert AUGMENT_CHOICES["flip"] == (0.0, 0.5) and AUGMENT_CHOICES["blur"] == (0.0, 0.3)
+    with pytest.raises(TypeError, match="blur: name it both in AugmentConfig and in GEOMETRY or PHOTOMETRY"):
+        list_choices(AugmentConfig, {k: v for k, v in (GEOMETRIC | PHOTOMETRIC).items() if k != "blur"})
+    with pytest.raises(TypeError, match="noise: name it both"):
+        list_choices(AugmentConfig, GEOMETRIC | PHOTOMETRIC | {"noise": GEOMETRIC["flip"]})
 
 
 def test_config_does_not_import_albumentations():

@@ -1,13 +1,17 @@
 import dataclasses
+import importlib
+import inspect
 import itertools
 import math
+import pkgutil
 
 import pytest
 import torch
 
+import models.losses
 from models.config import ConfigError
 from models.losses.balance import BALANCES
-from models.losses.loss import PIXEL, STRUCTURAL, STRUCTURAL_TERMS, LossConfig, build_loss
+from models.losses.loss import LOSS_CHOICES, PIXEL, PIXEL_TERMS, STRUCTURAL, STRUCTURAL_TERMS, LossConfig, build_loss
 from models.losses.terms import bce, dice, l1, mse, ssim_loss
 from models.target import Target
 
@@ -215,3 +219,28 @@ def test_config_survives_plain_values():
 def test_ms_ssim_is_refused_when_built_for_small_images():
     with pytest.raises(ConfigError, match="ms_ssim"):
         build_loss(LossConfig(depth_structural="ms_ssim"), 32)
+
+
+def test_every_function_of_prediction_target_and_valid_pixels_is_a_named_term():
+    modules = [importlib.import_module(f"models.losses.{m.name}") for m in pkgutil.iter_modules(models.losses.__path__)]
+    functions = [f for module in modules for _, f in inspect.getmembers(module, inspect.isfunction)]
+    terms = {f.__name__ for f in functions if [*inspect.signature(f).parameters][:3] == ["pred", "target", "valid"]}
+    assert terms == {term.function.__name__ for term in (PIXEL_TERMS | STRUCTURAL_TERMS).values()}
+
+
+def test_every_term_is_searched_for_some_task():
+    for name in (*PIXEL, *STRUCTURAL):
+        assert any(name in LOSS_CHOICES[field] for field in LOSS_CHOICES if field.endswith(("pixel", "structural")))
+
+
+@pytest.mark.parametrize("task", ["mask", "depth"])
+@pytest.mark.parametrize("kind", STRUCTURAL_TERMS)
+def test_structural_term_is_computed_by_its_own_function(kind, task):
+    pred, target = batch(requires_grad=False)
+    config = LossConfig.from_dict({f"{task}_structural": kind, f"{task}_alpha": 0.0})
+    one, truth, valid = {
+        "mask": (pred[:, :1], target.mask, target.mask_valid),
+        "depth": (pred[:, 1:], torch.where(target.valid, target.depth, 0), target.valid),
+    }[task]
+    value = STRUCTURAL_TERMS[kind].function(one, truth, valid).mean()
+    assert build_loss(config, 48)(pred, target).parts[task].item() == pytest.approx(value.item())
