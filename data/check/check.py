@@ -34,12 +34,7 @@ FLAGS = {key: "--" + key.replace("_", "-") for key in ("near", "depth_unit", "mi
 
 
 def check_folder(root: Path, *, workers: int | None = None, progress: Progress | None = None) -> Report:
-    """Inspect every triplet of a data set folder; joined folders get a report each, and one of what is between them.
-
-    Args:
-        root: Data set folder.
-        workers: Number of processes; one for each core if None.
-        progress: Called with (triplets done, triplets in total).
+    """Inspect every triplet of a data set folder; joined folders get a report each, and one of faults between them.
 
     Raises:
         DataError: The folder cannot be read as a data set.

@@ -30,13 +30,6 @@ class Canvas:
         image, depth = background.image[window].copy(), background.depth[window].copy()
         return cls(image, np.zeros(depth.shape, np.uint8), depth, background.offset)
 
-    def compute_depth_before(self, nearest: float, distance_ratio: float) -> float:
-        """Compute depth in front of the nearest covered depth, or of the whole image if no covered depth is known."""
-        nearest = nearest if nearest >= 0 else float(self.depth.max())
-        if nearest < 0:
-            return UNKNOWN_DEPTH
-        return min((nearest + self.offset) / distance_ratio - self.offset, 1.0)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Light:
@@ -101,5 +94,7 @@ def paste_foreground(
     image[:] = cv2.add(behind, cv2.cvtColor(part, cv2.COLOR_RGBA2RGB))
     opaque = alpha >= OPAQUE
     nearest = max(float(depth[opaque].max(initial=UNKNOWN)), foot)
+    nearest = nearest if nearest >= 0 else float(canvas.depth.max())  # no covered depth is known
+    before = min((nearest + canvas.offset) / distance_ratio - canvas.offset, 1.0)
     canvas.mask[at.picture][opaque] = 255
-    depth[opaque] = canvas.compute_depth_before(nearest, distance_ratio)
+    depth[opaque] = before if nearest >= 0 else UNKNOWN_DEPTH

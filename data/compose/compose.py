@@ -38,13 +38,10 @@ FORMATS = {"mask_suffix": ".png", "depth_suffix": ".png"}  # lossless, because s
 
 
 def write_composites(plan: Plan, out: Path, *, workers: Workers = None, progress: Progress | None = None) -> Path:
-    """Write a data set of composites, or resume an interrupted one with the same plan and sources.
+    """Write a data set of composites to `out`, or resume an interrupted one with the same plan and sources.
 
-    Args:
-        plan: Plan of the set.
-        out: Folder to make; it is returned.
-        workers: Processes or cluster that do the work.
-        progress: Called with (composites done, composites in total).
+    Raises:
+        DataError: `out` is in use, or the disk is too small.
     """
     out = Path(out)
     check_free(out)

@@ -110,17 +110,12 @@ def make_plan(
     options: ComposeOptions | None = None,
     progress: Progress | None = None,
 ) -> Plan:
-    """Read all sources once, and fix the scale of the depth.
+    """Read all sources of three folders once, and fix the scale of the depth.
 
-    Args:
-        backgrounds: Folder of photos, or one with images/.
-        foregrounds: Folder of RGBA files.
-        depth: Folder of depth maps: 16-bit millimetres, or as a dataset.json in it or above it says; None for a data
-            set without depth.
-        count: Number of composites; if None, `per_pair` for every pair of background and foreground (and side).
-        per_pair: Number of composites for each pair, if there is no count.
-        options: Options of the composites.
-        progress: Called with (sources read, sources in total).
+    Without a `count` there are `per_pair` composites of every background with every foreground (and side).
+
+    Raises:
+        DataError: A source cannot be used, or a number is out of range.
     """
     options = options or ComposeOptions()
     photos, cutouts = find_backgrounds(backgrounds, depth), list_foregrounds(foregrounds)

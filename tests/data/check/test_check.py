@@ -1,4 +1,4 @@
-"""A folder checked as a whole: drawn faults, the real defective triplets and the real clean ones; and its repair."""
+"""Test the check of a folder and its fixed copy, on drawn faults and on real defective and clean triplets."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ from data.reading.layout import read_dataset
 
 @pytest.fixture
 def folder(tmp_path, add):
-    """Twelve clean triplets: a bright disc on a ground of its own, nearer than the floor."""
+    """Write twelve clean triplets: a bright disc on a ground of its own, nearer than the floor."""
     root = tmp_path / "set"
     for number in range(1, 13):
         add(root, number)
@@ -38,7 +38,7 @@ def depth_of(root, number):
     return root / f"depth/fgbg{number:06d}.png"
 
 
-def test_nothing_is_said_of_a_clean_folder(folder):
+def test_a_clean_folder_has_no_faults(folder):
     assert kinds(check_folder(folder)) == {}
 
 
@@ -88,7 +88,7 @@ def test_a_background_under_two_names(folder, add, write_manifest):
 
 @pytest.fixture
 def faulty_manifest(folder, write_manifest):
-    """Of the twelve lines three name files that are not there, one has no image, one a wrong split."""
+    """Write twelve lines: three name missing files, one has no image, one a wrong split."""
     rows = [row_of(folder, n, split="train") for n in range(1, 13)]
     rows[1]["mask"], rows[3]["image"], rows[4]["depth"], rows[5]["image"] = "no.png", "no.png", "depth/no.gif", ""
     rows[6]["split"] = "training"
@@ -124,7 +124,7 @@ def test_lines_that_cannot_be_used_are_left_out_of_the_copy(faulty_manifest, tmp
         }
 
 
-def test_a_file_that_lines_share_is_the_fault_of_each(folder, write_manifest, tmp_path):
+def test_a_fault_of_a_shared_file_belongs_to_each_line(folder, write_manifest, tmp_path):
     write_manifest(
         folder, [row_of(folder, 1), row_of(folder, 2) | {"mask": row_of(folder, 1)["mask"]}, row_of(folder, 3)]
     )
@@ -142,7 +142,7 @@ def test_files_in_a_folder_that_is_not_there_are_missing(folder, write_manifest)
     assert kinds(check_folder(folder))["missing file"] == 1
 
 
-def test_partners_that_lack_leave_the_stated_polarity(folder, add):
+def test_missing_partners_keep_the_configured_polarity(folder, add):
     for number in range(1, 13):
         add(folder, number, near=-1)
     (folder / "dataset.json").write_text('{"near": "dark"}')
@@ -175,11 +175,11 @@ def test_group_size_and_millimetres_are_inferred(folder, write_triplet, pictures
         depth = np.where(mask > 0, 900, 2500).astype(np.uint16)
         depth[:6] = 0
         write_triplet(folder, number, image=image, mask=mask, depth=depth)
-    sure = {told.key: told.value for told in check_folder(folder).inferred if told.certain}
+    sure = {field.key: field.value for field in check_folder(folder).inferred if field.certain}
     assert sure == {"depth_unit": "mm", "missing": 0, "group_size": 3}
 
 
-def test_flags_state_and_keep_what_was_stated(folder):
+def test_flags_set_fields_and_keep_the_others(folder):
     (folder / "dataset.json").write_text('{"group_size": 4}')
     assert main([str(folder), "--near", "bright", "--missing", "0"]) == 0
     assert json.loads((folder / "dataset.json").read_text()) == {"group_size": 4, "near": "bright", "missing": 0}
@@ -192,18 +192,18 @@ def test_a_folder_marked_read_only_is_left_alone(folder, capsys):
     finally:
         folder.chmod(0o755)
     assert not (folder / "dataset.json").exists()
-    told = capsys.readouterr().err
-    assert "read-only" in told
-    assert '"near": "bright"' in told
+    error = capsys.readouterr().err
+    assert "read-only" in error
+    assert '"near": "bright"' in error
 
 
-def test_the_copy_is_mended_and_the_source_untouched(folder, tmp_path, pictures):
+def test_the_copy_is_fixed_and_the_source_untouched(folder, tmp_path, pictures):
     cv2.imwrite(str(mask_of(folder, 1)), cv2.resize(pictures(1)[1], (48, 48), interpolation=cv2.INTER_NEAREST))
     faint = pictures(2)[1]
     faint[:10, :30] = 60
     cv2.imwrite(str(mask_of(folder, 2)), faint)
     cv2.imwrite(str(image_of(folder, 3)), pictures(3)[0][..., 0])
-    cv2.imwrite(str(depth_of(folder, 4)), cv2.resize(pictures(4)[2], (64, 32)))  # stretched: not safe
+    cv2.imwrite(str(depth_of(folder, 4)), cv2.resize(pictures(4)[2], (64, 32)))  # another aspect ratio
     cv2.imwrite(str(mask_of(folder, 5)), pictures(5)[1] * 0)
     before = {path: path.read_bytes() for path in sorted(folder.rglob("*.png"))}
     out = tmp_path / "out"
@@ -236,12 +236,12 @@ def test_user_mistakes_are_one_line(tmp_path, folder, capsys):
 def test_json_names_every_fault(folder, tmp_path):
     image_of(folder, 1).write_bytes(b"")
     main([str(folder), "--json", str(tmp_path / "report.json")])
-    told = json.loads((tmp_path / "report.json").read_text())
-    assert told["faulty"] == 1
-    assert told["faults"][0] == {"kind": "unreadable", "file": str(image_of(folder, 1)), "detail": "0 bytes"}
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert content["faulty"] == 1
+    assert content["faults"][0] == {"kind": "unreadable", "file": str(image_of(folder, 1)), "detail": "0 bytes"}
 
 
-def test_every_defect_of_the_real_ones_is_found(shared_data):
+def test_every_real_defect_is_found(shared_data):
     report = check_folder(shared_data / "quirks")
     found = {name: {fault.kind for fault in of} for name, of in report.faulty.items()}
     old = {name for name in found if name.startswith("deepold")}
@@ -251,11 +251,11 @@ def test_every_defect_of_the_real_ones_is_found(shared_data):
     assert "stray part" in found["sum_21"]
 
 
-def test_nothing_is_said_of_real_clean_ones(shared_data):
+def test_real_clean_triplets_have_no_faults(shared_data):
     assert check_folder(shared_data / "pairs_mask").faults == ()
-    # SOURCES.csv names these too: a faint box in the mask; a dog that is not visible in the depth.
+    # SOURCES.csv lists these, too: a faint box in the mask, a dog that is not visible in the depth.
     assert check_folder(shared_data / "triplets").faulty.keys() == {"anu_006", "deep_26682", "deep_39553"}
 
 
-def test_little_is_said_of_built_in_scenes(tiny_dataset):
+def test_built_in_scenes_have_hardly_any_faults(tiny_dataset):
     assert len(check_folder(tiny_dataset).faulty) <= 1

@@ -1,4 +1,4 @@
-"""Each fault of one triplet's pictures, on drawn pictures and next to a clean one."""
+"""Test each fault of one triplet on drawn images, next to a clean one."""
 
 import cv2
 import numpy as np
@@ -12,7 +12,7 @@ PX = 128
 
 @pytest.fixture
 def disc():
-    """0..1, an object off the centre."""
+    """Draw a mask in [0, 1] with a foreground off the centre."""
     share = np.zeros((PX, PX), np.float32)
     cv2.ellipse(share, (50, 70), (20, 30), 20, 0, 360, 1.0, -1)
     return share
@@ -20,14 +20,14 @@ def disc():
 
 @pytest.fixture
 def scene(disc):
-    """A dim noisy ground with a bright object on it."""
+    """Draw a bright foreground on a dim noisy ground."""
     noise = np.random.default_rng(0).integers(0, 40, (PX, PX, 3)).astype(np.uint8)
     return np.where(disc[..., None] > 0.5, 200, 60).astype(np.uint8) + noise
 
 
 @pytest.fixture
 def ramp():
-    """Depth of a floor, rising downwards."""
+    """Draw the depth of a floor that rises downwards."""
     return np.tile(np.linspace(40, 200, PX)[:, None], (1, PX)).astype(np.uint8)
 
 
@@ -82,12 +82,12 @@ def test_another_large_part_or_a_crumb_is_no_stray(disc):
 
 
 @pytest.mark.parametrize(("right", "down"), [(25, 0), (0, -20), (-15, 15)])
-def test_a_mask_beside_its_object_is_found_with_the_way_back(scene, disc, right, down):
+def test_a_shifted_mask_is_found_with_the_shift_back(scene, disc, right, down):
     assert faults.describe_mask_shift(scene, disc) == ""
-    said = faults.describe_mask_shift(scene, moved(disc, right, down))
-    assert ("left" in said) or right <= 0
-    assert ("down" in said) == (down < 0)
-    assert said
+    shift = faults.describe_mask_shift(scene, moved(disc, right, down))
+    assert ("left" in shift) or right <= 0
+    assert ("down" in shift) == (down < 0)
+    assert shift
 
 
 def test_a_frame_is_even_and_has_a_straight_inner_edge(ramp):
@@ -117,7 +117,7 @@ def test_a_faint_step_in_the_right_place_counts():
     assert faults.is_foreground_ignored(DepthStep(0.01, 1.0, 1.0), 1)
 
 
-def test_nothing_is_said_where_nothing_can_be_told(ramp, disc):
+def test_steps_that_cannot_be_measured_are_none(ramp, disc):
     known = np.ones((PX, PX), bool)
     assert faults.measure_contour_step(ramp * 0, known, disc) is None
     assert faults.measure_contour_step(ramp, ~known, disc) is None

@@ -1,4 +1,4 @@
-"""Joined folders checked and mended: each by what it states, and what only shows over all of them."""
+"""Test the check and the fixed copy of joined folders: each by its own fields, and faults between folders."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from data.reading.layout import read_dataset
 
 @pytest.fixture
 def join(tmp_path, add, write_manifest):
-    """Two folders of ten, one bright and one dark where near, backgrounds named; a third joins them."""
+    """Write two folders of ten with named backgrounds, one bright and one dark where near, and one that joins them."""
     for name, first, near in (("one", 1, 1), ("two", 21, -1)):
         root = tmp_path / name
         for number in range(first, first + 10):
@@ -32,11 +32,11 @@ def rename(root, write_manifest, **more):
 
 
 def again(join, number, of, add):
-    """Draw a triplet of the second folder anew, on the ground of one of the first."""
+    """Draw a triplet of the second folder again, on the ground of one of the first."""
     add(join.parent / "two", number, stem=f"{number}", near=-1, ground=of)
 
 
-def test_each_folder_is_judged_by_itself(join, capsys):
+def test_each_folder_is_checked_by_itself(join, capsys):
     (join.parent / "two" / "masks" / "25.png").write_bytes(b"x")
     report = check_folder(join)
     assert [fault.kind for fault in report.faults] == []
@@ -46,8 +46,8 @@ def test_each_folder_is_judged_by_itself(join, capsys):
     out = capsys.readouterr().out
     assert f"{join.parent / 'two'}: 10 triplets, 1 with faults" in out
     assert f"{join}: 20 triplets, 0 with faults between the 2 folders that it joins" in out
-    told = json.loads((join.parent / "report.json").read_text())
-    assert [folder["faulty"] for folder in told["folders"]] == [0, 1] and told["triplets"] == 20
+    content = json.loads((join.parent / "report.json").read_text())
+    assert [folder["faulty"] for folder in content["folders"]] == [0, 1] and content["triplets"] == 20
     assert json.loads((join.parent / "two" / "dataset.json").read_text())["near"] == "dark"
     assert json.loads((join / "dataset.json").read_text()) == {"folders": ["../one", "../two"]}
 
@@ -73,7 +73,7 @@ def test_a_background_of_another_folder_would_leak(join, add, write_manifest):
     ]
     for name in ("one", "two"):
         rename(join.parent / name, write_manifest, split="train")
-    assert check_folder(join).faults == (), "stated to be of one part"
+    assert check_folder(join).faults == (), "assigned to one part"
     rename(join.parent / "two", write_manifest, split="val")
     assert [fault.kind for fault in check_folder(join).faults] == ["shared background"]
 
@@ -110,7 +110,7 @@ def test_folders_of_one_name_have_copies_of_their_own(join, tmp_path):
     assert len(read_dataset(tmp_path / "out").triplets) == 20
 
 
-def test_a_folder_of_which_nothing_is_left_is_not_joined(join, tmp_path):
+def test_a_folder_without_sound_triplets_is_not_joined(join, tmp_path):
     for path in (join.parent / "two" / "images").iterdir():
         path.write_bytes(b"x")
     assert main([str(join), "--fix", str(tmp_path / "out")]) == 1
@@ -129,20 +129,20 @@ def test_mistakes_are_one_line_and_nothing_is_written(join, monkeypatch, capsys,
     monkeypatch.chdir(join.parent)
     before = sorted(join.parent.rglob("*"))
     assert main(["join", *arguments]) == 2
-    told = capsys.readouterr().err
-    assert message in told and len(told.splitlines()) == 1
+    error = capsys.readouterr().err
+    assert message in error and len(error.splitlines()) == 1
     assert sorted(join.parent.rglob("*")) == before
 
 
-def test_a_folder_that_is_not_there_is_said_before_the_work(join):
+def test_a_missing_folder_is_reported_before_the_work(join):
     (join / "dataset.json").write_text(json.dumps({"folders": ["../one", "../nowhere"]}))
-    told = []
+    calls = []
     with pytest.raises(DataError, match="nowhere: no such folder"):
-        check_folder(join, progress=lambda *state: told.append(state))
-    assert told == []
+        check_folder(join, progress=lambda *state: calls.append(state))
+    assert calls == []
 
 
 def test_progress_goes_on_over_the_folders(join):
-    told = []
-    check_folder(join, progress=lambda *state: told.append(state))
-    assert told == [(10, 20), (20, 20)]
+    calls = []
+    check_folder(join, progress=lambda *state: calls.append(state))
+    assert calls == [(10, 20), (20, 20)]

@@ -1,4 +1,4 @@
-"""Polarity triplet by triplet: folders whose triplets come from several makers."""
+"""Test polarity by triplet, in folders whose triplets come from several makers."""
 
 import csv
 import json
@@ -16,7 +16,7 @@ from data.reading.layout import read_dataset
 
 @pytest.fixture
 def makers(tmp_path, add):
-    """Twelve of one maker, bright where near; six of another, dark; one of each shows no object."""
+    """Write twelve triplets of a near-bright maker and six of a near-dark one; one of each has no step."""
     root = tmp_path / "set"
     for number in range(1, 13):
         add(root, number, stem=f"ann_{number:02d}", near=int(number != 5))
@@ -25,7 +25,7 @@ def makers(tmp_path, add):
     return root
 
 
-def stated(root):
+def read_near(root):
     return {triplet.id: triplet.near for triplet in read_dataset(root).triplets}
 
 
@@ -34,7 +34,7 @@ def rows_of(root, **cells):
     return [{"image": n, "mask": n, "depth": n} | {key: of(n) for key, of in cells.items()} for n in names]
 
 
-def test_makers_are_told_apart_by_name_and_object(makers, capsys):
+def test_makers_are_separated_by_name_and_foreground(makers, capsys):
     assert main([str(makers)]) == 1
     out = capsys.readouterr().out
     assert "ann_*: bright, certain (11 brighter, 0 darker, 1 neither)" in out
@@ -43,15 +43,15 @@ def test_makers_are_told_apart_by_name_and_object(makers, capsys):
     assert json.loads((makers / "dataset.json").read_text()) == {"depth_unit": "relative"}
 
 
-def test_the_copy_states_polarity_line_by_line(makers, tmp_path):
+def test_the_copy_has_near_in_every_line(makers, tmp_path):
     assert main([str(makers), "--fix", str(tmp_path / "out")]) == 1
-    near = stated(tmp_path / "out")
+    near = read_near(tmp_path / "out")
     assert near == {name: "bright" if name < "b" else "dark" for name in near} and len(near) == 16
     again = check_folder(tmp_path / "out")
-    assert again.mixed is None and not again.faulty and "near" not in {told.key for told in again.inferred}
+    assert again.mixed is None and not again.faulty and "near" not in {field.key for field in again.inferred}
 
 
-def test_what_cannot_be_told_is_left_out_of_the_copy_with_the_reason(makers, tmp_path, add, write_manifest, capsys):
+def test_triplets_of_unknown_polarity_are_left_out_with_the_reason(makers, tmp_path, add, write_manifest, capsys):
     add(makers, 200, stem="carl", near=1)
     rows = rows_of(makers, mask=lambda name: "" if name == "carl.png" else name)
     write_manifest(makers, [row for row in rows if row["image"] not in ("ann_05.png", "bob_2.png")])
@@ -60,29 +60,29 @@ def test_what_cannot_be_told_is_left_out_of_the_copy_with_the_reason(makers, tmp
     assert json.loads((tmp_path / "report.json").read_text())["near"]["carl"] is None
     with (tmp_path / "out" / "quarantine.csv").open() as file:
         assert [(row["id"], row["kind"]) for row in csv.DictReader(file)] == [("carl", "polarity")]
-    assert "carl" not in stated(tmp_path / "out")
+    assert "carl" not in read_near(tmp_path / "out")
 
 
-def test_stated_polarity_is_respected_and_not_guessed(makers, write_manifest):
+def test_configured_polarity_is_respected_and_not_inferred(makers, write_manifest):
     write_manifest(makers, rows_of(makers, near=lambda name: "" if name < "b" else "dark"))
     report = check_folder(makers)
     assert report.mixed is None
-    assert {told.key: told.value for told in report.inferred if told.certain}["near"] == "bright"
+    assert {field.key: field.value for field in report.inferred if field.certain}["near"] == "bright"
     assert report.faulty.keys() == {"ann_05", "bob_2"}
-    write_manifest(makers, rows_of(makers, near=lambda name: "bright"))  # wrong of the second maker
+    write_manifest(makers, rows_of(makers, near=lambda name: "bright"))  # wrong for the second maker
     assert {name for name in check_folder(makers).faulty if name.startswith("bob")} == {f"bob_{n}" for n in range(1, 7)}
 
 
-def test_the_copy_states_what_is_sure_beside_what_was_stated(tmp_path, add):
+def test_the_copy_keeps_configured_fields_and_adds_certain_ones(tmp_path, add):
     for number in range(1, 13):
         add(tmp_path / "set", number, near=-1)
     (tmp_path / "set" / "dataset.json").write_text(json.dumps({"group_size": 3}))
     assert main([str(tmp_path / "set"), "--fix", str(tmp_path / "out")]) == 0
-    told = json.loads((tmp_path / "out" / "dataset.json").read_text())
-    assert told == {"group_size": 3, "depth_unit": "relative", "near": "dark"}
+    content = json.loads((tmp_path / "out" / "dataset.json").read_text())
+    assert content == {"group_size": 3, "depth_unit": "relative", "near": "dark"}
 
 
-def test_polarity_of_a_folder_that_is_stated_is_not_doubted(makers):
+def test_configured_polarity_of_a_folder_is_not_doubted(makers):
     (makers / "dataset.json").write_text(json.dumps({"near": "bright"}))
     report = check_folder(makers)
     assert report.mixed is None and len([name for name in report.faulty if name.startswith("bob")]) == 6
@@ -93,30 +93,30 @@ def triplet(name):
     return Triplet(id=name, image=image, mask=image, depth=image, background="unknown", foreground="")
 
 
-def weighed(steps):
-    """Polarity of triplets by their name and the sign of a clear step, or 0."""
+def measure(steps):
+    """Measure the polarity of triplets given by name and the sign of a clear step, or 0."""
     return measure_polarity(
         [triplet(name) for name in steps], [Inspection(step=DepthStep(s * 0.1, s * 4.0, 3.0)) for s in steps.values()]
     )
 
 
-def test_names_that_mean_nothing_decide_nothing():
-    found = weighed({"a1": 1, "a2": 1, "a3": 0, "b1": 1, "b2": -1, "b3": -1, "b4": 0, "b5": -1})
+def test_names_without_a_pattern_decide_nothing():
+    found = measure({"a1": 1, "a2": 1, "a3": 0, "b1": 1, "b2": -1, "b3": -1, "b4": 0, "b5": -1})
     assert found.mixed
-    assert found.near["a3"] is None, "another series is of both, so that two that agree may do so by chance"
+    assert found.near["a3"] is None, "another series has both, so two that agree may do so by chance"
     assert [found.near[f"b{n}"] for n in (1, 2, 3, 4)] == ["bright", "dark", "dark", None]
     assert found.unclear == ["a3", "b4"]
 
 
 def test_a_small_maker_among_many_triplets_is_seen():
     many = {f"a{n}": 1 for n in range(200)}
-    assert not weighed(many | {f"b{n}": -1 for n in range(7)}).mixed, "too few to say so of one folder"
-    found = weighed(many | {f"b{n}": -1 for n in range(8)})
+    assert not measure(many | {f"b{n}": -1 for n in range(7)}).mixed, "too few for a mixed folder"
+    found = measure(many | {f"b{n}": -1 for n in range(8)})
     assert found.mixed and found.near["b0"] == found.certain["b0"] == "dark"
 
 
-def test_few_wrong_votes_do_not_part_a_folder():
-    found = weighed({f"a{n}": 1 if n else -1 for n in range(20)})
+def test_few_wrong_votes_do_not_make_a_folder_mixed():
+    found = measure({f"a{n}": 1 if n else -1 for n in range(20)})
     assert not found.mixed and found.votes.decide(8) == "bright"
 
 

@@ -41,7 +41,7 @@ def cutout_rgba(number, side=40):
 
 @pytest.fixture
 def sources(tmp_path):
-    """Ten photos with depth and three cut-outs."""
+    """Write ten photos with depth and three foregrounds."""
     for number in range(10):
         name = f"photo{number:02d}"
         write(tmp_path / "bg/images" / f"{name}.jpg", np.full((60, 80, 3), 20 * number, np.uint8))
@@ -103,7 +103,7 @@ def test_without_flip_nothing_is_mirrored(sources):
 
 
 def test_flip_mirrors_the_thing(sources):
-    """The cut-outs have a faint edge on their right."""
+    """Recognise mirrored foregrounds by the faint edge on their right."""
     plan = plan_of(sources, per_pair=20, flip=True)
     photo = Background(np.zeros((PX, PX, 3), np.uint8), np.full((PX, PX), 0.5, np.float32))
     seen = set()
@@ -146,7 +146,7 @@ def test_seed_changes_the_composites(sources):
     assert (one.mask != two.mask).any() or (one.image != two.image).any()
 
 
-def test_what_was_cut_off_is_taken_up_and_ends_the_same(sources, tmp_path):
+def test_an_interrupted_set_is_resumed_and_ends_the_same(sources, tmp_path):
     plan = plan_of(sources, 120, flip=True)
     whole = write_composites(plan, tmp_path / "whole", workers=1)
 
@@ -157,9 +157,9 @@ def test_what_was_cut_off_is_taken_up_and_ends_the_same(sources, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write_composites(plan, tmp_path / "out", workers=1, progress=stop)
     assert not (tmp_path / "out").exists()
-    told = []
-    write_composites(plan, tmp_path / "out", workers=1, progress=lambda done, total: told.append((done, total)))
-    assert told == [(50, 120), (100, 120), (120, 120)]
+    calls = []
+    write_composites(plan, tmp_path / "out", workers=1, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(50, 120), (100, 120), (120, 120)]
     assert read_all(tmp_path / "out") == read_all(whole)
 
 
@@ -171,7 +171,7 @@ write_composites(plan, sys.argv[6], workers=1, progress=lambda done, total: done
 """
 
 
-def test_killed_command_goes_on_where_it_was(sources, tmp_path):
+def test_a_killed_command_is_resumed(sources, tmp_path):
     out = tmp_path / "out"
     arguments = [*places(sources, out), "--count", "250", "--size", str(PX), "--workers", "1"]
     root = Path(__file__).parents[3]
@@ -185,7 +185,7 @@ def test_killed_command_goes_on_where_it_was(sources, tmp_path):
     assert read_all(out) == read_all(write_composites(plan_of(sources, 250), tmp_path / "whole", workers=1))
 
 
-def test_other_options_do_not_take_up_what_was_cut_off(sources, tmp_path):
+def test_other_options_do_not_resume_an_interrupted_set(sources, tmp_path):
     def stop(done, total):
         raise KeyboardInterrupt
 
@@ -195,7 +195,7 @@ def test_other_options_do_not_take_up_what_was_cut_off(sources, tmp_path):
         write_composites(plan_of(sources, 100, seed=1), tmp_path / "out", workers=1)
 
 
-def test_disk_is_estimated_and_what_does_not_fit_is_refused(sources, tmp_path, monkeypatch):
+def test_disk_is_estimated_and_a_set_that_does_not_fit_is_refused(sources, tmp_path, monkeypatch):
     plan = plan_of(sources, 60)
     taken = sum(
         -(-len(data) // 4096) * 4096
@@ -238,14 +238,14 @@ def test_saturated_depth_is_missing(tmp_path):
     assert (read_background(tmp_path / "a.jpg", tmp_path / "a.png", spec, 40).depth == UNKNOWN).all()
 
 
-def test_depth_maps_mean_what_the_dataset_json_beside_them_says(sources):
+def test_dataset_json_beside_the_depth_maps_gives_their_meaning(sources):
     backgrounds, _ = sources
     for path in (backgrounds / "depth").iterdir():
         write(path, np.tile(np.linspace(0, 255, 80).astype(np.uint8), (60, 1)))
     (backgrounds / "depth/dataset.json").write_text(json.dumps({"near": "dark"}))
     plan = plan_of(sources, 4)
     depth = read_background(*plan.backgrounds[0], plan.depth, PX).depth
-    assert depth[0, 0] == pytest.approx(0.9, abs=0.02)  # things have room before what is nearest
+    assert depth[0, 0] == pytest.approx(0.9, abs=0.02)  # room for foregrounds in front of the nearest pixel
     assert depth[0, -1] == pytest.approx(0, abs=0.02)
     assert plan.build_spec() == DatasetSpec(missing=0)
 

@@ -17,7 +17,7 @@ PREPROCESSING = {"width": 24, "height": 16, "layout": "nchw", "near": "bright"}
 
 
 def write_model(path, *, layout="nchw"):
-    """A model whose depth is the red of the picture."""
+    """Write a model whose depth is the red channel."""
     shape, axis = ([1, 3, 16, 24], 1) if layout == "nchw" else ([1, 16, 24, 3], 3)
     output = [1, 16, 24] if layout == "nchw" else [1, 16, 24, 1]
     red = helper.make_tensor("red", TensorProto.INT64, [] if layout == "nchw" else [1], [0])
@@ -46,7 +46,7 @@ def model(tmp_path):
 
 
 def ramp(height=40, width=60):
-    """Red to the right, and as much blue to the left."""
+    """Draw red to the right, and as much blue to the left."""
     picture = np.zeros((height, width, 3), np.uint8)
     picture[..., 0] = np.linspace(0, 200, width)
     picture[..., 2] = picture[:, ::-1, 0]
@@ -120,7 +120,7 @@ def test_model_sees_each_photo_once_and_the_next_time_none(model, sources, monke
     depth = cv2.imread(str(folder / "p0.png"), cv2.IMREAD_UNCHANGED)
     assert depth.dtype == np.uint16
     assert depth.max() == 65535
-    monkeypatch.setattr(depth_cache, "predict_relative_depth", lambda *_: pytest.fail("was seen before"))
+    monkeypatch.setattr(depth_cache, "predict_relative_depth", lambda *_: pytest.fail("predicted a second time"))
     assert cache_depth_maps(load_depth_model(str(model)), photos, workers=1) == folder
 
 
@@ -144,7 +144,7 @@ def test_photos_without_depth_get_the_models(model, sources, tmp_path):
         assert (np.diff(np.where(mask, 0, depth).astype(int)[~mask.any(axis=1)]) >= 0).all()
 
 
-def test_photos_of_which_nothing_is_known_get_level_ground_and_things_stand_on_it(sources, tmp_path):
+def test_photos_without_depth_get_level_ground_and_foregrounds_stand_on_it(sources, tmp_path):
     photos, cutouts = sources
     command = ["--backgrounds", str(photos), "--foregrounds", str(cutouts), "--count", "12", "--size", "64"]
     assert main([*command, "--depth", "ground", "--placement", "ground", "--out", str(tmp_path / "out")]) == 0
