@@ -11,14 +11,14 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from data.data_module import DataModule, StageData, load_data_module
+from data.data_module import StageData, load_data_module
 from data.dataset import DataError
 from data.runtime import cli
 from data.runtime.progress import Progress, progress_bar
@@ -133,7 +133,9 @@ class RunRecords:
         Raises:
             DataError: The data have changed.
         """
-        return self._data_module.recorded_data(**history.sizes)
+        data_module, first = load_data_module(self.content), self.content["stages"][0]
+        data_module.recorded_data(**{name: first[name] for name in SIZES})  # the first stage sets statistics and sigma
+        return data_module.recorded_data(**history.sizes)
 
     def find_weights(self, trial_id: str) -> State | None:
         """Return the last weights of a trial on the CPU, or None if its checkpoint is gone."""
@@ -152,13 +154,6 @@ class RunRecords:
         pairs = [(name, there["versions"].get(name), here["versions"][name]) for name in PACKAGES]
         pairs.append(("platform", there["platform"], here["platform"]))
         return [f"note: {name} was {was}, is {now}; metrics may differ" for name, was, now in pairs if was != now]
-
-    @cached_property
-    def _data_module(self) -> DataModule:
-        """The run's data; its first stage is read first, since statistics and sigma are computed on it."""
-        data_module, first = load_data_module(self.content), self.content["stages"][0]
-        data_module.recorded_data(**{name: first[name] for name in SIZES})
-        return data_module
 
     def _read_reports(self, trial_id: str) -> list[dict[str, Any]]:
         return [line for line in read_lines(self.folder / "reports.jsonl") if line["trial_id"] == trial_id]
@@ -184,7 +179,7 @@ class _EndOfRecordError(Exception):
 
 
 class Comparison:
-    """Receives the reports of `fit` and compares each epoch with the record.
+    """Trains a trial again and compares each epoch with the record.
 
     Attributes:
         different: One line for each difference.
@@ -201,6 +196,21 @@ class Comparison:
         self.different: list[str] = []
         self.weights: State = {}
         self._steps = 0
+
+    def run(self, data: StageData, plan: FitPlan, weights: State | None) -> None:
+        """Train with the recorded clock and threads until the end of the record."""
+        replays, threads = self.history.replays, torch.get_num_threads()
+        clock = [replay["clock"] for replay in replays]
+        listeners: dict[str, Any] = {"report": self.report, "on_step": self.on_step}
+        torch.set_num_threads(int(replays[0]["threads"]))
+        try:
+            with suppress(_EndOfRecordError):
+                fit(self.history.config, data, plan, **listeners, weights=weights, recorded_clock=clock)
+                self._add("", "the training ended; the record continues")
+        except (TrialDivergedError, TrialOutOfMemoryError) as error:
+            self.compare_failure(error)
+        finally:
+            torch.set_num_threads(threads)
 
     def on_step(self, rate: float, loss: Tensor) -> None:
         """Show the progress of the training."""
@@ -237,10 +247,6 @@ class Comparison:
             self.log(f"  failed as recorded: {reason}")
         else:
             self._add("", f"it failed, {reason}; the record says {recorded.reason or recorded.status}")
-
-    def compare_end(self) -> None:
-        """Note that the training has ended before the record."""
-        self._add("", "the training ended; the record continues")
 
     def _add(self, epoch: str, difference: str) -> None:
         self.different.append(epoch + difference)
@@ -282,46 +288,18 @@ def reproduce_trial(records: RunRecords, trial_id: str, log: Log, *, device: str
     plan = replace(history.plan, device=device or history.plan.device)
     if plan.device == "cuda" and not torch.cuda.is_available():
         raise NotReproducibleError(f"{trial_id} was trained on a GPU, and there is none here; try --device cpu")
-    data = records.load_data(history)
-    weights, different = _load_initial_weights(records, history, log, device)
+    data, parent_id = records.load_data(history), history.record.parent_id
+    weights, different = records.find_weights(parent_id) if parent_id else None, []
+    if parent_id and weights is None:
+        log(f"the weights of {parent_id}, from which {trial_id} started, are gone: training it again first")
+        parent = reproduce_trial(records, parent_id, log, device=device)
+        weights, different = parent.weights, [f"its parent {parent_id}, {line}" for line in parent.different[:1]]
     log(history.describe())
     with progress_bar(f"reproducing {trial_id}") as progress:
         comparison = Comparison(history, log, progress)
         comparison.different += different
-        _train(history, data, plan, weights, comparison)
+        comparison.run(data, plan, weights)
     return comparison
-
-
-def _load_initial_weights(
-    records: RunRecords, history: TrialHistory, log: Log, device: str | None
-) -> tuple[State | None, list[str]]:
-    """Return the parent's weights, None without a parent, and the differences found if the parent is trained again."""
-    parent_id = history.record.parent_id
-    if not parent_id:
-        return None, []
-    weights = records.find_weights(parent_id)
-    if weights is not None:
-        return weights, []
-    log(f"the weights of {parent_id}, from which {history.record.trial_id} started, are gone: training it again first")
-    parent = reproduce_trial(records, parent_id, log, device=device)
-    return parent.weights, [f"its parent {parent_id}, {line}" for line in parent.different[:1]]
-
-
-def _train(
-    history: TrialHistory, data: StageData, plan: FitPlan, weights: State | None, comparison: Comparison
-) -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(int(history.replays[0]["threads"]))
-    clock = [replay["clock"] for replay in history.replays]
-    listeners: dict[str, Any] = {"report": comparison.report, "on_step": comparison.on_step}
-    try:
-        with suppress(_EndOfRecordError):
-            fit(history.config, data, plan, **listeners, weights=weights, recorded_clock=clock)
-            comparison.compare_end()
-    except (TrialDivergedError, TrialOutOfMemoryError) as error:
-        comparison.compare_failure(error)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

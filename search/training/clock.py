@@ -26,11 +26,18 @@ class Clock:
     Args:
         steps: Planned steps.
         limit: Seconds allowed, or None.
-        validation_steps: Number of training steps that see as many images as one validation. They give the time of the
-            first validation in advance.
+        validation_steps: Training steps that see as many images as one validation, to estimate the time of the first.
+        recorded: Readings of an earlier training, one list per epoch, which replace the time.
     """
 
-    def __init__(self, steps: int, limit: float | None, *, validation_steps: float = 0.0) -> None:
+    def __init__(
+        self,
+        steps: int,
+        limit: float | None,
+        *,
+        validation_steps: float = 0.0,
+        recorded: Sequence[Readings] | None = None,
+    ) -> None:
         self.steps_planned, self.steps = steps, 0
         self.allowed = math.inf if limit is None else max(limit, 1e-3)
         self.started = time.monotonic()
@@ -38,6 +45,7 @@ class Clock:
         self.readings: Readings = []
         self._validation_steps, self._validated, self._first_step_s = validation_steps, False, 0.0
         self._epoch_began, self._last_step_s, self._fastest_s = 0, 0.0, math.inf
+        self._recorded, self._marks = None if recorded is None else iter(recorded), dict[int, int]()
 
     @property
     def used(self) -> float:
@@ -51,6 +59,8 @@ class Clock:
 
     def begin_epoch(self) -> None:
         """Read the time before the first step of an epoch."""
+        if self._recorded is not None:
+            self._marks = dict(next(self._recorded, []))
         self._epoch_began, self.readings, self._last_step_s = self.steps, [], self.used
         self._read()
 
@@ -95,29 +105,8 @@ class Clock:
 
     def _mark(self, step: int) -> int:
         """Return progress by time in parts of GRID, `step` steps into the epoch: GRID if no further step fits."""
-        del step
+        if self._recorded is not None:
+            return self._marks.get(step, 0)
         allowed = max(self.allowed - self.reserve, 1e-3)
         next_s = self._fastest_s if math.isfinite(self._fastest_s) else 0.0
         return GRID if self.used + next_s > allowed else int(GRID * self.used / allowed)
-
-
-class RecordedClock(Clock):
-    """The clock of an earlier training: its readings replace the time.
-
-    Args:
-        steps: Planned steps.
-        epochs: The readings of each epoch, from the first.
-    """
-
-    def __init__(self, steps: int, epochs: Sequence[Readings]) -> None:
-        super().__init__(steps, None)
-        self._epochs = iter(epochs)
-        self._marks: dict[int, int] = {}
-
-    def begin_epoch(self) -> None:
-        """Continue with the readings of the next epoch."""
-        self._marks = dict(next(self._epochs, []))
-        super().begin_epoch()
-
-    def _mark(self, step: int) -> int:
-        return self._marks.get(step, 0)

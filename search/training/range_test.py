@@ -33,17 +33,14 @@ class SteepestSlope:
     Attributes:
         rates: Learning rates at its ends.
         losses: Losses at its ends.
-        standard_errors: Standard errors by which its slope lies below 0.
+        slope: Change of the loss when the learning rate grows by a factor of e.
+        standard_errors: Standard errors by which the slope lies below 0.
     """
 
     rates: tuple[float, float]
     losses: tuple[float, float]
+    slope: float
     standard_errors: float
-
-    @property
-    def slope(self) -> float:
-        """Change of the loss when the learning rate grows by a factor of e."""
-        return (self.losses[1] - self.losses[0]) / math.log(self.rates[1] / self.rates[0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +156,7 @@ def _fit_line(x: np.ndarray, y: np.ndarray) -> SteepestSlope:
     return SteepestSlope(
         rates=(math.exp(x[0]), math.exp(x[-1])),
         losses=(float(ends[0]), float(ends[1])),
+        slope=slope,
         standard_errors=-slope / max(error, 1e-12),
     )
 

@@ -10,7 +10,7 @@ from models.cost import count_macs
 from models.losses.loss import LossConfig, build_loss
 from models.target import Target
 from models.unet import UNetConfig
-from search.training.micro_batches import uses_bfloat16
+from search.training.micro_batches import MicroBatchRunner, uses_bfloat16
 
 PX, BATCH_SIZE = 80, 8
 MIN_STEPS, MIN_SECONDS = 8, 0.5  # the fastest of these steps counts, since other load on a machine comes and goes
@@ -28,15 +28,11 @@ def measure_throughput(threads: int, device: str) -> float:
     model = build_model(UNetConfig(width=4, stem_stride=2)).on(device)
     loss = build_loss(LossConfig(depth_structural="none"), PX).to(device)
     batch = _build_random_batch().to(torch.device(device))
-    bfloat16 = uses_bfloat16("auto", torch.device(device))
+    runner = MicroBatchRunner(model, bfloat16=uses_bfloat16("auto", torch.device(device)), micro_batch_size=None)
     fastest_s, steps, end = float("inf"), 0, time.perf_counter() + MIN_SECONDS
     while steps < MIN_STEPS or time.perf_counter() < end:
         begin = time.perf_counter()
-        with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
-            prediction = model(batch.image)
-        total = loss(prediction.float(), batch.target).total
-        total.backward()
-        total.item()  # waits for a GPU
+        runner.backward(batch, loss)["total"].item()  # waits for a GPU
         fastest_s, steps = min(fastest_s, time.perf_counter() - begin), steps + 1
     torch.set_num_threads(threads_before)
     return count_macs(model.config, PX) * BATCH_SIZE / fastest_s

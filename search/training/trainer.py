@@ -21,7 +21,7 @@ from data.loading.loaders import Batch, Loader
 from models.build import build_model
 from models.losses.loss import LossConfig, build_loss
 from search.config.trial import TrialConfig
-from search.training.clock import Clock, Readings, RecordedClock
+from search.training.clock import Clock, Readings
 from search.training.lr_schedules import Policy, learning_rate
 from search.training.micro_batches import MicroBatchRunner, uses_bfloat16
 from search.training.optimizer import build_optimizer, set_learning_rate
@@ -151,9 +151,8 @@ class Trainer:
         )
         self.epoch, self.images, self.refining, self.best = 0, 0, False, BestEpoch()
         steps, batch_size = plan.epochs * len(self.train_loader), _batch_size(config, data)
-        self.clock = Clock(steps, limit, validation_steps=self.validator.images / batch_size)
-        if recorded_clock is not None:
-            self.clock = RecordedClock(steps, recorded_clock)
+        validation_steps = self.validator.images / batch_size
+        self.clock = Clock(steps, limit, validation_steps=validation_steps, recorded=recorded_clock)
 
     def run_epoch(self, on_step: OnStep | None) -> dict[str, Any]:
         """Train and validate one epoch and return its report; the last epoch restores the best weights."""

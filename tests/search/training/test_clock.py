@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from search.training.clock import Clock, RecordedClock
+from search.training.clock import Clock
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_recorded_clock_makes_the_same_progress_whatever_the_time(now):
     first = run(Clock(12, limit=45.0, validation_steps=2.0), seconds=1.0)
     assert any(readings) and first[-1] == 1.0
     recorded, readings = json.loads(json.dumps(readings)), []
-    assert run(RecordedClock(12, recorded), seconds=0.001) == first
+    assert run(Clock(12, None, recorded=recorded), seconds=0.001) == first
     assert json.loads(json.dumps(readings)) == recorded
 
 

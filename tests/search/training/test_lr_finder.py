@@ -10,7 +10,7 @@ from search.training.lr_finder import main, plot_range_test
 from search.training.range_test import RangeTest, SteepestSlope
 
 RATES = list(np.geomspace(1e-5, 1.0, 100))
-SLOPE = SteepestSlope(rates=(1e-3, 1e-2), losses=(1.1, 0.8), standard_errors=9.0)
+SLOPE = SteepestSlope(rates=(1e-3, 1e-2), losses=(1.1, 0.8), slope=-0.13, standard_errors=9.0)
 FALLING = RangeTest(rates=RATES, losses=list(np.linspace(1.2, 0.7, 100)), steepest=SLOPE)
 FLAT = RangeTest(rates=RATES, losses=[1.0] * 100, steepest=None)
 
