@@ -1,12 +1,11 @@
 # mypy: disable-error-code="no-any-return"
-# (arithmetic on arrays of no stated shape has no stated type)
-"""The built-in data: procedural scenes with a thing in front, with exact mask and exact depth.
+# (arithmetic on arrays of no declared shape has no declared type)
+"""Draw the built-in data set: procedural scenes with a figure in the foreground, exact masks and exact depth.
 
     python -m data.scenes --out DIR --count 2000
 
-Owns the putting together of backgrounds and things, the scale of the depth, and the command line. Depth is stored as
-relative inverse depth on one scale for all scenes: 1 at `NEAR_M`, 0 at `FAR_M` and beyond,
-(1/z - 1/far) / (1/near - 1/far). Backgrounds begin at about 1.5 m and things stand before all that they cover.
+Depth is stored as relative inverse depth on one scale for all scenes: 1 at `NEAR_M`, 0 at `FAR_M` and beyond,
+(1/z - 1/far) / (1/near - 1/far). Backgrounds begin at about 1.5 m and the figure is nearer than all that it covers.
 """
 
 import argparse
@@ -20,36 +19,37 @@ import cv2
 import numpy as np
 from jaxtyping import Float32
 
-from data.compose.placement import Overlap, draw_placement, overlap
+from data.compose.placement import Placement, draw_placement
 from data.dataset import DataError, DatasetSpec
 from data.runtime.files import cache_dir
 from data.runtime.progress import Progress, progress_bar
-from data.scenes.figures import CutOut, draw_figure
-from data.scenes.indoors import indoor_world
-from data.scenes.outdoors import outdoor_world
-from data.scenes.render import World, render
+from data.scenes.figures import draw_figure
+from data.scenes.render import Camera, Light, View, World, find_shadows, render
+from data.scenes.solids import Solid
 from data.scenes.textures import TILE_PX, noise_tile
-from data.scenes.things import draw_thing
-from data.scenes.vectors import floats
+from data.scenes.vectors import Matrix, Vector, floats, rotation, unit
+from data.scenes.worlds import draw_world
 from data.writing.writer import DatasetWriter, Sample
 
-VERSION = 1  # raised whenever the same seed draws something else, so that cached scenes are made anew
+VERSION = 2  # raised whenever the same seed draws another image, so that cached scenes are drawn again
 NEAR_M, FAR_M = 1.4, 200.0
 PER_BACKGROUND = 20
+STANDING = 0.5  # share of figures that stand on the ground; the others are anywhere in the image
+FARTHEST_M = 25.0  # for a figure that stands
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Background:
-    """A drawn background: display colours in [0, 1], inverse depth in 1/m, and the world they show."""
+    """A drawn background: its world, what the camera sees, and the visible points at half the resolution."""
 
-    image: Float32[np.ndarray, "h w 3"]
-    inverse: Float32[np.ndarray, "h w"]
     world: World
+    view: View
+    points: Float32[np.ndarray, "h w 3"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What to draw: how many scenes in all, how many to a background, from which seed, how large."""
+class ScenePlan:
+    """Number of scenes, scenes per background, seed and side in pixels."""
 
     count: int
     per_background: int = PER_BACKGROUND
@@ -59,7 +59,21 @@ class Plan:
     def __post_init__(self) -> None:
         for name, least in (("count", 1), ("per_background", 1), ("seed", 0), ("px", 32)):
             if getattr(self, name) < least:
-                raise DataError(f"{name} is {getattr(self, name)}; it is at least {least}")
+                raise DataError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pose:
+    """Similarity transform that puts a figure into the world: x -> scale * turn @ x + shift."""
+
+    turn: Matrix
+    shift: Vector
+    scale: float
+    standing: bool
+
+    def invert(self, points: np.ndarray) -> np.ndarray:
+        """Return points of the world in the figure's frame."""
+        return (floats(points) - self.shift) @ self.turn / np.float32(self.scale)
 
 
 def make_scenes(
@@ -76,12 +90,12 @@ def make_scenes(
 
     Args:
         out: Folder to make.
-        count: Scenes in all.
-        per_background: Scenes that share a background, each with a thing of its own.
-        seed: Same seed, same pictures, whatever the number of workers.
-        px: Side of the pictures.
+        count: Number of scenes.
+        per_background: Scenes that share a background, each with its own figure.
+        seed: The same seed draws the same images, independent of the number of workers.
+        px: Side of the images.
         workers: Processes; the number of cores if None.
-        progress: Told (backgrounds done, backgrounds in all).
+        progress: Called with (backgrounds done, number of backgrounds).
 
     Returns:
         `out`.
@@ -89,7 +103,7 @@ def make_scenes(
     Raises:
         DataError: `out` is in use, or a number is out of range.
     """
-    plan = Plan(count=count, per_background=per_background, seed=seed, px=px)
+    plan = ScenePlan(count=count, per_background=per_background, seed=seed, px=px)
     spec = DatasetSpec(near="bright", depth_unit="relative", group_size=per_background, near_m=NEAR_M, far_m=FAR_M)
     backgrounds = range(-(-count // per_background))
     with DatasetWriter(Path(out), spec) as writer:
@@ -98,14 +112,16 @@ def make_scenes(
 
 
 def cached_scenes(count: int, *, progress: Progress | None = None) -> Path:
-    """Folder of built-in scenes in the user's cache, drawn on first use.
+    """Return the folder of built-in scenes in the user's cache; draw them on first use.
+
+    Several processes may call this at the same time.
 
     Args:
-        count: Scenes in all.
+        count: Number of scenes.
         progress: As for `make_scenes`.
 
     Returns:
-        The folder; another process that draws the same at the same time does no harm.
+        The folder.
     """
     folder = cache_dir() / f"scenes-v{VERSION}-{count}"
     if folder.is_dir():
@@ -118,8 +134,8 @@ def cached_scenes(count: int, *, progress: Progress | None = None) -> Path:
         raise
 
 
-def draw_group(plan: Plan, index: int) -> Iterator[tuple[int, Sample]]:
-    """Numbered scenes of one background, each with another thing in front."""
+def draw_group(plan: ScenePlan, index: int) -> Iterator[tuple[int, Sample]]:
+    """Yield the numbered scenes of one background, each with another figure in front."""
     background = draw_background(np.random.default_rng([VERSION, plan.seed, index]), plan.px)
     first = index * plan.per_background
     for number in range(first, min(first + plan.per_background, plan.count)):
@@ -128,84 +144,147 @@ def draw_group(plan: Plan, index: int) -> Iterator[tuple[int, Sample]]:
 
 
 def draw_background(rng: np.random.Generator, px: int) -> Background:
-    """A random background, outdoors or indoors."""
-    world = outdoor_world(rng) if rng.random() < 0.55 else indoor_world(rng)
-    image, depth = render(world, px)
+    """Draw a random background, slightly blurred in four of ten."""
+    world = draw_world(rng)
+    view = render(world, px)
+    half = px // 2
+    rays = world.camera.rays(half, (slice(0, half), slice(0, half)))
+    inverse = cv2.resize(view.inverse, (half, half), interpolation=cv2.INTER_AREA)
+    points = floats(world.camera.position) + rays / np.maximum(inverse, np.float32(1e-4))[..., None]
     if rng.random() < 0.4:
-        image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.4, 0.8)))
-    return Background(image=image, inverse=np.float32(1) / depth, world=world)
+        view = replace(view, image=cv2.GaussianBlur(view.image, (0, 0), float(rng.uniform(0.4, 0.8))))
+    return Background(world, view, points)
 
 
 def draw_scene(background: Background, rng: np.random.Generator) -> Sample:
-    """Put a random thing in front of a background.
+    """Draw a random figure in front of a background.
 
     Args:
-        background: What stands behind.
-        rng: Draws the thing and its place.
+        background: The background.
+        rng: Draws the figure and its place.
 
     Returns:
-        The sample, its background not yet named.
+        The sample; its background's name is empty.
     """
-    px = background.image.shape[0]
-    place, figure = draw_placement(rng), draw_thing(rng)
-    cutout = draw_figure(figure, place.size * px, _light_on_thing(background.world, rng), float(rng.uniform(0.35, 0.6)))
-    at = overlap(place, cutout.alpha.shape, px)
-    alpha, colour = cutout.alpha[at.cutout], cutout.colour[at.cutout] * np.float32(rng.uniform(0.8, 1.1))
-    image, inverse = background.image.copy(), background.inverse.copy()
-    mask = np.zeros((px, px), np.float32)
-    image[at.picture] = image[at.picture] * (1 - alpha[..., None]) + colour
-    thing = _thing_inverse(background, cutout, at, figure.height_m)
-    inverse[at.picture] = inverse[at.picture] * (1 - alpha) + thing * alpha
-    mask[at.picture] = alpha
-    return Sample(_developed(image, rng), _bytes(mask), _bytes(relative(inverse)), "", figure.name)
+    name, solids = draw_figure(rng)
+    pose = _draw_pose(background, solids, draw_placement(rng), rng)
+    view = _render_figure(background, solids, pose, rng)
+    image, inverse = background.view.image.copy(), background.view.inverse.copy()
+    mask = np.zeros_like(inverse)
+    if pose.standing:
+        image *= np.sqrt(1 - background.view.direct * _cast_shadow(background, solids, pose))[..., None]
+    alpha = view.alpha
+    image[view.window] = image[view.window] * (1 - alpha[..., None]) + view.image * np.float32(rng.uniform(0.8, 1.1))
+    figure = _scale_inverse(background.view.inverse[view.window], view, pose.scale)
+    inverse[view.window] = inverse[view.window] * (1 - alpha) + figure * alpha
+    mask[view.window] = alpha
+    return Sample(_add_grain(image, rng), _to_bytes(mask), _to_bytes(to_relative(inverse)), "", name)
 
 
-def relative(inverse: Float32[np.ndarray, "*n"]) -> Float32[np.ndarray, "*n"]:
-    """Inverse depth in 1/m as relative inverse depth in [0, 1] on the scale of all scenes."""
+def to_relative(inverse: Float32[np.ndarray, "*n"]) -> Float32[np.ndarray, "*n"]:
+    """Convert inverse depth in 1/m to relative inverse depth in [0, 1] on the scale of all scenes."""
     return np.clip((inverse - np.float32(1 / FAR_M)) / np.float32(1 / NEAR_M - 1 / FAR_M), 0, 1)
 
 
-def _thing_inverse(background: Background, cutout: CutOut, at: Overlap, height_m: float) -> Float32[np.ndarray, "h w"]:
-    """Inverse depth of a thing as far away as its size says, or just before what it covers where that is nearer."""
-    focal_px = background.world.camera.focal * background.image.shape[0]
-    relief = cutout.relief[at.cutout] / np.float32(focal_px)  # depth behind its front, in shares of the front's depth
-    covered = background.inverse[at.picture][cutout.alpha[at.cutout] > 0]
-    behind = 0.97 / max(float(covered.max(initial=0.0)), 1e-3)
-    front = min(0.8 * height_m * focal_px / cutout.px_per_unit, behind / (1 + float(relief.max())))
-    front = max(front, min(NEAR_M, behind))
-    return 1 / np.minimum(np.float32(front) * (1 + relief), np.float32(behind))
+def _draw_pose(background: Background, solids: list[Solid], place: Placement, rng: np.random.Generator) -> Pose:
+    """Pose of a figure whose outline has about the size of a placement, standing on the ground or anywhere."""
+    camera, px = background.world.camera, background.view.inverse.shape[0]
+    yaw = float(rng.uniform(-1.0, 1.0)) + float(rng.choice([0.0, np.pi]))
+    corners = np.concatenate([solid.corners for solid in solids])
+    foot_row = float(rng.uniform(0.65, 1.1))
+    foot = _way(camera, place.x, foot_row)
+    distance = -float(camera.position[1]) / min(float(foot[1]), -1e-3)
+    seen = float(background.view.inverse[min(int(foot_row * px), px - 1), min(int(place.x * px), px - 1)]) * distance
+    if rng.random() < STANDING and distance < FARTHEST_M and (0.95 < seen < 1.05 or foot_row > 1):
+        turn = rotation(yaw)
+        extent = float(np.ptp(corners @ (camera.axes @ turn)[:2].T, axis=0).max())
+        shift = floats(camera.position) + foot * np.float32(distance)
+        return Pose(turn=turn, shift=shift, scale=place.size * distance / (camera.focal * extent), standing=True)
+    turn = rotation(yaw, -float(rng.uniform(-0.05, 0.3)), float(rng.normal(0, 0.07)))
+    middle = (corners.min(axis=0) + corners.max(axis=0)) / 2
+    low, high = (bound(corners @ (camera.axes @ turn).T, axis=0) for bound in (np.min, np.max))
+    distance = camera.focal * float((high - low)[:2].max()) / place.size + 0.25 * float(high[2] - low[2])
+    shift = floats(camera.position) + _way(camera, place.x, place.y) * np.float32(distance) - turn @ middle
+    return Pose(turn=turn, shift=floats(shift), scale=1.0, standing=False)
 
 
-def _light_on_thing(world: World, rng: np.random.Generator) -> tuple[float, float, float]:
-    """Roughly the light of the world, as the viewer sees it; a lamp is taken to hang above."""
-    axes = world.camera.axes()
-    way = axes @ floats(world.light.towards) if world.light.lamp is None else floats([0, 1, -0.3])
-    seen = way + floats([0, 0.2, -0.5]) + rng.normal(0, 0.25, 3).astype(np.float32)
-    return tuple(seen.tolist())
+def _way(camera: Camera, x: float, y: float) -> Vector:
+    """Ray through a place of the image, in sides of the image, of length 1 along the camera's axis."""
+    return floats([(x - 0.5) / camera.focal, (0.5 - y) / camera.focal, 1.0]) @ camera.axes
 
 
-def _developed(image: Float32[np.ndarray, "h w 3"], rng: np.random.Generator) -> np.ndarray:
-    """The grain of a sensor over the whole picture, then bytes."""
+def _render_figure(background: Background, solids: list[Solid], pose: Pose, rng: np.random.Generator) -> View:
+    """Render a figure alone, in its own frame, as the background's camera sees it."""
+    world, px = background.world, background.view.inverse.shape[0]
+    camera = Camera(
+        position=pose.invert(floats(world.camera.position)),
+        axes=world.camera.axes @ pose.turn,
+        focal=world.camera.focal,
+    )
+    lamp = world.light.lamp
+    way = unit((floats(world.light.towards) if lamp is None else floats(lamp) - pose.shift)[None])[0]
+    way = way - np.float32(0.4) * world.camera.axes[2] + floats(rng.normal(0, 0.2, 3))
+    light = replace(world.light, towards=way @ pose.turn, lamp=None)
+    if lamp is not None:  # about the strength of a lamp at two metres
+        red, green, blue = light.colour
+        light = replace(light, colour=(0.8 * red, 0.8 * green, 0.8 * blue))
+    return render(World(solids=tuple(solids), camera=camera, light=light, exposure=world.exposure), px)
+
+
+def _scale_inverse(covered: Float32[np.ndarray, "h w"], view: View, scale: float) -> Float32[np.ndarray, "h w"]:
+    """Inverse depth of a figure at its distance, or just before all that it covers where that is nearer.
+
+    Scaling a figure about the camera does not change its image.
+    """
+    here = view.alpha > 0
+    if not here.any():
+        return view.inverse
+    depth = 1 / np.maximum(view.inverse, np.float32(1e-6))
+    behind = 0.97 / max(float(covered[here].max()), 1e-3)
+    factor = min(scale, behind / float(depth[here].max()))
+    factor = max(factor, min(NEAR_M, behind) / float(depth[here].min()))
+    return 1 / np.minimum(depth * np.float32(factor), np.float32(behind))
+
+
+def _cast_shadow(background: Background, solids: list[Solid], pose: Pose) -> Float32[np.ndarray, "h w"]:
+    """Share of direct light, in [0, 1], that a figure takes from each pixel of the background."""
+    points = pose.invert(background.points)
+    shadow = np.zeros(points.shape[:2], np.float32)
+    lamp = background.world.light.lamp
+    light = Light(
+        towards=floats(background.world.light.towards) @ pose.turn,
+        lamp=None if lamp is None else tuple(pose.invert(floats(lamp)).tolist()),
+    )
+    reach = 4 * max(float(np.abs(solid.corners).max()) for solid in solids)
+    near = np.flatnonzero((np.abs(points) < reach).all(axis=-1))
+    shadow.reshape(-1)[near] = find_shadows(points.reshape(-1, 3)[near], light, tuple(solids))
+    return cv2.resize(cv2.blur(shadow, (3, 3)), background.view.inverse.shape[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def _add_grain(image: Float32[np.ndarray, "h w 3"], rng: np.random.Generator) -> np.ndarray:
+    """Add the grain of a sensor to an image and convert it to bytes."""
     row, column = rng.integers(0, TILE_PX - image.shape[0] % TILE_PX, 2)
     grain = noise_tile(0.3)[row : row + image.shape[0], column : column + image.shape[1], None] - np.float32(0.5)
-    return _bytes(image + np.float32(rng.uniform(0.01, 0.09)) * grain)
+    return _to_bytes(image + np.float32(rng.uniform(0.01, 0.09)) * grain)
 
 
-def _bytes(values: Float32[np.ndarray, "*n"]) -> np.ndarray:
+def _to_bytes(values: Float32[np.ndarray, "*n"]) -> np.ndarray:
     return (np.clip(values, 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line: 0 done, 2 the user's mistake."""
+    """Run the command line; return 0, or 2 after an error of the user."""
     parser = argparse.ArgumentParser(prog="python -m data.scenes", description="Draw the built-in data set of scenes.")
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
-    parser.add_argument("--count", type=int, default=2000, help="scenes in all (default: %(default)s)")
+    parser.add_argument("--count", type=int, default=2000, help="number of scenes (default: %(default)s)")
     parser.add_argument(
-        "--per-background", type=int, default=PER_BACKGROUND, help="scenes to a background (default: %(default)s)"
+        "--per-background", type=int, default=PER_BACKGROUND, help="scenes per background (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same pictures (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="the same seed draws the same images (default: %(default)s)"
+    )
     parser.add_argument("--size", type=int, default=224, help="side in pixels (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=None, help="processes (default: one a core)")
+    parser.add_argument("--workers", type=int, default=None, help="processes (default: one per core)")
     args = parser.parse_args(arguments)
     try:
         with progress_bar("scenes") as progress:

@@ -1,65 +1,91 @@
 # mypy: disable-error-code="no-any-return"
-# (arithmetic on arrays of no stated shape has no stated type)
-"""Shapes of the built-in scenes and where a ray meets them.
+# (arithmetic on arrays of no declared shape has no declared type)
+"""Solids of the built-in scenes and their exact intersections with rays.
 
-Owns exact geometry in metres (x right, y up, z ahead). Knows neither pictures nor light. Rays are `origin + t * ray`;
-a hit is the smallest t > 0, infinity where there is none. Closed forms: quadrics and slabs.
+Coordinates are metres: x right, y up, z ahead. Rays are `origin + t * ray`; a hit is the smallest t > 0, infinity where
+there is none. All intersections are closed forms for quadrics and slabs.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
 
-from data.scenes.textures import Colours, Material, Points, noise, paint
-from data.scenes.vectors import Distances, Vectors, dot, floats, join, unit
+from data.scenes.textures import Material, Points, noise
+from data.scenes.vectors import Distances, Matrix, Triple, Vector, Vectors, dot, floats, join, multiply, rotation, unit
 
 EPS = np.float32(1e-4)
+INFINITY = np.float32(np.inf)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Solid:
-    """A painted shape; the base of all shapes.
+    """Base class of all solids. Subclasses implement `hit_local`, `surface_local` and `box` in their own frame.
 
     Attributes:
-        material: What its surface is painted with.
-        centre: Middle of the shape (of its foot where the shape says so), metres.
-        casts: Whether it throws a shadow.
+        material: Paint of the surface.
+        centre: Origin of the solid's own frame in the world.
+        axes: Own axes in the world, one per column; None if they are the world's.
+        casts: True if the solid casts a shadow.
     """
 
     material: Material
-    centre: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    centre: Triple | Vector = (0.0, 0.0, 0.0)
+    axes: Matrix | None = None
     casts: bool = True
 
-    def hit(self, origin: Vectors, rays: Vectors) -> Distances:
-        """Where each ray first meets the surface; infinity where it does not."""
+    def hit_local(self, start: Vectors, step: Vectors) -> Distances:
+        """Return t of the first hit of each ray of the solid's own frame."""
         raise NotImplementedError
+
+    def surface_local(self, points: Vectors) -> tuple[Vectors, Points, Points]:
+        """Return the outward normal and two surface coordinates (metres) of points on the surface."""
+        raise NotImplementedError
+
+    def box(self) -> tuple[Triple, Triple]:
+        """Return the lowest and highest corner in the solid's own frame."""
+        raise NotImplementedError
+
+    def moved(self, turn: Matrix, shift: Triple | Vector = (0.0, 0.0, 0.0)) -> "Solid":
+        """Return the solid after a rotation about the world's origin and a shift."""
+        axes = turn if self.axes is None else turn @ self.axes
+        return replace(self, centre=turn @ floats(self.centre) + floats(shift), axes=axes)
+
+    def hit(self, origin: Vectors, rays: Vectors) -> Distances:
+        """Return t of the first hit of each ray, infinity where the ray misses."""
+        return self.hit_local(self._to_local(origin - floats(self.centre)), self._to_local(rays))
 
     def surface(self, points: Vectors) -> tuple[Vectors, Points, Points]:
-        """Outward normal and two surface coordinates (metres) of points that lie on the surface."""
-        raise NotImplementedError
+        """Return the outward normal and two surface coordinates (metres) of points on the surface."""
+        normal, u, v = self.surface_local(self._to_local(points - floats(self.centre)))
+        return (normal if self.axes is None else multiply(normal, self.axes.T)), u, v
 
-    def corners(self) -> Vectors | None:
-        """Eight corners of a box around the shape; None where it has no end."""
-        raise NotImplementedError
+    @cached_property
+    def corners(self) -> Vectors:
+        """Eight corners of a box around the solid."""
+        corners = _grid(*self.box())
+        return (corners if self.axes is None else corners @ self.axes.T) + floats(self.centre)
 
-    def colours(self, points: Vectors, u: Points, v: Points, blur: Points) -> Colours:
-        """Linear colours of surface points."""
-        return paint(self.material, u, v, blur)
+    @cached_property
+    def sphere(self) -> tuple[Vector, np.float32]:
+        """Middle and radius of a sphere around the solid."""
+        middle = self.corners.mean(axis=0)
+        return middle, np.float32(np.linalg.norm(self.corners[0] - middle))
+
+    def _to_local(self, vectors: Vectors) -> Vectors:
+        return vectors if self.axes is None else multiply(vectors, self.axes)
 
 
-def gap_m(solid: Solid, point: tuple[float, float, float]) -> float:
-    """Distance in metres from a point to the box around a solid; infinity for one without end."""
-    corners = solid.corners()
-    if corners is None:
-        return float("inf")
-    nearest = np.clip(floats(point), corners.min(axis=0), corners.max(axis=0))
+def _grid(low: Triple | Vector, high: Triple | Vector) -> Vectors:
+    """Eight corners of a box."""
+    return floats([[(low, high)[k >> axis & 1][axis] for axis in range(3)] for k in range(8)])
+
+
+def gap_m(solid: Solid, point: Triple) -> float:
+    """Return the distance in metres from a point to the box around a solid."""
+    nearest = np.clip(floats(point), solid.corners.min(axis=0), solid.corners.max(axis=0))
     return float(np.linalg.norm(nearest - floats(point)))
-
-
-def _box_corners(low: tuple[float, ...], high: tuple[float, ...]) -> Vectors:
-    grid = np.meshgrid(*zip(low, high, strict=True), indexing="ij")
-    return np.stack([axis.ravel() for axis in grid], axis=1).astype(np.float32)
 
 
 def _safe(values: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
@@ -67,132 +93,47 @@ def _safe(values: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
 
 
 def _first_root(a: Distances, b: Distances, c: Distances) -> Distances:
-    """Smaller root of a t^2 + 2 b t + c, a > 0; infinity where there is none or it lies behind."""
+    """Smaller root of a t^2 + 2 b t + c (the larger one if a < 0); infinity where there is none or it lies behind."""
     discriminant = b * b - a * c
     root = (-b - np.sqrt(np.maximum(discriminant, 0))) / a
-    return np.where((discriminant > 0) & (root > EPS), root, np.float32(np.inf))
+    return np.where((discriminant > 0) & (root > EPS), root, INFINITY)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Band:
-    """A strip of another material on the ground: a road, a path, water. Lengths in metres."""
-
-    material: Material
-    turn: float
-    middle: float
-    width: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ground(Solid):
-    """The endless plane y = 0, with strips of other materials on it."""
-
-    bands: tuple[Band, ...] = ()
-    casts: bool = False
-
-    def hit(self, origin: Vectors, rays: Vectors) -> Distances:
-        """Where each ray meets the plane."""
-        down = rays[..., 1]
-        return np.where(down < -1e-5, origin[..., 1] / np.maximum(-down, 1e-5), np.float32(np.inf))
-
-    def surface(self, points: Vectors) -> tuple[Vectors, Points, Points]:
-        """Up, x and z."""
-        return np.broadcast_to(floats([0, 1, 0]), points.shape), points[..., 0], points[..., 2]
-
-    def corners(self) -> None:
-        """No end."""
-        return
-
-    def colours(self, points: Vectors, u: Points, v: Points, blur: Points) -> Colours:
-        """Colours of the ground and of the strips on it, their edges frayed by noise."""
-        colours = paint(self.material, u, v, blur)
-        for band in self.bands:
-            across = u * np.float32(np.cos(band.turn)) + v * np.float32(np.sin(band.turn))
-            frayed = across + band.width * np.float32(0.05) * (noise(u * 2, v * 2) - np.float32(0.5))
-            inside = np.abs(frayed - np.float32(band.middle)) < band.width / 2
-            colours[inside] = paint(band.material, u[inside], v[inside], blur[inside])
-        return colours
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Box(Solid):
-    """A box standing upright, turned by `yaw` radians; `half` are its half sides. Seen from inside it is a room."""
+    """A box with half sides `half` around its centre."""
 
-    half: tuple[float, float, float]
-    yaw: float = 0.0
-    inside: bool = False
+    half: Triple
 
-    def _local(self, vectors: Vectors) -> Vectors:
-        cos, sin = np.float32(np.cos(self.yaw)), np.float32(np.sin(self.yaw))
-        x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
-        return join(x * cos - z * sin, y, x * sin + z * cos)
-
-    def hit(self, origin: Vectors, rays: Vectors) -> Distances:
-        """Where each ray enters the box, or leaves it when it is a room."""
-        start = self._local(origin - floats(self.centre))
-        inverse = 1 / _safe(self._local(rays))
-        reach = np.abs(inverse) * floats(self.half)
-        middle = -start * inverse
+    def hit_local(self, start: Vectors, step: Vectors) -> Distances:  # noqa: D102
+        inverse = 1 / _safe(step)
+        reach, middle = np.abs(inverse) * floats(self.half), -start * inverse
         near, far = middle - reach, middle + reach
         enter = np.maximum(np.maximum(near[..., 0], near[..., 1]), near[..., 2])
         leave = np.minimum(np.minimum(far[..., 0], far[..., 1]), far[..., 2])
-        if self.inside:
-            return leave
-        return np.where((enter < leave) & (enter > EPS), enter, np.float32(np.inf))
+        return np.where((enter < leave) & (enter > EPS), enter, INFINITY)
 
-    def surface(self, points: Vectors) -> tuple[Vectors, Points, Points]:
-        """Normal of the face, and position on it."""
-        local = self._local(points - floats(self.centre))
-        face = np.abs(local / floats(self.half)).argmax(axis=-1)
-        sign = np.sign(np.take_along_axis(local, face[..., None], axis=-1)[..., 0])
-        cos, sin = np.cos(self.yaw), np.sin(self.yaw)
-        axes = floats([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
-        outward = -sign if self.inside else sign
-        normal = join(*(axes[face, axis] * outward for axis in range(3)))
-        u = np.where(face == 0, local[..., 2], local[..., 0]) + face.astype(np.float32) * np.float32(3.3) * sign
-        return normal, u, np.where(face == 1, local[..., 2], local[..., 1])
+    def surface_local(self, points: Vectors) -> tuple[Vectors, Points, Points]:  # noqa: D102
+        face = np.abs(points / floats(self.half)).argmax(axis=-1)
+        sign = np.sign(np.take_along_axis(points, face[..., None], axis=-1)[..., 0])
+        x, y, z = ((face == axis) * sign for axis in range(3))
+        u = np.where(face == 0, points[..., 2], points[..., 0]) + face.astype(np.float32) * np.float32(3.3) * sign
+        return join(x, y, z), u, np.where(face == 1, points[..., 2], points[..., 1])
 
-    def corners(self) -> Vectors | None:
-        """The corners themselves; None for a room."""
-        if self.inside:
-            return None
-        cos, sin = np.cos(self.yaw), np.sin(self.yaw)
-        axes = floats([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
-        low = tuple(-side for side in self.half)
-        return _box_corners(low, self.half) @ axes + floats(self.centre)
+    def box(self) -> tuple[Triple, Triple]:  # noqa: D102
+        x, y, z = self.half
+        return (-x, -y, -z), self.half
 
 
-@dataclass(frozen=True, kw_only=True)
-class Room(Box):
-    """A room seen from inside: walls of the material, another floor and ceiling."""
-
-    floor: Material
-    ceiling: Material
-    inside: bool = True
-    casts: bool = False
-
-    def colours(self, points: Vectors, u: Points, v: Points, blur: Points) -> Colours:
-        """Colours of walls, floor and ceiling."""
-        colours = paint(self.material, u, v, blur)
-        bottom, top = self.centre[1] - self.half[1], self.centre[1] + self.half[1]
-        for level, material in ((bottom, self.floor), (top, self.ceiling)):
-            here = np.abs(points[..., 1] - np.float32(level)) < 1e-2
-            colours[here] = paint(material, u[here], v[here], blur[here])
-        skirting = (points[..., 1] < bottom + 0.12) & (points[..., 1] > bottom + 1e-2)
-        colours[skirting] *= np.float32(0.55)
-        return colours
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Ellipsoid(Solid):
-    """An ellipsoid with upright axes. `ragged` > 0 frays its outline like leaves."""
+    """An ellipsoid. `ragged` > 0 frays its outline like leaves."""
 
-    radii: tuple[float, float, float]
+    radii: Triple
     ragged: float = 0.0
 
-    def hit(self, origin: Vectors, rays: Vectors) -> Distances:
-        """Where each ray meets the front, minus what the leaves leave open."""
-        start, step = (origin - floats(self.centre)) / floats(self.radii), rays / floats(self.radii)
+    def hit_local(self, start: Vectors, step: Vectors) -> Distances:  # noqa: D102
+        start, step = start / floats(self.radii), step / floats(self.radii)
         a = dot(step, step)
         hits = _first_root(a, dot(start, step), dot(start, start) - 1)
         if not self.ragged:
@@ -200,54 +141,120 @@ class Ellipsoid(Solid):
         at = start + np.where(np.isfinite(hits), hits, 0)[..., None] * step
         facing = np.abs(dot(at, step)) / np.sqrt(a)
         grain = noise(at[..., 0] * 2 + at[..., 2] + self.centre[0], at[..., 1] * 2 + self.centre[2], 0.9)
-        return np.where(facing < self.ragged * (grain * 2 - 0.35), np.float32(np.inf), hits)
+        return np.where(facing < self.ragged * (grain * 2 - 0.35), INFINITY, hits)
 
-    def surface(self, points: Vectors) -> tuple[Vectors, Points, Points]:
-        """Normal, angle around (as length) and height."""
-        local = points - floats(self.centre)
-        normal = unit(local / floats(self.radii) ** 2)
-        around = np.arctan2(local[..., 0], local[..., 2]) * np.float32(self.radii[0])
-        return normal, around, local[..., 1]
+    def surface_local(self, points: Vectors) -> tuple[Vectors, Points, Points]:  # noqa: D102
+        normal = unit(points / floats(self.radii) ** 2)
+        return normal, np.arctan2(points[..., 0], points[..., 2]) * np.float32(self.radii[0]), points[..., 1]
 
-    def corners(self) -> Vectors:
-        """Corners of the box around it."""
-        return _box_corners(tuple(-r for r in self.radii), self.radii) + floats(self.centre)
+    def box(self) -> tuple[Triple, Triple]:  # noqa: D102
+        x, y, z = self.radii
+        return (-x, -y, -z), self.radii
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Frustum(Solid):
-    """An upright cylinder or cone; `centre` is the middle of its foot. Lengths in metres."""
+    """A cylinder or cone from the origin of its frame (radius `foot`) along y to `height` (radius `top`).
+
+    Attributes:
+        rounded: True if it is swept by a sphere whose radius goes from `foot` to `top`, as a limb; else its ends are
+            flat discs.
+    """
 
     foot: float
     top: float
     height: float
+    rounded: bool = False
 
-    def hit(self, origin: Vectors, rays: Vectors) -> Distances:
-        """Where each ray meets the side or the lid."""
-        start = origin - floats(self.centre)
-        slope = np.float32((self.top - self.foot) / self.height)
-        x, y, z = np.moveaxis(start, -1, 0)
-        dx, dy, dz = np.moveaxis(rays, -1, 0)
-        radius, change = self.foot + slope * y, slope * dy
-        a = np.maximum(dx * dx + dz * dz - change * change, np.float32(1e-9))
+    def hit_local(self, start: Vectors, step: Vectors) -> Distances:  # noqa: D102
+        ends = ((0.0, self.foot), (self.height, self.top))
+        if self.rounded:
+            shrink = (self.foot - self.top) / self.height  # sine of the angle of the cone that touches both spheres
+            wide = float(np.sqrt(max(1 - shrink * shrink, 0.0)))
+            hits = self._side(start, step, *((y + shrink * radius, wide * radius) for y, radius in ends))
+            caps = (self._sphere(start, step, *end) for end in ends)
+        else:
+            hits = self._side(start, step, *ends)
+            caps = (self._disc(start, step, *end) for end in ends)
+        for cap in caps:
+            hits = np.minimum(hits, cap)
+        return hits
+
+    @staticmethod
+    def _side(start: Vectors, step: Vectors, low: tuple[float, float], high: tuple[float, float]) -> Distances:
+        slope = np.float32((high[1] - low[1]) / (high[0] - low[0]))
+        x, y, z = start[..., 0], start[..., 1] - np.float32(low[0]), start[..., 2]
+        dx, dy, dz = step[..., 0], step[..., 1], step[..., 2]
+        radius, change = np.float32(low[1]) + slope * y, slope * dy
+        a = _safe(dx * dx + dz * dz - change * change)  # below 0 along the axis: then this root is the later one
         side = _first_root(a, x * dx + z * dz - radius * change, x * x + z * z - radius * radius)
         level = y + np.where(np.isfinite(side), side, 0) * dy
-        side = np.where((level >= 0) & (level <= self.height), side, np.float32(np.inf))
-        lid = (np.float32(self.height) - y) / _safe(dy)
-        off = (x + lid * dx) ** 2 + (z + lid * dz) ** 2
-        return np.minimum(side, np.where((lid > EPS) & (off < self.top**2), lid, np.float32(np.inf)))
+        return np.where((level >= 0) & (level <= high[0] - low[0]), side, INFINITY)
 
-    def surface(self, points: Vectors) -> tuple[Vectors, Points, Points]:
-        """Normal, angle around (as length) and height."""
-        local = points - floats(self.centre)
-        out = np.hypot(local[..., 0], local[..., 2])
-        lid = (local[..., 1] > self.height - 1e-3) & (out < self.top - 1e-3)
-        level = np.where(lid, 1, np.float32((self.foot - self.top) / self.height))
-        normal = unit(join(local[..., 0] * ~lid, level * np.maximum(out, EPS), local[..., 2] * ~lid))
-        around = np.arctan2(local[..., 0], local[..., 2]) * np.float32(max(self.foot, self.top))
-        return normal, around, local[..., 1]
+    @staticmethod
+    def _disc(start: Vectors, step: Vectors, y: float, radius: float) -> Distances:
+        reach = (np.float32(y) - start[..., 1]) / _safe(step[..., 1])
+        off = (start[..., 0] + reach * step[..., 0]) ** 2 + (start[..., 2] + reach * step[..., 2]) ** 2
+        return np.where((reach > EPS) & (off < radius * radius), reach, INFINITY)
 
-    def corners(self) -> Vectors:
-        """Corners of the box around it."""
+    @staticmethod
+    def _sphere(start: Vectors, step: Vectors, y: float, radius: float) -> Distances:
+        start = start - floats([0, y, 0])
+        return _first_root(dot(step, step), dot(start, step), dot(start, start) - np.float32(radius * radius))
+
+    def surface_local(self, points: Vectors) -> tuple[Vectors, Points, Points]:  # noqa: D102
+        x, y, z = points[..., 0], points[..., 1], points[..., 2]
+        around = np.arctan2(x, z) * np.float32(max(self.foot, self.top))
+        shrink = np.float32(self.foot - self.top)
+        if self.rounded:
+            place = (self.height * y - shrink * self.foot) / (self.height**2 - shrink**2)
+            return unit(join(x, y - self.height * np.clip(place, 0, 1), z)), around, y
+        out = np.hypot(x, z)
+        lid = ((y > self.height - 1e-3) & (out < self.top - 1e-3)) | ((y < 1e-3) & (out < self.foot - 1e-3))
+        level = np.where(lid, np.sign(y - self.height / 2), shrink / self.height)
+        return unit(join(x * ~lid, level * np.maximum(out, EPS), z * ~lid)), around, y
+
+    def box(self) -> tuple[Triple, Triple]:  # noqa: D102
         wide = max(self.foot, self.top)
-        return _box_corners((-wide, 0.0, -wide), (wide, self.height, wide)) + floats(self.centre)
+        return (-wide, 0.0, -wide), (wide, self.height, wide)
+
+    @cached_property
+    def corners(self) -> Vectors:  # noqa: D102
+        if not self.rounded:
+            return super().corners
+        start = floats(self.centre)
+        end = start + np.float32(self.height) * (floats([0, 1, 0]) if self.axes is None else self.axes[:, 1])
+        low = np.minimum(start - self.foot, end - self.top)
+        return _grid(low, np.maximum(start + self.foot, end + self.top))
+
+
+def box(material: Material, centre: Triple, half: Triple, yaw: float = 0.0, *, casts: bool = True) -> Box:
+    """Return a box turned about the vertical by `yaw`."""
+    return Box(material=material, centre=centre, half=half, axes=rotation(yaw) if yaw else None, casts=casts)
+
+
+def ball(material: Material, centre: Triple, *radii: float, ragged: float = 0.0) -> Ellipsoid:
+    """Return an upright ellipsoid; one radius makes a sphere."""
+    x, y, z = radii * 3 if len(radii) == 1 else radii
+    casts = max(x, y, z) > 0.04  # eyes and buttons cast no shadow that is worth its time
+    return Ellipsoid(material=material, centre=centre, radii=(x, y, z), ragged=ragged, casts=casts)
+
+
+def rod(
+    material: Material, start: Triple | Vector, end: Triple | Vector, foot: float, top: float | None = None,
+    *, rounded: bool = True,
+) -> Frustum:  # fmt: skip
+    """Return a limb, or a flat-ended cylinder or cone, from one point to another."""
+    way = floats(end) - floats(start)
+    height = float(np.linalg.norm(way))
+    up = way / np.float32(height)
+    x, y, z = up.tolist()
+    y = y if abs(z) < 0.99999 else y + 1e-4  # any side will do for a rod along z
+    across = float(np.hypot(x, y))
+    axes = (
+        None
+        if y > 0.9999
+        else floats([[y / across, x, -x * z / across], [-x / across, y, -y * z / across], [0, z, across]])
+    )
+    top = foot if top is None else top
+    return Frustum(material=material, centre=start, axes=axes, foot=foot, top=top, height=height, rounded=rounded)

@@ -8,7 +8,7 @@ import pytest
 from data.dataset import DataError
 from data.reading.layout import read_dataset
 from data.scenes import scenes
-from data.scenes.scenes import FAR_M, NEAR_M, cached_scenes, draw_background, draw_scene, main, make_scenes, relative
+from data.scenes.scenes import FAR_M, NEAR_M, cached_scenes, draw_background, draw_scene, main, make_scenes, to_relative
 
 PX = 64
 
@@ -44,14 +44,14 @@ def test_scenes_do_not_depend_on_workers(tmp_path):
 
 def test_scenes_repeat_by_seed_and_differ_between_seeds():
     def first(seed):
-        return next(scenes.draw_group(scenes.Plan(count=1, px=PX, seed=seed), 0))[1]
+        return next(scenes.draw_group(scenes.ScenePlan(count=1, px=PX, seed=seed), 0))[1]
 
     np.testing.assert_array_equal(first(1).image, first(1).image)
     assert (first(1).image != first(2).image).mean() > 0.5
 
 
 def test_first_scenes_do_not_depend_on_the_count():
-    few, many = (next(scenes.draw_group(scenes.Plan(count=n, px=PX), 0))[1] for n in (1, 500))
+    few, many = (next(scenes.draw_group(scenes.ScenePlan(count=n, px=PX), 0))[1] for n in (1, 500))
     np.testing.assert_array_equal(few.image, many.image)
 
 
@@ -67,7 +67,7 @@ def test_thing_is_nearer_than_all_that_it_covers(backgrounds):
     for seed, background in enumerate(backgrounds):
         scene = draw_scene(background, np.random.default_rng(seed))
         inside = scene.mask == 255
-        behind = np.round(relative(background.inverse) * 255)
+        behind = np.round(to_relative(background.view.inverse) * 255)
         assert (scene.depth[inside] >= behind[inside]).all()
         assert scene.depth[inside].min(initial=255) >= behind[inside].max(initial=0)
 
@@ -75,14 +75,14 @@ def test_thing_is_nearer_than_all_that_it_covers(backgrounds):
 def test_depth_is_untouched_outside_the_thing(backgrounds):
     scene = draw_scene(backgrounds[3], np.random.default_rng(0))
     outside = scene.mask == 0
-    np.testing.assert_allclose(scene.depth[outside], relative(backgrounds[3].inverse)[outside] * 255, atol=0.51)
+    np.testing.assert_allclose(scene.depth[outside], to_relative(backgrounds[3].view.inverse)[outside] * 255, atol=0.51)
 
 
 def test_backgrounds_leave_room_before_them(backgrounds):
     for background in backgrounds:
-        assert np.isfinite(background.image).all()
-        assert (background.inverse >= 0).all()
-        assert background.inverse.max() <= 1 / NEAR_M
+        assert np.isfinite(background.view.image).all()
+        assert (background.view.inverse >= 0).all()
+        assert background.view.inverse.max() <= 1 / NEAR_M
 
 
 def test_masks_are_of_the_studys_size(backgrounds):
@@ -114,7 +114,7 @@ def test_depth_uses_its_range():
 
 def test_relative_depth_spans_near_to_far():
     inverse = np.float32([1 / NEAR_M, 1 / FAR_M, 0.0, 2 / NEAR_M])
-    np.testing.assert_allclose(relative(inverse), [1, 0, 0, 1], atol=1e-6)
+    np.testing.assert_allclose(to_relative(inverse), [1, 0, 0, 1], atol=1e-6)
 
 
 def test_cached_scenes_are_drawn_once(tmp_path, monkeypatch):
