@@ -16,12 +16,7 @@ SearchSpace = Callable[[FixedTrial], object]
 
 
 def resume_study(storage: BaseStorage, space: SearchSpace, records: Sequence[TrialRecord] = ()) -> None:
-    """Prepare the study of the search, if there is one, for being continued.
-
-    Args:
-        storage: Storage of the run.
-        space: The search space; raises ValueError for values that it does not allow.
-        records: Trials of the run; those without a status will be resumed.
+    """Close the stale trials of the search's study, if there is one, and check that its space is unchanged.
 
     Raises:
         RunDirError: The search space has changed since the run began.
@@ -60,12 +55,8 @@ def _fits(trial: FrozenTrial, space: SearchSpace) -> bool:
 def close_stale_trials(storage: BaseStorage, study: optuna.Study, records: Sequence[TrialRecord]) -> None:
     """Close RUNNING trials left by a dead process; TPE would otherwise avoid their region as if they still ran.
 
-    Trials with a recorded outcome get that state, trials that will be resumed stay RUNNING, all others are marked FAIL.
-
-    Args:
-        storage: Storage of the study.
-        study: The study to clean up.
-        records: Trials of the run; those without a status will be resumed.
+    Trials with a recorded outcome get that state, trials whose record has no status will be resumed and stay RUNNING,
+    all others are marked FAIL.
     """
     by_id = {record.trial_id: record for record in records}
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):

@@ -40,12 +40,7 @@ class CheckpointStore(Mapping[str, Checkpoint]):
         self._checkpoints[trial_id] = checkpoint
 
     def finish(self, record: TrialRecord, of_stage: Sequence[TrialRecord]) -> None:
-        """Reduce the checkpoint of a trial that has ended to its weights, and sweep its stage.
-
-        Args:
-            record: The trial.
-            of_stage: All trials of its stage that have ended.
-        """
+        """Reduce the checkpoint of a trial that has ended to its weights, and sweep the ended trials of its stage."""
         self.sweep(of_stage)
         if record.trial_id in self:
             _keep_weights_only(Path(self[record.trial_id].path))

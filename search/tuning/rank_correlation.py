@@ -72,5 +72,5 @@ def mean_interval(values: Sequence[float]) -> dict[str, float]:
         return {"mean": mean}
     from scipy import stats
 
-    reach = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * float(stats.sem(values))
-    return {"mean": mean, "low": mean - reach, "high": mean + reach}
+    margin = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * stats.sem(values))
+    return {"mean": mean, "low": mean - margin, "high": mean + margin}

@@ -25,15 +25,7 @@ from search.tuning.trial_specs import TrialSpec
 
 @dataclass
 class RecordCallback(tune.Callback):
-    """Writes the events of trials to the trial table and passes them to the loggers.
-
-    Attributes:
-        table: Trial records of the run.
-        loggers: Show trials with their curves and sample images.
-        run_state: Gives the seconds that the run has used.
-        checkpoints: Keeps the weights.
-        notify: Called with the record after every event.
-    """
+    """Writes the events of trials to the trial table and passes them to the loggers and to `notify`."""
 
     table: TrialTable
     loggers: Sequence[TrialLogger]
@@ -102,13 +94,9 @@ class RecordCallback(tune.Callback):
 
 
 class StageScheduler(ASHAScheduler):
-    """ASHA over the epochs of the trials with early stopping; all others run to their end.
+    """ASHA over the `epochs` of the trials with early stopping; all others run to their end.
 
     Source: Li et al. 2018, arXiv:1810.05934.
-
-    Args:
-        epochs: Planned epochs of the first stage.
-        workers: Idle workers to keep between stages.
     """
 
     def __init__(self, epochs: int, workers: int) -> None:
@@ -166,13 +154,7 @@ def run_experiment(
 ) -> None:
     """Run one Ray Tune experiment to its end.
 
-    Args:
-        searcher: Hands out the trials.
-        scheduler: Stops some of them.
-        recorder: Writes the records and keeps the checkpoints.
-        folder: Ray Tune's own folder for this process.
-        workers: Number of trials at the same time.
-        resources: Resources of each worker: {"cpu": 1} or {"cpu": 2, "gpu": 0.25}.
+    `folder` is Ray Tune's own folder for this process; `resources` are those of each worker: {"cpu": 1, "gpu": 0.25}.
     """
     trainable = tune.with_resources(Worker, resources)
     trainable.__name__ = trainable.__qualname__ = Worker.__name__  # shown in Ray's dashboard

@@ -136,13 +136,7 @@ class FeasibleOptunaSearch(Searcher):
             self._trials[trial_id].report(result["score"], result[TRAINING_ITERATION])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Report the outcome of a trial to Optuna, as COMPLETE only if it reached its planned end.
-
-        Args:
-            trial_id: Ray Tune's name of the trial.
-            result: The last report, flattened by Ray Tune.
-            error: True if the worker died.
-        """
+        """Report the outcome of a trial to Optuna; `result` is the last report, flattened by Ray Tune."""
         trial = self._trials.pop(trial_id, None)
         if trial is None:
             return
@@ -171,12 +165,9 @@ class FixedSearcher(Searcher):
 
 
 class StageChain(Searcher):
-    """Chains the searchers of the stages; each opens after the last trial of the previous stage has ended.
+    """Chains the searchers of the stages; each is requested after the last trial of the previous stage has ended.
 
     All stages run in one Ray Tune experiment, so that workers stay alive between stages.
-
-    Args:
-        searchers: The searcher of each stage; a stage is prepared when its searcher is requested.
     """
 
     def __init__(self, searchers: Iterator[Searcher]) -> None:

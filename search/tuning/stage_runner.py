@@ -99,12 +99,7 @@ class StageRunner:
         return self.run_state.settled(self.stages[self.stages.index(stage) - 1].name) if stage.kind == "repeat" else {}
 
     def _select_parents(self, stage: Stage, previous: list[TrialRecord]) -> list[TrialRecord]:
-        """Return the trials whose weights a stage starts from: the recorded ones of an open stage, or a new selection.
-
-        Args:
-            stage: The stage to enter.
-            previous: Trials of the previous stage that have ended.
-        """
+        """Return the trials whose weights a stage starts from; those of an open stage are recorded."""
         if self.run_state.open_stage is not None:
             recorded = [self.table.records[trial_id] for trial_id in self.run_state.open_stage["entrants"]]
             return [r for r in recorded if r.trial_id in self.checkpoints]

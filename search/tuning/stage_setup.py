@@ -64,12 +64,8 @@ def stage_context(
 ) -> StageContext:
     """Pack the images of a stage, within a quarter of its time, and allocate resources to its trials.
 
-    Args:
-        resources: Resources of the run.
-        stage: The stage to prepare.
-        trials: Number of trials; None for a search, which fills the time of the stage.
-        settled: `train_images` and `cap_s` of an earlier process or round; scores of a stage are comparable only if all
-            its trials see the same images.
+    `trials` is None for a search, which fills the time of the stage. `settled` has the `train_images` and `cap_s` of an
+    earlier process or round: scores of a stage are comparable only if all its trials see the same images.
     """
     cluster, deadline, until = resources.cluster, None, None
     if resources.deadlines is not None:
@@ -130,14 +126,7 @@ def build_promoted_specs(
 
 
 def count_repeats(resources: RunResources, stage: Stage, finished: Sequence[TrialRecord], wanted: int) -> int:
-    """Return how many of `wanted` repeats, each as long as the trials of `finished`, the remaining time allows.
-
-    Args:
-        resources: Resources of the run.
-        stage: The stage of the repeats.
-        finished: Trials that were trained in full.
-        wanted: Largest number of repeats.
-    """
+    """Return how many of `wanted` repeats, each as long as the trials of `finished`, the remaining time allows."""
     if resources.deadlines is None or not finished:
         return wanted
     left_s = resources.deadlines.stages[stage.name] - time.time()
@@ -150,14 +139,7 @@ def count_repeats(resources: RunResources, stage: Stage, finished: Sequence[Tria
 
 
 def has_time(resources: RunResources, stage: Stage, config: TrialConfig, *, trials: int) -> bool:
-    """Return whether a trial of a stage has time for one optimizer step and the smallest validation.
-
-    Args:
-        resources: Resources of the run.
-        stage: The stage that it would enter.
-        config: Configuration of the trial.
-        trials: Number of trials of the stage.
-    """
+    """Return whether one of a stage's trials has time for one optimizer step and the smallest validation."""
     if resources.deadlines is None:
         return True
     if resources.deadlines.stages[stage.name] < time.time():
@@ -234,13 +216,7 @@ def build_search(
 ) -> FeasibleOptunaSearch:
     """Build the Optuna searcher, which stops early enough for its last trials to train.
 
-    Args:
-        resources: Resources of the run.
-        context: Settings of the stage.
-        journal: File of the Optuna study, new or of an earlier process.
-        lr: Learning-rate range of each optimizer.
-        past: Trials of the search so far.
-        unfinished: Specifications of those without an outcome.
+    `past` are the trials of the search so far, `unfinished` the specifications of those without an outcome.
     """
     stage, images = context.stage, len(context.data.train)
     limits = SpaceLimits(batch_sizes=choose_batch_sizes(images), lr=lr)

@@ -84,11 +84,7 @@ def constant_metrics(spec: TrialSpec, plan: FitPlan) -> dict[str, Any]:
 
 
 class Reporter:
-    """Collects what `fit` reports and passes it to Ray Tune.
-
-    Args:
-        constants: Metrics that do not change while the trial trains.
-    """
+    """Passes the reports of `fit` to Ray Tune, with the metrics that do not change while the trial trains."""
 
     def __init__(self, constants: dict[str, Any]) -> None:
         self.constants, self.steps = constants, 0

@@ -1,4 +1,4 @@
-"""What Optuna's dashboard is given of the stages above the search, read back with Optuna's own classes."""
+"""Studies of the stages after the search, read back with Optuna's own classes."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ from search.records.trials import TrialRecord, TrialTable
 from search.study.dashboard import StageStudies
 from search.study.storage import open_journal
 
-FIGURES = {"epochs": 2, "score": 0.6, "iou": 0.5, "params": 1234}
+METRICS = {"epochs": 2, "score": 0.6, "iou": 0.5, "params": 1234}
 RAW = RawBatch(
     np.full((3, 16, 16, 3), 200, np.uint8),
     np.zeros((3, 16, 16), np.uint8),
@@ -49,19 +49,19 @@ def table(folder):
     return table
 
 
-def begin(promotions, one, raw=RAW):
-    promotions.table.records[one.trial_id] = one
-    promotions.start(one, raw)
+def begin(studies, one, raw=RAW):
+    studies.table.records[one.trial_id] = one
+    studies.start(one, raw)
 
 
-def go_through(promotions, one, *, scores=(0.5, 0.6), status="completed"):
+def go_through(studies, one, *, scores=(0.5, 0.6), status="completed"):
     """Let a trial start, report and end."""
-    begin(promotions, one)
+    begin(studies, one)
     for epoch, score in enumerate(scores, start=1):
-        one.metrics.update(FIGURES | {"epochs": epoch, "score": score})
-        promotions.report(one, rates=[(1, 0.1)], pictures=PREDICTED)
+        one.metrics.update(METRICS | {"epochs": epoch, "score": score})
+        studies.report(one, rates=[(1, 0.1)], pictures=PREDICTED)
     one.status = status
-    promotions.finish(one)
+    studies.finish(one)
 
 
 def study(folder, name):
@@ -75,10 +75,10 @@ def pictures(folder, of, name):
     return {meta.filename: cv2.imread(str(folder / "artifacts" / meta.artifact_id)) for meta in metas}
 
 
-def test_stage_has_a_study_with_curve_figures_and_scores_below(folder, table):
-    promotions = StageStudies(folder, table)
-    go_through(promotions, record("c0001", "confirm", "e0002"))
-    go_through(promotions, record("f0001", "final", "c0001"), scores=(0.7,))
+def test_stage_has_a_study_with_curve_metrics_and_earlier_scores(folder, table):
+    studies = StageStudies(folder, table)
+    go_through(studies, record("c0001", "confirm", "e0002"))
+    go_through(studies, record("f0001", "final", "c0001"), scores=(0.7,))
     (confirm,), (final,) = study(folder, "confirm").trials, study(folder, "final").trials
     assert (confirm.state.name, confirm.value, confirm.intermediate_values) == ("COMPLETE", 0.6, {1: 0.5, 2: 0.6})
     assert confirm.user_attrs == {
@@ -89,12 +89,12 @@ def test_stage_has_a_study_with_curve_figures_and_scores_below(folder, table):
     assert final.params == confirm.params == study(folder, "explore").trials[1].params
 
 
-def test_search_says_how_far_its_trials_came(folder, table):
-    promotions = StageStudies(folder, table)
-    go_through(promotions, record("c0001", "confirm", "e0002"))
-    go_through(promotions, record("c0002", "confirm", "e0001"), scores=(), status="failed")
+def test_study_of_the_search_has_the_outcomes_of_promotions(folder, table):
+    studies = StageStudies(folder, table)
+    go_through(studies, record("c0001", "confirm", "e0002"))
+    go_through(studies, record("c0002", "confirm", "e0001"), scores=(), status="failed")
     assert study(folder, "explore").user_attrs == {"e0002": "confirm c0001 0.600", "e0001": "confirm c0002 failed"}
-    go_through(promotions, record("f0001", "final", "c0001"), scores=(0.7,))
+    go_through(studies, record("f0001", "final", "c0001"), scores=(0.7,))
     assert study(folder, "explore").user_attrs["e0002"] == "confirm c0001 0.600, final f0001 0.700"
     assert [trial.value for trial in study(folder, "explore").trials] == [0.3, 0.4]
 
@@ -109,7 +109,7 @@ def test_promoted_trial_has_one_picture_of_truth_and_last_prediction(folder, tab
     assert len(list((folder / "artifacts").iterdir())) == 1  # not one for each epoch
 
 
-def test_best_samples_are_a_picture_of_the_search(folder, table):
+def test_best_samples_are_attached_to_the_search(folder, table):
     picture = folder / "samples.png"
     cv2.imwrite(str(picture), np.zeros((8, 8, 3), np.uint8))
     StageStudies(folder, table).show(picture)
@@ -134,10 +134,10 @@ def test_trial_whose_end_is_only_on_record_is_settled_and_one_unknown_fails(fold
     for trial_id in ("c0001", "c0002"):
         begin(StageStudies(folder, table), record(trial_id, "confirm", "e0002"))
     del table.records["c0002"]
-    table.records["c0001"].status, table.records["c0001"].metrics = "timed_out", dict(FIGURES)
+    table.records["c0001"].status, table.records["c0001"].metrics = "timed_out", dict(METRICS)
     go_through(StageStudies(folder, table), record("c0003", "confirm", "e0001"))
-    told = {t.user_attrs["trial_id"]: (t.state.name, t.value) for t in study(folder, "confirm").trials}
-    assert told == {"c0001": ("COMPLETE", 0.6), "c0002": ("FAIL", None), "c0003": ("COMPLETE", 0.6)}
+    states = {t.user_attrs["trial_id"]: (t.state.name, t.value) for t in study(folder, "confirm").trials}
+    assert states == {"c0001": ("COMPLETE", 0.6), "c0002": ("FAIL", None), "c0003": ("COMPLETE", 0.6)}
 
 
 def test_trials_of_the_search_itself_are_left_to_it(folder, table):
@@ -154,8 +154,8 @@ def test_parent_that_a_changed_space_has_dropped_leaves_a_trial_without_paramete
 
 
 def test_run_that_does_not_search_has_no_journal(tmp_path):
-    promotions = StageStudies(tmp_path, TrialTable(tmp_path))
-    promotions.table.records["e0001"] = record("e0001", "explore", status="completed", metrics={"score": 0.2})
-    go_through(promotions, record("c0001", "confirm", "e0001"))
-    promotions.show(tmp_path / "samples.png")
+    studies = StageStudies(tmp_path, TrialTable(tmp_path))
+    studies.table.records["e0001"] = record("e0001", "explore", status="completed", metrics={"score": 0.2})
+    go_through(studies, record("c0001", "confirm", "e0001"))
+    studies.show(tmp_path / "samples.png")
     assert list(tmp_path.iterdir()) == []

@@ -72,11 +72,11 @@ def trials(storage):
     return optuna.load_study(study_name=STUDY_NAME, storage=storage).trials
 
 
-def told(storage):
+def states(storage):
     return [(t.user_attrs.get("trial_id"), t.state.name, t.value) for t in trials(storage)]
 
 
-TOLD = [("e0001", "COMPLETE", 0.1), ("e0002", "COMPLETE", 0.2), ("e0003", "PRUNED", None), ("e0004", "FAIL", None)]
+STATES = [("e0001", "COMPLETE", 0.1), ("e0002", "COMPLETE", 0.2), ("e0003", "PRUNED", None), ("e0004", "FAIL", None)]
 
 
 def test_new_run_has_no_study():
@@ -87,7 +87,7 @@ def test_new_run_has_no_study():
 
 def test_same_space_continues_the_same_study(storage):
     resume_study(storage, space())
-    assert told(storage) == TOLD and len(storage.get_all_studies()) == 1
+    assert states(storage) == STATES and len(storage.get_all_studies()) == 1
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_changed_space_is_refused_in_one_line_and_the_study_stays_as_it_was(chan
     with pytest.raises(RunDirError, match=r"search space has changed .*; start a new run") as error:
         resume_study(storage, space(**changed))
     assert "\n" not in str(error.value)
-    assert told(storage) == TOLD and len(storage.get_all_studies()) == 1
+    assert states(storage) == STATES and len(storage.get_all_studies()) == 1
 
 
 def test_trials_that_a_dead_process_left_running_are_closed(storage):
@@ -115,7 +115,7 @@ def test_trials_that_a_dead_process_left_running_are_closed(storage):
     past = [record(5, "completed", 0.5), record(6, "timed_out", 0.6), record(7, "stopped", 0.7)]
     past += [record(8, "failed"), record(9, "")]  # of e0010 nothing is known
     resume_study(storage, space(), past)
-    assert told(storage)[4:] == [
+    assert states(storage)[4:] == [
         ("e0005", "COMPLETE", 0.5),
         ("e0006", "COMPLETE", 0.6),
         ("e0007", "PRUNED", None),

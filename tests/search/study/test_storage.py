@@ -26,7 +26,7 @@ def studied(storage):
 
 
 @pytest.mark.parametrize("reopen", [open_journal, lambda path: JournalStorage(JournalFileBackend(str(path)))])
-def test_what_is_written_is_read_back_by_optunas_own_backend_and_by_this_one(reopen, tmp_path):
+def test_studies_are_read_back_by_optunas_own_backend_and_by_this_one(reopen, tmp_path):
     path = tmp_path / "study.journal"
     written = studied(open_journal(path)).trials
     read = optuna.load_study(study_name="explore", storage=reopen(path)).trials
@@ -35,7 +35,7 @@ def test_what_is_written_is_read_back_by_optunas_own_backend_and_by_this_one(reo
     assert read[1].constraints == {"params": 2.5}
 
 
-def test_file_that_optuna_began_is_gone_on_with(tmp_path):
+def test_file_that_optuna_began_is_continued(tmp_path):
     path = tmp_path / "study.journal"
     studied(JournalStorage(JournalFileBackend(str(path))))
     study = optuna.load_study(study_name="explore", storage=open_journal(path))

@@ -1,4 +1,4 @@
-"""Weights on disk: those of the top, without what nothing goes on from."""
+"""Checkpoints on disk: those of the best trials, reduced to their weights."""
 
 import os
 import random
@@ -33,7 +33,7 @@ def saved(folder, trial_id):
 
 
 def ended(folder, records, *, seed=0):
-    """Let trials end one after the other; return the shelf."""
+    """Let trials end one after the other; return the store."""
     checkpoints = CheckpointStore(seed=seed)
     for count, one in enumerate(records, start=1):
         checkpoints.put(one.trial_id, saved(folder, one.trial_id))
@@ -58,7 +58,7 @@ def test_weights_of_the_top_are_kept_and_other_folders_are_gone(sixty):
     assert {r.trial_id for r in rank_trials(records)[:KEPT_CHECKPOINTS]} <= set(checkpoints)
 
 
-def test_whoever_may_go_up_has_weights(sixty):
+def test_trials_that_may_be_promoted_have_weights(sixty):
     records, checkpoints, _ = sixty
     chosen = promote(records, CONFIRM, seed=0)
     assert len(chosen) == 4
@@ -66,7 +66,7 @@ def test_whoever_may_go_up_has_weights(sixty):
         assert load_state(checkpoints[r.trial_id])["epoch"] == 3
 
 
-def test_what_nothing_goes_on_from_is_dropped(tmp_path):
+def test_state_of_an_ended_trial_is_reduced_to_its_weights(tmp_path):
     checkpoints = ended(tmp_path, [record(1, 0.5)])
     path = Path(checkpoints["e0001"].path) / STATE_FILE
     state = load_state(checkpoints["e0001"])
@@ -81,7 +81,7 @@ def test_failed_trial_leaves_nothing(tmp_path):
     assert set(checkpoints) == {"e0001"} == on_disk(tmp_path)
 
 
-def test_trial_that_ended_without_a_checkpoint_is_no_matter(tmp_path):
+def test_trial_may_end_without_a_checkpoint(tmp_path):
     checkpoints = CheckpointStore(seed=0)
     checkpoints.finish(record(1, 0.5), [record(1, 0.5)])
     assert not checkpoints and "e0001" not in checkpoints
@@ -94,7 +94,7 @@ def test_trials_that_still_run_keep_all_of_theirs(sixty):
     assert "optimizer" in load_state(checkpoints["e0099"])
 
 
-def test_what_a_killed_process_had_no_time_to_delete_is_swept(tmp_path):
+def test_checkpoints_that_a_killed_process_did_not_delete_are_swept(tmp_path):
     checkpoints, records = CheckpointStore(seed=0), [record(i, i / 100) for i in range(40)]
     for r in records:
         checkpoints.put(r.trial_id, saved(tmp_path, r.trial_id))

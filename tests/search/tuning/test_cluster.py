@@ -38,11 +38,11 @@ def test_trials_share_the_memory_of_a_node_and_leave_some():
     assert cluster(gpus=1).memory_each(4) is None and cluster(node_memory_mib=0).memory_each(4) is None
 
 
-def test_what_is_called_on_this_machine_runs_in_this_process():
+def test_function_called_on_this_machine_runs_in_this_process():
     assert cluster().call(os.getpid) == os.getpid()
 
 
-def test_cluster_that_does_not_answer_is_said_at_once():
+def test_cluster_that_does_not_answer_is_reported_at_once():
     with socket.create_server(("127.0.0.1", 0)) as server:
         place = f"127.0.0.1:{server.getsockname()[1]}"
     with pytest.raises(ConnectionError, match=f"{place} does not answer"):
@@ -63,7 +63,7 @@ cluster.stop()
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_what_is_called_on_a_cluster_runs_on_a_worker():
+def test_function_called_on_a_cluster_runs_on_a_worker():
     process = subprocess.run([sys.executable, "-c", REMOTE], capture_output=True, text=True, timeout=90)
     assert process.stdout.split()[-1] == "False", process.stderr
 

@@ -9,30 +9,30 @@ from scipy import stats
 import search.tuning.rank_correlation
 from search.tuning.rank_correlation import correlate_ranks, mean_interval
 
-BELOW = [0.31, 0.35, 0.30, 0.12, 0.28, 0.33]
-ABOVE = [0.52, 0.58, 0.49, 0.20, 0.55, 0.51]
+LOWER = [0.31, 0.35, 0.30, 0.12, 0.28, 0.33]
+UPPER = [0.52, 0.58, 0.49, 0.20, 0.55, 0.51]
 
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch):
-    """What is tested holds of any number of them, and each costs a millisecond."""
+    """Resample less: the tests hold for any number of resamples, and each takes a millisecond."""
     monkeypatch.setattr(search.tuning.rank_correlation, "RESAMPLES", 60)
 
 
 @pytest.mark.parametrize(("name", "measure"), [("spearman", stats.spearmanr), ("kendall", stats.kendalltau)])
 @pytest.mark.parametrize(
-    ("below", "above"),
-    [(BELOW, ABOVE), ([1, 2, 3], [10, 20, 30]), ([1, 2, 3, 4], [1, 2, 2, 1]), ([1, 1, 2, 2], [3, 4, 4, 5])],
+    ("lower", "upper"),
+    [(LOWER, UPPER), ([1, 2, 3], [10, 20, 30]), ([1, 2, 3, 4], [1, 2, 2, 1]), ([1, 1, 2, 2], [3, 4, 4, 5])],
 )
-def test_values_are_those_of_scipy(name, measure, below, above):
-    found = correlate_ranks(below, above)
-    assert found["trials"] == len(below)
-    assert found[name]["value"] == pytest.approx(measure(below, above).statistic)
+def test_values_are_those_of_scipy(name, measure, lower, upper):
+    found = correlate_ranks(lower, upper)
+    assert found["trials"] == len(lower)
+    assert found[name]["value"] == pytest.approx(measure(lower, upper).statistic)
 
 
-@pytest.mark.parametrize(("above", "value", "chance"), [([0.1, 0.2, 0.3, 0.4], 1.0, 1 / 24), ([4, 3, 2, 1], -1.0, 1.0)])
-def test_perfect_order_has_no_interval_and_the_chance_of_one_order_among_all(above, value, chance):
-    found = correlate_ranks([1, 2, 3, 4], above)
+@pytest.mark.parametrize(("upper", "value", "chance"), [([0.1, 0.2, 0.3, 0.4], 1.0, 1 / 24), ([4, 3, 2, 1], -1.0, 1.0)])
+def test_perfect_order_has_no_interval_and_the_chance_of_one_order_among_all(upper, value, chance):
+    found = correlate_ranks([1, 2, 3, 4], upper)
     for name in ("spearman", "kendall"):
         assert found[name] == pytest.approx({"value": value, "low": value, "high": value, "chance": chance})
 
@@ -40,45 +40,45 @@ def test_perfect_order_has_no_interval_and_the_chance_of_one_order_among_all(abo
 def test_ties_share_their_mean_rank():
     found = correlate_ranks([1, 1, 2], [1, 2, 3])
     assert found["spearman"]["value"] == pytest.approx(3**0.5 / 2)  # of the ranks 1.5, 1.5, 3 and 1, 2, 3
-    assert found["kendall"]["value"] == pytest.approx(2 / (2 * 3) ** 0.5)  # tau-b: 2 pairs in order, 1 tied below
+    assert found["kendall"]["value"] == pytest.approx(2 / (2 * 3) ** 0.5)  # tau-b: 2 pairs in order, 1 tied lower
 
 
 @pytest.mark.parametrize(
-    ("below", "above"), [([], []), ([1], [1]), ([1, 2], [1, 2]), ([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [5, 5, 5])]
+    ("lower", "upper"), [([], []), ([1], [1]), ([1, 2], [1, 2]), ([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [5, 5, 5])]
 )
-def test_too_little_to_go_by_is_none(below, above):
-    assert correlate_ranks(below, above) is None
+def test_too_few_different_scores_have_no_correlation(lower, upper):
+    assert correlate_ranks(lower, upper) is None
 
 
 def test_interval_contains_the_value_and_lies_between_minus_one_and_one():
     draw = random.Random(0)
     for _ in range(10):
-        below = [draw.random() for _ in range(draw.randint(4, 9))]
-        above = [score + draw.gauss(0, 0.3) for score in below]
+        lower = [draw.random() for _ in range(draw.randint(4, 9))]
+        upper = [score + draw.gauss(0, 0.3) for score in lower]
         for name in ("spearman", "kendall"):
-            figure = correlate_ranks(below, above)[name]
-            assert -1 <= figure["low"] <= figure["value"] <= figure["high"] <= 1
+            interval = correlate_ranks(lower, upper)[name]
+            assert -1 <= interval["low"] <= interval["value"] <= interval["high"] <= 1
 
 
 def test_interval_shrinks_with_the_number_of_trials():
     draw = np.random.default_rng(0)
 
     def reach(count):
-        below = draw.normal(size=count)
-        figure = correlate_ranks(below, below + draw.normal(size=count))["spearman"]
-        return figure["high"] - figure["low"]
+        lower = draw.normal(size=count)
+        interval = correlate_ranks(lower, lower + draw.normal(size=count))["spearman"]
+        return interval["high"] - interval["low"]
 
     assert reach(40) < 0.7 * reach(8)
 
 
-def test_agreement_repeats():
-    assert correlate_ranks(BELOW, ABOVE) == correlate_ranks(BELOW, ABOVE)
-    assert correlate_ranks(BELOW, ABOVE, seed=1) != correlate_ranks(BELOW, ABOVE, seed=2)
+def test_correlation_repeats_under_a_seed():
+    assert correlate_ranks(LOWER, UPPER) == correlate_ranks(LOWER, UPPER)
+    assert correlate_ranks(LOWER, UPPER, seed=1) != correlate_ranks(LOWER, UPPER, seed=2)
 
 
 def test_order_of_the_trials_does_not_change_the_value():
-    turned = correlate_ranks(BELOW[::-1], ABOVE[::-1])
-    assert turned["kendall"]["value"] == correlate_ranks(BELOW, ABOVE)["kendall"]["value"]
+    turned = correlate_ranks(LOWER[::-1], UPPER[::-1])
+    assert turned["kendall"]["value"] == correlate_ranks(LOWER, UPPER)["kendall"]["value"]
 
 
 def test_mean_interval_is_that_of_students_t():

@@ -18,11 +18,11 @@ from search.tuning.stages import GRACE_PERIOD, Stage
 from search.tuning.trainable import STATE_FILE, read_outcome
 from search.tuning.trial_specs import StageContext, new_trial_spec
 
-FIGURES = {"epoch": 1, "score": 0.5, "fit_s": 2.0, "devices": 2.0, "out_of_time": False}
+METRICS = {"epoch": 1, "score": 0.5, "fit_s": 2.0, "devices": 2.0, "out_of_time": False}
 
 
 class TrialLogger:
-    """Notes what it is told."""
+    """Keeps what it receives."""
 
     def __init__(self):
         self.seen = {}
@@ -46,7 +46,7 @@ def trial(fit_data, small_config):
 
 
 def record(trial, folder, result):
-    """Let a recorder see one trial from start to end; return its table, its shelf and what its board was told."""
+    """Record one trial from start to end; return the table, the checkpoints and what the logger received."""
     table, logger, checkpoints = TrialTable(folder), TrialLogger(), CheckpointStore(seed=0)
     run_state = new_run_state(folder, {}, began=time.time())
     recorder = RecordCallback(table, [logger], run_state, checkpoints, lambda record: None)
@@ -57,9 +57,9 @@ def record(trial, folder, result):
     return table, checkpoints, logger.seen
 
 
-def test_rates_and_pictures_reach_the_board_and_no_record(trial, tmp_path):
+def test_rates_and_pictures_reach_the_logger_and_no_record(trial, tmp_path):
     pictures = np.zeros((3, 32, 32, 2), np.uint8)
-    result = {"last": True, "metrics": dict(FIGURES), "rates": [(1, 0.1), (2, 0.2)], "pictures": pictures}
+    result = {"last": True, "metrics": dict(METRICS), "rates": [(1, 0.1), (2, 0.2)], "pictures": pictures}
     table, _, seen = record(trial, tmp_path, result)
     assert seen["rates"] == [(1, 0.1), (2, 0.2)] and seen["pictures"] is pictures
     assert seen["raw"].image.shape == (3, 32, 32, 3)
@@ -76,8 +76,8 @@ def test_trial_without_a_report_is_closed_with_its_reason(trial, tmp_path):
     assert seen["finished"] == "c0001"
 
 
-def test_checkpoint_of_a_trial_that_ended_is_on_the_shelf_and_of_a_failed_one_is_gone(trial, tmp_path):
-    for result, kept in (({"last": True, "metrics": dict(FIGURES)}, True), ({"failed": "loss is nan"}, False)):
+def test_checkpoint_of_a_trial_that_ended_is_kept_and_of_a_failed_one_is_gone(trial, tmp_path):
+    for result, kept in (({"last": True, "metrics": dict(METRICS)}, True), ({"failed": "loss is nan"}, False)):
         folder = tmp_path / str(kept)
         (folder / "checkpoint").mkdir(parents=True)
         torch.save({"model": {}, "epoch": 1, "optimizer": {}}, folder / "checkpoint" / STATE_FILE)
@@ -106,35 +106,44 @@ def test_outcome_of_a_trial_is_read_from_its_last_report(result, out_of_time, st
     assert read_outcome(result, {"out_of_time": out_of_time})[0] == status
 
 
-def decisions(racing, epoch=GRACE_PERIOD):
-    """Return what is said after an epoch to a trial that does worse than three others, each of them racing."""
+def decisions(early_stopping, epoch=GRACE_PERIOD):
+    """Return the decision after an epoch on a trial that scores less than three others with early stopping."""
     scheduler = StageScheduler(epochs=9, workers=0)
-    said = ""
-    for number, (score, races) in enumerate([(0.9, True), (0.8, True), (0.7, True), (0.1, racing)]):
-        trial = SimpleNamespace(trial_id=str(number), config={"spec": SimpleNamespace(early_stopping=races)})
+    decision = ""
+    for number, (score, stopping) in enumerate([(0.9, True), (0.8, True), (0.7, True), (0.1, early_stopping)]):
+        trial = SimpleNamespace(trial_id=str(number), config={"spec": SimpleNamespace(early_stopping=stopping)})
         scheduler.on_trial_add(None, trial)
-        said = scheduler.on_trial_result(None, trial, {"epoch": epoch, "score": score})
-    return said
+        decision = scheduler.on_trial_result(None, trial, {"epoch": epoch, "score": score})
+    return decision
 
 
-def test_only_racing_trials_are_stopped():
-    assert decisions(racing=True) == "STOP"
-    assert decisions(racing=False) == "CONTINUE"
+def test_only_trials_with_early_stopping_are_stopped():
+    assert decisions(early_stopping=True) == "STOP"
+    assert decisions(early_stopping=False) == "CONTINUE"
 
 
-def test_nobody_is_stopped_before_the_first_rung():
-    assert {decisions(racing=True, epoch=epoch) for epoch in range(1, GRACE_PERIOD)} == {"CONTINUE"}
+def test_no_trial_is_stopped_before_the_first_rung():
+    assert {decisions(early_stopping=True, epoch=epoch) for epoch in range(1, GRACE_PERIOD)} == {"CONTINUE"}
 
 
-def test_scheduler_recalls_what_others_scored_at_the_rungs(trial):
+def test_scheduler_restores_the_rungs_from_reports(trial):
     def verdict(scheduler):
         spec = dataclasses.replace(trial.config["spec"], early_stopping=True)
         mine = SimpleNamespace(config={"spec": spec}, trial_id="x", placement_group_factory=None)
         scheduler.on_trial_add(SimpleNamespace(), mine)
         return scheduler.on_trial_result(None, mine, {"epoch": GRACE_PERIOD, "score": 0.5})
 
-    forgetful, recalling = StageScheduler(9, 2), StageScheduler(9, 2)
-    recalling.restore_reports(
+    new, restored = StageScheduler(9, 2), StageScheduler(9, 2)
+    restored.restore_reports(
         [("e0001", GRACE_PERIOD, 0.8), ("e0002", GRACE_PERIOD, 0.9), ("e0002", GRACE_PERIOD + 1, 0.95)]
     )
-    assert (verdict(forgetful), verdict(recalling)) == ("CONTINUE", "STOP")
+    assert (verdict(new), verdict(restored)) == ("CONTINUE", "STOP")
+
+
+def test_idle_workers_are_kept_once_the_controller_has_a_cache():
+    kept = []
+    cache = SimpleNamespace(increase_max=lambda kind, by: kept.append((kind, by)))
+    scheduler = StageScheduler(9, 2)
+    for number, controller in enumerate([SimpleNamespace(), *[SimpleNamespace(_actor_cache=cache)] * 2]):
+        scheduler.on_trial_add(controller, SimpleNamespace(trial_id=str(number), placement_group_factory="one core"))
+    assert kept == [("one core", 2)]

@@ -1,4 +1,4 @@
-"""The searcher and the climb, driven by hand: no Ray is started."""
+"""The searchers, driven by hand: no Ray is started."""
 
 import dataclasses
 from functools import partial
@@ -85,7 +85,7 @@ def study(storage):
         (None, False, "FAIL", None),
     ],
 )
-def test_optuna_is_told_how_a_trial_ended(result, error, state, value):
+def test_state_of_a_trial_is_reported_to_optuna(result, error, state, value):
     storage = InMemoryStorage()
     search = searcher(storage)
     search.suggest("a")
@@ -94,7 +94,7 @@ def test_optuna_is_told_how_a_trial_ended(result, error, state, value):
     assert trial.state.name == state and trial.value == value
 
 
-def test_optuna_is_told_what_a_trial_came_to():
+def test_outcome_of_a_trial_is_reported_to_optuna():
     storage = InMemoryStorage()
     search = searcher(storage)
     metrics = {"metrics/iou": 0.4, "metrics/params": 1234, "metrics/fit_s": 2.5, "metrics/out_of_time": True}
@@ -106,6 +106,18 @@ def test_optuna_is_told_what_a_trial_came_to():
     assert seen[0] == {**whole, "iou": 0.4, "params": 1234, "fit_s": 2.5}
     assert seen[1] == {"trial_id": "e0002", "stage": "explore", "status": "failed", "reason": "loss is nan"}
     assert seen[2] == {"trial_id": "e0003", "stage": "explore", "status": "failed"}
+
+
+def test_scores_of_a_trial_are_reported_while_it_trains():
+    storage = InMemoryStorage()
+    search = searcher(storage)
+    search.suggest("a")
+    for iteration, score in enumerate([0.1, 0.2], start=1):
+        search.on_trial_result("a", {"score": score, "training_iteration": iteration})
+    search.on_trial_result("unknown", {"score": 0.9, "training_iteration": 1})
+    search.on_trial_complete("a", {"score": 0.2, "epoch": 2, "last": False})
+    (trial,) = study(storage).trials
+    assert (trial.state.name, trial.intermediate_values) == ("PRUNED", {1: 0.1, 2: 0.2})
 
 
 def test_first_suggestions_are_the_points_given():
@@ -124,9 +136,9 @@ def test_config_that_does_not_fit_is_pruned_before_it_costs_anything():
         search.on_trial_complete(name, LAST)
     assert {spec.config.model.arch for spec in specs} == {"unet"}
     assert [spec.trial_id for spec in specs] == [f"e{i:04d}" for i in range(1, 9)]
-    told = study(storage).trials
-    taken, rejected = ([t for t in told if t.state.name == state] for state in ("COMPLETE", "PRUNED"))
-    assert len(taken) == 8 and rejected and len(taken) + len(rejected) == len(told)
+    trials_of_study = study(storage).trials
+    taken, rejected = ([t for t in trials_of_study if t.state.name == state] for state in ("COMPLETE", "PRUNED"))
+    assert len(taken) == 8 and rejected and len(taken) + len(rejected) == len(trials_of_study)
     assert all(t.constraints == {"params": 1.5} and "trial_id" not in t.user_attrs for t in rejected)
     assert not any(t.constraints for t in taken)  # which Optuna takes for kept
 
@@ -148,9 +160,9 @@ def rejections(kind, *, trials):
         spec = search.suggest(str(number))["spec"]
         assert spec.config.model.width == 4
         search.on_trial_complete(str(number), LAST)
-        told = len(study(storage).trials)
-        counts.append(told - known - 1)
-        known = told
+        trials_of_study = len(study(storage).trials)
+        counts.append(trials_of_study - known - 1)
+        known = trials_of_study
     return counts
 
 
@@ -177,9 +189,9 @@ def test_when_nothing_is_in_time_one_is_taken_all_the_same(monkeypatch):
     storage = InMemoryStorage()
     rules = Feasibility(px=80, constraints=Constraints(px=160), most_macs=1.0)
     assert searcher(storage, rules=rules).suggest("a")["spec"].trial_id == "e0001"
-    told = study(storage).trials
-    assert [t.state for t in told] == [TrialState.PRUNED] * 7 + [TrialState.RUNNING]
-    assert all(t.constraints[TIME] > 0 for t in told)
+    trials_of_study = study(storage).trials
+    assert [t.state for t in trials_of_study] == [TrialState.PRUNED] * 7 + [TrialState.RUNNING]
+    assert all(t.constraints[TIME] > 0 for t in trials_of_study)
 
 
 def test_users_constraints_are_never_broken_and_the_search_ends_where_nothing_keeps_them(monkeypatch):
@@ -221,11 +233,17 @@ def test_search_that_goes_on_knows_what_ended_and_hands_out_what_did_not(storage
     search = searcher(storage, past=past, unfinished=[specs[3]], points=[{"model/arch": "unet"}])
     assert search.suggest("x")["spec"].trial_id == "e0004" and search.suggest("y")["spec"].trial_id == "e0005"
     search.on_trial_complete("x", {"score": 0.7, "epoch": 9, "last": True})
-    told = [(trial.state.name, trial.value) for trial in study(storage).trials]
-    assert told == [("COMPLETE", 0.5), ("PRUNED", None), ("FAIL", None), ("COMPLETE", 0.7), ("RUNNING", None)]
+    trials_of_study = [(trial.state.name, trial.value) for trial in study(storage).trials]
+    assert trials_of_study == [
+        ("COMPLETE", 0.5),
+        ("PRUNED", None),
+        ("FAIL", None),
+        ("COMPLETE", 0.7),
+        ("RUNNING", None),
+    ]
 
 
-def test_unfinished_trial_that_the_space_has_dropped_is_handed_out_and_not_told(storage):
+def test_unfinished_trial_that_the_space_has_dropped_is_handed_out_and_not_reported(storage):
     spec = searcher().suggest("a")["spec"]  # of a study that is gone
     search = searcher(storage, past=[record(1, "")], unfinished=[spec])
     assert search.suggest("x")["spec"] is spec
@@ -240,7 +258,7 @@ def test_number_that_a_killed_run_had_not_come_to_is_used(storage):
     assert search.suggest("c") == FINISHED
 
 
-def test_trials_race_where_the_stage_does(storage):
+def test_trials_are_stopped_early_where_the_stage_requests_it(storage):
     assert searcher(storage).suggest("a")["spec"].early_stopping
 
 
@@ -265,7 +283,7 @@ def specs(stage, count):
     ]
 
 
-def test_climb_opens_a_stage_when_the_last_trial_below_has_ended():
+def test_chain_opens_a_stage_when_the_last_trial_of_the_previous_one_has_ended():
     opened = []
 
     def stages():
@@ -273,17 +291,17 @@ def test_climb_opens_a_stage_when_the_last_trial_below_has_ended():
             opened.append(name)
             yield FixedSearcher(specs(name, 2))
 
-    climb = StageChain(stages())
-    assert [climb.suggest(t)["spec"].context.stage.name for t in "ab"] == ["one", "one"]
-    assert climb.suggest("c") is None and opened == ["one"]
-    climb.on_trial_complete("a", {"score": 0.0, "last": True})
-    assert climb.suggest("c") is None
-    climb.on_trial_complete("b", {"score": 0.0, "last": True})
-    assert climb.suggest("c")["spec"].context.stage.name == "two" and opened == ["one", "two"]
-    climb.suggest("d")
-    climb.on_trial_complete("c")
-    climb.on_trial_complete("d")
-    assert climb.suggest("e") == FINISHED
+    chain = StageChain(stages())
+    assert [chain.suggest(t)["spec"].context.stage.name for t in "ab"] == ["one", "one"]
+    assert chain.suggest("c") is None and opened == ["one"]
+    chain.on_trial_complete("a", {"score": 0.0, "last": True})
+    assert chain.suggest("c") is None
+    chain.on_trial_complete("b", {"score": 0.0, "last": True})
+    assert chain.suggest("c")["spec"].context.stage.name == "two" and opened == ["one", "two"]
+    chain.suggest("d")
+    chain.on_trial_complete("c")
+    chain.on_trial_complete("d")
+    assert chain.suggest("e") == FINISHED
 
 
 def test_seeds_are_a_trials_own_and_repeat():

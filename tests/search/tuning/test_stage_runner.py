@@ -1,4 +1,4 @@
-"""The stages of a run, on records made up for the test: who enters, what is begun again, what is noted."""
+"""The stages of a run, on records made up for the test: promotions, restarts and what is recorded."""
 
 import dataclasses
 import time
@@ -28,23 +28,23 @@ BUDGET = parse_budget("5m")
 
 
 class RunConsole:
-    """Keeps what is said."""
+    """Keeps the lines that are printed."""
 
     def __init__(self):
-        self.said = []
+        self.lines = []
 
     def say(self, line):
-        self.said.append(line)
+        self.lines.append(line)
 
     def begin(self, stage, what, deadline, end):
-        self.said.append(f"{stage}: {what}")
+        self.lines.append(f"{stage}: {what}")
 
     def finish(self):
         pass
 
 
 class Run:
-    """Stages over a folder, and trials that end as they are told to."""
+    """Stages over a folder, and trials that end as the test decides."""
 
     def __init__(self, folder, dataset, *, left_s=1000.0, run_state=None):
         end = time.time() + left_s
@@ -75,7 +75,7 @@ class Run:
         self.stages = self.runner.searchers()
 
     def again(self, *, extended=False):
-        """Return the run that another process goes on with."""
+        """Return the run as another process resumes it."""
         self.run_state.write()
         content = self.run_state.content | {"wall_s": self.run_state.used_s}
         run_state = resumed_state(self.folder, content, now=time.time(), budget=BUDGET, extended=extended)
@@ -85,10 +85,10 @@ class Run:
         return later
 
     def handed(self, searcher):
-        """Return the entries that a searcher hands out."""
+        """Return the trials that a searcher hands out."""
         found = []
-        while (told := searcher.suggest(str(len(found)))) != FINISHED:
-            found.append(told["spec"])
+        while (suggested := searcher.suggest(str(len(found)))) != FINISHED:
+            found.append(suggested["spec"])
         return found
 
     def begin(self, spec):
@@ -108,8 +108,8 @@ class Run:
         self.table.finish(spec.trial_id, status)
         self.checkpoints.put(spec.trial_id, spec.trial_id)
 
-    def climb(self, scores, status="completed"):
-        """Take the next stage from its begin to the end of its trials; return its entries."""
+    def run_stage(self, scores, status="completed"):
+        """Run the next stage to the end of its trials; return them."""
         specs = self.handed(next(self.stages))
         for spec, score in zip(specs, scores, strict=True):
             self.end(spec, score, status)
@@ -129,20 +129,20 @@ def stage_of(run, name):
     return next(stage for stage in reversed(run.run_state.content["stages"]) if stage["name"] == name)
 
 
-def climbed(run):
-    """Take a run from the first stage to the end of the finals."""
-    run.climb([0.1, 0.2, 0.3, 0.4])
-    run.climb([0.5, 0.6, 0.2])
-    return run.climb([0.7, 0.8])
+def run_to_finals(run):
+    """Run the stages up to the finals."""
+    run.run_stage([0.1, 0.2, 0.3, 0.4])
+    run.run_stage([0.5, 0.6, 0.2])
+    return run.run_stage([0.7, 0.8])
 
 
 def test_stages_follow_each_other_and_the_finalists_are_repeated_with_other_seeds(run):
-    assert names(run.climb([0.1, 0.2, 0.3, 0.4])) == [(f"e000{i}", "") for i in (1, 2, 3, 4)]
-    confirm = run.climb([0.5, 0.6, 0.2])
+    assert names(run.run_stage([0.1, 0.2, 0.3, 0.4])) == [(f"e000{i}", "") for i in (1, 2, 3, 4)]
+    confirm = run.run_stage([0.5, 0.6, 0.2])
     assert names(confirm)[:2] == [("c0001", "e0004"), ("c0002", "e0003")] and confirm[2].parent_id in ("e0001", "e0002")
-    finals = run.climb([0.7, 0.8])
+    finals = run.run_stage([0.7, 0.8])
     assert names(finals) == [("f0001", "c0002"), ("f0002", "c0001")]
-    repeats = run.climb([0.6, 0.6, 0.6, 0.6])
+    repeats = run.run_stage([0.6, 0.6, 0.6, 0.6])
     best_first = [("r0001", "c0001"), ("r0002", "c0002"), ("r0003", "c0001"), ("r0004", "c0002")]
     assert names(repeats) == best_first
     assert [e.parent for e in repeats] == ["c0001", "c0002", "c0001", "c0002"]
@@ -151,9 +151,9 @@ def test_stages_follow_each_other_and_the_finalists_are_repeated_with_other_seed
     assert [stage["trials"] for stage in run.run_state.content["stages"]] == [4, 3, 2, 4]
 
 
-def test_agreement_with_the_stage_below_is_noted_and_of_repeats_none(run):
-    climbed(run)
-    run.climb([0.6] * 4)
+def test_rank_correlation_is_recorded_except_for_repeats(run):
+    run_to_finals(run)
+    run.run_stage([0.6] * 4)
     assert next(run.stages, None) is None
     children = sorted(run.table.of_stage("confirm"), key=lambda r: -r.score)
     parents = [run.table.records[r.parent_id].score for r in children]
@@ -164,29 +164,29 @@ def test_agreement_with_the_stage_below_is_noted_and_of_repeats_none(run):
 
 
 def test_finalists_that_the_clock_has_cut_are_not_repeated(run):
-    run.climb([0.1, 0.2, 0.3, 0.4])
-    run.climb([0.5, 0.6, 0.2])
+    run.run_stage([0.1, 0.2, 0.3, 0.4])
+    run.run_stage([0.5, 0.6, 0.2])
     first, second = run.handed(next(run.stages))
     run.end(first, 0.9, "timed_out")
     run.end(second, 0.7)
-    assert names(run.climb([0.6, 0.6])) == [("r0001", second.parent_id), ("r0002", second.parent_id)]
+    assert names(run.run_stage([0.6, 0.6])) == [("r0001", second.parent_id), ("r0002", second.parent_id)]
 
 
-def test_nobody_is_repeated_where_no_finalist_came_to_its_end_or_no_time_is_left(run, tmp_path, tiny_dataset):
-    run.climb([0.1, 0.2, 0.3, 0.4])
-    run.climb([0.5, 0.6, 0.2])
-    run.climb([0.7, 0.8], "timed_out")
+def test_nothing_is_repeated_where_no_finalist_came_to_its_end_or_no_time_is_left(run, tmp_path, tiny_dataset):
+    run.run_stage([0.1, 0.2, 0.3, 0.4])
+    run.run_stage([0.5, 0.6, 0.2])
+    run.run_stage([0.7, 0.8], "timed_out")
     assert next(run.stages, None) is None and len(run.run_state.content["stages"]) == 3
     (tmp_path / "late").mkdir()
     late = Run(tmp_path / "late", tiny_dataset)
-    climbed(late)
+    run_to_finals(late)
     over = Deadlines(stages=dict.fromkeys(late.runner.resources.deadlines.stages, 0.0), end=0.0)
     late.runner.resources = dataclasses.replace(late.runner.resources, deadlines=over)
     assert next(late.stages, None) is None and len(late.run_state.content["stages"]) == 3
 
 
 def test_stage_that_was_cut_off_has_the_same_entrants_and_begins_those_that_had_not_begun(run):
-    climbed(run)
+    run_to_finals(run)
     specs = run.handed(next(run.stages))
     run.end(specs[0], 0.6)
     run.begin(specs[2])  # the second of c0001; it was running when the process died
@@ -196,47 +196,47 @@ def test_stage_that_was_cut_off_has_the_same_entrants_and_begins_those_that_had_
     assert later.run_state.open_stage["entrants"] == ["c0001", "c0002", "c0001", "c0002"]
 
 
-def test_nobody_enters_a_stage_without_time_for_a_step(run):
-    run.climb([0.1, 0.2, 0.3, 0.4])
+def test_no_trial_enters_a_stage_without_time_for_a_step(run):
+    run.run_stage([0.1, 0.2, 0.3, 0.4])
     run.runner.resources = dataclasses.replace(run.runner.resources, speed=1.0)
     assert next(run.stages, None) is None and [s["name"] for s in run.run_state.content["stages"]] == ["explore"]
 
 
 def test_stage_of_a_killed_run_that_is_given_more_goes_on_in_the_next_round(run):
-    climbed(run)
+    run_to_finals(run)
     run.begin(run.handed(next(run.stages))[0])
     later = run.again(extended=True)
     assert later.run_state.content["round"] == 2 and later.run_state.open_stage is None
-    assert later.climb([]) == []  # all that was stated has been trained
-    later.climb([0.9])
-    later.climb([0.95, 0.1])
+    assert later.run_stage([]) == []  # all configurations have been trained
+    later.run_stage([0.9])
+    later.run_stage([0.95, 0.1])
     assert "r0001" in [spec.trial_id for spec in later.handed(next(later.stages))]
 
 
-def test_run_that_is_given_more_promotes_newcomers_and_repeats_nobody_twice(run):
-    climbed(run)
-    run.climb([0.6] * 4)
+def test_run_that_is_given_more_promotes_newcomers_and_repeats_none_twice(run):
+    run_to_finals(run)
+    run.run_stage([0.6] * 4)
     assert next(run.stages, None) is None
     later = run.again(extended=True)
-    assert later.climb([]) == []  # all that was stated has been trained
-    assert [parent for _, parent in names(later.climb([0.9]))] == [
+    assert later.run_stage([]) == []  # all configurations have been trained
+    assert [parent for _, parent in names(later.run_stage([0.9]))] == [
         ({"e0001", "e0002"} - {r.parent_id for r in run.table.begun("confirm")}).pop()
     ]
-    assert names(later.climb([0.95, 0.1]))[0] == ("f0003", "c0004")
-    assert {e.parent_id for e in later.climb([0.9] * 4)} == {"c0004", "c0003"}
+    assert names(later.run_stage([0.95, 0.1]))[0] == ("f0003", "c0004")
+    assert {e.parent_id for e in later.run_stage([0.9] * 4)} == {"c0004", "c0003"}
 
 
 def test_stage_that_was_passed_over_stays_so_when_a_later_one_goes_on(run):
-    climbed(run)
+    run_to_finals(run)
     run.checkpoints = CheckpointStore(seed=0)
     for trial_id in ("c0001", "c0002"):
         run.checkpoints.put(
             trial_id, trial_id
-        )  # of explore no weights are left: in the next round nobody enters confirm
+        )  # of explore no weights are left: in the next round no trial enters confirm
     run.is_stopped = True
-    assert next(run.stages, None) is None  # before anyone is repeated
+    assert next(run.stages, None) is None  # before any repeat
     later = run.again(extended=True)
-    assert later.climb([]) == []
+    assert later.run_stage([]) == []
     opened = later.handed(next(later.stages))
     assert opened[0].context.stage.name == "repeat" and stage_of(later, "repeat")["round"] == 2
     last = later.again()
@@ -244,20 +244,20 @@ def test_stage_that_was_passed_over_stays_so_when_a_later_one_goes_on(run):
     assert [e.context.stage.name for e in went_on] == ["repeat"] * 4 and names(went_on) == names(opened)
 
 
-def test_nobody_skips_a_stage_that_has_nobody_new_to_take(run):
+def test_no_trial_skips_a_stage_that_has_no_new_candidates(run):
     run.runner.configs = run.runner.configs[:1]  # as --recipe does
-    run.climb([0.4])
-    run.climb([0.5])
-    run.climb([0.6])
-    run.climb([0.7, 0.7])
+    run.run_stage([0.4])
+    run.run_stage([0.5])
+    run.run_stage([0.6])
+    run.run_stage([0.7, 0.7])
     assert next(run.stages, None) is None
     later = run.again(extended=True)
     later.runner.configs = run.runner.configs
-    assert later.climb([]) == [] and next(later.stages, None) is None
+    assert later.run_stage([]) == [] and next(later.stages, None) is None
     assert [r.parent_id for r in later.table.begun("final")] == ["c0001"]
 
 
 def test_nothing_begins_once_the_run_is_stopped(run):
-    run.climb([0.1, 0.2, 0.3, 0.4])
+    run.run_stage([0.1, 0.2, 0.3, 0.4])
     run.is_stopped = True
     assert next(run.stages, None) is None and [s["name"] for s in run.run_state.content["stages"]] == ["explore"]

@@ -1,4 +1,4 @@
-"""What stages are given, on a cluster and a clock made up for the test; no Ray is started."""
+"""Preparation of stages, on a cluster and a clock made up for the test; no Ray is started."""
 
 import time
 from dataclasses import replace
@@ -75,7 +75,7 @@ def test_stage_that_goes_on_keeps_its_images_and_the_time_of_its_trials(resource
     assert len(context.data.train) == 9 and context.cap_s == 4.5
 
 
-def test_stated_trials_are_numbered_seeded_and_do_not_race(resources):
+def test_fixed_trials_are_numbered_seeded_and_not_stopped_early(resources):
     configs = [build_recipe("quick_unet"), build_recipe("quick_residual")]
     given = resources()
     specs = build_fixed_specs(given, stage_context(given, EXPLORE, trials=2), configs)
@@ -157,7 +157,7 @@ def test_nothing_finished_repeats_nothing(resources):
     assert count_repeats(resources(), REPEAT, [], 0) == 0
 
 
-def test_trials_that_go_on_keep_their_seed_and_name_and_take_up_their_own_checkpoint(resources):
+def test_resumed_trials_keep_their_seed_name_and_checkpoint(resources):
     context = stage_context(resources(), replace(CONFIRM, early_stopping=True), trials=2)
     record = parent(3)
     record.parent_id = "e0001"
@@ -194,7 +194,7 @@ def test_search_closes_early_enough_for_its_last_trials(resources, tmp_path):
     assert search.suggest("a") == FINISHED
 
 
-def test_stated_trials_that_have_begun_are_not_begun_again_whatever_their_order(resources):
+def test_fixed_trials_that_have_begun_are_not_begun_again_whatever_their_order(resources):
     given = resources()
     specs = build_fixed_specs(
         given, stage_context(given, EXPLORE, trials=3), [build_recipe("quick_unet")] * 3, begun=[record_of("e0002")]

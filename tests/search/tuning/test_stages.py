@@ -1,4 +1,4 @@
-"""Who goes up, whose weights are kept, what lies on a front: checked by hand and on drawn tables."""
+"""Promotion, kept checkpoints and Pareto fronts, checked by hand and on random tables."""
 
 import itertools
 import random
@@ -56,7 +56,7 @@ def costs(r):
     return (r.metrics["params"], r.metrics["macs"])
 
 
-def beats(other, r):
+def dominates(other, r):
     """Return whether one trial scores no worse, costs no more in anything and is better somewhere."""
     pairs = list(zip(costs(other), costs(r), strict=True))
     no_worse = other.score >= r.score and all(a <= b for a, b in pairs)
@@ -70,7 +70,14 @@ def test_refinement_can_be_left_out():
     assert build_stages()[-1].refine > 0 and all(stage.refine == 0 for stage in build_stages(refine=False))
 
 
-def test_each_stage_trains_on_at_least_as_much_as_the_one_below():
+def test_fixed_configurations_replace_the_search_and_are_trained_in_full():
+    searching, fixed = build_stages(), build_stages(fixed=True)
+    assert (fixed[0].kind, fixed[0].early_stopping) == ("fixed", False) and fixed[1:] == searching[1:]
+    assert [stage.kind for stage in searching] == ["search", "promote", "promote", "repeat"]
+    assert [stage.is_first for stage in fixed] == [stage.is_first for stage in searching] == [True, False, False, False]
+
+
+def test_each_stage_trains_on_at_least_as_much_as_the_previous_one():
     stages = build_stages()
     assert [s.name for s in stages] == ["explore", "confirm", "final", "repeat"]
     assert all(a.fraction <= b.fraction and a.px <= b.px for a, b in itertools.pairwise(stages))
@@ -120,7 +127,7 @@ def test_promotion_does_not_depend_on_the_order_in_which_trials_ended(stage):
 
 
 @pytest.mark.parametrize("stage", [STAGE, SMALLEST])
-def test_nobody_goes_up_twice_or_without_a_score_and_the_control_is_of_the_lower_half(stage):
+def test_no_trial_is_promoted_twice_or_without_a_score_and_the_control_is_of_the_lower_half(stage):
     for seed in TABLES:
         order = rank_trials(drawn(seed))
         chosen = promote(drawn(seed), stage, seed=seed)
@@ -130,7 +137,7 @@ def test_nobody_goes_up_twice_or_without_a_score_and_the_control_is_of_the_lower
             assert chosen[3].trial_id in ids(order[len(order) // 2 :])
 
 
-def test_nobody_goes_up_twice_when_few_are_left():
+def test_no_trial_is_promoted_twice_when_few_are_left():
     assert ids(promote(TEN[:3], STAGE, seed=0)) == ["e0002", "e0001", "e0000"]
     assert promote([], STAGE, seed=0) == []
 
@@ -147,18 +154,18 @@ def test_smallest_that_is_among_the_best_takes_no_place():
 
 
 @pytest.mark.parametrize("score", [0.0, -0.2])
-def test_network_no_better_than_a_constant_guess_does_not_go_up_for_being_small(score):
+def test_network_no_better_than_a_constant_guess_is_not_promoted_for_being_small(score):
     records = [record(1, 0.9), record(2, 0.8), record(3, 0.7), record(4, 0.6), record(5, score, params=1)]
     assert ids(promote(records, SMALLEST, seed=0))[:3] == ["e0001", "e0002", "e0003"]
 
 
-def test_those_that_are_absent_stay_below_and_still_count_for_what_is_the_lower_half():
+def test_excluded_trials_are_not_promoted_and_still_count_for_what_is_the_lower_half():
     chosen = promote(TEN, STAGE, seed=1, excluded={"e0009", "e0007", "e0000", "e0001", "e0002", "e0003"})
     assert ids(chosen) == ["e0008", "e0006", "e0005", "e0004"]
     assert ids(promote(TEN, STAGE, seed=1, excluded={f"e{i:04d}" for i in range(5)})) == ["e0009", "e0008", "e0007"]
 
 
-def test_failed_and_unscored_trials_stay_below():
+def test_failed_and_unscored_trials_are_not_ranked():
     records = [record(1, 0.9, status="failed"), record(2, None), record(3, float("nan")), record(4, 0.1)]
     assert ids(rank_trials(records)) == ["e0004"]
 
@@ -168,15 +175,15 @@ def test_ties_go_to_fewer_parameters_then_to_the_earlier():
     assert ids(rank_trials(records)) == ["e0002", "e0003", "e0001"]
 
 
-def test_front_is_those_that_nobody_beats():
+def test_front_is_the_trials_that_none_dominates():
     for seed in TABLES:
         records = drawn(seed)
         order = rank_trials(records)
         found = select_pareto_front(records, costs)
         assert [r.score for r in found] == sorted((r.score for r in found), reverse=True)
-        assert not any(beats(other, r) for r in found for other in order)
+        assert not any(dominates(other, r) for r in found for other in order)
         for outside in [r for r in order if r.trial_id not in ids(found)]:
-            assert any(beats(r, outside) or (r.score, costs(r)) == (outside.score, costs(outside)) for r in found)
+            assert any(dominates(r, outside) or (r.score, costs(r)) == (outside.score, costs(outside)) for r in found)
 
 
 def test_of_equal_trials_the_first_by_rank_is_on_the_front():
@@ -188,7 +195,7 @@ def test_later_trial_that_is_as_good_and_cheaper_beats_the_earlier():
 
 
 @pytest.mark.parametrize("stage", [STAGE, SMALLEST])
-def test_weights_of_all_that_may_go_up_are_kept(stage):
+def test_weights_of_all_that_may_be_promoted_are_kept(stage):
     for seed in TABLES:
         records = drawn(seed)
         kept, chosen = select_checkpoints(records, seed=seed), promote(records, stage, seed=seed)
@@ -206,7 +213,7 @@ def test_weights_that_are_kept_in_the_end_have_not_been_dropped_on_the_way():
             assert in_the_end & ended <= select_checkpoints(records[:count], seed=seed)
 
 
-def test_mean_over_seeds_decides_and_a_single_score_is_taken_for_as_lucky_as_the_others_were():
+def test_mean_over_seeds_decides_and_single_scores_are_reduced_by_the_mean_drop():
     groups = {"a": [0.60, 0.50, 0.52], "b": [0.59, 0.58], "c": [0.60], "d": [0.55]}
     numbers = itertools.count(1)
     records = [record(next(numbers), score, beginning=name) for name, scores in groups.items() for score in scores]

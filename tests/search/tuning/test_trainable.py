@@ -1,4 +1,4 @@
-"""One trial as a worker runs it; what it would tell Ray Tune is caught here, no Ray is started."""
+"""One trial as a worker runs it; its reports to Ray Tune are caught, no Ray is started."""
 
 import dataclasses
 import itertools
@@ -16,7 +16,7 @@ from search.tuning.trial_specs import StageContext, new_trial_spec
 
 
 @pytest.fixture
-def told(monkeypatch):
+def reports(monkeypatch):
     results = []
     monkeypatch.setattr(trainable.tune, "report", lambda result, checkpoint=None: results.append(result))
     return results
@@ -32,47 +32,47 @@ def run(context, config, **options):
     train_trial({"spec": new_trial_spec(context, 1, config, seed=0, **options)})
 
 
-def test_rates_and_pictures_travel_beside_the_figures(context, small_config, told):
+def test_rates_and_pictures_are_kept_apart_from_the_metrics(context, small_config, reports):
     run(context, small_config)
     steps = len(context.data.train) // small_config.optim.batch_size
-    assert [step for result in told for step, _ in result["rates"]] == list(range(1, 2 * steps + 1))
-    assert [len(result["rates"]) for result in told] == [steps, steps]
-    assert max(rate for result in told for _, rate in result["rates"]) <= small_config.optim.lr
-    for result in told:
+    assert [step for result in reports for step, _ in result["rates"]] == list(range(1, 2 * steps + 1))
+    assert [len(result["rates"]) for result in reports] == [steps, steps]
+    assert max(rate for result in reports for _, rate in result["rates"]) <= small_config.optim.lr
+    for result in reports:
         assert result["pictures"].shape == (3, 32, 32, 2)
         assert {"rates", "pictures"}.isdisjoint(result["metrics"])
         assert {"score", "train_total", "params", "micro_batch_size"} <= result["metrics"].keys()
 
 
-def test_stage_without_pictures_reports_none(context, small_config, told):
+def test_stage_without_pictures_reports_none(context, small_config, reports):
     plain = dataclasses.replace(context.stage, pictures=0, epochs=1)
     run(dataclasses.replace(context, stage=plain), small_config)
-    assert told[0]["pictures"] is None
+    assert reports[0]["pictures"] is None
 
 
-def test_memory_of_a_trial_caps_the_micro_batch_size(context, small_config, told):
+def test_memory_of_a_trial_caps_the_micro_batch_size(context, small_config, reports):
     weights_mib = WEIGHT_COPIES * 4 * probe(small_config.model).params / 2**20
     memory_mib = weights_mib + 3.5 * estimate_training_mib(small_config.model, 32)
     run(dataclasses.replace(context, memory_mib=memory_mib), small_config)
-    assert [result["metrics"]["micro_batch_size"] for result in told] == [3, 3]
+    assert [result["metrics"]["micro_batch_size"] for result in reports] == [3, 3]
 
 
-def test_network_too_slow_for_its_time_is_measured_on_fewer_images(context, small_config, told):
+def test_network_too_slow_for_its_time_is_measured_on_fewer_images(context, small_config, reports):
     run(dataclasses.replace(context, cap_s=60.0, speed=1.0), small_config)
-    assert {result["metrics"]["val_images"] for result in told} == {min(16, len(context.data.val))}
+    assert {result["metrics"]["val_images"] for result in reports} == {min(16, len(context.data.val))}
 
 
 @pytest.mark.parametrize(
     "error",
     [TrialOutOfMemoryError("not even one image fits"), torch.OutOfMemoryError("not even one image fits\nadvice")],
 )
-def test_lack_of_memory_fails_the_trial_and_not_its_worker(context, small_config, told, monkeypatch, error):
+def test_lack_of_memory_fails_the_trial_and_not_its_worker(context, small_config, reports, monkeypatch, error):
     def fit(*args, **options):
         raise error
 
     monkeypatch.setattr(trainable, "fit", fit)
     run(context, small_config)
-    assert [(result["failed"], result["last"]) for result in told] == [("not even one image fits", True)]
+    assert [(result["failed"], result["last"]) for result in reports] == [("not even one image fits", True)]
 
 
 def test_rates_are_thinned_evenly_between_first_and_last():
