@@ -7,14 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from data.check.duplicates import (
-    UNKNOWN,
-    find_duplicates,
-    find_gaps,
-    find_repeated_backgrounds,
-    find_shared_backgrounds,
-    find_stray_files,
-)
+from data.check import duplicates
 from data.check.examine import Inspection, inspect_files
 from data.check.faults import Fault, is_foreground_ignored
 from data.check.fix import check_target, write_fixed_copy
@@ -52,8 +45,10 @@ def check_folder(root: Path, *, workers: int | None = None, progress: Progress |
     if not joined:
         return reports[0]
     known = {(fault.kind, fault.file) for report in reports for fault in report.faults}
-    duplicates = (f for f in find_duplicates(whole.triplets, inspections) if (f.kind, f.file) not in known)
-    return Report(whole, (*duplicates, *find_shared_backgrounds(whole, inspections)), parts=tuple(reports))
+    between = duplicates.find_duplicates(whole.triplets, inspections)
+    between = [fault for fault in between if (fault.kind, fault.file) not in known]
+    between += duplicates.find_shared_backgrounds(whole, inspections)
+    return Report(whole, tuple(between), parts=tuple(reports))
 
 
 def _list_joined_folders(root: Path) -> dict[str, Path]:
@@ -84,10 +79,10 @@ def _build_report(dataset: Dataset, inspections: Sequence[Inspection]) -> Report
     """Collect the faults of a single folder and infer its dataset.json."""
     triplets, configured = dataset.triplets, read_dataset_json(dataset.root / "dataset.json")
     polarity = measure_polarity(triplets, inspections)
-    ordered = {triplet.background for triplet in triplets} == {UNKNOWN}
+    ordered = {triplet.background for triplet in triplets} == {duplicates.UNKNOWN}
     inferred = tuple(infer_fields(inspections, polarity, configured, ordered=ordered))
     mixed = polarity if polarity.mixed and any(one.key == "near" for one in inferred) else None
-    aliases = find_repeated_backgrounds(triplets, inspections)
+    aliases = duplicates.find_repeated_backgrounds(triplets, inspections)
     report = Report(dataset, (), inferred, aliases, mixed)
     near = dataset.spec.near if "near" in configured else report.certain.get("near")
     images = {triplet.background: triplet.image for triplet in reversed(triplets)}
@@ -95,10 +90,10 @@ def _build_report(dataset: Dataset, inspections: Sequence[Inspection]) -> Report
         *(Fault(u.kind, str(u.image or u.source), u.problem) for u in dataset.unusable if u.kind != "missing file"),
         *(fault for inspection in inspections for fault in inspection.faults),
         *_find_ignored_foregrounds(dataset, inspections, near, mixed.certain if mixed else {}),
-        *find_duplicates(triplets, inspections),
+        *duplicates.find_duplicates(triplets, inspections),
         *(Fault("repeated background", str(images[a]), f"{a} looks like {b}") for a, b in aliases.items()),
-        *find_gaps(triplets),
-        *find_stray_files(dataset),
+        *duplicates.find_gaps(triplets),
+        *duplicates.find_stray_files(dataset),
     ]
     order = list(FAULT_KINDS)
     return Report(dataset, tuple(sorted(faults, key=lambda f: order.index(f.kind))), inferred, aliases, mixed)

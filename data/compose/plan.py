@@ -19,7 +19,7 @@ from data.compose.backgrounds import (
 )
 from data.compose.depth_models import DepthModel
 from data.compose.foregrounds import list_foregrounds, read_foreground
-from data.compose.placement import LARGEST, LARGEST_STANDING
+from data.compose.placement import LARGEST, LARGEST_STANDING, RULES
 from data.dataset import DataError, DatasetSpec
 from data.runtime.progress import Progress
 
@@ -43,6 +43,8 @@ class ComposeOptions:
     def __post_init__(self) -> None:
         for name, value, least in (("size", self.px, 32), ("things", self.things, 1), ("seed", self.seed, 0)):
             check_minimum(name, value, least)
+        if self.placement not in RULES:
+            raise DataError(f"placement is {self.placement!r}; use one of {', '.join(RULES)}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -332,6 +332,11 @@ def test_wrong_options_are_one_line_and_exit_code_2(sources, tmp_path, capsys, o
     assert left_over(tmp_path) == ["bg", "fg"]
 
 
+def test_unknown_placement_is_refused():
+    with pytest.raises(DataError, match="placement is 'sky'; use one of study, ground"):
+        ComposeOptions(placement="sky")
+
+
 def test_per_pair_of_none_is_refused(sources):
     with pytest.raises(DataError, match="per-pair is 0"):
         plan_of(sources, per_pair=0)
