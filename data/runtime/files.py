@@ -1,4 +1,4 @@
-"""Write files atomically, and find the user's cache folder."""
+"""Write files atomically and locate the cache folder."""
 
 import os
 import threading
@@ -10,18 +10,13 @@ import platformdirs
 
 
 def cache_dir() -> Path:
-    """Folder for packs and built-in data: ONE_LOOK_CACHE if set, else the user's cache folder."""
-    stated = os.environ.get("ONE_LOOK_CACHE")
-    return Path(stated).expanduser().resolve() if stated else platformdirs.user_cache_path("one-look")
+    """Return the folder for packs and built-in data: ONE_LOOK_CACHE if set, else the user's cache folder."""
+    configured = os.environ.get("ONE_LOOK_CACHE")
+    return Path(configured).expanduser().resolve() if configured else platformdirs.user_cache_path("one-look")
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file under a temporary name and rename it; on any exception nothing stays behind.
-
-    Args:
-        path: The file to make.
-        write: Called with the open file.
-    """
+    """Write a file under a temporary name and rename it; on any exception nothing stays behind."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         with temporary.open("wb") as file:

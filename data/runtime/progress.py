@@ -1,4 +1,4 @@
-"""How far work has come, how fast it goes, how long it still takes: bars on a terminal, silent where there is none."""
+"""Show progress bars with count, rate and remaining time on a terminal; show nothing elsewhere."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -10,23 +10,23 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import Task
 
-Progress = Callable[[int, int], None]  # told (done, in all)
-ShowProgress = Callable[[str], AbstractContextManager[Progress | None]]  # shows work of a title, as `progress_bar` does
+Progress = Callable[[int, int], None]  # called with (done, total)
+ShowProgress = Callable[[str], AbstractContextManager[Progress | None]]  # takes a title, as `progress_bar` does
 
 BAR_WIDTH = 24
-RATE_OVER_S = 60.0  # the rate is that of the last minute
-_shown: list["Bars"] = []  # those on the terminal, if any: two would write over each other
+RATE_WINDOW_S = 60.0  # the rate is averaged over the last minute
+_shown: list["Bars"] = []  # the bars on the terminal, if any: two sets would overwrite each other
 
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Progress | None]:
-    """Show a bar on stderr while work goes on, below the bar of other work that this is a part of.
+    """Show a bar on stderr while the context is active, below the bars of enclosing contexts.
 
     Args:
-        title: Stands before the bar.
+        title: Text before the bar.
 
     Yields:
-        A function to tell (done, total), or None where stderr is not a terminal.
+        A function that takes (done, total), or None if stderr is not a terminal.
     """
     if not sys.stderr.isatty():
         yield None
@@ -37,7 +37,7 @@ def progress_bar(title: str) -> Iterator[Progress | None]:
 
 @contextmanager
 def add_bar(bars: "Bars", title: str) -> Iterator[Progress]:
-    """Add a bar for as long as work goes on."""
+    """Add a bar while the context is active."""
     added = bars.add_task(title, total=None)
     try:
         yield lambda done, total: bars.update(added, completed=done, total=total)
@@ -46,17 +46,17 @@ def add_bar(bars: "Bars", title: str) -> Iterator[Progress]:
 
 
 def offset_progress(progress: Progress | None, before: int, total: int) -> Progress | None:
-    """Progress of a part of some work, of which so many were done before."""
+    """Return the progress of a part of some work, of which `before` items were done already."""
     return None if progress is None else lambda done, _: progress(before + done, total)
 
 
 def build_bars(console: "Console") -> "Bars":
-    """Return bars with count, rate and time left, which vanish when they are stopped."""
+    """Return bars with count, rate and remaining time, which vanish when they are stopped."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.text import Text
 
     class Pace(TextColumn):
-        """How many of how many, and how fast."""
+        """Column with count and rate."""
 
         def render(self, task: "Task") -> Text:
             return Text(format_pace(task.completed, task.total, task.speed))
@@ -67,13 +67,13 @@ def build_bars(console: "Console") -> "Bars":
         *columns,
         console=console,
         transient=True,
-        speed_estimate_period=RATE_OVER_S,
-        redirect_stdout=sys.stdout.isatty(),  # what is printed meanwhile goes above the bars, but stays in its pipe
+        speed_estimate_period=RATE_WINDOW_S,
+        redirect_stdout=sys.stdout.isatty(),  # printed lines go above the bars on a terminal, but not out of a pipe
     )
 
 
 def format_pace(done: int | float, total: int | float | None, per_s: float | None) -> str:
-    """Return a count and a rate in the unit that suits it; what is not known yet is left out."""
+    """Format a count and a rate, per second or in seconds each; unknown values are omitted."""
     count = f"{done:,.0f}/{total:,.0f}" if total is not None else ""
     rate = (f"{per_s:,.1f}/s" if per_s >= 1 else f"{1 / per_s:,.1f} s each") if per_s else ""
     return f"{count}  {rate}" if rate else count

@@ -1,8 +1,4 @@
-"""The one writer of data set folders, in the study's layout: built-in scenes and composites alike.
-
-Owns names, formats, manifest.csv and dataset.json, and that a folder appears whole or not at all. Knows nothing of
-what the pictures show.
-"""
+"""Write data set folders in the study's layout: file names and formats, manifest.csv and dataset.json."""
 
 import csv
 import dataclasses
@@ -27,15 +23,15 @@ from data.writing.staging import Row, StagingDir
 COLUMNS = ("image", "mask", "depth", "background", "foreground", "split")
 JPEG_QUALITY = {"image": 93, "mask": 95, "depth": 97}
 PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
-BLOCK = 4096  # bytes; a file takes whole ones
-SPARE = 1.05  # of the disk that is estimated
+BLOCK = 4096  # bytes; a file occupies whole blocks
+SPARE = 1.05  # factor on the estimated disk space
 
 Job = TypeVar("Job")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample to write: RGB image, mask 0..255, depth 0..255 (relative inverse) if any, and where they come from."""
+    """One sample to write: RGB image, mask 0..255, relative inverse depth 0..255 if any, and its sources."""
 
     image: UInt8[np.ndarray, "h w 3"]
     mask: UInt8[np.ndarray, "h w"]
@@ -47,12 +43,12 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleFiles:
-    """Where and how samples are stored; small, so that it travels to worker processes.
+    """Paths and formats of samples; small, because it is sent to worker processes.
 
     Attributes:
-        folder: Holds images/, masks/ and depth/.
+        folder: Contains images/, masks/ and depth/.
         mask_suffix: `.jpg` or `.png`.
-        depth_suffix: `.jpg`, or `.png` where single values mean something (missing).
+        depth_suffix: `.jpg`, or `.png` if exact values matter (missing).
     """
 
     folder: Path
@@ -60,15 +56,7 @@ class SampleFiles:
     depth_suffix: str = ".jpg"
 
     def write(self, number: int, sample: Sample) -> Row:
-        """Encode and store a sample.
-
-        Args:
-            number: Names the files; from 1.
-            sample: What to store.
-
-        Returns:
-            Its row of manifest.csv.
-        """
+        """Encode and store a sample under a number from 1, and return its row of manifest.csv."""
         names = {
             "image": f"images/fgbg{number:06d}.jpg",
             "mask": f"masks/mask{number:06d}{self.mask_suffix}",
@@ -79,34 +67,34 @@ class SampleFiles:
         return names | {"background": sample.background, "foreground": sample.foreground, "split": sample.split}
 
     def encode(self, sample: Sample) -> dict[str, UInt8[np.ndarray, " n"]]:
-        """Bytes of the files of a sample, by role."""
-        pictures = {"image": cv2.cvtColor(sample.image, cv2.COLOR_RGB2BGR), "mask": sample.mask, "depth": sample.depth}
+        """Return the bytes of a sample's files, by role."""
+        arrays = {"image": cv2.cvtColor(sample.image, cv2.COLOR_RGB2BGR), "mask": sample.mask, "depth": sample.depth}
         suffixes = {"image": ".jpg", "mask": self.mask_suffix, "depth": self.depth_suffix}
         return {
-            role: cv2.imencode(suffixes[role], picture, _options(role, suffixes[role]))[1]
-            for role, picture in pictures.items()
-            if picture is not None
+            role: cv2.imencode(suffixes[role], array, _encoder_options(role, suffixes[role]))[1]
+            for role, array in arrays.items()
+            if array is not None
         }
 
     def disk_bytes(self, sample: Sample) -> int:
-        """Disk space that a sample takes."""
+        """Return the disk space that a sample occupies."""
         return sum(-(-len(encoded) // BLOCK) * BLOCK for encoded in self.encode(sample).values())
 
 
-def _options(role: str, suffix: str) -> list[int]:
+def _encoder_options(role: str, suffix: str) -> list[int]:
     return PNG_OPTIONS if suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY[role]]
 
 
 class DatasetWriter:
-    """Context that fills a hidden folder beside `root` and gives it its name when all went well.
+    """Context that fills a hidden folder beside `root` and renames it to `root` on success.
 
     Args:
         root: Folder to make; it may exist if it is empty.
-        spec: What dataset.json states.
+        spec: Content of dataset.json.
         mask_suffix: Format of the masks.
         depth_suffix: Format of the depth maps.
-        origin: All that the samples depend on, as text; then what was cut off is kept, and taken up by a writer of the
-            same origin. Without it nothing is left of what was cut off.
+        origin: Everything that the samples depend on, as text; an interrupted folder is then kept, and resumed by a
+            writer of the same origin. Without it an interrupted folder is removed.
 
     Raises:
         DataError: `root` is in use, is a file, or cannot be made; or is being made by another process or from another
@@ -127,11 +115,11 @@ class DatasetWriter:
         check_free(self.root)
 
     def __enter__(self) -> "DatasetWriter":
-        self._draft = StagingDir(self.root, self._origin)
-        self.files = SampleFiles(folder=self._draft.folder, **self._suffixes)
+        self._staging = StagingDir(self.root, self._origin)
+        self.files = SampleFiles(folder=self._staging.folder, **self._suffixes)
         for role in ("images", "masks", "depth"):
             (self.files.folder / role).mkdir(exist_ok=True)
-        self._stored = self._draft.complete_jobs()
+        self._done = self._staging.complete_jobs()
         return self
 
     def __exit__(
@@ -141,16 +129,16 @@ class DatasetWriter:
             if kind is None:
                 self._finish()
         finally:
-            self._draft.close()
+            self._staging.close()
 
     @property
     def stored_jobs(self) -> int:
-        """Jobs that were stored before; `fill` leaves them out."""
-        return len(self._stored)
+        """Number of jobs that an interrupted process stored; `fill` skips them."""
+        return len(self._done)
 
     def add(self, rows: Iterable[Row], job: int = -1) -> None:
-        """Take over rows of samples that `files.write` has stored, of a job if they are one's."""
-        self._draft.store(job, rows)
+        """Add rows of samples that `files.write` has stored; `job` is the number of the job that drew them, if any."""
+        self._staging.record_job(job, rows)
 
     def fill(
         self,
@@ -163,25 +151,24 @@ class DatasetWriter:
         """Draw and store the samples of all jobs that are not stored yet, several jobs at a time.
 
         Args:
-            draw: Yields numbered samples of a job; a function that can be pickled. What it draws must depend on the
-                job alone.
-            jobs: What to draw.
-            workers: Who does it.
-            progress: Told after each job how many are done.
+            draw: Yields numbered samples of a job and depends on the job alone; it can be pickled.
+            jobs: The jobs to draw.
+            workers: Number of processes, or a cluster.
+            progress: Called after each job.
         """
-        left = [(index, job) for index, job in enumerate(jobs) if index not in self._stored]
-        begun = len(jobs) - len(left)
-        if progress and begun:
-            progress(begun, len(jobs))
-        results = parallel_map(partial(_store, self.files, draw), left, workers, folder=self.files.folder)
-        for done, ((index, _), rows) in enumerate(results, start=begun + 1):
+        pending = [(index, job) for index, job in enumerate(jobs) if index not in self._done]
+        before = len(jobs) - len(pending)
+        if progress and before:
+            progress(before, len(jobs))
+        results = parallel_map(partial(_store, self.files, draw), pending, workers, folder=self.files.folder)
+        for done, ((index, _), rows) in enumerate(results, start=before + 1):
             self.add(rows, index)
             if progress:
                 progress(done, len(jobs))
 
     def _finish(self) -> None:
         folder = self.files.folder
-        rows = {row["image"]: row for _, stored in self._draft.stored() for row in stored}
+        rows = {row["image"]: row for _, job_rows in self._staging.read_jobs() for row in job_rows}
         with (folder / "manifest.csv").open("w", newline="") as file:
             columns = [name for name in COLUMNS if name != "split" or any(row["split"] for row in rows.values())]
             table = csv.DictWriter(file, columns, extrasaction="ignore")
@@ -189,13 +176,13 @@ class DatasetWriter:
             table.writerows(rows[image] for image in sorted(rows))
         if not any(row["depth"] for row in rows.values()):
             (folder / "depth").rmdir()
-        stated = {key: value for key, value in dataclasses.asdict(self.spec).items() if value is not None}
-        (folder / "dataset.json").write_text(json.dumps(stated, indent=2) + "\n")
-        self._draft.publish()
+        fields = {key: value for key, value in dataclasses.asdict(self.spec).items() if value is not None}
+        (folder / "dataset.json").write_text(json.dumps(fields, indent=2) + "\n")
+        self._staging.publish()
 
 
 def check_free(root: Path) -> None:
-    """Refuse a folder that holds anything.
+    """Raise if a folder cannot be made because its path is in use.
 
     Raises:
         DataError: `root` is a file or a folder that is not empty.
@@ -207,21 +194,17 @@ def check_free(root: Path) -> None:
 
 
 def check_room(root: Path, needed: float) -> None:
-    """Refuse what does not fit on the disk.
-
-    Args:
-        root: Folder to make.
-        needed: Bytes that it will take.
+    """Raise if a folder of `needed` bytes does not fit on the disk.
 
     Raises:
-        DataError: There is less space than that.
+        DataError: There is too little free space.
     """
-    there = next(folder for folder in (root.absolute(), *root.absolute().parents) if folder.is_dir())
-    free = shutil.disk_usage(there).free
+    existing = next(folder for folder in (root.absolute(), *root.absolute().parents) if folder.is_dir())
+    free = shutil.disk_usage(existing).free
     if needed * SPARE > free:
         raise DataError(
             f"{root}: about {needed / 1e9:,.2f} GB are needed, {free / 1e9:,.2f} GB are free; make fewer or smaller "
-            "pictures, or choose another --out"
+            "images, or choose another --out"
         )
 
 

@@ -10,7 +10,7 @@ def begun(root, origin="same"):
     """A draft of one job, let go of."""
     draft = StagingDir(root, origin)
     (draft.folder / "a.jpg").write_bytes(b"picture")
-    draft.store(0, [ROW])
+    draft.record_job(0, [ROW])
     draft.close()
     return draft.folder
 
@@ -18,7 +18,7 @@ def begun(root, origin="same"):
 def test_draft_that_was_cut_off_is_taken_up(tmp_path):
     begun(tmp_path / "set")
     draft = StagingDir(tmp_path / "set", "same")
-    assert list(draft.stored()) == [(0, [ROW])]
+    assert list(draft.read_jobs()) == [(0, [ROW])]
     assert draft.complete_jobs() == {0}
     draft.publish()
     draft.close()
@@ -55,8 +55,8 @@ def test_line_that_was_not_ended_is_dropped(tmp_path):
     with (folder / STORED).open("a") as file:
         file.write('[1, [{"ima')
     draft = StagingDir(tmp_path / "set", "same")
-    draft.store(2, [])
-    assert [job for job, _ in draft.stored()] == [0, 2]
+    draft.record_job(2, [])
+    assert [job for job, _ in draft.read_jobs()] == [0, 2]
     draft.close()
 
 
