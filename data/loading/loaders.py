@@ -1,4 +1,4 @@
-"""Batches of tensors from a pack, in an order and with changes that a seed and the epoch's number decide."""
+"""Load batches of tensors from a pack; order and augmentation depend on a seed and the number of the epoch."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,20 +57,20 @@ class Batch:
 
 
 class Loader:
-    """Epochs of batches from a pack.
+    """Iterates over a pack in epochs of batches.
 
-    What an epoch holds depends on (seed, epoch, sample) alone: neither on workers nor on the epochs before.
+    A sample depends on (seed, epoch, sample) alone, not on the number of workers or on earlier epochs.
 
     Args:
-        pack: Where the samples come from.
-        count: Use only the first samples of the pack. None: all.
-        batch_size: Samples a batch; the last may be smaller.
-        stats: Normalise by these; those of the training data, also for validation.
-        augment: Changes at random. None: samples as they are.
-        seed: Decides orders and changes.
-        shuffle: A new order each epoch.
-        drop_last: Leave out a last, smaller batch, unless it is the only one.
-        workers: Processes that prepare batches ahead. 0: none, prepare them inline.
+        pack: The samples.
+        count: Number of samples, from the first of the pack. None: all.
+        batch_size: Samples per batch; the last batch may be smaller.
+        stats: Mean and std of the training data, also for validation; they normalise the images.
+        augment: Augmentation. None: samples are not changed.
+        seed: Seed of order and augmentation.
+        shuffle: Draw a new order in each epoch.
+        drop_last: Drop a last, smaller batch, unless it is the only one.
+        workers: Processes that prepare batches in advance. 0: batches are prepared inline.
         pin_memory: Put batches in pinned memory, for a GPU.
 
     Raises:
@@ -96,41 +96,41 @@ class Loader:
             raise ValueError(f"count is {count}; the pack holds 1 to {len(pack)}")
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it is at least 1")
-        self._plan = _Plan(self.count, batch_size, seed, shuffle, drop_last and self.count > batch_size)
+        self._sampler = _BatchSampler(self.count, batch_size, seed, shuffle, drop_last and self.count > batch_size)
         self._loader = DataLoader(
-            _Batches(pack, stats, augment),
-            batch_size=None,  # a key of the plan is a whole batch
-            sampler=self._plan,
-            collate_fn=_as_it_is,
+            _BatchDataset(pack, stats, augment),
+            batch_size=None,  # a key of the sampler is a whole batch
+            sampler=self._sampler,
+            collate_fn=_return_batch,
             num_workers=workers,
             multiprocessing_context="forkserver" if workers else None,
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
-            generator=torch.Generator(),  # else each epoch draws from the global one
+            generator=torch.Generator(),  # otherwise each epoch draws from the global generator
         )
 
     def __len__(self) -> int:
-        return len(self._plan)
+        return len(self._sampler)
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """Batches of epoch `number` (from 0)."""
-        self._plan.epoch = number
+        """Yield the batches of epoch `number` (from 0)."""
+        self._sampler.epoch = number
         yield from self._loader
 
     def stop_augmenting(self) -> None:
-        """Hand out samples as they are from now on, in the middle of an epoch too."""
-        self._plan.augmenting = False
+        """Stop augmentation from the next batch on, even in the middle of an epoch."""
+        self._sampler.augmenting = False
 
 
-class _Key(NamedTuple):
-    """A batch to make."""
+class _BatchKey(NamedTuple):
+    """Samples of a batch and their augmentation seeds."""
 
     indices: Int[np.ndarray, " b"]
-    seeds: UInt64[np.ndarray, " b"] | None  # None: samples as they are
+    seeds: UInt64[np.ndarray, " b"] | None  # None: no augmentation
 
 
-class _Plan:
-    """The keys of an epoch, in order. Lives in the main process, so workers need not know the epoch."""
+class _BatchSampler:
+    """Yields the keys of an epoch in order; it stays in the main process, so workers do not need the epoch."""
 
     def __init__(self, count: int, batch_size: int, seed: int, shuffle: bool, drop_last: bool) -> None:
         self.count, self.batch_size, self.seed, self.shuffle = count, batch_size, seed, shuffle
@@ -141,24 +141,24 @@ class _Plan:
     def __len__(self) -> int:
         return self._length
 
-    def __iter__(self) -> Iterator[_Key]:
+    def __iter__(self) -> Iterator[_BatchKey]:
         seeds = np.random.default_rng([self.seed, self.epoch, 0]).integers(2**63, size=self.count, dtype=np.uint64)
         order = np.arange(self.count)
         if self.shuffle:
             np.random.default_rng([self.seed, self.epoch, 1]).shuffle(order)
         for start in range(0, self._length * self.batch_size, self.batch_size):
             chosen = order[start : start + self.batch_size]
-            yield _Key(chosen, seeds[chosen] if self.augmenting else None)
+            yield _BatchKey(chosen, seeds[chosen] if self.augmenting else None)
 
 
-class _Batches(Dataset[Any]):
-    """Makes the batch of a key; the part that travels to worker processes."""
+class _BatchDataset(Dataset[Any]):
+    """Builds the batch of a key; this part is sent to worker processes."""
 
     def __init__(self, pack: Pack, stats: Stats, augment: AugmentConfig | None) -> None:
         self._pack, self._stats, self._config = pack, stats, augment
         self._augment: Augment | None = None
 
-    def __getitem__(self, key: _Key) -> Batch:
+    def __getitem__(self, key: _BatchKey) -> Batch:
         raw = self._pack.gather(key.indices)
         if self._config is not None and key.seeds is not None:
             self._augment = self._augment or Augment(self._config)
@@ -167,17 +167,12 @@ class _Batches(Dataset[Any]):
 
 
 def normalise(raw: RawBatch, stats: Stats) -> Batch:
-    """Packed samples -> tensors; the image keeps its channels last in memory.
+    """Convert packed samples to a batch in float32; `stats` are those of the training images.
 
-    Args:
-        raw: Samples as packed.
-        stats: Mean and deviation of the training images.
-
-    Returns:
-        A batch in float32.
+    The image keeps its channels last in memory.
     """
     image = torch.from_numpy(raw.image).to(torch.float32)
-    scale, shift = _row(stats, image.shape[2])
+    scale, shift = _normalisation_row(stats, image.shape[2])
     image.flatten(2).mul_(scale).sub_(shift)
     mask = torch.from_numpy(raw.mask).to(torch.float32).mul_(1 / 255)
     depth, valid = (torch.from_numpy(array) for array in decode_depth(raw.depth))
@@ -186,11 +181,11 @@ def normalise(raw: RawBatch, stats: Stats) -> Batch:
 
 
 @lru_cache(maxsize=16)
-def _row(stats: Stats, px: int) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
-    """Scale and shift of a whole image row: 8 times faster than 3 channels at a time."""
+def _normalisation_row(stats: Stats, px: int) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
+    """Return scale and shift for a whole image row: 8 times faster than 3 channels at a time."""
     std = torch.tensor(stats.image_std).clamp_min(SMALLEST_STD)
     return (1 / (255 * std)).repeat(px), (torch.tensor(stats.image_mean) / std).repeat(px)
 
 
-def _as_it_is(batch: Any) -> Any:
+def _return_batch(batch: Any) -> Any:
     return batch

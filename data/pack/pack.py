@@ -1,8 +1,8 @@
-"""Packed arrays: a split's triplets decoded once per size into files that every process maps into memory.
+"""Pack a split: decode its triplets once per size into files that every process maps into memory.
 
-A pack is a folder of shards in nested order, so that packing the first n samples is a start on packing all:
-`0000000.npy` holds records of image, mask and depth, `0000000.sums.npy` what the statistics add up. A shard
-is written under a temporary name and renamed: what is there is whole.
+A pack is a folder of shards in nested order, so that a pack of the first n samples can be extended later:
+`0000000.npy` holds records of image, mask and depth, `0000000.sums.npy` the sums for the statistics. A shard
+is written under a temporary name and renamed, so existing shards are complete.
 """
 
 import argparse
@@ -22,17 +22,18 @@ from jaxtyping import Bool, Int, UInt8, UInt16
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.pack.shards import (
     PackJob,
-    fill,
     read_faults,
     record_type,
     shard_bounds,
     shard_path,
     sums_path,
+    write_shards,
 )
 from data.pack.stats import Stats, compute_stats
 from data.reading.decode import resolve_near_distance
 from data.reading.layout import read_dataset
 from data.reading.splits import split_by_background
+from data.runtime import cli
 from data.runtime.files import cache_dir, write_atomically
 from data.runtime.progress import Progress, progress_bar
 
@@ -41,9 +42,9 @@ FORMAT = "2"  # raised whenever the same files would give other arrays
 
 @dataclass(frozen=True)
 class RawBatch:
-    """Samples as packed: RGB image and mask 0..255; depth codes 0 = not known, 1 (far) to 65535 (near).
+    """Samples as packed: RGB image and mask 0..255; depth codes 0 = unknown, 1 (far) to 65535 (near).
 
-    `mask_known` tells the samples that have a mask; the mask of the others is 0 everywhere and means nothing.
+    `mask_known` is True for samples that have a mask; the mask of the others is 0 everywhere.
     """
 
     image: UInt8[np.ndarray, "b px px 3"]
@@ -61,21 +62,21 @@ class Pack:
     Cheap to pickle: another process opens the same files and shares their pages.
 
     Args:
-        folder: Where `pack_split` wrote.
-        count: Samples to offer, from the first.
-        skipped: Places of triplets that cannot be used; None asks the folder. They travel with a pickled pack, for on a
-            network disk another machine may not see them yet.
+        folder: Folder that `pack_split` wrote.
+        count: Number of samples, from the first.
+        skipped: Positions of triplets that cannot be used; None reads them from the folder. They are pickled with the
+            pack, because another machine may not see them on a network disk yet.
     """
 
     def __init__(self, folder: Path, count: int, skipped: Sequence[int] | None = None) -> None:
         self.folder = folder
         self.count = count
         self.skipped = tuple(sorted(read_faults(folder)) if skipped is None else skipped)
-        stated = json.loads((folder / "pack.json").read_text(encoding="utf-8"))
-        self.px: int = stated["px"]
-        self._bounds = shard_bounds(stated["total"])
+        content = json.loads((folder / "pack.json").read_text(encoding="utf-8"))
+        self.px: int = content["px"]
+        self._bounds = shard_bounds(content["total"])
         self._stops = np.array([stop for _, stop in self._bounds])
-        self._usable = np.delete(np.arange(stated["total"]), list(self.skipped))
+        self._usable = np.delete(np.arange(content["total"]), list(self.skipped))
         self._maps: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
@@ -88,7 +89,7 @@ class Pack:
         self.__init__(**state)  # type: ignore[misc]
 
     def prefix(self, count: int) -> "Pack":
-        """The first `count` samples of this pack.
+        """Return a pack of the first `count` samples.
 
         Raises:
             ValueError: `count` is not within 1..len(self).
@@ -100,7 +101,7 @@ class Pack:
     @property
     def ids(self) -> tuple[str, ...]:
         """Sample ids in nested order."""
-        ids = self._all_ids()
+        ids = self._read_ids()
         return tuple(ids[place] for place in self._usable[: self.count])
 
     @cached_property
@@ -113,27 +114,21 @@ class Pack:
 
     @property
     def faults(self) -> dict[str, tuple[str, str]]:
-        """Kind and message of the triplets that were looked at and cannot be used, by their ids."""
+        """Kind and message of the decoded triplets that cannot be used, by id."""
         found = read_faults(self.folder)
-        ids = self._all_ids() if found else ()
+        ids = self._read_ids() if found else ()
         return {ids[place]: fault for place, fault in found.items()}
 
     @property
     def decoded(self) -> int:
-        """Triplets that were decoded so far, those that cannot be used among them."""
+        """Number of triplets decoded so far, including those that cannot be used."""
         return sum(stop - start for start, stop in self._bounds if shard_path(self.folder, start).exists())
 
     def gather(self, indices: Int[np.ndarray, " b"]) -> RawBatch:
-        """Copy samples out of the maps.
-
-        Args:
-            indices: Positions in nested order, 0 to len(self) - 1.
-
-        Returns:
-            Their arrays, free to be written to.
+        """Copy samples at positions in nested order; the arrays may be written to.
 
         Raises:
-            IndexError: A position outside the pack.
+            IndexError: A position is outside 0 to len(self) - 1.
         """
         if len(indices) and not 0 <= indices.min() <= indices.max() < self.count:
             raise IndexError(f"positions {indices.min()}..{indices.max()} outside a pack of {self.count}")
@@ -145,8 +140,8 @@ class Pack:
             records[chosen] = self._map(int(shard))[places[chosen] - self._bounds[shard][0]]
         return RawBatch(records["image"], records["mask"], records["depth"], records["mask_known"] != 0)
 
-    def _all_ids(self) -> Sequence[str]:
-        """Ids of all triplets in nested order, those that cannot be used among them."""
+    def _read_ids(self) -> Sequence[str]:
+        """Return the ids of all triplets in nested order, including those that cannot be used."""
         ids: list[str] = json.loads((self.folder / "ids.json").read_text(encoding="utf-8"))
         return ids
 
@@ -168,16 +163,16 @@ def pack_split(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Pack:
-    """Decode a split, or a prefix of it, into packed arrays; only what is not there yet.
+    """Decode a split, or a prefix of it, into a pack; shards that exist already are not decoded again.
 
     Args:
-        dataset: Whose fingerprint keys the pack and whose specs give depth its meaning.
-        triplets: The whole split in nested order; also if only a prefix is wanted now.
+        dataset: Its fingerprint identifies the pack, its specs define the depth values.
+        triplets: The whole split in nested order, even if `count` is smaller.
         px: Side in pixels.
         cache: Folder for all packs.
-        count: Samples wanted, from the first, beside those that cannot be used. None: all.
-        deadline: `time.monotonic()` after which no more is decoded; the first shard always is.
-        workers: Threads that decode.
+        count: Number of usable samples, from the first. None: all.
+        deadline: `time.monotonic()` after which decoding stops; the first shard is always decoded.
+        workers: Number of decoding threads.
         progress: Called with (triplets decoded, triplets to decode), from one thread at a time.
 
     Returns:
@@ -194,63 +189,58 @@ def pack_split(
     spec_of = {t.id: spec for part, spec in zip(dataset.folders, specs, strict=True) for t in part.triplets}
     job = PackJob(folder, triplets, spec_of, px)
     try:
-        _describe(job, specs)
-        ready = fill(job, wanted, deadline=deadline, workers=workers, progress=progress)
+        _write_description(job, specs)
+        ready = write_shards(job, wanted, deadline=deadline, workers=workers, progress=progress)
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{folder}: cannot be written ({reason}); free room or set ONE_LOOK_CACHE") from error
     if not ready:
-        looked, first = Pack(folder, 0).decoded, next(iter(read_faults(folder).values()))[1]
-        raise DataError(f"none of the {looked} triplets looked at can be used; the first: {first}")
+        decoded, first = Pack(folder, 0).decoded, next(iter(read_faults(folder).values()))[1]
+        raise DataError(f"none of the {decoded} triplets decoded can be used; the first: {first}")
     return Pack(folder, min(wanted, ready))
 
 
 def _pack_folder(
     cache: Path, dataset: Dataset, triplets: Sequence[Triplet], specs: Sequence[DatasetSpec], px: int
 ) -> Path:
-    """A folder named by all that its arrays depend on."""
+    """Return a folder named by a hash of everything that the arrays depend on."""
     digest = hashlib.blake2b(f"{FORMAT} {dataset.fingerprint} {specs}".encode(), digest_size=12)
     digest.update("\n".join(triplet.id for triplet in triplets).encode())
     return cache / "packs" / f"{digest.hexdigest()}-{px}px"
 
 
-def _describe(job: PackJob, specs: Sequence[DatasetSpec]) -> None:
-    """Write what a pack needs to open itself, once."""
+def _write_description(job: PackJob, specs: Sequence[DatasetSpec]) -> None:
+    """Write the ids and the description that `Pack` reads, unless they exist."""
     path = job.folder / "pack.json"
     if path.exists():
         return
     job.folder.mkdir(parents=True, exist_ok=True)
     ids = json.dumps([triplet.id for triplet in job.triplets])
-    stated = json.dumps({"px": job.px, "total": len(job.triplets), "specs": [*map(asdict, specs)]}, indent=1)
+    description = json.dumps({"px": job.px, "total": len(job.triplets), "specs": [*map(asdict, specs)]}, indent=1)
     write_atomically(job.folder / "ids.json", lambda file: file.write(ids.encode()))
-    write_atomically(path, lambda file: file.write(stated.encode()))
+    write_atomically(path, lambda file: file.write(description.encode()))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Pack a data set from the command line, or print its statistics.
+    """Pack a data set from the command line, and print sizes or statistics of its splits.
 
     Args:
         argv: Arguments without the program's name. None: those of the process.
 
     Returns:
-        Exit code: 0 done, 2 the user's mistake.
+        Exit code, see `data.runtime.cli.run`.
     """
     parser = argparse.ArgumentParser(prog="python -m data.pack", description="Pack a data set folder.")
     parser.add_argument("folder", type=Path, help="data set folder")
     parser.add_argument("--px", type=int, default=80, help="side in pixels (default: 80)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the split (default: 0)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads (default: all cores)")
-    parser.add_argument("--stats", action="store_true", help="print mean and deviation of each part")
+    parser.add_argument("--stats", action="store_true", help="print mean and std of each split")
     args = parser.parse_args(argv)
-    try:
-        _pack_all(args)
-    except DataError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return cli.run(lambda: _pack_splits(args), DataError)
 
 
-def _pack_all(args: argparse.Namespace) -> None:
+def _pack_splits(args: argparse.Namespace) -> None:
     dataset = read_dataset(args.folder)
     for unusable in dataset.unusable:
         print(f"left out: {unusable.message}", file=sys.stderr)
@@ -261,12 +251,12 @@ def _pack_all(args: argparse.Namespace) -> None:
             continue
         with progress_bar(f"packing {name}") as progress:
             pack = pack_split(dataset, triplets, args.px, cache=cache_dir(), workers=args.workers, progress=progress)
-        print(_table(name, pack.stats) if args.stats else f"{name}: {len(pack)} samples in {pack.folder}")
+        print(_format_stats(name, pack.stats) if args.stats else f"{name}: {len(pack)} samples in {pack.folder}")
         for _, message in pack.faults.values():
             print(f"left out: {message}", file=sys.stderr)
 
 
-def _table(name: str, stats: Stats) -> str:
+def _format_stats(name: str, stats: Stats) -> str:
     rows = [
         (f"image {colour}", mean, std)
         for colour, mean, std in zip(("red", "green", "blue"), stats.image_mean, stats.image_std, strict=True)
@@ -274,6 +264,6 @@ def _table(name: str, stats: Stats) -> str:
     tasks = (("mask", stats.mask_mean, stats.mask_std), ("depth", stats.depth_mean, stats.depth_std))
     rows += [(label, mean, std) for label, mean, std in tasks if mean is not None and std is not None]
     lines = [f"  {label:<12}{mean:8.4f}{std:8.4f}" for label, mean, std in rows]
-    known = f"mask known of {stats.mask_known:.1%} of them, depth in {stats.depth_known:.1%} of the pixels"
+    known = f"mask known for {stats.mask_known:.1%} of them, depth for {stats.depth_known:.1%} of the pixels"
     head = f"{name}: {stats.images} samples, {known}"
     return "\n".join([head, f"  {'':<12}{'mean':>8}{'std':>8}", *lines])

@@ -1,4 +1,4 @@
-"""The files of a pack: records of a few samples each, decoded by threads, written whole or not at all."""
+"""Write and locate the shards of a pack: records of a few samples each, decoded by threads."""
 
 import contextlib
 import json
@@ -21,20 +21,20 @@ from data.reading.decode import decode_triplet
 from data.runtime.files import write_atomically
 from data.runtime.progress import Progress
 
-FIRST_SHARD = 128  # samples; small, so that something is ready at once and a short pack keeps all threads busy
+FIRST_SHARD = 128  # samples; small, so that training can start early and a short pack keeps all threads busy
 LARGEST_SHARD = 2048
-STEP = 32  # samples between two looks at the progress bar
+STEP = 32  # samples between two updates of the progress
 
 
 @lru_cache
 def record_type(px: int) -> np.dtype:
-    """Layout of one packed sample; `np.load` of a shard shows its fields."""
+    """Return the record of one packed sample; `np.load` of a shard shows its fields."""
     flag = ("mask_known", "<u2")  # 0 or 1; two bytes, so that the depth of the next sample stays aligned
     return np.dtype([("image", "u1", (px, px, 3)), ("mask", "u1", (px, px)), ("depth", "<u2", (px, px)), flag])
 
 
 def shard_bounds(total: int) -> list[tuple[int, int]]:
-    """First and past-the-last sample of each shard: two of each size, doubling up to the largest."""
+    """Return (start, stop) of each shard: two shards of each size, doubling up to the largest."""
     bounds: list[tuple[int, int]] = []
     start = 0
     while start < total:
@@ -45,38 +45,38 @@ def shard_bounds(total: int) -> list[tuple[int, int]]:
 
 
 def shard_path(folder: Path, start: int) -> Path:
-    """Records of the shard whose first sample is `start`; where it exists, the shard is complete."""
+    """Return the path of the records of the shard that starts at `start`; if it exists, the shard is complete."""
     return folder / f"{start:07d}.npy"
 
 
 def sums_path(folder: Path, start: int) -> Path:
-    """What the statistics add up, sample by sample."""
+    """Return the path of the sums of each sample for the statistics."""
     return folder / f"{start:07d}.sums.npy"
 
 
 def faults_path(folder: Path, start: int) -> Path:
-    """Triplets of the shard that cannot be used, `{"row": [kind, message]}`; no such file where all can."""
+    """Return the path of the faults of a shard, `{"row": [kind, message]}`; a shard without faults has no such file."""
     return folder / f"{start:07d}.faults.json"
 
 
 def read_faults(folder: Path) -> dict[int, tuple[str, str]]:
-    """Kind and message of every triplet of a pack that was found unusable so far, by its place in nested order."""
+    """Return kind and message of the triplets of a pack found unusable so far, by position in nested order."""
     found: dict[int, tuple[str, str]] = {}
     for path in sorted(folder.glob("*.faults.json")):
         start = int(path.name.partition(".")[0])
-        told = json.loads(path.read_text(encoding="utf-8"))
-        found |= {start + int(row): (kind, message) for row, (kind, message) in told.items()}
+        faults = json.loads(path.read_text(encoding="utf-8"))
+        found |= {start + int(row): (kind, message) for row, (kind, message) in faults.items()}
     return found
 
 
 @dataclass(frozen=True)
 class PackJob:
-    """What the shards of one pack are made of and where they go.
+    """Content and place of the shards of one pack.
 
     Attributes:
-        folder: Exists already.
+        folder: The existing folder of the pack.
         triplets: The whole split in nested order.
-        specs: Meaning of the depth values of each triplet, by its id.
+        specs: Meaning of the depth values, by triplet id.
         px: Side in pixels.
     """
 
@@ -86,39 +86,32 @@ class PackJob:
     px: int
 
 
-def fill(job: PackJob, wanted: int, *, deadline: float | None, workers: int, progress: Progress | None) -> int:
-    """Make those shards that are not there yet and that the first `wanted` usable samples are in.
-
-    Args:
-        job: The pack.
-        wanted: Usable samples to have, from the first.
-        deadline: `time.monotonic()` after which decoding stops, except in the first shard.
-        workers: Threads.
-        progress: Called with (triplets decoded, triplets to decode), from one thread at a time.
+def write_shards(job: PackJob, wanted: int, *, deadline: float | None, workers: int, progress: Progress | None) -> int:
+    """Write the missing shards of the first `wanted` usable samples; arguments are those of `pack_split`.
 
     Returns:
-        Usable samples ready from the first without a gap; may pass `wanted` by part of a shard.
+        Number of usable samples ready from the first without a gap; may exceed `wanted` by part of a shard.
 
     Raises:
-        DataError: A file that the system does not let be read.
+        DataError: A file cannot be opened.
         OSError: The folder cannot be written to.
     """
-    upto = wanted  # places in nested order; more where some cannot be used
+    upto = wanted  # positions in nested order; more than `wanted` if some cannot be used
     while True:
-        ready = _fill_places(job, upto, deadline=deadline, workers=workers, progress=progress)
-        usable = ready - sum(place < ready for place in read_faults(job.folder))
+        ready = _write_prefix(job, upto, deadline=deadline, workers=workers, progress=progress)
+        usable = ready - sum(position < ready for position in read_faults(job.folder))
         if usable >= wanted or ready < upto or ready == len(job.triplets):
             return usable
         upto = ready + wanted - usable
 
 
-def _fill_places(job: PackJob, wanted: int, *, deadline: float | None, workers: int, progress: Progress | None) -> int:
-    """Make the shards of the first `wanted` places; how many places are ready without a gap."""
+def _write_prefix(job: PackJob, wanted: int, *, deadline: float | None, workers: int, progress: Progress | None) -> int:
+    """Write the shards of the first `wanted` positions; return how many positions are ready without a gap."""
     bounds = [bound for bound in shard_bounds(len(job.triplets)) if bound[0] < wanted]
     missing = [bound for bound in bounds if not shard_path(job.folder, bound[0]).exists()]
     if missing:
-        there = bounds[-1][1] - sum(stop - start for start, stop in missing)
-        _decode_all(job, missing, deadline, workers, _Counter(there, bounds[-1][1], wanted, progress))
+        before = bounds[-1][1] - sum(stop - start for start, stop in missing)
+        _decode_all(job, missing, deadline, workers, _Counter(before, bounds[-1][1], wanted, progress))
     ready = 0
     for start, stop in bounds:
         if not shard_path(job.folder, start).exists():
@@ -134,7 +127,7 @@ def _decode_all(
     workers: int,
     counter: "_Counter",
 ) -> None:
-    cv2.setNumThreads(1)  # the threads below are the parallelism
+    cv2.setNumThreads(1)  # the pool below uses all cores
     failed = threading.Event()
 
     def halted(start: int) -> bool:
@@ -153,9 +146,9 @@ def _decode_all(
 
 
 def _write_shard(job: PackJob, bound: tuple[int, int], halted: Callable[[int], bool], counter: "_Counter") -> None:
-    """Decode a shard, sums and faults first, so that the records' name appears when all is there.
+    """Decode a shard; its records are renamed last, after sums and faults exist.
 
-    A triplet that cannot be used keeps its place, empty: whoever reads the shard knows from its faults to pass it over.
+    A triplet that cannot be used leaves an empty record, which readers skip because it is listed in the faults.
     """
     start, stop = bound
     sums = np.zeros((stop - start, SUMS))
@@ -171,7 +164,7 @@ def _write_shard(job: PackJob, bound: tuple[int, int], halted: Callable[[int], b
                 sums[row] = _decode_into(record, triplet, job)
                 file.write(record.tobytes())
             except DataError as error:
-                if not error.kind:  # the disk's fault, not the triplet's: it may be mended without a trace
+                if not error.kind:  # the disk is at fault, not the triplet: a later try may succeed
                     raise
                 faults[row] = (error.kind, str(error))
                 file.write(bytes(record.nbytes))
@@ -185,7 +178,7 @@ def _write_shard(job: PackJob, bound: tuple[int, int], halted: Callable[[int], b
 
 
 def _decode_into(record: np.ndarray, triplet: Triplet, job: PackJob) -> Float64[np.ndarray, "12"]:
-    """Fill a record; what the statistics add up of it."""
+    """Fill a record and return its sums for the statistics."""
     image, mask, depth = decode_triplet(triplet, job.specs[triplet.id], job.px)
     record["image"], record["mask"], record["depth"] = image, mask, depth
     record["mask_known"] = triplet.mask is not None
@@ -198,14 +191,14 @@ def _write_header(file: BinaryIO, dtype: np.dtype, length: int) -> None:
 
 
 class _HaltedError(Exception):
-    """Out of time, or another shard failed."""
+    """The deadline has passed or another shard failed."""
 
 
 class _Counter:
-    """Counts decoded samples over all threads and tells `progress` now and then."""
+    """Counts decoded samples over all threads and calls `progress` every `STEP` samples."""
 
-    def __init__(self, there: int, total: int, wanted: int, progress: Progress | None) -> None:
-        self._count, self._total, self._wanted, self._progress = there, total, wanted, progress
+    def __init__(self, before: int, total: int, wanted: int, progress: Progress | None) -> None:
+        self._count, self._total, self._wanted, self._progress = before, total, wanted, progress
         self._lock = threading.Lock()
 
     def add_one(self) -> None:

@@ -1,4 +1,4 @@
-"""Mean and deviation of image, mask and depth, added up sample by sample while packing."""
+"""Mean and std of image, mask and depth, from sums that are taken sample by sample while packing."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from jaxtyping import Float64
 from data.reading.decode import Image, Mask
 from data.reading.depth import Depth, decode_depth
 
-SUMS = 12  # of a sample: 3 + 3 of the image, 1 + 1 of the mask, 1 + 1 of the depth, shares of known depth and mask
+SUMS = 12  # per sample: 3 + 3 for the image, 1 + 1 for the mask, 1 + 1 for the depth, shares of known depth and mask
 SUM_ENDS = (3, 6, 7, 8, 9, 10, 11)
 
 
@@ -23,11 +23,11 @@ class Stats:
     Attributes:
         images: Number of samples.
         image_mean: Mean of red, green, blue.
-        image_std: Deviation of red, green, blue.
-        mask_mean: Share of the picture that the mask covers, where it is known; None where it is known of no sample.
-        mask_std: Its deviation.
-        depth_mean: Mean relative inverse depth where known; None where it is known nowhere.
-        depth_std: Its deviation.
+        image_std: Std of red, green, blue.
+        mask_mean: Mean share of the image that the mask covers; None if no mask is known.
+        mask_std: Std of the mask.
+        depth_mean: Mean relative inverse depth where known; None if no depth is known.
+        depth_std: Std of the depth.
         depth_known: Share of the pixels whose depth is known.
         mask_known: Share of the samples whose mask is known.
     """
@@ -43,27 +43,20 @@ class Stats:
     mask_known: float = 1.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Return plain values, ready for JSON."""
         return {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Stats":
-        """Inverse of `to_dict`."""
+        """Build statistics from the values of `to_dict`."""
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**plain)
 
 
 def sample_sums(image: Image, mask: Mask, depth: Depth, *, mask_known: bool) -> Float64[np.ndarray, "12"]:
-    """A sample's mean values and mean squares (over all pixels, what is not known counting as 0).
+    """Return means and mean squares of image / 255, mask / 255 and depth, then the shares of known depth and mask.
 
-    Args:
-        image: RGB.
-        mask: 0..255; 0 where not known.
-        depth: Codes.
-        mask_known: Whether it has a mask.
-
-    Returns:
-        Means and mean squares of image / 255, mask / 255 and depth, then the shares of known depth and mask.
+    Means are over all pixels; unknown values count as 0. `depth` holds codes.
     """
     values, known = decode_depth(depth)
     moments = [*_moments(image, 255.0), *_moments(mask, 255.0), *_moments(values, 1.0)]
@@ -71,11 +64,11 @@ def sample_sums(image: Image, mask: Mask, depth: Depth, *, mask_known: bool) -> 
 
 
 def compute_stats(sums: Float64[np.ndarray, "n 12"]) -> Stats:
-    """Statistics of samples from their sums."""
+    """Compute the statistics of samples from their sums."""
     image, image_square, *tasks, depth_known, mask_known = np.split(sums.mean(axis=0), SUM_ENDS)
-    red, green, blue = _deviation(image, image_square)
-    mask_mean, mask_std = _where_known(tasks[0], tasks[1], float(mask_known[0]))
-    depth_mean, depth_std = _where_known(tasks[2], tasks[3], float(depth_known[0]))
+    red, green, blue = _std(image, image_square)
+    mask_mean, mask_std = _rescale_to_known(tasks[0], tasks[1], float(mask_known[0]))
+    depth_mean, depth_std = _rescale_to_known(tasks[2], tasks[3], float(depth_known[0]))
     return Stats(
         images=len(sums),
         image_mean=(float(image[0]), float(image[1]), float(image[2])),
@@ -90,20 +83,20 @@ def compute_stats(sums: Float64[np.ndarray, "n 12"]) -> Stats:
 
 
 def _moments(values: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and mean square of each channel, in units of `unit`."""
+    """Return mean and mean square of each channel, in units of `unit`."""
     mean, std = (moment[:, 0] / unit for moment in cv2.meanStdDev(values))
     return mean, std**2 + mean**2
 
 
-def _where_known(
+def _rescale_to_known(
     mean: Float64[np.ndarray, "1"], mean_square: Float64[np.ndarray, "1"], share: float
 ) -> tuple[float, float] | tuple[None, None]:
-    """Mean and deviation over the known share of what was added up as 0 elsewhere; None where nothing is known."""
+    """Return mean and std over the known share of values that are 0 elsewhere; None if nothing is known."""
     if not share:
         return None, None
-    return float(mean[0] / share), _deviation(mean / share, mean_square / share)[0]
+    return float(mean[0] / share), _std(mean / share, mean_square / share)[0]
 
 
-def _deviation(mean: Float64[np.ndarray, " n"], mean_square: Float64[np.ndarray, " n"]) -> list[float]:
-    deviations: list[float] = np.sqrt(np.maximum(mean_square - mean**2, 0.0)).tolist()
-    return deviations
+def _std(mean: Float64[np.ndarray, " n"], mean_square: Float64[np.ndarray, " n"]) -> list[float]:
+    stds: list[float] = np.sqrt(np.maximum(mean_square - mean**2, 0.0)).tolist()
+    return stds

@@ -158,7 +158,7 @@ def test_nothing_usable_is_an_error_that_names_a_file(make_dataset, cache):
     root = make_dataset(3)
     for path in (root / "masks").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(DataError, match=r"none of the 3 triplets looked at can be used; .*mask\d+\.png"):
+    with pytest.raises(DataError, match=r"none of the 3 triplets decoded can be used; .*mask\d+\.png"):
         packed(root, cache)
 
 
