@@ -7,7 +7,6 @@ import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +16,7 @@ import numpy as np
 from data.dataset import DataError
 
 ANSWER_TIMEOUT_S = 10.0
+VERSIONS = f"OpenCV {cv2.__version__} and NumPy {np.__version__}"  # pixels depend on them
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -38,10 +38,9 @@ class RayCluster:
         import ray
         from ray.exceptions import RayError, RayTaskError
 
-        check = partial(_check_node, Path.cwd(), folder, _versions())
-        shared, task = ray.put(work), ray.remote(num_cpus=1)(_run_job)
+        here, shared, task = Path.cwd(), ray.put(work), ray.remote(num_cpus=1)(_run_job)
         try:
-            yield lambda job: task.remote(check, shared, job).future()
+            yield lambda job: task.remote(here, folder, VERSIONS, shared, job).future()
         except RayTaskError as error:
             if not isinstance(error.cause, ImportError):
                 raise error.cause from error
@@ -62,11 +61,11 @@ def open_workers(processes: int | None, address: str | None) -> Iterator[int | R
         return
     try:
         check_answer(address)
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ code writes each attempt to stderr
         import ray
 
         logging.getLogger("ray").setLevel(logging.CRITICAL)
-        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+        with _silence_stderr():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
         cores = int(ray.cluster_resources().get("CPU", 0))
         if cores < 1:
             raise ConnectionError("none of its nodes offers a core")
@@ -81,8 +80,7 @@ def open_workers(processes: int | None, address: str | None) -> Iterator[int | R
 
 def check_answer(address: str) -> None:
     """Raise ConnectionError if nothing answers at host:port, which Ray would try to reach for minutes."""
-    if address == "auto":
-        address = os.environ.get("RAY_ADDRESS", address)
+    address = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         return
@@ -92,27 +90,30 @@ def check_answer(address: str) -> None:
         raise ConnectionError(f"{address} does not answer ({error})") from error
 
 
-def _run_job(check: Callable[[], None], work: Callable[[Job], Result], job: Job) -> Result:
-    """Run a job on a node, which may have joined a moment ago."""
-    check()
-    cv2.setNumThreads(1)
-    return work(job)
+@contextmanager
+def _silence_stderr() -> Iterator[None]:
+    """Discard what Ray's C++ code writes to file descriptor 2 while it connects."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
-def _check_node(here: Path, folder: Path, versions: str) -> None:
-    """Change to the driver's working directory; raise DataError if paths or versions differ from the driver's."""
-    name, own = platform.node(), _versions()
-    if own != versions:
-        raise DataError(f"node {name} has {own}, not {versions}; install the same, or images differ")
+def _run_job(here: Path, folder: Path, versions: str, work: Callable[[Job], Result], job: Job) -> Result:
+    """Run a job in the driver's working directory; raise DataError if this node's paths or versions differ."""
+    name = platform.node()
+    if versions != VERSIONS:
+        raise DataError(f"node {name} has {VERSIONS}, not {versions}; install the same, or images differ")
     for path, access in ((here, os.X_OK), (here / folder, os.W_OK)):
         if not os.access(path, access):
             raise DataError(f"node {name} does not see {path}, or must not write to it; name a path all nodes share")
     os.chdir(here)
-
-
-def _versions() -> str:
-    """Return the versions on which pixels depend."""
-    return f"OpenCV {cv2.__version__} and NumPy {np.__version__}"
+    cv2.setNumThreads(1)
+    return work(job)
 
 
 def _first_sentence(error: Exception) -> str:
