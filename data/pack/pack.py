@@ -26,7 +26,6 @@ from data.pack.shards import (
     record_type,
     shard_bounds,
     shard_path,
-    sums_path,
     write_shards,
 )
 from data.pack.stats import Stats, compute_stats
@@ -109,7 +108,7 @@ class Pack:
         """Statistics over exactly the samples of this pack."""
         places = self._usable[: self.count]
         shards = [start for start, _ in self._bounds if start <= places[-1]]
-        sums = np.concatenate([np.load(sums_path(self.folder, start)) for start in shards])
+        sums = np.concatenate([np.load(shard_path(self.folder, start, ".sums.npy")) for start in shards])
         return compute_stats(sums[places])
 
     @property
@@ -187,10 +186,11 @@ def pack_split(
     specs = [resolve_near_distance(part.spec, part.triplets) for part in dataset.folders]
     folder = _pack_folder(cache, dataset, triplets, specs, px)
     spec_of = {t.id: spec for part, spec in zip(dataset.folders, specs, strict=True) for t in part.triplets}
-    job = PackJob(folder, triplets, spec_of, px)
+    options: dict[str, Any] = {"deadline": deadline, "workers": workers, "progress": progress}
+    job = PackJob(folder=folder, triplets=triplets, specs=spec_of, px=px, **options)
     try:
         _write_description(job, specs)
-        ready = write_shards(job, wanted, deadline=deadline, workers=workers, progress=progress)
+        ready = write_shards(job, wanted)
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{folder}: cannot be written ({reason}); free room or set ONE_LOOK_CACHE") from error

@@ -1,6 +1,7 @@
 """Write and locate the shards of a pack: records of a few samples each, decoded by threads."""
 
 import contextlib
+import itertools
 import json
 import threading
 import time
@@ -44,19 +45,16 @@ def shard_bounds(total: int) -> list[tuple[int, int]]:
     return bounds
 
 
-def shard_path(folder: Path, start: int) -> Path:
-    """Return the path of the records of the shard that starts at `start`; if it exists, the shard is complete."""
-    return folder / f"{start:07d}.npy"
+def shard_path(folder: Path, start: int, suffix: str = ".npy") -> Path:
+    """Return the path of a file of the shard that starts at `start`.
 
-
-def sums_path(folder: Path, start: int) -> Path:
-    """Return the path of the sums of each sample for the statistics."""
-    return folder / f"{start:07d}.sums.npy"
-
-
-def faults_path(folder: Path, start: int) -> Path:
-    """Return the path of the faults of a shard, `{"row": [kind, message]}`; a shard without faults has no such file."""
-    return folder / f"{start:07d}.faults.json"
+    Args:
+        folder: Folder of the pack.
+        start: First position of the shard in nested order.
+        suffix: ".npy" for the records (if it exists, the shard is complete), ".sums.npy" for the sums of each sample,
+            ".faults.json" for its unusable triplets, `{"row": [kind, message]}` (absent if there are none).
+    """
+    return folder / f"{start:07d}{suffix}"
 
 
 def read_faults(folder: Path) -> dict[int, tuple[str, str]]:
@@ -69,25 +67,21 @@ def read_faults(folder: Path) -> dict[int, tuple[str, str]]:
     return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PackJob:
-    """Content and place of the shards of one pack.
-
-    Attributes:
-        folder: The existing folder of the pack.
-        triplets: The whole split in nested order.
-        specs: Meaning of the depth values, by triplet id.
-        px: Side in pixels.
-    """
+    """Decoding of one pack: its triplets in nested order, the spec of each by id, and the arguments of `pack_split`."""
 
     folder: Path
     triplets: Sequence[Triplet]
     specs: Mapping[str, DatasetSpec]
     px: int
+    deadline: float | None
+    workers: int
+    progress: Progress | None
 
 
-def write_shards(job: PackJob, wanted: int, *, deadline: float | None, workers: int, progress: Progress | None) -> int:
-    """Write the missing shards of the first `wanted` usable samples; arguments are those of `pack_split`.
+def write_shards(job: PackJob, wanted: int) -> int:
+    """Write the missing shards of the first `wanted` usable samples.
 
     Returns:
         Number of usable samples ready from the first without a gap; may exceed `wanted` by part of a shard.
@@ -98,43 +92,33 @@ def write_shards(job: PackJob, wanted: int, *, deadline: float | None, workers: 
     """
     upto = wanted  # positions in nested order; more than `wanted` if some cannot be used
     while True:
-        ready = _write_prefix(job, upto, deadline=deadline, workers=workers, progress=progress)
+        ready = _write_prefix(job, upto)
         usable = ready - sum(position < ready for position in read_faults(job.folder))
         if usable >= wanted or ready < upto or ready == len(job.triplets):
             return usable
         upto = ready + wanted - usable
 
 
-def _write_prefix(job: PackJob, wanted: int, *, deadline: float | None, workers: int, progress: Progress | None) -> int:
+def _write_prefix(job: PackJob, wanted: int) -> int:
     """Write the shards of the first `wanted` positions; return how many positions are ready without a gap."""
     bounds = [bound for bound in shard_bounds(len(job.triplets)) if bound[0] < wanted]
     missing = [bound for bound in bounds if not shard_path(job.folder, bound[0]).exists()]
     if missing:
         before = bounds[-1][1] - sum(stop - start for start, stop in missing)
-        _decode_all(job, missing, deadline, workers, _Counter(before, bounds[-1][1], wanted, progress))
-    ready = 0
-    for start, stop in bounds:
-        if not shard_path(job.folder, start).exists():
-            break
-        ready = stop
-    return ready
+        _decode_all(job, missing, _Counter(before, bounds[-1][1], wanted, job.progress))
+    complete = itertools.takewhile(lambda bound: shard_path(job.folder, bound[0]).exists(), bounds)
+    return max((stop for _, stop in complete), default=0)
 
 
-def _decode_all(
-    job: PackJob,
-    missing: Sequence[tuple[int, int]],
-    deadline: float | None,
-    workers: int,
-    counter: "_Counter",
-) -> None:
+def _decode_all(job: PackJob, missing: Sequence[tuple[int, int]], counter: "_Counter") -> None:
     cv2.setNumThreads(1)  # the pool below uses all cores
     failed = threading.Event()
 
     def halted(start: int) -> bool:
-        late = deadline is not None and start > 0 and time.monotonic() > deadline
+        late = job.deadline is not None and start > 0 and time.monotonic() > job.deadline
         return late or failed.is_set()
 
-    with ThreadPoolExecutor(max(1, workers), thread_name_prefix="pack") as pool:
+    with ThreadPoolExecutor(max(1, job.workers), thread_name_prefix="pack") as pool:
         futures = [pool.submit(_write_shard, job, bound, halted, counter) for bound in missing]
         try:
             for future in as_completed(futures):
@@ -169,9 +153,10 @@ def _write_shard(job: PackJob, bound: tuple[int, int], halted: Callable[[int], b
                 faults[row] = (error.kind, str(error))
                 file.write(bytes(record.nbytes))
             counter.add_one()
-        write_atomically(sums_path(job.folder, start), lambda beside: np.save(beside, sums))
+        write_atomically(shard_path(job.folder, start, ".sums.npy"), lambda beside: np.save(beside, sums))
         if faults:
-            write_atomically(faults_path(job.folder, start), lambda beside: beside.write(json.dumps(faults).encode()))
+            path, content = shard_path(job.folder, start, ".faults.json"), json.dumps(faults).encode()
+            write_atomically(path, lambda beside: beside.write(content))
 
     with contextlib.suppress(_HaltedError):
         write_atomically(shard_path(job.folder, start), write)

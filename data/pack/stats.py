@@ -20,16 +20,8 @@ SUM_ENDS = (3, 6, 7, 8, 9, 10, 11)
 class Stats:
     """Statistics over all pixels of a data set; values in [0, 1].
 
-    Attributes:
-        images: Number of samples.
-        image_mean: Mean of red, green, blue.
-        image_std: Std of red, green, blue.
-        mask_mean: Mean share of the image that the mask covers; None if no mask is known.
-        mask_std: Std of the mask.
-        depth_mean: Mean relative inverse depth where known; None if no depth is known.
-        depth_std: Std of the depth.
-        depth_known: Share of the pixels whose depth is known.
-        mask_known: Share of the samples whose mask is known.
+    Image values are those of red, green and blue; mask and depth (relative inverse) are measured where known and None
+    if nothing is known. `depth_known` is the share of the pixels, `mask_known` that of the samples.
     """
 
     images: int
