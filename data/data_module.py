@@ -31,12 +31,10 @@ MAX_NAMED = 20  # messages of left-out triplets in run.json
 
 @dataclass(frozen=True, kw_only=True)
 class StageData:
-    """Data of one stage.
+    """Training and validation samples of one stage.
 
     Attributes:
-        train: Training samples in nested order.
-        val: Validation samples, of other backgrounds.
-        stats: Mean and std of the first stage's training data; normalises the images.
+        stats: Mean and std of the first stage's training data; they normalise the images.
         sigma: Std of the first stage's validation depth, the unit of the score's depth error.
     """
 
@@ -83,12 +81,7 @@ class LeftOut:
 class DataModule:
     """A data set that is read, split and packed stage by stage.
 
-    Attributes:
-        dataset: The data set as read.
-        splits: Its training, validation and test triplets.
-        left_out: The triplets that cannot be used.
-        first: Data of the first stage; its statistics and sigma hold for the whole run. None before.
-        show: Shows the progress of packing.
+    `first` holds the data of the first stage, whose statistics and sigma are used for the whole run; None before.
 
     Args:
         root: Data set folder.

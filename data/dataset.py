@@ -69,12 +69,7 @@ class Triplet:
 class Unusable:
     """An entry of a data set that is unusable by its names alone, before any image is opened.
 
-    Attributes:
-        kind: One of `FAULT_KINDS`.
-        image: Its image, or None if the entry names none.
-        source: The image, or the manifest.csv that is at fault.
-        problem: What is wrong.
-        remedy: What the user can do.
+    `kind` is one of `FAULT_KINDS`; `source` is the image, or the manifest.csv that is at fault.
     """
 
     kind: str

@@ -222,14 +222,7 @@ def _write_description(job: PackJob, specs: Sequence[DatasetSpec]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Pack a data set from the command line, and print sizes or statistics of its splits.
-
-    Args:
-        argv: Arguments without the program's name. None: those of the process.
-
-    Returns:
-        Exit code, see `data.runtime.cli.run`.
-    """
+    """Pack a data set from the command line, print sizes or statistics of its splits, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m data.pack", description="Pack a data set folder.")
     parser.add_argument("folder", type=Path, help="data set folder")
     parser.add_argument("--px", type=int, default=80, help="side in pixels (default: 80)")

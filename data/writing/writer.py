@@ -43,12 +43,9 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleFiles:
-    """Paths and formats of samples; small, because it is sent to worker processes.
+    """Folder and formats of samples; small, because it is sent to worker processes.
 
-    Attributes:
-        folder: Contains images/, masks/ and depth/.
-        mask_suffix: `.jpg` or `.png`.
-        depth_suffix: `.jpg`, or `.png` if exact values matter (missing).
+    Suffixes are `.jpg`, or `.png` if exact values matter, as for depth with a missing value.
     """
 
     folder: Path
