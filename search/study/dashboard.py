@@ -36,7 +36,7 @@ class StageStudies:
 
     def __init__(self, folder: Path, table: TrialTable) -> None:
         self.table, self._journal, self._artifacts = table, folder / "study.journal", folder / "artifacts"
-        self._trials: dict[str, int] = {}
+        self._trials: dict[str, tuple[optuna.Trial, optuna.Study]] = {}  # those that run
         self._truth: dict[str, np.ndarray] = {}
         self._predicted: dict[str, np.ndarray] = {}
 
@@ -62,7 +62,7 @@ class StageStudies:
         if not numbers:
             study.add_trial(self._new_trial(record))
             numbers = [len(study.get_trials(deepcopy=False)) - 1]
-        self._trials[record.trial_id] = numbers[0]
+        self._trials[record.trial_id] = open_trial(self._storage, study, numbers[0]), study
         if raw is not None:
             self._truth[record.trial_id] = render_truth(raw)
 
@@ -71,7 +71,7 @@ class StageStudies:
     ) -> None:
         """Add the score of an epoch to the trial's curve and keep its latest sample images."""
         if record.trial_id in self._trials:
-            self._open(record)[0].report(record.score, int(record.metrics["epochs"]))
+            self._trials[record.trial_id][0].report(record.score, int(record.metrics["epochs"]))
             if pictures is not None:
                 self._predicted[record.trial_id] = pictures
 
@@ -80,22 +80,17 @@ class StageStudies:
         truth, predicted = (images.pop(record.trial_id, None) for images in (self._truth, self._predicted))
         if record.trial_id not in self._trials:
             return
-        trial, study = self._open(record)
+        trial, study = self._trials.pop(record.trial_id)
         if truth is not None and predicted is not None:
             sheet = np.hstack([truth, render_predictions(predicted)])
             self._attach(trial, f"{record.trial_id}.jpg", _encode_jpeg(sheet))
         finish_trial(trial, study, record)
-        del self._trials[record.trial_id]
         self._summarise(self._lineage(record)[-1])
 
     def show(self, picture: Path) -> None:
         """Attach an image file to the study of the search."""
         if self._journal.exists() and (study := find_study(self._storage)) is not None:
             self._attach(study, picture.name, picture.read_bytes())
-
-    def _open(self, record: TrialRecord) -> tuple[optuna.Trial, optuna.Study]:
-        study = optuna.load_study(study_name=record.stage, storage=self._storage)
-        return open_trial(self._storage, study, self._trials[record.trial_id]), study
 
     def _new_trial(self, record: TrialRecord) -> FrozenTrial:
         """Return a running trial with the parameters that the search chose and the scores of the earlier stages."""

@@ -29,7 +29,7 @@ def resume_study(storage: BaseStorage, space: SearchSpace, records: Sequence[Tri
         if _is_complete(trial) and not _fits(trial, space):
             raise RunDirError(
                 f"--resume: the search space has changed since trial {trial.number} of study.journal; start a new run, "
-                "or resume with the version that run.json names"
+                "or resume with the version that began this one"
             )
 
 

@@ -38,15 +38,9 @@ class StageRunner:
     """Opens one stage after the other.
 
     Attributes:
-        stages: The stages of the run.
-        resources: Data, workers, time and constraints of the run.
         folder: The run folder.
         configs: The user's configurations for a first stage of kind "fixed".
         find_lr: True if range tests centre the learning rates of the search.
-        run_state: State of the run.
-        table: Trial records of the run.
-        checkpoints: Weights of its trials.
-        console: Output for the user.
         stopped: Returns whether nothing new may begin.
     """
 

@@ -39,14 +39,10 @@ class RunResources:
     """Resources and limits of a run.
 
     Attributes:
-        data_module: The images.
-        cluster: Cores or GPUs.
         speed: Multiply-adds per second that one worker trains.
-        budget: The budget of the run.
         deadlines: Deadlines of the stages; None if the budget is not a time.
         seed: Seed of the run, from which the seeds of trials are derived.
-        constraints: Limits on the cost of networks.
-        sampler: Kind of sampler of the search.
+        sampler: Kind of sampler of the search, "tpe" or "random".
     """
 
     data_module: DataModule

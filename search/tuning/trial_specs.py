@@ -16,12 +16,10 @@ class StageContext:
     """The settings that all trials of one stage share.
 
     Attributes:
-        stage: The stage.
         data: Packed arrays, opened again in each worker.
         deadline: Seconds since the epoch by which every trial has ended, or None.
         cap_s: The longest training time of one trial in seconds, or None.
         threads: Processor threads of one trial.
-        device: torch device of one trial.
         devices: Cores that one trial occupies, or its fraction of a GPU.
         memory_mib: Memory that one trial may use, in MiB; None if running out of it does no harm.
         speed: Multiply-adds per second that one trial trains; None in a search, where infeasible networks are rejected
@@ -54,8 +52,6 @@ class TrialSpec:
         trial_id: The first letter of the stage and a number, such as e0007.
         parent_id: The trial whose weights initialise this one, or "".
         seed: Seed of weights, order and augmentation.
-        config: The configuration to train.
-        context: The settings shared by the trials of the stage.
         parent: Checkpoint of the parent.
         own: The last checkpoint of this trial, if it resumes after an interruption.
         early_stopping: True if ASHA may stop the trial.
