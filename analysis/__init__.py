@@ -1,9 +1,10 @@
-"""Everything a person looks at: trial tables, curves, reports, predictions, comparisons.
+"""Inspect runs and use trained models: reports, plots, tables, predictions, exports, comparisons of methods.
 
     from analysis import load_model
     mask, depth = load_model("runs/x").predict(rgb)
 
-`predict` takes a photo as RGB bytes and returns mask and depth at the photo's size.
+`predict` takes an image as RGB bytes and returns mask and depth at the image's size. The commands are
+`python -m analysis.report`, `.predict`, `.export`, `.demo`, `.evaluate`, `.plots` and `.compare`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ __all__ = ["AnalysisError", "load_model"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import `load_model` on first use: it imports torch, which takes seconds and which tables do not need."""
+    """Import `load_model` on first use: it imports torch, which takes seconds and is not needed for tables."""
     if name != "load_model":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from analysis.model import load_model

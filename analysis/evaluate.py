@@ -1,9 +1,9 @@
-"""How good a model is on pictures from elsewhere: any folder with true masks, true depth or both.
+"""Measure a model on other data sets: any folder with true masks, true depth or both.
 
     python -m analysis.evaluate RUN_OR_MODEL DIR [DIR ...] [--near dark] [--table FILE.csv]
 
-Each picture is predicted and measured at its own size. Depth is measured after the scale and shift that fit it best to
-the truth, for those cannot be seen in one picture. Two rows that look at no picture say what the metrics are worth.
+Each image is predicted and measured at its own size. Depth is measured after the scale and shift that fit it best to
+the truth, because one image does not determine them. A baseline that ignores the image gives the scale of the metrics.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import pandas as pd
 from jaxtyping import Bool, Float32, UInt8
 
 from analysis.exceptions import AnalysisError
+from data.runtime import cli
 from data.runtime.progress import Progress, progress_bar
 
 if TYPE_CHECKING:
@@ -25,87 +26,87 @@ if TYPE_CHECKING:
     from data.dataset import Dataset, DatasetSpec, Triplet
 
 BATCH = 16
-FIGURES = ("iou", "boundary_f", "mae_mask", "rmse_depth", "explained_depth", "delta1")
-BLIND = "no model"
-HALF = 0.5  # masks are foreground above
+METRICS = ("iou", "boundary_f", "mae_mask", "rmse_depth", "explained_depth", "delta1")
+BASELINE = "baseline"
+HALF = 0.5  # masks are foreground above this share of their maximum
 EPILOG = """\
-iou, boundary_f (F-measure of the outline, within 0.75 % of the diagonal) and mae_mask are of the mask at one half;
+iou, boundary_f (F-measure of the outline, within 0.75 % of the diagonal) and mae_mask measure the mask at one half;
 rmse_depth, explained_depth (1 = all of the depth's variance, 0 = no better than its mean) and delta1 (share of pixels
-within a factor of 1.25) are of relative inverse depth after scale and shift. All are means over the pictures that have
-the truth, with the 95 % interval of a bootstrap over pictures. The row of no model is a mask that is all foreground
-and a depth that grows evenly from the bottom to the top.
+within a factor of 1.25) measure relative inverse depth after scale and shift. All are means over the images that have
+the truth, with the 95 % interval of a bootstrap over images. The baseline predicts foreground everywhere, and depth
+that increases evenly from the bottom to the top.
 
-Exit code: 0 done (pictures that cannot be measured are named and left out), 2 wrong arguments or nothing to measure.
+Exit code: 0 done (images that cannot be measured are named and left out), 2 wrong arguments or nothing to measure.
 """
 
-Map = Float32[np.ndarray, "h w"]
-Known = Bool[np.ndarray, "h w"]
+FloatMap = Float32[np.ndarray, "h w"]
+BoolMap = Bool[np.ndarray, "h w"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """What is known of a picture, at its own size.
+    """An image with its true mask and depth, at its own size.
 
     Attributes:
-        image: RGB.
-        mask: True = foreground; None where there is no mask.
-        depth: Relative inverse depth, near = 1; None where there is none.
-        known: Where depth is known.
+        image: Red, green, blue.
+        mask: True = foreground; None without a mask.
+        depth: Relative inverse depth, near = 1; None without depth.
+        known: True where depth is known.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
-    mask: Known | None
-    depth: Map | None
-    known: Known
+    mask: BoolMap | None
+    depth: FloatMap | None
+    known: BoolMap
 
 
 def read_truth(triplet: "Triplet", spec: "DatasetSpec") -> Truth:
-    """Read a picture and its truth, its own polarity of depth before that of the folder.
+    """Read an image and its truth; the triplet's own depth polarity overrides that of the folder.
 
     Raises:
-        DataError: A file that cannot be read, or that has another size than the picture.
+        DataError: A file cannot be read, or has another size than the image.
     """
     import cv2
 
     from data.reading.decode import check_same_size, read_image
     from data.reading.depth import to_inverse_depth
 
-    def truth(path: Path, flags: int) -> np.ndarray:
+    def read(path: Path, flags: int) -> np.ndarray:
         return check_same_size(read_image(path, flags), path, image, triplet.image)
 
     image = read_image(triplet.image, cv2.IMREAD_COLOR_RGB)
     mask = depth = None
     known = np.zeros(image.shape[:2], bool)
     if triplet.mask is not None:
-        grey = truth(triplet.mask, cv2.IMREAD_GRAYSCALE)
+        grey = read(triplet.mask, cv2.IMREAD_GRAYSCALE)
         mask = grey > HALF * max(int(grey.max(initial=0)), 1)
     if triplet.depth is not None:
-        raw = truth(triplet.depth, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+        raw = read(triplet.depth, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
         depth, known = to_inverse_depth(raw, spec.for_triplet(triplet))
     return Truth(image=image, mask=mask, depth=depth, known=known)
 
 
-def aligned(prediction: Map, truth: Map, known: Known) -> Map:
-    """Return a prediction of depth with the scale, not negative, and the shift that fit the truth best.
+def align_depth(prediction: FloatMap, truth: FloatMap, known: BoolMap) -> FloatMap:
+    """Align predicted depth to the truth by the best non-negative scale and shift.
 
     Args:
         prediction: Relative inverse depth.
-        truth: The same, in its own scale.
-        known: Where it is known: somewhere.
+        truth: True inverse depth, on its own scale.
+        known: True where the truth is known, at least at one pixel.
 
     Source: Ranftl et al. 2020, arXiv:1907.01341, section 5 (least squares, in inverse depth). A negative scale, which
-    would credit a model for taking far for near, becomes 0.
+    would reward swapped near and far, becomes 0.
     """
     p, t = prediction[known].astype(np.float64), truth[known].astype(np.float64)
     spread = p - p.mean()
     variance = float((spread**2).sum())
     scale = max(float((spread * t).sum()) / variance, 0.0) if variance else 0.0
-    fitted: Map = (scale * (prediction - p.mean()) + t.mean()).astype(np.float32)
+    fitted: FloatMap = (scale * (prediction - p.mean()) + t.mean()).astype(np.float32)
     return fitted
 
 
-def figures_of(mask: Map, depth: Map, truth: Truth) -> dict[str, float]:
-    """Return the FIGURES of one prediction, at the size of the truth; only those whose truth is known."""
+def measure_prediction(mask: FloatMap, depth: FloatMap, truth: Truth) -> dict[str, float]:
+    """Measure one prediction at the truth's size; metrics without truth are left out."""
     import torch
 
     from models.metrics.metrics import binarise, boundary_f, overlap, relative_depth_metrics, rmse
@@ -119,7 +120,7 @@ def figures_of(mask: Map, depth: Map, truth: Truth) -> dict[str, float]:
         metrics = {"iou": overlap(predicted, true)[0], "boundary_f": boundary_f(predicted, true)}
         metrics["mae_mask"] = (maps(mask) - true.float()).abs().mean((1, 2, 3))
     if truth.depth is not None and truth.known.any():
-        fitted = aligned(depth, truth.depth, truth.known)
+        fitted = align_depth(depth, truth.depth, truth.known)
         spread = float(truth.depth[truth.known].std())
         p, t, valid = maps(fitted), maps(np.where(truth.known, truth.depth, np.float32(0))), maps(truth.known)
         metrics["rmse_depth"] = rmse(p, t, valid)
@@ -128,38 +129,38 @@ def figures_of(mask: Map, depth: Map, truth: Truth) -> dict[str, float]:
     return {name: float(values) for name, values in metrics.items()}
 
 
-def blind(shape: tuple[int, int]) -> tuple[Map, Map]:
-    """Return what can be said without a look at the picture: all is foreground, and what is lower is nearer."""
+def predict_baseline(shape: tuple[int, int]) -> tuple[FloatMap, FloatMap]:
+    """Return mask and depth of the baseline: foreground everywhere, and lower pixels are nearer."""
     ramp = np.linspace(0, 1, shape[0], dtype=np.float32)[:, None]
     return np.ones(shape, np.float32), np.repeat(ramp, shape[1], axis=1)
 
 
 def evaluate(model: "Model", dataset: "Dataset", *, progress: Progress | None = None) -> pd.DataFrame:
-    """Measure a model on every picture of a data set.
+    """Measure a model on every image of a data set.
 
     Args:
-        model: Of analysis.load_model.
-        dataset: Of data.reading.layout.read_dataset.
-        progress: Told (pictures done, pictures in all).
+        model: From analysis.load_model.
+        dataset: From data.reading.layout.read_dataset.
+        progress: Called with (images done, all images).
 
     Returns:
-        Two rows a picture, `model` and BLIND in the column `by`: `image`, `by`, and FIGURES, empty where the truth is
-        not known. Pictures that cannot be read are named on stderr and left out.
+        Two rows for each image, `model` and BASELINE in the column `by`: `image`, `by` and METRICS, empty where the
+        truth is unknown. Unreadable images are named on stderr and left out.
 
     Raises:
-        AnalysisError: No picture could be measured.
+        AnalysisError: No image could be measured.
     """
     rows: list[dict[str, Any]] = []
     for done, batch in enumerate(_batches(dataset), start=1):
         predictions = model.predict_many([truth.image for _, truth in batch], batch_size=BATCH)
         for (name, truth), prediction in zip(batch, predictions, strict=True):
-            for by, (mask, depth) in (("model", prediction), (BLIND, blind(truth.image.shape[:2]))):
-                rows.append({"image": name, "by": by, **figures_of(mask, depth, truth)})
+            for by, (mask, depth) in (("model", prediction), (BASELINE, predict_baseline(truth.image.shape[:2]))):
+                rows.append({"image": name, "by": by, **measure_prediction(mask, depth, truth)})
         if progress:
             progress(min(done * BATCH, len(dataset.triplets)), len(dataset.triplets))
     if not rows:
-        raise AnalysisError(f"{dataset.root}: no picture could be measured")
-    return pd.DataFrame(rows, columns=["image", "by", *FIGURES])
+        raise AnalysisError(f"{dataset.root}: no image could be measured; check it with python -m data.check")
+    return pd.DataFrame(rows, columns=["image", "by", *METRICS])
 
 
 def _batches(dataset: "Dataset") -> Iterator[list[tuple[str, Truth]]]:
@@ -167,10 +168,10 @@ def _batches(dataset: "Dataset") -> Iterator[list[tuple[str, Truth]]]:
 
     for unusable in dataset.unusable:
         print(f"left out: {unusable.message}", file=sys.stderr)
-    stated = [(triplet, part.spec) for part in dataset.folders for triplet in part.triplets]
-    for start in range(0, len(stated), BATCH):
+    pairs = [(triplet, part.spec) for part in dataset.folders for triplet in part.triplets]
+    for start in range(0, len(pairs), BATCH):
         batch = []
-        for triplet, spec in stated[start : start + BATCH]:
+        for triplet, spec in pairs[start : start + BATCH]:
             try:
                 batch.append((triplet.id, read_truth(triplet, spec)))
             except DataError as error:
@@ -178,18 +179,18 @@ def _batches(dataset: "Dataset") -> Iterator[list[tuple[str, Truth]]]:
         yield batch
 
 
-def means(table: pd.DataFrame) -> pd.DataFrame:
-    """Return mean and 95 % interval of each figure, a row for each of `by`.
+def summarize_metrics(table: pd.DataFrame) -> pd.DataFrame:
+    """Return mean and 95 % interval of each metric, a row for each value of `by`.
 
     Returns:
-        Columns: `images`, and for each figure its mean, `low` and `high` below it; empty where nothing is known.
+        Columns `images`, and `mean`, `low` and `high` of each metric; empty without truth.
     """
     from scipy.stats import bootstrap
 
     rows = {}
     for by, group in table.groupby("by", sort=False):
         row: dict[tuple[str, str], float] = {("images", ""): len(group)}
-        for name in FIGURES:
+        for name in METRICS:
             values = group[name].dropna().to_numpy()
             low = high = mean = float(values.mean()) if len(values) else float("nan")
             if len(values) > 1 and np.ptp(values) > 0:
@@ -200,10 +201,10 @@ def means(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def show(folder: Path, summary: pd.DataFrame) -> str:
-    """Return the means as lines of text."""
-    known = [name for name in FIGURES if summary[(name, "mean")].notna().any()]
-    lines = [f"{folder}, {int(summary[('images', '')].iloc[0])} pictures"]
+def format_summary(folder: Path, summary: pd.DataFrame) -> str:
+    """Format the means as lines of text."""
+    known = [name for name in METRICS if summary[(name, "mean")].notna().any()]
+    lines = [f"{folder}, {int(summary[('images', '')].iloc[0])} images"]
     lines.append(f"  {'':<10}" + "".join(f"{name:>24}" for name in known))
     for by, row in summary.iterrows():
         cells = (f"{row[(name, 'mean')]:.3f} [{row[(name, 'low')]:.3f}, {row[(name, 'high')]:.3f}]" for name in known)
@@ -212,52 +213,54 @@ def show(folder: Path, summary: pd.DataFrame) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command line's grammar."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m analysis.evaluate",
-        description="Measure a model on folders of pictures whose masks, depth or both are known.",
+        description="Measure a model on data sets with true masks, true depth or both.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", type=Path, metavar="RUN_OR_MODEL", help="run folder, its best/, or model.safetensors")
     parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="data set folders")
-    parser.add_argument("--near", choices=("bright", "dark"), help="of all relative depth, instead of what is stated")
-    parser.add_argument("--table", type=Path, metavar="FILE", help="write the metrics of each picture to a CSV file")
+    parser.add_argument(
+        "--near", choices=("bright", "dark"), help="near pixels of all relative depth, whatever is configured"
+    )
+    parser.add_argument("--table", type=Path, metavar="FILE", help="write the metrics of each image to a CSV file")
     parser.add_argument("--device", help="torch device (default: a GPU if there is one)")
     return parser
 
 
-def _stated(dataset: "Dataset", near: str | None) -> "Dataset":
-    """Return a data set whose depth has the polarity that was stated, if any was, in all its folders and lines."""
+def _set_polarity(dataset: "Dataset", near: str | None) -> "Dataset":
+    """Override the depth polarity of all folders and triplets, if `near` is given."""
     if near is None:
         return dataset
     triplets = tuple(replace(triplet, near=near) for triplet in dataset.triplets)
-    return replace(dataset, triplets=triplets, parts=tuple(_stated(part, near) for part in dataset.parts))
+    return replace(dataset, triplets=triplets, parts=tuple(_set_polarity(part, near) for part in dataset.parts))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     args = parser().parse_args(arguments)
+    from data.dataset import DataError
+
+    return cli.run(lambda: _evaluate(args), AnalysisError, DataError)
+
+
+def _evaluate(args: argparse.Namespace) -> None:
     from analysis.model import load_model
     from analysis.runs.files import write_file
-    from data.dataset import DataError
     from data.reading.layout import read_dataset
 
     tables = []
-    try:
-        datasets = [_stated(read_dataset(folder), args.near) for folder in args.folders]
-        model = load_model(args.model, device=args.device)
-        for dataset in datasets:
-            with progress_bar(f"measuring {dataset.root.name}") as progress:
-                table = evaluate(model, dataset, progress=progress)
-            print(show(dataset.root, means(table)))
-            tables.append(table.assign(folder=str(dataset.root)))
-        if args.table:
-            write_file(args.table, pd.concat(tables).to_csv(index=False).encode())
-    except (AnalysisError, DataError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    datasets = [_set_polarity(read_dataset(folder), args.near) for folder in args.folders]
+    model = load_model(args.model, device=args.device)
+    for dataset in datasets:
+        with progress_bar(f"measuring {dataset.root.name}") as progress:
+            table = evaluate(model, dataset, progress=progress)
+        print(format_summary(dataset.root, summarize_metrics(table)))
+        tables.append(table.assign(folder=str(dataset.root)))
+    if args.table:
+        write_file(args.table, pd.concat(tables).to_csv(index=False).encode())
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The errors of the analysis commands, and how an error becomes one line."""
+"""The error of the analysis commands, and the first line of any error's message."""
 
 
 class AnalysisError(ValueError):
-    """A run, a model or a photo that cannot be used; the message is one line that says what to do."""
+    """A run, model or photo is unusable; the message is one line that says what to do."""
 
 
 def first_line(error: BaseException) -> str:

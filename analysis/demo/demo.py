@@ -1,8 +1,8 @@
-"""A page to try a trained model on photos: mask, depth, cut-out, and the photo turning in space.
+"""Serve a page to try a trained model on photos: mask, depth, cut-out and a point cloud that can be turned.
 
     python -m analysis.demo RUN_OR_MODEL
 
-It is served to this machine only and asks nothing of the network; photos are forgotten when it ends.
+The page is served to this machine only and works offline; photos are deleted when the server ends.
 """
 
 import argparse
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
 
 from analysis.demo.point_cloud import ASSUMED, make_points, plot_points
 from analysis.exceptions import AnalysisError
-from analysis.predict.photos import UnreadableError, read_photo
+from analysis.predict.photos import RGBImage, UnreadableError, read_photo
+from data.runtime import cli
 
 if TYPE_CHECKING:
     import gradio
@@ -27,36 +27,41 @@ if TYPE_CHECKING:
     from analysis.model import Model
 
 HOST = "127.0.0.1"
-MOST_PX = 1280  # of the longer side of what is shown
+MAX_PX = 1280  # longer side of the displayed images
 TURNING = Path(__file__).with_name("turning.js")
 HEIGHT_PX = 420
-LEAST_PX = 320  # wide; on a phone things stand below each other
-STYLE = f".turning {{ height: {HEIGHT_PX - 24}px; touch-action: none; }}"  # less what stands around it
+STOPPED = 130  # exit code of cli.run after Ctrl-C
+MIN_WIDTH_PX = 320  # of a panel; on a phone the panels stand below each other
+STYLE = f".turning {{ height: {HEIGHT_PX - 24}px; touch-action: none; }}"  # without the frame around it
 PANELS = {"mask": "mask", "depth": "depth, near is bright", "cutout": "cut-out"}
-HINT = f"In space, assuming {ASSUMED}; drag to turn it, scroll to come nearer."
-
-Photo = UInt8[np.ndarray, "h w 3"]
+HINT = f"The point cloud assumes {ASSUMED}; drag to turn it, scroll to zoom."
 
 
-def look(model: "Model", photo: Photo | None) -> tuple[Any, ...]:
-    """Return what the page shows of a photo: mask, depth, cut-out, the view as JSON, and a line about it.
+def predict_photo(model: "Model", photo: RGBImage | None) -> tuple[Any, ...]:
+    """Return the page's outputs for a photo: mask, depth, cut-out, point cloud as JSON, and a line of text.
 
-    Pictures are at the photo's size, or `MOST_PX` along the longer side; without a photo there are none.
+    Images have the photo's size, at most `MAX_PX` along the longer side; without a photo they are None.
     """
-    from analysis.predict.predict import codes
+    from analysis.predict.predict import quantise
     from data.visualize import render_depth
 
     if photo is None:
         return None, None, None, None, ""
-    shown = _shown(photo)
+    shown = _shrink(photo)
     mask, depth = model.predict(shown)
-    cutout = np.dstack([shown, codes(mask, np.uint8)])
-    said = f"{shown.shape[1]} by {shown.shape[0]} px, {(mask > 0.5).mean():.1%} of it foreground. {HINT}"
-    return codes(mask, np.uint8), render_depth(depth), cutout, plot_points(*make_points(shown, depth)).to_json(), said
+    cutout = np.dstack([shown, quantise(mask, np.uint8)])
+    text = f"{shown.shape[1]} by {shown.shape[0]} px, {(mask > 0.5).mean():.1%} foreground. {HINT}"
+    return (
+        quantise(mask, np.uint8),
+        render_depth(depth),
+        cutout,
+        plot_points(*make_points(shown, depth)).to_json(),
+        text,
+    )
 
 
-def page(model: "Model") -> "gradio.Blocks":
-    """Return the page of a model."""
+def build_page(model: "Model") -> "gradio.Blocks":
+    """Build the page of a model."""
     import gradio as gr
     import plotly
 
@@ -64,57 +69,61 @@ def page(model: "Model") -> "gradio.Blocks":
     gr.set_static_paths([plotly_js])
     blocks = gr.Blocks(title="One look", analytics_enabled=False)
     with blocks:
-        gr.Markdown(f"# One look\n{_about(model)}")
+        gr.Markdown(f"# One look\n{_describe(model)}")
         with gr.Row():
             photo = _photo_input()
             turning = gr.HTML(
-                label="in space",
+                label="point cloud",
                 show_label=True,
                 container=True,
-                min_width=LEAST_PX,
+                min_width=MIN_WIDTH_PX,
                 html_template='<div class="turning"></div>',
                 css_template=STYLE,
                 js_on_load=TURNING.read_text(encoding="utf-8"),
                 head=f'<script src="/gradio_api/file={plotly_js.as_posix()}"></script>',
             )
-        said = gr.Markdown()
+        text = gr.Markdown()
         with gr.Row():
             mask, depth, cutout = (
                 gr.Image(label=label, elem_id=name, format="png", interactive=False, buttons=["fullscreen", "download"])
                 for name, label in PANELS.items()
             )
-        photo.change(lambda rgb: look(model, rgb), photo, [mask, depth, cutout, turning, said], api_name="look")
+        photo.change(
+            lambda rgb: predict_photo(model, rgb), photo, [mask, depth, cutout, turning, text], api_name="look"
+        )
     return blocks
 
 
 def _photo_input() -> "gradio.Image":
-    """Return the place where photos are dropped; they are read as analysis.predict reads them."""
+    """Return the input for photos, which reads files as analysis.predict does."""
     import gradio as gr
 
-    def read(payload: Any) -> Photo | None:
+    def read(payload: Any) -> RGBImage | None:
         if payload is None:
             return None
-        path = Path(payload.path)  # which Gradio has checked to lie among what was dropped
+        path = Path(payload.path)  # Gradio has checked that it is an uploaded file
         try:
             return read_photo(path)
         except UnreadableError as error:
             raise gr.Error(f"{path.name}: {error}", print_exception=False) from error
 
-    place = gr.Image(label="photo", sources=["upload", "clipboard"], height=HEIGHT_PX, min_width=LEAST_PX)
-    place.preprocess = read  # of a subclass Gradio would write a stub file beside this one
+    place = gr.Image(label="photo", sources=["upload", "clipboard"], height=HEIGHT_PX, min_width=MIN_WIDTH_PX)
+    place.preprocess = read  # for a subclass Gradio would write a stub file into this folder
     return place
 
 
 def serve(model: "Model", port: int | None) -> None:
-    """Serve the page until the user ends it.
+    """Serve the page until the user stops it.
 
     Raises:
-        AnalysisError: Something else listens on that port.
+        AnalysisError: The port is in use.
     """
     import gradio as gr
 
-    blocks = page(model)
-    theme = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # none of the network's
+    blocks = build_page(model)
+    theme = gr.themes.Soft(
+        font=["system-ui", "sans-serif"], font_mono=["monospace"]
+    )  # local fonts only, so that the page works offline
     try:
         _, address, _ = blocks.launch(
             server_name=HOST,
@@ -129,23 +138,23 @@ def serve(model: "Model", port: int | None) -> None:
         )
     except OSError as error:
         raise AnalysisError(f"port {port or 'from 7860 on'} is in use; name another with --port") from error
-    print(f"{address}  drop a photo there; Ctrl-C ends it", flush=True)
+    print(f"{address}  open it and drop a photo; stop with Ctrl-C", flush=True)
     blocks.block_thread()
 
 
-def _about(model: "Model") -> str:
+def _describe(model: "Model") -> str:
     parameters = sum(p.numel() for p in model.network.parameters())
     config = model.config.model
     return (
         f"Foreground and depth from one image, by trial {model.trial_id}: {config.arch} of width {config.width}, "
-        f"{parameters:,} parameters, shown squares of {model.px} px."
+        f"{parameters:,} parameters, input of {model.px} by {model.px} px."
     )
 
 
-def _shown(photo: Photo) -> Photo:
-    """Return the photo, shrunk where it is larger than what is shown."""
+def _shrink(photo: RGBImage) -> RGBImage:
+    """Shrink the photo to at most MAX_PX along the longer side."""
     height, width = photo.shape[:2]
-    scale = MOST_PX / max(height, width)
+    scale = MAX_PX / max(height, width)
     if scale >= 1:
         return photo
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -153,40 +162,29 @@ def _shown(photo: Photo) -> Photo:
 
 
 def _port(text: str) -> int:
-    """Read the number of a port.
-
-    Raises:
-        ArgumentTypeError: It is none.
-    """
     if not text.isdigit() or not 0 < int(text) < 2**16:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port; name one of 1 to 65535")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port; name a number from 1 to 65535")
     return int(text)
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command line's grammar."""
+    """Return the parser of the command line."""
     p = argparse.ArgumentParser(prog="python -m analysis.demo", description="Serve a page to try a trained model.")
     p.add_argument("model", type=Path, metavar="RUN_OR_MODEL", help="run folder, its best/ or a .safetensors file")
-    p.add_argument("--port", type=_port, metavar="N", help="of the page (default: the first free from 7860 on)")
-    p.add_argument("--device", help="torch device, such as cpu or cuda:1; by default a GPU where there is one")
+    p.add_argument("--port", type=_port, metavar="N", help="port of the page (default: the first free one from 7860)")
+    p.add_argument("--device", help="torch device, such as cpu or cuda:1; default: a GPU if there is one")
     return p
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return the exit code: 0 ended by the user, 2 the user's mistake."""
+    """Run the command line; return the exit code: 0 if the user stopped the server."""
     args = parser().parse_args(arguments)
-    try:
-        _demonstrate(args)
-    except AnalysisError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 0
-    return 0
+    code = cli.run(lambda: _serve(args), AnalysisError)
+    return 0 if code == STOPPED else code
 
 
-def _demonstrate(args: argparse.Namespace) -> None:
-    """Load the model and serve its page; what was dropped there goes when it ends."""
+def _serve(args: argparse.Namespace) -> None:
+    """Load the model and serve its page; delete the uploaded photos at the end."""
     from analysis.model import load_model
 
     model = load_model(args.model, device=args.device)
@@ -196,4 +194,4 @@ def _demonstrate(args: argparse.Namespace) -> None:
         try:
             serve(model, args.port)
         except ImportError as error:
-            raise AnalysisError(f'{error.name} is not installed; pip install -e ".[demo]"') from error
+            raise AnalysisError(f'{error.name}: not installed; run pip install -e ".[demo]"') from error

@@ -11,6 +11,8 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float32, UInt8
 
+from analysis.predict.photos import RGBImage
+
 FIELD_OF_VIEW_DEG = 55.0  # along the longer side; a 35 mm lens on 36 mm film has 54.4
 FARTHEST = 2.0  # distance where the inverse depth is 0; where it is 1 the distance is 1
 MAX_POINTS = 40_000
@@ -18,7 +20,6 @@ POINT_PX = 2.5  # so many points leave no gaps in a view of 700 px
 EYE = {"x": 0.2, "y": -1.3, "z": 0.1}  # a little to the right of the camera and above it
 ASSUMED = f"a camera of {FIELD_OF_VIEW_DEG:.0f} degrees, the farthest {FARTHEST:g} times as far away as the nearest"
 
-RGBImage = UInt8[np.ndarray, "h w 3"]
 DepthMap = Float32[np.ndarray, "h w"]
 Points = Float32[np.ndarray, "n 3"]
 Colours = UInt8[np.ndarray, "n 3"]

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.evaluate import BLIND, aligned, evaluate, figures_of, main, means, read_truth
+from analysis.evaluate import BASELINE, align_depth, evaluate, main, measure_prediction, read_truth, summarize_metrics
 from analysis.model import load_model
 from data.reading.layout import read_dataset
 from search.config.trial import TrialConfig
@@ -36,29 +36,31 @@ def truth_of(folder, number=0):
 def test_scale_and_shift_are_taken_out():
     rng = np.random.default_rng(1)
     truth, known = rng.random((8, 9), dtype=np.float32), rng.random((8, 9)) < 0.7
-    assert aligned(0.2 + 0.3 * truth, truth, known) == pytest.approx(truth, abs=1e-5)
+    assert align_depth(0.2 + 0.3 * truth, truth, known) == pytest.approx(truth, abs=1e-5)
     seen = np.where(known, 0.2 + 0.3 * truth, np.float32(9))  # what is not known has no say
-    assert aligned(seen, truth, known)[known] == pytest.approx(truth[known], abs=1e-5)
+    assert align_depth(seen, truth, known)[known] == pytest.approx(truth[known], abs=1e-5)
 
 
 def test_far_taken_for_near_is_no_better_than_the_mean():
     truth = np.linspace(0, 1, 50, dtype=np.float32).reshape(5, 10)
     everywhere = np.ones(truth.shape, bool)
-    assert aligned(1 - truth, truth, everywhere) == pytest.approx(np.full(truth.shape, truth.mean()), abs=1e-6)
+    assert align_depth(1 - truth, truth, everywhere) == pytest.approx(np.full(truth.shape, truth.mean()), abs=1e-6)
 
 
 def test_what_is_right_has_the_best_figures(tmp_path):
     truth = truth_of(write_folder(tmp_path / "data"))
-    found = figures_of(truth.mask.astype(np.float32), 0.5 * truth.depth, truth)
+    found = measure_prediction(truth.mask.astype(np.float32), 0.5 * truth.depth, truth)
     assert found["iou"] == found["boundary_f"] == found["delta1"] == 1
     assert found["explained_depth"] == pytest.approx(1, abs=1e-4) and found["rmse_depth"] < 1e-3
-    nothing = figures_of(np.zeros_like(truth.depth), np.zeros_like(truth.depth), truth)
+    nothing = measure_prediction(np.zeros_like(truth.depth), np.zeros_like(truth.depth), truth)
     assert nothing["iou"] == 0 and nothing["explained_depth"] == pytest.approx(0, abs=1e-5)
 
 
 def test_masks_alone_have_no_figures_of_depth(tmp_path):
     truth = truth_of(write_folder(tmp_path / "data", depth=False))
-    assert set(figures_of(np.ones(truth.known.shape, np.float32), np.ones(truth.known.shape, np.float32), truth)) == {
+    assert set(
+        measure_prediction(np.ones(truth.known.shape, np.float32), np.ones(truth.known.shape, np.float32), truth)
+    ) == {
         "iou",
         "boundary_f",
         "mae_mask",
@@ -67,13 +69,13 @@ def test_masks_alone_have_no_figures_of_depth(tmp_path):
 
 def test_every_picture_is_measured_beside_a_guess(tmp_path, finished_run):
     dataset = read_dataset(write_folder(tmp_path / "data", 18))
-    told = []
-    table = evaluate(load_model(finished_run, device="cpu"), dataset, progress=lambda *state: told.append(state))
-    assert len(table) == 36 and set(table["by"]) == {"model", BLIND} and told[-1] == (18, 18)
-    guess = table[table["by"] == BLIND]
+    calls = []
+    table = evaluate(load_model(finished_run, device="cpu"), dataset, progress=lambda *state: calls.append(state))
+    assert len(table) == 36 and set(table["by"]) == {"model", BASELINE} and calls[-1] == (18, 18)
+    guess = table[table["by"] == BASELINE]
     assert guess["explained_depth"].to_numpy() == pytest.approx(1, abs=1e-3)  # depth is the ramp here
     assert guess["iou"].iloc[0] == pytest.approx(160 / (SIDE * (SIDE + 8)))
-    summary = means(table)
+    summary = summarize_metrics(table)
     low, mean, high = (summary.loc["model", ("iou", part)] for part in ("low", "mean", "high"))
     assert low <= mean <= high and mean == pytest.approx(table.loc[table["by"] == "model", "iou"].mean())
 
@@ -83,7 +85,7 @@ def test_command_line_writes_a_table_and_leaves_out_what_is_broken(tmp_path, fin
     (folder / "masks" / "001.png").write_bytes(b"")
     assert main([str(finished_run), str(folder), "--table", str(tmp_path / "t.csv"), "--device", "cpu"]) == 0
     out, err = capsys.readouterr()
-    assert "2 pictures" in out and BLIND in out and "001.png" in err
+    assert "2 images" in out and BASELINE in out and "001.png" in err
     table = pd.read_csv(tmp_path / "t.csv")
     assert len(table) == 4 and table["folder"].unique().tolist() == [str(folder)]
 
@@ -94,7 +96,7 @@ def test_polarity_can_be_stated(tmp_path, finished_run, capsys):
     for near in ("bright", "dark"):
         assert main([str(finished_run), str(folder), "--near", near, "--table", str(tmp_path / "t.csv")]) == 0
         table = pd.read_csv(tmp_path / "t.csv")
-        metrics.append(table.loc[table["by"] == BLIND, "explained_depth"].mean())
+        metrics.append(table.loc[table["by"] == BASELINE, "explained_depth"].mean())
     assert metrics[0] == pytest.approx(1, abs=1e-3) and metrics[1] == pytest.approx(0, abs=1e-3)
 
 
@@ -105,7 +107,7 @@ def test_polarity_of_each_picture_is_its_own_unless_the_command_line_states_it(t
     for more, expected in (((), [1, 0, 1]), (("--near", "dark"), [0, 0, 0])):
         assert main([str(finished_run), str(folder), *more, "--table", str(tmp_path / "t.csv")]) == 0
         table = pd.read_csv(tmp_path / "t.csv")
-        assert table.loc[table["by"] == BLIND, "explained_depth"].round(3).to_list() == expected
+        assert table.loc[table["by"] == BASELINE, "explained_depth"].round(3).to_list() == expected
 
 
 def test_joined_folders_keep_what_each_states(tmp_path, finished_run):
@@ -115,7 +117,7 @@ def test_joined_folders_keep_what_each_states(tmp_path, finished_run):
     (tmp_path / "both").mkdir()
     (tmp_path / "both" / "dataset.json").write_text(json.dumps({"folders": ["../bright", "../dark"]}))
     table = evaluate(load_model(finished_run, device="cpu"), read_dataset(tmp_path / "both"))
-    explained = table.loc[table["by"] == BLIND, "explained_depth"].round(3).to_list()
+    explained = table.loc[table["by"] == BASELINE, "explained_depth"].round(3).to_list()
     assert explained == [1, 1, 1, 0, 0, 0]
 
 
@@ -131,7 +133,7 @@ def test_model_sees_pictures_at_its_own_size_and_is_measured_at_theirs(tmp_path,
     [
         (("missing", "{data}"), "no such file or folder"),
         (("{run}", "missing"), "no such folder"),
-        (("{run}", "{broken}"), "no picture could be measured"),
+        (("{run}", "{broken}"), "no image could be measured"),
     ],
 )
 def test_what_cannot_be_measured_is_one_line(arguments, says, tmp_path, finished_run, capsys):

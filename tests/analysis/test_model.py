@@ -102,7 +102,7 @@ def test_what_is_no_run_is_refused(tmp_path):
 def test_run_without_model_yet_says_so(broken):
     shutil.rmtree(broken / "best")
     (broken / "run.json").write_text('{"state": "running"}')
-    assert "no model (run.json says 'running')" in refusal(broken)
+    assert "no model (its state is 'running')" in refusal(broken)
     (broken / "run.json").write_text("{")
     assert "this run has no model;" in refusal(broken)
 
@@ -145,7 +145,7 @@ def test_weights_that_do_not_fit_are_refused(broken):
     save_file({**weights, name: torch.zeros(1)}, path)
     assert f"{name} is (1,), not" in refusal(broken)
     save_file({**weights, "stray": torch.zeros(1)}, path)
-    assert "has a stray stray" in refusal(broken)
+    assert "has an unexpected stray" in refusal(broken)
     del weights[name]
     save_file(weights, path)
     assert f"lacks {name}" in refusal(broken)
@@ -165,7 +165,7 @@ def test_pickles_are_never_opened(broken, tmp_path):
 
 def test_device_that_is_not_there_is_refused(finished_run):
     for name in ("meta", "abacus"):
-        assert f"device {name!r} cannot be used here" in refusal(finished_run, device=name)
+        assert f"device {name!r} is not available" in refusal(finished_run, device=name)
 
 
 def test_importing_analysis_imports_no_torch():

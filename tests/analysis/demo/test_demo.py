@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from analysis import load_model
-from analysis.demo.demo import HOST, MOST_PX, look, parser
+from analysis.demo.demo import HOST, MAX_PX, parser, predict_photo
 
 
 @pytest.fixture(scope="module")
@@ -23,23 +23,23 @@ def noise(height, width):
 
 def test_page_shows_what_the_model_predicts(model):
     photo = noise(60, 90)
-    mask, depth, cutout, turning, said = look(model, photo)
+    mask, depth, cutout, turning, text = predict_photo(model, photo)
     predicted, _ = model.predict(photo)
     assert np.abs(mask / 255 - predicted).max() < 0.51 / 255
     assert depth.shape == photo.shape and depth.dtype == np.uint8
     assert (cutout[..., :3] == photo).all() and (cutout[..., 3] == mask).all()
     assert len(json.loads(turning)["data"][0]["marker"]["color"]) == 60 * 90
-    assert said.startswith(f"90 by 60 px, {(predicted > 0.5).mean():.1%} of it foreground.")
+    assert text.startswith(f"90 by 60 px, {(predicted > 0.5).mean():.1%} foreground.")
 
 
 def test_large_photos_are_shown_smaller(model):
-    mask, _, cutout, _, said = look(model, noise(MOST_PX // 2, 2 * MOST_PX))
-    assert mask.shape == cutout.shape[:2] == (MOST_PX // 4, MOST_PX)
-    assert f"{MOST_PX} by {MOST_PX // 4} px" in said
+    mask, _, cutout, _, text = predict_photo(model, noise(MAX_PX // 2, 2 * MAX_PX))
+    assert mask.shape == cutout.shape[:2] == (MAX_PX // 4, MAX_PX)
+    assert f"{MAX_PX} by {MAX_PX // 4} px" in text
 
 
 def test_without_a_photo_nothing_is_shown(model):
-    assert look(model, None) == (None, None, None, None, "")
+    assert predict_photo(model, None) == (None, None, None, None, "")
 
 
 def refusal(*arguments, before=""):
@@ -70,5 +70,5 @@ def test_what_is_no_port_is_refused(port, capsys):
 
 
 def test_gradio_that_is_not_installed_is_named(finished_run):
-    said = refusal(finished_run, before="sys.modules['gradio'] = None")
-    assert 'gradio is not installed; pip install -e ".[demo]"' in said
+    text = refusal(finished_run, before="sys.modules['gradio'] = None")
+    assert 'gradio: not installed; run pip install -e ".[demo]"' in text

@@ -1,7 +1,15 @@
 import cv2
 import numpy as np
 
-from analysis.predict.images import CELL, TINT, contact_sheet, depth_colour, overlay, pictures, sheet_row
+from analysis.predict.images import (
+    CELL,
+    TINT,
+    colour_depth,
+    draw_contact_sheet,
+    draw_overlay,
+    draw_sheet_row,
+    render_prediction,
+)
 from data.visualize import render_depth
 
 
@@ -15,7 +23,7 @@ def half_masked(height=120, width=200):
 
 def test_overlay_tints_the_foreground_draws_its_outline_and_leaves_the_rest():
     photo, mask, _ = half_masked()
-    drawn = overlay(photo, mask)
+    drawn = draw_overlay(photo, mask)
     assert drawn.shape == photo.shape and (drawn[:, 105:] == 90).all()
     assert drawn[60, 50].tolist() == [54 + int(0.4 * value) for value in TINT]
     assert np.abs(drawn[60, 99].astype(int) - TINT).max() < 20
@@ -23,33 +31,33 @@ def test_overlay_tints_the_foreground_draws_its_outline_and_leaves_the_rest():
 
 def test_cutout_is_the_photo_with_the_mask_as_alpha():
     photo, mask, depth = half_masked()
-    written = dict(pictures(photo, mask, depth))
+    written = dict(render_prediction(photo, mask, depth))
     assert list(written) == ["mask.png", "depth.png", "depth_colour.jpg", "overlay.jpg", "cutout.png"]
     assert (written["cutout.png"][..., :3] == photo).all() and (written["cutout.png"][..., 3] == mask).all()
     assert written["depth.png"].dtype == np.uint16 and written["mask.png"] is mask
 
 
 def test_near_is_bright_in_colours():
-    grey = cv2.cvtColor(depth_colour(np.array([[0, 30000, 65535]], np.uint16)), cv2.COLOR_BGR2GRAY)[0]
+    grey = cv2.cvtColor(colour_depth(np.array([[0, 30000, 65535]], np.uint16)), cv2.COLOR_BGR2GRAY)[0]
     assert grey[0] < grey[1] < grey[2] and grey[2] > 200
 
 
 def test_depth_has_the_colours_of_all_other_pictures():
     codes = np.arange(256, dtype=np.uint16)[None] * 257
-    assert (depth_colour(codes)[..., ::-1] == render_depth(codes / 65535)).all()
+    assert (colour_depth(codes)[..., ::-1] == render_depth(codes / 65535)).all()
 
 
 def test_sheet_rows_are_of_one_size_whatever_the_photo():
     rows = [
-        sheet_row("name" * repeat, *half_masked(*size))
+        draw_sheet_row("name" * repeat, *half_masked(*size))
         for repeat, size in [(1, (30, 300)), (90, (300, 20)), (2, (2, 1))]
     ]
     assert len({row.shape for row in rows}) == 1 and rows[0].shape[1] >= 4 * CELL[0]
-    sheet = contact_sheet(rows)
+    sheet = draw_contact_sheet(rows)
     assert sheet.shape[1] == 2 * rows[0].shape[1] and sheet.shape[0] > 2 * rows[0].shape[0]
-    assert contact_sheet(rows[:1]).shape[1] == rows[0].shape[1]
+    assert draw_contact_sheet(rows[:1]).shape[1] == rows[0].shape[1]
 
 
 def test_names_that_cannot_be_drawn_have_a_row_all_the_same():
-    rows = [sheet_row(name, *half_masked(20, 30)) for name in ("caf\u00e9 \U0001f600", "bad\udcff")]
+    rows = [draw_sheet_row(name, *half_masked(20, 30)) for name in ("caf\u00e9 \U0001f600", "bad\udcff")]
     assert rows[0].shape == rows[1].shape

@@ -56,7 +56,7 @@ def test_output_folder_is_not_searched(place):
 @pytest.mark.parametrize("out", ["in", ".", "in/deep"])
 def test_photo_in_the_output_folder_is_refused(place, out):
     here = place("in/deep/a.png")
-    with pytest.raises(AnalysisError, match=r"lies in the output folder|no pictures"):
+    with pytest.raises(AnalysisError, match=r"lies in the output folder|contains no images"):
         names(here, "in", out=out)
 
 
@@ -64,7 +64,7 @@ def test_place_without_photos_is_refused(place):
     here = place("in/notes.txt")
     with pytest.raises(AnalysisError, match="no such photo or folder"):
         names(here, "none")
-    with pytest.raises(AnalysisError, match="no pictures in it"):
+    with pytest.raises(AnalysisError, match="it contains no images"):
         names(here, "in")
 
 
@@ -99,7 +99,7 @@ def test_what_is_no_whole_picture_is_refused(tmp_path, keep):
     path = tmp_path / "broken.jpg"
     data = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8))[1].tobytes()
     path.write_bytes(data[: int(keep * len(data)) if isinstance(keep, float) else keep])
-    with pytest.raises(UnreadableError, match="not a whole picture"):
+    with pytest.raises(UnreadableError, match="not a complete image"):
         read_photo(path)
     with pytest.raises(UnreadableError, match="cannot be read"):
         read_photo(tmp_path / "none.jpg")

@@ -10,7 +10,7 @@ import pytest
 
 from analysis import load_model
 from analysis.predict.photos import find_photos
-from analysis.predict.predict import ahead, main
+from analysis.predict.predict import main, map_ahead
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_distances_are_written_in_millimetres_where_the_data_had_a_scale(finishe
     (model / "config.json").write_text(json.dumps(about | {"depth_scale": None}))
     capsys.readouterr()
     assert call(model, photos, "--out", tmp_path / "none", "--metres") == 2
-    assert "no one scale in metres" in capsys.readouterr().err and not (tmp_path / "none").exists()
+    assert "its depth is relative" in capsys.readouterr().err and not (tmp_path / "none").exists()
 
 
 def test_file_whose_name_is_too_long_is_named_and_the_others_are_predicted(finished_run, photos, tmp_path, capsys):
@@ -85,7 +85,7 @@ def test_broken_file_is_named_and_the_others_are_predicted(finished_run, photos,
     (photos / "broken.jpg").write_bytes(b"no picture")
     assert call(finished_run, photos, "--out", tmp_path / "out") == 0
     said = capsys.readouterr()
-    assert said.err == f"skipped {photos / 'broken.jpg'}: not a whole picture\n"
+    assert said.err == f"skipped {photos / 'broken.jpg'}: not a complete image\n"
     assert "3 photos" in said.out and "1 file skipped" in said.out
 
 
@@ -124,7 +124,7 @@ def test_wrong_arguments_are_one_line_and_exit_code_2(finished_run, photos, tmp_
     (tmp_path / "going_on" / "run.json").write_text('{"state": "running"}')
     calls = {
         "no such photo": (finished_run, tmp_path / "none.jpg"),
-        "no pictures": (finished_run, tmp_path / "empty"),
+        "contains no images": (finished_run, tmp_path / "empty"),
         "no such file or folder": (tmp_path / "none", photos),
         "no model": (tmp_path / "going_on", photos),
         "is a file": (finished_run, photos, "--out", tmp_path / "file"),
@@ -139,7 +139,7 @@ def test_wrong_arguments_are_one_line_and_exit_code_2(finished_run, photos, tmp_
 
 
 def test_few_photos_are_held_at_once_however_many_there_are(finished_run, tmp_path, monkeypatch):
-    from analysis.predict.predict import Predictions, read_photo
+    from analysis.predict.predict import PhotoPredictor, read_photo
 
     alive, most = [], []
 
@@ -155,9 +155,9 @@ def test_few_photos_are_held_at_once_however_many_there_are(finished_run, tmp_pa
     (tmp_path / "many").mkdir()
     for number in range(100):
         cv2.imwrite(str(tmp_path / "many" / f"{number}.png"), np.full((8, 8, 3), number, np.uint8))
-    predictions = Predictions(load_model(finished_run, device="cpu"), tmp_path / "out")
-    predictions.write(find_photos([tmp_path / "many"], tmp_path / "out"))
-    assert predictions.done == len(most) == 100 and max(most) <= 2 * 4 + 2 * 3
+    predictor = PhotoPredictor(load_model(finished_run, device="cpu"), tmp_path / "out")
+    predictor.write(find_photos([tmp_path / "many"], tmp_path / "out"))
+    assert predictor.done == len(most) == 100 and max(most) <= 2 * 4 + 2 * 3
     assert len(list((tmp_path / "out").glob("contact_sheet*"))) == 3
 
 
@@ -172,5 +172,5 @@ def test_work_ahead_is_bounded_and_in_order():
             yield number
 
     with ThreadPoolExecutor(3) as pool:
-        for number, double in enumerate(ahead(pool, lambda x: 2 * x, items(), most=4)):
+        for number, double in enumerate(map_ahead(pool, lambda x: 2 * x, items(), most=4)):
             assert double == 2 * number and len(taken) <= number + 4
