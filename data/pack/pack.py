@@ -101,22 +101,22 @@ class Pack:
     def ids(self) -> tuple[str, ...]:
         """Sample ids in nested order."""
         ids = self._read_ids()
-        return tuple(ids[place] for place in self._usable[: self.count])
+        return tuple(ids[position] for position in self._usable[: self.count])
 
     @cached_property
     def stats(self) -> Stats:
         """Statistics over exactly the samples of this pack."""
-        places = self._usable[: self.count]
-        shards = [start for start, _ in self._bounds if start <= places[-1]]
+        positions = self._usable[: self.count]
+        shards = [start for start, _ in self._bounds if start <= positions[-1]]
         sums = np.concatenate([np.load(shard_path(self.folder, start, ".sums.npy")) for start in shards])
-        return compute_stats(sums[places])
+        return compute_stats(sums[positions])
 
     @property
     def faults(self) -> dict[str, tuple[str, str]]:
         """Kind and message of the decoded triplets that cannot be used, by id."""
         found = read_faults(self.folder)
         ids = self._read_ids() if found else ()
-        return {ids[place]: fault for place, fault in found.items()}
+        return {ids[position]: fault for position, fault in found.items()}
 
     @property
     def decoded(self) -> int:
@@ -131,12 +131,12 @@ class Pack:
         """
         if len(indices) and not 0 <= indices.min() <= indices.max() < self.count:
             raise IndexError(f"positions {indices.min()}..{indices.max()} outside a pack of {self.count}")
-        places = self._usable[indices]
-        shards = np.searchsorted(self._stops, places, side="right")
+        positions = self._usable[indices]
+        shards = np.searchsorted(self._stops, positions, side="right")
         records = np.empty(len(indices), record_type(self.px))
         for shard in np.unique(shards):
             chosen = shards == shard
-            records[chosen] = self._map(int(shard))[places[chosen] - self._bounds[shard][0]]
+            records[chosen] = self._map(int(shard))[positions[chosen] - self._bounds[shard][0]]
         return RawBatch(records["image"], records["mask"], records["depth"], records["mask_known"] != 0)
 
     def _read_ids(self) -> Sequence[str]:

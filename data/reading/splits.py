@@ -62,7 +62,7 @@ def split_by_background(dataset: Dataset, *, seed: int = 0) -> Splits:
     backgrounds = {triplet.background for triplet in dataset.triplets}
     if len(backgrounds) < 2:
         unknown = {name.rpartition("/")[2] for name in backgrounds} == {"unknown"}  # joined folders add a prefix
-        problem = "its backgrounds are not stated" if unknown else "it has 1 background"
+        problem = "its backgrounds are unknown" if unknown else "it has 1 background"
         raise DataError(
             f"{dataset.root}: {problem}, and a split needs 2; state group_size in dataset.json "
             "(1 if each image has its own background) or a background per line of manifest.csv"

@@ -34,6 +34,12 @@ def test_stages_share_statistics_and_sigma_and_nest(data_module):
     assert (explore.train.px, confirm.train.px, final.train.px) == (80, 80, 160)
 
 
+def test_stage_has_the_numbers_of_images_of_stage_sizes(data_module):
+    data = data_module.stage_data(fraction=0.5, px=32, max_images=10)
+    assert (len(data.train), len(data.val)) == data_module.stage_sizes(0.5, 10) == (10, 4)
+    assert data_module.stage_sizes(0.5) == (16, 4) and data_module.stage_sizes(0.5, 99) == (16, 4)
+
+
 def test_several_folders_are_one_data_set(partial_datasets, tmp_path):
     folders = [partial_datasets[name] for name in ("mask_only", "depth_only")]
     assert parser().parse_args(["--data", *map(str, folders), "--seed", "1"]).data == folders
@@ -60,13 +66,13 @@ def spoilt(tiny_dataset, tmp_path):
 def test_few_bad_triplets_are_left_out_and_counted(spoilt):
     data_module = DataModule(spoilt(4), seed=0)
     data_module.prepare_data(80)
-    told = data_module.left_out.to_dict()
-    assert (told["triplets"], told["of"], told["reasons"]) == (4, 40, {"file that is not an image": 4})
-    assert len(told["first"]) == 4 and "images" in told["first"][0]
+    left_out = data_module.left_out.to_dict()
+    assert (left_out["triplets"], left_out["of"], left_out["reasons"]) == (4, 40, {"file that is not an image": 4})
+    assert len(left_out["first"]) == 4 and "images" in left_out["first"][0]
     assert data_module.left_out.describe().startswith("4 of 40 triplets cannot be used (file that is not an image: 4)")
     data = data_module.stage_data(fraction=build_stages()[1].fraction, px=build_stages()[1].px)
     assert len(data.train) + len(data_module.pack("val", 80)) + len(data_module.pack("test", 80)) == 36
-    assert data_module.left_out.to_dict() == told
+    assert data_module.left_out.to_dict() == left_out
 
 
 def test_triplets_whose_files_lack_are_left_out_and_counted(tiny_dataset, tmp_path):
@@ -74,12 +80,12 @@ def test_triplets_whose_files_lack_are_left_out_and_counted(tiny_dataset, tmp_pa
     sorted((copy / "masks").iterdir())[0].unlink()
     data_module = DataModule(copy, seed=0)
     data_module.prepare_data(80)
-    told = data_module.left_out.to_dict()
-    assert (told["triplets"], told["of"]) == (1, 40) and "is not there" in told["first"][0]
+    left_out = data_module.left_out.to_dict()
+    assert (left_out["triplets"], left_out["of"]) == (1, 40) and "is not there" in left_out["first"][0]
     assert sum(data_module.sizes().values()) == 39
 
 
-def test_nothing_is_said_of_whole_data(data_module):
+def test_nothing_is_described_if_all_data_are_usable(data_module):
     data_module.prepare_data(80)
     assert data_module.left_out.describe() == "" and data_module.left_out.to_dict()["triplets"] == 0
 
@@ -91,9 +97,9 @@ def test_more_than_a_tenth_bad_stops_unless_it_is_allowed(spoilt):
     data_module = DataModule(folder, seed=0, allow_bad=parser().parse_args(["--allow-bad"]).allow_bad)
     data_module.prepare_data(80)
     assert data_module.left_out.to_dict()["triplets"] == 5
-    taken_up = load_data_module({"seed": 0, "data": data_module.to_dict()})  # a run that has begun goes on
-    taken_up.prepare_data(80)
-    assert taken_up.to_dict() == data_module.to_dict()
+    restored = load_data_module({"seed": 0, "data": data_module.to_dict()})  # a run that has started may continue
+    restored.prepare_data(80)
+    assert restored.to_dict() == data_module.to_dict()
 
 
 def test_data_of_a_run_are_found_again_after_the_cache_was_emptied(partial_datasets, monkeypatch, tmp_path):
@@ -117,13 +123,13 @@ def test_data_of_a_run_that_are_others_or_not_named_are_refused(data_module):
 
 
 def test_packing_is_shown(data_module):
-    shown, told = [], []
+    shown, calls = [], []
 
     @contextmanager
     def show(title):
         shown.append(title)
-        yield lambda done, total: told.append((done, total))
+        yield lambda done, total: calls.append((done, total))
 
     data_module.show = show
     pack = data_module.pack("train", 24)
-    assert shown == ["packing train at 24 px"] and told[-1] == (len(pack), len(pack))
+    assert shown == ["packing train at 24 px"] and calls[-1] == (len(pack), len(pack))

@@ -54,8 +54,8 @@ def test_difference_is_of_what_is_known_alone():
 
 
 def test_prediction_shows_mask_and_depth():
-    pictures = np.zeros((3, 8, 8, 2), np.uint8)
-    pictures[..., 0] = 255
-    shown = render_predictions(pictures)
+    images = np.zeros((3, 8, 8, 2), np.uint8)
+    images[..., 0] = 255
+    shown = render_predictions(images)
     assert shown.shape == (24, 16, 3)
     assert (shown[:, :8] == 255).all() and (shown[:8, 8:] == render_depth(np.zeros((8, 8)))).all()

@@ -129,7 +129,7 @@ def test_triplets_that_cannot_be_used_are_left_out_with_their_reasons(make_datas
     root = make_dataset(12)
     clean = packed(root, cache)
     bad = {"fgbg000003": "unreadable", "fgbg000007": "size"}
-    (root / "images" / "fgbg000003.png").write_bytes(b"no picture")
+    (root / "images" / "fgbg000003.png").write_bytes(b"no image")
     cv2.imwrite(str(root / "masks" / "mask000007.png"), np.zeros((20, 30), np.uint8))
     for workers in (1, 3):
         pack = packed(root, cache.parent / str(workers), workers=workers)
@@ -148,7 +148,7 @@ def test_triplets_that_cannot_be_used_are_left_out_with_their_reasons(make_datas
 def test_as_many_samples_as_wanted_are_found_behind_those_that_cannot_be_used(make_dataset, cache):
     root = make_dataset(12)
     for name in packed(root, cache).ids[:3]:  # of the first shard of four
-        (root / "images" / f"{name}.png").write_bytes(b"no picture")
+        (root / "images" / f"{name}.png").write_bytes(b"no image")
     pack = packed(root, cache, count=4)
     assert (len(pack), pack.decoded, len(pack.faults)) == (4, 8, 3)
     assert len(packed(root, cache, count=12)) == 9
@@ -162,7 +162,7 @@ def test_nothing_usable_is_an_error_that_names_a_file(make_dataset, cache):
         packed(root, cache)
 
 
-def test_picture_that_the_system_withholds_is_an_error_and_leaves_no_partial_shard(make_dataset, cache, monkeypatch):
+def test_image_that_the_system_withholds_is_an_error_and_leaves_no_partial_shard(make_dataset, cache, monkeypatch):
     root = make_dataset(6)
     read = Path.read_bytes
 

@@ -42,7 +42,7 @@ def test_joined_folders_keep_their_names_apart(two, join):
     assert [folder.spec.near for folder in dataset.folders] == ["bright", "dark"]
 
 
-def test_each_folder_s_depth_is_read_by_what_it_states(two, join, tmp_path):
+def test_each_folder_s_depth_is_read_by_its_own_spec(two, join, tmp_path):
     dataset = read_dataset(join("../bright", "../dark"))
     pack = pack_split(dataset, sort_nested(dataset.triplets), 16, cache=tmp_path / "cache")
     batch = pack.gather(np.arange(30))
@@ -63,9 +63,9 @@ def test_every_folder_is_in_every_part(two, join, split):
     assert split is split_randomly or set(alone.val) < set(found.val)
 
 
-def test_folder_whose_backgrounds_are_not_stated_is_named(two, join):
+def test_folder_of_unknown_backgrounds_is_named(two, join):
     (two[1] / "dataset.json").unlink()
-    with pytest.raises(DataError, match="dark: its backgrounds are not stated"):
+    with pytest.raises(DataError, match="dark: its backgrounds are unknown"):
         split_by_background(read_dataset(join("../bright", "../dark")))
 
 

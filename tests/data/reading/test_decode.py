@@ -43,8 +43,8 @@ def test_near_distance_is_the_first_percentile(tmp_path, write_triplet):
 
 @pytest.fixture
 def only_triplet(tmp_path, write_triplet):
-    def write(**pictures):
-        write_triplet(tmp_path, 1, **pictures)
+    def write(**images):
+        write_triplet(tmp_path, 1, **images)
         return read_dataset(tmp_path).triplets[0]
 
     return write
@@ -78,7 +78,7 @@ def test_sizes_that_differ_are_an_error_naming_the_file(only_triplet):
 
 
 @pytest.mark.parametrize("cut", [0, 10, -5])
-def test_truncated_picture_is_an_error_naming_the_file(only_triplet, cut):
+def test_truncated_image_is_an_error_naming_the_file(only_triplet, cut):
     triplet = only_triplet()
     whole = cv2.imencode(".jpg", np.zeros((32, 32, 3), np.uint8))[1].tobytes()
     triplet.image.write_bytes(whole[:cut])
@@ -86,7 +86,7 @@ def test_truncated_picture_is_an_error_naming_the_file(only_triplet, cut):
         decode_triplet(triplet, DatasetSpec(), 8)
 
 
-def test_picture_of_impossible_sides_is_an_error_naming_the_file(only_triplet):
+def test_image_of_impossible_sides_is_an_error_naming_the_file(only_triplet):
     head = b"IHDR" + struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
     triplet = only_triplet()
@@ -95,7 +95,7 @@ def test_picture_of_impossible_sides_is_an_error_naming_the_file(only_triplet):
         decode_triplet(triplet, DatasetSpec(), 16)
 
 
-def test_vanished_picture_is_an_error_naming_the_file(only_triplet):
+def test_vanished_image_is_an_error_naming_the_file(only_triplet):
     triplet = only_triplet()
     triplet.depth.unlink()
     with pytest.raises(DataError, match=r"depth/fgbg000001\.png: cannot be read"):

@@ -20,7 +20,7 @@ def test_codes_span_zero_to_one():
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize(("near", "expected"), [("bright", [0, 1]), ("dark", [1, 0])])
-def test_relative_depth_follows_stated_polarity(dtype, near, expected):
+def test_relative_depth_follows_configured_polarity(dtype, near, expected):
     raw = np.array([[0, np.iinfo(dtype).max]], dtype)
     inverse, valid = to_inverse_depth(raw, DatasetSpec(near=near))
     assert inverse.tolist() == [expected] and valid.all()
@@ -64,7 +64,7 @@ def test_relative_floats_outside_range_are_an_error():
         to_inverse_depth(np.array([[0.0, 3.0]], np.float32), DatasetSpec())
 
 
-def test_stated_missing_value_is_unknown_in_relative_depth():
+def test_configured_missing_value_is_unknown_in_relative_depth():
     _, valid = to_inverse_depth(np.array([[0, 255]], np.uint8), DatasetSpec(missing=255))
     assert valid.tolist() == [[True, False]]
 

@@ -261,7 +261,7 @@ def test_faulty_dataset_json_is_named(make_dataset, text, message):
     assert str(root / "dataset.json") in str(caught.value)
 
 
-def test_stated_groups_follow_the_numbers_across_gaps():
+def test_configured_groups_follow_the_numbers_across_gaps():
     stems = [f"fgbg{n:06d}" for n in (1, 3, 4, 6)]
     assert group_backgrounds(stems, 3) == ["group00000", "group00000", "group00001", "group00001"]
 

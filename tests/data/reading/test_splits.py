@@ -52,7 +52,7 @@ def test_one_background_is_an_error_that_says_what_to_state():
 def test_unstated_backgrounds_are_an_error(make_dataset):
     from data.reading.layout import read_dataset
 
-    with pytest.raises(DataError, match="backgrounds are not stated"):
+    with pytest.raises(DataError, match="backgrounds are unknown"):
         split_by_background(read_dataset(make_dataset(4)))
 
 
@@ -87,14 +87,14 @@ def test_random_split_keeps_the_test_backgrounds_apart():
     assert not backgrounds_of(splits.test) & backgrounds_of(splits.train + splits.val)
 
 
-def test_random_split_keeps_the_stated_validation_apart_where_there_is_no_test_part():
+def test_random_split_keeps_the_configured_validation_apart_where_there_is_no_test_part():
     dataset = dataset_of(3, split=lambda b, n: ("train", "val")[b == 2])
     splits = split_randomly(dataset)
     assert splits.test == split_by_background(dataset).val
     assert backgrounds_of(splits.val) <= backgrounds_of(splits.train)
 
 
-def test_random_split_keeps_stated_test_rows_apart_whatever_their_background():
+def test_random_split_keeps_configured_test_rows_apart_whatever_their_background():
     dataset = dataset_of(1, per_background=9, split=lambda b, n: ("train", "val", "test")[n % 3])
     assert {triplet.split for triplet in split_randomly(dataset).test} == {"test"}
 

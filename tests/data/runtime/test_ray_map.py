@@ -99,9 +99,9 @@ def sources(tmp_path):
     return ["--backgrounds", "bg", "--foregrounds", "fg", "--depth", "none", "--size", str(PX), "--count", "170"]
 
 
-def write(path, picture):
+def write(path, image):
     path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), picture)
+    assert cv2.imwrite(str(path), image)
 
 
 def read_all(root):

@@ -43,7 +43,7 @@ def test_written_folder_reads_back_as_data_set(tmp_path):
     assert dataset.spec == DatasetSpec(group_size=3, near_m=1.5)
 
 
-def test_written_pictures_keep_their_values(tmp_path):
+def test_written_images_keep_their_values(tmp_path):
     with DatasetWriter(tmp_path / "set", DatasetSpec(missing=0), depth_suffix=".png", mask_suffix=".png") as writer:
         writer.add([writer.files.write(1, sample(1))])
     triplet = read_dataset(tmp_path / "set").triplets[0]
@@ -64,8 +64,8 @@ def test_depth_as_jpeg_is_near_what_was_given(tmp_path):
 def test_dataset_json_states_only_what_is_known(tmp_path):
     with DatasetWriter(tmp_path / "set", DatasetSpec(missing=0)) as writer:
         writer.add([writer.files.write(1, sample(1))])
-    stated = json.loads((tmp_path / "set/dataset.json").read_text())
-    assert stated == {"near": "bright", "depth_unit": "relative", "missing": 0}
+    content = json.loads((tmp_path / "set/dataset.json").read_text())
+    assert content == {"near": "bright", "depth_unit": "relative", "missing": 0}
 
 
 @pytest.mark.parametrize(("split", "has_column"), [("val", True), ("", False)])
@@ -127,8 +127,8 @@ def test_folder_that_comes_into_use_meanwhile_is_not_overwritten(tmp_path):
 
 
 def test_progress_counts_jobs(tmp_path):
-    told = []
+    calls = []
     with DatasetWriter(tmp_path / "set", DatasetSpec()) as writer:
         jobs = [range(1, 3), range(3, 5)]
-        writer.fill(draw, jobs, workers=1, progress=lambda done, total: told.append((done, total)))
-    assert told == [(1, 2), (2, 2)]
+        writer.fill(draw, jobs, workers=1, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(1, 2), (2, 2)]
