@@ -2,7 +2,7 @@
 
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from search.tuning.trainable import STATE_FILE, load_state
 FINAL_STATE = ("model", "epoch")  # kept of the state of a trial that has ended; its optimizer is not needed again
 
 
-class CheckpointStore(Mapping[str, Checkpoint]):
+class CheckpointStore(dict[str, Checkpoint]):
     """The last checkpoint of every trial that has one, by trial.
 
     Args:
@@ -23,21 +23,12 @@ class CheckpointStore(Mapping[str, Checkpoint]):
     """
 
     def __init__(self, *, seed: int) -> None:
+        super().__init__()
         self._seed = seed
-        self._checkpoints: dict[str, Checkpoint] = {}
-
-    def __getitem__(self, trial_id: str) -> Checkpoint:
-        return self._checkpoints[trial_id]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._checkpoints)
-
-    def __len__(self) -> int:
-        return len(self._checkpoints)
 
     def put(self, trial_id: str, checkpoint: Checkpoint) -> None:
         """Store the last checkpoint of a trial."""
-        self._checkpoints[trial_id] = checkpoint
+        self[trial_id] = checkpoint
 
     def finish(self, record: TrialRecord, of_stage: Sequence[TrialRecord]) -> None:
         """Reduce the checkpoint of a trial that has ended to its weights, and sweep the ended trials of its stage."""
@@ -50,7 +41,7 @@ class CheckpointStore(Mapping[str, Checkpoint]):
         wanted = select_checkpoints(of_stage, seed=self._seed)
         for other in of_stage:
             if other.trial_id in self and other.trial_id not in wanted:
-                shutil.rmtree(self._checkpoints.pop(other.trial_id).path, ignore_errors=True)
+                shutil.rmtree(self.pop(other.trial_id).path, ignore_errors=True)
 
     def clear_beside(self, folder: Path) -> None:
         """Delete the checkpoints in Ray Tune's folder that are not in the store, left by killed processes."""

@@ -106,15 +106,10 @@ class StageRunner:
         promoted_before = {record.parent_id for record in self.table.begun(stage.name)}
         gone = {r.trial_id for r in previous} - self.checkpoints.keys()
         selected = promote(previous, stage, seed=self.resources.seed, excluded=promoted_before | gone)
-        kept = []
-        for record in selected:
-            if has_time(self.resources, stage, TrialConfig.from_flat(record.config), trials=len(selected)):
-                kept.append(record)
-            else:
-                self.console.say(
-                    f"  {record.trial_id} is not promoted: the {stage.name} stage is too short for one of its steps"
-                )
-        return kept
+        too_slow = [r for r in selected if not has_time(self.resources, stage, r, trials=len(selected))]
+        for record in too_slow:
+            self.console.say(f"  {record.trial_id} is not promoted: the {stage.name} stage is too short for one step")
+        return [record for record in selected if record not in too_slow]
 
     def _select_repeated(self, stage: Stage, previous: list[TrialRecord]) -> list[TrialRecord]:
         """Return the parents of the best finalists that were trained in full, once per affordable repeat."""

@@ -134,17 +134,16 @@ def count_repeats(resources: RunResources, stage: Stage, finished: Sequence[Tria
     return 0
 
 
-def has_time(resources: RunResources, stage: Stage, config: TrialConfig, *, trials: int) -> bool:
+def has_time(resources: RunResources, stage: Stage, record: TrialRecord, *, trials: int) -> bool:
     """Return whether one of a stage's trials has time for one optimizer step and the smallest validation."""
     if resources.deadlines is None:
         return True
-    if resources.deadlines.stages[stage.name] < time.time():
-        return False
-    left_s = _remaining_s(resources.deadlines.stages[stage.name])
+    left_s = resources.deadlines.stages[stage.name] - time.time()
     cap_s = compute_trial_cap(stage, left_s, trials, resources.cluster.workers)
+    config = TrialConfig.from_flat(record.config)
     images = config.optim.batch_size + LEAST_MEASURED / 3  # a third of the work is forward
     needed_s = images * count_macs(config.model, stage.px) / (resources.speed * resources.cluster.threads(trials))
-    return cap_s is None or needed_s <= cap_s
+    return left_s >= 0 and cap_s is not None and needed_s <= cap_s
 
 
 def build_fixed_specs(
