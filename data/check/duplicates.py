@@ -93,8 +93,12 @@ def find_gaps(triplets: Sequence[Triplet]) -> list[Fault]:
             series[triplet.image.parent, match[1], match[3] + triplet.image.suffix].append(int(match[2]))
     found = []
     for (folder, before, after), numbers in series.items():
-        missing = ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in _find_missing(sorted(set(numbers))))
-        if missing:
+        ordered = sorted(set(numbers))
+        step = math.gcd(*np.diff(ordered).tolist())  # the largest that all share
+        if len(ordered) < 3 or len(ordered) < MIN_SERIES * ((ordered[-1] - ordered[0]) // step + 1):
+            continue
+        ranges = [(a + step, b - step) for a, b in itertools.pairwise(ordered) if b - a > step]
+        if missing := ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in ranges):
             found.append(Fault("gap", str(folder / f"{before}*{after}"), missing))
     return found
 
@@ -111,13 +115,3 @@ def find_stray_files(dataset: Dataset) -> list[Fault]:
     inside = {parent for folder in folders for parent in (folder, *folder.parents)}
     left = [path for path in sorted(dataset.root.iterdir()) if path.is_dir() and path not in inside]
     return found + [Fault("stray file", str(path), "folder") for path in left]
-
-
-def _find_missing(numbers: Sequence[int]) -> list[tuple[int, int]]:
-    """Find ranges missing between the first and the last number, in the largest step that all share."""
-    if len(numbers) < 3:
-        return []
-    step = math.gcd(*np.diff(numbers).tolist())
-    if len(numbers) < MIN_SERIES * ((numbers[-1] - numbers[0]) // step + 1):
-        return []
-    return [(a + step, b - step) for a, b in itertools.pairwise(numbers) if b - a > step]

@@ -99,10 +99,8 @@ def _read_depth(path: Path, spec: DatasetSpec) -> np.ndarray:
     raw = read_image(path, cv2.IMREAD_UNCHANGED)
     if spec.depth_unit == "mm" and (raw.dtype != np.uint16 or raw.ndim != 2):
         found = f"{raw.dtype.itemsize * 8}-bit with {raw.shape[2] if raw.ndim == 3 else 1} channels"
-        raise DataError(
-            f"{path}: depth is {found}; use 16-bit millimetres in one channel (0 = missing), or describe it in a "
-            "dataset.json"
-        )
+        remedy = "use 16-bit millimetres in one channel (0 = missing), or describe it in a dataset.json"
+        raise DataError(f"{path}: depth is {found}; {remedy}")
     if spec.depth_unit == "mm":
         raw[raw == SATURATED] = 0
     return raw if raw.ndim == 2 else raw[..., 0]

@@ -60,9 +60,7 @@ class Preprocessing:
 
     def to_inverse(self, output: Float32[np.ndarray, "h2 w2"]) -> Inverse:
         """Convert the model's output to inverse depth."""
-        if self.depth_unit == "m":
-            return _invert(output)
-        return output if self.near == "bright" else -output
+        return _invert(output) if self.depth_unit == "m" else output if self.near == "bright" else -output
 
     @classmethod
     def read(cls, path: Path) -> "Preprocessing":
@@ -94,10 +92,8 @@ class OnnxDepthModel:
         try:
             output = np.squeeze(session.run(None, {session.get_inputs()[0].name: batch})[0]).astype(np.float32)
         except Exception as error:  # onnxruntime has no base class of its errors
-            shape = " x ".join(map(str, batch.shape))
-            raise DataError(
-                f"{self.model}: does not take {shape} floats; correct its JSON ({_first_line(error)})"
-            ) from error
+            problem = f"does not take {' x '.join(map(str, batch.shape))} floats ({_first_line(error)})"
+            raise DataError(f"{self.model}: {problem}; correct its JSON") from error
         if output.ndim != 2:
             raise DataError(f"{self.model}: output has shape {output.shape}; a depth map has height and width")
         return self.preprocessing.to_inverse(output)
@@ -163,9 +159,7 @@ def load_depth_model(source: str, preset: str | None = None) -> DepthModel | Non
     path = model.with_suffix(".json") if preset is None else PRESETS / f"{preset}.json"
     if not path.is_file():
         names = ", ".join(list_presets())
-        raise DataError(
-            f"{path}: no such file; describe the model's input in it, or use --depth-preset, one of {names}"
-        )
+        raise DataError(f"{path}: no such file; write how the model is used, or use --depth-preset, one of {names}")
     return OnnxDepthModel(model, Preprocessing.read(path))
 
 

@@ -124,9 +124,8 @@ def make_plan(
     if count is None:
         count = len(photos) * len(cutouts) * (2 if options.flip else 1) * check_minimum("per-pair", per_pair, 1)
     spec = None if depth is None else find_depth_spec(depth)
-    plan = Plan(
-        backgrounds=photos, foregrounds=cutouts, count=check_minimum("count", count, 1), depth=spec, options=options
-    )
+    check_minimum("count", count, 1)
+    plan = Plan(backgrounds=photos, foregrounds=cutouts, count=count, depth=spec, options=options)
     distances = _read_sources(plan, progress)
     if spec is None or spec.depth_unit == "relative":
         return plan
