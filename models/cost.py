@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from models.build import build_model, parse_model_config
+from models.build import build_model, get_architecture, parse_model_config
 from models.config import ModelConfig
 from models.network import Network
 
 PROBE_PX = 1536
 PASS_MACS = 8e9  # multiply-adds of one pass; about a second on a slow core
-DECODER_FIELDS = ("upsample", "merge", "groups", "decoders", "head", "skips")
 LOSS_MAPS = 40  # float32 maps of the image's size that MS-SSIM of both tasks keeps, measured; other terms keep fewer
 
 
@@ -130,7 +129,8 @@ def measure_extent(features: Tensor, image: Tensor) -> int:
 
 def measure_receptive_field(config: ModelConfig) -> int:
     """Measure the side of the part of the image that one deepest feature depends on, up to about 1,500 px."""
-    return _measure_field(_field_key(config, {"width", *DECODER_FIELDS}), deepest=True)
+    decoder_fields = get_architecture(config.arch).decoder_fields
+    return _measure_field(_field_key(config, {"width", *decoder_fields}), deepest=True)
 
 
 def measure_output_field(config: ModelConfig) -> int:

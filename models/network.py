@@ -67,6 +67,7 @@ class Architecture:
         network: Builds the network from a config.
         choices: Searched fields in the order in which they are suggested, with `width` (ascending) and `stem_stride`.
         fixed: Fields that the search leaves at their defaults.
+        decoder_fields: Fields that the encoder does not read: the deepest features see as much of the image with any.
         lightest: Fields that make the network lightest, apart from width and stem stride.
 
     Raises:
@@ -77,6 +78,7 @@ class Architecture:
     network: Callable[[Any], Network]
     choices: Choices
     fixed: tuple[str, ...] = ()
+    decoder_fields: tuple[str, ...] = ("head",)
     lightest: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

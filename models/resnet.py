@@ -113,5 +113,6 @@ RESNET18_ED = Architecture(
         **{name: OnlyIf("skips", True, values) for name, values in DECODER_CHOICES.items()},
     },
     fixed=("head",),  # minmax forces a foreground into every image: score 0.17 instead of 0.48 on real composites
+    decoder_fields=("head", "skips", *DECODER_CHOICES),
     lightest={"skips": True, **LIGHTEST_DECODER},
 )

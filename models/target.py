@@ -28,12 +28,6 @@ class Target:
     valid: Valid
     mask_known: Bool[Tensor, " b"]
 
-    def __len__(self) -> int:
-        return len(self.mask)
-
-    def __getitem__(self, images: slice | list[int] | Tensor) -> "Target":
-        return Target(*(tensor[images] for tensor in self.tensors))
-
     @property
     def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The tensors in the order of the attributes, each with one row per image."""

@@ -12,18 +12,11 @@ def make_target() -> Target:
 
 def test_labelled_images_are_counted_per_task():
     assert make_target().count_labelled().tolist() == [2, 2]
-    assert make_target()[1:].count_labelled().tolist() == [1, 1]
     assert make_target().depth_known.tolist() == [True, False, True]
 
 
 def test_mask_is_valid_all_over_an_image_or_nowhere():
     assert make_target().mask_valid.float().mean((1, 2, 3)).tolist() == [1, 1, 0]
-
-
-def test_indexing_selects_images_of_every_tensor():
-    target = make_target()
-    some = target[[0, 2]]
-    assert len(some) == 2 and all(torch.equal(a, b[[0, 2]]) for a, b in zip(some.tensors, target.tensors, strict=True))
 
 
 def test_a_copy_on_another_device_has_all_tensors():

@@ -35,7 +35,7 @@ def test_noise_has_next_to_none():
 
 
 @pytest.mark.parametrize("amplitude", [0.01, 0.1, 0.4])
-def test_figure_is_the_pattern_s_and_not_the_scene_s(amplitude):
+def test_metric_is_the_pattern_s_and_not_the_scene_s(amplitude):
     scene = 0.5 * torch.sin(6 * ROWS)
     assert figure(scene + amplitude * BOARDS[2]) == pytest.approx(amplitude / 2, rel=0.05)
 
@@ -64,7 +64,7 @@ def test_constant_map_counts_nothing():
     assert figure(torch.full((64, 64), 0.7)) < 1e-6
 
 
-def test_figure_is_one_value_an_image_and_the_mean_of_its_maps():
+def test_metric_is_one_value_an_image_and_the_mean_of_its_maps():
     maps = torch.stack((ROWS, BOARDS[2].float()))
     assert checkerboard(maps[:, None]).tolist() == pytest.approx([figure(ROWS), 0.5], abs=1e-4)
     assert checkerboard(maps[None]).item() == pytest.approx(0.25, abs=1e-4)

@@ -44,7 +44,8 @@ def scene(n: int = 5, px: int = 40, seed: int = 0):
 def measured(metrics, pred, mask, depth, valid, known=None, step: int = 100) -> dict[str, float]:
     sums, known = MetricSums(metrics), torch.ones(len(pred), dtype=torch.bool) if known is None else known
     for k in range(0, len(pred), step):
-        sums.update(pred[k : k + step], Target(mask, depth, valid, known)[k : k + step])
+        some = slice(k, k + step)
+        sums.update(pred[some], Target(mask[some], depth[some], valid[some], known[some]))
     return sums.compute(0.25)
 
 
@@ -62,17 +63,17 @@ def test_score_metrics_are_part_of_the_full_ones():
     assert "checkerboard" in few
 
 
-def test_perfect_prediction_has_perfect_figures():
+def test_perfect_prediction_has_perfect_metrics():
     _, mask, depth, valid = scene()
-    figures = measured(full_metrics, torch.cat((mask, depth), 1), mask, depth, valid)
+    metrics = measured(full_metrics, torch.cat((mask, depth), 1), mask, depth, valid)
     ones = {"score", "iou", "dice", "boundary_f", "delta1", "delta2", "delta3", "ssim_depth"}
-    assert {k: figures[k] for k in ones} == pytest.approx(dict.fromkeys(ones, 1.0), abs=1e-5)
+    assert {k: metrics[k] for k in ones} == pytest.approx(dict.fromkeys(ones, 1.0), abs=1e-5)
     zeros = KEYS - ones - {"checkerboard"}
-    assert {k: figures[k] for k in zeros} == pytest.approx(dict.fromkeys(zeros, 0.0), abs=1e-5)
+    assert {k: metrics[k] for k in zeros} == pytest.approx(dict.fromkeys(zeros, 0.0), abs=1e-5)
 
 
 @pytest.mark.parametrize("step", [1, 2, 3])
-def test_figures_do_not_depend_on_the_batch_size(step):
+def test_metrics_do_not_depend_on_the_batch_size(step):
     assert measured(full_metrics, *scene(), step=step) == pytest.approx(measured(full_metrics, *scene()), rel=1e-5)
 
 
@@ -97,7 +98,7 @@ def test_mask_at_exactly_one_half_is_background():
     assert score_metrics(half, Target(mask, mask, valid, torch.ones(1).bool()))["iou"].item() == 1
 
 
-def test_boundary_is_the_inner_rim_and_not_the_picture_s_edge():
+def test_boundary_is_the_inner_rim_and_not_the_image_s_edge():
     mask = binary("####.", "####.", "####.", ".....")
     assert torch.equal(find_boundary(mask), binary("...#.", "...#.", "####.", "....."))
     assert not find_boundary(torch.ones(1, 1, 5, 5, dtype=torch.bool)).any()
@@ -122,16 +123,16 @@ def test_boundary_f_of_empty_masks(pred, true, value):
     assert boundary_f(binary(pred), binary(true)).item() == value
 
 
-def test_boundary_tolerance_grows_with_the_picture():
+def test_boundary_tolerance_grows_with_the_image():
     small, large = torch.zeros(2, 1, 1, 80, 80), torch.zeros(2, 1, 1, 320, 320)
     small[0, ..., 10:20, 10:20], small[1, ..., 12:22, 12:22] = 1, 1
     large[0, ..., 10:20, 10:20], large[1, ..., 12:22, 12:22] = 1, 1
     assert boundary_f(*(small > 0.5)).item() < boundary_f(*(large > 0.5)).item() == 1
 
 
-def test_depth_figures_agree_with_loops_over_pixels():
+def test_depth_metrics_agree_with_loops_over_pixels():
     pred, _, depth, valid = scene()
-    figures = relative_depth_metrics(pred[:, 1:], depth, valid)
+    metrics = relative_depth_metrics(pred[:, 1:], depth, valid)
     for i in range(len(pred)):
         p = np.maximum(pred[i, 1].numpy()[valid[i, 0]].astype(float), MIN_DEPTH)
         t = np.maximum(depth[i, 0].numpy()[valid[i, 0]].astype(float), MIN_DEPTH)
@@ -142,7 +143,7 @@ def test_depth_figures_agree_with_loops_over_pixels():
             "silog": np.std(np.log(p) - np.log(t)),
             **{f"delta{k}": np.mean(ratio < 1.25**k) for k in (1, 2, 3)},
         }
-        assert {k: v[i].item() for k, v in figures.items()} == pytest.approx(expected, rel=1e-4)
+        assert {k: v[i].item() for k, v in metrics.items()} == pytest.approx(expected, rel=1e-4)
 
 
 def test_rmse_is_taken_per_image_over_valid_pixels():
@@ -157,44 +158,44 @@ def test_rmse_is_taken_per_image_over_valid_pixels():
 def test_images_without_valid_depth_do_not_count_for_depth():
     pred, mask, depth, valid = scene()
     valid[3:] = False
-    figures, some = measured(full_metrics, pred, mask, depth, valid), measured(full_metrics, *(x[:3] for x in scene()))
-    assert figures["rmse_depth"] == pytest.approx(some["rmse_depth"])
-    assert figures["ssim_depth"] == pytest.approx(some["ssim_depth"])
-    assert all(math.isfinite(v) for v in figures.values())
+    metrics, some = measured(full_metrics, pred, mask, depth, valid), measured(full_metrics, *(x[:3] for x in scene()))
+    assert metrics["rmse_depth"] == pytest.approx(some["rmse_depth"])
+    assert metrics["ssim_depth"] == pytest.approx(some["ssim_depth"])
+    assert all(math.isfinite(v) for v in metrics.values())
 
 
 def test_data_without_any_depth_scores_its_mask():
     pred, mask, depth, valid = scene()
-    figures = measured(full_metrics, pred, mask, depth, valid & False)
-    assert "rmse_depth" not in figures
-    assert figures["score"] == figures["iou"]
+    metrics = measured(full_metrics, pred, mask, depth, valid & False)
+    assert "rmse_depth" not in metrics
+    assert metrics["score"] == metrics["iou"]
 
 
 def test_images_without_a_mask_do_not_count_for_the_mask():
     known = torch.tensor([True, False, True, True, False])
-    figures = measured(full_metrics, *scene(), known)
+    metrics = measured(full_metrics, *scene(), known)
     some = measured(full_metrics, *(tensor[known] for tensor in scene()))
     whole = measured(full_metrics, *scene())
     of_mask = NEED_MASK | {"score"}
     of_depth = NEED_DEPTH - NEED_MASK | {"checkerboard"}
-    assert {k: figures[k] for k in of_mask - {"score"}} == pytest.approx({k: some[k] for k in of_mask - {"score"}})
-    assert {k: figures[k] for k in of_depth} == pytest.approx({k: whole[k] for k in of_depth})
-    assert figures["score"] == pytest.approx(0.5 * some["iou"] + 0.5 * (1 - whole["rmse_depth"] / 0.25))
+    assert {k: metrics[k] for k in of_mask - {"score"}} == pytest.approx({k: some[k] for k in of_mask - {"score"}})
+    assert {k: metrics[k] for k in of_depth} == pytest.approx({k: whole[k] for k in of_depth})
+    assert metrics["score"] == pytest.approx(0.5 * some["iou"] + 0.5 * (1 - whole["rmse_depth"] / 0.25))
 
 
 def test_data_without_any_mask_scores_its_depth():
-    figures = measured(full_metrics, *scene(), torch.zeros(5, dtype=torch.bool))
-    assert not NEED_MASK & figures.keys() and figures.keys() >= NEED_DEPTH - NEED_MASK
-    assert figures["score"] == pytest.approx(1 - figures["rmse_depth"] / 0.25)
+    metrics = measured(full_metrics, *scene(), torch.zeros(5, dtype=torch.bool))
+    assert not NEED_MASK & metrics.keys() and metrics.keys() >= NEED_DEPTH - NEED_MASK
+    assert metrics["score"] == pytest.approx(1 - metrics["rmse_depth"] / 0.25)
 
 
-def test_study_s_figures_are_of_images_that_have_both():
+def test_study_s_metrics_are_of_images_that_have_both():
     pred, mask, depth, valid = scene()
     valid[0] = False
     known = torch.tensor([True, False, True, True, True])
     both = measured(full_metrics, *(tensor[2:] for tensor in (pred, mask, depth, valid)))
-    figures = measured(full_metrics, pred, mask, depth, valid, known)
-    assert figures["study_mse_ssim"] == pytest.approx(both["study_mse_ssim"])
+    metrics = measured(full_metrics, pred, mask, depth, valid, known)
+    assert metrics["study_mse_ssim"] == pytest.approx(both["study_mse_ssim"])
     known[2:] = False
     assert "study_mse_ssim" not in measured(full_metrics, pred, mask, depth, valid, known)
 
@@ -211,9 +212,9 @@ def test_unknown_depth_is_never_read():
     assert measured(full_metrics, pred, mask, nan, valid) == measured(full_metrics, pred, mask, depth, valid)
 
 
-def test_ms_ssim_figure_is_absent_below_its_smallest_size():
-    figures = measured(full_metrics, *scene(px=32))
-    assert KEYS - set(figures) == {"study_l1_msssim"}
+def test_ms_ssim_metric_is_absent_below_its_smallest_size():
+    metrics = measured(full_metrics, *scene(px=32))
+    assert KEYS - set(metrics) == {"study_l1_msssim"}
 
 
 @pytest.mark.parametrize(
@@ -223,17 +224,17 @@ def test_score_is_half_overlap_half_skill_or_the_one_that_is_known(iou, rmse, va
     assert score(iou, rmse, 0.25) == pytest.approx(value)
 
 
-def test_study_figures_are_the_study_s_losses():
+def test_study_metrics_are_the_study_s_losses():
     pred, mask, depth, valid = scene()
     known = torch.ones(len(pred), dtype=torch.bool)
-    figures = measured(full_metrics, pred, mask, depth, valid | True)
+    metrics = measured(full_metrics, pred, mask, depth, valid | True)
     parts = {"mask_pixel": "mse", "mask_structural": "none", "depth_structural": "ssim", "depth_alpha": 0.0}
     first = build_loss(LossConfig.from_dict(parts), 40)(pred, Target(mask, depth, valid | True, known)).total
     both = {f"{t}_{k}": v for t in ("mask", "depth") for k, v in (("pixel", "l1"), ("structural", "ms_ssim"))}
     alphas = {"mask_alpha": 0.16, "depth_alpha": 0.16}
     second = build_loss(LossConfig.from_dict(both | alphas), 40)(pred, Target(mask, depth, valid | True, known)).total
-    assert figures["study_mse_ssim"] == pytest.approx(first.item(), rel=1e-5)
-    assert figures["study_l1_msssim"] == pytest.approx(second.item(), rel=1e-5)
+    assert metrics["study_mse_ssim"] == pytest.approx(first.item(), rel=1e-5)
+    assert metrics["study_l1_msssim"] == pytest.approx(second.item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("px", [9, 33, 64, 80, 161, 224])
@@ -260,10 +261,10 @@ def test_constant_guess_scores_about_zero():
     sums.update(
         predict_constant(mask, known.mean().item()), Target(mask, depth, valid, torch.ones(8, dtype=torch.bool))
     )
-    figures = sums.compute(known.std().item())
-    assert figures["iou"] == 0
-    assert figures["score"] == pytest.approx(0, abs=0.1)
-    assert figures["mae_mask"] == pytest.approx(mask.mean().item())
+    metrics = sums.compute(known.std().item())
+    assert metrics["iou"] == 0
+    assert metrics["score"] == pytest.approx(0, abs=0.1)
+    assert metrics["mae_mask"] == pytest.approx(mask.mean().item())
 
 
 def test_no_image_cannot_be_measured():
@@ -271,7 +272,7 @@ def test_no_image_cannot_be_measured():
         MetricSums().compute(0.25)
 
 
-def test_figures_are_float32_under_autocast():
+def test_metrics_are_float32_under_autocast():
     pred, mask, depth, valid = scene()
     with torch.autocast("cpu", torch.bfloat16):
         cast = measured(full_metrics, pred, mask, depth, valid)

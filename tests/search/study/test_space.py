@@ -10,10 +10,10 @@ from data.loading.augment import AugmentConfig
 from models.atrous import ATROUS_UPSAMPLERS
 from models.blocks import UPSAMPLERS
 from models.build import ARCHITECTURES, build_model
-from models.config import STEM_STRIDES
+from models.config import STEM_STRIDES, OnlyIf
 from models.cost import count_macs, probe
 from models.losses.balance import BALANCES
-from models.losses.loss import PIXEL, STRUCTURAL, build_loss
+from models.losses.loss import PIXEL, STRUCTURAL, STRUCTURAL_TERMS, build_loss
 from models.target import Target
 from models.unet import BLOCKS, DECODERS, MERGES
 from search.config.recipes import LOSSES, NETWORKS, RECIPES, STARTERS, build_recipe
@@ -39,19 +39,32 @@ OWN = {
     "residual": ATROUS,
     "atrous": ATROUS,
 }
+
+
+def own_choices(arch):
+    """Return the values of an architecture's own parameters as Optuna stores them."""
+    choices = ARCHITECTURES[arch].choices.items()
+    values = {name: entry.values if isinstance(entry, OnlyIf) else entry for name, entry in choices}
+    return {
+        name: tuple(",".join(map(str, v)) if isinstance(v, tuple) else v for v in vs) for name, vs in values.items()
+    }
+
+
+def searched(name, task):
+    return name == "none" or task in STRUCTURAL_TERMS[name].searched_for
+
+
 REGISTRIES = {
     "model/arch": tuple(ARCHITECTURES),
     "loss/mask_pixel": PIXEL,
-    "loss/mask_structural": STRUCTURAL,
+    "loss/mask_structural": tuple(name for name in STRUCTURAL if searched(name, "mask")),
     "loss/depth_pixel": PIXEL,
-    "loss/depth_structural": tuple(set(STRUCTURAL) - {"dice"}),  # depth has no inside and outside
-    "loss/balance": BALANCES,
+    "loss/depth_structural": tuple(name for name in STRUCTURAL if searched(name, "depth")),
+    "loss/balance": tuple(BALANCES),
     "optim/name": OPTIMIZERS,
     "optim/batch_size": LIMITS.batch_sizes,
     "schedule/policy": tuple(set(POLICIES) - {"constant"}),  # it does not anneal
-    **{f"{arch}/{name}": choices for arch, fields in OWN.items() for name, choices in fields.items()},
-    **{f"{arch}/width": widths for arch, widths in WIDTHS.items()},
-    **{f"{arch}/stem_stride": STEM_STRIDES for arch in ARCHITECTURES},
+    **{f"{arch}/{name}": values for arch in ARCHITECTURES for name, values in own_choices(arch).items()},
 }
 
 
@@ -74,6 +87,20 @@ def test_choices_are_those_of_the_registries(samples):
     }
     assert set(augment) == {f"augment/{field.name}" for field in dataclasses.fields(AugmentConfig)}
     assert all(off == 0 < on <= 1 for off, on in augment.values())
+
+
+@pytest.mark.parametrize("arch", OWN)
+def test_architecture_s_choices_are_those_of_its_options(arch):
+    expected = {**OWN[arch], "width": WIDTHS[arch], "stem_stride": STEM_STRIDES}
+    assert {name: set(values) for name, values in own_choices(arch).items()} == {
+        name: set(values) for name, values in expected.items()
+    }
+
+
+def test_losses_are_searched_but_for_dice_of_the_depth():
+    assert {(name, task) for name in STRUCTURAL for task in ("mask", "depth") if not searched(name, task)} == {
+        ("dice", "depth")  # depth has no inside and outside
+    }
 
 
 def test_every_choice_is_reached(samples):
