@@ -39,9 +39,9 @@ class FeasibleTPE(TPESampler):
     """Multivariate TPE for a conditional space with constraints; running trials count as bad (constant liar).
 
     Optuna ranks rejected configurations behind all others, by their excess over the constraints, but counts them in the
-    number of trials of which a tenth is taken as good. Here that tenth is one of the trained trials only; with hundreds
-    of rejected configurations all trained trials would otherwise count as good. `gamma` is the public argument for it,
-    deprecated since Optuna 4.9 and removed in 6.0 (tried with optuna 5.0.0).
+    number of trials of which a tenth is taken as good. Here that is a tenth of the trained trials: of 54 suggestions
+    under 150 M multiply-adds 42 were rejected, and Optuna would take 6 of the 12 trained trials as good instead of 2.
+    `gamma` is the public argument for it, deprecated since Optuna 4.9 and removed in 6.0 (tried with optuna 5.0.0).
 
     Attributes:
         rejected: Number of rejected configurations in the study.

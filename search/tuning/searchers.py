@@ -30,24 +30,15 @@ FINISHED: str = Searcher.FINISHED
 
 
 class FeasibleOptunaSearch(Searcher):
-    """Asks Optuna for feasible configurations until `closed` returns True, and reports to it how the trials ended.
+    """Asks Optuna for feasible configurations until `closed(trials)` returns True, and reports their outcomes.
 
     Trials that ASHA stopped are reported as PRUNED (as COMPLETE, their low-epoch score would bias TPE), diverged ones
     as FAIL. An infeasible configuration is reported as PRUNED with its excess before it is trained, and the next one is
     asked for. After MAX_REJECTIONS_IN_TIME consecutive rejections, a configuration that is too slow but keeps the
     user's constraints is accepted; after MAX_REJECTIONS the search ends.
 
-    Args:
-        suggest: The search space.
-        context: Settings of the stage.
-        closed: Returns whether no new trial may start, given the number of trials so far.
-        rules: Constraints that make a configuration feasible.
-        storage: Storage of the study, prepared by `search.study.resume.resume_study`.
-        points: Parameters of the first trials of a new study.
-        seed: Seed of the run.
-        kind: Kind of sampler, "tpe" or "random".
-        past: Trials of the search so far.
-        unfinished: Specifications of those without an outcome; they are handed out first.
+    The `storage` is prepared by `search.study.resume.resume_study`. A new study begins with the parameters of `points`.
+    `past` are the trials of the search so far; those of `unfinished` have no outcome yet and are handed out first.
     """
 
     def __init__(
