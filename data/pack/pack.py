@@ -20,14 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8, UInt16
 
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet
-from data.pack.shards import (
-    PackJob,
-    read_faults,
-    record_type,
-    shard_bounds,
-    shard_path,
-    write_shards,
-)
+from data.pack.shards import PackJob, read_faults, record_type, shard_bounds, shard_path, write_shards
 from data.pack.stats import Stats, compute_stats
 from data.reading.decode import resolve_near_distance
 from data.reading.layout import read_dataset
@@ -81,11 +74,8 @@ class Pack:
     def __len__(self) -> int:
         return self.count
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "count": self.count, "skipped": self.skipped}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+    def __reduce__(self) -> tuple[type["Pack"], tuple[Path, int, Sequence[int]]]:
+        return Pack, (self.folder, self.count, self.skipped)
 
     def prefix(self, count: int) -> "Pack":
         """Return a pack of the first `count` samples.
