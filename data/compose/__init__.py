@@ -1,5 +1,5 @@
 """Composites of foregrounds and photos as a data set: `python -m data.compose`, or `data.compose.compose` from code."""
 
-from data.compose.placement import Overlap, Placement, draw_placement, overlap
+from data.compose.placement import Placement, draw_placement
 
-__all__ = ["Overlap", "Placement", "draw_placement", "overlap"]
+__all__ = ["Placement", "draw_placement"]

@@ -8,7 +8,7 @@ from jaxtyping import Float32, UInt8
 
 from data.compose.backgrounds import UNKNOWN, Background
 from data.compose.foregrounds import OPAQUE
-from data.compose.placement import Placement, overlap
+from data.compose.placement import Placement, compute_overlap
 
 DISTANCE_RATIOS = (0.85, 0.98)  # distance of a foreground divided by the nearest distance that it covers
 UNKNOWN_DEPTH = 0.5  # relative inverse depth of a foreground on an image without known depth
@@ -87,8 +87,8 @@ def paste_foreground(
     foreground = cv2.flip(resized, 1) if place.mirrored else resized
     if light is not None:
         cast_shadow(canvas.image, cv2.extractChannel(foreground, 3), place, light)
-    at = overlap(place, foreground.shape[:2], px)
-    part, image, depth = foreground[at.cutout], canvas.image[at.picture], canvas.depth[at.picture]
+    at = compute_overlap(place, foreground.shape[:2], px)
+    part, image, depth = foreground[at.foreground], canvas.image[at.image], canvas.depth[at.image]
     alpha = cv2.extractChannel(part, 3)
     behind = cv2.multiply(image, cv2.merge([255 - alpha] * 3), scale=1 / 255)
     image[:] = cv2.add(behind, cv2.cvtColor(part, cv2.COLOR_RGBA2RGB))
@@ -96,5 +96,5 @@ def paste_foreground(
     nearest = max(float(depth[opaque].max(initial=UNKNOWN)), foot)
     nearest = nearest if nearest >= 0 else float(canvas.depth.max())  # no covered depth is known
     before = min((nearest + canvas.offset) / distance_ratio - canvas.offset, 1.0)
-    canvas.mask[at.picture][opaque] = 255
+    canvas.mask[at.image][opaque] = 255
     depth[opaque] = before if nearest >= 0 else UNKNOWN_DEPTH

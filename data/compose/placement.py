@@ -38,10 +38,10 @@ class Placement:
 
 @dataclass(frozen=True, kw_only=True)
 class Overlap:
-    """Part of a foreground inside the image: rows and columns of the same pixels in the image and in the cut-out."""
+    """Part of a foreground inside the image: rows and columns of the same pixels in both."""
 
-    picture: tuple[slice, slice]
-    cutout: tuple[slice, slice]
+    image: tuple[slice, slice]
+    foreground: tuple[slice, slice]
 
 
 def draw_placement(rng: np.random.Generator) -> Placement:
@@ -111,15 +111,15 @@ def draw_standing(
     return Placement(x=(column + 0.5) / sizes.shape[1], y=middle, size=size, mirrored=False), (row, column)
 
 
-def overlap(place: Placement, shape: tuple[int, int], px: int) -> Overlap:
+def compute_overlap(place: Placement, shape: tuple[int, int], px: int) -> Overlap:
     """Compute the overlap of a foreground of a shape (height, width) in pixels with an image of side `px`.
 
     It is never empty: the foreground is moved until at least one row and column are inside.
     """
-    picture, cutout = [], []
+    image, foreground = [], []
     for middle, length in ((place.y, shape[0]), (place.x, shape[1])):
         start = min(max(round(middle * px - length / 2), 1 - length), px - 1)
         low, high = max(start, 0), min(start + length, px)
-        picture.append(slice(low, high))
-        cutout.append(slice(low - start, high - start))
-    return Overlap(picture=(picture[0], picture[1]), cutout=(cutout[0], cutout[1]))
+        image.append(slice(low, high))
+        foreground.append(slice(low - start, high - start))
+    return Overlap(image=(image[0], image[1]), foreground=(foreground[0], foreground[1]))

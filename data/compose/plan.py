@@ -120,12 +120,12 @@ def make_plan(
         DataError: A source cannot be used, or a number is out of range.
     """
     options = options or ComposeOptions()
-    photos, cutouts = find_backgrounds(backgrounds, depth), list_foregrounds(foregrounds)
+    photos, images = find_backgrounds(backgrounds, depth), list_foregrounds(foregrounds)
     if count is None:
-        count = len(photos) * len(cutouts) * (2 if options.flip else 1) * check_minimum("per-pair", per_pair, 1)
+        count = len(photos) * len(images) * (2 if options.flip else 1) * check_minimum("per-pair", per_pair, 1)
     spec = None if depth is None else find_depth_spec(depth)
     check_minimum("count", count, 1)
-    plan = Plan(backgrounds=photos, foregrounds=cutouts, count=count, depth=spec, options=options)
+    plan = Plan(backgrounds=photos, foregrounds=images, count=count, depth=spec, options=options)
     distances = _read_sources(plan, progress)
     if spec is None or spec.depth_unit == "relative":
         return plan

@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from data.compose.placement import compute_plane_sizes, compute_standing_sizes, draw_placement, draw_standing, overlap
+from data.compose.placement import (
+    compute_overlap,
+    compute_plane_sizes,
+    compute_standing_sizes,
+    draw_placement,
+    draw_standing,
+)
 
 H, W = 120, 160
 
@@ -71,7 +77,7 @@ def test_study_places_things_anywhere_at_its_sizes():
 def test_overlap_is_never_empty():
     for seed in range(200):
         place = draw_placement(np.random.default_rng(seed))
-        at = overlap(place, (7, 31), 48)
-        for picture, cutout in zip(at.picture, at.cutout, strict=True):
-            assert 0 <= picture.start < picture.stop <= 48
-            assert picture.stop - picture.start == cutout.stop - cutout.start
+        at = compute_overlap(place, (7, 31), 48)
+        for image, foreground in zip(at.image, at.foreground, strict=True):
+            assert 0 <= image.start < image.stop <= 48
+            assert image.stop - image.start == foreground.stop - foreground.start
