@@ -25,10 +25,11 @@ from search.budget.allocation import WEIGHT_COPIES, Allocation, allocate, comput
 from search.budget.budget import Budget, plan_deadlines, wrap_up_s
 from search.budget.constraints import Constraints, Feasibility
 from search.config.trial import TrialConfig
+from search.options import RunOptions
 from search.study.space import SpaceLimits, choose_batch_sizes, suggest
 from search.training.throughput import measure_throughput
 from search.tuning.cluster import Cluster
-from search.tuning.stages import GRACE_PERIOD, KEPT_CHECKPOINTS, REDUCTION_FACTOR, Stage
+from search.tuning.stages import GRACE_PERIOD, KEPT_CHECKPOINTS, REDUCTION_FACTOR, Stage, build_stages
 
 DECODING_S = 2.0  # seconds of decoding triplets from which the decoding speed is measured
 START_S = 10.0  # until the first trial begins: imports, Ray, measuring
@@ -205,6 +206,31 @@ def _trial_s(stage: Stage, epoch_s: float, cap_s: float | None) -> float:
             break
         reached, share, rung = until, share / REDUCTION_FACTOR, rung * REDUCTION_FACTOR
     return expected
+
+
+def print_estimate(options: RunOptions, data_module: DataModule) -> None:
+    """Measure this machine and print an estimate of the run.
+
+    Raises:
+        DataError: Too many triplets cannot be used.
+        BudgetError: The budget cannot be met on this machine.
+    """
+    machine = measure(data_module)
+    data_module.check_left_out()
+    if left_out := data_module.left_out.describe():
+        print(f"left out: {left_out}")
+    devices = {"cpu": machine.cluster.cpus, "gpu": machine.cluster.gpus}
+    budget = options.budget.as_wall_time(devices=devices, used={"cpu": 0.0, "gpu": 0.0})
+    stages = build_stages(options.stages, refine=options.refine, fixed=bool(options.configs))
+    planner = Planner(
+        stages=stages,
+        budget=budget,
+        data_module=data_module,
+        machine=machine,
+        constraints=Constraints(px=stages[-1].px, **options.limits),
+        configs=options.configs,
+    )
+    show(planner.estimate(), budget, machine)
 
 
 def show(estimates: Sequence[StageEstimate], budget: Budget, machine: Machine, console: Console | None = None) -> None:

@@ -27,7 +27,7 @@ from search.config.trial import TrialConfig
 from search.records.files import read_lines, require_fields
 from search.records.provenance import describe_process
 from search.records.run_dir import RunDirError
-from search.records.run_state import check_run_state
+from search.records.run_state import check_trained
 from search.records.trials import TrialRecord, TrialTable
 from search.training.micro_batches import TrialOutOfMemoryError
 from search.training.trainer import STATE_FILE, FitPlan, State, TrialDivergedError, fit
@@ -97,7 +97,7 @@ class RunRecords:
             raise RunDirError(f"{folder}: no run there ({path} cannot be read); name a run folder") from error
         except (TypeError, ValueError) as error:
             raise RunDirError(f"{folder}: {path} is damaged ({error})") from error
-        check_run_state(self.content, path)
+        check_trained(self.content, path)
         if not self.content["stages"]:
             raise RunDirError(f"{folder}: the run ended before its first stage, so it has no trials")
         self.table = TrialTable.load(folder)

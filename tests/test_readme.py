@@ -39,10 +39,10 @@ def test_compose_command_works(tmp_path, shared_data):
 
 def test_quick_start_command_is_understood():
     from search.budget.budget import parse_budget
-    from search.run import parser
+    from search.run import build_parser
 
     words = command("python search/run.py")
-    assert parse_budget(parser().parse_args(words[2:]).budget).wall_s == 300
+    assert parse_budget(build_parser().parse_args(words[2:]).budget).wall_s == 300
 
 
 RUNS = [line.strip() for line in README.splitlines() if line.strip().startswith("python search/run.py")]
@@ -51,9 +51,9 @@ RUNS = [line.strip() for line in README.splitlines() if line.strip().startswith(
 @pytest.mark.parametrize("line", RUNS)
 def test_every_run_of_the_readme_is_understood(line):
     from search.budget.budget import parse_budget
-    from search.run import parser
+    from search.run import build_parser
 
-    args = parser().parse_args(shlex.split(line, comments=True)[2:])
+    args = build_parser().parse_args(shlex.split(line, comments=True)[2:])
     assert args.resume or parse_budget(args.budget)
     if args.recipe:
         from search.config.recipes import build_recipe

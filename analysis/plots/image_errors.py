@@ -19,7 +19,7 @@ from data.pack.pack import Pack
 from data.runtime.progress import progress_bar
 from models.cost import choose_images_per_pass
 from models.metrics.metrics import binarise, full_metrics, score, select_images
-from search.output.model_folder import predictions
+from search.output.model_folder import predict_batches
 
 MAX_IMAGES = 2000  # of a part, the first in its nested order
 DEPTH_PERCENT = (5, 95)  # percentiles of an image's pixels that bound its depth range
@@ -50,7 +50,7 @@ class Part:
     def predictions(self) -> Iterator[tuple[Batch, Tensor]]:
         """Yield the images in order, in batches, with the model's predictions."""
         count = choose_images_per_pass(self.model.config.model, self.pack.px)
-        yield from predictions(self.model.network, Loader(self.pack, batch_size=count, stats=self.model.stats))
+        yield from predict_batches(self.model.network, Loader(self.pack, batch_size=count, stats=self.model.stats))
 
 
 def open_part(run: Path, part: str = "val", *, most: int = MAX_IMAGES) -> Part:

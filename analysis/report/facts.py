@@ -190,11 +190,9 @@ def collect_rank_correlations(run: Run) -> dict[str, dict[str, Any]]:
 def describe_environment(run: Run) -> list[tuple[str, str]]:
     """Return the conditions of a run, such as data, budget and versions, as names and texts."""
     content = run.run_json
-    data, options = content.get("data", {}), content.get("options", content.get("asked", {}))  # "asked": format 1
+    data, options = content.get("data", {}), content.get("options", {})
     parts = ", ".join(f"{data[part]:,} {part}" for part in ("train", "val", "test") if isinstance(data.get(part), int))
-    limits = {
-        name: value for name, value in options.get("constraints", {}).items() if name != "px" and value is not None
-    }
+    limits = {name: value for name, value in options.items() if name.startswith("max_") and value is not None}
     cluster = content.get("cluster", {})
     facts = {
         "data": data.get("folder"),
@@ -205,7 +203,7 @@ def describe_environment(run: Run) -> list[tuple[str, str]]:
         "budget": content.get("budget"),
         "seed": content.get("seed"),
         "sampler": options.get("sampler"),
-        "stages": options.get("stages", options.get("ladder")),
+        "stages": options.get("stages"),
         "constraints": json.dumps(limits) if limits else None,
         "cores and GPUs": f"{cluster['cpus']} and {cluster['gpus']}" if cluster else content.get("cpus"),
         "Python": content.get("python"),

@@ -63,7 +63,7 @@ def read_run(folder: Path) -> Run:
         raise AnalysisError(f"{folder}: no such folder; name the folder of a run")
     if not (folder / "run.json").is_file() and not (folder / "trials.csv").is_file():
         raise AnalysisError(f"{folder}: not a run folder; it has neither run.json nor trials.csv")
-    content = read_json(folder / "run.json")
+    content = _upgrade(read_json(folder / "run.json"))
     reports, trials = load_reports(folder), load_trials_so_far(folder)
     if _state(folder, content) != "running":
         trials["status"] = trials["status"].replace("running", "unfinished")
@@ -98,6 +98,16 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise AnalysisError(f"{path}: not a JSON object; restore it from the run")
     return content
+
+
+def _upgrade(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of run.json in the present format; format 1 has the options under "asked"."""
+    if "asked" not in content:
+        return content
+    options = {**content["asked"], **content["asked"].get("constraints", {})}
+    name = str(options.get("ladder", "climb"))
+    options.setdefault("stages", {"climb": "default", "flat": "single"}.get(name, name))
+    return content | {"options": options}
 
 
 def _state(folder: Path, content: dict[str, Any]) -> str:

@@ -1,7 +1,4 @@
-"""The budget: what the user allows, its share for each stage, and the clock that everything obeys.
-
-Pure functions and one small class over the wall clock; knows no trial, no Ray.
-"""
+"""The budget of a run, its division over the stages, and the deadlines that follow."""
 
 import re
 import time
@@ -15,19 +12,19 @@ SHORTEST_S = 45.0
 
 
 class BudgetError(ValueError):
-    """A budget that cannot be read or kept; the message says what to write instead."""
+    """A budget cannot be read or met; the message gives a remedy."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What a run may spend, all its processes together.
+    """Limit of what all processes of a run spend together.
 
     Attributes:
         text: As the user wrote it.
-        wall_s: Wall time in seconds, or None when counted otherwise.
+        wall_s: Wall time in seconds, or None.
         trials: Number of trials of the search, or None.
-        device_s: Seconds of all its devices together, or None.
-        device: What they are: "gpu" or "cpu" (a core).
+        device_s: Device seconds over all devices, or None.
+        device: Kind of these devices: "gpu" or "cpu" (a core).
     """
 
     text: str
@@ -36,44 +33,44 @@ class Budget:
     device_s: float | None = None
     device: str = ""
 
-    def on(self, *, devices: Mapping[str, int], used_s: float = 0.0, used: Mapping[str, float]) -> "Budget":
-        """Return the same budget as wall time, where it is device hours: what is left of them goes over all devices.
+    def as_wall_time(self, *, devices: Mapping[str, int], used_s: float = 0.0, used: Mapping[str, float]) -> "Budget":
+        """Convert device hours to wall time by dividing the remaining ones over the devices; return others unchanged.
 
         Args:
-            devices: How many there are of each kind.
+            devices: Number of devices of each kind.
             used_s: Seconds that the run has used.
-            used: Device seconds of each kind that its processes before this one have used.
+            used: Device seconds of each kind that earlier processes of the run have used.
 
         Raises:
             BudgetError: There is no such device, or too little is left.
         """
         if self.device_s is None:
             return self
-        if not devices[self.device]:
+        count = devices[self.device]
+        if not count:
             raise BudgetError(f"--budget {self.text}: there is no GPU here; write it in core hours (2cpuh) or as time")
-        left_s = (self.device_s - used[self.device]) / devices[self.device]
+        left_s = (self.device_s - used[self.device]) / count
         if used_s + left_s < SHORTEST_S:
             raise BudgetError(
-                f"--budget {self.text} is {left_s:.0f}s on {devices[self.device]} devices; "
-                f"give {SHORTEST_S:.0f}s or more"
+                f"--budget {self.text} is {left_s:.0f}s on {count} devices; give {SHORTEST_S:.0f}s or more"
             )
         return replace(self, wall_s=used_s + left_s)
 
-    def spent(self, *, used_s: float, trials: int) -> float:
-        """Return the part that is spent, 1 being all of it; device hours are taken as wall time first, by `on`.
+    def spent_share(self, *, used_s: float, trials: int) -> float:
+        """Return the spent fraction of a budget of wall time or trials.
 
         Args:
             used_s: Seconds that the run has used.
-            trials: How many trials its search has begun.
+            trials: Trials that its search has begun.
         """
         return used_s / self.wall_s if self.wall_s else trials / (self.trials or 1)
 
 
 def parse_budget(text: str) -> Budget:
-    """Read "90s", "10m", "2h", "40trials" or "2gpuh".
+    """Parse "90s", "10m", "2h", "40trials" or "2gpuh".
 
     Raises:
-        BudgetError: Not of that form, or too little for a search.
+        BudgetError: The text has another form, or is too little for a search.
     """
     found = _PATTERN.fullmatch(text.strip().lower())
     if not found:
@@ -83,19 +80,18 @@ def parse_budget(text: str) -> Budget:
         if amount < 1 or amount != int(amount):
             raise BudgetError(f"--budget {text!r} must be a whole number of trials, at least 1")
         return Budget(text=text, trials=int(amount))
-    seconds = amount * (3600.0 if unit.endswith("puh") else _UNITS[unit])
+    is_device = unit.endswith("puh")
+    seconds = amount * (3600.0 if is_device else _UNITS[unit])
     if seconds < SHORTEST_S:
         raise BudgetError(f"--budget {text!r} is too short to search and train; give at least {SHORTEST_S:.0f}s")
-    if unit.endswith("puh"):
-        return Budget(text=text, device_s=seconds, device=unit[:3])
-    return Budget(text=text, wall_s=seconds)
+    return Budget(text=text, device_s=seconds, device=unit[:3]) if is_device else Budget(text=text, wall_s=seconds)
 
 
 def parse_amount(text: str) -> float:
-    """Read "1M", "250k", "1.5G" or "20".
+    """Parse "1M", "250k", "1.5G" or "20".
 
     Raises:
-        BudgetError: Not of that form, or not above 0.
+        BudgetError: The text has another form, or is not above 0.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmg]?)", text.strip().lower())
     if not found or not float(found[1]):
@@ -103,15 +99,15 @@ def parse_amount(text: str) -> float:
     return float(found[1]) * _AMOUNTS[found[2]]
 
 
-def extended(budget: Budget, more: Budget, *, used_s: float, used: Mapping[str, float], trials: int) -> Budget:
-    """Return the budget of a run that is given more: what it has used, and all of `more`.
+def extend_budget(budget: Budget, more: Budget, *, used_s: float, used: Mapping[str, float], trials: int) -> Budget:
+    """Return the budget of a run that is given `more`, which starts from what the run has used.
 
     Args:
-        budget: The one it had.
-        more: In time, trials or device hours.
-        used_s: What the run has used, in seconds.
-        used: The same in device seconds of each kind.
-        trials: How many trials its search has begun.
+        budget: Budget before.
+        more: Time, trials or device hours.
+        used_s: Seconds that the run has used.
+        used: Device seconds of each kind that it has used.
+        trials: Trials that its search has begun.
     """
     whole = replace(more, text=f"{budget.text}+{more.text}")
     if more.trials is not None:
@@ -123,55 +119,50 @@ def extended(budget: Budget, more: Budget, *, used_s: float, used: Mapping[str, 
 
 @dataclass(frozen=True, kw_only=True)
 class Deadlines:
-    """Moments (seconds since the epoch) by which each stage has ended, and the run with them.
+    """End of each stage and of the run, in seconds since the epoch.
 
-    A stage that ends early gives its rest to the next, for they are moments, not durations.
+    They are moments rather than durations, so a stage that ends early leaves its time to the next one.
     """
 
     stages: Mapping[str, float]
     end: float
 
-    def put_off(self, shares: Mapping[str, float], now: float) -> "Deadlines":
-        """Return the deadlines where those of `shares` begin later than planned: what is left is divided among them.
-
-        Args:
-            shares: Of the stages that are still to come, in order.
-            now: Seconds since the epoch.
-        """
+    def reschedule(self, shares: Mapping[str, float], now: float) -> "Deadlines":
+        """Divide the time that is left at `now` over the stages of `shares`, which are still to come, in order."""
         left_s = max(max(self.stages.values()) - now, 0.0)
-        return replace(self, stages={**self.stages, **divided(now, left_s, shares)})
+        return replace(self, stages={**self.stages, **_divide(now, left_s, shares)})
 
-    def since(self, began: float) -> dict[str, float]:
-        """Return all of them as seconds since `began`."""
+    def to_relative(self, began: float) -> dict[str, float]:
+        """Return all deadlines as seconds since `began`."""
         return {name: round(at - began, 2) for name, at in {**self.stages, "end": self.end}.items()}
 
     @classmethod
-    def after(cls, began: float, planned: Mapping[str, float]) -> "Deadlines":
-        """Return what `since` returned, as moments."""
-        moments = {name: began + at_s for name, at_s in planned.items()}
+    def from_relative(cls, began: float, recorded: Mapping[str, float]) -> "Deadlines":
+        """Return the deadlines that `to_relative` returned, for a run that began at `began`."""
+        moments = {name: began + at_s for name, at_s in recorded.items()}
         return cls(end=moments.pop("end"), stages=moments)
 
 
 def plan_deadlines(*, start: float, wall_s: float, shares: Mapping[str, float], now: float | None = None) -> Deadlines:
-    """Divide what is left of the wall time among the stages, the wrap-up reserved first.
+    """Divide the remaining wall time over the stages, after reserving the time to wrap up.
 
     Args:
-        start: When the user pressed Enter, seconds since the epoch.
+        start: Start of the process, seconds since the epoch.
         wall_s: The whole budget in seconds.
-        shares: Parts of the stages in order; one without a part takes what those before it leave.
-        now: The moment the first stage begins; the present by default.
+        shares: Shares of the stages in order; a share of 0 leaves a stage the time that those before it do not use.
+        now: Start of the first stage; the present by default.
 
     Returns:
-        Deadlines; the wrap-up (test metrics, samples, ending Ray) lies between the last stage and `end`.
+        Deadlines; test metrics, samples and the end of Ray lie between the last stage and `end`.
     """
     begin = time.time() if now is None else now
     end = start + wall_s
     left_s = max(end - wrap_up_s(wall_s) - begin, 1.0)
-    return Deadlines(stages=divided(begin, left_s, shares), end=end)
+    return Deadlines(stages=_divide(begin, left_s, shares), end=end)
 
 
-def divided(begin: float, left_s: float, shares: Mapping[str, float]) -> dict[str, float]:
-    """Return when each stage ends if they follow each other from `begin` on and share `left_s` seconds."""
+def _divide(begin: float, left_s: float, shares: Mapping[str, float]) -> dict[str, float]:
+    """Return the end of each stage if they follow each other from `begin` and share `left_s` seconds."""
     total, done, ends = sum(shares.values()), 0.0, {}
     for name, share in shares.items():
         done += share
@@ -180,5 +171,5 @@ def divided(begin: float, left_s: float, shares: Mapping[str, float]) -> dict[st
 
 
 def wrap_up_s(wall_s: float) -> float:
-    """Return the seconds kept for what follows the last stage: 6 s and 2 % of the budget, 60 s at most."""
+    """Return the seconds reserved after the last stage: 6 s and 2 % of the budget, 60 s at most."""
     return min(6.0 + 0.02 * wall_s, 60.0)

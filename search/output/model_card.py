@@ -1,7 +1,4 @@
-"""The README of a model: what it is, what it was trained on, its figures, its limits, how it is used.
-
-Made of config.json and metrics.json beside the weights and of nothing else, so that it never says what they do not.
-"""
+"""Write the model card: network, training data, metrics, limits and use, from config.json and metrics.json alone."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -14,7 +11,7 @@ from search.config.trial import TrialConfig
 from search.records.files import write_text
 
 CARD = "README.md"
-FIGURES = {
+METRICS = {
     "score": "score",
     "iou": "mask IoU",
     "dice": "mask Dice",
@@ -28,11 +25,11 @@ PARTS = {"test": "test", "val": "validation"}
 LESS_IS_BETTER = ("rmse_depth", "abs_rel")
 SPLITS = {
     "background": "by background: no background is in two of these parts",
-    "random": "by image: the parts share backgrounds, and the figures flatter",
+    "random": "by image: the parts share backgrounds, so the metrics are too good",
 }
 SAMPLES = "![Image, true and predicted mask, true and predicted depth, difference](samples.png)"
 USE = """\
-From the project's folder, with the path of this one:
+In the project's folder, with the path of this folder:
 
 ```bash
 python -m analysis.predict PATH photo.jpg --out predictions
@@ -44,8 +41,8 @@ from analysis import load_model
 mask, depth = load_model("PATH").predict(rgb)  # rgb: uint8 (h, w, 3); both float32 (h, w) in [0, 1]
 ```
 
-`model.safetensors` holds the weights, `config.json` what builds and feeds the network, `metrics.json` all figures,
-`samples.png` pictures to judge it by."""
+`model.safetensors` holds the weights, `config.json` the network and its input statistics, `metrics.json` all metrics,
+`samples.png` sample predictions."""
 
 
 def write_card(folder: Path) -> None:
@@ -53,11 +50,11 @@ def write_card(folder: Path) -> None:
     about, metrics = (
         json.loads((folder / name).read_text(encoding="utf-8")) for name in ("config.json", "metrics.json")
     )
-    write_text(folder / CARD, card(about, metrics))
+    write_text(folder / CARD, format_card(about, metrics))
 
 
-def card(about: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    """Return the README.
+def format_card(about: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """Return the model card as Markdown.
 
     Args:
         about: Content of config.json.
@@ -68,7 +65,7 @@ def card(about: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     parts = {
         "Network": _network(config, about),
         "Trained on": _training(config, about),
-        "Figures": _figures(metrics),
+        "Metrics": _metrics_table(metrics),
         "Limits": "\n".join(f"- {limit}" for limit in _limits(about, metrics)),
         "Use": USE,
     }
@@ -83,8 +80,8 @@ def _network(config: TrialConfig, about: Mapping[str, Any]) -> str:
             f"Trial {about['trial_id']}: {probe(config.model).params:,} parameters, {count_macs(config.model, px):,} "
             f"multiply-adds for an image of {px} px; {_listed(options)}.",
             "",
-            f"One RGB photo goes in, as a square of {px} px. Out come a mask in [0, 1], 1 = foreground, and relative "
-            f"inverse depth in [0, 1], near = 1{_scale(about.get('depth_scale'))}.",
+            f"Input: one RGB image, resized to a square of {px} px. Output: a mask in [0, 1], 1 = foreground, and "
+            f"relative inverse depth in [0, 1], near = 1{_scale(about.get('depth_scale'))}.",
         ]
     )
 
@@ -93,7 +90,7 @@ def _scale(scale: Mapping[str, float | None] | None) -> str:
     if scale is None:
         return ""
     far = "infinitely far" if scale["far_m"] is None else f"{scale['far_m']:.4g} m"
-    return f": 1 is {scale['near_m']:.4g} m, 0 is {far}, in the data it was trained on (`model.metres(depth)`)"
+    return f": 1 is {scale['near_m']:.4g} m, 0 is {far}, in the training data (`model.metres(depth)`)"
 
 
 def _training(config: TrialConfig, about: Mapping[str, Any]) -> str:
@@ -105,7 +102,7 @@ def _training(config: TrialConfig, about: Mapping[str, Any]) -> str:
     )
     facts = about.get("trained_on")
     if not facts:
-        return f"The data are not on record. {how}"
+        return f"The training data are not recorded. {how}"
     train, val, test = (f"{facts['sizes'][name]:,}" for name in ("train", "val", "test"))
     parent = f", from the weights of {facts['parent_id']}" if facts["parent_id"] else ""
     return "\n".join(
@@ -120,21 +117,21 @@ def _training(config: TrialConfig, about: Mapping[str, Any]) -> str:
 
 
 def _loss(loss: LossConfig, task: str, *, known: float) -> str:
-    """Return what a task was trained by, where something was `known` of it."""
+    """Return the loss of a task; `known` is the share of its labels that is known."""
     if not known:
-        return "none, as none was known"
+        return "none, because no label was known"
     pixel, structural, alpha = (getattr(loss, f"{task}_{part}") for part in ("pixel", "structural", "alpha"))
     return pixel if structural == "none" else f"{alpha:.2g} {pixel} + {1 - alpha:.2g} {structural}"
 
 
-def _figures(metrics: Mapping[str, Any]) -> str:
-    """Return the table of figures, those of a part that the model never saw first."""
+def _metrics_table(metrics: Mapping[str, Any]) -> str:
+    """Return the table of metrics, the test part first, followed by the samples and remarks."""
     parts = {name: metrics[name] for name in PARTS if name in metrics}
     shown = next(iter(parts))
     columns = [*parts.values(), parts[shown]["constant_guess"]]
     heads = [*(PARTS[name] for name in parts), f"constant guess ({PARTS[shown]})"]
     lines = [f"| | {' | '.join(heads)} |", f"|---|{'---|' * len(heads)}"]
-    for name, title in FIGURES.items():
+    for name, title in METRICS.items():
         if any(name in values for values in parts.values()):
             cells = (f"{values[name]:.3f}" if name in values else "" for values in columns)
             lines.append(f"| {title} | {' | '.join(cells)} |")
@@ -148,8 +145,8 @@ def _measured(values: Mapping[str, Any]) -> str:
 
 def _remarks(metrics: Mapping[str, Any]) -> Iterator[str]:
     yield (
-        f"Score = {_formula(metrics)}: 0 for a constant guess, 1 for perfection. Validation chose the model; the test "
-        "part decided nothing."
+        f"Score = {_formula(metrics)}: 0 for a constant guess, 1 for a perfect prediction. The validation part "
+        "selected the model; the test part was not used for any decision."
     )
     if "seeds" in metrics:
         seeds = metrics["seeds"]
@@ -160,35 +157,33 @@ def _remarks(metrics: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _formula(metrics: Mapping[str, Any]) -> str:
-    """Return how the score came about: of mask and depth, or of the one that is known."""
+    """Return the formula of the score: of mask and depth, or of the one that has labels."""
     val, skill = metrics["val"], f"1 - RMSE / {metrics['sigma_depth']:.3f}"
-    yardstick = "by the deviation of the validation depth"
+    yardstick = "in units of the standard deviation of the validation depth"
     if "rmse_depth" not in val:
-        return "IoU, as no depth is known"
+        return "IoU, because no depth is known"
     if "iou" not in val:
-        return f"{skill}, {yardstick}, as no mask is known"
+        return f"{skill}, {yardstick}, because no mask is known"
     return f"½ · IoU + ½ · ({skill}), {yardstick}"
 
 
 def _limits(about: Mapping[str, Any], metrics: Mapping[str, Any]) -> Iterator[str]:
     px, known = about["px"], about["stats"]["depth_known"]
-    yield (
-        f"It sees a photo as a square of {px} px, whatever its sides: outlines are no finer, and thin things are lost."
-    )
-    metres = "its metres hold for cameras like that of its data" if about.get("depth_scale") else "it gives no metres"
-    yield f"Depth is relative: it orders near and far; {metres}. The mask tells foreground, not what it is."
-    yield "The figures are those of pictures like the ones it was trained on; measure before you use it on others."
+    yield (f"Every image is resized to a square of {px} px, so fine outlines and thin objects are lost.")
+    metres = "metres hold for cameras like that of the data" if about.get("depth_scale") else "it has no metres"
+    yield f"Depth is relative: it orders near and far; {metres}. The mask has no classes."
+    yield "The metrics hold for images like those of the training data; evaluate the model before using it on others."
     masks = about["stats"].get("mask_known", 1.0)
     if not masks:
-        yield "No mask was known in training: what it gives as mask means nothing."
+        yield "No mask was known in training: the predicted mask is meaningless."
     elif masks < 1:
-        yield f"The mask was known of {masks:.0%} of the training images."
+        yield f"The mask was known for {masks:.0%} of the training images."
     if not known:
-        yield "No depth was known in training: what it gives as depth means nothing."
+        yield "No depth was known in training: the predicted depth is meaningless."
     elif known < 1:
-        yield f"Depth was known for {known:.0%} of the training pixels; what the others show, it was never told."
+        yield f"Depth was known for {known:.0%} of the training pixels."
     if worse := _no_better_than_guess(metrics):
-        yield f"No better than a constant guess at: {', '.join(worse)}."
+        yield f"Not better than a constant guess in: {', '.join(worse)}."
     if metrics.get("note"):
         yield f"{metrics['note'][0].upper()}{metrics['note'][1:]}."
 
@@ -196,8 +191,8 @@ def _limits(about: Mapping[str, Any], metrics: Mapping[str, Any]) -> Iterator[st
 def _no_better_than_guess(metrics: Mapping[str, Any]) -> list[str]:
     part = metrics.get("test") or metrics["val"]
     guess = part["constant_guess"]
-    signs = {name: -1 if name in LESS_IS_BETTER else 1 for name in FIGURES if name in guess and name in part}
-    return [FIGURES[name] for name, sign in signs.items() if sign * part[name] <= sign * guess[name]]
+    signs = {name: -1 if name in LESS_IS_BETTER else 1 for name in METRICS if name in guess and name in part}
+    return [METRICS[name] for name, sign in signs.items() if sign * part[name] <= sign * guess[name]]
 
 
 def _listed(options: Mapping[str, Any]) -> str:

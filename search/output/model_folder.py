@@ -1,7 +1,4 @@
-"""The model that comes out: weights, config, figures on data it never saw, and pictures to judge it by.
-
-Owns the folder best/. Knows neither Ray nor the search.
-"""
+"""Write a model folder such as best/: weights, config, metrics on unseen data, model card and sample pictures."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -13,13 +10,14 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from data.loading.loaders import Batch, Loader
 from data.pack.pack import Pack
 from data.pack.stats import Stats
 from data.reading.depth import DepthScale
+from data.runtime.files import write_atomically
 from data.runtime.progress import Progress, ShowProgress, progress_bar
 from data.visualize import render_comparison, stack_rows
 from models.build import build_model
@@ -36,17 +34,17 @@ COLUMNS = ("image", "true mask", "predicted mask", "true depth", "predicted dept
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedModel:
-    """The trained network and what it needs to be used again.
+    """A trained network with everything needed to use it.
 
     Attributes:
-        config: Its configuration.
-        weights: Its state dict, on the CPU.
-        stats: Normalisation of its images.
-        sigma: Deviation of the validation depth; the yardstick of the score.
-        px: Side of the images it was trained on.
-        scale: What its depth means in metres; None where the data did not tell.
+        config: Configuration of the trial.
+        weights: State dict on the CPU.
+        stats: Statistics that normalise the images.
+        sigma: Standard deviation of the validation depth, in units of which the score counts errors.
+        px: Side of the training images.
         trial_id: Its row in trials.csv.
-        trained_on: Data and training in plain values, for its README; empty where that is not known.
+        scale: Conversion of its depth to metres; None if the data have none.
+        trained_on: Data and training as plain values for the model card; empty if unknown.
     """
 
     config: TrialConfig
@@ -65,8 +63,8 @@ class TrainedModel:
         return model.eval()
 
 
-def write_best(
-    winner: TrainedModel,
+def write_model_folder(
+    trained: TrainedModel,
     folder: Path,
     splits: dict[str, Pack],
     *,
@@ -79,33 +77,33 @@ def write_best(
     """Write model.safetensors, config.json, metrics.json, README.md and samples.png.
 
     Args:
-        winner: The model.
-        folder: best/ of the run folder; made here.
-        splits: Packs by name ("val", "test"; test only where there is one).
-        sizes: How many images each split has in all.
-        deadline: Seconds since the epoch after which no further image is measured (metrics.json says how many were).
+        trained: The model.
+        folder: Folder to create.
+        splits: Packs by name: "val", and "test" if the data have a test part.
+        sizes: Number of all images of each split.
+        deadline: Seconds since the epoch after which no further image is measured; metrics.json has their number.
         leaks: Whether validation shares backgrounds with training (`--split random`).
-        more: What metrics.json says beside the figures.
-        show: What shows how far the measuring has come.
+        more: Further content of metrics.json.
+        show: Shows the progress of measuring.
 
     Returns:
         The content of metrics.json.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    save_model(winner, folder)
-    model = winner.model().on("cpu")
-    at_once = choose_images_per_pass(winner.config.model, winner.px)
-    loaders = {name: Loader(pack, batch_size=at_once, stats=winner.stats) for name, pack in splits.items()}
-    share = fair_shares(deadline, 1 + len(loaders))
-    metrics: dict[str, Any] = {"trial_id": winner.trial_id, "px": winner.px, "sigma_depth": winner.sigma}
+    save_model(trained, folder)
+    model = trained.model().on("cpu")
+    per_pass = choose_images_per_pass(trained.config.model, trained.px)
+    loaders = {name: Loader(pack, batch_size=per_pass, stats=trained.stats) for name, pack in splits.items()}
+    share = divide_time(deadline, 1 + len(loaders))
+    metrics: dict[str, Any] = {"trial_id": trained.trial_id, "px": trained.px, "sigma_depth": trained.sigma}
     for name, loader in loaders.items():
-        with show(f"measuring {winner.trial_id} on {name}") as progress:
-            figures = measure(model, loader, winner.stats, winner.sigma, deadline=next(share), progress=progress)
-        metrics[name] = {**figures, "of_images": sizes[name]}
+        with show(f"measuring {trained.trial_id} on {name}") as progress:
+            measured = measure(model, loader, trained.stats, trained.sigma, deadline=next(share), progress=progress)
+        metrics[name] = {**measured, "of_images": sizes[name]}
     if leaks and "test" in metrics:
         both = [name for name in ("score", "iou") if name in metrics["val"] and name in metrics["test"]]
         metrics["validation_flatters_by"] = {name: metrics["val"][name] - metrics["test"][name] for name in both}
-    metrics |= {**more, "note": _note(metrics, leaks, winner.stats)}
+    metrics |= {**more, "note": _note(metrics, leaks, trained.stats)}
     write_json(folder / "metrics.json", metrics)
     write_card(folder)
     shown = "test" if "test" in splits else "val"
@@ -114,30 +112,33 @@ def write_best(
 
 
 def _note(metrics: dict[str, Any], leaks: bool, stats: Stats) -> str:
-    """Return what the reader of the figures must know, in one line; "" where nothing."""
-    notes = [] if "test" in metrics else ["no test part in this data set: there are no test figures"]
+    """Return a line with the reservations about the metrics; "" if there are none."""
+    notes = [] if "test" in metrics else ["no test part in this data set: there are no test metrics"]
     trained = {"mask": ("iou", stats.mask_known, "depth"), "depth": ("rmse_depth", stats.depth_known, "mask")}
-    for task, (figure, share, other) in trained.items():
-        lacking = [part for part in ("val", "test") if part in metrics and figure not in metrics[part]]
-        if share and lacking:
-            notes.append(f"no {task} is known in {' and '.join(lacking)}: the score there is that of the {other} alone")
+    for task, (metric, share, other) in trained.items():
+        missing = [part for part in ("val", "test") if part in metrics and metric not in metrics[part]]
+        if share and missing:
+            notes.append(f"no {task} is known in {' and '.join(missing)}: the score there is of the {other} alone")
     if leaks:
         notes.append("validation shares backgrounds with training (--split random) and flatters")
     if "validation_flatters_by" in metrics:
         val, test = metrics["val"]["score"], metrics["test"]["score"]
-        notes[-1] += f" by {val - test:.3f}: score {val:.3f}, but {test:.3f} on backgrounds it never saw"
+        notes[-1] += f" by {val - test:.3f}: score {val:.3f}, but {test:.3f} on unseen backgrounds"
     return "; ".join(notes)
 
 
-def save_model(winner: TrainedModel, folder: Path) -> None:
-    """Write the weights and all that is needed to build and feed the network."""
-    tensors = {name: tensor.contiguous() for name, tensor in winner.weights.items()}
-    partial = folder / "model.safetensors.partial"
-    save_file(tensors, partial, metadata={"format": "pt", "trial_id": winner.trial_id})
-    partial.replace(folder / "model.safetensors")
-    scale = asdict(winner.scale) if winner.scale else None
-    about = {"trial_id": winner.trial_id, "px": winner.px, "sigma_depth": winner.sigma, "depth_scale": scale}
-    made = {"stats": winner.stats.to_dict(), "config": winner.config.to_dict(), "trained_on": dict(winner.trained_on)}
+def save_model(trained: TrainedModel, folder: Path) -> None:
+    """Write model.safetensors and config.json, from which the network is rebuilt."""
+    tensors = {name: tensor.contiguous() for name, tensor in trained.weights.items()}
+    content = save(tensors, metadata={"format": "pt", "trial_id": trained.trial_id})
+    write_atomically(folder / "model.safetensors", lambda file: file.write(content))
+    scale = asdict(trained.scale) if trained.scale else None
+    about = {"trial_id": trained.trial_id, "px": trained.px, "sigma_depth": trained.sigma, "depth_scale": scale}
+    made = {
+        "stats": trained.stats.to_dict(),
+        "config": trained.config.to_dict(),
+        "trained_on": dict(trained.trained_on),
+    }
     write_json(folder / "config.json", {**about, **made})
 
 
@@ -150,19 +151,19 @@ def measure(
     deadline: float | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Return the model's figures on a split and, beside them, those of the constant guess on the same images.
+    """Return the model's metrics on a split and those of a constant guess on the same images.
 
     Args:
-        model: In evaluation mode, on the CPU.
-        loader: Of the split.
-        stats: Of the data the model was trained on; their mean depth is the constant guess.
-        sigma: Deviation of the validation depth; the yardstick of the score.
+        model: Model in evaluation mode, on the CPU.
+        loader: Loader of the split.
+        stats: Statistics of the training data, whose mean depth is the constant guess.
+        sigma: Standard deviation of the validation depth.
         deadline: Seconds since the epoch after which no further batch is measured.
-        progress: Told (images measured, images in all).
+        progress: Called with (images measured, images in all).
     """
     sums, images = MetricSums(full_metrics), 0
     guess, mean_depth = MetricSums(), stats.depth_mean or 0.5
-    for batch, prediction in predictions(model, loader):
+    for batch, prediction in predict_batches(model, loader):
         sums.update(prediction, batch.target)
         guess.update(predict_constant(batch.target.mask, mean_depth), batch.target)
         images += len(batch)
@@ -174,37 +175,37 @@ def measure(
 
 
 @torch.inference_mode()
-def predictions(model: nn.Module, loader: Loader) -> Iterator[tuple[Batch, torch.Tensor]]:
+def predict_batches(model: nn.Module, loader: Loader) -> Iterator[tuple[Batch, torch.Tensor]]:
     """Yield each batch with the model's prediction, float32."""
     for batch in loader.epoch(0):
         yield batch, model(batch.image.to(memory_format=torch.channels_last)).float()
 
 
 def draw_samples(model: nn.Module, loader: Loader, pack: Pack, path: Path, *, deadline: float | None = None) -> None:
-    """Draw image, true and predicted mask and depth, and the absolute difference, a row per sample.
+    """Draw a row for each sample: image, true and predicted mask and depth, and their absolute difference.
 
-    A true mask that is not known is half grey, depth that is not known black.
+    An unknown true mask is half grey, unknown depth is black.
 
     Args:
-        model: In evaluation mode, on the CPU.
-        loader: Of the pack.
+        model: Model in evaluation mode, on the CPU.
+        loader: Loader of the pack.
         pack: The samples; the first SAMPLES are drawn.
-        path: Of the picture.
-        deadline: Seconds since the epoch after which no further row is drawn; one always is.
+        path: Picture to write.
+        deadline: Seconds since the epoch after which no further row is drawn; at least one is.
     """
     rows: list[list[np.ndarray]] = []
-    for batch, prediction in predictions(model, loader):
+    for batch, prediction in predict_batches(model, loader):
         raw = pack.gather(np.arange(len(rows), len(rows) + len(batch)))
         rows += render_comparison(raw, prediction.numpy())
         if len(rows) >= SAMPLES or (deadline is not None and time.time() > deadline):
             break
-    partial = path.with_name("partial." + path.name)
-    cv2.imwrite(str(partial), np.vstack([_header(pack.px), stack_rows(rows[:SAMPLES])])[..., ::-1])
-    partial.replace(path)
+    picture = np.vstack([_header(pack.px), stack_rows(rows[:SAMPLES])])[..., ::-1]
+    content = cv2.imencode(path.suffix, picture)[1].tobytes()
+    write_atomically(path, lambda file: file.write(content))
 
 
-def fair_shares(deadline: float | None, parts: int) -> Iterator[float | None]:
-    """Yield the moment by which each of `parts` measurements should end, the last of them at `deadline`."""
+def divide_time(deadline: float | None, parts: int) -> Iterator[float | None]:
+    """Yield the deadline of each of `parts` measurements, which share the time until `deadline` equally."""
     begin = time.time()
     for i in range(parts):
         yield None if deadline is None else begin + (deadline - begin) * (i + 1) / parts

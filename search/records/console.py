@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a live block on a terminal, plain lines elsewhere. Knows no Ray."""
+"""Progress of a run for the user: a live block on a terminal, plain lines elsewhere."""
 
 import time
 from collections import Counter
@@ -17,16 +17,16 @@ from search.records.trials import TrialRecord
 
 
 class RunConsole:
-    """Shows stage, time left, trials by status and the best so far; `notify` may be called for every event."""
+    """Shows the stage, the time left, trials by status and the best one so far."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console()
         self.stage, self.deadline, self.end = "starting", 0.0, 0.0
         self.counts: Counter[str] = Counter()
         self.running: set[str] = set()
-        self.best: dict[str, tuple[float, str]] = {}  # newest score and description by trial
+        self.best: dict[str, tuple[float, str]] = {}  # latest score and description by trial
         self._bars = build_bars(self.console)  # shown by the live block, so never started
-        self._live = Live(get_renderable=self._shown, console=self.console, refresh_per_second=2, transient=True)
+        self._live = Live(get_renderable=self._render, console=self.console, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> "RunConsole":
         if self.console.is_terminal:
@@ -36,30 +36,30 @@ class RunConsole:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def say(self, line: str, *, lead: str = "", style: str = "bold") -> None:
-        """Print one line above the live block, behind a word in a style of its own."""
+    def print(self, line: str, *, lead: str = "", style: str = "bold") -> None:
+        """Print a line above the live block, after the styled word `lead`."""
         self.console.print(Text.assemble((lead, style), line), soft_wrap=True)
 
     @contextmanager
-    def working(self, title: str) -> Iterator[Progress | None]:
-        """Show a bar below the live block while work goes on; yields a function to tell (done, in all), or None."""
+    def show_progress(self, title: str) -> Iterator[Progress | None]:
+        """Show a progress bar below the live block; yields a function of (done, total), or None without a terminal."""
         if not self.console.is_terminal:
             yield None
             return
         with add_bar(self._bars, title) as progress:
             yield progress
 
-    def begin(self, stage: str, what: str, deadline: float, end: float) -> None:
+    def begin(self, stage: str, description: str, deadline: float, end: float) -> None:
         """Enter a stage that ends by `deadline`, of a run that ends by `end` (seconds since the epoch)."""
         self.stage, self.deadline, self.end = stage, deadline, end
         self.counts.clear()
         self.running.clear()
         self.best.clear()
         left = f", until {_clock(deadline - time.time())} from now" if deadline else ""
-        self.say(f"  {what}{left}", lead=stage)
+        self.print(f"  {description}{left}", lead=stage)
 
-    def notify(self, record: TrialRecord) -> None:
-        """Take note of a trial that started, reported or ended."""
+    def update(self, record: TrialRecord) -> None:
+        """Update the display for a trial that started, reported or ended."""
         if record.status:
             self.running.discard(record.trial_id)
             self.counts[record.status] += 1
@@ -68,24 +68,24 @@ class RunConsole:
         if record.status == "failed":
             self.best.pop(record.trial_id, None)
         elif record.metrics:
-            self._consider(record)
+            self._update_best(record)
 
-    def _consider(self, record: TrialRecord) -> None:
-        """Keep the line of a trial if it is the best by its newest score; say so where there is no live block."""
+    def _update_best(self, record: TrialRecord) -> None:
+        """Keep the line of a trial; without a terminal, print it when an ended trial is the best so far."""
         leader = max((score for score, _ in self.best.values()), default=float("-inf"))
-        self.best[record.trial_id] = (record.score, describe(record))
+        self.best[record.trial_id] = (record.score, describe_trial(record))
         if record.status and record.score >= leader and not self.console.is_terminal:
-            self.say(f"  best so far {describe(record)}")
+            self.print(f"  best so far {describe_trial(record)}")
 
     def _best_line(self) -> str:
         return max(self.best.values(), default=(0.0, "none yet"))[1]
 
     def finish(self) -> None:
-        """Leave a stage: print how it went."""
+        """Print a summary of the stage."""
         counted = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in self.counts.items())
-        self.say(f"  {sum(self.counts.values())} trials: {counted or 'none ended'}; best {self._best_line()}")
+        self.print(f"  {sum(self.counts.values())} trials: {counted or 'none ended'}; best {self._best_line()}")
 
-    def _shown(self) -> Group:
+    def _render(self) -> Group:
         return Group(self.block(), self._bars)
 
     def block(self) -> Table:
@@ -101,12 +101,12 @@ class RunConsole:
         return table
 
 
-def dashboards(out: Path, *, searches: bool, ray: str = "") -> list[str]:
+def list_dashboards(out: Path, *, searches: bool, ray: str = "") -> list[str]:
     """Return the commands that show a run in a browser, a line each.
 
     Args:
         out: The run folder.
-        searches: Whether the run has an Optuna study.
+        searches: True if the run has an Optuna study.
         ray: Address of the Ray dashboard, while there is one.
     """
     lines = [f"curves    tensorboard --logdir {quote(str(out / 'tensorboard'))}"]
@@ -114,16 +114,28 @@ def dashboards(out: Path, *, searches: bool, ray: str = "") -> list[str]:
         journal, artifacts = (quote(str(out / name)) for name in ("study.journal", "artifacts"))
         lines.append(f"search    optuna-dashboard {journal} --artifact-dir {artifacts}")
     if ray:
-        lines.append(f"workers   ray get-auth-token   prints the token that {ray} asks for, while the run goes on")
+        lines.append(f"workers   ray get-auth-token   prints the token that {ray} asks for during the run")
     return lines
 
 
-def describe(record: TrialRecord) -> str:
-    """Return a trial in a few words: id, score, IoU and depth error as far as they are known, and what it is."""
+def list_results(out: Path) -> list[str]:
+    """Return the places of a finished run's results, a line each."""
+    front = [f"front     {out / 'front'}  (more models, smaller or faster)"] if (out / "front").exists() else []
+    return [
+        f"report    {out / 'report.html'}  (open it in a browser)",
+        f"model     {out / 'best'}  (metrics.json: metrics on unseen data; samples.png: predictions)",
+        *front,
+        f"trials    {out / 'trials.csv'}",
+        *list_dashboards(out, searches=(out / "study.journal").exists()),
+    ]
+
+
+def describe_trial(record: TrialRecord) -> str:
+    """Return a line with a trial's id, score, IoU and depth error as far as they are known, and its network."""
     metrics = record.metrics
     named = {"IoU": metrics.get("iou"), "depth RMSE": metrics.get("rmse_depth")}
-    told = ", ".join(f"{name} {value:.3f}" for name, value in named.items() if value is not None)
-    parts = [f"{record.trial_id} score {record.score:.3f} ({told})"]
+    known = ", ".join(f"{name} {value:.3f}" for name, value in named.items() if value is not None)
+    parts = [f"{record.trial_id} score {record.score:.3f} ({known})"]
     parts.append(f"{record.config['model/arch']} of width {record.config['model/width']}")
     if "params" in metrics:
         parts.append(f"{metrics['params']:,} parameters")

@@ -1,4 +1,4 @@
-"""The run folder: claimed before anything is written, so that no run overwrites another."""
+"""Claim and lock a run folder, so that no run overwrites another."""
 
 import fcntl
 from pathlib import Path
@@ -8,37 +8,37 @@ RECORDS = "trials.jsonl"
 
 
 class RunDirError(ValueError):
-    """A run folder that cannot be used; the message says why and what to do."""
+    """A run folder cannot be used; the message gives the reason and a remedy."""
 
 
 def check_free(out: Path) -> None:
-    """Raise RunDirError if `out` exists and holds anything."""
+    """Raise RunDirError if `out` exists and is not an empty folder."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunDirError(f"--out {out} is in use; name a folder that does not exist yet")
 
 
 def claim(out: Path) -> BinaryIO:
-    """Make the run folder and hold it.
+    """Create and lock the run folder.
 
     Returns:
-        What to keep as long as it is held.
+        An open file; the folder is locked until the file is closed.
 
     Raises:
-        RunDirError: It holds something already, or cannot be made.
+        RunDirError: The folder is not empty or cannot be created.
     """
     check_free(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunDirError(f"--out {out} cannot be made ({error.strerror}); name another folder") from error
+        raise RunDirError(f"--out {out} cannot be created ({error.strerror}); name another folder") from error
     return hold(out)
 
 
 def hold(out: Path) -> BinaryIO:
-    """Keep other processes from writing into a run folder, until what is returned is closed or this process ends.
+    """Lock a run folder until the returned file is closed or this process ends.
 
     Raises:
-        RunDirError: Another process holds it, or it cannot be written to.
+        RunDirError: Another process has locked the folder, or it is not writable.
     """
     try:
         file = (out / RECORDS).open("ab")
@@ -53,5 +53,5 @@ def hold(out: Path) -> BinaryIO:
 
 
 def is_claimed(out: Path) -> bool:
-    """Return whether a run, this one or one before it, has made the folder its own."""
+    """Return whether a run has claimed the folder."""
     return (out / RECORDS).exists()

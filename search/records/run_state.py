@@ -1,47 +1,86 @@
-"""run.json: what a run was asked for, its stages, its time; also what a run that was cut off goes on from.
+"""Content of run.json: options, stages, results and clock of a run, from which --resume continues.
 
-Standard library only. Every moment in it is on the run's own clock: seconds that the run has used, those of earlier
-processes included and the time between them not.
+All times are seconds of run time, summed over all processes that worked on the run; pauses between them do not count.
 """
 
 import json
 import threading
 import time
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from search.budget.budget import Budget
 from search.records.files import require_fields, write_json
 from search.records.provenance import describe_process
 from search.records.run_dir import RunDirError, is_claimed
 
-BEAT_S = 2.0  # so much of the clock is lost at most when a run is killed
-_PROVENANCE = {"command": str, "time": str, "platform": str, "versions": dict}
-_NOTES = {"asked": dict, "data": dict, "stages": list, **_PROVENANCE}
+FORMAT_VERSION = 2
+BEAT_S = 2.0  # interval of writing the clock; a killed run loses at most this much of it
+_PROCESS = {"command": str, "time": str, "platform": str, "versions": dict}
+_TRAINED = {"options": dict, "data": dict, "stages": list, **_PROCESS}
 _STAGE = {"name": str, "began_s": (int, float), "px": int, "train_images": int, "val_images": int}
-_GOING_ON = {"state": str, "round": int, "wall_s": (int, float)}
-_ASKED = {"budget": dict, "seed": int, "configs": list, "refine": bool, "find_lr": bool}
+_RESUMED = {"state": str, "round": int, "wall_s": (int, float)}
+_OPTIONS = {"budget": dict, "seed": int, "configs": list}
+_OPTIONAL = (
+    "budget", "seed", "data", "cluster", "startup_s", "deadlines", "lr_ranges", "best", "seeds", "front", "test_read",
+)  # fmt: skip
 
 
+@dataclass(kw_only=True)
 class RunState:
-    """The content of run.json, written anew at every change.
+    """The content of run.json, which is rewritten at every change.
 
     Attributes:
-        content: What is written.
-        began: The moment the run would have begun had it never been interrupted, seconds since the epoch.
-        devices: What this process holds of each kind, cores ("cpu") and GPUs ("gpu").
-        earlier_s: Seconds that the processes before this one have used.
-        earlier_device_s: Device seconds of each kind that the processes before this one have used.
+        folder: The run folder.
+        began: Seconds since the epoch at which the run would have begun without interruptions.
+        process: Command, time, machine and versions of this process.
+        options: `RunOptions` as plain values.
+        state: "running", "done", "stopped" or "failed".
+        round: 1, and one more each time that the run is given more budget.
+        stages: Stages that have begun, in order; one that has ended has "wall_s".
+        earlier: Earlier processes of the run.
+        earlier_s: Seconds that they used.
+        earlier_device_s: Device seconds of each kind that they used.
+        devices: Cores ("cpu") and GPUs ("gpu") that this process holds.
+        budget: The budget as the user wrote it.
+        seed: Seed of split, search and trials.
+        data: Folder, fingerprint, split and sizes of the data.
+        cluster: Cores and GPUs in all.
+        startup_s: Seconds from the start to the first stage.
+        deadlines: End of each stage as planned.
+        lr_ranges: Learning rates of the search by optimizer, centred by range tests.
+        best: The trial in best/.
+        seeds: Scores over the seeds of the best configuration.
+        front: Trials on the Pareto front.
+        test_read: Each reading of the test part.
     """
 
-    def __init__(self, folder: Path, content: dict[str, Any], *, began: float) -> None:
-        self.folder, self.content, self.began = folder, content, began
-        self.devices = {"cpu": 0, "gpu": 0}
-        self.earlier_device_s = {kind: 0.0 for kind in self.devices} | content.get("device_s", {})
-        self.earlier_s = float(content.get("wall_s", 0.0))
-        self._written = ""
-        self._lock, self._ended = threading.Lock(), threading.Event()
+    folder: Path
+    began: float
+    process: dict[str, Any]
+    options: dict[str, Any]
+    state: str = "running"
+    round: int = 1
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    earlier: list[dict[str, Any]] = field(default_factory=list)
+    earlier_s: float = 0.0
+    earlier_device_s: dict[str, float] = field(default_factory=lambda: {"cpu": 0.0, "gpu": 0.0})
+    devices: dict[str, int] = field(default_factory=lambda: {"cpu": 0, "gpu": 0})
+    budget: str | None = None
+    seed: int | None = None
+    data: dict[str, Any] | None = None
+    cluster: dict[str, int] | None = None
+    startup_s: float | None = None
+    deadlines: dict[str, float] | None = None
+    lr_ranges: dict[str, Any] | None = None
+    best: str | None = None
+    seeds: dict[str, Any] | None = None
+    front: list[dict[str, Any]] | None = None
+    test_read: list[dict[str, Any]] | None = None
+    _written: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+    _ended: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
 
     @property
     def used_s(self) -> float:
@@ -50,118 +89,132 @@ class RunState:
 
     @property
     def device_s(self) -> dict[str, float]:
-        """Device seconds of each kind that the run has used: what is held counts, whether it computes or not."""
-        mine_s = self.used_s - self.earlier_s
-        return {kind: round(self.earlier_device_s[kind] + n * mine_s, 2) for kind, n in self.devices.items()}
+        """Device seconds of each kind that the run has held, computing or not."""
+        own_s = self.used_s - self.earlier_s
+        return {kind: round(self.earlier_device_s[kind] + n * own_s, 2) for kind, n in self.devices.items()}
 
     @property
     def processes(self) -> int:
-        """How many processes have worked on the run, this one included."""
-        return len(self.content.get("earlier", [])) + 1
+        """Number of processes that have worked on the run, including this one."""
+        return len(self.earlier) + 1
 
     @property
     def open_stage(self) -> dict[str, Any] | None:
         """The stage that has begun and not ended, or None."""
-        stages = self.content["stages"]
-        return stages[-1] if stages and "wall_s" not in stages[-1] else None
+        return self.stages[-1] if self.stages and "wall_s" not in self.stages[-1] else None
 
     def is_closed(self, stage: str) -> bool:
         """Return whether a stage of that name has ended in this round."""
-        mine = [s for s in self.content["stages"] if (s["name"], s["round"]) == (stage, self.content["round"])]
-        return any("wall_s" in plan for plan in mine)
+        return any("wall_s" in s for s in self.stages if (s["name"], s["round"]) == (stage, self.round))
 
-    def settled(self, stage: str) -> dict[str, Any]:
-        """Return what is settled of a stage: its plan if it is open, of one that has ended its number of images."""
-        plans = [plan for plan in self.content["stages"] if plan["name"] == stage]
-        kept = ("train_images", "cap_s") if plans and plans[-1] is self.open_stage else ("train_images",)
-        return {name: plans[-1][name] for name in kept} if plans else {}
+    def recorded_sizes(self, stage: str) -> dict[str, Any]:
+        """Return `train_images` of the last stage of that name, with `cap_s` if the stage is open; {} if none began."""
+        recorded = [s for s in self.stages if s["name"] == stage]
+        kept = ("train_images", "cap_s") if recorded and recorded[-1] is self.open_stage else ("train_images",)
+        return {name: recorded[-1][name] for name in kept} if recorded else {}
 
     def begin_stage(self, name: str, plan: dict[str, Any]) -> None:
-        """Note a stage that begins; one that was begun by an earlier process keeps its plan."""
+        """Record that a stage begins; a stage that is open already keeps its plan."""
         if self.open_stage is None:
-            began_s = int(100 * self.used_s) / 100  # not after its first trial, as rounded it might be
-            self.content["stages"].append({"name": name, "round": self.content["round"], "began_s": began_s, **plan})
+            began_s = int(100 * self.used_s) / 100  # rounded down, so that no trial of it began earlier
+            self.stages.append({"name": name, "round": self.round, "began_s": began_s, **plan})
         self.write()
 
     def end_stage(self, metrics: dict[str, Any]) -> None:
-        """Note how the stage that is open went."""
+        """Record the end of the open stage and its metrics."""
         stage = self.open_stage
         assert stage is not None
         stage |= {"wall_s": round(self.used_s - stage["began_s"], 2), **metrics}
         self.write()
 
     def start_clock(self) -> None:
-        """Write the time used, every BEAT_S, until the end: what a killed run has used stays used."""
+        """Write the used time every BEAT_S from a thread, so that a killed run keeps it."""
         threading.Thread(target=self._keep_clock, daemon=True).start()
 
     def _keep_clock(self) -> None:
         while not self._ended.wait(BEAT_S):
             with self._lock:
                 if not self._ended.is_set():
-                    self._write(json.loads(self._written))
+                    self._write_with_clock()
 
     def end(self, state: str) -> None:
-        """Write how the run ended: done, stopped or failed."""
+        """Record how the run ended: "done", "stopped" or "failed"."""
         self._ended.set()
-        self.content["state"] = state
+        self.state = state
         self.write()
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of run.json without the clock."""
+        own = {"state": self.state, **self.process, "options": self.options, "round": self.round, "stages": self.stages}
+        named = {name: getattr(self, name) for name in _OPTIONAL}
+        found = {name: value for name, value in named.items() if value is not None}
+        return {"format_version": FORMAT_VERSION, **own, "earlier": self.earlier, **found}
+
     def write(self) -> None:
-        """Write run.json, where the run folder is claimed already."""
+        """Write run.json if the run folder is claimed."""
         with self._lock:
             if is_claimed(self.folder):
-                self._written = json.dumps(self.content)  # the clock's thread must not meet half a change
-                self._write(self.content)
+                self._written = json.loads(json.dumps(self.to_dict()))  # the clock's thread must not see half a change
+                self._write_with_clock()
 
-    def _write(self, content: dict[str, Any]) -> None:
+    def _write_with_clock(self) -> None:
         clock = {"wall_s": round(self.used_s, 2), "device_s": self.device_s}
-        write_json(self.folder / "run.json", content | clock)
+        write_json(self.folder / "run.json", self._written | clock)
 
 
-def new_run_state(folder: Path, asked: dict[str, Any], *, began: float) -> RunState:
-    """Return the notes of a new run."""
-    content = {"state": "running", **describe_process(), "asked": asked, "round": 1, "stages": []}
-    return RunState(folder, content, began=began)
+def create_run_state(folder: Path, options: dict[str, Any], *, began: float) -> RunState:
+    """Return the state of a new run that began at `began`, seconds since the epoch."""
+    return RunState(folder=folder, began=began, process=describe_process(), options=options)
 
 
-def resumed_state(folder: Path, content: dict[str, Any], *, now: float, budget: Budget, extended: bool) -> RunState:
-    """Return the notes of a run that goes on.
+def resume_run_state(
+    folder: Path, content: Mapping[str, Any], *, now: float, options: dict[str, Any], extended: bool
+) -> RunState:
+    """Return the state of a run that continues.
 
     Args:
         folder: The run folder.
-        content: Of its run.json.
-        now: When this process began, seconds since the epoch.
-        budget: What it may spend in all.
-        extended: Whether that is more than before, which opens all its stages again.
+        content: Content of its run.json.
+        now: Start of this process, seconds since the epoch.
+        options: Options with the budget of the whole run.
+        extended: Whether the run is given more budget, which opens all its stages again in a new round.
     """
-    past = {"time": content["time"], "command": content["command"], "state": content["state"]}
-    past |= {"wall_s": content["wall_s"], "versions": content["versions"]}
-    content = content | {"state": "running", **describe_process(), "earlier": [*content.get("earlier", []), past]}
-    content["asked"] = content["asked"] | {"budget": asdict(budget)}
-    run_state = RunState(folder, content, began=now - content["wall_s"])
-    if extended:  # all stages open again; what was cut off goes on in its stage of the new round
-        if run_state.open_stage is not None:
-            run_state.open_stage["wall_s"] = round(run_state.used_s - run_state.open_stage["began_s"], 2)
-        content["round"] += bool(content["stages"])
-    return run_state
+    process = {name: content[name] for name in ("time", "command", "state", "wall_s", "versions")}
+    run = RunState(
+        folder=folder,
+        began=now - content["wall_s"],
+        process=describe_process(),
+        options=options,
+        round=content["round"],
+        stages=content["stages"],
+        earlier=[*content.get("earlier", []), process],
+        earlier_s=float(content["wall_s"]),
+        **{name: content[name] for name in _OPTIONAL if name in content},
+    )
+    run.earlier_device_s |= content.get("device_s", {})
+    if extended:
+        if run.open_stage is not None:  # its unfinished trials continue in the stage of the new round
+            run.open_stage["wall_s"] = round(run.used_s - run.open_stage["began_s"], 2)
+        run.round += bool(run.stages)
+    return run
 
 
-def check_run_state(content: dict[str, Any], path: Path) -> None:
-    """Raise RunDirError unless run.json says how much trials were trained on, and with what."""
-    require_fields(content, _NOTES, path)
+def check_trained(content: Mapping[str, Any], path: Path) -> None:
+    """Raise RunDirError unless run.json has what trials were trained on and with which versions."""
+    require_fields(content, _TRAINED, path)
     for stage in content["stages"]:
         require_fields(stage, _STAGE, path)
 
 
-def read_run_state(folder: Path, *, extended: bool) -> dict[str, Any]:
-    """Return the run.json of a run that is to go on.
+def read_run_json(folder: Path, *, extended: bool) -> dict[str, Any]:
+    """Return the run.json of a run that is to be resumed.
 
     Args:
         folder: The run folder.
-        extended: Whether it is given more budget, without which a run that is done has nothing to do.
+        extended: Whether the run is given more budget; otherwise a run that is done is refused.
 
     Raises:
-        RunDirError: `folder` is no run folder, is of a version that cannot go on, or is done.
+        RunDirError: `folder` is not a run folder, has another format, or is done.
     """
     path = folder / "run.json"
     try:
@@ -170,11 +223,13 @@ def read_run_state(folder: Path, *, extended: bool) -> dict[str, Any]:
         raise RunDirError(f"--resume {folder}: no run there ({path} cannot be read); name a run folder") from error
     except ValueError as error:
         raise RunDirError(f"--resume {folder}: {path} is damaged ({error}); start a new run") from error
-    if not isinstance(content, dict) or not {"asked", "data"} <= content.keys():
-        raise RunDirError(f"--resume {folder}: ended before it began, or is of an older version; start a new run")
+    if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
+        raise RunDirError(f"--resume {folder}: {path} has another format than this version; start a new run")
+    if not {"options", "data"} <= content.keys():
+        raise RunDirError(f"--resume {folder}: the run ended before its first stage; start a new run")
     if content.get("state") == "done" and not extended:
-        raise RunDirError(f"--resume {folder}: is done; give it more with --budget")
-    check_run_state(content, path)
-    require_fields(content, _GOING_ON, path)
-    require_fields(content["asked"], _ASKED, path)
+        raise RunDirError(f"--resume {folder}: the run is done; give it more with --budget")
+    check_trained(content, path)
+    require_fields(content, _RESUMED, path)
+    require_fields(content["options"], _OPTIONS, path)
     return content

@@ -1,7 +1,4 @@
-"""What is told of every trial while it runs; and TensorBoard, which shows it.
-
-TensorBoard gets one folder a trial, with its curves, its pictures and, at its end, hyperparameters beside its score.
-"""
+"""The interface of trial loggers, and the logger for TensorBoard."""
 
 import math
 from collections.abc import Iterable
@@ -18,47 +15,47 @@ from search.records.trials import TrialRecord
 
 
 class TrialLogger(Protocol):
-    """Shows trials: of each, where it starts or goes on, every report, and its end."""
+    """Logs trials: the start or continuation of each, every report, and its end."""
 
     def start(self, record: TrialRecord, raw: RawBatch | None) -> None:
-        """Take note of a trial.
+        """Log a trial that starts or continues.
 
         Args:
             record: The trial.
-            raw: The samples whose predictions its reports bring, if they do.
+            raw: Samples whose predictions its reports contain, or None.
         """
 
     def report(
         self, record: TrialRecord, *, rates: Iterable[tuple[int, float]] = (), pictures: np.ndarray | None = None
     ) -> None:
-        """Take note of one report.
+        """Log one report.
 
         Args:
-            record: The trial, with the metrics that it reported.
-            rates: Steps of the optimizer since the last report, with their learning rates.
-            pictures: Predicted mask and depth of the samples, 0..255 of shape (n, h, w, 2).
+            record: The trial with its new metrics.
+            rates: Optimizer steps since the last report with their learning rates.
+            pictures: Predicted mask and depth of the samples, uint8 of shape (n, h, w, 2).
         """
 
     def finish(self, record: TrialRecord) -> None:
-        """Take note of how a trial ended."""
+        """Log the end of a trial."""
 
 
 class TensorBoard:
-    """Writes event files below `folder`; each trial's writer is closed when the trial ends."""
+    """Writes event files with curves, images and hyperparameters, in one folder below `folder` for each trial."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._writers: dict[str, SummaryWriter] = {}
 
     def start(self, record: TrialRecord, raw: RawBatch | None) -> None:
-        """Add the samples whose predictions follow: image, true mask and true depth, a row each."""
+        """Add the samples as a sheet: image, true mask and true depth."""
         if raw is not None:
             self._writer(record.trial_id).add_image("pictures/truth", render_truth(raw), 0, dataformats="HWC")
 
     def report(
         self, record: TrialRecord, *, rates: Iterable[tuple[int, float]] = (), pictures: np.ndarray | None = None
     ) -> None:
-        """Add what of a report makes a curve at its epoch, the learning rates at their steps, and the predictions."""
+        """Add metrics at the epoch, learning rates at their steps, and the predictions."""
         writer, epoch = self._writer(record.trial_id), record.metrics["epochs"]
         for name, value in record.metrics.items():
             if isinstance(value, float) and math.isfinite(value) and not name.endswith("_s"):
@@ -69,7 +66,7 @@ class TensorBoard:
             writer.add_image("pictures/prediction", render_predictions(pictures), epoch, dataformats="HWC")
 
     def finish(self, record: TrialRecord) -> None:
-        """Add hyperparameters with the last score and close the trial's file."""
+        """Add the hyperparameters with the last score and close the file."""
         writer = self._writer(record.trial_id)
         plain = {name: _plain(value) for name, value in {"stage": record.stage, **record.config}.items()}
         # not add_hparams, whose file of its own replaces this one if both are opened within a second
@@ -85,7 +82,7 @@ class TensorBoard:
 
 
 def _tag(name: str) -> str:
-    """Return the tag of a figure; what stands before its stroke is its group on the page."""
+    """Return the tag of a metric; TensorBoard groups tags by the part before the slash."""
     if name == "lr":
         return "lr/epoch"
     return name.replace("train_", "loss/") if name.startswith("train_") else f"metrics/{name}"

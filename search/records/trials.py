@@ -1,8 +1,7 @@
-"""Trial records on disk and their provenance; standard library only.
+"""Trial records of a run: trials.csv, trials.jsonl and reports.jsonl.
 
-Owns trials.csv, trials.jsonl, reports.jsonl and run.json of a run folder. trials.jsonl has a line for every trial that
-begins and for every one that ends: with reports.jsonl, all that a run which was killed needs to go on. Every write that
-replaces a file goes to a temporary name and is renamed, so a reader (or a crash) never meets half a table.
+trials.jsonl has a line for each trial that begins and for each one that ends. Together with reports.jsonl it is all a
+killed run needs to resume.
 """
 
 import csv
@@ -23,7 +22,7 @@ LEADING_COLUMNS = tuple(
     "trial_id parent_id stage status reason score iou dice mae_mask rmse_depth epochs images_seen params macs "  # noqa: SIM905
     "receptive_field px train_images fit_s device_s seed started_s ended_s".split()
 )
-_BEGUN: dict[str, Any] = {  # what a line must have
+_BEGUN: dict[str, Any] = {
     **{"trial_id": str, "parent_id": str, "stage": str, "config": dict, "seed": int},
     **{"metrics": dict, "started_s": (int, float)},
 }
@@ -37,14 +36,14 @@ class TrialRecord:
 
     Attributes:
         trial_id: Stage letter and a number, such as e0007.
-        parent_id: The trial whose weights it started from, or "".
+        parent_id: Trial whose weights it started from, or "".
         stage: explore, confirm, final or repeat.
         config: Flat plain values with keys `section/field`.
         seed: Seed of the weights, the order and the augmentation.
         status: One of STATUSES; "" while it runs.
-        reason: Why it failed or was cut; "" otherwise.
-        metrics: The last reported metrics.
-        started_s: When it started, seconds since the run began.
+        reason: Why it failed or was stopped; "" otherwise.
+        metrics: Last reported metrics.
+        started_s: Start in seconds of run time.
     """
 
     trial_id: str
@@ -59,21 +58,21 @@ class TrialRecord:
 
     @classmethod
     def from_line(cls, line: Mapping[str, Any], path: Path) -> "TrialRecord":
-        """Return the record of a trial that begins; what another version has written beside its fields is left out.
+        """Return the record of a trial that begins; unknown fields of other versions are ignored.
 
         Args:
-            line: Of trials.jsonl.
-            path: That file.
+            line: A line of trials.jsonl.
+            path: That file, for the message.
 
         Raises:
-            RunDirError: A field lacks.
+            RunDirError: A field is missing.
         """
         require_fields({"metrics": {}, "started_s": 0.0} | dict(line), _BEGUN, path)
         return cls(**{name: line[name] for name in {f.name for f in fields(cls)} & line.keys()})
 
     @property
     def score(self) -> float:
-        """The last validation score, or minus infinity where none was reported."""
+        """The last validation score; minus infinity before the first report."""
         return float(self.metrics.get("score", float("-inf")))
 
     def row(self) -> dict[str, Any]:
@@ -88,15 +87,15 @@ class TrialRecord:
 def free_numbers(records: Iterable[TrialRecord]) -> Iterator[int]:
     """Yield the numbers that no trial of a stage has, lowest first.
 
-    Trials need not begin in the order of their numbers: of two that were about to when a run was killed, it may be the
-    second that did.
+    Trials need not begin in the order of their numbers: if a run is killed while two are about to begin, the second may
+    have begun alone.
     """
     taken = {int(record.trial_id[1:]) for record in records}
     return (number for number in itertools.count(1) if number not in taken)
 
 
 class TrialTable:
-    """All records of a run, written as they happen to trials.csv, trials.jsonl and reports.jsonl."""
+    """All records of a run, written to trials.csv, trials.jsonl and reports.jsonl as they happen."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -104,10 +103,10 @@ class TrialTable:
 
     @classmethod
     def load(cls, folder: Path) -> "TrialTable":
-        """Return the table of a run that has ended in whatever way, trials that were running included.
+        """Return the table of a run, including trials that were running when it ended.
 
         Raises:
-            RunDirError: A file is damaged, or of a version that wrote other lines.
+            RunDirError: A file is damaged or of another version.
         """
         table, path = cls(folder), folder / "trials.jsonl"
         for line in read_lines(path):
@@ -115,37 +114,37 @@ class TrialTable:
                 record = TrialRecord.from_line(line, path)
                 table.records[record.trial_id] = record
             else:
-                record = table._of_line(line, _ENDED, path)
+                record = table._find(line, _ENDED, path)
                 record.status, record.reason = line["status"], line["reason"]
         path = folder / "reports.jsonl"
         for line in read_lines(path):
-            table._of_line(line, _REPORTED, path).metrics.update(_metrics(line))
+            table._find(line, _REPORTED, path).metrics.update(_metrics(line))
         return table
 
-    def _of_line(self, line: Mapping[str, Any], kinds: Mapping[str, type], path: Path) -> TrialRecord:
-        """Return the record that a line of a file is about."""
+    def _find(self, line: Mapping[str, Any], kinds: Mapping[str, type], path: Path) -> TrialRecord:
+        """Return the record that a line of a file belongs to."""
         require_fields(line, kinds, path)
         if line["trial_id"] not in self.records:
-            raise RunDirError(f"{path}: tells of {line['trial_id']}, which never began; {RESTORE}")
+            raise RunDirError(f"{path}: {line['trial_id']} has a report but never began; {RESTORE}")
         return self.records[line["trial_id"]]
 
     def start(self, record: TrialRecord) -> None:
-        """Register a trial that begins."""
+        """Add a trial that begins."""
         self.records[record.trial_id] = record
         append_line(self.folder / "trials.jsonl", asdict(record))
 
     def report(self, trial_id: str, metrics: Mapping[str, Any]) -> TrialRecord:
-        """Append one report to reports.jsonl and keep its metrics as the trial's newest."""
+        """Append a report to reports.jsonl and update the trial's metrics."""
         record = self.records[trial_id]
         record.metrics.update(_metrics(metrics))
         append_line(self.folder / "reports.jsonl", {"trial_id": trial_id, "stage": record.stage, **metrics})
         return record
 
     def rewind(self, epochs: Mapping[str, int]) -> None:
-        """Forget what trials that go on reported behind the epoch that they go on from.
+        """Delete the reports of unfinished trials after the epoch from which they continue.
 
         Args:
-            epochs: That epoch of each such trial; 0 where it begins anew.
+            epochs: That epoch of each trial; 0 if it starts again.
         """
         lines = list(read_lines(self.folder / "reports.jsonl"))
         kept = [line for line in lines if line["epochs"] <= epochs.get(line["trial_id"], math.inf)]
@@ -158,13 +157,13 @@ class TrialTable:
     def finish(
         self, trial_id: str, status: str, reason: str = "", *, replay: Mapping[str, Any] | None = None
     ) -> TrialRecord:
-        """Close a trial and write trials.csv anew.
+        """Record the end of a trial and rewrite trials.csv.
 
         Args:
-            trial_id: Which.
+            trial_id: The trial.
             status: One of STATUSES.
-            reason: Why it failed or was cut.
-            replay: What a repetition of the epoch in which it failed needs; reports carry that of the others.
+            reason: Why it failed or was stopped.
+            replay: State to reproduce the epoch in which it failed; that of other epochs is in their reports.
 
         Raises:
             ValueError: `status` is not one of STATUSES.
@@ -183,7 +182,7 @@ class TrialTable:
         return [r for r in self.records.values() if r.stage == stage and r.status]
 
     def begun(self, stage: str) -> list[TrialRecord]:
-        """Return all records of a stage, ended or not, in the order they started."""
+        """Return all records of a stage, finished or not, in the order they started."""
         return [r for r in self.records.values() if r.stage == stage]
 
     def write(self) -> None:

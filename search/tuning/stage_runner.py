@@ -75,7 +75,7 @@ class StageRunner:
             self.resources,
             stage,
             trials=self._count_trials(stage, parents, unfinished),
-            settled=self.run_state.settled(stage.name) or self._settled_for_repeats(stage),
+            settled=self.run_state.recorded_sizes(stage.name) or self._settled_for_repeats(stage),
         )
         self._begin(context, parents)
         yield self._build_searcher(context, parents, unfinished)
@@ -86,11 +86,15 @@ class StageRunner:
         deadlines, i = self.resources.deadlines, self.stages.index(stage)
         if deadlines is not None and i and time.time() > deadlines.stages[self.stages[i - 1].name]:
             shares = {later.name: later.share for later in self.stages[i:]}
-            self.resources = replace(self.resources, deadlines=deadlines.put_off(shares, time.time()))
+            self.resources = replace(self.resources, deadlines=deadlines.reschedule(shares, time.time()))
 
     def _settled_for_repeats(self, stage: Stage) -> dict[str, Any]:
         """Return the number of images of the finals for their repeats, which train on the same images."""
-        return self.run_state.settled(self.stages[self.stages.index(stage) - 1].name) if stage.kind == "repeat" else {}
+        return (
+            self.run_state.recorded_sizes(self.stages[self.stages.index(stage) - 1].name)
+            if stage.kind == "repeat"
+            else {}
+        )
 
     def _select_parents(self, stage: Stage, previous: list[TrialRecord]) -> list[TrialRecord]:
         """Return the trials whose weights a stage starts from; those of an open stage are recorded."""
@@ -108,7 +112,7 @@ class StageRunner:
         selected = promote(previous, stage, seed=self.resources.seed, excluded=promoted_before | gone)
         too_slow = [r for r in selected if not has_time(self.resources, stage, r, trials=len(selected))]
         for record in too_slow:
-            self.console.say(f"  {record.trial_id} is not promoted: the {stage.name} stage is too short for one step")
+            self.console.print(f"  {record.trial_id} is not promoted: the {stage.name} stage is too short for one step")
         return [record for record in selected if record not in too_slow]
 
     def _select_repeated(self, stage: Stage, previous: list[TrialRecord]) -> list[TrialRecord]:
@@ -157,14 +161,14 @@ class StageRunner:
         """Return the learning-rate range of each optimizer, centred by range tests if the user requested it."""
         if not self.find_lr:
             return LR_RANGES
-        if "lr_ranges" not in self.run_state.content:
-            self.run_state.content["lr_ranges"] = dict(centre_lr_ranges(self.resources, context))
+        if self.run_state.lr_ranges is None:
+            self.run_state.lr_ranges = dict(centre_lr_ranges(self.resources, context))
             self.run_state.write()
-        ranges = {name: (low, high) for name, (low, high) in self.run_state.content["lr_ranges"].items()}
+        ranges = {name: (low, high) for name, (low, high) in self.run_state.lr_ranges.items()}
         for name, (low, high) in ranges.items():
             unchanged = (low, high) == LR_RANGES[name]
             result = "unchanged: too few steps, or the loss did not clearly fall" if unchanged else "centred"
-            self.console.say(f"  learning rates of {name}: {low:.1e} to {high:.1e}, {result}")
+            self.console.print(f"  learning rates of {name}: {low:.1e} to {high:.1e}, {result}")
         return ranges
 
     def _begin(self, context: StageContext, parents: list[TrialRecord]) -> None:

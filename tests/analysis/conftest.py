@@ -101,7 +101,7 @@ def write_whole_run(run: Path, dataset: Path, *, searched: int = 14) -> Path:
 
     from data.data_module import DataModule
     from models.build import build_model
-    from search.output.model_folder import TrainedModel, write_best
+    from search.output.model_folder import TrainedModel, write_model_folder
     from search.study.space import SpaceLimits, suggest
     from search.study.storage import open_journal
 
@@ -112,7 +112,7 @@ def write_whole_run(run: Path, dataset: Path, *, searched: int = 14) -> Path:
     weights = build_model(config.model).state_dict()
     winner = TrainedModel(config=config, weights=weights, stats=data.stats, sigma=data.sigma, px=PX, trial_id="f0001")
     packs = {part: data_module.pack(part, PX) for part in ("val", "test")}
-    metrics = write_best(winner, run / "best", packs, sizes=data_module.sizes(), deadline=None)
+    metrics = write_model_folder(winner, run / "best", packs, sizes=data_module.sizes(), deadline=None)
     (run / "study.journal").touch()
     study = optuna.create_study(study_name="explore", storage=open_journal(run / "study.journal"), direction="maximize")
     study.sampler = optuna.samplers.RandomSampler(seed=0)
@@ -154,7 +154,7 @@ def _notes(data_module: "DataModule", table: TrialTable) -> dict[str, Any]:
     asked = {"sampler": "tpe", "stages": "default", "split": "background", "configs": []}
     wall_s = max(record.metrics["ended_s"] for record in table.records.values()) + 2
     return {"state": "done", "best": "f0001", "budget": "1m", "seed": 0, "wall_s": wall_s} | {
-        "asked": asked,
+        "options": asked,
         "data": data_module.to_dict(),
         "stages": stages,
         "round": 1,

@@ -15,7 +15,7 @@ from analysis.exceptions import AnalysisError
 from data.data_module import DataModule
 from data.loading.loaders import Loader
 from data.reading.decode import read_image
-from search.output.model_folder import predictions
+from search.output.model_folder import predict_batches
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_mask_and_depth_have_the_size_of_the_photo(model, size):
 def test_photo_is_resized_and_normalised_as_the_training_data(model, tiny_dataset):
     data_module = DataModule(tiny_dataset, seed=0)
     pack = data_module.pack("val", 32)
-    _, expected = next(predictions(model.network, Loader(pack, batch_size=len(pack), stats=model.stats)))
+    _, expected = next(predict_batches(model.network, Loader(pack, batch_size=len(pack), stats=model.stats)))
     paths = {triplet.id: triplet.image for triplet in data_module.dataset.triplets}
     photos = [read_image(paths[name], cv2.IMREAD_COLOR_RGB) for name in pack.ids]
     found = model.predict_squares(np.stack([model.to_square(photo) for photo in photos]))

@@ -19,7 +19,7 @@ from analysis.exceptions import AnalysisError
 from data.data_module import DataModule
 from search.budget.allocation import StopCriterion
 from search.budget.constraints import Constraints, Feasibility
-from search.records.run_state import new_run_state
+from search.records.run_state import create_run_state
 from search.records.tensorboard import TensorBoard
 from search.records.trials import TrialTable
 from search.study.dashboard import StageStudies
@@ -66,7 +66,7 @@ def run(tiny_dataset, tmp_path_factory) -> Path:
     table, data_module = TrialTable(folder), DataModule(tiny_dataset, seed=0)
     promotions = StageStudies(folder, table)
     loggers = (TensorBoard(folder / "tensorboard"), promotions)
-    run_state = new_run_state(folder, {}, began=time.time())
+    run_state = create_run_state(folder, {}, began=time.time())
     recorder = RecordCallback(table, loggers, run_state, CheckpointStore(seed=0), lambda record: None)
     explore, confirm = (
         StageContext(

@@ -8,7 +8,7 @@ import pytest
 from data.data_module import DataModule, load_data_module
 from data.dataset import DataError
 from data.reading.dataset_json import join_folders
-from search.run import parser
+from search.run import build_parser
 from search.tuning.stages import build_stages
 
 
@@ -42,7 +42,7 @@ def test_stage_has_the_numbers_of_images_of_stage_sizes(data_module):
 
 def test_several_folders_are_one_data_set(partial_datasets, tmp_path):
     folders = [partial_datasets[name] for name in ("mask_only", "depth_only")]
-    assert parser().parse_args(["--data", *map(str, folders), "--seed", "1"]).data == folders
+    assert build_parser().parse_args(["--data", *map(str, folders), "--seed", "1"]).data == folders
     data_module = DataModule(join_folders(folders, tmp_path), seed=0)
     data = data_module.stage_data(fraction=build_stages()[0].fraction, px=build_stages()[0].px)
     assert data_module.sizes() == {"train": 64, "val": 8, "test": 8} and data.stats.mask_known < 1
@@ -94,7 +94,7 @@ def test_more_than_a_tenth_bad_stops_unless_it_is_allowed(spoilt):
     folder = spoilt(5)
     with pytest.raises(DataError, match=r"5 of 40 triplets cannot be used.*data\.check.*--allow-bad"):
         DataModule(folder, seed=0).prepare_data(80)
-    data_module = DataModule(folder, seed=0, allow_bad=parser().parse_args(["--allow-bad"]).allow_bad)
+    data_module = DataModule(folder, seed=0, allow_bad=build_parser().parse_args(["--allow-bad"]).allow_bad)
     data_module.prepare_data(80)
     assert data_module.left_out.to_dict()["triplets"] == 5
     restored = load_data_module({"seed": 0, "data": data_module.to_dict()})  # a run that has started may continue

@@ -34,7 +34,7 @@ class Maker:
         self.data = data_module.recorded_data(PX, *IMAGES)
         sizes = dict(zip(("px", "train_images", "val_images"), (PX, *IMAGES), strict=True))
         stages = [{"name": name, "began_s": 0.0, **sizes} for name in ("explore", "confirm")]
-        told = {"asked": {}, "seed": 0, "data": data_module.to_dict(), "stages": stages}
+        told = {"options": {}, "seed": 0, "data": data_module.to_dict(), "stages": stages}
         write_json(folder / "run.json", {**describe_process(), **told})
 
     def train(self, trial_id, config, *, parent="", stop=99, keep=True, weights=None, resume=None, limit=None, **plan):
@@ -211,7 +211,7 @@ def test_record_without_readings_is_refused(copied, capsys):
             lambda text: text.replace(b'"seed"', b'"sown"'),
             "damaged or of another version (seed missing)",
         ),
-        ("trials.jsonl", lambda text: b"".join(text.splitlines(True)[1:]), "tells of e0001, which never began"),
+        ("trials.jsonl", lambda text: b"".join(text.splitlines(True)[1:]), "e0001 has a report but never began"),
         (
             "trials.jsonl",
             lambda text: text.replace(b"model/width", b"model/breadth"),

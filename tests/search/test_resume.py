@@ -8,15 +8,15 @@ import subprocess
 import sys
 import time
 import warnings
-from dataclasses import asdict
 from pathlib import Path
 
 import optuna
 import pytest
 
 from search.budget.budget import parse_budget
+from search.options import RunOptions
 from search.records.run_dir import claim
-from search.records.run_state import new_run_state
+from search.records.run_state import create_run_state
 from search.run import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -138,16 +138,25 @@ def test_wrong_resume_is_refused_in_one_line(options, says, tmp_path):
         ("trials.jsonl", b'{"trial_id": "e0001", "config": {}}\n', "(parent_id, stage, seed missing)"),
         ("trials.jsonl", b'{"trial_id": "e0001", "status": "failed"}\n', "trials.jsonl: damaged or of another version"),
         ("reports.jsonl", b"\x89PNG\xff", "reports.jsonl: cannot be read"),
-        ("reports.jsonl", b'{"trial_id": "e0001", "stage": "explore", "epochs": 1}\n', "e0001, which never began"),
-        ("run.json", b'{"state": "stopped", "asked": {}, "data": {}}', "run.json: damaged or of another version"),
+        (
+            "reports.jsonl",
+            b'{"trial_id": "e0001", "stage": "explore", "epochs": 1}\n',
+            "e0001 has a report but never began",
+        ),
+        ("run.json", b'{"state": "stopped", "asked": {}, "data": {}}', "run.json has another format"),
+        (
+            "run.json",
+            b'{"format_version": 2, "state": "stopped", "options": {}, "data": {}}',
+            "run.json: damaged or of another version",
+        ),
     ],
 )
 @pytest.mark.parametrize("more", [(), ("--budget", "60s")])
 def test_records_that_nothing_goes_on_from_are_left_as_they_are(file, content, says, more, tmp_path, capsys):
-    asked = {"budget": asdict(parse_budget("60s")), "seed": 0, "configs": [], "refine": True, "find_lr": False}
+    options = RunOptions(budget=parse_budget("60s")).to_dict()
     claim(tmp_path).close()
-    run_state = new_run_state(tmp_path, asked, began=time.time())
-    run_state.content |= {"seed": 0, "data": {}}
+    run_state = create_run_state(tmp_path, options, began=time.time())
+    run_state.seed, run_state.data = 0, {}
     run_state.end("stopped")
     (tmp_path / file).write_bytes(content)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}

@@ -1,13 +1,16 @@
 """What the command line prints: commands that can be pasted, whatever the folder is called."""
 
 import shlex
-from types import SimpleNamespace
 
 import pytest
 
+from search.budget.budget import parse_budget
 from search.experiment import RunInterruptedError
+from search.options import RunOptions
 from search.records.run_dir import claim
-from search.run import _report, _run
+from search.records.run_state import create_run_state
+from search.records.trials import TrialTable
+from search.run import _run, _write_report
 
 
 @pytest.fixture
@@ -29,15 +32,16 @@ def test_interrupted_run_prints_the_command_that_goes_on(out, monkeypatch, capsy
 
     monkeypatch.setattr("search.tuning.cluster.start", lambda address: None)
     monkeypatch.setattr("search.experiment.Experiment", study)
-    options = {"out": out, "budget": None, "seed": 0, "began": 0.0, "stages": "default", "constraints": {}}
-    assert _run(None, options, SimpleNamespace(split="background")) == 130
+    options = RunOptions(budget=parse_budget("60s"))
+    run_state = create_run_state(out, options.to_dict(), began=0.0)
+    assert _run(None, options, None, run_state, TrialTable(out)) == 130
     words = command_in(capsys.readouterr().out, "python search/run.py")
     assert words == ["python", "search/run.py", "--resume", str(out)]
 
 
 def test_run_whose_report_fails_prints_the_command_that_tries_again(out, capsys):
     (out / "run.json").write_text("{")
-    _report(out)
+    _write_report(out)
     said = capsys.readouterr().err
     assert said.startswith("warning: there is no report (AnalysisError: ") and said.count("\n") == 1
     assert command_in(said, "python -m analysis.report") == ["python", "-m", "analysis.report", str(out)]

@@ -1,12 +1,12 @@
 """The methods that are compared are such as search/run.py and its presets of stages know."""
 
 from analysis.compare import methods, scoring
-from search.run import parser
+from search.run import build_parser
 from search.tuning.stages import STAGE_PRESETS
 
 
 def test_methods_are_commands_that_run_understands():
-    read = {name: parser().parse_args(["--budget", "3m", *words]) for name, words in methods.METHODS.items()}
+    read = {name: build_parser().parse_args(["--budget", "3m", *words]) for name, words in methods.METHODS.items()}
     columns = {name: (a.sampler, a.stages, a.recipe, a.width, a.split) for name, a in read.items()}
     assert columns == {
         "default": ("tpe", "default", None, None, "background"),

@@ -5,7 +5,7 @@ from search.budget.budget import (
     Budget,
     BudgetError,
     Deadlines,
-    extended,
+    extend_budget,
     parse_amount,
     parse_budget,
     plan_deadlines,
@@ -58,34 +58,36 @@ def test_wrong_amount_says_what_to_write(text):
 
 def test_time_and_trials_do_not_depend_on_devices():
     for budget in (FIVE, parse_budget("40trials")):
-        assert budget.on(devices={"cpu": 2, "gpu": 0}, used_s=99.0, used={"cpu": 1e9, "gpu": 1e9}) == budget
+        assert budget.as_wall_time(devices={"cpu": 2, "gpu": 0}, used_s=99.0, used={"cpu": 1e9, "gpu": 1e9}) == budget
 
 
 def test_device_hours_are_shared_by_the_devices():
-    assert parse_budget("2gpuh").on(devices={"cpu": 2, "gpu": 4}, used=UNUSED).wall_s == 1800
-    assert parse_budget("2cpuh").on(devices={"cpu": 2, "gpu": 4}, used=UNUSED).wall_s == 3600
+    assert parse_budget("2gpuh").as_wall_time(devices={"cpu": 2, "gpu": 4}, used=UNUSED).wall_s == 1800
+    assert parse_budget("2cpuh").as_wall_time(devices={"cpu": 2, "gpu": 4}, used=UNUSED).wall_s == 3600
 
 
 def test_device_hours_go_on_where_earlier_processes_left_them_on_however_many_devices():
     budget, used = parse_budget("1cpuh"), {"cpu": 1600.0, "gpu": 70.0}
-    assert budget.on(devices={"cpu": 2, "gpu": 1}, used_s=800.0, used=used).wall_s == 800 + 2000 / 2
-    assert budget.on(devices={"cpu": 8, "gpu": 1}, used_s=800.0, used=used).wall_s == 800 + 2000 / 8
+    assert budget.as_wall_time(devices={"cpu": 2, "gpu": 1}, used_s=800.0, used=used).wall_s == 800 + 2000 / 2
+    assert budget.as_wall_time(devices={"cpu": 8, "gpu": 1}, used_s=800.0, used=used).wall_s == 800 + 2000 / 8
 
 
 def test_run_whose_device_hours_are_spent_has_no_time_left():
-    spent = parse_budget("1cpuh").on(devices={"cpu": 2, "gpu": 0}, used_s=1800.0, used={"cpu": 3600.0, "gpu": 0.0})
+    spent = parse_budget("1cpuh").as_wall_time(
+        devices={"cpu": 2, "gpu": 0}, used_s=1800.0, used={"cpu": 3600.0, "gpu": 0.0}
+    )
     assert spent.wall_s == 1800
 
 
 def test_gpu_hours_without_a_gpu_are_refused_in_one_line_that_says_cpuh():
     with pytest.raises(BudgetError, match=r"--budget 2gpuh: there is no GPU here; .*cpuh") as caught:
-        parse_budget("2gpuh").on(devices={"cpu": 8, "gpu": 0}, used=UNUSED)
+        parse_budget("2gpuh").as_wall_time(devices={"cpu": 8, "gpu": 0}, used=UNUSED)
     assert "\n" not in str(caught.value)
 
 
 def test_device_hours_that_many_devices_use_up_at_once_are_refused():
     with pytest.raises(BudgetError, match=f"9s on 8 devices; give {SHORTEST_S:.0f}s or more"):
-        parse_budget("0.02cpuh").on(devices={"cpu": 8, "gpu": 0}, used=UNUSED)
+        parse_budget("0.02cpuh").as_wall_time(devices={"cpu": 8, "gpu": 0}, used=UNUSED)
 
 
 @pytest.mark.parametrize("had", ["5m", "40trials", "1gpuh"])
@@ -100,10 +102,10 @@ def test_device_hours_that_many_devices_use_up_at_once_are_refused():
 )
 def test_run_that_is_given_more_has_what_it_used_and_all_of_it(had, more, expected):
     used = {"cpu": 200.0, "gpu": 50.0}
-    whole = extended(parse_budget(had), parse_budget(more), used_s=100, used=used, trials=43)
+    whole = extend_budget(parse_budget(had), parse_budget(more), used_s=100, used=used, trials=43)
     assert whole == Budget(**{**vars(expected), "text": had + expected.text})
     if whole.device_s:
-        left_s = whole.on(devices={"cpu": 2, "gpu": 2}, used_s=100, used=used).wall_s - 100
+        left_s = whole.as_wall_time(devices={"cpu": 2, "gpu": 2}, used_s=100, used=used).wall_s - 100
         assert left_s == 1800  # an hour of two devices
 
 
@@ -136,11 +138,11 @@ def test_late_start_leaves_the_end_where_it_is():
 
 def test_deadlines_come_back_from_what_is_on_record():
     plan = plan_deadlines(start=1000.0, wall_s=300.0, shares={"explore": 0.6, "final": 0.4}, now=1010.0)
-    recorded = plan.since(1000.0)
+    recorded = plan.to_relative(1000.0)
     assert set(recorded) == {"explore", "final", "end"} and recorded["end"] == 300
-    moved = Deadlines.after(6000.0, recorded)  # it lay still for 5000 s
+    moved = Deadlines.from_relative(6000.0, recorded)  # it lay still for 5000 s
     assert moved.end == 6300 and moved.stages["explore"] == pytest.approx(plan.stages["explore"] + 5000, abs=0.01)
-    assert moved.since(6000.0) == recorded
+    assert moved.to_relative(6000.0) == recorded
 
 
 def test_wrap_up_grows_with_the_budget_up_to_a_minute():
@@ -150,8 +152,8 @@ def test_wrap_up_grows_with_the_budget_up_to_a_minute():
 def test_stages_that_begin_late_divide_what_is_left():
     plan = plan_deadlines(start=0.0, wall_s=300.0, shares={"explore": 0.4, "confirm": 0.2, "final": 0.4}, now=0.0)
     last = plan.stages["final"]
-    late = plan.put_off({"confirm": 0.2, "final": 0.4}, now=last - 60.0)
+    late = plan.reschedule({"confirm": 0.2, "final": 0.4}, now=last - 60.0)
     assert late.stages == pytest.approx({"explore": plan.stages["explore"], "confirm": last - 40, "final": last})
     assert late.end == plan.end
-    assert plan.put_off({"final": 0.0}, now=last - 5).stages["final"] == pytest.approx(last)
-    assert plan.put_off({"final": 0.4}, now=last + 50).stages["final"] == pytest.approx(last + 50)
+    assert plan.reschedule({"final": 0.0}, now=last - 5).stages["final"] == pytest.approx(last)
+    assert plan.reschedule({"final": 0.4}, now=last + 50).stages["final"] == pytest.approx(last + 50)

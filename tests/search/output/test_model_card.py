@@ -3,7 +3,7 @@ import json
 import pytest
 
 from search.config.trial import TrialConfig
-from search.output.model_card import card, write_card
+from search.output.model_card import format_card, write_card
 
 ABOUT = {
     "trial_id": "f0001",
@@ -29,7 +29,7 @@ METRICS = {"sigma_depth": 0.2, "val": {**PART, "iou": 0.7}, "test": PART, "note"
 
 
 def test_card_says_what_it_is_what_it_saw_and_how_good_it_is():
-    said = card(ABOUT, METRICS)
+    said = format_card(ABOUT, METRICS)
     assert said.startswith("# Mask and depth from one image: residual of width 4\n")
     assert "Trial f0001: 15,468 parameters" in said and "stem stride 4" in said and "square of 160 px" in said
     assert "`comp` (fingerprint 0123456789ab): 1,600 images to train on, 200 to validate and 100 to test" in said
@@ -37,17 +37,17 @@ def test_card_says_what_it_is_what_it_saw_and_how_good_it_is():
     assert "| | test | validation | constant guess (test) |\n|---|---|---|---|\n" in said
     assert "| mask IoU | 0.600 | 0.700 | 0.000 |" in said and "| images | 90 of 100 | 90 of 100 |  |" in said
     assert "0.5 bce + 0.5 dice" in said and "RMSE / 0.200" in said and "samples.png" in said
-    assert "## Limits" in said and "No better" not in said and "seeds" not in said
+    assert "## Limits" in said and "Not better" not in said and "seeds" not in said
 
 
 def test_card_of_a_model_without_test_part_compares_with_the_guess_on_validation():
     without = {name: value for name, value in METRICS.items() if name != "test"}
-    assert "| | validation | constant guess (validation) |\n|---|---|---|\n" in card(ABOUT, without)
+    assert "| | validation | constant guess (validation) |\n|---|---|---|\n" in format_card(ABOUT, without)
 
 
 def test_card_gives_the_mean_over_seeds():
     seeds = {"scores": [0.4, 0.6], "mean": 0.5, "low": 0.1, "high": 0.9}
-    assert "Over 2 seeds the mean validation score is 0.500, 95 % interval 0.100 to 0.900" in card(
+    assert "Over 2 seeds the mean validation score is 0.500, 95 % interval 0.100 to 0.900" in format_card(
         ABOUT, METRICS | {"seeds": seeds}
     )
 
@@ -55,41 +55,51 @@ def test_card_gives_the_mean_over_seeds():
 @pytest.mark.parametrize(
     ("about", "metrics", "limit"),
     [
-        ({"stats": {"depth_known": 0.0}}, {}, "what it gives as depth means nothing"),
+        ({"stats": {"depth_known": 0.0}}, {}, "the predicted depth is meaningless"),
         ({"stats": {"depth_known": 0.914}}, {}, "known for 91% of the training pixels"),
-        ({"stats": {"depth_known": 1.0, "mask_known": 0.0}}, {}, "what it gives as mask means nothing"),
-        ({"stats": {"depth_known": 1.0, "mask_known": 0.25}}, {}, "The mask was known of 25% of the training images."),
+        ({"stats": {"depth_known": 1.0, "mask_known": 0.0}}, {}, "the predicted mask is meaningless"),
+        ({"stats": {"depth_known": 1.0, "mask_known": 0.25}}, {}, "The mask was known for 25% of the training images."),
         ({}, {"note": "shares backgrounds and flatters"}, "- Shares backgrounds and flatters."),
-        ({}, {"test": {**PART, "rmse_depth": 0.25}}, "No better than a constant guess at: depth RMSE."),
-        ({}, {"test": {**PART, "iou": 0.0}}, "No better than a constant guess at: mask IoU."),
+        ({}, {"test": {**PART, "rmse_depth": 0.25}}, "Not better than a constant guess in: depth RMSE."),
+        ({}, {"test": {**PART, "iou": 0.0}}, "Not better than a constant guess in: mask IoU."),
     ],
 )
 def test_card_states_limits(about, metrics, limit):
-    assert limit in card({**ABOUT, **about}, {**METRICS, **metrics})
+    assert limit in format_card({**ABOUT, **about}, {**METRICS, **metrics})
 
 
 def test_figures_that_are_not_known_are_left_out():
     blind = {name: value for name, value in PART.items() if name != "rmse_depth"}
-    said = card(ABOUT, {**METRICS, "val": blind, "test": blind})
-    assert "depth RMSE" not in said and "mask IoU" in said and "Score = IoU, as no depth is known" in said
+    said = format_card(ABOUT, {**METRICS, "val": blind, "test": blind})
+    assert "depth RMSE" not in said and "mask IoU" in said and "Score = IoU, because no depth is known" in said
 
 
 def test_score_of_depth_alone_is_told():
     deep = {name: value for name, value in PART.items() if name != "iou"}
-    said = card(ABOUT, {**METRICS, "val": deep, "test": deep})
-    assert "mask IoU" not in said and "Score = 1 - RMSE / 0.200, by the deviation" in said and "as no mask is" in said
+    said = format_card(ABOUT, {**METRICS, "val": deep, "test": deep})
+    assert (
+        "mask IoU" not in said
+        and "Score = 1 - RMSE / 0.200, in units of the standard deviation" in said
+        and "because no mask is" in said
+    )
 
 
 @pytest.mark.parametrize(
     ("known", "told"),
     [
-        ({"mask_known": 1.0, "depth_known": 0.0}, "0.5 bce + 0.5 dice, of the depth none, as none was known; adamw"),
-        ({"mask_known": 0.0, "depth_known": 1.0}, "Loss of the mask none, as none was known, of the depth 0.5 l1"),
+        (
+            {"mask_known": 1.0, "depth_known": 0.0},
+            "0.5 bce + 0.5 dice, of the depth none, because no label was known; adamw",
+        ),
+        (
+            {"mask_known": 0.0, "depth_known": 1.0},
+            "Loss of the mask none, because no label was known, of the depth 0.5 l1",
+        ),
         ({"mask_known": 0.1, "depth_known": 0.1}, "Loss of the mask 0.5 bce + 0.5 dice, of the depth 0.5 l1"),
     ],
 )
 def test_task_that_was_not_trained_has_no_loss(known, told):
-    assert told in card({**ABOUT, "stats": known}, METRICS)
+    assert told in format_card({**ABOUT, "stats": known}, METRICS)
 
 
 def test_card_is_made_of_the_files_beside_it(tmp_path):
@@ -97,4 +107,4 @@ def test_card_is_made_of_the_files_beside_it(tmp_path):
     (tmp_path / "metrics.json").write_text(json.dumps(METRICS))
     write_card(tmp_path)
     said = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert said == card({**ABOUT, "trained_on": {}}, METRICS) and "The data are not on record." in said
+    assert said == format_card({**ABOUT, "trained_on": {}}, METRICS) and "The training data are not recorded." in said

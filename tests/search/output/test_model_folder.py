@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from data.data_module import DataModule
 from data.reading.depth import DepthScale
 from models.build import build_model
-from search.output.model_folder import COLUMNS, TrainedModel, write_best
+from search.output.model_folder import COLUMNS, TrainedModel, write_model_folder
 
 
 @pytest.fixture
@@ -24,7 +24,9 @@ def winner(fit_data, small_config):
 def test_best_folder_holds_model_config_figures_and_pictures(winner, tiny_dataset, tmp_path):
     data_module = DataModule(tiny_dataset, seed=0)
     packs = {name: data_module.pack(name, 32) for name in ("val", "test")}
-    metrics = write_best(winner, tmp_path / "best", packs, sizes={n: len(p) for n, p in packs.items()}, deadline=None)
+    metrics = write_model_folder(
+        winner, tmp_path / "best", packs, sizes={n: len(p) for n, p in packs.items()}, deadline=None
+    )
     assert sorted(p.name for p in (tmp_path / "best").iterdir()) == [
         "README.md",
         "config.json",
@@ -48,7 +50,7 @@ def test_scale_of_the_depth_goes_with_the_model(winner, tiny_dataset, tmp_path):
     packs = {"val": DataModule(tiny_dataset, seed=0).pack("val", 32)}
     scaled = replace(winner, scale=DepthScale(near_m=0.5, far_m=8.0))
     for one, expected in ((scaled, {"near_m": 0.5, "far_m": 8.0}), (winner, None)):
-        write_best(one, tmp_path, packs, sizes={"val": 4}, deadline=None)
+        write_model_folder(one, tmp_path, packs, sizes={"val": 4}, deadline=None)
         assert json.loads((tmp_path / "config.json").read_text())["depth_scale"] == expected
         card = (tmp_path / "README.md").read_text()
         assert [words in card for words in ("1 is 0.5 m, 0 is 8 m", "metres hold")] == [expected is not None] * 2
@@ -56,7 +58,7 @@ def test_scale_of_the_depth_goes_with_the_model(winner, tiny_dataset, tmp_path):
 
 def test_data_without_test_part_says_so(winner, tiny_dataset, tmp_path):
     packs = {"val": DataModule(tiny_dataset, seed=0).pack("val", 32)}
-    metrics = write_best(winner, tmp_path, packs, sizes={"val": 4}, deadline=None)
+    metrics = write_model_folder(winner, tmp_path, packs, sizes={"val": 4}, deadline=None)
     assert "test" not in metrics and "no test part" in metrics["note"]
 
 
@@ -69,7 +71,7 @@ def test_measuring_stops_at_its_deadline_and_says_how_many(winner, tiny_dataset,
         yield lambda done, total: told.append((title, done, total))
 
     sizes = {"val": len(pack)}
-    small = write_best(winner, tmp_path, {"val": pack}, sizes=sizes, deadline=0.0, show=show)["val"]
+    small = write_model_folder(winner, tmp_path, {"val": pack}, sizes=sizes, deadline=0.0, show=show)["val"]
     assert told == [("measuring f0001 on val", small["images"], len(pack))]
     assert small["images"] == min(32, len(pack)) and small["of_images"] == len(pack)
 
@@ -78,10 +80,10 @@ def test_leaking_split_says_how_much_it_flatters(winner, tiny_dataset, tmp_path)
     data_module = DataModule(tiny_dataset, seed=0, split="random")
     packs = {name: data_module.pack(name, 32) for name in ("val", "test")}
     sizes = {name: len(pack) for name, pack in packs.items()}
-    metrics = write_best(winner, tmp_path, packs, sizes=sizes, deadline=None, leaks=True)
+    metrics = write_model_folder(winner, tmp_path, packs, sizes=sizes, deadline=None, leaks=True)
     apart = metrics["val"]["score"] - metrics["test"]["score"]
     assert metrics["validation_flatters_by"]["score"] == apart and f"by {apart:.3f}" in metrics["note"]
-    honest = write_best(winner, tmp_path, packs, sizes=sizes, deadline=None)
+    honest = write_model_folder(winner, tmp_path, packs, sizes=sizes, deadline=None)
     assert "validation_flatters_by" not in honest and honest["note"] == ""
 
 
@@ -91,7 +93,7 @@ def test_partial_data_are_measured_on_what_they_have(winner, partial_datasets, t
     packs = {part: data_module.pack(part, 32) for part in ("val", "test")}
     stats = packs["val"].stats
     told = dataclasses.replace(winner, stats=stats)
-    metrics = write_best(told, tmp_path, packs, sizes=data_module.sizes(), deadline=None, leaks=True)
+    metrics = write_model_folder(told, tmp_path, packs, sizes=data_module.sizes(), deadline=None, leaks=True)
     assert absent not in metrics["test"] and absent not in metrics["test"]["constant_guess"]
     assert absent not in metrics["validation_flatters_by"] and "is known in" not in metrics["note"]
     said = (tmp_path / "README.md").read_text(encoding="utf-8")
@@ -100,5 +102,5 @@ def test_partial_data_are_measured_on_what_they_have(winner, partial_datasets, t
 
 def test_part_that_lacks_what_was_trained_says_so(winner, partial_datasets, tmp_path):
     packs = {"val": DataModule(partial_datasets["depth_only"], seed=0).pack("val", 32)}
-    metrics = write_best(winner, tmp_path, packs, sizes={"val": 4}, deadline=None)
-    assert "no mask is known in val: the score there is that of the depth alone" in metrics["note"]
+    metrics = write_model_folder(winner, tmp_path, packs, sizes={"val": 4}, deadline=None)
+    assert "no mask is known in val: the score there is of the depth alone" in metrics["note"]

@@ -1,21 +1,14 @@
 """The end of a run, on trials made up for the test and networks that have learnt nothing."""
 
-import json
 import time
 
 import pytest
-import torch
-from ray.tune import Checkpoint
 
 import search.output.selection
-from data.data_module import DataModule
-from data.scenes.scenes import FAR_M, NEAR_M
-from models.build import build_model
-from search.output.selection import best_group, models_front, over_seeds, write_model
+from search.output.selection import list_pareto_front, select_best, summarize_seeds
 from search.records.trials import TrialRecord, TrialTable
 from search.tuning.rank_correlation import mean_interval
 from search.tuning.stages import STAGE_PRESETS
-from search.tuning.trainable import STATE_FILE
 
 DEFAULT = STAGE_PRESETS["default"]
 STAGES = {stage.name[0]: stage for stage in DEFAULT}
@@ -51,12 +44,12 @@ LINEAGE = [("e0001", "", 0.9), ("c0001", "e0001", 0.8)]
 
 def test_best_is_of_the_highest_stage_that_has_a_model(made):
     table, models = made(*LINEAGE, ("f0001", "c0001", 0.2), ("f0002", "c0002", 0.3))
-    assert ids(best_group(DEFAULT, table, models)) == ["f0002"]
+    assert ids(select_best(DEFAULT, table, models)) == ["f0002"]
     del models["f0002"]
-    assert ids(best_group(DEFAULT, table, models)) == ["f0001"]
+    assert ids(select_best(DEFAULT, table, models)) == ["f0001"]
     del models["f0001"]
-    assert ids(best_group(DEFAULT, table, models)) == ["c0001"]
-    assert best_group(DEFAULT, table, {}) == []
+    assert ids(select_best(DEFAULT, table, models)) == ["c0001"]
+    assert select_best(DEFAULT, table, {}) == []
 
 
 def test_mean_over_seeds_decides_and_of_the_best_its_best_seed(made):
@@ -66,24 +59,24 @@ def test_mean_over_seeds_decides_and_of_the_best_its_best_seed(made):
         ("f0002", "c0002", 0.60), ("r0003", "c0002", 0.62), ("r0004", "c0002", 0.55),
         ("f0003", "c0003", 0.65),
     )  # fmt: skip
-    group = best_group(DEFAULT, table, models)
+    group = select_best(DEFAULT, table, models)
     assert ids(group) == ["r0003", "f0002", "r0004"]
-    found = over_seeds(group)
+    found = summarize_seeds(group)
     assert found["trials"] == ids(group) and found["scores"] == [0.62, 0.60, 0.55]
     assert {name: found[name] for name in ("mean", "low", "high")} == mean_interval([0.62, 0.60, 0.55])
 
 
 def test_trials_of_stages_without_repeats_are_each_on_their_own(made):
     table, models = made(("e0001", "", 0.2), ("e0002", "", 0.3))
-    assert ids(best_group(STAGE_PRESETS["single"], table, models)) == ["e0002"]
+    assert ids(select_best(STAGE_PRESETS["single"], table, models)) == ["e0002"]
 
 
 def test_front_leaves_the_search_out_where_others_came_after_it(made):
     search_only = [("e0001", "", 0.9, {"params": 1}), ("e0002", "", 0.95)]
     table, models = made(*search_only)
-    assert [line["trial_id"] for line in models_front(DEFAULT, table, models, deadline=None)] == ["e0002", "e0001"]
+    assert [line["trial_id"] for line in list_pareto_front(DEFAULT, table, models, deadline=None)] == ["e0002", "e0001"]
     table, models = made(*search_only, ("c0001", "e0001", 0.8), ("f0001", "c0001", 0.7))
-    front = models_front(DEFAULT, table, models, deadline=None)
+    front = list_pareto_front(DEFAULT, table, models, deadline=None)
     assert [line["trial_id"] for line in front] == ["c0001", "f0001"] or [line["trial_id"] for line in front] == [
         "c0001"
     ]
@@ -100,7 +93,7 @@ def test_front_is_of_score_against_parameters_multiply_adds_and_latency(made):
         ("c0006", "e0006", 0.9),
     )
     del models["c0006"]  # without a model
-    front = models_front(DEFAULT, table, models, deadline=None)
+    front = list_pareto_front(DEFAULT, table, models, deadline=None)
     assert [line["trial_id"] for line in front] == ["c0001", "c0002", "c0003", "c0004"]
     assert front[0] == {
         "trial_id": "c0001", "stage": "confirm", "px": 80, "score": 0.5, "params": 100, "macs": 10, "latency_ms": 8.0,
@@ -113,39 +106,5 @@ def test_no_latency_is_measured_once_the_time_is_over(made, monkeypatch):
 
     monkeypatch.setattr(search.output.selection, "latency", refuse)
     table, models = made(("c0001", "e0001", 0.5), ("c0002", "e0002", 0.4, {"params": 50}), ("c0003", "e0003", 0.3))
-    front = models_front(DEFAULT, table, models, deadline=time.time() - 1)
+    front = list_pareto_front(DEFAULT, table, models, deadline=time.time() - 1)
     assert [line["trial_id"] for line in front] == ["c0001", "c0002"] and "latency_ms" not in front[0]
-
-
-@pytest.mark.parametrize(("parts", "measured"), [(("val", "test"), {"val", "test"}), (("val",), {"val"})])
-def test_model_is_written_and_measured_on_the_parts_that_it_may_read(
-    parts, measured, tiny_dataset, tmp_path, small_config
-):
-    data_module = DataModule(tiny_dataset, seed=0)
-    data_module.stage_data(fraction=DEFAULT[0].fraction, px=DEFAULT[0].px)
-    torch.manual_seed(0)
-    (tmp_path / "checkpoint").mkdir()
-    torch.save(
-        {"model": build_model(small_config.model).state_dict(), "epoch": 1}, tmp_path / "checkpoint" / STATE_FILE
-    )
-    record = TrialRecord(
-        trial_id="f0001",
-        parent_id="c0001",
-        stage="final",
-        config=small_config.flat(),
-        seed=0,
-        metrics={"px": 32, "score": 0.5},
-    )
-    checkpoint, read = Checkpoint.from_directory(str(tmp_path / "checkpoint")), []
-    pack = data_module.pack
-    data_module.pack = lambda name, *args, **more: (read.append(name), pack(name, *args, **more))[1]
-    more = {"seeds": over_seeds([record, record])}
-    metrics = write_model(record, checkpoint, data_module, tmp_path / "front", parts=parts, more=more, deadline=None)
-    assert metrics == json.loads((tmp_path / "front" / "metrics.json").read_text())
-    assert {"val", "test"} & metrics.keys() == measured == set(read) and metrics["seeds"] == more["seeds"]
-    assert (tmp_path / "front" / "model.safetensors").exists() and (tmp_path / "front" / "samples.png").exists()
-    about = json.loads((tmp_path / "front" / "config.json").read_text())
-    assert about["depth_scale"] == {"near_m": NEAR_M, "far_m": FAR_M}
-    assert about["trained_on"]["fingerprint"] == data_module.dataset.fingerprint
-    assert about["trained_on"]["sizes"] == data_module.sizes() and about["trained_on"]["parent_id"] == "c0001"
-    assert "from the weights of c0001" in (tmp_path / "front" / "README.md").read_text()

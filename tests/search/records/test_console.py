@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from search.records.console import RunConsole, dashboards, describe
+from search.records.console import RunConsole, describe_trial, list_dashboards
 from search.records.trials import TrialRecord
 
 
@@ -23,7 +23,7 @@ def shown(terminal, events):
     console = RunConsole(Console(file=screen, force_terminal=terminal, width=120))
     console.begin("explore", "a search", time.time() + 90, time.time() + 300)
     for event in events:
-        console.notify(event)
+        console.update(event)
     console.console.print(console.block())
     console.finish()
     return screen.getvalue()
@@ -42,7 +42,7 @@ def test_block_shows_stage_time_counts_and_best():
 def test_trial_is_told_by_the_figures_that_it_has(metrics, told):
     one = record(1)
     one.metrics = {"score": 0.5, **metrics}
-    assert f"score 0.500 {told}, unet" in describe(one)
+    assert f"score 0.500 {told}, unet" in describe_trial(one)
 
 
 def test_failed_trial_is_never_the_best():
@@ -52,7 +52,7 @@ def test_failed_trial_is_never_the_best():
 @pytest.mark.parametrize("folder", ["runs/[old]/x", "runs/[/tmp]", "runs/[red]"])
 def test_folders_are_shown_as_they_are_named(folder):
     screen = io.StringIO()
-    RunConsole(Console(file=screen, force_terminal=False, width=120)).say(f"run folder {folder}")
+    RunConsole(Console(file=screen, force_terminal=False, width=120)).print(f"run folder {folder}")
     assert screen.getvalue() == f"run folder {folder}\n"
 
 
@@ -64,27 +64,27 @@ def test_plain_lines_have_no_control_codes():
 def test_work_has_a_bar_below_the_block_while_it_goes_on():
     screen = io.StringIO()
     with RunConsole(Console(file=screen, force_terminal=True, width=120)) as console:
-        with console.working("packing train") as progress:
+        with console.show_progress("packing train") as progress:
             progress(30, 40)
             time.sleep(0.6)  # the block is drawn twice a second
         assert "packing train" in screen.getvalue() and "30/40" in screen.getvalue()
         screen.truncate(0)
         time.sleep(0.6)
         assert "stage" in screen.getvalue() and "packing" not in screen.getvalue()
-    with RunConsole(Console(file=screen)).working("packing") as progress:
+    with RunConsole(Console(file=screen)).show_progress("packing") as progress:
         assert progress is None
 
 
 def test_commands_that_show_a_run_are_those_that_it_has_something_for():
     run = Path("runs/one")
-    tensorboard, optuna, ray = dashboards(run, searches=True, ray="http://127.0.0.1:8265")
+    tensorboard, optuna, ray = list_dashboards(run, searches=True, ray="http://127.0.0.1:8265")
     assert tensorboard.endswith(" tensorboard --logdir runs/one/tensorboard")
     assert optuna.endswith(" optuna-dashboard runs/one/study.journal --artifact-dir runs/one/artifacts")
     assert "ray get-auth-token" in ray and "http://127.0.0.1:8265" in ray
-    assert dashboards(run, searches=False) == [tensorboard]
+    assert list_dashboards(run, searches=False) == [tensorboard]
 
 
 def test_commands_can_be_pasted_whatever_the_folder_is_called():
-    curves, search = dashboards(Path("my runs/[1]"), searches=True)
+    curves, search = list_dashboards(Path("my runs/[1]"), searches=True)
     assert shlex.split(curves)[-1] == "my runs/[1]/tensorboard"
     assert shlex.split(search)[2:] == ["my runs/[1]/study.journal", "--artifact-dir", "my runs/[1]/artifacts"]

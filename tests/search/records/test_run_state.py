@@ -5,11 +5,10 @@ import time
 
 import pytest
 
-from search.budget.budget import parse_budget
 from search.records.run_dir import RunDirError, claim, hold
-from search.records.run_state import RunState, new_run_state, read_run_state, resumed_state
+from search.records.run_state import FORMAT_VERSION, create_run_state, read_run_json, resume_run_state
 
-FIVE = parse_budget("5m")
+OPTIONS = {"budget": {"text": "5m"}}
 
 
 @pytest.fixture(autouse=True)
@@ -23,37 +22,41 @@ def content(folder):
 
 
 def test_stage_that_was_cut_off_is_open_and_keeps_its_plan(tmp_path):
-    run_state = new_run_state(tmp_path, {"budget": {}}, began=time.time())
+    run_state = create_run_state(tmp_path, {"budget": {}}, began=time.time())
     run_state.begin_stage("explore", {"train_images": 160, "cap_s": 4.0})
-    later = resumed_state(tmp_path, content(tmp_path), now=time.time(), budget=FIVE, extended=False)
+    later = resume_run_state(tmp_path, content(tmp_path), now=time.time(), options=OPTIONS, extended=False)
     assert later.open_stage["train_images"] == 160 and not later.is_closed("explore")
-    assert later.settled("explore") == {"train_images": 160, "cap_s": 4.0} and later.settled("confirm") == {}
+    assert (
+        later.recorded_sizes("explore") == {"train_images": 160, "cap_s": 4.0} and later.recorded_sizes("confirm") == {}
+    )
     later.begin_stage("explore", {"train_images": 99, "cap_s": 1.0})
     later.end_stage({"trials": 3})
-    assert later.settled("explore") == {"train_images": 160}  # another round has another time, and the same images
+    assert later.recorded_sizes("explore") == {
+        "train_images": 160
+    }  # another round has another time, and the same images
     assert later.is_closed("explore") and later.open_stage is None
     assert [(s["train_images"], s["trials"]) for s in content(tmp_path)["stages"]] == [(160, 3)]
 
 
 def test_clock_counts_what_earlier_processes_used_and_not_the_time_between(tmp_path):
-    new_run_state(tmp_path, {}, began=time.time() - 100).write()
-    later = resumed_state(tmp_path, content(tmp_path), now=time.time() + 5000, budget=FIVE, extended=False)
+    create_run_state(tmp_path, {}, began=time.time() - 100).write()
+    later = resume_run_state(tmp_path, content(tmp_path), now=time.time() + 5000, options=OPTIONS, extended=False)
     assert later.began == pytest.approx(time.time() + 5000 - 100, abs=1)
-    assert later.processes == 2 and later.content["earlier"][0]["wall_s"] == pytest.approx(100, abs=1)
+    assert later.processes == 2 and later.earlier[0]["wall_s"] == pytest.approx(100, abs=1)
 
 
 def test_clock_is_written_while_a_run_goes_on_and_no_more_when_it_has_ended(tmp_path, monkeypatch):
     monkeypatch.setattr("search.records.run_state.BEAT_S", 0.01)
-    run_state = new_run_state(tmp_path, {}, began=time.time())
+    run_state = create_run_state(tmp_path, {}, began=time.time())
     run_state.write()
     run_state.start_clock()
     run_state.began -= 60
-    run_state.content["half"] = "a change that is not written yet"
+    run_state.best = "a change that is not written yet"
     for _ in range(500):
         if content(tmp_path)["wall_s"] >= 60:
             break
         time.sleep(0.01)
-    assert content(tmp_path)["wall_s"] == pytest.approx(60, abs=5) and "half" not in content(tmp_path)
+    assert content(tmp_path)["wall_s"] == pytest.approx(60, abs=5) and "best" not in content(tmp_path)
     run_state.end("done")
     ended = (tmp_path / "run.json").read_text()
     time.sleep(0.1)
@@ -61,15 +64,15 @@ def test_clock_is_written_while_a_run_goes_on_and_no_more_when_it_has_ended(tmp_
 
 
 def test_device_seconds_are_what_each_process_held_for_as_long_as_it_ran(tmp_path):
-    first = new_run_state(tmp_path, {}, began=time.time() - 100)
+    first = create_run_state(tmp_path, {}, began=time.time() - 100)
     first.devices = {"cpu": 2, "gpu": 1}
     first.write()
     assert content(tmp_path)["device_s"] == pytest.approx({"cpu": 200, "gpu": 100}, abs=2)
-    later = resumed_state(tmp_path, content(tmp_path), now=time.time() - 10, budget=FIVE, extended=False)
+    later = resume_run_state(tmp_path, content(tmp_path), now=time.time() - 10, options=OPTIONS, extended=False)
     later.devices = {"cpu": 8, "gpu": 0}
     later.write()
     assert content(tmp_path)["device_s"] == pytest.approx({"cpu": 200 + 80, "gpu": 100}, abs=2)
-    third = resumed_state(tmp_path, content(tmp_path), now=time.time(), budget=FIVE, extended=False)
+    third = resume_run_state(tmp_path, content(tmp_path), now=time.time(), options=OPTIONS, extended=False)
     third.write()  # it was stopped before it held anything
     assert content(tmp_path)["device_s"] == pytest.approx({"cpu": 200 + 80, "gpu": 100}, abs=2)
     assert third.earlier_s == pytest.approx(110, abs=2)
@@ -77,7 +80,7 @@ def test_device_seconds_are_what_each_process_held_for_as_long_as_it_ran(tmp_pat
 
 def done(folder):
     """Leave a run that has done one stage."""
-    run_state = new_run_state(folder, {}, began=time.time())
+    run_state = create_run_state(folder, {}, began=time.time())
     run_state.begin_stage("explore", {})
     run_state.end_stage({})
     run_state.end("done")
@@ -85,23 +88,23 @@ def done(folder):
 
 def test_more_budget_opens_all_stages_again(tmp_path):
     done(tmp_path)
-    later = resumed_state(tmp_path, content(tmp_path), now=time.time(), budget=FIVE, extended=True)
-    assert later.content["round"] == 2 and not later.is_closed("explore")
-    assert later.content["asked"]["budget"]["text"] == "5m"
+    later = resume_run_state(tmp_path, content(tmp_path), now=time.time(), options=OPTIONS, extended=True)
+    assert later.round == 2 and not later.is_closed("explore")
+    assert later.options == OPTIONS
 
 
 def test_more_budget_for_a_stage_that_is_open_closes_it_and_opens_all_of_the_next_round(tmp_path):
-    run_state = new_run_state(tmp_path, {}, began=time.time() - 20)
+    run_state = create_run_state(tmp_path, {}, began=time.time() - 20)
     run_state.begin_stage("confirm", {"train_images": 9})
-    later = resumed_state(tmp_path, content(tmp_path), now=time.time(), budget=FIVE, extended=True)
-    assert later.content["round"] == 2 and later.open_stage is None and not later.is_closed("confirm")
-    assert later.content["stages"][0]["wall_s"] >= 0 and later.settled("confirm") == {"train_images": 9}
+    later = resume_run_state(tmp_path, content(tmp_path), now=time.time(), options=OPTIONS, extended=True)
+    assert later.round == 2 and later.open_stage is None and not later.is_closed("confirm")
+    assert later.stages[0]["wall_s"] >= 0 and later.recorded_sizes("confirm") == {"train_images": 9}
 
 
 def test_notes_are_not_written_where_the_folder_is_not_the_runs_own_yet(tmp_path):
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "none", tmp_path / "empty"):
-        RunState(folder, {}, began=0.0).end("failed")
+        create_run_state(folder, {}, began=0.0).end("failed")
     assert not (tmp_path / "none").exists() and not any((tmp_path / "empty").iterdir())
 
 
@@ -110,17 +113,18 @@ def test_notes_are_not_written_where_the_folder_is_not_the_runs_own_yet(tmp_path
     [
         (None, "no run there"),
         ("{", "is damaged"),
-        ('{"state": "done"}', "older version"),
-        ('{"state": "stopped", "asked": {}}', "ended before it began"),
-        ("[]", "ended before it began"),
-        ('{"state": "done", "asked": {}, "data": {}}', "is done; give it more with --budget"),
+        ('{"state": "done"}', "has another format"),
+        ('{"state": "stopped", "asked": {}}', "has another format"),
+        ("[]", "has another format"),
+        (f'{{"format_version": {FORMAT_VERSION}, "options": {{}}}}', "ended before its first stage"),
+        (f'{{"format_version": {FORMAT_VERSION}, "state": "done", "options": {{}}, "data": {{}}}}', "give it more"),
     ],
 )
 def test_what_cannot_go_on_is_refused_in_one_line(written, says, tmp_path):
     if written is not None:
         (tmp_path / "run.json").write_text(written)
     with pytest.raises(RunDirError) as caught:
-        read_run_state(tmp_path, extended=False)
+        read_run_json(tmp_path, extended=False)
     assert says in str(caught.value) and "\n" not in str(caught.value)
 
 

@@ -9,7 +9,7 @@ from data.data_module import DataModule
 from search.budget.budget import Deadlines, parse_budget
 from search.budget.constraints import Constraints
 from search.config.recipes import build_recipe
-from search.records.run_state import new_run_state, resumed_state
+from search.records.run_state import create_run_state, resume_run_state
 from search.records.trials import TrialRecord, TrialTable
 from search.tuning.checkpoints import CheckpointStore
 from search.tuning.cluster import Cluster
@@ -33,7 +33,7 @@ class RunConsole:
     def __init__(self):
         self.lines = []
 
-    def say(self, line):
+    def print(self, line):
         self.lines.append(line)
 
     def begin(self, stage, what, deadline, end):
@@ -50,7 +50,7 @@ class Run:
         end = time.time() + left_s
         self.folder, self.console, self.is_stopped = folder, RunConsole(), False
         self.table, self.checkpoints = TrialTable.load(folder), CheckpointStore(seed=0)
-        self.run_state = run_state or new_run_state(folder, {"budget": {}}, began=time.time())
+        self.run_state = run_state or create_run_state(folder, {"budget": {}}, began=time.time())
         resources = RunResources(
             data_module=DataModule(dataset, seed=0),
             cluster=Cluster(cpus=2, node_cpus=2, gpus=0, node_memory_mib=1000, dashboard="", local=True),
@@ -77,8 +77,8 @@ class Run:
     def again(self, *, extended=False):
         """Return the run as another process resumes it."""
         self.run_state.write()
-        content = self.run_state.content | {"wall_s": self.run_state.used_s}
-        run_state = resumed_state(self.folder, content, now=time.time(), budget=BUDGET, extended=extended)
+        content = self.run_state.to_dict() | {"wall_s": self.run_state.used_s}
+        run_state = resume_run_state(self.folder, content, now=time.time(), options={}, extended=extended)
         later = Run(self.folder, self.runner.resources.data_module.dataset.root, run_state=run_state)
         for trial_id in self.checkpoints:
             later.checkpoints.put(trial_id, self.checkpoints[trial_id])
@@ -126,7 +126,7 @@ def names(specs):
 
 
 def stage_of(run, name):
-    return next(stage for stage in reversed(run.run_state.content["stages"]) if stage["name"] == name)
+    return next(stage for stage in reversed(run.run_state.stages) if stage["name"] == name)
 
 
 def run_to_finals(run):
@@ -148,7 +148,7 @@ def test_stages_follow_each_other_and_the_finalists_are_repeated_with_other_seed
     assert [e.parent for e in repeats] == ["c0001", "c0002", "c0001", "c0002"]
     assert len({e.seed for e in [*repeats, *finals]}) == 6
     assert next(run.stages, None) is None
-    assert [stage["trials"] for stage in run.run_state.content["stages"]] == [4, 3, 2, 4]
+    assert [stage["trials"] for stage in run.run_state.stages] == [4, 3, 2, 4]
 
 
 def test_rank_correlation_is_recorded_except_for_repeats(run):
@@ -176,13 +176,13 @@ def test_nothing_is_repeated_where_no_finalist_came_to_its_end_or_no_time_is_lef
     run.run_stage([0.1, 0.2, 0.3, 0.4])
     run.run_stage([0.5, 0.6, 0.2])
     run.run_stage([0.7, 0.8], "timed_out")
-    assert next(run.stages, None) is None and len(run.run_state.content["stages"]) == 3
+    assert next(run.stages, None) is None and len(run.run_state.stages) == 3
     (tmp_path / "late").mkdir()
     late = Run(tmp_path / "late", tiny_dataset)
     run_to_finals(late)
     over = Deadlines(stages=dict.fromkeys(late.runner.resources.deadlines.stages, 0.0), end=0.0)
     late.runner.resources = dataclasses.replace(late.runner.resources, deadlines=over)
-    assert next(late.stages, None) is None and len(late.run_state.content["stages"]) == 3
+    assert next(late.stages, None) is None and len(late.run_state.stages) == 3
 
 
 def test_stage_that_was_cut_off_has_the_same_entrants_and_begins_those_that_had_not_begun(run):
@@ -199,14 +199,14 @@ def test_stage_that_was_cut_off_has_the_same_entrants_and_begins_those_that_had_
 def test_no_trial_enters_a_stage_without_time_for_a_step(run):
     run.run_stage([0.1, 0.2, 0.3, 0.4])
     run.runner.resources = dataclasses.replace(run.runner.resources, speed=1.0)
-    assert next(run.stages, None) is None and [s["name"] for s in run.run_state.content["stages"]] == ["explore"]
+    assert next(run.stages, None) is None and [s["name"] for s in run.run_state.stages] == ["explore"]
 
 
 def test_stage_of_a_killed_run_that_is_given_more_goes_on_in_the_next_round(run):
     run_to_finals(run)
     run.begin(run.handed(next(run.stages))[0])
     later = run.again(extended=True)
-    assert later.run_state.content["round"] == 2 and later.run_state.open_stage is None
+    assert later.run_state.round == 2 and later.run_state.open_stage is None
     assert later.run_stage([]) == []  # all configurations have been trained
     later.run_stage([0.9])
     later.run_stage([0.95, 0.1])
@@ -260,4 +260,4 @@ def test_no_trial_skips_a_stage_that_has_no_new_candidates(run):
 def test_nothing_begins_once_the_run_is_stopped(run):
     run.run_stage([0.1, 0.2, 0.3, 0.4])
     run.is_stopped = True
-    assert next(run.stages, None) is None and [s["name"] for s in run.run_state.content["stages"]] == ["explore"]
+    assert next(run.stages, None) is None and [s["name"] for s in run.run_state.stages] == ["explore"]

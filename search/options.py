@@ -1,0 +1,137 @@
+"""Options of a run: declared once, parsed from the command line, stored in run.json and read back by --resume."""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from search.budget.budget import Budget, BudgetError, parse_amount
+from search.tuning.stages import STAGE_PRESETS
+
+if TYPE_CHECKING:  # imports torch
+    from search.config.trial import TrialConfig
+
+CONSTRAINTS = "constraints"
+COMPARISONS = "for comparisons"
+_GROUPS = {
+    CONSTRAINTS: "upper limits of the network's cost; a configuration that exceeds one is never trained",
+    COMPARISONS: "switches with which analysis.compare compares methods",
+}
+
+
+def _amount(text: str) -> float:
+    try:
+        return parse_amount(text)
+    except BudgetError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdigit() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
+    return int(text)
+
+
+def _option(flag: str, *, default: Any = None, group: str = "", **argument: Any) -> Any:
+    """Declare a field that the command line sets by `flag`; `argument` goes to argparse."""
+    return field(default=default, metadata={"flag": flag, "group": group, "argument": argument})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Options of a run. A field with a flag is an option of search/run.py; its help text describes it.
+
+    Attributes:
+        budget: What all processes of the run may spend together.
+        configs: Configurations trained instead of a search; empty for a search.
+    """
+
+    budget: Budget
+    configs: "tuple[TrialConfig, ...]" = ()
+    seed: int = _option("--seed", default=0, type=_seed, help="seed of split, search and trials (default 0)")
+    refine: bool = _option(
+        "--no-refine", default=True, action="store_false", help="omit the final part without augmentation"
+    )
+    keep: int = _option(
+        "--keep", default=0, type=_count, metavar="N", help="also keep N other models of the Pareto front"
+    )
+    find_lr: bool = _option(
+        "--find-lr", default=False, action="store_true", help="centre the learning rates of a search by a range test"
+    )
+    max_params: float | None = _option(
+        "--max-params", group=CONSTRAINTS, type=_amount, metavar="N", help="parameters (250k, 1M)"
+    )
+    max_macs: float | None = _option(
+        "--max-macs", group=CONSTRAINTS, type=_amount, metavar="N", help="multiply-adds of one final image (1.5G)"
+    )
+    max_latency_ms: float | None = _option(
+        "--max-latency-ms",
+        group=CONSTRAINTS,
+        type=_amount,
+        metavar="MS",
+        help="milliseconds of one final image",
+    )
+    split: str = _option(
+        "--split",
+        default="background",
+        group=COMPARISONS,
+        choices=("background", "random"),
+        help="separate training and validation by background, or by image as the study did, which leaks",
+    )
+    sampler: str = _option(
+        "--sampler", default="tpe", group=COMPARISONS, choices=("tpe", "random"), help="sampler of the search"
+    )
+    stages: str = _option(
+        "--stages", default="default", group=COMPARISONS, choices=tuple(STAGE_PRESETS), help="preset of stages"
+    )
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The constraints that are set, by name."""
+        named = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("group") == CONSTRAINTS}
+        return {name: value for name, value in named.items() if value is not None}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for run.json."""
+        own = {"budget": asdict(self.budget), "configs": [config.to_dict() for config in self.configs]}
+        return own | {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "RunOptions":
+        """Read what `to_dict` returned; an option that is missing has its default."""
+        plain = {f.name: values[f.name] for f in fields(cls) if f.name in values and f.metadata}
+        if values["configs"]:
+            from search.config.trial import TrialConfig
+
+            plain["configs"] = tuple(TrialConfig.from_dict(config) for config in values["configs"])
+        return cls(**{"configs": (), **plain, "budget": Budget(**values["budget"])})
+
+    @classmethod
+    def from_args(cls, args: argparse.Namespace, *, budget: Budget, configs: "tuple[TrialConfig, ...]") -> "RunOptions":
+        """Return the options that were parsed by a parser with `add_options`."""
+        return cls(budget=budget, configs=configs, **{name: getattr(args, name) for name in flags()})
+
+
+def flags() -> dict[str, str]:
+    """Return the flag of each option of the command line, by field."""
+    return {f.name: f.metadata["flag"] for f in fields(RunOptions) if f.metadata}
+
+
+def add_options(parser: argparse.ArgumentParser, **groups: argparse._ActionsContainer) -> None:
+    """Add an argument for each option.
+
+    Args:
+        parser: Parser to add to.
+        **groups: Other places, such as an exclusive group, for single options by field.
+    """
+    titled = {title: parser.add_argument_group(title, text) for title, text in _GROUPS.items()}
+    for f in fields(RunOptions):
+        if f.metadata:
+            place: argparse._ActionsContainer = groups.get(f.name) or titled.get(f.metadata["group"]) or parser
+            place.add_argument(f.metadata["flag"], dest=f.name, default=f.default, **f.metadata["argument"])

@@ -1,0 +1,166 @@
+"""Finish a run: write best/ and front/ within the time that is left, and record the results in run.json."""
+
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.data_module import DataModule
+from search.config.trial import TrialConfig
+from search.output.model_card import write_card
+from search.output.model_folder import TrainedModel, divide_time, write_model_folder
+from search.output.selection import list_pareto_front, select_best, summarize_seeds
+from search.records.console import RunConsole, describe_trial
+from search.records.files import write_json
+from search.records.provenance import iso_time
+from search.records.run_state import RunState
+from search.records.trials import TrialRecord, TrialTable
+from search.tuning.checkpoints import Checkpoint, CheckpointStore
+from search.tuning.stages import Stage
+from search.tuning.trainable import load_state
+
+MOST_MEASURED = 2000  # images of each part on which a final model is measured
+FRONT_SHARE = 0.15  # fraction of the final time for the latencies of the Pareto front
+CLOSING_S = 4.0  # reserved for ending Ray after the last measurement
+REPORT_S, REPORT_TRIAL_S = 3.0, 0.01  # reserved for the report, and more of it for each trial
+
+
+class NoModelError(RuntimeError):
+    """No trial ended with a model."""
+
+
+@dataclass(frozen=True)
+class FinalModels:
+    """Writes the models of a run.
+
+    Attributes:
+        stages: The stages of the run.
+        run_state: State of the run, to which the results are added.
+        table: All trials.
+        checkpoints: Their weights.
+        data_module: The images.
+    """
+
+    stages: Sequence[Stage]
+    run_state: RunState
+    table: TrialTable
+    checkpoints: CheckpointStore
+    data_module: DataModule
+
+    def write(self, *, keep: int, wall_s: float | None) -> tuple[TrialRecord, dict[str, Any]]:
+        """Write best/ and front/; return the best trial and the content of best/metrics.json.
+
+        Args:
+            keep: Number of models of the Pareto front that are written besides the best.
+            wall_s: Wall time of the whole run in seconds; None for no limit.
+
+        Raises:
+            NoModelError: No trial ended with a model.
+        """
+        run_state = self.run_state
+        group = select_best(self.stages, self.table, self.checkpoints)
+        if not group:
+            raise NoModelError(f"no trial ended with a model; see the reasons in {run_state.folder / 'trials.csv'}")
+        reserved_s = CLOSING_S + REPORT_S + REPORT_TRIAL_S * len(self.table.records)
+        deadline = None if wall_s is None else run_state.began + wall_s - reserved_s
+        models_until = None if deadline is None else deadline - FRONT_SHARE * (deadline - time.time())
+        seeds = summarize_seeds(group) if len(group) > 1 else None
+        metrics = self._write_best(group[0], seeds, next(divide_time(models_until, 1 + keep)))
+        run_state.best, run_state.seeds = group[0].trial_id, seeds
+        run_state.data = self.data_module.to_dict()  # later stages have decoded more images
+        run_state.front = self._write_front(keep, deadline)
+        return group[0], metrics
+
+    def _write_best(self, record: TrialRecord, seeds: dict[str, Any] | None, deadline: float | None) -> dict[str, Any]:
+        """Write best/ unless it is unchanged, and record that the test part is read."""
+        run_state, folder, more = self.run_state, self.run_state.folder / "best", {"seeds": seeds} if seeds else {}
+        if run_state.best == record.trial_id and (folder / "metrics.json").exists():
+            metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8")) | more
+            write_json(folder / "metrics.json", metrics)
+            write_card(folder)
+            return metrics
+        reading: dict[str, Any] = {"time": iso_time(), "trial_id": record.trial_id}
+        if self.data_module.sizes()["test"]:
+            run_state.test_read = [*(run_state.test_read or []), reading]
+            run_state.write()
+        checkpoint = self.checkpoints[record.trial_id]
+        metrics = write_model(record, checkpoint, self.data_module, folder, more=more, deadline=deadline)
+        reading["images"] = metrics.get("test", {}).get("images", 0)
+        return metrics
+
+    def _write_front(self, keep: int, deadline: float | None) -> list[dict[str, Any]]:
+        """Return the Pareto front; replace front/ by `keep` of its models besides the best."""
+        front = list_pareto_front(self.stages, self.table, self.checkpoints, deadline=deadline)
+        out = self.run_state.folder / "front"
+        shutil.rmtree(out, ignore_errors=True)
+        kept = [line["trial_id"] for line in front if line["trial_id"] != self.run_state.best][:keep]
+        for trial_id, until in zip(kept, divide_time(deadline, len(kept)), strict=True):
+            record, checkpoint = self.table.records[trial_id], self.checkpoints[trial_id]
+            write_model(record, checkpoint, self.data_module, out / trial_id, parts=("val",), deadline=until)
+        return front
+
+
+def write_model(
+    record: TrialRecord,
+    checkpoint: Checkpoint,
+    data_module: DataModule,
+    folder: Path,
+    *,
+    parts: Sequence[str] = ("val", "test"),
+    more: Mapping[str, Any] | None = None,
+    deadline: float | None,
+) -> dict[str, Any]:
+    """Write a model folder from a trial's checkpoint; return the content of its metrics.json.
+
+    Args:
+        record: The trial.
+        checkpoint: Its last checkpoint.
+        data_module: The images; each part is packed and measured as far as its share of the time allows.
+        folder: best/ of the run folder, or one like it.
+        parts: Parts of the data to measure it on, if they exist; the test part is for the best model only.
+        more: Further content of metrics.json.
+        deadline: Seconds since the epoch by which the measuring ends, or None.
+    """
+    state, first, px = load_state(checkpoint), data_module.first, int(record.metrics["px"])
+    assert state is not None and first is not None
+    model = TrainedModel(
+        config=TrialConfig.from_flat(record.config),
+        weights=state["model"],
+        stats=first.stats,
+        sigma=first.sigma,
+        px=px,
+        trial_id=record.trial_id,
+        scale=data_module.depth_scale,
+        trained_on=_describe_training(record, data_module),
+    )
+    sizes = {name: size for name, size in data_module.sizes().items() if size and name in parts}
+    packing_until = deadline and (time.time() + deadline) / 2
+    packs = {}
+    for name, until in zip(sizes, divide_time(packing_until, len(sizes)), strict=True):
+        packs[name] = data_module.pack(name, px, count=MOST_MEASURED, deadline=until)
+    leaks = data_module.split == "random"
+    return write_model_folder(
+        model, folder, packs, sizes=sizes, leaks=leaks, more=more or {}, deadline=deadline, show=data_module.show
+    )
+
+
+def _describe_training(record: TrialRecord, data_module: DataModule) -> dict[str, Any]:
+    """Return the data that a trial was trained on and how long it trained, as plain values."""
+    dataset = data_module.dataset
+    data = {"data": dataset.root.name, "fingerprint": dataset.fingerprint, "split": data_module.split}
+    counts = {name: record.metrics.get(name, 0) for name in ("train_images", "images_seen", "epochs")}
+    return {**data, "sizes": data_module.sizes(), "stage": record.stage, "parent_id": record.parent_id, **counts}
+
+
+def report_best(best: TrialRecord, metrics: Mapping[str, Any], console: RunConsole) -> None:
+    """Print the best trial, the interval over its seeds, and the note on its metrics."""
+    console.print(f"  {describe_trial(best)}", lead="best", style="bold green")
+    if "seeds" in metrics:
+        seeds = metrics["seeds"]
+        spread = f"{seeds['mean']:.3f}, 95 % interval {seeds['low']:.3f} to {seeds['high']:.3f}"
+        console.print(f"  over {len(seeds['scores'])} seeds: mean score {spread}")
+    if metrics["note"]:
+        console.print(metrics["note"])

@@ -1,0 +1,62 @@
+"""Restore the trials of a run that was interrupted: records, checkpoints and the scale of the score."""
+
+from collections.abc import Callable, Sequence
+
+from data.data_module import DataModule
+from models.config import ConfigError
+from search.config.trial import TrialConfig
+from search.records.run_state import RunState
+from search.records.trials import TrialTable
+from search.tuning.checkpoints import CheckpointStore, find_checkpoints
+from search.tuning.stages import Stage
+from search.tuning.trainable import load_state, read_outcome
+
+
+def restore_trials(
+    stages: Sequence[Stage],
+    run_state: RunState,
+    table: TrialTable,
+    checkpoints: CheckpointStore,
+    data_module: DataModule,
+    report: Callable[[str], None],
+) -> None:
+    """Restore the state in which the earlier processes of a run left it.
+
+    Args:
+        stages: The stages of the run.
+        run_state: State of the run.
+        table: Records; trials whose last report arrived are finished, unfinished ones go back to their checkpoint.
+        checkpoints: Filled with the checkpoints that are still needed; the others are deleted.
+        data_module: Gets the data of the first stage, whose statistics and sigma hold for the whole run.
+        report: Prints a line.
+    """
+    ray_folder = run_state.folder / "ray"
+    for record in [r for r in table.records.values() if not r.status and r.metrics.get("last")]:
+        table.finish(record.trial_id, *read_outcome(record.metrics, record.metrics))
+    _fail_unreadable(table, report)
+    unfinished = {i: r.metrics.get("epochs", 0) for i, r in table.records.items() if not r.status}
+    found = find_checkpoints(ray_folder, unfinished)
+    for trial_id, checkpoint in found.items():
+        if table.records[trial_id].status != "failed":
+            checkpoints.put(trial_id, checkpoint)
+    for stage in stages:
+        checkpoints.sweep(table.of_stage(stage.name))
+    checkpoints.clear_beside(ray_folder)
+    states = {trial_id: load_state(found.get(trial_id)) for trial_id in unfinished}
+    table.rewind({trial_id: state["epoch"] if state else 0 for trial_id, state in states.items()})
+    if run_state.stages:
+        first = run_state.stages[0]
+        sizes = first["px"], first["train_images"], first["val_images"]
+        data_module.first = data_module.recorded_data(*sizes)
+    ended = sum(bool(record.status) for record in table.records.values())
+    report(f"continues after {ended} trials and {run_state.used_s:.0f}s; {len(states)} trials are unfinished")
+
+
+def _fail_unreadable(table: TrialTable, report: Callable[[str], None]) -> None:
+    """Record trials as failed whose configuration this version cannot read."""
+    for record in [r for r in table.records.values() if r.status != "failed"]:
+        try:
+            TrialConfig.from_flat(record.config)
+        except ConfigError as error:
+            report(f"  {record.trial_id} is left out: {error}")
+            table.finish(record.trial_id, "failed", f"not readable by this version: {error}")

@@ -1,0 +1,61 @@
+"""The models that a run leaves, from networks that have learnt nothing."""
+
+import json
+
+import pytest
+import torch
+from ray.tune import Checkpoint
+
+from data.data_module import DataModule
+from data.scenes.scenes import FAR_M, NEAR_M
+from models.build import build_model
+from search.output.finalize import FinalModels, NoModelError, write_model
+from search.output.selection import summarize_seeds
+from search.records.run_state import create_run_state
+from search.records.trials import TrialRecord, TrialTable
+from search.tuning.checkpoints import CheckpointStore
+from search.tuning.stages import build_stages
+from search.tuning.trainable import STATE_FILE
+
+STAGES = build_stages()
+
+
+@pytest.mark.parametrize(("parts", "measured"), [(("val", "test"), {"val", "test"}), (("val",), {"val"})])
+def test_model_is_written_and_measured_on_the_parts_that_it_may_read(
+    parts, measured, tiny_dataset, tmp_path, small_config
+):
+    data_module = DataModule(tiny_dataset, seed=0)
+    data_module.stage_data(fraction=STAGES[0].fraction, px=STAGES[0].px)
+    torch.manual_seed(0)
+    (tmp_path / "checkpoint").mkdir()
+    torch.save(
+        {"model": build_model(small_config.model).state_dict(), "epoch": 1}, tmp_path / "checkpoint" / STATE_FILE
+    )
+    record = TrialRecord(
+        trial_id="f0001",
+        parent_id="c0001",
+        stage="final",
+        config=small_config.flat(),
+        seed=0,
+        metrics={"px": 32, "score": 0.5},
+    )
+    checkpoint, read = Checkpoint.from_directory(str(tmp_path / "checkpoint")), []
+    pack = data_module.pack
+    data_module.pack = lambda name, *args, **more: (read.append(name), pack(name, *args, **more))[1]
+    more = {"seeds": summarize_seeds([record, record])}
+    metrics = write_model(record, checkpoint, data_module, tmp_path / "front", parts=parts, more=more, deadline=None)
+    assert metrics == json.loads((tmp_path / "front" / "metrics.json").read_text())
+    assert {"val", "test"} & metrics.keys() == measured == set(read) and metrics["seeds"] == more["seeds"]
+    assert (tmp_path / "front" / "model.safetensors").exists() and (tmp_path / "front" / "samples.png").exists()
+    about = json.loads((tmp_path / "front" / "config.json").read_text())
+    assert about["depth_scale"] == {"near_m": NEAR_M, "far_m": FAR_M}
+    assert about["trained_on"]["fingerprint"] == data_module.dataset.fingerprint
+    assert about["trained_on"]["sizes"] == data_module.sizes() and about["trained_on"]["parent_id"] == "c0001"
+    assert "from the weights of c0001" in (tmp_path / "front" / "README.md").read_text()
+
+
+def test_run_without_a_model_is_an_error_that_names_the_table(tmp_path):
+    run_state = create_run_state(tmp_path, {}, began=0.0)
+    models = FinalModels(STAGES, run_state, TrialTable(tmp_path), CheckpointStore(seed=0), None)
+    with pytest.raises(NoModelError, match=r"no trial ended with a model; see the reasons in .*trials\.csv"):
+        models.write(keep=0, wall_s=60.0)

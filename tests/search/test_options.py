@@ -1,0 +1,49 @@
+import argparse
+import json
+
+import pytest
+
+from search.budget.budget import parse_budget
+from search.config.recipes import build_recipe
+from search.options import RunOptions, add_options, flags
+
+FIVE = parse_budget("5m")
+
+
+def parsed(*arguments):
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    return RunOptions.from_args(parser.parse_args(arguments), budget=FIVE, configs=())
+
+
+def test_options_without_arguments_are_the_defaults():
+    assert parsed() == RunOptions(budget=FIVE) and parsed().limits == {}
+
+
+def test_options_come_back_from_run_json():
+    options = RunOptions(budget=FIVE, configs=(build_recipe("study"),), seed=3, refine=False, max_params=1e6, keep=2)
+    assert RunOptions.from_dict(json.loads(json.dumps(options.to_dict()))) == options
+
+
+def test_option_that_an_earlier_run_did_not_have_has_its_default():
+    values = parsed("--seed", "7").to_dict()
+    del values["keep"]
+    assert RunOptions.from_dict(values) == parsed("--seed", "7")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field", "value"),
+    [
+        (("--seed", "7"), "seed", 7),
+        (("--no-refine",), "refine", False),
+        (("--max-params", "250k"), "limits", {"max_params": 250e3}),
+        (("--max-latency-ms", "20", "--max-macs", "1G"), "limits", {"max_macs": 1e9, "max_latency_ms": 20.0}),
+        (("--sampler", "random"), "sampler", "random"),
+    ],
+)
+def test_option_is_parsed(arguments, field, value):
+    assert getattr(parsed(*arguments), field) == value
+
+
+def test_every_option_of_the_command_line_has_a_flag():
+    assert flags().keys() == RunOptions(budget=FIVE).to_dict().keys() - {"budget", "configs"}
