@@ -26,6 +26,7 @@ from search.budget.budget import Budget, plan_deadlines, wrap_up_s
 from search.budget.constraints import Constraints, Feasibility
 from search.config.trial import TrialConfig
 from search.options import RunOptions
+from search.records.provenance import count_cores
 from search.study.space import SpaceLimits, choose_batch_sizes, suggest
 from search.training.throughput import measure_throughput
 from search.tuning.cluster import Cluster
@@ -71,7 +72,7 @@ class StageEstimate:
 def measure(data_module: DataModule) -> Machine:
     """Measure training and decoding speed for about ten seconds."""
     gpus = torch.cuda.device_count()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = count_cores()
     cluster = Cluster(cpus=cores, node_cpus=cores, gpus=gpus, node_memory_mib=0.0, dashboard="", local=True)
     device, busy = "cuda" if gpus else "cpu", min(cluster.workers, 16)
     with progress_bar("measuring this machine for ten seconds"):

@@ -1,1 +1,5 @@
-"""analysis/compare."""
+"""Compare search methods at equal budget, over seeds, with all models scored alike.
+
+Import from `methods`, `scoring`, `statistics`, `tables` and `summary`; nothing is imported here, because torch and
+matplotlib take seconds.
+"""

@@ -1,4 +1,4 @@
-"""`python -m analysis.compare`."""
+"""Run `python -m analysis.compare`."""
 
 import sys
 

@@ -1,1 +1,5 @@
-"""analysis/demo."""
+"""A page on this machine to try a trained model on photos.
+
+Import `make_points` and `plot_points` from `analysis.demo.point_cloud`; they are not imported here, because Plotly
+takes seconds.
+"""

@@ -1,4 +1,4 @@
-"""`python -m analysis.demo`."""
+"""Run `python -m analysis.demo`."""
 
 import sys
 

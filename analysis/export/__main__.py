@@ -1,4 +1,4 @@
-"""`python -m analysis.export`."""
+"""Run `python -m analysis.export`."""
 
 import sys
 

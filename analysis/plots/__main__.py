@@ -1,4 +1,4 @@
-"""`python -m analysis.plots`."""
+"""Run `python -m analysis.plots`."""
 
 import sys
 

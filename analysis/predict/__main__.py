@@ -1,4 +1,4 @@
-"""`python -m analysis.predict`."""
+"""Run `python -m analysis.predict`."""
 
 import sys
 

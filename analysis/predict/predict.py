@@ -25,6 +25,7 @@ from analysis.predict.photos import SUFFIXES, Photo, UnreadableError, find_photo
 from analysis.runs.files import check_folder, write_file
 from data.runtime.cli import run
 from data.runtime.progress import Progress, progress_bar
+from search.records.provenance import count_cores
 
 if TYPE_CHECKING:
     from analysis.model import Model
@@ -93,7 +94,7 @@ class PhotoPredictor:
         Raises:
             AnalysisError: A file cannot be written.
         """
-        threads = min(MAX_THREADS, _cores())
+        threads = min(MAX_THREADS, count_cores())
         rows: list[np.ndarray] = []
         with ThreadPoolExecutor(threads) as pool:
             read = map_ahead(pool, self._read, photos, most=threads + 1)
@@ -186,10 +187,6 @@ def _batches(photos: Iterable[_ReadPhoto]) -> Iterator[list[_ReadPhoto]]:
             batch = []
     if batch:
         yield batch
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def parser() -> argparse.ArgumentParser:

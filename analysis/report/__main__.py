@@ -1,4 +1,4 @@
-"""`python -m analysis.report`."""
+"""Run `python -m analysis.report`."""
 
 import sys
 

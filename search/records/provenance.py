@@ -19,9 +19,14 @@ def describe_process() -> dict[str, Any]:
         "time": iso_time(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpus": count_cores(),
         "versions": {name: _version(name) for name in _PACKAGES},
     }
+
+
+def count_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def iso_time() -> str:

@@ -1,9 +1,9 @@
-"""How many photos a second a model predicts: from files to files, in memory, and its network alone.
+"""Measure photos per second of a model: from files to files, in memory, and of the network alone.
 
     python -m tests.benchmarks.predictions RUN_OR_MODEL --photos DIR
 
-The photos are squeezed to squares of each size and repeated as often as it takes. Processor time is that of all
-threads, which other work on the machine hardly changes; memory is that of the process.
+The photos are resized to squares of each size and repeated to the requested count. Processor time is summed over all
+threads, so other work on the machine hardly changes it; memory is that of the process.
 """
 
 import argparse
@@ -19,10 +19,10 @@ import torch
 
 from analysis.model import BATCH, Model, load_model
 from analysis.predict.photos import Photo, find_photos, read_photo
-from analysis.predict.predict import Predictions
+from analysis.predict.predict import PhotoPredictor
 from data.runtime.progress import Progress, progress_bar
 
-DIFFERENT = 20  # photos; the others are copies
+DIFFERENT = 20  # distinct photos; the others are copies
 MIB = 2**20
 
 
@@ -30,23 +30,23 @@ def write_photos(sources: Sequence[Path], folder: Path, *, px: int, count: int) 
     """Write `count` JPEGs of px by px and return them.
 
     Args:
-        sources: Photos; the first DIFFERENT are taken.
-        folder: Where they go.
-        px: Side.
-        count: How many.
+        sources: Photos, of which the first DIFFERENT are used.
+        folder: Output folder.
+        px: Side of the images.
+        count: Number of images.
     """
     folder.mkdir(parents=True)
     different = []
     for path in sources[:DIFFERENT]:
-        picture = cv2.resize(read_photo(path), (px, px), interpolation=cv2.INTER_AREA)
-        different.append(cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes())
+        image = cv2.resize(read_photo(path), (px, px), interpolation=cv2.INTER_AREA)
+        different.append(cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
     for number in range(count):
         (folder / f"{number:06d}.jpg").write_bytes(different[number % len(different)])
     return find_photos([folder], folder.with_name("out"))
 
 
 def resident_mib() -> float:
-    """Return the memory of this process, in MiB; 0 where the system does not say."""
+    """Return the resident memory of this process in MiB, or 0 if the system does not report it."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
@@ -56,34 +56,34 @@ def resident_mib() -> float:
     return pages * resource.getpagesize() / MIB
 
 
-def files_per_s(
+def measure_files(
     model: Model, photos: Sequence[Photo], out: Path, *, progress: Progress | None = None
 ) -> tuple[float, float, float, float]:
-    """Return photos a second from files to files, processor ms a photo, and memory after a quarter and after all."""
+    """Measure photos/s from files to files, processor ms per photo, and memory after a quarter and at the end."""
     memory: list[float] = []
 
-    def look_at_memory(done: int, total: int) -> None:
+    def record_memory(done: int, total: int) -> None:
         if done in (total // 4, total):
             memory.append(resident_mib())
         if progress:
             progress(done, total)
 
     begin, cpu = time.perf_counter(), time.process_time()
-    Predictions(model, out, progress=look_at_memory).write(photos)
+    PhotoPredictor(model, out, progress=record_memory).write(photos)
     cpu_ms = 1e3 * (time.process_time() - cpu) / len(photos)
     return len(photos) / (time.perf_counter() - begin), cpu_ms, memory[0], memory[-1]
 
 
-def memory_per_s(model: Model, photos: Sequence[Photo]) -> float:
-    """Return photos a second from arrays to arrays, both in memory."""
+def measure_arrays(model: Model, photos: Sequence[Photo]) -> float:
+    """Measure photos/s from arrays to arrays."""
     arrays = [read_photo(photo.path) for photo in photos[:DIFFERENT]]
     begin = time.perf_counter()
     done = sum(1 for _ in model.predict_many(arrays[i % len(arrays)] for i in range(len(photos))))
     return done / (time.perf_counter() - begin)
 
 
-def network_per_s(model: Model, passes: int) -> float:
-    """Return squares a second through the network, in batches."""
+def measure_network(model: Model, passes: int) -> float:
+    """Measure square images/s of the network in batches."""
     squares = np.random.default_rng(0).integers(0, 256, (BATCH, model.px, model.px, 3), np.uint8)
     model.predict_squares(squares)
     begin = time.perf_counter()
@@ -92,18 +92,18 @@ def network_per_s(model: Model, passes: int) -> float:
     return passes * BATCH / (time.perf_counter() - begin)
 
 
-def measured(model: Model, sources: Sequence[Path], *, px: int, count: int) -> str:
-    """Return the row of the table of one size."""
+def measure_size(model: Model, sources: Sequence[Path], *, px: int, count: int) -> str:
+    """Return the table row of one size."""
     folder = Path(tempfile.mkdtemp(prefix="one-look-predictions-"))
     try:
         photos = write_photos(sources, folder / "photos", px=px, count=count)
-        in_memory = memory_per_s(model, photos)
+        in_memory = measure_arrays(model, photos)
         with progress_bar(f"{count:,} photos of {px} px") as progress:
-            files, cpu_ms, quarter, end = files_per_s(model, photos, folder / "out", progress=progress)
-        room = sum(path.stat().st_size for path in (folder / "out").iterdir()) / count
+            files, cpu_ms, quarter, end = measure_files(model, photos, folder / "out", progress=progress)
+        mb = 1e-6 * sum(path.stat().st_size for path in (folder / "out").iterdir()) / count
     finally:
         shutil.rmtree(folder)
-    return f"| {px:,} | {files:.1f} | {cpu_ms:.0f} | {in_memory:.1f} | {room / 1e6:.2f} | {quarter:,.0f} | {end:,.0f} |"
+    return f"| {px:,} | {files:.1f} | {cpu_ms:.0f} | {in_memory:.1f} | {mb:.2f} | {quarter:,.0f} | {end:,.0f} |"
 
 
 def main() -> None:
@@ -113,19 +113,19 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True, help="folder of photos")
     parser.add_argument("--sizes", type=int, nargs="+", default=[224, 1024], help="sides (default 224 1024)")
     parser.add_argument("--count", type=int, default=400, help="photos of each size (default 400)")
-    parser.add_argument("--device", help="torch device; by default a GPU where there is one")
+    parser.add_argument("--device", help="torch device; default: a GPU if there is one")
     args = parser.parse_args()
     model = load_model(args.model, device=args.device)
     sources = [photo.path for photo in find_photos([args.photos], args.photos / "out")]
     device = next(model.network.parameters()).device
     about = f"{model.config.model.arch}, width {model.config.model.width}, at {model.px} px on {device}"
     print(
-        f"{about}, {torch.get_num_threads()} threads: {network_per_s(model, 20):.0f} squares/s by the network alone\n"
+        f"{about}, {torch.get_num_threads()} threads: {measure_network(model, 20):.0f} squares/s by the network alone\n"
     )
     columns = "px", "photos/s, files", "processor ms", "photos/s, memory", "MB written", "MiB, a quarter", "MiB, end"
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for px in args.sizes:
-        print(measured(model, sources, px=px, count=args.count))
+        print(measure_size(model, sources, px=px, count=args.count))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What the training loop costs: images/s of `fit` against a bare step on tensors already in memory.
+"""Measure the overhead of the training loop: images/s of `fit` against a bare step on tensors in memory.
 
     python -m tests.benchmarks.training_step --data DIR
 
-The same network, batch and precision, turn about, so that a drifting machine cannot favour one.
+Both use the same network, batch and precision, and alternate, so that a drifting machine favours neither.
 """
 
 import argparse
@@ -28,8 +28,8 @@ CONFIG: dict[str, dict[str, Any]] = {
 }
 
 
-def bare(config: TrialConfig, data: StageData, steps: int) -> float:
-    """Return images/s of forward, loss, backward and step on one batch that stays in memory."""
+def measure_bare_step(config: TrialConfig, data: StageData, steps: int) -> float:
+    """Measure images/s of forward, loss, backward and step on one batch in memory."""
     model, loss = build_model(config.model).on("cpu").train(), build_loss(config.loss, data.train.px)
     optimizer = build_optimizer(config.optim, [model, loss])
     batch: Batch = next(Loader(data.train, batch_size=config.optim.batch_size, stats=data.stats).epoch(0))
@@ -45,15 +45,15 @@ def bare(config: TrialConfig, data: StageData, steps: int) -> float:
     return steps * len(batch) / (time.perf_counter() - begin)
 
 
-def fitted(config: TrialConfig, data: StageData) -> float:
-    """Return images/s of one epoch of `fit`, validation left out."""
+def measure_fit(config: TrialConfig, data: StageData) -> float:
+    """Measure images/s of one epoch of `fit` without validation."""
     reports: list[dict[str, float]] = []
     fit(config, data, FitPlan(epochs=1), report=lambda metrics, state: reports.append(metrics))
     return reports[-1]["images_seen"] / reports[-1]["train_s"]
 
 
 def main() -> None:
-    """Print both rates and their ratio, median of the rounds."""
+    """Print the median of both rates and of their ratio."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="data set folder")
     parser.add_argument("--px", type=int, default=80, help="side of the images (default 80)")
@@ -64,7 +64,7 @@ def main() -> None:
     data = DataModule(args.data, seed=0).stage_data(fraction=0.4, px=args.px)
     config = TrialConfig.from_dict(CONFIG)
     steps = len(data.train) // config.optim.batch_size
-    pairs = [(fitted(config, data), bare(config, data, steps)) for _ in range(args.rounds + 1)][1:]
+    pairs = [(measure_fit(config, data), measure_bare_step(config, data, steps)) for _ in range(args.rounds + 1)][1:]
     fit_rate, bare_rate = (statistics.median(rates) for rates in zip(*pairs, strict=True))
     ratio = statistics.median(a / b for a, b in pairs)
     print(f"fit {fit_rate:.1f} images/s, bare step {bare_rate:.1f} images/s, ratio {ratio:.3f} ({args.px} px)")

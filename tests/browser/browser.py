@@ -1,7 +1,4 @@
-"""A run's pages in a browser without a window: the system's Chromium, driven by Playwright, and servers on loopback.
-
-For the tests and for the pictures in the README; nothing else needs a browser here.
-"""
+"""Open a run's pages in headless Chromium through Playwright, and serve them on loopback, for tests and screenshots."""
 
 import os
 import shutil
@@ -23,9 +20,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
-DRAWN_BY_THE_CPU = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]  # WebGL without a graphics card
+SOFTWARE_WEBGL = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]  # WebGL without a graphics card
 ANSWER_S = 60.0
-PAGE_MS = 60_000  # a page may have to share two cores with a search
+PAGE_MS = 60_000  # a page may share two cores with a search
 
 
 @contextmanager
@@ -41,21 +38,21 @@ def chromium() -> "Iterator[Browser]":
     try:
         from playwright.sync_api import sync_playwright
     except ImportError as error:
-        raise AnalysisError('playwright is not installed; pip install -e ".[test]"') from error
-    root = ["--no-sandbox"] if os.geteuid() == 0 else []  # which Chromium's sandbox refuses
+        raise AnalysisError('playwright: not installed; run pip install -e ".[test]"') from error
+    root = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's sandbox refuses to run as root
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=DRAWN_BY_THE_CPU + root)
+        browser = playwright.chromium.launch(executable_path=found, args=SOFTWARE_WEBGL + root)
         yield browser
         browser.close()
 
 
 @contextmanager
-def page_of(browser: "Browser", elsewhere: list[str]) -> "Iterator[Page]":
-    """Open a page of 1,280 by 800 pixels that reaches this machine only.
+def open_page(browser: "Browser", elsewhere: list[str]) -> "Iterator[Page]":
+    """Open a page of 1,280 by 800 pixels that can reach this machine only.
 
     Args:
-        browser: Whose.
-        elsewhere: Gets the other addresses that the page asks for, in vain.
+        browser: The browser.
+        elsewhere: Collects the blocked requests to other addresses.
     """
 
     def on_this_machine(route: "Route") -> None:
@@ -74,35 +71,35 @@ def page_of(browser: "Browser", elsewhere: list[str]) -> "Iterator[Page]":
 
 
 @contextmanager
-def served(command: list[str]) -> Iterator[str]:
-    """Run a command that serves pages; it ends, and its children with it, when the context does.
+def serve(command: list[str]) -> Iterator[str]:
+    """Run a command that serves pages; the context's end terminates it and its children.
 
     Args:
-        command: In which "{port}" becomes a free one.
+        command: The command, in which "{port}" is replaced by a free port.
 
     Yields:
         The address.
 
     Raises:
-        AnalysisError: It does not answer; the message has what it said.
+        AnalysisError: The server does not answer; the message contains its output.
     """
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     words = [word.replace("{port}", str(port)) for word in command]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             if not _answers(f"http://127.0.0.1:{port}", process):
                 log.seek(0)
-                raise AnalysisError(f"{' '.join(words)}: serves nothing\n{log.read().decode(errors='replace')}")
+                raise AnalysisError(f"{' '.join(words)}: no answer\n{log.read().decode(errors='replace')}")
             yield f"http://127.0.0.1:{port}"
         finally:
             _end(process)
 
 
 def _answers(url: str, process: "subprocess.Popen[bytes]") -> bool:
-    """Wait until a server answers; return whether it does before it ends, or ANSWER_S are over."""
+    """Return whether a server answers within ANSWER_S, before its process ends."""
     until = time.monotonic() + ANSWER_S
     while process.poll() is None and time.monotonic() < until:
         try:
@@ -116,7 +113,7 @@ def _answers(url: str, process: "subprocess.Popen[bytes]") -> bool:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End a process and its children, and wait for it."""
+    """Terminate a process and its children, and wait for it."""
     for name in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, name)

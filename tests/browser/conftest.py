@@ -1,4 +1,4 @@
-"""A browser for tests of the pages people look at, cut off from the network; servers that end with their module."""
+"""Fixtures: a browser without internet access, and servers that end with their module."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from analysis.exceptions import AnalysisError
-from tests.browser.browser import chromium, page_of, served
+from tests.browser.browser import chromium, open_page
+from tests.browser.browser import serve as run_server
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -17,7 +18,7 @@ Serve = Callable[[list[str]], str]
 
 @pytest.fixture(scope="module")
 def browser() -> "Iterator[Browser]":
-    """Chromium without a window; it ends with the module, for while it is open asyncio.run does not work here."""
+    """Headless Chromium; it ends with the module, because asyncio.run fails while it is open."""
     with ExitStack() as opened:
         try:
             chrome = opened.enter_context(chromium())
@@ -28,7 +29,7 @@ def browser() -> "Iterator[Browser]":
 
 @pytest.fixture
 def elsewhere() -> list[str]:
-    """Addresses beyond this machine that `page` has asked for, in vain."""
+    """Blocked requests of `page` to other machines."""
     return []
 
 
@@ -36,7 +37,7 @@ def elsewhere() -> list[str]:
 def page(browser: "Browser", elsewhere: list[str]) -> "Iterator[Page]":
     """A page of 1,280 by 800 pixels that reaches this machine only; an exception in its scripts fails the test."""
     errors: list[str] = []
-    with page_of(browser, elsewhere) as page:
+    with open_page(browser, elsewhere) as page:
         page.on("pageerror", lambda error: errors.append(str(error)))
         yield page
     assert not errors, errors
@@ -44,6 +45,6 @@ def page(browser: "Browser", elsewhere: list[str]) -> "Iterator[Page]":
 
 @pytest.fixture(scope="module")
 def serve() -> Iterator[Serve]:
-    """Start a command that serves pages and return its address; "{port}" in it becomes a free one."""
+    """Start a command that serves pages and return its address; "{port}" is replaced by a free port."""
     with ExitStack() as running:
-        yield lambda command: running.enter_context(served(command))
+        yield lambda command: running.enter_context(run_server(command))

@@ -183,20 +183,20 @@ def test_screenshots_are_small_pictures_of_every_page_that_a_run_has(run, browse
 
 def test_screenshots_of_no_run_are_refused_in_one_line(tmp_path, capsys):
     assert main([str(tmp_path), "--out", str(tmp_path / "out")]) == 2
-    assert "is no run folder" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert "not a run folder" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_photo_that_is_not_there_is_refused_in_one_line_before_anything_opens(run, tmp_path, capsys):
     photo = tmp_path / "none.jpg"
     assert main([str(run), "--photo", str(photo), "--out", str(tmp_path / "out")]) == 2
-    assert capsys.readouterr().err == f"error: {photo}: no such photo; name a picture file\n"
+    assert capsys.readouterr().err == f"error: {photo}: no such photo; name an image file\n"
     assert not (tmp_path / "out").exists()
 
 
-def test_address_of_ray_that_does_not_answer_is_told_in_one_line(browser, tmp_path, monkeypatch):
+def test_address_of_ray_that_does_not_answer_is_one_line(browser, tmp_path, monkeypatch):
     monkeypatch.setattr("tests.browser.screenshots.ray_token", lambda: "token")
     with socket.create_server(("127.0.0.1", 0)) as one:
         url = f"http://127.0.0.1:{one.getsockname()[1]}"
-    with pytest.raises(AnalysisError, match=f"ray: the page does not come .*{url}.*; --ray takes") as caught:
+    with pytest.raises(AnalysisError, match=f"ray: the page does not load .*{url}.*; --ray takes") as caught:
         list(take(tmp_path, tmp_path / "out", browser, ray=url))
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
