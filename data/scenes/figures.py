@@ -3,14 +3,14 @@
 Lengths are metres. Every maker returns solids that stand on y = 0 around the origin.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
 
 from data.scenes.solids import Solid, ball, box, rod
-from data.scenes.textures import Material, draw_colour, draw_paint, hsv, rgb, surface
+from data.scenes.textures import Material, draw_colour, draw_paint, surface
 from data.scenes.vectors import Triple, Vector, floats, rotation
 
 SIDES = (-1, 1)
@@ -26,7 +26,7 @@ STANCES = (
 
 def draw_figure(rng: np.random.Generator) -> tuple[str, list[Solid]]:
     """Draw the foreground of a scene: its name and its solids."""
-    kind = str(rng.choice(["person", "animal", "object"], p=[0.42, 0.28, 0.3]))
+    kind = str(rng.choice(["person", "animal", "object"], p=[0.38, 0.3, 0.32]))
     if kind == "object":
         kind = str(rng.choice(list_objects("figure")))
         return kind, make_object(kind, rng)
@@ -50,42 +50,28 @@ def stand(solids: Sequence[Solid]) -> list[Solid]:
 
 def make_person(rng: np.random.Generator) -> list[Solid]:
     """Return a person, who looks towards -z, with random build, clothes and joint angles."""
-    skin = surface(rng, draw_colour(rng, (0.04, 0.09), (0.25, 0.6), (0.35, 0.95)), grain=0.1, shine=0.08)
-    hair = surface(rng, draw_colour(rng, (0.03, 0.12), (0.1, 0.7), (0.06, 0.75)), grain=0.5, period=0.1)
-    top, bottom, extra = (draw_paint(rng, 0.15, 0.0, patterned) for patterned in (0.6, 0.2, 0.2))
-    stout, (thigh, knee, arm, elbow, alike) = float(rng.uniform(0.95, 1.5)), STANCES[int(rng.integers(len(STANCES)))]
+    cloth = {name: draw_paint(rng, 0.15, 0.0, 0.4) for name in ("top", "bottom", "hat")}
+    top, bottom, shoes, skin = *cloth.values(), draw_material("skin", rng)
+    thigh, knee, arm, elbow, alike = STANCES[int(rng.integers(len(STANCES)))]
     head = rotation(yaw=float(rng.uniform(-0.7, 0.7)), pitch=float(rng.uniform(-0.3, 0.2)))
-    solids: list[Solid] = [
-        *(
-            rod(top, (s * 0.07 * stout, 0.42, 0), (s * 0.05 * stout, 0.1, 0), 0.115 * stout, 0.105 * stout)
-            for s in SIDES
-        ),
-        rod(top, (-0.15 * stout, 0.51, 0), (0.15 * stout, 0.51, 0), 0.075),
-        rod(bottom, (-0.06 * stout, 0.03, 0), (0.06 * stout, 0.03, 0), 0.12 * stout),
-        rod(skin, (0, 0.52, 0), (0, 0.64, -0.02), 0.06, 0.05),
-        *(part.moved(head, (0.0, 0.72, -0.02)) for part in _make_head(rng, skin, hair, extra)),
-    ]
-    if rng.random() < 0.2:
-        solids.append(ball(extra, (0, 0.3, 0.19), 0.15, 0.22, 0.11))
-    sleeve, shin, skirt = (
-        top if rng.random() < 0.5 else skin,
-        bottom if rng.random() < 0.7 else skin,
-        rng.random() < 0.2,
-    )
+    solids = make_object("torso", rng, cloth | {"skin": skin})
+    wide = float(solids[0].corners[:, 0].max())
+    solids += [part.moved(head, (0.0, 0.72, -0.02)) for part in make_object("head", rng, cloth | {"skin": skin})]
+    sleeve, shin = top if rng.random() < 0.5 else skin, bottom if rng.random() < 0.7 else skin
     for s in SIDES:
         angle = float(rng.uniform(*arm)) * (1 if alike else s)
         angles = (angle, angle + float(rng.uniform(*elbow)), float(rng.uniform(0.05, 0.6)) * s)
-        solids += _make_limb((top, sleeve, skin), (s * 0.18 * stout, 0.49, 0), angles, (0.27, 0.25), 0.062)
-    lean = rotation(pitch=-float(rng.uniform(-0.05, 0.3)))
+        solids += _make_limb((top, sleeve, skin), (s * wide * 0.9, 0.49, 0), angles, (0.27, 0.25), 0.062)
+    lean, skirt = rotation(pitch=-float(rng.uniform(-0.05, 0.3))), rng.random() < 0.2
     solids = [solid.moved(lean) for solid in solids]
     for s in SIDES:
         angle = float(rng.uniform(*thigh)) * (1 if alike else -s)
         angles = (angle, angle - float(rng.uniform(*knee)), float(rng.uniform(0.02, 0.2)) * s)
-        cloth = (skin, skin, extra) if skirt else (bottom, shin, extra)
-        leg = _make_limb(cloth, (s * 0.08 * stout, 0, 0), angles, (0.42, 0.4), 0.075 + 0.025 * stout, foot=1.35)
+        materials = (skin, skin, shoes) if skirt else (bottom, shin, shoes)
+        leg = _make_limb(materials, (s * wide * 0.4, 0, 0), angles, (0.42, 0.4), 0.05 + 0.25 * wide, foot=1.35)
         solids += leg
         if skirt:
-            solids.append(rod(bottom, (0, 0.05, 0), 0.8 * floats(leg[1].centre), 0.11 * stout, 0.16))
+            solids.append(rod(bottom, (0, 0.05, 0), 0.8 * floats(leg[1].centre), 0.13, 0.16))
     return stand(solids)
 
 
@@ -110,162 +96,89 @@ def _make_limb(
     ]
 
 
-def _make_head(rng: np.random.Generator, skin: Material, hair: Material, hat: Material) -> list[Solid]:
-    dark, lips = surface(rng, rgb(0.08, 0.06, 0.06), grain=0.0), surface(rng, rgb(0.6, 0.25, 0.25))
-    solids: list[Solid] = [
-        ball(skin, (0, 0, 0), 0.093, 0.128, 0.108),
-        ball(skin, (0, -0.014, -0.112), 0.018, 0.028, 0.024),
-        ball(lips, (0, -0.065, -0.094), 0.034, 0.009, 0.01),
-        ball(hair, (0, 0.042, 0.028), 0.104, 0.11, 0.105),
-        *(ball(dark, (s * 0.036, 0.02, -0.099), 0.014, 0.012, 0.01) for s in SIDES),
-    ]
-    if rng.random() < 0.4:
-        solids.append(rod(hair, (0, 0.03, 0.06), (0, -0.24, 0.07), 0.085, 0.075))
-    if rng.random() < 0.25:
-        solids += [ball(hat, (0, 0.085, 0), 0.112, 0.077, 0.12), ball(hat, (0, 0.077, -0.085), 0.094, 0.017, 0.1)]
-    return solids
-
-
 def make_animal(rng: np.random.Generator) -> list[Solid]:
     """Return a four-legged animal, which looks towards +x, with random proportions, coat and gait."""
-    coat = draw_paint(rng, float(rng.uniform(0.1, 0.4)), 0.0, 0.4)
-    if rng.random() < 0.75:
-        coat = surface(
-            rng, draw_colour(rng, (0.03, 0.12), (0.05, 0.7), (0.12, 0.95)), grain=0.35, dark=0.2,
-            pattern=str(rng.choice(["plain", "patches", "spots", "stripes"])), period=float(rng.uniform(0.1, 0.4)),
-        )  # fmt: skip
-    dark = surface(rng, rgb(0.06, 0.05, 0.05), grain=0.0, shine=0.5)
-    girth, leg, head = (float(rng.uniform(*bounds)) for bounds in ((0.11, 0.24), (0.15, 0.55), (0.09, 0.15)))
-    neck, rise, swing = (float(rng.uniform(*bounds)) for bounds in ((0.05, 0.35), (0.2, 1.2), (-0.5, 0.5)))
+    coat = draw_material("coat", rng) if rng.random() < 0.75 else draw_paint(rng, 0.3, 0.0, 0.6)
+    girth, leg, neck = (float(rng.uniform(*bounds)) for bounds in ((0.13, 0.27), (0.15, 0.5), (0.14, 0.5)))
+    rise, swing, lift = (float(rng.uniform(*bounds)) for bounds in ((0.2, 1.2), (-0.5, 0.5), (-1.2, 0.9)))
     back = leg + girth * 0.6
     solids: list[Solid] = [rod(coat, (-0.36, back, 0), (0.36, back + 0.02, 0), girth, girth * 1.02)]
     for x, side, phase in ((-0.36, -1, 1), (-0.36, 1, -1), (0.36, -1, -1), (0.36, 1, 1)):
         bend = abs(swing) * float(rng.uniform(0.2, 0.9)) * (1 if x < 0 else -1)
         angles = (swing * phase, swing * phase - bend, 0.0)
-        parts = _make_limb((coat, coat, dark), (0, 0, 0), angles, (leg * 0.6, leg * 0.5), girth * 0.45)
+        parts = _make_limb((coat, coat, coat), (0, 0, 0), angles, (leg * 0.6, leg * 0.5), girth * 0.45)
         hip = (x, leg + girth * 0.2, side * girth * 0.5)
         solids += [part.moved(rotation(yaw=-np.pi / 2), hip) for part in parts]
-    tail, lift = float(rng.uniform(0.1, 0.5)), float(rng.uniform(-1.2, 0.9))
     root = floats([-0.4 - girth * 0.6, back + girth * 0.4, 0])
-    tip = root + np.float32(tail) * floats([-np.cos(lift), np.sin(lift), rng.uniform(-0.4, 0.4)])
-    solids.append(rod(coat, root, tip, 0.035, float(rng.uniform(0.015, 0.05))))
-    top = floats([0.4 + (neck + head) * np.cos(rise), back + girth * 0.4 + (neck + head) * np.sin(rise), 0])
-    solids.append(rod(coat, (0.36, back + girth * 0.2, 0), top, max(head * 1.15, girth * 0.6), head * 0.8))
+    tip = root + np.float32(rng.uniform(0.1, 0.5)) * floats([-np.cos(lift), np.sin(lift), rng.uniform(-0.4, 0.4)])
+    top = floats([0.4 + neck * np.cos(rise), back + girth * 0.4 + neck * np.sin(rise), 0])
+    solids += [rod(coat, root, tip, 0.035, 0.03), rod(coat, (0.36, back + girth * 0.2, 0), top, girth * 0.8, 0.09)]
     turn = rotation(yaw=float(rng.uniform(-0.7, 0.7)), roll=float(rng.uniform(-0.45, 0.15)))
-    return stand([*solids, *(part.moved(turn, top) for part in _make_muzzle(rng, coat, dark, head))])
+    return stand([*solids, *(part.moved(turn, top) for part in make_object("muzzle", rng, {"coat": coat}))])
 
 
-def _make_muzzle(rng: np.random.Generator, coat: Material, dark: Material, head: float) -> list[Solid]:
-    """Head of an animal: muzzle, nose, eyes, ears and sometimes horns."""
-    nose, ear, droop = (
-        float(rng.uniform(0.7, 1.9)) * head,
-        float(rng.uniform(0.4, 1.6)) * head,
-        float(rng.uniform(-0.8, 0.9)),
-    )
-    solids: list[Solid] = [
-        ball(coat, (0, 0, 0), head * 1.05, head, head * 0.9),
-        rod(coat, (head * 0.3, -0.1 * head, 0), (nose, -0.25 * head, 0), head * 0.62, head * 0.42),
-        ball(dark, (nose + head * 0.36, -head * 0.13, 0), head * 0.16, head * 0.14, head * 0.2),
-    ]
-    horns = float(rng.uniform(0.4, 1.6)) * head if rng.random() < 0.2 else 0.0
-    for s in SIDES:
-        base = floats([-head * 0.3, head * 0.6, s * head * 0.6])
-        tip = base + np.float32(ear) * floats([-0.25, np.sin(droop), s * np.cos(droop) * 0.6])
-        solids += [
-            ball(dark, (head * 0.62, head * 0.38, s * head * 0.6), head * 0.15),
-            rod(coat, base, tip, head * 0.3, head * 0.14),
-        ]
-        if horns:
-            base = floats([0, head * 0.8, s * head * 0.35])
-            solids.append(
-                rod(dark, base, base + np.float32(horns) * floats([0.1, 0.9, s * 0.5]), head * 0.13, head * 0.06)
-            )
-    return solids
+# Materials of objects: ranges of hue (turns), saturation and value, patterns to choose from, and options of `surface`.
+MATERIALS = {
+    "skin": ((0.04, 0.09), (0.25, 0.6), (0.35, 0.95), "plain", {"grain": 0.1, "shine": 0.08}),
+    "hair": ((0.03, 0.12), (0.1, 0.7), (0.06, 0.75), "plain", {"grain": 0.5, "period": 0.1}),
+    "coat": ((0.03, 0.12), (0.05, 0.7), (0.12, 0.95), "plain patches spots stripes", {"period": 0.25, "dark": 0.2}),
+    "dark": ((0.0, 1.0), (0.0, 0.2), (0.06, 0.1), "plain", {"shine": 0.3}),
+    "wood": ((0.03, 0.11), (0.1, 0.6), (0.25, 0.85), "planks", {"period": 1.3, "grain": 0.4, "vary": 0.3}),
+    "metal": ((0.6, 0.6), (0.0, 0.1), (0.3, 0.85), "plain", {"grain": 0.1, "shine": 0.5}),
+    "rubber": ((0.6, 0.6), (0.0, 0.1), (0.1, 0.2), "plain", {"grain": 0.2, "period": 0.2}),
+    "glass": ((0.57, 0.57), (0.3, 0.4), (0.3, 0.45), "plain", {"grain": 0.05, "shine": 0.6}),
+    "glow": ((0.0, 0.16), (0.1, 0.6), (0.7, 1.0), "plain", {"glow": 0.6}),
+    "leaves": ((0.05, 0.42), (0.3, 0.75), (0.2, 0.6), "cloudy", {"period": 0.8, "grain": 0.9, "dark": 0.35}),
+    "bark": ((0.04, 0.1), (0.2, 0.5), (0.2, 0.5), "stripes", {"period": 0.15, "grain": 0.5}),
+    "stone": ((0.0, 0.12), (0.0, 0.3), (0.3, 0.7), "cloudy", {"period": 0.7, "grain": 0.5}),
+    "roof": ((0.0, 0.1), (0.3, 0.7), (0.3, 0.6), "bricks", {"period": 0.6}),
+    "books": ((0.0, 1.0), (0.1, 0.8), (0.25, 0.95), "stripes", {"period": 0.09, "vary": 0.8}),
+    "facade": ((0.0, 1.0), (0.0, 0.5), (0.4, 0.9), "windows bricks planks", {"period": 1.6, "vary": 0.2, "dark": 0.2}),
+}
+
+OBJECTS: dict[str, tuple[list[str], list[str]]] = {}  # places and parts by name
+for _block in Path(__file__).with_name("objects.txt").read_text().split("\n\n")[1:]:
+    _head, *_parts = _block.strip().splitlines()
+    OBJECTS[_head.split()[0]] = (_head.split()[1:], _parts)
 
 
-MATERIALS: dict[str, Callable[[np.random.Generator], Material]] = {
-    "wood": lambda rng: surface(
-        rng, draw_colour(rng, (0.03, 0.11), (0.1, 0.6), (0.25, 0.85)), "planks", period=1.3, grain=0.4, vary=0.3
-    ),
-    "metal": lambda rng: surface(rng, hsv(0.6, 0.05, rng.uniform(0.3, 0.85)), grain=0.1, shine=0.5),
-    "rubber": lambda rng: surface(rng, rgb(0.15, 0.15, 0.16), grain=0.2, period=0.2),
-    "glass": lambda rng: surface(rng, rgb(0.25, 0.32, 0.38), grain=0.05, shine=0.6),
-    "glow": lambda rng: surface(rng, draw_colour(rng, (0.0, 0.16), (0.1, 0.6), (0.7, 1.0)), glow=0.6),
-    "leaves": lambda rng: surface(
-        rng, draw_colour(rng, (0.05, 0.42), (0.3, 0.75), (0.2, 0.6)), "cloudy", period=0.8, grain=0.9, dark=0.35
-    ),
-    "bark": lambda rng: surface(
-        rng, draw_colour(rng, (0.04, 0.1), (0.2, 0.5), (0.2, 0.5)), "stripes", period=0.15, grain=0.5
-    ),
-    "stone": lambda rng: surface(
-        rng, draw_colour(rng, (0.0, 0.12), (0.0, 0.3), (0.3, 0.7)), "cloudy", period=0.7, grain=0.5
-    ),
-    "roof": lambda rng: surface(rng, draw_colour(rng, (0.0, 0.1), (0.3, 0.7), (0.3, 0.6)), "bricks", period=0.6),
-    "books": lambda rng: Material(
-        colours=(draw_colour(rng), draw_colour(rng)), pattern="stripes", period=0.09, vary=0.8
-    ),
-    "facade": lambda rng: Material(
-        colours=(draw_colour(rng, saturation=(0.0, 0.5), value=(0.4, 0.9)), draw_colour(rng, value=(0.1, 0.5))),
-        pattern=str(rng.choice(["windows", "bricks", "planks"])), period=float(rng.uniform(0.8, 2.4)), vary=0.2,
-    ),
-}  # fmt: skip
+def draw_material(name: str, rng: np.random.Generator) -> Material:
+    """Draw a material of the table; any other name draws paint."""
+    if name not in MATERIALS:
+        return draw_paint(rng, 0.3, 0.2, 0.45)
+    *colour, patterns, options = MATERIALS[name]
+    return surface(rng, draw_colour(rng, *colour), str(rng.choice(patterns.split())), **options)
 
 
-def _read_objects(path: Path) -> dict[str, tuple[list[str], list[str]]]:
-    """Places and parts of each object of a table; the table describes its own format."""
-    objects: dict[str, tuple[list[str], list[str]]] = {}
-    name = ""
-    for line in path.read_text().splitlines():
-        if line.startswith(" "):
-            objects[name][1].append(line)
-        elif line and not line.startswith("#"):
-            name, *places = line.split()
-            objects[name] = (places, [])
-    return objects
-
-
-OBJECTS = _read_objects(Path(__file__).with_name("objects.txt"))
-
-
-def make_object(name: str, rng: np.random.Generator) -> list[Solid]:
-    """Return an object of the table with random proportions, paints and optional parts."""
-    materials: dict[str, Material] = {}
-    stretch = np.exp(rng.normal(0, 0.14, 3))
+def make_object(name: str, rng: np.random.Generator, materials: dict[str, Material] | None = None) -> list[Solid]:
+    """Return an object of the table with random proportions and optional parts; paints that are missing are drawn."""
+    materials, stretch = dict(materials or {}), np.exp(rng.normal(0, 0.12, 3))
     solids: list[Solid] = []
     for part in OBJECTS[name][1]:
         paint, shape, *rest = part.split()
-        numbers = [float(word) for word in rest if word[-1].isdigit()]
+        numbers = np.array([float(word) for word in rest if word[-1].isdigit()])
         if "?" in rest and rng.random() < 0.5:
             continue
         if paint not in materials:
-            materials[paint] = MATERIALS.get(paint, _draw_object_paint)(rng)
+            materials[paint] = draw_material(paint, rng)
         if "~" in rest:
-            numbers[:3] = (
-                np.array(numbers[:3]) + rng.normal(0, 0.25, 3) * [numbers[3], 0.6 * numbers[4], numbers[5]]
-            ).tolist()
+            numbers[:3] += rng.normal(0, 0.25, 3) * [numbers[3], 0.6 * numbers[4], numbers[5]]
         for x, z in product((1, -1) if "mx" in rest else (1,), (1, -1) if "mz" in rest else (1,)):
             solids += _make_part(materials[paint], shape, numbers, stretch * [x, 1, z])
     return solids
 
 
-def _draw_object_paint(rng: np.random.Generator) -> Material:
-    return draw_paint(rng, 0.3, 0.2, 0.45)
-
-
-def _make_part(material: Material, shape: str, numbers: list[float], stretch: np.ndarray) -> list[Solid]:
+def _make_part(material: Material, shape: str, numbers: np.ndarray, stretch: np.ndarray) -> list[Solid]:
     """Solids of one part; negative stretch mirrors its place."""
     x, y, z = (stretch * numbers[:3]).tolist()
     if shape == "ring":
         turns = np.linspace(0, 2 * np.pi, 13)
-        points = [(x + numbers[3] * float(np.cos(a)), y + numbers[3] * float(np.sin(a)), z) for a in turns]
-        return [rod(material, start, end, numbers[4]) for start, end in pairwise(points)]
+        points = [floats([x + numbers[3] * np.cos(a), y + numbers[3] * np.sin(a), z]) for a in turns]
+        return [rod(material, start, end, float(numbers[4])) for start, end in pairwise(points)]
     if shape in ("rod", "tube"):
-        wide = float(np.abs(stretch).mean())
-        end = floats(stretch * numbers[3:6])
-        return [rod(material, (x, y, z), end, numbers[6] * wide, numbers[7] * wide, rounded=shape == "rod")]
+        foot, top = (numbers[6:] * np.abs(stretch).mean()).tolist()
+        return [rod(material, (x, y, z), floats(stretch * numbers[3:6]), foot, top, rounded=shape == "rod")]
     a, b, c = (np.abs(stretch) * numbers[3:]).tolist()
-    return [
-        box(material, (x, y, z), (a, b, c))
-        if shape == "box"
-        else ball(material, (x, y, z), a, b, c, ragged=0.7 * (shape == "leaf"))
-    ]
+    if shape == "box":
+        return [box(material, (x, y, z), (a, b, c))]
+    return [ball(material, (x, y, z), a, b, c, ragged=0.7 if shape == "leaf" else 0.0)]

@@ -1,5 +1,3 @@
-# mypy: disable-error-code="no-any-return"
-# (arithmetic on arrays of no declared shape has no declared type)
 """Ray casting of solids: image, exact depth and exact coverage, for backgrounds and figures alike.
 
 Depth is measured along the camera's axis (z-depth, metres), infinity where a ray hits nothing.
@@ -26,13 +24,7 @@ FINER = 2  # rays per pixel side
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Camera:
-    """A pinhole camera.
-
-    Attributes:
-        position: Metres.
-        axes: Directions right, up and ahead, one per row.
-        focal: Focal length in sides of the image.
-    """
+    """A pinhole camera; `axes` are right, up and ahead, one per row, and `focal` is in sides of the image."""
 
     position: Triple | Vector
     axes: Matrix
@@ -56,12 +48,6 @@ class Camera:
         low = np.clip(np.floor([row.min() - 1, column.min() - 1]), 0, px).astype(int).tolist()
         high = np.clip(np.ceil([row.max() + 1, column.max() + 1]), 0, px).astype(int).tolist()
         return slice(low[0], high[0]), slice(low[1], high[1])
-
-
-def aim(yaw: float = 0.0, pitch: float = 0.0) -> Matrix:
-    """Return the axes of a camera turned right by `yaw` and up by `pitch`, radians."""
-    cy, sy, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
-    return floats([[cy, 0, -sy], [-sy * sp, cp, -cy * sp], [sy * cp, sp, cy * cp]])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,17 +90,12 @@ class Sky:
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """Solids under a light, seen by a camera.
-
-    Attributes:
-        sky: Backdrop of rays that hit nothing; None to leave them uncovered.
-        haze_m: Depth at which haze has absorbed two thirds of the light.
-    """
+    """Solids seen by a camera; haze absorbs two thirds of the light of what is `haze_m` away."""
 
     solids: tuple[Solid, ...]
     camera: Camera
     light: Light
-    sky: Sky | None = None
+    sky: Sky | None = None  # None: rays that hit nothing stay uncovered
     haze_m: float = np.inf
     exposure: float = 1.0
 
@@ -139,15 +120,7 @@ class View:
 
 
 def render(world: World, px: int) -> View:
-    """Render a world; without a sky only the window that its solids can touch.
-
-    Args:
-        world: Solids, camera and light.
-        px: Side of the whole image.
-
-    Returns:
-        The view.
-    """
+    """Render a world at `px` pixels a side; without a sky only the window that its solids can touch."""
     windows = [world.camera.window(solid.corners, px * FINER) for solid in world.solids]
     view = _cover(windows if world.sky is None else [(slice(0, px * FINER),) * 2], px)
     rays = world.camera.rays(px * FINER, view)
@@ -249,13 +222,7 @@ def _light_map(world: World, rays: Image, depth: Plane, owner: Int[np.ndarray, "
 
 
 def find_shadows(points: Vectors, light: Light, solids: tuple[Solid, ...]) -> Bool[np.ndarray, " n"]:
-    """Return True for each point that a solid hides from the light.
-
-    Args:
-        points: Points a little above their surfaces.
-        light: The sun or a lamp.
-        solids: Solids that may stand in between.
-    """
+    """Return True for each point, taken a little above its surface, that a solid hides from the light."""
     dark = np.zeros(len(points), bool)
     rays, reach = light.way(points)
     squares = dot(rays, rays)

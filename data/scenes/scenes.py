@@ -1,5 +1,3 @@
-# mypy: disable-error-code="no-any-return"
-# (arithmetic on arrays of no declared shape has no declared type)
 """Draw the built-in data set: procedural scenes with a figure in the foreground, exact masks and exact depth.
 
     python -m data.scenes --out DIR --count 2000
@@ -112,17 +110,7 @@ def make_scenes(
 
 
 def cached_scenes(count: int, *, progress: Progress | None = None) -> Path:
-    """Return the folder of built-in scenes in the user's cache; draw them on first use.
-
-    Several processes may call this at the same time.
-
-    Args:
-        count: Number of scenes.
-        progress: As for `make_scenes`.
-
-    Returns:
-        The folder.
-    """
+    """Return the folder of `count` scenes in the user's cache, drawn on first use; several processes may call this."""
     folder = cache_dir() / f"scenes-v{VERSION}-{count}"
     if folder.is_dir():
         return folder
@@ -157,15 +145,7 @@ def draw_background(rng: np.random.Generator, px: int) -> Background:
 
 
 def draw_scene(background: Background, rng: np.random.Generator) -> Sample:
-    """Draw a random figure in front of a background.
-
-    Args:
-        background: The background.
-        rng: Draws the figure and its place.
-
-    Returns:
-        The sample; its background's name is empty.
-    """
+    """Draw a random figure in front of a background; the sample does not name the background."""
     name, solids = draw_figure(rng)
     pose = _draw_pose(background, solids, draw_placement(rng), rng)
     view = _render_figure(background, solids, pose, rng)
@@ -191,19 +171,21 @@ def _draw_pose(background: Background, solids: list[Solid], place: Placement, rn
     camera, px = background.world.camera, background.view.inverse.shape[0]
     yaw = float(rng.uniform(-1.0, 1.0)) + float(rng.choice([0.0, np.pi]))
     corners = np.concatenate([solid.corners for solid in solids])
-    foot_row = float(rng.uniform(0.65, 1.1))
+    size = 1.08 * place.size  # boxes around solids are a little larger than their outlines
+    foot_row = float(rng.uniform(0.65, 1.05))
     foot = _way(camera, place.x, foot_row)
     distance = -float(camera.position[1]) / min(float(foot[1]), -1e-3)
     seen = float(background.view.inverse[min(int(foot_row * px), px - 1), min(int(place.x * px), px - 1)]) * distance
     if rng.random() < STANDING and distance < FARTHEST_M and (0.95 < seen < 1.05 or foot_row > 1):
         turn = rotation(yaw)
-        extent = float(np.ptp(corners @ (camera.axes @ turn)[:2].T, axis=0).max())
+        wide, high, deep = np.ptp(corners @ (camera.axes @ turn).T, axis=0).tolist()
         shift = floats(camera.position) + foot * np.float32(distance)
-        return Pose(turn=turn, shift=shift, scale=place.size * distance / (camera.focal * extent), standing=True)
+        scale = size * distance / (camera.focal * max(wide, high) + 0.5 * size * deep)
+        return Pose(turn=turn, shift=shift, scale=scale, standing=True)
     turn = rotation(yaw, -float(rng.uniform(-0.05, 0.3)), float(rng.normal(0, 0.07)))
     middle = (corners.min(axis=0) + corners.max(axis=0)) / 2
-    low, high = (bound(corners @ (camera.axes @ turn).T, axis=0) for bound in (np.min, np.max))
-    distance = camera.focal * float((high - low)[:2].max()) / place.size + 0.25 * float(high[2] - low[2])
+    wide, high, deep = np.ptp(corners @ (camera.axes @ turn).T, axis=0).tolist()
+    distance = camera.focal * max(wide, high) / size + 0.5 * deep
     shift = floats(camera.position) + _way(camera, place.x, place.y) * np.float32(distance) - turn @ middle
     return Pose(turn=turn, shift=floats(shift), scale=1.0, standing=False)
 
@@ -216,19 +198,20 @@ def _way(camera: Camera, x: float, y: float) -> Vector:
 def _render_figure(background: Background, solids: list[Solid], pose: Pose, rng: np.random.Generator) -> View:
     """Render a figure alone, in its own frame, as the background's camera sees it."""
     world, px = background.world, background.view.inverse.shape[0]
-    camera = Camera(
-        position=pose.invert(floats(world.camera.position)),
-        axes=world.camera.axes @ pose.turn,
-        focal=world.camera.focal,
-    )
-    lamp = world.light.lamp
-    way = unit((floats(world.light.towards) if lamp is None else floats(lamp) - pose.shift)[None])[0]
-    way = way - np.float32(0.4) * world.camera.axes[2] + floats(rng.normal(0, 0.2, 3))
+    eye, axes = pose.invert(floats(world.camera.position)), world.camera.axes @ pose.turn
+    camera = replace(world.camera, position=eye, axes=axes)
+    way = _find_light(world, pose) - np.float32(0.4) * world.camera.axes[2] + floats(rng.normal(0, 0.2, 3))
     light = replace(world.light, towards=way @ pose.turn, lamp=None)
-    if lamp is not None:  # about the strength of a lamp at two metres
+    if world.light.lamp is not None:  # about the strength of a lamp at two metres
         red, green, blue = light.colour
         light = replace(light, colour=(0.8 * red, 0.8 * green, 0.8 * blue))
     return render(World(solids=tuple(solids), camera=camera, light=light, exposure=world.exposure), px)
+
+
+def _find_light(world: World, pose: Pose) -> Vector:
+    """Direction from a figure to the sun or the lamp."""
+    lamp = world.light.lamp
+    return unit((floats(world.light.towards) if lamp is None else floats(lamp) - pose.shift)[None])[0]
 
 
 def _scale_inverse(covered: Float32[np.ndarray, "h w"], view: View, scale: float) -> Float32[np.ndarray, "h w"]:
@@ -250,11 +233,7 @@ def _cast_shadow(background: Background, solids: list[Solid], pose: Pose) -> Flo
     """Share of direct light, in [0, 1], that a figure takes from each pixel of the background."""
     points = pose.invert(background.points)
     shadow = np.zeros(points.shape[:2], np.float32)
-    lamp = background.world.light.lamp
-    light = Light(
-        towards=floats(background.world.light.towards) @ pose.turn,
-        lamp=None if lamp is None else tuple(pose.invert(floats(lamp)).tolist()),
-    )
+    light = Light(towards=_find_light(background.world, pose) @ pose.turn)
     reach = 4 * max(float(np.abs(solid.corners).max()) for solid in solids)
     near = np.flatnonzero((np.abs(points) < reach).all(axis=-1))
     shadow.reshape(-1)[near] = find_shadows(points.reshape(-1, 3)[near], light, tuple(solids))

@@ -1,5 +1,3 @@
-# mypy: disable-error-code="no-any-return"
-# (arithmetic on arrays of no declared shape has no declared type)
 """Solids of the built-in scenes and their exact intersections with rays.
 
 Coordinates are metres: x right, y up, z ahead. Rays are `origin + t * ray`; a hit is the smallest t > 0, infinity where

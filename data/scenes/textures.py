@@ -1,15 +1,13 @@
-# mypy: disable-error-code="no-any-return"
-# (arithmetic on arrays of no declared shape has no declared type)
 """Procedural surfaces of the built-in scenes: colours, noise and patterns, painted per point.
 
 Colours are linear light in [0, 1]; `rgb` and `hsv` make them from display values.
 """
 
 from collections.abc import Callable
+from colorsys import hsv_to_rgb
 from dataclasses import dataclass
 from functools import lru_cache
 
-import cv2
 import numpy as np
 from jaxtyping import Float32
 
@@ -29,9 +27,7 @@ def rgb(red: float, green: float, blue: float) -> Colour:
 
 def hsv(hue: float, saturation: float, value: float) -> Colour:
     """Return the linear colour of hue (turns, any), saturation and value in [0, 1] as displayed."""
-    pixel = np.array([[[hue % 1.0 * 360.0, saturation, value]]], np.float32)
-    red, green, blue = cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0].tolist()
-    return rgb(red, green, blue)
+    return rgb(*hsv_to_rgb(hue % 1.0, saturation, value))
 
 
 def draw_colour(
@@ -72,10 +68,6 @@ class Material:
     shine: float = 0.0
     glow: float = 0.0
 
-    def __post_init__(self) -> None:
-        if self.pattern not in PATTERNS:
-            raise ValueError(f"no pattern {self.pattern!r}; there are: {', '.join(PATTERNS)}")
-
 
 def surface(rng: np.random.Generator, colour: Colour, pattern: str = "plain", **options: float) -> Material:
     """Return a material whose pattern is a darker shade of its colour; `options` as for `Material`, and `dark`."""
@@ -86,17 +78,7 @@ def surface(rng: np.random.Generator, colour: Colour, pattern: str = "plain", **
 
 
 def draw_paint(rng: np.random.Generator, period: float = 0.3, shine: float = 0.15, patterned: float = 0.5) -> Material:
-    """Draw paint, cloth or plastic of any colour.
-
-    Args:
-        rng: Source of randomness.
-        period: Repeat of the pattern, about, in the surface's own unit.
-        shine: Strength of the highlight.
-        patterned: Probability of a pattern in a second colour.
-
-    Returns:
-        The material.
-    """
+    """Draw paint, cloth or plastic of any colour, with a pattern of about `period` at probability `patterned`."""
     first, second = (draw_colour(rng, saturation=(0.0, 0.9), value=(0.08, 0.98)) for _ in range(2))
     patterns = ["stripes", "plaid", "spots", "checker", "cloudy", "patches"]
     return Material(
@@ -175,29 +157,9 @@ PATTERNS: dict[str, Callable[[Points, Points, Points], Points]] = {
     "patches": lambda u, v, blur: np.clip((noise(u, v, 3.0) - 0.5) * 20, 0, 1),
 }
 
-# Cells of a pattern in its own coordinates: (columns, rows, shift of each next row).
-_CELLS = {"bricks": (1.0, 2.5, 0.5), "planks": (1.0, 6.0, 0.37)}
-
-
-def _cells(pattern: str, u: Points, v: Points) -> Points:
-    columns, rows, shift = _CELLS.get(pattern, (1.0, 1.0, 0.0))
-    row = np.floor(v * rows + 0.5)
-    shifted = (row % 2) * shift if pattern == "bricks" else row * shift
-    return cell_values(u * columns + shifted + 0.5, row)
-
 
 def paint(material: Material, u: Points, v: Points, blur: Points) -> Colours:
-    """Return the linear colour of each point of a surface.
-
-    Args:
-        material: Paint of the surface.
-        u: First coordinate on the surface, in its own unit.
-        v: Second coordinate.
-        blur: Length of surface that one pixel covers there, in the same unit; finer patterns fade.
-
-    Returns:
-        Colours in [0, 1].
-    """
+    """Return linear colours of points (u, v) of a surface; patterns finer than `blur`, a pixel's length there, fade."""
     cos, sin = np.float32(np.cos(material.turn)), np.float32(np.sin(material.turn))
     scale = np.float32(1 / material.period)
     across = (u * cos + v * sin) * scale + np.float32(material.offset[0])
@@ -206,7 +168,7 @@ def paint(material: Material, u: Points, v: Points, blur: Points) -> Colours:
     grain = np.float32(2 * material.grain) * np.clip(1.5 - blur * scale * 4, 0.3, 1)
     light = 1 + grain * (noise(across * 3, along * 3, 1.2) - np.float32(0.5))
     if material.vary:
-        light *= np.float32(1) + np.float32(material.vary) * (_cells(material.pattern, across, along) - np.float32(0.5))
+        light *= np.float32(1) + np.float32(material.vary) * (cell_values(across + 0.5, along * 2.5) - np.float32(0.5))
     colours = np.empty((3, len(u)), np.float32)  # channel by channel: loops over three are slow
     for channel, first, second in zip(colours, *material.colours, strict=True):
         np.multiply(np.float32(first) + weight * np.float32(second - first), light, out=channel)

@@ -1,5 +1,3 @@
-# mypy: disable-error-code="no-any-return"
-# (arithmetic on arrays of no declared shape has no declared type)
 """Arithmetic on arrays of vectors, and rotations."""
 
 from collections.abc import Sequence

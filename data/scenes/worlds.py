@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from data.scenes.figures import MATERIALS, list_objects, make_object
-from data.scenes.render import Camera, Light, Sky, World, aim
+from data.scenes.figures import draw_material, list_objects, make_object
+from data.scenes.render import Camera, Light, Sky, World
 from data.scenes.solids import Solid, ball, box, gap_m
 from data.scenes.textures import Material, darken, draw_colour, draw_paint, hsv, rgb, surface
-from data.scenes.vectors import rotation
+from data.scenes.vectors import Matrix, Triple, floats, rotation
 
 CLEAR_M = 2.1  # nothing stands nearer to the camera
 
@@ -35,7 +35,7 @@ def make_outdoors(rng: np.random.Generator) -> World:
     hue, saturation, value, pattern, count, road, rows = THEMES[theme]
     position = (0.0, float(rng.uniform(1.3, 2.6)), 0.0)
     camera = Camera(
-        position=position, axes=aim(pitch=float(rng.uniform(-0.16, 0.08))), focal=float(rng.uniform(0.8, 1.25))
+        position=position, axes=rotation(pitch=float(rng.uniform(-0.16, 0.08))), focal=float(rng.uniform(0.8, 1.25))
     )
     along = float(rng.uniform(-0.5, 0.5))
     period = float(rng.uniform(2, 6) if pattern == "cloudy" else rng.uniform(0.5, 1.5))
@@ -67,10 +67,7 @@ def _keep_clear(solids: list[Solid], position: tuple[float, float, float]) -> tu
 def _draw_weather(rng: np.random.Generator) -> tuple[Light, Sky]:
     kind = rng.choice(["clear", "cloudy", "evening", "grey"], p=[0.4, 0.3, 0.15, 0.15])
     elevation, azimuth = float(rng.uniform(0.3, 1.1)), float(rng.uniform(0, 2 * np.pi))
-    zenith, horizon = (
-        hsv(rng.uniform(0.56, 0.63), rng.uniform(0.45, 0.8), rng.uniform(0.6, 0.95)),
-        hsv(0.57, 0.15, 0.95),
-    )
+    zenith, horizon = draw_colour(rng, (0.56, 0.63), (0.45, 0.8), (0.6, 0.95)), hsv(0.57, 0.15, 0.95)
     sun, above, clouds = rgb(1.0, 0.96, 0.88), rgb(0.5, 0.55, 0.65), (0.45, 0.7) if kind == "cloudy" else (0.2, 0.5)
     if kind == "evening":
         elevation *= 0.3
@@ -80,12 +77,9 @@ def _draw_weather(rng: np.random.Generator) -> tuple[Light, Sky]:
         zenith, horizon, clouds = rgb(grey, grey, grey * 1.03), rgb(grey + 0.1, grey + 0.1, grey + 0.1), (0.4, 0.8)
         sun, above = rgb(0.45, 0.45, 0.45), rgb(0.75, 0.76, 0.78)
     towards = (np.cos(elevation) * np.sin(azimuth), np.sin(elevation), np.cos(elevation) * np.cos(azimuth))
-    sky = Sky(
-        zenith=zenith, horizon=horizon,
-        clouds=float(rng.uniform(*clouds)), cloud_offset=float(rng.uniform(0, 50)),
-    )  # fmt: skip
-    x, y, z = (float(part) for part in towards)
-    return Light(towards=(x, y, z), colour=sun, above=above, below=rgb(0.35, 0.33, 0.3)), sky
+    offset = float(rng.uniform(0, 50))
+    sky = Sky(zenith=zenith, horizon=horizon, clouds=float(rng.uniform(*clouds)), cloud_offset=offset)
+    return Light(towards=floats(towards), colour=sun, above=above, below=rgb(0.35, 0.33, 0.3)), sky
 
 
 def _make_hills(rng: np.random.Generator) -> list[Solid]:
@@ -121,9 +115,8 @@ def _make_buildings(rng: np.random.Generator, along: float) -> list[Solid]:
         while reach < 55:
             length, deep, height = (float(rng.uniform(*bounds)) for bounds in ((5, 12), (4, 8), (4, 16)))
             x, z = (ahead * (reach + length / 2) + aside * side * (distance + deep / 2)).tolist()
-            solids.append(
-                box(MATERIALS["facade"](rng), (x, height / 2, z), (deep / 2, height / 2, length / 2), yaw=along)
-            )
+            half = (deep / 2, height / 2, length / 2)
+            solids.append(box(draw_material("facade", rng), (x, height / 2, z), half, yaw=along))
             reach += length + float(rng.choice([0.0, 0.0, 2.0, 8.0]))
     return solids
 
@@ -132,11 +125,10 @@ def make_room(rng: np.random.Generator) -> World:
     """Return a random room, seen from near one of its walls."""
     width, length, height = (float(rng.uniform(*bounds)) for bounds in ((4.0, 7.5), (4.0, 10.0), (2.6, 3.4)))
     position = (float(rng.uniform(-0.12, 0.12) * width), float(rng.uniform(1.3, 1.5)), 0.0)
-    axes = aim(yaw=float(rng.uniform(-0.35, 0.35)), pitch=float(rng.uniform(-0.18, 0.06)))
+    axes = rotation(float(rng.uniform(-0.35, 0.35)), float(rng.uniform(-0.18, 0.06)))
     solids: list[Solid] = []
-    for name in ["picture"] * int(rng.integers(2, 7)) + rng.choice(
-        list_objects("wall"), int(rng.integers(2, 6))
-    ).tolist():
+    furniture = rng.choice(list_objects("wall"), int(rng.integers(2, 6))).tolist()
+    for name in ["picture"] * int(rng.integers(2, 7)) + furniture:
         turn, place = _draw_wall(rng, width, length, 0.03 if name == "picture" else 0.34)
         made = _make_picture(rng) if name == "picture" else make_object(name, rng)
         solids += [solid.moved(turn, place) for solid in made]
@@ -153,11 +145,8 @@ def make_room(rng: np.random.Generator) -> World:
         above=(level, level * 0.98, level * 0.92), below=(level * 0.75, level * 0.7, level * 0.65),
     )  # fmt: skip
     back = 0.4  # distance from the camera to the wall behind it
-    walls, plaster = (
-        _draw_wallpaper(rng),
-        surface(rng, hsv(0.12, rng.uniform(0, 0.12), rng.uniform(0.8, 0.98)), grain=0.06),
-    )
-    far, side = length - back, width / 2
+    walls, far, side = _draw_wall_paint(rng), length - back, width / 2
+    plaster = surface(rng, draw_colour(rng, (0.12, 0.12), (0.0, 0.12), (0.8, 0.98)), grain=0.06)
     shell = [
         box(_draw_floor(rng), (0, -0.5, far / 2), (side, 0.5, length), casts=False),
         box(plaster, (0, height + 0.5, far / 2), (side, 0.5, length), casts=False),
@@ -171,61 +160,46 @@ def make_room(rng: np.random.Generator) -> World:
     )  # fmt: skip
 
 
-def _draw_wall(
-    rng: np.random.Generator, width: float, length: float, depth: float
-) -> tuple[np.ndarray, tuple[float, float, float]]:
+def _draw_wall(rng: np.random.Generator, width: float, length: float, depth: float) -> tuple[Matrix, Triple]:
     """Rotation and place of something `depth` deep at a wall: the far wall twice as often as left or right."""
     side = int(rng.choice([0, 0, -1, 1]))
     if side == 0:
         return rotation(), (float(rng.uniform(-0.4, 0.4) * width), 0.0, length - 0.4 - depth)
-    return rotation(side * np.pi / 2), (
-        side * (width / 2 - depth),
-        0.0,
-        float(rng.uniform(2.2, max(length - 1.2, 2.3))),
-    )
+    along = float(rng.uniform(2.2, max(length - 1.2, 2.3)))
+    return rotation(side * np.pi / 2), (side * (width / 2 - depth), 0.0, along)
 
 
-def _draw_wallpaper(rng: np.random.Generator) -> Material:
-    hue, pattern = (
-        rng.uniform(0, 1),
-        str(rng.choice(["plain", "plain", "stripes", "cloudy", "bricks", "tiles", "planks", "spots", "plaid"])),
+def _draw_wall_paint(rng: np.random.Generator) -> Material:
+    pattern = str(rng.choice(["plain", "plain", "stripes", "cloudy", "bricks", "tiles", "planks", "spots", "plaid"]))
+    hue, period = (
+        float(rng.uniform()),
+        float(rng.uniform(0.3, 0.5) if pattern in "bricks tiles" else rng.uniform(0.4, 1)),
     )
     colours = (
-        hsv(hue, rng.uniform(0.0, 0.45), rng.uniform(0.55, 0.97)),
-        hsv(hue + rng.uniform(-0.1, 0.1), rng.uniform(0.0, 0.5), rng.uniform(0.4, 0.9)),
+        draw_colour(rng, (hue, hue), (0.0, 0.45), (0.55, 0.97)),
+        draw_colour(rng, (hue - 0.1, hue + 0.1), (0.0, 0.5)),
     )
-    period = {"bricks": 0.35, "tiles": 0.3, "stripes": 0.4, "plaid": 0.5}.get(pattern, 0.8) * float(
-        rng.uniform(0.7, 1.4)
-    )
-    return Material(
-        colours=colours, pattern=pattern, period=period, grain=0.12, vary=0.25 if pattern == "bricks" else 0.0
-    )
+    return Material(colours=colours, pattern=pattern, period=period, grain=0.12, vary=0.2 * (pattern == "bricks"))
 
 
 def _draw_floor(rng: np.random.Generator) -> Material:
     if rng.random() < 0.35:
-        return MATERIALS["wood"](rng)
+        return draw_material("wood", rng)
     first, second = (draw_colour(rng, saturation=(0.0, 0.5), value=(0.2, 0.95)) for _ in range(2))
+    pattern, period = str(rng.choice(["tiles", "checker", "cloudy", "spots", "plain"])), float(rng.uniform(0.3, 0.9))
     return Material(
-        colours=(first, second), pattern=str(rng.choice(["tiles", "checker", "cloudy", "spots", "plain"])),
-        period=float(rng.uniform(0.3, 0.9)), turn=float(rng.choice([0.0, np.pi / 4])), shine=0.15,
-    )  # fmt: skip
+        colours=(first, second), pattern=pattern, period=period, turn=float(rng.choice([0.0, 0.8])), shine=0.15
+    )
 
 
 def _make_picture(rng: np.random.Generator) -> list[Solid]:
     """Framed picture, window or door on a wall."""
-    kind = int(rng.choice([0, 0, 1, 2]))
-    (x, y), level = ((rng.uniform(0.2, 0.7, 2), 1.6), (rng.uniform(0.4, 0.8, 2), 1.5), (np.array([0.45, 1.0]), 1.0))[
-        kind
-    ]
     frame = surface(rng, draw_colour(rng, (0.0, 0.12), (0.0, 0.5), (0.1, 0.95)))
-    pane = Material(
-        colours=(hsv(0.57, 0.25, 0.98), frame.colours[0]), pattern="tiles", period=float(x), grain=0.1, glow=0.7
-    )
-    inner = (draw_paint(rng, 0.35, 0.0, 0.95), pane, surface(rng, draw_colour(rng, (0.0, 0.12)), "tiles", period=0.9))[
-        kind
-    ]
-    return [
-        box(frame, (0, level, 0), (float(x) + 0.07, float(y) + 0.07, 0.02)),
-        box(inner, (0, level, 0), (float(x), float(y), 0.035)),
-    ]
+    (x, y), level, inner = rng.uniform(0.25, 0.75, 2).tolist(), 1.6, draw_paint(rng, 0.35, 0.0, 0.95)
+    kind = str(rng.choice(["picture", "picture", "window", "door"]))
+    if kind == "window":
+        colours = (hsv(0.57, 0.25, 0.98), frame.colours[0])
+        inner = Material(colours=colours, pattern="tiles", period=x, grain=0.1, glow=0.7)
+    elif kind == "door":
+        x, y, level, inner = 0.45, 1.0, 1.0, surface(rng, draw_colour(rng, (0.0, 0.12)), "tiles", period=0.9)
+    return [box(frame, (0, level, 0), (x + 0.07, y + 0.07, 0.02)), box(inner, (0, level, 0), (x, y, 0.035))]
