@@ -222,7 +222,7 @@ class Trainer:
         """Return the losses of a batch and the share of its images that is labelled for each task."""
         losses = self.runner.backward(batch, self.loss)
         if self.config.optim.clip_norm:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.optim.clip_norm)
+            nn.utils.clip_grad_norm_(self.runner.parameters, self.config.optim.clip_norm)
         self.optimizer.step()
         mask, depth = batch.target.count_labelled() / len(batch)
         return losses, {"total": 1, "mask": mask, "depth": depth}
