@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, median
 
@@ -58,7 +58,7 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class StageEstimate:
-    """Estimate for one stage: images, trials, seconds and epochs of one trial, seconds and bytes of the stage."""
+    """Estimate for one stage: trials, seconds and epochs of one trial, seconds and bytes of the stage."""
 
     stage: Stage
     allocation: Allocation
@@ -92,106 +92,83 @@ def decoding_speed(data_module: DataModule, px: int = 160) -> float:
         return len(pack) / (time.monotonic() - begin)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Planner:
-    """Estimates each stage with the allocation that runs use.
-
-    Attributes:
-        stages: The stages of the run.
-        budget: Wall time or trials.
-        data_module: The images.
-        machine: Measured speed.
-        constraints: Limits of a network's cost.
-        configs: Configurations trained instead of a search; empty for a search.
-    """
-
-    stages: Sequence[Stage]
-    budget: Budget
-    data_module: DataModule
-    machine: Machine
-    constraints: Constraints
-    configs: Sequence[TrialConfig] = ()
-
-    def estimate(self) -> list[StageEstimate]:
-        """Return an estimate for each stage but the repeats, which take the time that is left."""
-        ends: dict[str, float] = {}
-        begun_s = START_S
-        if self.budget.wall_s is not None:
-            shares = {stage.name: stage.share for stage in self.stages}
-            ends = dict(plan_deadlines(start=0.0, wall_s=self.budget.wall_s, shares=shares, now=START_S).stages)
-        found: list[StageEstimate] = []
-        networks = self.configs
-        for stage in (stage for stage in self.stages if stage.kind != "repeat"):
-            stage_s = ends[stage.name] - begun_s if ends else None
-            trials = self._trials(stage, found[-1].trials if found else len(self.configs))
-            allocation = self._allocate(stage, stage_s, trials)
-            networks = networks or self._draw(stage, allocation)
-            found.append(self._estimate(stage, stage_s, trials, allocation, networks))
-            begun_s += found[-1].stage_s
-        return found
-
-    def _trials(self, stage: Stage, below: int) -> int | None:
-        """Return the number of a stage's trials; None for a search."""
+def estimate_stages(options: RunOptions, data_module: DataModule, machine: Machine) -> list[StageEstimate]:
+    """Return an estimate for each stage but the repeats, which use the time that is left."""
+    stages = build_stages(options.stages, refine=options.refine, fixed=bool(options.configs))
+    constraints = Constraints(px=stages[-1].px, **options.limits)
+    ends, begun_s = None, START_S
+    if wall_s := options.budget.wall_s:
+        shares = {stage.name: stage.share for stage in stages}
+        ends = plan_deadlines(start=0.0, wall_s=wall_s, shares=shares, now=START_S).stages
+    estimates: list[StageEstimate] = []
+    networks: Sequence[TrialConfig] = options.configs
+    for stage in (stage for stage in stages if stage.kind != "repeat"):
+        stage_s = ends[stage.name] - begun_s if ends else None
+        trials: int | None = estimates[-1].trials if estimates else len(options.configs) or None
+        packable = None
         if stage.kind == "promote":
-            return min(stage.top_k + stage.controls, below)
-        return below or None
-
-    def _allocate(self, stage: Stage, stage_s: float | None, trials: int | None) -> Allocation:
-        cluster, machine = self.machine.cluster, self.machine
-        packable = int(machine.decoded * stage_s / 4) if stage.kind == "promote" and stage_s is not None else None
-        return allocate(
+            trials = min(stage.top_k + stage.controls, trials or 0)
+            packable = max(1, int(machine.decoded * stage_s / 4)) if stage_s is not None else None
+        allocation = allocate(
             stage,
             remaining_s=stage_s,
             trials=trials,
-            workers=cluster.workers,
-            threads_each=cluster.threads,
+            workers=machine.cluster.workers,
+            threads_each=machine.cluster.threads,
             speed=machine.alone,
-            data=self.data_module,
-            most_images=None if packable is None else max(1, packable),
+            data=data_module,
+            most_images=packable,
         )
+        networks = networks or _draw_configs(stage, allocation, constraints, machine.alone)
+        estimates.append(_estimate(stage, stage_s, trials or options.budget.trials, allocation, networks, machine))
+        begun_s += estimates[-1].stage_s
+    return estimates
 
-    def _draw(self, stage: Stage, allocation: Allocation) -> list[TrialConfig]:
-        """Return feasible configurations of the space, as a search would try them."""
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-        images = allocation.train_images
-        drawn = [suggest(study.ask(), SpaceLimits(batch_sizes=choose_batch_sizes(images))) for _ in range(DRAWS)]
-        most_macs = compute_affordable_macs(allocation.cap_s, images, self.machine.alone, epochs=stage.epochs)
-        feasibility = Feasibility(constraints=self.constraints, most_macs=most_macs, px=stage.px)
-        smallest = min(drawn, key=lambda config: count_macs(config.model, stage.px))
-        return [config for config in drawn if feasibility.fits(config)] or [smallest]
 
-    def _estimate(
-        self,
-        stage: Stage,
-        stage_s: float | None,
-        trials: int | None,
-        allocation: Allocation,
-        networks: Sequence[TrialConfig],
-    ) -> StageEstimate:
-        workers, images = self.machine.cluster.workers, allocation.train_images + allocation.val_images / 3
-        speed = self.machine.together * (allocation.threads if trials else 1)
-        epochs_s = [count_macs(config.model, stage.px) * images / speed for config in networks]
-        model_bytes = 4 * max(probe(config.model).params for config in networks)
-        if trials is None:
-            epoch_s, trial_s = mean(epochs_s), mean(_trial_s(stage, epoch_s, allocation.cap_s) for epoch_s in epochs_s)
-            each_s = (trial_s + HAND_OVER_S) / workers
-            trials = self.budget.trials or int((stage_s or 0.0) / each_s)
-            took_s, weights = trials * each_s, model_bytes * (2 * KEPT_CHECKPOINTS + 2 * workers * WEIGHT_COPIES)
-        else:
-            epoch_s = median(epochs_s)
-            trial_s = min(stage.epochs * epoch_s, math.inf if allocation.cap_s is None else allocation.cap_s)
-            took_s, weights = -(-trials // workers) * trial_s, trials * WEIGHT_COPIES * model_bytes
-        packed = (allocation.train_images + allocation.val_images) * record_type(stage.px).itemsize
-        return StageEstimate(
-            stage=stage,
-            allocation=allocation,
-            trials=trials,
-            trial_s=trial_s,
-            epochs=trial_s / epoch_s,
-            stage_s=stage_s or took_s,
-            disk_bytes=weights + trials * RECORD_BYTES + packed,
-        )
+def _draw_configs(stage: Stage, allocation: Allocation, constraints: Constraints, speed: float) -> list[TrialConfig]:
+    """Return feasible configurations of the space, as a search would try them."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    limits = SpaceLimits(batch_sizes=choose_batch_sizes(allocation.train_images))
+    drawn = [suggest(study.ask(), limits) for _ in range(DRAWS)]
+    most_macs = compute_affordable_macs(allocation.cap_s, allocation.train_images, speed, epochs=stage.epochs)
+    feasibility = Feasibility(constraints=constraints, most_macs=most_macs, px=stage.px)
+    smallest = min(drawn, key=lambda config: count_macs(config.model, stage.px))
+    return [config for config in drawn if feasibility.fits(config)] or [smallest]
+
+
+def _estimate(
+    stage: Stage,
+    stage_s: float | None,
+    trials: int | None,
+    allocation: Allocation,
+    networks: Sequence[TrialConfig],
+    machine: Machine,
+) -> StageEstimate:
+    """Estimate a stage; `trials` is None for a search whose time decides their number."""
+    workers, images = machine.cluster.workers, allocation.train_images + allocation.val_images / 3
+    speed = machine.together * (1 if stage.kind == "search" else allocation.threads)
+    epochs_s = [count_macs(config.model, stage.px) * images / speed for config in networks]
+    model_bytes = 4 * max(probe(config.model).params for config in networks)
+    if stage.kind == "search":
+        epoch_s, trial_s = mean(epochs_s), mean(_trial_s(stage, epoch_s, allocation.cap_s) for epoch_s in epochs_s)
+        each_s = (trial_s + HAND_OVER_S) / workers
+        trials = trials or int((stage_s or 0.0) / each_s)
+        took_s, weights = trials * each_s, model_bytes * (2 * KEPT_CHECKPOINTS + 2 * workers * WEIGHT_COPIES)
+    else:
+        trials, epoch_s = trials or 0, median(epochs_s)
+        trial_s = min(stage.epochs * epoch_s, math.inf if allocation.cap_s is None else allocation.cap_s)
+        took_s, weights = -(-trials // workers) * trial_s, trials * WEIGHT_COPIES * model_bytes
+    packed = (allocation.train_images + allocation.val_images) * record_type(stage.px).itemsize
+    return StageEstimate(
+        stage=stage,
+        allocation=allocation,
+        trials=trials,
+        trial_s=trial_s,
+        epochs=trial_s / epoch_s,
+        stage_s=stage_s or took_s,
+        disk_bytes=weights + trials * RECORD_BYTES + packed,
+    )
 
 
 def _trial_s(stage: Stage, epoch_s: float, cap_s: float | None) -> float:
@@ -222,19 +199,12 @@ def print_estimate(options: RunOptions, data_module: DataModule) -> None:
         print(f"left out: {left_out}")
     devices = {"cpu": machine.cluster.cpus, "gpu": machine.cluster.gpus}
     budget = options.budget.as_wall_time(devices=devices, used={"cpu": 0.0, "gpu": 0.0})
-    stages = build_stages(options.stages, refine=options.refine, fixed=bool(options.configs))
-    planner = Planner(
-        stages=stages,
-        budget=budget,
-        data_module=data_module,
-        machine=machine,
-        constraints=Constraints(px=stages[-1].px, **options.limits),
-        configs=options.configs,
-    )
-    show(planner.estimate(), budget, machine)
+    print_table(estimate_stages(replace(options, budget=budget), data_module, machine), budget, machine)
 
 
-def show(estimates: Sequence[StageEstimate], budget: Budget, machine: Machine, console: Console | None = None) -> None:
+def print_table(
+    estimates: Sequence[StageEstimate], budget: Budget, machine: Machine, console: Console | None = None
+) -> None:
     """Print the estimates as a table, followed by total time, device hours and disk."""
     console = console or Console(soft_wrap=True)
     table = Table(box=None, padding=(0, 2, 0, 0))

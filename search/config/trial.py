@@ -1,8 +1,4 @@
-"""One trial's configuration: frozen, validated, to and from plain values.
-
-This is the only place where the parts (model, loss, optimizer, schedule, augmentation) come together.
-It must not know Ray, Optuna or any data on disk.
-"""
+"""The configuration of a trial: model, loss, optimizer, schedule and augmentation; frozen and validated."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -21,7 +17,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """The optimizer and the size of its steps.
+    """The optimizer and its step size.
 
     Attributes:
         name: "adamw" or "sgd" (Nesterov).
@@ -50,13 +46,13 @@ class OptimConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
-    """The learning-rate policy, a function of progress in [0, 1].
+    """The learning-rate schedule, a function of progress in [0, 1].
 
     Attributes:
         policy: One of POLICIES.
-        warmup: Part of the progress in which the rate rises (one_cycle, cosine).
+        warmup: Fraction of the progress in which the rate rises (one_cycle, cosine).
         cycles: Number of triangles (triangular2).
-        floor: Lowest rate as a part of the peak.
+        floor: Lowest rate as a fraction of the peak.
     """
 
     policy: str = "one_cycle"
@@ -73,7 +69,7 @@ class ScheduleConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialConfig:
-    """All that decides what a trial trains, apart from its data and its place on the ladder."""
+    """Everything that a trial trains with, except its data and its stage."""
 
     model: ModelConfig
     loss: LossConfig = field(default_factory=LossConfig)

@@ -11,7 +11,8 @@ from data.data_module import DataModule
 from search import dry_run as plan
 from search.budget.budget import parse_budget
 from search.budget.constraints import Constraints
-from search.dry_run import Machine, Planner, decoding_speed, show
+from search.dry_run import Machine, decoding_speed, estimate_stages, print_table
+from search.options import RunOptions
 from search.run import main
 from search.tuning.cluster import Cluster
 from search.tuning.stages import build_stages
@@ -26,20 +27,20 @@ def few_draws(monkeypatch):
 
 
 @pytest.fixture
-def planner(tiny_dataset):
-    return Planner(
-        stages=build_stages(),
-        budget=parse_budget("10m"),
-        data_module=DataModule(tiny_dataset, seed=0),
-        machine=MACHINE,
-        constraints=Constraints(px=160),
-    )
+def estimate(tiny_dataset):
+    """Return a function that estimates a run of ten minutes, or of other options."""
+    data_module = DataModule(tiny_dataset, seed=0)
+
+    def make(budget="10m", machine=MACHINE, **options):
+        return estimate_stages(RunOptions(budget=parse_budget(budget), **options), data_module, machine)
+
+    return make
 
 
-def test_every_stage_but_the_repeats_has_a_line_within_the_budget(planner):
-    lines = planner.estimate()
+def test_every_stage_but_the_repeats_has_a_line_within_the_budget(estimate):
+    lines = estimate()
     assert [line.stage.name for line in lines] == ["explore", "confirm", "final"]
-    assert sum(line.stage_s for line in lines) < planner.budget.wall_s
+    assert sum(line.stage_s for line in lines) < 600
     _, confirm, final = lines
     images = [line.allocation.train_images for line in lines]
     assert images == [3, 32, 32]  # a tenth of the tiny data set, then all
@@ -47,30 +48,30 @@ def test_every_stage_but_the_repeats_has_a_line_within_the_budget(planner):
     assert all(0 < line.epochs <= line.stage.epochs and line.disk_bytes > 0 for line in lines)
 
 
-def test_more_time_and_faster_machines_mean_more_trials(planner):
+def test_more_time_and_faster_machines_mean_more_trials(estimate):
     def trials(**changes):
-        return replace(planner, **changes).estimate()[0].trials
+        return estimate(**changes)[0].trials
 
-    assert trials(budget=parse_budget("20m")) > 1.5 * trials()
+    assert trials(budget="20m") > 1.5 * trials()
     assert trials(machine=replace(MACHINE, cluster=replace(TWO, cpus=4, node_cpus=4))) > 1.5 * trials()
 
 
-def test_budget_of_trials_is_taken_at_its_word_and_its_time_foretold(planner):
-    few, many = (replace(planner, budget=parse_budget(text)).estimate()[0] for text in ("10trials", "40trials"))
+def test_budget_of_trials_is_taken_at_its_word_and_its_time_foretold(estimate):
+    few, many = (estimate(budget=text)[0] for text in ("10trials", "40trials"))
     assert (few.trials, many.trials) == (10, 40) and many.stage_s == pytest.approx(4 * few.stage_s)
 
 
-def test_stated_configurations_are_trained_each_to_its_end(planner):
+def test_stated_configurations_are_trained_each_to_its_end(estimate):
     from search.config.recipes import build_recipe
 
     configs = (build_recipe("unet", width=4), build_recipe("residual", width=4))
-    explore = replace(planner, stages=build_stages(fixed=True), configs=configs).estimate()[0]
+    explore = estimate(configs=configs)[0]
     assert explore.trials == 2
 
 
-def test_plan_is_a_table_with_hours_and_disk(planner):
+def test_plan_is_a_table_with_hours_and_disk(estimate):
     console = Console(record=True, width=200, file=io.StringIO())
-    show(planner.estimate(), planner.budget, MACHINE, console)
+    print_table(estimate(), parse_budget("10m"), MACHINE, console)
     text = console.export_text()
     assert "explore" in text and "in all 10 min on 2 workers, 0.33 device hours" in text and "500 triplets/s" in text
 
@@ -111,3 +112,12 @@ def test_dry_run_prints_the_plan_and_writes_nothing(tiny_dataset, tmp_path, monk
     arguments = ["--budget", "10m", "--data", str(tiny_dataset), "--out", str(tmp_path / "out"), "--dry-run"]
     assert main(arguments) == 0
     assert "device hours" in capsys.readouterr().out and list(tmp_path.iterdir()) == []
+
+
+def test_constraints_are_those_of_an_image_of_the_final_stage(tiny_dataset, monkeypatch):
+    seen = []
+    monkeypatch.setattr(plan, "build_stages", lambda *_, **__: tuple(replace(s, px=2 * s.px) for s in build_stages()))
+    monkeypatch.setattr(plan, "Constraints", lambda **limits: seen.append(limits) or Constraints(**limits))
+    options = RunOptions(budget=parse_budget("10m"), max_macs=1e12)
+    estimate_stages(options, DataModule(tiny_dataset, seed=0), MACHINE)
+    assert seen == [{"px": 320, "max_macs": 1e12}]
