@@ -29,7 +29,7 @@ from data.scenes.vectors import Matrix, Vector, floats, rotation, unit
 from data.scenes.worlds import draw_world
 from data.writing.writer import DatasetWriter, Sample
 
-VERSION = 2  # raised whenever the same seed draws another image, so that cached scenes are drawn again
+VERSION = 3  # raised whenever the same seed draws another image, so that cached scenes are drawn again
 NEAR_M, FAR_M = 1.4, 200.0
 PER_BACKGROUND = 20
 STANDING = 0.5  # share of figures that stand on the ground; the others are anywhere in the image
