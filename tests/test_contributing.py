@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"```(python|diff) (\S+)\n(.*?)```", re.S)
-EDITED = {"models/tiny.py", "models/build.py", "models/losses/edges.py", "models/losses/loss.py"}
+EDITED = {"models/tiny.py", "models/build.py", "models/losses/slopes.py", "models/losses/loss.py"}
 EDITED |= {"data/loading/augment.py", "data/reading/decode.py"}
 TRAIN = """
 import pathlib
@@ -29,7 +29,7 @@ configs = [suggest(study.ask(), SpaceLimits()) for _ in range(800)]
 config = next(
     c
     for c in configs
-    if c.model.arch == "tiny" and c.loss.mask_structural == c.loss.depth_structural == "edges" and c.augment.noise
+    if c.model.arch == "tiny" and c.loss.mask_structural == c.loss.depth_structural == "slopes" and c.augment.noise
 )
 assert "tiny" in {c.model.arch for c in list_smallest_networks()}
 

@@ -51,7 +51,7 @@ def test_network_has_the_published_count_of_parameters(fields, params):
     assert sum(p.numel() for p in build_model(parse_model_config(fields)).parameters()) == params
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", ["atrous", "residual", "resnet18_ed", "unet"])
 def test_default_config_is_the_study_s(arch):
     published = {fields["arch"]: fields["width"] for fields, _ in PUBLISHED}
     assert parse_model_config({"arch": arch}).width == published[arch]
@@ -144,7 +144,7 @@ def test_config_survives_plain_values(fields):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"arch": "vgg"}, "atrous, residual, resnet18_ed, unet"),
+        ({"arch": "vgg"}, ", ".join(sorted(ARCHITECTURES))),
         ({}, "arch=None"),
         ({"arch": "unet", "widht": 8}, "nearest is 'width'"),
         ({"arch": "unet", "width": 3}, "at least 4"),
