@@ -143,8 +143,8 @@ class PhotoPredictor:
             distance = np.clip(self.model.metres(depth) * 1000, 0, FARTHEST_MM).round().astype(np.uint16)
             write_file(self.out / f"{read.photo.name}_depth_mm.png", encode(distance, ".png"))
         mask, depth = quantise(mask, np.uint8), quantise(depth, np.uint16)
-        for suffix, picture in render_prediction(image, mask, depth):
-            write_file(self.out / f"{read.photo.name}_{suffix}", encode(picture, Path(suffix).suffix))
+        for suffix, rendered in render_prediction(image, mask, depth):
+            write_file(self.out / f"{read.photo.name}_{suffix}", encode(rendered, Path(suffix).suffix))
         return draw_sheet_row(read.photo.name, image, mask, depth)
 
     def _write_sheet(self, rows: list[np.ndarray]) -> None:

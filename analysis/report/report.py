@@ -29,6 +29,7 @@ from analysis.runs.importance import compute_importances
 from analysis.runs.pareto import pareto_front, select_models
 from analysis.runs.run import Run, add_latency, read_json, read_run, select_first_stage
 from data.runtime import cli
+from search.records.run_state import FORMAT_VERSION
 
 HERE = Path(__file__).parent
 FILE = "report.html"
@@ -54,6 +55,7 @@ STATES = {
     "cut off": "The process died; resume with --resume.",
     "failed": "The run ended with an error or without a model.",
 }
+OLDER = "The run was recorded by another version and cannot be resumed."
 
 
 def write_report(run: Path, out: Path | None = None) -> Path:
@@ -106,7 +108,7 @@ def _head(run: Run) -> dict[str, Any]:
         f"began {began.replace('T', ' ')}" if began else "",
         f"ran {content['wall_s']:,.0f} s" if "wall_s" in content else "",
         counted,
-        STATES.get(run.state, ""),
+        OLDER if _is_older(run) else STATES.get(run.state, ""),
     ]
     return {
         "name": run.folder.resolve().name,
@@ -119,11 +121,18 @@ def _head(run: Run) -> dict[str, Any]:
         "archs": [(name, colour) for name, colour, _ in group_by_colour(searching, ARCH)],
         "first_stage": next(iter(run.stages), ""),
         "stages_beyond": run.stages[:1] if len(run.stages) > 1 else [],
-        "resume": "" if run.state in ("running", "unknown") else _resume(run),
+        "resume": _resume(run),
     }
 
 
+def _is_older(run: Run) -> bool:
+    return bool(run.run_json) and run.run_json.get("format_version") != FORMAT_VERSION
+
+
 def _resume(run: Run) -> str:
+    """Return the command that resumes the run; "" if it is running or was recorded in an older format."""
+    if run.state in ("running", "unknown") or _is_older(run):
+        return ""
     more = " --budget 30m" if run.state == "done" else ""
     return f"python search/run.py --resume {shlex.quote(str(run.folder))}{more}"
 

@@ -1,4 +1,4 @@
-"""A finished run folder with a small untrained model, and one with trials at several stages."""
+"""Fixtures: run folders with a small untrained model, and one with trials at several stages."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,6 +7,7 @@ import pytest
 
 from search.config.trial import TrialConfig
 from search.records.files import write_json
+from search.records.run_state import FORMAT_VERSION
 from search.records.trials import TrialRecord, TrialTable
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ PX = 32
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder with run.json and best/, as a run leaves them."""
+    """A finished run folder with run.json and best/."""
     import torch
 
     from data.pack.stats import Stats
@@ -42,17 +43,17 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def whole_runs(tmp_path_factory: pytest.TempPathFactory, tiny_dataset: Path) -> list[Path]:
-    """Two finished runs on the tiny data set, of two methods, with all that a run leaves for people to look at."""
+    """Two finished runs on the tiny data set, of two methods, with all of their files."""
     folder = tmp_path_factory.mktemp("comparison")
     return [write_whole_run(folder / name, tiny_dataset) for name in ("default-0", "random-0")]
 
 
 @pytest.fixture
-def climbing_run(tmp_path: Path) -> Path:
-    """A run that still goes on: explore has ended, a trial of it without an epoch; one of confirm is running."""
-    run = tmp_path / "climbing"
+def running_run(tmp_path: Path) -> Path:
+    """A running run: explore has ended, one of its trials without an epoch; a trial of confirm is running."""
+    run = tmp_path / "running"
     run.mkdir()
-    write_json(run / "run.json", {"state": "running"})
+    write_json(run / "run.json", {"state": "running", "format_version": FORMAT_VERSION})
     table = TrialTable(run)
     for number, scores in enumerate([[0.1, 0.2], [0.3], [0.2, 0.5, 0.4], []], start=1):
         add_trial(table, f"e{number}", "explore", scores)
@@ -95,7 +96,7 @@ def add_trial(table: TrialTable, trial_id: str, stage: str, scores: list[float],
 
 
 def write_whole_run(run: Path, dataset: Path, *, searched: int = 14) -> Path:
-    """Leave a run: a search of so many trials, the best of them trained at the final size, an untrained best model."""
+    """Write a run: a search of `searched` trials, the best trained at the final size, an untrained best model."""
     import optuna
     import torch
 
@@ -146,15 +147,22 @@ def _add(
 
 
 def _notes(data_module: "DataModule", table: TrialTable) -> dict[str, Any]:
-    """Return what run.json says of such a run."""
+    """Return the content of run.json of such a run."""
     stages = [
         {"name": name, "round": 1, "began_s": began_s, "wall_s": wall_s, "px": PX, "busy": 0.8}
         for name, began_s, wall_s in (("explore", 0.0, 44.0), ("final", 45.0, 3.0))
     ]
-    asked = {"sampler": "tpe", "stages": "default", "split": "background", "configs": []}
+    options = {"sampler": "tpe", "stages": "default", "split": "background", "configs": []}
     wall_s = max(record.metrics["ended_s"] for record in table.records.values()) + 2
-    return {"state": "done", "best": "f0001", "budget": "1m", "seed": 0, "wall_s": wall_s} | {
-        "options": asked,
+    return {
+        "format_version": FORMAT_VERSION,
+        "state": "done",
+        "best": "f0001",
+        "budget": "1m",
+        "seed": 0,
+        "wall_s": wall_s,
+    } | {
+        "options": options,
         "data": data_module.to_dict(),
         "stages": stages,
         "round": 1,

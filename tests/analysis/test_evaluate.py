@@ -14,7 +14,7 @@ SIDE = 40
 
 
 def write_folder(folder, count=3, *, masks=True, depth=True):
-    """Pictures of a light square on a dark ramp, with the truth about them."""
+    """Write images of a light square on a dark background, with masks and depth."""
     rng = np.random.default_rng(0)
     for number in range(count):
         image = rng.integers(0, 90, (SIDE, SIDE + 8, 3), dtype=np.uint8)
@@ -47,7 +47,7 @@ def test_far_taken_for_near_is_no_better_than_the_mean():
     assert align_depth(1 - truth, truth, everywhere) == pytest.approx(np.full(truth.shape, truth.mean()), abs=1e-6)
 
 
-def test_what_is_right_has_the_best_figures(tmp_path):
+def test_correct_prediction_has_the_best_metrics(tmp_path):
     truth = truth_of(write_folder(tmp_path / "data"))
     found = measure_prediction(truth.mask.astype(np.float32), 0.5 * truth.depth, truth)
     assert found["iou"] == found["boundary_f"] == found["delta1"] == 1
@@ -56,7 +56,7 @@ def test_what_is_right_has_the_best_figures(tmp_path):
     assert nothing["iou"] == 0 and nothing["explained_depth"] == pytest.approx(0, abs=1e-5)
 
 
-def test_masks_alone_have_no_figures_of_depth(tmp_path):
+def test_masks_alone_have_no_depth_metrics(tmp_path):
     truth = truth_of(write_folder(tmp_path / "data", depth=False))
     assert set(
         measure_prediction(np.ones(truth.known.shape, np.float32), np.ones(truth.known.shape, np.float32), truth)
@@ -67,7 +67,7 @@ def test_masks_alone_have_no_figures_of_depth(tmp_path):
     }
 
 
-def test_every_picture_is_measured_beside_a_guess(tmp_path, finished_run):
+def test_every_image_is_measured_beside_the_baseline(tmp_path, finished_run):
     dataset = read_dataset(write_folder(tmp_path / "data", 18))
     calls = []
     table = evaluate(load_model(finished_run, device="cpu"), dataset, progress=lambda *state: calls.append(state))
@@ -80,7 +80,7 @@ def test_every_picture_is_measured_beside_a_guess(tmp_path, finished_run):
     assert low <= mean <= high and mean == pytest.approx(table.loc[table["by"] == "model", "iou"].mean())
 
 
-def test_command_line_writes_a_table_and_leaves_out_what_is_broken(tmp_path, finished_run, capsys):
+def test_command_line_writes_a_table_and_leaves_out_broken_images(tmp_path, finished_run, capsys):
     folder = write_folder(tmp_path / "data")
     (folder / "masks" / "001.png").write_bytes(b"")
     assert main([str(finished_run), str(folder), "--table", str(tmp_path / "t.csv"), "--device", "cpu"]) == 0
@@ -90,7 +90,7 @@ def test_command_line_writes_a_table_and_leaves_out_what_is_broken(tmp_path, fin
     assert len(table) == 4 and table["folder"].unique().tolist() == [str(folder)]
 
 
-def test_polarity_can_be_stated(tmp_path, finished_run, capsys):
+def test_polarity_can_be_set(tmp_path, finished_run, capsys):
     folder = write_folder(tmp_path / "data")
     metrics = []
     for near in ("bright", "dark"):
@@ -100,7 +100,7 @@ def test_polarity_can_be_stated(tmp_path, finished_run, capsys):
     assert metrics[0] == pytest.approx(1, abs=1e-3) and metrics[1] == pytest.approx(0, abs=1e-3)
 
 
-def test_polarity_of_each_picture_is_its_own_unless_the_command_line_states_it(tmp_path, finished_run, capsys):
+def test_polarity_of_each_image_is_its_own_unless_the_command_line_sets_it(tmp_path, finished_run, capsys):
     folder = write_folder(tmp_path / "data")
     lines = [f"{n:03d}.png,{n:03d}.png,{near}" for n, near in enumerate(("bright", "dark", ""))]
     (folder / "manifest.csv").write_text("\n".join(["image,depth,near", *lines]))
@@ -110,7 +110,7 @@ def test_polarity_of_each_picture_is_its_own_unless_the_command_line_states_it(t
         assert table.loc[table["by"] == BASELINE, "explained_depth"].round(3).to_list() == expected
 
 
-def test_joined_folders_keep_what_each_states(tmp_path, finished_run):
+def test_joined_folders_keep_their_settings(tmp_path, finished_run):
     for name, near in (("bright", "bright"), ("dark", "dark")):
         write_folder(tmp_path / name)
         (tmp_path / name / "dataset.json").write_text(json.dumps({"near": near, "group_size": 1}))
@@ -121,7 +121,7 @@ def test_joined_folders_keep_what_each_states(tmp_path, finished_run):
     assert explained == [1, 1, 1, 0, 0, 0]
 
 
-def test_model_sees_pictures_at_its_own_size_and_is_measured_at_theirs(tmp_path, finished_run):
+def test_model_predicts_at_its_own_size_and_is_measured_at_the_images_size(tmp_path, finished_run):
     config = json.loads((finished_run / "best" / "config.json").read_text())
     assert config["px"] != SIDE and TrialConfig.from_dict(config["config"])
     table = evaluate(load_model(finished_run, device="cpu"), read_dataset(write_folder(tmp_path / "data")))
@@ -136,7 +136,7 @@ def test_model_sees_pictures_at_its_own_size_and_is_measured_at_theirs(tmp_path,
         (("{run}", "{broken}"), "no image could be measured"),
     ],
 )
-def test_what_cannot_be_measured_is_one_line(arguments, says, tmp_path, finished_run, capsys):
+def test_unmeasurable_input_is_one_line(arguments, says, tmp_path, finished_run, capsys):
     folder, broken = write_folder(tmp_path / "data"), write_folder(tmp_path / "broken", 1)
     (broken / "images" / "000.png").write_bytes(b"no picture")
     places = {"run": finished_run, "data": folder, "broken": broken}

@@ -74,7 +74,7 @@ def test_batches_give_what_single_photos_give(model):
 
 
 @pytest.mark.parametrize("photo", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)])
-def test_what_is_no_photo_is_refused(model, photo):
+def test_invalid_image_is_refused(model, photo):
     with pytest.raises(AnalysisError, match="uint8 of shape"):
         model.predict(photo)
 
@@ -94,12 +94,12 @@ def refusal(path, **options):
     return str(caught.value)
 
 
-def test_what_is_no_run_is_refused(tmp_path):
+def test_folder_without_a_run_is_refused(tmp_path):
     assert "no such file or folder" in refusal(tmp_path / "none")
     assert "not a run folder" in refusal(tmp_path)
 
 
-def test_run_without_model_yet_says_so(broken):
+def test_run_without_model_yet_is_reported(broken):
     shutil.rmtree(broken / "best")
     (broken / "run.json").write_text('{"state": "running"}')
     assert "no model (its state is 'running')" in refusal(broken)

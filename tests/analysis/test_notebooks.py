@@ -42,7 +42,7 @@ def executed(name, monkeypatch, folder, **values):
 
 
 def shown(cells, beginning):
-    """Return what the cell with such a line shows: text, and data by media type."""
+    """Return text and data by media type of the cell with such a line."""
     (cell,) = (cell for cell in cells if re.search(rf"^{re.escape(beginning)}", cell.source, re.MULTILINE))
     printed = [output.text for output in cell.outputs if output.output_type == "stream"]
     data = [output.data for output in cell.outputs if "data" in output]
@@ -85,7 +85,7 @@ def test_trial_tables_show_the_trials_of_all_runs(whole_runs, monkeypatch, tmp_p
     assert "f0001" in drawn and "e0014" in drawn
 
 
-def test_inside_the_best_model_shows_its_figures_and_pictures(whole_runs, monkeypatch, tmp_path):
+def test_inside_the_best_model_shows_metrics_and_images(whole_runs, monkeypatch, tmp_path):
     cells = executed("inside_the_best_model", monkeypatch, tmp_path, run=str(whole_runs[0]))
     metrics = json.loads((whole_runs[0] / "best" / "metrics.json").read_text())["val"]
     assert shown(cells, "seen = open_part")[0] == f"f0001: unet of width 4; {metrics['images']} images of 32 px\n"

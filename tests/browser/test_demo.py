@@ -46,7 +46,7 @@ def photo():
 
 
 def as_file(photo, name="photo.png"):
-    """Return a photo as a file to drop: turned by a quarter, and its EXIF orientation says so."""
+    """Return a photo as a file to drop: rotated by 90 degrees with an EXIF orientation."""
     turned, file = Image.fromarray(np.rot90(photo).copy()), io.BytesIO()
     exif = turned.getexif()
     exif[0x0112] = 6
@@ -61,11 +61,11 @@ def drop(page, address, file):
 
 def shown(page):
     """Return the photo as its cut-out shows it."""
-    return picture(page, "cutout")[..., 2::-1].astype(int)
+    return read_image(page, "cutout")[..., 2::-1].astype(int)
 
 
-def picture(page, name):
-    """Return the pixels of a picture of the page."""
+def read_image(page, name):
+    """Return the pixels of an image of the page."""
     source = page.locator(f"#{name} img").get_attribute("src")
     return cv2.imdecode(np.frombuffer(page.request.get(source).body(), np.uint8), cv2.IMREAD_UNCHANGED)
 
@@ -74,11 +74,11 @@ def test_photo_that_is_dropped_is_seen_as_mask_depth_and_cutout(page, address, r
     drop(page, address, as_file(photo))
     page.get_by_text("60 by 90 px").wait_for()
     mask, _ = load_model(run, device="cpu").predict(photo)
-    cutout = picture(page, "cutout")
-    assert np.abs(picture(page, "mask").squeeze() / 255 - mask).max() < 0.01
+    cutout = read_image(page, "cutout")
+    assert np.abs(read_image(page, "mask").squeeze() / 255 - mask).max() < 0.01
     assert np.abs(cutout[..., 3] / 255 - mask).max() < 0.01
     assert np.abs(shown(page) - photo).max() < 2
-    assert picture(page, "depth").shape[:2] == (90, 60)
+    assert read_image(page, "depth").shape[:2] == (90, 60)
     assert elsewhere == []
 
 
@@ -118,7 +118,7 @@ def test_photo_stays_still_for_who_wants_no_motion_and_goes_when_taken_away(page
 
 
 def test_broken_photo_is_refused_and_the_next_one_is_seen(page, address, photo):
-    drop(page, address, {"name": "broken.png", "mimeType": "image/png", "buffer": b"no picture"})
+    drop(page, address, {"name": "broken.png", "mimeType": "image/png", "buffer": b"not an image"})
     page.get_by_text("broken.png: not a complete image").wait_for()
     assert page.locator("#cutout img").count() == 0
     page.locator("input[type=file]").first.set_input_files(as_file(photo))

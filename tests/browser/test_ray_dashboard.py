@@ -1,4 +1,4 @@
-"""The Ray dashboard and the metrics of a run that goes on."""
+"""The Ray dashboard and the metrics of a running run."""
 
 import json
 import os
@@ -26,41 +26,41 @@ def lines(path):
 
 @pytest.fixture(scope="module")
 def live(tiny_dataset, tmp_path_factory):
-    """Folder of a run that goes on, and what it has printed when its first trial has reported; ended by Ctrl-C."""
+    """Folder and output of a running run whose first trial has reported; ended by Ctrl-C."""
     folder = tmp_path_factory.mktemp("live")
-    out, said = folder / "out", folder / "said"
+    out, output = folder / "out", folder / "output"
     command = ["nice", "-n", "15", sys.executable, str(ROOT / "search" / "run.py"), "--budget", "10m"]
-    with said.open("w") as log:
+    with output.open("w") as log:
         process = subprocess.Popen(
             [*command, "--data", str(tiny_dataset), "--out", str(out)], stdout=log, stderr=log, env=os.environ
         )
     until = time.monotonic() + WAIT_S
     while process.poll() is None and time.monotonic() < until and not lines(out / "reports.jsonl"):
         time.sleep(0.2)
-    yield out, said.read_text()
+    yield out, output.read_text()
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130, said.read_text()
+    assert process.wait(timeout=60) == 130, output.read_text()
 
 
 @pytest.fixture(scope="module")
 def address(live):
-    """Where the run says that the Ray dashboard is."""
+    """Address of the Ray dashboard that the run prints."""
     return re.search(r"http://127\.0\.0\.1:\d+", live[1])[0]
 
 
 def test_run_prints_the_three_commands(live):
-    out, said = live
-    assert f"tensorboard --logdir {out}/tensorboard" in said
-    assert f"optuna-dashboard {out}/study.journal --artifact-dir {out}/artifacts" in said
-    assert "ray get-auth-token" in said
+    out, output = live
+    assert f"tensorboard --logdir {out}/tensorboard" in output
+    assert f"optuna-dashboard {out}/study.journal --artifact-dir {out}/artifacts" in output
+    assert "ray get-auth-token" in output
 
 
 def test_workers_bear_the_name_of_their_trial_and_its_architecture(live, address, page):
     log_in(page, f"{address}/#/cluster", ray_token())
     page.get_by_text(re.compile(r"^ray::e\d{4}_\w+$")).first.wait_for()
     shown = set(re.findall(r"ray::(e\d{4}_\w+)", page.locator("body").inner_text()))
-    begun = {line["trial_id"]: line["config"] for line in lines(live[0] / "trials.jsonl") if "config" in line}
-    assert shown and shown <= {f"{trial_id}_{config['model/arch']}" for trial_id, config in begun.items()}
+    started = {line["trial_id"]: line["config"] for line in lines(live[0] / "trials.jsonl") if "config" in line}
+    assert shown and shown <= {f"{trial_id}_{config['model/arch']}" for trial_id, config in started.items()}
 
 
 def read(url, **headers):
@@ -73,8 +73,8 @@ def test_metrics_of_the_run_are_those_of_its_records(live, address):
     while found.keys() != GAUGES.keys() and time.monotonic() < until:
         discovery = read(f"{address}/api/prometheus/sd", Authorization=f"Bearer {ray_token()}")
         text = "\n".join(read(f"http://{target}/metrics") for target in json.loads(discovery)[0]["targets"])
-        told = re.findall(r'^ray_(one_look_\w+)\{.*run="out".*\} (\S+)$', text, re.MULTILINE)
-        found = {name: [float(value) for other, value in told if other == name] for name, _ in told}
+        samples = re.findall(r'^ray_(one_look_\w+)\{.*run="out".*\} (\S+)$', text, re.MULTILINE)
+        found = {name: [float(value) for other, value in samples if other == name] for name, _ in samples}
         time.sleep(0.5)
     assert found.keys() == GAUGES.keys()
     scores = [line["score"] for line in lines(live[0] / "reports.jsonl")]

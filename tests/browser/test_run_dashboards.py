@@ -48,14 +48,14 @@ def went_through(recorder, spec, scores, search=None, name=""):
         metrics |= {"train_total": 1 / epoch, "fit_s": 2.0 * epoch, "devices": 1.0, "out_of_time": False}
         shown = rng.integers(0, 256, (stage.pictures, stage.px, stage.px, 2), dtype=np.uint8)
         result = {"score": score, "last": epoch == stage.epochs, "training_iteration": epoch, "metrics": metrics}
-        told = flatten_dict(result)
+        expected = flatten_dict(result)
         if search is not None:
-            search.on_trial_result(name, told)
+            search.on_trial_result(name, expected)
         pictures = shown if stage.pictures else None
         recorder.on_trial_result(0, [], trial, {**result, "rates": [(epoch, 0.01)], "pictures": pictures})
         trial.last_result = result
     if search is not None:
-        search.on_trial_complete(name, told)
+        search.on_trial_complete(name, expected)
     recorder.on_trial_complete(0, [], trial)
 
 
@@ -116,8 +116,8 @@ def rows(page, selector="body"):
     return [line.strip() for line in page.locator(selector).inner_text().splitlines()]
 
 
-def width_of_picture(page, selector):
-    """Return the true width of a picture once it has come."""
+def image_width(page, selector):
+    """Return the natural width of an image once it is loaded."""
     picture = page.locator(selector).first
     picture.scroll_into_view_if_needed()
     picture.evaluate("picture => picture.decode()")
@@ -139,29 +139,29 @@ def test_optuna_dashboard_shows_the_study_with_its_curves_and_how_far_its_trials
     page.get_by_text("confirm c0001 0.613").wait_for()
     page.get_by_text("Intermediate values", exact=True).wait_for()
     assert {"e0003\tconfirm c0001 0.613", "0.4625", "score"} <= set(rows(page))
-    assert width_of_picture(page, "img[src*='/artifacts/0/']") == 60
+    assert image_width(page, "img[src*='/artifacts/0/']") == 60
 
 
 def test_optuna_dashboard_shows_a_promoted_trial_with_its_pictures_and_the_score_below(page, optuna_dashboard):
     page.goto(f"{optuna_dashboard}/dashboard/studies/1/trials")
     page.get_by_text("c0001.jpg").wait_for()
-    told = {"trial_id c0001", "parent_id e0003", "score of explore 0.4625", "0.6125", "3 0.6125"}
-    assert told <= set(rows(page))
-    assert width_of_picture(page, "img[src*='/artifacts/1/']") == 5 * CONFIRM.px
+    expected = {"trial_id c0001", "parent_id e0003", "score of explore 0.4625", "0.6125", "3 0.6125"}
+    assert expected <= set(rows(page))
+    assert image_width(page, "img[src*='/artifacts/1/']") == 5 * CONFIRM.px
 
 
 def test_tensorboard_shows_the_curve_of_the_score(page, tensorboard, elsewhere):
     page.goto(f"{tensorboard}/?tagFilter=metrics%2Fscore#timeseries")
     page.get_by_text("0.6125").first.wait_for()
-    told = rows(page)
-    assert {"metrics", "c0001", "e0001", "e0002", "e0003", "0.6125", "0.4625"} <= set(told)
+    expected = rows(page)
+    assert {"metrics", "c0001", "e0001", "e0002", "e0003", "0.6125", "0.4625"} <= set(expected)
     assert elsewhere == []
 
 
 def test_tensorboard_shows_pictures_of_the_promoted(page, tensorboard):
     page.goto(f"{tensorboard}/#images")
     page.get_by_text("pictures/prediction").first.wait_for()
-    widths = {width_of_picture(page, f"tf-image-loader:has-text('{tag}') img") for tag in ("truth", "prediction")}
+    widths = {image_width(page, f"tf-image-loader:has-text('{tag}') img") for tag in ("truth", "prediction")}
     assert widths == {3 * CONFIRM.px, 2 * CONFIRM.px}
 
 

@@ -1,4 +1,4 @@
-"""The comparison: one run a method and seed, at equal budget, never twice; table and plot out of what runs wrote."""
+"""The comparison: one run per method and seed at equal budget, never repeated; table and plot from the records."""
 
 import contextlib
 import json
@@ -24,13 +24,13 @@ BUDGET = parse_budget("3m")
 
 
 def report(trial_id, ended_s, score, *, stage="explore"):
-    """Return a line of reports.jsonl whose score is that of the yardstick 0.2."""
+    """Return a line of reports.jsonl whose score uses sigma 0.2."""
     metrics = {"score": score, "iou": score, "rmse_depth": 0.2 * (1 - score)}
     return {"trial_id": trial_id, "stage": stage, "ended_s": ended_s, **metrics}
 
 
 def write_run(folder, *, val, test, seed=0, budget="3m", data="d", wall_s=60.0, reports=(), failed=()):
-    """Write what a finished run leaves, as far as the comparison reads it."""
+    """Write the files of a finished run that the comparison reads."""
     folder.mkdir(parents=True)
     state = {
         "state": "done",
@@ -58,7 +58,7 @@ def write_run(folder, *, val, test, seed=0, budget="3m", data="d", wall_s=60.0, 
 
 @pytest.fixture
 def commands(monkeypatch):
-    """Stand in for the runs; return the commands they were asked for by."""
+    """Replace the runs; return the commands that would start them."""
     asked = []
 
     class Run(contextlib.nullcontext):
@@ -100,7 +100,7 @@ def test_every_method_runs_every_seed_at_the_same_budget(commands, tmp_path, cap
     assert "<svg" in (tmp_path / "best_over_time.svg").read_text()
 
 
-def test_it_says_which_run_it_is_at_and_what_is_left(commands, tmp_path, capsys):
+def test_progress_names_the_run_and_the_time_left(commands, tmp_path, capsys):
     methods.run_missing(comparison_of(tmp_path, "default"))
     methods.run_missing(comparison_of(tmp_path, "default", "study", "random"))
     assert capsys.readouterr().out.splitlines()[:3] == [
@@ -146,7 +146,7 @@ def test_models_of_another_size_are_measured_against_the_truth_at_the_common_one
     assert abs(as_it_is["score"] - row["test_score"]) > 1e-2
 
 
-def test_split_by_image_is_measured_by_the_yardstick_of_the_others(finished_run, tiny_dataset, monkeypatch):
+def test_split_by_image_is_measured_with_the_sigma_of_the_others(finished_run, tiny_dataset, monkeypatch):
     monkeypatch.setattr(scoring, "PX", 32)
     data_module = DataModule(tiny_dataset, seed=0)
     rows = [
@@ -182,7 +182,7 @@ def test_changed_data_are_refused(finished_run, tiny_dataset, tmp_path, monkeypa
     assert "has changed since the run began" in capsys.readouterr().err and not (tmp_path / "table.md").exists()
 
 
-def test_best_of_the_highest_stage_is_what_a_run_hands_out(tmp_path):
+def test_best_of_the_highest_stage_is_the_incumbent(tmp_path):
     lines = [
         report("e2", 9.0, 0.5),
         report("e1", 5.0, 0.3),
@@ -203,7 +203,7 @@ def test_best_of_the_highest_stage_is_what_a_run_hands_out(tmp_path):
     assert list(changes["score"]) == pytest.approx([0.3, 0.5, 0.45, 0.5, 0.7, 0.8])
 
 
-def test_scores_over_time_are_shown_by_the_common_yardstick(tmp_path):
+def test_scores_over_time_use_the_common_sigma(tmp_path):
     folder = write_run(tmp_path / "run", val=0.5, test=0.5, reports=[report("e1", 5.0, 0.5)])
     assert scoring.incumbent_curve(folder, 0.4)["score"].item() == pytest.approx(0.5 * 0.5 + 0.5 * (1 - 0.1 / 0.4))
     line = {"trial_id": "e1", "stage": "explore", "ended_s": 5.0, "score": 0.5, "iou": 0.5}  # no depth known
@@ -211,7 +211,7 @@ def test_scores_over_time_are_shown_by_the_common_yardstick(tmp_path):
 
 
 @pytest.mark.parametrize("lacking", ["run.json", "best", "data", "e0009"])
-def test_run_that_tells_of_no_model_is_named(lacking, tmp_path, monkeypatch):
+def test_run_without_a_model_is_named(lacking, tmp_path, monkeypatch):
     monkeypatch.setattr(scoring, "measure_model", lambda folder, state: {})
     folder = write_run(tmp_path / "default-0", val=0.5, test=0.5)
     assert scoring.score_run(folder)["params"] == 1000

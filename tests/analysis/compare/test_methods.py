@@ -1,4 +1,4 @@
-"""The methods that are compared are such as search/run.py and its presets of stages know."""
+"""The compared methods are options that search/run.py accepts."""
 
 from analysis.compare import methods, scoring
 from search.run import build_parser

@@ -11,7 +11,7 @@ from search.records.files import write_json
 from search.records.trials import TrialRecord, TrialTable
 
 
-def test_a_run_is_a_row_of_what_it_recorded(whole_runs):
+def test_a_run_is_a_row_of_its_records(whole_runs):
     table = summarize_runs(*whole_runs)
     assert table["run"].tolist() == [str(run) for run in whole_runs] and table["method"].tolist() == [
         "default",
@@ -24,7 +24,7 @@ def test_a_run_is_a_row_of_what_it_recorded(whole_runs):
     assert row["val_score"] == metrics["val"]["score"] and row["test_iou"] == metrics["test"]["iou"]
 
 
-def test_run_without_test_part_has_no_test_figures(whole_runs, tmp_path):
+def test_run_without_test_part_has_no_test_metrics(whole_runs, tmp_path):
     run = shutil.copytree(whole_runs[0], tmp_path / "run")
     path = run / "best" / "metrics.json"
     metrics = json.loads(path.read_text())
@@ -34,9 +34,9 @@ def test_run_without_test_part_has_no_test_figures(whole_runs, tmp_path):
     assert np.isnan(row["test_score"]) and not np.isnan(row["val_score"])
 
 
-def test_run_that_has_no_model_is_refused(climbing_run):
+def test_run_that_has_no_model_is_refused(running_run):
     with pytest.raises(AnalysisError, match="not a run that has ended with a model"):
-        summarize_runs(climbing_run)
+        summarize_runs(running_run)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_run_that_has_no_model_is_refused(climbing_run):
         ("monday", None, "unknown"),
     ],
 )
-def test_method_is_told_from_the_folder_or_from_what_was_options(tmp_path, folder, options, method):
+def test_method_comes_from_the_folder_or_from_the_options(tmp_path, folder, options, method):
     notes = {"seed": 3} | ({} if options is None else {"options": options})
     assert method_of(tmp_path / folder, notes) == method
 
@@ -113,7 +113,7 @@ def test_table_has_a_row_per_part_read_from_the_run(run):
 @pytest.mark.parametrize(
     ("metric", "cells"), [("iou", "| - | 0.100 | 0.562 |"), ("rmse_depth", "| 0.500 | - | 0.562 |")]
 )
-def test_metric_of_what_is_not_known_is_a_dash(run, metric, cells):
+def test_unknown_metric_is_a_dash(run, metric, cells):
     path = run / "best" / "metrics.json"
     path.write_text(path.read_text().replace(metric, "other"))
     assert results_table(summarize_runs(run)).splitlines()[2].endswith(cells)

@@ -1,4 +1,4 @@
-"""What a comparison shows, from rows and curves that no run has to make."""
+"""Table and plot of a comparison, from made-up rows and curves."""
 
 import pandas as pd
 import pytest

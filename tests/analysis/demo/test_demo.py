@@ -43,7 +43,7 @@ def test_without_a_photo_nothing_is_shown(model):
 
 
 def refusal(*arguments, before=""):
-    """Return what the command line says, typed in a process of its own: it sets up a server."""
+    """Return the error of the command line, run in a process of its own because it starts a server."""
     code = f"import sys\n{before}\nfrom analysis.demo.demo import main\nsys.exit(main(sys.argv[1:]))"
     words = [sys.executable, "-c", code, *map(str, arguments), "--device", "cpu"]
     process = subprocess.run(words, capture_output=True, text=True, timeout=120)
@@ -63,7 +63,7 @@ def test_port_in_use_is_refused(finished_run):
 
 
 @pytest.mark.parametrize("port", ["99999", "0", "-1", "eight"])
-def test_what_is_no_port_is_refused(port, capsys):
+def test_invalid_port_is_refused(port, capsys):
     with pytest.raises(SystemExit, match="2"):
         parser().parse_args(["run", f"--port={port}"])
     assert "is not a port" in capsys.readouterr().err

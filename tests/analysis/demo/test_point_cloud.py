@@ -45,7 +45,7 @@ def test_large_photos_give_about_as_many_points_as_asked_for():
     assert rgb.mean() == pytest.approx(photo.mean(), abs=1)
 
 
-def test_view_shows_every_point_in_its_colour_and_nothing_else():
+def test_plot_has_every_point_in_its_colour_and_nothing_else():
     photo = np.array([[[255, 0, 16]], [[1, 2, 3]]], np.uint8)
     figure = plot_points(*make_points(photo, np.ones((2, 1), np.float32)))
     (cloud,) = figure.data

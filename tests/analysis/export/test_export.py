@@ -95,7 +95,7 @@ def test_input_may_be_real_numbers():
     torch.testing.assert_close(mask[:, 0], maps[:, 0], atol=ROUNDING, rtol=0)
 
 
-def test_onnx_file_names_its_axes_and_says_what_it_is():
+def test_onnx_file_names_its_axes_and_holds_its_description():
     import onnx
 
     model = untrained("residual")
@@ -118,7 +118,7 @@ def test_torch_file_holds_its_description():
 
 
 @pytest.mark.parametrize("to", ["onnx", "torch_export"])
-def test_file_says_nothing_of_the_machine(to):
+def test_file_contains_nothing_of_the_machine(to):
     assert sys.prefix.encode() not in (content := exported("residual", to).content)
     assert b"formats.py" not in content
 
@@ -168,7 +168,7 @@ def test_latency_is_measured_on_one_thread():
         torch.set_num_threads(1)
 
 
-def test_command_writes_beside_the_weights_and_says_what_it_measured(finished_run, tmp_path, capsys):
+def test_command_writes_beside_the_weights_and_prints_what_it_measured(finished_run, tmp_path, capsys):
     run = shutil.copytree(finished_run, tmp_path / "run")
     assert main([str(run), "--to", "torch_export"]) == 0
     said = capsys.readouterr()
@@ -199,7 +199,7 @@ def test_command_writes_nothing_that_is_unlike_the_model(finished_run, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
-def test_command_says_where_a_format_cannot_express_the_network(finished_run, tmp_path, capsys, monkeypatch):
+def test_command_reports_that_a_format_cannot_express_the_network(finished_run, tmp_path, capsys, monkeypatch):
     def refuse(*_):
         raise TypeError("no such operator\nand a long trace")
 

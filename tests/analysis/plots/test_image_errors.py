@@ -29,7 +29,7 @@ def test_means_over_images_are_the_metrics_of_the_run(whole_runs, errors):
         assert errors[name].mean() == pytest.approx(metrics[name], abs=1e-6), name
 
 
-def test_each_image_has_its_name_and_what_is_in_it(part, errors):
+def test_each_image_has_its_name_and_its_content(part, errors):
     assert errors["image"].tolist() == list(part.pack.ids) and errors["image"].is_unique
     assert len(set(errors["background"])) == 1  # one of ten is held out
     raw = part.pack.gather(np.arange(len(errors)))
@@ -43,7 +43,7 @@ def test_parts_are_those_of_the_run_and_no_larger_than_asked_for(whole_runs, par
     assert len(open_part(whole_runs[0], "train", most=3).pack) == 3
 
 
-def test_depth_range_leaves_out_outliers_and_what_is_not_known():
+def test_depth_range_leaves_out_outliers_and_unknown_pixels():
     depth = np.full((10, 10), 0.5, np.float32)
     depth[0, 0], depth[5:] = 1, 0.25
     assert depth_range(depth, np.ones((10, 10), bool)) == pytest.approx(0.25)
@@ -101,7 +101,7 @@ def test_images_that_are_all_alike_or_few_are_grouped_too():
     assert group_means(table(mask_share=[np.nan], iou=[1.0]), "mask_share").empty
 
 
-def test_part_that_is_not_there_is_refused(whole_runs):
+def test_missing_part_is_refused(whole_runs):
     with pytest.raises(AnalysisError, match="no part 'all'; it has train, val, test"):
         open_part(whole_runs[0], "all")
 

@@ -9,13 +9,13 @@ from analysis.runs.tables import load_reports, load_trials_so_far
 
 
 @pytest.fixture
-def frames(climbing_run):
-    return load_reports(climbing_run), load_trials_so_far(climbing_run)
+def frames(running_run):
+    return load_reports(running_run), load_trials_so_far(running_run)
 
 
 @pytest.fixture
 def few_panels(monkeypatch):
-    """What takes time is drawing fourteen panels a run."""
+    """Plot one panel instead of fourteen, which takes seconds."""
     monkeypatch.setattr("analysis.plots.plots.PANELS", {"score": "validation score"})
 
 
@@ -70,9 +70,9 @@ def test_times_become_a_markdown_table(frames):
     assert lines[5].endswith("| e4 | failed | unet | 4 |  |  |  |  |  |  |")
 
 
-def test_command_writes_plots_and_tables_of_a_run_that_goes_on(few_panels, climbing_run, tmp_path, capsys):
+def test_command_writes_plots_and_tables_of_a_running_run(few_panels, running_run, tmp_path, capsys):
     out = tmp_path / "out"
-    assert main([str(climbing_run), "--out", str(out)]) == 0
+    assert main([str(running_run), "--out", str(out)]) == 0
     assert {p.name for p in out.iterdir()} == {
         "curves.png",
         "training_times.csv",
@@ -84,18 +84,18 @@ def test_command_writes_plots_and_tables_of_a_run_that_goes_on(few_panels, climb
 
 
 @pytest.mark.parametrize("name", ["score", "epochs"])
-def test_run_without_a_score_is_told_in_one_line(name, climbing_run, tmp_path, capsys):
-    path = climbing_run / "reports.jsonl"
+def test_run_without_a_score_is_one_line(name, running_run, tmp_path, capsys):
+    path = running_run / "reports.jsonl"
     path.write_text(path.read_text().replace(f'"{name}"', '"unnamed"'))
-    assert main([str(climbing_run), "--out", str(tmp_path / "plots")]) == 2
+    assert main([str(running_run), "--out", str(tmp_path / "plots")]) == 2
     said = capsys.readouterr().err
     assert "there is nothing to plot" in said and said.count("\n") == 1 and not (tmp_path / "plots").exists()
 
 
-def test_plots_of_several_runs_lie_in_folders_of_their_own(few_panels, climbing_run, tmp_path):
+def test_plots_of_several_runs_lie_in_folders_of_their_own(few_panels, running_run, tmp_path):
     first, second = tmp_path / "a" / "run", tmp_path / "b" / "run"
     first.parent.mkdir()
-    climbing_run.rename(first)
+    running_run.rename(first)
     second.mkdir(parents=True)
     for name in ("reports.jsonl", "run.json"):
         (second / name).write_bytes((first / name).read_bytes())
@@ -108,16 +108,16 @@ def test_plots_of_several_runs_lie_in_folders_of_their_own(few_panels, climbing_
     assert len(pd.read_csv(out / "training_times.csv")) == 6 + 5
 
 
-def test_wrong_arguments_are_one_line_and_exit_code_2(climbing_run, tmp_path, capsys):
+def test_wrong_arguments_are_one_line_and_exit_code_2(running_run, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "starting").mkdir()
     (tmp_path / "starting" / "run.json").write_text("{}")
     (tmp_path / "file").write_text("x")
     calls = {
         "no such folder": [tmp_path / "none"],
-        "not a run folder": [climbing_run, tmp_path / "empty"],
+        "not a run folder": [running_run, tmp_path / "empty"],
         "no trial of this run has ended an epoch": [tmp_path / "starting"],
-        "is a file": [climbing_run, "--out", tmp_path / "file"],
+        "is a file": [running_run, "--out", tmp_path / "file"],
     }
     for reason, arguments in calls.items():
         place = [] if "--out" in arguments else ["--out", tmp_path / "out"]

@@ -42,12 +42,12 @@ def test_near_is_bright_in_colours():
     assert grey[0] < grey[1] < grey[2] and grey[2] > 200
 
 
-def test_depth_has_the_colours_of_all_other_pictures():
+def test_depth_has_the_colours_of_all_other_images():
     codes = np.arange(256, dtype=np.uint16)[None] * 257
     assert (colour_depth(codes)[..., ::-1] == render_depth(codes / 65535)).all()
 
 
-def test_sheet_rows_are_of_one_size_whatever_the_photo():
+def test_sheet_rows_are_of_one_size_for_any_photo():
     rows = [
         draw_sheet_row("name" * repeat, *half_masked(*size))
         for repeat, size in [(1, (30, 300)), (90, (300, 20)), (2, (2, 1))]

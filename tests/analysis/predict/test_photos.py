@@ -30,13 +30,13 @@ def test_folders_are_searched_with_all_below_and_keep_their_folders_in_names(pla
     assert names(here, "in") == ["a", "b", "deep/er/a"]
 
 
-def test_named_file_is_taken_whatever_its_ending_and_once(place):
+def test_named_file_is_accepted_with_any_suffix_and_once(place):
     here = place("in/a.png", "in/notes.txt")
     assert names(here, "in/notes.txt", "in/a.png", "in/a.png", "in/../in/a.png") == ["notes", "a"]
     assert names(here, "in", "in/a.png") == ["a"]
 
 
-def test_equal_stems_get_their_endings_then_their_whole_path(place):
+def test_equal_stems_get_their_suffixes_then_their_whole_path(place):
     here = place("p/a.png", "p/a.jpg", "p/b.png", "q/b.png", "q/c.png")
     whole = here.as_posix()[1:]
     assert sorted(names(here, "p", "q")) == sorted(["a_png", "a_jpg", f"{whole}/p/b_png", f"{whole}/q/b_png", "c"])
@@ -95,7 +95,7 @@ def test_sixteen_bits_become_eight(tmp_path):
 
 
 @pytest.mark.parametrize("keep", [0, 10, 0.5])
-def test_what_is_no_whole_picture_is_refused(tmp_path, keep):
+def test_incomplete_image_is_refused(tmp_path, keep):
     path = tmp_path / "broken.jpg"
     data = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8))[1].tobytes()
     path.write_bytes(data[: int(keep * len(data)) if isinstance(keep, float) else keep])
@@ -105,7 +105,7 @@ def test_what_is_no_whole_picture_is_refused(tmp_path, keep):
         read_photo(tmp_path / "none.jpg")
 
 
-def test_picture_with_a_longer_side_than_a_jpeg_may_have_is_refused(tmp_path):
+def test_image_with_a_longer_side_than_a_jpeg_may_have_is_refused(tmp_path):
     cv2.imwrite(str(tmp_path / "long.png"), np.zeros((1, 65_501, 3), np.uint8))
     with pytest.raises(UnreadableError, match="side of more than 65,500 px"):
         read_photo(tmp_path / "long.png")

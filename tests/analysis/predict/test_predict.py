@@ -15,7 +15,7 @@ from analysis.predict.predict import main, map_ahead
 
 @pytest.fixture
 def photos(tmp_path):
-    """Three photos, one of them in a folder of its own and one portrait, and a file that is no picture."""
+    """Three photos, one of them in a folder of its own and one portrait, and a file that is not an image."""
     folder = tmp_path / "photos"
     (folder / "more").mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -35,7 +35,7 @@ def read(path):
     return picture
 
 
-def test_each_photo_gets_five_pictures_of_its_size_and_a_place_on_the_sheet(finished_run, photos, tmp_path, capsys):
+def test_each_photo_gets_five_images_of_its_size_and_a_place_on_the_sheet(finished_run, photos, tmp_path, capsys):
     out = tmp_path / "out"
     assert call(finished_run, photos, "--out", out) == 0
     endings = ("mask.png", "depth.png", "depth_colour.jpg", "overlay.jpg", "cutout.png")
@@ -151,7 +151,7 @@ def test_few_photos_are_held_at_once_however_many_there_are(finished_run, tmp_pa
 
     monkeypatch.setattr("analysis.predict.predict.read_photo", read_and_count)
     monkeypatch.setattr("analysis.predict.predict.BATCH", 4)
-    monkeypatch.setattr("analysis.predict.predict._cores", lambda: 2)
+    monkeypatch.setattr("analysis.predict.predict.count_cores", lambda: 2)
     (tmp_path / "many").mkdir()
     for number in range(100):
         cv2.imwrite(str(tmp_path / "many" / f"{number}.png"), np.full((8, 8, 3), number, np.uint8))

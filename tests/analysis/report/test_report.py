@@ -11,14 +11,15 @@ from analysis.report.facts import explain_best
 from analysis.report.report import main, write_report
 from analysis.runs.run import read_run
 from search.records.files import write_json
+from search.records.run_state import FORMAT_VERSION
 from search.records.trials import TrialRecord, TrialTable
 
 HOSTILE = '</script><script>alert("x")</script>'
 
 
 @pytest.fixture
-def whole_run(climbing_run):
-    """A run that is done, with all that a run leaves beside its trials."""
+def whole_run(running_run):
+    """A finished run with all of its files."""
     stage = {"round": 1, "trials": 4, "busy": 0.75, "px": 80, "train_images": 10, "val_images": 5}
     explore = {"name": "explore", "began_s": 5.0, "wall_s": 40.0, **stage}
     agreed = {"value": 0.5, "low": -1.0, "high": 1.0, "chance": 0.5}
@@ -35,12 +36,12 @@ def whole_run(climbing_run):
         "front": [{"trial_id": "c1", "latency_ms": 2.5}, {"trial_id": "c2", "latency_ms": 2.0}],
         "versions": {"torch": "2.9"},
     }
-    write_json(climbing_run / "run.json", notes)
+    write_json(running_run / "run.json", notes)
     figures = {"images": 5, "score": 0.61, "iou": 0.7, "rmse_depth": 0.1, "constant_guess": {"score": 0.0, "iou": 0.0}}
-    (climbing_run / "best").mkdir()
-    write_json(climbing_run / "best" / "metrics.json", {"trial_id": "c1", "val": figures, "test": figures, "note": ""})
-    cv2.imwrite(str(climbing_run / "best" / "samples.png"), np.zeros((40, 60, 3), np.uint8))
-    return climbing_run
+    (running_run / "best").mkdir()
+    write_json(running_run / "best" / "metrics.json", {"trial_id": "c1", "val": figures, "test": figures, "note": ""})
+    cv2.imwrite(str(running_run / "best" / "samples.png"), np.zeros((40, 60, 3), np.uint8))
+    return running_run
 
 
 def page_of(run):
@@ -92,7 +93,7 @@ def test_leaderboard_holds_every_trial_the_largest_images_and_the_best_first(who
     assert board["hover"]["c1"] == "c1 · unet w4 · confirm, completed"
 
 
-def test_what_a_trial_says_of_itself_cannot_become_part_of_the_page(tmp_path):
+def test_text_of_a_trial_cannot_become_part_of_the_page(tmp_path):
     table = TrialTable(tmp_path)
     config = {"model/arch": HOSTILE, "model/width": 4, "loss/mask_pixel": HOSTILE}
     for number, status in enumerate(("completed", "failed"), start=1):
@@ -105,18 +106,18 @@ def test_what_a_trial_says_of_itself_cannot_become_part_of_the_page(tmp_path):
     assert HOSTILE in data_of(page, "rows")["rows"][0]
 
 
-def test_run_that_goes_on_is_reported_as_far_as_it_has_come(climbing_run):
-    page = page_of(climbing_run)
+def test_running_run_is_reported_so_far(running_run):
+    page = page_of(running_run)
     assert "The best so far" in page and ">running</span>" in page
     assert "c2 · unet w4 · confirm, running" in data_of(page, "rows")["hover"].values()
 
 
-def test_run_without_a_sign_of_life_is_cut_off_and_its_trials_unfinished(climbing_run, monkeypatch):
+def test_run_without_a_sign_of_life_is_cut_off_and_its_trials_unfinished(running_run, monkeypatch):
     monkeypatch.setattr("analysis.runs.run.SILENT_S", -1.0)
-    run = read_run(climbing_run)
+    run = read_run(running_run)
     assert run.state == "cut off" and run.trials.set_index("trial_id")["status"]["c2"] == "unfinished"
-    page = page_of(climbing_run)
-    assert ">cut off</span>" in page and f"search/run.py --resume {climbing_run}" in page
+    page = page_of(running_run)
+    assert ">cut off</span>" in page and f"search/run.py --resume {running_run}" in page
 
 
 def test_run_of_a_single_trial_has_a_report(other_run):
@@ -125,7 +126,7 @@ def test_run_of_a_single_trial_has_a_report(other_run):
     assert "unet w4" in page and "Learning curves" in page and "Which parameters mattered" not in page
 
 
-def test_best_of_a_run_that_goes_on_is_not_the_newest(tmp_path):
+def test_best_of_a_running_run_is_not_the_newest(tmp_path):
     table = TrialTable(tmp_path)
     for trial_id, stage, score in (("e1", "explore", 0.7), ("f1", "final", 0.46), ("r1", "repeat", 0.39)):
         add_trial(table, trial_id, stage, score, px=80 if stage == "explore" else 160)
@@ -138,7 +139,7 @@ def test_commands_of_the_page_can_be_pasted(tmp_path):
     run.mkdir()
     table = TrialTable(run)
     add_trial(table, "e1", "explore", 0.7, px=80)
-    write_json(run / "run.json", {"state": "stopped"})
+    write_json(run / "run.json", {"state": "stopped", "format_version": FORMAT_VERSION})
     page = html.unescape(write_report(run).read_text())
     assert f"search/run.py --resume '{run}'" in page and f"python -m analysis.report '{run}'" in page
 
@@ -159,11 +160,11 @@ def test_damaged_notes_are_one_line(content, tmp_path, capsys):
         ("reports.jsonl", b'{"epochs": 1}\n'),
     ],
 )
-def test_damaged_records_are_one_line(name, content, climbing_run, capsys):
-    (climbing_run / name).write_bytes(content)
-    assert main([str(climbing_run)]) == 2 and not (climbing_run / "report.html").exists()
+def test_damaged_records_are_one_line(name, content, running_run, capsys):
+    (running_run / name).write_bytes(content)
+    assert main([str(running_run)]) == 2 and not (running_run / "report.html").exists()
     said = capsys.readouterr().err
-    assert said.startswith(f"error: {climbing_run / name}: ") and said.count("\n") == 1
+    assert said.startswith(f"error: {running_run / name}: ") and said.count("\n") == 1
 
 
 def test_damaged_study_is_one_line(tmp_path, capsys):
@@ -174,7 +175,7 @@ def test_damaged_study_is_one_line(tmp_path, capsys):
     assert "study.journal: a line is damaged" in capsys.readouterr().err
 
 
-def test_seeds_are_told_of_the_best_and_of_no_other(tmp_path):
+def test_seeds_are_reported_for_the_best_trial_only(tmp_path):
     table = TrialTable(tmp_path)
     for trial_id, score in (("f1", 0.46), ("f2", 0.5)):
         add_trial(table, trial_id, "final", score, px=160)
@@ -203,19 +204,26 @@ def test_run_in_which_all_failed_names_the_reasons(tmp_path):
     assert "No trial has a score yet." in page and "loss is not finite" in page and "e0, e1, e2" in page
 
 
-def test_run_that_has_not_begun_a_trial_has_a_report(tmp_path):
+def test_run_that_has_not_started_a_trial_has_a_report(tmp_path):
     write_json(tmp_path / "run.json", {"state": "running", "stages": []})
     page = page_of(tmp_path)
     assert "No trial has started." in page and "plotly.js v" not in page
 
 
-def test_run_of_an_older_version_has_a_report(climbing_run):
-    (climbing_run / "trials.jsonl").unlink()
+def test_run_of_another_format_is_reported_without_a_command_to_resume_it(tmp_path):
+    add_trial(TrialTable(tmp_path), "e1", "explore", 0.7, px=80)
+    write_json(tmp_path / "run.json", {"state": "stopped", "asked": {"sampler": "tpe", "ladder": "climb"}})
+    page = page_of(tmp_path)
+    assert "recorded by another version and cannot be resumed" in page and "search/run.py --resume" not in page
+
+
+def test_run_of_an_older_version_has_a_report(running_run):
+    (running_run / "trials.jsonl").unlink()
     columns = {"best_epoch", "last", "ended_s"}
-    lines = [json.loads(line) for line in (climbing_run / "reports.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (running_run / "reports.jsonl").read_text().splitlines()]
     kept = [{name: value for name, value in line.items() if name not in columns} for line in lines]
-    (climbing_run / "reports.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
-    assert "Learning curves" in page_of(climbing_run)
+    (running_run / "reports.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
+    assert "Learning curves" in page_of(running_run)
 
 
 @pytest.mark.parametrize(
@@ -237,15 +245,15 @@ def test_data_without_depth_or_masks_have_a_report(whole_run, figure, column, fo
     assert column not in [shown["title"] for shown in data_of(page, "rows")["columns"]] and formula in page
 
 
-def test_command_writes_where_it_is_told(whole_run, tmp_path, capsys):
+def test_command_writes_to_out(whole_run, tmp_path, capsys):
     assert main([str(whole_run), "--out", str(tmp_path / "page.html")]) == 0
     assert (tmp_path / "page.html").stat().st_size > 4_000_000 and not (whole_run / "report.html").exists()
     assert str(tmp_path / "page.html") in capsys.readouterr().out
 
 
-def test_wrong_arguments_are_one_line_and_exit_code_2(climbing_run, tmp_path, capsys):
+def test_wrong_arguments_are_one_line_and_exit_code_2(running_run, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
-    damaged = shutil.copytree(climbing_run, tmp_path / "damaged")
+    damaged = shutil.copytree(running_run, tmp_path / "damaged")
     (damaged / "run.json").write_text("{")
     for folder, reason in ((tmp_path / "none", "no such folder"), (tmp_path / "empty", "not a run"), (damaged, "read")):
         assert main([str(folder)]) == 2

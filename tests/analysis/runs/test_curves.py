@@ -7,44 +7,44 @@ from analysis.runs.tables import load_reports, load_trials_so_far
 
 
 @pytest.fixture
-def trials(climbing_run):
-    return load_trials_so_far(climbing_run)
+def trials(running_run):
+    return load_trials_so_far(running_run)
 
 
-def test_standings_rank_within_a_stage_and_leave_failed_trials_out(climbing_run, trials):
+def test_ranks_are_within_a_stage_and_without_failed_trials(running_run, trials):
     ranks = rank_trials(trials).set_index("trial_id")["rank"]
     assert ranks.drop("e4").to_dict() == {"e1": 3, "e2": 2, "e3": 1, "c1": 1, "c2": 2} and math.isnan(ranks["e4"])
 
 
-def test_standings_know_the_first_ancestor_and_label_what_is_known(trials):
+def test_ranked_trials_have_their_root_and_a_label(trials):
     table = rank_trials(trials).set_index("trial_id")
     assert table["root"].to_dict() == {"e1": "e1", "e2": "e2", "e3": "e3", "e4": "e4", "c1": "e3", "c2": "e2"}
     assert table.loc["c1", "label"] == "c1 unet w4 0.600" and table.loc["e4", "label"] == "e4 unet w4"
     assert table.loc["c2", "label"] == "c2 unet w4 0.550 (running)"
 
 
-def test_curves_leave_out_figures_that_repeat_the_best_epoch(climbing_run, trials):
-    curves = build_curves(load_reports(climbing_run), trials).set_index(["trial_id", "epochs"])
+def test_curves_leave_out_metrics_that_repeat_the_best_epoch(running_run, trials):
+    curves = build_curves(load_reports(running_run), trials).set_index(["trial_id", "epochs"])
     assert curves.loc["e3", "score"].dropna().to_dict() == {1: 0.2, 2: 0.5}
     assert curves.loc["e3", "train_total"].notna().all() and curves.loc["e1", "score"].notna().all()
 
 
-def test_epoch_that_a_resumed_trial_repeats_counts_once(climbing_run, trials):
-    path = climbing_run / "reports.jsonl"
+def test_epoch_that_a_resumed_trial_repeats_counts_once(running_run, trials):
+    path = running_run / "reports.jsonl"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([*lines, lines[-1].replace('"train_total": 1.4', '"train_total": 9.0')]))
-    curves = build_curves(load_reports(climbing_run), trials)
+    curves = build_curves(load_reports(running_run), trials)
     assert len(curves) == len(lines)
 
 
-def test_best_so_far_never_falls_and_starts_anew_with_each_stage(climbing_run):
-    points = add_best_so_far(load_reports(climbing_run))
+def test_best_so_far_never_falls_and_starts_anew_with_each_stage(running_run):
+    points = add_best_so_far(load_reports(running_run))
     explore, confirm = (points[points["stage"] == stage] for stage in ("explore", "confirm"))
     assert list(explore["best"]) == [0.1, 0.2, 0.3, 0.3, 0.5, 0.5] and confirm["best"].iloc[0] == 0.4
     assert explore["ended_s"].is_monotonic_increasing and set(explore["began_s"]) == {10.0}
 
 
-def test_training_times_hold_what_a_trial_cost(climbing_run, trials):
+def test_training_times_hold_what_a_trial_cost(running_run, trials):
     table = list_training_times(trials)
     assert list(table["trial_id"]) == ["e3", "e2", "e1", "e4", "c1", "c2"]
     best = table.iloc[0]
@@ -53,8 +53,8 @@ def test_training_times_hold_what_a_trial_cost(climbing_run, trials):
     assert table["seconds"].isna().sum() == 1  # the trial that failed before its first epoch
 
 
-def test_runs_with_equal_trial_ids_are_kept_apart(climbing_run, other_run):
-    both = load_trials_so_far(climbing_run, other_run)
+def test_runs_with_equal_trial_ids_are_kept_apart(running_run, other_run):
+    both = load_trials_so_far(running_run, other_run)
     ranks = rank_trials(both)
     assert ranks[ranks["trial_id"] == "e3"]["rank"].tolist() == [1, 1]
-    assert len(build_curves(load_reports(climbing_run, other_run), both)) == 12
+    assert len(build_curves(load_reports(running_run, other_run), both)) == 12

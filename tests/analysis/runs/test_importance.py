@@ -83,8 +83,8 @@ def test_few_trials_say_nothing(tmp_path):
     assert compute_importances(tmp_path).empty
 
 
-def test_run_without_a_study_has_none(climbing_run):
-    assert compute_importances(climbing_run).empty
+def test_run_without_a_study_has_none(running_run):
+    assert compute_importances(running_run).empty
 
 
 def test_journal_is_only_read_and_half_a_line_is_left_out(tmp_path):

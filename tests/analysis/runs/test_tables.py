@@ -26,8 +26,8 @@ def test_reports_come_back_as_written(run):
     assert list(load_reports(run)["score"]) == [0.25, 0.5, 0.75]
 
 
-def test_reports_of_several_runs_are_told_apart(run, climbing_run):
-    assert load_reports(run, climbing_run)["run"].value_counts().to_dict() == {str(run): 3, str(climbing_run): 11}
+def test_reports_of_several_runs_are_kept_apart(run, running_run):
+    assert load_reports(run, running_run)["run"].value_counts().to_dict() == {str(run): 3, str(running_run): 11}
 
 
 def test_line_that_is_being_written_is_left_out(run):
@@ -47,17 +47,17 @@ def test_damaged_line_is_an_error(run):
         load_reports(run)
 
 
-def test_trials_so_far_hold_what_is_running(climbing_run):
-    trials = load_trials_so_far(climbing_run).set_index("trial_id")
+def test_trials_so_far_include_running_ones(running_run):
+    trials = load_trials_so_far(running_run).set_index("trial_id")
     assert list(trials.index) == ["e1", "e2", "e3", "e4", "c1", "c2"]
     assert trials.loc["c2", "status"] == "running" and trials.loc["c2", "epochs"] == 3
     assert trials.loc["c2", "model/arch"] == "unet" and trials.loc["c2", "parent_id"] == "e2"
     assert trials.loc["e4", "status"] == "failed" and trials.loc["c1", "model/arch"] == "unet"
 
 
-def test_trials_so_far_need_no_table(climbing_run):
-    (climbing_run / "trials.csv").unlink()
-    assert set(load_trials_so_far(climbing_run)["status"]) == {"running"}
+def test_trials_so_far_need_no_table(running_run):
+    (running_run / "trials.csv").unlink()
+    assert set(load_trials_so_far(running_run)["status"]) == {"running"}
 
 
 def test_leaderboard_is_best_first_without_the_failed(run):
@@ -109,14 +109,14 @@ def test_columns_that_lack_are_empty_and_figures_that_are_no_numbers_unknown(tmp
         ("reports.jsonl", b'{"score": 1.0}\n', "reports.jsonl: a line names no trial"),
     ],
 )
-def test_damaged_records_are_an_error(name, content, says, climbing_run):
-    (climbing_run / name).write_bytes(content)
+def test_damaged_records_are_an_error(name, content, says, running_run):
+    (running_run / name).write_bytes(content)
     with pytest.raises(AnalysisError, match=says) as caught:
-        load_trials_so_far(climbing_run)
+        load_trials_so_far(running_run)
     assert "\n" not in str(caught.value)
 
 
-def test_records_of_another_version_are_read_as_far_as_they_are_known(climbing_run):
-    path = climbing_run / "trials.jsonl"
+def test_records_of_another_version_are_read_as_far_as_they_are_known(running_run):
+    path = running_run / "trials.jsonl"
     path.write_text(path.read_text().replace('"seed": 0', '"seed": 0, "mood": "fair"'))
-    assert "c2" in load_trials_so_far(climbing_run)["trial_id"].to_list()
+    assert "c2" in load_trials_so_far(running_run)["trial_id"].to_list()
