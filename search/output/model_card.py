@@ -159,12 +159,12 @@ def _remarks(metrics: Mapping[str, Any]) -> Iterator[str]:
 def _formula(metrics: Mapping[str, Any]) -> str:
     """Return the formula of the score: of mask and depth, or of the one that has labels."""
     val, skill = metrics["val"], f"1 - RMSE / {metrics['sigma_depth']:.3f}"
-    yardstick = "in units of the standard deviation of the validation depth"
+    unit = "in units of the standard deviation of the validation depth"
     if "rmse_depth" not in val:
         return "IoU, because no depth is known"
     if "iou" not in val:
-        return f"{skill}, {yardstick}, because no mask is known"
-    return f"½ · IoU + ½ · ({skill}), {yardstick}"
+        return f"{skill}, {unit}, because no mask is known"
+    return f"½ · IoU + ½ · ({skill}), {unit}"
 
 
 def _limits(about: Mapping[str, Any], metrics: Mapping[str, Any]) -> Iterator[str]:

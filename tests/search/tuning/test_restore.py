@@ -1,0 +1,64 @@
+"""What a killed run is resumed from, on records and checkpoints made up for the test."""
+
+import pytest
+import torch
+
+from data.data_module import DataModule
+from search.config.recipes import build_recipe
+from search.records.run_dir import claim
+from search.records.run_state import create_run_state
+from search.records.trials import TrialRecord, TrialTable
+from search.tuning.checkpoints import CheckpointStore
+from search.tuning.restore import restore_trials
+from search.tuning.stages import build_stages
+from search.tuning.trainable import STATE_FILE
+
+
+@pytest.fixture
+def table(tmp_path):
+    claim(tmp_path).close()
+    return TrialTable(tmp_path)
+
+
+def begin(table, trial_id, *, epochs=0, last=False, **config):
+    flat = build_recipe("quick_unet").flat() | config
+    table.start(TrialRecord(trial_id=trial_id, parent_id="", stage="explore", config=flat, seed=0))
+    for epoch in range(1, epochs + 1):
+        report = {"epochs": epoch, "score": epoch / 10, "last": last and epoch == epochs}
+        table.report(trial_id, report)
+
+
+def save(folder, trial_id, epoch):
+    path = folder / "ray" / "1" / f"{trial_id}_x" / f"checkpoint_{epoch:06d}"
+    path.mkdir(parents=True)
+    torch.save({"model": {}, "epoch": epoch, "optimizer": {}}, path / STATE_FILE)
+
+
+def restore(table, dataset):
+    """Return the store, the lines that were printed, and the data module after restoring."""
+    run_state = create_run_state(table.folder, {}, began=0.0)
+    run_state.stages = [{"name": "explore", "px": 32, "train_images": 8, "val_images": 4}]
+    checkpoints, lines, data_module = CheckpointStore(seed=0), [], DataModule(dataset, seed=0)
+    restore_trials(build_stages(), run_state, table, checkpoints, data_module, lines.append)
+    return checkpoints, lines, data_module
+
+
+def test_trial_whose_last_report_arrived_is_finished_and_others_go_back_to_their_checkpoint(table, tiny_dataset):
+    begin(table, "e0001", epochs=2, last=True)
+    begin(table, "e0002", epochs=3)
+    begin(table, "e0003", epochs=1)
+    save(table.folder, "e0001", 2)
+    save(table.folder, "e0002", 2)
+    checkpoints, lines, data_module = restore(table, tiny_dataset)
+    assert table.records["e0001"].status == "completed" and not table.records["e0002"].status
+    assert table.records["e0002"].metrics["epochs"] == 2 and table.records["e0003"].metrics == {}
+    assert set(checkpoints) == {"e0001", "e0002"}
+    assert "continues after 1 trials" in lines[-1] and "2 trials are unfinished" in lines[-1]
+    assert len(data_module.first.train) == 8 and len(data_module.first.val) == 4
+
+
+def test_trial_that_this_version_cannot_read_is_failed_with_the_reason(table, tiny_dataset):
+    begin(table, "e0001", **{"model/mood": "fair"})
+    _, lines, _ = restore(table, tiny_dataset)
+    assert table.records["e0001"].status == "failed" and "mood" in table.records["e0001"].reason
+    assert "e0001 is left out" in lines[0]
