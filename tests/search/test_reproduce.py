@@ -1,4 +1,4 @@
-"""Trials trained again: a run folder is made by fit and the trial table, no Ray is started."""
+"""Reproduction of trials, from a run folder made by `fit` and the trial table without Ray."""
 
 import dataclasses
 import json
@@ -20,8 +20,8 @@ from search.training.trainer import STATE_FILE, FitPlan, TrialDivergedError, fit
 PX, IMAGES = 32, (16, 8)
 
 
-class Stopped(Exception):  # noqa: N818 - not an error
-    """As Ray ends a trial."""
+class StoppedError(Exception):
+    """Ends a trial inside its report, as Ray does."""
 
 
 class Maker:
@@ -34,11 +34,11 @@ class Maker:
         self.data = data_module.recorded_data(PX, *IMAGES)
         sizes = dict(zip(("px", "train_images", "val_images"), (PX, *IMAGES), strict=True))
         stages = [{"name": name, "began_s": 0.0, **sizes} for name in ("explore", "confirm")]
-        told = {"options": {}, "seed": 0, "data": data_module.to_dict(), "stages": stages}
-        write_json(folder / "run.json", {**describe_process(), **told})
+        content = {"options": {}, "seed": 0, "data": data_module.to_dict(), "stages": stages}
+        write_json(folder / "run.json", {**describe_process(), **content})
 
     def train(self, trial_id, config, *, parent="", stop=99, keep=True, weights=None, resume=None, limit=None, **plan):
-        """Train a trial as a worker does; return its states, an epoch each."""
+        """Train a trial as a worker does and return its state after each epoch."""
         stage, states = {"e": "explore", "c": "confirm"}[trial_id[0]], []
         if trial_id not in self.table.records:
             record = TrialRecord(trial_id=trial_id, parent_id=parent, stage=stage, seed=5, config=config.flat())
@@ -55,7 +55,7 @@ class Maker:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(self.folder / STATE_FILE, path)
             if metrics["epochs"] == stop:
-                raise Stopped
+                raise StoppedError
 
         options = {"weights": weights, "resume": resume, "limit": limit}
         try:
@@ -63,7 +63,7 @@ class Maker:
             self.table.finish(
                 trial_id, "timed_out" if self.table.records[trial_id].metrics["out_of_time"] else "completed"
             )
-        except Stopped:
+        except StoppedError:
             self.table.finish(trial_id, "stopped")
         except TrialDivergedError as error:
             self.table.finish(trial_id, "failed", str(error), replay=error.replay)
@@ -115,7 +115,7 @@ def replays(folder, trial_id):
     return [report["replay"]["clock"] for report in RunRecords(folder).load_history(trial_id).reports]
 
 
-def again(folder, trial_id, capsys, *options):
+def reproduce(folder, trial_id, capsys, *options):
     code = main([str(folder), trial_id, *options])
     return code, capsys.readouterr()
 
@@ -123,10 +123,10 @@ def again(folder, trial_id, capsys, *options):
 def test_trial_cut_by_the_clock_repeats_bit_for_bit(run, capsys):
     record = RunRecords(run).table.records["e0001"]
     assert record.status == "timed_out" and any(replays(run, "e0001"))
-    code, said = again(run, "e0001", capsys)
-    assert code == 0, said.out
-    assert said.out.count(": same, score") == record.metrics["epochs"]
-    assert "e0001: the same, bit for bit" in said.out
+    code, printed = reproduce(run, "e0001", capsys)
+    assert code == 0, printed.out
+    assert printed.out.count(": same, score") == record.metrics["epochs"]
+    assert "e0001: the same, bit for bit" in printed.out
 
 
 def test_trial_repeats_only_with_its_readings(copied, capsys):
@@ -135,74 +135,74 @@ def test_trial_repeats_only_with_its_readings(copied, capsys):
 
     for epoch in range(1, len(replays(copied, "e0001")) + 1):
         tamper(copied, "e0001", epoch, without_time)
-    code, said = again(copied, "e0001", capsys)
-    assert code == 1 and "different" in said.out
+    code, printed = reproduce(copied, "e0001", capsys)
+    assert code == 1 and "different" in printed.out
 
 
 def test_stopped_trial_is_trained_as_far_as_its_record_goes(run, capsys):
-    code, said = again(run, "e0002", capsys)
-    assert code == 0 and said.out.count(": same, score") == 2
+    code, printed = reproduce(run, "e0002", capsys)
+    assert code == 0 and printed.out.count(": same, score") == 2
 
 
 def test_trial_that_was_resumed_repeats_in_one_go(run, capsys):
     clock = replays(run, "e0004")
     assert len(clock) >= 4 and any(clock[3:])
-    assert again(run, "e0004", capsys)[0] == 0
+    assert reproduce(run, "e0004", capsys)[0] == 0
 
 
 def test_diverged_trial_fails_again_for_the_same_reason(run, copied, capsys):
     reason = RunRecords(run).table.records["e0003"].reason
-    code, said = again(run, "e0003", capsys)
-    assert code == 0 and f"failed as recorded: {reason}" in said.out
+    code, printed = reproduce(run, "e0003", capsys)
+    assert code == 0 and f"failed as recorded: {reason}" in printed.out
     text = (copied / "trials.jsonl").read_text()
     (copied / "trials.jsonl").write_text(text.replace(reason, "loss is nan in epoch 7"))
-    code, said = again(copied, "e0003", capsys)
-    assert code == 1 and f"it failed, {reason}; the record says loss is nan in epoch 7" in said.out
+    code, printed = reproduce(copied, "e0003", capsys)
+    assert code == 1 and f"it failed, {reason}; the record says loss is nan in epoch 7" in printed.out
 
 
 def test_promoted_trial_begins_with_the_weights_of_its_parent(run, capsys):
-    code, said = again(run, "c0001", capsys)
-    assert code == 0 and "from the weights of e0001" in said.out and "training it again first" not in said.out
+    code, printed = reproduce(run, "c0001", capsys)
+    assert code == 0 and "from the weights of e0001" in printed.out and "training it again first" not in printed.out
 
 
 def test_parent_whose_weights_are_gone_is_trained_again_first(run, copied, capsys):
-    code, said = again(run, "c0002", capsys)
-    assert code == 0 and "weights of e0002, from which c0002 started, are gone: training it again first" in said.out
+    code, printed = reproduce(run, "c0002", capsys)
+    assert code == 0 and "weights of e0002, from which c0002 started, are gone: training it again first" in printed.out
     tamper(copied, "e0002", 1, lambda line: line.update(score=0.75))
-    code, said = again(copied, "c0002", capsys)
-    assert code == 1 and "c0002: different; first, its parent e0002, epoch 1: score was 0.75" in said.out
+    code, printed = reproduce(copied, "c0002", capsys)
+    assert code == 1 and "c0002: different; first, its parent e0002, epoch 1: score was 0.75" in printed.out
 
 
 def test_tampered_record_is_different_and_the_figure_named(copied, capsys):
     tamper(copied, "e0002", 2, lambda line: line.update(iou=line["iou"] + 0.25))
-    code, said = again(copied, "e0002", capsys)
-    assert code == 1 and ", 0.25 apart" in said.out
-    assert "epoch 1: same" in said.out and "epoch 2: different, iou was" in said.out
-    assert "e0002: different; first, epoch 2: iou was" in said.out
+    code, printed = reproduce(copied, "e0002", capsys)
+    assert code == 1 and ", 0.25 apart" in printed.out
+    assert "epoch 1: same" in printed.out and "epoch 2: different, iou was" in printed.out
+    assert "e0002: different; first, epoch 2: iou was" in printed.out
 
 
 @pytest.mark.parametrize(
-    ("trial_id", "says"),
+    ("trial_id", "message"),
     [
         ("e0007", "'e0007' is not a trial of"),
         ("e0009", "e0009 failed (worker died), which training cannot reproduce"),
     ],
 )
-def test_trial_that_cannot_be_repeated_is_refused_in_one_line(run, capsys, trial_id, says):
-    code, said = again(run, trial_id, capsys)
-    assert code == 2 and says in said.err and said.err.count("\n") == 1
+def test_trial_that_cannot_be_repeated_is_refused_in_one_line(run, capsys, trial_id, message):
+    code, printed = reproduce(run, trial_id, capsys)
+    assert code == 2 and message in printed.err and printed.err.count("\n") == 1
     if trial_id == "e0007":
-        assert "similar: e000" in said.err
+        assert "similar: e000" in printed.err
 
 
 def test_record_without_readings_is_refused(copied, capsys):
     tamper(copied, "e0002", 1, lambda line: line.pop("replay"))
-    code, said = again(copied, "e0002", capsys)
-    assert code == 2 and "has no clock readings" in said.err
+    code, printed = reproduce(copied, "e0002", capsys)
+    assert code == 2 and "has no clock readings" in printed.err
 
 
 @pytest.mark.parametrize(
-    ("file", "change", "says"),
+    ("file", "change", "message"),
     [
         ("trials.jsonl", lambda text: b"\x89PNG\xff\n", "trials.jsonl: cannot be read"),
         ("trials.jsonl", lambda text: b"[1]\n", "trials.jsonl: a line is not a JSON object"),
@@ -226,60 +226,64 @@ def test_record_without_readings_is_refused(copied, capsys):
         ("run.json", lambda text: text.replace(b'"folder"', b'"place"'), "does not say what the run was trained on"),
     ],
 )
-def test_damaged_records_are_refused_in_one_line(file, change, says, copied, capsys):
+def test_damaged_records_are_refused_in_one_line(file, change, message, copied, capsys):
     path = copied / file
     path.write_bytes(change(path.read_bytes()))
-    code, said = again(copied, "e0002", capsys)
-    assert code == 2 and says in said.err and said.err.count("\n") == 1, said.err
+    code, printed = reproduce(copied, "e0002", capsys)
+    assert code == 2 and message in printed.err and printed.err.count("\n") == 1, printed.err
 
 
 def test_fields_that_another_version_wrote_beside_are_passed_over(copied, capsys):
     path = copied / "trials.jsonl"
     path.write_text(path.read_text().replace('"seed"', '"mood": "fair", "seed"'))
-    assert again(copied, "e0002", capsys)[0] == 0
+    assert reproduce(copied, "e0002", capsys)[0] == 0
 
 
-def test_what_is_no_run_and_what_has_changed_are_refused(copied, tmp_path, capsys):
-    code, said = again(tmp_path / "nowhere", "e0001", capsys)
-    assert code == 2 and "no run there" in said.err
+def test_missing_run_and_changed_data_are_refused(copied, tmp_path, capsys):
+    code, printed = reproduce(tmp_path / "nowhere", "e0001", capsys)
+    assert code == 2 and "no run there" in printed.err
     content = json.loads((copied / "run.json").read_text())
     content["versions"]["torch"] = "1.0"
     content["data"]["fingerprint"] = "another"
     (copied / "run.json").write_text(json.dumps(content))
-    code, said = again(copied, "e0001", capsys)
-    assert code == 2 and "has changed since the run began" in said.err
-    assert "note: torch was 1.0, is" in said.out
+    code, printed = reproduce(copied, "e0001", capsys)
+    assert code == 2 and "has changed since the run began" in printed.err
+    assert "note: torch was 1.0, is" in printed.out
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_gpu_that_is_not_there_is_said(run, capsys):
-    code, said = again(run, "e0001", capsys, "--device", "cuda")
-    assert code == 2 and "--device cpu" in said.err
+def test_missing_gpu_is_reported(run, capsys):
+    code, printed = reproduce(run, "e0001", capsys, "--device", "cuda")
+    assert code == 2 and "--device cpu" in printed.err
 
 
-def test_what_a_repetition_needs_is_in_the_reports_and_no_column(run):
+def test_replay_is_in_the_reports_and_not_in_trials_csv(run):
     line = json.loads((run / "reports.jsonl").read_text().splitlines()[0])
     assert line["replay"].keys() == {"clock", "threads", "plan"}
     assert "replay" not in (run / "trials.csv").read_text().splitlines()[0].split(",")
     assert "replay" not in TrialTable.load(run).records["e0001"].metrics
 
 
-def test_failed_trial_tells_ray_what_its_repetition_needs(run, config, monkeypatch):
+def test_failed_trial_reports_its_replay_to_ray(run, config, monkeypatch):
     from search.tuning import trainable, trial_specs
     from search.tuning.stages import Stage
 
-    told = []
-    monkeypatch.setattr(trainable.tune, "report", lambda result, checkpoint=None: told.append(result))
+    reported = []
+    monkeypatch.setattr(trainable.tune, "report", lambda result, checkpoint=None: reported.append(result))
     stage = Stage(name="explore", kind="search", fraction=1.0, px=PX, epochs=2)
     data = RunRecords(run).load_data(RunRecords(run).load_history("e0001"))
     context = trial_specs.StageContext(stage=stage, data=data, deadline=None, cap_s=None, threads=1, device="cpu")
     wild = dataclasses.replace(config.optim, name="sgd", lr=1e30, clip_norm=0.0, momentum=0.0)
     entry = trial_specs.new_trial_spec(context, 1, dataclasses.replace(config, optim=wild), seed=0)
     trainable.train_trial({"spec": entry})
-    assert told[-1]["failed"].startswith("loss is") and told[-1]["replay"].keys() == {"clock", "threads", "plan"}
+    assert reported[-1]["failed"].startswith("loss is") and reported[-1]["replay"].keys() == {
+        "clock",
+        "threads",
+        "plan",
+    }
 
 
-def test_differences_name_both_values_and_what_is_between():
+def test_differences_name_both_values_and_their_distance():
     recorded = {"epochs": 2, "score": 0.5, "last": True, "train_s": 1.0}
     metrics = {"epoch": 2, "score": 0.25, "last": False, "train_s": 9.0, "iou": 0.1}
     assert find_differences(recorded, metrics) == [

@@ -30,7 +30,7 @@ def test_progress_is_the_larger_of_steps_and_time(now):
     assert clock.progress == 1.0
 
 
-def test_first_validation_is_foreseen_from_the_steps_behind_the_first(now):
+def test_first_validation_is_estimated_from_all_steps_but_the_first(now):
     clock = Clock(10, limit=100.0, validation_steps=5.0)
     clock.begin_epoch()
     step(clock, now, 30)  # the first step warms things up
@@ -57,7 +57,7 @@ def test_time_moves_progress_by_thousandths_and_never_back(now):
     assert clock.progress == 0.246
 
 
-def test_only_readings_that_moved_the_run_on_are_kept(now):
+def test_only_readings_that_advance_the_progress_are_kept(now):
     clock = Clock(10, limit=100.0)
     clock.begin_epoch()
     for seconds in (5, 1, 39, 0.01):
@@ -71,7 +71,7 @@ def test_only_readings_that_moved_the_run_on_are_kept(now):
 def test_run_is_over_when_no_further_step_fits(now):
     clock = Clock(100, limit=100.0)
     clock.begin_epoch()
-    step(clock, now, 30)  # the first says nothing: it warms things up
+    step(clock, now, 30)  # the first message nothing: it warms things up
     assert clock.progress == 0.3
     for expected in (0.5, 0.7, 1.0):  # 90 of 100 s are used, and a step takes 20
         step(clock, now, 20)
@@ -119,7 +119,7 @@ def test_recorded_clock_makes_the_same_progress_whatever_the_time(now):
     assert json.loads(json.dumps(readings)) == recorded
 
 
-def test_loaded_clock_goes_on_where_it_was(now):
+def test_loaded_clock_continues_where_it_was(now):
     clock = Clock(10_000, limit=100.0)
     clock.begin_epoch()
     step(clock, now, 30)

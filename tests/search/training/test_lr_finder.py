@@ -31,14 +31,16 @@ def arguments(folder, tmp_path, **changed):
 def test_command_prints_one_line_and_plots(tiny_dataset, tmp_path, capsys, monkeypatch, test):
     monkeypatch.setattr(lr_finder, "run_range_test", lambda *args, **options: test)
     code = main(arguments(tiny_dataset, tmp_path))
-    said = capsys.readouterr()
-    assert (tmp_path / "lr.png").exists() and said.err == "" and said.out.count("\n") == 1
+    printed = capsys.readouterr()
+    assert (tmp_path / "lr.png").exists() and printed.err == "" and printed.out.count("\n") == 1
     assert code == (0 if test is FALLING else 1)
-    assert ("learning rate 3." in said.out) if test is FALLING else ("no learning rate from 1e-05 to 1" in said.out)
+    assert (
+        ("learning rate 3." in printed.out) if test is FALLING else ("no learning rate from 1e-05 to 1" in printed.out)
+    )
 
 
 @pytest.mark.parametrize(
-    ("changed", "says"),
+    ("changed", "message"),
     [
         ({"recipe": "nothing"}, "no recipe 'nothing'; choose from " + ", ".join(KNOWN)),
         ({"width": 1}, "width=1 must be at least"),
@@ -49,11 +51,11 @@ def test_command_prints_one_line_and_plots(tiny_dataset, tmp_path, capsys, monke
         ({"recipe": "unet"}, "32"),  # too small for its MS-SSIM
     ],
 )
-def test_wrong_input_is_reported_in_one_line(tiny_dataset, tmp_path, capsys, changed, says):
+def test_wrong_input_is_reported_in_one_line(tiny_dataset, tmp_path, capsys, changed, message):
     assert main(arguments(tiny_dataset, tmp_path, **changed)) == 2
-    said = capsys.readouterr()
-    assert said.out == "" and said.err.count("\n") == 1
-    assert said.err.startswith("error: ") and says in said.err
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.count("\n") == 1
+    assert printed.err.startswith("error: ") and message in printed.err
 
 
 def test_finder_is_a_command():

@@ -50,17 +50,17 @@ def trained_loss(config, data, lr):
 
 
 def test_suggested_rate_trains_better_than_a_hundredth_of_it(fit_data, small_config):
-    told = []
-    test = run_range_test(small_config, fit_data, steps=80, progress=lambda done, total: told.append((done, total)))
+    reported = []
+    test = run_range_test(small_config, fit_data, steps=80, progress=lambda done, total: reported.append((done, total)))
     low, high = TEST_RANGES["adamw"]
     assert test.rates[0] == pytest.approx(low) and 0.8 * high < test.rates[-1] < high
-    assert len(test.rates) == len(test.losses) == 80 and told[-1] == (80, 80)
+    assert len(test.rates) == len(test.losses) == 80 and reported[-1] == (80, 80)
     assert low < test.suggestion < high
     better, worse = (trained_loss(small_config, fit_data, lr) for lr in (test.suggestion, test.suggestion / 100))
     assert better < 0.9 * worse
 
 
-def told_losses(monkeypatch, small_config, fit_data, losses):
+def run_scripted(monkeypatch, small_config, fit_data, losses):
     """Return the range test of a training that gives these losses."""
 
     def fake(config, data, plan, *, report, on_step, limit, policy):
@@ -74,12 +74,12 @@ def told_losses(monkeypatch, small_config, fit_data, losses):
 @pytest.mark.parametrize("sign", [1.0, -1.0])  # a learnt balance may make a loss negative
 def test_range_test_ends_when_the_loss_explodes(monkeypatch, small_config, fit_data, sign):
     losses = [sign * 1.0] * 40 + [1.0 + 0.5 * i for i in range(60)]
-    test = told_losses(monkeypatch, small_config, fit_data, losses)
+    test = run_scripted(monkeypatch, small_config, fit_data, losses)
     assert 40 < len(test.losses) < 60
 
 
 def test_range_test_ends_when_the_loss_is_no_number(monkeypatch, small_config, fit_data):
-    test = told_losses(monkeypatch, small_config, fit_data, [1.0] * 30 + [math.nan] * 70)
+    test = run_scripted(monkeypatch, small_config, fit_data, [1.0] * 30 + [math.nan] * 70)
     assert len(test.losses) == 30 and test.suggestion is None
 
 

@@ -109,7 +109,7 @@ def test_diverged_loss_raises_with_the_epoch(fit_data, small_config):
         train(config, fit_data, epochs=5)
 
 
-def test_diverged_trial_says_what_its_repetition_needs(fit_data, small_config):
+def test_error_of_a_diverged_trial_carries_its_replay(fit_data, small_config):
     config = with_(small_config, "optim", name="sgd", lr=1e30, clip_norm=0.0)
     with pytest.raises(TrialDivergedError) as raised:
         train(config, fit_data, epochs=50, limit=0.05, seed=3, micro_batch_size=4, refine=0.25)
@@ -119,7 +119,7 @@ def test_diverged_trial_says_what_its_repetition_needs(fit_data, small_config):
     assert (plan.epochs, plan.seed, plan.micro_batch_size, plan.refine) == (50, 3, 4, 0.25)
 
 
-def test_run_given_the_readings_of_another_equals_it(fit_data, small_config):
+def test_fit_with_recorded_clock_readings_reproduces_the_run(fit_data, small_config):
     _, cut, states = train(small_config, fit_data, epochs=1000, limit=0.5, refine=0.5)
     readings = [report["replay"]["clock"] for report in cut]
     _, again, repeated = train(small_config, fit_data, epochs=1000, refine=0.5, recorded_clock=readings)
@@ -171,7 +171,7 @@ def test_data_without_depth_trains_the_mask_and_scores_by_it(tiny_dataset, tmp_p
     assert "train_depth" not in reports[-1] and reports[-1]["train_mask"] > 0
 
 
-def test_each_step_is_told_with_its_rate_and_its_loss(fit_data, small_config):
+def test_each_step_reports_its_rate_and_its_loss(fit_data, small_config):
     steps = []
     _, reports, _ = train(small_config, fit_data, epochs=2, on_step=lambda rate, loss: steps.append((rate, loss)))
     planned = 2 * (len(fit_data.train) // small_config.optim.batch_size)
@@ -201,7 +201,7 @@ OUT_OF_MEMORY = [
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY)
-def test_parts_are_halved_for_good_where_memory_runs_out(fit_data, small_config, monkeypatch, error):
+def test_micro_batches_are_halved_for_good_where_memory_runs_out(fit_data, small_config, monkeypatch, error):
     _, expected, _ = train(small_config, fit_data, micro_batch_size=2)
     monkeypatch.setattr(MicroBatchRunner, "_forward", full_above(3, error))
     steps = []
@@ -221,7 +221,7 @@ def test_one_image_that_does_not_fit_fails_the_trial(fit_data, small_config, mon
         train(small_config, fit_data)
 
 
-def test_validation_is_cut_into_parts_too(fit_data, small_config, monkeypatch):
+def test_validation_is_split_into_micro_batches_too(fit_data, small_config, monkeypatch):
     seen, forward = {True: [], False: []}, MicroBatchRunner._forward
 
     def noted(passes, batch):
@@ -234,7 +234,7 @@ def test_validation_is_cut_into_parts_too(fit_data, small_config, monkeypatch):
     assert max(seen[False]) <= 3 and sum(seen[False]) == len(fit_data.val)  # each image once
 
 
-def test_pictures_are_the_predictions_just_validated(fit_data, small_config):
+def test_reported_predictions_are_those_just_validated(fit_data, small_config):
     _, reports, states = train(small_config, fit_data, logged_images=3, precision="float32")
     model = build_model(small_config.model)
     batch = next(Loader(fit_data.val, batch_size=32, stats=fit_data.stats).epoch(0))
@@ -246,7 +246,7 @@ def test_pictures_are_the_predictions_just_validated(fit_data, small_config):
         assert np.abs(report["predictions"].astype(int) - expected.astype(int)).max() <= 1
 
 
-def test_no_more_pictures_than_there_are_images_and_none_unasked(fit_data, small_config):
+def test_predictions_are_reported_on_request_for_at_most_all_images(fit_data, small_config):
     _, reports, _ = train(small_config, fit_data, epochs=1, logged_images=1000)
     assert len(reports[0]["predictions"]) == len(fit_data.val)
     _, reports, _ = train(small_config, fit_data, epochs=1)
@@ -276,17 +276,17 @@ def test_partial_data_train_and_are_scored_on_what_they_have(
 
 def test_losses_of_a_mixture_are_means_over_the_images_that_have_the_task(partial_datasets, small_config, monkeypatch):
     data = DataModule(partial_datasets["mixed"], seed=0).stage_data(fraction=1.0, px=32)
-    backward, told = MicroBatchRunner.backward, []
+    backward, reported = MicroBatchRunner.backward, []
 
     def counted(self, batch, loss):
         """Pass off the number of the step as the loss of the mask, 0 where there is none."""
         images = int(batch.target.mask_known.sum())
-        told.append((len(told) + 1, images))
-        return backward(self, batch, loss) | {"mask": torch.tensor(float(len(told) if images else 0))}
+        reported.append((len(reported) + 1, images))
+        return backward(self, batch, loss) | {"mask": torch.tensor(float(len(reported) if images else 0))}
 
     monkeypatch.setattr(MicroBatchRunner, "backward", counted)
     _, reports, _ = train(with_(small_config, "optim", batch_size=2), data, epochs=1)
-    steps, images = np.array(told).T
+    steps, images = np.array(reported).T
     assert 0 in images and {1, 2} & set(images)
     assert reports[0]["train_mask"] == pytest.approx((steps * images).sum() / images.sum())
 
