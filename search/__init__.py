@@ -1,1 +1,1 @@
-"""The search: configurations, the training loop, the ladder, and the study that Ray runs."""
+"""The search: configurations, the training loop, the stages, and the study that Ray runs."""

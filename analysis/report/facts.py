@@ -182,8 +182,8 @@ def find_stage_spans(run: Run) -> list[Span]:
 
 
 def collect_rank_correlations(run: Run) -> dict[str, dict[str, Any]]:
-    """Return by stage its rank correlation with the stage below, where it was measured."""
-    key = "rank_correlation_with_stage_below"
+    """Return by stage its rank correlation with the previous stage, where it was measured."""
+    key = "rank_correlation_with_previous_stage"
     return {plan["name"]: plan[key] for plan in run.run_json.get("stages", []) if isinstance(plan.get(key), dict)}
 
 

@@ -210,6 +210,6 @@ class StageRunner:
         if stage.kind == "promote":
             children = [r for r in rank_trials(ended) if r.parent_id]
             parents = [self.table.records[r.parent_id].score for r in children]
-            metrics["rank_correlation_with_stage_below"] = correlate_ranks(parents, [r.score for r in children])
+            metrics["rank_correlation_with_previous_stage"] = correlate_ranks(parents, [r.score for r in children])
         self.run_state.end_stage(metrics)
         self.console.finish()

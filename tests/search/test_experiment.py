@@ -69,7 +69,7 @@ class TestRun:
         page = (finished[0] / "report.html").read_text()
         assert table(finished[0])[-1]["trial_id"] in page and "data:image/jpeg;base64," in page
 
-    def test_trials_climb_the_ladder_from_their_parents(self, finished):
+    def test_promoted_trials_start_from_their_parents(self, finished):
         rows = table(finished[0])
         ids = {row["trial_id"]: row for row in rows}
         assert {row["stage"] for row in rows} - {"repeat"} == {"explore", "confirm", "final"}
@@ -163,7 +163,7 @@ class TestRun:
             run_state["cluster"]["cpus"] * run_state["wall_s"], rel=0.01
         )
         confirm = next(stage for stage in run_state["stages"] if stage["name"] == "confirm")
-        correlation = confirm["rank_correlation_with_stage_below"]
+        correlation = confirm["rank_correlation_with_previous_stage"]
         if correlation is not None:  # of three trials or more that have a score
             assert -1 <= correlation["spearman"]["low"] <= correlation["spearman"]["high"] <= 1
             assert correlation["trials"] <= confirm["trials"]

@@ -86,7 +86,7 @@ class TestResume:
         assert content["state"] == "done" and content["wall_s"] < 138
         assert len(content["earlier"]) == 2 and content["earlier"][0]["wall_s"] < content["earlier"][1]["wall_s"]
 
-    def test_every_stage_is_climbed_once(self, resumed):
+    def test_every_stage_is_run_once(self, resumed):
         names = [stage["name"] for stage in run_state(resumed[0])["stages"]]
         assert names in (["explore", "confirm", "final"], ["explore", "confirm", "final", "repeat"])
         assert len(run_state(resumed[0])["test_read"]) == 1

@@ -23,7 +23,7 @@ def whole_run(running_run):
     stage = {"round": 1, "trials": 4, "busy": 0.75, "px": 80, "train_images": 10, "val_images": 5}
     explore = {"name": "explore", "began_s": 5.0, "wall_s": 40.0, **stage}
     agreed = {"value": 0.5, "low": -1.0, "high": 1.0, "chance": 0.5}
-    ranks = {"rank_correlation_with_stage_below": {"trials": 2, "spearman": agreed, "kendall": agreed}}
+    ranks = {"rank_correlation_with_previous_stage": {"trials": 2, "spearman": agreed, "kendall": agreed}}
     notes = {
         "state": "done",
         "best": "c1",

@@ -157,10 +157,10 @@ def test_rank_correlation_is_recorded_except_for_repeats(run):
     assert next(run.stages, None) is None
     children = sorted(run.table.of_stage("confirm"), key=lambda r: -r.score)
     parents = [run.table.records[r.parent_id].score for r in children]
-    correlation = stage_of(run, "confirm")["rank_correlation_with_stage_below"]
+    correlation = stage_of(run, "confirm")["rank_correlation_with_previous_stage"]
     assert correlation == correlate_ranks(parents, [r.score for r in children]) and correlation["trials"] == 3
-    assert stage_of(run, "final")["rank_correlation_with_stage_below"] is None  # of two trials
-    assert "rank_correlation_with_stage_below" not in stage_of(run, "explore") | stage_of(run, "repeat")
+    assert stage_of(run, "final")["rank_correlation_with_previous_stage"] is None  # of two trials
+    assert "rank_correlation_with_previous_stage" not in stage_of(run, "explore") | stage_of(run, "repeat")
 
 
 def test_finalists_that_the_clock_has_cut_are_not_repeated(run):

@@ -39,7 +39,8 @@ def test_rates_and_pictures_are_kept_apart_from_the_metrics(context, small_confi
     assert [len(result["rates"]) for result in reports] == [steps, steps]
     assert max(rate for result in reports for _, rate in result["rates"]) <= small_config.optim.lr
     for result in reports:
-        assert result["pictures"].shape == (3, 32, 32, 2)
+        best_is_earlier = result["last"] and result["metrics"]["best_epoch"] != result["epoch"]  # whose were reported
+        assert result["pictures"] is None if best_is_earlier else result["pictures"].shape == (3, 32, 32, 2)
         assert {"rates", "pictures"}.isdisjoint(result["metrics"])
         assert {"score", "train_total", "params", "micro_batch_size"} <= result["metrics"].keys()
 
