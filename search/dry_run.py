@@ -19,7 +19,7 @@ from rich.table import Table
 from data.data_module import DataModule
 from data.pack.pack import pack_split
 from data.pack.shards import record_type
-from data.runtime.progress import progress_bar
+from data.runtime.progress import format_duration, progress_bar
 from models.cost import count_macs, probe
 from search.budget.allocation import WEIGHT_COPIES, Allocation, allocate, compute_affordable_macs
 from search.budget.budget import Budget, plan_deadlines, wrap_up_s
@@ -214,24 +214,19 @@ def print_table(
         stage, allocation = line.stage, line.allocation
         trials = str(line.trials) if stage.kind == "promote" or budget.trials else f"about {line.trials}"
         images = (f"{allocation.train_images:,}", f"{allocation.val_images:,}", str(stage.px))
-        epochs, took = f"{line.epochs:.1f} of {stage.epochs}", _duration(line.stage_s)
-        table.add_row(stage.name, *images, trials, _duration(line.trial_s), epochs, took, _size(line.disk_bytes))
+        epochs, took = f"{line.epochs:.1f} of {stage.epochs}", format_duration(line.stage_s)
+        table.add_row(stage.name, *images, trials, format_duration(line.trial_s), epochs, took, _size(line.disk_bytes))
     console.print(table)
     total_s = budget.wall_s or START_S + sum(line.stage_s for line in estimates)
     hours, disk = total_s * machine.cluster.devices / 3600, sum(line.disk_bytes for line in estimates)
     console.print(
-        f"in all {_duration(total_s)} on {machine.cluster.workers} workers, {hours:.2f} device hours, {_size(disk)} of "
-        f"disk at most; {_duration(START_S)} to start, {_duration(wrap_up_s(total_s))} to measure the model\n"
+        f"in all {format_duration(total_s)} on {machine.cluster.workers} workers, {hours:.2f} device hours, "
+        f"{_size(disk)} of disk at most; {format_duration(START_S)} to start, "
+        f"{format_duration(wrap_up_s(total_s))} to measure the model\n"
         f"measured here: {machine.together / 1e9:.1f} G multiply-adds/s a worker, {machine.decoded:.0f} triplets/s "
         "decoded (once); nothing was written",
         highlight=False,
     )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _size(number: float) -> str:

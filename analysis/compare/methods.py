@@ -8,6 +8,7 @@ from pathlib import Path
 
 from analysis.exceptions import AnalysisError
 from analysis.runs.run import read_json
+from data.runtime.progress import format_duration
 from search.budget.budget import Budget
 
 RUN = Path(__file__).resolve().parents[2] / "search" / "run.py"
@@ -99,5 +100,4 @@ def is_finished(folder: Path, comparison: Comparison) -> bool:
 def _time_left(comparison: Comparison, runs: int) -> str:
     if comparison.budget.wall_s is None:
         return f"{runs} of {comparison.budget.text} to go"
-    minutes = -(-runs * comparison.budget.wall_s // 60)
-    return f"{minutes // 60:.0f} h {minutes % 60:.0f} min to go" if minutes >= 60 else f"{minutes:.0f} min to go"
+    return f"{format_duration(runs * comparison.budget.wall_s)} to go"

@@ -72,6 +72,13 @@ def build_bars(console: "Console") -> "Bars":
     )
 
 
+def format_duration(seconds: float) -> str:
+    """Format seconds as a short text in s, min or h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
 def format_pace(done: int | float, total: int | float | None, per_s: float | None) -> str:
     """Format a count and a rate, per second or in seconds each; unknown values are omitted."""
     count = f"{done:,.0f}/{total:,.0f}" if total is not None else ""

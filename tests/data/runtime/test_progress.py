@@ -5,7 +5,7 @@ from contextlib import redirect_stderr
 
 import pytest
 
-from data.runtime.progress import format_pace, progress_bar
+from data.runtime.progress import format_duration, format_pace, progress_bar
 
 DRAWN_S = 0.15  # bars are drawn ten times a second
 
@@ -90,3 +90,10 @@ def test_what_is_printed_to_a_pipe_meanwhile_stays_in_it(terminal, capsys):
         progress(1, 2)
         print("a line")
     assert capsys.readouterr().out == "a line\n" and "a line" not in terminal.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(4.26, "4.3 s"), (12, "12 s"), (360, "6 min"), (5999, "100 min"), (7200, "2.0 h")]
+)
+def test_durations_are_short_texts(seconds, text):
+    assert format_duration(seconds) == text
