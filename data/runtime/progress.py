@@ -72,7 +72,7 @@ def build_bars(console: "Console") -> "Bars":
     )
 
 
-def format_duration(seconds: float) -> str:
+def format_duration(seconds: int | float) -> str:
     """Format seconds as a short text in s, min or h."""
     if seconds < 100:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
