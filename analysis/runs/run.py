@@ -101,13 +101,15 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _upgrade(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of run.json in the present format; format 1 has the options under "asked"."""
+    """Return the content of run.json in the present format; format 1 has other names for some fields."""
     if "asked" not in content:
         return content
     options = {**content["asked"], **content["asked"].get("constraints", {})}
     name = str(options.get("ladder", "climb"))
     options.setdefault("stages", {"climb": "default", "flat": "single"}.get(name, name))
-    return content | {"options": options}
+    older, newer = "rank_correlation_with_stage_below", "rank_correlation_with_previous_stage"
+    stages = [stage | {newer: stage[older]} if older in stage else stage for stage in content.get("stages", [])]
+    return content | {"options": options, "stages": stages}
 
 
 def _state(folder: Path, content: dict[str, Any]) -> str:

@@ -210,6 +210,14 @@ def test_run_that_has_not_started_a_trial_has_a_report(tmp_path):
     assert "No trial has started." in page and "plotly.js v" not in page
 
 
+def test_rank_correlations_of_the_older_format_are_shown(whole_run):
+    path = whole_run / "run.json"
+    path.write_text(path.read_text().replace("with_previous_stage", "with_stage_below").replace('"options"', '"x"'))
+    content = json.loads(path.read_text())
+    write_json(path, content | {"asked": {"sampler": "tpe"}})
+    assert "rank correlation 0.50 [-1.00, 1.00]" in page_of(whole_run)
+
+
 def test_run_of_another_format_is_reported_without_a_command_to_resume_it(tmp_path):
     add_trial(TrialTable(tmp_path), "e1", "explore", 0.7, px=80)
     write_json(tmp_path / "run.json", {"state": "stopped", "asked": {"sampler": "tpe", "ladder": "climb"}})
