@@ -1,4 +1,4 @@
-"""What the README says is typed here, with smaller numbers."""
+"""The commands in the READMEs are typed here, with smaller numbers."""
 
 import importlib.util
 import re
@@ -11,17 +11,28 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/**/*.md")])
+COMMANDS = [
+    (page.relative_to(ROOT).as_posix(), line.strip())
+    for page in PAGES
+    if page.name != "CHANGELOG.md"
+    for line in page.read_text(encoding="utf-8").splitlines()
+    if line.strip().startswith("python ")
+]
+MODULES = sorted({module for page in PAGES for module in re.findall(r"python -m ([\w.]+)", page.read_text(encoding="utf-8"))})
+LINES_AT_MOST = {"README.md": 180, "CONTRIBUTING.md": 90}
+OLD_COMMANDS = {"data.layout", "search.fit", "search.schedules", "analysis.summary", "analysis.results"}  # in the changelog
 
 
 def command(start):
-    """Return the README's command that begins with `start`, as words."""
-    line = next(line.strip() for line in README.splitlines() if line.strip().startswith(start))
+    """Return the command of a README that begins with `start`, as words."""
+    line = next(line for _, line in COMMANDS if line.startswith(start))
     return shlex.split(line, comments=True)
 
 
-def typed(words, **replaced):
+def typed(words, cwd=ROOT, **replaced):
     words = [sys.executable if word == "python" else replaced.get(word, word) for word in words]
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=120)
 
 
 def test_scenes_command_works(tmp_path):
@@ -31,13 +42,18 @@ def test_scenes_command_works(tmp_path):
 
 
 def test_compose_command_works(tmp_path, shared_data):
-    places = {"PHOTOS": str(shared_data / "rgbd"), "CUTOUTS": str(shared_data / "foregrounds")}
-    process = typed(command("python -m data.compose"), DIR=str(tmp_path / "out"), **{"2000": "40"}, **places)
+    folders = {"PHOTOS": str(shared_data / "rgbd"), "CUTOUTS": str(shared_data / "foregrounds")}
+    process = typed(command("python -m data.compose"), DIR=str(tmp_path / "out"), **{"2000": "40"}, **folders)
     assert process.returncode == 0, process.stderr
     assert len(list((tmp_path / "out" / "depth").iterdir())) == 40
 
 
-def test_quick_start_command_is_understood():
+def test_check_command_works(tiny_dataset):
+    process = typed(command("python -m data.check"), DIR=str(tiny_dataset))
+    assert process.returncode == 0, process.stdout + process.stderr
+
+
+def test_quick_start_command_is_parsed():
     from search.budget.budget import parse_budget
     from search.run import build_parser
 
@@ -45,49 +61,59 @@ def test_quick_start_command_is_understood():
     assert parse_budget(build_parser().parse_args(words[2:]).budget).wall_s == 300
 
 
-RUNS = [line.strip() for line in README.splitlines() if line.strip().startswith("python search/run.py")]
-
-
-@pytest.mark.parametrize("line", RUNS)
-def test_every_run_of_the_readme_is_understood(line):
+@pytest.mark.parametrize(("page", "line"), [c for c in COMMANDS if c[1].startswith("python search/run.py")])
+def test_every_search_command_of_the_readmes_is_parsed(page, line):
     from search.budget.budget import parse_budget
     from search.run import build_parser
 
     args = build_parser().parse_args(shlex.split(line, comments=True)[2:])
     assert args.resume or parse_budget(args.budget)
     if args.recipe:
-        from search.config.recipes import build_recipe
+        from search.config.recipes import recipe
 
-        build_recipe(args.recipe, width=args.width)
+        recipe(args.recipe, width=args.width)
 
 
-def test_grid_of_the_readme_is_read(tmp_path):
+def test_grid_of_the_search_readme_is_read(tmp_path):
     from search.config.grid import read_grid
 
-    (tmp_path / "grid.json").write_text(README.split("```json\n")[1].split("```")[0])
+    text = (ROOT / "search" / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "grid.json").write_text(text.split("```json\n")[1].split("```")[0])
     assert len(read_grid(tmp_path / "grid.json")) == 5
 
 
-@pytest.mark.parametrize("module", sorted(set(re.findall(r"python -m ([\w.]+)", README))))
-def test_every_module_of_the_readme_is_a_command(module):
+@pytest.mark.parametrize("module", [module for module in MODULES if module not in OLD_COMMANDS])
+def test_every_module_of_the_readmes_is_a_command(module):
     spec = importlib.util.find_spec(module)
-    assert spec and spec.origin and '__name__ == "__main__"' in Path(spec.origin).read_text(encoding="utf-8")
+    assert spec and spec.origin
+    path = Path(spec.origin)
+    if path.name == "__init__.py":
+        assert path.with_name("__main__.py").is_file()
+    else:
+        assert '__name__ == "__main__"' in path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    ("start", "module"),
-    [
-        ("python -m search.training.lr_finder", "search.training.lr_finder"),
-        ("python -m analysis.predict", "analysis.predict.predict"),
-        ("python -m analysis.plots", "analysis.plots.plots"),
-        ("python -m analysis.compare", "analysis.compare.compare"),
-    ],
-)
-def test_options_of_the_readme_exist(start, module):
-    imported = importlib.import_module(module)
-    build = getattr(imported, "build_parser", None) or imported.parser
-    args = build().parse_args(command(start)[3:])
-    assert str(args.out) == command(start)[command(start).index("--out") + 1]
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_pages_are_short_and_their_links_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    name = page.relative_to(ROOT).as_posix()
+    if page.name in ("README.md", "CONTRIBUTING.md"):
+        assert text.count("\n") <= LINES_AT_MOST.get(name, 80)
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("folder", ["search", "models", "data", "analysis"])
+def test_folder_readme_names_every_module_and_no_other(folder):
+    named = set(re.findall(r"\b(\w+\.py)\b", (ROOT / folder / "README.md").read_text(encoding="utf-8")))
+    there = {path.name for path in (ROOT / folder).rglob("*.py")} - {"__init__.py", "__main__.py"}
+    assert there - named == set()
+    assert named - there <= {path.name for path in ROOT.glob("*/**/*.py")}
+
+
+def test_eight_files_to_read_exist():
+    paths = re.findall(r"^\d\. `([\w/.]+)`", README, flags=re.MULTILINE)
+    assert len(paths) == 8 and all((ROOT / path).is_file() for path in paths)
 
 
 def test_ci_runs_the_commands_of_the_readme():
