@@ -6,7 +6,7 @@ Triplets that cannot be used are left out and counted, by the search as by `pyth
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -122,7 +122,10 @@ class DataModule:
     def check_same(self, fingerprint: str) -> None:
         """Raise DataError unless the data have the fingerprint that a run started with."""
         if self.dataset.fingerprint != fingerprint:
-            raise DataError(f"{self.dataset.root}: has changed since the run began; start a new run")
+            raise DataError(
+                f"{self.dataset.root}: has changed since the run began; start a new run, or resume with --data and "
+                "the folder that has the images of the run"
+            )
 
     def stage_data(
         self, *, fraction: float, px: int, max_images: int | None = None, deadline: float | None = None
@@ -191,11 +194,12 @@ class DataModule:
         return source | joined | self.sizes() | {"left_out": self.left_out.to_dict()}
 
 
-def load_data_module(run: Mapping[str, Any]) -> DataModule:
+def load_data_module(run: Mapping[str, Any], moved_to: Sequence[Path] = ()) -> DataModule:
     """Return the data of a run from its run.json; a join that is missing from the cache is written again.
 
     Args:
         run: Content of run.json, of which `data` and `seed` are used.
+        moved_to: Folders that replace those in run.json, if the data have moved.
 
     Raises:
         DataError: The data are not recorded, cannot be read, or have changed.
@@ -204,8 +208,12 @@ def load_data_module(run: Mapping[str, Any]) -> DataModule:
     if "seed" not in run or not {"folder", "fingerprint", "split"} <= about.keys():
         raise DataError("run.json does not say what the run was trained on; name the folder of a run that has begun")
     root, folders = Path(about["folder"]), [Path(folder) for folder in about.get("folders", ())]
-    if folders and not (root / "dataset.json").exists():
+    if moved_to:
+        root, folders = moved_to[0], list(moved_to if len(moved_to) > 1 else ())
+    if folders and (moved_to or not (root / "dataset.json").exists()):
         root = join_folders(folders, cache_dir())
+    if not root.is_dir():
+        raise DataError(f"{root}: the images of the run are not there; resume with --data and their new folder")
     data_module = DataModule(root, seed=run["seed"], split=about["split"], allow_bad=True)
     data_module.check_same(about["fingerprint"])
     return data_module

@@ -143,7 +143,8 @@ class Dataset:
         root: The folder.
         triplets: The usable samples.
         spec: Spec of a single folder; for joined folders see `folders`.
-        fingerprint: Hash over names, sizes and times of the files used, manifest.csv and dataset.json.
+        fingerprint: Hash over names and sizes of the files used, the content of a sample of them, manifest.csv and
+            dataset.json.
         unusable: Entries that cannot be used.
         parts: The joined folders, each with its own spec and with triplets named as here; () for a single folder.
     """

@@ -41,7 +41,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--budget", help="wall time (90s, 10m, 2h), trials (40trials) or device hours (2gpuh, 2cpuh)")
     p.add_argument(
-        "--resume", type=Path, metavar="RUN", help="continue a run that was interrupted; --budget gives it more"
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="continue a run that was interrupted; --budget gives it more, --data names the new folder of its images",
     )
     p.add_argument(
         "--data", type=Path, nargs="+", metavar="DIR", help="data set folders, joined; built-in scenes by default"
@@ -101,13 +104,13 @@ def _resume(args: argparse.Namespace) -> int:
         if extended:
             options = replace(options, budget=_extend(options.budget, parse_budget(args.budget), content, table))
         run_state = resume_run_state(args.resume, content, now=BEGAN, options=options.to_dict(), extended=extended)
-        return _run(args.address, options, load_data_module(content), run_state, table)
+        return _run(args.address, options, load_data_module(content, args.data or ()), run_state, table)
 
 
 def _refuse_options_of_a_new_run(args: argparse.Namespace) -> None:
     defaults, named = build_parser(), flags()
     for name, value in vars(args).items():
-        if name not in ("resume", "budget", "address") and value != defaults.get_default(name):
+        if name not in ("resume", "budget", "address", "data") and value != defaults.get_default(name):
             flag = named.get(name, f"--{name.replace('_', '-')}")
             raise RunDirError(f"{flag} belongs to a new run; {args.resume} continues with its own options")
 

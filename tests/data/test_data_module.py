@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -120,6 +121,28 @@ def test_data_of_a_run_that_are_others_or_not_named_are_refused(data_module):
     for notes in ({"seed": 0}, {"data": facts}, {"seed": 0, "data": {"folder": facts["folder"]}}):
         with pytest.raises(DataError, match="does not say what the run was trained on"):
             load_data_module(notes)
+
+
+def test_data_of_a_run_are_found_in_the_folder_that_they_have_moved_to(partial_datasets, monkeypatch, tmp_path):
+    monkeypatch.setenv("ONE_LOOK_CACHE", str(tmp_path / "cache"))
+    roots = [Path(shutil.copytree(partial_datasets[name], tmp_path / name)) for name in ("mask_only", "depth_only")]
+    for folders in (roots[:1], roots):
+        root = folders[0] if len(folders) == 1 else join_folders(folders, tmp_path / "cache")
+        state = {"seed": 1, "data": DataModule(root, seed=1, split="random").to_dict()}
+        moved = [tmp_path / f"moved{len(folders)}" / folder.name for folder in folders]
+        for folder, to in zip(folders, moved, strict=True):
+            shutil.copytree(folder, to, copy_function=shutil.copyfile)
+            (to / "images").touch()
+        found = load_data_module(state, moved)
+        assert [t.id for t in found.splits.train] == [t.id for t in load_data_module(state).splits.train]
+        assert all(t.image.is_relative_to(moved[0].parent) for t in found.splits.train)
+        facts = load_data_module({"seed": 1, "data": found.to_dict()}).to_dict()  # the next process needs no --data
+        assert facts == found.to_dict() and str(moved[0]) in str(facts)
+    with pytest.raises(DataError, match="has changed since the run began"):
+        load_data_module(state, roots[:1])
+    shutil.rmtree(roots[0])
+    with pytest.raises(DataError, match="--data"):
+        load_data_module({"seed": 1, "data": facts | {"folder": str(roots[0]), "folders": []}})
 
 
 def test_packing_is_shown(data_module):

@@ -80,7 +80,7 @@ def test_fingerprint_of_a_join_is_that_of_its_folders(two, join, tmp_path):
     root = join("../bright", "../dark")
     before = read_dataset(root).fingerprint
     assert read_dataset(join_folders(two, tmp_path / "cache")).fingerprint == before
-    (two[1] / "images" / "fgbg000010.png").touch()
+    (two[1] / "images" / "fgbg000010.png").write_bytes(b"another image")
     assert read_dataset(root).fingerprint != before
 
 

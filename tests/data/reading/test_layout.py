@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 
 import pytest
 
 from data.dataset import DataError, DatasetSpec
+from data.reading import layout
 from data.reading.dataset_json import join_folders
 from data.reading.layout import read_dataset
 from data.reading.matching import assign_roles, group_backgrounds, pair_files
@@ -285,10 +287,36 @@ def test_fingerprint_changes_with_used_files_only(make_dataset):
     before = read_dataset(root).fingerprint
     (root / "images" / "stray.txt").write_text("stray")
     assert read_dataset(root).fingerprint == before
-    os.utime(root / "masks" / "mask000001.png", ns=(1, 1))
-    touched = read_dataset(root).fingerprint
+    path = root / "masks" / "mask000001.png"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    rewritten = read_dataset(root).fingerprint
+    path.write_bytes(content + b"0")
+    longer = read_dataset(root).fingerprint
     (root / "dataset.json").write_text(json.dumps({"near": "dark"}))
-    assert len({before, touched, read_dataset(root).fingerprint}) == 3
+    assert len({before, rewritten, longer, read_dataset(root).fingerprint}) == 4
+
+
+def test_fingerprint_is_that_of_a_copy_and_does_not_change_with_times(make_dataset, tmp_path):
+    root = make_dataset(2)
+    before = read_dataset(root).fingerprint
+    os.utime(root / "masks" / "mask000001.png", ns=(1, 1))
+    assert read_dataset(root).fingerprint == before
+    shutil.copytree(root, tmp_path / "copy", copy_function=shutil.copyfile)
+    assert read_dataset(tmp_path / "copy").fingerprint == before
+
+
+def test_fingerprint_of_a_large_data_set_is_fast_and_changes_with_the_size_of_any_file(make_dataset, monkeypatch):
+    root = make_dataset(4)
+    monkeypatch.setattr(layout, "HASHED_FILES", 2)
+    opened = []
+    monkeypatch.setattr(layout, "_read_ends", lambda path: opened.append(path) or b"")
+    found = [read_dataset(root).fingerprint]
+    assert len(opened) == 2
+    for path in sorted(root.rglob("*.png")):
+        path.write_bytes(path.read_bytes() + b"0")
+        found.append(read_dataset(root).fingerprint)
+    assert len(set(found)) == len(found)
 
 
 def test_fingerprint_changes_with_the_polarity_of_a_line(make_dataset, write_manifest):
