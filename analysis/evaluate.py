@@ -214,6 +214,8 @@ def format_summary(folder: Path, summary: pd.DataFrame) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
+    from data.reading.folders import add_role_flags
+
     parser = argparse.ArgumentParser(
         prog="python -m analysis.evaluate",
         description="Measure a model on data sets with true masks, true depth or both.",
@@ -225,6 +227,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--near", choices=("bright", "dark"), help="near pixels of all relative depth, whatever is configured"
     )
+    add_role_flags(parser)
     parser.add_argument("--table", type=Path, metavar="FILE", help="write the metrics of each image to a CSV file")
     parser.add_argument("--device", help="torch device (default: a GPU if there is one)")
     return parser
@@ -249,10 +252,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _evaluate(args: argparse.Namespace) -> None:
     from analysis.model import load_model
     from analysis.runs.files import write_file
+    from data.dataset import DataError
+    from data.reading.folders import read_role_flags
     from data.reading.layout import read_dataset
 
     tables = []
-    datasets = [_set_polarity(read_dataset(folder), args.near) for folder in args.folders]
+    roles = read_role_flags(args)
+    if roles and len(args.folders) > 1:
+        raise DataError(
+            "--images, --masks and --depth name sub-folders of one folder; measure the others by themselves"
+        )
+    datasets = [_set_polarity(read_dataset(folder, roles=roles), args.near) for folder in args.folders]
     model = load_model(args.model, device=args.device)
     for dataset in datasets:
         with progress_bar(f"measuring {dataset.root.name}") as progress:

@@ -18,6 +18,7 @@ from data.pack.stats import Stats
 from data.reading.dataset_json import join_folders
 from data.reading.decode import find_common_scale
 from data.reading.depth import DepthScale
+from data.reading.folders import NO_ROLES, resolve_roles
 from data.reading.layout import read_dataset
 from data.reading.splits import SPLITS, take_subset
 from data.runtime.files import cache_dir
@@ -88,17 +89,27 @@ class DataModule:
         seed: Selects the backgrounds that are held out.
         split: "background", or "random" as in the original study, which leaks.
         allow_bad: Accept a data set of which more than a tenth is left out.
+        roles: Sub-folders of images, masks and depth by role, if their names do not show it.
 
     Raises:
         DataError: The folder cannot be used.
     """
 
-    def __init__(self, root: Path, *, seed: int, split: str = "background", allow_bad: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        seed: int,
+        split: str = "background",
+        allow_bad: bool = False,
+        roles: Mapping[str, str] = NO_ROLES,
+    ) -> None:
         self.split, self.allow_bad = split, allow_bad
         self.first: StageData | None = None
         self.show: ShowProgress = progress_bar
         with self.show(f"reading {root}"):
-            self.dataset = read_dataset(root)
+            self.roles = resolve_roles(root, roles)
+            self.dataset = read_dataset(root, roles=self.roles)
         self.left_out = LeftOut(self.dataset)
         self.splits = SPLITS[split](self.dataset, seed=seed)
 
@@ -191,7 +202,8 @@ class DataModule:
         dataset = self.dataset
         joined = {"folders": [str(part.root.resolve()) for part in dataset.parts]} if dataset.parts else {}
         source = {"folder": str(dataset.root.resolve()), "fingerprint": dataset.fingerprint, "split": self.split}
-        return source | joined | self.sizes() | {"left_out": self.left_out.to_dict()}
+        named = {"roles": self.roles} if self.roles else {}
+        return source | joined | named | self.sizes() | {"left_out": self.left_out.to_dict()}
 
 
 def load_data_module(run: Mapping[str, Any], moved_to: Sequence[Path] = ()) -> DataModule:
@@ -214,6 +226,6 @@ def load_data_module(run: Mapping[str, Any], moved_to: Sequence[Path] = ()) -> D
         root = join_folders(folders, cache_dir())
     if not root.is_dir():
         raise DataError(f"{root}: the images of the run are not there; resume with --data and their new folder")
-    data_module = DataModule(root, seed=run["seed"], split=about["split"], allow_bad=True)
+    data_module = DataModule(root, seed=run["seed"], split=about["split"], allow_bad=True, roles=about.get("roles", {}))
     data_module.check_same(about["fingerprint"])
     return data_module

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from data.reading.folders import ROLE_HELP
 from search.budget.budget import Budget, BudgetError, parse_amount
 from search.tuning.stages import STAGE_PRESETS
 
@@ -64,6 +65,9 @@ class RunOptions:
     find_lr: bool = _option(
         "--find-lr", default=False, action="store_true", help="centre the learning rates of a search by a range test"
     )
+    images: str | None = _option("--images", metavar="NAME", help=f"{ROLE_HELP} images")
+    masks: str | None = _option("--masks", metavar="NAME", help=f"{ROLE_HELP} masks")
+    depth: str | None = _option("--depth", metavar="NAME", help=f"{ROLE_HELP} depth")
     max_params: float | None = _option(
         "--max-params", group=CONSTRAINTS, type=_amount, metavar="N", help="parameters (250k, 1M)"
     )
@@ -90,6 +94,12 @@ class RunOptions:
     stages: str = _option(
         "--stages", default="default", group=COMPARISONS, choices=tuple(STAGE_PRESETS), help="preset of stages"
     )
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """The folders of images, masks and depth that are named, by role."""
+        named = {"image": self.images, "mask": self.masks, "depth": self.depth}
+        return {role: folder for role, folder in named.items() if folder}
 
     @property
     def limits(self) -> dict[str, float]:

@@ -81,7 +81,8 @@ def _start(args: argparse.Namespace) -> int:
     options = _check_feasible(options, local=args.address is None)
     from data.data_module import DataModule
 
-    data_module = DataModule(_find_data(args.data), seed=args.seed, split=args.split, allow_bad=args.allow_bad)
+    folder = _find_data(args.data, options)
+    data_module = DataModule(folder, seed=args.seed, split=args.split, allow_bad=args.allow_bad, roles=options.roles)
     if args.dry_run:
         from search.dry_run import print_estimate
 
@@ -165,10 +166,12 @@ def _check_feasible(options: RunOptions, *, local: bool) -> RunOptions:
     return replace(options, configs=kept)
 
 
-def _find_data(folders: list[Path] | None) -> Path:
+def _find_data(folders: list[Path] | None, options: RunOptions) -> Path:
     """Return the data set folder: the one given, a new one that joins those given, or the built-in scenes."""
     from data.runtime.files import cache_dir
 
+    if options.roles and len(folders or ()) != 1:
+        raise DataError("--images, --masks and --depth name sub-folders of one folder; name it with --data")
     if folders is None:
         from data.runtime.progress import progress_bar
         from data.scenes.scenes import cached_scenes

@@ -16,6 +16,7 @@ from data.check.polarity import measure_polarity
 from data.check.report import Report, print_report
 from data.dataset import FAULT_KINDS, DataError, Dataset, DatasetSpec, Triplet
 from data.reading.dataset_json import join_datasets, list_joined_folders, read_dataset_json
+from data.reading.folders import NO_ROLES, Roles, add_role_flags, read_role_flags
 from data.reading.layout import read_folder
 from data.runtime import cli
 from data.runtime.parallel import parallel_map
@@ -26,7 +27,9 @@ SMALL = 256  # triplets that one process inspects before others have started
 FLAGS = {key: "--" + key.replace("_", "-") for key in ("near", "depth_unit", "missing", "group_size")}
 
 
-def check_folder(root: Path, *, workers: int | None = None, progress: Progress | None = None) -> Report:
+def check_folder(
+    root: Path, *, roles: Roles = NO_ROLES, workers: int | None = None, progress: Progress | None = None
+) -> Report:
     """Inspect every triplet of a data set folder; joined folders get a report each, and one of faults between them.
 
     Raises:
@@ -34,7 +37,7 @@ def check_folder(root: Path, *, workers: int | None = None, progress: Progress |
     """
     root = Path(root)
     joined = _list_joined_folders(root)
-    datasets = {name: read_folder(folder) for name, folder in (joined or {"": root}).items()}
+    datasets = {name: read_folder(folder, roles=roles) for name, folder in (joined or {"": root}).items()}
     whole = join_datasets(root, datasets) if joined else datasets[""]
     reports: list[Report] = []
     inspections: list[Inspection] = []
@@ -126,6 +129,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--fix", type=Path, metavar="OUT", help="write the sound and the fixable triplets to OUT")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every fault and inferred field to FILE")
     parser.add_argument("--workers", type=int, help="number of processes (default: one for each core)")
+    add_role_flags(parser)
     fields = parser.add_argument_group("fields to write to DIR/dataset.json before the check")
     fields.add_argument("--near", choices=("bright", "dark"), help="polarity of relative depth: value of near pixels")
     fields.add_argument("--depth-unit", choices=("relative", "mm", "m"), help="unit of the depth values")
@@ -136,16 +140,18 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace) -> int:
     fields = {key: getattr(args, key) for key in FLAGS if getattr(args, key) is not None}
-    joined = _list_joined_folders(args.folder).values()
+    joined, roles = _list_joined_folders(args.folder).values(), read_role_flags(args)
+    if roles and joined:
+        raise DataError(f"{args.folder}: joins other folders; check them one by one to name sub-folders")
     if fields and joined:
         raise DataError(f"{args.folder}: joins other folders; give {FLAGS[next(iter(fields))]} for each of them")
     if fields:
-        read_folder(args.folder)  # fails if the folder is not a data set, before anything is written
+        read_folder(args.folder, roles=roles)  # fails if the folder is not a data set, before anything is written
         print(f"{write_dataset_json(args.folder, fields)}: set {json.dumps(fields)}")
     if args.fix:
         check_target((args.folder, *joined), args.fix)  # fails before the work
     with progress_bar(f"checking {args.folder}") as progress:
-        report = check_folder(args.folder, workers=args.workers, progress=progress)
+        report = check_folder(args.folder, roles=roles, workers=args.workers, progress=progress)
     print_report(report)
     if args.json:
         _write_json(args.json, report)

@@ -1,8 +1,8 @@
 """Find the triplets of a data set folder from the names of its files; no image is decoded.
 
-A folder holds sub-folders (images and masks, depth or both) whose files are matched by stem or number, or a
-`manifest.csv` that names them. `dataset.json` configures polarity and unit of depth and the size of groups, or joins
-other folders: `{"folders": ["../scenes", "/data/photos"]}`.
+A folder holds sub-folders (images and masks, depth or both) whose files are matched by stem or number (`folders.py`),
+or a `manifest.csv` that names them. `dataset.json` configures polarity and unit of depth and the size of groups, or
+joins other folders: `{"folders": ["../scenes", "/data/photos"]}`.
 """
 
 import hashlib
@@ -11,22 +11,26 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from data.dataset import ROLES, TRUTHS, DataError, Dataset, DatasetSpec, Triplet, Unusable
+from data.dataset import ROLES, DataError, Dataset, DatasetSpec, Triplet
 from data.reading.dataset_json import join_datasets, list_joined_folders, read_dataset_json, read_spec
+from data.reading.folders import NO_ROLES, ROLE_FLAGS, Roles, match_folders
 from data.reading.listing import Listing
 from data.reading.manifest import Row, read_manifest
-from data.reading.matching import group_backgrounds, natural_order, pair_files
+from data.reading.matching import compose, get_stem, group_backgrounds, names_state_backgrounds, natural_order
 
 FORMAT = "2"  # raised whenever a folder is read differently, so that packs are made anew
 HASHED_FILES = 300  # files whose content is part of the fingerprint, evenly spaced over the data set
 HASHED_BYTES = 1 << 16  # of the start and of the end of such a file
+MAX_SHOWN = 120  # characters of a path in a message
 
 
-def read_dataset(root: Path) -> Dataset:
+def read_dataset(root: Path, *, roles: Roles = NO_ROLES) -> Dataset:
     """Read a data set folder without opening an image.
 
     Args:
         root: Folder with sub-folders of images or a manifest.csv, or with a dataset.json that joins folders.
+        roles: Folder of each role, if the names of the folders do not show it; relative to `root` or to the current
+            folder.
 
     Returns:
         The usable triplets; `unusable` lists the other entries.
@@ -38,91 +42,75 @@ def read_dataset(root: Path) -> Dataset:
     path = root / "dataset.json"
     content = read_dataset_json(path)
     if "folders" in content:
+        if roles:
+            raise DataError(f"{root}: joins folders; {ROLE_FLAGS[next(iter(roles))]} belongs to a single one")
         folders = list_joined_folders(path, content)
         return join_datasets(root, {name: read_dataset(folder) for name, folder in folders.items()})
-    dataset = read_folder(root)
+    dataset = read_folder(root, roles=roles)
     left_out = {unusable.image for unusable in dataset.unusable}
     usable = tuple(triplet for triplet in dataset.triplets if triplet.image not in left_out)
     if not usable:
-        raise DataError(f"{dataset.unusable[0].message} (none of {len(dataset.triplets)} can be used)")
+        count = max(len(dataset.triplets), len(dataset.unusable))
+        raise DataError(f"{dataset.unusable[0].message} (none of {count} can be used)")
     return replace(dataset, triplets=usable)
 
 
-def read_folder(root: Path) -> Dataset:
+def read_folder(root: Path, *, roles: Roles = NO_ROLES) -> Dataset:
     """Read a folder that joins no others; its triplets include those with an entry in `unusable`.
 
     Raises:
         DataError: As `read_dataset`.
     """
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; name one that holds images/ and masks/, depth/ or both")
+    if not os.path.isdir(root):  # noqa: PTH112 - Path.is_dir raises on names that are too long
+        raise DataError(f"{shorten_path(root)}: no such folder; name one that holds images/ and masks/, depth/ or both")
     listing = Listing(root)
     spec = read_spec(root / "dataset.json")
-    rows, unusable = read_manifest(listing) if (root / "manifest.csv").is_file() else _match_files(listing)
-    rows = rows if "background" in rows[0] else _add_backgrounds(rows, spec)
+    if (root / "manifest.csv").is_file():
+        if roles:
+            raise DataError(
+                f"{root / 'manifest.csv'}: names the files already; leave out {ROLE_FLAGS[next(iter(roles))]}"
+            )
+        rows, unusable = read_manifest(listing)
+    else:
+        rows, unusable = match_folders(listing, roles)
+    if rows and "background" not in rows[0]:
+        rows = _add_backgrounds(rows, spec)
+    rows = [{column: cell for column, cell in row.items() if column != "scene"} for row in rows]
     triplets = tuple(_build_triplet(str(root), id_, row) for id_, row in zip(_name(root, rows), rows, strict=True))
     fingerprint = _fingerprint(listing, rows)
     return Dataset(root=root, triplets=triplets, spec=spec, fingerprint=fingerprint, unusable=tuple(unusable))
 
 
-def _match_files(listing: Listing) -> tuple[list[Row], list[Unusable]]:
-    """Return a row for each image, and an entry for each image that lacks a partner."""
-    folders = _choose_folders(listing)
-    images = sorted(listing.files(folders["image"]), key=natural_order)
-    if not images:
-        raise DataError(f"{listing.root / folders['image']}: no images in it; put the images there")
-    partners = {role: pair_files(images, list(listing.files(folders[role]))) for role in folders if role != "image"}
-    rows, unusable = [], []
-    for image in images:
-        found = {role: f"{folders[role]}/{partners[role][image]}" for role in partners if image in partners[role]}
-        rows.append({"image": f"{folders['image']}/{image}", **found})
-        lacking = [role for role in partners if role not in found]
-        if lacking:
-            unusable.append(_report_no_partner(listing.root / folders["image"] / image, lacking, folders))
-    return rows, unusable
-
-
-def _report_no_partner(image: Path, lacking: list[str], folders: dict[str, str]) -> Unusable:
-    where = " and ".join(f"{folders[role]}/" for role in lacking)
-    return Unusable(
-        kind="no partner",
-        image=image,
-        source=image,
-        problem=f"no {' and '.join(lacking)} of the same stem or number in {where}",
-        remedy="add it, remove the image, or leave its cell empty in a manifest.csv",
-    )
-
-
-def _choose_folders(listing: Listing) -> dict[str, str]:
-    """Return one folder for each role; images are required, and masks or depth."""
-    candidates = listing.roles
-    for role, names in candidates.items():
-        if len(names) > 1:
-            raise DataError(f"{listing.root}: {' and '.join(names)} both look like {role} folders; rename one")
-    if not candidates["image"] or not any(candidates[role] for role in TRUTHS):
-        lacking = "folder of masks or depth" if candidates["image"] else "image folder"
-        raise DataError(f"{listing.root}: no {lacking}; put images/ and masks/ or depth/ there, or a manifest.csv")
-    return {role: candidates[role][0] for role in ROLES if candidates[role]}
+def shorten_path(path: Path) -> str:
+    """Return a path for a message; one that is too long to exist is cut."""
+    text = str(path)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}... ({len(text)} characters)"
 
 
 def _add_backgrounds(rows: list[Row], spec: DatasetSpec) -> list[Row]:
-    """Return the rows with a background each, in natural order of their images."""
+    """Return the rows with a background each, in natural order of their images.
+
+    The frames of a scene share a background, unless a group size is configured or the names state backgrounds.
+    """
     rows = sorted(rows, key=lambda row: natural_order(row["image"]))
-    names = group_backgrounds([_stem(row["image"]) for row in rows], spec.group_size)
+    stems = [get_stem(row["image"]) for row in rows]
+    if len(set(stems)) < len(stems):  # the frames of each scene are numbered from 1
+        stems = [row["image"].rpartition(".")[0] for row in rows]
+    names = group_backgrounds(stems, spec.group_size)
+    scenes = [row.get("scene", "") for row in rows]
+    if len(set(scenes)) > 1 and spec.group_size is None and not names_state_backgrounds(names):
+        names = [scene or "." for scene in scenes]
     return [{**row, "background": name} for row, name in zip(rows, names, strict=True)]
 
 
 def _name(root: Path, rows: list[Row]) -> list[str]:
     """Return the ids of rows: image stems, or whole paths if two images share a stem."""
-    for ids in ([_stem(row["image"]) for row in rows], [row["image"] for row in rows]):
+    ids: list[str] = []
+    for ids in ([get_stem(row["image"]) for row in rows], [compose(row["image"]) for row in rows]):
         if len(set(ids)) == len(ids):
             return ids
     twice = Counter(ids).most_common(1)[0][0]
     raise DataError(f"{root / twice}: listed more than once in manifest.csv; remove the second line")
-
-
-def _stem(path: str) -> str:
-    return path.rpartition("/")[2].rpartition(".")[0]
 
 
 def _build_triplet(root: str, id_: str, row: Row) -> Triplet:

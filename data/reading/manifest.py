@@ -1,13 +1,17 @@
 """Read manifest.csv: which files form a triplet, its background, foreground, split and polarity."""
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from data.dataset import POLARITIES, ROLES, TRUTHS, DataError, Unusable
-from data.reading.listing import Listing
+from data.reading.listing import Listing, printable
+from data.reading.roles import assign_roles
 
 CHOICES = {"split": ("train", "val", "test"), "near": POLARITIES}  # allowed values of columns
+
+SEPARATORS = (",", ";", "\t")  # the first wins at a tie
 
 Row = dict[str, str]  # the filled cells of a line, by column
 
@@ -32,7 +36,10 @@ def read_manifest(listing: Listing) -> tuple[list[Row], list[Unusable]]:
         raise DataError(f"{path}: not a table in UTF-8 ({error}); save it as CSV UTF-8") from error
     if "image" not in columns or not set(TRUTHS).intersection(columns):
         lacking = "'mask' or 'depth'" if "image" in columns else "'image'"
-        raise DataError(f"{path}: no column {lacking}; it needs image, mask, depth, background, foreground")
+        seen = ", ".join(map(repr, columns)) or "none"
+        raise DataError(
+            f"{path}: no column {lacking} among {seen}; it needs image, mask, depth, background, foreground"
+        )
     unusable = [fault for number, row in lines if (fault := _check_row(number, row, listing))]
     rows = [row for _, row in lines if "image" in row]
     if not rows:
@@ -47,20 +54,30 @@ def read_manifest(listing: Listing) -> tuple[list[Row], list[Unusable]]:
 def _read_lines(path: Path) -> tuple[Sequence[str], list[tuple[int, Row]]]:
     """Return the columns, and each line's number and filled cells."""
     with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or ()
-        return columns, [(reader.line_num, {k: v for k, v in line.items() if k and v}) for line in reader]
+        header = file.readline()
+        begun = 0
+        if re.fullmatch(r"sep=.\s*", header):  # Excel's own line
+            header, begun = file.readline(), 1
+        separator = max(SEPARATORS, key=header.count)
+        columns = [column.strip().lower() for column in next(csv.reader([header], delimiter=separator), [])]
+        reader = csv.DictReader(file, columns, delimiter=separator)
+        lines = []
+        for line in reader:
+            row = {
+                key: value.strip() for key, value in line.items() if key and isinstance(value, str) and value.strip()
+            }
+            lines.append((begun + 1 + reader.line_num, row))
+        return columns, lines
 
 
 def _check_row(number: int, row: Row, listing: Listing) -> Unusable | None:
     """Make the paths of a row relative to the root and return its fault; bare names are looked up by role."""
     lacking = []
     for role in ROLES:
-        path = row.get(role, "")
-        if path and "/" not in path and listing.stat(path) is None:
-            row[role] = path = "/".join([*listing.roles[role][:1], path])
-        if path and listing.stat(path) is None:
-            lacking.append(f"{role} {path} is not there or not an image; add it or remove the line")
+        if path := row.get(role, ""):
+            row[role], reason = _locate(path, role, listing)
+            if reason:
+                lacking.append(f"{role} {printable(row[role])} is {reason}; add it or remove the line")
     fault = lacking[0] if lacking else _check_cells(row)
     if not fault:
         return None
@@ -72,6 +89,20 @@ def _check_row(number: int, row: Row, listing: Listing) -> Unusable | None:
         problem=problem,
         remedy=remedy,
     )
+
+
+def _locate(path: str, role: str, listing: Listing) -> tuple[str, str]:
+    """Return the path of a file relative to the root, and "" or the reason why it cannot be used."""
+    if found := listing.find(path):
+        return found, ""
+    folder, _, name = path.replace("\\", "/").rpartition("/")
+    if not folder:
+        candidates = assign_roles(listing.folders)[role]
+        for candidate in candidates:
+            if found := listing.find(f"{candidate}/{name}"):
+                return found, ""
+        folder, path = next(iter(candidates), ""), "/".join([*candidates[:1], path])
+    return path, listing.broken(folder).get(name, "not there or not an image")
 
 
 def _check_cells(row: Row) -> str:

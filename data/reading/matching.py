@@ -1,19 +1,17 @@
-"""Match names: folders to roles, masks and depth maps to images, images to backgrounds. Nothing is read from disk."""
+"""Match names: masks and depth maps to images, images to backgrounds. Nothing is read from disk."""
 
 import re
+import unicodedata
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp"})  # file name endings
 STUDY_GROUP_SIZE = 4000  # consecutive composites of one background in the original study
 
-# Roles are tried in this order: `fg_bg_masks` is a mask folder although it also contains fg_bg.
-_ROLE_WORDS = {
-    "mask": ("mask", "matte", "alpha", "segm"),
-    "depth": ("depth", "disparity"),
-    "image": ("image", "img", "rgb", "photo", "colo", "fgbg", "fg_bg", "composite", "picture", "input"),
-}
-_PLAIN_NAMES = {"mask": ("masks", "mask"), "depth": ("depth", "depths"), "image": ("images", "image")}
-_ROLE_TOKEN = re.compile(r"fg_?bg|images?|img|rgb|masks?|depths?|disparity")
+_ROLE_TOKEN = re.compile(
+    r"fg_?bg|left_?img8bit|images?|img|rgb|masks?|depths?|disparity|label_?(?:train_?)?ids?|gt_?fine"
+    r"|(?<![a-z])(?:sync|colou?r|labels?|mattes?|alphas?|gt|seg(?:mentation)?|original|photo)(?![a-z])"
+)
 _BACKGROUND_NUMBER = re.compile(r"(?<![a-z])bg[_-]?(\d+)")
 _FOREGROUND_NUMBER = re.compile(r"(?<![a-z])fg[_-]?(\d+)|\dfg[_-]?(\d+)")
 
@@ -23,31 +21,11 @@ def is_image_name(name: str) -> bool:
     return name.rpartition(".")[2].lower() in IMAGE_SUFFIXES and name[0] != "."
 
 
-def assign_roles(names: Iterable[str]) -> dict[str, list[str]]:
-    """Assign sub-folders to roles by their names.
-
-    Args:
-        names: Names of the sub-folders of a data set.
-
-    Returns:
-        Candidates for "image", "mask" and "depth": several are ambiguous, none means that the role is absent.
-    """
-    left = sorted(names)
-    found: dict[str, list[str]] = {}
-    for role, words in _ROLE_WORDS.items():
-        candidates = [name for name in left if any(word in name.lower() for word in words)]
-        left = [name for name in left if name not in candidates]
-        plain = [name for name in candidates if name.lower() in _PLAIN_NAMES[role]]
-        found[role] = plain[:1] or candidates
-    if not found["image"] and len(left) == 1:
-        found["image"] = left
-    return found
-
-
 def pair_files(images: Sequence[str], others: Sequence[str]) -> dict[str, str]:
     """Find the partner of each image by equal stems, by stems without role words, or by numbers.
 
-    The key that finds most partners wins, the stricter one at a tie; a key that two files share is not used.
+    The key that finds most partners wins, the stricter one at a tie; a key that two files share is not used. Files of
+    one folder that share a stem (see `find_twins`) have no partner and do not disturb the others.
 
     Args:
         images: File names of the image folder.
@@ -57,7 +35,8 @@ def pair_files(images: Sequence[str], others: Sequence[str]) -> dict[str, str]:
         Image file name -> partner's file name; images without a partner are left out.
     """
     best: dict[str, str] = {}
-    for key in (str, _strip_role_words, _extract_numbers):
+    images, others = _without_twins(images), _without_twins(others)
+    for key in (compose, _strip_role_words, _extract_numbers):
         partner = _index_by(others, key)
         image = _index_by(images, key)
         pairs = {image[k]: partner[k] for k in image.keys() & partner.keys()}
@@ -66,6 +45,24 @@ def pair_files(images: Sequence[str], others: Sequence[str]) -> dict[str, str]:
         if len(best) == len(images):
             break
     return best
+
+
+def find_twins(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the file names that share a stem, by that stem; `a.jpg` and `a.png` are twins."""
+    by_stem: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        by_stem[get_stem(name)].append(name)
+    return {stem: sorted(twins) for stem, twins in by_stem.items() if len(twins) > 1}
+
+
+def get_stem(path: str) -> str:
+    """Return the file name without its suffix, its accents composed: Macs store them apart, others do not."""
+    return compose(path.rpartition("/")[2].rpartition(".")[0])
+
+
+def compose(name: str) -> str:
+    """Return a name with composed accents."""
+    return unicodedata.normalize("NFC", name)
 
 
 def natural_order(name: str) -> tuple[tuple[int, int, str], ...]:
@@ -98,6 +95,11 @@ def group_backgrounds(stems: Sequence[str], group_size: int | None) -> list[str]
     return [f"group{position // (group_size or STUDY_GROUP_SIZE):05d}" for position in _number(stems)]
 
 
+def names_state_backgrounds(names: Sequence[str]) -> bool:
+    """Return True if `group_backgrounds` found these names in the file names."""
+    return all(re.fullmatch(r"bg\d+", name) for name in names)
+
+
 def _find_background(stem: str) -> str | None:
     background = _BACKGROUND_NUMBER.search(stem.lower())
     return background[1] if background and _FOREGROUND_NUMBER.search(stem.lower()) else None
@@ -114,13 +116,18 @@ def _number(stems: Sequence[str]) -> list[int]:
     return [number - first for number in numbers]
 
 
+def _without_twins(names: Sequence[str]) -> Sequence[str]:
+    twins = {name for names in find_twins(names).values() for name in names}
+    return [name for name in names if name not in twins] if twins else names
+
+
 def _index_by(names: Sequence[str], key: Callable[[str], str]) -> dict[str, str]:
     keyed = {key(name.rpartition(".")[0]): name for name in names}
     return keyed if len(keyed) == len(names) and "" not in keyed else {}
 
 
 def _strip_role_words(stem: str) -> str:
-    return re.sub(r"[\W_]+", "_", _ROLE_TOKEN.sub("", stem.lower())).strip("_")
+    return re.sub(r"[\W_]+", "_", _ROLE_TOKEN.sub("", compose(stem).lower())).strip("_")
 
 
 def _extract_numbers(stem: str) -> str:

@@ -57,8 +57,8 @@ def split_by_background(dataset: Dataset, *, seed: int = 0) -> Splits:
     Raises:
         DataError: Fewer than two backgrounds, or a split column without train or val.
     """
-    if dataset.triplets[0].split is not None:
-        return _split_by_column(dataset)
+    if _states_split(dataset):
+        return _split_by_column(dataset, seed)
     backgrounds = {triplet.background for triplet in dataset.triplets}
     if len(backgrounds) < 2:
         unknown = {name.rpartition("/")[2] for name in backgrounds} == {"unknown"}  # joined folders add a prefix
@@ -90,8 +90,7 @@ def split_randomly(dataset: Dataset, *, seed: int = 0) -> Splits:
     Raises:
         DataError: Fewer than two triplets to divide, or a split column without train or val.
     """
-    has_column = dataset.triplets[0].split is not None
-    separable = has_column or len({triplet.background for triplet in dataset.triplets}) > 1
+    separable = _states_split(dataset) or len({triplet.background for triplet in dataset.triplets}) > 1
     held_out = split_by_background(dataset, seed=seed) if separable else Splits((), (), ())
     test = {triplet.id for triplet in held_out.test or held_out.val}
     ids = {triplet.id for triplet in dataset.triplets} - test
@@ -126,8 +125,18 @@ def _hold_out(names: set[str], seed: int, count: int | None = None) -> list[str]
     return ranked[: max(1, round(HELD_OUT * len(ranked))) if count is None else count]
 
 
-def _split_by_column(dataset: Dataset) -> Splits:
+def _states_split(dataset: Dataset) -> bool:
+    return any(triplet.split is not None for triplet in dataset.triplets)
+
+
+def _split_by_column(dataset: Dataset, seed: int) -> Splits:
+    """Split as stated; if training and test are stated but no validation, hold out backgrounds of training for it."""
     splits = _build_splits(dataset, lambda triplet: triplet.split or "train")
+    backgrounds = {triplet.background for triplet in splits.train}
+    if splits.test and not splits.val and len(backgrounds) > 1:
+        held_out = set(_hold_out(backgrounds, seed))
+        names = {triplet.id: "val" for triplet in splits.train if triplet.background in held_out}
+        return _build_splits(dataset, lambda triplet: names.get(triplet.id, triplet.split or "train"))
     for name in ("train", "val"):
         if not getattr(splits, name):
             path = dataset.root / "manifest.csv"

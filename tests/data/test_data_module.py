@@ -156,3 +156,16 @@ def test_packing_is_shown(data_module):
     data_module.show = show
     pack = data_module.pack("train", 24)
     assert shown == ["packing train at 24 px"] and calls[-1] == (len(pack), len(pack))
+
+
+def test_named_folders_are_recorded_for_runs_that_continue(make_dataset, tmp_path, monkeypatch):
+    root = make_dataset(4, spec={"group_size": 1})
+    for old, new in (("images", "a"), ("masks", "b"), ("depth", "c")):
+        (root / old).rename(root / new)
+    with pytest.raises(DataError, match="--images a --masks b --depth c"):
+        DataModule(root, seed=0)
+    monkeypatch.chdir(root)
+    module = DataModule(root, seed=0, roles={"image": "a", "mask": "./b"})
+    monkeypatch.chdir(tmp_path)
+    restored = load_data_module({"seed": 0, "data": json.loads(json.dumps(module.to_dict()))})
+    assert restored.splits == module.splits and restored.splits.train[0].depth is None

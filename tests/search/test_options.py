@@ -39,6 +39,7 @@ def test_option_that_an_earlier_run_did_not_have_has_its_default():
         (("--max-params", "250k"), "limits", {"max_params": 250e3}),
         (("--max-latency-ms", "20", "--max-macs", "1G"), "limits", {"max_macs": 1e9, "max_latency_ms": 20.0}),
         (("--sampler", "random"), "sampler", "random"),
+        (("--images", "a", "--depth", "c"), "roles", {"image": "a", "depth": "c"}),
     ],
 )
 def test_option_is_parsed(arguments, field, value):

@@ -10,7 +10,8 @@ from data.dataset import DataError, DatasetSpec
 from data.reading import layout
 from data.reading.dataset_json import join_folders
 from data.reading.layout import read_dataset
-from data.reading.matching import assign_roles, group_backgrounds, pair_files
+from data.reading.matching import group_backgrounds, pair_files
+from data.reading.roles import assign_roles
 from data.runtime.files import cache_dir
 
 

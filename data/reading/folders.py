@@ -1,0 +1,230 @@
+"""Match the files of image, mask and depth folders; list what a folder holds if the roles in it are unclear."""
+
+import argparse
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from data.dataset import ROLES, TRUTHS, DataError, Unusable
+from data.reading.listing import Listing
+from data.reading.manifest import Row
+from data.reading.matching import find_twins, get_stem, natural_order, pair_files
+from data.reading.roles import FolderGroup, Groups, find_role, group_folders
+
+Roles = Mapping[str, str]  # role -> folder that the user names
+NO_ROLES: Roles = MappingProxyType({})
+ROLE_FLAGS = {"image": "--images", "mask": "--masks", "depth": "--depth"}
+ROLE_HELP = "sub-folder, if its name does not say so, of the"
+MAX_SEEN = 8  # folders in a message
+
+
+def add_role_flags(parser: argparse.ArgumentParser) -> None:
+    """Add --images, --masks and --depth."""
+    for role, flag in ROLE_FLAGS.items():
+        parser.add_argument(flag, dest=f"{role}_folder", metavar="NAME", help=f"{ROLE_HELP} {flag[2:]}")
+
+
+def read_role_flags(args: argparse.Namespace) -> dict[str, str]:
+    """Return the folder of each role that the parsed arguments name."""
+    return {role: name for role in ROLE_FLAGS if (name := getattr(args, f"{role}_folder"))}
+
+
+def match_folders(listing: Listing, roles: Roles = NO_ROLES) -> tuple[list[Row], list[Unusable]]:
+    """Match the images of a folder without manifest.csv to their masks and depth maps.
+
+    Args:
+        listing: Listing of the folder.
+        roles: Folder of each role, if the names of the folders do not show it.
+
+    Returns:
+        A row for each image, with its scene and, if the folders are those of training and validation, its split; and
+        an entry for each image that lacks a partner or cannot be told from another.
+
+    Raises:
+        DataError: No images, or no folder of masks or depth, or more than one that could be meant.
+    """
+    tops = resolve_roles(listing.root, roles)
+    tree = listing.tree(*tops.values()) if tops else listing.folders
+    groups = group_folders(tree, tops)
+    _check_groups(listing, tree, groups, roles)
+    present = [role for role in ROLES if any(role in group.members for group in groups.complete)]
+    rows: list[Row] = []
+    unusable = [_report_no_truth(listing.root, group) for group in groups.without_truth if group.split != "test"]
+    for group in groups.complete:
+        matched, reports = _match_group(listing, group, present)
+        rows += matched
+        unusable += reports
+    splits = {row.get("split") for row in rows}
+    if not splits & {"val", "test"} or "train" not in splits:
+        rows = [{column: cell for column, cell in row.items() if column != "split"} for row in rows]
+    return rows, unusable
+
+
+def resolve_roles(root: Path, roles: Roles) -> dict[str, str]:
+    """Return the named folders relative to the root; a name is looked up there first, then in the current folder."""
+    found = {}
+    for role, name in roles.items():
+        inside = [path for path in (root / name, Path(name)) if os.path.isdir(path)]  # noqa: PTH112
+        if not inside:
+            raise DataError(f"{ROLE_FLAGS[role]} {name}: no such folder in {root}; name one with image files")
+        found[role] = os.path.relpath(inside[0], root)
+    if roles and not ("image" in roles and roles.keys() & set(TRUTHS)):
+        lacking = "--images" if "image" not in roles else "--masks or --depth"
+        raise DataError(
+            f"{root}: {', '.join(ROLE_FLAGS[role] for role in roles)} without {lacking}; name that folder too"
+        )
+    return {role: "" if folder == "." else folder for role, folder in found.items()}
+
+
+def _match_group(listing: Listing, group: FolderGroup, present: list[str]) -> tuple[list[Row], list[Unusable]]:
+    """Return the rows and reports of one group of folders."""
+    folder, names = group.members["image"]
+    known = listing.files(folder)
+    twins = find_twins(names := [name for name in names if name in known])
+    double = {name for several in twins.values() for name in several}
+    unusable = [_report_twins(listing.root / folder, several) for several in twins.values()]
+    unusable += [
+        _report_broken(listing.root / folder / name, reason) for name, reason in listing.broken(folder).items()
+    ]
+    partners: dict[str, dict[str, str]] = {}
+    others: dict[str, tuple[str, list[str]]] = {}
+    for role in [role for role in present if role != "image" and role in group.members]:
+        where, candidates = group.members[role]
+        others[role] = (where, [name for name in candidates if name in listing.files(where)])
+        partners[role] = pair_files(names, others[role][1])
+    rows = []
+    for image in sorted(set(names) - double, key=natural_order):
+        path = _join(folder, image)
+        found = {role: _join(others[role][0], pairs[image]) for role, pairs in partners.items() if image in pairs}
+        split = {"split": group.split} if group.split else {}
+        rows.append({"image": path, **found, **split, "scene": group.scene})
+        lacking = [role for role in present if role != "image" and role not in found]
+        if lacking:
+            unusable.append(_report_no_partner(listing, path, lacking, others))
+    return rows, unusable
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
+def _report_no_partner(
+    listing: Listing, image: str, lacking: list[str], others: Mapping[str, tuple[str, list[str]]]
+) -> Unusable:
+    """Report an image without its mask or depth; a partner that is there but cannot be used is named."""
+    problem, remedy = "", "add it, remove the image, or leave its cell empty in a manifest.csv"
+    for role in lacking:
+        where, names = others.get(role, ("", []))
+        stem = get_stem(image)
+        twins = find_twins(names).get(stem)
+        broken = [name for name in listing.broken(where) if get_stem(name) == stem] if role in others else []
+        if twins:
+            problem, remedy = f"{where}/ has {' and '.join(twins)} for it", "keep one of them"
+        elif broken:
+            problem = f"its {role} {where}/{broken[0]} is {listing.broken(where)[broken[0]]}"
+            remedy = "restore the file or remove the image"
+    if not problem:
+        where = " and ".join(f"{others[role][0]}/" for role in lacking if role in others)
+        problem = f"no {' and '.join(lacking)} of the same stem or number{' in ' if where else ''}{where}"
+    path = listing.root / image
+    return Unusable(kind="no partner", image=path, source=path, problem=problem, remedy=remedy)
+
+
+def _report_twins(folder: Path, names: list[str]) -> Unusable:
+    return Unusable(
+        kind="no partner",
+        image=folder / names[0],
+        source=folder / names[0],
+        problem=f"has the same stem as {' and '.join(names[1:])}, so its mask or depth may belong to either",
+        remedy="keep one of them, or name the files in a manifest.csv",
+    )
+
+
+def _report_broken(path: Path, reason: str) -> Unusable:
+    remedy = "restore, rename or remove the file"
+    return Unusable(kind="unreadable", image=path, source=path, problem=reason, remedy=remedy)
+
+
+def _report_no_truth(root: Path, group: FolderGroup) -> Unusable:
+    folder, names = group.members["image"]
+    path = root / folder
+    problem = f"{len(names):,} images without a folder of masks or depth beside them"
+    return Unusable(kind="no partner", image=path, source=path, problem=problem, remedy="add one, or ignore this")
+
+
+def _check_groups(listing: Listing, tree: Mapping[str, list[str]], groups: Groups, roles: Roles) -> None:
+    """Raise DataError if it is unclear which folder has which role."""
+    root = listing.root
+    denied = [folder for folder in listing.denied if roles or find_role(folder.rpartition("/")[2])]
+    if denied:
+        raise DataError(f"{root / denied[0]}: cannot be listed ({listing.denied[denied[0]]}); allow reading it")
+    inner = sorted({*listing.data_sets, *_find_data_sets(groups)}) if _all_nested(groups) else []
+    if inner:
+        shown = ", ".join(f"{name}/" for name in inner[:MAX_SEEN])
+        command = " ".join(str(root / name) for name in inner[:MAX_SEEN])
+        raise DataError(f"{root}: holds {len(inner)} data sets ({shown}); name those to use: --data {command}")
+    for role, folders in groups.ambiguous.items():
+        problem = f"{' and '.join(folders)} both look like {role} folders"
+        raise DataError(f"{root}: {problem}; {_describe_folders(tree, groups)}")
+    if groups.complete:
+        return
+    if roles:
+        problem = "no images in the folders named" if not groups.without_truth else "no masks or depth in those named"
+        raise DataError(f"{root}: {problem}; {_describe_folders(listing.folders, groups)}")
+    _raise_nothing_found(listing, tree, groups)
+
+
+def _raise_nothing_found(listing: Listing, tree: Mapping[str, list[str]], groups: Groups) -> None:
+    root = listing.root
+    empty = [folder for folder in listing.endings if folder not in tree and find_role(folder.rpartition("/")[2])]
+    for folder in empty:
+        if found := listing.describe_endings(folder):
+            remedy = "they are not read as images; save them as PNG or put the images there"
+            raise DataError(f"{root / folder}: no images in it but {found} files; {remedy}")
+    for folder in empty:
+        if find_role(folder.rpartition("/")[2]) == "image" and not groups.without_truth:
+            raise DataError(f"{root / folder}: no images in it; put the images there")
+    lacking = "folder of masks or depth" if groups.without_truth else "image folder"
+    seen = f"{_describe_folders(tree, groups)}; " if tree else ""
+    if "--images" in seen:
+        raise DataError(f"{root}: no {lacking}; {seen[:-2]}")
+    raise DataError(f"{root}: no {lacking}; {seen}put images/ and masks/ or depth/ there, or a manifest.csv")
+
+
+def _all_nested(groups: Groups) -> bool:
+    """Return True if every folder of images lies in a sub-folder that is no split, its masks or depth beside it."""
+    return all(
+        group.scene and all(folder.startswith(group.scene) for folder, _ in group.members.values())
+        for group in (*groups.complete, *groups.without_truth)
+    )
+
+
+def _find_data_sets(groups: Groups) -> list[str]:
+    """Return the sub-folders that look like data sets of their own: each has images, but not the same truth."""
+    tops = {g.scene.partition("/")[0]: frozenset(g.members) for g in (*groups.complete, *groups.without_truth)}
+    return list(tops) if len(set(tops.values())) > 1 else []
+
+
+def _describe_folders(tree: Mapping[str, list[str]], groups: Groups) -> str:
+    """Return the folders of images with their sizes and, if any could have another role, the flags that say so."""
+    counts: Counter[str] = Counter()
+    for folder, names in tree.items():
+        counts[folder.partition("/")[0]] += len(names)
+    names = sorted(counts)
+    seen = ", ".join(f"{name + '/' if name else 'the folder itself'} ({counts[name]:,})" for name in names[:MAX_SEEN])
+    more = f" and {len(names) - MAX_SEEN} more" if len(names) > MAX_SEEN else ""
+    described = f"{len(names)} folder{'s' * (len(names) != 1)} of images: {seen}{more}"
+    unclear = groups.roleless or groups.ambiguous
+    flags = " ".join(f"{flag} {name}" for flag, name in _suggest(names)) if unclear and len(names) > 1 else ""
+    return f"{described}; say which with {flags}" if flags else described
+
+
+def _suggest(names: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield each flag with the folder whose name fits, or else the first that is left."""
+    fitting = {role: name for name in reversed(names) if (role := find_role(name))}
+    left = [name for name in names if name not in fitting.values()]
+    for role, flag in ROLE_FLAGS.items():
+        if name := fitting.get(role) or (left.pop(0) if left else ""):
+            yield flag, name

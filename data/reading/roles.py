@@ -1,0 +1,217 @@
+"""Find the roles of folders and files by the whole words of their names. Nothing is read from disk."""
+
+import itertools
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from data.dataset import ROLES, TRUTHS
+
+Tree = Mapping[str, Sequence[str]]  # folder relative to the root ("" is the root) -> names of its image files
+
+# Tried in this order: `fg_bg_masks` is a mask folder although it also contains fg_bg, `gt_depth` a depth folder.
+_ROLE_WORDS = (
+    ("mask", "mask masks matte mattes alpha alphas segm segmentation segmentations segmentationclass"),
+    ("depth", "depth depths depthmap depthmaps disparity disparities disp"),
+    ("mask", "gt groundtruth annotation annotations label labels"),
+    (
+        "image",
+        "image images img imgs rgb photo photos color colors colour colours fgbg composite composites picture pictures "
+        "input inputs original originals jpegimages",
+    ),
+)
+_WORDS = [(role, frozenset(words.split())) for role, words in _ROLE_WORDS]
+_PLAIN_NAMES = {"mask": ("masks", "mask"), "depth": ("depth", "depths"), "image": ("images", "image")}
+_SPLIT_WORDS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+_SPLIT_WORDS |= dict.fromkeys(("val", "valid", "validation"), "val")
+_BETWEEN_CASES = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+Key = tuple[str | None, tuple[str, ...]]  # split and scene, which the folders of one group share
+
+
+@dataclass(frozen=True)
+class FolderGroup:
+    """Folders whose files belong together: of one split and one scene.
+
+    Attributes:
+        split: "train", "val", "test" or None.
+        scene: Path of the scene's sub-folder; "" if there is none.
+        members: Role -> folder and the names of the image files in it that have the role.
+    """
+
+    split: str | None
+    scene: str
+    members: dict[str, tuple[str, Sequence[str]]]
+
+    @property
+    def has_truth(self) -> bool:
+        """True with masks or depth."""
+        return any(role in self.members for role in TRUTHS)
+
+
+@dataclass
+class Groups:
+    """The groups of a data set, and the folders of which it is unclear which one has a role."""
+
+    complete: list[FolderGroup] = field(default_factory=list)  # with images, and masks or depth
+    without_truth: list[FolderGroup] = field(default_factory=list)
+    without_images: list[FolderGroup] = field(default_factory=list)
+    ambiguous: dict[str, list[str]] = field(default_factory=dict)  # role -> folders
+    roleless: list[str] = field(default_factory=list)
+
+
+def split_words(name: str) -> list[str]:
+    """Return the words of a name in lower case: `gtFine_labelIds` has gt, fine, label and ids."""
+    spaced = _BETWEEN_CASES.sub(" ", unicodedata.normalize("NFC", name))
+    return [word.lower() for word in re.findall(r"[^\W\d_]+", spaced)]
+
+
+def find_role(name: str) -> str | None:
+    """Return "image", "mask" or "depth" if a whole word of a name says so; `fg_bg` counts as one word."""
+    words = split_words(name)
+    found = {*words, *(first + second for first, second in itertools.pairwise(words))}
+    return next((role for role, known in _WORDS if known & found), None)
+
+
+def find_split(name: str) -> str | None:
+    """Return the split that a name states: `train`, `val_masks`, but not `train_of_thought`."""
+    known = frozenset().union(*(words for _, words in _WORDS))
+    left = [word for word in split_words(name) if word not in known]
+    return _SPLIT_WORDS.get(left[0]) if len(left) == 1 else None
+
+
+def assign_roles(names: Iterable[str]) -> dict[str, list[str]]:
+    """Assign folders to roles by their names.
+
+    Args:
+        names: Names or paths of folders; the last part decides.
+
+    Returns:
+        Candidates for "image", "mask" and "depth": several are ambiguous, none means that the role is absent.
+    """
+    found: dict[str, list[str]] = {role: [] for role in ROLES}
+    left: list[str] = []
+    for name in sorted(names):
+        role = find_role(name.rpartition("/")[2])
+        (found[role] if role else left).append(name)
+    for role, candidates in found.items():
+        plain = [name for plain in _PLAIN_NAMES[role] for name in candidates if _last(name) == plain]
+        found[role] = plain[:1] or candidates
+    if not found["image"] and len(left) == 1:
+        found["image"] = left
+    return found
+
+
+def group_folders(tree: Tree, configured: Mapping[str, str] | None = None) -> Groups:
+    """Group folders by split and scene, and assign a role to each folder of a group.
+
+    Args:
+        tree: Folders with image files.
+        configured: Role -> folder, for folders whose names do not state it; all others are then ignored.
+
+    Returns:
+        The groups in natural order of their folders.
+    """
+    candidates: dict[Key, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    roleless: dict[str, tuple[str, ...]] = {}
+    for folder in tree:
+        place = _place_configured(folder, configured) if configured else _place(folder)
+        if place is None:
+            roleless[folder] = tuple(folder.split("/")) if folder else ()
+        else:
+            role, key = place
+            candidates[key][role].append(folder)
+    roleless = {} if configured else roleless
+    groups = Groups()
+    _add_flat_folders(groups, tree, roleless, candidates)
+    for key, roles in candidates.items():
+        if "image" not in roles:
+            roles["image"] = [folder for folder, parts in roleless.items() if key in _possible_keys(parts)]
+        _add_group(groups, tree, key, {role: folders for role, folders in roles.items() if folders})
+    used = {folder for group in groups.complete for folder, _ in group.members.values()}
+    groups.roleless = [folder for folder in roleless if folder not in used]
+    return groups
+
+
+def _add_group(groups: Groups, tree: Tree, key: Key, roles: Mapping[str, list[str]]) -> None:
+    members = {}
+    for role, folders in roles.items():
+        plain = [folder for name in _PLAIN_NAMES[role] for folder in folders if _last(folder) == name]
+        chosen = plain[:1] or folders
+        if len(chosen) > 1:
+            groups.ambiguous.setdefault(role, chosen)
+        members[role] = (chosen[0], _select_labels(tree[chosen[0]]) if role == "mask" else tree[chosen[0]])
+    group = FolderGroup(key[0], "/".join(key[1]), members)
+    if "image" not in members:
+        groups.without_images.append(group)
+    else:
+        (groups.complete if group.has_truth else groups.without_truth).append(group)
+
+
+def _add_flat_folders(
+    groups: Groups,
+    tree: Tree,
+    roleless: dict[str, tuple[str, ...]],
+    candidates: dict[Key, dict[str, list[str]]],
+) -> None:
+    """Add folders that hold several roles, told apart by words in the names of their files."""
+    of_images = {roles["image"][0]: key for key, roles in candidates.items() if list(roles) == ["image"]}
+    for folder in [*roleless, *of_images]:
+        by_role: dict[str | None, list[str]] = defaultdict(list)
+        for name in tree[folder]:
+            by_role[find_role(name.rpartition(".")[0])].append(name)
+        images = by_role.get("image") or by_role.get(None)
+        truths = {role: by_role[role] for role in TRUTHS if by_role[role]}
+        key = of_images.get(folder) or _split_key(roleless.get(folder, ()))
+        if not images or not truths or any(role in candidates.get(key, ()) for role in TRUTHS):
+            continue
+        roleless.pop(folder, None)
+        candidates.pop(key, None)
+        members = {"image": (folder, images)} | {
+            role: (folder, _select_labels(names)) for role, names in truths.items()
+        }
+        groups.complete.append(FolderGroup(key[0], "/".join(key[1]), members))
+
+
+def _place(folder: str) -> tuple[str, Key] | None:
+    """Return role and key of a folder by the deepest part of its path that states a role."""
+    parts = folder.split("/") if folder else []
+    for i in reversed(range(len(parts))):
+        if role := find_role(parts[i]):
+            split, scene = _split_key([*parts[:i], *parts[i + 1 :]])
+            return role, (split or find_split(parts[i]), scene)
+    return None
+
+
+def _place_configured(folder: str, configured: Mapping[str, str]) -> tuple[str, Key] | None:
+    for role, top in configured.items():
+        if folder == top or folder.startswith(f"{top}/") or not top:
+            rest = folder[len(top) :].strip("/")
+            return role, _split_key(rest.split("/") if rest else [])
+    return None
+
+
+def _split_key(parts: Sequence[str]) -> Key:
+    """Return the split that one of the parts states, and the others."""
+    for i, part in enumerate(parts):
+        if (split := find_split(part)) and find_role(part) is None:
+            return split, (*parts[:i], *parts[i + 1 :])
+    return None, tuple(parts)
+
+
+def _possible_keys(parts: tuple[str, ...]) -> Iterator[Key]:
+    """Yield the keys of a folder without a role: as it is, or if one of its parts is the name of the images."""
+    yield _split_key(parts)
+    for i in range(len(parts)):
+        yield _split_key([*parts[:i], *parts[i + 1 :]])
+
+
+def _select_labels(names: Sequence[str]) -> Sequence[str]:
+    """Return the label maps alone if there are also coloured copies of them, as in Cityscapes."""
+    return [name for name in names if "labelids" in name.lower()] or names
+
+
+def _last(folder: str) -> str:
+    return folder.rpartition("/")[2].lower()
