@@ -33,6 +33,7 @@ class AugmentConfig:
         blur: Average over 3 or 5 pixels.
         brightness_contrast: Change both by up to a fifth.
         grayscale: Remove the colour.
+        copy_paste: Paste the foreground of another sample, with its depth.
     """
 
     flip: float = 0.5
@@ -41,6 +42,7 @@ class AugmentConfig:
     blur: float = 0.0
     brightness_contrast: float = 0.0
     grayscale: float = 0.0
+    copy_paste: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
@@ -73,6 +75,7 @@ PHOTOMETRY = {
     "grayscale": Augmentation(lambda a, p: a.ToGray(p=p), search_at=0.3),
     "blur": Augmentation(lambda a, p: a.Blur(BLUR_PX, p=p), search_at=0.3),
 }
+MIXING = {"copy_paste": 0.5}  # probabilities that the search tries; these need other samples: data.loading.copy_paste
 
 
 def list_choices(config: type, augmentations: dict[str, Augmentation]) -> dict[str, tuple[float, float]]:
@@ -82,9 +85,10 @@ def list_choices(config: type, augmentations: dict[str, Augmentation]) -> dict[s
         TypeError: The fields of the config are not the names of the augmentations.
     """
     fields = [f.name for f in dataclasses.fields(config)]
-    if odd := set(fields) ^ set(augmentations):
+    searched = {name: each.search_at for name, each in augmentations.items()} | MIXING
+    if odd := set(fields) ^ set(searched):
         raise TypeError(f"{', '.join(sorted(odd))}: name it both in {config.__name__} and in GEOMETRY or PHOTOMETRY")
-    return {name: (0.0, augmentations[name].search_at) for name in fields}
+    return {name: (0.0, searched[name]) for name in fields}
 
 
 AUGMENT_CHOICES = list_choices(AugmentConfig, GEOMETRY | PHOTOMETRY)

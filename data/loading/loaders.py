@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data.loading.augment import Augment, AugmentConfig
+from data.loading.copy_paste import paste_foregrounds
 from data.pack.pack import Pack, RawBatch
 from data.pack.stats import Stats
 from data.reading.depth import decode_depth
@@ -98,7 +99,7 @@ class Loader:
             raise ValueError(f"batch_size is {batch_size}; it is at least 1")
         self._sampler = _BatchSampler(self.count, batch_size, seed, shuffle, drop_last and self.count > batch_size)
         self._loader = DataLoader(
-            _BatchDataset(pack, stats, augment),
+            _BatchDataset(pack, self.count, stats, augment),
             batch_size=None,  # a key of the sampler is a whole batch
             sampler=self._sampler,
             collate_fn=_return_batch,
@@ -154,13 +155,15 @@ class _BatchSampler:
 class _BatchDataset(Dataset[Any]):
     """Builds the batch of a key; this part is sent to worker processes."""
 
-    def __init__(self, pack: Pack, stats: Stats, augment: AugmentConfig | None) -> None:
-        self._pack, self._stats, self._config = pack, stats, augment
+    def __init__(self, pack: Pack, count: int, stats: Stats, augment: AugmentConfig | None) -> None:
+        self._pack, self._count, self._stats, self._config = pack, count, stats, augment
         self._augment: Augment | None = None
 
     def __getitem__(self, key: _BatchKey) -> Batch:
         raw = self._pack.gather(key.indices)
         if self._config is not None and key.seeds is not None:
+            if self._config.copy_paste:
+                paste_foregrounds(raw, key.seeds, self._pack, self._count, self._config.copy_paste)
             self._augment = self._augment or Augment(self._config)
             raw = self._augment.change(raw, key.seeds)
         return normalise(raw, self._stats)
