@@ -24,9 +24,12 @@ from data.reading.splits import SPLITS, take_subset
 from data.runtime.files import cache_dir
 from data.runtime.progress import ShowProgress, progress_bar
 
+MIN_TRAIN = 160  # images of a stage, if there are as many: five batches of 32
 MIN_VAL, MAX_VAL = 96, 2000
 VAL_SHARE = 0.5  # of the stage's training images: validation must not take longer than training
 MAX_LEFT_OUT = 0.1  # of the triplets decoded: above it the whole data set is suspect
+FEW_BACKGROUNDS = 10  # that validate: below it the user is told what the score is worth
+SCORE_SPREAD = 0.5  # half the 95 % interval of the mean IoU of one background: twice a std of 0.25 between backgrounds
 MAX_NAMED = 20  # messages of left-out triplets in run.json
 
 
@@ -156,10 +159,30 @@ class DataModule:
         return self._build_stage_data(train, val)
 
     def stage_sizes(self, fraction: float, max_images: int | None = None) -> tuple[int, int]:
-        """Return the numbers of training and validation images of a stage with at most `max_images` for training."""
-        train = len(take_subset(self.splits.train, fraction))
+        """Return the numbers of training and validation images of a stage with at most `max_images` for training.
+
+        A fraction that is less than MIN_TRAIN images becomes as many, or all.
+        """
+        train = max(len(take_subset(self.splits.train, fraction)), min(MIN_TRAIN, len(self.splits.train)))
         train = train if max_images is None else min(train, max_images)
         return train, min(max(MIN_VAL, int(VAL_SHARE * train)), MAX_VAL, len(self.splits.val))
+
+    def takes_all(self, fraction: float) -> bool:
+        """Return True if a stage of this fraction trains on all images."""
+        return self.stage_sizes(fraction)[0] == len(self.splits.train)
+
+    def describe_reliability(self) -> str:
+        """Return what the scores are worth if few backgrounds validate, "" if enough do."""
+        backgrounds = len({triplet.background for triplet in self.splits.val})
+        if self.split == "random" or backgrounds >= FEW_BACKGROUNDS:
+            return ""
+        images, tested = len(self.splits.val), len(self.splits.test)
+        seen = f"{_count(images, 'image')} of {_count(backgrounds, 'background')} validate{'s' * (images == 1)}"
+        test = f", {_count(tested, 'image')} test{'s' * (tested == 1)}" if tested else ", there is no test split"
+        worth = SCORE_SPREAD / backgrounds**0.5
+        return (
+            f"{seen}{test}: the scores are good to about {worth:.2f}, smaller differences are chance; add backgrounds"
+        )
 
     def recorded_data(self, px: int, train_images: int, val_images: int) -> StageData:
         """Return packs of recorded sizes, equal to those that `stage_data` returned to an earlier process."""
@@ -204,6 +227,10 @@ class DataModule:
         source = {"folder": str(dataset.root.resolve()), "fingerprint": dataset.fingerprint, "split": self.split}
         named = {"roles": self.roles} if self.roles else {}
         return source | joined | named | self.sizes() | {"left_out": self.left_out.to_dict()}
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def load_data_module(run: Mapping[str, Any], moved_to: Sequence[Path] = ()) -> DataModule:

@@ -94,7 +94,8 @@ def decoding_speed(data_module: DataModule, px: int = 160) -> float:
 
 def estimate_stages(options: RunOptions, data_module: DataModule, machine: Machine) -> list[StageEstimate]:
     """Return an estimate for each stage but the repeats, which use the time that is left."""
-    stages = build_stages(options.stages, refine=options.refine, fixed=bool(options.configs))
+    fixed = bool(options.configs)
+    stages = build_stages(options.stages, refine=options.refine, fixed=fixed, takes_all=data_module.takes_all)
     constraints = Constraints(px=stages[-1].px, **options.limits)
     ends, begun_s = None, START_S
     if wall_s := options.budget.wall_s:
@@ -197,6 +198,8 @@ def print_estimate(options: RunOptions, data_module: DataModule) -> None:
     data_module.check_left_out()
     if left_out := data_module.left_out.describe():
         print(f"left out: {left_out}")
+    if worth := data_module.describe_reliability():
+        print(worth)
     devices = {"cpu": machine.cluster.cpus, "gpu": machine.cluster.gpus}
     budget = options.budget.as_wall_time(devices=devices, used={"cpu": 0.0, "gpu": 0.0})
     print_table(estimate_stages(replace(options, budget=budget), data_module, machine), budget, machine)

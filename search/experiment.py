@@ -96,7 +96,12 @@ class Experiment:
     ) -> None:
         self.options, self.data_module, self.console, self.starting = options, data_module, console, starting
         self.run_state, self.table, self.folder = run_state, table, run_state.folder
-        self.stages = build_stages(options.stages, refine=options.refine, fixed=bool(options.configs))
+        self.stages = build_stages(
+            options.stages,
+            refine=options.refine,
+            fixed=bool(options.configs),
+            takes_all=data_module.takes_all,
+        )
         self.checkpoints = CheckpointStore(seed=options.seed)
         self.stage_studies = StageStudies(self.folder, table)
         self.interrupt = Interrupt()
@@ -128,6 +133,8 @@ class Experiment:
         self.data_module.prepare_data(self.stages[0].px, deadline=pack_until)
         if left_out := self.data_module.left_out.describe():
             self.console.print(f"left out: {left_out}", style="yellow")
+        if worth := self.data_module.describe_reliability():
+            self.console.print(worth, style="yellow")
         ray = self.starting.result()
         self.interrupt.listen()
         speed = ray.call(measure_throughput, 1, "cuda" if ray.gpus else "cpu")

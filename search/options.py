@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from data.reading.folders import ROLE_HELP
 from search.budget.budget import Budget, BudgetError, parse_amount
 from search.tuning.stages import STAGE_PRESETS
 
@@ -65,9 +64,11 @@ class RunOptions:
     find_lr: bool = _option(
         "--find-lr", default=False, action="store_true", help="centre the learning rates of a search by a range test"
     )
-    images: str | None = _option("--images", metavar="NAME", help=f"{ROLE_HELP} images")
-    masks: str | None = _option("--masks", metavar="NAME", help=f"{ROLE_HELP} masks")
-    depth: str | None = _option("--depth", metavar="NAME", help=f"{ROLE_HELP} depth")
+    images: str | None = _option(
+        "--images", metavar="NAME", help="sub-folder of the images, if its name does not say so"
+    )
+    masks: str | None = _option("--masks", metavar="NAME", help="sub-folder of the masks, if its name does not say so")
+    depth: str | None = _option("--depth", metavar="NAME", help="sub-folder of the depth, if its name does not say so")
     max_params: float | None = _option(
         "--max-params", group=CONSTRAINTS, type=_amount, metavar="N", help="parameters (250k, 1M)"
     )

@@ -16,14 +16,18 @@ from data.reading.roles import FolderGroup, Groups, find_role, group_folders
 Roles = Mapping[str, str]  # role -> folder that the user names
 NO_ROLES: Roles = MappingProxyType({})
 ROLE_FLAGS = {"image": "--images", "mask": "--masks", "depth": "--depth"}
-ROLE_HELP = "sub-folder, if its name does not say so, of the"
 MAX_SEEN = 8  # folders in a message
 
 
 def add_role_flags(parser: argparse.ArgumentParser) -> None:
     """Add --images, --masks and --depth."""
     for role, flag in ROLE_FLAGS.items():
-        parser.add_argument(flag, dest=f"{role}_folder", metavar="NAME", help=f"{ROLE_HELP} {flag[2:]}")
+        parser.add_argument(
+            flag,
+            dest=f"{role}_folder",
+            metavar="NAME",
+            help=f"sub-folder of the {flag[2:]}, if its name does not say so",
+        )
 
 
 def read_role_flags(args: argparse.Namespace) -> dict[str, str]:

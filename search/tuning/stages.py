@@ -77,15 +77,27 @@ STAGE_PRESETS = {
 }
 
 
-def build_stages(preset: str = "default", *, refine: bool = True, fixed: bool = False) -> tuple[Stage, ...]:
+def build_stages(
+    preset: str = "default",
+    *,
+    refine: bool = True,
+    fixed: bool = False,
+    takes_all: Callable[[float], bool] = lambda fraction: fraction == 1,
+) -> tuple[Stage, ...]:
     """Return the stages of a preset.
 
     Args:
         preset: A name in STAGE_PRESETS.
         refine: False leaves out the refinement of the final stage.
         fixed: True if the user's configurations replace the search.
+        takes_all: Returns whether a stage of this fraction trains on all images. If the first one does, a stage that
+            would train on the same images at the same size is left out; the next one has its share and its places.
     """
     first, *later = STAGE_PRESETS[preset]
+    if takes_all(first.fraction) and len(later) > 1 and later[0].px == first.px:
+        same, after, *rest = later
+        share, smallest = same.share + after.share, same.include_smallest
+        later = [replace(after, share=share, top_k=same.top_k, include_smallest=smallest), *rest]
     first = replace(first, kind="fixed", early_stopping=False) if fixed else first
     return tuple(stage if refine else replace(stage, refine=0.0) for stage in (first, *later))
 

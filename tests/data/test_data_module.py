@@ -26,7 +26,13 @@ def test_no_background_is_in_two_parts(data_module):
     assert all(parts) and sum(map(len, parts)) == len(set.union(*parts)) == 10
 
 
-def test_stages_share_statistics_and_sigma_and_nest(data_module):
+@pytest.fixture
+def large(monkeypatch):
+    """Let the tiny data set stand for a large one."""
+    monkeypatch.setattr("data.data_module.MIN_TRAIN", 3)
+
+
+def test_stages_share_statistics_and_sigma_and_nest(data_module, large):
     explore, confirm, final = (
         data_module.stage_data(fraction=stage.fraction, px=stage.px) for stage in build_stages()[:3]
     )
@@ -35,7 +41,7 @@ def test_stages_share_statistics_and_sigma_and_nest(data_module):
     assert (explore.train.px, confirm.train.px, final.train.px) == (80, 80, 160)
 
 
-def test_stage_has_the_numbers_of_images_of_stage_sizes(data_module):
+def test_stage_has_the_numbers_of_images_of_stage_sizes(data_module, large):
     data = data_module.stage_data(fraction=0.5, px=32, max_images=10)
     assert (len(data.train), len(data.val)) == data_module.stage_sizes(0.5, 10) == (10, 4)
     assert data_module.stage_sizes(0.5) == (16, 4) and data_module.stage_sizes(0.5, 99) == (16, 4)
@@ -169,3 +175,38 @@ def test_named_folders_are_recorded_for_runs_that_continue(make_dataset, tmp_pat
     monkeypatch.chdir(tmp_path)
     restored = load_data_module({"seed": 0, "data": json.loads(json.dumps(module.to_dict()))})
     assert restored.splits == module.splits and restored.splits.train[0].depth is None
+
+
+def names_of(count, **columns):
+    return [{"image": f"images/{n}.png", "mask": f"masks/{n}.png", **columns} for n in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes", "all_at_first"),
+    [
+        (8, {"train": 6, "val": 1, "test": 1}, True),
+        (20, {"train": 16, "val": 2, "test": 2}, True),
+        (60, {"train": 48, "val": 6, "test": 6}, True),
+        (200, {"train": 160, "val": 20, "test": 20}, True),
+        (400, {"train": 320, "val": 40, "test": 40}, False),
+        (2000, {"train": 1600, "val": 200, "test": 200}, False),
+    ],
+)
+def test_small_folders_are_explored_on_enough_images(tmp_path, write_manifest, count, sizes, all_at_first):
+    rows = [{**row, "background": row["image"]} for row in names_of(count)]
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        for n in range(count):
+            (tmp_path / folder / f"{n}.png").touch()
+    write_manifest(tmp_path, rows)
+    module = DataModule(tmp_path, seed=0)
+    assert module.sizes() == sizes
+    train, val = module.stage_sizes(0.1)
+    assert train == min(160, sizes["train"]) and val == min(96, sizes["val"])
+    assert module.takes_all(0.1) is all_at_first and module.takes_all(1.0)
+    assert ("scores are good to about" in module.describe_reliability()) is (count < 100)
+
+
+def test_reliability_counts_images_and_backgrounds(tiny_dataset):
+    line = DataModule(tiny_dataset, seed=0).describe_reliability()
+    assert line.startswith("4 images of 1 background validate, 4 images test: the scores are good to about 0.50")

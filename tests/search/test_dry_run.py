@@ -24,6 +24,7 @@ MACHINE = Machine(cluster=TWO, alone=2e10, together=1.5e10, decoded=500.0)
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch):
     monkeypatch.setattr(plan, "DRAWS", 6)
+    monkeypatch.setattr("data.data_module.MIN_TRAIN", 3)  # the tiny data set stands for a large one
 
 
 @pytest.fixture

@@ -72,12 +72,12 @@ class TestRun:
     def test_promoted_trials_start_from_their_parents(self, finished):
         rows = table(finished[0])
         ids = {row["trial_id"]: row for row in rows}
-        assert {row["stage"] for row in rows} - {"repeat"} == {"explore", "confirm", "final"}
+        assert {row["stage"] for row in rows} - {"repeat"} == {"explore", "final"}  # explore has all of so few images
         for row in rows:
             assert row["status"] in ("completed", "stopped", "timed_out", "failed")
             if row["stage"] != "explore":
                 parent = ids[row["parent_id"]]
-                assert parent["stage"] == {"confirm": "explore", "final": "confirm", "repeat": "confirm"}[row["stage"]]
+                assert parent["stage"] == {"final": "explore", "repeat": "explore"}[row["stage"]]
                 assert parent["model/arch"] == row["model/arch"]
         assert next(row["px"] for row in rows if row["stage"] == "final") == "160"
 

@@ -68,6 +68,12 @@ def test_trial_of_a_search_with_many_workers_takes_half_of_its_stage_at_the_most
     assert compute_search_cap(100.0, 1000, 25) == 50.0
 
 
+@pytest.fixture(autouse=True)
+def large(monkeypatch):
+    """Let the tiny data set stand for a large one."""
+    monkeypatch.setattr("data.data_module.MIN_TRAIN", 3)
+
+
 EXPLORE = Stage(name="explore", kind="search", fraction=0.5, px=32, epochs=2)
 CONFIRM = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=2, top_k=3)
 

@@ -28,6 +28,13 @@ from search.tuning.stage_setup import (
 )
 from search.tuning.stages import Stage
 
+
+@pytest.fixture(autouse=True)
+def large(monkeypatch):
+    """Let the tiny data set stand for a large one."""
+    monkeypatch.setattr("data.data_module.MIN_TRAIN", 3)
+
+
 EXPLORE = Stage(name="explore", kind="search", fraction=0.5, px=32, epochs=2)
 REPEAT = Stage(name="repeat", kind="repeat", fraction=1.0, px=32, epochs=2, top_k=2, repeats=2)
 CONFIRM = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=2, top_k=3)

@@ -224,3 +224,11 @@ def test_mean_over_seeds_decides_and_single_scores_are_reduced_by_the_mean_drop(
     assert [group[0].metrics["beginning"] for group in found] == ["b", "c", "a", "d"]
     assert [r.score for r in found[2]] == [0.60, 0.52, 0.50]  # the best seed of each group first
     assert group_finalists([], lambda r: r.trial_id) == []
+
+
+def test_stage_that_repeats_the_first_is_left_out_and_the_next_has_its_share_and_places():
+    whole, few = build_stages(), build_stages(takes_all=lambda fraction: True)
+    assert [stage.name for stage in few] == ["explore", "final", "repeat"]
+    assert few[1].share == whole[1].share + whole[2].share and few[1].px == 160
+    assert (few[1].top_k, few[1].include_smallest) == (whole[1].top_k, whole[1].include_smallest)
+    assert build_stages("one_epoch") == build_stages("one_epoch", takes_all=lambda fraction: True)  # at another size
