@@ -1,61 +1,13 @@
-"""Compare search methods at equal budget: each is a whole run of search/run.py, of the same length, for each seed.
-
-    python -m analysis.compare --data DIR --budget 5m --seeds 5 --methods default,random,asha_only --out DIR
-
-A seed decides which backgrounds are held out, for every method alike. The runs follow each other and methods alternate,
-so that a slow spell of the machine affects all of them; existing runs are not repeated. All models are then measured on
-all validation and test images at one size. Writes table.md, runs.csv and best_over_time (.png and .svg), and keeps
-every run folder.
-"""
-
-import argparse
-from pathlib import Path
+"""Make the missing runs of a comparison, measure the models of all runs alike, and write the results."""
 
 import pandas as pd
 
-from analysis.compare.methods import DEFAULT_METHODS, METHODS, Comparison, run_missing
+from analysis.compare.methods import Comparison, run_missing
 from analysis.compare.scoring import incumbent_curve, score_run
 from analysis.compare.tables import comparison_table, plot_over_time
-from analysis.exceptions import AnalysisError
 from analysis.plots.plots import save
 from analysis.runs.files import check_folder, write_file
-from data.dataset import DataError
-from data.runtime import cli
 from data.runtime.progress import progress_bar
-from search.budget.budget import Budget, BudgetError, parse_budget
-
-
-def _methods(text: str) -> list[str]:
-    names = list(dict.fromkeys(text.split(",")))
-    for name in names:
-        if name not in METHODS:
-            raise argparse.ArgumentTypeError(f"no method {name!r}; choose from {', '.join(METHODS)}")
-    return names
-
-
-def _seeds(text: str) -> int:
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seeds, at least 1")
-    return int(text)
-
-
-def _budget(text: str) -> Budget:
-    try:
-        return parse_budget(text)
-    except BudgetError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    p = argparse.ArgumentParser(prog="python -m analysis.compare", description=__doc__.splitlines()[0])
-    p.add_argument("--data", type=Path, required=True, help="data set folder")
-    p.add_argument("--budget", type=_budget, required=True, help="budget of each run, such as 3m")
-    p.add_argument("--seeds", type=_seeds, default=3, help="runs of each method (default 3)")
-    known, default = ",".join(METHODS), ",".join(DEFAULT_METHODS)
-    p.add_argument("--methods", type=_methods, default=list(DEFAULT_METHODS), help=f"of {known} (default {default})")
-    p.add_argument("--out", type=Path, default=Path("comparison"), help="folder of all runs (default comparison)")
-    return p
 
 
 def compare(comparison: Comparison) -> str:
@@ -81,9 +33,3 @@ def compare(comparison: Comparison) -> str:
     for kind in ("png", "svg"):
         save(plot_over_time(scored, curves), comparison.out / f"best_over_time.{kind}")
     return table
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
-    args = parser().parse_args(arguments)
-    return cli.run(lambda: print(compare(Comparison(**vars(args))), end=""), AnalysisError, DataError)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.exceptions import AnalysisError
-from analysis.runs.run import read_json
+from analysis.runs.files import read_json
 from data.runtime.progress import format_duration
 from search.budget.budget import Budget
 

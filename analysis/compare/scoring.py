@@ -18,7 +18,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from analysis.exceptions import AnalysisError
 from analysis.model import load_model
-from analysis.runs.run import read_json
+from analysis.runs.files import read_json
 from analysis.runs.tables import load_reports, load_trials
 from data.data_module import DataModule, load_data_module
 from data.loading.loaders import Loader

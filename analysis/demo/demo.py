@@ -13,10 +13,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 
-from analysis.demo.point_cloud import ASSUMED, make_points, plot_points
+from analysis.demo.point_cloud import ASSUMED, make_points, plot_points, shrink
 from analysis.exceptions import AnalysisError
 from analysis.predict.photos import RGBImage, UnreadableError, read_photo
 from data.runtime import cli
@@ -47,7 +46,7 @@ def predict_photo(model: "Model", photo: RGBImage | None) -> tuple[Any, ...]:
 
     if photo is None:
         return None, None, None, None, ""
-    shown = _shrink(photo)
+    shown = shrink(photo, MAX_PX / max(photo.shape[:2]))
     mask, depth = model.predict(shown)
     cutout = np.dstack([shown, quantise(mask, np.uint8)])
     text = f"{shown.shape[1]} by {shown.shape[0]} px, {(mask > 0.5).mean():.1%} foreground. {HINT}"
@@ -121,9 +120,7 @@ def serve(model: "Model", port: int | None) -> None:
     import gradio as gr
 
     blocks = build_page(model)
-    theme = gr.themes.Soft(
-        font=["system-ui", "sans-serif"], font_mono=["monospace"]
-    )  # local fonts only, so that the page works offline
+    theme = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # local fonts: it works offline
     try:
         _, address, _ = blocks.launch(
             server_name=HOST,
@@ -151,24 +148,14 @@ def _describe(model: "Model") -> str:
     )
 
 
-def _shrink(photo: RGBImage) -> RGBImage:
-    """Shrink the photo to at most MAX_PX along the longer side."""
-    height, width = photo.shape[:2]
-    scale = MAX_PX / max(height, width)
-    if scale >= 1:
-        return photo
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
-
-
 def _port(text: str) -> int:
     if not text.isdigit() or not 0 < int(text) < 2**16:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port; name a number from 1 to 65535")
     return int(text)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line."""
     p = argparse.ArgumentParser(prog="python -m analysis.demo", description="Serve a page to try a trained model.")
     p.add_argument("model", type=Path, metavar="RUN_OR_MODEL", help="run folder, its best/ or a .safetensors file")
     p.add_argument("--port", type=_port, metavar="N", help="port of the page (default: the first free one from 7860)")
@@ -178,7 +165,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code: 0 if the user stopped the server."""
-    args = parser().parse_args(arguments)
+    args = build_parser().parse_args(arguments)
     code = cli.run(lambda: _serve(args), AnalysisError)
     return 0 if code == STOPPED else code
 

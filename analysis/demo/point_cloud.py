@@ -5,13 +5,16 @@ points are right up to them.
 """
 
 import math
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import plotly.graph_objects as go
 from jaxtyping import Float32, UInt8
 
 from analysis.predict.photos import RGBImage
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 FIELD_OF_VIEW_DEG = 55.0  # along the longer side; a 35 mm lens on 36 mm film has 54.4
 FARTHEST = 2.0  # distance where the inverse depth is 0; where it is 1 the distance is 1
@@ -39,7 +42,7 @@ def make_points(image: RGBImage, depth: DepthMap, *, most: int = MAX_POINTS) -> 
 
     Source: the pinhole camera, Hartley and Zisserman 2004, chapter 6.
     """
-    image, depth = (_shrink(values, most) for values in (image, depth))
+    image, depth = (shrink(values, math.sqrt(most / depth.size)) for values in (image, depth))
     away = 1 / (depth + (1 - depth) / FARTHEST)
     height, width = depth.shape
     focal_px = max(height, width) / 2 / math.tan(math.radians(FIELD_OF_VIEW_DEG / 2))
@@ -48,8 +51,10 @@ def make_points(image: RGBImage, depth: DepthMap, *, most: int = MAX_POINTS) -> 
     return np.stack([right, away, up], axis=-1).reshape(-1, 3), image.reshape(-1, 3)
 
 
-def plot_points(xyz: Points, rgb: Colours) -> go.Figure:
+def plot_points(xyz: Points, rgb: Colours) -> "go.Figure":
     """Plot the points as a figure that can be turned by hand, on a transparent background."""
+    import plotly.graph_objects as go
+
     colours = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in rgb.tolist()]
     right, away, up = xyz.T
     dots = {"size": POINT_PX, "color": colours}
@@ -60,11 +65,9 @@ def plot_points(xyz: Points, rgb: Colours) -> go.Figure:
     return figure.update_layout(margin=dict.fromkeys("lrtb", 0), paper_bgcolor=transparent)
 
 
-def _shrink(values: np.ndarray, most: int) -> np.ndarray:
-    """Shrink an image or map to at most about `most` pixels, by area averages."""
-    height, width = values.shape[:2]
-    scale = math.sqrt(most / (height * width))
+def shrink(values: np.ndarray, scale: float) -> np.ndarray:
+    """Scale the sides of an image or map by area averages; it is left as it is where `scale` is 1 or more."""
     if scale >= 1:
         return values
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    size = [max(1, round(side * scale)) for side in values.shape[1::-1]]
     return cv2.resize(values, size, interpolation=cv2.INTER_AREA)

@@ -184,8 +184,8 @@ def measure_latency_ms(program: "Program", rgb: "torch.Tensor") -> float:
     return min(times[WARM_UPS:])
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line."""
     p = argparse.ArgumentParser(
         prog="python -m analysis.export",
         description="Write a trained model as one file for other programs.",
@@ -201,7 +201,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    args = parser().parse_args(arguments)
+    args = build_parser().parse_args(arguments)
     try:
         return run(lambda: _export(args), AnalysisError)
     except ExportError as error:

@@ -1,7 +1,24 @@
-"""Run `python -m analysis.plots`."""
+"""Plot the curves of runs: python -m analysis.plots RUN ... [--out DIR]."""
 
+import argparse
 import sys
+from pathlib import Path
 
-from analysis.plots.plots import main
+from analysis.exceptions import AnalysisError
+from data.runtime import cli
 
-sys.exit(main())
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m analysis.plots", description="Plot the curves of runs.")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders, finished or not")
+    parser.add_argument("--out", type=Path, default=Path("plots"), help="folder to write to (default: %(default)s)")
+    parser.add_argument("--format", choices=("png", "svg"), default="png", help="of the plots (default: %(default)s)")
+    args = parser.parse_args(arguments)
+    from analysis.plots.plots import write_plots  # after --help: pandas and matplotlib take seconds
+
+    return cli.run(lambda: write_plots(list(dict.fromkeys(args.runs)), args.out, args.format), AnalysisError)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from analysis.exceptions import AnalysisError
 from analysis.model import Model, load_model
-from analysis.runs.run import read_json
+from analysis.runs.files import read_json
 from data.data_module import load_data_module
 from data.loading.loaders import Batch, Loader
 from data.pack.pack import Pack

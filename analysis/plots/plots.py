@@ -1,11 +1,8 @@
 """Plot runs, finished or not: learning curves and learning rates of every trial, and a table of training times.
 
-    python -m analysis.plots RUN ... [--out DIR]
-
 The functions plot what analysis.runs.curves prepares and return matplotlib figures, for notebooks and files alike.
 """
 
-import argparse
 import io
 import os
 from collections.abc import Sequence
@@ -21,7 +18,6 @@ from analysis.exceptions import AnalysisError
 from analysis.runs.curves import STAGE, build_curves, list_training_times
 from analysis.runs.files import check_folder, write_file
 from analysis.runs.tables import TRIAL, load_reports, load_trials_so_far, markdown_table
-from data.runtime import cli
 
 HIGHLIGHTED = 5
 MAX_MARKED = 15  # epochs of a curve whose points are marked
@@ -130,7 +126,7 @@ def _cell(name: str, value: Any) -> str:
 
 
 def write_plots(runs: Sequence[Path], out: Path, kind: str) -> None:
-    """Write the curves of each run, and the training times of all runs together.
+    """Write the curves of each run, and the training times of all runs together; print where they are.
 
     Args:
         runs: Run folders. With several runs, each run's plots go to a folder of its own.
@@ -152,6 +148,7 @@ def write_plots(runs: Sequence[Path], out: Path, kind: str) -> None:
     times = list_training_times(load_trials_so_far(*runs))
     write_file(out / "training_times.csv", times.to_csv(index=False).encode())
     write_file(out / "training_times.md", times_table(times).encode())
+    print(f"learning curves and training times in {out}")
 
 
 def check_run(run: Path) -> None:
@@ -171,23 +168,3 @@ def save(figure: Figure, path: Path) -> None:
     content = io.BytesIO()
     figure.savefig(content, format=path.suffix[1:], dpi=DPI)
     write_file(path, content.getvalue())
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    p = argparse.ArgumentParser(prog="python -m analysis.plots", description="Plot the curves of runs.")
-    p.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders, finished or not")
-    p.add_argument("--out", type=Path, default=Path("plots"), help="folder to write to (default: %(default)s)")
-    p.add_argument("--format", choices=("png", "svg"), default="png", help="format of the plots (default: %(default)s)")
-    return p
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
-    args = parser().parse_args(arguments)
-
-    def plot() -> None:
-        write_plots(list(dict.fromkeys(args.runs)), args.out, args.format)
-        print(f"learning curves and training times in {args.out}")
-
-    return cli.run(plot, AnalysisError)

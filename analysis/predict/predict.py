@@ -189,8 +189,8 @@ def _batches(photos: Iterable[_ReadPhoto]) -> Iterator[list[_ReadPhoto]]:
         yield batch
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line."""
     p = argparse.ArgumentParser(
         prog="python -m analysis.predict",
         description="Predict foreground and depth of photos with a trained model.",
@@ -207,7 +207,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    args = parser().parse_args(arguments)
+    args = build_parser().parse_args(arguments)
     return run(lambda: _predict(args), AnalysisError)
 
 

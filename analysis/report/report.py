@@ -1,11 +1,8 @@
 """Write the report of a run: one HTML file that works offline.
 
-    python -m analysis.report RUN [--out FILE]
-
 It reads every run folder: finished, running, cut off, failed, with one trial or a grid, of this or an older version.
 """
 
-import argparse
 import base64
 import shlex
 import time
@@ -20,15 +17,13 @@ from markupsafe import Markup
 from plotly.io.json import to_json_plotly
 from plotly.offline import get_plotlyjs
 
-from analysis.exceptions import AnalysisError
 from analysis.report import facts
 from analysis.report.sections import build_leaderboard, make_charts
 from analysis.report.style import ARCH, TITLE_PX, group_by_colour
-from analysis.runs.files import write_file
+from analysis.runs.files import read_json, write_file
 from analysis.runs.importance import compute_importances
 from analysis.runs.pareto import pareto_front, select_models
-from analysis.runs.run import Run, add_latency, read_json, read_run, select_first_stage
-from data.runtime import cli
+from analysis.runs.run import Run, add_latency, read_run, select_first_stage
 from search.records.run_state import FORMAT_VERSION
 
 HERE = Path(__file__).parent
@@ -224,17 +219,3 @@ def _assets() -> dict[str, Markup]:
     }
     texts = {name: (HERE / "static" / file).read_text(encoding="utf-8") for name, file in files.items()}
     return {name: Markup(text) for name, text in {**texts, "plotly_js": get_plotlyjs()}.items()}
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    p = argparse.ArgumentParser(prog="python -m analysis.report", description="Write a run's report as one HTML file.")
-    p.add_argument("run", type=Path, metavar="RUN", help="run folder, finished or not")
-    p.add_argument("--out", type=Path, metavar="FILE", help=f"file to write (default: {FILE} in the run folder)")
-    return p
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
-    args = parser().parse_args(arguments)
-    return cli.run(lambda: print(f"report in {write_report(args.run, args.out)}"), AnalysisError)

@@ -1,9 +1,28 @@
-"""Write output files atomically."""
+"""Read the JSON files of a run folder, and write output files atomically."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 from analysis.exceptions import AnalysisError
 from data.runtime.files import write_atomically
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the content of a JSON file; empty if the file does not exist.
+
+    Raises:
+        AnalysisError: The file is damaged or is not a JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise AnalysisError(f"{path}: cannot be read ({error}); restore it from the run") from error
+    if not isinstance(content, dict):
+        raise AnalysisError(f"{path}: not a JSON object; restore it from the run")
+    return content
 
 
 def check_folder(out: Path) -> None:

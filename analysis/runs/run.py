@@ -1,6 +1,5 @@
 """Read a run folder as frames, whether the run is finished, running, cut off, failed or of an older version."""
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import pandas as pd
 
 from analysis.exceptions import AnalysisError
 from analysis.runs.curves import build_curves, rank_trials
+from analysis.runs.files import read_json
 from analysis.runs.tables import load_reports, load_trials_so_far
 
 SILENT_S = 60.0  # a run writes its clock every two seconds; after so long without, it has died
@@ -81,23 +81,6 @@ def add_latency(run: Run) -> pd.DataFrame:
     """Return the trials with `latency_ms`, which a run measures for its Pareto front at each model's own size."""
     known = {line["trial_id"]: line.get("latency_ms") for line in run.run_json.get("front", [])}
     return run.trials.assign(latency_ms=pd.to_numeric(run.trials["trial_id"].map(known), errors="coerce"))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the content of a JSON file; empty if the file does not exist.
-
-    Raises:
-        AnalysisError: The file is damaged or is not a JSON object.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise AnalysisError(f"{path}: cannot be read ({error}); restore it from the run") from error
-    if not isinstance(content, dict):
-        raise AnalysisError(f"{path}: not a JSON object; restore it from the run")
-    return content
 
 
 def _upgrade(content: dict[str, Any]) -> dict[str, Any]:

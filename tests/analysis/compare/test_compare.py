@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from analysis import load_model
-from analysis.compare import compare, methods, scoring
+from analysis.compare import methods, scoring
+from analysis.compare.__main__ import build_parser, main
 from analysis.exceptions import AnalysisError
 from data.data_module import DataModule
 from data.loading.loaders import Loader
@@ -88,7 +89,7 @@ def arguments(folder, *more):
 
 
 def test_every_method_runs_every_seed_at_the_same_budget(commands, tmp_path, capsys):
-    assert compare.main(arguments(tmp_path, "--methods", "default,study")) == 0
+    assert main(arguments(tmp_path, "--methods", "default,study")) == 0
     assert len(commands) == 4 and all(c[c.index("--budget") + 1] == "3m" for c in commands)
     assert [c[c.index("--seed") + 1] for c in commands] == ["0", "0", "1", "1"]
     written = (tmp_path / "table.md").read_text()
@@ -111,7 +112,7 @@ def test_progress_names_the_run_and_the_time_left(commands, tmp_path, capsys):
 
 
 def test_five_methods_are_the_default():
-    methods_run = compare.parser().parse_args(["--data", "d", "--budget", "3m"]).methods
+    methods_run = build_parser().parse_args(["--data", "d", "--budget", "3m"]).methods
     assert methods_run == ["default", "random", "one_epoch_topk", "asha_only", "study"]
 
 
@@ -178,7 +179,7 @@ def test_changed_data_are_refused(finished_run, tiny_dataset, tmp_path, monkeypa
         "--out",
         str(tmp_path),
     ]
-    assert compare.main(told) == 2
+    assert main(told) == 2
     assert "has changed since the run began" in capsys.readouterr().err and not (tmp_path / "table.md").exists()
 
 
@@ -240,27 +241,27 @@ def test_runs_that_are_there_are_not_repeated(commands, tmp_path):
 @pytest.mark.parametrize("other", [("--budget", "5m"), ("--data", "e")])
 def test_runs_of_another_budget_or_of_other_data_are_not_mixed_in(other, commands, tmp_path, capsys):
     methods.run_missing(comparison_of(tmp_path, "default"))
-    assert compare.main(arguments(tmp_path, *other)) == 2
+    assert main(arguments(tmp_path, *other)) == 2
     assert "default-0 is a run of 3m on" in capsys.readouterr().err and len(commands) == 2
 
 
 def test_file_in_the_place_of_the_folder_is_refused(commands, tmp_path, capsys):
     (tmp_path / "file").write_text("mine")
-    assert compare.main(arguments(tmp_path / "file")) == 2
+    assert main(arguments(tmp_path / "file")) == 2
     assert "is a file" in capsys.readouterr().err and not commands
 
 
 def test_unfinished_run_is_named_and_left_before_anything_runs(commands, tmp_path, capsys):
     (tmp_path / "study-1").mkdir()
-    assert compare.main(arguments(tmp_path)) == 2
+    assert main(arguments(tmp_path)) == 2
     assert "study-1 holds no finished run; remove it" in capsys.readouterr().err and not commands
     write_json(tmp_path / "study-1" / "run.json", {"state": "done"})
-    assert compare.main(arguments(tmp_path)) == 2
+    assert main(arguments(tmp_path)) == 2
     assert "study-1 holds no finished run; remove it" in capsys.readouterr().err and not commands
 
 
 def test_failed_run_speaks_for_itself(tmp_path, capsys):
-    assert compare.main(["--data", str(tmp_path / "none"), "--budget", "60s", "--out", str(tmp_path)]) == 2
+    assert main(["--data", str(tmp_path / "none"), "--budget", "60s", "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: default, seed 0: error:") and "no such folder" in error and error.count("\n") == 1
 
@@ -275,5 +276,5 @@ def test_failed_run_speaks_for_itself(tmp_path, capsys):
 )
 def test_wrong_argument_exits_with_2(more, says, tmp_path, capsys):
     with pytest.raises(SystemExit) as caught:
-        compare.main(arguments(tmp_path, *more))
+        main(arguments(tmp_path, *more))
     assert caught.value.code == 2 and says in capsys.readouterr().err

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from analysis import load_model
-from analysis.demo.demo import HOST, MAX_PX, parser, predict_photo
+from analysis.demo.demo import HOST, MAX_PX, build_parser, predict_photo
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_port_in_use_is_refused(finished_run):
 @pytest.mark.parametrize("port", ["99999", "0", "-1", "eight"])
 def test_invalid_port_is_refused(port, capsys):
     with pytest.raises(SystemExit, match="2"):
-        parser().parse_args(["run", f"--port={port}"])
+        build_parser().parse_args(["run", f"--port={port}"])
     assert "is not a port" in capsys.readouterr().err
 
 

@@ -1,6 +1,5 @@
 import json
 import shutil
-import subprocess
 import sys
 from functools import cache
 from io import BytesIO
@@ -19,7 +18,6 @@ from analysis.export.export import (
     main,
     measure_difference,
     measure_latency_ms,
-    parser,
     random_images,
 )
 from analysis.export.formats import FORMATS, Format
@@ -229,12 +227,3 @@ def test_wrong_arguments_are_one_line_and_exit_code_2(finished_run, tmp_path, ca
         assert main([*map(str, arguments)]) == 2, reason
         said = capsys.readouterr()
         assert said.err.startswith("error: ") and reason in said.err and said.err.count("\n") == 1 and not said.out
-
-
-def test_help_imports_no_torch():
-    code = (
-        "import sys, analysis.export.export as e; e.parser().format_help(); print({'torch', 'onnx'} & {*sys.modules})"
-    )
-    process = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert process.stdout.strip() == "set()"
-    assert parser().format_help().count("model.onnx") >= 1

@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from analysis.plots.plots import GREY, main, plot_curves, times_table
+from analysis.plots.__main__ import main
+from analysis.plots.plots import GREY, plot_curves, times_table
 from analysis.runs.curves import list_training_times
 from analysis.runs.tables import load_reports, load_trials_so_far
 

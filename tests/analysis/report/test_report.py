@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
+from analysis.report.__main__ import main
 from analysis.report.facts import explain_best
-from analysis.report.report import main, write_report
+from analysis.report.report import write_report
 from analysis.runs.run import read_run
 from search.records.files import write_json
 from search.records.run_state import FORMAT_VERSION
