@@ -5,11 +5,12 @@ from typing import Any
 
 from models.atrous import ATROUS, RESIDUAL
 from models.config import ConfigError, ModelConfig
+from models.efficientnet_lite import EFFICIENTNET_LITE
 from models.network import Architecture, Network
 from models.resnet import RESNET18_ED
 from models.unet import UNET
 
-REGISTERED = (UNET, RESNET18_ED, RESIDUAL, ATROUS)
+REGISTERED = (UNET, RESNET18_ED, RESIDUAL, ATROUS, EFFICIENTNET_LITE)
 ARCHITECTURES = {architecture.name: architecture for architecture in REGISTERED}
 
 
@@ -35,7 +36,7 @@ def parse_model_config(fields: Mapping[str, Any]) -> ModelConfig:
 
 
 def build_model(config: ModelConfig) -> Network:
-    """Build the network of `config` with fresh weights from torch's global generator.
+    """Build the network of `config` with fresh weights from torch's global generator; see `load_pretrained`.
 
     Its forward takes a normalised image (B, 3, H, W) with H, W >= 16 and returns mask and depth, (B, 2, H, W) in
     [0, 1].

@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 MIN_WIDTH = 4
 HEADS = ("sigmoid", "minmax")
@@ -74,15 +74,26 @@ class PlainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImageMoments:
+    """Mean and std of red, green and blue in [0, 1], with which images are normalised."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig(PlainConfig):
     """Base of the networks' configs.
 
     Attributes:
+        image_moments: Moments with which the network's images are normalised; None for those of the training data.
         arch: Name of the architecture; each config class fixes its own.
         width: Channels of the first convolution; the stem ends with four times as many.
         head: Mapping of the two outputs into [0, 1]: `sigmoid`, or `minmax` per image and channel.
         stem_stride: Factor by which the stem shrinks the image; 2 or 4 make a network several times faster.
     """
+
+    image_moments: ClassVar[ImageMoments | None] = None
 
     arch: str = ""
     width: int = 16

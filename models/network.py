@@ -19,7 +19,10 @@ class Network(nn.Module):
     Attributes:
         config: The config from which the network was built.
         stride: Step of the deepest features in pixels of the image.
+        cpu_bfloat16: True if the network trains faster in bfloat16 on a CPU that supports it.
     """
+
+    cpu_bfloat16 = True
 
     def __init__(self, config: ModelConfig, stride: int) -> None:
         super().__init__()
@@ -32,6 +35,13 @@ class Network(nn.Module):
         for module in self.modules():
             if isinstance(module, Head):
                 module.start_small()
+
+    def load_pretrained(self) -> None:
+        """Load published weights, if the config asks for any; weights that a model was saved with need no such call."""
+
+    def lr_factors(self) -> dict[nn.Module, float]:
+        """Return the factors on the learning rate of parts of the network; the others have the factor 1."""
+        return {}
 
     def set_prior(self, *, mask: float, depth: float) -> None:
         """Start every head from the mean mask and the mean depth of the training data, both in [0, 1]."""

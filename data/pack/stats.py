@@ -11,6 +11,7 @@ from jaxtyping import Float64
 
 from data.reading.decode import Image, Mask
 from data.reading.depth import Depth, decode_depth
+from models.config import ModelConfig
 
 SUMS = 12  # per sample: 3 + 3 for the image, 1 + 1 for the mask, 1 + 1 for the depth, shares of known depth and mask
 SUM_ENDS = (3, 6, 7, 8, 9, 10, 11)
@@ -37,6 +38,11 @@ class Stats:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
         return {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(self).items()}
+
+    def for_network(self, config: ModelConfig) -> "Stats":
+        """Return the statistics with the image moments that a network's images are normalised by."""
+        moments = config.image_moments
+        return self if moments is None else dataclasses.replace(self, image_mean=moments.mean, image_std=moments.std)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Stats":

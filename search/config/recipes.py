@@ -1,4 +1,4 @@
-"""Named configurations: the original study's networks, losses and policies at its widths, and two quick starters.
+"""Named configurations: the original study's networks, losses and policies at its widths, and three quick starters.
 
 Names joined by "+" are merged: `resnet18_ed+l1_ms_ssim` is the study's ResNet18 with its last loss.
 
@@ -59,9 +59,16 @@ RECIPES: dict[str, Sections] = {
     },
 }
 
-# These did well on real composites in a few minutes on two cores, and are tried after the study's own. They halve or
-# quarter the inner resolution, and combine an overlap loss of the mask with SSIM of the depth.
+# These did well on real composites in a few minutes on two cores, and are tried before the study's own. They halve or
+# quarter the inner resolution, and combine an overlap loss of the mask with SSIM of the depth. The first is pretrained.
 STARTERS: dict[str, Sections] = {
+    "quick_efficientnet": {
+        "model": {"arch": "efficientnet_lite", "width": 4},
+        "loss": LOSSES["bce_dice_l1_ssim"],
+        "optim": {"lr": 3e-3, "batch_size": 16},
+        "schedule": {"policy": "cosine"},
+        "augment": {"flip": 0.5, "brightness_contrast": 0.5},
+    },
     "quick_residual": {
         "model": {"arch": "residual", "width": 16, "stem_stride": 4, "dilations": [2, 4, 8]},
         "loss": LOSSES["bce_dice_l1_ssim"],
@@ -76,7 +83,7 @@ STARTERS: dict[str, Sections] = {
     },
 }
 
-NETWORKS = RECIPES | STARTERS
+NETWORKS = STARTERS | RECIPES  # in the order in which a search tries them
 KNOWN: dict[str, Sections] = {
     **NETWORKS,
     "study": RECIPES["unet"],  # the study's last configuration

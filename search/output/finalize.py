@@ -126,10 +126,11 @@ def write_model(
     """
     state, first, px = load_state(checkpoint), data_module.first, int(record.metrics["px"])
     assert state is not None and first is not None
+    config = TrialConfig.from_flat(record.config)
     model = TrainedModel(
-        config=TrialConfig.from_flat(record.config),
+        config=config,
         weights=state["model"],
-        stats=first.stats,
+        stats=first.stats.for_network(config.model),
         sigma=first.sigma,
         px=px,
         trial_id=record.trial_id,

@@ -15,7 +15,7 @@ from data.loading.augment import AUGMENT_CHOICES
 from models.build import ARCHITECTURES
 from models.config import Choices, OnlyIf, Range, Values
 from models.losses.loss import LOSS_CHOICES
-from search.config.recipes import RECIPES, STARTERS, build_recipe
+from search.config.recipes import NETWORKS, build_recipe
 from search.config.trial import TrialConfig
 
 POLICIES = ("one_cycle", "cosine", "triangular2", "one_cycle+triangular2")  # those that anneal
@@ -105,9 +105,9 @@ def encode_point(config: TrialConfig, limits: SpaceLimits) -> dict[str, Any]:
 
 
 def build_first_points(limits: SpaceLimits, fits: Callable[[TrialConfig], bool]) -> list[dict[str, Any]]:
-    """Return the study's recipes and then the starters as points, each at the greatest width that `fits`."""
+    """Return the starters and then the study's recipes as points, each at the greatest width that `fits`."""
     points = []
-    for name, sections in (RECIPES | STARTERS).items():
+    for name, sections in NETWORKS.items():
         network = sections["model"]
         widths = [w for w in ARCHITECTURES[network["arch"]].values("width") if w <= network["width"]]
         width = next((w for w in sorted(widths, reverse=True) if fits(build_recipe(name, width=w))), min(widths))

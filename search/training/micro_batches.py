@@ -108,10 +108,16 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in _OUT_OF_MEMORY)
 
 
-def uses_bfloat16(precision: str, device: torch.device) -> bool:
-    """Return True if the network runs in bfloat16; "auto" chooses it where the processor computes in it."""
+def uses_bfloat16(precision: str, device: torch.device, *, on_cpu: bool = True) -> bool:
+    """Return True if the network runs in bfloat16.
+
+    Args:
+        precision: "float32", "bfloat16", or "auto", which chooses bfloat16 where the processor computes in it.
+        device: Device of the network.
+        on_cpu: False makes "auto" choose float32 on a CPU.
+    """
     if precision != "auto":
         return precision == "bfloat16"
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return on_cpu and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -1,24 +1,42 @@
 """Build the optimizer of a trial and set its learning rate."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
+from models.network import Network
 from search.config.trial import OptimConfig
+
+FACTOR = "lr_factor"  # entry of a parameter group; absent for groups that follow the schedule's rate itself
 
 
 def build_optimizer(config: OptimConfig, modules: list[nn.Module]) -> torch.optim.Optimizer:
-    """Build an optimizer that decays weight matrices and kernels only, not biases, norms or loss balances."""
+    """Build an optimizer that decays weight matrices and kernels only, not biases, norms or loss balances.
+
+    Parts of a network with a factor on their learning rate are parameter groups of their own.
+    """
+    factors = [pair for module in modules if isinstance(module, Network) for pair in module.lr_factors().items()]
+    scaled = {id(p): factor for part, factor in factors for p in part.parameters()}
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    groups = _split_by_decay([p for p in parameters if id(p) not in scaled], config.weight_decay)
+    for factor in sorted(set(scaled.values())):
+        own = _split_by_decay([p for p in parameters if scaled.get(id(p)) == factor], config.weight_decay)
+        groups += [{**group, FACTOR: factor} for group in own]
     if config.name == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
     return torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999))
 
 
+def _split_by_decay(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Return a group of the weights that decay, and one of the others."""
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of all parameter groups."""
+    """Set the learning rate of all parameter groups, each with its factor."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get(FACTOR, 1.0)

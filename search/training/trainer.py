@@ -107,12 +107,15 @@ def fit(
     Raises:
         TrialDivergedError: A loss or a score is not finite.
         TrialOutOfMemoryError: Not even one image fits into memory.
+        ConfigError: The network starts from published weights that cannot be read.
     """
     trainer = Trainer(config, data, plan, limit=limit, recorded_clock=recorded_clock, policy=policy)
-    if weights is not None:
-        trainer.model.load_state_dict(weights)
     if resume is not None:
         trainer.load_state_dict(resume)
+    elif weights is not None:
+        trainer.model.load_state_dict(weights)
+    else:
+        trainer.model.load_pretrained()
     last = trainer.epoch >= plan.epochs
     while not last:
         metrics = trainer.run_epoch(on_step)
@@ -135,13 +138,14 @@ class Trainer:
         policy: Policy | None,
     ) -> None:
         torch.manual_seed(plan.seed)
+        data = replace(data, stats=data.stats.for_network(config.model))
         self.config, self.data, self.plan = config, data, plan
         self.device, self.policy = torch.device(plan.device), policy or partial(learning_rate, config.schedule)
         self.model = build_model(config.model)
         mask, depth = (0.5 if mean is None else mean for mean in (data.stats.mask_mean, data.stats.depth_mean))
         self.model.set_prior(mask=mask, depth=depth)
         self.model.on(self.device)
-        bfloat16 = uses_bfloat16(plan.precision, self.device)
+        bfloat16 = uses_bfloat16(plan.precision, self.device, on_cpu=self.model.cpu_bfloat16)
         self.runner = MicroBatchRunner(self.model, bfloat16=bfloat16, micro_batch_size=plan.micro_batch_size)
         self.loss = build_loss(config.loss, data.train.px).to(self.device)
         self.optimizer = build_optimizer(config.optim, [self.model, self.loss])

@@ -10,6 +10,8 @@ from models.config import ConfigError, ModelConfig
 SMALL = [
     {"arch": "atrous"},
     {"arch": "atrous", "upsample": "transposed", "stem_stride": 2, "head": "minmax"},
+    {"arch": "efficientnet_lite"},
+    {"arch": "efficientnet_lite", "encoder_stride": 16, "merge": "add", "decoders": "separate"},
     {"arch": "residual"},
     {"arch": "resnet18_ed"},
     {"arch": "resnet18_ed", "skips": True, "stem_stride": 2, "merge": "add", "decoders": "separate"},

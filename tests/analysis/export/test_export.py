@@ -32,6 +32,7 @@ onnxruntime = pytest.importorskip("onnxruntime", reason='pip install -e ".[expor
 ROUNDING = 5e-5  # untrained networks, whose logits are large, make much of it
 NETWORKS = {  # pixel shuffle, transposed and bilinear; both heads, with and without skips
     "atrous": {"stem_stride": 1, "upsample": "transposed", "head": "minmax", "dilations": [2]},
+    "efficientnet_lite": {},
     "residual": {"stem_stride": 4, "dilations": [2, 4]},
     "resnet18_ed": {"stem_stride": 2},
     "unet": {"stem_stride": 4, "levels": 3, "block": "plain", "upsample": "bilinear", "merge": "add", "groups": 2},

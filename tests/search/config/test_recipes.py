@@ -42,10 +42,10 @@ def test_joining_leaves_the_recipes_as_they_are():
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("net", "no recipe 'net'; choose from atrous_first, .*study.*, l1_ms_ssim"),
+        ("net", "no recipe 'net'; choose from quick_efficientnet, .*study.*, l1_ms_ssim"),
         ("unet+", "no recipe ''; choose from"),
         ("unet+l2", "no recipe 'l2'"),
-        ("mse_ssim", "names no network; join one of atrous_first, .*, as in unet.mse_ssim"),
+        ("mse_ssim", "names no network; join one of quick_efficientnet, .*, as in unet.mse_ssim"),
     ],
 )
 def test_unknown_name_is_the_user_s_mistake(name, says):

@@ -1,14 +1,19 @@
 """The models that a run leaves, from networks that have learnt nothing."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from ray.tune import Checkpoint
 
+from analysis.export.formats import PortableNetwork
+from analysis.model import load_model
 from data.data_module import DataModule
 from data.scenes.scenes import FAR_M, NEAR_M
-from models.build import build_model
+from models.build import build_model, parse_model_config
+from models.efficientnet_lite import IMAGENET, EfficientNetLite
 from search.output.finalize import FinalModels, NoModelError, write_model
 from search.output.selection import summarize_seeds
 from search.records.run_state import create_run_state
@@ -52,6 +57,31 @@ def test_model_is_written_and_measured_on_the_parts_that_it_may_read(
     assert about["trained_on"]["fingerprint"] == data_module.dataset.fingerprint
     assert about["trained_on"]["sizes"] == data_module.sizes() and about["trained_on"]["parent_id"] == "c0001"
     assert "from the weights of c0001" in (tmp_path / "front" / "README.md").read_text()
+
+
+def test_model_keeps_the_moments_of_its_encoder_and_needs_no_published_weights(
+    tiny_dataset, tmp_path, small_config, monkeypatch
+):
+    monkeypatch.setattr(EfficientNetLite, "load_pretrained", None)
+    config = replace(small_config, model=parse_model_config({"arch": "efficientnet_lite", "encoder_stride": 16}))
+    data_module = DataModule(tiny_dataset, seed=0)
+    stats = data_module.stage_data(fraction=1.0, px=32).stats
+    torch.save({"model": build_model(config.model).state_dict(), "epoch": 1}, tmp_path / STATE_FILE)
+    record = TrialRecord(
+        trial_id="f0001", parent_id="", stage="final", config=config.flat(), seed=0, metrics={"px": 32, "score": 0.5}
+    )
+    checkpoint = Checkpoint.from_directory(str(tmp_path))
+    write_model(record, checkpoint, data_module, tmp_path / "best", parts=("val",), deadline=None)
+    model = load_model(tmp_path / "best", device="cpu")
+    assert (model.stats.image_mean, model.stats.image_std) == (IMAGENET.mean, IMAGENET.std)
+    assert model.stats.depth_mean == stats.depth_mean and stats.image_mean != IMAGENET.mean
+    portable = PortableNetwork(model)
+    assert portable.mean.flatten().tolist() == pytest.approx(IMAGENET.mean)
+    photo = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    with torch.inference_mode():
+        mask, depth = portable(torch.from_numpy(photo).permute(2, 0, 1)[None])
+    for found, expected in zip((mask, depth), model.predict(photo), strict=True):
+        np.testing.assert_allclose(found[0, 0], expected, atol=1e-5)
 
 
 def test_run_without_a_model_is_an_error_that_names_the_table(tmp_path):

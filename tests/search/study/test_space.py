@@ -10,13 +10,13 @@ from data.loading.augment import AugmentConfig
 from models.atrous import ATROUS_UPSAMPLERS
 from models.blocks import UPSAMPLERS
 from models.build import ARCHITECTURES, build_model
-from models.config import STEM_STRIDES, OnlyIf
+from models.config import STEM_STRIDES, OnlyIf, Range
 from models.cost import count_macs, probe
 from models.losses.balance import BALANCES
 from models.losses.loss import PIXEL, STRUCTURAL, STRUCTURAL_TERMS, build_loss
 from models.target import Target
 from models.unet import BLOCKS, DECODERS, MERGES
-from search.config.recipes import LOSSES, NETWORKS, RECIPES, STARTERS, build_recipe
+from search.config.recipes import LOSSES, NETWORKS, build_recipe
 from search.config.trial import OPTIMIZERS, POLICIES, TrialConfig
 from search.study.space import (
     LR_RANGES,
@@ -36,6 +36,12 @@ ATROUS = {"upsample": ATROUS_UPSAMPLERS, "dilations": ("2,4,8", "2,3,4")}
 OWN = {
     "unet": {**DECODER, "block": BLOCKS, "levels": (3, 4)},
     "resnet18_ed": {**DECODER, "skips": (False, True)},
+    "efficientnet_lite": {
+        **{name: DECODER[name] for name in ("upsample", "merge", "decoders")},
+        "stem_stride": (2,),
+        "encoder_stride": (16, 32),
+        "freeze_norm": (False, True),
+    },
     "residual": ATROUS,
     "atrous": ATROUS,
 }
@@ -43,7 +49,7 @@ OWN = {
 
 def own_choices(arch):
     """Return the values of an architecture's own parameters as Optuna stores them."""
-    choices = ARCHITECTURES[arch].choices.items()
+    choices = [(name, entry) for name, entry in ARCHITECTURES[arch].choices.items() if not isinstance(entry, Range)]
     values = {name: entry.values if isinstance(entry, OnlyIf) else entry for name, entry in choices}
     return {
         name: tuple(",".join(map(str, v)) if isinstance(v, tuple) else v for v in vs) for name, vs in values.items()
@@ -91,7 +97,7 @@ def test_choices_are_those_of_the_registries(samples):
 
 @pytest.mark.parametrize("arch", OWN)
 def test_architecture_s_choices_are_those_of_its_options(arch):
-    expected = {**OWN[arch], "width": WIDTHS[arch], "stem_stride": STEM_STRIDES}
+    expected = {"width": WIDTHS[arch], "stem_stride": STEM_STRIDES, **OWN[arch]}
     assert {name: set(values) for name, values in own_choices(arch).items()} == {
         name: set(values) for name, values in expected.items()
     }
@@ -159,14 +165,14 @@ def test_recipes_are_tried_first_and_the_space_accepts_them():
     for p in points:
         study.enqueue_trial(p)
     asked = [suggest(study.ask(), LIMITS) for _ in points]
-    assert [c.model.arch for c in asked] == [known["model"]["arch"] for known in (RECIPES | STARTERS).values()]
-    assert [c.model.width for c in asked] == [8, 8, 8, 8, 8, 8, 4]
-    assert asked == [build_recipe(name, width=c.model.width) for name, c in zip(RECIPES | STARTERS, asked, strict=True)]
+    assert [c.model.arch for c in asked] == [known["model"]["arch"] for known in NETWORKS.values()]
+    assert [c.model.width for c in asked] == [4, 8, 4, 8, 8, 8, 8, 8]
+    assert asked == [build_recipe(name, width=c.model.width) for name, c in zip(NETWORKS, asked, strict=True)]
 
 
 def test_first_points_take_the_greatest_width_that_fits():
     widths = [p[f"{p['model/arch']}/width"] for p in build_first_points(LIMITS, lambda config: config.model.width < 16)]
-    assert widths == [8, 8, 8, 8, 12, 8, 4]
+    assert widths == [4, 8, 4, 8, 8, 8, 8, 12]
 
 
 def test_channels_can_be_doubled_as_the_study_did():

@@ -9,7 +9,13 @@ from data.loading.loaders import Batch, Loader
 from models.build import build_model
 from models.losses.loss import LossConfig, build_loss
 from models.target import Target
-from search.training.micro_batches import MicroBatchRunner, TrialOutOfMemoryError, is_out_of_memory, split_batch
+from search.training.micro_batches import (
+    MicroBatchRunner,
+    TrialOutOfMemoryError,
+    is_out_of_memory,
+    split_batch,
+    uses_bfloat16,
+)
 
 FULL = torch.OutOfMemoryError("CUDA out of memory.")
 
@@ -134,3 +140,9 @@ def test_error_of_a_full_machine_is_recognised():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
     assert is_out_of_memory(caught.value)
+
+
+def test_network_that_is_slower_in_bfloat16_on_a_cpu_runs_in_float32_there():
+    cpu = torch.device("cpu")
+    assert not uses_bfloat16("auto", cpu, on_cpu=False)
+    assert uses_bfloat16("bfloat16", cpu, on_cpu=False) and not uses_bfloat16("float32", cpu)

@@ -9,10 +9,11 @@ import torch
 from data.data_module import DataModule
 from data.loading.loaders import Loader
 from data.visualize import quantise_predictions
-from models.build import build_model
+from models.build import build_model, parse_model_config
+from models.efficientnet_lite import IMAGENET, EfficientNetLite, read_imagenet_weights
 from search.training.lr_schedules import learning_rate
 from search.training.micro_batches import MicroBatchRunner, TrialOutOfMemoryError
-from search.training.optimizer import build_optimizer
+from search.training.optimizer import build_optimizer, set_learning_rate
 from search.training.trainer import FitPlan, TrialDivergedError, build_refinement_loss, fit
 from search.tuning.stages import Stage
 
@@ -147,6 +148,63 @@ def test_norms_and_biases_are_not_decayed(small_config):
     assert decayed["weight_decay"] == small_config.optim.weight_decay and free["weight_decay"] == 0.0
     assert all(p.ndim > 1 for p in decayed["params"]) and all(p.ndim <= 1 for p in free["params"])
     assert len(decayed["params"]) + len(free["params"]) == len(list(model.parameters()))
+
+
+def pretrained_config(config, **fields):
+    model = parse_model_config({"arch": "efficientnet_lite", "encoder_stride": 16, **fields})
+    return dataclasses.replace(config, model=model)
+
+
+def test_part_of_a_network_has_its_own_learning_rate(small_config):
+    config = pretrained_config(small_config, encoder_lr=0.1)
+    model = build_model(config.model)
+    optimizer = build_optimizer(config.optim, [model])
+    set_learning_rate(optimizer, 0.02)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert rates.keys() == {id(p) for p in model.parameters()}
+    encoder = {id(p) for p in model.encoder.parameters()}
+    assert {rate for p, rate in rates.items() if p in encoder} == {0.02 * 0.1}
+    assert {rate for p, rate in rates.items() if p not in encoder} == {0.02}
+    decays = [g["weight_decay"] for g in optimizer.param_groups for p in g["params"] if p.ndim > 1]
+    assert set(decays) == {config.optim.weight_decay}
+
+
+def test_only_a_trial_from_new_weights_loads_published_ones(fit_data, small_config, monkeypatch):
+    loads = []
+    monkeypatch.setattr(EfficientNetLite, "load_pretrained", lambda self: loads.append(1))
+    config = pretrained_config(small_config)
+    model, _, states = train(config, fit_data, epochs=1)
+    assert loads == [1]
+    train(config, fit_data, epochs=1, weights=model.state_dict())
+    train(config, fit_data, epochs=2, resume=states[0])
+    assert loads == [1]
+
+
+def test_published_weights_arrive_in_the_training(fit_data, small_config):
+    config = with_(pretrained_config(small_config), "optim", lr=1e-9, weight_decay=0.0)
+    model, _, _ = train(config, fit_data, epochs=1)
+    stem = read_imagenet_weights()["_conv_stem.weight"]
+    assert torch.allclose(model.encoder.state_dict()["stem.0.weight"], stem, atol=1e-6)
+
+
+def test_images_are_normalised_by_the_moments_of_the_encoder(fit_data, small_config, monkeypatch):
+    seen = []
+    monkeypatch.setattr(Loader, "__init__", recording(Loader.__init__, seen))
+    own, stats = pretrained_config(small_config), fit_data.stats
+    train(own, fit_data, epochs=1)
+    assert {(s.image_mean, s.image_std) for s in seen} == {(IMAGENET.mean, IMAGENET.std)} and len(seen) == 2
+    assert {s.depth_mean for s in seen} == {stats.depth_mean}
+    seen.clear()
+    train(small_config, fit_data, epochs=1)
+    assert seen == [stats, stats]
+
+
+def recording(function, seen):
+    def record(self, *args, **options):
+        seen.append(options["stats"])
+        function(self, *args, **options)
+
+    return record
 
 
 def test_trial_ends_with_its_best_epoch(fit_data, small_config, monkeypatch):

