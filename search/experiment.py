@@ -16,7 +16,7 @@ from search.output.finalize import FinalModels, NoModelError, report_best
 from search.records.console import RunConsole, list_dashboards
 from search.records.files import read_lines
 from search.records.prometheus import PrometheusExporter
-from search.records.run_dir import claim
+from search.records.run_dir import claim, resume_command
 from search.records.run_state import RunState
 from search.records.tensorboard import TensorBoard
 from search.records.trials import TrialTable
@@ -27,11 +27,11 @@ from search.tuning.checkpoints import CheckpointStore
 from search.tuning.ray_tune import RecordCallback, StageScheduler, run_experiment
 from search.tuning.restore import restore_trials
 from search.tuning.searchers import StageChain
-from search.tuning.stage_runner import StageRunner
+from search.tuning.stage_runner import StageFailedError, StageRunner
 from search.tuning.stage_setup import RunResources
 from search.tuning.stages import build_stages
 
-__all__ = ["Experiment", "NoModelError", "RunInterruptedError"]
+__all__ = ["Experiment", "NoModelError", "RunInterruptedError", "StageFailedError"]
 
 PACK_FIRST = 0.05  # fraction of the budget for packing images before anything else starts
 
@@ -112,6 +112,7 @@ class Experiment:
 
         Raises:
             RunInterruptedError: The user stopped the run.
+            StageFailedError: Every trial of a stage failed.
             NoModelError: No trial ended with a model.
         """
         self.interrupt.listen()
@@ -146,6 +147,7 @@ class Experiment:
         else:
             cleanup.enter_context(claim(self.folder))
         self.console.print(f"run folder {self.folder}")
+        self.console.print(f"resume    {resume_command(self.folder)}")
         for line in list_dashboards(self.folder, searches=not self.options.configs, ray=ray.dashboard):
             self.console.print(line)
         resources = RunResources(
@@ -200,7 +202,11 @@ class Experiment:
         run_state.start_clock()
 
     def _tune(self, resources: RunResources) -> None:
-        """Run Ray Tune over all stages."""
+        """Run Ray Tune over the stages that have not ended.
+
+        Raises:
+            StageFailedError: Every trial of a stage failed; the stages after it do not begin.
+        """
         runner = StageRunner(
             self.stages,
             resources,
@@ -223,17 +229,21 @@ class Experiment:
         recorder = RecordCallback(self.table, loggers, self.run_state, self.checkpoints, self.console.update)
         searcher = StageChain(runner.searchers())  # opens the first stage before Ray Tune handles signals
         folder, workers = self.folder / "ray" / str(self.run_state.processes), resources.cluster.workers
-        self.interrupt.run(
-            lambda: run_experiment(
-                searcher, scheduler, recorder, folder=folder, workers=workers, resources=resources.cluster.resources
+        if not searcher.is_finished:
+            self.interrupt.run(
+                lambda: run_experiment(
+                    searcher, scheduler, recorder, folder=folder, workers=workers, resources=resources.cluster.resources
+                )
             )
-        )
+        if runner.failure:
+            raise StageFailedError(runner.failure)
 
     def _finalize(self, budget: Budget) -> dict[str, Any]:
         """Write best/ and front/, and record the end of the run."""
         models = FinalModels(self.stages, self.run_state, self.table, self.checkpoints, self.data_module)
         best, metrics = models.write(keep=self.options.keep, wall_s=budget.wall_s)
         self.stage_studies.show(self.folder / "best" / "samples.png")
+        (self.folder / "report.html").unlink(missing_ok=True)  # of an earlier round; a run without one can be resumed
         self.run_state.end("done")
         report_best(best, metrics, self.console)
         return metrics

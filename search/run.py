@@ -3,6 +3,7 @@
 import argparse
 import os
 import shlex
+import signal
 import sys
 import time
 import warnings
@@ -21,7 +22,7 @@ from data.runtime import cli
 from models.config import ConfigError
 from search.budget.budget import Budget, BudgetError, extend_budget, parse_budget
 from search.options import RunOptions, add_options, flags
-from search.records.run_dir import RunDirError, check_free, hold, is_claimed
+from search.records.run_dir import RunDirError, check_free, hold, is_claimed, resume_command
 from search.records.run_state import RunState, create_run_state, read_run_json, resume_run_state
 from search.records.trials import TrialTable
 
@@ -33,6 +34,11 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 BUILT_IN_COUNT = 2000
 
 
+def _path(text: str) -> Path:
+    """Return an absolute path: Ray's workers, and whoever resumes the run, have another working directory."""
+    return Path(text).expanduser().absolute()
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     p = argparse.ArgumentParser(
@@ -42,19 +48,19 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--budget", help="wall time (90s, 10m, 2h), trials (40trials) or device hours (2gpuh, 2cpuh)")
     p.add_argument(
         "--resume",
-        type=Path,
+        type=_path,
         metavar="RUN",
         help="continue a run that was interrupted; --budget gives it more, --data names the new folder of its images",
     )
     p.add_argument(
-        "--data", type=Path, nargs="+", metavar="DIR", help="data set folders, joined; built-in scenes by default"
+        "--data", type=_path, nargs="+", metavar="DIR", help="data set folders, joined; built-in scenes by default"
     )
     p.add_argument("--allow-bad", action="store_true", help="continue if over a tenth of the triplets cannot be used")
-    p.add_argument("--out", type=Path, help="run folder; runs/ and the date by default")
+    p.add_argument("--out", type=_path, help="run folder; runs/ and the date by default")
     p.add_argument("--dry-run", action="store_true", help="measure for ten seconds, print an estimate, train nothing")
     p.add_argument("--address", help="address of a Ray cluster; by default Ray is started on this machine")
     instead = p.add_mutually_exclusive_group()
-    instead.add_argument("--grid", type=Path, help="train the configurations of this JSON file instead of a search")
+    instead.add_argument("--grid", type=_path, help="train the configurations of this JSON file instead of a search")
     instead.add_argument("--recipe", help="train this recipe instead of a search; `study` is that of the study")
     p.add_argument("--width", type=int, help="width of the recipe's network")
     add_options(p, find_lr=instead)
@@ -75,7 +81,7 @@ def _start(args: argparse.Namespace) -> int:
     if args.budget is None:
         raise BudgetError("--budget is missing; write a time (90s, 10m, 2h), 40trials or 2gpuh")
     budget = parse_budget(args.budget)
-    out = args.out or Path("runs") / time.strftime("%Y%m%d-%H%M%S", time.localtime(BEGAN))
+    out = args.out or _path("runs") / time.strftime("%Y%m%d-%H%M%S")
     check_free(out)
     options = RunOptions.from_args(args, budget=budget, configs=_read_configs(args, budget))
     options = _check_feasible(options, local=args.address is None)
@@ -97,6 +103,8 @@ def _resume(args: argparse.Namespace) -> int:
     _refuse_options_of_a_new_run(args)
     extended = args.budget is not None
     content = read_run_json(args.resume, extended=extended)
+    if content["state"] == "done" and not extended:
+        return _end(args.resume)
     from data.data_module import load_data_module
 
     with hold(args.resume):
@@ -187,7 +195,7 @@ def _run(
     address: str | None, options: RunOptions, data_module: "DataModule", run_state: RunState, table: TrialTable
 ) -> int:
     """Run the experiment, write the report, and print where the results are."""
-    from search.records.console import RunConsole, list_results
+    from search.records.console import RunConsole
     from search.tuning import cluster
 
     out = run_state.folder
@@ -196,19 +204,28 @@ def _run(
     # Torch is imported while Ray starts. Ray ends with the thread that started it, so the pool outlives the run.
     with ThreadPoolExecutor(1) as pool, RunConsole() as console:
         starting = pool.submit(cluster.start, address)
-        from search.experiment import Experiment, NoModelError, RunInterruptedError
+        from search.experiment import Experiment, NoModelError, RunInterruptedError, StageFailedError
 
+        resume = f"continue with: {resume_command(out)}"
         try:
             Experiment(options, data_module, console, starting, run_state, table).run()
         except RunInterruptedError:
-            resume = f"continue with: python search/run.py --resume {shlex.quote(str(out))}"
             done = f"stopped; all results so far are in {out}; {resume}"
             print(done if is_claimed(out) else "stopped before the run began")
             return 130
-        except NoModelError as error:
-            print(f"error: {error}", file=sys.stderr)
+        except (NoModelError, StageFailedError) as error:
+            print(f"error: {error}" + f"; {resume}" * isinstance(error, StageFailedError), file=sys.stderr)
             _write_report(out)
             return 1
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, signal.default_int_handler)
+    return _end(out)
+
+
+def _end(out: Path) -> int:
+    """Write the report of a run that is done, and print where the results are."""
+    from search.records.console import list_results
+
     _write_report(out)
     print("\n".join(list_results(out)))
     return 0

@@ -71,6 +71,7 @@ class FinalModels:
         metrics = self._write_best(group[0], seeds, next(divide_time(models_until, 1 + keep)))
         run_state.best, run_state.seeds = group[0].trial_id, seeds
         run_state.data = self.data_module.to_dict()  # later stages have decoded more images
+        run_state.write()  # a run that is killed from here on keeps best/ as it is
         run_state.front = self._write_front(keep, deadline)
         return group[0], metrics
 

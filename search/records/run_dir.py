@@ -1,10 +1,12 @@
 """Claim and lock a run folder, so that no run overwrites another."""
 
 import fcntl
+import shlex
 from pathlib import Path
 from typing import BinaryIO
 
 RECORDS = "trials.jsonl"
+COMMAND = Path(__file__).resolve().parents[1] / "run.py"
 
 
 class RunDirError(ValueError):
@@ -50,6 +52,11 @@ def hold(out: Path) -> BinaryIO:
         file.close()
         raise RunDirError(f"{out} is being written by another process; wait for it, or end it") from error
     return file
+
+
+def resume_command(out: Path) -> str:
+    """Return the command that resumes a run from any working directory."""
+    return shlex.join(["python", str(COMMAND), "--resume", str(out.absolute())])
 
 
 def is_claimed(out: Path) -> bool:

@@ -4,6 +4,7 @@ All times are seconds of run time, summed over all processes that worked on the 
 """
 
 import json
+import math
 import threading
 import time
 from collections.abc import Mapping
@@ -127,6 +128,17 @@ class RunState:
         stage |= {"wall_s": round(self.used_s - stage["began_s"], 2), **metrics}
         self.write()
 
+    def fail_stage(self) -> None:
+        """Record that every trial of the open stage failed; it stays open, and a resumed run tries its trials again."""
+        stage = self.open_stage
+        assert stage is not None
+        stage["failed_s"] = math.ceil(100 * self.used_s) / 100  # rounded up: no trial of it began later
+        self.write()
+
+    def failed_s(self, stage: str) -> float:
+        """Return when a stage of that name last failed as a whole, in seconds of run time; -1 if none did."""
+        return max((s["failed_s"] for s in self.stages if s["name"] == stage and "failed_s" in s), default=-1.0)
+
     def start_clock(self) -> None:
         """Write the used time every BEAT_S from a thread, so that a killed run keeps it."""
         threading.Thread(target=self._keep_clock, daemon=True).start()
@@ -211,7 +223,7 @@ def read_run_json(folder: Path, *, extended: bool) -> dict[str, Any]:
 
     Args:
         folder: The run folder.
-        extended: Whether the run is given more budget; otherwise a run that is done is refused.
+        extended: Whether the run is given more budget; otherwise a run that is done and has a report is refused.
 
     Raises:
         RunDirError: `folder` is not a run folder, has another format, or is done.
@@ -227,7 +239,7 @@ def read_run_json(folder: Path, *, extended: bool) -> dict[str, Any]:
         raise RunDirError(f"--resume {folder}: {path} has another format than this version; start a new run")
     if not {"options", "data"} <= content.keys():
         raise RunDirError(f"--resume {folder}: the run ended before its first stage; start a new run")
-    if content.get("state") == "done" and not extended:
+    if content.get("state") == "done" and not extended and (folder / "report.html").exists():
         raise RunDirError(f"--resume {folder}: the run is done; give it more with --budget")
     check_trained(content, path)
     require_fields(content, _RESUMED, path)

@@ -66,11 +66,13 @@ def find_checkpoints(folder: Path, unfinished: Mapping[str, int]) -> dict[str, C
     still there.
 
     Args:
-        folder: Has a folder for each process, with a folder for each trial.
+        folder: Has a folder for each process, with a folder for each trial; workers get its absolute path.
         unfinished: Last reported epoch of each trial that will be resumed.
     """
     newest: dict[str, Checkpoint] = {}
-    for path in sorted(folder.glob(f"*/*/checkpoint_*/{STATE_FILE}"), key=lambda path: path.stat().st_mtime_ns):
+    for path in sorted(
+        folder.absolute().glob(f"*/*/checkpoint_*/{STATE_FILE}"), key=lambda path: path.stat().st_mtime_ns
+    ):
         trial_id = path.parents[1].name.partition("_")[0]
         if not zipfile.is_zipfile(path):  # torch writes zip files, whose directory is at the end
             continue

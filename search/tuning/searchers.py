@@ -164,8 +164,13 @@ class StageChain(Searcher):
     def __init__(self, searchers: Iterator[Searcher]) -> None:
         super().__init__(metric="score", mode="max")
         self._searchers = searchers
-        self._current: Searcher | None = next(searchers)
+        self._current: Searcher | None = next(searchers, None)
         self._running: set[str] = set()
+
+    @property
+    def is_finished(self) -> bool:
+        """True if no stage is left, as in a run that was killed after its last stage."""
+        return self._current is None
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next trial, None while a stage waits for its last trials, FINISHED after the last stage."""

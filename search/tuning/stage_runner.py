@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,10 @@ from search.tuning.stages import Stage, promote, rank_trials
 from search.tuning.trial_specs import StageContext
 
 
+class StageFailedError(RuntimeError):
+    """Every trial of a stage failed; the message gives the reasons."""
+
+
 @dataclass
 class StageRunner:
     """Opens one stage after the other.
@@ -42,6 +46,7 @@ class StageRunner:
         configs: The user's configurations for a first stage of kind "fixed".
         find_lr: True if range tests centre the learning rates of the search.
         stopped: Returns whether nothing new may begin.
+        failure: Message of the StageFailedError to raise if every trial of a stage failed, which ends the searchers.
     """
 
     stages: Sequence[Stage]
@@ -54,6 +59,7 @@ class StageRunner:
     checkpoints: CheckpointStore
     console: RunConsole
     stopped: Callable[[], bool]
+    failure: str = field(default="", init=False)
 
     def searchers(self) -> Iterator[Searcher]:
         """Yield the searcher of each stage in turn; a stage ends when the next searcher is requested."""
@@ -63,6 +69,8 @@ class StageRunner:
             if not self.run_state.is_closed(stage.name) and (opened is None or opened["name"] == stage.name):
                 self._reschedule(stage)
                 yield from self._run(stage, self._select_parents(stage, previous))
+                if self.failure:
+                    return
             ended = self.table.of_stage(stage.name)
             previous = ended if rank_trials(ended) else previous
 
@@ -79,7 +87,25 @@ class StageRunner:
         )
         self._begin(context, parents)
         yield self._build_searcher(context, parents, unfinished)
-        self._finish(context)
+        self.failure = self._describe_failure(stage)
+        if self.failure:
+            self.run_state.fail_stage()
+        else:
+            self._finish(context)
+
+    def _describe_failure(self, stage: Stage) -> str:
+        """Return the reasons if every trial of a stage failed since it began or was resumed, else ""."""
+        records = self._counted(stage)
+        if not records or any(r.status != "failed" for r in records):
+            return ""
+        reasons = Counter(r.reason for r in records)
+        listed = "; ".join(f"{count} x {reason}" if count > 1 else reason for reason, count in reasons.most_common(5))
+        return f"every trial of the {stage.name} stage failed: {listed}"
+
+    def _counted(self, stage: Stage) -> list[TrialRecord]:
+        """Return the trials of a stage that have begun, without those of a time when all of them failed."""
+        failed_s = self.run_state.failed_s(stage.name)
+        return [r for r in self.table.begun(stage.name) if r.status != "failed" or r.started_s > failed_s]
 
     def _reschedule(self, stage: Stage) -> None:
         """If this stage starts late, redistribute the remaining time over all remaining stages."""
@@ -107,7 +133,7 @@ class StageRunner:
 
     def _select_promoted(self, stage: Stage, previous: list[TrialRecord]) -> list[TrialRecord]:
         """Return the promoted trials, without those that do not have the time for one step."""
-        promoted_before = {record.parent_id for record in self.table.begun(stage.name)}
+        promoted_before = {record.parent_id for record in self._counted(stage)}
         gone = {r.trial_id for r in previous} - self.checkpoints.keys()
         selected = promote(previous, stage, seed=self.resources.seed, excluded=promoted_before | gone)
         too_slow = [r for r in selected if not has_time(self.resources, stage, r, trials=len(selected))]
@@ -117,7 +143,7 @@ class StageRunner:
 
     def _select_repeated(self, stage: Stage, previous: list[TrialRecord]) -> list[TrialRecord]:
         """Return the parents of the best finalists that were trained in full, once per affordable repeat."""
-        repeated_before = {record.parent_id for record in self.table.begun(stage.name)}
+        repeated_before = {record.parent_id for record in self._counted(stage)}
         whole = [r for r in rank_trials(previous) if r.status == "completed" and r.metrics["px"] == stage.px]
         finalists = [r for r in whole if r.parent_id in self.checkpoints and r.parent_id not in repeated_before]
         finalists = finalists[: stage.top_k]
@@ -136,12 +162,22 @@ class StageRunner:
         """Return the searcher of a stage, which hands out the unfinished trials of an earlier process first."""
         begun = self.table.begun(context.stage.name)
         resumed = build_resumed_specs(context, unfinished, self.checkpoints)
+        counted = self._counted(context.stage)
         if context.stage.kind == "search":
             journal, ranges = self.folder / "study.journal", self._lr_ranges(context)
-            return build_search(self.resources, context, journal, lr=ranges, past=begun, unfinished=resumed)
+            return build_search(
+                self.resources,
+                context,
+                journal,
+                lr=ranges,
+                past=begun,
+                unfinished=resumed,
+                retried=len(begun) - len(counted),
+            )
         if context.stage.kind == "fixed":
-            return FixedSearcher(resumed + build_fixed_specs(self.resources, context, self.configs, begun=begun))
-        waiting = self._not_begun(parents, begun)
+            fixed = build_fixed_specs(self.resources, context, self.configs, begun=begun, counted=counted)
+            return FixedSearcher(resumed + fixed)
+        waiting = self._not_begun(parents, counted)
         return FixedSearcher(
             resumed + build_promoted_specs(self.resources, context, waiting, self.checkpoints, begun=begun)
         )

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -127,10 +128,10 @@ def count_repeats(resources: RunResources, stage: Stage, finished: Sequence[Tria
         return wanted
     left_s = resources.deadlines.stages[stage.name] - time.time()
     work_s = max(float(r.metrics["device_s"]) for r in finished)
-    for count in range(wanted, 0, -1):
-        rounds = -(-count // resources.cluster.workers)
-        if SPARE * rounds * work_s / resources.cluster.devices_each(count) <= left_s:
-            return count
+    for trials in range(wanted, 0, -1):
+        rounds = -(-trials // resources.cluster.workers)
+        if SPARE * rounds * work_s / resources.cluster.devices_each(trials) <= left_s:
+            return trials
     return 0
 
 
@@ -147,12 +148,26 @@ def has_time(resources: RunResources, stage: Stage, record: TrialRecord, *, tria
 
 
 def build_fixed_specs(
-    resources: RunResources, context: StageContext, configs: Sequence[TrialConfig], *, begun: Sequence[TrialRecord] = ()
+    resources: RunResources,
+    context: StageContext,
+    configs: Sequence[TrialConfig],
+    *,
+    begun: Sequence[TrialRecord] = (),
+    counted: Sequence[TrialRecord] | None = None,
 ) -> list[TrialSpec]:
-    """Build the trials of the user's configurations, without those that have begun."""
-    specs = [new_trial_spec(context, i, config, seed=resources.seed) for i, config in enumerate(configs, start=1)]
+    """Build the trials of the user's configurations that have not begun.
+
+    `begun` are the trials that have; those that are not in `counted` all failed, and their configurations are trained
+    again under numbers that are higher by the number of configurations.
+    """
     taken = {record.trial_id for record in begun}
-    return [spec for spec in specs if spec.trial_id not in taken]
+    done = {(int(record.trial_id[1:]) - 1) % len(configs) for record in (begun if counted is None else counted)}
+    specs = []
+    for i, config in enumerate(configs):
+        if i not in done:
+            numbered = (new_trial_spec(context, n, config, seed=resources.seed) for n in count(i + 1, len(configs)))
+            specs.append(next(spec for spec in numbered if spec.trial_id not in taken))
+    return specs
 
 
 def build_resumed_specs(
@@ -208,10 +223,12 @@ def build_search(
     lr: LrRanges = LR_RANGES,
     past: Sequence[TrialRecord] = (),
     unfinished: Sequence[TrialSpec] = (),
+    retried: int = 0,
 ) -> FeasibleOptunaSearch:
     """Build the Optuna searcher, which stops early enough for its last trials to train.
 
-    `past` are the trials of the search so far, `unfinished` the specifications of those without an outcome.
+    `past` are the trials of the search so far, `unfinished` the specifications of those without an outcome; `retried`
+    trials of a search that failed as a whole do not count towards the budget.
     """
     stage, images = context.stage, len(context.data.train)
     limits = SpaceLimits(batch_sizes=choose_batch_sizes(images), lr=lr)
@@ -223,7 +240,7 @@ def build_search(
     return FeasibleOptunaSearch(
         space,
         context,
-        closed=StopCriterion(resources.budget.trials, latest),
+        closed=StopCriterion(resources.budget.trials and resources.budget.trials + retried, latest),
         rules=rules,
         storage=storage,
         # enqueued once, even if the run is killed before its first trial

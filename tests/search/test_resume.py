@@ -2,7 +2,7 @@
 
 import csv
 import json
-import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -33,12 +33,15 @@ def run_state(out):
 
 
 def killed(out, *, trials):
-    """Kill a run, and nothing but its driver, as soon as so many trials have ended."""
-    process = subprocess.Popen(
-        [*RUN, *OPTIONS[0], "--out", str(out)] if not out.exists() else [*RUN, "--resume", str(out)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    """Kill a run, and nothing but its driver, as soon as so many trials have ended.
+
+    The run is started with relative paths, and resumed by the command that it printed, in another folder.
+    """
+    printed = out.parent / "printed.txt"
+    new, folder = [*RUN, *OPTIONS[0], "--out", out.name], out.parent
+    command, folder = (printed_command(printed), elsewhere(out)) if out.exists() else (new, folder)
+    with printed.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.DEVNULL, cwd=folder)
     for _ in range(900):
         if len(rows(out)) >= trials or process.poll() is not None:
             break
@@ -48,6 +51,19 @@ def killed(out, *, trials):
     process.wait()
 
 
+def printed_command(printed):
+    """Return the words of the command with which a run said it is resumed, for the Python of the tests."""
+    line = next(line for line in printed.read_text().splitlines() if line.startswith("resume"))
+    return [sys.executable, *shlex.split(line.removeprefix("resume"))[1:]]
+
+
+def elsewhere(out):
+    """Return a folder from which no relative path of the run leads anywhere."""
+    folder = out.parent / "else" / "where"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 OPTIONS = []
 
 
@@ -55,12 +71,14 @@ OPTIONS = []
 def resumed(tiny_dataset, tmp_path_factory):
     """Folder of a run that was killed twice and went on, its rows at the kills, and the process that ended it."""
     out = tmp_path_factory.mktemp("resume") / "out"
-    OPTIONS.append(["--budget", "130s", "--data", str(tiny_dataset)])
+    (out.parent / "scenes").symlink_to(tiny_dataset)
+    OPTIONS.append(["--budget", "130s", "--data", "scenes"])
     before = []
     for trials in (2, 5):
         killed(out, trials=trials)
         before.append(rows(out))
-    process = subprocess.run([*RUN, "--resume", str(out)], capture_output=True, text=True, timeout=200, env=os.environ)
+    command = printed_command(out.parent / "printed.txt")
+    process = subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=elsewhere(out))
     assert process.returncode == 0, process.stderr
     return out, before, process
 
@@ -74,6 +92,10 @@ class TestResume:
         assert len(ended) == len(rows(out))
         for row in before[0] + before[1]:
             assert {name: ended[row["trial_id"]][name] for name in row} == row
+
+    def test_no_trial_failed_and_the_last_stage_has_the_best(self, resumed):
+        assert not [row["reason"] for row in rows(resumed[0]) if row["status"] == "failed"]
+        assert run_state(resumed[0])["best"][0] in "fr"
 
     def test_reports_of_a_trial_follow_each_other(self, resumed):
         epochs = {}

@@ -1,16 +1,19 @@
 """What the command line prints: commands that can be pasted, whatever the folder is called."""
 
 import shlex
+from pathlib import Path
 
 import pytest
 
 from search.budget.budget import parse_budget
 from search.experiment import RunInterruptedError
 from search.options import RunOptions
-from search.records.run_dir import claim
+from search.records.run_dir import claim, resume_command
 from search.records.run_state import create_run_state
 from search.records.trials import TrialTable
-from search.run import _run, _write_report
+from search.run import _run, _write_report, build_parser, main
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -35,8 +38,8 @@ def test_interrupted_run_prints_the_command_that_goes_on(out, monkeypatch, capsy
     options = RunOptions(budget=parse_budget("60s"))
     run_state = create_run_state(out, options.to_dict(), began=0.0)
     assert _run(None, options, None, run_state, TrialTable(out)) == 130
-    words = command_in(capsys.readouterr().out, "python search/run.py")
-    assert words == ["python", "search/run.py", "--resume", str(out)]
+    words = command_in(capsys.readouterr().out, "python ")
+    assert words == ["python", str(ROOT / "search" / "run.py"), "--resume", str(out)]
 
 
 def test_run_whose_report_fails_prints_the_command_that_tries_again(out, capsys):
@@ -45,3 +48,28 @@ def test_run_whose_report_fails_prints_the_command_that_tries_again(out, capsys)
     said = capsys.readouterr().err
     assert said.startswith("warning: there is no report (AnalysisError: ") and said.count("\n") == 1
     assert command_in(said, "python -m analysis.report") == ["python", "-m", "analysis.report", str(out)]
+
+
+def test_every_path_is_absolute_once_it_is_parsed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    args = build_parser().parse_args(["--out", "one", "--data", "a", "~/b", "--grid", "../grid.json"])
+    assert args.out == tmp_path / "one" and args.data == [tmp_path / "a", tmp_path / "home" / "b"]
+    assert args.grid == tmp_path / ".." / "grid.json"
+    assert build_parser().parse_args(["--resume", "one"]).resume == tmp_path / "one"
+
+
+def test_relative_run_folder_is_resumed_by_the_absolute_one(out, monkeypatch):
+    monkeypatch.chdir(out.parent)
+    assert shlex.split(resume_command(Path(out.name)))[1:] == [str(ROOT / "search/run.py"), "--resume", str(out)]
+
+
+def test_run_that_is_done_but_for_its_report_gets_it(out, monkeypatch, capsys):
+    options = RunOptions(budget=parse_budget("60s")).to_dict()
+    run_state = create_run_state(out, options, began=0.0)
+    run_state.seed, run_state.data = 0, {}
+    run_state.end("done")
+    monkeypatch.setattr("search.run._write_report", lambda folder: (folder / "report.html").write_text("page"))
+    assert main(["--resume", str(out)]) == 0 and (out / "report.html").exists()
+    assert str(out / "report.html") in capsys.readouterr().out
+    assert main(["--resume", str(out)]) == 2 and "the run is done" in capsys.readouterr().err

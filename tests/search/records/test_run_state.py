@@ -123,6 +123,7 @@ def test_notes_are_not_written_where_the_folder_is_not_the_runs_own_yet(tmp_path
 def test_what_cannot_go_on_is_refused_in_one_line(written, says, tmp_path):
     if written is not None:
         (tmp_path / "run.json").write_text(written)
+    (tmp_path / "report.html").touch()
     with pytest.raises(RunDirError) as caught:
         read_run_json(tmp_path, extended=False)
     assert says in str(caught.value) and "\n" not in str(caught.value)

@@ -261,3 +261,41 @@ def test_nothing_begins_once_the_run_is_stopped(run):
     run.run_stage([0.1, 0.2, 0.3, 0.4])
     run.is_stopped = True
     assert next(run.stages, None) is None and [s["name"] for s in run.run_state.stages] == ["explore"]
+
+
+def test_stage_of_which_every_trial_failed_ends_the_run_and_is_tried_again(run):
+    run.run_stage([0.1, 0.4, 0.3, 0.2])
+    failed = run.handed(next(run.stages))
+    for spec in failed:
+        run.begin(spec)
+        run.table.finish(spec.trial_id, "failed", "worker died")
+    assert next(run.stages, None) is None  # the final does not begin
+    assert run.runner.failure == "every trial of the confirm stage failed: 3 x worker died"
+    assert not run.run_state.is_closed("confirm") and run.run_state.open_stage["name"] == "confirm"
+    later = run.again()
+    again = later.handed(next(later.stages))
+    assert [spec.parent_id for spec in again] == [spec.parent_id for spec in failed]
+    assert not {spec.trial_id for spec in again} & {spec.trial_id for spec in failed}
+    for spec in again:
+        later.end(spec, 0.5)
+    assert {spec.parent_id for spec in later.handed(next(later.stages))} <= {spec.trial_id for spec in again}
+    assert not later.runner.failure and later.run_state.is_closed("confirm")
+
+
+def test_first_stage_of_which_every_trial_failed_is_tried_again_with_all_configurations(run):
+    for spec in run.handed(next(run.stages)):
+        run.begin(spec)
+        run.table.finish(spec.trial_id, "failed", f"reason of {spec.trial_id}")
+    assert next(run.stages, None) is None
+    assert "reason of e0001; reason of e0002" in run.runner.failure
+    later = run.again()
+    assert [trial_id for trial_id, _ in names(later.handed(next(later.stages)))] == ["e0005", "e0006", "e0007", "e0008"]
+
+
+def test_stage_with_one_trial_that_did_not_fail_goes_on(run):
+    specs = run.handed(next(run.stages))
+    for spec in specs[:3]:
+        run.begin(spec)
+        run.table.finish(spec.trial_id, "failed", "worker died")
+    run.end(specs[3], 0.4)
+    assert [parent for _, parent in names(run.handed(next(run.stages)))] == ["e0004"]
