@@ -3,8 +3,6 @@
 Triplets that cannot be used are left out and counted, by the search as by `python -m data.check`.
 """
 
-import os
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from data.reading.depth import DepthScale
 from data.reading.folders import NO_ROLES, resolve_roles
 from data.reading.layout import read_dataset
 from data.reading.splits import SPLITS, take_subset
+from data.runtime.cores import count_cores
 from data.runtime.files import cache_dir
 from data.runtime.progress import ShowProgress, progress_bar
 
@@ -150,7 +149,7 @@ class DataModule:
             fraction: Part of the training images, in (0, 1].
             px: Side of the square images in pixels.
             max_images: Upper limit of the training images.
-            deadline: Seconds since the epoch after which packing stops; the first shard is always packed.
+            deadline: Moment of time.monotonic() after which packing stops; the first shard is always packed.
         """
         count, _ = self.stage_sizes(fraction, max_images)
         train = self.pack("train", px, count=count, deadline=deadline)
@@ -196,7 +195,6 @@ class DataModule:
 
     def pack(self, split: str, px: int, *, count: int | None = None, deadline: float | None = None) -> Pack:
         """Return the first `count` samples of a split at `px`; those not packed yet are packed now."""
-        until = None if deadline is None else time.monotonic() + max(deadline - time.time(), 0.0)
         with self.show(f"packing {split} at {px} px") as progress:
             pack = pack_split(
                 self.dataset,
@@ -204,8 +202,8 @@ class DataModule:
                 px,
                 cache=cache_dir(),
                 count=count,
-                deadline=until,
-                workers=os.cpu_count() or 1,
+                deadline=deadline,
+                workers=count_cores(),
                 progress=progress,
             )
         self.left_out.add(split, pack)

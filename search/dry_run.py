@@ -2,7 +2,6 @@
 
 import math
 import multiprocessing
-import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from rich.table import Table
 from data.data_module import DataModule
 from data.pack.pack import pack_split
 from data.pack.shards import record_type
+from data.runtime.cores import count_cores
 from data.runtime.progress import format_duration, progress_bar
 from models.cost import count_macs, probe
 from search.budget.allocation import WEIGHT_COPIES, Allocation, allocate, compute_affordable_macs
@@ -26,7 +26,6 @@ from search.budget.budget import Budget, plan_deadlines, wrap_up_s
 from search.budget.constraints import Constraints, Feasibility
 from search.config.trial import TrialConfig
 from search.options import RunOptions
-from search.records.provenance import count_cores
 from search.study.space import SpaceLimits, choose_batch_sizes, suggest
 from search.training.throughput import measure_throughput
 from search.tuning.cluster import Cluster
@@ -69,11 +68,13 @@ class StageEstimate:
     disk_bytes: float
 
 
-def measure(data_module: DataModule) -> Machine:
-    """Measure training and decoding speed for about ten seconds."""
+def measure(data_module: DataModule, workers: int | None = None) -> Machine:
+    """Measure training and decoding speed for about ten seconds; `workers` limits the trials at the same time."""
     gpus = torch.cuda.device_count()
     cores = count_cores()
-    cluster = Cluster(cpus=cores, node_cpus=cores, gpus=gpus, node_memory_mib=0.0, dashboard="", local=True)
+    cluster = Cluster(
+        cpus=cores, node_cpus=cores, gpus=gpus, node_memory_mib=0.0, dashboard="", local=True, limit=workers
+    )
     device, busy = "cuda" if gpus else "cpu", min(cluster.workers, 16)
     with progress_bar("measuring this machine for ten seconds"):
         alone = measure_throughput(1, device)
@@ -84,7 +85,7 @@ def measure(data_module: DataModule) -> Machine:
 
 def decoding_speed(data_module: DataModule, px: int = 160) -> float:
     """Return the triplets per second that all cores decode; the data module counts those that cannot be used."""
-    workers, begin = os.cpu_count() or 1, time.monotonic()
+    workers, begin = count_cores(), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         dataset, triplets, until = data_module.dataset, data_module.splits.train, begin + DECODING_S
         pack = pack_split(dataset, triplets, px, cache=Path(folder), deadline=until, workers=workers)
@@ -194,7 +195,7 @@ def print_estimate(options: RunOptions, data_module: DataModule) -> None:
         DataError: Too many triplets cannot be used.
         BudgetError: The budget cannot be met on this machine.
     """
-    machine = measure(data_module)
+    machine = measure(data_module, options.workers)
     data_module.check_left_out()
     if left_out := data_module.left_out.describe():
         print(f"left out: {left_out}")

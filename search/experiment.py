@@ -130,7 +130,7 @@ class Experiment:
     def _prepare(self, cleanup: ExitStack) -> RunResources:
         """Pack the data and measure the machine while Ray starts; only then claim the run folder."""
         budget = self._as_wall_time()
-        pack_until = budget.wall_s and time.time() + PACK_FIRST * budget.wall_s
+        pack_until = budget.wall_s and time.monotonic() + PACK_FIRST * budget.wall_s
         self.data_module.prepare_data(self.stages[0].px, deadline=pack_until)
         if left_out := self.data_module.left_out.describe():
             self.console.print(f"left out: {left_out}", style="yellow")
@@ -198,7 +198,6 @@ class Experiment:
         run_state.data = self.data_module.to_dict()
         run_state.cluster = {"cpus": resources.cluster.cpus, "gpus": resources.cluster.gpus}
         run_state.startup_s = run_state.startup_s or round(run_state.used_s, 2)
-        run_state.write()
         run_state.start_clock()
 
     def _tune(self, resources: RunResources) -> None:

@@ -32,6 +32,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _workers(text: str) -> int:
+    if not _count(text):
+        raise argparse.ArgumentTypeError("a run needs 1 worker or more")
+    return int(text)
+
+
 def _seed(text: str) -> int:
     if not text.isdigit() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
@@ -69,6 +75,9 @@ class RunOptions:
     )
     masks: str | None = _option("--masks", metavar="NAME", help="sub-folder of the masks, if its name does not say so")
     depth: str | None = _option("--depth", metavar="NAME", help="sub-folder of the depth, if its name does not say so")
+    workers: int | None = _option(
+        "--workers", type=_workers, metavar="N", help="trials at the same time (default: one per core, or four per GPU)"
+    )
     max_params: float | None = _option(
         "--max-params", group=CONSTRAINTS, type=_amount, metavar="N", help="parameters (250k, 1M)"
     )

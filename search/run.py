@@ -12,13 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-BEGAN = time.time()
+BEGAN = time.monotonic()
 ROOT = str(Path(__file__).resolve().parent.parent)
 if sys.path and Path(sys.path[0]).resolve() == Path(ROOT, "search"):
     sys.path[0] = ROOT  # as a script: the modules beside this file must not hide others of the same name
 
 from data.dataset import DataError
 from data.runtime import cli
+from data.runtime.cores import count_cores
 from models.config import ConfigError
 from search.budget.budget import Budget, BudgetError, extend_budget, parse_budget
 from search.options import RunOptions, add_options, flags
@@ -83,6 +84,7 @@ def _start(args: argparse.Namespace) -> int:
     budget = parse_budget(args.budget)
     out = args.out or _path("runs") / time.strftime("%Y%m%d-%H%M%S")
     check_free(out)
+    _check_workers(args)
     options = RunOptions.from_args(args, budget=budget, configs=_read_configs(args, budget))
     options = _check_feasible(options, local=args.address is None)
     from data.data_module import DataModule
@@ -105,23 +107,46 @@ def _resume(args: argparse.Namespace) -> int:
     content = read_run_json(args.resume, extended=extended)
     if content["state"] == "done" and not extended:
         return _end(args.resume)
-    from data.data_module import load_data_module
-
     with hold(args.resume):
         table = TrialTable.load(args.resume)
         options = RunOptions.from_dict(content["options"])
         if extended:
             options = replace(options, budget=_extend(options.budget, parse_budget(args.budget), content, table))
+        options = replace(options, workers=_check_workers(args) or options.workers)
+        written = (args.resume / "run.json").read_bytes()
         run_state = resume_run_state(args.resume, content, now=BEGAN, options=options.to_dict(), extended=extended)
-        return _run(args.address, options, load_data_module(content, args.data or ()), run_state, table)
+        run_state.start_clock()  # a process that is killed while it starts counts too
+        try:
+            from data.data_module import load_data_module
+
+            data_module = load_data_module(content, args.data or ())
+        except Exception:  # nothing has begun
+            run_state.withdraw(written)
+            raise
+        except KeyboardInterrupt:
+            run_state.end("stopped")
+            raise
+        return _run(args.address, options, data_module, run_state, table)
 
 
 def _refuse_options_of_a_new_run(args: argparse.Namespace) -> None:
     defaults, named = build_parser(), flags()
     for name, value in vars(args).items():
-        if name not in ("resume", "budget", "address", "data") and value != defaults.get_default(name):
+        if name not in ("resume", "budget", "address", "data", "workers") and value != defaults.get_default(name):
             flag = named.get(name, f"--{name.replace('_', '-')}")
             raise RunDirError(f"{flag} belongs to a new run; {args.resume} continues with its own options")
+
+
+def _check_workers(args: argparse.Namespace) -> int | None:
+    """Return the value of --workers.
+
+    Raises:
+        ConfigError: This machine has fewer cores.
+    """
+    workers: int | None = args.workers
+    if args.address is None and workers is not None and workers > (cores := count_cores()):
+        raise ConfigError(f"--workers {workers}: this process may use {cores} cores; give {cores} or fewer")
+    return workers
 
 
 def _extend(budget: Budget, more: Budget, content: dict, table: TrialTable) -> Budget:
@@ -203,7 +228,7 @@ def _run(
         print("warning: --split random leaks: validation shares backgrounds with training", file=sys.stderr)
     # Torch is imported while Ray starts. Ray ends with the thread that started it, so the pool outlives the run.
     with ThreadPoolExecutor(1) as pool, RunConsole() as console:
-        starting = pool.submit(cluster.start, address)
+        starting = pool.submit(cluster.start, address, options.workers)
         from search.experiment import Experiment, NoModelError, RunInterruptedError, StageFailedError
 
         resume = f"continue with: {resume_command(out)}"

@@ -24,8 +24,8 @@ from analysis.predict.images import draw_contact_sheet, draw_sheet_row, render_p
 from analysis.predict.photos import SUFFIXES, Photo, UnreadableError, find_photos, read_photo
 from analysis.runs.files import check_folder, write_file
 from data.runtime.cli import run
+from data.runtime.cores import count_cores
 from data.runtime.progress import Progress, progress_bar
-from search.records.provenance import count_cores
 
 if TYPE_CHECKING:
     from analysis.model import Model

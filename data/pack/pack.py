@@ -8,7 +8,6 @@ is written under a temporary name and renamed, so existing shards are complete.
 import argparse
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -26,6 +25,7 @@ from data.reading.decode import resolve_near_distance
 from data.reading.layout import read_dataset
 from data.reading.splits import split_by_background
 from data.runtime import cli
+from data.runtime.cores import count_cores
 from data.runtime.files import cache_dir, write_atomically
 from data.runtime.progress import Progress, progress_bar
 
@@ -217,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, help="data set folder")
     parser.add_argument("--px", type=int, default=80, help="side in pixels (default: 80)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the split (default: 0)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads (default: all cores)")
+    parser.add_argument("--workers", type=int, default=count_cores(), help="threads (default: all cores)")
     parser.add_argument("--stats", action="store_true", help="print mean and std of each split")
     args = parser.parse_args(argv)
     return cli.run(lambda: _pack_splits(args), DataError)

@@ -14,6 +14,7 @@ from typing import TypeVar
 import cv2
 
 from data.dataset import DataError
+from data.runtime.cores import count_cores
 from data.runtime.ray_map import RayCluster
 
 AHEAD = 4  # submitted jobs per worker; with more of them, results would pile up
@@ -43,7 +44,7 @@ def parallel_map(
     if isinstance(workers, RayCluster):
         count, pool = workers.cores, workers.open_pool(work, folder)
     else:
-        count = min(workers or os.cpu_count() or 1, len(jobs))
+        count = min(workers or count_cores(), len(jobs))
         pool = _open_processes(work, count)
         if count <= 1:
             yield from ((job, work(job)) for job in jobs)

@@ -56,7 +56,7 @@ class StopCriterion:
 
     Attributes:
         trials: Largest number of trials; None for no such limit.
-        at: Last moment to start a trial, seconds since the epoch; None for no such limit.
+        at: Last moment to start a trial, by time.monotonic(); None for no such limit.
     """
 
     trials: int | None
@@ -66,7 +66,7 @@ class StopCriterion:
         """Return whether the search ends after `started` trials."""
         if self.trials is not None and started >= self.trials:
             return True
-        return self.at is not None and time.time() >= self.at
+        return self.at is not None and time.monotonic() >= self.at
 
 
 def allocate(

@@ -119,7 +119,7 @@ def extend_budget(budget: Budget, more: Budget, *, used_s: float, used: Mapping[
 
 @dataclass(frozen=True, kw_only=True)
 class Deadlines:
-    """End of each stage and of the run, in seconds since the epoch.
+    """End of each stage and of the run, by time.monotonic().
 
     They are moments rather than durations, so a stage that ends early leaves its time to the next one.
     """
@@ -147,7 +147,7 @@ def plan_deadlines(*, start: float, wall_s: float, shares: Mapping[str, float], 
     """Divide the remaining wall time over the stages, after reserving the time to wrap up.
 
     Args:
-        start: Start of the process, seconds since the epoch.
+        start: Start of the process by time.monotonic().
         wall_s: The whole budget in seconds.
         shares: Shares of the stages in order; a share of 0 leaves a stage the time that those before it do not use.
         now: Start of the first stage; the present by default.
@@ -155,7 +155,7 @@ def plan_deadlines(*, start: float, wall_s: float, shares: Mapping[str, float], 
     Returns:
         Deadlines; test metrics, samples and the end of Ray lie between the last stage and `end`.
     """
-    begin = time.time() if now is None else now
+    begin = time.monotonic() if now is None else now
     end = start + wall_s
     left_s = max(end - wrap_up_s(wall_s) - begin, 1.0)
     return Deadlines(stages=_divide(begin, left_s, shares), end=end)

@@ -66,7 +66,7 @@ class FinalModels:
             raise NoModelError(f"no trial ended with a model; see the reasons in {run_state.folder / 'trials.csv'}")
         reserved_s = CLOSING_S + REPORT_S + REPORT_TRIAL_S * len(self.table.records)
         deadline = None if wall_s is None else run_state.began + wall_s - reserved_s
-        models_until = None if deadline is None else deadline - FRONT_SHARE * (deadline - time.time())
+        models_until = None if deadline is None else deadline - FRONT_SHARE * (deadline - time.monotonic())
         seeds = summarize_seeds(group) if len(group) > 1 else None
         metrics = self._write_best(group[0], seeds, next(divide_time(models_until, 1 + keep)))
         run_state.best, run_state.seeds = group[0].trial_id, seeds
@@ -123,7 +123,7 @@ def write_model(
         folder: best/ of the run folder, or one like it.
         parts: Parts of the data to measure it on, if they exist; the test part is for the best model only.
         more: Further content of metrics.json.
-        deadline: Seconds since the epoch by which the measuring ends, or None.
+        deadline: Moment of time.monotonic() by which the measuring ends, or None.
     """
     state, first, px = load_state(checkpoint), data_module.first, int(record.metrics["px"])
     assert state is not None and first is not None
@@ -139,7 +139,7 @@ def write_model(
         trained_on=_describe_training(record, data_module),
     )
     sizes = {name: size for name, size in data_module.sizes().items() if size and name in parts}
-    packing_until = deadline and (time.time() + deadline) / 2
+    packing_until = deadline and (time.monotonic() + deadline) / 2
     packs = {}
     for name, until in zip(sizes, divide_time(packing_until, len(sizes)), strict=True):
         packs[name] = data_module.pack(name, px, count=MOST_MEASURED, deadline=until)

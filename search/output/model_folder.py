@@ -81,7 +81,7 @@ def write_model_folder(
         folder: Folder to create.
         splits: Packs by name: "val", and "test" if the data have a test part.
         sizes: Number of all images of each split.
-        deadline: Seconds since the epoch after which no further image is measured; metrics.json has their number.
+        deadline: Moment of time.monotonic() after which no further image is measured; metrics.json has their number.
         leaks: Whether validation shares backgrounds with training (`--split random`).
         more: Further content of metrics.json.
         show: Shows the progress of measuring.
@@ -158,7 +158,7 @@ def measure(
         loader: Loader of the split.
         stats: Statistics of the training data, whose mean depth is the constant guess.
         sigma: Standard deviation of the validation depth.
-        deadline: Seconds since the epoch after which no further batch is measured.
+        deadline: Moment of time.monotonic() after which no further batch is measured.
         progress: Called with (images measured, images in all).
     """
     sums, images = MetricSums(full_metrics), 0
@@ -169,7 +169,7 @@ def measure(
         images += len(batch)
         if progress:
             progress(images, loader.count)
-        if deadline is not None and time.time() > deadline:
+        if deadline is not None and time.monotonic() > deadline:
             break
     return {"images": images, **sums.compute(sigma), "constant_guess": guess.compute(sigma)}
 
@@ -191,13 +191,13 @@ def draw_samples(model: nn.Module, loader: Loader, pack: Pack, path: Path, *, de
         loader: Loader of the pack.
         pack: The samples; the first SAMPLES are drawn.
         path: Picture to write.
-        deadline: Seconds since the epoch after which no further row is drawn; at least one is.
+        deadline: Moment of time.monotonic() after which no further row is drawn; at least one is.
     """
     rows: list[list[np.ndarray]] = []
     for batch, prediction in predict_batches(model, loader):
         raw = pack.gather(np.arange(len(rows), len(rows) + len(batch)))
         rows += render_comparison(raw, prediction.numpy())
-        if len(rows) >= SAMPLES or (deadline is not None and time.time() > deadline):
+        if len(rows) >= SAMPLES or (deadline is not None and time.monotonic() > deadline):
             break
     picture = np.vstack([_header(pack.px), stack_rows(rows[:SAMPLES])])[..., ::-1]
     content = cv2.imencode(path.suffix, picture)[1].tobytes()
@@ -206,7 +206,7 @@ def draw_samples(model: nn.Module, loader: Loader, pack: Pack, path: Path, *, de
 
 def divide_time(deadline: float | None, parts: int) -> Iterator[float | None]:
     """Yield the deadline of each of `parts` measurements, which share the time until `deadline` equally."""
-    begin = time.time()
+    begin = time.monotonic()
     for i in range(parts):
         yield None if deadline is None else begin + (deadline - begin) * (i + 1) / parts
 

@@ -44,7 +44,7 @@ def list_pareto_front(
         stages: The stages of the run.
         table: All trials.
         checkpoints: Checkpoints of the trials that have a model.
-        deadline: Seconds since the epoch after which no further latency is measured, or None.
+        deadline: Moment of time.monotonic() after which no further latency is measured, or None.
     """
     models = [[r for r in table.of_stage(stage.name) if r.trial_id in checkpoints] for stage in stages]
     groups = group_finalists([r for stage in models[1:] for r in stage] or models[0], _network)
@@ -52,7 +52,7 @@ def list_pareto_front(
     for record, *_ in groups:
         px = int(record.metrics["px"])
         costs[record.trial_id] = {"params": record.metrics["params"], "macs": record.metrics["macs"]}
-        if deadline is None or time.time() < deadline:
+        if deadline is None or time.monotonic() < deadline:
             costs[record.trial_id]["latency_ms"] = round(latency(TrialConfig.from_flat(record.config), px), 3)
     unknown = {"latency_ms": float("inf")}
     front = select_pareto_front([group[0] for group in groups], lambda r: tuple((unknown | costs[r.trial_id]).values()))

@@ -50,12 +50,12 @@ class RunConsole:
             yield progress
 
     def begin(self, stage: str, description: str, deadline: float, end: float) -> None:
-        """Enter a stage that ends by `deadline`, of a run that ends by `end` (seconds since the epoch)."""
+        """Enter a stage that ends by `deadline`, of a run that ends by `end`, by time.monotonic()."""
         self.stage, self.deadline, self.end = stage, deadline, end
         self.counts.clear()
         self.running.clear()
         self.best.clear()
-        left = f", until {_clock(deadline - time.time())} from now" if deadline else ""
+        left = f", until {_clock(deadline - time.monotonic())} from now" if deadline else ""
         self.print(f"  {description}{left}", lead=stage)
 
     def update(self, record: TrialRecord) -> None:
@@ -90,7 +90,7 @@ class RunConsole:
 
     def block(self) -> Table:
         """Return the live block."""
-        now = time.time()
+        now = time.monotonic()
         table = Table.grid(padding=(0, 2))
         table.add_row("stage", Text(self.stage, style="bold"))
         if self.deadline:

@@ -1,6 +1,5 @@
 """Describe the command, machine and package versions that produced a result."""
 
-import os
 import platform
 import shlex
 import sys
@@ -8,6 +7,8 @@ import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from data.runtime.cores import count_cores
 
 _PACKAGES = ("torch", "ray", "optuna", "albumentations", "pytorch-msssim", "opencv-python-headless", "numpy", "pandas")
 
@@ -22,11 +23,6 @@ def describe_process() -> dict[str, Any]:
         "cpus": count_cores(),
         "versions": {name: _version(name) for name in _PACKAGES},
     }
-
-
-def count_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def iso_time() -> str:

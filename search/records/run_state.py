@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data.runtime.files import write_atomically
 from search.records.files import require_fields, write_json
 from search.records.provenance import describe_process
 from search.records.run_dir import RunDirError, is_claimed
@@ -34,7 +35,8 @@ class RunState:
 
     Attributes:
         folder: The run folder.
-        began: Seconds since the epoch at which the run would have begun without interruptions.
+        began: Moment of time.monotonic(), which no change of the machine's date moves, at which the run would have
+            begun without interruptions.
         process: Command, time, machine and versions of this process.
         options: `RunOptions` as plain values.
         state: "running", "done", "stopped" or "failed".
@@ -81,12 +83,13 @@ class RunState:
     test_read: list[dict[str, Any]] | None = None
     _written: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+    _ticking: bool = field(default=False, init=False, repr=False)
     _ended: threading.Event = field(default_factory=threading.Event, init=False, repr=False)
 
     @property
     def used_s(self) -> float:
         """Seconds that the run has used."""
-        return time.time() - self.began
+        return time.monotonic() - self.began
 
     @property
     def device_s(self) -> dict[str, float]:
@@ -140,7 +143,11 @@ class RunState:
         return max((s["failed_s"] for s in self.stages if s["name"] == stage and "failed_s" in s), default=-1.0)
 
     def start_clock(self) -> None:
-        """Write the used time every BEAT_S from a thread, so that a killed run keeps it."""
+        """Write run.json, and the used time every BEAT_S from a thread, so that a killed run keeps it."""
+        self.write()
+        if self._ticking:
+            return
+        self._ticking = True
         threading.Thread(target=self._keep_clock, daemon=True).start()
 
     def _keep_clock(self) -> None:
@@ -154,6 +161,12 @@ class RunState:
         self._ended.set()
         self.state = state
         self.write()
+
+    def withdraw(self, written: bytes) -> None:
+        """Write back the run.json of the processes before this one, which ends before it begins."""
+        self._ended.set()
+        with self._lock:
+            write_atomically(self.folder / "run.json", lambda file: file.write(written))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of run.json without the clock."""
@@ -175,7 +188,7 @@ class RunState:
 
 
 def create_run_state(folder: Path, options: dict[str, Any], *, began: float) -> RunState:
-    """Return the state of a new run that began at `began`, seconds since the epoch."""
+    """Return the state of a new run that began at `began` of time.monotonic()."""
     return RunState(folder=folder, began=began, process=describe_process(), options=options)
 
 
@@ -187,7 +200,7 @@ def resume_run_state(
     Args:
         folder: The run folder.
         content: Content of its run.json.
-        now: Start of this process, seconds since the epoch.
+        now: Start of this process by time.monotonic().
         options: Options with the budget of the whole run.
         extended: Whether the run is given more budget, which opens all its stages again in a new round.
     """
@@ -204,6 +217,8 @@ def resume_run_state(
         **{name: content[name] for name in _OPTIONAL if name in content},
     )
     run.earlier_device_s |= content.get("device_s", {})
+    if run.cluster:  # until this process has started Ray
+        run.devices = {"cpu": run.cluster["cpus"], "gpu": run.cluster["gpus"]}
     if extended:
         if run.open_stage is not None:  # its unfinished trials continue in the stage of the new round
             run.open_stage["wall_s"] = round(run.used_s - run.open_stage["began_s"], 2)

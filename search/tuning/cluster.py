@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from data.runtime.cores import count_cores
 from data.runtime.ray_map import check_answer
 
 T = TypeVar("T")
@@ -35,6 +36,7 @@ class Cluster:
         node_memory_mib: Memory of the smallest node in MiB; 0 if Ray does not report it.
         dashboard: Address of the Ray dashboard, or "".
         local: True if Ray was started on this machine for this run.
+        limit: Largest number of trials at the same time (--workers); None for one per core, or four per GPU.
     """
 
     cpus: int
@@ -43,6 +45,7 @@ class Cluster:
     node_memory_mib: float
     dashboard: str
     local: bool
+    limit: int | None = None
 
     @property
     def devices(self) -> int:
@@ -51,13 +54,15 @@ class Cluster:
 
     @property
     def workers(self) -> int:
-        """Number of trials of the search at the same time: one per core, or four per GPU."""
-        return min(4 * self.gpus, self.cpus) if self.gpus else self.cpus
+        """Number of trials of the search at the same time: `limit`, or one per core, or four per GPU."""
+        usual = 4 * self.gpus if self.gpus else self.cpus
+        return min(self.limit or usual, self.cpus)
 
     @property
     def resources(self) -> dict[str, float]:
         """Resources that Ray reserves for each worker."""
-        return {"cpu": 1, "gpu": 0.25} if self.gpus else {"cpu": 1}
+        each = max(4, -(-self.workers // self.gpus)) if self.gpus else 0  # trials on one GPU
+        return {"cpu": 1, "gpu": 1 / each} if self.gpus else {"cpu": 1}
 
     def devices_each(self, trials: int) -> float:
         """Return the cores, or the fraction of a GPU, of each of `trials` concurrent trials."""
@@ -84,8 +89,8 @@ class Cluster:
         return result
 
 
-def start(address: str | None) -> Cluster:
-    """Start Ray on this machine, or join the cluster at `address`.
+def start(address: str | None, workers: int | None = None) -> Cluster:
+    """Start Ray with the cores of this process, or join the cluster at `address`; `workers` limits the trials at once.
 
     Raises:
         ConnectionError: There is no cluster at `address`, or Ray does not start on this machine.
@@ -99,7 +104,7 @@ def start(address: str | None) -> Cluster:
 
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     # without include_dashboard=True, a dashboard that does not start does not end the run
-    own: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES}
+    own: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES, "num_cpus": count_cores()}
     where: dict[str, Any] = {"address": address} if address else {"address": "local", **own}
     try:
         context = ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
@@ -117,6 +122,7 @@ def start(address: str | None) -> Cluster:
         node_memory_mib=min((node["memory"] for node in nodes if node.get("memory")), default=0.0) / 2**20,
         dashboard=f"http://{url}" if url else "",
         local=address is None,
+        limit=workers,
     )
 
 

@@ -110,9 +110,9 @@ class StageRunner:
     def _reschedule(self, stage: Stage) -> None:
         """If this stage starts late, redistribute the remaining time over all remaining stages."""
         deadlines, i = self.resources.deadlines, self.stages.index(stage)
-        if deadlines is not None and i and time.time() > deadlines.stages[self.stages[i - 1].name]:
+        if deadlines is not None and i and time.monotonic() > deadlines.stages[self.stages[i - 1].name]:
             shares = {later.name: later.share for later in self.stages[i:]}
-            self.resources = replace(self.resources, deadlines=deadlines.reschedule(shares, time.time()))
+            self.resources = replace(self.resources, deadlines=deadlines.reschedule(shares, time.monotonic()))
 
     def _settled_for_repeats(self, stage: Stage) -> dict[str, Any]:
         """Return the number of images of the finals for their repeats, which train on the same images."""

@@ -67,7 +67,7 @@ def stage_context(
     cluster, deadline, until = resources.cluster, None, None
     if resources.deadlines is not None:
         deadline = resources.deadlines.stages[stage.name]
-        until = time.time() + (deadline - time.time()) / 4
+        until = time.monotonic() + (deadline - time.monotonic()) / 4
     allocation = allocate(
         stage,
         remaining_s=_remaining_s(deadline),
@@ -97,7 +97,7 @@ def stage_context(
 
 def _remaining_s(deadline: float | None) -> float | None:
     """Return the seconds until a deadline; None without one."""
-    return None if deadline is None else deadline - time.time()
+    return None if deadline is None else deadline - time.monotonic()
 
 
 def build_promoted_specs(
@@ -126,7 +126,7 @@ def count_repeats(resources: RunResources, stage: Stage, finished: Sequence[Tria
     """Return how many of `wanted` repeats, each as long as the trials of `finished`, the remaining time allows."""
     if resources.deadlines is None or not finished:
         return wanted
-    left_s = resources.deadlines.stages[stage.name] - time.time()
+    left_s = resources.deadlines.stages[stage.name] - time.monotonic()
     work_s = max(float(r.metrics["device_s"]) for r in finished)
     for trials in range(wanted, 0, -1):
         rounds = -(-trials // resources.cluster.workers)
@@ -139,7 +139,7 @@ def has_time(resources: RunResources, stage: Stage, record: TrialRecord, *, tria
     """Return whether one of a stage's trials has time for one optimizer step and the smallest validation."""
     if resources.deadlines is None:
         return True
-    left_s = resources.deadlines.stages[stage.name] - time.time()
+    left_s = resources.deadlines.stages[stage.name] - time.monotonic()
     cap_s = compute_trial_cap(stage, left_s, trials, resources.cluster.workers)
     config = TrialConfig.from_flat(record.config)
     images = config.optim.batch_size + LEAST_MEASURED / 3  # a third of the work is forward
@@ -195,7 +195,7 @@ def centre_lr_ranges(resources: RunResources, context: StageContext) -> LrRanges
     A test takes a tenth of the stage's time at most. A range is unchanged if the test ran fewer than half of its steps
     or the loss did not clearly fall.
     """
-    limit = None if context.deadline is None else TEST_SHARE * (context.deadline - time.time())
+    limit = None if context.deadline is None else TEST_SHARE * (context.deadline - time.monotonic())
     sizes, ranges = choose_batch_sizes(len(context.data.train)), dict(LR_RANGES)
     for name, (low, high) in LR_RANGES.items():
         config = build_recipe(TESTED_RECIPE)

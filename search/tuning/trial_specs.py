@@ -1,8 +1,11 @@
 """Trial specifications: the settings of one trial that travel from the driver to a worker."""
 
+import platform
 import random
 import time
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from ray import tune
 
@@ -11,13 +14,24 @@ from search.config.trial import TrialConfig
 from search.tuning.stages import Stage
 
 
+def _read_boot_id() -> str:
+    """Return an id that processes share whose time.monotonic() reads the same."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    except OSError:  # not Linux
+        return platform.node()
+
+
+BOOT_ID = _read_boot_id()
+
+
 @dataclass(frozen=True, kw_only=True)
 class StageContext:
     """The settings that all trials of one stage share.
 
     Attributes:
         data: Packed arrays, opened again in each worker.
-        deadline: Seconds since the epoch by which every trial has ended, or None.
+        deadline: Moment of time.monotonic() by which every trial has ended, or None.
         cap_s: The longest training time of one trial in seconds, or None.
         threads: Processor threads of one trial.
         devices: Cores that one trial occupies, or its fraction of a GPU.
@@ -36,11 +50,23 @@ class StageContext:
     memory_mib: float | None = None
     speed: float | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the attributes, with the deadline as it reads here and as seconds from now."""
+        clock = None if self.deadline is None else (BOOT_ID, self.deadline, self.deadline - time.monotonic())
+        return self.__dict__ | {"deadline": clock}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore the attributes; another machine, whose clock reads otherwise, counts the seconds from now."""
+        self.__dict__.update(state)
+        if state["deadline"] is not None:
+            boot_id, deadline, left_s = state["deadline"]
+            self.__dict__["deadline"] = deadline if boot_id == BOOT_ID else time.monotonic() + left_s
+
     def limit(self, used_s: float = 0.0) -> float | None:
         """Return the total training time in seconds of a trial that starts, or resumes after `used_s`, now."""
         bounds = [self.cap_s] if self.cap_s is not None else []
         if self.deadline is not None:
-            bounds.append(used_s + max(self.deadline - time.time(), 1.0))
+            bounds.append(used_s + max(self.deadline - time.monotonic(), 1.0))
         return min(bounds, default=None)
 
 

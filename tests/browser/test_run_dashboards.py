@@ -66,7 +66,7 @@ def run(tiny_dataset, tmp_path_factory) -> Path:
     table, data_module = TrialTable(folder), DataModule(tiny_dataset, seed=0)
     promotions = StageStudies(folder, table)
     loggers = (TensorBoard(folder / "tensorboard"), promotions)
-    run_state = create_run_state(folder, {}, began=time.time())
+    run_state = create_run_state(folder, {}, began=time.monotonic())
     recorder = RecordCallback(table, loggers, run_state, CheckpointStore(seed=0), lambda record: None)
     explore, confirm = (
         StageContext(

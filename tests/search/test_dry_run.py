@@ -96,7 +96,7 @@ def test_decoding_speed_notes_what_cannot_be_used(tiny_dataset, tmp_path, monkey
 def test_dry_run_says_what_cannot_be_used_and_when_a_run_would_stop(
     tiny_dataset, tmp_path, monkeypatch, capsys, bad, code, says
 ):
-    def measured(data_module):
+    def measured(data_module, workers):
         data_module.pack("train", 32)
         return MACHINE
 
@@ -108,7 +108,7 @@ def test_dry_run_says_what_cannot_be_used_and_when_a_run_would_stop(
 
 
 def test_dry_run_prints_the_plan_and_writes_nothing(tiny_dataset, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(plan, "measure", lambda data_module: MACHINE)
+    monkeypatch.setattr(plan, "measure", lambda data_module, workers: MACHINE)
     monkeypatch.chdir(tmp_path)
     arguments = ["--budget", "10m", "--data", str(tiny_dataset), "--out", str(tmp_path / "out"), "--dry-run"]
     assert main(arguments) == 0

@@ -293,6 +293,8 @@ def test_mistake_gives_one_line_and_exit_code_2(budget, data, says, tiny_dataset
         (("--max-latency-ms", "-3"), "'-3' is not an amount"),
         (("--keep", "-1"), "'-1' is not a whole number"),
         (("--keep", "two"), "'two' is not a whole number"),
+        (("--workers", "0"), "a run needs 1 worker or more"),
+        (("--workers", "9999"), "--workers 9999: this process may use"),
         (("--sampler", "x"), "invalid choice"),
         (("--stages", "x"), "invalid choice"),
     ],

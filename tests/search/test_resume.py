@@ -177,7 +177,7 @@ def test_wrong_resume_is_refused_in_one_line(options, says, tmp_path):
 def test_records_that_nothing_goes_on_from_are_left_as_they_are(file, content, says, more, tmp_path, capsys):
     options = RunOptions(budget=parse_budget("60s")).to_dict()
     claim(tmp_path).close()
-    run_state = create_run_state(tmp_path, options, began=time.time())
+    run_state = create_run_state(tmp_path, options, began=time.monotonic())
     run_state.seed, run_state.data = 0, {}
     run_state.end("stopped")
     (tmp_path / file).write_bytes(content)

@@ -22,8 +22,8 @@ LARGE = TrialConfig.from_dict({"model": {"arch": "unet", "width": 16}})
 
 
 def test_searcher_closes_at_its_moment():
-    assert not StopCriterion(None, time.time() + 60)(10**6)
-    assert StopCriterion(None, time.time() - 1)(0)
+    assert not StopCriterion(None, time.monotonic() + 60)(10**6)
+    assert StopCriterion(None, time.monotonic() - 1)(0)
     assert not StopCriterion(None, None)(10**6)
     assert StopCriterion(3, None)(3) and not StopCriterion(3, None)(2)
 

@@ -21,7 +21,7 @@ def record(number, status="", score=0.5):
 def shown(terminal, events):
     screen = io.StringIO()
     console = RunConsole(Console(file=screen, force_terminal=terminal, width=120))
-    console.begin("explore", "a search", time.time() + 90, time.time() + 300)
+    console.begin("explore", "a search", time.monotonic() + 90, time.monotonic() + 300)
     for event in events:
         console.update(event)
     console.console.print(console.block())

@@ -22,9 +22,9 @@ def content(folder):
 
 
 def test_stage_that_was_cut_off_is_open_and_keeps_its_plan(tmp_path):
-    run_state = create_run_state(tmp_path, {"budget": {}}, began=time.time())
+    run_state = create_run_state(tmp_path, {"budget": {}}, began=time.monotonic())
     run_state.begin_stage("explore", {"train_images": 160, "cap_s": 4.0})
-    later = resume_run_state(tmp_path, content(tmp_path), now=time.time(), options=OPTIONS, extended=False)
+    later = resume_run_state(tmp_path, content(tmp_path), now=time.monotonic(), options=OPTIONS, extended=False)
     assert later.open_stage["train_images"] == 160 and not later.is_closed("explore")
     assert (
         later.recorded_sizes("explore") == {"train_images": 160, "cap_s": 4.0} and later.recorded_sizes("confirm") == {}
@@ -39,15 +39,15 @@ def test_stage_that_was_cut_off_is_open_and_keeps_its_plan(tmp_path):
 
 
 def test_clock_counts_what_earlier_processes_used_and_not_the_time_between(tmp_path):
-    create_run_state(tmp_path, {}, began=time.time() - 100).write()
-    later = resume_run_state(tmp_path, content(tmp_path), now=time.time() + 5000, options=OPTIONS, extended=False)
-    assert later.began == pytest.approx(time.time() + 5000 - 100, abs=1)
+    create_run_state(tmp_path, {}, began=time.monotonic() - 100).write()
+    later = resume_run_state(tmp_path, content(tmp_path), now=time.monotonic() + 5000, options=OPTIONS, extended=False)
+    assert later.began == pytest.approx(time.monotonic() + 5000 - 100, abs=1)
     assert later.processes == 2 and later.earlier[0]["wall_s"] == pytest.approx(100, abs=1)
 
 
 def test_clock_is_written_while_a_run_goes_on_and_no_more_when_it_has_ended(tmp_path, monkeypatch):
     monkeypatch.setattr("search.records.run_state.BEAT_S", 0.01)
-    run_state = create_run_state(tmp_path, {}, began=time.time())
+    run_state = create_run_state(tmp_path, {}, began=time.monotonic())
     run_state.write()
     run_state.start_clock()
     run_state.began -= 60
@@ -64,15 +64,15 @@ def test_clock_is_written_while_a_run_goes_on_and_no_more_when_it_has_ended(tmp_
 
 
 def test_device_seconds_are_what_each_process_held_for_as_long_as_it_ran(tmp_path):
-    first = create_run_state(tmp_path, {}, began=time.time() - 100)
+    first = create_run_state(tmp_path, {}, began=time.monotonic() - 100)
     first.devices = {"cpu": 2, "gpu": 1}
     first.write()
     assert content(tmp_path)["device_s"] == pytest.approx({"cpu": 200, "gpu": 100}, abs=2)
-    later = resume_run_state(tmp_path, content(tmp_path), now=time.time() - 10, options=OPTIONS, extended=False)
+    later = resume_run_state(tmp_path, content(tmp_path), now=time.monotonic() - 10, options=OPTIONS, extended=False)
     later.devices = {"cpu": 8, "gpu": 0}
     later.write()
     assert content(tmp_path)["device_s"] == pytest.approx({"cpu": 200 + 80, "gpu": 100}, abs=2)
-    third = resume_run_state(tmp_path, content(tmp_path), now=time.time(), options=OPTIONS, extended=False)
+    third = resume_run_state(tmp_path, content(tmp_path), now=time.monotonic(), options=OPTIONS, extended=False)
     third.write()  # it was stopped before it held anything
     assert content(tmp_path)["device_s"] == pytest.approx({"cpu": 200 + 80, "gpu": 100}, abs=2)
     assert third.earlier_s == pytest.approx(110, abs=2)
@@ -80,7 +80,7 @@ def test_device_seconds_are_what_each_process_held_for_as_long_as_it_ran(tmp_pat
 
 def done(folder):
     """Leave a run that has done one stage."""
-    run_state = create_run_state(folder, {}, began=time.time())
+    run_state = create_run_state(folder, {}, began=time.monotonic())
     run_state.begin_stage("explore", {})
     run_state.end_stage({})
     run_state.end("done")
@@ -88,15 +88,15 @@ def done(folder):
 
 def test_more_budget_opens_all_stages_again(tmp_path):
     done(tmp_path)
-    later = resume_run_state(tmp_path, content(tmp_path), now=time.time(), options=OPTIONS, extended=True)
+    later = resume_run_state(tmp_path, content(tmp_path), now=time.monotonic(), options=OPTIONS, extended=True)
     assert later.round == 2 and not later.is_closed("explore")
     assert later.options == OPTIONS
 
 
 def test_more_budget_for_a_stage_that_is_open_closes_it_and_opens_all_of_the_next_round(tmp_path):
-    run_state = create_run_state(tmp_path, {}, began=time.time() - 20)
+    run_state = create_run_state(tmp_path, {}, began=time.monotonic() - 20)
     run_state.begin_stage("confirm", {"train_images": 9})
-    later = resume_run_state(tmp_path, content(tmp_path), now=time.time(), options=OPTIONS, extended=True)
+    later = resume_run_state(tmp_path, content(tmp_path), now=time.monotonic(), options=OPTIONS, extended=True)
     assert later.round == 2 and later.open_stage is None and not later.is_closed("confirm")
     assert later.stages[0]["wall_s"] >= 0 and later.recorded_sizes("confirm") == {"train_images": 9}
 

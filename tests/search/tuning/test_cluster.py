@@ -17,6 +17,14 @@ def test_without_gpu_there_is_a_worker_a_core():
     assert cluster().workers == 8 and cluster().resources == {"cpu": 1} and cluster().devices == 8
 
 
+def test_workers_option_limits_the_trials_at_once_and_each_gets_more_cores():
+    assert cluster(limit=2).workers == 2 and cluster(limit=2).threads(2) == 4
+    assert cluster(limit=20).workers == 8  # on a smaller machine than the one the run began on
+    shared = cluster(cpus=16, gpus=1, limit=6)
+    assert shared.workers == 6 and shared.resources["gpu"] == pytest.approx(1 / 6)
+    assert cluster(cpus=16, gpus=1, limit=2).workers == 2
+
+
 def test_fewer_trials_get_more_cores_each():
     assert [cluster().threads(n) for n in (1, 2, 3, 8, 100)] == [8, 4, 2, 1, 1]
     assert cluster().devices_each(2) == 4.0
@@ -66,6 +74,23 @@ cluster.stop()
 def test_function_called_on_a_cluster_runs_on_a_worker():
     process = subprocess.run([sys.executable, "-c", REMOTE], capture_output=True, text=True, timeout=90)
     assert process.stdout.split()[-1] == "False", process.stderr
+
+
+CORES = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from search.tuning import cluster
+mine = cluster.start(None)
+print(mine.cpus, mine.workers, mine.threads(1))
+cluster.stop()
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_ray_has_the_cores_that_the_process_may_use():
+    process = subprocess.run([sys.executable, "-c", CORES], capture_output=True, text=True, timeout=90)
+    assert process.stdout.split() == ["1", "1", "1"], process.stderr
 
 
 LISTENING = """

@@ -48,7 +48,7 @@ def trial(fit_data, small_config):
 def record(trial, folder, result):
     """Record one trial from start to end; return the table, the checkpoints and what the logger received."""
     table, logger, checkpoints = TrialTable(folder), TrialLogger(), CheckpointStore(seed=0)
-    run_state = create_run_state(folder, {}, began=time.time())
+    run_state = create_run_state(folder, {}, began=time.monotonic())
     recorder = RecordCallback(table, [logger], run_state, checkpoints, lambda record: None)
     recorder.on_trial_start(0, [], trial)
     recorder.on_trial_result(0, [], trial, result)

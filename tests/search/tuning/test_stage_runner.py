@@ -47,10 +47,10 @@ class Run:
     """Stages over a folder, and trials that end as the test decides."""
 
     def __init__(self, folder, dataset, *, left_s=1000.0, run_state=None):
-        end = time.time() + left_s
+        end = time.monotonic() + left_s
         self.folder, self.console, self.is_stopped = folder, RunConsole(), False
         self.table, self.checkpoints = TrialTable.load(folder), CheckpointStore(seed=0)
-        self.run_state = run_state or create_run_state(folder, {"budget": {}}, began=time.time())
+        self.run_state = run_state or create_run_state(folder, {"budget": {}}, began=time.monotonic())
         resources = RunResources(
             data_module=DataModule(dataset, seed=0),
             cluster=Cluster(cpus=2, node_cpus=2, gpus=0, node_memory_mib=1000, dashboard="", local=True),
@@ -78,7 +78,7 @@ class Run:
         """Return the run as another process resumes it."""
         self.run_state.write()
         content = self.run_state.to_dict() | {"wall_s": self.run_state.used_s}
-        run_state = resume_run_state(self.folder, content, now=time.time(), options={}, extended=extended)
+        run_state = resume_run_state(self.folder, content, now=time.monotonic(), options={}, extended=extended)
         later = Run(self.folder, self.runner.resources.data_module.dataset.root, run_state=run_state)
         for trial_id in self.checkpoints:
             later.checkpoints.put(trial_id, self.checkpoints[trial_id])

@@ -43,7 +43,7 @@ CONFIRM = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=2, t
 @pytest.fixture
 def resources(tiny_dataset):
     def make(*, left_s=100.0, workers=2, **more):
-        end = None if left_s is None else time.time() + left_s
+        end = None if left_s is None else time.monotonic() + left_s
         stages = dict.fromkeys(("explore", "confirm", "final", "repeat"), end)
         return RunResources(
             data_module=DataModule(tiny_dataset, seed=0),

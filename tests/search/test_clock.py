@@ -1,0 +1,112 @@
+"""The clock of a run: no change of the machine's date moves it, and start-up counts even if it is killed."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ray import cloudpickle
+
+from data.data_module import DataModule
+from search.budget.allocation import StopCriterion
+from search.budget.budget import plan_deadlines
+from search.records.run_dir import claim
+from search.records.run_state import create_run_state, resume_run_state
+from search.tuning import trial_specs
+from search.tuning.stages import Stage
+from search.tuning.trial_specs import StageContext
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGE = Stage(name="explore", kind="search", fraction=1.0, px=32, epochs=1)
+JUMPS = (3600.0, -3600.0)
+
+
+def context(deadline):
+    return StageContext(stage=STAGE, data=None, deadline=deadline, cap_s=None, threads=1, device="cpu")
+
+
+@pytest.mark.parametrize("jump", JUMPS)
+def test_jump_of_the_date_changes_no_time_of_a_run(jump, tmp_path, monkeypatch, fit_data, tiny_dataset):
+    run_state = create_run_state(tmp_path, {}, began=time.monotonic() - 10)
+    deadlines = plan_deadlines(start=run_state.began, wall_s=100, shares={"explore": 1.0})
+    inside, closed = context(deadlines.end), StopCriterion(None, deadlines.end)
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + jump)
+    assert run_state.used_s == pytest.approx(10, abs=5)
+    assert inside.limit() == pytest.approx(90, abs=5)
+    assert not closed(0)
+    later = plan_deadlines(start=run_state.began, wall_s=100, shares={"explore": 1.0})
+    assert later.end == deadlines.end and later.stages["explore"] == pytest.approx(deadlines.stages["explore"], abs=5)
+    data = DataModule(tiny_dataset, seed=0).stage_data(fraction=1.0, px=28, deadline=time.monotonic() + 60)
+    assert len(data.train) == len(fit_data.train)
+
+
+def test_worker_on_this_machine_gets_the_moment_and_another_machine_the_seconds(monkeypatch):
+    deadline = time.monotonic() + 50
+    sent = cloudpickle.dumps(context(deadline))
+    assert (
+        cloudpickle.loads(sent).deadline == deadline
+        and cloudpickle.loads(cloudpickle.dumps(context(None))).deadline is None
+    )
+    monkeypatch.setattr(trial_specs, "BOOT_ID", "another boot")
+    monkeypatch.setattr(time, "monotonic", lambda: 7.0)
+    assert cloudpickle.loads(sent).deadline == pytest.approx(57, abs=1)
+    assert cloudpickle.loads(sent).limit() == pytest.approx(50, abs=1)
+
+
+def test_start_up_of_a_resumed_process_counts_from_its_first_moment_even_if_it_is_killed(tmp_path):
+    claim(tmp_path).close()
+    first = create_run_state(tmp_path, {}, began=time.monotonic() - 100)
+    first.cluster, first.data = {"cpus": 2, "gpus": 0}, {}
+    first.write()
+    content = json.loads((tmp_path / "run.json").read_text())
+    killed = resume_run_state(tmp_path, content, now=time.monotonic() - 5, options={}, extended=False)
+    killed.start_clock()  # and no word of it afterwards
+    written = json.loads((tmp_path / "run.json").read_text())
+    assert written["wall_s"] == pytest.approx(105, abs=3) and written["state"] == "running"
+    assert written["device_s"]["cpu"] == pytest.approx(10, abs=3) and len(written["earlier"]) == 1
+    killed._ended.set()
+
+
+def test_process_that_ends_before_it_begins_leaves_run_json_as_it_was(tmp_path):
+    claim(tmp_path).close()
+    create_run_state(tmp_path, {}, began=time.monotonic() - 100).end("stopped")
+    before = (tmp_path / "run.json").read_bytes()
+    later = resume_run_state(tmp_path, json.loads(before), now=time.monotonic(), options={}, extended=False)
+    later.start_clock()
+    later.withdraw(before)
+    assert (tmp_path / "run.json").read_bytes() == before
+
+
+JUMPING = """
+import os, time
+real, begin = time.time, time.monotonic()
+def jumping():
+    return real() + (float(os.environ["JUMP"]) if time.monotonic() - begin > 15 else 0.0)
+time.time = jumping
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.parametrize("jump", JUMPS)
+def test_run_keeps_its_budget_when_the_date_jumps(jump, tiny_dataset, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(JUMPING)
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    options = ["--budget", "60s", "--data", str(tiny_dataset), "--out", str(tmp_path / "out"), "--recipe", "quick_unet"]
+    begin = time.monotonic()
+    process = subprocess.run(
+        [sys.executable, str(ROOT / "search" / "run.py"), *options],
+        env=os.environ | {"PYTHONPATH": path, "JUMP": str(jump)},
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+    assert process.returncode == 0, process.stderr
+    assert time.monotonic() - begin < 70
+    content = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert [stage["name"] for stage in content["stages"]][:3] == ["explore", "confirm", "final"]
+    assert 0 < content["wall_s"] < 66 and 0 < content["device_s"]["cpu"] < 66 * content["cluster"]["cpus"]
