@@ -54,12 +54,9 @@ class Model:
     scale: DepthScale | None = None
 
     def predict(self, rgb: RGBImage) -> tuple[FloatMap, FloatMap]:
-        """Predict mask and depth of an image, at the image's size.
+        """Predict mask and depth of an RGB image, at the image's size.
 
         The image is resized to a square, as the training images were, whatever its aspect ratio.
-
-        Args:
-            rgb: Red, green, blue in 0..255.
 
         Returns:
             Mask in [0, 1], 1 = foreground, and relative inverse depth in [0, 1], near = 1.

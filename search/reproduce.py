@@ -184,11 +184,6 @@ class Comparison:
     Attributes:
         different: One line for each difference.
         weights: Weights after the last recorded epoch.
-
-    Args:
-        history: The records of the trial.
-        log: Called with a line for each epoch.
-        progress: Called with steps done and recorded steps, or None.
     """
 
     def __init__(self, history: TrialHistory, log: Log, progress: Progress | None) -> None:
@@ -254,12 +249,7 @@ class Comparison:
 
 
 def find_differences(recorded: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
-    """Return a line for each metric of an epoch that differs, with both values and their distance.
-
-    Args:
-        recorded: A line of reports.jsonl.
-        metrics: A report of `fit`.
-    """
+    """Return a line for each metric of an epoch that differs, with both values and their distance."""
     now = {"epochs" if name == "epoch" else name: v for name, v in metrics.items() if name not in NOT_COMPARED}
     found = []
     for name, value in now.items():
@@ -273,12 +263,6 @@ def find_differences(recorded: Mapping[str, Any], metrics: Mapping[str, Any]) ->
 
 def reproduce_trial(records: RunRecords, trial_id: str, log: Log, *, device: str | None = None) -> Comparison:
     """Train a trial again up to the end of its record; first its parent if the parent's weights are gone.
-
-    Args:
-        records: The run.
-        trial_id: Trial of the run.
-        log: Called with a line for each epoch.
-        device: torch device; None for the recorded one.
 
     Raises:
         NotReproducibleError: The records do not suffice.

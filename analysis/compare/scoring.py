@@ -31,12 +31,7 @@ METRICS = ("score", "iou", "rmse_depth")
 
 
 class ResizingNetwork(nn.Module):
-    """A network that accepts images of another size than its own and returns maps of their size.
-
-    Args:
-        network: A network in evaluation mode, on the CPU.
-        px: Side of the squares that it was trained on; images are resized to it as data.reading.decode does.
-    """
+    """A network on the CPU with inputs of another size than its own `px`, resized as data.reading.decode does."""
 
     def __init__(self, network: nn.Module, px: int) -> None:
         super().__init__()
@@ -98,10 +93,6 @@ def incumbent_curve(folder: Path, sigma: float) -> pd.DataFrame:
     a stage opens, its first model replaces the best of the stage below, better or not. The incumbent is chosen by the
     run's score and rescored with a common `sigma`. It keeps its stage's image size because its weights are not stored.
     Trials that failed are left out.
-
-    Args:
-        folder: A finished run.
-        sigma: Standard deviation of the validation depth that scales the scores.
 
     Returns:
         `time_s` in seconds since the start of the command, increasing, and `score`.

@@ -45,11 +45,7 @@ def summarize_runs(*runs: Path | str) -> pd.DataFrame:
 
 
 def results_table(runs: pd.DataFrame) -> str:
-    """Return a Markdown table with a row for each run and each part that its model was measured on.
-
-    Args:
-        runs: From `summarize_runs`.
-    """
+    """Return a Markdown table with a row for each run and each part that its model was measured on."""
     rows = []
     for run in runs.to_dict("records"):
         common = {"data": run["data"], "budget": run["budget"], "wall s": f"{run['wall_s']:.0f}"}
@@ -66,10 +62,6 @@ def method_of(run: Path, state: Mapping[str, Any]) -> str:
     """Return the method in a folder's name, if analysis.compare named it, or else the run's options in words.
 
     The options are the sampler and the stages; the method of runs that did not record them is "unknown".
-
-    Args:
-        run: The run folder.
-        state: Content of its run.json.
     """
     name, _, seed = run.name.rpartition("-")
     if name in METHODS and seed == str(state["seed"]):

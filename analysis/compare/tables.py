@@ -27,12 +27,7 @@ TITLES = {
 
 
 def comparison_table(runs: pd.DataFrame, budget: Budget) -> str:
-    """Return a Markdown table with a row for each method, and an explanation below it.
-
-    Args:
-        runs: A row for each method and seed, from scoring.score_run.
-        budget: Budget of each run.
-    """
+    """Return a Markdown table with a row for each method, from the rows of scoring.score_run, and an explanation."""
     known = [name for name in TITLES if name in runs]
     rows = [_method_row(str(method), runs, known, budget) for method in runs["method"].unique()]
     return f"{markdown_table(rows)}\n{_explain(runs, known[0])}\n"
@@ -93,11 +88,8 @@ def plot_over_time(runs: pd.DataFrame, curves: Sequence[pd.DataFrame]) -> Figure
     """Plot the incumbent's score of each method over time, and the final models' scores at the right.
 
     Lines are interquartile means over seeds with their intervals; each begins where all runs of its method have an
-    incumbent. The dots are the models in best/ on the whole validation part, all at one size.
-
-    Args:
-        runs: A row for each method and seed, from scoring.score_run, numbered from 0.
-        curves: The scoring.incumbent_curve of each row.
+    incumbent. The dots are the models in best/ on the whole validation part, all at one size. `runs` has a row for each
+    scoring.score_run, numbered from 0, and `curves` its scoring.incumbent_curve.
     """
     figure = Figure(figsize=(11.5, 5), layout="constrained")
     ax, ends = figure.subplots(1, 2, width_ratios=(8, 1), sharey=True)

@@ -70,12 +70,6 @@ class ExportedModel:
 def export(model: "Model", to: str, *, kind: str = "uint8", progress: Progress | None = None) -> ExportedModel:
     """Export a model, open the result again and compare it with the model.
 
-    Args:
-        model: A model on the CPU.
-        to: A key of SUFFIXES.
-        kind: Type of the input, one of INPUTS.
-        progress: Called with (checks done, all checks).
-
     Raises:
         AnalysisError: A package that the format needs is not installed.
         ExportError: The format cannot express the network, or differs by more than MAX_DIFFERENCE.

@@ -21,14 +21,10 @@ PERIOD_PX = 4  # upsampling leaves patterns of up to this period
 
 
 def plot_images(part: Part, rows: pd.DataFrame) -> Figure:
-    """Plot images with true and predicted mask and depth, a row for each, its metrics above it.
+    """Plot images with true and predicted mask and depth, in the order of the rows of `measure_images`.
 
     The difference is the larger of those of the mask and of the depth, where they are known. Depth is bright where near
     and black where unknown; an unknown true mask is half grey.
-
-    Args:
-        part: From open_part.
-        rows: Rows of `measure_images`, in the order to plot; the index identifies the images.
     """
     figure = Figure(figsize=(PANEL_IN * len(PANELS), (PANEL_IN + 0.25) * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), len(PANELS), squeeze=False)

@@ -56,11 +56,7 @@ class Part:
 def open_part(run: Path, part: str = "val", *, most: int = MAX_IMAGES) -> Part:
     """Return a run's model and a part of its data, and pack the part if it is not packed yet.
 
-    Args:
-        run: The folder of a finished run.
-        part: "val", which selected the model, "train", or "test", which a run reads only once: look at it last, and
-            choose nothing by it.
-        most: Largest number of images.
+    A run reads "test" only once: look at it last, and choose nothing by it.
 
     Raises:
         AnalysisError: The run, its model or the part does not exist.
@@ -106,12 +102,7 @@ def measure_images(part: Part) -> pd.DataFrame:
 
 
 def group_means(errors: pd.DataFrame, column: str, *, groups: int = 4) -> pd.DataFrame:
-    """Return means over equal groups of images, ordered by a column.
-
-    Args:
-        errors: From `measure_images`.
-        column: `mask_share`, `depth_range` or any other column; images without a value are left out.
-        groups: Number of groups; there are fewer if there are fewer images.
+    """Return means over equal groups of images, ordered by a column; images without a value are left out.
 
     Returns:
         `least` and `most` of the column in each group, `images`, and the means of METRICS.

@@ -42,11 +42,6 @@ def plot_curves(reports: pd.DataFrame, trials: pd.DataFrame, *, highlight: int =
 
     The best of each stage are in colour, the others grey; a trial has the colour of the trial whose weights it started
     from. Trials have different losses, so only the validation metrics compare them.
-
-    Args:
-        reports: From load_reports.
-        trials: From load_trials_so_far or load_trials.
-        highlight: Number of trials of each stage in colour.
     """
     curves = add_colours(build_curves(reports, trials), highlight)
     panels = {name: title for name, title in PANELS.items() if name in curves and curves[name].notna().any()}
@@ -128,10 +123,7 @@ def _cell(name: str, value: Any) -> str:
 def write_plots(runs: Sequence[Path], out: Path, kind: str) -> None:
     """Write the curves of each run, and the training times of all runs together; print where they are.
 
-    Args:
-        runs: Run folders. With several runs, each run's plots go to a folder of its own.
-        out: Folder to write to.
-        kind: "png" or "svg".
+    With several runs, each has a folder of its own.
 
     Raises:
         AnalysisError: A folder is not a run, or has nothing to plot yet.

@@ -42,10 +42,6 @@ def find_photos(places: Sequence[Path], out: Path) -> list[Photo]:
     Folders are searched recursively for files with one of SUFFIXES, without hidden files and the output folder; a file
     that is named itself is accepted whatever its suffix.
 
-    Args:
-        places: Files and folders.
-        out: The output folder.
-
     Raises:
         AnalysisError: A place does not exist or contains no images, or a photo lies in the output folder.
     """

@@ -76,12 +76,6 @@ class PhotoPredictor:
     Attributes:
         done: Number of predicted photos.
         skipped: Number of unreadable files.
-
-    Args:
-        model: The model.
-        out: Output folder.
-        metres: True to write distances too.
-        progress: Called with (photos done, all photos).
     """
 
     def __init__(self, model: "Model", out: Path, *, metres: bool = False, progress: Progress | None = None) -> None:

@@ -36,12 +36,7 @@ ROW = 34  # pixels
 
 
 def plot_best_over_time(curves: pd.DataFrame, spans: list[Span]) -> go.Figure:
-    """Plot every reported score, and the best so far of each stage, against run time.
-
-    Args:
-        curves: Run.curves.
-        spans: Time spans of the stages.
-    """
+    """Plot every reported score, and the best so far of each stage, against run time."""
     reported = add_best_so_far(curves)
     by, unit = choose_time_unit(max([end for _, _, end in spans], default=reported["ended_s"].max()))
     reported = reported.assign(ended=reported["ended_s"] / by)
@@ -70,10 +65,6 @@ def plot_learning_curves(curves: pd.DataFrame, stage: str) -> go.Figure:
     """Plot a metric of all trials of a stage by epoch, the best trials in bold; a menu selects the metric.
 
     If the last report of a trial repeats its best epoch, whose weights it keeps, the curve ends one epoch earlier.
-
-    Args:
-        curves: Run.curves.
-        stage: Name of the stage.
     """
     mine = curves[curves["stage"] == stage]
     shown = [name for name in METRICS if name in mine and mine[name].notna().any()]
@@ -110,14 +101,7 @@ def plot_learning_curves(curves: pd.DataFrame, stage: str) -> go.Figure:
 def plot_stage_ranks(
     trials: pd.DataFrame, lower: str, upper: str, correlation: dict[str, Any] | None = None
 ) -> go.Figure:
-    """Plot the ranks of the promoted trials at two stages; lines that cross changed their order.
-
-    Args:
-        trials: Run.trials.
-        lower: A stage.
-        upper: The next stage, whose trials name their parents.
-        correlation: The run's rank correlation of the two stages, if it was measured.
-    """
+    """Plot the ranks of the promoted trials at two stages; lines that cross changed their order."""
     pairs = pair_promotions(trials, lower, upper)
     traces = []
     for name, colour, group in group_by_colour(pairs, ARCH):
@@ -138,11 +122,7 @@ def plot_stage_ranks(
 
 
 def plot_phases(rows: pd.DataFrame) -> go.Figure:
-    """Plot the duration of each phase of a run, and the share of it in which workers trained.
-
-    Args:
-        rows: `phase`, `stage` (empty outside of stages), `wall_s` and `busy` (in [0, 1], empty where nothing trains).
-    """
+    """Plot the duration of each phase of a run, and the share of it in which workers trained."""
     by, unit = choose_time_unit(rows["wall_s"].sum())
     busy = rows["busy"].fillna(0) * rows["wall_s"] / by
     waiting = rows["wall_s"] / by - busy
@@ -173,12 +153,7 @@ def plot_phases(rows: pd.DataFrame) -> go.Figure:
 
 
 def plot_timeline(trials: pd.DataFrame, spans: list[Span]) -> go.Figure:
-    """Plot the time span of each trial, in as many rows as trials ran at the same time.
-
-    Args:
-        trials: Run.trials; trials without a known start or end are left out.
-        spans: Time spans of the stages.
-    """
+    """Plot the time span of each trial with a known start and end, in as many rows as trials ran at the same time."""
     ran = trials[trials["started_s"].notna() & trials["ended_s"].notna()].sort_values("started_s")
     by, unit = choose_time_unit(ran["ended_s"].max())
     ran = ran.assign(lane=assign_lanes(ran), began=ran["started_s"] / by, took=(ran["ended_s"] - ran["started_s"]) / by)

@@ -33,12 +33,7 @@ STATUSES = {
 
 
 def build_cards(run: Run, metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Return the key facts of the best model: label, value and hint of each card.
-
-    Args:
-        run: From read_run.
-        metrics: Content of best/metrics.json; empty if there is no model yet.
-    """
+    """Return the key facts of the best model: label, value and hint of each card; `metrics` is best/metrics.json."""
     best = run.best
     if best is None:
         return []

@@ -33,12 +33,7 @@ SYMBOLS = {"explore": "circle", "confirm": "diamond", "final": "star", "repeat":
 
 
 def plot_importances(importances: pd.DataFrame, architecture: str) -> go.Figure:
-    """Plot the most important parameters of one architecture; pale bars do not exceed chance.
-
-    Args:
-        importances: From compute_importances.
-        architecture: A name, or "all".
-    """
+    """Plot the most important parameters of one architecture; pale bars do not exceed chance."""
     mine = importances[importances["architecture"] == architecture].head(MOST_BARS)
     colour = assign_colours([architecture], ARCHS | {"all": PLAIN})[architecture]
     bars = go.Bar(
@@ -67,12 +62,7 @@ def plot_importances(importances: pd.DataFrame, architecture: str) -> go.Figure:
 
 
 def plot_score_by(trials: pd.DataFrame, parameter: str) -> go.Figure:
-    """Plot the score of every trial against one of its parameters, in the colours of the architectures.
-
-    Args:
-        trials: Trials of one stage.
-        parameter: A column `section/field`.
-    """
+    """Plot the score of every trial against one of its parameters, in the colours of the architectures."""
     known = trials[trials["score"].notna() & trials[parameter].notna()]
     values, axis = _numbers(known[parameter]), {}
     if values is None:
@@ -104,12 +94,7 @@ def plot_score_by(trials: pd.DataFrame, parameter: str) -> go.Figure:
 
 
 def plot_parallel_coordinates(trials: pd.DataFrame, parameters: list[str]) -> go.Figure:
-    """Plot every trial as a line through its parameters to its score, in the colour of its architecture.
-
-    Args:
-        trials: Trials of one stage.
-        parameters: Columns `section/field`, left to right.
-    """
+    """Plot every trial as a line through its parameters to its score, in the colour of its architecture."""
     known = trials[trials["score"].notna()]
     archs = [name for name, _, _ in group_by_colour(known, ARCH)]
     palette, top = assign_colours(archs, ARCHS), max(len(archs) - 1, 1)
@@ -129,12 +114,7 @@ def plot_parallel_coordinates(trials: pd.DataFrame, parameters: list[str]) -> go
 
 
 def plot_score_against(trials: pd.DataFrame, cost: str) -> go.Figure:
-    """Plot the score against a cost of the network, and the Pareto front of the stages after the first.
-
-    Args:
-        trials: Run.trials.
-        cost: A column: params, macs or latency_ms.
-    """
+    """Plot the score against a cost of the network, and the Pareto front of the stages after the first."""
     known = trials[trials["score"].notna() & trials[cost].notna() & (trials["status"] != "failed")]
     more = f"<br>score %{{y:.3f}}<br>{COSTS[cost].partition(' of ')[0]} %{{x:,.4~g}}"
     traces = [

@@ -55,11 +55,7 @@ OLDER = "The run was recorded by another version and cannot be resumed."
 
 
 def write_report(run: Path, out: Path | None = None) -> Path:
-    """Write the report of a run folder; return its path.
-
-    Args:
-        run: The run folder.
-        out: The file to write; by default report.html in the run folder.
+    """Write the report of a run folder to `out`, by default report.html in it; return its path.
 
     Raises:
         AnalysisError: Not a run folder, one of its files is damaged, or the report cannot be written.

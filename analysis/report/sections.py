@@ -45,12 +45,7 @@ LEADERBOARD: tuple[tuple[str, str, str, int | str], ...] = (
 
 
 def make_charts(run: Run, importances: pd.DataFrame) -> dict[str, list[go.Figure]]:
-    """Return the charts of a run by section; a section without content has an empty list.
-
-    Args:
-        run: From read_run.
-        importances: From compute_importances.
-    """
+    """Return the charts of a run by section; a section without content has an empty list."""
     makers: dict[str, Callable[[], list[go.Figure]]] = {
         "over_time": lambda: _over_time(run),
         "curves": lambda: [charts.plot_learning_curves(run.curves, stage) for stage in _reported(run)[::-1]],

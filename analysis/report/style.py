@@ -47,17 +47,7 @@ def format_hover(trials: pd.DataFrame) -> list[str]:
 def make_points(
     trials: pd.DataFrame, x: str, y: str, *, name: str, colour: str, more: str = "", **look: Any
 ) -> go.Scatter:
-    """Return the trials as points with hover texts.
-
-    Args:
-        trials: With the columns of PER_TRIAL.
-        x: Column of the horizontal axis.
-        y: Column of the vertical axis.
-        name: Name in the legend.
-        colour: Colour of the points.
-        more: Further lines of the hover text.
-        look: Further properties of the trace.
-    """
+    """Return trials, with the columns of PER_TRIAL, as points with hover texts, to which `more` is appended."""
     marker = {"color": colour, "size": 8, "line": {"width": 0.5, "color": "rgba(255,255,255,0.6)"}}
     return go.Scatter(
         x=trials[x],
@@ -73,14 +63,9 @@ def make_points(
 
 
 def make_figure(title: str, traces: Sequence[Any], *, x: Any = "", y: Any = "", **layout: Any) -> go.Figure:
-    """Return a figure with title and axes and a transparent background.
+    """Return a figure with a transparent background; `x` and `y` are titles or properties of the axes.
 
-    Args:
-        title: Title of the figure.
-        traces: Traces of the figure.
-        x: Title or properties of the horizontal axis.
-        y: Title or properties of the vertical axis.
-        layout: Further layout properties; those of the legend extend the default ones.
+    A legend in `layout` extends the default one.
     """
     named = sum(getattr(trace, "showlegend", False) is not False for trace in traces) > 1
     legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"} | layout.pop("legend", {})

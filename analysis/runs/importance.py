@@ -37,9 +37,6 @@ def compute_importances(run: Path) -> pd.DataFrame:
     without them, as in Optuna's default, parameters that get trials stopped would look unimportant. Conditional
     parameters count where they exist.
 
-    Args:
-        run: A run folder.
-
     Returns:
         `architecture` ("all" or a name), `parameter` (Optuna's name: `residual/width`, `adamw/lr`), `importance`, which
         sums to 1 over an architecture, the most important first, and `chance`: the maximum over five shuffles of the

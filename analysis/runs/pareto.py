@@ -15,12 +15,7 @@ def pareto_front(trials: pd.DataFrame, costs: Sequence[str] = COSTS) -> pd.DataF
     """Return the trials on the Pareto front of score against costs, best first.
 
     A trial is dominated by another that scores no worse, costs no more in any respect, and is better in at least one.
-    Failed trials and those without a score are left out.
-
-    Args:
-        trials: Trials of one stage, or of stages whose scores compare.
-        costs: Columns of parameters, multiply-adds and milliseconds; missing columns are ignored. An unknown cost
-            counts as infinite.
+    Failed trials and those without a score are left out, missing columns are ignored; an unknown cost is infinite.
     """
     scored = trials[(trials["status"] != "failed") & np.isfinite(trials["score"].astype(float))]
     order = scored.sort_values(["score", "params"], ascending=[False, True], kind="stable")

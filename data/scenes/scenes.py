@@ -84,19 +84,10 @@ def make_scenes(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Draw a data set of scenes.
+    """Draw a data set of `count` scenes into a new folder; return the folder.
 
-    Args:
-        out: Folder to make.
-        count: Number of scenes.
-        per_background: Scenes that share a background, each with its own figure.
-        seed: The same seed draws the same images, independent of the number of workers.
-        px: Side of the images.
-        workers: Processes; the number of cores if None.
-        progress: Called with (backgrounds done, number of backgrounds).
-
-    Returns:
-        `out`.
+    The same seed draws the same images, whatever the number of workers, which is one per core by default. `progress` is
+    called with the backgrounds done and their number.
 
     Raises:
         DataError: `out` is in use, or a number is out of range.

@@ -102,13 +102,7 @@ class RunConsole:
 
 
 def list_dashboards(out: Path, *, searches: bool, ray: str = "") -> list[str]:
-    """Return the commands that show a run in a browser, a line each.
-
-    Args:
-        out: The run folder.
-        searches: True if the run has an Optuna study.
-        ray: Address of the Ray dashboard, while there is one.
-    """
+    """Return the commands that show a run in a browser; `ray` is the address of the Ray dashboard while it exists."""
     lines = [f"curves    tensorboard --logdir {quote(str(out / 'tensorboard'))}"]
     if searches:
         journal, artifacts = (quote(str(out / name)) for name in ("study.journal", "artifacts"))

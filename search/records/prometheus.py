@@ -21,13 +21,7 @@ Value = tuple[str, float, dict[str, str]]
 
 
 class PrometheusExporter:
-    """Sets the gauges from the records every BEAT_S.
-
-    Args:
-        run: Name of the run.
-        table: Trial records.
-        spent: Returns the spent fraction of the budget.
-    """
+    """Sets the gauges every BEAT_S, from the records and the spent fraction of the budget."""
 
     def __init__(self, run: str, table: TrialTable, spent: Callable[[], float]) -> None:
         self.run, self.table, self.spent = run, table, spent

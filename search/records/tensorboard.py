@@ -18,23 +18,12 @@ class TrialLogger(Protocol):
     """Logs trials: the start or continuation of each, every report, and its end."""
 
     def start(self, record: TrialRecord, raw: RawBatch | None) -> None:
-        """Log a trial that starts or continues.
-
-        Args:
-            record: The trial.
-            raw: Samples whose predictions its reports contain, or None.
-        """
+        """Log a trial that starts or continues; its reports contain predictions of the samples `raw`."""
 
     def report(
         self, record: TrialRecord, *, rates: Iterable[tuple[int, float]] = (), pictures: np.ndarray | None = None
     ) -> None:
-        """Log one report.
-
-        Args:
-            record: The trial with its new metrics.
-            rates: Optimizer steps since the last report with their learning rates.
-            pictures: Predicted mask and depth of the samples, uint8 of shape (n, h, w, 2).
-        """
+        """Log one report: metrics, learning rates by optimizer step, and predictions as uint8 of shape (n, h, w, 2)."""
 
     def finish(self, record: TrialRecord) -> None:
         """Log the end of a trial."""

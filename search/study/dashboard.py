@@ -27,12 +27,7 @@ JPEG_QUALITY = 90
 
 
 class StageStudies:
-    """Writes the studies of the stages after the search; a run with fixed configurations has none.
-
-    Args:
-        folder: The run folder.
-        table: Trial records of the run.
-    """
+    """Writes the studies of the stages after the search; a run with fixed configurations has none."""
 
     def __init__(self, folder: Path, table: TrialTable) -> None:
         self.table, self._journal, self._artifacts = table, folder / "study.journal", folder / "artifacts"

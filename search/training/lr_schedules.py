@@ -60,12 +60,7 @@ def one_cycle_then_triangular2(progress: float, *, warmup: float, cycles: int, f
 
 
 def learning_rate(config: ScheduleConfig, progress: float) -> float:
-    """Return the learning rate at `progress` as a part of its peak, in [0, 1].
-
-    Args:
-        config: Policy and its parameters.
-        progress: Part of the training done; values outside [0, 1] are clipped.
-    """
+    """Return the learning rate as a part of its peak; progress is clipped to [0, 1]."""
     return _POLICIES[config.policy](min(max(progress, 0.0), 1.0), config)
 
 

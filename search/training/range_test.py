@@ -135,10 +135,6 @@ def find_steepest_slope(rates: Sequence[float], losses: Sequence[float]) -> Stee
 
     Lines are least-squares fits to a quarter of the steps, since single batches differ by more than a step changes.
     Source: the "steepest gradient" of Howard and Gugger 2020, arXiv:2002.04688; the fit and its test are ours.
-
-    Args:
-        rates: Learning rates, rising.
-        losses: One loss for each rate.
     """
     logs, values = np.log(np.asarray(rates)), np.asarray(losses)
     window = max(8, round(WINDOW * len(values)))

@@ -17,12 +17,7 @@ MIN_STEPS, MIN_SECONDS = 8, 0.5  # the fastest of these steps counts, since othe
 
 
 def measure_throughput(threads: int, device: str) -> float:
-    """Return multiply-adds per second (of the forward pass) at which a small network trains on random images.
-
-    Args:
-        threads: CPU threads to use.
-        device: torch device.
-    """
+    """Return multiply-adds per second (of the forward pass) at which a small network trains on random images."""
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
     model = build_model(UNetConfig(width=4, stem_stride=2)).on(device)
