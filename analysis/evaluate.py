@@ -66,24 +66,11 @@ def read_truth(triplet: "Triplet", spec: "DatasetSpec") -> Truth:
     Raises:
         DataError: A file cannot be read, or has another size than the image.
     """
-    import cv2
+    from data.reading.decode import read_triplet
 
-    from data.reading.decode import check_same_size, read_image
-    from data.reading.depth import to_inverse_depth
-
-    def read(path: Path, flags: int) -> np.ndarray:
-        return check_same_size(read_image(path, flags), path, image, triplet.image)
-
-    image = read_image(triplet.image, cv2.IMREAD_COLOR_RGB)
-    mask = depth = None
-    known = np.zeros(image.shape[:2], bool)
-    if triplet.mask is not None:
-        grey = read(triplet.mask, cv2.IMREAD_GRAYSCALE)
-        mask = grey > HALF * max(int(grey.max(initial=0)), 1)
-    if triplet.depth is not None:
-        raw = read(triplet.depth, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
-        depth, known = to_inverse_depth(raw, spec.for_triplet(triplet))
-    return Truth(image=image, mask=mask, depth=depth, known=known)
+    arrays = read_triplet(triplet, spec)
+    mask = None if arrays.mask is None else arrays.mask > HALF
+    return Truth(image=arrays.image, mask=mask, depth=arrays.depth, known=arrays.depth_known)
 
 
 def align_depth(prediction: FloatMap, truth: FloatMap, known: BoolMap) -> FloatMap:

@@ -5,12 +5,12 @@ Triplets that cannot be used are left out and counted, by the search as by `pyth
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from data.dataset import FAULT_KINDS, DataError, Dataset
+from data.dataset import FAULT_KINDS, DataError, Dataset, DatasetSpec
 from data.pack.pack import Pack, pack_split
 from data.pack.stats import Stats
 from data.reading.dataset_json import join_folders
@@ -92,6 +92,8 @@ class DataModule:
         split: "background", or "random" as in the original study, which leaks.
         allow_bad: Accept a data set of which more than a tenth is left out.
         roles: Sub-folders of images, masks and depth by role, if their names do not show it.
+        stated: Fields of dataset.json from the command line, see `read_dataset`.
+        specs: Specs recorded by an earlier process, see `read_dataset`.
 
     Raises:
         DataError: The folder cannot be used.
@@ -105,13 +107,16 @@ class DataModule:
         split: str = "background",
         allow_bad: bool = False,
         roles: Mapping[str, str] = NO_ROLES,
+        stated: Mapping[str, Any] | None = None,
+        specs: Sequence[DatasetSpec] | None = None,
     ) -> None:
         self.split, self.allow_bad = split, allow_bad
         self.first: StageData | None = None
         self.show: ShowProgress = progress_bar
         with self.show(f"reading {root}"):
             self.roles = resolve_roles(root, roles)
-            self.dataset = read_dataset(root, roles=self.roles)
+            self.dataset = read_dataset(root, roles=self.roles, stated=stated, specs=specs)
+        self.dataset.check_meaning()
         self.left_out = LeftOut(self.dataset)
         self.splits = SPLITS[split](self.dataset, seed=seed)
 
@@ -218,13 +223,22 @@ class DataModule:
         """Return the number of triplets of each split."""
         return self.splits.sizes()
 
+    def describe(self) -> str:
+        """Return in one line what the data set is taken for."""
+        triplets, dataset = self.dataset.triplets, self.dataset
+        backgrounds = len({triplet.background for triplet in triplets})
+        source = "by column split" if triplets[0].split is not None else f"of {backgrounds:,} backgrounds"
+        meaning = f"{dataset.description}; " if dataset.description else ""
+        return f"{dataset.root}: {meaning}{len(triplets):,} triplets {source}"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the `data` entry of run.json, from which `load_data_module` restores this object."""
         dataset = self.dataset
         joined = {"folders": [str(part.root.resolve()) for part in dataset.parts]} if dataset.parts else {}
         source = {"folder": str(dataset.root.resolve()), "fingerprint": dataset.fingerprint, "split": self.split}
         named = {"roles": self.roles} if self.roles else {}
-        return source | joined | named | self.sizes() | {"left_out": self.left_out.to_dict()}
+        meaning = {"specs": [part.spec.to_dict() for part in dataset.folders], "meaning": dataset.description}
+        return source | joined | named | meaning | self.sizes() | {"left_out": self.left_out.to_dict()}
 
 
 def _count(number: int, noun: str) -> str:
@@ -242,7 +256,7 @@ def load_data_module(run: Mapping[str, Any], moved_to: Sequence[Path] = ()) -> D
         DataError: The data are not recorded, cannot be read, or have changed.
     """
     about = run.get("data", {})
-    if "seed" not in run or not {"folder", "fingerprint", "split"} <= about.keys():
+    if "seed" not in run or not {"folder", "fingerprint", "split", "specs"} <= about.keys():
         raise DataError("run.json does not say what the run was trained on; name the folder of a run that has begun")
     root, folders = Path(about["folder"]), [Path(folder) for folder in about.get("folders", ())]
     if moved_to:
@@ -251,6 +265,11 @@ def load_data_module(run: Mapping[str, Any], moved_to: Sequence[Path] = ()) -> D
         root = join_folders(folders, cache_dir())
     if not root.is_dir():
         raise DataError(f"{root}: the images of the run are not there; resume with --data and their new folder")
-    data_module = DataModule(root, seed=run["seed"], split=about["split"], allow_bad=True, roles=about.get("roles", {}))
+    meaning: dict[str, Any] = {"specs": [DatasetSpec.from_dict(spec) for spec in about["specs"]]}
+    if len(meaning["specs"]) != max(1, len(folders)):
+        raise DataError(f"{root}: has changed since the run began with {len(meaning['specs'])} folders; name them all")
+    named: dict[str, Any] = {"split": about["split"], "roles": about.get("roles", {})}
+    data_module = DataModule(root, seed=run["seed"], allow_bad=True, **named, **meaning)
+    data_module.dataset = replace(data_module.dataset, description=about.get("meaning", ""))
     data_module.check_same(about["fingerprint"])
     return data_module

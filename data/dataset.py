@@ -1,12 +1,13 @@
 """Types of a data set: its triplets, the fields of dataset.json, unusable entries and `DataError`."""
 
 import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 POLARITIES = ("bright", "dark")  # of near things in relative depth
+DEPTH_UNITS = ("relative", "mm", "m", "disparity")
 TRUTHS = ("mask", "depth")
 ROLES = ("image", *TRUTHS)
 
@@ -20,12 +21,14 @@ FAULT_KINDS = {
     "channels": "wrong number of channels",
     "size": "size differs from the image's",
     "not binary": "mask with greys away from its edges",
+    "mask values": "mask whose values differ from those of the others",
     "empty mask": "mask without foreground",
     "full mask": "mask without background",
     "stray part": "small part of a mask far from the rest",
     "shifted mask": "mask beside its object",
     "frame": "frame drawn around the depth",
     "depth range": "relative depth outside 0..1",
+    "constant depth": "depth map of one value",
     "no object in depth": "depth that ignores the object",
     "polarity": "depth of unknown polarity",
     "duplicate": "duplicate image",
@@ -85,13 +88,60 @@ class Unusable:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MaskValues:
+    """Meaning of the values of mask files.
+
+    Attributes:
+        foreground: Values that are foreground; every other one is background. Empty: the values are graded.
+        ignored: Values that are unknown: neither trained on nor measured.
+        empty: Graded value that is background.
+        full: Graded value that is foreground, as is every value beyond it. None: the largest of the file's type.
+        alpha: The values are those of the alpha channel.
+    """
+
+    foreground: tuple[float, ...] = ()
+    ignored: tuple[float, ...] = ()
+    empty: float = 0.0
+    full: float | None = None
+    alpha: bool = False
+
+    def __post_init__(self) -> None:
+        if both := set(self.foreground) & set(self.ignored):
+            raise DataError(f"mask_values names {min(both):g} as foreground and as ignored; remove one of them")
+        if self.empty == self.full:
+            raise DataError(f"mask_values has {self.empty:g} both as empty and as full; they differ")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "MaskValues":
+        """Build from the content of `mask_values` in dataset.json.
+
+        Raises:
+            DataError: Unknown key or a value of the wrong type.
+        """
+        if not isinstance(values, Mapping):
+            raise DataError(f'mask_values is {values!r}; write {{"foreground": [1], "ignored": [255]}}')
+        checks: dict[str, Callable[[str, Any], Any]] = {"foreground": _check_numbers, "ignored": _check_numbers}
+        checks |= {"empty": _check_number, "full": _check_number, "alpha": _check_flag}
+        found = {}
+        for key, value in values.items():
+            if key not in checks:
+                raise DataError(f"unknown key {key!r} in mask_values; it has {', '.join(checks)}")
+            found[key] = checks[key](f"mask_values: {key}", value)
+        return cls(**found)
+
+
+@dataclass(frozen=True, kw_only=True)
 class DatasetSpec:
     """The fields of dataset.json, which cannot be read from the images themselves.
 
     Attributes:
         near: Polarity of relative depth: near things are bright or dark.
-        depth_unit: Relative values, or millimetres or metres from the camera.
-        missing: Value in the depth file that means unknown. None: no such value if relative, 0 if mm or m.
+        depth_unit: Relative values, millimetres or metres from the camera, or disparity (large where near).
+        depth_scale: Number by which values are divided to be in `depth_unit`: 256 for KITTI, 5000 for TUM, with m.
+        depth_max: Value that becomes 1. None: the largest of the file's type if relative, from the data if disparity.
+        missing: Values in the depth file that mean unknown. 0, NaN, infinity and the largest 16-bit value always do if
+            mm or m, 0, NaN and infinity if disparity.
+        mask_values: Meaning of the values of masks. None: not configured.
         group_size: Number of consecutive files that share a background.
         near_m: Distance in metres that becomes inverse depth 1. None: taken from the data.
         far_m: Distance in metres that becomes inverse depth 0. None: infinity.
@@ -99,27 +149,32 @@ class DatasetSpec:
 
     near: str = "bright"
     depth_unit: str = "relative"
-    missing: int | None = None
+    depth_scale: float | None = None
+    depth_max: float | None = None
+    missing: tuple[float, ...] = ()
+    mask_values: MaskValues | None = None
     group_size: int | None = None
     near_m: float | None = None
     far_m: float | None = None
 
     def __post_init__(self) -> None:
-        for name, allowed in (("near", POLARITIES), ("depth_unit", ("relative", "mm", "m"))):
+        for name, allowed in (("near", POLARITIES), ("depth_unit", DEPTH_UNITS)):
             if getattr(self, name) not in allowed:
                 raise DataError(f"{name} is {getattr(self, name)!r}; it is one of {', '.join(allowed)}")
         if self.group_size is not None and self.group_size < 1:
             raise DataError(f"group_size is {self.group_size}; it is at least 1")
-        for name, value in (("near_m", self.near_m), ("far_m", self.far_m)):
-            if value is not None and value <= 0:
-                raise DataError(f"{name} is {value}; it is a distance in metres above 0")
+        for name in ("near_m", "far_m", "depth_scale", "depth_max"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                kind = "a distance in metres" if name.endswith("_m") else "a number"
+                raise DataError(f"{name} is {value}; it is {kind} above 0")
         if self.near_m and self.far_m and self.near_m >= self.far_m:
             raise DataError(f"near_m {self.near_m} is not below far_m {self.far_m}")
 
     @property
-    def missing_value(self) -> int | None:
-        """The value that means unknown, with the unit's default applied."""
-        return 0 if self.missing is None and self.depth_unit != "relative" else self.missing
+    def metric(self) -> bool:
+        """True if depth values are distances."""
+        return self.depth_unit in ("mm", "m")
 
     def for_triplet(self, triplet: Triplet) -> "DatasetSpec":
         """Return the spec of one triplet: its own polarity overrides the folder's."""
@@ -134,6 +189,16 @@ class DatasetSpec:
         """
         return cls(**{key: _check_value(key, value) for key, value in values.items()})
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields that are set, as dataset.json holds them."""
+        values: dict[str, Any] = {key: value for key, value in asdict(self).items() if value not in (None, ())}
+        if self.missing:
+            values["missing"] = self.missing[0] if len(self.missing) == 1 else list(self.missing)
+        if self.mask_values:
+            plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.mask_values).items()}
+            values["mask_values"] = {key: value for key, value in plain.items() if value not in ([], None)}
+        return values
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
@@ -147,6 +212,8 @@ class Dataset:
             dataset.json.
         unusable: Entries that cannot be used.
         parts: The joined folders, each with its own spec and with triplets named as here; () for a single folder.
+        description: What the values of its files are taken for; "" if no file was looked at.
+        doubts: What cannot be told about the values, see `data.reading.inference`; no network must learn from them.
     """
 
     root: Path
@@ -155,6 +222,13 @@ class Dataset:
     fingerprint: str
     unusable: tuple[Unusable, ...] = ()
     parts: tuple["Dataset", ...] = ()
+    description: str = ""
+    doubts: tuple[str, ...] = ()
+
+    def check_meaning(self) -> None:
+        """Raise DataError with the first doubt about the values, if there is one."""
+        if self.doubts:
+            raise DataError(self.doubts[0])
 
     @property
     def folders(self) -> tuple["Dataset", ...]:
@@ -162,24 +236,57 @@ class Dataset:
         return self.parts or (self,)
 
 
-_FIELD_TYPES: dict[str, tuple[type, str]] = {
-    "near": (str, "a word"),
-    "depth_unit": (str, "a word"),
-    "missing": (int, "a whole number"),
-    "group_size": (int, "a whole number"),
-    "near_m": (float, "a number"),
-    "far_m": (float, "a number"),
+def _check_word(key: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise DataError(f"{key} is {value!r}; it is a word")
+    return value
+
+
+def _check_count(key: str, value: Any) -> int | None:
+    if value is not None and type(value) is not int:
+        raise DataError(f"{key} is {value!r}; it is a whole number")
+    return value
+
+
+def _check_number(key: str, value: Any) -> float | None:
+    if value is not None and type(value) not in (int, float):
+        raise DataError(f"{key} is {value!r}; it is a number")
+    return None if value is None else float(value)
+
+
+def _check_numbers(key: str, value: Any) -> tuple[float, ...]:
+    listed = value if isinstance(value, list | tuple) else [] if value is None else [value]
+    if not all(type(number) in (int, float) for number in listed):
+        raise DataError(f"{key} is {value!r}; it is a number or a list of numbers")
+    return tuple(float(number) for number in listed)
+
+
+def _check_flag(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise DataError(f"{key} is {value!r}; it is true or false")
+    return value
+
+
+def _check_mask_values(_: str, value: Any) -> MaskValues | None:
+    return None if value is None else MaskValues.from_dict(value)
+
+
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "near": _check_word,
+    "depth_unit": _check_word,
+    "depth_scale": _check_number,
+    "depth_max": _check_number,
+    "missing": _check_numbers,
+    "mask_values": _check_mask_values,
+    "group_size": _check_count,
+    "near_m": _check_number,
+    "far_m": _check_number,
 }
 
 
 def _check_value(key: str, value: Any) -> Any:
     """Return the value of a key of dataset.json; null is allowed for numbers, whole numbers become floats."""
-    if key not in _FIELD_TYPES:
-        nearest = difflib.get_close_matches(key, _FIELD_TYPES, n=1, cutoff=0.0)[0]
+    if key not in _CHECKS:
+        nearest = difflib.get_close_matches(key, _CHECKS, n=1, cutoff=0.0)[0]
         raise DataError(f"unknown key {key!r}; the nearest is {nearest!r}")
-    kind, description = _FIELD_TYPES[key]
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind and (value is not None or kind is str):
-        raise DataError(f"{key} is {value!r}; it is {description}")
-    return value
+    return _CHECKS[key](key, value)

@@ -58,7 +58,8 @@ def render_comparison(truth: RawBatch, prediction: np.ndarray) -> list[list[np.n
     """
     depth, valid = decode_depth(truth.depth)
     mask, known = truth.mask / np.float32(255), truth.mask_known
-    mask_error = np.abs(mask - prediction[:, 0]) * known[:, None, None]
+    known_pixels = known[:, None, None] if truth.mask_valid is None else truth.mask_valid
+    mask_error = np.abs(mask - prediction[:, 0]) * known_pixels
     error = np.maximum(mask_error, np.where(valid, np.abs(depth - prediction[:, 1]), 0.0))
     return [
         [

@@ -21,27 +21,36 @@ class Target:
         depth: Relative inverse depth in [0, 1], near = 1; read only where `valid`.
         valid: True where depth is known.
         mask_known: True for the images whose mask is known.
+        mask_pixels: True where the mask is known. None: everywhere in the images whose mask is known.
     """
 
     mask: Maps
     depth: Maps
     valid: Valid
     mask_known: Bool[Tensor, " b"]
+    mask_pixels: Valid | None = None
 
     @property
-    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def tensors(self) -> tuple[Tensor, ...]:
         """The tensors in the order of the attributes, each with one row per image."""
-        return self.mask, self.depth, self.valid, self.mask_known
+        tensors = (self.mask, self.depth, self.valid, self.mask_known)
+        return tensors if self.mask_pixels is None else (*tensors, self.mask_pixels)
 
     @property
     def mask_valid(self) -> Valid:
-        """The counterpart of `valid` for masks: True over every image whose mask is known."""
-        return self.mask_known[:, None, None, None] & torch.ones_like(self.valid)
+        """The counterpart of `valid` for masks: False over images whose mask is not known, and at ignored pixels."""
+        pixels = torch.ones_like(self.valid) if self.mask_pixels is None else self.mask_pixels
+        return self.mask_known[:, None, None, None] & pixels
 
     @property
     def depth_known(self) -> Bool[Tensor, " b"]:
         """True for the images with at least one valid pixel of depth."""
         return self.valid.flatten(1).any(1)
+
+    @property
+    def has_foreground(self) -> Bool[Tensor, " b"]:
+        """True for the images whose mask is above 0.5 at some known pixel."""
+        return ((self.mask > 0.5) & self.mask_valid).flatten(1).any(1)
 
     def count_labelled(self) -> Counts:
         """Count the images with a known mask, and those with some known depth."""

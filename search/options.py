@@ -12,9 +12,11 @@ if TYPE_CHECKING:  # imports torch
     from search.config.trial import TrialConfig
 
 CONSTRAINTS = "constraints"
+MEANING = "meaning of the values of masks and depth"
 COMPARISONS = "for comparisons"
 _GROUPS = {
     CONSTRAINTS: "upper limits of the network's cost; a configuration that exceeds one is never trained",
+    MEANING: "where dataset.json leaves it open and the files do not show it",
     COMPARISONS: "switches with which analysis.compare compares methods",
 }
 
@@ -42,6 +44,17 @@ def _seed(text: str) -> int:
     if not text.isdigit() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
     return int(text)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(_number(part) for part in text.split(","))
 
 
 def _option(flag: str, *, default: Any = None, group: str = "", **argument: Any) -> Any:
@@ -91,6 +104,24 @@ class RunOptions:
         metavar="MS",
         help="milliseconds of one final image",
     )
+    near: str | None = _option(
+        "--near", group=MEANING, choices=("bright", "dark"), help="polarity of relative depth: value of near pixels"
+    )
+    depth_unit: str | None = _option(
+        "--depth-unit", group=MEANING, choices=("relative", "mm", "m", "disparity"), help="unit of the depth values"
+    )
+    depth_scale: float | None = _option(
+        "--depth-scale", group=MEANING, type=_number, metavar="N", help="depth values of one unit (KITTI 256, TUM 5000)"
+    )
+    missing: tuple[float, ...] | None = _option(
+        "--missing", group=MEANING, type=_numbers, metavar="N[,N]", help="depth values that mean unknown"
+    )
+    mask_foreground: tuple[float, ...] | None = _option(
+        "--mask-foreground", group=MEANING, type=_numbers, metavar="N[,N]", help="mask values that are foreground"
+    )
+    mask_ignored: tuple[float, ...] | None = _option(
+        "--mask-ignored", group=MEANING, type=_numbers, metavar="N[,N]", help="mask values that mean unknown"
+    )
     split: str = _option(
         "--split",
         default="background",
@@ -117,6 +148,15 @@ class RunOptions:
         named = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("group") == CONSTRAINTS}
         return {name: value for name, value in named.items() if value is not None}
 
+    @property
+    def stated(self) -> dict[str, Any]:
+        """The fields of dataset.json that the command line states."""
+        of_masks = {"foreground": self.mask_foreground, "ignored": self.mask_ignored}
+        masks = {key: list(values) for key, values in of_masks.items() if values is not None}
+        fields = {"near": self.near, "depth_unit": self.depth_unit, "depth_scale": self.depth_scale}
+        values = fields | {"missing": self.missing and list(self.missing), "mask_values": masks or None}
+        return {key: value for key, value in values.items() if value is not None}
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for run.json."""
         own = {"budget": asdict(self.budget), "configs": [config.to_dict() for config in self.configs]}
@@ -126,6 +166,7 @@ class RunOptions:
     def from_dict(cls, values: Mapping[str, Any]) -> "RunOptions":
         """Read what `to_dict` returned; an option that is missing has its default."""
         plain = {f.name: values[f.name] for f in fields(cls) if f.name in values and f.metadata}
+        plain = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
         if values["configs"]:
             from search.config.trial import TrialConfig
 

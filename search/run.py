@@ -89,8 +89,16 @@ def _start(args: argparse.Namespace) -> int:
     options = _check_feasible(options, local=args.address is None)
     from data.data_module import DataModule
 
-    folder = _find_data(args.data, options)
-    data_module = DataModule(folder, seed=args.seed, split=args.split, allow_bad=args.allow_bad, roles=options.roles)
+    data_module = DataModule(
+        _find_data(args.data, options),
+        seed=args.seed,
+        split=args.split,
+        allow_bad=args.allow_bad,
+        roles=options.roles,
+        stated=options.stated,
+    )
+    if args.data is not None:
+        print(data_module.describe(), file=sys.stderr)
     if args.dry_run:
         from search.dry_run import print_estimate
 

@@ -15,10 +15,10 @@ EDITED = {"models/tiny.py", "models/build.py", "models/losses/slopes.py", "model
 EDITED |= {"data/loading/augment.py", "data/reading/decode.py"}
 TRAIN = """
 import pathlib
-import cv2, numpy as np, optuna, torch
+import numpy as np, optuna, torch
 from data.loading.augment import Augment
 from data.pack.pack import RawBatch
-from data.reading.decode import read_image
+from data.reading.masks import read_label
 from models.build import build_model
 from models.losses.loss import build_loss
 from models.target import Target
@@ -52,8 +52,8 @@ for _ in range(2):
     totals.append(losses.total.item())
 assert totals[0] != totals[1] and all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
-np.save("depth.npy", np.full((32, 32), 128, np.uint8))
-assert read_image(pathlib.Path("depth.npy"), cv2.IMREAD_GRAYSCALE).max() == 128
+pathlib.Path("depth.raw").write_bytes(b"RAW32" + bytes([128]) * 1024)
+assert read_label(pathlib.Path("depth.raw")).max() == 128
 """
 
 

@@ -12,12 +12,12 @@ from data.check.examine import Inspection, inspect_files
 from data.check.faults import Fault, is_foreground_ignored
 from data.check.fix import check_target, write_fixed_copy
 from data.check.inference import infer_fields, write_dataset_json
-from data.check.polarity import measure_polarity
 from data.check.report import Report, print_report
 from data.dataset import FAULT_KINDS, DataError, Dataset, DatasetSpec, Triplet
 from data.reading.dataset_json import join_datasets, list_joined_folders, read_dataset_json
 from data.reading.folders import NO_ROLES, Roles, add_role_flags, read_role_flags
 from data.reading.layout import read_folder
+from data.reading.polarity import measure_polarity
 from data.runtime import cli
 from data.runtime.parallel import parallel_map
 from data.runtime.progress import Progress, offset_progress, progress_bar
@@ -81,7 +81,7 @@ def _inspect_chunk(spec: DatasetSpec, chunk: tuple[int, Sequence[Triplet]]) -> l
 def _build_report(dataset: Dataset, inspections: Sequence[Inspection]) -> Report:
     """Collect the faults of a single folder and infer its dataset.json."""
     triplets, configured = dataset.triplets, read_dataset_json(dataset.root / "dataset.json")
-    polarity = measure_polarity(triplets, inspections)
+    polarity = measure_polarity(triplets, [None if one.framed else one.step for one in inspections])
     ordered = {triplet.background for triplet in triplets} == {duplicates.UNKNOWN}
     inferred = tuple(infer_fields(inspections, polarity, configured, ordered=ordered))
     mixed = polarity if polarity.mixed and any(one.key == "near" for one in inferred) else None

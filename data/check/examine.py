@@ -10,27 +10,17 @@ import numpy as np
 from PIL import Image
 
 from data.check import faults
-from data.check.alignment import DepthStep
 from data.check.faults import Fault
 from data.check.perceptual_hash import Hash, compute_hash
 from data.dataset import DatasetSpec, Triplet
+from data.reading.alignment import DepthStep, measure_contour_step
+from data.reading.depth import find_known
+from data.reading.inference import DepthValues, measure_values
 from data.reading.matching import is_image_name
 
 ROLES = ("image", "mask", "depth")
-SAMPLE_STEP = 16  # every 16th pixel in each direction is used for the value statistics
 
 Arrays = dict[str, np.ndarray]  # role -> RGB image, mask or depth map as stored
-
-
-@dataclass(frozen=True)
-class DepthValues:
-    """Statistics of a depth map: type, minimum and maximum above 0, median, share of zeros."""
-
-    dtype: str
-    minimum: float
-    maximum: float
-    median: float
-    zeros: float
 
 
 @dataclass
@@ -114,20 +104,20 @@ def _inspect_depth(
     depth = _take_label(inspection, triplet.depth, arrays, "depth")
     if depth is None or triplet.depth is None:
         return
-    inspection.values = _measure_values(depth)
+    inspection.values = measure_values(depth)
     if spec.depth_unit == "relative" and depth.dtype.kind == "f" and not 0 <= np.nanmin(depth) <= np.nanmax(depth) <= 1:
         inspection.add("depth range", triplet.depth, f"{np.nanmin(depth):.4g} to {np.nanmax(depth):.4g}")
-    frame = faults.measure_frame(depth, spec.missing_value)
+    frame = faults.measure_frame(depth, find_known(depth, spec))
     if frame:
         top, bottom, left, right = frame
         inspection.add("frame", triplet.depth, f"{top}, {bottom}, {left}, {right} px at top, bottom, left, right")
         depth = depth[top : depth.shape[0] - bottom, left : depth.shape[1] - right]  # the image was scaled to fit
         inspection.framed = True
     if mask is not None and not any(fault.kind == "shifted mask" for fault in inspection.faults):
-        valid = np.isfinite(depth) if depth.dtype.kind == "f" else np.ones(depth.shape, bool)
-        if spec.missing_value is not None or depth.dtype != np.uint8:
-            valid &= depth != (spec.missing_value or 0)
-        inspection.step = faults.measure_contour_step(depth, valid, mask)
+        valid = find_known(depth, spec)
+        if depth.dtype != np.uint8:
+            valid &= depth != 0
+        inspection.step = measure_contour_step(depth, valid, mask)
 
 
 def _take_label(inspection: Inspection, path: Path | None, arrays: Arrays, role: str) -> np.ndarray | None:
@@ -141,16 +131,6 @@ def _take_label(inspection: Inspection, path: Path | None, arrays: Arrays, role:
     wrong = faults.describe_label_channels(pixels)
     inspection.add("channels", path, wrong)
     return None if wrong else faults.take_first_channel(pixels)
-
-
-def _measure_values(depth: np.ndarray) -> DepthValues:
-    sample = depth[::SAMPLE_STEP, ::SAMPLE_STEP].astype(np.float64)
-    sample = sample[np.isfinite(sample)]
-    known = sample[sample != 0]
-    if not known.size:
-        return DepthValues(depth.dtype.name, 0.0, 0.0, 0.0, 1.0)
-    minimum, maximum, median = float(known.min()), float(known.max()), float(np.median(known))
-    return DepthValues(depth.dtype.name, minimum, maximum, median, float(np.mean(sample == 0)))
 
 
 def _decode(path: Path, flags: int) -> tuple[bytes, np.ndarray | None]:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Shaped, UInt8
 
-from data.check.alignment import PX, DepthStep, fit_contour, measure_depth_step
+from data.reading.alignment import PX, STEP, STEP_Z, DepthStep, fit_contour, shrink_to_square
 
 FOLDER_KINDS = frozenset({"gap", "stray file"})  # faults of the folder that do not concern a triplet
 
@@ -20,7 +20,7 @@ EDGE_WIDTH = 0.02  # of the longer side: greys this near the contour are a soft 
 EMPTY, FULL = 1e-4, 0.995  # share of the image
 STRAY_MIN, STRAY_MAX, STRAY_GAP = 0.0015, 0.15, 0.08  # of image, of largest part, of side (0.003, 0.08, 0.14)
 SHIFT_RATIO, SHIFT_Z = 1.3, 2.6  # see `ContourFit` (clean up to 1.46 and 2.2, defective from 1.50 and 3.0)
-STEP, STEP_Z, DIRECTION_Z = 0.025, 2.5, 2.3  # see `DepthStep` (ignored up to 0.019 and 2.1, clean from 0.034)
+DIRECTION_Z = 2.3  # see `DepthStep`
 FRAME_EVEN, FRAME_STEP = 8, 16  # grey levels of 255: largest inside the frame, smallest between frame and depth
 FRAME_WIDTH, FRAME_EDGE = 0.01, 0.6  # width as a share of the side; share of the inner edge with a step (0.79)
 COLOURED = 32, 0.001  # difference between channels of 255, share of pixels
@@ -87,7 +87,7 @@ def find_mask_faults(mask: Mask) -> dict[str, str]:
 def describe_mask_shift(image: UInt8[np.ndarray, "h w 3"], mask: Mask) -> str:
     """Describe the shift at which the mask fits the image much better; "" if there is none."""
     small = cv2.resize(image, (PX, PX), interpolation=cv2.INTER_AREA).astype(np.float32) / np.float32(255)
-    fit = fit_contour(small, _shrink_mask(mask))
+    fit = fit_contour(small, shrink_to_square(mask))
     if fit is None or fit.ratio < SHIFT_RATIO or fit.z_score < SHIFT_Z:
         return ""
     down, right = fit.shift
@@ -95,12 +95,12 @@ def describe_mask_shift(image: UInt8[np.ndarray, "h w 3"], mask: Mask) -> str:
     return f"fits {fit.ratio:.1f} times as well if moved {abs(down):.0%} {vertical} and {abs(right):.0%} {horizontal}"
 
 
-def measure_frame(depth: Shaped[np.ndarray, "h w"], missing: int | None) -> tuple[int, int, int, int] | None:
+def measure_frame(depth: Shaped[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"]) -> tuple[int, int, int, int] | None:
     """Measure the widths (top, bottom, left, right) in pixels of an even frame with a straight inner edge.
 
     The result is None without a frame. Margins of missing values, which depth cameras leave, are no frame.
     """
-    if not np.issubdtype(depth.dtype, np.integer) or depth[0, 0] == missing:
+    if not np.issubdtype(depth.dtype, np.integer) or not valid[0, 0]:
         return None
     difference = np.abs(depth.astype(np.float32) - np.float32(depth[0, 0])) * _scale_to_bytes(depth)
     widths = [_measure_border(side) for side in (difference, difference[::-1], difference.T, difference.T[::-1])]
@@ -118,21 +118,6 @@ def is_foreground_ignored(step: DepthStep, sign: int) -> bool:
     values = (step.slope, step.z_score, step.direction_z_score)
     slope, z_score, direction = (abs(value) if sign == 0 else sign * value for value in values)
     return slope < STEP and z_score < STEP_Z and direction < DIRECTION_Z
-
-
-def measure_contour_step(
-    depth: Shaped[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"], mask: Mask
-) -> DepthStep | None:
-    """Measure the step of a stored depth map at the mask's contour; unknown pixels are set to the median."""
-    values = depth.astype(np.float32)
-    if not valid.any():
-        return None
-    values = np.where(valid, values, np.float32(np.median(values[valid])))
-    return measure_depth_step(cv2.resize(values, (PX, PX), interpolation=cv2.INTER_AREA), _shrink_mask(mask))
-
-
-def _shrink_mask(mask: Mask) -> Float32[np.ndarray, "px px"]:
-    return (cv2.resize(mask, (PX, PX), interpolation=cv2.INTER_AREA) > 0.5).astype(np.float32)
 
 
 def _measure_greys(mask: Mask, inside: Bool[np.ndarray, "rows columns"]) -> float:

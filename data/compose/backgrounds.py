@@ -12,10 +12,10 @@ from data.compose.placement import compute_standing_sizes
 from data.dataset import DataError, DatasetSpec
 from data.reading.dataset_json import read_spec
 from data.reading.decode import read_image
-from data.reading.depth import METRES, to_inverse_depth
+from data.reading.depth import find_known, to_inverse_depth, to_metres
+from data.reading.masks import read_label
 from data.reading.matching import IMAGE_SUFFIXES, is_image_name
 
-SATURATED = 65535  # millimetres that depth cameras write for missing values, besides 0
 UNKNOWN = -1.0
 RELATIVE_RANGE = 0.9  # range of relative depth, which leaves room for foregrounds in front of it
 MAX_STRETCH = 0.02  # by which the aspect ratios of a photo and its depth may differ
@@ -87,22 +87,18 @@ def find_depth_spec(depth: Path) -> DatasetSpec:
 def read_distances(depth: Path, spec: DatasetSpec) -> Float32[np.ndarray, " n"]:
     """Read known distances in metres, of every ninth pixel, from a metric depth map; none from a relative one."""
     raw = _read_depth(depth, spec)
-    if spec.depth_unit == "relative":
+    if not spec.metric:
         return np.zeros(0, np.float32)
-    metres = raw[::3, ::3].astype(np.float32) * np.float32(METRES[spec.depth_unit])
-    known: np.ndarray = np.isfinite(metres) & (metres > 0) & (raw[::3, ::3] != (spec.missing_value or 0))
-    distances: np.ndarray = metres[known]
-    return distances
+    few = raw[::3, ::3]
+    return to_metres(few[find_known(few, spec)], spec)
 
 
 def _read_depth(path: Path, spec: DatasetSpec) -> np.ndarray:
-    raw = read_image(path, cv2.IMREAD_UNCHANGED)
+    raw = read_label(path)
     if spec.depth_unit == "mm" and (raw.dtype != np.uint16 or raw.ndim != 2):
         found = f"{raw.dtype.itemsize * 8}-bit with {raw.shape[2] if raw.ndim == 3 else 1} channels"
         remedy = "use 16-bit millimetres in one channel (0 = missing), or describe it in a dataset.json"
         raise DataError(f"{path}: depth is {found}; {remedy}")
-    if spec.depth_unit == "mm":
-        raw[raw == SATURATED] = 0
     return raw if raw.ndim == 2 else raw[..., 0]
 
 
@@ -112,7 +108,7 @@ def read_background(image: Path, depth: Path | None, spec: DatasetSpec | None, p
 
     `spec` gives the meaning of the depth values, with near_m and far_m set if they are metric.
     """
-    colours = cv2.cvtColor(read_image(image, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    colours = read_image(image)
     scale = px / min(colours.shape[:2])
     size = tuple(max(px, round(side * scale)) for side in colours.shape[1::-1])
     small = cv2.resize(colours, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)

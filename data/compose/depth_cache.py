@@ -39,7 +39,7 @@ def cache_depth_maps(
 
 
 def _predict_file(model: DepthModel, folder: Path, photo: Path) -> None:
-    depth = predict_relative_depth(model, read_image(photo, cv2.IMREAD_COLOR_RGB), photo.name)
+    depth = predict_relative_depth(model, read_image(photo), photo.name)
     encoded = cv2.imencode(".png", (depth * np.float32(65535)).round().astype(np.uint16))[1]
     write_atomically(folder / f"{photo.stem}.png", lambda file: file.write(encoded.tobytes()))
 

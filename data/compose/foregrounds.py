@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 
 from data.compose.backgrounds import list_images
 from data.dataset import DataError
-from data.reading.decode import read_image
+from data.reading.decode import read_cutout
 
 OPAQUE = 200  # alpha from which a pixel belongs to the mask, as in the study
 FAINT = 8  # alpha below this is margin
@@ -33,7 +33,7 @@ def read_foreground(path: Path, longest_px: int) -> UInt8[np.ndarray, "h w 4"]:
     Returns:
         RGB premultiplied with alpha, and alpha.
     """
-    pixels = read_image(path, cv2.IMREAD_UNCHANGED)
+    pixels = read_cutout(path)
     if pixels.ndim != 3 or pixels.shape[2] != 4 or pixels.dtype != np.uint8:
         raise DataError(f"{path}: not RGBA with 8 bits; cut the object out and save it as PNG with transparency")
     if not (pixels[..., 3] >= OPAQUE).any():

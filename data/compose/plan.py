@@ -86,7 +86,7 @@ class Plan:
         """Build the content of dataset.json."""
         if self.depth is None:
             return DatasetSpec()
-        return DatasetSpec(missing=0, near_m=self.depth.near_m, far_m=self.depth.far_m)
+        return DatasetSpec(missing=(0.0,), near_m=self.depth.near_m, far_m=self.depth.far_m)
 
     def describe_origin(self) -> str:
         """Return a text with everything that the composites depend on: options, and sources with sizes and times."""

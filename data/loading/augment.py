@@ -17,7 +17,11 @@ from data.pack.pack import RawBatch
 
 ROTATION_DEG = 10  # the original study's limit
 BLUR_PX = (3, 5)  # sides of the averaging window
-TARGETS = {"mask": "image", "depth": "mask"}  # a soft mask is interpolated; depth, which has holes, is not
+TARGETS = {
+    "mask": "image",
+    "depth": "mask",
+    "mask_valid": "mask",
+}  # a soft mask is interpolated; depth, which has holes, is not
 BRIGHTNESS = 0.2  # largest change of brightness and of contrast, as a share
 REFLECT = {"border_mode": 4, "mask_interpolation": 0}  # cv2.BORDER_REFLECT_101, cv2.INTER_NEAREST
 
@@ -116,7 +120,8 @@ class Augment:
             batch: Samples as packed.
             rng: Draws one seed per sample.
         """
-        copy = RawBatch(batch.image.copy(), batch.mask.copy(), batch.depth.copy(), batch.mask_known)
+        valid = None if batch.mask_valid is None else batch.mask_valid.copy()
+        copy = RawBatch(batch.image.copy(), batch.mask.copy(), batch.depth.copy(), batch.mask_known, valid)
         return self.change(copy, rng.integers(2**63, size=len(batch), dtype=np.uint64))
 
     def change(self, batch: RawBatch, seeds: UInt64[np.ndarray, " b"]) -> RawBatch:
@@ -130,8 +135,10 @@ class Augment:
         for i, seed in enumerate(seeds.tolist()):
             self._seed(seed)
             if self._geometry:
-                changed = self._geometry(image=image[i], mask=mask[i], depth=depth[i])
+                changed = self._geometry(image=image[i], mask=mask[i], depth=depth[i], **_valid_of(batch, i))
                 image[i], mask[i], depth[i] = changed["image"], changed["mask"], changed["depth"]
+                if batch.mask_valid is not None:
+                    batch.mask_valid[i] = changed["mask_valid"] != 0
             if self._photometry:
                 image[i] = self._photometry(image=image[i])["image"]
         return batch
@@ -154,6 +161,11 @@ class Augment:
         self._py_random.seed(seed)
         self._state["state"]["state"] = seed * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2**128
         self._bits.state = self._state
+
+
+def _valid_of(batch: RawBatch, i: int) -> dict[str, np.ndarray]:
+    """Return the known pixels of a mask as a further target, if some are ignored."""
+    return {} if batch.mask_valid is None else {"mask_valid": batch.mask_valid[i].astype(np.uint8)}
 
 
 def _import_albumentations() -> Any:

@@ -61,6 +61,8 @@ def _paste(batch: RawBatch, row: int, sources: RawBatch, i: int, matrix: Float[n
     batch.image[row] = np.rint(batch.image[row] * (1 - alpha) + image * alpha)
     if batch.mask_known[row]:
         batch.mask[row] = np.rint(batch.mask[row] * (1 - alpha[..., 0]) + mask)
+        if batch.mask_valid is not None:
+            batch.mask_valid[row] |= mask >= OPAQUE
     if batch.depth[row].any():
         depth = cv2.warpAffine(sources.depth[i], matrix, size, flags=cv2.INTER_NEAREST)
         np.copyto(batch.depth[row], depth, where=mask >= OPAQUE)

@@ -180,7 +180,9 @@ def normalise(raw: RawBatch, stats: Stats) -> Batch:
     mask = torch.from_numpy(raw.mask).to(torch.float32).mul_(1 / 255)
     depth, valid = (torch.from_numpy(array) for array in decode_depth(raw.depth))
     known = torch.from_numpy(raw.mask_known)
-    return Batch(image.permute(0, 3, 1, 2), Target(mask[:, None], depth[:, None], valid[:, None], known))
+    pixels = None if raw.mask_valid is None else torch.from_numpy(raw.mask_valid)[:, None]
+    target = Target(mask[:, None], depth[:, None], valid[:, None], known, pixels)
+    return Batch(image.permute(0, 3, 1, 2), target)
 
 
 @lru_cache(maxsize=16)

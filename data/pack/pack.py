@@ -19,7 +19,15 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8, UInt16
 
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet
-from data.pack.shards import PackJob, read_faults, record_type, shard_bounds, shard_path, write_shards
+from data.pack.shards import (
+    PackJob,
+    has_ignored_values,
+    read_faults,
+    record_type,
+    shard_bounds,
+    shard_path,
+    write_shards,
+)
 from data.pack.stats import Stats, compute_stats
 from data.reading.decode import resolve_near_distance
 from data.reading.layout import read_dataset
@@ -29,20 +37,22 @@ from data.runtime.cores import count_cores
 from data.runtime.files import cache_dir, write_atomically
 from data.runtime.progress import Progress, progress_bar
 
-FORMAT = "2"  # raised whenever the same files would give other arrays
+FORMAT = "3"  # raised whenever the same files would give other arrays
 
 
 @dataclass(frozen=True)
 class RawBatch:
     """Samples as packed: RGB image and mask 0..255; depth codes 0 = unknown, 1 (far) to 65535 (near).
 
-    `mask_known` is True for samples that have a mask; the mask of the others is 0 everywhere.
+    `mask_known` is True for samples that have a mask; the mask of the others is 0 everywhere. `mask_valid` is True for
+    known pixels of masks, None if known masks have no others.
     """
 
     image: UInt8[np.ndarray, "b px px 3"]
     mask: UInt8[np.ndarray, "b px px"]
     depth: UInt16[np.ndarray, "b px px"]
     mask_known: Bool[np.ndarray, " b"]
+    mask_valid: Bool[np.ndarray, "b px px"] | None = None
 
     def __len__(self) -> int:
         return len(self.image)
@@ -66,6 +76,7 @@ class Pack:
         self.skipped = tuple(sorted(read_faults(folder)) if skipped is None else skipped)
         content = json.loads((folder / "pack.json").read_text(encoding="utf-8"))
         self.px: int = content["px"]
+        self._record = record_type(self.px, ignored=content["ignored"])
         self._bounds = shard_bounds(content["total"])
         self._stops = np.array([stop for _, stop in self._bounds])
         self._usable = np.delete(np.arange(content["total"]), list(self.skipped))
@@ -123,11 +134,12 @@ class Pack:
             raise IndexError(f"positions {indices.min()}..{indices.max()} outside a pack of {self.count}")
         positions = self._usable[indices]
         shards = np.searchsorted(self._stops, positions, side="right")
-        records = np.empty(len(indices), record_type(self.px))
+        records = np.empty(len(indices), self._record)
         for shard in np.unique(shards):
             chosen = shards == shard
             records[chosen] = self._map(int(shard))[positions[chosen] - self._bounds[shard][0]]
-        return RawBatch(records["image"], records["mask"], records["depth"], records["mask_known"] != 0)
+        valid = records["mask_valid"] != 0 if "mask_valid" in (self._record.names or ()) else None
+        return RawBatch(records["image"], records["mask"], records["depth"], records["mask_known"] != 0, valid)
 
     def _read_ids(self) -> Sequence[str]:
         """Return the ids of all triplets in nested order, including those that cannot be used."""
@@ -206,7 +218,8 @@ def _write_description(job: PackJob, specs: Sequence[DatasetSpec]) -> None:
         return
     job.folder.mkdir(parents=True, exist_ok=True)
     ids = json.dumps([triplet.id for triplet in job.triplets])
-    description = json.dumps({"px": job.px, "total": len(job.triplets), "specs": [*map(asdict, specs)]}, indent=1)
+    content = {"px": job.px, "total": len(job.triplets), "ignored": has_ignored_values(specs)}
+    description = json.dumps(content | {"specs": [*map(asdict, specs)]}, indent=1)
     write_atomically(job.folder / "ids.json", lambda file: file.write(ids.encode()))
     write_atomically(path, lambda file: file.write(description.encode()))
 
@@ -225,6 +238,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _pack_splits(args: argparse.Namespace) -> None:
     dataset = read_dataset(args.folder)
+    dataset.check_meaning()
     for unusable in dataset.unusable:
         print(f"left out: {unusable.message}", file=sys.stderr)
     splits = split_by_background(dataset, seed=args.seed)

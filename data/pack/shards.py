@@ -5,7 +5,7 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,10 +28,19 @@ STEP = 32  # samples between two updates of the progress
 
 
 @lru_cache
-def record_type(px: int) -> np.dtype:
-    """Return the record of one packed sample; `np.load` of a shard shows its fields."""
+def record_type(px: int, *, ignored: bool = False) -> np.dtype:
+    """Return the record of one packed sample; `np.load` of a shard shows its fields.
+
+    With `ignored`, it also holds which pixels of the mask are known.
+    """
     flag = ("mask_known", "<u2")  # 0 or 1; two bytes, so that the depth of the next sample stays aligned
-    return np.dtype([("image", "u1", (px, px, 3)), ("mask", "u1", (px, px)), ("depth", "<u2", (px, px)), flag])
+    fields = [("image", "u1", (px, px, 3)), ("mask", "u1", (px, px)), ("depth", "<u2", (px, px)), flag]
+    return np.dtype([*fields, ("mask_valid", "u1", (px, px))] if ignored else fields)
+
+
+def has_ignored_values(specs: Iterable[DatasetSpec]) -> bool:
+    """Return True if masks may have pixels that are ignored."""
+    return any(spec.mask_values is not None and spec.mask_values.ignored for spec in specs)
 
 
 def shard_bounds(total: int) -> list[tuple[int, int]]:
@@ -137,7 +146,7 @@ def _write_shard(job: PackJob, bound: tuple[int, int], halted: Callable[[int], b
     start, stop = bound
     sums = np.zeros((stop - start, SUMS))
     faults: dict[int, tuple[str, str]] = {}
-    record = np.zeros((), record_type(job.px))
+    record = np.zeros((), record_type(job.px, ignored=has_ignored_values(job.specs.values())))
 
     def write(file: BinaryIO) -> None:
         _write_header(file, record.dtype, stop - start)
@@ -164,10 +173,12 @@ def _write_shard(job: PackJob, bound: tuple[int, int], halted: Callable[[int], b
 
 def _decode_into(record: np.ndarray, triplet: Triplet, job: PackJob) -> Float64[np.ndarray, "12"]:
     """Fill a record and return its sums for the statistics."""
-    image, mask, depth = decode_triplet(triplet, job.specs[triplet.id], job.px)
+    image, mask, depth, mask_valid = decode_triplet(triplet, job.specs[triplet.id], job.px)
     record["image"], record["mask"], record["depth"] = image, mask, depth
-    record["mask_known"] = triplet.mask is not None
-    return sample_sums(image, mask, depth, mask_known=triplet.mask is not None)
+    record["mask_known"] = mask_valid.any()
+    if "mask_valid" in (record.dtype.names or ()):
+        record["mask_valid"] = mask_valid
+    return sample_sums(image, mask, depth, mask_known=float(mask_valid.mean()))
 
 
 def _write_header(file: BinaryIO, dtype: np.dtype, length: int) -> None:

@@ -22,7 +22,7 @@ class Stats:
     """Statistics over all pixels of a data set; values in [0, 1].
 
     Image values are those of red, green and blue; mask and depth (relative inverse) are measured where known and None
-    if nothing is known. `depth_known` is the share of the pixels, `mask_known` that of the samples.
+    if nothing is known. `depth_known` and `mask_known` are shares of the pixels; most masks are known wholly or not.
     """
 
     images: int
@@ -51,10 +51,10 @@ class Stats:
         return cls(**plain)
 
 
-def sample_sums(image: Image, mask: Mask, depth: Depth, *, mask_known: bool) -> Float64[np.ndarray, "12"]:
+def sample_sums(image: Image, mask: Mask, depth: Depth, *, mask_known: float) -> Float64[np.ndarray, "12"]:
     """Return means and mean squares of image / 255, mask / 255 and depth, then the shares of known depth and mask.
 
-    Means are over all pixels; unknown values count as 0. `depth` holds codes.
+    Means are over all pixels; unknown values count as 0. `depth` holds codes, `mask_known` is a share of the pixels.
     """
     values, known = decode_depth(depth)
     moments = [*_moments(image, 255.0), *_moments(mask, 255.0), *_moments(values, 1.0)]

@@ -105,6 +105,8 @@ def join_datasets(root: Path, folders: Mapping[str, Dataset]) -> Dataset:
         fingerprint=hashlib.blake2b(described.encode(), digest_size=16).hexdigest(),
         unusable=tuple(one for part in parts for one in part.unusable),
         parts=parts,
+        doubts=tuple(doubt for folder in folders.values() for doubt in folder.doubts),
+        description="; ".join(f"{name}: {one.description}" for name, one in folders.items() if one.description),
     )
 
 

@@ -4,90 +4,178 @@ import contextlib
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Shaped, UInt8
+from jaxtyping import Bool, Float32, Shaped, UInt8
 
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet
-from data.reading.depth import METRES, Depth, DepthScale, encode_depth
+from data.reading.depth import Depth, DepthScale, convert_depth, find_known, shrink_depth, to_metres
+from data.reading.masks import (
+    describe_broken_file,
+    read_bytes,
+    read_label,
+    scale_mask,
+    select_channel,
+    shrink_mask,
+)
+from data.reading.pixels import decode_channels, decode_color, decode_label, read_orientation, turn
 
 RANGE_SAMPLES = 32  # depth maps read to find the nearest distance of a data set
-_GREY_ANY_DEPTH = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
 
 Image = UInt8[np.ndarray, "px px 3"]
 Mask = UInt8[np.ndarray, "px px"]
+Valid = Bool[np.ndarray, "px px"]
 
 
-def decode_triplet(triplet: Triplet, spec: DatasetSpec, px: int) -> tuple[Image, Mask, Depth]:
+@dataclass(frozen=True)
+class TripletArrays:
+    """The pixels of a triplet at the size of its files.
+
+    Attributes:
+        image: RGB bytes.
+        mask: Foreground in [0, 1], 0 where it is ignored; None without a mask.
+        mask_known: True where the mask is known.
+        depth: Relative inverse depth in [0, 1], near = 1; None without depth.
+        depth_known: True where the depth is known.
+    """
+
+    image: UInt8[np.ndarray, "h w 3"]
+    mask: Float32[np.ndarray, "h w"] | None
+    mask_known: Bool[np.ndarray, "h w"]
+    depth: Float32[np.ndarray, "h w"] | None
+    depth_known: Bool[np.ndarray, "h w"]
+
+
+def read_triplet(triplet: Triplet, spec: DatasetSpec) -> TripletArrays:
+    """Read the files of a triplet; the triplet's own polarity takes precedence over that of `spec`.
+
+    Raises:
+        DataError: A file that cannot be read, sizes that differ, values that do not fit the spec.
+    """
+    image, mask, depth = read_stored(triplet, spec)
+    foreground = inverse = None
+    mask_known = depth_known = np.zeros(image.shape[:2], bool)
+    if mask is not None and triplet.mask is not None:
+        foreground, mask_known = scale_mask(mask, spec.mask_values)
+    if depth is not None and triplet.depth is not None:
+        inverse, depth_known = convert_depth(triplet.depth, depth, spec.for_triplet(triplet))
+    return TripletArrays(image, foreground, mask_known, inverse, depth_known)
+
+
+def read_stored(triplet: Triplet, spec: DatasetSpec) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Read the RGB image of a triplet, and the values of mask and depth as stored, all turned alike and of one size.
+
+    Raises:
+        DataError: A file that cannot be read, or sizes that differ.
+    """
+    content = read_bytes(triplet.image)
+    image = decode_color(content)
+    if image is None:
+        raise DataError(describe_broken_file(triplet.image), "unreadable")
+    labels = {path: read_bytes(path) for path in (triplet.mask, triplet.depth) if path is not None}
+    stored = {path: _decode_label(path, label) for path, label in labels.items()}
+    if (orientation := read_orientation(content)) != 1 or any(read_orientation(c) != 1 for c in labels.values()):
+        image, stored = _turn_alike(image, orientation, stored, {p: read_orientation(c) for p, c in labels.items()})
+    for path, pixels in stored.items():
+        check_same_size(pixels, path, image, triplet.image, turned=orientation != 1)
+    mask = None if triplet.mask is None else select_channel(stored[triplet.mask], spec.mask_values)
+    return image, mask, None if triplet.depth is None else select_channel(stored[triplet.depth])
+
+
+def _decode_label(path: Path, content: bytes) -> np.ndarray:
+    pixels = decode_label(content)
+    if pixels is None:
+        raise DataError(describe_broken_file(path), "unreadable")
+    return pixels
+
+
+def _turn_alike(
+    image: np.ndarray, orientation: int, labels: dict[Path, np.ndarray], orientations: dict[Path, int]
+) -> tuple[np.ndarray, dict[Path, np.ndarray]]:
+    """Turn image and labels by their EXIF orientations, or none of them: labels without one may lie either way.
+
+    A label that has an orientation is turned by it. One without it fits the image as stored or as turned, which its
+    size decides; if both fit, it is taken to lie as the stored image does, from which it was made without a tag.
+    """
+    turned = {path: turn(pixels, orientations[path]) for path, pixels in labels.items()}
+    upright = turn(image, orientation)
+    untagged = [path for path in labels if orientations[path] == 1]
+    if len(untagged) < len(labels) or not labels or not _fit(image, labels):
+        return upright, turned
+    return image, labels
+
+
+def _fit(image: np.ndarray, labels: Mapping[Path, np.ndarray]) -> bool:
+    return all(pixels.shape[:2] == image.shape[:2] for pixels in labels.values())
+
+
+def decode_triplet(triplet: Triplet, spec: DatasetSpec, px: int) -> tuple[Image, Mask, Depth, Valid]:
     """Read one triplet and resize it to a square by area averages.
 
     Args:
-        triplet: Its files; without a mask the mask is all 0, without depth all depth is unknown.
-        spec: Meaning of the depth values; the triplet's own polarity takes precedence.
+        triplet: Its files; without a mask the mask is all 0 and unknown, without depth all depth is unknown.
+        spec: Meaning of the values; the triplet's own polarity takes precedence.
         px: Side of the square in pixels.
 
     Returns:
-        RGB image and mask 0..255 (masks of 0 and 1 are scaled to 0 and 255), depth codes.
+        RGB image, mask 0..255, depth codes, True where the mask is known.
 
     Raises:
-        DataError: A file that cannot be read, sizes that differ, relative depth outside 0..1.
+        DataError: A file that cannot be read, sizes that differ, values that do not fit the spec.
     """
-    image = read_image(triplet.image, cv2.IMREAD_COLOR_RGB)
-    small: Image = cv2.resize(image, (px, px), interpolation=cv2.INTER_AREA)
-    mask: Mask = np.zeros((px, px), np.uint8)
+    arrays = read_triplet(triplet, spec)
+    small: Image = cv2.resize(arrays.image, (px, px), interpolation=cv2.INTER_AREA)
+    mask, mask_known = np.zeros((px, px), np.uint8), np.zeros((px, px), bool)
     depth: Depth = np.zeros((px, px), np.uint16)
-    if triplet.mask is not None:
-        grey = check_same_size(read_image(triplet.mask, cv2.IMREAD_GRAYSCALE), triplet.mask, image, triplet.image)
-        grey = grey * np.uint8(255) if grey.max(initial=0) <= 1 else grey
-        mask = cv2.resize(grey, (px, px), interpolation=cv2.INTER_AREA)
-    if triplet.depth is not None:
-        raw = check_same_size(read_image(triplet.depth, _GREY_ANY_DEPTH), triplet.depth, image, triplet.image)
-        try:
-            depth = encode_depth(raw, spec.for_triplet(triplet), px)
-        except DataError as error:
-            raise DataError(f"{triplet.depth}: {error}", error.kind) from error
-    return small, mask, depth
+    if arrays.mask is not None:
+        mask, mask_known = shrink_mask(arrays.mask, arrays.mask_known, px)
+    if arrays.depth is not None:
+        depth = shrink_depth(arrays.depth, arrays.depth_known, px)
+    return small, mask, depth, mask_known
 
 
-def read_image(path: Path, flags: int) -> np.ndarray:
-    """Read an image, mask or depth file.
-
-    Args:
-        path: The file.
-        flags: OpenCV's IMREAD flags.
-
-    Returns:
-        Pixels in the format that the flags select.
+def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+    """Read an RGB image, turned by its EXIF orientation.
 
     Raises:
-        DataError: No such file, or not an image that OpenCV can read completely.
+        DataError: No such file, or not an image that can be read completely.
     """
-    try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); restore or remove the triplet") from error
-    try:
-        image = cv2.imdecode(data, flags) if data.size else None
-    except cv2.error:  # an impossible size in the header
-        image = None
+    content = read_bytes(path)
+    image = decode_color(content)
     if image is None:
-        raise DataError(f"{path}: not a whole image; restore the file or remove the triplet", "unreadable")
-    return image
+        raise DataError(describe_broken_file(path), "unreadable")
+    return turn(image, read_orientation(content))
 
 
-def check_same_size(other: np.ndarray, path: Path, image: np.ndarray, image_path: Path) -> np.ndarray:
-    """Return a mask or depth map that has the size of its image.
+def read_cutout(path: Path) -> Shaped[np.ndarray, "h w *c"]:
+    """Read an image with all its channels, alpha last, in OpenCV's order (blue first).
+
+    Raises:
+        DataError: No such file, or not an image that can be read completely.
+    """
+    pixels = decode_channels(read_bytes(path))
+    if pixels is None:
+        raise DataError(describe_broken_file(path), "unreadable")
+    return pixels
+
+
+def check_same_size(
+    other: np.ndarray, path: Path, image: np.ndarray, image_path: Path, *, turned: bool = False
+) -> np.ndarray:
+    """Return a mask or depth map that has the size of its image; `turned` if EXIF data turn the image.
 
     Raises:
         DataError: The sizes differ.
     """
     if other.shape[:2] != image.shape[:2]:
         height, width = other.shape[:2]
+        why = " (as its EXIF orientation turns it)" if turned else ""
         raise DataError(
-            f"{path}: is {width} x {height} px but {image_path.name} is {image.shape[1]} x {image.shape[0]}; "
+            f"{path}: is {width} x {height} px but {image_path.name} is {image.shape[1]} x {image.shape[0]}{why}; "
             "make them the same size or remove the triplet",
             "size",
         )
@@ -108,44 +196,41 @@ def find_common_scale(dataset: Dataset) -> DepthScale | None:
 
 
 def resolve_near_distance(spec: DatasetSpec, triplets: Sequence[Triplet]) -> DatasetSpec:
-    """Fill in `near_m` of metric data if it is not configured: the first percentile of distances in a few files.
+    """Fill in `near_m` or `depth_max` from a few files if depth is metric or disparity and it is not configured.
 
     Args:
         spec: As read from dataset.json.
         triplets: All triplets of the data set, so that its splits agree.
 
     Returns:
-        The spec, with `near_m` in metres if the unit is metric.
+        The spec, with the first percentile of the distances as `near_m`, or the last of the disparities as `depth_max`.
 
     Raises:
         DataError: The sampled files hold no known depth.
     """
-    if spec.depth_unit == "relative" or spec.near_m is not None:
+    if spec.depth_unit == "relative" or (spec.near_m if spec.metric else spec.depth_max) is not None:
         return spec
     paths = sorted((t.depth for t in triplets if t.depth), key=lambda path: _hash(path.name))
     if not paths:
         return spec
-    distances = list(itertools.islice(_sample_distances(paths, spec), RANGE_SAMPLES))
-    known = np.concatenate(distances) if distances else np.zeros(0)
+    values = list(itertools.islice(_sample_values(paths, spec), RANGE_SAMPLES))
+    known = np.concatenate(values) if values else np.zeros(0)
     if known.size == 0:
-        sampled = f"{len(distances)} files" if distances else "any file that can be read"
+        sampled = f"{len(values)} files" if values else "any file that can be read"
         raise DataError(f"{paths[0].parent}: no known depth in {sampled}; check missing in dataset.json")
-    return dataclasses.replace(spec, near_m=float(np.percentile(known, 1)))
+    if spec.metric:
+        return dataclasses.replace(spec, near_m=float(np.percentile(known, 1)))
+    return dataclasses.replace(spec, depth_max=float(np.percentile(known, 99)))
 
 
-def _sample_distances(paths: Iterable[Path], spec: DatasetSpec) -> Iterator[Float32[np.ndarray, " n"]]:
-    """Yield known distances in metres of each readable file; others are skipped."""
+def _sample_values(paths: Iterable[Path], spec: DatasetSpec) -> Iterator[Float32[np.ndarray, " n"]]:
+    """Yield known distances in metres, or disparities, of each readable file; others are skipped."""
     for path in paths:
         with contextlib.suppress(DataError):
-            yield _known_distances(read_image(path, _GREY_ANY_DEPTH), spec)
-
-
-def _known_distances(raw: Shaped[np.ndarray, "h w"], spec: DatasetSpec) -> Float32[np.ndarray, " n"]:
-    few = raw[::4, ::4].astype(np.float32)
-    z: np.ndarray = few[np.isfinite(few) & (few > 0) & (few != spec.missing_value)]
-    z *= np.float32(METRES[spec.depth_unit])
-    return z
+            few = select_channel(read_label(path))[::4, ::4]
+            values: np.ndarray = few[find_known(few, spec)]
+            yield to_metres(values, spec) if spec.metric else values.astype(np.float32)
 
 
 def _hash(name: str) -> bytes:
-    return hashlib.blake2b(name.encode(), digest_size=8).digest()
+    return hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()

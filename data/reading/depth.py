@@ -4,15 +4,18 @@ Codes: 0 = unknown, 1..65535 = relative inverse depth 0..1 (far 0, near 1).
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Shaped, UInt16
 
 from data.dataset import DataError, DatasetSpec
+from data.reading.masks import read_label, select_channel
 
 DEPTH_STEPS = 65534  # codes above 1
 METRES = {"mm": 0.001, "m": 1.0}
+SATURATED = 65535  # 16-bit value that depth cameras write for missing distances, besides 0
 
 Depth = UInt16[np.ndarray, "px px"]
 
@@ -33,25 +36,25 @@ class DepthScale:
 
 
 def encode_depth(raw: Shaped[np.ndarray, "h w"], spec: DatasetSpec, px: int) -> Depth:
-    """Convert a depth file's values to codes at a size.
+    """Convert a depth file's values to codes at a size, see `to_inverse_depth` and `shrink_depth`."""
+    return shrink_depth(*to_inverse_depth(raw, spec), px)
+
+
+def shrink_depth(inverse: Float32[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"], px: int) -> Depth:
+    """Resize relative inverse depth to a square and convert it to codes.
 
     An output pixel is the average of the known pixels that it covers; it is known if at least half of them are.
 
     Args:
-        raw: Values as stored: 8 or 16 bits or floats; relative, millimetres or metres as `spec` says.
-        spec: Polarity, unit, missing value, range. Its `near_m` must be set if the unit is metric.
+        inverse: Relative inverse depth in [0, 1].
+        valid: True where it is known.
         px: Side of the result in pixels.
 
     Returns:
         Codes: 0 = unknown, 1..65535 = relative inverse depth 0..1.
-
-    Raises:
-        DataError: Relative floats outside 0..1.
     """
-    inverse, valid = to_inverse_depth(raw, spec)
     if valid.all():
-        small = cv2.resize(inverse, (px, px), interpolation=cv2.INTER_AREA)
-        return _quantise(small)
+        return _quantise(cv2.resize(inverse, (px, px), interpolation=cv2.INTER_AREA))
     total = cv2.resize(np.where(valid, inverse, np.float32(0)), (px, px), interpolation=cv2.INTER_AREA)
     share = cv2.resize(valid.astype(np.float32), (px, px), interpolation=cv2.INTER_AREA)
     known = share >= 0.5
@@ -71,16 +74,74 @@ def to_inverse_depth(
     Raises:
         DataError: Relative floats outside 0..1, or a metric unit without `near_m`.
     """
-    valid = np.ones(raw.shape, bool) if spec.missing_value is None else raw != spec.missing_value
-    if spec.depth_unit == "relative":
+    valid = find_known(raw, spec)
+    if not spec.metric:
         return _scale_relative(raw, spec, valid)
     if spec.near_m is None:
         raise DataError("metric depth needs near_m, the distance that becomes 1; add it to dataset.json")
-    z = raw.astype(np.float32) * np.float32(METRES[spec.depth_unit])
-    valid &= np.isfinite(z) & (z > 0)
+    z = to_metres(raw, spec)
     far = 0.0 if spec.far_m is None else 1.0 / spec.far_m
     inverse = np.divide(1.0, z, out=np.zeros_like(z), where=valid)
     return np.clip((inverse - np.float32(far)) / np.float32(1.0 / spec.near_m - far), 0.0, 1.0), valid
+
+
+def read_depth(path: Path, spec: DatasetSpec) -> tuple[Float32[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
+    """Read a depth file of a data set; see `to_inverse_depth` for what is returned.
+
+    Args:
+        path: The file.
+        spec: Meaning of the values, with the triplet's own polarity.
+
+    Raises:
+        DataError: The file cannot be read, or its values do not fit the spec.
+    """
+    return convert_depth(path, select_channel(read_label(path)), spec)
+
+
+def convert_depth(
+    path: Path, raw: Shaped[np.ndarray, "h w"], spec: DatasetSpec
+) -> tuple[Float32[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
+    """Convert the values of a depth file that was read; errors name the file.
+
+    Raises:
+        DataError: The values do not fit the spec, or they are all equal.
+    """
+    try:
+        inverse, valid = to_inverse_depth(raw, spec)
+    except DataError as error:
+        raise DataError(f"{path}: {error}", error.kind) from error
+    if is_constant(raw, valid):
+        message = f"{path}: depth is {raw[valid][0]:g} everywhere; export it again or remove the triplet"
+        raise DataError(message, "constant depth")
+    return inverse, valid
+
+
+def is_constant(raw: Shaped[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"]) -> bool:
+    """Return True if a depth map has known pixels and they are all equal."""
+    if valid.all():
+        return bool(raw.size > 1 and raw.min() == raw.max())
+    values = raw[valid]
+    return bool(values.size > 1 and values.min() == values.max())
+
+
+def find_known(raw: Shaped[np.ndarray, "h w"], spec: DatasetSpec) -> Bool[np.ndarray, "h w"]:
+    """Return True where a depth file has a value that means something."""
+    valid = np.ones(raw.shape, bool)
+    if raw.dtype.kind == "f":
+        valid &= np.isfinite(raw)
+    for value in spec.missing:
+        valid &= raw != value
+    if spec.depth_unit != "relative":
+        valid &= raw > 0
+    if spec.metric and raw.dtype == np.uint16:
+        valid &= raw != SATURATED
+    return valid
+
+
+def to_metres(raw: Shaped[np.ndarray, "*n"], spec: DatasetSpec) -> Float32[np.ndarray, "*n"]:
+    """Convert the values of a metric depth file to metres; unknown ones have no meaning."""
+    z: np.ndarray = raw.astype(np.float32) * np.float32(METRES[spec.depth_unit] / (spec.depth_scale or 1.0))
+    return z
 
 
 def decode_depth(codes: UInt16[np.ndarray, "*n"]) -> tuple[Float32[np.ndarray, "*n"], Bool[np.ndarray, "*n"]]:
@@ -95,14 +156,16 @@ def _scale_relative(
     raw: Shaped[np.ndarray, "h w"], spec: DatasetSpec, valid: Bool[np.ndarray, "h w"]
 ) -> tuple[Float32[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
     value = raw.astype(np.float32)
-    if np.issubdtype(raw.dtype, np.integer):
+    dark = spec.near == "dark" and spec.depth_unit == "relative"
+    if spec.depth_max is not None:
+        value = np.clip(value * np.float32(1.0 / spec.depth_max), 0.0, 1.0)
+    elif np.issubdtype(raw.dtype, np.integer):
         value *= np.float32(1.0 / np.iinfo(raw.dtype).max)
     else:
-        valid &= np.isfinite(value)
         known = value[valid]
         if known.size and (known.min() < 0 or known.max() > 1):
             raise DataError("relative depth outside 0..1; scale it or set depth_unit in dataset.json", "depth range")
-    return (value if spec.near == "bright" else 1.0 - value), valid
+    return (1.0 - value if dark else value), valid
 
 
 def _quantise(inverse: Float32[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h w"]:

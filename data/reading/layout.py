@@ -1,4 +1,4 @@
-"""Find the triplets of a data set folder from the names of its files; no image is decoded.
+"""Find the triplets of a data set folder from the names of its files, and what their values mean.
 
 A folder holds sub-folders (images and masks, depth or both) whose files are matched by stem or number (`folders.py`),
 or a `manifest.csv` that names them. `dataset.json` configures polarity and unit of depth and the size of groups, or
@@ -6,14 +6,18 @@ joins other folders: `{"folders": ["../scenes", "/data/photos"]}`.
 """
 
 import hashlib
+import json
 import os
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from data.dataset import ROLES, DataError, Dataset, DatasetSpec, Triplet
 from data.reading.dataset_json import join_datasets, list_joined_folders, read_dataset_json, read_spec
 from data.reading.folders import NO_ROLES, ROLE_FLAGS, Roles, match_folders
+from data.reading.inference import infer_reading
 from data.reading.listing import Listing
 from data.reading.manifest import Row, read_manifest
 from data.reading.matching import compose, get_stem, group_backgrounds, names_state_backgrounds, natural_order
@@ -24,16 +28,24 @@ HASHED_BYTES = 1 << 16  # of the start and of the end of such a file
 MAX_SHOWN = 120  # characters of a path in a message
 
 
-def read_dataset(root: Path, *, roles: Roles = NO_ROLES) -> Dataset:
-    """Read a data set folder without opening an image.
+def read_dataset(
+    root: Path,
+    *,
+    roles: Roles = NO_ROLES,
+    stated: Mapping[str, Any] | None = None,
+    specs: Sequence[DatasetSpec] | None = None,
+) -> Dataset:
+    """Read a data set folder; a sample of its masks and depth maps shows what their values mean, see `inference`.
 
     Args:
         root: Folder with sub-folders of images or a manifest.csv, or with a dataset.json that joins folders.
         roles: Folder of each role, if the names of the folders do not show it; relative to `root` or to the current
             folder.
+        stated: Fields of dataset.json from the command line, for what the file leaves open.
+        specs: Spec of each folder as recorded by an earlier process; no file is opened then.
 
     Returns:
-        The usable triplets; `unusable` lists the other entries.
+        The usable triplets; `unusable` lists the other entries, `doubts` what the values may mean if that is unclear.
 
     Raises:
         DataError: The folder does not exist or has no usable triplet, or its dataset.json is faulty.
@@ -45,14 +57,28 @@ def read_dataset(root: Path, *, roles: Roles = NO_ROLES) -> Dataset:
         if roles:
             raise DataError(f"{root}: joins folders; {ROLE_FLAGS[next(iter(roles))]} belongs to a single one")
         folders = list_joined_folders(path, content)
-        return join_datasets(root, {name: read_dataset(folder) for name, folder in folders.items()})
+        of = dict(zip(folders, specs, strict=True)) if specs is not None else {}
+        read = {n: read_dataset(f, stated=stated, specs=[of[n]] if n in of else None) for n, f in folders.items()}
+        return join_datasets(root, read)
     dataset = read_folder(root, roles=roles)
     left_out = {unusable.image for unusable in dataset.unusable}
     usable = tuple(triplet for triplet in dataset.triplets if triplet.image not in left_out)
     if not usable:
         count = max(len(dataset.triplets), len(dataset.unusable))
         raise DataError(f"{dataset.unusable[0].message} (none of {count} can be used)")
-    return replace(dataset, triplets=usable)
+    dataset = replace(dataset, triplets=usable)
+    return replace(dataset, spec=specs[0]) if specs is not None else _infer_spec(dataset, content, stated or {})
+
+
+def _infer_spec(dataset: Dataset, content: Mapping[str, Any], stated: Mapping[str, Any]) -> Dataset:
+    """Fill in the spec from `content`, the content of dataset.json, from `stated` and from a sample of the files."""
+    for key, value in stated.items():
+        if content.get(key, value) != value:
+            problem = f"dataset.json has {key} {json.dumps(content[key])}, the command line {json.dumps(value)}"
+            raise DataError(f"{dataset.root}: {problem}; remove one of them")
+    configured = {key: value for key, value in {**content, **stated}.items() if value is not None}
+    reading = infer_reading(replace(dataset, spec=DatasetSpec.from_dict(configured)), configured)
+    return replace(dataset, spec=reading.spec, description=reading.description, doubts=reading.doubts)
 
 
 def read_folder(root: Path, *, roles: Roles = NO_ROLES) -> Dataset:

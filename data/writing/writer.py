@@ -1,7 +1,6 @@
 """Write data set folders in the study's layout: file names and formats, manifest.csv and dataset.json."""
 
 import csv
-import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -173,8 +172,7 @@ class DatasetWriter:
             table.writerows(rows[image] for image in sorted(rows))
         if not any(row["depth"] for row in rows.values()):
             (folder / "depth").rmdir()
-        fields = {key: value for key, value in dataclasses.asdict(self.spec).items() if value is not None}
-        (folder / "dataset.json").write_text(json.dumps(fields, indent=2) + "\n")
+        (folder / "dataset.json").write_text(json.dumps(self.spec.to_dict(), indent=2) + "\n")
         self._staging.publish()
 
 

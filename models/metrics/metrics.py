@@ -1,11 +1,14 @@
 """Metrics of mask and depth: one value per image, then averaged, so that no metric depends on the batch size.
 
 Metrics of the mask are averages over the images with a known mask, those of the depth over the images with some known
-depth; a metric is absent if there are none. The reported SSIM and MS-SSIM are computed by pytorch-msssim.
+depth; a metric is absent if there are none. IoU, Dice and boundary F are averages over images that have foreground, as
+an empty prediction for the others is no success; `false_area` measures those. The reported SSIM and MS-SSIM are
+computed by pytorch-msssim.
 """
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytorch_msssim
 import torch
@@ -118,7 +121,8 @@ def study_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> PerImageMet
     part, plain SSIM if all depth is known.
     """
     everywhere = torch.ones_like(target.valid)
-    tasks = ((pred[:, :1], target.mask, everywhere), (pred[:, 1:], target.depth, target.valid))
+    pixels = everywhere if target.mask_pixels is None else target.mask_pixels
+    tasks = ((pred[:, :1], target.mask, pixels), (pred[:, 1:], target.depth, target.valid))
     depth_loss = dissimilarity(reported_ssim, *tasks[1])
     metrics = {"ssim_depth": 1 - depth_loss, "study_mse_ssim": mse(*tasks[0]) + depth_loss}
     if min(pred.shape[-2:]) >= MS_SSIM_MIN_PX:
@@ -128,22 +132,34 @@ def study_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> PerImageMet
 
 
 def score_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> PerImageMetrics:
-    """The cheap metrics of each image, for every epoch: iou, dice, mae_mask, rmse_depth, checkerboard."""
-    iou, dice = overlap(binarise(pred[:, :1]), binarise(target.mask))
+    """The cheap metrics of each image, for every epoch: iou, dice, mae_mask, false_area, rmse_depth, checkerboard.
+
+    `false_area` is the predicted foreground as a share of the image, for images without foreground.
+    """
+    pred_mask, true_mask = _binarise_known(pred, target)
+    iou, dice = overlap(pred_mask, true_mask)
+    error = (pred[:, :1] - target.mask).abs()
     return {
         "iou": iou,
         "dice": dice,
-        "mae_mask": (pred[:, :1] - target.mask).abs().mean((1, 2, 3)),
+        "mae_mask": error.mean((1, 2, 3)) if target.mask_pixels is None else valid_mean(error, target.mask_pixels),
+        "false_area": pred_mask.float().mean((1, 2, 3)),
         "rmse_depth": rmse(pred[:, 1:], target.depth, target.valid),
         "checkerboard": checkerboard(pred),
     }
+
+
+def _binarise_known(pred: Float[Tensor, "b 2 h w"], target: Target) -> tuple[Binary, Binary]:
+    """Return predicted and true foreground; ignored pixels are in neither."""
+    masks = binarise(pred[:, :1]), binarise(target.mask)
+    return masks if target.mask_pixels is None else (masks[0] & target.mask_pixels, masks[1] & target.mask_pixels)
 
 
 def full_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> PerImageMetrics:
     """All metrics of each image, for the model that is kept."""
     return {
         **score_metrics(pred, target),
-        "boundary_f": boundary_f(binarise(pred[:, :1]), binarise(target.mask)),
+        "boundary_f": boundary_f(*_binarise_known(pred, target)),
         **relative_depth_metrics(pred[:, 1:], target.depth, target.valid),
         **study_metrics(pred, target),
     }
@@ -151,16 +167,24 @@ def full_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> PerImageMetr
 
 RELATIVE = ("abs_rel", "log10", "silog", "delta1", "delta2", "delta3")
 STUDY = ("study_mse_ssim", "study_l1_msssim")
-NEED_MASK = frozenset(("iou", "dice", "mae_mask", "boundary_f", *STUDY))
+NEED_FOREGROUND = frozenset(("iou", "dice", "boundary_f"))
+NEED_MASK = frozenset((*NEED_FOREGROUND, "mae_mask", "false_area", *STUDY))
 NEED_DEPTH = frozenset(("rmse_depth", "ssim_depth", *RELATIVE, *STUDY))
 MetricFunction = Callable[[Float[Tensor, "b 2 h w"], Target], PerImageMetrics]
 
 
 def select_images(metric: str, target: Target) -> Bool[Tensor, " b"]:
-    """Return True for the images that a metric is averaged over: those with all the labels that it needs."""
+    """Return True for the images that a metric is averaged over: those with all the labels that it needs.
+
+    Metrics of `NEED_FOREGROUND` need some, `false_area` needs an image that has none.
+    """
     known = torch.ones_like(target.mask_known)
     if metric in NEED_MASK:
         known = known & target.mask_known
+    if metric in NEED_FOREGROUND:
+        known = known & target.has_foreground
+    if metric == "false_area":
+        known = known & ~target.has_foreground
     return known & target.depth_known if metric in NEED_DEPTH else known
 
 
@@ -170,7 +194,7 @@ def score(iou: float | None, rmse_depth: float | None, sigma: float) -> float:
     A constant prediction scores 0.
 
     Args:
-        iou: Mean over images, in [0, 1], or None if no mask is known.
+        iou: Mean over images with foreground, in [0, 1], or None if there are none.
         rmse_depth: Mean over images, or None if no depth is known.
         sigma: Std of the validation depth, above 0.
 
@@ -197,7 +221,7 @@ class MetricSums:
         """Add a batch; nothing is copied off its device, so that a GPU need not wait."""
         with torch.autocast(pred.device.type, enabled=False):
             depth = torch.where(target.valid, target.depth.float(), 0)
-            as_float = Target(target.mask.float(), depth, target.valid, target.mask_known)
+            as_float = replace(target, mask=target.mask.float(), depth=depth)
             metrics = self.metrics(pred.float(), as_float)
         for name, values in metrics.items():
             known = select_images(name, target)

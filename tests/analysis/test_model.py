@@ -53,7 +53,7 @@ def test_photo_is_resized_and_normalised_as_the_training_data(model, tiny_datase
     pack = data_module.pack("val", 32)
     _, expected = next(predict_batches(model.network, Loader(pack, batch_size=len(pack), stats=model.stats)))
     paths = {triplet.id: triplet.image for triplet in data_module.dataset.triplets}
-    photos = [read_image(paths[name], cv2.IMREAD_COLOR_RGB) for name in pack.ids]
+    photos = [read_image(paths[name]) for name in pack.ids]
     found = model.predict_squares(np.stack([model.to_square(photo) for photo in photos]))
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
 

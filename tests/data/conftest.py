@@ -39,7 +39,7 @@ def draw(number, *, ground=None, near=1, px=64):
     mask = np.zeros((px, px), np.uint8)
     cv2.circle(mask, (20 + number % 3 * 8, 34), 12, 255, -1)
     image[mask > 0] = 255
-    floor = np.tile(np.linspace(60, 180, px)[:, None], (1, px))
+    floor = np.tile(np.linspace(60, 180, px)[:: -1 if near < 0 else 1, None], (1, px))
     depth = np.where((mask > 0) & (near != 0), 128 + near * 110, floor).astype(np.uint8)
     return image, mask, depth
 
@@ -77,14 +77,13 @@ def write_manifest_fixture():
 
 @pytest.fixture
 def make_dataset(tmp_path):
-    """Factory of data set folders in the study's layout, without a manifest."""
+    """Factory of data set folders in the study's layout, without a manifest; near is bright unless `spec` is given."""
 
     def make(count=12, *, name="set", px=32, spec=None):
         root = tmp_path / name
         for number in range(1, count + 1):
             write_triplet(root, number, px=px)
-        if spec is not None:
-            (root / "dataset.json").write_text(json.dumps(spec))
+        (root / "dataset.json").write_text(json.dumps({"near": "bright"} if spec is None else spec))
         return root
 
     return make

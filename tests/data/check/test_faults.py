@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from data.check import faults
-from data.check.alignment import DepthStep
+from data.reading.alignment import DepthStep, measure_contour_step
 
 PX = 128
 
@@ -93,23 +93,23 @@ def test_a_shifted_mask_is_found_with_the_shift_back(scene, disc, right, down):
 def test_a_frame_is_even_and_has_a_straight_inner_edge(ramp):
     framed = ramp.copy()
     framed[:10], framed[-12:], framed[:, :8], framed[:, -9:] = 255, 255, 255, 255
-    assert faults.measure_frame(framed, None) == (10, 12, 8, 9)
-    assert faults.measure_frame(framed, 255) is None, "a margin of unknown values is no frame"
-    assert faults.measure_frame(ramp, None) is None
+    assert faults.measure_frame(framed, framed >= 0) == (10, 12, 8, 9)
+    assert faults.measure_frame(framed, framed != 255) is None, "a margin of unknown values is no frame"
+    assert faults.measure_frame(ramp, ramp >= 0) is None
 
 
 def test_a_thing_before_an_even_wall_is_no_frame(disc):
-    assert faults.measure_frame(np.where(disc > 0, 200, 60).astype(np.uint8), None) is None
+    assert faults.measure_frame(np.where(disc > 0, 200, 60).astype(np.uint8), disc >= 0) is None
 
 
 def test_depth_steps_at_the_object_or_ignores_it(ramp, disc):
     known = np.ones((PX, PX), bool)
     seen = np.where(disc > 0.5, 230, ramp).astype(np.uint8)
-    near = faults.measure_contour_step(seen, known, disc)
+    near = measure_contour_step(seen, known, disc)
     assert near.slope > 2 * faults.STEP
     assert not faults.is_foreground_ignored(near, 1)
     assert faults.is_foreground_ignored(near, -1), "it recedes where it should be near"
-    assert faults.is_foreground_ignored(faults.measure_contour_step(ramp, known, disc), 0)
+    assert faults.is_foreground_ignored(measure_contour_step(ramp, known, disc), 0)
 
 
 def test_a_faint_step_in_the_right_place_counts():
@@ -119,5 +119,5 @@ def test_a_faint_step_in_the_right_place_counts():
 
 def test_steps_that_cannot_be_measured_are_none(ramp, disc):
     known = np.ones((PX, PX), bool)
-    assert faults.measure_contour_step(ramp * 0, known, disc) is None
-    assert faults.measure_contour_step(ramp, ~known, disc) is None
+    assert measure_contour_step(ramp * 0, known, disc) is None
+    assert measure_contour_step(ramp, ~known, disc) is None

@@ -77,7 +77,7 @@ def test_compose_writes_a_data_set_with_its_manifest(sources, tmp_path):
     dataset = read_dataset(root)
     assert len(dataset.triplets) == 40
     assert json.loads((root / "dataset.json").read_text())["near"] == "bright"
-    assert dataset.spec.missing == 0
+    assert dataset.spec.missing == (0,)
     assert 1.5 < dataset.spec.near_m < 1.75  # a tenth before the nearest: the first quarter of the ramp is missing
     assert dataset.spec.far_m == pytest.approx(4.0, rel=0.02)
     assert [row["background"] for row in rows_of(root)] == [f"photo{n // 4:02d}" for n in range(40)]
@@ -247,7 +247,7 @@ def test_dataset_json_beside_the_depth_maps_gives_their_meaning(sources):
     depth = read_background(*plan.backgrounds[0], plan.depth, PX).depth
     assert depth[0, 0] == pytest.approx(0.9, abs=0.02)  # room for foregrounds in front of the nearest pixel
     assert depth[0, -1] == pytest.approx(0, abs=0.02)
-    assert plan.build_spec() == DatasetSpec(missing=0)
+    assert plan.build_spec() == DatasetSpec(missing=(0.0,))
 
 
 def test_depth_codes_span_far_to_near():

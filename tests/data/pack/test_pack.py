@@ -51,7 +51,7 @@ def test_gather_returns_what_decoding_gives_in_the_order_asked(make_dataset, cac
     asked = np.array([11, 0, 5, 5])
     batch = pack.gather(asked)
     for row, position in enumerate(asked):
-        image, mask, depth = decode_triplet(triplets[position], dataset.spec, 16)
+        image, mask, depth, _ = decode_triplet(triplets[position], dataset.spec, 16)
         assert (batch.image[row] == image).all() and (batch.mask[row] == mask).all()
         assert (batch.depth[row] == depth).all()
     assert pack.ids == tuple(triplet.id for triplet in triplets)
@@ -261,7 +261,7 @@ def test_statistics_on_record_from_before_masks_could_lack_say_that_all_are_know
 
 def test_command_prints_the_statistics_of_each_part(make_dataset, cache, monkeypatch, capsys):
     monkeypatch.setenv("ONE_LOOK_CACHE", str(cache))
-    root = make_dataset(8, spec={"group_size": 2})
+    root = make_dataset(8, spec={"group_size": 2, "near": "bright"})
     assert main([str(root), "--stats", "--px", "16", "--workers", "1"]) == 0
     out = capsys.readouterr().out
     assert "train: 4 samples" in out and "val: 2 samples" in out and "test: 2 samples" in out

@@ -54,7 +54,12 @@ def test_triplet_is_decoded_to_rgb_mask_and_codes(only_triplet):
     image = np.zeros((16, 16, 3), np.uint8)
     image[..., 2] = 250  # red, as OpenCV writes it
     got = decode_triplet(only_triplet(px=16, image=image), DatasetSpec(), 8)
-    assert [(a.shape, a.dtype.name) for a in got] == [((8, 8, 3), "uint8"), ((8, 8), "uint8"), ((8, 8), "uint16")]
+    assert [(a.shape, a.dtype.name) for a in got] == [
+        ((8, 8, 3), "uint8"),
+        ((8, 8), "uint8"),
+        ((8, 8), "uint16"),
+        ((8, 8), "bool"),
+    ]
     assert got[0][0, 0].tolist() == [250, 0, 0]
     assert got[1][3, 3] == 255 and got[1][0, 0] == 0
     assert np.diff(decode_depth(got[2])[0][0, 1:]) == pytest.approx(16 / 255, abs=1e-4)
@@ -67,8 +72,10 @@ def test_masks_of_zeros_and_ones_are_spread(only_triplet, channels):
 
 
 def test_three_channel_depth_is_read(only_triplet):
-    triplet = only_triplet(depth=np.full((32, 32, 3), 51, np.uint8))
-    assert decode_depth(decode_triplet(triplet, DatasetSpec(), 8)[2])[0] == pytest.approx(0.2, abs=1e-4)
+    depth = np.full((32, 32, 3), 51, np.uint8)
+    depth[16:] = 102
+    found = decode_depth(decode_triplet(only_triplet(depth=depth), DatasetSpec(), 8)[2])[0]
+    assert found == pytest.approx(np.repeat([0.2, 0.4], 32).reshape(8, 8), abs=1e-4)
 
 
 def test_sizes_that_differ_are_an_error_naming_the_file(only_triplet):

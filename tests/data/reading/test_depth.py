@@ -65,14 +65,14 @@ def test_relative_floats_outside_range_are_an_error():
 
 
 def test_configured_missing_value_is_unknown_in_relative_depth():
-    _, valid = to_inverse_depth(np.array([[0, 255]], np.uint8), DatasetSpec(missing=255))
+    _, valid = to_inverse_depth(np.array([[0, 255]], np.uint8), DatasetSpec(missing=(255.0,)))
     assert valid.tolist() == [[True, False]]
 
 
 def test_shrinking_averages_known_pixels_only():
     # Four blocks of 2 x 2 pixels: all known, three, two and one of them known.
     raw = np.array([[100, 100, 200, 0], [100, 100, 200, 200], [60, 0, 0, 0], [0, 40, 0, 9]], np.uint8)
-    depth, valid = decoded(raw, 2, missing=0)
+    depth, valid = decoded(raw, 2, missing=(0.0,))
     assert valid.tolist() == [[True, True], [True, False]]
     assert depth * 255 == pytest.approx(np.array([[100, 200], [50, 0]]), abs=0.01)
 

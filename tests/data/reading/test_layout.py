@@ -4,11 +4,13 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pytest
 
-from data.dataset import DataError, DatasetSpec
+from data.dataset import DataError, DatasetSpec, MaskValues
 from data.reading import layout
 from data.reading.dataset_json import join_folders
+from data.reading.depth import find_known
 from data.reading.layout import read_dataset
 from data.reading.matching import group_backgrounds, pair_files
 from data.reading.roles import assign_roles
@@ -235,12 +237,16 @@ def test_manifest_of_depth_alone_needs_no_column_of_masks(make_dataset, write_ma
 
 def test_spec_is_read_from_dataset_json(make_dataset):
     spec = read_dataset(make_dataset(1, spec={"near": "dark", "group_size": 3})).spec
-    assert spec == DatasetSpec(near="dark", group_size=3)
+    assert spec == DatasetSpec(near="dark", group_size=3, mask_values=MaskValues(full=255.0))
 
 
-@pytest.mark.parametrize(("unit", "missing", "value"), [("relative", None, None), ("mm", None, 0), ("m", 9, 9)])
-def test_missing_value_defaults_by_unit(unit, missing, value):
-    assert DatasetSpec(depth_unit=unit, missing=missing).missing_value == value
+@pytest.mark.parametrize(
+    ("unit", "missing", "known"),
+    [("relative", (), [True] * 3), ("mm", (), [False, True, False]), ("m", (9.0,), [False] * 3)],
+)
+def test_missing_values_default_by_unit(unit, missing, known):
+    raw = np.array([[0, 9, 65535]], np.uint16)
+    assert find_known(raw, DatasetSpec(depth_unit=unit, missing=missing)).tolist() == [known]
 
 
 @pytest.mark.parametrize(

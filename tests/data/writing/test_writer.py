@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import cv2
@@ -40,11 +41,13 @@ def test_written_folder_reads_back_as_data_set(tmp_path):
     assert [triplet.image.name for triplet in dataset.triplets] == [f"fgbg{n:06d}.jpg" for n in range(1, 7)]
     assert [triplet.background for triplet in dataset.triplets] == ["b0", "b0", "b1", "b1", "b1", "b2"]
     assert dataset.triplets[0].foreground == "f1"
-    assert dataset.spec == DatasetSpec(group_size=3, near_m=1.5)
+    assert dataclasses.replace(dataset.spec, mask_values=None) == DatasetSpec(group_size=3, near_m=1.5)
 
 
 def test_written_images_keep_their_values(tmp_path):
-    with DatasetWriter(tmp_path / "set", DatasetSpec(missing=0), depth_suffix=".png", mask_suffix=".png") as writer:
+    with DatasetWriter(
+        tmp_path / "set", DatasetSpec(missing=(0.0,)), depth_suffix=".png", mask_suffix=".png"
+    ) as writer:
         writer.add([writer.files.write(1, sample(1))])
     triplet = read_dataset(tmp_path / "set").triplets[0]
     image = cv2.cvtColor(cv2.imread(str(triplet.image)), cv2.COLOR_BGR2RGB)
@@ -62,7 +65,7 @@ def test_depth_as_jpeg_is_near_what_was_given(tmp_path):
 
 
 def test_dataset_json_states_only_what_is_known(tmp_path):
-    with DatasetWriter(tmp_path / "set", DatasetSpec(missing=0)) as writer:
+    with DatasetWriter(tmp_path / "set", DatasetSpec(missing=(0.0,))) as writer:
         writer.add([writer.files.write(1, sample(1))])
     content = json.loads((tmp_path / "set/dataset.json").read_text())
     assert content == {"near": "bright", "depth_unit": "relative", "missing": 0}

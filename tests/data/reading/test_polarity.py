@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from data.check.alignment import DepthStep
 from data.check.check import check_folder, main
-from data.check.examine import Inspection
-from data.check.polarity import Votes, measure_polarity
 from data.dataset import Triplet
+from data.reading.alignment import DepthStep
 from data.reading.layout import read_dataset
+from data.reading.polarity import Votes, measure_polarity
 
 
 @pytest.fixture
@@ -96,7 +95,7 @@ def triplet(name):
 def measure(steps):
     """Measure the polarity of triplets given by name and the sign of a clear step, or 0."""
     return measure_polarity(
-        [triplet(name) for name in steps], [Inspection(step=DepthStep(s * 0.1, s * 4.0, 3.0)) for s in steps.values()]
+        [triplet(name) for name in steps], [DepthStep(s * 0.1, s * 4.0, 3.0) for s in steps.values()]
     )
 
 

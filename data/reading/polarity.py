@@ -10,9 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from data.check.examine import Inspection
-from data.check.faults import STEP, STEP_Z
 from data.dataset import POLARITIES, Triplet
+from data.reading.alignment import STEP, STEP_Z, DepthStep
 
 MIN_VOTES = 8  # clear steps from which a majority is certain
 MIN_SERIES_VOTES = 2  # for a series in a mixed folder (none of 779 clear steps, real, composed and drawn, was wrong)
@@ -68,21 +67,21 @@ class Polarity:
         return [id_ for id_, near in self.near.items() if near is None]
 
 
-def measure_polarity(triplets: Sequence[Triplet], inspections: Sequence[Inspection]) -> Polarity:
-    """Count the votes of a folder, in total and by series."""
-    pairs = [(t, i) for t, i in zip(triplets, inspections, strict=True) if t.depth is not None and t.near is None]
-    groups: dict[str, list[Inspection]] = defaultdict(list)
-    for triplet, inspection in pairs:
-        groups[_get_series(triplet)].append(inspection)
+def measure_polarity(triplets: Sequence[Triplet], steps: Sequence[DepthStep | None]) -> Polarity:
+    """Count the votes of a folder, in total and by series; `steps` has None where a triplet does not vote."""
+    pairs = [(t, step) for t, step in zip(triplets, steps, strict=True) if t.depth is not None and t.near is None]
+    groups: dict[str, list[DepthStep | None]] = defaultdict(list)
+    for triplet, step in pairs:
+        groups[_get_series(triplet)].append(step)
     series = {name: _count_votes(group) for name, group in groups.items()}
     certain = {name: votes.decide(MIN_VOTES) for name, votes in series.items()}
     consistent = all(v.decide(MIN_SERIES_VOTES) for v in series.values() if v.bright + v.dark >= MIN_SERIES_VOTES)
     by_series = {name: votes.decide(MIN_SERIES_VOTES) for name, votes in series.items()} if consistent else certain
     return Polarity(
-        votes=_count_votes(inspection for _, inspection in pairs),
+        votes=_count_votes(step for _, step in pairs),
         series=series,
         by_series=by_series,
-        near={t.id: by_series[_get_series(t)] or _count_votes([i]).decide(1) for t, i in pairs},
+        near={t.id: by_series[_get_series(t)] or _count_votes([step]).decide(1) for t, step in pairs},
         certain={t.id: certain[_get_series(t)] for t, _ in pairs},
     )
 
@@ -92,8 +91,7 @@ def _get_series(triplet: Triplet) -> str:
     return re.split(r"\d", triplet.image.stem, maxsplit=1)[0]
 
 
-def _count_votes(inspections: Iterable[Inspection]) -> Votes:
-    """Count the measurable steps; depth with a frame does not vote, because the frame has edges of its own."""
-    steps = [inspection.step for inspection in inspections if inspection.step and not inspection.framed]
+def _count_votes(found: Iterable[DepthStep | None]) -> Votes:
+    steps = [step for step in found if step]
     clear = [step.slope > 0 for step in steps if abs(step.slope) >= STEP and abs(step.z_score) >= STEP_Z]
     return Votes(sum(clear), len(clear) - sum(clear), len(steps) - len(clear))

@@ -1,0 +1,317 @@
+"""Infer from a sample of its files what the values of a data set's masks and depth maps mean.
+
+What dataset.json or the command line states is taken as it is. A field is certain if two independent signs agree. If
+they do not, and the readings differ in what a network would learn, a doubt shows them and how to state each.
+"""
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from data.dataset import DataError, Dataset, DatasetSpec, Triplet
+from data.reading.alignment import DepthStep, measure_contour_step
+from data.reading.depth import find_known, is_constant
+from data.reading.mask_inference import MaskSample, infer_mask_values
+from data.reading.masks import read_bytes, scale_mask, select_channel
+from data.reading.pixels import JPEG_HEADER, decode_label
+from data.reading.polarity import MIN_SHARE, MIN_VOTES, Polarity, measure_polarity
+
+SAMPLE = 64  # triplets whose files are read
+SAMPLE_S = 2.0  # seconds after which no more are read
+MIN_FILES = 3  # read in any case
+ISOLATED = 8  # levels of 255 without values above 0, if 0 means unknown
+MAX_MM = 30_000  # larger 16-bit values are relative: no depth camera measures 30 m in mm
+MM_NEAREST, MM_FARTHEST = 1_500, 10_000  # percentiles 1 and 99 of distances that depth cameras measure, in mm
+FEW_VOTES = 3  # steps that must agree if near things also lie at the bottom of the images
+SLOPE = 0.1  # of the range of a depth map: a clear difference between its top and its bottom
+HOLES = 0.001  # share of zeros from which they count as a value of their own
+
+
+@dataclass(frozen=True)
+class InferredField:
+    """A key of dataset.json: inferred value (None: unknown), certainty, reason, and number of files that it is from."""
+
+    key: str
+    value: Any
+    certain: bool
+    reason: str
+    files: int = 0
+
+
+@dataclass(frozen=True)
+class DepthValues:
+    """Statistics of the values of a depth map that are finite and not 0, and the share of zeros.
+
+    `low` and `high` are the percentiles 1 and 99; `slope` is the median of the lowest quarter of the image minus that
+    of the highest, as a share of their distance.
+    """
+
+    dtype: str
+    minimum: float
+    low: float
+    median: float
+    high: float
+    maximum: float
+    zeros: float
+    constant: bool = False
+    slope: float = 0.0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the files of a folder are read.
+
+    Attributes:
+        spec: The spec with all that was inferred with certainty.
+        fields: What was inferred.
+        doubts: What cannot be told, with the readings and how to state each; the folder must not be trained on.
+        description: What the folder is taken for.
+    """
+
+    spec: DatasetSpec
+    fields: tuple[InferredField, ...] = ()
+    doubts: tuple[str, ...] = ()
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class _Sample:
+    triplet: Triplet
+    mask: MaskSample | None
+    depth: Shaped[np.ndarray, "h w"] | None
+
+
+def infer_reading(dataset: Dataset, configured: Mapping[str, Any]) -> Reading:
+    """Infer how the files of a single folder are to be read; files that cannot be read are skipped.
+
+    Args:
+        dataset: The folder; its spec holds what is configured.
+        configured: The keys that are configured.
+
+    Raises:
+        DataError: A configured value that no file has.
+    """
+    samples = list(_read_sample(dataset.triplets))
+    reading = Reading(dataset.spec)
+    masks = [sample for sample in samples if sample.mask is not None]
+    if masks:
+        reading = _add_masks(reading, masks)
+    depths = [sample for sample in samples if sample.depth is not None]
+    if depths:
+        reading = _add_depth(reading, depths, configured)
+    return reading
+
+
+def measure_values(depth: Shaped[np.ndarray, "h w"]) -> DepthValues:
+    """Measure the values of a depth map as stored."""
+    step = -(-max(depth.shape) // 512)
+    few = depth[::step, ::step].astype(np.float64)
+    finite = np.isfinite(few)
+    zeros = float(np.mean(few[finite] == 0)) if finite.any() else 1.0
+    known = few[finite & (few != 0)]
+    if not known.size:
+        return DepthValues(depth.dtype.name, 0.0, 0.0, 0.0, 0.0, 0.0, zeros, is_constant(few, finite))
+    low, median, high = (float(value) for value in np.percentile(known, (1, 50, 99)))
+    quarter = max(1, len(few) // 4)
+    ends = [end[np.isfinite(end) & (end != 0)] for end in (few[:quarter], few[-quarter:])]
+    rise = float(np.median(ends[1]) - np.median(ends[0])) if all(end.size for end in ends) else 0.0
+    slope = rise / (high - low) if high > low else 0.0
+    minimum, maximum = float(known.min()), float(known.max())
+    return DepthValues(
+        depth.dtype.name, minimum, low, median, high, maximum, zeros, is_constant(depth, np.isfinite(depth)), slope
+    )
+
+
+def infer_unit(values: Sequence[DepthValues], polarity: Polarity) -> InferredField:
+    """Infer the unit of depth from types, ranges and holes, and from whether foregrounds have larger values."""
+    files, votes = len(values), polarity.votes
+    dtypes = Counter(value.dtype for value in values)
+    if len(dtypes) > 1:
+        listed = ", ".join(f"{name} in {count}" for name, count in sorted(dtypes.items()))
+        return InferredField("depth_unit", None, False, f"files of different types: {listed}", files)
+    dtype = values[0].dtype
+    low, median, high = (float(np.median([getattr(v, key) for v in values])) for key in ("low", "median", "high"))
+    maximum, zeros = max(value.maximum for value in values), float(np.mean([value.zeros for value in values]))
+    holes = zeros > HOLES
+    smaller = votes.dark >= FEW_VOTES and votes.share >= MIN_SHARE and votes.majority == "dark"
+    larger = votes.bright >= FEW_VOTES and votes.share >= MIN_SHARE and votes.majority == "bright"
+    reason = f"{dtype}, {low:.4g} to {high:.4g}, largest {maximum:.4g}, median {median:.4g}, {zeros:.0%} zeros"
+    if smaller or larger:
+        reason += f", {'smaller' if smaller else 'larger'} in the foreground"
+    unit, certain = "relative", True
+    if dtype.startswith("float") and maximum > 1:
+        unit = "m" if maximum < 300 else "mm"
+        certain = (median < 100 or maximum >= 300) and (smaller or holes) and not larger
+    elif not dtype.startswith("float") and dtype != "uint8":
+        if maximum > MAX_MM:
+            normalised = float(np.mean([value.maximum >= 65_000 for value in values])) >= MIN_SHARE
+            certain = normalised or not (holes or smaller)
+        else:
+            unit = "mm"
+            in_range = low < MM_NEAREST and 300 < high < MM_FARTHEST and median > 300
+            certain = in_range and zeros < 0.5 and (holes or smaller) and not larger
+    return InferredField("depth_unit", unit, certain, reason, files)
+
+
+def infer_near(polarity: Polarity, values: Sequence[DepthValues]) -> InferredField:
+    """Infer the polarity of relative depth from steps at the contours of foregrounds, and from top and bottom."""
+    votes, files = polarity.votes, len(values)
+    if polarity.mixed:
+        return InferredField("near", None, False, f"{votes}; both polarities in one folder", files)
+    slopes = [value.slope > 0 for value in values if abs(value.slope) >= SLOPE]
+    bottom = sum(slopes) if votes.majority == "bright" else len(slopes) - sum(slopes)
+    agree = len(slopes) >= FEW_VOTES and bottom >= MIN_SHARE * len(slopes)
+    contradict = len(slopes) >= MIN_VOTES and bottom <= (1 - MIN_SHARE) * len(slopes)
+    reason = f"{votes}; {sum(slopes)} of {len(slopes)} maps are brighter at the bottom"
+    many, few = votes.decide(MIN_VOTES) is not None, votes.decide(FEW_VOTES) is not None
+    certain = (many and not contradict) or (few and agree)
+    value = votes.majority if certain or votes.share >= 0.6 else None
+    return InferredField("near", value, certain, reason, files)
+
+
+def infer_missing(values: Sequence[DepthValues], unit: str) -> list[InferredField]:
+    """Infer whether 0 means unknown."""
+    with_zeros = [value for value in values if value.zeros > HOLES]
+    if not with_zeros:
+        return []
+    if unit != "relative":
+        reason = f"zeros in {len(with_zeros)} of {len(values)} depth maps; no distance is 0"
+        return [InferredField("missing", 0, True, reason, len(values))]
+    gap = ISOLATED * {"uint8": 1.0, "uint16": 257.0}.get(with_zeros[0].dtype, 1 / 255)
+    isolated = sum(value.minimum >= gap for value in with_zeros)
+    share = isolated / len(with_zeros)
+    if share < 0.5:
+        return []
+    reason = f"no values next to 0 in {isolated} of {len(with_zeros)} depth maps with zeros"
+    certain = share >= MIN_SHARE and isolated >= MIN_VOTES
+    return [InferredField("missing", 0, certain, reason, len(values))]
+
+
+def _read_sample(triplets: Sequence[Triplet]) -> Iterator[_Sample]:
+    """Read masks and depth maps of some triplets in the order of a stable hash, until the seconds are over."""
+    until = time.monotonic() + SAMPLE_S
+    chosen = sorted(triplets, key=lambda triplet: _hash(triplet.id))[:SAMPLE]
+    for number, triplet in enumerate(chosen):
+        if number >= MIN_FILES and time.monotonic() > until:
+            return
+        mask, depth = (_decode(path) for path in (triplet.mask, triplet.depth))
+        yield _Sample(
+            triplet,
+            None if mask is None else MaskSample(mask[1], mask[0].startswith(JPEG_HEADER)),
+            None if depth is None else select_channel(depth[1]),
+        )
+
+
+def _decode(path: Path | None) -> tuple[bytes, np.ndarray] | None:
+    try:
+        content = b"" if path is None else read_bytes(path)
+    except DataError:
+        return None
+    pixels = decode_label(content) if content else None
+    return None if pixels is None else (content, pixels)
+
+
+def _add_masks(reading: Reading, samples: Sequence[_Sample]) -> Reading:
+    where = _folder(samples[0].triplet.mask)
+    try:
+        found = infer_mask_values([s.mask for s in samples if s.mask is not None], reading.spec.mask_values)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
+    field = InferredField("mask_values", found.description, not found.doubt, found.reason, len(samples))
+    return replace(
+        reading,
+        spec=replace(reading.spec, mask_values=found.values),
+        fields=(*reading.fields, field),
+        doubts=(f"{where}: {found.doubt}",) if found.doubt else (),
+        description=found.description,
+    )
+
+
+def _add_depth(reading: Reading, samples: Sequence[_Sample], configured: Mapping[str, Any]) -> Reading:
+    where, spec = _folder(samples[0].triplet.depth), reading.spec
+    values = [measure_values(sample.depth) for sample in samples if sample.depth is not None]
+    if all(value.constant for value in values):
+        doubt = f"{where}: each of {len(values)} depth maps that were looked at has one value only; export them again"
+        return replace(reading, doubts=(*reading.doubts, doubt))
+    polarity = measure_polarity([s.triplet for s in samples], [_measure_step(s, spec) for s in samples])
+    values = [value for value in values if not value.constant]
+    fields, doubts = list(reading.fields), list(reading.doubts)
+    if "depth_unit" not in configured:
+        unit = infer_unit(values, polarity)
+        fields.append(unit)
+        if not unit.certain:
+            doubt = f"{where}: {_doubt_unit(unit)}"
+            return replace(reading, fields=tuple(fields), doubts=(*doubts, doubt))
+        spec = replace(spec, depth_unit=unit.value)
+    polar = spec.depth_unit == "relative" and "near" not in configured
+    if polar and any(sample.triplet.near is None for sample in samples):
+        near = infer_near(polarity, values)
+        near = replace(near, certain=near.certain and not doubts)  # steps at doubtful contours show nothing
+        fields.append(near)
+        if near.certain:
+            spec = replace(spec, near=near.value)
+        else:
+            doubts.append(f"{where}: {_doubt_near(near, polarity)}")
+    missing = [] if "missing" in configured else infer_missing(values, spec.depth_unit)
+    if missing and missing[0].certain:
+        spec = replace(spec, missing=(0.0,))
+    description = "; ".join(filter(None, (reading.description, describe_depth(spec, values[0].dtype))))
+    return replace(reading, spec=spec, fields=(*fields, *missing), doubts=tuple(doubts), description=description)
+
+
+def describe_depth(spec: DatasetSpec, dtype: str) -> str:
+    """Return in a few words what depth values are taken for."""
+    bits = {"uint8": "8-bit", "uint16": "16-bit"}.get(dtype, dtype)
+    scale = f" / {spec.depth_scale:g}" if spec.depth_scale else ""
+    unknown = [0.0] if spec.depth_unit != "relative" else []
+    unknown += [value for value in spec.missing if value not in unknown]
+    near = "small" if spec.metric else "large" if spec.depth_unit == "disparity" else spec.near
+    holes = "".join(f", {value:g} = unknown" for value in unknown)
+    return f"depth {bits} {spec.depth_unit}{scale}{holes}, near = {near}"
+
+
+def _doubt_unit(unit: InferredField) -> str:
+    if unit.value is None:
+        return f"{unit.reason}; convert them to one type, or state what all are as --depth-unit or in dataset.json"
+    guess = {"relative": "relative depth", "mm": "distances", "m": "distances"}[unit.value]
+    return (
+        f"cannot tell whether depth is distances or relative ({unit.reason}; it looks like {guess}); state "
+        "--depth-unit mm, or --depth-unit m with --depth-scale 256 (KITTI) or 5000 (TUM) for fractions of metres, or "
+        "--depth-unit relative with --near bright or dark, or --depth-unit disparity (dataset.json has the same keys)"
+    )
+
+
+def _doubt_near(near: InferredField, polarity: Polarity) -> str:
+    if polarity.mixed:
+        return f"{near.reason}; write near in each line of manifest.csv, as python -m data.check DIR --fix OUT does"
+    return (
+        f"cannot tell whether near is bright or dark ({near.reason}); look at a depth map, and state --near bright if "
+        "near things are bright in it, or --near dark (dataset.json: near)"
+    )
+
+
+def _measure_step(sample: _Sample, spec: DatasetSpec) -> DepthStep | None:
+    if sample.mask is None or sample.depth is None:
+        return None
+    foreground, _ = scale_mask(select_channel(sample.mask.pixels, spec.mask_values), spec.mask_values)
+    if not (foreground > 0.5).any() or (foreground > 0.5).all():
+        return None
+    valid = find_known(sample.depth, spec)
+    if sample.depth.dtype != np.uint8:
+        valid &= sample.depth != 0
+    return measure_contour_step(sample.depth, valid, foreground)
+
+
+def _folder(path: Path | None) -> Path | str:
+    return "" if path is None else path.parent
+
+
+def _hash(name: str) -> bytes:
+    return hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()

@@ -1,0 +1,273 @@
+"""Infer from a sample of masks which of their values are foreground, background and ignored."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from jaxtyping import Shaped
+
+from data.dataset import DataError, MaskValues
+from data.reading.masks import has_varying_alpha, scale_mask, select_channel
+
+SIDE = 512  # pixels; larger masks are thinned out
+FLAT_SHARE = 0.005  # of the image: an even area of one value, which a soft edge does not have
+THIN_PX = 9  # an ignored border is narrower
+THIN_SHARE = 0.1  # of the pixels of a border that lie in larger areas
+MOST = 0.8  # share of the files that show the same
+COVERED, ON_BORDER = 0.5, 0.8  # of a mask that looks inverted: share of the image, share of its border
+EMPTY, FULL = 1e-4, 0.9999  # share of the image
+COLOURED = 32, 0.001  # difference between channels of 255, share of pixels
+LOSSY_STEP = 24  # levels between a stated value and the extreme that it stands for in a lossy file
+LARGEST_LABEL = 64  # a mask whose largest value is below it holds class numbers
+SHOWN_VALUES = 8
+
+
+@dataclass(frozen=True)
+class MaskSample:
+    """One mask file: its pixels as stored, and whether it is a JPEG, whose values are not exact."""
+
+    pixels: Shaped[np.ndarray, "h w *c"]
+    lossy: bool
+
+
+@dataclass(frozen=True)
+class MaskReading:
+    """Meaning of the values of masks.
+
+    Attributes:
+        values: The meaning; a guess if there is a doubt.
+        description: The values, for the user.
+        doubt: Problem and remedy if the meaning cannot be told; "" if it can.
+        reason: What the meaning rests on.
+    """
+
+    values: MaskValues
+    description: str
+    doubt: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class _Levels:
+    """Values of a mask with their shares of the image; those with even areas, and those only in thin lines."""
+
+    values: tuple[float, ...]
+    shares: tuple[float, ...]
+    flat: frozenset[float]
+    thin: frozenset[float]
+    lossy: bool
+
+    @property
+    def top(self) -> float:
+        return self.values[-1]
+
+
+def infer_mask_values(samples: Sequence[MaskSample], configured: MaskValues | None) -> MaskReading:
+    """Infer the meaning of the values of masks, or complete the configured one.
+
+    Raises:
+        DataError: A configured foreground value that no mask has.
+    """
+    alpha = _choose_alpha(samples, configured)
+    planes = [select_channel(sample.pixels, MaskValues(alpha=alpha)) for sample in samples]
+    levels = [_measure_levels(plane, sample.lossy) for plane, sample in zip(planes, samples, strict=True)]
+    if configured is None:
+        found = _infer(levels, samples, planes[0].dtype)
+    else:
+        found = _complete(configured, levels, planes[0].dtype)
+    found = replace(found, values=replace(found.values, alpha=alpha))
+    if alpha:
+        found = replace(found, description=f"{found.description} in alpha")
+    doubt = found.doubt or _find_odd_areas(planes, found.values, asked=configured is None)
+    return replace(found, doubt=doubt, reason=found.reason or found.description)
+
+
+def _choose_alpha(samples: Sequence[MaskSample], configured: MaskValues | None) -> bool:
+    if configured is not None and configured.alpha:
+        return True
+    return sum(has_varying_alpha(sample.pixels) for sample in samples) > len(samples) / 2
+
+
+def _measure_levels(raw: Shaped[np.ndarray, "h w"], lossy: bool) -> _Levels:
+    step = -(-max(raw.shape) // SIDE)
+    few = np.ascontiguousarray(raw[::step, ::step]).astype(np.float64)
+    few = np.nan_to_num(few, nan=0.0, posinf=0.0, neginf=0.0)
+    values, counts = np.unique(few, return_counts=True)
+    square = np.ones((3, 3), np.uint8)
+    even = few[cv2.erode(few, square) == cv2.dilate(few, square)]
+    flat_values, flat_counts = np.unique(even, return_counts=True)
+    flat = frozenset(flat_values[flat_counts >= FLAT_SHARE * few.size].tolist())
+    thin = frozenset(value for value in values[-1:].tolist() if _is_thin(few == value))
+    return _Levels(tuple(values.tolist()), tuple((counts / few.size).tolist()), flat, thin, lossy)
+
+
+def _is_thin(area: np.ndarray) -> bool:
+    kernel = np.ones((THIN_PX, THIN_PX), np.uint8)
+    kept = cv2.erode(area.astype(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=1)
+    return bool(kept.sum() <= THIN_SHARE * area.sum())
+
+
+def _infer(levels: Sequence[_Levels], samples: Sequence[MaskSample], dtype: np.dtype) -> MaskReading:
+    coloured = sum(_is_coloured(sample.pixels) for sample in samples)
+    if coloured > len(samples) / 2:
+        doubt = f"{coloured} of {len(samples)} masks are in colour; save each as one channel of greys or class numbers"
+        return MaskReading(MaskValues(), "masks in colour", doubt)
+    exact = not any(one.lossy for one in levels) and all(float(v).is_integer() for one in levels for v in one.values)
+    found = (_infer_binary(levels) or _infer_border(levels) or _infer_labels(levels)) if exact else None
+    return found or _infer_grades(levels, dtype)
+
+
+def _infer_binary(levels: Sequence[_Levels]) -> MaskReading | None:
+    """Infer masks of 0 and one other value each."""
+    if not all(set(one.values) <= {0.0, one.top} for one in levels):
+        return None
+    tops = sorted({one.top for one in levels} - {0.0})
+    if len(tops) == 1:
+        return MaskReading(MaskValues(full=tops[0]), f"masks 0/{tops[0]:g}")
+    if not tops:
+        return MaskReading(MaskValues(), "masks 0")
+    listed = "/".join(f"{top:g}" for top in tops[:SHOWN_VALUES])
+    return MaskReading(MaskValues(full=1.0), f"masks 0/{listed}, every value but 0 is foreground")
+
+
+def _infer_border(levels: Sequence[_Levels]) -> MaskReading | None:
+    """Infer masks of 0 and one class number each, whose outline is a thin line of the largest value."""
+    void = max(one.top for one in levels)
+    bordered = [one for one in levels if one.top == void]
+    others = [set(one.values) - {0.0, void} for one in levels]
+    if void not in (255.0, 65535.0) or any(len(classes) > 1 for classes in others) or not set().union(*others):
+        return None
+    if sum(void in one.thin for one in bordered) < MOST * len(bordered):
+        return None
+    listed = "/".join(f"{number:g}" for number in sorted(set().union(*others))[:SHOWN_VALUES])
+    values = MaskValues(full=1.0, ignored=(void,))
+    reason = f"{void:g} is a thin line in {len(bordered)} masks"
+    return MaskReading(values, f"masks 0/{listed}, {void:g} ignored", reason=reason)
+
+
+def _infer_labels(levels: Sequence[_Levels]) -> MaskReading | None:
+    """Recognise maps of several classes, whose meaning must be configured."""
+    union = sorted({value for one in levels for value in one.values})
+    low, top = union[0], union[-1]
+    with_classes = sum(bool(one.flat - {low, top}) for one in levels)
+    if with_classes < len(levels) / 2 and low == 0 and top >= LARGEST_LABEL:
+        return None
+    doubt = (
+        f"masks hold the values {_list_shares(levels)}; state the foreground as --mask-foreground N and the unknown as "
+        '--mask-ignored N, or in dataset.json as "mask_values": {"foreground": [N], "ignored": [N]}'
+    )
+    return MaskReading(MaskValues(full=1.0), "masks of several classes", doubt)
+
+
+def _list_shares(levels: Sequence[_Levels]) -> str:
+    total: Counter[float] = Counter()
+    for one in levels:
+        total.update(dict(zip(one.values, one.shares, strict=True)))
+    shown = sorted(value for value, _ in total.most_common(SHOWN_VALUES))
+    more = f" and {len(total) - len(shown)} more" if len(total) > len(shown) else ""
+    return ", ".join(f"{value:g} ({total[value] / len(levels):.0%})" for value in shown) + more
+
+
+def _infer_grades(levels: Sequence[_Levels], dtype: np.dtype) -> MaskReading:
+    """Infer the largest value of masks with greys."""
+    top = max(one.top for one in levels)
+    full = _choose_full(top, dtype)
+    if full is None:
+        doubt = (
+            f"masks hold {len({v for one in levels for v in one.values})} values up to {top:g}; state that of "
+            f'foreground in dataset.json as "mask_values": {{"full": {top:g}}}'
+        )
+        return MaskReading(MaskValues(full=top or None), f"masks 0 to {top:g}", doubt)
+    return MaskReading(MaskValues(full=full), f"masks 0 to {full:g}")
+
+
+def _choose_full(top: float, dtype: np.dtype) -> float | None:
+    """Return the value of full foreground of graded masks that reach `top`; None if it is unclear."""
+    fulls = {"u": (255.0, 65535.0), "i": (255.0, 65535.0), "f": (1.0, 255.0, 65535.0)}[dtype.kind]
+    for full in fulls:
+        if full / 2 <= top <= full * 1.001:
+            return full
+    return 1.0 if top == 0 else None
+
+
+def _complete(configured: MaskValues, levels: Sequence[_Levels], dtype: np.dtype) -> MaskReading:
+    """Return the configured meaning; one foreground value at an end of graded masks means the whole grade."""
+    ignored = f", {_list(configured.ignored)} ignored" if configured.ignored else ""
+    if not configured.foreground:
+        if configured.full is None:
+            known = [_drop(one, configured.ignored) for one in levels]
+            found = _infer_binary(known) or _infer_labels_if_exact(known) or _infer_grades(known, dtype)
+            values = replace(found.values, ignored=configured.ignored)
+            return replace(found, values=values, description=found.description + ignored)
+        return MaskReading(configured, f"masks {configured.empty:g} to {configured.full:g}{ignored}")
+    union = {value for one in levels for value in one.values} - set(configured.ignored)
+    top, first = max(union, default=0.0), configured.foreground[0]
+    graded = any(one.lossy for one in levels) or len(union) > SHOWN_VALUES
+    if graded and len(configured.foreground) == 1 and (full := _choose_full(top, dtype)) is not None:
+        near = LOSSY_STEP if full > 1 else 0.1
+        if min(abs(first), abs(first - full)) <= near:
+            ends = (full, 0.0) if abs(first) <= near else (0.0, full)
+            values = replace(configured, foreground=(), empty=ends[0], full=ends[1])
+            return MaskReading(values, f"masks {ends[0]:g} to {ends[1]:g}{ignored}")
+    if not union & set(configured.foreground):
+        raise DataError(
+            f"foreground {_list(configured.foreground)} is in none of {len(levels)} masks, which hold "
+            f"{_list_shares(levels)}; correct mask_values in dataset.json or --mask-foreground"
+        )
+    return MaskReading(configured, f"masks with foreground {_list(configured.foreground)}{ignored}")
+
+
+def _infer_labels_if_exact(levels: Sequence[_Levels]) -> MaskReading | None:
+    return None if any(one.lossy for one in levels) else _infer_labels(levels)
+
+
+def _drop(one: _Levels, ignored: Sequence[float]) -> _Levels:
+    kept = [(v, s) for v, s in zip(one.values, one.shares, strict=True) if v not in ignored] or [(0.0, 1.0)]
+    values, shares = zip(*kept, strict=True)
+    return replace(one, values=values, shares=shares, flat=one.flat - set(ignored))
+
+
+def _list(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def _find_odd_areas(planes: Sequence[np.ndarray], values: MaskValues, *, asked: bool) -> str:
+    """Return the doubt that all masks are empty or full, or if `asked`, that they are inverted; "" if there is none."""
+    found = [scale_mask(plane, values) for plane in planes]
+    covers = [float(np.mean(foreground[known] > 0.5)) if known.any() else 0.0 for foreground, known in found]
+    number = len(covers)
+    if all(cover < EMPTY for cover in covers):
+        return f"all {number} masks that were looked at are empty; there is nothing to learn, export them again"
+    if all(cover > FULL for cover in covers):
+        return f"all {number} masks that were looked at are full: every pixel is foreground; export them again"
+    if all(cover < EMPTY or cover > FULL for cover in covers):
+        return f"each of {number} masks that were looked at is empty or full; export them again"
+    borders = [_measure_border(foreground) for foreground, _ in found]
+    partly = [(c, b) for c, b in zip(covers, borders, strict=True) if EMPTY <= c <= FULL]
+    inverted = sum(cover > COVERED and border > ON_BORDER for cover, border in partly)
+    if not asked or inverted < MOST * len(partly):
+        return ""
+    cover = float(np.mean([c for c, _ in partly]))
+    full, empty = (255.0 if values.full is None else values.full), values.empty
+    return (
+        f"masks look inverted: in {inverted} of {len(partly)} the foreground covers more than half ({cover:.0%} in the "
+        f"mean) and lies along the border; state --mask-foreground {empty:g} if {empty:g} is the object, or "
+        f"--mask-foreground {full:g} if they are right (dataset.json: mask_values)"
+    )
+
+
+def _measure_border(foreground: np.ndarray) -> float:
+    """Return the share of the pixels at the border of an image that are foreground."""
+    edge = np.concatenate([foreground[0], foreground[-1], foreground[:, 0], foreground[:, -1]])
+    return float(np.mean(edge > 0.5))
+
+
+def _is_coloured(pixels: np.ndarray) -> bool:
+    """Return True if the colour channels of a mask differ."""
+    if pixels.ndim == 2 or pixels.shape[2] < 3:
+        return False
+    scale = 255 / np.iinfo(pixels.dtype).max if pixels.dtype.kind in "ui" else 255
+    colours = pixels[..., :3].astype(np.float32) * np.float32(scale)
+    return bool(np.mean(colours.max(axis=2) - colours.min(axis=2) > COLOURED[0]) > COLOURED[1])

@@ -1,0 +1,132 @@
+"""Convert values of mask files to foreground in [0, 1] and the pixels that are known.
+
+What the values mean is decided for a data set, by dataset.json or from a sample of its files, see `inference`.
+"""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float32, Shaped, UInt8
+
+from data.dataset import DataError, DatasetSpec, MaskValues
+from data.reading.pixels import decode_label
+
+IGNORED_SHARE = 0.5  # of the area of an output pixel, from which it is ignored
+
+Foreground = Float32[np.ndarray, "h w"]
+Known = Bool[np.ndarray, "h w"]
+
+
+def read_mask(path: Path, spec: DatasetSpec) -> tuple[Foreground, Known]:
+    """Read a mask file of a data set.
+
+    Returns:
+        Foreground in [0, 1] and True where it is known; the foreground of other pixels is 0.
+
+    Raises:
+        DataError: The file cannot be read, or its values are not those of the other masks.
+    """
+    raw = select_channel(read_label(path), spec.mask_values)
+    return scale_mask(raw, spec.mask_values)
+
+
+def read_label(path: Path) -> Shaped[np.ndarray, "h w *c"]:
+    """Read a mask or depth map with its values as stored.
+
+    Raises:
+        DataError: No such file, or not an image that can be read completely.
+    """
+    pixels = decode_label(read_bytes(path))
+    if pixels is None:
+        raise DataError(describe_broken_file(path), "unreadable")
+    return pixels
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); restore or remove the triplet") from error
+
+
+def describe_broken_file(path: Path) -> str:
+    """Return the message about a file that is no whole image."""
+    if path.suffix.lower() == ".exr":
+        return f"{path}: not read without the package OpenEXR, or not whole; pip install OpenEXR, or save it as TIFF"
+    if path.suffix.lower() in (".heic", ".heif"):
+        return f"{path}: not read without the package pillow-heif, or not whole; pip install pillow-heif"
+    return f"{path}: not a whole image; restore the file or remove the triplet"
+
+
+def select_channel(pixels: Shaped[np.ndarray, "h w *c"], values: MaskValues | None = None) -> Shaped[np.ndarray, "h w"]:
+    """Return the channel of a mask or depth map that holds its values.
+
+    That is alpha if `values` says so, or if nothing is configured and alpha varies where the colour does not;
+    otherwise the brightness.
+    """
+    if pixels.ndim == 2:
+        return pixels
+    channels = pixels.shape[2]
+    alpha = pixels[..., -1] if channels in (2, 4) else None
+    wanted = has_varying_alpha(pixels) if values is None else values.alpha
+    if alpha is not None and wanted:
+        return np.ascontiguousarray(alpha)
+    if channels in (1, 2) or pixels.dtype not in (np.uint8, np.uint16, np.float32):
+        return np.ascontiguousarray(pixels[..., 0])
+    return cv2.cvtColor(np.ascontiguousarray(pixels[..., :3]), cv2.COLOR_BGR2GRAY)
+
+
+def has_varying_alpha(pixels: Shaped[np.ndarray, "h w *c"]) -> bool:
+    """Return True if a mask has an alpha channel that varies while its colour does not."""
+    if pixels.ndim == 2 or pixels.shape[2] not in (2, 4):
+        return False
+    colour = pixels[..., :-1]
+    return bool(pixels[..., -1].min() < pixels[..., -1].max() and (colour == colour[:1, :1]).all())
+
+
+def scale_mask(raw: Shaped[np.ndarray, "h w"], values: MaskValues | None = None) -> tuple[Foreground, Known]:
+    """Convert stored values to foreground in [0, 1] and True where known.
+
+    Without `values`, the largest value of the type is foreground, or 1 in a mask of 0 and 1.
+    """
+    known = np.ones(raw.shape, bool)
+    if raw.dtype.kind == "f":
+        known &= np.isfinite(raw)
+    if values is None:
+        values = MaskValues(full=1.0 if raw.dtype.kind == "f" or raw.max(initial=0) <= 1 else None)
+    for value in values.ignored:
+        known &= raw != value
+    if values.foreground:
+        foreground = np.isin(raw, values.foreground).astype(np.float32)
+    else:
+        full = values.full
+        if full is None:
+            full = 1.0 if raw.dtype.kind == "f" else float(np.iinfo(raw.dtype).max)
+        foreground = (raw.astype(np.float32) - np.float32(values.empty)) * np.float32(1 / (full - values.empty))
+        foreground = np.clip(foreground, 0.0, 1.0)
+    return (foreground if known.all() else np.where(known, foreground, np.float32(0))), known
+
+
+def shrink_mask(
+    foreground: Foreground, known: Known, px: int
+) -> tuple[UInt8[np.ndarray, "px px"], Bool[np.ndarray, "px px"]]:
+    """Resize a mask to a square by area averages over known pixels.
+
+    Returns:
+        Foreground 0..255, and True where at least half of the area is known.
+    """
+    size = (px, px)
+    levels = np.rint(foreground * np.float32(255)).astype(np.uint8)  # as files store them, so that averages are exact
+    if known.all():
+        return cv2.resize(levels, size, interpolation=cv2.INTER_AREA), np.ones(size, bool)
+    total = cv2.resize(np.where(known, foreground, np.float32(0)), size, interpolation=cv2.INTER_AREA)
+    share = cv2.resize(known.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    valid = share > 1 - IGNORED_SHARE
+    mean = np.divide(total, share, out=np.zeros_like(total), where=valid)
+    return np.rint(np.clip(mean, 0, 1) * np.float32(255)).astype(np.uint8), valid

@@ -1,0 +1,156 @@
+"""Read the pixels of image files, and those of masks and depth maps with the values as they are stored."""
+
+import io
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import ExifTags, Image
+
+JPEG_HEADER = b"\xff\xd8\xff"
+_EXIF_PREFIX = 1 << 16  # bytes in which EXIF data are looked for
+_PLAIN = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+_OPENEXR = b"\x76\x2f\x31\x01"
+_NUMPY = b"\x93NUMPY"
+
+Image.MAX_IMAGE_PIXELS = None  # large scans are read by OpenCV too, which has a limit of its own
+
+
+def decode_color(content: bytes) -> np.ndarray | None:
+    """Decode an image to RGB bytes, as stored (not turned by its EXIF orientation); None if it is broken."""
+    pixels = _decode(content, _PLAIN)
+    if pixels is not None:
+        return pixels
+    image = _open(content)
+    try:
+        return None if image is None else np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError):
+        return None
+
+
+def decode_label(content: bytes) -> np.ndarray | None:
+    """Decode a mask or depth map with its values as stored, not turned by its EXIF orientation; None if it is broken.
+
+    A palette gives its indices, or its greys if it has no colour. Channels are kept, alpha is the last, except that
+    JPEG, whose channels are not exact, gives its brightness.
+    """
+    if content.startswith(_NUMPY):
+        return _decode_numpy(content)
+    if content.startswith(_OPENEXR):
+        return _decode_openexr(content)
+    if content.startswith(JPEG_HEADER):
+        return _decode(content, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+    if has_palette(content) and (image := _open(content)) is not None and image.mode == "P":
+        return _decode_palette(image)
+    pixels = decode_channels(content)
+    if pixels is None and (image := _open(content)) is not None:
+        try:
+            pixels = np.asarray(image)
+        except (OSError, ValueError, SyntaxError):
+            return None
+    return pixels[..., 0] if pixels is not None and pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+
+
+def decode_channels(content: bytes) -> np.ndarray | None:
+    """Decode an image with all its channels, a palette as its colours; None if it is broken."""
+    return _decode(content, cv2.IMREAD_UNCHANGED)
+
+
+def has_palette(content: bytes) -> bool:
+    """Return True if an image file may store indices of a palette."""
+    if content.startswith(b"\x89PNG"):
+        return content[25:26] == b"\x03"
+    return content.startswith((b"GIF8", b"BM", b"II*\0", b"MM\0*"))
+
+
+def read_orientation(content: bytes) -> int:
+    """Return the EXIF orientation of an image file, 1 (upright) to 8."""
+    if b"Exif" not in content[:_EXIF_PREFIX] and b"eXIf" not in content and not content.startswith((b"II*", b"MM\0")):
+        return 1
+    image = _open(content)
+    try:
+        tag = 1 if image is None else image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (OSError, ValueError, SyntaxError, KeyError):
+        return 1
+    return int(tag) if tag in range(1, 9) else 1
+
+
+def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn pixels as an EXIF orientation says, so that the image is upright."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _decode(content: bytes, flags: int) -> np.ndarray | None:
+    try:
+        return cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
+    except cv2.error:  # an impossible size in the header
+        return None
+
+
+def _open(content: bytes) -> Image.Image | None:
+    _register_heif(content)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return Image.open(io.BytesIO(content))
+    except (OSError, ValueError, SyntaxError):
+        return None
+
+
+def _register_heif(content: bytes) -> None:
+    """Let Pillow read HEIC if pillow-heif is installed."""
+    if content[4:8] == b"ftyp":
+        try:
+            import pillow_heif
+        except ImportError:
+            return
+        pillow_heif.register_heif_opener()
+
+
+def _decode_palette(image: Image.Image) -> np.ndarray | None:
+    try:
+        indices = np.asarray(image)
+        palette = np.asarray(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    except (OSError, ValueError, SyntaxError):
+        return None
+    if (palette == palette[:, :1]).all() and indices.max(initial=0) < len(palette):
+        return np.asarray(palette[indices, 0])
+    return indices
+
+
+def _decode_numpy(content: bytes) -> np.ndarray | None:
+    try:
+        pixels = np.load(io.BytesIO(content), allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    if pixels.ndim == 3 and pixels.shape[0] == 1:
+        pixels = pixels[0]
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    if pixels.ndim not in (2, 3) or pixels.dtype.kind not in "buif" or not pixels.size:
+        return None
+    return np.asarray(pixels, np.uint8 if pixels.dtype.kind == "b" else pixels.dtype)
+
+
+def _decode_openexr(content: bytes) -> np.ndarray | None:
+    """Decode the first channel of an OpenEXR file, which the package OpenEXR reads."""
+    try:
+        import OpenEXR
+    except ImportError:
+        return None
+    import tempfile
+
+    with tempfile.NamedTemporaryFile(suffix=".exr") as file:  # the package reads files only
+        Path(file.name).write_bytes(content)
+        try:
+            channels = OpenEXR.File(file.name).channels()
+        except (OSError, RuntimeError, ValueError):
+            return None
+    pixels = np.asarray(next(iter(channels.values())).pixels)
+    return pixels[..., 0] if pixels.ndim == 3 else pixels
