@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"```(python|diff) (\S+)\n(.*?)```", re.S)
 EDITED = {"models/tiny.py", "models/build.py", "models/losses/slopes.py", "models/losses/loss.py"}
-EDITED |= {"data/loading/augment.py", "data/reading/decode.py"}
+EDITED |= {"data/loading/augment.py", "data/reading/pixels.py"}
 TRAIN = """
 import pathlib
 import numpy as np, optuna, torch
