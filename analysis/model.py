@@ -18,10 +18,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from analysis.exceptions import AnalysisError, first_line
+from analysis.exceptions import AnalysisError
 from data.loading.loaders import SMALLEST_STD
 from data.pack.stats import Stats
 from data.reading.depth import DepthScale
+from data.runtime.cli import first_line
 from models.build import build_model
 from models.network import Network
 from search.config.trial import TrialConfig

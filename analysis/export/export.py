@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.exceptions import AnalysisError, first_line
+from analysis.exceptions import AnalysisError
 from analysis.runs.files import write_file
-from data.runtime.cli import run
+from data.runtime.cli import first_line, run
 from data.runtime.progress import Progress, progress_bar
 
 if TYPE_CHECKING:

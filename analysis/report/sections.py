@@ -1,6 +1,8 @@
 """The charts of each section of the report, and its leaderboard; sections without content are left out."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -14,34 +16,8 @@ MAX_AXES = 7  # parameters of the parallel coordinates
 MAX_SLICES = 18  # charts of score against one parameter
 MIN_TRIALS = 3  # for a chart of parameters
 
-# Leaderboard: (column, heading, kind of filter, decimal places; "g": four significant digits)
-LEADERBOARD: tuple[tuple[str, str, str, int | str], ...] = (
-    ("trial_id", "trial", "text", 0),
-    ("stage", "stage", "choice", 0),
-    ("rank", "rank", "low", 0),
-    ("model/arch", "network", "choice", 0),
-    ("model/width", "width", "low", 0),
-    ("score", "score", "high", 3),
-    ("iou", "IoU", "high", 3),
-    ("rmse_depth", "depth RMSE", "low", 3),
-    ("params", "parameters", "low", 0),
-    ("macs", "multiply-adds", "low", 0),
-    ("status", "status", "choice", 0),
-    ("epochs", "epochs", "high", 0),
-    ("images_seen", "images seen", "high", 0),
-    ("fit_s", "seconds", "low", 1),
-    ("optim/name", "optimizer", "choice", 0),
-    ("optim/lr", "learning rate", "high", "g"),
-    ("optim/batch_size", "batch", "low", 0),
-    ("schedule/policy", "policy", "choice", 0),
-    ("loss/mask_pixel", "mask pixel loss", "choice", 0),
-    ("loss/mask_structural", "mask structural loss", "choice", 0),
-    ("loss/depth_pixel", "depth pixel loss", "choice", 0),
-    ("loss/depth_structural", "depth structural loss", "choice", 0),
-    ("loss/balance", "balance", "choice", 0),
-    ("parent_id", "parent", "text", 0),
-    ("reason", "reason", "text", 0),
-)
+# Leaderboard: column, heading, kind of filter, decimal places ("g": four significant digits)
+LEADERBOARD = json.loads((Path(__file__).parent / "static" / "leaderboard.json").read_text(encoding="utf-8"))
 
 
 def make_charts(run: Run, importances: pd.DataFrame) -> dict[str, list[go.Figure]]:

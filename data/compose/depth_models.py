@@ -15,6 +15,7 @@ from jaxtyping import Float32, UInt8
 
 from data.compose.placement import HORIZON, compute_plane_depth
 from data.dataset import DataError
+from data.runtime.cli import first_line
 
 PRESETS = Path(__file__).parent / "presets"
 HUB = "hf:"
@@ -92,7 +93,7 @@ class OnnxDepthModel:
         try:
             output = np.squeeze(session.run(None, {session.get_inputs()[0].name: batch})[0]).astype(np.float32)
         except Exception as error:  # onnxruntime has no base class of its errors
-            problem = f"does not take {' x '.join(map(str, batch.shape))} floats ({_first_line(error)})"
+            problem = f"does not take {' x '.join(map(str, batch.shape))} floats ({first_line(error)})"
             raise DataError(f"{self.model}: {problem}; correct its JSON") from error
         if output.ndim != 2:
             raise DataError(f"{self.model}: output has shape {output.shape}; a depth map has height and width")
@@ -182,7 +183,7 @@ def _load_session(model: Path) -> Any:
     try:
         return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has no base class of its errors
-        raise DataError(f"{model}: onnxruntime cannot load this model ({_first_line(error)})") from error
+        raise DataError(f"{model}: onnxruntime cannot load this model ({first_line(error)})") from error
 
 
 @lru_cache(maxsize=1)
@@ -194,14 +195,10 @@ def _load_pipeline(name: str) -> Any:
     try:  # safetensors only: pickle files could run code
         return pipeline("depth-estimation", model=name, model_kwargs={"use_safetensors": True})
     except Exception as error:  # a missing connection, name or task raise different errors
-        line = _first_line(error)
+        line = first_line(error)
         raise DataError(f"{HUB}{name}: cannot be loaded; check the name and the connection ({line})") from error
 
 
 def _invert(metres: Float32[np.ndarray, "h2 w2"]) -> Inverse:
     inverse: Inverse = np.float32(1) / np.maximum(metres, np.float32(MIN_DISTANCE_M))
     return inverse
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""Run a command line's body and turn its errors into exit codes."""
+"""Run a command line's body and turn its errors into exit codes, and shorten errors to one line."""
 
 import sys
 from collections.abc import Callable
@@ -21,3 +21,8 @@ def run(command: Callable[[], int | None], *errors: type[Exception]) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its type."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -7,7 +7,6 @@ Depth is stored as relative inverse depth on one scale for all scenes: 1 at `NEA
 """
 
 import argparse
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +18,7 @@ from jaxtyping import Float32
 
 from data.compose.placement import Placement, draw_placement
 from data.dataset import DataError, DatasetSpec
+from data.runtime import cli
 from data.runtime.files import cache_dir
 from data.runtime.progress import Progress, progress_bar
 from data.scenes.figures import draw_figure
@@ -243,7 +243,7 @@ def _to_bytes(values: Float32[np.ndarray, "*n"]) -> np.ndarray:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return 0, or 2 after an error of the user."""
+    """Run the command line; return the exit code: 2 after an error of the user."""
     parser = argparse.ArgumentParser(prog="python -m data.scenes", description="Draw the built-in data set of scenes.")
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     parser.add_argument("--count", type=int, default=2000, help="number of scenes (default: %(default)s)")
@@ -256,14 +256,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=224, help="side in pixels (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=None, help="processes (default: one per core)")
     args = parser.parse_args(arguments)
-    try:
-        with progress_bar("scenes") as progress:
-            make_scenes(
-                args.out, args.count, per_background=args.per_background, seed=args.seed, px=args.size,
-                workers=args.workers, progress=progress,
-            )  # fmt: skip
-    except DataError as error:
-        print(error, file=sys.stderr)
-        return 2
+    return cli.run(lambda: _draw(args), DataError)
+
+
+def _draw(args: argparse.Namespace) -> None:
+    numbers = {"per_background": args.per_background, "seed": args.seed, "px": args.size, "workers": args.workers}
+    with progress_bar("scenes") as progress:
+        make_scenes(args.out, args.count, **numbers, progress=progress)
     print(f"{args.count} scenes in {args.out}")
-    return 0

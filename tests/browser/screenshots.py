@@ -10,9 +10,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.exceptions import AnalysisError, first_line
+from analysis.exceptions import AnalysisError
 from analysis.runs.files import check_folder, write_file
 from data.runtime import cli
+from data.runtime.cli import first_line
 from tests.browser.browser import chromium, open_page, serve
 
 if TYPE_CHECKING:
