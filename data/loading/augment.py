@@ -22,6 +22,9 @@ TARGETS = {
     "depth": "mask",
     "mask_valid": "mask",
 }  # a soft mask is interpolated; depth, which has holes, is not
+ZOOM = (0.8, 1.8)  # size along each axis, relative to the original
+ZOOM_SHIFT = (-0.1, 0.1)  # as a share of the side
+HUE, SATURATION = 20, 40  # largest shifts, of 180 and of 255
 BRIGHTNESS = 0.2  # largest change of brightness and of contrast, as a share
 REFLECT = {"border_mode": 4, "mask_interpolation": 0}  # cv2.BORDER_REFLECT_101, cv2.INTER_NEAREST
 
@@ -38,6 +41,8 @@ class AugmentConfig:
         brightness_contrast: Change both by up to a fifth.
         grayscale: Remove the colour.
         copy_paste: Paste the foreground of another sample, with its depth.
+        zoom: Scale each axis by 0.8 to 1.8 about the centre, and shift by up to a tenth.
+        hue_saturation: Shift the hue by up to 40 degrees and the saturation by up to a sixth.
     """
 
     flip: float = 0.5
@@ -47,6 +52,8 @@ class AugmentConfig:
     brightness_contrast: float = 0.0
     grayscale: float = 0.0
     copy_paste: float = 0.0
+    zoom: float = 0.0
+    hue_saturation: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
@@ -67,9 +74,10 @@ class Augmentation:
     search_at: float
 
 
-GEOMETRY = {  # in the order of application; probabilities are the study's, the grid's equals the rotation's
+GEOMETRY = {  # in the order of application; probabilities are the study's, where it had the change
     "flip": Augmentation(lambda a, p: a.HorizontalFlip(p=p), search_at=0.5),
     "rotate": Augmentation(lambda a, p: a.Rotate(limit=ROTATION_DEG, p=p, **REFLECT), search_at=0.3),
+    "zoom": Augmentation(lambda a, p: a.Affine(ZOOM, ZOOM_SHIFT, p=p, **REFLECT), search_at=0.5),
     "grid_distortion": Augmentation(lambda a, p: a.GridDistortion(p=p, **REFLECT), search_at=0.3),
 }
 PHOTOMETRY = {
@@ -77,6 +85,7 @@ PHOTOMETRY = {
         lambda a, p: a.RandomBrightnessContrast(BRIGHTNESS, BRIGHTNESS, p=p), search_at=0.5
     ),
     "grayscale": Augmentation(lambda a, p: a.ToGray(p=p), search_at=0.3),
+    "hue_saturation": Augmentation(lambda a, p: a.HueSaturationValue(HUE, SATURATION, 0, p=p), search_at=0.5),
     "blur": Augmentation(lambda a, p: a.Blur(BLUR_PX, p=p), search_at=0.3),
 }
 MIXING = {"copy_paste": 0.5}  # probabilities that the search tries; these need other samples: data.loading.copy_paste

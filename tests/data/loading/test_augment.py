@@ -180,3 +180,23 @@ def test_flip_and_brightness_reach_3000_images_a_second_of_one_core():
         augment(batch, rng)
         fastest = min(fastest, time.thread_time() - start)
     assert 16 / fastest > 3000
+
+
+def test_zoom_scales_both_ways_and_invents_no_depth():
+    before = noise(64)
+    before.image[:], before.mask[:], before.depth[:] = 0, 0, 1
+    before.mask[:, 32:48, 32:48], before.depth[:, 32:48, 32:48] = 255, 60000
+    after = only("zoom")(before, np.random.default_rng(0))
+    sides = np.stack([(after.mask > 127).any(axis=axis).sum(axis=1) for axis in (1, 2)])  # widths, heights
+    assert 12 <= sides.min() <= 14 and 26 <= sides.max() <= 30
+    assert np.isin(after.depth, (1, 60000)).all()
+    assert ((after.mask > 127) == (after.depth > 1)).mean() > 0.99
+
+
+def test_hue_and_saturation_leave_grey_pixels_and_the_brightest_channel():
+    before = noise(16)
+    before.image[:, :40] = 100
+    after = only("hue_saturation")(before, np.random.default_rng(0))
+    coloured = slice(40, None)
+    assert np.abs(after.image.max(axis=3)[:, coloured].astype(int) - before.image.max(axis=3)[:, coloured]).max() <= 3
+    assert (after.image[:, coloured] != before.image[:, coloured]).any(axis=(1, 2, 3)).all()
