@@ -59,17 +59,17 @@ class PlainConfig:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     @classmethod
-    def from_dict(cls: type[Config], fields: Mapping[str, Any]) -> Config:
-        """Invert `to_dict`; absent fields take their defaults.
+    def from_dict(cls: type[Config], fields: Mapping[str, Any], section: str = "") -> Config:
+        """Invert `to_dict`; absent fields take their defaults. `section` names the fields in error messages.
 
         Raises:
             ConfigError: A key is unknown, or a value is not allowed.
         """
         defaults = {f.name: f.default for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-        check_fields(cls.__name__, tuple(defaults), fields)
+        check_fields(section or cls.__name__, tuple(defaults), fields)
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
         for name, value in values.items():
-            check_type(name, value, defaults[name])
+            check_type(f"{section}/{name}" if section else name, value, defaults[name])
         return cls(**values)
 
 

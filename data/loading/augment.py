@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import UInt64
 
 from data.pack.pack import RawBatch
+from models.config import PlainConfig
 
 ROTATION_DEG = 10  # the original study's limit
 BLUR_PX = (3, 5)  # sides of the averaging window
@@ -30,7 +31,7 @@ REFLECT = {"border_mode": 4, "mask_interpolation": 0}  # cv2.BORDER_REFLECT_101,
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
+class AugmentConfig(PlainConfig):
     """Probability in [0, 1] of each change to a sample; the search suggests them in this order.
 
     Attributes:

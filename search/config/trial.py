@@ -1,22 +1,20 @@
 """The configuration of a trial: model, loss, optimizer, schedule and augmentation; frozen and validated."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any
 
 from data.loading.augment import AugmentConfig
 from models.build import parse_model_config
-from models.config import ConfigError, ModelConfig, check_choice, check_fields, check_type
+from models.config import ConfigError, ModelConfig, PlainConfig, check_choice, check_fields
 from models.losses.loss import LossConfig
 
 OPTIMIZERS = ("adamw", "sgd")
 POLICIES = ("one_cycle", "triangular2", "cosine", "constant", "one_cycle+triangular2")
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True, kw_only=True)
-class OptimConfig:
+class OptimConfig(PlainConfig):
     """The optimizer and its step size.
 
     Attributes:
@@ -45,7 +43,7 @@ class OptimConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScheduleConfig:
+class ScheduleConfig(PlainConfig):
     """The learning-rate schedule, a function of progress in [0, 1].
 
     Attributes:
@@ -79,8 +77,7 @@ class TrialConfig:
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Return sections of plain values, ready for JSON."""
-        sections = {name: asdict(getattr(self, name)) for name in SECTIONS}
-        return {"model": self.model.to_dict(), **sections}
+        return {name: getattr(self, name).to_dict() for name in ("model", *SECTIONS)}
 
     def flat(self) -> dict[str, Any]:
         """Return one level with keys `section/field`, as in trials.csv."""
@@ -98,9 +95,7 @@ class TrialConfig:
             raise ConfigError("config has no section 'model'; it needs at least model/arch")
         try:
             model = parse_model_config(values["model"])
-            parts: dict[str, Any] = {
-                name: strict(kind, values[name], name) for name, kind in SECTIONS.items() if name in values
-            }
+            parts: dict[str, Any] = {n: SECTIONS[n].from_dict(values[n], n) for n in SECTIONS if n in values}
         except (TypeError, ValueError) as error:
             raise ConfigError(str(error)) from error
         return cls(model=model, **parts)
@@ -115,21 +110,12 @@ class TrialConfig:
         return cls.from_dict(sections)
 
 
-SECTIONS: dict[str, type] = {
+SECTIONS: dict[str, type[PlainConfig]] = {
     "loss": LossConfig,
     "optim": OptimConfig,
     "schedule": ScheduleConfig,
     "augment": AugmentConfig,
 }
-
-
-def strict(kind: type[T], values: Mapping[str, Any], section: str) -> T:
-    """Build dataclass `kind` from `values`; an unknown key or a wrong type raises ConfigError."""
-    defaults = {f.name: f.default for f in fields(kind)}  # type: ignore[arg-type]
-    check_fields(section, tuple(defaults), values)
-    for name, value in values.items():
-        check_type(f"{section}/{name}", value, defaults[name])
-    return kind(**values)
 
 
 def _require(rule: bool, message: str) -> None:
