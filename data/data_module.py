@@ -195,6 +195,8 @@ class DataModule:
 
     def _build_stage_data(self, train: Pack, val: Pack) -> StageData:
         if self.first is None:
+            _check_foreground(self.dataset.root, "training", train.stats)
+            _check_foreground(self.dataset.root, "validation", val.stats)
             self.first = StageData(train=train, val=val, stats=train.stats, sigma=val.stats.depth_std or 1.0)
         return StageData(train=train, val=val, stats=self.first.stats, sigma=self.first.sigma)
 
@@ -239,6 +241,14 @@ class DataModule:
         named = {"roles": self.roles} if self.roles else {}
         meaning = {"specs": [part.spec.to_dict() for part in dataset.folders], "meaning": dataset.description}
         return source | joined | named | meaning | self.sizes() | {"left_out": self.left_out.to_dict()}
+
+
+def _check_foreground(root: Path, name: str, stats: Stats) -> None:
+    """Raise DataError if all known masks of a split are empty or all are full, so that no IoU can be measured."""
+    if stats.mask_known and not stats.mask_std:
+        kind = "full" if stats.mask_mean else "empty"
+        problem = f"all masks of the {name} images looked at are {kind}"
+        raise DataError(f"{root}: {problem}; correct them, or their meaning by mask_values in dataset.json")
 
 
 def _count(number: int, noun: str) -> str:

@@ -21,8 +21,9 @@ import numpy as np
 
 from analysis.exceptions import AnalysisError
 from analysis.predict.images import draw_contact_sheet, draw_sheet_row, render_prediction
-from analysis.predict.photos import SUFFIXES, Photo, UnreadableError, find_photos, read_photo
+from analysis.predict.photos import Photo, UnreadableError, find_photos, read_photo
 from analysis.runs.files import check_folder, write_file
+from data.reading.matching import PHOTO_SUFFIXES
 from data.runtime.cli import run
 from data.runtime.cores import count_cores
 from data.runtime.progress import Progress, progress_bar
@@ -46,9 +47,9 @@ For each photo, at its own size, in the folder --out:
   NAME_depth_mm.png      with --metres: 16 bits, millimetres from the camera, 65535 = {FARTHEST_MM / 1000} m or more
 and contact_sheet.jpg with {SHEET_ROWS} photos (further sheets: contact_sheet_2.jpg, ...).
 
-Folders are searched recursively for {" ".join(SUFFIXES)}; NAME keeps the folders in which a photo was found.
-If two photos would get the same NAME, their suffixes are added, then the whole path. Files of an earlier call are
-replaced.
+Folders are searched recursively for files that end in {" ".join(sorted(PHOTO_SUFFIXES))};
+NAME keeps the folders in which a photo was found. If two photos would get the same NAME, their suffixes are added, then
+the whole path. Files of an earlier call are replaced.
 
 Exit code: 0 photos were predicted (unreadable files are named and skipped), 1 no photo could be predicted,
 2 wrong arguments.

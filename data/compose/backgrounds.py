@@ -14,7 +14,7 @@ from data.reading.dataset_json import read_spec
 from data.reading.decode import read_image
 from data.reading.depth import find_known, to_inverse_depth, to_metres
 from data.reading.masks import read_label
-from data.reading.matching import IMAGE_SUFFIXES, is_image_name
+from data.reading.matching import PHOTO_SUFFIXES, is_photo_name
 
 UNKNOWN = -1.0
 RELATIVE_RANGE = 0.9  # range of relative depth, which leaves room for foregrounds in front of it
@@ -70,9 +70,9 @@ def list_images(folder: Path, content: str) -> tuple[Path, ...]:
     """List the images of a folder in the order of their names; `content` names them in error messages."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; it should hold {content}")
-    paths = sorted(path for path in folder.iterdir() if is_image_name(path.name))
+    paths = sorted(path for path in folder.iterdir() if is_photo_name(path.name))
     if not paths:
-        raise DataError(f"{folder}: no images in it; put {content} there ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        raise DataError(f"{folder}: no images in it; put {content} there ({', '.join(sorted(PHOTO_SUFFIXES))})")
     return tuple(paths)
 
 

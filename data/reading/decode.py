@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float32, Shaped, UInt8
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.reading.depth import Depth, DepthScale, convert_depth, find_known, shrink_depth, to_metres
 from data.reading.masks import (
+    check_range,
     describe_broken_file,
     read_bytes,
     read_label,
@@ -60,6 +61,7 @@ def read_triplet(triplet: Triplet, spec: DatasetSpec) -> TripletArrays:
     foreground = inverse = None
     mask_known = depth_known = np.zeros(image.shape[:2], bool)
     if mask is not None and triplet.mask is not None:
+        check_range(triplet.mask, mask, spec.mask_values)
         foreground, mask_known = scale_mask(mask, spec.mask_values)
     if depth is not None and triplet.depth is not None:
         inverse, depth_known = convert_depth(triplet.depth, depth, spec.for_triplet(triplet))

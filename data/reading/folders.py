@@ -10,7 +10,7 @@ from types import MappingProxyType
 from data.dataset import ROLES, TRUTHS, DataError, Unusable
 from data.reading.listing import Listing
 from data.reading.manifest import Row
-from data.reading.matching import find_twins, get_stem, natural_order, pair_files
+from data.reading.matching import find_twins, get_stem, is_photo_name, natural_order, pair_files
 from data.reading.roles import FolderGroup, Groups, find_role, group_folders
 
 Roles = Mapping[str, str]  # role -> folder that the user names
@@ -86,7 +86,7 @@ def _match_group(listing: Listing, group: FolderGroup, present: list[str]) -> tu
     """Return the rows and reports of one group of folders."""
     folder, names = group.members["image"]
     known = listing.files(folder)
-    twins = find_twins(names := [name for name in names if name in known])
+    twins = find_twins(names := [name for name in names if name in known and is_photo_name(name)])
     double = {name for several in twins.values() for name in several}
     unusable = [_report_twins(listing.root / folder, several) for several in twins.values()]
     unusable += [

@@ -28,6 +28,7 @@ def read_mask(path: Path, spec: DatasetSpec) -> tuple[Foreground, Known]:
         DataError: The file cannot be read, or its values are not those of the other masks.
     """
     raw = select_channel(read_label(path), spec.mask_values)
+    check_range(path, raw, spec.mask_values)
     return scale_mask(raw, spec.mask_values)
 
 
@@ -88,6 +89,20 @@ def has_varying_alpha(pixels: Shaped[np.ndarray, "h w *c"]) -> bool:
         return False
     colour = pixels[..., :-1]
     return bool(pixels[..., -1].min() < pixels[..., -1].max() and (colour == colour[:1, :1]).all())
+
+
+def check_range(path: Path, raw: Shaped[np.ndarray, "h w"], values: MaskValues | None) -> None:
+    """Refuse a mask of 0 and 1 among masks that reach 255 or more: it would count as empty.
+
+    Raises:
+        DataError: It is one.
+    """
+    if values is None or values.foreground or values.full is None:
+        return
+    lossy = path.suffix.lower() in (".jpg", ".jpeg", ".jfif")
+    if max(values.full, values.empty) >= 255 and not lossy and raw.max(initial=0) == 1:
+        message = f"{path}: holds 0 and 1, but the other masks reach {max(values.full, values.empty):g}"
+        raise DataError(f"{message}; multiply it by that", "mask values")
 
 
 def scale_mask(raw: Shaped[np.ndarray, "h w"], values: MaskValues | None = None) -> tuple[Foreground, Known]:

@@ -5,7 +5,12 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
-IMAGE_SUFFIXES = frozenset({"jpg", "jpeg", "png", "bmp", "tif", "tiff", "webp"})  # file name endings
+# File name endings; HEIC needs the package pillow-heif, EXR the package OpenEXR.
+PHOTO_SUFFIXES = frozenset(
+    "jpg jpeg jfif png bmp tif tiff webp gif avif heic heif jp2 j2k ppm pgm pbm pnm".split()  # noqa: SIM905
+)
+VALUE_SUFFIXES = frozenset({"npy", "exr", "pfm"})  # of masks and depth maps, never of images
+IMAGE_SUFFIXES = PHOTO_SUFFIXES | VALUE_SUFFIXES
 STUDY_GROUP_SIZE = 4000  # consecutive composites of one background in the original study
 
 _ROLE_TOKEN = re.compile(
@@ -17,8 +22,13 @@ _FOREGROUND_NUMBER = re.compile(r"(?<![a-z])fg[_-]?(\d+)|\dfg[_-]?(\d+)")
 
 
 def is_image_name(name: str) -> bool:
-    """Return True if a file name has the suffix of an image."""
+    """Return True if a file name has the suffix of an image, a mask or a depth map."""
     return name.rpartition(".")[2].lower() in IMAGE_SUFFIXES and name[0] != "."
+
+
+def is_photo_name(name: str) -> bool:
+    """Return True if a file name has the suffix of an image in colour."""
+    return name.rpartition(".")[2].lower() in PHOTO_SUFFIXES and name[0] != "."
 
 
 def pair_files(images: Sequence[str], others: Sequence[str]) -> dict[str, str]:

@@ -14,7 +14,8 @@ _PLAIN = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _OPENEXR = b"\x76\x2f\x31\x01"
 _NUMPY = b"\x93NUMPY"
 
-Image.MAX_IMAGE_PIXELS = None  # large scans are read by OpenCV too, which has a limit of its own
+MAX_PIXELS = 1 << 30  # of an image, as OpenCV limits them
+Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is below that
 
 
 def decode_color(content: bytes) -> np.ndarray | None:
@@ -98,7 +99,8 @@ def _open(content: bytes) -> Image.Image | None:
     _register_heif(content)
     try:
         with warnings.catch_warnings(action="ignore"):
-            return Image.open(io.BytesIO(content))
+            image = Image.open(io.BytesIO(content))
+        return image if image.width * image.height <= MAX_PIXELS else None
     except (OSError, ValueError, SyntaxError):
         return None
 

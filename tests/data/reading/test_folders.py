@@ -214,7 +214,7 @@ def test_name_too_long_for_a_folder_is_one_short_line():
         ),
         (("images/1.png", "images/2.png", "x/1.png", "y/1.png"), "say which with --images images --masks x --depth y"),
         (("images/1.png", "mask_a/1.png", "mask_b/1.png"), "say which with --images images --masks mask_a --depth"),
-        (("images/1.heif", "masks/1.png"), "images: no images in it but 1 .heif files; they are not read"),
+        (("images/1.cr2", "masks/1.png"), "images: no images in it but 1 .cr2 files; they are not read"),
         (("images/1.png", "masks/1.mat"), "masks: no images in it but 1 .mat files; they are not read"),
         (("one/images/1.png", "two/images/1.png", "two/masks/1.png"), "holds 2 data sets .*--data .*one .*two"),
         (

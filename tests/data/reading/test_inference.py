@@ -1,0 +1,304 @@
+"""What the values of masks and depth mean: inferred from a sample of files, or asked for."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.data_module import DataModule
+from data.dataset import DataError, DatasetSpec, MaskValues
+from data.reading.decode import decode_triplet
+from data.reading.depth import decode_depth
+from data.reading.layout import read_dataset
+
+PX, COUNT = 64, 10
+
+
+def disc(number):
+    """Return where the object is."""
+    mask = np.zeros((PX, PX), np.uint8)
+    cv2.circle(mask, (20 + number % 3 * 8, 34), 12, 1, -1)
+    return mask > 0
+
+
+def save(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npy":
+        np.save(path, pixels)
+    elif isinstance(pixels, Image.Image):
+        pixels.save(path)
+    else:
+        assert cv2.imwrite(str(path), pixels)
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Write a folder whose masks and depth maps are functions of the place of the object and its number."""
+
+    def write(mask=None, depth=None, *, spec=None, mask_suffix=".png", depth_suffix=".png"):
+        root = tmp_path / "set"
+        for number in range(COUNT):
+            inside = disc(number)
+            image = np.random.default_rng(number).integers(0, 150, (PX, PX, 3), np.uint8)
+            image[inside] = 240
+            save(root / f"images/s{number:02d}.png", image)
+            if mask is not None:
+                save(root / f"masks/s{number:02d}{mask_suffix}", mask(inside, number))
+            if depth is not None:
+                save(root / f"depth/s{number:02d}{depth_suffix}", depth(inside, number))
+        (root / "dataset.json").write_text(json.dumps({"group_size": 1} | (spec or {})))
+        return root
+
+    return write
+
+
+def binary(inside, _):
+    return inside.astype(np.uint8) * 255
+
+
+def palette(inside, number):
+    """A palette image as VOC writes it: a class number, and 255 along its outline."""
+    indices = np.where(inside, 15, 0).astype(np.uint8)
+    outline = cv2.morphologyEx(inside.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+    indices[outline > 0] = 255
+    image = Image.fromarray(indices, "P")
+    image.putpalette([(37 * i * c) % 256 for i in range(256) for c in (1, 3, 7)])
+    return image
+
+
+def decode(root):
+    dataset = read_dataset(root)
+    assert dataset.doubts == ()
+    return dataset, [decode_triplet(triplet, dataset.spec, PX) for triplet in dataset.triplets]
+
+
+def in_alpha(inside, _):
+    return Image.fromarray(np.dstack([*[np.full_like(binary(inside, 0), 255)] * 3, binary(inside, 0)]), "RGBA")
+
+
+@pytest.mark.parametrize(
+    ("mask", "suffix"),
+    [
+        (binary, ".png"),
+        (binary, ".tif"),
+        (binary, ".jpg"),
+        (binary, ".gif"),
+        (binary, ".npy"),
+        (lambda inside, _: inside.astype(np.uint8), ".png"),
+        (lambda inside, _: inside.astype(np.uint16), ".png"),
+        (lambda inside, _: inside.astype(np.uint16) * 65535, ".png"),
+        (lambda inside, _: inside.astype(np.int32), ".tif"),
+        (lambda inside, _: inside.astype(np.float32), ".tif"),
+        (lambda inside, _: inside, ".npy"),
+        (lambda inside, number: inside.astype(np.uint8) * (1 + number % 2), ".png"),
+        (lambda inside, _: inside.astype(np.uint8) * 7, ".png"),
+        (in_alpha, ".png"),
+    ],
+)
+def test_masks_of_any_range_give_the_object(make, mask, suffix):
+    if suffix == ".gif":
+        found = decode(make(lambda inside, n: Image.fromarray(mask(inside, n)), mask_suffix=suffix))[1]
+    else:
+        found = decode(make(mask, mask_suffix=suffix))[1]
+    for number, (_, foreground, _, known) in enumerate(found):
+        assert ((foreground > 127) == disc(number)).mean() > 0.995 and known.all()
+
+
+def test_outline_of_a_palette_mask_is_ignored(make):
+    dataset, found = decode(make(palette))
+    assert dataset.description == "masks 0/15, 255 ignored"
+    for number, (_, foreground, _, known) in enumerate(found):
+        assert ((foreground > 127) == disc(number))[known].all() and 0.85 < known.mean() < 0.98
+
+
+def test_stated_values_are_foreground_and_ignored(make):
+    def trimap(inside, _):
+        border = cv2.morphologyEx(inside.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
+        return np.where(border, 3, np.where(inside, 1, 2)).astype(np.uint8)
+
+    root = make(trimap)
+    doubt = read_dataset(root).doubts[0]
+    assert "values 1 (" in doubt and "2 (" in doubt and "3 (" in doubt and "--mask-foreground" in doubt
+    with pytest.raises(DataError, match="--mask-ignored"):
+        DataModule(root, seed=0)
+    for how in ("file", "command line"):
+        values = {"mask_values": {"foreground": [1], "ignored": [3]}}
+        root = make(trimap, spec=values if how == "file" else None)
+        dataset = read_dataset(root, stated=values if how == "command line" else None)
+        assert not dataset.doubts
+        _, foreground, _, known = decode_triplet(dataset.triplets[0], dataset.spec, PX)
+        assert ((foreground > 127) == disc(0))[known].all() and not known.all()
+
+
+def test_ignored_pixels_are_packed_as_unknown(make, monkeypatch, tmp_path):
+    monkeypatch.setenv("ONE_LOOK_CACHE", str(tmp_path / "cache"))
+    data_module = DataModule(make(palette), seed=0)
+    pack = data_module.pack("train", PX)
+    batch = pack.gather(np.arange(len(pack)))
+    assert 0.85 < batch.mask_valid.mean() < 0.98 and not batch.mask[~batch.mask_valid].any()
+    assert pack.stats.mask_known == pytest.approx(batch.mask_valid.mean())
+
+
+def test_inverted_masks_are_asked_about(make):
+    def inverted(inside, _):
+        return 255 - binary(inside, 0)
+
+    assert "look inverted: in 10 of 10" in read_dataset(make(inverted)).doubts[0]
+    found = decode(make(inverted, spec={"mask_values": {"foreground": [0]}}))[1]
+    assert ((found[0][1] > 127) == disc(0)).all()
+    found = decode(make(inverted, spec={"mask_values": {"foreground": [255]}}))[1]
+    assert ((found[0][1] > 127) == ~disc(0)).all()
+
+
+@pytest.mark.parametrize(("value", "words"), [(0, "are empty"), (255, "are full")])
+def test_masks_without_object_or_ground_are_refused(make, value, words):
+    root = make(lambda inside, _: np.full_like(binary(inside, 0), value), spec={"mask_values": {"full": 255}})
+    with pytest.raises(DataError, match=words):
+        DataModule(root, seed=0)
+
+
+def test_a_mask_of_another_range_is_left_out(make):
+    root = make(lambda inside, number: cv2.GaussianBlur(binary(inside, 0), (3, 3), 0))
+    save(root / "masks/s03.png", disc(3).astype(np.uint8))
+    dataset = read_dataset(root)
+    with pytest.raises(DataError, match=r"s03\.png: holds 0 and 1, but the other masks reach 255") as error:
+        decode_triplet(dataset.triplets[3], dataset.spec, PX)
+    assert error.value.kind == "mask values"
+
+
+def test_unknown_foreground_and_keys_are_named(make):
+    with pytest.raises(DataError, match="foreground 9 is in none of 10 masks, which hold 0"):
+        read_dataset(make(binary, spec={"mask_values": {"foreground": [9]}}))
+    with pytest.raises(DataError, match="unknown key 'fg' in mask_values"):
+        read_dataset(make(binary, spec={"mask_values": {"fg": [9]}}))
+
+
+def floor(near=True):
+    """Inverse depth in 0..1 that rises towards the bottom, or falls."""
+    rise = np.tile(np.linspace(0.2, 0.6, PX)[:, None], (1, PX))
+    return rise if near else 1 - rise
+
+
+def relative(inside, _):
+    return (255 * np.where(inside, 0.9, floor())).astype(np.uint8)
+
+
+def millimetres(inside, _):
+    z = np.where(inside, 700, 1000 / floor()).astype(np.uint16)
+    z[:4, :20] = 0
+    return z
+
+
+@pytest.mark.parametrize(("flip", "near"), [(False, "bright"), (True, "dark")])
+def test_polarity_is_inferred_from_contours_and_ground(make, flip, near):
+    dataset, found = decode(make(binary, lambda inside, n: 255 - relative(inside, n) if flip else relative(inside, n)))
+    assert dataset.spec.near == near and dataset.description.endswith(f"depth 8-bit relative, near = {near}")
+    depth = decode_depth(found[0][2])[0]
+    assert depth[disc(0)].mean() > depth[~disc(0)].mean() + 0.2
+
+
+def test_polarity_that_cannot_be_told_is_asked_for(make):
+    root = make(depth=relative)
+    with pytest.raises(DataError, match=r"--near bright if near things are bright in it, or --near dark"):
+        DataModule(root, seed=0)
+    assert DataModule(root, seed=0, stated={"near": "dark"}).dataset.spec.near == "dark"
+    with pytest.raises(DataError, match=r'dataset\.json has near "bright", the command line "dark"'):
+        read_dataset(make(depth=relative, spec={"near": "bright"}), stated={"near": "dark"})
+
+
+def test_millimetres_are_recognised_and_holes_are_unknown(make):
+    dataset = read_dataset(make(binary, millimetres))
+    assert (
+        dataset.doubts == ()
+        and dataset.spec.depth_unit == "mm"
+        and "depth 16-bit mm, 0 = unknown, near = small" in dataset.description
+    )
+    dataset = DataModule(dataset.root, seed=0).dataset
+    packed = decode_triplet(dataset.triplets[0], DatasetSpec(depth_unit="mm", near_m=0.7), PX)
+    depth, known = decode_depth(packed[2])
+    assert not known[:4, :20].any() and known[5:].all() and depth[disc(0)].mean() == pytest.approx(1, abs=1e-3)
+
+
+def test_a_scale_that_cannot_be_told_is_asked_for(make):
+    def kitti(inside, n):
+        z = (millimetres(inside, n) / 1000 * 2560).astype(np.uint16)
+        z[np.random.default_rng(n).random((PX, PX)) < 0.9] = 0
+        return z
+
+    assert "--depth-scale 256 (KITTI)" in read_dataset(make(binary, kitti)).doubts[0]
+    root = make(binary, kitti, spec={"depth_unit": "m", "depth_scale": 256})
+    dataset = read_dataset(root)
+    assert not dataset.doubts and "16-bit m / 256" in dataset.description
+    assert DataModule(root, seed=0).depth_scale.near_m == pytest.approx(7, rel=0.05)
+
+
+def test_types_that_mix_and_constant_maps_are_told(make):
+    root = make(binary, lambda inside, n: relative(inside, n).astype(np.uint16) * 257 if n % 2 else relative(inside, n))
+    assert "files of different types: uint16 in 5, uint8 in 5" in read_dataset(root).doubts[0]
+    root = make(binary, lambda inside, _: np.full_like(binary(inside, 0), 128))
+    assert "each of 10 depth maps that were looked at has one value only" in read_dataset(root).doubts[0]
+
+
+def test_one_constant_map_is_left_out(make):
+    root = make(binary, relative)
+    save(root / "depth/s02.png", np.full((PX, PX), 90, np.uint8))
+    dataset = read_dataset(root)
+    with pytest.raises(DataError, match=r"s02\.png: depth is 90 everywhere") as error:
+        decode_triplet(dataset.triplets[2], dataset.spec, PX)
+    assert error.value.kind == "constant depth"
+
+
+def test_disparity_is_near_where_it_is_large(make):
+    def disparity(inside, n):
+        return (256 * np.where(inside, 60, 40 * floor())).astype(np.uint16)
+
+    dataset = DataModule(make(binary, disparity, spec={"depth_unit": "disparity"}), seed=0).dataset
+    spec = DatasetSpec(depth_unit="disparity", depth_max=60 * 256.0)
+    depth, known = decode_depth(decode_triplet(dataset.triplets[0], spec, PX)[2])
+    assert known.all() and depth[disc(0)].mean() == pytest.approx(1, abs=0.01)
+
+
+def test_depth_in_numpy_files_and_lists_of_missing_values(make):
+    spec = {"depth_unit": "m", "missing": [9, 8]}
+    root = make(binary, lambda inside, _: np.where(inside, 1.0, 2.0 + 3 * floor()), spec=spec, depth_suffix=".npy")
+    z = np.full((PX, PX), 2.0, np.float32)
+    z[0], z[1], z[2], z[3], z[4] = 9, 8, np.nan, np.inf, 0
+    save(root / "depth/s00.npy", z + disc(0))
+    z[disc(0)] = 1
+    save(root / "depth/s00.npy", z)
+    dataset = read_dataset(root)
+    spec = DatasetSpec(depth_unit="m", missing=(9.0, 8.0), near_m=1.0)
+    assert dataset.spec.missing == (9.0, 8.0)
+    _, known = decode_depth(decode_triplet(dataset.triplets[0], spec, PX)[2])
+    assert not known[:5].any() and known[5:].all()
+
+
+def test_a_run_s_meaning_is_restored_from_its_record(make, monkeypatch):
+    data_module = DataModule(make(palette, relative, spec={"near": "bright"}), seed=0)
+    recorded = json.loads(json.dumps(data_module.to_dict()))
+    assert [DatasetSpec.from_dict(spec) for spec in recorded["specs"]] == [data_module.dataset.spec]
+    assert data_module.dataset.spec.mask_values == MaskValues(full=1.0, ignored=(255.0,))
+    assert recorded["meaning"] == "masks 0/15, 255 ignored; depth 8-bit relative, near = bright"
+
+
+@pytest.mark.parametrize(
+    ("orientation", "turned"), [(6, "image only"), (6, "labels too"), (3, "labels too"), (3, "image only")]
+)
+def test_exif_turns_all_files_or_none(tmp_path, orientation, turned):
+    root = tmp_path / "set"
+    upright = np.zeros((32, 48, 3), np.uint8)
+    upright[:8, :8] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for number in range(3):
+        save(root / f"images/s{number}.jpg", upright)
+        Image.fromarray(upright).save(root / f"images/s{number}.jpg", exif=exif, quality=100)
+        (root / "masks").mkdir(exist_ok=True)
+        tag = {"exif": exif} if turned == "labels too" else {}
+        Image.fromarray(upright[..., 0]).save(root / f"masks/s{number}.jpg", quality=100, **tag)
+    dataset = read_dataset(root)
+    image, mask, _, _ = decode_triplet(dataset.triplets[0], dataset.spec, 32)
+    assert ((mask > 127) == (image[..., 0] > 127)).all() and 0.02 < (mask > 127).mean() < 0.06
+    assert (mask[0, 0] > 127) == (turned == "image only"), "stored as it is, or turned alike"
