@@ -225,8 +225,10 @@ class Experiment:
             if line["stage"] == self.stages[0].name
         )
         loggers = (TensorBoard(self.folder / "tensorboard"), self.stage_studies)
-        recorder = RecordCallback(self.table, loggers, self.run_state, self.checkpoints, self.console.update)
         searcher = StageChain(runner.searchers())  # opens the first stage before Ray Tune handles signals
+        recorder = RecordCallback(
+            searcher, self.table, loggers, self.run_state, self.checkpoints, self.console.update, self.console.print
+        )
         folder, workers = self.folder / "ray" / str(self.run_state.processes), resources.cluster.workers
         if not searcher.is_finished:
             self.interrupt.run(

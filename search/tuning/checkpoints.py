@@ -27,7 +27,10 @@ class CheckpointStore(dict[str, Checkpoint]):
         self._seed = seed
 
     def put(self, trial_id: str, checkpoint: Checkpoint) -> None:
-        """Store the last checkpoint of a trial."""
+        """Store the last checkpoint of a trial and delete the one before, which another worker may have written."""
+        before = self.get(trial_id)
+        if before is not None and before.path != checkpoint.path:
+            shutil.rmtree(before.path, ignore_errors=True)
         self[trial_id] = checkpoint
 
     def finish(self, record: TrialRecord, of_stage: Sequence[TrialRecord]) -> None:

@@ -1,7 +1,7 @@
 """The stages as one Ray Tune experiment: the callback that records trials, the scheduler and the worker."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,28 +10,34 @@ from ray import tune
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
-from ray.tune.search import Searcher
 from ray.tune.trainable import wrap_function
 
 from search.records.run_state import RunState
 from search.records.tensorboard import TrialLogger
 from search.records.trials import TrialRecord, TrialTable
 from search.tuning.checkpoints import CheckpointStore
+from search.tuning.failures import MAX_RETRIES, Failure, read_failure
 from search.tuning.ray_internals import asha_rungs, keep_idle_workers, set_process_title
+from search.tuning.searchers import StageChain
 from search.tuning.stages import GRACE_PERIOD, REDUCTION_FACTOR
-from search.tuning.trainable import read_outcome, train_trial
+from search.tuning.trainable import load_state, read_outcome, train_trial
 from search.tuning.trial_specs import TrialSpec
 
 
 @dataclass
 class RecordCallback(tune.Callback):
-    """Writes the events of trials to the trial table and passes them to the loggers and to `notify`."""
+    """Writes the events of trials to the trial table and passes them to the loggers and to `notify`.
 
+    A trial whose worker died is handed out again by `searcher`, MAX_RETRIES times; `report` prints a line.
+    """
+
+    searcher: StageChain
     table: TrialTable
     loggers: Sequence[TrialLogger]
     run_state: RunState
     checkpoints: CheckpointStore
     notify: Callable[[TrialRecord], None]
+    report: Callable[[str], None]
 
     def __getstate__(self) -> dict[str, Any]:
         """Return an empty state for Ray Tune to pickle; the records are on disk."""
@@ -79,8 +85,37 @@ class RecordCallback(tune.Callback):
         self._close(trial, status, reason, trial.last_result.get("replay"))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Close the record of a trial whose worker raised an exception or died."""
-        self._close(trial, "failed", str(trial.get_error() or "worker died").strip().splitlines()[-1])
+        """Hand out a trial again whose worker died; otherwise close its record and keep the error in errors/.
+
+        Ray Tune also calls this for a trial that has not started, because its worker or node died before.
+        """
+        spec, failure = _spec_of(trial), read_failure(trial)
+        if spec.trial_id not in self.table.records:
+            self._add_record(spec)
+        if failure.worker_died and spec.attempt < MAX_RETRIES:
+            self._retry(trial, failure)
+            return
+        folder = self.table.folder / "errors"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{spec.trial_id}.txt").write_text(failure.text, encoding="utf-8")
+        times = f", {spec.attempt + 1} times" if spec.attempt else ""
+        self.report(
+            f"  {spec.trial_id} failed{times}: {failure.reason} (errors/{spec.trial_id}.txt has the whole text)"
+        )
+        self.searcher.fail(trial.trial_id)
+        self._close(trial, "failed", failure.reason)
+
+    def _retry(self, trial: Trial, failure: Failure) -> None:
+        """Continue a trial from its last checkpoint on another worker."""
+        spec = _spec_of(trial)
+        if trial.checkpoint is not None:
+            self.checkpoints.put(spec.trial_id, trial.checkpoint)
+        own = self.checkpoints.get(spec.trial_id)
+        state = load_state(own)
+        epoch = state["epoch"] if state else 0
+        self.table.rewind({spec.trial_id: epoch})
+        self.report(f"  {spec.trial_id} continues after epoch {epoch}: {failure.reason}")
+        self.searcher.retry(trial.trial_id, replace(spec, own=own, attempt=spec.attempt + 1))
 
     def _close(self, trial: Trial, status: str, reason: str, replay: dict[str, Any] | None = None) -> None:
         trial_id = _spec_of(trial).trial_id
@@ -123,15 +158,24 @@ class StageScheduler(ASHAScheduler):
             self._workers_to_keep = 0
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Return whether the trial continues."""
-        if not _spec_of(trial).early_stopping or result.get("failed"):
+        """Return whether the trial continues.
+
+        It is compared with others at the epochs of the rungs only: a trial that resumed has a new name in Ray Tune and
+        would enter its last rung again with the score of a later epoch.
+        """
+        if not self._is_compared(trial, result):
             return str(TrialScheduler.CONTINUE)
         return str(super().on_trial_result(tune_controller, trial, result))
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Record the last score of a trial at its rung; skip failed trials and those without early stopping."""
-        if _spec_of(trial).early_stopping and not result.get("failed"):
+        if self._is_compared(trial, result):
             super().on_trial_complete(tune_controller, trial, result)
+
+    def _is_compared(self, trial: Trial, result: dict[str, Any]) -> bool:
+        """Return whether the score of a report belongs to a rung."""
+        early_stopping = _spec_of(trial).early_stopping and not result.get("failed")
+        return early_stopping and result["epoch"] in asha_rungs(self)
 
 
 class Worker(wrap_function(train_trial)):  # type: ignore[misc]  # Ray Tune has no types
@@ -144,7 +188,7 @@ class Worker(wrap_function(train_trial)):  # type: ignore[misc]  # Ray Tune has 
 
 
 def run_experiment(
-    searcher: Searcher,
+    searcher: StageChain,
     scheduler: StageScheduler,
     recorder: RecordCallback,
     *,
@@ -167,7 +211,7 @@ def run_experiment(
             max_concurrent_trials=workers,
             reuse_actors=True,
             trial_name_creator=_name_trial,
-            trial_dirname_creator=_name_trial,
+            trial_dirname_creator=_name_folder,
         ),
         run_config=RunConfig(
             name=folder.name,
@@ -175,7 +219,7 @@ def run_experiment(
             callbacks=[recorder],
             verbose=0,
             checkpoint_config=CheckpointConfig(num_to_keep=1),
-            failure_config=FailureConfig(max_failures=0),
+            failure_config=FailureConfig(max_failures=0),  # `RecordCallback` hands out trials again
         ),
     ).fit()
 
@@ -188,3 +232,9 @@ def _spec_of(trial: Trial) -> TrialSpec:
 def _name_trial(trial: Trial) -> str:
     spec = _spec_of(trial)
     return f"{spec.trial_id}_{spec.config.model.arch}"
+
+
+def _name_folder(trial: Trial) -> str:
+    """Return the name of a trial's folder; each attempt has its own."""
+    attempt = _spec_of(trial).attempt
+    return _name_trial(trial) + (f"_{attempt}" if attempt else "")

@@ -115,6 +115,11 @@ class FeasibleOptunaSearch(Searcher):
         trial.set_user_attr("stage", stage.name)
         return spec
 
+    def retry(self, trial_id: str, spec: TrialSpec) -> None:
+        """Hand out a trial again; it keeps its trial in Optuna."""
+        self._trials.pop(trial_id, None)
+        self._unfinished.append(spec)
+
     def _find_running(self, trial_id: str) -> optuna.Trial | None:
         """Return Optuna's trial of a trial that an earlier process began; None if the study does not have it."""
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -150,6 +155,10 @@ class FixedSearcher(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """Return the next trial, or FINISHED."""
         return {"spec": self._specs.pop(0)} if self._specs else FINISHED
+
+    def retry(self, trial_id: str, spec: TrialSpec) -> None:
+        """Hand out a trial again, before those that have not begun."""
+        self._specs.insert(0, spec)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Do nothing; the records decide on promotions."""
@@ -190,7 +199,21 @@ class StageChain(Searcher):
             self._current.on_trial_result(trial_id, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Forward an outcome to the searcher of the stage."""
+        """Forward an outcome to the searcher of the stage; after an error, `retry` or `fail` follows."""
+        if not error:
+            self._end(trial_id, result)
+
+    def fail(self, trial_id: str) -> None:
+        """Forward the failure of a trial to the searcher of the stage."""
+        self._end(trial_id, error=True)
+
+    def retry(self, trial_id: str, spec: TrialSpec) -> None:
+        """Hand out a trial again under another name in Ray Tune."""
+        self._running.discard(trial_id)
+        if self._current is not None:
+            self._current.retry(trial_id, spec)
+
+    def _end(self, trial_id: str, result: dict[str, Any] | None = None, *, error: bool = False) -> None:
         self._running.discard(trial_id)
         if self._current is not None:
             self._current.on_trial_complete(trial_id, result, error)

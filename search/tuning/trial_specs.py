@@ -80,6 +80,7 @@ class TrialSpec:
         seed: Seed of weights, order and augmentation.
         parent: Checkpoint of the parent.
         own: The last checkpoint of this trial, if it resumes after an interruption.
+        attempt: How often a worker of this trial has died.
         early_stopping: True if ASHA may stop the trial.
     """
 
@@ -90,6 +91,7 @@ class TrialSpec:
     context: StageContext
     parent: tune.Checkpoint | None = None
     own: tune.Checkpoint | None = None
+    attempt: int = 0
     early_stopping: bool = False
 
 

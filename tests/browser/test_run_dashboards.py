@@ -27,7 +27,7 @@ from search.study.space import SpaceLimits, suggest
 from search.study.storage import open_journal
 from search.tuning.checkpoints import CheckpointStore
 from search.tuning.ray_tune import RecordCallback
-from search.tuning.searchers import FeasibleOptunaSearch
+from search.tuning.searchers import FeasibleOptunaSearch, StageChain
 from search.tuning.stages import Stage
 from search.tuning.trial_specs import StageContext, new_trial_spec
 from tests.browser.screenshots import main, take
@@ -67,7 +67,9 @@ def run(tiny_dataset, tmp_path_factory) -> Path:
     promotions = StageStudies(folder, table)
     loggers = (TensorBoard(folder / "tensorboard"), promotions)
     run_state = create_run_state(folder, {}, began=time.monotonic())
-    recorder = RecordCallback(table, loggers, run_state, CheckpointStore(seed=0), lambda record: None)
+    recorder = RecordCallback(
+        StageChain(iter([])), table, loggers, run_state, CheckpointStore(seed=0), lambda record: None, print
+    )
     explore, confirm = (
         StageContext(
             stage=stage,

@@ -13,7 +13,9 @@ from ray.tune import Checkpoint
 from search.records.run_state import create_run_state
 from search.records.trials import TrialTable
 from search.tuning.checkpoints import CheckpointStore
+from search.tuning.ray_internals import asha_rungs
 from search.tuning.ray_tune import RecordCallback, StageScheduler
+from search.tuning.searchers import StageChain
 from search.tuning.stages import GRACE_PERIOD, Stage
 from search.tuning.trainable import STATE_FILE, read_outcome
 from search.tuning.trial_specs import StageContext, new_trial_spec
@@ -49,7 +51,7 @@ def record(trial, folder, result):
     """Record one trial from start to end; return the table, the checkpoints and what the logger received."""
     table, logger, checkpoints = TrialTable(folder), TrialLogger(), CheckpointStore(seed=0)
     run_state = create_run_state(folder, {}, began=time.monotonic())
-    recorder = RecordCallback(table, [logger], run_state, checkpoints, lambda record: None)
+    recorder = RecordCallback(StageChain(iter([])), table, [logger], run_state, checkpoints, lambda record: None, print)
     recorder.on_trial_start(0, [], trial)
     recorder.on_trial_result(0, [], trial, result)
     trial.last_result = result
@@ -138,6 +140,16 @@ def test_scheduler_restores_the_rungs_from_reports(trial):
         [("e0001", GRACE_PERIOD, 0.8), ("e0002", GRACE_PERIOD, 0.9), ("e0002", GRACE_PERIOD + 1, 0.95)]
     )
     assert (verdict(new), verdict(restored)) == ("CONTINUE", "STOP")
+
+
+def test_trial_that_resumes_does_not_enter_an_earlier_rung_again():
+    scheduler = StageScheduler(epochs=9, workers=0)
+    for epoch in range(GRACE_PERIOD + 1, 9):
+        trial = SimpleNamespace(trial_id="again", config={"spec": SimpleNamespace(early_stopping=True)})
+        scheduler.on_trial_add(None, trial)
+        assert scheduler.on_trial_result(None, trial, {"epoch": epoch, "score": 0.9}) == "CONTINUE"
+    scheduler.on_trial_complete(None, trial, {"epoch": 8, "score": 0.9})
+    assert "again" not in asha_rungs(scheduler)[GRACE_PERIOD]
 
 
 def test_idle_workers_are_kept_once_the_controller_has_a_cache():

@@ -304,6 +304,31 @@ def test_chain_opens_a_stage_when_the_last_trial_of_the_previous_one_has_ended()
     assert chain.suggest("e") == FINISHED
 
 
+def test_chain_hands_out_a_retried_trial_before_the_next_stage_and_reports_a_failed_one(storage):
+    chain = StageChain(iter([searcher(storage, trials=2), FixedSearcher(specs("two", 1))]))
+    first = chain.suggest("a")["spec"]
+    second = chain.suggest("b")["spec"]
+    chain.on_trial_result("a", {"score": 0.2, "training_iteration": 1})
+    chain.on_trial_complete("b", {"score": 0.5, "epoch": 9, "last": True})
+    chain.on_trial_complete("a", error=True)  # Ray Tune calls this before the trial is retried or fails
+    assert chain.suggest("c") is None
+    chain.retry("a", dataclasses.replace(first, attempt=1))
+    assert chain.suggest("c")["spec"] == dataclasses.replace(first, attempt=1)
+    assert [trial.state.name for trial in study(storage).trials] == ["RUNNING", "COMPLETE"]
+    chain.on_trial_complete("c", error=True)
+    chain.fail("c")
+    assert [trial.state.name for trial in study(storage).trials] == ["FAIL", "COMPLETE"]
+    named = [trial.user_attrs["trial_id"] for trial in study(storage).trials]
+    assert named == [first.trial_id, second.trial_id]
+    third = chain.suggest("d")["spec"]
+    assert third.context.stage.name == "two"
+    chain.on_trial_complete("d", error=True)
+    chain.retry("d", third)
+    assert chain.suggest("e")["spec"] is third
+    chain.on_trial_complete("e", {"score": 0.5, "last": True})
+    assert chain.suggest("f") == FINISHED
+
+
 def test_seeds_are_a_trials_own_and_repeat():
     seeds = [new_trial_spec(CONTEXT, i, CONFIG, seed=1).seed for i in range(50)]
     assert len(set(seeds)) == 50

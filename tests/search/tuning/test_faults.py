@@ -1,0 +1,149 @@
+"""Workers that die and trials that raise: Ray is started and processes are killed."""
+
+import json
+import os
+import time
+from dataclasses import replace
+
+import pytest
+import ray
+from ray.tune import Checkpoint
+
+from search.config.trial import TrialConfig
+from search.records.run_state import create_run_state
+from search.records.trials import TrialTable
+from search.tuning import cluster
+from search.tuning.checkpoints import CheckpointStore
+from search.tuning.failures import MAX_RETRIES
+from search.tuning.ray_tune import RecordCallback, StageScheduler, run_experiment
+from search.tuning.searchers import FixedSearcher, StageChain
+from search.tuning.stages import Stage
+from search.tuning.trial_specs import StageContext, new_trial_spec
+
+EPOCHS = 3
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
+
+
+class EndsItsWorker:
+    """Stands for the data of a stage; a worker that loads it ends at once."""
+
+    val = ()
+
+    def __reduce__(self):
+        return os._exit, (1,)
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+class RaisesInWorker(EndsItsWorker):
+    """Raises in a worker, as a pack does that the worker's node does not see."""
+
+    def __reduce__(self):
+        return open, ("/no such folder/pack.json",)
+
+
+class Killer(RecordCallback):
+    """Kills the worker of some trials at a given event, once."""
+
+    def __init__(self, at, *args):
+        super().__init__(*args)
+        self.at = at
+
+    def kill(self, trial, event):
+        if self.at.get(trial.config["spec"].trial_id) == event:
+            del self.at[trial.config["spec"].trial_id]
+            ray.kill(trial.temporary_state.ray_actor)
+
+    def on_trial_start(self, iteration, trials, trial, **info):
+        super().on_trial_start(iteration, trials, trial, **info)
+        self.kill(trial, "start")
+
+    def on_trial_result(self, iteration, trials, trial, result, **info):
+        super().on_trial_result(iteration, trials, trial, result, **info)
+        self.kill(trial, f"epoch {result['epoch']}")
+
+    def on_trial_complete(self, iteration, trials, trial, **info):
+        self.kill(trial, "end")
+        super().on_trial_complete(iteration, trials, trial, **info)
+
+
+@pytest.fixture(scope="module")
+def started():
+    yield cluster.start(None)
+    cluster.stop()
+
+
+@pytest.fixture(scope="module")
+def run(started, fit_data, tmp_path_factory):
+    """Folder of an experiment of seven trials on one worker, its records, its lines on the screen."""
+    config = TrialConfig.from_dict(
+        {
+            "model": {"arch": "unet", "width": 4, "stem_stride": 2, "levels": 3, "block": "plain"},
+            "loss": {"depth_structural": "none"},
+            "optim": {"batch_size": 8, "lr": 0.005},
+        }
+    )
+    folder = tmp_path_factory.mktemp("faults") / "out"
+    folder.mkdir()
+    stage = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=EPOCHS)
+    context = StageContext(stage=stage, data=fit_data, deadline=None, cap_s=None, threads=1, device="cpu")
+    contexts = dict.fromkeys(range(1, 8), context)
+    contexts[5] = replace(context, data=EndsItsWorker())
+    contexts[6] = replace(context, data=RaisesInWorker())
+    specs = [new_trial_spec(contexts[i], i, config, seed=0) for i in contexts]
+    specs[6] = replace(specs[6], parent=Checkpoint.from_directory("/no such folder"))
+    chain, table, lines = StageChain(iter([FixedSearcher(specs)])), TrialTable(folder), []
+    checkpoints = CheckpointStore(seed=0)
+    kills = {"c0001": "start", "c0002": "epoch 2", "c0003": "end"}
+    run_state = create_run_state(folder, {}, began=time.time())
+    recorder = Killer(kills, chain, table, [], run_state, checkpoints, lambda record: None, lines.append)
+    run_experiment(
+        chain, StageScheduler(EPOCHS, 1), recorder, folder=folder / "ray" / "1", workers=1, resources={"cpu": 1}
+    )
+    assert not kills
+    return folder, table, lines
+
+
+def reported(folder, trial_id):
+    lines = map(json.loads, (folder / "reports.jsonl").read_text().splitlines())
+    return [line["epochs"] for line in lines if line["trial_id"] == trial_id]
+
+
+@pytest.mark.parametrize("trial_id", ["c0001", "c0002", "c0003", "c0004"])
+def test_trial_whose_worker_died_ends_on_another_one(run, trial_id):
+    folder, table, _ = run
+    assert (table.records[trial_id].status, table.records[trial_id].reason) == ("completed", "")
+    assert reported(folder, trial_id) == list(range(1, EPOCHS + 1))
+
+
+def test_trial_continues_after_its_last_checkpoint(run):
+    folder, _, lines = run
+    assert [line for line in lines if "c0002" in line and "continues after epoch 2: worker died" in line]
+    assert len(list(folder.glob("ray/1/c0002_unet*/checkpoint_*"))) == 1
+
+
+def test_trial_that_ends_every_worker_fails_after_its_retries_and_the_run_goes_on(run):
+    folder, table, lines = run
+    record = table.records["c0005"]
+    assert record.status == "failed" and record.reason.startswith("worker died")
+    assert sum("c0005 continues after epoch 0" in line for line in lines) == MAX_RETRIES
+    assert sum("c0005 failed, 3 times" in line for line in lines) == 1
+    assert list(table.records) == [f"c000{i}" for i in range(1, 8)]
+
+
+def test_data_that_a_worker_cannot_read_is_the_reason(run):
+    record = run[1].records["c0006"]
+    assert record.status == "failed" and "/no such folder/pack.json" in record.reason
+
+
+def test_exception_keeps_its_words_and_is_not_retried(run):
+    folder, table, lines = run
+    text = (folder / "errors" / "c0007.txt").read_text()
+    assert table.records["c0007"].reason.startswith("FileNotFoundError: ") and "/no such folder" in text
+    assert "Traceback" in text and "in load_state" in text
+    assert [line.strip() for line in lines if "c0007" in line] == [
+        f"c0007 failed: {table.records['c0007'].reason} (errors/c0007.txt has the whole text)"
+    ]
+    rows = (folder / "trials.csv").read_text()
+    assert table.records["c0007"].reason in rows
