@@ -220,8 +220,8 @@ def _write_description(job: PackJob, specs: Sequence[DatasetSpec]) -> None:
     ids = json.dumps([triplet.id for triplet in job.triplets])
     content = {"px": job.px, "total": len(job.triplets), "ignored": has_ignored_values(specs)}
     description = json.dumps(content | {"specs": [*map(asdict, specs)]}, indent=1)
-    write_atomically(job.folder / "ids.json", lambda file: file.write(ids.encode()))
-    write_atomically(path, lambda file: file.write(description.encode()))
+    write_atomically(job.folder / "ids.json", lambda file: file.write(ids.encode()), durable=True)
+    write_atomically(path, lambda file: file.write(description.encode()), durable=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,8 +3,11 @@
 import contextlib
 import itertools
 import json
+import os
+import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -19,7 +22,7 @@ from jaxtyping import Float64
 from data.dataset import DataError, DatasetSpec, Triplet
 from data.pack.stats import SUMS, sample_sums
 from data.reading.decode import decode_triplet
-from data.runtime.files import write_atomically
+from data.runtime.files import sync, write_atomically
 from data.runtime.progress import Progress
 
 FIRST_SHARD = 128  # samples; small, so that training can start early and a short pack keeps all threads busy
@@ -61,7 +64,8 @@ def shard_path(folder: Path, start: int, suffix: str = ".npy") -> Path:
         folder: Folder of the pack.
         start: First position of the shard in nested order.
         suffix: ".npy" for the records (if it exists, the shard is complete), ".sums.npy" for the sums of each sample,
-            ".faults.json" for its unusable triplets, `{"row": [kind, message]}` (absent if there are none).
+            ".faults.json" for its unusable triplets, `{"row": [kind, message]}` (absent if there are none),
+            ".check.json" for the checksums of the first two.
     """
     return folder / f"{start:07d}{suffix}"
 
@@ -111,12 +115,54 @@ def write_shards(job: PackJob, wanted: int) -> int:
 def _write_prefix(job: PackJob, wanted: int) -> int:
     """Write the shards of the first `wanted` positions; return how many positions are ready without a gap."""
     bounds = [bound for bound in shard_bounds(len(job.triplets)) if bound[0] < wanted]
-    missing = [bound for bound in bounds if not shard_path(job.folder, bound[0]).exists()]
+    missing = [bound for bound in bounds if not _is_intact(job.folder, bound[0])]
     if missing:
         before = bounds[-1][1] - sum(stop - start for start, stop in missing)
         _decode_all(job, missing, _Counter(before, bounds[-1][1], wanted, job.progress))
     complete = itertools.takewhile(lambda bound: shard_path(job.folder, bound[0]).exists(), bounds)
     return max((stop for _, stop in complete), default=0)
+
+
+def _is_intact(folder: Path, start: int) -> bool:
+    """Return whether a shard exists; one that is not as it was written is named on stderr and deleted.
+
+    Its size is checked every time, its checksum if the file or the start of the machine is another one than before: a
+    power failure may leave zeros, and reading a large pack takes minutes.
+    """
+    path, check = shard_path(folder, start), shard_path(folder, start, ".check.json")
+    if not path.exists():
+        return False
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        recorded, now = json.loads(check.read_text(encoding="utf-8")), _describe_state(path.stat())
+        if recorded["state"] == now:
+            return True
+        sums = shard_path(folder, start, ".sums.npy")
+        if recorded["state"][0] == now[0] and recorded["crc32"] == [_crc32(path), _crc32(sums)]:
+            with contextlib.suppress(OSError):  # a cache that cannot be written to is checked each time
+                _write_check(check, recorded["crc32"], now)
+            return True
+    print(f"{path}: damaged; packed anew", file=sys.stderr)
+    path.unlink()
+    return False
+
+
+def _describe_state(stat: os.stat_result) -> list[int | str]:
+    """Return size and time of a file, and which start of the machine this is, where the system says so."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return [stat.st_size, stat.st_mtime_ns, boot.read_text().strip() if boot.exists() else time.time_ns()]
+
+
+def _crc32(path: Path) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            crc = zlib.crc32(block, crc)
+    return crc
+
+
+def _write_check(path: Path, crc32: list[int], state: list[int | str]) -> None:
+    content = json.dumps({"crc32": crc32, "state": state}).encode()
+    write_atomically(path, lambda file: file.write(content), durable=True)
 
 
 def _decode_all(job: PackJob, missing: Sequence[tuple[int, int]], counter: "_Counter") -> None:
@@ -162,10 +208,14 @@ def _write_shard(job: PackJob, bound: tuple[int, int], halted: Callable[[int], b
                 faults[row] = (error.kind, str(error))
                 file.write(bytes(record.nbytes))
             counter.add_one()
-        write_atomically(shard_path(job.folder, start, ".sums.npy"), lambda beside: np.save(beside, sums))
+        sums_path = shard_path(job.folder, start, ".sums.npy")
+        write_atomically(sums_path, lambda beside: np.save(beside, sums), durable=True)
         if faults:
             path, content = shard_path(job.folder, start, ".faults.json"), json.dumps(faults).encode()
-            write_atomically(path, lambda beside: beside.write(content))
+            write_atomically(path, lambda beside: beside.write(content), durable=True)
+        sync(file)
+        check, state = shard_path(job.folder, start, ".check.json"), _describe_state(os.fstat(file.fileno()))
+        _write_check(check, [_crc32(Path(file.name)), _crc32(sums_path)], state)
 
     with contextlib.suppress(_HaltedError):
         write_atomically(shard_path(job.folder, start), write)

@@ -15,12 +15,24 @@ def cache_dir() -> Path:
     return Path(configured).expanduser().resolve() if configured else platformdirs.user_cache_path("one-look")
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file under a temporary name and rename it; on any exception nothing stays behind."""
+def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, durable: bool = False) -> None:
+    """Write a file under a temporary name and rename it; on any exception nothing stays behind.
+
+    With `durable` the content reaches the disk before the name does, so that a power failure leaves the file before or
+    this one, and no file of zeros. This takes milliseconds.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         with temporary.open("wb") as file:
             write(file)
+            if durable:
+                sync(file)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync(file: BinaryIO) -> None:
+    """Wait until the content of a file is on the disk."""
+    file.flush()
+    os.fsync(file.fileno())

@@ -6,22 +6,27 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from data.runtime.files import write_atomically
+from data.runtime.files import sync, write_atomically
 from search.records.run_dir import RunDirError
 
 RESTORE = "restore it from a copy, or start a new run"
 
 
-def append_line(path: Path, content: Mapping[str, Any]) -> None:
-    """Append one line of JSON; start a new line first if a crash left an incomplete one."""
+def append_line(path: Path, content: Mapping[str, Any], *, durable: bool = False) -> None:
+    """Append one line of JSON; start a new line first if a crash left an incomplete one.
+
+    With `durable` the file is on the disk before the function returns.
+    """
     with path.open("ab+") as file:
         torn = file.tell() > 0 and _last_byte(file) != b"\n"
         file.write(b"\n" * torn + json.dumps(content).encode() + b"\n")
+        if durable:
+            sync(file)
 
 
 def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Write lines of JSON atomically."""
-    write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+    """Write lines of JSON atomically and durably."""
+    write_text(path, "".join(json.dumps(line) + "\n" for line in lines), durable=True)
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -54,13 +59,13 @@ def require_fields(line: Mapping[str, Any], kinds: Mapping[str, Any], path: Path
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write indented JSON atomically."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    """Write indented JSON atomically and durably."""
+    write_text(path, json.dumps(content, indent=2) + "\n", durable=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file atomically."""
-    write_atomically(path, lambda file: file.write(text.encode()))
+def write_text(path: Path, text: str, *, durable: bool = False) -> None:
+    """Write a UTF-8 text file atomically; see `write_atomically`."""
+    write_atomically(path, lambda file: file.write(text.encode()), durable=durable)
 
 
 def _last_byte(file: BinaryIO) -> bytes:

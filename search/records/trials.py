@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from search.records.files import RESTORE, append_line, read_lines, require_fields, write_lines, write_text
-from search.records.run_dir import RunDirError
+from data.runtime.files import sync
+from search.records.files import append_line, read_lines, require_fields, write_lines, write_text
 
 STATUSES = ("completed", "stopped", "failed", "timed_out")
 LEADING_COLUMNS = tuple(
@@ -95,11 +95,17 @@ def free_numbers(records: Iterable[TrialRecord]) -> Iterator[int]:
 
 
 class TrialTable:
-    """All records of a run, written to trials.csv, trials.jsonl and reports.jsonl as they happen."""
+    """All records of a run, written to trials.csv, trials.jsonl and reports.jsonl as they happen.
+
+    Attributes:
+        orphans: Number of lines left out by `load` because they belong to trials that trials.jsonl does not have; a
+            power failure leaves them.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.records: dict[str, TrialRecord] = {}
+        self.orphans = 0
 
     @classmethod
     def load(cls, folder: Path) -> "TrialTable":
@@ -114,19 +120,21 @@ class TrialTable:
                 record = TrialRecord.from_line(line, path)
                 table.records[record.trial_id] = record
             else:
-                record = table._find(line, _ENDED, path)
-                record.status, record.reason = line["status"], line["reason"]
+                require_fields(line, _ENDED, path)
+                if table._has(line):
+                    record = table.records[line["trial_id"]]
+                    record.status, record.reason = line["status"], line["reason"]
         path = folder / "reports.jsonl"
         for line in read_lines(path):
-            table._find(line, _REPORTED, path).metrics.update(_metrics(line))
+            require_fields(line, _REPORTED, path)
+            if table._has(line):
+                table.records[line["trial_id"]].metrics.update(_metrics(line))
         return table
 
-    def _find(self, line: Mapping[str, Any], kinds: Mapping[str, type], path: Path) -> TrialRecord:
-        """Return the record that a line of a file belongs to."""
-        require_fields(line, kinds, path)
-        if line["trial_id"] not in self.records:
-            raise RunDirError(f"{path}: {line['trial_id']} has a report but never began; {RESTORE}")
-        return self.records[line["trial_id"]]
+    def _has(self, line: Mapping[str, Any]) -> bool:
+        """Return whether there is a record for a line of a file; count the line if not."""
+        self.orphans += line["trial_id"] not in self.records
+        return line["trial_id"] in self.records
 
     def start(self, record: TrialRecord) -> None:
         """Add a trial that begins."""
@@ -141,12 +149,12 @@ class TrialTable:
         return record
 
     def rewind(self, epochs: Mapping[str, int]) -> None:
-        """Delete the reports of unfinished trials after the epoch from which they continue.
+        """Delete the reports of unfinished trials after the epoch from which they continue, and those of no trial.
 
         Args:
             epochs: That epoch of each trial; 0 if it starts again.
         """
-        lines = list(read_lines(self.folder / "reports.jsonl"))
+        lines = [line for line in read_lines(self.folder / "reports.jsonl") if line["trial_id"] in self.records]
         kept = [line for line in lines if line["epochs"] <= epochs.get(line["trial_id"], math.inf)]
         for trial_id in epochs:
             self.records[trial_id].metrics.clear()
@@ -173,7 +181,10 @@ class TrialTable:
         record = self.records[trial_id]
         record.status, record.reason = status, reason
         line = {"trial_id": trial_id, "status": status, "reason": reason}
-        append_line(self.folder / "trials.jsonl", line | ({"replay": replay} if replay else {}))
+        if record.metrics:
+            with (self.folder / "reports.jsonl").open("ab") as reports:  # before the line that ends the trial
+                sync(reports)
+        append_line(self.folder / "trials.jsonl", line | ({"replay": replay} if replay else {}), durable=True)
         self.write()
         return record
 

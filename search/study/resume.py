@@ -1,29 +1,46 @@
-"""Resume an Optuna study: close trials left running by a dead process and check that the search space is unchanged."""
+"""Resume an Optuna study: add trials that it lost, close stale ones and check that the search space is unchanged."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
-from optuna.trial import FixedTrial, FrozenTrial, TrialState
+from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
+from models.config import ConfigError
+from search.config.trial import TrialConfig
 from search.records.run_dir import RunDirError
 from search.records.trials import TrialRecord
 from search.study.sampler import OPTUNA_STATES, outcome_attributes
-from search.study.storage import find_study, open_trial
+from search.study.storage import STUDY_NAME, find_study, open_trial
 
 SearchSpace = Callable[[FixedTrial], object]
+Encode = Callable[[TrialConfig], Mapping[str, Any]]
 
 
-def resume_study(storage: BaseStorage, space: SearchSpace, records: Sequence[TrialRecord] = ()) -> None:
-    """Close the stale trials of the search's study, if there is one, and check that its space is unchanged.
+def resume_study(
+    storage: BaseStorage, space: SearchSpace, records: Sequence[TrialRecord] = (), *, encode: Encode | None = None
+) -> None:
+    """Bring the search's study, if there is one, to the state of the records, and check that its space is unchanged.
+
+    Args:
+        storage: The storage of the study.
+        space: The search space.
+        records: Trials of the search so far.
+        encode: Returns the parameters of a configuration. With it, trials that the study lost in a power failure are
+            added from their records.
 
     Raises:
         RunDirError: The search space has changed since the run began.
     """
     study = find_study(storage)
+    if study is None and encode and records:
+        study = optuna.create_study(storage=storage, study_name=STUDY_NAME, direction="maximize")
     if study is None:
         return
+    if encode:
+        _add_lost_trials(study, space, records, encode)
     close_stale_trials(storage, study, records)
     for trial in study.get_trials(deepcopy=False):
         if _is_complete(trial) and not _fits(trial, space):
@@ -31,6 +48,37 @@ def resume_study(storage: BaseStorage, space: SearchSpace, records: Sequence[Tri
                 f"--resume: the search space has changed since trial {trial.number} of study.journal; start a new run, "
                 "or resume with the version that began this one"
             )
+
+
+def _add_lost_trials(study: optuna.Study, space: SearchSpace, records: Sequence[TrialRecord], encode: Encode) -> None:
+    """Add a trial for each record that the study lacks; one without a status is added as running."""
+    known = {trial.user_attrs.get("trial_id") for trial in study.get_trials(deepcopy=False)}
+    for record in records:
+        if record.trial_id not in known and (fixed := _fix_parameters(record, space, encode)) is not None:
+            state = OPTUNA_STATES[record.status] if record.status else TrialState.RUNNING
+            outcome = outcome_attributes(record.status, record.reason, record.metrics) if record.status else {}
+            study.add_trial(
+                create_trial(
+                    state=state,
+                    value=record.score if state == TrialState.COMPLETE else None,
+                    params={name: fixed.params[name] for name in fixed.distributions},
+                    distributions=fixed.distributions,
+                    intermediate_values={int(record.metrics["epochs"]): record.score} if record.metrics else {},
+                    user_attrs={"trial_id": record.trial_id, "stage": record.stage, **outcome},
+                )
+            )
+
+
+def _fix_parameters(record: TrialRecord, space: SearchSpace, encode: Encode) -> FixedTrial | None:
+    """Return the point of a record in the search space; None if the space or this version does not have it."""
+    try:
+        fixed = FixedTrial(dict(encode(TrialConfig.from_flat(record.config))))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Optuna warns of values out of range
+            space(fixed)
+    except (ConfigError, KeyError, ValueError):
+        return None
+    return fixed
 
 
 def _is_complete(trial: FrozenTrial) -> bool:

@@ -8,6 +8,8 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from data.runtime.files import write_atomically
+
 STUDY_NAME = "explore"  # of the search; each later stage has a study of its own name
 
 
@@ -31,6 +33,30 @@ class RunJournal(JournalFileBackend):
         """Append one JSON line per entry."""
         with self._path.open("ab", buffering=0) as file:
             file.write(b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs))
+
+
+def repair_journal(path: Path) -> int:
+    """Cut a journal before its first damaged line, which a power failure may leave, and keep a copy of it.
+
+    Each line builds on those before it, so that none after a damaged one can be used.
+
+    Returns:
+        The number of lines cut off, without an incomplete last one.
+    """
+    content = path.read_bytes() if path.exists() else b""
+    lines = content[: content.rfind(b"\n") + 1].splitlines(keepends=True)
+    intact = next((i for i, line in enumerate(lines) if not _is_object(line)), len(lines))
+    if intact < len(lines):
+        path.with_name(path.name + ".damaged").write_bytes(content)
+        write_atomically(path, lambda file: file.writelines(lines[:intact]), durable=True)
+    return len(lines) - intact
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def open_journal(path: Path) -> JournalStorage:

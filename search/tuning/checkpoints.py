@@ -4,13 +4,15 @@ import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from ray.tune import Checkpoint
 
 from search.records.trials import TrialRecord
+from search.training.trainer import STATE_FILE, State
 from search.tuning.stages import select_checkpoints
-from search.tuning.trainable import STATE_FILE, load_state
+from search.tuning.trainable import load_state
 
 FINAL_STATE = ("model", "epoch")  # kept of the state of a trial that has ended; its optimizer is not needed again
 
@@ -46,6 +48,20 @@ class CheckpointStore(dict[str, Checkpoint]):
             if other.trial_id in self and other.trial_id not in wanted:
                 shutil.rmtree(self.pop(other.trial_id).path, ignore_errors=True)
 
+    def recover(self, folder: Path, trial_id: str, epoch: int) -> State | None:
+        """Return the state from which a trial whose worker died continues, and delete its other checkpoints.
+
+        Args:
+            folder: As in `find_checkpoints`.
+            trial_id: The trial.
+            epoch: Its last reported epoch.
+        """
+        self.update(find_checkpoints(folder, {trial_id: epoch}, trial=trial_id))
+        for path in folder.glob(f"*/{trial_id}_*/checkpoint_*"):
+            if trial_id not in self or path.resolve() != Path(self[trial_id].path).resolve():
+                shutil.rmtree(path, ignore_errors=True)
+        return load_state(self.get(trial_id))
+
     def clear_beside(self, folder: Path) -> None:
         """Delete the checkpoints in Ray Tune's folder that are not in the store, left by killed processes."""
         kept = {Path(checkpoint.path).resolve() for checkpoint in self.values()}
@@ -57,12 +73,17 @@ class CheckpointStore(dict[str, Checkpoint]):
 def _keep_weights_only(folder: Path) -> None:
     path, partial = folder / STATE_FILE, folder / (STATE_FILE + ".partial")
     state = torch.load(path, map_location="cpu", weights_only=True)
-    if state.keys() != set(FINAL_STATE):
+    if not is_reduced(state):
         torch.save({name: state[name] for name in FINAL_STATE}, partial)
         partial.replace(path)
 
 
-def find_checkpoints(folder: Path, unfinished: Mapping[str, int]) -> dict[str, Checkpoint]:
+def is_reduced(state: Mapping[str, Any] | None) -> bool:
+    """Return whether a state is that of a trial that has ended."""
+    return state is not None and state.keys() == set(FINAL_STATE)
+
+
+def find_checkpoints(folder: Path, unfinished: Mapping[str, int], *, trial: str = "") -> dict[str, Checkpoint]:
     """Return the last intact checkpoint of every trial, whichever process wrote it.
 
     A killed process may leave an incomplete file, or a checkpoint that it had not reported yet; the one before is then
@@ -71,10 +92,11 @@ def find_checkpoints(folder: Path, unfinished: Mapping[str, int]) -> dict[str, C
     Args:
         folder: Has a folder for each process, with a folder for each trial; workers get its absolute path.
         unfinished: Last reported epoch of each trial that will be resumed.
+        trial: The only trial that is searched for; by default every trial.
     """
     newest: dict[str, Checkpoint] = {}
     for path in sorted(
-        folder.absolute().glob(f"*/*/checkpoint_*/{STATE_FILE}"), key=lambda path: path.stat().st_mtime_ns
+        folder.absolute().glob(f"*/{trial}*/checkpoint_*/{STATE_FILE}"), key=lambda path: path.stat().st_mtime_ns
     ):
         trial_id = path.parents[1].name.partition("_")[0]
         if not zipfile.is_zipfile(path):  # torch writes zip files, whose directory is at the end

@@ -54,4 +54,4 @@ def _load_error(trial: Trial) -> BaseException | None:
 def _find_cause(lines: list[str]) -> str:
     """Return the line of Ray's message on a dead worker that names the cause."""
     details = [line for line in lines if "exit detail:" in line]
-    return details[-1].rpartition("exit detail:")[2].strip() if details else lines[-1]
+    return details[-1].rpartition("exit detail:")[2].strip().partition(". ")[0] if details else lines[-1]

@@ -20,7 +20,7 @@ from search.tuning.failures import MAX_RETRIES, Failure, read_failure
 from search.tuning.ray_internals import asha_rungs, keep_idle_workers, set_process_title
 from search.tuning.searchers import StageChain
 from search.tuning.stages import GRACE_PERIOD, REDUCTION_FACTOR
-from search.tuning.trainable import load_state, read_outcome, train_trial
+from search.tuning.trainable import read_outcome, train_trial
 from search.tuning.trial_specs import TrialSpec
 
 
@@ -99,22 +99,19 @@ class RecordCallback(tune.Callback):
         folder.mkdir(exist_ok=True)
         (folder / f"{spec.trial_id}.txt").write_text(failure.text, encoding="utf-8")
         times = f", {spec.attempt + 1} times" if spec.attempt else ""
-        self.report(
-            f"  {spec.trial_id} failed{times}: {failure.reason} (errors/{spec.trial_id}.txt has the whole text)"
-        )
+        self.report(f"  {spec.trial_id} failed{times}: {failure.reason} (errors/{spec.trial_id}.txt has it all)")
         self.searcher.fail(trial.trial_id)
         self._close(trial, "failed", failure.reason)
 
     def _retry(self, trial: Trial, failure: Failure) -> None:
         """Continue a trial from its last checkpoint on another worker."""
         spec = _spec_of(trial)
-        if trial.checkpoint is not None:
-            self.checkpoints.put(spec.trial_id, trial.checkpoint)
-        own = self.checkpoints.get(spec.trial_id)
-        state = load_state(own)
+        reported = self.table.records[spec.trial_id].metrics.get("epochs", 0)
+        state = self.checkpoints.recover(self.table.folder / "ray", spec.trial_id, reported)
         epoch = state["epoch"] if state else 0
         self.table.rewind({spec.trial_id: epoch})
         self.report(f"  {spec.trial_id} continues after epoch {epoch}: {failure.reason}")
+        own = self.checkpoints.get(spec.trial_id)
         self.searcher.retry(trial.trial_id, replace(spec, own=own, attempt=spec.attempt + 1))
 
     def _close(self, trial: Trial, status: str, reason: str, replay: dict[str, Any] | None = None) -> None:

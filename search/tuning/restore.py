@@ -7,7 +7,8 @@ from models.config import ConfigError
 from search.config.trial import TrialConfig
 from search.records.run_state import RunState
 from search.records.trials import TrialTable
-from search.tuning.checkpoints import CheckpointStore, find_checkpoints
+from search.study.storage import repair_journal
+from search.tuning.checkpoints import CheckpointStore, find_checkpoints, is_reduced
 from search.tuning.stages import Stage
 from search.tuning.trainable import load_state, read_outcome
 
@@ -36,8 +37,12 @@ def restore_trials(
     _fail_unreadable(table, report)
     unfinished = {i: r.metrics.get("epochs", 0) for i, r in table.records.items() if not r.status}
     found = find_checkpoints(ray_folder, unfinished)
+    for trial_id in [i for i in unfinished if is_reduced(load_state(found.get(i)))]:
+        del unfinished[trial_id]  # a power failure lost the line with its end
+        table.finish(trial_id, *read_outcome({}, {}))
     for trial_id, checkpoint in found.items():
-        if table.records[trial_id].status != "failed":
+        record = table.records.get(trial_id)
+        if record is not None and record.status != "failed":
             checkpoints.put(trial_id, checkpoint)
     for stage in stages:
         checkpoints.sweep(table.of_stage(stage.name))
@@ -48,8 +53,17 @@ def restore_trials(
         first = run_state.stages[0]
         sizes = first["px"], first["train_images"], first["val_images"]
         data_module.first = data_module.recorded_data(*sizes)
+    _repair(table, report)
     ended = sum(bool(record.status) for record in table.records.values())
     report(f"continues after {ended} trials and {run_state.used_s:.0f}s; {len(states)} trials are unfinished")
+
+
+def _repair(table: TrialTable, report: Callable[[str], None]) -> None:
+    """Report what a power failure left incomplete; the searcher adds the trials that the journal has lost."""
+    if table.orphans:
+        report(f"{table.orphans} lines of trials that trials.jsonl lacks are left out, as after a power failure")
+    if lost := repair_journal(table.folder / "study.journal"):
+        report(f"study.journal is damaged: its last {lost} lines are replaced by the trials of trials.jsonl")
 
 
 def _fail_unreadable(table: TrialTable, report: Callable[[str], None]) -> None:

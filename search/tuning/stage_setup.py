@@ -20,7 +20,7 @@ from search.config.recipes import build_recipe
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord, free_numbers
 from search.study.resume import resume_study
-from search.study.space import LR_RANGES, SpaceLimits, build_first_points, choose_batch_sizes, suggest
+from search.study.space import LR_RANGES, SpaceLimits, build_first_points, choose_batch_sizes, encode_point, suggest
 from search.study.storage import open_journal
 from search.training.micro_batches import TrialOutOfMemoryError
 from search.training.range_test import STEPS, centre_range, run_range_test
@@ -236,7 +236,7 @@ def build_search(
     rules = Feasibility(constraints=resources.constraints, most_macs=most_macs, px=stage.px)
     latest = None if context.deadline is None else context.deadline - max(2.0, (context.cap_s or 0) / 4)
     space, storage = partial(suggest, limits=limits), open_journal(journal)
-    resume_study(storage, space, past)
+    resume_study(storage, space, past, encode=partial(encode_point, limits=limits))
     return FeasibleOptunaSearch(
         space,
         context,

@@ -211,7 +211,6 @@ def test_record_without_readings_is_refused(copied, capsys):
             lambda text: text.replace(b'"seed"', b'"sown"'),
             "damaged or of another version (seed missing)",
         ),
-        ("trials.jsonl", lambda text: b"".join(text.splitlines(True)[1:]), "e0001 has a report but never began"),
         (
             "trials.jsonl",
             lambda text: text.replace(b"model/width", b"model/breadth"),
@@ -231,6 +230,13 @@ def test_damaged_records_are_refused_in_one_line(file, change, message, copied, 
     path.write_bytes(change(path.read_bytes()))
     code, printed = reproduce(copied, "e0002", capsys)
     assert code == 2 and message in printed.err and printed.err.count("\n") == 1, printed.err
+
+
+def test_trial_of_a_run_that_lost_another_one_in_a_power_failure_is_reproduced(copied, capsys):
+    path = copied / "trials.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(True)[1:]))
+    assert reproduce(copied, "e0002", capsys)[0] == 0
+    assert reproduce(copied, "e0001", capsys)[0] == 2
 
 
 def test_fields_that_another_version_wrote_beside_are_passed_over(copied, capsys):

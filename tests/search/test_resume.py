@@ -160,11 +160,6 @@ def test_wrong_resume_is_refused_in_one_line(options, says, tmp_path):
         ("trials.jsonl", b'{"trial_id": "e0001", "config": {}}\n', "(parent_id, stage, seed missing)"),
         ("trials.jsonl", b'{"trial_id": "e0001", "status": "failed"}\n', "trials.jsonl: damaged or of another version"),
         ("reports.jsonl", b"\x89PNG\xff", "reports.jsonl: cannot be read"),
-        (
-            "reports.jsonl",
-            b'{"trial_id": "e0001", "stage": "explore", "epochs": 1}\n',
-            "e0001 has a report but never began",
-        ),
         ("run.json", b'{"state": "stopped", "asked": {}, "data": {}}', "run.json has another format"),
         (
             "run.json",

@@ -1,6 +1,7 @@
 """Packed arrays: what they hold, and how they come about."""
 
 import json
+import os
 import pickle
 import time
 from pathlib import Path
@@ -81,6 +82,46 @@ def test_packing_again_decodes_nothing(make_dataset, cache, monkeypatch):
     packed(root, cache)
     monkeypatch.setattr(shards, "decode_triplet", None)
     assert len(packed(root, cache)) == 6
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".sums.npy"])
+@pytest.mark.parametrize("restarted", [True, False])
+@pytest.mark.parametrize(
+    "damage", [lambda content: content[:-7], lambda content: content[:-7] + bytes(7), lambda content: b""]
+)
+def test_damaged_shard_is_named_and_packed_anew(suffix, restarted, damage, make_dataset, cache, monkeypatch, capsys):
+    root = make_dataset(12)
+    pack = packed(root, cache)
+    before, stats, at = pack.gather(np.arange(12)), pack.stats, np.arange(12)
+    path = shards.shard_path(pack.folder, 4, suffix)
+    content, times = path.read_bytes(), path.stat()
+    path.write_bytes(damage(content))
+    if restarted:  # after a power failure the times of a file may be as they were
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        found = shards._describe_state
+        monkeypatch.setattr(shards, "_describe_state", lambda stat: [*found(stat)[:2], "another start"])
+    elif suffix != ".npy":
+        path.with_name("0000004.npy").touch()
+    kept = shards.shard_path(pack.folder, 0).stat().st_mtime_ns
+    again = packed(root, cache)
+    assert capsys.readouterr().err == f"{pack.folder}/0000004.npy: damaged; packed anew\n"
+    assert path.read_bytes() == content and shards.shard_path(pack.folder, 0).stat().st_mtime_ns == kept
+    assert (again.gather(at).image == before.image).all() and again.stats == stats
+    monkeypatch.setattr(shards, "_crc32", None)  # checked once for each start of the machine
+    packed(root, cache)
+    assert not capsys.readouterr().err
+
+
+def test_shard_without_a_check_is_packed_anew_and_a_read_only_one_is_checked(make_dataset, cache, monkeypatch, capsys):
+    root = make_dataset(6)
+    pack = packed(root, cache)
+    shards.shard_path(pack.folder, 4, ".check.json").write_bytes(bytes(30))
+    packed(root, cache)
+    assert "0000004.npy: damaged" in capsys.readouterr().err
+    monkeypatch.setattr(shards, "_describe_state", lambda stat: [stat.st_size, stat.st_mtime_ns, "another start"])
+    monkeypatch.setattr(shards, "_write_check", lambda *_: Path("/no such file").stat())
+    packed(root, cache)
+    assert not capsys.readouterr().err
 
 
 def test_polarity_of_a_line_wins_over_that_of_the_folder(make_dataset, cache, write_manifest):

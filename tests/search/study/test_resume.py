@@ -13,7 +13,7 @@ from search.config.trial import TrialConfig
 from search.records.run_dir import RunDirError
 from search.records.trials import TrialRecord
 from search.study.resume import resume_study
-from search.study.storage import STUDY_NAME, open_journal
+from search.study.storage import STUDY_NAME, open_journal, repair_journal
 from search.tuning.searchers import FeasibleOptunaSearch
 from search.tuning.stages import Stage
 from search.tuning.trial_specs import StageContext
@@ -88,6 +88,54 @@ def test_new_run_has_no_study():
 def test_same_space_continues_the_same_study(storage):
     resume_study(storage, space())
     assert states(storage) == STATES and len(storage.get_all_studies()) == 1
+
+
+def encode(config):
+    return {"unet/width": config.model.width, "adamw/lr": config.optim.lr, "augment/flip": config.augment.flip}
+
+
+def configured(number, status, score, width=8):
+    config = {"model": {"arch": "unet", "width": width}, "optim": {"lr": 0.002}, "augment": {"flip": 0.5}}
+    metrics = {"score": score, "epochs": 3}
+    return dataclasses.replace(
+        record(number, status), config=TrialConfig.from_dict(config).flat(), metrics=metrics if score else {}
+    )
+
+
+@pytest.mark.parametrize("kept", [0, 1, 0.5, 0.9])
+def test_trials_that_the_journal_lost_are_added_from_their_records(kept, storage, tmp_path):
+    path = tmp_path / "study.journal"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(
+        b"".join(lines[: kept if isinstance(kept, int) else int(kept * len(lines))]) + bytes(300) + b"\n{}"
+    )
+    assert repair_journal(path) == 1 and (tmp_path / "study.journal.damaged").exists()
+    records = [
+        configured(i, status, score)
+        for i, status, score in [
+            (1, "completed", 0.1),
+            (2, "completed", 0.2),
+            (3, "stopped", 0.3),
+            (4, "failed", None),
+            (5, "", 0.4),
+        ]
+    ]
+    reopened = open_journal(path)
+    resume_study(reopened, space(), records, encode=encode)
+    ended = sorted(state for state in states(reopened) if state[0] in [r.trial_id for r in records])
+    assert ended == [*STATES, ("e0005", "RUNNING", None)]
+    added = trials(reopened)[-1]
+    assert added.params == {"unet/width": 8, "adamw/lr": 0.002, "augment/flip": 0.5}
+    assert added.intermediate_values == {3: 0.4}
+    resume_study(reopened, space(), records, encode=encode)
+    assert sorted(state for state in states(reopened) if state[0]) == ended
+    search = searched(reopened, space(), past=records)
+    assert search.suggest("x")["spec"].trial_id == "e0006"
+
+
+def test_record_outside_the_space_is_not_added(storage):
+    resume_study(storage, space(), [configured(9, "completed", 0.5, width=16)], encode=encode)
+    assert "e0009" not in {state[0] for state in states(storage)}
 
 
 @pytest.mark.parametrize(

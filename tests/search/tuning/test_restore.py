@@ -57,6 +57,45 @@ def test_trial_whose_last_report_arrived_is_finished_and_others_go_back_to_their
     assert len(data_module.first.train) == 8 and len(data_module.first.val) == 4
 
 
+def test_lines_that_a_power_failure_left_without_their_trial_are_left_out_and_counted(table, tiny_dataset):
+    begin(table, "e0001", epochs=1)
+    begin(table, "e0002", epochs=2)
+    table.finish("e0002", "stopped")
+    save(table.folder, "e0002", 2)
+    path = table.folder / "trials.jsonl"
+    path.write_bytes(path.read_bytes().splitlines(keepends=True)[0] + bytes(512))
+    for name in ("reports.jsonl", "study.journal"):
+        with (table.folder / name).open("ab") as file:
+            file.write(bytes(512))
+    loaded = TrialTable.load(table.folder)
+    assert list(loaded.records) == ["e0001"] and loaded.orphans == 2
+    checkpoints, lines, _ = restore(loaded, tiny_dataset)
+    assert not checkpoints and not list(table.folder.glob("ray/*/*/checkpoint_*"))
+    assert lines[0].startswith("2 lines of trials that trials.jsonl lacks are left out")
+    begin(loaded, "e0002", epochs=1)
+    loaded.finish("e0002", "completed")
+    again = TrialTable.load(table.folder)
+    assert again.records["e0002"].metrics["epochs"] == 1 and again.orphans == 0
+
+
+def test_trial_whose_end_was_lost_after_its_checkpoint_was_reduced_is_not_trained_again(table, tiny_dataset):
+    begin(table, "e0001", epochs=2)
+    save(table.folder, "e0001", 2)
+    path = next(table.folder.rglob(STATE_FILE))
+    torch.save({"model": {}, "epoch": 2}, path)
+    checkpoints, lines, _ = restore(table, tiny_dataset)
+    assert table.records["e0001"].status == "stopped" and list(checkpoints) == ["e0001"]
+    assert "0 trials are unfinished" in lines[-1]
+
+
+def test_damaged_journal_is_cut_with_a_copy_and_reported(table, tiny_dataset):
+    path = table.folder / "study.journal"
+    path.write_bytes(b'{"op_code": 0}\n' + bytes(40) + b'\n{"op_code": 1}\n')
+    assert "its last 2 lines are replaced" in restore(table, tiny_dataset)[1][0]
+    assert path.read_bytes() == b'{"op_code": 0}\n' and len((table.folder / "study.journal.damaged").read_bytes()) > 60
+    assert len(restore(table, tiny_dataset)[1]) == 1
+
+
 def test_trial_that_this_version_cannot_read_is_failed_with_the_reason(table, tiny_dataset):
     begin(table, "e0001", **{"model/mood": "fair"})
     _, lines, _ = restore(table, tiny_dataset)
