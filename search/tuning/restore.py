@@ -41,8 +41,7 @@ def restore_trials(
         del unfinished[trial_id]  # a power failure lost the line with its end
         table.finish(trial_id, *read_outcome({}, {}))
     for trial_id, checkpoint in found.items():
-        record = table.records.get(trial_id)
-        if record is not None and record.status != "failed":
+        if trial_id in table.records and table.records[trial_id].status != "failed":
             checkpoints.put(trial_id, checkpoint)
     for stage in stages:
         checkpoints.sweep(table.of_stage(stage.name))

@@ -1,33 +1,46 @@
-"""Measure what a run loses when it is killed: kill -9 at random times, resume, and compare with an undisturbed run.
+"""Measure what a run loses when its processes are killed: kill -9 at random times, resume, and count.
 
-    python -m tests.benchmarks.kills --data DIR --trials 24 --kills 10 --out DIR
+    python -m tests.benchmarks.kills --data DIR --trials 8 --kills 10 --out DIR
 
-Both runs have a budget in trials, so they have the same number of rows. Prints how many ended trials were lost,
-repeated or changed, and both numbers of rows; the exit code is 1 if any were.
+There is one run for each kind of kill: of the driver while trials train, of a worker, of the driver while it starts,
+and of the driver in the closing, after the last trial. Prints a table; the exit code is 1 if a trial that had ended was
+lost, changed or trained twice, or if a run has no model at its end.
 """
 
 import argparse
 import json
+import os
 import random
+import re
+import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from analysis.runs.files import check_folder
-from analysis.runs.tables import load_trials
 from search.records.files import read_lines
 
 RUN = Path(__file__).resolve().parents[2] / "search" / "run.py"
 LIMITS = ("--max-params", "60k", "--max-macs", "100M")  # keep trials short
+POLL_S = 0.05
+Process = subprocess.Popen[bytes]
 
 
-def start(args: argparse.Namespace, out: Path) -> "subprocess.Popen[bytes]":
+def start(args: argparse.Namespace, out: Path) -> Process:
     """Start or resume a run."""
     new = ["--data", str(args.data), "--budget", f"{args.trials}trials", "--out", str(out), *LIMITS]
     options = ["--resume", str(out)] if (out / "run.json").exists() else new
     return subprocess.Popen([sys.executable, str(RUN), *options], stdout=subprocess.DEVNULL)
+
+
+def read_state(out: Path) -> dict[str, Any]:
+    """Return the content of run.json; {} before the run has claimed its folder."""
+    path = out / "run.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def read_ended(out: Path) -> dict[str, str]:
@@ -37,69 +50,119 @@ def read_ended(out: Path) -> dict[str, str]:
     return {line["trial_id"]: json.dumps(line) for line in reports}
 
 
-def kill(args: argparse.Namespace, out: Path, rng: random.Random) -> int:
-    """Kill the run at a random time after it has started to train; return the number of ended trials."""
-    process = start(args, out)
-    before = len(list(read_lines(out / "reports.jsonl"))) if (out / "reports.jsonl").exists() else 0
-    while process.poll() is None:
-        if (out / "reports.jsonl").exists() and len(list(read_lines(out / "reports.jsonl"))) > before:
-            break
-        time.sleep(0.2)
+def await_report(process: Process, out: Path) -> None:
+    """Wait until the run has one more report, or has ended."""
+    before = len(list(read_lines(out / "reports.jsonl")))
+    while process.poll() is None and len(list(read_lines(out / "reports.jsonl"))) <= before:
+        time.sleep(POLL_S)
+
+
+def kill(process: Process, seconds: float) -> bool:
+    """Kill a process after some seconds; return False if it ended before."""
     try:
-        process.wait(rng.uniform(0.0, args.longest))
+        process.wait(seconds)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    return len(read_ended(out))
+        return True
+    return False
 
 
-def finish(args: argparse.Namespace, out: Path) -> None:
-    """Let the run finish.
+def kill_driver(process: Process, out: Path, rng: random.Random, longest: float) -> tuple[Process | None, bool]:
+    """Kill the driver at a random time after it has started to train."""
+    await_report(process, out)
+    return None, kill(process, rng.uniform(0.0, longest))
 
-    Raises:
-        RuntimeError: The run failed.
-    """
-    if start(args, out).wait():
-        raise RuntimeError(f"{out}: the run failed")
+
+def kill_worker(process: Process, out: Path, rng: random.Random, longest: float) -> tuple[Process | None, bool]:
+    """Kill a random process that trains, at a random time; the driver continues."""
+    await_report(process, out)
+    time.sleep(rng.uniform(0.0, longest))
+    workers = find_workers(process.pid)
+    if workers:
+        os.kill(rng.choice(workers), signal.SIGKILL)
+    return process, bool(workers)
+
+
+def find_workers(driver: int) -> list[int]:
+    """Return the descendants of a driver that have the name of a trial, such as ray::e0001_residual."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    lines = [line.split(None, 2) for line in listed.splitlines()]
+    family = {driver}
+    for _ in range(3):  # the driver starts Ray, which starts the workers
+        family |= {int(pid) for pid, parent, _ in lines if int(parent) in family}
+    return [int(pid) for pid, _, title in lines if int(pid) in family and re.match(r"ray::[a-z]\d+_", title)]
+
+
+def kill_start(process: Process, out: Path, rng: random.Random, longest: float) -> tuple[Process | None, bool]:
+    """Kill the driver at a random time of its first seconds."""
+    return None, kill(process, rng.uniform(0.0, longest))
+
+
+def kill_closing(process: Process, out: Path, rng: random.Random, longest: float) -> tuple[Process | None, bool]:
+    """Kill the driver at a random time after its last stage has ended."""
+    while process.poll() is None:
+        stages = read_state(out).get("stages", [])
+        if stages and stages[-1]["name"] == "repeat" and "wall_s" in stages[-1]:
+            break
+        time.sleep(POLL_S)
+    return None, kill(process, rng.uniform(0.0, longest / 6))
+
+
+KINDS: dict[str, Callable[[Process, Path, random.Random, float], tuple[Process | None, bool]]] = {
+    "driver": kill_driver,
+    "worker": kill_worker,
+    "driver in start-up": kill_start,
+    "driver in the closing": kill_closing,
+}
+
+
+def measure(args: argparse.Namespace, kind: str, out: Path) -> dict[str, int]:
+    """Run to the end with kills of one kind; return what was lost and repeated."""
+    rng, seen, kills, process = random.Random(args.seed), dict[str, str](), 0, None
+    for _ in range(args.kills):
+        if read_state(out).get("state") == "done":
+            break
+        process, killed = KINDS[kind](process or start(args, out), out, rng, args.longest)
+        kills += killed
+        seen = {**read_ended(out), **seen}
+        print(f"{kind}: {kills} kills, {len(seen)} trials had ended", flush=True)
+    code = (process or start(args, out)).wait() if read_state(out).get("state") != "done" else 0
+    now = read_ended(out)
+    started = [line for line in read_lines(out / "trials.jsonl") if "config" in line]
+    ids = Counter(line["trial_id"] for line in started)
+    promoted = Counter((line["stage"], line["parent_id"]) for line in started if line["stage"] in ("confirm", "final"))
+    epochs = Counter((line["trial_id"], line["epochs"]) for line in read_lines(out / "reports.jsonl"))
+    return {
+        "kills": kills,
+        "ended before a kill": len(seen),
+        "lost": len(seen.keys() - now.keys()),
+        "changed": sum(now.get(trial_id) != report for trial_id, report in seen.items()),
+        "trained twice": sum(count > 1 for counts in (ids, promoted, epochs) for count in counts.values()),
+        "failed": sum(line.get("status") == "failed" for line in read_lines(out / "trials.jsonl")),
+        "model at the end": int(not code and (out / "best" / "model.safetensors").exists()),
+    }
 
 
 def main() -> int:
-    """Make both runs and print the comparison; return the exit code."""
+    """Measure each kind and print the table; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="data set folder, a small one")
     parser.add_argument("--trials", type=int, default=24, help="trials of the search (default 24)")
-    parser.add_argument("--kills", type=int, default=10, help="how often the run is killed (default 10)")
-    parser.add_argument("--longest", type=float, default=12.0, help="seconds of training before a kill at most")
-    parser.add_argument("--out", type=Path, default=Path("kills"), help="folder of both runs (default kills)")
+    parser.add_argument("--kills", type=int, default=10, help="how often each run is killed (default 10)")
+    parser.add_argument("--longest", type=float, default=12.0, help="seconds before a kill at most (default 12)")
+    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS), help="kinds of kills")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the times of the kills (default 0)")
+    parser.add_argument("--out", type=Path, default=Path("kills"), help="folder of the runs (default kills)")
     args = parser.parse_args()
     check_folder(args.out)
-    alone, killed, rng = args.out / "alone", args.out / "killed", random.Random(0)
-    finish(args, alone)
-    seen: dict[str, str] = {}
-    for i in range(args.kills):
-        if killed.exists() and json.loads((killed / "run.json").read_text(encoding="utf-8"))["state"] == "done":
-            print(f"the run ended before kill {i + 1}; give it more --trials")
-            return 1
-        count = kill(args, killed, rng)
-        seen = {**read_ended(killed), **seen}
-        print(f"kill {i + 1}: {count} trials had ended", flush=True)
-    finish(args, killed)
-    now = read_ended(killed)
-    started = [line for line in read_lines(killed / "trials.jsonl") if "config" in line]
-    ids = Counter(line["trial_id"] for line in started)
-    promoted = Counter((line["stage"], line["parent_id"]) for line in started if line["stage"] in ("confirm", "final"))
-    epochs = Counter((line["trial_id"], line["epochs"]) for line in read_lines(killed / "reports.jsonl"))
-    metrics = {
-        "lost": len(seen.keys() - now.keys()),
-        "changed": sum(now.get(trial_id) != report for trial_id, report in seen.items()),
-        "started twice": sum(count > 1 for counts in (ids, promoted) for count in counts.values()),
-        "epochs reported twice": sum(count > 1 for count in epochs.values()),
-        "rows": len(load_trials(killed)),
-        "rows of the undisturbed run": len(load_trials(alone)),
-    }
-    print(", ".join(f"{name} {value}" for name, value in metrics.items()))
-    same = metrics["rows"] == metrics["rows of the undisturbed run"]
-    return 0 if same and not any(list(metrics.values())[:4]) else 1
+    table = {kind: measure(args, kind, args.out / kind.replace(" ", "_")) for kind in args.kinds}
+    columns = list(next(iter(table.values())))
+    print("\n".join(["| killed | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]))
+    for kind, row in table.items():
+        print(f"| {kind} | " + " | ".join(str(row[name]) for name in columns) + " |")
+    wrong = [row[name] for row in table.values() for name in ("lost", "changed", "trained twice")]
+    return int(any(wrong) or not all(row["model at the end"] for row in table.values()))
 
 
 if __name__ == "__main__":
