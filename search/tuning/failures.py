@@ -1,5 +1,6 @@
 """Why a trial failed: an exception raised in its worker, or the death of the worker."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def read_failure(trial: Trial) -> Failure:
     """
     path = trial.error_file and Path(trial.error_file)
     text = path.read_text(encoding="utf-8", errors="replace") if path and path.is_file() else "no error was recorded"
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text)  # Ray colours it
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     error = _load_error(trial)
     if isinstance(error, RayActorError):
