@@ -29,7 +29,7 @@ from search.options import RunOptions
 from search.study.space import SpaceLimits, choose_batch_sizes, suggest
 from search.training.throughput import measure_throughput
 from search.tuning.cluster import Cluster
-from search.tuning.stages import GRACE_PERIOD, KEPT_CHECKPOINTS, REDUCTION_FACTOR, Stage, build_stages
+from search.tuning.stages import FINAL_PX, GRACE_PERIOD, KEPT_CHECKPOINTS, REDUCTION_FACTOR, Stage, build_stages
 
 DECODING_S = 2.0  # seconds of decoding triplets from which the decoding speed is measured
 START_S = 10.0  # until the first trial begins: imports, Ray, measuring
@@ -83,7 +83,7 @@ def measure(data_module: DataModule, workers: int | None = None) -> Machine:
         return Machine(cluster=cluster, alone=alone, together=together, decoded=decoding_speed(data_module))
 
 
-def decoding_speed(data_module: DataModule, px: int = 160) -> float:
+def decoding_speed(data_module: DataModule, px: int = FINAL_PX) -> float:
     """Return the triplets per second that all cores decode; the data module counts those that cannot be used."""
     workers, begin = count_cores(), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -96,7 +96,9 @@ def decoding_speed(data_module: DataModule, px: int = 160) -> float:
 def estimate_stages(options: RunOptions, data_module: DataModule, machine: Machine) -> list[StageEstimate]:
     """Return an estimate for each stage but the repeats, which use the time that is left."""
     fixed = bool(options.configs)
-    stages = build_stages(options.stages, refine=options.refine, fixed=fixed, takes_all=data_module.takes_all)
+    stages = build_stages(
+        options.stages, refine=options.refine, fixed=fixed, px=options.px, takes_all=data_module.takes_all
+    )
     constraints = Constraints(px=stages[-1].px, **options.limits)
     ends, begun_s = None, START_S
     if wall_s := options.budget.wall_s:
@@ -167,7 +169,7 @@ def _estimate(
         allocation=allocation,
         trials=trials,
         trial_s=trial_s,
-        epochs=trial_s / epoch_s,
+        epochs=min(trial_s / epoch_s, stage.epochs),
         stage_s=stage_s or took_s,
         disk_bytes=weights + trials * RECORD_BYTES + packed,
     )

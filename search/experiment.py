@@ -100,6 +100,7 @@ class Experiment:
             options.stages,
             refine=options.refine,
             fixed=bool(options.configs),
+            px=options.px,
             takes_all=data_module.takes_all,
         )
         self.checkpoints = CheckpointStore(seed=options.seed)

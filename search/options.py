@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from search.budget.budget import Budget, BudgetError, parse_amount
-from search.tuning.stages import STAGE_PRESETS
+from search.tuning.stages import FINAL_PX, PX_RANGE, STAGE_PRESETS
 
 if TYPE_CHECKING:  # imports torch
     from search.config.trial import TrialConfig
@@ -57,6 +57,13 @@ def _numbers(text: str) -> tuple[float, ...]:
     return tuple(_number(part) for part in text.split(","))
 
 
+def _px(text: str) -> int:
+    low, high = PX_RANGE
+    if not text.isdigit() or not low <= int(text) <= high:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of pixels from {low} to {high}")
+    return int(text)
+
+
 def _option(flag: str, *, default: Any = None, group: str = "", **argument: Any) -> Any:
     """Declare a field that the command line sets by `flag`; `argument` goes to argparse."""
     return field(default=default, metadata={"flag": flag, "group": group, "argument": argument})
@@ -90,6 +97,13 @@ class RunOptions:
     depth: str | None = _option("--depth", metavar="NAME", help="sub-folder of the depth, if its name does not say so")
     workers: int | None = _option(
         "--workers", type=_workers, metavar="N", help="trials at the same time (default: one per core, or four per GPU)"
+    )
+    px: int = _option(
+        "--px",
+        default=FINAL_PX,
+        type=_px,
+        metavar="N",
+        help="side of the final images in pixels (96 to 512, default 160)",
     )
     max_params: float | None = _option(
         "--max-params", group=CONSTRAINTS, type=_amount, metavar="N", help="parameters (250k, 1M)"

@@ -195,9 +195,8 @@ def _check_feasible(options: RunOptions, *, local: bool) -> RunOptions:
         return options
     from search.budget.constraints import Constraints
     from search.study.space import list_smallest_networks
-    from search.tuning.stages import build_stages
 
-    constraints = Constraints(px=build_stages(options.stages)[-1].px, **options.limits)
+    constraints = Constraints(px=options.px, **options.limits)
     if not options.configs:
         constraints.select(list_smallest_networks(), source="the search space")
         return options

@@ -63,9 +63,9 @@ RECIPES: dict[str, Sections] = {
 # quarter the inner resolution, and combine an overlap loss of the mask with SSIM of the depth. The first is pretrained.
 STARTERS: dict[str, Sections] = {
     "quick_efficientnet": {
-        "model": {"arch": "efficientnet_lite", "width": 4},
+        "model": {"arch": "efficientnet_lite", "width": 4, "encoder_stride": 16, "encoder_lr": 0.06},
         "loss": LOSSES["bce_dice_l1_ssim"],
-        "optim": {"lr": 3e-3, "batch_size": 16},
+        "optim": {"lr": 1e-2, "batch_size": 8},
         "schedule": {"policy": "cosine"},
         "augment": {"flip": 0.5, "brightness_contrast": 0.5},
     },

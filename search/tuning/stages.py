@@ -29,6 +29,8 @@ class Stage:
         full_trials: Trials of full length that would fill a search; most trials are stopped well before.
         top_k: Best trials of the previous stage that are promoted or repeated.
         include_smallest: True if one of them is the smallest network on the Pareto front of score and parameters.
+        include_pretrained: True if one of them is the best network that starts from published weights, which gain most
+            from the whole data.
         controls: Random trials of the lower half that are promoted too, so that rank correlations are unbiased.
         repeats: Further seeds of each repeated finalist, as far as time allows.
         refine: Final fraction of the progress without augmentation and with more weight on the mask.
@@ -45,6 +47,7 @@ class Stage:
     full_trials: int = 25
     top_k: int = 0
     include_smallest: bool = False
+    include_pretrained: bool = False
     controls: int = 0
     repeats: int = 0
     refine: float = 0.0
@@ -62,11 +65,14 @@ _FINAL = Stage(
     name="final", kind="promote", fraction=1.0, px=160, epochs=30, share=0.34, pictures=4, top_k=2, refine=0.2
 )
 
+FINAL_PX = _FINAL.px
+PX_RANGE = (96, 512)  # below 96 the explore stage sees less than 48 px; above 512 a CPU trains too few images
+
 STAGE_PRESETS = {
     # the study's path: 10 % of the data at 80 px, all at 80 px, all at 160 px with a refinement at the end
     "default": (
         _SEARCH,
-        replace(_CONFIRM, top_k=3, include_smallest=True, controls=1),
+        replace(_CONFIRM, top_k=3, include_smallest=True, include_pretrained=True, controls=1),
         _FINAL,
         replace(_FINAL, name="repeat", kind="repeat", share=0.0, repeats=2, pictures=0),
     ),
@@ -82,6 +88,7 @@ def build_stages(
     *,
     refine: bool = True,
     fixed: bool = False,
+    px: int = FINAL_PX,
     takes_all: Callable[[float], bool] = lambda fraction: fraction == 1,
 ) -> tuple[Stage, ...]:
     """Return the stages of a preset.
@@ -90,14 +97,16 @@ def build_stages(
         preset: A name in STAGE_PRESETS.
         refine: False leaves out the refinement of the final stage.
         fixed: True if the user's configurations replace the search.
+        px: Side of the images of the final stage in pixels; the other stages' sides change in proportion.
         takes_all: Returns whether a stage of this fraction trains on all images. If the first one does, a stage that
             would train on the same images at the same size is left out; the next one has its share and its places.
     """
-    first, *later = STAGE_PRESETS[preset]
+    first, *later = (replace(stage, px=round(stage.px * px / FINAL_PX)) for stage in STAGE_PRESETS[preset])
     if takes_all(first.fraction) and len(later) > 1 and later[0].px == first.px:
         same, after, *rest = later
-        share, smallest = same.share + after.share, same.include_smallest
-        later = [replace(after, share=share, top_k=same.top_k, include_smallest=smallest), *rest]
+        merged = replace(after, share=same.share + after.share, top_k=same.top_k)
+        smallest, pretrained = same.include_smallest, same.include_pretrained
+        later = [replace(merged, include_smallest=smallest, include_pretrained=pretrained), *rest]
     first = replace(first, kind="fixed", early_stopping=False) if fixed else first
     return tuple(stage if refine else replace(stage, refine=0.0) for stage in (first, *later))
 
@@ -144,14 +153,14 @@ def promote(
 
     Returns:
         The best in order, then the controls; fewer if there are not enough. The smallest network on the Pareto front
-        that scores better than a constant guess takes the last of the best places.
+        that scores better than a constant guess, and the best pretrained one, take the last of the best places.
     """
     order = rank_trials(records)
     available = [r for r in order if r.trial_id not in excluded]
-    best = available[: stage.top_k]
-    smallest = _smallest_network(available) if stage.include_smallest else []
-    if smallest and smallest[0] not in available[: stage.top_k - 1]:
-        best = available[: stage.top_k - 1] + smallest
+    included = _smallest_network(available) if stage.include_smallest else []
+    included += [r for r in _best_pretrained(available) if stage.include_pretrained and r not in included]
+    others = [r for r in available if r not in included][: max(stage.top_k - len(included), 0)]
+    best = [r for r in available if r in included or r in others]
     lower_half = [r for r in order[len(order) // 2 :] if r in available and r not in best]
     return best + select_controls(lower_half, stage.controls, seed=seed)
 
@@ -164,7 +173,8 @@ def select_controls(records: Sequence[TrialRecord], count: int, *, seed: int) ->
 def select_checkpoints(records: Sequence[TrialRecord], *, seed: int) -> set[str]:
     """Return the trials of one stage that `promote` may select, now or when the run is given more budget."""
     order = rank_trials(records)
-    kept = [*order[:KEPT_CHECKPOINTS], *_smallest_network(order), *select_controls(order, KEPT_CHECKPOINTS, seed=seed)]
+    included = [*_smallest_network(order), *_best_pretrained(order)]
+    kept = [*order[:KEPT_CHECKPOINTS], *included, *select_controls(order, KEPT_CHECKPOINTS, seed=seed)]
     return {r.trial_id for r in kept}
 
 
@@ -193,6 +203,11 @@ def _mean_score(group: Sequence[TrialRecord]) -> float:
 def _smallest_network(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Return the smallest network on the Pareto front that scores better than a constant guess (0), if there is one."""
     return [r for r in select_pareto_front(records, lambda r: (_params(r),)) if r.score > 0][-1:]
+
+
+def _best_pretrained(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Return the first of the ranked records whose network started from published weights, if it beats a guess."""
+    return [r for r in records if r.config.get("model/weights", "none") != "none" and r.score > 0][:1]
 
 
 def _params(record: TrialRecord) -> float:

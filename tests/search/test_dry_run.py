@@ -115,6 +115,14 @@ def test_dry_run_prints_the_plan_and_writes_nothing(tiny_dataset, tmp_path, monk
     assert "device hours" in capsys.readouterr().out and list(tmp_path.iterdir()) == []
 
 
+def test_size_of_the_images_decides_the_plan_and_the_constraints(tiny_dataset, monkeypatch):
+    seen = []
+    monkeypatch.setattr(plan, "Constraints", lambda **limits: seen.append(limits["px"]) or Constraints(**limits))
+    options = RunOptions(budget=parse_budget("10m"), px=240)
+    estimates = estimate_stages(options, DataModule(tiny_dataset, seed=0), MACHINE)
+    assert estimates[0].stage.px == 120 and estimates[-1].stage.px == 240 and seen == [240]
+
+
 def test_constraints_are_those_of_an_image_of_the_final_stage(tiny_dataset, monkeypatch):
     seen = []
     monkeypatch.setattr(plan, "build_stages", lambda *_, **__: tuple(replace(s, px=2 * s.px) for s in build_stages()))

@@ -36,6 +36,7 @@ def test_option_that_an_earlier_run_did_not_have_has_its_default():
     [
         (("--seed", "7"), "seed", 7),
         (("--no-refine",), "refine", False),
+        (("--px", "224"), "px", 224),
         (("--max-params", "250k"), "limits", {"max_params": 250e3}),
         (("--max-latency-ms", "20", "--max-macs", "1G"), "limits", {"max_macs": 1e9, "max_latency_ms": 20.0}),
         (("--sampler", "random"), "sampler", "random"),
@@ -44,6 +45,13 @@ def test_option_that_an_earlier_run_did_not_have_has_its_default():
 )
 def test_option_is_parsed(arguments, field, value):
     assert getattr(parsed(*arguments), field) == value
+
+
+@pytest.mark.parametrize("px", ["95", "513", "0", "160.0", "-160", "big"])
+def test_size_outside_the_range_is_refused_in_one_line(px, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        parsed("--px", px)
+    assert "pixels from 96 to 512" in capsys.readouterr().err or px.startswith("-")
 
 
 def test_every_option_of_the_command_line_has_a_flag():

@@ -2,12 +2,15 @@
 
 import itertools
 import random
+from dataclasses import replace
 
 import pytest
 
+from models.losses.loss import PIXEL_TERMS, STRUCTURAL_TERMS
 from search.records.trials import TrialRecord
 from search.tuning.stages import (
     KEPT_CHECKPOINTS,
+    PX_RANGE,
     STAGE_PRESETS,
     Stage,
     build_stages,
@@ -68,6 +71,19 @@ TEN = [record(i, i / 10) for i in range(10)]
 
 def test_refinement_can_be_left_out():
     assert build_stages()[-1].refine > 0 and all(stage.refine == 0 for stage in build_stages(refine=False))
+
+
+@pytest.mark.parametrize("preset", STAGE_PRESETS)
+def test_sides_of_all_stages_follow_the_final_one(preset):
+    usual, large = build_stages(preset), build_stages(preset, px=224)
+    assert usual[-1].px == 160 and large[-1].px == 224
+    assert [stage.px for stage in large] == [round(1.4 * stage.px) for stage in usual]
+    assert [replace(stage, px=0) for stage in large] == [replace(stage, px=0) for stage in usual]
+
+
+def test_smallest_images_are_large_enough_for_every_term_of_the_loss():
+    least = build_stages(px=PX_RANGE[0])[0].px
+    assert all(least >= term.min_px for term in (PIXEL_TERMS | STRUCTURAL_TERMS).values())
 
 
 def test_fixed_configurations_replace_the_search_and_are_trained_in_full():
@@ -151,6 +167,34 @@ def test_smallest_of_the_front_takes_the_last_of_the_best_places():
 def test_smallest_that_is_among_the_best_takes_no_place():
     records = [record(1, 0.9), record(2, 0.8, params=9), record(3, 0.7), record(4, 0.6)]
     assert ids(promote(records, SMALLEST, seed=0))[:3] == ["e0001", "e0002", "e0003"]
+
+
+def pretrained(one):
+    one.config["model/weights"] = "imagenet"
+    return one
+
+
+def test_best_pretrained_network_takes_a_place():
+    stage = replace(SMALLEST, include_pretrained=True)
+    records = [record(1, 0.9), record(2, 0.8), record(3, 0.7), record(4, 0.3), record(5, 0.2, params=9)]
+    assert ids(promote(records, stage, seed=0))[:3] == ["e0001", "e0002", "e0005"]
+    records[3:3] = [pretrained(record(6, 0.5)), pretrained(record(7, 0.4))]
+    assert ids(promote(records, stage, seed=0))[:3] == ["e0001", "e0006", "e0005"]
+    assert ids(promote(records, SMALLEST, seed=0))[:3] == ["e0001", "e0002", "e0005"]
+    assert {"e0006"} <= select_checkpoints(records, seed=0)
+
+
+def test_pretrained_network_takes_no_second_place_and_none_for_nothing():
+    stage = replace(SMALLEST, include_pretrained=True)
+    records = [record(1, 0.9), pretrained(record(2, 0.8, params=9)), record(3, 0.7), record(4, 0.6)]
+    assert ids(promote(records, stage, seed=0))[:3] == ["e0001", "e0002", "e0003"]
+    records = [record(1, 0.9), record(2, 0.8), record(3, 0.7), pretrained(record(4, -0.1))]
+    assert ids(promote(records, stage, seed=0))[:3] == ["e0001", "e0002", "e0003"]
+
+
+def test_confirm_has_a_place_for_a_pretrained_network_and_passes_it_on():
+    assert build_stages()[1].include_pretrained
+    assert build_stages(takes_all=lambda fraction: True)[1].include_pretrained
 
 
 @pytest.mark.parametrize("score", [0.0, -0.2])
