@@ -16,6 +16,7 @@ METRICS = {  # name in metrics.json: (description, which direction is better)
     "dice": ("Dice of the mask", "higher"),
     "boundary_f": ("boundary F of the mask", "higher"),
     "mae_mask": ("mean absolute error of the mask", "lower"),
+    "false_area": ("foreground predicted in images without any", "lower"),
     "rmse_depth": ("RMSE of the depth", "lower"),
     "abs_rel": ("relative error of the depth (AbsRel)", "lower"),
     "delta1": ("depth within a factor of 1.25", "higher"),

@@ -277,3 +277,33 @@ def test_metrics_are_float32_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         cast = measured(full_metrics, pred, mask, depth, valid)
     assert cast == measured(full_metrics, pred, mask, depth, valid)
+
+
+def test_empty_against_empty_is_no_success():
+    _, mask, depth, valid = scene(4)
+    mask[:2] = 0
+    pred = predict_constant(mask, 0.5)
+    pred[1, 0, :10] = 1
+    metrics = measured(score_metrics, pred, mask, depth, valid)
+    assert metrics["iou"] == 0 and metrics["dice"] == 0, "nothing was found in the two images that have foreground"
+    assert metrics["false_area"] == pytest.approx((0 + 0.25) / 2)
+    assert "false_area" not in measured(score_metrics, *(tensor[2:] for tensor in (pred, mask, depth, valid)))
+    without = measured(score_metrics, *(tensor[:2] for tensor in (pred, mask, depth, valid)))
+    assert "iou" not in without and without["score"] == pytest.approx(1 - without["rmse_depth"] / 0.25)
+
+
+def test_ignored_pixels_are_not_measured():
+    pred, mask, depth, valid = scene(3)
+    pixels = torch.ones_like(valid)
+    pixels[:, :, :20] = False
+    known = torch.ones(3, dtype=torch.bool)
+    target = Target(mask, depth, valid, known, pixels)
+    spoilt = pred.clone()
+    spoilt[:, 0, :20] = 1 - spoilt[:, 0, :20]
+    found, other = (full_metrics(each, target) for each in (pred, spoilt))
+    for name in ("iou", "dice", "mae_mask", "false_area"):
+        torch.testing.assert_close(found[name], other[name])
+    half = overlap(pred[:, :1, 20:] > 0.5, mask[:, :, 20:] > 0.5)[0]
+    torch.testing.assert_close(found["iou"], half)
+    loss = build_loss(LossConfig(), 40)
+    torch.testing.assert_close(loss(pred, target).parts["mask_pixel"], loss(spoilt, target).parts["mask_pixel"])
