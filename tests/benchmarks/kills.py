@@ -27,6 +27,7 @@ from search.records.files import read_lines
 RUN = Path(__file__).resolve().parents[2] / "search" / "run.py"
 LIMITS = ("--max-params", "60k", "--max-macs", "100M")  # keep trials short
 POLL_S = 0.05
+CLOSED_S = 0.7  # seconds after a stage within which the next one begins
 Process = subprocess.Popen[bytes]
 
 
@@ -101,11 +102,16 @@ def kill_start(process: Process, out: Path, rng: random.Random, longest: float) 
 
 def kill_closing(process: Process, out: Path, rng: random.Random, longest: float) -> tuple[Process | None, bool]:
     """Kill the driver at a random time after its last stage has ended."""
+    before, ended = read_state(out), -1
     while process.poll() is None:
-        stages = read_state(out).get("stages", [])
-        if stages and stages[-1]["name"] == "repeat" and "wall_s" in stages[-1]:
+        state = read_state(out)
+        stages = state.get("stages", [])
+        started = len(state.get("earlier", ())) > len(before.get("earlier", ())) or not before
+        closed = started and bool(stages) and stages[-1]["name"] in ("final", "repeat") and "wall_s" in stages[-1]
+        if closed and ended == len(stages):  # twice in a row: no further stage begins
             break
-        time.sleep(POLL_S)
+        ended = len(stages) if closed else -1
+        time.sleep(CLOSED_S)
     return None, kill(process, rng.uniform(0.0, longest / 6))
 
 

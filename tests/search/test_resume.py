@@ -3,6 +3,7 @@
 import csv
 import json
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,6 +137,45 @@ class TestResume:
         assert len({i for i in ended if i[0] == "e"}) > len([row for row in before if row["stage"] == "explore"])
         newcomers = [row for row in rows(out)[len(before) :] if row["stage"] == "confirm"]
         assert newcomers and not {row["parent_id"] for row in newcomers} & {row["parent_id"] for row in before}
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_run_continues_after_a_power_failure_with_data_that_have_moved(tiny_dataset, tmp_path, monkeypatch):
+    monkeypatch.setenv("ONE_LOOK_CACHE", str(tmp_path / "cache"))
+    out, data, moved = tmp_path / "out", tmp_path / "data", tmp_path / "moved here"
+    shutil.copytree(tiny_dataset, data)
+    command = [*RUN, "--budget", "3trials", "--max-params", "60k", "--data", str(data), "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while len(rows(out)) < 2 and process.poll() is None:
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    lines = (out / "trials.jsonl").read_bytes().splitlines(keepends=True)
+    last = max(i for i, line in enumerate(lines) if b'"config"' not in line)  # the end of the second trial is lost
+    (out / "trials.jsonl").write_bytes(b"".join(lines[:last]) + bytes(512))
+    with (out / "reports.jsonl").open("ab") as file:
+        file.write(b'{"trial_id": "e0099", "stage": "explore", "epochs": 1, "score": 0.5}\n' + bytes(512))
+    journal = (out / "study.journal").read_bytes().splitlines(keepends=True)
+    journal[len(journal) // 2] = bytes(512) + b"\n"
+    (out / "study.journal").write_bytes(b"".join(journal))
+    shard = next((tmp_path / "cache").glob("packs/*-80px/0000000.npy"))
+    shard.write_bytes(bytes(shard.stat().st_size))
+    shutil.copytree(data, moved, copy_function=shutil.copyfile)
+    shutil.rmtree(data)
+    command = [*RUN, "--resume", "../out", "--data", "."]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=400, cwd=moved)
+    assert process.returncode == 0, process.stderr
+    assert f"{shard}: damaged; packed anew" in process.stderr
+    assert "1 lines of trials that trials.jsonl lacks are left out" in process.stdout
+    assert "study.journal is damaged" in process.stdout
+    assert sum(row["stage"] == "explore" for row in rows(out)) == 3
+    assert run_state(out)["state"] == "done" and run_state(out)["data"]["folder"] == str(moved)
+    backend = optuna.storages.journal.JournalFileBackend(str(out / "study.journal"))
+    study = optuna.load_study(study_name="explore", storage=optuna.storages.JournalStorage(backend))
+    states = {t.user_attrs["trial_id"]: t.state.name for t in study.trials if "trial_id" in t.user_attrs}
+    assert states.keys() == {row["trial_id"] for row in rows(out) if row["stage"] == "explore"}
+    assert "RUNNING" not in states.values()
 
 
 @pytest.mark.parametrize(
