@@ -1,5 +1,6 @@
 """Copy-paste: the foreground of another sample over this one, with its mask and depth."""
 
+import dataclasses
 import time
 
 import numpy as np
@@ -94,6 +95,12 @@ def test_unlabelled_sample_gets_the_pixels_but_no_label():
     without_mask, without_depth = paste(samples(mask_known=False)), paste(samples(depth=0))
     assert without_mask.image.any() and not without_mask.mask.any() and (without_mask.depth == 40000).any()
     assert without_depth.image.any() and without_depth.mask.any() and not without_depth.depth.any()
+
+
+def test_pasted_pixels_of_the_mask_are_valid_and_no_others_become_so():
+    batch = dataclasses.replace(samples(), mask_valid=np.zeros((8, PX, PX), bool))
+    paste(batch)
+    assert batch.mask_valid.any() and (batch.mask_valid == (batch.mask >= copy_paste.OPAQUE)).all()
 
 
 def test_sample_depends_on_its_own_seed_alone():
