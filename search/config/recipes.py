@@ -67,7 +67,7 @@ STARTERS: dict[str, Sections] = {
         "loss": LOSSES["bce_dice_l1_ssim"],
         "optim": {"lr": 1e-2, "batch_size": 8},
         "schedule": {"policy": "cosine"},
-        "augment": {"flip": 0.5, "brightness_contrast": 0.5},
+        "augment": {"flip": 0.5, "brightness_contrast": 0.5, "copy_paste": 0.5},
     },
     "quick_residual": {
         "model": {"arch": "residual", "width": 16, "stem_stride": 4, "dilations": [2, 4, 8]},
