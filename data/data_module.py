@@ -18,7 +18,7 @@ from data.reading.decode import find_common_scale
 from data.reading.depth import DepthScale
 from data.reading.folders import NO_ROLES, resolve_roles
 from data.reading.layout import read_dataset
-from data.reading.splits import SPLITS, take_subset
+from data.reading.splits import SPLITS, list_shared_foregrounds, take_subset
 from data.runtime.cores import count_cores
 from data.runtime.files import cache_dir
 from data.runtime.progress import ShowProgress, progress_bar
@@ -188,6 +188,20 @@ class DataModule:
             f"{seen}{test}: the scores are good to about {worth:.2f}, smaller differences are chance; add backgrounds"
         )
 
+    def describe_mixed(self) -> str:
+        """Return how many triplets are in no split because of their foreground, or that foregrounds are not separated.
+
+        Returns:
+            "" if each foreground is in one split anyway.
+        """
+        mixed = self.splits.mixed
+        shared = 0 if mixed else len(list_shared_foregrounds(self.splits))
+        if shared and self.split == "background":
+            are = "foreground is" if shared == 1 else "foregrounds are"
+            return f"{shared:,} {are} in more than one split, which flatters the scores; see split in data/README.md"
+        share = f"{mixed:,} of {len(self.dataset.triplets):,} triplets"
+        return f"{share} are not used: their foreground belongs to another split than their background" if mixed else ""
+
     def recorded_data(self, px: int, train_images: int, val_images: int) -> StageData:
         """Return packs of recorded sizes, equal to those that `stage_data` returned to an earlier process."""
         train, val = self.pack("train", px, count=train_images), self.pack("val", px, count=val_images)
@@ -238,7 +252,8 @@ class DataModule:
         dataset = self.dataset
         joined = {"folders": [str(part.root.resolve()) for part in dataset.parts]} if dataset.parts else {}
         source = {"folder": str(dataset.root.resolve()), "fingerprint": dataset.fingerprint, "split": self.split}
-        named = {"roles": self.roles} if self.roles else {}
+        named: dict[str, Any] = {"roles": self.roles} if self.roles else {}
+        named |= {"mixed": self.splits.mixed} if self.splits.mixed else {}
         meaning = {"specs": [part.spec.to_dict() for part in dataset.folders], "meaning": dataset.description}
         return source | joined | named | meaning | self.sizes() | {"left_out": self.left_out.to_dict()}
 

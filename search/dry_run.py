@@ -201,8 +201,8 @@ def print_estimate(options: RunOptions, data_module: DataModule) -> None:
     data_module.check_left_out()
     if left_out := data_module.left_out.describe():
         print(f"left out: {left_out}")
-    if worth := data_module.describe_reliability():
-        print(worth)
+    for line in filter(None, (data_module.describe_mixed(), data_module.describe_reliability())):
+        print(line)
     devices = {"cpu": machine.cluster.cpus, "gpu": machine.cluster.gpus}
     budget = options.budget.as_wall_time(devices=devices, used={"cpu": 0.0, "gpu": 0.0})
     print_table(estimate_stages(replace(options, budget=budget), data_module, machine), budget, machine)

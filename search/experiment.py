@@ -135,8 +135,8 @@ class Experiment:
         self.data_module.prepare_data(self.stages[0].px, deadline=pack_until)
         if left_out := self.data_module.left_out.describe():
             self.console.print(f"left out: {left_out}", style="yellow")
-        if worth := self.data_module.describe_reliability():
-            self.console.print(worth, style="yellow")
+        for line in filter(None, (self.data_module.describe_mixed(), self.data_module.describe_reliability())):
+            self.console.print(line, style="yellow")
         ray = self.starting.result()
         self.interrupt.listen()
         speed = ray.call(measure_throughput, 1, "cuda" if ray.gpus else "cpu")

@@ -141,7 +141,8 @@ class RunOptions:
         default="background",
         group=COMPARISONS,
         choices=("background", "random"),
-        help="separate training and validation by background, or by image as the study did, which leaks",
+        help="separate training, validation and test by background, and by foreground where manifest.csv names both, "
+        "or by image as the study did, which leaks; a split that the data set states takes precedence",
     )
     sampler: str = _option(
         "--sampler", default="tpe", group=COMPARISONS, choices=("tpe", "random"), help="sampler of the search"

@@ -84,7 +84,8 @@ def _build_depth(plan: Plan, canvas: Canvas) -> UInt8[np.ndarray, "px px"] | Non
 def _draw_foregrounds(plan: Plan, index: int, rng: np.random.Generator) -> list[tuple[int, bool]]:
     """Draw the foregrounds of a composite, mirrored or not: its own, and others at random."""
     count = int(rng.integers(plan.options.things))
-    others, sides = rng.integers(len(plan.foregrounds), size=count).tolist(), rng.random(count) < 0.5
+    own = plan.list_foregrounds(index)
+    others, sides = (own.start + rng.integers(len(own), size=count)).tolist(), rng.random(count) < 0.5
     mirrored = [bool(side) and plan.options.flip for side in sides]
     return [plan.pick_foreground(index), *zip(others, mirrored, strict=True)]
 
@@ -158,7 +159,7 @@ def build_parser() -> argparse.ArgumentParser:
     workers = parser.add_mutually_exclusive_group()
     workers.add_argument("--workers", type=int, metavar="N", help="number of processes (default: one for each core)")
     workers.add_argument("--address", help="address of a Ray cluster that does the work; auto: the one on this machine")
-    no_split = "let each run split by its seed (default: the last fifth of the photos is for validation)"
+    no_split = "let each run split by its seed (default: the last fifth of photos and foregrounds is for validation)"
     add("--no-split", action="store_true", help=no_split)
     return parser
 

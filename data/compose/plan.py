@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from itertools import chain
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from data.compose.placement import LARGEST, LARGEST_STANDING, RULES
 from data.dataset import DataError, DatasetSpec
 from data.runtime.progress import Progress
 
-VERSION = 2  # raised whenever the same seed gives other composites, so that an interrupted set is not resumed
+VERSION = 3  # raised whenever the same seed gives other composites, so that an interrupted set is not resumed
 PER_PAIR = 20  # as in the study
 OVERSAMPLING = 2.0  # foregrounds are kept at twice their largest size, so that a second resize costs no sharpness
 
@@ -38,7 +38,9 @@ class ComposeOptions:
     things: int = 1  # largest number of foregrounds in an image; the number is drawn
     shadow: bool = False
     seed: int = 0  # decides the composites, whatever the number of workers
-    hold_out: bool = True  # the last fifth of the photos is for validation; else the reader of the data set splits
+    hold_out: bool = (
+        True  # the last fifth of photos and foregrounds is for validation; else the reader of the data set splits
+    )
 
     def __post_init__(self) -> None:
         for name, value, least in (("size", self.px, 32), ("things", self.things, 1), ("seed", self.seed, 0)):
@@ -65,9 +67,24 @@ class Plan:
     def pick_foreground(self, index: int) -> tuple[int, bool]:
         """Pick the foreground of a composite, mirrored or not: all are used in random order before any is reused."""
         sides = 2 if self.options.flip else 1
-        turn, place = divmod(index, len(self.foregrounds) * sides)
-        foreground, side = divmod(_shuffle(self.options.seed, turn, len(self.foregrounds) * sides)[place], sides)
-        return foreground, bool(side)
+        own = self.list_foregrounds(index)
+        first = self._first_val if own.start else 0  # composite
+        turn, place = divmod(index - first, len(own) * sides)
+        foreground, side = divmod(_shuffle(self.options.seed, turn, len(own) * sides)[place], sides)
+        return own[foreground], bool(side)
+
+    def list_foregrounds(self, index: int) -> range:
+        """Return the foregrounds from which those of a composite are picked: validation has its own, the last fifth."""
+        count, split = len(self.foregrounds), self.pick_split(self.pick_background(index))
+        held_out = max(1, count // 5)
+        if count < 2 or not split:
+            return range(count)
+        return range(count - held_out, count) if split == "val" else range(count - held_out)
+
+    @cached_property
+    def _first_val(self) -> int:
+        """The first composite that validates."""
+        return next(index for index in range(self.count) if self.pick_split(self.pick_background(index)) == "val")
 
     def pick_split(self, background: int) -> str:
         """Pick the part of a background: "val" for the last fifth, "" if nothing is held out."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from data.dataset import DataError, Dataset, Triplet
 
 HELD_OUT = 0.1  # share of the backgrounds for validation, and again for test
+FOREGROUND_SHARES = (HELD_OUT, 0.2, 0.3)  # of the foregrounds held out for each, tried in this order
 
 
 @dataclass(frozen=True)
@@ -16,15 +17,23 @@ class Splits:
     """Training, validation and test triplets in nested order: any prefix is a fair sample of its split.
 
     `test` is empty if the data set has no test split.
+
+    Attributes:
+        mixed: Number of triplets in no split, because their background belongs to another one than their foreground.
     """
 
     train: tuple[Triplet, ...]
     val: tuple[Triplet, ...]
     test: tuple[Triplet, ...]
+    mixed: int = 0
 
     def sizes(self) -> dict[str, int]:
         """Return the number of triplets of each split."""
-        return {name: len(triplets) for name, triplets in vars(self).items()}
+        return {name: len(triplets) for name, triplets in self.by_name().items()}
+
+    def by_name(self) -> dict[str, tuple[Triplet, ...]]:
+        """Return the triplets of each split."""
+        return {"train": self.train, "val": self.val, "test": self.test}
 
 
 def _split_each_folder(split: Callable[..., Splits]) -> Callable[..., Splits]:
@@ -36,16 +45,20 @@ def _split_each_folder(split: Callable[..., Splits]) -> Callable[..., Splits]:
         if len(found) == 1:
             return found[0]
         columns = zip(*((splits.train, splits.val, splits.test) for splits in found), strict=True)
-        return Splits(*(sort_nested(itertools.chain(*column)) for column in columns))
+        mixed = sum(splits.mixed for splits in found)
+        train, val, test = (sort_nested(itertools.chain(*column)) for column in columns)
+        return Splits(train, val, test, mixed)
 
     return split_folders
 
 
 @_split_each_folder
 def split_by_background(dataset: Dataset, *, seed: int = 0) -> Splits:
-    """Split 80/10/10 so that no background is in two splits; the manifest's split column takes precedence.
+    """Split 80/10/10 so that no background is in two splits, and no foreground where manifest.csv names both.
 
-    Two backgrounds give training and validation but no test split. Joined folders are split one by one.
+    A stated split takes precedence. A foreground that occurs in several splits stays in one of them, and the triplets
+    that mix it with backgrounds of another split are left out and counted. Two backgrounds give training and validation
+    but no test split. Joined folders are split one by one.
 
     Args:
         dataset: The data set to split.
@@ -59,6 +72,10 @@ def split_by_background(dataset: Dataset, *, seed: int = 0) -> Splits:
     """
     if _states_split(dataset):
         return _split_by_column(dataset, seed)
+    return _separate_foregrounds(_split_backgrounds(dataset, seed), seed)
+
+
+def _split_backgrounds(dataset: Dataset, seed: int) -> Splits:
     backgrounds = {triplet.background for triplet in dataset.triplets}
     if len(backgrounds) < 2:
         unknown = {name.rpartition("/")[2] for name in backgrounds} == {"unknown"}  # joined folders add a prefix
@@ -91,7 +108,9 @@ def split_randomly(dataset: Dataset, *, seed: int = 0) -> Splits:
         DataError: Fewer than two triplets to divide, or a split column without train or val.
     """
     separable = _states_split(dataset) or len({triplet.background for triplet in dataset.triplets}) > 1
-    held_out = split_by_background(dataset, seed=seed) if separable else Splits((), (), ())
+    held_out = Splits((), (), ())
+    if separable:
+        held_out = _split_by_column(dataset, seed) if _states_split(dataset) else _split_backgrounds(dataset, seed)
     test = {triplet.id for triplet in held_out.test or held_out.val}
     ids = {triplet.id for triplet in dataset.triplets} - test
     if len(ids) < 2:
@@ -125,6 +144,44 @@ def _hold_out(names: set[str], seed: int, count: int | None = None) -> list[str]
     return ranked[: max(1, round(HELD_OUT * len(ranked))) if count is None else count]
 
 
+def list_shared_foregrounds(splits: Splits) -> set[str]:
+    """Return the foregrounds that occur in more than one split."""
+    seen: dict[str, set[str]] = {}
+    for split, triplets in splits.by_name().items():
+        for triplet in triplets:
+            for foreground in _list_foregrounds(triplet):
+                seen.setdefault(foreground, set()).add(split)
+    return {foreground for foreground, places in seen.items() if len(places) > 1}
+
+
+def _separate_foregrounds(splits: Splits, seed: int) -> Splits:
+    """Leave out the triplets whose foreground belongs to another split than their background.
+
+    More foregrounds are held out if a split would be empty, as it may be where composites show several. If that does
+    not help, the foregrounds are not separated.
+    """
+    shared = list_shared_foregrounds(splits)
+    parts = splits.by_name()
+    for share in FOREGROUND_SHARES if len(shared) > 1 else ():
+        count = max(1, round(share * len(shared)))
+        val = _hold_out(shared, seed, count)
+        test = _hold_out(shared - set(val), seed, count) if splits.test and len(shared) > 2 else []
+        homes = dict.fromkeys(shared, "train") | dict.fromkeys(val, "val") | dict.fromkeys(test, "test")
+        kept = {
+            split: tuple(t for t in triplets if all(homes.get(name, split) == split for name in _list_foregrounds(t)))
+            for split, triplets in parts.items()
+        }
+        if kept["train"] and kept["val"] and bool(kept["test"]) == bool(test):
+            mixed = sum(splits.sizes().values()) - sum(map(len, kept.values()))
+            return Splits(kept["train"], kept["val"], kept["test"], mixed)
+    return splits
+
+
+def _list_foregrounds(triplet: Triplet) -> list[str]:
+    """Return the foregrounds of a triplet; composites of several name them with a plus."""
+    return [name for name in triplet.foreground.split("+") if name]
+
+
 def _states_split(dataset: Dataset) -> bool:
     return any(triplet.split is not None for triplet in dataset.triplets)
 
@@ -148,7 +205,7 @@ def _build_splits(dataset: Dataset, name_split: Callable[[Triplet], str]) -> Spl
     found: dict[str, list[Triplet]] = {"train": [], "val": [], "test": []}
     for triplet in sort_nested(dataset.triplets):
         found[name_split(triplet)].append(triplet)
-    return Splits(**{name: tuple(triplets) for name, triplets in found.items()})
+    return Splits(tuple(found["train"]), tuple(found["val"]), tuple(found["test"]))
 
 
 def _hash(name: str) -> bytes:

@@ -30,6 +30,7 @@ from data.scenes.worlds import draw_world
 from data.writing.writer import DatasetWriter, Sample
 
 VERSION = 3  # raised whenever the same seed draws another image, so that cached scenes are drawn again
+FILES = 1  # raised whenever the same images are written differently
 NEAR_M, FAR_M = 1.4, 200.0
 PER_BACKGROUND = 20
 STANDING = 0.5  # share of figures that stand on the ground; the others are anywhere in the image
@@ -102,7 +103,7 @@ def make_scenes(
 
 def cached_scenes(count: int, *, progress: Progress | None = None) -> Path:
     """Return the folder of `count` scenes in the user's cache, drawn on first use; several processes may call this."""
-    folder = cache_dir() / f"scenes-v{VERSION}-{count}"
+    folder = cache_dir() / f"scenes-v{VERSION}.{FILES}-{count}"
     if folder.is_dir():
         return folder
     try:
@@ -149,7 +150,7 @@ def draw_scene(background: Background, rng: np.random.Generator) -> Sample:
     figure = _scale_inverse(background.view.inverse[view.window], view, pose.scale)
     inverse[view.window] = inverse[view.window] * (1 - alpha) + figure * alpha
     mask[view.window] = alpha
-    return Sample(_add_grain(image, rng), _to_bytes(mask), _to_bytes(to_relative(inverse)), "", name)
+    return Sample(_add_grain(image, rng), _to_bytes(mask), _to_bytes(to_relative(inverse)), "", "", kind=name)
 
 
 def to_relative(inverse: Float32[np.ndarray, "*n"]) -> Float32[np.ndarray, "*n"]:

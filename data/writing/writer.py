@@ -19,7 +19,7 @@ from data.runtime.parallel import Workers, parallel_map
 from data.runtime.progress import Progress
 from data.writing.staging import Row, StagingDir
 
-COLUMNS = ("image", "mask", "depth", "background", "foreground", "split")
+COLUMNS = ("image", "mask", "depth", "background", "foreground", "split", "kind")
 JPEG_QUALITY = {"image": 93, "mask": 95, "depth": 97}
 PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
 BLOCK = 4096  # bytes; a file occupies whole blocks
@@ -38,6 +38,7 @@ class Sample:
     background: str
     foreground: str
     split: str = ""
+    kind: str = ""  # of the foreground, where each one is drawn anew
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,8 @@ class SampleFiles:
         }
         for role, encoded in self.encode(sample).items():
             (self.folder / names[role]).write_bytes(encoded.data)
-        return names | {"background": sample.background, "foreground": sample.foreground, "split": sample.split}
+        groups = {"background": sample.background, "foreground": sample.foreground}
+        return names | groups | {"split": sample.split, "kind": sample.kind}
 
     def encode(self, sample: Sample) -> dict[str, UInt8[np.ndarray, " n"]]:
         """Return the bytes of a sample's files, by role."""
@@ -166,7 +168,8 @@ class DatasetWriter:
         folder = self.files.folder
         rows = {row["image"]: row for _, job_rows in self._staging.read_jobs() for row in job_rows}
         with (folder / "manifest.csv").open("w", newline="") as file:
-            columns = [name for name in COLUMNS if name != "split" or any(row["split"] for row in rows.values())]
+            optional = {"split", "kind"} - {name for row in rows.values() for name in row if row[name]}
+            columns = [name for name in COLUMNS if name not in optional]
             table = csv.DictWriter(file, columns, extrasaction="ignore")
             table.writeheader()
             table.writerows(rows[image] for image in sorted(rows))

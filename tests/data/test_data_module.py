@@ -210,3 +210,15 @@ def test_small_folders_are_explored_on_enough_images(tmp_path, write_manifest, c
 def test_reliability_counts_images_and_backgrounds(tiny_dataset):
     line = DataModule(tiny_dataset, seed=0).describe_reliability()
     assert line.startswith("4 images of 1 background validate, 4 images test: the scores are good to about 0.50")
+
+
+def test_triplets_that_mix_splits_are_counted_in_run_json(tmp_path, write_manifest):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        for n in range(100):
+            (tmp_path / folder / f"{n}.png").touch()
+    rows = names_of(100)
+    write_manifest(tmp_path, [{**row, "background": n // 10, "foreground": n % 10} for n, row in enumerate(rows)])
+    module = DataModule(tmp_path, seed=0)
+    assert module.sizes() == {"train": 64, "val": 1, "test": 1} and module.to_dict()["mixed"] == 34
+    assert module.describe_mixed().startswith("34 of 100 triplets are not used: their foreground belongs to another")

@@ -90,7 +90,7 @@ def left_over(folder):
 
 
 def test_every_pair_is_composed_as_often(sources):
-    plan = plan_of(sources, per_pair=2, flip=True)
+    plan = plan_of(sources, per_pair=2, flip=True, hold_out=False)
     assert plan.count == 10 * 3 * 2 * 2
     pairs = Counter((plan.pick_background(index), plan.pick_foreground(index)) for index in range(plan.count))
     assert set(pairs.values()) == {2}
@@ -360,3 +360,11 @@ def test_real_photos_and_cutouts_compose(shared_data, tmp_path):
     depth = np.stack([cv2.imread(str(root / row["depth"]), cv2.IMREAD_UNCHANGED) for row in rows])
     assert 0.15 < (depth[depth > 0] / 255).std() < 0.3
     assert 0.02 < (depth == 0).mean() < 0.3
+
+
+def test_validation_has_foregrounds_of_its_own(sources):
+    plan = plan_of(sources, 60, things=2, flip=True)
+    used = {"train": set(), "val": set()}
+    for sample in composites(plan):
+        used[sample.split] |= set(sample.foreground.split("+"))
+    assert used["train"] and used["val"] and not used["train"] & used["val"]

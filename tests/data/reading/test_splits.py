@@ -1,5 +1,7 @@
 """Splits that do not leak, and subsets that nest."""
 
+import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -129,3 +131,60 @@ def test_subsets_nest_and_are_never_empty():
 def test_subset_rejects_fractions_outside_range(fraction):
     with pytest.raises(ValueError, match="fraction is"):
         take_subset(dataset_of(1).triplets, fraction)
+
+
+def crossed(backgrounds=20, foregrounds=20, name="f{}".format):
+    """Every background with every foreground."""
+    whole = dataset_of(backgrounds, foregrounds)
+    triplets = tuple(replace(t, foreground=name(int(t.id.partition("_")[2]))) for t in whole.triplets)
+    return replace(whole, triplets=triplets)
+
+
+def foregrounds_of(part):
+    return {name for triplet in part for name in triplet.foreground.split("+")}
+
+
+@pytest.mark.parametrize("name", ["f{}".format, lambda n: f"f{n}+f{n - n % 2}"])
+def test_no_foreground_is_in_two_parts_and_mixed_triplets_are_counted(name):
+    dataset = crossed(name=name)
+    splits = split_by_background(dataset)
+    parts = (splits.train, splits.val, splits.test)
+    assert all(parts)
+    for first, second in itertools.combinations(parts, 2):
+        assert not foregrounds_of(first) & foregrounds_of(second) and not backgrounds_of(first) & backgrounds_of(second)
+    assert splits.mixed == len(dataset.triplets) - sum(map(len, parts)) > 0
+    assert split_by_background(dataset) == splits != split_by_background(dataset, seed=1)
+
+
+def test_foregrounds_that_stay_with_their_background_are_all_kept():
+    dataset = dataset_of(20)
+    own = tuple(replace(t, foreground=f"only {t.id}") for t in dataset.triplets)
+    splits = split_by_background(replace(dataset, triplets=own))
+    assert splits.mixed == 0 and splits.sizes() == split_by_background(dataset).sizes()
+
+
+def test_one_foreground_everywhere_and_a_stated_split_leave_none_out():
+    same = crossed(foregrounds=5, name=lambda n: "dog")
+    assert split_by_background(same).mixed == 0
+    stated = dataset_of(4, split=lambda b, n: ("train", "val")[b % 2])
+    dogs = replace(stated, triplets=tuple(replace(t, foreground=f"dog{t.id[-1]}") for t in stated.triplets))
+    assert sum(split_by_background(dogs).sizes().values()) == len(dogs.triplets)
+
+
+def test_random_split_ignores_foregrounds():
+    plain, named = dataset_of(20, 20), crossed()
+    assert split_randomly(plain).sizes() == split_randomly(named).sizes()
+
+
+def test_mixed_triplets_of_joined_folders_are_added_up():
+    one = crossed()
+    two = replace(one, triplets=tuple(replace(t, id=f"z{t.id}", background=f"z{t.background}") for t in one.triplets))
+    joined = replace(one, triplets=one.triplets + two.triplets, parts=(one, two))
+    assert split_by_background(joined).mixed == split_by_background(one).mixed + split_by_background(two).mixed
+
+
+def test_built_in_scenes_are_split_by_background_alone(tiny_dataset):
+    from data.reading.layout import read_dataset
+
+    splits = split_by_background(read_dataset(tiny_dataset))
+    assert splits.mixed == 0 and splits.sizes() == {"train": 32, "val": 4, "test": 4}
