@@ -152,10 +152,12 @@ def evaluate(model: "Model", dataset: "Dataset", *, progress: Progress | None = 
 
 def _batches(dataset: "Dataset") -> Iterator[list[tuple[str, Truth]]]:
     from data.dataset import DataError
+    from data.reading.decode import resolve_near_distance
 
     for unusable in dataset.unusable:
         print(f"left out: {unusable.message}", file=sys.stderr)
-    pairs = [(triplet, part.spec) for part in dataset.folders for triplet in part.triplets]
+    specs = [resolve_near_distance(part.spec, part.triplets) for part in dataset.folders]
+    pairs = [(triplet, spec) for part, spec in zip(dataset.folders, specs, strict=True) for triplet in part.triplets]
     for start in range(0, len(pairs), BATCH):
         batch = []
         for triplet, spec in pairs[start : start + BATCH]:

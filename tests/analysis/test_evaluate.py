@@ -142,3 +142,16 @@ def test_unmeasurable_input_is_one_line(arguments, says, tmp_path, finished_run,
     places = {"run": finished_run, "data": folder, "broken": broken}
     assert main([argument.format(**places) for argument in arguments]) == 2
     assert says in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_metric_depth_is_measured_without_a_near_distance(tmp_path, finished_run, capsys):
+    folder = write_folder(tmp_path / "data")
+    for path in (folder / "depth").iterdir():
+        depth = 5000 - 80 * cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).astype(np.uint16)[::2, ::2].repeat(2, 0).repeat(
+            2, 1
+        )
+        depth[:2] = 0
+        cv2.imwrite(str(path), np.minimum(depth, 5000))
+    (folder / "dataset.json").write_text(json.dumps({"depth_unit": "mm", "missing": 0}))
+    table = evaluate(load_model(finished_run), read_dataset(folder))
+    assert len(table) == 6 and table["explained_depth"].notna().all()

@@ -60,7 +60,9 @@ def sources(tmp_path):
         folder.mkdir(exist_ok=True)
         assert cv2.imwrite(str(folder / f"p{number}.png"), ramp(40 + number)[..., ::-1])
     (tmp_path / "things").mkdir()
-    assert cv2.imwrite(str(tmp_path / "things/t.png"), np.full((20, 20, 4), 255, np.uint8))
+    thing = np.zeros((22, 22, 4), np.uint8)
+    thing[1:-1, 1:-1] = 255
+    assert cv2.imwrite(str(tmp_path / "things/t.png"), thing)
     return tmp_path / "photos", tmp_path / "things"
 
 

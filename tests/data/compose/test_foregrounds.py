@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from data.compose.foregrounds import read_foreground
+from data.dataset import DataError
 
 
 def write_cutout(path, *, side=60, colour=(200, 60, 40), behind=(0, 255, 0)):
@@ -50,3 +51,9 @@ def test_glass_keeps_its_colour(tmp_path):
 
 def test_cutout_is_kept_no_larger_than_asked_for(tmp_path):
     assert max(read_foreground(write_cutout(tmp_path / "a.png"), 20).shape) == 20
+
+
+def test_opaque_rectangle_is_no_cutout(tmp_path):
+    assert cv2.imwrite(str(tmp_path / "a.png"), np.full((20, 30, 4), 255, np.uint8))
+    with pytest.raises(DataError, match=r"a\.png: nothing in it is transparent .*; cut the object out"):
+        read_foreground(tmp_path / "a.png", 20)
