@@ -17,7 +17,7 @@ from jaxtyping import Shaped
 
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.reading.alignment import DepthStep, measure_contour_step
-from data.reading.depth import find_known, is_constant
+from data.reading.depth import SATURATED, find_known, is_constant
 from data.reading.mask_inference import MaskSample, infer_mask_values
 from data.reading.masks import read_bytes, scale_mask, select_channel
 from data.reading.pixels import JPEG_HEADER, decode_label
@@ -116,6 +116,8 @@ def measure_values(depth: Shaped[np.ndarray, "h w"]) -> DepthValues:
     finite = np.isfinite(few)
     zeros = float(np.mean(few[finite] == 0)) if finite.any() else 1.0
     known = few[finite & (few != 0)]
+    if depth.dtype == np.uint16 and known.size and (rest := known[known != SATURATED]).size and rest.max() < MAX_MM:
+        known = rest  # the largest value stands alone, as cameras write it for missing distances
     if not known.size:
         return DepthValues(depth.dtype.name, 0.0, 0.0, 0.0, 0.0, 0.0, zeros, is_constant(few, finite))
     low, median, high = (float(value) for value in np.percentile(known, (1, 50, 99)))

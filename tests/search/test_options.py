@@ -21,7 +21,9 @@ def test_options_without_arguments_are_the_defaults():
 
 
 def test_options_come_back_from_run_json():
-    options = RunOptions(budget=FIVE, configs=(build_recipe("study"),), seed=3, refine=False, max_params=1e6, keep=2)
+    options = RunOptions(
+        budget=FIVE, configs=(build_recipe("study"),), seed=3, refine=False, max_params=1e6, missing=(0.0,)
+    )
     assert RunOptions.from_dict(json.loads(json.dumps(options.to_dict()))) == options
 
 
@@ -40,6 +42,9 @@ def test_option_that_an_earlier_run_did_not_have_has_its_default():
         (("--max-params", "250k"), "limits", {"max_params": 250e3}),
         (("--max-latency-ms", "20", "--max-macs", "1G"), "limits", {"max_macs": 1e9, "max_latency_ms": 20.0}),
         (("--sampler", "random"), "sampler", "random"),
+        (("--near", "dark", "--missing", "0,255"), "stated", {"near": "dark", "missing": [0.0, 255.0]}),
+        (("--depth-unit", "m", "--depth-scale", "256"), "stated", {"depth_unit": "m", "depth_scale": 256.0}),
+        (("--mask-foreground", "1,2"), "stated", {"mask_values": {"foreground": [1.0, 2.0]}}),
         (("--images", "a", "--depth", "c"), "roles", {"image": "a", "depth": "c"}),
     ],
 )
