@@ -80,10 +80,10 @@ def measure(data_module: DataModule, workers: int | None = None) -> Machine:
         alone = measure_throughput(1, device)
         with ProcessPoolExecutor(busy, mp_context=multiprocessing.get_context("spawn")) as pool:
             together = mean(pool.map(measure_throughput, [1] * busy, [device] * busy))
-        return Machine(cluster=cluster, alone=alone, together=together, decoded=decoding_speed(data_module))
+        return Machine(cluster=cluster, alone=alone, together=together, decoded=measure_decoding_speed(data_module))
 
 
-def decoding_speed(data_module: DataModule, px: int = FINAL_PX) -> float:
+def measure_decoding_speed(data_module: DataModule, px: int = FINAL_PX) -> float:
     """Return the triplets per second that all cores decode; the data module counts those that cannot be used."""
     workers, begin = count_cores(), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:

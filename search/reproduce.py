@@ -39,28 +39,19 @@ Log = Callable[[str], None]
 
 
 class NotReproducibleError(ValueError):
-    """The records do not allow a trial to be trained again; the message says why."""
+    """The records do not allow a trial to be trained again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialHistory:
-    """The records of one trial.
-
-    Attributes:
-        record: Its row of trials.csv.
-        config: Its configuration.
-        plan: Its training plan, with the recorded device.
-        reports: Its lines of reports.jsonl, one per epoch.
-        replays: The `replay` entry of each epoch that it began, a failed last epoch included.
-        sizes: px, train_images and val_images.
-    """
+    """The records of one trial."""
 
     record: TrialRecord
     config: TrialConfig
-    plan: FitPlan
-    reports: list[dict[str, Any]]
-    replays: list[dict[str, Any]]
-    sizes: dict[str, int]
+    plan: FitPlan  # with the recorded device
+    reports: list[dict[str, Any]]  # lines of reports.jsonl, one per epoch
+    replays: list[dict[str, Any]]  # the `replay` entry of each epoch that it began, a failed last epoch included
+    sizes: dict[str, int]  # px, train_images and val_images
 
     @property
     def failed(self) -> bool:
@@ -179,17 +170,12 @@ class _EndOfRecordError(Exception):
 
 
 class Comparison:
-    """Trains a trial again and compares each epoch with the record.
-
-    Attributes:
-        different: One line for each difference.
-        weights: Weights after the last recorded epoch.
-    """
+    """Trains a trial again and compares each epoch with the record."""
 
     def __init__(self, history: TrialHistory, log: Log, progress: Progress | None) -> None:
         self.history, self.log, self.progress = history, log, progress
-        self.different: list[str] = []
-        self.weights: State = {}
+        self.different: list[str] = []  # a line for each difference
+        self.weights: State = {}  # after the last recorded epoch
         self._steps = 0
 
     def run(self, data: StageData, plan: FitPlan, weights: State | None) -> None:

@@ -3,8 +3,8 @@
 import pandas as pd
 
 from analysis.compare.methods import Comparison, run_missing
-from analysis.compare.scoring import incumbent_curve, score_run
-from analysis.compare.tables import comparison_table, plot_over_time
+from analysis.compare.scoring import score_run, trace_incumbent
+from analysis.compare.tables import build_comparison_table, plot_over_time
 from analysis.plots.plots import save
 from analysis.runs.files import check_folder, write_file
 from data.runtime.progress import progress_bar
@@ -25,9 +25,9 @@ def compare(comparison: Comparison) -> str:
             rows.append({"method": name, "seed": seed, **score_run(folder)})
             if progress:
                 progress(number, len(runs))
-    curves = [incumbent_curve(folder, row["sigma"]) for row, (*_, folder) in zip(rows, runs, strict=True)]
+    curves = [trace_incumbent(folder, row["sigma"]) for row, (*_, folder) in zip(rows, runs, strict=True)]
     scored = pd.DataFrame(rows)
-    table = comparison_table(scored, comparison.budget)
+    table = build_comparison_table(scored, comparison.budget)
     write_file(comparison.out / "runs.csv", scored.to_csv(index=False).encode())
     write_file(comparison.out / "table.md", table.encode())
     for kind in ("png", "svg"):

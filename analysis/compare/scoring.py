@@ -86,7 +86,7 @@ def measure_model(folder: Path, state: dict[str, Any]) -> dict[str, float]:
     return row
 
 
-def incumbent_curve(folder: Path, sigma: float) -> pd.DataFrame:
+def trace_incumbent(folder: Path, sigma: float) -> pd.DataFrame:
     """Return the validation score of a run's incumbent at every time at which the incumbent changed.
 
     The incumbent is the trial with the best score of the highest stage that has reported, as at the end of a run: when
@@ -109,6 +109,6 @@ def incumbent_curve(folder: Path, sigma: float) -> pd.DataFrame:
 
 
 def sample_curve(curve: pd.DataFrame, times_s: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:
-    """Return the score of an `incumbent_curve` at each of the times; nan where there is no incumbent yet."""
+    """Return the score of an `trace_incumbent` at each of the times; nan where there is no incumbent yet."""
     before = np.searchsorted(curve["time_s"].to_numpy(), times_s, side="right")
     return np.concatenate([[np.nan], curve["score"].to_numpy(dtype=float)])[before]

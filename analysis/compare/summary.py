@@ -33,10 +33,10 @@ def summarize_runs(*runs: Path | str) -> pd.DataFrame:
     """Return a row for each finished run.
 
     Returns:
-        `run`, `method` (see `method_of`), `budget`, `data`, `seed`, `wall_s`, `trials`, `searched` (trials of the first
-        stage), `failed`, `busy` (share of the search in which workers trained), the best model's `network`, `params`
-        and `px`, and its `val_` and `test_` score, iou, rmse_depth and images as the run measured them: at its own
-        size, scored with the standard deviation of the depth that it saw.
+        `run`, `method` (from `name_method`), `budget`, `data`, `seed`, `wall_s`, `trials`, `searched` (trials of the
+        first stage), `failed`, `busy` (share of the search in which workers trained), the best model's `network`,
+        `params` and `px`, and its `val_` and `test_` score, iou, rmse_depth and images as the run measured them: at its
+        own size, scored with the standard deviation of the depth that it saw.
 
     Raises:
         AnalysisError: A run has not ended with a model.
@@ -44,7 +44,7 @@ def summarize_runs(*runs: Path | str) -> pd.DataFrame:
     return pd.DataFrame([_summarize(Path(run)) for run in runs])
 
 
-def results_table(runs: pd.DataFrame) -> str:
+def build_results_table(runs: pd.DataFrame) -> str:
     """Return a Markdown table with a row for each run and each part that its model was measured on."""
     rows = []
     for run in runs.to_dict("records"):
@@ -58,7 +58,7 @@ def results_table(runs: pd.DataFrame) -> str:
     return markdown_table(rows)
 
 
-def method_of(run: Path, state: Mapping[str, Any]) -> str:
+def name_method(run: Path, state: Mapping[str, Any]) -> str:
     """Return the method in a folder's name, if analysis.compare named it, or else the run's options in words.
 
     The options are the sampler and the stages; the method of runs that did not record them is "unknown".
@@ -110,7 +110,7 @@ def _summarize(run: Path) -> dict[str, Any]:
     if known.empty or not {"budget", "data", "seed", "wall_s", "stages"} <= state.keys():
         raise AnalysisError(f"{run}: its records are damaged or of another version; restore them from the run")
     best = known.iloc[0]
-    row = {"run": str(run), "method": method_of(run, state), "budget": state["budget"]}
+    row = {"run": str(run), "method": name_method(run, state), "budget": state["budget"]}
     row |= {"data": Path(state["data"]["folder"]).name, "seed": state["seed"], "wall_s": state["wall_s"]}
     row |= {"trials": len(trials), "searched": int((trials["stage"] == trials["stage"].iloc[0]).sum())}
     row |= {"failed": int((trials["status"] == "failed").sum()), "busy": _busy(state["stages"])}
@@ -146,7 +146,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("runs", nargs="+", type=Path, help="run folders")
     args = parser.parse_args(arguments)
-    return cli.run(lambda: print(results_table(summarize_runs(*args.runs)), end=""), AnalysisError)
+    return cli.run(lambda: print(build_results_table(summarize_runs(*args.runs)), end=""), AnalysisError)
 
 
 if __name__ == "__main__":

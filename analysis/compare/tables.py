@@ -26,7 +26,7 @@ TITLES = {
 }
 
 
-def comparison_table(runs: pd.DataFrame, budget: Budget) -> str:
+def build_comparison_table(runs: pd.DataFrame, budget: Budget) -> str:
     """Return a Markdown table with a row for each method, from the rows of scoring.score_run, and an explanation."""
     known = [name for name in TITLES if name in runs]
     rows = [_method_row(str(method), runs, known, budget) for method in runs["method"].unique()]
@@ -38,7 +38,7 @@ def _method_row(method: str, runs: pd.DataFrame, known: Sequence[str], budget: B
     group, metric = runs[runs["method"] == method], known[0]
     row = {"method": method, "seeds": str(len(group)), f"{TITLES[metric]}, IQM": format_estimate(group[metric])}
     if DEFAULT in set(runs["method"]):
-        differences = paired_differences(runs, method, metric)
+        differences = compute_paired_differences(runs, method, metric)
         row[f"{TITLES[metric]} minus {DEFAULT}"] = "-" if method == DEFAULT else format_range(differences, sign="+")
         row[f"above {DEFAULT}"] = "-" if method == DEFAULT else f"{(differences > 0).sum()} of {len(differences)}"
     row |= {TITLES[name]: format_range(group[name]) for name in known[1:]}
@@ -48,7 +48,7 @@ def _method_row(method: str, runs: pd.DataFrame, known: Sequence[str], budget: B
     return row | {"parameters": f"{group['params'].min():,} to {group['params'].max():,}"}
 
 
-def paired_differences(runs: pd.DataFrame, method: str, metric: str) -> "pd.Series[float]":
+def compute_paired_differences(runs: pd.DataFrame, method: str, metric: str) -> "pd.Series[float]":
     """Return a method's metric minus that of the default, seed by seed, so on the same backgrounds."""
     values = runs.set_index(["method", "seed"])[metric]
     differences: pd.Series[float] = values[method] - values[DEFAULT]
@@ -89,7 +89,7 @@ def plot_over_time(runs: pd.DataFrame, curves: Sequence[pd.DataFrame]) -> Figure
 
     Lines are interquartile means over seeds with their intervals; each begins where all runs of its method have an
     incumbent. The dots are the models in best/ on the whole validation part, all at one size. `runs` has a row for each
-    scoring.score_run, numbered from 0, and `curves` its scoring.incumbent_curve.
+    scoring.score_run, numbered from 0, and `curves` its scoring.trace_incumbent.
     """
     figure = Figure(figsize=(11.5, 5), layout="constrained")
     ax, ends = figure.subplots(1, 2, width_ratios=(8, 1), sharey=True)

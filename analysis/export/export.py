@@ -90,7 +90,7 @@ def export(model: "Model", to: str, *, kind: str = "uint8", progress: Progress |
         except Exception as error:  # so do runtimes
             raise ExportError(f"the file cannot be opened again ({first_line(error)})") from error
         difference = measure_difference(program, model, [*SIZES, own], dtype, progress=progress)
-        image = random_images(own, dtype)
+        image = draw_random_images(own, dtype)
         return ExportedModel(
             content=content,
             difference=difference,
@@ -126,7 +126,7 @@ def measure_difference(
     """
     largest = 0.0
     for number, size in enumerate(sizes, start=1):
-        rgb = random_images(size, dtype)
+        rgb = draw_random_images(size, dtype)
         shown = "{} x {} x {}".format(*size)
         try:
             pairs = zip(program(rgb), predict(model, rgb), strict=True)
@@ -149,7 +149,7 @@ def predict(model: "Model", rgb: "torch.Tensor") -> "tuple[torch.Tensor, torch.T
     return maps[:, :1], maps[:, 1:]
 
 
-def random_images(size: tuple[int, int, int], dtype: "torch.dtype") -> "torch.Tensor":
+def draw_random_images(size: tuple[int, int, int], dtype: "torch.dtype") -> "torch.Tensor":
     """Return images of coarse and fine noise, which depend on the size only."""
     import torch
 

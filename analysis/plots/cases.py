@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.image_errors import Part, group_means
+from analysis.plots.image_errors import Part, average_groups
 from data.visualize import render_comparison
 
 PANELS = ("image", "true mask", "predicted mask", "true depth", "predicted depth", "|difference|")
@@ -49,7 +49,7 @@ def plot_errors_by(errors: pd.DataFrame, columns: Sequence[str] = tuple(AXES)) -
         axes[0].set_ylabel(title)
         for ax, column in zip(axes, columns, strict=True):
             ax.plot(errors[column], errors[name], ".", color="0.6", markersize=4)
-            means = group_means(errors, column)
+            means = average_groups(errors, column)
             ax.hlines(means[name], means["least"], means["most"], colors="C3", linewidth=3)
             ax.grid(alpha=0.25)
     for ax, column in zip(grid[-1], columns, strict=True):

@@ -101,7 +101,7 @@ def measure_images(part: Part) -> pd.DataFrame:
     return pd.concat([names, errors], axis=1)
 
 
-def group_means(errors: pd.DataFrame, column: str, *, groups: int = 4) -> pd.DataFrame:
+def average_groups(errors: pd.DataFrame, column: str, *, groups: int = 4) -> pd.DataFrame:
     """Return means over equal groups of images, ordered by a column; images without a value are left out.
 
     Returns:
@@ -117,7 +117,7 @@ def group_means(errors: pd.DataFrame, column: str, *, groups: int = 4) -> pd.Dat
     return table
 
 
-def depth_range(depth: Float32[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"]) -> float:
+def measure_depth_range(depth: Float32[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"]) -> float:
     """Return the range of a depth map without outliers; nan if no depth is known."""
     if not valid.any():
         return float("nan")
@@ -132,7 +132,7 @@ def _measure_batch(batch: Batch, prediction: Tensor) -> pd.DataFrame:
     depths = zip(target.depth[:, 0].numpy(), target.valid[:, 0].numpy(), strict=True)
     content = {
         "mask_share": torch.where(target.mask_known, shares, torch.nan).numpy(),
-        "depth_range": [depth_range(depth, valid) for depth, valid in depths],
+        "depth_range": [measure_depth_range(depth, valid) for depth, valid in depths],
     }
     metrics = full_metrics(prediction, target)
     for name, values in metrics.items():

@@ -76,7 +76,7 @@ def add_colours(curves: pd.DataFrame, highlight: int) -> pd.DataFrame:
     return curves.assign(colour=pd.Series(chosen, curves.index, dtype=object).where(bright, None))
 
 
-def times_table(times: pd.DataFrame) -> str:
+def build_times_table(times: pd.DataFrame) -> str:
     """Return the frame of `list_training_times` as a Markdown table."""
     rows = times.to_dict("records")
     return markdown_table([{str(name): _cell(str(name), value) for name, value in row.items()} for row in rows])
@@ -139,7 +139,7 @@ def write_plots(runs: Sequence[Path], out: Path, kind: str) -> None:
         save(plot_curves(reports, trials), out / run.resolve().relative_to(root) / f"curves.{kind}")
     times = list_training_times(load_trials_so_far(*runs))
     write_file(out / "training_times.csv", times.to_csv(index=False).encode())
-    write_file(out / "training_times.md", times_table(times).encode())
+    write_file(out / "training_times.md", build_times_table(times).encode())
     print(f"learning curves and training times in {out}")
 
 

@@ -14,13 +14,13 @@ from analysis.report.style import (
     SCORE,
     STAGES,
     TITLE_PX,
+    choose_score_range,
     choose_time_unit,
     format_hover,
     group_by_colour,
     make_bands,
     make_figure,
     make_points,
-    score_range,
 )
 from analysis.runs.curves import Span, add_best_so_far, assign_lanes, pair_promotions
 
@@ -56,7 +56,7 @@ def plot_best_over_time(curves: pd.DataFrame, spans: list[Span]) -> go.Figure:
         "Best score over time",
         traces,
         x={"title": {"text": f"time since the run began ({unit})"}, "rangemode": "tozero"},
-        y={"title": {"text": SCORE}, "range": score_range(reported["score"])},
+        y={"title": {"text": SCORE}, "range": choose_score_range(reported["score"])},
         shapes=make_bands(spans, by),
     )
 
@@ -85,7 +85,7 @@ def plot_learning_curves(curves: pd.DataFrame, stage: str) -> go.Figure:
         for name in shown
     ]
     menu = {"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.03, "yanchor": "bottom"}
-    scores = {"range": score_range(mine["score"])} if shown[0] == "score" else {}
+    scores = {"range": choose_score_range(mine["score"])} if shown[0] == "score" else {}
     return make_figure(
         f"Learning curves of {stage}",
         [trace for trace, _ in traces],

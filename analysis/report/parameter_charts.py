@@ -14,10 +14,10 @@ from analysis.report.style import (
     SCORE,
     TITLE_PX,
     assign_colours,
+    choose_score_range,
     group_by_colour,
     make_figure,
     make_points,
-    score_range,
 )
 from analysis.runs.pareto import pareto_front, select_models
 
@@ -89,7 +89,7 @@ def plot_score_by(trials: pd.DataFrame, parameter: str) -> go.Figure:
         )
         for name, colour, group in group_by_colour(known, ARCH)
     ]
-    y = {"title": {"text": "score"}, "range": score_range(known["score"])}
+    y = {"title": {"text": "score"}, "range": choose_score_range(known["score"])}
     return make_figure(parameter, traces, x=axis, y=y, height=260, showlegend=False)
 
 
@@ -138,7 +138,7 @@ def plot_score_against(trials: pd.DataFrame, cost: str) -> go.Figure:
         f"Score against {name_cost(cost)}",
         [steps, *traces],
         x={"title": {"text": COSTS[cost]}, "type": "log", "dtick": "D2", "tickformat": "~s"},
-        y={"title": {"text": SCORE}, "range": score_range(known["score"])},
+        y={"title": {"text": SCORE}, "range": choose_score_range(known["score"])},
     )
 
 

@@ -91,7 +91,7 @@ def choose_time_unit(seconds: float) -> tuple[float, str]:
     return (60.0, "min") if seconds < 3 * 3600 else (3600.0, "h")
 
 
-def score_range(scores: pd.Series) -> list[float]:
+def choose_score_range(scores: pd.Series) -> list[float]:
     """Return the range of a score axis, which excludes very low scores."""
     low, high = max(float(scores.min()), LOWEST), float(scores.max())
     room = 0.06 * max(high - low, 0.02)

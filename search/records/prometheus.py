@@ -54,12 +54,12 @@ class PrometheusExporter:
         """Yield name, value and tags of every gauge."""
         records = list(self.table.records.values())  # another thread adds records
         for stage in dict.fromkeys(record.stage for record in records):
-            yield from stage_values(stage, [record for record in records if record.stage == stage])
-        yield "one_look_images_per_second", sum(map(images_per_second, records)), {}
+            yield from collect_stage_values(stage, [record for record in records if record.stage == stage])
+        yield "one_look_images_per_second", sum(map(compute_images_per_second, records)), {}
         yield "one_look_budget_spent", self.spent(), {}
 
 
-def stage_values(stage: str, records: list[TrialRecord]) -> Iterator[Value]:
+def collect_stage_values(stage: str, records: list[TrialRecord]) -> Iterator[Value]:
     """Yield the gauges of a stage."""
     scores = [record.score for record in records if record.metrics and record.status != "failed"]
     if scores:
@@ -69,7 +69,7 @@ def stage_values(stage: str, records: list[TrialRecord]) -> Iterator[Value]:
         yield "one_look_trials", counts[status], {"stage": stage, "status": status}
 
 
-def images_per_second(record: TrialRecord) -> float:
+def compute_images_per_second(record: TrialRecord) -> float:
     """Return a trial's training images per second; 0 if it does not run or has not reported yet."""
     if record.status or not record.metrics.get("fit_s"):
         return 0.0

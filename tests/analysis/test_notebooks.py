@@ -93,7 +93,7 @@ def test_inside_the_best_model_shows_metrics_and_images(whole_runs, monkeypatch,
     wanted = [f"{metrics[name]:.4f}" for name in ("score", "iou", "boundary_f", "mae_mask", "rmse_depth", "abs_rel")]
     assert means[:6] == wanted
     for what in ("mask_share", "depth_range"):
-        assert row(cells, f'group_means(errors, "{what}")', "3")[2] == "1"  # of four images, four groups of one
+        assert row(cells, f'average_groups(errors, "{what}")', "3")[2] == "1"  # of four images, four groups of one
     assert f"{metrics['images']}" in table(cells, "means.assign(")
     assert "pixel_shuffle" in table(cells, "trials.groupby(ways")
     assert pictures(cells) == 5

@@ -11,7 +11,7 @@ from data.data_module import DataModule
 from search import dry_run as plan
 from search.budget.budget import parse_budget
 from search.budget.constraints import Constraints
-from search.dry_run import Machine, decoding_speed, estimate_stages, print_table
+from search.dry_run import Machine, estimate_stages, measure_decoding_speed, print_table
 from search.options import RunOptions
 from search.run import main
 from search.tuning.cluster import Cluster
@@ -88,7 +88,7 @@ def spoilt(dataset, folder, count):
 def test_decoding_speed_notes_what_cannot_be_used(tiny_dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "DECODING_S", 0.5)
     data_module = DataModule(spoilt(tiny_dataset, tmp_path, 2), seed=0)
-    assert decoding_speed(data_module, 32) > 0
+    assert measure_decoding_speed(data_module, 32) > 0
     assert (data_module.left_out.to_dict()["triplets"], data_module.left_out.to_dict()["of"]) == (2, 32)
 
 

@@ -197,7 +197,7 @@ def test_best_of_the_highest_stage_is_the_incumbent(tmp_path):
         report("r2", 41.0, 0.8, stage="repeat"),
         {"trial_id": "r3", "stage": "repeat", "ended_s": 42.0, "score": None},
     ]
-    changes = scoring.incumbent_curve(
+    changes = scoring.trace_incumbent(
         write_run(tmp_path / "run", val=0.5, test=0.5, reports=lines, failed=("e4",)), 0.2
     )
     assert list(changes["time_s"]) == [5.0, 9.0, 20.0, 30.0, 31.0, 41.0]
@@ -206,9 +206,9 @@ def test_best_of_the_highest_stage_is_the_incumbent(tmp_path):
 
 def test_scores_over_time_use_the_common_sigma(tmp_path):
     folder = write_run(tmp_path / "run", val=0.5, test=0.5, reports=[report("e1", 5.0, 0.5)])
-    assert scoring.incumbent_curve(folder, 0.4)["score"].item() == pytest.approx(0.5 * 0.5 + 0.5 * (1 - 0.1 / 0.4))
+    assert scoring.trace_incumbent(folder, 0.4)["score"].item() == pytest.approx(0.5 * 0.5 + 0.5 * (1 - 0.1 / 0.4))
     line = {"trial_id": "e1", "stage": "explore", "ended_s": 5.0, "score": 0.5, "iou": 0.5}  # no depth known
-    assert scoring.incumbent_curve(write_run(tmp_path / "b", val=0, test=0, reports=[line]), 0.4)["score"].item() == 0.5
+    assert scoring.trace_incumbent(write_run(tmp_path / "b", val=0, test=0, reports=[line]), 0.4)["score"].item() == 0.5
 
 
 @pytest.mark.parametrize("lacking", ["run.json", "best", "data", "e0009"])

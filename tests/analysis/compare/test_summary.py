@@ -5,7 +5,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.compare.summary import estimate_methods, main, method_of, plot_estimates, results_table, summarize_runs
+from analysis.compare.summary import (
+    build_results_table,
+    estimate_methods,
+    main,
+    name_method,
+    plot_estimates,
+    summarize_runs,
+)
 from analysis.exceptions import AnalysisError
 from search.records.files import write_json
 from search.records.trials import TrialRecord, TrialTable
@@ -51,7 +58,7 @@ def test_run_that_has_no_model_is_refused(running_run):
 )
 def test_method_comes_from_the_folder_or_from_the_options(tmp_path, folder, options, method):
     notes = {"seed": 3} | ({} if options is None else {"options": options})
-    assert method_of(tmp_path / folder, notes) == method
+    assert name_method(tmp_path / folder, notes) == method
 
 
 @pytest.fixture
@@ -104,7 +111,7 @@ def run(tmp_path):
 
 
 def test_table_has_a_row_per_part_read_from_the_run(run):
-    lines = results_table(summarize_runs(run)).splitlines()
+    lines = build_results_table(summarize_runs(run)).splitlines()
     assert len(lines) == 4
     assert lines[2] == "| set | 5m+2m | 299 | 3 | 88% | unet w4 | 1,234 | val | 400 | 0.500 | 0.100 | 0.562 |"
     assert "| test |" in lines[3]
@@ -116,7 +123,7 @@ def test_table_has_a_row_per_part_read_from_the_run(run):
 def test_unknown_metric_is_a_dash(run, metric, cells):
     path = run / "best" / "metrics.json"
     path.write_text(path.read_text().replace(metric, "other"))
-    assert results_table(summarize_runs(run)).splitlines()[2].endswith(cells)
+    assert build_results_table(summarize_runs(run)).splitlines()[2].endswith(cells)
 
 
 def test_run_without_a_model_is_one_line(run, capsys):

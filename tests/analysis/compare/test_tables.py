@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from analysis.compare.tables import comparison_table, plot_over_time
+from analysis.compare.tables import build_comparison_table, plot_over_time
 from search.budget.budget import parse_budget
 
 BUDGET = parse_budget("3m")
@@ -19,27 +19,29 @@ def runs_of(scores, **more):
 
 
 def test_methods_are_paired_by_seed():
-    lines = comparison_table(runs_of({"study": [0.1, 0.6, 0.3], "default": [0.2, 0.5, 0.5]}), BUDGET).splitlines()
+    lines = build_comparison_table(runs_of({"study": [0.1, 0.6, 0.3], "default": [0.2, 0.5, 0.5]}), BUDGET).splitlines()
     assert "| test score minus default | above default |" in lines[0]
     assert "| -0.067 [-0.200, +0.100] | 1 of 3 |" in lines[2]
 
 
 def test_without_default_there_is_no_pair():
-    assert "default" not in comparison_table(runs_of({"study": [0.1], "random": [0.2]}), BUDGET)
+    assert "default" not in build_comparison_table(runs_of({"study": [0.1], "random": [0.2]}), BUDGET)
 
 
 def test_without_test_part_validation_counts():
-    written = comparison_table(runs_of({"default": [0.2, 0.4], "study": [0.1, 0.2]}).drop(columns="test_score"), BUDGET)
+    written = build_comparison_table(
+        runs_of({"default": [0.2, 0.4], "study": [0.1, 0.2]}).drop(columns="test_score"), BUDGET
+    )
     assert "| validation score, IQM | validation score minus default |" in written and "test" not in written
     assert "| study | 2 | 0.150 [0.100, 0.200] | -0.150 [-0.200, -0.100] | 0 of 2 |" in written
 
 
 def test_run_that_takes_over_2_percent_longer_is_marked():
-    written = comparison_table(
+    written = build_comparison_table(
         runs_of({"default": [0.2, 0.4], "study": [0.1, 0.2]}, wall_s=[170.0, 183.0, 180.0, 184.0]), BUDGET
     )
     assert "| 176 (longest 183) |" in written and "| 182 (longest 184; **1 late**) |" in written
-    assert "late**" not in comparison_table(runs_of({"default": [0.2]}, wall_s=999.0), parse_budget("40trials"))
+    assert "late**" not in build_comparison_table(runs_of({"default": [0.2]}, wall_s=999.0), parse_budget("40trials"))
 
 
 def test_plot_has_a_line_and_a_dot_for_each_method_in_its_own_colour():

@@ -14,11 +14,11 @@ from analysis.export.export import (
     SUFFIXES,
     ExportError,
     describe,
+    draw_random_images,
     export,
     main,
     measure_difference,
     measure_latency_ms,
-    random_images,
 )
 from analysis.export.formats import FORMATS, Format
 from analysis.model import Model
@@ -153,7 +153,7 @@ def test_checks_report_progress_and_random_images_depend_on_the_size_only():
     sizes = [(1, 16, 16), (2, 20, 30)]
     measure_difference(portable, model, sizes, torch.uint8, progress=lambda done, total: calls.append((done, total)))
     assert calls == [(1, 2), (2, 2)]
-    first, again = (random_images((2, 20, 30), torch.uint8) for _ in range(2))
+    first, again = (draw_random_images((2, 20, 30), torch.uint8) for _ in range(2))
     assert torch.equal(first, again) and first.shape == (2, 3, 20, 30) and first.min() < 60 and first.max() > 190
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from analysis.exceptions import AnalysisError
-from analysis.plots.image_errors import depth_range, group_means, measure_images, open_part
+from analysis.plots.image_errors import average_groups, measure_depth_range, measure_images, open_part
 from data.data_module import DataModule
 from data.dataset import DataError
 from data.reading.layout import read_dataset
@@ -46,9 +46,9 @@ def test_parts_are_those_of_the_run_and_no_larger_than_asked_for(whole_runs, par
 def test_depth_range_leaves_out_outliers_and_unknown_pixels():
     depth = np.full((10, 10), 0.5, np.float32)
     depth[0, 0], depth[5:] = 1, 0.25
-    assert depth_range(depth, np.ones((10, 10), bool)) == pytest.approx(0.25)
-    assert depth_range(depth, depth == 0.5) == 0
-    assert np.isnan(depth_range(depth, np.zeros((10, 10), bool)))
+    assert measure_depth_range(depth, np.ones((10, 10), bool)) == pytest.approx(0.25)
+    assert measure_depth_range(depth, depth == 0.5) == 0
+    assert np.isnan(measure_depth_range(depth, np.zeros((10, 10), bool)))
 
 
 def test_depth_metrics_are_empty_where_no_depth_is_known(part, monkeypatch):
@@ -89,16 +89,16 @@ def table(**columns):
 
 def test_groups_are_equal_and_in_order():
     errors = table(mask_share=[0.4, 0.1, 0.2, 0.3, np.nan], iou=[4, 1, 2, 3, 100])
-    found = group_means(errors, "mask_share", groups=2)
+    found = average_groups(errors, "mask_share", groups=2)
     assert found["images"].tolist() == [2, 2]
     assert found["least"].tolist() == [0.1, 0.3] and found["most"].tolist() == [0.2, 0.4]
     assert found["iou"].tolist() == [1.5, 3.5]
 
 
 def test_images_that_are_all_alike_or_few_are_grouped_too():
-    assert group_means(table(mask_share=[0.2] * 4, iou=[1.0] * 4), "mask_share")["images"].tolist() == [1, 1, 1, 1]
-    assert len(group_means(table(mask_share=[0.1, 0.2], iou=[0, 1]), "mask_share")) == 2
-    assert group_means(table(mask_share=[np.nan], iou=[1.0]), "mask_share").empty
+    assert average_groups(table(mask_share=[0.2] * 4, iou=[1.0] * 4), "mask_share")["images"].tolist() == [1, 1, 1, 1]
+    assert len(average_groups(table(mask_share=[0.1, 0.2], iou=[0, 1]), "mask_share")) == 2
+    assert average_groups(table(mask_share=[np.nan], iou=[1.0]), "mask_share").empty
 
 
 def test_missing_part_is_refused(whole_runs):

@@ -4,7 +4,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from analysis.plots.__main__ import main
-from analysis.plots.plots import GREY, plot_curves, times_table
+from analysis.plots.plots import GREY, build_times_table, plot_curves
 from analysis.runs.curves import list_training_times
 from analysis.runs.tables import load_reports, load_trials_so_far
 
@@ -65,7 +65,7 @@ def test_learning_rates_have_a_panel_with_a_logarithmic_axis(frames):
 
 
 def test_times_become_a_markdown_table(frames):
-    lines = times_table(list_training_times(frames[1])).splitlines()
+    lines = build_times_table(list_training_times(frames[1])).splitlines()
     assert lines[0].startswith("| run | stage | trial_id | status | arch | width | params |")
     assert lines[2].endswith("| e3 | completed | unet | 4 | 1,234 | 80 | 30 | 6.0 | 5.0 | 0.500 |")
     assert lines[5].endswith("| e4 | failed | unet | 4 |  |  |  |  |  |  |")
