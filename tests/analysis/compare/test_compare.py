@@ -158,13 +158,14 @@ def test_split_by_image_is_measured_with_the_sigma_of_the_others(finished_run, t
 
 
 def state_of(folder, data_module, split="background"):
-    return {"seed": 0, "data": {"folder": str(folder), "split": split, "fingerprint": data_module.dataset.fingerprint}}
+    known = {"split": split, "fingerprint": data_module.dataset.fingerprint}
+    return {"seed": 0, "data": {"folder": str(folder), "specs": [data_module.dataset.spec.to_dict()], **known}}
 
 
 def test_changed_data_are_refused(finished_run, tiny_dataset, tmp_path, monkeypatch, capsys):
     state = {"state": "done", "budget": "3m", "seed": 0, "best": "f0001", "wall_s": 1.0}
     write_run(tmp_path / "default-0", val=0.5, test=0.5)
-    data = {"folder": str(tiny_dataset), "split": "background", "fingerprint": "of other data"}
+    data = {"folder": str(tiny_dataset), "split": "background", "fingerprint": "of other data", "specs": [{}]}
     write_json(tmp_path / "default-0" / "run.json", state | {"data": data})
     (tmp_path / "default-0" / "best").symlink_to(finished_run / "best")
     told = [
