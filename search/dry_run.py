@@ -40,19 +40,12 @@ RECORD_BYTES = 60_000  # TensorBoard files and records of a trial
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Measured speed of this machine.
-
-    Attributes:
-        cluster: Its cores and GPUs.
-        alone: Multiply-adds per second that one worker trains while the others are idle; allocations use this one.
-        together: The same while all workers train.
-        decoded: Triplets per second that all cores decode and resize.
-    """
+    """Measured speed of this machine."""
 
     cluster: Cluster
-    alone: float
-    together: float
-    decoded: float
+    alone: float  # multiply-adds per second that one worker trains while the others are idle; allocations use this one
+    together: float  # the same while all workers train
+    decoded: float  # triplets per second that all cores decode and resize
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,20 +27,12 @@ DEFAULT_METHODS = tuple(METHODS)[:5]
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """The runs of a comparison.
-
-    Attributes:
-        data: Data set folder.
-        budget: Budget of each run.
-        methods: Names in METHODS.
-        seeds: Number of runs of each method; a seed decides which backgrounds are held out, for every method alike.
-        out: Folder of all runs.
-    """
+    """The runs of a comparison."""
 
     data: Path
-    budget: Budget
-    methods: Sequence[str]
-    seeds: int
+    budget: Budget  # of each run
+    methods: Sequence[str]  # names in METHODS
+    seeds: int  # number of runs of each method; a seed decides which backgrounds are held out, for every method alike
     out: Path
 
     def runs(self) -> list[tuple[str, int, Path]]:

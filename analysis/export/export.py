@@ -52,19 +52,12 @@ class ExportError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class ExportedModel:
-    """The content of an exported file and its measurements.
-
-    Attributes:
-        content: Bytes of the file.
-        difference: Largest absolute difference to the model over all checks; values are in [0, 1].
-        latency_ms: Fewest milliseconds for one image of the model's own size, on one thread.
-        torch_latency_ms: The same measurement for the model.
-    """
+    """The content of an exported file and its measurements."""
 
     content: bytes
-    difference: float
-    latency_ms: float
-    torch_latency_ms: float
+    difference: float  # largest absolute difference to the model over all checks; values are in [0, 1]
+    latency_ms: float  # fewest milliseconds for one image of the model's own size, on one thread
+    torch_latency_ms: float  # the same measurement for the model
 
 
 def export(model: "Model", to: str, *, kind: str = "uint8", progress: Progress | None = None) -> ExportedModel:

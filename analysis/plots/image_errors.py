@@ -28,19 +28,12 @@ METRICS = ("score", "iou", "boundary_f", "mae_mask", "rmse_depth", "abs_rel", "c
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A run's model, and the images of one part of its data.
+    """A run's model, and the images of one part of its data."""
 
-    Attributes:
-        model: The model, on the CPU.
-        pack: The images, at the model's size.
-        backgrounds: The background of each image.
-        sigma: Standard deviation of the validation depth, which scales the run's scores.
-    """
-
-    model: Model
-    pack: Pack
-    backgrounds: tuple[str, ...]
-    sigma: float
+    model: Model  # on the CPU
+    pack: Pack  # at the model's size
+    backgrounds: tuple[str, ...]  # of each image
+    sigma: float  # standard deviation of the validation depth, which scales the run's scores
 
     def image(self, place: int) -> UInt8[np.ndarray, "px px 3"]:
         """Return one of the images at the model's size."""

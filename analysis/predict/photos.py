@@ -20,15 +20,10 @@ RGBImage = UInt8[np.ndarray, "h w 3"]
 
 @dataclass(frozen=True)
 class Photo:
-    """A user's photo.
-
-    Attributes:
-        path: The image file.
-        name: Prefix of its output files relative to the output folder; it includes the folders that were searched.
-    """
+    """A user's photo."""
 
     path: Path
-    name: str
+    name: str  # prefix of its output files relative to the output folder; it includes the folders that were searched
 
 
 class UnreadableError(ValueError):

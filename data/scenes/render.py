@@ -102,21 +102,13 @@ class World:
 
 @dataclass(frozen=True)
 class View:
-    """A rendered world, or a window of it. Along edges all values are means over the pixel.
+    """A rendered world, or a window of it. Along edges all values are means over the pixel."""
 
-    Attributes:
-        image: Display colours in [0, 1], premultiplied with alpha.
-        inverse: 1 / z-depth in 1/m, the mean over the covered part of the pixel; 0 for the sky.
-        alpha: Share of each pixel that is covered; 1 wherever there is a sky.
-        direct: Share of direct light in the light that reaches each pixel.
-        window: Rows and columns of the image.
-    """
-
-    image: Image
-    inverse: Plane
-    alpha: Plane
-    direct: Plane
-    window: Window
+    image: Image  # display colours in [0, 1], premultiplied with alpha
+    inverse: Plane  # 1 / z-depth in 1/m, the mean over the covered part of the pixel; 0 for the sky
+    alpha: Plane  # share of each pixel that is covered; 1 wherever there is a sky
+    direct: Plane  # share of direct light in the light that reaches each pixel
+    window: Window  # rows and columns of the image
 
 
 def render(world: World, px: int) -> View:

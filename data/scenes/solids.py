@@ -19,19 +19,12 @@ INFINITY = np.float32(np.inf)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Solid:
-    """Base class of all solids. Subclasses implement `hit_local`, `surface_local` and `box` in their own frame.
-
-    Attributes:
-        material: Paint of the surface.
-        centre: Origin of the solid's own frame in the world.
-        axes: Own axes in the world, one per column; None if they are the world's.
-        casts: True if the solid casts a shadow.
-    """
+    """Base class of all solids. Subclasses implement `hit_local`, `surface_local` and `box` in their own frame."""
 
     material: Material
-    centre: Triple | Vector = (0.0, 0.0, 0.0)
-    axes: Matrix | None = None
-    casts: bool = True
+    centre: Triple | Vector = (0.0, 0.0, 0.0)  # origin of the solid's own frame in the world
+    axes: Matrix | None = None  # own axes in the world, one per column; None if they are the world's
+    casts: bool = True  # whether it casts a shadow
 
     def hit_local(self, start: Vectors, step: Vectors) -> Distances:
         """Return t of the first hit of each ray of the solid's own frame."""

@@ -44,29 +44,17 @@ def darken(colour: Colour, share: float) -> Colour:
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """Paint of a surface.
+    """Paint of a surface."""
 
-    Attributes:
-        colours: Colour of the surface and colour of its pattern, linear.
-        pattern: Name in `PATTERNS`.
-        period: Length of one repeat of the pattern, in the surface's own unit (metres for scenes).
-        grain: Strength in [0, 1] of the irregular light and dark that all real surfaces have.
-        vary: Strength in [0, 1] with which single cells (bricks, planks) differ.
-        turn: Direction of the pattern, radians.
-        offset: Position on the unbounded pattern; it also selects the noise.
-        shine: Strength in [0, 1] of the highlight.
-        glow: Light that the surface emits, 0 for none.
-    """
-
-    colours: tuple[Colour, Colour]
-    pattern: str = "plain"
-    period: float = 1.0
-    grain: float = 0.25
-    vary: float = 0.0
-    turn: float = 0.0
-    offset: tuple[float, float] = (0.0, 0.0)
-    shine: float = 0.0
-    glow: float = 0.0
+    colours: tuple[Colour, Colour]  # of the surface and of its pattern, linear
+    pattern: str = "plain"  # name in `PATTERNS`
+    period: float = 1.0  # length of one repeat of the pattern, in the surface's own unit (metres for scenes)
+    grain: float = 0.25  # strength in [0, 1] of the irregular light and dark that all real surfaces have
+    vary: float = 0.0  # strength in [0, 1] with which single cells (bricks, planks) differ
+    turn: float = 0.0  # direction of the pattern, radians
+    offset: tuple[float, float] = (0.0, 0.0)  # position on the unbounded pattern; it also selects the noise
+    shine: float = 0.0  # strength in [0, 1] of the highlight
+    glow: float = 0.0  # light that the surface emits, 0 for none
 
 
 def surface(rng: np.random.Generator, colour: Colour, pattern: str = "plain", **options: float) -> Material:

@@ -28,34 +28,21 @@ MIN_STANDARD_ERRORS = 4.0  # by which a slope must lie below 0; noise alone reac
 
 @dataclass(frozen=True, kw_only=True)
 class SteepestSlope:
-    """The line fitted where the loss falls fastest over the logarithm of the learning rate.
+    """The line fitted where the loss falls fastest over the logarithm of the learning rate."""
 
-    Attributes:
-        rates: Learning rates at its ends.
-        losses: Losses at its ends.
-        slope: Change of the loss when the learning rate grows by a factor of e.
-        standard_errors: Standard errors by which the slope lies below 0.
-    """
-
-    rates: tuple[float, float]
-    losses: tuple[float, float]
-    slope: float
-    standard_errors: float
+    rates: tuple[float, float]  # learning rates at its ends
+    losses: tuple[float, float]  # losses at its ends
+    slope: float  # change of the loss when the learning rate grows by a factor of e
+    standard_errors: float  # by which the slope lies below 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class RangeTest:
-    """The result of a range test.
+    """The result of a range test."""
 
-    Attributes:
-        rates: Learning rate of each step, rising.
-        losses: Loss of each step's batch.
-        steepest: The line where the loss falls fastest; None if it does not clearly fall.
-    """
-
-    rates: list[float]
-    losses: list[float]
-    steepest: SteepestSlope | None
+    rates: list[float]  # learning rate of each step, rising
+    losses: list[float]  # loss of each step's batch
+    steepest: SteepestSlope | None  # the line where the loss falls fastest; None if it does not clearly fall
 
     @property
     def suggestion(self) -> float | None:
