@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from data.check.report import Report, print_report
 from data.dataset import FAULT_KINDS, DataError, Dataset, DatasetSpec, Triplet
 from data.reading.dataset_json import join_datasets, list_joined_folders, read_dataset_json
 from data.reading.folders import NO_ROLES, Roles, add_role_flags, read_role_flags
+from data.reading.inference import infer_reading
 from data.reading.layout import read_folder
 from data.reading.polarity import measure_polarity
 from data.runtime import cli
@@ -54,6 +56,14 @@ def check_folder(
     return Report(whole, tuple(between), parts=tuple(reports))
 
 
+def _read_meaning(dataset: Dataset) -> Dataset:
+    """Return a folder with what the values of its masks mean, and the doubts about that."""
+    content = read_dataset_json(dataset.root / "dataset.json")
+    reading = infer_reading(dataset, {key: value for key, value in content.items() if value is not None})
+    spec = replace(dataset.spec, mask_values=reading.spec.mask_values)
+    return replace(dataset, spec=spec, description=reading.description, doubts=reading.mask_doubts)
+
+
 def _list_joined_folders(root: Path) -> dict[str, Path]:
     path = root / "dataset.json"
     content = read_dataset_json(path)
@@ -84,6 +94,8 @@ def _build_report(dataset: Dataset, inspections: Sequence[Inspection]) -> Report
     polarity = measure_polarity(triplets, [None if one.framed else one.step for one in inspections])
     ordered = {triplet.background for triplet in triplets} == {duplicates.UNKNOWN}
     inferred = tuple(infer_fields(inspections, polarity, configured, ordered=ordered))
+    if dataset.doubts:  # steps at the contours of doubtful masks show nothing
+        inferred = tuple(replace(one, certain=False) if one.key == "near" else one for one in inferred)
     mixed = polarity if polarity.mixed and any(one.key == "near" for one in inferred) else None
     aliases = duplicates.find_repeated_backgrounds(triplets, inspections)
     report = Report(dataset, (), inferred, aliases, mixed)
@@ -161,7 +173,7 @@ def _run(args: argparse.Namespace) -> int:
     else:
         for part in report.folders:
             _configure(part)
-    return 1 if any(part.faults for part in (report, *report.parts)) else 0
+    return 1 if any(part.faults or part.dataset.doubts for part in (report, *report.parts)) else 0
 
 
 def _configure(report: Report) -> None:

@@ -1,22 +1,24 @@
 """Inspect the files of one triplet: find its faults and measure what the check of the whole folder needs."""
 
 import hashlib
-import io
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from data.check import faults
 from data.check.faults import Fault
 from data.check.perceptual_hash import Hash, compute_hash
-from data.dataset import DatasetSpec, Triplet
+from data.dataset import DataError, DatasetSpec, Triplet
 from data.reading.alignment import DepthStep, measure_contour_step
-from data.reading.depth import find_known
+from data.reading.decode import turn_alike
+from data.reading.depth import find_known, is_constant
 from data.reading.inference import DepthValues, measure_values
+from data.reading.masks import check_range, scale_mask, select_channel
 from data.reading.matching import is_image_name
+from data.reading.pixels import decode_color, decode_label, read_mode, read_orientation
 
 ROLES = ("image", "mask", "depth")
 
@@ -43,6 +45,7 @@ class Inspection:
 def read_arrays(triplet: Triplet) -> tuple[Arrays, list[Fault]]:
     """Read the files of a triplet as far as they are readable, and find the faults that only the files show."""
     arrays: Arrays = {}
+    orientations: dict[str, int] = {}
     found = []
     for role in ROLES:
         path: Path | None = getattr(triplet, role)
@@ -51,13 +54,17 @@ def read_arrays(triplet: Triplet) -> tuple[Arrays, list[Fault]]:
         if not is_image_name(path.name) or not path.is_file():
             found.append(Fault("missing file", str(path)))
             continue
-        content, pixels = _decode(path, cv2.IMREAD_COLOR_RGB if role == "image" else cv2.IMREAD_UNCHANGED)
+        content, pixels = _decode(path, decode_color if role == "image" else decode_label)
         if pixels is None:
             found.append(Fault(faults.classify_broken_file(content), str(path), f"{len(content)} bytes"))
             continue
-        arrays[role] = pixels
-        if role == "image" and (wrong := faults.WRONG_MODES.get(Image.open(io.BytesIO(content)).mode)):
+        arrays[role], orientations[role] = pixels, read_orientation(content)
+        if role == "image" and (wrong := faults.WRONG_MODES.get(read_mode(content))):
             found.append(Fault("channels", str(path), wrong))
+    if "image" in arrays and any(orientation != 1 for orientation in orientations.values()):
+        labels = {role: pixels for role, pixels in arrays.items() if role != "image"}
+        image, labels = turn_alike(arrays["image"], orientations["image"], labels, orientations)
+        arrays = {"image": image, **labels}
     return arrays, found
 
 
@@ -72,7 +79,7 @@ def inspect_files(triplet: Triplet, spec: DatasetSpec) -> Inspection:
 def inspect_arrays(triplet: Triplet, arrays: Arrays, spec: DatasetSpec) -> Inspection:
     """Find the faults of arrays that were read."""
     inspection = Inspection()
-    mask = _inspect_mask(inspection, triplet, arrays)
+    mask = _inspect_mask(inspection, triplet, arrays, spec)
     image = arrays.get("image")
     if image is not None:
         inspection.digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
@@ -82,12 +89,20 @@ def inspect_arrays(triplet: Triplet, arrays: Arrays, spec: DatasetSpec) -> Inspe
     return inspection
 
 
-def _inspect_mask(inspection: Inspection, triplet: Triplet, arrays: Arrays) -> np.ndarray | None:
+def _inspect_mask(inspection: Inspection, triplet: Triplet, arrays: Arrays, spec: DatasetSpec) -> np.ndarray | None:
     """Inspect the mask; return it in [0, 1] if it has both foreground and background."""
+    values = spec.mask_values
+    if values is not None and values.alpha and "mask" in arrays:
+        arrays = arrays | {"mask": select_channel(arrays["mask"], values)}
     stored = _take_label(inspection, triplet.mask, arrays, "mask")
     if stored is None or triplet.mask is None:
         return None
-    mask = faults.scale_mask(stored)
+    try:
+        check_range(triplet.mask, stored, values)
+    except DataError as error:
+        inspection.add(error.kind, triplet.mask, str(error).removeprefix(f"{triplet.mask}: "))
+        return None
+    mask, _ = scale_mask(stored, values)
     found = faults.find_mask_faults(mask)
     for kind, detail in found.items():
         inspection.add(kind, triplet.mask, detail)
@@ -105,6 +120,9 @@ def _inspect_depth(
     if depth is None or triplet.depth is None:
         return
     inspection.values = measure_values(depth)
+    if is_constant(depth, find_known(depth, spec)):
+        inspection.add("constant depth", triplet.depth, f"{inspection.values.maximum:g} everywhere")
+        return
     if spec.depth_unit == "relative" and depth.dtype.kind == "f" and not 0 <= np.nanmin(depth) <= np.nanmax(depth) <= 1:
         inspection.add("depth range", triplet.depth, f"{np.nanmin(depth):.4g} to {np.nanmax(depth):.4g}")
     frame = faults.measure_frame(depth, find_known(depth, spec))
@@ -133,10 +151,9 @@ def _take_label(inspection: Inspection, path: Path | None, arrays: Arrays, role:
     return None if wrong else faults.take_first_channel(pixels)
 
 
-def _decode(path: Path, flags: int) -> tuple[bytes, np.ndarray | None]:
-    content = b""
+def _decode(path: Path, decode: Callable[[bytes], np.ndarray | None]) -> tuple[bytes, np.ndarray | None]:
     try:
         content = path.read_bytes()
-        return content, cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
-    except (OSError, cv2.error):
-        return content, None
+    except OSError:
+        return b"", None
+    return content, decode(content)

@@ -61,12 +61,6 @@ def take_first_channel(pixels: Pixels) -> Shaped[np.ndarray, "h w"]:
     return pixels if pixels.ndim == 2 else pixels[..., 0]
 
 
-def scale_mask(mask: Shaped[np.ndarray, "h w"]) -> Mask:
-    """Scale a stored mask to [0, 1]; a mask of 0 and 1 is kept as it is."""
-    full = 1.0 if mask.max(initial=0) <= 1 else 255.0 if mask.dtype == np.uint8 else float(np.iinfo(mask.dtype).max)
-    return mask.astype(np.float32) / np.float32(full)
-
-
 def find_mask_faults(mask: Mask) -> dict[str, str]:
     """Find the faults that a mask has by itself, as kind -> detail."""
     inside = mask > 0.5

@@ -21,6 +21,7 @@ from data.check.faults import Fault
 from data.check.report import Report
 from data.dataset import DataError, DatasetSpec, Triplet
 from data.reading.dataset_json import read_dataset_json
+from data.reading.masks import scale_mask
 from data.runtime.parallel import parallel_map
 from data.runtime.progress import Progress, offset_progress
 from data.writing.staging import Row, StagingDir
@@ -82,7 +83,7 @@ def fix_arrays(arrays: Arrays) -> Arrays:
             continue
         pixels = faults.take_first_channel(arrays[role])
         if role == "mask":
-            mask = _resize(faults.scale_mask(pixels), image, cv2.INTER_LINEAR)
+            mask = _resize(scale_mask(pixels)[0], image, cv2.INTER_LINEAR)
             fixed[role] = (mask > 0.5).astype(np.uint8) * np.uint8(255)
         else:
             fixed[role] = _resize(pixels, image, cv2.INTER_NEAREST)  # averages with missing values are meaningless

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -81,7 +82,7 @@ def read_stored(triplet: Triplet, spec: DatasetSpec) -> tuple[np.ndarray, np.nda
     labels = {path: read_bytes(path) for path in (triplet.mask, triplet.depth) if path is not None}
     stored = {path: _decode_label(path, label) for path, label in labels.items()}
     if (orientation := read_orientation(content)) != 1 or any(read_orientation(c) != 1 for c in labels.values()):
-        image, stored = _turn_alike(image, orientation, stored, {p: read_orientation(c) for p, c in labels.items()})
+        image, stored = turn_alike(image, orientation, stored, {p: read_orientation(c) for p, c in labels.items()})
     for path, pixels in stored.items():
         check_same_size(pixels, path, image, triplet.image, turned=orientation != 1)
     mask = None if triplet.mask is None else select_channel(stored[triplet.mask], spec.mask_values)
@@ -95,9 +96,9 @@ def _decode_label(path: Path, content: bytes) -> np.ndarray:
     return pixels
 
 
-def _turn_alike(
-    image: np.ndarray, orientation: int, labels: dict[Path, np.ndarray], orientations: dict[Path, int]
-) -> tuple[np.ndarray, dict[Path, np.ndarray]]:
+def turn_alike(
+    image: np.ndarray, orientation: int, labels: dict[Any, np.ndarray], orientations: Mapping[Any, int]
+) -> tuple[np.ndarray, dict[Any, np.ndarray]]:
     """Turn image and labels by their EXIF orientations, or none of them: labels without one may lie either way.
 
     A label that has an orientation is turned by it. One without it fits the image as stored or as turned, which its
@@ -111,7 +112,7 @@ def _turn_alike(
     return image, labels
 
 
-def _fit(image: np.ndarray, labels: Mapping[Path, np.ndarray]) -> bool:
+def _fit(image: np.ndarray, labels: Mapping[Any, np.ndarray]) -> bool:
     return all(pixels.shape[:2] == image.shape[:2] for pixels in labels.values())
 
 

@@ -80,6 +80,12 @@ class Reading:
     doubts: tuple[str, ...] = ()
     description: str = ""
 
+    @property
+    def mask_doubts(self) -> tuple[str, ...]:
+        """The doubts about masks, which come first."""
+        unclear = any(field.key == "mask_values" and not field.certain for field in self.fields)
+        return self.doubts[:1] if unclear else ()
+
 
 @dataclass(frozen=True)
 class _Sample:

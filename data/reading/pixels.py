@@ -77,6 +77,12 @@ def read_orientation(content: bytes) -> int:
     return int(tag) if tag in range(1, 9) else 1
 
 
+def read_mode(content: bytes) -> str:
+    """Return Pillow's name of the channels of an image file ("RGB", "L"), "" if Pillow cannot read it."""
+    image = _open(content)
+    return "" if image is None else image.mode
+
+
 def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Turn pixels as an EXIF orientation says, so that the image is upright."""
     if orientation in (5, 6, 7, 8):
