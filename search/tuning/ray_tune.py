@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from ray import tune
+from ray.actor import exit_actor
 from ray.tune import CheckpointConfig, FailureConfig, RunConfig
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
@@ -182,6 +183,15 @@ class Worker(wrap_function(train_trial)):  # type: ignore[misc]  # Ray Tune has 
         """Train until the next report."""
         set_process_title(f"ray::{self.trial_name}")
         return super().step()
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Prepare for the next trial; end this process if the last one does not stop, so that another one takes it.
+
+        Ray Tune would drop the next trial without a word to the callbacks.
+        """
+        if not super().reset_config(new_config):
+            exit_actor()
+        return True
 
 
 def run_experiment(

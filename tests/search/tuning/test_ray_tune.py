@@ -12,9 +12,10 @@ from ray.tune import Checkpoint
 
 from search.records.run_state import create_run_state
 from search.records.trials import TrialTable
+from search.tuning import ray_tune
 from search.tuning.checkpoints import CheckpointStore
 from search.tuning.ray_internals import asha_rungs
-from search.tuning.ray_tune import RecordCallback, StageScheduler
+from search.tuning.ray_tune import RecordCallback, StageScheduler, Worker
 from search.tuning.searchers import StageChain
 from search.tuning.stages import GRACE_PERIOD, Stage
 from search.tuning.trainable import STATE_FILE, read_outcome
@@ -150,6 +151,14 @@ def test_trial_that_resumes_does_not_enter_an_earlier_rung_again():
         assert scheduler.on_trial_result(None, trial, {"epoch": epoch, "score": 0.9}) == "CONTINUE"
     scheduler.on_trial_complete(None, trial, {"epoch": 8, "score": 0.9})
     assert "again" not in asha_rungs(scheduler)[GRACE_PERIOD]
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_worker_whose_last_trial_does_not_stop_ends(stopped, monkeypatch):
+    ended = []
+    monkeypatch.setattr(Worker.__mro__[1], "reset_config", lambda self, config: stopped)
+    monkeypatch.setattr(ray_tune, "exit_actor", lambda: ended.append(True))
+    assert Worker.reset_config(object.__new__(Worker), {}) and bool(ended) != stopped
 
 
 def test_idle_workers_are_kept_once_the_controller_has_a_cache():
