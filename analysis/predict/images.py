@@ -56,7 +56,9 @@ def draw_sheet_row(name: str, image: BGRImage, mask: ByteMask, depth: DepthCodes
     """Draw thumbnails of image, mask, depth and overlay side by side under the photo's name."""
     scale = min(CELL[0] / mask.shape[1], CELL[1] / mask.shape[0])
     size = tuple(max(1, round(side * scale)) for side in mask.shape[::-1])
-    small_image, small_mask, small_depth = (_thumbnail(values, size) for values in (image, mask, depth))
+    small_image, small_mask, small_depth = (
+        cv2.resize(v, size, interpolation=cv2.INTER_AREA) for v in (image, mask, depth)
+    )
     grey = cv2.cvtColor(small_mask, cv2.COLOR_GRAY2BGR)
     panels = (small_image, grey, colour_depth(small_depth), draw_overlay(small_image, small_mask))
     return np.vstack([_caption(name), np.hstack([_cell(panel) for panel in panels])])
@@ -70,10 +72,6 @@ def draw_contact_sheet(rows: Sequence[BGRImage]) -> BGRImage:
     filled = [*rows, *[blank] * (-len(rows) % per_line)]
     lines = [np.hstack(filled[i : i + per_line]) for i in range(0, len(filled), per_line)]
     return np.vstack([np.hstack([header] * per_line), *lines])
-
-
-def _thumbnail(values: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    return cv2.resize(values, size, interpolation=cv2.INTER_AREA)
 
 
 def _cell(panel: BGRImage) -> BGRImage:

@@ -95,7 +95,8 @@ class PhotoPredictor:
             read = map_ahead(pool, self._read, photos, most=threads + 1)
             for row in map_ahead(pool, self._write_photo, self._predict(read), most=threads + 1):
                 self.done += 1
-                self._report(len(photos))
+                if self.progress:
+                    self.progress(self.done + self.skipped, len(photos))
                 rows = [*rows, row]
                 if len(rows) == SHEET_ROWS:
                     self._write_sheet(rows)
@@ -146,10 +147,6 @@ class PhotoPredictor:
         self._sheets += 1
         name = "contact_sheet.jpg" if self._sheets == 1 else f"contact_sheet_{self._sheets}.jpg"
         write_file(self.out / name, encode(draw_contact_sheet(rows), ".jpg"))
-
-    def _report(self, total: int) -> None:
-        if self.progress:
-            self.progress(self.done + self.skipped, total)
 
 
 def quantise(values: np.ndarray, kind: type[np.unsignedinteger]) -> np.ndarray:

@@ -135,16 +135,11 @@ def plot_score_against(trials: pd.DataFrame, cost: str) -> go.Figure:
     named = {"mode": "lines+text", "text": best["trial_id"], "name": "Pareto front", "hoverinfo": "skip"}
     steps = go.Scatter(x=best[cost], y=best["score"], line=line, **named, **look)
     return make_figure(
-        f"Score against {name_cost(cost)}",
+        f"Score against {COSTS[cost].partition(' (')[0]}",
         [steps, *traces],
         x={"title": {"text": COSTS[cost]}, "type": "log", "dtick": "D2", "tickformat": "~s"},
         y={"title": {"text": SCORE}, "range": choose_score_range(known["score"])},
     )
-
-
-def name_cost(cost: str) -> str:
-    """Return the short name of a cost."""
-    return COSTS[cost].partition(" (")[0].partition(",")[0]
 
 
 def list_varied(trials: pd.DataFrame, importances: pd.DataFrame) -> list[str]:

@@ -1,7 +1,6 @@
 """The charts of each section of the report, and its leaderboard; sections without content are left out."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +21,23 @@ LEADERBOARD = json.loads((Path(__file__).parent / "static" / "leaderboard.json")
 
 def make_charts(run: Run, importances: pd.DataFrame) -> dict[str, list[go.Figure]]:
     """Return the charts of a run by section; a section without content has an empty list."""
-    makers: dict[str, Callable[[], list[go.Figure]]] = {
-        "over_time": lambda: _over_time(run),
-        "curves": lambda: [charts.plot_learning_curves(run.curves, stage) for stage in _reported(run)[::-1]],
-        "ranks": lambda: _ranks(run),
-        "importance": lambda: _importance(importances),
-        "parallel": lambda: _parallel(run, importances),
-        "slices": lambda: _slices(run, importances),
-        "front": lambda: _fronts(run),
-        "spent": lambda: _spent(run),
+    first, costed = select_first_stage(run), add_latency(run)
+    first, known = first[first["score"].notna()], costed[costed["score"].notna()]
+    varied = parameter_charts.list_varied(first, importances) if len(first) >= MIN_TRIALS else []
+    axes = [name for name in varied if name != "model/arch"][:MAX_AXES]
+    reported, spans = run.curves[run.curves["score"].notna()], facts.find_stage_spans(run)
+    stages = [stage for stage in run.stages[::-1] if (reported["stage"] == stage).any()]
+    costs = [cost for cost in parameter_charts.COSTS if known[cost].notna().sum() > 1]
+    return {
+        "over_time": [charts.plot_best_over_time(run.curves, spans)] if len(reported) else [],
+        "curves": [charts.plot_learning_curves(run.curves, stage) for stage in stages],
+        "ranks": _ranks(run),
+        "importance": _importance(importances),
+        "parallel": [parameter_charts.plot_parallel_coordinates(first, axes)] if axes else [],
+        "slices": [parameter_charts.plot_score_by(first, name) for name in varied[:MAX_SLICES]],
+        "front": [parameter_charts.plot_score_against(costed, cost) for cost in costs],
+        "spent": _spent(run),
     }
-    return {name: make() for name, make in makers.items()}
 
 
 def build_leaderboard(run: Run) -> dict[str, Any]:
@@ -44,19 +49,6 @@ def build_leaderboard(run: Run) -> dict[str, Any]:
     values = [_cells(trials[name], kind, digits) for name, _, kind, digits in shown]
     best = None if run.best is None else str(run.best["trial_id"])
     return {"columns": columns, "rows": [list(row) for row in zip(*values, strict=True)], "best": best}
-
-
-def _over_time(run: Run) -> list[go.Figure]:
-    return (
-        [charts.plot_best_over_time(run.curves, facts.find_stage_spans(run))]
-        if run.curves["score"].notna().any()
-        else []
-    )
-
-
-def _reported(run: Run) -> list[str]:
-    scored = run.curves[run.curves["score"].notna()]
-    return [stage for stage in run.stages if (scored["stage"] == stage).any()]
 
 
 def _ranks(run: Run) -> list[go.Figure]:
@@ -72,36 +64,6 @@ def _importance(importances: pd.DataFrame) -> list[go.Figure]:
     if len(names) == 2:
         names = names[:1]  # with a single architecture, "all" shows the same
     return [parameter_charts.plot_importances(importances, name) for name in names]
-
-
-def _parallel(run: Run, importances: pd.DataFrame) -> list[go.Figure]:
-    trials = select_first_stage(run)
-    trials = trials[trials["score"].notna()]
-    parameters = [name for name in parameter_charts.list_varied(trials, importances) if name != "model/arch"]
-    if len(trials) < MIN_TRIALS or not parameters:
-        return []
-    return [parameter_charts.plot_parallel_coordinates(trials, parameters[:MAX_AXES])]
-
-
-def _slices(run: Run, importances: pd.DataFrame) -> list[go.Figure]:
-    trials = select_first_stage(run)
-    trials = trials[trials["score"].notna()]
-    if len(trials) < MIN_TRIALS:
-        return []
-    return [
-        parameter_charts.plot_score_by(trials, name)
-        for name in parameter_charts.list_varied(trials, importances)[:MAX_SLICES]
-    ]
-
-
-def _fronts(run: Run) -> list[go.Figure]:
-    trials = add_latency(run)
-    scored = trials[trials["score"].notna()]
-    return [
-        parameter_charts.plot_score_against(trials, cost)
-        for cost in parameter_charts.COSTS
-        if scored[cost].notna().sum() > 1
-    ]
 
 
 def _spent(run: Run) -> list[go.Figure]:
