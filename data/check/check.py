@@ -39,7 +39,8 @@ def check_folder(
     """
     root = Path(root)
     joined = _list_joined_folders(root)
-    datasets = {name: read_folder(folder, roles=roles) for name, folder in (joined or {"": root}).items()}
+    folders = joined or {"": root}
+    datasets = {name: _read_meaning(read_folder(folder, roles=roles)) for name, folder in folders.items()}
     whole = join_datasets(root, datasets) if joined else datasets[""]
     reports: list[Report] = []
     inspections: list[Inspection] = []

@@ -83,6 +83,8 @@ def print_report(report: Report) -> None:
             table.add_row(str(len(faults)), kind, "\n".join([description, *_shorten(files, SHOWN_FILES)]))
     if table.row_count:
         console.print(table)
+    if report.dataset.description and not report.parts:
+        console.print(f"  read as: {report.dataset.description}")
     for doubt in () if report.parts else report.dataset.doubts:
         console.print(f"  unclear: {doubt}")
     for one in report.inferred:
