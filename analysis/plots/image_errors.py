@@ -1,6 +1,5 @@
 """Measure a run's model on single images, and average the metrics over groups of images."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,11 +39,6 @@ class Part:
         image: np.ndarray = self.pack.gather(np.array([place])).image[0]
         return image
 
-    def predictions(self) -> Iterator[tuple[Batch, Tensor]]:
-        """Yield the images in order, in batches, with the model's predictions."""
-        count = choose_images_per_pass(self.model.config.model, self.pack.px)
-        yield from predict_batches(self.model.network, Loader(self.pack, batch_size=count, stats=self.model.stats))
-
 
 def open_part(run: Path, part: str = "val", *, most: int = MAX_IMAGES) -> Part:
     """Return a run's model and a part of its data, and pack the part if it is not packed yet.
@@ -81,8 +75,10 @@ def measure_images(part: Part) -> pd.DataFrame:
         unknown.
     """
     tables, done = [], 0
+    count = choose_images_per_pass(part.model.config.model, part.pack.px)
+    loader = Loader(part.pack, batch_size=count, stats=part.model.stats)
     with progress_bar("measuring images") as progress:
-        for batch, prediction in part.predictions():
+        for batch, prediction in predict_batches(part.model.network, loader):
             tables.append(_measure_batch(batch, prediction))
             done += len(batch)
             if progress:

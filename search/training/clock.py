@@ -17,12 +17,6 @@ Readings = list[tuple[int, int]]  # steps since the epoch began, and progress in
 class Clock:
     """Progress as the larger of steps done / steps planned and time used / time allowed. It never decreases.
 
-    Attributes:
-        steps: Steps done.
-        moved: Largest progress by time that was ahead of the steps.
-        reserve: Seconds kept for the last validation.
-        readings: Readings of this epoch that advanced the progress; none where the steps were always ahead.
-
     Args:
         steps: Planned steps.
         limit: Seconds allowed, or None.
@@ -41,8 +35,9 @@ class Clock:
         self.steps_planned, self.steps = steps, 0
         self.allowed = math.inf if limit is None else max(limit, 1e-3)
         self.started = time.monotonic()
-        self.moved, self.reserve = 0.0, 0.0
-        self.readings: Readings = []
+        self.moved = 0.0  # largest progress by time that was ahead of the steps
+        self.reserve = 0.0  # seconds kept for the last validation
+        self.readings: Readings = []  # of this epoch; none where the steps were always ahead
         self._validation_steps, self._validated, self._first_step_s = validation_steps, False, 0.0
         self._epoch_began, self._last_step_s, self._fastest_s = 0, 0.0, math.inf
         self._recorded, self._marks = None if recorded is None else iter(recorded), dict[int, int]()

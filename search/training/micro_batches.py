@@ -26,11 +26,7 @@ class TrialOutOfMemoryError(RuntimeError):
 class MicroBatchRunner:
     """Runs a network on batches, split into smaller micro-batches for good as soon as memory has run out.
 
-    Attributes:
-        model: The network, on its device.
-        bfloat16: True if the network computes in bfloat16.
-        micro_batch_size: Most images in one pass; None runs whole batches until memory runs out.
-        parameters: The parameters of the network.
+    At most `micro_batch_size` images go through the network at once; None runs whole batches until memory runs out.
     """
 
     def __init__(self, model: nn.Module, *, bfloat16: bool, micro_batch_size: int | None) -> None:
