@@ -26,6 +26,7 @@ from search.budget.budget import Budget, plan_deadlines, wrap_up_s
 from search.budget.constraints import Constraints, Feasibility
 from search.config.trial import TrialConfig
 from search.options import RunOptions
+from search.records.disk import check_disk, format_bytes
 from search.study.space import SpaceLimits, choose_batch_sizes, suggest
 from search.training.throughput import measure_throughput
 from search.tuning.cluster import Cluster
@@ -183,8 +184,8 @@ def _trial_s(stage: Stage, epoch_s: float, cap_s: float | None) -> float:
     return expected
 
 
-def print_estimate(options: RunOptions, data_module: DataModule) -> None:
-    """Measure this machine and print an estimate of the run.
+def print_estimate(options: RunOptions, data_module: DataModule, out: Path = Path()) -> None:
+    """Measure this machine and print an estimate of the run; warn if the disk of `out` or of the cache is too small.
 
     Raises:
         DataError: Too many triplets cannot be used.
@@ -198,7 +199,10 @@ def print_estimate(options: RunOptions, data_module: DataModule) -> None:
         print(line)
     devices = {"cpu": machine.cluster.cpus, "gpu": machine.cluster.gpus}
     budget = options.budget.as_wall_time(devices=devices, used={"cpu": 0.0, "gpu": 0.0})
-    print_table(estimate_stages(replace(options, budget=budget), data_module, machine), budget, machine)
+    estimates = estimate_stages(replace(options, budget=budget), data_module, machine)
+    print_table(estimates, budget, machine)
+    if warning := check_disk(sum(line.disk_bytes for line in estimates), out):
+        print(warning)
 
 
 def print_table(
@@ -214,19 +218,17 @@ def print_table(
         trials = str(line.trials) if stage.kind == "promote" or budget.trials else f"about {line.trials}"
         images = (f"{allocation.train_images:,}", f"{allocation.val_images:,}", str(stage.px))
         epochs, took = f"{line.epochs:.1f} of {stage.epochs}", format_duration(line.stage_s)
-        table.add_row(stage.name, *images, trials, format_duration(line.trial_s), epochs, took, _size(line.disk_bytes))
+        table.add_row(
+            stage.name, *images, trials, format_duration(line.trial_s), epochs, took, format_bytes(line.disk_bytes)
+        )
     console.print(table)
     total_s = budget.wall_s or START_S + sum(line.stage_s for line in estimates)
-    hours, disk = total_s * machine.cluster.devices / 3600, sum(line.disk_bytes for line in estimates)
+    hours, bytes_in_all = total_s * machine.cluster.devices / 3600, sum(line.disk_bytes for line in estimates)
     console.print(
         f"in all {format_duration(total_s)} on {machine.cluster.workers} workers, {hours:.2f} device hours, "
-        f"{_size(disk)} of disk at most; {format_duration(START_S)} to start, "
+        f"{format_bytes(bytes_in_all)} of disk at most; {format_duration(START_S)} to start, "
         f"{format_duration(wrap_up_s(total_s))} to measure the model\n"
         f"measured here: {machine.together / 1e9:.1f} G multiply-adds/s a worker, {machine.decoded:.0f} triplets/s "
         "decoded (once); nothing was written",
         highlight=False,
     )
-
-
-def _size(number: float) -> str:
-    return f"{number / 1e6:,.0f} MB" if number < 1e9 else f"{number / 1e9:,.1f} GB"

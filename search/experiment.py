@@ -9,11 +9,14 @@ from contextlib import ExitStack
 from typing import Any
 
 from data.data_module import DataModule
+from data.pack.shards import record_type
+from search.budget.allocation import WEIGHT_COPIES
 from search.budget.budget import Budget, Deadlines, plan_deadlines
 from search.budget.constraints import Constraints
 from search.options import RunOptions
 from search.output.finalize import FinalModels, NoModelError, report_best
 from search.records.console import RunConsole, list_dashboards
+from search.records.disk import DiskFullError, check_disk, find_full_disk
 from search.records.files import read_lines
 from search.records.prometheus import PrometheusExporter
 from search.records.run_dir import claim, resume_command
@@ -29,10 +32,11 @@ from search.tuning.restore import restore_trials
 from search.tuning.searchers import StageChain
 from search.tuning.stage_runner import StageFailedError, StageRunner
 from search.tuning.stage_setup import RunResources
-from search.tuning.stages import build_stages
+from search.tuning.stages import KEPT_CHECKPOINTS, build_stages
 
 __all__ = ["Experiment", "NoModelError", "RunInterruptedError", "StageFailedError"]
 
+LARGE_NETWORK = 10**6  # parameters of which the planned disk is computed; the dry run draws networks and is exact
 PACK_FIRST = 0.05  # fraction of the budget for packing images before anything else starts
 
 
@@ -114,6 +118,7 @@ class Experiment:
         Raises:
             RunInterruptedError: The user stopped the run.
             StageFailedError: Every trial of a stage failed.
+            DiskFullError: A disk is full; the state of the run is "stopped".
             NoModelError: No trial ended with a model.
         """
         self.interrupt.listen()
@@ -125,7 +130,10 @@ class Experiment:
                 self._tune(resources)
                 return self._finalize(resources.budget)
             except BaseException as error:
-                self.run_state.end("stopped" if isinstance(error, RunInterruptedError) else "failed")
+                full = find_full_disk(error, self.folder)
+                self.run_state.end("stopped" if full or isinstance(error, RunInterruptedError) else "failed")
+                if full:
+                    raise DiskFullError(full) from error
                 raise
 
     def _prepare(self, cleanup: ExitStack) -> RunResources:
@@ -162,10 +170,19 @@ class Experiment:
             sampler=self.options.sampler,
         )
         self._record_start(resources)
+        self._compare_disk(resources)
         exporter = PrometheusExporter(self.folder.name, self.table, lambda: self._spent_share(budget))
         exporter.start()
         cleanup.callback(exporter.stop)
         return resources
+
+    def _compare_disk(self, resources: RunResources) -> None:
+        """Warn if the images and weights of the run may need more disk than is free."""
+        sizes = [(stage.px, *self.data_module.stage_sizes(stage.fraction)) for stage in self.stages]
+        images = sum((train + val) * record_type(px).itemsize for px, train, val in set(sizes))
+        kept = 2 * KEPT_CHECKPOINTS + 2 * resources.cluster.workers * WEIGHT_COPIES
+        if warning := check_disk(images + kept * 4 * LARGE_NETWORK, self.folder):
+            self.console.print(warning, style="yellow")
 
     def _as_wall_time(self) -> Budget:
         """Return the budget; device hours become wall time, divided over the devices of the cluster."""

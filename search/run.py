@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from data.runtime.cores import count_cores
 from models.config import ConfigError
 from search.budget.budget import Budget, BudgetError, extend_budget, parse_budget
 from search.options import RunOptions, add_options, flags
+from search.records.disk import DiskFullError, find_full_disk
 from search.records.run_dir import RunDirError, check_free, hold, is_claimed, resume_command
 from search.records.run_state import RunState, create_run_state, read_run_json, resume_run_state
 from search.records.trials import TrialTable
@@ -74,7 +76,23 @@ def main(arguments: list[str] | None = None) -> int:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # deprecations in other packages do not concern the user
     command = _start if args.resume is None else _resume
-    return cli.run(lambda: command(args), BudgetError, ConfigError, DataError, RunDirError, ConnectionError)
+    return cli.run(
+        lambda: _name_full_disk(command, args), BudgetError, ConfigError, DataError, RunDirError, ConnectionError
+    )
+
+
+def _name_full_disk(command: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """Run a command; a full disk is one line and exit code 1."""
+    try:
+        return command(args)
+    except (OSError, DiskFullError) as error:
+        out = args.resume or args.out or Path()
+        full = find_full_disk(error, out)
+        if not full:
+            raise
+        begun = f"free some, then continue with: {resume_command(out)}"
+        print(f"error: {full}; {begun if is_claimed(out) else 'free some, or name another folder'}", file=sys.stderr)
+        return 1
 
 
 def _start(args: argparse.Namespace) -> int:
@@ -82,7 +100,7 @@ def _start(args: argparse.Namespace) -> int:
     if args.budget is None:
         raise BudgetError("--budget is missing; write a time (90s, 10m, 2h), 40trials or 2gpuh")
     budget = parse_budget(args.budget)
-    out = args.out or _path("runs") / time.strftime("%Y%m%d-%H%M%S")
+    out = args.out = args.out or _path("runs") / time.strftime("%Y%m%d-%H%M%S")
     check_free(out)
     _check_workers(args)
     options = RunOptions.from_args(args, budget=budget, configs=_read_configs(args, budget))
@@ -102,7 +120,7 @@ def _start(args: argparse.Namespace) -> int:
     if args.dry_run:
         from search.dry_run import print_estimate
 
-        print_estimate(options, data_module)
+        print_estimate(options, data_module, out)
         return 0
     run_state = create_run_state(out, options.to_dict(), began=BEGAN)
     return _run(args.address, options, data_module, run_state, TrialTable(out))

@@ -3,6 +3,7 @@
 All times are seconds of run time, summed over all processes that worked on the run; pauses between them do not count.
 """
 
+import contextlib
 import json
 import math
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data.runtime.files import write_atomically
+from search.records.disk import RESERVE, RESERVE_BYTES
 from search.records.files import require_fields, write_json
 from search.records.provenance import describe_process
 from search.records.run_dir import RunDirError, is_claimed
@@ -148,11 +150,13 @@ class RunState:
         if self._ticking:
             return
         self._ticking = True
+        if is_claimed(self.folder):
+            (self.folder / RESERVE).write_bytes(bytes(RESERVE_BYTES))
         threading.Thread(target=self._keep_clock, daemon=True).start()
 
     def _keep_clock(self) -> None:
         while not self._ended.wait(BEAT_S):
-            with self._lock:
+            with self._lock, contextlib.suppress(OSError):  # of a full disk; the run itself reports it
                 if not self._ended.is_set():
                     self._write_with_clock()
 
@@ -160,11 +164,13 @@ class RunState:
         """Record how the run ended: "done", "stopped" or "failed"."""
         self._ended.set()
         self.state = state
+        (self.folder / RESERVE).unlink(missing_ok=True)
         self.write()
 
     def withdraw(self, written: bytes) -> None:
         """Write back the run.json of the processes before this one, which ends before it begins."""
         self._ended.set()
+        (self.folder / RESERVE).unlink(missing_ok=True)
         with self._lock:
             write_atomically(self.folder / "run.json", lambda file: file.write(written))
 

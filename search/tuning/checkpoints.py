@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from ray.tune import Checkpoint
 
+from data.runtime.files import write_atomically
 from search.records.trials import TrialRecord
 from search.training.trainer import STATE_FILE, State
 from search.tuning.stages import select_checkpoints
@@ -71,11 +72,10 @@ class CheckpointStore(dict[str, Checkpoint]):
 
 
 def _keep_weights_only(folder: Path) -> None:
-    path, partial = folder / STATE_FILE, folder / (STATE_FILE + ".partial")
+    path = folder / STATE_FILE
     state = torch.load(path, map_location="cpu", weights_only=True)
     if not is_reduced(state):
-        torch.save({name: state[name] for name in FINAL_STATE}, partial)
-        partial.replace(path)
+        write_atomically(path, lambda file: torch.save({name: state[name] for name in FINAL_STATE}, file))
 
 
 def is_reduced(state: Mapping[str, Any] | None) -> bool:

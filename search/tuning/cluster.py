@@ -107,7 +107,7 @@ def start(address: str | None, workers: int | None = None) -> Cluster:
     own: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES, "num_cpus": count_cores()}
     where: dict[str, Any] = {"address": address} if address else {"address": "local", **own}
     try:
-        context = ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+        context = ray.init(**where, log_to_driver=False, logging_level=logging.CRITICAL)
     except ConnectionError:
         raise
     except Exception as error:  # raised, among others, on a machine too busy to start Ray within 30 s

@@ -13,6 +13,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.trainable import wrap_function
 
+from search.records.disk import DiskFullError, describe_full, mentions_full_disk
 from search.records.run_state import RunState
 from search.records.tensorboard import TrialLogger
 from search.records.trials import TrialRecord, TrialTable
@@ -89,8 +90,13 @@ class RecordCallback(tune.Callback):
         """Hand out a trial again whose worker died; otherwise close its record and keep the error in errors/.
 
         Ray Tune also calls this for a trial that has not started, because its worker or node died before.
+
+        Raises:
+            DiskFullError: A disk is full, which ends the run; the trial remains unfinished and is resumed.
         """
         spec, failure = _spec_of(trial), read_failure(trial)
+        if mentions_full_disk(failure.text, self.table.folder):
+            raise DiskFullError(describe_full(self.table.folder))
         if spec.trial_id not in self.table.records:
             self._add_record(spec)
         if failure.worker_died and spec.attempt < MAX_RETRIES:

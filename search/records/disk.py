@@ -1,0 +1,83 @@
+"""Full disks: compare the planned with the free space, and say in one line which folder has none left."""
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from data.runtime.files import cache_dir
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_TEXTS = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter failed writing")  # of torch.save
+_NEARLY_FULL = 2**20  # bytes
+RESERVE = ".reserve"  # file of the run folder, deleted to record the end of a run whose disk is full
+RESERVE_BYTES = 128 * 1024
+
+
+class DiskFullError(RuntimeError):
+    """A disk has no space left; the message names the folder."""
+
+
+def find_full_disk(error: BaseException, folder: Path) -> str:
+    """Return which folder has no space left if that is the cause of an exception, else "".
+
+    Args:
+        error: The exception; the exceptions that caused it are examined too.
+        folder: The run folder.
+    """
+    causes = list(_causes(error))
+    named = next((str(cause) for cause in causes if isinstance(cause, DiskFullError)), "")
+    return named or (describe_full(folder) if any(map(_is_full, causes)) else "")
+
+
+def describe_full(folder: Path) -> str:
+    """Return the fullest of the folders that a run writes to: its own, the cache and the temporary folder."""
+    places = {"the run folder": folder, "the cache (ONE_LOOK_CACHE)": cache_dir(), "the temporary folder": temporary()}
+    free = {name: free_bytes(path) for name, path in places.items()}
+    name = min(free, key=lambda name: free[name])
+    return f"no space left in {name} {places[name]} ({format_bytes(free[name])} free)"
+
+
+def mentions_full_disk(text: str, folder: Path) -> bool:
+    """Return whether the text of a worker's error, or the free space, shows that a disk is full."""
+    places = (folder, cache_dir(), temporary())
+    return any(part in text for part in _TEXTS) or min(map(free_bytes, places)) < _NEARLY_FULL
+
+
+def temporary() -> Path:
+    """Return the folder in which Ray has its temporary files."""
+    return Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
+
+
+def free_bytes(path: Path) -> int:
+    """Return the free space of the disk on which `path` is or will be."""
+    existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    return shutil.disk_usage(existing).free
+
+
+def format_bytes(number: float) -> str:
+    """Format a number of bytes in MB or GB."""
+    return f"{number / 1e6:,.0f} MB" if number < 1e9 else f"{number / 1e9:,.1f} GB"
+
+
+def check_disk(planned: float, folder: Path) -> str:
+    """Return a warning if the disk of the run folder or of the cache has less than the planned bytes, else ""."""
+    short = [place for place in (folder, cache_dir()) if free_bytes(place) < planned]
+    if not short:
+        return ""
+    free = format_bytes(free_bytes(short[0]))
+    return f"warning: {short[0]} has {free} free, and the run may need {format_bytes(planned)}; free some or move it"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_full(error: BaseException) -> bool:
+    return (isinstance(error, OSError) and error.errno in _FULL) or any(text in str(error) for text in _TEXTS)
