@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -42,12 +43,15 @@ def check_type(field: str, value: Any, default: Any) -> None:
     """Check that `value` has the type of the field's default; an integer may stand for a float.
 
     Raises:
-        ConfigError: It has another type; the message names the expected one.
+        ConfigError: It has another type, which the message names, or is infinite or NaN.
     """
     expected = type(default)
     allowed = (int, float) if expected is float else expected
     if not isinstance(value, allowed) or (isinstance(value, bool) and expected is not bool):
         raise ConfigError(f"{field}={value!r} must be of type {expected.__name__}")
+    numbers = value if isinstance(value, list | tuple) else [value]
+    if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+        raise ConfigError(f"{field} is {value}; it must be finite")
 
 
 class PlainConfig:

@@ -39,6 +39,10 @@ BUILT_IN_COUNT = 2000
 
 def _path(text: str) -> Path:
     """Return an absolute path: Ray's workers, and whoever resumes the run, have another working directory."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"{text!a} is not UTF-8, which Ray and JSON need; rename the folder") from None
     return Path(text).expanduser().absolute()
 
 
@@ -91,7 +95,8 @@ def _name_full_disk(command: Callable[[argparse.Namespace], int], args: argparse
         if not full:
             raise
         begun = f"free some, then continue with: {resume_command(out)}"
-        print(f"error: {full}; {begun if is_claimed(out) else 'free some, or name another folder'}", file=sys.stderr)
+        remedy = begun if is_claimed(out) else "free some, or name another folder"
+        print(cli.to_printable(f"error: {full}; {remedy}"), file=sys.stderr)
         return 1
 
 
@@ -261,10 +266,11 @@ def _run(
             Experiment(options, data_module, console, starting, run_state, table).run()
         except RunInterruptedError:
             done = f"stopped; all results so far are in {out}; {resume}"
-            print(done if is_claimed(out) else "stopped before the run began")
+            print(cli.to_printable(done) if is_claimed(out) else "stopped before the run began")
             return 130
         except (NoModelError, StageFailedError) as error:
-            print(f"error: {error}" + f"; {resume}" * isinstance(error, StageFailedError), file=sys.stderr)
+            more = f"; {resume}" if isinstance(error, StageFailedError) else ""
+            print(cli.to_printable(f"error: {error}{more}"), file=sys.stderr)
             _write_report(out)
             return 1
     for name in (signal.SIGINT, signal.SIGTERM):
@@ -277,7 +283,7 @@ def _end(out: Path) -> int:
     from search.records.console import list_results
 
     _write_report(out)
-    print("\n".join(list_results(out)))
+    print(cli.to_printable("\n".join(list_results(out))))
     return 0
 
 

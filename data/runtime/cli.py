@@ -4,6 +4,11 @@ import sys
 from collections.abc import Callable
 
 
+def to_printable(text: str) -> str:
+    """Return a text in which escape sequences and bytes that are not UTF-8, as file names may have, are spelt out."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
 def run(command: Callable[[], int | None], *errors: type[Exception]) -> int:
     """Run a command and return its exit code.
 
@@ -17,7 +22,7 @@ def run(command: Callable[[], int | None], *errors: type[Exception]) -> int:
     try:
         return command() or 0
     except errors as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {to_printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

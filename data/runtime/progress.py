@@ -62,7 +62,7 @@ def build_bars(console: "Console") -> "Bars":
             return Text(format_pace(task.completed, task.total, task.speed))
 
     bar = BarColumn(bar_width=BAR_WIDTH)
-    columns = TextColumn("{task.description}"), bar, Pace(""), TimeRemainingColumn(), TextColumn("left")
+    columns = TextColumn("{task.description}", markup=False), bar, Pace(""), TimeRemainingColumn(), TextColumn("left")
     return Progress(
         *columns,
         console=console,

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from data.runtime.cli import to_printable
 from data.runtime.progress import Progress, add_bar, build_bars
 from search.records.trials import TrialRecord
 
@@ -38,7 +39,7 @@ class RunConsole:
 
     def print(self, line: str, *, lead: str = "", style: str = "bold") -> None:
         """Print a line above the live block, after the styled word `lead`."""
-        self.console.print(Text.assemble((lead, style), line), soft_wrap=True)
+        self.console.print(Text.assemble((lead, style), to_printable(line)), soft_wrap=True)
 
     @contextmanager
     def show_progress(self, title: str) -> Iterator[Progress | None]:

@@ -1,5 +1,6 @@
 """Export metrics of a run to Prometheus through Ray; analysis/assets/grafana.json displays them."""
 
+import contextlib
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,7 +25,8 @@ class PrometheusExporter:
     """Sets the gauges every BEAT_S, from the records and the spent fraction of the budget."""
 
     def __init__(self, run: str, table: TrialTable, spent: Callable[[], float]) -> None:
-        self.run, self.table, self.spent = run, table, spent
+        self.run = run.encode("ascii", "backslashreplace").decode()  # Ray's metrics take no other letters
+        self.table, self.spent = table, spent
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._export, daemon=True)
 
@@ -41,7 +43,8 @@ class PrometheusExporter:
     def _export(self) -> None:
         gauges = {name: Gauge(name, text, ("run", *keys)) for name, (text, keys) in GAUGES.items()}
         while True:
-            self.set(gauges)
+            with contextlib.suppress(Exception):  # a metric that cannot be exported must not be printed into the run
+                self.set(gauges)
             if self._ended.wait(BEAT_S):
                 return
 

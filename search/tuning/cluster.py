@@ -1,13 +1,16 @@
 """Start and stop Ray, without log output and on loopback only, and describe the machine or cluster."""
 
+import errno
 import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from data.runtime.cores import count_cores
 from data.runtime.ray_map import check_answer
+from search.records.disk import format_bytes, free_bytes, temporary
 
 T = TypeVar("T")
 _QUIET = {
@@ -22,6 +25,8 @@ _QUIET = {
 }
 _LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # makes all servers of a single machine listen on 127.0.0.1 only
 TRAINING_SHARE = 0.6  # of a node's memory; the rest is for the worker processes and other programs
+TEMPORARY_BYTES = 20 * 10**6  # of logs and sockets that Ray writes in its temporary folder
+SOCKET_BYTES, MAX_SOCKET_BYTES = 69, 107  # of the path below that folder, and of a socket's path in Linux
 OBJECT_STORE_BYTES = 200 * 2**20  # small: checkpoints are files and images are memory-mapped
 
 
@@ -100,6 +105,7 @@ def start(address: str | None, workers: int | None = None) -> Cluster:
     os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
     if not address:
         os.environ.setdefault(*_LOOPBACK)
+        _choose_temporary_folder()
     import ray
 
     logging.getLogger("ray").setLevel(logging.CRITICAL)
@@ -110,9 +116,9 @@ def start(address: str | None, workers: int | None = None) -> Cluster:
         context = ray.init(**where, log_to_driver=False, logging_level=logging.CRITICAL)
     except ConnectionError:
         raise
-    except Exception as error:  # raised, among others, on a machine too busy to start Ray within 30 s
+    except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ConnectionError(f"Ray does not start: {reason}; try again when the machine is less busy") from error
+        raise ConnectionError(f"Ray does not start: {reason}; {_advise(error)}") from error
     resources, nodes = ray.cluster_resources(), [node["Resources"] for node in ray.nodes()]
     url = context.dashboard_url or ""
     return Cluster(
@@ -124,6 +130,39 @@ def start(address: str | None, workers: int | None = None) -> Cluster:
         local=address is None,
         limit=workers,
     )
+
+
+def _choose_temporary_folder() -> None:
+    """Let Ray use /tmp where the usual temporary folder has too long a path for its sockets.
+
+    Raises:
+        ConnectionError: The folder has too little free space, with which Ray would wait for minutes.
+    """
+    too_long = len(os.fsencode(temporary())) + SOCKET_BYTES > MAX_SOCKET_BYTES
+    if too_long and "RAY_TMPDIR" not in os.environ and os.access("/tmp", os.W_OK):
+        os.environ["RAY_TMPDIR"] = "/tmp"
+    free = free_bytes(temporary())
+    if free < TEMPORARY_BYTES:
+        raise ConnectionError(
+            f"Ray does not start: its temporary folder {temporary()} has {format_bytes(free)} free and needs "
+            f"{format_bytes(TEMPORARY_BYTES)}; free some, or set RAY_TMPDIR to a folder on another disk"
+        )
+
+
+def _advise(error: Exception) -> str:
+    """Return what to do about an exception with which Ray did not start."""
+    path = Path(str(getattr(error, "filename", None) or "."))
+    if "AF_UNIX path length" in str(error):
+        return "set RAY_TMPDIR to a short path, such as /tmp"
+    if isinstance(error, UnicodeError):
+        return "set RAY_TMPDIR to a folder whose name is UTF-8"
+    if isinstance(error, OSError) and ".ray" in path.parts:
+        return f"Ray keeps its token in {path}: set HOME to a folder that can be written to"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"free some space in {temporary()}, or set RAY_TMPDIR to a folder on another disk"
+    if isinstance(error, OSError) and path.is_relative_to(temporary()):
+        return f"{path} may belong to another user: set RAY_TMPDIR to a folder of your own"
+    return "try again when the machine is less busy"  # Ray ends if it has not started within 30 s
 
 
 def stop() -> None:

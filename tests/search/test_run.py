@@ -1,5 +1,6 @@
 """What the command line prints: commands that can be pasted, whatever the folder is called."""
 
+import os
 import shlex
 from pathlib import Path
 
@@ -73,3 +74,10 @@ def test_run_that_is_done_but_for_its_report_gets_it(out, monkeypatch, capsys):
     assert main(["--resume", str(out)]) == 0 and (out / "report.html").exists()
     assert str(out / "report.html") in capsys.readouterr().out
     assert main(["--resume", str(out)]) == 2 and "the run is done" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--out", "--data", "--resume"])
+def test_folder_whose_name_is_not_utf8_is_refused(flag, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--budget", "60s", flag, os.fsdecode(b"runs\xff")])
+    assert ended.value.code == 2 and "is not UTF-8" in capsys.readouterr().err.splitlines()[-1]

@@ -26,3 +26,11 @@ def test_an_interrupted_command_returns_130(capsys: pytest.CaptureFixture[str]) 
 def test_other_errors_are_not_hidden() -> None:
     with pytest.raises(ValueError, match="bug"):
         cli.run(lambda: _raise(ValueError("bug")), OSError)
+
+
+def test_escape_sequences_and_bytes_of_names_are_spelt_out(capsys):
+    def fail():
+        raise ValueError("läufe/[bold]x\x1b[31m\udcff: no such folder")
+
+    assert cli.run(fail, ValueError) == 2
+    assert capsys.readouterr().err == "error: läufe/[bold]x\\x1b[31m\\udcff: no such folder\n"

@@ -67,3 +67,11 @@ def test_mistake_in_a_grid_names_its_entry(grid, content, says):
 def test_missing_grid_is_named(tmp_path):
     with pytest.raises(GridError, match="cannot be read"):
         read_grid(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("value", ["1e400", "-1e400", "NaN"])
+@pytest.mark.parametrize("key", ["optim/lr", "optim/weight_decay", "optim/clip_norm", "schedule/floor"])
+def test_value_that_is_not_finite_is_refused(key, value, tmp_path):
+    (tmp_path / "grid.json").write_text(f'[{{"recipe": "unet", "{key}": {value}}}]')
+    with pytest.raises(GridError, match=rf"entry 1: {key} is .*; it must be finite"):
+        read_grid(tmp_path / "grid.json")

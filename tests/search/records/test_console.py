@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from data.runtime.progress import add_bar, build_bars
 from search.records.console import RunConsole, describe_trial, list_dashboards
 from search.records.trials import TrialRecord
 
@@ -88,3 +89,13 @@ def test_commands_can_be_pasted_whatever_the_folder_is_called():
     curves, search = list_dashboards(Path("my runs/[1]"), searches=True)
     assert shlex.split(curves)[-1] == "my runs/[1]/tensorboard"
     assert shlex.split(search)[2:] == ["my runs/[1]/study.journal", "--artifact-dir", "my runs/[1]/artifacts"]
+
+
+def test_names_are_printed_as_they_are_spelt():
+    out = io.StringIO()
+    console = RunConsole(Console(file=out, force_terminal=True, width=200))
+    console.print("run folder läufe/[bold]x\x1b[31m")
+    assert "run folder läufe/[bold]x\\x1b[31m" in out.getvalue()
+    with build_bars(Console(file=out, force_terminal=True, width=200)) as bars, add_bar(bars, "reading [/bold] é"):
+        bars.refresh()
+    assert "reading [/bold] é" in out.getvalue()

@@ -108,3 +108,11 @@ def test_dashboard_of_grafana_asks_for_every_gauge_and_for_no_other():
     assert asked == GAUGES.keys()
     keys = {key for _, keys in GAUGES.values() for key in keys} | {"run"}
     assert set(re.findall(r"(\w+)=~?\"", " ".join(expressions(content)))) <= keys
+
+
+def test_run_with_an_accent_is_exported_in_ascii_and_a_failing_gauge_is_silent(tmp_path, monkeypatch, capsys):
+    exporter = PrometheusExporter("versuch é", TrialTable(tmp_path), lambda: 1 / 0)
+    assert exporter.run == r"versuch \xe9"
+    exporter.start()
+    exporter.stop()
+    assert capsys.readouterr().err == ""
