@@ -12,6 +12,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,6 +36,8 @@ def start(args: argparse.Namespace, out: Path) -> Process:
     """Start or resume a run."""
     new = ["--data", str(args.data), "--budget", f"{args.trials}trials", "--out", str(out), *LIMITS]
     options = ["--resume", str(out)] if (out / "run.json").exists() else new
+    if options is new:  # a run that was killed as it claimed its folder has nothing to resume
+        shutil.rmtree(out, ignore_errors=True)
     return subprocess.Popen([sys.executable, str(RUN), *options], stdout=subprocess.DEVNULL)
 
 
