@@ -83,7 +83,7 @@ def is_reduced(state: Mapping[str, Any] | None) -> bool:
     return state is not None and state.keys() == set(FINAL_STATE)
 
 
-def find_checkpoints(folder: Path, unfinished: Mapping[str, int], *, trial: str = "") -> dict[str, Checkpoint]:
+def find_checkpoints(folder: Path, unfinished: Mapping[str, int], *, trial: str = "*") -> dict[str, Checkpoint]:
     """Return the last intact checkpoint of every trial, whichever process wrote it.
 
     A killed process may leave an incomplete file, or a checkpoint that it had not reported yet; the one before is then
@@ -96,7 +96,7 @@ def find_checkpoints(folder: Path, unfinished: Mapping[str, int], *, trial: str 
     """
     newest: dict[str, Checkpoint] = {}
     for path in sorted(
-        folder.absolute().glob(f"*/{trial}*/checkpoint_*/{STATE_FILE}"), key=lambda path: path.stat().st_mtime_ns
+        folder.absolute().glob(f"*/{trial}_*/checkpoint_*/{STATE_FILE}"), key=lambda path: path.stat().st_mtime_ns
     ):
         trial_id = path.parents[1].name.partition("_")[0]
         if not zipfile.is_zipfile(path):  # torch writes zip files, whose directory is at the end

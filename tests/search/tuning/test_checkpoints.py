@@ -137,3 +137,23 @@ def test_weights_that_were_half_written_when_the_process_was_killed_are_ignored(
     checkpoints.put("e0001", found["e0001"])
     checkpoints.finish(record(1, 0.5), [record(1, 0.5)])
     assert set(load_state(checkpoints["e0001"])) == {"model", "epoch"}
+
+
+def test_trial_whose_worker_died_recovers_its_last_reported_state_and_nothing_else_stays(tmp_path):
+    for process, folder, epoch in (
+        (1, "e0001_unet", 1),
+        (2, "e0001_unet", 2),
+        (2, "e0001_unet_1", 4),
+        (2, "e0002_x", 1),
+    ):
+        path = tmp_path / str(process) / folder / f"checkpoint_{epoch:06d}"
+        path.mkdir(parents=True)
+        torch.save({"model": {}, "optimizer": {}, "epoch": epoch}, path / STATE_FILE)
+    broken = tmp_path / "2" / "e0001_unet" / "checkpoint_000003"
+    broken.mkdir()
+    (broken / STATE_FILE).write_bytes(b"half a file")
+    checkpoints = CheckpointStore(seed=0)
+    assert checkpoints.recover(tmp_path, "e0001", 3)["epoch"] == 2  # epoch 4 was not reported
+    assert {path.parent.name for path in tmp_path.glob("*/*/checkpoint_*")} == {"e0001_unet", "e0002_x"}
+    assert list(checkpoints) == ["e0001"] and len(list(tmp_path.glob("*/e0001*/checkpoint_*"))) == 1
+    assert checkpoints.recover(tmp_path, "e0003", 3) is None
