@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from data.check import duplicates
 from data.check.examine import Inspection, inspect_files
@@ -14,7 +15,7 @@ from data.check.faults import Fault, is_foreground_ignored
 from data.check.fix import check_target, write_fixed_copy
 from data.check.inference import infer_fields, write_dataset_json
 from data.check.report import Report, print_report
-from data.dataset import FAULT_KINDS, DataError, Dataset, DatasetSpec, Triplet
+from data.dataset import DEPTH_UNITS, FAULT_KINDS, DataError, Dataset, DatasetSpec, Triplet
 from data.reading.dataset_json import join_datasets, list_joined_folders, read_dataset_json
 from data.reading.folders import NO_ROLES, Roles, add_role_flags, read_role_flags
 from data.reading.inference import infer_reading
@@ -26,7 +27,7 @@ from data.runtime.progress import Progress, offset_progress, progress_bar
 
 CHUNK = 16  # triplets in a job
 SMALL = 256  # triplets that one process inspects before others have started
-FLAGS = {key: "--" + key.replace("_", "-") for key in ("near", "depth_unit", "missing", "group_size")}
+FLAGS = {key: "--" + key.replace("_", "-") for key in ("near", "depth_unit", "depth_scale", "missing", "group_size")}
 
 
 def check_folder(
@@ -141,23 +142,37 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("folder", type=Path, metavar="DIR", help="data set folder")
     parser.add_argument("--fix", type=Path, metavar="OUT", help="write the sound and the fixable triplets to OUT")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every fault and inferred field to FILE")
+    parser.add_argument("--write", action="store_true", help="write the certain fields to DIR/dataset.json")
     parser.add_argument("--workers", type=int, help="number of processes (default: one for each core)")
     add_role_flags(parser)
     fields = parser.add_argument_group("fields to write to DIR/dataset.json before the check")
     fields.add_argument("--near", choices=("bright", "dark"), help="polarity of relative depth: value of near pixels")
-    fields.add_argument("--depth-unit", choices=("relative", "mm", "m"), help="unit of the depth values")
+    fields.add_argument("--depth-unit", choices=DEPTH_UNITS, help="unit of the depth values")
+    fields.add_argument("--depth-scale", type=float, help="depth values of one unit (KITTI 256, TUM 5000)")
     fields.add_argument("--missing", type=int, help="depth value that means unknown")
+    fields.add_argument("--mask-foreground", type=int, nargs="+", help="mask values that are foreground")
+    fields.add_argument("--mask-ignored", type=int, nargs="+", help="mask values that mean unknown")
     fields.add_argument("--group-size", type=int, help="number of consecutive files that share a background")
     return parser
 
 
+def _read_fields(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of dataset.json that the arguments set."""
+    of_masks = {"foreground": args.mask_foreground, "ignored": args.mask_ignored}
+    masks = {key: values for key, values in of_masks.items() if values}
+    fields: dict[str, Any] = {key: getattr(args, key) for key in FLAGS if getattr(args, key) is not None}
+    return fields | ({"mask_values": masks} if masks else {})
+
+
 def _run(args: argparse.Namespace) -> int:
-    fields = {key: getattr(args, key) for key in FLAGS if getattr(args, key) is not None}
+    fields = _read_fields(args)
     joined, roles = _list_joined_folders(args.folder).values(), read_role_flags(args)
     if roles and joined:
         raise DataError(f"{args.folder}: joins other folders; check them one by one to name sub-folders")
     if fields and joined:
-        raise DataError(f"{args.folder}: joins other folders; give {FLAGS[next(iter(fields))]} for each of them")
+        raise DataError(
+            f"{args.folder}: joins other folders; give {FLAGS.get(next(iter(fields)), 'them')} for each of them"
+        )
     if fields:
         read_folder(args.folder, roles=roles)  # fails if the folder is not a data set, before anything is written
         print(f"{write_dataset_json(args.folder, fields)}: set {json.dumps(fields)}")
@@ -173,15 +188,17 @@ def _run(args: argparse.Namespace) -> int:
             print(write_fixed_copy(report, args.fix, args.workers, progress))
     else:
         for part in report.folders:
-            _configure(part)
+            _configure(part, write=args.write)
     return 1 if any(part.faults or part.dataset.doubts for part in (report, *report.parts)) else 0
 
 
-def _configure(report: Report) -> None:
-    """Write the certain fields to dataset.json if there is none, and name the options for the others."""
+def _configure(report: Report, *, write: bool) -> None:
+    """Show the certain fields or write them to dataset.json if there is none; name the options for the others."""
     root, certain = report.dataset.root, report.certain
     if not (root / "dataset.json").exists():
-        if certain:
+        if certain and not write:
+            print(f"  certain: {json.dumps(certain)}; --write writes it to {root / 'dataset.json'}")
+        elif certain:
             try:
                 print(f"{write_dataset_json(root, certain)}: written, {json.dumps(certain)}")
             except DataError as error:

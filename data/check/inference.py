@@ -38,13 +38,13 @@ def infer_fields(
     return [field for field in fields if field.key not in configured]
 
 
-def write_dataset_json(root: Path, fields: dict[str, str | int]) -> Path:
+def write_dataset_json(root: Path, fields: Mapping[str, Any]) -> Path:
     """Set fields in dataset.json, keep its other content, and return its path."""
     path = root / "dataset.json"
     if not root.stat().st_mode & stat.S_IWUSR:  # the root user could write, but respects the mode
         raise DataError(f"{path}: not written, the folder is read-only; copy it, or allow writing")
     try:
-        merged = read_dataset_json(path) | fields
+        merged = {**read_dataset_json(path), **fields}
         DatasetSpec.from_dict(merged)
         text = json.dumps(merged, indent=2) + "\n"
         write_atomically(path, lambda file: file.write(text.encode()))

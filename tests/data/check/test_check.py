@@ -154,7 +154,9 @@ def test_missing_partners_keep_the_configured_polarity(folder, add):
 def test_polarity_is_inferred_and_written(folder, add, capsys, near, word):
     for number in range(1, 13):
         add(folder, number, near=near)
-    assert main([str(folder)]) == 0
+    assert main([str(folder)]) == 0 and not (folder / "dataset.json").exists()
+    assert "--write writes it to" in capsys.readouterr().out
+    assert main([str(folder), "--write"]) == 0
     assert json.loads((folder / "dataset.json").read_text()) == {"depth_unit": "relative", "near": word}
     assert f"near: {word}, certain" in capsys.readouterr().out
     assert main([str(folder)]) == 0
@@ -164,7 +166,7 @@ def test_polarity_is_inferred_and_written(folder, add, capsys, near, word):
 def test_mixed_polarity_is_not_written(folder, add, capsys):
     for number in range(1, 7):
         add(folder, number, near=-1)
-    main([str(folder)])
+    main([str(folder), "--write"])
     assert "both polarities" in capsys.readouterr().out
     assert "near" not in json.loads((folder / "dataset.json").read_text())
 
@@ -183,12 +185,15 @@ def test_flags_set_fields_and_keep_the_others(folder):
     (folder / "dataset.json").write_text('{"group_size": 4}')
     assert main([str(folder), "--near", "bright", "--missing", "0"]) == 0
     assert json.loads((folder / "dataset.json").read_text()) == {"group_size": 4, "near": "bright", "missing": 0}
+    assert main([str(folder), "--mask-foreground", "255", "--mask-ignored", "3", "7"]) == 0
+    content = json.loads((folder / "dataset.json").read_text())
+    assert content["mask_values"] == {"foreground": [255], "ignored": [3, 7]}
 
 
 def test_a_folder_marked_read_only_is_left_alone(folder, capsys):
     folder.chmod(0o555)
     try:
-        main([str(folder)])
+        main([str(folder), "--write"])
     finally:
         folder.chmod(0o755)
     assert not (folder / "dataset.json").exists()

@@ -42,7 +42,7 @@ def test_each_folder_is_checked_by_itself(join, capsys):
     assert [fault.kind for fault in report.faults] == []
     assert [part.certain["near"] for part in report.parts] == ["bright", "dark"]
     assert [list(part.faulty) for part in report.parts] == [[], ["25"]]
-    assert main([str(join), "--json", str(join.parent / "report.json")]) == 1
+    assert main([str(join), "--write", "--json", str(join.parent / "report.json")]) == 1
     out = capsys.readouterr().out
     assert f"{join.parent / 'two'}: 10 triplets, 1 with faults" in out
     assert f"{join}: 20 triplets, 0 with faults between the 2 folders that it joins" in out

@@ -34,7 +34,7 @@ def rows_of(root, **cells):
 
 
 def test_makers_are_separated_by_name_and_foreground(makers, capsys):
-    assert main([str(makers)]) == 1
+    assert main([str(makers), "--write"]) == 1
     out = capsys.readouterr().out
     assert "ann_*: bright, certain (11 brighter, 0 darker, 1 neither)" in out
     assert "bob_*: dark, likely (0 brighter, 5 darker, 1 neither)" in out
