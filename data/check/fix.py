@@ -19,7 +19,7 @@ from data.check import faults
 from data.check.examine import ROLES, Arrays, inspect_arrays, read_arrays
 from data.check.faults import Fault
 from data.check.report import Report
-from data.dataset import DataError, DatasetSpec, Triplet
+from data.dataset import DataError, DatasetSpec, MaskValues, Triplet
 from data.reading.dataset_json import read_dataset_json
 from data.reading.masks import scale_mask
 from data.runtime.parallel import parallel_map
@@ -70,7 +70,7 @@ def check_target(roots: Iterable[Path], out: Path) -> None:
             raise DataError(f"{out}: lies within {root}, which must not change; choose a folder beside it")
 
 
-def fix_arrays(arrays: Arrays) -> Arrays:
+def fix_arrays(arrays: Arrays, values: MaskValues | None = None) -> Arrays:
     """Resize mask and depth to the image's size and make the mask binary (0 and 255).
 
     Arrays of another aspect ratio keep their size, and with it their fault.
@@ -83,8 +83,9 @@ def fix_arrays(arrays: Arrays) -> Arrays:
             continue
         pixels = faults.take_first_channel(arrays[role])
         if role == "mask":
-            mask = _resize(scale_mask(pixels)[0], image, cv2.INTER_LINEAR)
-            fixed[role] = (mask > 0.5).astype(np.uint8) * np.uint8(255)
+            mask = _resize(scale_mask(pixels, values)[0], image, cv2.INTER_LINEAR)
+            full = 255.0 if values is None else (*values.foreground, values.full or 255.0)[0]
+            fixed[role] = (mask > 0.5).astype(np.uint8) * np.uint8(min(full, 255.0))  # as the masks that are copied
         else:
             fixed[role] = _resize(pixels, image, cv2.INTER_NEAREST)  # averages with missing values are meaningless
     return fixed
@@ -127,7 +128,7 @@ def _store(folder: Path, root: Path, spec: DatasetSpec, job: Job) -> Row | None:
         return None
     arrays: Arrays = {}
     if kinds - {"repeated background"}:
-        arrays = fix_arrays(read_arrays(triplet)[0])
+        arrays = fix_arrays(read_arrays(triplet)[0], spec.mask_values)
         if inspect_arrays(triplet, arrays, spec).faults:
             return None
     paths: dict[str, Path] = {role: path for role in ROLES if (path := getattr(triplet, role))}

@@ -264,3 +264,57 @@ def test_real_clean_triplets_have_no_faults(shared_data):
 
 def test_built_in_scenes_have_hardly_any_faults(tiny_dataset):
     assert len(check_folder(tiny_dataset).faulty) <= 1
+
+
+def rewrite(paths, change):
+    """Replace each mask or depth map by what `change` makes of it."""
+    for path in sorted(paths):
+        assert cv2.imwrite(str(path), change(cv2.imread(str(path), cv2.IMREAD_UNCHANGED)))
+
+
+@pytest.mark.parametrize("change", [lambda m: (m // 255).astype(np.uint16), lambda m: m // 255 * 2, lambda m: m // 255])
+def test_masks_are_read_as_the_search_reads_them(folder, change, capsys):
+    rewrite((folder / "masks").iterdir(), change)
+    assert main([str(folder)]) == 0
+    assert "read as: masks" in capsys.readouterr().out
+
+
+def test_mattes_in_alpha_have_no_wrong_channels(folder):
+    rewrite((folder / "masks").iterdir(), lambda m: np.dstack([np.full_like(m, 255)] * 3 + [m]))
+    assert kinds(check_folder(folder)) == {}
+
+
+def test_inverted_masks_are_questioned_and_polarity_is_not_certain(folder, capsys):
+    rewrite((folder / "masks").iterdir(), lambda m: 255 - m)
+    assert main([str(folder), "--write"]) == 1
+    out = capsys.readouterr().out
+    assert "unclear:" in out and "masks look inverted" in out and "near: dark, certain" not in out
+    path = folder / "dataset.json"
+    assert not path.exists() or "near" not in json.loads(path.read_text())
+
+
+def test_constant_depth_is_a_fault(folder):
+    rewrite((folder / "depth").iterdir(), lambda d: np.full_like(d, 128))
+    assert kinds(check_folder(folder))["constant depth"] == 12
+
+
+def test_images_and_labels_are_turned_as_the_search_turns_them(folder):
+    from PIL import Image
+
+    for path in sorted((folder / "images").iterdir()):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.open(path).convert("RGB").rotate(90).save(path.with_suffix(".jpg"), quality=95, exif=exif)
+        path.unlink()
+    rewrite((folder / "masks").iterdir(), lambda m: cv2.rotate(m, cv2.ROTATE_90_COUNTERCLOCKWISE))
+    rewrite((folder / "depth").iterdir(), lambda d: cv2.rotate(d, cv2.ROTATE_90_COUNTERCLOCKWISE))
+    assert kinds(check_folder(folder)) == {}
+
+
+def test_fixed_masks_have_the_values_of_the_others(folder, tmp_path):
+    rewrite((folder / "masks").iterdir(), lambda m: m // 255)
+    small = cv2.imread(str(mask_of(folder, 1)), cv2.IMREAD_UNCHANGED)
+    cv2.imwrite(str(mask_of(folder, 1)), cv2.resize(small, (48, 48), interpolation=cv2.INTER_NEAREST))
+    main([str(folder), "--fix", str(tmp_path / "out")])
+    fixed = cv2.imread(str(tmp_path / "out/masks/mask000001.png"), cv2.IMREAD_UNCHANGED)
+    assert fixed.shape == (64, 64) and set(np.unique(fixed)) == {0, 1}
