@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
+from data.runtime.cli import to_printable
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bars
@@ -38,7 +40,7 @@ def progress_bar(title: str) -> Iterator[Progress | None]:
 @contextmanager
 def add_bar(bars: "Bars", title: str) -> Iterator[Progress]:
     """Add a bar while the context is active."""
-    added = bars.add_task(title, total=None)
+    added = bars.add_task(to_printable(title), total=None)
     try:
         yield lambda done, total: bars.update(added, completed=done, total=total)
     finally:

@@ -48,30 +48,17 @@ class TrialDivergedError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class FitPlan:
-    """Length, seed and machine settings of one training.
+    """Length, seed and machine settings of one training."""
 
-    Attributes:
-        epochs: Planned passes over the training data.
-        seed: Seed of weights, order and augmentation.
-        refine: Last part of the progress, trained without augmentation and with a doubled mask loss; 0 disables it.
-        device: torch device.
-        precision: "auto", "float32" or "bfloat16".
-        loader_workers: Processes that prepare batches; 0 prepares them in this one.
-        logged_images: Number of validation images, from the first, whose predictions are reported each epoch.
-        micro_batch_size: Most images in one pass; gradients of a larger batch are accumulated. None runs whole
-            batches until memory runs out.
-        max_val_images: Most images to validate on, from the first; None for all.
-    """
-
-    epochs: int
-    seed: int = 0
-    refine: float = 0.0
+    epochs: int  # planned passes over the training data
+    seed: int = 0  # of weights, order and augmentation
+    refine: float = 0.0  # last part of the progress, trained without augmentation and with a doubled mask loss
     device: str = "cpu"
-    precision: str = "auto"
-    loader_workers: int = 0
-    logged_images: int = 0
-    micro_batch_size: int | None = None
-    max_val_images: int | None = None
+    precision: str = "auto"  # or "float32" or "bfloat16"
+    loader_workers: int = 0  # processes that prepare batches; 0 prepares them in this one
+    logged_images: int = 0  # validation images, from the first, whose predictions are reported each epoch
+    micro_batch_size: int | None = None  # most images in one pass; None runs whole batches until memory runs out
+    max_val_images: int | None = None  # most images to validate on, from the first; None for all
 
 
 def fit(

@@ -96,6 +96,9 @@ def test_names_are_printed_as_they_are_spelt():
     console = RunConsole(Console(file=out, force_terminal=True, width=200))
     console.print("run folder läufe/[bold]x\x1b[31m")
     assert "run folder läufe/[bold]x\\x1b[31m" in out.getvalue()
-    with build_bars(Console(file=out, force_terminal=True, width=200)) as bars, add_bar(bars, "reading [/bold] é"):
+    with (
+        build_bars(Console(file=out, force_terminal=True, width=200)) as bars,
+        add_bar(bars, "reading [/bold] é\x1b[31m"),
+    ):
         bars.refresh()
-    assert "reading [/bold] é" in out.getvalue()
+    assert "of [/bold] é\\x1b[31m" in out.getvalue()
