@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Shaped
-from scipy import fft
 
 PX = 96  # side of the images that are compared
 REACH = 24  # largest shift that is tried in each direction, in pixels
@@ -19,7 +18,6 @@ MIN_OVERLAP = 0.6  # share of the contour inside the image, for a shift to count
 MIN_CONTOUR_PX = 40.0  # length of a contour at which a step can be judged
 STEP, STEP_Z = 0.025, 2.5  # of a clear `DepthStep` (ignored up to 0.019 and 2.1, clean from 0.034)
 FAINT = 0.005  # smallest step over a pixel, in standard deviations, whose direction counts
-_SIDE = fft.next_fast_len(PX + 2 * REACH, real=True)
 _BORDER = 2  # rows and columns left out at the border, where resampling creates edges
 _SOBEL_ORDERS = ((1, 0), (0, 1))
 
@@ -131,10 +129,12 @@ def _compute_gradient(plane: Plane, blur_px: float) -> tuple[Plane, Plane]:
 
 def _correlate(planes: list[Plane], kernels: list[Plane]) -> Float32[np.ndarray, "n reach reach"]:
     """Correlate each plane with its kernel for all shifts within REACH."""
+    from scipy import fft  # a quarter of a second, which --help of every command that reads images would take
+
     inner = np.zeros((len(planes), PX, PX), np.float32)
     within = slice(_BORDER, PX - _BORDER)
     inner[:, within, within] = np.stack(planes)[:, within, within]
-    size = (_SIDE, _SIDE)
+    size = (fft.next_fast_len(PX + 2 * REACH, real=True),) * 2
     spectrum = fft.rfft2(inner, size) * np.conj(fft.rfft2(np.stack(kernels).astype(np.float32), size))
     span = 2 * REACH + 1
     shifts = np.roll(fft.irfft2(spectrum, size), (REACH, REACH), (1, 2))[:, :span, :span]

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "pandas", "plotly", "matplotlib", "onnx", "ray", "optuna")
+HEAVY = ("torch", "pandas", "plotly", "matplotlib", "onnx", "ray", "optuna", "scipy")
 
 
 @pytest.mark.parametrize("command", ["report", "plots", "compare", "predict", "export", "demo"])
