@@ -26,7 +26,7 @@ from analysis.runs.files import check_folder
 from search.records.files import read_lines
 
 RUN = Path(__file__).resolve().parents[2] / "search" / "run.py"
-LIMITS = ("--max-params", "60k", "--max-macs", "100M")  # keep trials short
+LIMITS = ("--max-params", "60k", "--max-macs", "15M", "--px", "96")  # keep trials short
 POLL_S = 0.05
 CLOSED_S = 0.7  # seconds after a stage within which the next one begins
 Process = subprocess.Popen[bytes]

@@ -145,7 +145,7 @@ def test_run_continues_after_a_power_failure_with_data_that_have_moved(tiny_data
     monkeypatch.setenv("ONE_LOOK_CACHE", str(tmp_path / "cache"))
     out, data, moved = tmp_path / "out", tmp_path / "data", tmp_path / "moved here"
     shutil.copytree(tiny_dataset, data)
-    command = [*RUN, "--budget", "3trials", "--max-params", "60k", "--data", str(data), "--out", str(out)]
+    command = [*RUN, "--budget", "3trials", "--px", "96", "--max-macs", "15M", "--data", str(data), "--out", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while len(rows(out)) < 2 and process.poll() is None:
         time.sleep(0.1)
@@ -159,7 +159,7 @@ def test_run_continues_after_a_power_failure_with_data_that_have_moved(tiny_data
     journal = (out / "study.journal").read_bytes().splitlines(keepends=True)
     journal[len(journal) // 2] = bytes(512) + b"\n"
     (out / "study.journal").write_bytes(b"".join(journal))
-    shard = next((tmp_path / "cache").glob("packs/*-80px/0000000.npy"))
+    shard = next((tmp_path / "cache").glob("packs/*-48px/0000000.npy"))
     shard.write_bytes(bytes(shard.stat().st_size))
     shutil.copytree(data, moved, copy_function=shutil.copyfile)
     shutil.rmtree(data)
