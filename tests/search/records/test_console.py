@@ -101,4 +101,4 @@ def test_names_are_printed_as_they_are_spelt():
         add_bar(bars, "reading [/bold] é\x1b[31m"),
     ):
         bars.refresh()
-    assert "of [/bold] é\\x1b[31m" in out.getvalue()
+    assert "reading [/bold] é\\x1b[31m" in out.getvalue()
