@@ -282,7 +282,7 @@ def load_data_module(run: Mapping[str, Any], moved_to: Sequence[Path] = ()) -> D
     """
     about = run.get("data", {})
     if "seed" not in run or not {"folder", "fingerprint", "split", "specs"} <= about.keys():
-        raise DataError("run.json does not say what the run was trained on; name the folder of a run that has begun")
+        raise DataError("run.json does not record the training data; name the folder of a run that has begun")
     root, folders = Path(about["folder"]), [Path(folder) for folder in about.get("folders", ())]
     if moved_to:
         root, folders = moved_to[0], list(moved_to if len(moved_to) > 1 else ())

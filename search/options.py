@@ -82,7 +82,10 @@ class RunOptions:
     configs: "tuple[TrialConfig, ...]" = ()
     seed: int = _option("--seed", default=0, type=_seed, help="seed of split, search and trials (default 0)")
     refine: bool = _option(
-        "--no-refine", default=True, action="store_false", help="omit the final part without augmentation"
+        "--no-refine",
+        default=True,
+        action="store_false",
+        help="keep augmentation and the loss unchanged to the end of the last stage",
     )
     keep: int = _option(
         "--keep", default=0, type=_count, metavar="N", help="also keep N other models of the Pareto front"

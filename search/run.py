@@ -68,14 +68,16 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--address", help="address of a Ray cluster; by default Ray is started on this machine")
     instead = p.add_mutually_exclusive_group()
     instead.add_argument("--grid", type=_path, help="train the configurations of this JSON file instead of a search")
-    instead.add_argument("--recipe", help="train this recipe instead of a search; `study` is that of the study")
+    instead.add_argument(
+        "--recipe", help="train this recipe instead of a search; `study` is that of the original course project"
+    )
     p.add_argument("--width", type=int, help="width of the recipe's network")
     add_options(p, find_lr=instead)
     return p
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return the exit code: 0 done, 1 no model, 2 the user's mistake, 130 interrupted."""
+    """Run the command line; return the exit code: 0 done, 1 no model, 2 invalid input, 130 interrupted."""
     args = build_parser().parse_args(arguments)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # deprecations in other packages do not concern the user

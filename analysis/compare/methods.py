@@ -65,7 +65,7 @@ def run_method(method: str, seed: int, comparison: Comparison, folder: Path) -> 
         try:
             _, errors = process.communicate()
         except KeyboardInterrupt:
-            process.wait()  # the run received the signal too and ends in order
+            process.wait()  # the run received the signal too and shuts down cleanly
             raise
     if process.returncode:
         lines = errors.strip().splitlines() or [f"exit code {process.returncode}"]

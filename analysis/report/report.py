@@ -48,7 +48,7 @@ STATES = {
     "done": "",
     "running": "This page shows its progress so far.",
     "stopped": "The run was stopped; resume with --resume.",
-    "cut off": "The process died; resume with --resume.",
+    "cut off": "The process ended unexpectedly; resume with --resume.",
     "failed": "The run ended with an error or without a model.",
 }
 OLDER = "The run was recorded by another version and cannot be resumed."

@@ -1,6 +1,6 @@
 """Place foregrounds: anywhere by the study's rule, or standing on the ground.
 
-The study's data has centres anywhere in the image and sizes of 0.3 to 0.6 of its side. Its authors wished for
+The study's data has centres anywhere in the image and sizes of 0.3 to 0.6 of its side. Its authors proposed
 foregrounds that are larger towards the bottom, and none in the sky: that is the rule "ground".
 """
 

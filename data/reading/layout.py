@@ -20,7 +20,7 @@ from data.reading.folders import NO_ROLES, ROLE_FLAGS, Roles, match_folders
 from data.reading.inference import infer_reading
 from data.reading.listing import Listing
 from data.reading.manifest import Row, read_manifest
-from data.reading.matching import compose, get_stem, group_backgrounds, names_state_backgrounds, natural_order
+from data.reading.matching import get_stem, group_backgrounds, names_state_backgrounds, natural_order, normalise_unicode
 
 FORMAT = "2"  # raised whenever a folder is read differently, so that packs are made anew
 HASHED_FILES = 300  # files whose content is part of the fingerprint, evenly spaced over the data set
@@ -132,7 +132,7 @@ def _add_backgrounds(rows: list[Row], spec: DatasetSpec) -> list[Row]:
 def _name(root: Path, rows: list[Row]) -> list[str]:
     """Return the ids of rows: image stems, or whole paths if two images share a stem."""
     ids: list[str] = []
-    for ids in ([get_stem(row["image"]) for row in rows], [compose(row["image"]) for row in rows]):
+    for ids in ([get_stem(row["image"]) for row in rows], [normalise_unicode(row["image"]) for row in rows]):
         if len(set(ids)) == len(ids):
             return ids
     twice = Counter(ids).most_common(1)[0][0]

@@ -46,7 +46,7 @@ def pair_files(images: Sequence[str], others: Sequence[str]) -> dict[str, str]:
     """
     best: dict[str, str] = {}
     images, others = _without_twins(images), _without_twins(others)
-    for key in (compose, _strip_role_words, _extract_numbers):
+    for key in (normalise_unicode, _strip_role_words, _extract_numbers):
         partner = _index_by(others, key)
         image = _index_by(images, key)
         pairs = {image[k]: partner[k] for k in image.keys() & partner.keys()}
@@ -67,10 +67,10 @@ def find_twins(names: Iterable[str]) -> dict[str, list[str]]:
 
 def get_stem(path: str) -> str:
     """Return the file name without its suffix, its accents composed: Macs store them apart, others do not."""
-    return compose(path.rpartition("/")[2].rpartition(".")[0])
+    return normalise_unicode(path.rpartition("/")[2].rpartition(".")[0])
 
 
-def compose(name: str) -> str:
+def normalise_unicode(name: str) -> str:
     """Return a name with composed accents."""
     return unicodedata.normalize("NFC", name)
 
@@ -137,7 +137,7 @@ def _index_by(names: Sequence[str], key: Callable[[str], str]) -> dict[str, str]
 
 
 def _strip_role_words(stem: str) -> str:
-    return re.sub(r"[\W_]+", "_", _ROLE_TOKEN.sub("", compose(stem).lower())).strip("_")
+    return re.sub(r"[\W_]+", "_", _ROLE_TOKEN.sub("", normalise_unicode(stem).lower())).strip("_")
 
 
 def _extract_numbers(stem: str) -> str:

@@ -44,9 +44,11 @@ class RayCluster:
         except RayTaskError as error:
             if not isinstance(error.cause, ImportError):
                 raise error.cause from error
-            raise DataError(f"a node has not all modules ({error.cause}); install the project there too") from error
+            raise DataError(f"a node is missing a module ({error.cause}); install the project there too") from error
         except RayError as error:
-            raise DataError(f"the cluster gave up a job ({_first_sentence(error)}); check it and try again") from error
+            raise DataError(
+                f"a job failed on the cluster ({_first_sentence(error)}); check it and try again"
+            ) from error
 
 
 @contextmanager

@@ -101,7 +101,7 @@ LOSS_CHOICES: Choices = {
     "depth_pixel": list_searched(PIXEL_TERMS, "depth"),
     "depth_structural": (NONE, *list_searched(STRUCTURAL_TERMS, "depth")),
     "depth_alpha": ALPHA,
-    "mask_weight": Range(0.25, 4.0, log=True),  # a factor of four either way; beyond it one task starves
+    "mask_weight": Range(0.25, 4.0, log=True),  # a factor of four either way; beyond it one task is hardly trained
     "balance": tuple(BALANCES),
     "balance_max": OnlyIf("balance", "adaptive", Range(2.0, 8.0, log=True)),  # 1 is fixed; beyond 8 the depth starves
 }

@@ -13,7 +13,7 @@ from search.config.trial import TrialConfig
 TYPICAL_MACS = 60e6  # multiply-adds of a small network at TYPICAL_PX; the images of a search are chosen for it
 TYPICAL_PX = 80
 WEIGHT_COPIES = 5  # weights, gradients, the optimizer's two moments, and the weights of the best epoch
-LEAST_EPOCHS = 2  # a trial that cannot see its data twice within its time is not worth its worker
+LEAST_EPOCHS = 2  # a trial that cannot see its data twice within its time is such a trial is rejected
 LEAST_IMAGES = 64  # training images of a stage that searches
 MEASURING, LEAST_MEASURED = 0.3, 16  # share of a trial's time for one validation, and the fewest images it measures
 

@@ -170,7 +170,7 @@ def _formula(metrics: Mapping[str, Any]) -> str:
 def _limits(about: Mapping[str, Any], metrics: Mapping[str, Any]) -> Iterator[str]:
     px, known = about["px"], about["stats"]["depth_known"]
     yield (f"Every image is resized to a square of {px} px, so fine outlines and thin objects are lost.")
-    metres = "metres hold for cameras like that of the data" if about.get("depth_scale") else "it has no metres"
+    metres = "metres are valid for similar cameras" if about.get("depth_scale") else "there is no metric scale"
     yield f"Depth is relative: it orders near and far; {metres}. The mask has no classes."
     yield "The metrics hold for images like those of the training data; evaluate the model before using it on others."
     masks = about["stats"].get("mask_known", 1.0)

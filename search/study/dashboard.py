@@ -1,6 +1,6 @@
 """Studies for Optuna's dashboard: one for each stage after the search, with curves, metrics and sample images.
 
-The trials of the search are final once they are reported to Optuna. How their promotions fared is therefore written to
+The trials of the search are final once they are reported to Optuna. Results of promoted trials are therefore written to
 the studies of the later stages, and to the user attributes of the search's study.
 """
 

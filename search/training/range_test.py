@@ -121,7 +121,8 @@ def find_steepest_slope(rates: Sequence[float], losses: Sequence[float]) -> Stee
     """Return the line where the loss falls fastest over the logarithm of the rate; None if it does not clearly fall.
 
     Lines are least-squares fits to a quarter of the steps, since single batches differ by more than a step changes.
-    Source: the "steepest gradient" of Howard and Gugger 2020, arXiv:2002.04688; the fit and its test are ours.
+    Source: the "steepest gradient" of Howard and Gugger 2020, arXiv:2002.04688; the line fit and its significance test
+    are not from that paper.
     """
     logs, values = np.log(np.asarray(rates)), np.asarray(losses)
     window = max(8, round(WINDOW * len(values)))

@@ -183,7 +183,7 @@ class StageScheduler(ASHAScheduler):
 
 
 class Worker(wrap_function(train_trial)):  # type: ignore[misc]  # Ray Tune has no types
-    """A process that trains one trial after the other and has the name of the current one."""
+    """A process that trains one trial after the other and shows the current trial in its process title."""
 
     def step(self) -> Any:
         """Train until the next report."""

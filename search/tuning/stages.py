@@ -9,7 +9,7 @@ from typing import Literal
 from search.records.trials import TrialRecord
 
 REDUCTION_FACTOR = 3  # of ASHA: one of three trials continues at each rung
-GRACE_PERIOD = 3  # epochs before the first rung; the leaders after one epoch do not lead in the end (README, Replayed)
+GRACE_PERIOD = 3  # epochs before the first rung; ranks after one epoch do not predict final ranks (README.md beside)
 KEPT_CHECKPOINTS = 8  # of a stage, best first; as many again from which controls are drawn
 
 

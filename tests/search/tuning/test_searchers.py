@@ -102,7 +102,12 @@ def test_outcome_of_a_trial_is_reported_to_optuna():
         search.suggest(name)
         search.on_trial_complete(name, result)
     seen = [trial.user_attrs for trial in study(storage).trials]
-    whole = {"trial_id": "e0001", "stage": "explore", "status": "timed_out", "reason": "cut by the clock, annealed"}
+    whole = {
+        "trial_id": "e0001",
+        "stage": "explore",
+        "status": "timed_out",
+        "reason": "time limit reached, learning rate annealed",
+    }
     assert seen[0] == {**whole, "iou": 0.4, "params": 1234, "fit_s": 2.5}
     assert seen[1] == {"trial_id": "e0002", "stage": "explore", "status": "failed", "reason": "loss is nan"}
     assert seen[2] == {"trial_id": "e0003", "stage": "explore", "status": "failed"}
