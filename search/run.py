@@ -123,7 +123,7 @@ def _start(args: argparse.Namespace) -> int:
         stated=options.stated,
     )
     if args.data is not None:
-        print(data_module.describe(), file=sys.stderr)
+        print(data_module.describe(), flush=True)
     if args.dry_run:
         from search.dry_run import print_estimate
 
