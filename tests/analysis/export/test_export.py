@@ -72,7 +72,9 @@ def test_every_architecture_and_every_format_is_tested():
 
 
 @pytest.mark.parametrize("to", FORMATS)
-@pytest.mark.parametrize("arch", NETWORKS)
+@pytest.mark.parametrize(
+    "arch", [pytest.param(arch, marks=[pytest.mark.slow] * (arch == "efficientnet_lite")) for arch in NETWORKS]
+)
 def test_file_gives_what_the_model_gives_at_any_size(arch, to):
     model, made = untrained(arch), exported(arch, to)
     assert made.difference < ROUNDING and made.latency_ms > 0 and made.torch_latency_ms > 0
