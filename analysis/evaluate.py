@@ -66,7 +66,7 @@ def read_truth(triplet: "Triplet", spec: "DatasetSpec") -> Truth:
     Raises:
         DataError: A file cannot be read, or has another size than the image.
     """
-    from data.reading.decode import read_triplet
+    from data.values.decode import read_triplet
 
     arrays = read_triplet(triplet, spec)
     mask = None if arrays.mask is None else arrays.mask > HALF
@@ -152,7 +152,7 @@ def evaluate(model: "Model", dataset: "Dataset", *, progress: Progress | None = 
 
 def _batches(dataset: "Dataset") -> Iterator[list[tuple[str, Truth]]]:
     from data.dataset import DataError
-    from data.reading.decode import resolve_near_distance
+    from data.values.decode import resolve_near_distance
 
     for unusable in dataset.unusable:
         print(f"left out: {unusable.message}", file=sys.stderr)

@@ -21,8 +21,8 @@ from torch import Tensor
 from analysis.exceptions import AnalysisError
 from data.loading.loaders import SMALLEST_STD
 from data.pack.stats import Stats
-from data.reading.depth import DepthScale
 from data.runtime.cli import first_line
+from data.values.depth import DepthScale
 from models.build import build_model
 from models.network import Network
 from search.config.trial import TrialConfig
@@ -88,7 +88,7 @@ class Model:
         return self.scale.metres(depth)
 
     def to_square(self, rgb: RGBImage) -> UInt8[np.ndarray, "px px 3"]:
-        """Resize an image to the network's square input, as data.reading.decode does.
+        """Resize an image to the network's square input, as data.values.decode does.
 
         Raises:
             AnalysisError: The image is not uint8 of shape (H, W, 3).

@@ -14,14 +14,14 @@ from data.dataset import FAULT_KINDS, DataError, Dataset, DatasetSpec
 from data.pack.pack import Pack, pack_split
 from data.pack.stats import Stats
 from data.reading.dataset_json import join_folders
-from data.reading.decode import find_common_scale
-from data.reading.depth import DepthScale
 from data.reading.folders import NO_ROLES, resolve_roles
 from data.reading.layout import read_dataset
 from data.reading.splits import SPLITS, list_shared_foregrounds, take_subset
 from data.runtime.cores import count_cores
 from data.runtime.files import cache_dir
 from data.runtime.progress import ShowProgress, progress_bar
+from data.values.decode import find_common_scale
+from data.values.depth import DepthScale
 
 MIN_TRAIN = 160  # images of a stage, if there are as many: five batches of 32
 MIN_VAL, MAX_VAL = 96, 2000

@@ -213,7 +213,7 @@ class Dataset:
         unusable: Entries that cannot be used.
         parts: The joined folders, each with its own spec and with triplets named as here; () for a single folder.
         description: What the values of its files are taken for; "" if no file was looked at.
-        doubts: What cannot be told about the values, see `data.reading.inference`; no network must learn from them.
+        doubts: What cannot be told about the values, see `data.values.inference`; no network must learn from them.
     """
 
     root: Path

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from data.pack.pack import RawBatch
-from data.reading.depth import decode_depth
+from data.values.depth import decode_depth
 
 if TYPE_CHECKING:
     import torch

@@ -12,13 +12,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"```(python|diff) (\S+)\n(.*?)```", re.S)
 EDITED = {"models/tiny.py", "models/build.py", "models/losses/slopes.py", "models/losses/loss.py"}
-EDITED |= {"data/loading/augment.py", "data/reading/pixels.py"}
+EDITED |= {"data/loading/augment.py", "data/values/pixels.py"}
 TRAIN = """
 import pathlib
 import numpy as np, optuna, torch
 from data.loading.augment import Augment
 from data.pack.pack import RawBatch
-from data.reading.masks import read_label
+from data.values.masks import read_label
 from models.build import build_model
 from models.losses.loss import build_loss
 from models.target import Target

@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 
 from analysis.exceptions import AnalysisError
 from data.reading.matching import PHOTO_SUFFIXES, is_photo_name
-from data.reading.pixels import decode_color, read_orientation, turn
+from data.values.pixels import decode_color, read_orientation, turn
 
 MAX_SIDE = 65_500  # px; the limit of JPEG
 

@@ -18,12 +18,12 @@ from data.check.report import Report, print_report
 from data.dataset import DEPTH_UNITS, FAULT_KINDS, DataError, Dataset, DatasetSpec, Triplet
 from data.reading.dataset_json import join_datasets, list_joined_folders, read_dataset_json
 from data.reading.folders import NO_ROLES, Roles, add_role_flags, read_role_flags
-from data.reading.inference import infer_reading
 from data.reading.layout import read_folder
-from data.reading.polarity import measure_polarity
 from data.runtime import cli
 from data.runtime.parallel import parallel_map
 from data.runtime.progress import Progress, offset_progress, progress_bar
+from data.values.inference import infer_reading
+from data.values.polarity import measure_polarity
 
 CHUNK = 16  # triplets in a job
 SMALL = 256  # triplets that one process inspects before others have started

@@ -12,13 +12,13 @@ from data.check import faults
 from data.check.faults import Fault
 from data.check.perceptual_hash import Hash, compute_hash
 from data.dataset import DataError, DatasetSpec, Triplet
-from data.reading.alignment import DepthStep, measure_contour_step
-from data.reading.decode import turn_alike
-from data.reading.depth import find_known, is_constant
-from data.reading.inference import DepthValues, measure_values
-from data.reading.masks import check_range, scale_mask, select_channel
 from data.reading.matching import is_image_name
-from data.reading.pixels import decode_color, decode_label, read_mode, read_orientation
+from data.values.alignment import DepthStep, measure_contour_step
+from data.values.decode import turn_alike
+from data.values.depth import find_known, is_constant
+from data.values.inference import DepthValues, measure_values
+from data.values.masks import check_range, scale_mask, select_channel
+from data.values.pixels import decode_color, decode_label, read_mode, read_orientation
 
 ROLES = ("image", "mask", "depth")
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Shaped, UInt8
 
-from data.reading.alignment import PX, STEP, STEP_Z, DepthStep, fit_contour, shrink_to_square
+from data.values.alignment import PX, STEP, STEP_Z, DepthStep, fit_contour, shrink_to_square
 
 FOLDER_KINDS = frozenset({"gap", "stray file"})  # faults of the folder that do not concern a triplet
 

@@ -21,9 +21,9 @@ from data.check.faults import Fault
 from data.check.report import Report
 from data.dataset import DataError, DatasetSpec, MaskValues, Triplet
 from data.reading.dataset_json import read_dataset_json
-from data.reading.masks import scale_mask
 from data.runtime.parallel import parallel_map
 from data.runtime.progress import Progress, offset_progress
+from data.values.masks import scale_mask
 from data.writing.staging import Row, StagingDir
 from data.writing.writer import check_free
 

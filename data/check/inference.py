@@ -13,9 +13,9 @@ from data.check.examine import Inspection
 from data.check.perceptual_hash import MAX_HASHES, find_repeats, match_neighbours
 from data.dataset import DataError, DatasetSpec
 from data.reading.dataset_json import read_dataset_json
-from data.reading.inference import InferredField, infer_missing, infer_near, infer_unit
-from data.reading.polarity import Polarity
 from data.runtime.files import write_atomically
+from data.values.inference import InferredField, infer_missing, infer_near, infer_unit
+from data.values.polarity import Polarity
 
 MIN_GROUPS = 3
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from data.check.faults import FOLDER_KINDS, Fault
 from data.check.inference import InferredField
 from data.dataset import FAULT_KINDS, Dataset
-from data.reading.polarity import MIN_VOTES, Polarity
+from data.values.polarity import MIN_VOTES, Polarity
 
 SHOWN_FILES = 3  # for each kind of fault
 SHOWN_SERIES = 8

@@ -11,10 +11,10 @@ from jaxtyping import Float32, UInt8
 
 from data.compose.depth_models import DepthModel
 from data.dataset import DataError
-from data.reading.decode import read_image
 from data.runtime.files import cache_dir, write_atomically
 from data.runtime.parallel import Workers, parallel_map
 from data.runtime.progress import Progress
+from data.values.decode import read_image
 
 
 def cache_depth_maps(

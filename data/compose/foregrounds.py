@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 
 from data.compose.backgrounds import list_images
 from data.dataset import DataError
-from data.reading.decode import read_cutout
+from data.values.decode import read_cutout
 
 OPAQUE = 200  # alpha from which a pixel belongs to the mask, as in the study
 FAINT = 8  # alpha below this is margin

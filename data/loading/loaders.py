@@ -15,7 +15,7 @@ from data.loading.augment import Augment, AugmentConfig
 from data.loading.copy_paste import paste_foregrounds
 from data.pack.pack import Pack, RawBatch
 from data.pack.stats import Stats
-from data.reading.depth import decode_depth
+from data.values.depth import decode_depth
 from models.target import Target
 
 SMALLEST_STD = 1 / 255  # of a channel; a blank data set must not divide by zero

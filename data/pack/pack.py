@@ -29,13 +29,13 @@ from data.pack.shards import (
     write_shards,
 )
 from data.pack.stats import Stats, compute_stats
-from data.reading.decode import resolve_near_distance
 from data.reading.layout import read_dataset
 from data.reading.splits import split_by_background
 from data.runtime import cli
 from data.runtime.cores import count_cores
 from data.runtime.files import cache_dir, write_atomically
 from data.runtime.progress import Progress, progress_bar
+from data.values.decode import resolve_near_distance
 
 FORMAT = "3"  # raised whenever the same files would give other arrays
 

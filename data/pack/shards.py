@@ -21,9 +21,9 @@ from jaxtyping import Float64
 
 from data.dataset import DataError, DatasetSpec, Triplet
 from data.pack.stats import SUMS, sample_sums
-from data.reading.decode import decode_triplet
 from data.runtime.files import sync, write_atomically
 from data.runtime.progress import Progress
+from data.values.decode import decode_triplet
 
 FIRST_SHARD = 128  # samples; small, so that training can start early and a short pack keeps all threads busy
 LARGEST_SHARD = 2048

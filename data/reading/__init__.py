@@ -1,7 +1,6 @@
-"""Read data set folders: find triplets and their backgrounds, split them, decode files into arrays."""
+"""Read data set folders: find triplets and backgrounds, read manifest.csv and dataset.json, split by background."""
 
-from data.reading.decode import decode_triplet, read_image
 from data.reading.layout import read_dataset
 from data.reading.splits import Splits, split_by_background
 
-__all__ = ["Splits", "decode_triplet", "read_dataset", "read_image", "split_by_background"]
+__all__ = ["Splits", "read_dataset", "split_by_background"]

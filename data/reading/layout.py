@@ -17,10 +17,10 @@ from typing import Any
 from data.dataset import ROLES, DataError, Dataset, DatasetSpec, Triplet
 from data.reading.dataset_json import join_datasets, list_joined_folders, read_dataset_json, read_spec
 from data.reading.folders import NO_ROLES, ROLE_FLAGS, Roles, match_folders
-from data.reading.inference import infer_reading
 from data.reading.listing import Listing
 from data.reading.manifest import Row, read_manifest
 from data.reading.matching import get_stem, group_backgrounds, names_state_backgrounds, natural_order, normalise_unicode
+from data.values.inference import infer_reading
 
 FORMAT = "2"  # raised whenever a folder is read differently, so that packs are made anew
 HASHED_FILES = 300  # files whose content is part of the fingerprint, evenly spaced over the data set
@@ -35,7 +35,7 @@ def read_dataset(
     stated: Mapping[str, Any] | None = None,
     specs: Sequence[DatasetSpec] | None = None,
 ) -> Dataset:
-    """Read a data set folder; a sample of its masks and depth maps shows what their values mean, see `inference`.
+    """Read a data set folder; `data.values.inference` infers from a sample of files what their values mean.
 
     Args:
         root: Folder with sub-folders of images or a manifest.csv, or with a dataset.json that joins folders.

@@ -14,7 +14,7 @@ from analysis import load_model
 from analysis.exceptions import AnalysisError
 from data.data_module import DataModule
 from data.loading.loaders import Loader
-from data.reading.decode import read_image
+from data.values.decode import read_image
 from search.output.model_folder import predict_batches
 
 

@@ -125,7 +125,7 @@ def test_data_of_a_run_that_are_others_or_not_named_are_refused(data_module):
     with pytest.raises(DataError, match="has changed since the run began"):
         load_data_module({"seed": 0, "data": facts | {"fingerprint": "another"}})
     for notes in ({"seed": 0}, {"data": facts}, {"seed": 0, "data": {"folder": facts["folder"]}}):
-        with pytest.raises(DataError, match="does not say what the run was trained on"):
+        with pytest.raises(DataError, match="does not record the training data"):
             load_data_module(notes)
 
 

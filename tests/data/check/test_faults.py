@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from data.check import faults
-from data.reading.alignment import DepthStep, measure_contour_step
-from data.reading.masks import scale_mask
+from data.values.alignment import DepthStep, measure_contour_step
+from data.values.masks import scale_mask
 
 PX = 128
 

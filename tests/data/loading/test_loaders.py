@@ -7,9 +7,9 @@ import torch
 from data.loading.augment import AugmentConfig
 from data.loading.loaders import Batch, Loader, normalise
 from data.pack.pack import pack_split
-from data.reading.depth import decode_depth
 from data.reading.layout import read_dataset
 from data.reading.splits import sort_nested
+from data.values.depth import decode_depth
 
 ALL = AugmentConfig(flip=0.5, rotate=0.5, grid_distortion=0.3, blur=0.3, brightness_contrast=0.5, grayscale=0.2)
 

@@ -14,10 +14,10 @@ from data.dataset import DataError
 from data.pack import shards
 from data.pack.pack import main, pack_split
 from data.pack.shards import shard_bounds
-from data.reading.decode import decode_triplet
-from data.reading.depth import decode_depth
 from data.reading.layout import read_dataset
 from data.reading.splits import sort_nested
+from data.values.decode import decode_triplet
+from data.values.depth import decode_depth
 
 
 @pytest.fixture(autouse=True)

@@ -9,9 +9,9 @@ import pytest
 from data.dataset import DataError
 from data.pack.pack import pack_split
 from data.reading.dataset_json import join_folders
-from data.reading.depth import decode_depth
 from data.reading.layout import read_dataset
 from data.reading.splits import sort_nested, split_by_background, split_randomly
+from data.values.depth import decode_depth
 
 
 @pytest.fixture

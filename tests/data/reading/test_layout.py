@@ -10,11 +10,11 @@ import pytest
 from data.dataset import DataError, DatasetSpec, MaskValues
 from data.reading import layout
 from data.reading.dataset_json import join_folders
-from data.reading.depth import find_known
 from data.reading.layout import read_dataset
 from data.reading.matching import group_backgrounds, pair_files
 from data.reading.roles import assign_roles
 from data.runtime.files import cache_dir
+from data.values.depth import find_known
 
 
 def touch(root, *names):

@@ -25,7 +25,7 @@ DRIVER = """
 import json, operator, os, sys
 from pathlib import Path
 from data.dataset import DataError
-from data.reading.decode import read_image
+from data.values.decode import read_image
 from data.runtime.ray_map import open_workers
 from data.runtime.parallel import parallel_map
 

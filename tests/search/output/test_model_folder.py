@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from data.data_module import DataModule
-from data.reading.depth import DepthScale
+from data.values.depth import DepthScale
 from models.build import build_model
 from search.output.model_folder import COLUMNS, TrainedModel, write_model_folder
 

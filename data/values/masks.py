@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Shaped, UInt8
 
 from data.dataset import DataError, DatasetSpec, MaskValues
-from data.reading.pixels import decode_label
+from data.values.pixels import decode_label
 
 IGNORED_SHARE = 0.5  # of the area of an output pixel, from which it is ignored
 

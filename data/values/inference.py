@@ -16,12 +16,12 @@ import numpy as np
 from jaxtyping import Shaped
 
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet
-from data.reading.alignment import DepthStep, measure_contour_step
-from data.reading.depth import SATURATED, find_known, is_constant
-from data.reading.mask_inference import MaskSample, infer_mask_values
-from data.reading.masks import read_bytes, scale_mask, select_channel
-from data.reading.pixels import JPEG_HEADER, decode_label
-from data.reading.polarity import MIN_SHARE, MIN_VOTES, Polarity, measure_polarity
+from data.values.alignment import DepthStep, measure_contour_step
+from data.values.depth import SATURATED, find_known, is_constant
+from data.values.mask_inference import MaskSample, infer_mask_values
+from data.values.masks import read_bytes, scale_mask, select_channel
+from data.values.pixels import JPEG_HEADER, decode_label
+from data.values.polarity import MIN_SHARE, MIN_VOTES, Polarity, measure_polarity
 
 SAMPLE = 64  # triplets whose files are read
 SAMPLE_S = 2.0  # seconds after which no more are read

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from data.dataset import DataError, MaskValues
-from data.reading.masks import has_varying_alpha, scale_mask, select_channel
+from data.values.masks import has_varying_alpha, scale_mask, select_channel
 
 SIDE = 512  # pixels; larger masks are thinned out
 FLAT_SHARE = 0.005  # of the image: an even area of one value, which a soft edge does not have

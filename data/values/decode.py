@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Shaped, UInt8
 
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet
-from data.reading.depth import Depth, DepthScale, convert_depth, find_known, shrink_depth, to_metres
-from data.reading.masks import (
+from data.values.depth import Depth, DepthScale, convert_depth, find_known, shrink_depth, to_metres
+from data.values.masks import (
     check_range,
     describe_broken_file,
     read_bytes,
@@ -24,7 +24,7 @@ from data.reading.masks import (
     select_channel,
     shrink_mask,
 )
-from data.reading.pixels import decode_channels, decode_color, decode_label, read_orientation, turn
+from data.values.pixels import decode_channels, decode_color, decode_label, read_orientation, turn
 
 RANGE_SAMPLES = 32  # depth maps read to find the nearest distance of a data set
 

@@ -8,9 +8,9 @@ import pytest
 
 from data.check.check import check_folder, main
 from data.dataset import Triplet
-from data.reading.alignment import DepthStep
 from data.reading.layout import read_dataset
-from data.reading.polarity import Votes, measure_polarity
+from data.values.alignment import DepthStep
+from data.values.polarity import Votes, measure_polarity
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Shaped, UInt16
 
 from data.dataset import DataError, DatasetSpec
-from data.reading.masks import read_label, select_channel
+from data.values.masks import read_label, select_channel
 
 DEPTH_STEPS = 65534  # codes above 1
 METRES = {"mm": 0.001, "m": 1.0}

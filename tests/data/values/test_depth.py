@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from data.dataset import DataError, DatasetSpec
-from data.reading.depth import DepthScale, decode_depth, encode_depth, to_inverse_depth
+from data.values.depth import DepthScale, decode_depth, encode_depth, to_inverse_depth
 
 
 def decoded(raw, px, **spec):

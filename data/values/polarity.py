@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from data.dataset import POLARITIES, Triplet
-from data.reading.alignment import STEP, STEP_Z, DepthStep
+from data.values.alignment import STEP, STEP_Z, DepthStep
 
 MIN_VOTES = 8  # clear steps from which a majority is certain
 MIN_SERIES_VOTES = 2  # for a series in a mixed folder (none of 779 clear steps, real, composed and drawn, was wrong)

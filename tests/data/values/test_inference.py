@@ -9,9 +9,9 @@ from PIL import Image
 
 from data.data_module import DataModule
 from data.dataset import DataError, DatasetSpec, MaskValues
-from data.reading.decode import decode_triplet
-from data.reading.depth import decode_depth
 from data.reading.layout import read_dataset
+from data.values.decode import decode_triplet
+from data.values.depth import decode_depth
 
 PX, COUNT = 64, 10
 
