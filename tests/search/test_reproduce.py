@@ -222,7 +222,7 @@ def test_record_without_readings_is_refused(copied, capsys):
         ("reports.jsonl", lambda text: text.replace(b'"px"', b'"side"'), "(px missing); restore it"),
         ("reports.jsonl", lambda text: text.replace(b'"refine"', b'"polish"'), "trained by another version"),
         ("run.json", lambda text: text.replace(b'"began_s"', b'"began"'), "run.json: damaged or of another version"),
-        ("run.json", lambda text: text.replace(b'"folder"', b'"place"'), "does not say what the run was trained on"),
+        ("run.json", lambda text: text.replace(b'"folder"', b'"place"'), "does not record the training data"),
     ],
 )
 def test_damaged_records_are_refused_in_one_line(file, change, message, copied, capsys):

@@ -53,7 +53,7 @@ def test_scale_of_the_depth_goes_with_the_model(winner, tiny_dataset, tmp_path):
         write_model_folder(one, tmp_path, packs, sizes={"val": 4}, deadline=None)
         assert json.loads((tmp_path / "config.json").read_text())["depth_scale"] == expected
         card = (tmp_path / "README.md").read_text()
-        assert [words in card for words in ("1 is 0.5 m, 0 is 8 m", "metres hold")] == [expected is not None] * 2
+        assert [words in card for words in ("1 is 0.5 m, 0 is 8 m", "metres are valid")] == [expected is not None] * 2
 
 
 def test_data_without_test_part_says_so(winner, tiny_dataset, tmp_path):
