@@ -65,7 +65,7 @@ def test_run_folder_that_is_full_stops_the_run_with_one_line(tiny_dataset, tmp_p
     small = tmp_path / "small"
     new = ["--budget", "60s", "--data", tiny_dataset, "--out", "small/run", "--max-params", "100k"]
     after = f"cp -r {shlex.quote(str(small / 'run'))} {shlex.quote(str(tmp_path / 'kept'))}"
-    process = run_on_small_disk(tmp_path, "2m", small, *new, after=after)
+    process = run_on_small_disk(tmp_path, "1m", small, *new, after=after)
     assert process.returncode == 1
     line = last_line(process)
     assert line.startswith("error: no space left in the run folder") and f"--resume {small / 'run'}" in line

@@ -128,7 +128,7 @@ class TestRun:
     def test_run_json_records_the_stages(self, finished):
         run_state = json.loads((finished[0] / "run.json").read_text())
         names = [s["name"] for s in run_state["stages"] if s["name"] != "repeat"]  # for which time may be left
-        assert run_state["state"] == "done" and names == ["explore", "confirm", "final"]
+        assert run_state["state"] == "done" and names == ["explore", "final"]
         assert run_state["data"]["train"] + run_state["data"]["val"] + run_state["data"]["test"] == 40
 
     def test_test_part_is_read_once_by_the_model_in_best(self, finished):
@@ -162,11 +162,11 @@ class TestRun:
         assert run_state["device_s"]["cpu"] == pytest.approx(
             run_state["cluster"]["cpus"] * run_state["wall_s"], rel=0.01
         )
-        confirm = next(stage for stage in run_state["stages"] if stage["name"] == "confirm")
-        correlation = confirm["rank_correlation_with_previous_stage"]
+        final = next(stage for stage in run_state["stages"] if stage["name"] == "final")
+        correlation = final["rank_correlation_with_previous_stage"]
         if correlation is not None:  # of three trials or more that have a score
             assert -1 <= correlation["spearman"]["low"] <= correlation["spearman"]["high"] <= 1
-            assert correlation["trials"] <= confirm["trials"]
+            assert correlation["trials"] <= final["trials"]
 
     def test_weights_are_kept_of_the_top_only_and_nothing_goes_on_from_them(self, finished):
         import torch
@@ -208,7 +208,7 @@ class TestGrid:
         ]
         assert {row["model/arch"] for row in rows} == {"residual"}
         assert {row["status"] for row in rows} <= {"completed", "timed_out"}  # none was stopped for another
-        assert {row["stage"] for row in table(grid_run[0])} - {"repeat"} == {"explore", "confirm", "final"}
+        assert {row["stage"] for row in table(grid_run[0])} - {"repeat"} == {"explore", "final"}
         assert not (grid_run[0] / "study.journal").exists()
 
     def test_random_split_warns_and_says_how_much_it_flatters(self, grid_run):
@@ -230,7 +230,7 @@ class TestGrid:
 
         for row in table(grid_run[0]):
             events = EventAccumulator(str(grid_run[0] / "tensorboard" / row["trial_id"])).Reload()
-            assert bool(events.Tags()["images"]) == (row["stage"] != "explore")
+            assert bool(events.Tags()["images"]) == (row["stage"] == "final")  # not of repeats
             assert "lr/batch" in events.Tags()["scalars"]
 
 
