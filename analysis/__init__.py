@@ -9,12 +9,14 @@
 
 from typing import TYPE_CHECKING, Any
 
-from analysis.exceptions import AnalysisError
-
 if TYPE_CHECKING:
     from analysis.model import load_model as load_model
 
 __all__ = ["AnalysisError", "load_model"]
+
+
+class AnalysisError(ValueError):
+    """A run, model or photo cannot be used; the message is one line that says what to do."""
 
 
 def __getattr__(name: str) -> Any:

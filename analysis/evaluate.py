@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float32, UInt8
 
-from analysis.exceptions import AnalysisError
+from analysis import AnalysisError
 from data.runtime import cli
 from data.runtime.progress import Progress, progress_bar
 

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from analysis.exceptions import AnalysisError
+from analysis import AnalysisError
 from data.loading.loaders import SMALLEST_STD
 from data.pack.stats import Stats
 from data.runtime.cli import first_line

@@ -12,8 +12,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from analysis import AnalysisError
 from analysis.compare.methods import DEFAULT_METHODS, METHODS, Comparison
-from analysis.exceptions import AnalysisError
 from data.dataset import DataError
 from data.runtime import cli
 from search.budget.budget import Budget, BudgetError, parse_budget

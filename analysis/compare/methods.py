@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.exceptions import AnalysisError
+from analysis import AnalysisError
 from analysis.runs.files import read_json
 from data.runtime.progress import format_duration
 from search.budget.budget import Budget

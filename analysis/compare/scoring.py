@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from analysis.exceptions import AnalysisError
+from analysis import AnalysisError
 from analysis.model import load_model
 from analysis.runs.files import read_json
 from analysis.runs.tables import load_reports, load_trials

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from analysis import AnalysisError
 from analysis.demo.point_cloud import ASSUMED, make_points, plot_points, shrink
-from analysis.exceptions import AnalysisError
 from analysis.predict.photos import RGBImage, UnreadableError, read_photo
 from data.runtime import cli
 
@@ -42,7 +42,7 @@ def predict_photo(model: "Model", photo: RGBImage | None) -> tuple[Any, ...]:
     Images have the photo's size, at most `MAX_PX` along the longer side; without a photo they are None.
     """
     from analysis.predict.predict import quantise
-    from data.visualize import render_depth
+    from data.loading.visualize import render_depth
 
     if photo is None:
         return None, None, None, None, ""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.exceptions import AnalysisError
+from analysis import AnalysisError
 from analysis.runs.files import write_file
 from data.runtime.cli import first_line, run
 from data.runtime.progress import Progress, progress_bar

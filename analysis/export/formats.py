@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.fx.experimental import _config as symbols
 from torch.nn import functional as F  # noqa: N812
 
-from analysis.exceptions import AnalysisError
+from analysis import AnalysisError
 from analysis.model import Model
 from data.loading.loaders import SMALLEST_STD
 

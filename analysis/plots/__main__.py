@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from analysis.exceptions import AnalysisError
+from analysis import AnalysisError
 from data.runtime import cli
 
 

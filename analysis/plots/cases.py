@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.plots.image_errors import Part, average_groups
-from data.visualize import render_comparison
+from data.loading.visualize import render_comparison
 
 PANELS = ("image", "true mask", "predicted mask", "true depth", "predicted depth", "|difference|")
 PANEL_IN = 1.9

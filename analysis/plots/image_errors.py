@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float32, UInt8
 from torch import Tensor
 
-from analysis.exceptions import AnalysisError
+from analysis import AnalysisError
 from analysis.model import Model, load_model
 from analysis.runs.files import read_json
 from data.data_module import load_data_module

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from analysis.exceptions import AnalysisError
+from analysis import AnalysisError
 from analysis.runs.curves import STAGE, build_curves, list_training_times
 from analysis.runs.files import check_folder, write_file
 from analysis.runs.tables import TRIAL, load_reports, load_trials_so_far, markdown_table

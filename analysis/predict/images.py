@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
-from data.visualize import apply_colormap
+from data.loading.visualize import apply_colormap
 
 TINT = (230, 20, 255)  # BGR; magenta is rare in photos
 TINT_SHARE = 0.4

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from analysis.exceptions import AnalysisError
+from analysis import AnalysisError
 from data.reading.matching import PHOTO_SUFFIXES, is_photo_name
 from data.values.pixels import decode_color, read_orientation, turn
 

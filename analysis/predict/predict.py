@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 import cv2
 import numpy as np
 
-from analysis.exceptions import AnalysisError
+from analysis import AnalysisError
 from analysis.predict.images import draw_contact_sheet, draw_sheet_row, render_prediction
 from analysis.predict.photos import Photo, UnreadableError, find_photos, read_photo
 from analysis.runs.files import check_folder, write_file

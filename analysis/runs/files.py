@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from analysis.exceptions import AnalysisError
+from analysis import AnalysisError
 from data.runtime.files import write_atomically
 
 

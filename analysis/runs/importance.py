@@ -18,7 +18,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial, create_trial
 
-from analysis.exceptions import AnalysisError
+from analysis import AnalysisError
 from analysis.runs.tables import load_trials
 from search.study.storage import find_study
 

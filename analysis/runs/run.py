@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.exceptions import AnalysisError
+from analysis import AnalysisError
 from analysis.runs.curves import build_curves, rank_trials
 from analysis.runs.files import read_json
 from analysis.runs.tables import load_reports, load_trials_so_far

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.exceptions import AnalysisError
+from analysis import AnalysisError
 from search.records.files import read_lines
 from search.records.run_dir import RunDirError
 from search.records.trials import TrialRecord

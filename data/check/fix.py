@@ -24,8 +24,7 @@ from data.reading.dataset_json import read_dataset_json
 from data.runtime.parallel import parallel_map
 from data.runtime.progress import Progress, offset_progress
 from data.values.masks import scale_mask
-from data.writing.staging import Row, StagingDir
-from data.writing.writer import check_free
+from data.writing import Row, StagingDir, check_free
 
 FIXABLE = frozenset({"size", "not binary", "channels", "repeated background"})
 MAX_STRETCH = 0.02  # by which the aspect ratios may differ for a resize to be safe

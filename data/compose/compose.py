@@ -30,7 +30,7 @@ from data.runtime import cli
 from data.runtime.parallel import Workers
 from data.runtime.progress import Progress, progress_bar
 from data.runtime.ray_map import open_workers
-from data.writing.writer import DatasetWriter, Sample, SampleFiles, check_free, check_room
+from data.writing import DatasetWriter, Sample, SampleFiles, check_free, check_room
 
 CHUNK = 50  # composites in a job
 DISK_SAMPLES = 24  # composites from which the disk space is estimated

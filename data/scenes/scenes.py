@@ -27,7 +27,7 @@ from data.scenes.solids import Solid
 from data.scenes.textures import TILE_PX, noise_tile
 from data.scenes.vectors import Matrix, Vector, floats, rotation, unit
 from data.scenes.worlds import draw_world
-from data.writing.writer import DatasetWriter, Sample
+from data.writing import DatasetWriter, Sample
 
 VERSION = 3  # raised whenever the same seed draws another image, so that cached scenes are drawn again
 FILES = 1  # raised whenever the same images are written differently

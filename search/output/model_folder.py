@@ -14,12 +14,12 @@ from safetensors.torch import save
 from torch import nn
 
 from data.loading.loaders import Batch, Loader
+from data.loading.visualize import render_comparison, stack_rows
 from data.pack.pack import Pack
 from data.pack.stats import Stats
 from data.runtime.files import write_atomically
 from data.runtime.progress import Progress, ShowProgress, progress_bar
 from data.values.depth import DepthScale
-from data.visualize import render_comparison, stack_rows
 from models.build import build_model
 from models.cost import choose_images_per_pass
 from models.metrics.metrics import MetricSums, full_metrics, predict_constant

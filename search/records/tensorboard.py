@@ -9,8 +9,8 @@ import numpy as np
 from tensorboardX import SummaryWriter
 from tensorboardX.summary import hparams
 
+from data.loading.visualize import render_predictions, render_truth
 from data.pack.pack import RawBatch
-from data.visualize import render_predictions, render_truth
 from search.records.trials import TrialRecord
 
 

@@ -16,8 +16,8 @@ from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from data.loading.visualize import render_predictions, render_truth
 from data.pack.pack import RawBatch
-from data.visualize import render_predictions, render_truth
 from search.records.trials import TrialRecord, TrialTable
 from search.study.resume import close_stale_trials, finish_trial
 from search.study.sampler import name_metric

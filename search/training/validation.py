@@ -9,7 +9,7 @@ from torch import nn
 
 from data.data_module import StageData
 from data.loading.loaders import Loader
-from data.visualize import quantise_predictions
+from data.loading.visualize import quantise_predictions
 from models.cost import choose_images_per_pass
 from models.metrics.metrics import MetricSums
 from search.config.trial import TrialConfig

@@ -10,8 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from analysis import load_model
-from analysis.exceptions import AnalysisError
+from analysis import AnalysisError, load_model
 from data.data_module import DataModule
 from data.loading.loaders import Loader
 from data.values.decode import read_image

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
-from analysis.exceptions import AnalysisError
+from analysis import AnalysisError
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route

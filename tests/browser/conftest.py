@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from analysis.exceptions import AnalysisError
+from analysis import AnalysisError
 from tests.browser.browser import chromium, open_page
 from tests.browser.browser import serve as run_server
 

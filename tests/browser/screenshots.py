@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.exceptions import AnalysisError
+from analysis import AnalysisError
 from analysis.runs.files import check_folder, write_file
 from data.runtime import cli
 from data.runtime.cli import first_line

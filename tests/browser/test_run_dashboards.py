@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from ray.tune.utils import flatten_dict
 
-from analysis.exceptions import AnalysisError
+from analysis import AnalysisError
 from data.data_module import DataModule
 from search.budget.allocation import StopCriterion
 from search.budget.constraints import Constraints, Feasibility

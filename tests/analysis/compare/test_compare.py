@@ -10,10 +10,9 @@ import pandas as pd
 import pytest
 import torch
 
-from analysis import load_model
+from analysis import AnalysisError, load_model
 from analysis.compare import methods, scoring
 from analysis.compare.__main__ import build_parser, main
-from analysis.exceptions import AnalysisError
 from data.data_module import DataModule
 from data.loading.loaders import Loader
 from models.metrics.metrics import MetricSums

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis import AnalysisError
 from analysis.compare.summary import (
     build_results_table,
     estimate_methods,
@@ -13,7 +14,6 @@ from analysis.compare.summary import (
     plot_estimates,
     summarize_runs,
 )
-from analysis.exceptions import AnalysisError
 from search.records.files import write_json
 from search.records.trials import TrialRecord, TrialTable
 

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.exceptions import AnalysisError
+from analysis import AnalysisError
 from analysis.plots.image_errors import average_groups, measure_depth_range, measure_images, open_part
 from data.data_module import DataModule
 from data.dataset import DataError

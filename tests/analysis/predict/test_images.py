@@ -10,7 +10,7 @@ from analysis.predict.images import (
     draw_sheet_row,
     render_prediction,
 )
-from data.visualize import render_depth
+from data.loading.visualize import render_depth
 
 
 def half_masked(height=120, width=200):

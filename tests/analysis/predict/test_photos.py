@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from analysis.exceptions import AnalysisError
+from analysis import AnalysisError
 from analysis.predict.photos import UnreadableError, find_photos, read_photo
 
 

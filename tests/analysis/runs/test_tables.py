@@ -1,6 +1,6 @@
 import pytest
 
-from analysis.exceptions import AnalysisError
+from analysis import AnalysisError
 from analysis.runs.tables import build_leaderboard, load_reports, load_trials, load_trials_so_far
 from search.records.trials import TrialRecord, TrialTable
 

@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
+from data import writing
 from data.compose.backgrounds import UNKNOWN, Background, encode_depth_bytes, read_background
 from data.compose.compose import draw_composites, main, paste_all, write_composites
 from data.compose.plan import ComposeOptions, Plan, make_plan
 from data.dataset import DataError, DatasetSpec
 from data.reading.layout import read_dataset
-from data.writing import writer
 
 PX = 48
 
@@ -203,11 +203,11 @@ def test_disk_is_estimated_and_a_set_that_does_not_fit_is_refused(sources, tmp_p
         if "/" in name
     )
     with monkeypatch.context() as patch:
-        patch.setattr(writer.shutil, "disk_usage", lambda _: writer.shutil._ntuple_diskusage(10**9, 10**9, taken))
+        patch.setattr(writing.shutil, "disk_usage", lambda _: writing.shutil._ntuple_diskusage(10**9, 10**9, taken))
         with pytest.raises(DataError, match=r"GB are needed.*make fewer"):
             write_composites(plan, tmp_path / "b", workers=1)
         assert left_over(tmp_path) == ["a", "bg", "fg"]
-        patch.setattr(writer.shutil, "disk_usage", lambda _: writer.shutil._ntuple_diskusage(10**9, 10**9, 2 * taken))
+        patch.setattr(writing.shutil, "disk_usage", lambda _: writing.shutil._ntuple_diskusage(10**9, 10**9, 2 * taken))
         write_composites(plan, tmp_path / "b", workers=1)
 
 

@@ -9,8 +9,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from data.loading.visualize import render_predictions, render_truth
 from data.pack.pack import RawBatch
-from data.visualize import render_predictions, render_truth
 from search.records.tensorboard import TensorBoard
 from search.records.trials import TrialRecord
 

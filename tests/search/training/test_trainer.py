@@ -8,7 +8,7 @@ import torch
 
 from data.data_module import DataModule
 from data.loading.loaders import Loader
-from data.visualize import quantise_predictions
+from data.loading.visualize import quantise_predictions
 from models.build import build_model, parse_model_config
 from models.efficientnet_lite import IMAGENET, EfficientNetLite, read_imagenet_weights
 from search.training.lr_schedules import learning_rate

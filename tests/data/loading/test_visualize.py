@@ -1,8 +1,15 @@
 import numpy as np
 import pytest
 
+from data.loading.visualize import (
+    render_comparison,
+    render_depth,
+    render_grey,
+    render_predictions,
+    render_truth,
+    stack_rows,
+)
 from data.pack.pack import RawBatch
-from data.visualize import render_comparison, render_depth, render_grey, render_predictions, render_truth, stack_rows
 
 
 def test_near_is_bright_and_the_unknown_black():
