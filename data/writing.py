@@ -1,7 +1,6 @@
 """Write data set folders in the study's layout, under a hidden name until they are complete."""
 
 import csv
-import fcntl
 import json
 import shutil
 import tempfile
@@ -14,6 +13,7 @@ from typing import TypeVar
 
 import cv2
 import numpy as np
+from filelock import FileLock, Timeout
 from jaxtyping import UInt8
 
 from data.dataset import DataError, DatasetSpec
@@ -22,6 +22,7 @@ from data.runtime.progress import Progress
 
 STORED = "stored.jsonl"  # one line per job: its number and its rows of the manifest
 ORIGIN = "origin.txt"  # everything that the samples depend on
+LOCK = ".lock"
 
 Row = dict[str, str]
 
@@ -43,10 +44,13 @@ class StagingDir:
         try:
             root.parent.mkdir(parents=True, exist_ok=True)
             self.folder = self._make()
+            self._lock = FileLock(self.folder / LOCK, timeout=0)
+            self._lock.acquire()
             self._stored = (self.folder / STORED).open("a+b")
+        except Timeout as error:
+            raise DataError(f"{self.folder}: another process is making this set; wait for it or end it") from error
         except OSError as error:
             raise DataError(f"{root}: cannot be made ({error.strerror}); choose another folder") from error
-        self._lock()
         if origin is not None:
             self._check(origin)
         _truncate_to_last_line(self.folder / STORED)
@@ -58,17 +62,11 @@ class StagingDir:
         folder.mkdir(exist_ok=True)
         return folder
 
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._stored, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._stored.close()
-            raise DataError(f"{self.folder}: another process is making this set; wait for it or end it") from error
-
     def _check(self, origin: str) -> None:
         path = self.folder / ORIGIN
         if path.is_file() and path.read_text() != origin:
             self._stored.close()
+            self._lock.release()
             raise DataError(
                 f"{self.folder}: holds the beginning of another set; use the options and sources that it was started "
                 "with, or remove it"
@@ -106,7 +104,7 @@ class StagingDir:
             self.folder.rename(self.root)
         except OSError as error:
             raise DataError(f"{self.root}: came into use meanwhile; choose another folder") from error
-        for name in (STORED, ORIGIN):
+        for name in (STORED, ORIGIN, LOCK):
             (self.root / name).unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -115,6 +113,7 @@ class StagingDir:
         if empty or not self.resumable:
             shutil.rmtree(self.folder, ignore_errors=True)
         self._stored.close()
+        self._lock.release()
 
 
 def _truncate_to_last_line(path: Path) -> None:

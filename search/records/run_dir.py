@@ -1,9 +1,8 @@
 """Claim and lock a run folder, so that no run overwrites another."""
 
-import fcntl
 import shlex
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import BinaryIO
 
 RECORDS = "trials.jsonl"
 COMMAND = Path(__file__).resolve().parents[1] / "run.py"
@@ -19,11 +18,11 @@ def check_free(out: Path) -> None:
         raise RunDirError(f"--out {out} is in use; name a folder that does not exist yet")
 
 
-def claim(out: Path) -> BinaryIO:
+def claim(out: Path) -> AbstractContextManager[object]:
     """Create and lock the run folder.
 
     Returns:
-        An open file; the folder is locked until the file is closed.
+        The lock, as a context that releases it.
 
     Raises:
         RunDirError: The folder is not empty or cannot be created.
@@ -36,22 +35,21 @@ def claim(out: Path) -> BinaryIO:
     return hold(out)
 
 
-def hold(out: Path) -> BinaryIO:
-    """Lock a run folder until the returned file is closed or this process ends.
+def hold(out: Path) -> AbstractContextManager[object]:
+    """Lock a run folder until the returned context or this process ends.
 
     Raises:
         RunDirError: Another process has locked the folder, or it is not writable.
     """
+    from filelock import FileLock, Timeout
+
     try:
-        file = (out / RECORDS).open("ab")
+        (out / RECORDS).touch()
+        return FileLock(out / ".lock", timeout=0).acquire()
+    except Timeout as error:
+        raise RunDirError(f"{out} is being written by another process; wait for it, or end it") from error
     except OSError as error:
         raise RunDirError(f"{out} cannot be written to ({error.strerror}); name another folder") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise RunDirError(f"{out} is being written by another process; wait for it, or end it") from error
-    return file
 
 
 def resume_command(out: Path) -> str:

@@ -58,7 +58,8 @@ def test_worker_on_this_machine_gets_the_moment_and_another_machine_the_seconds(
 
 
 def test_start_up_of_a_resumed_process_counts_from_its_first_moment_even_if_it_is_killed(tmp_path):
-    claim(tmp_path).close()
+    with claim(tmp_path):
+        pass
     first = create_run_state(tmp_path, {}, began=time.monotonic() - 100)
     first.cluster, first.data = {"cpus": 2, "gpus": 0}, {}
     first.write()
@@ -72,7 +73,8 @@ def test_start_up_of_a_resumed_process_counts_from_its_first_moment_even_if_it_i
 
 
 def test_process_that_ends_before_it_begins_leaves_run_json_as_it_was(tmp_path):
-    claim(tmp_path).close()
+    with claim(tmp_path):
+        pass
     create_run_state(tmp_path, {}, began=time.monotonic() - 100).end("stopped")
     before = (tmp_path / "run.json").read_bytes()
     later = resume_run_state(tmp_path, json.loads(before), now=time.monotonic(), options={}, extended=False)

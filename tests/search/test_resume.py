@@ -211,7 +211,8 @@ def test_wrong_resume_is_refused_in_one_line(options, says, tmp_path):
 @pytest.mark.parametrize("more", [(), ("--budget", "60s")])
 def test_records_that_nothing_goes_on_from_are_left_as_they_are(file, content, says, more, tmp_path, capsys):
     options = RunOptions(budget=parse_budget("60s")).to_dict()
-    claim(tmp_path).close()
+    with claim(tmp_path):
+        pass
     run_state = create_run_state(tmp_path, options, began=time.monotonic())
     run_state.seed, run_state.data = 0, {}
     run_state.end("stopped")

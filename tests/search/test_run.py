@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def out(tmp_path):
     """A run folder whose name has to be quoted."""
     folder = tmp_path / "my runs [1]" / "it's one"
-    claim(folder).close()
+    with claim(folder):
+        pass
     return folder
 
 

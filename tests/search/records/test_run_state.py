@@ -14,7 +14,8 @@ OPTIONS = {"budget": {"text": "5m"}}
 @pytest.fixture(autouse=True)
 def claimed(tmp_path):
     """The run folder, made its own by a run."""
-    claim(tmp_path).close()
+    with claim(tmp_path):
+        pass
 
 
 def content(folder):
@@ -132,4 +133,5 @@ def test_what_cannot_go_on_is_refused_in_one_line(written, says, tmp_path):
 def test_folder_is_held_by_one_process_at_a_time(tmp_path):
     with claim(tmp_path / "run"), pytest.raises(RunDirError, match="another process"):
         hold(tmp_path / "run")
-    hold(tmp_path / "run").close()
+    with hold(tmp_path / "run"):
+        pass

@@ -16,7 +16,8 @@ from search.tuning.trainable import STATE_FILE
 
 @pytest.fixture
 def table(tmp_path):
-    claim(tmp_path).close()
+    with claim(tmp_path):
+        pass
     return TrialTable(tmp_path)
 
 
