@@ -6,9 +6,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from data.compose.backgrounds import UNKNOWN, Background
-from data.compose.foregrounds import OPAQUE
 from data.compose.placement import Placement, compute_overlap
+from data.compose.sources import OPAQUE, UNKNOWN, Background
 
 DISTANCE_RATIOS = (0.85, 0.98)  # distance of a foreground divided by the nearest distance that it covers
 UNKNOWN_DEPTH = 0.5  # relative inverse depth of a foreground on an image without known depth

@@ -18,18 +18,29 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from data.compose.backgrounds import UNKNOWN, Background, encode_depth_bytes, list_backgrounds, read_background
 from data.compose.blending import DISTANCE_RATIOS, Canvas, Light, paste_foreground
-from data.compose.depth_cache import cache_depth_maps, predict_relative_depth
-from data.compose.depth_models import LevelGround, list_presets, load_depth_model
-from data.compose.foregrounds import list_foregrounds, read_foreground
+from data.compose.depth_models import (
+    LevelGround,
+    cache_depth_maps,
+    list_presets,
+    load_depth_model,
+    predict_relative_depth,
+)
 from data.compose.placement import RULES, Placement, compute_plane_sizes, draw_placement, draw_standing
 from data.compose.plan import PER_PAIR, ComposeOptions, Plan, make_plan
+from data.compose.sources import (
+    UNKNOWN,
+    Background,
+    encode_depth_bytes,
+    list_backgrounds,
+    list_foregrounds,
+    read_background,
+    read_foreground,
+)
 from data.dataset import DataError
 from data.runtime import cli
-from data.runtime.parallel import Workers
+from data.runtime.parallel import Workers, open_workers
 from data.runtime.progress import Progress, progress_bar
-from data.runtime.ray_map import open_workers
 from data.writing import DatasetWriter, Sample, SampleFiles, check_free, check_room
 
 CHUNK = 50  # composites in a job

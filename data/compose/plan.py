@@ -9,17 +9,18 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from data.compose.backgrounds import (
+from data.compose.depth_models import DepthModel
+from data.compose.placement import LARGEST, LARGEST_STANDING, RULES
+from data.compose.sources import (
     BackgroundFiles,
     find_backgrounds,
     find_depth_spec,
     fit_depth_scale,
+    list_foregrounds,
     read_background,
     read_distances,
+    read_foreground,
 )
-from data.compose.depth_models import DepthModel
-from data.compose.foregrounds import list_foregrounds, read_foreground
-from data.compose.placement import LARGEST, LARGEST_STANDING, RULES
 from data.dataset import DataError, DatasetSpec
 from data.runtime.progress import Progress
 

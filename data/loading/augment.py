@@ -1,4 +1,4 @@
-"""Random changes to training samples: geometry for image, mask and depth alike, photometry for the image alone.
+"""Random changes to training samples: geometry, photometry, and copy-paste of other samples' foregrounds.
 
 Only this module uses albumentations, and imports it when an `Augment` is built.
 """
@@ -10,24 +10,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
-from jaxtyping import UInt64
+from jaxtyping import Float, UInt64
 
-from data.pack.pack import RawBatch
+from data.pack.pack import Pack, RawBatch
 from models.config import PlainConfig
 
 ROTATION_DEG = 10  # the original study's limit
 BLUR_PX = (3, 5)  # sides of the averaging window
-TARGETS = {
-    "mask": "image",
-    "depth": "mask",
-    "mask_valid": "mask",
-}  # a soft mask is interpolated; depth, which has holes, is not
+# A soft mask is interpolated; depth, which has holes, is not.
+TARGETS = {"mask": "image", "depth": "mask", "mask_valid": "mask"}
 ZOOM = (0.8, 1.8)  # size along each axis, relative to the original
 ZOOM_SHIFT = (-0.1, 0.1)  # as a share of the side
 HUE, SATURATION = 20, 40  # largest shifts, of 180 and of 255
 BRIGHTNESS = 0.2  # largest change of brightness and of contrast, as a share
 REFLECT = {"border_mode": 4, "mask_interpolation": 0}  # cv2.BORDER_REFLECT_101, cv2.INTER_NEAREST
+PASTE_SCALE = (0.6, 1.4)  # size of the pasted foreground, relative to its own
+PASTE_ROTATION_DEG = 15
+PASTE_SHIFT = 0.3  # largest shift along each axis, as a share of the side
+PASTE_OPAQUE = 128  # masks from this value take the depth along
+PASTE_STREAM = 1  # separates these draws from those of the other augmentations, which use the same seed
+PASTE_DRAWS = 7  # chosen or not, source, flip, scale, angle, shift to the right, shift downwards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +93,7 @@ PHOTOMETRY = {
     "hue_saturation": Augmentation(lambda a, p: a.HueSaturationValue(HUE, SATURATION, 0, p=p), search_at=0.5),
     "blur": Augmentation(lambda a, p: a.Blur(BLUR_PX, p=p), search_at=0.3),
 }
-MIXING = {"copy_paste": 0.5}  # probabilities that the search tries; these need other samples: data.loading.copy_paste
+MIXING = {"copy_paste": 0.5}  # probabilities that the search tries; see paste_foregrounds
 
 
 def list_choices(config: type, augmentations: dict[str, Augmentation]) -> dict[str, tuple[float, float]]:
@@ -184,3 +188,50 @@ def _import_albumentations() -> Any:
     import albumentations
 
     return albumentations
+
+
+def paste_foregrounds(batch: RawBatch, seeds: UInt64[np.ndarray, " b"], pack: Pack, count: int, p: float) -> None:
+    """Paste foregrounds of other samples, with mask and depth, into a batch in place.
+
+    The source of a sample is drawn by the sample's own seed from the first `count` samples of the pack, so that neither
+    batch size nor order matters. A source without a mask or without foreground pastes nothing. An unknown mask stays
+    unknown, a sample without any depth stays without, and unknown depth of the source makes the pasted pixels unknown.
+    `p` is the probability that a sample gets a foreground.
+
+    Source: Ghiasi et al. 2021, arXiv:2012.07177, for one foreground and without occlusion by nearer things.
+    """
+    draws = np.stack([np.random.default_rng([seed, PASTE_STREAM]).random(PASTE_DRAWS) for seed in seeds.tolist()])
+    rows = np.flatnonzero(draws[:, 0] < p)
+    if not rows.size:
+        return
+    sources = pack.gather((draws[rows, 1] * count).astype(np.int64))
+    for i, row in enumerate(rows.tolist()):
+        if sources.mask_known[i] and (sources.mask[i] >= PASTE_OPAQUE).any():
+            _paste(batch, row, sources, i, _transform(draws[row, 2:], pack.px))
+
+
+def _transform(draws: Float[np.ndarray, "5"], px: int) -> Float[np.ndarray, "2 3"]:
+    """Return the affine transform of draws from [0, 1): flip, scale, angle, shift to the right, shift downwards."""
+    scale = PASTE_SCALE[0] + draws[1] * (PASTE_SCALE[1] - PASTE_SCALE[0])
+    centre = (px - 1) / 2
+    rotation = cv2.getRotationMatrix2D((centre, centre), PASTE_ROTATION_DEG * (2 * draws[2] - 1), scale)
+    matrix = np.asarray(rotation, np.float64)
+    if draws[0] < 0.5:
+        matrix = matrix @ np.array([[-1, 0, px - 1], [0, 1, 0], [0, 0, 1]], np.float64)
+    matrix[:, 2] += PASTE_SHIFT * px * (2.0 * draws[3:] - 1.0)
+    return matrix
+
+
+def _paste(batch: RawBatch, row: int, sources: RawBatch, i: int, matrix: Float[np.ndarray, "2 3"]) -> None:
+    size = batch.mask.shape[1:]
+    mask = cv2.warpAffine(sources.mask[i], matrix, size)
+    alpha = mask.astype(np.float32)[..., None] / 255
+    image = cv2.warpAffine(sources.image[i], matrix, size, borderMode=cv2.BORDER_REFLECT_101)
+    batch.image[row] = np.rint(batch.image[row] * (1 - alpha) + image * alpha)
+    if batch.mask_known[row]:
+        batch.mask[row] = np.rint(batch.mask[row] * (1 - alpha[..., 0]) + mask)
+        if batch.mask_valid is not None:
+            batch.mask_valid[row] |= mask >= PASTE_OPAQUE
+    if batch.depth[row].any():
+        depth = cv2.warpAffine(sources.depth[i], matrix, size, flags=cv2.INTER_NEAREST)
+        np.copyto(batch.depth[row], depth, where=mask >= PASTE_OPAQUE)

@@ -11,8 +11,7 @@ from jaxtyping import Float, Int, UInt64
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from data.loading.augment import Augment, AugmentConfig
-from data.loading.copy_paste import paste_foregrounds
+from data.loading.augment import Augment, AugmentConfig, paste_foregrounds
 from data.pack.pack import Pack, RawBatch
 from data.pack.stats import Stats
 from data.values.depth import decode_depth

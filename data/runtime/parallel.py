@@ -1,7 +1,10 @@
-"""Map a function over jobs in several processes, or on a Ray cluster."""
+"""Map a function over jobs in several processes, or on a Ray cluster; Ray is imported only if an address is given."""
 
+import logging
 import os
+import platform
 import signal
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -12,31 +15,59 @@ from threading import Thread
 from typing import TypeVar
 
 import cv2
+import numpy as np
 
 from data.dataset import DataError
 from data.runtime.cores import count_cores
-from data.runtime.ray_map import RayCluster
 
 AHEAD = 4  # submitted jobs per worker; with more of them, results would pile up
 
+ANSWER_TIMEOUT_S = 10.0
+VERSIONS = f"OpenCV {cv2.__version__} and NumPy {np.__version__}"  # pixels depend on them
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+
+
+class RayCluster:
+    """A joined Ray cluster; each of its cores does jobs as a process of this machine would."""
+
+    def __init__(self, cores: int) -> None:
+        self.cores = cores
+
+    @contextmanager
+    def open_pool(self, work: Callable[[Job], Result], folder: Path) -> Iterator[Callable[[Job], "Future[Result]"]]:
+        """Yield a function that submits a job; Ray repeats the jobs of a lost node elsewhere.
+
+        Raises:
+            DataError: A node cannot reach `folder` or has other versions, or a job repeatedly killed its worker.
+        """
+        import ray
+        from ray.exceptions import RayError, RayTaskError
+
+        here, shared, task = Path.cwd(), ray.put(work), ray.remote(num_cpus=1)(_run_job)
+        try:
+            yield lambda job: task.remote(here, folder, VERSIONS, shared, job).future()
+        except RayTaskError as error:
+            if not isinstance(error.cause, ImportError):
+                raise error.cause from error
+            raise DataError(f"a node is missing a module ({error.cause}); install the project there too") from error
+        except RayError as error:
+            raise DataError(
+                f"a job failed on the cluster ({_first_sentence(error)}); check it and try again"
+            ) from error
+
+
 Workers = int | RayCluster | None  # number of processes (1: this process, None: one per core), or a cluster
 
 
 def parallel_map(
     work: Callable[[Job], Result], jobs: Sequence[Job], workers: Workers = None, *, folder: Path = Path()
 ) -> Iterator[tuple[Job, Result]]:
-    """Apply a function to jobs, several at a time.
+    """Apply a function to jobs, several at a time; yield jobs and their results in order of completion.
 
-    Args:
-        work: The function; it can be pickled, and on a cluster its module is installed on every node.
-        jobs: Its arguments.
-        workers: Number of processes, or a cluster.
-        folder: Folder that the function writes to; all nodes of a cluster must reach it.
-
-    Yields:
-        Jobs and their results, in order of completion.
+    The function can be pickled; on a cluster its module is installed on every node, and all nodes reach the `folder`
+    that it writes to.
 
     Raises:
         DataError: A process was killed, as the system does if memory runs out; or a node of the cluster is not usable.
@@ -96,3 +127,74 @@ def _exit_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+@contextmanager
+def open_workers(processes: int | None, address: str | None) -> Iterator[int | RayCluster | None]:
+    """Yield the number of processes of this machine, or a cluster that is left at the end of the context.
+
+    Raises:
+        DataError: There is no cluster at the address.
+    """
+    if address is None:
+        yield processes
+        return
+    try:
+        check_answer(address)
+        import ray
+
+        logging.getLogger("ray").setLevel(logging.CRITICAL)
+        with _silence_stderr():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+        cores = int(ray.cluster_resources().get("CPU", 0))
+        if cores < 1:
+            raise ConnectionError("none of its nodes offers a core")
+    except Exception as error:  # Ray's errors have no common base
+        hint = "see that Ray runs there; if it asks for a token, set RAY_AUTH_MODE=token"
+        raise DataError(f"--address {address}: {_first_sentence(error)}; {hint}") from error
+    try:
+        yield RayCluster(cores)
+    finally:
+        ray.shutdown()
+
+
+def check_answer(address: str) -> None:
+    """Raise ConnectionError if nothing answers at host:port, which Ray would try to reach for minutes."""
+    address = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_TIMEOUT_S).close()
+    except (OSError, OverflowError) as error:
+        raise ConnectionError(f"{address} does not answer ({error})") from error
+
+
+@contextmanager
+def _silence_stderr() -> Iterator[None]:
+    """Discard what Ray's C++ code writes to file descriptor 2 while it connects."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _run_job(here: Path, folder: Path, versions: str, work: Callable[[Job], Result], job: Job) -> Result:
+    """Run a job in the driver's working directory; raise DataError if this node's paths or versions differ."""
+    name = platform.node()
+    if versions != VERSIONS:
+        raise DataError(f"node {name} has {VERSIONS}, not {versions}; install the same, or images differ")
+    for path, access in ((here, os.X_OK), (here / folder, os.W_OK)):
+        if not os.access(path, access):
+            raise DataError(f"node {name} does not see {path}, or must not write to it; name a path all nodes share")
+    os.chdir(here)
+    cv2.setNumThreads(1)
+    return work(job)
+
+
+def _first_sentence(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].partition(". ")[0] or type(error).__name__

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data.scenes.solids import Solid, ball, box, rod
+from data.scenes.solids import Solid, Triple, Vector, ball, box, floats, rod, rotation
 from data.scenes.textures import Material, draw_colour, draw_paint, surface
-from data.scenes.vectors import Triple, Vector, floats, rotation
 
 SIDES = (-1, 1)
 

@@ -11,9 +11,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Int
 
-from data.scenes.solids import Solid
+from data.scenes.solids import Matrix, Solid, Triple, Vector, Vectors, dot, floats, join, pick, unit
 from data.scenes.textures import Colour, Colours, noise, paint
-from data.scenes.vectors import Matrix, Triple, Vector, Vectors, dot, floats, join, pick, unit
 
 Image = Float32[np.ndarray, "h w 3"]
 Plane = Float32[np.ndarray, "h w"]

@@ -23,9 +23,8 @@ from data.runtime.files import cache_dir
 from data.runtime.progress import Progress, progress_bar
 from data.scenes.figures import draw_figure
 from data.scenes.render import Camera, Light, View, World, find_shadows, render
-from data.scenes.solids import Solid
+from data.scenes.solids import Matrix, Solid, Vector, floats, rotation, unit
 from data.scenes.textures import TILE_PX, noise_tile
-from data.scenes.vectors import Matrix, Vector, floats, rotation, unit
 from data.scenes.worlds import draw_world
 from data.writing import DatasetWriter, Sample
 

@@ -6,9 +6,8 @@ import numpy as np
 
 from data.scenes.figures import draw_material, list_objects, make_object
 from data.scenes.render import Camera, Light, Sky, World
-from data.scenes.solids import Solid, ball, box, gap_m
+from data.scenes.solids import Matrix, Solid, Triple, ball, box, floats, gap_m, rotation
 from data.scenes.textures import Material, darken, draw_colour, draw_paint, hsv, rgb, surface
-from data.scenes.vectors import Matrix, Triple, floats, rotation
 
 CLEAR_M = 2.1  # nothing stands nearer to the camera
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from data.runtime.cores import count_cores
-from data.runtime.ray_map import check_answer
+from data.runtime.parallel import check_answer
 from search.records.disk import format_bytes, free_bytes, temporary
 
 T = TypeVar("T")

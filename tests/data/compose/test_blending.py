@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from data.compose.backgrounds import UNKNOWN, Background
 from data.compose.blending import Canvas, Light, paste_foreground
 from data.compose.placement import Placement
+from data.compose.sources import UNKNOWN, Background
 
 PX = 64
 MIDDLE = Placement(x=0.5, y=0.5, size=0.5, mirrored=False)

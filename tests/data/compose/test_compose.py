@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from data import writing
-from data.compose.backgrounds import UNKNOWN, Background, encode_depth_bytes, read_background
 from data.compose.compose import draw_composites, main, paste_all, write_composites
 from data.compose.plan import ComposeOptions, Plan, make_plan
+from data.compose.sources import UNKNOWN, Background, encode_depth_bytes, read_background
 from data.dataset import DataError, DatasetSpec
 from data.reading.layout import read_dataset
 

@@ -6,10 +6,16 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from data.compose import depth_cache
+from data.compose import depth_models as depth_cache
 from data.compose.compose import main
-from data.compose.depth_cache import cache_depth_maps, predict_relative_depth
-from data.compose.depth_models import OnnxDepthModel, Preprocessing, list_presets, load_depth_model
+from data.compose.depth_models import (
+    OnnxDepthModel,
+    Preprocessing,
+    cache_depth_maps,
+    list_presets,
+    load_depth_model,
+    predict_relative_depth,
+)
 from data.dataset import DataError
 from data.reading.layout import read_dataset
 

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data.compose.foregrounds import read_foreground
+from data.compose.sources import read_foreground
 from data.dataset import DataError
 
 

@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.loading import copy_paste
-from data.loading.augment import AugmentConfig
-from data.loading.copy_paste import paste_foregrounds
+from data.loading.augment import PASTE_OPAQUE, AugmentConfig, paste_foregrounds
 from data.loading.loaders import Loader
 from data.pack.pack import Pack, RawBatch, pack_split
 from data.reading.layout import read_dataset
@@ -50,7 +48,7 @@ def paste(batch, sources=None, probability=1.0, count=100):
 
 def test_image_mask_and_depth_get_the_same_pixels_and_the_rest_stays():
     batch = paste(samples())
-    pasted = batch.mask >= copy_paste.OPAQUE
+    pasted = batch.mask >= PASTE_OPAQUE
     assert pasted.any(axis=(1, 2)).all()
     assert (np.abs(batch.image.astype(int) - batch.mask[..., None]) <= 64).all()  # the edges are interpolated twice
     assert (batch.image[batch.mask == 255] == 255).all() and (batch.image[batch.mask == 0] == 0).all()
@@ -62,7 +60,7 @@ def test_scale_shift_and_angle_vary_within_their_limits():
     batch = samples(200)
     seeds = np.random.default_rng(1).integers(2**63, size=200, dtype=np.uint64)
     paste_foregrounds(batch, seeds, Sources(), 1, 1.0)
-    areas = (batch.mask >= copy_paste.OPAQUE).sum(axis=(1, 2)) / 16**2
+    areas = (batch.mask >= PASTE_OPAQUE).sum(axis=(1, 2)) / 16**2
     rows, columns = (batch.mask.argmax(axis=axis).max(axis=1) for axis in (1, 2))
     assert 0.3 < areas.min() < 0.5 and 1.7 < areas.max() < 2.1
     assert rows.std() > 5 and columns.std() > 5 and areas.std() > 0.2
@@ -88,7 +86,7 @@ def test_sample_without_a_mask_is_no_source():
 
 def test_pasted_pixels_without_depth_become_unknown():
     batch = paste(samples(), Sources(depth=0))
-    assert (batch.depth[batch.mask >= copy_paste.OPAQUE] == 0).all() and (batch.depth == 100).any(axis=(1, 2)).all()
+    assert (batch.depth[batch.mask >= PASTE_OPAQUE] == 0).all() and (batch.depth == 100).any(axis=(1, 2)).all()
 
 
 def test_unlabelled_sample_gets_the_pixels_but_no_label():
@@ -100,7 +98,7 @@ def test_unlabelled_sample_gets_the_pixels_but_no_label():
 def test_pasted_pixels_of_the_mask_are_valid_and_no_others_become_so():
     batch = dataclasses.replace(samples(), mask_valid=np.zeros((8, PX, PX), bool))
     paste(batch)
-    assert batch.mask_valid.any() and (batch.mask_valid == (batch.mask >= copy_paste.OPAQUE)).all()
+    assert batch.mask_valid.any() and (batch.mask_valid == (batch.mask >= PASTE_OPAQUE)).all()
 
 
 def test_sample_depends_on_its_own_seed_alone():

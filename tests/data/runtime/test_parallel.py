@@ -1,15 +1,22 @@
+"""Tests of data.runtime.parallel."""
+
+import json
 import operator
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
+from data.compose.compose import main
 from data.dataset import DataError
-from data.runtime.parallel import parallel_map
+from data.runtime.parallel import check_answer, parallel_map
 
 ROOT = Path(__file__).resolve().parents[3]
 PARENT = """
@@ -67,3 +74,155 @@ def test_workers_end_with_a_parent_that_was_killed(tmp_path):
     assert len(workers) == 2 and parent.pid not in workers
     wait_for(lambda: all(map(ended, workers)))
     assert all(map(ended, workers))
+
+
+ROOT = Path(__file__).resolve().parents[3]
+PX = 48
+HEAD = """
+import ray
+options = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 80 * 2**20, "log_to_driver": False}
+print(ray.init(address="local", **options).address_info["gcs_address"], flush=True)
+input()
+"""
+DRIVER = """
+import json, operator, os, sys
+from pathlib import Path
+from data.dataset import DataError
+from data.values.decode import read_image
+from data.runtime.parallel import open_workers
+from data.runtime.parallel import parallel_map
+
+def said(*arguments, **options):
+    try:
+        return sorted(parallel_map(*arguments, **options))
+    except DataError as error:
+        return [type(error).__name__, str(error)]
+
+def die_once(path):
+    if not Path(path).exists():
+        Path(path).touch()
+        os.kill(os.getpid(), 9)
+    return path
+
+with open_workers(None, sys.argv[1]) as cluster:
+    Path("here").mkdir()
+    print(json.dumps({
+        "unseen": said(operator.neg, [1], cluster, folder=Path("/proc/self/cwd/here")),
+        "done": said(operator.neg, range(30), cluster),
+        "broken": said(read_image, [Path("nowhere.jpg")], cluster),
+        "again": said(die_once, ["once"], cluster, folder=Path("here")),
+        "nothing": said(operator.neg, [], cluster),
+    }))
+"""
+
+
+def ray_processes():
+    listing = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True).stdout.splitlines()
+    return {
+        int(line.split()[0]) for line in listing if any(name in line for name in ("raylet", "gcs_server", " ray::"))
+    }
+
+
+def those_that_stay(before, within_s=20):
+    until = time.monotonic() + within_s
+    while ray_processes() - before and time.monotonic() < until:
+        time.sleep(0.2)
+    return ray_processes() - before
+
+
+@pytest.fixture(scope="module")
+def environment():
+    """Of all that belongs to the cluster: its token, the program, and loopback instead of the whole network."""
+    private = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": os.urandom(32).hex(), "RAY_USAGE_STATS_ENABLED": "0"}
+    return os.environ | private | {"PYTHONPATH": str(ROOT), "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
+
+@pytest.fixture(scope="module")
+def address(environment):
+    """A cluster of this machine; none of its processes outlives it."""
+    before = ray_processes()
+    command = [sys.executable, "-c", HEAD]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen(command, cwd="/", env=environment, **pipes) as head:
+        yield head.stdout.readline().strip()
+        head.communicate("\n")
+    assert not those_that_stay(before)
+
+
+@pytest.fixture
+def sources(tmp_path):
+    """Four photos and two cut-outs, named as from `tmp_path`."""
+    for number in range(4):
+        write(tmp_path / f"bg/photo{number}.jpg", np.full((60, 80, 3), 40 * number, np.uint8))
+    for number in range(2):
+        rgba = np.full((40, 40, 4), 120 * number, np.uint8)
+        rgba[..., 3] = np.pad(np.full((30, 20), 255, np.uint8), ((5, 5), (10, 10)))
+        write(tmp_path / f"fg/thing{number}.png", rgba)
+    return ["--backgrounds", "bg", "--foregrounds", "fg", "--depth", "none", "--size", str(PX), "--count", "170"]
+
+
+def write(path, image):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), image)
+
+
+def read_all(root):
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.ray
+def test_cluster_composes_the_same_as_this_process(address, environment, sources, tmp_path, monkeypatch):
+    command = [sys.executable, "-m", "data.compose", *sources, "--out", "there", "--address", address]
+    process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=90)
+    assert process.returncode == 0, process.stderr
+    assert process.stderr == ""
+    monkeypatch.chdir(tmp_path)
+    assert main([*sources, "--out", "here", "--workers", "1"]) == 0
+    assert read_all(tmp_path / "there") == read_all(tmp_path / "here")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bg", "fg", "here", "there"]
+
+
+@pytest.mark.ray
+def test_cluster_does_jobs_as_processes_do(address, environment, tmp_path):
+    command = [sys.executable, "-c", DRIVER, address]
+    process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=90)
+    assert process.returncode == 0, process.stderr
+    said = json.loads(process.stdout.splitlines()[-1])  # before it Ray tells of the worker that was lost
+    assert said["done"] == [[number, -number] for number in range(30)]
+    assert said["again"] == [["once", "once"]]
+    assert said["nothing"] == []
+    assert said["broken"][0] == "DataError" and said["broken"][1].startswith("nowhere.jpg: cannot be read")
+    assert said["unseen"][0] == "DataError" and "does not see /proc/self/cwd/here" in said["unseen"][1]
+    assert all("\n" not in said[name][1] for name in ("broken", "unseen"))
+
+
+def closed_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def test_cluster_that_does_not_answer_is_one_line(sources, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    place = f"127.0.0.1:{closed_port()}"
+    assert main([*sources, "--out", "out", "--address", place]) == 2
+    error = capsys.readouterr().err
+    assert f"{place} does not answer" in error and error.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bg", "fg"]
+
+
+def test_only_a_place_that_can_be_asked_is_asked(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for place in ("auto", "local", "ray://head"):
+        check_answer(place)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        check_answer(f"127.0.0.1:{server.getsockname()[1]}")
+        check_answer(f"ray://127.0.0.1:{server.getsockname()[1]}")
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{closed_port()}")
+    with pytest.raises(ConnectionError, match="does not answer"):
+        check_answer("auto")
+
+
+def test_processes_and_a_cluster_at_once_are_refused(sources, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main([*sources, "--out", "out", "--workers", "2", "--address", "auto"])
+    assert exit_.value.code == 2 and "not allowed with" in capsys.readouterr().err

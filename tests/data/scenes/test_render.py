@@ -4,9 +4,8 @@ import pytest
 
 from data.scenes.figures import OBJECTS, draw_figure, list_objects, make_animal, make_object, make_person
 from data.scenes.render import Camera, Light, Sky, World, find_shadows, render
-from data.scenes.solids import Box, Ellipsoid, Frustum, ball, box, gap_m, rod
+from data.scenes.solids import Box, Ellipsoid, Frustum, ball, box, dot, floats, gap_m, rod, rotation
 from data.scenes.textures import PATTERNS, Material, hsv, noise, paint, rgb
-from data.scenes.vectors import dot, floats, rotation
 from data.scenes.worlds import make_outdoors, make_room
 
 GREY = Material(colours=(rgb(0.5, 0.5, 0.5), rgb(0.2, 0.2, 0.2)))
