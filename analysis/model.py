@@ -23,8 +23,8 @@ from data.loading.loaders import SMALLEST_STD
 from data.pack.stats import Stats
 from data.runtime.cli import first_line
 from data.values.depth import DepthScale
+from models.architectures.network import Network
 from models.build import build_model
-from models.network import Network
 from search.config.trial import TrialConfig
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"

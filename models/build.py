@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from models.atrous import ATROUS, RESIDUAL
+from models.architectures.atrous import ATROUS, RESIDUAL
+from models.architectures.efficientnet_lite import EFFICIENTNET_LITE
+from models.architectures.network import Architecture, Network
+from models.architectures.resnet import RESNET18_ED
+from models.architectures.unet import UNET
 from models.config import ConfigError, ModelConfig
-from models.efficientnet_lite import EFFICIENTNET_LITE
-from models.network import Architecture, Network
-from models.resnet import RESNET18_ED
-from models.unet import UNET
 
 REGISTERED = (UNET, RESNET18_ED, RESIDUAL, ATROUS, EFFICIENTNET_LITE)
 ARCHITECTURES = {architecture.name: architecture for architecture in REGISTERED}

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from models.architectures.network import Network
 from models.build import build_model, get_architecture, parse_model_config
 from models.config import ModelConfig
-from models.network import Network
 
 PROBE_PX = 1536
 PASS_MACS = 8e9  # multiply-adds of one pass; about a second on a slow core

@@ -21,16 +21,17 @@ from data.pack.shards import record_type
 from data.runtime.cores import count_cores
 from data.runtime.progress import format_duration, progress_bar
 from models.cost import count_macs, probe
-from search.budget.allocation import WEIGHT_COPIES, Allocation, allocate, compute_affordable_macs
-from search.budget.budget import Budget, plan_deadlines, wrap_up_s
-from search.budget.constraints import Constraints, Feasibility
+from search.config.budget import Budget, plan_deadlines, wrap_up_s
+from search.config.constraints import Constraints, Feasibility
+from search.config.options import RunOptions
+from search.config.stages import FINAL_PX, GRACE_PERIOD, REDUCTION_FACTOR, Stage, build_stages
 from search.config.trial import TrialConfig
-from search.options import RunOptions
 from search.records.disk import check_disk, format_bytes
 from search.study.space import SpaceLimits, choose_batch_sizes, suggest
 from search.training.throughput import measure_throughput
-from search.tuning.cluster import Cluster
-from search.tuning.stages import FINAL_PX, GRACE_PERIOD, KEPT_CHECKPOINTS, REDUCTION_FACTOR, Stage, build_stages
+from search.tuning.allocation import WEIGHT_COPIES, Allocation, allocate, compute_affordable_macs
+from search.tuning.promotion import KEPT_CHECKPOINTS
+from search.tuning.ray.cluster import Cluster
 
 DECODING_S = 2.0  # seconds of decoding triplets from which the decoding speed is measured
 START_S = 10.0  # until the first trial begins: imports, Ray, measuring

@@ -10,10 +10,10 @@ from typing import Any
 
 from data.data_module import DataModule
 from data.pack.shards import record_type
-from search.budget.allocation import WEIGHT_COPIES
-from search.budget.budget import Budget, Deadlines, plan_deadlines
-from search.budget.constraints import Constraints
-from search.options import RunOptions
+from search.config.budget import Budget, Deadlines, plan_deadlines
+from search.config.constraints import Constraints
+from search.config.options import RunOptions
+from search.config.stages import build_stages
 from search.output.finalize import FinalModels, NoModelError, report_best
 from search.records.console import RunConsole, list_dashboards
 from search.records.disk import DiskFullError, check_disk, find_full_disk
@@ -25,14 +25,15 @@ from search.records.tensorboard import TensorBoard
 from search.records.trials import TrialTable
 from search.study.dashboard import StageStudies
 from search.training.throughput import measure_throughput
-from search.tuning import cluster
-from search.tuning.checkpoints import CheckpointStore
-from search.tuning.ray_tune import RecordCallback, StageScheduler, run_experiment
+from search.tuning.allocation import WEIGHT_COPIES
+from search.tuning.promotion import KEPT_CHECKPOINTS
+from search.tuning.ray import cluster
+from search.tuning.ray.checkpoints import CheckpointStore
+from search.tuning.ray.searchers import StageChain
+from search.tuning.ray.tune import RecordCallback, StageScheduler, run_experiment
 from search.tuning.restore import restore_trials
-from search.tuning.searchers import StageChain
 from search.tuning.stage_runner import StageFailedError, StageRunner
 from search.tuning.stage_setup import RunResources
-from search.tuning.stages import KEPT_CHECKPOINTS, build_stages
 
 __all__ = ["Experiment", "NoModelError", "RunInterruptedError", "StageFailedError"]
 

@@ -22,8 +22,8 @@ from data.dataset import DataError
 from data.runtime import cli
 from data.runtime.cores import count_cores
 from models.config import ConfigError
-from search.budget.budget import Budget, BudgetError, extend_budget, parse_budget
-from search.options import RunOptions, add_options, flags
+from search.config.budget import Budget, BudgetError, extend_budget, parse_budget
+from search.config.options import RunOptions, add_options, flags
 from search.records.disk import DiskFullError, find_full_disk
 from search.records.run_dir import RunDirError, check_free, hold, is_claimed, resume_command
 from search.records.run_state import RunState, create_run_state, read_run_json, resume_run_state
@@ -218,7 +218,7 @@ def _check_feasible(options: RunOptions, *, local: bool) -> RunOptions:
         options.budget.as_wall_time(devices={"gpu": torch.cuda.device_count()}, used={"gpu": 0.0})
     if not options.limits:
         return options
-    from search.budget.constraints import Constraints
+    from search.config.constraints import Constraints
     from search.study.space import list_smallest_networks
 
     constraints = Constraints(px=options.px, **options.limits)
@@ -253,7 +253,7 @@ def _run(
 ) -> int:
     """Run the experiment, write the report, and print where the results are."""
     from search.records.console import RunConsole
-    from search.tuning import cluster
+    from search.tuning.ray import cluster
 
     out = run_state.folder
     if options.split == "random":

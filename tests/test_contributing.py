@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"```(python|diff) (\S+)\n(.*?)```", re.S)
-EDITED = {"models/tiny.py", "models/build.py", "models/losses/slopes.py", "models/losses/loss.py"}
+EDITED = {"models/architectures/tiny.py", "models/build.py", "models/losses/slopes.py", "models/losses/loss.py"}
 EDITED |= {"data/loading/augment.py", "data/values/pixels.py"}
 TRAIN = """
 import pathlib

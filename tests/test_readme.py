@@ -62,7 +62,7 @@ def test_check_command_works(tiny_dataset):
 
 
 def test_quick_start_command_is_parsed():
-    from search.budget.budget import parse_budget
+    from search.config.budget import parse_budget
     from search.run import build_parser
 
     words = command("python search/run.py")
@@ -71,7 +71,7 @@ def test_quick_start_command_is_parsed():
 
 @pytest.mark.parametrize(("page", "line"), [c for c in COMMANDS if c[1].startswith("python search/run.py")])
 def test_every_search_command_of_the_readmes_is_parsed(page, line):
-    from search.budget.budget import parse_budget
+    from search.config.budget import parse_budget
     from search.run import build_parser
 
     args = build_parser().parse_args(shlex.split(line, comments=True)[2:])

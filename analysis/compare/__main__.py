@@ -16,7 +16,7 @@ from analysis import AnalysisError
 from analysis.compare.methods import DEFAULT_METHODS, METHODS, Comparison
 from data.dataset import DataError
 from data.runtime import cli
-from search.budget.budget import Budget, BudgetError, parse_budget
+from search.config.budget import Budget, BudgetError, parse_budget
 
 
 def _methods(text: str) -> list[str]:

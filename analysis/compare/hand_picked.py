@@ -16,7 +16,7 @@ from pathlib import Path  # noqa: E402
 import torch  # noqa: E402
 
 from data.data_module import DataModule  # noqa: E402
-from search.budget.budget import parse_budget  # noqa: E402
+from search.config.budget import parse_budget  # noqa: E402
 from search.config.trial import TrialConfig  # noqa: E402
 from search.training.trainer import FitPlan, fit  # noqa: E402
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from analysis import AnalysisError
 from analysis.runs.files import read_json
 from data.runtime.progress import format_duration
-from search.budget.budget import Budget
+from search.config.budget import Budget
 
 RUN = Path(__file__).resolve().parents[2] / "search" / "run.py"
 DEFAULT = "default"

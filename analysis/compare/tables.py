@@ -12,7 +12,7 @@ from analysis.compare.methods import DEFAULT
 from analysis.compare.scoring import PX, sample_curve
 from analysis.compare.statistics import iqm, iqm_interval
 from analysis.runs.tables import markdown_table
-from search.budget.budget import Budget
+from search.config.budget import Budget
 
 LATE = 1.02  # times the budget; runs that take longer are marked
 TIMES = 400

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from search.tuning.stages import find_pareto_front
+from search.tuning.promotion import find_pareto_front
 
 COSTS = ("params", "macs", "latency_ms")
 

@@ -1,7 +1,10 @@
-"""The configuration of a trial, the recipes, and grids of configurations."""
+"""What a run is asked for: options, budget, stages, constraints, and the configuration of a trial.
 
-from search.config.grid import read_grid
-from search.config.recipes import RECIPES, STARTERS, build_recipe
-from search.config.trial import OptimConfig, ScheduleConfig, TrialConfig
+`search.config.trial`, `.recipes`, `.grid` and `.constraints` import torch and are imported from there.
+"""
 
-__all__ = ["RECIPES", "STARTERS", "OptimConfig", "ScheduleConfig", "TrialConfig", "build_recipe", "read_grid"]
+from search.config.budget import Budget, BudgetError, parse_budget
+from search.config.options import RunOptions
+from search.config.stages import STAGE_PRESETS, Stage, build_stages
+
+__all__ = ["STAGE_PRESETS", "Budget", "BudgetError", "RunOptions", "Stage", "build_stages", "parse_budget"]

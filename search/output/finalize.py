@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data.data_module import DataModule
+from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.output.model_card import write_card
 from search.output.model_folder import TrainedModel, divide_time, write_model_folder
@@ -18,9 +19,8 @@ from search.records.files import write_json
 from search.records.provenance import iso_time
 from search.records.run_state import RunState
 from search.records.trials import TrialRecord, TrialTable
-from search.tuning.checkpoints import Checkpoint, CheckpointStore
-from search.tuning.stages import Stage
-from search.tuning.trainable import load_state
+from search.tuning.ray.checkpoints import Checkpoint, CheckpointStore
+from search.tuning.ray.trainable import load_state
 
 MOST_MEASURED = 2000  # images of each part on which a final model is measured
 FRONT_SHARE = 0.15  # fraction of the final time for the latencies of the Pareto front

@@ -20,10 +20,10 @@ from data.pack.stats import Stats
 from data.runtime.files import write_atomically
 from data.runtime.progress import Progress, ShowProgress, progress_bar
 from data.values.depth import DepthScale
+from models.architectures.network import Network
 from models.build import build_model
 from models.cost import choose_images_per_pass
 from models.metrics.metrics import MetricSums, full_metrics, predict_constant
-from models.network import Network
 from search.config.trial import TrialConfig
 from search.output.model_card import write_card
 from search.records.files import write_json

@@ -4,12 +4,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from search.budget.constraints import latency
+from search.config.constraints import latency
+from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord, TrialTable
-from search.tuning.checkpoints import Checkpoint
+from search.tuning.promotion import group_finalists, select_pareto_front
 from search.tuning.rank_correlation import mean_interval
-from search.tuning.stages import Stage, group_finalists, select_pareto_front
+from search.tuning.ray.checkpoints import Checkpoint
 
 
 def select_best(stages: Sequence[Stage], table: TrialTable, checkpoints: Mapping[str, Checkpoint]) -> list[TrialRecord]:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.network import Network
+from models.architectures.network import Network
 from search.config.trial import OptimConfig
 
 FACTOR = "lr_factor"  # entry of a parameter group; absent for groups that follow the schedule's rate itself

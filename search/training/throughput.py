@@ -5,11 +5,11 @@ import time
 import torch
 
 from data.loading.loaders import Batch
+from models.architectures.unet import UNetConfig
 from models.build import build_model
 from models.cost import count_macs
 from models.losses.loss import LossConfig, build_loss
 from models.target import Target
-from models.unet import UNetConfig
 from search.training.micro_batches import MicroBatchRunner, uses_bfloat16
 
 PX, BATCH_SIZE = 80, 8

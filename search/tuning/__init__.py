@@ -1,9 +1,4 @@
-"""Tuning: the stages of a run as one Ray Tune experiment, from search to repeats.
+"""Tuning: the stages of a run, from search to repeats; `search.tuning.ray` trains their trials.
 
-Only the stages and promotion rules are exported here, because all other modules import Ray: import
-from `search.tuning.stage_runner`, `.ray_tune`, `.searchers`, `.trainable`, `.checkpoints`, `.cluster`.
+Nothing is exported here, because most modules import Ray or torch: import from them.
 """
-
-from search.tuning.stages import STAGE_PRESETS, Stage, build_stages, find_pareto_front
-
-__all__ = ["STAGE_PRESETS", "Stage", "build_stages", "find_pareto_front"]

@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 
 from data.data_module import DataModule
 from models.config import ConfigError
+from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.records.run_state import RunState
 from search.records.trials import TrialTable
 from search.study.storage import repair_journal
-from search.tuning.checkpoints import CheckpointStore, find_checkpoints, is_reduced
-from search.tuning.stages import Stage
-from search.tuning.trainable import load_state, read_outcome
+from search.tuning.ray.checkpoints import CheckpointStore, find_checkpoints, is_reduced
+from search.tuning.ray.trainable import load_state, read_outcome
 
 
 def restore_trials(

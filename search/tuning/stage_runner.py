@@ -9,14 +9,17 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.records.console import RunConsole
 from search.records.run_state import RunState
 from search.records.trials import TrialRecord, TrialTable
 from search.study.space import LR_RANGES
-from search.tuning.checkpoints import CheckpointStore
+from search.tuning.promotion import promote, rank_trials
 from search.tuning.rank_correlation import correlate_ranks
-from search.tuning.searchers import FixedSearcher
+from search.tuning.ray.checkpoints import CheckpointStore
+from search.tuning.ray.searchers import FixedSearcher
+from search.tuning.ray.trial_specs import StageContext
 from search.tuning.stage_setup import (
     LrRanges,
     RunResources,
@@ -29,8 +32,6 @@ from search.tuning.stage_setup import (
     has_time,
     stage_context,
 )
-from search.tuning.stages import Stage, promote, rank_trials
-from search.tuning.trial_specs import StageContext
 
 
 class StageFailedError(RuntimeError):

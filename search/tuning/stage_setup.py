@@ -13,10 +13,10 @@ from ray import tune
 
 from data.data_module import DataModule
 from models.cost import count_macs
-from search.budget.allocation import LEAST_MEASURED, StopCriterion, allocate, compute_affordable_macs, compute_trial_cap
-from search.budget.budget import Budget, Deadlines
-from search.budget.constraints import Constraints, Feasibility
+from search.config.budget import Budget, Deadlines
+from search.config.constraints import Constraints, Feasibility
 from search.config.recipes import build_recipe
+from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord, free_numbers
 from search.study.resume import resume_study
@@ -24,10 +24,10 @@ from search.study.space import LR_RANGES, SpaceLimits, build_first_points, choos
 from search.study.storage import open_journal
 from search.training.micro_batches import TrialOutOfMemoryError
 from search.training.range_test import STEPS, centre_range, run_range_test
-from search.tuning.cluster import Cluster
-from search.tuning.searchers import FeasibleOptunaSearch
-from search.tuning.stages import Stage
-from search.tuning.trial_specs import StageContext, TrialSpec, new_trial_spec
+from search.tuning.allocation import LEAST_MEASURED, StopCriterion, allocate, compute_affordable_macs, compute_trial_cap
+from search.tuning.ray.cluster import Cluster
+from search.tuning.ray.searchers import FeasibleOptunaSearch
+from search.tuning.ray.trial_specs import StageContext, TrialSpec, new_trial_spec
 
 SPARE = 1.15  # safety factor on the measured training time of a repeat
 TESTED_RECIPE = "quick_residual"  # trained by --find-lr: small, and learns in seconds

@@ -22,8 +22,8 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from data.pack.stats import Stats
+    from models.architectures.heads import Head
     from models.build import build_model
-    from models.heads import Head
     from search.output.model_folder import TrainedModel, save_model
 
     config = TrialConfig.from_dict({"model": {"arch": "unet", "width": 4, "stem_stride": 2, "levels": 3}})

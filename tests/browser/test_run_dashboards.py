@@ -17,19 +17,19 @@ from ray.tune.utils import flatten_dict
 
 from analysis import AnalysisError
 from data.data_module import DataModule
-from search.budget.allocation import StopCriterion
-from search.budget.constraints import Constraints, Feasibility
+from search.config.constraints import Constraints, Feasibility
+from search.config.stages import Stage
 from search.records.run_state import create_run_state
 from search.records.tensorboard import TensorBoard
 from search.records.trials import TrialTable
 from search.study.dashboard import StageStudies
 from search.study.space import SpaceLimits, suggest
 from search.study.storage import open_journal
-from search.tuning.checkpoints import CheckpointStore
-from search.tuning.ray_tune import RecordCallback
-from search.tuning.searchers import FeasibleOptunaSearch, StageChain
-from search.tuning.stages import Stage
-from search.tuning.trial_specs import StageContext, new_trial_spec
+from search.tuning.allocation import StopCriterion
+from search.tuning.ray.checkpoints import CheckpointStore
+from search.tuning.ray.searchers import FeasibleOptunaSearch, StageChain
+from search.tuning.ray.trial_specs import StageContext, new_trial_spec
+from search.tuning.ray.tune import RecordCallback
 from tests.browser.screenshots import main, take
 
 pytestmark = pytest.mark.browser

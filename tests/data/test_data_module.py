@@ -9,8 +9,8 @@ import pytest
 from data.data_module import DataModule, load_data_module
 from data.dataset import DataError
 from data.reading.dataset_json import join_folders
+from search.config.stages import build_stages
 from search.run import build_parser
-from search.tuning.stages import build_stages
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from models.architectures.network import Architecture, Network
 from models.config import ConfigError, ModelConfig, OnlyIf, PlainConfig, Range, check_choices
-from models.network import Architecture, Network
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,13 +11,13 @@ import pytest
 from ray import cloudpickle
 
 from data.data_module import DataModule
-from search.budget.allocation import StopCriterion
-from search.budget.budget import plan_deadlines
+from search.config.budget import plan_deadlines
+from search.config.stages import Stage
 from search.records.run_dir import claim
 from search.records.run_state import create_run_state, resume_run_state
-from search.tuning import trial_specs
-from search.tuning.stages import Stage
-from search.tuning.trial_specs import StageContext
+from search.tuning.allocation import StopCriterion
+from search.tuning.ray import trial_specs
+from search.tuning.ray.trial_specs import StageContext
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGE = Stage(name="explore", kind="search", fraction=1.0, px=32, epochs=1)

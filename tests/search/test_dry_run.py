@@ -9,13 +9,13 @@ from rich.console import Console
 
 from data.data_module import DataModule
 from search import dry_run as plan
-from search.budget.budget import parse_budget
-from search.budget.constraints import Constraints
+from search.config.budget import parse_budget
+from search.config.constraints import Constraints
+from search.config.options import RunOptions
+from search.config.stages import build_stages
 from search.dry_run import Machine, estimate_stages, measure_decoding_speed, print_table
-from search.options import RunOptions
 from search.run import main
-from search.tuning.cluster import Cluster
-from search.tuning.stages import build_stages
+from search.tuning.ray.cluster import Cluster
 
 TWO = Cluster(cpus=2, node_cpus=2, gpus=0, node_memory_mib=0.0, dashboard="", local=True)
 MACHINE = Machine(cluster=TWO, alone=2e10, together=1.5e10, decoded=500.0)

@@ -171,7 +171,7 @@ class TestRun:
     def test_weights_are_kept_of_the_top_only_and_nothing_goes_on_from_them(self, finished):
         import torch
 
-        from search.tuning.stages import KEPT_CHECKPOINTS
+        from search.tuning.promotion import KEPT_CHECKPOINTS
 
         states = list((finished[0] / "ray").glob("*/e*/checkpoint_*/*.pt"))
         assert 0 < len(states) <= 2 * KEPT_CHECKPOINTS + 1

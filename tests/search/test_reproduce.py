@@ -271,8 +271,8 @@ def test_replay_is_in_the_reports_and_not_in_trials_csv(run):
 
 
 def test_failed_trial_reports_its_replay_to_ray(run, config, monkeypatch):
+    from search.config.stages import Stage
     from search.tuning import trainable, trial_specs
-    from search.tuning.stages import Stage
 
     reported = []
     monkeypatch.setattr(trainable.tune, "report", lambda result, checkpoint=None: reported.append(result))

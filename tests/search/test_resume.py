@@ -14,8 +14,8 @@ from pathlib import Path
 import optuna
 import pytest
 
-from search.budget.budget import parse_budget
-from search.options import RunOptions
+from search.config.budget import parse_budget
+from search.config.options import RunOptions
 from search.records.run_dir import claim
 from search.records.run_state import create_run_state
 from search.run import main

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from search.budget.budget import parse_budget
+from search.config.budget import parse_budget
+from search.config.options import RunOptions
 from search.experiment import RunInterruptedError
-from search.options import RunOptions
 from search.records.run_dir import claim, resume_command
 from search.records.run_state import create_run_state
 from search.records.trials import TrialTable
@@ -35,7 +35,7 @@ def test_interrupted_run_prints_the_command_that_goes_on(out, monkeypatch, capsy
     def study(*_):
         raise RunInterruptedError
 
-    monkeypatch.setattr("search.tuning.cluster.start", lambda address: None)
+    monkeypatch.setattr("search.tuning.ray.cluster.start", lambda address: None)
     monkeypatch.setattr("search.experiment.Experiment", study)
     options = RunOptions(budget=parse_budget("60s"))
     run_state = create_run_state(out, options.to_dict(), began=0.0)

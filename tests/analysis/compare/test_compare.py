@@ -16,7 +16,7 @@ from analysis.compare.__main__ import build_parser, main
 from data.data_module import DataModule
 from data.loading.loaders import Loader
 from models.metrics.metrics import MetricSums
-from search.budget.budget import parse_budget
+from search.config.budget import parse_budget
 from search.output.model_folder import measure
 from search.records.files import write_json, write_lines
 

@@ -1,8 +1,8 @@
 """The compared methods are options that search/run.py accepts."""
 
 from analysis.compare import methods, scoring
+from search.config.stages import STAGE_PRESETS
 from search.run import build_parser
-from search.tuning.stages import STAGE_PRESETS
 
 
 def test_methods_are_commands_that_run_understands():

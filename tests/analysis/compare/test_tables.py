@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from analysis.compare.tables import build_comparison_table, plot_over_time
-from search.budget.budget import parse_budget
+from search.config.budget import parse_budget
 
 BUDGET = parse_budget("3m")
 

@@ -23,8 +23,8 @@ from analysis.export.export import (
 from analysis.export.formats import FORMATS, Format
 from analysis.model import Model
 from data.pack.stats import Stats
+from models.architectures.heads import Head
 from models.build import ARCHITECTURES, build_model
-from models.heads import Head
 from search.config.trial import TrialConfig
 
 onnxruntime = pytest.importorskip("onnxruntime", reason='pip install -e ".[export]" brings it')

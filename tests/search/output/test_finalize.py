@@ -12,15 +12,15 @@ from analysis.export.formats import PortableNetwork
 from analysis.model import load_model
 from data.data_module import DataModule
 from data.scenes.scenes import FAR_M, NEAR_M
+from models.architectures.efficientnet_lite import IMAGENET, EfficientNetLite
 from models.build import build_model, parse_model_config
-from models.efficientnet_lite import IMAGENET, EfficientNetLite
+from search.config.stages import build_stages
 from search.output.finalize import FinalModels, NoModelError, write_model
 from search.output.selection import summarize_seeds
 from search.records.run_state import create_run_state
 from search.records.trials import TrialRecord, TrialTable
-from search.tuning.checkpoints import CheckpointStore
-from search.tuning.stages import build_stages
-from search.tuning.trainable import STATE_FILE
+from search.tuning.ray.checkpoints import CheckpointStore
+from search.tuning.ray.trainable import STATE_FILE
 
 STAGES = build_stages()
 

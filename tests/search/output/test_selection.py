@@ -5,10 +5,10 @@ import time
 import pytest
 
 import search.output.selection
+from search.config.stages import STAGE_PRESETS
 from search.output.selection import list_pareto_front, select_best, summarize_seeds
 from search.records.trials import TrialRecord, TrialTable
 from search.tuning.rank_correlation import mean_interval
-from search.tuning.stages import STAGE_PRESETS
 
 DEFAULT = STAGE_PRESETS["default"]
 STAGES = {stage.name[0]: stage for stage in DEFAULT}

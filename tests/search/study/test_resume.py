@@ -7,16 +7,16 @@ import pytest
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
-from search.budget.allocation import StopCriterion
-from search.budget.constraints import Constraints, Feasibility
+from search.config.constraints import Constraints, Feasibility
+from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.records.run_dir import RunDirError
 from search.records.trials import TrialRecord
 from search.study.resume import resume_study
 from search.study.storage import STUDY_NAME, open_journal, repair_journal
-from search.tuning.searchers import FeasibleOptunaSearch
-from search.tuning.stages import Stage
-from search.tuning.trial_specs import StageContext
+from search.tuning.allocation import StopCriterion
+from search.tuning.ray.searchers import FeasibleOptunaSearch
+from search.tuning.ray.trial_specs import StageContext
 
 CONTEXT = StageContext(
     stage=Stage(name="explore", kind="search", fraction=0.1, px=80, epochs=9),

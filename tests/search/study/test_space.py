@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from data.loading.augment import AugmentConfig
-from models.atrous import ATROUS_UPSAMPLERS
-from models.blocks import UPSAMPLERS
+from models.architectures.atrous import ATROUS_UPSAMPLERS
+from models.architectures.blocks import UPSAMPLERS
+from models.architectures.unet import BLOCKS, DECODERS, MERGES
 from models.build import ARCHITECTURES, build_model
 from models.config import STEM_STRIDES, OnlyIf, Range
 from models.cost import count_macs, probe
 from models.losses.balance import BALANCES
 from models.losses.loss import PIXEL, STRUCTURAL, STRUCTURAL_TERMS, build_loss
 from models.target import Target
-from models.unet import BLOCKS, DECODERS, MERGES
 from search.config.recipes import LOSSES, NETWORKS, build_recipe
 from search.config.trial import OPTIMIZERS, POLICIES, TrialConfig
 from search.study.space import (

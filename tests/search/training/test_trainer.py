@@ -9,13 +9,13 @@ import torch
 from data.data_module import DataModule
 from data.loading.loaders import Loader
 from data.loading.visualize import quantise_predictions
+from models.architectures.efficientnet_lite import IMAGENET, EfficientNetLite, read_imagenet_weights
 from models.build import build_model, parse_model_config
-from models.efficientnet_lite import IMAGENET, EfficientNetLite, read_imagenet_weights
+from search.config.stages import Stage
 from search.training.lr_schedules import learning_rate
 from search.training.micro_batches import MicroBatchRunner, TrialOutOfMemoryError
 from search.training.optimizer import build_optimizer, set_learning_rate
 from search.training.trainer import FitPlan, TrialDivergedError, build_refinement_loss, fit
-from search.tuning.stages import Stage
 
 PLANNED = ("seed", "refine", "logged_images", "micro_batch_size", "precision")
 

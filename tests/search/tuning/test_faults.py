@@ -9,16 +9,16 @@ import pytest
 import ray
 from ray.tune import Checkpoint
 
+from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.records.run_state import create_run_state
 from search.records.trials import TrialTable
-from search.tuning import cluster
-from search.tuning.checkpoints import CheckpointStore
-from search.tuning.failures import MAX_RETRIES
-from search.tuning.ray_tune import RecordCallback, StageScheduler, run_experiment
-from search.tuning.searchers import FixedSearcher, StageChain
-from search.tuning.stages import Stage
-from search.tuning.trial_specs import StageContext, new_trial_spec
+from search.tuning.ray import cluster
+from search.tuning.ray.checkpoints import CheckpointStore
+from search.tuning.ray.failures import MAX_RETRIES
+from search.tuning.ray.searchers import FixedSearcher, StageChain
+from search.tuning.ray.trial_specs import StageContext, new_trial_spec
+from search.tuning.ray.tune import RecordCallback, StageScheduler, run_experiment
 
 EPOCHS = 3
 pytestmark = [pytest.mark.slow, pytest.mark.ray]

@@ -5,13 +5,13 @@ import torch
 
 from data.data_module import DataModule
 from search.config.recipes import build_recipe
+from search.config.stages import build_stages
 from search.records.run_dir import claim
 from search.records.run_state import create_run_state
 from search.records.trials import TrialRecord, TrialTable
-from search.tuning.checkpoints import CheckpointStore
+from search.tuning.ray.checkpoints import CheckpointStore
+from search.tuning.ray.trainable import STATE_FILE
 from search.tuning.restore import restore_trials
-from search.tuning.stages import build_stages
-from search.tuning.trainable import STATE_FILE
 
 
 @pytest.fixture

@@ -6,18 +6,18 @@ import time
 import pytest
 
 from data.data_module import DataModule
-from search.budget.budget import Deadlines, parse_budget
-from search.budget.constraints import Constraints
+from search.config.budget import Deadlines, parse_budget
+from search.config.constraints import Constraints
 from search.config.recipes import build_recipe
+from search.config.stages import Stage
 from search.records.run_state import create_run_state, resume_run_state
 from search.records.trials import TrialRecord, TrialTable
-from search.tuning.checkpoints import CheckpointStore
-from search.tuning.cluster import Cluster
 from search.tuning.rank_correlation import correlate_ranks
-from search.tuning.searchers import FINISHED
+from search.tuning.ray.checkpoints import CheckpointStore
+from search.tuning.ray.cluster import Cluster
+from search.tuning.ray.searchers import FINISHED
 from search.tuning.stage_runner import StageRunner
 from search.tuning.stage_setup import RunResources
-from search.tuning.stages import Stage
 
 EXPLORE = Stage(name="explore", kind="fixed", fraction=0.5, px=32, epochs=2, share=0.5)
 CONFIRM = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=2, share=0.2, top_k=2, controls=1)

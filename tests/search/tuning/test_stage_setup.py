@@ -6,15 +6,16 @@ from dataclasses import replace
 import pytest
 
 from data.data_module import DataModule
-from search.budget.budget import Deadlines, parse_budget
-from search.budget.constraints import Constraints
+from search.config.budget import Deadlines, parse_budget
+from search.config.constraints import Constraints
 from search.config.recipes import build_recipe
+from search.config.stages import Stage
 from search.records.trials import TrialRecord
 from search.study.space import LR_RANGES
 from search.training.range_test import RangeTest, find_steepest_slope
 from search.tuning import stage_setup as stages
-from search.tuning.cluster import Cluster
-from search.tuning.searchers import FINISHED
+from search.tuning.ray.cluster import Cluster
+from search.tuning.ray.searchers import FINISHED
 from search.tuning.stage_setup import (
     SPARE,
     RunResources,
@@ -26,7 +27,6 @@ from search.tuning.stage_setup import (
     count_repeats,
     stage_context,
 )
-from search.tuning.stages import Stage
 
 
 @pytest.fixture(autouse=True)

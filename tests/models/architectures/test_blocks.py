@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from models.blocks import UPSAMPLERS, ChannelShuffle, Norm, UpsampleConv, conv, merge, pad_to_multiple
-from models.heads import Head, minmax
+from models.architectures.blocks import UPSAMPLERS, ChannelShuffle, Norm, UpsampleConv, conv, merge, pad_to_multiple
+from models.architectures.heads import Head, minmax
 
 
 def test_channel_shuffle_interleaves_groups():

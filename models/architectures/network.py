@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.blocks import initialise, pad_to_multiple
+from models.architectures.blocks import initialise, pad_to_multiple
+from models.architectures.heads import Head
 from models.config import Choices, ConfigError, ModelConfig, check_choices
-from models.heads import Head
 
 
 class Network(nn.Module):

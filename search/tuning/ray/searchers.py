@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from ray.tune.result import TRAINING_ITERATION
 from ray.tune.search import Searcher
 
-from search.budget.constraints import TIME, Feasibility
+from search.config.constraints import TIME, Feasibility
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord, free_numbers
 from search.study.sampler import (
@@ -23,8 +23,8 @@ from search.study.sampler import (
     outcome_attributes,
 )
 from search.study.storage import STUDY_NAME, open_trial
-from search.tuning.trainable import read_outcome
-from search.tuning.trial_specs import StageContext, TrialSpec, new_trial_spec
+from search.tuning.ray.trainable import read_outcome
+from search.tuning.ray.trial_specs import StageContext, TrialSpec, new_trial_spec
 
 FINISHED: str = Searcher.FINISHED
 

@@ -10,10 +10,10 @@ from ray import tune
 from torch import Tensor
 
 from models.cost import measure_cost
-from search.budget.allocation import choose_micro_batch_size, count_measurable_images
 from search.training.micro_batches import TrialOutOfMemoryError, is_out_of_memory
 from search.training.trainer import STATE_FILE, FitPlan, State, TrialDivergedError, fit
-from search.tuning.trial_specs import TrialSpec
+from search.tuning.allocation import choose_micro_batch_size, count_measurable_images
+from search.tuning.ray.trial_specs import TrialSpec
 
 MAX_RATES = 500  # learning rates in one report; a curve needs no more
 Rates = list[tuple[int, float]]

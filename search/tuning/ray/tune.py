@@ -13,17 +13,17 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.trainable import wrap_function
 
+from search.config.stages import GRACE_PERIOD, REDUCTION_FACTOR
 from search.records.disk import DiskFullError, describe_full, mentions_full_disk
 from search.records.run_state import RunState
 from search.records.tensorboard import TrialLogger
 from search.records.trials import TrialRecord, TrialTable
-from search.tuning.checkpoints import CheckpointStore
-from search.tuning.failures import MAX_RETRIES, Failure, read_failure
-from search.tuning.ray_internals import asha_rungs, keep_idle_workers, set_process_title
-from search.tuning.searchers import StageChain
-from search.tuning.stages import GRACE_PERIOD, REDUCTION_FACTOR
-from search.tuning.trainable import read_outcome, train_trial
-from search.tuning.trial_specs import TrialSpec
+from search.tuning.ray.checkpoints import CheckpointStore
+from search.tuning.ray.failures import MAX_RETRIES, Failure, read_failure
+from search.tuning.ray.internals import asha_rungs, keep_idle_workers, set_process_title
+from search.tuning.ray.searchers import StageChain
+from search.tuning.ray.trainable import read_outcome, train_trial
+from search.tuning.ray.trial_specs import TrialSpec
 
 
 @dataclass

@@ -7,13 +7,10 @@ from dataclasses import replace
 import pytest
 
 from models.losses.loss import PIXEL_TERMS, STRUCTURAL_TERMS
+from search.config.stages import PX_RANGE, STAGE_PRESETS, Stage, build_stages
 from search.records.trials import TrialRecord
-from search.tuning.stages import (
+from search.tuning.promotion import (
     KEPT_CHECKPOINTS,
-    PX_RANGE,
-    STAGE_PRESETS,
-    Stage,
-    build_stages,
     group_finalists,
     promote,
     rank_trials,

@@ -10,16 +10,16 @@ import pytest
 import torch
 from ray.tune import Checkpoint
 
+from search.config.stages import GRACE_PERIOD, Stage
 from search.records.run_state import create_run_state
 from search.records.trials import TrialTable
-from search.tuning import ray_tune
-from search.tuning.checkpoints import CheckpointStore
-from search.tuning.ray_internals import asha_rungs
-from search.tuning.ray_tune import RecordCallback, StageScheduler, Worker
-from search.tuning.searchers import StageChain
-from search.tuning.stages import GRACE_PERIOD, Stage
-from search.tuning.trainable import STATE_FILE, read_outcome
-from search.tuning.trial_specs import StageContext, new_trial_spec
+from search.tuning.ray import tune as ray_tune
+from search.tuning.ray.checkpoints import CheckpointStore
+from search.tuning.ray.internals import asha_rungs
+from search.tuning.ray.searchers import StageChain
+from search.tuning.ray.trainable import STATE_FILE, read_outcome
+from search.tuning.ray.trial_specs import StageContext, new_trial_spec
+from search.tuning.ray.tune import RecordCallback, StageScheduler, Worker
 
 METRICS = {"epoch": 1, "score": 0.5, "fit_s": 2.0, "devices": 2.0, "out_of_time": False}
 

@@ -4,10 +4,10 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from data.data_module import DataModule
 from models.cost import count_macs, estimate_training_mib, probe
+from search.config.stages import Stage
 from search.config.trial import TrialConfig
 
 TYPICAL_MACS = 60e6  # multiply-adds of a small network at TYPICAL_PX; the images of a search are chosen for it
@@ -16,21 +16,6 @@ WEIGHT_COPIES = 5  # weights, gradients, the optimizer's two moments, and the we
 LEAST_EPOCHS = 2  # a trial that cannot see its data twice within its time is such a trial is rejected
 LEAST_IMAGES = 64  # training images of a stage that searches
 MEASURING, LEAST_MEASURED = 0.3, 16  # share of a trial's time for one validation, and the fewest images it measures
-
-
-class StageLike(Protocol):
-    """The attributes of a stage that decide its allocation."""
-
-    @property
-    def px(self) -> int: ...  # noqa: D102
-    @property
-    def epochs(self) -> int: ...  # noqa: D102
-    @property
-    def fraction(self) -> float: ...  # noqa: D102
-    @property
-    def full_trials(self) -> int: ...  # noqa: D102
-    @property
-    def is_first(self) -> bool: ...  # noqa: D102
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +55,7 @@ class StopCriterion:
 
 
 def allocate(
-    stage: StageLike,
+    stage: Stage,
     *,
     remaining_s: float | None,
     trials: int | None,
@@ -100,7 +85,7 @@ def allocate(
     return Allocation(cap_s=cap_s, train_images=train_images, val_images=val_images, threads=threads)
 
 
-def compute_trial_cap(stage: StageLike, remaining_s: float | None, trials: int | None, workers: int) -> float | None:
+def compute_trial_cap(stage: Stage, remaining_s: float | None, trials: int | None, workers: int) -> float | None:
     """Return the seconds that one trial of a stage may train, at least 1; None without a deadline."""
     if remaining_s is None:
         return None

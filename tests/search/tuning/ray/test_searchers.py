@@ -8,20 +8,20 @@ import pytest
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
-import search.tuning.searchers
+import search.tuning.ray.searchers
 from models.cost import probe
-from search.budget.allocation import StopCriterion
-from search.budget.constraints import TIME, Constraints, Feasibility
+from search.config.constraints import TIME, Constraints, Feasibility
 from search.config.recipes import build_recipe
+from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord
 from search.study.resume import resume_study
 from search.study.sampler import build_sampler
 from search.study.space import SpaceLimits, build_first_points, suggest
 from search.study.storage import STUDY_NAME, open_journal
-from search.tuning.searchers import FINISHED, FeasibleOptunaSearch, FixedSearcher, StageChain
-from search.tuning.stages import Stage
-from search.tuning.trial_specs import StageContext, new_trial_spec
+from search.tuning.allocation import StopCriterion
+from search.tuning.ray.searchers import FINISHED, FeasibleOptunaSearch, FixedSearcher, StageChain
+from search.tuning.ray.trial_specs import StageContext, new_trial_spec
 
 CONTEXT = StageContext(
     stage=Stage(name="explore", kind="search", fraction=0.1, px=80, epochs=9, early_stopping=True),
@@ -190,7 +190,7 @@ def test_samplers_are_those_of_their_kind_and_repeat():
 
 
 def test_when_nothing_is_in_time_one_is_taken_all_the_same(monkeypatch):
-    monkeypatch.setattr(search.tuning.searchers, "MAX_REJECTIONS_IN_TIME", 7)
+    monkeypatch.setattr(search.tuning.ray.searchers, "MAX_REJECTIONS_IN_TIME", 7)
     storage = InMemoryStorage()
     rules = Feasibility(px=80, constraints=Constraints(px=160), most_macs=1.0)
     assert searcher(storage, rules=rules).suggest("a")["spec"].trial_id == "e0001"
@@ -200,8 +200,8 @@ def test_when_nothing_is_in_time_one_is_taken_all_the_same(monkeypatch):
 
 
 def test_users_constraints_are_never_broken_and_the_search_ends_where_nothing_keeps_them(monkeypatch):
-    monkeypatch.setattr(search.tuning.searchers, "MAX_REJECTIONS_IN_TIME", 3)
-    monkeypatch.setattr(search.tuning.searchers, "MAX_REJECTIONS", 12)
+    monkeypatch.setattr(search.tuning.ray.searchers, "MAX_REJECTIONS_IN_TIME", 3)
+    monkeypatch.setattr(search.tuning.ray.searchers, "MAX_REJECTIONS", 12)
     storage = InMemoryStorage()
     asked = searcher(
         storage, rules=Feasibility(px=80, constraints=Constraints(px=160, max_params=1.0)), space=small_only
@@ -211,7 +211,7 @@ def test_users_constraints_are_never_broken_and_the_search_ends_where_nothing_ke
 
 
 def test_one_that_is_too_slow_is_only_taken_if_it_keeps_the_users_constraints(monkeypatch):
-    monkeypatch.setattr(search.tuning.searchers, "MAX_REJECTIONS_IN_TIME", 2)
+    monkeypatch.setattr(search.tuning.ray.searchers, "MAX_REJECTIONS_IN_TIME", 2)
     rules = Feasibility(
         px=80, constraints=Constraints(px=160, max_params=300_000), most_macs=1.0
     )  # no network is fast enough

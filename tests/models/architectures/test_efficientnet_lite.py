@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import efficientnet_lite
+from models.architectures import efficientnet_lite
+from models.architectures.efficientnet_lite import FILE, PACKAGE, load_encoder, read_imagenet_weights
 from models.build import build_model, parse_model_config
 from models.config import ConfigError
 from models.cost import count_macs, probe
-from models.efficientnet_lite import FILE, PACKAGE, load_encoder, read_imagenet_weights
 
 
 def network(**fields):

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from models.blocks import conv
+from models.architectures.blocks import conv
 
 OUTPUTS = ("mask", "depth")
 PRIOR_LOGITS = {"mask": -2.0, "depth": 0.0}  # a mask covers about an eighth of an image, sigmoid(-2) = 0.12

@@ -8,10 +8,11 @@ import pytest
 import torch
 from ray.tune import Checkpoint
 
+from search.config.stages import STAGE_PRESETS
 from search.records.trials import TrialRecord
-from search.tuning.checkpoints import CheckpointStore, find_checkpoints
-from search.tuning.stages import KEPT_CHECKPOINTS, STAGE_PRESETS, promote, rank_trials
-from search.tuning.trainable import STATE_FILE, load_state
+from search.tuning.promotion import KEPT_CHECKPOINTS, promote, rank_trials
+from search.tuning.ray.checkpoints import CheckpointStore, find_checkpoints
+from search.tuning.ray.trainable import STATE_FILE, load_state
 
 CONFIRM = STAGE_PRESETS["default"][1]
 

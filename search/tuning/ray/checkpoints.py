@@ -12,8 +12,8 @@ from ray.tune import Checkpoint
 from data.runtime.files import write_atomically
 from search.records.trials import TrialRecord
 from search.training.trainer import STATE_FILE, State
-from search.tuning.stages import select_checkpoints
-from search.tuning.trainable import load_state
+from search.tuning.promotion import select_checkpoints
+from search.tuning.ray.trainable import load_state
 
 FINAL_STATE = ("model", "epoch")  # kept of the state of a trial that has ended; its optimizer is not needed again
 

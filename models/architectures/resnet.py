@@ -2,7 +2,7 @@
 
 Without skips the decoder is two pixel shuffles with two convolutions each, and the logits are enlarged bilinearly. It
 has the study's published count of 11,504,720 parameters at width 16: stem and encoder are as in its code, the
-decoder's convolutions were inferred from the count. With skips it is the U-shaped decoder of `models.unet`.
+decoder's convolutions were inferred from the count. With skips it is the U-shaped decoder of `unet`.
 
 Source: He et al. 2015, arXiv:1512.03385, table 1 (18 layers), without the 7x7 stem and its pooling.
 """
@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.blocks import ConvNorm, ConvNormAct, Stem
+from models.architectures.blocks import ConvNorm, ConvNormAct, Stem
+from models.architectures.heads import Head
+from models.architectures.network import Architecture, Network
+from models.architectures.unet import DECODER_CHOICES, LIGHTEST_DECODER, DecoderConfig, build_decoders
 from models.config import STEM_STRIDES, OnlyIf
-from models.heads import Head
-from models.network import Architecture, Network
-from models.unet import DECODER_CHOICES, LIGHTEST_DECODER, DecoderConfig, build_decoders
 
 LAYERS = 4
 

@@ -4,7 +4,9 @@ import time
 import pytest
 
 from data.data_module import DataModule
-from search.budget.allocation import (
+from search.config.stages import Stage
+from search.config.trial import TrialConfig
+from search.tuning.allocation import (
     LEAST_EPOCHS,
     TYPICAL_MACS,
     StopCriterion,
@@ -14,8 +16,6 @@ from search.budget.allocation import (
     compute_search_cap,
     count_affordable_images,
 )
-from search.config.trial import TrialConfig
-from search.tuning.stages import Stage
 
 SMALL = TrialConfig.from_dict({"model": {"arch": "unet", "width": 4, "stem_stride": 2}})
 LARGE = TrialConfig.from_dict({"model": {"arch": "unet", "width": 16}})

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from search.tuning.cluster import Cluster, _advise, _choose_temporary_folder, start
+from search.tuning.ray.cluster import Cluster, _advise, _choose_temporary_folder, start
 
 
 def cluster(**changes):
@@ -60,7 +60,7 @@ def test_cluster_that_does_not_answer_is_reported_at_once():
 
 REMOTE = """
 import os, sys
-from search.tuning import cluster
+from search.tuning.ray import cluster
 import dataclasses
 def process():
     return os.getpid()
@@ -80,7 +80,7 @@ def test_function_called_on_a_cluster_runs_on_a_worker():
 CORES = """
 import os
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-from search.tuning import cluster
+from search.tuning.ray import cluster
 mine = cluster.start(None)
 print(mine.cpus, mine.workers, mine.threads(1))
 cluster.stop()
@@ -96,7 +96,7 @@ def test_ray_has_the_cores_that_the_process_may_use():
 
 LISTENING = """
 import subprocess, sys
-from search.tuning import cluster
+from search.tuning.ray import cluster
 def addresses():
     lines = subprocess.run(["ss", "-ltnH"], capture_output=True, text=True).stdout.splitlines()
     return {line.split()[3] for line in lines}
@@ -167,6 +167,6 @@ def test_long_temporary_folder_is_left_for_a_short_one(monkeypatch, tmp_path):
 
 def test_temporary_folder_without_space_is_named_before_ray_starts(monkeypatch, tmp_path):
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    monkeypatch.setattr("search.tuning.cluster.free_bytes", lambda path: 10**6)
+    monkeypatch.setattr("search.tuning.ray.cluster.free_bytes", lambda path: 10**6)
     with pytest.raises(ConnectionError, match=f"{tmp_path} has 1 MB free and needs 20 MB; free some"):
         _choose_temporary_folder()

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.blocks import ConvNormAct, Stem, UpsampleConv
+from models.architectures.blocks import ConvNormAct, Stem, UpsampleConv
+from models.architectures.heads import Head
+from models.architectures.network import Architecture, Network
 from models.config import STEM_STRIDES, Choices, ConfigError, ModelConfig, check_choice
-from models.heads import Head
-from models.network import Architecture, Network
 
 ATROUS_UPSAMPLERS = ("pixel_shuffle", "transposed")
 

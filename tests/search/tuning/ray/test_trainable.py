@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from models.cost import estimate_training_mib, probe
-from search.budget.allocation import WEIGHT_COPIES
+from search.config.stages import Stage
 from search.training.micro_batches import TrialOutOfMemoryError
-from search.tuning import trainable
-from search.tuning.stages import Stage
-from search.tuning.trainable import MAX_RATES, thin_rates, train_trial
-from search.tuning.trial_specs import StageContext, new_trial_spec
+from search.tuning.allocation import WEIGHT_COPIES
+from search.tuning.ray import trainable
+from search.tuning.ray.trainable import MAX_RATES, thin_rates, train_trial
+from search.tuning.ray.trial_specs import StageContext, new_trial_spec
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@ import json
 
 import pytest
 
-from search.budget.budget import parse_budget
+from search.config.budget import parse_budget
+from search.config.options import RunOptions, add_options, flags
 from search.config.recipes import build_recipe
-from search.options import RunOptions, add_options, flags
 
 FIVE = parse_budget("5m")
 

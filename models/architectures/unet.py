@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.blocks import (
+from models.architectures.blocks import (
     UPSAMPLERS,
     ChannelShuffle,
     ConvNorm,
@@ -22,9 +22,9 @@ from models.blocks import (
     count_upsampled_channels,
     merge,
 )
+from models.architectures.heads import OUTPUTS, Head
+from models.architectures.network import Architecture, Network
 from models.config import STEM_STRIDES, ConfigError, ModelConfig, check_choice
-from models.heads import OUTPUTS, Head
-from models.network import Architecture, Network
 
 MERGES = ("concat", "add")
 DECODERS = ("shared", "separate")

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from search.budget.budget import Budget, BudgetError, parse_amount
-from search.tuning.stages import FINAL_PX, PX_RANGE, STAGE_PRESETS
+from search.config.budget import Budget, BudgetError, parse_amount
+from search.config.stages import FINAL_PX, PX_RANGE, STAGE_PRESETS
 
 if TYPE_CHECKING:  # imports torch
     from search.config.trial import TrialConfig

@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-import search.budget.constraints
+import search.config.constraints
 from models.build import build_model
 from models.config import ConfigError
 from models.cost import count_macs, probe
-from search.budget.allocation import LEAST_EPOCHS, compute_affordable_macs
-from search.budget.constraints import TIME, Constraints, Feasibility, latency
+from search.config.constraints import TIME, Constraints, Feasibility, latency
 from search.config.trial import TrialConfig
+from search.tuning.allocation import LEAST_EPOCHS, compute_affordable_macs
 
 SMALL = TrialConfig.from_dict({"model": {"arch": "unet", "width": 4, "stem_stride": 2}})
 LARGE = TrialConfig.from_dict({"model": {"arch": "unet", "width": 16}})
@@ -23,7 +23,7 @@ def measured(monkeypatch):
         seen.append((config, px))
         return 8.0
 
-    monkeypatch.setattr(search.budget.constraints, "latency", eight_ms)
+    monkeypatch.setattr(search.config.constraints, "latency", eight_ms)
     return seen
 
 
