@@ -2,10 +2,12 @@
 
     python -m analysis.demo RUN_OR_MODEL
 
-The page is served to this machine only and works offline; photos are deleted when the server ends.
+The page is served to this machine only and works offline; photos are deleted when the server ends. Relative inverse
+depth has neither unit nor offset, and an image does not record its lens. The point cloud assumes all three.
 """
 
 import argparse
+import math
 import os
 import signal
 import sys
@@ -13,15 +15,17 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
+from jaxtyping import Float32, UInt8
 
 from analysis import AnalysisError
-from analysis.demo.point_cloud import ASSUMED, make_points, plot_points, shrink
 from analysis.predict.photos import RGBImage, UnreadableError, read_photo
 from data.runtime import cli
 
 if TYPE_CHECKING:
     import gradio
+    import plotly.graph_objects as go
 
     from analysis.model import Model
 
@@ -33,7 +37,17 @@ STOPPED = 130  # exit code of cli.run after Ctrl-C
 MIN_WIDTH_PX = 320  # of a panel; on a phone the panels stand below each other
 STYLE = f".turning {{ height: {HEIGHT_PX - 24}px; touch-action: none; }}"  # without the frame around it
 PANELS = {"mask": "mask", "depth": "depth, near is bright", "cutout": "cut-out"}
+FIELD_OF_VIEW_DEG = 55.0  # along the longer side; a 35 mm lens on 36 mm film has 54.4
+FARTHEST = 2.0  # distance where the inverse depth is 0; where it is 1 the distance is 1
+MAX_POINTS = 40_000
+POINT_PX = 2.5  # so many points leave no gaps in a view of 700 px
+EYE = {"x": 0.2, "y": -1.3, "z": 0.1}  # a little to the right of the camera and above it
+ASSUMED = f"a camera of {FIELD_OF_VIEW_DEG:.0f} degrees, the farthest {FARTHEST:g} times as far away as the nearest"
 HINT = f"The point cloud assumes {ASSUMED}; drag to turn it, scroll to zoom."
+
+DepthMap = Float32[np.ndarray, "h w"]
+Points = Float32[np.ndarray, "n 3"]
+Colours = UInt8[np.ndarray, "n 3"]
 
 
 def predict_photo(model: "Model", photo: RGBImage | None) -> tuple[Any, ...]:
@@ -57,6 +71,51 @@ def predict_photo(model: "Model", photo: RGBImage | None) -> tuple[Any, ...]:
         plot_points(*make_points(shown, depth)).to_json(),
         text,
     )
+
+
+def make_points(image: RGBImage, depth: DepthMap, *, most: int = MAX_POINTS) -> tuple[Points, Colours]:
+    """Project the pixels of an image into space with a pinhole camera.
+
+    Args:
+        image: Red, green, blue.
+        depth: Relative inverse depth in [0, 1], near = 1, of the image's size.
+        most: Larger images are shrunk to about this number of pixels.
+
+    Returns:
+        Coordinates (right, forward, up) from the camera, in units of the nearest distance along the optical axis; and
+        the colour of each point.
+
+    Source: the pinhole camera, Hartley and Zisserman 2004, chapter 6.
+    """
+    image, depth = (shrink(values, math.sqrt(most / depth.size)) for values in (image, depth))
+    away = 1 / (depth + (1 - depth) / FARTHEST)
+    height, width = depth.shape
+    focal_px = max(height, width) / 2 / math.tan(math.radians(FIELD_OF_VIEW_DEG / 2))
+    right = (np.arange(width, dtype=np.float32) + 0.5 - width / 2) / focal_px * away
+    up = -(np.arange(height, dtype=np.float32)[:, None] + 0.5 - height / 2) / focal_px * away
+    return np.stack([right, away, up], axis=-1).reshape(-1, 3), image.reshape(-1, 3)
+
+
+def plot_points(xyz: Points, rgb: Colours) -> "go.Figure":
+    """Plot the points as a figure that can be turned by hand, on a transparent background."""
+    import plotly.graph_objects as go
+
+    colours = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in rgb.tolist()]
+    right, away, up = xyz.T
+    dots = {"size": POINT_PX, "color": colours}
+    figure = go.Figure(go.Scatter3d(x=right, y=away, z=up, mode="markers", marker=dots, hoverinfo="skip"))
+    axes = dict.fromkeys(("xaxis_visible", "yaxis_visible", "zaxis_visible"), False)
+    figure.update_scenes(aspectmode="data", camera_eye=EYE, **axes)
+    transparent = "rgba(0,0,0,0)"
+    return figure.update_layout(margin=dict.fromkeys("lrtb", 0), paper_bgcolor=transparent)
+
+
+def shrink(values: np.ndarray, scale: float) -> np.ndarray:
+    """Scale the sides of an image or map by area averages; it is left as it is where `scale` is 1 or more."""
+    if scale >= 1:
+        return values
+    size = [max(1, round(side * scale)) for side in values.shape[1::-1]]
+    return cv2.resize(values, size, interpolation=cv2.INTER_AREA)
 
 
 def build_page(model: "Model") -> "gradio.Blocks":

@@ -20,8 +20,15 @@ import cv2
 import numpy as np
 
 from analysis import AnalysisError
-from analysis.predict.images import draw_contact_sheet, draw_sheet_row, render_prediction
-from analysis.predict.photos import Photo, UnreadableError, find_photos, read_photo
+from analysis.predict.photos import (
+    Photo,
+    UnreadableError,
+    draw_contact_sheet,
+    draw_sheet_row,
+    find_photos,
+    read_photo,
+    render_prediction,
+)
 from analysis.runs.files import check_folder, write_file
 from data.reading.matching import PHOTO_SUFFIXES
 from data.runtime.cli import run
