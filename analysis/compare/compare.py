@@ -1,13 +1,36 @@
-"""Make the missing runs of a comparison, measure the models of all runs alike, and write the results."""
+"""Make the missing runs of a comparison, measure the models of all runs alike, and write the table and the plot.
 
+Means of a few runs are interquartile means with a bootstrap interval.
+
+Source: Agarwal et al. 2021, arXiv:2108.13264, section 4 (stratified bootstrap intervals, interquartile mean).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 import pandas as pd
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.stats import bootstrap, trim_mean
 
-from analysis.compare.methods import Comparison, run_missing
-from analysis.compare.scoring import score_run, trace_incumbent
-from analysis.compare.tables import build_comparison_table, plot_over_time
+from analysis.compare.methods import DEFAULT, Comparison, run_missing
+from analysis.compare.scoring import PX, sample_curve, score_run, trace_incumbent
 from analysis.plots.plots import save
 from analysis.runs.files import check_folder, write_file
+from analysis.runs.tables import markdown_table
 from data.runtime.progress import progress_bar
+from search.config.budget import Budget
+
+CUT = 0.25  # share of the runs that is cut at either end
+RESAMPLES = 2000
+LATE = 1.02  # times the budget; runs that take longer are marked
+TIMES = 400
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")  # Okabe and Ito 2008
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (1, 2)))
+TITLES = {"test_score": "test score", "test_iou": "test IoU", "test_rmse_depth": "test RMSE"}
+TITLES |= {"val_score": "validation score"}
 
 
 def compare(comparison: Comparison) -> str:
@@ -33,3 +56,144 @@ def compare(comparison: Comparison) -> str:
     for kind in ("png", "svg"):
         save(plot_over_time(scored, curves), comparison.out / f"best_over_time.{kind}")
     return table
+
+
+def iqm(values: Float[np.ndarray, "runs ..."], axis: int = 0) -> Float[np.ndarray, "..."]:
+    """Return the mean of the middle half of the runs; for fewer than four runs the mean of all.
+
+    Whole runs are cut, as rliable does: one at either end of four to seven.
+    """
+    return np.asarray(trim_mean(values, CUT, axis=axis))
+
+
+def iqm_interval(values: Float[np.ndarray, "runs ..."], *, seed: int = 0) -> Float[np.ndarray, "2 ..."]:
+    """Return the 95 % percentile bootstrap interval of `iqm`, lower end first.
+
+    Runs are drawn with replacement within each stratum, which is a task; one data set is one task. The interval is too
+    narrow for a handful of runs, and a point for a single run.
+    """
+    if len(values) == 1:
+        return np.repeat(values, 2, axis=0)
+    rng = np.random.default_rng(seed)
+    found = bootstrap((values,), iqm, n_resamples=RESAMPLES, method="percentile", vectorized=True, rng=rng)
+    return np.stack(found.confidence_interval)
+
+
+def build_comparison_table(runs: pd.DataFrame, budget: Budget) -> str:
+    """Return a Markdown table with a row for each method, from the rows of scoring.score_run, and an explanation."""
+    known = [name for name in TITLES if name in runs]
+    rows = [_method_row(str(method), runs, known, budget) for method in runs["method"].unique()]
+    return f"{markdown_table(rows)}\n{_explain(runs, known[0])}\n"
+
+
+def _method_row(method: str, runs: pd.DataFrame, known: Sequence[str], budget: Budget) -> dict[str, str]:
+    """Return the cells of a method by column title; the first known metric is compared seed by seed."""
+    group, metric = runs[runs["method"] == method], known[0]
+    row = {"method": method, "seeds": str(len(group)), f"{TITLES[metric]}, IQM": format_estimate(group[metric])}
+    if DEFAULT in set(runs["method"]):
+        differences = compute_paired_differences(runs, method, metric)
+        row[f"{TITLES[metric]} minus {DEFAULT}"] = "-" if method == DEFAULT else format_range(differences, sign="+")
+        row[f"above {DEFAULT}"] = "-" if method == DEFAULT else f"{(differences > 0).sum()} of {len(differences)}"
+    row |= {TITLES[name]: format_range(group[name]) for name in known[1:]}
+    if "test_score" in known:
+        row["validation - test"] = format_range(group["val_score"] - group["test_score"], sign="+")
+    row |= {"trials": f"{group['trials'].mean():.0f}", "wall time, s": _format_wall_times(group["wall_s"], budget)}
+    return row | {"parameters": f"{group['params'].min():,} to {group['params'].max():,}"}
+
+
+def compute_paired_differences(runs: pd.DataFrame, method: str, metric: str) -> "pd.Series[float]":
+    """Return a method's metric minus that of the default, seed by seed, so on the same backgrounds."""
+    values = runs.set_index(["method", "seed"])[metric]
+    differences: pd.Series[float] = values[method] - values[DEFAULT]
+    return differences.dropna()
+
+
+def format_estimate(values: "pd.Series[float]") -> str:
+    """Return interquartile mean [95 % interval]."""
+    low, high = iqm_interval(values.to_numpy(dtype=float))
+    return f"{float(iqm(values.to_numpy(dtype=float))):.3f} [{low:.3f}, {high:.3f}]"
+
+
+def format_range(values: "pd.Series[float]", *, sign: str = "") -> str:
+    """Return mean [lowest, highest]."""
+    known = values.dropna()
+    mean, low, high = (f"{value:{sign}.3f}" for value in (known.mean(), known.min(), known.max()))
+    return f"{mean} [{low}, {high}]" if len(known) else "-"
+
+
+def _format_wall_times(wall_s: "pd.Series[float]", budget: Budget) -> str:
+    """Return mean and longest wall time, and the number of runs that exceeded the budget."""
+    late = int((wall_s > LATE * (budget.wall_s or np.inf)).sum())
+    marked = f"; **{late} late**" if late else ""
+    return f"{wall_s.mean():.0f} (longest {wall_s.max():.0f}{marked})"
+
+
+def _explain(runs: pd.DataFrame, metric: str) -> str:
+    return (
+        f"All models are measured on whole parts at {PX} px and scored with one standard deviation of the depth for "
+        f"each seed. {TITLES[metric].capitalize()}: interquartile mean over seeds [95 % stratified bootstrap interval, "
+        f"too narrow for few seeds: here {runs['seed'].nunique()}]; elsewhere mean [lowest, highest]. "
+        f"Late: over {LATE - 1:.0%} more than the budget."
+    )
+
+
+def plot_over_time(runs: pd.DataFrame, curves: Sequence[pd.DataFrame]) -> Figure:
+    """Plot the incumbent's score of each method over time, and the final models' scores at the right.
+
+    Lines are interquartile means over seeds with their intervals; each begins where all runs of its method have an
+    incumbent. The dots are the models in best/ on the whole validation part, all at one size. `runs` has a row for each
+    scoring.score_run, numbered from 0, and `curves` its scoring.trace_incumbent.
+    """
+    figure = Figure(figsize=(11.5, 5), layout="constrained")
+    ax, ends = figure.subplots(1, 2, width_ratios=(8, 1), sharey=True)
+    times_s = np.linspace(0, runs["wall_s"].max(), TIMES)
+    lowest = [0.0]
+    for number, (method, group) in enumerate(runs.groupby("method", sort=False)):
+        look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[number % len(DASHES)]}
+        lowest.append(_draw_curves(ax, times_s, [curves[row] for row in group.index], look))
+        lowest.append(_draw_end(ends, number, group["val_score"].to_numpy(dtype=float), look["color"]))
+        ends.plot([], [], **look, linewidth=1.8, label=f"{method}: {format_estimate(group['val_score'])}")
+    _label(figure, ax, ends, runs)
+    ax.set_ylim(bottom=min(lowest) - 0.03)
+    return figure
+
+
+def _draw_curves(ax: Axes, times_s: np.ndarray, curves: Sequence[pd.DataFrame], look: dict[str, Any]) -> float:
+    """Draw one method's line and band; return the band's lower end at the last time."""
+    values = np.stack([sample_curve(curve, times_s) for curve in curves])
+    known = ~np.isnan(values).any(axis=0)
+    times_s, values = times_s[known], values[:, known]
+    low, high = iqm_interval(values)
+    ax.fill_between(times_s, low, high, color=look["color"], alpha=0.13, linewidth=0, step="post")
+    ax.plot(times_s, iqm(values), **look, linewidth=1.8, drawstyle="steps-post")
+    return float(low[-1])
+
+
+def _draw_end(ax: Axes, place: int, scores: np.ndarray, colour: str) -> float:
+    """Draw one method's final scores as a dot with an interval; return the interval's lower end."""
+    (low, high), middle = iqm_interval(scores), float(iqm(scores))
+    ax.plot([place, place], [low, high], color=colour, linewidth=2)
+    ax.plot([place], [middle], "o", color=colour, markersize=6)
+    return float(low)
+
+
+def _label(figure: Figure, ax: Axes, ends: Axes, runs: pd.DataFrame) -> None:
+    seeds = runs["seed"].nunique()
+    ax.set_xlabel("seconds since the start of the command")
+    ax.set_ylabel("validation score of the incumbent")
+    ends.set_xlabel(f"best/,\nall of validation\nat {PX} px", fontsize="small")
+    ends.set_xticks([])
+    ends.margins(x=0.3)
+    for each in (ax, ends):
+        each.axhline(0, color="0.6", linewidth=0.8, zorder=0)
+        each.grid(axis="y", alpha=0.25)
+    ax.set_xlim(0, runs["wall_s"].max())
+    title = f"dots: IQM [95 %], {seeds} seed{'s' if seeds > 1 else ''}"
+    beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1), "alignment": "left", "frameon": False}
+    ends.legend(**beside, fontsize="small", title=title, title_fontsize="small", handlelength=3.5)
+    caption = (
+        "Lines: best trial of the highest stage that has reported, on that stage's own validation images and size; a "
+        "new stage may begin below\nthe best of the stage before. Interquartile mean over seeds and 95 % "
+        "stratified bootstrap interval, too narrow for few seeds. 0 is a constant guess."
+    )
+    figure.supxlabel(caption, fontsize="x-small", color="0.3", x=0.01, ha="left")

@@ -17,9 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import AnalysisError
+from analysis.compare.compare import iqm, iqm_interval
 from analysis.compare.methods import METHODS
 from analysis.compare.scoring import METRICS
-from analysis.compare.statistics import iqm, iqm_interval
 from analysis.runs.files import read_json
 from analysis.runs.tables import load_trials, markdown_table
 from data.runtime import cli

@@ -19,7 +19,7 @@ from analysis.report.style import (
     make_figure,
     make_points,
 )
-from analysis.runs.pareto import pareto_front, select_models
+from analysis.runs.curves import pareto_front, select_models
 
 MOST_BARS = 12
 FEW = 6  # a number with at most so many values is plotted like a category

@@ -20,10 +20,9 @@ from plotly.offline import get_plotlyjs
 
 from analysis.report import charts, facts, parameter_charts
 from analysis.report.style import ARCH, TITLE_PX, group_by_colour
-from analysis.runs.curves import pair_promotions
+from analysis.runs.curves import pair_promotions, pareto_front, select_models
 from analysis.runs.files import read_json, write_file
 from analysis.runs.importance import compute_importances
-from analysis.runs.pareto import pareto_front, select_models
 from analysis.runs.run import Run, add_latency, read_run, select_first_stage
 from search.records.run_dir import resume_command
 from search.records.run_state import FORMAT_VERSION

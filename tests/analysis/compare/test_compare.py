@@ -1,4 +1,4 @@
-"""The comparison: one run per method and seed at equal budget, never repeated; table and plot from the records."""
+"""Tests of analysis.compare.compare."""
 
 import contextlib
 import json
@@ -13,6 +13,7 @@ import torch
 from analysis import AnalysisError, load_model
 from analysis.compare import methods, scoring
 from analysis.compare.__main__ import build_parser, main
+from analysis.compare.compare import build_comparison_table, iqm, iqm_interval, plot_over_time
 from data.data_module import DataModule
 from data.loading.loaders import Loader
 from models.metrics.metrics import MetricSums
@@ -278,3 +279,73 @@ def test_wrong_argument_exits_with_2(more, says, tmp_path, capsys):
     with pytest.raises(SystemExit) as caught:
         main(arguments(tmp_path, *more))
     assert caught.value.code == 2 and says in capsys.readouterr().err
+
+
+def test_interquartile_mean_leaves_whole_runs_out():
+    assert iqm(np.array([9.0, 1.0, 2.0])) == 4 and iqm(np.array([9.0, 1.0, 2.0, 3.0, -9.0])) == 2
+    assert list(iqm(np.array([[1.0, 10.0], [3.0, 30.0]]))) == [2, 20]
+
+
+def test_interval_holds_the_mean_and_is_a_point_for_one_run():
+    low, high = iqm_interval(np.random.default_rng(0).normal(0.5, 0.1, 100))
+    assert 0.45 < low < 0.5 < high < 0.55 and 0.03 < high - low < 0.07
+    assert list(iqm_interval(np.array([0.3]))) == [0.3, 0.3]
+    assert iqm_interval(np.zeros((4, 7))).shape == (2, 7)
+
+
+BUDGET = parse_budget("3m")
+
+
+def runs_of(scores, **more):
+    rows = [
+        {"method": method, "seed": seed, "val_score": value, "test_score": value}
+        for method, values in scores.items()
+        for seed, value in enumerate(values)
+    ]
+    return pd.DataFrame(rows).assign(**{"wall_s": 180.0, "trials": 40, "params": 1000} | more)
+
+
+def test_methods_are_paired_by_seed():
+    lines = build_comparison_table(runs_of({"study": [0.1, 0.6, 0.3], "default": [0.2, 0.5, 0.5]}), BUDGET).splitlines()
+    assert "| test score minus default | above default |" in lines[0]
+    assert "| -0.067 [-0.200, +0.100] | 1 of 3 |" in lines[2]
+
+
+def test_without_default_there_is_no_pair():
+    assert "default" not in build_comparison_table(runs_of({"study": [0.1], "random": [0.2]}), BUDGET)
+
+
+def test_without_test_part_validation_counts():
+    written = build_comparison_table(
+        runs_of({"default": [0.2, 0.4], "study": [0.1, 0.2]}).drop(columns="test_score"), BUDGET
+    )
+    assert "| validation score, IQM | validation score minus default |" in written and "test" not in written
+    assert "| study | 2 | 0.150 [0.100, 0.200] | -0.150 [-0.200, -0.100] | 0 of 2 |" in written
+
+
+def test_run_that_takes_over_2_percent_longer_is_marked():
+    written = build_comparison_table(
+        runs_of({"default": [0.2, 0.4], "study": [0.1, 0.2]}, wall_s=[170.0, 183.0, 180.0, 184.0]), BUDGET
+    )
+    assert "| 176 (longest 183) |" in written and "| 182 (longest 184; **1 late**) |" in written
+    assert "late**" not in build_comparison_table(runs_of({"default": [0.2]}, wall_s=999.0), parse_budget("40trials"))
+
+
+def test_plot_has_a_line_and_a_dot_for_each_method_in_its_own_colour():
+    changes = [
+        pd.DataFrame({"time_s": [10.0, 20.0], "score": [0.1, 0.4]}),
+        pd.DataFrame({"time_s": [30.0], "score": [0.2]}),
+        pd.DataFrame({"time_s": [5.0], "score": [-0.5]}),
+        pd.DataFrame({"time_s": [5.0], "score": [-0.5]}),
+    ]
+    figure = plot_over_time(runs_of({"study": [0.3, 0.5], "default": [0.1, 0.1]}), changes)
+    ax, ends = figure.axes
+    study, default = ax.lines[:2]
+    assert study.get_xdata()[0] == pytest.approx(30, abs=0.5)  # the moment at which both runs have a model
+    assert study.get_ydata() == pytest.approx([0.3] * len(study.get_ydata()))
+    assert study.get_color() != default.get_color()
+    assert [text.get_text() for text in ends.get_legend().get_texts()] == [
+        "study: 0.400 [0.300, 0.500]",
+        "default: 0.100 [0.100, 0.100]",
+    ]
+    assert ax.get_ylim()[0] < -0.5

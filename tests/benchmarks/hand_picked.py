@@ -1,6 +1,6 @@
 """The simplest baseline of a search: one network chosen by hand, trained for the whole budget at one size.
 
-    python -m analysis.compare.hand_picked --data DIR --budget 5m
+    python -m tests.benchmarks.hand_picked --data DIR --budget 5m
 
 Neither a search nor Ray is used: the packed data, the training loop and the score are those of a run, on all cores.
 """
