@@ -171,10 +171,6 @@ class DataModule:
         train = train if max_images is None else min(train, max_images)
         return train, min(max(MIN_VAL, int(VAL_SHARE * train)), MAX_VAL, len(self.splits.val))
 
-    def takes_all(self, fraction: float) -> bool:
-        """Return True if a stage of this fraction trains on all images."""
-        return self.stage_sizes(fraction)[0] == len(self.splits.train)
-
     def describe_reliability(self) -> str:
         """Return what the scores are worth if few backgrounds validate, "" if enough do."""
         backgrounds = len({triplet.background for triplet in self.splits.val})

@@ -27,9 +27,15 @@ from search.config.options import RunOptions
 from search.config.stages import FINAL_PX, GRACE_PERIOD, REDUCTION_FACTOR, Stage, build_stages
 from search.config.trial import TrialConfig
 from search.records.disk import check_disk, format_bytes
-from search.study.space import SpaceLimits, choose_batch_sizes, suggest
+from search.study.space import limit_space, suggest
 from search.training.throughput import measure_throughput
-from search.tuning.allocation import WEIGHT_COPIES, Allocation, allocate, compute_affordable_macs
+from search.tuning.allocation import (
+    WEIGHT_COPIES,
+    Allocation,
+    allocate,
+    compute_affordable_macs,
+    count_trainings,
+)
 from search.tuning.promotion import KEPT_CHECKPOINTS
 from search.tuning.ray.cluster import Cluster
 
@@ -91,12 +97,12 @@ def measure_decoding_speed(data_module: DataModule, px: int = FINAL_PX) -> float
 def estimate_stages(options: RunOptions, data_module: DataModule, machine: Machine) -> list[StageEstimate]:
     """Return an estimate for each stage but the repeats, which use the time that is left."""
     fixed = bool(options.configs)
-    stages = build_stages(
-        options.stages, refine=options.refine, fixed=fixed, px=options.px, takes_all=data_module.takes_all
-    )
+    wall_s, images = options.budget.wall_s, data_module.sizes()["train"]
+    trainings = count_trainings(wall_s, machine.alone * machine.cluster.workers, images=images, px=options.px)
+    stages = build_stages(options.stages, trainings=trainings, refine=options.refine, fixed=fixed, px=options.px)
     constraints = Constraints(px=stages[-1].px, **options.limits)
     ends, begun_s = None, START_S
-    if wall_s := options.budget.wall_s:
+    if wall_s:
         shares = {stage.name: stage.share for stage in stages}
         ends = plan_deadlines(start=0.0, wall_s=wall_s, shares=shares, now=START_S).stages
     estimates: list[StageEstimate] = []
@@ -128,7 +134,7 @@ def _draw_configs(stage: Stage, allocation: Allocation, constraints: Constraints
     """Return feasible configurations of the space, as a search would try them."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    limits = SpaceLimits(batch_sizes=choose_batch_sizes(allocation.train_images))
+    limits = limit_space(allocation.train_images, narrow=stage.narrow)
     drawn = [suggest(study.ask(), limits) for _ in range(DRAWS)]
     most_macs = compute_affordable_macs(allocation.cap_s, allocation.train_images, speed, epochs=stage.epochs)
     feasibility = Feasibility(constraints=constraints, most_macs=most_macs, px=stage.px)

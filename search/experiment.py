@@ -1,5 +1,6 @@
 """Run an experiment from start to end: prepare data and workers, tune the stages, write the best model in time."""
 
+import math
 import os
 import signal
 import time
@@ -13,7 +14,8 @@ from data.pack.shards import record_type
 from search.config.budget import Budget, Deadlines, plan_deadlines
 from search.config.constraints import Constraints
 from search.config.options import RunOptions
-from search.config.stages import build_stages
+from search.config.recipes import NETWORKS, PORTFOLIO
+from search.config.stages import SEARCH_FROM, Stage, build_stages
 from search.output.finalize import FinalModels, NoModelError, report_best
 from search.records.console import RunConsole, list_dashboards
 from search.records.disk import DiskFullError, check_disk, find_full_disk
@@ -25,7 +27,7 @@ from search.records.tensorboard import TensorBoard
 from search.records.trials import TrialTable
 from search.study.dashboard import StageStudies
 from search.training.throughput import measure_throughput
-from search.tuning.allocation import WEIGHT_COPIES
+from search.tuning.allocation import WEIGHT_COPIES, count_trainings
 from search.tuning.promotion import KEPT_CHECKPOINTS
 from search.tuning.ray import cluster
 from search.tuning.ray.checkpoints import CheckpointStore
@@ -101,13 +103,7 @@ class Experiment:
     ) -> None:
         self.options, self.data_module, self.console, self.starting = options, data_module, console, starting
         self.run_state, self.table, self.folder = run_state, table, run_state.folder
-        self.stages = build_stages(
-            options.stages,
-            refine=options.refine,
-            fixed=bool(options.configs),
-            px=options.px,
-            takes_all=data_module.takes_all,
-        )
+        self.stages: tuple[Stage, ...] = ()  # known once the speed is measured
         self.checkpoints = CheckpointStore(seed=options.seed)
         self.stage_studies = StageStudies(self.folder, table)
         self.interrupt = Interrupt()
@@ -141,7 +137,7 @@ class Experiment:
         """Pack the data and measure the machine while Ray starts; only then claim the run folder."""
         budget = self._as_wall_time()
         pack_until = budget.wall_s and time.monotonic() + PACK_FIRST * budget.wall_s
-        self.data_module.prepare_data(self.stages[0].px, deadline=pack_until)
+        self.data_module.prepare_data(self.options.px, deadline=pack_until)
         if left_out := self.data_module.left_out.describe():
             self.console.print(f"left out: {left_out}", style="yellow")
         for line in filter(None, (self.data_module.describe_mixed(), self.data_module.describe_reliability())):
@@ -150,6 +146,7 @@ class Experiment:
         self.interrupt.listen()
         speed = ray.call(measure_throughput, 1, "cuda" if ray.gpus else "cpu")
         self.run_state.devices = {"cpu": ray.cpus, "gpu": ray.gpus}
+        self.stages = self._build_stages(budget, speed * ray.workers)
         if self.run_state.earlier:
             restore_trials(
                 self.stages, self.run_state, self.table, self.checkpoints, self.data_module, self.console.print
@@ -169,6 +166,7 @@ class Experiment:
             seed=self.options.seed,
             constraints=Constraints(px=self.stages[-1].px, **self.options.limits),
             sampler=self.options.sampler,
+            first=tuple(NETWORKS if self._trainings >= SEARCH_FROM else PORTFOLIO),
         )
         self._record_start(resources)
         self._compare_disk(resources)
@@ -176,6 +174,23 @@ class Experiment:
         exporter.start()
         cleanup.callback(exporter.stop)
         return resources
+
+    @property
+    def _trainings(self) -> float:
+        return math.inf if self.run_state.trainings is None else self.run_state.trainings
+
+    def _build_stages(self, budget: Budget, speed: float) -> tuple[Stage, ...]:
+        """Return the stages for the budget with which the run began, since all trials of a stage must be comparable."""
+        options, run_state, images = self.options, self.run_state, self.data_module.sizes()["train"]
+        if run_state.trainings is None and budget.wall_s is not None:
+            run_state.trainings = round(count_trainings(budget.wall_s, speed, images=images, px=options.px), 2)
+        return build_stages(
+            options.stages,
+            trainings=self._trainings,
+            refine=options.refine,
+            fixed=bool(options.configs),
+            px=options.px,
+        )
 
     def _compare_disk(self, resources: RunResources) -> None:
         """Warn if the images and weights of the run may need more disk than is free."""

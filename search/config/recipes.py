@@ -1,4 +1,4 @@
-"""Named configurations: the original study's networks, losses and policies at its widths, and three quick starters.
+"""Named configurations: the original study's networks, losses and policies at its widths, and the portfolio.
 
 Names joined by "+" are merged: `resnet18_ed+l1_ms_ssim` is the study's ResNet18 with its last loss.
 
@@ -7,6 +7,8 @@ Names joined by "+" are merged: `resnet18_ed+l1_ms_ssim` is the study's ResNet18
 Source: the course study that this project grew from; see README, Sources.
 """
 
+import json
+from pathlib import Path
 from typing import Any
 
 from data.runtime import cli
@@ -33,13 +35,21 @@ LOSSES: dict[str, dict[str, Any]] = {
         "depth_structural": "ms_ssim",
         "depth_alpha": 0.16,
     },
-    "bce_dice_l1_ssim": {  # the starters; on real composites the depth RMSE is .102 without the SSIM and .088 with it
+    "bce_dice_l1_ssim": {  # on real composites the depth RMSE is .102 without the SSIM and .088 with it
         "mask_pixel": "bce",
         "mask_structural": "dice",
         "mask_alpha": 0.5,
         "depth_pixel": "l1",
         "depth_structural": "ssim",
         "depth_alpha": 0.5,
+    },
+    "bce_dice_l1": {  # found by a search on the built-in scenes
+        "mask_pixel": "bce",
+        "mask_structural": "dice",
+        "mask_alpha": 0.84,
+        "depth_pixel": "l1",
+        "depth_structural": "none",
+        "depth_alpha": 1.0,
     },
 }
 _ONE_CYCLE = {"loss": LOSSES["mse_ssim"], "schedule": {"policy": "one_cycle"}}
@@ -59,31 +69,11 @@ RECIPES: dict[str, Sections] = {
     },
 }
 
-# These did well on real composites in a few minutes on two cores, and are tried before the study's own. They halve or
-# quarter the inner resolution, and combine an overlap loss of the mask with SSIM of the depth. The first is pretrained.
-STARTERS: dict[str, Sections] = {
-    "quick_efficientnet": {
-        "model": {"arch": "efficientnet_lite", "width": 4, "encoder_stride": 16, "encoder_lr": 0.06},
-        "loss": LOSSES["bce_dice_l1_ssim"],
-        "optim": {"lr": 1e-2, "batch_size": 8},
-        "schedule": {"policy": "cosine"},
-        "augment": {"flip": 0.5, "brightness_contrast": 0.5, "copy_paste": 0.5},
-    },
-    "quick_residual": {
-        "model": {"arch": "residual", "width": 16, "stem_stride": 4, "dilations": [2, 4, 8]},
-        "loss": LOSSES["bce_dice_l1_ssim"],
-        "optim": {"lr": 1e-2, "batch_size": 8},
-        "augment": {"flip": 0.5, "brightness_contrast": 0.5},
-    },
-    "quick_unet": {
-        "model": {"arch": "unet", "width": 4, "stem_stride": 2},
-        "loss": LOSSES["bce_dice_l1_ssim"],
-        "optim": {"lr": 1e-2, "batch_size": 8},
-        "augment": {"flip": 0.5, "brightness_contrast": 0.5},
-    },
-}
+# What a search tries first, best first; `python -m search.study.portfolio` writes the file and says how it was chosen.
+PORTFOLIO_FILE = Path(__file__).parent / "portfolio.json"
+PORTFOLIO: dict[str, Sections] = json.loads(PORTFOLIO_FILE.read_text(encoding="utf-8"))["configurations"]
 
-NETWORKS = STARTERS | RECIPES  # in the order in which a search tries them
+NETWORKS = PORTFOLIO | RECIPES  # in the order in which a search tries them
 KNOWN: dict[str, Sections] = {
     **NETWORKS,
     "study": RECIPES["unet"],  # the study's last configuration

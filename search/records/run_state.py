@@ -27,7 +27,8 @@ _STAGE = {"name": str, "began_s": (int, float), "px": int, "train_images": int, 
 _RESUMED = {"state": str, "round": int, "wall_s": (int, float)}
 _OPTIONS = {"budget": dict, "seed": int, "configs": list}
 _OPTIONAL = (
-    "budget", "seed", "data", "cluster", "startup_s", "deadlines", "lr_ranges", "best", "seeds", "front", "test_read",
+    "budget", "seed", "data", "cluster", "startup_s", "trainings", "deadlines", "lr_ranges", "best", "seeds", "front",
+    "test_read",
 )  # fmt: skip
 
 
@@ -53,6 +54,7 @@ class RunState:
         data: Folder, fingerprint, split and sizes of the data.
         cluster: Cores and GPUs in all.
         startup_s: Seconds from the start to the first stage.
+        trainings: How many good trainings the first budget paid for, which decides on the stages; None without a time.
         deadlines: End of each stage as planned.
         lr_ranges: Learning rates of the search by optimizer, centred by range tests.
         best: The trial in best/.
@@ -77,6 +79,7 @@ class RunState:
     data: dict[str, Any] | None = None
     cluster: dict[str, int] | None = None
     startup_s: float | None = None
+    trainings: float | None = None
     deadlines: dict[str, float] | None = None
     lr_ranges: dict[str, Any] | None = None
     best: str | None = None

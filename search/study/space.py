@@ -5,8 +5,10 @@ configurations map onto each other by name. The values of architectures, losses 
 those are defined (`models.build`, `models.losses.loss`, `data.loading.augment`), the others here.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import optuna
@@ -21,9 +23,11 @@ from search.config.trial import TrialConfig
 POLICIES = ("one_cycle", "cosine", "triangular2", "one_cycle+triangular2")  # those that anneal
 BATCH_SIZES = (4, 8, 16, 32, 80, 192, 256)  # from the size for the smallest data sets to the study's 80, 192 and 256
 LR_RANGES = {
-    "adamw": (1e-3, 3e-2),  # in a few hundred steps lower rates learn nothing and higher ones diverge
-    "sgd": (1e-2, 5e-1),  # ten times as high
+    "adamw": (2e-3, 3e-2),  # in a few hundred steps lower rates learn nothing and higher ones diverge
+    "sgd": (3e-2, 5e-1),  # ten times as high
 }
+STEPS = (10, 100)  # least and greatest number of optimizer steps in an epoch of the first stage
+SLOW_ARCHS = ("atrous", "resnet18_ed")  # of 67 random configurations none reached a score of 0.2 in trials of seconds
 WEIGHT_DECAY = Range(1e-5, 1e-1, log=True)  # from no effect in a short run to the largest in use with AdamW
 
 
@@ -32,23 +36,34 @@ class SpaceLimits:
     """Limits of the space that depend on the run.
 
     Attributes:
+        archs: Architectures.
         batch_sizes: Choices that leave enough steps in an epoch of the first stage.
         lr: Lowest and highest learning rate of each optimizer.
     """
 
+    archs: tuple[str, ...] = tuple(ARCHITECTURES)
     batch_sizes: tuple[int, ...] = (8, 16, 32)
     lr: Mapping[str, tuple[float, float]] = field(default_factory=LR_RANGES.copy)
 
 
+def limit_space(
+    images: int, *, narrow: bool, lr: Mapping[str, tuple[float, float]] = MappingProxyType(LR_RANGES)
+) -> SpaceLimits:
+    """Return the limits for a first stage with that many images; a narrow space is without SLOW_ARCHS."""
+    archs = tuple(name for name in ARCHITECTURES if not (narrow and name in SLOW_ARCHS))
+    return SpaceLimits(archs=archs, batch_sizes=choose_batch_sizes(images), lr=lr)
+
+
 def choose_batch_sizes(images: int) -> tuple[int, ...]:
-    """Return the three largest BATCH_SIZES with which an epoch of `images` images has at least 5 steps."""
-    fitting = [size for size in BATCH_SIZES if size * 5 <= images]
-    return tuple(fitting[-3:]) or (max(1, images // 2),)
+    """Return the BATCH_SIZES with which an epoch has STEPS, or those that come nearest."""
+    few, many = STEPS
+    enough = [size for size in BATCH_SIZES if few * size <= images]
+    return tuple([size for size in enough if images <= many * size] or enough[-1:]) or (max(1, images // few),)
 
 
 def suggest(trial: optuna.Trial, limits: SpaceLimits) -> TrialConfig:
     """Return the configuration that `trial` suggests."""
-    arch = _pick(trial, "model/arch", tuple(ARCHITECTURES))
+    arch = _pick(trial, "model/arch", limits.archs)
     return TrialConfig.from_dict(
         {
             "model": {"arch": arch, **_pick_fields(trial, arch, ARCHITECTURES[arch].choices)},
@@ -87,10 +102,18 @@ def _pick_optim(trial: optuna.Trial, limits: SpaceLimits) -> dict[str, Any]:
     name = _pick(trial, "optim/name", tuple(LR_RANGES))
     return {
         "name": name,
-        "lr": _pick(trial, f"{name}/lr", Range(*limits.lr[name], log=True)),
+        "lr": scale_lr(_pick(trial, "optim/lr_scale", Range(0.0, 1.0)), *limits.lr[name]),
         "weight_decay": _pick(trial, "optim/weight_decay", WEIGHT_DECAY),
         "batch_size": _pick(trial, "optim/batch_size", limits.batch_sizes),
     }
+
+
+def scale_lr(scale: float, low: float, high: float) -> float:
+    """Return the learning rate at a position from 0, the lowest, to 1, the highest, on a logarithmic scale.
+
+    Optimizers and architectures share the position, so that TPE models it together with all other parameters.
+    """
+    return float(f"{low * (high / low) ** scale:.6g}")
 
 
 def encode_point(config: TrialConfig, limits: SpaceLimits) -> dict[str, Any]:
@@ -101,17 +124,21 @@ def encode_point(config: TrialConfig, limits: SpaceLimits) -> dict[str, Any]:
     low, high = limits.lr[optim.name]
     nearest = min(limits.batch_sizes, key=lambda size: abs(size - optim.batch_size))
     shared = {"model/arch": arch, "optim/batch_size": nearest}
-    return {**names, **shared, f"{optim.name}/lr": min(max(optim.lr, low), high)}
+    scale = math.log(min(max(optim.lr, low), high) / low) / math.log(high / low)
+    return {**names, **shared, "optim/lr_scale": scale}
 
 
-def build_first_points(limits: SpaceLimits, fits: Callable[[TrialConfig], bool]) -> list[dict[str, Any]]:
-    """Return the starters and then the study's recipes as points, each at the greatest width that `fits`."""
+def build_first_points(
+    limits: SpaceLimits, fits: Callable[[TrialConfig], bool], names: Iterable[str]
+) -> list[dict[str, Any]]:
+    """Return recipes of the space as points, each at the greatest width up to its own that `fits`."""
     points = []
-    for name, sections in NETWORKS.items():
-        network = sections["model"]
-        widths = [w for w in ARCHITECTURES[network["arch"]].values("width") if w <= network["width"]]
-        width = next((w for w in sorted(widths, reverse=True) if fits(build_recipe(name, width=w))), min(widths))
-        points.append(encode_point(build_recipe(name, width=width), limits))
+    for name in names:
+        network = NETWORKS[name]["model"]
+        if network["arch"] in limits.archs:
+            widths = [w for w in ARCHITECTURES[network["arch"]].values("width") if w <= network["width"]]
+            width = next((w for w in sorted(widths, reverse=True) if fits(build_recipe(name, width=w))), min(widths))
+            points.append(encode_point(build_recipe(name, width=width), limits))
     return points
 
 

@@ -10,8 +10,9 @@ from models.cost import count_macs, estimate_training_mib, probe
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
 
-TYPICAL_MACS = 60e6  # multiply-adds of a small network at TYPICAL_PX; the images of a search are chosen for it
+TYPICAL_MACS = 100e6  # multiply-adds of `efficientnet_lite` at TYPICAL_PX; the images of a search are chosen for it
 TYPICAL_PX = 80
+GOOD_IMAGES, GOOD_EPOCHS = 16_000, 30  # images that a good training sees, at most so often each
 WEIGHT_COPIES = 5  # weights, gradients, the optimizer's two moments, and the weights of the best epoch
 LEAST_EPOCHS = 2  # a trial that cannot see its data twice within its time is such a trial is rejected
 LEAST_IMAGES = 64  # training images of a stage that searches
@@ -54,6 +55,19 @@ class StopCriterion:
         return self.at is not None and time.monotonic() >= self.at
 
 
+def count_trainings(wall_s: float | None, speed: float, *, images: int, px: int) -> float:
+    """Return how many good trainings of a typical network at the final size a budget pays for; infinite without time.
+
+    Args:
+        wall_s: The budget in seconds.
+        speed: Multiply-adds per second that all workers train together.
+        images: Training images of the data set.
+        px: Side of the final images.
+    """
+    good_s = min(GOOD_IMAGES, GOOD_EPOCHS * images) * TYPICAL_MACS * (px / TYPICAL_PX) ** 2 / speed
+    return math.inf if wall_s is None else wall_s / good_s
+
+
 def allocate(
     stage: Stage,
     *,
@@ -79,7 +93,7 @@ def allocate(
     """
     cap_s = compute_trial_cap(stage, remaining_s, trials, workers)
     if most_images is None and stage.is_first:
-        most_images = count_affordable_images(cap_s, speed, px=stage.px, epochs=stage.epochs)
+        most_images = count_affordable_images(cap_s, speed, stage)
     train_images, val_images = data.stage_sizes(stage.fraction, most_images)
     threads = threads_each(trials or workers)
     return Allocation(cap_s=cap_s, train_images=train_images, val_images=val_images, threads=threads)
@@ -91,21 +105,21 @@ def compute_trial_cap(stage: Stage, remaining_s: float | None, trials: int | Non
         return None
     left_s = max(remaining_s, 1.0)
     if trials is None:
-        return compute_search_cap(left_s, workers, stage.full_trials)
+        return compute_search_cap(left_s, workers, stage.full_trials, least_rounds=2 if stage.early_stopping else 1)
     return left_s / -(-trials // workers)
 
 
-def compute_search_cap(stage_s: float, workers: int, full_trials: int) -> float:
-    """Return the seconds that one trial of a search may train; with many workers each still runs two trials."""
-    return min(stage_s * workers / full_trials, stage_s / 2)
+def compute_search_cap(stage_s: float, workers: int, full_trials: int, *, least_rounds: int = 2) -> float:
+    """Return the seconds that one trial of a search may train; each worker still runs `least_rounds` trials."""
+    return min(stage_s * workers / full_trials, stage_s / least_rounds)
 
 
-def count_affordable_images(cap_s: float | None, speed: float, *, px: int, epochs: int) -> int | None:
-    """Return how many images a small network can see LEAST_EPOCHS times within a trial's time; None for no limit."""
+def count_affordable_images(cap_s: float | None, speed: float, stage: Stage) -> int | None:
+    """Return how many images a typical network of a stage can see LEAST_EPOCHS times in its time; None for no limit."""
     if cap_s is None:
         return None
-    typical = TYPICAL_MACS * (px / TYPICAL_PX) ** 2
-    return max(LEAST_IMAGES, int(speed * cap_s / (min(LEAST_EPOCHS, epochs) * typical)))
+    typical = stage.macs_factor * TYPICAL_MACS * (stage.px / TYPICAL_PX) ** 2
+    return max(LEAST_IMAGES, int(speed * cap_s / (min(LEAST_EPOCHS, stage.epochs) * typical)))
 
 
 def compute_affordable_macs(cap_s: float | None, images: int, speed: float, *, epochs: int) -> float:

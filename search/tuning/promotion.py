@@ -51,14 +51,16 @@ def promote(
         excluded: Trials that were promoted before or whose weights are gone.
 
     Returns:
-        The best in order, then the controls; fewer if there are not enough. The smallest network on the Pareto front
-        that scores better than a constant guess, and the best pretrained one, take the last of the best places.
+        The best in order, without those that score `epsilon` less than the first, then the controls. The smallest
+        network on the Pareto front that scores better than a constant guess, and the best pretrained one, take the last
+        of the best places.
     """
     order = rank_trials(records)
     available = [r for r in order if r.trial_id not in excluded]
     included = _smallest_network(available) if stage.include_smallest else []
     included += [r for r in _best_pretrained(available) if stage.include_pretrained and r not in included]
-    others = [r for r in available if r not in included][: max(stage.top_k - len(included), 0)]
+    least = available[0].score - stage.epsilon if available else 0.0
+    others = [r for r in available if r not in included and r.score >= least][: max(stage.top_k - len(included), 0)]
     best = [r for r in available if r in included or r in others]
     lower_half = [r for r in order[len(order) // 2 :] if r in available and r not in best]
     return best + select_controls(lower_half, stage.controls, seed=seed)

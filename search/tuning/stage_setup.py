@@ -15,12 +15,12 @@ from data.data_module import DataModule
 from models.cost import count_macs
 from search.config.budget import Budget, Deadlines
 from search.config.constraints import Constraints, Feasibility
-from search.config.recipes import build_recipe
+from search.config.recipes import PORTFOLIO, build_recipe
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord, free_numbers
 from search.study.resume import resume_study
-from search.study.space import LR_RANGES, SpaceLimits, build_first_points, choose_batch_sizes, encode_point, suggest
+from search.study.space import LR_RANGES, build_first_points, choose_batch_sizes, encode_point, limit_space, suggest
 from search.study.storage import open_journal
 from search.training.micro_batches import TrialOutOfMemoryError
 from search.training.range_test import STEPS, centre_range, run_range_test
@@ -44,6 +44,7 @@ class RunResources:
         deadlines: Deadlines of the stages; None if the budget is not a time.
         seed: Seed of the run, from which the seeds of trials are derived.
         sampler: Kind of sampler of the search, "tpe" or "random".
+        first: Names of the recipes that a search tries first.
     """
 
     data_module: DataModule
@@ -54,6 +55,7 @@ class RunResources:
     seed: int
     constraints: Constraints
     sampler: str = "tpe"
+    first: Sequence[str] = tuple(PORTFOLIO)
 
 
 def stage_context(
@@ -231,7 +233,7 @@ def build_search(
     trials of a search that failed as a whole do not count towards the budget.
     """
     stage, images = context.stage, len(context.data.train)
-    limits = SpaceLimits(batch_sizes=choose_batch_sizes(images), lr=lr)
+    limits = limit_space(images, narrow=stage.narrow, lr=lr)
     most_macs = compute_affordable_macs(context.cap_s, images, resources.speed, epochs=stage.epochs)
     rules = Feasibility(constraints=resources.constraints, most_macs=most_macs, px=stage.px)
     latest = None if context.deadline is None else context.deadline - max(2.0, (context.cap_s or 0) / 4)
@@ -244,7 +246,7 @@ def build_search(
         rules=rules,
         storage=storage,
         # enqueued once, even if the run is killed before its first trial
-        points=[] if storage.get_all_studies() else build_first_points(limits, rules.fits),
+        points=[] if storage.get_all_studies() else build_first_points(limits, rules.fits, resources.first),
         kind=resources.sampler,
         seed=resources.seed,
         past=past,

@@ -38,7 +38,7 @@ def test_stages_share_statistics_and_sigma_and_nest(data_module, large):
     )
     assert explore.stats == confirm.stats == final.stats and explore.sigma == confirm.sigma == final.sigma
     assert set(explore.train.ids) < set(confirm.train.ids) == set(final.train.ids)
-    assert (explore.train.px, confirm.train.px, final.train.px) == (80, 80, 160)
+    assert (explore.train.px, confirm.train.px, final.train.px) == (80, 160, 160)
 
 
 def test_stage_has_the_numbers_of_images_of_stage_sizes(data_module, large):
@@ -203,7 +203,7 @@ def test_small_folders_are_explored_on_enough_images(tmp_path, write_manifest, c
     assert module.sizes() == sizes
     train, val = module.stage_sizes(0.1)
     assert train == min(160, sizes["train"]) and val == min(96, sizes["val"])
-    assert module.takes_all(0.1) is all_at_first and module.takes_all(1.0)
+    assert (train == sizes["train"]) is all_at_first
     assert ("scores are good to about" in module.describe_reliability()) is (count < 100)
 
 

@@ -20,11 +20,14 @@ from search.config.recipes import LOSSES, NETWORKS, build_recipe
 from search.config.trial import OPTIMIZERS, POLICIES, TrialConfig
 from search.study.space import (
     LR_RANGES,
+    SLOW_ARCHS,
     SpaceLimits,
     build_first_points,
     choose_batch_sizes,
     encode_point,
+    limit_space,
     list_smallest_networks,
+    scale_lr,
     suggest,
 )
 
@@ -119,7 +122,10 @@ def test_choices_arrive_in_the_config(samples):
         flat, arch = config.flat(), config.model.arch
         for name, value in trial.params.items():
             section, _, key = name.partition("/")
-            got = flat[{arch: f"model/{key}", config.optim.name: f"optim/{key}"}.get(section, name)]
+            if name == "optim/lr_scale":
+                assert flat["optim/lr"] == scale_lr(value, *LR_RANGES[config.optim.name])
+                continue
+            got = flat[f"model/{key}" if section == arch else name]
             assert value == (",".join(map(str, got)) if key == "dilations" else got)
 
 
@@ -161,18 +167,34 @@ def test_study_takes_a_recipe_as_its_next_point(name):
 
 def test_recipes_are_tried_first_and_the_space_accepts_them():
     study = optuna.create_study()
-    points = build_first_points(LIMITS, lambda config: config.model.width <= 8)
+    points = build_first_points(LIMITS, lambda config: config.model.width <= 8, NETWORKS)
     for p in points:
         study.enqueue_trial(p)
     asked = [suggest(study.ask(), LIMITS) for _ in points]
     assert [c.model.arch for c in asked] == [known["model"]["arch"] for known in NETWORKS.values()]
-    assert [c.model.width for c in asked] == [4, 8, 4, 8, 8, 8, 8, 8]
+    assert [c.model.width for c in asked] == [min(known["model"]["width"], 8) for known in NETWORKS.values()]
     assert asked == [build_recipe(name, width=c.model.width) for name, c in zip(NETWORKS, asked, strict=True)]
 
 
 def test_first_points_take_the_greatest_width_that_fits():
-    widths = [p[f"{p['model/arch']}/width"] for p in build_first_points(LIMITS, lambda config: config.model.width < 16)]
-    assert widths == [4, 8, 4, 8, 8, 8, 8, 12]
+    points = build_first_points(LIMITS, lambda config: config.model.width < 16, ["unet", "atrous_first"])
+    assert [p[f"{p['model/arch']}/width"] for p in points] == [12, 8]
+
+
+def test_narrow_space_has_neither_slow_architectures_nor_their_recipes():
+    narrow, wide = (limit_space(400, narrow=narrow) for narrow in (True, False))
+    assert set(wide.archs) - set(narrow.archs) == set(SLOW_ARCHS) and narrow.batch_sizes == (4, 8, 16, 32)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = {suggest(study.ask(), narrow).model.arch for _ in range(40)}
+    tried = {p["model/arch"] for p in build_first_points(narrow, lambda config: True, NETWORKS)}
+    assert drawn == tried == set(narrow.archs)
+
+
+def test_optimizers_share_one_parameter_for_the_learning_rate(samples):
+    assert all("optim/lr_scale" in trial.params for trial, _ in samples)
+    assert [scale_lr(scale, 2e-3, 3.2e-2) for scale in (0.0, 0.5, 1.0)] == [2e-3, 8e-3, 3.2e-2]
+    for _, config in samples:
+        assert LR_RANGES[config.optim.name][0] <= config.optim.lr <= LR_RANGES[config.optim.name][1]
 
 
 def test_channels_can_be_doubled_as_the_study_did():
@@ -185,14 +207,14 @@ def test_learning_rates_can_be_narrowed_and_points_follow():
     for config in (suggest(study.ask(), limits) for _ in range(40)):
         low, high = limits.lr[config.optim.name]
         assert low <= config.optim.lr <= high
-    assert encode_point(build_recipe("unet"), limits)["adamw/lr"] == 6e-3
-    assert encode_point(build_recipe("quick_unet"), limits)["adamw/lr"] == 8e-3
+    scales = [encode_point(build_recipe(name), limits)["optim/lr_scale"] for name in ("unet", "quick_unet")]
+    assert scales == [0.0, 1.0]  # their rates are 5e-3 and 1e-2
     assert SpaceLimits().lr == LR_RANGES and set(LR_RANGES) == set(OPTIMIZERS)
 
 
 @pytest.mark.parametrize(
     ("images", "sizes"),
-    [(3, (1,)), (25, (4,)), (160, (8, 16, 32)), (400, (16, 32, 80)), (40_000, (80, 192, 256))],
+    [(3, (1,)), (25, (2,)), (160, (4, 8, 16)), (1600, (16, 32, 80)), (40_000, (256,))],
 )
 def test_batch_sizes_leave_steps_in_an_epoch(images, sizes):
     assert choose_batch_sizes(images) == sizes

@@ -1,5 +1,6 @@
 import math
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -7,6 +8,8 @@ from data.data_module import DataModule
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.tuning.allocation import (
+    GOOD_EPOCHS,
+    GOOD_IMAGES,
     LEAST_EPOCHS,
     TYPICAL_MACS,
     StopCriterion,
@@ -15,10 +18,13 @@ from search.tuning.allocation import (
     compute_affordable_macs,
     compute_search_cap,
     count_affordable_images,
+    count_trainings,
 )
 
 SMALL = TrialConfig.from_dict({"model": {"arch": "unet", "width": 4, "stem_stride": 2}})
 LARGE = TrialConfig.from_dict({"model": {"arch": "unet", "width": 16}})
+EXPLORE = Stage(name="explore", kind="search", fraction=0.5, px=32, epochs=2, early_stopping=True)
+CONFIRM = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=2, top_k=3)
 
 
 def test_searcher_closes_at_its_moment():
@@ -36,12 +42,21 @@ def test_no_cap_is_no_limit_and_one_epoch_is_seen_once():
 
 
 def test_large_data_sets_are_cut_to_what_a_trial_can_see():
-    fast = LEAST_EPOCHS * TYPICAL_MACS * 100
-    assert count_affordable_images(10.0, fast, px=80, epochs=9) == 1000
-    assert count_affordable_images(10.0, fast, px=160, epochs=9) == 250
-    assert count_affordable_images(10.0, fast, px=80, epochs=1) == 1000 * LEAST_EPOCHS
-    assert count_affordable_images(10.0, 1.0, px=80, epochs=9) == 64
-    assert count_affordable_images(None, fast, px=80, epochs=9) is None
+    fast, stage = LEAST_EPOCHS * TYPICAL_MACS * 100, replace(EXPLORE, px=80, epochs=9)
+    assert count_affordable_images(10.0, fast, stage) == 1000
+    assert count_affordable_images(10.0, fast, replace(stage, px=160)) == 250
+    assert count_affordable_images(10.0, fast, replace(stage, epochs=1)) == 1000 * LEAST_EPOCHS
+    assert count_affordable_images(10.0, fast, replace(stage, macs_factor=4.0)) == 250
+    assert count_affordable_images(10.0, 1.0, stage) == 64
+    assert count_affordable_images(None, fast, stage) is None
+
+
+def test_good_trainings_are_counted_by_images_and_speed():
+    speed = GOOD_IMAGES * TYPICAL_MACS / 100  # a training takes 100 s at 80 px
+    assert count_trainings(300.0, speed, images=10**6, px=80) == pytest.approx(3.0)
+    assert count_trainings(300.0, speed, images=10**6, px=160) == pytest.approx(0.75)
+    assert count_trainings(300.0, speed, images=GOOD_IMAGES // (2 * GOOD_EPOCHS), px=80) == pytest.approx(6.0, rel=0.01)
+    assert count_trainings(None, speed, images=100, px=80) == math.inf
 
 
 def test_more_workers_or_fewer_trials_give_each_trial_more_time():
@@ -66,16 +81,19 @@ def test_one_image_is_always_tried_and_no_memory_stated_is_no_limit():
 
 def test_trial_of_a_search_with_many_workers_takes_half_of_its_stage_at_the_most():
     assert compute_search_cap(100.0, 1000, 25) == 50.0
+    assert compute_search_cap(100.0, 1000, 25, least_rounds=1) == 100.0  # a race
+
+
+def test_larger_networks_are_tried_where_the_budget_is_larger():
+    images = [count_affordable_images(10.0, 1e12, replace(EXPLORE, macs_factor=factor)) for factor in (1.0, 4.0)]
+    most = [compute_affordable_macs(10.0, n, 1e12, epochs=EXPLORE.epochs) for n in images]
+    assert most[1] == pytest.approx(4 * most[0], rel=0.01)
 
 
 @pytest.fixture(autouse=True)
 def large(monkeypatch):
     """Let the tiny data set stand for a large one."""
     monkeypatch.setattr("data.data_module.MIN_TRAIN", 3)
-
-
-EXPLORE = Stage(name="explore", kind="search", fraction=0.5, px=32, epochs=2)
-CONFIRM = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=2, top_k=3)
 
 
 @pytest.mark.parametrize(

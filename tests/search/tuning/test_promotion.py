@@ -1,6 +1,7 @@
 """Promotion, kept checkpoints and Pareto fronts, checked by hand and on random tables."""
 
 import itertools
+import math
 import random
 from dataclasses import replace
 
@@ -189,9 +190,43 @@ def test_pretrained_network_takes_no_second_place_and_none_for_nothing():
     assert ids(promote(records, stage, seed=0))[:3] == ["e0001", "e0002", "e0003"]
 
 
-def test_confirm_has_a_place_for_a_pretrained_network_and_passes_it_on():
+def test_confirm_has_a_place_for_a_pretrained_network():
     assert build_stages()[1].include_pretrained
-    assert build_stages(takes_all=lambda fraction: True)[1].include_pretrained
+
+
+def test_final_takes_a_second_trial_within_the_noise_only():
+    final = build_stages()[2]
+    assert ids(promote([record(1, 0.50), record(2, 0.48), record(3, 0.47)], final, seed=0)) == ["e0001", "e0002"]
+    assert ids(promote([record(1, 0.50), record(2, 0.46)], final, seed=0)) == ["e0001"]
+    assert len(promote(TEN, replace(final, epsilon=math.inf), seed=0)) == 2
+
+
+def shares(trainings):
+    return {stage.name: stage.share for stage in build_stages(trainings=trainings)}
+
+
+def test_budget_of_few_trainings_is_spent_on_one_after_a_race_at_the_final_size():
+    race, final, repeat = build_stages(trainings=1.0)
+    assert (race.kind, race.px, race.fraction, race.full_trials) == ("search", final.px, 1.0, 4)
+    assert (race.narrow, race.early_stopping, final.kind, repeat.kind) == (True, False, "promote", "repeat")
+    assert final.controls == 0 and not final.include_smallest and final.share == 0.75
+    assert [stage.full_trials for stage, *_ in map(lambda t: build_stages(trainings=t), (0.1, 1.5, 2.9))] == [2, 6, 8]
+
+
+def test_more_budget_means_more_search_and_never_less_time_for_the_final_training():
+    budgets = [0.1 * i for i in range(1, 300)]
+    assert all(sum(shares(t).values()) == pytest.approx(1.0) for t in budgets)
+    times = [t * shares(t)["final"] for t in budgets]
+    assert all(later >= 0.999 * earlier or later > 1 for earlier, later in itertools.pairwise(times))
+    assert [list(shares(t)) for t in (1.0, 3.0)] == [["explore", "final", "repeat"], list(shares(99.0))]
+    factors = [build_stages(trainings=t)[0].macs_factor for t in (0.5, 1.0, 4.0, 100.0)]
+    assert factors == [1.0, 1.0, 2.0, 10.0]
+    assert [build_stages(trainings=t)[0].narrow for t in (4.0, 100.0, math.inf)] == [True, False, False]
+
+
+@pytest.mark.parametrize("preset", ["one_epoch", "single"])
+def test_baselines_do_not_follow_the_budget(preset):
+    assert [s.share for s in build_stages(preset, trainings=1.0)] == [s.share for s in build_stages(preset)]
 
 
 @pytest.mark.parametrize("score", [0.0, -0.2])
@@ -265,11 +300,3 @@ def test_mean_over_seeds_decides_and_single_scores_are_reduced_by_the_mean_drop(
     assert [group[0].metrics["beginning"] for group in found] == ["b", "c", "a", "d"]
     assert [r.score for r in found[2]] == [0.60, 0.52, 0.50]  # the best seed of each group first
     assert group_finalists([], lambda r: r.trial_id) == []
-
-
-def test_stage_that_repeats_the_first_is_left_out_and_the_next_has_its_share_and_places():
-    whole, few = build_stages(), build_stages(takes_all=lambda fraction: True)
-    assert [stage.name for stage in few] == ["explore", "final", "repeat"]
-    assert few[1].share == whole[1].share + whole[2].share and few[1].px == 160
-    assert (few[1].top_k, few[1].include_smallest) == (whole[1].top_k, whole[1].include_smallest)
-    assert build_stages("one_epoch") == build_stages("one_epoch", takes_all=lambda fraction: True)  # at another size

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 import search.tuning.ray.searchers
 from models.cost import probe
 from search.config.constraints import TIME, Constraints, Feasibility
-from search.config.recipes import build_recipe
+from search.config.recipes import NETWORKS, build_recipe
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord
@@ -126,7 +126,7 @@ def test_scores_of_a_trial_are_reported_while_it_trains():
 
 
 def test_first_suggestions_are_the_points_given():
-    points = build_first_points(LIMITS, lambda config: config.model.width <= 8)
+    points = build_first_points(LIMITS, lambda config: config.model.width <= 8, NETWORKS)
     search = searcher(points=points)
     archs = [search.suggest(str(i))["spec"].config.model.arch for i in range(len(points))]
     assert archs == [point["model/arch"] for point in points]
