@@ -96,7 +96,7 @@ def test_front_is_of_score_against_parameters_multiply_adds_and_latency(made):
     front = list_pareto_front(DEFAULT, table, models, deadline=None)
     assert [line["trial_id"] for line in front] == ["c0001", "c0002", "c0003", "c0004"]
     assert front[0] == {
-        "trial_id": "c0001", "stage": "confirm", "px": 80, "score": 0.5, "params": 100, "macs": 10, "latency_ms": 8.0,
+        "trial_id": "c0001", "stage": "confirm", "px": 160, "score": 0.5, "params": 100, "macs": 10, "latency_ms": 16.0,
     }  # fmt: skip
 
 
