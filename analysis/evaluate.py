@@ -203,7 +203,7 @@ def format_summary(folder: Path, summary: pd.DataFrame) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    from data.reading.folders import add_role_flags
+    from data.flags import add_meaning_flags, add_role_flags
 
     parser = argparse.ArgumentParser(
         prog="python -m analysis.evaluate",
@@ -213,17 +213,15 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("model", type=Path, metavar="RUN_OR_MODEL", help="run folder, its best/, or model.safetensors")
     parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="data set folders")
-    parser.add_argument(
-        "--near", choices=("bright", "dark"), help="near pixels of all relative depth, whatever is configured"
-    )
     add_role_flags(parser)
+    add_meaning_flags(parser.add_argument_group("meaning of the values", "where dataset.json leaves it open"))
     parser.add_argument("--table", type=Path, metavar="FILE", help="write the metrics of each image to a CSV file")
     parser.add_argument("--device", help="torch device (default: a GPU if there is one)")
     return parser
 
 
 def _set_polarity(dataset: "Dataset", near: str | None) -> "Dataset":
-    """Override the depth polarity of all folders and triplets, if `near` is given."""
+    """Override the depth polarity of all triplets, if `near` is given."""
     if near is None:
         return dataset
     triplets = tuple(replace(triplet, near=near) for triplet in dataset.triplets)
@@ -242,7 +240,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     from analysis.model import load_model
     from analysis.runs.files import write_file
     from data.dataset import DataError
-    from data.reading.folders import read_role_flags
+    from data.flags import read_meaning_flags, read_role_flags
     from data.reading.layout import read_dataset
 
     tables = []
@@ -251,7 +249,12 @@ def _evaluate(args: argparse.Namespace) -> None:
         raise DataError(
             "--images, --masks and --depth name sub-folders of one folder; measure the others by themselves"
         )
-    datasets = [_set_polarity(read_dataset(folder, roles=roles), args.near) for folder in args.folders]
+    stated = read_meaning_flags(args)
+    datasets = [_set_polarity(read_dataset(folder, roles=roles, stated=stated), args.near) for folder in args.folders]
+    for dataset in datasets:
+        dataset.check_meaning()
+        for line in filter(None, (dataset.description, *dataset.warnings)):
+            print(f"{dataset.root}: {line}")
     model = load_model(args.model, device=args.device)
     for dataset in datasets:
         with progress_bar(f"measuring {dataset.root.name}") as progress:

@@ -53,6 +53,7 @@ class LeftOut:
     def __init__(self, dataset: Dataset) -> None:
         self._decoded = Counter(names=len(dataset.unusable))
         self._faults = {one.message: (one.kind, one.message) for one in dataset.unusable}
+        self._by_name, self._usable = len(self._faults), len(dataset.triplets)
 
     def add(self, split: str, pack: Pack) -> None:
         """Count the triplets of a pack; a smaller pack of the same split adds none."""
@@ -77,8 +78,10 @@ class LeftOut:
 
     @property
     def too_many(self) -> bool:
-        """True if more than a tenth is left out."""
-        return len(self._faults) > MAX_LEFT_OUT * self._decoded.total()
+        """True if more than a tenth is left out; the share of those decoded so far is taken for that of all."""
+        decoded = self._decoded.total() - self._decoded["names"]
+        faulty = self._by_name + (len(self._faults) - self._by_name) * self._usable / max(decoded, 1)
+        return faulty > MAX_LEFT_OUT * (self._decoded["names"] + self._usable)
 
 
 class DataModule:
@@ -170,6 +173,10 @@ class DataModule:
         train = max(len(take_subset(self.splits.train, fraction)), min(MIN_TRAIN, len(self.splits.train)))
         train = train if max_images is None else min(train, max_images)
         return train, min(max(MIN_VAL, int(VAL_SHARE * train)), MAX_VAL, len(self.splits.val))
+
+    def list_warnings(self) -> list[str]:
+        """Return what is assumed about the values, which triplets are not used, and what the scores are worth."""
+        return [*self.dataset.warnings, *filter(None, (self.describe_mixed(), self.describe_reliability()))]
 
     def describe_reliability(self) -> str:
         """Return what the scores are worth if few backgrounds validate, "" if enough do."""

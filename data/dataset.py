@@ -214,6 +214,7 @@ class Dataset:
         parts: The joined folders, each with its own spec and with triplets named as here; () for a single folder.
         description: What the values of its files are taken for; "" if no file was looked at.
         doubts: What cannot be told about the values, see `data.values.inference`; no network must learn from them.
+        warnings: What is assumed about the values, or stated although the files contradict it.
     """
 
     root: Path
@@ -224,6 +225,7 @@ class Dataset:
     parts: tuple["Dataset", ...] = ()
     description: str = ""
     doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def check_meaning(self) -> None:
         """Raise DataError with the first doubt about the values, if there is one."""

@@ -202,7 +202,7 @@ def print_estimate(options: RunOptions, data_module: DataModule, out: Path = Pat
     data_module.check_left_out()
     if left_out := data_module.left_out.describe():
         print(f"left out: {left_out}")
-    for line in filter(None, (data_module.describe_mixed(), data_module.describe_reliability())):
+    for line in data_module.list_warnings():
         print(line)
     devices = {"cpu": machine.cluster.cpus, "gpu": machine.cluster.gpus}
     budget = options.budget.as_wall_time(devices=devices, used={"cpu": 0.0, "gpu": 0.0})

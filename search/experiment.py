@@ -140,7 +140,7 @@ class Experiment:
         self.data_module.prepare_data(self.options.px, deadline=pack_until)
         if left_out := self.data_module.left_out.describe():
             self.console.print(f"left out: {left_out}", style="yellow")
-        for line in filter(None, (self.data_module.describe_mixed(), self.data_module.describe_reliability())):
+        for line in self.data_module.list_warnings():
             self.console.print(line, style="yellow")
         ray = self.starting.result()
         self.interrupt.listen()

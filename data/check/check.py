@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from data.check import duplicates
 from data.check.examine import Inspection, inspect_files
@@ -15,19 +14,19 @@ from data.check.faults import Fault, is_foreground_ignored
 from data.check.fix import check_target, write_fixed_copy
 from data.check.inference import infer_fields, write_dataset_json
 from data.check.report import Report, print_report
-from data.dataset import DEPTH_UNITS, FAULT_KINDS, DataError, Dataset, DatasetSpec, Triplet
+from data.dataset import FAULT_KINDS, DataError, Dataset, DatasetSpec, Triplet
+from data.flags import add_meaning_flags, add_role_flags, read_meaning_flags, read_role_flags, to_flag
 from data.reading.dataset_json import join_datasets, list_joined_folders, read_dataset_json
-from data.reading.folders import NO_ROLES, Roles, add_role_flags, read_role_flags
+from data.reading.folders import NO_ROLES, Roles
 from data.reading.layout import read_folder
 from data.runtime import cli
 from data.runtime.parallel import parallel_map
 from data.runtime.progress import Progress, offset_progress, progress_bar
-from data.values.inference import infer_reading
+from data.values.inference import infer_reading, withdraw_near
 from data.values.polarity import measure_polarity
 
 CHUNK = 16  # triplets in a job
 SMALL = 256  # triplets that one process inspects before others have started
-FLAGS = {key: "--" + key.replace("_", "-") for key in ("near", "depth_unit", "depth_scale", "missing", "group_size")}
 
 
 def check_folder(
@@ -59,11 +58,10 @@ def check_folder(
 
 
 def _read_meaning(dataset: Dataset) -> Dataset:
-    """Return a folder with what the values of its masks mean, and the doubts about that."""
+    """Return a folder with what its values mean, and the doubts about its masks; all files tell more about depth."""
     content = read_dataset_json(dataset.root / "dataset.json")
     reading = infer_reading(dataset, {key: value for key, value in content.items() if value is not None})
-    spec = replace(dataset.spec, mask_values=reading.spec.mask_values)
-    return replace(dataset, spec=spec, description=reading.description, doubts=reading.mask_doubts)
+    return replace(reading.apply(dataset), doubts=reading.mask_doubts)
 
 
 def _list_joined_folders(root: Path) -> dict[str, Path]:
@@ -96,8 +94,11 @@ def _build_report(dataset: Dataset, inspections: Sequence[Inspection]) -> Report
     polarity = measure_polarity(triplets, [None if one.framed else one.step for one in inspections])
     ordered = {triplet.background for triplet in triplets} == {duplicates.UNKNOWN}
     inferred = tuple(infer_fields(inspections, polarity, configured, ordered=ordered))
-    if dataset.doubts:  # steps at the contours of doubtful masks show nothing
-        inferred = tuple(replace(one, certain=False) if one.key == "near" else one for one in inferred)
+    if dataset.doubts:
+        inferred = tuple(withdraw_near(one) if one.key == "near" else one for one in inferred)
+    where = next((triplet.depth.parent for triplet in triplets if triplet.depth), dataset.root)
+    unclear = tuple(f"{where}: {one.doubt}" for one in inferred if one.doubt)
+    dataset = replace(dataset, doubts=(*dataset.doubts, *unclear))
     mixed = polarity if polarity.mixed and any(one.key == "near" for one in inferred) else None
     aliases = duplicates.find_repeated_backgrounds(triplets, inspections)
     report = Report(dataset, (), inferred, aliases, mixed)
@@ -123,7 +124,8 @@ def _find_ignored_foregrounds(
     found = []
     for triplet, inspection in zip(dataset.triplets, inspections, strict=True):
         polarity = str(triplet.near or near or near_of.get(triplet.id))
-        sign = {"bright": 1, "dark": -1}.get(polarity, 0) if dataset.spec.depth_unit == "relative" else -1
+        signs = {"relative": {"bright": 1, "dark": -1}.get(polarity, 0), "disparity": 1}
+        sign = signs.get(dataset.spec.depth_unit, -1)
         step = inspection.step
         if step is not None and is_foreground_ignored(step, sign):
             found.append(Fault("no object in depth", str(triplet.depth), f"step of {step.slope:.3f} std"))
@@ -145,34 +147,17 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--write", action="store_true", help="write the certain fields to DIR/dataset.json")
     parser.add_argument("--workers", type=int, help="number of processes (default: one for each core)")
     add_role_flags(parser)
-    fields = parser.add_argument_group("fields to write to DIR/dataset.json before the check")
-    fields.add_argument("--near", choices=("bright", "dark"), help="polarity of relative depth: value of near pixels")
-    fields.add_argument("--depth-unit", choices=DEPTH_UNITS, help="unit of the depth values")
-    fields.add_argument("--depth-scale", type=float, help="depth values of one unit (KITTI 256, TUM 5000)")
-    fields.add_argument("--missing", type=int, help="depth value that means unknown")
-    fields.add_argument("--mask-foreground", type=int, nargs="+", help="mask values that are foreground")
-    fields.add_argument("--mask-ignored", type=int, nargs="+", help="mask values that mean unknown")
-    fields.add_argument("--group-size", type=int, help="number of consecutive files that share a background")
+    add_meaning_flags(parser.add_argument_group("fields to write to DIR/dataset.json before the check"))
     return parser
 
 
-def _read_fields(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the fields of dataset.json that the arguments set."""
-    of_masks = {"foreground": args.mask_foreground, "ignored": args.mask_ignored}
-    masks = {key: values for key, values in of_masks.items() if values}
-    fields: dict[str, Any] = {key: getattr(args, key) for key in FLAGS if getattr(args, key) is not None}
-    return fields | ({"mask_values": masks} if masks else {})
-
-
 def _run(args: argparse.Namespace) -> int:
-    fields = _read_fields(args)
+    fields = read_meaning_flags(args)
     joined, roles = _list_joined_folders(args.folder).values(), read_role_flags(args)
     if roles and joined:
         raise DataError(f"{args.folder}: joins other folders; check them one by one to name sub-folders")
     if fields and joined:
-        raise DataError(
-            f"{args.folder}: joins other folders; give {FLAGS.get(next(iter(fields)), 'them')} for each of them"
-        )
+        raise DataError(f"{args.folder}: joins other folders; give {to_flag(next(iter(fields)))} for each of them")
     if fields:
         read_folder(args.folder, roles=roles)  # fails if the folder is not a data set, before anything is written
         print(f"{write_dataset_json(args.folder, fields)}: set {json.dumps(fields)}")
@@ -203,8 +188,8 @@ def _configure(report: Report, *, write: bool) -> None:
                 print(f"{write_dataset_json(root, certain)}: written, {json.dumps(certain)}")
             except DataError as error:
                 print(f"{error}\n  it would hold {json.dumps(certain)}", file=sys.stderr)
-        keys = [one.key for one in report.inferred if one.key not in certain]
-        flags = " ".join(f"{FLAGS[key]} ..." for key in keys if not (key == "near" and report.mixed))
+        unknown = [one.key for one in report.inferred if one.key not in certain and not one.doubt]
+        flags = " ".join(f"{to_flag(key)} ..." for key in unknown)
         if flags:
             print(f"  uncertain, look at the data and run: python -m data.check {root} {flags}")
     if report.mixed:

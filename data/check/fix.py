@@ -34,8 +34,15 @@ Job = tuple[Triplet, tuple[Fault, ...]]
 
 
 def write_fixed_copy(report: Report, out: Path, workers: int | None = None, progress: Progress | None = None) -> str:
-    """Write the copy to a new folder, for joined folders one that joins their copies; return a line for each folder."""
+    """Write the copy to a new folder, for joined folders one that joins their copies; return a line for each folder.
+
+    Raises:
+        DataError: `out` cannot be made, or it cannot be told what the values mean.
+    """
     check_target([part.dataset.root for part in (report, *report.parts)], out)
+    for part in report.folders:
+        if part.unreadable:
+            raise DataError(f"{part.unreadable}; nothing was written to {out}")
     names = [part.dataset.root.name for part in report.parts]
     if len(set(names)) < len(names):
         names = [f"{number}_{name}" for number, name in enumerate(names, start=1)]

@@ -49,6 +49,12 @@ class Report:
         return found
 
     @property
+    def unreadable(self) -> str:
+        """The first doubt about what the values mean; "" if there is none but about the polarity, which keeps them."""
+        polarity = tuple(one.doubt for one in self.inferred if one.key == "near" and one.doubt)
+        return next((doubt for doubt in self.dataset.doubts if not doubt.endswith(polarity)), "")
+
+    @property
     def certain(self) -> dict[str, str | int]:
         """Inferred fields that are certain."""
         return {one.key: one.value for one in self.inferred if one.certain and one.value is not None}
@@ -83,15 +89,18 @@ def print_report(report: Report) -> None:
             table.add_row(str(len(faults)), kind, "\n".join([description, *_shorten(files, SHOWN_FILES)]))
     if table.row_count:
         console.print(table)
-    if report.dataset.description and not report.parts:
-        console.print(f"  read as: {report.dataset.description}")
-    for doubt in () if report.parts else report.dataset.doubts:
-        console.print(f"  unclear: {doubt}")
+    for line in () if report.parts else _describe_meaning(report.dataset):
+        console.print(f"  {line}")
     for one in report.inferred:
         mixed = report.mixed if one.key == "near" else None
         unknown = "differs" if mixed else "unknown"
         value = unknown if one.value is None else f"{one.value}, {'certain' if one.certain else 'uncertain'}"
         console.print("\n".join([f"  {one.key}: {value} ({one.reason})", *(_list_series(mixed) if mixed else [])]))
+
+
+def _describe_meaning(dataset: Dataset) -> list[str]:
+    read = [f"read as: {dataset.description}"] if dataset.description else []
+    return [*read, *dataset.warnings, *(f"unclear: {doubt}" for doubt in dataset.doubts)]
 
 
 def _list_series(mixed: Polarity) -> list[str]:

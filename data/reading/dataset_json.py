@@ -106,6 +106,7 @@ def join_datasets(root: Path, folders: Mapping[str, Dataset]) -> Dataset:
         unusable=tuple(one for part in parts for one in part.unusable),
         parts=parts,
         doubts=tuple(doubt for folder in folders.values() for doubt in folder.doubts),
+        warnings=tuple(warning for folder in folders.values() for warning in folder.warnings),
         description="; ".join(f"{name}: {one.description}" for name, one in folders.items() if one.description),
     )
 

@@ -1,6 +1,5 @@
 """Match the files of image, mask and depth folders; list what a folder holds if the roles in it are unclear."""
 
-import argparse
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -8,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from data.dataset import ROLES, TRUTHS, DataError, Unusable
+from data.flags import ROLE_FLAGS
 from data.reading.listing import Listing
 from data.reading.manifest import Row
 from data.reading.matching import find_twins, get_stem, is_photo_name, natural_order, pair_files
@@ -15,24 +15,7 @@ from data.reading.roles import FolderGroup, Groups, find_role, group_folders
 
 Roles = Mapping[str, str]  # role -> folder that the user names
 NO_ROLES: Roles = MappingProxyType({})
-ROLE_FLAGS = {"image": "--images", "mask": "--masks", "depth": "--depth"}
 MAX_SEEN = 8  # folders in a message
-
-
-def add_role_flags(parser: argparse.ArgumentParser) -> None:
-    """Add --images, --masks and --depth."""
-    for role, flag in ROLE_FLAGS.items():
-        parser.add_argument(
-            flag,
-            dest=f"{role}_folder",
-            metavar="NAME",
-            help=f"sub-folder of the {flag[2:]}, if its name does not say so",
-        )
-
-
-def read_role_flags(args: argparse.Namespace) -> dict[str, str]:
-    """Return the folder of each role that the parsed arguments name."""
-    return {role: name for role in ROLE_FLAGS if (name := getattr(args, f"{role}_folder"))}
 
 
 def match_folders(listing: Listing, roles: Roles = NO_ROLES) -> tuple[list[Row], list[Unusable]]:

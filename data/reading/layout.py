@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from data.dataset import ROLES, DataError, Dataset, DatasetSpec, Triplet
+from data.flags import ROLE_FLAGS
 from data.reading.dataset_json import join_datasets, list_joined_folders, read_dataset_json, read_spec
-from data.reading.folders import NO_ROLES, ROLE_FLAGS, Roles, match_folders
+from data.reading.folders import NO_ROLES, Roles, match_folders
 from data.reading.listing import Listing
 from data.reading.manifest import Row, read_manifest
 from data.reading.matching import get_stem, group_backgrounds, names_state_backgrounds, natural_order, normalise_unicode
@@ -60,14 +61,15 @@ def read_dataset(
         of = dict(zip(folders, specs, strict=True)) if specs is not None else {}
         read = {n: read_dataset(f, stated=stated, specs=[of[n]] if n in of else None) for n, f in folders.items()}
         return join_datasets(root, read)
-    dataset = read_folder(root, roles=roles)
+    stated = stated or {}
+    dataset = read_folder(root, roles=roles, group_size=specs[0].group_size if specs else stated.get("group_size"))
     left_out = {unusable.image for unusable in dataset.unusable}
     usable = tuple(triplet for triplet in dataset.triplets if triplet.image not in left_out)
     if not usable:
         count = max(len(dataset.triplets), len(dataset.unusable))
         raise DataError(f"{dataset.unusable[0].message} (none of {count} can be used)")
     dataset = replace(dataset, triplets=usable)
-    return replace(dataset, spec=specs[0]) if specs is not None else _infer_spec(dataset, content, stated or {})
+    return replace(dataset, spec=specs[0]) if specs is not None else _infer_spec(dataset, content, stated)
 
 
 def _infer_spec(dataset: Dataset, content: Mapping[str, Any], stated: Mapping[str, Any]) -> Dataset:
@@ -77,12 +79,13 @@ def _infer_spec(dataset: Dataset, content: Mapping[str, Any], stated: Mapping[st
             problem = f"dataset.json has {key} {json.dumps(content[key])}, the command line {json.dumps(value)}"
             raise DataError(f"{dataset.root}: {problem}; remove one of them")
     configured = {key: value for key, value in {**content, **stated}.items() if value is not None}
-    reading = infer_reading(replace(dataset, spec=DatasetSpec.from_dict(configured)), configured)
-    return replace(dataset, spec=reading.spec, description=reading.description, doubts=reading.doubts)
+    return infer_reading(replace(dataset, spec=DatasetSpec.from_dict(configured)), configured).apply(dataset)
 
 
-def read_folder(root: Path, *, roles: Roles = NO_ROLES) -> Dataset:
+def read_folder(root: Path, *, roles: Roles = NO_ROLES, group_size: int | None = None) -> Dataset:
     """Read a folder that joins no others; its triplets include those with an entry in `unusable`.
+
+    `group_size` is used if dataset.json has none.
 
     Raises:
         DataError: As `read_dataset`.
@@ -91,6 +94,7 @@ def read_folder(root: Path, *, roles: Roles = NO_ROLES) -> Dataset:
         raise DataError(f"{shorten_path(root)}: no such folder; name one that holds images/ and masks/, depth/ or both")
     listing = Listing(root)
     spec = read_spec(root / "dataset.json")
+    spec = spec if spec.group_size is not None else replace(spec, group_size=group_size)
     if (root / "manifest.csv").is_file():
         if roles:
             raise DataError(

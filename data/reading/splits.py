@@ -81,8 +81,8 @@ def _split_backgrounds(dataset: Dataset, seed: int) -> Splits:
         unknown = {name.rpartition("/")[2] for name in backgrounds} == {"unknown"}  # joined folders add a prefix
         problem = "its backgrounds are unknown" if unknown else "it has 1 background"
         raise DataError(
-            f"{dataset.root}: {problem}, and a split needs 2; state group_size in dataset.json "
-            "(1 if each image has its own background) or a background per line of manifest.csv"
+            f"{dataset.root}: {problem}, and a split needs 2; state --group-size (1 if each image has its own "
+            "background), group_size in dataset.json, or a background per line of manifest.csv"
         )
     val = _hold_out(backgrounds, seed)
     test = _hold_out(backgrounds - set(val), seed, len(val)) if len(backgrounds) > 2 else []

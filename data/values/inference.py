@@ -20,7 +20,7 @@ from data.values.alignment import DepthStep, measure_contour_step
 from data.values.depth import SATURATED, find_known, is_constant
 from data.values.mask_inference import MaskSample, infer_mask_values
 from data.values.masks import read_bytes, scale_mask, select_channel
-from data.values.pixels import JPEG_HEADER, decode_label
+from data.values.pixels import JPEG_HEADER, decode_label, read_orientation
 from data.values.polarity import MIN_SHARE, MIN_VOTES, Polarity, measure_polarity
 
 SAMPLE = 64  # triplets whose files are read
@@ -36,13 +36,17 @@ HOLES = 0.001  # share of zeros from which they count as a value of their own
 
 @dataclass(frozen=True)
 class InferredField:
-    """A key of dataset.json: inferred value (None: unknown), certainty, reason, and number of files that it is from."""
+    """A key of dataset.json: inferred value (None: unknown), certainty, reason, and number of files that it is from.
+
+    `doubt` shows the readings and how to state each, if the field must be known and cannot be told.
+    """
 
     key: str
     value: Any
     certain: bool
     reason: str
     files: int = 0
+    doubt: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,12 +77,14 @@ class Reading:
         fields: What was inferred.
         doubts: What cannot be told, with the readings and how to state each; the folder must not be trained on.
         description: What the folder is taken for.
+        warnings: What is assumed or stated although the files leave it open or contradict it.
     """
 
     spec: DatasetSpec
     fields: tuple[InferredField, ...] = ()
     doubts: tuple[str, ...] = ()
     description: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def mask_doubts(self) -> tuple[str, ...]:
@@ -86,12 +92,18 @@ class Reading:
         unclear = any(field.key == "mask_values" and not field.certain for field in self.fields)
         return self.doubts[:1] if unclear else ()
 
+    def apply(self, dataset: Dataset) -> Dataset:
+        """Return a data set as it is to be read."""
+        meaning = replace(dataset, spec=self.spec, description=self.description)
+        return replace(meaning, doubts=self.doubts, warnings=self.warnings)
+
 
 @dataclass(frozen=True)
 class _Sample:
     triplet: Triplet
     mask: MaskSample | None
     depth: Shaped[np.ndarray, "h w"] | None
+    may_be_turned: bool
 
 
 def infer_reading(dataset: Dataset, configured: Mapping[str, Any]) -> Reading:
@@ -105,7 +117,7 @@ def infer_reading(dataset: Dataset, configured: Mapping[str, Any]) -> Reading:
         DataError: A configured value that no file has.
     """
     samples = list(_read_sample(dataset.triplets))
-    reading = Reading(dataset.spec)
+    reading = Reading(dataset.spec, warnings=_warn_of_orientation(samples))
     masks = [sample for sample in samples if sample.mask is not None]
     if masks:
         reading = _add_masks(reading, masks)
@@ -142,8 +154,9 @@ def infer_unit(values: Sequence[DepthValues], polarity: Polarity) -> InferredFie
     files, votes = len(values), polarity.votes
     dtypes = Counter(value.dtype for value in values)
     if len(dtypes) > 1:
-        listed = ", ".join(f"{name} in {count}" for name, count in sorted(dtypes.items()))
-        return InferredField("depth_unit", None, False, f"files of different types: {listed}", files)
+        reason = "files of different types: " + ", ".join(f"{name} in {n}" for name, n in sorted(dtypes.items()))
+        doubt = f"{reason}; convert them to one type, or state what all are as --depth-unit or in dataset.json"
+        return InferredField("depth_unit", None, False, reason, files, doubt)
     dtype = values[0].dtype
     low, median, high = (float(np.median([getattr(v, key) for v in values])) for key in ("low", "median", "high"))
     maximum, zeros = max(value.maximum for value in values), float(np.mean([value.zeros for value in values]))
@@ -165,14 +178,16 @@ def infer_unit(values: Sequence[DepthValues], polarity: Polarity) -> InferredFie
             unit = "mm"
             in_range = low < MM_NEAREST and 300 < high < MM_FARTHEST and median > 300
             certain = in_range and zeros < 0.5 and (holes or smaller) and not larger
-    return InferredField("depth_unit", unit, certain, reason, files)
+    return InferredField("depth_unit", unit, certain, reason, files, "" if certain else _doubt_unit(unit, reason))
 
 
 def infer_near(polarity: Polarity, values: Sequence[DepthValues]) -> InferredField:
     """Infer the polarity of relative depth from steps at the contours of foregrounds, and from top and bottom."""
     votes, files = polarity.votes, len(values)
     if polarity.mixed:
-        return InferredField("near", None, False, f"{votes}; both polarities in one folder", files)
+        reason = f"{votes}; both polarities in one folder"
+        doubt = f"{reason}; write near in each line of manifest.csv, as python -m data.check DIR --fix OUT does"
+        return InferredField("near", None, False, reason, files, doubt)
     slopes = [value.slope > 0 for value in values if abs(value.slope) >= SLOPE]
     bottom = sum(slopes) if votes.majority == "bright" else len(slopes) - sum(slopes)
     agree = len(slopes) >= FEW_VOTES and bottom >= MIN_SHARE * len(slopes)
@@ -181,7 +196,12 @@ def infer_near(polarity: Polarity, values: Sequence[DepthValues]) -> InferredFie
     many, few = votes.decide(MIN_VOTES) is not None, votes.decide(FEW_VOTES) is not None
     certain = (many and not contradict) or (few and agree)
     value = votes.majority if certain or votes.share >= 0.6 else None
-    return InferredField("near", value, certain, reason, files)
+    return InferredField("near", value, certain, reason, files, "" if certain else _doubt_near(reason))
+
+
+def withdraw_near(field: InferredField) -> InferredField:
+    """Return an inferred polarity as uncertain: steps at the contours of doubtful masks show nothing."""
+    return replace(field, certain=False, doubt=field.doubt or _doubt_near(field.reason))
 
 
 def infer_missing(values: Sequence[DepthValues], unit: str) -> list[InferredField]:
@@ -214,7 +234,33 @@ def _read_sample(triplets: Sequence[Triplet]) -> Iterator[_Sample]:
             triplet,
             None if mask is None else MaskSample(mask[1], mask[0].startswith(JPEG_HEADER)),
             None if depth is None else select_channel(depth[1]),
+            _may_be_turned(triplet.image, [label for label in (mask, depth) if label is not None]),
         )
+
+
+def _may_be_turned(image: Path, labels: Sequence[tuple[bytes, np.ndarray]]) -> bool:
+    """Return True if EXIF data turn the image, and neither tags nor sizes show whether its labels lie as it is stored.
+
+    Turning by a quarter leaves only squares as they are.
+    """
+    try:
+        orientation = read_orientation(read_bytes(image))
+    except DataError:
+        return False
+    if orientation == 1 or not labels or any(read_orientation(content) != 1 for content, _ in labels):
+        return False
+    return orientation <= 4 or all(pixels.shape[0] == pixels.shape[1] for _, pixels in labels)
+
+
+def _warn_of_orientation(samples: Sequence[_Sample]) -> tuple[str, ...]:
+    unclear = [sample.triplet for sample in samples if sample.may_be_turned]
+    if not unclear:
+        return ()
+    return (
+        f"{unclear[0].image}: EXIF data turn {len(unclear)} of {len(samples)} images that were looked at, and neither "
+        "size nor tag of their masks and depth shows whether those are turned too; all are read as they are stored; "
+        "if that is wrong, save the images upright",
+    )
 
 
 def _decode(path: Path | None) -> tuple[bytes, np.ndarray] | None:
@@ -255,54 +301,58 @@ def _add_depth(reading: Reading, samples: Sequence[_Sample], configured: Mapping
         unit = infer_unit(values, polarity)
         fields.append(unit)
         if not unit.certain:
-            doubt = f"{where}: {_doubt_unit(unit)}"
-            return replace(reading, fields=tuple(fields), doubts=(*doubts, doubt))
+            return replace(reading, fields=tuple(fields), doubts=(*doubts, f"{where}: {unit.doubt}"))
         spec = replace(spec, depth_unit=unit.value)
-    polar = spec.depth_unit == "relative" and "near" not in configured
-    if polar and any(sample.triplet.near is None for sample in samples):
-        near = infer_near(polarity, values)
-        near = replace(near, certain=near.certain and not doubts)  # steps at doubtful contours show nothing
+    near, warnings = None, reading.warnings
+    if spec.depth_unit == "relative" and "near" in configured:
+        warnings += _warn_of_near(where, spec.near, polarity)
+    elif spec.depth_unit == "relative" and any(sample.triplet.near is None for sample in samples):
+        near = withdraw_near(infer_near(polarity, values)) if doubts else infer_near(polarity, values)
         fields.append(near)
-        if near.certain:
-            spec = replace(spec, near=near.value)
-        else:
-            doubts.append(f"{where}: {_doubt_near(near, polarity)}")
+        spec = replace(spec, near=near.value) if near.certain else spec
+        doubts += [f"{where}: {near.doubt}"] if near.doubt else []
     missing = [] if "missing" in configured else infer_missing(values, spec.depth_unit)
     if missing and missing[0].certain:
         spec = replace(spec, missing=(0.0,))
-    description = "; ".join(filter(None, (reading.description, describe_depth(spec, values[0].dtype))))
-    return replace(reading, spec=spec, fields=(*fields, *missing), doubts=tuple(doubts), description=description)
+    depth = describe_depth(spec, values[0].dtype, unclear=near is not None and not near.certain)
+    description = "; ".join(filter(None, (reading.description, depth)))
+    found = replace(reading, spec=spec, fields=(*fields, *missing), description=description)
+    return replace(found, doubts=tuple(doubts), warnings=warnings)
 
 
-def describe_depth(spec: DatasetSpec, dtype: str) -> str:
-    """Return in a few words what depth values are taken for."""
+def describe_depth(spec: DatasetSpec, dtype: str, *, unclear: bool = False) -> str:
+    """Return in a few words what depth values are taken for; `unclear` if the polarity is."""
     bits = {"uint8": "8-bit", "uint16": "16-bit"}.get(dtype, dtype)
     scale = f" / {spec.depth_scale:g}" if spec.depth_scale else ""
     unknown = [0.0] if spec.depth_unit != "relative" else []
     unknown += [value for value in spec.missing if value not in unknown]
     near = "small" if spec.metric else "large" if spec.depth_unit == "disparity" else spec.near
+    near = "unclear" if unclear else near
     holes = "".join(f", {value:g} = unknown" for value in unknown)
     return f"depth {bits} {spec.depth_unit}{scale}{holes}, near = {near}"
 
 
-def _doubt_unit(unit: InferredField) -> str:
-    if unit.value is None:
-        return f"{unit.reason}; convert them to one type, or state what all are as --depth-unit or in dataset.json"
-    guess = {"relative": "relative depth", "mm": "distances", "m": "distances"}[unit.value]
+def _doubt_unit(unit: str, reason: str) -> str:
+    guess = {"relative": "relative depth", "mm": "distances", "m": "distances"}[unit]
     return (
-        f"cannot tell whether depth is distances or relative ({unit.reason}; it looks like {guess}); state "
+        f"cannot tell whether depth is distances or relative ({reason}; it looks like {guess}); state "
         "--depth-unit mm, or --depth-unit m with --depth-scale 256 (KITTI) or 5000 (TUM) for fractions of metres, or "
         "--depth-unit relative with --near bright or dark, or --depth-unit disparity (dataset.json has the same keys)"
     )
 
 
-def _doubt_near(near: InferredField, polarity: Polarity) -> str:
-    if polarity.mixed:
-        return f"{near.reason}; write near in each line of manifest.csv, as python -m data.check DIR --fix OUT does"
+def _doubt_near(reason: str) -> str:
     return (
-        f"cannot tell whether near is bright or dark ({near.reason}); look at a depth map, and state --near bright if "
+        f"cannot tell whether near is bright or dark ({reason}); look at a depth map, and state --near bright if "
         "near things are bright in it, or --near dark (dataset.json: near)"
     )
+
+
+def _warn_of_near(where: Path | str, near: str, polarity: Polarity) -> tuple[str, ...]:
+    """Return a warning if the files contradict the stated polarity."""
+    if polarity.votes.decide(MIN_VOTES) not in (None, near) or polarity.mixed:
+        return (f"{where}: near is stated as {near}, but the depth maps say otherwise ({polarity.votes}); see --near",)
+    return ()
 
 
 def _measure_step(sample: _Sample, spec: DatasetSpec) -> DepthStep | None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from data.flags import MEANING_FLAGS, parse_count, read_meaning_flags, to_flag
 from search.config.budget import Budget, BudgetError, parse_amount
 from search.config.stages import FINAL_PX, PX_RANGE, STAGE_PRESETS
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:  # imports torch
     from search.config.trial import TrialConfig
 
 CONSTRAINTS = "constraints"
-MEANING = "meaning of the values of masks and depth"
+MEANING = "meaning of masks, depth and names"
 COMPARISONS = "for comparisons"
 _GROUPS = {
     CONSTRAINTS: "upper limits of the network's cost; a configuration that exceeds one is never trained",
@@ -28,14 +29,8 @@ def _amount(text: str) -> float:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _count(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
-    return int(text)
-
-
 def _workers(text: str) -> int:
-    if not _count(text):
+    if not parse_count(text):
         raise argparse.ArgumentTypeError("a run needs 1 worker or more")
     return int(text)
 
@@ -44,17 +39,6 @@ def _seed(text: str) -> int:
     if not text.isdigit() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
     return int(text)
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(_number(part) for part in text.split(","))
 
 
 def _px(text: str) -> int:
@@ -67,6 +51,10 @@ def _px(text: str) -> int:
 def _option(flag: str, *, default: Any = None, group: str = "", **argument: Any) -> Any:
     """Declare a field that the command line sets by `flag`; `argument` goes to argparse."""
     return field(default=default, metadata={"flag": flag, "group": group, "argument": argument})
+
+
+def _meaning(name: str) -> Any:
+    return _option(to_flag(name), group=MEANING, **MEANING_FLAGS[name])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +76,7 @@ class RunOptions:
         help="keep augmentation and the loss unchanged to the end of the last stage",
     )
     keep: int = _option(
-        "--keep", default=0, type=_count, metavar="N", help="also keep N other models of the Pareto front"
+        "--keep", default=0, type=parse_count, metavar="N", help="also keep N other models of the Pareto front"
     )
     find_lr: bool = _option(
         "--find-lr", default=False, action="store_true", help="centre the learning rates of a search by a range test"
@@ -121,24 +109,13 @@ class RunOptions:
         metavar="MS",
         help="milliseconds of one final image",
     )
-    near: str | None = _option(
-        "--near", group=MEANING, choices=("bright", "dark"), help="polarity of relative depth: value of near pixels"
-    )
-    depth_unit: str | None = _option(
-        "--depth-unit", group=MEANING, choices=("relative", "mm", "m", "disparity"), help="unit of the depth values"
-    )
-    depth_scale: float | None = _option(
-        "--depth-scale", group=MEANING, type=_number, metavar="N", help="depth values of one unit (KITTI 256, TUM 5000)"
-    )
-    missing: tuple[float, ...] | None = _option(
-        "--missing", group=MEANING, type=_numbers, metavar="N[,N]", help="depth values that mean unknown"
-    )
-    mask_foreground: tuple[float, ...] | None = _option(
-        "--mask-foreground", group=MEANING, type=_numbers, metavar="N[,N]", help="mask values that are foreground"
-    )
-    mask_ignored: tuple[float, ...] | None = _option(
-        "--mask-ignored", group=MEANING, type=_numbers, metavar="N[,N]", help="mask values that mean unknown"
-    )
+    near: str | None = _meaning("near")
+    depth_unit: str | None = _meaning("depth_unit")
+    depth_scale: float | None = _meaning("depth_scale")
+    missing: tuple[float, ...] | None = _meaning("missing")
+    mask_foreground: tuple[float, ...] | None = _meaning("mask_foreground")
+    mask_ignored: tuple[float, ...] | None = _meaning("mask_ignored")
+    group_size: int | None = _meaning("group_size")
     split: str = _option(
         "--split",
         default="background",
@@ -169,11 +146,7 @@ class RunOptions:
     @property
     def stated(self) -> dict[str, Any]:
         """The fields of dataset.json that the command line states."""
-        of_masks = {"foreground": self.mask_foreground, "ignored": self.mask_ignored}
-        masks = {key: list(values) for key, values in of_masks.items() if values is not None}
-        fields = {"near": self.near, "depth_unit": self.depth_unit, "depth_scale": self.depth_scale}
-        values = fields | {"missing": self.missing and list(self.missing), "mask_values": masks or None}
-        return {key: value for key, value in values.items() if value is not None}
+        return read_meaning_flags(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for run.json."""

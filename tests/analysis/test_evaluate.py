@@ -7,14 +7,16 @@ import pytest
 
 from analysis.evaluate import BASELINE, align_depth, evaluate, main, measure_prediction, read_truth, summarize_metrics
 from analysis.model import load_model
+from data.data_module import DataModule
+from data.dataset import DataError
 from data.reading.layout import read_dataset
 from search.config.trial import TrialConfig
 
 SIDE = 40
 
 
-def write_folder(folder, count=3, *, masks=True, depth=True):
-    """Write images of a light square on a dark background, with masks and depth."""
+def write_folder(folder, count=3, *, masks=True, depth=True, near="bright"):
+    """Write images of a light square on a dark background, with masks and depth, which does not show the square."""
     rng = np.random.default_rng(0)
     for number in range(count):
         image = rng.integers(0, 90, (SIDE, SIDE + 8, 3), dtype=np.uint8)
@@ -25,6 +27,7 @@ def write_folder(folder, count=3, *, masks=True, depth=True):
         for name in ("images", *["masks"] * masks, *["depth"] * depth):
             (folder / name).mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(folder / name / f"{number:03d}.png"), planes[name].astype(np.uint8))
+    (folder / "dataset.json").write_text(json.dumps({"near": near} if near else {}))
     return folder
 
 
@@ -91,7 +94,7 @@ def test_command_line_writes_a_table_and_leaves_out_broken_images(tmp_path, fini
 
 
 def test_polarity_can_be_set(tmp_path, finished_run, capsys):
-    folder = write_folder(tmp_path / "data")
+    folder = write_folder(tmp_path / "data", near=None)
     metrics = []
     for near in ("bright", "dark"):
         assert main([str(finished_run), str(folder), "--near", near, "--table", str(tmp_path / "t.csv")]) == 0
@@ -105,6 +108,7 @@ def test_polarity_of_each_image_is_its_own_unless_the_command_line_sets_it(tmp_p
     lines = [f"{n:03d}.png,{n:03d}.png,{near}" for n, near in enumerate(("bright", "dark", ""))]
     (folder / "manifest.csv").write_text("\n".join(["image,depth,near", *lines]))
     for more, expected in (((), [1, 0, 1]), (("--near", "dark"), [0, 0, 0])):
+        (folder / "dataset.json").write_text("{}" if more else '{"near": "bright"}')
         assert main([str(finished_run), str(folder), *more, "--table", str(tmp_path / "t.csv")]) == 0
         table = pd.read_csv(tmp_path / "t.csv")
         assert table.loc[table["by"] == BASELINE, "explained_depth"].round(3).to_list() == expected
@@ -142,6 +146,17 @@ def test_unmeasurable_input_is_one_line(arguments, says, tmp_path, finished_run,
     places = {"run": finished_run, "data": folder, "broken": broken}
     assert main([argument.format(**places) for argument in arguments]) == 2
     assert says in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_values_whose_meaning_is_unclear_are_asked_for_as_the_search_does(tmp_path, finished_run, capsys):
+    folder = write_folder(tmp_path / "data", near=None)
+    with pytest.raises(DataError) as asked:
+        DataModule(folder, seed=0)
+    assert main([str(finished_run), str(folder)]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err == f"error: {asked.value}\n" and "state --near bright" in err
+    assert main([str(finished_run), str(folder), "--near", "bright", "--mask-foreground", "255"]) == 0
+    assert "masks with foreground 255; depth 8-bit relative, near = bright" in capsys.readouterr().out
 
 
 def test_metric_depth_is_measured_without_a_near_distance(tmp_path, finished_run, capsys):

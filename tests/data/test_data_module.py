@@ -92,6 +92,16 @@ def test_triplets_whose_files_lack_are_left_out_and_counted(tiny_dataset, tmp_pa
     assert sum(data_module.sizes().values()) == 39
 
 
+def test_a_tenth_of_all_is_not_too_much_for_those_decoded_so_far(tiny_dataset, tmp_path):
+    copy = shutil.copytree(tiny_dataset, tmp_path / "copy")
+    for path in sorted((copy / "masks").iterdir())[::10]:
+        path.unlink()
+    data_module = DataModule(copy, seed=0)
+    decoded = data_module.pack("train", 32, count=20)
+    assert len(decoded) == 20 and data_module.left_out.describe().startswith("4 of 34 triplets")
+    data_module.check_left_out()
+
+
 def test_nothing_is_described_if_all_data_are_usable(data_module):
     data_module.prepare_data(80)
     assert data_module.left_out.describe() == "" and data_module.left_out.to_dict()["triplets"] == 0

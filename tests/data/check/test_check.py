@@ -185,9 +185,40 @@ def test_flags_set_fields_and_keep_the_others(folder):
     (folder / "dataset.json").write_text('{"group_size": 4}')
     assert main([str(folder), "--near", "bright", "--missing", "0"]) == 0
     assert json.loads((folder / "dataset.json").read_text()) == {"group_size": 4, "near": "bright", "missing": 0}
-    assert main([str(folder), "--mask-foreground", "255", "--mask-ignored", "3", "7"]) == 0
+    assert main([str(folder), "--mask-foreground", "255", "--mask-ignored", "3,7"]) == 0
     content = json.loads((folder / "dataset.json").read_text())
     assert content["mask_values"] == {"foreground": [255], "ignored": [3, 7]}
+
+
+@pytest.mark.parametrize("flags", [(), ("--depth-unit", "m", "--depth-scale", "256")])
+def test_depth_that_cannot_be_told_is_not_fixed(folder, write_triplet, pictures, tmp_path, capsys, flags):
+    for number in range(1, 13):
+        image, mask, depth = pictures(number)
+        metres = np.where(
+            np.random.default_rng(number).random(depth.shape) < 0.9, 0, 6000 - 20 * depth.astype(np.uint16)
+        )
+        write_triplet(folder, number, image=image, mask=mask, depth=metres.astype(np.uint16))
+    out = tmp_path / "out"
+    code = main([str(folder), "--fix", str(out), *flags])
+    printed, error = capsys.readouterr()
+    assert out.exists() == bool(flags) and ("--depth-scale 256 (KITTI)" in error) == (not flags)
+    assert ("unclear: " in printed) == (not flags) and code == (0 if flags else 2)
+    assert main([str(folder)]) == (0 if flags else 1)
+
+
+def test_polarity_that_cannot_be_told_is_shown_and_copied_as_it_is(folder, tmp_path, capsys):
+    shutil.rmtree(folder / "masks")
+    assert main([str(folder), "--fix", str(tmp_path / "out")]) == 1
+    assert "near = unclear" in (printed := capsys.readouterr().out) and "state --near bright if" in printed
+    assert len(read_dataset(tmp_path / "out").triplets) == 12
+
+
+@pytest.mark.parametrize(("unit", "ignored"), [("disparity", 0), ("relative", 12)])
+def test_foregrounds_are_near_where_disparity_is_large(folder, add, unit, ignored):
+    for number in range(1, 13):
+        add(folder, number, near=1)
+    (folder / "dataset.json").write_text(json.dumps({"depth_unit": unit, "near": "dark"}))
+    assert kinds(check_folder(folder))["no object in depth"] == ignored
 
 
 def test_a_folder_marked_read_only_is_left_alone(folder, capsys):

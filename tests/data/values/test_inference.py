@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.check.check import main as check
 from data.data_module import DataModule
 from data.dataset import DataError, DatasetSpec, MaskValues
 from data.reading.layout import read_dataset
@@ -200,6 +201,16 @@ def test_polarity_is_inferred_from_contours_and_ground(make, flip, near):
     assert depth[disc(0)].mean() > depth[~disc(0)].mean() + 0.2
 
 
+def test_a_stated_polarity_that_the_files_contradict_is_reported(make, capsys):
+    root = make(binary, relative, spec={"near": "dark"})
+    data_module = DataModule(root, seed=0)
+    expected = "depth: near is stated as dark, but the depth maps say otherwise (foregrounds brighter than around: 10"
+    assert expected in data_module.list_warnings()[0]
+    check([str(root)])
+    assert expected in capsys.readouterr().out
+    assert not read_dataset(make(binary, relative, spec={"near": "bright"})).warnings
+
+
 def test_polarity_that_cannot_be_told_is_asked_for(make):
     root = make(depth=relative)
     with pytest.raises(DataError, match=r"--near bright if near things are bright in it, or --near dark"):
@@ -284,12 +295,13 @@ def test_a_run_s_meaning_is_restored_from_its_record(make, monkeypatch):
     assert recorded["meaning"] == "masks 0/15, 255 ignored; depth 8-bit relative, near = bright"
 
 
+@pytest.mark.parametrize("side", [48, 32])
 @pytest.mark.parametrize(
     ("orientation", "turned"), [(6, "image only"), (6, "labels too"), (3, "labels too"), (3, "image only")]
 )
-def test_exif_turns_all_files_or_none(tmp_path, orientation, turned):
+def test_exif_turns_all_files_or_none(tmp_path, orientation, turned, side, capsys):
     root = tmp_path / "set"
-    upright = np.zeros((32, 48, 3), np.uint8)
+    upright = np.zeros((32, side, 3), np.uint8)
     upright[:8, :8] = 255
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -301,5 +313,9 @@ def test_exif_turns_all_files_or_none(tmp_path, orientation, turned):
         Image.fromarray(upright[..., 0]).save(root / f"masks/s{number}.jpg", quality=100, **tag)
     dataset = read_dataset(root)
     image, mask, _, _ = decode_triplet(dataset.triplets[0], dataset.spec, 32)
-    assert ((mask > 127) == (image[..., 0] > 127)).all() and 0.02 < (mask > 127).mean() < 0.06
+    assert ((mask > 127) == (image[..., 0] > 127)).all() and 0.02 < (mask > 127).mean() < 0.07
     assert (mask[0, 0] > 127) == (turned == "image only"), "stored as it is, or turned alike"
+    unclear = turned == "image only" and (orientation == 3 or side == 32)
+    assert ["EXIF data turn 3 of 3 images that were looked at" in line for line in dataset.warnings] == [True] * unclear
+    check([str(root)])
+    assert ("save the images upright" in capsys.readouterr().out) == unclear
