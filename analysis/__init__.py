@@ -4,7 +4,7 @@
     mask, depth = load_model("runs/x").predict(rgb)
 
 `predict` takes an image as RGB bytes and returns mask and depth at the image's size. The commands are
-`python -m analysis.report`, `.predict`, `.export`, `.demo`, `.evaluate`, `.plots` and `.compare`.
+`one-look report`, `predict`, `export`, `demo`, `evaluate` and `compare`, and `python -m analysis.plots`.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,6 +1,6 @@
 """Measure a model on other data sets: any folder with true masks, true depth or both.
 
-    python -m analysis.evaluate RUN_OR_MODEL DIR [DIR ...] [--near dark] [--table FILE.csv]
+    one-look evaluate RUN_OR_MODEL DIR [DIR ...] [--near dark] [--table FILE.csv]
 
 Each image is predicted and measured at its own size. Depth is measured after the scale and shift that fit it best to
 the truth, because one image does not determine them. A baseline that ignores the image gives the scale of the metrics.
@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Bool, Float32, UInt8
 
 from analysis import AnalysisError
+from analysis.runs.files import MODEL_ARGUMENT, write_file
 from data.runtime import cli
 from data.runtime.progress import Progress, progress_bar
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # imports of seconds, which --help does not need
+    import pandas as pd
+
     from analysis.model import Model
     from data.dataset import Dataset, DatasetSpec, Triplet
 
@@ -122,7 +124,7 @@ def predict_baseline(shape: tuple[int, int]) -> tuple[FloatMap, FloatMap]:
     return np.ones(shape, np.float32), np.repeat(ramp, shape[1], axis=1)
 
 
-def evaluate(model: "Model", dataset: "Dataset", *, progress: Progress | None = None) -> pd.DataFrame:
+def evaluate(model: "Model", dataset: "Dataset", *, progress: Progress | None = None) -> "pd.DataFrame":
     """Measure a model on every image of a data set.
 
     Args:
@@ -146,7 +148,9 @@ def evaluate(model: "Model", dataset: "Dataset", *, progress: Progress | None = 
         if progress:
             progress(min(done * BATCH, len(dataset.triplets)), len(dataset.triplets))
     if not rows:
-        raise AnalysisError(f"{dataset.root}: no image could be measured; check it with python -m data.check")
+        raise AnalysisError(f"{dataset.root}: no image could be measured; check it with one-look check")
+    import pandas as pd
+
     return pd.DataFrame(rows, columns=["image", "by", *METRICS])
 
 
@@ -168,12 +172,13 @@ def _batches(dataset: "Dataset") -> Iterator[list[tuple[str, Truth]]]:
         yield batch
 
 
-def summarize_metrics(table: pd.DataFrame) -> pd.DataFrame:
+def summarize_metrics(table: "pd.DataFrame") -> "pd.DataFrame":
     """Return mean and 95 % interval of each metric, a row for each value of `by`.
 
     Returns:
         Columns `images`, and `mean`, `low` and `high` of each metric; empty without truth.
     """
+    import pandas as pd
     from scipy.stats import bootstrap
 
     rows = {}
@@ -190,7 +195,7 @@ def summarize_metrics(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def format_summary(folder: Path, summary: pd.DataFrame) -> str:
+def format_summary(folder: Path, summary: "pd.DataFrame") -> str:
     """Format the means as lines of text."""
     known = [name for name in METRICS if summary[(name, "mean")].notna().any()]
     lines = [f"{folder}, {int(summary[('images', '')].iloc[0])} images"]
@@ -206,12 +211,12 @@ def parser() -> argparse.ArgumentParser:
     from data.flags import add_meaning_flags, add_role_flags
 
     parser = argparse.ArgumentParser(
-        prog="python -m analysis.evaluate",
+        prog="one-look evaluate",
         description="Measure a model on data sets with true masks, true depth or both.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", type=Path, metavar="RUN_OR_MODEL", help="run folder, its best/, or model.safetensors")
+    parser.add_argument("model", **MODEL_ARGUMENT)
     parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="data set folders")
     add_role_flags(parser)
     add_meaning_flags(parser.add_argument_group("meaning of the values", "where dataset.json leaves it open"))
@@ -237,8 +242,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
+    import pandas as pd
+
     from analysis.model import load_model
-    from analysis.runs.files import write_file
     from data.dataset import DataError
     from data.flags import read_meaning_flags, read_role_flags
     from data.reading.layout import read_dataset

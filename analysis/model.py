@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from analysis import AnalysisError
+from analysis.runs.files import find_run
 from data.loading.loaders import SMALLEST_STD
 from data.pack.stats import Stats
 from data.runtime.cli import first_line
@@ -120,14 +121,14 @@ def load_model(path: str | Path, *, device: str | None = None) -> Model:
     """Load the model of a finished run.
 
     Args:
-        path: A run folder, its best/ folder, or model.safetensors with config.json beside it.
+        path: A run folder, `latest` for the newest, its best/ folder, or model.safetensors with config.json beside it.
         device: torch device; None selects a GPU if there is one.
 
     Raises:
         AnalysisError: There is no model (yet), a file is damaged, the weights do not fit the config, or the device is
             not available.
     """
-    weights = find_weights(Path(path))
+    weights = find_weights(find_run(path))
     attributes = _read_config(weights.with_name(CONFIG))
     with torch.random.fork_rng(devices=[]):  # initial weights are discarded; keep the caller's random state
         network = build_model(attributes["config"].model)

@@ -1,6 +1,6 @@
 """Provide the data of each stage: read a folder, split it by background, pack as much as the time allows.
 
-Triplets that cannot be used are left out and counted, by the search as by `python -m data.check`.
+Triplets that cannot be used are left out and counted, by the search as by `one-look check`.
 """
 
 from collections import Counter
@@ -137,7 +137,7 @@ class DataModule:
     def check_left_out(self) -> None:
         """Raise DataError if more than a tenth of the triplets is left out and `allow_bad` is not set."""
         if self.left_out.too_many and not self.allow_bad:
-            message = f"{self.dataset.root}: {self.left_out.describe()}; see python -m data.check, or search"
+            message = f"{self.dataset.root}: {self.left_out.describe()}; see one-look check, or search"
             raise DataError(f"{message} on the others with --allow-bad")
 
     def check_same(self, fingerprint: str) -> None:

@@ -25,7 +25,7 @@ from models.config import ConfigError
 from search.config.budget import Budget, BudgetError, extend_budget, parse_budget
 from search.config.options import RunOptions, add_options, flags
 from search.records.disk import DiskFullError, find_full_disk
-from search.records.run_dir import RunDirError, check_free, hold, is_claimed, resume_command
+from search.records.run_dir import RunDirError, check_free, hold, is_claimed, is_one_look, resume_command, run_path
 from search.records.run_state import RunState, create_run_state, read_run_json, resume_run_state
 from search.records.trials import TrialTable
 
@@ -49,15 +49,16 @@ def _path(text: str) -> Path:
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     p = argparse.ArgumentParser(
-        prog="search/run.py",
+        prog="one-look search" if is_one_look() else "search/run.py",
         description="Search for a small network that predicts foreground mask and depth from one image.",
     )
     p.add_argument("--budget", help="wall time (90s, 10m, 2h), trials (40trials) or device hours (2gpuh, 2cpuh)")
     p.add_argument(
         "--resume",
-        type=_path,
+        type=lambda text: _path(str(run_path(text))),
         metavar="RUN",
-        help="continue a run that was interrupted; --budget gives it more, --data names the new folder of its images",
+        help="continue a run that was interrupted, or latest; --budget gives it more, --data names the new folder of "
+        "its images",
     )
     p.add_argument(
         "--data", type=_path, nargs="+", metavar="DIR", help="data set folders, joined; built-in scenes by default"
@@ -296,7 +297,7 @@ def _write_report(out: Path) -> None:
 
         write_report(out)
     except Exception as error:
-        again = f"`python -m analysis.report {shlex.quote(str(out))}` tries again"
+        again = f"`one-look report {shlex.quote(str(out))}` tries again"
         print(f"warning: there is no report ({type(error).__name__}: {error}); {again}", file=sys.stderr)
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from analysis.commands import COMMANDS as COMMANDS_OF_ONE_LOOK
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("[a-z]*/**/*.md")])
@@ -17,7 +19,7 @@ COMMANDS = [
     for page in PAGES
     if page.name != "CHANGELOG.md"
     for line in page.read_text(encoding="utf-8").splitlines()
-    if line.strip().startswith("python ")
+    if line.strip().startswith(("python ", "one-look "))
 ]
 MODULES = sorted(
     {module for page in PAGES for module in re.findall(r"python -m ([\w.]+)", page.read_text(encoding="utf-8"))}
@@ -39,6 +41,7 @@ def command(start):
 
 
 def typed(words, cwd=ROOT, **replaced):
+    words = ["python", "-m", "analysis.commands", *words[1:]] if words[0] == "one-look" else words
     words = [sys.executable if word == "python" else replaced.get(word, word) for word in words]
     return subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=120)
 
@@ -51,13 +54,13 @@ def test_scenes_command_works(tmp_path):
 
 def test_compose_command_works(tmp_path, shared_data):
     folders = {"PHOTOS": str(shared_data / "rgbd"), "CUTOUTS": str(shared_data / "foregrounds")}
-    process = typed(command("python -m data.compose"), DIR=str(tmp_path / "out"), **{"2000": "40"}, **folders)
+    process = typed(command("one-look compose"), DIR=str(tmp_path / "out"), **{"2000": "40"}, **folders)
     assert process.returncode == 0, process.stderr
     assert len(list((tmp_path / "out" / "depth").iterdir())) == 40
 
 
 def test_check_command_works(tiny_dataset):
-    process = typed(command("python -m data.check"), DIR=str(tiny_dataset))
+    process = typed(command("one-look check"), DIR=str(tiny_dataset))
     assert process.returncode == 0, process.stdout + process.stderr
 
 
@@ -101,6 +104,11 @@ def test_every_module_of_the_readmes_is_a_command(module):
         assert '__name__ == "__main__"' in path.read_text(encoding="utf-8")
 
 
+def test_every_command_of_the_readmes_is_one_of_one_look():
+    named = {name for page in PAGES for name in re.findall(r"one-look ([a-z]+)", page.read_text(encoding="utf-8"))}
+    assert named >= {"report", "predict"} and named <= set(COMMANDS_OF_ONE_LOOK)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_pages_are_short_and_their_links_lead_somewhere(page):
     text = page.read_text(encoding="utf-8")
@@ -112,16 +120,16 @@ def test_pages_are_short_and_their_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize(
-    ("start", "module"),
+    ("start", "module", "run"),
     [
-        ("python -m search.training.lr_finder", "search.training.lr_finder"),
-        ("python -m analysis.predict", "analysis.predict.predict"),
+        ("python -m search.training.lr_finder", "search.training.lr_finder", []),
+        ("one-look predict", "analysis.predict.predict", ["run"]),
     ],
 )
-def test_options_of_the_readmes_exist(start, module):
+def test_options_of_the_readmes_exist(start, module, run):
     imported = importlib.import_module(module)
     build = getattr(imported, "build_parser", None) or imported.parser
-    args = build().parse_args(command(start)[3:])
+    args = build().parse_args([*run, *command(start)[len(start.split()) :]])
     assert str(args.out) == command(start)[command(start).index("--out") + 1]
 
 

@@ -1,6 +1,6 @@
 """Compare search methods at equal budget: each is a whole run of search/run.py, of the same length, for each seed.
 
-    python -m analysis.compare --data DIR --budget 5m --seeds 5 --methods default,random,asha_only --out DIR
+    one-look compare --data DIR --budget 5m --seeds 5 --methods default,random,asha_only --out DIR
 
 A seed decides which backgrounds are held out, for every method alike. The runs follow each other and methods alternate,
 so that a slow spell of the machine affects all of them; existing runs are not repeated. All models are then measured on
@@ -42,7 +42,7 @@ def _budget(text: str) -> Budget:
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
-    p = argparse.ArgumentParser(prog="python -m analysis.compare", description=__doc__.splitlines()[0])
+    p = argparse.ArgumentParser(prog="one-look compare", description=__doc__.splitlines()[0])
     p.add_argument("--data", type=Path, required=True, help="data set folder")
     p.add_argument("--budget", type=_budget, required=True, help="budget of each run, such as 3m")
     p.add_argument("--seeds", type=_seeds, default=3, help="runs of each method (default 3)")

@@ -23,6 +23,7 @@ from analysis.compare.scoring import METRICS
 from analysis.runs.files import read_json
 from analysis.runs.tables import load_trials, markdown_table
 from data.runtime import cli
+from search.records.run_dir import run_path
 
 METHOD = ["method", "budget"]
 TITLES = {"IoU": "iou", "RMSE": "rmse_depth", "score": "score"}
@@ -144,7 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m analysis.compare.summary", description="Print the results of runs as a Markdown table."
     )
-    parser.add_argument("runs", nargs="+", type=Path, help="run folders")
+    parser.add_argument("runs", nargs="+", type=run_path, metavar="RUN", help="run folders, or latest")
     args = parser.parse_args(arguments)
     return cli.run(lambda: print(build_results_table(summarize_runs(*args.runs)), end=""), AnalysisError)
 

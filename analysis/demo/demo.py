@@ -1,6 +1,6 @@
 """Serve a page to try a trained model on photos: mask, depth, cut-out and a point cloud that can be turned.
 
-    python -m analysis.demo RUN_OR_MODEL
+    one-look demo RUN_OR_MODEL
 
 The page is served to this machine only and works offline; photos are deleted when the server ends. Relative inverse
 depth has neither unit nor offset, and an image does not record its lens. The point cloud assumes all three.
@@ -21,6 +21,7 @@ from jaxtyping import Float32, UInt8
 
 from analysis import AnalysisError
 from analysis.predict.photos import RGBImage, UnreadableError, read_photo
+from analysis.runs.files import MODEL_ARGUMENT
 from data.runtime import cli
 
 if TYPE_CHECKING:
@@ -215,8 +216,8 @@ def _port(text: str) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
-    p = argparse.ArgumentParser(prog="python -m analysis.demo", description="Serve a page to try a trained model.")
-    p.add_argument("model", type=Path, metavar="RUN_OR_MODEL", help="run folder, its best/ or a .safetensors file")
+    p = argparse.ArgumentParser(prog="one-look demo", description="Serve a page to try a trained model.")
+    p.add_argument("model", **MODEL_ARGUMENT)
     p.add_argument("--port", type=_port, metavar="N", help="port of the page (default: the first free one from 7860)")
     p.add_argument("--device", help="torch device, such as cpu or cuda:1; default: a GPU if there is one")
     return p

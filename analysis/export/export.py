@@ -1,6 +1,6 @@
 """Export a trained model as one file for other programs: ONNX, or a program of torch.export.
 
-    python -m analysis.export RUN_OR_MODEL --to onnx
+    one-look export RUN_OR_MODEL --to onnx
 
 The file takes red, green and blue bytes of any number of images of any size. It is compared with the model before it
 is written.
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis import AnalysisError
-from analysis.runs.files import write_file
+from analysis.runs.files import MODEL_ARGUMENT, write_file
 from data.runtime.cli import first_line, run
 from data.runtime.progress import Progress, progress_bar
 
@@ -174,12 +174,12 @@ def measure_latency_ms(program: "Program", rgb: "torch.Tensor") -> float:
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
     p = argparse.ArgumentParser(
-        prog="python -m analysis.export",
+        prog="one-look export",
         description="Write a trained model as one file for other programs.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("model", type=Path, metavar="RUN_OR_MODEL", help="run folder, its best/ or a .safetensors file")
+    p.add_argument("model", **MODEL_ARGUMENT)
     p.add_argument("--to", required=True, choices=tuple(SUFFIXES), help="format")
     p.add_argument("--input", choices=INPUTS, default="uint8", help="type of the input (default: %(default)s)")
     p.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: beside the weights)")

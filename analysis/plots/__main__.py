@@ -6,12 +6,13 @@ from pathlib import Path
 
 from analysis import AnalysisError
 from data.runtime import cli
+from search.records.run_dir import run_path
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m analysis.plots", description="Plot the curves of runs.")
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders, finished or not")
+    parser.add_argument("runs", type=run_path, nargs="+", metavar="RUN", help="run folders, finished or not; or latest")
     parser.add_argument("--out", type=Path, default=Path("plots"), help="folder to write to (default: %(default)s)")
     parser.add_argument("--format", choices=("png", "svg"), default="png", help="of the plots (default: %(default)s)")
     args = parser.parse_args(arguments)

@@ -1,6 +1,6 @@
 """Predict foreground and depth of photos with a trained model, and write the images to a folder.
 
-    python -m analysis.predict RUN PHOTO_OR_FOLDER ... [--out DIR]
+    one-look predict RUN PHOTO_OR_FOLDER ... [--out DIR]
 
 Threads read and write files while the network computes; only a few photos are in memory at once.
 """
@@ -29,7 +29,7 @@ from analysis.predict.photos import (
     read_photo,
     render_prediction,
 )
-from analysis.runs.files import check_folder, write_file
+from analysis.runs.files import MODEL_ARGUMENT, check_folder, write_file
 from data.reading.matching import PHOTO_SUFFIXES
 from data.runtime.cli import run
 from data.runtime.cores import count_cores
@@ -191,12 +191,12 @@ def _batches(photos: Iterable[_ReadPhoto]) -> Iterator[list[_ReadPhoto]]:
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
     p = argparse.ArgumentParser(
-        prog="python -m analysis.predict",
+        prog="one-look predict",
         description="Predict foreground and depth of photos with a trained model.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("model", type=Path, metavar="RUN_OR_MODEL", help="run folder, its best/ or a .safetensors file")
+    p.add_argument("model", **MODEL_ARGUMENT)
     p.add_argument("photos", type=Path, nargs="+", metavar="PHOTO_OR_FOLDER", help="photos, folders of photos")
     p.add_argument("--out", type=Path, default=Path("predictions"), help="folder to write to (default: %(default)s)")
     p.add_argument("--metres", action="store_true", help="write distances too; needs a model trained on metric depth")

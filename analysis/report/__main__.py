@@ -1,4 +1,4 @@
-"""Write the report of a run: python -m analysis.report RUN [--out FILE]."""
+"""Write the report of a run: one-look report RUN [--out FILE]."""
 
 import argparse
 import sys
@@ -6,14 +6,14 @@ from pathlib import Path
 
 from analysis import AnalysisError
 from data.runtime import cli
+from search.records.run_dir import LATEST, run_path
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m analysis.report", description="Write a run's report as one HTML file."
-    )
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder, finished or not")
+    parser = argparse.ArgumentParser(prog="one-look report", description="Write a run's report as one HTML file.")
+    described = "run folder, finished or not (default: %(default)s, the newest)"
+    parser.add_argument("run", type=run_path, nargs="?", default=LATEST, metavar="RUN", help=described)
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="file to write (default: report.html in the run folder)"
     )

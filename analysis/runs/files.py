@@ -6,6 +6,15 @@ from typing import Any
 
 from analysis import AnalysisError
 from data.runtime.files import write_atomically
+from search.records import run_dir
+
+MODEL_ARGUMENT: dict[str, Any] = {
+    "type": run_dir.run_path,
+    "nargs": "?",
+    "default": run_dir.LATEST,
+    "metavar": "RUN_OR_MODEL",
+    "help": "run folder, its best/ or a .safetensors file (default: %(default)s, the newest run)",
+}
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -23,6 +32,18 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise AnalysisError(f"{path}: not a JSON object; restore it from the run")
     return content
+
+
+def find_run(name: str | Path) -> Path:
+    """Return the run folder of that name; `latest` is the newest run of this user.
+
+    Raises:
+        AnalysisError: There is no latest run.
+    """
+    try:
+        return run_dir.find_run(name)
+    except run_dir.RunDirError as error:
+        raise AnalysisError(str(error)) from error
 
 
 def check_folder(out: Path) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis import AnalysisError
 from analysis.runs.curves import build_curves, rank_trials
-from analysis.runs.files import read_json
+from analysis.runs.files import find_run, read_json
 from analysis.runs.tables import load_reports, load_trials_so_far
 
 SILENT_S = 60.0  # a run writes its clock every two seconds; after so long without, it has died
@@ -52,13 +52,13 @@ class Run:
         return None if chosen.empty else chosen.iloc[0]
 
 
-def read_run(folder: Path) -> Run:
-    """Read a run folder.
+def read_run(folder: Path | str) -> Run:
+    """Read a run folder; `latest` is the newest run.
 
     Raises:
         AnalysisError: Not a run folder, or one of its files is damaged.
     """
-    folder = Path(folder)
+    folder = find_run(folder)
     if not folder.is_dir():
         raise AnalysisError(f"{folder}: no such folder; name the folder of a run")
     if not (folder / "run.json").is_file() and not (folder / "trials.csv").is_file():

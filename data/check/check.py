@@ -1,4 +1,4 @@
-"""Check every file of a data set folder, or of the folders that it joins: command line of `python -m data.check`."""
+"""Check every file of a data set folder, or of the folders that it joins: command line of `one-look check`."""
 
 import argparse
 import json
@@ -133,14 +133,14 @@ def _find_ignored_foregrounds(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `python -m data.check` and return its exit code: 0 no faults, 1 faults found, 2 invalid input."""
+    """Run `one-look check` and return its exit code: 0 no faults, 1 faults found, 2 invalid input."""
     args = build_parser().parse_args(argv)
     return cli.run(lambda: _run(args), DataError)
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the command line."""
-    parser = argparse.ArgumentParser(prog="python -m data.check", description="Find the faults of a data set folder.")
+    parser = argparse.ArgumentParser(prog="one-look check", description="Find the faults of a data set folder.")
     parser.add_argument("folder", type=Path, metavar="DIR", help="data set folder")
     parser.add_argument("--fix", type=Path, metavar="OUT", help="write the sound and the fixable triplets to OUT")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every fault and inferred field to FILE")
@@ -191,9 +191,9 @@ def _configure(report: Report, *, write: bool) -> None:
         unknown = [one.key for one in report.inferred if one.key not in certain and not one.doubt]
         flags = " ".join(f"{to_flag(key)} ..." for key in unknown)
         if flags:
-            print(f"  uncertain, look at the data and run: python -m data.check {root} {flags}")
+            print(f"  uncertain, look at the data and run: one-look check {root} {flags}")
     if report.mixed:
-        print(f"  for a copy with near in every line of manifest.csv: python -m data.check {root} --fix OUT")
+        print(f"  for a copy with near in every line of manifest.csv: one-look check {root} --fix OUT")
 
 
 def _write_json(path: Path, report: Report) -> None:

@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from data.check.faults import FOLDER_KINDS, Fault
 from data.check.inference import InferredField
 from data.dataset import FAULT_KINDS, Dataset
@@ -74,6 +71,9 @@ class Report:
 
 def print_report(report: Report) -> None:
     """Print faults by kind with counts and the first files, then the inferred fields; joined folders one by one."""
+    from rich.console import Console  # after --help
+    from rich.table import Table
+
     for part in report.parts:
         print_report(part)
     console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, markup=False, emoji=False)

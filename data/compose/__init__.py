@@ -1,4 +1,4 @@
-"""Composites of foregrounds and photos as a data set: `python -m data.compose`, or `data.compose.compose` from code."""
+"""Composites of foregrounds and photos as a data set: `one-look compose`, or `data.compose.compose` from code."""
 
 from data.compose.placement import Placement, draw_placement
 

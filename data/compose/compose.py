@@ -1,6 +1,6 @@
 """Compose a data set: paste foregrounds on photos, with masks and, if the photos have it, depth.
 
-    python -m data.compose --backgrounds DIR --foregrounds DIR --per-pair 20 --flip --out DIR
+    one-look compose --backgrounds DIR --foregrounds DIR --per-pair 20 --flip --out DIR
 
 Depth is stored as relative inverse depth on one scale for the whole data set: PNG, 1..255 for 0..1, 0 = unknown. For
 photos with metric depth z that is (1/z - 1/far) / (1/near - 1/far), clipped. `far` is the 99th percentile of all known
@@ -138,7 +138,7 @@ def _draw_place(
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the command line."""
-    parser = argparse.ArgumentParser(prog="python -m data.compose", description="Paste foregrounds on photos.")
+    parser = argparse.ArgumentParser(prog="one-look compose", description="Paste foregrounds on photos.")
     add = parser.add_argument
     add("--backgrounds", type=Path, required=True, metavar="DIR", help="photos, or a folder with images/ and depth/")
     add("--foregrounds", type=Path, required=True, metavar="DIR", help="RGBA images of cut-out objects")
@@ -195,7 +195,7 @@ def plan_from_args(args: argparse.Namespace, workers: Workers = None) -> Plan:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run `python -m data.compose` and return its exit code; after 130 (stopped) the same command resumes."""
+    """Run `one-look compose` and return its exit code; after 130 (stopped) the same command resumes."""
     args = build_parser().parse_args(arguments)
     return cli.run(lambda: _run(args), DataError)
 

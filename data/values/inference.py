@@ -186,7 +186,7 @@ def infer_near(polarity: Polarity, values: Sequence[DepthValues]) -> InferredFie
     votes, files = polarity.votes, len(values)
     if polarity.mixed:
         reason = f"{votes}; both polarities in one folder"
-        doubt = f"{reason}; write near in each line of manifest.csv, as python -m data.check DIR --fix OUT does"
+        doubt = f"{reason}; write near in each line of manifest.csv, as one-look check DIR --fix OUT does"
         return InferredField("near", None, False, reason, files, doubt)
     slopes = [value.slope > 0 for value in values if abs(value.slope) >= SLOPE]
     bottom = sum(slopes) if votes.majority == "bright" else len(slopes) - sum(slopes)

@@ -32,8 +32,8 @@ USE = """\
 In the project's folder, with the path of this folder:
 
 ```bash
-python -m analysis.predict PATH photo.jpg --out predictions
-python -m analysis.export PATH --to onnx
+one-look predict PATH photo.jpg --out predictions
+one-look export PATH --to onnx
 ```
 
 ```python

@@ -1,11 +1,18 @@
-"""Claim and lock a run folder, so that no run overwrites another."""
+"""Claim and lock a run folder, so that no run overwrites another; find the latest one."""
 
+import argparse
+import json
 import shlex
-from contextlib import AbstractContextManager
+import sys
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+
+from data.runtime.files import cache_dir, write_atomically
 
 RECORDS = "trials.jsonl"
 COMMAND = Path(__file__).resolve().parents[1] / "run.py"
+LATEST = "latest"
+MAX_REMEMBERED = 100  # run folders
 
 
 class RunDirError(ValueError):
@@ -45,16 +52,62 @@ def hold(out: Path) -> AbstractContextManager[object]:
 
     try:
         (out / RECORDS).touch()
-        return FileLock(out / ".lock", timeout=0).acquire()
+        held = FileLock(out / ".lock", timeout=0).acquire()
     except Timeout as error:
         raise RunDirError(f"{out} is being written by another process; wait for it, or end it") from error
     except OSError as error:
         raise RunDirError(f"{out} cannot be written to ({error.strerror}); name another folder") from error
+    _remember(out.absolute())
+    return held
+
+
+def find_run(name: str | Path) -> Path:
+    """Return the run folder of that name; `latest` is the one that this user started or resumed last, if it exists.
+
+    Raises:
+        RunDirError: There is no latest run.
+    """
+    if str(name) != LATEST:
+        return Path(name)
+    for folder in [*map(Path, reversed(_read_remembered())), *sorted(Path("runs").glob("*"), reverse=True)]:
+        if (folder / "run.json").is_file():
+            return folder
+    raise RunDirError(f"{LATEST}: no run is known yet; name a run folder, or start a run")
+
+
+def run_path(text: str) -> Path:
+    """Return the run folder that an argument of a command line names."""
+    try:
+        return find_run(text)
+    except RunDirError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _read_remembered() -> list[str]:
+    """Return the folders of runs in the order in which they were started or resumed."""
+    with suppress(OSError, ValueError):
+        return list(map(str, json.loads((cache_dir() / "runs.json").read_text(encoding="utf-8"))))
+    return []
+
+
+def _remember(out: Path) -> None:
+    """Add a run to the list that `latest` is taken from; a list that cannot be written is none."""
+    others = [folder for folder in _read_remembered() if folder != str(out)]
+    folders = [*others[1 - MAX_REMEMBERED :], str(out)]
+    with suppress(OSError):
+        cache_dir().mkdir(parents=True, exist_ok=True)
+        write_atomically(cache_dir() / "runs.json", lambda file: file.write(json.dumps(folders).encode()))
+
+
+def is_one_look() -> bool:
+    """Return whether this process was started by the command `one-look`."""
+    return Path(sys.argv[0]).stem == "one-look"
 
 
 def resume_command(out: Path) -> str:
     """Return the command that resumes a run from any working directory."""
-    return shlex.join(["python", str(COMMAND), "--resume", str(out.absolute())])
+    search = ["one-look", "search"] if is_one_look() else ["python", str(COMMAND)]
+    return shlex.join([*search, "--resume", str(out.absolute())])
 
 
 def is_claimed(out: Path) -> bool:

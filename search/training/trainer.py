@@ -2,7 +2,7 @@
 
 The learning rate is a function of progress, and progress counts time as well as steps, so that a run cut by its time
 limit has annealed all the same. Equal seeds give equal numbers, whether or not a run is resumed. Given the clock
-readings of an earlier run, `fit` reproduces that run; see `python -m search.reproduce`.
+readings of an earlier run, `fit` reproduces that run; see `one-look reproduce`.
 """
 
 import math

@@ -14,7 +14,8 @@ from search.config.trial import TrialConfig
 from search.records.files import write_json
 from search.records.provenance import describe_process
 from search.records.trials import TrialRecord, TrialTable
-from search.reproduce import RunRecords, find_differences, main
+from search.reproduce.__main__ import main
+from search.reproduce.reproduce import RunRecords, find_differences
 from search.training.trainer import STATE_FILE, FitPlan, TrialDivergedError, fit
 
 PX, IMAGES = 32, (16, 8)

@@ -49,7 +49,7 @@ def test_run_whose_report_fails_prints_the_command_that_tries_again(out, capsys)
     _write_report(out)
     said = capsys.readouterr().err
     assert said.startswith("warning: there is no report (AnalysisError: ") and said.count("\n") == 1
-    assert command_in(said, "python -m analysis.report") == ["python", "-m", "analysis.report", str(out)]
+    assert command_in(said, "one-look report") == ["one-look", "report", str(out)]
 
 
 def test_every_path_is_absolute_once_it_is_parsed(tmp_path, monkeypatch):

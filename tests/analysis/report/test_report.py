@@ -142,7 +142,7 @@ def test_commands_of_the_page_can_be_pasted(tmp_path):
     add_trial(table, "e1", "explore", 0.7, px=80)
     write_json(run / "run.json", {"state": "stopped", "format_version": FORMAT_VERSION})
     page = html.unescape(write_report(run).read_text())
-    assert f"search/run.py --resume '{run}'" in page and f"python -m analysis.report '{run}'" in page
+    assert f"search/run.py --resume '{run}'" in page and f"one-look report '{run}'" in page
 
 
 @pytest.mark.parametrize("content", ["[]", "{"])

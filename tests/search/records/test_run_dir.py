@@ -1,7 +1,21 @@
-"""Lock of a run folder."""
+"""Lock of a run folder, and the latest run."""
 
+import argparse
+import shlex
+import shutil
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+from search.records.run_dir import RunDirError, claim, find_run, hold, resume_command, run_path
+
+
+def start_run(folder):
+    with claim(folder):
+        (folder / "run.json").write_text("{}")
+    return folder.absolute()
 
 
 def test_locks_need_no_module_that_windows_lacks(tmp_path):
@@ -17,3 +31,43 @@ def test_locks_need_no_module_that_windows_lacks(tmp_path):
     )
     ended = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
     assert ended.returncode == 0 and "another process" in ended.stdout, ended.stderr
+
+
+def test_latest_run_is_the_one_started_or_resumed_last_that_exists(tmp_path, monkeypatch):
+    monkeypatch.setenv("ONE_LOOK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunDirError, match="start a run"):
+        find_run("latest")
+    with pytest.raises(argparse.ArgumentTypeError, match="start a run"):
+        run_path("latest")
+    first, second = start_run(Path("été 1")), start_run(tmp_path / "deep" / "2")
+    with claim(tmp_path / "not begun"):
+        pass
+    monkeypatch.chdir("/")
+    assert find_run("latest") == run_path("latest") == second
+    with hold(first):
+        assert find_run("latest") == first
+    shutil.rmtree(first)
+    assert find_run("latest") == second
+    assert find_run("./latest") == Path("latest")
+
+
+def test_latest_run_that_is_not_on_record_is_looked_for_in_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("ONE_LOOK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("20260101-000000", "20260102-000000", "20260103-000000"):
+        start_run(Path("runs") / name)
+    shutil.rmtree(tmp_path / "cache")
+    Path("runs/20260103-000000/run.json").unlink()
+    assert find_run("latest") == Path("runs/20260102-000000")
+
+
+def test_run_of_a_user_without_a_writable_cache_begins(tmp_path, monkeypatch):
+    (tmp_path / "cache").touch()
+    monkeypatch.setenv("ONE_LOOK_CACHE", str(tmp_path / "cache"))
+    start_run(tmp_path / "run")
+
+
+def test_one_look_prints_its_own_resume_command(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/venv/bin/one-look", "search"])
+    assert shlex.split(resume_command(tmp_path)) == ["one-look", "search", "--resume", str(tmp_path)]

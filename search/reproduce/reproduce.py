@@ -1,17 +1,11 @@
-"""Train a recorded trial again and compare its metrics with the record, epoch by epoch.
+"""Train a recorded trial again and compare its metrics with the record, epoch by epoch."""
 
-python -m search.reproduce RUN TRIAL_ID
-"""
-
-import argparse
 import difflib
 import json
-import sys
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +13,6 @@ import torch
 from torch import Tensor
 
 from data.data_module import StageData, load_data_module
-from data.dataset import DataError
-from data.runtime import cli
 from data.runtime.progress import Progress, progress_bar
 from models.config import ConfigError
 from search.config.trial import TrialConfig
@@ -38,7 +30,7 @@ SIZES = ("px", "train_images", "val_images")
 Log = Callable[[str], None]
 
 
-class NotReproducibleError(ValueError):
+class NotReproducibleError(RunDirError):
     """The records do not allow a trial to be trained again."""
 
 
@@ -270,29 +262,3 @@ def reproduce_trial(records: RunRecords, trial_id: str, log: Log, *, device: str
         comparison.different += different
         comparison.run(data, plan, weights)
     return comparison
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code: 0 equal metrics, 1 different metrics, 2 a user error."""
-    parser = argparse.ArgumentParser(
-        prog="python -m search.reproduce",
-        description="Train a trial of a run again from its record and report whether its metrics are equal.",
-    )
-    parser.add_argument("run", type=Path, help="run folder")
-    parser.add_argument("trial_id", help="trial from trials.csv, such as e0007")
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="device to train on (default: the recorded one)")
-    args = parser.parse_args(arguments)
-    return cli.run(lambda: _reproduce(args), NotReproducibleError, RunDirError, ConfigError, DataError)
-
-
-def _reproduce(args: argparse.Namespace) -> int:
-    records = RunRecords(args.run)
-    for line in records.describe_changes():
-        print(line)
-    different = reproduce_trial(records, args.trial_id, partial(print, flush=True), device=args.device).different
-    print(f"{args.trial_id}: " + (f"different; first, {different[0]}" if different else "the same, bit for bit"))
-    return 1 if different else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,35 @@
+"""The command `one-look`: its sub-commands are command lines of the packages, imported when they are called."""
+
+import argparse
+import sys
+from importlib import import_module
+
+COMMANDS = {  # module and description of each sub-command
+    "search": ("search.run", "search for a network, train it and write its report"),
+    "check": ("data.check.check", "find the faults of a data set folder"),
+    "compose": ("data.compose.compose", "make a data set of photos and cut-outs"),
+    "predict": ("analysis.predict.predict", "predict foreground and depth of photos"),
+    "evaluate": ("analysis.evaluate", "measure a model on other data sets"),
+    "report": ("analysis.report.__main__", "write the report of a run"),
+    "demo": ("analysis.demo.demo", "serve a page to try a model on photos"),
+    "export": ("analysis.export.export", "write a model as one file for other programs"),
+    "compare": ("analysis.compare.__main__", "compare search methods at equal budget"),
+    "reproduce": ("search.reproduce.__main__", "train a recorded trial again and compare its metrics"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a sub-command; return its exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    purpose = "Search for a small network that predicts foreground mask and depth from one image."
+    parser = argparse.ArgumentParser(prog="one-look", description=purpose)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands; each has --help")
+    for name, (_, description) in COMMANDS.items():
+        commands.add_parser(name, help=description, add_help=False)
+    command = parser.parse_args(words[:1] or ["--help"]).command
+    code: int = import_module(COMMANDS[command][0]).main(words[1:])
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

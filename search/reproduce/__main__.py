@@ -1,0 +1,39 @@
+"""Train a recorded trial again and compare: one-look reproduce RUN TRIAL_ID."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from functools import partial
+
+from data.dataset import DataError
+from data.runtime import cli
+from models.config import ConfigError
+from search.records.run_dir import RunDirError, run_path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code: 0 equal metrics, 1 different metrics, 2 a user error."""
+    parser = argparse.ArgumentParser(
+        prog="one-look reproduce",
+        description="Train a trial of a run again from its record and report whether its metrics are equal.",
+    )
+    parser.add_argument("run", type=run_path, metavar="RUN", help="run folder, or latest")
+    parser.add_argument("trial_id", metavar="TRIAL", help="trial from trials.csv, such as e0007")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="device to train on (default: the recorded one)")
+    args = parser.parse_args(arguments)
+    return cli.run(lambda: _reproduce(args), RunDirError, ConfigError, DataError)
+
+
+def _reproduce(args: argparse.Namespace) -> int:
+    from search.reproduce.reproduce import RunRecords, reproduce_trial  # after --help: torch takes seconds
+
+    records = RunRecords(args.run)
+    for line in records.describe_changes():
+        print(line)
+    different = reproduce_trial(records, args.trial_id, partial(print, flush=True), device=args.device).different
+    print(f"{args.trial_id}: " + (f"different; first, {different[0]}" if different else "the same, bit for bit"))
+    return 1 if different else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
