@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from data.dataset import DataError, Dataset, Triplet
 
 HELD_OUT = 0.1  # share of the backgrounds for validation, and again for test
-FOREGROUND_SHARES = (HELD_OUT, 0.2, 0.3)  # of the foregrounds held out for each, tried in this order
+SHARES = (HELD_OUT, 0.15, 0.2, 0.25, 0.3)  # of backgrounds and foregrounds, tried where both are held out
+USEFUL_IMAGES, USEFUL_SHARE = 96, 0.1  # of validation and test: as many images, or this share of those that train
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,9 @@ def split_by_background(dataset: Dataset, *, seed: int = 0) -> Splits:
     """Split 80/10/10 so that no background is in two splits, and no foreground where manifest.csv names both.
 
     A stated split takes precedence. A foreground that occurs in several splits stays in one of them, and the triplets
-    that mix it with backgrounds of another split are left out and counted. Two backgrounds give training and validation
-    but no test split. Joined folders are split one by one.
+    that mix it with backgrounds of another split are left out and counted; more than a tenth of both is then held out
+    if the rest would be too few images to measure. Two backgrounds give training and validation but no test split.
+    Joined folders are split one by one.
 
     Args:
         dataset: The data set to split.
@@ -72,10 +74,10 @@ def split_by_background(dataset: Dataset, *, seed: int = 0) -> Splits:
     """
     if _states_split(dataset):
         return _split_by_column(dataset, seed)
-    return _separate_foregrounds(_split_backgrounds(dataset, seed), seed)
+    return _separate_foregrounds(dataset, seed)
 
 
-def _split_backgrounds(dataset: Dataset, seed: int) -> Splits:
+def _split_backgrounds(dataset: Dataset, seed: int, share: float = HELD_OUT) -> Splits:
     backgrounds = {triplet.background for triplet in dataset.triplets}
     if len(backgrounds) < 2:
         unknown = {name.rpartition("/")[2] for name in backgrounds} == {"unknown"}  # joined folders add a prefix
@@ -84,8 +86,7 @@ def _split_backgrounds(dataset: Dataset, seed: int) -> Splits:
             f"{dataset.root}: {problem}, and a split needs 2; state --group-size (1 if each image has its own "
             "background), group_size in dataset.json, or a background per line of manifest.csv"
         )
-    val = _hold_out(backgrounds, seed)
-    test = _hold_out(backgrounds - set(val), seed, len(val)) if len(backgrounds) > 2 else []
+    val, test = _hold_out_twice(backgrounds, seed, share)
     names = dict.fromkeys(backgrounds, "train") | dict.fromkeys(val, "val") | dict.fromkeys(test, "test")
     return _build_splits(dataset, lambda triplet: names[triplet.background])
 
@@ -138,10 +139,18 @@ def sort_nested(triplets: Iterable[Triplet]) -> tuple[Triplet, ...]:
     return tuple(sorted(triplets, key=lambda triplet: (_hash(triplet.id), triplet.id)))
 
 
-def _hold_out(names: set[str], seed: int, count: int | None = None) -> list[str]:
-    """Return `count` names, by default HELD_OUT of them and at least one, first in the order of a stable hash."""
+def _hold_out(names: set[str], seed: int) -> list[str]:
+    return _hold_out_twice(names, seed, HELD_OUT)[0]
+
+
+def _hold_out_twice(names: set[str], seed: int, share: float) -> tuple[list[str], list[str]]:
+    """Return a share of names, at least one, first in the order of a stable hash, and as many others if there are more.
+
+    The second list is empty if there are two names.
+    """
     ranked = sorted(names, key=lambda name: (_hash(f"{seed}/{name}"), name))
-    return ranked[: max(1, round(HELD_OUT * len(ranked))) if count is None else count]
+    count = max(1, round(share * len(ranked)))
+    return ranked[:count], ranked[count : 2 * count] if len(ranked) > 2 else []
 
 
 def list_shared_foregrounds(splits: Splits) -> set[str]:
@@ -154,27 +163,38 @@ def list_shared_foregrounds(splits: Splits) -> set[str]:
     return {foreground for foreground, places in seen.items() if len(places) > 1}
 
 
-def _separate_foregrounds(splits: Splits, seed: int) -> Splits:
-    """Leave out the triplets whose foreground belongs to another split than their background.
+def _separate_foregrounds(dataset: Dataset, seed: int) -> Splits:
+    """Split by background and by foreground, and hold out the smallest share that leaves enough images to measure.
 
-    More foregrounds are held out if a split would be empty, as it may be where composites show several. If that does
-    not help, the foregrounds are not separated.
+    If none does, the split with the most such images is returned; if each leaves a split empty, as it may be where
+    composites show several foregrounds, the foregrounds are not separated.
     """
+    plain = _split_backgrounds(dataset, seed)
+    shared = len(list_shared_foregrounds(plain))
+    if shared < 2:
+        return plain
+    best, most = plain, 0
+    for share in SHARES:
+        splits = _leave_out_mixed(_split_backgrounds(dataset, seed, share), seed, share)
+        measured = min(len(splits.val), len(splits.test)) if plain.test and shared > 2 else len(splits.val)
+        if splits.train and measured > most:
+            best, most = splits, measured
+        if most >= min(USEFUL_IMAGES, USEFUL_SHARE * len(best.train)) > 0:
+            break
+    return best
+
+
+def _leave_out_mixed(splits: Splits, seed: int, share: float) -> Splits:
+    """Leave out the triplets whose foreground belongs to another split than their background."""
     shared = list_shared_foregrounds(splits)
-    parts = splits.by_name()
-    for share in FOREGROUND_SHARES if len(shared) > 1 else ():
-        count = max(1, round(share * len(shared)))
-        val = _hold_out(shared, seed, count)
-        test = _hold_out(shared - set(val), seed, count) if splits.test and len(shared) > 2 else []
-        homes = dict.fromkeys(shared, "train") | dict.fromkeys(val, "val") | dict.fromkeys(test, "test")
-        kept = {
-            split: tuple(t for t in triplets if all(homes.get(name, split) == split for name in _list_foregrounds(t)))
-            for split, triplets in parts.items()
-        }
-        if kept["train"] and kept["val"] and bool(kept["test"]) == bool(test):
-            mixed = sum(splits.sizes().values()) - sum(map(len, kept.values()))
-            return Splits(kept["train"], kept["val"], kept["test"], mixed)
-    return splits
+    val, test = _hold_out_twice(shared, seed, share)
+    homes = dict.fromkeys(shared, "train") | dict.fromkeys(val, "val") | dict.fromkeys(test, "test")
+    kept = {
+        split: tuple(t for t in triplets if all(homes.get(name, split) == split for name in _list_foregrounds(t)))
+        for split, triplets in splits.by_name().items()
+    }
+    mixed = sum(splits.sizes().values()) - sum(map(len, kept.values()))
+    return Splits(kept["train"], kept["val"], kept["test"], mixed)
 
 
 def _list_foregrounds(triplet: Triplet) -> list[str]:

@@ -230,5 +230,6 @@ def test_triplets_that_mix_splits_are_counted_in_run_json(tmp_path, write_manife
     rows = names_of(100)
     write_manifest(tmp_path, [{**row, "background": n // 10, "foreground": n % 10} for n, row in enumerate(rows)])
     module = DataModule(tmp_path, seed=0)
-    assert module.sizes() == {"train": 64, "val": 1, "test": 1} and module.to_dict()["mixed"] == 34
-    assert module.describe_mixed().startswith("34 of 100 triplets are not used: their foreground belongs to another")
+    assert module.sizes() == {"train": 36, "val": 4, "test": 4} and module.to_dict()["mixed"] == 56
+    assert module.describe_mixed().startswith("56 of 100 triplets are not used: their foreground belongs to another")
+    assert module.describe_reliability().startswith("4 images of 2 backgrounds validate, 4 images test: the scores are")

@@ -156,6 +156,14 @@ def test_no_foreground_is_in_two_parts_and_mixed_triplets_are_counted(name):
     assert split_by_background(dataset) == splits != split_by_background(dataset, seed=1)
 
 
+@pytest.mark.parametrize(
+    ("side", "sizes"), [(2, (1, 1, 0)), (3, (1, 1, 1)), (10, (36, 4, 4)), (20, (144, 16, 16)), (100, (6400, 100, 100))]
+)
+def test_more_is_held_out_until_there_are_enough_images_to_measure(side, sizes):
+    splits = split_by_background(crossed(side, side))
+    assert tuple(splits.sizes().values()) == sizes and splits.mixed == side**2 - sum(sizes)
+
+
 def test_foregrounds_that_stay_with_their_background_are_all_kept():
     dataset = dataset_of(20)
     own = tuple(replace(t, foreground=f"only {t.id}") for t in dataset.triplets)
