@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,26 @@ pytest.importorskip("setuptools")
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("search", "models", "data", "analysis")
 NOT_READ = {".py", ".md", ".jpg", ".png"}  # code, and what READMEs show
+
+
+def list_requirements():
+    """Return the requirements of setup.cfg, each with the line above it."""
+    lines = (ROOT / "setup.cfg").read_text(encoding="utf-8").partition("[tool:pytest]")[0].splitlines()
+    return [(above, line.strip()) for above, line in pairwise(lines) if re.match(r"    [A-Za-z][\w\[\],-]*[<>=]", line)]
+
+
+def test_every_pin_has_its_reason_beside_it():
+    found = list_requirements()
+    pinned = [(above, line) for above, line in found if "<" in line or "==" in line]
+    alone = [line for above, line in pinned if not above.strip().startswith("#")]
+    assert len(found) > 30 and len(pinned) > 8 and alone == ["mypy==2.4.1"]  # the reason of ruff is its own
+
+
+def test_newer_torch_is_not_downgraded_and_jsonschema_bounds_notebooks_alone():
+    requirements = dict(re.match(r"([\w-]+)[^<>=]*(.*)", line).groups() for _, line in list_requirements())
+    assert "<" not in requirements["torch"] and "<" in requirements["opencv-python-headless"]
+    text = (ROOT / "setup.cfg").read_text(encoding="utf-8")
+    assert text.index("\nnotebooks =\n") < text.index("jsonschema<") < text.index("\ndemo =\n")
 
 
 @pytest.fixture(scope="module")

@@ -206,7 +206,7 @@ def describe_environment(run: Run) -> list[tuple[str, str]]:
         "platform": content.get("platform"),
         **content.get("versions", {}),
     }
-    return [(name, str(value)) for name, value in facts.items() if value not in (None, "")]
+    return [(name, str(value)) for name, value in facts.items() if value not in (None, "", "absent")]
 
 
 def _left_out(left_out: dict[str, Any]) -> str:

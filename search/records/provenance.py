@@ -14,14 +14,14 @@ _PACKAGES = ("torch", "ray", "optuna", "albumentations", "pytorch-msssim", "open
 
 
 def describe_process() -> dict[str, Any]:
-    """Return the command, time, Python and package versions, platform and number of usable cores of this process."""
+    """Return command, time, platform, number of usable cores, and versions of Python and the installed packages."""
     return {
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
         "time": iso_time(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": count_cores(),
-        "versions": {name: _version(name) for name in _PACKAGES},
+        "versions": {name: version for name in _PACKAGES if (version := _find_version(name))},
     }
 
 
@@ -30,8 +30,8 @@ def iso_time() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
-def _version(package: str) -> str:
+def _find_version(package: str) -> str | None:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return "absent"
+        return None

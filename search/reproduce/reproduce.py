@@ -134,7 +134,7 @@ class RunRecords:
     def describe_changes(self) -> list[str]:
         """Return one line for each package version, and the platform, that differs from the run's."""
         here, there = describe_process(), self.content
-        pairs = [(name, there["versions"].get(name), here["versions"][name]) for name in PACKAGES]
+        pairs = [(name, there["versions"].get(name), here["versions"].get(name)) for name in PACKAGES]
         pairs.append(("platform", there["platform"], here["platform"]))
         return [f"note: {name} was {was}, is {now}; metrics may differ" for name, was, now in pairs if was != now]
 
