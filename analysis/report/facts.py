@@ -25,7 +25,7 @@ METRICS = {  # name in metrics.json: (description, which direction is better)
 }
 STATUSES = {
     "completed": "trained to its planned end",
-    "timed_out": "ended by the time limit, with an annealed learning rate",
+    "ended_by_budget": "ended by the budget, with an annealed learning rate; their scores count",
     "stopped": "stopped early (ASHA)",
     "failed": "failed",
     "running": "running",

@@ -119,7 +119,7 @@ def make_charts(run: Run, importances: pd.DataFrame) -> dict[str, list[go.Figure
 
 def build_leaderboard(run: Run) -> dict[str, Any]:
     """Return the table of all trials, ordered by image size, number of images and score."""
-    ended = run.trials.assign(scored=run.trials["rank"].notna())
+    ended = run.trials.assign(scored=run.trials["rank"].notna(), status=run.trials["status"].str.replace("_", " "))
     trials = ended.sort_values(["scored", "px", "train_images", "score"], ascending=False, kind="stable")
     shown = [column for column in LEADERBOARD if column[0] in trials and trials[column[0]].notna().any()]
     columns = [{"title": title, "kind": kind, "digits": digits} for _, title, kind, digits in shown]

@@ -40,8 +40,8 @@ def group_by_colour(trials: pd.DataFrame, column: str) -> list[tuple[str, str, p
 
 def format_hover(trials: pd.DataFrame) -> list[str]:
     """Return the hover text of each trial: id, network, stage and status."""
-    rows = trials[PER_TRIAL].astype(str).itertuples(index=False, name=None)
-    return [f"{trial_id} · {network} · {stage}, {status}" for trial_id, network, stage, status in rows]
+    rows = trials[PER_TRIAL].astype(str).assign(status=trials["status"].str.replace("_", " "))
+    return [f"{trial_id} · {network} · {stage}, {status}" for trial_id, network, stage, status in rows.to_numpy()]
 
 
 def make_points(

@@ -19,7 +19,7 @@ from search.records.files import require_fields, write_json
 from search.records.provenance import describe_process
 from search.records.run_dir import RunDirError, is_claimed
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 BEAT_S = 2.0  # interval of writing the clock; a killed run loses at most this much of it
 _PROCESS = {"command": str, "time": str, "platform": str, "versions": dict}
 _TRAINED = {"options": dict, "data": dict, "stages": list, **_PROCESS}

@@ -17,7 +17,7 @@ from typing import Any
 from data.runtime.files import sync
 from search.records.files import append_line, read_lines, require_fields, write_lines, write_text
 
-STATUSES = ("completed", "stopped", "failed", "timed_out")
+STATUSES = ("completed", "stopped", "failed", "ended_by_budget")
 LEADING_COLUMNS = tuple(
     "trial_id parent_id stage status reason score iou dice mae_mask rmse_depth epochs images_seen params macs "  # noqa: SIM905
     "receptive_field px train_images fit_s device_s seed started_s ended_s".split()

@@ -15,7 +15,7 @@ MAX_REJECTIONS_IN_TIME = 100  # consecutive rejections after which a network tha
 MAX_REJECTIONS = 1000  # consecutive rejections after which the search ends
 OPTUNA_STATES = {
     "completed": TrialState.COMPLETE,
-    "timed_out": TrialState.COMPLETE,
+    "ended_by_budget": TrialState.COMPLETE,
     "stopped": TrialState.PRUNED,
     "failed": TrialState.FAIL,
 }

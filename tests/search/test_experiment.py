@@ -74,7 +74,7 @@ class TestRun:
         ids = {row["trial_id"]: row for row in rows}
         assert {row["stage"] for row in rows} - {"repeat"} == {"explore", "final"}  # explore has all of so few images
         for row in rows:
-            assert row["status"] in ("completed", "stopped", "timed_out", "failed")
+            assert row["status"] in ("completed", "stopped", "ended_by_budget", "failed")
             if row["stage"] != "explore":
                 parent = ids[row["parent_id"]]
                 assert parent["stage"] == {"final": "explore", "repeat": "explore"}[row["stage"]]
@@ -120,7 +120,7 @@ class TestRun:
         )
         study = optuna.load_study(study_name="explore", storage=storage)
         states = {t.user_attrs["trial_id"]: t.state.name for t in study.trials if "trial_id" in t.user_attrs}
-        told = {"stopped": "PRUNED", "completed": "COMPLETE", "timed_out": "COMPLETE", "failed": "FAIL"}
+        told = {"stopped": "PRUNED", "completed": "COMPLETE", "ended_by_budget": "COMPLETE", "failed": "FAIL"}
         for row in table(finished[0]):
             if row["stage"] == "explore":
                 assert states[row["trial_id"]] == told[row["status"]]
@@ -207,7 +207,7 @@ class TestGrid:
             ("e0002", "0.003"),
         ]
         assert {row["model/arch"] for row in rows} == {"residual"}
-        assert {row["status"] for row in rows} <= {"completed", "timed_out"}  # none was stopped for another
+        assert {row["status"] for row in rows} <= {"completed", "ended_by_budget"}  # none was stopped for another
         assert {row["stage"] for row in table(grid_run[0])} - {"repeat"} == {"explore", "final"}
         assert not (grid_run[0] / "study.journal").exists()
 

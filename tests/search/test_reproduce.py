@@ -62,7 +62,7 @@ class Maker:
         try:
             fit(config, self.data, FitPlan(seed=5, **plan), report=report, **options)
             self.table.finish(
-                trial_id, "timed_out" if self.table.records[trial_id].metrics["out_of_time"] else "completed"
+                trial_id, "ended_by_budget" if self.table.records[trial_id].metrics["out_of_time"] else "completed"
             )
         except StoppedError:
             self.table.finish(trial_id, "stopped")
@@ -123,7 +123,7 @@ def reproduce(folder, trial_id, capsys, *options):
 
 def test_trial_cut_by_the_clock_repeats_bit_for_bit(run, capsys):
     record = RunRecords(run).table.records["e0001"]
-    assert record.status == "timed_out" and any(replays(run, "e0001"))
+    assert record.status == "ended_by_budget" and any(replays(run, "e0001"))
     code, printed = reproduce(run, "e0001", capsys)
     assert code == 0, printed.out
     assert printed.out.count(": same, score") == record.metrics["epochs"]

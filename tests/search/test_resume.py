@@ -119,7 +119,7 @@ class TestResume:
         backend = optuna.storages.journal.JournalFileBackend(str(resumed[0] / "study.journal"))
         study = optuna.load_study(study_name="explore", storage=optuna.storages.JournalStorage(backend))
         states = {t.user_attrs.get("trial_id"): t.state.name for t in study.trials}
-        told = {"stopped": "PRUNED", "completed": "COMPLETE", "timed_out": "COMPLETE", "failed": "FAIL"}
+        told = {"stopped": "PRUNED", "completed": "COMPLETE", "ended_by_budget": "COMPLETE", "failed": "FAIL"}
         assert "RUNNING" not in states.values()
         for row in rows(resumed[0]):
             if row["stage"] == "explore":
@@ -203,7 +203,7 @@ def test_wrong_resume_is_refused_in_one_line(options, says, tmp_path):
         ("run.json", b'{"state": "stopped", "asked": {}, "data": {}}', "run.json has another format"),
         (
             "run.json",
-            b'{"format_version": 2, "state": "stopped", "options": {}, "data": {}}',
+            b'{"format_version": 3, "state": "stopped", "options": {}, "data": {}}',
             "run.json: damaged or of another version",
         ),
     ],

@@ -123,7 +123,7 @@ def read_outcome(result: Mapping[str, Any], metrics: Mapping[str, Any]) -> tuple
     if not result.get("last"):
         return "stopped", "below the best third of its rung"
     if metrics.get("out_of_time"):
-        return "timed_out", "time limit reached, learning rate annealed"
+        return "ended_by_budget", "time limit reached, learning rate annealed"
     return "completed", ""
 
 

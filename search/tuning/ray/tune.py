@@ -82,7 +82,7 @@ class RecordCallback(tune.Callback):
             self.notify(record)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Close the record as completed, stopped by ASHA, timed out, or failed with its reason."""
+        """Close the record as completed, stopped by ASHA, ended by the budget, or failed with its reason."""
         status, reason = read_outcome(trial.last_result, trial.last_result.get("metrics", {}))
         self._close(trial, status, reason, trial.last_result.get("replay"))
 

@@ -94,6 +94,20 @@ def test_leaderboard_holds_every_trial_the_largest_images_and_the_best_first(who
     assert board["hover"]["c1"] == "c1 · unet w4 · confirm, completed"
 
 
+def test_reader_sees_outcomes_in_plain_words(tmp_path):
+    table = TrialTable(tmp_path)
+    for number in (1, 2):
+        record = TrialRecord(
+            trial_id=f"e{number}", parent_id="", stage="explore", seed=0, config={"model/arch": "unet"}
+        )
+        table.start(record)
+        table.report(f"e{number}", {"score": 0.5, "epochs": 1, "params": 10 * number, "last": True, "px": 80})
+        table.finish(f"e{number}", "ended_by_budget")
+    page = page_of(tmp_path)
+    assert ">ended by budget</th>" in page and "ended_by_budget" not in re.sub(r" title=.*?>", ">", page)
+    assert "explore, ended by budget" in page
+
+
 def test_text_of_a_trial_cannot_become_part_of_the_page(tmp_path):
     table = TrialTable(tmp_path)
     config = {"model/arch": HOSTILE, "model/width": 4, "loss/mask_pixel": HOSTILE}

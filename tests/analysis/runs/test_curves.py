@@ -94,7 +94,7 @@ def test_front_of_equals_keeps_the_earlier():
 
 
 def test_front_leaves_out_failed_trials_and_those_without_a_score():
-    assert ids(pareto_front(frame(score=[0.9, NAN, 0.1], status=["failed", "completed", "timed_out"]))) == ["c2"]
+    assert ids(pareto_front(frame(score=[0.9, NAN, 0.1], status=["failed", "completed", "ended_by_budget"]))) == ["c2"]
 
 
 def test_unknown_cost_counts_as_infinite_and_a_missing_column_not_at_all():

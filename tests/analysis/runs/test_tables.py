@@ -22,6 +22,12 @@ def test_trial_table_comes_back_as_written(run):
     assert trials["score"].dtype == float and set(trials["loss/mask_structural"]) == {"none"}
 
 
+def test_outcome_of_an_older_format_has_its_present_name(run):
+    table = (run / "trials.csv").read_text().replace(",stopped,", ",timed_out,")
+    (run / "trials.csv").write_text(table)
+    assert list(load_trials(run)["status"]) == ["completed", "ended_by_budget", "failed"]
+
+
 def test_reports_come_back_as_written(run):
     assert list(load_reports(run)["score"]) == [0.25, 0.5, 0.75]
 

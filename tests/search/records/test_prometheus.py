@@ -54,7 +54,7 @@ def test_stage_without_a_report_has_no_best_score(run):
 
 def test_trials_are_counted_by_status_and_none_is_said_to_be_none(run):
     counts = {status: told(run)["one_look_trials", "explore", status] for status in ("running", *STATUSES)}
-    assert counts == {"running": 3, "completed": 1, "stopped": 0, "failed": 1, "timed_out": 0}
+    assert counts == {"running": 3, "completed": 1, "stopped": 0, "failed": 1, "ended_by_budget": 0}
 
 
 def test_images_a_second_are_those_of_the_running(run):

@@ -77,7 +77,7 @@ def test_reports_behind_a_checkpoint_are_forgotten(tmp_path):
 def test_unknown_status_is_refused(tmp_path):
     table = TrialTable(tmp_path)
     started(table, 1)
-    with pytest.raises(ValueError, match="completed, stopped, failed, timed_out"):
+    with pytest.raises(ValueError, match="completed, stopped, failed, ended_by_budget"):
         table.finish("e0001", "done")
 
 

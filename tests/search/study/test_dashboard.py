@@ -134,7 +134,7 @@ def test_trial_whose_end_is_only_on_record_is_settled_and_one_unknown_fails(fold
     for trial_id in ("c0001", "c0002"):
         begin(StageStudies(folder, table), record(trial_id, "confirm", "e0002"))
     del table.records["c0002"]
-    table.records["c0001"].status, table.records["c0001"].metrics = "timed_out", dict(METRICS)
+    table.records["c0001"].status, table.records["c0001"].metrics = "ended_by_budget", dict(METRICS)
     go_through(StageStudies(folder, table), record("c0003", "confirm", "e0001"))
     states = {t.user_attrs["trial_id"]: (t.state.name, t.value) for t in study(folder, "confirm").trials}
     assert states == {"c0001": ("COMPLETE", 0.6), "c0002": ("FAIL", None), "c0003": ("COMPLETE", 0.6)}

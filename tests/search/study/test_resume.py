@@ -160,7 +160,7 @@ def test_trials_that_a_dead_process_left_running_are_closed(storage):
     search = searched(storage, space(), past=[record(i, "failed") for i in range(1, 5)])
     for name in "efghij":
         search.suggest(name)
-    past = [record(5, "completed", 0.5), record(6, "timed_out", 0.6), record(7, "stopped", 0.7)]
+    past = [record(5, "completed", 0.5), record(6, "ended_by_budget", 0.6), record(7, "stopped", 0.7)]
     past += [record(8, "failed"), record(9, "")]  # of e0010 nothing is known
     resume_study(storage, space(), past)
     assert states(storage)[4:] == [

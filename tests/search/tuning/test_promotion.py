@@ -36,7 +36,7 @@ def record(number, score, status="completed", params=100, **metrics):
 def drawn(seed, *, most=40):
     """Return a table as a search may leave it: ties, failures, scores below a constant guess and none at all."""
     draw = random.Random(seed)
-    statuses = ("completed", "completed", "stopped", "timed_out", "failed")
+    statuses = ("completed", "completed", "stopped", "ended_by_budget", "failed")
     return [
         record(
             number,

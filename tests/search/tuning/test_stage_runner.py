@@ -167,7 +167,7 @@ def test_finalists_that_the_clock_has_cut_are_not_repeated(run):
     run.run_stage([0.1, 0.2, 0.3, 0.4])
     run.run_stage([0.5, 0.6, 0.2])
     first, second = run.handed(next(run.stages))
-    run.end(first, 0.9, "timed_out")
+    run.end(first, 0.9, "ended_by_budget")
     run.end(second, 0.7)
     assert names(run.run_stage([0.6, 0.6])) == [("r0001", second.parent_id), ("r0002", second.parent_id)]
 
@@ -175,7 +175,7 @@ def test_finalists_that_the_clock_has_cut_are_not_repeated(run):
 def test_nothing_is_repeated_where_no_finalist_came_to_its_end_or_no_time_is_left(run, tmp_path, tiny_dataset):
     run.run_stage([0.1, 0.2, 0.3, 0.4])
     run.run_stage([0.5, 0.6, 0.2])
-    run.run_stage([0.7, 0.8], "timed_out")
+    run.run_stage([0.7, 0.8], "ended_by_budget")
     assert next(run.stages, None) is None and len(run.run_state.stages) == 3
     (tmp_path / "late").mkdir()
     late = Run(tmp_path / "late", tiny_dataset)

@@ -105,7 +105,7 @@ def test_outcome_of_a_trial_is_reported_to_optuna():
     whole = {
         "trial_id": "e0001",
         "stage": "explore",
-        "status": "timed_out",
+        "status": "ended_by_budget",
         "reason": "time limit reached, learning rate annealed",
     }
     assert seen[0] == {**whole, "iou": 0.4, "params": 1234, "fit_s": 2.5}

@@ -101,7 +101,7 @@ def test_what_a_repetition_needs_is_written_with_the_end_of_a_trial_that_failed(
     [
         ({"failed": "loss is nan", "last": True}, False, "failed"),
         ({"last": False}, False, "stopped"),
-        ({"last": True}, True, "timed_out"),
+        ({"last": True}, True, "ended_by_budget"),
         ({"last": True}, False, "completed"),
     ],
 )
