@@ -12,7 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt64
+from jaxtyping import Float, UInt16, UInt64
 
 from data.pack.pack import Pack, RawBatch
 from models.config import PlainConfig
@@ -29,6 +29,7 @@ REFLECT = {"border_mode": 4, "mask_interpolation": 0}  # cv2.BORDER_REFLECT_101,
 PASTE_SCALE = (0.6, 1.4)  # size of the pasted foreground, relative to its own
 PASTE_ROTATION_DEG = 15
 PASTE_SHIFT = 0.3  # largest shift along each axis, as a share of the side
+PASTE_NEAREST = 95  # percentile of the covered inverse depth at which a pasted foreground is put
 PASTE_OPAQUE = 128  # masks from this value take the depth along
 PASTE_STREAM = 1  # separates these draws from those of the other augmentations, which use the same seed
 PASTE_DRAWS = 7  # chosen or not, source, flip, scale, angle, shift to the right, shift downwards
@@ -45,7 +46,7 @@ class AugmentConfig(PlainConfig):
         blur: Average over 3 or 5 pixels.
         brightness_contrast: Change both by up to a fifth.
         grayscale: Remove the colour.
-        copy_paste: Paste the foreground of another sample, with its depth.
+        copy_paste: Paste the foreground of another sample, as deep as the nearest that it covers.
         zoom: Scale each axis by 0.8 to 1.8 about the centre, and shift by up to a tenth.
         hue_saturation: Shift the hue by up to 40 degrees and the saturation by up to a sixth.
     """
@@ -233,5 +234,14 @@ def _paste(batch: RawBatch, row: int, sources: RawBatch, i: int, matrix: Float[n
         if batch.mask_valid is not None:
             batch.mask_valid[row] |= mask >= PASTE_OPAQUE
     if batch.depth[row].any():
-        depth = cv2.warpAffine(sources.depth[i], matrix, size, flags=cv2.INTER_NEAREST)
-        np.copyto(batch.depth[row], depth, where=mask >= PASTE_OPAQUE)
+        depth, opaque = cv2.warpAffine(sources.depth[i], matrix, size, flags=cv2.INTER_NEAREST), mask >= PASTE_OPAQUE
+        batch.depth[row][opaque] = _place(depth[opaque], batch.depth[row][opaque])
+
+
+def _place(pasted: UInt16[np.ndarray, " n"], covered: UInt16[np.ndarray, " n"]) -> UInt16[np.ndarray, " n"]:
+    """Shift depth codes of a pasted foreground to the nearest that it covers, as if it stood there; 0 is unknown."""
+    known, behind = pasted > 0, covered[covered > 0]
+    if not known.any() or not behind.size:
+        return pasted
+    shift = np.percentile(behind, PASTE_NEAREST) - np.median(pasted[known])
+    return np.where(known, np.clip(pasted + shift, 1, 65535), 0).astype(np.uint16)

@@ -52,8 +52,25 @@ def test_image_mask_and_depth_get_the_same_pixels_and_the_rest_stays():
     assert pasted.any(axis=(1, 2)).all()
     assert (np.abs(batch.image.astype(int) - batch.mask[..., None]) <= 64).all()  # the edges are interpolated twice
     assert (batch.image[batch.mask == 255] == 255).all() and (batch.image[batch.mask == 0] == 0).all()
-    assert np.isin(batch.depth[pasted], (0, 40000)).all() and (batch.depth[pasted] == 40000).mean() > 0.9
+    assert np.isin(batch.depth[pasted], (0, 100)).all() and (batch.depth[pasted] == 100).mean() > 0.9
     assert (batch.depth[~pasted] == 100).all()
+
+
+def test_pasted_foreground_keeps_its_relief_and_is_put_before_what_it_covers():
+    ramp = np.broadcast_to(np.linspace(2000, 60000, PX).astype(np.uint16)[:, None], (8, PX, PX))
+    batch = samples()
+    batch.depth[:] = ramp
+    paste(batch, Sources(depth=40000))
+    for mask, depth, before in zip(batch.mask >= PASTE_OPAQUE, batch.depth, ramp, strict=True):
+        placed = depth[mask & (depth > 0)]
+        assert np.ptp(placed) == 0 and (before[mask] <= placed[0]).mean() == pytest.approx(0.95, abs=0.06)
+
+
+def test_pasted_foreground_over_unknown_depth_keeps_its_own():
+    batch = samples(depth=0)
+    batch.depth[:, 0, 0] = 7  # known at one pixel, which nothing covers
+    paste(batch, Sources())
+    assert set(np.unique(batch.depth[batch.mask >= PASTE_OPAQUE])) <= {0, 7, 40000} and (batch.depth == 40000).any()
 
 
 def test_scale_shift_and_angle_vary_within_their_limits():
@@ -90,8 +107,8 @@ def test_pasted_pixels_without_depth_become_unknown():
 
 
 def test_unlabelled_sample_gets_the_pixels_but_no_label():
-    without_mask, without_depth = paste(samples(mask_known=False)), paste(samples(depth=0))
-    assert without_mask.image.any() and not without_mask.mask.any() and (without_mask.depth == 40000).any()
+    without_mask, without_depth = paste(samples(mask_known=False), Sources(depth=0)), paste(samples(depth=0))
+    assert without_mask.image.any() and not without_mask.mask.any() and (without_mask.depth == 0).any()
     assert without_depth.image.any() and without_depth.mask.any() and not without_depth.depth.any()
 
 
