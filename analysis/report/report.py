@@ -208,7 +208,7 @@ def _best(run: Run) -> dict[str, Any]:
     return {
         "best": best is not None,
         "cards": facts.build_cards(run, metrics),
-        "reasons": facts.explain_best(run),
+        "reasons": [*facts.explain_best(run), *([f"{metrics['outlook']}."] if "outlook" in metrics else [])],
         "formula": facts.explain_score(run),
         "note": metrics.get("note", ""),
         "samples": embed_image(run.folder / "best" / "samples.png"),

@@ -13,9 +13,10 @@ from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.output.model_card import write_card
 from search.output.model_folder import TrainedModel, divide_time, write_model_folder
+from search.output.outlook import describe_outlook
 from search.output.selection import list_pareto_front, select_best, summarize_seeds
 from search.records.console import RunConsole, describe_trial
-from search.records.files import write_json
+from search.records.files import read_lines, write_json
 from search.records.provenance import iso_time
 from search.records.run_state import RunState
 from search.records.trials import TrialRecord, TrialTable
@@ -77,7 +78,9 @@ class FinalModels:
 
     def _write_best(self, record: TrialRecord, seeds: dict[str, Any] | None, deadline: float | None) -> dict[str, Any]:
         """Write best/ unless it is unchanged, and record that the test part is read."""
-        run_state, folder, more = self.run_state, self.run_state.folder / "best", {"seeds": seeds} if seeds else {}
+        run_state, folder = self.run_state, self.run_state.folder / "best"
+        reports = read_lines(run_state.folder / "reports.jsonl")
+        more = {"outlook": describe_outlook(record, self.table.records, reports), **({"seeds": seeds} if seeds else {})}
         if run_state.best == record.trial_id and (folder / "metrics.json").exists():
             metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8")) | more
             write_json(folder / "metrics.json", metrics)
@@ -158,11 +161,12 @@ def _describe_training(record: TrialRecord, data_module: DataModule) -> dict[str
 
 
 def report_best(best: TrialRecord, metrics: Mapping[str, Any], console: RunConsole) -> None:
-    """Print the best trial, the interval over its seeds, and the note on its metrics."""
+    """Print the best trial, the interval over its seeds, the outlook, and the note on its metrics."""
     console.print(f"  {describe_trial(best)}", lead="best", style="bold green")
     if "seeds" in metrics:
         seeds = metrics["seeds"]
         spread = f"{seeds['mean']:.3f}, 95 % interval {seeds['low']:.3f} to {seeds['high']:.3f}"
         console.print(f"  over {len(seeds['scores'])} seeds: mean score {spread}")
+    console.print(f"  {metrics['outlook']}")
     if metrics["note"]:
         console.print(metrics["note"])

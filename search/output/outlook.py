@@ -1,0 +1,57 @@
+"""Compare the best trial of a run with the recipes that were tried first, and estimate whether more budget helps."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from search.config.recipes import NETWORKS, build_recipe
+from search.config.stages import EPSILON
+from search.records.trials import TrialRecord
+from search.tuning.promotion import rank_trials
+
+ADAPTED = ("model/width", "optim/lr", "optim/batch_size")  # fields of a recipe that the limits of a run may change
+
+
+def name_recipe(config: Mapping[str, Any]) -> str:
+    """Return the recipe of which a flat configuration is a copy, at whatever width, rate and batch size; "" if none."""
+    flat = {name: value for name, value in config.items() if name not in ADAPTED}
+    return next((name for name in NETWORKS if flat.items() <= build_recipe(name).flat().items()), "")
+
+
+def describe_outlook(
+    best: TrialRecord, records: Mapping[str, TrialRecord], reports: Iterable[Mapping[str, Any]]
+) -> str:
+    """Return a sentence on the lead of the best trial over the recipes and on the gain of more budget.
+
+    The lead is that of its ancestor in the latest stage that trained a recipe too. The gain is the rise of the score in
+    the second half of the last training; as the learning rate falls in that time, it is the most that a doubled budget
+    can be expected to bring.
+
+    Args:
+        best: The best trial.
+        records: All trials by id.
+        reports: Lines of reports.jsonl.
+    """
+    scores = [(float(line["fit_s"]), float(line["score"])) for line in reports if line["trial_id"] == best.trial_id]
+    half_s = max((fit_s for fit_s, _ in scores), default=0.0) / 2
+    early = max((score for fit_s, score in scores if fit_s <= half_s), default=None)
+    if early is None:
+        return _describe_lead(best, records)
+    gain = best.score - early
+    likely = "is likely to help" if gain > EPSILON else "is not likely to help much"
+    return f"{_describe_lead(best, records)}; the last half of its training brought {gain:+.3f}: more budget {likely}"
+
+
+def _describe_lead(best: TrialRecord, records: Mapping[str, TrialRecord]) -> str:
+    """Return how far the best trial, or the ancestor that was compared, is above the best recipe."""
+    if own := name_recipe(best.config):
+        return f"the best trial is the recipe {own}"
+    trial: TrialRecord | None = best
+    while trial is not None:
+        ranked = rank_trials([r for r in records.values() if r.stage == trial.stage])
+        if recipe := next((r for r in ranked if name_recipe(r.config)), None):
+            lead = trial.score - recipe.score
+            return (
+                f"{trial.trial_id} is {lead:+.3f} from the best recipe, {name_recipe(recipe.config)}, in {trial.stage}"
+            )
+        trial = records.get(trial.parent_id)
+    return "no recipe was trained beside the best trial"

@@ -1,0 +1,51 @@
+"""The line on the lead of the best trial over the recipes and on what more budget would bring."""
+
+import pytest
+
+from search.config.recipes import NETWORKS, build_recipe
+from search.output.outlook import describe_outlook, name_recipe
+from search.records.trials import TrialRecord
+
+FOUND = build_recipe("quick_unet").flat() | {"model/head": "minmax"}
+
+
+def trial(trial_id, score, config, parent_id=""):
+    stage = {"e": "explore", "f": "final"}[trial_id[0]]
+    return TrialRecord(
+        trial_id=trial_id, parent_id=parent_id, stage=stage, config=config, seed=0, status="completed",
+        metrics={"score": score, "params": 1},
+    )  # fmt: skip
+
+
+def outlook(best, *others, scores=()):
+    reports = [{"trial_id": best.trial_id, "fit_s": 10.0 * i, "score": s} for i, s in enumerate(scores, start=1)]
+    return describe_outlook(best, {r.trial_id: r for r in (best, *others)}, reports)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_recipe_is_recognised_at_another_width_and_rate(name):
+    flat = build_recipe(name, width=4).flat() | {"optim/lr": 0.02, "optim/batch_size": 4}
+    assert name_recipe(flat) == name and name_recipe(flat | {"model/head": "minmax"}) == ""
+
+
+def test_winner_that_is_a_recipe_is_named():
+    best = trial("f0001", 0.6, build_recipe("quick_unet").flat(), "e0001")
+    assert outlook(best) == "the best trial is the recipe quick_unet"
+
+
+def test_lead_is_that_of_the_latest_stage_with_a_recipe():
+    best, parent = trial("f0001", 0.6, FOUND, "e0002"), trial("e0002", 0.5, FOUND)
+    recipe = trial("e0001", 0.45, build_recipe("quick_unet").flat())
+    assert outlook(best, parent, recipe) == "e0002 is +0.050 from the best recipe, quick_unet, in explore"
+    final = trial("f0002", 0.63, build_recipe("quick_unet").flat(), "e0001")
+    assert outlook(best, parent, recipe, final) == "f0001 is -0.030 from the best recipe, quick_unet, in final"
+    assert outlook(best, parent) == "no recipe was trained beside the best trial"
+
+
+@pytest.mark.parametrize(
+    ("scores", "says"), [((0.4, 0.5, 0.55, 0.6), "likely"), ((0.4, 0.58, 0.59, 0.6), "not likely")]
+)
+def test_rise_in_the_second_half_of_the_training_tells_whether_more_budget_helps(scores, says):
+    line = outlook(trial("f0001", 0.6, FOUND), scores=scores)
+    assert f"brought {0.6 - scores[1]:+.3f}: more budget is {says} to help" in line
+    assert "more budget" not in outlook(trial("f0001", 0.6, FOUND), scores=(0.6,))
