@@ -1,0 +1,145 @@
+"""Choose the configurations that a search tries first, and write them to search/config/portfolio.json.
+
+    python -m search.study.portfolio --data SCENES COMPOSITES PHOTOS --minutes 60 --scores portfolio.csv
+
+Every candidate (the present portfolio, the study's recipes and random draws) is trained on every data set for the same
+number of images. Scores are kept in a file, so an interrupted command, or one with more minutes, continues. The choice
+is greedy on the mean over the data sets of the normalised rank.
+
+Source: Wistuba et al. 2015, "Sequential model-free hyperparameter tuning" (ICDM).
+"""
+
+import argparse
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+from jaxtyping import Float
+
+from data.data_module import DataModule, StageData
+from data.dataset import DataError
+from data.runtime import cli
+from search.config.recipes import NETWORKS, PORTFOLIO_FILE, build_recipe
+from search.config.trial import TrialConfig
+from search.records.files import write_json
+from search.records.provenance import describe_process
+from search.study.space import limit_space, suggest
+from search.training.trainer import FitPlan, TrialDivergedError, fit
+
+SIZE = 8  # configurations of a portfolio
+COLUMNS = ["data", "name", "images", "px", "score", "config"]
+
+
+def choose(scores: Float[np.ndarray, "candidates sets"], size: int = SIZE) -> list[int]:
+    """Choose candidates so that on each data set one of them is good; return their rows, best first.
+
+    Each choice gives the least mean over the data sets of the best normalised rank (0 is the best candidate of a data
+    set, 1 the worst); ties go to the candidate with the better mean rank.
+    """
+    ranks = pd.DataFrame(-scores).rank(method="min").to_numpy() - 1
+    ranks = ranks / max(len(scores) - 1, 1)
+    chosen: list[int] = []
+    best = np.ones(scores.shape[1])
+    while len(chosen) < min(size, len(scores)):
+        left = [i for i in range(len(scores)) if i not in chosen]
+        chosen.append(min(left, key=lambda i: (np.minimum(best, ranks[i]).mean(), ranks[i].mean())))
+        best = np.minimum(best, ranks[chosen[-1]])
+    return chosen
+
+
+def list_candidates(images: int, draws: int, seed: int) -> dict[str, TrialConfig]:
+    """Return the recipes, those of the portfolio first, and random configurations, by name."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    limits = limit_space(images, narrow=False)
+    drawn = [suggest(study.ask(), limits) for _ in range(draws)]
+    random = {f"{config.model.arch}_{seed}_{i}": config for i, config in enumerate(drawn)}
+    return {name: build_recipe(name, width=min(8, build_recipe(name).model.width)) for name in NETWORKS} | random
+
+
+def train(config: TrialConfig, data: StageData, images: int) -> float:
+    """Train a configuration until it has seen so many images and return its best validation score."""
+    scores = [0.0]
+    epochs = max(1, round(images / len(data.train)))
+    with contextlib.suppress(TrialDivergedError):
+        fit(config, data, FitPlan(epochs=epochs), report=lambda metrics, _: scores.append(metrics["score"]))
+    return max(scores)
+
+
+def measure(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yield a row of COLUMNS for each candidate and data set that --scores lacks, until the time is over."""
+    until, known = time.monotonic() + 60 * args.minutes, set()
+    if args.scores.exists():
+        table = pd.read_csv(args.scores)
+        known = set(zip(table["data"], table["name"], strict=True))
+    modules = {folder.name: DataModule(folder, seed=args.seed) for folder in args.data}
+    for name, config in list_candidates(args.images, args.draws, args.seed).items():
+        for folder, module in modules.items():
+            if (folder, name) not in known and time.monotonic() < until:
+                data = module.stage_data(fraction=1.0, px=args.px, max_images=args.images)
+                values = (folder, name, args.images, args.px, train(config, data, args.images))
+                yield dict(zip(COLUMNS, (*values, json.dumps(config.to_dict())), strict=True))
+
+
+def write_portfolio(table: pd.DataFrame, path: Path) -> list[str]:
+    """Choose from the candidates that were trained on all data sets, write the portfolio and return its names.
+
+    Raises:
+        DataError: No candidate was trained on all data sets.
+    """
+    scores = table.pivot_table(index="name", columns="data", values="score", sort=False).dropna()
+    if scores.empty:
+        raise DataError("--minutes: too few to train one candidate on all data sets; repeat the command")
+    names = [str(scores.index[i]) for i in choose(scores.to_numpy())]
+    configs = table.drop_duplicates("name").set_index("name")["config"]
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=path.parent, capture_output=True, text=True, check=False)
+    about = {key: describe_process()[key] for key in ("command", "time")} | {"commit": commit.stdout.strip()}
+    about |= {"candidates": len(scores), "scores": scores.loc[names].round(3).to_dict("index")}
+    write_json(path, {"about": about, "configurations": {name: json.loads(configs[name]) for name in names}})
+    return names
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    p = argparse.ArgumentParser(
+        prog="python -m search.study.portfolio", description="Choose what a search tries first."
+    )
+    p.add_argument("--data", type=Path, nargs="+", required=True, metavar="DIR", help="data sets, three or more")
+    p.add_argument("--minutes", type=float, default=60.0, help="time for trainings (default: %(default)s)")
+    p.add_argument("--images", type=int, default=4000, help="images that each training sees (default: %(default)s)")
+    p.add_argument("--px", type=int, default=96, help="side of the images (default: %(default)s)")
+    p.add_argument("--draws", type=int, default=40, help="random candidates (default: %(default)s)")
+    p.add_argument("--seed", type=int, default=0, help="seed of draws and split (default: %(default)s)")
+    p.add_argument("--scores", type=Path, default=Path("portfolio.csv"), help="scores so far (default: %(default)s)")
+    p.add_argument(
+        "--out", type=Path, default=PORTFOLIO_FILE, help="file to write (default: the one that searches use)"
+    )
+    return p
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    args = parser().parse_args(arguments)
+    return cli.run(lambda: _choose(args), DataError)
+
+
+def _choose(args: argparse.Namespace) -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    for row in measure(args):
+        print(f"{row['data']}: {row['name']} {row['score']:.3f}", flush=True)
+        pd.DataFrame([row], columns=COLUMNS).to_csv(args.scores, mode="a", header=not args.scores.exists(), index=False)
+    if not args.scores.exists():
+        raise DataError("--minutes: no candidate was trained")
+    names = write_portfolio(pd.read_csv(args.scores), args.out)
+    print(f"{', '.join(names)} written to {args.out}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
