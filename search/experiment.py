@@ -1,10 +1,7 @@
 """Run an experiment from start to end: prepare data and workers, tune the stages, write the best model in time."""
 
 import math
-import os
-import signal
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, wait
 from contextlib import ExitStack
 from typing import Any
@@ -16,6 +13,7 @@ from search.config.constraints import Constraints
 from search.config.options import RunOptions
 from search.config.recipes import NETWORKS, PORTFOLIO
 from search.config.stages import SEARCH_FROM, Stage, build_stages
+from search.interrupt import LATE_S, Interrupt, RunInterruptedError
 from search.output.finalize import FinalModels, NoModelError, report_best
 from search.records.console import RunConsole, list_dashboards
 from search.records.disk import DiskFullError, check_disk, find_full_disk
@@ -41,43 +39,6 @@ __all__ = ["Experiment", "NoModelError", "RunInterruptedError", "StageFailedErro
 
 LARGE_NETWORK = 10**6  # parameters of which the planned disk is computed; the dry run draws networks and is exact
 PACK_FIRST = 0.05  # fraction of the budget for packing images before anything else starts
-
-
-class RunInterruptedError(Exception):
-    """The user stopped the run; all results so far are saved."""
-
-
-class Interrupt:
-    """Ends the run in order on SIGINT or SIGTERM.
-
-    Attributes:
-        requested: True once a signal asked Ray Tune to stop.
-        tuning: True while Ray Tune runs; a signal at any other time raises RunInterruptedError at once.
-    """
-
-    def __init__(self) -> None:
-        self.requested = self.tuning = False
-
-    def listen(self) -> None:
-        """Install the signal handlers; Ray replaces them when it starts."""
-        for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, lambda *_: self.request())
-        signal.signal(signal.SIGUSR1, lambda *_: None)  # must not end the process before Ray Tune handles it
-
-    def request(self) -> None:
-        """Ask Ray Tune to save its state and stop."""
-        if self.requested or not self.tuning:
-            raise RunInterruptedError
-        self.requested = True
-        os.kill(os.getpid(), signal.SIGUSR1)  # Ray Tune's signal to stop and save
-
-    def run(self, tune: Callable[[], None]) -> None:
-        """Run Ray Tune; raise RunInterruptedError afterwards if a signal stopped it."""
-        self.tuning = True
-        tune()
-        self.tuning = False
-        if self.requested:
-            raise RunInterruptedError
 
 
 class Experiment:
@@ -106,7 +67,7 @@ class Experiment:
         self.stages: tuple[Stage, ...] = ()  # known once the speed is measured
         self.checkpoints = CheckpointStore(seed=options.seed)
         self.stage_studies = StageStudies(self.folder, table)
-        self.interrupt = Interrupt()
+        self.interrupt = Interrupt(run_state, console)
         data_module.show = console.show_progress
 
     def run(self) -> dict[str, Any]:
@@ -120,8 +81,9 @@ class Experiment:
         """
         self.interrupt.listen()
         with ExitStack() as cleanup:
+            cleanup.callback(self.interrupt.watch())
             cleanup.callback(cluster.stop)
-            cleanup.callback(wait, [self.starting])
+            cleanup.callback(self._release_ray)
             try:
                 resources = self._prepare(cleanup)
                 self._tune(resources)
@@ -133,9 +95,16 @@ class Experiment:
                     raise DiskFullError(full) from error
                 raise
 
+    def _release_ray(self) -> None:
+        """Wait until Ray has started, so that it can be stopped, and no longer ask whether it answers."""
+        self.interrupt.servers = ()
+        wait([self.starting])
+
     def _prepare(self, cleanup: ExitStack) -> RunResources:
         """Pack the data and measure the machine while Ray starts; only then claim the run folder."""
         budget = self._as_wall_time()
+        if budget.wall_s:
+            self.interrupt.deadline = max(self.run_state.began + budget.wall_s, time.monotonic()) + LATE_S
         pack_until = budget.wall_s and time.monotonic() + PACK_FIRST * budget.wall_s
         self.data_module.prepare_data(self.options.px, deadline=pack_until)
         if left_out := self.data_module.left_out.describe():
@@ -144,6 +113,7 @@ class Experiment:
             self.console.print(line, style="yellow")
         ray = self.starting.result()
         self.interrupt.listen()
+        self.interrupt.servers = ray.servers
         speed = ray.call(measure_throughput, 1, "cuda" if ray.gpus else "cpu")
         self.run_state.devices = {"cpu": ray.cpus, "gpu": ray.gpus}
         self.stages = self._build_stages(budget, speed * ray.workers)
@@ -267,9 +237,19 @@ class Experiment:
         if not searcher.is_finished:
             self.interrupt.run(
                 lambda: run_experiment(
-                    searcher, scheduler, recorder, folder=folder, workers=workers, resources=resources.cluster.resources
+                    searcher,
+                    scheduler,
+                    recorder,
+                    folder=folder,
+                    workers=workers,
+                    resources=resources.cluster.resources,
+                    deadline=self.interrupt.deadline - LATE_S / 2,
                 )
             )
+            if not searcher.is_finished and not runner.failure:
+                self.console.print(
+                    f"{searcher.running} trials waited for a worker when the budget was over", style="yellow"
+                )
         if runner.failure:
             raise StageFailedError(runner.failure)
 

@@ -25,7 +25,16 @@ from models.config import ConfigError
 from search.config.budget import Budget, BudgetError, extend_budget, parse_budget
 from search.config.options import RunOptions, add_options, flags
 from search.records.disk import DiskFullError, find_full_disk
-from search.records.run_dir import RunDirError, check_free, hold, is_claimed, is_one_look, resume_command, run_path
+from search.records.run_dir import (
+    RunDirError,
+    check_free,
+    describe_stop,
+    hold,
+    is_claimed,
+    is_one_look,
+    resume_command,
+    run_path,
+)
 from search.records.run_state import RunState, create_run_state, read_run_json, resume_run_state
 from search.records.trials import TrialTable
 
@@ -264,15 +273,13 @@ def _run(
         starting = pool.submit(cluster.start, address, options.workers)
         from search.experiment import Experiment, NoModelError, RunInterruptedError, StageFailedError
 
-        resume = f"continue with: {resume_command(out)}"
         try:
             Experiment(options, data_module, console, starting, run_state, table).run()
         except RunInterruptedError:
-            done = f"stopped; all results so far are in {out}; {resume}"
-            print(cli.to_printable(done) if is_claimed(out) else "stopped before the run began")
+            print(cli.to_printable(describe_stop(out)))
             return 130
         except (NoModelError, StageFailedError) as error:
-            more = f"; {resume}" if isinstance(error, StageFailedError) else ""
+            more = f"; continue with: {resume_command(out)}" if isinstance(error, StageFailedError) else ""
             print(cli.to_printable(f"error: {error}{more}"), file=sys.stderr)
             _write_report(out)
             return 1

@@ -35,6 +35,10 @@ class RunConsole:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the live block."""
         self._live.stop()
 
     def print(self, line: str, *, lead: str = "", style: str = "bold") -> None:

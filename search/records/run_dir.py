@@ -113,3 +113,10 @@ def resume_command(out: Path) -> str:
 def is_claimed(out: Path) -> bool:
     """Return whether a run has claimed the folder."""
     return (out / RECORDS).exists()
+
+
+def describe_stop(out: Path) -> str:
+    """Return the line on a run that was stopped, with the command that resumes it."""
+    if not is_claimed(out):
+        return "stopped before the run began"
+    return f"stopped; all results so far are in {out}; continue with: {resume_command(out)}"

@@ -42,6 +42,7 @@ class Cluster:
         dashboard: Address of the Ray dashboard, or "".
         local: True if Ray was started on this machine for this run.
         limit: Largest number of trials at the same time (--workers); None for one per core, or four per GPU.
+        servers: Addresses (host:port) of the servers without which this process cannot use the cluster.
     """
 
     cpus: int
@@ -51,6 +52,7 @@ class Cluster:
     dashboard: str
     local: bool
     limit: int | None = None
+    servers: tuple[str, ...] = ()
 
     @property
     def devices(self) -> int:
@@ -129,7 +131,17 @@ def start(address: str | None, workers: int | None = None) -> Cluster:
         dashboard=f"http://{url}" if url else "",
         local=address is None,
         limit=workers,
+        servers=() if (address or "").startswith("ray://") else _list_servers(),
     )
+
+
+def _list_servers() -> tuple[str, ...]:
+    """Return the addresses of Ray's control server and of the server on this node."""
+    import ray
+
+    here = ray.get_runtime_context()
+    own = [node for node in ray.nodes() if node["NodeID"] == here.get_node_id()]
+    return (here.gcs_address, *(f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}" for node in own))
 
 
 def _choose_temporary_folder() -> None:

@@ -181,6 +181,11 @@ class StageChain(Searcher):
         """True if no stage is left, as in a run that was killed after its last stage."""
         return self._current is None
 
+    @property
+    def running(self) -> int:
+        """Number of trials that have been handed out and have not ended."""
+        return len(self._running)
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next trial, None while a stage waits for its last trials, FINISHED after the last stage."""
         while self._current is not None:

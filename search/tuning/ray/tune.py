@@ -1,5 +1,6 @@
 """The stages as one Ray Tune experiment: the callback that records trials, the scheduler and the worker."""
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -200,6 +201,21 @@ class Worker(wrap_function(train_trial)):  # type: ignore[misc]  # Ray Tune has 
         return True
 
 
+@dataclass
+class Overtime(tune.Stopper):
+    """Ends the experiment after `deadline` of time.monotonic(), as when no node is left that its trials fit on."""
+
+    deadline: float
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Return False: trials end themselves."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Return whether the time is over."""
+        return time.monotonic() > self.deadline
+
+
 def run_experiment(
     searcher: StageChain,
     scheduler: StageScheduler,
@@ -208,10 +224,18 @@ def run_experiment(
     folder: Path,
     workers: int,
     resources: dict[str, float],
+    deadline: float = float("inf"),
 ) -> None:
     """Run one Ray Tune experiment to its end.
 
-    `folder` is Ray Tune's own folder for this process; `resources` are those of each worker: {"cpu": 1, "gpu": 0.25}.
+    Args:
+        searcher: Hands out the trials.
+        scheduler: Stops trials early.
+        recorder: Records them.
+        folder: Ray Tune's own folder for this process.
+        workers: Largest number of trials at the same time.
+        resources: Resources of each worker: {"cpu": 1, "gpu": 0.25}.
+        deadline: Moment of time.monotonic() after which trials that still wait for a worker are left unfinished.
     """
     trainable = tune.with_resources(Worker, resources)
     trainable.__name__ = trainable.__qualname__ = Worker.__name__  # shown in Ray's dashboard
@@ -230,6 +254,7 @@ def run_experiment(
             name=folder.name,
             storage_path=str(folder.parent.resolve()),
             callbacks=[recorder],
+            stop=Overtime(deadline),
             verbose=0,
             checkpoint_config=CheckpointConfig(num_to_keep=1),
             failure_config=FailureConfig(max_failures=0),  # `RecordCallback` hands out trials again

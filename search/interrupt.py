@@ -1,0 +1,111 @@
+"""End a run in order on a signal, and at once if Ray is lost, does not stop, or outlasts the budget."""
+
+import contextlib
+import os
+import signal
+import stat
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from data.runtime.cli import to_printable
+from data.runtime.parallel import check_answer
+from search.records.console import RunConsole
+from search.records.run_dir import describe_stop
+from search.records.run_state import RunState
+
+STOP_S = 10.0  # after a signal, for Ray Tune to save and for Ray to end
+LOST_S = 3.0  # without an answer of Ray's servers
+LATE_S = 60.0  # after the budget; Ray Tune stops waiting for trials halfway
+POLL_S = 0.5
+
+
+class RunInterruptedError(Exception):
+    """The user stopped the run; all results so far are saved."""
+
+
+class Interrupt:
+    """Ends the run in order on SIGINT, SIGTERM or SIGHUP, and from a thread if Ray holds the main thread.
+
+    Attributes:
+        requested: True once a signal asked the run to stop.
+        tuning: True while Ray Tune runs; a signal at any other time raises RunInterruptedError at once.
+        servers: Addresses of Ray's servers, without which the run cannot continue.
+        deadline: Moment of time.monotonic() at which the run must have ended.
+    """
+
+    def __init__(self, run_state: RunState, console: RunConsole) -> None:
+        self.run_state, self.console = run_state, console
+        self.requested = self.tuning = False
+        self.servers: Sequence[str] = ()
+        self.deadline = float("inf")
+        self._ended = threading.Event()
+
+    def listen(self) -> None:
+        """Install the signal handlers; Ray replaces them when it starts."""
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, lambda *_: self.request())
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(signal.SIGHUP, lambda *_: self._hang_up())
+        signal.signal(signal.SIGUSR1, lambda *_: None)  # must not end the process before Ray Tune handles it
+
+    def request(self) -> None:
+        """Ask Ray Tune to save its state and stop."""
+        again, self.requested = self.requested, True
+        self.deadline = min(self.deadline, time.monotonic() + STOP_S)
+        if again or not self.tuning:
+            raise RunInterruptedError
+        os.kill(os.getpid(), signal.SIGUSR1)  # Ray Tune's signal to stop and save
+
+    def _hang_up(self) -> None:
+        """Stop after the terminal was closed, to which nothing can be written any more."""
+        for descriptor in (1, 2):
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+        self.request()
+
+    def run(self, tune: Callable[[], None]) -> None:
+        """Run Ray Tune; raise RunInterruptedError afterwards if a signal stopped it."""
+        self.tuning = True
+        tune()
+        self.tuning = False
+        if self.requested:
+            raise RunInterruptedError
+
+    def watch(self) -> Callable[[], None]:
+        """Watch Ray and the clock from a thread; return a function that ends the thread."""
+        threading.Thread(target=self._watch, daemon=True).start()
+        return self._ended.set
+
+    def _watch(self) -> None:
+        answered = time.monotonic()
+        while not self._ended.wait(POLL_S):
+            lost, now = _find_lost(self.servers), time.monotonic()
+            answered = answered if lost else now
+            if lost and (self.requested or now - answered > LOST_S):
+                self._end(f"Ray has ended ({lost})")
+            if now > self.deadline:
+                self._end(f"Ray has not ended {LATE_S:.0f} s after the budget")
+
+    def _end(self, reason: str) -> None:
+        """End this process from another thread than the main one, which waits for Ray."""
+        with contextlib.suppress(OSError):  # of a full disk
+            if self.run_state.state == "running":
+                self.run_state.end("stopped")
+        with contextlib.suppress(OSError):  # of a closed terminal
+            self.console.close()
+            line = describe_stop(self.run_state.folder)
+            text = line if self.requested else f"error: {reason}; {line}"
+            print(to_printable(text), file=sys.stdout if self.requested else sys.stderr, flush=True)
+        os._exit(130 if self.requested else 1)
+
+
+def _find_lost(servers: Sequence[str]) -> str:
+    """Return why the first server that does not answer does not; "" if all of them answer."""
+    try:
+        for address in servers:
+            check_answer(address)
+    except ConnectionError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,174 @@
+"""A run whose whole process group gets a signal, whose terminal is closed, or whose Ray is lost: it stops in order."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from search import interrupt
+from search.interrupt import Interrupt, RunInterruptedError
+from search.records.console import RunConsole
+from search.records.run_dir import claim
+from search.records.run_state import create_run_state
+from search.records.trials import TrialTable
+
+RUN = [sys.executable, str(Path(__file__).resolve().parents[2] / "search" / "run.py")]
+OPTIONS = ["--budget", "2trials", "--px", "96", "--max-macs", "15M", "--max-params", "60k"]
+
+
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def reported(out, trial_id):
+    return [line["epochs"] for line in read_lines(out / "reports.jsonl") if line["trial_id"] == trial_id]
+
+
+def wait_until(condition, process):
+    while not condition() and process.poll() is None:
+        time.sleep(0.05)
+    assert process.poll() is None, "the run ended before"
+
+
+def start(data, out, **streams):
+    command = [*RUN, *OPTIONS, "--data", str(data), "--out", str(out)]
+    process = subprocess.Popen(command, start_new_session=True, text=True, **streams)
+    wait_until(lambda: len(read_lines(out / "reports.jsonl")) >= 3, process)
+    return process
+
+
+def find_child(process, name):
+    listed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(process.pid)], capture_output=True, text=True)
+    children = [line.split(None, 1) for line in listed.stdout.splitlines()]
+    return next(int(pid) for pid, args in children if Path(args.split()[0]).name == name)
+
+
+def check_resumed(out, before):
+    """Resume a run; what had been recorded is still there, and each trial was trained once."""
+    process = subprocess.run([*RUN, "--resume", str(out)], capture_output=True, text=True, timeout=600)
+    assert process.returncode == 0, process.stderr
+    assert (out / "trials.jsonl").read_text().startswith(before)
+    trials = [line["trial_id"] for line in read_lines(out / "trials.jsonl") if "config" in line]
+    assert len(trials) == len(set(trials)) and sum(trial[0] == "e" for trial in trials) == 2
+    assert all(reported(out, trial) == list(range(1, len(reported(out, trial)) + 1)) for trial in trials)
+    assert not [line for line in read_lines(out / "trials.jsonl") if line.get("status") == "failed"]
+    assert json.loads((out / "run.json").read_text())["state"] == "done"
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_run_whose_process_group_gets_a_signal_stops_and_is_resumed(name, tiny_dataset, tmp_path):
+    out = tmp_path / "out"
+    process = start(tiny_dataset, out, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    before = (out / "trials.jsonl").read_text()
+    os.killpg(process.pid, name)
+    stdout, stderr = process.communicate(timeout=45)  # Ray itself gives up after 60 s
+    assert process.returncode == 130 and stderr == ""
+    assert stdout.splitlines()[-1].startswith(f"stopped; all results so far are in {out}; continue with: python ")
+    assert json.loads((out / "run.json").read_text())["state"] == "stopped"
+    check_resumed(out, before)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_run_whose_terminal_is_closed_stops(tiny_dataset, tmp_path):
+    out, command = tmp_path / "out", [*RUN, *OPTIONS, "--data", str(tiny_dataset), "--out", str(tmp_path / "out")]
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execv(command[0], command)
+    while len(read_lines(out / "reports.jsonl")) < 3:
+        assert os.read(terminal, 10**6)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
+    assert json.loads((out / "run.json").read_text())["state"] == "stopped"
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.parametrize("name", ["gcs_server", "raylet"])
+def test_run_whose_ray_is_killed_ends_with_one_line_and_is_resumed(name, tiny_dataset, tmp_path):
+    out = tmp_path / "out"
+    process = start(tiny_dataset, out, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    before = (out / "trials.jsonl").read_text()
+    os.kill(find_child(process, name), signal.SIGKILL)
+    _, stderr = process.communicate(timeout=45)
+    assert process.returncode == 1 and stderr.count("\n") == 1, stderr
+    assert stderr.startswith("error: Ray has ended (127.0.0.1:") and f"--resume {out}" in stderr
+    assert json.loads((out / "run.json").read_text())["state"] == "stopped"
+    check_resumed(out, before)
+
+
+class EndedError(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture
+def running(tmp_path, monkeypatch):
+    """The interrupt of a run, whose watch raises EndedError instead of ending the process, with a clock of its own."""
+
+    def end(code):
+        raise EndedError(code)
+
+    now = [100.0]
+    claim(tmp_path).close()
+    TrialTable(tmp_path)
+    own = Interrupt(create_run_state(tmp_path, {}, began=time.monotonic()), RunConsole())
+    monkeypatch.setattr(interrupt.os, "_exit", end)
+    monkeypatch.setattr(interrupt, "time", type("Clock", (), {"monotonic": lambda: now[0]}))
+    monkeypatch.setattr(own._ended, "wait", lambda seconds: now.append(now.pop() + seconds))
+    return own, now
+
+
+def state(own):
+    return json.loads((own.run_state.folder / "run.json").read_text())["state"]
+
+
+def test_run_that_outlasts_its_budget_is_ended_with_the_command_that_resumes_it(running, capsys):
+    own, now = running
+    own.deadline = 200.0
+    with pytest.raises(EndedError, match="1"):
+        own._watch()
+    assert 200.0 < now[0] <= 200.0 + interrupt.POLL_S
+    said = capsys.readouterr().err
+    assert "error: Ray has not ended 60 s after the budget; stopped;" in said and "--resume" in said
+    assert said.count("\n") == 1 and state(own) == "stopped"
+
+
+def test_ray_that_does_not_stop_after_a_signal_is_left(running, capsys):
+    own, now = running
+    with pytest.raises(RunInterruptedError):
+        own.request()
+    with pytest.raises(EndedError, match="130"):
+        own._watch()
+    assert now[0] == pytest.approx(100.0 + interrupt.STOP_S, abs=2 * interrupt.POLL_S)
+    assert "stopped; all results so far" in capsys.readouterr().out and state(own) == "stopped"
+
+
+def test_ray_that_does_not_answer_once_is_not_lost(running, monkeypatch):
+    own, now = running
+    own.servers, own.deadline = ("127.0.0.1:1",), 150.0
+    monkeypatch.setattr(interrupt, "check_answer", lambda address: refuse(now[0]))
+
+    def refuse(at):
+        if at == 102.0 or at > 120.0:
+            raise ConnectionError("no answer")
+
+    with pytest.raises(EndedError, match="1"):
+        own._watch()
+    assert now[0] == pytest.approx(120.0 + interrupt.LOST_S, abs=2 * interrupt.POLL_S)
+
+
+def test_run_that_is_done_stays_done(running):
+    own, _ = running
+    own.deadline = 101.0
+    own.run_state.end("done")
+    with pytest.raises(EndedError):
+        own._watch()
+    assert state(own) == "done"
