@@ -16,7 +16,6 @@ from search.interrupt import Interrupt, RunInterruptedError
 from search.records.console import RunConsole
 from search.records.run_dir import claim
 from search.records.run_state import create_run_state
-from search.records.trials import TrialTable
 
 RUN = [sys.executable, str(Path(__file__).resolve().parents[2] / "search" / "run.py")]
 OPTIONS = ["--budget", "2trials", "--px", "96", "--max-macs", "15M", "--max-params", "60k"]
@@ -117,9 +116,8 @@ def running(tmp_path, monkeypatch):
         raise EndedError(code)
 
     now = [100.0]
-    claim(tmp_path).close()
-    TrialTable(tmp_path)
-    own = Interrupt(create_run_state(tmp_path, {}, began=time.monotonic()), RunConsole())
+    with claim(tmp_path):
+        own = Interrupt(create_run_state(tmp_path, {}, began=time.monotonic()), RunConsole())
     monkeypatch.setattr(interrupt.os, "_exit", end)
     monkeypatch.setattr(interrupt, "time", type("Clock", (), {"monotonic": lambda: now[0]}))
     monkeypatch.setattr(own._ended, "wait", lambda seconds: now.append(now.pop() + seconds))
