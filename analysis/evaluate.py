@@ -98,7 +98,7 @@ def measure_prediction(mask: FloatMap, depth: FloatMap, truth: Truth) -> dict[st
     """Measure one prediction at the truth's size; metrics without truth are left out."""
     import torch
 
-    from models.metrics.metrics import binarise, boundary_f, overlap, relative_depth_metrics, rmse
+    from models.metrics import binarise, boundary_f, overlap, relative_depth_metrics, rmse
 
     def maps(values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values))[None, None]

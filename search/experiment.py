@@ -17,9 +17,8 @@ from search.interrupt import LATE_S, Interrupt, RunInterruptedError
 from search.output.finalize import FinalModels, NoModelError, report_best
 from search.records.console import RunConsole, list_dashboards
 from search.records.disk import DiskFullError, check_disk, find_full_disk
-from search.records.files import read_lines
 from search.records.prometheus import PrometheusExporter
-from search.records.run_dir import claim, resume_command
+from search.records.run_dir import claim, read_lines, resume_command
 from search.records.run_state import RunState
 from search.records.tensorboard import TensorBoard
 from search.records.trials import TrialTable

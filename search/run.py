@@ -204,8 +204,7 @@ def _read_configs(args: argparse.Namespace, budget: Budget) -> "tuple[TrialConfi
         raise ConfigError("--width belongs to --recipe; a search chooses widths itself")
     if args.recipe is None and args.grid is None:
         return ()
-    from search.config.grid import read_grid
-    from search.config.recipes import build_recipe
+    from search.config.recipes import build_recipe, read_grid
 
     configs = read_grid(args.grid) if args.grid else [build_recipe(args.recipe, width=args.width)]
     if budget.trials is not None and budget.trials < len(configs):

@@ -86,7 +86,7 @@ def test_every_search_command_of_the_readmes_is_parsed(page, line):
 
 
 def test_grid_of_the_search_readme_is_read(tmp_path):
-    from search.config.grid import read_grid
+    from search.config.recipes import read_grid
 
     text = (ROOT / "search" / "README.md").read_text(encoding="utf-8")
     (tmp_path / "grid.json").write_text(text.split("```json\n")[1].split("```")[0])

@@ -22,7 +22,7 @@ from analysis.runs.files import read_json
 from analysis.runs.tables import load_reports, load_trials
 from data.data_module import DataModule, load_data_module
 from data.loading.loaders import Loader
-from models.metrics.metrics import score
+from models.metrics import score
 from search.output.model_folder import measure
 
 PX = 160

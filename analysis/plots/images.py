@@ -23,7 +23,7 @@ from data.loading.visualize import render_comparison
 from data.pack.pack import Pack
 from data.runtime.progress import progress_bar
 from models.cost import choose_images_per_pass
-from models.metrics.metrics import binarise, full_metrics, score, select_images
+from models.metrics import binarise, full_metrics, score, select_images
 from search.output.model_folder import predict_batches
 
 MAX_IMAGES = 2000  # of a part, the first in its nested order
@@ -84,7 +84,7 @@ def measure_images(part: Part) -> pd.DataFrame:
     Returns:
         `image` (its name), `background`, `mask_share` (share of true foreground; empty without a mask), `depth_range`
         (of the true relative inverse depth, from the 5th to the 95th percentile of its pixels; empty without depth),
-        `score` for this image alone, and every metric of models.metrics.metrics.full_metrics, empty where the truth is
+        `score` for this image alone, and every metric of models.metrics.full_metrics, empty where the truth is
         unknown.
     """
     tables, done = [], 0

@@ -8,8 +8,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import AnalysisError
-from search.records.files import read_lines
-from search.records.run_dir import RunDirError
+from search.records.run_dir import RunDirError, read_lines
 from search.records.trials import TrialRecord
 
 TRIAL = ["run", "trial_id"]  # identifies a trial among several runs

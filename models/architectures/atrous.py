@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.architectures.blocks import ConvNormAct, Stem, UpsampleConv
-from models.architectures.heads import Head
+from models.architectures.blocks import ConvNormAct, Head, Stem, UpsampleConv
 from models.architectures.network import Architecture, Network
 from models.config import STEM_STRIDES, Choices, ConfigError, ModelConfig, check_choice
 

@@ -8,8 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.architectures.blocks import initialise, pad_to_multiple
-from models.architectures.heads import Head
+from models.architectures.blocks import Head, initialise, pad_to_multiple
 from models.config import Choices, ConfigError, ModelConfig, check_choices
 
 

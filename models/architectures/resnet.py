@@ -13,8 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.architectures.blocks import ConvNorm, ConvNormAct, Stem
-from models.architectures.heads import Head
+from models.architectures.blocks import ConvNorm, ConvNormAct, Head, Stem
 from models.architectures.network import Architecture, Network
 from models.architectures.unet import DECODER_CHOICES, LIGHTEST_DECODER, DecoderConfig, build_decoders
 from models.config import STEM_STRIDES, OnlyIf

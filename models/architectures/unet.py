@@ -13,16 +13,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.architectures.blocks import (
+    OUTPUTS,
     UPSAMPLERS,
     ChannelShuffle,
     ConvNorm,
     ConvNormAct,
+    Head,
     Stem,
     UpsampleConv,
     count_upsampled_channels,
     merge,
 )
-from models.architectures.heads import OUTPUTS, Head
 from models.architectures.network import Architecture, Network
 from models.config import STEM_STRIDES, ConfigError, ModelConfig, check_choice
 

@@ -1,13 +1,22 @@
-"""Named configurations: the original study's networks, losses and policies at its widths, and the portfolio.
+"""Configurations without a search: named recipes, and grids of configurations from a JSON file.
 
-Names joined by "+" are merged: `resnet18_ed+l1_ms_ssim` is the study's ResNet18 with its last loss.
+Recipes are the original study's networks, losses and policies at its widths, and the portfolio. Names joined by
+"+" are merged: `resnet18_ed+l1_ms_ssim` is the study's ResNet18 with its last loss. A grid lists configurations:
 
-    python -m search.config.recipes          prints their costs as a table
+    [{"recipe": "unet", "model/width": 8},
+     {"recipe": "residual", "product": {"optim/lr": [0.01, 0.003], "loss/balance": ["fixed", "adaptive"]}}]
+
+An entry starts from its recipe, if it names one. Keys `section/field`, or whole sections as in best/config.json,
+replace its values, and `product` gives one configuration for each combination of its lists.
+
+    python -m search.config.recipes          prints the recipes' costs as a table
 
 Source: the course study that this project grew from; see README, Sources.
 """
 
+import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +139,67 @@ def print_table() -> None:
     rows = [describe_cost(name) for name in NETWORKS]
     for cells in (rows[0], ["---"] * len(rows[0]), *(row.values() for row in rows)):
         print(f"| {' | '.join(cells)} |")
+
+
+class GridError(ConfigError):
+    """A grid file cannot be used; the message names the entry and a remedy."""
+
+
+def read_grid(path: Path) -> list[TrialConfig]:
+    """Return the configurations of a grid file in order.
+
+    Raises:
+        GridError: The file is missing or not JSON, or an entry, whose number is given, is not valid.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise GridError(f"--grid {path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise GridError(f"--grid {path}: is not JSON ({error})") from error
+    entries = content if isinstance(content, list) else [content]
+    if not entries:
+        raise GridError(f"--grid {path}: has no configuration; write a list of entries")
+    configs = []
+    for number, entry in enumerate(entries, start=1):
+        try:
+            configs += list(expand(entry))
+        except ConfigError as error:
+            raise GridError(f"--grid {path}: entry {number}: {error}") from error
+    return configs
+
+
+def expand(entry: Any) -> Iterator[TrialConfig]:
+    """Yield the configurations of one entry.
+
+    Raises:
+        ConfigError: The entry is not an object, its product has no lists, or a key or value is not allowed.
+    """
+    configured = entry.get("config", entry) if isinstance(entry, dict) else entry
+    if not isinstance(configured, dict):
+        raise ConfigError(f"{configured!r} is not an object with keys section/field")
+    configured = dict(configured)
+    start, product = configured.pop("recipe", None), configured.pop("product", {})
+    if not isinstance(product, dict) or not all(isinstance(v, list) and v for v in product.values()):
+        raise ConfigError('"product" must give a list of values for each key')
+    base = {} if start is None else build_recipe(str(start)).flat()
+    for values in itertools.product(*product.values()):
+        yield _config(base, {**flat(configured), **dict(zip(product, values, strict=True))})
+
+
+def flat(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the entry with keys `section/field` in place of whole sections."""
+    keys: dict[str, Any] = {}
+    for key, value in entry.items():
+        keys |= {f"{key}/{name}": v for name, v in value.items()} if isinstance(value, dict) else {key: value}
+    return keys
+
+
+def _config(base: dict[str, Any], configured: dict[str, Any]) -> TrialConfig:
+    """Replace values of a recipe; a different architecture takes none of its model options."""
+    if configured.get("model/arch", base.get("model/arch")) != base.get("model/arch"):
+        base = {key: value for key, value in base.items() if not key.startswith("model/")}
+    return TrialConfig.from_flat({**base, **configured})
 
 
 if __name__ == "__main__":

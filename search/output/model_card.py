@@ -8,7 +8,7 @@ from typing import Any
 from models.cost import count_macs, probe
 from models.losses.loss import LossConfig
 from search.config.trial import TrialConfig
-from search.records.files import write_text
+from search.records.run_dir import write_text
 
 CARD = "README.md"
 METRICS = {

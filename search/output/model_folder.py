@@ -23,10 +23,10 @@ from data.values.depth import DepthScale
 from models.architectures.network import Network
 from models.build import build_model
 from models.cost import choose_images_per_pass
-from models.metrics.metrics import MetricSums, full_metrics, predict_constant
+from models.metrics import MetricSums, full_metrics, predict_constant
 from search.config.trial import TrialConfig
 from search.output.model_card import write_card
-from search.records.files import write_json
+from search.records.run_dir import write_json
 
 SAMPLES = 8
 COLUMNS = ("image", "true mask", "predicted mask", "true depth", "predicted depth", "|difference|")

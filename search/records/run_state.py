@@ -1,4 +1,4 @@
-"""Content of run.json: options, stages, results and clock of a run, from which --resume continues.
+"""Content of run.json: options, stages, results, versions and clock of a run, from which --resume continues.
 
 All times are seconds of run time, summed over all processes that worked on the run; pauses between them do not count.
 """
@@ -6,18 +6,21 @@ All times are seconds of run time, summed over all processes that worked on the 
 import contextlib
 import json
 import math
+import platform
+import shlex
+import sys
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from data.runtime.cores import count_cores
 from data.runtime.files import write_atomically
 from search.records.disk import RESERVE, RESERVE_BYTES
-from search.records.files import require_fields, write_json
-from search.records.provenance import describe_process
-from search.records.run_dir import RunDirError, is_claimed
+from search.records.run_dir import RunDirError, is_claimed, require_fields, write_json
 
 FORMAT_VERSION = 3
 BEAT_S = 2.0  # interval of writing the clock; a killed run loses at most this much of it
@@ -269,3 +272,30 @@ def read_run_json(folder: Path, *, extended: bool) -> dict[str, Any]:
     require_fields(content, _RESUMED, path)
     require_fields(content["options"], _OPTIONS, path)
     return content
+
+
+_PACKAGES = ("torch", "ray", "optuna", "albumentations", "pytorch-msssim", "opencv-python-headless", "numpy", "pandas")
+
+
+def describe_process() -> dict[str, Any]:
+    """Return command, time, platform, number of usable cores, and versions of Python and the installed packages."""
+    return {
+        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "time": iso_time(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": count_cores(),
+        "versions": {name: version for name in _PACKAGES if (version := _find_version(name))},
+    }
+
+
+def iso_time() -> str:
+    """Return the current local time in ISO 8601."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def _find_version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

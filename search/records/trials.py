@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data.runtime.files import sync
-from search.records.files import append_line, read_lines, require_fields, write_lines, write_text
+from search.records.run_dir import append_line, read_lines, require_fields, write_lines, write_text
 
 STATUSES = ("completed", "stopped", "failed", "ended_by_budget")
 LEADING_COLUMNS = tuple(

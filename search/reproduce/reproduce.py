@@ -16,10 +16,8 @@ from data.data_module import StageData, load_data_module
 from data.runtime.progress import Progress, progress_bar
 from models.config import ConfigError
 from search.config.trial import TrialConfig
-from search.records.files import read_lines, require_fields
-from search.records.provenance import describe_process
-from search.records.run_dir import RunDirError
-from search.records.run_state import check_trained
+from search.records.run_dir import RunDirError, read_lines, require_fields
+from search.records.run_state import check_trained, describe_process
 from search.records.trials import TrialRecord, TrialTable
 from search.training.micro_batches import TrialOutOfMemoryError
 from search.training.trainer import STATE_FILE, FitPlan, State, TrialDivergedError, fit

@@ -29,8 +29,8 @@ from data.dataset import DataError
 from data.runtime import cli
 from search.config.recipes import NETWORKS, PORTFOLIO_FILE, build_recipe
 from search.config.trial import TrialConfig
-from search.records.files import write_json
-from search.records.provenance import describe_process
+from search.records.run_dir import write_json
+from search.records.run_state import describe_process
 from search.study.space import limit_space, suggest
 from search.training.trainer import FitPlan, TrialDivergedError, fit
 

@@ -1,25 +1,167 @@
-"""Find a learning rate for a recipe by a range test: print a suggestion and plot the losses.
+"""Learning-rate range test: train while the rate rises and find where the loss falls fastest.
 
-python -m search.training.lr_finder --data DIR --recipe unet --width 4
+    python -m search.training.lr_finder --data DIR --recipe unet --width 4
+
+Source: Smith 2017, arXiv:1506.01186, section 3.3.
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from data.data_module import DataModule
+from data.data_module import DataModule, StageData
 from data.dataset import DataError
 from data.runtime import cli
 from data.runtime.files import write_atomically
-from data.runtime.progress import progress_bar
+from data.runtime.progress import Progress, progress_bar
 from models.config import ConfigError
 from search.config.recipes import build_recipe
+from search.config.trial import TrialConfig
 from search.training.micro_batches import TrialOutOfMemoryError
-from search.training.range_test import AVERAGED_STEPS, STEPS, TEST_RANGES, RangeTest, run_range_test
+from search.training.optimizer import exponential
+from search.training.trainer import FitPlan, TrialDivergedError, fit
+
+STEPS = 100
+TEST_RANGES = {"adamw": (1e-5, 1.0), "sgd": (1e-4, 10.0)}  # from rates that learn nothing to rates that diverge
+AVERAGED_STEPS = 5  # steps whose mean loss decides whether the loss has exploded
+EXPLODED = 4.0  # times the lowest mean so far
+WINDOW = 0.25  # part of the steps that a line is fitted to: 1.25 decades
+MIN_STANDARD_ERRORS = 4.0  # by which a slope must lie below 0; noise alone reaches that once in 80 tests
+
+
+@dataclass(frozen=True, kw_only=True)
+class SteepestSlope:
+    """The line fitted where the loss falls fastest over the logarithm of the learning rate."""
+
+    rates: tuple[float, float]  # learning rates at its ends
+    losses: tuple[float, float]  # losses at its ends
+    slope: float  # change of the loss when the learning rate grows by a factor of e
+    standard_errors: float  # by which the slope lies below 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RangeTest:
+    """The result of a range test."""
+
+    rates: list[float]  # learning rate of each step, rising
+    losses: list[float]  # loss of each step's batch
+    steepest: SteepestSlope | None  # the line where the loss falls fastest; None if it does not clearly fall
+
+    @property
+    def suggestion(self) -> float | None:
+        """The learning rate in the middle of the steepest slope, or None."""
+        return None if self.steepest is None else math.sqrt(self.steepest.rates[0] * self.steepest.rates[1])
+
+
+class _LossExplodedError(Exception):
+    """The loss has risen far above its lowest value, which ends a range test."""
+
+
+@dataclass
+class _Curve:
+    """Records the steps of `fit` and ends it when the loss explodes."""
+
+    total: int
+    progress: Progress | None
+    rates: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    lowest: float = math.inf
+
+    def add(self, rate: float, loss: Tensor) -> None:
+        value = float(loss)
+        if not math.isfinite(value):
+            raise _LossExplodedError
+        self.rates.append(rate)
+        self.losses.append(value)
+        if self.progress is not None:
+            self.progress(len(self.losses), self.total)
+        mean = sum(self.losses[-AVERAGED_STEPS:]) / len(self.losses[-AVERAGED_STEPS:])
+        self.lowest = min(self.lowest, mean)
+        # this form also holds for a learnt balance, whose loss may be negative
+        if mean > self.lowest + (EXPLODED - 1.0) * abs(self.lowest):
+            raise _LossExplodedError
+
+
+def run_range_test(
+    config: TrialConfig,
+    data: StageData,
+    *,
+    steps: int = STEPS,
+    seed: int = 0,
+    device: str = "cpu",
+    limit: float | None = None,
+    progress: Progress | None = None,
+) -> RangeTest:
+    """Train from new weights while the learning rate rises exponentially, until the loss explodes.
+
+    Args:
+        config: The trial; its own learning rate and policy are ignored.
+        data: Training images, repeated as often as the steps need them.
+        steps: Optimizer steps; a few more are taken where epochs are short.
+        seed: Seed of weights, order and augmentation.
+        device: torch device.
+        limit: Time limit in seconds; the rate rises faster where it is too short.
+        progress: Called with steps done and steps in all.
+
+    Raises:
+        TrialOutOfMemoryError: Not even one image fits into memory.
+    """
+    low, high = TEST_RANGES[config.optim.name]
+    config = replace(config, optim=replace(config.optim, lr=high))
+    batch_size = min(config.optim.batch_size, len(data.train))
+    # validation has no part in the test: one image keeps it short
+    data = replace(data, train=data.train.prefix(min(steps * batch_size, len(data.train))), val=data.val.prefix(1))
+    steps_per_epoch = len(data.train) // batch_size
+    plan = FitPlan(epochs=math.ceil(steps / steps_per_epoch), seed=seed, device=device)
+    curve = _Curve(total=plan.epochs * steps_per_epoch, progress=progress)
+    policy = partial(exponential, floor=low / high)
+    with suppress(_LossExplodedError, TrialDivergedError):
+        fit(config, data, plan, report=lambda *_: None, on_step=curve.add, limit=limit, policy=policy)
+    return RangeTest(rates=curve.rates, losses=curve.losses, steepest=find_steepest_slope(curve.rates, curve.losses))
+
+
+def find_steepest_slope(rates: Sequence[float], losses: Sequence[float]) -> SteepestSlope | None:
+    """Return the line where the loss falls fastest over the logarithm of the rate; None if it does not clearly fall.
+
+    Lines are least-squares fits to a quarter of the steps, since single batches differ by more than a step changes.
+    Source: the "steepest gradient" of Howard and Gugger 2020, arXiv:2002.04688; the line fit and its significance test
+    are not from that paper.
+    """
+    logs, values = np.log(np.asarray(rates)), np.asarray(losses)
+    window = max(8, round(WINDOW * len(values)))
+    lines = [_fit_line(logs[i : i + window], values[i : i + window]) for i in range(len(values) - window + 1)]
+    steepest = min(lines, key=lambda line: line.slope, default=None)
+    return steepest if steepest is not None and steepest.standard_errors > MIN_STANDARD_ERRORS else None
+
+
+def _fit_line(x: np.ndarray, y: np.ndarray) -> SteepestSlope:
+    centred, spread = x - x.mean(), float(((x - x.mean()) ** 2).sum())
+    slope = float(centred @ y) / spread
+    residual = y - y.mean() - slope * centred
+    error = math.sqrt(float(residual @ residual) / (len(y) - 2) / spread)
+    ends = centred[[0, -1]] * slope + y.mean()
+    return SteepestSlope(
+        rates=(math.exp(x[0]), math.exp(x[-1])),
+        losses=(float(ends[0]), float(ends[1])),
+        slope=slope,
+        standard_errors=-slope / max(error, 1e-12),
+    )
+
+
+def centre_range(suggestion: float, low: float, high: float) -> tuple[float, float]:
+    """Return a range as wide as `low` to `high` on a logarithmic scale, with the suggestion in its middle."""
+    half = math.sqrt(high / low)
+    return suggestion / half, suggestion * half
+
 
 SMALLEST_PX = 32
 

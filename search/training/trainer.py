@@ -22,9 +22,8 @@ from models.build import build_model
 from models.losses.loss import LossConfig, build_loss
 from search.config.trial import TrialConfig
 from search.training.clock import Clock, Readings
-from search.training.lr_schedules import Policy, learning_rate
 from search.training.micro_batches import MicroBatchRunner, uses_bfloat16
-from search.training.optimizer import build_optimizer, set_learning_rate
+from search.training.optimizer import Policy, build_optimizer, learning_rate, set_learning_rate
 from search.training.validation import BestEpoch, Validator
 
 STATE_FILE = "state.pt"  # in the folder of a checkpoint

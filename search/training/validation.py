@@ -11,7 +11,7 @@ from data.data_module import StageData
 from data.loading.loaders import Loader
 from data.loading.visualize import quantise_predictions
 from models.cost import choose_images_per_pass
-from models.metrics.metrics import MetricSums
+from models.metrics import MetricSums
 from search.config.trial import TrialConfig
 from search.training.micro_batches import MicroBatchRunner
 

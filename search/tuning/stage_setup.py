@@ -22,12 +22,12 @@ from search.records.trials import TrialRecord, free_numbers
 from search.study.resume import resume_study
 from search.study.space import LR_RANGES, build_first_points, choose_batch_sizes, encode_point, limit_space, suggest
 from search.study.storage import open_journal
+from search.training.lr_finder import STEPS, centre_range, run_range_test
 from search.training.micro_batches import TrialOutOfMemoryError
-from search.training.range_test import STEPS, centre_range, run_range_test
 from search.tuning.allocation import LEAST_MEASURED, StopCriterion, allocate, compute_affordable_macs, compute_trial_cap
 from search.tuning.ray.cluster import Cluster
 from search.tuning.ray.searchers import FeasibleOptunaSearch
-from search.tuning.ray.trial_specs import StageContext, TrialSpec, new_trial_spec
+from search.tuning.ray.trainable import StageContext, TrialSpec, new_trial_spec
 
 SPARE = 1.15  # safety factor on the measured training time of a repeat
 TESTED_RECIPE = "quick_residual"  # trained by --find-lr: small, and learns in seconds

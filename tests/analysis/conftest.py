@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from search.config.trial import TrialConfig
-from search.records.files import write_json
+from search.records.run_dir import write_json
 from search.records.run_state import FORMAT_VERSION
 from search.records.trials import TrialRecord, TrialTable
 
@@ -22,7 +22,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from data.pack.stats import Stats
-    from models.architectures.heads import Head
+    from models.architectures.blocks import Head
     from models.build import build_model
     from search.output.model_folder import TrainedModel, save_model
 

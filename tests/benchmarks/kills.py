@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.runs.files import check_folder
-from search.records.files import read_lines
+from search.records.run_dir import read_lines
 
 RUN = Path(__file__).resolve().parents[2] / "search" / "run.py"
 LIMITS = ("--max-params", "60k", "--max-macs", "15M", "--px", "96")  # keep trials short

@@ -28,7 +28,7 @@ from search.study.storage import open_journal
 from search.tuning.allocation import StopCriterion
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.searchers import FeasibleOptunaSearch, StageChain
-from search.tuning.ray.trial_specs import StageContext, new_trial_spec
+from search.tuning.ray.trainable import StageContext, new_trial_spec
 from search.tuning.ray.tune import RecordCallback
 from tests.browser.screenshots import main, take
 

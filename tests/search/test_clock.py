@@ -16,8 +16,8 @@ from search.config.stages import Stage
 from search.records.run_dir import claim
 from search.records.run_state import create_run_state, resume_run_state
 from search.tuning.allocation import StopCriterion
-from search.tuning.ray import trial_specs
-from search.tuning.ray.trial_specs import StageContext
+from search.tuning.ray import trainable as trial_specs
+from search.tuning.ray.trainable import StageContext
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGE = Stage(name="explore", kind="search", fraction=1.0, px=32, epochs=1)

@@ -11,8 +11,8 @@ import torch
 
 from data.data_module import DataModule
 from search.config.trial import TrialConfig
-from search.records.files import write_json
-from search.records.provenance import describe_process
+from search.records.run_dir import write_json
+from search.records.run_state import describe_process
 from search.records.trials import TrialRecord, TrialTable
 from search.reproduce.__main__ import main
 from search.reproduce.reproduce import RunRecords, find_differences

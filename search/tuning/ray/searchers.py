@@ -23,8 +23,7 @@ from search.study.sampler import (
     outcome_attributes,
 )
 from search.study.storage import STUDY_NAME, open_trial
-from search.tuning.ray.trainable import read_outcome
-from search.tuning.ray.trial_specs import StageContext, TrialSpec, new_trial_spec
+from search.tuning.ray.trainable import StageContext, TrialSpec, new_trial_spec, read_outcome
 
 FINISHED: str = Searcher.FINISHED
 

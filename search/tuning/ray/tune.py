@@ -23,8 +23,7 @@ from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.failures import MAX_RETRIES, Failure, read_failure
 from search.tuning.ray.internals import asha_rungs, keep_idle_workers, set_process_title
 from search.tuning.ray.searchers import StageChain
-from search.tuning.ray.trainable import read_outcome, train_trial
-from search.tuning.ray.trial_specs import TrialSpec
+from search.tuning.ray.trainable import TrialSpec, read_outcome, train_trial
 
 
 @dataclass

@@ -16,10 +16,10 @@ from analysis.compare.__main__ import build_parser, main
 from analysis.compare.compare import build_comparison_table, iqm, iqm_interval, plot_over_time
 from data.data_module import DataModule
 from data.loading.loaders import Loader
-from models.metrics.metrics import MetricSums
+from models.metrics import MetricSums
 from search.config.budget import parse_budget
 from search.output.model_folder import measure
-from search.records.files import write_json, write_lines
+from search.records.run_dir import write_json, write_lines
 
 BUDGET = parse_budget("3m")
 

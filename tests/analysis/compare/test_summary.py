@@ -14,7 +14,7 @@ from analysis.compare.summary import (
     plot_estimates,
     summarize_runs,
 )
-from search.records.files import write_json
+from search.records.run_dir import write_json
 from search.records.trials import TrialRecord, TrialTable
 
 

@@ -23,7 +23,7 @@ from analysis.export.export import (
 from analysis.export.formats import FORMATS, Format
 from analysis.model import Model
 from data.pack.stats import Stats
-from models.architectures.heads import Head
+from models.architectures.blocks import Head
 from models.build import ARCHITECTURES, build_model
 from search.config.trial import TrialConfig
 

@@ -11,7 +11,7 @@ from analysis.report.__main__ import main
 from analysis.report.facts import explain_best
 from analysis.report.report import write_report
 from analysis.runs.run import read_run
-from search.records.files import write_json
+from search.records.run_dir import write_json
 from search.records.run_state import FORMAT_VERSION
 from search.records.trials import TrialRecord, TrialTable
 

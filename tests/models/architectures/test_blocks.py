@@ -1,8 +1,17 @@
 import pytest
 import torch
 
-from models.architectures.blocks import UPSAMPLERS, ChannelShuffle, Norm, UpsampleConv, conv, merge, pad_to_multiple
-from models.architectures.heads import Head, minmax
+from models.architectures.blocks import (
+    UPSAMPLERS,
+    ChannelShuffle,
+    Head,
+    Norm,
+    UpsampleConv,
+    conv,
+    merge,
+    minmax,
+    pad_to_multiple,
+)
 
 
 def test_channel_shuffle_interleaves_groups():

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from models.losses.balance import BALANCES, build_balance
+from models.losses.loss import BALANCES, build_balance
 
 BOTH, NO_MASK, NO_DEPTH = (torch.tensor(shares) for shares in ([1.0, 1.0], [0.0, 1.0], [1.0, 0.0]))
 MASK, DEPTH = torch.tensor(0.2, requires_grad=True), torch.tensor(0.6, requires_grad=True)

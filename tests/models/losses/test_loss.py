@@ -10,8 +10,16 @@ import torch
 
 import models.losses
 from models.config import ConfigError
-from models.losses.balance import BALANCES
-from models.losses.loss import LOSS_CHOICES, PIXEL, PIXEL_TERMS, STRUCTURAL, STRUCTURAL_TERMS, LossConfig, build_loss
+from models.losses.loss import (
+    BALANCES,
+    LOSS_CHOICES,
+    PIXEL,
+    PIXEL_TERMS,
+    STRUCTURAL,
+    STRUCTURAL_TERMS,
+    LossConfig,
+    build_loss,
+)
 from models.losses.terms import bce, dice, l1, mse, ssim_loss
 from models.target import Target
 

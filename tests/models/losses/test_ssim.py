@@ -3,7 +3,7 @@ import pytorch_msssim
 import torch
 
 from models.config import ConfigError
-from models.losses.ssim import ms_ssim, ms_ssim_window, ssim, ssim_window
+from models.losses.terms import ms_ssim, ms_ssim_window, ssim, ssim_window
 
 
 def pair(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:

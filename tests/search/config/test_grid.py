@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from search.config.grid import GridError, read_grid
-from search.config.recipes import build_recipe
+from search.config.recipes import GridError, build_recipe, read_grid
 from search.config.trial import TrialConfig
 
 

@@ -15,8 +15,7 @@ from data.scenes.scenes import FAR_M, NEAR_M
 from models.architectures.efficientnet_lite import IMAGENET, EfficientNetLite
 from models.build import build_model, parse_model_config
 from search.config.stages import build_stages
-from search.output.finalize import FinalModels, NoModelError, write_model
-from search.output.selection import summarize_seeds
+from search.output.finalize import FinalModels, NoModelError, summarize_seeds, write_model
 from search.records.run_state import create_run_state
 from search.records.trials import TrialRecord, TrialTable
 from search.tuning.ray.checkpoints import CheckpointStore

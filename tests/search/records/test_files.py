@@ -2,8 +2,7 @@ import json
 
 import pytest
 
-from search.records.files import append_line, read_lines, write_json
-from search.records.run_dir import RunDirError
+from search.records.run_dir import RunDirError, append_line, read_lines, write_json
 
 
 def test_failed_write_leaves_the_old_file_whole(tmp_path):

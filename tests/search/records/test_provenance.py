@@ -2,7 +2,7 @@ import json
 import shlex
 import sys
 
-from search.records.provenance import describe_process
+from search.records.run_state import describe_process
 
 
 def test_provenance_names_versions():
@@ -10,7 +10,7 @@ def test_provenance_names_versions():
 
 
 def test_package_that_is_not_installed_is_not_on_record(monkeypatch):
-    monkeypatch.setattr("search.records.provenance._PACKAGES", ("numpy", "no-such-package"))
+    monkeypatch.setattr("search.records.run_state._PACKAGES", ("numpy", "no-such-package"))
     assert list(describe_process()["versions"]) == ["numpy"]
 
 

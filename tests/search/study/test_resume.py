@@ -16,7 +16,7 @@ from search.study.resume import resume_study
 from search.study.storage import STUDY_NAME, open_journal, repair_journal
 from search.tuning.allocation import StopCriterion
 from search.tuning.ray.searchers import FeasibleOptunaSearch
-from search.tuning.ray.trial_specs import StageContext
+from search.tuning.ray.trainable import StageContext
 
 CONTEXT = StageContext(
     stage=Stage(name="explore", kind="search", fraction=0.1, px=80, epochs=9),

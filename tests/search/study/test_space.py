@@ -13,8 +13,7 @@ from models.architectures.unet import BLOCKS, DECODERS, MERGES
 from models.build import ARCHITECTURES, build_model
 from models.config import STEM_STRIDES, OnlyIf, Range
 from models.cost import count_macs, probe
-from models.losses.balance import BALANCES
-from models.losses.loss import PIXEL, STRUCTURAL, STRUCTURAL_TERMS, build_loss
+from models.losses.loss import BALANCES, PIXEL, STRUCTURAL, STRUCTURAL_TERMS, build_loss
 from models.target import Target
 from search.config.recipes import LOSSES, NETWORKS, build_recipe
 from search.config.trial import OPTIMIZERS, POLICIES, TrialConfig

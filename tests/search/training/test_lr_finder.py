@@ -6,8 +6,7 @@ import pytest
 
 from search.config.recipes import KNOWN
 from search.training import lr_finder
-from search.training.lr_finder import main, plot_range_test
-from search.training.range_test import RangeTest, SteepestSlope
+from search.training.lr_finder import RangeTest, SteepestSlope, main, plot_range_test
 
 RATES = list(np.geomspace(1e-5, 1.0, 100))
 SLOPE = SteepestSlope(rates=(1e-3, 1e-2), losses=(1.1, 0.8), slope=-0.13, standard_errors=9.0)

@@ -4,7 +4,7 @@ import pytest
 
 from models.config import ConfigError
 from search.config.trial import POLICIES, ScheduleConfig
-from search.training.lr_schedules import exponential, learning_rate
+from search.training.optimizer import exponential, learning_rate
 
 STEPS = [i / 1000 for i in range(1001)]
 

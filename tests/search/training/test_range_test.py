@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from search.training import range_test
-from search.training.range_test import TEST_RANGES, RangeTest, centre_range, find_steepest_slope, run_range_test
+from search.training import lr_finder as range_test
+from search.training.lr_finder import TEST_RANGES, RangeTest, centre_range, find_steepest_slope, run_range_test
 from search.training.trainer import FitPlan, fit
 
 RATES = np.geomspace(1e-5, 1.0, 100)

@@ -12,9 +12,8 @@ from data.loading.visualize import quantise_predictions
 from models.architectures.efficientnet_lite import IMAGENET, EfficientNetLite, read_imagenet_weights
 from models.build import build_model, parse_model_config
 from search.config.stages import Stage
-from search.training.lr_schedules import learning_rate
 from search.training.micro_batches import MicroBatchRunner, TrialOutOfMemoryError
-from search.training.optimizer import build_optimizer, set_learning_rate
+from search.training.optimizer import build_optimizer, learning_rate, set_learning_rate
 from search.training.trainer import FitPlan, TrialDivergedError, build_refinement_loss, fit
 
 PLANNED = ("seed", "refine", "logged_images", "micro_batch_size", "precision")

@@ -17,7 +17,7 @@ from search.tuning.ray import cluster
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.failures import MAX_RETRIES
 from search.tuning.ray.searchers import FixedSearcher, StageChain
-from search.tuning.ray.trial_specs import StageContext, new_trial_spec
+from search.tuning.ray.trainable import StageContext, new_trial_spec
 from search.tuning.ray.tune import RecordCallback, StageScheduler, run_experiment
 
 EPOCHS = 3

@@ -12,7 +12,7 @@ from search.config.recipes import build_recipe
 from search.config.stages import Stage
 from search.records.trials import TrialRecord
 from search.study.space import LR_RANGES
-from search.training.range_test import RangeTest, find_steepest_slope
+from search.training.lr_finder import RangeTest, find_steepest_slope
 from search.tuning import stage_setup as stages
 from search.tuning.ray.cluster import Cluster
 from search.tuning.ray.searchers import FINISHED

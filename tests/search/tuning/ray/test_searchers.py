@@ -21,7 +21,7 @@ from search.study.space import SpaceLimits, build_first_points, suggest
 from search.study.storage import STUDY_NAME, open_journal
 from search.tuning.allocation import StopCriterion
 from search.tuning.ray.searchers import FINISHED, FeasibleOptunaSearch, FixedSearcher, StageChain
-from search.tuning.ray.trial_specs import StageContext, new_trial_spec
+from search.tuning.ray.trainable import StageContext, new_trial_spec
 
 CONTEXT = StageContext(
     stage=Stage(name="explore", kind="search", fraction=0.1, px=80, epochs=9, early_stopping=True),

@@ -11,8 +11,7 @@ from search.config.stages import Stage
 from search.training.micro_batches import TrialOutOfMemoryError
 from search.tuning.allocation import WEIGHT_COPIES
 from search.tuning.ray import trainable
-from search.tuning.ray.trainable import MAX_RATES, thin_rates, train_trial
-from search.tuning.ray.trial_specs import StageContext, new_trial_spec
+from search.tuning.ray.trainable import MAX_RATES, StageContext, new_trial_spec, thin_rates, train_trial
 
 
 @pytest.fixture

@@ -17,8 +17,7 @@ from search.tuning.ray import tune as ray_tune
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.internals import asha_rungs
 from search.tuning.ray.searchers import StageChain
-from search.tuning.ray.trainable import STATE_FILE, read_outcome
-from search.tuning.ray.trial_specs import StageContext, new_trial_spec
+from search.tuning.ray.trainable import STATE_FILE, StageContext, new_trial_spec, read_outcome
 from search.tuning.ray.tune import RecordCallback, StageScheduler, Worker
 
 METRICS = {"epoch": 1, "score": 0.5, "fit_s": 2.0, "devices": 2.0, "out_of_time": False}

@@ -6,8 +6,8 @@ import pytorch_msssim
 import torch
 
 from models.losses.loss import LossConfig, build_loss
-from models.losses.ssim import ms_ssim, ssim
-from models.metrics.metrics import (
+from models.losses.terms import ms_ssim, ssim
+from models.metrics import (
     MIN_DEPTH,
     NEED_DEPTH,
     NEED_MASK,
