@@ -87,22 +87,15 @@ class ImageMoments:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(PlainConfig):
-    """Base of the networks' configs.
+    """Base of the networks' configs."""
 
-    Attributes:
-        image_moments: Moments with which the network's images are normalised; None for those of the training data.
-        arch: Name of the architecture; each config class fixes its own.
-        width: Channels of the first convolution; the stem ends with four times as many.
-        head: Mapping of the two outputs into [0, 1]: `sigmoid`, or `minmax` per image and channel.
-        stem_stride: Factor by which the stem shrinks the image; 2 or 4 make a network several times faster.
-    """
-
+    # moments with which the network's images are normalised; None for those of the training data
     image_moments: ClassVar[ImageMoments | None] = None
 
-    arch: str = ""
-    width: int = 16
-    head: str = "sigmoid"
-    stem_stride: int = 1
+    arch: str = ""  # name of the architecture; each config class fixes its own
+    width: int = 16  # channels of the first convolution; the stem ends with four times as many
+    head: str = "sigmoid"  # mapping of the two outputs into [0, 1]: `sigmoid`, or `minmax` per image and channel
+    stem_stride: int = 1  # factor by which the stem shrinks the image; 2 or 4 make a network several times faster
 
     def __post_init__(self) -> None:
         expected = type(self).__dataclass_fields__["arch"].default
@@ -140,12 +133,7 @@ Choices = Mapping[str, Values | OnlyIf]
 
 
 def check_choices(config: type[PlainConfig], choices: Choices, fixed: tuple[str, ...] = ()) -> None:
-    """Check that each field of a config is searched or declared fixed, and that the config accepts each value.
-
-    Args:
-        config: Class of the config.
-        choices: Values that the search tries, by field.
-        fixed: Fields that the search leaves at their defaults.
+    """Check that each field of a config is searched or named in `fixed`, and that the config accepts each value.
 
     Raises:
         ConfigError: A field is in neither or does not exist, or a value is not allowed.

@@ -20,19 +20,12 @@ LOSS_MAPS = 40  # float32 maps of the image's size that MS-SSIM of both tasks ke
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of one network at one image size.
+    """Cost of one network at one image size."""
 
-    Attributes:
-        params: Number of parameters.
-        macs: Multiply-adds of all convolutions for one image.
-        receptive_field: Side in pixels of the part of the image that one deepest feature depends on, as in the study.
-        layers: Number of convolutions.
-    """
-
-    params: int
-    macs: int
-    receptive_field: int
-    layers: int
+    params: int  # number of parameters
+    macs: int  # multiply-adds of all convolutions for one image
+    receptive_field: int  # side in pixels of the part of the image that one deepest feature depends on, as in the study
+    layers: int  # number of convolutions
 
 
 def count_layer_macs(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> int:
@@ -46,23 +39,14 @@ def count_layer_macs(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tenso
 
 @dataclass(frozen=True)
 class Probe:
-    """Measurements of one pass over an image as large as a network's stride; costs that grow with the area follow.
+    """Measurements of one pass over an image as large as a network's stride; costs that grow with the area follow."""
 
-    Attributes:
-        params: Number of parameters.
-        layers: Number of convolutions.
-        stride: Side of the image in pixels.
-        macs: Multiply-adds of the convolutions.
-        kept_bytes: Memory that autograd keeps until the backward pass, in float32.
-        largest_bytes: The largest storage that it keeps.
-    """
-
-    params: int
-    layers: int
-    stride: int
-    macs: int
-    kept_bytes: int
-    largest_bytes: int
+    params: int  # number of parameters
+    layers: int  # number of convolutions
+    stride: int  # side of the image in pixels
+    macs: int  # multiply-adds of the convolutions
+    kept_bytes: int  # memory that autograd keeps until the backward pass, in float32
+    largest_bytes: int  # the largest storage that it keeps
 
     def tiles(self, px: int) -> int:
         """Return the number of such images that cover a px by px image."""

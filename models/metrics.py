@@ -48,10 +48,7 @@ def find_boundary(mask: Binary) -> Binary:
 def boundary_f(pred: Binary, true: Binary, tolerance: int | None = None) -> PerImage:
     """F-measure of the boundaries of each image, in [0, 1]; 1 if neither mask has one.
 
-    Args:
-        pred: Predicted mask.
-        true: True mask.
-        tolerance: Pixels, in the maximum norm; by default 0.75 % of the diagonal and at least 1.
+    `tolerance` is in pixels, in the maximum norm; by default 0.75 % of the diagonal and at least 1.
 
     Source: Perazzi et al. 2016 (DAVIS), doi:10.1109/CVPR.2016.85, section 3.2, by dilation instead of matching.
     """
@@ -190,12 +187,8 @@ def select_images(metric: str, target: Target) -> Bool[Tensor, " b"]:
 def score(iou: float | None, rmse_depth: float | None, sigma: float) -> float:
     """Mean of the IoU and of the depth's skill 1 - RMSE / sigma, or the known one of both; 1 is perfect.
 
-    A constant prediction scores 0.
-
-    Args:
-        iou: Mean over images with foreground, in [0, 1], or None if there are none.
-        rmse_depth: Mean over images, or None if no depth is known.
-        sigma: Std of the validation depth, above 0.
+    A constant prediction scores 0. `sigma` is the std of the validation depth; None stands for a metric without
+    labels.
 
     Raises:
         ValueError: Neither is known.
@@ -229,9 +222,6 @@ class MetricSums:
 
     def compute(self, sigma: float) -> dict[str, float]:
         """Return the means over the images so far, each over those with the labels that it needs; `score` comes first.
-
-        Args:
-            sigma: Std of the validation depth.
 
         Raises:
             ValueError: No image was added, or none has a known mask or depth.

@@ -14,21 +14,13 @@ Counts = Int[Tensor, "2"]
 
 @dataclass
 class Target:
-    """Mask and depth of a batch of images.
+    """Mask and depth of a batch of images."""
 
-    Attributes:
-        mask: Foreground in [0, 1]; read only for images whose mask is known.
-        depth: Relative inverse depth in [0, 1], near = 1; read only where `valid`.
-        valid: True where depth is known.
-        mask_known: True for the images whose mask is known.
-        mask_pixels: True where the mask is known. None: everywhere in the images whose mask is known.
-    """
-
-    mask: Maps
-    depth: Maps
-    valid: Valid
-    mask_known: Bool[Tensor, " b"]
-    mask_pixels: Valid | None = None
+    mask: Maps  # foreground in [0, 1]; read only for images whose mask is known
+    depth: Maps  # relative inverse depth in [0, 1], near = 1; read only where `valid`
+    valid: Valid  # True where depth is known
+    mask_known: Bool[Tensor, " b"]  # True for the images whose mask is known
+    mask_pixels: Valid | None = None  # True where the mask is known. None: everywhere in the images whose mask is known
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:

@@ -41,16 +41,7 @@ PACK_FIRST = 0.05  # fraction of the budget for packing images before anything e
 
 
 class Experiment:
-    """One process of a run.
-
-    Args:
-        options: Options of the run.
-        data_module: The images.
-        console: Output for the user.
-        starting: Ray, while it starts.
-        run_state: State of the run, new or resumed.
-        table: Trial records of the run.
-    """
+    """One process of a run, new or resumed, while Ray is starting."""
 
     def __init__(
         self,

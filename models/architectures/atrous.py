@@ -19,17 +19,12 @@ ATROUS_UPSAMPLERS = ("pixel_shuffle", "transposed")
 
 @dataclass(frozen=True, kw_only=True)
 class AtrousConfig(ModelConfig):
-    """Config of `atrous`.
-
-    Attributes:
-        dilations: Dilation of each bottleneck, in order.
-        upsample: `pixel_shuffle` (after a 1x1 convolution) or `transposed`.
-    """
+    """Config of `atrous`."""
 
     arch: str = "atrous"
     width: int = 32
-    dilations: tuple[int, ...] = (2, 3, 4)
-    upsample: str = "pixel_shuffle"
+    dilations: tuple[int, ...] = (2, 3, 4)  # dilation of each bottleneck, in order
+    upsample: str = "pixel_shuffle"  # `pixel_shuffle` (after a 1x1 convolution) or `transposed`
 
     def __post_init__(self) -> None:
         super().__post_init__()

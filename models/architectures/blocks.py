@@ -130,12 +130,7 @@ PRIOR_LOGITS = {"mask": -2.0, "depth": 0.0}  # a mask covers about an eighth of 
 
 
 def minmax(logits: Float[Tensor, "b c h w"], eps: float = 1e-6) -> Float[Tensor, "b c h w"]:
-    """Scale each map so that its smallest value is 0 and its largest 1; a constant map becomes 0, not 0 / 0.
-
-    Args:
-        logits: Any real values.
-        eps: Lower bound of the divisor.
-    """
+    """Scale each map so that its smallest value is 0 and its largest 1; a constant map becomes 0, not 0 / 0."""
     low = logits.amin((2, 3), keepdim=True)
     high = logits.amax((2, 3), keepdim=True)
     return (logits - low) / (high - low).clamp_min(eps)
@@ -172,11 +167,7 @@ class Head(nn.Module):
         self.register_buffer("offset", offset)
 
     def set_prior(self, means: dict[str, float]) -> None:
-        """Start from the mean of each output over the training data; the offset is saved with the weights.
-
-        Args:
-            means: Mean of "mask" and "depth", each clipped to 0.02 and 0.98.
-        """
+        """Start from the means of "mask" and "depth" in the data, clipped to 0.02 and 0.98; saved with the weights."""
         values = torch.tensor([means[name] for name in self.outputs])
         self.offset.copy_(torch.logit(values, eps=0.02).view(1, -1, 1, 1))
 

@@ -45,28 +45,19 @@ IMAGENET = ImageMoments(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 @dataclass(frozen=True, kw_only=True)
 class EfficientNetLiteConfig(DecoderConfig):
-    """Config of `efficientnet_lite`.
-
-    Attributes:
-        width: A quarter of the decoder's channels at half the image's size; deeper levels have 2, 3, 4 and 6 times
-            as many.
-        stem_stride: Always 2, the encoder's.
-        encoder_stride: Stride of the deepest feature: 32, or 16 without the last two stages.
-        weights: Initial weights of the encoder: `imagenet`, or `none` for random ones.
-        encoder_lr: Factor on the learning rate of the encoder, above 0 and at most 1.
-        freeze_norm: True keeps the running moments of the encoder's batch norms.
-    """
+    """Config of `efficientnet_lite`."""
 
     image_moments: ClassVar[ImageMoments | None] = IMAGENET
 
     arch: str = "efficientnet_lite"
+    # A quarter of the decoder's channels at half the image's size; deeper levels have 2, 3, 4 and 6 times as many
     width: int = 4
-    stem_stride: int = 2
+    stem_stride: int = 2  # always 2, the encoder's
     upsample: str = "bilinear"
-    encoder_stride: int = 32
-    weights: str = "imagenet"
-    encoder_lr: float = 0.2
-    freeze_norm: bool = False
+    encoder_stride: int = 32  # stride of the deepest feature: 32, or 16 without the last two stages
+    weights: str = "imagenet"  # initial weights of the encoder: `imagenet`, or `none` for random ones
+    encoder_lr: float = 0.2  # factor on the learning rate of the encoder, above 0 and at most 1
+    freeze_norm: bool = False  # True keeps the running moments of the encoder's batch norms
 
     def __post_init__(self) -> None:
         super().__post_init__()

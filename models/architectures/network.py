@@ -71,23 +71,18 @@ class Network(nn.Module):
 class Architecture:
     """A config, its network, and the values that the search tries.
 
-    Attributes:
-        config: Class of the config; the default of its `arch` is the architecture's name.
-        network: Builds the network from a config.
-        choices: Searched fields in the order in which they are suggested, with `width` (ascending) and `stem_stride`.
-        fixed: Fields that the search leaves at their defaults.
-        decoder_fields: Fields that the encoder does not read: the deepest features see as much of the image with any.
-        lightest: Fields that make the network lightest, apart from width and stem stride.
-
     Raises:
         ConfigError: A field is neither searched nor fixed, or the config refuses a value.
     """
 
-    config: type[ModelConfig]
-    network: Callable[[Any], Network]
+    config: type[ModelConfig]  # class of the config; the default of its `arch` is the architecture's name
+    network: Callable[[Any], Network]  # builds the network from a config
+    # searched fields in the order in which they are suggested, with `width` (ascending) and `stem_stride`
     choices: Choices
-    fixed: tuple[str, ...] = ()
+    fixed: tuple[str, ...] = ()  # fields that the search leaves at their defaults
+    # fields that the encoder does not read: the deepest features see as much of the image with any
     decoder_fields: tuple[str, ...] = ("head",)
+    # fields that make the network lightest, apart from width and stem stride
     lightest: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

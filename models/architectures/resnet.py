@@ -23,14 +23,11 @@ LAYERS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class ResNetConfig(DecoderConfig):
-    """Config of `resnet18_ed`.
-
-    Attributes:
-        skips: True selects the U-shaped decoder, the only one that reads `upsample`, `merge`, `groups` and
-            `decoders`; False selects the study's, without skips.
-    """
+    """Config of `resnet18_ed`."""
 
     arch: str = "resnet18_ed"
+    # True selects the U-shaped decoder, the only one that reads `upsample`, `merge`, `groups` and `decoders`;
+    # False selects the study's, without skips
     skips: bool = False
 
 

@@ -34,19 +34,12 @@ BLOCKS = ("dilated", "plain")
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig(ModelConfig):
-    """Options of the U-shaped decoder.
+    """Options of the U-shaped decoder."""
 
-    Attributes:
-        upsample: `pixel_shuffle` (the study's), `conv_pixel_shuffle`, `transposed`, `bilinear`.
-        merge: Way of merging a skip: `concat` (the study's) or `add`.
-        groups: Groups of the decoder's convolutions, which a channel shuffle separates.
-        decoders: `shared` by mask and depth, or `separate`.
-    """
-
-    upsample: str = "pixel_shuffle"
-    merge: str = "concat"
-    groups: int = 1
-    decoders: str = "shared"
+    upsample: str = "pixel_shuffle"  # `pixel_shuffle` (the study's), `conv_pixel_shuffle`, `transposed`, `bilinear`
+    merge: str = "concat"  # way of merging a skip: `concat` (the study's) or `add`
+    groups: int = 1  # groups of the decoder's convolutions, which a channel shuffle separates
+    decoders: str = "shared"  # `shared` by mask and depth, or `separate`
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,18 +60,12 @@ LIGHTEST_DECODER = {"groups": 4, "merge": "add", "upsample": "pixel_shuffle"}
 
 @dataclass(frozen=True, kw_only=True)
 class UNetConfig(DecoderConfig):
-    """Config of `unet`.
-
-    Attributes:
-        levels: Halvings of the size after the stem: 3 (the study's), 4 or 5.
-        block: `dilated`: three parallel dilated paths (the study's); `plain`: two 3x3 convolutions.
-        dilations: Dilations of the three parallel paths; `plain` ignores them.
-    """
+    """Config of `unet`."""
 
     arch: str = "unet"
-    levels: int = 3
-    block: str = "dilated"
-    dilations: tuple[int, ...] = (1, 2, 4)
+    levels: int = 3  # halvings of the size after the stem: 3 (the study's), 4 or 5
+    block: str = "dilated"  # `dilated`: three parallel dilated paths (the study's); `plain`: two 3x3 convolutions
+    dilations: tuple[int, ...] = (1, 2, 4)  # dilations of the three parallel paths; `plain` ignores them
 
     def __post_init__(self) -> None:
         super().__post_init__()

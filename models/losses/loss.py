@@ -87,17 +87,11 @@ NONE = "none"
 
 @dataclass(frozen=True)
 class Term:
-    """A term of the loss.
+    """A term of the loss."""
 
-    Attributes:
-        function: Value of each image from prediction, target and valid pixels.
-        searched_for: Tasks for which the search tries the term.
-        min_px: Smallest side of the images.
-    """
-
-    function: Callable[[Maps, Maps, Valid], PerImage]
-    searched_for: tuple[str, ...] = TASKS
-    min_px: int = 1
+    function: Callable[[Maps, Maps, Valid], PerImage]  # value of each image from prediction, target and valid pixels
+    searched_for: tuple[str, ...] = TASKS  # tasks for which the search tries the term
+    min_px: int = 1  # smallest side of the images
 
 
 PIXEL_TERMS = {"l1": Term(l1), "mse": Term(mse), "bce": Term(bce)}
@@ -112,26 +106,18 @@ STRUCTURAL = (NONE, *STRUCTURAL_TERMS)
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig(PlainConfig):
-    """The loss of a trial: per task alpha * pixel + (1 - alpha) * structural, then a weighted sum.
+    """The loss of a trial: per task alpha * pixel + (1 - alpha) * structural, then a weighted sum."""
 
-    Attributes:
-        mask_pixel: One of `PIXEL`; `depth_pixel` likewise.
-        mask_structural: One of `STRUCTURAL`; `depth_structural` likewise.
-        mask_alpha: Share of the pixel term in [0, 1], unless the structural term is `none`; `depth_alpha` likewise.
-        mask_weight: Weight of the mask relative to the depth, above 0.
-        balance: `fixed`, `adaptive` (the study's) or `uncertainty`: see `models.losses.loss`.
-        balance_max: Largest value of the adaptive factor, at least 1.
-    """
-
-    mask_pixel: str = "bce"
-    mask_structural: str = "dice"
+    mask_pixel: str = "bce"  # one of `PIXEL`; `depth_pixel` likewise
+    mask_structural: str = "dice"  # one of `STRUCTURAL`; `depth_structural` likewise
+    # share of the pixel term in [0, 1], unless the structural term is `none`; `depth_alpha` likewise
     mask_alpha: float = 0.5
     depth_pixel: str = "l1"
     depth_structural: str = "ssim"
     depth_alpha: float = 0.5
-    mask_weight: float = 1.0
-    balance: str = "fixed"
-    balance_max: float = 4.0
+    mask_weight: float = 1.0  # weight of the mask relative to the depth, above 0
+    balance: str = "fixed"  # `fixed`, `adaptive` (the study's) or `uncertainty`: see `models.losses.loss`
+    balance_max: float = 4.0  # largest value of the adaptive factor, at least 1
 
     def __post_init__(self) -> None:
         for task in TASKS:
@@ -200,13 +186,10 @@ class Loss(nn.Module):
         return {task: alpha * pixel + (1 - alpha) * other, f"{task}_pixel": pixel, f"{task}_structural": other}
 
     def forward(self, pred: Float[Tensor, "b 2 h w"], target: Target, whole: Counts | None = None) -> Losses:
-        """Return the weighted sum and its parts.
+        """Return the weighted sum and its parts, from mask and depth in [0, 1].
 
-        Args:
-            pred: Mask and depth in [0, 1].
-            target: True mask and depth.
-            whole: Labelled images of the batch that this is a part of; the totals and parts of all its parts add up
-                to those of the batch. None: this is the whole batch.
+        `whole` counts the labelled images of the batch that this is a part of: totals and parts of all its
+        parts add up to those of the batch. None: this is the whole batch.
         """
         with torch.autocast(pred.device.type, enabled=False):
             known, valid, images = target.mask_valid, target.valid, target.count_labelled()

@@ -17,29 +17,19 @@ class BudgetError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """Limit of what all processes of a run spend together.
+    """Limit of what all processes of a run spend together."""
 
-    Attributes:
-        text: As the user wrote it.
-        wall_s: Wall time in seconds, or None.
-        trials: Number of trials of the search, or None.
-        device_s: Device seconds over all devices, or None.
-        device: Kind of these devices: "gpu" or "cpu" (a core).
-    """
-
-    text: str
-    wall_s: float | None = None
-    trials: int | None = None
-    device_s: float | None = None
-    device: str = ""
+    text: str  # as the user wrote it
+    wall_s: float | None = None  # wall time in seconds, or None
+    trials: int | None = None  # number of trials of the search, or None
+    device_s: float | None = None  # device seconds over all devices, or None
+    device: str = ""  # kind of these devices: "gpu" or "cpu" (a core)
 
     def as_wall_time(self, *, devices: Mapping[str, int], used_s: float = 0.0, used: Mapping[str, float]) -> "Budget":
         """Convert device hours to wall time by dividing the remaining ones over the devices; return others unchanged.
 
-        Args:
-            devices: Number of devices of each kind.
-            used_s: Seconds that the run has used.
-            used: Device seconds of each kind that earlier processes of the run have used.
+        `used_s` are the seconds that the run has used, `used` the device seconds of each kind of its earlier
+        processes.
 
         Raises:
             BudgetError: There is no such device, or too little is left.
@@ -57,12 +47,7 @@ class Budget:
         return replace(self, wall_s=used_s + left_s)
 
     def spent_share(self, *, used_s: float, trials: int) -> float:
-        """Return the spent fraction of a budget of wall time or trials.
-
-        Args:
-            used_s: Seconds that the run has used.
-            trials: Trials that its search has begun.
-        """
+        """Return the spent fraction of a budget of wall time or of trials that the search has begun."""
         return used_s / self.wall_s if self.wall_s else trials / (self.trials or 1)
 
 
@@ -102,12 +87,7 @@ def parse_amount(text: str) -> float:
 def extend_budget(budget: Budget, more: Budget, *, used_s: float, used: Mapping[str, float], trials: int) -> Budget:
     """Return the budget of a run that is given `more`, which starts from what the run has used.
 
-    Args:
-        budget: Budget before.
-        more: Time, trials or device hours.
-        used_s: Seconds that the run has used.
-        used: Device seconds of each kind that it has used.
-        trials: Trials that its search has begun.
+    `used` are the device seconds of each kind, `trials` those that its search has begun.
     """
     whole = replace(more, text=f"{budget.text}+{more.text}")
     if more.trials is not None:
@@ -144,16 +124,11 @@ class Deadlines:
 
 
 def plan_deadlines(*, start: float, wall_s: float, shares: Mapping[str, float], now: float | None = None) -> Deadlines:
-    """Divide the remaining wall time over the stages, after reserving the time to wrap up.
+    """Divide the wall time that is left over the stages, after reserving the time to wrap up.
 
-    Args:
-        start: Start of the process by time.monotonic().
-        wall_s: The whole budget in seconds.
-        shares: Shares of the stages in order; a share of 0 leaves a stage the time that those before it do not use.
-        now: Start of the first stage; the present by default.
-
-    Returns:
-        Deadlines; test metrics, samples and the end of Ray lie between the last stage and `end`.
+    Both `start` of the process and `now`, the start of the first stage, are moments of time.monotonic(). A share of
+    0 leaves a stage the time that those before it do not use. Test metrics, samples and the end of Ray lie between
+    the last stage and `end`.
     """
     begin = time.monotonic() if now is None else now
     end = start + wall_s

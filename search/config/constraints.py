@@ -16,19 +16,12 @@ TIME = "time"  # the one excess that is no constraint of the user
 
 @dataclass(frozen=True, kw_only=True)
 class Constraints:
-    """Upper limits of a network's cost.
+    """Upper limits of a network's cost."""
 
-    Attributes:
-        px: Side of the images of the final stage, at which multiply-adds and latency count.
-        max_params: Parameters.
-        max_macs: Multiply-adds of one image.
-        max_latency_ms: Milliseconds of one image, on one thread of this machine or on its GPU.
-    """
-
-    px: int
+    px: int  # side of the images of the final stage, at which multiply-adds and latency count
     max_params: float | None = None
-    max_macs: float | None = None
-    max_latency_ms: float | None = None
+    max_macs: float | None = None  # multiply-adds of one image
+    max_latency_ms: float | None = None  # milliseconds of one image, on one thread of this machine or on its GPU
 
     def excess(self, config: TrialConfig) -> dict[str, float]:
         """Return the relative excess over each limit that is set, at most 0 where it is met.
@@ -45,11 +38,7 @@ class Constraints:
         return found
 
     def select(self, configs: Sequence[TrialConfig], *, source: str) -> list[TrialConfig]:
-        """Return the configurations that meet all constraints.
-
-        Args:
-            configs: Candidates.
-            source: Description of the candidates for the message.
+        """Return the configurations that meet all constraints; `source` describes the candidates in the message.
 
         Raises:
             ConfigError: No candidate meets them.
@@ -81,17 +70,12 @@ def latency(config: TrialConfig, px: int) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Feasibility:
-    """Conditions that a configuration of the search must meet before a trial trains it.
+    """Conditions that a configuration of the search must meet before a trial trains it."""
 
-    Attributes:
-        constraints: Limits set by the user.
-        most_macs: Multiply-adds per image of the stage with which a trial sees its data often enough in its time.
-        px: Side of the images of the stage.
-    """
-
-    constraints: Constraints
+    constraints: Constraints  # limits set by the user
+    # multiply-adds per image of the stage with which a trial sees its data often enough in its time
     most_macs: float = math.inf
-    px: int
+    px: int  # side of the images of the stage
 
     def excess(self, config: TrialConfig) -> dict[str, float]:
         """Return the relative excess over each limit, at most 0 where it is met; TIME is the search's own limit."""

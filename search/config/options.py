@@ -59,15 +59,10 @@ def _meaning(name: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """Options of a run. A field with a flag is an option of search/run.py; its help text describes it.
+    """Options of a run. A field with a flag is an option of search/run.py; its help text describes it."""
 
-    Attributes:
-        budget: What all processes of the run may spend together.
-        configs: Configurations trained instead of a search; empty for a search.
-    """
-
-    budget: Budget
-    configs: "tuple[TrialConfig, ...]" = ()
+    budget: Budget  # what all processes of the run may spend together
+    configs: "tuple[TrialConfig, ...]" = ()  # configurations trained instead of a search; empty for a search
     seed: int = _option("--seed", default=0, type=_seed, help="seed of split, search and trials (default 0)")
     refine: bool = _option(
         "--no-refine",
@@ -176,12 +171,7 @@ def flags() -> dict[str, str]:
 
 
 def add_options(parser: argparse.ArgumentParser, **groups: argparse._ActionsContainer) -> None:
-    """Add an argument for each option.
-
-    Args:
-        parser: Parser to add to.
-        **groups: Other places, such as an exclusive group, for single options by field.
-    """
+    """Add an argument for each option; `groups` names other places, such as an exclusive group, for single fields."""
     titled = {title: parser.add_argument_group(title, text) for title, text in _GROUPS.items()}
     for f in fields(RunOptions):
         if f.metadata:

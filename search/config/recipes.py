@@ -93,11 +93,9 @@ TABLE_PX = 80
 
 
 def build_recipe(name: str, *, width: int | None = None) -> TrialConfig:
-    """Build the configuration of that name.
+    """Build the configuration of that name, or of several joined by "+", with a network of that width.
 
-    Args:
-        name: One of KNOWN, or several joined by "+": fields of later ones override, a network replaces a network.
-        width: Width of the network, instead of its own.
+    Fields of later names override those of earlier ones; a network replaces a network.
 
     Raises:
         ConfigError: A name is unknown (lists the names), none is a network, or the width is too small.

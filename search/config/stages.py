@@ -14,50 +14,33 @@ RACE_SHARES, RACERS = (0.25, 0.6), (2, 8)  # least and greatest share of the rac
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One stage of a run.
+    """One stage of a run."""
 
-    Attributes:
-        name: explore, confirm, final or repeat; its first letter begins the names of its trials.
-        kind: "search" asks Optuna for configurations, "fixed" trains the user's configurations, "promote" continues the
-            best trials of the previous stage, "repeat" trains finalists again from the same weights with other seeds.
-        fraction: Fraction of the training data; a subset of the next stage's.
-        px: Side of the square images in pixels.
-        epochs: Passes over the data; a deadline may cut them short.
-        share: Fraction of the time after start-up; 0 for a stage that uses what the previous ones leave.
-        early_stopping: True if ASHA stops poor trials.
-        full_trials: Trials of full length that would fill a search; most trials are stopped well before.
-        macs_factor: Multiply-adds of the network for which the images of a first stage are chosen, relative to
-            `efficientnet_lite`.
-        narrow: True leaves out the architectures that win nothing in trials of less than a minute.
-        top_k: Best trials of the previous stage that are promoted or repeated.
-        epsilon: Greatest difference to the best score with which a trial is among them.
-        include_smallest: True if one of them is the smallest network on the Pareto front of score and parameters.
-        include_pretrained: True if one of them is the best network that starts from published weights, which gain most
-            from the whole data.
-        controls: Random trials of the lower half that are promoted too, so that rank correlations are unbiased.
-        repeats: Further seeds of each repeated finalist, as far as time allows.
-        refine: Final fraction of the progress without augmentation and with more weight on the mask.
-        pictures: Validation images whose predictions are kept at each epoch.
-    """
-
-    name: str
+    name: str  # explore, confirm, final or repeat; its first letter begins the names of its trials
+    # "search" asks Optuna for configurations, "fixed" trains the user's configurations, "promote" continues the
+    # best trials of the previous stage, "repeat" trains finalists again from the same weights with other seeds
     kind: Literal["search", "fixed", "promote", "repeat"]
-    fraction: float
-    px: int
-    epochs: int
-    share: float = 0.0
-    early_stopping: bool = False
-    full_trials: int = 25
+    fraction: float  # fraction of the training data; a subset of the next stage's
+    px: int  # side of the square images in pixels
+    epochs: int  # passes over the data; a deadline may cut them short
+    share: float = 0.0  # fraction of the time after start-up; 0 for a stage that uses what the previous ones leave
+    early_stopping: bool = False  # True if ASHA stops poor trials
+    full_trials: int = 25  # trials of full length that would fill a search; most trials are stopped well before
+    # multiply-adds of the network for which the images of a first stage are chosen, relative to
+    # `efficientnet_lite`
     macs_factor: float = 1.0
-    narrow: bool = False
-    top_k: int = 0
-    epsilon: float = math.inf
+    narrow: bool = False  # True leaves out the architectures that win nothing in trials of less than a minute
+    top_k: int = 0  # best trials of the previous stage that are promoted or repeated
+    epsilon: float = math.inf  # greatest difference to the best score with which a trial is among them
+    # True if one of them is the smallest network on the Pareto front of score and parameters
     include_smallest: bool = False
+    # True if one of them is the best network that starts from published weights, which gain most from the whole
+    # data
     include_pretrained: bool = False
-    controls: int = 0
-    repeats: int = 0
-    refine: float = 0.0
-    pictures: int = 0
+    controls: int = 0  # random trials of the lower half that are promoted too, so that rank correlations are unbiased
+    repeats: int = 0  # further seeds of each repeated finalist, as far as time allows
+    refine: float = 0.0  # final fraction of the progress without augmentation and with more weight on the mask
+    pictures: int = 0  # validation images whose predictions are kept at each epoch
 
     @property
     def is_first(self) -> bool:

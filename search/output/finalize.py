@@ -36,28 +36,16 @@ class NoModelError(RuntimeError):
 
 @dataclass(frozen=True)
 class FinalModels:
-    """Writes the models of a run.
-
-    Attributes:
-        stages: The stages of the run.
-        run_state: State of the run, to which the results are added.
-        table: All trials.
-        checkpoints: Their weights.
-        data_module: The images.
-    """
+    """Writes the models of a run."""
 
     stages: Sequence[Stage]
-    run_state: RunState
+    run_state: RunState  # state of the run, to which the results are added
     table: TrialTable
-    checkpoints: CheckpointStore
+    checkpoints: CheckpointStore  # their weights
     data_module: DataModule
 
     def write(self, *, keep: int, wall_s: float | None) -> tuple[TrialRecord, dict[str, Any]]:
-        """Write best/ and front/; return the best trial and the content of best/metrics.json.
-
-        Args:
-            keep: Number of models of the Pareto front that are written besides the best.
-            wall_s: Wall time of the whole run in seconds; None for no limit.
+        """Write best/ and `keep` other models of the front; return the best trial and the content of best/metrics.json.
 
         Raises:
             NoModelError: No trial ended with a model.
@@ -120,14 +108,9 @@ def write_model(
 ) -> dict[str, Any]:
     """Write a model folder from a trial's checkpoint; return the content of its metrics.json.
 
-    Args:
-        record: The trial.
-        checkpoint: Its last checkpoint.
-        data_module: The images; each part is packed and measured as far as its share of the time allows.
-        folder: best/ of the run folder, or one like it.
-        parts: Parts of the data to measure it on, if they exist; the test part is for the best model only.
-        more: Further content of metrics.json.
-        deadline: Moment of time.monotonic() by which the measuring ends, or None.
+    It is measured on those of `parts` that the data have; the test part is for the best model only. Each is packed
+    and measured as far as its share of the time until `deadline`, a moment of time.monotonic(), allows. `more` is
+    added to metrics.json.
     """
     state, first, px = load_state(checkpoint), data_module.first, int(record.metrics["px"])
     assert state is not None and first is not None
@@ -198,14 +181,9 @@ def list_pareto_front(
 ) -> list[dict[str, Any]]:
     """Return the Pareto front of score against parameters, multiply-adds and latency, best score first.
 
-    Candidates are the trials with a model, the best seed of each. Trials of the search, which saw a part of the data,
-    are candidates only in a run without other models. Multiply-adds and latency are at the model's own image size.
-
-    Args:
-        stages: The stages of the run.
-        table: All trials.
-        checkpoints: Checkpoints of the trials that have a model.
-        deadline: Moment of time.monotonic() after which no further latency is measured, or None.
+    Candidates are the trials with a model, the best seed of each. Trials of the search, which saw a part of the
+    data, are candidates only in a run without other models. Multiply-adds and latency are at the model's own image
+    size; after `deadline` no further latency is measured.
     """
     models = [[r for r in table.of_stage(stage.name) if r.trial_id in checkpoints] for stage in stages]
     groups = group_finalists([r for stage in models[1:] for r in stage] or models[0], _network)

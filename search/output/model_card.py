@@ -54,12 +54,7 @@ def write_card(folder: Path) -> None:
 
 
 def format_card(about: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    """Return the model card as Markdown.
-
-    Args:
-        about: Content of config.json.
-        metrics: Content of metrics.json.
-    """
+    """Return the model card as Markdown, from the content of config.json and of metrics.json."""
     config = TrialConfig.from_dict(about["config"])
     title = f"# Mask and depth from one image: {config.model.arch} of width {config.model.width}"
     parts = {

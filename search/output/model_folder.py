@@ -34,26 +34,16 @@ COLUMNS = ("image", "true mask", "predicted mask", "true depth", "predicted dept
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedModel:
-    """A trained network with everything needed to use it.
-
-    Attributes:
-        config: Configuration of the trial.
-        weights: State dict on the CPU.
-        stats: Statistics that normalise the images.
-        sigma: Standard deviation of the validation depth, in units of which the score counts errors.
-        px: Side of the training images.
-        trial_id: Its row in trials.csv.
-        scale: Conversion of its depth to metres; None if the data have none.
-        trained_on: Data and training as plain values for the model card; empty if unknown.
-    """
+    """A trained network with everything needed to use it."""
 
     config: TrialConfig
-    weights: dict[str, torch.Tensor]
-    stats: Stats
-    sigma: float
-    px: int
-    trial_id: str
-    scale: DepthScale | None = None
+    weights: dict[str, torch.Tensor]  # state dict on the CPU
+    stats: Stats  # statistics that normalise the images
+    sigma: float  # standard deviation of the validation depth, in units of which the score counts errors
+    px: int  # side of the training images
+    trial_id: str  # its row in trials.csv
+    scale: DepthScale | None = None  # conversion of its depth to metres; None if the data have none
+    # data and training as plain values for the model card; empty if unknown
     trained_on: Mapping[str, Any] = field(default_factory=dict)
 
     def model(self) -> Network:
@@ -74,20 +64,11 @@ def write_model_folder(
     more: Mapping[str, Any] = MappingProxyType({}),
     show: ShowProgress = progress_bar,
 ) -> dict[str, Any]:
-    """Write model.safetensors, config.json, metrics.json, README.md and samples.png.
+    """Write model.safetensors, config.json, metrics.json, README.md, samples.png; return the content of metrics.json.
 
-    Args:
-        trained: The model.
-        folder: Folder to create.
-        splits: Packs by name: "val", and "test" if the data have a test part.
-        sizes: Number of all images of each split.
-        deadline: Moment of time.monotonic() after which no further image is measured; metrics.json has their number.
-        leaks: Whether validation shares backgrounds with training (`--split random`).
-        more: Further content of metrics.json.
-        show: Shows the progress of measuring.
-
-    Returns:
-        The content of metrics.json.
+    `splits` are packs: "val", and "test" if the data have a test part; `sizes` counts all images of each. After
+    `deadline`, a moment of time.monotonic(), no further image is measured; metrics.json has their number. `leaks`
+    tells that validation shares backgrounds with training (`--split random`). `more` is added to metrics.json.
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_model(trained, folder)
@@ -151,15 +132,10 @@ def measure(
     deadline: float | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Return the model's metrics on a split and those of a constant guess on the same images.
+    """Return the metrics of a model on the CPU on a split, and those of a constant guess on the same images.
 
-    Args:
-        model: Model in evaluation mode, on the CPU.
-        loader: Loader of the split.
-        stats: Statistics of the training data, whose mean depth is the constant guess.
-        sigma: Standard deviation of the validation depth.
-        deadline: Moment of time.monotonic() after which no further batch is measured.
-        progress: Called with (images measured, images in all).
+    The mean depth of `stats` is the constant guess. After `deadline` no further batch is measured; `progress` is
+    called with (images measured, images in all).
     """
     sums, images = MetricSums(full_metrics), 0
     guess, mean_depth = MetricSums(), stats.depth_mean or 0.5
@@ -182,16 +158,10 @@ def predict_batches(model: nn.Module, loader: Loader) -> Iterator[tuple[Batch, t
 
 
 def draw_samples(model: nn.Module, loader: Loader, pack: Pack, path: Path, *, deadline: float | None = None) -> None:
-    """Draw a row for each sample: image, true and predicted mask and depth, and their absolute difference.
+    """Draw a row for each of SAMPLES images: image, true and predicted mask and depth, their absolute difference.
 
-    An unknown true mask is half grey, unknown depth is black.
-
-    Args:
-        model: Model in evaluation mode, on the CPU.
-        loader: Loader of the pack.
-        pack: The samples; the first SAMPLES are drawn.
-        path: Picture to write.
-        deadline: Moment of time.monotonic() after which no further row is drawn; at least one is.
+    An unknown true mask is half grey, unknown depth is black. After `deadline` no further row is drawn; at least
+    one is.
     """
     rows: list[list[np.ndarray]] = []
     for batch, prediction in predict_batches(model, loader):

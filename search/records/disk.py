@@ -21,12 +21,7 @@ class DiskFullError(RuntimeError):
 
 
 def find_full_disk(error: BaseException, folder: Path) -> str:
-    """Return which folder has no space left if that is the cause of an exception, else "".
-
-    Args:
-        error: The exception; the exceptions that caused it are examined too.
-        folder: The run folder.
-    """
+    """Return which folder has no space left if that caused an exception of a run, directly or not, else ""."""
     causes = list(_causes(error))
     named = next((str(cause) for cause in causes if isinstance(cause, DiskFullError)), "")
     return named or (describe_full(folder) if any(map(_is_full, causes)) else "")

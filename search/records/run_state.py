@@ -37,58 +37,37 @@ _OPTIONAL = (
 
 @dataclass(kw_only=True)
 class RunState:
-    """The content of run.json, which is rewritten at every change.
-
-    Attributes:
-        folder: The run folder.
-        began: Moment of time.monotonic(), which no change of the machine's date moves, at which the run would have
-            begun without interruptions.
-        process: Command, time, machine and versions of this process.
-        options: `RunOptions` as plain values.
-        state: "running", "done", "stopped" or "failed".
-        round: 1, and one more each time that the run is given more budget.
-        stages: Stages that have begun, in order; one that has ended has "wall_s".
-        earlier: Earlier processes of the run.
-        earlier_s: Seconds that they used.
-        earlier_device_s: Device seconds of each kind that they used.
-        devices: Cores ("cpu") and GPUs ("gpu") that this process holds.
-        budget: The budget as the user wrote it.
-        seed: Seed of split, search and trials.
-        data: Folder, fingerprint, split and sizes of the data.
-        cluster: Cores and GPUs in all.
-        startup_s: Seconds from the start to the first stage.
-        trainings: How many good trainings the first budget paid for, which decides on the stages; None without a time.
-        deadlines: End of each stage as planned.
-        lr_ranges: Learning rates of the search by optimizer, centred by range tests.
-        best: The trial in best/.
-        seeds: Scores over the seeds of the best configuration.
-        front: Trials on the Pareto front.
-        test_read: Each reading of the test part.
-    """
+    """The content of run.json, which is rewritten at every change."""
 
     folder: Path
+    # moment of time.monotonic(), which no change of the machine's date moves, at which the run would have begun
+    # without interruptions
     began: float
-    process: dict[str, Any]
-    options: dict[str, Any]
-    state: str = "running"
-    round: int = 1
+    process: dict[str, Any]  # command, time, machine and versions of this process
+    options: dict[str, Any]  # `RunOptions` as plain values
+    state: str = "running"  # "running", "done", "stopped" or "failed"
+    round: int = 1  # 1, and one more each time that the run is given more budget
+    # stages that have begun, in order; one that has ended has "wall_s"
     stages: list[dict[str, Any]] = field(default_factory=list)
-    earlier: list[dict[str, Any]] = field(default_factory=list)
-    earlier_s: float = 0.0
+    earlier: list[dict[str, Any]] = field(default_factory=list)  # earlier processes of the run
+    earlier_s: float = 0.0  # seconds that they used
+    # device seconds of each kind that they used
     earlier_device_s: dict[str, float] = field(default_factory=lambda: {"cpu": 0.0, "gpu": 0.0})
+    # cores ("cpu") and GPUs ("gpu") that this process holds
     devices: dict[str, int] = field(default_factory=lambda: {"cpu": 0, "gpu": 0})
-    budget: str | None = None
-    seed: int | None = None
-    data: dict[str, Any] | None = None
-    cluster: dict[str, int] | None = None
-    startup_s: float | None = None
+    budget: str | None = None  # the budget as the user wrote it
+    seed: int | None = None  # seed of split, search and trials
+    data: dict[str, Any] | None = None  # folder, fingerprint, split and sizes of the data
+    cluster: dict[str, int] | None = None  # cores and GPUs in all
+    startup_s: float | None = None  # seconds from the start to the first stage
+    # how many good trainings the first budget paid for, which decides on the stages; None without a time
     trainings: float | None = None
-    deadlines: dict[str, float] | None = None
-    lr_ranges: dict[str, Any] | None = None
-    best: str | None = None
-    seeds: dict[str, Any] | None = None
-    front: list[dict[str, Any]] | None = None
-    test_read: list[dict[str, Any]] | None = None
+    deadlines: dict[str, float] | None = None  # end of each stage as planned
+    lr_ranges: dict[str, Any] | None = None  # learning rates of the search by optimizer, centred by range tests
+    best: str | None = None  # the trial in best/
+    seeds: dict[str, Any] | None = None  # scores over the seeds of the best configuration
+    front: list[dict[str, Any]] | None = None  # trials on the Pareto front
+    test_read: list[dict[str, Any]] | None = None  # each reading of the test part
     _written: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
     _ticking: bool = field(default=False, init=False, repr=False)
@@ -207,14 +186,9 @@ def create_run_state(folder: Path, options: dict[str, Any], *, began: float) -> 
 def resume_run_state(
     folder: Path, content: Mapping[str, Any], *, now: float, options: dict[str, Any], extended: bool
 ) -> RunState:
-    """Return the state of a run that continues.
+    """Return the state of a run that continues from the content of its run.json in a process that began at `now`.
 
-    Args:
-        folder: The run folder.
-        content: Content of its run.json.
-        now: Start of this process by time.monotonic().
-        options: Options with the budget of the whole run.
-        extended: Whether the run is given more budget, which opens all its stages again in a new round.
+    With `extended` the run is given more budget, which opens all its stages again in a new round.
     """
     process = {name: content[name] for name in ("time", "command", "state", "wall_s", "versions")}
     run = RunState(
@@ -248,9 +222,7 @@ def check_trained(content: Mapping[str, Any], path: Path) -> None:
 def read_run_json(folder: Path, *, extended: bool) -> dict[str, Any]:
     """Return the run.json of a run that is to be resumed.
 
-    Args:
-        folder: The run folder.
-        extended: Whether the run is given more budget; otherwise a run that is done and has a report is refused.
+    A run that is done and has a report is refused, unless `extended` gives it more budget.
 
     Raises:
         RunDirError: `folder` is not a run folder, has another format, or is done.

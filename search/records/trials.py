@@ -32,37 +32,23 @@ _REPORTED = {"trial_id": str, "stage": str, "epochs": int}
 
 @dataclass(kw_only=True)
 class TrialRecord:
-    """One trial at one stage: a row of trials.csv.
+    """One trial at one stage: a row of trials.csv."""
 
-    Attributes:
-        trial_id: Stage letter and a number, such as e0007.
-        parent_id: Trial whose weights it started from, or "".
-        stage: explore, confirm, final or repeat.
-        config: Flat plain values with keys `section/field`.
-        seed: Seed of the weights, the order and the augmentation.
-        status: One of STATUSES; "" while it runs.
-        reason: Why it failed or was stopped; "" otherwise.
-        metrics: Last reported metrics.
-        started_s: Start in seconds of run time.
-    """
-
-    trial_id: str
-    parent_id: str
-    stage: str
-    config: dict[str, Any]
-    seed: int
-    status: str = ""
-    reason: str = ""
-    metrics: dict[str, Any] = field(default_factory=dict)
-    started_s: float = 0.0
+    trial_id: str  # stage letter and a number, such as e0007
+    parent_id: str  # trial whose weights it started from, or ""
+    stage: str  # explore, confirm, final or repeat
+    config: dict[str, Any]  # flat plain values with keys `section/field`
+    seed: int  # seed of the weights, the order and the augmentation
+    status: str = ""  # one of STATUSES; "" while it runs
+    reason: str = ""  # why it failed or was stopped; "" otherwise
+    metrics: dict[str, Any] = field(default_factory=dict)  # last reported metrics
+    started_s: float = 0.0  # start in seconds of run time
 
     @classmethod
     def from_line(cls, line: Mapping[str, Any], path: Path) -> "TrialRecord":
-        """Return the record of a trial that begins; unknown fields of other versions are ignored.
+        """Return the record of a trial that begins from a line of trials.jsonl, whose `path` is for the message.
 
-        Args:
-            line: A line of trials.jsonl.
-            path: That file, for the message.
+        Unknown fields of other versions are ignored.
 
         Raises:
             RunDirError: A field is missing.
@@ -149,11 +135,7 @@ class TrialTable:
         return record
 
     def rewind(self, epochs: Mapping[str, int]) -> None:
-        """Delete the reports of unfinished trials after the epoch from which they continue, and those of no trial.
-
-        Args:
-            epochs: That epoch of each trial; 0 if it starts again.
-        """
+        """Delete the reports of unfinished trials after the epoch that each continues from, and those of no trial."""
         lines = [line for line in read_lines(self.folder / "reports.jsonl") if line["trial_id"] in self.records]
         kept = [line for line in lines if line["epochs"] <= epochs.get(line["trial_id"], math.inf)]
         for trial_id in epochs:
@@ -165,13 +147,10 @@ class TrialTable:
     def finish(
         self, trial_id: str, status: str, reason: str = "", *, replay: Mapping[str, Any] | None = None
     ) -> TrialRecord:
-        """Record the end of a trial and rewrite trials.csv.
+        """Record the end of a trial with one of STATUSES and rewrite trials.csv.
 
-        Args:
-            trial_id: The trial.
-            status: One of STATUSES.
-            reason: Why it failed or was stopped.
-            replay: State to reproduce the epoch in which it failed; that of other epochs is in their reports.
+        `replay` is the state to reproduce the epoch in which it failed; that of other epochs is in their
+        reports.
 
         Raises:
             ValueError: `status` is not one of STATUSES.

@@ -24,12 +24,8 @@ def resume_study(
 ) -> None:
     """Bring the search's study, if there is one, to the state of the records, and check that its space is unchanged.
 
-    Args:
-        storage: The storage of the study.
-        space: The search space.
-        records: Trials of the search so far.
-        encode: Returns the parameters of a configuration. With it, trials that the study lost in a power failure are
-            added from their records.
+    With `encode`, which returns the parameters of a configuration, trials that the study lost in a power failure
+    are added from their records.
 
     Raises:
         RunDirError: The search space has changed since the run began.

@@ -33,16 +33,11 @@ WEIGHT_DECAY = Range(1e-5, 1e-1, log=True)  # from no effect in a short run to t
 
 @dataclass(frozen=True, kw_only=True)
 class SpaceLimits:
-    """Limits of the space that depend on the run.
-
-    Attributes:
-        archs: Architectures.
-        batch_sizes: Choices that leave enough steps in an epoch of the first stage.
-        lr: Lowest and highest learning rate of each optimizer.
-    """
+    """Limits of the space that depend on the run."""
 
     archs: tuple[str, ...] = tuple(ARCHITECTURES)
-    batch_sizes: tuple[int, ...] = (8, 16, 32)
+    batch_sizes: tuple[int, ...] = (8, 16, 32)  # choices that leave enough steps in an epoch of the first stage
+    # lowest and highest learning rate of each optimizer
     lr: Mapping[str, tuple[float, float]] = field(default_factory=LR_RANGES.copy)
 
 

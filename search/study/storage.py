@@ -17,10 +17,8 @@ class RunJournal(JournalFileBackend):
     """Optuna's journal backend without a lock and without fsync after each of the thirty lines of a trial.
 
     One process holds the run folder and each line is one write, so no lock is needed; the lock of a killed process
-    would delay the next one by half a minute. A power failure may lose the last lines; trials.jsonl keeps the trials.
-
-    Args:
-        path: The journal file; created if missing. An incomplete last line of a killed process is removed.
+    would delay the next one by half a minute. A power failure may lose the last lines; trials.jsonl keeps the
+    trials. An incomplete last line of a killed process is removed.
     """
 
     def __init__(self, path: Path) -> None:

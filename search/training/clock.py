@@ -17,11 +17,8 @@ Readings = list[tuple[int, int]]  # steps since the epoch began, and progress in
 class Clock:
     """Progress as the larger of steps done / steps planned and time used / time allowed. It never decreases.
 
-    Args:
-        steps: Planned steps.
-        limit: Seconds allowed, or None.
-        validation_steps: Training steps that see as many images as one validation, to estimate the time of the first.
-        recorded: Readings of an earlier training, one list per epoch, which replace the time.
+    `validation_steps` training steps see as many images as one validation, which estimates the time of the first.
+    `recorded` are the readings of an earlier training, one list per epoch, which replace the time.
     """
 
     def __init__(

@@ -103,14 +103,8 @@ def run_range_test(
 ) -> RangeTest:
     """Train from new weights while the learning rate rises exponentially, until the loss explodes.
 
-    Args:
-        config: The trial; its own learning rate and policy are ignored.
-        data: Training images, repeated as often as the steps need them.
-        steps: Optimizer steps; a few more are taken where epochs are short.
-        seed: Seed of weights, order and augmentation.
-        device: torch device.
-        limit: Time limit in seconds; the rate rises faster where it is too short.
-        progress: Called with steps done and steps in all.
+    Images are repeated as often as the steps need them, and a few more steps are taken where epochs are short. The
+    rate rises faster where `limit`, in seconds, is too short.
 
     Raises:
         TrialOutOfMemoryError: Not even one image fits into memory.

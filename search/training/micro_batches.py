@@ -107,10 +107,8 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 def uses_bfloat16(precision: str, device: torch.device, *, on_cpu: bool = True) -> bool:
     """Return True if the network runs in bfloat16.
 
-    Args:
-        precision: "float32", "bfloat16", or "auto", which chooses bfloat16 where the processor computes in it.
-        device: Device of the network.
-        on_cpu: False makes "auto" choose float32 on a CPU.
+    "auto" chooses it where the processor computes in it, on a CPU only with `on_cpu`; else `precision` is "float32"
+    or "bfloat16".
     """
     if precision != "auto":
         return precision == "bfloat16"

@@ -73,22 +73,13 @@ def fit(
     recorded_clock: Sequence[Readings] | None = None,
     policy: Policy | None = None,
 ) -> nn.Module:
-    """Train and validate one configuration.
+    """Train and validate one configuration; return the network in evaluation mode.
 
-    Args:
-        config: The trial.
-        data: Training and validation images.
-        plan: Length, seed and machine settings.
-        report: Called after each epoch with its metrics and a function that returns the state to resume from.
-        on_step: Called after each optimizer step with its learning rate and its loss, which is still on its device.
-        weights: Weights to start from, such as those of a promoted trial.
-        resume: A state handed to `report` earlier; training continues after its epoch.
-        limit: Time limit in seconds; None trains `plan.epochs` epochs.
-        recorded_clock: Clock readings of a run to reproduce, one list per epoch; they replace the time.
-        policy: Learning-rate policy that replaces the one of `config`.
-
-    Returns:
-        The trained network, in evaluation mode.
+    `report` is called after each epoch with its metrics and a function that returns the state to resume from,
+    `on_step` after each optimizer step with its learning rate and its loss, which is still on its device. Training
+    starts from `weights`, such as those of a promoted trial, or after the epoch of a state to `resume`; it ends
+    after `plan.epochs` epochs or `limit` seconds. `recorded_clock` has the readings of a run to reproduce, one list
+    per epoch; they replace the time. `policy` replaces the learning-rate policy of `config`.
 
     Raises:
         TrialDivergedError: A loss or a score is not finite.

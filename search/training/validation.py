@@ -17,14 +17,9 @@ from search.training.micro_batches import MicroBatchRunner
 
 
 class Validator:
-    """Measures a network on validation images.
+    """Measures a network on at most `max_images` validation images; returns predictions of the first `logged_images`.
 
-    Args:
-        config: The trial; its network decides how many images go through in one pass.
-        data: The validation images and the scale of the score.
-        device: torch device of the network.
-        max_images: Most images to validate on, from the first; None for all.
-        logged_images: Number of images, from the first, whose predictions are returned.
+    The network of `config` decides how many images go through in one pass.
     """
 
     def __init__(
@@ -51,15 +46,11 @@ class Validator:
 
 @dataclass
 class BestEpoch:
-    """The epoch with the best score so far: a long run overfits on small data even though it anneals.
+    """The epoch with the best score so far: a long run overfits on small data even though it anneals."""
 
-    Attributes:
-        metrics: Validation metrics, with the epoch as `best_epoch`; empty before the first epoch.
-        weights: The state of the network.
-    """
-
+    # validation metrics, with the epoch as `best_epoch`; empty before the first epoch
     metrics: dict[str, Any] = field(default_factory=dict)
-    weights: dict[str, Any] = field(default_factory=dict)
+    weights: dict[str, Any] = field(default_factory=dict)  # the state of the network
 
     def update(self, metrics: dict[str, float], epoch: int, model: nn.Module) -> None:
         """Keep an epoch if its score is better than all before."""

@@ -21,32 +21,20 @@ MEASURING, LEAST_MEASURED = 0.3, 16  # share of a trial's time for one validatio
 
 @dataclass(frozen=True, kw_only=True)
 class Allocation:
-    """The resources of each trial of a stage.
+    """The resources of each trial of a stage."""
 
-    Attributes:
-        cap_s: Seconds that one trial may train; None without a deadline.
-        train_images: Training images of an epoch.
-        val_images: Validation images.
-        threads: Processor threads of one trial.
-    """
-
-    cap_s: float | None
-    train_images: int
-    val_images: int
-    threads: int
+    cap_s: float | None  # seconds that one trial may train; None without a deadline
+    train_images: int  # training images of an epoch
+    val_images: int  # validation images
+    threads: int  # processor threads of one trial
 
 
 @dataclass
 class StopCriterion:
-    """Decides when the searcher starts no further trial.
+    """Decides when the searcher starts no further trial."""
 
-    Attributes:
-        trials: Largest number of trials; None for no such limit.
-        at: Last moment to start a trial, by time.monotonic(); None for no such limit.
-    """
-
-    trials: int | None
-    at: float | None
+    trials: int | None  # largest number of trials; None for no such limit
+    at: float | None  # last moment to start a trial, by time.monotonic(); None for no such limit
 
     def __call__(self, started: int) -> bool:
         """Return whether the search ends after `started` trials."""
@@ -58,11 +46,7 @@ class StopCriterion:
 def count_trainings(wall_s: float | None, speed: float, *, images: int, px: int) -> float:
     """Return how many good trainings of a typical network at the final size a budget pays for; infinite without time.
 
-    Args:
-        wall_s: The budget in seconds.
-        speed: Multiply-adds per second that all workers train together.
-        images: Training images of the data set.
-        px: Side of the final images.
+    `speed` are the multiply-adds per second that all workers train together.
     """
     good_s = min(GOOD_IMAGES, GOOD_EPOCHS * images) * TYPICAL_MACS * (px / TYPICAL_PX) ** 2 / speed
     return math.inf if wall_s is None else wall_s / good_s
@@ -81,15 +65,9 @@ def allocate(
 ) -> Allocation:
     """Allocate a stage's time and data to its trials.
 
-    Args:
-        stage: The stage.
-        remaining_s: Seconds until the stage ends; None without a deadline.
-        trials: Number of trials; None for a search, which continues until its time is over.
-        workers: Trials that run at the same time.
-        threads_each: Returns the threads of each of so many concurrent trials.
-        speed: Multiply-adds per second that one worker trains.
-        data: The data set.
-        most_images: Upper limit of training images; by default a stage that promotes no trials is limited by its time.
+    `remaining_s` is None without a deadline, `trials` for a search, which continues until its time is over.
+    `threads_each` returns the threads of each of so many concurrent trials; one worker trains `speed` multiply-adds
+    per second. By default a stage that promotes no trials has as many images as its time allows.
     """
     cap_s = compute_trial_cap(stage, remaining_s, trials, workers)
     if most_images is None and stage.is_first:
@@ -125,11 +103,7 @@ def count_affordable_images(cap_s: float | None, speed: float, stage: Stage) -> 
 def compute_affordable_macs(cap_s: float | None, images: int, speed: float, *, epochs: int) -> float:
     """Return the multiply-adds per image with which a trial completes LEAST_EPOCHS within its time.
 
-    Args:
-        cap_s: Seconds of one trial; None for no limit.
-        images: Training images of an epoch.
-        speed: Multiply-adds of the forward pass that one worker trains per second.
-        epochs: Planned epochs.
+    `images` are those of an epoch, `speed` the multiply-adds of the forward pass that one worker trains per second.
     """
     return math.inf if cap_s is None else speed * cap_s / (images * min(LEAST_EPOCHS, epochs))
 

@@ -42,13 +42,9 @@ def select_pareto_front(
 def promote(
     records: Sequence[TrialRecord], stage: Stage, *, seed: int, excluded: Collection[str] = ()
 ) -> list[TrialRecord]:
-    """Select the trials that are promoted to `stage`.
+    """Select the trials of the previous stage that are promoted to `stage`.
 
-    Args:
-        records: All trials of the previous stage that have ended.
-        stage: The stage to enter.
-        seed: Draws the controls.
-        excluded: Trials that were promoted before or whose weights are gone.
+    `excluded` were promoted before, or their weights are gone.
 
     Returns:
         The best in order, without those that score `epsilon` less than the first, then the controls. The smallest
@@ -80,14 +76,10 @@ def select_checkpoints(records: Sequence[TrialRecord], *, seed: int) -> set[str]
 
 
 def group_finalists(records: Sequence[TrialRecord], group_key: Callable[[TrialRecord], str]) -> list[list[TrialRecord]]:
-    """Group the trials of the last stage by configuration and initial weights, best group first.
+    """Group the trials of the last stage and its repeats by `group_key`: configuration and initial weights; best first.
 
     Groups are ranked by the mean score over their seeds. Scores of trials without repeats are optimistic (winner's
     curse); they are reduced by the mean drop that the repeated trials showed.
-
-    Args:
-        records: Trials of the last stage and its repeats.
-        group_key: Returns the same text for trials of one group.
     """
     groups: dict[str, list[TrialRecord]] = {}
     for record in rank_trials(records):

@@ -11,16 +11,11 @@ LEVEL = 0.95
 
 
 def correlate_ranks(lower: Sequence[float], upper: Sequence[float], *, seed: int = 0) -> dict[str, Any] | None:
-    """Return the rank correlations of the same trials' scores at two stages.
+    """Return the rank correlations of the same trials' scores at two stages, both in the same order.
 
-    Few trials are promoted, so each correlation has the interval of a paired percentile bootstrap; resamples in which
-    all scores of a stage are equal have no correlation and are ignored. The interval of a few trials in perfect order
-    has no width, so the one-sided p-value of a permutation test is given too.
-
-    Args:
-        lower: Scores at the previous stage.
-        upper: Scores of the same trials, in the same order, at the later stage.
-        seed: Seed of the resampling.
+    Few trials are promoted, so each correlation has the interval of a paired percentile bootstrap; resamples in
+    which all scores of a stage are equal have no correlation and are ignored. The interval of a few trials in
+    perfect order has no width, so the one-sided p-value of a permutation test is given too.
 
     Returns:
         `trials` and, for `spearman` and `kendall` (tau-b), `value`, `low`, `high` and `chance` (the p-value); None for

@@ -21,15 +21,11 @@ def restore_trials(
     data_module: DataModule,
     report: Callable[[str], None],
 ) -> None:
-    """Restore the state in which the earlier processes of a run left it.
+    """Restore the state in which the earlier processes of a run left it; `report` prints a line.
 
-    Args:
-        stages: The stages of the run.
-        run_state: State of the run.
-        table: Records; trials whose last report arrived are finished, unfinished ones go back to their checkpoint.
-        checkpoints: Filled with the checkpoints that are still needed; the others are deleted.
-        data_module: Gets the data of the first stage, whose statistics and sigma hold for the whole run.
-        report: Prints a line.
+    Trials whose last report arrived are finished, unfinished ones go back to their checkpoint. `checkpoints` is
+    filled with those that are still needed; the others are deleted. `data_module` gets the data of the first stage,
+    whose statistics and sigma hold for the whole run.
     """
     ray_folder = run_state.folder / "ray"
     for record in [r for r in table.records.values() if not r.status and r.metrics.get("last")]:

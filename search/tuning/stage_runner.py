@@ -40,26 +40,19 @@ class StageFailedError(RuntimeError):
 
 @dataclass
 class StageRunner:
-    """Opens one stage after the other.
-
-    Attributes:
-        folder: The run folder.
-        configs: The user's configurations for a first stage of kind "fixed".
-        find_lr: True if range tests centre the learning rates of the search.
-        stopped: Returns whether nothing new may begin.
-        failure: Message of the StageFailedError to raise if every trial of a stage failed, which ends the searchers.
-    """
+    """Opens one stage after the other."""
 
     stages: Sequence[Stage]
     resources: RunResources
     folder: Path
-    configs: Sequence[TrialConfig]
-    find_lr: bool
+    configs: Sequence[TrialConfig]  # the user's configurations for a first stage of kind "fixed"
+    find_lr: bool  # True if range tests centre the learning rates of the search
     run_state: RunState
     table: TrialTable
     checkpoints: CheckpointStore
     console: RunConsole
-    stopped: Callable[[], bool]
+    stopped: Callable[[], bool]  # returns whether nothing new may begin
+    # message of the StageFailedError to raise if every trial of a stage failed, which ends the searchers
     failure: str = field(default="", init=False)
 
     def searchers(self) -> Iterator[Searcher]:

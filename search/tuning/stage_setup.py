@@ -37,25 +37,17 @@ LrRanges = Mapping[str, tuple[float, float]]
 
 @dataclass(frozen=True, kw_only=True)
 class RunResources:
-    """Resources and limits of a run.
-
-    Attributes:
-        speed: Multiply-adds per second that one worker trains.
-        deadlines: Deadlines of the stages; None if the budget is not a time.
-        seed: Seed of the run, from which the seeds of trials are derived.
-        sampler: Kind of sampler of the search, "tpe" or "random".
-        first: Names of the recipes that a search tries first.
-    """
+    """Resources and limits of a run."""
 
     data_module: DataModule
     cluster: Cluster
-    speed: float
+    speed: float  # multiply-adds per second that one worker trains
     budget: Budget
-    deadlines: Deadlines | None
-    seed: int
+    deadlines: Deadlines | None  # deadlines of the stages; None if the budget is not a time
+    seed: int  # seed of the run, from which the seeds of trials are derived
     constraints: Constraints
-    sampler: str = "tpe"
-    first: Sequence[str] = tuple(PORTFOLIO)
+    sampler: str = "tpe"  # kind of sampler of the search, "tpe" or "random"
+    first: Sequence[str] = tuple(PORTFOLIO)  # names of the recipes that a search tries first
 
 
 def stage_context(

@@ -19,11 +19,7 @@ FINAL_STATE = ("model", "epoch")  # kept of the state of a trial that has ended;
 
 
 class CheckpointStore(dict[str, Checkpoint]):
-    """The last checkpoint of every trial that has one, by trial.
-
-    Args:
-        seed: Seed of the run, which draws the controls.
-    """
+    """The last checkpoint of every trial that has one, by trial; the seed of the run draws the controls."""
 
     def __init__(self, *, seed: int) -> None:
         super().__init__()
@@ -52,10 +48,7 @@ class CheckpointStore(dict[str, Checkpoint]):
     def recover(self, folder: Path, trial_id: str, epoch: int) -> State | None:
         """Return the state from which a trial whose worker died continues, and delete its other checkpoints.
 
-        Args:
-            folder: As in `find_checkpoints`.
-            trial_id: The trial.
-            epoch: Its last reported epoch.
+        `folder` is that of `find_checkpoints`, `epoch` the last that the trial reported.
         """
         self.update(find_checkpoints(folder, {trial_id: epoch}, trial=trial_id))
         for path in folder.glob(f"*/{trial_id}_*/checkpoint_*"):
@@ -84,15 +77,11 @@ def is_reduced(state: Mapping[str, Any] | None) -> bool:
 
 
 def find_checkpoints(folder: Path, unfinished: Mapping[str, int], *, trial: str = "*") -> dict[str, Checkpoint]:
-    """Return the last intact checkpoint of every trial, whichever process wrote it.
+    """Return the last intact checkpoint of every trial, or of `trial`, whichever process wrote it.
 
-    A killed process may leave an incomplete file, or a checkpoint that it had not reported yet; the one before is then
-    still there.
-
-    Args:
-        folder: Has a folder for each process, with a folder for each trial; workers get its absolute path.
-        unfinished: Last reported epoch of each trial that will be resumed.
-        trial: The only trial that is searched for; by default every trial.
+    `folder` has a folder for each process, with a folder for each trial; workers get its absolute path.
+    `unfinished` has the last reported epoch of each trial that will be resumed. A killed process may leave an
+    incomplete file, or a checkpoint that it had not reported yet; the one before is then still there.
     """
     newest: dict[str, Checkpoint] = {}
     for path in sorted(

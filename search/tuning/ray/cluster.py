@@ -32,26 +32,17 @@ OBJECT_STORE_BYTES = 200 * 2**20  # small: checkpoints are files and images are 
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """Resources of the Ray cluster.
+    """Resources of the Ray cluster."""
 
-    Attributes:
-        cpus: Total number of cores.
-        node_cpus: Cores of the largest node.
-        gpus: Total number of GPUs.
-        node_memory_mib: Memory of the smallest node in MiB; 0 if Ray does not report it.
-        dashboard: Address of the Ray dashboard, or "".
-        local: True if Ray was started on this machine for this run.
-        limit: Largest number of trials at the same time (--workers); None for one per core, or four per GPU.
-        servers: Addresses (host:port) of the servers without which this process cannot use the cluster.
-    """
-
-    cpus: int
-    node_cpus: int
-    gpus: int
-    node_memory_mib: float
-    dashboard: str
-    local: bool
+    cpus: int  # total number of cores
+    node_cpus: int  # cores of the largest node
+    gpus: int  # total number of GPUs
+    node_memory_mib: float  # memory of the smallest node in MiB; 0 if Ray does not report it
+    dashboard: str  # address of the Ray dashboard, or ""
+    local: bool  # True if Ray was started on this machine for this run
+    # largest number of trials at the same time (--workers); None for one per core, or four per GPU
     limit: int | None = None
+    # addresses (host:port) of the servers without which this process cannot use the cluster
     servers: tuple[str, ...] = ()
 
     @property

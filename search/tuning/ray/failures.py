@@ -14,17 +14,12 @@ MAX_REASON = 200  # characters
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a trial failed.
+    """Why a trial failed."""
 
-    Attributes:
-        worker_died: True if its worker or the node of the worker died, so that another worker may continue the trial.
-        reason: One line.
-        text: The whole error, with its traceback if an exception was raised.
-    """
-
+    # True if its worker or the node of the worker died, so that another worker may continue the trial
     worker_died: bool
-    reason: str
-    text: str
+    reason: str  # one line
+    text: str  # the whole error, with its traceback if an exception was raised
 
 
 def read_failure(trial: Trial) -> Failure:

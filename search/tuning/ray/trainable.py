@@ -35,27 +35,18 @@ BOOT_ID = _read_boot_id()
 
 @dataclass(frozen=True, kw_only=True)
 class StageContext:
-    """The settings that all trials of one stage share.
-
-    Attributes:
-        data: Packed arrays, opened again in each worker.
-        deadline: Moment of time.monotonic() by which every trial has ended, or None.
-        cap_s: The longest training time of one trial in seconds, or None.
-        threads: Processor threads of one trial.
-        devices: Cores that one trial occupies, or its fraction of a GPU.
-        memory_mib: Memory that one trial may use, in MiB; None if running out of it does no harm.
-        speed: Multiply-adds per second that one trial trains; None in a search, where infeasible networks are rejected
-            and all trials are validated on the same images.
-    """
+    """The settings that all trials of one stage share."""
 
     stage: Stage
-    data: StageData
-    deadline: float | None
-    cap_s: float | None
-    threads: int
+    data: StageData  # packed arrays, opened again in each worker
+    deadline: float | None  # moment of time.monotonic() by which every trial has ended, or None
+    cap_s: float | None  # the longest training time of one trial in seconds, or None
+    threads: int  # processor threads of one trial
     device: str
-    devices: float = 1.0
-    memory_mib: float | None = None
+    devices: float = 1.0  # cores that one trial occupies, or its fraction of a GPU
+    memory_mib: float | None = None  # memory that one trial may use, in MiB; None if running out of it does no harm
+    # multiply-adds per second that one trial trains; None in a search, where infeasible networks are rejected and
+    # all trials are validated on the same images
     speed: float | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -80,27 +71,17 @@ class StageContext:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialSpec:
-    """The settings of one trial.
+    """The settings of one trial."""
 
-    Attributes:
-        trial_id: The first letter of the stage and a number, such as e0007.
-        parent_id: The trial whose weights initialise this one, or "".
-        seed: Seed of weights, order and augmentation.
-        parent: Checkpoint of the parent.
-        own: The last checkpoint of this trial, if it resumes after an interruption.
-        attempt: How often a worker of this trial has died.
-        early_stopping: True if ASHA may stop the trial.
-    """
-
-    trial_id: str
-    parent_id: str
-    seed: int
+    trial_id: str  # the first letter of the stage and a number, such as e0007
+    parent_id: str  # the trial whose weights initialise this one, or ""
+    seed: int  # seed of weights, order and augmentation
     config: TrialConfig
     context: StageContext
-    parent: tune.Checkpoint | None = None
-    own: tune.Checkpoint | None = None
-    attempt: int = 0
-    early_stopping: bool = False
+    parent: tune.Checkpoint | None = None  # checkpoint of the parent
+    own: tune.Checkpoint | None = None  # the last checkpoint of this trial, if it resumes after an interruption
+    attempt: int = 0  # how often a worker of this trial has died
+    early_stopping: bool = False  # True if ASHA may stop the trial
 
 
 def new_trial_spec(

@@ -225,16 +225,10 @@ def run_experiment(
     resources: dict[str, float],
     deadline: float = float("inf"),
 ) -> None:
-    """Run one Ray Tune experiment to its end.
+    """Run one Ray Tune experiment to its end, with resources for each worker such as {"cpu": 1, "gpu": 0.25}.
 
-    Args:
-        searcher: Hands out the trials.
-        scheduler: Stops trials early.
-        recorder: Records them.
-        folder: Ray Tune's own folder for this process.
-        workers: Largest number of trials at the same time.
-        resources: Resources of each worker: {"cpu": 1, "gpu": 0.25}.
-        deadline: Moment of time.monotonic() after which trials that still wait for a worker are left unfinished.
+    `folder` is Ray Tune's own for this process. After `deadline`, a moment of time.monotonic(), trials that still
+    wait for a worker are left unfinished.
     """
     trainable = tune.with_resources(Worker, resources)
     trainable.__name__ = trainable.__qualname__ = Worker.__name__  # shown in Ray's dashboard
