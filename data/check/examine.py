@@ -148,7 +148,7 @@ def _take_label(inspection: Inspection, path: Path | None, arrays: Arrays, role:
         inspection.add("size", path, f"{width} x {height} px, image {columns} x {rows}")
     wrong = faults.describe_label_channels(pixels)
     inspection.add("channels", path, wrong)
-    return None if wrong else faults.take_first_channel(pixels)
+    return None if wrong else select_channel(pixels)
 
 
 def _decode(path: Path, decode: Callable[[bytes], np.ndarray | None]) -> tuple[bytes, np.ndarray | None]:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Shaped, UInt8
 
 from data.values.alignment import PX, STEP, STEP_Z, DepthStep, fit_contour, shrink_to_square
+from data.values.masks import is_coloured, measure_colour
 
 FOLDER_KINDS = frozenset({"gap", "stray file"})  # faults of the folder that do not concern a triplet
 
@@ -23,7 +24,6 @@ SHIFT_RATIO, SHIFT_Z = 1.3, 2.6  # see `ContourFit` (clean up to 1.46 and 2.2, d
 DIRECTION_Z = 2.3  # see `DepthStep`
 FRAME_EVEN, FRAME_STEP = 8, 16  # grey levels of 255: largest inside the frame, smallest between frame and depth
 FRAME_WIDTH, FRAME_EDGE = 0.01, 0.6  # width as a share of the side; share of the inner edge with a step (0.79)
-COLOURED = 32, 0.001  # difference between channels of 255, share of pixels
 IMAGE_HEADERS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"BM", b"II*\0", b"MM\0*", b"RIFF")
 WRONG_MODES = {"L": "grey, 1 channel", "LA": "grey with alpha", "1": "black and white", "RGBA": "4 channels"}
 
@@ -51,14 +51,7 @@ def describe_label_channels(pixels: Pixels) -> str:
         return ""
     if pixels.shape[2] == 4 and pixels[..., 3].min() < pixels[..., 3].max():
         return "alpha varies"
-    colours = pixels[..., :3].astype(np.float32) * _scale_to_bytes(pixels)
-    differing = float(np.mean(colours.max(axis=2) - colours.min(axis=2) > COLOURED[0]))
-    return f"colours in {differing:.0%} of the pixels" if differing > COLOURED[1] else ""
-
-
-def take_first_channel(pixels: Pixels) -> Shaped[np.ndarray, "h w"]:
-    """Return the only channel of a mask or depth map, or the first of several equal ones."""
-    return pixels if pixels.ndim == 2 else pixels[..., 0]
+    return f"colours in {measure_colour(pixels):.0%} of the pixels" if is_coloured(pixels) else ""
 
 
 def find_mask_faults(mask: Mask) -> dict[str, str]:

@@ -23,7 +23,7 @@ from data.dataset import DataError, DatasetSpec, MaskValues, Triplet
 from data.reading.dataset_json import read_dataset_json
 from data.runtime.parallel import parallel_map
 from data.runtime.progress import Progress, offset_progress
-from data.values.masks import scale_mask
+from data.values.masks import scale_mask, select_channel
 from data.writing import Row, StagingDir, check_free
 
 FIXABLE = frozenset({"size", "not binary", "channels", "repeated background"})
@@ -87,7 +87,7 @@ def fix_arrays(arrays: Arrays, values: MaskValues | None = None) -> Arrays:
     for role in {"mask", "depth"} & arrays.keys():
         if faults.describe_label_channels(arrays[role]):
             continue
-        pixels = faults.take_first_channel(arrays[role])
+        pixels = select_channel(arrays[role])
         if role == "mask":
             mask = _resize(scale_mask(pixels, values)[0], image, cv2.INTER_LINEAR)
             full = 255.0 if values is None else (*values.foreground, values.full or 255.0)[0]

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float32, Shaped, UInt8
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.values.depth import Depth, DepthScale, convert_depth, find_known, shrink_depth, to_metres
 from data.values.masks import (
+    check_grey,
     check_range,
     describe_broken_file,
     read_bytes,
@@ -85,6 +86,8 @@ def read_stored(triplet: Triplet, spec: DatasetSpec) -> tuple[np.ndarray, np.nda
         image, stored = turn_alike(image, orientation, stored, {p: read_orientation(c) for p, c in labels.items()})
     for path, pixels in stored.items():
         check_same_size(pixels, path, image, triplet.image, turned=orientation != 1)
+        if path != triplet.mask or spec.mask_values is None or not spec.mask_values.alpha:
+            check_grey(path, pixels)
     mask = None if triplet.mask is None else select_channel(stored[triplet.mask], spec.mask_values)
     return image, mask, None if triplet.depth is None else select_channel(stored[triplet.depth])
 

@@ -18,9 +18,9 @@ from jaxtyping import Shaped
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.values.alignment import DepthStep, measure_contour_step
 from data.values.depth import SATURATED, find_known, is_constant
-from data.values.mask_inference import MaskSample, infer_mask_values
-from data.values.masks import read_bytes, scale_mask, select_channel
-from data.values.pixels import JPEG_HEADER, decode_label, read_orientation
+from data.values.mask_inference import COLOURED_FILES, MaskSample, infer_mask_values
+from data.values.masks import is_coloured, read_bytes, scale_mask, select_channel
+from data.values.pixels import JPEG_HEADER, decode_color, decode_label, is_lossy, read_orientation
 from data.values.polarity import MIN_SHARE, MIN_VOTES, Polarity, measure_polarity
 
 SAMPLE = 64  # triplets whose files are read
@@ -54,7 +54,7 @@ class DepthValues:
     """Statistics of the values of a depth map that are finite and not 0, and the share of zeros.
 
     `low` and `high` are the percentiles 1 and 99; `slope` is the median of the lowest quarter of the image minus that
-    of the highest, as a share of their distance.
+    of the highest, as a share of their distance; `holes` is the share of pixels without a value, zeros among them.
     """
 
     dtype: str
@@ -66,6 +66,7 @@ class DepthValues:
     zeros: float
     constant: bool = False
     slope: float = 0.0
+    holes: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ class _Sample:
     triplet: Triplet
     mask: MaskSample | None
     depth: Shaped[np.ndarray, "h w"] | None
+    coloured: bool
     may_be_turned: bool
 
 
@@ -137,16 +139,15 @@ def measure_values(depth: Shaped[np.ndarray, "h w"]) -> DepthValues:
     if depth.dtype == np.uint16 and known.size and (rest := known[known != SATURATED]).size and rest.max() < MAX_MM:
         known = rest  # the largest value stands alone, as cameras write it for missing distances
     if not known.size:
-        return DepthValues(depth.dtype.name, 0.0, 0.0, 0.0, 0.0, 0.0, zeros, is_constant(few, finite))
+        return DepthValues(depth.dtype.name, 0.0, 0.0, 0.0, 0.0, 0.0, zeros, is_constant(few, finite), 0.0, 1.0)
     low, median, high = (float(value) for value in np.percentile(known, (1, 50, 99)))
     quarter = max(1, len(few) // 4)
     ends = [end[np.isfinite(end) & (end != 0)] for end in (few[:quarter], few[-quarter:])]
     rise = float(np.median(ends[1]) - np.median(ends[0])) if all(end.size for end in ends) else 0.0
     slope = rise / (high - low) if high > low else 0.0
+    constant, holes = is_constant(depth, np.isfinite(depth)), 1 - known.size / few.size
     minimum, maximum = float(known.min()), float(known.max())
-    return DepthValues(
-        depth.dtype.name, minimum, low, median, high, maximum, zeros, is_constant(depth, np.isfinite(depth)), slope
-    )
+    return DepthValues(depth.dtype.name, minimum, low, median, high, maximum, zeros, constant, slope, holes)
 
 
 def infer_unit(values: Sequence[DepthValues], polarity: Polarity) -> InferredField:
@@ -159,13 +160,16 @@ def infer_unit(values: Sequence[DepthValues], polarity: Polarity) -> InferredFie
         return InferredField("depth_unit", None, False, reason, files, doubt)
     dtype = values[0].dtype
     low, median, high = (float(np.median([getattr(v, key) for v in values])) for key in ("low", "median", "high"))
-    maximum, zeros = max(value.maximum for value in values), float(np.mean([value.zeros for value in values]))
-    holes = zeros > HOLES
+    maximum, empty = max(value.maximum for value in values), float(np.mean([value.holes for value in values]))
+    holes = empty > HOLES
     smaller = votes.dark >= FEW_VOTES and votes.share >= MIN_SHARE and votes.majority == "dark"
     larger = votes.bright >= FEW_VOTES and votes.share >= MIN_SHARE and votes.majority == "bright"
-    reason = f"{dtype}, {low:.4g} to {high:.4g}, largest {maximum:.4g}, median {median:.4g}, {zeros:.0%} zeros"
+    reason = f"{dtype}, {low:.4g} to {high:.4g}, largest {maximum:.4g}, median {median:.4g}, {empty:.0%} empty"
     if smaller or larger:
         reason += f", {'smaller' if smaller else 'larger'} in the foreground"
+    rises, falls = _count_slopes(values)
+    if not smaller and rises >= FEW_VOTES and rises >= MIN_SHARE * (rises + falls):
+        larger, reason = True, f"{reason}, larger at the bottom, where near things are"
     unit, certain = "relative", True
     if dtype.startswith("float") and maximum > 1:
         unit = "m" if maximum < 300 else "mm"
@@ -177,7 +181,7 @@ def infer_unit(values: Sequence[DepthValues], polarity: Polarity) -> InferredFie
         else:
             unit = "mm"
             in_range = low < MM_NEAREST and 300 < high < MM_FARTHEST and median > 300
-            certain = in_range and zeros < 0.5 and (holes or smaller) and not larger
+            certain = in_range and empty < 0.5 and (holes or smaller) and not larger
     return InferredField("depth_unit", unit, certain, reason, files, "" if certain else _doubt_unit(unit, reason))
 
 
@@ -188,15 +192,21 @@ def infer_near(polarity: Polarity, values: Sequence[DepthValues]) -> InferredFie
         reason = f"{votes}; both polarities in one folder"
         doubt = f"{reason}; write near in each line of manifest.csv, as one-look check DIR --fix OUT does"
         return InferredField("near", None, False, reason, files, doubt)
-    slopes = [value.slope > 0 for value in values if abs(value.slope) >= SLOPE]
-    bottom = sum(slopes) if votes.majority == "bright" else len(slopes) - sum(slopes)
-    agree = len(slopes) >= FEW_VOTES and bottom >= MIN_SHARE * len(slopes)
-    contradict = len(slopes) >= MIN_VOTES and bottom <= (1 - MIN_SHARE) * len(slopes)
-    reason = f"{votes}; {sum(slopes)} of {len(slopes)} maps are brighter at the bottom"
+    rises, falls = _count_slopes(values)
+    clear, bottom = rises + falls, rises if votes.majority == "bright" else falls
+    agree = clear >= FEW_VOTES and bottom >= MIN_SHARE * clear
+    contradict = clear >= MIN_VOTES and bottom <= (1 - MIN_SHARE) * clear
+    reason = f"{votes}; {rises} of {clear} maps are brighter at the bottom"
     many, few = votes.decide(MIN_VOTES) is not None, votes.decide(FEW_VOTES) is not None
     certain = (many and not contradict) or (few and agree)
     value = votes.majority if certain or votes.share >= 0.6 else None
     return InferredField("near", value, certain, reason, files, "" if certain else _doubt_near(reason))
+
+
+def _count_slopes(values: Sequence[DepthValues]) -> tuple[int, int]:
+    """Return how many maps are clearly larger at the bottom and how many are smaller there."""
+    slopes = [value.slope > 0 for value in values if abs(value.slope) >= SLOPE]
+    return sum(slopes), len(slopes) - sum(slopes)
 
 
 def withdraw_near(field: InferredField) -> InferredField:
@@ -232,10 +242,17 @@ def _read_sample(triplets: Sequence[Triplet]) -> Iterator[_Sample]:
         mask, depth = (_decode(path) for path in (triplet.mask, triplet.depth))
         yield _Sample(
             triplet,
-            None if mask is None else MaskSample(mask[1], mask[0].startswith(JPEG_HEADER)),
+            None if mask is None else MaskSample(mask[1], is_lossy(mask[0]), _has_colour(*mask)),
             None if depth is None else select_channel(depth[1]),
+            depth is not None and _has_colour(*depth),
             _may_be_turned(triplet.image, [label for label in (mask, depth) if label is not None]),
         )
+
+
+def _has_colour(content: bytes, pixels: np.ndarray) -> bool:
+    """Return True if a mask or depth map is in colour; a JPEG was decoded to its brightness."""
+    colours = decode_color(content) if content.startswith(JPEG_HEADER) else pixels
+    return colours is not None and is_coloured(colours)
 
 
 def _may_be_turned(image: Path, labels: Sequence[tuple[bytes, np.ndarray]]) -> bool:
@@ -291,6 +308,9 @@ def _add_masks(reading: Reading, samples: Sequence[_Sample]) -> Reading:
 def _add_depth(reading: Reading, samples: Sequence[_Sample], configured: Mapping[str, Any]) -> Reading:
     where, spec = _folder(samples[0].triplet.depth), reading.spec
     values = [measure_values(sample.depth) for sample in samples if sample.depth is not None]
+    if (coloured := sum(sample.coloured for sample in samples)) > COLOURED_FILES * len(samples):
+        doubt = f"{where}: {coloured} of {len(samples)} depth maps are in colour, which is no depth; save the values"
+        return replace(reading, doubts=(*reading.doubts, doubt))
     if all(value.constant for value in values):
         doubt = f"{where}: each of {len(values)} depth maps that were looked at has one value only; export them again"
         return replace(reading, doubts=(*reading.doubts, doubt))

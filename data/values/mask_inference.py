@@ -18,18 +18,20 @@ THIN_SHARE = 0.1  # of the pixels of a border that lie in larger areas
 MOST = 0.8  # share of the files that show the same
 COVERED, ON_BORDER = 0.5, 0.8  # of a mask that looks inverted: share of the image, share of its border
 EMPTY, FULL = 1e-4, 0.9999  # share of the image
-COLOURED = 32, 0.001  # difference between channels of 255, share of pixels
 LOSSY_STEP = 24  # levels between a stated value and the extreme that it stands for in a lossy file
+COLOURED_FILES = 0.1  # of the files: above it all are doubted; fewer are left out one by one
+REACHED = 0.9  # share of the value of full foreground that graded masks reach
 LARGEST_LABEL = 64  # a mask whose largest value is below it holds class numbers
 SHOWN_VALUES = 8
 
 
 @dataclass(frozen=True)
 class MaskSample:
-    """One mask file: its pixels as stored, and whether it is a JPEG, whose values are not exact."""
+    """One mask file: its pixels as stored, whether its values are not exact, as those of a JPEG, and are a colour."""
 
     pixels: Shaped[np.ndarray, "h w *c"]
     lossy: bool
+    coloured: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def infer_mask_values(samples: Sequence[MaskSample], configured: MaskValues | No
     planes = [select_channel(sample.pixels, MaskValues(alpha=alpha)) for sample in samples]
     levels = [_measure_levels(plane, sample.lossy) for plane, sample in zip(planes, samples, strict=True)]
     if configured is None:
-        found = _infer(levels, samples, planes[0].dtype)
+        found = _infer(levels, samples, planes[0].dtype, alpha=alpha)
     else:
         found = _complete(configured, levels, planes[0].dtype)
     found = replace(found, values=replace(found.values, alpha=alpha))
@@ -109,10 +111,14 @@ def _is_thin(area: np.ndarray) -> bool:
     return bool(kept.sum() <= THIN_SHARE * area.sum())
 
 
-def _infer(levels: Sequence[_Levels], samples: Sequence[MaskSample], dtype: np.dtype) -> MaskReading:
-    coloured = sum(_is_coloured(sample.pixels) for sample in samples)
-    if coloured > len(samples) / 2:
+def _infer(levels: Sequence[_Levels], samples: Sequence[MaskSample], dtype: np.dtype, *, alpha: bool) -> MaskReading:
+    coloured = 0 if alpha else sum(sample.coloured for sample in samples)
+    alphas = sum(_has_both(sample.pixels) for sample in samples)
+    if max(coloured, alphas) > COLOURED_FILES * len(samples):
         doubt = f"{coloured} of {len(samples)} masks are in colour; save each as one channel of greys or class numbers"
+        if alphas:
+            doubt = f"{alphas} of {len(samples)} masks have an alpha channel besides other values; if it is the mask, "
+            doubt += 'state in dataset.json "mask_values": {"alpha": true}, or else save the masks without it'
         return MaskReading(MaskValues(), "masks in colour", doubt)
     exact = not any(one.lossy for one in levels) and all(float(v).is_integer() for one in levels for v in one.values)
     found = (_infer_binary(levels) or _infer_border(levels) or _infer_labels(levels)) if exact else None
@@ -187,7 +193,7 @@ def _choose_full(top: float, dtype: np.dtype) -> float | None:
     """Return the value of full foreground of graded masks that reach `top`; None if it is unclear."""
     fulls = {"u": (255.0, 65535.0), "i": (255.0, 65535.0), "f": (1.0, 255.0, 65535.0)}[dtype.kind]
     for full in fulls:
-        if full / 2 <= top <= full * 1.001:
+        if REACHED * full <= top <= full * 1.001:
             return full
     return 1.0 if top == 0 else None
 
@@ -264,10 +270,6 @@ def _measure_border(foreground: np.ndarray) -> float:
     return float(np.mean(edge > 0.5))
 
 
-def _is_coloured(pixels: np.ndarray) -> bool:
-    """Return True if the colour channels of a mask differ."""
-    if pixels.ndim == 2 or pixels.shape[2] < 3:
-        return False
-    scale = 255 / np.iinfo(pixels.dtype).max if pixels.dtype.kind in "ui" else 255
-    colours = pixels[..., :3].astype(np.float32) * np.float32(scale)
-    return bool(np.mean(colours.max(axis=2) - colours.min(axis=2) > COLOURED[0]) > COLOURED[1])
+def _has_both(pixels: np.ndarray) -> bool:
+    """Return True if alpha and colour of a mask vary and differ."""
+    return has_varying_alpha(pixels, alone=False) and not np.array_equal(select_channel(pixels), pixels[..., -1])

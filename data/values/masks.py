@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float32, Shaped, UInt8
 from data.dataset import DataError, DatasetSpec, MaskValues
 from data.values.pixels import decode_label
 
+COLOURED, COLOURED_SHARE = 32, 0.001  # difference between channels of 255; share of such pixels
 IGNORED_SHARE = 0.5  # of the area of an output pixel, from which it is ignored
 
 Foreground = Float32[np.ndarray, "h w"]
@@ -69,7 +70,7 @@ def select_channel(pixels: Shaped[np.ndarray, "h w *c"], values: MaskValues | No
     """Return the channel of a mask or depth map that holds its values.
 
     That is alpha if `values` says so, or if nothing is configured and alpha varies where the colour does not;
-    otherwise the brightness.
+    otherwise the largest of the colour channels, which are equal but for noise (see `check_grey`).
     """
     if pixels.ndim == 2:
         return pixels
@@ -78,17 +79,41 @@ def select_channel(pixels: Shaped[np.ndarray, "h w *c"], values: MaskValues | No
     wanted = has_varying_alpha(pixels) if values is None else values.alpha
     if alpha is not None and wanted:
         return np.ascontiguousarray(alpha)
-    if channels in (1, 2) or pixels.dtype not in (np.uint8, np.uint16, np.float32):
-        return np.ascontiguousarray(pixels[..., 0])
-    return cv2.cvtColor(np.ascontiguousarray(pixels[..., :3]), cv2.COLOR_BGR2GRAY)
+    return np.ascontiguousarray(pixels[..., : 1 if channels < 3 else 3].max(axis=2))
 
 
-def has_varying_alpha(pixels: Shaped[np.ndarray, "h w *c"]) -> bool:
-    """Return True if a mask has an alpha channel that varies while its colour does not."""
-    if pixels.ndim == 2 or pixels.shape[2] not in (2, 4):
+def has_varying_alpha(pixels: Shaped[np.ndarray, "h w *c"], *, alone: bool = True) -> bool:
+    """Return True if a mask has an alpha channel that varies; if `alone`, the colour of what it shows does not."""
+    if pixels.ndim == 2 or pixels.shape[2] not in (2, 4) or pixels[..., -1].min() == pixels[..., -1].max():
         return False
-    colour = pixels[..., :-1]
-    return bool(pixels[..., -1].min() < pixels[..., -1].max() and (colour == colour[:1, :1]).all())
+    shown = pixels[pixels[..., -1] > 0]
+    return not alone or bool((shown[:, :-1] == shown[:1, :-1]).all())
+
+
+def measure_colour(pixels: Shaped[np.ndarray, "h w *c"]) -> float:
+    """Return the share of pixels whose colour channels differ clearly."""
+    if pixels.ndim == 2 or pixels.shape[2] < 3:
+        return 0.0
+    scale = 255 / np.iinfo(pixels.dtype).max if pixels.dtype.kind in "ui" else 255
+    colours = pixels[..., :3]
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
+        spread = colours.max(axis=2).astype(np.float32) - colours.min(axis=2)
+    return float(np.mean(spread * np.float32(scale) > COLOURED))
+
+
+def is_coloured(pixels: Shaped[np.ndarray, "h w *c"]) -> bool:
+    """Return True if the colour channels of a mask or depth map differ, so that it has no single value."""
+    return measure_colour(pixels) > COLOURED_SHARE
+
+
+def check_grey(path: Path, pixels: Shaped[np.ndarray, "h w *c"]) -> None:
+    """Refuse a mask or depth map in colour.
+
+    Raises:
+        DataError: It is in colour.
+    """
+    if is_coloured(pixels):
+        raise DataError(f"{path}: is in colour, which is no value; save it as one channel of values", "channels")
 
 
 def check_range(path: Path, raw: Shaped[np.ndarray, "h w"], values: MaskValues | None) -> None:

@@ -12,6 +12,7 @@ JPEG_HEADER = b"\xff\xd8\xff"
 _EXIF_PREFIX = 1 << 16  # bytes in which EXIF data are looked for
 _PLAIN = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _OPENEXR = b"\x76\x2f\x31\x01"
+_JPEG2000 = b"\0\0\0\x0cjP"
 _NUMPY = b"\x93NUMPY"
 
 MAX_PIXELS = 1 << 30  # of an image, as OpenCV limits them
@@ -56,6 +57,12 @@ def decode_label(content: bytes) -> np.ndarray | None:
 def decode_channels(content: bytes) -> np.ndarray | None:
     """Decode an image with all its channels, a palette as its colours; None if it is broken."""
     return _decode(content, cv2.IMREAD_UNCHANGED)
+
+
+def is_lossy(content: bytes) -> bool:
+    """Return True if the values of an image file are not exact: JPEG, most WebP, AVIF, HEIC and JPEG 2000."""
+    webp = content.startswith(b"RIFF") and b"VP8 " in content[:64]
+    return content.startswith((JPEG_HEADER, _JPEG2000)) or webp or content[4:8] == b"ftyp"
 
 
 def has_palette(content: bytes) -> bool:

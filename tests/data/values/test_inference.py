@@ -1,6 +1,7 @@
 """What the values of masks and depth mean: inferred from a sample of files, or asked for."""
 
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -142,6 +143,31 @@ def test_ignored_pixels_are_packed_as_unknown(make, monkeypatch, tmp_path):
     assert pack.stats.mask_known == pytest.approx(batch.mask_valid.mean())
 
 
+def in_alpha_webp(inside, _):
+    """A soft matte in alpha whose colour is 0 where nothing is shown, as WebP stores it."""
+    alpha = cv2.GaussianBlur(binary(inside, 0), (5, 5), 0)
+    return Image.fromarray(np.dstack([*[np.where(alpha > 0, 255, 0).astype(np.uint8)] * 3, alpha]), "RGBA")
+
+
+def test_alpha_counts_where_only_what_it_shows_has_one_colour(make):
+    dataset, found = decode(make(in_alpha_webp))
+    assert dataset.description == "masks 0 to 255 in alpha" and ((found[0][1] > 127) == disc(0)).mean() > 0.99
+    ramp = np.tile(np.arange(PX, dtype=np.uint8)[:, None], (1, PX))
+    root = make(lambda inside, _: Image.fromarray(np.dstack([ramp, ramp, ramp, binary(inside, 0)]), "RGBA"))
+    assert '"mask_values": {"alpha": true}' in read_dataset(root).doubts[0]
+    assert decode(make(in_alpha_webp, spec={"mask_values": {"alpha": True}}))[0].spec.mask_values.alpha
+
+
+def test_lossy_masks_are_greys_of_which_the_largest_value_is_known(make):
+    def save_lossy(inside, _):
+        return Image.fromarray(binary(inside, 0)).convert("RGB")
+
+    assert decode(make(save_lossy, mask_suffix=".webp"))[0].description == "masks 0 to 255"
+    shutil.rmtree(make())
+    root = make(lambda inside, _: binary(inside, 0) // 2, mask_suffix=".jpg")
+    assert "state that of foreground" in read_dataset(root).doubts[0]
+
+
 def test_inverted_masks_are_asked_about(make):
     def inverted(inside, _):
         return 255 - binary(inside, 0)
@@ -251,6 +277,48 @@ def test_types_that_mix_and_constant_maps_are_told(make):
     assert "files of different types: uint16 in 5, uint8 in 5" in read_dataset(root).doubts[0]
     root = make(binary, lambda inside, _: np.full_like(binary(inside, 0), 128))
     assert "each of 10 depth maps that were looked at has one value only" in read_dataset(root).doubts[0]
+
+
+def painted(inside, n):
+    return cv2.applyColorMap(relative(inside, n), cv2.COLORMAP_JET)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_depth_in_colour_is_refused_and_a_single_map_of_it_left_out(make, suffix):
+    root = make(binary, painted, depth_suffix=suffix)
+    assert "10 of 10 depth maps are in colour" in read_dataset(root).doubts[0]
+    shutil.rmtree(root)
+    root = make(binary, lambda inside, n: painted(inside, n) if n == 2 else relative(inside, n))
+    dataset = read_dataset(root)
+    with pytest.raises(DataError, match=r"s02\.png: is in colour") as error:
+        decode_triplet(dataset.triplets[2], dataset.spec, PX)
+    assert error.value.kind == "channels" and dataset.doubts == ()
+
+
+@pytest.mark.parametrize(("suffix", "type_"), [(".png", np.uint16), (".npy", np.float32)])
+def test_disparity_without_masks_is_not_taken_for_distances(make, suffix, type_):
+    """Its range is that of a depth camera in millimetres, and 0 is unknown, but it is larger at the bottom."""
+
+    def disparity(inside, n):
+        values = (1600 * np.where(inside, 0.9, floor())).astype(type_)
+        values[:4] = 0
+        return values
+
+    assert (
+        "larger at the bottom, where near things are"
+        in read_dataset(make(depth=disparity, depth_suffix=suffix)).doubts[0]
+    )
+
+
+@pytest.mark.parametrize("hole", [np.nan, np.inf])
+def test_distances_without_masks_are_recognised_by_their_holes(make, hole):
+    def metres(inside, _):
+        z = np.where(inside, 0.7, 1 / floor()).astype(np.float32)
+        z[:4, :20] = hole
+        return z
+
+    dataset = read_dataset(make(depth=metres, depth_suffix=".npy"))
+    assert dataset.doubts == () and dataset.description == "depth float32 m, 0 = unknown, near = small"
 
 
 def test_one_constant_map_is_left_out(make):

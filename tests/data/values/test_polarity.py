@@ -38,7 +38,7 @@ def test_makers_are_separated_by_name_and_foreground(makers, capsys):
     out = capsys.readouterr().out
     assert "ann_*: bright, certain (11 brighter, 0 darker, 1 neither)" in out
     assert "bob_*: dark, likely (0 brighter, 5 darker, 1 neither)" in out
-    assert f"data.check {makers} --fix OUT" in out and "--near" not in out
+    assert f"check {makers} --fix OUT" in out and "--near" not in out
     assert json.loads((makers / "dataset.json").read_text()) == {"depth_unit": "relative"}
 
 
