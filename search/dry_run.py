@@ -97,8 +97,8 @@ def measure_decoding_speed(data_module: DataModule, px: int = FINAL_PX) -> float
 def estimate_stages(options: RunOptions, data_module: DataModule, machine: Machine) -> list[StageEstimate]:
     """Return an estimate for each stage but the repeats, which use the time that is left."""
     fixed = bool(options.configs)
-    wall_s, images = options.budget.wall_s, data_module.sizes()["train"]
-    trainings = count_trainings(wall_s, machine.alone * machine.cluster.workers, images=images, px=options.px)
+    wall_s = options.budget.wall_s
+    trainings = count_trainings(wall_s, machine.alone * machine.cluster.workers, px=options.px)
     stages = build_stages(options.stages, trainings=trainings, refine=options.refine, fixed=fixed, px=options.px)
     constraints = Constraints(px=stages[-1].px, **options.limits)
     ends, begun_s = None, START_S

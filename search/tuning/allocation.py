@@ -12,7 +12,7 @@ from search.config.trial import TrialConfig
 
 TYPICAL_MACS = 100e6  # multiply-adds of `efficientnet_lite` at TYPICAL_PX; the images of a search are chosen for it
 TYPICAL_PX = 80
-GOOD_IMAGES, GOOD_EPOCHS = 16_000, 30  # images that a good training sees, at most so often each
+GOOD_IMAGES = 16_000  # images that a good training sees
 WEIGHT_COPIES = 5  # weights, gradients, the optimizer's two moments, and the weights of the best epoch
 LEAST_EPOCHS = 2  # a trial that cannot see its data twice within its time is such a trial is rejected
 LEAST_IMAGES = 64  # training images of a stage that searches
@@ -43,13 +43,12 @@ class StopCriterion:
         return self.at is not None and time.monotonic() >= self.at
 
 
-def count_trainings(wall_s: float | None, speed: float, *, images: int, px: int) -> float:
+def count_trainings(wall_s: float | None, speed: float, *, px: int) -> float:
     """Return how many good trainings of a typical network at the final size a budget pays for; infinite without time.
 
     `speed` are the multiply-adds per second that all workers train together.
     """
-    good_s = min(GOOD_IMAGES, GOOD_EPOCHS * images) * TYPICAL_MACS * (px / TYPICAL_PX) ** 2 / speed
-    return math.inf if wall_s is None else wall_s / good_s
+    return math.inf if wall_s is None else wall_s * speed / (GOOD_IMAGES * TYPICAL_MACS * (px / TYPICAL_PX) ** 2)
 
 
 def allocate(

@@ -49,6 +49,12 @@ def test_every_stage_but_the_repeats_has_a_line_within_the_budget(estimate):
     assert all(0 < line.epochs <= line.stage.epochs and line.disk_bytes > 0 for line in lines)
 
 
+def test_little_time_is_planned_as_a_race_and_one_training(estimate):
+    race, final = estimate(budget="5m", machine=replace(MACHINE, alone=1e10))
+    assert (race.stage.name, race.stage.px, final.stage.name) == ("explore", 160, "final")
+    assert final.stage_s > 2 * race.stage_s
+
+
 def test_more_time_and_faster_machines_mean_more_trials(estimate):
     def trials(**changes):
         return estimate(**changes)[0].trials
@@ -118,7 +124,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(tiny_dataset, tmp_path, monk
 def test_size_of_the_images_decides_the_plan_and_the_constraints(tiny_dataset, monkeypatch):
     seen = []
     monkeypatch.setattr(plan, "Constraints", lambda **limits: seen.append(limits["px"]) or Constraints(**limits))
-    options = RunOptions(budget=parse_budget("10m"), px=240)
+    options = RunOptions(budget=parse_budget("2h"), px=240)
     estimates = estimate_stages(options, DataModule(tiny_dataset, seed=0), MACHINE)
     assert estimates[0].stage.px == 120 and estimates[-1].stage.px == 240 and seen == [240]
 

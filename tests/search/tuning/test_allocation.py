@@ -8,7 +8,6 @@ from data.data_module import DataModule
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.tuning.allocation import (
-    GOOD_EPOCHS,
     GOOD_IMAGES,
     LEAST_EPOCHS,
     TYPICAL_MACS,
@@ -51,12 +50,11 @@ def test_large_data_sets_are_cut_to_what_a_trial_can_see():
     assert count_affordable_images(None, fast, stage) is None
 
 
-def test_good_trainings_are_counted_by_images_and_speed():
+def test_good_trainings_are_counted_by_size_and_speed():
     speed = GOOD_IMAGES * TYPICAL_MACS / 100  # a training takes 100 s at 80 px
-    assert count_trainings(300.0, speed, images=10**6, px=80) == pytest.approx(3.0)
-    assert count_trainings(300.0, speed, images=10**6, px=160) == pytest.approx(0.75)
-    assert count_trainings(300.0, speed, images=GOOD_IMAGES // (2 * GOOD_EPOCHS), px=80) == pytest.approx(6.0, rel=0.01)
-    assert count_trainings(None, speed, images=100, px=80) == math.inf
+    assert count_trainings(300.0, speed, px=80) == pytest.approx(3.0)
+    assert count_trainings(300.0, speed, px=160) == pytest.approx(0.75)
+    assert count_trainings(None, speed, px=80) == math.inf
 
 
 def test_more_workers_or_fewer_trials_give_each_trial_more_time():
