@@ -44,10 +44,10 @@ class Overlap:
     foreground: tuple[slice, slice]
 
 
-def draw_placement(rng: np.random.Generator) -> Placement:
-    """Draw a place by the study's rule."""
+def draw_placement(rng: np.random.Generator, sizes: tuple[float, float] = (SMALLEST, LARGEST)) -> Placement:
+    """Draw a place by the study's rule, with a size within `sizes`."""
     x, y = rng.uniform(0, 1, 2).tolist()
-    return Placement(x=x, y=y, size=float(rng.uniform(SMALLEST, LARGEST)), mirrored=bool(rng.random() < 0.5))
+    return Placement(x=x, y=y, size=float(rng.uniform(*sizes)), mirrored=bool(rng.random() < 0.5))
 
 
 def compute_standing_sizes(inverse: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:

@@ -8,7 +8,17 @@ import pytest
 from data.dataset import DataError
 from data.reading.layout import read_dataset
 from data.scenes import scenes
-from data.scenes.scenes import FAR_M, NEAR_M, cached_scenes, draw_background, draw_scene, main, make_scenes, to_relative
+from data.scenes.scenes import (
+    FAR_M,
+    NEAR_M,
+    SIZES,
+    cached_scenes,
+    draw_background,
+    draw_scene,
+    main,
+    make_scenes,
+    to_relative,
+)
 
 PX = 64
 
@@ -85,7 +95,7 @@ def test_backgrounds_leave_room_before_them(backgrounds):
         assert background.view.inverse.max() <= 1 / NEAR_M
 
 
-def test_masks_are_of_the_studys_size(backgrounds):
+def test_masks_are_of_the_stated_sizes(backgrounds):
     shares, sides = [], []
     for seed in range(60):
         mask = draw_scene(backgrounds[seed % 12], np.random.default_rng(seed)).mask > 127
@@ -93,8 +103,8 @@ def test_masks_are_of_the_studys_size(backgrounds):
         shares.append(mask.mean())
         if mask.any():
             sides.append(max(np.ptp(rows), np.ptp(columns)) + 1)
-    assert 0.03 < np.mean(shares) < 0.15
-    assert max(sides) <= 0.6 * PX + 2
+    assert 0.05 < np.mean(shares) < 0.15
+    assert 0.6 * PX < max(sides) <= SIZES[1] * PX + 2
     assert np.mean([share > 0 for share in shares]) > 0.95
 
 
