@@ -114,15 +114,15 @@ def measure_extent(features: Tensor, image: Tensor) -> int:
 def measure_receptive_field(config: ModelConfig) -> int:
     """Measure the side of the part of the image that one deepest feature depends on, up to about 1,500 px."""
     decoder_fields = get_architecture(config.arch).decoder_fields
-    return _measure_field(_field_key(config, {"width", *decoder_fields}), deepest=True)
+    return _measure_field(_select_fields(config, {"width", *decoder_fields}), deepest=True)
 
 
 def measure_output_field(config: ModelConfig) -> int:
     """Measure the side of the part of the image that one output pixel depends on, up to about 1,500 px."""
-    return _measure_field(_field_key(config, {"width"}), deepest=False)
+    return _measure_field(_select_fields(config, {"width"}), deepest=False)
 
 
-def _field_key(config: ModelConfig, irrelevant: set[str]) -> tuple[tuple[str, Any], ...]:
+def _select_fields(config: ModelConfig, irrelevant: set[str]) -> tuple[tuple[str, Any], ...]:
     """Return the fields that the receptive field depends on, so that networks that share them are measured once."""
     fields = config.to_dict()
     return tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in fields.items() if k not in irrelevant)

@@ -21,7 +21,7 @@ from data.pack.shards import record_type
 from data.runtime.cores import count_cores
 from data.runtime.progress import format_duration, progress_bar
 from models.cost import count_macs, probe
-from search.config.budget import Budget, plan_deadlines, wrap_up_s
+from search.config.budget import Budget, compute_wrap_up_s, plan_deadlines
 from search.config.constraints import Constraints, Feasibility
 from search.config.options import RunOptions
 from search.config.stages import FINAL_PX, GRACE_PERIOD, REDUCTION_FACTOR, Stage, build_stages
@@ -156,7 +156,10 @@ def _estimate(
     epochs_s = [count_macs(config.model, stage.px) * images / speed for config in networks]
     model_bytes = 4 * max(probe(config.model).params for config in networks)
     if stage.kind == "search":
-        epoch_s, trial_s = mean(epochs_s), mean(_trial_s(stage, epoch_s, allocation.cap_s) for epoch_s in epochs_s)
+        epoch_s, trial_s = (
+            mean(epochs_s),
+            mean(_estimate_trial_s(stage, epoch_s, allocation.cap_s) for epoch_s in epochs_s),
+        )
         each_s = (trial_s + HAND_OVER_S) / workers
         trials = trials or int((stage_s or 0.0) / each_s)
         took_s, weights = trials * each_s, model_bytes * (2 * KEPT_CHECKPOINTS + 2 * workers * WEIGHT_COPIES)
@@ -176,7 +179,7 @@ def _estimate(
     )
 
 
-def _trial_s(stage: Stage, epoch_s: float, cap_s: float | None) -> float:
+def _estimate_trial_s(stage: Stage, epoch_s: float, cap_s: float | None) -> float:
     """Return the expected seconds of a trial: at each rung of ASHA one in REDUCTION_FACTOR continues."""
     most = stage.epochs * epoch_s if cap_s is None else min(cap_s, stage.epochs * epoch_s)
     if not stage.early_stopping:
@@ -234,7 +237,7 @@ def print_table(
     console.print(
         f"in all {format_duration(total_s)} on {machine.cluster.workers} workers, {hours:.2f} device hours, "
         f"{format_bytes(bytes_in_all)} of disk at most; {format_duration(START_S)} to start, "
-        f"{format_duration(wrap_up_s(total_s))} to measure the model\n"
+        f"{format_duration(compute_wrap_up_s(total_s))} to measure the model\n"
         f"measured here: {machine.together / 1e9:.1f} G multiply-adds/s a worker, {machine.decoded:.0f} triplets/s "
         "decoded (once); nothing was written",
         highlight=False,

@@ -18,7 +18,7 @@ from search.output.finalize import FinalModels, NoModelError, report_best
 from search.records.console import RunConsole, list_dashboards
 from search.records.disk import DiskFullError, check_disk, find_full_disk
 from search.records.prometheus import PrometheusExporter
-from search.records.run_dir import claim, read_lines, resume_command
+from search.records.run_dir import claim, format_resume_command, read_lines
 from search.records.run_state import RunState
 from search.records.tensorboard import TensorBoard
 from search.records.trials import TrialTable
@@ -114,7 +114,7 @@ class Experiment:
         else:
             cleanup.enter_context(claim(self.folder))
         self.console.print(f"run folder {self.folder}")
-        self.console.print(f"resume    {resume_command(self.folder)}")
+        self.console.print(f"resume    {format_resume_command(self.folder)}")
         for line in list_dashboards(self.folder, searches=not self.options.configs, ray=ray.dashboard):
             self.console.print(line)
         resources = RunResources(
@@ -172,7 +172,7 @@ class Experiment:
     def _spent_share(self, budget: Budget) -> float:
         """Return the spent fraction of the budget; called by another thread than the one that adds records."""
         trials = sum(record.stage == self.stages[0].name for record in list(self.table.records.values()))
-        return budget.spent_share(used_s=self.run_state.used_s, trials=trials)
+        return budget.compute_spent_share(used_s=self.run_state.used_s, trials=trials)
 
     def _plan_deadlines(self, budget: Budget) -> Deadlines | None:
         """Return the deadlines of the stages: the recorded ones, unless the run is new or its budget has changed."""
@@ -219,7 +219,7 @@ class Experiment:
             if line["stage"] == self.stages[0].name
         )
         loggers = (TensorBoard(self.folder / "tensorboard"), self.stage_studies)
-        searcher = StageChain(runner.searchers())  # opens the first stage before Ray Tune handles signals
+        searcher = StageChain(runner.open_searchers())  # opens the first stage before Ray Tune handles signals
         recorder = RecordCallback(
             searcher, self.table, loggers, self.run_state, self.checkpoints, self.console.update, self.console.print
         )

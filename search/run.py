@@ -23,16 +23,16 @@ from data.runtime import cli
 from data.runtime.cores import count_cores
 from models.config import ConfigError
 from search.config.budget import Budget, BudgetError, extend_budget, parse_budget
-from search.config.options import RunOptions, add_options, flags
+from search.config.options import RunOptions, add_options, list_flags
 from search.records.disk import DiskFullError, find_full_disk
 from search.records.run_dir import (
     RunDirError,
     check_free,
     describe_stop,
+    format_resume_command,
     hold,
     is_claimed,
     is_one_look,
-    resume_command,
     run_path,
 )
 from search.records.run_state import RunState, create_run_state, read_run_json, resume_run_state
@@ -106,7 +106,7 @@ def _name_full_disk(command: Callable[[argparse.Namespace], int], args: argparse
         full = find_full_disk(error, out)
         if not full:
             raise
-        begun = f"free some, then continue with: {resume_command(out)}"
+        begun = f"free some, then continue with: {format_resume_command(out)}"
         remedy = begun if is_claimed(out) else "free some, or name another folder"
         print(cli.to_printable(f"error: {full}; {remedy}"), file=sys.stderr)
         return 1
@@ -173,7 +173,7 @@ def _resume(args: argparse.Namespace) -> int:
 
 
 def _refuse_options_of_a_new_run(args: argparse.Namespace) -> None:
-    defaults, named = build_parser(), flags()
+    defaults, named = build_parser(), list_flags()
     for name, value in vars(args).items():
         if name not in ("resume", "budget", "address", "data", "workers") and value != defaults.get_default(name):
             flag = named.get(name, f"--{name.replace('_', '-')}")
@@ -278,7 +278,7 @@ def _run(
             print(cli.to_printable(describe_stop(out)))
             return 130
         except (NoModelError, StageFailedError) as error:
-            more = f"; continue with: {resume_command(out)}" if isinstance(error, StageFailedError) else ""
+            more = f"; continue with: {format_resume_command(out)}" if isinstance(error, StageFailedError) else ""
             print(cli.to_printable(f"error: {error}{more}"), file=sys.stderr)
             _write_report(out)
             return 1

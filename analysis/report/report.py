@@ -24,7 +24,7 @@ from analysis.runs.curves import pair_promotions, pareto_front, select_models
 from analysis.runs.files import read_json, write_file
 from analysis.runs.importance import compute_importances
 from analysis.runs.run import Run, add_latency, read_run, select_first_stage
-from search.records.run_dir import resume_command
+from search.records.run_dir import format_resume_command
 from search.records.run_state import FORMAT_VERSION
 
 HERE = Path(__file__).parent
@@ -194,7 +194,7 @@ def _resume(run: Run) -> str:
     if run.state in ("running", "unknown") or _is_older(run):
         return ""
     more = " --budget 30m" if run.state == "done" else ""
-    return resume_command(run.folder) + more
+    return format_resume_command(run.folder) + more
 
 
 def _best(run: Run) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Budget:
             )
         return replace(self, wall_s=used_s + left_s)
 
-    def spent_share(self, *, used_s: float, trials: int) -> float:
+    def compute_spent_share(self, *, used_s: float, trials: int) -> float:
         """Return the spent fraction of a budget of wall time or of trials that the search has begun."""
         return used_s / self.wall_s if self.wall_s else trials / (self.trials or 1)
 
@@ -132,7 +132,7 @@ def plan_deadlines(*, start: float, wall_s: float, shares: Mapping[str, float], 
     """
     begin = time.monotonic() if now is None else now
     end = start + wall_s
-    left_s = max(end - wrap_up_s(wall_s) - begin, 1.0)
+    left_s = max(end - compute_wrap_up_s(wall_s) - begin, 1.0)
     return Deadlines(stages=_divide(begin, left_s, shares), end=end)
 
 
@@ -145,6 +145,6 @@ def _divide(begin: float, left_s: float, shares: Mapping[str, float]) -> dict[st
     return ends
 
 
-def wrap_up_s(wall_s: float) -> float:
+def compute_wrap_up_s(wall_s: float) -> float:
     """Return the seconds reserved after the last stage: 6 s and 2 % of the budget, 60 s at most."""
     return min(6.0 + 0.02 * wall_s, 60.0)

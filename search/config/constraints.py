@@ -23,7 +23,7 @@ class Constraints:
     max_macs: float | None = None  # multiply-adds of one image
     max_latency_ms: float | None = None  # milliseconds of one image, on one thread of this machine or on its GPU
 
-    def excess(self, config: TrialConfig) -> dict[str, float]:
+    def compute_excess(self, config: TrialConfig) -> dict[str, float]:
         """Return the relative excess over each limit that is set, at most 0 where it is met.
 
         Measuring the latency takes a hundred times as long as the others, so it is left out where one is exceeded.
@@ -34,7 +34,7 @@ class Constraints:
         if self.max_macs is not None:
             found["macs"] = count_macs(config.model, self.px) / self.max_macs - 1
         if self.max_latency_ms is not None and max(found.values(), default=0.0) <= 0:
-            found["latency_ms"] = latency(config, self.px) / self.max_latency_ms - 1
+            found["latency_ms"] = measure_latency(config, self.px) / self.max_latency_ms - 1
         return found
 
     def select(self, configs: Sequence[TrialConfig], *, source: str) -> list[TrialConfig]:
@@ -43,7 +43,7 @@ class Constraints:
         Raises:
             ConfigError: No candidate meets them.
         """
-        kept = [config for config in configs if max(self.excess(config).values(), default=0.0) <= 0]
+        kept = [config for config in configs if max(self.compute_excess(config).values(), default=0.0) <= 0]
         if kept:
             return kept
         limits = {name: value for name, value in asdict(self).items() if name != "px" and value}
@@ -52,12 +52,12 @@ class Constraints:
         lightest = min(configs, key=lambda config: count_macs(config.model, self.px))
         raise ConfigError(
             f"{options}: no network of {source} meets this; the smallest has {params:,} parameters, the lightest "
-            f"{count_macs(lightest.model, self.px):,} multiply-adds and takes {latency(lightest, self.px):.1f} ms at "
-            f"{self.px} px"
+            f"{count_macs(lightest.model, self.px):,} multiply-adds and takes "
+            f"{measure_latency(lightest, self.px):.1f} ms at {self.px} px"
         )
 
 
-def latency(config: TrialConfig, px: int) -> float:
+def measure_latency(config: TrialConfig, px: int) -> float:
     """Return the milliseconds of one image of `px` on one thread, or on the GPU if there is one."""
     device, threads = "cuda" if torch.cuda.is_available() else "cpu", torch.get_num_threads()
     torch.set_num_threads(1)
@@ -77,11 +77,11 @@ class Feasibility:
     most_macs: float = math.inf
     px: int  # side of the images of the stage
 
-    def excess(self, config: TrialConfig) -> dict[str, float]:
+    def compute_excess(self, config: TrialConfig) -> dict[str, float]:
         """Return the relative excess over each limit, at most 0 where it is met; TIME is the search's own limit."""
         in_time = count_macs(config.model, self.px) / self.most_macs - 1
-        return {TIME: in_time} if in_time > 0 else {TIME: in_time, **self.constraints.excess(config)}
+        return {TIME: in_time} if in_time > 0 else {TIME: in_time, **self.constraints.compute_excess(config)}
 
     def fits(self, config: TrialConfig) -> bool:
         """Return whether all limits are met."""
-        return max(self.excess(config).values()) <= 0
+        return max(self.compute_excess(config).values()) <= 0

@@ -162,10 +162,10 @@ class RunOptions:
     @classmethod
     def from_args(cls, args: argparse.Namespace, *, budget: Budget, configs: "tuple[TrialConfig, ...]") -> "RunOptions":
         """Return the options that were parsed by a parser with `add_options`."""
-        return cls(budget=budget, configs=configs, **{name: getattr(args, name) for name in flags()})
+        return cls(budget=budget, configs=configs, **{name: getattr(args, name) for name in list_flags()})
 
 
-def flags() -> dict[str, str]:
+def list_flags() -> dict[str, str]:
     """Return the flag of each option of the command line, by field."""
     return {f.name: f.metadata["flag"] for f in fields(RunOptions) if f.metadata}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data.data_module import DataModule
-from search.config.constraints import latency
+from search.config.constraints import measure_latency
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.output.model_card import write_card
@@ -17,14 +17,14 @@ from search.output.model_folder import TrainedModel, divide_time, write_model_fo
 from search.output.outlook import describe_outlook
 from search.records.console import RunConsole, describe_trial
 from search.records.run_dir import read_lines, write_json
-from search.records.run_state import RunState, iso_time
+from search.records.run_state import RunState, format_time
 from search.records.trials import TrialRecord, TrialTable
 from search.tuning.promotion import group_finalists, select_pareto_front
-from search.tuning.rank_correlation import mean_interval
+from search.tuning.rank_correlation import compute_mean_interval
 from search.tuning.ray.checkpoints import Checkpoint, CheckpointStore
 from search.tuning.ray.trainable import load_state
 
-MOST_MEASURED = 2000  # images of each part on which a final model is measured
+MAX_MEASURED = 2000  # images of each part on which a final model is measured
 FRONT_SHARE = 0.15  # fraction of the final time for the latencies of the Pareto front
 CLOSING_S = 4.0  # reserved for ending Ray after the last measurement
 REPORT_S, REPORT_TRIAL_S = 3.0, 0.01  # reserved for the report, and more of it for each trial
@@ -75,7 +75,7 @@ class FinalModels:
             write_json(folder / "metrics.json", metrics)
             write_card(folder)
             return metrics
-        reading: dict[str, Any] = {"time": iso_time(), "trial_id": record.trial_id}
+        reading: dict[str, Any] = {"time": format_time(), "trial_id": record.trial_id}
         if self.data_module.sizes()["test"]:
             run_state.test_read = [*(run_state.test_read or []), reading]
             run_state.write()
@@ -129,7 +129,7 @@ def write_model(
     packing_until = deadline and (time.monotonic() + deadline) / 2
     packs = {}
     for name, until in zip(sizes, divide_time(packing_until, len(sizes)), strict=True):
-        packs[name] = data_module.pack(name, px, count=MOST_MEASURED, deadline=until)
+        packs[name] = data_module.pack(name, px, count=MAX_MEASURED, deadline=until)
     leaks = data_module.split == "random"
     return write_model_folder(
         model, folder, packs, sizes=sizes, leaks=leaks, more=more or {}, deadline=deadline, show=data_module.show
@@ -163,7 +163,7 @@ def select_best(stages: Sequence[Stage], table: TrialTable, checkpoints: Mapping
     """
     for stage in [stage for stage in reversed(stages) if stage.kind != "repeat"]:
         repeats = [other.name for other in stages if other.kind == "repeat" and other.px == stage.px]
-        records = [record for name in (stage.name, *repeats) for record in table.of_stage(name)]
+        records = [record for name in (stage.name, *repeats) for record in table.list_ended(name)]
         for group in group_finalists(records, lambda r: r.parent_id or r.trial_id):
             if group[0].trial_id in checkpoints:
                 return group
@@ -173,7 +173,7 @@ def select_best(stages: Sequence[Stage], table: TrialTable, checkpoints: Mapping
 def summarize_seeds(group: Sequence[TrialRecord]) -> dict[str, Any]:
     """Return the scores of one configuration trained with several seeds, their mean and its 95 % interval."""
     scores = [record.score for record in group]
-    return {"trials": [record.trial_id for record in group], "scores": scores, **mean_interval(scores)}
+    return {"trials": [record.trial_id for record in group], "scores": scores, **compute_mean_interval(scores)}
 
 
 def list_pareto_front(
@@ -185,14 +185,14 @@ def list_pareto_front(
     data, are candidates only in a run without other models. Multiply-adds and latency are at the model's own image
     size; after `deadline` no further latency is measured.
     """
-    models = [[r for r in table.of_stage(stage.name) if r.trial_id in checkpoints] for stage in stages]
+    models = [[r for r in table.list_ended(stage.name) if r.trial_id in checkpoints] for stage in stages]
     groups = group_finalists([r for stage in models[1:] for r in stage] or models[0], _network)
     costs: dict[str, dict[str, float]] = {}
     for record, *_ in groups:
         px = int(record.metrics["px"])
         costs[record.trial_id] = {"params": record.metrics["params"], "macs": record.metrics["macs"]}
         if deadline is None or time.monotonic() < deadline:
-            costs[record.trial_id]["latency_ms"] = round(latency(TrialConfig.from_flat(record.config), px), 3)
+            costs[record.trial_id]["latency_ms"] = round(measure_latency(TrialConfig.from_flat(record.config), px), 3)
     unknown = {"latency_ms": float("inf")}
     front = select_pareto_front([group[0] for group in groups], lambda r: tuple((unknown | costs[r.trial_id]).values()))
     return [

@@ -60,7 +60,7 @@ def format_card(about: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     parts = {
         "Network": _network(config, about),
         "Trained on": _training(config, about),
-        "Metrics": _metrics_table(metrics),
+        "Metrics": _format_metrics(metrics),
         "Limits": "\n".join(f"- {limit}" for limit in _limits(about, metrics)),
         "Use": USE,
     }
@@ -119,7 +119,7 @@ def _loss(loss: LossConfig, task: str, *, known: float) -> str:
     return pixel if structural == "none" else f"{alpha:.2g} {pixel} + {1 - alpha:.2g} {structural}"
 
 
-def _metrics_table(metrics: Mapping[str, Any]) -> str:
+def _format_metrics(metrics: Mapping[str, Any]) -> str:
     """Return the table of metrics, the test part first, followed by the samples and remarks."""
     parts = {name: metrics[name] for name in PARTS if name in metrics}
     shown = next(iter(parts))
@@ -177,13 +177,13 @@ def _limits(about: Mapping[str, Any], metrics: Mapping[str, Any]) -> Iterator[st
         yield "No depth was known in training: the predicted depth is meaningless."
     elif known < 1:
         yield f"Depth was known for {known:.0%} of the training pixels."
-    if worse := _no_better_than_guess(metrics):
+    if worse := _list_no_better_than_guess(metrics):
         yield f"Not better than a constant guess in: {', '.join(worse)}."
     if metrics.get("note"):
         yield f"{metrics['note'][0].upper()}{metrics['note'][1:]}."
 
 
-def _no_better_than_guess(metrics: Mapping[str, Any]) -> list[str]:
+def _list_no_better_than_guess(metrics: Mapping[str, Any]) -> list[str]:
     part = metrics.get("test") or metrics["val"]
     guess = part["constant_guess"]
     signs = {name: -1 if name in LESS_IS_BETTER else 1 for name in METRICS if name in guess and name in part}

@@ -82,13 +82,13 @@ class RunConsole:
         if record.status and record.score >= leader and not self.console.is_terminal:
             self.print(f"  best so far {describe_trial(record)}")
 
-    def _best_line(self) -> str:
+    def _describe_best(self) -> str:
         return max(self.best.values(), default=(0.0, "none yet"))[1]
 
     def finish(self) -> None:
         """Print a summary of the stage."""
         counted = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in self.counts.items())
-        self.print(f"  {sum(self.counts.values())} trials: {counted or 'none ended'}; best {self._best_line()}")
+        self.print(f"  {sum(self.counts.values())} trials: {counted or 'none ended'}; best {self._describe_best()}")
 
     def _render(self) -> Group:
         return Group(self.block(), self._bars)
@@ -102,7 +102,7 @@ class RunConsole:
             table.add_row("time left", f"{_clock(self.deadline - now)} in this stage, {_clock(self.end - now)} in all")
         counts = [f"{len(self.running)} running"] + [f"{n} {s.replace('_', ' ')}" for s, n in self.counts.items()]
         table.add_row("trials", " · ".join(counts))
-        table.add_row("best", self._best_line())
+        table.add_row("best", self._describe_best())
         return table
 
 

@@ -29,24 +29,25 @@ def find_full_disk(error: BaseException, folder: Path) -> str:
 
 def describe_full(folder: Path) -> str:
     """Return the fullest of the folders that a run writes to: its own, the cache and the temporary folder."""
-    places = {"the run folder": folder, "the cache (ONE_LOOK_CACHE)": cache_dir(), "the temporary folder": temporary()}
-    free = {name: free_bytes(path) for name, path in places.items()}
+    places = {"the run folder": folder, "the cache (ONE_LOOK_CACHE)": cache_dir()}
+    places["the temporary folder"] = find_temporary_folder()
+    free = {name: count_free_bytes(path) for name, path in places.items()}
     name = min(free, key=lambda name: free[name])
     return f"no space left in {name} {places[name]} ({format_bytes(free[name])} free)"
 
 
 def mentions_full_disk(text: str, folder: Path) -> bool:
     """Return whether the text of a worker's error, or the free space, shows that a disk is full."""
-    places = (folder, cache_dir(), temporary())
-    return any(part in text for part in _TEXTS) or min(map(free_bytes, places)) < _NEARLY_FULL
+    places = (folder, cache_dir(), find_temporary_folder())
+    return any(part in text for part in _TEXTS) or min(map(count_free_bytes, places)) < _NEARLY_FULL
 
 
-def temporary() -> Path:
+def find_temporary_folder() -> Path:
     """Return the folder in which Ray has its temporary files."""
     return Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
 
 
-def free_bytes(path: Path) -> int:
+def count_free_bytes(path: Path) -> int:
     """Return the free space of the disk on which `path` is or will be."""
     existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
     return shutil.disk_usage(existing).free
@@ -59,10 +60,10 @@ def format_bytes(number: float) -> str:
 
 def check_disk(planned: float, folder: Path) -> str:
     """Return a warning if the disk of the run folder or of the cache has less than the planned bytes, else ""."""
-    short = [place for place in (folder, cache_dir()) if free_bytes(place) < planned]
+    short = [place for place in (folder, cache_dir()) if count_free_bytes(place) < planned]
     if not short:
         return ""
-    free = format_bytes(free_bytes(short[0]))
+    free = format_bytes(count_free_bytes(short[0]))
     return f"warning: {short[0]} has {free} free, and the run may need {format_bytes(planned)}; free some or move it"
 
 

@@ -107,7 +107,7 @@ def is_one_look() -> bool:
     return Path(sys.argv[0]).stem == "one-look"
 
 
-def resume_command(out: Path) -> str:
+def format_resume_command(out: Path) -> str:
     """Return the command that resumes a run from any working directory."""
     search = ["one-look", "search"] if is_one_look() else ["python", str(COMMAND)]
     return shlex.join([*search, "--resume", str(out.absolute())])
@@ -122,7 +122,7 @@ def describe_stop(out: Path) -> str:
     """Return the line on a run that was stopped, with the command that resumes it."""
     if not is_claimed(out):
         return "stopped before the run began"
-    return f"stopped; all results so far are in {out}; continue with: {resume_command(out)}"
+    return f"stopped; all results so far are in {out}; continue with: {format_resume_command(out)}"
 
 
 RESTORE = "restore it from a copy, or start a new run"

@@ -98,7 +98,7 @@ class RunState:
         """Return whether a stage of that name has ended in this round."""
         return any("wall_s" in s for s in self.stages if (s["name"], s["round"]) == (stage, self.round))
 
-    def recorded_sizes(self, stage: str) -> dict[str, Any]:
+    def get_recorded_sizes(self, stage: str) -> dict[str, Any]:
         """Return `train_images` of the last stage of that name, with `cap_s` if the stage is open; {} if none began."""
         recorded = [s for s in self.stages if s["name"] == stage]
         kept = ("train_images", "cap_s") if recorded and recorded[-1] is self.open_stage else ("train_images",)
@@ -125,7 +125,7 @@ class RunState:
         stage["failed_s"] = math.ceil(100 * self.used_s) / 100  # rounded up: no trial of it began later
         self.write()
 
-    def failed_s(self, stage: str) -> float:
+    def get_failed_s(self, stage: str) -> float:
         """Return when a stage of that name last failed as a whole, in seconds of run time; -1 if none did."""
         return max((s["failed_s"] for s in self.stages if s["name"] == stage and "failed_s" in s), default=-1.0)
 
@@ -253,7 +253,7 @@ def describe_process() -> dict[str, Any]:
     """Return command, time, platform, number of usable cores, and versions of Python and the installed packages."""
     return {
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
-        "time": iso_time(),
+        "time": format_time(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": count_cores(),
@@ -261,7 +261,7 @@ def describe_process() -> dict[str, Any]:
     }
 
 
-def iso_time() -> str:
+def format_time() -> str:
     """Return the current local time in ISO 8601."""
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 

@@ -70,7 +70,7 @@ class TrialRecord:
         return {**leading, **values, **config}
 
 
-def free_numbers(records: Iterable[TrialRecord]) -> Iterator[int]:
+def yield_free_numbers(records: Iterable[TrialRecord]) -> Iterator[int]:
     """Yield the numbers that no trial of a stage has, lowest first.
 
     Trials need not begin in the order of their numbers: if a run is killed while two are about to begin, the second may
@@ -167,11 +167,11 @@ class TrialTable:
         self.write()
         return record
 
-    def of_stage(self, stage: str) -> list[TrialRecord]:
+    def list_ended(self, stage: str) -> list[TrialRecord]:
         """Return the finished records of a stage in the order they started."""
         return [r for r in self.records.values() if r.stage == stage and r.status]
 
-    def begun(self, stage: str) -> list[TrialRecord]:
+    def list_begun(self, stage: str) -> list[TrialRecord]:
         """Return all records of a stage, finished or not, in the order they started."""
         return [r for r in self.records.values() if r.stage == stage]
 

@@ -80,7 +80,7 @@ class StageStudies:
             sheet = np.hstack([truth, render_predictions(predicted)])
             self._attach(trial, f"{record.trial_id}.jpg", _encode_jpeg(sheet))
         finish_trial(trial, study, record)
-        self._summarise(self._lineage(record)[-1])
+        self._summarise(self._list_lineage(record)[-1])
 
     def show(self, picture: Path) -> None:
         """Attach an image file to the study of the search."""
@@ -89,7 +89,7 @@ class StageStudies:
 
     def _new_trial(self, record: TrialRecord) -> FrozenTrial:
         """Return a running trial with the parameters that the search chose and the scores of the earlier stages."""
-        ancestors = self._lineage(record)[1:]
+        ancestors = self._list_lineage(record)[1:]
         study = find_study(self._storage)
         trials = study.get_trials(deepcopy=False) if study is not None else []
         chosen = next((t for t in trials if t.user_attrs.get("trial_id") == ancestors[-1].trial_id), None)
@@ -101,7 +101,7 @@ class StageStudies:
             user_attrs={**attributes, **{f"score of {r.stage}": r.score for r in ancestors}},
         )
 
-    def _lineage(self, record: TrialRecord) -> list[TrialRecord]:
+    def _list_lineage(self, record: TrialRecord) -> list[TrialRecord]:
         """Return a trial, its parent, and so on back to a trial of the search."""
         lineage = [record]
         while lineage[-1].parent_id:
@@ -111,7 +111,7 @@ class StageStudies:
     def _summarise(self, first: TrialRecord) -> None:
         """Write the outcomes of all promotions of a trial of the search to the search's study."""
         ended = [r for r in self.table.records.values() if r.parent_id and r.status]
-        promoted = [r for r in ended if self._lineage(r)[-1] is first]
+        promoted = [r for r in ended if self._list_lineage(r)[-1] is first]
         outcomes = [f"{r.stage} {r.trial_id} {f'{r.score:.3f}' if r.metrics else r.status}" for r in promoted]
         if (study := find_study(self._storage)) is not None:
             study.set_user_attr(first.trial_id, ", ".join(outcomes))

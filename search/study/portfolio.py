@@ -106,7 +106,7 @@ def write_portfolio(table: pd.DataFrame, path: Path) -> list[str]:
     return names
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     p = argparse.ArgumentParser(
         prog="python -m search.study.portfolio", description="Choose what a search tries first."
@@ -126,7 +126,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    args = parser().parse_args(arguments)
+    args = build_parser().parse_args(arguments)
     return cli.run(lambda: _choose(args), DataError)
 
 

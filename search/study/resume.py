@@ -12,7 +12,7 @@ from models.config import ConfigError
 from search.config.trial import TrialConfig
 from search.records.run_dir import RunDirError
 from search.records.trials import TrialRecord
-from search.study.sampler import OPTUNA_STATES, outcome_attributes
+from search.study.sampler import OPTUNA_STATES, describe_outcome
 from search.study.storage import STUDY_NAME, find_study, open_trial
 
 SearchSpace = Callable[[FixedTrial], object]
@@ -52,7 +52,7 @@ def _add_lost_trials(study: optuna.Study, space: SearchSpace, records: Sequence[
     for record in records:
         if record.trial_id not in known and (fixed := _fix_parameters(record, space, encode)) is not None:
             state = OPTUNA_STATES[record.status] if record.status else TrialState.RUNNING
-            outcome = outcome_attributes(record.status, record.reason, record.metrics) if record.status else {}
+            outcome = describe_outcome(record.status, record.reason, record.metrics) if record.status else {}
             study.add_trial(
                 create_trial(
                     state=state,
@@ -113,7 +113,7 @@ def close_stale_trials(storage: BaseStorage, study: optuna.Study, records: Seque
 
 def finish_trial(trial: optuna.Trial, study: optuna.Study, record: TrialRecord) -> None:
     """Report the recorded outcome of a trial to Optuna."""
-    for name, value in outcome_attributes(record.status, record.reason, record.metrics).items():
+    for name, value in describe_outcome(record.status, record.reason, record.metrics).items():
         trial.set_user_attr(name, value)
     state = OPTUNA_STATES[record.status]
     study.tell(trial, record.score if state == TrialState.COMPLETE else None, state=state)

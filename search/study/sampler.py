@@ -22,7 +22,7 @@ OPTUNA_STATES = {
 SHOWN_METRICS = ("iou", "rmse_depth", "params", "macs", "fit_s")
 
 
-def outcome_attributes(status: str, reason: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
+def describe_outcome(status: str, reason: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Return the user attributes of a trial that has ended: its status, reason and SHOWN_METRICS."""
     shown = {name: metrics[name] for name in SHOWN_METRICS if name in metrics}
     return {"status": status, **({"reason": reason} if reason else {}), **shown}

@@ -53,8 +53,8 @@ def promote(
     """
     order = rank_trials(records)
     available = [r for r in order if r.trial_id not in excluded]
-    included = _smallest_network(available) if stage.include_smallest else []
-    included += [r for r in _best_pretrained(available) if stage.include_pretrained and r not in included]
+    included = _find_smallest_network(available) if stage.include_smallest else []
+    included += [r for r in _find_best_pretrained(available) if stage.include_pretrained and r not in included]
     least = available[0].score - stage.epsilon if available else 0.0
     others = [r for r in available if r not in included and r.score >= least][: max(stage.top_k - len(included), 0)]
     best = [r for r in available if r in included or r in others]
@@ -70,7 +70,7 @@ def select_controls(records: Sequence[TrialRecord], count: int, *, seed: int) ->
 def select_checkpoints(records: Sequence[TrialRecord], *, seed: int) -> set[str]:
     """Return the trials of one stage that `promote` may select, now or when the run is given more budget."""
     order = rank_trials(records)
-    included = [*_smallest_network(order), *_best_pretrained(order)]
+    included = [*_find_smallest_network(order), *_find_best_pretrained(order)]
     kept = [*order[:KEPT_CHECKPOINTS], *included, *select_controls(order, KEPT_CHECKPOINTS, seed=seed)]
     return {r.trial_id for r in kept}
 
@@ -84,21 +84,21 @@ def group_finalists(records: Sequence[TrialRecord], group_key: Callable[[TrialRe
     groups: dict[str, list[TrialRecord]] = {}
     for record in rank_trials(records):
         groups.setdefault(group_key(record), []).append(record)
-    drops = [min(g, key=lambda r: r.started_s).score - _mean_score(g) for g in groups.values() if len(g) > 1]
+    drops = [min(g, key=lambda r: r.started_s).score - _compute_mean_score(g) for g in groups.values() if len(g) > 1]
     discount = sum(drops) / len(drops) if drops else 0.0
-    return sorted(groups.values(), key=lambda g: -_mean_score(g) + discount * (len(g) == 1))
+    return sorted(groups.values(), key=lambda g: -_compute_mean_score(g) + discount * (len(g) == 1))
 
 
-def _mean_score(group: Sequence[TrialRecord]) -> float:
+def _compute_mean_score(group: Sequence[TrialRecord]) -> float:
     return sum(record.score for record in group) / len(group)
 
 
-def _smallest_network(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+def _find_smallest_network(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Return the smallest network on the Pareto front that scores better than a constant guess (0), if there is one."""
     return [r for r in select_pareto_front(records, lambda r: (_params(r),)) if r.score > 0][-1:]
 
 
-def _best_pretrained(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+def _find_best_pretrained(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Return the first of the ranked records whose network started from published weights, if it beats a guess."""
     return [r for r in records if r.config.get("model/weights", "none") != "none" and r.score > 0][:1]
 

@@ -57,7 +57,7 @@ def correlate_ranks(lower: Sequence[float], upper: Sequence[float], *, seed: int
     return result
 
 
-def mean_interval(values: Sequence[float]) -> dict[str, float]:
+def compute_mean_interval(values: Sequence[float]) -> dict[str, float]:
     """Return the mean of a few repetitions and its 95 % interval by Student's t; for a single value the mean only.
 
     Source: Student 1908.

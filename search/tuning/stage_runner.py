@@ -27,10 +27,10 @@ from search.tuning.stage_setup import (
     build_promoted_specs,
     build_resumed_specs,
     build_search,
+    build_stage_context,
     centre_lr_ranges,
     count_repeats,
     has_time,
-    stage_context,
 )
 
 
@@ -55,7 +55,7 @@ class StageRunner:
     # message of the StageFailedError to raise if every trial of a stage failed, which ends the searchers
     failure: str = field(default="", init=False)
 
-    def searchers(self) -> Iterator[Searcher]:
+    def open_searchers(self) -> Iterator[Searcher]:
         """Yield the searcher of each stage in turn; a stage ends when the next searcher is requested."""
         previous: list[TrialRecord] = []
         for stage in self.stages:
@@ -65,19 +65,19 @@ class StageRunner:
                 yield from self._run(stage, self._select_parents(stage, previous))
                 if self.failure:
                     return
-            ended = self.table.of_stage(stage.name)
+            ended = self.table.list_ended(stage.name)
             previous = ended if rank_trials(ended) else previous
 
     def _run(self, stage: Stage, parents: list[TrialRecord]) -> Iterator[Searcher]:
         """Yield the searcher of a stage, unless it has no trial to run."""
-        unfinished = [r for r in self.table.begun(stage.name) if not r.status]
+        unfinished = [r for r in self.table.list_begun(stage.name) if not r.status]
         if self.stopped() or not (parents or unfinished or stage.is_first):
             return
-        context = stage_context(
+        context = build_stage_context(
             self.resources,
             stage,
             trials=self._count_trials(stage, parents, unfinished),
-            settled=self.run_state.recorded_sizes(stage.name) or self._settled_for_repeats(stage),
+            settled=self.run_state.get_recorded_sizes(stage.name) or self._get_settled_for_repeats(stage),
         )
         self._begin(context, parents)
         yield self._build_searcher(context, parents, unfinished)
@@ -89,17 +89,17 @@ class StageRunner:
 
     def _describe_failure(self, stage: Stage) -> str:
         """Return the reasons if every trial of a stage failed since it began or was resumed, else ""."""
-        records = self._counted(stage)
+        records = self._list_counted(stage)
         if not records or any(r.status != "failed" for r in records):
             return ""
         reasons = Counter(r.reason for r in records)
         listed = "; ".join(f"{count} x {reason}" if count > 1 else reason for reason, count in reasons.most_common(5))
         return f"every trial of the {stage.name} stage failed: {listed}"
 
-    def _counted(self, stage: Stage) -> list[TrialRecord]:
+    def _list_counted(self, stage: Stage) -> list[TrialRecord]:
         """Return the trials of a stage that have begun, without those of a time when all of them failed."""
-        failed_s = self.run_state.failed_s(stage.name)
-        return [r for r in self.table.begun(stage.name) if r.status != "failed" or r.started_s > failed_s]
+        failed_s = self.run_state.get_failed_s(stage.name)
+        return [r for r in self.table.list_begun(stage.name) if r.status != "failed" or r.started_s > failed_s]
 
     def _reschedule(self, stage: Stage) -> None:
         """If this stage starts late, redistribute the remaining time over all remaining stages."""
@@ -108,10 +108,10 @@ class StageRunner:
             shares = {later.name: later.share for later in self.stages[i:]}
             self.resources = replace(self.resources, deadlines=deadlines.reschedule(shares, time.monotonic()))
 
-    def _settled_for_repeats(self, stage: Stage) -> dict[str, Any]:
+    def _get_settled_for_repeats(self, stage: Stage) -> dict[str, Any]:
         """Return the number of images of the finals for their repeats, which train on the same images."""
         return (
-            self.run_state.recorded_sizes(self.stages[self.stages.index(stage) - 1].name)
+            self.run_state.get_recorded_sizes(self.stages[self.stages.index(stage) - 1].name)
             if stage.kind == "repeat"
             else {}
         )
@@ -127,7 +127,7 @@ class StageRunner:
 
     def _select_promoted(self, stage: Stage, previous: list[TrialRecord]) -> list[TrialRecord]:
         """Return the promoted trials, without those that do not have the time for one step."""
-        promoted_before = {record.parent_id for record in self._counted(stage)}
+        promoted_before = {record.parent_id for record in self._list_counted(stage)}
         gone = {r.trial_id for r in previous} - self.checkpoints.keys()
         selected = promote(previous, stage, seed=self.resources.seed, excluded=promoted_before | gone)
         too_slow = [r for r in selected if not has_time(self.resources, stage, r, trials=len(selected))]
@@ -137,7 +137,7 @@ class StageRunner:
 
     def _select_repeated(self, stage: Stage, previous: list[TrialRecord]) -> list[TrialRecord]:
         """Return the parents of the best finalists that were trained in full, once per affordable repeat."""
-        repeated_before = {record.parent_id for record in self._counted(stage)}
+        repeated_before = {record.parent_id for record in self._list_counted(stage)}
         whole = [r for r in rank_trials(previous) if r.status == "completed" and r.metrics["px"] == stage.px]
         finalists = [r for r in whole if r.parent_id in self.checkpoints and r.parent_id not in repeated_before]
         finalists = finalists[: stage.top_k]
@@ -154,11 +154,11 @@ class StageRunner:
         self, context: StageContext, parents: list[TrialRecord], unfinished: list[TrialRecord]
     ) -> Searcher:
         """Return the searcher of a stage, which hands out the unfinished trials of an earlier process first."""
-        begun = self.table.begun(context.stage.name)
+        begun = self.table.list_begun(context.stage.name)
         resumed = build_resumed_specs(context, unfinished, self.checkpoints)
-        counted = self._counted(context.stage)
+        counted = self._list_counted(context.stage)
         if context.stage.kind == "search":
-            journal, ranges = self.folder / "study.journal", self._lr_ranges(context)
+            journal, ranges = self.folder / "study.journal", self._choose_lr_ranges(context)
             return build_search(
                 self.resources,
                 context,
@@ -171,12 +171,12 @@ class StageRunner:
         if context.stage.kind == "fixed":
             fixed = build_fixed_specs(self.resources, context, self.configs, begun=begun, counted=counted)
             return FixedSearcher(resumed + fixed)
-        waiting = self._not_begun(parents, counted)
+        waiting = self._list_not_begun(parents, counted)
         return FixedSearcher(
             resumed + build_promoted_specs(self.resources, context, waiting, self.checkpoints, begun=begun)
         )
 
-    def _not_begun(self, parents: list[TrialRecord], begun: list[TrialRecord]) -> list[TrialRecord]:
+    def _list_not_begun(self, parents: list[TrialRecord], begun: list[TrialRecord]) -> list[TrialRecord]:
         """Return those of `parents`, with repetitions, that no trial of this round has started from."""
         assert self.run_state.open_stage is not None
         started = Counter(r.parent_id for r in begun if r.started_s >= self.run_state.open_stage["began_s"])
@@ -187,7 +187,7 @@ class StageRunner:
                 waiting.append(parent)
         return waiting
 
-    def _lr_ranges(self, context: StageContext) -> LrRanges:
+    def _choose_lr_ranges(self, context: StageContext) -> LrRanges:
         """Return the learning-rate range of each optimizer, centred by range tests if the user requested it."""
         if not self.find_lr:
             return LR_RANGES
@@ -227,7 +227,7 @@ class StageRunner:
         """Record how many trials a stage ran, how busy its workers were, and its rank correlation with the previous."""
         plan, stage = self.run_state.open_stage, context.stage
         assert plan is not None
-        ended = self.table.of_stage(stage.name)
+        ended = self.table.list_ended(stage.name)
         records = [r for r in ended if r.started_s >= plan["began_s"]]
         at_once = min(self.resources.cluster.workers, len(records)) or 1
         wall_s = max(self.run_state.used_s - plan["began_s"], 1e-3)

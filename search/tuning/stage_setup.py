@@ -18,7 +18,7 @@ from search.config.constraints import Constraints, Feasibility
 from search.config.recipes import PORTFOLIO, build_recipe
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
-from search.records.trials import TrialRecord, free_numbers
+from search.records.trials import TrialRecord, yield_free_numbers
 from search.study.resume import resume_study
 from search.study.space import LR_RANGES, build_first_points, choose_batch_sizes, encode_point, limit_space, suggest
 from search.study.storage import open_journal
@@ -27,7 +27,7 @@ from search.training.micro_batches import TrialOutOfMemoryError
 from search.tuning.allocation import LEAST_MEASURED, StopCriterion, allocate, compute_affordable_macs, compute_trial_cap
 from search.tuning.ray.cluster import Cluster
 from search.tuning.ray.searchers import FeasibleOptunaSearch
-from search.tuning.ray.trainable import StageContext, TrialSpec, new_trial_spec
+from search.tuning.ray.trainable import StageContext, TrialSpec, build_trial_spec
 
 SPARE = 1.15  # safety factor on the measured training time of a repeat
 TESTED_RECIPE = "quick_residual"  # trained by --find-lr: small, and learns in seconds
@@ -50,7 +50,7 @@ class RunResources:
     first: Sequence[str] = tuple(PORTFOLIO)  # names of the recipes that a search tries first
 
 
-def stage_context(
+def build_stage_context(
     resources: RunResources, stage: Stage, *, trials: int | None, settled: Mapping[str, Any] = MappingProxyType({})
 ) -> StageContext:
     """Pack the images of a stage, within a quarter of its time, and allocate resources to its trials.
@@ -64,7 +64,7 @@ def stage_context(
         until = time.monotonic() + (deadline - time.monotonic()) / 4
     allocation = allocate(
         stage,
-        remaining_s=_remaining_s(deadline),
+        remaining_s=_compute_remaining_s(deadline),
         trials=trials,
         workers=cluster.workers,
         threads_each=cluster.threads,
@@ -80,16 +80,16 @@ def stage_context(
         stage=stage,
         data=data,
         deadline=deadline,
-        cap_s=settled.get("cap_s", compute_trial_cap(stage, _remaining_s(deadline), trials, cluster.workers)),
+        cap_s=settled.get("cap_s", compute_trial_cap(stage, _compute_remaining_s(deadline), trials, cluster.workers)),
         threads=allocation.threads,
         device="cuda" if cluster.gpus else "cpu",
-        devices=cluster.devices_each(at_once),
-        memory_mib=cluster.memory_each(at_once),
+        devices=cluster.count_devices_each(at_once),
+        memory_mib=cluster.compute_memory_each(at_once),
         speed=resources.speed * allocation.threads if trials else None,
     )
 
 
-def _remaining_s(deadline: float | None) -> float | None:
+def _compute_remaining_s(deadline: float | None) -> float | None:
     """Return the seconds until a deadline; None without one."""
     return None if deadline is None else deadline - time.monotonic()
 
@@ -104,7 +104,7 @@ def build_promoted_specs(
 ) -> list[TrialSpec]:
     """Build the trials that start from the weights of `parents`, with numbers that no trial of `begun` has."""
     return [
-        new_trial_spec(
+        build_trial_spec(
             context,
             number,
             TrialConfig.from_flat(parent.config),
@@ -112,7 +112,7 @@ def build_promoted_specs(
             parent_id=parent.trial_id,
             parent=checkpoints[parent.trial_id],
         )
-        for number, parent in zip(free_numbers(begun), parents, strict=False)
+        for number, parent in zip(yield_free_numbers(begun), parents, strict=False)
     ]
 
 
@@ -124,7 +124,7 @@ def count_repeats(resources: RunResources, stage: Stage, finished: Sequence[Tria
     work_s = max(float(r.metrics["device_s"]) for r in finished)
     for trials in range(wanted, 0, -1):
         rounds = -(-trials // resources.cluster.workers)
-        if SPARE * rounds * work_s / resources.cluster.devices_each(trials) <= left_s:
+        if SPARE * rounds * work_s / resources.cluster.count_devices_each(trials) <= left_s:
             return trials
     return 0
 
@@ -159,7 +159,7 @@ def build_fixed_specs(
     specs = []
     for i, config in enumerate(configs):
         if i not in done:
-            numbered = (new_trial_spec(context, n, config, seed=resources.seed) for n in count(i + 1, len(configs)))
+            numbered = (build_trial_spec(context, n, config, seed=resources.seed) for n in count(i + 1, len(configs)))
             specs.append(next(spec for spec in numbered if spec.trial_id not in taken))
     return specs
 

@@ -26,7 +26,7 @@ Shot = tuple[str, Callable[["Page"], None]]
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    args = parser().parse_args(arguments)
+    args = build_parser().parse_args(arguments)
     return cli.run(lambda: _take(args), AnalysisError)
 
 
@@ -41,7 +41,7 @@ def _take(args: argparse.Namespace) -> None:
             print(f"{path}  {path.stat().st_size / 1000:.0f} kB")
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     p = argparse.ArgumentParser(prog="python -m tests.browser.screenshots", description=__doc__.split("\n")[0])
     p.add_argument("run", type=Path, metavar="RUN", help="run folder")

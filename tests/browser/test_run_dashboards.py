@@ -28,7 +28,7 @@ from search.study.storage import open_journal
 from search.tuning.allocation import StopCriterion
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.searchers import FeasibleOptunaSearch, StageChain
-from search.tuning.ray.trainable import StageContext, new_trial_spec
+from search.tuning.ray.trainable import StageContext, build_trial_spec
 from search.tuning.ray.tune import RecordCallback
 from tests.browser.screenshots import main, take
 
@@ -89,7 +89,7 @@ def run(tiny_dataset, tmp_path_factory) -> Path:
     for name, scores in zip("abc", SCORES, strict=True):
         spec = search.suggest(name)["spec"]
         went_through(recorder, spec, scores, search, name)
-    went_through(recorder, new_trial_spec(confirm, 1, spec.config, seed=0, parent_id="e0003"), [0.5, 0.55, 0.6125])
+    went_through(recorder, build_trial_spec(confirm, 1, spec.config, seed=0, parent_id="e0003"), [0.5, 0.55, 0.6125])
     cv2.imwrite(str(folder / "samples.png"), np.full((40, 60, 3), 128, np.uint8))
     promotions.show(folder / "samples.png")
     return folder

@@ -9,7 +9,7 @@ import pytest
 from search.config.budget import parse_budget
 from search.config.options import RunOptions
 from search.experiment import RunInterruptedError
-from search.records.run_dir import claim, resume_command
+from search.records.run_dir import claim, format_resume_command
 from search.records.run_state import create_run_state
 from search.records.trials import TrialTable
 from search.run import _run, _write_report, build_parser, main
@@ -63,7 +63,7 @@ def test_every_path_is_absolute_once_it_is_parsed(tmp_path, monkeypatch):
 
 def test_relative_run_folder_is_resumed_by_the_absolute_one(out, monkeypatch):
     monkeypatch.chdir(out.parent)
-    assert shlex.split(resume_command(Path(out.name)))[1:] == [str(ROOT / "search/run.py"), "--resume", str(out)]
+    assert shlex.split(format_resume_command(Path(out.name)))[1:] == [str(ROOT / "search/run.py"), "--resume", str(out)]
 
 
 def test_run_that_is_done_but_for_its_report_gets_it(out, monkeypatch, capsys):

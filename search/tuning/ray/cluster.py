@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from data.runtime.cores import count_cores
 from data.runtime.parallel import check_answer
-from search.records.disk import format_bytes, free_bytes, temporary
+from search.records.disk import count_free_bytes, find_temporary_folder, format_bytes
 
 T = TypeVar("T")
 _QUIET = {
@@ -62,7 +62,7 @@ class Cluster:
         each = max(4, -(-self.workers // self.gpus)) if self.gpus else 0  # trials on one GPU
         return {"cpu": 1, "gpu": 1 / each} if self.gpus else {"cpu": 1}
 
-    def devices_each(self, trials: int) -> float:
+    def count_devices_each(self, trials: int) -> float:
         """Return the cores, or the fraction of a GPU, of each of `trials` concurrent trials."""
         at_once = min(trials, self.workers)
         return min(1.0, self.gpus / at_once) if self.gpus else float(self.threads(trials))
@@ -71,7 +71,7 @@ class Cluster:
         """Return the processor threads of each of `trials` concurrent trials."""
         return max(1, min(self.cpus // min(trials, self.workers), self.node_cpus))
 
-    def memory_each(self, trials: int) -> float | None:
+    def compute_memory_each(self, trials: int) -> float | None:
         """Return the MiB that each of `trials` concurrent trials may use; None on a GPU, which raises errors itself."""
         at_once = min(trials, self.workers, self.node_cpus)
         return None if self.gpus or not self.node_memory_mib else TRAINING_SHARE * self.node_memory_mib / at_once
@@ -141,13 +141,13 @@ def _choose_temporary_folder() -> None:
     Raises:
         ConnectionError: The folder has too little free space, with which Ray would wait for minutes.
     """
-    too_long = len(os.fsencode(temporary())) + SOCKET_BYTES > MAX_SOCKET_BYTES
+    too_long = len(os.fsencode(find_temporary_folder())) + SOCKET_BYTES > MAX_SOCKET_BYTES
     if too_long and "RAY_TMPDIR" not in os.environ and os.access("/tmp", os.W_OK):
         os.environ["RAY_TMPDIR"] = "/tmp"
-    free = free_bytes(temporary())
-    if free < TEMPORARY_BYTES:
+    temporary = find_temporary_folder()
+    if (free := count_free_bytes(temporary)) < TEMPORARY_BYTES:
         raise ConnectionError(
-            f"Ray does not start: its temporary folder {temporary()} has {format_bytes(free)} free and needs "
+            f"Ray does not start: its temporary folder {temporary} has {format_bytes(free)} free and needs "
             f"{format_bytes(TEMPORARY_BYTES)}; free some, or set RAY_TMPDIR to a folder on another disk"
         )
 
@@ -162,8 +162,8 @@ def _advise(error: Exception) -> str:
     if isinstance(error, OSError) and ".ray" in path.parts:
         return f"Ray keeps its token in {path}: set HOME to a folder that can be written to"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"free some space in {temporary()}, or set RAY_TMPDIR to a folder on another disk"
-    if isinstance(error, OSError) and path.is_relative_to(temporary()):
+        return f"free some space in {find_temporary_folder()}, or set RAY_TMPDIR to a folder on another disk"
+    if isinstance(error, OSError) and path.is_relative_to(find_temporary_folder()):
         return f"{path} may belong to another user: set RAY_TMPDIR to a folder of your own"
     return "try again when the machine is less busy"  # Ray ends if it has not started within 30 s
 

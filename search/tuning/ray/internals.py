@@ -7,7 +7,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler
 
 
-def asha_rungs(scheduler: ASHAScheduler) -> dict[int, dict[str, float]]:
+def get_asha_rungs(scheduler: ASHAScheduler) -> dict[int, dict[str, float]]:
     """Return the scores recorded at each rung of an ASHA scheduler with one bracket, by epoch and trial."""
     return dict(scheduler._brackets[0]._rungs)
 

@@ -12,18 +12,18 @@ from ray.tune.search import Searcher
 
 from search.config.constraints import TIME, Feasibility
 from search.config.trial import TrialConfig
-from search.records.trials import TrialRecord, free_numbers
+from search.records.trials import TrialRecord, yield_free_numbers
 from search.study.sampler import (
     MAX_REJECTIONS,
     MAX_REJECTIONS_IN_TIME,
     OPTUNA_STATES,
     FeasibleTPE,
     build_sampler,
+    describe_outcome,
     name_metric,
-    outcome_attributes,
 )
 from search.study.storage import STUDY_NAME, open_trial
-from search.tuning.ray.trainable import StageContext, TrialSpec, new_trial_spec, read_outcome
+from search.tuning.ray.trainable import StageContext, TrialSpec, build_trial_spec, read_outcome
 
 FINISHED: str = Searcher.FINISHED
 
@@ -57,7 +57,7 @@ class FeasibleOptunaSearch(Searcher):
         super().__init__(metric="score", mode="max")
         self._suggest_config, self._context, self._closed, self._rules = suggest, context, closed, rules
         self._seed, self._started, self._unfinished = seed, len(past), list(unfinished)
-        self._numbers, self._storage, self._exhausted = free_numbers(past), storage, False
+        self._numbers, self._storage, self._exhausted = yield_free_numbers(past), storage, False
         self._trials: dict[str, optuna.Trial] = {}  # those that run, by Ray Tune's name
         self.study = optuna.create_study(
             storage=storage,
@@ -97,17 +97,17 @@ class FeasibleOptunaSearch(Searcher):
 
     def _accepts(self, trial: optuna.Trial, config: TrialConfig, rejections: int) -> bool:
         """Return whether to train a configuration; record the constraints that it violates in Optuna's trial."""
-        violated = {name: excess for name, excess in self._rules.excess(config).items() if excess > 0}
+        violated = {name: excess for name, excess in self._rules.compute_excess(config).items() if excess > 0}
         for name, excess in violated.items():
             trial.set_constraint(name, excess)
         if violated.keys() != {TIME} or rejections < MAX_REJECTIONS_IN_TIME:
             return not violated
-        return max(self._rules.constraints.excess(config).values(), default=0.0) <= 0
+        return max(self._rules.constraints.compute_excess(config).values(), default=0.0) <= 0
 
     def _new_spec(self, trial: optuna.Trial, config: TrialConfig) -> TrialSpec:
         self._started += 1
         stage = self._context.stage
-        spec = new_trial_spec(
+        spec = build_trial_spec(
             self._context, next(self._numbers), config, seed=self._seed, early_stopping=stage.early_stopping
         )
         trial.set_user_attr("trial_id", spec.trial_id)
@@ -138,7 +138,7 @@ class FeasibleOptunaSearch(Searcher):
         result = result or {}
         metrics = {name.removeprefix("metrics/"): result[name] for name in result if name.startswith("metrics/")}
         status, reason = read_outcome(result, metrics) if result and not error else ("failed", "")
-        for name, value in outcome_attributes(status, reason, metrics).items():
+        for name, value in describe_outcome(status, reason, metrics).items():
             trial.set_user_attr(name, value)
         state = OPTUNA_STATES[status]
         self.study.tell(trial, result["score"] if state == TrialState.COMPLETE else None, state=state)

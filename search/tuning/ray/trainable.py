@@ -84,7 +84,7 @@ class TrialSpec:
     early_stopping: bool = False  # True if ASHA may stop the trial
 
 
-def new_trial_spec(
+def build_trial_spec(
     context: StageContext,
     number: int,
     config: TrialConfig,
@@ -120,7 +120,7 @@ def train_trial(params: dict[str, Any]) -> None:
     context = spec.context
     torch.set_num_threads(context.threads)
     plan = build_fit_plan(spec)
-    reporter = Reporter(constant_metrics(spec, plan))
+    reporter = Reporter(collect_constant_metrics(spec, plan))
     own = load_state(spec.own)
     parent = None if own else load_state(spec.parent)
     try:
@@ -159,7 +159,7 @@ def build_fit_plan(spec: TrialSpec) -> FitPlan:
     )
 
 
-def constant_metrics(spec: TrialSpec, plan: FitPlan) -> dict[str, Any]:
+def collect_constant_metrics(spec: TrialSpec, plan: FitPlan) -> dict[str, Any]:
     """Return the metrics of a trial that do not change while it trains."""
     context = spec.context
     network = measure_cost(spec.config.model, context.stage.px)

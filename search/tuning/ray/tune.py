@@ -21,7 +21,7 @@ from search.records.tensorboard import TrialLogger
 from search.records.trials import TrialRecord, TrialTable
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.failures import MAX_RETRIES, Failure, read_failure
-from search.tuning.ray.internals import asha_rungs, keep_idle_workers, set_process_title
+from search.tuning.ray.internals import get_asha_rungs, keep_idle_workers, set_process_title
 from search.tuning.ray.searchers import StageChain
 from search.tuning.ray.trainable import TrialSpec, read_outcome, train_trial
 
@@ -47,7 +47,7 @@ class RecordCallback(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Add a record, unless the trial resumes."""
-        spec = _spec_of(trial)
+        spec = _get_spec(trial)
         record = self.table.records.get(spec.trial_id) or self._add_record(spec)
         shown, val = spec.context.stage.pictures, spec.context.data.val
         raw = val.gather(np.arange(min(shown, len(val)))) if shown else None
@@ -76,7 +76,7 @@ class RecordCallback(tune.Callback):
             metrics["epochs"] = metrics.pop("epoch")
             metrics["device_s"] = metrics["fit_s"] * metrics.pop("devices")
             metrics["ended_s"] = self.run_state.used_s
-            record = self.table.report(_spec_of(trial).trial_id, metrics)
+            record = self.table.report(_get_spec(trial).trial_id, metrics)
             for logger in self.loggers:
                 logger.report(record, rates=result["rates"], pictures=result["pictures"])
             self.notify(record)
@@ -94,7 +94,7 @@ class RecordCallback(tune.Callback):
         Raises:
             DiskFullError: A disk is full, which ends the run; the trial remains unfinished and is resumed.
         """
-        spec, failure = _spec_of(trial), read_failure(trial)
+        spec, failure = _get_spec(trial), read_failure(trial)
         if mentions_full_disk(failure.text, self.table.folder):
             raise DiskFullError(describe_full(self.table.folder))
         if spec.trial_id not in self.table.records:
@@ -112,7 +112,7 @@ class RecordCallback(tune.Callback):
 
     def _retry(self, trial: Trial, failure: Failure) -> None:
         """Continue a trial from its last checkpoint on another worker."""
-        spec = _spec_of(trial)
+        spec = _get_spec(trial)
         reported = self.table.records[spec.trial_id].metrics.get("epochs", 0)
         state = self.checkpoints.recover(self.table.folder / "ray", spec.trial_id, reported)
         epoch = state["epoch"] if state else 0
@@ -122,11 +122,11 @@ class RecordCallback(tune.Callback):
         self.searcher.retry(trial.trial_id, replace(spec, own=own, attempt=spec.attempt + 1))
 
     def _close(self, trial: Trial, status: str, reason: str, replay: dict[str, Any] | None = None) -> None:
-        trial_id = _spec_of(trial).trial_id
+        trial_id = _get_spec(trial).trial_id
         if trial.checkpoint is not None:
             self.checkpoints.put(trial_id, trial.checkpoint)
         record = self.table.finish(trial_id, status, reason, replay=replay)
-        self.checkpoints.finish(record, self.table.of_stage(record.stage))
+        self.checkpoints.finish(record, self.table.list_ended(record.stage))
         for logger in self.loggers:
             logger.finish(record)
         self.notify(record)
@@ -151,7 +151,7 @@ class StageScheduler(ASHAScheduler):
 
     def restore_reports(self, reports: Iterable[tuple[str, int, float]]) -> None:
         """Restore the rungs from the trials, epochs and scores that earlier processes reported."""
-        rungs = asha_rungs(self)
+        rungs = get_asha_rungs(self)
         for trial_id, epoch, score in reports:
             rungs.get(epoch, {})[trial_id] = score
 
@@ -178,8 +178,8 @@ class StageScheduler(ASHAScheduler):
 
     def _is_compared(self, trial: Trial, result: dict[str, Any]) -> bool:
         """Return whether the score of a report belongs to a rung."""
-        early_stopping = _spec_of(trial).early_stopping and not result.get("failed")
-        return early_stopping and result["epoch"] in asha_rungs(self)
+        early_stopping = _get_spec(trial).early_stopping and not result.get("failed")
+        return early_stopping and result["epoch"] in get_asha_rungs(self)
 
 
 class Worker(wrap_function(train_trial)):  # type: ignore[misc]  # Ray Tune has no types
@@ -255,17 +255,17 @@ def run_experiment(
     ).fit()
 
 
-def _spec_of(trial: Trial) -> TrialSpec:
+def _get_spec(trial: Trial) -> TrialSpec:
     spec: TrialSpec = trial.config["spec"]
     return spec
 
 
 def _name_trial(trial: Trial) -> str:
-    spec = _spec_of(trial)
+    spec = _get_spec(trial)
     return f"{spec.trial_id}_{spec.config.model.arch}"
 
 
 def _name_folder(trial: Trial) -> str:
     """Return the name of a trial's folder; each attempt has its own."""
-    attempt = _spec_of(trial).attempt
+    attempt = _get_spec(trial).attempt
     return _name_trial(trial) + (f"_{attempt}" if attempt else "")

@@ -5,11 +5,11 @@ from search.config.budget import (
     Budget,
     BudgetError,
     Deadlines,
+    compute_wrap_up_s,
     extend_budget,
     parse_amount,
     parse_budget,
     plan_deadlines,
-    wrap_up_s,
 )
 
 FIVE = parse_budget("5m")
@@ -114,19 +114,21 @@ def test_deadlines_keep_the_wrap_up_and_the_order():
     plan = plan_deadlines(start=1000.0, wall_s=300.0, shares=shares, now=1010.0)
     moments = list(plan.stages.values())
     assert list(plan.stages) == list(shares) and 1010 < moments[0] < moments[1] < moments[2] < plan.end == 1300
-    assert plan.end - moments[2] == pytest.approx(wrap_up_s(300))
-    left = 300 - 10 - wrap_up_s(300)
+    assert plan.end - moments[2] == pytest.approx(compute_wrap_up_s(300))
+    left = 300 - 10 - compute_wrap_up_s(300)
     assert moments[0] - 1010 == pytest.approx(0.4 * left) and moments[1] - moments[0] == pytest.approx(0.26 * left)
 
 
 def test_stage_without_a_share_has_what_the_one_before_leaves():
     stages = plan_deadlines(start=0.0, wall_s=300.0, shares={"final": 0.6, "repeat": 0.0}, now=10.0).stages
-    assert stages["repeat"] == stages["final"] == pytest.approx(300 - wrap_up_s(300))
+    assert stages["repeat"] == stages["final"] == pytest.approx(300 - compute_wrap_up_s(300))
 
 
 def test_shares_that_do_not_sum_to_one_fill_the_time_all_the_same():
     stages = plan_deadlines(start=0.0, wall_s=300.0, shares={"a": 3.0, "b": 1.0}, now=0.0).stages
-    assert stages["b"] == pytest.approx(300 - wrap_up_s(300)) and stages["a"] == pytest.approx(0.75 * stages["b"])
+    assert stages["b"] == pytest.approx(300 - compute_wrap_up_s(300)) and stages["a"] == pytest.approx(
+        0.75 * stages["b"]
+    )
 
 
 def test_late_start_leaves_the_end_where_it_is():
@@ -146,7 +148,7 @@ def test_deadlines_come_back_from_what_is_on_record():
 
 
 def test_wrap_up_grows_with_the_budget_up_to_a_minute():
-    assert wrap_up_s(50.0) == 7.0 and wrap_up_s(1e6) == 60.0
+    assert compute_wrap_up_s(50.0) == 7.0 and compute_wrap_up_s(1e6) == 60.0
 
 
 def test_stages_that_begin_late_divide_what_is_left():

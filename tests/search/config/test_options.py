@@ -4,7 +4,7 @@ import json
 import pytest
 
 from search.config.budget import parse_budget
-from search.config.options import RunOptions, add_options, flags
+from search.config.options import RunOptions, add_options, list_flags
 from search.config.recipes import build_recipe
 
 FIVE = parse_budget("5m")
@@ -60,4 +60,4 @@ def test_size_outside_the_range_is_refused_in_one_line(px, capsys):
 
 
 def test_every_option_of_the_command_line_has_a_flag():
-    assert flags().keys() == RunOptions(budget=FIVE).to_dict().keys() - {"budget", "configs"}
+    assert list_flags().keys() == RunOptions(budget=FIVE).to_dict().keys() - {"budget", "configs"}

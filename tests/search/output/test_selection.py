@@ -8,7 +8,7 @@ import search.output.finalize
 from search.config.stages import STAGE_PRESETS
 from search.output.finalize import list_pareto_front, select_best, summarize_seeds
 from search.records.trials import TrialRecord, TrialTable
-from search.tuning.rank_correlation import mean_interval
+from search.tuning.rank_correlation import compute_mean_interval
 
 DEFAULT = STAGE_PRESETS["default"]
 STAGES = {stage.name[0]: stage for stage in DEFAULT}
@@ -17,7 +17,7 @@ STAGES = {stage.name[0]: stage for stage in DEFAULT}
 @pytest.fixture
 def made(tmp_path, small_config, monkeypatch):
     """Return a function that makes a table of trials, and what takes a latency's place."""
-    monkeypatch.setattr(search.output.finalize, "latency", lambda config, px: px / 10)
+    monkeypatch.setattr(search.output.finalize, "measure_latency", lambda config, px: px / 10)
 
     def make(*trials):
         table = TrialTable(tmp_path)
@@ -63,7 +63,7 @@ def test_mean_over_seeds_decides_and_of_the_best_its_best_seed(made):
     assert ids(group) == ["r0003", "f0002", "r0004"]
     found = summarize_seeds(group)
     assert found["trials"] == ids(group) and found["scores"] == [0.62, 0.60, 0.55]
-    assert {name: found[name] for name in ("mean", "low", "high")} == mean_interval([0.62, 0.60, 0.55])
+    assert {name: found[name] for name in ("mean", "low", "high")} == compute_mean_interval([0.62, 0.60, 0.55])
 
 
 def test_trials_of_stages_without_repeats_are_each_on_their_own(made):
@@ -104,7 +104,7 @@ def test_no_latency_is_measured_once_the_time_is_over(made, monkeypatch):
     def refuse(config, px):
         raise AssertionError("measured")
 
-    monkeypatch.setattr(search.output.finalize, "latency", refuse)
+    monkeypatch.setattr(search.output.finalize, "measure_latency", refuse)
     table, models = made(("c0001", "e0001", 0.5), ("c0002", "e0002", 0.4, {"params": 50}), ("c0003", "e0003", 0.3))
     front = list_pareto_front(DEFAULT, table, models, deadline=time.monotonic() - 1)
     assert [line["trial_id"] for line in front] == ["c0001", "c0002"] and "latency_ms" not in front[0]

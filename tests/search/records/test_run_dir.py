@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from search.records.run_dir import RunDirError, claim, find_run, hold, resume_command, run_path
+from search.records.run_dir import RunDirError, claim, find_run, format_resume_command, hold, run_path
 
 
 def start_run(folder):
@@ -70,4 +70,4 @@ def test_run_of_a_user_without_a_writable_cache_begins(tmp_path, monkeypatch):
 
 def test_one_look_prints_its_own_resume_command(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["/venv/bin/one-look", "search"])
-    assert shlex.split(resume_command(tmp_path)) == ["one-look", "search", "--resume", str(tmp_path)]
+    assert shlex.split(format_resume_command(tmp_path)) == ["one-look", "search", "--resume", str(tmp_path)]

@@ -28,11 +28,12 @@ def test_stage_that_was_cut_off_is_open_and_keeps_its_plan(tmp_path):
     later = resume_run_state(tmp_path, content(tmp_path), now=time.monotonic(), options=OPTIONS, extended=False)
     assert later.open_stage["train_images"] == 160 and not later.is_closed("explore")
     assert (
-        later.recorded_sizes("explore") == {"train_images": 160, "cap_s": 4.0} and later.recorded_sizes("confirm") == {}
+        later.get_recorded_sizes("explore") == {"train_images": 160, "cap_s": 4.0}
+        and later.get_recorded_sizes("confirm") == {}
     )
     later.begin_stage("explore", {"train_images": 99, "cap_s": 1.0})
     later.end_stage({"trials": 3})
-    assert later.recorded_sizes("explore") == {
+    assert later.get_recorded_sizes("explore") == {
         "train_images": 160
     }  # another round has another time, and the same images
     assert later.is_closed("explore") and later.open_stage is None
@@ -99,7 +100,7 @@ def test_more_budget_for_a_stage_that_is_open_closes_it_and_opens_all_of_the_nex
     run_state.begin_stage("confirm", {"train_images": 9})
     later = resume_run_state(tmp_path, content(tmp_path), now=time.monotonic(), options=OPTIONS, extended=True)
     assert later.round == 2 and later.open_stage is None and not later.is_closed("confirm")
-    assert later.stages[0]["wall_s"] >= 0 and later.recorded_sizes("confirm") == {"train_images": 9}
+    assert later.stages[0]["wall_s"] >= 0 and later.get_recorded_sizes("confirm") == {"train_images": 9}
 
 
 def test_notes_are_not_written_where_the_folder_is_not_the_runs_own_yet(tmp_path):

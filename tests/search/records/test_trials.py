@@ -53,8 +53,8 @@ def test_table_of_a_killed_run_is_loaded_with_what_was_running(tmp_path):
         file.write('{"trial_id": "e0002", "sta')  # the line it was writing
     loaded = TrialTable.load(tmp_path)
     assert loaded.records == table.records
-    assert [r.trial_id for r in loaded.of_stage("explore")] == ["e0001"]
-    assert [r.trial_id for r in loaded.begun("explore")] == ["e0001", "e0002"]
+    assert [r.trial_id for r in loaded.list_ended("explore")] == ["e0001"]
+    assert [r.trial_id for r in loaded.list_begun("explore")] == ["e0001", "e0002"]
     loaded.report("e0002", {"epochs": 2, "score": 0.2})
     assert TrialTable.load(tmp_path).records["e0002"].score == 0.2
 

@@ -17,7 +17,7 @@ from search.tuning.ray import cluster
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.failures import MAX_RETRIES
 from search.tuning.ray.searchers import FixedSearcher, StageChain
-from search.tuning.ray.trainable import StageContext, new_trial_spec
+from search.tuning.ray.trainable import StageContext, build_trial_spec
 from search.tuning.ray.tune import RecordCallback, StageScheduler, run_experiment
 
 EPOCHS = 3
@@ -91,7 +91,7 @@ def run(started, fit_data, tmp_path_factory):
     contexts = dict.fromkeys(range(1, 8), context)
     contexts[5] = replace(context, data=EndsItsWorker())
     contexts[6] = replace(context, data=RaisesInWorker())
-    specs = [new_trial_spec(contexts[i], i, config, seed=0) for i in contexts]
+    specs = [build_trial_spec(contexts[i], i, config, seed=0) for i in contexts]
     specs[6] = replace(specs[6], parent=Checkpoint.from_directory("/no such folder"))
     chain, table, lines = StageChain(iter([FixedSearcher(specs)])), TrialTable(folder), []
     checkpoints = CheckpointStore(seed=0)

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 import search.tuning.rank_correlation
-from search.tuning.rank_correlation import correlate_ranks, mean_interval
+from search.tuning.rank_correlation import compute_mean_interval, correlate_ranks
 
 LOWER = [0.31, 0.35, 0.30, 0.12, 0.28, 0.33]
 UPPER = [0.52, 0.58, 0.49, 0.20, 0.55, 0.51]
@@ -83,11 +83,11 @@ def test_order_of_the_trials_does_not_change_the_value():
 
 def test_mean_interval_is_that_of_students_t():
     values = [0.51, 0.55, 0.47]
-    found = mean_interval(values)
+    found = compute_mean_interval(values)
     low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
     assert found == pytest.approx({"mean": np.mean(values), "low": low, "high": high})
 
 
 def test_equal_values_have_an_interval_of_no_width_and_a_single_one_has_none():
-    assert mean_interval([0.5, 0.5]) == {"mean": 0.5, "low": 0.5, "high": 0.5}
-    assert mean_interval([0.4]) == {"mean": 0.4}
+    assert compute_mean_interval([0.5, 0.5]) == {"mean": 0.5, "low": 0.5, "high": 0.5}
+    assert compute_mean_interval([0.4]) == {"mean": 0.4}

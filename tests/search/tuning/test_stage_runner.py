@@ -72,7 +72,7 @@ class Run:
             console=self.console,
             stopped=lambda: self.is_stopped,
         )
-        self.stages = self.runner.searchers()
+        self.stages = self.runner.open_searchers()
 
     def again(self, *, extended=False):
         """Return the run as another process resumes it."""
@@ -155,7 +155,7 @@ def test_rank_correlation_is_recorded_except_for_repeats(run):
     run_to_finals(run)
     run.run_stage([0.6] * 4)
     assert next(run.stages, None) is None
-    children = sorted(run.table.of_stage("confirm"), key=lambda r: -r.score)
+    children = sorted(run.table.list_ended("confirm"), key=lambda r: -r.score)
     parents = [run.table.records[r.parent_id].score for r in children]
     correlation = stage_of(run, "confirm")["rank_correlation_with_previous_stage"]
     assert correlation == correlate_ranks(parents, [r.score for r in children]) and correlation["trials"] == 3
@@ -220,7 +220,7 @@ def test_run_that_is_given_more_promotes_newcomers_and_repeats_none_twice(run):
     later = run.again(extended=True)
     assert later.run_stage([]) == []  # all configurations have been trained
     assert [parent for _, parent in names(later.run_stage([0.9]))] == [
-        ({"e0001", "e0002"} - {r.parent_id for r in run.table.begun("confirm")}).pop()
+        ({"e0001", "e0002"} - {r.parent_id for r in run.table.list_begun("confirm")}).pop()
     ]
     assert names(later.run_stage([0.95, 0.1]))[0] == ("f0003", "c0004")
     assert {e.parent_id for e in later.run_stage([0.9] * 4)} == {"c0004", "c0003"}
@@ -254,7 +254,7 @@ def test_no_trial_skips_a_stage_that_has_no_new_candidates(run):
     later = run.again(extended=True)
     later.runner.configs = run.runner.configs
     assert later.run_stage([]) == [] and next(later.stages, None) is None
-    assert [r.parent_id for r in later.table.begun("final")] == ["c0001"]
+    assert [r.parent_id for r in later.table.list_begun("final")] == ["c0001"]
 
 
 def test_nothing_begins_once_the_run_is_stopped(run):

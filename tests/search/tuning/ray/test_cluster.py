@@ -28,7 +28,7 @@ def test_workers_option_limits_the_trials_at_once_and_each_gets_more_cores():
 
 def test_fewer_trials_get_more_cores_each():
     assert [cluster().threads(n) for n in (1, 2, 3, 8, 100)] == [8, 4, 2, 1, 1]
-    assert cluster().devices_each(2) == 4.0
+    assert cluster().count_devices_each(2) == 4.0
 
 
 def test_a_trial_gets_no_more_cores_than_a_node_has():
@@ -38,13 +38,15 @@ def test_a_trial_gets_no_more_cores_than_a_node_has():
 def test_gpu_is_shared_by_four_trials_of_the_search_and_given_whole_to_the_last():
     machine = cluster(cpus=16, gpus=1)
     assert machine.workers == 4 and machine.resources == {"cpu": 1, "gpu": 0.25}
-    assert machine.devices_each(4) == 0.25 and machine.devices_each(1) == 1.0
+    assert machine.count_devices_each(4) == 0.25 and machine.count_devices_each(1) == 1.0
 
 
 def test_trials_share_the_memory_of_a_node_and_leave_some():
-    assert cluster().memory_each(8) == pytest.approx(1200) and cluster().memory_each(1) == pytest.approx(9600)
-    assert cluster(cpus=48).memory_each(48) == pytest.approx(1200)
-    assert cluster(gpus=1).memory_each(4) is None and cluster(node_memory_mib=0).memory_each(4) is None
+    assert cluster().compute_memory_each(8) == pytest.approx(1200) and cluster().compute_memory_each(
+        1
+    ) == pytest.approx(9600)
+    assert cluster(cpus=48).compute_memory_each(48) == pytest.approx(1200)
+    assert cluster(gpus=1).compute_memory_each(4) is None and cluster(node_memory_mib=0).compute_memory_each(4) is None
 
 
 def test_function_called_on_this_machine_runs_in_this_process():
@@ -167,6 +169,6 @@ def test_long_temporary_folder_is_left_for_a_short_one(monkeypatch, tmp_path):
 
 def test_temporary_folder_without_space_is_named_before_ray_starts(monkeypatch, tmp_path):
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    monkeypatch.setattr("search.tuning.ray.cluster.free_bytes", lambda path: 10**6)
+    monkeypatch.setattr("search.tuning.ray.cluster.count_free_bytes", lambda path: 10**6)
     with pytest.raises(ConnectionError, match=f"{tmp_path} has 1 MB free and needs 20 MB; free some"):
         _choose_temporary_folder()

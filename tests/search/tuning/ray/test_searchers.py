@@ -21,7 +21,7 @@ from search.study.space import SpaceLimits, build_first_points, suggest
 from search.study.storage import STUDY_NAME, open_journal
 from search.tuning.allocation import StopCriterion
 from search.tuning.ray.searchers import FINISHED, FeasibleOptunaSearch, FixedSearcher, StageChain
-from search.tuning.ray.trainable import StageContext, new_trial_spec
+from search.tuning.ray.trainable import StageContext, build_trial_spec
 
 CONTEXT = StageContext(
     stage=Stage(name="explore", kind="search", fraction=0.1, px=80, epochs=9, early_stopping=True),
@@ -44,7 +44,7 @@ class Only:
     def __init__(self, arch, broken="params"):
         self.arch, self.broken = arch, broken
 
-    def excess(self, config):
+    def compute_excess(self, config):
         return {TIME: -0.5, self.broken: 0.0 if config.model.arch == self.arch else 1.5}
 
 
@@ -281,7 +281,7 @@ def test_search_that_goes_on_draws_what_it_has_not_drawn(storage):
 
 def specs(stage, count):
     return [
-        new_trial_spec(
+        build_trial_spec(
             dataclasses.replace(CONTEXT, stage=dataclasses.replace(CONTEXT.stage, name=stage)), i, CONFIG, seed=0
         )
         for i in range(count)
@@ -335,7 +335,7 @@ def test_chain_hands_out_a_retried_trial_before_the_next_stage_and_reports_a_fai
 
 
 def test_seeds_are_a_trials_own_and_repeat():
-    seeds = [new_trial_spec(CONTEXT, i, CONFIG, seed=1).seed for i in range(50)]
+    seeds = [build_trial_spec(CONTEXT, i, CONFIG, seed=1).seed for i in range(50)]
     assert len(set(seeds)) == 50
-    assert seeds == [new_trial_spec(CONTEXT, i, CONFIG, seed=1).seed for i in range(50)]
-    assert seeds[0] != new_trial_spec(CONTEXT, 0, CONFIG, seed=2).seed
+    assert seeds == [build_trial_spec(CONTEXT, i, CONFIG, seed=1).seed for i in range(50)]
+    assert seeds[0] != build_trial_spec(CONTEXT, 0, CONFIG, seed=2).seed

@@ -11,7 +11,7 @@ from search.config.stages import Stage
 from search.training.micro_batches import TrialOutOfMemoryError
 from search.tuning.allocation import WEIGHT_COPIES
 from search.tuning.ray import trainable
-from search.tuning.ray.trainable import MAX_RATES, StageContext, new_trial_spec, thin_rates, train_trial
+from search.tuning.ray.trainable import MAX_RATES, StageContext, build_trial_spec, thin_rates, train_trial
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def context(fit_data):
 
 
 def run(context, config, **options):
-    train_trial({"spec": new_trial_spec(context, 1, config, seed=0, **options)})
+    train_trial({"spec": build_trial_spec(context, 1, config, seed=0, **options)})
 
 
 def test_rates_and_pictures_are_kept_apart_from_the_metrics(context, small_config, reports):
@@ -86,5 +86,5 @@ def test_rates_are_thinned_evenly_between_first_and_last():
 
 
 def test_early_stopping_is_off_unless_requested(context, small_config):
-    assert new_trial_spec(context, 1, small_config, seed=0, early_stopping=True).early_stopping
-    assert not new_trial_spec(context, 1, small_config, seed=0).early_stopping
+    assert build_trial_spec(context, 1, small_config, seed=0, early_stopping=True).early_stopping
+    assert not build_trial_spec(context, 1, small_config, seed=0).early_stopping

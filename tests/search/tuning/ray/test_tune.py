@@ -15,9 +15,9 @@ from search.records.run_state import create_run_state
 from search.records.trials import TrialTable
 from search.tuning.ray import tune as ray_tune
 from search.tuning.ray.checkpoints import CheckpointStore
-from search.tuning.ray.internals import asha_rungs
+from search.tuning.ray.internals import get_asha_rungs
 from search.tuning.ray.searchers import StageChain
-from search.tuning.ray.trainable import STATE_FILE, StageContext, new_trial_spec, read_outcome
+from search.tuning.ray.trainable import STATE_FILE, StageContext, build_trial_spec, read_outcome
 from search.tuning.ray.tune import RecordCallback, StageScheduler, Worker
 
 METRICS = {"epoch": 1, "score": 0.5, "fit_s": 2.0, "devices": 2.0, "out_of_time": False}
@@ -43,7 +43,7 @@ class TrialLogger:
 def trial(fit_data, small_config):
     stage = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=2, pictures=3)
     context = StageContext(stage=stage, data=fit_data, deadline=None, cap_s=None, threads=1, device="cpu")
-    spec = new_trial_spec(context, 1, small_config, seed=0, parent_id="e0001")
+    spec = build_trial_spec(context, 1, small_config, seed=0, parent_id="e0001")
     return SimpleNamespace(config={"spec": spec}, checkpoint=None, last_result={})
 
 
@@ -149,7 +149,7 @@ def test_trial_that_resumes_does_not_enter_an_earlier_rung_again():
         scheduler.on_trial_add(None, trial)
         assert scheduler.on_trial_result(None, trial, {"epoch": epoch, "score": 0.9}) == "CONTINUE"
     scheduler.on_trial_complete(None, trial, {"epoch": 8, "score": 0.9})
-    assert "again" not in asha_rungs(scheduler)[GRACE_PERIOD]
+    assert "again" not in get_asha_rungs(scheduler)[GRACE_PERIOD]
 
 
 @pytest.mark.parametrize("stopped", [True, False])
