@@ -27,7 +27,8 @@ from search.config.options import RunOptions
 from search.config.stages import FINAL_PX, GRACE_PERIOD, REDUCTION_FACTOR, Stage, build_stages
 from search.config.trial import TrialConfig
 from search.records.disk import check_disk, format_bytes
-from search.study.space import limit_space, suggest
+from search.study.space import Parameters, limit_space, suggest
+from search.study.space_settings import read_space
 from search.training.throughput import measure_throughput
 from search.tuning.allocation import (
     WEIGHT_COPIES,
@@ -99,7 +100,9 @@ def estimate_stages(options: RunOptions, data_module: DataModule, machine: Machi
     fixed = bool(options.configs)
     wall_s = options.budget.wall_s
     trainings = count_trainings(wall_s, machine.alone * machine.cluster.workers, px=options.px)
-    stages = build_stages(options.stages, trainings=trainings, refine=options.refine, fixed=fixed, px=options.px)
+    stages = build_stages(
+        options.stages, trainings=trainings, refine=options.refine, fixed=fixed, px=options.px, stated=options.stage
+    )
     constraints = Constraints(px=stages[-1].px, **options.limits)
     ends, begun_s = None, START_S
     if wall_s:
@@ -124,17 +127,19 @@ def estimate_stages(options: RunOptions, data_module: DataModule, machine: Machi
             data=data_module,
             most_images=packable,
         )
-        networks = networks or _draw_configs(stage, allocation, constraints, machine.alone)
+        networks = networks or _draw_configs(stage, allocation, constraints, machine.alone, read_space(options.space))
         estimates.append(_estimate(stage, stage_s, trials or options.budget.trials, allocation, networks, machine))
         begun_s += estimates[-1].stage_s
     return estimates
 
 
-def _draw_configs(stage: Stage, allocation: Allocation, constraints: Constraints, speed: float) -> list[TrialConfig]:
+def _draw_configs(
+    stage: Stage, allocation: Allocation, constraints: Constraints, speed: float, stated: Parameters
+) -> list[TrialConfig]:
     """Return feasible configurations of the space, as a search would try them."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    limits = limit_space(allocation.train_images, narrow=stage.narrow)
+    limits = limit_space(allocation.train_images, narrow=stage.narrow, stated=stated)
     drawn = [suggest(study.ask(), limits) for _ in range(DRAWS)]
     most_macs = compute_affordable_macs(allocation.cap_s, allocation.train_images, speed, epochs=stage.epochs)
     feasibility = Feasibility(constraints=constraints, most_macs=most_macs, px=stage.px)

@@ -23,6 +23,7 @@ from search.records.run_state import RunState
 from search.records.tensorboard import TensorBoard
 from search.records.trials import TrialTable
 from search.study.dashboard import StageStudies
+from search.study.space_settings import read_space
 from search.training.throughput import measure_throughput
 from search.tuning.allocation import WEIGHT_COPIES, count_trainings
 from search.tuning.promotion import KEPT_CHECKPOINTS
@@ -126,6 +127,7 @@ class Experiment:
             seed=self.options.seed,
             constraints=Constraints(px=self.stages[-1].px, **self.options.limits),
             sampler=self.options.sampler,
+            space=read_space(self.options.space),
             first=tuple(NETWORKS if self._trainings >= SEARCH_FROM else PORTFOLIO),
         )
         self._record_start(resources)
@@ -150,6 +152,7 @@ class Experiment:
             refine=options.refine,
             fixed=bool(options.configs),
             px=options.px,
+            stated=options.stage,
         )
 
     def _compare_disk(self, resources: RunResources) -> None:

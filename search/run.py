@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 BEGAN = time.monotonic()
 ROOT = str(Path(__file__).resolve().parent.parent)
@@ -37,6 +37,7 @@ from search.records.run_dir import (
 )
 from search.records.run_state import RunState, create_run_state, read_run_json, resume_run_state
 from search.records.trials import TrialTable
+from search.settings import add_settings, format_settings, parse_arguments, parse_path
 
 if TYPE_CHECKING:  # imports torch
     from data.data_module import DataModule
@@ -46,38 +47,39 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 BUILT_IN_COUNT = 2000
 
 
-def _path(text: str) -> Path:
-    """Return an absolute path: Ray's workers, and whoever resumes the run, have another working directory."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise argparse.ArgumentTypeError(f"{text!a} is not UTF-8, which Ray and JSON need; rename the folder") from None
-    return Path(text).expanduser().absolute()
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     p = argparse.ArgumentParser(
         prog="one-look search" if is_one_look() else "search/run.py",
         description="Search for a small network that predicts foreground mask and depth from one image.",
     )
-    p.add_argument("--budget", help="wall time (90s, 10m, 2h), trials (40trials) or device hours (2gpuh, 2cpuh)")
+    add_settings(p)
+    p.add_argument(
+        "--budget", metavar="TIME", help="wall time (90s, 10m, 2h), trials (40trials) or device hours (2gpuh, 2cpuh)"
+    )
     p.add_argument(
         "--resume",
-        type=lambda text: _path(str(run_path(text))),
+        type=lambda text: parse_path(str(run_path(text))),
         metavar="RUN",
         help="continue a run that was interrupted, or latest; --budget gives it more, --data names the new folder of "
         "its images",
     )
     p.add_argument(
-        "--data", type=_path, nargs="+", metavar="DIR", help="data set folders, joined; built-in scenes by default"
+        "--data", type=parse_path, nargs="+", metavar="DIR", help="data set folders, joined; built-in scenes by default"
     )
-    p.add_argument("--allow-bad", action="store_true", help="continue if over a tenth of the triplets cannot be used")
-    p.add_argument("--out", type=_path, help="run folder; runs/ and the date by default")
+    p.add_argument(
+        "--allow-bad",
+        default=False,
+        action=argparse.BooleanOptionalAction,
+        help="continue if over a tenth of the triplets cannot be used",
+    )
+    p.add_argument("--out", type=parse_path, help="run folder; runs/ and the date by default")
     p.add_argument("--dry-run", action="store_true", help="measure for ten seconds, print an estimate, train nothing")
     p.add_argument("--address", help="address of a Ray cluster; by default Ray is started on this machine")
     instead = p.add_mutually_exclusive_group()
-    instead.add_argument("--grid", type=_path, help="train the configurations of this JSON file instead of a search")
+    instead.add_argument(
+        "--grid", type=parse_path, help="train the configurations of this JSON file instead of a search"
+    )
     instead.add_argument(
         "--recipe", help="train this recipe instead of a search; `study` is that of the original course project"
     )
@@ -88,13 +90,19 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code: 0 done, 1 no model, 2 invalid input, 130 interrupted."""
-    args = build_parser().parse_args(arguments)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # deprecations in other packages do not concern the user
-    command = _start if args.resume is None else _resume
-    return cli.run(
-        lambda: _name_full_disk(command, args), BudgetError, ConfigError, DataError, RunDirError, ConnectionError
-    )
+    return cli.run(lambda: _dispatch(arguments), BudgetError, ConfigError, DataError, RunDirError, ConnectionError)
+
+
+def _dispatch(arguments: list[str] | None) -> int:
+    """Parse the command line and the settings file, and do what they ask for."""
+    parser = build_parser()
+    args = parse_arguments(parser, arguments)
+    if args.print_config:
+        print(format_settings(parser, args), end="")
+        return 0
+    return _name_full_disk(_start if args.resume is None else _resume, args)
 
 
 def _name_full_disk(command: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
@@ -117,9 +125,11 @@ def _start(args: argparse.Namespace) -> int:
     if args.budget is None:
         raise BudgetError("--budget is missing; write a time (90s, 10m, 2h), 40trials or 2gpuh")
     budget = parse_budget(args.budget)
-    out = args.out = args.out or _path("runs") / time.strftime("%Y%m%d-%H%M%S")
+    out = args.out = args.out or parse_path("runs") / time.strftime("%Y%m%d-%H%M%S")
     check_free(out)
     _check_workers(args)
+    _select_gpus(args.gpus, args.address)
+    args.space = _check_space(args)
     options = RunOptions.from_args(args, budget=budget, configs=_read_configs(args, budget))
     options = _check_feasible(options, local=args.address is None)
     from data.data_module import DataModule
@@ -139,7 +149,9 @@ def _start(args: argparse.Namespace) -> int:
 
         print_estimate(options, data_module, out)
         return 0
-    run_state = create_run_state(out, options.to_dict(), began=BEGAN)
+    copied = argparse.Namespace(**vars(args) | {"out": None})
+    copies = {"settings.toml": lambda: format_settings(build_parser(), copied).encode()}  # imports torch, so not yet
+    run_state = create_run_state(out, options.to_dict(), began=BEGAN, copies=copies)
     return _run(args.address, options, data_module, run_state, TrialTable(out))
 
 
@@ -156,6 +168,7 @@ def _resume(args: argparse.Namespace) -> int:
         if extended:
             options = replace(options, budget=_extend(options.budget, parse_budget(args.budget), content, table))
         options = replace(options, workers=_check_workers(args) or options.workers)
+        _select_gpus(options.gpus, args.address)
         written = (args.resume / "run.json").read_bytes()
         run_state = resume_run_state(args.resume, content, now=BEGAN, options=options.to_dict(), extended=extended)
         run_state.start_clock()  # a process that is killed while it starts counts too
@@ -192,6 +205,40 @@ def _check_workers(args: argparse.Namespace) -> int | None:
     return workers
 
 
+def _select_gpus(count: int | None, address: str | None) -> None:
+    """Show the first `count` GPUs of this machine to torch and Ray, and no others.
+
+    Raises:
+        ConfigError: There are fewer, or a cluster's GPUs are meant.
+    """
+    if count is None:
+        return
+    if address is not None:
+        raise ConfigError(f"--gpus {count}: a cluster decides on its GPUs; leave out --gpus or --address")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(count))))
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(visible.split(",")[:count])
+    if count:
+        import torch
+
+        if torch.cuda.device_count() < count:
+            raise ConfigError(f"--gpus {count}: this machine has {torch.cuda.device_count()}; give that or fewer")
+
+
+def _check_space(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what the user states of the search space, by the names of single parameters.
+
+    Raises:
+        ConfigError: It is not valid, or nothing is searched.
+    """
+    if not args.space:
+        return {}
+    if args.recipe or args.grid:
+        raise ConfigError("--recipe and --grid search nothing: leave out [space], --arch and --set")
+    from search.study.space_settings import simplify_space
+
+    return simplify_space(args.space)
+
+
 def _extend(budget: Budget, more: Budget, content: dict, table: TrialTable) -> Budget:
     used = content.get("device_s", {"cpu": 0.0, "gpu": 0.0})
     trials = sum(not record.parent_id for record in table.records.values())
@@ -204,6 +251,8 @@ def _read_configs(args: argparse.Namespace, budget: Budget) -> "tuple[TrialConfi
         raise ConfigError("--width belongs to --recipe; a search chooses widths itself")
     if args.recipe is None and args.grid is None:
         return ()
+    if args.recipe is not None and args.grid is not None:
+        raise ConfigError("recipe and grid exclude each other; state one of them")
     from search.config.recipes import build_recipe, read_grid
 
     configs = read_grid(args.grid) if args.grid else [build_recipe(args.recipe, width=args.width)]
@@ -228,11 +277,14 @@ def _check_feasible(options: RunOptions, *, local: bool) -> RunOptions:
     if not options.limits:
         return options
     from search.config.constraints import Constraints
-    from search.study.space import list_smallest_networks
+    from search.study.space import SpaceLimits, list_smallest_networks
+    from search.study.space_settings import read_space
 
     constraints = Constraints(px=options.px, **options.limits)
     if not options.configs:
-        constraints.select(list_smallest_networks(), source="the search space")
+        constraints.select(
+            list_smallest_networks(SpaceLimits(stated=read_space(options.space))), source="the search space"
+        )
         return options
     kept = tuple(constraints.select(options.configs, source="those configured"))
     if left_out := len(options.configs) - len(kept):

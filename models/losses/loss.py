@@ -108,13 +108,13 @@ STRUCTURAL = (NONE, *STRUCTURAL_TERMS)
 class LossConfig(PlainConfig):
     """The loss of a trial: per task alpha * pixel + (1 - alpha) * structural, then a weighted sum."""
 
-    mask_pixel: str = "bce"  # one of `PIXEL`; `depth_pixel` likewise
-    mask_structural: str = "dice"  # one of `STRUCTURAL`; `depth_structural` likewise
-    # share of the pixel term in [0, 1], unless the structural term is `none`; `depth_alpha` likewise
+    mask_pixel: str = "bce"  # pixel term of the mask, one of `PIXEL`
+    mask_structural: str = "dice"  # structural term of the mask, one of `STRUCTURAL`
+    # share of the mask's pixel term in [0, 1], unless its structural term is `none`
     mask_alpha: float = 0.5
-    depth_pixel: str = "l1"
-    depth_structural: str = "ssim"
-    depth_alpha: float = 0.5
+    depth_pixel: str = "l1"  # pixel term of the depth
+    depth_structural: str = "ssim"  # structural term of the depth
+    depth_alpha: float = 0.5  # share of the depth's pixel term, as for the mask
     mask_weight: float = 1.0  # weight of the mask relative to the depth, above 0
     balance: str = "fixed"  # `fixed`, `adaptive` (the study's) or `uncertainty`: see `models.losses.loss`
     balance_max: float = 4.0  # largest value of the adaptive factor, at least 1

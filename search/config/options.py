@@ -57,24 +57,35 @@ def _meaning(name: str) -> Any:
     return _option(to_flag(name), group=MEANING, **MEANING_FLAGS[name])
 
 
+def _table(description: str) -> Any:
+    """Declare a field that a table of the settings file sets, and --set one entry of it."""
+    return field(default_factory=dict, metadata={"table": description})
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """Options of a run. A field with a flag is an option of search/run.py; its help text describes it."""
+    """Options of a run. A field with a flag is an option of search/run.py; its help text describes it.
+
+    Every option can also be stated in a settings file (`search.settings`), under the name of its field.
+    """
 
     budget: Budget  # what all processes of the run may spend together
     configs: "tuple[TrialConfig, ...]" = ()  # configurations trained instead of a search; empty for a search
     seed: int = _option("--seed", default=0, type=_seed, help="seed of split, search and trials (default 0)")
     refine: bool = _option(
-        "--no-refine",
+        "--refine",
         default=True,
-        action="store_false",
-        help="keep augmentation and the loss unchanged to the end of the last stage",
+        action=argparse.BooleanOptionalAction,
+        help="end the last stage without augmentation and with more weight on the mask",
     )
     keep: int = _option(
         "--keep", default=0, type=parse_count, metavar="N", help="also keep N other models of the Pareto front"
     )
     find_lr: bool = _option(
-        "--find-lr", default=False, action="store_true", help="centre the learning rates of a search by a range test"
+        "--find-lr",
+        default=False,
+        action=argparse.BooleanOptionalAction,
+        help="centre the learning rates of a search by a range test",
     )
     images: str | None = _option(
         "--images", metavar="NAME", help="sub-folder of the images, if its name does not say so"
@@ -83,6 +94,12 @@ class RunOptions:
     depth: str | None = _option("--depth", metavar="NAME", help="sub-folder of the depth, if its name does not say so")
     workers: int | None = _option(
         "--workers", type=_workers, metavar="N", help="trials at the same time (default: one per core, or four per GPU)"
+    )
+    gpus: int | None = _option(
+        "--gpus",
+        type=parse_count,
+        metavar="N",
+        help="GPUs of this machine to use (default: all; 0 trains on the cores)",
     )
     px: int = _option(
         "--px",
@@ -125,6 +142,8 @@ class RunOptions:
     stages: str = _option(
         "--stages", default="default", group=COMPARISONS, choices=tuple(STAGE_PRESETS), help="preset of stages"
     )
+    stage: Mapping[str, Mapping[str, Any]] = _table("what a stage has, instead of what the preset and the run give it")
+    space: Mapping[str, Any] = _table("parameters of the search space, by name, with the values that are tried")
 
     @property
     def roles(self) -> dict[str, str]:
@@ -162,18 +181,24 @@ class RunOptions:
     @classmethod
     def from_args(cls, args: argparse.Namespace, *, budget: Budget, configs: "tuple[TrialConfig, ...]") -> "RunOptions":
         """Return the options that were parsed by a parser with `add_options`."""
-        return cls(budget=budget, configs=configs, **{name: getattr(args, name) for name in list_flags()})
+        return cls(budget=budget, configs=configs, **{name: getattr(args, name) for name in {**list_flags(), **list_tables()}})
 
 
 def list_flags() -> dict[str, str]:
     """Return the flag of each option of the command line, by field."""
-    return {f.name: f.metadata["flag"] for f in fields(RunOptions) if f.metadata}
+    return {f.name: f.metadata["flag"] for f in fields(RunOptions) if "flag" in f.metadata}
+
+
+def list_tables() -> dict[str, str]:
+    """Return the description of each table of the settings file, by field."""
+    return {f.name: f.metadata["table"] for f in fields(RunOptions) if "table" in f.metadata}
 
 
 def add_options(parser: argparse.ArgumentParser, **groups: argparse._ActionsContainer) -> None:
     """Add an argument for each option; `groups` names other places, such as an exclusive group, for single fields."""
     titled = {title: parser.add_argument_group(title, text) for title, text in _GROUPS.items()}
+    parser.set_defaults(**{name: {} for name in list_tables()})
     for f in fields(RunOptions):
-        if f.metadata:
+        if "flag" in f.metadata:
             place: argparse._ActionsContainer = groups.get(f.name) or titled.get(f.metadata["group"]) or parser
             place.add_argument(f.metadata["flag"], dest=f.name, default=f.default, **f.metadata["argument"])

@@ -1,10 +1,16 @@
 """The stages of a run: data, size, epochs and share of time of each, in presets."""
 
+import difflib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
+
+from models.config import ConfigError
 
 REDUCTION_FACTOR = 3  # of ASHA: one of three trials continues at each rung
+KEPT_CHECKPOINTS = 8  # of a stage, best first; as many again from which controls are drawn
 GRACE_PERIOD = 4  # epochs before the first rung; ranks after fewer do not predict final ranks (README.md beside)
 EPSILON = 0.03  # scores of two trainings of one configuration differ by as much
 SEARCH_FROM = 3.0  # good trainings in a budget from which a part of it is searched at half the size
@@ -75,6 +81,93 @@ STAGE_PRESETS = {
 }
 
 
+LEAST_PX = PX_RANGE[0] // 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageSetting:
+    """What a settings file states of a stage.
+
+    Attributes:
+        attribute: The attribute of Stage that it sets.
+        type: Type of the value.
+        limits: Least and largest value.
+        about: Description.
+    """
+
+    attribute: str
+    type: type[int] | type[float]
+    limits: tuple[float, float]
+    about: str
+
+
+STAGE_SETTINGS = {
+    "images": StageSetting(
+        attribute="fraction", type=float, limits=(0.001, 1), about="share of the training images, at most 1"
+    ),
+    "px": StageSetting(attribute="px", type=int, limits=(LEAST_PX, PX_RANGE[1]), about="side of the images in pixels"),
+    "epochs": StageSetting(attribute="epochs", type=int, limits=(1, 10_000), about="passes over the images, at most"),
+    "share": StageSetting(attribute="share", type=float, limits=(0.001, 1), about="share of the time of all stages"),
+    "entrants": StageSetting(
+        attribute="top_k", type=int, limits=(1, KEPT_CHECKPOINTS), about="best trials of the stage before that enter"
+    ),
+}
+
+
+def list_stage_settings(stage: Stage, *, is_last: bool) -> dict[str, Any]:
+    """Return the values of what can be stated of a stage; the last stage has the size of the run."""
+    names = [name for name in STAGE_SETTINGS if name != ("entrants" if stage.is_first else "px" if is_last else "")]
+    return {name: getattr(stage, STAGE_SETTINGS[name].attribute) for name in names}
+
+
+def list_stated_stages(preset: str, px: int = FINAL_PX) -> dict[str, dict[str, Any]]:
+    """Return the values of each stage of a preset that can be stated, by stage; repeats follow the stage before."""
+    stages = [stage for stage in build_stages(preset, px=px) if stage.kind != "repeat"]
+    return {stage.name: list_stage_settings(stage, is_last=stage is stages[-1]) for stage in stages}
+
+
+def check_stages(stated: Mapping[str, Any], preset: str) -> None:
+    """Check what is stated of the stages of a preset.
+
+    Raises:
+        ConfigError: A stage or a setting is unknown (the nearest is given), or a value is not allowed.
+    """
+    stages = list_stated_stages(preset)
+    for stage, settings in stated.items():
+        _check_name("stage", stage, stages)
+        if not isinstance(settings, Mapping):
+            raise ConfigError(f"stage.{stage} = {settings!r} must be a table of {', '.join(stages[stage])}")
+        for name, value in settings.items():
+            _check_name(f"stage.{stage}", name, stages[stage])
+            _check_value(f"stage.{stage}.{name}", value, STAGE_SETTINGS[name])
+
+
+def _check_name(owner: str, name: str, known: Mapping[str, Any]) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        reason = "; px of the last stage is that of the run" if name == "px" else ""
+        raise ConfigError(f"{owner} has no {name!r}; the nearest is {near!r}{reason}")
+
+
+def _check_value(name: str, value: Any, setting: StageSetting) -> None:
+    low, high = setting.limits
+    allowed = int if setting.type is int else int | float
+    if isinstance(value, bool) or not isinstance(value, allowed) or not low <= value <= high:
+        kind = "whole number" if setting.type is int else "number"
+        raise ConfigError(f"{name} = {value!r} must be a {kind} from {low:g} to {high:g}")
+
+
+def _state(stage: Stage, stated: Mapping[str, Mapping[str, Any]]) -> Stage:
+    """Return a stage with what is stated of it; entrants leave no place to small networks or controls."""
+    repeats = stage.kind == "repeat"
+    settings = stated.get("final" if repeats else stage.name, {})
+    kept = {name: value for name, value in settings.items() if not repeats or name in ("images", "epochs")}
+    values = {STAGE_SETTINGS[name].attribute: value for name, value in kept.items()}
+    if "entrants" in kept:
+        values |= {"include_smallest": False, "include_pretrained": False, "controls": 0}
+    return replace(stage, **values)
+
+
 def build_stages(
     preset: str = "default",
     *,
@@ -82,6 +175,7 @@ def build_stages(
     refine: bool = True,
     fixed: bool = False,
     px: int = FINAL_PX,
+    stated: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> tuple[Stage, ...]:
     """Return the stages of a preset, with "default" adapted to the budget.
 
@@ -100,6 +194,7 @@ def build_stages(
         refine: False leaves out the refinement of the final stage.
         fixed: True if the user's configurations replace the search.
         px: Side of the images of the final stage in pixels; the other stages' sides change in proportion.
+        stated: What the user states of stages, which `check_stages` has checked.
     """
     preset = "race" if preset == "default" and trainings < SEARCH_FROM else preset
     first, *later = (replace(stage, px=round(stage.px * px / FINAL_PX)) for stage in STAGE_PRESETS[preset])
@@ -110,7 +205,8 @@ def build_stages(
     if math.isfinite(trainings):
         first = replace(first, macs_factor=math.sqrt(max(trainings, 1.0)), narrow=trainings < WIDE_FROM)
     first = replace(first, kind="fixed", early_stopping=False) if fixed else first
-    return tuple(stage if refine else replace(stage, refine=0.0) for stage in (first, *later))
+    stages = [_state(stage, stated) for stage in (first, *later)]
+    return tuple(stage if refine else replace(stage, refine=0.0) for stage in stages)
 
 
 def _clip(value: float, low: float, high: float) -> float:

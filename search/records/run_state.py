@@ -11,10 +11,11 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from data.runtime.cores import count_cores
@@ -68,6 +69,8 @@ class RunState:
     seeds: dict[str, Any] | None = None  # scores over the seeds of the best configuration
     front: list[dict[str, Any]] | None = None  # trials on the Pareto front
     test_read: list[dict[str, Any]] | None = None  # each reading of the test part
+    # return the contents of files that are copied into the run folder, by name
+    copies: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
     _written: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
     _ticking: bool = field(default=False, init=False, repr=False)
@@ -136,8 +139,14 @@ class RunState:
             return
         self._ticking = True
         if is_claimed(self.folder):
+            for name, read in self.copies.items():
+                self._write_copy(self.folder / name, read())
             (self.folder / RESERVE).write_bytes(bytes(RESERVE_BYTES))
         threading.Thread(target=self._keep_clock, daemon=True).start()
+
+    def _write_copy(self, path: Path, content: bytes) -> None:
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, lambda file: file.write(content))
 
     def _keep_clock(self) -> None:
         while not self._ended.wait(BEAT_S):
@@ -178,9 +187,15 @@ class RunState:
         write_json(self.folder / "run.json", self._written | clock)
 
 
-def create_run_state(folder: Path, options: dict[str, Any], *, began: float) -> RunState:
+def create_run_state(
+    folder: Path,
+    options: dict[str, Any],
+    *,
+    began: float,
+    copies: Mapping[str, Callable[[], bytes]] = MappingProxyType({}),
+) -> RunState:
     """Return the state of a new run that began at `began` of time.monotonic()."""
-    return RunState(folder=folder, began=began, process=describe_process(), options=options)
+    return RunState(folder=folder, began=began, process=describe_process(), options=options, copies=copies)
 
 
 def resume_run_state(

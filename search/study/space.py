@@ -9,13 +9,13 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeGuard
 
 import optuna
 
 from data.loading.augment import AUGMENT_CHOICES
 from models.build import ARCHITECTURES
-from models.config import Choices, OnlyIf, Range, Values
+from models.config import OnlyIf, Range, Values
 from models.losses.loss import LOSS_CHOICES
 from search.config.recipes import NETWORKS, build_recipe
 from search.config.trial import TrialConfig
@@ -29,6 +29,7 @@ LR_RANGES = {
 STEPS = (10, 100)  # least and greatest number of optimizer steps in an epoch of the first stage
 SLOW_ARCHS = ("atrous", "resnet18_ed")  # of 67 random configurations none reached a score of 0.2 in trials of seconds
 WEIGHT_DECAY = Range(1e-5, 1e-1, log=True)  # from no effect in a short run to the largest in use with AdamW
+Parameters = Mapping[str, Values | OnlyIf]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +40,19 @@ class SpaceLimits:
     batch_sizes: tuple[int, ...] = (8, 16, 32)  # choices that leave enough steps in an epoch of the first stage
     # lowest and highest learning rate of each optimizer
     lr: Mapping[str, tuple[float, float]] = field(default_factory=LR_RANGES.copy)
+    stated: Parameters = field(default_factory=dict)  # parameters whose values the user states, instead of the others
 
 
 def limit_space(
-    images: int, *, narrow: bool, lr: Mapping[str, tuple[float, float]] = MappingProxyType(LR_RANGES)
+    images: int,
+    *,
+    narrow: bool,
+    lr: Mapping[str, tuple[float, float]] = MappingProxyType(LR_RANGES),
+    stated: Parameters = MappingProxyType({}),
 ) -> SpaceLimits:
     """Return the limits for a first stage with that many images; a narrow space is without SLOW_ARCHS."""
     archs = tuple(name for name in ARCHITECTURES if not (narrow and name in SLOW_ARCHS))
-    return SpaceLimits(archs=archs, batch_sizes=choose_batch_sizes(images), lr=lr)
+    return SpaceLimits(archs=archs, batch_sizes=choose_batch_sizes(images), lr=lr, stated=stated)
 
 
 def choose_batch_sizes(images: int) -> tuple[int, ...]:
@@ -56,36 +62,52 @@ def choose_batch_sizes(images: int) -> tuple[int, ...]:
     return tuple([size for size in enough if images <= many * size] or enough[-1:]) or (max(1, images // few),)
 
 
+def list_parameters(limits: SpaceLimits) -> Parameters:
+    """Return the values of each parameter of the space, those of a section in the order of suggestion."""
+    sections = {name: architecture.choices for name, architecture in ARCHITECTURES.items()}
+    sections |= {"loss": LOSS_CHOICES, **{name: {"lr": Range(*lr, log=True)} for name, lr in limits.lr.items()}}
+    optim: dict[str, Values] = {
+        "name": tuple(LR_RANGES),
+        "weight_decay": WEIGHT_DECAY,
+        "batch_size": limits.batch_sizes,
+    }
+    sections |= {"optim": optim, "schedule": {"policy": POLICIES}, "augment": AUGMENT_CHOICES}
+    listed = {f"{section}/{name}": values for section, fields in sections.items() for name, values in fields.items()}
+    return {"model/arch": limits.archs, **listed, **limits.stated}
+
+
 def suggest(trial: optuna.Trial, limits: SpaceLimits) -> TrialConfig:
     """Return the configuration that `trial` suggests."""
-    arch = _pick(trial, "model/arch", limits.archs)
-    return TrialConfig.from_dict(
-        {
-            "model": {"arch": arch, **_pick_fields(trial, arch, ARCHITECTURES[arch].choices)},
-            "loss": _pick_fields(trial, "loss", LOSS_CHOICES),
-            "optim": _pick_optim(trial, limits),
-            "schedule": {"policy": _pick(trial, "schedule/policy", POLICIES)},
-            "augment": _pick_fields(trial, "augment", AUGMENT_CHOICES),
-        }
-    )
+    parameters = list_parameters(limits)
+    arch = _pick(trial, "model/arch", parameters)
+    model = {"arch": arch, **_pick_fields(trial, arch, parameters)}
+    loss, optim = _pick_fields(trial, "loss", parameters), _pick_optim(trial, parameters)
+    last = {section: _pick_fields(trial, section, parameters) for section in ("schedule", "augment")}
+    return TrialConfig.from_dict({"model": model, "loss": loss, "optim": optim, **last})
 
 
-def _pick_fields(trial: optuna.Trial, section: str, choices: Choices) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    for name, values in choices.items():
-        if isinstance(values, OnlyIf):
-            if fields.get(values.field) != values.value:
-                continue
-            values = values.values
-        fields[name] = _pick(trial, f"{section}/{name}", values)
+def _pick_fields(trial: optuna.Trial, section: str, parameters: Parameters, **fields: Any) -> dict[str, Any]:
+    """Return `fields`, which are picked already, and the other fields of a section."""
+    for parameter, values in parameters.items():
+        of_section, _, name = parameter.partition("/")
+        if of_section != section or name in fields:
+            continue
+        if not isinstance(values, OnlyIf) or fields.get(values.field) == values.value:
+            fields[name] = _pick(trial, parameter, parameters)
     return fields
 
 
-def _pick(trial: optuna.Trial, name: str, values: Values) -> Any:
+def _pick(trial: optuna.Trial, name: str, parameters: Parameters) -> Any:
+    values = list_values(parameters[name])
     if isinstance(values, Range):
         return trial.suggest_float(name, values.low, values.high, log=values.log, step=values.step)
     encoded = {_encode(value): value for value in values}
     return encoded[trial.suggest_categorical(name, tuple(encoded))]
+
+
+def list_values(values: Values | OnlyIf) -> Values:
+    """Return the values of a parameter, whether it has a condition or not."""
+    return values.values if isinstance(values, OnlyIf) else values
 
 
 def _encode(value: Any) -> Any:
@@ -93,14 +115,19 @@ def _encode(value: Any) -> Any:
     return ",".join(map(str, value)) if isinstance(value, tuple | list) else value
 
 
-def _pick_optim(trial: optuna.Trial, limits: SpaceLimits) -> dict[str, Any]:
-    name = _pick(trial, "optim/name", tuple(LR_RANGES))
-    return {
-        "name": name,
-        "lr": scale_lr(_pick(trial, "optim/lr_scale", Range(0.0, 1.0)), *limits.lr[name]),
-        "weight_decay": _pick(trial, "optim/weight_decay", WEIGHT_DECAY),
-        "batch_size": _pick(trial, "optim/batch_size", limits.batch_sizes),
-    }
+def _pick_optim(trial: optuna.Trial, parameters: Parameters) -> dict[str, Any]:
+    name = _pick(trial, "optim/name", parameters)
+    values = parameters[f"{name}/lr"]
+    if is_scaled(values):
+        lr = scale_lr(trial.suggest_float("optim/lr_scale", 0.0, 1.0), values.low, values.high)
+    else:
+        lr = _pick(trial, f"{name}/lr", parameters)
+    return _pick_fields(trial, "optim", parameters, name=name, lr=lr)
+
+
+def is_scaled(values: Values | OnlyIf) -> TypeGuard[Range]:
+    """Return whether a learning rate is a position in a range, which the optimizers share."""
+    return isinstance(values, Range) and values.log
 
 
 def scale_lr(scale: float, low: float, high: float) -> float:
@@ -113,37 +140,63 @@ def scale_lr(scale: float, low: float, high: float) -> float:
 
 def encode_point(config: TrialConfig, limits: SpaceLimits) -> dict[str, Any]:
     """Return the point of the space nearest to `config`, by parameter name."""
-    arch, optim = config.model.arch, config.optim
-    names = {f"{arch}/{name}": _encode(value) for name, value in config.model.to_dict().items()}
-    names |= {name: value for name, value in config.flat().items() if not name.startswith("model/")}
-    low, high = limits.lr[optim.name]
-    nearest = min(limits.batch_sizes, key=lambda size: abs(size - optim.batch_size))
-    shared = {"model/arch": arch, "optim/batch_size": nearest}
-    scale = math.log(min(max(optim.lr, low), high) / low) / math.log(high / low)
-    return {**names, **shared, "optim/lr_scale": scale}
+    parameters, arch, optim = list_parameters(limits), config.model.arch, config.optim
+    values = {f"{arch}/{name}": value for name, value in config.model.to_dict().items()}
+    values |= {"model/arch": arch, f"{optim.name}/lr": optim.lr}
+    values |= {name: value for name, value in config.flat().items() if not name.startswith("model/")}
+    point = {name: _find_nearest(values[name], list_values(parameters[name])) for name in parameters if name in values}
+    rates = parameters[f"{optim.name}/lr"]
+    if is_scaled(rates):
+        nearest = point.pop(f"{optim.name}/lr")
+        point["optim/lr_scale"] = math.log(nearest / rates.low) / math.log(rates.high / rates.low)
+    return point
+
+
+def _find_nearest(value: Any, values: Values) -> Any:
+    """Return the encoded value among `values` that is nearest to `value`; the first one if they are no numbers."""
+    if isinstance(values, Range):
+        return min(max(value, values.low), values.high)
+    encoded = [_encode(each) for each in values]
+    if _encode(value) in encoded or isinstance(value, str | bool | list):
+        return _encode(value) if _encode(value) in encoded else encoded[0]
+    return min(encoded, key=lambda each: abs(each - value))
 
 
 def build_first_points(
     limits: SpaceLimits, fits: Callable[[TrialConfig], bool], names: Iterable[str]
 ) -> list[dict[str, Any]]:
     """Return recipes of the space as points, each at the greatest width up to its own that `fits`."""
-    points = []
+    points, parameters = [], list_parameters(limits)
     for name in names:
         network = NETWORKS[name]["model"]
-        if network["arch"] in limits.archs:
-            widths = [w for w in ARCHITECTURES[network["arch"]].values("width") if w <= network["width"]]
-            width = next((w for w in sorted(widths, reverse=True) if fits(build_recipe(name, width=w))), min(widths))
+        if network["arch"] in list_choices("model/arch", parameters):
+            widths = list_choices(f"{network['arch']}/width", parameters)
+            usual = sorted((w for w in widths if w <= network["width"]), reverse=True)
+            width = next((w for w in usual if fits(build_recipe(name, width=w))), min(widths))
             points.append(encode_point(build_recipe(name, width=width), limits))
     return points
 
 
-def list_smallest_networks() -> list[TrialConfig]:
+def list_choices(name: str, parameters: Parameters) -> tuple[Any, ...]:
+    """Return the values of a parameter that has a list of them, such as the widths of an architecture."""
+    values = list_values(parameters[name])
+    assert isinstance(values, tuple)
+    return values
+
+
+def list_smallest_networks(limits: SpaceLimits = SpaceLimits()) -> list[TrialConfig]:
     """Return the narrowest networks of every architecture and stem; if these are too large, the whole space is."""
+    parameters = list_parameters(limits)
     return [
-        TrialConfig.from_dict(
-            {"model": {"arch": name, "width": min(family.values("width")), "stem_stride": stem, **fields}}
-        )
-        for name, family in ARCHITECTURES.items()
-        for stem in family.values("stem_stride")
-        for fields in ({}, family.lightest)
+        TrialConfig.from_dict({"model": {**fields, **_find_only(arch, parameters), "stem_stride": stem}})
+        for arch in list_choices("model/arch", parameters)
+        for stem in list_choices(f"{arch}/stem_stride", parameters)
+        for fields in ({"arch": arch}, {"arch": arch, **ARCHITECTURES[arch].lightest})
     ]
+
+
+def _find_only(arch: str, parameters: Parameters) -> dict[str, Any]:
+    """Return the least width of an architecture, and the fields of which the space has one value."""
+    fields = {name.partition("/")[2]: list_values(v) for name, v in parameters.items() if name.startswith(f"{arch}/")}
+    only = {name: values[0] for name, values in fields.items() if isinstance(values, tuple) and len(values) == 1}
+    return {**only, "width": min(list_choices(f"{arch}/width", parameters))}

@@ -4,10 +4,8 @@ import math
 import random
 from collections.abc import Callable, Collection, Sequence
 
-from search.config.stages import Stage
+from search.config.stages import KEPT_CHECKPOINTS, Stage
 from search.records.trials import TrialRecord
-
-KEPT_CHECKPOINTS = 8  # of a stage, best first; as many again from which controls are drawn
 
 
 def rank_trials(records: Sequence[TrialRecord]) -> list[TrialRecord]:

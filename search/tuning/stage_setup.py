@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -20,7 +20,15 @@ from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord, yield_free_numbers
 from search.study.resume import resume_study
-from search.study.space import LR_RANGES, build_first_points, choose_batch_sizes, encode_point, limit_space, suggest
+from search.study.space import (
+    LR_RANGES,
+    Parameters,
+    build_first_points,
+    choose_batch_sizes,
+    encode_point,
+    limit_space,
+    suggest,
+)
 from search.study.storage import open_journal
 from search.training.lr_finder import STEPS, centre_range, run_range_test
 from search.training.micro_batches import TrialOutOfMemoryError
@@ -48,6 +56,7 @@ class RunResources:
     constraints: Constraints
     sampler: str = "tpe"  # kind of sampler of the search, "tpe" or "random"
     first: Sequence[str] = tuple(PORTFOLIO)  # names of the recipes that a search tries first
+    space: Parameters = field(default_factory=dict)  # parameters of the search space whose values the user states
 
 
 def build_stage_context(
@@ -225,7 +234,7 @@ def build_search(
     trials of a search that failed as a whole do not count towards the budget.
     """
     stage, images = context.stage, len(context.data.train)
-    limits = limit_space(images, narrow=stage.narrow, lr=lr)
+    limits = limit_space(images, narrow=stage.narrow, lr=lr, stated=resources.space)
     most_macs = compute_affordable_macs(context.cap_s, images, resources.speed, epochs=stage.epochs)
     rules = Feasibility(constraints=resources.constraints, most_macs=most_macs, px=stage.px)
     latest = None if context.deadline is None else context.deadline - max(2.0, (context.cap_s or 0) / 4)

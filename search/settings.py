@@ -1,0 +1,223 @@
+"""The settings file: the options of a run as TOML, read and written by the declarations of the command line.
+
+A key is an option's name, as in run.json. The tables `stage`, `score` and `space` are fields of RunOptions that no
+single option sets; `--set` sets one entry of them. The command line has precedence over the file, the file over the
+defaults. Relative paths in a file start from its folder.
+"""
+
+import argparse
+import difflib
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from models.config import ConfigError
+from search.config.options import list_tables
+from search.config.stages import STAGE_SETTINGS, check_stages, list_stated_stages
+
+COMMAND_ONLY = ("help", "config", "print_config", "set", "arch", "resume", "dry_run")
+HEADER = """\
+# Settings of a run: python search/run.py --config FILE. The command line has precedence over this file, this file over
+# the defaults. A line that begins with # shows what the run decides itself; remove the # to decide it here.
+"""
+REMOVED = '# remove = ["augment.zoom"]  # parameters that are not searched: each keeps the default of its config'
+
+
+def parse_path(text: str) -> Path:
+    """Return an absolute path: Ray's workers, and whoever resumes the run, have another working directory."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"{text!a} is not UTF-8, which Ray and JSON need; rename the folder") from None
+    return Path(text).expanduser().absolute()
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add the options that read, write and replace settings."""
+    parser.add_argument(
+        "--config", type=parse_path, metavar="FILE", help="settings file (TOML); other options have precedence"
+    )
+    parser.add_argument(
+        "--print-config", action="store_true", help="print all settings, each with a comment, as a settings file"
+    )
+    parser.add_argument(
+        "--arch", metavar="NAME[,NAME]", help="search these architectures only; the same as --set model.arch=..."
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        metavar="NAME=VALUE",
+        help="replace a setting: optim.lr=0.01 fixes a parameter of the space, stage.explore.epochs=5 changes a stage",
+    )
+
+
+def parse_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the command line, over the settings file that it names, over the defaults.
+
+    Raises:
+        ConfigError: The file or a setting is not valid; the message is one line.
+    """
+    args = parser.parse_args(arguments)
+    if args.config is not None:
+        parser.set_defaults(**read_settings(args.config, parser))
+        args = parser.parse_args(arguments)
+    stated = {name: dict(getattr(args, name)) for name in list_tables()}
+    arch = [] if args.arch is None else [f"model.arch={args.arch}"]
+    for assignment in [*arch, *(args.set or [])]:
+        _assign(stated, assignment)
+    check_stages(stated["stage"], args.stages)
+    for name, content in stated.items():
+        setattr(args, name, {key: each for key, each in content.items() if each != {}})
+    return args
+
+
+def read_settings(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """Return the values that a settings file states, by the destination of the parser's options.
+
+    Raises:
+        ConfigError: The file cannot be read, is not TOML, or states what no option takes.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"--config {path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise ConfigError(f"--config {path}: is not TOML ({str(error).splitlines()[0]})") from error
+    actions = {action.dest: action for action in parser._actions if action.dest not in COMMAND_ONLY}
+    try:
+        return {name: _read_setting(name, value, actions, path.parent) for name, value in content.items()}
+    except (ConfigError, argparse.ArgumentTypeError) as error:
+        raise ConfigError(f"--config {path}: {error}") from error
+
+
+def _read_setting(name: str, value: Any, actions: Mapping[str, argparse.Action], folder: Path) -> Any:
+    if name in list_tables():
+        if not isinstance(value, dict):
+            raise ConfigError(f"{name} = {value!r} must be a table, as --print-config shows")
+        return dict(_flatten(value)) if name == "space" else value
+    if name not in actions:
+        raise ConfigError(f"there is no setting {name!r}; {_advise(name, [*actions, *list_tables()])}")
+    action = actions[name]
+    if action.nargs == 0:
+        if not isinstance(value, bool):
+            raise ConfigError(f"{name} = {value!r} must be true or false")
+        return value
+    values = value if isinstance(value, list) else [value]
+    if action.nargs == "+":
+        return [_parse(action, each, folder) for each in values]
+    if isinstance(value, list) and "," in str(action.metavar):
+        value = ",".join(map(str, value))
+    return _parse(action, value, folder)
+
+
+def _advise(name: str, known: Sequence[str]) -> str:
+    """Return what to write instead of an unknown name."""
+    if name in COMMAND_ONLY:
+        return f"--{name.replace('_', '-')} is given on the command line"
+    if "." in name:
+        return f"a parameter of the search space is written below [space], a stage as [stage.NAME]: {name}"
+    return f"the nearest is {difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]!r}"
+
+
+def _parse(action: argparse.Action, value: Any, folder: Path) -> Any:
+    """Parse one value as the command line would; a relative path starts from `folder`."""
+    if not isinstance(value, str | int | float) or isinstance(value, bool):
+        raise ConfigError(f"{action.dest} = {value!r} must be a text or a number")
+    text = str(value)
+    parse: Any = action.type or str
+    try:
+        parsed = parse(str(folder / Path(text).expanduser()) if parse is parse_path else text)
+    except (argparse.ArgumentTypeError, ValueError) as error:
+        reason = str(error) if isinstance(error, argparse.ArgumentTypeError) else f"{text!r} is not a number"
+        raise ConfigError(f"{action.dest}: {reason}") from error
+    if action.choices is not None and parsed not in action.choices:
+        raise ConfigError(f"{action.dest} = {value!r} is not one of {', '.join(map(str, action.choices))}")
+    return parsed
+
+
+def _flatten(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the parameters of the space as `section.field`, however they are nested or written."""
+    for key, value in table.items():
+        name = key.replace("/", ".")
+        if "." not in name and isinstance(value, dict):
+            yield from ((f"{name}.{field}", each) for field, each in value.items())
+        else:
+            yield name, value
+
+
+def _assign(stated: dict[str, dict[str, Any]], assignment: str) -> None:
+    """Set one entry of a table from `NAME=VALUE`.
+
+    Raises:
+        ConfigError: It has another form.
+    """
+    name, equals, text = assignment.partition("=")
+    path = name.strip().replace("/", ".").split(".")
+    if not equals or len(path) < 2 or not text.strip():
+        raise ConfigError(
+            f"--set {assignment}: write NAME=VALUE, as optim.lr=0.01; other options have flags of their own"
+        )
+    value = _read_value(text.strip())
+    if path[0] == "stage" and len(path) == 3:
+        stage = stated["stage"].get(path[1], {})
+        stated["stage"][path[1]] = {**stage, path[2]: value} if isinstance(stage, dict) else stage
+    elif path[0] in stated and path[0] != "space":
+        stated[path[0]][".".join(path[1:])] = value
+    else:
+        key = ".".join(path[1:] if path[0] == "space" else path)
+        stated["space"] = {**{k: v for k, v in stated["space"].items() if k != key}, key: value}
+
+
+def _read_value(text: str) -> Any:
+    """Return a value written as TOML, or else as words joined by commas."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        words = [word.strip() for word in text.split(",")]
+        return words if len(words) > 1 else words[0]
+
+
+def format_settings(parser: argparse.ArgumentParser, args: argparse.Namespace) -> str:
+    """Return the settings of a run as a settings file, with a comment at each line.
+
+    Raises:
+        ConfigError: As `search.study.space_settings.read_space`.
+    """
+    lines = [HEADER]
+    for action in parser._actions:
+        if action.dest not in COMMAND_ONLY:
+            value = getattr(args, action.dest)
+            shown = format_value(action.metavar or "|".join(action.choices or [action.dest.upper()]))
+            lines.append(_format_line(action.dest, value, str(action.help), shown=shown))
+    for stage, settings in list_stated_stages(args.stages, args.px).items():
+        lines.append(f"\n[stage.{stage}]")
+        for name, usual in settings.items():
+            value = args.stage.get(stage, {}).get(name)
+            lines.append(_format_line(name, value, STAGE_SETTINGS[name].about, shown=format_value(usual)))
+    return "\n".join([*lines, "", "[space]", REMOVED, *_list_space(args.space)]) + "\n"
+
+
+def _list_space(stated: Mapping[str, Any]) -> list[str]:
+    from search.study.space_settings import list_lines  # imports torch
+
+    return [
+        _format_line(f'"{name}"', None if is_decided else plain, about, shown=format_value(plain))
+        for name, plain, is_decided, about in list_lines(stated)
+    ]
+
+
+def _format_line(name: str, value: Any, about: str, *, shown: str) -> str:
+    """Return a line; one without a value is a comment with what is `shown` in its place."""
+    return f"# {name} = {shown}  # {about}" if value is None else f"{name} = {format_value(value)}  # {about}"
+
+
+def format_value(value: Any) -> str:
+    """Return a value as TOML."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {format_value(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(format_value, value))}]"
+    plain = str(value) if isinstance(value, Path) else value
+    return json.dumps(plain, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,187 @@
+"""What the user states of the search space, as plain values: read, checked, and written as lines of a settings file.
+
+A parameter has the name of its column in trials.csv, with a dot: `optim.batch_size`. `unet.width` is the width of one
+architecture, `model.width` that of all; `adamw.lr` is the learning rate of one optimizer, `optim.lr` that of both.
+"""
+
+import dataclasses
+import difflib
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from models.build import ARCHITECTURES
+from models.config import ConfigError, OnlyIf, PlainConfig, Range, Values, check_choice, check_fields, check_type
+from search.config.trial import SECTIONS, OptimConfig, TrialConfig
+from search.study.space import LR_RANGES, Parameters, SpaceLimits, list_parameters, list_values
+
+REMOVE = "remove"  # lists parameters that are not searched: each keeps the default of its config
+ARCH = "model/arch"
+DECIDED = (ARCH, "optim/batch_size")  # their values follow from the budget and the number of images
+
+
+def read_space(stated: Mapping[str, Any]) -> Parameters:
+    """Return the parameters that the user states, with their values.
+
+    Args:
+        stated: By name a list of values, one value, or a table of low, high, log and step, whose absent keys are those
+            of the default; and under "remove" the names of parameters that are not searched.
+
+    Raises:
+        ConfigError: A name is unknown (the nearest is given), or a value is not allowed.
+    """
+    removed = stated.get(REMOVE, [])
+    if not isinstance(removed, list):
+        raise ConfigError(f"{REMOVE} = {removed!r} must be a list of parameters")
+    named = {key: plain for key, plain in stated.items() if key != REMOVE} | dict.fromkeys(map(str, removed))
+    default, archs = list_parameters(SpaceLimits()), tuple(ARCHITECTURES)
+    found: dict[str, Any] = {}
+    for key, plain in sorted(named.items(), key=lambda item: item[0] != "model.arch"):
+        for parameter in _find_parameters(key, archs):
+            try:
+                found[parameter] = _read_values(parameter, plain, default.get(parameter))
+            except ValueError as error:  # of a config
+                single = parameter.replace("/", ".")
+                raise ConfigError(f"{key}: {'' if single == key else f'{single}: '}{error}") from error
+        if key == "model.arch":
+            archs = found[ARCH]
+    return found
+
+
+def simplify_space(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what differs from the default space, as plain values by the names of single parameters.
+
+    Raises:
+        ConfigError: As `read_space`.
+    """
+    default = {**list_parameters(SpaceLimits()), **dict.fromkeys(DECIDED)}
+    read = {name: values for name, values in read_space(stated).items() if values != default.get(name)}
+    return {name.replace("/", "."): _to_plain(list_values(values)) for name, values in read.items()}
+
+
+def list_lines(stated: Mapping[str, Any]) -> list[tuple[str, Any, bool, str]]:
+    """Return name, plain values, whether the run decides on them, and description of each parameter."""
+    read, lines = read_space(stated), []
+    for name, values in list_parameters(SpaceLimits(stated=read)).items():
+        plain = _to_plain(list_values(values))
+        condition = f" (if {values.field} is {str(values.value).lower()})" if isinstance(values, OnlyIf) else ""
+        config, field = _find_config(name)
+        about = describe_fields(config).get(field, "architecture of the network")
+        lines.append((name.replace("/", "."), plain, name in DECIDED and name not in read, about + condition))
+    return lines
+
+
+def _find_config(parameter: str) -> tuple[type, str]:
+    """Return the config that holds a parameter, and the name of its field."""
+    section, _, field = parameter.partition("/")
+    if section in ARCHITECTURES:
+        return ARCHITECTURES[section].config, field
+    return (OptimConfig if section in LR_RANGES else SECTIONS.get(section, TrialConfig)), field
+
+
+def _list_names() -> dict[str, tuple[str, ...]]:
+    """Return the parameters that each name means; `model.` means those of all architectures."""
+    configs: dict[str, type[PlainConfig]] = {name: each.config for name, each in ARCHITECTURES.items()} | SECTIONS
+    names: dict[str, tuple[str, ...]] = {"model.arch": (ARCH,)}
+    for section, config in configs.items():
+        for field in (f.name for f in dataclasses.fields(config) if f.name != "arch"):  # type: ignore[arg-type]
+            names[f"{section}.{field}"] = (f"{section}/{field}",)
+            if section in ARCHITECTURES:
+                names[f"model.{field}"] = (*names.get(f"model.{field}", ()), f"{section}/{field}")
+    rates = {f"{optimizer}.lr": (f"{optimizer}/lr",) for optimizer in LR_RANGES}
+    return names | rates | {"optim.lr": tuple(rate for each in rates.values() for rate in each)}
+
+
+def _find_parameters(key: str, archs: Sequence[Any]) -> tuple[str, ...]:
+    """Return the parameters that a name means; `model.` means those of `archs`.
+
+    Raises:
+        ConfigError: The name is unknown.
+    """
+    names = _list_names()
+    if key not in names:
+        near = difflib.get_close_matches(key, names, n=1, cutoff=0.0)[0]
+        raise ConfigError(f"there is no parameter {key!r}; the nearest is {near!r}")
+    left_out = {name for name in ARCHITECTURES if name not in archs} if key.startswith("model.") else set()
+    return tuple(parameter for parameter in names[key] if parameter.partition("/")[0] not in left_out)
+
+
+def _read_values(parameter: str, plain: Any, default: Values | OnlyIf | None) -> Values | OnlyIf:
+    """Return the values that the plain ones mean; None means the default of the config.
+
+    Raises:
+        ValueError: A value is not allowed.
+    """
+    config, field = _find_config(parameter)
+    usual = getattr(config, field, None) if parameter != ARCH else ""
+    if isinstance(plain, Mapping):
+        if not isinstance(usual, float):
+            raise ConfigError("takes a list of values; a range is for real numbers")
+        values: Values = _read_range(plain, list_values(default) if default is not None else ())
+    else:
+        values = _read_list(usual if plain is None else plain, usual)
+    condition = {default.field: default.value} if isinstance(default, OnlyIf) else {}
+    for value in (values.low, values.high) if isinstance(values, Range) else values:
+        _check(parameter, config, {**condition, field: value})
+    return OnlyIf(default.field, default.value, values) if isinstance(default, OnlyIf) else values
+
+
+def _check(parameter: str, config: type, fields: Mapping[str, Any]) -> None:
+    """Raise ValueError if a config refuses a value."""
+    if parameter == ARCH:
+        check_choice("model.arch", fields["arch"], tuple(ARCHITECTURES))
+    else:
+        config.from_dict(fields)  # type: ignore[attr-defined]
+
+
+def _read_range(plain: Mapping[str, Any], default: Values) -> Range:
+    keys = tuple(f.name for f in dataclasses.fields(Range))
+    check_fields("a range", keys, plain)
+    values = {**(dataclasses.asdict(default) if isinstance(default, Range) else {}), **plain}
+    if missing := {"low", "high"} - values.keys():
+        raise ConfigError(f"a range needs {' and '.join(sorted(missing))}")
+    for key, value in plain.items():
+        check_type(key, value, key == "log" or 1.0)
+    found = Range(**values)
+    if not found.low < found.high:
+        raise ConfigError(f"low {found.low} must be below high {found.high}; write one value to fix it")
+    if found.log and (found.low <= 0 or found.step):
+        raise ConfigError(f"log needs a low above 0, not {found.low}, and no step")
+    if found.step is not None and not found.step > 0:
+        raise ConfigError(f"step {found.step} must be above 0")
+    return found
+
+
+def _read_list(plain: Any, usual: Any) -> tuple[Any, ...]:
+    """Return the values of a list, or the one value; `usual`, of the same type, tells a list from a tuple."""
+    single = not isinstance(plain, list) or (isinstance(usual, tuple) and not any(isinstance(v, list) for v in plain))
+    values = tuple(tuple(v) if isinstance(v, list) else v for v in ([plain] if single else plain))
+    if not values:
+        raise ConfigError(f"has no value; write one or more, or name it under {REMOVE!r}")
+    if len({repr(value) for value in values}) < len(values):
+        raise ConfigError(f"{plain} has a value twice")
+    return values
+
+
+def _to_plain(values: Values) -> Any:
+    if isinstance(values, Range):
+        return {
+            name: value
+            for name, value in dataclasses.asdict(values).items()
+            if value is not None and value is not False
+        }
+    return [list(value) if isinstance(value, tuple) else value for value in values]
+
+
+def describe_fields(config: type) -> dict[str, str]:
+    """Return the first sentence on each field of a class and its bases, from the docstring or the comment beside it."""
+    found: dict[str, str] = {}
+    for each in (each for each in reversed(config.__mro__) if dataclasses.is_dataclass(each)):
+        text = inspect.getdoc(each) or ""
+        entries = re.findall(r"^    (\w+): (.+?)(?=^    \w+: |^\S|\Z)", text, re.M | re.S)
+        source = inspect.getsource(each)
+        beside = re.findall(r"^    (\w+): [^#\n]*  # (.+)$", source, re.M)
+        above = re.findall(r"^    # (.+)\n    (\w+): [^#\n]*$", source, re.M)
+        found |= dict(entries) | dict(beside) | {name: about for about, name in above}
+    return {name: re.split(r"\.(?:\s|$)", " ".join(about.split()))[0] for name, about in found.items()}
