@@ -77,12 +77,24 @@ def test_every_search_command_of_the_readmes_is_parsed(page, line):
     from search.config.budget import parse_budget
     from search.run import build_parser
 
-    args = build_parser().parse_args(shlex.split(line, comments=True)[2:])
-    assert args.resume or parse_budget(args.budget)
+    args = build_parser().parse_args(shlex.split(re.split(r" > ", line)[0], comments=True)[2:])
+    assert args.resume or args.config or args.print_config or parse_budget(args.budget)
     if args.recipe:
         from search.config.recipes import build_recipe
 
         build_recipe(args.recipe, width=args.width)
+
+
+def test_settings_file_of_the_search_readme_is_read(tmp_path):
+    from search.run import build_parser
+    from search.settings import parse_arguments
+    from search.study.space_settings import simplify_space
+
+    text = (ROOT / "search" / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "search.toml").write_text(text.split("```toml\n")[1].split("```")[0], encoding="utf-8")
+    args = parse_arguments(build_parser(), ["--config", str(tmp_path / "search.toml")])
+    assert args.data == [tmp_path / "composites"] and args.stage == {"confirm": {"entrants": 2}}
+    assert len(simplify_space(args.space)) == 5  # the learning rate of each optimizer
 
 
 def test_grid_of_the_search_readme_is_read(tmp_path):
