@@ -86,18 +86,11 @@ LEAST_PX = PX_RANGE[0] // 2
 
 @dataclass(frozen=True, kw_only=True)
 class StageSetting:
-    """What a settings file states of a stage.
+    """What a settings file states of a stage."""
 
-    Attributes:
-        attribute: The attribute of Stage that it sets.
-        type: Type of the value.
-        limits: Least and largest value.
-        about: Description.
-    """
-
-    attribute: str
+    attribute: str  # of Stage
     type: type[int] | type[float]
-    limits: tuple[float, float]
+    limits: tuple[float, float]  # least and largest value
     about: str
 
 

@@ -15,23 +15,14 @@ POLICIES = ("one_cycle", "triangular2", "cosine", "constant", "one_cycle+triangu
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig(PlainConfig):
-    """The optimizer and its step size.
+    """The optimizer and its step size."""
 
-    Attributes:
-        name: `adamw` or `sgd` (Nesterov).
-        lr: Peak learning rate; the schedule scales it.
-        weight_decay: Decoupled for AdamW, L2 for SGD; applied to weights of two or more dimensions only.
-        momentum: Beta1 of AdamW, momentum of SGD.
-        batch_size: Images per optimizer step.
-        clip_norm: Largest gradient norm; 0 switches clipping off.
-    """
-
-    name: str = "adamw"
-    lr: float = 5e-3
-    weight_decay: float = 1e-2
-    momentum: float = 0.9
-    batch_size: int = 16
-    clip_norm: float = 1.0
+    name: str = "adamw"  # "adamw" or "sgd" (Nesterov)
+    lr: float = 5e-3  # peak learning rate; the schedule scales it
+    weight_decay: float = 1e-2  # decoupled for AdamW, L2 for SGD; applied to weights of two or more dimensions only
+    momentum: float = 0.9  # beta1 of AdamW, momentum of SGD
+    batch_size: int = 16  # images per optimizer step
+    clip_norm: float = 1.0  # largest gradient norm; 0 switches clipping off
 
     def __post_init__(self) -> None:
         check_choice("optim/name", self.name, OPTIMIZERS)
@@ -44,19 +35,12 @@ class OptimConfig(PlainConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig(PlainConfig):
-    """The learning-rate schedule, a function of progress in [0, 1].
+    """The learning-rate schedule, a function of progress in [0, 1]."""
 
-    Attributes:
-        policy: Learning-rate policy, one of POLICIES.
-        warmup: Fraction of the progress in which the rate rises (one_cycle, cosine).
-        cycles: Number of triangles (triangular2).
-        floor: Lowest rate as a fraction of the peak.
-    """
-
-    policy: str = "one_cycle"
-    warmup: float = 0.25
-    cycles: int = 3
-    floor: float = 0.01
+    policy: str = "one_cycle"  # one of POLICIES
+    warmup: float = 0.25  # fraction of the progress in which the rate rises (one_cycle, cosine)
+    cycles: int = 3  # number of triangles (triangular2)
+    floor: float = 0.01  # lowest rate as a fraction of the peak
 
     def __post_init__(self) -> None:
         check_choice("schedule/policy", self.policy, POLICIES)

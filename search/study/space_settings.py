@@ -182,6 +182,7 @@ def describe_fields(config: type) -> dict[str, str]:
         entries = re.findall(r"^    (\w+): (.+?)(?=^    \w+: |^\S|\Z)", text, re.M | re.S)
         source = inspect.getsource(each)
         beside = re.findall(r"^    (\w+): [^#\n]*  # (.+)$", source, re.M)
-        above = re.findall(r"^    # (.+)\n    (\w+): [^#\n]*$", source, re.M)
-        found |= dict(entries) | dict(beside) | {name: about for about, name in above}
-    return {name: re.split(r"\.(?:\s|$)", " ".join(about.split()))[0] for name, about in found.items()}
+        above = re.findall(r"((?:^    # .+\n)+)    (\w+): [^#\n]*$", source, re.M)
+        found |= dict(entries) | dict(beside) | {name: about.replace("# ", "") for about, name in above}
+    sentences = {name: re.split(r"\.(?:\s|$)", " ".join(about.split()))[0] for name, about in found.items()}
+    return {name: about[:1].lower() + about[1:] for name, about in sentences.items()}
