@@ -11,7 +11,7 @@ from data.pack.shards import record_type
 from search.config.budget import Budget, Deadlines, plan_deadlines
 from search.config.constraints import Constraints
 from search.config.options import RunOptions
-from search.config.recipes import NETWORKS, PORTFOLIO
+from search.config.recipes import NETWORKS, PORTFOLIO, RECIPES
 from search.config.stages import SEARCH_FROM, Stage, build_stages
 from search.interrupt import LATE_S, Interrupt, RunInterruptedError
 from search.output.finalize import FinalModels, NoModelError, report_best
@@ -128,7 +128,7 @@ class Experiment:
             constraints=Constraints(px=self.stages[-1].px, **self.options.limits),
             sampler=self.options.sampler,
             space=read_space(self.options.space),
-            first=tuple(NETWORKS if self._trainings >= SEARCH_FROM else PORTFOLIO),
+            first=self._list_first(),
         )
         self._record_start(resources)
         self._compare_disk(resources)
@@ -153,7 +153,14 @@ class Experiment:
             fixed=bool(options.configs),
             px=options.px,
             stated=options.stage,
+            wide=options.first == "study",
         )
+
+    def _list_first(self) -> tuple[str, ...]:
+        """Return the recipes that the search tries first; the study's need more time than a short budget has."""
+        if self.options.first == "study":
+            return *RECIPES, *PORTFOLIO
+        return tuple(NETWORKS if self._trainings >= SEARCH_FROM else PORTFOLIO)
 
     def _compare_disk(self, resources: RunResources) -> None:
         """Warn if the images and weights of the run may need more disk than is free."""

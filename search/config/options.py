@@ -139,6 +139,12 @@ class RunOptions:
     sampler: str = _option(
         "--sampler", default="tpe", group=COMPARISONS, choices=("tpe", "random"), help="sampler of the search"
     )
+    first: str = _option(
+        "--first",
+        default="portfolio",
+        choices=("portfolio", "study"),
+        help="what a search tries first: the portfolio, or the study's recipes and then the portfolio",
+    )
     stages: str = _option(
         "--stages", default="default", group=COMPARISONS, choices=tuple(STAGE_PRESETS), help="preset of stages"
     )

@@ -169,6 +169,7 @@ def build_stages(
     fixed: bool = False,
     px: int = FINAL_PX,
     stated: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    wide: bool = False,
 ) -> tuple[Stage, ...]:
     """Return the stages of a preset, with "default" adapted to the budget.
 
@@ -188,6 +189,7 @@ def build_stages(
         fixed: True if the user's configurations replace the search.
         px: Side of the images of the final stage in pixels; the other stages' sides change in proportion.
         stated: What the user states of stages, which `check_stages` has checked.
+        wide: True keeps all architectures, whatever the budget.
     """
     preset = "race" if preset == "default" and trainings < SEARCH_FROM else preset
     first, *later = (replace(stage, px=round(stage.px * px / FINAL_PX)) for stage in STAGE_PRESETS[preset])
@@ -196,7 +198,7 @@ def build_stages(
         first = replace(first, share=share, full_trials=round(_clip(4 * trainings, *RACERS)))
         later[0] = replace(later[0], share=1 - share)
     if math.isfinite(trainings):
-        first = replace(first, macs_factor=math.sqrt(max(trainings, 1.0)), narrow=trainings < WIDE_FROM)
+        first = replace(first, macs_factor=math.sqrt(max(trainings, 1.0)), narrow=trainings < WIDE_FROM and not wide)
     first = replace(first, kind="fixed", early_stopping=False) if fixed else first
     stages = [_state(stage, stated) for stage in (first, *later)]
     return tuple(stage if refine else replace(stage, refine=0.0) for stage in stages)

@@ -8,9 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
+
+from search.config.recipes import PORTFOLIO, RECIPES
+from search.config.stages import SEARCH_FROM
+from search.experiment import Experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -253,6 +258,19 @@ def test_interrupted_run_keeps_what_was_done_and_exits_130(name, tiny_dataset, t
     assert json.loads((out / "run.json").read_text())["state"] == "stopped"
     assert len(table(out)) >= 2 and (out / "study.journal").stat().st_size > 0
     assert not left_behind(before)
+
+
+@pytest.mark.parametrize(
+    ("first", "trainings", "expected"),
+    [
+        ("portfolio", 1.0, [*PORTFOLIO]),
+        ("portfolio", SEARCH_FROM, [*PORTFOLIO, *RECIPES]),
+        ("study", 1.0, [*RECIPES, *PORTFOLIO]),
+    ],
+)
+def test_study_s_recipes_are_tried_where_there_is_time_or_the_user_asks(first, trainings, expected):
+    experiment = SimpleNamespace(options=SimpleNamespace(first=first), _trainings=trainings)
+    assert [*Experiment._list_first(experiment)] == expected
 
 
 def test_help_answers_within_a_second():

@@ -224,6 +224,10 @@ def test_more_budget_means_more_search_and_never_less_time_for_the_final_trainin
     assert [build_stages(trainings=t)[0].narrow for t in (4.0, 100.0, math.inf)] == [True, False, False]
 
 
+def test_study_s_recipes_keep_their_architectures_in_the_space_of_a_short_budget():
+    assert not build_stages(trainings=1.0, wide=True)[0].narrow and build_stages(trainings=1.0)[0].narrow
+
+
 @pytest.mark.parametrize("preset", ["one_epoch", "single"])
 def test_baselines_do_not_follow_the_budget(preset):
     assert [s.share for s in build_stages(preset, trainings=1.0)] == [s.share for s in build_stages(preset)]
