@@ -121,7 +121,7 @@ def describe_cost(name: str) -> dict[str, str]:
     return {
         "recipe": name,
         "network": f"{config.model.arch}, width {config.model.width}",
-        "loss": next(known for known, fields in LOSSES.items() if fields == NETWORKS[name]["loss"]),
+        "loss": next((known for known, fields in LOSSES.items() if fields == NETWORKS[name]["loss"]), "-"),
         "policy": config.schedule.policy,
         "parameters": f"{cost.params:,}",
         "in the study": f"{PUBLISHED[name]:,}" if name in PUBLISHED else "-",
