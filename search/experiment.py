@@ -145,7 +145,7 @@ class Experiment:
         """Return the stages for the budget with which the run began, since all trials of a stage must be comparable."""
         options, run_state = self.options, self.run_state
         if run_state.trainings is None and budget.wall_s is not None:
-            run_state.trainings = round(count_trainings(budget.wall_s, speed, px=options.px), 2)
+            run_state.trainings = float(f"{count_trainings(budget.wall_s, speed, px=options.px):.3g}")
         return build_stages(
             options.stages,
             trainings=self._trainings,
