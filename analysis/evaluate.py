@@ -47,19 +47,12 @@ BoolMap = Bool[np.ndarray, "h w"]
 
 @dataclass(frozen=True, kw_only=True)
 class Truth:
-    """An image with its true mask and depth, at its own size.
+    """An image with its true mask and depth, at its own size."""
 
-    Attributes:
-        image: Red, green, blue.
-        mask: True = foreground; None without a mask.
-        depth: Relative inverse depth, near = 1; None without depth.
-        known: True where depth is known.
-    """
-
-    image: UInt8[np.ndarray, "h w 3"]
-    mask: BoolMap | None
-    depth: FloatMap | None
-    known: BoolMap
+    image: UInt8[np.ndarray, "h w 3"]  # red, green, blue
+    mask: BoolMap | None  # True = foreground; None without a mask
+    depth: FloatMap | None  # relative inverse depth, near = 1; None without depth
+    known: BoolMap  # True where depth is known
 
 
 def read_truth(triplet: "Triplet", spec: "DatasetSpec") -> Truth:
@@ -76,12 +69,7 @@ def read_truth(triplet: "Triplet", spec: "DatasetSpec") -> Truth:
 
 
 def align_depth(prediction: FloatMap, truth: FloatMap, known: BoolMap) -> FloatMap:
-    """Align predicted depth to the truth by the best non-negative scale and shift.
-
-    Args:
-        prediction: Relative inverse depth.
-        truth: True inverse depth, on its own scale.
-        known: True where the truth is known, at least at one pixel.
+    """Align predicted to true inverse depth by the best non-negative scale and shift; `known` has a pixel at least.
 
     Source: Ranftl et al. 2020, arXiv:1907.01341, section 5 (least squares, in inverse depth). A negative scale, which
     would reward swapped near and far, becomes 0.
@@ -127,11 +115,6 @@ def predict_baseline(shape: tuple[int, int]) -> tuple[FloatMap, FloatMap]:
 def evaluate(model: "Model", dataset: "Dataset", *, progress: Progress | None = None) -> "pd.DataFrame":
     """Measure a model on every image of a data set.
 
-    Args:
-        model: From analysis.load_model.
-        dataset: From data.reading.layout.read_dataset.
-        progress: Called with (images done, all images).
-
     Returns:
         Two rows for each image, `model` and BASELINE in the column `by`: `image`, `by` and METRICS, empty where the
         truth is unknown. Unreadable images are named on stderr and left out.
@@ -140,7 +123,7 @@ def evaluate(model: "Model", dataset: "Dataset", *, progress: Progress | None = 
         AnalysisError: No image could be measured.
     """
     rows: list[dict[str, Any]] = []
-    for done, batch in enumerate(_batches(dataset), start=1):
+    for done, batch in enumerate(_read_batches(dataset), start=1):
         predictions = model.predict_many([truth.image for _, truth in batch], batch_size=BATCH)
         for (name, truth), prediction in zip(batch, predictions, strict=True):
             for by, (mask, depth) in (("model", prediction), (BASELINE, predict_baseline(truth.image.shape[:2]))):
@@ -154,7 +137,7 @@ def evaluate(model: "Model", dataset: "Dataset", *, progress: Progress | None = 
     return pd.DataFrame(rows, columns=["image", "by", *METRICS])
 
 
-def _batches(dataset: "Dataset") -> Iterator[list[tuple[str, Truth]]]:
+def _read_batches(dataset: "Dataset") -> Iterator[list[tuple[str, Truth]]]:
     from data.dataset import DataError
     from data.values.decode import resolve_near_distance
 
@@ -206,16 +189,12 @@ def format_summary(folder: Path, summary: "pd.DataFrame") -> str:
     return "\n".join(lines)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line."""
     from data.flags import add_meaning_flags, add_role_flags
 
-    parser = argparse.ArgumentParser(
-        prog="one-look evaluate",
-        description="Measure a model on data sets with true masks, true depth or both.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    text = "Measure a model on data sets with true masks, true depth or both."
+    parser = cli.Parser("one-look evaluate", text, EPILOG)
     parser.add_argument("model", **MODEL_ARGUMENT)
     parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="data set folders")
     add_role_flags(parser)
@@ -235,7 +214,7 @@ def _set_polarity(dataset: "Dataset", near: str | None) -> "Dataset":
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    args = parser().parse_args(arguments)
+    args = build_parser().parse_args(arguments)
     from data.dataset import DataError
 
     return cli.run(lambda: _evaluate(args), AnalysisError, DataError)
@@ -252,9 +231,8 @@ def _evaluate(args: argparse.Namespace) -> None:
     tables = []
     roles = read_role_flags(args)
     if roles and len(args.folders) > 1:
-        raise DataError(
-            "--images, --masks and --depth name sub-folders of one folder; measure the others by themselves"
-        )
+        named = "--images, --masks and --depth name sub-folders of one folder"
+        raise DataError(f"{named}; measure the others by themselves")
     stated = read_meaning_flags(args)
     datasets = [_set_polarity(read_dataset(folder, roles=roles, stated=stated), args.near) for folder in args.folders]
     for dataset in datasets:

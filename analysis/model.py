@@ -37,23 +37,14 @@ FloatMap = Float32[np.ndarray, "h w"]
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A trained network with its normalisation and image size.
+    """A trained network with its normalisation and image size."""
 
-    Attributes:
-        network: The network in evaluation mode, on its device.
-        config: Configuration of its trial.
-        stats: Image statistics of its training data, for normalisation.
-        px: Side of the square images that it was trained on.
-        trial_id: Its row in trials.csv.
-        scale: Scale of its depth in metres; None if the training data had no common scale.
-    """
-
-    network: Network
-    config: TrialConfig
-    stats: Stats
-    px: int
-    trial_id: str
-    scale: DepthScale | None = None
+    network: Network  # the network in evaluation mode, on its device
+    config: TrialConfig  # configuration of its trial
+    stats: Stats  # image statistics of its training data, for normalisation
+    px: int  # side of the square images that it was trained on
+    trial_id: str  # its row in trials.csv
+    scale: DepthScale | None = None  # scale of its depth in metres; None if the training data had no common scale
 
     def predict(self, rgb: RGBImage) -> tuple[FloatMap, FloatMap]:
         """Predict mask and depth of an RGB image, at the image's size.
@@ -118,11 +109,9 @@ def resize_map(values: FloatMap, shape: tuple[int, ...]) -> FloatMap:
 
 
 def load_model(path: str | Path, *, device: str | None = None) -> Model:
-    """Load the model of a finished run.
+    """Load the model of a run folder, of its best/ folder, or of model.safetensors with config.json beside it.
 
-    Args:
-        path: A run folder, `latest` for the newest, its best/ folder, or model.safetensors with config.json beside it.
-        device: torch device; None selects a GPU if there is one.
+    `path` may also be `latest`, the newest run. Without a `device` a GPU is used if there is one.
 
     Raises:
         AnalysisError: There is no model (yet), a file is damaged, the weights do not fit the config, or the device is
@@ -153,7 +142,7 @@ def find_weights(path: Path) -> Path:
         if weights.is_file():
             return weights
     if (path / "run.json").is_file():
-        raise AnalysisError(f"{path}: this run has no model{_state(path)}; best/ appears when a run ends")
+        raise AnalysisError(f"{path}: this run has no model{_describe_state(path)}; best/ appears when a run ends")
     raise AnalysisError(f"{path}: not a run folder; it has neither best/ nor {WEIGHTS}")
 
 
@@ -171,7 +160,7 @@ def pick_device(name: str | None) -> torch.device:
     return torch.device(device)
 
 
-def _state(run: Path) -> str:
+def _describe_state(run: Path) -> str:
     try:
         return f" (its state is {json.loads((run / 'run.json').read_text(encoding='utf-8'))['state']!r})"
     except (OSError, ValueError, KeyError, TypeError):
@@ -206,12 +195,12 @@ def _load_weights(network: Network, weights: Path) -> None:
         raise AnalysisError(
             f"{weights}: damaged or not a safetensors file ({first_line(error)}); copy it again"
         ) from error
-    if misfit := _misfit(network.state_dict(), tensors):
+    if misfit := _find_misfit(network.state_dict(), tensors):
         raise AnalysisError(f"{weights}: does not fit {CONFIG} beside it ({misfit}); take both from the same run")
     network.load_state_dict(tensors)
 
 
-def _misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+def _find_misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
     """Return the first difference between a network's tensors and those of a file, or ""."""
     for name in sorted(expected.keys() | found.keys()):
         if name not in found or name not in expected:

@@ -17,6 +17,7 @@ from data.reading.dataset_json import join_folders
 from data.reading.folders import NO_ROLES, resolve_roles
 from data.reading.layout import read_dataset
 from data.reading.splits import SPLITS, list_shared_foregrounds, take_subset
+from data.runtime.cli import format_count
 from data.runtime.cores import count_cores
 from data.runtime.files import cache_dir
 from data.runtime.progress import ShowProgress, progress_bar
@@ -25,8 +26,8 @@ from data.values.depth import DepthScale
 
 MIN_TRAIN = 160  # images of a stage, if there are as many: five batches of 32
 MIN_VAL, MAX_VAL = 96, 2000
-VAL_SHARE = 0.5  # of the stage's training images: validation must not take longer than training
-MAX_LEFT_OUT = 0.1  # of the triplets decoded: above it the whole data set is suspect
+VAL_SHARE = 0.5  # share of the stage's training images: validation must not take longer than training
+MAX_LEFT_OUT = 0.1  # share of the triplets decoded: above it the whole data set is suspect
 FEW_BACKGROUNDS = 10  # that validate: below it the user is told what the score is worth
 SCORE_SPREAD = 0.5  # half the 95 % interval of the mean IoU of one background: twice a std of 0.25 between backgrounds
 MAX_NAMED = 20  # messages of left-out triplets in run.json
@@ -34,17 +35,12 @@ MAX_NAMED = 20  # messages of left-out triplets in run.json
 
 @dataclass(frozen=True, kw_only=True)
 class StageData:
-    """Training and validation samples of one stage.
-
-    Attributes:
-        stats: Mean and std of the first stage's training data; they normalise the images.
-        sigma: Std of the first stage's validation depth, the unit of the score's depth error.
-    """
+    """Training and validation samples of one stage."""
 
     train: Pack
     val: Pack
-    stats: Stats
-    sigma: float
+    stats: Stats  # mean and std of the first stage's training data; they normalise the images
+    sigma: float  # std of the first stage's validation depth, the unit of the score's depth error
 
 
 class LeftOut:
@@ -94,9 +90,7 @@ class DataModule:
         seed: Selects the backgrounds that are held out.
         split: "background", or "random" as in the original study, which leaks.
         allow_bad: Accept a data set of which more than a tenth is left out.
-        roles: Sub-folders of images, masks and depth by role, if their names do not show it.
-        stated: Fields of dataset.json from the command line, see `read_dataset`.
-        specs: Specs recorded by an earlier process, see `read_dataset`.
+        roles, stated, specs: See `read_dataset`.
 
     Raises:
         DataError: The folder cannot be used.
@@ -151,13 +145,9 @@ class DataModule:
     def stage_data(
         self, *, fraction: float, px: int, max_images: int | None = None, deadline: float | None = None
     ) -> StageData:
-        """Return the training and validation packs of a stage.
+        """Return the packs of a stage that trains on a `fraction` of the images, in (0, 1], `max_images` at most.
 
-        Args:
-            fraction: Part of the training images, in (0, 1].
-            px: Side of the square images in pixels.
-            max_images: Upper limit of the training images.
-            deadline: Moment of time.monotonic() after which packing stops; the first shard is always packed.
+        Packing stops at the `deadline`, a moment of time.monotonic(); the first shard is always packed.
         """
         count, _ = self.stage_sizes(fraction, max_images)
         train = self.pack("train", px, count=count, deadline=deadline)
@@ -184,8 +174,9 @@ class DataModule:
         if self.split == "random" or backgrounds >= FEW_BACKGROUNDS:
             return ""
         images, tested = len(self.splits.val), len(self.splits.test)
-        seen = f"{_count(images, 'image')} of {_count(backgrounds, 'background')} validate{'s' * (images == 1)}"
-        test = f", {_count(tested, 'image')} test{'s' * (tested == 1)}" if tested else ", there is no test split"
+        seen = f"{format_count(images, 'image')} of {format_count(backgrounds, 'background')}"
+        seen += f" validate{'s' * (images == 1)}"
+        test = f", {format_count(tested, 'image')} test{'s' * (tested == 1)}" if tested else ", there is no test split"
         worth = SCORE_SPREAD / backgrounds**0.5
         return (
             f"{seen}{test}: the scores are good to about {worth:.2f}, smaller differences are chance; add backgrounds"
@@ -269,16 +260,10 @@ def _check_foreground(root: Path, name: str, stats: Stats) -> None:
         raise DataError(f"{root}: {problem}; correct them, or their meaning by mask_values in dataset.json")
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
 def load_data_module(run: Mapping[str, Any], moved_to: Sequence[Path] = ()) -> DataModule:
     """Return the data of a run from its run.json; a join that is missing from the cache is written again.
 
-    Args:
-        run: Content of run.json, of which `data` and `seed` are used.
-        moved_to: Folders that replace those in run.json, if the data have moved.
+    `moved_to` are folders that replace those in run.json, if the data have moved.
 
     Raises:
         DataError: The data are not recorded, cannot be read, or have changed.

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-POLARITIES = ("bright", "dark")  # of near things in relative depth
+POLARITIES = ("bright", "dark")  # brightness of near things in relative depth
 DEPTH_UNITS = ("relative", "mm", "m", "disparity")
 TRUTHS = ("mask", "depth")
 ROLES = ("image", *TRUTHS)
@@ -89,21 +89,15 @@ class Unusable:
 
 @dataclass(frozen=True, kw_only=True)
 class MaskValues:
-    """Meaning of the values of mask files.
+    """Meaning of the values of mask files."""
 
-    Attributes:
-        foreground: Values that are foreground; every other one is background. Empty: the values are graded.
-        ignored: Values that are unknown: neither trained on nor measured.
-        empty: Graded value that is background.
-        full: Graded value that is foreground, as is every value beyond it. None: the largest of the file's type.
-        alpha: The values are those of the alpha channel.
-    """
-
+    # Values that are foreground; every other one is background. Empty: the values are graded.
     foreground: tuple[float, ...] = ()
-    ignored: tuple[float, ...] = ()
-    empty: float = 0.0
+    ignored: tuple[float, ...] = ()  # values that are unknown: neither trained on nor measured
+    empty: float = 0.0  # graded value that is background
+    # Graded value that is foreground, as is every value beyond it. None: the largest of the file's type.
     full: float | None = None
-    alpha: bool = False
+    alpha: bool = False  # the values are those of the alpha channel
 
     def __post_init__(self) -> None:
         if both := set(self.foreground) & set(self.ignored):
@@ -132,30 +126,22 @@ class MaskValues:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSpec:
-    """The fields of dataset.json, which cannot be read from the images themselves.
+    """The fields of dataset.json, which cannot be read from the images themselves."""
 
-    Attributes:
-        near: Polarity of relative depth: near things are bright or dark.
-        depth_unit: Relative values, millimetres or metres from the camera, or disparity (large where near).
-        depth_scale: Number by which values are divided to be in `depth_unit`: 256 for KITTI, 5000 for TUM, with m.
-        depth_max: Value that becomes 1. None: the largest of the file's type if relative, from the data if disparity.
-        missing: Values in the depth file that mean unknown. 0, NaN, infinity and the largest 16-bit value always do if
-            mm or m, 0, NaN and infinity if disparity.
-        mask_values: Meaning of the values of masks. None: not configured.
-        group_size: Number of consecutive files that share a background.
-        near_m: Distance in metres that becomes inverse depth 1. None: taken from the data.
-        far_m: Distance in metres that becomes inverse depth 0. None: infinity.
-    """
-
-    near: str = "bright"
+    near: str = "bright"  # polarity of relative depth: near things are bright or dark
+    # Relative values, millimetres or metres from the camera, or disparity (large where near).
     depth_unit: str = "relative"
+    # Number by which values are divided to be in `depth_unit`: 256 for KITTI, 5000 for TUM, with m.
     depth_scale: float | None = None
+    # Value that becomes 1. None: the largest of the file's type if relative, from the data if disparity.
     depth_max: float | None = None
+    # Values in the depth file that mean unknown. 0, NaN, infinity and the largest 16-bit value always do if mm or m,
+    # 0, NaN and infinity if disparity.
     missing: tuple[float, ...] = ()
-    mask_values: MaskValues | None = None
-    group_size: int | None = None
-    near_m: float | None = None
-    far_m: float | None = None
+    mask_values: MaskValues | None = None  # meaning of the values of masks. None: not configured.
+    group_size: int | None = None  # number of consecutive files that share a background
+    near_m: float | None = None  # distance in metres that becomes inverse depth 1. None: taken from the data.
+    far_m: float | None = None  # distance in metres that becomes inverse depth 0. None: infinity.
 
     def __post_init__(self) -> None:
         for name, allowed in (("near", POLARITIES), ("depth_unit", DEPTH_UNITS)):
@@ -202,30 +188,20 @@ class DatasetSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A folder of triplets, in natural order or in the manifest's.
-
-    Attributes:
-        root: The folder.
-        triplets: The usable samples.
-        spec: Spec of a single folder; for joined folders see `folders`.
-        fingerprint: Hash over names and sizes of the files used, the content of a sample of them, manifest.csv and
-            dataset.json.
-        unusable: Entries that cannot be used.
-        parts: The joined folders, each with its own spec and with triplets named as here; () for a single folder.
-        description: What the values of its files are taken for; "" if no file was looked at.
-        doubts: What cannot be told about the values, see `data.values.inference`; no network must learn from them.
-        warnings: What is assumed about the values, or stated although the files contradict it.
-    """
+    """A folder of triplets, in natural order or in the manifest's."""
 
     root: Path
-    triplets: tuple[Triplet, ...]
-    spec: DatasetSpec
+    triplets: tuple[Triplet, ...]  # the usable samples
+    spec: DatasetSpec  # spec of a single folder; for joined folders see `folders`
+    # Hash over names and sizes of the files used, the content of a sample of them, manifest.csv and dataset.json.
     fingerprint: str
-    unusable: tuple[Unusable, ...] = ()
+    unusable: tuple[Unusable, ...] = ()  # entries that cannot be used
+    # The joined folders, each with its own spec and with triplets named as here; () for a single folder.
     parts: tuple["Dataset", ...] = ()
-    description: str = ""
+    description: str = ""  # what the values of its files are taken for; "" if no file was looked at
+    # What cannot be told about the values, see `data.values.inference`; no network must learn from them.
     doubts: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()  # what is assumed about the values, or stated although the files contradict it
 
     def check_meaning(self) -> None:
         """Raise DataError with the first doubt about the values, if there is one."""
@@ -238,22 +214,22 @@ class Dataset:
         return self.parts or (self,)
 
 
-def _check_word(key: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise DataError(f"{key} is {value!r}; it is a word")
+def _check_type(key: str, value: Any, types: tuple[type, ...], meaning: str) -> Any:
+    if type(value) not in types:
+        raise DataError(f"{key} is {value!r}; it is {meaning}")
     return value
 
 
-def _check_count(key: str, value: Any) -> int | None:
-    if value is not None and type(value) is not int:
-        raise DataError(f"{key} is {value!r}; it is a whole number")
-    return value
+def _check_word(key: str, value: Any) -> Any:
+    return _check_type(key, value, (str,), "a word")
+
+
+def _check_count(key: str, value: Any) -> Any:
+    return _check_type(key, value, (int, type(None)), "a whole number")
 
 
 def _check_number(key: str, value: Any) -> float | None:
-    if value is not None and type(value) not in (int, float):
-        raise DataError(f"{key} is {value!r}; it is a number")
-    return None if value is None else float(value)
+    return None if value is None else float(_check_type(key, value, (int, float), "a number"))
 
 
 def _check_numbers(key: str, value: Any) -> tuple[float, ...]:
@@ -263,27 +239,17 @@ def _check_numbers(key: str, value: Any) -> tuple[float, ...]:
     return tuple(float(number) for number in listed)
 
 
-def _check_flag(key: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise DataError(f"{key} is {value!r}; it is true or false")
-    return value
+def _check_flag(key: str, value: Any) -> Any:
+    return _check_type(key, value, (bool,), "true or false")
 
 
 def _check_mask_values(_: str, value: Any) -> MaskValues | None:
     return None if value is None else MaskValues.from_dict(value)
 
 
-_CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "near": _check_word,
-    "depth_unit": _check_word,
-    "depth_scale": _check_number,
-    "depth_max": _check_number,
-    "missing": _check_numbers,
-    "mask_values": _check_mask_values,
-    "group_size": _check_count,
-    "near_m": _check_number,
-    "far_m": _check_number,
-}
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {"near": _check_word, "depth_unit": _check_word}
+_CHECKS |= dict.fromkeys(("depth_scale", "depth_max", "near_m", "far_m"), _check_number)
+_CHECKS |= {"missing": _check_numbers, "mask_values": _check_mask_values, "group_size": _check_count}
 
 
 def _check_value(key: str, value: Any) -> Any:

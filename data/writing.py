@@ -142,7 +142,7 @@ class Sample:
     background: str
     foreground: str
     split: str = ""
-    kind: str = ""  # of the foreground, where each one is drawn anew
+    kind: str = ""  # name of the foreground, where each one is drawn anew
 
 
 @dataclass(frozen=True, kw_only=True)

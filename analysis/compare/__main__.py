@@ -19,7 +19,7 @@ from data.runtime import cli
 from search.config.budget import Budget, BudgetError, parse_budget
 
 
-def _methods(text: str) -> list[str]:
+def _parse_methods(text: str) -> list[str]:
     names = list(dict.fromkeys(text.split(",")))
     for name in names:
         if name not in METHODS:
@@ -27,13 +27,13 @@ def _methods(text: str) -> list[str]:
     return names
 
 
-def _seeds(text: str) -> int:
+def _parse_seeds(text: str) -> int:
     if not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seeds, at least 1")
     return int(text)
 
 
-def _budget(text: str) -> Budget:
+def _parse_budget(text: str) -> Budget:
     try:
         return parse_budget(text)
     except BudgetError as error:
@@ -42,12 +42,14 @@ def _budget(text: str) -> Budget:
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
-    p = argparse.ArgumentParser(prog="one-look compare", description=__doc__.splitlines()[0])
+    p = cli.Parser("one-look compare", __doc__.splitlines()[0])
     p.add_argument("--data", type=Path, required=True, help="data set folder")
-    p.add_argument("--budget", type=_budget, required=True, help="budget of each run, such as 3m")
-    p.add_argument("--seeds", type=_seeds, default=3, help="runs of each method (default 3)")
+    p.add_argument("--budget", type=_parse_budget, required=True, help="budget of each run, such as 3m")
+    p.add_argument("--seeds", type=_parse_seeds, default=3, help="runs of each method (default 3)")
     known, default = ",".join(METHODS), ",".join(DEFAULT_METHODS)
-    p.add_argument("--methods", type=_methods, default=list(DEFAULT_METHODS), help=f"of {known} (default {default})")
+    p.add_argument(
+        "--methods", type=_parse_methods, default=list(DEFAULT_METHODS), help=f"of {known} (default {default})"
+    )
     p.add_argument("--out", type=Path, default=Path("comparison"), help="folder of all runs (default comparison)")
     return p
 

@@ -82,11 +82,11 @@ def iqm_interval(values: Float[np.ndarray, "runs ..."], *, seed: int = 0) -> Flo
 def build_comparison_table(runs: pd.DataFrame, budget: Budget) -> str:
     """Return a Markdown table with a row for each method, from the rows of scoring.score_run, and an explanation."""
     known = [name for name in TITLES if name in runs]
-    rows = [_method_row(str(method), runs, known, budget) for method in runs["method"].unique()]
+    rows = [_build_row(str(method), runs, known, budget) for method in runs["method"].unique()]
     return f"{markdown_table(rows)}\n{_explain(runs, known[0])}\n"
 
 
-def _method_row(method: str, runs: pd.DataFrame, known: Sequence[str], budget: Budget) -> dict[str, str]:
+def _build_row(method: str, runs: pd.DataFrame, known: Sequence[str], budget: Budget) -> dict[str, str]:
     """Return the cells of a method by column title; the first known metric is compared seed by seed."""
     group, metric = runs[runs["method"] == method], known[0]
     row = {"method": method, "seeds": str(len(group)), f"{TITLES[metric]}, IQM": format_estimate(group[metric])}

@@ -30,7 +30,7 @@ class Comparison:
     """The runs of a comparison."""
 
     data: Path
-    budget: Budget  # of each run
+    budget: Budget  # budget of each run
     methods: Sequence[str]  # names in METHODS
     seeds: int  # number of runs of each method; a seed decides which backgrounds are held out, for every method alike
     out: Path

@@ -5,7 +5,6 @@
 `analysis.compare.scoring` measures models anew, all alike; nothing is measured here.
 """
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ from search.records.run_dir import run_path
 
 METHOD = ["method", "budget"]
 TITLES = {"IoU": "iou", "RMSE": "rmse_depth", "score": "score"}
-OFFSET = 0.2  # of the dots of single runs from the line of their method, in rows
+OFFSET = 0.2  # distance in rows between the dots of single runs and the line of their method
 
 
 def summarize_runs(*runs: Path | str) -> pd.DataFrame:
@@ -114,13 +113,13 @@ def _summarize(run: Path) -> dict[str, Any]:
     row = {"run": str(run), "method": name_method(run, state), "budget": state["budget"]}
     row |= {"data": Path(state["data"]["folder"]).name, "seed": state["seed"], "wall_s": state["wall_s"]}
     row |= {"trials": len(trials), "searched": int((trials["stage"] == trials["stage"].iloc[0]).sum())}
-    row |= {"failed": int((trials["status"] == "failed").sum()), "busy": _busy(state["stages"])}
+    row |= {"failed": int((trials["status"] == "failed").sum()), "busy": _measure_busy(state["stages"])}
     row |= {"network": f"{best['model/arch']} w{best['model/width']:.0f}", "params": int(best["params"])}
     names = [(part, name) for part in ("val", "test") for name in (*METRICS, "images")]
     return row | {"px": metrics["px"], **{f"{p}_{name}": metrics.get(p, {}).get(name, np.nan) for p, name in names}}
 
 
-def _busy(stages: Sequence[Mapping[str, Any]]) -> float:
+def _measure_busy(stages: Sequence[Mapping[str, Any]]) -> float:
     """Return the share of the first stage's time, over all its rounds, in which workers trained."""
     rounds = [stage for stage in stages if stage["name"] == stages[0]["name"] and "busy" in stage]
     wall_s = sum(stage["wall_s"] for stage in rounds)
@@ -142,9 +141,7 @@ def _estimate(values: np.ndarray) -> tuple[float, ...]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the results table of runs; return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m analysis.compare.summary", description="Print the results of runs as a Markdown table."
-    )
+    parser = cli.Parser("python -m analysis.compare.summary", "Print the results of runs as a Markdown table.")
     parser.add_argument("runs", nargs="+", type=run_path, metavar="RUN", help="run folders, or latest")
     args = parser.parse_args(arguments)
     return cli.run(lambda: print(build_results_table(summarize_runs(*args.runs)), end=""), AnalysisError)

@@ -35,7 +35,7 @@ MAX_PX = 1280  # longer side of the displayed images
 TURNING = Path(__file__).with_name("turning.js")
 HEIGHT_PX = 420
 STOPPED = 130  # exit code of cli.run after Ctrl-C
-MIN_WIDTH_PX = 320  # of a panel; on a phone the panels stand below each other
+MIN_WIDTH_PX = 320  # width of a panel; on a phone the panels stand below each other
 STYLE = f".turning {{ height: {HEIGHT_PX - 24}px; touch-action: none; }}"  # without the frame around it
 PANELS = {"mask": "mask", "depth": "depth, near is bright", "cutout": "cut-out"}
 FIELD_OF_VIEW_DEG = 55.0  # along the longer side; a 35 mm lens on 36 mm film has 54.4
@@ -65,22 +65,12 @@ def predict_photo(model: "Model", photo: RGBImage | None) -> tuple[Any, ...]:
     mask, depth = model.predict(shown)
     cutout = np.dstack([shown, quantise(mask, np.uint8)])
     text = f"{shown.shape[1]} by {shown.shape[0]} px, {(mask > 0.5).mean():.1%} foreground. {HINT}"
-    return (
-        quantise(mask, np.uint8),
-        render_depth(depth),
-        cutout,
-        plot_points(*make_points(shown, depth)).to_json(),
-        text,
-    )
+    points = plot_points(*make_points(shown, depth)).to_json()
+    return quantise(mask, np.uint8), render_depth(depth), cutout, points, text
 
 
 def make_points(image: RGBImage, depth: DepthMap, *, most: int = MAX_POINTS) -> tuple[Points, Colours]:
-    """Project the pixels of an image into space with a pinhole camera.
-
-    Args:
-        image: Red, green, blue.
-        depth: Relative inverse depth in [0, 1], near = 1, of the image's size.
-        most: Larger images are shrunk to about this number of pixels.
+    """Project the pixels of an image, shrunk to about `most`, into space with a pinhole camera.
 
     Returns:
         Coordinates (right, forward, up) from the camera, in units of the nearest distance along the optical axis; and
@@ -130,7 +120,7 @@ def build_page(model: "Model") -> "gradio.Blocks":
     with blocks:
         gr.Markdown(f"# One look\n{_describe(model)}")
         with gr.Row():
-            photo = _photo_input()
+            photo = _build_photo_input()
             turning = gr.HTML(
                 label="point cloud",
                 show_label=True,
@@ -153,7 +143,7 @@ def build_page(model: "Model") -> "gradio.Blocks":
     return blocks
 
 
-def _photo_input() -> "gradio.Image":
+def _build_photo_input() -> "gradio.Image":
     """Return the input for photos, which reads files as analysis.predict does."""
     import gradio as gr
 
@@ -208,7 +198,7 @@ def _describe(model: "Model") -> str:
     )
 
 
-def _port(text: str) -> int:
+def _parse_port(text: str) -> int:
     if not text.isdigit() or not 0 < int(text) < 2**16:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port; name a number from 1 to 65535")
     return int(text)
@@ -216,9 +206,10 @@ def _port(text: str) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
-    p = argparse.ArgumentParser(prog="one-look demo", description="Serve a page to try a trained model.")
+    p = cli.Parser("one-look demo", "Serve a page to try a trained model.")
     p.add_argument("model", **MODEL_ARGUMENT)
-    p.add_argument("--port", type=_port, metavar="N", help="port of the page (default: the first free one from 7860)")
+    port = "port of the page (default: the first free one from 7860)"
+    p.add_argument("--port", type=_parse_port, metavar="N", help=port)
     p.add_argument("--device", help="torch device, such as cpu or cuda:1; default: a GPU if there is one")
     return p
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from analysis import AnalysisError
 from analysis.runs.files import MODEL_ARGUMENT, write_file
-from data.runtime.cli import first_line, run
+from data.runtime import cli
+from data.runtime.cli import first_line
 from data.runtime.progress import Progress, progress_bar
 
 if TYPE_CHECKING:
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
 
 SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2"}
 INPUTS = ("uint8", "float32")
-SIZES = ((1, 16, 16), (3, 97, 131), (2, 64, 240), (1, 333, 250), (1, 17, 300))  # images, height, width
-MAX_DIFFERENCE = 1e-4  # of values in [0, 1]; eight bits resolve 4e-3
+SIZES = ((1, 16, 16), (3, 97, 131), (2, 64, 240), (1, 333, 250), (1, 17, 300))
+MAX_DIFFERENCE = 1e-4  # largest difference of values in [0, 1]; eight bits resolve 4e-3
 WARM_UPS, RUNS = 3, 20
+Size = tuple[int, int, int]  # images, height, width
 EPILOG = f"""\
 The file is written beside the weights as model{" or model".join(SUFFIXES.values())}, or to --out.
 
@@ -105,12 +107,7 @@ def describe(model: "Model", kind: str) -> dict[str, str]:
 
 
 def measure_difference(
-    program: "Program",
-    model: "Model",
-    sizes: Sequence[tuple[int, int, int]],
-    dtype: "torch.dtype",
-    *,
-    progress: Progress | None = None,
+    program: "Program", model: "Model", sizes: Sequence[Size], dtype: "torch.dtype", *, progress: Progress | None = None
 ) -> float:
     """Return the largest absolute difference between a program and the model over random images of several sizes.
 
@@ -142,7 +139,7 @@ def predict(model: "Model", rgb: "torch.Tensor") -> "tuple[torch.Tensor, torch.T
     return maps[:, :1], maps[:, 1:]
 
 
-def draw_random_images(size: tuple[int, int, int], dtype: "torch.dtype") -> "torch.Tensor":
+def draw_random_images(size: Size, dtype: "torch.dtype") -> "torch.Tensor":
     """Return images of coarse and fine noise, which depend on the size only."""
     import torch
 
@@ -173,12 +170,7 @@ def measure_latency_ms(program: "Program", rgb: "torch.Tensor") -> float:
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
-    p = argparse.ArgumentParser(
-        prog="one-look export",
-        description="Write a trained model as one file for other programs.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = cli.Parser("one-look export", "Write a trained model as one file for other programs.", EPILOG)
     p.add_argument("model", **MODEL_ARGUMENT)
     p.add_argument("--to", required=True, choices=tuple(SUFFIXES), help="format")
     p.add_argument("--input", choices=INPUTS, default="uint8", help="type of the input (default: %(default)s)")
@@ -190,7 +182,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     args = build_parser().parse_args(arguments)
     try:
-        return run(lambda: _export(args), AnalysisError)
+        return cli.run(lambda: _export(args), AnalysisError)
     except ExportError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

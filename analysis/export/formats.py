@@ -50,30 +50,25 @@ class PortableNetwork(nn.Module):
     def forward(self, rgb: Tensor) -> tuple[Tensor, Tensor]:
         """Return mask and depth, each (b, 1, h, w) in [0, 1], for images (b, 3, h, w) in 0..255."""
         height, width = rgb.shape[2:]
-        down, right = _next_multiple(height, self.stride) - height, _next_multiple(width, self.stride) - width
+        down, right = _round_up(height, self.stride) - height, _round_up(width, self.stride) - width
         image = F.pad((rgb.float() / 255 - self.mean) / self.std, (0, right, 0, down), mode="replicate")
         maps = self.network(image)[..., :height, :width]
         return maps[:, :1], maps[:, 1:]
 
 
-def _next_multiple(side: int, stride: int) -> int:
+def _round_up(side: int, stride: int) -> int:
     """Round `side` up to a multiple of `stride`, in a form that torch.export recognises as one."""
     return (side + stride - 1) // stride * stride
 
 
 @dataclass(frozen=True)
 class Format:
-    """One file format.
+    """One file format."""
 
-    Attributes:
-        write: Returns the file's content for a network, the type of its input and the file's metadata.
-        open: Returns the content as a program that runs on one thread.
-        packages: Packages that both functions need.
-    """
-
+    # Returns the file's content for a network, the type of its input and the file's metadata.
     write: Callable[[PortableNetwork, torch.dtype, Mapping[str, str]], bytes]
-    open: Callable[[bytes], Program]
-    packages: tuple[str, ...] = ()
+    open: Callable[[bytes], Program]  # returns the content as a program that runs on one thread
+    packages: tuple[str, ...] = ()  # packages that both functions need
 
     def check_packages(self) -> None:
         """Raise AnalysisError if a package is not installed."""

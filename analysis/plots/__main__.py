@@ -1,6 +1,5 @@
 """Plot the curves of runs: python -m analysis.plots RUN ... [--out DIR]."""
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from search.records.run_dir import run_path
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m analysis.plots", description="Plot the curves of runs.")
+    parser = cli.Parser("python -m analysis.plots", "Plot the curves of runs.")
     parser.add_argument("runs", type=run_path, nargs="+", metavar="RUN", help="run folders, finished or not; or latest")
     parser.add_argument("--out", type=Path, default=Path("plots"), help="folder to write to (default: %(default)s)")
     parser.add_argument("--format", choices=("png", "svg"), default="png", help="of the plots (default: %(default)s)")

@@ -26,7 +26,7 @@ from models.cost import choose_images_per_pass
 from models.metrics import binarise, full_metrics, score, select_images
 from search.output.model_folder import predict_batches
 
-MAX_IMAGES = 2000  # of a part, the first in its nested order
+MAX_IMAGES = 2000  # measured at most: the first of a part in nested order
 DEPTH_PERCENT = (5, 95)  # percentiles of an image's pixels that bound its depth range
 METRICS = ("score", "iou", "boundary_f", "mae_mask", "rmse_depth", "abs_rel", "checkerboard")
 
@@ -44,7 +44,7 @@ class Part:
 
     model: Model  # on the CPU
     pack: Pack  # at the model's size
-    backgrounds: tuple[str, ...]  # of each image
+    backgrounds: tuple[str, ...]  # background of each image
     sigma: float  # standard deviation of the validation depth, which scales the run's scores
 
     def image(self, place: int) -> UInt8[np.ndarray, "px px 3"]:

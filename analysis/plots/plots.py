@@ -32,7 +32,6 @@ PANELS = {
 }
 LEGEND = "trial, network and width, score"
 DPI = 110
-COLOURS = [f"C{number}" for number in range(10)]
 GREY: dict[str, Any] = {"color": "0.8", "linewidth": 0.8, "markersize": 2, "zorder": 1}
 BRIGHT: dict[str, Any] = {"linewidth": 1.8, "markersize": 4, "zorder": 2}
 
@@ -54,7 +53,7 @@ def plot_curves(reports: pd.DataFrame, trials: pd.DataFrame, *, highlight: int =
             ax.set_xlim(0, 1.05 * stage["images_seen"].max())
             ax.xaxis.set_major_formatter(EngFormatter(sep=""))
             ax.set_yscale("log" if name == "lr" else "linear")
-        axes[0].set_ylabel(_stage_name(stage, curves), fontweight="bold")
+        axes[0].set_ylabel(_name_stage(stage, curves), fontweight="bold")
         _add_legend(axes[-1], stage)
     for ax, title in zip(grid[0], panels.values(), strict=True):
         ax.set_title(title, fontsize="medium")
@@ -71,7 +70,7 @@ def add_colours(curves: pd.DataFrame, highlight: int) -> pd.DataFrame:
     stages = curves.groupby(STAGE, sort=False).ngroup()
     best = curves[bright].assign(stage_number=stages).sort_values(["stage_number", "rank"], ascending=[False, True])
     roots = dict.fromkeys(zip(best["run"], best["root"], strict=True))
-    colours = {root: COLOURS[number % len(COLOURS)] for number, root in enumerate(roots)}
+    colours = {root: f"C{number % 10}" for number, root in enumerate(roots)}
     chosen = [colours.get(root) for root in zip(curves["run"], curves["root"], strict=True)]
     return curves.assign(colour=pd.Series(chosen, curves.index, dtype=object).where(bright, None))
 
@@ -79,13 +78,13 @@ def add_colours(curves: pd.DataFrame, highlight: int) -> pd.DataFrame:
 def build_times_table(times: pd.DataFrame) -> str:
     """Return the frame of `list_training_times` as a Markdown table."""
     rows = times.to_dict("records")
-    return markdown_table([{str(name): _cell(str(name), value) for name, value in row.items()} for row in rows])
+    return markdown_table([{str(name): _format_cell(str(name), value) for name, value in row.items()} for row in rows])
 
 
 def _draw_trials(ax: Axes, stage: pd.DataFrame, x: str, y: str) -> None:
     for _, trial in stage.groupby(TRIAL, sort=False):
         marker = "o" if len(trial) <= MAX_MARKED else ""
-        ax.plot(trial[x], trial[y], marker=marker, **_look(trial["colour"].iloc[0]))
+        ax.plot(trial[x], trial[y], marker=marker, **_choose_look(trial["colour"].iloc[0]))
     ax.tick_params(which="both", labelsize="small")
     ax.grid(alpha=0.25)
 
@@ -95,24 +94,24 @@ def _add_legend(ax: Axes, stage: pd.DataFrame) -> None:
     trials = stage.drop_duplicates(TRIAL).sort_values("rank")
     bright = trials[trials["colour"].notna()]
     for colour, label in zip(bright["colour"], bright["label"], strict=True):
-        ax.plot([], [], marker="o", label=label, **_look(colour))
+        ax.plot([], [], marker="o", label=label, **_choose_look(colour))
     if others := len(trials) - len(bright):
-        ax.plot([], [], marker="o", label=f"{others} other{'s' if others > 1 else ''}", **_look(None))
+        ax.plot([], [], marker="o", label=f"{others} other{'s' if others > 1 else ''}", **_choose_look(None))
     beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1), "alignment": "left"}
     ax.legend(**beside, frameon=False, fontsize="small", title=LEGEND, title_fontsize="small")
 
 
-def _look(colour: str | None) -> dict[str, Any]:
+def _choose_look(colour: str | None) -> dict[str, Any]:
     return GREY if colour is None else {**BRIGHT, "color": colour}
 
 
-def _stage_name(stage: pd.DataFrame, curves: pd.DataFrame) -> str:
+def _name_stage(stage: pd.DataFrame, curves: pd.DataFrame) -> str:
     """Return the name of a stage, with its run if there are several runs."""
     run, name = stage.iloc[0][STAGE]
     return str(name) if (curves["run"] == run).all() else f"{Path(run).name}\n{name}"
 
 
-def _cell(name: str, value: Any) -> str:
+def _format_cell(name: str, value: Any) -> str:
     if pd.isna(value):
         return ""
     if isinstance(value, float):
@@ -130,7 +129,7 @@ def write_plots(runs: Sequence[Path], out: Path, kind: str) -> None:
     """
     check_folder(out)
     for run in runs:
-        check_run(run)
+        _check_run(run)
     root = os.path.commonpath([run.resolve() for run in runs])
     for run in runs:
         reports, trials = load_reports(run), load_trials_so_far(run)
@@ -143,7 +142,7 @@ def write_plots(runs: Sequence[Path], out: Path, kind: str) -> None:
     print(f"learning curves and training times in {out}")
 
 
-def check_run(run: Path) -> None:
+def _check_run(run: Path) -> None:
     """Raise AnalysisError unless a trial of the run has reported an epoch."""
     if not run.is_dir():
         raise AnalysisError(f"{run}: no such folder; name the folders of runs")

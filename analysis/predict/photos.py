@@ -53,11 +53,11 @@ def find_photos(places: Sequence[Path], out: Path) -> list[Photo]:
         AnalysisError: A place does not exist or contains no images, or a photo lies in the output folder.
     """
     hidden = out.resolve()
-    found = {_resolve(path): (path, base) for place in places for path, base in _in_place(place, hidden)}
+    found = {_resolve(path): (path, base) for place in places for path, base in _find_in(place, hidden)}
     for path, (named, _) in found.items():
         if path.is_relative_to(hidden):
             raise AnalysisError(f"{named}: it lies in the output folder {out}; name another folder with --out")
-    names = _names([_candidates(path, base) for path, base in found.values()])
+    names = _choose_names([_list_candidates(path, base) for path, base in found.values()])
     return [Photo(path, name) for (path, _), name in zip(found.values(), names, strict=True)]
 
 
@@ -80,20 +80,20 @@ def read_photo(path: Path) -> RGBImage:
     return turn(image, read_orientation(content))
 
 
-def _in_place(place: Path, out: Path) -> Iterator[tuple[Path, Path]]:
+def _find_in(place: Path, out: Path) -> Iterator[tuple[Path, Path]]:
     """Yield each photo of a place with the folder that its name is relative to."""
     if not os.path.lexists(place):  # Path.exists raises on names that are too long
         raise AnalysisError(f"{place}: no such photo or folder")
     if not place.is_dir():
         yield place, place.parent
         return
-    paths = sorted(_images_below(place, out))
+    paths = sorted(_walk_images(place, out))
     if not paths:
         raise AnalysisError(f"{place}: it contains no images ({' '.join(sorted(PHOTO_SUFFIXES))})")
     yield from ((path, place) for path in paths)
 
 
-def _images_below(folder: Path, out: Path) -> Iterator[Path]:
+def _walk_images(folder: Path, out: Path) -> Iterator[Path]:
     for where, folders, files in os.walk(folder):
         inside = [name for name in folders if not name.startswith(".")]
         folders[:] = [name for name in inside if _resolve(Path(where, name)) != out]
@@ -105,7 +105,7 @@ def _resolve(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _candidates(path: Path, base: Path) -> tuple[str, str, str]:
+def _list_candidates(path: Path, base: Path) -> tuple[str, str, str]:
     """Return names of increasing length; the last, made from the whole path, is unique."""
     with_suffix = f"{path.stem}_{path.suffix[1:]}"
     whole = _resolve(path).with_name(with_suffix)
@@ -113,7 +113,7 @@ def _candidates(path: Path, base: Path) -> tuple[str, str, str]:
     return inside.with_name(path.stem).as_posix(), inside.with_name(with_suffix).as_posix(), "/".join(whole.parts[1:])
 
 
-def _names(candidates: Sequence[tuple[str, ...]]) -> list[str]:
+def _choose_names(candidates: Sequence[tuple[str, ...]]) -> list[str]:
     """Return the first unique name of each photo; upper and lower case count as equal."""
     levels = [0] * len(candidates)
     while True:
@@ -163,12 +163,12 @@ def draw_sheet_row(name: str, image: BGRImage, mask: ByteMask, depth: DepthCodes
     )
     grey = cv2.cvtColor(small_mask, cv2.COLOR_GRAY2BGR)
     panels = (small_image, grey, colour_depth(small_depth), draw_overlay(small_image, small_mask))
-    return np.vstack([_caption(name), np.hstack([_cell(panel) for panel in panels])])
+    return np.vstack([_draw_caption(name), np.hstack([_place_in_cell(panel) for panel in panels])])
 
 
 def draw_contact_sheet(rows: Sequence[BGRImage]) -> BGRImage:
     """Arrange the rows on a sheet under the names of the columns."""
-    header = np.hstack([_caption(column, CELL[0] + GAP) for column in COLUMNS])
+    header = np.hstack([_draw_caption(column, CELL[0] + GAP) for column in COLUMNS])
     blank = np.full_like(rows[0], 255)
     per_line = min(ROWS_PER_LINE, len(rows))
     filled = [*rows, *[blank] * (-len(rows) % per_line)]
@@ -176,14 +176,14 @@ def draw_contact_sheet(rows: Sequence[BGRImage]) -> BGRImage:
     return np.vstack([np.hstack([header] * per_line), *lines])
 
 
-def _cell(panel: BGRImage) -> BGRImage:
+def _place_in_cell(panel: BGRImage) -> BGRImage:
     """Place a thumbnail in the top left corner of a cell, below its caption."""
     cell = np.full((CELL[1] + GAP, CELL[0] + GAP, 3), 255, np.uint8)
     cell[: panel.shape[0], : panel.shape[1]] = panel
     return cell
 
 
-def _caption(text: str, width: int = (CELL[0] + GAP) * len(COLUMNS)) -> BGRImage:
+def _draw_caption(text: str, width: int = (CELL[0] + GAP) * len(COLUMNS)) -> BGRImage:
     strip = np.full((CAPTION_PX, width, 3), 255, np.uint8)
     fits = width // 7  # characters are seven pixels wide on average
     text = text.encode("ascii", "replace").decode()  # OpenCV draws ASCII only, and fails on some other characters

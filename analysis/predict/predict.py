@@ -31,7 +31,7 @@ from analysis.predict.photos import (
 )
 from analysis.runs.files import MODEL_ARGUMENT, check_folder, write_file
 from data.reading.matching import PHOTO_SUFFIXES
-from data.runtime.cli import run
+from data.runtime import cli
 from data.runtime.cores import count_cores
 from data.runtime.progress import Progress, progress_bar
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from analysis.model import Model
 
 BATCH = 16
-BATCH_PIXELS = 2**24  # of the photos of a batch; large photos make small batches
+BATCH_PIXELS = 2**24  # pixels of all photos of a batch; large photos make small batches
 SHEET_ROWS = 40
 MAX_THREADS = 8
 MAX_NAME_BYTES = 220  # file systems allow 255; the suffixes need some
@@ -79,12 +79,7 @@ ReadResult = _ReadPhoto | tuple[Photo, UnreadableError]
 
 
 class PhotoPredictor:
-    """Predict photos and write their output files.
-
-    Attributes:
-        done: Number of predicted photos.
-        skipped: Number of unreadable files.
-    """
+    """Predict photos and write their output files; `done` and `skipped` count the photos and the unreadable files."""
 
     def __init__(self, model: "Model", out: Path, *, metres: bool = False, progress: Progress | None = None) -> None:
         self.model, self.out, self.metres, self.progress = model, out, metres, progress
@@ -120,11 +115,9 @@ class PhotoPredictor:
             return photo, error
         return _ReadPhoto(photo, rgb, self.model.to_square(rgb))
 
-    def _predict(
-        self, read: Iterable[_ReadPhoto | tuple[Photo, UnreadableError]]
-    ) -> Iterator[tuple[_ReadPhoto, np.ndarray]]:
+    def _predict(self, read: Iterable[ReadResult]) -> Iterator[tuple[_ReadPhoto, np.ndarray]]:
         """Yield each photo with mask and depth of the network's size."""
-        for batch in _batches(self._keep_readable(read)):
+        for batch in _batch_photos(self._keep_readable(read)):
             yield from zip(batch, self.model.predict_squares(np.stack([one.square for one in batch])), strict=True)
 
     def _keep_readable(self, read: Iterable[ReadResult]) -> Iterator[_ReadPhoto]:
@@ -177,7 +170,7 @@ def map_ahead(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[
         yield waiting.popleft().result()
 
 
-def _batches(photos: Iterable[_ReadPhoto]) -> Iterator[list[_ReadPhoto]]:
+def _batch_photos(photos: Iterable[_ReadPhoto]) -> Iterator[list[_ReadPhoto]]:
     batch: list[_ReadPhoto] = []
     for one in photos:
         batch.append(one)
@@ -190,12 +183,7 @@ def _batches(photos: Iterable[_ReadPhoto]) -> Iterator[list[_ReadPhoto]]:
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
-    p = argparse.ArgumentParser(
-        prog="one-look predict",
-        description="Predict foreground and depth of photos with a trained model.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = cli.Parser("one-look predict", "Predict foreground and depth of photos with a trained model.", EPILOG)
     p.add_argument("model", **MODEL_ARGUMENT)
     p.add_argument("photos", type=Path, nargs="+", metavar="PHOTO_OR_FOLDER", help="photos, folders of photos")
     p.add_argument("--out", type=Path, default=Path("predictions"), help="folder to write to (default: %(default)s)")
@@ -207,7 +195,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     args = build_parser().parse_args(arguments)
-    return run(lambda: _predict(args), AnalysisError)
+    return cli.run(lambda: _predict(args), AnalysisError)
 
 
 def _predict(args: argparse.Namespace) -> int:
@@ -227,11 +215,7 @@ def _predict(args: argparse.Namespace) -> int:
         predictor = PhotoPredictor(model, args.out, metres=args.metres, progress=progress)
         predictor.write(photos)
     rate = predictor.done / (time.perf_counter() - begin)
-    skipped = f", {_count(predictor.skipped, 'file')} skipped" if predictor.skipped else ""
-    done = _count(predictor.done, "photo")
+    skipped = f", {cli.format_count(predictor.skipped, 'file')} skipped" if predictor.skipped else ""
+    done = cli.format_count(predictor.done, "photo")
     print(f"{done} in {args.out}{skipped} ({rate:.1f} per second, without loading the model)")
     return 0 if predictor.done else 1
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"

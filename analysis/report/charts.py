@@ -69,9 +69,9 @@ def plot_learning_curves(curves: pd.DataFrame, stage: str) -> go.Figure:
     mine = curves[curves["stage"] == stage]
     shown = [name for name in METRICS if name in mine and mine[name].notna().any()]
     traces = [
-        _curve(group, name, colour, place=place)
+        _draw_curve(group, name, colour, place=place)
         for name, colour, trials in group_by_colour(mine, ARCH)
-        for place, group in _bold_apart(trials)
+        for place, group in _group_by_dash(trials)
     ]
     buttons = [
         {
@@ -106,7 +106,7 @@ def plot_stage_ranks(
     traces = []
     for name, colour, group in group_by_colour(pairs, ARCH):
         for number, pair in enumerate(group.to_dict("records")):
-            traces.append(_rank_line(pair, name, colour, shown=number == 0))
+            traces.append(_draw_rank_line(pair, name, colour, shown=number == 0))
     title = f"{lower} → {upper}"
     if correlation:
         rank = correlation["spearman"]
@@ -183,14 +183,14 @@ def plot_timeline(trials: pd.DataFrame, spans: list[Span]) -> go.Figure:
     )
 
 
-def _bold_apart(trials: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
+def _group_by_dash(trials: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
     """Group the epochs by line style: each of the best trials with its place from 0, and all others as -1."""
     best = trials["rank"] <= BOLD
     groups = [(int(group["rank"].iloc[0]) - 1, group) for _, group in trials[best].groupby("trial_id", sort=False)]
     return [(-1, trials[~best]), *groups] if (~best).any() else groups
 
 
-def _curve(epochs: pd.DataFrame, arch: str, colour: str, *, place: int) -> tuple[go.Scatter, pd.DataFrame]:
+def _draw_curve(epochs: pd.DataFrame, arch: str, colour: str, *, place: int) -> tuple[go.Scatter, pd.DataFrame]:
     """Return one line through the epochs, interrupted between trials, and the epochs in its order."""
     parts = [
         part for _, trial in epochs.groupby("trial_id", sort=False) for part in (trial, trial[:1].assign(gap=True))
@@ -215,7 +215,7 @@ def _curve(epochs: pd.DataFrame, arch: str, colour: str, *, place: int) -> tuple
     return trace, data
 
 
-def _rank_line(pair: dict[Hashable, Any], arch: str, colour: str, *, shown: bool) -> go.Scatter:
+def _draw_rank_line(pair: dict[Hashable, Any], arch: str, colour: str, *, shown: bool) -> go.Scatter:
     ends = [f"{pair['trial_id_below']} {pair['score_below']:.3f}", f"{pair['trial_id']} {pair['score']:.3f}"]
     return go.Scatter(
         x=[0, 1],

@@ -43,15 +43,15 @@ def build_cards(run: Run, metrics: dict[str, Any]) -> list[tuple[str, str, str]]
     where = {"test": "test images", "val": "validation images"}.get(part, f"{best['stage']}, validation")
     guess = own.get("constant_guess", {}).get("score")
     latency = add_latency(run).set_index("trial_id")["latency_ms"].get(best["trial_id"])
-    size = f"an image of {_number(best['px'], '.0f', ' px')}"
+    size = f"an image of {_format(best['px'], '.0f', ' px')}"
     cards = [
         ("network", str(best["network"]), f"trial {best['trial_id']}"),
-        ("score", _number(own.get("score"), ".3f"), where + ("" if guess is None else f"; constant guess {guess:.3f}")),
-        ("IoU of the mask", _number(own.get("iou"), ".3f"), where),
-        ("RMSE of the depth", _number(own.get("rmse_depth"), ".3f"), where),
-        ("parameters", _number(best["params"], ",.0f"), ""),
-        ("multiply-adds", _number(best["macs"] / 1e6, ",.1f", " M"), size),
-        ("latency", _number(latency, ".1f", " ms"), "one image, one thread or the GPU"),
+        ("score", _format(own.get("score"), ".3f"), where + ("" if guess is None else f"; constant guess {guess:.3f}")),
+        ("IoU of the mask", _format(own.get("iou"), ".3f"), where),
+        ("RMSE of the depth", _format(own.get("rmse_depth"), ".3f"), where),
+        ("parameters", _format(best["params"], ",.0f"), ""),
+        ("multiply-adds", _format(best["macs"] / 1e6, ",.1f", " M"), size),
+        ("latency", _format(latency, ".1f", " ms"), "one image, one thread or the GPU"),
     ]
     return [card for card in cards if card[1]]
 
@@ -64,7 +64,7 @@ def explain_score(run: Run) -> str:
     return alone[known[0]] if len(known) == 1 else f"½ · {overlap} + ½ · ({skill})"
 
 
-def _number(value: Any, form: str, unit: str = "") -> str:
+def _format(value: Any, form: str, unit: str = "") -> str:
     return "" if value is None or pd.isna(value) else format(value, form) + unit
 
 
@@ -90,13 +90,10 @@ def explain_best(run: Run) -> list[str]:
     others = others[others["rank"].notna()].sort_values("rank")
     sentences = []
     if len(others):
-        next_best = others.iloc[0]
-        lead = best["score"] - next_best["score"]
-        word = "ahead of" if lead >= 0 else "behind"
-        sentences.append(
-            f"In {best['stage']} it scored {best['score']:.3f}, {abs(lead):.3f} {word} {next_best['trial_id']} "
-            f"({next_best['network']})."
-        )
+        second = others.iloc[0]
+        lead = best["score"] - second["score"]
+        place = f"{abs(lead):.3f} {'ahead of' if lead >= 0 else 'behind'} {second['trial_id']} ({second['network']})"
+        sentences.append(f"In {best['stage']} it scored {best['score']:.3f}, {place}.")
     seeds = run.run_json.get("seeds", {})
     if best["trial_id"] in seeds.get("trials", ()):
         spread = f", 95 % interval {seeds['low']:.3f} to {seeds['high']:.3f}" if "low" in seeds else ""
@@ -107,9 +104,8 @@ def explain_best(run: Run) -> list[str]:
     path = trace_lineage(run)
     if len(path) > 1:
         first = path.iloc[0]
-        sentences.append(
-            f"In {first['stage']} the same configuration was number {first['rank']:.0f} of {first['of']:.0f}."
-        )
+        place = f"number {first['rank']:.0f} of {first['of']:.0f}"
+        sentences.append(f"In {first['stage']} the same configuration was {place}.")
     return sentences
 
 
@@ -193,7 +189,7 @@ def describe_environment(run: Run) -> list[tuple[str, str]]:
     facts = {
         "data": data.get("folder"),
         "images": parts,
-        "left out": _left_out(data.get("left_out", {})),
+        "left out": _describe_left_out(data.get("left_out", {})),
         "split": data.get("split"),
         "fingerprint of the data": data.get("fingerprint"),
         "budget": content.get("budget"),
@@ -209,7 +205,7 @@ def describe_environment(run: Run) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in facts.items() if value not in (None, "", "absent")]
 
 
-def _left_out(left_out: dict[str, Any]) -> str:
+def _describe_left_out(left_out: dict[str, Any]) -> str:
     """Return the number of unusable triplets and the reasons; "" if there are none."""
     reasons = ", ".join(f"{words}: {count}" for words, count in left_out.get("reasons", {}).items())
     return f"{left_out['triplets']:,} of {left_out['of']:,} ({reasons})" if left_out.get("triplets") else ""

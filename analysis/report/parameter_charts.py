@@ -21,20 +21,16 @@ from analysis.report.style import (
 )
 from analysis.runs.curves import pareto_front, select_models
 
-MOST_BARS = 12
+MAX_BARS = 12
 FEW = 6  # a number with at most so many values is plotted like a category
 LOG_SPAN = 30  # ratio of the largest to the least value from which an axis is logarithmic
-COSTS = {
-    "params": "parameters",
-    "macs": "multiply-adds of one image",
-    "latency_ms": "latency of one image (ms)",
-}
+COSTS = {"params": "parameters", "macs": "multiply-adds of one image", "latency_ms": "latency of one image (ms)"}
 SYMBOLS = {"explore": "circle", "confirm": "diamond", "final": "star", "repeat": "cross"}
 
 
 def plot_importances(importances: pd.DataFrame, architecture: str) -> go.Figure:
     """Plot the most important parameters of one architecture; pale bars do not exceed chance."""
-    mine = importances[importances["architecture"] == architecture].head(MOST_BARS)
+    mine = importances[importances["architecture"] == architecture].head(MAX_BARS)
     colour = assign_colours([architecture], ARCHS | {"all": PLAIN})[architecture]
     bars = go.Bar(
         x=mine["importance"],
@@ -64,12 +60,12 @@ def plot_importances(importances: pd.DataFrame, architecture: str) -> go.Figure:
 def plot_score_by(trials: pd.DataFrame, parameter: str) -> go.Figure:
     """Plot the score of every trial against one of its parameters, in the colours of the architectures."""
     known = trials[trials["score"].notna() & trials[parameter].notna()]
-    values, axis = _numbers(known[parameter]), {}
+    values, axis = _parse_numbers(known[parameter]), {}
     if values is None:
-        names = _in_order(known[parameter])
+        names = _sort_texts(known[parameter])
         jitter = np.random.default_rng(0).uniform(-0.25, 0.25, len(known))
         values = known[parameter].astype(str).map({name: number for number, name in enumerate(names)}) + jitter
-        axis = {"tickvals": list(range(len(names))), "ticktext": [_short(name) for name in names], "tickangle": 0}
+        axis = {"tickvals": list(range(len(names))), "ticktext": [_shorten(name) for name in names], "tickangle": 0}
         shown = "%{text}"
     else:
         names, shown = [], "%{x:.4~g}"
@@ -99,7 +95,7 @@ def plot_parallel_coordinates(trials: pd.DataFrame, parameters: list[str]) -> go
     archs = [name for name, _, _ in group_by_colour(known, ARCH)]
     palette, top = assign_colours(archs, ARCHS), max(len(archs) - 1, 1)
     scale = [[number / top, palette[name]] for number, name in enumerate(archs)]
-    axes = [_axis(known[name], name) for name in ([ARCH] if len(archs) > 1 else []) + parameters]
+    axes = [_build_axis(known[name], name) for name in ([ARCH] if len(archs) > 1 else []) + parameters]
     label = "score" if known["score"].min() >= LOWEST else f"score (from {LOWEST:g})"
     axes.append({"label": label, "values": known["score"].clip(lower=LOWEST), "tickformat": ".2f"})
     line = {
@@ -148,19 +144,19 @@ def list_varied(trials: pd.DataFrame, importances: pd.DataFrame) -> list[str]:
     known = importances[importances["architecture"] == "all"]
     shares: dict[str, float] = {}
     for parameter, importance in zip(known["parameter"], known["importance"], strict=True):
-        column = _column(str(parameter))
+        column = _find_column(str(parameter))
         shares[column] = shares.get(column, 0.0) + float(importance)
     return sorted(map(str, names), key=lambda name: (-shares.get(name, 0.0), name))
 
 
-def _column(parameter: str) -> str:
+def _find_column(parameter: str) -> str:
     """Return the column of trials.csv that holds a parameter of the search space."""
     section, _, field = parameter.partition("/")
     known = {"model", "loss", "optim", "schedule", "augment"}
     return parameter if section in known else f"{'optim' if field == 'lr' else 'model'}/{field}"
 
 
-def _numbers(values: pd.Series) -> pd.Series | None:
+def _parse_numbers(values: pd.Series) -> pd.Series | None:
     """Return the values as numbers; None if they are categories or have few distinct values."""
     numbers = pd.to_numeric(values, errors="coerce")
     return None if numbers.isna().any() or numbers.nunique() <= FEW else numbers.astype(float)
@@ -170,14 +166,14 @@ def _spans_decades(numbers: pd.Series) -> bool:
     return bool(numbers.min() > 0 and numbers.max() / numbers.min() >= LOG_SPAN)
 
 
-def _in_order(values: pd.Series) -> list[str]:
+def _sort_texts(values: pd.Series) -> list[str]:
     """Return the distinct values as text, numbers in numeric and names in alphabetic order."""
     numbers = pd.to_numeric(values, errors="coerce")
     table = pd.DataFrame({"text": values.astype(str), "number": numbers}).drop_duplicates("text")
     return list(table.sort_values(["number", "text"])["text"])
 
 
-def _short(value: str) -> str:
+def _shorten(value: str) -> str:
     """Shorten a value so that it fits under an axis."""
     try:
         return f"{float(value):.4g}"
@@ -185,13 +181,13 @@ def _short(value: str) -> str:
         return value.replace("_", " ").replace("+", " +<br>").replace("pixel shuffle", "pixel<br>shuffle")
 
 
-def _axis(values: pd.Series, label: str) -> dict[str, Any]:
+def _build_axis(values: pd.Series, label: str) -> dict[str, Any]:
     """Return a dimension of the parallel coordinates; missing values lie at the bottom."""
-    numbers = _numbers(values.dropna())
+    numbers = _parse_numbers(values.dropna())
     if numbers is None:
-        names = _in_order(values.fillna("none"))
+        names = _sort_texts(values.fillna("none"))
         place = values.fillna("none").astype(str).map({name: number for number, name in enumerate(names)})
-        ticks = {"tickvals": list(range(len(names))), "ticktext": [_short(name) for name in names]}
+        ticks = {"tickvals": list(range(len(names))), "ticktext": [_shorten(name) for name in names]}
         return {"label": label, "values": place, **ticks}
     filled = values.astype(float).fillna(numbers.min())
     if _spans_decades(numbers):

@@ -7,6 +7,7 @@ import base64
 import json
 import shlex
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -80,20 +81,19 @@ def render(run: Run) -> str:
     table = build_leaderboard(run)
     context = {
         "plots": {name: [f"{name}-{number}" for number in range(len(found))] for name, found in drawn.items()},
-        "figures": {key: _describe(chart) for key, chart in by_key.items()},
-        "figures_json": _json({key: _strip(chart, hover) for key, chart in by_key.items()}),
+        "figures": {key: _describe_chart(chart) for key, chart in by_key.items()},
+        "figures_json": _to_json({key: _strip(chart, hover) for key, chart in by_key.items()}),
         "leaderboard": table,
-        "rows_json": _json({**table, "hover": hover}),
+        "rows_json": _to_json({**table, "hover": hover}),
         "importance_known": len(shares) > 0,
     }
     context["sections"] = [
         (id, title) for id, (title, needs) in SECTIONS.items() if not needs or drawn.get(needs) or table.get(needs)
     ]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE / "templates"), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    page = environment.get_template("report.html.j2")
-    return page.render(**context, **_head(run), **_best(run), **_tables(run), **_assets())
+    files = jinja2.FileSystemLoader(HERE / "templates")
+    page = jinja2.Environment(loader=files, autoescape=True, undefined=jinja2.StrictUndefined)
+    parts = {**_build_head(run), **_describe_best(run), **_build_tables(run), **_read_assets()}
+    return page.get_template("report.html.j2").render(**context, **parts)
 
 
 def make_charts(run: Run, importances: pd.DataFrame) -> dict[str, list[go.Figure]]:
@@ -108,12 +108,12 @@ def make_charts(run: Run, importances: pd.DataFrame) -> dict[str, list[go.Figure
     return {
         "over_time": [charts.plot_best_over_time(run.curves, spans)] if len(reported) else [],
         "curves": [charts.plot_learning_curves(run.curves, stage) for stage in stages],
-        "ranks": _ranks(run),
-        "importance": _importance(importances),
+        "ranks": _plot_ranks(run),
+        "importance": _plot_importances(importances),
         "parallel": [parameter_charts.plot_parallel_coordinates(first, axes)] if axes else [],
         "slices": [parameter_charts.plot_score_by(first, name) for name in varied[:MAX_SLICES]],
         "front": [parameter_charts.plot_score_against(costed, cost) for cost in costs],
-        "spent": _spent(run),
+        "spent": _plot_spending(run),
     }
 
 
@@ -123,33 +123,34 @@ def build_leaderboard(run: Run) -> dict[str, Any]:
     trials = ended.sort_values(["scored", "px", "train_images", "score"], ascending=False, kind="stable")
     shown = [column for column in LEADERBOARD if column[0] in trials and trials[column[0]].notna().any()]
     columns = [{"title": title, "kind": kind, "digits": digits} for _, title, kind, digits in shown]
-    values = [_cells(trials[name], kind, digits) for name, _, kind, digits in shown]
+    values = [_round_cells(trials[name], kind, digits) for name, _, kind, digits in shown]
     best = None if run.best is None else str(run.best["trial_id"])
     return {"columns": columns, "rows": [list(row) for row in zip(*values, strict=True)], "best": best}
 
 
-def _ranks(run: Run) -> list[go.Figure]:
-    correlations, found = facts.collect_rank_correlations(run), []
-    for lower, upper in zip(run.stages, run.stages[1:], strict=False):
-        if len(pair_promotions(run.trials, lower, upper)) > 1:
-            found.append(charts.plot_stage_ranks(run.trials, lower, upper, correlations.get(upper)))
-    return found
+def _plot_ranks(run: Run) -> list[go.Figure]:
+    correlations = facts.collect_rank_correlations(run)
+    return [
+        charts.plot_stage_ranks(run.trials, lower, upper, correlations.get(upper))
+        for lower, upper in pairwise(run.stages)
+        if len(pair_promotions(run.trials, lower, upper)) > 1
+    ]
 
 
-def _importance(importances: pd.DataFrame) -> list[go.Figure]:
+def _plot_importances(importances: pd.DataFrame) -> list[go.Figure]:
     names = list(dict.fromkeys(importances["architecture"]))
     if len(names) == 2:
         names = names[:1]  # with a single architecture, "all" shows the same
     return [parameter_charts.plot_importances(importances, name) for name in names]
 
 
-def _spent(run: Run) -> list[go.Figure]:
+def _plot_spending(run: Run) -> list[go.Figure]:
     rows, ran = facts.list_phases(run), run.trials[["started_s", "ended_s"]].notna().all(axis=1)
     found = [charts.plot_phases(rows)] if len(rows) else []
     return [*found, charts.plot_timeline(run.trials, facts.find_stage_spans(run))] if ran.any() else found
 
 
-def _cells(values: pd.Series, kind: str, digits: int | str) -> list[Any]:
+def _round_cells(values: pd.Series, kind: str, digits: int | str) -> list[Any]:
     """Return the values of a column for the table: numbers rounded, None if missing."""
     if kind in ("text", "choice"):
         return [None if pd.isna(value) else str(value) for value in values]
@@ -158,7 +159,7 @@ def _cells(values: pd.Series, kind: str, digits: int | str) -> list[Any]:
     return [None if pd.isna(value) else int(value) if places == 0 else round(float(value), places) for value in numbers]
 
 
-def _head(run: Run) -> dict[str, Any]:
+def _build_head(run: Run) -> dict[str, Any]:
     content = run.run_json
     searching = select_first_stage(run)
     counted = f"{len(searching)} trials of {run.stages[0]}" if run.stages else "no trial yet"
@@ -181,7 +182,7 @@ def _head(run: Run) -> dict[str, Any]:
         "archs": [(name, colour) for name, colour, _ in group_by_colour(searching, ARCH)],
         "first_stage": next(iter(run.stages), ""),
         "stages_beyond": run.stages[:1] if len(run.stages) > 1 else [],
-        "resume": _resume(run),
+        "resume": _build_resume_command(run),
     }
 
 
@@ -189,22 +190,19 @@ def _is_older(run: Run) -> bool:
     return bool(run.run_json) and run.run_json.get("format_version") != FORMAT_VERSION
 
 
-def _resume(run: Run) -> str:
+def _build_resume_command(run: Run) -> str:
     """Return the command that resumes the run; "" if it is running or was recorded in an older format."""
     if run.state in ("running", "unknown") or _is_older(run):
         return ""
-    more = " --budget 30m" if run.state == "done" else ""
-    return format_resume_command(run.folder) + more
+    return format_resume_command(run.folder) + (" --budget 30m" if run.state == "done" else "")
 
 
-def _best(run: Run) -> dict[str, Any]:
+def _describe_best(run: Run) -> dict[str, Any]:
     metrics = read_json(run.folder / "best" / "metrics.json")
     best_metrics, best = facts.tabulate_metrics(metrics), run.best
     parts = [part for part in ("val", "test") if part in metrics]
     path = facts.trace_lineage(run)
-    settings = (
-        [] if best is None else [(name, best[name]) for name in best.index if "/" in name and pd.notna(best[name])]
-    )
+    settings: dict[str, Any] | pd.Series = {} if best is None else best[best.index.str.contains("/")].dropna()
     return {
         "best": best is not None,
         "cards": facts.build_cards(run, metrics),
@@ -216,12 +214,12 @@ def _best(run: Run) -> dict[str, Any]:
         "best_metrics": best_metrics.to_dict("records"),
         "parts": parts,
         "path": path.to_dict("records"),
-        "config": settings,
+        "config": list(settings.items()),
         "has_model": (run.folder / "best" / "model.safetensors").is_file(),
     }
 
 
-def _tables(run: Run) -> dict[str, Any]:
+def _build_tables(run: Run) -> dict[str, Any]:
     ends, spent = facts.count_endings(run), facts.list_phases(run)
     on_front = pareto_front(select_models(add_latency(run)))
     hours = {kind: seconds / 3600 for kind, seconds in run.run_json.get("device_s", {}).items() if seconds}
@@ -250,7 +248,7 @@ def embed_image(path: Path) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(content.tobytes()).decode()
 
 
-def _describe(chart: go.Figure) -> dict[str, Any]:
+def _describe_chart(chart: go.Figure) -> dict[str, Any]:
     wide = any(trace.type == "parcoords" for trace in chart.data)
     return {"title": chart.layout.title.text, "height": chart.layout.height, "wide": wide}
 
@@ -269,18 +267,14 @@ def _strip(chart: go.Figure, hover: dict[str, str]) -> dict[str, Any]:
     return {"data": content["data"], "layout": {**layout, "margin": {**layout["margin"], "t": above}}}
 
 
-def _json(content: Any) -> Markup:
+def _to_json(content: Any) -> Markup:
     """Return JSON for a script element, escaped so that no content can close the element."""
     return Markup(to_json_plotly(content).replace("<", "\\u003c"))
 
 
-def _assets() -> dict[str, Markup]:
+def _read_assets() -> dict[str, Markup]:
     """Return the page's own scripts and styles and those of Plotly and Tabulator."""
-    files = {
-        "css": "report.css",
-        "js": "report.js",
-        "tabulator_css": "tabulator.min.css",
-        "tabulator_js": "tabulator.min.js",
-    }
+    files = {"css": "report.css", "js": "report.js"}
+    files |= {"tabulator_css": "tabulator.min.css", "tabulator_js": "tabulator.min.js"}
     texts = {name: (HERE / "static" / file).read_text(encoding="utf-8") for name, file in files.items()}
     return {name: Markup(text) for name, text in {**texts, "plotly_js": get_plotlyjs()}.items()}

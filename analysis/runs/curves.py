@@ -5,7 +5,6 @@ The functions take frames of analysis.runs.tables, of one run or several.
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,7 +28,7 @@ def rank_trials(trials: pd.DataFrame) -> pd.DataFrame:
     """
     scores = pd.to_numeric(trials["score"]).where(trials["status"] != "failed")
     ranks = scores.groupby([trials[name] for name in STAGE]).rank(ascending=False, method="first")
-    return trials.assign(rank=ranks, root=_roots(trials), label=_labels(trials))
+    return trials.assign(rank=ranks, root=_find_roots(trials), label=_label_trials(trials))
 
 
 def build_curves(reports: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
@@ -94,7 +93,7 @@ def assign_lanes(trials: pd.DataFrame) -> list[int]:
     return found
 
 
-def _roots(trials: pd.DataFrame) -> list[str]:
+def _find_roots(trials: pd.DataFrame) -> list[str]:
     """Return the first ancestor of each trial."""
     known = trials.reindex(columns=[*TRIAL, "parent_id"]).itertuples(index=False, name=None)
     parents = {(run, trial): parent for run, trial, parent in known if isinstance(parent, str) and parent}
@@ -106,19 +105,15 @@ def _roots(trials: pd.DataFrame) -> list[str]:
     return roots
 
 
-def _labels(trials: pd.DataFrame) -> list[str]:
+def _label_trials(trials: pd.DataFrame) -> list[str]:
     """Return id, network and score of each trial, where known."""
     wanted = trials.reindex(columns=["trial_id", "model/arch", "model/width", "score", "status"])
-    return [_label(*values) for values in wanted.itertuples(index=False, name=None)]
-
-
-def _label(trial_id: str, arch: Any, width: float, score: float, status: str) -> str:
-    parts = [trial_id]
-    if isinstance(arch, str):
-        parts.append(f"{arch} w{width:.0f}")
-    if pd.notna(score):
-        parts.append(f"{score:.3f}")
-    return " ".join(parts) + (" (running)" if status == "running" else "")
+    labels = []
+    for trial_id, arch, width, score, status in wanted.itertuples(index=False, name=None):
+        network = f" {arch} w{width:.0f}" if isinstance(arch, str) else ""
+        scored = f" {score:.3f}" if pd.notna(score) else ""
+        labels.append(f"{trial_id}{network}{scored}{' (running)' if status == 'running' else ''}")
+    return labels
 
 
 def pareto_front(trials: pd.DataFrame, costs: Sequence[str] = COSTS) -> pd.DataFrame:

@@ -25,9 +25,9 @@ from search.study.storage import find_study
 ALL = "all"
 ARCH = "model/arch"
 COLUMNS = ["architecture", "parameter", "importance", "chance"]
-MIN_TRIALS = 10  # of an architecture
+MIN_TRIALS = 10  # trials of an architecture, without which it is left out
 TOP, TOP_SHARE = 5, 0.1  # good trials: the best tenth, at least five, as Optuna advises
-SHUFFLES = 5  # of the scores, to estimate the importance that arises by chance
+SHUFFLES = 5  # times that scores are shuffled to estimate the importance that arises by chance
 
 
 def compute_importances(run: Path) -> pd.DataFrame:
@@ -50,16 +50,11 @@ def compute_importances(run: Path) -> pd.DataFrame:
     for trial in trials:
         groups.setdefault(str(trial.params.get(ARCH)), []).append(trial)
     tables = [
-        _importances(group).rename_axis("parameter").reset_index().assign(architecture=name)
+        _rank_parameters(group).rename_axis("parameter").reset_index().assign(architecture=name)
         for name, group in groups.items()
         if len(group) >= MIN_TRIALS
     ]
     return pd.concat(tables, ignore_index=True)[COLUMNS] if tables else pd.DataFrame(columns=COLUMNS)
-
-
-def _count_good(trials: int) -> int:
-    """Return the number of good trials among `trials`."""
-    return max(TOP, math.ceil(TOP_SHARE * trials))
 
 
 def load_scored_trials(run: Path) -> list[FrozenTrial]:
@@ -83,20 +78,21 @@ def load_study(run: Path) -> list[FrozenTrial]:
     return [] if study is None else study.get_trials(deepcopy=False)
 
 
-def _importances(trials: list[FrozenTrial]) -> pd.DataFrame:
+def _rank_parameters(trials: list[FrozenTrial]) -> pd.DataFrame:
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # otherwise Optuna logs every study
     study = optuna.create_study(direction="maximize")
     study.add_trials(trials)
     ranks, rng = np.array([trial.value for trial in trials]), np.random.default_rng(0)
-    found = _divergences(study, ranks)
-    by_chance = pd.DataFrame([_divergences(study, rng.permutation(ranks)) for _ in range(SHUFFLES)]).max()
+    found = _measure_divergences(study, ranks)
+    by_chance = pd.DataFrame([_measure_divergences(study, rng.permutation(ranks)) for _ in range(SHUFFLES)]).max()
     shares = pd.DataFrame({"importance": found, "chance": by_chance}) / (found.sum() or 1.0)
     return shares.sort_values("importance", ascending=False, kind="stable")
 
 
-def _divergences(study: optuna.Study, ranks: np.ndarray) -> pd.Series:
+def _measure_divergences(study: optuna.Study, ranks: np.ndarray) -> pd.Series:
     """Return the PED-ANOVA divergence of each parameter for these ranks of the trials."""
-    evaluator = PedAnovaImportanceEvaluator(target_quantile=_count_good(len(ranks)) / len(ranks))
+    good = max(TOP, math.ceil(TOP_SHARE * len(ranks)))
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=good / len(ranks))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about branches of the space with a single trial
         values = get_param_importances(study, evaluator=evaluator, target=lambda t: -ranks[t.number], normalize=False)

@@ -17,25 +17,19 @@ SILENT_S = 60.0  # a run writes its clock every two seconds; after so long witho
 
 @dataclass(frozen=True)
 class Run:
-    """The content of a run folder.
-
-    Attributes:
-        folder: The run folder.
-        run_json: Content of run.json; empty if there is none.
-        trials: A row per trial and stage, from load_trials_so_far, with rank, root, label and `network` (name and
-            width). Trials that have not ended are "running", or "unfinished" if the run has ended.
-        curves: A row per trial and epoch, from build_curves, with `network`, `status` and `model/arch`.
-    """
+    """The content of a run folder."""
 
     folder: Path
-    run_json: dict[str, Any]
+    run_json: dict[str, Any]  # content of run.json; empty if there is none
+    # A row per trial and stage, from load_trials_so_far, with rank, root, label and `network` (name and width).
+    # Trials that have not ended are "running", or "unfinished" if the run has ended.
     trials: pd.DataFrame
-    curves: pd.DataFrame
+    curves: pd.DataFrame  # a row per trial and epoch, from build_curves, with `network`, `status` and `model/arch`
 
     @property
     def state(self) -> str:
         """Running, done, stopped, failed, or cut off if the process died without recording its end."""
-        return _state(self.folder, self.run_json)
+        return _find_state(self.folder, self.run_json)
 
     @property
     def stages(self) -> list[str]:
@@ -65,9 +59,9 @@ def read_run(folder: Path | str) -> Run:
         raise AnalysisError(f"{folder}: not a run folder; it has neither run.json nor trials.csv")
     content = _upgrade(read_json(folder / "run.json"))
     reports, trials = load_reports(folder), load_trials_so_far(folder)
-    if _state(folder, content) != "running":
+    if _find_state(folder, content) != "running":
         trials["status"] = trials["status"].replace("running", "unfinished")
-    trials = rank_trials(trials).assign(network=_networks(trials))
+    trials = rank_trials(trials).assign(network=_name_networks(trials))
     curves = build_curves(reports, trials).merge(trials[["trial_id", "network", "status", "model/arch"]], on="trial_id")
     return Run(folder=folder, run_json=content, trials=trials, curves=curves)
 
@@ -95,17 +89,15 @@ def _upgrade(content: dict[str, Any]) -> dict[str, Any]:
     return content | {"options": options, "stages": stages}
 
 
-def _state(folder: Path, content: dict[str, Any]) -> str:
+def _find_state(folder: Path, content: dict[str, Any]) -> str:
     state = str(content.get("state", "unknown"))
     if state == "running" and time.time() - (folder / "run.json").stat().st_mtime > SILENT_S:
         return "cut off"
     return state
 
 
-def _networks(trials: pd.DataFrame) -> list[str]:
+def _name_networks(trials: pd.DataFrame) -> list[str]:
     """Return architecture and width of each trial's network."""
-    pairs = zip(trials["model/arch"], trials["model/width"], strict=True)
-    return [
-        "network unknown" if not isinstance(arch, str) else arch if pd.isna(width) else f"{arch} w{width:.0f}"
-        for arch, width in pairs
-    ]
+    widths = [f" w{width:.0f}" if pd.notna(width) else "" for width in trials["model/width"]]
+    archs = trials["model/arch"]
+    return [arch + w if isinstance(arch, str) else "network unknown" for arch, w in zip(archs, widths, strict=True)]

@@ -12,23 +12,16 @@ from search.records.run_dir import RunDirError, read_lines
 from search.records.trials import TrialRecord
 
 TRIAL = ["run", "trial_id"]  # identifies a trial among several runs
-REQUIRED = ("trial_id", "stage", "status")  # columns of every trial table
+NAMES = ("trial_id", "stage")  # texts of every line of reports
+REQUIRED = (*NAMES, "status")  # columns of every trial table
 TEXTS = ("run", "trial_id", "parent_id", "stage", "status", "reason", "model/arch")
 NUMBERS = tuple(
     "score iou rmse_depth epochs images_seen params macs px train_images fit_s device_s seed started_s ended_s "  # noqa: SIM905
     "model/width".split()
 )
 EPOCH_NUMBERS = (
-    "score",
-    "iou",
-    "rmse_depth",
-    "train_total",
-    "epochs",
-    "images_seen",
-    "fit_s",
-    "ended_s",
-    "best_epoch",
-    "lr",
+    *("score", "iou", "rmse_depth", "train_total", "epochs"),
+    *("images_seen", "fit_s", "ended_s", "best_epoch", "lr"),
 )
 
 
@@ -116,10 +109,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in whole.splitlines()]
     except (OSError, ValueError) as error:
         raise AnalysisError(f"{path}: a line is damaged ({error}); restore the file from the run") from error
-    names_of = (
-        [line.get(name) for name in ("trial_id", "stage")] if isinstance(line, dict) else [None] for line in lines
-    )
-    if not all(isinstance(name, str) for names in names_of for name in names):
+    if not all(isinstance(line, dict) and isinstance(line.get(name), str) for line in lines for name in NAMES):
         raise AnalysisError(f"{path}: a line names no trial; restore the file from the run")
     return lines
 
@@ -127,12 +117,5 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 def _complete(table: pd.DataFrame, texts: tuple[str, ...], numbers: tuple[str, ...]) -> pd.DataFrame:
     """Return the table with all these columns, as text and numbers."""
     table = table.reindex(columns=[*dict.fromkeys([*table.columns, *texts, *numbers])])
-    complete = {
-        name: pd.to_numeric(values, errors="coerce")
-        if name in numbers
-        else values.astype(object)
-        if name in texts
-        else values
-        for name, values in table.items()
-    }
-    return pd.DataFrame(complete, index=table.index)
+    converted = {name: pd.to_numeric(table[name], errors="coerce") for name in numbers}
+    return table.assign(**converted).astype(dict.fromkeys(texts, object))

@@ -85,11 +85,13 @@ def draw_composites(plan: Plan, indices: range) -> Iterator[tuple[int, Sample]]:
 
 
 def _build_depth(plan: Plan, canvas: Canvas) -> UInt8[np.ndarray, "px px"] | None:
-    """Encode the depth of a composite: that of the canvas, or what the depth model predicts."""
+    """Return the depth of a composite, of the canvas or by the depth model, as 0 = unknown, 1..255 = 0..1."""
+    depth = canvas.depth
     if plan.depth_model is not None:
         depth = predict_relative_depth(plan.depth_model, canvas.image, "a composite", plan.options.px)
-        return encode_depth_bytes(depth)
-    return None if plan.depth is None else encode_depth_bytes(canvas.depth)
+    elif plan.depth is None:
+        return None
+    return encode_depth_bytes(depth)
 
 
 def _draw_foregrounds(plan: Plan, index: int, rng: np.random.Generator) -> list[tuple[int, bool]]:
@@ -137,8 +139,8 @@ def _draw_place(
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Build the command line."""
-    parser = argparse.ArgumentParser(prog="one-look compose", description="Paste foregrounds on photos.")
+    """Build the parser of the command line."""
+    parser = cli.Parser("one-look compose", "Paste foregrounds on photos.")
     add = parser.add_argument
     add("--backgrounds", type=Path, required=True, metavar="DIR", help="photos, or a folder with images/ and depth/")
     add("--foregrounds", type=Path, required=True, metavar="DIR", help="RGBA images of cut-out objects")
@@ -204,9 +206,8 @@ def _run(args: argparse.Namespace) -> None:
     try:
         with open_workers(args.workers, args.address) as workers:
             plan = plan_from_args(args, workers)
-            print(
-                f"{plan.count:,} composites of {len(plan.backgrounds)} photos and {len(plan.foregrounds)} foregrounds"
-            )
+            sources = f"{len(plan.backgrounds)} photos and {len(plan.foregrounds)} foregrounds"
+            print(f"{plan.count:,} composites of {sources}")
             with progress_bar("composites") as progress:
                 write_composites(plan, args.out, workers=workers, progress=progress)
     except KeyboardInterrupt:

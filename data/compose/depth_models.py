@@ -34,7 +34,7 @@ Inverse = Float32[np.ndarray, "h2 w2"]  # inverse depth in any unit, near = larg
 class Preprocessing:
     """Input and output of an ONNX model; the fields of the JSON beside it."""
 
-    width: int  # of the input in pixels
+    width: int  # size of the input in pixels
     height: int
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)  # subtracted from RGB in [0, 1]
     std: tuple[float, ...] = (1.0, 1.0, 1.0)

@@ -13,12 +13,12 @@ from jaxtyping import Float32
 SMALLEST, LARGEST = 0.3, 0.6
 RULES = ("study", "ground")
 
-HORIZON = 0.45  # of the height, from the top: feet on the ground are below
-SMALLEST_STANDING, LARGEST_STANDING = 0.12, 0.9  # of the image's side
+HORIZON = 0.45  # share of the height from the top: feet on the ground are below
+SMALLEST_STANDING, LARGEST_STANDING = 0.12, 0.9  # shares of the image's side
 HEIGHTS = (0.85, 1.15)  # range of the factor by which sizes vary
-NEAREST_PERCENTILE = 98  # of the ground's inverse depth, where foregrounds have the largest size
+NEAREST_PERCENTILE = 98  # percentile of the ground's inverse depth at which foregrounds have the largest size
 LEVEL = (1.005, 1.5)  # growth of inverse depth over `STEP` downwards: less is a wall, more an edge
-STEP = 1 / 40  # of the height
+STEP = 1 / 40  # share of the height
 SKY = 0.02  # relative inverse depth up to which nothing can stand
 
 

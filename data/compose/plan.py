@@ -39,9 +39,7 @@ class ComposeOptions:
     things: int = 1  # largest number of foregrounds in an image; the number is drawn
     shadow: bool = False
     seed: int = 0  # decides the composites, whatever the number of workers
-    hold_out: bool = (
-        True  # the last fifth of photos and foregrounds is for validation; else the reader of the data set splits
-    )
+    hold_out: bool = True  # the last fifth of photos and foregrounds validates; else the reader of the data set splits
 
     def __post_init__(self) -> None:
         for name, value, least in (("size", self.px, 32), ("things", self.things, 1), ("seed", self.seed, 0)):

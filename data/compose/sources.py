@@ -161,9 +161,8 @@ def read_foreground(path: Path, longest_px: int) -> UInt8[np.ndarray, "h w 4"]:
     if not (pixels[..., 3] >= OPAQUE).any():
         raise DataError(f"{path}: has no opaque pixel (alpha >= {OPAQUE}); remove it")
     if pixels[..., 3].min() >= OPAQUE:
-        raise DataError(
-            f"{path}: nothing in it is transparent (alpha is {OPAQUE} or more everywhere); cut the object out"
-        )
+        problem = f"nothing in it is transparent (alpha is {OPAQUE} or more everywhere)"
+        raise DataError(f"{path}: {problem}; cut the object out")
     rows, columns = (np.flatnonzero((pixels[..., 3] > FAINT).any(axis=axis)) for axis in (1, 0))
     inside = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1, [2, 1, 0, 3]]
     return _clean_edges(_shrink(np.ascontiguousarray(inside), longest_px))

@@ -37,29 +37,17 @@ PASTE_DRAWS = 7  # chosen or not, source, flip, scale, angle, shift to the right
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig(PlainConfig):
-    """Probability in [0, 1] of each change to a sample; the search suggests them in this order.
+    """Probability in [0, 1] of each change to a sample; the search suggests them in this order."""
 
-    Attributes:
-        flip: Mirror left and right.
-        rotate: Rotate by up to 10 degrees either way.
-        grid_distortion: Bend by a 5 x 5 grid.
-        blur: Average over 3 or 5 pixels.
-        brightness_contrast: Change both by up to a fifth.
-        grayscale: Remove the colour.
-        copy_paste: Paste the foreground of another sample, as deep as the nearest that it covers.
-        zoom: Scale each axis by 0.8 to 1.8 about the centre, and shift by up to a tenth.
-        hue_saturation: Shift the hue by up to 40 degrees and the saturation by up to a sixth.
-    """
-
-    flip: float = 0.5
-    rotate: float = 0.0
-    grid_distortion: float = 0.0
-    blur: float = 0.0
-    brightness_contrast: float = 0.0
-    grayscale: float = 0.0
-    copy_paste: float = 0.0
-    zoom: float = 0.0
-    hue_saturation: float = 0.0
+    flip: float = 0.5  # mirror left and right
+    rotate: float = 0.0  # rotate by up to 10 degrees either way
+    grid_distortion: float = 0.0  # bend by a 5 x 5 grid
+    blur: float = 0.0  # average over 3 or 5 pixels
+    brightness_contrast: float = 0.0  # change both by up to a fifth
+    grayscale: float = 0.0  # remove the colour
+    copy_paste: float = 0.0  # paste the foreground of another sample, as deep as the nearest that it covers
+    zoom: float = 0.0  # scale each axis by 0.8 to 1.8 about the centre, and shift by up to a tenth
+    hue_saturation: float = 0.0  # shift the hue by up to 40 degrees and the saturation by up to a sixth
 
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
@@ -69,15 +57,10 @@ class AugmentConfig(PlainConfig):
 
 @dataclass(frozen=True)
 class Augmentation:
-    """One change.
+    """One change."""
 
-    Attributes:
-        build: Makes the transform from the albumentations module and the probability.
-        search_at: Probability that the search tries besides 0.
-    """
-
-    build: Callable[[Any, float], Any]
-    search_at: float
+    build: Callable[[Any, float], Any]  # makes the transform from the albumentations module and the probability
+    search_at: float  # probability that the search tries besides 0
 
 
 GEOMETRY = {  # in the order of application; probabilities are the study's, where it had the change
@@ -129,28 +112,21 @@ class Augment:
         self._photometry = self._compose(PHOTOMETRY)
 
     def __call__(self, batch: RawBatch, rng: np.random.Generator) -> RawBatch:
-        """Return a changed copy of a batch; borders are filled by reflection, unknown depth stays unknown.
+        """Return a changed copy of a batch; `rng` draws one seed per sample.
 
-        Args:
-            batch: Samples as packed.
-            rng: Draws one seed per sample.
+        Borders are filled by reflection, unknown depth stays unknown.
         """
         valid = None if batch.mask_valid is None else batch.mask_valid.copy()
         copy = RawBatch(batch.image.copy(), batch.mask.copy(), batch.depth.copy(), batch.mask_known, valid)
         return self.change(copy, rng.integers(2**63, size=len(batch), dtype=np.uint64))
 
     def change(self, batch: RawBatch, seeds: UInt64[np.ndarray, " b"]) -> RawBatch:
-        """Change a batch in place and return it.
-
-        Args:
-            batch: Samples as packed; overwritten.
-            seeds: One per sample; the same seed changes the same sample in the same way.
-        """
+        """Change a batch in place and return it; the same seed changes the same sample in the same way."""
         image, mask, depth = batch.image, batch.mask, batch.depth
         for i, seed in enumerate(seeds.tolist()):
             self._seed(seed)
             if self._geometry:
-                changed = self._geometry(image=image[i], mask=mask[i], depth=depth[i], **_valid_of(batch, i))
+                changed = self._geometry(image=image[i], mask=mask[i], depth=depth[i], **_get_valid(batch, i))
                 image[i], mask[i], depth[i] = changed["image"], changed["mask"], changed["depth"]
                 if batch.mask_valid is not None:
                     batch.mask_valid[i] = changed["mask_valid"] != 0
@@ -178,7 +154,7 @@ class Augment:
         self._bits.state = self._state
 
 
-def _valid_of(batch: RawBatch, i: int) -> dict[str, np.ndarray]:
+def _get_valid(batch: RawBatch, i: int) -> dict[str, np.ndarray]:
     """Return the known pixels of a mask as a further target, if some are ignored."""
     return {} if batch.mask_valid is None else {"mask_valid": batch.mask_valid[i].astype(np.uint8)}
 

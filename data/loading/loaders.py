@@ -17,20 +17,15 @@ from data.pack.stats import Stats
 from data.values.depth import decode_depth
 from models.target import Target
 
-SMALLEST_STD = 1 / 255  # of a channel; a blank data set must not divide by zero
+SMALLEST_STD = 1 / 255  # smallest std of a channel: a blank data set must not divide by zero
 
 
 @dataclass
 class Batch:
-    """Samples ready for a network.
+    """Samples ready for a network."""
 
-    Attributes:
-        image: RGB minus the data set's mean, divided by its std.
-        target: True mask and depth; both are 0 where unknown.
-    """
-
-    image: Float[Tensor, "b 3 h w"]
-    target: Target
+    image: Float[Tensor, "b 3 h w"]  # RGB minus the data set's mean, divided by its std
+    target: Target  # True mask and depth; both are 0 where unknown
 
     def __len__(self) -> int:
         return len(self.image)
@@ -174,7 +169,7 @@ def normalise(raw: RawBatch, stats: Stats) -> Batch:
     The image keeps its channels last in memory.
     """
     image = torch.from_numpy(raw.image).to(torch.float32)
-    scale, shift = _normalisation_row(stats, image.shape[2])
+    scale, shift = _build_normalisation_row(stats, image.shape[2])
     image.flatten(2).mul_(scale).sub_(shift)
     mask = torch.from_numpy(raw.mask).to(torch.float32).mul_(1 / 255)
     depth, valid = (torch.from_numpy(array) for array in decode_depth(raw.depth))
@@ -185,7 +180,7 @@ def normalise(raw: RawBatch, stats: Stats) -> Batch:
 
 
 @lru_cache(maxsize=16)
-def _normalisation_row(stats: Stats, px: int) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
+def _build_normalisation_row(stats: Stats, px: int) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
     """Return scale and shift for a whole image row: 8 times faster than 3 channels at a time."""
     std = torch.tensor(stats.image_std).clamp_min(SMALLEST_STD)
     return (1 / (255 * std)).repeat(px), (torch.tensor(stats.image_mean) / std).repeat(px)

@@ -61,13 +61,9 @@ class RawBatch:
 class Pack:
     """Read-only samples of a split at one size, in nested order.
 
-    Cheap to pickle: another process opens the same files and shares their pages.
-
-    Args:
-        folder: Folder that `pack_split` wrote.
-        count: Number of samples, from the first.
-        skipped: Positions of triplets that cannot be used; None reads them from the folder. They are pickled with the
-            pack, because another machine may not see them on a network disk yet.
+    Cheap to pickle: another process opens the same files and shares their pages. `skipped` are the positions
+    of triplets that cannot be used, None to read them from the folder; they are pickled with the pack, because another
+    machine may not see them on a network disk yet.
     """
 
     def __init__(self, folder: Path, count: int, skipped: Sequence[int] | None = None) -> None:
@@ -174,7 +170,7 @@ def pack_split(
         count: Number of usable samples, from the first. None: all.
         deadline: `time.monotonic()` after which decoding stops; the first shard is always decoded.
         workers: Number of decoding threads.
-        progress: Called with (triplets decoded, triplets to decode), from one thread at a time.
+        progress: Called from one thread at a time.
 
     Returns:
         The samples that are ready, `count` at most; `Pack.faults` names the triplets that were left out.
@@ -186,7 +182,7 @@ def pack_split(
         raise DataError(f"{dataset.root}: no triplets to pack; check the split column of manifest.csv")
     wanted = len(triplets) if count is None else min(count, len(triplets))
     specs = [resolve_near_distance(part.spec, part.triplets) for part in dataset.folders]
-    folder = _pack_folder(cache, dataset, triplets, specs, px)
+    folder = _name_folder(cache, dataset, triplets, specs, px)
     spec_of = {t.id: spec for part, spec in zip(dataset.folders, specs, strict=True) for t in part.triplets}
     options: dict[str, Any] = {"deadline": deadline, "workers": workers, "progress": progress}
     job = PackJob(folder=folder, triplets=triplets, specs=spec_of, px=px, **options)
@@ -202,7 +198,7 @@ def pack_split(
     return Pack(folder, min(wanted, ready))
 
 
-def _pack_folder(
+def _name_folder(
     cache: Path, dataset: Dataset, triplets: Sequence[Triplet], specs: Sequence[DatasetSpec], px: int
 ) -> Path:
     """Return a folder named by a hash of everything that the arrays depend on."""
@@ -226,7 +222,7 @@ def _write_description(job: PackJob, specs: Sequence[DatasetSpec]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Pack a data set from the command line, print sizes or statistics of its splits, and return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m data.pack", description="Pack a data set folder.")
+    parser = cli.Parser("python -m data.pack", "Pack a data set folder.")
     parser.add_argument("folder", type=Path, help="data set folder")
     parser.add_argument("--px", type=int, default=80, help="side in pixels (default: 80)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the split (default: 0)")
@@ -254,12 +250,10 @@ def _pack_splits(args: argparse.Namespace) -> None:
 
 
 def _format_stats(name: str, stats: Stats) -> str:
-    rows = [
-        (f"image {colour}", mean, std)
-        for colour, mean, std in zip(("red", "green", "blue"), stats.image_mean, stats.image_std, strict=True)
-    ]
-    tasks = (("mask", stats.mask_mean, stats.mask_std), ("depth", stats.depth_mean, stats.depth_std))
-    rows += [(label, mean, std) for label, mean, std in tasks if mean is not None and std is not None]
+    labels = ("image red", "image green", "image blue", "mask", "depth")
+    means = (*stats.image_mean, stats.mask_mean, stats.depth_mean)
+    stds = (*stats.image_std, stats.mask_std, stats.depth_std)
+    rows = (row for row in zip(labels, means, stds, strict=True) if row[1] is not None)
     lines = [f"  {label:<12}{mean:8.4f}{std:8.4f}" for label, mean, std in rows]
     known = f"mask known for {stats.mask_known:.1%} of them, depth for {stats.depth_known:.1%} of the pixels"
     head = f"{name}: {stats.images} samples, {known}"

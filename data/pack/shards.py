@@ -58,14 +58,11 @@ def shard_bounds(total: int) -> list[tuple[int, int]]:
 
 
 def shard_path(folder: Path, start: int, suffix: str = ".npy") -> Path:
-    """Return the path of a file of the shard that starts at `start`.
+    """Return the path of a file of the shard that starts at a position in nested order.
 
-    Args:
-        folder: Folder of the pack.
-        start: First position of the shard in nested order.
-        suffix: ".npy" for the records (if it exists, the shard is complete), ".sums.npy" for the sums of each sample,
-            ".faults.json" for its unusable triplets, `{"row": [kind, message]}` (absent if there are none),
-            ".check.json" for the checksums of the first two.
+    `suffix` is ".npy" for the records (if it exists, the shard is complete), ".sums.npy" for the sums of each sample,
+    ".faults.json" for its unusable triplets, `{"row": [kind, message]}` (absent if there are none), or ".check.json"
+    for the checksums of the first two.
     """
     return folder / f"{start:07d}{suffix}"
 

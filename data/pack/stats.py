@@ -57,14 +57,14 @@ def sample_sums(image: Image, mask: Mask, depth: Depth, *, mask_known: float) ->
     Means are over all pixels; unknown values count as 0. `depth` holds codes, `mask_known` is a share of the pixels.
     """
     values, known = decode_depth(depth)
-    moments = [*_moments(image, 255.0), *_moments(mask, 255.0), *_moments(values, 1.0)]
+    moments = [*_compute_moments(image, 255.0), *_compute_moments(mask, 255.0), *_compute_moments(values, 1.0)]
     return np.concatenate([*moments, [known.mean(), mask_known]])
 
 
 def compute_stats(sums: Float64[np.ndarray, "n 12"]) -> Stats:
     """Compute the statistics of samples from their sums."""
     image, image_square, *tasks, depth_known, mask_known = np.split(sums.mean(axis=0), SUM_ENDS)
-    red, green, blue = _std(image, image_square)
+    red, green, blue = _compute_std(image, image_square)
     mask_mean, mask_std = _rescale_to_known(tasks[0], tasks[1], float(mask_known[0]))
     depth_mean, depth_std = _rescale_to_known(tasks[2], tasks[3], float(depth_known[0]))
     return Stats(
@@ -80,7 +80,7 @@ def compute_stats(sums: Float64[np.ndarray, "n 12"]) -> Stats:
     )
 
 
-def _moments(values: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray]:
+def _compute_moments(values: np.ndarray, unit: float) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and mean square of each channel, in units of `unit`."""
     mean, std = (moment[:, 0] / unit for moment in cv2.meanStdDev(values))
     return mean, std**2 + mean**2
@@ -92,9 +92,9 @@ def _rescale_to_known(
     """Return mean and std over the known share of values that are 0 elsewhere; None if nothing is known."""
     if not share:
         return None, None
-    return float(mean[0] / share), _std(mean / share, mean_square / share)[0]
+    return float(mean[0] / share), _compute_std(mean / share, mean_square / share)[0]
 
 
-def _std(mean: Float64[np.ndarray, " n"], mean_square: Float64[np.ndarray, " n"]) -> list[float]:
+def _compute_std(mean: Float64[np.ndarray, " n"], mean_square: Float64[np.ndarray, " n"]) -> list[float]:
     stds: list[float] = np.sqrt(np.maximum(mean_square - mean**2, 0.0)).tolist()
     return stds

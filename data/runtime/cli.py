@@ -1,7 +1,16 @@
 """Run a command line's body and turn its errors into exit codes, and shorten errors to one line."""
 
+import argparse
 import sys
 from collections.abc import Callable
+
+
+class Parser(argparse.ArgumentParser):
+    """The parser of a command; line breaks of the epilog are kept."""
+
+    def __init__(self, prog: str, description: str, epilog: str = "") -> None:
+        form = argparse.RawDescriptionHelpFormatter
+        super().__init__(prog, description=description, epilog=epilog, formatter_class=form)
 
 
 def to_printable(text: str) -> str:
@@ -10,14 +19,9 @@ def to_printable(text: str) -> str:
 
 
 def run(command: Callable[[], int | None], *errors: type[Exception]) -> int:
-    """Run a command and return its exit code.
+    """Run a command and return its exit code: its own (None is 0), 2 for one of `errors`, 130 if the user stopped it.
 
-    Args:
-        command: The body of the command line; None counts as exit code 0.
-        *errors: The user's mistakes: their message is printed on stderr, and the exit code is 2.
-
-    Returns:
-        The command's exit code, 2 for one of `errors`, or 130 if the user stopped the command.
+    `errors` are the user's mistakes; their message is printed on stderr.
     """
     try:
         return command() or 0
@@ -26,6 +30,11 @@ def run(command: Callable[[], int | None], *errors: type[Exception]) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def format_count(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless it is 1."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def first_line(error: BaseException) -> str:

@@ -12,10 +12,10 @@ OWN_CGROUPS = Path("/proc/self/cgroup")
 def count_cores() -> int:
     """Return the number of usable cores: those of the machine, the affinity (taskset) and the control group allow."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([cores, *(math.ceil(quota) for quota in _quotas())]))
+    return max(1, min([cores, *(math.ceil(quota) for quota in _read_quotas())]))
 
 
-def _quotas() -> Iterator[float]:
+def _read_quotas() -> Iterator[float]:
     """Yield the processor time per second that each control group above this process allows, where it has a limit."""
     try:
         lines = OWN_CGROUPS.read_text(encoding="utf-8").splitlines()

@@ -24,9 +24,6 @@ _shown: list["Bars"] = []  # the bars on the terminal, if any: two sets would ov
 def progress_bar(title: str) -> Iterator[Progress | None]:
     """Show a bar on stderr while the context is active, below the bars of enclosing contexts.
 
-    Args:
-        title: Text before the bar.
-
     Yields:
         A function that takes (done, total), or None if stderr is not a terminal.
     """

@@ -165,7 +165,7 @@ def _draw_pose(background: Background, solids: list[Solid], place: Placement, rn
     corners = np.concatenate([solid.corners for solid in solids])
     size = 1.08 * place.size  # boxes around solids are a little larger than their outlines
     foot_row = float(rng.uniform(0.65, 1.05))
-    foot = _way(camera, place.x, foot_row)
+    foot = _cast_ray(camera, place.x, foot_row)
     distance = -float(camera.position[1]) / min(float(foot[1]), -1e-3)
     seen = float(background.view.inverse[min(int(foot_row * px), px - 1), min(int(place.x * px), px - 1)]) * distance
     if rng.random() < STANDING and distance < FARTHEST_M and (0.95 < seen < 1.05 or foot_row > 1):
@@ -178,11 +178,11 @@ def _draw_pose(background: Background, solids: list[Solid], place: Placement, rn
     middle = (corners.min(axis=0) + corners.max(axis=0)) / 2
     wide, high, deep = np.ptp(corners @ (camera.axes @ turn).T, axis=0).tolist()
     distance = camera.focal * max(wide, high) / size + 0.5 * deep
-    shift = floats(camera.position) + _way(camera, place.x, place.y) * np.float32(distance) - turn @ middle
+    shift = floats(camera.position) + _cast_ray(camera, place.x, place.y) * np.float32(distance) - turn @ middle
     return Pose(turn=turn, shift=floats(shift), scale=1.0, standing=False)
 
 
-def _way(camera: Camera, x: float, y: float) -> Vector:
+def _cast_ray(camera: Camera, x: float, y: float) -> Vector:
     """Ray through a place of the image, in sides of the image, of length 1 along the camera's axis."""
     return floats([(x - 0.5) / camera.focal, (0.5 - y) / camera.focal, 1.0]) @ camera.axes
 
@@ -245,17 +245,14 @@ def _to_bytes(values: Float32[np.ndarray, "*n"]) -> np.ndarray:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code: 2 after an error of the user."""
-    parser = argparse.ArgumentParser(prog="python -m data.scenes", description="Draw the built-in data set of scenes.")
-    parser.add_argument("--out", type=Path, required=True, help="folder to make")
-    parser.add_argument("--count", type=int, default=2000, help="number of scenes (default: %(default)s)")
-    parser.add_argument(
-        "--per-background", type=int, default=PER_BACKGROUND, help="scenes per background (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="the same seed draws the same images (default: %(default)s)"
-    )
-    parser.add_argument("--size", type=int, default=224, help="side in pixels (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=None, help="processes (default: one per core)")
+    parser = cli.Parser("python -m data.scenes", "Draw the built-in data set of scenes.")
+    add = parser.add_argument
+    add("--out", type=Path, required=True, help="folder to make")
+    add("--count", type=int, default=2000, help="number of scenes (default: %(default)s)")
+    add("--per-background", type=int, default=PER_BACKGROUND, help="scenes per background (default: %(default)s)")
+    add("--seed", type=int, default=0, help="the same seed draws the same images (default: %(default)s)")
+    add("--size", type=int, default=224, help="side in pixels (default: %(default)s)")
+    add("--workers", type=int, help="processes (default: one per core)")
     args = parser.parse_args(arguments)
     return cli.run(lambda: _draw(args), DataError)
 

@@ -194,16 +194,12 @@ class Ellipsoid(Solid):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Frustum(Solid):
-    """A cylinder or cone from the origin of its frame (radius `foot`) along y to `height` (radius `top`).
-
-    Attributes:
-        rounded: True if it is swept by a sphere whose radius goes from `foot` to `top`, as a limb; else its ends are
-            flat discs.
-    """
+    """A cylinder or cone from the origin of its frame (radius `foot`) along y to `height` (radius `top`)."""
 
     foot: float
     top: float
     height: float
+    # True if it is swept by a sphere whose radius goes from `foot` to `top`, as a limb; else its ends are flat discs.
     rounded: bool = False
 
     def hit_local(self, start: Vectors, step: Vectors) -> Distances:  # noqa: D102

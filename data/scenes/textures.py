@@ -46,7 +46,7 @@ def darken(colour: Colour, share: float) -> Colour:
 class Material:
     """Paint of a surface."""
 
-    colours: tuple[Colour, Colour]  # of the surface and of its pattern, linear
+    colours: tuple[Colour, Colour]  # colours of the surface and of its pattern, linear
     pattern: str = "plain"  # name in `PATTERNS`
     period: float = 1.0  # length of one repeat of the pattern, in the surface's own unit (metres for scenes)
     grain: float = 0.25  # strength in [0, 1] of the irregular light and dark that all real surfaces have
@@ -60,9 +60,8 @@ class Material:
 def surface(rng: np.random.Generator, colour: Colour, pattern: str = "plain", **options: float) -> Material:
     """Return a material whose pattern is a darker shade of its colour; `options` as for `Material`, and `dark`."""
     offset = (float(rng.uniform(0, 50)), float(rng.uniform(0, 50)))
-    return Material(
-        colours=(colour, darken(colour, options.pop("dark", 0.5))), pattern=pattern, offset=offset, **options
-    )
+    colours = (colour, darken(colour, options.pop("dark", 0.5)))
+    return Material(colours=colours, pattern=pattern, offset=offset, **options)
 
 
 def draw_paint(rng: np.random.Generator, period: float = 0.3, shine: float = 0.15, patterned: float = 0.5) -> Material:

@@ -170,14 +170,10 @@ def _draw_wall(rng: np.random.Generator, width: float, length: float, depth: flo
 
 def _draw_wall_paint(rng: np.random.Generator) -> Material:
     pattern = str(rng.choice(["plain", "plain", "stripes", "cloudy", "bricks", "tiles", "planks", "spots", "plaid"]))
-    hue, period = (
-        float(rng.uniform()),
-        float(rng.uniform(0.3, 0.5) if pattern in "bricks tiles" else rng.uniform(0.4, 1)),
-    )
-    colours = (
-        draw_colour(rng, (hue, hue), (0.0, 0.45), (0.55, 0.97)),
-        draw_colour(rng, (hue - 0.1, hue + 0.1), (0.0, 0.5)),
-    )
+    hue = float(rng.uniform())
+    period = float(rng.uniform(0.3, 0.5) if pattern in "bricks tiles" else rng.uniform(0.4, 1))
+    first = draw_colour(rng, (hue, hue), (0.0, 0.45), (0.55, 0.97))
+    colours = (first, draw_colour(rng, (hue - 0.1, hue + 0.1), (0.0, 0.5)))
     return Material(colours=colours, pattern=pattern, period=period, grain=0.12, vary=0.2 * (pattern == "bricks"))
 
 
@@ -186,9 +182,8 @@ def _draw_floor(rng: np.random.Generator) -> Material:
         return draw_material("wood", rng)
     first, second = (draw_colour(rng, saturation=(0.0, 0.5), value=(0.2, 0.95)) for _ in range(2))
     pattern, period = str(rng.choice(["tiles", "checker", "cloudy", "spots", "plain"])), float(rng.uniform(0.3, 0.9))
-    return Material(
-        colours=(first, second), pattern=pattern, period=period, turn=float(rng.choice([0.0, 0.8])), shine=0.15
-    )
+    turn = float(rng.choice([0.0, 0.8]))
+    return Material(colours=(first, second), pattern=pattern, period=period, turn=turn, shine=0.15)
 
 
 def _make_picture(rng: np.random.Generator) -> list[Solid]:

@@ -109,7 +109,7 @@ def test_nothing_is_described_if_all_data_are_usable(data_module):
 
 def test_more_than_a_tenth_bad_stops_unless_it_is_allowed(spoilt):
     folder = spoilt(5)
-    with pytest.raises(DataError, match=r"5 of 40 triplets cannot be used.*data\.check.*--allow-bad"):
+    with pytest.raises(DataError, match=r"5 of 40 triplets cannot be used.*one-look check.*--allow-bad"):
         DataModule(folder, seed=0).prepare_data(80)
     data_module = DataModule(folder, seed=0, allow_bad=build_parser().parse_args(["--allow-bad"]).allow_bad)
     data_module.prepare_data(80)
