@@ -213,6 +213,13 @@ def test_budget_of_few_trainings_is_spent_on_one_after_a_race_at_the_final_size(
     assert [stage.full_trials for stage, *_ in map(lambda t: build_stages(trainings=t), (0.1, 1.5, 2.9))] == [2, 6, 8]
 
 
+def test_pretrained_network_that_lost_a_short_race_is_trained_on_too():
+    final = build_stages(trainings=1.0)[1]
+    records = [record(1, 0.6), pretrained(record(2, 0.4)), record(3, 0.59)]
+    assert ids(promote(records, final, seed=0)) == ["e0001", "e0002"]
+    assert ids(promote([pretrained(record(1, 0.6)), record(2, 0.5)], final, seed=0)) == ["e0001"]
+
+
 def test_more_budget_means_more_search_and_never_less_time_for_the_final_training():
     budgets = [0.1 * i for i in range(1, 300)]
     assert all(sum(shares(t).values()) == pytest.approx(1.0) for t in budgets)
