@@ -41,8 +41,8 @@ from search.tuning.promotion import KEPT_CHECKPOINTS
 from search.tuning.ray.cluster import Cluster
 
 DECODING_S = 2.0  # seconds of decoding triplets from which the decoding speed is measured
-START_S = 10.0  # until the first trial begins: imports, Ray, measuring
-HAND_OVER_S = 0.4  # of a worker between two trials
+START_S = 10.0  # seconds until the first trial begins: imports, Ray, measuring
+HAND_OVER_S = 0.4  # seconds between two trials of a worker
 DRAWS = 60  # configurations drawn from the space to estimate costs
 RECORD_BYTES = 60_000  # TensorBoard files and records of a trial
 

@@ -258,7 +258,7 @@ class Experiment:
         models = FinalModels(self.stages, self.run_state, self.table, self.checkpoints, self.data_module)
         best, metrics = models.write(keep=self.options.keep, wall_s=budget.wall_s)
         self.stage_studies.show(self.folder / "best" / "samples.png")
-        (self.folder / "report.html").unlink(missing_ok=True)  # of an earlier round; a run without one can be resumed
+        (self.folder / "report.html").unlink(missing_ok=True)  # an earlier round's; without it a run can be resumed
         self.run_state.end("done")
         report_best(best, metrics, self.console)
         return metrics

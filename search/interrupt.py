@@ -90,10 +90,10 @@ class Interrupt:
 
     def _end(self, reason: str) -> None:
         """End this process from another thread than the main one, which waits for Ray."""
-        with contextlib.suppress(OSError):  # of a full disk
+        with contextlib.suppress(OSError):  # a full disk
             if self.run_state.state == "running":
                 self.run_state.end("stopped")
-        with contextlib.suppress(OSError):  # of a closed terminal
+        with contextlib.suppress(OSError):  # a closed terminal
             self.console.close()
             line = describe_stop(self.run_state.folder)
             text = line if self.requested else f"error: {reason}; {line}"

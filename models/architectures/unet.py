@@ -52,7 +52,7 @@ class DecoderConfig(ModelConfig):
 DECODER_CHOICES: dict[str, tuple[Any, ...]] = {
     "upsample": UPSAMPLERS,
     "merge": MERGES,
-    "groups": (1, 2, 4),  # of 8 channels at least; 8 groups would not mix them at all
+    "groups": (1, 2, 4),  # a level has at least 8 channels, which 8 groups would not mix at all
     "decoders": DECODERS,
 }
 LIGHTEST_DECODER = {"groups": 4, "merge": "add", "upsample": "pixel_shuffle"}

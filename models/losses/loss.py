@@ -17,68 +17,41 @@ from models.losses.terms import MS_SSIM_MIN_PX, bce, dice, l1, ms_ssim_loss, mse
 from models.target import Counts, Maps, PerImage, Target, Valid
 
 Scalar = Float[Tensor, ""]
+BALANCES = ("fixed", "adaptive", "uncertainty")
+BOUND = 4.0  # largest magnitude of a learnt log-variance
 Shares = Float[Tensor, "2"]  # parts of a batch's images with a mask, and of those with depth, that a micro-batch holds
 
 
-class Fixed(nn.Module):
-    """The sum mask_weight * mask + depth."""
+class Balance(nn.Module):
+    """The sum of the losses of mask and depth, each times its share, with a factor on the mask's.
 
-    def forward(self, mask: Scalar, depth: Scalar, mask_weight: float, shares: Shares) -> tuple[Scalar, Scalar]:
-        """Return the sum, each task times its share, and the factor of the mask's loss."""
-        return mask_weight * mask * shares[0] + depth * shares[1], torch.full_like(mask.detach(), mask_weight)
-
-
-class Adaptive(nn.Module):
-    """A sum in which clamp(depth / mask, 1, largest), without gradient, also multiplies the mask's loss.
-
-    The factor is 1 if no depth is known, and has no effect if no mask is known.
-
-    Source: the original study's adaptive loss.
-    """
-
-    def __init__(self, largest: float) -> None:
-        super().__init__()
-        self.largest = largest
-
-    def forward(self, mask: Scalar, depth: Scalar, mask_weight: float, shares: Shares) -> tuple[Scalar, Scalar]:
-        """Return the sum, each task times its share, and the factor of the mask's loss."""
-        ratio = depth.detach() / mask.detach().clamp_min(1e-12)
-        factor = mask_weight * ratio.clamp(1, self.largest)
-        return factor * mask * shares[0] + depth * shares[1], factor
-
-
-class Uncertainty(nn.Module):
-    """A sum in which each loss is weighted by exp(-s) plus a penalty s, the learnt log-variance of the task.
-
-    tanh holds s within (-bound, bound); beyond a hard clamp it would get no gradient to return with. A task without
-    any label adds no penalty, so its s stays.
+    - `fixed`: the factor is the mask's weight.
+    - `adaptive`, the original study's: clamp(depth / mask, 1, largest), without gradient, multiplies it. That is 1 if
+      no depth is known, and has no effect if no mask is known.
+    - `uncertainty`: each loss is weighted by exp(-s) plus a penalty s, the learnt log-variance of the task. tanh holds
+      s within (-BOUND, BOUND); beyond a hard clamp it would get no gradient to return with. A task without any label
+      adds no penalty, so its s stays. The sum may be negative.
 
     Source: Kendall et al. 2018, arXiv:1705.07115, equation 7, with the same form for both tasks.
     """
 
-    def __init__(self, bound: float = 4.0) -> None:
+    def __init__(self, kind: str, largest: float) -> None:
         super().__init__()
-        self.bound = bound
-        self.raw = nn.Parameter(torch.zeros(2))
+        self.kind, self.largest = kind, largest
+        if kind == "uncertainty":
+            self.raw = nn.Parameter(torch.zeros(2))
 
     def forward(self, mask: Scalar, depth: Scalar, mask_weight: float, shares: Shares) -> tuple[Scalar, Scalar]:
-        """Return the sum, which may be negative, and the mask's factor relative to the depth's."""
-        s = self.bound * torch.tanh(self.raw.float() / self.bound)
-        mask, depth = mask * shares[0], depth * shares[1]
-        total = mask_weight * (-s[0]).exp() * mask + (-s[1]).exp() * depth + (s * shares).sum()
-        return total, mask_weight * (s[1] - s[0]).exp().detach()
-
-
-BALANCES: dict[str, Callable[[float], nn.Module]] = {
-    "fixed": lambda largest: Fixed(),
-    "adaptive": Adaptive,
-    "uncertainty": lambda largest: Uncertainty(),
-}
-
-
-def build_balance(kind: str, largest: float) -> nn.Module:
-    """Build the balance named `kind`, one of `BALANCES`; `largest` is the adaptive factor's upper bound."""
-    return BALANCES[kind](largest)
+        """Return the sum and the factor of the mask's loss relative to the depth's."""
+        if self.kind == "uncertainty":
+            s = BOUND * torch.tanh(self.raw.float() / BOUND)
+            mask, depth = mask * shares[0], depth * shares[1]
+            total = mask_weight * (-s[0]).exp() * mask + (-s[1]).exp() * depth + (s * shares).sum()
+            return total, mask_weight * (s[1] - s[0]).exp().detach()
+        factor = torch.full_like(mask.detach(), mask_weight)
+        if self.kind == "adaptive":
+            factor = mask_weight * (depth.detach() / mask.detach().clamp_min(1e-12)).clamp(1, self.largest)
+        return factor * mask * shares[0] + depth * shares[1], factor
 
 
 TASKS = ("mask", "depth")
@@ -116,7 +89,7 @@ class LossConfig(PlainConfig):
     depth_structural: str = "ssim"  # structural term of the depth
     depth_alpha: float = 0.5  # share of the depth's pixel term, as for the mask
     mask_weight: float = 1.0  # weight of the mask relative to the depth, above 0
-    balance: str = "fixed"  # `fixed`, `adaptive` (the study's) or `uncertainty`: see `models.losses.loss`
+    balance: str = "fixed"  # one of BALANCES: see `Balance`
     balance_max: float = 4.0  # largest value of the adaptive factor, at least 1
 
     def __post_init__(self) -> None:
@@ -126,7 +99,7 @@ class LossConfig(PlainConfig):
             alpha = getattr(self, f"{task}_alpha")
             if not 0 <= alpha <= 1:
                 raise ConfigError(f"{task}_alpha={alpha!r} must lie between 0 and 1")
-        check_choice("balance", self.balance, tuple(BALANCES))
+        check_choice("balance", self.balance, BALANCES)
         if not self.mask_weight > 0:
             raise ConfigError(f"mask_weight={self.mask_weight!r} must be above 0")
         if not self.balance_max >= 1:
@@ -151,7 +124,7 @@ LOSS_CHOICES: Choices = {
     "depth_structural": (NONE, *list_searched(STRUCTURAL_TERMS, "depth")),
     "depth_alpha": ALPHA,
     "mask_weight": Range(0.25, 4.0, log=True),  # a factor of four either way; beyond it one task is hardly trained
-    "balance": tuple(BALANCES),
+    "balance": BALANCES,
     "balance_max": OnlyIf("balance", "adaptive", Range(2.0, 8.0, log=True)),  # 1 is fixed; beyond 8 the depth starves
 }
 check_choices(LossConfig, LOSS_CHOICES)
@@ -170,7 +143,7 @@ class Loss(nn.Module):
     def __init__(self, config: LossConfig) -> None:
         super().__init__()
         self.config = config
-        self.balance = build_balance(config.balance, config.balance_max)
+        self.balance = Balance(config.balance, config.balance_max)
 
     def task(
         self, task: str, pred: Maps, target: Maps, valid: Valid, images: Int[Tensor, ""]

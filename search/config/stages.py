@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from models.config import ConfigError
 
-REDUCTION_FACTOR = 3  # of ASHA: one of three trials continues at each rung
-KEPT_CHECKPOINTS = 8  # of a stage, best first; as many again from which controls are drawn
+REDUCTION_FACTOR = 3  # ASHA continues one of three trials at each rung
+KEPT_CHECKPOINTS = 8  # best trials of a stage whose weights are kept; as many again to draw controls from
 GRACE_PERIOD = 4  # epochs before the first rung; ranks after fewer do not predict final ranks (README.md beside)
 EPSILON = 0.03  # scores of two trainings of one configuration differ by as much
 SEARCH_FROM = 3.0  # good trainings in a budget from which a part of it is searched at half the size

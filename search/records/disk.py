@@ -10,7 +10,7 @@ from pathlib import Path
 from data.runtime.files import cache_dir
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_TEXTS = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter failed writing")  # of torch.save
+_TEXTS = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter failed writing")
 _NEARLY_FULL = 2**20  # bytes
 RESERVE = ".reserve"  # file of the run folder, deleted to record the end of a run whose disk is full
 RESERVE_BYTES = 128 * 1024

@@ -150,7 +150,7 @@ class RunState:
 
     def _keep_clock(self) -> None:
         while not self._ended.wait(BEAT_S):
-            with self._lock, contextlib.suppress(OSError):  # of a full disk; the run itself reports it
+            with self._lock, contextlib.suppress(OSError):  # a full disk, which the run itself reports
                 if not self._ended.is_set():
                     self._write_with_clock()
 

@@ -27,7 +27,7 @@ LR_RANGES = {
     "sgd": (3e-2, 5e-1),  # ten times as high
 }
 STEPS = (10, 100)  # least and greatest number of optimizer steps in an epoch of the first stage
-SLOW_ARCHS = ("atrous", "resnet18_ed")  # of 67 random configurations none reached a score of 0.2 in trials of seconds
+SLOW_ARCHS = ("atrous", "resnet18_ed")  # none of 67 random configurations reached a score of 0.2 in trials of seconds
 WEIGHT_DECAY = Range(1e-5, 1e-1, log=True)  # from no effect in a short run to the largest in use with AdamW
 Parameters = Mapping[str, Values | OnlyIf]
 

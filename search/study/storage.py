@@ -10,7 +10,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from data.runtime.files import write_atomically
 
-STUDY_NAME = "explore"  # of the search; each later stage has a study of its own name
+STUDY_NAME = "explore"  # the search's study; each later stage has a study of its own name
 
 
 class RunJournal(JournalFileBackend):

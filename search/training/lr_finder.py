@@ -35,7 +35,7 @@ TEST_RANGES = {"adamw": (1e-5, 1.0), "sgd": (1e-4, 10.0)}  # from rates that lea
 AVERAGED_STEPS = 5  # steps whose mean loss decides whether the loss has exploded
 EXPLODED = 4.0  # times the lowest mean so far
 WINDOW = 0.25  # part of the steps that a line is fitted to: 1.25 decades
-MIN_STANDARD_ERRORS = 4.0  # by which a slope must lie below 0; noise alone reaches that once in 80 tests
+MIN_STANDARD_ERRORS = 4.0  # distance below 0 that a slope needs; noise alone reaches it once in 80 tests
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class SteepestSlope:
     rates: tuple[float, float]  # learning rates at its ends
     losses: tuple[float, float]  # losses at its ends
     slope: float  # change of the loss when the learning rate grows by a factor of e
-    standard_errors: float  # by which the slope lies below 0
+    standard_errors: float  # distance of the slope below 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,7 @@ class FitPlan:
     """Length, seed and machine settings of one training."""
 
     epochs: int  # planned passes over the training data
-    seed: int = 0  # of weights, order and augmentation
+    seed: int = 0  # seed of weights, order and augmentation
     refine: float = 0.0  # last part of the progress, trained without augmentation and with a doubled mask loss
     device: str = "cpu"
     precision: str = "auto"  # or "float32" or "bfloat16"

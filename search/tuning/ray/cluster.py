@@ -24,9 +24,9 @@ _QUIET = {
     "NO_ALBUMENTATIONS_UPDATE": "1",
 }
 _LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # makes all servers of a single machine listen on 127.0.0.1 only
-TRAINING_SHARE = 0.6  # of a node's memory; the rest is for the worker processes and other programs
-TEMPORARY_BYTES = 20 * 10**6  # of logs and sockets that Ray writes in its temporary folder
-SOCKET_BYTES, MAX_SOCKET_BYTES = 69, 107  # of the path below that folder, and of a socket's path in Linux
+TRAINING_SHARE = 0.6  # share of a node's memory for training; the rest is for the processes and other programs
+TEMPORARY_BYTES = 20 * 10**6  # size of the logs and sockets that Ray writes in its temporary folder
+SOCKET_BYTES, MAX_SOCKET_BYTES = 69, 107  # length of the path below that folder; longest path of a socket in Linux
 OBJECT_STORE_BYTES = 200 * 2**20  # small: checkpoints are files and images are memory-mapped
 
 

@@ -3,33 +3,33 @@ import math
 import pytest
 import torch
 
-from models.losses.loss import BALANCES, build_balance
+from models.losses.loss import BALANCES, Balance
 
 BOTH, NO_MASK, NO_DEPTH = (torch.tensor(shares) for shares in ([1.0, 1.0], [0.0, 1.0], [1.0, 0.0]))
 MASK, DEPTH = torch.tensor(0.2, requires_grad=True), torch.tensor(0.6, requires_grad=True)
 
 
 def test_fixed_balance_weighs_the_mask():
-    total, factor = build_balance("fixed", 4.0)(MASK, DEPTH, 3.0, BOTH)
+    total, factor = Balance("fixed", 4.0)(MASK, DEPTH, 3.0, BOTH)
     assert total.item() == pytest.approx(1.2)
     assert factor.item() == 3
 
 
 @pytest.mark.parametrize(("mask", "depth", "factor"), [(0.2, 0.6, 3), (0.6, 0.2, 1), (0.01, 0.6, 4), (0.0, 0.6, 4)])
 def test_adaptive_factor_is_the_clamped_ratio(mask, depth, factor):
-    total, used = build_balance("adaptive", 4.0)(torch.tensor(mask), torch.tensor(depth), 1.0, BOTH)
+    total, used = Balance("adaptive", 4.0)(torch.tensor(mask), torch.tensor(depth), 1.0, BOTH)
     assert used.item() == pytest.approx(factor)
     assert total.item() == pytest.approx(factor * mask + depth)
 
 
 def test_adaptive_factor_is_a_constant_to_the_gradient():
-    total, _ = build_balance("adaptive", 4.0)(MASK, DEPTH, 1.0, BOTH)
+    total, _ = Balance("adaptive", 4.0)(MASK, DEPTH, 1.0, BOTH)
     grads = torch.autograd.grad(total, (MASK, DEPTH))
     assert [g.item() for g in grads] == pytest.approx([3, 1])
 
 
 def test_uncertainty_settles_at_the_logarithm_of_the_losses():
-    balance = build_balance("uncertainty", 4.0)
+    balance = Balance("uncertainty", 4.0)
     optimizer = torch.optim.SGD(balance.parameters(), 1.0)
     for _ in range(60):
         optimizer.zero_grad()
@@ -40,11 +40,11 @@ def test_uncertainty_settles_at_the_logarithm_of_the_losses():
 
 
 def test_uncertainty_starts_as_the_fixed_sum():
-    assert build_balance("uncertainty", 4.0)(MASK, DEPTH, 2.0, BOTH)[0].item() == pytest.approx(1.0)
+    assert Balance("uncertainty", 4.0)(MASK, DEPTH, 2.0, BOTH)[0].item() == pytest.approx(1.0)
 
 
 def test_uncertainty_is_bounded_and_comes_back():
-    balance = build_balance("uncertainty", 4.0)
+    balance = Balance("uncertainty", 4.0)
     with torch.no_grad():
         balance.raw.fill_(12.0)
     total, _ = balance(MASK.detach(), DEPTH.detach(), 1.0, BOTH)
@@ -56,7 +56,7 @@ def test_uncertainty_is_bounded_and_comes_back():
 @pytest.mark.parametrize(("shares", "learnt"), [(NO_MASK, 1), (NO_DEPTH, 0)])
 def test_uncertainty_of_an_absent_task_stays_and_does_not_change_the_other_s(shares, learnt):
     losses = (MASK.detach() * shares[0], DEPTH.detach() * shares[1])
-    balance = build_balance("uncertainty", 4.0)
+    balance = Balance("uncertainty", 4.0)
     optimizer = torch.optim.AdamW(balance.parameters(), 0.1, weight_decay=0.0)
     for _ in range(20):
         optimizer.zero_grad()
@@ -71,5 +71,5 @@ def test_uncertainty_of_an_absent_task_stays_and_does_not_change_the_other_s(sha
 @pytest.mark.parametrize("kind", BALANCES)
 def test_task_that_is_absent_leaves_the_other_as_it_is(kind):
     zero = torch.tensor(0.0)
-    assert build_balance(kind, 4.0)(zero, DEPTH, 2.0, NO_MASK)[0].item() == pytest.approx(0.6)
-    assert build_balance(kind, 4.0)(MASK, zero, 2.0, NO_DEPTH)[0].item() == pytest.approx(0.4)
+    assert Balance(kind, 4.0)(zero, DEPTH, 2.0, NO_MASK)[0].item() == pytest.approx(0.6)
+    assert Balance(kind, 4.0)(MASK, zero, 2.0, NO_DEPTH)[0].item() == pytest.approx(0.4)
