@@ -189,10 +189,6 @@ class EfficientNetLite(Network):
         features = self.encoder(image)
         return [lateral(feature) for lateral, feature in zip(self.laterals, features, strict=True)]
 
-    def decode(self, features: list[Tensor]) -> Float[Tensor, "b 2 h w"]:
-        """Return mask and depth in [0, 1]."""
-        return torch.cat([decoder(features) for decoder in self.decoders], 1)
-
 
 def read_imagenet_weights() -> Mapping[str, Tensor]:
     """Read the published weights, after checking the hash of their file.

@@ -22,6 +22,7 @@ class Network(nn.Module):
     """
 
     cpu_bfloat16 = True
+    decoders: nn.ModuleList
 
     def __init__(self, config: ModelConfig, stride: int) -> None:
         super().__init__()
@@ -58,8 +59,8 @@ class Network(nn.Module):
         raise NotImplementedError
 
     def decode(self, features: list[Tensor]) -> Float[Tensor, "b 2 h w"]:
-        """Return mask and depth in [0, 1] at the size that was encoded."""
-        raise NotImplementedError
+        """Return mask and depth in [0, 1] at the size that was encoded, from all `decoders`."""
+        return torch.cat([decoder(features) for decoder in self.decoders], 1)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 2 h w"]:
         """Return mask and depth in [0, 1] at the image's own size, in float32 or wider."""

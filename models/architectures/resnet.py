@@ -9,7 +9,6 @@ Source: He et al. 2015, arXiv:1512.03385, table 1 (18 layers), without the 7x7 s
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -93,10 +92,6 @@ class ResNet18(Network):
             x = layer(x)
             features.append(x)
         return features
-
-    def decode(self, features: list[Tensor]) -> Float[Tensor, "b 2 h w"]:
-        """Return mask and depth in [0, 1]."""
-        return torch.cat([decoder(features) for decoder in self.decoders], 1)
 
 
 RESNET18_ED = Architecture(

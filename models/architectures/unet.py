@@ -173,10 +173,6 @@ class UNet(Network):
             features.append(block(features[-1]))
         return features
 
-    def decode(self, features: list[Tensor]) -> Float[Tensor, "b 2 h w"]:
-        """Return mask and depth in [0, 1]."""
-        return torch.cat([decoder(features) for decoder in self.decoders], 1)
-
 
 UNET = Architecture(
     config=UNetConfig,

@@ -7,7 +7,7 @@ them); on one core, forward and backward are six times (SSIM) and four times (MS
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,7 @@ SIGMA = 1.5
 C1, C2 = 0.01**2, 0.03**2
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 MS_SSIM_MIN_PX = 33
+PROBABILITY_EPS = 1e-6
 
 
 def ssim_window(px: int) -> int:
@@ -94,9 +95,6 @@ def ms_ssim(x: Maps, y: Maps) -> PerImage:
     return result
 
 
-PROBABILITY_EPS = 1e-6
-
-
 def valid_mean(values: Maps, valid: Valid) -> PerImage:
     """Return the mean of each image over its valid pixels; 0 (with gradient 0) if an image has none."""
     share = valid.to(values.dtype)
@@ -141,20 +139,5 @@ def dissimilarity(similarity: Callable[[Maps, Maps], PerImage], pred: Maps, targ
     return (1 - value) / share.clamp_min(1e-3) * (share > 0)
 
 
-def ssim_loss(pred: Maps, target: Maps, valid: Valid) -> PerImage:
-    """One minus SSIM of each image: see `dissimilarity`.
-
-    Source: Wang et al. 2004, doi:10.1109/TIP.2003.819861.
-    """
-    return dissimilarity(ssim, pred, target, valid)
-
-
-def ms_ssim_loss(pred: Maps, target: Maps, valid: Valid) -> PerImage:
-    """One minus MS-SSIM of each image: see `dissimilarity`.
-
-    Raises:
-        ConfigError: The images are too small for five scales.
-
-    Source: Wang et al. 2003, doi:10.1109/ACSSC.2003.1292216.
-    """
-    return dissimilarity(ms_ssim, pred, target, valid)
+ssim_loss = partial(dissimilarity, ssim)
+ms_ssim_loss = partial(dissimilarity, ms_ssim)
