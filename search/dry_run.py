@@ -30,13 +30,7 @@ from search.records.disk import check_disk, format_bytes
 from search.study.space import Parameters, limit_space, suggest
 from search.study.space_settings import read_space
 from search.training.throughput import measure_throughput
-from search.tuning.allocation import (
-    WEIGHT_COPIES,
-    Allocation,
-    allocate,
-    compute_affordable_macs,
-    count_trainings,
-)
+from search.tuning.allocation import WEIGHT_COPIES, Allocation, allocate, compute_affordable_macs, count_trainings
 from search.tuning.promotion import KEPT_CHECKPOINTS
 from search.tuning.ray.cluster import Cluster
 

@@ -149,13 +149,7 @@ class Head(nn.Module):
     offset: Tensor
 
     def __init__(
-        self,
-        in_channels: int,
-        kind: str,
-        *,
-        outputs: tuple[str, ...] = OUTPUTS,
-        scale: int = 1,
-        subpixel: bool = False,
+        self, in_channels: int, kind: str, *, outputs: tuple[str, ...] = OUTPUTS, scale: int = 1, subpixel: bool = False
     ) -> None:
         super().__init__()
         self.kind = kind

@@ -115,11 +115,7 @@ class RunOptions:
         "--max-macs", group=CONSTRAINTS, type=_amount, metavar="N", help="multiply-adds of one final image (1.5G)"
     )
     max_latency_ms: float | None = _option(
-        "--max-latency-ms",
-        group=CONSTRAINTS,
-        type=_amount,
-        metavar="MS",
-        help="milliseconds of one final image",
+        "--max-latency-ms", group=CONSTRAINTS, type=_amount, metavar="MS", help="milliseconds of one final image"
     )
     near: str | None = _meaning("near")
     depth_unit: str | None = _meaning("depth_unit")
