@@ -1,11 +1,15 @@
 """The registry of architectures: builds configs from plain values, and networks from configs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from models.architectures.atrous import ATROUS, RESIDUAL
 from models.architectures.efficientnet_lite import EFFICIENTNET_LITE
 from models.architectures.network import Architecture, Network
+from models.architectures.pretrained import PretrainedNetwork, convert_weights
 from models.architectures.resnet import RESNET18_ED
 from models.architectures.unet import UNET
 from models.config import ConfigError, ModelConfig
@@ -33,6 +37,38 @@ def parse_model_config(fields: Mapping[str, Any]) -> ModelConfig:
             is not allowed.
     """
     return get_architecture(fields.get("arch")).config.from_dict(fields)
+
+
+def match_encoder(weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Find the encoder for published weights with the names of timm or torchvision.
+
+    Returns:
+        The fields of the config that has the encoder, and the encoder's tensors under the network's names.
+
+    Raises:
+        ConfigError: The weights belong to no encoder, or a tensor of the one that fits best is missing or has another
+            shape; the message names it.
+    """
+    fields, network = max(_list_encoders(), key=lambda encoder: _count_fitting(encoder[1], weights))
+    if not _count_fitting(network, weights):
+        known = "timm's tf_efficientnet_lite0 to 4, or ResNet18 of torchvision or timm"
+        raise ConfigError(f"no tensor has a name and shape of {known}")
+    return fields, convert_weights(network, weights, network.published_layers())
+
+
+def _list_encoders() -> Iterator[tuple[dict[str, Any], PretrainedNetwork]]:
+    for architecture in REGISTERED:
+        for fields in architecture.encoders:
+            with torch.device("meta"):
+                network = architecture.network(architecture.config.from_dict(fields))
+            assert isinstance(network, PretrainedNetwork)
+            yield {"arch": architecture.name, **fields}, network
+
+
+def _count_fitting(network: PretrainedNetwork, weights: Mapping[str, Tensor]) -> int:
+    """Return how many tensors of the encoder are among the weights, with their shape."""
+    own, names = network.state_dict(), network.name_tensors(network.published_layers())
+    return sum(other in weights and weights[other].shape == own[name].shape for name, other in names.items())
 
 
 def build_model(config: ModelConfig) -> Network:

@@ -5,7 +5,7 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 MIN_WIDTH = 4
 HEADS = ("sigmoid", "minmax")
@@ -89,9 +89,6 @@ class ImageMoments:
 class ModelConfig(PlainConfig):
     """Base of the networks' configs."""
 
-    # moments with which the network's images are normalised; None for those of the training data
-    image_moments: ClassVar[ImageMoments | None] = None
-
     arch: str = ""  # name of the architecture; each config class fixes its own
     width: int = 16  # channels of the first convolution; the stem ends with four times as many
     head: str = "sigmoid"  # mapping of the two outputs into [0, 1]: `sigmoid`, or `minmax` per image and channel
@@ -105,6 +102,11 @@ class ModelConfig(PlainConfig):
             raise ConfigError(f"width={self.width!r} must be at least {MIN_WIDTH}")
         check_choice("head", self.head, HEADS)
         check_choice("stem_stride", self.stem_stride, STEM_STRIDES)
+
+    @property
+    def image_moments(self) -> ImageMoments | None:
+        """Moments with which the network's images are normalised; None for those of the training data."""
+        return None
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,9 @@ def estimate_stages(options: RunOptions, data_module: DataModule, machine: Machi
             data=data_module,
             most_images=packable,
         )
-        networks = networks or _draw_configs(stage, allocation, constraints, machine.alone, read_space(options.space))
+        networks = networks or _draw_configs(
+            stage, allocation, constraints, machine.alone, read_space(options.space, options.encoder_weights)
+        )
         estimates.append(_estimate(stage, stage_s, trials or options.budget.trials, allocation, networks, machine))
         begun_s += estimates[-1].stage_s
     return estimates

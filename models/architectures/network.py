@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,8 +37,12 @@ class Network(nn.Module):
             if isinstance(module, Head):
                 module.start_small()
 
-    def load_pretrained(self) -> None:
-        """Load published weights, if the config asks for any; weights that a model was saved with need no such call."""
+    def load_pretrained(self, file: Path | None = None) -> None:
+        """Load published weights, if the config asks for any; weights that a model was saved with need no such call.
+
+        Args:
+            file: The weights of --encoder-weights, converted by `models.build.match_encoder`.
+        """
 
     def lr_factors(self) -> dict[nn.Module, float]:
         """Return the factors on the learning rate of parts of the network; the others have the factor 1."""
@@ -83,6 +88,8 @@ class Architecture:
     fixed: tuple[str, ...] = ()  # fields that the search leaves at their defaults
     # fields that the encoder does not read: the deepest features see as much of the image with any
     decoder_fields: tuple[str, ...] = ("head",)
+    # fields of each encoder for which weights may be given as a file; empty if there is none
+    encoders: tuple[Mapping[str, Any], ...] = ()
     # fields that make the network lightest, apart from width and stem stride
     lightest: Mapping[str, Any] = field(default_factory=dict)
 
@@ -91,7 +98,8 @@ class Architecture:
         for name in ("width", "stem_stride"):
             if not isinstance(self.choices.get(name), tuple):
                 raise ConfigError(f"{self.name}: choices must list values of {name}")
-        self.config.from_dict(self.lightest)
+        for fields in (self.lightest, *self.encoders):
+            self.config.from_dict(fields)
 
     @property
     def name(self) -> str:

@@ -4,30 +4,53 @@ Without skips the decoder is two pixel shuffles with two convolutions each, and 
 has the study's published count of 11,504,720 parameters at width 16: stem and encoder are as in its code, the
 decoder's convolutions were inferred from the count. With skips it is the U-shaped decoder of `unet`.
 
-Source: He et al. 2015, arXiv:1512.03385, table 1 (18 layers), without the 7x7 stem and its pooling.
+At width 64 the encoder is ResNet18 as published, with its 7x7 stem and pooling, so that published weights fit.
+
+Source: He et al. 2015, arXiv:1512.03385, table 1 (18 layers); the study leaves out the 7x7 stem and its pooling.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 
 from models.architectures.blocks import ConvNorm, ConvNormAct, Head, Stem
-from models.architectures.network import Architecture, Network
-from models.architectures.unet import DECODER_CHOICES, LIGHTEST_DECODER, DecoderConfig, build_decoders
-from models.config import STEM_STRIDES, OnlyIf
+from models.architectures.network import Architecture
+from models.architectures.pretrained import ENCODER_CHOICES, PretrainedConfig, PretrainedNetwork
+from models.architectures.unet import DECODER_CHOICES, LIGHTEST_DECODER, build_decoders
+from models.config import STEM_STRIDES, ImageMoments, OnlyIf, check_choice
 
 LAYERS = 4
+PUBLISHED_WIDTH = 64  # of ResNet18 as published
+IMAGENET = ImageMoments(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResNetConfig(DecoderConfig):
-    """Config of `resnet18_ed`."""
+class ResNetConfig(PretrainedConfig):
+    """Config of `resnet18_ed`; width 64 selects the published encoder, of 64 to 512 channels and stem stride 2."""
 
     arch: str = "resnet18_ed"
     # True selects the U-shaped decoder, the only one that reads `upsample`, `merge`, `groups` and `decoders`;
     # False selects the study's, without skips
     skips: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("weights", self.weights, ("none", "file"))
+        if self.published:
+            check_choice("stem_stride", self.stem_stride, (2,))
+
+    @property
+    def published(self) -> bool:
+        """True if the encoder is the published ResNet18."""
+        return self.width == PUBLISHED_WIDTH
+
+    @property
+    def image_moments(self) -> ImageMoments | None:
+        """Moments of ImageNet for the published encoder; those of the training data for the study's."""
+        return IMAGENET if self.published else None
 
 
 class BasicBlock(nn.Module):
@@ -48,9 +71,9 @@ class BasicBlock(nn.Module):
 
 
 class PlainDecoder(nn.Module):
-    """Two pixel shuffles, two convolutions after each; the last doubling is bilinear."""
+    """Two pixel shuffles, two convolutions after each; the logits are enlarged bilinearly, by `scale`."""
 
-    def __init__(self, in_channels: int, config: ResNetConfig) -> None:
+    def __init__(self, in_channels: int, config: ResNetConfig, scale: int) -> None:
         super().__init__()
         quarter, sixteenth = in_channels // 4, in_channels // 16
         self.body = nn.Sequential(
@@ -61,7 +84,7 @@ class PlainDecoder(nn.Module):
             ConvNormAct(sixteenth, sixteenth),
             ConvNormAct(sixteenth, sixteenth),
         )
-        self.head = Head(sixteenth, config.head, scale=2 * config.stem_stride)
+        self.head = Head(sixteenth, config.head, scale=scale)
 
     def forward(self, features: list[Tensor]) -> Float[Tensor, "b 2 H W"]:
         """Return values in [0, 1]."""
@@ -69,25 +92,53 @@ class PlainDecoder(nn.Module):
         return y
 
 
-class ResNet18(Network):
-    """Stem, four layers of two basic blocks with strides 1, 2, 2, 2, and a decoder."""
+class PublishedStem(nn.Sequential):
+    """The published stem without its pooling: one 7x7 convolution with stride 2."""
+
+    def __init__(self) -> None:
+        super().__init__(ConvNormAct(3, PUBLISHED_WIDTH, 7, stride=2))
+
+
+class ResNet18(PretrainedNetwork):
+    """Stem, four layers of two basic blocks with strides 1, 2, 2, 2, and a decoder.
+
+    The published encoder pools after its stem, whose features the decoder with skips reads as well.
+    """
+
+    config: ResNetConfig
 
     def __init__(self, config: ResNetConfig) -> None:
-        super().__init__(config, stride=config.stem_stride * 2 ** (LAYERS - 1))
-        base = 4 * config.width
+        base, stem_stride = (PUBLISHED_WIDTH, 4) if config.published else (4 * config.width, config.stem_stride)
+        super().__init__(config, stride=stem_stride * 2 ** (LAYERS - 1))
         channels = [base * 2**k for k in range(LAYERS)]
-        self.stem = Stem(config.width, config.stem_stride)
+        self.stem = PublishedStem() if config.published else Stem(config.width, config.stem_stride)
         self.layers = nn.ModuleList()
         for k, (before, after) in enumerate(zip([base, *channels], channels, strict=False)):
             blocks = BasicBlock(before, after, 2 if k else 1), BasicBlock(after, after, 1)
             self.layers.append(nn.Sequential(*blocks))
-        plain = nn.ModuleList([PlainDecoder(channels[-1], config)])
-        self.decoders = build_decoders(channels, config) if config.skips else plain
+        skips = [base, *channels] if config.published else channels
+        plain = nn.ModuleList([PlainDecoder(channels[-1], config, scale=self.stride // 4)])
+        self.decoders = build_decoders(skips, config) if config.skips else plain
         self.start()
 
+    def encoder_modules(self) -> dict[str, nn.Module]:
+        """Return stem and layers by their names."""
+        return {"stem": self.stem, "layers": self.layers}
+
+    def published_layers(self) -> Iterator[str]:
+        """Yield the names that torchvision and timm give the encoder's convolutions and norms."""
+        yield from ("conv1", "bn1")
+        for k in range(LAYERS):
+            for i in range(2):
+                shortcut = ("downsample.0", "downsample.1") if k and not i else ()
+                yield from (f"layer{k + 1}.{i}.{layer}" for layer in ("conv1", "bn1", "conv2", "bn2", *shortcut))
+
     def encode(self, image: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
-        """Return the features of the four layers."""
+        """Return the features of the four layers, after those of the published stem."""
         features, x = [], self.stem(image)
+        if self.config.published:
+            features.append(x)
+            x = F.max_pool2d(x, 3, stride=2, padding=1)
         for layer in self.layers:
             x = layer(x)
             features.append(x)
@@ -98,12 +149,17 @@ RESNET18_ED = Architecture(
     config=ResNetConfig,
     network=ResNet18,
     choices={
-        "width": (4, 8, 16),  # the study: 16; a ResNet18 of the usual width 64 is four times our 16
+        "width": (4, 8, 16),  # the study: 16; --encoder-weights selects 64
         "stem_stride": STEM_STRIDES,  # 1: the study; 2: half the resolution, four times as many images per second
         "skips": (False, True),
         **{name: OnlyIf("skips", True, values) for name, values in DECODER_CHOICES.items()},
     },
-    fixed=("head",),  # minmax forces a foreground into every image: score 0.17 instead of 0.48 on real composites
-    decoder_fields=("head", "skips", *DECODER_CHOICES),
+    fixed=(
+        "head",  # minmax forces a foreground into every image: score 0.17 instead of 0.48 on real composites
+        "weights",  # only of --encoder-weights, with which the others below are searched
+        *ENCODER_CHOICES,
+    ),
+    encoders=({"width": PUBLISHED_WIDTH, "stem_stride": 2, "weights": "file"},),
+    decoder_fields=("head", "skips", *DECODER_CHOICES, *ENCODER_CHOICES),
     lightest={"skips": True, **LIGHTEST_DECODER},
 )

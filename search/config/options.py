@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from data.flags import MEANING_FLAGS, parse_count, read_meaning_flags, to_flag
 from search.config.budget import Budget, BudgetError, parse_amount
+from search.config.encoder import EncoderWeights
 from search.config.stages import FINAL_PX, PX_RANGE, STAGE_PRESETS
 
 if TYPE_CHECKING:  # imports torch
@@ -87,6 +88,12 @@ class RunOptions:
         action=argparse.BooleanOptionalAction,
         help="centre the learning rates of a search by a range test",
     )
+    encoder_weights: EncoderWeights | None = _option(  # noqa: RUF009 - declares the field
+        "--encoder-weights",
+        metavar="FILE|hf:REPO",
+        help="weights of encoders: a state dict (.safetensors, .pth) of timm's tf_efficientnet_lite0 to 4 "
+        "for efficientnet_lite, or of ResNet18 (timm, torchvision) for resnet18_ed",
+    )
     images: str | None = _option(
         "--images", metavar="NAME", help="sub-folder of the images, if its name does not say so"
     )
@@ -166,7 +173,8 @@ class RunOptions:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for run.json."""
-        own = {"budget": asdict(self.budget), "configs": [config.to_dict() for config in self.configs]}
+        own: dict[str, Any] = {"budget": asdict(self.budget), "configs": [config.to_dict() for config in self.configs]}
+        own["encoder_weights"] = self.encoder_weights and asdict(self.encoder_weights)
         return own | {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
 
     @classmethod
@@ -178,6 +186,8 @@ class RunOptions:
             from search.config.trial import TrialConfig
 
             plain["configs"] = tuple(TrialConfig.from_dict(config) for config in values["configs"])
+        if plain.get("encoder_weights"):
+            plain["encoder_weights"] = EncoderWeights(**plain["encoder_weights"])
         return cls(**{"configs": (), **plain, "budget": Budget(**values["budget"])})
 
     @classmethod

@@ -15,6 +15,7 @@ from torch import Tensor
 from data.data_module import StageData, load_data_module
 from data.runtime.progress import Progress, progress_bar
 from models.config import ConfigError
+from search.config.encoder import EncoderWeights
 from search.config.trial import TrialConfig
 from search.records.run_dir import RunDirError, read_lines, require_fields
 from search.records.run_state import check_trained, describe_process
@@ -245,7 +246,9 @@ def reproduce_trial(records: RunRecords, trial_id: str, log: Log, *, device: str
         DataError: The data have changed.
     """
     history = records.load_history(trial_id)
-    plan = replace(history.plan, device=device or history.plan.device)
+    recorded = records.content["options"].get("encoder_weights")  # absent in runs of older versions
+    path = str(EncoderWeights(**recorded).restore().path) if recorded else None
+    plan = replace(history.plan, device=device or history.plan.device, encoder=path)
     if plan.device == "cuda" and not torch.cuda.is_available():
         raise NotReproducibleError(f"{trial_id} was trained on a GPU, and there is none here; try --device cpu")
     data, parent_id = records.load_data(history), history.record.parent_id

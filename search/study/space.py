@@ -50,8 +50,11 @@ def limit_space(
     lr: Mapping[str, tuple[float, float]] = MappingProxyType(LR_RANGES),
     stated: Parameters = MappingProxyType({}),
 ) -> SpaceLimits:
-    """Return the limits for a first stage with that many images; a narrow space is without SLOW_ARCHS."""
-    archs = tuple(name for name in ARCHITECTURES if not (narrow and name in SLOW_ARCHS))
+    """Return the limits for a first stage with that many images.
+
+    A narrow space is without those of SLOW_ARCHS whose weights are not given.
+    """
+    archs = tuple(n for n in ARCHITECTURES if not (narrow and n in SLOW_ARCHS) or f"{n}/weights" in stated)
     return SpaceLimits(archs=archs, batch_sizes=choose_batch_sizes(images), lr=lr, stated=stated)
 
 
@@ -165,15 +168,18 @@ def _find_nearest(value: Any, values: Values) -> Any:
 def build_first_points(
     limits: SpaceLimits, fits: Callable[[TrialConfig], bool], names: Iterable[str]
 ) -> list[dict[str, Any]]:
-    """Return recipes of the space as points, each at the greatest width up to its own that `fits`."""
+    """Return recipes of the space as points, each at the greatest width up to its own that `fits`.
+
+    Those of an architecture whose weights are given come first.
+    """
     points, parameters = [], list_parameters(limits)
-    for name in names:
+    for name in sorted(names, key=lambda name: f"{NETWORKS[name]['model']['arch']}/weights" not in limits.stated):
         network = NETWORKS[name]["model"]
         if network["arch"] in list_choices("model/arch", parameters):
             widths = list_choices(f"{network['arch']}/width", parameters)
             usual = sorted((w for w in widths if w <= network["width"]), reverse=True)
-            width = next((w for w in usual if fits(build_recipe(name, width=w))), min(widths))
-            points.append(encode_point(build_recipe(name, width=width), limits))
+            recipes = [build_recipe(name, width=w) for w in usual] or [build_recipe(name)]
+            points.append(encode_point(next(filter(fits, recipes), recipes[-1]), limits))
     return points
 
 

@@ -11,8 +11,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from models.architectures.pretrained import ENCODER_CHOICES
 from models.build import ARCHITECTURES
 from models.config import ConfigError, OnlyIf, PlainConfig, Range, Values, check_choice, check_fields, check_type
+from search.config.encoder import EncoderWeights
 from search.config.trial import SECTIONS, OptimConfig, TrialConfig
 from search.study.space import LR_RANGES, Parameters, SpaceLimits, list_parameters, list_values
 
@@ -21,12 +23,13 @@ ARCH = "model/arch"
 DECIDED = (ARCH, "optim/batch_size")  # their values follow from the budget and the number of images
 
 
-def read_space(stated: Mapping[str, Any]) -> Parameters:
-    """Return the parameters that the user states, with their values.
+def read_space(stated: Mapping[str, Any], encoder: EncoderWeights | None = None) -> Parameters:
+    """Return the parameters that the user states, with their values, and those that weights of an encoder settle.
 
     Args:
         stated: By name a list of values, one value, or a table of low, high, log and step, whose absent keys are those
             of the default; and under "remove" the names of parameters that are not searched.
+        encoder: Weights of --encoder-weights.
 
     Raises:
         ConfigError: A name is unknown (the nearest is given), or a value is not allowed.
@@ -46,7 +49,15 @@ def read_space(stated: Mapping[str, Any]) -> Parameters:
                 raise ConfigError(f"{key}: {'' if single == key else f'{single}: '}{error}") from error
         if key == "model.arch":
             archs = found[ARCH]
-    return found
+    return {**found, **_list_settled(encoder)}
+
+
+def _list_settled(encoder: EncoderWeights | None) -> Parameters:
+    """Return the parameters of the architecture that weights of an encoder settle, or make worth a search."""
+    if encoder is None:
+        return {}
+    arch, fields = encoder.model["arch"], {name: (value,) for name, value in encoder.model.items() if name != "arch"}
+    return {f"{arch}/{name}": values for name, values in {**ENCODER_CHOICES, **fields}.items()}
 
 
 def simplify_space(stated: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,8 +30,8 @@ def build_optimizer(config: OptimConfig, modules: list[nn.Module]) -> torch.opti
         own = _split_by_decay([p for p in parameters if scaled.get(id(p)) == factor], config.weight_decay)
         groups += [{**group, FACTOR: factor} for group in own]
     if config.name == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999))
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0, fused=True)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999), fused=True)
 
 
 def _split_by_decay(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -51,6 +52,7 @@ class FitPlan:
 
     epochs: int  # planned passes over the training data
     seed: int = 0  # seed of weights, order and augmentation
+    encoder: str | None = None  # file of the weights of --encoder-weights, converted
     refine: float = 0.0  # last part of the progress, trained without augmentation and with a doubled mask loss
     device: str = "cpu"
     precision: str = "auto"  # or "float32" or "bfloat16"
@@ -92,7 +94,7 @@ def fit(
     elif weights is not None:
         trainer.model.load_state_dict(weights)
     else:
-        trainer.model.load_pretrained()
+        trainer.model.load_pretrained(Path(plan.encoder) if plan.encoder else None)
     last = trainer.epoch >= plan.epochs
     while not last:
         metrics = trainer.run_epoch(on_step)

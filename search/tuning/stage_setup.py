@@ -57,6 +57,7 @@ class RunResources:
     sampler: str = "tpe"  # kind of sampler of the search, "tpe" or "random"
     first: Sequence[str] = tuple(PORTFOLIO)  # names of the recipes that a search tries first
     space: Parameters = field(default_factory=dict)  # parameters of the search space whose values the user states
+    encoder: Path | None = None  # converted weights of --encoder-weights
 
 
 def build_stage_context(
@@ -95,6 +96,7 @@ def build_stage_context(
         devices=cluster.count_devices_each(at_once),
         memory_mib=cluster.compute_memory_each(at_once),
         speed=resources.speed * allocation.threads if trials else None,
+        encoder=resources.encoder,
     )
 
 

@@ -1,4 +1,6 @@
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ SMALL = [
     {"arch": "atrous"},
     {"arch": "atrous", "upsample": "transposed", "stem_stride": 2, "head": "minmax"},
     {"arch": "efficientnet_lite"},
+    {"arch": "efficientnet_lite", "variant": 2, "weights": "none"},
     {"arch": "efficientnet_lite", "encoder_stride": 16, "merge": "add", "decoders": "separate"},
     {"arch": "residual"},
     {"arch": "resnet18_ed"},
@@ -67,6 +70,24 @@ def test_network_gives_two_maps_in_range_at_any_size(fields, size):
     assert pred.dtype == torch.float32
     assert pred.min() >= 0
     assert pred.max() <= 1
+
+
+COMPILE = """
+import torch
+from models.build import ARCHITECTURES, build_model
+for name, architecture in ARCHITECTURES.items():
+    model, image = build_model(architecture.config(width=4)).eval(), torch.randn(1, 3, 32, 48)
+    compiled = torch.compile(model, fullgraph=True, backend="eager")  # raises at a graph break
+    with torch.inference_mode():
+        assert torch.equal(compiled(image), model(image))
+    print(name)
+"""
+
+
+def test_compiler_gets_each_network_as_one_graph():
+    """In another process, because the checks of types that tests add are no part of the networks."""
+    done = subprocess.run([sys.executable, "-c", COMPILE], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == list(ARCHITECTURES), done.stderr[-2000:]
 
 
 @every_network

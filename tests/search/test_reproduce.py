@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from data.data_module import DataModule
+from models.build import parse_model_config
+from search.config.encoder import read_encoder_weights
 from search.config.trial import TrialConfig
 from search.records.run_dir import write_json
 from search.records.run_state import describe_process
@@ -17,6 +19,7 @@ from search.records.trials import TrialRecord, TrialTable
 from search.reproduce.__main__ import main
 from search.reproduce.reproduce import RunRecords, find_differences
 from search.training.trainer import STATE_FILE, FitPlan, TrialDivergedError, fit
+from tests.published import published_lite
 
 PX, IMAGES = 32, (16, 8)
 
@@ -164,6 +167,24 @@ def test_diverged_trial_fails_again_for_the_same_reason(run, copied, capsys):
 def test_promoted_trial_begins_with_the_weights_of_its_parent(run, capsys):
     code, printed = reproduce(run, "c0001", capsys)
     assert code == 0 and "from the weights of e0001" in printed.out and "training it again first" not in printed.out
+
+
+def test_trial_whose_encoder_has_weights_of_a_file_finds_them_by_the_record(
+    tmp_path, monkeypatch, tiny_dataset, config, capsys
+):
+    monkeypatch.setenv("ONE_LOOK_CACHE", str(tmp_path / "cache"))
+    torch.save(published_lite(0), tmp_path / "lite.pth")
+    encoder, maker = read_encoder_weights(str(tmp_path / "lite.pth")), Maker(tmp_path / "run", tiny_dataset)
+    model = parse_model_config({**encoder.model, "encoder_stride": 16})
+    maker.train("e0001", dataclasses.replace(config, model=model), epochs=1, encoder=str(encoder.path))
+    content = json.loads((maker.folder / "run.json").read_text())
+    write_json(maker.folder / "run.json", {**content, "options": {"encoder_weights": dataclasses.asdict(encoder)}})
+    encoder.path.unlink()
+    assert reproduce(maker.folder, "e0001", capsys)[0] == 0 and encoder.path.is_file()
+    encoder.path.unlink()
+    torch.save(published_lite(0), tmp_path / "lite.pth")
+    code, printed = reproduce(maker.folder, "e0001", capsys)
+    assert code == 2 and "lite.pth is not the file that the run began with" in printed.err
 
 
 def test_parent_whose_weights_are_gone_is_trained_again_first(run, copied, capsys):

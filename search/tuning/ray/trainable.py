@@ -48,6 +48,7 @@ class StageContext:
     # multiply-adds per second that one trial trains; None in a search, where infeasible networks are rejected and
     # all trials are validated on the same images
     speed: float | None = None
+    encoder: Path | None = None  # converted weights of --encoder-weights
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the attributes, with the deadline as it reads here and as seconds from now."""
@@ -150,6 +151,7 @@ def build_fit_plan(spec: TrialSpec) -> FitPlan:
     return FitPlan(
         epochs=stage.epochs,
         seed=spec.seed,
+        encoder=str(context.encoder) if context.encoder else None,
         refine=stage.refine,
         device=context.device,
         loader_workers=min(context.threads - 1, 4) if context.device == "cuda" else 0,

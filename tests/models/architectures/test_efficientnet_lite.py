@@ -2,11 +2,13 @@ import importlib.util
 import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
-from models.architectures import efficientnet_lite
-from models.architectures.efficientnet_lite import FILE, PACKAGE, load_encoder, read_imagenet_weights
+from models.architectures.efficientnet_lite import FILE, PACKAGE, read_imagenet_weights
+from models.architectures.pretrained import convert_weights
 from models.build import build_model, parse_model_config
 from models.config import ConfigError
 from models.cost import count_macs, probe
@@ -91,13 +93,29 @@ def test_other_file_is_refused_and_named(package):
         read_imagenet_weights()
 
 
-def test_tensor_that_does_not_fit_is_named():
-    weights, encoder = dict(read_imagenet_weights()), network().encoder
-    with pytest.raises(ConfigError, match=r"_conv_stem.weight \(32, 3, 5, 5\) .* does not fit stem.0.weight \(32, 3"):
-        load_encoder(encoder, {**weights, "_conv_stem.weight": torch.zeros(32, 3, 5, 5)})
+def test_tensor_of_the_package_that_does_not_fit_is_named():
+    weights, model = dict(read_imagenet_weights()), network()
+    layers = list(dict.fromkeys(name.rpartition(".")[0] for name in weights))
+    with pytest.raises(
+        ConfigError, match=r"^_conv_stem.weight .* is \(32, 3, 5, 5\); the encoder needs \(32, 3, 3, 3\)"
+    ):
+        convert_weights(model, {**weights, "_conv_stem.weight": torch.zeros(32, 3, 5, 5)}, layers)
     few = dict(list(weights.items())[:10])
-    with pytest.raises(ConfigError, match=r"no tensor for blocks\.0\."):
-        load_encoder(encoder, few)
+    with pytest.raises(ConfigError, match=r"no tensor _blocks\.0\._depthwise_conv.weight \(32, 1, 3, 3\)"):
+        convert_weights(model, {name: few[name] for name in few if "_blocks" not in name}, layers)
+    with pytest.raises(ConfigError, match=r"_bn0.bias of the weights has values that are not finite"):
+        convert_weights(model, {**weights, "_bn0.bias": torch.full((32,), torch.nan)}, layers)
+
+
+@pytest.mark.parametrize(
+    ("variant", "params", "shallow"),
+    [(0, 2_958_848, 16), (1, 3_723_520, 16), (2, 4_357_952, 16), (3, 6_422_016, 24), (4, 11_149_568, 24)],
+)
+def test_variants_have_the_published_sizes(variant, params, shallow):
+    """timm's count of parameters without the classifier: 4,652,008 (Lite0) to 13,006,568 (Lite4) with it."""
+    encoder = network(variant=variant, weights="none").encoder
+    assert sum(p.numel() for p in encoder.parameters()) == params
+    assert encoder(torch.zeros(1, 3, 32, 32))[0].shape == (1, shallow, 16, 16)
 
 
 def test_frozen_norms_keep_their_moments_and_train_their_weights():
@@ -116,7 +134,9 @@ def test_frozen_norms_keep_their_moments_and_train_their_weights():
     [
         ({"stem_stride": 1}, "stem_stride=1 is not one of 2"),
         ({"encoder_stride": 8}, "16, 32"),
-        ({"weights": "coco"}, "imagenet, none"),
+        ({"weights": "coco"}, "none, imagenet, file"),
+        ({"variant": 5}, "0, 1, 2, 3, 4"),
+        ({"variant": 1}, "variant=1 needs 'file' or 'none'"),
         ({"encoder_lr": 0.0}, "above 0"),
         ({"encoder_lr": 2.0}, "at most 1"),
     ],
@@ -126,6 +146,20 @@ def test_wrong_config_names_what_is_allowed(fields, message):
         parse_model_config({"arch": "efficientnet_lite", **fields})
 
 
+def test_photos_so_normalised_have_the_moments_that_the_first_norm_has_stored(shared_data):
+    model, moments = network(), parse_model_config({"arch": "efficientnet_lite"}).image_moments
+    model.load_pretrained()
+    paths = sorted((shared_data / "pairs_mask" / "images").iterdir())[::4]
+    photos = np.stack([cv2.resize(cv2.imread(str(path))[..., ::-1], (128, 128)) for path in paths])
+    images = (torch.from_numpy(photos).permute(0, 3, 1, 2) / 255 - moments.mean[0]) / moments.std[0]
+    with torch.inference_mode():
+        convolved, norm = model.encoder.stem[0](images), model.encoder.stem[1]
+    used = norm.running_var > 1e-6
+    ratio = convolved.var((0, 2, 3))[used] / norm.running_var[used]
+    assert 0.5 < ratio.median() < 2  # 4.4 with the moments of ImageNet
+
+
 def test_images_are_normalised_as_the_weights_were_trained():
-    assert parse_model_config({"arch": "efficientnet_lite"}).image_moments is efficientnet_lite.IMAGENET
+    moments = parse_model_config({"arch": "efficientnet_lite"}).image_moments
+    assert moments.mean == moments.std == (0.5, 0.5, 0.5)
     assert parse_model_config({"arch": "unet"}).image_moments is None

@@ -12,7 +12,7 @@ from analysis.export.formats import PortableNetwork
 from analysis.model import load_model
 from data.data_module import DataModule
 from data.scenes.scenes import FAR_M, NEAR_M
-from models.architectures.efficientnet_lite import IMAGENET, EfficientNetLite
+from models.architectures.efficientnet_lite import MOMENTS, EfficientNetLite
 from models.build import build_model, parse_model_config
 from search.config.stages import build_stages
 from search.output.finalize import FinalModels, NoModelError, summarize_seeds, write_model
@@ -72,10 +72,10 @@ def test_model_keeps_the_moments_of_its_encoder_and_needs_no_published_weights(
     checkpoint = Checkpoint.from_directory(str(tmp_path))
     write_model(record, checkpoint, data_module, tmp_path / "best", parts=("val",), deadline=None)
     model = load_model(tmp_path / "best", device="cpu")
-    assert (model.stats.image_mean, model.stats.image_std) == (IMAGENET.mean, IMAGENET.std)
-    assert model.stats.depth_mean == stats.depth_mean and stats.image_mean != IMAGENET.mean
+    assert (model.stats.image_mean, model.stats.image_std) == (MOMENTS.mean, MOMENTS.std)
+    assert model.stats.depth_mean == stats.depth_mean and stats.image_mean != MOMENTS.mean
     portable = PortableNetwork(model)
-    assert portable.mean.flatten().tolist() == pytest.approx(IMAGENET.mean)
+    assert portable.mean.flatten().tolist() == pytest.approx(MOMENTS.mean)
     photo = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     with torch.inference_mode():
         mask, depth = portable(torch.from_numpy(photo).permute(2, 0, 1)[None])

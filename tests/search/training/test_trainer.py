@@ -9,8 +9,9 @@ import torch
 from data.data_module import DataModule
 from data.loading.loaders import Loader
 from data.loading.visualize import quantise_predictions
-from models.architectures.efficientnet_lite import IMAGENET, EfficientNetLite, read_imagenet_weights
+from models.architectures.efficientnet_lite import MOMENTS, EfficientNetLite, read_imagenet_weights
 from models.build import build_model, parse_model_config
+from models.losses.loss import LossConfig, build_loss
 from search.config.stages import Stage
 from search.training.micro_batches import MicroBatchRunner, TrialOutOfMemoryError
 from search.training.optimizer import build_optimizer, learning_rate, set_learning_rate
@@ -149,6 +150,18 @@ def test_norms_and_biases_are_not_decayed(small_config):
     assert len(decayed["params"]) + len(free["params"]) == len(list(model.parameters()))
 
 
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_all_parameters_are_updated_by_one_kernel(small_config, name):
+    config = with_(small_config, "optim", name=name, lr=0.1)
+    model = build_model(config.model)
+    optimizer = build_optimizer(config.optim, [model, build_loss(LossConfig(balance="uncertainty"), 32)])
+    (model(torch.randn(2, 3, 32, 32)) - 0.3).square().mean().backward()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        optimizer.step()
+    kernels = [event.name for event in profile.events() if "fused" in event.name]
+    assert len(kernels) == 2, kernels  # of the weights that decay, and of the others
+
+
 def pretrained_config(config, **fields):
     model = parse_model_config({"arch": "efficientnet_lite", "encoder_stride": 16, **fields})
     return dataclasses.replace(config, model=model)
@@ -170,7 +183,7 @@ def test_part_of_a_network_has_its_own_learning_rate(small_config):
 
 def test_only_a_trial_from_new_weights_loads_published_ones(fit_data, small_config, monkeypatch):
     loads = []
-    monkeypatch.setattr(EfficientNetLite, "load_pretrained", lambda self: loads.append(1))
+    monkeypatch.setattr(EfficientNetLite, "load_pretrained", lambda self, file: loads.append(1))
     config = pretrained_config(small_config)
     model, _, states = train(config, fit_data, epochs=1)
     assert loads == [1]
@@ -191,7 +204,7 @@ def test_images_are_normalised_by_the_moments_of_the_encoder(fit_data, small_con
     monkeypatch.setattr(Loader, "__init__", recording(Loader.__init__, seen))
     own, stats = pretrained_config(small_config), fit_data.stats
     train(own, fit_data, epochs=1)
-    assert {(s.image_mean, s.image_std) for s in seen} == {(IMAGENET.mean, IMAGENET.std)} and len(seen) == 2
+    assert {(s.image_mean, s.image_std) for s in seen} == {(MOMENTS.mean, MOMENTS.std)} and len(seen) == 2
     assert {s.depth_mean for s in seen} == {stats.depth_mean}
     seen.clear()
     train(small_config, fit_data, epochs=1)
