@@ -204,9 +204,9 @@ class Dataset:
     warnings: tuple[str, ...] = ()  # what is assumed about the values, or stated although the files contradict it
 
     def check_meaning(self) -> None:
-        """Raise DataError with the first doubt about the values, if there is one."""
+        """Raise DataError with the first doubt about the values, if there is one, and with the warnings."""
         if self.doubts:
-            raise DataError(self.doubts[0])
+            raise DataError("; also ".join((self.doubts[0], *self.warnings)))
 
     @property
     def folders(self) -> tuple["Dataset", ...]:

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -161,6 +161,16 @@ def _check_groups(listing: Listing, tree: Mapping[str, list[str]], groups: Group
         problem = "no images in the folders named" if not groups.without_truth else "no masks or depth in those named"
         raise DataError(f"{root}: {problem}; {_describe_folders(listing.folders, groups)}")
     _raise_nothing_found(listing, tree, groups)
+
+
+def list_unread_truths(listing: Listing, rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return a warning for each folder of masks or depth whose files are not read, if no others have that role."""
+    absent = {role for role in TRUTHS if not any(row.get(role) for row in rows)}
+    return tuple(
+        f"{listing.root / folder}: its {found} files are not read as {role}; if they are, save them as PNG, TIFF or NPY"
+        for folder in listing.endings
+        if (role := find_role(folder.rpartition("/")[2])) in absent and (found := listing.describe_endings(folder))
+    )
 
 
 def _raise_nothing_found(listing: Listing, tree: Mapping[str, list[str]], groups: Groups) -> None:

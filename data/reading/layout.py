@@ -17,7 +17,7 @@ from typing import Any
 from data.dataset import ROLES, DataError, Dataset, DatasetSpec, Triplet
 from data.flags import ROLE_FLAGS
 from data.reading.dataset_json import join_datasets, list_joined_folders, read_dataset_json, read_spec
-from data.reading.folders import NO_ROLES, Roles, match_folders
+from data.reading.folders import NO_ROLES, Roles, list_unread_truths, match_folders
 from data.reading.listing import Listing
 from data.reading.manifest import Row, read_manifest
 from data.reading.matching import get_stem, group_backgrounds, names_state_backgrounds, natural_order, normalise_unicode
@@ -65,6 +65,8 @@ def read_dataset(
     dataset = read_folder(root, roles=roles, group_size=specs[0].group_size if specs else stated.get("group_size"))
     left_out = {unusable.image for unusable in dataset.unusable}
     usable = tuple(triplet for triplet in dataset.triplets if triplet.image not in left_out)
+    if not usable and not dataset.unusable:
+        raise DataError(f"{root}: its images have endings of depth maps; save them as PNG or JPEG")
     if not usable:
         count = max(len(dataset.triplets), len(dataset.unusable))
         raise DataError(f"{dataset.unusable[0].message} (none of {count} can be used)")
@@ -108,7 +110,8 @@ def read_folder(root: Path, *, roles: Roles = NO_ROLES, group_size: int | None =
     rows = [{column: cell for column, cell in row.items() if column != "scene"} for row in rows]
     triplets = tuple(_build_triplet(str(root), id_, row) for id_, row in zip(_name(root, rows), rows, strict=True))
     fingerprint = _fingerprint(listing, rows)
-    return Dataset(root=root, triplets=triplets, spec=spec, fingerprint=fingerprint, unusable=tuple(unusable))
+    read = Dataset(root=root, triplets=triplets, spec=spec, fingerprint=fingerprint, unusable=tuple(unusable))
+    return replace(read, warnings=list_unread_truths(listing, rows))
 
 
 def shorten_path(path: Path) -> str:

@@ -107,16 +107,11 @@ def turn_alike(
     A label that has an orientation is turned by it. One without it fits the image as stored or as turned, which its
     size decides; if both fit, it is taken to lie as the stored image does, from which it was made without a tag.
     """
-    turned = {path: turn(pixels, orientations[path]) for path, pixels in labels.items()}
-    upright = turn(image, orientation)
-    untagged = [path for path in labels if orientations[path] == 1]
-    if len(untagged) < len(labels) or not labels or not _fit(image, labels):
-        return upright, turned
-    return image, labels
-
-
-def _fit(image: np.ndarray, labels: Mapping[Any, np.ndarray]) -> bool:
-    return all(pixels.shape[:2] == image.shape[:2] for pixels in labels.values())
+    as_stored = {path for path in labels if orientations[path] == 1 and labels[path].shape[:2] == image.shape[:2]}
+    if labels and len(as_stored) == len(labels):
+        return image, labels
+    by = {path: orientation if path in as_stored else orientations[path] for path in labels}
+    return turn(image, orientation), {path: turn(pixels, by[path]) for path, pixels in labels.items()}
 
 
 def decode_triplet(triplet: Triplet, spec: DatasetSpec, px: int) -> tuple[Image, Mask, Depth, Valid]:

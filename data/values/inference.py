@@ -18,9 +18,9 @@ from jaxtyping import Shaped
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.values.alignment import DepthStep, measure_contour_step
 from data.values.depth import SATURATED, find_known, is_constant
-from data.values.mask_inference import COLOURED_FILES, MaskSample, infer_mask_values
+from data.values.mask_inference import COLOURED_FILES, LabelSample, infer_mask_values
 from data.values.masks import is_coloured, read_bytes, scale_mask, select_channel
-from data.values.pixels import JPEG_HEADER, decode_color, decode_label, is_lossy, read_orientation
+from data.values.pixels import JPEG_HEADER, decode_color, decode_label, is_lossy, read_orientation, turn
 from data.values.polarity import MIN_SHARE, MIN_VOTES, Polarity, measure_polarity
 
 SAMPLE = 64  # triplets whose files are read
@@ -96,16 +96,14 @@ class Reading:
     def apply(self, dataset: Dataset) -> Dataset:
         """Return a data set as it is to be read."""
         meaning = replace(dataset, spec=self.spec, description=self.description)
-        return replace(meaning, doubts=self.doubts, warnings=self.warnings)
+        return replace(meaning, doubts=self.doubts, warnings=(*dataset.warnings, *self.warnings))
 
 
 @dataclass(frozen=True)
 class _Sample:
     triplet: Triplet
-    mask: MaskSample | None
-    depth: Shaped[np.ndarray, "h w"] | None
-    coloured: bool
-    may_be_turned: bool
+    mask: LabelSample | None
+    depth: LabelSample | None
 
 
 def infer_reading(dataset: Dataset, configured: Mapping[str, Any]) -> Reading:
@@ -239,54 +237,42 @@ def _read_sample(triplets: Sequence[Triplet]) -> Iterator[_Sample]:
     for number, triplet in enumerate(chosen):
         if number >= MIN_FILES and time.monotonic() > until:
             return
-        mask, depth = (_decode(path) for path in (triplet.mask, triplet.depth))
-        yield _Sample(
-            triplet,
-            None if mask is None else MaskSample(mask[1], is_lossy(mask[0]), _has_colour(*mask)),
-            None if depth is None else select_channel(depth[1]),
-            depth is not None and _has_colour(*depth),
-            _may_be_turned(triplet.image, [label for label in (mask, depth) if label is not None]),
-        )
+        orientation = _read_orientation(triplet.image)
+        yield _Sample(triplet, *(_read_label(path, orientation) for path in (triplet.mask, triplet.depth)))
 
 
-def _has_colour(content: bytes, pixels: np.ndarray) -> bool:
-    """Return True if a mask or depth map is in colour; a JPEG was decoded to its brightness."""
-    colours = decode_color(content) if content.startswith(JPEG_HEADER) else pixels
-    return colours is not None and is_coloured(colours)
-
-
-def _may_be_turned(image: Path, labels: Sequence[tuple[bytes, np.ndarray]]) -> bool:
-    """Return True if EXIF data turn the image, and neither tags nor sizes show whether its labels lie as it is stored.
-
-    Turning by a quarter leaves only squares as they are.
-    """
+def _read_orientation(path: Path) -> int:
     try:
-        orientation = read_orientation(read_bytes(image))
+        return read_orientation(read_bytes(path))
     except DataError:
-        return False
-    if orientation == 1 or not labels or any(read_orientation(content) != 1 for content, _ in labels):
-        return False
-    return orientation <= 4 or all(pixels.shape[0] == pixels.shape[1] for _, pixels in labels)
+        return 1
 
 
-def _warn_of_orientation(samples: Sequence[_Sample]) -> tuple[str, ...]:
-    unclear = [sample.triplet for sample in samples if sample.may_be_turned]
-    if not unclear:
-        return ()
-    return (
-        f"{unclear[0].image}: EXIF data turn {len(unclear)} of {len(samples)} images that were looked at, and neither "
-        "size nor tag of their masks and depth shows whether those are turned too; all are read as they are stored; "
-        "if that is wrong, save the images upright",
-    )
-
-
-def _decode(path: Path | None) -> tuple[bytes, np.ndarray] | None:
+def _read_label(path: Path | None, orientation: int) -> LabelSample | None:
+    """Read a mask or depth map, upright; `orientation` is that of the image."""
     try:
         content = b"" if path is None else read_bytes(path)
     except DataError:
         return None
     pixels = decode_label(content) if content else None
-    return None if pixels is None else (content, pixels)
+    if pixels is None:
+        return None
+    own = read_orientation(content)
+    unclear = own == 1 != orientation and (orientation <= 4 or pixels.shape[0] == pixels.shape[1])  # turned: equal size
+    colours = decode_color(content) if content.startswith(JPEG_HEADER) else pixels  # the label has its brightness
+    coloured = colours is not None and is_coloured(colours)
+    return LabelSample(turn(pixels, orientation if unclear else own), is_lossy(content), coloured, unclear)
+
+
+def _warn_of_orientation(samples: Sequence[_Sample]) -> tuple[str, ...]:
+    unclear = [s.triplet for s in samples if any(label and label.may_be_turned for label in (s.mask, s.depth))]
+    if not unclear:
+        return ()
+    return (
+        f"{unclear[0].image}: EXIF data turn {len(unclear)} of {len(samples)} images that were looked at, and neither "
+        "size nor tag of their masks or depth shows whether those are turned too; they are taken to lie as the image "
+        "is stored; if that is wrong, save the images upright",
+    )
 
 
 def _add_masks(reading: Reading, samples: Sequence[_Sample]) -> Reading:
@@ -307,8 +293,9 @@ def _add_masks(reading: Reading, samples: Sequence[_Sample]) -> Reading:
 
 def _add_depth(reading: Reading, samples: Sequence[_Sample], configured: Mapping[str, Any]) -> Reading:
     where, spec = _folder(samples[0].triplet.depth), reading.spec
-    values = [measure_values(sample.depth) for sample in samples if sample.depth is not None]
-    if (coloured := sum(sample.coloured for sample in samples)) > COLOURED_FILES * len(samples):
+    maps = [sample.depth for sample in samples if sample.depth is not None]
+    values = [measure_values(select_channel(one.pixels)) for one in maps]
+    if (coloured := sum(one.coloured for one in maps)) > COLOURED_FILES * len(maps):
         doubt = f"{where}: {coloured} of {len(samples)} depth maps are in colour, which is no depth; save the values"
         return replace(reading, doubts=(*reading.doubts, doubt))
     if all(value.constant for value in values):
@@ -381,10 +368,11 @@ def _measure_step(sample: _Sample, spec: DatasetSpec) -> DepthStep | None:
     foreground, _ = scale_mask(select_channel(sample.mask.pixels, spec.mask_values), spec.mask_values)
     if not (foreground > 0.5).any() or (foreground > 0.5).all():
         return None
-    valid = find_known(sample.depth, spec)
-    if sample.depth.dtype != np.uint8:
-        valid &= sample.depth != 0
-    return measure_contour_step(sample.depth, valid, foreground)
+    depth = select_channel(sample.depth.pixels)
+    valid = find_known(depth, spec)
+    if depth.dtype != np.uint8:
+        valid &= depth != 0
+    return measure_contour_step(depth, valid, foreground)
 
 
 def _folder(path: Path | None) -> Path | str:

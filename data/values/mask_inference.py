@@ -26,12 +26,17 @@ SHOWN_VALUES = 8
 
 
 @dataclass(frozen=True)
-class MaskSample:
-    """One mask file: its pixels as stored, whether its values are not exact, as those of a JPEG, and are a colour."""
+class LabelSample:
+    """The values of one mask or depth file.
+
+    `lossy` if they are not exact, as those of a JPEG; `coloured` if they are colours; `may_be_turned` if EXIF data turn
+    the image, and neither tag nor size shows whether the file lies as that is stored. It is then turned alike.
+    """
 
     pixels: Shaped[np.ndarray, "h w *c"]
     lossy: bool
     coloured: bool = False
+    may_be_turned: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ class _Levels:
         return self.values[-1]
 
 
-def infer_mask_values(samples: Sequence[MaskSample], configured: MaskValues | None) -> MaskReading:
+def infer_mask_values(samples: Sequence[LabelSample], configured: MaskValues | None) -> MaskReading:
     """Infer the meaning of the values of masks, or complete the configured one.
 
     Raises:
@@ -86,7 +91,7 @@ def infer_mask_values(samples: Sequence[MaskSample], configured: MaskValues | No
     return replace(found, doubt=doubt, reason=found.reason or found.description)
 
 
-def _choose_alpha(samples: Sequence[MaskSample], configured: MaskValues | None) -> bool:
+def _choose_alpha(samples: Sequence[LabelSample], configured: MaskValues | None) -> bool:
     if configured is not None and configured.alpha:
         return True
     return sum(has_varying_alpha(sample.pixels) for sample in samples) > len(samples) / 2
@@ -111,7 +116,7 @@ def _is_thin(area: np.ndarray) -> bool:
     return bool(kept.sum() <= THIN_SHARE * area.sum())
 
 
-def _infer(levels: Sequence[_Levels], samples: Sequence[MaskSample], dtype: np.dtype, *, alpha: bool) -> MaskReading:
+def _infer(levels: Sequence[_Levels], samples: Sequence[LabelSample], dtype: np.dtype, *, alpha: bool) -> MaskReading:
     coloured = 0 if alpha else sum(sample.coloured for sample in samples)
     alphas = sum(_has_both(sample.pixels) for sample in samples)
     if max(coloured, alphas) > COLOURED_FILES * len(samples):

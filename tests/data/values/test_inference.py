@@ -283,6 +283,21 @@ def painted(inside, n):
     return cv2.applyColorMap(relative(inside, n), cv2.COLORMAP_JET)
 
 
+def test_files_that_are_not_read_are_not_taken_for_absent(make, tmp_path):
+    root = make(binary)
+    (root / "depth").mkdir()
+    for number in range(COUNT):
+        (root / f"depth/s{number:02d}.raw").write_bytes(b"1234")
+    assert "depth: its 10 .raw files are not read as depth" in DataModule(root, seed=0).list_warnings()[0]
+    (root / "images").rename(root / "photos")
+    (root / "images").mkdir()
+    for path in (root / "photos").iterdir():
+        path.rename(root / "images" / f"{path.stem}.exr")
+    shutil.rmtree(root / "photos")
+    with pytest.raises(DataError, match="have endings of depth maps"):
+        read_dataset(root)
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 def test_depth_in_colour_is_refused_and_a_single_map_of_it_left_out(make, suffix):
     root = make(binary, painted, depth_suffix=suffix)
@@ -361,6 +376,22 @@ def test_a_run_s_meaning_is_restored_from_its_record(make, monkeypatch):
     assert [DatasetSpec.from_dict(spec) for spec in recorded["specs"]] == [data_module.dataset.spec]
     assert data_module.dataset.spec.mask_values == MaskValues(full=1.0, ignored=(255.0,))
     assert recorded["meaning"] == "masks 0/15, 255 ignored; depth 8-bit relative, near = bright"
+
+
+@pytest.mark.parametrize("orientation", [2, 6])
+def test_a_label_without_a_tag_is_turned_with_the_image_if_another_has_one(tmp_path, orientation):
+    exif, tall = Image.Exif(), np.zeros((32, 48), np.uint8)
+    exif[0x0112] = orientation
+    tall[:8, :16] = 255
+    for name, tag in (("images", {"exif": exif}), ("masks", {"exif": exif}), ("depth", {})):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            Image.fromarray(tall).save(tmp_path / name / f"s{number}.png", **tag)
+    (tmp_path / "dataset.json").write_text('{"near": "bright"}')
+    dataset = read_dataset(tmp_path)
+    _, mask, depth, _ = decode_triplet(dataset.triplets[0], dataset.spec, 32)
+    assert ((mask > 127) == (decode_depth(depth)[0] > 0.5)).all() and mask[0, -1] == 255, "the corner is at the right"
+    assert bool(dataset.warnings) == (orientation == 2), "sizes show it if the image is turned by a quarter"
 
 
 @pytest.mark.parametrize("side", [48, 32])
