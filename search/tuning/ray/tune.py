@@ -144,7 +144,7 @@ class StageScheduler(ASHAScheduler):
             time_attr="epoch",
             metric="score",
             mode="max",
-            max_t=epochs + 1,  # trials end themselves at their last epoch
+            max_t=max(epochs + 1, GRACE_PERIOD),  # trials end themselves at their last epoch
             grace_period=GRACE_PERIOD,
             reduction_factor=REDUCTION_FACTOR,
         )

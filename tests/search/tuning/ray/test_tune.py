@@ -128,6 +128,11 @@ def test_no_trial_is_stopped_before_the_first_rung():
     assert {decisions(early_stopping=True, epoch=epoch) for epoch in range(1, GRACE_PERIOD)} == {"CONTINUE"}
 
 
+@pytest.mark.parametrize("epochs", [1, GRACE_PERIOD - 1, GRACE_PERIOD])
+def test_trials_shorter_than_the_first_rung_have_a_scheduler(epochs):
+    assert get_asha_rungs(StageScheduler(epochs, workers=2)).keys() == {GRACE_PERIOD}
+
+
 def test_scheduler_restores_the_rungs_from_reports(trial):
     def verdict(scheduler):
         spec = dataclasses.replace(trial.config["spec"], early_stopping=True)
