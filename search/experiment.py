@@ -13,7 +13,6 @@ from search.config.constraints import Constraints
 from search.config.options import RunOptions
 from search.config.recipes import NETWORKS, PORTFOLIO, RECIPES
 from search.config.stages import SEARCH_FROM, Stage, build_stages
-from search.interrupt import LATE_S, Interrupt, RunInterruptedError
 from search.output.finalize import FinalModels, NoModelError, report_best
 from search.records.console import RunConsole, list_dashboards
 from search.records.disk import DiskFullError, check_disk, find_full_disk
@@ -26,6 +25,7 @@ from search.study.dashboard import StageStudies
 from search.study.space_settings import read_space
 from search.training.throughput import measure_throughput
 from search.tuning.allocation import WEIGHT_COPIES, count_trainings
+from search.tuning.interrupt import LATE_S, Interrupt, RunInterruptedError
 from search.tuning.promotion import KEPT_CHECKPOINTS
 from search.tuning.ray import cluster
 from search.tuning.ray.checkpoints import CheckpointStore

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from search import interrupt
-from search.interrupt import Interrupt, RunInterruptedError
 from search.records.console import RunConsole
 from search.records.run_dir import claim
 from search.records.run_state import create_run_state
+from search.tuning import interrupt
+from search.tuning.interrupt import Interrupt, RunInterruptedError
 
 RUN = [sys.executable, str(Path(__file__).resolve().parents[2] / "search" / "run.py")]
 OPTIONS = ["--budget", "2trials", "--px", "96", "--max-macs", "15M", "--max-params", "60k"]
