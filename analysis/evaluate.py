@@ -239,7 +239,8 @@ def _evaluate(args: argparse.Namespace) -> None:
         dataset.check_meaning()
         for line in filter(None, (dataset.description, *dataset.warnings)):
             print(f"{dataset.root}: {line}")
-    model = load_model(args.model, device=args.device)
+    with progress_bar("loading the model"):
+        model = load_model(args.model, device=args.device)
     for dataset in datasets:
         with progress_bar(f"measuring {dataset.root.name}") as progress:
             table = evaluate(model, dataset, progress=progress)

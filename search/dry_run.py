@@ -2,6 +2,7 @@
 
 import math
 import multiprocessing
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -18,15 +19,16 @@ from rich.table import Table
 from data.data_module import DataModule
 from data.pack.pack import pack_split
 from data.pack.shards import record_type
+from data.runtime.cli import fit_width
 from data.runtime.cores import count_cores
 from data.runtime.progress import format_duration, progress_bar
 from models.cost import count_macs, probe
-from search.config.budget import Budget, compute_wrap_up_s, plan_deadlines
+from search.config.budget import Budget, compute_wrap_up_s, parse_budget, plan_deadlines
 from search.config.constraints import Constraints, Feasibility
 from search.config.options import RunOptions
 from search.config.stages import FINAL_PX, GRACE_PERIOD, REDUCTION_FACTOR, Stage, build_stages
 from search.config.trial import TrialConfig
-from search.records.disk import check_disk, format_bytes
+from search.records.disk import check_disk, count_free_bytes, format_bytes
 from search.study.space import Parameters, limit_space, suggest
 from search.study.space_settings import read_space
 from search.training.throughput import measure_throughput
@@ -38,6 +40,8 @@ DECODING_S = 2.0  # seconds of decoding triplets from which the decoding speed i
 START_S = 10.0  # seconds until the first trial begins: imports, Ray, measuring
 HAND_OVER_S = 0.4  # seconds between two trials of a worker
 DRAWS = 60  # configurations drawn from the space to estimate costs
+ENOUGH_EPOCHS = 3.0  # of the final stage; less trains on hardly more than the images once or twice
+ROUND_BUDGETS = ("1m", "2m", "3m", "5m", "10m", "15m", "20m", "30m", "45m", "1h", "2h", "3h", "5h", "10h", "20h", "40h")
 RECORD_BYTES = 60_000  # TensorBoard files and records of a trial
 
 
@@ -72,11 +76,10 @@ def measure(data_module: DataModule, workers: int | None = None) -> Machine:
         cpus=cores, node_cpus=cores, gpus=gpus, node_memory_mib=0.0, dashboard="", local=True, limit=workers
     )
     device, busy = "cuda" if gpus else "cpu", min(cluster.workers, 16)
-    with progress_bar("measuring this machine for ten seconds"):
-        alone = measure_throughput(1, device)
-        with ProcessPoolExecutor(busy, mp_context=multiprocessing.get_context("spawn")) as pool:
-            together = mean(pool.map(measure_throughput, [1] * busy, [device] * busy))
-        return Machine(cluster=cluster, alone=alone, together=together, decoded=measure_decoding_speed(data_module))
+    alone = measure_throughput(1, device)
+    with ProcessPoolExecutor(busy, mp_context=multiprocessing.get_context("spawn")) as pool:
+        together = mean(pool.map(measure_throughput, [1] * busy, [device] * busy))
+    return Machine(cluster=cluster, alone=alone, together=together, decoded=measure_decoding_speed(data_module))
 
 
 def measure_decoding_speed(data_module: DataModule, px: int = FINAL_PX) -> float:
@@ -155,7 +158,7 @@ def _estimate(
     workers, images = machine.cluster.workers, allocation.train_images + allocation.val_images / 3
     speed = machine.together * (1 if stage.kind == "search" else allocation.threads)
     epochs_s = [count_macs(config.model, stage.px) * images / speed for config in networks]
-    model_bytes = 4 * max(probe(config.model).params for config in networks)
+    model_bytes = 4 * mean(probe(config.model).params for config in networks)
     if stage.kind == "search":
         epoch_s, trial_s = (
             mean(epochs_s),
@@ -202,25 +205,45 @@ def print_estimate(options: RunOptions, data_module: DataModule, out: Path = Pat
         DataError: Too many triplets cannot be used.
         BudgetError: The budget cannot be met on this machine.
     """
-    machine = measure(data_module, options.workers)
-    data_module.check_left_out()
+    with progress_bar("measuring this machine for ten seconds"):
+        machine = measure(data_module, options.workers)
+        data_module.check_left_out()
+        devices = {"cpu": machine.cluster.cpus, "gpu": machine.cluster.gpus}
+        budget = options.budget.as_wall_time(devices=devices, used={"cpu": 0.0, "gpu": 0.0})
+        estimates = estimate_stages(replace(options, budget=budget), data_module, machine)
     if left_out := data_module.left_out.describe():
-        print(f"left out: {left_out}")
+        print(fit_width(f"left out: {left_out}"))
     for line in data_module.list_warnings():
-        print(line)
-    devices = {"cpu": machine.cluster.cpus, "gpu": machine.cluster.gpus}
-    budget = options.budget.as_wall_time(devices=devices, used={"cpu": 0.0, "gpu": 0.0})
-    estimates = estimate_stages(replace(options, budget=budget), data_module, machine)
-    print_table(estimates, budget, machine)
-    if warning := check_disk(sum(line.disk_bytes for line in estimates), out):
-        print(warning)
+        print(fit_width(line))
+    print_table(estimates, budget, machine, free=count_free_bytes(out))
+    for line in filter(None, (judge_budget(estimates), check_disk(sum(line.disk_bytes for line in estimates), out))):
+        print(fit_width(line))
+
+
+def judge_budget(estimates: Sequence[StageEstimate]) -> str:
+    """Return a line if the final stage gets less than ENOUGH_EPOCHS of its epochs, with the budget that would do."""
+    final, total_s = estimates[-1], START_S + sum(line.stage_s for line in estimates)
+    enough = min(ENOUGH_EPOCHS, final.stage.epochs)
+    if final.epochs >= enough:
+        return ""
+    needed_s = total_s * enough / final.epochs
+    text = next((text for text in ROUND_BUDGETS if (parse_budget(text).wall_s or 0) >= needed_s), ROUND_BUDGETS[-1])
+    return (
+        f"too little for the {final.stage.name} stage, {final.epochs:.1f} epochs: --budget {text} would do, "
+        "or a faster machine or fewer pixels (--px)"
+    )
 
 
 def print_table(
-    estimates: Sequence[StageEstimate], budget: Budget, machine: Machine, console: Console | None = None
+    estimates: Sequence[StageEstimate],
+    budget: Budget,
+    machine: Machine,
+    console: Console | None = None,
+    *,
+    free: float = math.inf,
 ) -> None:
-    """Print the estimates as a table, followed by total time, device hours and disk."""
-    console = console or Console(soft_wrap=True)
+    """Print the estimates as a table, followed by total time, device hours and the needed and the `free` disk."""
+    console = console or Console(soft_wrap=not sys.stdout.isatty())  # a table in a file is not broken
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("stage", "train", "validate", "px", "trials", "each", "epochs each", "stage takes", "disk"):
         table.add_column(name, justify="left" if name == "stage" else "right")
@@ -237,7 +260,7 @@ def print_table(
     hours, bytes_in_all = total_s * machine.cluster.devices / 3600, sum(line.disk_bytes for line in estimates)
     console.print(
         f"in all {format_duration(total_s)} on {machine.cluster.workers} workers, {hours:.2f} device hours, "
-        f"{format_bytes(bytes_in_all)} of disk at most; {format_duration(START_S)} to start, "
+        f"about {format_bytes(bytes_in_all)} of disk ({format_bytes(free)} free); {format_duration(START_S)} to start, "
         f"{format_duration(compute_wrap_up_s(total_s))} to measure the model\n"
         f"measured here: {machine.together / 1e9:.1f} G multiply-adds/s a worker, {machine.decoded:.0f} triplets/s "
         "decoded (once); nothing was written",

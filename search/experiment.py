@@ -114,10 +114,10 @@ class Experiment:
             )
         else:
             cleanup.enter_context(claim(self.folder))
-        self.console.print(f"run folder {self.folder}")
-        self.console.print(f"resume    {format_resume_command(self.folder)}")
+        self.console.print(f"run folder {self.folder}", whole=True)
+        self.console.print(f"resume    {format_resume_command(self.folder)}", whole=True)
         for line in list_dashboards(self.folder, searches=not self.options.configs, ray=ray.dashboard):
-            self.console.print(line)
+            self.console.print(line, whole=True)
         resources = RunResources(
             data_module=self.data_module,
             cluster=ray,

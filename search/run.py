@@ -21,6 +21,7 @@ if sys.path and Path(sys.path[0]).resolve() == Path(ROOT, "search"):
 from data.dataset import DataError
 from data.runtime import cli
 from data.runtime.cores import count_cores
+from data.runtime.progress import progress_bar
 from models.config import ConfigError
 from search.config.budget import Budget, BudgetError, extend_budget, parse_budget
 from search.config.encoder import HUB, EncoderWeights, read_encoder_weights
@@ -145,9 +146,10 @@ def _start(args: argparse.Namespace) -> int:
         stated=options.stated,
     )
     if args.data is not None:
-        print(data_module.describe(), flush=True)
+        print(cli.fit_width(data_module.describe()), flush=True)
     if args.dry_run:
-        from search.dry_run import print_estimate
+        with progress_bar("loading torch"):
+            from search.dry_run import print_estimate
 
         print_estimate(options, data_module, out)
         return 0
@@ -332,7 +334,6 @@ def _find_data(folders: list[Path] | None, options: RunOptions) -> Path:
     if options.roles and len(folders or ()) != 1:
         raise DataError("--images, --masks and --depth name sub-folders of one folder; name it with --data")
     if folders is None:
-        from data.runtime.progress import progress_bar
         from data.scenes.scenes import cached_scenes
 
         with progress_bar("drawing built-in scenes, once") as progress:

@@ -2,13 +2,15 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from analysis import AnalysisError
 from analysis.runs.files import read_json
-from data.runtime.progress import format_duration
+from data.runtime.progress import format_duration, progress_bar
 from search.config.budget import Budget
 
 RUN = Path(__file__).resolve().parents[2] / "search" / "run.py"
@@ -61,9 +63,18 @@ def run_method(method: str, seed: int, comparison: Comparison, folder: Path) -> 
     """
     options = ["--data", str(comparison.data), "--budget", comparison.budget.text, "--seed", str(seed)]
     command = [sys.executable, str(RUN), *METHODS[method], *options, "--out", str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    begin, title = time.monotonic(), f"{method}, seed {seed}"
+    with (
+        progress_bar(title) as progress,
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process,
+    ):
+        errors = None
         try:
-            _, errors = process.communicate()
+            while errors is None:
+                with suppress(subprocess.TimeoutExpired):
+                    _, errors = process.communicate(timeout=1)
+                if progress and comparison.budget.wall_s:
+                    progress(int(time.monotonic() - begin), round(comparison.budget.wall_s))
         except KeyboardInterrupt:
             process.wait()  # the run received the signal too and shuts down cleanly
             raise

@@ -23,6 +23,7 @@ from analysis import AnalysisError
 from analysis.predict.photos import RGBImage, UnreadableError, read_photo
 from analysis.runs.files import MODEL_ARGUMENT
 from data.runtime import cli
+from data.runtime.progress import progress_bar
 
 if TYPE_CHECKING:
     import gradio
@@ -223,9 +224,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _serve(args: argparse.Namespace) -> None:
     """Load the model and serve its page; delete the uploaded photos at the end."""
-    from analysis.model import load_model
+    with progress_bar("loading the model"):
+        from analysis.model import load_model
 
-    model = load_model(args.model, device=args.device)
+        model = load_model(args.model, device=args.device)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with tempfile.TemporaryDirectory(prefix="one-look-") as photos:
         os.environ["GRADIO_TEMP_DIR"] = photos

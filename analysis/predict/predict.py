@@ -202,9 +202,10 @@ def _predict(args: argparse.Namespace) -> int:
     """Find the photos, load the model, predict, and print a summary."""
     check_folder(args.out)
     photos = find_photos(args.photos, args.out)
-    from analysis.model import load_model
+    with progress_bar("loading the model"):
+        from analysis.model import load_model
 
-    model = load_model(args.model, device=args.device)
+        model = load_model(args.model, device=args.device)
     for task, share in (("mask", model.stats.mask_known), ("depth", model.stats.depth_known)):
         if not share:
             print(f"note: this model was trained without any {task}; its {task} is meaningless", file=sys.stderr)

@@ -1,10 +1,12 @@
 """Write the report of a run: one-look report RUN [--out FILE]."""
 
+import argparse
 import sys
 from pathlib import Path
 
 from analysis import AnalysisError
 from data.runtime import cli
+from data.runtime.progress import progress_bar
 from search.records.run_dir import LATEST, run_path
 
 
@@ -16,9 +18,15 @@ def main(arguments: list[str] | None = None) -> int:
     out = "file to write (default: report.html in the run folder)"
     parser.add_argument("--out", type=Path, metavar="FILE", help=out)
     args = parser.parse_args(arguments)
-    from analysis.report.report import write_report  # after --help: pandas and Plotly take seconds
+    return cli.run(lambda: _write(args), AnalysisError)
 
-    return cli.run(lambda: print(f"report in {write_report(args.run, args.out)}"), AnalysisError)
+
+def _write(args: argparse.Namespace) -> None:
+    with progress_bar("report"):
+        from analysis.report.report import write_report  # after --help: pandas and Plotly take seconds
+
+        path = write_report(args.run, args.out)
+    print(f"report in {path}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Run a command line's body and turn its errors into exit codes, and shorten errors to one line."""
 
 import argparse
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 
 
@@ -18,6 +20,15 @@ def to_printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
+def fit_width(text: str, *, error: bool = False) -> str:
+    """Return a text for stdout or stderr: on a terminal its lines break between words, elsewhere they stay whole."""
+    if not (sys.stderr if error else sys.stdout).isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    lines = (textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) for line in text.split("\n"))
+    return "\n".join("\n".join(wrapped) for wrapped in lines)
+
+
 def run(command: Callable[[], int | None], *errors: type[Exception]) -> int:
     """Run a command and return its exit code: its own (None is 0), 2 for one of `errors`, 130 if the user stopped it.
 
@@ -26,7 +37,7 @@ def run(command: Callable[[], int | None], *errors: type[Exception]) -> int:
     try:
         return command() or 0
     except errors as error:
-        print(f"error: {to_printable(str(error))}", file=sys.stderr)
+        print(fit_width(f"error: {to_printable(str(error))}", error=True), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

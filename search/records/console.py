@@ -41,9 +41,13 @@ class RunConsole:
         """Remove the live block."""
         self._live.stop()
 
-    def print(self, line: str, *, lead: str = "", style: str = "bold") -> None:
-        """Print a line above the live block, after the styled word `lead`."""
-        self.console.print(Text.assemble((lead, style), to_printable(line)), soft_wrap=True)
+    def print(self, line: str, *, lead: str = "", style: str = "bold", whole: bool = False) -> None:
+        """Print a line above the live block, after the styled word `lead`.
+
+        A terminal breaks it between words, unless it is to stay `whole` because it holds a command to be copied.
+        """
+        text = Text.assemble((lead, style), to_printable(line))
+        self.console.print(text, soft_wrap=whole or not self.console.is_terminal)
 
     @contextmanager
     def show_progress(self, title: str) -> Iterator[Progress | None]:

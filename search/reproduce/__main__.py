@@ -7,6 +7,7 @@ from functools import partial
 
 from data.dataset import DataError
 from data.runtime import cli
+from data.runtime.progress import progress_bar
 from models.config import ConfigError
 from search.records.run_dir import RunDirError, run_path
 
@@ -25,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _reproduce(args: argparse.Namespace) -> int:
-    from search.reproduce.reproduce import RunRecords, reproduce_trial  # after --help: torch takes seconds
+    with progress_bar("loading torch"):  # after --help
+        from search.reproduce.reproduce import RunRecords, reproduce_trial
 
     records = RunRecords(args.run)
     for line in records.describe_changes():

@@ -1,6 +1,7 @@
 """What a run foretells of itself; the measuring is left out but for once."""
 
 import io
+import re
 import shutil
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from search.config.budget import parse_budget
 from search.config.constraints import Constraints
 from search.config.options import RunOptions
 from search.config.stages import build_stages
-from search.dry_run import Machine, estimate_stages, measure_decoding_speed, print_table
+from search.dry_run import Machine, estimate_stages, judge_budget, measure_decoding_speed, print_table
 from search.run import main
 from search.tuning.ray.cluster import Cluster
 
@@ -81,6 +82,20 @@ def test_plan_is_a_table_with_hours_and_disk(estimate):
     print_table(estimate(), parse_budget("10m"), MACHINE, console)
     text = console.export_text()
     assert "explore" in text and "in all 10 min on 2 workers, 0.33 device hours" in text and "500 triplets/s" in text
+
+
+def test_disk_is_compared_with_what_is_free(estimate):
+    console = Console(record=True, width=200, file=io.StringIO())
+    print_table(estimate(), parse_budget("10m"), MACHINE, console, free=5e9)
+    assert re.search(r"about \d+ MB of disk \(5.0 GB free\)", console.export_text())
+
+
+def test_budget_too_small_for_the_final_stage_is_judged_with_one_that_would_do(estimate):
+    slow = replace(MACHINE, alone=1e7, together=1e7)
+    judged = judge_budget(estimate(budget="1m", machine=slow))
+    assert re.match(r"too little for the final stage, \d\.\d epochs: --budget \w+ would do", judged)
+    enough = judged.split("--budget ")[1].split()[0]
+    assert judge_budget(estimate(budget=enough, machine=slow)) == ""
 
 
 def spoilt(dataset, folder, count):

@@ -72,7 +72,7 @@ def commands(monkeypatch):
             val = 0.6 if "--recipe" in command else 0.8
             write_run(Path(command[command.index("--out") + 1]), val=val + seed / 10, test=val - 0.3, seed=seed)
 
-        def communicate(self):
+        def communicate(self, timeout):
             return None, ""
 
     monkeypatch.setattr(methods.subprocess, "Popen", Run)

@@ -1,3 +1,5 @@
+import io
+
 import pytest
 
 from data.runtime import cli
@@ -34,3 +36,24 @@ def test_escape_sequences_and_bytes_of_names_are_spelt_out(capsys):
 
     assert cli.run(fail, ValueError) == 2
     assert capsys.readouterr().err == "error: läufe/[bold]x\\x1b[31m\\udcff: no such folder\n"
+
+
+class _Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_lines_break_between_words_on_a_terminal_and_nowhere_else(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    text = "/data/my-set: masks 0/255; 2,000 triplets by column split\n" + "/long" * 20
+    assert cli.fit_width(text) == text
+    monkeypatch.setattr("sys.stdout", _Terminal())
+    lines = cli.fit_width(text).split("\n")
+    assert lines == ["/data/my-set: masks 0/255; 2,000", "triplets by column split", "/long" * 20]
+
+
+def test_error_on_a_terminal_does_not_break_in_mid_word(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr("sys.stderr", terminal := _Terminal())
+    assert cli.run(lambda: _raise(ValueError("a sentence of a good many words in a line")), ValueError) == 2
+    assert terminal.getvalue() == "error: a sentence of a good many words\nin a line\n"

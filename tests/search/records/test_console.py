@@ -102,3 +102,14 @@ def test_names_are_printed_as_they_are_spelt():
     ):
         bars.refresh()
     assert "reading [/bold] é\\x1b[31m" in out.getvalue()
+
+
+def test_lines_break_between_words_on_a_terminal_but_commands_stay_whole():
+    def printed(terminal, **how):
+        screen = io.StringIO()
+        line = "400 images of 4 backgrounds validate; resume --resume /runs/1"
+        RunConsole(Console(file=screen, force_terminal=terminal, width=40)).print(line, **how)
+        return [line.rstrip() for line in screen.getvalue().splitlines()]
+
+    assert printed(True) == ["400 images of 4 backgrounds validate;", "resume --resume /runs/1"]
+    assert printed(True, whole=True) == printed(False) == [" ".join(printed(True))]
