@@ -139,8 +139,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Build the command line."""
-    parser = argparse.ArgumentParser(prog="one-look check", description="Find the faults of a data set folder.")
+    """Build the parser of the command line."""
+    parser = cli.Parser("one-look check", "Find the faults of a data set folder.")
     parser.add_argument("folder", type=Path, metavar="DIR", help="data set folder")
     parser.add_argument("--fix", type=Path, metavar="OUT", help="write the sound and the fixable triplets to OUT")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every fault and inferred field to FILE")

@@ -11,7 +11,7 @@ import numpy as np
 from data.check import faults
 from data.check.faults import Fault
 from data.check.perceptual_hash import Hash, compute_hash
-from data.dataset import DataError, DatasetSpec, Triplet
+from data.dataset import ROLES, DataError, DatasetSpec, Triplet
 from data.reading.matching import is_image_name
 from data.values.alignment import DepthStep, measure_contour_step
 from data.values.decode import turn_alike
@@ -19,8 +19,6 @@ from data.values.depth import find_known, is_constant
 from data.values.inference import DepthValues, measure_values
 from data.values.masks import check_range, scale_mask, select_channel
 from data.values.pixels import decode_color, decode_label, read_mode, read_orientation
-
-ROLES = ("image", "mask", "depth")
 
 Arrays = dict[str, np.ndarray]  # role -> RGB image, mask or depth map as stored
 

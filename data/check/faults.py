@@ -15,11 +15,11 @@ from data.values.masks import is_coloured, measure_colour
 
 FOLDER_KINDS = frozenset({"gap", "stray file"})  # faults of the folder that do not concern a triplet
 
-GREY = (0.05, 0.95)  # of the mask's range: a pixel between them is neither foreground nor background
+GREY = (0.05, 0.95)  # values in [0, 1] between which a pixel is neither foreground nor background
 MIN_GREY = 0.01  # share of the image (clean 0.0014, faint box 0.119)
-EDGE_WIDTH = 0.02  # of the longer side: greys this near the contour are a soft edge
+EDGE_WIDTH = 0.02  # share of the longer side: greys this near the contour are a soft edge
 EMPTY, FULL = 1e-4, 0.995  # share of the image
-STRAY_MIN, STRAY_MAX, STRAY_GAP = 0.0015, 0.15, 0.08  # of image, of largest part, of side (0.003, 0.08, 0.14)
+STRAY_MIN, STRAY_MAX, STRAY_GAP = 0.0015, 0.15, 0.08  # shares of image, largest part, side (0.003, 0.08, 0.14)
 SHIFT_RATIO, SHIFT_Z = 1.3, 2.6  # see `ContourFit` (clean up to 1.46 and 2.2, defective from 1.50 and 3.0)
 DIRECTION_Z = 2.3  # see `DepthStep`
 FRAME_EVEN, FRAME_STEP = 8, 16  # grey levels of 255: largest inside the frame, smallest between frame and depth

@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 
 from data.check import faults
-from data.check.examine import ROLES, Arrays, inspect_arrays, read_arrays
+from data.check.examine import Arrays, inspect_arrays, read_arrays
 from data.check.faults import Fault
 from data.check.report import Report
-from data.dataset import DataError, DatasetSpec, MaskValues, Triplet
+from data.dataset import ROLES, DataError, DatasetSpec, MaskValues, Triplet
 from data.reading.dataset_json import read_dataset_json
 from data.runtime.parallel import parallel_map
 from data.runtime.progress import Progress, offset_progress
@@ -106,7 +106,7 @@ def _copy_folder(report: Report, folder: Path, workers: int | None, progress: Pr
             fault = Fault("polarity", str(triplet.depth), "neither its foreground nor its name shows which")
             faulty.setdefault(triplet.id, []).append(fault)
     jobs: list[Job] = [(triplet, tuple(faulty.get(triplet.id, ()))) for triplet in dataset.triplets]
-    store = partial(_store, folder, dataset.root, dataset.spec)
+    store = partial(_copy_triplet, folder, dataset.root, dataset.spec)
     kept: dict[str, Row] = {}
     for done, (job, row) in enumerate(parallel_map(store, jobs, 1 if len(jobs) <= SMALL else workers), start=1):
         if row is not None:
@@ -126,7 +126,7 @@ def _copy_folder(report: Report, folder: Path, workers: int | None, progress: Pr
     return len(kept), f"{len(kept)} triplets, {fixed} of them fixed{note}"
 
 
-def _store(folder: Path, root: Path, spec: DatasetSpec, job: Job) -> Row | None:
+def _copy_triplet(folder: Path, root: Path, spec: DatasetSpec, job: Job) -> Row | None:
     """Copy or fix a triplet; return its file names, None if it cannot be fixed."""
     triplet, found = job
     kinds = {fault.kind for fault in found}

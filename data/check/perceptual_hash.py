@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
 SIDE = 16
-MIN_CORRELATION = 0.95  # of the cells that two hashes share (118 different photos: at most 0.81)
-MIN_SHARED_CELLS = 96  # of 256
+MIN_CORRELATION = 0.95  # correlation of the cells that two hashes share (118 different photos: at most 0.81)
+MIN_SHARED_CELLS = 96  # cells of 256
 MIN_STD = 6.0  # grey levels; flatter images correlate by chance
 BLOCK = 512  # rows of the table of all pairs that are computed at a time
 MAX_HASHES = 12_000  # hashes of which all pairs are compared

@@ -25,7 +25,7 @@ class Report:
     inferred: tuple[InferredField, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)  # repeated background -> background that it repeats
     mixed: Polarity | None = None  # polarity of each triplet, if the folder mixes both and states neither
-    parts: tuple["Report", ...] = ()  # of the joined folders
+    parts: tuple["Report", ...] = ()  # reports of the joined folders
 
     @property
     def folders(self) -> tuple["Report", ...]:

@@ -1,8 +1,1 @@
-"""Load packs as augmented, normalised batches of tensors.
-
-Import `Batch` and `Loader` from `data.loading.loaders`: that module loads torch.
-"""
-
-from data.loading.augment import AugmentConfig
-
-__all__ = ["AugmentConfig"]
+"""Load packs as augmented, normalised batches of tensors; render samples and predictions as images."""

@@ -13,14 +13,7 @@ from data.runtime.files import write_atomically
 
 
 def join_folders(folders: Sequence[Path], cache: Path) -> Path:
-    """Write a dataset.json that joins folders; equal folders give the same path. The folders are not read.
-
-    Args:
-        folders: Data set folders.
-        cache: Folder under which the join is written.
-
-    Returns:
-        The folder of the dataset.json.
+    """Write a dataset.json that joins folders, which are not read; return its folder, the same for equal folders.
 
     Raises:
         DataError: The cache cannot be written.
@@ -87,15 +80,7 @@ def read_spec(path: Path) -> DatasetSpec:
 
 
 def join_datasets(root: Path, folders: Mapping[str, Dataset]) -> Dataset:
-    """Join data sets; ids and backgrounds are prefixed with the name of their folder.
-
-    Args:
-        root: Folder whose dataset.json names the join.
-        folders: Data sets by name.
-
-    Returns:
-        One data set whose `parts` are the folders.
-    """
+    """Return one data set whose `parts` are the folders by name; names prefix ids and backgrounds."""
     parts = tuple(_prefix_names(name, folder) for name, folder in folders.items())
     described = "\n".join(f"{name} {folder.fingerprint}" for name, folder in folders.items())
     return Dataset(

@@ -11,7 +11,7 @@ from pathlib import Path
 from data.dataset import DataError
 from data.reading.matching import is_image_name
 
-MAX_LEVELS = 3  # of sub-folders that are searched: JPEGImages/480p/bear, train/scene/rgb
+MAX_LEVELS = 3  # levels of sub-folders that are searched: JPEGImages/480p/bear, train/scene/rgb
 MAX_FOLDERS = 20_000
 MARKERS = ("manifest.csv", "dataset.json")  # a sub-folder with one of them is a data set of its own
 _MAX_ENDINGS = 3
@@ -109,9 +109,8 @@ class Listing:
                 found[folder] = sorted(names)
             here = os.path.realpath(self.root / folder)
             if level < MAX_LEVELS and here not in above:  # a link to a folder above would be followed for ever
-                queue += [
-                    (f"{folder}/{name}" if folder else name, level + 1, (*above, here)) for name in sorted(folders)
-                ]
+                inner = [f"{folder}/{name}" if folder else name for name in sorted(folders)]
+                queue += [(name, level + 1, (*above, here)) for name in inner]
         return found
 
     def _sort_entries(self, folder: str) -> tuple[list[str], list[str]]:

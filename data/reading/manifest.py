@@ -19,9 +19,6 @@ Row = dict[str, str]  # the filled cells of a line, by column
 def read_manifest(listing: Listing) -> tuple[list[Row], list[Unusable]]:
     """Read the manifest.csv of a folder.
 
-    Args:
-        listing: Listing of the folder.
-
     Returns:
         Rows of the lines that name an image, with paths relative to the folder; and an entry for each line that
         cannot be used, whether it has a row or not.
@@ -37,9 +34,8 @@ def read_manifest(listing: Listing) -> tuple[list[Row], list[Unusable]]:
     if "image" not in columns or not set(TRUTHS).intersection(columns):
         lacking = "'mask' or 'depth'" if "image" in columns else "'image'"
         seen = ", ".join(map(repr, columns)) or "none"
-        raise DataError(
-            f"{path}: no column {lacking} among {seen}; it needs image, mask, depth, background, foreground"
-        )
+        needed = "it needs image, mask, depth, background, foreground"
+        raise DataError(f"{path}: no column {lacking} among {seen}; {needed}")
     unusable = [fault for number, row in lines if (fault := _check_row(number, row, listing))]
     rows = [row for _, row in lines if "image" in row]
     if not rows:
@@ -63,9 +59,8 @@ def _read_lines(path: Path) -> tuple[Sequence[str], list[tuple[int, Row]]]:
         reader = csv.DictReader(file, columns, delimiter=separator)
         lines = []
         for line in reader:
-            row = {
-                key: value.strip() for key, value in line.items() if key and isinstance(value, str) and value.strip()
-            }
+            filled = {key: value.strip() for key, value in line.items() if key and isinstance(value, str)}
+            row = {key: value for key, value in filled.items() if value}
             lines.append((begun + 1 + reader.line_num, row))
         return columns, lines
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 PHOTO_SUFFIXES = frozenset(
     "jpg jpeg jfif png bmp tif tiff webp gif avif heic heif jp2 j2k ppm pgm pbm pnm".split()  # noqa: SIM905
 )
-VALUE_SUFFIXES = frozenset({"npy", "exr", "pfm"})  # of masks and depth maps, never of images
+VALUE_SUFFIXES = frozenset({"npy", "exr", "pfm"})  # suffixes of masks and depth maps, never of images
 IMAGE_SUFFIXES = PHOTO_SUFFIXES | VALUE_SUFFIXES
 STUDY_GROUP_SIZE = 4000  # consecutive composites of one background in the original study
 
@@ -37,15 +37,11 @@ def pair_files(images: Sequence[str], others: Sequence[str]) -> dict[str, str]:
     The key that finds most partners wins, the stricter one at a tie; a key that two files share is not used. Files of
     one folder that share a stem (see `find_twins`) have no partner and do not disturb the others.
 
-    Args:
-        images: File names of the image folder.
-        others: File names of the mask or depth folder.
-
     Returns:
         Image file name -> partner's file name; images without a partner are left out.
     """
     best: dict[str, str] = {}
-    images, others = _without_twins(images), _without_twins(others)
+    images, others = _drop_twins(images), _drop_twins(others)
     for key in (normalise_unicode, _strip_role_words, _extract_numbers):
         partner = _index_by(others, key)
         image = _index_by(images, key)
@@ -87,12 +83,8 @@ def group_backgrounds(stems: Sequence[str], group_size: int | None) -> list[str]
     With a group size, groups are consecutive files; gaps in the numbering do not shift them. Without one, names
     like `bg001fg002_3` contain the background, and more than 4,000 files are grouped as in the study (4,000 each).
 
-    Args:
-        stems: Image stems in natural order.
-        group_size: Consecutive files that share a background, or None if that is not configured.
-
     Returns:
-        One name per stem; all are "unknown" if the backgrounds cannot be told apart.
+        One name per stem, which are in natural order; all are "unknown" if the backgrounds cannot be told apart.
 
     Source: the original study numbers 100 backgrounds x 4,000 composites consecutively.
     """
@@ -102,7 +94,7 @@ def group_backgrounds(stems: Sequence[str], group_size: int | None) -> list[str]
             return [f"bg{name}" for name in named]
         if len(stems) <= STUDY_GROUP_SIZE:
             return ["unknown"] * len(stems)
-    return [f"group{position // (group_size or STUDY_GROUP_SIZE):05d}" for position in _number(stems)]
+    return [f"group{position // (group_size or STUDY_GROUP_SIZE):05d}" for position in _number_files(stems)]
 
 
 def names_state_backgrounds(names: Sequence[str]) -> bool:
@@ -115,7 +107,7 @@ def _find_background(stem: str) -> str | None:
     return background[1] if background and _FOREGROUND_NUMBER.search(stem.lower()) else None
 
 
-def _number(stems: Sequence[str]) -> list[int]:
+def _number_files(stems: Sequence[str]) -> list[int]:
     """Return positions in the sequence: the files' numbers if all share one numbered name, else their ranks."""
     split = [re.fullmatch(r"(\D*)(\d+)(\D*)", stem) for stem in stems]
     numbered = [match for match in split if match]
@@ -126,7 +118,7 @@ def _number(stems: Sequence[str]) -> list[int]:
     return [number - first for number in numbers]
 
 
-def _without_twins(names: Sequence[str]) -> Sequence[str]:
+def _drop_twins(names: Sequence[str]) -> Sequence[str]:
     twins = {name for names in find_twins(names).values() for name in names}
     return [name for name in names if name not in twins] if twins else names
 

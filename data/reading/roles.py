@@ -169,9 +169,8 @@ def _add_flat_folders(
             continue
         roleless.pop(folder, None)
         candidates.pop(key, None)
-        members = {"image": (folder, images)} | {
-            role: (folder, _select_labels(names)) for role, names in truths.items()
-        }
+        members: dict[str, tuple[str, Sequence[str]]] = {"image": (folder, images)}
+        members |= {role: (folder, _select_labels(names)) for role, names in truths.items()}
         groups.complete.append(FolderGroup(key[0], "/".join(key[1]), members))
 
 

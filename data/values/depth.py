@@ -11,13 +11,13 @@ import numpy as np
 from jaxtyping import Bool, Float32, Shaped, UInt16
 
 from data.dataset import DataError, DatasetSpec
-from data.values.masks import read_label, select_channel
 
 DEPTH_STEPS = 65534  # codes above 1
 METRES = {"mm": 0.001, "m": 1.0}
 SATURATED = 65535  # 16-bit value that depth cameras write for missing distances, besides 0
 
 Depth = UInt16[np.ndarray, "px px"]
+KnownDepth = tuple[Float32[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]  # relative inverse depth, True where known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,23 +35,10 @@ class DepthScale:
         return metres
 
 
-def encode_depth(raw: Shaped[np.ndarray, "h w"], spec: DatasetSpec, px: int) -> Depth:
-    """Convert a depth file's values to codes at a size, see `to_inverse_depth` and `shrink_depth`."""
-    return shrink_depth(*to_inverse_depth(raw, spec), px)
-
-
 def shrink_depth(inverse: Float32[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"], px: int) -> Depth:
-    """Resize relative inverse depth to a square and convert it to codes.
+    """Resize relative inverse depth in [0, 1] to a square and convert it to codes.
 
     An output pixel is the average of the known pixels that it covers; it is known if at least half of them are.
-
-    Args:
-        inverse: Relative inverse depth in [0, 1].
-        valid: True where it is known.
-        px: Side of the result in pixels.
-
-    Returns:
-        Codes: 0 = unknown, 1..65535 = relative inverse depth 0..1.
     """
     if valid.all():
         return _quantise(cv2.resize(inverse, (px, px), interpolation=cv2.INTER_AREA))
@@ -61,9 +48,7 @@ def shrink_depth(inverse: Float32[np.ndarray, "h w"], valid: Bool[np.ndarray, "h
     return _quantise(np.divide(total, share, out=np.zeros_like(total), where=known)) * known.astype(np.uint16)
 
 
-def to_inverse_depth(
-    raw: Shaped[np.ndarray, "h w"], spec: DatasetSpec
-) -> tuple[Float32[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
+def to_inverse_depth(raw: Shaped[np.ndarray, "h w"], spec: DatasetSpec) -> KnownDepth:
     """Convert a depth file's values to relative inverse depth.
 
     Metric z becomes (1/z - 1/far) / (1/near - 1/far), clipped to 0..1; far may be infinite.
@@ -85,22 +70,7 @@ def to_inverse_depth(
     return np.clip((inverse - np.float32(far)) / np.float32(1.0 / spec.near_m - far), 0.0, 1.0), valid
 
 
-def read_depth(path: Path, spec: DatasetSpec) -> tuple[Float32[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
-    """Read a depth file of a data set; see `to_inverse_depth` for what is returned.
-
-    Args:
-        path: The file.
-        spec: Meaning of the values, with the triplet's own polarity.
-
-    Raises:
-        DataError: The file cannot be read, or its values do not fit the spec.
-    """
-    return convert_depth(path, select_channel(read_label(path)), spec)
-
-
-def convert_depth(
-    path: Path, raw: Shaped[np.ndarray, "h w"], spec: DatasetSpec
-) -> tuple[Float32[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
+def convert_depth(path: Path, raw: Shaped[np.ndarray, "h w"], spec: DatasetSpec) -> KnownDepth:
     """Convert the values of a depth file that was read; errors name the file.
 
     Raises:
@@ -152,9 +122,7 @@ def decode_depth(codes: UInt16[np.ndarray, "*n"]) -> tuple[Float32[np.ndarray, "
     return np.maximum(depth, 0.0, out=depth), codes != 0
 
 
-def _scale_relative(
-    raw: Shaped[np.ndarray, "h w"], spec: DatasetSpec, valid: Bool[np.ndarray, "h w"]
-) -> tuple[Float32[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
+def _scale_relative(raw: Shaped[np.ndarray, "h w"], spec: DatasetSpec, valid: Bool[np.ndarray, "h w"]) -> KnownDepth:
     value = raw.astype(np.float32)
     dark = spec.near == "dark" and spec.depth_unit == "relative"
     if spec.depth_max is not None:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Shaped, UInt8
 
-from data.dataset import DataError, DatasetSpec, MaskValues
+from data.dataset import DataError, MaskValues
 from data.values.pixels import decode_label
 
 COLOURED, COLOURED_SHARE = 32, 0.001  # difference between channels of 255; share of such pixels
@@ -17,20 +17,6 @@ IGNORED_SHARE = 0.5  # of the area of an output pixel, from which it is ignored
 
 Foreground = Float32[np.ndarray, "h w"]
 Known = Bool[np.ndarray, "h w"]
-
-
-def read_mask(path: Path, spec: DatasetSpec) -> tuple[Foreground, Known]:
-    """Read a mask file of a data set.
-
-    Returns:
-        Foreground in [0, 1] and True where it is known; the foreground of other pixels is 0.
-
-    Raises:
-        DataError: The file cannot be read, or its values are not those of the other masks.
-    """
-    raw = select_channel(read_label(path), spec.mask_values)
-    check_range(path, raw, spec.mask_values)
-    return scale_mask(raw, spec.mask_values)
 
 
 def read_label(path: Path) -> Shaped[np.ndarray, "h w *c"]:

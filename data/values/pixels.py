@@ -15,7 +15,7 @@ _OPENEXR = b"\x76\x2f\x31\x01"
 _JPEG2000 = b"\0\0\0\x0cjP"
 _NUMPY = b"\x93NUMPY"
 
-MAX_PIXELS = 1 << 30  # of an image, as OpenCV limits them
+MAX_PIXELS = 1 << 30  # pixels of an image, as OpenCV limits them
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is below that
 
 

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from data.dataset import DataError, DatasetSpec
-from data.values.depth import DepthScale, decode_depth, encode_depth, to_inverse_depth
+from data.values.depth import DepthScale, decode_depth, shrink_depth, to_inverse_depth
 
 
 def decoded(raw, px, **spec):
-    return decode_depth(encode_depth(raw, DatasetSpec(**spec), px))
+    return decode_depth(shrink_depth(*to_inverse_depth(raw, DatasetSpec(**spec)), px))
 
 
 def test_codes_span_zero_to_one():
