@@ -20,6 +20,7 @@ from analysis import AnalysisError
 from analysis.runs.files import MODEL_ARGUMENT, write_file
 from data.runtime import cli
 from data.runtime.progress import Progress, progress_bar
+from search.config.plugins import add_plugin_option
 
 if TYPE_CHECKING:  # imports of seconds, which --help does not need
     import pandas as pd
@@ -196,6 +197,7 @@ def build_parser() -> argparse.ArgumentParser:
     text = "Measure a model on data sets with true masks, true depth or both."
     parser = cli.Parser("one-look evaluate", text, EPILOG)
     parser.add_argument("model", **MODEL_ARGUMENT)
+    add_plugin_option(parser)
     parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="data set folders")
     add_role_flags(parser)
     add_meaning_flags(parser.add_argument_group("meaning of the values", "where dataset.json leaves it open"))

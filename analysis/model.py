@@ -26,6 +26,7 @@ from data.runtime.cli import first_line
 from data.values.depth import DepthScale
 from models.architectures.network import Network
 from models.build import build_model
+from search.config.plugins import PluginError, load_plugins
 from search.config.trial import TrialConfig
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -171,6 +172,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     """Read the attributes of a Model except its network."""
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
+        load_plugins(about.get("plugins", {}), path.parents[1])
         scale = about.get("depth_scale")  # absent in models of older versions
         return {
             "config": TrialConfig.from_dict(about["config"]),
@@ -181,6 +183,8 @@ def _read_config(path: Path) -> dict[str, Any]:
         }
     except FileNotFoundError as error:
         raise AnalysisError(f"{path}: missing; copy it from the run folder to beside the weights") from error
+    except PluginError as error:
+        raise AnalysisError(f"{path}: {error}") from error
     except KeyError as error:
         raise AnalysisError(f"{path}: not the config of a model; it lacks {error}") from error
     except (OSError, ValueError, TypeError, AttributeError) as error:

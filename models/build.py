@@ -18,6 +18,17 @@ REGISTERED = (UNET, RESNET18_ED, RESIDUAL, ATROUS, EFFICIENTNET_LITE)
 ARCHITECTURES = {architecture.name: architecture for architecture in REGISTERED}
 
 
+def register_architecture(architecture: Architecture) -> None:
+    """Add an architecture of a plugin.
+
+    Raises:
+        ConfigError: There is one of that name.
+    """
+    if architecture.name in ARCHITECTURES:
+        raise ConfigError(f"there is an architecture called {architecture.name!r} already; rename it")
+    ARCHITECTURES[architecture.name] = architecture
+
+
 def get_architecture(name: Any) -> Architecture:
     """Return the architecture of that name.
 

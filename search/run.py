@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from models.config import ConfigError
 from search.config.budget import Budget, BudgetError, extend_budget, parse_budget
 from search.config.encoder import HUB, EncoderWeights, read_encoder_weights
 from search.config.options import RunOptions, add_options, list_flags
+from search.config.plugins import add_plugin_option, find_copy, load_plugins
 from search.records.disk import DiskFullError, find_full_disk
 from search.records.run_dir import (
     RunDirError,
@@ -78,6 +79,9 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=parse_path, help="run folder; runs/ and the date by default")
     p.add_argument("--dry-run", action="store_true", help="measure for ten seconds, print an estimate, train nothing")
     p.add_argument("--address", help="address of a Ray cluster; by default Ray is started on this machine")
+    add_plugin_option(
+        p, help="Python file with an Architecture or a Term of the loss, as CONTRIBUTING.md shows; its code is run"
+    )
     instead = p.add_mutually_exclusive_group()
     instead.add_argument(
         "--grid", type=parse_path, help="train the configurations of this JSON file instead of a search"
@@ -131,6 +135,7 @@ def _start(args: argparse.Namespace) -> int:
     check_free(out)
     _check_workers(args)
     _select_gpus(args.gpus, args.address)
+    _load_plugins({plugin.name: plugin.sha256 for plugin in args.plugin}, out)
     args.space = _check_space(args)
     encoder = _read_encoder(args)
     options = _pin_encoder(RunOptions.from_args(args, budget=budget, configs=_read_configs(args, budget)), encoder)
@@ -155,6 +160,7 @@ def _start(args: argparse.Namespace) -> int:
         return 0
     copied = argparse.Namespace(**vars(args) | {"out": None})
     copies = {"settings.toml": lambda: format_settings(build_parser(), copied).encode()}  # imports torch, so not yet
+    copies |= {f"plugins/{name}": find_copy(name, sha256).read_bytes for name, sha256 in options.plugins.items()}
     run_state = create_run_state(out, options.to_dict(), began=BEGAN, copies=copies)
     return _run(args.address, options, data_module, run_state, TrialTable(out))
 
@@ -166,6 +172,7 @@ def _resume(args: argparse.Namespace) -> int:
     content = read_run_json(args.resume, extended=extended)
     if content["state"] == "done" and not extended:
         return _end(args.resume)
+    _load_plugins(content["options"].get("plugins", {}), args.resume)
     with hold(args.resume):
         table = TrialTable.load(args.resume)
         options = RunOptions.from_dict(content["options"])
@@ -194,7 +201,9 @@ def _resume(args: argparse.Namespace) -> int:
 def _refuse_options_of_a_new_run(args: argparse.Namespace) -> None:
     defaults, named = build_parser(), list_flags()
     for name, value in vars(args).items():
-        if name not in ("resume", "budget", "address", "data", "workers") and value != defaults.get_default(name):
+        if name not in ("resume", "budget", "address", "data", "workers", "plugin") and value != defaults.get_default(
+            name
+        ):
             flag = named.get(name, f"--{name.replace('_', '-')}")
             raise RunDirError(f"{flag} belongs to a new run; {args.resume} continues with its own options")
 
@@ -228,6 +237,13 @@ def _select_gpus(count: int | None, address: str | None) -> None:
 
         if torch.cuda.device_count() < count:
             raise ConfigError(f"--gpus {count}: this machine has {torch.cuda.device_count()}; give that or fewer")
+
+
+def _load_plugins(plugins: Mapping[str, str], folder: Path) -> None:
+    """Register the user's architectures and losses, and say so."""
+    load_plugins(plugins, folder)
+    for name, sha256 in plugins.items():
+        print(cli.to_printable(f"runs your code in every process: {name} (SHA-256 {sha256[:12]})"), flush=True)
 
 
 def _check_space(args: argparse.Namespace) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from models.config import ConfigError
 from search.config.options import list_tables
 from search.config.stages import STAGE_SETTINGS, check_stages, list_stated_stages
 
-COMMAND_ONLY = ("help", "config", "print_config", "set", "arch", "resume", "dry_run")
+COMMAND_ONLY = ("help", "config", "print_config", "set", "arch", "resume", "dry_run", "plugin")
 HEADER = """\
 # Settings of a run: python search/run.py --config FILE. The command line has precedence over this file, this file over
 # the defaults. A line that begins with # shows what the run decides itself; remove the # to decide it here.

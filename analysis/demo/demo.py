@@ -24,6 +24,7 @@ from analysis.predict.photos import RGBImage, UnreadableError, read_photo
 from analysis.runs.files import MODEL_ARGUMENT
 from data.runtime import cli
 from data.runtime.progress import progress_bar
+from search.config.plugins import add_plugin_option
 
 if TYPE_CHECKING:
     import gradio
@@ -209,6 +210,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
     p = cli.Parser("one-look demo", "Serve a page to try a trained model.")
     p.add_argument("model", **MODEL_ARGUMENT)
+    add_plugin_option(p)
     port = "port of the page (default: the first free one from 7860)"
     p.add_argument("--port", type=_parse_port, metavar="N", help=port)
     p.add_argument("--device", help="torch device, such as cpu or cuda:1; default: a GPU if there is one")

@@ -20,6 +20,7 @@ from analysis.runs.files import MODEL_ARGUMENT, write_file
 from data.runtime import cli
 from data.runtime.cli import first_line
 from data.runtime.progress import Progress, progress_bar
+from search.config.plugins import add_plugin_option
 
 if TYPE_CHECKING:
     import torch
@@ -172,6 +173,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
     p = cli.Parser("one-look export", "Write a trained model as one file for other programs.", EPILOG)
     p.add_argument("model", **MODEL_ARGUMENT)
+    add_plugin_option(p)
     p.add_argument("--to", required=True, choices=tuple(SUFFIXES), help="format")
     p.add_argument("--input", choices=INPUTS, default="uint8", help="type of the input (default: %(default)s)")
     p.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: beside the weights)")

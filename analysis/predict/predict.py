@@ -34,6 +34,7 @@ from data.reading.matching import PHOTO_SUFFIXES
 from data.runtime import cli
 from data.runtime.cores import count_cores
 from data.runtime.progress import Progress, progress_bar
+from search.config.plugins import add_plugin_option
 
 if TYPE_CHECKING:
     from analysis.model import Model
@@ -185,6 +186,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
     p = cli.Parser("one-look predict", "Predict foreground and depth of photos with a trained model.", EPILOG)
     p.add_argument("model", **MODEL_ARGUMENT)
+    add_plugin_option(p)
     p.add_argument("photos", type=Path, nargs="+", metavar="PHOTO_OR_FOLDER", help="photos, folders of photos")
     p.add_argument("--out", type=Path, default=Path("predictions"), help="folder to write to (default: %(default)s)")
     p.add_argument("--metres", action="store_true", help="write distances too; needs a model trained on metric depth")

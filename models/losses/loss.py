@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.config import Choices, ConfigError, OnlyIf, PlainConfig, Range, check_choice, check_choices
-from models.losses.terms import MS_SSIM_MIN_PX, bce, dice, l1, ms_ssim_loss, mse, ssim_loss
-from models.target import Counts, Maps, PerImage, Target, Valid
+from models.config import ConfigError, OnlyIf, PlainConfig, Range, Values, check_choice, check_choices
+from models.losses.terms import MS_SSIM_MIN_PX, TASKS, Term, bce, dice, l1, ms_ssim_loss, mse, ssim_loss
+from models.target import Counts, Maps, Target, Valid
 
 Scalar = Float[Tensor, ""]
 BALANCES = ("fixed", "adaptive", "uncertainty")
@@ -54,18 +54,7 @@ class Balance(nn.Module):
         return factor * mask * shares[0] + depth * shares[1], factor
 
 
-TASKS = ("mask", "depth")
 NONE = "none"
-
-
-@dataclass(frozen=True)
-class Term:
-    """A term of the loss."""
-
-    function: Callable[[Maps, Maps, Valid], PerImage]  # value of each image from prediction, target and valid pixels
-    searched_for: tuple[str, ...] = TASKS  # tasks for which the search tries the term
-    min_px: int = 1  # smallest side of the images
-
 
 PIXEL_TERMS = {"l1": Term(l1), "mse": Term(mse), "bce": Term(bce)}
 STRUCTURAL_TERMS = {
@@ -94,8 +83,9 @@ class LossConfig(PlainConfig):
 
     def __post_init__(self) -> None:
         for task in TASKS:
-            check_choice(f"{task}_pixel", getattr(self, f"{task}_pixel"), PIXEL)
-            check_choice(f"{task}_structural", getattr(self, f"{task}_structural"), STRUCTURAL)
+            check_choice(f"{task}_pixel", getattr(self, f"{task}_pixel"), tuple(PIXEL_TERMS))
+            structural = getattr(self, f"{task}_structural")
+            check_choice(f"{task}_structural", structural, (NONE, *STRUCTURAL_TERMS))
             alpha = getattr(self, f"{task}_alpha")
             if not 0 <= alpha <= 1:
                 raise ConfigError(f"{task}_alpha={alpha!r} must lie between 0 and 1")
@@ -116,7 +106,7 @@ def list_searched(terms: dict[str, Term], task: str) -> tuple[str, ...]:
 
 
 ALPHA = Range(0.0, 1.0, step=0.01)  # 0 and 1 are single terms, the study's 0.16 lies between
-LOSS_CHOICES: Choices = {
+LOSS_CHOICES: dict[str, Values | OnlyIf] = {
     "mask_pixel": list_searched(PIXEL_TERMS, "mask"),
     "mask_structural": (NONE, *list_searched(STRUCTURAL_TERMS, "mask")),
     "mask_alpha": ALPHA,
@@ -128,6 +118,22 @@ LOSS_CHOICES: Choices = {
     "balance_max": OnlyIf("balance", "adaptive", Range(2.0, 8.0, log=True)),  # 1 is fixed; beyond 8 the depth starves
 }
 check_choices(LossConfig, LOSS_CHOICES)
+
+
+def register_term(term: Term) -> None:
+    """Add a term of a plugin, under the name of its function.
+
+    Raises:
+        ConfigError: There is one of that name.
+    """
+    name, table = term.function.__name__, PIXEL_TERMS if term.kind == "pixel" else STRUCTURAL_TERMS
+    if name in (NONE, *PIXEL_TERMS, *STRUCTURAL_TERMS):
+        raise ConfigError(f"there is a term of the loss called {name!r} already; rename the function")
+    table[name] = term
+    for task in term.searched_for:
+        values = LOSS_CHOICES[f"{task}_{term.kind}"]
+        assert isinstance(values, tuple)
+        LOSS_CHOICES[f"{task}_{term.kind}"] = (*values, name)
 
 
 class Losses(NamedTuple):

@@ -7,7 +7,9 @@ them); on one core, forward and backward are six times (SSIM) and four times (MS
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache, partial
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -93,6 +95,19 @@ def ms_ssim(x: Maps, y: Maps) -> PerImage:
         last = scale == len(SCALE_WEIGHTS) - 1
         result = result * (whole if last else contrast).relu() ** weight
     return result
+
+
+TASKS = ("mask", "depth")
+
+
+@dataclass(frozen=True)
+class Term:
+    """A term of the loss."""
+
+    function: Callable[[Maps, Maps, Valid], PerImage]  # value of each image from prediction, target and valid pixels
+    searched_for: tuple[str, ...] = TASKS  # tasks for which the search tries the term
+    min_px: int = 1  # smallest side of the images
+    kind: Literal["pixel", "structural"] = "structural"  # of a plugin's term; the tables of the loss tell of the others
 
 
 def valid_mean(values: Maps, valid: Valid) -> PerImage:

@@ -72,6 +72,8 @@ class RunOptions:
 
     budget: Budget  # what all processes of the run may spend together
     configs: "tuple[TrialConfig, ...]" = ()  # configurations trained instead of a search; empty for a search
+    # hashes of the user's files with architectures and losses, by name
+    plugins: Mapping[str, str] = field(default_factory=dict, metadata={"option": "--plugin"})
     seed: int = _option("--seed", default=0, type=_seed, help="seed of split, search and trials (default 0)")
     refine: bool = _option(
         "--refine",

@@ -8,6 +8,7 @@ from data.loading.augment import AugmentConfig
 from models.build import parse_model_config
 from models.config import ConfigError, ModelConfig, PlainConfig, check_choice, check_fields
 from models.losses.loss import LossConfig
+from search.config.plugins import load_inherited_plugins
 
 OPTIMIZERS = ("adamw", "sgd")
 POLICIES = ("one_cycle", "triangular2", "cosine", "constant", "one_cycle+triangular2")
@@ -105,3 +106,6 @@ SECTIONS: dict[str, type[PlainConfig]] = {
 def _require(rule: bool, message: str) -> None:
     if not rule:
         raise ConfigError(message)
+
+
+load_inherited_plugins()  # a worker reads configurations of their architectures and losses

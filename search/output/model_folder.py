@@ -24,6 +24,7 @@ from models.architectures.network import Network
 from models.build import build_model
 from models.cost import choose_images_per_pass
 from models.metrics import MetricSums, full_metrics, predict_constant
+from search.config.plugins import list_plugins
 from search.config.trial import TrialConfig
 from search.output.model_card import write_card
 from search.records.run_dir import write_json
@@ -120,7 +121,7 @@ def save_model(trained: TrainedModel, folder: Path) -> None:
         "config": trained.config.to_dict(),
         "trained_on": dict(trained.trained_on),
     }
-    write_json(folder / "config.json", {**about, **made})
+    write_json(folder / "config.json", {**about, **made, "plugins": list_plugins()})
 
 
 def measure(

@@ -9,6 +9,7 @@ from data.dataset import DataError
 from data.runtime import cli
 from data.runtime.progress import progress_bar
 from models.config import ConfigError
+from search.config.plugins import add_plugin_option
 from search.records.run_dir import RunDirError, run_path
 
 
@@ -20,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("run", type=run_path, metavar="RUN", help="run folder, or latest")
     parser.add_argument("trial_id", metavar="TRIAL", help="trial from trials.csv, such as e0007")
+    add_plugin_option(parser)
     parser.add_argument("--device", choices=("cpu", "cuda"), help="device to train on (default: the recorded one)")
     args = parser.parse_args(arguments)
     return cli.run(lambda: _reproduce(args), RunDirError, ConfigError, DataError)

@@ -16,6 +16,7 @@ from data.data_module import StageData, load_data_module
 from data.runtime.progress import Progress, progress_bar
 from models.config import ConfigError
 from search.config.encoder import EncoderWeights
+from search.config.plugins import load_plugins
 from search.config.trial import TrialConfig
 from search.records.run_dir import RunDirError, read_lines, require_fields
 from search.records.run_state import check_trained, describe_process
@@ -82,6 +83,7 @@ class RunRecords:
         check_trained(self.content, path)
         if not self.content["stages"]:
             raise RunDirError(f"{folder}: the run ended before its first stage, so it has no trials")
+        load_plugins(self.content["options"].get("plugins", {}), folder)
         self.table = TrialTable.load(folder)
 
     def load_history(self, trial_id: str) -> TrialHistory:

@@ -36,7 +36,7 @@ Parameters = Mapping[str, Values | OnlyIf]
 class SpaceLimits:
     """Limits of the space that depend on the run."""
 
-    archs: tuple[str, ...] = tuple(ARCHITECTURES)
+    archs: tuple[str, ...] = field(default_factory=lambda: tuple(ARCHITECTURES))
     batch_sizes: tuple[int, ...] = (8, 16, 32)  # choices that leave enough steps in an epoch of the first stage
     # lowest and highest learning rate of each optimizer
     lr: Mapping[str, tuple[float, float]] = field(default_factory=LR_RANGES.copy)

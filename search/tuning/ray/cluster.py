@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from data.runtime.cores import count_cores
 from data.runtime.parallel import check_answer
+from search.config.plugins import VARIABLE
 from search.records.disk import count_free_bytes, find_temporary_folder, format_bytes
 
 T = TypeVar("T")
@@ -105,6 +106,8 @@ def start(address: str | None, workers: int | None = None) -> Cluster:
     # without include_dashboard=True, a dashboard that does not start does not end the run
     own: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES, "num_cpus": count_cores()}
     where: dict[str, Any] = {"address": address} if address else {"address": "local", **own}
+    if address and VARIABLE in os.environ:  # processes of this machine inherit it
+        where["runtime_env"] = {"env_vars": {VARIABLE: os.environ[VARIABLE]}}
     try:
         context = ray.init(**where, log_to_driver=False, logging_level=logging.CRITICAL)
     except ConnectionError:

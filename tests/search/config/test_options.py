@@ -61,4 +61,8 @@ def test_size_outside_the_range_is_refused_in_one_line(px, capsys):
 
 
 def test_every_option_has_a_flag_or_a_table():
-    assert list_flags().keys() | list_tables() == RunOptions(budget=FIVE).to_dict().keys() - {"budget", "configs"}
+    assert list_flags().keys() | list_tables() == RunOptions(budget=FIVE).to_dict().keys() - {
+        "budget",
+        "configs",
+        "plugins",
+    }

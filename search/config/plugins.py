@@ -1,0 +1,137 @@
+"""Plugins: files of the user with architectures and terms of the loss, registered in every process of a run.
+
+The code of a file runs only on a machine on which its user has named it: `name_plugin` keeps it in the cache under its
+hash. Run folders and models record the hash, and their own copies are never run. A download can therefore bring no code
+that runs.
+"""
+
+import argparse
+import hashlib
+import importlib.util
+import json
+import os
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from data.runtime.files import cache_dir, write_atomically
+from models.config import ConfigError
+
+VARIABLE = "ONE_LOOK_PLUGINS"  # the plugins of this process as JSON; workers inherit it
+
+
+class PluginError(ConfigError):
+    """A plugin cannot be used; the message names it and gives a remedy."""
+
+
+class Plugin(NamedTuple):
+    """A file that the user has named."""
+
+    name: str
+    sha256: str
+
+
+def name_plugin(text: str) -> Plugin:
+    """Keep the content of a file as named by the user of this machine, who thereby agrees that it runs.
+
+    Raises:
+        ArgumentTypeError: It cannot be read, or is not a Python file.
+    """
+    path = Path(text).expanduser()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text} cannot be read ({error.strerror})") from error
+    if path.suffix != ".py":
+        raise argparse.ArgumentTypeError(f"{text} is not a Python file; its name must end in .py")
+    plugin = Plugin(path.name, hashlib.sha256(content).hexdigest())
+    kept = find_copy(plugin.name, plugin.sha256)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(kept, lambda file: file.write(content))
+    return plugin
+
+
+def add_plugin_option(parser: argparse.ArgumentParser, help: str = "") -> None:
+    """Add --plugin, which may be repeated; parsing it keeps each file as named by the user."""
+    usual = "file with the code of a run's own architecture or loss, see plugins/ in its folder; once on a machine"
+    parser.add_argument("--plugin", type=name_plugin, action="append", default=[], metavar="FILE", help=help or usual)
+
+
+def find_copy(name: str, sha256: str) -> Path:
+    """Return where the cache keeps a plugin."""
+    return cache_dir() / "plugins" / sha256 / name
+
+
+def load_plugins(recorded: Mapping[str, str], where: Path | str = "") -> None:
+    """Register the plugins that a run or a model was made with, by name and hash, in this process and its workers.
+
+    Raises:
+        PluginError: The user has not named this file on this machine, or it fails.
+    """
+    for name, sha256 in recorded.items():
+        module_name = f"one_look_plugin_{sha256[:16]}"
+        if module_name not in sys.modules:
+            _register(_import(name, module_name, _read_copy(name, sha256, where)))
+    if recorded:
+        os.environ[VARIABLE] = json.dumps({**list_plugins(), **recorded})
+
+
+def load_inherited_plugins() -> None:
+    """Register the plugins of the process that started this one."""
+    load_plugins(list_plugins())
+
+
+def list_plugins() -> dict[str, str]:
+    """Return the plugins of this process, name and hash."""
+    return dict(json.loads(os.environ.get(VARIABLE, "{}")))
+
+
+def _read_copy(name: str, sha256: str, where: Path | str) -> Path:
+    path = find_copy(name, sha256)
+    if Path(name).name != name or not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        file = Path(where, "plugins", name) if where else name
+        raise PluginError(
+            f"the code of {name} (SHA-256 {sha256[:12]}) has not been named on this machine; read it, then add "
+            f"--plugin {file}"
+        )
+    return path
+
+
+def _import(name: str, module_name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[module_name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # of the user's code
+        del sys.modules[module_name]
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = f" line {lines[-1]}" if lines else ""
+        raise PluginError(f"--plugin {name}{line}: {type(error).__name__}: {error}") from error
+    module.__dict__["PLUGIN"] = name
+    return module
+
+
+def _register(module: ModuleType) -> None:
+    """Add the architectures and terms that a module defines at its top level to the registries."""
+    from models.architectures.network import Architecture
+    from models.build import ARCHITECTURES, register_architecture
+    from models.losses.loss import PIXEL_TERMS, STRUCTURAL_TERMS, register_term
+    from models.losses.terms import Term
+
+    values, known = (
+        list(vars(module).values()),
+        [*ARCHITECTURES.values(), *PIXEL_TERMS.values(), *STRUCTURAL_TERMS.values()],
+    )
+    new = [v for v in values if isinstance(v, Architecture | Term) and not any(v is each for each in known)]
+    try:
+        if not new:
+            raise ConfigError("defines neither an Architecture nor a Term at its top level")
+        for value in new:
+            register_architecture(value) if isinstance(value, Architecture) else register_term(value)
+    except ConfigError as error:
+        del sys.modules[module.__name__]
+        raise PluginError(f"--plugin {module.PLUGIN}: {error}") from error
