@@ -4,7 +4,6 @@ Everything is computed in float32, with or without autocast. Each task's loss is
 it, so partially labelled batches do not down-weight that task.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 

@@ -55,8 +55,8 @@ chosen = next(c for c in configs if c.model.arch == "tiny" and c.loss.depth_stru
 assert "tiny" in {c.model.arch for c in list_smallest_networks()}
 assert read_space({"tiny.width": [8]})["tiny/width"] == (8,)
 build_model(chosen.model), build_loss(chosen.loss, 64)
-read = "import pickle, sys; c = pickle.load(sys.stdin.buffer)\\nfrom models.build import build_model; build_model(c.model)"
-subprocess.run([sys.executable, "-c", read + "; print(c.model)"], input=pickle.dumps(chosen), check=True)
+read = "import pickle, sys; c = pickle.load(sys.stdin.buffer); print(c.model)"
+subprocess.run([sys.executable, "-c", read], input=pickle.dumps(chosen), check=True)
 """
 
 
