@@ -75,7 +75,7 @@ def make_person(rng: np.random.Generator) -> list[Solid]:
 
 
 def _swing(forward: float, out: float) -> Vector:
-    """Direction of a limb that hangs down, swung forward and to the side."""
+    """Return the direction of a limb that hangs down, swung forward and to the side."""
     return floats([np.sin(out), -np.cos(forward) * np.cos(out), -np.sin(forward) * np.cos(out)])
 
 
@@ -83,7 +83,7 @@ def _make_limb(
     materials: tuple[Material, Material, Material], start: Triple, angles: Triple, lengths: tuple[float, float],
     thick: float, foot: float = 0.0,
 ) -> list[Solid]:  # fmt: skip
-    """Arm or leg: upper and lower part, and a hand or foot turned forward by `foot` radians."""
+    """Return an arm or a leg: upper and lower part, and a hand or foot turned forward by `foot` radians."""
     first, second, out = (float(angle) for angle in angles)
     joint = floats(start) + np.float32(lengths[0]) * _swing(first, out)
     end = joint + np.float32(lengths[1]) * _swing(second, out * 0.5)
@@ -168,7 +168,7 @@ def make_object(name: str, rng: np.random.Generator, materials: dict[str, Materi
 
 
 def _make_part(material: Material, shape: str, numbers: np.ndarray, stretch: np.ndarray) -> list[Solid]:
-    """Solids of one part; negative stretch mirrors its place."""
+    """Return the solids of one part; negative stretch mirrors its place."""
     x, y, z = (stretch * numbers[:3]).tolist()
     if shape == "ring":
         turns = np.linspace(0, 2 * np.pi, 13)

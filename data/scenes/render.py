@@ -130,7 +130,7 @@ def render(world: World, px: int) -> View:
 
 
 def _cover(windows: Sequence[Window], px: int) -> Window:
-    """Smallest window of whole pixels, one at least, around windows that are not empty."""
+    """Return the smallest window of whole pixels, one at least, around windows that are not empty."""
     seen = [window for window in windows if window[0].start < window[0].stop and window[1].start < window[1].stop]
     seen = seen or [(slice(0, 1), slice(0, 1))]
     rows, columns = (
@@ -148,7 +148,7 @@ def _shrink(fine: np.ndarray) -> np.ndarray:
 
 
 def _cast(world: World, rays: Image, windows: Sequence[Window], view: Window) -> tuple[Plane, Int[np.ndarray, "h w"]]:
-    """Depth of the first hit of each ray, and the index of the solid that is hit; -1 for none."""
+    """Return the depth of the first hit of each ray, and the index of the solid that is hit; -1 for none."""
     depth, owner = np.full(rays.shape[:2], np.inf, np.float32), np.full(rays.shape[:2], -1, np.int16)
     origin = floats([[world.camera.position]])
     for index, (solid, window) in enumerate(zip(world.solids, windows, strict=True)):
@@ -163,7 +163,7 @@ def _cast(world: World, rays: Image, windows: Sequence[Window], view: Window) ->
 
 
 def _shade(world: World, rays: Image, depth: Plane, owner: Int[np.ndarray, "h w"]) -> tuple[Image, Plane]:
-    """Linear colours of the pixels that a solid covers, and the share of direct light in their light."""
+    """Return the colours of the pixels that a solid covers, and the share of direct light in their light."""
     order = np.argsort(owner.reshape(-1), kind="stable")  # solid by solid, so that each is a slice
     order = order[np.searchsorted(owner.reshape(-1)[order], 0) :]
     owners = owner.reshape(-1)[order]
@@ -201,7 +201,7 @@ def _shade(world: World, rays: Image, depth: Plane, owner: Int[np.ndarray, "h w"
 
 
 def _light_map(world: World, rays: Image, depth: Plane, owner: Int[np.ndarray, "h w"]) -> Plane:
-    """Direct light in [0, 1] reaching each ray's point, cast at half the fineness, which also softens it."""
+    """Return the direct light in [0, 1] reaching each ray's point, cast at half the fineness, which also softens it."""
     half = (slice(None, None, FINER), slice(None, None, FINER))
     light = np.zeros(owner[half].shape, np.float32)
     here = np.flatnonzero(owner[half] >= 0)

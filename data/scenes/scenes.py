@@ -159,7 +159,7 @@ def to_relative(inverse: Float32[np.ndarray, "*n"]) -> Float32[np.ndarray, "*n"]
 
 
 def _draw_pose(background: Background, solids: list[Solid], place: Placement, rng: np.random.Generator) -> Pose:
-    """Pose of a figure whose outline has about the size of a placement, standing on the ground or anywhere."""
+    """Draw the pose of a figure whose outline has about the size of a placement, standing on the ground or anywhere."""
     camera, px = background.world.camera, background.view.inverse.shape[0]
     yaw = float(rng.uniform(-1.0, 1.0)) + float(rng.choice([0.0, np.pi]))
     corners = np.concatenate([solid.corners for solid in solids])
@@ -183,7 +183,7 @@ def _draw_pose(background: Background, solids: list[Solid], place: Placement, rn
 
 
 def _cast_ray(camera: Camera, x: float, y: float) -> Vector:
-    """Ray through a place of the image, in sides of the image, of length 1 along the camera's axis."""
+    """Return the ray through a place of the image, in sides of the image, of length 1 along the camera's axis."""
     return floats([(x - 0.5) / camera.focal, (0.5 - y) / camera.focal, 1.0]) @ camera.axes
 
 
@@ -201,13 +201,13 @@ def _render_figure(background: Background, solids: list[Solid], pose: Pose, rng:
 
 
 def _find_light(world: World, pose: Pose) -> Vector:
-    """Direction from a figure to the sun or the lamp."""
+    """Return the direction from a figure to the sun or the lamp."""
     lamp = world.light.lamp
     return unit((floats(world.light.towards) if lamp is None else floats(lamp) - pose.shift)[None])[0]
 
 
 def _scale_inverse(covered: Float32[np.ndarray, "h w"], view: View, scale: float) -> Float32[np.ndarray, "h w"]:
-    """Inverse depth of a figure at its distance, or just before all that it covers where that is nearer.
+    """Return the inverse depth of a figure at its distance, or just before all that it covers where that is nearer.
 
     Scaling a figure about the camera does not change its image.
     """
@@ -222,7 +222,7 @@ def _scale_inverse(covered: Float32[np.ndarray, "h w"], view: View, scale: float
 
 
 def _cast_shadow(background: Background, solids: list[Solid], pose: Pose) -> Float32[np.ndarray, "h w"]:
-    """Share of direct light, in [0, 1], that a figure takes from each pixel of the background."""
+    """Return the share of direct light, in [0, 1], that a figure takes from each pixel of the background."""
     points = pose.invert(background.points)
     shadow = np.zeros(points.shape[:2], np.float32)
     light = Light(towards=_find_light(background.world, pose) @ pose.turn)

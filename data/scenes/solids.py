@@ -118,7 +118,7 @@ class Solid:
 
 
 def _grid(low: Triple | Vector, high: Triple | Vector) -> Vectors:
-    """Eight corners of a box."""
+    """Return the eight corners of a box."""
     return floats([[(low, high)[k >> axis & 1][axis] for axis in range(3)] for k in range(8)])
 
 
@@ -133,7 +133,7 @@ def _safe(values: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
 
 
 def _first_root(a: Distances, b: Distances, c: Distances) -> Distances:
-    """Smaller root of a t^2 + 2 b t + c (the larger one if a < 0); infinity where there is none or it lies behind."""
+    """Return the smaller root of a t^2 + 2 b t + c, the larger if a < 0; infinity if there is none or it is behind."""
     discriminant = b * b - a * c
     root = (-b - np.sqrt(np.maximum(discriminant, 0))) / a
     return np.where((discriminant > 0) & (root > EPS), root, INFINITY)

@@ -160,7 +160,7 @@ def make_room(rng: np.random.Generator) -> World:
 
 
 def _draw_wall(rng: np.random.Generator, width: float, length: float, depth: float) -> tuple[Matrix, Triple]:
-    """Rotation and place of something `depth` deep at a wall: the far wall twice as often as left or right."""
+    """Return rotation and place of something `depth` deep at a wall: the far wall twice as often as left or right."""
     side = int(rng.choice([0, 0, -1, 1]))
     if side == 0:
         return rotation(), (float(rng.uniform(-0.4, 0.4) * width), 0.0, length - 0.4 - depth)
@@ -187,7 +187,7 @@ def _draw_floor(rng: np.random.Generator) -> Material:
 
 
 def _make_picture(rng: np.random.Generator) -> list[Solid]:
-    """Framed picture, window or door on a wall."""
+    """Return a framed picture, a window or a door on a wall."""
     frame = surface(rng, draw_colour(rng, (0.0, 0.12), (0.0, 0.5), (0.1, 0.95)))
     (x, y), level, inner = rng.uniform(0.25, 0.75, 2).tolist(), 1.6, draw_paint(rng, 0.35, 0.0, 0.95)
     kind = str(rng.choice(["picture", "picture", "window", "door"]))
