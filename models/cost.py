@@ -125,16 +125,19 @@ def measure_output_field(config: ModelConfig) -> int:
 def _select_fields(config: ModelConfig, irrelevant: set[str]) -> tuple[tuple[str, Any], ...]:
     """Return the fields that the receptive field depends on, so that networks that share them are measured once."""
     fields = config.to_dict()
+    if config.width in [encoder.get("width") for encoder in get_architecture(config.arch).encoders]:
+        irrelevant = irrelevant - {"width"}  # it selects another encoder
     return tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in fields.items() if k not in irrelevant)
 
 
 @lru_cache(maxsize=256)
 def _measure_field(shape: tuple[tuple[str, Any], ...], *, deepest: bool) -> int:
     """Measure a receptive field by the gradient of a network of the same shape at the least width."""
-    config = parse_model_config({**dict(shape), "width": 4, "head": "sigmoid"})
+    config = parse_model_config({"width": 4, **dict(shape), "head": "sigmoid"})
     with torch.random.fork_rng(devices=[]):
         model = make_averaging(build_model(config))
-    image = torch.ones(1, 3, model.stride, PROBE_PX, dtype=torch.float64, requires_grad=True)
+    size = (1, 3, model.stride, PROBE_PX)
+    image = torch.full(size, 1e-12, dtype=torch.float64, requires_grad=True)  # saturates no ReLU6
     return measure_extent(model.encode(image)[-1] if deepest else model(image), image)
 
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 
 from models.architectures.blocks import ConvNorm, ConvNormAct, Head, Stem
 from models.architectures.network import Architecture
@@ -112,6 +111,7 @@ class ResNet18(PretrainedNetwork):
         super().__init__(config, stride=stem_stride * 2 ** (LAYERS - 1))
         channels = [base * 2**k for k in range(LAYERS)]
         self.stem = PublishedStem() if config.published else Stem(config.width, config.stem_stride)
+        self.pool = nn.MaxPool2d(3, stride=2, padding=1)  # of the published encoder
         self.layers = nn.ModuleList()
         for k, (before, after) in enumerate(zip([base, *channels], channels, strict=False)):
             blocks = BasicBlock(before, after, 2 if k else 1), BasicBlock(after, after, 1)
@@ -138,7 +138,7 @@ class ResNet18(PretrainedNetwork):
         features, x = [], self.stem(image)
         if self.config.published:
             features.append(x)
-            x = F.max_pool2d(x, 3, stride=2, padding=1)
+            x = self.pool(x)
         for layer in self.layers:
             x = layer(x)
             features.append(x)

@@ -14,6 +14,7 @@ from models.cost import (
     measure_cost,
     measure_latency_ms,
     measure_output_field,
+    measure_receptive_field,
     probe,
 )
 from models.losses.loss import LossConfig, build_loss
@@ -142,3 +143,15 @@ def test_memory_of_training_grows_with_the_area_and_the_width():
     small, wide = unet(width=4), unet(width=8)
     assert estimate_training_mib(small, 160) == pytest.approx(4 * estimate_training_mib(small, 80))
     assert estimate_training_mib(wide, 80) > 1.8 * estimate_training_mib(small, 80)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"arch": "resnet18_ed", "width": 64, "stem_stride": 2}, 435),  # the published figure of ResNet18
+        ({"arch": "efficientnet_lite", "variant": 1, "weights": "none"}, 1115),  # ReLU6 must not saturate
+        ({"arch": "efficientnet_lite", "variant": 3, "weights": "none"}, 1339),
+    ],
+)
+def test_receptive_field_of_published_encoders(fields, field):
+    assert measure_receptive_field(parse_model_config(fields)) == field
