@@ -73,7 +73,7 @@ STAGE_PRESETS = {
     # the study's path: 10 % of the data at 80 px, all at 160 px, and a refinement at the end
     "default": (_SEARCH, _CONFIRM, _FINAL, _REPEAT),
     # few trainings: some configurations compete at the final size, and the best is trained on
-    "race": (_RACE, replace(_FINAL, share=0.75, include_pretrained=True), _REPEAT),
+    "race": (_RACE, replace(_FINAL, share=0.75, epsilon=0.0, include_pretrained=True), _REPEAT),
     # baseline: one epoch for all trials, then the best two in full
     "one_epoch": (replace(_SEARCH, fraction=1.0, epochs=1, early_stopping=False), replace(_FINAL, share=0.6)),
     # baseline: ASHA at the final size, without promotion

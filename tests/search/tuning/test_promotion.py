@@ -217,7 +217,7 @@ def test_pretrained_network_that_lost_a_short_race_is_trained_on_too():
     final = build_stages(trainings=1.0)[1]
     records = [record(1, 0.6), pretrained(record(2, 0.4)), record(3, 0.59)]
     assert ids(promote(records, final, seed=0)) == ["e0001", "e0002"]
-    assert ids(promote([pretrained(record(1, 0.6)), record(2, 0.5)], final, seed=0)) == ["e0001"]
+    assert ids(promote([pretrained(record(1, 0.6)), record(2, 0.595)], final, seed=0)) == ["e0001"]
 
 
 def test_more_budget_means_more_search_and_never_less_time_for_the_final_training():
