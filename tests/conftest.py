@@ -2,12 +2,28 @@
 
 import csv
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+class FixedClock:
+    """A clock that stands still until a test moves `now`."""
+
+    def __init__(self) -> None:
+        self.now = time.monotonic()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FixedClock:
+    """The clock behind time.monotonic() in this process, so that no outcome depends on how fast the machine is."""
+    fixed = FixedClock()
+    monkeypatch.setattr(time, "monotonic", lambda: fixed.now)
+    return fixed
 
 
 @pytest.fixture(scope="session")

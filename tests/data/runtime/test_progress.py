@@ -1,13 +1,11 @@
 import io
 import re
-import time
 from contextlib import redirect_stderr
 
 import pytest
 
 from data.runtime.progress import format_duration, format_pace, progress_bar
-
-DRAWN_S = 0.15  # bars are drawn ten times a second
+from tests.waiting import wait_until
 
 
 class Terminal(io.StringIO):
@@ -19,6 +17,10 @@ class Terminal(io.StringIO):
     def seen(self):
         """Return all lines that were ever shown, without control codes."""
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.getvalue()).replace("\r", "\n").splitlines()
+
+    def await_line(self, text):
+        """Wait until a line with that text is drawn."""
+        wait_until(lambda: any(text in line for line in self.seen()))
 
 
 @pytest.fixture
@@ -52,21 +54,21 @@ def test_bar_has_count_rate_and_time_left_and_vanishes(terminal):
     with redirect_stderr(terminal), progress_bar("photos") as progress:
         for done in (1, 2, 3):
             progress(done, 5)
-            time.sleep(DRAWN_S)
+            terminal.await_line(f"{done}/5")
     last = [line for line in terminal.seen() if "3/5" in line][-1]
-    assert re.search(r"photos .* 3/5  [\d.,]+/s 0:00:0\d left", last)
+    assert re.search(r"photos .* 3/5  [\d.,]+(/s| s each) \d+:\d\d:\d\d left", last)
     assert terminal.getvalue().endswith("\x1b[2K\x1b[?25h\r")  # the line is wiped
 
 
 def test_work_within_work_has_a_bar_below_and_the_outer_one_stays(terminal):
     with redirect_stderr(terminal), progress_bar("outer") as outer:
         outer(1, 2)
-        time.sleep(DRAWN_S)
+        terminal.await_line("1/2")
         with progress_bar("inner") as inner:
             inner(3, 4)
-            time.sleep(DRAWN_S)
+            terminal.await_line("3/4")
         outer(2, 2)
-        time.sleep(DRAWN_S)
+        terminal.await_line("2/2")
     lines = terminal.seen()
     first = next(number for number, line in enumerate(lines) if "inner" in line)
     assert "outer" in lines[first - 1] and "2/2" in [line for line in lines if "outer" in line][-1]

@@ -3,7 +3,6 @@
 import json
 import re
 import threading
-import time
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +11,7 @@ import pytest
 from search.records import prometheus as gauges
 from search.records.prometheus import GAUGES, PrometheusExporter
 from search.records.trials import STATUSES, TrialRecord, TrialTable
+from tests.waiting import wait_until
 
 DASHBOARD = Path(__file__).resolve().parents[3] / "analysis" / "assets" / "grafana.json"
 
@@ -80,10 +80,13 @@ def test_gauges_are_set_under_the_name_of_the_run_until_they_are_stopped(run, mo
     monkeypatch.setattr(gauges, "BEAT_S", 0.01)
     run.start()
     run.table.records["e0003"].metrics["score"] = 0.75
-    for _ in range(500):
-        if Gauge.made and Gauge.made["one_look_best_score"].seen.get(("one", "explore")) == 0.75:
-            break
-        time.sleep(0.01)
+    wait_until(
+        lambda: (
+            Gauge.made
+            and Gauge.made["one_look_best_score"].seen.get(("one", "explore")) == 0.75
+            and Gauge.made["one_look_budget_spent"].seen
+        )
+    )
     run.stop()
     assert Gauge.made.keys() == GAUGES.keys()
     assert Gauge.made["one_look_best_score"].seen == {("one", "explore"): 0.75, ("one", "confirm"): 0.8}

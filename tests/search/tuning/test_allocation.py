@@ -1,5 +1,4 @@
 import math
-import time
 from dataclasses import replace
 
 import pytest
@@ -26,9 +25,9 @@ EXPLORE = Stage(name="explore", kind="search", fraction=0.5, px=32, epochs=2, ea
 CONFIRM = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=2, top_k=3)
 
 
-def test_searcher_closes_at_its_moment():
-    assert not StopCriterion(None, time.monotonic() + 60)(10**6)
-    assert StopCriterion(None, time.monotonic() - 1)(0)
+def test_searcher_closes_at_its_moment(clock):
+    assert not StopCriterion(None, clock.now + 60)(10**6)
+    assert StopCriterion(None, clock.now)(0)
     assert not StopCriterion(None, None)(10**6)
     assert StopCriterion(3, None)(3) and not StopCriterion(3, None)(2)
 

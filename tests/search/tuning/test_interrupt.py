@@ -16,8 +16,9 @@ from search.records.run_dir import claim
 from search.records.run_state import create_run_state
 from search.tuning import interrupt
 from search.tuning.interrupt import Interrupt, RunInterruptedError
+from tests.waiting import HANG_S, wait_until
 
-RUN = [sys.executable, str(Path(__file__).resolve().parents[2] / "search" / "run.py")]
+RUN = [sys.executable, str(Path(__file__).resolve().parents[3] / "search" / "run.py")]
 OPTIONS = ["--budget", "2trials", "--px", "96", "--max-macs", "15M", "--max-params", "60k"]
 
 
@@ -29,16 +30,10 @@ def reported(out, trial_id):
     return [line["epochs"] for line in read_lines(out / "reports.jsonl") if line["trial_id"] == trial_id]
 
 
-def wait_until(condition, process):
-    while not condition() and process.poll() is None:
-        time.sleep(0.05)
-    assert process.poll() is None, "the run ended before"
-
-
 def start(data, out, **streams):
     command = [*RUN, *OPTIONS, "--data", str(data), "--out", str(out)]
     process = subprocess.Popen(command, start_new_session=True, text=True, **streams)
-    wait_until(lambda: len(read_lines(out / "reports.jsonl")) >= 3, process)
+    wait_until(lambda: len(read_lines(out / "reports.jsonl")) >= 3, or_until=lambda: process.poll() is not None)
     return process
 
 
@@ -50,7 +45,7 @@ def find_child(process, name):
 
 def check_resumed(out, before):
     """Resume a run; what had been recorded is still there, and each trial was trained once."""
-    process = subprocess.run([*RUN, "--resume", str(out)], capture_output=True, text=True, timeout=600)
+    process = subprocess.run([*RUN, "--resume", str(out)], capture_output=True, text=True, timeout=HANG_S)
     assert process.returncode == 0, process.stderr
     assert (out / "trials.jsonl").read_text().startswith(before)
     trials = [line["trial_id"] for line in read_lines(out / "trials.jsonl") if "config" in line]
@@ -68,7 +63,9 @@ def test_run_whose_process_group_gets_a_signal_stops_and_is_resumed(name, tiny_d
     process = start(tiny_dataset, out, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     before = (out / "trials.jsonl").read_text()
     os.killpg(process.pid, name)
-    stdout, stderr = process.communicate(timeout=45)  # Ray itself gives up after 60 s
+    stdout, stderr = process.communicate(
+        timeout=HANG_S
+    )  # without the watch, Ray ends it after 60 s, with another exit code
     assert process.returncode == 130 and stderr == ""
     assert stdout.splitlines()[-1].startswith(f"stopped; all results so far are in {out}; continue with: python ")
     assert json.loads((out / "run.json").read_text())["state"] == "stopped"
@@ -97,7 +94,7 @@ def test_run_whose_ray_is_killed_ends_with_one_line_and_is_resumed(name, tiny_da
     process = start(tiny_dataset, out, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     before = (out / "trials.jsonl").read_text()
     os.kill(find_child(process, name), signal.SIGKILL)
-    _, stderr = process.communicate(timeout=45)
+    _, stderr = process.communicate(timeout=HANG_S)
     assert process.returncode == 1 and stderr.count("\n") == 1, stderr
     assert stderr.startswith("error: Ray has ended (127.0.0.1:") and f"--resume {out}" in stderr
     assert json.loads((out / "run.json").read_text())["state"] == "stopped"

@@ -77,7 +77,7 @@ class Run:
     def again(self, *, extended=False):
         """Return the run as another process resumes it."""
         self.run_state.write()
-        content = self.run_state.to_dict() | {"wall_s": self.run_state.used_s}
+        content = self.run_state.to_dict() | {"wall_s": self.run_state.used_s + 1}
         run_state = resume_run_state(self.folder, content, now=time.monotonic(), options={}, extended=extended)
         later = Run(self.folder, self.runner.resources.data_module.dataset.root, run_state=run_state)
         for trial_id in self.checkpoints:
@@ -117,7 +117,7 @@ class Run:
 
 
 @pytest.fixture
-def run(tmp_path, tiny_dataset):
+def run(tmp_path, tiny_dataset, clock):
     return Run(tmp_path, tiny_dataset)
 
 

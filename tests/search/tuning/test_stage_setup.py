@@ -41,7 +41,7 @@ CONFIRM = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=2, t
 
 
 @pytest.fixture
-def resources(tiny_dataset):
+def resources(tiny_dataset, clock):
     def make(*, left_s=100.0, workers=2, **more):
         end = None if left_s is None else time.monotonic() + left_s
         stages = dict.fromkeys(("explore", "confirm", "final", "repeat"), end)
@@ -61,14 +61,14 @@ def resources(tiny_dataset):
 
 def test_trials_of_a_stage_share_its_time_in_rounds(resources):
     one, five = (build_stage_context(resources(), CONFIRM, trials=trials) for trials in (1, 5))
-    assert one.cap_s == pytest.approx(100, abs=3) and five.cap_s == pytest.approx(100 / 3, abs=3)
+    assert one.cap_s == pytest.approx(100) and five.cap_s == pytest.approx(100 / 3)
     assert (one.threads, five.threads) == (2, 1)
     assert one.memory_mib == pytest.approx(600) and five.memory_mib == pytest.approx(300)
 
 
 def test_trial_of_a_search_takes_a_part_of_its_time(resources):
     context = build_stage_context(resources(), EXPLORE, trials=None)
-    assert context.cap_s == pytest.approx(100 * 2 / EXPLORE.full_trials, rel=0.05) and context.threads == 1
+    assert context.cap_s == pytest.approx(100 * 2 / EXPLORE.full_trials) and context.threads == 1
     assert len(context.data.train) == 16
 
 
@@ -99,9 +99,9 @@ def test_budget_without_a_time_caps_no_trial_and_cuts_no_images(resources):
 def test_stage_that_was_left_early_leaves_its_rest_to_the_next(resources):
     """The moments stay where they are, so a stage that begins early has longer."""
     given = resources(left_s=100.0)
-    assert build_stage_context(given, CONFIRM, trials=2).cap_s == pytest.approx(100, abs=3)
+    assert build_stage_context(given, CONFIRM, trials=2).cap_s == pytest.approx(100)
     given = resources(left_s=40.0)
-    assert build_stage_context(given, CONFIRM, trials=2).cap_s == pytest.approx(40, abs=3)
+    assert build_stage_context(given, CONFIRM, trials=2).cap_s == pytest.approx(40)
 
 
 def record_of(trial_id):
