@@ -51,9 +51,14 @@ def build_cards(run: Run, metrics: dict[str, Any]) -> list[tuple[str, str, str]]
         ("RMSE of the depth", _format(own.get("rmse_depth"), ".3f"), where),
         ("parameters", _format(best["params"], ",.0f"), ""),
         ("multiply-adds", _format(best["macs"] / 1e6, ",.1f", " M"), size),
-        ("latency", _format(latency, ".1f", " ms"), "one image, one thread or the GPU"),
+        ("latency", _format(latency, ".1f", " ms"), f"one image on {name_latency_device(run)}"),
     ]
     return [card for card in cards if card[1]]
+
+
+def name_latency_device(run: Run) -> str:
+    """Return on what a run measures latencies: the GPU if it had one, else one thread."""
+    return "the GPU" if run.run_json.get("cluster", {}).get("gpus") else "one thread"
 
 
 def explain_score(run: Run) -> str:

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from analysis.report.style import (
     ARCH,
     ARCHS,
+    FAINT,
     LOWEST,
     PLAIN,
     SCORE,
@@ -29,14 +30,16 @@ SYMBOLS = {"explore": "circle", "confirm": "diamond", "final": "star", "repeat":
 
 
 def plot_importances(importances: pd.DataFrame, architecture: str) -> go.Figure:
-    """Plot the most important parameters of one architecture; pale bars do not exceed chance."""
-    mine = importances[importances["architecture"] == architecture].head(MAX_BARS)
+    """Plot the parameters of one architecture, those farthest above chance first; grey bars do not exceed it."""
+    mine = importances[importances["architecture"] == architecture]
+    above = mine["importance"] - mine["chance"]
+    mine, above = mine.loc[above.sort_values(ascending=False).index].head(MAX_BARS), above.sort_values(ascending=False)
     colour = assign_colours([architecture], ARCHS | {"all": PLAIN})[architecture]
     bars = go.Bar(
         x=mine["importance"],
         y=mine["parameter"],
         orientation="h",
-        marker={"color": colour, "opacity": np.where(mine["importance"] > mine["chance"], 1.0, 0.35)},
+        marker={"color": np.where(above.head(MAX_BARS) > 0, colour, FAINT)},
         customdata=mine["chance"],
         hovertemplate="%{y}: %{x:.1%}<br>shuffled scores gave up to %{customdata:.1%}<extra></extra>",
         showlegend=False,

@@ -12,9 +12,20 @@ import plotly.graph_objects as go
 from analysis.runs.curves import Span
 
 ARCH = "model/arch"
-STAGES = {"explore": "#8c96a8", "confirm": "#e08a2e", "final": "#0a9a88", "repeat": "#a25fc4"}
-ARCHS = {"unet": "#3f83c9", "resnet18_ed": "#e05a6e", "residual": "#3c9d56", "atrous": "#c79a1e"}
-MORE = ("#7a6ad8", "#26a7c9", "#b5651d", "#c45fa0")  # for other names
+# The palette of Okabe and Ito, which colour-blind readers tell apart; each colour has its own shape of points too.
+SHAPES = {
+    "#0072b2": "circle",
+    "#d55e00": "square",
+    "#009e73": "diamond",
+    "#e69f00": "triangle-up",
+    "#56b4e9": "cross",
+    "#cc79a7": "x",
+    "#b8a800": "star",  # their yellow, darker: legible on white
+}
+_BLUE, _RED, _GREEN, _ORANGE, _SKY, _PURPLE, _YELLOW = SHAPES
+STAGES = {"explore": "#8c96a8", "confirm": _ORANGE, "final": _GREEN, "repeat": _PURPLE}
+ARCHS = {"unet": _BLUE, "resnet18_ed": _RED, "residual": _GREEN, "atrous": _ORANGE, "efficientnet_lite": _SKY}
+MORE = (_PURPLE, _YELLOW)  # for other names
 PLAIN, FAINT = "#7d8797", "rgba(125,135,151,0.35)"
 HEIGHT = 380
 SCORE = "score (0 constant guess, 1 perfect)"
@@ -48,7 +59,12 @@ def make_points(
     trials: pd.DataFrame, x: str, y: str, *, name: str, colour: str, more: str = "", **look: Any
 ) -> go.Scatter:
     """Return trials, with the columns of PER_TRIAL, as points with hover texts, to which `more` is appended."""
-    marker = {"color": colour, "size": 8, "line": {"width": 0.5, "color": "rgba(255,255,255,0.6)"}}
+    marker = {
+        "color": colour,
+        "symbol": SHAPES.get(colour, "circle"),
+        "size": 8,
+        "line": {"width": 0.5, "color": "rgba(255,255,255,0.6)"},
+    }
     return go.Scatter(
         x=trials[x],
         y=trials[y].round(4),

@@ -29,7 +29,7 @@ function draw(place) {
   }
   const layout = { ...figure.layout, template: template(), autosize: true };
   const config = { responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
-    displayModeBar: touch ? false : "hover", modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+    displayModeBar: touch ? false : "hover", toImageButtonOptions: { format: "png", scale: 2, filename: place.dataset.figure }, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
   Plotly.react(place, figure.data, layout, config);
   if (!drawn.has(place) && figure.data[0].type === "parcoords") place.on("plotly_restyle", () => listKept(place));
   drawn.add(place);
@@ -93,6 +93,7 @@ if (board.rows.length) {
     placeholder: "No trial passes these filters.",
     rowFormatter: (row) => row.getElement().classList.toggle("best", row.getData()[0] === board.best),
   });
+  document.getElementById("csv").addEventListener("click", () => table.download("csv", "trials.csv"));
   table.on("dataFiltered", (filters, rows) => {
     document.getElementById("shown").textContent = filters.length ? `${rows.length} of ${board.rows.length} trials shown` : "";
   });

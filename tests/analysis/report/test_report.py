@@ -5,12 +5,16 @@ import shutil
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.report.__main__ import main
 from analysis.report.facts import explain_best
+from analysis.report.parameter_charts import plot_importances
 from analysis.report.report import write_report
+from analysis.report.style import ARCHS, FAINT, MORE, SHAPES, STAGES
 from analysis.runs.run import read_run
+from models.build import ARCHITECTURES
 from search.records.run_dir import write_json
 from search.records.run_state import FORMAT_VERSION
 from search.records.trials import TrialRecord, TrialTable
@@ -92,6 +96,32 @@ def test_leaderboard_holds_every_trial_the_largest_images_and_the_best_first(who
     assert ids == ["c1", "c2", "e3", "e2", "e1", "e4"] and board["best"] == "c1"
     assert board["rows"][0][names.index("score")] == 0.6 and board["rows"][-1][names.index("score")] is None
     assert board["hover"]["c1"] == "c1 · unet w4 · confirm, completed"
+
+
+def test_page_says_what_comes_next_on_what_latency_was_measured_and_saves_tables_and_charts(whole_run):
+    notes = json.loads((whole_run / "run.json").read_text())
+    write_json(whole_run / "run.json", {**notes, "format_version": FORMAT_VERSION, "cluster": {"cpus": 2, "gpus": 0}})
+    (whole_run / "best" / "model.safetensors").touch()
+    page = page_of(whole_run)
+    assert "<h3>What next</h3>" in page and re.search(r"More time for this run: <code>.*--budget 30m</code>", page)
+    assert "one image on one thread" in page
+    assert 'id="csv"' in page and 'table.download("csv"' in page and 'toImageButtonOptions: { format: "png"' in page
+    write_json(whole_run / "run.json", {**notes, "cluster": {"cpus": 2, "gpus": 1}})
+    assert "one image on the GPU" in page_of(whole_run)
+
+
+def test_importances_are_ordered_by_what_exceeds_chance_and_the_rest_is_grey():
+    columns = {"parameter": ["a", "b", "c"], "importance": [0.5, 0.3, 0.2], "chance": [0.45, 0.1, 0.25]}
+    bars = plot_importances(pd.DataFrame(columns).assign(architecture="unet"), "unet").data[0]
+    assert list(bars.y) == ["b", "a", "c"]
+    assert list(bars.marker.color) == [ARCHS["unet"], ARCHS["unet"], FAINT]
+
+
+def test_each_architecture_and_stage_has_a_colour_and_a_shape_of_its_own():
+    for colours in (ARCHS, STAGES):
+        assert len(set(colours.values())) == len(colours)
+    assert set(ARCHS) == set(ARCHITECTURES) and set(ARCHS.values()) | set(MORE) == set(SHAPES)
+    assert len(set(SHAPES.values())) == len(SHAPES)
 
 
 def test_reader_sees_outcomes_in_plain_words(tmp_path):
