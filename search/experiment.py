@@ -37,7 +37,7 @@ from search.tuning.stage_setup import RunResources
 
 __all__ = ["Experiment", "NoModelError", "RunInterruptedError", "StageFailedError"]
 
-LARGE_NETWORK = 10**6  # parameters of which the planned disk is computed; the dry run draws networks and is exact
+LARGE_NETWORK = 10**6  # parameters of the network for which disk is planned; the dry run draws networks instead
 PACK_FIRST = 0.05  # fraction of the budget for packing images before anything else starts
 
 

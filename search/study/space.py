@@ -21,7 +21,7 @@ from search.config.recipes import NETWORKS, build_recipe
 from search.config.trial import TrialConfig
 
 POLICIES = ("one_cycle", "cosine", "triangular2", "one_cycle+triangular2")  # those that anneal
-BATCH_SIZES = (4, 8, 16, 32, 80, 192, 256)  # from the size for the smallest data sets to the study's 80, 192 and 256
+BATCH_SIZES = (4, 8, 16, 32, 80, 192, 256)  # small ones for small data sets; the study's are 80, 192 and 256
 LR_RANGES = {
     "adamw": (2e-3, 3e-2),  # in a few hundred steps lower rates learn nothing and higher ones diverge
     "sgd": (3e-2, 5e-1),  # ten times as high

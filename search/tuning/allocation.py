@@ -14,9 +14,9 @@ TYPICAL_MACS = 100e6  # multiply-adds of `efficientnet_lite` at TYPICAL_PX; the 
 TYPICAL_PX = 80
 GOOD_IMAGES = 16_000  # images that a good training sees
 WEIGHT_COPIES = 5  # weights, gradients, the optimizer's two moments, and the weights of the best epoch
-LEAST_EPOCHS = 2  # a trial that cannot see its data twice within its time is such a trial is rejected
-LEAST_IMAGES = 64  # training images of a stage that searches
-MEASURING, LEAST_MEASURED = 0.3, 16  # share of a trial's time for one validation, and the fewest images it measures
+MIN_EPOCHS = 2  # a network that is too slow for so many epochs within a trial's time is rejected
+MIN_IMAGES = 64  # training images of a stage that searches
+MEASURING, MIN_MEASURED = 0.3, 16  # share of a trial's time for one validation, and the fewest images it measures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,19 +92,19 @@ def compute_search_cap(stage_s: float, workers: int, full_trials: int, *, least_
 
 
 def count_affordable_images(cap_s: float | None, speed: float, stage: Stage) -> int | None:
-    """Return how many images a typical network of a stage can see LEAST_EPOCHS times in its time; None for no limit."""
+    """Return how many images a typical network of a stage can see MIN_EPOCHS times in its time; None for no limit."""
     if cap_s is None:
         return None
     typical = stage.macs_factor * TYPICAL_MACS * (stage.px / TYPICAL_PX) ** 2
-    return max(LEAST_IMAGES, int(speed * cap_s / (min(LEAST_EPOCHS, stage.epochs) * typical)))
+    return max(MIN_IMAGES, int(speed * cap_s / (min(MIN_EPOCHS, stage.epochs) * typical)))
 
 
 def compute_affordable_macs(cap_s: float | None, images: int, speed: float, *, epochs: int) -> float:
-    """Return the multiply-adds per image with which a trial completes LEAST_EPOCHS within its time.
+    """Return the multiply-adds per image with which a trial completes MIN_EPOCHS within its time.
 
     `images` are those of an epoch, `speed` the multiply-adds of the forward pass that one worker trains per second.
     """
-    return math.inf if cap_s is None else speed * cap_s / (images * min(LEAST_EPOCHS, epochs))
+    return math.inf if cap_s is None else speed * cap_s / (images * min(MIN_EPOCHS, epochs))
 
 
 def choose_micro_batch_size(config: TrialConfig, px: int, memory_mib: float | None) -> int | None:
@@ -122,4 +122,4 @@ def count_measurable_images(config: TrialConfig, px: int, cap_s: float | None, s
     """
     if cap_s is None or speed is None:
         return None
-    return max(LEAST_MEASURED, int(MEASURING * cap_s * speed / count_macs(config.model, px)))
+    return max(MIN_MEASURED, int(MEASURING * cap_s * speed / count_macs(config.model, px)))

@@ -32,7 +32,7 @@ from search.study.space import (
 from search.study.storage import open_journal
 from search.training.lr_finder import STEPS, centre_range, run_range_test
 from search.training.micro_batches import TrialOutOfMemoryError
-from search.tuning.allocation import LEAST_MEASURED, StopCriterion, allocate, compute_affordable_macs, compute_trial_cap
+from search.tuning.allocation import MIN_MEASURED, StopCriterion, allocate, compute_affordable_macs, compute_trial_cap
 from search.tuning.ray.cluster import Cluster
 from search.tuning.ray.searchers import FeasibleOptunaSearch
 from search.tuning.ray.trainable import StageContext, TrialSpec, build_trial_spec
@@ -147,7 +147,7 @@ def has_time(resources: RunResources, stage: Stage, record: TrialRecord, *, tria
     left_s = resources.deadlines.stages[stage.name] - time.monotonic()
     cap_s = compute_trial_cap(stage, left_s, trials, resources.cluster.workers)
     config = TrialConfig.from_flat(record.config)
-    images = config.optim.batch_size + LEAST_MEASURED / 3  # a third of the work is forward
+    images = config.optim.batch_size + MIN_MEASURED / 3  # a third of the work is forward
     needed_s = images * count_macs(config.model, stage.px) / (resources.speed * resources.cluster.threads(trials))
     return left_s >= 0 and cap_s is not None and needed_s <= cap_s
 

@@ -15,7 +15,7 @@ from search.training.trainer import STATE_FILE, State
 from search.tuning.promotion import select_checkpoints
 from search.tuning.ray.trainable import load_state
 
-FINAL_STATE = ("model", "epoch")  # kept of the state of a trial that has ended; its optimizer is not needed again
+FINAL_STATE = ("model", "epoch")  # parts of the state that are kept after a trial has ended, without its optimizer
 
 
 class CheckpointStore(dict[str, Checkpoint]):

@@ -156,7 +156,7 @@ def _choose_temporary_folder() -> None:
 
 
 def _advise(error: Exception) -> str:
-    """Return what to do about an exception with which Ray did not start."""
+    """Return advice for the exception with which Ray failed to start."""
     path = Path(str(getattr(error, "filename", None) or "."))
     if "AF_UNIX path length" in str(error):
         return "set RAY_TMPDIR to a short path, such as /tmp"

@@ -7,7 +7,7 @@ from models.config import ConfigError
 from models.cost import count_macs, probe
 from search.config.constraints import TIME, Constraints, Feasibility, measure_latency
 from search.config.trial import TrialConfig
-from search.tuning.allocation import LEAST_EPOCHS, compute_affordable_macs
+from search.tuning.allocation import MIN_EPOCHS, compute_affordable_macs
 
 SMALL = TrialConfig.from_dict({"model": {"arch": "unet", "width": 4, "stem_stride": 2}})
 LARGE = TrialConfig.from_dict({"model": {"arch": "unet", "width": 16}})
@@ -91,7 +91,7 @@ def test_rules_without_limits_fit_everything():
 
 
 def test_network_fits_when_a_trial_sees_its_data_often_enough():
-    just = count_macs(SMALL.model, 80) * 100 * LEAST_EPOCHS / 10.0
+    just = count_macs(SMALL.model, 80) * 100 * MIN_EPOCHS / 10.0
     for speed, fits in ((1.01 * just, True), (0.99 * just, False)):
         most = compute_affordable_macs(10.0, 100, speed, epochs=9)
         assert Feasibility(constraints=Constraints(px=160), most_macs=most, px=80).fits(SMALL) == fits

@@ -8,7 +8,7 @@ from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.tuning.allocation import (
     GOOD_IMAGES,
-    LEAST_EPOCHS,
+    MIN_EPOCHS,
     TYPICAL_MACS,
     StopCriterion,
     allocate,
@@ -34,16 +34,16 @@ def test_searcher_closes_at_its_moment(clock):
 
 def test_no_cap_is_no_limit_and_one_epoch_is_seen_once():
     assert compute_affordable_macs(None, 10**9, 1.0, epochs=9) == math.inf
-    assert compute_affordable_macs(10.0, 100, 1e9, epochs=1) == LEAST_EPOCHS * compute_affordable_macs(
+    assert compute_affordable_macs(10.0, 100, 1e9, epochs=1) == MIN_EPOCHS * compute_affordable_macs(
         10.0, 100, 1e9, epochs=9
     )
 
 
 def test_large_data_sets_are_cut_to_what_a_trial_can_see():
-    fast, stage = LEAST_EPOCHS * TYPICAL_MACS * 100, replace(EXPLORE, px=80, epochs=9)
+    fast, stage = MIN_EPOCHS * TYPICAL_MACS * 100, replace(EXPLORE, px=80, epochs=9)
     assert count_affordable_images(10.0, fast, stage) == 1000
     assert count_affordable_images(10.0, fast, replace(stage, px=160)) == 250
-    assert count_affordable_images(10.0, fast, replace(stage, epochs=1)) == 1000 * LEAST_EPOCHS
+    assert count_affordable_images(10.0, fast, replace(stage, epochs=1)) == 1000 * MIN_EPOCHS
     assert count_affordable_images(10.0, fast, replace(stage, macs_factor=4.0)) == 250
     assert count_affordable_images(10.0, 1.0, stage) == 64
     assert count_affordable_images(None, fast, stage) is None
@@ -115,4 +115,4 @@ def test_stage_is_allocated_its_time_images_and_threads(stage, trials, remaining
 
 def test_images_of_a_stage_that_promotes_nobody_are_limited_by_its_time(tiny_dataset):
     slow = {"workers": 2, "threads_each": lambda at_once: 1, "speed": 1.0, "data": DataModule(tiny_dataset, seed=0)}
-    assert allocate(EXPLORE, remaining_s=1.0, trials=None, **slow).train_images == 16  # fewer than LEAST_IMAGES
+    assert allocate(EXPLORE, remaining_s=1.0, trials=None, **slow).train_images == 16  # fewer than MIN_IMAGES
