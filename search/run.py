@@ -106,6 +106,7 @@ def _dispatch(arguments: list[str] | None) -> int:
     parser = build_parser()
     args = parse_arguments(parser, arguments)
     if args.print_config:
+        load_plugins({plugin.name: plugin.sha256 for plugin in args.plugin})
         print(format_settings(parser, args), end="")
         return 0
     return _name_full_disk(_start if args.resume is None else _resume, args)

@@ -195,9 +195,9 @@ class RunOptions:
     @classmethod
     def from_args(cls, args: argparse.Namespace, *, budget: Budget, configs: "tuple[TrialConfig, ...]") -> "RunOptions":
         """Return the options that were parsed by a parser with `add_options`."""
-        return cls(
-            budget=budget, configs=configs, **{name: getattr(args, name) for name in {**list_flags(), **list_tables()}}
-        )
+        plain = {name: getattr(args, name) for name in {**list_flags(), **list_tables()}}
+        plugins = {plugin.name: plugin.sha256 for plugin in getattr(args, "plugin", ())}
+        return cls(budget=budget, configs=configs, plugins=plugins, **plain)
 
 
 def list_flags() -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Plugins: the files of CONTRIBUTING.md, named, registered in a process of their own, and never run from a download."""
 
+import hashlib
 import json
 import os
 import re
@@ -10,10 +11,13 @@ from pathlib import Path
 import pytest
 
 from models.config import ConfigError
+from search.config.budget import parse_budget
+from search.config.options import RunOptions
 from search.config.plugins import PluginError, find_copy, load_plugins, name_plugin
 from search.run import build_parser, main
 
 ROOT = Path(__file__).resolve().parents[3]
+EXAMPLES = ("tiny.py", "slopes.py")
 BLOCK = re.compile(r"```python (\S+)\n(.*?)```", re.S)
 
 
@@ -119,6 +123,13 @@ def test_file_that_is_no_plugin_is_refused(name, said, tmp_path, monkeypatch, ca
     with pytest.raises(SystemExit, match="2"):
         build_parser().parse_args(["--plugin", name])
     assert said in capsys.readouterr().err
+
+
+def test_hashes_of_plugins_are_recorded_and_read_back(plugins, own_names):
+    args = build_parser().parse_args(["--plugin", str(plugins / "tiny.py"), "--plugin", str(plugins / "slopes.py")])
+    options = RunOptions.from_args(args, budget=parse_budget("5m"), configs=())
+    assert options.plugins == {name: hashlib.sha256((plugins / name).read_bytes()).hexdigest() for name in EXAMPLES}
+    assert RunOptions.from_dict(json.loads(json.dumps(options.to_dict()))) == options
 
 
 def test_settings_file_names_no_plugin(tmp_path, capsys):
