@@ -79,7 +79,8 @@ def _match_group(listing: Listing, group: FolderGroup, present: list[str]) -> tu
     others: dict[str, tuple[str, list[str]]] = {}
     for role in [role for role in present if role != "image" and role in group.members]:
         where, candidates = group.members[role]
-        others[role] = (where, [name for name in candidates if name in listing.files(where)])
+        usable = listing.files(where)
+        others[role] = (where, [name for name in candidates if name in usable])
         partners[role] = pair_files(names, others[role][1])
     rows = []
     for image in sorted(set(names) - double, key=natural_order):
