@@ -28,6 +28,7 @@ from models.architectures.network import Network
 from models.build import build_model
 from search.config.plugins import PluginError, load_plugins
 from search.config.trial import TrialConfig
+from search.output.model_card import describe_origin
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 BATCH = 16
@@ -46,6 +47,7 @@ class Model:
     px: int  # side of the square images that it was trained on
     trial_id: str  # its row in trials.csv
     scale: DepthScale | None = None  # scale of its depth in metres; None if the training data had no common scale
+    origin: str = ""  # what it was trained on, in one line
 
     def predict(self, rgb: RGBImage) -> tuple[FloatMap, FloatMap]:
         """Predict mask and depth of an RGB image, at the image's size.
@@ -180,6 +182,7 @@ def _read_config(path: Path) -> dict[str, Any]:
             "px": int(about["px"]),
             "trial_id": str(about["trial_id"]),
             "scale": DepthScale(**scale) if scale else None,
+            "origin": describe_origin(about.get("trained_on", {})),
         }
     except FileNotFoundError as error:
         raise AnalysisError(f"{path}: missing; copy it from the run folder to beside the weights") from error

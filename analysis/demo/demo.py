@@ -196,7 +196,7 @@ def _describe(model: "Model") -> str:
     config = model.config.model
     return (
         f"Foreground and depth from one image, by trial {model.trial_id}: {config.arch} of width {config.width}, "
-        f"{parameters:,} parameters, input of {model.px} by {model.px} px."
+        f"{parameters:,} parameters, input of {model.px} by {model.px} px. {model.origin}"
     )
 
 

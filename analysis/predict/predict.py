@@ -220,5 +220,5 @@ def _predict(args: argparse.Namespace) -> int:
     rate = predictor.done / (time.perf_counter() - begin)
     skipped = f", {cli.format_count(predictor.skipped, 'file')} skipped" if predictor.skipped else ""
     done = cli.format_count(predictor.done, "photo")
-    print(f"{done} in {args.out}{skipped} ({rate:.1f} per second, without loading the model)")
+    print(f"{done} in {args.out}{skipped} ({rate:.1f} per second, without loading the model)\n{model.origin}")
     return 0 if predictor.done else 1

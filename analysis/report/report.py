@@ -25,6 +25,7 @@ from analysis.runs.curves import pair_promotions, pareto_front, select_models
 from analysis.runs.files import read_json, write_file
 from analysis.runs.importance import compute_importances
 from analysis.runs.run import Run, add_latency, read_run, select_first_stage
+from search.output.model_card import describe_origin
 from search.records.run_dir import format_resume_command
 from search.records.run_state import FORMAT_VERSION
 
@@ -199,6 +200,7 @@ def _build_resume_command(run: Run) -> str:
 
 def _describe_best(run: Run) -> dict[str, Any]:
     metrics = read_json(run.folder / "best" / "metrics.json")
+    trained_on = read_json(run.folder / "best" / "config.json").get("trained_on", {})
     best_metrics, best = facts.tabulate_metrics(metrics), run.best
     parts = [part for part in ("val", "test") if part in metrics]
     path = facts.trace_lineage(run)
@@ -206,7 +208,11 @@ def _describe_best(run: Run) -> dict[str, Any]:
     return {
         "best": best is not None,
         "cards": facts.build_cards(run, metrics),
-        "reasons": [*facts.explain_best(run), *([f"{metrics['outlook']}."] if "outlook" in metrics else [])],
+        "reasons": [
+            *facts.explain_best(run),
+            *([f"{metrics['outlook']}."] if "outlook" in metrics else []),
+            *([describe_origin(trained_on)] if trained_on else []),
+        ],
         "formula": facts.explain_score(run),
         "note": metrics.get("note", ""),
         "samples": embed_image(run.folder / "best" / "samples.png"),

@@ -29,6 +29,7 @@ from data.scenes.worlds import draw_world
 from data.writing import DatasetWriter, Sample
 
 VERSION = 4  # raised whenever the same seed draws another image, so that cached scenes are drawn again
+BUILT_IN = "scenes-v"  # begin of the name of their folder
 FILES = 1  # raised whenever the same images are written differently
 NEAR_M, FAR_M = 1.4, 200.0
 PER_BACKGROUND = 20
@@ -103,7 +104,7 @@ def make_scenes(
 
 def cached_scenes(count: int, *, progress: Progress | None = None) -> Path:
     """Return the folder of `count` scenes in the user's cache, drawn on first use; several processes may call this."""
-    folder = cache_dir() / f"scenes-v{VERSION}.{FILES}-{count}"
+    folder = cache_dir() / f"{BUILT_IN}{VERSION}.{FILES}-{count}"
     if folder.is_dir():
         return folder
     try:

