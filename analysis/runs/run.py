@@ -61,7 +61,7 @@ def read_run(folder: Path | str) -> Run:
     reports, trials = load_reports(folder), load_trials_so_far(folder)
     if _find_state(folder, content) != "running":
         trials["status"] = trials["status"].replace("running", "unfinished")
-    trials = rank_trials(trials).assign(network=_name_networks(trials))
+    trials = rank_trials(trials).copy().assign(network=_name_networks(trials))
     curves = build_curves(reports, trials).merge(trials[["trial_id", "network", "status", "model/arch"]], on="trial_id")
     return Run(folder=folder, run_json=content, trials=trials, curves=curves)
 
