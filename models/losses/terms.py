@@ -8,7 +8,7 @@ them); on one core, forward and backward are six times (SSIM) and four times (MS
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -154,5 +154,11 @@ def dissimilarity(similarity: Callable[[Maps, Maps], PerImage], pred: Maps, targ
     return (1 - value) / share.clamp_min(1e-3) * (share > 0)
 
 
-ssim_loss = partial(dissimilarity, ssim)
-ms_ssim_loss = partial(dissimilarity, ms_ssim)
+def ssim_loss(pred: Maps, target: Maps, valid: Valid) -> PerImage:
+    """One minus SSIM of each image: see `dissimilarity`."""
+    return dissimilarity(ssim, pred, target, valid)
+
+
+def ms_ssim_loss(pred: Maps, target: Maps, valid: Valid) -> PerImage:
+    """One minus MS-SSIM of each image: see `dissimilarity`."""
+    return dissimilarity(ms_ssim, pred, target, valid)
