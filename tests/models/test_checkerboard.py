@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from models import metrics as checkerboard
+from models.metrics import checkerboard
 
 AXIS = torch.arange(64)
 ROWS = torch.linspace(0, 1, 64)[:, None].expand(64, 64)
