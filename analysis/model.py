@@ -174,7 +174,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     """Read the attributes of a Model except its network."""
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
-        load_plugins(about.get("plugins", {}), path.parents[1])
+        load_plugins(about.get("plugins", {}), _find_run_of(path))
         scale = about.get("depth_scale")  # absent in models of older versions
         return {
             "config": TrialConfig.from_dict(about["config"]),
@@ -192,6 +192,12 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise AnalysisError(f"{path}: not the config of a model; it lacks {error}") from error
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise AnalysisError(f"{path}: not the config of a model ({first_line(error)})") from error
+
+
+def _find_run_of(config: Path) -> Path:
+    """Return the run folder, which has the plugins, of a model in best/ or in a folder of front/."""
+    above = config.parent.parent if len(config.parents) > 1 else config.absolute().parent.parent
+    return above.parent if above.name == "front" else above
 
 
 def _load_weights(network: Network, weights: Path) -> None:

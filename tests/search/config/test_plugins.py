@@ -138,15 +138,18 @@ def test_settings_file_names_no_plugin(tmp_path, capsys):
     assert "--plugin is given on the command line" in capsys.readouterr().err
 
 
-def test_model_of_a_plugin_that_is_not_named_says_what_to_do(tmp_path, own_names):
+def test_model_of_a_plugin_that_is_not_named_says_what_to_do(tmp_path, own_names, monkeypatch):
     from analysis import AnalysisError, load_model
 
-    best = tmp_path / "run" / "best"
-    best.mkdir(parents=True)
-    (best / "model.safetensors").write_bytes(b"")
-    (best / "config.json").write_text(json.dumps({"plugins": {"mine.py": "0" * 64}}))
-    with pytest.raises(AnalysisError, match=re.escape(f"--plugin {tmp_path / 'run' / 'plugins' / 'mine.py'}")):
-        load_model(tmp_path / "run")
+    for folder in (tmp_path / "run" / "best", tmp_path / "run" / "front" / "c0001"):
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(b"")
+        (folder / "config.json").write_text(json.dumps({"plugins": {"mine.py": "0" * 64}}))
+        with pytest.raises(AnalysisError, match=re.escape(f"--plugin {tmp_path / 'run' / 'plugins' / 'mine.py'}")):
+            load_model(folder)
+        monkeypatch.chdir(folder)
+        with pytest.raises(AnalysisError, match=re.escape(f"--plugin {tmp_path / 'run' / 'plugins' / 'mine.py'}")):
+            load_model("model.safetensors")
 
 
 def test_error_of_a_plugin_is_one_of_the_configs():
