@@ -98,7 +98,13 @@ def estimate_stages(options: RunOptions, data_module: DataModule, machine: Machi
     wall_s = options.budget.wall_s
     trainings = count_trainings(wall_s, machine.alone * machine.cluster.workers, px=options.px)
     stages = build_stages(
-        options.stages, trainings=trainings, refine=options.refine, fixed=fixed, px=options.px, stated=options.stage
+        options.stages,
+        trainings=trainings,
+        refine=options.refine,
+        fixed=fixed,
+        px=options.px,
+        stated=options.stage,
+        wide=options.first == "study",
     )
     constraints = Constraints(px=stages[-1].px, **options.limits)
     ends, begun_s = None, START_S

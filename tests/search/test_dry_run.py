@@ -56,6 +56,10 @@ def test_little_time_is_planned_as_a_race_and_one_training(estimate):
     assert final.stage_s > 2 * race.stage_s
 
 
+def test_study_s_recipes_are_planned_with_all_architectures(estimate):
+    assert estimate(budget="5m")[0].stage.narrow and not estimate(budget="5m", first="study")[0].stage.narrow
+
+
 def test_more_time_and_faster_machines_mean_more_trials(estimate):
     def trials(**changes):
         return estimate(**changes)[0].trials
