@@ -145,7 +145,7 @@ class Experiment:
     def _build_stages(self, budget: Budget, speed: float) -> tuple[Stage, ...]:
         """Return the stages for the budget with which the run began, since all trials of a stage must be comparable."""
         options, run_state = self.options, self.run_state
-        if run_state.trainings is None and budget.wall_s is not None:
+        if budget.wall_s is not None and not run_state.earlier:
             run_state.trainings = float(f"{count_trainings(budget.wall_s, speed, px=options.px):.3g}")
         return build_stages(
             options.stages,

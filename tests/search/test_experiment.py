@@ -13,8 +13,10 @@ from types import SimpleNamespace
 import optuna
 import pytest
 
+from search.config.budget import parse_budget
+from search.config.options import RunOptions
 from search.config.recipes import PORTFOLIO, RECIPES
-from search.config.stages import SEARCH_FROM
+from search.config.stages import SEARCH_FROM, build_stages
 from search.experiment import Experiment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -271,6 +273,15 @@ def test_interrupted_run_keeps_what_was_done_and_exits_130(name, tiny_dataset, t
 def test_study_s_recipes_are_tried_where_there_is_time_or_the_user_asks(first, trainings, expected):
     experiment = SimpleNamespace(options=SimpleNamespace(first=first), _trainings=trainings)
     assert [*Experiment._list_first(experiment)] == expected
+
+
+def test_stages_of_a_budget_of_trials_stay_when_time_is_added():
+    experiment = Experiment.__new__(Experiment)
+    experiment.options = RunOptions(budget=parse_budget("60s"))
+    experiment.run_state = SimpleNamespace(trainings=None, earlier=[{"state": "done"}])
+    assert experiment._build_stages(experiment.options.budget, 1e9) == build_stages()
+    experiment.run_state.earlier = []
+    assert experiment._build_stages(experiment.options.budget, 1e9)[0].px == 160  # a race
 
 
 HELP = """
