@@ -154,6 +154,8 @@ def list_varied(trials: pd.DataFrame, importances: pd.DataFrame) -> list[str]:
 
 def _find_column(parameter: str) -> str:
     """Return the column of trials.csv that holds a parameter of the search space."""
+    if parameter == "optim/lr_scale":
+        return "optim/lr"
     section, _, field = parameter.partition("/")
     known = {"model", "loss", "optim", "schedule", "augment"}
     return parameter if section in known else f"{'optim' if field == 'lr' else 'model'}/{field}"

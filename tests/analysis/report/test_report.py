@@ -10,7 +10,7 @@ import pytest
 
 from analysis.report.__main__ import main
 from analysis.report.facts import explain_best
-from analysis.report.parameter_charts import plot_importances
+from analysis.report.parameter_charts import list_varied, plot_importances
 from analysis.report.report import write_report
 from analysis.report.style import ARCHS, FAINT, MORE, SHAPES, STAGES
 from analysis.runs.run import read_run
@@ -313,3 +313,10 @@ def test_wrong_arguments_are_one_line_and_exit_code_2(running_run, tmp_path, cap
         error = capsys.readouterr().err
         assert error.startswith("error: ") and reason in error and error.count("\n") == 1
         assert not (folder / "report.html").exists()
+
+
+def test_parameters_are_listed_by_the_importance_that_optuna_gives_them():
+    trials = pd.DataFrame({"loss/mask_pixel": ["l1", "bce"], "model/width": [4, 8], "optim/lr": [0.01, 0.02]})
+    names = ["optim/lr_scale", "unet/width", "loss/mask_pixel"]
+    shares = pd.DataFrame({"architecture": "all", "parameter": names, "importance": [0.6, 0.3, 0.1]})
+    assert list_varied(trials, shares) == ["optim/lr", "model/width", "loss/mask_pixel"]
