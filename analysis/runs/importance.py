@@ -38,10 +38,10 @@ def compute_importances(run: Path) -> pd.DataFrame:
     parameters count where they exist.
 
     Returns:
-        `architecture` ("all" or a name), `parameter` (Optuna's name: `residual/width`, `optim/lr_scale`), `importance`, which
-        sums to 1 over an architecture, the most important first, and `chance`: the maximum over five shuffles of the
-        scores, which is high for few trials, most of all for real-valued parameters. There are no rows without a study
-        or with fewer than ten such trials; architectures with fewer are left out.
+        `architecture` ("all" or a name), `parameter` (Optuna's name: `residual/width`, `optim/lr_scale`), `importance`,
+        which sums to 1 over an architecture, the most important first, and `chance`: the maximum over five shuffles of
+        the scores, which is high for few trials, most of all for real-valued parameters. There are no rows without a
+        study or with fewer than ten such trials; architectures with fewer are left out.
 
     Source: Watanabe et al. 2023, arXiv:2304.10255 (PED-ANOVA), for conditional parameters arXiv:2601.20800.
     """
