@@ -20,11 +20,12 @@ if sys.path and Path(sys.path[0]).resolve() == Path(ROOT, "search"):
 
 from data.dataset import DataError
 from data.runtime import cli
+from data.runtime.cli import parse_path
 from data.runtime.cores import count_cores
 from data.runtime.progress import progress_bar
 from models.config import ConfigError
 from search.config.budget import Budget, BudgetError, extend_budget, parse_budget
-from search.config.encoder import HUB, EncoderWeights, read_encoder_weights
+from search.config.encoder import EncoderWeights, read_encoder_weights
 from search.config.options import RunOptions, add_options, list_flags
 from search.config.plugins import add_plugin_option, find_copy, load_plugins
 from search.records.disk import DiskFullError, find_full_disk
@@ -40,7 +41,7 @@ from search.records.run_dir import (
 )
 from search.records.run_state import RunState, create_run_state, read_run_json, resume_run_state
 from search.records.trials import TrialTable
-from search.settings import add_settings, format_settings, parse_arguments, parse_path
+from search.settings import add_settings, format_settings, parse_arguments
 
 if TYPE_CHECKING:  # imports torch
     from data.data_module import DataModule
@@ -285,12 +286,11 @@ def _read_configs(args: argparse.Namespace, budget: Budget) -> "tuple[TrialConfi
 
 
 def _read_encoder(args: argparse.Namespace) -> EncoderWeights | None:
-    """Read the weights of --encoder-weights, where a file gets an absolute path."""
+    """Read the weights of --encoder-weights, if any are named."""
     source: str | None = args.encoder_weights
     if source is None:
         return None
-    args.encoder_weights = source if source.startswith(HUB) else str(parse_path(source))
-    encoder = read_encoder_weights(args.encoder_weights)
+    encoder = read_encoder_weights(source)
     fields = ", ".join(f"{name} {value}" for name, value in encoder.model.items() if name not in ("arch", "weights"))
     print(f"{source}: encoder of {encoder.model['arch']} ({fields}), sha256 {encoder.sha256[:12]}", flush=True)
     return encoder

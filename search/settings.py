@@ -1,6 +1,6 @@
 """The settings file: the options of a run as TOML, read and written by the declarations of the command line.
 
-A key is an option's name, as in run.json. The tables `stage`, `score` and `space` are fields of RunOptions that no
+A key is an option's name, as in run.json. The tables `stage` and `space` are fields of RunOptions that no
 single option sets; `--set` sets one entry of them. The command line has precedence over the file, the file over the
 defaults. Relative paths in a file start from its folder.
 """
@@ -13,7 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data.runtime.cli import parse_path
 from models.config import ConfigError
+from search.config.encoder import HUB, parse_source
 from search.config.options import list_tables
 from search.config.stages import STAGE_SETTINGS, check_stages, list_stated_stages
 
@@ -23,15 +25,6 @@ HEADER = """\
 # the defaults. A line that begins with # shows what the run decides itself; remove the # to decide it here.
 """
 REMOVED = '# remove = ["augment.zoom"]  # parameters that are not searched: each keeps the default of its config'
-
-
-def parse_path(text: str) -> Path:
-    """Return an absolute path: Ray's workers, and whoever resumes the run, have another working directory."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise argparse.ArgumentTypeError(f"{text!a} is not UTF-8, which Ray and JSON need; rename the folder") from None
-    return Path(text).expanduser().absolute()
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -127,8 +120,10 @@ def _parse(action: argparse.Action, value: Any, folder: Path) -> Any:
         raise ConfigError(f"{action.dest} = {value!r} must be a text or a number")
     text = str(value)
     parse: Any = action.type or str
+    if parse is parse_path or (parse is parse_source and not text.startswith(HUB)):
+        text = str(folder / Path(text).expanduser())
     try:
-        parsed = parse(str(folder / Path(text).expanduser()) if parse is parse_path else text)
+        parsed = parse(text)
     except (argparse.ArgumentTypeError, ValueError) as error:
         reason = str(error) if isinstance(error, argparse.ArgumentTypeError) else f"{text!r} is not a number"
         raise ConfigError(f"{action.dest}: {reason}") from error

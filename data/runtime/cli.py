@@ -1,10 +1,11 @@
-"""Run a command line's body and turn its errors into exit codes, and shorten errors to one line."""
+"""Parse paths of a command line, turn the errors of its body into exit codes, and shorten errors to one line."""
 
 import argparse
 import shutil
 import sys
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,6 +28,15 @@ def fit_width(text: str, *, error: bool = False) -> str:
     width = shutil.get_terminal_size().columns
     lines = (textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) for line in text.split("\n"))
     return "\n".join("\n".join(wrapped) for wrapped in lines)
+
+
+def parse_path(text: str) -> Path:
+    """Return an absolute path: Ray's workers, and whoever resumes a run, have another working directory."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"{text!a} is not UTF-8, which Ray and JSON need; rename the folder") from None
+    return Path(text).expanduser().absolute()
 
 
 def run(command: Callable[[], int | None], *errors: type[Exception]) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data.runtime.cli import first_line
+from data.runtime.cli import first_line, parse_path
 from data.runtime.files import cache_dir, write_atomically
 from models.config import ConfigError
 
@@ -54,6 +54,11 @@ class EncoderWeights:
         if config.model.arch != self.model["arch"]:
             return config
         return replace(config, model=parse_model_config({**config.model.to_dict(), **self.model}))
+
+
+def parse_source(text: str) -> str:
+    """Return `hf:` and a repository as they are, and the path of a file as an absolute one."""
+    return text if text.startswith(HUB) else str(parse_path(text))
 
 
 def read_encoder_weights(source: str) -> EncoderWeights:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from data.flags import MEANING_FLAGS, parse_count, read_meaning_flags, to_flag
 from search.config.budget import Budget, BudgetError, parse_amount
-from search.config.encoder import EncoderWeights
+from search.config.encoder import EncoderWeights, parse_source
 from search.config.stages import FINAL_PX, PX_RANGE, STAGE_PRESETS
 
 if TYPE_CHECKING:  # imports torch
@@ -92,6 +92,7 @@ class RunOptions:
     )
     encoder_weights: EncoderWeights | None = _option(  # noqa: RUF009 - declares the field
         "--encoder-weights",
+        type=parse_source,
         metavar="FILE|hf:REPO",
         help="weights of encoders: a state dict (.safetensors, .pth) of timm's tf_efficientnet_lite0 to 4 "
         "for efficientnet_lite, or of ResNet18 (timm, torchvision) for resnet18_ed",

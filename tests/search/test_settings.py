@@ -78,7 +78,9 @@ def test_paths_in_a_file_start_from_its_folder(tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    args = read(tmp_path, 'data = ["images", "~/b"]\nout = "runs/é"')
+    args = read(tmp_path, 'data = ["images", "~/b"]\nout = "runs/é"\nencoder_weights = "lite.pth"')
+    assert args.encoder_weights == str(tmp_path / "lite.pth")
+    assert read(tmp_path, 'encoder_weights = "hf:timm/resnet18"').encoder_weights == "hf:timm/resnet18"
     assert args.data == [tmp_path / "images", tmp_path / "home" / "b"] and args.out == tmp_path / "runs" / "é"
 
 
