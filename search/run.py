@@ -27,7 +27,7 @@ from models.config import ConfigError
 from search.config.budget import Budget, BudgetError, extend_budget, parse_budget
 from search.config.encoder import EncoderWeights, read_encoder_weights
 from search.config.options import RunOptions, add_options, list_flags
-from search.config.plugins import add_plugin_option, find_copy, load_plugins
+from search.config.plugins import add_plugin_option, find_copy, hash_by_name, load_plugins
 from search.records.disk import DiskFullError, find_full_disk
 from search.records.run_dir import (
     RunDirError,
@@ -107,7 +107,7 @@ def _dispatch(arguments: list[str] | None) -> int:
     parser = build_parser()
     args = parse_arguments(parser, arguments)
     if args.print_config:
-        load_plugins({plugin.name: plugin.sha256 for plugin in args.plugin})
+        load_plugins(hash_by_name(args.plugin))
         print(format_settings(parser, args), end="")
         return 0
     return _name_full_disk(_start if args.resume is None else _resume, args)
@@ -137,7 +137,7 @@ def _start(args: argparse.Namespace) -> int:
     check_free(out)
     _check_workers(args)
     _select_gpus(args.gpus, args.address)
-    _load_plugins({plugin.name: plugin.sha256 for plugin in args.plugin}, out)
+    _load_plugins(hash_by_name(args.plugin), out)
     args.space = _check_space(args)
     encoder = _read_encoder(args)
     options = _pin_encoder(RunOptions.from_args(args, budget=budget, configs=_read_configs(args, budget)), encoder)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from data.flags import MEANING_FLAGS, parse_count, read_meaning_flags, to_flag
 from search.config.budget import Budget, BudgetError, parse_amount
 from search.config.encoder import EncoderWeights, parse_source
+from search.config.plugins import hash_by_name
 from search.config.stages import FINAL_PX, PX_RANGE, STAGE_PRESETS
 
 if TYPE_CHECKING:  # imports torch
@@ -197,7 +198,7 @@ class RunOptions:
     def from_args(cls, args: argparse.Namespace, *, budget: Budget, configs: "tuple[TrialConfig, ...]") -> "RunOptions":
         """Return the options that were parsed by a parser with `add_options`."""
         plain = {name: getattr(args, name) for name in {**list_flags(), **list_tables()}}
-        plugins = {plugin.name: plugin.sha256 for plugin in getattr(args, "plugin", ())}
+        plugins = hash_by_name(getattr(args, "plugin", ()))
         return cls(budget=budget, configs=configs, plugins=plugins, **plain)
 
 

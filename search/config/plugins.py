@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -58,6 +58,19 @@ def add_plugin_option(parser: argparse.ArgumentParser, help: str = "") -> None:
     """Add --plugin, which may be repeated; parsing it keeps each file as named by the user."""
     usual = "file with the code of a run's own architecture or loss, see plugins/ in its folder; once on a machine"
     parser.add_argument("--plugin", type=name_plugin, action="append", default=[], metavar="FILE", help=help or usual)
+
+
+def hash_by_name(plugins: Iterable[Plugin]) -> dict[str, str]:
+    """Return the hashes of plugins by name, as a run records them.
+
+    Raises:
+        PluginError: Two different files have the same name.
+    """
+    found: dict[str, str] = {}
+    for name, sha256 in plugins:
+        if found.setdefault(name, sha256) != sha256:
+            raise PluginError(f"--plugin {name}: two files have this name; rename one of them")
+    return found
 
 
 def find_copy(name: str, sha256: str) -> Path:
@@ -122,11 +135,9 @@ def _register(module: ModuleType) -> None:
     from models.losses.loss import PIXEL_TERMS, STRUCTURAL_TERMS, register_term
     from models.losses.terms import Term
 
-    values, known = (
-        list(vars(module).values()),
-        [*ARCHITECTURES.values(), *PIXEL_TERMS.values(), *STRUCTURAL_TERMS.values()],
-    )
-    new = [v for v in values if isinstance(v, Architecture | Term) and not any(v is each for each in known)]
+    known = [*ARCHITECTURES.values(), *PIXEL_TERMS.values(), *STRUCTURAL_TERMS.values()]
+    defined = [value for value in vars(module).values() if isinstance(value, Architecture | Term)]
+    new = [value for value in defined if not any(value is each for each in known)]
     try:
         if not new:
             raise ConfigError("defines neither an Architecture nor a Term at its top level")

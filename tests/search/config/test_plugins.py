@@ -132,6 +132,15 @@ def test_hashes_of_plugins_are_recorded_and_read_back(plugins, own_names):
     assert RunOptions.from_dict(json.loads(json.dumps(options.to_dict()))) == options
 
 
+def test_two_plugins_of_one_name_are_refused(tmp_path, own_names, capsys):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.py").write_text(f"# {folder}")
+    named = [word for folder in ("a", "b") for word in ("--plugin", str(tmp_path / folder / "mine.py"))]
+    assert main(["--budget", "5m", *named]) == 2
+    assert "--plugin mine.py: two files have this name; rename one" in capsys.readouterr().err
+
+
 def test_settings_file_names_no_plugin(tmp_path, capsys):
     (tmp_path / "a.toml").write_text('plugin = "x.py"')
     assert main(["--config", str(tmp_path / "a.toml")]) == 2
