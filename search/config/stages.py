@@ -11,7 +11,7 @@ from models.config import ConfigError
 
 REDUCTION_FACTOR = 3  # ASHA continues one of three trials at each rung
 KEPT_CHECKPOINTS = 8  # best trials of a stage whose weights are kept; as many again to draw controls from
-GRACE_PERIOD = 4  # epochs before the first rung; ranks after fewer do not predict final ranks (README.md beside)
+GRACE_PERIOD = 4  # epochs before the first rung; ranks after fewer do not predict final ranks
 EPSILON = 0.03  # scores of two trainings of one configuration differ by as much
 SEARCH_FROM = 3.0  # good trainings in a budget from which a part of it is searched at half the size
 WIDE_FROM = 12.0  # the same from which all architectures are searched

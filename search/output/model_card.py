@@ -30,7 +30,7 @@ SPLITS = {
 }
 SAMPLES = "![Image, true and predicted mask, true and predicted depth, difference](samples.png)"
 USE = """\
-In the project's folder, with the path of this folder:
+With the path of this folder:
 
 ```bash
 one-look predict PATH photo.jpg --out predictions
