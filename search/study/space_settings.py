@@ -24,12 +24,12 @@ DECIDED = (ARCH, "optim/batch_size")  # their values follow from the budget and 
 
 
 def read_space(stated: Mapping[str, Any], encoder: EncoderWeights | None = None) -> Parameters:
-    """Return the parameters that the user states, with their values, and those that weights of an encoder settle.
+    """Return the parameters that the user states, with their values, and those that weights of an encoder change.
 
     Args:
         stated: By name a list of values, one value, or a table of low, high, log and step, whose absent keys are those
             of the default; and under "remove" the names of parameters that are not searched.
-        encoder: Weights of --encoder-weights.
+        encoder: Weights of --encoder-weights, which settle the encoder and make its learning rate worth a search.
 
     Raises:
         ConfigError: A name is unknown (the nearest is given), or a value is not allowed.
@@ -49,15 +49,11 @@ def read_space(stated: Mapping[str, Any], encoder: EncoderWeights | None = None)
                 raise ConfigError(f"{key}: {'' if single == key else f'{single}: '}{error}") from error
         if key == "model.arch":
             archs = found[ARCH]
-    return {**found, **_list_settled(encoder)}
-
-
-def _list_settled(encoder: EncoderWeights | None) -> Parameters:
-    """Return the parameters of the architecture that weights of an encoder settle, or make worth a search."""
     if encoder is None:
-        return {}
-    arch, fields = encoder.model["arch"], {name: (value,) for name, value in encoder.model.items() if name != "arch"}
-    return {f"{arch}/{name}": values for name, values in {**ENCODER_CHOICES, **fields}.items()}
+        return found
+    arch, settled = encoder.model["arch"], {n: (value,) for n, value in encoder.model.items() if n != "arch"}
+    searched, fixed = ({f"{arch}/{n}": v for n, v in fields.items()} for fields in (ENCODER_CHOICES, settled))
+    return {**searched, **found, **fixed}
 
 
 def simplify_space(stated: Mapping[str, Any]) -> dict[str, Any]:

@@ -157,6 +157,13 @@ def test_search_tries_the_encoder_of_the_weights_and_nothing_else_of_its_archite
     assert "resnet18_ed/encoder_lr" not in list_parameters(SpaceLimits())
 
 
+def test_what_is_stated_of_the_encoder_s_training_is_kept(folder):
+    torch.save(published_resnet18(), "resnet18.pth")
+    read = read_space({"resnet18_ed.encoder_lr": 0.1}, read_encoder_weights("resnet18.pth"))
+    assert read["resnet18_ed/encoder_lr"] == (0.1,) and read["resnet18_ed/freeze_norm"] == (False, True)
+    assert read["resnet18_ed/width"] == (64,)
+
+
 def test_recipes_of_the_weights_are_tried_first_even_in_a_narrow_space(folder):
     torch.save(published_resnet18(), "resnet18.pth")
     limits = limit("resnet18.pth")
