@@ -80,8 +80,12 @@ def read_encoder_weights(source: str) -> EncoderWeights:
     except ConfigError as error:
         raise ConfigError(f"--encoder-weights {source}: {error}") from error
     found = EncoderWeights(source=source, sha256=hashlib.sha256(content).hexdigest(), model=model)
-    found.path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(found.path, lambda file: file.write(save(tensors)))
+    try:
+        found.path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(found.path, lambda file: file.write(save(tensors)))
+    except OSError as error:
+        reason = f"{found.path.parent} cannot be written ({error.strerror}); free room or set ONE_LOOK_CACHE"
+        raise ConfigError(f"--encoder-weights {source}: {reason}") from error
     return found
 
 

@@ -38,7 +38,7 @@ def name_plugin(text: str) -> Plugin:
     """Keep the content of a file as named by the user of this machine, who thereby agrees that it runs.
 
     Raises:
-        ArgumentTypeError: It cannot be read, or is not a Python file.
+        ArgumentTypeError: It cannot be read or kept, or is not a Python file.
     """
     path = Path(text).expanduser()
     try:
@@ -49,8 +49,12 @@ def name_plugin(text: str) -> Plugin:
         raise argparse.ArgumentTypeError(f"{text} is not a Python file; its name must end in .py")
     plugin = Plugin(path.name, hashlib.sha256(content).hexdigest())
     kept = find_copy(plugin.name, plugin.sha256)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(kept, lambda file: file.write(content))
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(kept, lambda file: file.write(content))
+    except OSError as error:
+        reason = f"{kept.parent} cannot be written ({error.strerror}); free room or set ONE_LOOK_CACHE"
+        raise argparse.ArgumentTypeError(f"{text}: {reason}") from error
     return plugin
 
 

@@ -132,6 +132,14 @@ def test_hashes_of_plugins_are_recorded_and_read_back(plugins, own_names):
     assert RunOptions.from_dict(json.loads(json.dumps(options.to_dict()))) == options
 
 
+def test_cache_that_cannot_be_written_is_one_line(plugins, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ONE_LOOK_CACHE", str(tmp_path / "file"))
+    with pytest.raises(SystemExit, match="2"):
+        build_parser().parse_args(["--plugin", str(plugins / "tiny.py")])
+    assert "cannot be written (Not a directory); free room or set ONE_LOOK_CACHE" in capsys.readouterr().err
+
+
 def test_two_plugins_of_one_name_are_refused(tmp_path, own_names, capsys):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
