@@ -62,7 +62,7 @@ def read_truth(triplet: "Triplet", spec: "DatasetSpec") -> Truth:
     Raises:
         DataError: A file cannot be read, or has another size than the image.
     """
-    from data.values.decode import read_triplet
+    from data.values.triplet import read_triplet
 
     arrays = read_triplet(triplet, spec)
     mask = None if arrays.mask is None else arrays.mask > HALF
@@ -140,7 +140,7 @@ def evaluate(model: "Model", dataset: "Dataset", *, progress: Progress | None = 
 
 def _read_batches(dataset: "Dataset") -> Iterator[list[tuple[str, Truth]]]:
     from data.dataset import DataError
-    from data.values.decode import resolve_near_distance
+    from data.values.triplet import resolve_near_distance
 
     for unusable in dataset.unusable:
         print(f"left out: {unusable.message}", file=sys.stderr)

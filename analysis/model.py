@@ -83,7 +83,7 @@ class Model:
         return self.scale.metres(depth)
 
     def to_square(self, rgb: RGBImage) -> UInt8[np.ndarray, "px px 3"]:
-        """Resize an image to the network's square input, as data.values.decode does.
+        """Resize an image to the network's square input, as data.values.triplet does.
 
         Raises:
             AnalysisError: The image is not uint8 of shape (H, W, 3).

@@ -21,8 +21,8 @@ from data.runtime.cli import format_count
 from data.runtime.cores import count_cores
 from data.runtime.files import cache_dir
 from data.runtime.progress import ShowProgress, progress_bar
-from data.values.decode import find_common_scale
 from data.values.depth import DepthScale
+from data.values.triplet import find_common_scale
 
 MIN_TRAIN = 160  # images of a stage, if there are as many: five batches of 32
 MIN_VAL, MAX_VAL = 96, 2000

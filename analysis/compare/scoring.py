@@ -31,7 +31,7 @@ METRICS = ("score", "iou", "rmse_depth")
 
 
 class ResizingNetwork(nn.Module):
-    """A network on the CPU with inputs of another size than its own `px`, resized as data.values.decode does."""
+    """A network on the CPU with inputs of another size than its own `px`, resized as data.values.triplet does."""
 
     def __init__(self, network: nn.Module, px: int) -> None:
         super().__init__()

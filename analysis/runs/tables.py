@@ -79,7 +79,7 @@ def load_trials_so_far(*runs: Path) -> pd.DataFrame:
     return _complete(trials.drop_duplicates(TRIAL, keep="first", ignore_index=True), TEXTS, NUMBERS)
 
 
-def build_leaderboard(trials: pd.DataFrame, stage: str = "final") -> pd.DataFrame:
+def rank_stage(trials: pd.DataFrame, stage: str = "final") -> pd.DataFrame:
     """Return the scored trials of a stage without failed ones, the best first."""
     chosen = trials[(trials["stage"] == stage) & (trials["status"] != "failed") & trials["score"].notna()]
     return chosen.sort_values("score", ascending=False, ignore_index=True)

@@ -14,11 +14,11 @@ from data.check.perceptual_hash import Hash, compute_hash
 from data.dataset import ROLES, DataError, DatasetSpec, Triplet
 from data.reading.matching import is_image_name
 from data.values.alignment import DepthStep, measure_contour_step
-from data.values.decode import turn_alike
 from data.values.depth import find_known, is_constant
 from data.values.inference import DepthValues, measure_values
 from data.values.masks import check_range, scale_mask, select_channel
 from data.values.pixels import decode_color, decode_label, read_mode, read_orientation
+from data.values.triplet import turn_alike
 
 Arrays = dict[str, np.ndarray]  # role -> RGB image, mask or depth map as stored
 

@@ -18,7 +18,7 @@ from data.runtime.cli import first_line
 from data.runtime.files import cache_dir, write_atomically
 from data.runtime.parallel import Workers, parallel_map
 from data.runtime.progress import Progress
-from data.values.decode import read_image
+from data.values.triplet import read_image
 
 PRESETS = Path(__file__).parent / "presets"
 HUB = "hf:"

@@ -12,9 +12,9 @@ from data.compose.placement import compute_standing_sizes
 from data.dataset import DataError, DatasetSpec
 from data.reading.dataset_json import read_spec
 from data.reading.matching import PHOTO_SUFFIXES, is_photo_name
-from data.values.decode import read_cutout, read_image
 from data.values.depth import find_known, to_inverse_depth, to_metres
 from data.values.masks import read_label
+from data.values.triplet import read_cutout, read_image
 
 UNKNOWN = -1.0
 RELATIVE_RANGE = 0.9  # range of relative depth, which leaves room for foregrounds in front of it

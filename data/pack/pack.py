@@ -35,7 +35,7 @@ from data.runtime import cli
 from data.runtime.cores import count_cores
 from data.runtime.files import cache_dir, write_atomically
 from data.runtime.progress import Progress, progress_bar
-from data.values.decode import resolve_near_distance
+from data.values.triplet import resolve_near_distance
 
 FORMAT = "3"  # raised whenever the same files would give other arrays
 

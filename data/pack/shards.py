@@ -23,7 +23,7 @@ from data.dataset import DataError, DatasetSpec, Triplet
 from data.pack.stats import SUMS, sample_sums
 from data.runtime.files import sync, write_atomically
 from data.runtime.progress import Progress
-from data.values.decode import decode_triplet
+from data.values.triplet import decode_triplet
 
 FIRST_SHARD = 128  # samples; small, so that training can start early and a short pack keeps all threads busy
 LARGEST_SHARD = 2048

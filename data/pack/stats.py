@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float64
 
-from data.values.decode import Image, Mask
 from data.values.depth import Depth, decode_depth
+from data.values.triplet import Image, Mask
 from models.config import ModelConfig
 
 SUMS = 12  # per sample: 3 + 3 for the image, 1 + 1 for the mask, 1 + 1 for the depth, shares of known depth and mask

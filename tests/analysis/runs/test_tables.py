@@ -1,7 +1,7 @@
 import pytest
 
 from analysis import AnalysisError
-from analysis.runs.tables import build_leaderboard, load_reports, load_trials, load_trials_so_far
+from analysis.runs.tables import load_reports, load_trials, load_trials_so_far, rank_stage
 from search.records.trials import TrialRecord, TrialTable
 
 
@@ -67,7 +67,7 @@ def test_trials_so_far_need_no_table(running_run):
 
 
 def test_leaderboard_is_best_first_without_the_failed(run):
-    assert list(build_leaderboard(load_trials(run), "explore")["trial_id"]) == ["e2", "e1"]
+    assert list(rank_stage(load_trials(run), "explore")["trial_id"]) == ["e2", "e1"]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"trial_id\xff,stage\n\x00"])

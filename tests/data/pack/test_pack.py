@@ -16,8 +16,8 @@ from data.pack.pack import main, pack_split
 from data.pack.shards import shard_bounds
 from data.reading.layout import read_dataset
 from data.reading.splits import sort_nested
-from data.values.decode import decode_triplet
 from data.values.depth import decode_depth
+from data.values.triplet import decode_triplet
 
 
 @pytest.fixture(autouse=True)

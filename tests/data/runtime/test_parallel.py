@@ -88,7 +88,7 @@ DRIVER = """
 import json, operator, os, sys
 from pathlib import Path
 from data.dataset import DataError
-from data.values.decode import read_image
+from data.values.triplet import read_image
 from data.runtime.parallel import open_workers
 from data.runtime.parallel import parallel_map
 

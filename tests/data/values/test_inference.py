@@ -12,8 +12,8 @@ from data.check.check import main as check
 from data.data_module import DataModule
 from data.dataset import DataError, DatasetSpec, MaskValues
 from data.reading.layout import read_dataset
-from data.values.decode import decode_triplet
 from data.values.depth import decode_depth
+from data.values.triplet import decode_triplet
 
 PX, COUNT = 64, 10
 

@@ -11,8 +11,8 @@ import pytest
 from data.dataset import DataError, DatasetSpec
 from data.reading.dataset_json import join_folders
 from data.reading.layout import read_dataset
-from data.values.decode import decode_triplet, find_common_scale, resolve_near_distance
 from data.values.depth import DepthScale, decode_depth
+from data.values.triplet import decode_triplet, find_common_scale, resolve_near_distance
 
 
 def test_scale_is_known_where_all_folders_with_depth_share_it(make_dataset, tmp_path):
