@@ -16,7 +16,7 @@ from torch import Tensor
 
 from analysis import AnalysisError
 from analysis.model import Model, load_model
-from analysis.runs.files import read_json
+from analysis.runs.files import find_run, read_json
 from data.data_module import load_data_module
 from data.loading.loaders import Batch, Loader
 from data.loading.visualize import render_comparison
@@ -62,8 +62,9 @@ def open_part(run: Path, part: str = "val", *, most: int = MAX_IMAGES) -> Part:
         AnalysisError: The run, its model or the part does not exist.
         DataError: The data are missing or have changed since the run.
     """
+    run = find_run(run)
     model = load_model(run, device="cpu")
-    state = read_json(Path(run) / "run.json")
+    state = read_json(run / "run.json")
     if not {"data", "seed"} <= state.keys():
         raise AnalysisError(f"{run}: run.json does not name the training data; name the folder of a finished run")
     data_module = load_data_module(state)
@@ -74,7 +75,7 @@ def open_part(run: Path, part: str = "val", *, most: int = MAX_IMAGES) -> Part:
         )
     pack = data_module.pack(part, model.px, count=min(most, sizes[part]))
     background = {triplet.id: triplet.background for triplet in getattr(data_module.splits, part)}
-    sigma = float(read_json(Path(run) / "best" / "config.json")["sigma_depth"])
+    sigma = float(read_json(run / "best" / "config.json")["sigma_depth"])
     return Part(model=model, pack=pack, backgrounds=tuple(background[name] for name in pack.ids), sigma=sigma)
 
 

@@ -37,7 +37,7 @@ from data.runtime.files import cache_dir, write_atomically
 from data.runtime.progress import Progress, progress_bar
 from data.values.triplet import resolve_near_distance
 
-FORMAT = "3"  # raised whenever the same files would give other arrays
+FORMAT = "4"  # raised whenever the same files would give other arrays
 
 
 @dataclass(frozen=True)

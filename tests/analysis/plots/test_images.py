@@ -56,6 +56,14 @@ def test_parts_are_those_of_the_run_and_no_larger_than_asked_for(whole_runs, par
     assert len(open_part(whole_runs[0], "train", most=3).pack) == 3
 
 
+def test_part_of_the_latest_run(whole_runs, part, tmp_path, monkeypatch):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "only").symlink_to(whole_runs[0])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ONE_LOOK_CACHE", str(tmp_path / "cache"))
+    assert open_part("latest").pack.ids == part.pack.ids
+
+
 def test_depth_range_leaves_out_outliers_and_unknown_pixels():
     depth = np.full((10, 10), 0.5, np.float32)
     depth[0, 0], depth[5:] = 1, 0.25
