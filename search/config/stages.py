@@ -179,6 +179,7 @@ def build_stages(
     - below SEARCH_FROM, the final stage gets the time of one good training and a race gets the rest, within
       RACE_SHARES; it has four trials for each training, within RACERS, which begin with the portfolio;
     - from SEARCH_FROM on, a search at half the size and a confirmation at the final size come before the final stage;
+    - a user who states the confirmation has the search and the confirmation with any budget;
     - below WIDE_FROM, architectures that win nothing in short trials are left out;
     - the images of the first stage leave time for networks whose multiply-adds grow with the root of the budget.
 
@@ -191,7 +192,12 @@ def build_stages(
         stated: What the user states of stages, which `check_stages` has checked.
         wide: True keeps all architectures, whatever the budget.
     """
-    preset = "race" if preset == "default" and trainings < SEARCH_FROM else preset
+    if (
+        preset == "default"
+        and trainings < SEARCH_FROM
+        and stated.keys() <= {stage.name for stage in STAGE_PRESETS["race"]}
+    ):
+        preset = "race"
     first, *later = (replace(stage, px=round(stage.px * px / FINAL_PX)) for stage in STAGE_PRESETS[preset])
     if preset == "race":
         share = _clip(1 - 1 / trainings, *RACE_SHARES)

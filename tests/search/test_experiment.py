@@ -18,6 +18,7 @@ from search.config.options import RunOptions
 from search.config.recipes import PORTFOLIO, RECIPES
 from search.config.stages import SEARCH_FROM, build_stages
 from search.experiment import Experiment
+from search.records.run_dir import hold
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -184,8 +185,10 @@ class TestRun:
         assert 0 < len(states) <= 2 * KEPT_CHECKPOINTS + 1
         assert set(torch.load(states[0], weights_only=True)) == {"model", "epoch"}
 
-    def test_nothing_is_left_of_locks(self, finished):
-        assert not [path for path in finished[0].iterdir() if "lock" in path.name]
+    def test_finished_run_is_not_locked(self, finished):
+        assert [path.name for path in finished[0].iterdir() if "lock" in path.name] in ([], [".lock"])
+        with hold(finished[0]):
+            pass
 
     def test_tensorboard_holds_every_trial(self, finished):
         for row in table(finished[0]):

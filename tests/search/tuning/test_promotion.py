@@ -105,6 +105,14 @@ def test_shares_of_a_preset_fill_its_time_and_letters_tell_stages_apart(name):
     assert stages[0].kind == "search" and all(stage.top_k for stage in stages[1:])
 
 
+def test_stated_confirmation_takes_place_with_a_small_budget():
+    def names(**stated):
+        return [stage.name for stage in build_stages(trainings=1.0, stated=stated)]
+
+    assert names(explore={"epochs": 2}, final={"epochs": 5}) == ["explore", "final", "repeat"]
+    assert names(confirm={"entrants": 1}) == ["explore", "confirm", "final", "repeat"]
+
+
 def test_repeated_finals_are_trained_as_finals_are():
     final, repeat = build_stages()[2:]
     assert (repeat.px, repeat.fraction, repeat.epochs, repeat.refine) == (
