@@ -26,7 +26,7 @@ from analysis.runs.files import check_folder
 from search.records.run_dir import read_lines
 
 RUN = Path(__file__).resolve().parents[2] / "search" / "run.py"
-LIMITS = ("--max-params", "60k", "--max-macs", "15M", "--px", "96")  # keep trials short
+LIMITS = ("--stages", "one_epoch", "--max-params", "60k", "--max-macs", "15M", "--px", "96")  # keep trials short
 POLL_S = 0.05
 CLOSED_S = 0.7  # seconds after a stage within which the next one begins
 Process = subprocess.Popen[bytes]
