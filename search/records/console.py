@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from data.runtime.cli import to_printable
+from data.runtime.cli import format_count, to_printable
 from data.runtime.progress import Progress, add_bar, build_bars
 from search.records.trials import TrialRecord
 
@@ -92,7 +92,8 @@ class RunConsole:
     def finish(self) -> None:
         """Print a summary of the stage."""
         counted = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in self.counts.items())
-        self.print(f"  {sum(self.counts.values())} trials: {counted or 'none ended'}; best {self._describe_best()}")
+        ended = format_count(sum(self.counts.values()), "trial")
+        self.print(f"  {ended}: {counted or 'none ended'}; best {self._describe_best()}")
 
     def _render(self) -> Group:
         return Group(self.block(), self._bars)
