@@ -145,9 +145,9 @@ def test_options_of_the_readmes_exist(start, module, run):
     assert str(args.out) == command(start)[command(start).index("--out") + 1]
 
 
-def test_eight_files_to_read_exist():
+def test_files_to_read_exist():
     paths = re.findall(r"^\d\. `([\w/.]+)`", README, flags=re.MULTILINE)
-    assert len(paths) == 8 and all((ROOT / path).is_file() for path in paths)
+    assert len(paths) == 9 and all((ROOT / path).is_file() for path in paths)
 
 
 def test_ci_runs_the_commands_of_the_readme():
