@@ -68,8 +68,10 @@ class Interrupt:
     def run(self, tune: Callable[[], None]) -> None:
         """Run Ray Tune; raise RunInterruptedError afterwards if a signal stopped it."""
         self.tuning = True
-        tune()
-        self.tuning = False
+        try:
+            tune()
+        finally:
+            self.tuning = False
         if self.requested:
             raise RunInterruptedError
 
