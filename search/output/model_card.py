@@ -102,7 +102,7 @@ def describe_origin(facts: Mapping[str, Any]) -> str:
     named = " and ".join(KINDS[kind] for kind in kinds) or KINDS["given"]
     lower = "" if set(kinds) <= {"given"} else "figures on photos will be lower; "
     count = facts["train_images"] or facts["sizes"]["train"]
-    return f"Trained on {count:,} {named} (`{facts['data']}`); {lower}{measure}."
+    return f"Trained on {count:,} {named} ({facts['data']}); {lower}{measure}."
 
 
 def _describe_encoder(config: TrialConfig) -> list[str]:

@@ -44,7 +44,7 @@ def describe_outlook(
 def _describe_lead(best: TrialRecord, records: Mapping[str, TrialRecord]) -> str:
     """Return how far the best trial, or the ancestor that was compared, is above the best recipe."""
     if own := name_recipe(best.config):
-        return f"the best trial is the recipe {own}"
+        return f"The best trial is the recipe {own}"
     trial: TrialRecord | None = best
     while trial is not None:
         ranked = rank_trials([r for r in records.values() if r.stage == trial.stage])
@@ -54,4 +54,4 @@ def _describe_lead(best: TrialRecord, records: Mapping[str, TrialRecord]) -> str
                 f"{trial.trial_id} is {lead:+.3f} from the best recipe, {name_recipe(recipe.config)}, in {trial.stage}"
             )
         trial = records.get(trial.parent_id)
-    return "no recipe was trained beside the best trial"
+    return "No recipe was trained beside the best trial"

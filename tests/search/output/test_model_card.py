@@ -113,10 +113,10 @@ def test_card_is_made_of_the_files_beside_it(tmp_path):
 @pytest.mark.parametrize(
     ("kinds", "said"),
     [
-        (["drawn"], "Trained on 640 drawn scenes (`scenes`); figures on photos will be lower; one-look evaluate "),
-        (["pasted"], "640 composites of pasted cut-outs (`scenes`); figures on photos will be lower; "),
-        (["drawn", "pasted"], "640 drawn scenes and composites of pasted cut-outs (`scenes`); figures on photos will "),
-        (["given"], "Trained on 640 images (`scenes`); one-look evaluate MODEL DIR measures it on your own photos."),
+        (["drawn"], "Trained on 640 drawn scenes (scenes); figures on photos will be lower; one-look evaluate "),
+        (["pasted"], "640 composites of pasted cut-outs (scenes); figures on photos will be lower; "),
+        (["drawn", "pasted"], "640 drawn scenes and composites of pasted cut-outs (scenes); figures on photos will "),
+        (["given"], "Trained on 640 images (scenes); one-look evaluate MODEL DIR measures it on your own photos."),
     ],
 )
 def test_origin_says_what_was_trained_on_and_how_to_measure_photos(kinds, said):

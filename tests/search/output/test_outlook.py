@@ -30,7 +30,7 @@ def test_recipe_is_recognised_at_another_width_and_rate(name):
 
 def test_winner_that_is_a_recipe_is_named():
     best = trial("f0001", 0.6, build_recipe("quick_unet").flat(), "e0001")
-    assert outlook(best) == "the best trial is the recipe quick_unet"
+    assert outlook(best) == "The best trial is the recipe quick_unet"
 
 
 def test_lead_is_that_of_the_latest_stage_with_a_recipe():
@@ -39,7 +39,7 @@ def test_lead_is_that_of_the_latest_stage_with_a_recipe():
     assert outlook(best, parent, recipe) == "e0002 is +0.050 from the best recipe, quick_unet, in explore"
     final = trial("f0002", 0.63, build_recipe("quick_unet").flat(), "e0001")
     assert outlook(best, parent, recipe, final) == "f0001 is -0.030 from the best recipe, quick_unet, in final"
-    assert outlook(best, parent) == "no recipe was trained beside the best trial"
+    assert outlook(best, parent) == "No recipe was trained beside the best trial"
 
 
 @pytest.mark.parametrize(
