@@ -147,3 +147,23 @@ def test_exception_keeps_its_words_and_is_not_retried(run):
     ]
     rows = (folder / "trials.csv").read_text()
     assert table.records["c0007"].reason in rows
+
+
+def test_trial_that_fits_on_no_node_any_more_is_left_unfinished_at_the_deadline(
+    started, fit_data, small_config, tmp_path
+):
+    stage = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=EPOCHS)
+    context = StageContext(stage=stage, data=fit_data, deadline=None, cap_s=None, threads=1, device="cpu")
+    chain = StageChain(iter([FixedSearcher([build_trial_spec(context, 1, small_config, seed=0)])]))
+    table, run_state = TrialTable(tmp_path), create_run_state(tmp_path, {}, began=time.monotonic())
+    recorder = RecordCallback(chain, table, [], run_state, CheckpointStore(seed=0), lambda record: None, print)
+    run_experiment(
+        chain,
+        StageScheduler(EPOCHS, 1),
+        recorder,
+        folder=tmp_path / "ray" / "1",
+        workers=1,
+        resources={"cpu": 1, "of_the_lost_node": 1},
+        deadline=time.monotonic() + 3,
+    )
+    assert not chain.is_finished and not [record for record in table.records.values() if record.status]

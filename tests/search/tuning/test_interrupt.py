@@ -19,7 +19,7 @@ from search.tuning.interrupt import Interrupt, RunInterruptedError
 from tests.waiting import HANG_S, wait_until
 
 RUN = [sys.executable, str(Path(__file__).resolve().parents[3] / "search" / "run.py")]
-OPTIONS = ["--budget", "2trials", "--stages", "one_epoch", "--px", "96", "--max-macs", "15M", "--max-params", "60k"]
+OPTIONS = ["--budget", "2trials", "--px", "96", "--max-macs", "15M", "--max-params", "60k"]
 
 
 def read_lines(path):
