@@ -3,6 +3,7 @@
 What the values mean is decided for a data set, by dataset.json or from a sample of its files, see `inference`.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -25,7 +26,18 @@ def read_label(path: Path) -> Shaped[np.ndarray, "h w *c"]:
     Raises:
         DataError: No such file, or not an image that can be read completely.
     """
-    pixels = decode_label(read_bytes(path))
+    return decode_file(path, read_bytes(path), decode_label)
+
+
+def decode_file(
+    path: Path, content: bytes, decode: Callable[[bytes], np.ndarray | None]
+) -> Shaped[np.ndarray, "h w *c"]:
+    """Decode the content of a file by a function that returns None for a broken one.
+
+    Raises:
+        DataError: It is not an image that can be read completely.
+    """
+    pixels = decode(content)
     if pixels is None:
         raise DataError(describe_broken_file(path), "unreadable")
     return pixels

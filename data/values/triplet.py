@@ -18,7 +18,7 @@ from data.values.depth import Depth, DepthScale, convert_depth, find_known, shri
 from data.values.masks import (
     check_grey,
     check_range,
-    describe_broken_file,
+    decode_file,
     read_bytes,
     read_label,
     scale_mask,
@@ -77,11 +77,9 @@ def read_stored(triplet: Triplet, spec: DatasetSpec) -> tuple[np.ndarray, np.nda
         DataError: A file that cannot be read, or sizes that differ.
     """
     content = read_bytes(triplet.image)
-    image = decode_color(content)
-    if image is None:
-        raise DataError(describe_broken_file(triplet.image), "unreadable")
+    image = decode_file(triplet.image, content, decode_color)
     labels = {path: read_bytes(path) for path in (triplet.mask, triplet.depth) if path is not None}
-    stored = {path: _decode_label(path, label) for path, label in labels.items()}
+    stored = {path: decode_file(path, label, decode_label) for path, label in labels.items()}
     if (orientation := read_orientation(content)) != 1 or any(read_orientation(c) != 1 for c in labels.values()):
         image, stored = turn_alike(image, orientation, stored, {p: read_orientation(c) for p, c in labels.items()})
     for path, pixels in stored.items():
@@ -90,13 +88,6 @@ def read_stored(triplet: Triplet, spec: DatasetSpec) -> tuple[np.ndarray, np.nda
             check_grey(path, pixels)
     mask = None if triplet.mask is None else select_channel(stored[triplet.mask], spec.mask_values)
     return image, mask, None if triplet.depth is None else select_channel(stored[triplet.depth])
-
-
-def _decode_label(path: Path, content: bytes) -> np.ndarray:
-    pixels = decode_label(content)
-    if pixels is None:
-        raise DataError(describe_broken_file(path), "unreadable")
-    return pixels
 
 
 def turn_alike(
@@ -146,10 +137,7 @@ def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
         DataError: No such file, or not an image that can be read completely.
     """
     content = read_bytes(path)
-    image = decode_color(content)
-    if image is None:
-        raise DataError(describe_broken_file(path), "unreadable")
-    return turn(image, read_orientation(content))
+    return turn(decode_file(path, content, decode_color), read_orientation(content))
 
 
 def read_cutout(path: Path) -> Shaped[np.ndarray, "h w *c"]:
@@ -158,10 +146,7 @@ def read_cutout(path: Path) -> Shaped[np.ndarray, "h w *c"]:
     Raises:
         DataError: No such file, or not an image that can be read completely.
     """
-    pixels = decode_channels(read_bytes(path))
-    if pixels is None:
-        raise DataError(describe_broken_file(path), "unreadable")
-    return pixels
+    return decode_file(path, read_bytes(path), decode_channels)
 
 
 def check_same_size(
