@@ -26,7 +26,7 @@ from models.cost import count_macs, probe
 from search.config.budget import Budget, compute_wrap_up_s, parse_budget, plan_deadlines
 from search.config.constraints import Constraints, Feasibility
 from search.config.options import RunOptions
-from search.config.stages import FINAL_PX, GRACE_PERIOD, REDUCTION_FACTOR, Stage, build_stages
+from search.config.stages import FINAL_PX, GRACE_PERIOD, REDUCTION_FACTOR, Stage
 from search.config.trial import TrialConfig
 from search.records.disk import check_disk, count_free_bytes, format_bytes
 from search.study.space import Parameters, limit_space, suggest
@@ -94,18 +94,9 @@ def measure_decoding_speed(data_module: DataModule, px: int = FINAL_PX) -> float
 
 def estimate_stages(options: RunOptions, data_module: DataModule, machine: Machine) -> list[StageEstimate]:
     """Return an estimate for each stage but the repeats, which use the time that is left."""
-    fixed = bool(options.configs)
     wall_s = options.budget.wall_s
     trainings = count_trainings(wall_s, machine.alone * machine.cluster.workers, px=options.px)
-    stages = build_stages(
-        options.stages,
-        trainings=trainings,
-        refine=options.refine,
-        fixed=fixed,
-        px=options.px,
-        stated=options.stage,
-        wide=options.first == "study",
-    )
+    stages = options.build_stages(trainings)
     constraints = Constraints(px=stages[-1].px, **options.limits)
     ends, begun_s = None, START_S
     if wall_s:

@@ -12,7 +12,7 @@ from search.config.budget import Budget, Deadlines, plan_deadlines
 from search.config.constraints import Constraints
 from search.config.options import RunOptions
 from search.config.recipes import NETWORKS, PORTFOLIO, RECIPES
-from search.config.stages import SEARCH_FROM, Stage, build_stages
+from search.config.stages import SEARCH_FROM, Stage
 from search.output.finalize import FinalModels, NoModelError, report_best
 from search.records.console import RunConsole, list_dashboards
 from search.records.disk import DiskFullError, check_disk, find_full_disk
@@ -147,15 +147,7 @@ class Experiment:
         options, run_state = self.options, self.run_state
         if budget.wall_s is not None and not run_state.earlier:
             run_state.trainings = float(f"{count_trainings(budget.wall_s, speed, px=options.px):.3g}")
-        return build_stages(
-            options.stages,
-            trainings=self._trainings,
-            refine=options.refine,
-            fixed=bool(options.configs),
-            px=options.px,
-            stated=options.stage,
-            wide=options.first == "study",
-        )
+        return options.build_stages(self._trainings)
 
     def _list_first(self) -> tuple[str, ...]:
         """Return the recipes that the search tries first; the study's need more time than a short budget has."""

@@ -9,7 +9,7 @@ from data.flags import MEANING_FLAGS, parse_count, read_meaning_flags, to_flag
 from search.config.budget import Budget, BudgetError, parse_amount
 from search.config.encoder import EncoderWeights, parse_source
 from search.config.plugins import hash_by_name
-from search.config.stages import FINAL_PX, PX_RANGE, STAGE_PRESETS
+from search.config.stages import FINAL_PX, PX_RANGE, STAGE_PRESETS, Stage, build_stages
 
 if TYPE_CHECKING:  # imports torch
     from search.config.trial import TrialConfig
@@ -174,6 +174,18 @@ class RunOptions:
     def stated(self) -> dict[str, Any]:
         """The fields of dataset.json that the command line states."""
         return read_meaning_flags(self)
+
+    def build_stages(self, trainings: float) -> tuple[Stage, ...]:
+        """Return the stages of a run whose budget pays for so many good trainings."""
+        return build_stages(
+            self.stages,
+            trainings=trainings,
+            refine=self.refine,
+            fixed=bool(self.configs),
+            px=self.px,
+            stated=self.stage,
+            wide=self.first == "study",
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for run.json."""

@@ -150,7 +150,8 @@ def test_size_of_the_images_decides_the_plan_and_the_constraints(tiny_dataset, m
 
 def test_constraints_are_those_of_an_image_of_the_final_stage(tiny_dataset, monkeypatch):
     seen = []
-    monkeypatch.setattr(plan, "build_stages", lambda *_, **__: tuple(replace(s, px=2 * s.px) for s in build_stages()))
+    larger = tuple(replace(stage, px=2 * stage.px) for stage in build_stages())
+    monkeypatch.setattr(RunOptions, "build_stages", lambda *_: larger)
     monkeypatch.setattr(plan, "Constraints", lambda **limits: seen.append(limits) or Constraints(**limits))
     options = RunOptions(budget=parse_budget("10m"), max_macs=1e12)
     estimate_stages(options, DataModule(tiny_dataset, seed=0), MACHINE)

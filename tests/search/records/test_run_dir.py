@@ -65,7 +65,7 @@ def test_latest_run_that_is_not_on_record_is_looked_for_in_runs(tmp_path, monkey
 def test_run_of_a_user_without_a_writable_cache_begins(tmp_path, monkeypatch):
     (tmp_path / "cache").touch()
     monkeypatch.setenv("ONE_LOOK_CACHE", str(tmp_path / "cache"))
-    start_run(tmp_path / "run")
+    assert (start_run(tmp_path / "run") / "run.json").is_file() and not (tmp_path / "cache").is_dir()
 
 
 def test_one_look_prints_its_own_resume_command(tmp_path, monkeypatch):
