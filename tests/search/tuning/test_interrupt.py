@@ -38,9 +38,9 @@ def start(data, out, **streams):
 
 
 def find_child(process, name):
-    listed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(process.pid)], capture_output=True, text=True)
-    children = [line.split(None, 1) for line in listed.stdout.splitlines()]
-    return next(int(pid) for pid, args in children if Path(args.split()[0]).name == name)
+    listed = subprocess.run(["ps", "-o", "pid=,comm=", "--ppid", str(process.pid)], capture_output=True, text=True)
+    children = {command: int(pid) for pid, command in map(str.split, listed.stdout.splitlines())}
+    return children[name]
 
 
 def check_resumed(out, before):
