@@ -1,11 +1,7 @@
-"""Make the missing runs of a comparison, measure the models of all runs alike, and write the table and the plot.
-
-Means of a few runs are interquartile means with a bootstrap interval.
-
-Source: Agarwal et al. 2021, arXiv:2108.13264, section 4 (stratified bootstrap intervals, interquartile mean).
-"""
+"""Make the missing runs of a comparison, measure the models of all runs alike, and write the table and the plot."""
 
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -13,7 +9,7 @@ import pandas as pd
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.stats import bootstrap, trim_mean
+from scipy import stats
 
 from analysis.compare.methods import DEFAULT, Comparison, run_missing
 from analysis.compare.scoring import PX, sample_curve, score_run, trace_incumbent
@@ -23,8 +19,8 @@ from analysis.runs.tables import markdown_table
 from data.runtime.progress import progress_bar
 from search.config.budget import Budget
 
-CUT = 0.25  # share of the runs that is cut at either end
-RESAMPLES = 2000
+LEVEL = 0.95  # of the intervals
+DELTA = 0.03  # difference of scores that matters: two trainings of one configuration differ by as much
 LATE = 1.02  # times the budget; runs that take longer are marked
 TIMES = 400
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")  # Okabe and Ito 2008
@@ -58,25 +54,21 @@ def compare(comparison: Comparison) -> str:
     return table
 
 
-def iqm(values: Float[np.ndarray, "runs ..."], axis: int = 0) -> Float[np.ndarray, "..."]:
-    """Return the mean of the middle half of the runs; for fewer than four runs the mean of all.
+def estimate_mean(values: Float[np.ndarray, "runs ..."]) -> Float[np.ndarray, "3 ..."]:
+    """Return the mean over runs and its 95 % interval by Student's t, lower end first; a point for a single run."""
+    mean, runs = values.mean(axis=0), len(values)
+    margin = _compute_t(runs) * stats.sem(values, axis=0) if runs > 1 else np.zeros_like(mean)
+    return np.stack([mean, mean - margin, mean + margin])
 
-    Whole runs are cut, as rliable does: one at either end of four to seven.
-    """
-    return np.asarray(trim_mean(values, CUT, axis=axis))
+
+def count_seeds(differences: Sequence[float]) -> int:
+    """Return from how many seeds the interval of differences like these, two at least, is DELTA to either side."""
+    std = float(np.std(differences, ddof=1))
+    return next(seeds for seeds in count(2) if _compute_t(seeds) * std <= DELTA * seeds**0.5)
 
 
-def iqm_interval(values: Float[np.ndarray, "runs ..."], *, seed: int = 0) -> Float[np.ndarray, "2 ..."]:
-    """Return the 95 % percentile bootstrap interval of `iqm`, lower end first.
-
-    Runs are drawn with replacement within each stratum, which is a task; one data set is one task. The interval is too
-    narrow for a handful of runs, and a point for a single run.
-    """
-    if len(values) == 1:
-        return np.repeat(values, 2, axis=0)
-    rng = np.random.default_rng(seed)
-    found = bootstrap((values,), iqm, n_resamples=RESAMPLES, method="percentile", vectorized=True, rng=rng)
-    return np.stack(found.confidence_interval)
+def _compute_t(runs: int) -> float:
+    return float(stats.t.ppf((1 + LEVEL) / 2, runs - 1))
 
 
 def build_comparison_table(runs: pd.DataFrame, budget: Budget) -> str:
@@ -89,11 +81,10 @@ def build_comparison_table(runs: pd.DataFrame, budget: Budget) -> str:
 def _build_row(method: str, runs: pd.DataFrame, known: Sequence[str], budget: Budget) -> dict[str, str]:
     """Return the cells of a method by column title; the first known metric is compared seed by seed."""
     group, metric = runs[runs["method"] == method], known[0]
-    row = {"method": method, "seeds": str(len(group)), f"{TITLES[metric]}, IQM": format_estimate(group[metric])}
+    row = {"method": method, "seeds": str(len(group)), f"{TITLES[metric]}, mean": format_estimate(group[metric])}
     if DEFAULT in set(runs["method"]):
-        differences = compute_paired_differences(runs, method, metric)
-        row[f"{TITLES[metric]} minus {DEFAULT}"] = "-" if method == DEFAULT else format_range(differences, sign="+")
-        row[f"above {DEFAULT}"] = "-" if method == DEFAULT else f"{(differences > 0).sum()} of {len(differences)}"
+        titles = f"{TITLES[metric]} minus {DEFAULT}", f"above {DEFAULT}", f"seeds for {DELTA}"
+        row |= dict(zip(titles, _compare_with_default(runs, method, metric), strict=True))
     row |= {TITLES[name]: format_range(group[name]) for name in known[1:]}
     if "test_score" in known:
         row["validation - test"] = format_range(group["val_score"] - group["test_score"], sign="+")
@@ -101,17 +92,20 @@ def _build_row(method: str, runs: pd.DataFrame, known: Sequence[str], budget: Bu
     return row | {"parameters": f"{group['params'].min():,} to {group['params'].max():,}"}
 
 
-def compute_paired_differences(runs: pd.DataFrame, method: str, metric: str) -> "pd.Series[float]":
-    """Return a method's metric minus that of the default, seed by seed, so on the same backgrounds."""
+def _compare_with_default(runs: pd.DataFrame, method: str, metric: str) -> tuple[str, str, str]:
+    """Return mean, signs and needed seeds of a method's differences to the default, seed by seed: same backgrounds."""
     values = runs.set_index(["method", "seed"])[metric]
-    differences: pd.Series[float] = values[method] - values[DEFAULT]
-    return differences.dropna()
+    differences = (values[method] - values[DEFAULT]).dropna()
+    if method == DEFAULT or differences.empty:
+        return "-", "-", "-"
+    seeds = str(count_seeds(differences)) if len(differences) > 1 else "-"
+    return format_estimate(differences, sign="+"), f"{(differences > 0).sum()} of {len(differences)}", seeds
 
 
-def format_estimate(values: "pd.Series[float]") -> str:
-    """Return interquartile mean [95 % interval]."""
-    low, high = iqm_interval(values.to_numpy(dtype=float))
-    return f"{float(iqm(values.to_numpy(dtype=float))):.3f} [{low:.3f}, {high:.3f}]"
+def format_estimate(values: "pd.Series[float]", *, sign: str = "") -> str:
+    """Return mean [95 % interval]."""
+    mean, low, high = (f"{value:{sign}.3f}" for value in estimate_mean(values.to_numpy(dtype=float)))
+    return f"{mean} [{low}, {high}]"
 
 
 def format_range(values: "pd.Series[float]", *, sign: str = "") -> str:
@@ -131,16 +125,16 @@ def _format_wall_times(wall_s: "pd.Series[float]", budget: Budget) -> str:
 def _explain(runs: pd.DataFrame, metric: str) -> str:
     return (
         f"All models are measured on whole parts at {PX} px and scored with one standard deviation of the depth for "
-        f"each seed. {TITLES[metric].capitalize()}: interquartile mean over seeds [95 % stratified bootstrap interval, "
-        f"too narrow for few seeds: here {runs['seed'].nunique()}]; elsewhere mean [lowest, highest]. "
-        f"Late: over {LATE - 1:.0%} more than the budget."
+        f"each seed. {TITLES[metric].capitalize()} and differences by seed: mean over {runs['seed'].nunique()} seeds "
+        f"[95 % t-interval]; elsewhere mean [lowest, highest]. Seeds for {DELTA}: from so many seeds on the interval of "
+        f"the difference is {DELTA} to either side. Late: over {LATE - 1:.0%} more than the budget."
     )
 
 
 def plot_over_time(runs: pd.DataFrame, curves: Sequence[pd.DataFrame]) -> Figure:
     """Plot the incumbent's score of each method over time, and the final models' scores at the right.
 
-    Lines are interquartile means over seeds with their intervals; each begins where all runs of its method have an
+    Lines are means over seeds with their intervals; each begins where all runs of its method have an
     incumbent. The dots are the models in best/ on the whole validation part, all at one size. `runs` has a row for each
     scoring.score_run, numbered from 0, and `curves` its scoring.trace_incumbent.
     """
@@ -163,17 +157,17 @@ def _draw_curves(ax: Axes, times_s: np.ndarray, curves: Sequence[pd.DataFrame], 
     values = np.stack([sample_curve(curve, times_s) for curve in curves])
     known = ~np.isnan(values).any(axis=0)
     times_s, values = times_s[known], values[:, known]
-    low, high = iqm_interval(values)
+    mean, low, high = estimate_mean(values)
     ax.fill_between(times_s, low, high, color=look["color"], alpha=0.13, linewidth=0, step="post")
-    ax.plot(times_s, iqm(values), **look, linewidth=1.8, drawstyle="steps-post")
+    ax.plot(times_s, mean, **look, linewidth=1.8, drawstyle="steps-post")
     return float(low[-1])
 
 
 def _draw_end(ax: Axes, place: int, scores: np.ndarray, colour: str) -> float:
     """Draw one method's final scores as a dot with an interval; return the interval's lower end."""
-    (low, high), middle = iqm_interval(scores), float(iqm(scores))
+    mean, low, high = estimate_mean(scores)
     ax.plot([place, place], [low, high], color=colour, linewidth=2)
-    ax.plot([place], [middle], "o", color=colour, markersize=6)
+    ax.plot([place], [mean], "o", color=colour, markersize=6)
     return float(low)
 
 
@@ -188,12 +182,12 @@ def _label(figure: Figure, ax: Axes, ends: Axes, runs: pd.DataFrame) -> None:
         each.axhline(0, color="0.6", linewidth=0.8, zorder=0)
         each.grid(axis="y", alpha=0.25)
     ax.set_xlim(0, runs["wall_s"].max())
-    title = f"dots: IQM [95 %], {seeds} seed{'s' if seeds > 1 else ''}"
+    title = f"dots: mean [95 %], {seeds} seed{'s' if seeds > 1 else ''}"
     beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1), "alignment": "left", "frameon": False}
     ends.legend(**beside, fontsize="small", title=title, title_fontsize="small", handlelength=3.5)
     caption = (
         "Lines: best trial of the highest stage that has reported, on that stage's own validation images and size; a "
-        "new stage may begin below\nthe best of the stage before. Interquartile mean over seeds and 95 % "
-        "stratified bootstrap interval, too narrow for few seeds. 0 is a constant guess."
+        "new stage may begin below\nthe best of the stage before. Mean over seeds and its 95 % t-interval. "
+        "0 is a constant guess."
     )
     figure.supxlabel(caption, fontsize="x-small", color="0.3", x=0.01, ha="left")

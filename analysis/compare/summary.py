@@ -1,4 +1,4 @@
-"""Finished runs side by side, a row each, as they recorded themselves: a frame, a Markdown table, plots of estimates.
+"""Finished runs side by side, a row each, as they recorded themselves: a frame, a Markdown table, means over seeds.
 
     python -m analysis.compare.summary RUN [RUN ...]
 
@@ -12,11 +12,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from analysis import AnalysisError
-from analysis.compare.compare import iqm, iqm_interval
+from analysis.compare.compare import estimate_mean
 from analysis.compare.methods import METHODS
 from analysis.compare.scoring import METRICS
 from analysis.runs.files import read_json
@@ -26,7 +24,6 @@ from search.records.run_dir import run_path
 
 METHOD = ["method", "budget"]
 TITLES = {"IoU": "iou", "RMSE": "rmse_depth", "score": "score"}
-OFFSET = 0.2  # distance in rows between the dots of single runs and the line of their method
 
 
 def summarize_runs(*runs: Path | str) -> pd.DataFrame:
@@ -74,31 +71,15 @@ def name_method(run: Path, state: Mapping[str, Any]) -> str:
     return ", ".join([sampler, options.get("stages", "default"), *split])
 
 
-def estimate_methods(table: pd.DataFrame, metric: str, by: Sequence[str] = tuple(METHOD)) -> pd.DataFrame:
-    """Estimate a metric of each method and budget from its runs, the best first.
+def estimate_methods(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return `runs`, and the `mean` of a metric with its 95 % interval `low` to `high`, of each method, the best first.
 
-    Returns:
-        `runs`, the interquartile mean `iqm` with its 95 % bootstrap interval `low` to `high` (too narrow for few runs,
-        a point for one), and `least` and `most`.
+    A method with another budget has a row of its own. The interval of a single run is a point.
     """
-    groups = table[table[metric].notna()].groupby(list(by))[metric]
-    rows = {name: _estimate(values.to_numpy(dtype=float)) for name, values in groups}
-    found = pd.DataFrame.from_dict(rows, orient="index", columns=["runs", "iqm", "low", "high", "least", "most"])
-    found.index = pd.MultiIndex.from_tuples(list(found.index), names=list(by)) if len(by) > 1 else found.index
-    return found.astype({"runs": int}).sort_values("iqm", ascending=False)
-
-
-def plot_estimates(table: pd.DataFrame, metrics: Sequence[str]) -> Figure:
-    """Plot each metric: a dot for every run, interquartile mean and interval for every method and budget."""
-    groups = list(table.groupby(METHOD))[::-1]
-    figure = Figure(figsize=(4 * len(metrics) + 2, 0.5 * len(groups) + 1.2), layout="constrained")
-    for ax, metric in zip(figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0], metrics, strict=True):
-        for place, (_, group) in enumerate(groups):
-            _draw_estimate(ax, place, group[metric].dropna().to_numpy(dtype=float))
-        ax.set_yticks(range(len(groups)), [", ".join(map(str, name)) for name, _ in groups])
-        ax.set_xlabel(metric)
-        ax.grid(axis="x", alpha=0.25)
-    return figure
+    groups = table[table[metric].notna()].groupby(METHOD)[metric]
+    rows = {name: [len(values), *estimate_mean(values.to_numpy(dtype=float))] for name, values in groups}
+    found = pd.DataFrame(rows, index=["runs", "mean", "low", "high"]).T.rename_axis(METHOD)
+    return found.astype({"runs": int}).sort_values("mean", ascending=False)
 
 
 def _summarize(run: Path) -> dict[str, Any]:
@@ -124,19 +105,6 @@ def _measure_busy(stages: Sequence[Mapping[str, Any]]) -> float:
     rounds = [stage for stage in stages if stage["name"] == stages[0]["name"] and "busy" in stage]
     wall_s = sum(stage["wall_s"] for stage in rounds)
     return sum(stage["busy"] * stage["wall_s"] for stage in rounds) / wall_s if wall_s else float("nan")
-
-
-def _draw_estimate(ax: Axes, place: int, values: np.ndarray) -> None:
-    if len(values):
-        low, high = iqm_interval(values)
-        ax.plot([low, high], [place, place], color="C0", linewidth=2)
-        ax.plot([float(iqm(values))], [place], "o", color="C0")
-        ax.plot(values, np.full(len(values), place + OFFSET), "o", color="0.6", markersize=3)
-
-
-def _estimate(values: np.ndarray) -> tuple[float, ...]:
-    low, high = iqm_interval(values)
-    return len(values), float(iqm(values)), float(low), float(high), float(values.min()), float(values.max())
 
 
 def main(arguments: list[str] | None = None) -> int:

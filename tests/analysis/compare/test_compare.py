@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import t, ttest_1samp
 
 from analysis import AnalysisError, load_model
 from analysis.compare import methods, scoring
 from analysis.compare.__main__ import build_parser, main
-from analysis.compare.compare import build_comparison_table, iqm, iqm_interval, plot_over_time
+from analysis.compare.compare import DELTA, build_comparison_table, count_seeds, estimate_mean, plot_over_time
 from data.data_module import DataModule
 from data.loading.loaders import Loader
 from models.metrics import MetricSums
@@ -93,7 +94,8 @@ def test_every_method_runs_every_seed_at_the_same_budget(commands, tmp_path, cap
     assert len(commands) == 4 and all(c[c.index("--budget") + 1] == "3m" for c in commands)
     assert [c[c.index("--seed") + 1] for c in commands] == ["0", "0", "1", "1"]
     written = (tmp_path / "table.md").read_text()
-    assert "| default | 2 | 0.500 [0.500, 0.500] | - | - |" in written
+    assert "| default | 2 | 0.500 [0.500, 0.500] | - | - | - |" in written
+    assert "| study | 2 | 0.300 [0.300, 0.300] | -0.200 [-0.200, -0.200] | 0 of 2 | 2 |" in written
     assert "| 0.850 [0.800, 0.900] | +0.350 [+0.300, +0.400] |" in written
     assert capsys.readouterr().out.endswith(written)
     assert len(pd.read_csv(tmp_path / "runs.csv")) == 4
@@ -281,19 +283,20 @@ def test_wrong_argument_exits_with_2(more, says, tmp_path, capsys):
     assert caught.value.code == 2 and says in capsys.readouterr().err
 
 
-def test_interquartile_mean_leaves_whole_runs_out():
-    assert iqm(np.array([9.0, 1.0, 2.0])) == 4 and iqm(np.array([9.0, 1.0, 2.0, 3.0, -9.0])) == 2
-    assert list(iqm(np.array([[1.0, 10.0], [3.0, 30.0]]))) == [2, 20]
+def test_interval_of_a_mean_is_students():
+    sample = np.random.default_rng(0).normal(0.5, 0.1, 12)
+    expected = ttest_1samp(sample, 0).confidence_interval(0.95)
+    assert list(estimate_mean(sample)) == pytest.approx([sample.mean(), expected.low, expected.high])
+    assert list(estimate_mean(np.array([0.3]))) == [0.3, 0.3, 0.3]
+    assert estimate_mean(np.zeros((4, 7))).shape == (3, 7)
 
 
-def test_interval_holds_the_mean_and_is_a_point_for_one_run():
-    low, high = iqm_interval(np.random.default_rng(0).normal(0.5, 0.1, 100))
-    assert 0.45 < low < 0.5 < high < 0.55 and 0.03 < high - low < 0.07
-    assert list(iqm_interval(np.array([0.3]))) == [0.3, 0.3]
-    assert iqm_interval(np.zeros((4, 7))).shape == (2, 7)
-
-
-BUDGET = parse_budget("3m")
+def test_seeds_for_a_difference_give_an_interval_that_is_just_narrow_enough():
+    differences = [0.1, -0.05, 0.02, 0.0, 0.07]
+    seeds, std = count_seeds(differences), np.std(differences, ddof=1)
+    widths = [t.ppf(0.975, n - 1) * std / n**0.5 for n in (seeds - 1, seeds)]
+    assert widths[0] > DELTA >= widths[1]
+    assert count_seeds([0.1, 0.1]) == 2
 
 
 def runs_of(scores, **more):
@@ -307,8 +310,8 @@ def runs_of(scores, **more):
 
 def test_methods_are_paired_by_seed():
     lines = build_comparison_table(runs_of({"study": [0.1, 0.6, 0.3], "default": [0.2, 0.5, 0.5]}), BUDGET).splitlines()
-    assert "| test score minus default | above default |" in lines[0]
-    assert "| -0.067 [-0.200, +0.100] | 1 of 3 |" in lines[2]
+    assert "| test score minus default | above default | seeds for 0.03 |" in lines[0]
+    assert "| -0.067 [-0.446, +0.313] | 1 of 3 | 103 |" in lines[2]
 
 
 def test_without_default_there_is_no_pair():
@@ -319,8 +322,8 @@ def test_without_test_part_validation_counts():
     written = build_comparison_table(
         runs_of({"default": [0.2, 0.4], "study": [0.1, 0.2]}).drop(columns="test_score"), BUDGET
     )
-    assert "| validation score, IQM | validation score minus default |" in written and "test" not in written
-    assert "| study | 2 | 0.150 [0.100, 0.200] | -0.150 [-0.200, -0.100] | 0 of 2 |" in written
+    assert "| validation score, mean | validation score minus default |" in written and "test" not in written
+    assert "| study | 2 | 0.150 [-0.485, 0.785] | -0.150 [-0.785, +0.485] | 0 of 2 |" in written
 
 
 def test_run_that_takes_over_2_percent_longer_is_marked():
@@ -345,7 +348,7 @@ def test_plot_has_a_line_and_a_dot_for_each_method_in_its_own_colour():
     assert study.get_ydata() == pytest.approx([0.3] * len(study.get_ydata()))
     assert study.get_color() != default.get_color()
     assert [text.get_text() for text in ends.get_legend().get_texts()] == [
-        "study: 0.400 [0.300, 0.500]",
+        "study: 0.400 [-0.871, 1.671]",
         "default: 0.100 [0.100, 0.100]",
     ]
     assert ax.get_ylim()[0] < -0.5
