@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float32, UInt8
 from analysis import AnalysisError
 from analysis.runs.files import MODEL_ARGUMENT, write_file
 from data.runtime import cli
-from data.runtime.progress import Progress, progress_bar
+from data.runtime.progress import Progress, no_progress, progress_bar
 from search.config.plugins import add_plugin_option
 
 if TYPE_CHECKING:  # imports of seconds, which --help does not need
@@ -113,7 +113,7 @@ def predict_baseline(shape: tuple[int, int]) -> tuple[FloatMap, FloatMap]:
     return np.ones(shape, np.float32), np.repeat(ramp, shape[1], axis=1)
 
 
-def evaluate(model: "Model", dataset: "Dataset", *, progress: Progress | None = None) -> "pd.DataFrame":
+def evaluate(model: "Model", dataset: "Dataset", *, progress: Progress = no_progress) -> "pd.DataFrame":
     """Measure a model on every image of a data set.
 
     Returns:
@@ -129,8 +129,7 @@ def evaluate(model: "Model", dataset: "Dataset", *, progress: Progress | None = 
         for (name, truth), prediction in zip(batch, predictions, strict=True):
             for by, (mask, depth) in (("model", prediction), (BASELINE, predict_baseline(truth.image.shape[:2]))):
                 rows.append({"image": name, "by": by, **measure_prediction(mask, depth, truth)})
-        if progress:
-            progress(min(done * BATCH, len(dataset.triplets)), len(dataset.triplets))
+        progress(min(done * BATCH, len(dataset.triplets)), len(dataset.triplets))
     if not rows:
         raise AnalysisError(f"{dataset.root}: no image could be measured; check it with one-look check")
     import pandas as pd

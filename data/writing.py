@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 
 from data.dataset import DataError, DatasetSpec
 from data.runtime.parallel import Workers, parallel_map
-from data.runtime.progress import Progress
+from data.runtime.progress import Progress, no_progress
 
 STORED = "stored.jsonl"  # one line per job: its number and its rows of the manifest
 ORIGIN = "origin.txt"  # everything that the samples depend on
@@ -245,7 +245,7 @@ class DatasetWriter:
         jobs: Sequence[Job],
         *,
         workers: Workers = None,
-        progress: Progress | None = None,
+        progress: Progress = no_progress,
     ) -> None:
         """Draw and store the samples of all jobs that are not stored yet, several jobs at a time.
 
@@ -253,13 +253,12 @@ class DatasetWriter:
         """
         pending = [(index, job) for index, job in enumerate(jobs) if index not in self._done]
         before = len(jobs) - len(pending)
-        if progress and before:
+        if before:
             progress(before, len(jobs))
         results = parallel_map(partial(_store, self.files, draw), pending, workers, folder=self.files.folder)
         for done, ((index, _), rows) in enumerate(results, start=before + 1):
             self.add(rows, index)
-            if progress:
-                progress(done, len(jobs))
+            progress(done, len(jobs))
 
     def _finish(self) -> None:
         folder = self.files.folder

@@ -42,8 +42,7 @@ def compare(comparison: Comparison) -> str:
     with progress_bar("measuring the models on whole parts") as progress:
         for number, (name, seed, folder) in enumerate(runs, start=1):
             rows.append({"method": name, "seed": seed, **score_run(folder)})
-            if progress:
-                progress(number, len(runs))
+            progress(number, len(runs))
     curves = [trace_incumbent(folder, row["sigma"]) for row, (*_, folder) in zip(rows, runs, strict=True)]
     scored = pd.DataFrame(rows)
     table = build_comparison_table(scored, comparison.budget)
@@ -126,7 +125,7 @@ def _explain(runs: pd.DataFrame, metric: str) -> str:
     return (
         f"All models are measured on whole parts at {PX} px and scored with one standard deviation of the depth for "
         f"each seed. {TITLES[metric].capitalize()} and differences by seed: mean over {runs['seed'].nunique()} seeds "
-        f"[95 % t-interval]; elsewhere mean [lowest, highest]. Seeds for {DELTA}: from so many seeds on the interval of "
+        f"[95 % t-interval]; elsewhere mean [lowest, highest]. Seeds for {DELTA}: from so many seeds the interval of "
         f"the difference is {DELTA} to either side. Late: over {LATE - 1:.0%} more than the budget."
     )
 

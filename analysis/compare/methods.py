@@ -73,7 +73,7 @@ def run_method(method: str, seed: int, comparison: Comparison, folder: Path) -> 
             while errors is None:
                 with suppress(subprocess.TimeoutExpired):
                     _, errors = process.communicate(timeout=1)
-                if progress and comparison.budget.wall_s:
+                if comparison.budget.wall_s:
                     progress(int(time.monotonic() - begin), round(comparison.budget.wall_s))
         except KeyboardInterrupt:
             process.wait()  # the run received the signal too and shuts down cleanly

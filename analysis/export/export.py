@@ -19,7 +19,7 @@ from analysis import AnalysisError
 from analysis.runs.files import MODEL_ARGUMENT, write_file
 from data.runtime import cli
 from data.runtime.cli import first_line
-from data.runtime.progress import Progress, progress_bar
+from data.runtime.progress import Progress, no_progress, progress_bar
 from search.config.plugins import add_plugin_option
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class ExportedModel:
     torch_latency_ms: float  # the same measurement for the model
 
 
-def export(model: "Model", to: str, *, kind: str = "uint8", progress: Progress | None = None) -> ExportedModel:
+def export(model: "Model", to: str, *, kind: str = "uint8", progress: Progress = no_progress) -> ExportedModel:
     """Export a model, open the result again and compare it with the model.
 
     Raises:
@@ -108,7 +108,7 @@ def describe(model: "Model", kind: str) -> dict[str, str]:
 
 
 def measure_difference(
-    program: "Program", model: "Model", sizes: Sequence[Size], dtype: "torch.dtype", *, progress: Progress | None = None
+    program: "Program", model: "Model", sizes: Sequence[Size], dtype: "torch.dtype", *, progress: Progress = no_progress
 ) -> float:
     """Return the largest absolute difference between a program and the model over random images of several sizes.
 
@@ -127,8 +127,7 @@ def measure_difference(
         if not difference <= MAX_DIFFERENCE:  # catches nan too
             raise ExportError(f"differs from the model by up to {difference:.2g} on {shown} images; not written")
         largest = max(largest, difference)
-        if progress:
-            progress(number, len(sizes))
+        progress(number, len(sizes))
     return largest
 
 

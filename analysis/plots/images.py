@@ -95,8 +95,7 @@ def measure_images(part: Part) -> pd.DataFrame:
         for batch, prediction in predict_batches(part.model.network, loader):
             tables.append(_measure_batch(batch, prediction))
             done += len(batch)
-            if progress:
-                progress(done, len(part.pack))
+            progress(done, len(part.pack))
     errors = pd.concat(tables, ignore_index=True)
     pairs = zip(errors["iou"], errors["rmse_depth"], strict=True)
     errors.insert(2, "score", [_score(iou, rmse, part.sigma) for iou, rmse in pairs])

@@ -33,7 +33,7 @@ from analysis.runs.files import MODEL_ARGUMENT, check_folder, write_file
 from data.reading.matching import PHOTO_SUFFIXES
 from data.runtime import cli
 from data.runtime.cores import count_cores
-from data.runtime.progress import Progress, progress_bar
+from data.runtime.progress import Progress, no_progress, progress_bar
 from search.config.plugins import add_plugin_option
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ ReadResult = _ReadPhoto | tuple[Photo, UnreadableError]
 class PhotoPredictor:
     """Predict photos and write their output files; `done` and `skipped` count the photos and the unreadable files."""
 
-    def __init__(self, model: "Model", out: Path, *, metres: bool = False, progress: Progress | None = None) -> None:
+    def __init__(self, model: "Model", out: Path, *, metres: bool = False, progress: Progress = no_progress) -> None:
         self.model, self.out, self.metres, self.progress = model, out, metres, progress
         self.done = self.skipped = self._sheets = 0
 
@@ -98,8 +98,7 @@ class PhotoPredictor:
             read = map_ahead(pool, self._read, photos, most=threads + 1)
             for row in map_ahead(pool, self._write_photo, self._predict(read), most=threads + 1):
                 self.done += 1
-                if self.progress:
-                    self.progress(self.done + self.skipped, len(photos))
+                self.progress(self.done + self.skipped, len(photos))
                 rows = [*rows, row]
                 if len(rows) == SHEET_ROWS:
                     self._write_sheet(rows)

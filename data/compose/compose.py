@@ -40,7 +40,7 @@ from data.compose.sources import (
 from data.dataset import DataError
 from data.runtime import cli
 from data.runtime.parallel import Workers, open_workers
-from data.runtime.progress import Progress, progress_bar
+from data.runtime.progress import Progress, no_progress, progress_bar
 from data.writing import DatasetWriter, Sample, SampleFiles, check_free, check_room
 
 CHUNK = 50  # composites in a job
@@ -48,7 +48,7 @@ DISK_SAMPLES = 24  # composites from which the disk space is estimated
 FORMATS = {"mask_suffix": ".png", "depth_suffix": ".png"}  # lossless, because single values have a meaning
 
 
-def write_composites(plan: Plan, out: Path, *, workers: Workers = None, progress: Progress | None = None) -> Path:
+def write_composites(plan: Plan, out: Path, *, workers: Workers = None, progress: Progress = no_progress) -> Path:
     """Write a data set of composites to `out`, or resume an interrupted one with the same plan and sources.
 
     Raises:
@@ -57,10 +57,14 @@ def write_composites(plan: Plan, out: Path, *, workers: Workers = None, progress
     out = Path(out)
     check_free(out)
     jobs = [range(start, min(start + CHUNK, plan.count)) for start in range(0, plan.count, CHUNK)]
-    report = (lambda done, _: progress(min(done * CHUNK, plan.count), plan.count)) if progress else None
     with DatasetWriter(out, plan.build_spec(), origin=plan.describe_origin(), **FORMATS) as writer:
         check_room(out, _estimate_disk_bytes(plan) * (1 - writer.stored_jobs / len(jobs)))
-        writer.fill(partial(draw_composites, plan), jobs, workers=workers, progress=report)
+        writer.fill(
+            partial(draw_composites, plan),
+            jobs,
+            workers=workers,
+            progress=lambda done, _: progress(min(done * CHUNK, plan.count), plan.count),
+        )
     return out
 
 

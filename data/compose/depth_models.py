@@ -17,7 +17,7 @@ from data.dataset import DataError
 from data.runtime.cli import first_line
 from data.runtime.files import cache_dir, write_atomically
 from data.runtime.parallel import Workers, parallel_map
-from data.runtime.progress import Progress
+from data.runtime.progress import Progress, no_progress
 from data.values.triplet import read_image
 
 PRESETS = Path(__file__).parent / "presets"
@@ -208,7 +208,7 @@ def _invert(metres: Float32[np.ndarray, "h2 w2"]) -> Inverse:
 
 
 def cache_depth_maps(
-    model: DepthModel, photos: Sequence[Path], *, workers: Workers = None, progress: Progress | None = None
+    model: DepthModel, photos: Sequence[Path], *, workers: Workers = None, progress: Progress = no_progress
 ) -> Path:
     """Predict the depth of each photo that is not in the user's cache yet.
 
@@ -223,8 +223,7 @@ def cache_depth_maps(
     left = [path for path in photos if not (folder / f"{path.stem}.png").is_file()]
     results = parallel_map(partial(_predict_file, model, folder), left, workers, folder=folder)
     for done, _ in enumerate(results, start=len(photos) - len(left) + 1):
-        if progress:
-            progress(done, len(photos))
+        progress(done, len(photos))
     return folder
 
 

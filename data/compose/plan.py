@@ -22,7 +22,7 @@ from data.compose.sources import (
     read_foreground,
 )
 from data.dataset import DataError, DatasetSpec
-from data.runtime.progress import Progress
+from data.runtime.progress import Progress, no_progress
 
 VERSION = 3  # raised whenever the same seed gives other composites, so that an interrupted set is not resumed
 PER_PAIR = 20  # as in the study
@@ -126,7 +126,7 @@ def make_plan(
     count: int | None = None,
     per_pair: int = PER_PAIR,
     options: ComposeOptions | None = None,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Plan:
     """Read all sources of three folders once, and fix the scale of the depth.
 
@@ -157,7 +157,7 @@ def check_minimum(name: str, value: int, least: int) -> int:
     return value
 
 
-def _read_sources(plan: Plan, progress: Progress | None) -> Float32[np.ndarray, " n"]:
+def _read_sources(plan: Plan, progress: Progress) -> Float32[np.ndarray, " n"]:
     """Read every source once, so that faults are found before the work, and return the known distances of the photos.
 
     Threads are used because decoding releases the interpreter lock.
@@ -167,8 +167,7 @@ def _read_sources(plan: Plan, progress: Progress | None) -> Float32[np.ndarray, 
     with ThreadPoolExecutor() as pool:
         for done, found in enumerate(pool.map(partial(_read_source, plan), sources), start=1):
             distances += [] if found is None else [found]
-            if progress:
-                progress(done, len(sources))
+            progress(done, len(sources))
     return np.concatenate(distances)
 
 

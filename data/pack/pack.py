@@ -34,7 +34,7 @@ from data.reading.splits import split_by_background
 from data.runtime import cli
 from data.runtime.cores import count_cores
 from data.runtime.files import cache_dir, write_atomically
-from data.runtime.progress import Progress, progress_bar
+from data.runtime.progress import Progress, no_progress, progress_bar
 from data.values.triplet import resolve_near_distance
 
 FORMAT = "4"  # raised whenever the same files would give other arrays
@@ -158,7 +158,7 @@ def pack_split(
     count: int | None = None,
     deadline: float | None = None,
     workers: int = 1,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Pack:
     """Decode a split, or a prefix of it, into a pack; shards that exist already are not decoded again.
 

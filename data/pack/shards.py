@@ -87,7 +87,7 @@ class PackJob:
     px: int
     deadline: float | None
     workers: int
-    progress: Progress | None
+    progress: Progress
 
 
 def write_shards(job: PackJob, wanted: int) -> int:
@@ -240,12 +240,12 @@ class _HaltedError(Exception):
 class _Counter:
     """Counts decoded samples over all threads and calls `progress` every `STEP` samples."""
 
-    def __init__(self, before: int, total: int, wanted: int, progress: Progress | None) -> None:
+    def __init__(self, before: int, total: int, wanted: int, progress: Progress) -> None:
         self._count, self._total, self._wanted, self._progress = before, total, wanted, progress
         self._lock = threading.Lock()
 
     def add_one(self) -> None:
         with self._lock:
             self._count += 1
-            if self._progress and (self._count % STEP == 0 or self._count == self._total):
+            if self._count % STEP == 0 or self._count == self._total:
                 self._progress(min(self._count, self._wanted), self._wanted)

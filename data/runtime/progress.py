@@ -13,22 +13,22 @@ if TYPE_CHECKING:
     from rich.progress import Task
 
 Progress = Callable[[int, int], None]  # called with (done, total)
-ShowProgress = Callable[[str], AbstractContextManager[Progress | None]]  # takes a title, as `progress_bar` does
+ShowProgress = Callable[[str], AbstractContextManager[Progress]]  # takes a title, as `progress_bar` does
 
 BAR_WIDTH = 24
 RATE_WINDOW_S = 60.0  # the rate is averaged over the last minute
 _shown: list["Bars"] = []  # the bars on the terminal, if any: two sets would overwrite each other
 
 
-@contextmanager
-def progress_bar(title: str) -> Iterator[Progress | None]:
-    """Show a bar on stderr while the context is active, below the bars of enclosing contexts.
+def no_progress(done: int, total: int) -> None:
+    """Show nothing."""
 
-    Yields:
-        A function that takes (done, total), or None if stderr is not a terminal.
-    """
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Progress]:
+    """Show a bar on stderr, if it is a terminal, while the context is active, below the bars of enclosing contexts."""
     if not sys.stderr.isatty():
-        yield None
+        yield no_progress
         return
     with _bars_on_stderr() as bars, add_bar(bars, title) as progress:
         yield progress

@@ -20,7 +20,7 @@ from data.compose.placement import Placement, draw_placement
 from data.dataset import DataError, DatasetSpec
 from data.runtime import cli
 from data.runtime.files import cache_dir
-from data.runtime.progress import Progress, progress_bar
+from data.runtime.progress import Progress, no_progress, progress_bar
 from data.scenes.figures import draw_figure
 from data.scenes.render import Camera, Light, View, World, find_shadows, render
 from data.scenes.solids import Matrix, Solid, Vector, floats, rotation, unit
@@ -84,7 +84,7 @@ def make_scenes(
     seed: int = 0,
     px: int = 224,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Path:
     """Draw a data set of `count` scenes into a new folder; return the folder.
 
@@ -102,7 +102,7 @@ def make_scenes(
     return Path(out)
 
 
-def cached_scenes(count: int, *, progress: Progress | None = None) -> Path:
+def cached_scenes(count: int, *, progress: Progress = no_progress) -> Path:
     """Return the folder of `count` scenes in the user's cache, drawn on first use; several processes may call this."""
     folder = cache_dir() / f"{BUILT_IN}{VERSION}.{FILES}-{count}"
     if folder.is_dir():

@@ -18,7 +18,7 @@ from data.loading.visualize import render_comparison, stack_rows
 from data.pack.pack import Pack
 from data.pack.stats import Stats
 from data.runtime.files import write_atomically
-from data.runtime.progress import Progress, ShowProgress, progress_bar
+from data.runtime.progress import Progress, ShowProgress, no_progress, progress_bar
 from data.values.depth import DepthScale
 from models.architectures.network import Network
 from models.build import build_model
@@ -131,7 +131,7 @@ def measure(
     sigma: float,
     *,
     deadline: float | None = None,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Return the metrics of a model on the CPU on a split, and those of a constant guess on the same images.
 
@@ -144,8 +144,7 @@ def measure(
         sums.update(prediction, batch.target)
         guess.update(predict_constant(batch.target.mask, mean_depth), batch.target)
         images += len(batch)
-        if progress:
-            progress(images, loader.count)
+        progress(images, loader.count)
         if deadline is not None and time.monotonic() > deadline:
             break
     return {"images": images, **sums.compute(sigma), "constant_guess": guess.compute(sigma)}

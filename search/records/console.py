@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from data.runtime.cli import format_count, to_printable
-from data.runtime.progress import Progress, add_bar, build_bars
+from data.runtime.progress import Progress, add_bar, build_bars, no_progress
 from search.records.trials import TrialRecord
 
 
@@ -50,10 +50,10 @@ class RunConsole:
         self.console.print(text, soft_wrap=whole or not self.console.is_terminal)
 
     @contextmanager
-    def show_progress(self, title: str) -> Iterator[Progress | None]:
-        """Show a progress bar below the live block; yields a function of (done, total), or None without a terminal."""
+    def show_progress(self, title: str) -> Iterator[Progress]:
+        """Show a progress bar below the live block, if there is a terminal."""
         if not self.console.is_terminal:
-            yield None
+            yield no_progress
             return
         with add_bar(self._bars, title) as progress:
             yield progress

@@ -165,7 +165,7 @@ class _EndOfRecordError(Exception):
 class Comparison:
     """Trains a trial again and compares each epoch with the record."""
 
-    def __init__(self, history: TrialHistory, log: Log, progress: Progress | None) -> None:
+    def __init__(self, history: TrialHistory, log: Log, progress: Progress) -> None:
         self.history, self.log, self.progress = history, log, progress
         self.different: list[str] = []  # a line for each difference
         self.weights: State = {}  # after the last recorded epoch
@@ -190,8 +190,7 @@ class Comparison:
         """Show the progress of the training."""
         del rate, loss
         self._steps += 1
-        if self.progress is not None:
-            self.progress(self._steps, self.history.steps)
+        self.progress(self._steps, self.history.steps)
 
     def report(self, metrics: dict[str, Any], state: Callable[[], State]) -> None:
         """Compare one epoch.

@@ -22,7 +22,7 @@ from data.data_module import DataModule, StageData
 from data.dataset import DataError
 from data.runtime import cli
 from data.runtime.files import write_atomically
-from data.runtime.progress import Progress, progress_bar
+from data.runtime.progress import Progress, no_progress, progress_bar
 from models.config import ConfigError
 from search.config.recipes import build_recipe
 from search.config.trial import TrialConfig
@@ -71,7 +71,7 @@ class _Curve:
     """Records the steps of `fit` and ends it when the loss explodes."""
 
     total: int
-    progress: Progress | None
+    progress: Progress
     rates: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     lowest: float = math.inf
@@ -82,8 +82,7 @@ class _Curve:
             raise _LossExplodedError
         self.rates.append(rate)
         self.losses.append(value)
-        if self.progress is not None:
-            self.progress(len(self.losses), self.total)
+        self.progress(len(self.losses), self.total)
         mean = sum(self.losses[-AVERAGED_STEPS:]) / len(self.losses[-AVERAGED_STEPS:])
         self.lowest = min(self.lowest, mean)
         # this form also holds for a learnt balance, whose loss may be negative
@@ -99,7 +98,7 @@ def run_range_test(
     seed: int = 0,
     device: str = "cpu",
     limit: float | None = None,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> RangeTest:
     """Train from new weights while the learning rate rises exponentially, until the loss explodes.
 

@@ -75,8 +75,10 @@ def test_work_has_a_bar_below_the_block_while_it_goes_on():
             progress(30, 40)
             wait_until(lambda: "packing train" in screen.getvalue() and "30/40" in screen.getvalue())
         wait_until(lambda: "packing" not in screen.getvalue().rpartition("stage")[2])
+    shown = screen.getvalue()
     with RunConsole(Console(file=screen)).show_progress("packing") as progress:
-        assert progress is None
+        progress(1, 2)
+    assert screen.getvalue() == shown
 
 
 def test_commands_that_show_a_run_are_those_that_it_has_something_for():
