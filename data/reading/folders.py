@@ -3,10 +3,12 @@
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
-from data.dataset import ROLES, TRUTHS, DataError, Unusable
+from data.dataset import TRUTHS, DataError, Unusable
 from data.flags import ROLE_FLAGS
 from data.reading.listing import Listing
 from data.reading.manifest import Row
@@ -16,6 +18,21 @@ from data.reading.roles import FolderGroup, Groups, find_role, group_folders
 Roles = Mapping[str, str]  # role -> folder that the user names
 NO_ROLES: Roles = MappingProxyType({})
 MAX_SEEN = 8  # folders in a message
+
+
+@dataclass
+class _Labels:
+    """Masks or depth maps of a folder: names, the one of each image, and reasons why others cannot be used."""
+
+    folder: str
+    names: list[str]
+    of: dict[str, str]
+    broken: dict[str, str]
+
+    @cached_property
+    def twins(self) -> dict[str, list[str]]:
+        """The names that share a stem."""
+        return find_twins(self.names)
 
 
 def match_folders(listing: Listing, roles: Roles = NO_ROLES) -> tuple[list[Row], list[Unusable]]:
@@ -36,11 +53,11 @@ def match_folders(listing: Listing, roles: Roles = NO_ROLES) -> tuple[list[Row],
     tree = listing.tree(*tops.values()) if tops else listing.folders
     groups = group_folders(tree, tops)
     _check_groups(listing, tree, groups, roles)
-    present = [role for role in ROLES if any(role in group.members for group in groups.complete)]
+    truths = [role for role in TRUTHS if any(role in group.members for group in groups.complete)]
     rows: list[Row] = []
     unusable = [_report_no_truth(listing.root, group) for group in groups.without_truth if group.split != "test"]
     for group in groups.complete:
-        matched, reports = _match_group(listing, group, present)
+        matched, reports = _match_group(listing, group, truths)
         rows += matched
         unusable += reports
     splits = {row.get("split") for row in rows}
@@ -65,7 +82,7 @@ def resolve_roles(root: Path, roles: Roles) -> dict[str, str]:
     return {role: "" if folder == "." else folder for role, folder in found.items()}
 
 
-def _match_group(listing: Listing, group: FolderGroup, present: list[str]) -> tuple[list[Row], list[Unusable]]:
+def _match_group(listing: Listing, group: FolderGroup, truths: list[str]) -> tuple[list[Row], list[Unusable]]:
     """Return the rows and reports of one group of folders."""
     folder, names = group.members["image"]
     known = listing.files(folder)
@@ -75,22 +92,24 @@ def _match_group(listing: Listing, group: FolderGroup, present: list[str]) -> tu
     unusable += [
         _report_broken(listing.root / folder / name, reason) for name, reason in listing.broken(folder).items()
     ]
-    partners: dict[str, dict[str, str]] = {}
-    others: dict[str, tuple[str, list[str]]] = {}
-    for role in [role for role in present if role != "image" and role in group.members]:
+    labels: dict[str, _Labels] = {}
+    for role in [role for role in truths if role in group.members]:
         where, candidates = group.members[role]
-        usable = listing.files(where)
-        others[role] = (where, [name for name in candidates if name in usable])
-        partners[role] = pair_files(names, others[role][1])
+        files = listing.files(where)
+        usable = [name for name in candidates if name in files]
+        labels[role] = _Labels(where, usable, pair_files(names, usable), listing.broken(where))
+    shared = {"scene": group.scene} | ({"split": group.split} if group.split else {})
     rows = []
-    for image in sorted(set(names) - double, key=natural_order):
-        path = _join(folder, image)
-        found = {role: _join(others[role][0], pairs[image]) for role, pairs in partners.items() if image in pairs}
-        split = {"split": group.split} if group.split else {}
-        rows.append({"image": path, **found, **split, "scene": group.scene})
-        lacking = [role for role in present if role != "image" and role not in found]
-        if lacking:
-            unusable.append(_report_no_partner(listing, path, lacking, others))
+    lacking: dict[str, list[str]] = {}
+    for name in names:
+        if name in double:
+            continue
+        found = {role: _join(one.folder, one.of[name]) for role, one in labels.items() if name in one.of}
+        rows.append({"image": _join(folder, name), **found, **shared})
+        if len(found) < len(truths):
+            lacking[name] = [role for role in truths if role not in found]
+    for name in sorted(lacking, key=natural_order):
+        unusable.append(_report_no_partner(listing.root / _join(folder, name), lacking[name], labels))
     return rows, unusable
 
 
@@ -98,26 +117,21 @@ def _join(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
 
 
-def _report_no_partner(
-    listing: Listing, image: str, lacking: list[str], others: Mapping[str, tuple[str, list[str]]]
-) -> Unusable:
+def _report_no_partner(image: Path, lacking: list[str], labels: Mapping[str, _Labels]) -> Unusable:
     """Report an image without its mask or depth; a partner that is there but cannot be used is named."""
     problem, remedy = "", "add it, remove the image, or leave its cell empty in a manifest.csv"
-    for role in lacking:
-        where, names = others.get(role, ("", []))
-        stem = get_stem(image)
-        twins = find_twins(names).get(stem)
-        broken = [name for name in listing.broken(where) if get_stem(name) == stem] if role in others else []
-        if twins:
+    stem = get_stem(image.name)
+    for role in [role for role in lacking if role in labels]:
+        where, broken = labels[role].folder, labels[role].broken
+        if twins := labels[role].twins.get(stem):
             problem, remedy = f"{where}/ has {' and '.join(twins)} for it", "keep one of them"
-        elif broken:
-            problem = f"its {role} {where}/{broken[0]} is {listing.broken(where)[broken[0]]}"
+        elif name := next((name for name in broken if get_stem(name) == stem), ""):
+            problem = f"its {role} {where}/{name} is {broken[name]}"
             remedy = "restore the file or remove the image"
     if not problem:
-        where = " and ".join(f"{others[role][0]}/" for role in lacking if role in others)
+        where = " and ".join(f"{labels[role].folder}/" for role in lacking if role in labels)
         problem = f"no {' and '.join(lacking)} of the same stem or number{' in ' if where else ''}{where}"
-    path = listing.root / image
-    return Unusable(kind="no partner", image=path, source=path, problem=problem, remedy=remedy)
+    return Unusable(kind="no partner", image=image, source=image, problem=problem, remedy=remedy)
 
 
 def _report_twins(folder: Path, names: list[str]) -> Unusable:
@@ -169,14 +183,14 @@ def list_unread_truths(listing: Listing, rows: Sequence[Row]) -> tuple[str, ...]
     absent = {role for role in TRUTHS if not any(row.get(role) for row in rows)}
     return tuple(
         f"{listing.root / folder}: its {found} files are not read as {role}; if they are, save them as PNG, TIFF or NPY"
-        for folder in listing.endings
+        for folder in listing.scanned
         if (role := find_role(folder.rpartition("/")[2])) in absent and (found := listing.describe_endings(folder))
     )
 
 
 def _raise_nothing_found(listing: Listing, tree: Mapping[str, list[str]], groups: Groups) -> None:
     root = listing.root
-    empty = [folder for folder in listing.endings if folder not in tree and find_role(folder.rpartition("/")[2])]
+    empty = [folder for folder in listing.scanned if folder not in tree and find_role(folder.rpartition("/")[2])]
     for folder in empty:
         if found := listing.describe_endings(folder):
             remedy = "they are not read as images; save them as PNG or put the images there"

@@ -1,10 +1,11 @@
-"""List the image files of a data set folder with their sizes and times, and name the files that cannot be used."""
+"""List the image files of a data set folder with their sizes, and name the files that cannot be used."""
 
 import os
 import posixpath
+import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -17,31 +18,51 @@ MARKERS = ("manifest.csv", "dataset.json")  # a sub-folder with one of them is a
 _MAX_ENDINGS = 3
 
 
+@dataclass(frozen=True)
+class _Entries:
+    """Names in a folder: image files, sub-folders, and how many other files have which ending."""
+
+    images: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    endings: Counter[str] = field(default_factory=Counter)
+
+    def add(self, entry: os.DirEntry[str]) -> None:
+        try:
+            is_dir = entry.is_dir()
+        except OSError:  # a link to itself
+            is_dir = False
+        if is_dir:
+            self.folders.extend([entry.name] if entry.name[0] != "." and printable(entry.name) == entry.name else [])
+        elif is_image_name(entry.name):
+            self.images.append(entry.name)
+        elif entry.name[0] != ".":
+            self.endings[printable(entry.name).rpartition(".")[2].lower()] += 1
+
+
 class Listing:
     """Image files of `root` and its sub-folders; each folder is scanned once.
 
     Attributes:
         data_sets: Sub-folders that are data sets of their own; they are not searched.
         denied: Sub-folder -> reason why it cannot be listed.
-        endings: Folder -> how many files of which ending are no images.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.data_sets: list[str] = []
         self.denied: dict[str, str] = {}
-        self.endings: dict[str, Counter[str]] = {}
-        self._files: dict[str, dict[str, tuple[int, int]]] = {}
+        self._entries: dict[str, _Entries] = {}
+        self._files: dict[str, dict[str, int]] = {}
         self._broken: dict[str, dict[str, str]] = {}
         self._composed: dict[str, dict[str, str]] = {}
 
-    def files(self, folder: str) -> dict[str, tuple[int, int]]:
-        """Return image name -> (bytes, mtime in ns) for a folder relative to the root; {} if there is none."""
+    def files(self, folder: str) -> dict[str, int]:
+        """Return image name -> bytes for a folder relative to the root; {} if there is none."""
         if folder not in self._files:
             self._files[folder], self._broken[folder] = {}, {}
-            for entry in self._scan(folder):
-                if is_image_name(entry.name):
-                    self._stat(folder, entry)
+            path = os.path.join(self.root, folder)  # noqa: PTH118 - a Path per file takes longer than all else
+            for name in self._scan(folder).images:
+                self._stat(folder, name, f"{path}/{name}")
         return self._files[folder]
 
     def broken(self, folder: str) -> dict[str, str]:
@@ -49,32 +70,35 @@ class Listing:
         self.files(folder)
         return self._broken[folder]
 
-    def _stat(self, folder: str, entry: os.DirEntry[str]) -> None:
+    def _stat(self, folder: str, name: str, path: str) -> None:
         try:
-            entry.name.encode()
-            stat = entry.stat()
-            if entry.is_file():
-                self._files[folder][entry.name] = (stat.st_size, stat.st_mtime_ns)
+            name.encode()
+            found = os.stat(path)  # noqa: PTH116
+            if stat.S_ISREG(found.st_mode):
+                self._files[folder][name] = found.st_size
         except UnicodeEncodeError:
-            self._broken[folder][printable(entry.name)] = "its name is not UTF-8"
+            self._broken[folder][printable(name)] = "its name is not UTF-8"
         except OSError as error:
-            link = "a link that leads nowhere" if entry.is_symlink() else "unreadable"
-            self._broken[folder][entry.name] = f"{link} ({error.strerror})"
+            link = "a link that leads nowhere" if os.path.islink(path) else "unreadable"  # noqa: PTH114
+            self._broken[folder][name] = f"{link} ({error.strerror})"
 
-    def _scan(self, folder: str) -> Iterator[os.DirEntry[str]]:
-        path = self.root / folder
-        if not os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises on names that are too long
-            return
-        try:
-            with os.scandir(path) as entries:
-                yield from entries
-        except OSError as error:
-            if not folder:
-                raise DataError(f"{path}: cannot be listed ({error.strerror}); allow reading it") from error
-            self.denied[folder] = error.strerror or str(error)
+    def _scan(self, folder: str) -> _Entries:
+        if folder not in self._entries:
+            self._entries[folder] = found = _Entries()
+            path = self.root / folder
+            try:
+                if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises on names that are too long
+                    with os.scandir(path) as entries:
+                        for entry in entries:
+                            found.add(entry)
+            except OSError as error:
+                if not folder:
+                    raise DataError(f"{path}: cannot be listed ({error.strerror}); allow reading it") from error
+                self.denied[folder] = error.strerror or str(error)
+        return self._entries[folder]
 
-    def stat(self, path: str) -> tuple[int, int] | None:
-        """Return (bytes, mtime in ns) of an image relative to the root; None if there is no such image."""
+    def size(self, path: str) -> int | None:
+        """Return the bytes of an image relative to the root; None if there is no such image."""
         folder, _, name = path.rpartition("/")
         return self.files(folder).get(name)
 
@@ -101,35 +125,22 @@ class Listing:
             seen += 1
             if seen > MAX_FOLDERS:
                 raise DataError(f"{self.root}: has more than {MAX_FOLDERS:,} folders; name the folder of the data set")
-            names, folders = self._sort_entries(folder)
+            entries = self._scan(folder)
             if level and any((self.root / folder / marker).is_file() for marker in MARKERS) and not tops:
                 self.data_sets.append(folder)
                 continue
-            if names:
-                found[folder] = sorted(names)
+            if entries.images:
+                found[folder] = sorted(entries.images)
             here = os.path.realpath(self.root / folder)
             if level < MAX_LEVELS and here not in above:  # a link to a folder above would be followed for ever
-                inner = [f"{folder}/{name}" if folder else name for name in sorted(folders)]
+                inner = [f"{folder}/{name}" if folder else name for name in sorted(entries.folders)]
                 queue += [(name, level + 1, (*above, here)) for name in inner]
         return found
 
-    def _sort_entries(self, folder: str) -> tuple[list[str], list[str]]:
-        """Return the names of image files and of sub-folders; count the endings of the other files."""
-        names, folders = [], []
-        endings: Counter[str] = Counter()
-        for entry in self._scan(folder):
-            try:
-                is_dir = entry.is_dir()
-            except OSError:  # a link to itself
-                is_dir = False
-            if is_dir:
-                folders += [entry.name] if entry.name[0] != "." and printable(entry.name) == entry.name else []
-            elif is_image_name(entry.name):
-                names.append(entry.name)
-            elif entry.name[0] != ".":
-                endings[printable(entry.name).rpartition(".")[2].lower()] += 1
-        self.endings[folder] = endings
-        return names, folders
+    @property
+    def scanned(self) -> list[str]:
+        """The folders that were looked at."""
+        return list(self._entries)
 
     @cached_property
     def folders(self) -> dict[str, list[str]]:
@@ -138,7 +149,7 @@ class Listing:
 
     def describe_endings(self, folder: str) -> str:
         """Return how many files of a folder are no images by their endings; "" if there are none."""
-        most = self.endings.get(folder, Counter()).most_common(_MAX_ENDINGS)
+        most = self._scan(folder).endings.most_common(_MAX_ENDINGS)
         return ", ".join(f"{count:,} .{ending}" for ending, count in most)
 
 

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 # File name endings; HEIC needs the package pillow-heif, EXR the package OpenEXR.
@@ -17,6 +17,7 @@ _ROLE_TOKEN = re.compile(
     r"fg_?bg|left_?img8bit|images?|img|rgb|masks?|depths?|disparity|label_?(?:train_?)?ids?|gt_?fine"
     r"|(?<![a-z])(?:sync|colou?r|labels?|mattes?|alphas?|gt|seg(?:mentation)?|original|photo)(?![a-z])"
 )
+_NUMBER, _SEPARATORS = re.compile(r"(\d+)"), re.compile(r"[\W_]+")
 _BACKGROUND_NUMBER = re.compile(r"(?<![a-z])bg[_-]?(\d+)")
 _FOREGROUND_NUMBER = re.compile(r"(?<![a-z])fg[_-]?(\d+)|\dfg[_-]?(\d+)")
 
@@ -55,8 +56,10 @@ def pair_files(images: Sequence[str], others: Sequence[str]) -> dict[str, str]:
 
 def find_twins(names: Iterable[str]) -> dict[str, list[str]]:
     """Return the file names that share a stem, by that stem; `a.jpg` and `a.png` are twins."""
+    names = list(names)
+    counts = Counter(map(get_stem, names))
     by_stem: dict[str, list[str]] = defaultdict(list)
-    for name in names:
+    for name in names if len(counts) < len(names) else ():
         by_stem[get_stem(name)].append(name)
     return {stem: sorted(twins) for stem, twins in by_stem.items() if len(twins) > 1}
 
@@ -73,7 +76,7 @@ def normalise_unicode(name: str) -> str:
 
 def natural_order(name: str) -> tuple[tuple[int, int, str], ...]:
     """Return a sort key that puts `a9` before `a10`."""
-    parts = re.split(r"(\d+)", name)
+    parts = _NUMBER.split(name)
     return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part)
 
 
@@ -129,7 +132,7 @@ def _index_by(names: Sequence[str], key: Callable[[str], str]) -> dict[str, str]
 
 
 def _strip_role_words(stem: str) -> str:
-    return re.sub(r"[\W_]+", "_", _ROLE_TOKEN.sub("", normalise_unicode(stem).lower())).strip("_")
+    return _SEPARATORS.sub("_", _ROLE_TOKEN.sub("", normalise_unicode(stem).lower())).strip("_")
 
 
 def _extract_numbers(stem: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from data.dataset import DataError
+from data.reading import folders
 from data.reading.layout import read_dataset
 from data.reading.roles import find_role, find_split
 from data.reading.splits import split_by_background
@@ -271,3 +272,15 @@ def test_manifest_without_a_column_lists_those_it_has(tmp_path):
     (tmp_path / "manifest.csv").write_text("file;mask\na.png;a.png\n")
     with pytest.raises(DataError, match="no column 'image' among 'file', 'mask'"):
         read_dataset(tmp_path)
+
+
+def test_folder_is_listed_once_and_names_are_compared_once_whatever_lacks_a_partner(tmp_path, monkeypatch):
+    """Both took minutes on large folders: twins were looked for again for each image without a mask."""
+    listed, compared = [], []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: listed.append(str(path)) or scandir(path))
+    monkeypatch.setattr(folders, "find_twins", lambda names: compared.append(len(names)) or {})
+    touch(tmp_path, *(f"images/{n}.jpg" for n in range(40)), *(f"masks/{n}.png" for n in range(0, 40, 2)))
+    dataset = read_dataset(tmp_path)
+    assert len(dataset.unusable) == 20 and sorted(compared) == [20, 40]
+    assert len(listed) == len(set(listed)) == 3
