@@ -9,12 +9,12 @@ the truth, because one image does not determine them. A baseline that ignores th
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float32
 
 from analysis import AnalysisError
 from analysis.runs.files import MODEL_ARGUMENT, write_file
@@ -26,47 +26,24 @@ if TYPE_CHECKING:  # imports of seconds, which --help does not need
     import pandas as pd
 
     from analysis.model import Model
-    from data.dataset import Dataset, DatasetSpec, Triplet
+    from data.dataset import Dataset
+    from data.values.triplet import TripletArrays
 
 BATCH = 16
 METRICS = ("iou", "boundary_f", "mae_mask", "rmse_depth", "explained_depth", "delta1")
 BASELINE = "baseline"
-HALF = 0.5  # masks are foreground above this share of their maximum
 EPILOG = """\
 iou, boundary_f (F-measure of the outline, within 0.75 % of the diagonal) and mae_mask measure the mask at one half;
 rmse_depth, explained_depth (1 = all of the depth's variance, 0 = no better than its mean) and delta1 (share of pixels
 within a factor of 1.25) measure relative inverse depth after scale and shift. All are means over the images that have
-the truth, with the 95 % interval of a bootstrap over images. The baseline predicts foreground everywhere, and depth
-that increases evenly from the bottom to the top.
+the truth (iou and boundary_f: some foreground), with the 95 % interval of a bootstrap over images. The baseline
+predicts foreground everywhere, and depth that increases evenly from the bottom to the top.
 
 Exit code: 0 done (images that cannot be measured are named and left out), 2 wrong arguments or nothing to measure.
 """
 
 FloatMap = Float32[np.ndarray, "h w"]
 BoolMap = Bool[np.ndarray, "h w"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Truth:
-    """An image with its true mask and depth, at its own size."""
-
-    image: UInt8[np.ndarray, "h w 3"]  # red, green, blue
-    mask: BoolMap | None  # True = foreground; None without a mask
-    depth: FloatMap | None  # relative inverse depth, near = 1; None without depth
-    known: BoolMap  # True where depth is known
-
-
-def read_truth(triplet: "Triplet", spec: "DatasetSpec") -> Truth:
-    """Read an image and its truth; the triplet's own depth polarity overrides that of the folder.
-
-    Raises:
-        DataError: A file cannot be read, or has another size than the image.
-    """
-    from data.values.triplet import read_triplet
-
-    arrays = read_triplet(triplet, spec)
-    mask = None if arrays.mask is None else arrays.mask > HALF
-    return Truth(image=arrays.image, mask=mask, depth=arrays.depth, known=arrays.depth_known)
 
 
 def align_depth(prediction: FloatMap, truth: FloatMap, known: BoolMap) -> FloatMap:
@@ -83,28 +60,35 @@ def align_depth(prediction: FloatMap, truth: FloatMap, known: BoolMap) -> FloatM
     return fitted
 
 
-def measure_prediction(mask: FloatMap, depth: FloatMap, truth: Truth) -> dict[str, float]:
-    """Measure one prediction at the truth's size; metrics without truth are left out."""
+def measure_prediction(mask: FloatMap, depth: FloatMap, truth: "TripletArrays") -> dict[str, float]:
+    """Measure one prediction at the truth's size; metrics that the truth does not allow are left out."""
     import torch
 
-    from models.metrics import binarise, boundary_f, overlap, relative_depth_metrics, rmse
+    from models.losses.terms import valid_mean
+    from models.metrics import binarise_known, boundary_f, overlap, relative_depth_metrics, rmse, select_images
+    from models.target import Target
 
     def maps(values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values))[None, None]
 
-    metrics: dict[str, torch.Tensor] = {}
-    if truth.mask is not None:
-        predicted, true = binarise(maps(mask)), maps(truth.mask)
-        metrics = {"iou": overlap(predicted, true)[0], "boundary_f": boundary_f(predicted, true)}
-        metrics["mae_mask"] = (maps(mask) - true.float()).abs().mean((1, 2, 3))
-    if truth.depth is not None and truth.known.any():
-        fitted = align_depth(depth, truth.depth, truth.known)
-        spread = float(truth.depth[truth.known].std())
-        p, t, valid = maps(fitted), maps(np.where(truth.known, truth.depth, np.float32(0))), maps(truth.known)
-        metrics["rmse_depth"] = rmse(p, t, valid)
-        metrics["explained_depth"] = 1 - (metrics["rmse_depth"] / max(spread, 1e-6)) ** 2
-        metrics["delta1"] = relative_depth_metrics(p, t, valid)["delta1"]
-    return {name: float(values) for name, values in metrics.items()}
+    known, has_mask = truth.depth_known, torch.tensor([truth.mask is not None])
+    true_mask, true_depth = (np.zeros_like(mask) if each is None else each for each in (truth.mask, truth.depth))
+    true_depth = np.where(known, true_depth, np.float32(0))
+    fitted = align_depth(depth, true_depth, known) if known.any() else depth
+    target = Target(maps(true_mask), maps(true_depth), maps(known), has_mask, maps(truth.mask_known))
+    masks, of_depth = binarise_known(maps(mask), target), (maps(fitted), target.depth, target.valid)
+    error = (maps(mask) - masks[1].float()).abs()
+    metrics = {
+        "iou": overlap(*masks)[0],
+        "boundary_f": boundary_f(*masks),
+        "mae_mask": valid_mean(error, maps(truth.mask_known)),
+        "rmse_depth": rmse(*of_depth),
+        "delta1": relative_depth_metrics(*of_depth)["delta1"],
+    }
+    found = {name: float(values) for name, values in metrics.items() if select_images(name, target)}
+    if known.any():
+        found["explained_depth"] = 1 - (found["rmse_depth"] / max(float(true_depth[known].std()), 1e-6)) ** 2
+    return found
 
 
 def predict_baseline(shape: tuple[int, int]) -> tuple[FloatMap, FloatMap]:
@@ -137,9 +121,9 @@ def evaluate(model: "Model", dataset: "Dataset", *, progress: Progress = no_prog
     return pd.DataFrame(rows, columns=["image", "by", *METRICS])
 
 
-def _read_batches(dataset: "Dataset") -> Iterator[list[tuple[str, Truth]]]:
+def _read_batches(dataset: "Dataset") -> Iterator[list[tuple[str, "TripletArrays"]]]:
     from data.dataset import DataError
-    from data.values.triplet import resolve_near_distance
+    from data.values.triplet import read_triplet, resolve_near_distance
 
     for unusable in dataset.unusable:
         print(f"left out: {unusable.message}", file=sys.stderr)
@@ -149,7 +133,7 @@ def _read_batches(dataset: "Dataset") -> Iterator[list[tuple[str, Truth]]]:
         batch = []
         for triplet, spec in pairs[start : start + BATCH]:
             try:
-                batch.append((triplet.id, read_truth(triplet, spec)))
+                batch.append((triplet.id, read_triplet(triplet, spec)))
             except DataError as error:
                 print(f"left out: {error}", file=sys.stderr)
         yield batch

@@ -132,7 +132,7 @@ def score_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> PerImageMet
 
     `false_area` is the predicted foreground as a share of the image, for images without foreground.
     """
-    pred_mask, true_mask = _binarise_known(pred, target)
+    pred_mask, true_mask = binarise_known(pred[:, :1], target)
     iou, dice = overlap(pred_mask, true_mask)
     error = (pred[:, :1] - target.mask).abs()
     return {
@@ -145,9 +145,9 @@ def score_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> PerImageMet
     }
 
 
-def _binarise_known(pred: Float[Tensor, "b 2 h w"], target: Target) -> tuple[Binary, Binary]:
+def binarise_known(mask: Maps, target: Target) -> tuple[Binary, Binary]:
     """Return predicted and true foreground; ignored pixels are in neither."""
-    masks = binarise(pred[:, :1]), binarise(target.mask)
+    masks = binarise(mask), binarise(target.mask)
     return masks if target.mask_pixels is None else (masks[0] & target.mask_pixels, masks[1] & target.mask_pixels)
 
 
@@ -155,7 +155,7 @@ def full_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> PerImageMetr
     """All metrics of each image, for the model that is kept."""
     return {
         **score_metrics(pred, target),
-        "boundary_f": boundary_f(*_binarise_known(pred, target)),
+        "boundary_f": boundary_f(*binarise_known(pred[:, :1], target)),
         **relative_depth_metrics(pred[:, 1:], target.depth, target.valid),
         **study_metrics(pred, target),
     }

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import cv2
@@ -5,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.evaluate import BASELINE, align_depth, evaluate, main, measure_prediction, read_truth, summarize_metrics
+from analysis.evaluate import BASELINE, align_depth, evaluate, main, measure_prediction, summarize_metrics
 from analysis.model import load_model
 from data.data_module import DataModule
 from data.dataset import DataError
 from data.reading.layout import read_dataset
+from data.values.triplet import read_triplet
 from search.config.trial import TrialConfig
 
 SIDE = 40
@@ -33,7 +35,7 @@ def write_folder(folder, count=3, *, masks=True, depth=True, near="bright"):
 
 def truth_of(folder, number=0):
     dataset = read_dataset(folder)
-    return read_truth(dataset.triplets[number], dataset.spec)
+    return read_triplet(dataset.triplets[number], dataset.spec)
 
 
 def test_scale_and_shift_are_taken_out():
@@ -52,7 +54,7 @@ def test_far_taken_for_near_is_no_better_than_the_mean():
 
 def test_correct_prediction_has_the_best_metrics(tmp_path):
     truth = truth_of(write_folder(tmp_path / "data"))
-    found = measure_prediction(truth.mask.astype(np.float32), 0.5 * truth.depth, truth)
+    found = measure_prediction(truth.mask, 0.5 * truth.depth, truth)
     assert found["iou"] == found["boundary_f"] == found["delta1"] == 1
     assert found["explained_depth"] == pytest.approx(1, abs=1e-4) and found["rmse_depth"] < 1e-3
     nothing = measure_prediction(np.zeros_like(truth.depth), np.zeros_like(truth.depth), truth)
@@ -62,12 +64,34 @@ def test_correct_prediction_has_the_best_metrics(tmp_path):
 def test_masks_alone_have_no_depth_metrics(tmp_path):
     truth = truth_of(write_folder(tmp_path / "data", depth=False))
     assert set(
-        measure_prediction(np.ones(truth.known.shape, np.float32), np.ones(truth.known.shape, np.float32), truth)
+        measure_prediction(
+            np.ones(truth.depth_known.shape, np.float32), np.ones(truth.depth_known.shape, np.float32), truth
+        )
     ) == {
         "iou",
         "boundary_f",
         "mae_mask",
     }
+
+
+def test_ignored_pixels_of_the_mask_are_not_measured(tmp_path):
+    folder = write_folder(tmp_path / "data", 1, depth=False)
+    mask = cv2.imread(str(folder / "masks" / "000.png"), cv2.IMREAD_UNCHANGED)
+    mask[:10] = 128
+    cv2.imwrite(str(folder / "masks" / "000.png"), mask)
+    values = {"mask_values": {"foreground": [255], "ignored": [128]}}
+    (folder / "dataset.json").write_text(json.dumps(values))
+    truth = truth_of(folder)
+    predicted = truth.mask.copy()
+    predicted[:10] = 1
+    assert measure_prediction(predicted, predicted, truth) == {"iou": 1, "boundary_f": 1, "mae_mask": 0}
+
+
+def test_empty_mask_that_is_predicted_empty_is_no_success(tmp_path):
+    folder = write_folder(tmp_path / "data", 1, depth=False)
+    truth = truth_of(folder)
+    empty = np.zeros_like(truth.mask)
+    assert measure_prediction(empty, empty, dataclasses.replace(truth, mask=empty)) == {"mae_mask": 0}
 
 
 def test_every_image_is_measured_beside_the_baseline(tmp_path, finished_run):
