@@ -1,6 +1,7 @@
 """Cost of a network: parameters, multiply-adds, receptive field, memory and latency."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -14,7 +15,7 @@ from models.build import build_model, get_architecture, parse_model_config
 from models.config import ModelConfig
 
 PROBE_PX = 1536
-PASS_MACS = 8e9  # multiply-adds of one pass; about a second on a slow core
+PASS_MACS, MAX_IMAGES = 8e9, 32  # multiply-adds of one pass, about a second on a slow core, and images at the most
 LOSS_MAPS = 40  # float32 maps of the image's size that MS-SSIM of both tasks keeps, measured; other terms keep fewer
 
 
@@ -174,25 +175,36 @@ def estimate_training_mib(config: ModelConfig, px: int) -> float:
     return (found.tiles(px) * (found.kept_bytes + 2 * found.largest_bytes) + LOSS_MAPS * 4 * px**2) / 2**20
 
 
-def choose_images_per_pass(config: ModelConfig, px: int, most: int = 32) -> int:
-    """Return how many images to predict at once, at most `most`, so that a pass takes about a second."""
-    return max(1, min(most, int(PASS_MACS / count_macs(config, px))))
+def choose_images_per_pass(config: ModelConfig, px: int) -> int:
+    """Return how many images to predict at once, so that a pass takes about a second."""
+    return max(1, min(MAX_IMAGES, int(PASS_MACS / count_macs(config, px))))
 
 
-def measure_latency_ms(model: nn.Module, px: int, device: str = "cpu", repeats: int = 10) -> float:
-    """Return the milliseconds of one image's forward pass in evaluation mode, after two warm-up passes.
-
-    It is the minimum over `repeats`, because other load on the machine can only add to it.
-    """
-    image, training = torch.zeros(1, 3, px, px, device=device), model.training
-    model.eval()
-    times = []
-    with torch.inference_mode():
+def measure_ms(call: Callable[[], object], repeats: int = 10) -> float:
+    """Return the fewest milliseconds of a call on one thread, after two calls to warm up: other load can only add."""
+    threads, times = torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    try:
         for _ in range(repeats + 2):
-            start = time.perf_counter()
-            model(image)
-            if device.startswith("cuda"):
-                torch.cuda.synchronize()
-            times.append(1e3 * (time.perf_counter() - start))
-    model.train(training)
+            begin = time.perf_counter()
+            call()
+            times.append(1e3 * (time.perf_counter() - begin))
+    finally:
+        torch.set_num_threads(threads)
     return min(times[2:])
+
+
+def measure_latency_ms(config: ModelConfig, px: int) -> float:
+    """Return the milliseconds of one image of `px` on one thread, or on the GPU if there is one."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with torch.random.fork_rng(devices=[]):
+        model = build_model(config).on(device).eval()
+    image = torch.zeros(1, 3, px, px, device=device)
+
+    def predict() -> None:
+        model(image)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    with torch.inference_mode():
+        return measure_ms(predict)

@@ -9,7 +9,6 @@ is written.
 import argparse
 import json
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,6 @@ SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2"}
 INPUTS = ("uint8", "float32")
 SIZES = ((1, 16, 16), (3, 97, 131), (2, 64, 240), (1, 333, 250), (1, 17, 300))
 MAX_DIFFERENCE = 1e-4  # largest difference of values in [0, 1]; eight bits resolve 4e-3
-WARM_UPS, RUNS = 3, 20
 Size = tuple[int, int, int]  # images, height, width
 EPILOG = f"""\
 The file is written beside the weights as model{" or model".join(SUFFIXES.values())}, or to --out.
@@ -73,6 +71,7 @@ def export(model: "Model", to: str, *, kind: str = "uint8", progress: Progress =
     import torch
 
     from analysis.export.formats import FORMATS, PortableNetwork, silence_exporters
+    from models.cost import measure_ms
 
     form, dtype = FORMATS[to], getattr(torch, kind)
     form.check_packages()
@@ -90,8 +89,8 @@ def export(model: "Model", to: str, *, kind: str = "uint8", progress: Progress =
         return ExportedModel(
             content=content,
             difference=difference,
-            latency_ms=measure_latency_ms(program, image),
-            torch_latency_ms=measure_latency_ms(lambda rgb: predict(model, rgb), image),
+            latency_ms=measure_ms(lambda: program(image)),
+            torch_latency_ms=measure_ms(lambda: predict(model, image)),
         )
 
 
@@ -149,23 +148,6 @@ def draw_random_images(size: Size, dtype: "torch.dtype") -> "torch.Tensor":
     fine = torch.rand(count, 3, height, width, generator=generator)
     smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
     return (255 * (0.8 * smooth + 0.2 * fine)).to(dtype)
-
-
-def measure_latency_ms(program: "Program", rgb: "torch.Tensor") -> float:
-    """Return the fewest milliseconds of a call on one thread; other load on the machine can only add to them."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        times = []
-        for _ in range(WARM_UPS + RUNS):
-            begin = time.perf_counter()
-            program(rgb)
-            times.append(1e3 * (time.perf_counter() - begin))
-    finally:
-        torch.set_num_threads(threads)
-    return min(times[WARM_UPS:])
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -4,9 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-import torch
-
-from models.build import build_model
 from models.config import ConfigError
 from models.cost import count_macs, measure_latency_ms, probe
 from search.config.trial import TrialConfig
@@ -34,15 +31,11 @@ class Constraints:
         if self.max_macs is not None:
             found["macs"] = count_macs(config.model, self.px) / self.max_macs - 1
         if self.max_latency_ms is not None and max(found.values(), default=0.0) <= 0:
-            found["latency_ms"] = measure_latency(config, self.px) / self.max_latency_ms - 1
+            found["latency_ms"] = measure_latency_ms(config.model, self.px) / self.max_latency_ms - 1
         return found
 
     def select(self, configs: Sequence[TrialConfig], *, source: str) -> list[TrialConfig]:
-        """Return the configurations that meet all constraints; `source` describes the candidates in the message.
-
-        Raises:
-            ConfigError: No candidate meets them.
-        """
+        """Return the configurations that meet all constraints; raise ConfigError, with their `source`, if none does."""
         kept = [config for config in configs if max(self.compute_excess(config).values(), default=0.0) <= 0]
         if kept:
             return kept
@@ -53,19 +46,8 @@ class Constraints:
         raise ConfigError(
             f"{options}: no network of {source} meets this; the smallest has {params:,} parameters, the lightest "
             f"{count_macs(lightest.model, self.px):,} multiply-adds and takes "
-            f"{measure_latency(lightest, self.px):.1f} ms at {self.px} px"
+            f"{measure_latency_ms(lightest.model, self.px):.1f} ms at {self.px} px"
         )
-
-
-def measure_latency(config: TrialConfig, px: int) -> float:
-    """Return the milliseconds of one image of `px` on one thread, or on the GPU if there is one."""
-    device, threads = "cuda" if torch.cuda.is_available() else "cpu", torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            return measure_latency_ms(build_model(config.model).on(device), px, device)
-    finally:
-        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import Any
 from data.data_module import DataModule
 from data.dataset import Dataset
 from data.scenes.scenes import BUILT_IN
-from search.config.constraints import measure_latency
+from models.cost import measure_latency_ms
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.output.model_card import write_card
@@ -47,11 +47,7 @@ class FinalModels:
     data_module: DataModule
 
     def write(self, *, keep: int, wall_s: float | None) -> tuple[TrialRecord, dict[str, Any]]:
-        """Write best/ and `keep` other models of the front; return the best trial and the content of best/metrics.json.
-
-        Raises:
-            NoModelError: No trial ended with a model.
-        """
+        """Write best/ and `keep` models of front/; return the best trial and its metrics, or raise NoModelError."""
         run_state = self.run_state
         group = select_best(self.stages, self.table, self.checkpoints)
         if not group:
@@ -208,7 +204,8 @@ def list_pareto_front(
         px = int(record.metrics["px"])
         costs[record.trial_id] = {"params": record.metrics["params"], "macs": record.metrics["macs"]}
         if deadline is None or time.monotonic() < deadline:
-            costs[record.trial_id]["latency_ms"] = round(measure_latency(TrialConfig.from_flat(record.config), px), 3)
+            model = TrialConfig.from_flat(record.config).model
+            costs[record.trial_id]["latency_ms"] = round(measure_latency_ms(model, px), 3)
     unknown = {"latency_ms": float("inf")}
     front = select_pareto_front([group[0] for group in groups], lambda r: tuple((unknown | costs[r.trial_id]).values()))
     return [

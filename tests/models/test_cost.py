@@ -1,4 +1,5 @@
 import itertools
+import time
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from models.cost import (
     estimate_training_mib,
     measure_cost,
     measure_latency_ms,
+    measure_ms,
     measure_output_field,
     measure_receptive_field,
     probe,
@@ -108,16 +110,25 @@ def test_cost_leaves_the_generator_as_it_was():
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_latency_leaves_the_network_as_it_was():
-    model = network(arch="atrous", width=4)
-    before = {k: v.clone() for k, v in model.state_dict().items()}
-    measure_latency_ms(model, 32, repeats=1)
-    assert model.training
-    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+def test_time_is_measured_on_one_thread():
+    torch.set_num_threads(2)
+    try:
+        threads = set()
+        assert measure_ms(lambda: threads.add(torch.get_num_threads())) >= 0
+        assert threads == {1} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
 
 
-def test_latency_is_positive():
-    assert measure_latency_ms(network(arch="unet", width=4), 32, repeats=3) > 0
+def test_time_is_the_shortest_after_two_calls():
+    seconds = iter([0.0, 0.0, 0.01, 0.03, 0.02])
+    assert measure_ms(lambda: time.sleep(next(seconds)), repeats=3) >= 10
+
+
+def test_latency_is_positive_and_leaves_the_generator_as_it_was():
+    state = torch.get_rng_state()
+    assert 0 < measure_latency_ms(parse_model_config({"arch": "unet", "width": 4}), 32) < 1000
+    assert torch.equal(state, torch.get_rng_state())
 
 
 def allocated_peak_mib(model, px, images):

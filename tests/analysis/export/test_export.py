@@ -18,7 +18,6 @@ from analysis.export.export import (
     export,
     main,
     measure_difference,
-    measure_latency_ms,
 )
 from analysis.export.formats import FORMATS, Format
 from analysis.model import Model
@@ -157,16 +156,6 @@ def test_checks_report_progress_and_random_images_depend_on_the_size_only():
     assert calls == [(1, 2), (2, 2)]
     first, again = (draw_random_images((2, 20, 30), torch.uint8) for _ in range(2))
     assert torch.equal(first, again) and first.shape == (2, 3, 20, 30) and first.min() < 60 and first.max() > 190
-
-
-def test_latency_is_measured_on_one_thread():
-    torch.set_num_threads(2)
-    try:
-        threads = set()
-        assert measure_latency_ms(lambda rgb: threads.add(torch.get_num_threads()), torch.zeros(1)) >= 0
-        assert threads == {1} and torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(1)
 
 
 def test_command_writes_beside_the_weights_and_prints_what_it_measured(finished_run, tmp_path, capsys):

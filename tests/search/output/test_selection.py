@@ -17,7 +17,7 @@ STAGES = {stage.name[0]: stage for stage in DEFAULT}
 @pytest.fixture
 def made(tmp_path, small_config, monkeypatch):
     """Return a function that makes a table of trials, and what takes a latency's place."""
-    monkeypatch.setattr(search.output.finalize, "measure_latency", lambda config, px: px / 10)
+    monkeypatch.setattr(search.output.finalize, "measure_latency_ms", lambda config, px: px / 10)
 
     def make(*trials):
         table = TrialTable(tmp_path)
@@ -104,7 +104,7 @@ def test_no_latency_is_measured_once_the_time_is_over(made, monkeypatch):
     def refuse(config, px):
         raise AssertionError("measured")
 
-    monkeypatch.setattr(search.output.finalize, "measure_latency", refuse)
+    monkeypatch.setattr(search.output.finalize, "measure_latency_ms", refuse)
     table, models = made(("c0001", "e0001", 0.5), ("c0002", "e0002", 0.4, {"params": 50}), ("c0003", "e0003", 0.3))
     front = list_pareto_front(DEFAULT, table, models, deadline=time.monotonic() - 1)
     assert [line["trial_id"] for line in front] == ["c0001", "c0002"] and "latency_ms" not in front[0]
