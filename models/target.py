@@ -51,7 +51,3 @@ class Target:
     def to(self, device: torch.device | str) -> "Target":
         """Copy the tensors to a device, without waiting for the copy."""
         return Target(*(tensor.to(device, non_blocking=True) for tensor in self.tensors))
-
-    def pin_memory(self) -> "Target":
-        """Copy the tensors to pinned memory."""
-        return Target(*(tensor.pin_memory() for tensor in self.tensors))

@@ -81,11 +81,7 @@ MIXING = {"copy_paste": 0.5}  # probabilities that the search tries; see paste_f
 
 
 def list_choices(config: type, augmentations: dict[str, Augmentation]) -> dict[str, tuple[float, float]]:
-    """Return the probabilities that the search tries, by field of the config.
-
-    Raises:
-        TypeError: The fields of the config are not the names of the augmentations.
-    """
+    """Return the probabilities to try, by field; raise TypeError unless the fields name all augmentations."""
     fields = [f.name for f in dataclasses.fields(config)]
     searched = {name: each.search_at for name, each in augmentations.items()} | MIXING
     if odd := set(fields) ^ set(searched):
@@ -167,11 +163,11 @@ def _import_albumentations() -> Any:
     return albumentations
 
 
-def paste_foregrounds(batch: RawBatch, seeds: UInt64[np.ndarray, " b"], pack: Pack, count: int, p: float) -> None:
+def paste_foregrounds(batch: RawBatch, seeds: UInt64[np.ndarray, " b"], pack: Pack, p: float) -> None:
     """Paste foregrounds of other samples, with mask and depth, into a batch in place.
 
-    The source of a sample is drawn by the sample's own seed from the first `count` samples of the pack, so that neither
-    batch size nor order matters. A source without a mask or without foreground pastes nothing. An unknown mask stays
+    The source of a sample is drawn by the sample's own seed from the samples of the pack, so that neither batch size
+    nor order matters. A source without a mask or without foreground pastes nothing. An unknown mask stays
     unknown, a sample without any depth stays without, and unknown depth of the source makes the pasted pixels unknown.
     `p` is the probability that a sample gets a foreground.
 
@@ -181,7 +177,7 @@ def paste_foregrounds(batch: RawBatch, seeds: UInt64[np.ndarray, " b"], pack: Pa
     rows = np.flatnonzero(draws[:, 0] < p)
     if not rows.size:
         return
-    sources = pack.gather((draws[rows, 1] * count).astype(np.int64))
+    sources = pack.gather((draws[rows, 1] * len(pack)).astype(np.int64))
     for i, row in enumerate(rows.tolist()):
         if sources.mask_known[i] and (sources.mask[i] >= PASTE_OPAQUE).any():
             _paste(batch, row, sources, i, _transform(draws[row, 2:], pack.px))

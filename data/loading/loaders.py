@@ -46,10 +46,6 @@ class Batch:
         columns = (tensor.tensor_split(count) for tensor in self.tensors)
         return [Batch(image, Target(*target)) for image, *target in zip(*columns, strict=True)]
 
-    def pin_memory(self) -> "Batch":
-        """Copy the batch to pinned memory; torch's DataLoader calls this."""
-        return Batch(self.image.pin_memory(), self.target.pin_memory())
-
 
 class Loader:
     """Iterates over a pack in epochs of batches.
@@ -57,26 +53,20 @@ class Loader:
     A sample depends on (seed, epoch, sample) alone, not on the number of workers or on earlier epochs.
 
     Args:
-        pack: The samples.
-        count: Number of samples, from the first of the pack. None: all.
-        batch_size: Samples per batch; the last batch may be smaller.
+        pack: The samples; `count` is their number.
+        batch_size: Samples per batch, at least 1; the last batch may be smaller.
         stats: Mean and std of the training data, also for validation; they normalise the images.
         augment: Augmentation. None: samples are not changed.
         seed: Seed of order and augmentation.
         shuffle: Draw a new order in each epoch.
         drop_last: Drop a last, smaller batch, unless it is the only one.
         workers: Processes that prepare batches in advance. 0: batches are prepared inline.
-        pin_memory: Put batches in pinned memory, for a GPU.
-
-    Raises:
-        ValueError: `count` or `batch_size` out of range.
     """
 
     def __init__(
         self,
         pack: Pack,
         *,
-        count: int | None = None,
         batch_size: int,
         stats: Stats,
         augment: AugmentConfig | None = None,
@@ -84,23 +74,17 @@ class Loader:
         shuffle: bool = False,
         drop_last: bool = False,
         workers: int = 0,
-        pin_memory: bool = False,
     ) -> None:
-        self.count = len(pack) if count is None else count
-        if not 1 <= self.count <= len(pack):
-            raise ValueError(f"count is {count}; the pack holds 1 to {len(pack)}")
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; it is at least 1")
+        self.count = len(pack)
         self._sampler = _BatchSampler(self.count, batch_size, seed, shuffle, drop_last and self.count > batch_size)
         self._loader = DataLoader(
-            _BatchDataset(pack, self.count, stats, augment),
+            _BatchDataset(pack, stats, augment),
             batch_size=None,  # a key of the sampler is a whole batch
             sampler=self._sampler,
             collate_fn=_return_batch,
             num_workers=workers,
             multiprocessing_context="forkserver" if workers else None,
             persistent_workers=workers > 0,
-            pin_memory=pin_memory,
             generator=torch.Generator(),  # otherwise each epoch draws from the global generator
         )
 
@@ -149,15 +133,15 @@ class _BatchSampler:
 class _BatchDataset(Dataset[Any]):
     """Builds the batch of a key; this part is sent to worker processes."""
 
-    def __init__(self, pack: Pack, count: int, stats: Stats, augment: AugmentConfig | None) -> None:
-        self._pack, self._count, self._stats, self._config = pack, count, stats, augment
+    def __init__(self, pack: Pack, stats: Stats, augment: AugmentConfig | None) -> None:
+        self._pack, self._stats, self._config = pack, stats, augment
         self._augment: Augment | None = None
 
     def __getitem__(self, key: _BatchKey) -> Batch:
         raw = self._pack.gather(key.indices)
         if self._config is not None and key.seeds is not None:
             if self._config.copy_paste:
-                paste_foregrounds(raw, key.seeds, self._pack, self._count, self._config.copy_paste)
+                paste_foregrounds(raw, key.seeds, self._pack, self._config.copy_paste)
             self._augment = self._augment or Augment(self._config)
             raw = self._augment.change(raw, key.seeds)
         return normalise(raw, self._stats)

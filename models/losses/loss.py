@@ -61,16 +61,14 @@ STRUCTURAL_TERMS = {
     "ssim": Term(ssim_loss),
     "ms_ssim": Term(ms_ssim_loss, min_px=MS_SSIM_MIN_PX),
 }
-PIXEL = tuple(PIXEL_TERMS)
-STRUCTURAL = (NONE, *STRUCTURAL_TERMS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig(PlainConfig):
     """The loss of a trial: per task alpha * pixel + (1 - alpha) * structural, then a weighted sum."""
 
-    mask_pixel: str = "bce"  # pixel term of the mask, one of `PIXEL`
-    mask_structural: str = "dice"  # structural term of the mask, one of `STRUCTURAL`
+    mask_pixel: str = "bce"  # pixel term of the mask
+    mask_structural: str = "dice"  # structural term of the mask, or `none`
     # share of the mask's pixel term in [0, 1], unless its structural term is `none`
     mask_alpha: float = 0.5
     depth_pixel: str = "l1"  # pixel term of the depth
@@ -120,11 +118,7 @@ check_choices(LossConfig, LOSS_CHOICES)
 
 
 def register_term(term: Term) -> None:
-    """Add a term of a plugin, under the name of its function.
-
-    Raises:
-        ConfigError: There is one of that name.
-    """
+    """Add a term of a plugin, under its function's name; raise ConfigError if there is one of that name."""
     name, table = term.function.__name__, PIXEL_TERMS if term.kind == "pixel" else STRUCTURAL_TERMS
     if name in (NONE, *PIXEL_TERMS, *STRUCTURAL_TERMS):
         raise ConfigError(f"there is a term of the loss called {name!r} already; rename the function")
@@ -181,11 +175,7 @@ class Loss(nn.Module):
 
 
 def build_loss(config: LossConfig, px: int) -> Loss:
-    """Build the loss of `config`, to be called as loss(pred, target) on maps of `px` pixels a side.
-
-    Raises:
-        ConfigError: `px` is too small for a term.
-    """
+    """Build a loss, called with (pred, target), for maps of `px` pixels; raise ConfigError if a term needs more."""
     for task in TASKS:
         for name, term in zip(("pixel", "structural"), config.terms(task), strict=True):
             if term and px < term.min_px:

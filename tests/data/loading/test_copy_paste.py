@@ -23,7 +23,8 @@ class Sources(Pack):
 
     px = PX
 
-    def __init__(self, *, mask_known=True, depth=40000):
+    def __init__(self, *, mask_known=True, depth=40000, count=100):
+        self.count = count
         self.sample = samples(1, depth=0, mask_known=mask_known)
         square = (0, slice(24, 40), slice(24, 40))
         self.sample.image[square], self.sample.mask[square], self.sample.depth[square] = 255, 255 * mask_known, depth
@@ -41,8 +42,8 @@ def samples(count=8, *, depth=100, mask_known=True):
     return RawBatch(image, mask, np.full(shape, depth, np.uint16), np.full(count, mask_known))
 
 
-def paste(batch, sources=None, probability=1.0, count=100):
-    paste_foregrounds(batch, SEEDS[: len(batch)], Sources() if sources is None else sources, count, probability)
+def paste(batch, sources=None, probability=1.0):
+    paste_foregrounds(batch, SEEDS[: len(batch)], Sources() if sources is None else sources, probability)
     return batch
 
 
@@ -76,7 +77,7 @@ def test_pasted_foreground_over_unknown_depth_keeps_its_own():
 def test_scale_shift_and_angle_vary_within_their_limits():
     batch = samples(200)
     seeds = np.random.default_rng(1).integers(2**63, size=200, dtype=np.uint64)
-    paste_foregrounds(batch, seeds, Sources(), 1, 1.0)
+    paste_foregrounds(batch, seeds, Sources(), 1.0)
     areas = (batch.mask >= PASTE_OPAQUE).sum(axis=(1, 2)) / 16**2
     rows, columns = (batch.mask.argmax(axis=axis).max(axis=1) for axis in (1, 2))
     assert 0.3 < areas.min() < 0.5 and 1.7 < areas.max() < 2.1
@@ -86,13 +87,13 @@ def test_scale_shift_and_angle_vary_within_their_limits():
 @pytest.mark.parametrize("probability", [0.0, 0.3])
 def test_probability_is_met(probability):
     batch = samples(400)
-    paste_foregrounds(batch, np.arange(400, dtype=np.uint64), Sources(), 1, probability)
+    paste_foregrounds(batch, np.arange(400, dtype=np.uint64), Sources(), probability)
     assert batch.mask.any(axis=(1, 2)).mean() == pytest.approx(probability, abs=0.07)
 
 
-def test_sources_are_drawn_from_the_first_samples_of_the_pack():
-    sources = Sources()
-    paste_foregrounds(samples(400), np.arange(400, dtype=np.uint64), sources, 7, 1.0)
+def test_sources_are_drawn_from_all_samples_of_the_pack():
+    sources = Sources(count=7)
+    paste_foregrounds(samples(400), np.arange(400, dtype=np.uint64), sources, 1.0)
     assert set(sources.asked) == set(range(7))
 
 
@@ -122,7 +123,7 @@ def test_sample_depends_on_its_own_seed_alone():
     together = paste(samples(), probability=0.5)
     for row in range(8):
         alone = samples(1)
-        paste_foregrounds(alone, SEEDS[row : row + 1], Sources(), 100, 0.5)
+        paste_foregrounds(alone, SEEDS[row : row + 1], Sources(), 0.5)
         assert (alone.image[0] == together.image[row]).all() and (alone.depth[0] == together.depth[row]).all()
 
 
@@ -160,6 +161,6 @@ def test_pasting_reaches_3000_images_a_second_of_one_core():
     batch, fastest = samples(16), float("inf")
     for _ in range(20):
         start = time.thread_time()
-        paste_foregrounds(batch, np.arange(16, dtype=np.uint64), Sources(), 100, 0.5)
+        paste_foregrounds(batch, np.arange(16, dtype=np.uint64), Sources(), 0.5)
         fastest = min(fastest, time.thread_time() - start)
     assert 16 / fastest > 3000

@@ -13,9 +13,8 @@ from models.config import ConfigError
 from models.losses.loss import (
     BALANCES,
     LOSS_CHOICES,
-    PIXEL,
+    NONE,
     PIXEL_TERMS,
-    STRUCTURAL,
     STRUCTURAL_TERMS,
     LossConfig,
     build_loss,
@@ -28,6 +27,7 @@ def maps(*values: float) -> torch.Tensor:
     return torch.tensor(values).view(1, 1, 1, -1)
 
 
+PIXEL, STRUCTURAL = tuple(PIXEL_TERMS), (NONE, *STRUCTURAL_TERMS)
 ALL = torch.ones(1, 1, 1, 4, dtype=torch.bool)
 PRED, TRUE = maps(0.5, 0.5, 1.0, 0.0), maps(1.0, 0.0, 1.0, 0.0)
 SOME = torch.tensor([True, False, False, False]).view(1, 1, 1, 4)

@@ -13,7 +13,7 @@ from models.architectures.unet import BLOCKS, DECODERS, MERGES
 from models.build import ARCHITECTURES, build_model
 from models.config import STEM_STRIDES, OnlyIf, Range
 from models.cost import count_macs, probe
-from models.losses.loss import BALANCES, PIXEL, STRUCTURAL, STRUCTURAL_TERMS, build_loss
+from models.losses.loss import BALANCES, NONE, PIXEL_TERMS, STRUCTURAL_TERMS, build_loss
 from models.target import Target
 from search.config.recipes import LOSSES, NETWORKS, build_recipe
 from search.config.trial import OPTIMIZERS, POLICIES, TrialConfig
@@ -31,6 +31,7 @@ from search.study.space import (
 )
 
 LIMITS = SpaceLimits()
+STRUCTURAL = (NONE, *STRUCTURAL_TERMS)
 PX = 80
 WIDTHS = {name: architecture.values("width") for name, architecture in ARCHITECTURES.items()}
 DECODER = {"upsample": UPSAMPLERS, "merge": MERGES, "groups": (1, 2, 4), "decoders": DECODERS}
@@ -64,9 +65,9 @@ def searched(name, task):
 
 REGISTRIES = {
     "model/arch": tuple(ARCHITECTURES),
-    "loss/mask_pixel": PIXEL,
+    "loss/mask_pixel": tuple(PIXEL_TERMS),
     "loss/mask_structural": tuple(name for name in STRUCTURAL if searched(name, "mask")),
-    "loss/depth_pixel": PIXEL,
+    "loss/depth_pixel": tuple(PIXEL_TERMS),
     "loss/depth_structural": tuple(name for name in STRUCTURAL if searched(name, "depth")),
     "loss/balance": tuple(BALANCES),
     "optim/name": OPTIMIZERS,
