@@ -73,21 +73,13 @@ class Model:
                 yield resize_map(mask, rgb.shape[:2]), resize_map(depth, rgb.shape[:2])
 
     def metres(self, depth: FloatMap) -> FloatMap:
-        """Convert predicted depth to metres, on the scale of the training data.
-
-        Raises:
-            AnalysisError: The training data had relative depth, or several scales.
-        """
+        """Convert predicted depth to metres; raise AnalysisError if the training data had no common scale."""
         if self.scale is None:
             raise AnalysisError(f"{self.trial_id}: its depth is relative; its training data had no scale in metres")
         return self.scale.metres(depth)
 
     def to_square(self, rgb: RGBImage) -> UInt8[np.ndarray, "px px 3"]:
-        """Resize an image to the network's square input, as data.values.triplet does.
-
-        Raises:
-            AnalysisError: The image is not uint8 of shape (H, W, 3).
-        """
+        """Resize an image to the network's square input; raise AnalysisError if it is not uint8 of shape (H, W, 3)."""
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size == 0:
             raise AnalysisError(f"an image must be uint8 of shape (H, W, 3), not {rgb.dtype} of shape {rgb.shape}")
         return cv2.resize(rgb, (self.px, self.px), interpolation=cv2.INTER_AREA)
@@ -150,11 +142,7 @@ def find_weights(path: Path) -> Path:
 
 
 def pick_device(name: str | None) -> torch.device:
-    """Return the device of that name; None selects a GPU if there is one.
-
-    Raises:
-        AnalysisError: torch cannot compute on the device.
-    """
+    """Return a device, for None a GPU if there is one; raise AnalysisError if torch cannot compute on it."""
     device = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.zeros(1, device=device).cpu()  # a valid name may refer to an absent device

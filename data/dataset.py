@@ -107,11 +107,7 @@ class MaskValues:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "MaskValues":
-        """Build from the content of `mask_values` in dataset.json.
-
-        Raises:
-            DataError: Unknown key or a value of the wrong type.
-        """
+        """Build from `mask_values` of dataset.json; raise DataError for an unknown key or a value of a wrong type."""
         if not isinstance(values, Mapping):
             raise DataError(f'mask_values is {values!r}; write {{"foreground": [1], "ignored": [255]}}')
         checks: dict[str, Callable[[str, Any], Any]] = {"foreground": _check_numbers, "ignored": _check_numbers}
@@ -168,11 +164,7 @@ class DatasetSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "DatasetSpec":
-        """Build a spec from the content of a dataset.json.
-
-        Raises:
-            DataError: Unknown key (the message names the nearest) or a value out of range.
-        """
+        """Build from a dataset.json; raise DataError for an unknown key, with the nearest, or a value out of range."""
         return cls(**{key: _check_value(key, value) for key, value in values.items()})
 
     def to_dict(self) -> dict[str, Any]:

@@ -94,11 +94,7 @@ class StagingDir:
         return all(path.is_file() and path.stat().st_size > 0 for path in paths)
 
     def publish(self) -> None:
-        """Rename the folder to `root`.
-
-        Raises:
-            DataError: `root` has been created or filled meanwhile.
-        """
+        """Rename the folder to `root`; raise DataError if `root` has come into use meanwhile."""
         self.folder.chmod(0o755)
         try:
             self.folder.rename(self.root)

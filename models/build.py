@@ -19,22 +19,14 @@ ARCHITECTURES = {architecture.name: architecture for architecture in REGISTERED}
 
 
 def register_architecture(architecture: Architecture) -> None:
-    """Add an architecture of a plugin.
-
-    Raises:
-        ConfigError: There is one of that name.
-    """
+    """Add an architecture of a plugin; raise ConfigError if there is one of that name."""
     if architecture.name in ARCHITECTURES:
         raise ConfigError(f"there is an architecture called {architecture.name!r} already; rename it")
     ARCHITECTURES[architecture.name] = architecture
 
 
 def get_architecture(name: Any) -> Architecture:
-    """Return the architecture of that name.
-
-    Raises:
-        ConfigError: There is none; the message lists the names.
-    """
+    """Return the architecture of that name; raise ConfigError, with the names, if there is none."""
     if name not in ARCHITECTURES:
         raise ConfigError(f"arch={name!r} is not one of {', '.join(sorted(ARCHITECTURES))}")
     return ARCHITECTURES[name]

@@ -18,21 +18,13 @@ class ConfigError(ValueError):
 
 
 def check_choice(field: str, value: Any, choices: tuple[Any, ...]) -> None:
-    """Check that `value` is one of `choices`.
-
-    Raises:
-        ConfigError: It is not; the message lists the choices.
-    """
+    """Raise ConfigError, with the choices, unless `value` is one of them."""
     if value not in choices:
         raise ConfigError(f"{field}={value!r} is not one of {', '.join(map(str, choices))}")
 
 
 def check_fields(owner: str, names: tuple[str, ...], fields: Mapping[str, Any]) -> None:
-    """Check that every key of `fields` is in `names`.
-
-    Raises:
-        ConfigError: A key is unknown; the message gives the nearest known one.
-    """
+    """Raise ConfigError, with the nearest known key, if a key of `fields` is not in `names`."""
     for key in fields:
         if key not in names:
             near = difflib.get_close_matches(key, names, n=1, cutoff=0.0)
@@ -40,11 +32,7 @@ def check_fields(owner: str, names: tuple[str, ...], fields: Mapping[str, Any]) 
 
 
 def check_type(field: str, value: Any, default: Any) -> None:
-    """Check that `value` has the type of the field's default; an integer may stand for a float.
-
-    Raises:
-        ConfigError: It has another type, which the message names, or is infinite or NaN.
-    """
+    """Raise ConfigError unless a value is finite and of the default's type; an integer may stand for a float."""
     expected = type(default)
     allowed = (int, float) if expected is float else expected
     if not isinstance(value, allowed) or (isinstance(value, bool) and expected is not bool):
@@ -135,11 +123,7 @@ Choices = Mapping[str, Values | OnlyIf]
 
 
 def check_choices(config: type[PlainConfig], choices: Choices, fixed: tuple[str, ...] = ()) -> None:
-    """Check that each field of a config is searched or named in `fixed`, and that the config accepts each value.
-
-    Raises:
-        ConfigError: A field is in neither or does not exist, or a value is not allowed.
-    """
+    """Raise ConfigError unless each field is either searched or `fixed`, and the config accepts each value."""
     names = tuple(f.name for f in dataclasses.fields(config) if f.name != "arch")  # type: ignore[arg-type]
     check_fields(config.__name__, names, {**choices, **dict.fromkeys(fixed)})
     for name in names:

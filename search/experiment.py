@@ -198,11 +198,7 @@ class Experiment:
         run_state.start_clock()
 
     def _tune(self, resources: RunResources) -> None:
-        """Run Ray Tune over the stages that have not ended.
-
-        Raises:
-            StageFailedError: Every trial of a stage failed; the stages after it do not begin.
-        """
+        """Run Ray Tune over the stages that have not ended; raise StageFailedError if all trials of one failed."""
         runner = StageRunner(
             self.stages,
             resources,

@@ -211,11 +211,7 @@ def _refuse_options_of_a_new_run(args: argparse.Namespace) -> None:
 
 
 def _check_workers(args: argparse.Namespace) -> int | None:
-    """Return the value of --workers.
-
-    Raises:
-        ConfigError: This machine has fewer cores.
-    """
+    """Return the value of --workers; raise ConfigError if this machine has fewer cores."""
     workers: int | None = args.workers
     if args.address is None and workers is not None and workers > (cores := count_cores()):
         raise ConfigError(f"--workers {workers}: this process may use {cores} cores; give {cores} or fewer")
@@ -223,11 +219,7 @@ def _check_workers(args: argparse.Namespace) -> int | None:
 
 
 def _select_gpus(count: int | None, address: str | None) -> None:
-    """Show the first `count` GPUs of this machine to torch and Ray, and no others.
-
-    Raises:
-        ConfigError: There are fewer, or a cluster's GPUs are meant.
-    """
+    """Show this machine's first `count` GPUs to torch and Ray; raise ConfigError for fewer or for a cluster."""
     if count is None:
         return
     if address is not None:
@@ -249,11 +241,7 @@ def _load_plugins(plugins: Mapping[str, str], folder: Path) -> None:
 
 
 def _check_space(args: argparse.Namespace) -> dict[str, Any]:
-    """Return what the user states of the search space, by the names of single parameters.
-
-    Raises:
-        ConfigError: It is not valid, or nothing is searched.
-    """
+    """Return what is stated of the space, by parameter; raise ConfigError if it is wrong or nothing is searched."""
     if not args.space:
         return {}
     if args.recipe or args.grid:

@@ -47,11 +47,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line, over the settings file that it names, over the defaults.
-
-    Raises:
-        ConfigError: The file or a setting is not valid; the message is one line.
-    """
+    """Parse the command line over the settings file over the defaults; raise ConfigError if a setting is not valid."""
     args = parser.parse_args(arguments)
     if args.config is not None:
         parser.set_defaults(**read_settings(args.config, parser))
@@ -143,11 +139,7 @@ def _flatten(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _assign(stated: dict[str, dict[str, Any]], assignment: str) -> None:
-    """Set one entry of a table from `NAME=VALUE`.
-
-    Raises:
-        ConfigError: It has another form.
-    """
+    """Set one entry of a table from `NAME=VALUE`; raise ConfigError if it has another form."""
     name, equals, text = assignment.partition("=")
     path = name.strip().replace("/", ".").split(".")
     if not equals or len(path) < 2 or not text.strip():
@@ -175,11 +167,7 @@ def _read_value(text: str) -> Any:
 
 
 def format_settings(parser: argparse.ArgumentParser, args: argparse.Namespace) -> str:
-    """Return the settings of a run as a settings file, with a comment at each line.
-
-    Raises:
-        ConfigError: As `search.study.space_settings.read_space`.
-    """
+    """Return a run's settings as a settings file with comments; raise ConfigError if [space] is not valid."""
     lines = [HEADER]
     for action in parser._actions:
         if action.dest not in COMMAND_ONLY:

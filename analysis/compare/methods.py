@@ -56,11 +56,7 @@ def run_missing(comparison: Comparison) -> None:
 
 
 def run_method(method: str, seed: int, comparison: Comparison, folder: Path) -> None:
-    """Run search/run.py with the arguments of a method.
-
-    Raises:
-        AnalysisError: The run failed.
-    """
+    """Run search/run.py with the arguments of a method; raise AnalysisError if the run fails."""
     options = ["--data", str(comparison.data), "--budget", comparison.budget.text, "--seed", str(seed)]
     command = [sys.executable, str(RUN), *METHODS[method], *options, "--out", str(folder)]
     begin, title = time.monotonic(), f"{method}, seed {seed}"
@@ -84,11 +80,7 @@ def run_method(method: str, seed: int, comparison: Comparison, folder: Path) -> 
 
 
 def is_finished(folder: Path, comparison: Comparison) -> bool:
-    """Return whether `folder` holds a finished run on the comparison's data with its budget.
-
-    Raises:
-        AnalysisError: The folder holds an unfinished run, or one with other data or another budget.
-    """
+    """Return whether a run on these data with this budget is in `folder`; raise AnalysisError if it holds another."""
     if not folder.exists():
         return False
     state = read_json(folder / "run.json")

@@ -164,11 +164,7 @@ def _build_photo_input() -> "gradio.Image":
 
 
 def serve(model: "Model", port: int | None) -> None:
-    """Serve the page until the user stops it.
-
-    Raises:
-        AnalysisError: The port is in use.
-    """
+    """Serve the page until the user stops it; raise AnalysisError if the port is in use."""
     import gradio as gr
 
     blocks = build_page(model)

@@ -87,11 +87,7 @@ class PhotoPredictor:
         self.done = self.skipped = self._sheets = 0
 
     def write(self, photos: Sequence[Photo]) -> None:
-        """Predict photos and write the files of each, then their contact sheets.
-
-        Raises:
-            AnalysisError: A file cannot be written.
-        """
+        """Write the files of each photo, then contact sheets; raise AnalysisError if a file cannot be written."""
         threads = min(MAX_THREADS, count_cores())
         rows: list[np.ndarray] = []
         with ThreadPoolExecutor(threads) as pool:

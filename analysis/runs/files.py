@@ -18,11 +18,7 @@ MODEL_ARGUMENT: dict[str, Any] = {
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the content of a JSON file; empty if the file does not exist.
-
-    Raises:
-        AnalysisError: The file is damaged or is not a JSON object.
-    """
+    """Return a JSON object, {} if there is no such file; raise AnalysisError if the file is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -35,11 +31,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def find_run(name: str | Path) -> Path:
-    """Return the run folder of that name; `latest` is the newest run of this user.
-
-    Raises:
-        AnalysisError: There is no latest run.
-    """
+    """Return a run folder, for `latest` the user's newest; raise AnalysisError if there is none."""
     try:
         return run_dir.find_run(name)
     except run_dir.RunDirError as error:
@@ -53,11 +45,7 @@ def check_folder(out: Path) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file atomically, create its folder, and replace an earlier file.
-
-    Raises:
-        AnalysisError: The file cannot be written.
-    """
+    """Write a file atomically and create its folder; raise AnalysisError if that is not possible."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: file.write(content))

@@ -47,11 +47,7 @@ class Run:
 
 
 def read_run(folder: Path | str) -> Run:
-    """Read a run folder; `latest` is the newest run.
-
-    Raises:
-        AnalysisError: Not a run folder, or one of its files is damaged.
-    """
+    """Read a run folder, or the newest by `latest`; raise AnalysisError if it is none, or a file of it is damaged."""
     folder = find_run(folder)
     if not folder.is_dir():
         raise AnalysisError(f"{folder}: no such folder; name the folder of a run")

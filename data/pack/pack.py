@@ -85,11 +85,7 @@ class Pack:
         return Pack, (self.folder, self.count, self.skipped)
 
     def prefix(self, count: int) -> "Pack":
-        """Return a pack of the first `count` samples.
-
-        Raises:
-            ValueError: `count` is not within 1..len(self).
-        """
+        """Return a pack of the first `count` samples; raise ValueError if `count` is not within 1..len(self)."""
         if not 1 <= count <= self.count:
             raise ValueError(f"count is {count}; this pack holds 1 to {self.count}")
         return Pack(self.folder, count, self.skipped)
@@ -121,11 +117,7 @@ class Pack:
         return sum(stop - start for start, stop in self._bounds if shard_path(self.folder, start).exists())
 
     def gather(self, indices: Int[np.ndarray, " b"]) -> RawBatch:
-        """Copy samples at positions in nested order; the arrays may be written to.
-
-        Raises:
-            IndexError: A position is outside 0 to len(self) - 1.
-        """
+        """Copy samples at positions in nested order; raise IndexError for a position outside the pack."""
         if len(indices) and not 0 <= indices.min() <= indices.max() < self.count:
             raise IndexError(f"positions {indices.min()}..{indices.max()} outside a pack of {self.count}")
         positions = self._usable[indices]

@@ -52,11 +52,7 @@ class Budget:
 
 
 def parse_budget(text: str) -> Budget:
-    """Parse "90s", "10m", "2h", "40trials" or "2gpuh".
-
-    Raises:
-        BudgetError: The text has another form, or is too little for a search.
-    """
+    """Parse "90s", "10m", "2h", "40trials" or "2gpuh"; raise BudgetError for other forms and too short budgets."""
     found = _PATTERN.fullmatch(text.strip().lower())
     if not found:
         raise BudgetError(f"--budget {text!r} is not a budget; write a time (90s, 10m, 2h), 40trials or 2gpuh")
@@ -73,11 +69,7 @@ def parse_budget(text: str) -> Budget:
 
 
 def parse_amount(text: str) -> float:
-    """Parse "1M", "250k", "1.5G" or "20".
-
-    Raises:
-        BudgetError: The text has another form, or is not above 0.
-    """
+    """Parse "1M", "250k", "1.5G" or "20"; raise BudgetError if it has another form or is not above 0."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmg]?)", text.strip().lower())
     if not found or not float(found[1]):
         raise BudgetError(f"{text!r} is not an amount; write 250k, 1M or 1.5G")

@@ -38,11 +38,7 @@ class EncoderWeights:
         return cache_dir() / "encoders" / f"{self.sha256}.safetensors"
 
     def restore(self) -> "EncoderWeights":
-        """Read the source again if the cache has lost its tensors.
-
-        Raises:
-            ConfigError: The source is gone or has changed.
-        """
+        """Read the source again if the cache has lost its tensors; raise ConfigError if it is gone or has changed."""
         if not self.path.is_file() and read_encoder_weights(self.source).sha256 != self.sha256:
             raise ConfigError(f"{self.source} is not the file that the run began with (sha256 {self.sha256[:12]})")
         return self

@@ -65,11 +65,7 @@ def add_plugin_option(parser: argparse.ArgumentParser, help: str = "") -> None:
 
 
 def hash_by_name(plugins: Iterable[Plugin]) -> dict[str, str]:
-    """Return the hashes of plugins by name, as a run records them.
-
-    Raises:
-        PluginError: Two different files have the same name.
-    """
+    """Return the hash of each plugin by name; raise PluginError if two different files have one name."""
     found: dict[str, str] = {}
     for name, sha256 in plugins:
         if found.setdefault(name, sha256) != sha256:

@@ -168,11 +168,7 @@ def read_grid(path: Path) -> list[TrialConfig]:
 
 
 def expand(entry: Any) -> Iterator[TrialConfig]:
-    """Yield the configurations of one entry.
-
-    Raises:
-        ConfigError: The entry is not an object, its product has no lists, or a key or value is not allowed.
-    """
+    """Yield the configurations of one entry; raise ConfigError if a key, a value or the form is not allowed."""
     configured = entry.get("config", entry) if isinstance(entry, dict) else entry
     if not isinstance(configured, dict):
         raise ConfigError(f"{configured!r} is not an object with keys section/field")

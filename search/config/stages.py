@@ -120,11 +120,7 @@ def list_stated_stages(preset: str, px: int = FINAL_PX) -> dict[str, dict[str, A
 
 
 def check_stages(stated: Mapping[str, Any], preset: str) -> None:
-    """Check what is stated of the stages of a preset.
-
-    Raises:
-        ConfigError: A stage or a setting is unknown (the nearest is given), or a value is not allowed.
-    """
+    """Raise ConfigError if a stage or setting is unknown, with the nearest one, or a value is not allowed."""
     stages = list_stated_stages(preset)
     for stage, settings in stated.items():
         _check_name("stage", stage, stages)

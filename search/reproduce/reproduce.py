@@ -66,11 +66,7 @@ class TrialHistory:
 
 
 class RunRecords:
-    """The records of a run folder, which is only read.
-
-    Raises:
-        RunDirError: The folder is not a run folder, or is damaged.
-    """
+    """The records of a run folder, which is only read; raises RunDirError if they are missing or damaged."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, path = folder, folder / "run.json"
@@ -87,11 +83,7 @@ class RunRecords:
         self.table = TrialTable.load(folder)
 
     def load_history(self, trial_id: str) -> TrialHistory:
-        """Return the records of a trial.
-
-        Raises:
-            NotReproducibleError: There is no such trial, or its records do not suffice.
-        """
+        """Return the records of a trial; raise NotReproducibleError if there is none, or its records do not suffice."""
         if trial_id not in self.table.records:
             close = ", ".join(difflib.get_close_matches(trial_id, self.table.records, cutoff=0.0))
             raise NotReproducibleError(f"{trial_id!r} is not a trial of {self.folder}; similar: {close or 'none'}")
@@ -112,11 +104,7 @@ class RunRecords:
         return TrialHistory(record=record, config=config, plan=plan, reports=reports, replays=replays, sizes=sizes)
 
     def load_data(self, history: TrialHistory) -> StageData:
-        """Return the data that a trial was trained on.
-
-        Raises:
-            DataError: The data have changed.
-        """
+        """Return the data that a trial was trained on; raise DataError if they have changed."""
         data_module, first = load_data_module(self.content), self.content["stages"][0]
         data_module.recorded_data(**{name: first[name] for name in SIZES})  # the first stage sets statistics and sigma
         return data_module.recorded_data(**history.sizes)
@@ -193,11 +181,7 @@ class Comparison:
         self.progress(self._steps, self.history.steps)
 
     def report(self, metrics: dict[str, Any], state: Callable[[], State]) -> None:
-        """Compare one epoch.
-
-        Raises:
-            _EndOfRecordError: It is the last recorded epoch.
-        """
+        """Compare one epoch; raise _EndOfRecordError if it is the last recorded one."""
         epoch, recorded = int(metrics["epoch"]), self.history.reports
         if epoch > len(recorded):
             end = f"the record ends with {self.history.record.reason}, the training with score {metrics['score']}"

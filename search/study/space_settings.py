@@ -57,11 +57,7 @@ def read_space(stated: Mapping[str, Any], encoder: EncoderWeights | None = None)
 
 
 def simplify_space(stated: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what differs from the default space, as plain values by the names of single parameters.
-
-    Raises:
-        ConfigError: As `read_space`.
-    """
+    """Return what differs from the default space, by single parameter; raise ConfigError as `read_space`."""
     default = {**list_parameters(SpaceLimits()), **dict.fromkeys(DECIDED)}
     read = {name: values for name, values in read_space(stated).items() if values != default.get(name)}
     return {name.replace("/", "."): _to_plain(list_values(values)) for name, values in read.items()}
@@ -101,11 +97,7 @@ def _list_names() -> dict[str, tuple[str, ...]]:
 
 
 def _find_parameters(key: str, archs: Sequence[Any]) -> tuple[str, ...]:
-    """Return the parameters that a name means; `model.` means those of `archs`.
-
-    Raises:
-        ConfigError: The name is unknown.
-    """
+    """Return the parameters that a name means, `model.` those of `archs`; raise ConfigError if it is unknown."""
     names = _list_names()
     if key not in names:
         near = difflib.get_close_matches(key, names, n=1, cutoff=0.0)[0]
@@ -115,11 +107,7 @@ def _find_parameters(key: str, archs: Sequence[Any]) -> tuple[str, ...]:
 
 
 def _read_values(parameter: str, plain: Any, default: Values | OnlyIf | None) -> Values | OnlyIf:
-    """Return the values that the plain ones mean; None means the default of the config.
-
-    Raises:
-        ValueError: A value is not allowed.
-    """
+    """Return the values that plain ones mean, for None the default; raise ValueError if one is not allowed."""
     config, field = _find_config(parameter)
     usual = getattr(config, field, None) if parameter != ARCH else ""
     if isinstance(plain, Mapping):

@@ -160,11 +160,7 @@ SMALLEST_PX = 32
 
 
 def plot_range_test(test: RangeTest, path: Path, title: str) -> None:
-    """Plot losses over learning rates as a PNG, with the steepest slope and the suggestion marked.
-
-    Raises:
-        ConfigError: The file cannot be written.
-    """
+    """Plot losses over learning rates with the steepest slope; raise ConfigError if the PNG cannot be written."""
     from matplotlib.figure import Figure  # half a second, and only needed here
 
     figure = Figure(figsize=(8, 5))

@@ -34,11 +34,7 @@ class MicroBatchRunner:
         self.parameters = list(model.parameters())  # listed once: walking the modules costs 0.3 ms a step
 
     def predict(self, batch: Batch) -> Tensor:
-        """Return the predictions for a batch, in float32.
-
-        Raises:
-            TrialOutOfMemoryError: Not even one image fits into memory.
-        """
+        """Return predictions in float32; raise TrialOutOfMemoryError if not even one image fits into memory."""
         return self._run(self._predict, batch)
 
     def backward(self, batch: Batch, loss: Loss) -> dict[str, Tensor]:
