@@ -22,7 +22,7 @@ from data.reading.layout import read_folder
 from data.runtime import cli
 from data.runtime.parallel import parallel_map
 from data.runtime.progress import Progress, offset_progress, progress_bar
-from data.values.inference import infer_reading, withdraw_near
+from data.values.inference import infer_reading, warn_of_orientation, withdraw_near
 from data.values.polarity import measure_polarity
 
 CHUNK = 16  # triplets in a job
@@ -58,9 +58,10 @@ def check_folder(
 
 
 def _read_meaning(dataset: Dataset) -> Dataset:
-    """Return a folder with what its values mean, and the doubts about its masks; all files tell more about depth."""
+    """Return a folder with what its values mean, and the doubts about its masks; all files tell more about the rest."""
     content = read_dataset_json(dataset.root / "dataset.json")
     reading = infer_reading(dataset, {key: value for key, value in content.items() if value is not None})
+    reading = replace(reading, orientation_unclear=())
     return replace(reading.apply(dataset), doubts=reading.mask_doubts)
 
 
@@ -98,7 +99,9 @@ def _build_report(dataset: Dataset, inspections: Sequence[Inspection]) -> Report
         inferred = tuple(withdraw_near(one) if one.key == "near" else one for one in inferred)
     where = next((triplet.depth.parent for triplet in triplets if triplet.depth), dataset.root)
     unclear = tuple(f"{where}: {one.doubt}" for one in inferred if one.doubt)
-    dataset = replace(dataset, doubts=(*dataset.doubts, *unclear))
+    turned = [t for t, one in zip(triplets, inspections, strict=True) if one.orientation_unclear]
+    warnings = (*dataset.warnings, *warn_of_orientation(turned, len(triplets)))
+    dataset = replace(dataset, doubts=(*dataset.doubts, *unclear), warnings=warnings)
     mixed = polarity if polarity.mixed and any(one.key == "near" for one in inferred) else None
     aliases = duplicates.find_repeated_backgrounds(triplets, inspections)
     report = Report(dataset, (), inferred, aliases, mixed)

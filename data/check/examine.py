@@ -17,7 +17,7 @@ from data.values.alignment import DepthStep, measure_contour_step
 from data.values.depth import find_known, is_constant
 from data.values.inference import DepthValues, measure_values
 from data.values.masks import check_range, scale_mask, select_channel
-from data.values.pixels import decode_color, decode_label, read_mode, read_orientation
+from data.values.pixels import decode_color, decode_label, is_orientation_unclear, read_mode, read_orientation
 from data.values.triplet import turn_alike
 
 Arrays = dict[str, np.ndarray]  # role -> RGB image, mask or depth map as stored
@@ -33,6 +33,7 @@ class Inspection:
     step: DepthStep | None = None  # step of depth at the mask's contour
     values: DepthValues | None = None
     framed: bool = False  # the depth has a frame, and the step was measured inside it
+    orientation_unclear: bool = False  # EXIF data turn the image, and nothing shows whether its labels are turned too
 
     def add(self, kind: str, path: Path, detail: str) -> None:
         """Add a fault if there is a detail."""
@@ -40,11 +41,11 @@ class Inspection:
             self.faults.append(Fault(kind, str(path), detail))
 
 
-def read_arrays(triplet: Triplet) -> tuple[Arrays, list[Fault]]:
+def read_arrays(triplet: Triplet) -> tuple[Arrays, Inspection]:
     """Read the files of a triplet as far as they are readable, and find the faults that only the files show."""
     arrays: Arrays = {}
     orientations: dict[str, int] = {}
-    found = []
+    found, unclear = [], False
     for role in ROLES:
         path: Path | None = getattr(triplet, role)
         if path is None:
@@ -59,24 +60,23 @@ def read_arrays(triplet: Triplet) -> tuple[Arrays, list[Fault]]:
         arrays[role], orientations[role] = pixels, read_orientation(content)
         if role == "image" and (wrong := faults.WRONG_MODES.get(read_mode(content))):
             found.append(Fault("channels", str(path), wrong))
-    if "image" in arrays and any(orientation != 1 for orientation in orientations.values()):
+    if "image" in arrays:
         labels = {role: pixels for role, pixels in arrays.items() if role != "image"}
-        image, labels = turn_alike(arrays["image"], orientations["image"], labels, orientations)
+        own = orientations["image"]
+        unclear = any(is_orientation_unclear(pixels, orientations[role], own) for role, pixels in labels.items())
+        image, labels = turn_alike(arrays["image"], own, labels, orientations)
         arrays = {"image": image, **labels}
-    return arrays, found
+    return arrays, Inspection(faults=found, orientation_unclear=unclear)
 
 
 def inspect_files(triplet: Triplet, spec: DatasetSpec) -> Inspection:
     """Read a triplet and find every fault that it has by itself."""
-    arrays, found = read_arrays(triplet)
-    inspection = inspect_arrays(triplet, arrays, spec)
-    inspection.faults[:0] = found
-    return inspection
+    arrays, inspection = read_arrays(triplet)
+    return inspect_arrays(triplet, arrays, spec, inspection)
 
 
-def inspect_arrays(triplet: Triplet, arrays: Arrays, spec: DatasetSpec) -> Inspection:
-    """Find the faults of arrays that were read."""
-    inspection = Inspection()
+def inspect_arrays(triplet: Triplet, arrays: Arrays, spec: DatasetSpec, inspection: Inspection) -> Inspection:
+    """Add the faults of arrays that were read, and what is measured on them, to an inspection."""
     mask = _inspect_mask(inspection, triplet, arrays, spec)
     image = arrays.get("image")
     if image is not None:

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from data.check import faults
-from data.check.examine import Arrays, inspect_arrays, read_arrays
+from data.check.examine import Arrays, Inspection, inspect_arrays, read_arrays
 from data.check.faults import Fault
 from data.check.report import Report
 from data.dataset import ROLES, DataError, DatasetSpec, MaskValues, Triplet
@@ -135,7 +135,7 @@ def _copy_triplet(folder: Path, root: Path, spec: DatasetSpec, job: Job) -> Row 
     arrays: Arrays = {}
     if kinds - {"repeated background"}:
         arrays = fix_arrays(read_arrays(triplet)[0], spec.mask_values)
-        if inspect_arrays(triplet, arrays, spec).faults:
+        if inspect_arrays(triplet, arrays, spec, Inspection()).faults:
             return None
     paths: dict[str, Path] = {role: path for role in ROLES if (path := getattr(triplet, role))}
     return {role: _write_file(folder, root, path, role, arrays.get(role)) for role, path in paths.items()}

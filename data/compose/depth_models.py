@@ -18,7 +18,8 @@ from data.runtime.cli import first_line
 from data.runtime.files import cache_dir, write_atomically
 from data.runtime.parallel import Workers, parallel_map
 from data.runtime.progress import Progress, no_progress
-from data.values.triplet import read_image
+from data.values.pixels import decode_color, turn
+from data.values.triplet import read_with_orientation
 
 PRESETS = Path(__file__).parent / "presets"
 HUB = "hf:"
@@ -213,10 +214,10 @@ def cache_depth_maps(
     """Predict the depth of each photo that is not in the user's cache yet.
 
     Returns:
-        Folder of 16-bit depth maps named as the photos, with a dataset.json.
+        Folder of 16-bit depth maps named as the photos, which lie as those are stored, with a dataset.json.
     """
     stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in photos]
-    digest = hashlib.blake2b(f"{model.cache_key()}{stats}".encode(), digest_size=12).hexdigest()
+    digest = hashlib.blake2b(f"{model.cache_key()} as stored {stats}".encode(), digest_size=12).hexdigest()
     folder = cache_dir() / "depth" / digest
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "dataset.json").write_text('{"near": "bright", "depth_unit": "relative"}\n')
@@ -228,7 +229,9 @@ def cache_depth_maps(
 
 
 def _predict_file(model: DepthModel, folder: Path, photo: Path) -> None:
-    depth = predict_relative_depth(model, read_image(photo), photo.name)
+    stored, orientation = read_with_orientation(photo, decode_color)
+    depth = predict_relative_depth(model, turn(stored, orientation), photo.name)
+    depth = turn(depth, {6: 8, 8: 6}.get(orientation, orientation))
     encoded = cv2.imencode(".png", (depth * np.float32(65535)).round().astype(np.uint16))[1]
     write_atomically(folder / f"{photo.stem}.png", lambda file: file.write(encoded.tobytes()))
 

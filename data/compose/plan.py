@@ -24,7 +24,7 @@ from data.compose.sources import (
 from data.dataset import DataError, DatasetSpec
 from data.runtime.progress import Progress, no_progress
 
-VERSION = 3  # raised whenever the same seed gives other composites, so that an interrupted set is not resumed
+VERSION = 4  # raised whenever the same seed gives other composites, so that an interrupted set is not resumed
 PER_PAIR = 20  # as in the study
 OVERSAMPLING = 2.0  # foregrounds are kept at twice their largest size, so that a second resize costs no sharpness
 

@@ -13,8 +13,9 @@ from data.dataset import DataError, DatasetSpec
 from data.reading.dataset_json import read_spec
 from data.reading.matching import PHOTO_SUFFIXES, is_photo_name
 from data.values.depth import find_known, to_inverse_depth, to_metres
-from data.values.masks import read_label
-from data.values.triplet import read_cutout, read_image
+from data.values.masks import check_grey, select_channel
+from data.values.pixels import decode_color, decode_label, pick_orientation, turn
+from data.values.triplet import read_cutout, read_with_orientation
 
 UNKNOWN = -1.0
 RELATIVE_RANGE = 0.9  # range of relative depth, which leaves room for foregrounds in front of it
@@ -91,35 +92,39 @@ def find_depth_spec(depth: Path) -> DatasetSpec:
 
 def read_distances(depth: Path, spec: DatasetSpec) -> Float32[np.ndarray, " n"]:
     """Read known distances in metres, of every ninth pixel, from a metric depth map; none from a relative one."""
-    raw = _read_depth(depth, spec)
+    raw, _ = _read_depth(depth, spec)
     if not spec.metric:
         return np.zeros(0, np.float32)
     few = raw[::3, ::3]
     return to_metres(few[find_known(few, spec)], spec)
 
 
-def _read_depth(path: Path, spec: DatasetSpec) -> np.ndarray:
-    raw = read_label(path)
+def _read_depth(path: Path, spec: DatasetSpec) -> tuple[np.ndarray, int]:
+    """Read the values of a depth map as stored, and its EXIF orientation."""
+    raw, orientation = read_with_orientation(path, decode_label)
     if spec.depth_unit == "mm" and (raw.dtype != np.uint16 or raw.ndim != 2):
         found = f"{raw.dtype.itemsize * 8}-bit with {raw.shape[2] if raw.ndim == 3 else 1} channels"
         remedy = "use 16-bit millimetres in one channel (0 = missing), or describe it in a dataset.json"
         raise DataError(f"{path}: depth is {found}; {remedy}")
-    return raw if raw.ndim == 2 else raw[..., 0]
+    check_grey(path, raw)
+    return select_channel(raw), orientation
 
 
 @lru_cache(maxsize=4)
 def read_background(image: Path, depth: Path | None, spec: DatasetSpec | None, px: int) -> Background:
-    """Read a photo and its depth, resized so that the shorter side measures `px`.
+    """Read a photo and its depth, upright and resized so that the shorter side measures `px`.
 
     `spec` gives the meaning of the depth values, with near_m and far_m set if they are metric.
     """
-    colours = read_image(image)
+    stored, orientation = read_with_orientation(image, decode_color)
+    colours = turn(stored, orientation)
     scale = px / min(colours.shape[:2])
     size = tuple(max(px, round(side * scale)) for side in colours.shape[1::-1])
     small = cv2.resize(colours, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     if depth is None or spec is None:
         return Background(small, np.full(small.shape[:2], UNKNOWN, np.float32))
-    raw = _read_depth(depth, spec)
+    raw, own = _read_depth(depth, spec)
+    raw = turn(raw, pick_orientation(raw, own, stored, orientation))
     if abs(raw.shape[1] / raw.shape[0] * colours.shape[0] / colours.shape[1] - 1) > MAX_STRETCH:
         shapes = [f"{width} x {height}" for height, width in (raw.shape, colours.shape[:2])]
         raise DataError(f"{depth}: is {shapes[0]} px but {image.name} is {shapes[1]}; they must have the same shape")

@@ -20,7 +20,15 @@ from data.values.alignment import DepthStep, measure_contour_step
 from data.values.depth import SATURATED, find_known, is_constant
 from data.values.mask_inference import COLOURED_FILES, LabelSample, infer_mask_values
 from data.values.masks import is_coloured, read_bytes, scale_mask, select_channel
-from data.values.pixels import JPEG_HEADER, decode_color, decode_label, is_lossy, read_orientation, turn
+from data.values.pixels import (
+    JPEG_HEADER,
+    decode_color,
+    decode_label,
+    is_lossy,
+    is_orientation_unclear,
+    read_orientation,
+    turn,
+)
 from data.values.polarity import MIN_SHARE, MIN_VOTES, Polarity, measure_polarity
 
 SAMPLE = 64  # triplets whose files are read
@@ -79,6 +87,7 @@ class Reading:
         doubts: What cannot be told, with the readings and how to state each; the folder must not be trained on.
         description: What the folder is taken for.
         warnings: What is assumed or stated although the files leave it open or contradict it.
+        orientation_unclear: The triplets that EXIF data may turn, see `warn_of_orientation`, of `looked_at`.
     """
 
     spec: DatasetSpec
@@ -86,6 +95,8 @@ class Reading:
     doubts: tuple[str, ...] = ()
     description: str = ""
     warnings: tuple[str, ...] = ()
+    orientation_unclear: tuple[Triplet, ...] = ()
+    looked_at: int = 0
 
     @property
     def mask_doubts(self) -> tuple[str, ...]:
@@ -96,7 +107,8 @@ class Reading:
     def apply(self, dataset: Dataset) -> Dataset:
         """Return a data set as it is to be read."""
         meaning = replace(dataset, spec=self.spec, description=self.description)
-        return replace(meaning, doubts=self.doubts, warnings=(*dataset.warnings, *self.warnings))
+        turned = warn_of_orientation(self.orientation_unclear, self.looked_at)
+        return replace(meaning, doubts=self.doubts, warnings=(*dataset.warnings, *turned, *self.warnings))
 
 
 @dataclass(frozen=True)
@@ -117,7 +129,8 @@ def infer_reading(dataset: Dataset, configured: Mapping[str, Any]) -> Reading:
         DataError: A configured value that no file has.
     """
     samples = list(_read_sample(dataset.triplets))
-    reading = Reading(dataset.spec, warnings=_warn_of_orientation(samples))
+    unclear = [s.triplet for s in samples if any(label and label.may_be_turned for label in (s.mask, s.depth))]
+    reading = Reading(dataset.spec, orientation_unclear=tuple(unclear), looked_at=len(samples))
     masks = [sample for sample in samples if sample.mask is not None]
     if masks:
         reading = _add_masks(reading, masks)
@@ -258,18 +271,18 @@ def _read_label(path: Path | None, orientation: int) -> LabelSample | None:
     if pixels is None:
         return None
     own = read_orientation(content)
-    unclear = own == 1 != orientation and (orientation <= 4 or pixels.shape[0] == pixels.shape[1])  # turned: equal size
+    unclear = is_orientation_unclear(pixels, own, orientation)
     colours = decode_color(content) if content.startswith(JPEG_HEADER) else pixels  # the label has its brightness
     coloured = colours is not None and is_coloured(colours)
     return LabelSample(turn(pixels, orientation if unclear else own), is_lossy(content), coloured, unclear)
 
 
-def _warn_of_orientation(samples: Sequence[_Sample]) -> tuple[str, ...]:
-    unclear = [s.triplet for s in samples if any(label and label.may_be_turned for label in (s.mask, s.depth))]
+def warn_of_orientation(unclear: Sequence[Triplet], looked_at: int) -> tuple[str, ...]:
+    """Return a warning if EXIF data turn images whose labels may be turned already."""
     if not unclear:
         return ()
     return (
-        f"{unclear[0].image}: EXIF data turn {len(unclear)} of {len(samples)} images that were looked at, and neither "
+        f"{unclear[0].image}: EXIF data turn {len(unclear)} of {looked_at} images that were looked at, and neither "
         "size nor tag of their masks or depth shows whether those are turned too; they are taken to lie as the image "
         "is stored; if that is wrong, save the images upright",
     )

@@ -101,6 +101,28 @@ def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
+def pick_orientation(label: np.ndarray, own: int, image: np.ndarray, orientation: int) -> int:
+    """Return the EXIF orientation by which a label is turned so that it is upright as its image.
+
+    That is its own. A label without one may lie as the image is stored, from which it was made without a tag, or as
+    the image is shown; its shape decides, and if both fit, it is taken to lie as the image is stored.
+
+    Args:
+        label: The label as stored.
+        own: Its EXIF orientation, 1 if it has none.
+        image: The image as stored.
+        orientation: The image's EXIF orientation.
+    """
+    (height, width), (rows, columns) = image.shape[:2], label.shape[:2]
+    lies_as_stored = orientation <= 4 or (width - height) * (columns - rows) >= 0
+    return orientation if own == 1 and lies_as_stored else own
+
+
+def is_orientation_unclear(label: np.ndarray, own: int, orientation: int) -> bool:
+    """Return True if neither shape nor EXIF orientation of a label shows how it lies, see `pick_orientation`."""
+    return own == 1 != orientation and (orientation <= 4 or label.shape[0] == label.shape[1])
+
+
 def _decode(content: bytes, flags: int) -> np.ndarray | None:
     try:
         return cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from data.values.masks import (
     select_channel,
     shrink_mask,
 )
-from data.values.pixels import decode_channels, decode_color, decode_label, read_orientation, turn
+from data.values.pixels import decode_channels, decode_color, decode_label, pick_orientation, read_orientation, turn
 
 RANGE_SAMPLES = 32  # depth maps read to find the nearest distance of a data set
 
@@ -80,14 +80,14 @@ def read_stored(triplet: Triplet, spec: DatasetSpec) -> tuple[np.ndarray, np.nda
     image = decode_file(triplet.image, content, decode_color)
     labels = {path: read_bytes(path) for path in (triplet.mask, triplet.depth) if path is not None}
     stored = {path: decode_file(path, label, decode_label) for path, label in labels.items()}
-    if (orientation := read_orientation(content)) != 1 or any(read_orientation(c) != 1 for c in labels.values()):
-        image, stored = turn_alike(image, orientation, stored, {p: read_orientation(c) for p, c in labels.items()})
+    orientations = {path: read_orientation(label) for path, label in labels.items()}
+    upright, stored = turn_alike(image, read_orientation(content), stored, orientations)
     for path, pixels in stored.items():
-        check_same_size(pixels, path, image, triplet.image, turned=orientation != 1)
+        check_same_size(pixels, path, upright, triplet.image, turned=upright is not image)
         if path != triplet.mask or spec.mask_values is None or not spec.mask_values.alpha:
             check_grey(path, pixels)
     mask = None if triplet.mask is None else select_channel(stored[triplet.mask], spec.mask_values)
-    return image, mask, None if triplet.depth is None else select_channel(stored[triplet.depth])
+    return upright, mask, None if triplet.depth is None else select_channel(stored[triplet.depth])
 
 
 def turn_alike(
@@ -95,14 +95,12 @@ def turn_alike(
 ) -> tuple[np.ndarray, dict[Any, np.ndarray]]:
     """Turn image and labels by their EXIF orientations, or none of them: labels without one may lie either way.
 
-    A label that has an orientation is turned by it. One without it fits the image as stored or as turned, which its
-    size decides; if both fit, it is taken to lie as the stored image does, from which it was made without a tag.
+    All stay as stored if all labels lie as the stored image does.
     """
-    as_stored = {path for path in labels if orientations[path] == 1 and labels[path].shape[:2] == image.shape[:2]}
-    if labels and len(as_stored) == len(labels):
+    by = {name: pick_orientation(labels[name], orientations[name], image, orientation) for name in labels}
+    if labels and all(orientations[name] == 1 and by[name] == orientation for name in labels):
         return image, labels
-    by = {path: orientation if path in as_stored else orientations[path] for path in labels}
-    return turn(image, orientation), {path: turn(pixels, by[path]) for path, pixels in labels.items()}
+    return turn(image, orientation), {name: turn(pixels, by[name]) for name, pixels in labels.items()}
 
 
 def decode_triplet(triplet: Triplet, spec: DatasetSpec, px: int) -> tuple[Image, Mask, Depth, Valid]:
@@ -136,8 +134,17 @@ def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     Raises:
         DataError: No such file, or not an image that can be read completely.
     """
+    return turn(*read_with_orientation(path, decode_color))
+
+
+def read_with_orientation(path: Path, decode: Callable[[bytes], np.ndarray | None]) -> tuple[np.ndarray, int]:
+    """Read an image, mask or depth map as stored, and its EXIF orientation, 1 if it has none.
+
+    Raises:
+        DataError: No such file, or not an image that can be read completely.
+    """
     content = read_bytes(path)
-    return turn(decode_file(path, content, decode_color), read_orientation(content))
+    return decode_file(path, content, decode), read_orientation(content)
 
 
 def read_cutout(path: Path) -> Shaped[np.ndarray, "h w *c"]:

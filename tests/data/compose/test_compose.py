@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from data import writing
 from data.compose.compose import draw_composites, main, paste_all, write_composites
@@ -229,6 +230,23 @@ def test_photo_keeps_its_shape_and_its_holes(sources):
     assert (photo.depth[:, :9] == UNKNOWN).all()
     assert (np.diff(photo.depth[0, 11:]) <= 0).all()
     assert photo.depth[0, 39] == pytest.approx(0, abs=0.02)
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+@pytest.mark.parametrize("lies", ["as the photo is stored", "upright", "tagged"])
+def test_depth_is_turned_with_its_photo(tmp_path, orientation, lies):
+    """The photo is bright where its depth is near: at the top of the upright picture; the depth is of half its size."""
+    upright = np.tile(np.linspace(250, 5, 80)[:, None], (1, 60)).astype(np.uint8)
+    turns = {3: cv2.ROTATE_180, 6: cv2.ROTATE_90_COUNTERCLOCKWISE, 8: cv2.ROTATE_90_CLOCKWISE}
+    stored, exif = cv2.rotate(upright, turns[orientation]), Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored).convert("RGB").save(tmp_path / "a.jpg", quality=98, exif=exif)
+    depth = Image.fromarray(upright if lies == "upright" else stored)
+    depth.reduce(2).save(tmp_path / "a.png", exif=exif if lies == "tagged" else Image.Exif())
+    photo = read_background(tmp_path / "a.jpg", tmp_path / "a.png", DatasetSpec(), 30)
+    assert photo.image.shape == (40, 30, 3) and photo.image[0].mean() > 200 > 50 > photo.image[-1].mean()
+    unclear = orientation == 3 and lies == "upright"  # both shapes fit, and a depth map lies as its photo is stored
+    assert (photo.depth[0].mean() > 0.7) != unclear and photo.depth.shape == (40, 30)
 
 
 def test_saturated_depth_is_missing(tmp_path):

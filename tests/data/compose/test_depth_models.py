@@ -5,6 +5,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from PIL import Image
 
 from data.compose import depth_models as depth_cache
 from data.compose.compose import main
@@ -16,7 +17,8 @@ from data.compose.depth_models import (
     load_depth_model,
     predict_relative_depth,
 )
-from data.dataset import DataError
+from data.compose.sources import read_background
+from data.dataset import DataError, DatasetSpec
 from data.reading.layout import read_dataset
 
 PREPROCESSING = {"width": 24, "height": 16, "layout": "nchw", "near": "bright"}
@@ -130,6 +132,18 @@ def test_model_sees_each_photo_once_and_the_next_time_none(model, sources, monke
     assert depth.max() == 65535
     monkeypatch.setattr(depth_cache, "predict_relative_depth", lambda *_: pytest.fail("predicted a second time"))
     assert cache_depth_maps(load_depth_model(str(model)), photos, workers=1) == folder
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_model_sees_a_photo_upright_and_its_depth_lies_upon_it(model, tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upright = Image.fromarray(ramp())
+    upright.rotate({3: 180, 6: 90}[orientation], expand=True).save(tmp_path / "a.jpg", quality=98, exif=exif)
+    folder = cache_depth_maps(load_depth_model(str(model)), [tmp_path / "a.jpg"], workers=1)
+    photo = read_background(tmp_path / "a.jpg", folder / "a.png", DatasetSpec(), 40)
+    assert photo.image.shape == (40, 60, 3) and photo.image[:, -1, 0].mean() > 190
+    assert photo.depth[:, -1].mean() > 0.8 and photo.depth[:, 0].mean() < 0.1
 
 
 def compose(sources, out, *options):

@@ -12,7 +12,9 @@ from data.check.check import main as check
 from data.data_module import DataModule
 from data.dataset import DataError, DatasetSpec, MaskValues
 from data.reading.layout import read_dataset
+from data.values import inference
 from data.values.depth import decode_depth
+from data.values.pixels import turn
 from data.values.triplet import decode_triplet
 
 PX, COUNT = 64, 10
@@ -418,3 +420,31 @@ def test_exif_turns_all_files_or_none(tmp_path, orientation, turned, side, capsy
     assert ["EXIF data turn 3 of 3 images that were looked at" in line for line in dataset.warnings] == [True] * unclear
     check([str(root)])
     assert ("save the images upright" in capsys.readouterr().out) == unclear
+
+
+@pytest.mark.parametrize(("orientation", "lies"), [(6, "as stored"), (6, "upright"), (6, "tagged"), (3, "as stored")])
+def test_rare_exif_data_outside_the_sample_turn_image_mask_and_depth_alike(
+    tmp_path, monkeypatch, orientation, lies, capsys
+):
+    """Three of 12 photos are turned and none of those is looked at before the search: each file decides by itself."""
+    exif, upright = Image.Exif(), np.zeros((32, 48), np.uint8)
+    exif[0x0112] = orientation
+    upright[:8, :16] = 255
+    monkeypatch.setattr(inference, "SAMPLE", 5)
+    names = sorted((f"s{number:02d}" for number in range(12)), key=inference._hash)
+    for rank, name in enumerate(names):
+        stored = turn(upright, {6: 8}.get(orientation, orientation)) if rank >= 9 else upright
+        label = upright if lies == "upright" else stored
+        for folder, pixels in (("images", np.dstack([stored] * 3)), ("masks", label), ("depth", label)):
+            tag = {"exif": exif} if rank >= 9 and (folder == "images" or lies == "tagged") else {}
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / folder / f"{name}.png", **tag)
+    (tmp_path / "dataset.json").write_text('{"near": "bright"}')
+    dataset = read_dataset(tmp_path)
+    assert not dataset.warnings and len(dataset.triplets) == 12
+    for triplet in dataset.triplets:
+        image, mask, depth, _ = decode_triplet(triplet, dataset.spec, 48)
+        assert (np.abs(image[..., 0] - mask.astype(int)) <= 1).all() and mask.max() == 255
+        assert ((decode_depth(depth)[0] > 0.5) == (mask > 127)).all()
+    check([str(tmp_path)])
+    assert ("EXIF data turn 3 of 12 images" in capsys.readouterr().out) == (orientation == 3), "it looks at all files"
