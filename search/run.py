@@ -7,11 +7,11 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 BEGAN = time.monotonic()
 ROOT = str(Path(__file__).resolve().parent.parent)
@@ -21,11 +21,10 @@ if sys.path and Path(sys.path[0]).resolve() == Path(ROOT, "search"):
 from data.dataset import DataError
 from data.runtime import cli
 from data.runtime.cli import parse_path
-from data.runtime.cores import count_cores
 from data.runtime.progress import progress_bar
 from models.config import ConfigError
+from search.checks import build_options, check_workers, open_data, register_plugins, select_gpus
 from search.config.budget import Budget, BudgetError, extend_budget, parse_budget
-from search.config.encoder import EncoderWeights, read_encoder_weights
 from search.config.options import RunOptions, add_options, list_flags
 from search.config.plugins import add_plugin_option, find_copy, hash_by_name, load_plugins
 from search.records.disk import DiskFullError, find_full_disk
@@ -45,10 +44,8 @@ from search.settings import add_settings, format_settings, parse_arguments
 
 if TYPE_CHECKING:  # imports torch
     from data.data_module import DataModule
-    from search.config.trial import TrialConfig
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-BUILT_IN_COUNT = 2000
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -58,39 +55,24 @@ def build_parser() -> argparse.ArgumentParser:
         description="Search for a small network that predicts foreground mask and depth from one image.",
     )
     add_settings(p)
-    p.add_argument(
-        "--budget", metavar="TIME", help="wall time (90s, 10m, 2h), trials (40trials) or device hours (2gpuh, 2cpuh)"
-    )
-    p.add_argument(
-        "--resume",
-        type=lambda text: parse_path(str(run_path(text))),
-        metavar="RUN",
-        help="continue a run that was interrupted, or latest; --budget gives it more, --data names the new folder of "
-        "its images",
-    )
-    p.add_argument(
-        "--data", type=parse_path, nargs="+", metavar="DIR", help="data set folders, joined; built-in scenes by default"
-    )
-    p.add_argument(
-        "--allow-bad",
-        default=False,
-        action=argparse.BooleanOptionalAction,
-        help="continue if over a tenth of the triplets cannot be used",
-    )
-    p.add_argument("--out", type=parse_path, help="run folder; runs/ and the date by default")
-    p.add_argument("--dry-run", action="store_true", help="measure for ten seconds, print an estimate, train nothing")
-    p.add_argument("--address", help="address of a Ray cluster; by default Ray is started on this machine")
-    add_plugin_option(
-        p, help="Python file with an Architecture or a Term of the loss, as CONTRIBUTING.md shows; its code is run"
-    )
+    add = p.add_argument
+    add("--budget", metavar="TIME", help="wall time (90s, 10m, 2h), trials (40trials) or device hours (2gpuh, 2cpuh)")
+    resume = "continue an interrupted run, or latest; --budget gives it more, --data names the new folder of its images"
+    add("--resume", type=lambda text: parse_path(str(run_path(text))), metavar="RUN", help=resume)
+    add("--data", type=parse_path, nargs="+", metavar="DIR", help="data set folders, joined (default: built-in scenes)")
+    allow = "continue if over a tenth of the triplets cannot be used"
+    add("--allow-bad", default=False, action=argparse.BooleanOptionalAction, help=allow)
+    add("--out", type=parse_path, help="run folder; runs/ and the date by default")
+    add("--dry-run", action="store_true", help="measure for ten seconds, print an estimate, train nothing")
+    add("--address", help="address of a Ray cluster; by default Ray is started on this machine")
+    plugin = "Python file with an Architecture or a Term of the loss, as CONTRIBUTING.md shows; its code is run"
+    add_plugin_option(p, help=plugin)
     instead = p.add_mutually_exclusive_group()
-    instead.add_argument(
-        "--grid", type=parse_path, help="train the configurations of this JSON file instead of a search"
-    )
-    instead.add_argument(
-        "--recipe", help="train this recipe instead of a search; `study` is that of the original course project"
-    )
-    p.add_argument("--width", type=int, help="width of the recipe's network")
+    grid = "train the configurations of this JSON file instead of a search"
+    instead.add_argument("--grid", type=parse_path, help=grid)
+    recipe = "train this recipe instead of a search; `study` is that of the original course project"
+    instead.add_argument("--recipe", help=recipe)
+    add("--width", type=int, help="width of the recipe's network")
     add_options(p, find_lr=instead)
     return p
 
@@ -135,25 +117,8 @@ def _start(args: argparse.Namespace) -> int:
     budget = parse_budget(args.budget)
     out = args.out = args.out or parse_path("runs") / time.strftime("%Y%m%d-%H%M%S")
     check_free(out)
-    _check_workers(args)
-    _select_gpus(args.gpus, args.address)
-    _load_plugins(hash_by_name(args.plugin), out)
-    args.space = _check_space(args)
-    encoder = _read_encoder(args)
-    options = _pin_encoder(RunOptions.from_args(args, budget=budget, configs=_read_configs(args, budget)), encoder)
-    options = _check_feasible(options, local=args.address is None)
-    from data.data_module import DataModule
-
-    data_module = DataModule(
-        _find_data(args.data, options),
-        seed=args.seed,
-        split=args.split,
-        allow_bad=args.allow_bad,
-        roles=options.roles,
-        stated=options.stated,
-    )
-    if args.data is not None:
-        print(cli.fit_width(data_module.describe()), flush=True)
+    options = build_options(args, budget)
+    data_module = open_data(args, options)
     if args.dry_run:
         with progress_bar("loading torch"):
             from search.dry_run import print_estimate
@@ -174,7 +139,7 @@ def _resume(args: argparse.Namespace) -> int:
     content = read_run_json(args.resume, extended=extended)
     if content["state"] == "done" and not extended:
         return _end(args.resume)
-    _load_plugins(content["options"].get("plugins", {}), args.resume)
+    register_plugins(content["options"].get("plugins", {}), args.resume)
     with hold(args.resume):
         table = TrialTable.load(args.resume)
         options = RunOptions.from_dict(content["options"])
@@ -182,8 +147,8 @@ def _resume(args: argparse.Namespace) -> int:
             options.encoder_weights.restore()
         if extended:
             options = replace(options, budget=_extend(options.budget, parse_budget(args.budget), content, table))
-        options = replace(options, workers=_check_workers(args) or options.workers)
-        _select_gpus(options.gpus, args.address)
+        options = replace(options, workers=check_workers(args) or options.workers)
+        select_gpus(options.gpus, args.address)
         written = (args.resume / "run.json").read_bytes()
         run_state = resume_run_state(args.resume, content, now=BEGAN, options=options.to_dict(), extended=extended)
         run_state.start_clock()  # a process that is killed while it starts counts too
@@ -210,142 +175,10 @@ def _refuse_options_of_a_new_run(args: argparse.Namespace) -> None:
             raise RunDirError(f"{flag} belongs to a new run; {args.resume} continues with its own options")
 
 
-def _check_workers(args: argparse.Namespace) -> int | None:
-    """Return the value of --workers; raise ConfigError if this machine has fewer cores."""
-    workers: int | None = args.workers
-    if args.address is None and workers is not None and workers > (cores := count_cores()):
-        raise ConfigError(f"--workers {workers}: this process may use {cores} cores; give {cores} or fewer")
-    return workers
-
-
-def _select_gpus(count: int | None, address: str | None) -> None:
-    """Show this machine's first `count` GPUs to torch and Ray; raise ConfigError for fewer or for a cluster."""
-    if count is None:
-        return
-    if address is not None:
-        raise ConfigError(f"--gpus {count}: a cluster decides on its GPUs; leave out --gpus or --address")
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(count))))
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(visible.split(",")[:count])
-    if count:
-        import torch
-
-        if torch.cuda.device_count() < count:
-            raise ConfigError(f"--gpus {count}: this machine has {torch.cuda.device_count()}; give that or fewer")
-
-
-def _load_plugins(plugins: Mapping[str, str], folder: Path) -> None:
-    """Register the user's architectures and losses, and say so."""
-    load_plugins(plugins, folder)
-    for name, sha256 in plugins.items():
-        print(cli.to_printable(f"runs your code in every process: {name} (SHA-256 {sha256[:12]})"), flush=True)
-
-
-def _check_space(args: argparse.Namespace) -> dict[str, Any]:
-    """Return what is stated of the space, by parameter; raise ConfigError if it is wrong or nothing is searched."""
-    if not args.space:
-        return {}
-    if args.recipe or args.grid:
-        raise ConfigError("--recipe and --grid search nothing: leave out [space], --arch and --set")
-    from search.study.space_settings import simplify_space
-
-    return simplify_space(args.space)
-
-
 def _extend(budget: Budget, more: Budget, content: dict, table: TrialTable) -> Budget:
     used = content.get("device_s", {"cpu": 0.0, "gpu": 0.0})
     trials = sum(not record.parent_id for record in table.records.values())
     return extend_budget(budget, more, used_s=content["wall_s"], used=used, trials=trials)
-
-
-def _read_configs(args: argparse.Namespace, budget: Budget) -> "tuple[TrialConfig, ...]":
-    """Return the configurations that are trained instead of a search; none for a search."""
-    if args.width is not None and args.recipe is None:
-        raise ConfigError("--width belongs to --recipe; a search chooses widths itself")
-    if args.recipe is None and args.grid is None:
-        return ()
-    if args.recipe is not None and args.grid is not None:
-        raise ConfigError("recipe and grid exclude each other; state one of them")
-    from search.config.recipes import build_recipe, read_grid
-
-    configs = read_grid(args.grid) if args.grid else [build_recipe(args.recipe, width=args.width)]
-    if budget.trials is not None and budget.trials < len(configs):
-        raise BudgetError(f"--budget {budget.text} is less than the {len(configs)} configurations of {args.grid}")
-    return tuple(configs)
-
-
-def _read_encoder(args: argparse.Namespace) -> EncoderWeights | None:
-    """Read the weights of --encoder-weights, if any are named."""
-    source: str | None = args.encoder_weights
-    if source is None:
-        return None
-    encoder = read_encoder_weights(source)
-    fields = ", ".join(f"{name} {value}" for name, value in encoder.model.items() if name not in ("arch", "weights"))
-    print(f"{source}: encoder of {encoder.model['arch']} ({fields}), sha256 {encoder.sha256[:12]}", flush=True)
-    return encoder
-
-
-def _pin_encoder(options: RunOptions, encoder: EncoderWeights | None) -> RunOptions:
-    """Return the options with the encoder of --encoder-weights and configurations that have it.
-
-    Raises:
-        ConfigError: The weights and the configurations do not need each other.
-    """
-    configs = tuple(encoder.pin(config) for config in options.configs) if encoder else options.configs
-    started = [config for config in configs if getattr(config.model, "weights", "none") == "file"]
-    if encoder and configs and not started:
-        raise ConfigError(f"--encoder-weights {encoder.source}: no configuration is of {encoder.model['arch']}")
-    for config in started:
-        if not encoder or config.model.arch != encoder.model["arch"]:
-            raise ConfigError(f"{config.model.arch} with weights 'file' needs --encoder-weights and a file for it")
-    return replace(options, configs=configs, encoder_weights=encoder)
-
-
-def _check_feasible(options: RunOptions, *, local: bool) -> RunOptions:
-    """Return the options without the configurations that exceed a constraint.
-
-    This is checked before Ray starts. Torch takes seconds to import and is imported only where it is needed.
-
-    Raises:
-        ConfigError: No network meets the constraints.
-        BudgetError: The budget is in GPU hours, and this machine has no GPU.
-    """
-    if options.budget.device == "gpu" and local:
-        import torch
-
-        options.budget.as_wall_time(devices={"gpu": torch.cuda.device_count()}, used={"gpu": 0.0})
-    if not options.limits:
-        return options
-    from search.config.constraints import Constraints
-    from search.study.space import SpaceLimits, list_smallest_networks
-    from search.study.space_settings import read_space
-
-    constraints = Constraints(px=options.px, **options.limits)
-    if not options.configs:
-        constraints.select(
-            list_smallest_networks(SpaceLimits(stated=read_space(options.space, options.encoder_weights))),
-            source="the search space",
-        )
-        return options
-    kept = tuple(constraints.select(options.configs, source="those configured"))
-    if left_out := len(options.configs) - len(kept):
-        print(f"{left_out} of {len(options.configs)} configurations exceed a constraint; they are left out")
-    return replace(options, configs=kept)
-
-
-def _find_data(folders: list[Path] | None, options: RunOptions) -> Path:
-    """Return the data set folder: the one given, a new one that joins those given, or the built-in scenes."""
-    from data.runtime.files import cache_dir
-
-    if options.roles and len(folders or ()) != 1:
-        raise DataError("--images, --masks and --depth name sub-folders of one folder; name it with --data")
-    if folders is None:
-        from data.scenes.scenes import cached_scenes
-
-        with progress_bar("drawing built-in scenes, once") as progress:
-            return cached_scenes(BUILT_IN_COUNT, progress=progress)
-    from data.reading.dataset_json import join_folders
-
-    return folders[0] if len(folders) == 1 else join_folders(folders, cache_dir())
 
 
 def _run(

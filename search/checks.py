@@ -1,0 +1,183 @@
+"""Check the options of a run, and open its data, before Ray starts and before anything is written.
+
+Torch takes seconds to import and is imported only where it is needed.
+"""
+
+import argparse
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data.dataset import DataError
+from data.runtime import cli
+from data.runtime.cores import count_cores
+from data.runtime.files import cache_dir
+from data.runtime.progress import progress_bar
+from models.config import ConfigError
+from search.config.budget import Budget, BudgetError
+from search.config.encoder import EncoderWeights, read_encoder_weights
+from search.config.options import RunOptions
+from search.config.plugins import hash_by_name, load_plugins
+
+if TYPE_CHECKING:  # imports torch
+    from data.data_module import DataModule
+    from search.config.trial import TrialConfig
+
+BUILT_IN_COUNT = 2000
+
+
+def build_options(args: argparse.Namespace, budget: Budget) -> RunOptions:
+    """Return the options of a new run; `args.space` becomes what differs from the default space.
+
+    Raises:
+        ConfigError: An option is wrong for this machine or another option, or no network meets the constraints.
+        BudgetError: The budget cannot be spent here, or is less than the configurations need.
+    """
+    check_workers(args)
+    select_gpus(args.gpus, args.address)
+    register_plugins(hash_by_name(args.plugin), args.out)
+    args.space = _check_space(args)
+    encoder = _read_encoder(args)
+    options = _pin_encoder(RunOptions.from_args(args, budget=budget, configs=_read_configs(args, budget)), encoder)
+    return _check_feasible(options, local=args.address is None)
+
+
+def open_data(args: argparse.Namespace, options: RunOptions) -> "DataModule":
+    """Return the data of a new run, and print what the user's are taken for; raise DataError if they cannot be used."""
+    from data.data_module import DataModule
+
+    named: dict[str, Any] = {"roles": options.roles, "stated": options.stated, "allow_bad": args.allow_bad}
+    data_module = DataModule(_find_data(args.data, options), seed=options.seed, split=options.split, **named)
+    if args.data is not None:
+        print(cli.fit_width(data_module.describe()), flush=True)
+    return data_module
+
+
+def check_workers(args: argparse.Namespace) -> int | None:
+    """Return the value of --workers; raise ConfigError if this machine has fewer cores."""
+    workers: int | None = args.workers
+    if args.address is None and workers is not None and workers > (cores := count_cores()):
+        raise ConfigError(f"--workers {workers}: this process may use {cores} cores; give {cores} or fewer")
+    return workers
+
+
+def select_gpus(count: int | None, address: str | None) -> None:
+    """Show this machine's first `count` GPUs to torch and Ray; raise ConfigError for fewer or for a cluster."""
+    if count is None:
+        return
+    if address is not None:
+        raise ConfigError(f"--gpus {count}: a cluster decides on its GPUs; leave out --gpus or --address")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(count))))
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(visible.split(",")[:count])
+    if count:
+        import torch
+
+        if torch.cuda.device_count() < count:
+            raise ConfigError(f"--gpus {count}: this machine has {torch.cuda.device_count()}; give that or fewer")
+
+
+def register_plugins(plugins: Mapping[str, str], folder: Path) -> None:
+    """Register the user's architectures and losses, and say so."""
+    load_plugins(plugins, folder)
+    for name, sha256 in plugins.items():
+        print(cli.to_printable(f"runs your code in every process: {name} (SHA-256 {sha256[:12]})"), flush=True)
+
+
+def _check_space(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the stated part of the space, by parameter; raise ConfigError if it is wrong or nothing is searched."""
+    if not args.space:
+        return {}
+    if args.recipe or args.grid:
+        raise ConfigError("--recipe and --grid search nothing: leave out [space], --arch and --set")
+    from search.study.space_settings import simplify_space
+
+    return simplify_space(args.space)
+
+
+def _read_configs(args: argparse.Namespace, budget: Budget) -> "tuple[TrialConfig, ...]":
+    """Return the configurations that are trained instead of a search; none for a search."""
+    if args.width is not None and args.recipe is None:
+        raise ConfigError("--width belongs to --recipe; a search chooses widths itself")
+    if args.recipe is None and args.grid is None:
+        return ()
+    if args.recipe is not None and args.grid is not None:
+        raise ConfigError("recipe and grid exclude each other; state one of them")
+    from search.config.recipes import build_recipe, read_grid
+
+    configs = read_grid(args.grid) if args.grid else [build_recipe(args.recipe, width=args.width)]
+    if budget.trials is not None and budget.trials < len(configs):
+        raise BudgetError(f"--budget {budget.text} is less than the {len(configs)} configurations of {args.grid}")
+    return tuple(configs)
+
+
+def _read_encoder(args: argparse.Namespace) -> EncoderWeights | None:
+    """Read the weights of --encoder-weights, if any are named."""
+    source: str | None = args.encoder_weights
+    if source is None:
+        return None
+    encoder = read_encoder_weights(source)
+    fields = ", ".join(f"{name} {value}" for name, value in encoder.model.items() if name not in ("arch", "weights"))
+    print(f"{source}: encoder of {encoder.model['arch']} ({fields}), sha256 {encoder.sha256[:12]}", flush=True)
+    return encoder
+
+
+def _pin_encoder(options: RunOptions, encoder: EncoderWeights | None) -> RunOptions:
+    """Return the options with the encoder of --encoder-weights and configurations that have it.
+
+    Raises:
+        ConfigError: The weights and the configurations do not need each other.
+    """
+    configs = tuple(encoder.pin(config) for config in options.configs) if encoder else options.configs
+    started = [config for config in configs if getattr(config.model, "weights", "none") == "file"]
+    if encoder and configs and not started:
+        raise ConfigError(f"--encoder-weights {encoder.source}: no configuration is of {encoder.model['arch']}")
+    for config in started:
+        if not encoder or config.model.arch != encoder.model["arch"]:
+            raise ConfigError(f"{config.model.arch} with weights 'file' needs --encoder-weights and a file for it")
+    return replace(options, configs=configs, encoder_weights=encoder)
+
+
+def _check_feasible(options: RunOptions, *, local: bool) -> RunOptions:
+    """Return the options without the configurations that exceed a constraint.
+
+    Raises:
+        ConfigError: No network meets the constraints.
+        BudgetError: The budget is in GPU hours, and this machine has no GPU.
+    """
+    if options.budget.device == "gpu" and local:
+        import torch
+
+        options.budget.as_wall_time(devices={"gpu": torch.cuda.device_count()}, used={"gpu": 0.0})
+    if not options.limits:
+        return options
+    from search.config.constraints import Constraints
+    from search.study.space import SpaceLimits, list_smallest_networks
+    from search.study.space_settings import read_space
+
+    constraints = Constraints(px=options.px, **options.limits)
+    if not options.configs:
+        constraints.select(
+            list_smallest_networks(SpaceLimits(stated=read_space(options.space, options.encoder_weights))),
+            source="the search space",
+        )
+        return options
+    kept = tuple(constraints.select(options.configs, source="those configured"))
+    if left_out := len(options.configs) - len(kept):
+        print(f"{left_out} of {len(options.configs)} configurations exceed a constraint; they are left out")
+    return replace(options, configs=kept)
+
+
+def _find_data(folders: list[Path] | None, options: RunOptions) -> Path:
+    """Return the data set folder: the one given, a new one that joins those given, or the built-in scenes."""
+    if options.roles and len(folders or ()) != 1:
+        raise DataError("--images, --masks and --depth name sub-folders of one folder; name it with --data")
+    if folders is None:
+        from data.scenes.scenes import cached_scenes
+
+        with progress_bar("drawing built-in scenes, once") as progress:
+            return cached_scenes(BUILT_IN_COUNT, progress=progress)
+    from data.reading.dataset_json import join_folders
+
+    return folders[0] if len(folders) == 1 else join_folders(folders, cache_dir())
