@@ -2,8 +2,10 @@
 
 import math
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, wait
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from data.data_module import DataModule
@@ -96,12 +98,7 @@ class Experiment:
         budget = self._as_wall_time()
         if budget.wall_s:
             self.interrupt.deadline = max(self.run_state.began + budget.wall_s, time.monotonic()) + LATE_S
-        pack_until = budget.wall_s and time.monotonic() + PACK_FIRST * budget.wall_s
-        self.data_module.prepare_data(self.options.px, deadline=pack_until)
-        if left_out := self.data_module.left_out.describe():
-            self.console.print(f"left out: {left_out}", style="yellow")
-        for line in self.data_module.list_warnings():
-            self.console.print(line, style="yellow")
+        self._pack_data(budget)
         ray = self.starting.result()
         self.interrupt.listen()
         self.interrupt.servers = ray.servers
@@ -109,34 +106,49 @@ class Experiment:
         self.run_state.devices = {"cpu": ray.cpus, "gpu": ray.gpus}
         self.stages = self._build_stages(budget, speed * ray.workers)
         if self.run_state.earlier:
-            restore_trials(
-                self.stages, self.run_state, self.table, self.checkpoints, self.data_module, self.console.print
-            )
+            restored = self.run_state, self.table, self.checkpoints, self.data_module, self.console.print
+            restore_trials(self.stages, *restored)
         else:
             cleanup.enter_context(claim(self.folder))
-        self.console.print(f"run folder {self.folder}", whole=True)
-        self.console.print(f"resume    {format_resume_command(self.folder)}", whole=True)
-        for line in list_dashboards(self.folder, searches=not self.options.configs, ray=ray.dashboard):
-            self.console.print(line, whole=True)
-        resources = RunResources(
-            data_module=self.data_module,
-            cluster=ray,
-            speed=speed,
-            budget=budget,
-            deadlines=self._plan_deadlines(budget),
-            seed=self.options.seed,
-            constraints=Constraints(px=self.stages[-1].px, **self.options.limits),
-            sampler=self.options.sampler,
-            space=read_space(self.options.space, self.options.encoder_weights),
-            first=self._list_first(),
-            encoder=self.options.encoder_weights.path if self.options.encoder_weights else None,
-        )
+        self._announce(ray)
+        resources = self._build_resources(budget, ray, speed)
         self._record_start(resources)
         self._compare_disk(resources)
         exporter = PrometheusExporter(self.folder.name, self.table, lambda: self._spent_share(budget))
         exporter.start()
         cleanup.callback(exporter.stop)
         return resources
+
+    def _pack_data(self, budget: Budget) -> None:
+        """Pack images for a part of the budget, and print the warnings about them."""
+        until = budget.wall_s and time.monotonic() + PACK_FIRST * budget.wall_s
+        self.data_module.prepare_data(self.options.px, deadline=until)
+        left_out = self.data_module.left_out.describe()
+        for line in [*([f"left out: {left_out}"] if left_out else []), *self.data_module.list_warnings()]:
+            self.console.print(line, style="yellow")
+
+    def _announce(self, ray: cluster.Cluster) -> None:
+        """Print the run folder and the commands that resume the run and show it in a browser."""
+        lines = [f"run folder {self.folder}", f"resume    {format_resume_command(self.folder)}"]
+        lines += list_dashboards(self.folder, searches=not self.options.configs, ray=ray.dashboard)
+        for line in lines:
+            self.console.print(line, whole=True)
+
+    def _build_resources(self, budget: Budget, ray: cluster.Cluster, speed: float) -> RunResources:
+        options = self.options
+        return RunResources(
+            data_module=self.data_module,
+            cluster=ray,
+            speed=speed,
+            budget=budget,
+            deadlines=self._plan_deadlines(budget),
+            seed=options.seed,
+            constraints=Constraints(px=self.stages[-1].px, **options.limits),
+            sampler=options.sampler,
+            space=read_space(options.space, options.encoder_weights),
+            first=self._list_first(),
+            encoder=options.encoder_weights.path if options.encoder_weights else None,
+        )
 
     @property
     def _trainings(self) -> float:
@@ -211,36 +223,36 @@ class Experiment:
             console=self.console,
             stopped=lambda: self.interrupt.requested,
         )
-        scheduler = StageScheduler(self.stages[0].epochs, resources.cluster.workers)
+        searcher = StageChain(runner.open_searchers())  # opens the first stage before Ray Tune handles signals
+        if not searcher.is_finished:
+            self.interrupt.run(self._prepare_tuning(searcher, resources))
+            if not searcher.is_finished and not runner.failure:
+                waited = f"{searcher.running} trials waited for a worker when the budget was over"
+                self.console.print(waited, style="yellow")
+        if runner.failure:
+            raise StageFailedError(runner.failure)
+
+    def _prepare_tuning(self, searcher: StageChain, resources: RunResources) -> Callable[[], None]:
+        """Return the function that runs Ray Tune."""
+        workers, first = resources.cluster.workers, self.stages[0]
+        scheduler = StageScheduler(first.epochs, workers)
         scheduler.restore_reports(
             (line["trial_id"], line["epochs"], line["score"])
             for line in read_lines(self.folder / "reports.jsonl")
-            if line["stage"] == self.stages[0].name
+            if line["stage"] == first.name
         )
         loggers = (TensorBoard(self.folder / "tensorboard"), self.stage_studies)
-        searcher = StageChain(runner.open_searchers())  # opens the first stage before Ray Tune handles signals
-        recorder = RecordCallback(
-            searcher, self.table, loggers, self.run_state, self.checkpoints, self.console.update, self.console.print
+        shown = self.checkpoints, self.console.update, self.console.print
+        return partial(
+            run_experiment,
+            searcher,
+            scheduler,
+            RecordCallback(searcher, self.table, loggers, self.run_state, *shown),
+            folder=self.folder / "ray" / str(self.run_state.processes),
+            workers=workers,
+            resources=resources.cluster.resources,
+            deadline=self.interrupt.deadline - LATE_S / 2,
         )
-        folder, workers = self.folder / "ray" / str(self.run_state.processes), resources.cluster.workers
-        if not searcher.is_finished:
-            self.interrupt.run(
-                lambda: run_experiment(
-                    searcher,
-                    scheduler,
-                    recorder,
-                    folder=folder,
-                    workers=workers,
-                    resources=resources.cluster.resources,
-                    deadline=self.interrupt.deadline - LATE_S / 2,
-                )
-            )
-            if not searcher.is_finished and not runner.failure:
-                self.console.print(
-                    f"{searcher.running} trials waited for a worker when the budget was over", style="yellow"
-                )
-        if runner.failure:
-            raise StageFailedError(runner.failure)
 
     def _finalize(self, budget: Budget) -> dict[str, Any]:
         """Write best/ and front/, and record the end of the run."""
