@@ -40,7 +40,7 @@ FAULT_KINDS = {
 
 
 class DataError(ValueError):
-    """A data set cannot be used as it is. The message is one line: what is wrong, where, and what to do.
+    """A data set cannot be used as it is. The message names the fault, its place and the remedy in one line.
 
     Attributes:
         kind: One of `FAULT_KINDS` if a single triplet is at fault; "" if the data set or the disk is.
@@ -190,10 +190,10 @@ class Dataset:
     unusable: tuple[Unusable, ...] = ()  # entries that cannot be used
     # The joined folders, each with its own spec and with triplets named as here; () for a single folder.
     parts: tuple["Dataset", ...] = ()
-    description: str = ""  # what the values of its files are taken for; "" if no file was looked at
-    # What cannot be told about the values, see `data.values.inference`; no network must learn from them.
+    description: str = ""  # inferred meaning of the values of its files; "" if no file was looked at
+    # Open questions about the values, see `data.values.inference`; no network must learn from them.
     doubts: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()  # what is assumed about the values, or stated although the files contradict it
+    warnings: tuple[str, ...] = ()  # assumptions about the values, and statements that the files contradict
 
     def check_meaning(self) -> None:
         """Raise DataError with the first doubt about the values, if there is one, and with the warnings."""
@@ -206,22 +206,20 @@ class Dataset:
         return self.parts or (self,)
 
 
-def _check_type(key: str, value: Any, types: tuple[type, ...], meaning: str) -> Any:
-    if type(value) not in types:
-        raise DataError(f"{key} is {value!r}; it is {meaning}")
-    return value
+def _accept(meaning: str, *types: type) -> Callable[[str, Any], Any]:
+    """Return a check of a key's value by type; a whole number becomes a float where one is allowed."""
+
+    def check(key: str, value: Any) -> Any:
+        if type(value) not in types:
+            raise DataError(f"{key} is {value!r}; it is {meaning}")
+        return float(value) if float in types and value is not None else value
+
+    return check
 
 
-def _check_word(key: str, value: Any) -> Any:
-    return _check_type(key, value, (str,), "a word")
-
-
-def _check_count(key: str, value: Any) -> Any:
-    return _check_type(key, value, (int, type(None)), "a whole number")
-
-
-def _check_number(key: str, value: Any) -> float | None:
-    return None if value is None else float(_check_type(key, value, (int, float), "a number"))
+_check_word, _check_flag = _accept("a word", str), _accept("true or false", bool)
+_check_count = _accept("a whole number", int, type(None))
+_check_number = _accept("a number", int, float, type(None))
 
 
 def _check_numbers(key: str, value: Any) -> tuple[float, ...]:
@@ -229,10 +227,6 @@ def _check_numbers(key: str, value: Any) -> tuple[float, ...]:
     if not all(type(number) in (int, float) for number in listed):
         raise DataError(f"{key} is {value!r}; it is a number or a list of numbers")
     return tuple(float(number) for number in listed)
-
-
-def _check_flag(key: str, value: Any) -> Any:
-    return _check_type(key, value, (bool,), "true or false")
 
 
 def _check_mask_values(_: str, value: Any) -> MaskValues | None:

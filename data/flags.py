@@ -4,7 +4,7 @@ Imports no NumPy, so that --help is quick.
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from data.dataset import DEPTH_UNITS, POLARITIES
@@ -25,11 +25,16 @@ def parse_numbers(text: str) -> tuple[float, ...]:
     return tuple(parse_number(part) for part in text.split(","))
 
 
-def parse_count(text: str) -> int:
-    """Parse a whole number that is not negative."""
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
-    return int(text)
+def parse_whole(low: int = 0, high: int | None = None, noun: str = "a whole number") -> Callable[[str], int]:
+    """Return a parser of whole numbers from `low` to `high`; None for no upper limit."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < low or (high is not None and int(text) > high):
+            limits = f" from {low} to {high}" if high is not None else f", at least {low}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not {noun}{limits}")
+        return int(text)
+
+    return parse
 
 
 _LIST: dict[str, Any] = {"type": parse_numbers, "metavar": "N[,N]"}
@@ -40,7 +45,11 @@ MEANING_FLAGS: dict[str, dict[str, Any]] = {  # destination -> arguments of add_
     "missing": _LIST | {"help": "depth values that mean unknown"},
     "mask_foreground": _LIST | {"help": "mask values that are foreground"},
     "mask_ignored": _LIST | {"help": "mask values that mean unknown"},
-    "group_size": {"type": parse_count, "metavar": "N", "help": "number of consecutive files that share a background"},
+    "group_size": {
+        "type": parse_whole(),
+        "metavar": "N",
+        "help": "number of consecutive files that share a background",
+    },
 }
 
 

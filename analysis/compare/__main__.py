@@ -15,8 +15,9 @@ from pathlib import Path
 from analysis import AnalysisError
 from analysis.compare.methods import DEFAULT_METHODS, METHODS, Comparison
 from data.dataset import DataError
+from data.flags import parse_whole
 from data.runtime import cli
-from search.config.budget import Budget, BudgetError, parse_budget
+from search.config.budget import parse_budget
 
 
 def _parse_methods(text: str) -> list[str]:
@@ -27,25 +28,12 @@ def _parse_methods(text: str) -> list[str]:
     return names
 
 
-def _parse_seeds(text: str) -> int:
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seeds, at least 1")
-    return int(text)
-
-
-def _parse_budget(text: str) -> Budget:
-    try:
-        return parse_budget(text)
-    except BudgetError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
     p = cli.Parser("one-look compare", __doc__.splitlines()[0])
     p.add_argument("--data", type=Path, required=True, help="data set folder")
-    p.add_argument("--budget", type=_parse_budget, required=True, help="budget of each run, such as 3m")
-    p.add_argument("--seeds", type=_parse_seeds, default=3, help="runs of each method (default 3)")
+    p.add_argument("--budget", type=parse_budget, required=True, help="budget of each run, such as 3m")
+    p.add_argument("--seeds", type=parse_whole(1), default=3, help="runs of each method (default 3)")
     known, default = ",".join(METHODS), ",".join(DEFAULT_METHODS)
     p.add_argument(
         "--methods", type=_parse_methods, default=list(DEFAULT_METHODS), help=f"of {known} (default {default})"

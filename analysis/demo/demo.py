@@ -22,6 +22,7 @@ from jaxtyping import Float32, UInt8
 from analysis import AnalysisError
 from analysis.predict.photos import RGBImage, UnreadableError, read_photo
 from analysis.runs.files import MODEL_ARGUMENT
+from data.flags import parse_whole
 from data.runtime import cli
 from data.runtime.progress import progress_bar
 from search.config.plugins import add_plugin_option
@@ -196,19 +197,13 @@ def _describe(model: "Model") -> str:
     )
 
 
-def _parse_port(text: str) -> int:
-    if not text.isdigit() or not 0 < int(text) < 2**16:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port; name a number from 1 to 65535")
-    return int(text)
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
     p = cli.Parser("one-look demo", "Serve a page to try a trained model.")
     p.add_argument("model", **MODEL_ARGUMENT)
     add_plugin_option(p)
     port = "port of the page (default: the first free one from 7860)"
-    p.add_argument("--port", type=_parse_port, metavar="N", help=port)
+    p.add_argument("--port", type=parse_whole(1, 2**16 - 1, "a port"), metavar="N", help=port)
     p.add_argument("--device", help="torch device, such as cpu or cuda:1; default: a GPU if there is one")
     return p
 

@@ -1,6 +1,6 @@
-"""What a run is asked for: options, budget, stages, constraints, and the configuration of a trial.
+"""Options, budget, stages and constraints of a run, and the configuration of a trial.
 
-`search.config.trial`, `.recipes`, `.grid` and `.constraints` import torch and are imported from there.
+`search.config.trial`, `.recipes` and `.constraints` import torch and are imported from there.
 """
 
 from search.config.budget import Budget, BudgetError, parse_budget

@@ -1,5 +1,6 @@
 """The budget of a run, its division over the stages, and the deadlines that follow."""
 
+import argparse
 import re
 import time
 from collections.abc import Mapping
@@ -11,8 +12,8 @@ _PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|trials|gpuh|cpuh)")
 SHORTEST_S = 45.0
 
 
-class BudgetError(ValueError):
-    """A budget cannot be read or met; the message gives a remedy."""
+class BudgetError(argparse.ArgumentTypeError, ValueError):
+    """A budget cannot be read or met; the message gives a remedy, and argparse prints it."""
 
 
 @dataclass(frozen=True, kw_only=True)

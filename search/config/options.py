@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from data.flags import MEANING_FLAGS, parse_count, read_meaning_flags, to_flag
-from search.config.budget import Budget, BudgetError, parse_amount
+from data.flags import MEANING_FLAGS, parse_whole, read_meaning_flags, to_flag
+from search.config.budget import Budget, parse_amount
 from search.config.encoder import EncoderWeights, parse_source
 from search.config.plugins import hash_by_name
 from search.config.stages import FINAL_PX, PX_RANGE, STAGE_PRESETS, Stage, build_stages
@@ -22,32 +22,6 @@ _GROUPS = {
     MEANING: "where dataset.json leaves it open and the files do not show it",
     COMPARISONS: "switches with which analysis.compare compares methods",
 }
-
-
-def _amount(text: str) -> float:
-    try:
-        return parse_amount(text)
-    except BudgetError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _workers(text: str) -> int:
-    if not parse_count(text):
-        raise argparse.ArgumentTypeError("a run needs 1 worker or more")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not text.isdigit() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
-    return int(text)
-
-
-def _px(text: str) -> int:
-    low, high = PX_RANGE
-    if not text.isdigit() or not low <= int(text) <= high:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of pixels from {low} to {high}")
-    return int(text)
 
 
 def _option(flag: str, *, default: Any = None, group: str = "", **argument: Any) -> Any:
@@ -75,7 +49,9 @@ class RunOptions:
     configs: "tuple[TrialConfig, ...]" = ()  # configurations trained instead of a search; empty for a search
     # hashes of the user's files with architectures and losses, by name
     plugins: Mapping[str, str] = field(default_factory=dict, metadata={"option": "--plugin"})
-    seed: int = _option("--seed", default=0, type=_seed, help="seed of split, search and trials (default 0)")
+    seed: int = _option(
+        "--seed", default=0, type=parse_whole(high=2**32 - 1), help="seed of split, search and trials (default 0)"
+    )
     refine: bool = _option(
         "--refine",
         default=True,
@@ -83,7 +59,7 @@ class RunOptions:
         help="end the last stage without augmentation and with more weight on the mask",
     )
     keep: int = _option(
-        "--keep", default=0, type=parse_count, metavar="N", help="also keep N other models of the Pareto front"
+        "--keep", default=0, type=parse_whole(), metavar="N", help="also keep N other models of the Pareto front"
     )
     find_lr: bool = _option(
         "--find-lr",
@@ -104,29 +80,32 @@ class RunOptions:
     masks: str | None = _option("--masks", metavar="NAME", help="sub-folder of the masks, if its name does not say so")
     depth: str | None = _option("--depth", metavar="NAME", help="sub-folder of the depth, if its name does not say so")
     workers: int | None = _option(
-        "--workers", type=_workers, metavar="N", help="trials at the same time (default: one per core, or four per GPU)"
+        "--workers",
+        type=parse_whole(1),
+        metavar="N",
+        help="trials at the same time (default: one per core, or four per GPU)",
     )
     gpus: int | None = _option(
         "--gpus",
-        type=parse_count,
+        type=parse_whole(),
         metavar="N",
         help="GPUs of this machine to use (default: all; 0 trains on the cores)",
     )
     px: int = _option(
         "--px",
         default=FINAL_PX,
-        type=_px,
+        type=parse_whole(*PX_RANGE, "a whole number of pixels"),
         metavar="N",
         help="side of the final images in pixels (96 to 512, default 160)",
     )
     max_params: float | None = _option(
-        "--max-params", group=CONSTRAINTS, type=_amount, metavar="N", help="parameters (250k, 1M)"
+        "--max-params", group=CONSTRAINTS, type=parse_amount, metavar="N", help="parameters (250k, 1M)"
     )
     max_macs: float | None = _option(
-        "--max-macs", group=CONSTRAINTS, type=_amount, metavar="N", help="multiply-adds of one final image (1.5G)"
+        "--max-macs", group=CONSTRAINTS, type=parse_amount, metavar="N", help="multiply-adds of one final image (1.5G)"
     )
     max_latency_ms: float | None = _option(
-        "--max-latency-ms", group=CONSTRAINTS, type=_amount, metavar="MS", help="milliseconds of one final image"
+        "--max-latency-ms", group=CONSTRAINTS, type=parse_amount, metavar="MS", help="milliseconds of one final image"
     )
     near: str | None = _meaning("near")
     depth_unit: str | None = _meaning("depth_unit")

@@ -35,7 +35,7 @@ class Plugin(NamedTuple):
 
 
 def name_plugin(text: str) -> Plugin:
-    """Keep the content of a file as named by the user of this machine, who thereby agrees that it runs.
+    """Keep the content of a file that the user of this machine names, and so allows to run.
 
     Raises:
         ArgumentTypeError: It cannot be read or kept, or is not a Python file.
@@ -60,7 +60,9 @@ def name_plugin(text: str) -> Plugin:
 
 def add_plugin_option(parser: argparse.ArgumentParser, help: str = "") -> None:
     """Add --plugin, which may be repeated; parsing it keeps each file as named by the user."""
-    usual = "file with the code of a run's own architecture or loss, see plugins/ in its folder; once on a machine"
+    usual = (
+        "file with the code of a run's own architecture or loss, see plugins/ in its folder; needed once on a machine"
+    )
     parser.add_argument("--plugin", type=name_plugin, action="append", default=[], metavar="FILE", help=help or usual)
 
 

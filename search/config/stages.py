@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from models.config import ConfigError
 
@@ -32,16 +32,14 @@ class Stage:
     share: float = 0.0  # fraction of the time after start-up; 0 for a stage that uses what the previous ones leave
     early_stopping: bool = False  # True if ASHA stops poor trials
     full_trials: int = 25  # trials of full length that would fill a search; most trials are stopped well before
-    # multiply-adds of the network for which the images of a first stage are chosen, relative to
-    # `efficientnet_lite`
+    # multiply-adds of the network for which a first stage's images are chosen, relative to `efficientnet_lite`
     macs_factor: float = 1.0
     narrow: bool = False  # True leaves out the architectures that win nothing in trials of less than a minute
     top_k: int = 0  # best trials of the previous stage that are promoted or repeated
     epsilon: float = math.inf  # greatest difference to the best score with which a trial is among them
     # True if one of them is the smallest network on the Pareto front of score and parameters
     include_smallest: bool = False
-    # True if one of them is the best network that starts from published weights, which gain most from the whole
-    # data
+    # True if one of them is the best network from published weights, which gain most from the whole data
     include_pretrained: bool = False
     controls: int = 0  # random trials of the lower half that are promoted too, so that rank correlations are unbiased
     repeats: int = 0  # further seeds of each repeated finalist, as far as time allows
@@ -84,26 +82,20 @@ STAGE_PRESETS = {
 LEAST_PX = PX_RANGE[0] // 2
 
 
-@dataclass(frozen=True, kw_only=True)
-class StageSetting:
+class StageSetting(NamedTuple):
     """What a settings file states of a stage."""
 
     attribute: str  # of Stage
-    type: type[int] | type[float]
-    limits: tuple[float, float]  # least and largest value
+    limits: tuple[float, float]  # least and largest value; whole numbers only if both are
     about: str
 
 
 STAGE_SETTINGS = {
-    "images": StageSetting(
-        attribute="fraction", type=float, limits=(0.001, 1), about="share of the training images, at most 1"
-    ),
-    "px": StageSetting(attribute="px", type=int, limits=(LEAST_PX, PX_RANGE[1]), about="side of the images in pixels"),
-    "epochs": StageSetting(attribute="epochs", type=int, limits=(1, 10_000), about="passes over the images, at most"),
-    "share": StageSetting(attribute="share", type=float, limits=(0.001, 1), about="share of the time of all stages"),
-    "entrants": StageSetting(
-        attribute="top_k", type=int, limits=(1, KEPT_CHECKPOINTS), about="best trials of the stage before that enter"
-    ),
+    "images": StageSetting("fraction", (0.001, 1.0), "share of the training images, at most 1"),
+    "px": StageSetting("px", (LEAST_PX, PX_RANGE[1]), "side of the images in pixels"),
+    "epochs": StageSetting("epochs", (1, 10_000), "passes over the images, at most"),
+    "share": StageSetting("share", (0.001, 1.0), "share of the time of all stages"),
+    "entrants": StageSetting("top_k", (1, KEPT_CHECKPOINTS), "best trials of the stage before that enter"),
 }
 
 
@@ -140,14 +132,14 @@ def _check_name(owner: str, name: str, known: Mapping[str, Any]) -> None:
 
 def _check_value(name: str, value: Any, setting: StageSetting) -> None:
     low, high = setting.limits
-    allowed = int if setting.type is int else int | float
-    if isinstance(value, bool) or not isinstance(value, allowed) or not low <= value <= high:
-        kind = "whole number" if setting.type is int else "number"
+    whole = isinstance(high, int)
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not low <= value <= high:
+        kind = "whole number" if whole else "number"
         raise ConfigError(f"{name} = {value!r} must be a {kind} from {low:g} to {high:g}")
 
 
 def _state(stage: Stage, stated: Mapping[str, Mapping[str, Any]]) -> Stage:
-    """Return a stage with what is stated of it; entrants leave no place to small networks or controls."""
+    """Return a stage with its stated settings; stated entrants leave no place to small networks or controls."""
     repeats = stage.kind == "repeat"
     settings = stated.get("final" if repeats else stage.name, {})
     kept = {name: value for name, value in settings.items() if not repeats or name in ("images", "epochs")}
@@ -179,14 +171,8 @@ def build_stages(
     - below WIDE_FROM, architectures that win nothing in short trials are left out;
     - the images of the first stage leave time for networks whose multiply-adds grow with the root of the budget.
 
-    Args:
-        preset: A name in STAGE_PRESETS.
-        trainings: How many good trainings the budget pays for.
-        refine: False leaves out the refinement of the final stage.
-        fixed: True if the user's configurations replace the search.
-        px: Side of the images of the final stage in pixels; the other stages' sides change in proportion.
-        stated: What the user states of stages, which `check_stages` has checked.
-        wide: True keeps all architectures, whatever the budget.
+    `fixed` configurations of the user replace the search; `px` is the side of the final images, and the sides of the
+    other stages change in proportion; `stated` has passed `check_stages`; `wide` keeps all architectures.
     """
     if (
         preset == "default"

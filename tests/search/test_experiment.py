@@ -221,13 +221,13 @@ class TestGrid:
         assert {row["stage"] for row in table(grid_run[0])} - {"repeat"} == {"explore", "final"}
         assert not (grid_run[0] / "study.journal").exists()
 
-    def test_random_split_warns_and_says_how_much_it_flatters(self, grid_run):
+    def test_random_split_warns_and_says_how_optimistic_it_is(self, grid_run):
         folder, process = grid_run
         assert "warning: --split random leaks" in process.stderr
         metrics = json.loads((folder / "best" / "metrics.json").read_text())
         apart = metrics["val"]["score"] - metrics["test"]["score"]
-        assert metrics["validation_flatters_by"]["score"] == pytest.approx(apart)
-        assert f"flatters by {apart:.3f}" in process.stdout
+        assert metrics["validation_minus_test"]["score"] == pytest.approx(apart)
+        assert f"too optimistic by {apart:.3f}" in process.stdout
         assert json.loads((folder / "run.json").read_text())["data"]["split"] == "random"
 
     def test_trials_table_has_the_figures_of_the_network(self, grid_run):
@@ -334,7 +334,7 @@ def test_mistake_gives_one_line_and_exit_code_2(budget, data, says, tiny_dataset
         (("--max-latency-ms", "-3"), "'-3' is not an amount"),
         (("--keep", "-1"), "'-1' is not a whole number"),
         (("--keep", "two"), "'two' is not a whole number"),
-        (("--workers", "0"), "a run needs 1 worker or more"),
+        (("--workers", "0"), "'0' is not a whole number, at least 1"),
         (("--workers", "9999"), "--workers 9999: this process may use"),
         (("--sampler", "x"), "invalid choice"),
         (("--stages", "x"), "invalid choice"),

@@ -104,7 +104,7 @@ WRONG = {  # the file, and what its line says
     "seed = [1, 2]": "seed = [1, 2] must be a text or a number",
     "seed = true": "seed = True must be a text or a number",
     "px = 95": "px: '95' is not a whole number of pixels from 96 to 512",
-    "workers = 0": "workers: a run needs 1 worker or more",
+    "workers = 0": "workers: '0' is not a whole number, at least 1",
     'refine = "no"': "refine = 'no' must be true or false",
     'sampler = "grid"': "sampler = 'grid' is not one of tpe, random",
     'max_params = "many"': "max_params: 'many' is not an amount",
