@@ -28,7 +28,7 @@ MIN_TRAIN = 160  # images of a stage, if there are as many: five batches of 32
 MIN_VAL, MAX_VAL = 96, 2000
 VAL_SHARE = 0.5  # share of the stage's training images: validation must not take longer than training
 MAX_LEFT_OUT = 0.1  # share of the triplets decoded: above it the whole data set is suspect
-FEW_BACKGROUNDS = 10  # that validate: below it the user is told what the score is worth
+FEW_BACKGROUNDS = 10  # that validate: below it the user is told how reliable the score is
 SCORE_SPREAD = 0.5  # half the 95 % interval of the mean IoU of one background: twice a std of 0.25 between backgrounds
 MAX_NAMED = 20  # messages of left-out triplets in run.json
 
@@ -83,17 +83,9 @@ class LeftOut:
 class DataModule:
     """A data set that is read, split and packed stage by stage.
 
-    `first` holds the data of the first stage, whose statistics and sigma are used for the whole run; None before.
-
-    Args:
-        root: Data set folder.
-        seed: Selects the backgrounds that are held out.
-        split: "background", or "random" as in the original study, which leaks.
-        allow_bad: Accept a data set of which more than a tenth is left out.
-        roles, stated, specs: See `read_dataset`.
-
-    Raises:
-        DataError: The folder cannot be used.
+    `first` holds the data of the first stage, whose statistics and sigma are used for the whole run; None before. The
+    seed selects the backgrounds that are held out; a split that is "random", as in the original study, leaks. With
+    `allow_bad` more than a tenth may be left out. For `roles`, `stated`, `specs` and errors see `read_dataset`.
     """
 
     def __init__(
@@ -118,11 +110,7 @@ class DataModule:
         self.splits = SPLITS[split](self.dataset, seed=seed)
 
     def prepare_data(self, px: int, *, deadline: float | None = None) -> None:
-        """Decode every triplet at `px`, as far as the time allows, so that faults are found before training starts.
-
-        Raises:
-            DataError: Too many triplets are left out, see `check_left_out`.
-        """
+        """Decode every triplet at `px`, as far as the time allows, to find faults first; see `check_left_out`."""
         for split, size in self.sizes().items():
             if size:
                 self.pack(split, px, deadline=deadline)
@@ -165,11 +153,11 @@ class DataModule:
         return train, min(max(MIN_VAL, int(VAL_SHARE * train)), MAX_VAL, len(self.splits.val))
 
     def list_warnings(self) -> list[str]:
-        """Return what is assumed about the values, which triplets are not used, and what the scores are worth."""
+        """Return the assumptions about the values, the triplets that are not used, and how reliable the scores are."""
         return [*self.dataset.warnings, *filter(None, (self.describe_mixed(), self.describe_reliability()))]
 
     def describe_reliability(self) -> str:
-        """Return what the scores are worth if few backgrounds validate, "" if enough do."""
+        """Return how reliable the scores are if few backgrounds validate, "" if enough do."""
         backgrounds = len({triplet.background for triplet in self.splits.val})
         if self.split == "random" or backgrounds >= FEW_BACKGROUNDS:
             return ""
@@ -192,7 +180,7 @@ class DataModule:
         shared = 0 if mixed else len(list_shared_foregrounds(self.splits))
         if shared and self.split == "background":
             are = "foreground is" if shared == 1 else "foregrounds are"
-            return f"{shared:,} {are} in more than one split, which flatters the scores; see split in data/README.md"
+            return f"{shared:,} {are} in more than one split, so the scores are too good; see split in data/README.md"
         share = f"{mixed:,} of {len(self.dataset.triplets):,} triplets"
         return f"{share} are not used: their foreground belongs to another split than their background" if mixed else ""
 

@@ -30,10 +30,8 @@ Row = dict[str, str]
 class StagingDir:
     """A hidden folder beside `root`, locked by this process.
 
-    Args:
-        root: The folder to publish.
-        origin: Everything that the samples depend on, as text. An interrupted build of equal origin is resumed.
-            Without it nothing is kept, and several processes may build the same folder at the same time.
+    The `origin` is everything that the samples depend on, as text: an interrupted build of equal origin is resumed.
+    Without it nothing is kept, and several processes may build the same folder at the same time.
 
     Raises:
         DataError: It cannot be made, is being written by another process, or was interrupted with another origin.
@@ -184,16 +182,10 @@ def _encoder_options(role: str, suffix: str) -> list[int]:
 
 
 class DatasetWriter:
-    """Context that fills a hidden folder beside `root` and renames it to `root` on success.
-
-    Args:
-        root: Folder to make; it may exist if it is empty.
-        spec: Content of dataset.json.
-        mask_suffix, depth_suffix: Formats of masks and depth maps.
-        origin: See `StagingDir`; without it an interrupted folder is removed.
+    """Context that fills a hidden folder beside `root` and renames it to `root`, which is absent or empty, on success.
 
     Raises:
-        DataError: `root` is in use or cannot be made.
+        DataError: `root` is in use or cannot be made; see `StagingDir` for `origin`.
     """
 
     def __init__(

@@ -266,8 +266,7 @@ def checkerboard(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
     patterns below a hundredth. It is a std rather than a share of the energy because all networks predict the same
     scenes in the same unit.
 
-    Args:
-        maps: Predictions of at least 16 px a side; the mean over channels is taken.
+    The maps are predictions of at least 16 px a side; the mean over channels is taken.
 
     Source: Odena et al. 2016, doi:10.23915/distill.00003, for the artefact; the metric is this project's.
     """

@@ -192,7 +192,7 @@ def _list_space(stated: Mapping[str, Any]) -> list[str]:
 
 
 def _format_line(name: str, value: Any, about: str, *, shown: str) -> str:
-    """Return a line; one without a value is a comment with what is `shown` in its place."""
+    """Return a line; one without a value is a comment that has `shown` in its place."""
     return f"# {name} = {shown}  # {about}" if value is None else f"{name} = {format_value(value)}  # {about}"
 
 

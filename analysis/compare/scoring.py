@@ -109,6 +109,6 @@ def trace_incumbent(folder: Path, sigma: float) -> pd.DataFrame:
 
 
 def sample_curve(curve: pd.DataFrame, times_s: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:
-    """Return the score of an `trace_incumbent` at each of the times; nan where there is no incumbent yet."""
+    """Return the score of a `trace_incumbent` frame at each of the times; nan where there is no incumbent yet."""
     before = np.searchsorted(curve["time_s"].to_numpy(), times_s, side="right")
     return np.concatenate([[np.nan], curve["score"].to_numpy(dtype=float)])[before]

@@ -69,15 +69,10 @@ def paste_foreground(
     foot: float = UNKNOWN,
     light: Light | None = None,
 ) -> None:
-    """Paste a foreground in front of everything that it covers.
+    """Paste a foreground (RGB premultiplied with alpha, and alpha) in place, in front of everything that it covers.
 
-    Args:
-        canvas: Image, mask and depth, changed in place.
-        pixels: RGB premultiplied with alpha, and alpha.
-        place: Place and size.
-        distance_ratio: Distance of the foreground divided by the nearest distance that it covers.
-        foot: Relative inverse depth of the ground it stands on, if any; it is never behind that.
-        light: Casts a shadow.
+    Its distance is `distance_ratio` times the nearest that it covers, and it is never behind `foot`, the relative
+    inverse depth of the ground it stands on, if any. A `light` casts a shadow.
     """
     px = canvas.image.shape[0]
     scale = place.size * px / max(pixels.shape[:2])

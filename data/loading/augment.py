@@ -30,7 +30,7 @@ PASTE_SCALE = (0.6, 1.4)  # size of the pasted foreground, relative to its own
 PASTE_ROTATION_DEG = 15
 PASTE_SHIFT = 0.3  # largest shift along each axis, as a share of the side
 PASTE_NEAREST = 95  # percentile of the covered inverse depth at which a pasted foreground is put
-PASTE_OPAQUE = 128  # masks from this value take the depth along
+PASTE_OPAQUE = 128  # value of the mask from which a pixel takes its depth along
 PASTE_STREAM = 1  # separates these draws from those of the other augmentations, which use the same seed
 PASTE_DRAWS = 7  # chosen or not, source, flip, scale, angle, shift to the right, shift downwards
 
@@ -93,11 +93,7 @@ AUGMENT_CHOICES = list_choices(AugmentConfig, GEOMETRY | PHOTOMETRY)
 
 
 class Augment:
-    """Change samples at random, each by its own seed, so that neither batch size nor worker matters.
-
-    Args:
-        config: Probability of each change.
-    """
+    """Change samples at random, each by its own seed, so that neither batch size nor worker matters."""
 
     def __init__(self, config: AugmentConfig) -> None:
         self.config = config

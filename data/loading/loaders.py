@@ -53,11 +53,7 @@ class Loader:
     A sample depends on (seed, epoch, sample) alone, not on the number of workers or on earlier epochs.
 
     Args:
-        pack: The samples; `count` is their number.
-        batch_size: Samples per batch, at least 1; the last batch may be smaller.
         stats: Mean and std of the training data, also for validation; they normalise the images.
-        augment: Augmentation. None: samples are not changed.
-        seed: Seed of order and augmentation.
         shuffle: Draw a new order in each epoch.
         drop_last: Drop a last, smaller batch, unless it is the only one.
         workers: Processes that prepare batches in advance. 0: batches are prepared inline.

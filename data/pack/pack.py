@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8, UInt16
@@ -154,15 +153,9 @@ def pack_split(
 ) -> Pack:
     """Decode a split, or a prefix of it, into a pack; shards that exist already are not decoded again.
 
-    Args:
-        dataset: Its fingerprint identifies the pack, its specs define the depth values.
-        triplets: The whole split in nested order, even if `count` is smaller.
-        px: Side in pixels.
-        cache: Folder for all packs.
-        count: Number of usable samples, from the first. None: all.
-        deadline: `time.monotonic()` after which decoding stops; the first shard is always decoded.
-        workers: Number of decoding threads.
-        progress: Called from one thread at a time.
+    `triplets` are the whole split in nested order, even if `count` is smaller; `cache` is the folder for all packs.
+    Decoding stops at the `deadline`, a moment of time.monotonic(), but the first shard is always decoded; `workers`
+    threads decode, and one at a time calls `progress`.
 
     Returns:
         The samples that are ready, `count` at most; `Pack.faults` names the triplets that were left out.
@@ -176,8 +169,9 @@ def pack_split(
     specs = [resolve_near_distance(part.spec, part.triplets) for part in dataset.folders]
     folder = _name_folder(cache, dataset, triplets, specs, px)
     spec_of = {t.id: spec for part, spec in zip(dataset.folders, specs, strict=True) for t in part.triplets}
-    options: dict[str, Any] = {"deadline": deadline, "workers": workers, "progress": progress}
-    job = PackJob(folder=folder, triplets=triplets, specs=spec_of, px=px, **options)
+    job = PackJob(
+        folder=folder, triplets=triplets, specs=spec_of, px=px, deadline=deadline, workers=workers, progress=progress
+    )
     try:
         _write_description(job, specs)
         ready = write_shards(job, wanted)

@@ -1,1 +1,1 @@
-"""Services of the process: atomic files and the cache folder, parallel jobs, progress bars, ends of command lines."""
+"""Services of the process: atomic files, the cache folder, parallel jobs, progress bars, exit codes of commands."""

@@ -89,7 +89,7 @@ class Sky:
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """Solids seen by a camera; haze absorbs two thirds of the light of what is `haze_m` away."""
+    """Solids seen by a camera; haze absorbs two thirds of the light of surfaces `haze_m` away."""
 
     solids: tuple[Solid, ...]
     camera: Camera

@@ -29,7 +29,7 @@ from data.scenes.worlds import draw_world
 from data.writing import DatasetWriter, Sample
 
 VERSION = 4  # raised whenever the same seed draws another image, so that cached scenes are drawn again
-BUILT_IN = "scenes-v"  # begin of the name of their folder
+BUILT_IN = "scenes-v"  # beginning of the name of their folder
 FILES = 1  # raised whenever the same images are written differently
 NEAR_M, FAR_M = 1.4, 200.0
 PER_BACKGROUND = 20

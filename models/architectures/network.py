@@ -38,10 +38,9 @@ class Network(nn.Module):
                 module.start_small()
 
     def load_pretrained(self, file: Path | None = None) -> None:
-        """Load published weights, if the config asks for any; weights that a model was saved with need no such call.
+        """Load published weights if the config asks for any, from the `file` of `models.build.match_encoder` if needed.
 
-        Args:
-            file: The weights of --encoder-weights, converted by `models.build.match_encoder`.
+        Weights that a model was saved with need no such call.
         """
 
     def lr_factors(self) -> dict[nn.Module, float]:

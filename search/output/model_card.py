@@ -90,11 +90,7 @@ def _scale(scale: Mapping[str, float | None] | None) -> str:
 
 
 def describe_origin(facts: Mapping[str, Any]) -> str:
-    """Return in one line what a model was trained on, and how to know its figures on photos.
-
-    Args:
-        facts: `trained_on` of its config.json; empty if it is not recorded.
-    """
+    """Return in one line what a model was trained on, by `trained_on` of its config.json, and how to measure it."""
     measure = "one-look evaluate MODEL DIR measures it on your own photos"
     if not facts:
         return f"Trained on data that are not recorded; {measure}."

@@ -84,7 +84,7 @@ def write_model_folder(
         metrics[name] = {**measured, "of_images": sizes[name]}
     if leaks and "test" in metrics:
         both = [name for name in ("score", "iou") if name in metrics["val"] and name in metrics["test"]]
-        metrics["validation_flatters_by"] = {name: metrics["val"][name] - metrics["test"][name] for name in both}
+        metrics["validation_minus_test"] = {name: metrics["val"][name] - metrics["test"][name] for name in both}
     metrics |= {**more, "note": _note(metrics, leaks, trained.stats)}
     write_json(folder / "metrics.json", metrics)
     write_card(folder)
@@ -102,8 +102,8 @@ def _note(metrics: dict[str, Any], leaks: bool, stats: Stats) -> str:
         if share and missing:
             notes.append(f"no {task} is known in {' and '.join(missing)}: the score there is of the {other} alone")
     if leaks:
-        notes.append("validation shares backgrounds with training (--split random) and flatters")
-    if "validation_flatters_by" in metrics:
+        notes.append("validation shares backgrounds with training (--split random) and is too optimistic")
+    if "validation_minus_test" in metrics:
         val, test = metrics["val"]["score"], metrics["test"]["score"]
         notes[-1] += f" by {val - test:.3f}: score {val:.3f}, but {test:.3f} on unseen backgrounds"
     return "; ".join(notes)

@@ -24,12 +24,7 @@ def describe_outlook(
 
     The lead is that of its ancestor in the latest stage that trained a recipe too. The gain is the rise of the score in
     the second half of the last training; as the learning rate falls in that time, it is the most that a doubled budget
-    can be expected to bring.
-
-    Args:
-        best: The best trial.
-        records: All trials by id.
-        reports: Lines of reports.jsonl.
+    can be expected to bring. `records` are all trials by id, `reports` the lines of reports.jsonl.
     """
     scores = [(float(line["fit_s"]), float(line["score"])) for line in reports if line["trial_id"] == best.trial_id]
     half_s = max((fit_s for fit_s, _ in scores), default=0.0) / 2

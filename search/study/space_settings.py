@@ -44,7 +44,7 @@ def read_space(stated: Mapping[str, Any], encoder: EncoderWeights | None = None)
         for parameter in _find_parameters(key, archs):
             try:
                 found[parameter] = _read_values(parameter, plain, default.get(parameter))
-            except ValueError as error:  # of a config
+            except ValueError as error:  # raised by a config
                 single = parameter.replace("/", ".")
                 raise ConfigError(f"{key}: {'' if single == key else f'{single}: '}{error}") from error
         if key == "model.arch":

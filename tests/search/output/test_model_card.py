@@ -59,7 +59,7 @@ def test_card_gives_the_mean_over_seeds():
         ({"stats": {"depth_known": 0.914}}, {}, "known for 91% of the training pixels"),
         ({"stats": {"depth_known": 1.0, "mask_known": 0.0}}, {}, "the predicted mask is meaningless"),
         ({"stats": {"depth_known": 1.0, "mask_known": 0.25}}, {}, "The mask was known for 25% of the training images."),
-        ({}, {"note": "shares backgrounds and flatters"}, "- Shares backgrounds and flatters."),
+        ({}, {"note": "shares backgrounds and is optimistic"}, "- Shares backgrounds and is optimistic."),
         ({}, {"test": {**PART, "rmse_depth": 0.25}}, "Not better than a constant guess in: depth RMSE."),
         ({}, {"test": {**PART, "iou": 0.0}}, "Not better than a constant guess in: mask IoU."),
     ],
