@@ -13,6 +13,7 @@ from data.check.examine import Inspection
 from data.check.faults import Fault
 from data.check.perceptual_hash import MAX_HASHES, find_repeats
 from data.dataset import Dataset, Triplet
+from data.reading.listing import is_system_name
 from data.reading.matching import is_image_name
 
 UNKNOWN = "unknown"  # background of files whose names give none
@@ -107,11 +108,15 @@ def find_stray_files(dataset: Dataset) -> list[Fault]:
     """Find files and folders that belong to no triplet; other files than images in the root are documents."""
     used = {path for t in dataset.triplets for path in (t.image, t.mask, t.depth) if path}
     folders = {path.parent for path in used} | {dataset.root}
-    files = (path for folder in filter(Path.is_dir, sorted(folders)) for path in sorted(folder.iterdir()))
+    files = (path for folder in filter(Path.is_dir, sorted(folders)) for path in _list_folder(folder))
     stray = (path for path in files if path.is_file() and path not in used)
     found = [
         Fault("stray file", str(path)) for path in stray if path.parent != dataset.root or is_image_name(path.name)
     ]
     inside = {parent for folder in folders for parent in (folder, *folder.parents)}
-    left = [path for path in sorted(dataset.root.iterdir()) if path.is_dir() and path not in inside]
+    left = [path for path in _list_folder(dataset.root) if path.is_dir() and path not in inside]
     return found + [Fault("stray file", str(path), "folder") for path in left]
+
+
+def _list_folder(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not is_system_name(path.name))

@@ -27,7 +27,7 @@ def infer_fields(
 
     `ordered` is true if no names give the backgrounds, so that consecutive files may show a group size.
     """
-    values = [inspection.values for inspection in inspections if inspection.values and inspection.values.maximum > 0]
+    values = [inspection.values for inspection in inspections if inspection.values and inspection.values.maximum]
     fields = []
     if values:
         unit = infer_unit(values, polarity)

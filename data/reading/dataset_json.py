@@ -58,8 +58,8 @@ def read_dataset_json(path: Path) -> dict[str, Any]:
     if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises on names that are too long
         return {}
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # no JSON, or no UTF-8
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or too deep
         raise DataError(f"{path}: not valid JSON ({error}); correct or remove it") from error
     if not isinstance(values, dict):
         raise DataError(f"{path}: not a JSON object; write {{...}}")

@@ -69,8 +69,6 @@ def read_dataset(
     usable = dataset.triplets
     if left_out := {unusable.image for unusable in dataset.unusable}:
         usable = tuple(triplet for triplet in usable if triplet.image not in left_out)
-    if not usable and not dataset.unusable:
-        raise DataError(f"{root}: its images have endings of depth maps; save them as PNG or JPEG")
     if not usable:
         count = max(len(dataset.triplets), len(dataset.unusable))
         raise DataError(f"{dataset.unusable[0].message} (none of {count} can be used)")
@@ -122,7 +120,9 @@ def read_folder(root: Path, *, roles: Roles = NO_ROLES, group_size: int | None =
         rows, unusable = read_manifest(listing)
     else:
         rows, unusable = match_folders(listing, roles)
-    if rows and "background" not in rows[0]:
+    if not rows and not unusable:
+        raise DataError(f"{root}: its images have endings of depth maps; save them as PNG or JPEG")
+    if not any("background" in row for row in rows):
         rows = _add_backgrounds(rows, spec)
     locate = _make_locator(root)
     triplets = tuple(_build_triplet(locate, id_, row) for id_, row in zip(_name(root, rows), rows, strict=True))

@@ -15,6 +15,7 @@ from data.reading.matching import is_image_name
 MAX_LEVELS = 3  # levels of sub-folders that are searched: JPEGImages/480p/bear, train/scene/rgb
 MAX_FOLDERS = 20_000
 MARKERS = ("manifest.csv", "dataset.json")  # a sub-folder with one of them is a data set of its own
+SYSTEM_NAMES = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 _MAX_ENDINGS = 3
 
 
@@ -32,10 +33,11 @@ class _Entries:
         except OSError:  # a link to itself
             is_dir = False
         if is_dir:
-            self.folders.extend([entry.name] if entry.name[0] != "." and printable(entry.name) == entry.name else [])
+            known = printable(entry.name) == entry.name and not is_system_name(entry.name)
+            self.folders.extend([entry.name] if known else [])
         elif is_image_name(entry.name):
             self.images.append(entry.name)
-        elif entry.name[0] != ".":
+        elif not is_system_name(entry.name):
             self.endings[printable(entry.name).rpartition(".")[2].lower()] += 1
 
 
@@ -151,6 +153,11 @@ class Listing:
         """Return how many files of a folder are no images by their endings; "" if there are none."""
         most = self._scan(folder).endings.most_common(_MAX_ENDINGS)
         return ", ".join(f"{count:,} .{ending}" for ending, count in most)
+
+
+def is_system_name(name: str) -> bool:
+    """Return True for hidden files and for those that file managers and network drives leave in folders."""
+    return name[0] in ".@$" or name in SYSTEM_NAMES
 
 
 def printable(name: str) -> str:

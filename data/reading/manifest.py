@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data.dataset import POLARITIES, ROLES, TRUTHS, DataError, Unusable
 from data.reading.listing import Listing, printable
-from data.reading.roles import assign_roles
+from data.reading.roles import assign_roles, find_split
 
 CHOICES = {"split": ("train", "val", "test"), "near": POLARITIES}  # allowed values of columns
 
@@ -36,15 +36,36 @@ def read_manifest(listing: Listing) -> tuple[list[Row], list[Unusable]]:
         seen = ", ".join(map(repr, columns)) or "none"
         needed = "it needs image, mask, depth, background, foreground"
         raise DataError(f"{path}: no column {lacking} among {seen}; {needed}")
-    unusable = [fault for number, row in lines if (fault := _check_row(number, row, listing))]
-    rows = [row for _, row in lines if "image" in row]
+    rows, usable, unusable = _sort_lines(lines, listing)
     if not rows:
         raise DataError(f"{path}: lists no images; add a line per triplet")
     for column in {"background", "split"}.intersection(columns):
-        filled = sum(column in row for row in rows)
-        if filled not in (0, len(rows)):
-            raise DataError(f"{path}: {column} is empty in {len(rows) - filled} lines; fill all of them or none")
+        filled = sum(column in row for row in usable)
+        if filled not in (0, len(usable)):
+            raise DataError(f"{path}: {column} is empty in {len(usable) - filled} lines; fill all of them or none")
+    if any("background" in row for row in usable):
+        rows = [{"background": "unknown"} | row for row in rows]  # that of lines that cannot be used may be empty
     return rows, unusable
+
+
+def _sort_lines(lines: Sequence[tuple[int, Row]], listing: Listing) -> tuple[list[Row], list[Row], list[Unusable]]:
+    """Return the rows that name an image, the first for each, those that can be used, and the faults of the lines."""
+    first: dict[str, int] = {}  # image -> its line
+    rows, usable, unusable = [], [], []
+    for number, row in lines:
+        fault = _check_row(number, row, listing)
+        image = row.get("image", "")
+        if image and first.setdefault(image, number) != number:
+            problem = f"line {number}: image {printable(image)} is in line {first[image]} already"
+            path, remedy = listing.root / "manifest.csv", "remove one of them"
+            fault = Unusable(kind="faulty line", image=None, source=path, problem=problem, remedy=remedy)
+        elif image:
+            rows.append(row)
+        if fault:
+            unusable.append(fault)
+        else:
+            usable.append(row)
+    return rows, usable, unusable
 
 
 def _read_lines(path: Path) -> tuple[Sequence[str], list[tuple[int, Row]]]:
@@ -61,6 +82,10 @@ def _read_lines(path: Path) -> tuple[Sequence[str], list[tuple[int, Row]]]:
         for line in reader:
             filled = {key: value.strip() for key, value in line.items() if key and isinstance(value, str)}
             row = {key: value for key, value in filled.items() if value}
+            if broken := [(key, value) for key, value in row.items() if "\n" in value or "\0" in value]:
+                where = begun + 1 + reader.line_num - sum(value.count("\n") for _, value in broken)
+                problem = f"line {where}: {broken[0][0]} holds a line break or a zero byte"
+                raise DataError(f"{path}: {problem}; close the quote before it, or save the table again")
             lines.append((begun + 1 + reader.line_num, row))
         return columns, lines
 
@@ -73,6 +98,8 @@ def _check_row(number: int, row: Row, listing: Listing) -> Unusable | None:
             row[role], reason = _locate(path, role, listing)
             if reason:
                 lacking.append(f"{role} {printable(row[role])} is {reason}; add it or remove the line")
+    if "split" in row:
+        row["split"] = find_split(row["split"]) or row["split"]
     fault = lacking[0] if lacking else _check_cells(row)
     if not fault:
         return None

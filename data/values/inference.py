@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from data.dataset import DataError, Dataset, DatasetSpec, Triplet
+from data.dataset import TRUTHS, DataError, Dataset, DatasetSpec, Triplet
 from data.values.alignment import DepthStep, measure_contour_step
 from data.values.depth import SATURATED, find_known, is_constant
 from data.values.mask_inference import COLOURED_FILES, LabelSample, infer_mask_values
-from data.values.masks import is_coloured, read_bytes, scale_mask, select_channel
+from data.values.masks import is_coloured, read_bytes, read_label, scale_mask, select_channel
 from data.values.pixels import (
     JPEG_HEADER,
     decode_color,
@@ -131,6 +131,7 @@ def infer_reading(dataset: Dataset, configured: Mapping[str, Any]) -> Reading:
     samples = list(_read_sample(dataset.triplets))
     unclear = [s.triplet for s in samples if any(label and label.may_be_turned for label in (s.mask, s.depth))]
     reading = Reading(dataset.spec, orientation_unclear=tuple(unclear), looked_at=len(samples))
+    reading = replace(reading, doubts=tuple(filter(None, (_doubt_readable(samples, role) for role in TRUTHS))))
     masks = [sample for sample in samples if sample.mask is not None]
     if masks:
         reading = _add_masks(reading, masks)
@@ -299,7 +300,7 @@ def _add_masks(reading: Reading, samples: Sequence[_Sample]) -> Reading:
         reading,
         spec=replace(reading.spec, mask_values=found.values),
         fields=(*reading.fields, field),
-        doubts=(f"{where}: {found.doubt}",) if found.doubt else (),
+        doubts=(*((f"{where}: {found.doubt}",) if found.doubt else ()), *reading.doubts),
         description=found.description,
     )
 
@@ -366,6 +367,19 @@ def _doubt_near(reason: str) -> str:
         f"cannot tell whether near is bright or dark ({reason}); look at a depth map, and state --near bright if "
         "near things are bright in it, or --near dark (dataset.json: near)"
     )
+
+
+def _doubt_readable(samples: Sequence[_Sample], role: str) -> str:
+    """Return why no mask or no depth map can be read, "" if some can or there are none."""
+    paths = [path for sample in samples if (path := getattr(sample.triplet, role))]
+    if any(getattr(sample, role) for sample in samples):
+        return ""
+    try:
+        for path in paths:
+            read_label(path)
+    except DataError as error:
+        return f"{error} (none of {len(paths)} {role} files that were looked at can be read)"
+    return ""
 
 
 def _warn_of_near(where: Path | str, near: str, polarity: Polarity) -> tuple[str, ...]:

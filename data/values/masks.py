@@ -14,6 +14,7 @@ from data.dataset import DataError, MaskValues
 from data.values.pixels import decode_label
 
 COLOURED, COLOURED_SHARE = 32, 0.001  # difference between channels of 255; share of such pixels
+LFS_POINTER = b"version https://git-lfs"
 IGNORED_SHARE = 0.5  # of the area of an output pixel, from which it is ignored
 
 Foreground = Float32[np.ndarray, "h w"]
@@ -39,7 +40,7 @@ def decode_file(
     """
     pixels = decode(content)
     if pixels is None:
-        raise DataError(describe_broken_file(path), "unreadable")
+        raise DataError(describe_broken_file(path, content), "unreadable")
     return pixels
 
 
@@ -55,13 +56,17 @@ def read_bytes(path: Path) -> bytes:
         raise DataError(f"{path}: cannot be read ({error.strerror}); restore or remove the triplet") from error
 
 
-def describe_broken_file(path: Path) -> str:
+def describe_broken_file(path: Path, content: bytes) -> str:
     """Return the message about a file that is no whole image."""
+    if not content:
+        return f"{path}: not a whole image but an empty file; restore it or remove the triplet"
+    if content.startswith(LFS_POINTER):
+        return f"{path}: is a pointer of Git LFS, not the file itself; run git lfs pull"
     if path.suffix.lower() == ".exr":
         return f"{path}: not read without the package OpenEXR, or not whole; pip install OpenEXR, or save it as TIFF"
     if path.suffix.lower() in (".heic", ".heif"):
         return f"{path}: not read without the package pillow-heif, or not whole; pip install pillow-heif"
-    return f"{path}: not a whole image; restore the file or remove the triplet"
+    return f"{path}: not a whole image, or of a kind that is not read; save it as PNG, or remove the triplet"
 
 
 def select_channel(pixels: Shaped[np.ndarray, "h w *c"], values: MaskValues | None = None) -> Shaped[np.ndarray, "h w"]:

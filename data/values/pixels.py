@@ -17,6 +17,7 @@ _NUMPY = b"\x93NUMPY"
 
 MAX_PIXELS = 1 << 30  # pixels of an image, as OpenCV limits them
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is below that
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it cannot decode is reported by file
 
 
 def decode_color(content: bytes) -> np.ndarray | None:

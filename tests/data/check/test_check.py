@@ -61,7 +61,7 @@ def test_faults_of_files(folder, pictures):
 def test_faults_of_folders(folder):
     for path in (image_of(folder, 5), mask_of(folder, 5), depth_of(folder, 5)):
         path.unlink()
-    (folder / "images" / "Thumbs.db").write_bytes(b"x")
+    (folder / "images" / "notes.txt").write_bytes(b"x")
     (folder / "meta.csv").write_text("a document\n")
     (folder / "old").mkdir()
     report = check_folder(folder)
@@ -91,7 +91,7 @@ def faulty_manifest(folder, write_manifest):
     """Write twelve lines: three name missing files, one has no image, one a wrong split."""
     rows = [row_of(folder, n, split="train") for n in range(1, 13)]
     rows[1]["mask"], rows[3]["image"], rows[4]["depth"], rows[5]["image"] = "no.png", "no.png", "depth/no.gif", ""
-    rows[6]["split"] = "training"
+    rows[6]["split"] = "practice"
     write_manifest(folder, rows)
     return folder
 
@@ -104,7 +104,7 @@ def test_all_lines_that_cannot_be_used_are_listed(faulty_manifest, capsys):
         str(faulty_manifest / "images/no.png"): "",
         str(faulty_manifest / "depth/no.gif"): "",
         str(faulty_manifest / "manifest.csv"): "line 7: image is empty",
-        str(image_of(faulty_manifest, 7)): "line 8: split is 'training'",
+        str(image_of(faulty_manifest, 7)): "line 8: split is 'practice'",
     }
     assert report.faulty.keys() == {"fgbg000002", "no", "fgbg000005", "fgbg000007"}
     assert main([str(faulty_manifest)]) == 1

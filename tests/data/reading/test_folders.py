@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from data.check.check import check_folder
 from data.dataset import DataError
 from data.reading import folders
 from data.reading.layout import read_dataset
@@ -284,3 +285,12 @@ def test_folder_is_listed_once_and_names_are_compared_once_whatever_lacks_a_part
     dataset = read_dataset(tmp_path)
     assert len(dataset.unusable) == 20 and sorted(compared) == [20, 40]
     assert len(listed) == len(set(listed)) == 3
+
+
+def test_what_file_managers_and_network_drives_leave_is_not_looked_at(tmp_path):
+    touch(tmp_path, *(f"{folder}/{n}.png" for folder in ("images", "masks") for n in range(3)))
+    touch(tmp_path, "images/@eaDir/0.png/THUMB.jpg", "__MACOSX/images/._0.png", "__MACOSX/images/1.png")
+    touch(tmp_path, "images/._0.png", "masks/Thumbs.db", "masks/.DS_Store", "$RECYCLE.BIN/images/9.png")
+    dataset = read_dataset(tmp_path)
+    assert len(dataset.triplets) == 3 and not dataset.unusable
+    assert {fault.kind for fault in check_folder(tmp_path, workers=1).faults} == {"unreadable"}, "no stray files"

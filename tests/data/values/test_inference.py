@@ -448,3 +448,36 @@ def test_rare_exif_data_outside_the_sample_turn_image_mask_and_depth_alike(
         assert ((decode_depth(depth)[0] > 0.5) == (mask > 127)).all()
     check([str(tmp_path)])
     assert ("EXIF data turn 3 of 12 images" in capsys.readouterr().out) == (orientation == 3), "it looks at all files"
+
+
+@pytest.mark.parametrize("role", ["masks", "depth"])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "an empty file"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"no", "not a whole image"),
+    ],
+)
+def test_labels_none_of_which_can_be_read_are_the_reason_that_is_given(make, role, content, reason):
+    root = make(binary, lambda inside, n: inside.astype(np.uint8) * 200 + np.uint8(n))
+    for path in (root / role).iterdir():
+        path.write_bytes(content)
+    doubt = read_dataset(root).doubts[0]
+    assert reason in doubt and f"none of 10 {role.removesuffix('s')} files that were looked at can be read" in doubt
+    assert check([str(root)]) == 1
+
+
+def test_negative_depth_is_asked_about_by_search_and_check(make, capsys):
+    root = make(binary, lambda inside, n: np.where(inside, -1000, -2000 - n).astype(np.int32), depth_suffix=".npy")
+    assert "cannot tell whether depth is distances" in read_dataset(root).doubts[0]
+    assert check([str(root)]) == 1 and "cannot tell whether depth is distances" in capsys.readouterr().out
+
+
+def test_images_of_depth_suffixes_are_the_same_error_for_search_and_check(make, capsys):
+    root = make(binary)
+    for path in (root / "images").iterdir():
+        path.rename(path.with_suffix(".npy"))
+    with pytest.raises(DataError, match="endings of depth maps"):
+        read_dataset(root)
+    assert check([str(root)]) == 2 and "endings of depth maps" in capsys.readouterr().err
