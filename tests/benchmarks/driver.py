@@ -1,0 +1,197 @@
+"""Measure what a trial costs the process of the search (the driver), from the first trial to the last.
+
+    python -m tests.benchmarks.driver --trials 100,400,1000
+
+Ray Tune, searcher, scheduler, records, TensorBoard and checkpoints are those of a run; only the training is replaced: a
+trial reports invented metrics and tiny weights at once. Prints for each block of trials the processor time of the
+driver by part, in milliseconds a trial, and the wall time, most of which the workers and Ray's servers take.
+"""
+
+import argparse
+import math
+import random
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from ray.tune.execution.tune_controller import TuneController
+
+from data.data_module import DataModule
+from data.scenes.scenes import make_scenes
+from search.config.budget import Budget
+from search.config.constraints import Constraints
+from search.config.stages import STAGE_PRESETS, Stage
+from search.records.run_dir import claim
+from search.records.run_state import create_run_state
+from search.records.tensorboard import TensorBoard
+from search.records.trials import TrialRecord, TrialTable
+from search.study.dashboard import StageStudies
+from search.tuning.ray import cluster, trainable
+from search.tuning.ray import tune as ray_tune
+from search.tuning.ray.checkpoints import CheckpointStore
+from search.tuning.ray.searchers import StageChain
+from search.tuning.ray.tune import RecordCallback, StageScheduler, Worker, run_experiment
+from search.tuning.stage_setup import RunResources, build_search, build_stage_context
+
+PARTS = {
+    "snapshot": [(TuneController, "checkpoint")],
+    "suggestion": [(StageChain, "suggest")],
+    "outcome": [(StageChain, "on_trial_result"), (StageChain, "on_trial_complete")],
+    "scheduler": [(StageScheduler, "on_trial_result"), (StageScheduler, "on_trial_complete")],
+    "table": [(TrialTable, "write")],
+    "records": [(TrialTable, "start"), (TrialTable, "report"), (TrialTable, "finish")],
+    "checkpoints": [(CheckpointStore, "finish"), (CheckpointStore, "put")],
+    "loggers": [(logger, name) for logger in (TensorBoard, StageStudies) for name in ("start", "report", "finish")],
+}
+LOSSES = {f"train_{name}": 0.1 for name in ("total", "mask", "depth", "pixel", "structural")}
+METRICS = {name: 0.5 for name in ("iou", "dice", "mae_mask", "rmse_depth", "checkerboard", "lr", "train_s")}
+COST = {"params": 60_000, "macs": 15_000_000, "receptive_field": 99, "train_images": 160, "val_images": 32}
+
+
+class Stopwatch:
+    """Adds up the processor time of the main thread in each part, without that of the parts called from it."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, float] = defaultdict(float)
+        self._stack: list[list[float]] = []  # for each open part when it began and what inner parts took
+
+    def watch(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that is timed as `part`."""
+
+        @wraps(function)
+        def timed(*args: Any, **options: Any) -> Any:
+            frame = [time.thread_time(), 0.0]
+            self._stack.append(frame)
+            try:
+                return function(*args, **options)
+            finally:
+                self._stack.pop()
+                whole = time.thread_time() - frame[0]
+                self.spent[part] += whole - frame[1]
+                if self._stack:
+                    self._stack[-1][1] += whole
+
+        return timed
+
+
+def report_epochs(config: Any, data: Any, plan: Any, *, report: Callable[..., None], **_: Any) -> None:
+    """Report as many epochs as a training, whose score depends on the configuration; `fit` of the stub."""
+    best = random.Random(repr(config)).gauss(0.4, 0.1) - 0.05 * abs(math.log(config.optim.lr / 5e-3))
+    for epoch in range(1, plan.epochs + 1):
+        score = best * (1 - math.exp(-epoch / 3))
+        metrics = {"epoch": epoch, "last": epoch == plan.epochs, "out_of_time": False, "score": score, "fit_s": 0.1}
+        replay = {"clock": [0.1] * 40, "threads": 1, "plan": {"epochs": plan.epochs}}
+        state = {"model": {"weight": torch.zeros(100)}, "optimizer": {}, "epoch": epoch}
+        report({**LOSSES, **METRICS, **metrics, "images_seen": 160 * epoch, "replay": replay}, partial(dict, state))
+
+
+class StubWorker(Worker):
+    """A worker of Ray Tune that does not train."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Replace the training in the process of this worker."""
+        trainable.fit = report_epochs
+        trainable.collect_constant_metrics = lambda spec, plan: {**COST, "devices": 1.0, "px": plan.epochs}
+        Worker.setup(self, config)
+
+
+class Blocks:
+    """Prints a row for each block of trials as they end."""
+
+    def __init__(self, sizes: list[int], watch: Stopwatch) -> None:
+        self.ends, self.watch, self.ended, self.begun = sizes, watch, 0, 0
+        self.mark()
+        print("trials".rjust(8), *(name.rjust(11) for name in ("driver", *PARTS, "rest", "threads", "wall")))
+
+    def mark(self) -> None:
+        """Begin a block."""
+        self.begun = self.ended
+        self.wall, self.cpu, self.main = time.monotonic(), time.process_time(), time.thread_time()
+        self.watch.spent.clear()
+
+    def notify(self, record: TrialRecord) -> None:
+        """Count a trial that has ended."""
+        self.ended += bool(record.status)
+        if record.status and self.ended in self.ends:
+            self.show()
+            self.mark()
+
+    def show(self) -> None:
+        """Print the row of this block."""
+        trials = (self.ended - self.begun) / 1000
+        cpu, main = time.process_time() - self.cpu, time.thread_time() - self.main
+        parts = [self.watch.spent[name] for name in PARTS]
+        values = (cpu, *parts, main - sum(parts), cpu - main, time.monotonic() - self.wall)
+        print(f"{self.ended:8,}", *(f"{value / trials:11.2f}" for value in values), flush=True)
+
+
+def prepare(folder: Path, trials: int, workers: int, sampler: str) -> tuple[RunResources, Stage]:
+    """Start Ray and return resources and the stage of a search of so many trials on a few small scenes."""
+    data = make_scenes(folder / "scenes", 40, per_background=4, px=96, seed=1, workers=1)
+    stage = STAGE_PRESETS["default"][0]
+    resources = RunResources(
+        data_module=DataModule(data, seed=0),
+        cluster=cluster.start(None, workers),
+        speed=1e9,
+        budget=Budget(text=f"{trials}trials", trials=trials),
+        deadlines=None,
+        seed=0,
+        constraints=Constraints(px=160),
+        sampler=sampler,
+    )
+    return resources, stage
+
+
+def run(args: argparse.Namespace, folder: Path) -> None:
+    """Run a search of the last number of --trials and print its blocks."""
+    resources, stage = prepare(folder, args.trials[-1], args.workers, args.sampler)
+    out, watch = folder / "run", Stopwatch()
+    with claim(out), patch.object(ray_tune, "Worker", StubWorker):
+        run_state, table = create_run_state(out, {}, began=time.monotonic()), TrialTable(out)
+        run_state.start_clock()
+        for part, methods in PARTS.items():
+            for owner, name in methods:
+                patch.object(owner, name, watch.watch(part, getattr(owner, name))).start()
+        search = build_search(resources, build_stage_context(resources, stage, trials=None), out / "study.journal")
+        searcher, blocks = StageChain(iter([search])), Blocks(args.trials, watch)
+        loggers = (TensorBoard(out / "tensorboard"), StageStudies(out, table))
+        recorder = RecordCallback(searcher, table, loggers, run_state, CheckpointStore(seed=0), blocks.notify, print)
+        scheduler = StageScheduler(stage.epochs, args.workers)
+        began = time.monotonic()
+        run_experiment(
+            searcher,
+            scheduler,
+            recorder,
+            folder=out / "ray" / "1",
+            workers=args.workers,
+            resources=resources.cluster.resources,
+        )
+        print(f"{time.monotonic() - began:.1f} s, of which {time.monotonic() - blocks.wall:.1f} s after the last trial")
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--trials", default="100,400", help="ends of the blocks of trials (default %(default)s)")
+    parser.add_argument("--sampler", default="tpe", choices=("tpe", "random"), help="sampler of the search")
+    parser.add_argument("--workers", type=int, default=2, help="workers (default %(default)s)")
+    args = parser.parse_args()
+    args.trials = [int(end) for end in args.trials.split(",")]
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            run(args, Path(folder))
+        finally:
+            cluster.stop()
+
+
+if __name__ == "__main__":
+    from tests.benchmarks import driver  # by which name workers import this module
+
+    sys.exit(driver.main())
