@@ -40,7 +40,7 @@ def restore_trials(
         if trial_id in table.records and table.records[trial_id].status != "failed":
             checkpoints.put(trial_id, checkpoint)
     for stage in stages:
-        checkpoints.sweep(table.list_ended(stage.name))
+        checkpoints.sweep(stage.name, table.list_ended(stage.name))
     checkpoints.clear_beside(ray_folder)
     states = {trial_id: load_state(found.get(trial_id)) for trial_id in unfinished}
     table.rewind({trial_id: state["epoch"] if state else 0 for trial_id, state in states.items()})

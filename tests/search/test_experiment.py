@@ -96,6 +96,12 @@ class TestRun:
             if row["status"] != "failed":
                 assert float(row["score"]) == last[row["trial_id"]]["score"]
 
+    def test_ray_tune_writes_no_trials_and_keeps_one_checkpoint_of_each(self, finished):
+        (snapshot,) = (finished[0] / "ray" / "1").glob("experiment_state-*.json")
+        assert json.loads(snapshot.read_text())["trial_data"] == []
+        counts = [len(list(trial.glob("checkpoint_*"))) for trial in (finished[0] / "ray" / "1").glob("*_*/")]
+        assert set(counts) <= {0, 1} and 1 in counts
+
     def test_best_model_is_rebuilt_with_the_figures_it_claims(self, finished, tiny_dataset):
         from safetensors.torch import load_file
 

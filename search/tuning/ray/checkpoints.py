@@ -24,6 +24,7 @@ class CheckpointStore(dict[str, Checkpoint]):
     def __init__(self, *, seed: int) -> None:
         super().__init__()
         self._seed = seed
+        self._kept: dict[str, list[TrialRecord]] = {}  # ended trials that may be promoted, by stage
 
     def put(self, trial_id: str, checkpoint: Checkpoint) -> None:
         """Store the last checkpoint of a trial and delete the one before, which another worker may have written."""
@@ -32,16 +33,21 @@ class CheckpointStore(dict[str, Checkpoint]):
             shutil.rmtree(before.path, ignore_errors=True)
         self[trial_id] = checkpoint
 
-    def finish(self, record: TrialRecord, of_stage: Sequence[TrialRecord]) -> None:
-        """Reduce the checkpoint of a trial that has ended to its weights, and sweep the ended trials of its stage."""
-        self.sweep(of_stage)
+    def finish(self, record: TrialRecord) -> None:
+        """Reduce the checkpoint of a trial that has ended to its weights; delete those it leaves no chance."""
+        self.sweep(record.stage, [record])
         if record.trial_id in self:
             _keep_weights_only(Path(self[record.trial_id].path))
 
-    def sweep(self, of_stage: Sequence[TrialRecord]) -> None:
-        """Delete the checkpoints of trials of a stage that have ended and can no longer be promoted."""
-        wanted = select_checkpoints(of_stage, seed=self._seed)
-        for other in of_stage:
+    def sweep(self, stage: str, ended: Sequence[TrialRecord]) -> None:
+        """Delete the checkpoints of trials of a stage that have ended and can no longer be promoted.
+
+        `ended` are those since the last call: a trial that was not selected among fewer trials is not among more.
+        """
+        candidates = [*self._kept.get(stage, []), *ended]
+        wanted = select_checkpoints(candidates, seed=self._seed)
+        self._kept[stage] = [record for record in candidates if record.trial_id in wanted]
+        for other in candidates:
             if other.trial_id in self and other.trial_id not in wanted:
                 shutil.rmtree(self.pop(other.trial_id).path, ignore_errors=True)
 

@@ -131,12 +131,12 @@ class FeasibleOptunaSearch(Searcher):
             self._trials[trial_id].report(result["score"], result[TRAINING_ITERATION])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Report the outcome of a trial to Optuna; `result` is the last report, flattened by Ray Tune."""
+        """Report the outcome of a trial to Optuna; `result` is the last report."""
         trial = self._trials.pop(trial_id, None)
         if trial is None:
             return
         result = result or {}
-        metrics = {name.removeprefix("metrics/"): result[name] for name in result if name.startswith("metrics/")}
+        metrics = result.get("metrics", {})
         status, reason = read_outcome(result, metrics) if result and not error else ("failed", "")
         for name, value in describe_outcome(status, reason, metrics).items():
             trial.set_user_attr(name, value)

@@ -4,6 +4,7 @@ import platform
 import random
 import tempfile
 import time
+from collections import UserDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,7 +192,10 @@ class Reporter:
         self.rates.append((self.steps, rate))
 
     def report(self, metrics: dict[str, Any], state: Callable[[], State]) -> None:
-        """Report one epoch; learning rates and sample images since the last report are kept apart from the metrics."""
+        """Report one epoch; learning rates and sample images since the last report are kept apart from the metrics.
+
+        A UserDict is no dict, whose every number Ray Tune would keep statistics of, for each trial.
+        """
         top_level = {name: metrics[name] for name in ("score", "epoch", "last")}
         logged = {"rates": thin_rates(self.rates), "pictures": metrics.get("predictions")}
         recorded = {name: value for name, value in metrics.items() if name != "predictions"}
@@ -199,7 +203,8 @@ class Reporter:
         with tempfile.TemporaryDirectory() as folder:
             torch.save(state(), Path(folder) / STATE_FILE)
             checkpoint = tune.Checkpoint.from_directory(folder)
-            tune.report({**top_level, **logged, "metrics": {**recorded, **self.constants}}, checkpoint=checkpoint)
+            once = UserDict({**recorded, **self.constants})
+            tune.report({**top_level, **logged, "metrics": once}, checkpoint=checkpoint)
 
 
 def thin_rates(rates: Sequence[tuple[int, float]]) -> Rates:

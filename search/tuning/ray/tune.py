@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from ray import tune
 from ray.actor import exit_actor
-from ray.tune import CheckpointConfig, FailureConfig, RunConfig
+from ray.tune import Checkpoint, FailureConfig, RunConfig
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.trainable import wrap_function
@@ -21,9 +21,11 @@ from search.records.tensorboard import TrialLogger
 from search.records.trials import TrialRecord, TrialTable
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.failures import MAX_RETRIES, Failure, read_failure
-from search.tuning.ray.internals import get_asha_rungs, keep_idle_workers, set_process_title
+from search.tuning.ray.internals import get_asha_rungs, keep_idle_workers, leave_out_of_snapshots, set_process_title
 from search.tuning.ray.searchers import StageChain
 from search.tuning.ray.trainable import TrialSpec, read_outcome, train_trial
+
+LOGGED = ("metrics", "rates", "pictures")  # parts of a report that Ray Tune itself does not need
 
 
 @dataclass
@@ -79,7 +81,17 @@ class RecordCallback(tune.Callback):
             record = self.table.report(_get_spec(trial).trial_id, metrics)
             for logger in self.loggers:
                 logger.report(record, rates=result["rates"], pictures=result["pictures"])
+            del result["rates"], result["pictures"]  # Ray Tune keeps the last result of every trial
             self.notify(record)
+
+    def on_checkpoint(
+        self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Checkpoint, **info: Any
+    ) -> None:
+        """Keep the last checkpoint of a trial only; Ray Tune calls this after the report has been recorded.
+
+        With `num_to_keep` Ray Tune would do the same, and write a snapshot of the experiment at every report.
+        """
+        self.checkpoints.put(_get_spec(trial).trial_id, checkpoint)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Close the record as completed, stopped by ASHA, ended by the budget, or failed with its reason."""
@@ -122,11 +134,8 @@ class RecordCallback(tune.Callback):
         self.searcher.retry(trial.trial_id, replace(spec, own=own, attempt=spec.attempt + 1))
 
     def _close(self, trial: Trial, status: str, reason: str, replay: dict[str, Any] | None = None) -> None:
-        trial_id = _get_spec(trial).trial_id
-        if trial.checkpoint is not None:
-            self.checkpoints.put(trial_id, trial.checkpoint)
-        record = self.table.finish(trial_id, status, reason, replay=replay)
-        self.checkpoints.finish(record, self.table.list_ended(record.stage))
+        record = self.table.finish(_get_spec(trial).trial_id, status, reason, replay=replay)
+        self.checkpoints.finish(record)
         for logger in self.loggers:
             logger.finish(record)
         self.notify(record)
@@ -158,6 +167,7 @@ class StageScheduler(ASHAScheduler):
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Add a trial; the first one shows which workers to keep between stages."""
         super().on_trial_add(tune_controller, trial)
+        leave_out_of_snapshots(tune_controller)
         if self._workers_to_keep and keep_idle_workers(tune_controller, trial, self._workers_to_keep):
             self._workers_to_keep = 0
 
@@ -183,12 +193,28 @@ class StageScheduler(ASHAScheduler):
 
 
 class Worker(wrap_function(train_trial)):  # type: ignore[misc]  # Ray Tune has no types
-    """A process that trains one trial after the other and shows the current trial in its process title."""
+    """A process that trains one trial after the other and shows the current trial in its process title.
+
+    Each report is sent to the driver once, and without the trial's specification, which the driver has.
+    """
 
     def step(self) -> Any:
         """Train until the next report."""
         set_process_title(f"ray::{self.trial_name}")
         return super().step()
+
+    def get_auto_filled_metrics(self, *args: Any, **options: Any) -> dict[str, Any]:
+        """Return what Ray Tune adds to a report, without the specification of the trial."""
+        return {
+            name: value for name, value in super().get_auto_filled_metrics(*args, **options).items() if name != "config"
+        }
+
+    def save_checkpoint(self, checkpoint_dir: str = "") -> Any:
+        """Return the checkpoint of the last report, whose metrics have been sent."""
+        saved = super().save_checkpoint(checkpoint_dir)
+        for name in LOGGED:
+            saved.metrics.pop(name, None)
+        return saved
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Prepare for the next trial; end this process if the last one does not stop, so that another one takes it.
@@ -249,7 +275,6 @@ def run_experiment(
             callbacks=[recorder],
             stop=Overtime(deadline),
             verbose=0,
-            checkpoint_config=CheckpointConfig(num_to_keep=1),
             failure_config=FailureConfig(max_failures=0),  # `RecordCallback` hands out trials again
         ),
     ).fit()

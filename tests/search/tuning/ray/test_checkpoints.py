@@ -10,7 +10,7 @@ from ray.tune import Checkpoint
 
 from search.config.stages import STAGE_PRESETS
 from search.records.trials import TrialRecord
-from search.tuning.promotion import KEPT_CHECKPOINTS, promote, rank_trials
+from search.tuning.promotion import KEPT_CHECKPOINTS, promote, rank_trials, select_checkpoints
 from search.tuning.ray.checkpoints import CheckpointStore, find_checkpoints
 from search.tuning.ray.trainable import STATE_FILE, load_state
 
@@ -36,9 +36,9 @@ def saved(folder, trial_id):
 def ended(folder, records, *, seed=0):
     """Let trials end one after the other; return the store."""
     checkpoints = CheckpointStore(seed=seed)
-    for count, one in enumerate(records, start=1):
+    for one in records:
         checkpoints.put(one.trial_id, saved(folder, one.trial_id))
-        checkpoints.finish(one, records[:count])
+        checkpoints.finish(one)
     return checkpoints
 
 
@@ -59,6 +59,18 @@ def test_weights_of_the_top_are_kept_and_other_folders_are_gone(sixty):
     assert {r.trial_id for r in rank_trials(records)[:KEPT_CHECKPOINTS]} <= set(checkpoints)
 
 
+def test_of_many_trials_few_are_compared_with_the_next_and_the_same_are_kept(sixty, monkeypatch):
+    records, checkpoints, _ = sixty
+    assert set(checkpoints) == select_checkpoints(records, seed=0)
+    compared = []
+    monkeypatch.setattr(
+        "search.tuning.ray.checkpoints.select_checkpoints",
+        lambda records, *, seed: compared.append(len(records)) or select_checkpoints(records, seed=seed),
+    )
+    checkpoints.finish(record(60, 0.1))
+    assert compared == [len(select_checkpoints(records, seed=0)) + 1]
+
+
 def test_trials_that_may_be_promoted_have_weights(sixty):
     records, checkpoints, _ = sixty
     chosen = promote(records, CONFIRM, seed=0)
@@ -73,7 +85,7 @@ def test_state_of_an_ended_trial_is_reduced_to_its_weights(tmp_path):
     state = load_state(checkpoints["e0001"])
     assert set(state) == {"model", "epoch"} and torch.equal(state["model"]["weight"], torch.ones(100))
     assert [p.name for p in path.parent.iterdir()] == [STATE_FILE]
-    checkpoints.finish(record(1, 0.5), [record(1, 0.5)])  # a second time there is nothing to drop
+    checkpoints.finish(record(1, 0.5))  # a second time there is nothing to drop
     assert set(load_state(checkpoints["e0001"])) == {"model", "epoch"}
 
 
@@ -84,14 +96,14 @@ def test_failed_trial_leaves_nothing(tmp_path):
 
 def test_trial_may_end_without_a_checkpoint(tmp_path):
     checkpoints = CheckpointStore(seed=0)
-    checkpoints.finish(record(1, 0.5), [record(1, 0.5)])
+    checkpoints.finish(record(1, 0.5))
     assert not checkpoints and "e0001" not in checkpoints
 
 
 def test_trials_that_still_run_keep_all_of_theirs(sixty):
     records, checkpoints, folder = sixty
     checkpoints.put("e0099", saved(folder, "e0099"))
-    checkpoints.sweep(records)
+    checkpoints.sweep("explore", records)
     assert "optimizer" in load_state(checkpoints["e0099"])
 
 
@@ -99,7 +111,7 @@ def test_checkpoints_that_a_killed_process_did_not_delete_are_swept(tmp_path):
     checkpoints, records = CheckpointStore(seed=0), [record(i, i / 100) for i in range(40)]
     for r in records:
         checkpoints.put(r.trial_id, saved(tmp_path, r.trial_id))
-    checkpoints.sweep(records)
+    checkpoints.sweep("explore", records)
     assert on_disk(tmp_path) == set(checkpoints) and len(checkpoints) <= 2 * KEPT_CHECKPOINTS + 1
     assert {f"e{i:04d}" for i in range(32, 40)} <= set(checkpoints)
 
@@ -136,7 +148,7 @@ def test_weights_that_were_half_written_when_the_process_was_killed_are_ignored(
     found = find_checkpoints(tmp_path, {})
     assert load_state(found["e0001"])["epoch"] == 3
     checkpoints.put("e0001", found["e0001"])
-    checkpoints.finish(record(1, 0.5), [record(1, 0.5)])
+    checkpoints.finish(record(1, 0.5))
     assert set(load_state(checkpoints["e0001"])) == {"model", "epoch"}
 
 

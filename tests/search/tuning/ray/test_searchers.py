@@ -1,6 +1,7 @@
 """The searchers, driven by hand: no Ray is started."""
 
 import dataclasses
+from collections import UserDict
 from functools import partial
 
 import optuna
@@ -97,7 +98,7 @@ def test_state_of_a_trial_is_reported_to_optuna(result, error, state, value):
 def test_outcome_of_a_trial_is_reported_to_optuna():
     storage = InMemoryStorage()
     search = searcher(storage)
-    metrics = {"metrics/iou": 0.4, "metrics/params": 1234, "metrics/fit_s": 2.5, "metrics/out_of_time": True}
+    metrics = {"metrics": UserDict(iou=0.4, params=1234, fit_s=2.5, out_of_time=True)}
     for name, result in (("a", LAST | metrics), ("b", {"failed": "loss is nan", "last": True}), ("c", None)):
         search.suggest(name)
         search.on_trial_complete(name, result)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -54,6 +55,8 @@ def record(trial, folder, result):
     recorder = RecordCallback(StageChain(iter([])), table, [logger], run_state, checkpoints, lambda record: None, print)
     recorder.on_trial_start(0, [], trial)
     recorder.on_trial_result(0, [], trial, result)
+    if trial.checkpoint is not None:
+        recorder.on_checkpoint(0, [], trial, trial.checkpoint)
     trial.last_result = result
     recorder.on_trial_complete(0, [], trial)
     return table, checkpoints, logger.seen
@@ -70,6 +73,7 @@ def test_rates_and_pictures_reach_the_logger_and_no_record(trial, tmp_path):
     for names in (line, columns, table.records["c0001"].metrics):
         assert {"rates", "pictures"}.isdisjoint(names)
     assert line["score"] == 0.5 and line["device_s"] == 4.0
+    assert result.keys() == {"last", "metrics"}  # what Ray Tune keeps of every trial
 
 
 def test_trial_without_a_report_is_closed_with_its_reason(trial, tmp_path):
@@ -87,6 +91,15 @@ def test_checkpoint_of_a_trial_that_ended_is_kept_and_of_a_failed_one_is_gone(tr
         table, checkpoints, _ = record(trial, folder, {"rates": [], "pictures": None, **result})
         assert list(checkpoints) == ["c0001"] * kept and (folder / "checkpoint").exists() == kept
         assert table.records["c0001"].status == ("completed" if kept else "failed")
+
+
+def test_of_a_trial_that_trains_the_last_checkpoint_is_kept(trial, tmp_path):
+    checkpoints = CheckpointStore(seed=0)
+    recorder = RecordCallback(StageChain(iter([])), TrialTable(tmp_path), [], None, checkpoints, print, print)
+    for number in range(3):
+        (tmp_path / str(number)).mkdir()
+        recorder.on_checkpoint(0, [], trial, Checkpoint.from_directory(str(tmp_path / str(number))))
+    assert [path.name for path in tmp_path.iterdir()] == ["2"] == [Path(checkpoints["c0001"].path).name]
 
 
 def test_what_a_repetition_needs_is_written_with_the_end_of_a_trial_that_failed(trial, tmp_path):
@@ -163,6 +176,16 @@ def test_worker_whose_last_trial_does_not_stop_ends(stopped, monkeypatch):
     monkeypatch.setattr(Worker.__mro__[1], "reset_config", lambda self, config: stopped)
     monkeypatch.setattr(ray_tune, "exit_actor", lambda: ended.append(True))
     assert Worker.reset_config(object.__new__(Worker), {}) and bool(ended) != stopped
+
+
+def test_report_is_sent_once_and_without_the_specification(monkeypatch):
+    metrics = {"metrics": {"iou": 0.5}, "rates": [], "pictures": None, "score": 0.5, "checkpoint_dir_name": "one"}
+    saved = SimpleNamespace(checkpoint="one", metrics=metrics)
+    monkeypatch.setattr(Worker.__mro__[1], "save_checkpoint", lambda self, folder: saved)
+    monkeypatch.setattr(Worker.__mro__[1], "get_auto_filled_metrics", lambda self: {"config": "long", "pid": 1})
+    worker = object.__new__(Worker)
+    assert worker.save_checkpoint().metrics == {"score": 0.5, "checkpoint_dir_name": "one"}
+    assert worker.get_auto_filled_metrics() == {"pid": 1}
 
 
 def test_idle_workers_are_kept_once_the_controller_has_a_cache():
