@@ -225,7 +225,10 @@ class Experiment:
         )
         searcher = StageChain(runner.open_searchers())  # opens the first stage before Ray Tune handles signals
         if not searcher.is_finished:
-            self.interrupt.run(self._prepare_tuning(searcher, resources))
+            try:
+                self.interrupt.run(self._prepare_tuning(searcher, resources))
+            finally:
+                self.table.write()
             if not searcher.is_finished and not runner.failure:
                 waited = f"{searcher.running} trials waited for a worker when the budget was over"
                 self.console.print(waited, style="yellow")

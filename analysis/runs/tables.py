@@ -63,9 +63,10 @@ def load_reports(*runs: Path) -> pd.DataFrame:
 
 
 def load_trials_so_far(*runs: Path) -> pd.DataFrame:
-    """Return the trials of runs that may be running: those in trials.csv, and running ones from their last reports.
+    """Return the trials of runs that may be running: those in trials.csv, and others from their last reports.
 
-    Running trials have the status "running". It has all columns of TEXTS and NUMBERS, empty where unknown.
+    trials.csv may lack trials that have just ended. Running trials have the status "running". The table has all columns
+    of TEXTS and NUMBERS, empty where unknown.
 
     Raises:
         AnalysisError: One of the files is damaged.
@@ -73,9 +74,10 @@ def load_trials_so_far(*runs: Path) -> pd.DataFrame:
     finished = [load_trials(run) for run in runs if (Path(run) / "trials.csv").is_file()]
     started = [{"run": str(run), **row} for run in runs for row in _started(Path(run))]
     newest = load_reports(*runs).drop_duplicates(TRIAL, keep="last")
-    running = pd.concat([pd.DataFrame(started, columns=None if started else TRIAL), newest]).assign(status="running")
-    running = running.groupby(TRIAL, sort=False, as_index=False).last()  # the last value of each column
-    trials = pd.concat([*finished, running], ignore_index=True)
+    others = pd.concat([pd.DataFrame(started, columns=None if started else TRIAL), newest])
+    others = others.groupby(TRIAL, sort=False, as_index=False).last()  # the last value of each column
+    others["status"] = others["status"].fillna("running") if "status" in others else "running"
+    trials = pd.concat([*finished, others], ignore_index=True)
     return _complete(trials.drop_duplicates(TRIAL, keep="first", ignore_index=True), TEXTS, NUMBERS)
 
 
@@ -92,13 +94,17 @@ def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def _started(run: Path) -> list[dict[str, Any]]:
-    """Return the trials that a run recorded as they started."""
-    path = run / "trials.jsonl"
+    """Return the trials that a run recorded as they started, with their status if they have ended."""
+    path, started = run / "trials.jsonl", {}
     try:
-        started = [TrialRecord.from_line(line, path).row() for line in read_lines(path) if "config" in line]
+        for line in read_lines(path):
+            if "config" in line:
+                started[line["trial_id"]] = TrialRecord.from_line(line, path).row()
+            elif line.get("trial_id") in started:
+                started[line["trial_id"]] |= {"status": line.get("status", ""), "reason": line.get("reason", "")}
     except RunDirError as error:
         raise AnalysisError(str(error)) from error
-    return [{name: value for name, value in row.items() if value != ""} for row in started]
+    return [{name: value for name, value in row.items() if value != ""} for row in started.values()]
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

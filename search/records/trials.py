@@ -9,6 +9,7 @@ import io
 import itertools
 import json
 import math
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 from data.runtime.files import sync
 from search.records.run_dir import append_line, read_lines, require_fields, write_lines, write_text
 
+WRITING = 0.01  # largest share of the time in which trials.csv, which grows, is written during a stage
 STATUSES = ("completed", "stopped", "failed", "ended_by_budget")
 LEADING_COLUMNS = tuple(
     "trial_id parent_id stage status reason score iou dice mae_mask rmse_depth epochs images_seen params macs "  # noqa: SIM905
@@ -81,7 +83,7 @@ def yield_free_numbers(records: Iterable[TrialRecord]) -> Iterator[int]:
 
 
 class TrialTable:
-    """All records of a run, written to trials.csv, trials.jsonl and reports.jsonl as they happen.
+    """All records of a run, written to trials.jsonl and reports.jsonl as they happen, and to trials.csv.
 
     Attributes:
         orphans: Number of lines left out by `load` because they belong to trials that trials.jsonl does not have; a
@@ -92,6 +94,8 @@ class TrialTable:
         self.folder = folder
         self.records: dict[str, TrialRecord] = {}
         self.orphans = 0
+        self._stale = False  # True if trials.csv lacks a trial that has ended
+        self._write_again = float("-inf")  # moment of time.monotonic() from which writing takes little of the time
 
     @classmethod
     def load(cls, folder: Path) -> "TrialTable":
@@ -147,7 +151,7 @@ class TrialTable:
     def finish(
         self, trial_id: str, status: str, reason: str = "", *, replay: Mapping[str, Any] | None = None
     ) -> TrialRecord:
-        """Record the end of a trial with one of STATUSES and rewrite trials.csv.
+        """Record the end of a trial with one of STATUSES; rewrite trials.csv if that takes little of the time.
 
         `replay` is the state to reproduce the epoch in which it failed; that of other epochs is in their
         reports.
@@ -164,7 +168,9 @@ class TrialTable:
             with (self.folder / "reports.jsonl").open("ab") as reports:  # before the line that ends the trial
                 sync(reports)
         append_line(self.folder / "trials.jsonl", line | ({"replay": replay} if replay else {}), durable=True)
-        self.write()
+        self._stale = True
+        if time.monotonic() >= self._write_again:
+            self.write()
         return record
 
     def list_ended(self, stage: str) -> list[TrialRecord]:
@@ -176,8 +182,13 @@ class TrialTable:
         return [r for r in self.records.values() if r.stage == stage]
 
     def write(self) -> None:
-        """Write trials.csv from the finished records."""
+        """Write trials.csv from the finished records, unless it has all of them."""
+        if not self._stale:
+            return
+        began = time.monotonic()
         write_csv(self.folder / "trials.csv", [r.row() for r in self.records.values() if r.status])
+        ended, self._stale = time.monotonic(), False
+        self._write_again = ended + (ended - began) / WRITING
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

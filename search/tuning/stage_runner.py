@@ -81,6 +81,7 @@ class StageRunner:
         )
         self._begin(context, parents)
         yield self._build_searcher(context, parents, unfinished)
+        self.table.write()
         self.failure = self._describe_failure(stage)
         if self.failure:
             self.run_state.fail_stage()

@@ -60,6 +60,7 @@ def running_run(tmp_path: Path) -> Path:
         table.finish(f"e{number}", "completed" if scores else "failed", "" if scores else "out of memory")
     add_trial(table, "c1", "confirm", [0.4, 0.6], parent="e3")
     table.finish("c1", "completed")
+    table.write()
     add_trial(table, "c2", "confirm", [0.45, 0.44, 0.55], parent="e2")
     return run
 
@@ -125,6 +126,7 @@ def write_whole_run(run: Path, dataset: Path, *, searched: int = 14) -> Path:
         study.tell(trial, _add(table, f"e{number:04}", "explore", tried, score=number / 20 - 0.2))
     best = {name: metrics["val"][name] for name in ("score", "iou", "rmse_depth", "checkerboard")}
     _add(table, "f0001", "final", config, parent=f"e{searched:04}", **best)
+    table.write()
     write_json(run / "run.json", _notes(data_module, table))
     return run
 

@@ -89,6 +89,7 @@ def run(tmp_path):
         records.start(TrialRecord(trial_id=trial_id, parent_id="", stage=stage, seed=0, config=config))
         records.report(trial_id, {"score": 0.5, "params": 1234})
         records.finish(trial_id, "completed")
+    records.write()
     rounds = [{"name": "explore", "wall_s": wall_s, "busy": busy} for wall_s, busy in ((30.0, 0.9), (10.0, 0.8))]
     stages = [rounds[0], {"name": "final", "wall_s": 30.0, "busy": 0.1}, rounds[1]]
     notes = {"best": "f0001", "budget": "5m+2m", "wall_s": 299.2, "data": {"folder": "a/set"}, "seed": 0}

@@ -28,6 +28,7 @@ def write_run(run, count, *, score, archs=ARCHS, stopped=lambda params: False):
         table.start(record)
         table.report(record.trial_id, {"score": value, "epochs": 1})
         table.finish(record.trial_id, status)
+    table.write()
     rejected = study.ask()
     rejected.suggest_categorical("model/arch", archs)
     study.tell(rejected, state=optuna.trial.TrialState.PRUNED)

@@ -13,6 +13,7 @@ def run(tmp_path):
         table.start(TrialRecord(trial_id=f"e{number}", parent_id="", stage="explore", seed=0, config=config))
         table.report(f"e{number}", {"score": score, "epochs": 1})
         table.finish(f"e{number}", status)
+    table.write()
     return tmp_path
 
 
@@ -61,9 +62,22 @@ def test_trials_so_far_include_running_ones(running_run):
     assert trials.loc["e4", "status"] == "failed" and trials.loc["c1", "model/arch"] == "unet"
 
 
+def test_trials_that_have_ended_since_the_table_was_written_are_not_taken_for_running(running_run):
+    with (running_run / "trials.jsonl").open("a") as file:
+        file.write('{"trial_id": "c2", "status": "failed", "reason": "loss is nan"}\n')
+    trials = load_trials_so_far(running_run).set_index("trial_id")
+    assert tuple(trials.loc["c2", ["status", "reason", "epochs"]]) == ("failed", "loss is nan", 3)
+    assert trials.loc["c1", "status"] == "completed"
+
+
 def test_trials_so_far_need_no_table(running_run):
     (running_run / "trials.csv").unlink()
-    assert set(load_trials_so_far(running_run)["status"]) == {"running"}
+    trials = load_trials_so_far(running_run).set_index("trial_id")
+    assert trials["status"].to_dict() == {
+        **dict.fromkeys(("e1", "e2", "e3", "c1"), "completed"),
+        **{"e4": "failed", "c2": "running"},
+    }
+    assert trials.loc["e4", "reason"] == "out of memory"
 
 
 def test_leaderboard_is_best_first_without_the_failed(run):

@@ -37,10 +37,31 @@ def test_table_has_a_row_per_ended_trial_with_its_config(tmp_path):
     table.finish("e0001", "completed")
     assert [row["trial_id"] for row in rows(tmp_path)] == ["e0001"]
     table.finish("e0002", "failed", "loss is nan in epoch 1")
+    table.write()
     first, second = rows(tmp_path)
     assert first["score"] == "0.5" and first["seed"] == "7" and json.loads(first["model/dilations"]) == [1, 2]
     assert second["status"] == "failed" and second["reason"] == "loss is nan in epoch 1" and second["optim/lr"] == "0.5"
     assert list(first)[:5] == ["trial_id", "parent_id", "stage", "status", "reason"]
+
+
+def test_table_is_written_in_a_hundredth_of_the_time_and_at_the_end(tmp_path, clock, monkeypatch):
+    def write_slowly(path, rows):
+        clock.now += 0.5
+        write_csv(path, rows)
+
+    monkeypatch.setattr("search.records.trials.write_csv", write_slowly)
+    table, written = TrialTable(tmp_path), []
+    for number in range(1, 6):
+        started(table, number)
+        table.finish(f"e{number:04d}", "completed")
+        written.append(len(rows(tmp_path)))
+        clock.now += 24.0
+    assert written == [1, 1, 1, 4, 4]  # half a second, then fifty
+    table.write()
+    assert len(rows(tmp_path)) == 5
+    (tmp_path / "trials.csv").unlink()
+    table.write()  # it has all trials
+    assert not (tmp_path / "trials.csv").exists()
 
 
 def test_table_of_a_killed_run_is_loaded_with_what_was_running(tmp_path):
