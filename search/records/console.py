@@ -25,7 +25,7 @@ class RunConsole:
         self.stage, self.deadline, self.end = "starting", 0.0, 0.0
         self.counts: Counter[str] = Counter()
         self.running: set[str] = set()
-        self.best: dict[str, tuple[float, str]] = {}  # latest score and description by trial
+        self.best: dict[str, tuple[float, str]] = {}  # latest score and description, by trial
         self._bars = build_bars(self.console)  # shown by the live block, so never started
         self._live = Live(get_renderable=self._render, console=self.console, refresh_per_second=2, transient=True)
 
@@ -83,6 +83,8 @@ class RunConsole:
         """Keep the line of a trial; without a terminal, print it when an ended trial is the best so far."""
         leader = max((score for score, _ in self.best.values()), default=float("-inf"))
         self.best[record.trial_id] = (record.score, describe_trial(record))
+        for trial_id in sorted(self.best.keys() - self.running, key=lambda trial_id: self.best[trial_id])[:-1]:
+            del self.best[trial_id]  # another trial that has ended is better
         if record.status and record.score >= leader and not self.console.is_terminal:
             self.print(f"  best so far {describe_trial(record)}")
 

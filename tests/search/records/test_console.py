@@ -52,6 +52,18 @@ def test_trial_is_told_by_the_figures_that_it_has(metrics, told):
     assert f"score 0.500 {told}, unet" in describe_trial(one)
 
 
+def test_of_many_trials_the_best_and_those_that_run_are_compared_with_the_next():
+    console = RunConsole(Console(file=io.StringIO(), width=120))
+    console.begin("explore", "a search", 0.0, 0.0)
+    for number in range(50):
+        for status in ("", "completed"):
+            console.update(record(number, status, (number * 7 % 50) / 50))
+    console.update(record(99, score=0.1))
+    assert console.best.keys() == {"e7", "e99"}  # 49 of 50
+    console.update(record(99, "completed", score=0.1))
+    assert console.best.keys() == {"e7"}
+
+
 def test_failed_trial_is_never_the_best():
     assert "e3" not in shown(True, [record(2), record(3, "failed", 0.75)])
 
