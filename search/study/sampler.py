@@ -1,16 +1,19 @@
 """Samplers of the search, and the states and attributes with which trials are reported to Optuna."""
 
+import heapq
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 STARTUP_TRIALS = 15  # drawn at random, rejected ones included: TPE first learns which networks are too large
+MAX_GOOD = 25  # trials that TPE takes as good
+MAX_RECENT = 500  # trials to which TPE is fitted besides: its time grows with them, and it weighs recent ones more
 MAX_REJECTIONS_IN_TIME = 100  # consecutive rejections after which a network that is only too slow is accepted
 MAX_REJECTIONS = 1000  # consecutive rejections after which the search ends
 OPTUNA_STATES = {
@@ -44,19 +47,41 @@ class FeasibleTPE(TPESampler):
     `gamma` is the public argument for it, deprecated since Optuna 4.9 and removed in 6.0 (tried with optuna 5.0.0).
 
     Attributes:
-        rejected: Number of rejected configurations in the study.
+        trained: Number of trials in the study that have ended, without failed and rejected ones.
     """
 
     def __init__(self, seed: int) -> None:
-        self.rejected = 0
+        self.trained = 0
         super().__init__(
             seed=seed,
             n_startup_trials=STARTUP_TRIALS,
             multivariate=True,
             group=True,
             constant_liar=True,
-            gamma=lambda trials: min(math.ceil(0.1 * (trials - self.rejected)), 25),  # Optuna's own, of trained trials
+            gamma=lambda _: min(math.ceil(0.1 * self.trained), MAX_GOOD),  # Optuna's own, of trained trials
         )
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """Count a trained trial."""
+        super().after_trial(study, trial, state, values)
+        self.trained += is_trained(trial, state)
+
+
+def is_trained(trial: FrozenTrial, state: TrialState) -> bool:
+    """Return whether a trial that ends, or has ended, in `state` was neither rejected nor failed."""
+    rejected = max(trial.constraints.values(), default=0.0) > 0
+    return state in (TrialState.COMPLETE, TrialState.PRUNED) and not rejected
+
+
+def select_fitted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials of a study, in order, to which TPE is fitted: those that run, the best and the most recent."""
+    earlier, recent = trials[:-MAX_RECENT], trials[-MAX_RECENT:]
+    running = [trial for trial in earlier if not trial.state.is_finished()]
+    completed = [trial for trial in earlier if trial.state == TrialState.COMPLETE]
+    best = heapq.nlargest(MAX_GOOD, completed, key=lambda trial: float(trial.value or 0.0))
+    return [*sorted([*running, *best], key=lambda trial: trial.number), *recent]
 
 
 def build_sampler(kind: str, seed: int) -> BaseSampler:

@@ -1,12 +1,14 @@
 """The journal file in which Optuna keeps the studies of a run."""
 
 import json
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
 
 from data.runtime.files import write_atomically
 
@@ -57,10 +59,27 @@ def _is_object(line: bytes) -> bool:
         return False
 
 
-def open_journal(path: Path) -> JournalStorage:
+class RunStorage(JournalStorage):
+    """The studies of a run.
+
+    Attributes:
+        select: Reduces the trials of a study that are read, such as those that a sampler is fitted to.
+    """
+
+    select: Callable[[Sequence[FrozenTrial]], list[FrozenTrial]] | None = None
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """Return the trials of a study, or those in some states, in order."""
+        trials = super().get_all_trials(study_id, deepcopy, states)
+        return trials if self.select is None else self.select(trials)
+
+
+def open_journal(path: Path) -> RunStorage:
     """Return the storage of a run's studies, and limit Optuna's log to errors."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return JournalStorage(RunJournal(path))
+    return RunStorage(RunJournal(path))
 
 
 def find_study(storage: BaseStorage, name: str = STUDY_NAME) -> optuna.Study | None:

@@ -20,6 +20,7 @@ from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord, yield_free_numbers
 from search.study.resume import resume_study
+from search.study.sampler import select_fitted
 from search.study.space import (
     LR_RANGES,
     Parameters,
@@ -242,7 +243,7 @@ def build_search(
     latest = None if context.deadline is None else context.deadline - max(2.0, (context.cap_s or 0) / 4)
     space, storage = partial(suggest, limits=limits), open_journal(journal)
     resume_study(storage, space, past, encode=partial(encode_point, limits=limits))
-    return FeasibleOptunaSearch(
+    search = FeasibleOptunaSearch(
         space,
         context,
         closed=StopCriterion(resources.budget.trials and resources.budget.trials + retried, latest),
@@ -255,3 +256,5 @@ def build_search(
         past=past,
         unfinished=unfinished,
     )
+    storage.select = select_fitted  # from here on the sampler alone reads ended trials
+    return search

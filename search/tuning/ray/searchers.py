@@ -20,6 +20,7 @@ from search.study.sampler import (
     FeasibleTPE,
     build_sampler,
     describe_outcome,
+    is_trained,
     name_metric,
 )
 from search.study.storage import STUDY_NAME, open_trial
@@ -72,7 +73,7 @@ class FeasibleOptunaSearch(Searcher):
         name_metric(self.study)
         if isinstance(self.study.sampler, FeasibleTPE):
             known = self.study.get_trials(deepcopy=False)
-            self.study.sampler.rejected = sum(max(t.constraints.values(), default=0.0) > 0 for t in known)
+            self.study.sampler.trained = sum(is_trained(trial, trial.state) for trial in known)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """Return the next trial for the trainable, unfinished ones first; FINISHED once no new trial may start."""
@@ -90,8 +91,6 @@ class FeasibleOptunaSearch(Searcher):
                 self._trials[trial_id] = trial
                 return {"spec": self._new_spec(trial, config)}
             self.study.tell(trial, state=TrialState.PRUNED)
-            if isinstance(self.study.sampler, FeasibleTPE):
-                self.study.sampler.rejected += 1
         self._exhausted = True
         return FINISHED
 

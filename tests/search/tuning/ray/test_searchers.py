@@ -190,6 +190,16 @@ def test_samplers_are_those_of_their_kind_and_repeat():
         assert drawn[0] == drawn[1]
 
 
+def test_tpe_takes_a_tenth_of_the_trained_trials_as_good():
+    storage = InMemoryStorage()
+    search = searcher(storage, rules=Only("unet"))
+    for number in range(12):
+        search.suggest(str(number))
+        search.on_trial_complete(str(number), None if number < 2 else LAST)  # the first two fail
+    assert search.study.sampler.trained == 10 < len(study(storage).trials) - 2
+    assert searcher(storage).study.sampler.trained == 10
+
+
 def test_when_nothing_is_in_time_one_is_taken_all_the_same(monkeypatch):
     monkeypatch.setattr(search.tuning.ray.searchers, "MAX_REJECTIONS_IN_TIME", 7)
     storage = InMemoryStorage()

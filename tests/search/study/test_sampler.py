@@ -1,0 +1,60 @@
+"""The trials that TPE is fitted to."""
+
+import random
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from search.study import sampler
+from search.study.sampler import build_sampler, select_fitted
+from search.study.storage import open_journal
+
+
+@pytest.fixture
+def storage(tmp_path):
+    return open_journal(tmp_path / "study.journal")
+
+
+def ended(storage, count, *, sampler="random"):
+    """Return a study of so many trials, a third of them pruned, the first one still running."""
+    study = optuna.create_study(storage=storage, sampler=build_sampler(sampler, 0), direction="maximize")
+    draw = random.Random(0)
+    for number in range(count):
+        trial = study.ask()
+        value = 1 - abs(trial.suggest_float("x", 0, 1) - 0.3) + draw.random() / 10
+        if number % 3 == 1:
+            trial.report(value, 4)
+            study.tell(trial, state=TrialState.PRUNED)
+        elif number:
+            study.tell(trial, value)
+    return study
+
+
+def test_tpe_is_fitted_to_the_best_to_the_most_recent_and_to_those_that_run(storage, monkeypatch):
+    monkeypatch.setattr(sampler, "MAX_RECENT", 20)
+    monkeypatch.setattr(sampler, "MAX_GOOD", 5)
+    study = ended(storage, 60)
+    trials = study.get_trials()
+    storage.select = select_fitted
+    fitted = [trial.number for trial in study.get_trials()]
+    assert fitted == sorted(fitted) and len(fitted) == 26
+    assert {0, *range(40, 60)} <= set(fitted)
+    best = sorted((t for t in trials if t.state == TrialState.COMPLETE), key=lambda t: -t.value)[:5]
+    assert {trial.number for trial in best} <= set(fitted)
+
+
+def test_as_long_as_there_are_few_trials_all_are_fitted(storage):
+    study = ended(storage, 30)
+    trials = study.get_trials()
+    storage.select = select_fitted
+    assert study.get_trials() == trials
+
+
+def test_tpe_fitted_to_some_of_the_trials_still_finds_the_optimum(storage, monkeypatch):
+    monkeypatch.setattr(sampler, "MAX_RECENT", 40)
+    storage.select = select_fitted
+    study = ended(storage, 150, sampler="tpe")
+    storage.select = None
+    found = [trial.params["x"] for trial in study.get_trials()[-30:]]
+    assert sum(abs(x - 0.3) < 0.1 for x in found) > 20  # 6 of them at random
