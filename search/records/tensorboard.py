@@ -1,17 +1,21 @@
 """The interface of trial loggers, and the logger for TensorBoard."""
 
 import math
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from tensorboardX import SummaryWriter
-from tensorboardX.summary import hparams
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.summary import hparams, image, scalar
 
 from data.loading.visualize import render_predictions, render_truth
 from data.pack.pack import RawBatch
 from search.records.trials import TrialRecord
+
+FLUSH_S = 10.0  # seconds after which what a trial has written can be seen
 
 
 class TrialLogger(Protocol):
@@ -34,40 +38,64 @@ class TensorBoard:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._writers: dict[str, SummaryWriter] = {}
+        self._files: dict[str, EventFile] = {}
 
     def start(self, record: TrialRecord, raw: RawBatch | None) -> None:
         """Add the samples as a sheet: image, true mask and true depth."""
         if raw is not None:
-            self._writer(record.trial_id).add_image("pictures/truth", render_truth(raw), 0, dataformats="HWC")
+            self._open(record.trial_id).add(0, image("pictures/truth", render_truth(raw), dataformats="HWC"))
 
     def report(
         self, record: TrialRecord, *, rates: Iterable[tuple[int, float]] = (), pictures: np.ndarray | None = None
     ) -> None:
         """Add metrics at the epoch, learning rates at their steps, and the predictions."""
-        writer, epoch = self._writer(record.trial_id), record.metrics["epochs"]
-        for name, value in record.metrics.items():
-            if isinstance(value, float) and math.isfinite(value) and not name.endswith("_s"):
-                writer.add_scalar(_tag(name), value, epoch)
-        for step, rate in rates:
-            writer.add_scalar("lr/batch", rate, step)
+        file = self._open(record.trial_id)
+        figures = {name: v for name, v in record.metrics.items() if isinstance(v, float) and not name.endswith("_s")}
+        summaries = [scalar(_tag(name), value) for name, value in figures.items() if math.isfinite(value)]
         if pictures is not None:
-            writer.add_image("pictures/prediction", render_predictions(pictures), epoch, dataformats="HWC")
+            summaries.append(image("pictures/prediction", render_predictions(pictures), dataformats="HWC"))
+        file.add(record.metrics["epochs"], *summaries)
+        for step, rate in rates:
+            file.add(step, scalar("lr/batch", rate))
 
     def finish(self, record: TrialRecord) -> None:
         """Add the hyperparameters with the last score and close the file."""
-        writer = self._writer(record.trial_id)
+        file = self._open(record.trial_id)
         plain = {name: _plain(value) for name, value in {"stage": record.stage, **record.config}.items()}
-        # not add_hparams, whose file of its own replaces this one if both are opened within a second
         for summary in hparams(plain, {_tag("score"): record.metrics.get("score", 0.0)}):
-            writer.file_writer.add_summary(summary)
-        writer.close()
-        del self._writers[record.trial_id]
+            file.add(0, summary)
+        file.close()
+        del self._files[record.trial_id]
 
-    def _writer(self, trial_id: str) -> SummaryWriter:
-        if trial_id not in self._writers:
-            self._writers[trial_id] = SummaryWriter(str(self.folder / trial_id))
-        return self._writers[trial_id]
+    def _open(self, trial_id: str) -> "EventFile":
+        if trial_id not in self._files:
+            self._files[trial_id] = EventFile(self.folder / trial_id)
+        return self._files[trial_id]
+
+
+class EventFile:
+    """An event file of TensorBoard in a folder of its own.
+
+    SummaryWriter would send every figure through a pipe to a thread, of which each trial would have two.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._writer, self._flush_at = EventsWriter(str(folder / "events")), float("-inf")
+
+    def add(self, step: int, *summaries: Any) -> None:
+        """Add summaries at a step."""
+        event = Event(wall_time=time.time(), step=step)
+        for summary in summaries:
+            event.summary.MergeFrom(summary)
+        self._writer.write_event(event)
+        if time.monotonic() >= self._flush_at:
+            self._writer.flush()
+            self._flush_at = time.monotonic() + FLUSH_S
+
+    def close(self) -> None:
+        """Write what is left and close the file."""
+        self._writer.close()
 
 
 def _tag(name: str) -> str:

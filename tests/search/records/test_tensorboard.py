@@ -99,8 +99,18 @@ def test_hyperparameters_stand_beside_the_score(logger):
     assert events.Scalars("metrics/score")[-1].value == pytest.approx(0.7)
 
 
-def test_each_trial_has_a_folder_of_its_own(logger, tmp_path):
-    report(logger, {"epochs": 1, "score": 0.1}, dataclasses.replace(RECORD, trial_id="e0001"))
-    report(logger, {"epochs": 1, "score": 0.1})
+def test_figures_are_seen_while_the_trial_trains(logger, clock):
+    for epoch in (1, 2, 3):
+        report(logger, {"epochs": epoch, "score": epoch / 10})
+        clock.now += 6.0
+    assert scalars(read(logger), "metrics/score") == [(1, 0.1), (2, 0.2), (3, 0.3)]
     logger.finish(RECORD)
+
+
+def test_each_trial_has_a_folder_of_its_own(logger, tmp_path):
+    other = dataclasses.replace(RECORD, trial_id="e0001")
+    for record in (other, RECORD):
+        report(logger, {"epochs": 1, "score": 0.1}, record)
+    for record in (other, RECORD):
+        logger.finish(record)
     assert sorted(folder.name for folder in tmp_path.iterdir()) == ["c0001", "e0001"]
