@@ -26,7 +26,7 @@ from ray.tune.execution.tune_controller import TuneController
 from data.data_module import DataModule
 from data.scenes.scenes import make_scenes
 from search.config.budget import Budget
-from search.config.constraints import Constraints
+from search.config.constraints import Constraints, Feasibility
 from search.config.stages import STAGE_PRESETS, Stage
 from search.records.run_dir import claim
 from search.records.run_state import create_run_state
@@ -43,6 +43,7 @@ from search.tuning.stage_setup import RunResources, build_search, build_stage_co
 PARTS = {
     "snapshot": [(TuneController, "checkpoint")],
     "suggestion": [(StageChain, "suggest")],
+    "limits": [(Feasibility, "compute_excess")],
     "outcome": [(StageChain, "on_trial_result"), (StageChain, "on_trial_complete")],
     "scheduler": [(StageScheduler, "on_trial_result"), (StageScheduler, "on_trial_complete")],
     "table": [(TrialTable, "write")],
