@@ -17,6 +17,7 @@ FAULT_KINDS = {
     "missing file": "file in manifest.csv that does not exist or has no image suffix",
     "unreadable": "file that is not an image",
     "truncated": "truncated image file",
+    "too large": "image of too many pixels",
     "no partner": "image without its mask or depth",
     "channels": "wrong number of channels",
     "size": "size differs from the image's",

@@ -13,7 +13,7 @@ from jaxtyping import UInt8, UInt16
 from analysis import AnalysisError
 from data.loading.visualize import apply_colormap
 from data.reading.matching import PHOTO_SUFFIXES, is_photo_name
-from data.values.pixels import decode_color, read_orientation, turn
+from data.values.pixels import decode_color, describe_excess, read_orientation, turn
 
 MAX_SIDE = 65_500  # px; the limit of JPEG
 
@@ -72,6 +72,8 @@ def read_photo(path: Path) -> RGBImage:
     except OSError as error:
         raise UnreadableError(f"cannot be read ({error.strerror})") from error
     image = decode_color(content)
+    if image is None and (excess := describe_excess(content)):
+        raise UnreadableError(excess)
     if image is None:
         heif = path.suffix.lower() in (".heic", ".heif")
         raise UnreadableError("not a complete image, or pip install pillow-heif" if heif else "not a complete image")

@@ -17,7 +17,14 @@ from data.values.alignment import DepthStep, measure_contour_step
 from data.values.depth import find_known, is_constant
 from data.values.inference import DepthValues, measure_values
 from data.values.masks import check_range, scale_mask, select_channel
-from data.values.pixels import decode_color, decode_label, is_orientation_unclear, read_mode, read_orientation
+from data.values.pixels import (
+    decode_color,
+    decode_label,
+    describe_excess,
+    is_orientation_unclear,
+    read_mode,
+    read_orientation,
+)
 from data.values.triplet import turn_alike
 
 Arrays = dict[str, np.ndarray]  # role -> RGB image, mask or depth map as stored
@@ -55,7 +62,9 @@ def read_arrays(triplet: Triplet) -> tuple[Arrays, Inspection]:
             continue
         content, pixels = _decode(path, decode_color if role == "image" else decode_label)
         if pixels is None:
-            found.append(Fault(faults.classify_broken_file(content), str(path), f"{len(content)} bytes"))
+            excess = describe_excess(content)
+            kind = "too large" if excess else faults.classify_broken_file(content)
+            found.append(Fault(kind, str(path), excess or f"{len(content)} bytes"))
             continue
         arrays[role], orientations[role] = pixels, read_orientation(content)
         if role == "image" and (wrong := faults.WRONG_MODES.get(read_mode(content))):

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Shaped, UInt8
 
 from data.dataset import DataError, MaskValues
-from data.values.pixels import decode_label
+from data.values.pixels import decode_label, describe_excess
 
 COLOURED, COLOURED_SHARE = 32, 0.001  # difference between channels of 255; share of such pixels
 LFS_POINTER = b"version https://git-lfs"
@@ -40,6 +40,8 @@ def decode_file(
     """
     pixels = decode(content)
     if pixels is None:
+        if excess := describe_excess(content):
+            raise DataError(f"{path}: {excess}", "too large")
         raise DataError(describe_broken_file(path, content), "unreadable")
     return pixels
 

@@ -1,6 +1,7 @@
 """Read the pixels of image files, and those of masks and depth maps with the values as they are stored."""
 
 import io
+import os
 import warnings
 from pathlib import Path
 
@@ -15,7 +16,8 @@ _OPENEXR = b"\x76\x2f\x31\x01"
 _JPEG2000 = b"\0\0\0\x0cjP"
 _NUMPY = b"\x93NUMPY"
 
-MAX_PIXELS = 1 << 30  # pixels of an image, as OpenCV limits them
+LIMIT_VARIABLE = "ONE_LOOK_MAX_PIXELS"
+MAX_PIXELS = int(os.environ.get(LIMIT_VARIABLE, 1 << 28))  # of a file that is decoded, by its header
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is below that
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it cannot decode is reported by file
 
@@ -58,6 +60,17 @@ def decode_label(content: bytes) -> np.ndarray | None:
 def decode_channels(content: bytes) -> np.ndarray | None:
     """Decode an image with all its channels, a palette as its colours; None if it is broken."""
     return _decode(content, cv2.IMREAD_UNCHANGED)
+
+
+def describe_excess(content: bytes) -> str:
+    """Return by how much the header of an image file exceeds MAX_PIXELS and what to do; "" if it does not.
+
+    A file of 125 kB can state a billion pixels, which take 10 GB.
+    """
+    width, height = _read_size(content)
+    if width * height <= MAX_PIXELS:
+        return ""
+    return f"is {width:,} x {height:,} px, more than {MAX_PIXELS:,} in all; shrink it, or set {LIMIT_VARIABLE}"
 
 
 def is_lossy(content: bytes) -> bool:
@@ -125,18 +138,31 @@ def is_orientation_unclear(label: np.ndarray, own: int, orientation: int) -> boo
 
 
 def _decode(content: bytes, flags: int) -> np.ndarray | None:
+    if not content or describe_excess(content):
+        return None
     try:
-        return cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
+        return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     except cv2.error:  # an impossible size in the header
         return None
 
 
+def _read_size(content: bytes) -> tuple[int, int]:
+    """Return width and height by the header of an image file; zeros if Pillow does not know it."""
+    image = _open_any(content)
+    return (0, 0) if image is None else image.size
+
+
 def _open(content: bytes) -> Image.Image | None:
+    image = _open_any(content)
+    return image if image is not None and image.width * image.height <= MAX_PIXELS else None
+
+
+def _open_any(content: bytes) -> Image.Image | None:
+    """Open an image file of any size; Pillow reads its header only."""
     _register_heif(content)
     try:
         with warnings.catch_warnings(action="ignore"):
-            image = Image.open(io.BytesIO(content))
-        return image if image.width * image.height <= MAX_PIXELS else None
+            return Image.open(io.BytesIO(content))
     except (OSError, ValueError, SyntaxError):
         return None
 
@@ -187,6 +213,9 @@ def _decode_openexr(content: bytes) -> np.ndarray | None:
     with tempfile.NamedTemporaryFile(suffix=".exr") as file:  # the package reads files only
         Path(file.name).write_bytes(content)
         try:
+            least, most = OpenEXR.File(file.name, header_only=True).header()["dataWindow"]
+            if np.prod(most - least + 1.0) > MAX_PIXELS:
+                return None
             channels = OpenEXR.File(file.name).channels()
         except (OSError, RuntimeError, ValueError):
             return None
