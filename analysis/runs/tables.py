@@ -37,7 +37,7 @@ def load_trials(*runs: Path) -> pd.DataFrame:
     for run in runs:
         path = Path(run) / "trials.csv"
         try:
-            table = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"trial_id": str})
+            table = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"trial_id": str}, low_memory=False)
             table.insert(0, "run", str(run))
         except (OSError, ValueError) as error:
             raise AnalysisError(f"{path}: cannot be read ({error}); name the folder of a run") from error
