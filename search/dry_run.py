@@ -19,7 +19,7 @@ from rich.table import Table
 from data.data_module import DataModule
 from data.pack.pack import pack_split
 from data.pack.shards import record_type
-from data.runtime.cli import fit_width
+from data.runtime.cli import fit_width, format_count
 from data.runtime.cores import count_cores
 from data.runtime.progress import format_duration, progress_bar
 from models.cost import count_macs, probe
@@ -255,8 +255,9 @@ def print_table(
     console.print(table)
     total_s = budget.wall_s or START_S + sum(line.stage_s for line in estimates)
     hours, bytes_in_all = total_s * machine.cluster.devices / 3600, sum(line.disk_bytes for line in estimates)
+    workers = format_count(machine.cluster.workers, "worker")
     console.print(
-        f"in all {format_duration(total_s)} on {machine.cluster.workers} workers, {hours:.2f} device hours, "
+        f"in all {format_duration(total_s)} on {workers}, {hours:.2f} device hours, "
         f"about {format_bytes(bytes_in_all)} of disk ({format_bytes(free)} free); {format_duration(START_S)} to start, "
         f"{format_duration(compute_wrap_up_s(total_s))} to measure the model\n"
         f"measured here: {machine.together / 1e9:.1f} G multiply-adds/s a worker, {machine.decoded:.0f} triplets/s "

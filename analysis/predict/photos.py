@@ -12,6 +12,7 @@ from jaxtyping import UInt8, UInt16
 
 from analysis import AnalysisError
 from data.loading.visualize import apply_colormap
+from data.reading.listing import is_system_name
 from data.reading.matching import PHOTO_SUFFIXES, is_photo_name
 from data.values.pixels import decode_color, describe_excess, read_orientation, turn
 
@@ -97,9 +98,9 @@ def _find_in(place: Path, out: Path) -> Iterator[tuple[Path, Path]]:
 
 def _walk_images(folder: Path, out: Path) -> Iterator[Path]:
     for where, folders, files in os.walk(folder):
-        inside = [name for name in folders if not name.startswith(".")]
+        inside = [name for name in folders if not is_system_name(name)]
         folders[:] = [name for name in inside if _resolve(Path(where, name)) != out]
-        yield from (Path(where, name) for name in files if is_photo_name(name))
+        yield from (Path(where, name) for name in files if is_photo_name(name) and not Path(where, name).is_fifo())
 
 
 def _resolve(path: Path) -> Path:

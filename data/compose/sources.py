@@ -76,7 +76,7 @@ def list_images(folder: Path, content: str) -> tuple[Path, ...]:
     """List the images of a folder in the order of their names; `content` names them in error messages."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; it should hold {content}")
-    paths = sorted(path for path in folder.iterdir() if is_photo_name(path.name))
+    paths = sorted(path for path in folder.iterdir() if is_photo_name(path.name) and not path.is_fifo())
     if not paths:
         raise DataError(f"{folder}: no images in it; put {content} there ({', '.join(sorted(PHOTO_SUFFIXES))})")
     return tuple(paths)

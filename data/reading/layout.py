@@ -108,7 +108,8 @@ def read_folder(root: Path, *, roles: Roles = NO_ROLES, group_size: int | None =
         DataError: As `read_dataset`.
     """
     if not os.path.isdir(root):  # noqa: PTH112 - Path.is_dir raises on names that are too long
-        raise DataError(f"{shorten_path(root)}: no such folder; name one that holds images/ and masks/, depth/ or both")
+        problem = "is a file, not a folder" if os.path.isfile(root) else "no such folder"  # noqa: PTH113 - as above
+        raise DataError(f"{shorten_path(root)}: {problem}; name one that holds images/ and masks/, depth/ or both")
     listing = Listing(root)
     spec = read_spec(root / "dataset.json")
     spec = spec if spec.group_size is not None else replace(spec, group_size=group_size)

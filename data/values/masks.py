@@ -55,20 +55,20 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); restore or remove the triplet") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}); restore or remove it") from error
 
 
 def describe_broken_file(path: Path, content: bytes) -> str:
     """Return the message about a file that is no whole image."""
     if not content:
-        return f"{path}: not a whole image but an empty file; restore it or remove the triplet"
+        return f"{path}: not a whole image but an empty file; restore or remove it"
     if content.startswith(LFS_POINTER):
         return f"{path}: is a pointer of Git LFS, not the file itself; run git lfs pull"
     if path.suffix.lower() == ".exr":
         return f"{path}: not read without the package OpenEXR, or not whole; pip install OpenEXR, or save it as TIFF"
     if path.suffix.lower() in (".heic", ".heif"):
         return f"{path}: not read without the package pillow-heif, or not whole; pip install pillow-heif"
-    return f"{path}: not a whole image, or of a kind that is not read; save it as PNG, or remove the triplet"
+    return f"{path}: not a whole image, or of a kind that is not read; save it as PNG, or remove it"
 
 
 def select_channel(pixels: Shaped[np.ndarray, "h w *c"], values: MaskValues | None = None) -> Shaped[np.ndarray, "h w"]:

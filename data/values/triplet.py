@@ -148,12 +148,12 @@ def read_with_orientation(path: Path, decode: Callable[[bytes], np.ndarray | Non
 
 
 def read_cutout(path: Path) -> Shaped[np.ndarray, "h w *c"]:
-    """Read an image with all its channels, alpha last, in OpenCV's order (blue first).
+    """Read an image with all its channels, alpha last, in OpenCV's order (blue first), turned by its EXIF orientation.
 
     Raises:
         DataError: No such file, or not an image that can be read completely.
     """
-    return decode_file(path, read_bytes(path), decode_channels)
+    return turn(*read_with_orientation(path, decode_channels))
 
 
 def check_same_size(

@@ -9,6 +9,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from data.runtime.cli import format_count
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.records.console import RunConsole
@@ -215,8 +216,8 @@ class StageRunner:
         }
         self.run_state.begin_stage(stage.name, plan)
         trials = {
-            "search": f"search with {self.resources.cluster.workers} workers",
-            "fixed": f"{len(self.configs)} fixed configurations",
+            "search": f"search with {format_count(self.resources.cluster.workers, 'worker')}",
+            "fixed": format_count(len(self.configs), "fixed configuration"),
             "promote": f"{len(parents)} promoted",
             "repeat": f"{len(parents)} with other seeds",
         }

@@ -1,5 +1,7 @@
 """Tests of analysis.predict.photos."""
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -42,6 +44,12 @@ def names(place, *arguments, out="out"):
 def test_folders_are_searched_with_all_below_and_keep_their_folders_in_names(place):
     here = place("in/b.JPG", "in/a.png", "in/deep/er/a.tiff", "in/notes.txt", "in/.hidden.jpg", "in/.trash/c.jpg")
     assert names(here, "in") == ["a", "b", "deep/er/a"]
+
+
+def test_pipes_and_what_network_drives_leave_are_not_photos(place):
+    here = place("in/a.png", "in/@eaDir/a.png/THUMB.jpg", "in/__MACOSX/a.jpg")
+    os.mkfifo(here / "in/pipe.png")
+    assert names(here, "in") == ["a"]
 
 
 def test_named_file_is_accepted_with_any_suffix_and_once(place):

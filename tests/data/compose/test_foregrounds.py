@@ -1,8 +1,11 @@
+import os
+
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from data.compose.sources import read_foreground
+from data.compose.sources import list_foregrounds, read_foreground
 from data.dataset import DataError
 
 
@@ -57,3 +60,20 @@ def test_opaque_rectangle_is_no_cutout(tmp_path):
     assert cv2.imwrite(str(tmp_path / "a.png"), np.full((20, 30, 4), 255, np.uint8))
     with pytest.raises(DataError, match=r"a\.png: nothing in it is transparent .*; cut the object out"):
         read_foreground(tmp_path / "a.png", 20)
+
+
+def test_cutout_is_turned_by_its_exif_orientation(tmp_path):
+    upright = np.zeros((40, 30, 4), np.uint8)
+    upright[5:15, 5:25] = 255
+    upright[15:35, 12:18] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(upright)).save(tmp_path / "a.png", exif=exif)
+    Image.fromarray(upright).save(tmp_path / "b.png")
+    np.testing.assert_array_equal(read_foreground(tmp_path / "a.png", 100), read_foreground(tmp_path / "b.png", 100))
+
+
+def test_pipe_among_the_cutouts_is_not_opened(tmp_path):
+    write_cutout(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "b.png")
+    assert [path.name for path in list_foregrounds(tmp_path)] == ["a.png"]

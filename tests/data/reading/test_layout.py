@@ -102,6 +102,9 @@ def test_faulty_folder_is_named_in_one_line(tmp_path, names, message):
 def test_missing_folder_is_an_error(tmp_path):
     with pytest.raises(DataError, match="no such folder"):
         read_dataset(tmp_path / "nowhere")
+    (tmp_path / "set.zip").write_bytes(b"PK")
+    with pytest.raises(DataError, match=r"set\.zip: is a file, not a folder; name one that holds images/"):
+        read_dataset(tmp_path / "set.zip")
 
 
 def test_manifest_names_files_groups_and_split(make_dataset, write_manifest):
