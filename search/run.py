@@ -19,13 +19,14 @@ if sys.path and Path(sys.path[0]).resolve() == Path(ROOT, "search"):
     sys.path[0] = ROOT  # as a script: the modules beside this file must not hide others of the same name
 
 from data.dataset import DataError
+from data.flags import to_flag
 from data.runtime import cli
 from data.runtime.cli import parse_path
 from data.runtime.progress import progress_bar
 from models.config import ConfigError
 from search.checks import build_options, check_workers, open_data, register_plugins, select_gpus
 from search.config.budget import Budget, BudgetError, extend_budget, parse_budget
-from search.config.options import RunOptions, add_options, list_flags
+from search.config.options import RunOptions, add_options
 from search.config.plugins import add_plugin_option, find_copy, hash_by_name, load_plugins
 from search.records.disk import DiskFullError, find_full_disk
 from search.records.run_dir import (
@@ -166,13 +167,10 @@ def _resume(args: argparse.Namespace) -> int:
 
 
 def _refuse_options_of_a_new_run(args: argparse.Namespace) -> None:
-    defaults, named = build_parser(), list_flags()
+    defaults, kept = build_parser(), ("resume", "budget", "address", "data", "workers", "plugin")
     for name, value in vars(args).items():
-        if name not in ("resume", "budget", "address", "data", "workers", "plugin") and value != defaults.get_default(
-            name
-        ):
-            flag = named.get(name, f"--{name.replace('_', '-')}")
-            raise RunDirError(f"{flag} belongs to a new run; {args.resume} continues with its own options")
+        if name not in kept and value != defaults.get_default(name):
+            raise RunDirError(f"{to_flag(name)} belongs to a new run; {args.resume} continues with its own options")
 
 
 def _extend(budget: Budget, more: Budget, content: dict, table: TrialTable) -> Budget:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data.flags import to_flag
 from data.runtime.cli import parse_path
 from models.config import ConfigError
 from search.config.encoder import HUB, parse_source
@@ -104,7 +105,7 @@ def _read_setting(name: str, value: Any, actions: Mapping[str, argparse.Action],
 def _advise(name: str, known: Sequence[str]) -> str:
     """Return what to write instead of an unknown name."""
     if name in COMMAND_ONLY:
-        return f"--{name.replace('_', '-')} is given on the command line"
+        return f"{to_flag(name)} is given on the command line"
     if "." in name:
         return f"a parameter of the search space is written below [space], a stage as [stage.NAME]: {name}"
     return f"the nearest is {difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]!r}"

@@ -104,9 +104,3 @@ class Architecture:
     def name(self) -> str:
         """Name in the registry and in configs."""
         return str(self.config.__dataclass_fields__["arch"].default)
-
-    def values(self, name: str) -> tuple[Any, ...]:
-        """Return the listed values of an unconditional field, such as `width`."""
-        values = self.choices[name]
-        assert isinstance(values, tuple)
-        return values

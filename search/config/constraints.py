@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from data.flags import to_flag
 from models.config import ConfigError
 from models.cost import count_macs, measure_latency_ms, probe
 from search.config.trial import TrialConfig
@@ -40,7 +41,7 @@ class Constraints:
         if kept:
             return kept
         limits = {name: value for name, value in asdict(self).items() if name != "px" and value}
-        options = " ".join(f"--{name.replace('_', '-')} {value:,.10g}" for name, value in limits.items())
+        options = " ".join(f"{to_flag(name)} {value:,.10g}" for name, value in limits.items())
         params = min(probe(config.model).params for config in configs)
         lightest = min(configs, key=lambda config: count_macs(config.model, self.px))
         raise ConfigError(

@@ -24,13 +24,25 @@ _GROUPS = {
 }
 
 
-def _option(flag: str, *, default: Any = None, group: str = "", **argument: Any) -> Any:
-    """Declare a field that the command line sets by `flag`; `argument` goes to argparse."""
-    return field(default=default, metadata={"flag": flag, "group": group, "argument": argument})
+def _option(help: str, *, default: Any = None, group: str = "", **argument: Any) -> Any:
+    """Declare a field that the command line sets by a flag of its name; `argument` goes to argparse."""
+    return field(default=default, metadata={"group": group, "argument": {"help": help, **argument}})
+
+
+def _switch(help: str, *, default: bool) -> Any:
+    return _option(help, default=default, action=argparse.BooleanOptionalAction)
+
+
+def _limit(help: str, metavar: str = "N") -> Any:
+    return _option(help, group=CONSTRAINTS, type=parse_amount, metavar=metavar)
 
 
 def _meaning(name: str) -> Any:
-    return _option(to_flag(name), group=MEANING, **MEANING_FLAGS[name])
+    return _option(group=MEANING, **MEANING_FLAGS[name])
+
+
+def _role(folder: str) -> Any:
+    return _option(f"sub-folder of the {folder}, if its name does not say so", metavar="NAME")
 
 
 def _table(description: str) -> Any:
@@ -49,64 +61,34 @@ class RunOptions:
     configs: "tuple[TrialConfig, ...]" = ()  # configurations trained instead of a search; empty for a search
     # hashes of the user's files with architectures and losses, by name
     plugins: Mapping[str, str] = field(default_factory=dict, metadata={"option": "--plugin"})
-    seed: int = _option(
-        "--seed", default=0, type=parse_whole(high=2**32 - 1), help="seed of split, search and trials (default 0)"
-    )
-    refine: bool = _option(
-        "--refine",
-        default=True,
-        action=argparse.BooleanOptionalAction,
-        help="end the last stage without augmentation and with more weight on the mask",
-    )
-    keep: int = _option(
-        "--keep", default=0, type=parse_whole(), metavar="N", help="also keep N other models of the Pareto front"
-    )
-    find_lr: bool = _option(
-        "--find-lr",
-        default=False,
-        action=argparse.BooleanOptionalAction,
-        help="centre the learning rates of a search by a range test",
-    )
+    seed: int = _option("seed of split, search and trials (default 0)", default=0, type=parse_whole(high=2**32 - 1))
+    refine: bool = _switch("end the last stage without augmentation and with more weight on the mask", default=True)
+    keep: int = _option("also keep N other models of the Pareto front", default=0, type=parse_whole(), metavar="N")
+    find_lr: bool = _switch("centre the learning rates of a search by a range test", default=False)
     encoder_weights: EncoderWeights | None = _option(  # noqa: RUF009 - declares the field
-        "--encoder-weights",
+        "weights of encoders: a state dict (.safetensors, .pth) of timm's tf_efficientnet_lite0 to 4 for "
+        "efficientnet_lite, or of ResNet18 (timm, torchvision) for resnet18_ed",
         type=parse_source,
         metavar="FILE|hf:REPO",
-        help="weights of encoders: a state dict (.safetensors, .pth) of timm's tf_efficientnet_lite0 to 4 "
-        "for efficientnet_lite, or of ResNet18 (timm, torchvision) for resnet18_ed",
     )
-    images: str | None = _option(
-        "--images", metavar="NAME", help="sub-folder of the images, if its name does not say so"
-    )
-    masks: str | None = _option("--masks", metavar="NAME", help="sub-folder of the masks, if its name does not say so")
-    depth: str | None = _option("--depth", metavar="NAME", help="sub-folder of the depth, if its name does not say so")
+    images: str | None = _role("images")
+    masks: str | None = _role("masks")
+    depth: str | None = _role("depth")
     workers: int | None = _option(
-        "--workers",
-        type=parse_whole(1),
-        metavar="N",
-        help="trials at the same time (default: one per core, or four per GPU)",
+        "trials at the same time (default: one per core, or four per GPU)", type=parse_whole(1), metavar="N"
     )
     gpus: int | None = _option(
-        "--gpus",
-        type=parse_whole(),
-        metavar="N",
-        help="GPUs of this machine to use (default: all; 0 trains on the cores)",
+        "GPUs of this machine to use (default: all; 0 trains on the cores)", type=parse_whole(), metavar="N"
     )
     px: int = _option(
-        "--px",
+        "side of the final images in pixels (96 to 512, default 160)",
         default=FINAL_PX,
         type=parse_whole(*PX_RANGE, "a whole number of pixels"),
         metavar="N",
-        help="side of the final images in pixels (96 to 512, default 160)",
     )
-    max_params: float | None = _option(
-        "--max-params", group=CONSTRAINTS, type=parse_amount, metavar="N", help="parameters (250k, 1M)"
-    )
-    max_macs: float | None = _option(
-        "--max-macs", group=CONSTRAINTS, type=parse_amount, metavar="N", help="multiply-adds of one final image (1.5G)"
-    )
-    max_latency_ms: float | None = _option(
-        "--max-latency-ms", group=CONSTRAINTS, type=parse_amount, metavar="MS", help="milliseconds of one final image"
-    )
+    max_params: float | None = _limit("parameters (250k, 1M)")
+    max_macs: float | None = _limit("multiply-adds of one final image (1.5G)")
+    max_latency_ms: float | None = _limit("milliseconds of one final image", metavar="MS")
     near: str | None = _meaning("near")
     depth_unit: str | None = _meaning("depth_unit")
     depth_scale: float | None = _meaning("depth_scale")
@@ -115,25 +97,19 @@ class RunOptions:
     mask_ignored: tuple[float, ...] | None = _meaning("mask_ignored")
     group_size: int | None = _meaning("group_size")
     split: str = _option(
-        "--split",
+        "separate training, validation and test by background, and by foreground where manifest.csv names both, or by "
+        "image as the study did, which leaks; a split that the data set states takes precedence",
         default="background",
         group=COMPARISONS,
         choices=("background", "random"),
-        help="separate training, validation and test by background, and by foreground where manifest.csv names both, "
-        "or by image as the study did, which leaks; a split that the data set states takes precedence",
     )
-    sampler: str = _option(
-        "--sampler", default="tpe", group=COMPARISONS, choices=("tpe", "random"), help="sampler of the search"
-    )
+    sampler: str = _option("sampler of the search", default="tpe", group=COMPARISONS, choices=("tpe", "random"))
     first: str = _option(
-        "--first",
+        "what a search tries first: the portfolio, or the study's recipes and then the portfolio",
         default="portfolio",
         choices=("portfolio", "study"),
-        help="what a search tries first: the portfolio, or the study's recipes and then the portfolio",
     )
-    stages: str = _option(
-        "--stages", default="default", group=COMPARISONS, choices=tuple(STAGE_PRESETS), help="preset of stages"
-    )
+    stages: str = _option("preset of stages", default="default", group=COMPARISONS, choices=tuple(STAGE_PRESETS))
     stage: Mapping[str, Mapping[str, Any]] = _table("what a stage has, instead of what the preset and the run give it")
     space: Mapping[str, Any] = _table("parameters of the search space, by name, with the values that are tried")
 
@@ -188,14 +164,9 @@ class RunOptions:
     @classmethod
     def from_args(cls, args: argparse.Namespace, *, budget: Budget, configs: "tuple[TrialConfig, ...]") -> "RunOptions":
         """Return the options that were parsed by a parser with `add_options`."""
-        plain = {name: getattr(args, name) for name in {**list_flags(), **list_tables()}}
+        plain = {f.name: getattr(args, f.name) for f in fields(cls) if f.metadata.keys() & {"argument", "table"}}
         plugins = hash_by_name(getattr(args, "plugin", ()))
         return cls(budget=budget, configs=configs, plugins=plugins, **plain)
-
-
-def list_flags() -> dict[str, str]:
-    """Return the flag of each option of the command line, by field."""
-    return {f.name: f.metadata["flag"] for f in fields(RunOptions) if "flag" in f.metadata}
 
 
 def list_tables() -> dict[str, str]:
@@ -208,6 +179,6 @@ def add_options(parser: argparse.ArgumentParser, **groups: argparse._ActionsCont
     titled = {title: parser.add_argument_group(title, text) for title, text in _GROUPS.items()}
     parser.set_defaults(**{name: {} for name in list_tables()})
     for f in fields(RunOptions):
-        if "flag" in f.metadata:
+        if "argument" in f.metadata:
             place: argparse._ActionsContainer = groups.get(f.name) or titled.get(f.metadata["group"]) or parser
-            place.add_argument(f.metadata["flag"], dest=f.name, default=f.default, **f.metadata["argument"])
+            place.add_argument(to_flag(f.name), default=f.default, **f.metadata["argument"])

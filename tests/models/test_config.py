@@ -18,7 +18,7 @@ CHOICES = {"width": (4, 8), "stem_stride": (1, 2), "deep": (False, True)}
 def test_complete_table_is_accepted():
     check_choices(ToyConfig, CHOICES, fixed=("head",))
     toy = Architecture(config=ToyConfig, network=Network, choices=CHOICES, fixed=("head",))
-    assert toy.name == "toy" and toy.values("width") == (4, 8)
+    assert toy.name == "toy" and toy.choices["width"] == (4, 8)
 
 
 @pytest.mark.parametrize(

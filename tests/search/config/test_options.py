@@ -4,7 +4,7 @@ import json
 import pytest
 
 from search.config.budget import parse_budget
-from search.config.options import RunOptions, add_options, list_flags, list_tables
+from search.config.options import RunOptions, add_options, list_tables
 from search.config.recipes import build_recipe
 
 FIVE = parse_budget("5m")
@@ -61,7 +61,12 @@ def test_size_outside_the_range_is_refused_in_one_line(px, capsys):
 
 
 def test_every_option_has_a_flag_or_a_table():
-    assert list_flags().keys() | list_tables() == RunOptions(budget=FIVE).to_dict().keys() - {
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    flags = {flag.removeprefix("--").replace("-", "_") for action in parser._actions for flag in action.option_strings}
+    assert flags - {"_h", "help", "no_refine", "no_find_lr"} | list_tables().keys() == RunOptions(
+        budget=FIVE
+    ).to_dict().keys() - {
         "budget",
         "configs",
         "plugins",

@@ -33,7 +33,7 @@ from search.study.space import (
 LIMITS = SpaceLimits()
 STRUCTURAL = (NONE, *STRUCTURAL_TERMS)
 PX = 80
-WIDTHS = {name: architecture.values("width") for name, architecture in ARCHITECTURES.items()}
+WIDTHS = {name: architecture.choices["width"] for name, architecture in ARCHITECTURES.items()}
 DECODER = {"upsample": UPSAMPLERS, "merge": MERGES, "groups": (1, 2, 4), "decoders": DECODERS}
 ATROUS = {"upsample": ATROUS_UPSAMPLERS, "dilations": ("2,4,8", "2,3,4")}
 OWN = {
