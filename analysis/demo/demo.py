@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from analysis.model import Model
 
 HOST = "127.0.0.1"
+NAMES = (HOST, "localhost")  # of this machine in the address of the page
+MAX_UPLOAD = "100mb"
 MAX_PX = 1280  # longer side of the displayed images
 TURNING = Path(__file__).with_name("turning.js")
 HEIGHT_PX = 420
@@ -164,9 +166,30 @@ def _build_photo_input() -> "gradio.Image":
     return place
 
 
+class OwnPageOnly:
+    """Middleware that refuses requests of other web pages, by their Host and Origin.
+
+    A page of any site that the user visits can send to 127.0.0.1, also under a name of its own (DNS rebinding).
+    """
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Pass a request on, or answer it with status 403."""
+        from starlette.responses import PlainTextResponse
+
+        headers = {name: value.decode("latin-1") for name, value in scope.get("headers", [])}
+        host, origin = headers.get(b"host", ""), headers.get(b"origin", "")
+        own = host.partition(":")[0] in NAMES and origin in ("", f"http://{host}")
+        refuse = PlainTextResponse("not from this page", status_code=403)
+        await (self.app if own or scope["type"] == "lifespan" else refuse)(scope, receive, send)
+
+
 def serve(model: "Model", port: int | None) -> None:
     """Serve the page until the user stops it; raise AnalysisError if the port is in use."""
     import gradio as gr
+    from starlette.middleware import Middleware
 
     blocks = build_page(model)
     theme = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # local fonts: it works offline
@@ -175,6 +198,8 @@ def serve(model: "Model", port: int | None) -> None:
             server_name=HOST,
             server_port=port,
             theme=theme,
+            max_file_size=MAX_UPLOAD,
+            app_kwargs={"middleware": [Middleware(OwnPageOnly)]},
             footer_links=[],
             share=False,
             ssr_mode=False,

@@ -74,6 +74,47 @@ def test_port_in_use_is_refused(finished_run):
         assert f"port {port} is in use" in refusal(finished_run, "--port", port)
 
 
+PAGE = """
+import sys
+import gradio
+from analysis.demo import demo
+demo.MAX_UPLOAD = 1000
+gradio.Blocks.block_thread = lambda self: sys.stdin.read()
+sys.exit(demo.main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def page(finished_run):
+    """Address of a page that takes files of 1,000 bytes."""
+    pytest.importorskip("gradio")
+    words = [sys.executable, "-c", PAGE, str(finished_run), "--device", "cpu"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process.stdout.readline().split()[0]
+        process.stdin.close()
+
+
+def ask(page, path="", *, size=0, **headers):
+    """Return the status of a request; one with a size uploads a file."""
+    import httpx
+
+    sent = {"files": {"files": ("photo.png", bytes(size))}} if size else {}
+    return httpx.request("POST" if size else "GET", page + path, headers=headers, timeout=60, **sent).status_code
+
+
+def test_page_answers_itself_and_no_other_page(page):
+    port = page.rstrip("/").rpartition(":")[2]
+    assert ask(page) == ask(page, host=f"localhost:{port}") == ask(page, origin=page.rstrip("/")) == 200
+    assert ask(page, host=f"evil.example:{port}") == 403  # a name that was made to lead to this machine
+    for origin in ("https://evil.example", "null", f"https://127.0.0.1:{port}", "http://127.0.0.1:1"):
+        assert ask(page, "gradio_api/upload", size=10, origin=origin) == 403
+
+
+def test_files_that_are_too_large_are_not_taken(page):
+    assert ask(page, "gradio_api/upload", size=900) == 200
+    assert ask(page, "gradio_api/upload", size=3000) == 413
+
+
 @pytest.mark.parametrize("port", ["99999", "0", "-1", "eight"])
 def test_invalid_port_is_refused(port, capsys):
     with pytest.raises(SystemExit, match="2"):
