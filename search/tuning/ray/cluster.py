@@ -1,8 +1,12 @@
 """Start and stop Ray, without log output and on loopback only, and describe the machine or cluster."""
 
+import contextlib
 import errno
 import logging
 import os
+import shutil
+import stat
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +33,7 @@ _LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # makes all servers of a
 TRAINING_SHARE = 0.6  # share of a node's memory for training; the rest is for the processes and other programs
 TEMPORARY_BYTES = 20 * 10**6  # size of the logs and sockets that Ray writes in its temporary folder
 SOCKET_BYTES, MAX_SOCKET_BYTES = 69, 107  # length of the path below that folder; longest path of a socket in Linux
+QUIET_S = 3600.0  # without a line in its logs, after which a Ray whose process is not found has ended
 OBJECT_STORE_BYTES = 200 * 2**20  # small: checkpoints are files and images are memory-mapped
 
 
@@ -110,7 +115,9 @@ def start(address: str | None, workers: int | None = None) -> Cluster:
     if address and VARIABLE in os.environ:  # processes of this machine inherit it
         where["runtime_env"] = {"env_vars": {VARIABLE: os.environ[VARIABLE]}}
     try:
+        _protect_token()
         context = ray.init(**where, log_to_driver=False, logging_level=logging.CRITICAL)
+        _protect_token()
     except ConnectionError:
         raise
     except Exception as error:
@@ -140,20 +147,70 @@ def _list_servers() -> tuple[str, ...]:
 
 
 def _choose_temporary_folder() -> None:
-    """Let Ray use /tmp where the usual temporary folder has too long a path for its sockets.
+    """Let Ray use a folder of this user alone, in /tmp where the usual one has too long a path for Ray's sockets.
 
     Raises:
-        ConnectionError: The folder has too little free space, with which Ray would wait for minutes.
+        ConnectionError: It is another user's, or has too little free space, with which Ray would wait for minutes.
     """
-    too_long = len(os.fsencode(find_temporary_folder())) + SOCKET_BYTES > MAX_SOCKET_BYTES
-    if too_long and "RAY_TMPDIR" not in os.environ and os.access("/tmp", os.W_OK):
-        os.environ["RAY_TMPDIR"] = "/tmp"
     temporary = find_temporary_folder()
+    if chosen := "RAY_TMPDIR" not in os.environ:
+        name = f"one-look-{os.getuid()}"
+        too_long = len(os.fsencode(temporary / name)) + SOCKET_BYTES > MAX_SOCKET_BYTES
+        temporary = (Path("/tmp") if too_long and os.access("/tmp", os.W_OK) else temporary) / name
     if (free := count_free_bytes(temporary)) < TEMPORARY_BYTES:
         raise ConnectionError(
             f"Ray does not start: its temporary folder {temporary} has {format_bytes(free)} free and needs "
             f"{format_bytes(TEMPORARY_BYTES)}; free some, or set RAY_TMPDIR to a folder on another disk"
         )
+    if chosen:
+        _make_private(temporary)
+        os.environ["RAY_TMPDIR"] = str(temporary)
+        _clear_sessions(temporary)
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder that only this user can enter, unless it is there.
+
+    Raises:
+        ConnectionError: It cannot be made, or somebody else has made it.
+    """
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise FileExistsError(errno.EEXIST, "it belongs to another user", str(folder))
+        folder.chmod(0o700)
+    except OSError as error:
+        reason = f"{folder}: {error.strerror}"
+        raise ConnectionError(f"Ray does not start: {reason}; set RAY_TMPDIR to a folder of your own") from error
+
+
+def _clear_sessions(folder: Path) -> None:
+    """Delete the logs and sockets of Rays that have ended.
+
+    The last part of a name is the process of the Ray, which may be one of another container; it logs all the time.
+    """
+    for session in folder.glob("ray/session_*_*"):
+        process = session.name.rpartition("_")[2]
+        logged = max((file.stat().st_mtime for file in session.glob("logs/*")), default=session.stat().st_mtime)
+        if process.isdigit() and not _is_running(int(process)) and time.time() - logged > QUIET_S:
+            shutil.rmtree(session, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except OSError as error:
+        return error.errno == errno.EPERM
+    return True
+
+
+def _protect_token() -> None:
+    """Let only this user read the token with which Ray's dashboard is entered; Ray would let all read it."""
+    with contextlib.suppress(OSError, RuntimeError):
+        folder = Path.home() / ".ray"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        (folder / "auth_token").chmod(0o600)
 
 
 def _advise(error: Exception) -> str:

@@ -1,12 +1,16 @@
 import errno
 import os
 import socket
+import stat
 import subprocess
 import sys
+import tempfile
+import time
+from pathlib import Path
 
 import pytest
 
-from search.tuning.ray.cluster import Cluster, _advise, _choose_temporary_folder, start
+from search.tuning.ray.cluster import QUIET_S, Cluster, _advise, _choose_temporary_folder, _protect_token, start
 
 
 def cluster(**changes):
@@ -164,7 +168,58 @@ def test_long_temporary_folder_is_left_for_a_short_one(monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "a_job_folder_of_a_user_with_a_long_name" / "1355700"))
     monkeypatch.setattr("os.environ", os.environ | {})
     _choose_temporary_folder()
-    assert os.environ["RAY_TMPDIR"] == "/tmp"
+    assert os.environ["RAY_TMPDIR"] == f"/tmp/one-look-{os.getuid()}"
+
+
+@pytest.fixture
+def temporary(monkeypatch):
+    """A temporary folder for all users, which Ray may use."""
+    monkeypatch.setattr("os.environ", {name: value for name, value in os.environ.items() if name != "RAY_TMPDIR"})
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own have too long a path
+        monkeypatch.setattr("tempfile.tempdir", folder)
+        yield Path(folder)
+
+
+def test_ray_has_a_temporary_folder_that_no_other_user_can_enter(temporary):
+    own = temporary / f"one-look-{os.getuid()}"
+    for _ in range(2):
+        _choose_temporary_folder()
+        assert os.environ.pop("RAY_TMPDIR") == str(own) and stat.S_IMODE(own.stat().st_mode) == 0o700
+        own.chmod(0o777)
+
+
+def test_temporary_folder_that_somebody_else_has_made_is_not_used(temporary):
+    (temporary / "theirs").mkdir()
+    (temporary / f"one-look-{os.getuid()}").symlink_to(temporary / "theirs")
+    with pytest.raises(ConnectionError, match=r"Ray does not start: .*one-look-.*; set RAY_TMPDIR to a folder of your"):
+        _choose_temporary_folder()
+    assert not list((temporary / "theirs").iterdir()) and "RAY_TMPDIR" not in os.environ
+
+
+def test_logs_of_rays_that_have_ended_are_deleted(temporary):
+    ended = [subprocess.Popen(["true"]) for _ in range(2)]
+    for process in ended:
+        process.wait()
+    ray, now = temporary / f"one-look-{os.getuid()}" / "ray", time.time()
+    for process, quiet_s in ((ended[0].pid, QUIET_S + 60), (ended[1].pid, 0), (os.getpid(), 9 * QUIET_S)):
+        logs = ray / f"session_2026-11-29_10-23-00_123456_{process}" / "logs"
+        logs.mkdir(parents=True)
+        (logs / "raylet.out").touch()
+        os.utime(logs / "raylet.out", (now - quiet_s, now - quiet_s))
+    _choose_temporary_folder()
+    left = {int(path.name.rpartition("_")[2]) for path in ray.iterdir()}
+    assert left == {ended[1].pid, os.getpid()}  # a process of another container is not found
+
+
+def test_only_this_user_reads_the_token_of_ray(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    _protect_token()  # before Ray has written it
+    assert stat.S_IMODE((tmp_path / ".ray").stat().st_mode) == 0o700
+    token = tmp_path / ".ray" / "auth_token"
+    token.write_text("secret")
+    token.chmod(0o644)
+    _protect_token()
+    assert stat.S_IMODE(token.stat().st_mode) == 0o600
 
 
 def test_temporary_folder_without_space_is_named_before_ray_starts(monkeypatch, tmp_path):
