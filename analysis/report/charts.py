@@ -1,6 +1,6 @@
 """Plotly charts of a run's course: scores over time, learning curves, ranks from stage to stage, time and workers."""
 
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from typing import Any
 
 import pandas as pd
@@ -35,8 +35,8 @@ BOLD = len(DASHES)
 ROW = 34  # pixels
 
 
-def plot_best_over_time(curves: pd.DataFrame, spans: list[Span]) -> go.Figure:
-    """Plot every reported score, and the best so far of each stage, against run time."""
+def plot_best_over_time(curves: pd.DataFrame, spans: list[Span], *, shown: Collection[str]) -> go.Figure:
+    """Plot every reported score of the trials in `shown`, and the best so far of each stage, against run time."""
     reported = add_best_so_far(curves)
     by, unit = choose_time_unit(max([end for _, _, end in spans], default=reported["ended_s"].max()))
     reported = reported.assign(ended=reported["ended_s"] / by)
@@ -44,9 +44,8 @@ def plot_best_over_time(curves: pd.DataFrame, spans: list[Span]) -> go.Figure:
     for name, colour, stage in group_by_colour(reported, "stage"):
         more = f"<br>score %{{y:.3f}} after %{{x:.1f}} {unit}"
         dots = {"size": 5, "opacity": 0.55, "line": {"width": 0}}
-        traces.append(
-            make_points(stage, "ended", "score", name=name, colour=colour, more=more, marker=dots, showlegend=False)
-        )
+        dotted, look = stage[stage["trial_id"].isin(shown)], {"marker": dots, "showlegend": False}
+        traces.append(make_points(dotted, "ended", "score", name=name, colour=colour, more=more, **look))
         line = {"color": colour, "width": 2.5, "shape": "hv"}
         label = f"{name}: best {stage['best'].iloc[-1]:.3f}"
         own = stage.drop_duplicates("best")

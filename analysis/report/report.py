@@ -7,6 +7,7 @@ import base64
 import json
 import shlex
 import time
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from analysis.report.style import ARCH, TITLE_PX, group_by_colour
 from analysis.runs.curves import pair_promotions, pareto_front, select_models
 from analysis.runs.files import read_json, write_file
 from analysis.runs.importance import compute_importances
-from analysis.runs.run import Run, add_latency, read_run, select_first_stage
+from analysis.runs.run import Run, add_latency, read_run, select_first_stage, thin_trials
 from search.output.model_card import describe_origin
 from search.records.run_dir import format_resume_command
 from search.records.run_state import FORMAT_VERSION
@@ -55,6 +56,7 @@ STATES = {
 }
 OLDER = "The run was recorded by another version and cannot be resumed."
 MAX_AXES = 7  # parameters of the parallel coordinates
+MAX_SHOWN, BEST_SHOWN = 1000, 200  # trials of a stage in the charts, and how many of them are the best
 MAX_SLICES = 18  # charts of score against one parameter
 MIN_TRIALS = 3  # for a chart of parameters
 
@@ -75,8 +77,8 @@ def write_report(run: Path, out: Path | None = None) -> Path:
 
 def render(run: Run) -> str:
     """Return the HTML page of a run."""
-    shares = compute_importances(run.folder)
-    drawn = make_charts(run, shares)
+    shares, shown = compute_importances(run.folder), thin_trials(run, MAX_SHOWN, BEST_SHOWN)
+    drawn = make_charts(shown, shares, run.curves)
     hover: dict[str, str] = {}
     by_key = {f"{name}-{number}": chart for name, found in drawn.items() for number, chart in enumerate(found)}
     table = build_leaderboard(run)
@@ -93,21 +95,25 @@ def render(run: Run) -> str:
     ]
     files = jinja2.FileSystemLoader(HERE / "templates")
     page = jinja2.Environment(loader=files, autoescape=True, undefined=jinja2.StrictUndefined)
-    parts = {**_build_head(run), **_describe_best(run), **_build_tables(run), **_read_assets()}
+    parts = {**_build_head(run, shown), **_describe_best(run), **_build_tables(run), **_read_assets()}
     return page.get_template("report.html.j2").render(**context, **parts)
 
 
-def make_charts(run: Run, importances: pd.DataFrame) -> dict[str, list[go.Figure]]:
-    """Return the charts of a run by section; a section without content has an empty list."""
+def make_charts(run: Run, importances: pd.DataFrame, curves: pd.DataFrame) -> dict[str, list[go.Figure]]:
+    """Return the charts of a run by section; a section without content has an empty list.
+
+    `run` may lack some trials; `curves` are those of all, among which the best so far is found.
+    """
     first, costed = select_first_stage(run), add_latency(run)
     first, known = first[first["score"].notna()], costed[costed["score"].notna()]
     varied = parameter_charts.list_varied(first, importances) if len(first) >= MIN_TRIALS else []
     axes = [name for name in varied if name != "model/arch"][:MAX_AXES]
     reported, spans = run.curves[run.curves["score"].notna()], facts.find_stage_spans(run)
+    over_time = partial(charts.plot_best_over_time, curves, spans, shown=set(run.trials["trial_id"]))
     stages = [stage for stage in run.stages[::-1] if (reported["stage"] == stage).any()]
     costs = [cost for cost in parameter_charts.COSTS if known[cost].notna().sum() > 1]
     return {
-        "over_time": [charts.plot_best_over_time(run.curves, spans)] if len(reported) else [],
+        "over_time": [over_time()] if len(reported) else [],
         "curves": [charts.plot_learning_curves(run.curves, stage) for stage in stages],
         "ranks": _plot_ranks(run),
         "importance": _plot_importances(importances),
@@ -160,7 +166,7 @@ def _round_cells(values: pd.Series, kind: str, digits: int | str) -> list[Any]:
     return [None if pd.isna(value) else int(value) if places == 0 else round(float(value), places) for value in numbers]
 
 
-def _build_head(run: Run) -> dict[str, Any]:
+def _build_head(run: Run, shown: Run) -> dict[str, Any]:
     content = run.run_json
     searching = select_first_stage(run)
     counted = f"{len(searching)} trials of {run.stages[0]}" if run.stages else "no trial yet"
@@ -170,6 +176,7 @@ def _build_head(run: Run) -> dict[str, Any]:
         f"began {began.replace('T', ' ')}" if began else "",
         f"ran {content['wall_s']:,.0f} s" if "wall_s" in content else "",
         counted,
+        f"charts show {len(shown.trials):,} of {len(run.trials):,} trials" if shown is not run else "",
         OLDER if _is_older(run) else STATES.get(run.state, ""),
     ]
     return {

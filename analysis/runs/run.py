@@ -1,7 +1,7 @@
 """Read a run folder as frames, whether the run is finished, running, cut off, failed or of an older version."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,19 @@ def read_run(folder: Path | str) -> Run:
 def select_first_stage(run: Run) -> pd.DataFrame:
     """Return the trials of the first stage, whose scores compare because all are measured on the same images."""
     return run.trials[run.trials["stage"] == next(iter(run.stages), None)]
+
+
+def thin_trials(run: Run, most: int, best: int) -> Run:
+    """Return a run of which each stage has at most about `most` trials: the `best` ones, and others evenly spaced."""
+    kept: set[str] = set()
+    for _, trials in run.trials.groupby("stage", sort=False):
+        others = trials[~(trials["rank"] <= best)] if len(trials) > most else trials[:0]
+        step = -(-len(others) // (most - best)) or 1
+        kept.update(trials["trial_id"][~trials.index.isin(others.index)], others["trial_id"][::step])
+    if len(kept) == len(run.trials):
+        return run
+    trials, curves = (frame[frame["trial_id"].isin(kept)] for frame in (run.trials, run.curves))
+    return replace(run, trials=trials, curves=curves)
 
 
 def add_latency(run: Run) -> pd.DataFrame:

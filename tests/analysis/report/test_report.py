@@ -237,6 +237,34 @@ def add_trial(table, trial_id, stage, score, *, px):
     table.finish(trial_id, "completed")
 
 
+def test_charts_of_a_long_search_show_the_best_trials_and_some_of_the_others(tmp_path, monkeypatch):
+    monkeypatch.setattr("analysis.report.report.MAX_SHOWN", 20)
+    monkeypatch.setattr("analysis.report.report.BEST_SHOWN", 5)
+    table = TrialTable(tmp_path)
+    for number in range(100):
+        add_trial(table, f"e{number:04d}", "explore", (number * 37 % 100) / 100, px=80)
+    add_trial(table, "f0001", "final", 0.9, px=160)
+    table.write()
+    write_json(tmp_path / "run.json", {"state": "done", "best": "f0001"})
+    page = page_of(tmp_path)
+    assert "charts show 20 of 101 trials" in page and len(data_of(page, "rows")["rows"]) == 101
+    traces = [trace for chart in data_of(page, "figures").values() for trace in chart["data"]]
+    shown = {trial_id for trace in traces for trial_id in trace.get("customdata", [])}
+    assert len(shown) == 20  # five, every seventh of the others, and the final one
+    assert {f"e{number * 73 % 100:04d}" for number in range(95, 100)} | {"f0001"} <= shown  # 37 * 73 = 2701
+    assert "charts show" not in page_of_run_of(tmp_path / "short", 20)
+
+
+def page_of_run_of(folder, trials):
+    """Return the report of a run of so many trials."""
+    folder.mkdir()
+    table = TrialTable(folder)
+    for number in range(trials):
+        add_trial(table, f"e{number:04d}", "explore", 0.5, px=80)
+    write_json(folder / "run.json", {"state": "done"})
+    return page_of(folder)
+
+
 def test_run_in_which_all_failed_names_the_reasons(tmp_path):
     table = TrialTable(tmp_path)
     for number in range(3):

@@ -1,6 +1,7 @@
 import optuna
 import pytest
 
+from analysis.runs import importance
 from analysis.runs.importance import compute_importances
 from search.records.trials import TrialRecord, TrialTable
 from search.study.sampler import OPTUNA_STATES
@@ -53,6 +54,15 @@ def test_parameter_that_decides_is_the_most_important(tmp_path):
     assert all(most_important(tmp_path, name) == "adamw/lr" for name in ("all", *ARCHS))
     assert found.groupby("architecture")["importance"].sum().tolist() == pytest.approx([1, 1, 1])
     assert all(group["importance"].is_monotonic_decreasing for _, group in found.groupby("architecture"))
+
+
+def test_of_many_trials_evenly_spaced_ones_count(tmp_path, monkeypatch):
+    counted = []
+    rank = importance._rank_parameters
+    monkeypatch.setattr(importance, "MAX_TRIALS", 30)
+    monkeypatch.setattr(importance, "_rank_parameters", lambda trials: counted.append(len(trials)) or rank(trials))
+    write_run(tmp_path, 90, score=lambda params: params["adamw/lr"])
+    assert most_important(tmp_path, "all") == "adamw/lr" and counted[0] == 30 and max(counted) <= 30
 
 
 def test_conditional_parameters_count_for_their_architecture_only(tmp_path):
