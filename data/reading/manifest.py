@@ -1,6 +1,7 @@
 """Read manifest.csv: which files form a triplet, its background, foreground, split and polarity."""
 
 import csv
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,10 @@ from data.reading.roles import assign_roles, find_split
 CHOICES = {"split": ("train", "val", "test"), "near": POLARITIES}  # allowed values of columns
 
 SEPARATORS = (",", ";", "\t")  # the first wins at a tie
+
+ALLOW_OUTSIDE = "ONE_LOOK_ALLOW_OUTSIDE"
+OUTSIDE = "outside the folder of the data set"
+REMEDY_OUTSIDE = f"link it into the folder, or set {ALLOW_OUTSIDE}=1 if you trust the manifest"
 
 Row = dict[str, str]  # the filled cells of a line, by column
 
@@ -97,7 +102,8 @@ def _check_row(number: int, row: Row, listing: Listing) -> Unusable | None:
         if path := row.get(role, ""):
             row[role], reason = _locate(path, role, listing)
             if reason:
-                lacking.append(f"{role} {printable(row[role])} is {reason}; add it or remove the line")
+                remedy = REMEDY_OUTSIDE if reason == OUTSIDE else "add it or remove the line"
+                lacking.append(f"{role} {printable(row[role])} is {reason}; {remedy}")
     if "split" in row:
         row["split"] = find_split(row["split"]) or row["split"]
     fault = lacking[0] if lacking else _check_cells(row)
@@ -116,7 +122,7 @@ def _check_row(number: int, row: Row, listing: Listing) -> Unusable | None:
 def _locate(path: str, role: str, listing: Listing) -> tuple[str, str]:
     """Return the path of a file relative to the root, and "" or the reason why it cannot be used."""
     if found := listing.find(path):
-        return found, ""
+        return found, "" if _is_allowed(listing.root, found) else OUTSIDE
     folder, _, name = path.replace("\\", "/").rpartition("/")
     if not folder:
         candidates = assign_roles(listing.folders)[role]
@@ -125,6 +131,17 @@ def _locate(path: str, role: str, listing: Listing) -> tuple[str, str]:
                 return found, ""
         folder, path = next(iter(candidates), ""), "/".join([*candidates[:1], path])
     return path, listing.broken(folder).get(name, "not there or not an image")
+
+
+def _is_allowed(root: Path, path: str) -> bool:
+    """Return whether a file lies in the folder, itself or as a link, or files elsewhere are allowed.
+
+    The manifest of somebody else could name any image of this machine, which reports and models would then show.
+    """
+    if ".." not in path and not os.path.isabs(path):  # noqa: PTH117 - quick, for each of 100,000 lines
+        return True
+    base, named = os.path.abspath(root), os.path.abspath(root / path)  # noqa: PTH100 - links are not followed
+    return named.startswith(base + os.sep) or ALLOW_OUTSIDE in os.environ
 
 
 def _check_cells(row: Row) -> str:

@@ -236,6 +236,36 @@ def test_manifest_may_name_files_by_whole_paths_and_has_its_lines_counted_as_an_
     assert [one.problem.partition(":")[0] for one in dataset.unusable] == ["line 5"]
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_manifest_names_no_file_outside_the_folder_unless_the_user_allows_it(
+    make_dataset, write_manifest, monkeypatch, whole
+):
+    root, others = make_dataset(3), make_dataset(1, name="others")
+    lines = [
+        {"image": f"images/{path.name}", "mask": f"masks/{path.name.replace('fgbg', 'mask')}"} for path in images(root)
+    ]
+    secret = next((others / "images").iterdir())
+    lines[1]["image"] = str(secret) if whole else f"images/../../others/images/{secret.name}"
+    write_manifest(root, lines)
+    (fault,) = read_dataset(root).unusable
+    assert fault.message.startswith(f"{root / 'manifest.csv'}: line 3: image ")
+    assert (
+        "is outside the folder of the data set; link it into the folder, or set ONE_LOOK_ALLOW_OUTSIDE=1"
+        in fault.message
+    )
+    monkeypatch.setenv("ONE_LOOK_ALLOW_OUTSIDE", "1")
+    assert not read_dataset(root).unusable
+    monkeypatch.delenv("ONE_LOOK_ALLOW_OUTSIDE")
+    (root / "images" / "linked.jpg").symlink_to(secret)
+    lines[1]["image"] = "images/linked.jpg"
+    write_manifest(root, lines)
+    assert not read_dataset(root).unusable
+
+
+def images(root):
+    return sorted((root / "images").iterdir())
+
+
 @pytest.mark.parametrize("name", ["manifest.csv", "dataset.json"])
 def test_text_that_is_not_utf_8_is_an_error_in_one_line(make_dataset, name):
     root = make_dataset(1)
