@@ -135,7 +135,7 @@ def _read_batches(dataset: "Dataset") -> Iterator[list[tuple[str, "TripletArrays
             try:
                 batch.append((triplet.id, read_triplet(triplet, spec)))
             except DataError as error:
-                print(f"left out: {error}", file=sys.stderr)
+                print(cli.to_printable(f"left out: {error}"), file=sys.stderr)
         yield batch
 
 
@@ -223,7 +223,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     for dataset in datasets:
         dataset.check_meaning()
         for line in filter(None, (dataset.description, *dataset.warnings)):
-            print(f"{dataset.root}: {line}")
+            print(cli.to_printable(f"{dataset.root}: {line}"))
     with progress_bar("loading the model"):
         model = load_model(args.model, device=args.device)
     for dataset in datasets:

@@ -122,7 +122,7 @@ class PhotoPredictor:
                 yield one
             else:
                 self.skipped += 1
-                print(f"skipped {one[0].path}: {one[1]}", file=sys.stderr)
+                print(cli.to_printable(f"skipped {one[0].path}: {one[1]}"), file=sys.stderr)
 
     def _write_photo(self, predicted: tuple[_ReadPhoto, np.ndarray]) -> np.ndarray:
         """Write the output files of a photo; return its row of the contact sheet."""
@@ -215,5 +215,6 @@ def _predict(args: argparse.Namespace) -> int:
     rate = predictor.done / (time.perf_counter() - begin)
     skipped = f", {cli.format_count(predictor.skipped, 'file')} skipped" if predictor.skipped else ""
     done = cli.format_count(predictor.done, "photo")
-    print(f"{done} in {args.out}{skipped} ({rate:.1f} per second, without loading the model)\n{model.origin}")
+    print(f"{done} in {args.out}{skipped} ({rate:.1f} per second, without loading the model)")
+    print(cli.to_printable(model.origin))
     return 0 if predictor.done else 1

@@ -9,6 +9,7 @@ from typing import Any
 from data.check.faults import FOLDER_KINDS, Fault
 from data.check.inference import InferredField
 from data.dataset import FAULT_KINDS, Dataset
+from data.runtime.cli import to_printable
 from data.values.polarity import MIN_VOTES, Polarity
 
 SHOWN_FILES = 3  # for each kind of fault
@@ -86,16 +87,17 @@ def print_report(report: Report) -> None:
         faults = [fault for fault in report.faults if fault.kind == kind]
         if faults:
             files = [os.path.relpath(fault.file, root) + f": {fault.detail}".rstrip(": ") for fault in faults]
-            table.add_row(str(len(faults)), kind, "\n".join([description, *_shorten(files, SHOWN_FILES)]))
+            table.add_row(str(len(faults)), kind, to_printable("\n".join([description, *_shorten(files, SHOWN_FILES)])))
     if table.row_count:
         console.print(table)
     for line in () if report.parts else _describe_meaning(report.dataset):
-        console.print(f"  {line}")
+        console.print(to_printable(f"  {line}"))
     for one in report.inferred:
         mixed = report.mixed if one.key == "near" else None
         unknown = "differs" if mixed else "unknown"
         value = unknown if one.value is None else f"{one.value}, {'certain' if one.certain else 'uncertain'}"
-        console.print("\n".join([f"  {one.key}: {value} ({one.reason})", *(_list_series(mixed) if mixed else [])]))
+        lines = [f"  {one.key}: {value} ({one.reason})", *(_list_series(mixed) if mixed else [])]
+        console.print(to_printable("\n".join(lines)))
 
 
 def _describe_meaning(dataset: Dataset) -> list[str]:

@@ -232,7 +232,7 @@ def _pack_splits(args: argparse.Namespace) -> None:
             pack = pack_split(dataset, triplets, args.px, cache=cache_dir(), workers=args.workers, progress=progress)
         print(_format_stats(name, pack.stats) if args.stats else f"{name}: {len(pack)} samples in {pack.folder}")
         for _, message in pack.faults.values():
-            print(f"left out: {message}", file=sys.stderr)
+            print(f"left out: {cli.to_printable(message)}", file=sys.stderr)
 
 
 def _format_stats(name: str, stats: Stats) -> str:

@@ -109,7 +109,7 @@ class RunConsole:
             table.add_row("time left", f"{_clock(self.deadline - now)} in this stage, {_clock(self.end - now)} in all")
         counts = [f"{len(self.running)} running"] + [f"{n} {s.replace('_', ' ')}" for s, n in self.counts.items()]
         table.add_row("trials", " · ".join(counts))
-        table.add_row("best", self._describe_best())
+        table.add_row("best", Text(to_printable(self._describe_best())))
         return table
 
 

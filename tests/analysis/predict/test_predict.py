@@ -87,6 +87,9 @@ def test_broken_file_is_named_and_the_others_are_predicted(finished_run, photos,
     assert call(finished_run, photos, "--out", tmp_path / "out") == 0
     said = capsys.readouterr()
     assert said.err == f"skipped {photos / 'broken.jpg'}: not a complete image\n"
+    (photos / "broken.jpg").rename(photos / "a\x1b[2J.jpg")
+    assert call(finished_run, photos, "--out", tmp_path / "again") == 0
+    assert capsys.readouterr().err == f"skipped {photos}/a\\x1b[2J.jpg: not a complete image\n"
     assert "3 photos" in said.out and "1 file skipped" in said.out
 
 

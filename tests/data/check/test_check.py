@@ -58,6 +58,14 @@ def test_faults_of_files(folder, pictures):
     assert len(report.faulty) == 6
 
 
+def test_names_with_escape_sequences_are_spelt_out(folder, capsys):
+    for where, prefix in (("images", "fgbg"), ("masks", "mask"), ("depth", "fgbg")):
+        (folder / where / f"{prefix}\x1b[2J[red]000099.png").write_bytes(b"broken")
+    main([str(folder)])
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err and "fgbg\\x1b[2J[red]000099.png" in said.out
+
+
 def test_faults_of_folders(folder):
     for path in (image_of(folder, 5), mask_of(folder, 5), depth_of(folder, 5)):
         path.unlink()

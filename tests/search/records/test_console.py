@@ -64,6 +64,12 @@ def test_of_many_trials_the_best_and_those_that_run_are_compared_with_the_next()
     assert console.best.keys() == {"e7"}
 
 
+def test_name_of_a_plugin_s_network_is_shown_and_not_obeyed():
+    one = record(1)
+    one.config["model/arch"] = "[blink]tiny\x1b[2J"
+    assert "[blink]tiny\\x1b[2J of width 8" in shown(True, [one]).replace("\n", "")
+
+
 def test_failed_trial_is_never_the_best():
     assert "e3" not in shown(True, [record(2), record(3, "failed", 0.75)])
 
