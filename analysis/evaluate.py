@@ -126,7 +126,7 @@ def _read_batches(dataset: "Dataset") -> Iterator[list[tuple[str, "TripletArrays
     from data.values.triplet import read_triplet, resolve_near_distance
 
     for unusable in dataset.unusable:
-        print(f"left out: {unusable.message}", file=sys.stderr)
+        print(cli.to_printable(f"left out: {unusable.message}"), file=sys.stderr)
     specs = [resolve_near_distance(part.spec, part.triplets) for part in dataset.folders]
     pairs = [(triplet, spec) for part, spec in zip(dataset.folders, specs, strict=True) for triplet in part.triplets]
     for start in range(0, len(pairs), BATCH):

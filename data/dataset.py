@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from data.runtime.cli import to_printable
-
 POLARITIES = ("bright", "dark")  # brightness of near things in relative depth
 DEPTH_UNITS = ("relative", "mm", "m", "disparity")
 TRUTHS = ("mask", "depth")
@@ -86,8 +84,8 @@ class Unusable:
 
     @property
     def message(self) -> str:
-        """Source, problem and remedy in one line, names as they can be printed."""
-        return to_printable(f"{self.source}: {self.problem}; {self.remedy}")
+        """Source, problem and remedy in one line."""
+        return f"{self.source}: {self.problem}; {self.remedy}"
 
 
 @dataclass(frozen=True, kw_only=True)

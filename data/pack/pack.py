@@ -222,7 +222,7 @@ def _pack_splits(args: argparse.Namespace) -> None:
     dataset = read_dataset(args.folder)
     dataset.check_meaning()
     for unusable in dataset.unusable:
-        print(f"left out: {unusable.message}", file=sys.stderr)
+        print(cli.to_printable(f"left out: {unusable.message}"), file=sys.stderr)
     splits = split_by_background(dataset, seed=args.seed)
     for name in ("train", "val", "test"):
         triplets = getattr(splits, name)
@@ -232,7 +232,7 @@ def _pack_splits(args: argparse.Namespace) -> None:
             pack = pack_split(dataset, triplets, args.px, cache=cache_dir(), workers=args.workers, progress=progress)
         print(_format_stats(name, pack.stats) if args.stats else f"{name}: {len(pack)} samples in {pack.folder}")
         for _, message in pack.faults.values():
-            print(f"left out: {cli.to_printable(message)}", file=sys.stderr)
+            print(cli.to_printable(f"left out: {message}"), file=sys.stderr)
 
 
 def _format_stats(name: str, stats: Stats) -> str:
