@@ -19,10 +19,8 @@ class Network(nn.Module):
     Attributes:
         config: The config from which the network was built.
         stride: Step of the deepest features in pixels of the image.
-        cpu_bfloat16: True if the network trains faster in bfloat16 on a CPU that supports it.
     """
 
-    cpu_bfloat16 = True
     decoders: nn.ModuleList
 
     def __init__(self, config: ModelConfig, stride: int) -> None:

@@ -70,14 +70,20 @@ class PretrainedNetwork(Network):
         return {} if factor == 1.0 else dict.fromkeys(self.encoder_modules().values(), factor)
 
     def train(self, mode: bool = True) -> "PretrainedNetwork":
-        """Set training mode; frozen batch norms stay in evaluation mode."""
+        """Set training mode; frozen modules and frozen batch norms stay in evaluation mode."""
         super().train(mode)
+        for frozen in self.frozen_modules():
+            frozen.eval()
         if self.config.freeze_norm:
             for encoder in self.encoder_modules().values():
                 for module in encoder.modules():
                     if isinstance(module, Norm):
                         module.eval()
         return self
+
+    def frozen_modules(self) -> list[nn.Module]:
+        """Return the modules of the encoder that keep their weights and stay in evaluation mode."""
+        return []
 
     def name_tensors(self, layers: Iterable[str]) -> dict[str, str]:
         """Return the published name of each tensor of the encoder, whose convolutions and norms are named `layers`."""

@@ -100,14 +100,13 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in _OUT_OF_MEMORY)
 
 
-def uses_bfloat16(precision: str, device: torch.device, *, on_cpu: bool = True) -> bool:
+def uses_bfloat16(precision: str, device: torch.device) -> bool:
     """Return True if the network runs in bfloat16.
 
-    "auto" chooses it where the processor computes in it, on a CPU only with `on_cpu`; else `precision` is "float32"
-    or "bfloat16".
+    "auto" chooses it where the processor computes in it; else `precision` is "float32" or "bfloat16".
     """
     if precision != "auto":
         return precision == "bfloat16"
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return on_cpu and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

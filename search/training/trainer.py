@@ -124,7 +124,7 @@ class Trainer:
         mask, depth = (0.5 if mean is None else mean for mean in (data.stats.mask_mean, data.stats.depth_mean))
         self.model.set_prior(mask=mask, depth=depth)
         self.model.on(self.device)
-        bfloat16 = uses_bfloat16(plan.precision, self.device, on_cpu=self.model.cpu_bfloat16)
+        bfloat16 = uses_bfloat16(plan.precision, self.device)
         self.runner = MicroBatchRunner(self.model, bfloat16=bfloat16, micro_batch_size=plan.micro_batch_size)
         self.loss = build_loss(config.loss, data.train.px).to(self.device)
         self.optimizer = build_optimizer(config.optim, [self.model, self.loss])

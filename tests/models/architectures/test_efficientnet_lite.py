@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from models.architectures.efficientnet_lite import FILE, PACKAGE, read_imagenet_weights
+from models.architectures.efficientnet_lite import FILE, PACKAGE, SameConv, read_imagenet_weights
 from models.architectures.pretrained import convert_weights
 from models.build import build_model, parse_model_config
 from models.config import ConfigError
 from models.cost import count_macs, probe
+from search.config.trial import OptimConfig
+from search.training.optimizer import build_optimizer
 
 
 def network(**fields):
@@ -129,9 +131,45 @@ def test_frozen_norms_keep_their_moments_and_train_their_weights():
         assert model.decoders.training and model.eval().training is False
 
 
+def test_frozen_stages_are_not_trained_and_the_others_are():
+    model = network(frozen_stages=3).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = build_optimizer(OptimConfig(lr=0.1), [model])
+    model(torch.randn(4, 3, 32, 32)).mean().backward()
+    optimizer.step()
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    frozen = tuple(f"encoder.{part}." for part in ("stem", "blocks.0", "blocks.1", "blocks.2"))
+    assert {name for name in before if name.startswith(frozen)} and not any(name.startswith(frozen) for name in changed)
+    assert {"encoder.blocks.3.layers.0.weight", "encoder.blocks.3.layers.1.running_mean"} <= changed
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == sum(
+        not name.startswith(frozen) for name, _ in model.named_parameters()
+    )
+
+
+def test_random_weights_are_trained_whatever_is_to_be_frozen():
+    model = network(frozen_stages=3, weights="none").train()
+    assert all(p.requires_grad for p in model.parameters()) and all(m.training for m in model.modules())
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(5, 1), (3, 2), (5, 2)])
+def test_depthwise_convolution_that_is_slow_in_bfloat16_has_the_gradients_of_float32(kernel, stride):
+    torch.manual_seed(0)
+    conv, image = SameConv(8, 8, kernel, stride, groups=8), torch.randn(2, 8, 16, 16).bfloat16()
+    gradients = []
+    for autocast in (True, False):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            features = conv(image if autocast else image.float())
+        assert features.dtype == (torch.bfloat16 if autocast else torch.float32)
+        features.sum().backward()
+        gradients.append(conv.weight.grad.clone())
+        conv.weight.grad = None
+    assert torch.equal(*gradients)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"frozen_stages": 7}, "frozen_stages=7 is not one of 0, 1"),
         ({"stem_stride": 1}, "stem_stride=1 is not one of 2"),
         ({"encoder_stride": 8}, "16, 32"),
         ({"weights": "coco"}, "none, imagenet, file"),

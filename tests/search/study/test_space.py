@@ -43,6 +43,7 @@ OWN = {
         **{name: DECODER[name] for name in ("upsample", "merge", "decoders")},
         "stem_stride": (2,),
         "encoder_stride": (16, 32),
+        "frozen_stages": (0, 3),
         "freeze_norm": (False, True),
     },
     "residual": ATROUS,

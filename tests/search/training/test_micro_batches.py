@@ -142,7 +142,10 @@ def test_error_of_a_full_machine_is_recognised():
     assert is_out_of_memory(caught.value)
 
 
-def test_network_that_is_slower_in_bfloat16_on_a_cpu_runs_in_float32_there():
+def test_precision_that_is_stated_is_used_and_auto_follows_the_processor(monkeypatch):
     cpu = torch.device("cpu")
-    assert not uses_bfloat16("auto", cpu, on_cpu=False)
-    assert uses_bfloat16("bfloat16", cpu, on_cpu=False) and not uses_bfloat16("float32", cpu)
+    assert uses_bfloat16("bfloat16", cpu) and not uses_bfloat16("float32", cpu)
+    for supported in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda supported=supported: supported)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        assert uses_bfloat16("auto", cpu) is supported
