@@ -192,18 +192,23 @@ def _transform(draws: Float[np.ndarray, "5"], px: int) -> Float[np.ndarray, "2 3
 
 
 def _paste(batch: RawBatch, row: int, sources: RawBatch, i: int, matrix: Float[np.ndarray, "2 3"]) -> None:
-    size = batch.mask.shape[1:]
-    mask = cv2.warpAffine(sources.mask[i], matrix, size)
+    mask = cv2.warpAffine(sources.mask[i], matrix, batch.mask.shape[1:])
+    left, top, width, height = cv2.boundingRect(mask)  # only these pixels change
+    box, size, matrix = np.s_[top : top + height, left : left + width], (width, height), matrix.copy()
+    matrix[:, 2] -= left, top
+    mask = mask[box]
+    if not mask.size:
+        return
     alpha = mask.astype(np.float32)[..., None] / 255
     image = cv2.warpAffine(sources.image[i], matrix, size, borderMode=cv2.BORDER_REFLECT_101)
-    batch.image[row] = np.rint(batch.image[row] * (1 - alpha) + image * alpha)
+    batch.image[row][box] = np.rint(batch.image[row][box] * (1 - alpha) + image * alpha)
     if batch.mask_known[row]:
-        batch.mask[row] = np.rint(batch.mask[row] * (1 - alpha[..., 0]) + mask)
+        batch.mask[row][box] = np.rint(batch.mask[row][box] * (1 - alpha[..., 0]) + mask)
         if batch.mask_valid is not None:
-            batch.mask_valid[row] |= mask >= PASTE_OPAQUE
+            batch.mask_valid[row][box] |= mask >= PASTE_OPAQUE
     if batch.depth[row].any():
         depth, opaque = cv2.warpAffine(sources.depth[i], matrix, size, flags=cv2.INTER_NEAREST), mask >= PASTE_OPAQUE
-        batch.depth[row][opaque] = _place(depth[opaque], batch.depth[row][opaque])
+        batch.depth[row][box][opaque] = _place(depth[opaque], batch.depth[row][box][opaque])
 
 
 def _place(pasted: UInt16[np.ndarray, " n"], covered: UInt16[np.ndarray, " n"]) -> UInt16[np.ndarray, " n"]:
