@@ -139,7 +139,7 @@ def make_plan(
     photos, images = find_backgrounds(backgrounds, depth), list_foregrounds(foregrounds)
     if count is None:
         count = len(photos) * len(images) * (2 if options.flip else 1) * check_minimum("per-pair", per_pair, 1)
-    spec = None if depth is None else find_depth_spec(depth)
+    spec = None if depth is None else find_depth_spec(depth, [path for _, path in photos if path])
     check_minimum("count", count, 1)
     plan = Plan(backgrounds=photos, foregrounds=images, count=count, depth=spec, options=options)
     distances = _read_sources(plan, progress)

@@ -1,5 +1,6 @@
 """Find and read photos with their depth, and the foregrounds that are pasted on them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -13,8 +14,10 @@ from data.dataset import DataError, DatasetSpec
 from data.reading.dataset_json import read_spec
 from data.reading.matching import PHOTO_SUFFIXES, is_photo_name
 from data.values.depth import find_known, to_inverse_depth, to_metres
+from data.values.inference import infer_unit, measure_values
 from data.values.masks import check_grey, select_channel
 from data.values.pixels import decode_color, decode_label, pick_orientation, turn
+from data.values.polarity import measure_polarity
 from data.values.triplet import read_cutout, read_with_orientation
 
 UNKNOWN = -1.0
@@ -24,6 +27,7 @@ OPAQUE = 200  # alpha from which a pixel belongs to the mask, as in the study
 FAINT = 8  # alpha below this is margin
 SOLID = 250  # alpha from which a pixel's colour is that of the foreground alone
 EDGE_SIGMA_PX = 1.2  # distance over which solid pixels give their colour to the edge
+SAMPLED_MAPS = 16  # depth maps from which their unit is inferred
 MIN_WEIGHT = 0.02  # weight of solid pixels from which they do so
 
 BackgroundFiles = tuple[Path, Path | None]
@@ -82,12 +86,24 @@ def list_images(folder: Path, content: str) -> tuple[Path, ...]:
     return tuple(paths)
 
 
-def find_depth_spec(depth: Path) -> DatasetSpec:
-    """Read what the depth maps mean from the dataset.json beside or above them; millimetres if there is none."""
+def find_depth_spec(depth: Path, maps: Sequence[Path]) -> DatasetSpec:
+    """Read what the depth maps mean from the dataset.json beside or above them; without one they are millimetres.
+
+    Another scale than that of millimetres does no harm, because the depth of composites is relative.
+
+    Raises:
+        DataError: There is no dataset.json, and a sample of the maps does not look like distances.
+    """
     for path in (depth / "dataset.json", depth.parent / "dataset.json"):
         if path.is_file():
             return read_spec(path)
-    return DatasetSpec(depth_unit="mm")
+    spec = DatasetSpec(depth_unit="mm")
+    values = [measure_values(_read_depth(path, spec)[0]) for path in maps[:: max(1, len(maps) // SAMPLED_MAPS)]]
+    if (unit := infer_unit(values, measure_polarity((), ()))).value == "relative":
+        remedy = f'write {depth / "dataset.json"} with {{"depth_unit": "mm"}} if they are, else {{"near": "bright"}}'
+        problem = f"the values do not look like millimetres ({unit.reason})"
+        raise DataError(f'{depth}: {problem}; {remedy} or {{"near": "dark"}}')
+    return spec
 
 
 def read_distances(depth: Path, spec: DatasetSpec) -> Float32[np.ndarray, " n"]:

@@ -268,6 +268,17 @@ def test_dataset_json_beside_the_depth_maps_gives_their_meaning(sources):
     assert plan.build_spec() == DatasetSpec(missing=(0.0,))
 
 
+def test_depth_that_looks_relative_is_asked_about(sources, tmp_path, capsys):
+    backgrounds, foregrounds = sources
+    for path in (backgrounds / "depth").iterdir():
+        write(path, np.tile(np.linspace(0, 65000, 80).astype(np.uint16), (60, 1)))
+    assert run(backgrounds, foregrounds, tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "depth: the values do not look like millimetres (uint16" in error
+    (backgrounds / "depth/dataset.json").write_text('{"near": "bright"}')
+    assert run(backgrounds, foregrounds, tmp_path / "out") == 0
+
+
 def test_depth_codes_span_far_to_near():
     np.testing.assert_array_equal(encode_depth_bytes(np.float32([0, 1, UNKNOWN, 0.5])), [1, 255, 0, 128])
 
