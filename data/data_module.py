@@ -154,7 +154,8 @@ class DataModule:
 
     def list_warnings(self) -> list[str]:
         """Return the assumptions about the values, the triplets that are not used, and how reliable the scores are."""
-        return [*self.dataset.warnings, *filter(None, (self.describe_mixed(), self.describe_reliability()))]
+        found = (*self.dataset.warnings, self.describe_mixed(), self.describe_reliability())
+        return list(dict.fromkeys(filter(None, found)))  # those of a restored data set hold the others
 
     def describe_reliability(self) -> str:
         """Return how reliable the scores are if few backgrounds validate, "" if enough do."""
@@ -237,7 +238,8 @@ class DataModule:
         named: dict[str, Any] = {"roles": self.roles} if self.roles else {}
         named |= {"mixed": self.splits.mixed} if self.splits.mixed else {}
         meaning = {"specs": [part.spec.to_dict() for part in dataset.folders], "meaning": dataset.description}
-        return source | joined | named | meaning | self.sizes() | {"left_out": self.left_out.to_dict()}
+        faults = {"left_out": self.left_out.to_dict(), "warnings": self.list_warnings()}
+        return source | joined | named | meaning | self.sizes() | faults
 
 
 def _check_foreground(root: Path, name: str, stats: Stats) -> None:
@@ -271,6 +273,7 @@ def load_data_module(run: Mapping[str, Any], moved_to: Sequence[Path] = ()) -> D
         raise DataError(f"{root}: has changed since the run began with {len(meaning['specs'])} folders; name them all")
     named: dict[str, Any] = {"split": about["split"], "roles": about.get("roles", {})}
     data_module = DataModule(root, seed=run["seed"], allow_bad=True, **named, **meaning)
-    data_module.dataset = replace(data_module.dataset, description=about.get("meaning", ""))
+    told = {"description": about.get("meaning", ""), "warnings": tuple(about.get("warnings", ()))}
+    data_module.dataset = replace(data_module.dataset, **told)
     data_module.check_same(about["fingerprint"])
     return data_module

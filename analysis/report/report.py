@@ -219,6 +219,7 @@ def _describe_best(run: Run) -> dict[str, Any]:
             *facts.explain_best(run),
             *([f"{metrics['outlook']}."] if "outlook" in metrics else []),
             *([describe_origin(trained_on)] if trained_on else []),
+            *(f"{warning}." for warning in run.run_json.get("data", {}).get("warnings", ())),
         ],
         "formula": facts.explain_score(run),
         "note": metrics.get("note", ""),

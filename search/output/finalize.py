@@ -146,6 +146,7 @@ def _describe_training(record: TrialRecord, data_module: DataModule) -> dict[str
         "sizes": data_module.sizes(),
         "stage": record.stage,
         "parent_id": record.parent_id,
+        "warnings": data_module.list_warnings(),
     } | counts
 
 

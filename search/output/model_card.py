@@ -194,6 +194,7 @@ def _limits(about: Mapping[str, Any], metrics: Mapping[str, Any]) -> Iterator[st
     metres = "metres are valid for similar cameras" if about.get("depth_scale") else "there is no metric scale"
     yield f"Depth is relative: it orders near and far; {metres}. The mask has no classes."
     yield "The metrics hold for images like those of the training data; evaluate the model before using it on others."
+    yield from (f"{warning}." for warning in about.get("trained_on", {}).get("warnings", ()))
     masks = about["stats"].get("mask_known", 1.0)
     if not masks:
         yield "No mask was known in training: the predicted mask is meaningless."

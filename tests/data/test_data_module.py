@@ -4,6 +4,8 @@ import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from data.data_module import DataModule, load_data_module
@@ -191,6 +193,15 @@ def names_of(count, **columns):
     return [{"image": f"images/{n}.png", "mask": f"masks/{n}.png", **columns} for n in range(count)]
 
 
+def touch_images(root, count):
+    """Write images and masks of the same few pixels, half of them foreground."""
+    pixels = cv2.imencode(".png", np.repeat(np.uint8([0, 255]), 8).reshape(4, 4))[1].tobytes()
+    for folder in ("images", "masks"):
+        (root / folder).mkdir()
+        for n in range(count):
+            (root / folder / f"{n}.png").write_bytes(pixels)
+
+
 @pytest.mark.parametrize(
     ("count", "sizes", "all_at_first"),
     [
@@ -204,10 +215,7 @@ def names_of(count, **columns):
 )
 def test_small_folders_are_explored_on_enough_images(tmp_path, write_manifest, count, sizes, all_at_first):
     rows = [{**row, "background": row["image"]} for row in names_of(count)]
-    for folder in ("images", "masks"):
-        (tmp_path / folder).mkdir()
-        for n in range(count):
-            (tmp_path / folder / f"{n}.png").touch()
+    touch_images(tmp_path, count)
     write_manifest(tmp_path, rows)
     module = DataModule(tmp_path, seed=0)
     assert module.sizes() == sizes
@@ -223,10 +231,7 @@ def test_reliability_counts_images_and_backgrounds(tiny_dataset):
 
 
 def test_triplets_that_mix_splits_are_counted_in_run_json(tmp_path, write_manifest):
-    for folder in ("images", "masks"):
-        (tmp_path / folder).mkdir()
-        for n in range(100):
-            (tmp_path / folder / f"{n}.png").touch()
+    touch_images(tmp_path, 100)
     rows = names_of(100)
     write_manifest(tmp_path, [{**row, "background": n // 10, "foreground": n % 10} for n, row in enumerate(rows)])
     module = DataModule(tmp_path, seed=0)

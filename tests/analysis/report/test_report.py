@@ -212,6 +212,14 @@ def test_damaged_records_are_one_line(name, content, running_run, capsys):
     assert said.startswith(f"error: {running_run / name}: ") and said.count("\n") == 1
 
 
+def test_what_the_scores_are_worth_stands_beside_the_best_model(running_run):
+    content = json.loads((running_run / "run.json").read_text())
+    content["data"] = {"warnings": ["1 image validates: the scores are chance"]}
+    write_json(running_run / "run.json", content)
+    assert main([str(running_run)]) == 0
+    assert "1 image validates: the scores are chance." in (running_run / "report.html").read_text(encoding="utf-8")
+
+
 def test_damaged_study_is_one_line(tmp_path, capsys):
     add_trial(TrialTable(tmp_path), "e1", "explore", 0.7, px=80)
     write_json(tmp_path / "run.json", {"state": "stopped"})

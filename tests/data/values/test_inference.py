@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from data.check.check import main as check
-from data.data_module import DataModule
+from data.data_module import DataModule, load_data_module
 from data.dataset import DataError, DatasetSpec, MaskValues
 from data.reading.layout import read_dataset
 from data.values import inference
@@ -233,7 +233,9 @@ def test_a_stated_polarity_that_the_files_contradict_is_reported(make, capsys):
     root = make(binary, relative, spec={"near": "dark"})
     data_module = DataModule(root, seed=0)
     expected = "depth: near is stated as dark, but the depth maps say otherwise (foregrounds brighter than around: 10"
-    assert expected in data_module.list_warnings()[0]
+    assert expected in data_module.list_warnings()[0] and "scores are good to about" in data_module.list_warnings()[1]
+    recorded = {"seed": 0, "data": json.loads(json.dumps(data_module.to_dict()))}
+    assert load_data_module(recorded).to_dict()["warnings"] == data_module.list_warnings()
     check([str(root)])
     assert expected in capsys.readouterr().out
     assert not read_dataset(make(binary, relative, spec={"near": "bright"})).warnings

@@ -57,6 +57,7 @@ def test_card_gives_the_mean_over_seeds():
     [
         ({"stats": {"depth_known": 0.0}}, {}, "the predicted depth is meaningless"),
         ({"stats": {"depth_known": 0.914}}, {}, "known for 91% of the training pixels"),
+        ({"trained_on": {**ABOUT["trained_on"], "warnings": ["1 image validates"]}}, {}, "- 1 image validates.\n"),
         ({"stats": {"depth_known": 1.0, "mask_known": 0.0}}, {}, "the predicted mask is meaningless"),
         ({"stats": {"depth_known": 1.0, "mask_known": 0.25}}, {}, "The mask was known for 25% of the training images."),
         ({}, {"note": "shares backgrounds and is optimistic"}, "- Shares backgrounds and is optimistic."),
