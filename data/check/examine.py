@@ -126,7 +126,7 @@ def _inspect_depth(
     depth = _take_label(inspection, triplet.depth, arrays, "depth")
     if depth is None or triplet.depth is None:
         return
-    inspection.values = measure_values(depth)
+    inspection.values = measure_values(depth, spec.missing)
     if is_constant(depth, find_known(depth, spec)):
         inspection.add("constant depth", triplet.depth, f"{inspection.values.maximum:g} everywhere")
         return

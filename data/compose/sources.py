@@ -140,7 +140,7 @@ def read_background(image: Path, depth: Path | None, spec: DatasetSpec | None, p
     if depth is None or spec is None:
         return Background(small, np.full(small.shape[:2], UNKNOWN, np.float32))
     raw, own = _read_depth(depth, spec)
-    raw = turn(raw, pick_orientation(raw, own, stored, orientation))
+    raw = turn(raw, pick_orientation(raw.shape, own, stored.shape, orientation))
     if abs(raw.shape[1] / raw.shape[0] * colours.shape[0] / colours.shape[1] - 1) > MAX_STRETCH:
         shapes = [f"{width} x {height}" for height, width in (raw.shape, colours.shape[:2])]
         raise DataError(f"{depth}: is {shapes[0]} px but {image.name} is {shapes[1]}; they must have the same shape")

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from data.dataset import TRUTHS, DataError, Unusable
 from data.flags import ROLE_FLAGS
-from data.reading.listing import Listing
+from data.reading.listing import MAX_LEVELS, Listing
 from data.reading.manifest import Row
 from data.reading.matching import find_twins, get_stem, is_photo_name, natural_order, pair_files
 from data.reading.roles import FolderGroup, Groups, find_role, group_folders
@@ -129,7 +129,7 @@ def _report_no_partner(image: Path, lacking: list[str], labels: Mapping[str, _La
             problem = f"its {role} {where}/{name} is {broken[name]}"
             remedy = "restore the file or remove the image"
     if not problem:
-        where = " and ".join(f"{labels[role].folder}/" for role in lacking if role in labels)
+        where = " and ".join(f"{labels[role].folder or '.'}/" for role in lacking if role in labels)
         problem = f"no {' and '.join(lacking)} of the same stem or number{' in ' if where else ''}{where}"
     return Unusable(kind="no partner", image=image, source=image, problem=problem, remedy=remedy)
 
@@ -202,6 +202,8 @@ def _raise_nothing_found(listing: Listing, tree: Mapping[str, list[str]], groups
     seen = f"{_describe_folders(tree, groups)}; " if tree else ""
     if "--images" in seen:
         raise DataError(f"{root}: no {lacking}; {seen[:-2]}")
+    if not tree and listing.too_deep:
+        raise DataError(f"{root}: no {lacking} in {MAX_LEVELS} levels; name a folder nearer to it: {listing.too_deep}/")
     raise DataError(f"{root}: no {lacking}; {seen}put images/ and masks/ or depth/ there, or a manifest.csv")
 
 

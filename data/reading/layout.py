@@ -26,7 +26,7 @@ from data.reading.manifest import Row, read_manifest
 from data.reading.matching import get_stem, group_backgrounds, names_state_backgrounds, natural_order, normalise_unicode
 from data.values.inference import infer_reading
 
-FORMAT = "2"  # raised whenever a folder is read differently, so that packs are made anew
+FORMAT = "3"  # raised whenever a folder is read differently, so that packs are made anew
 HASHED_FILES = 300  # files whose content is part of the fingerprint, evenly spaced over the data set
 HASHED_BYTES = 1 << 16  # of the start and of the end of such a file
 MAX_SHOWN = 120  # characters of a path in a message

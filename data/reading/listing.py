@@ -47,12 +47,14 @@ class Listing:
     Attributes:
         data_sets: Sub-folders that are data sets of their own; they are not searched.
         denied: Sub-folder -> reason why it cannot be listed.
+        too_deep: A folder whose sub-folders are not searched, "" if there is none.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.data_sets: list[str] = []
         self.denied: dict[str, str] = {}
+        self.too_deep = ""
         self._entries: dict[str, _Entries] = {}
         self._files: dict[str, dict[str, int]] = {}
         self._broken: dict[str, dict[str, str]] = {}
@@ -133,6 +135,7 @@ class Listing:
                 continue
             if entries.images:
                 found[folder] = sorted(entries.images)
+            self.too_deep = self.too_deep or (folder if level == MAX_LEVELS and entries.folders else "")
             here = os.path.realpath(self.root / folder)
             if level < MAX_LEVELS and here not in above:  # a link to a folder above would be followed for ever
                 inner = [f"{folder}/{name}" if folder else name for name in sorted(entries.folders)]

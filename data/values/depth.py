@@ -80,9 +80,11 @@ def convert_depth(path: Path, raw: Shaped[np.ndarray, "h w"], spec: DatasetSpec)
         inverse, valid = to_inverse_depth(raw, spec)
     except DataError as error:
         raise DataError(f"{path}: {error}", error.kind) from error
-    if is_constant(raw, valid):
-        message = f"{path}: depth is {raw[valid][0]:g} everywhere; export it again or remove the triplet"
-        raise DataError(message, "constant depth")
+    if is_constant(inverse, valid):
+        problem = f"depth is {raw[valid][0]:g} everywhere; export it again or remove the triplet"
+        if not is_constant(raw, valid):
+            problem = "no distance lies between near_m and far_m; correct them in dataset.json"
+        raise DataError(f"{path}: {problem}", "constant depth")
     return inverse, valid
 
 

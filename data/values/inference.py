@@ -141,11 +141,11 @@ def infer_reading(dataset: Dataset, configured: Mapping[str, Any]) -> Reading:
     return reading
 
 
-def measure_values(depth: Shaped[np.ndarray, "h w"]) -> DepthValues:
-    """Measure the values of a depth map as stored."""
+def measure_values(depth: Shaped[np.ndarray, "h w"], missing: Sequence[float] = ()) -> DepthValues:
+    """Measure the values of a depth map as stored; those that are `missing` count as not finite."""
     step = -(-max(depth.shape) // 512)
     few = depth[::step, ::step].astype(np.float64)
-    finite = np.isfinite(few)
+    finite = np.isfinite(few) & ~np.isin(few, missing)
     zeros = float(np.mean(few[finite] == 0)) if finite.any() else 1.0
     known = few[finite & (few != 0)]
     if depth.dtype == np.uint16 and known.size and (rest := known[known != SATURATED]).size and rest.max() < MAX_MM:
@@ -154,7 +154,8 @@ def measure_values(depth: Shaped[np.ndarray, "h w"]) -> DepthValues:
         return DepthValues(depth.dtype.name, 0.0, 0.0, 0.0, 0.0, 0.0, zeros, is_constant(few, finite), 0.0, 1.0)
     low, median, high = (float(value) for value in np.percentile(known, (1, 50, 99)))
     quarter = max(1, len(few) // 4)
-    ends = [end[np.isfinite(end) & (end != 0)] for end in (few[:quarter], few[-quarter:])]
+    sound = finite & (few != 0)
+    ends = [few[rows][sound[rows]] for rows in (slice(quarter), slice(-quarter, None))]
     rise = float(np.median(ends[1]) - np.median(ends[0])) if all(end.size for end in ends) else 0.0
     slope = rise / (high - low) if high > low else 0.0
     constant, holes = is_constant(depth, np.isfinite(depth)), 1 - known.size / few.size
@@ -308,7 +309,7 @@ def _add_masks(reading: Reading, samples: Sequence[_Sample]) -> Reading:
 def _add_depth(reading: Reading, samples: Sequence[_Sample], configured: Mapping[str, Any]) -> Reading:
     where, spec = _folder(samples[0].triplet.depth), reading.spec
     maps = [sample.depth for sample in samples if sample.depth is not None]
-    values = [measure_values(select_channel(one.pixels)) for one in maps]
+    values = [measure_values(select_channel(one.pixels), spec.missing) for one in maps]
     if (coloured := sum(one.coloured for one in maps)) > COLOURED_FILES * len(maps):
         doubt = f"{where}: {coloured} of {len(samples)} depth maps are in colour, which is no depth; save the values"
         return replace(reading, doubts=(*reading.doubts, doubt))

@@ -15,6 +15,7 @@ _PLAIN = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _OPENEXR = b"\x76\x2f\x31\x01"
 _JPEG2000 = b"\0\0\0\x0cjP"
 _NUMPY = b"\x93NUMPY"
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 LIMIT_VARIABLE = "ONE_LOOK_MAX_PIXELS"
 MAX_PIXELS = int(os.environ.get(LIMIT_VARIABLE, 1 << 28))  # of a file that is decoded, by its header
@@ -25,13 +26,12 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it can
 def decode_color(content: bytes) -> np.ndarray | None:
     """Decode an image to RGB bytes, as stored (not turned by its EXIF orientation); None if it is broken."""
     pixels = _decode(content, _PLAIN)
-    if pixels is not None:
-        return pixels
-    image = _open(content)
+    image = _open(content) if pixels is None else None
     try:
-        return None if image is None else np.asarray(image.convert("RGB"))
+        pixels = pixels if image is None else np.asarray(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError):
         return None
+    return _lay_as_stored(content, pixels)
 
 
 def decode_label(content: bytes) -> np.ndarray | None:
@@ -47,19 +47,20 @@ def decode_label(content: bytes) -> np.ndarray | None:
     if content.startswith(JPEG_HEADER):
         return _decode(content, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
     if has_palette(content) and (image := _open(content)) is not None and image.mode == "P":
-        return _decode_palette(image)
-    pixels = decode_channels(content)
+        return _lay_as_stored(content, _decode_palette(image))
+    pixels = _decode(content, cv2.IMREAD_UNCHANGED)
     if pixels is None and (image := _open(content)) is not None:
         try:
             pixels = np.asarray(image)
         except (OSError, ValueError, SyntaxError):
             return None
-    return pixels[..., 0] if pixels is not None and pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+    pixels = pixels[..., 0] if pixels is not None and pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+    return _lay_as_stored(content, pixels)
 
 
 def decode_channels(content: bytes) -> np.ndarray | None:
-    """Decode an image with all its channels, a palette as its colours; None if it is broken."""
-    return _decode(content, cv2.IMREAD_UNCHANGED)
+    """Decode an image as stored with all its channels, a palette as its colours; None if it is broken."""
+    return _lay_as_stored(content, _decode(content, cv2.IMREAD_UNCHANGED))
 
 
 def describe_excess(content: bytes) -> str:
@@ -88,7 +89,7 @@ def has_palette(content: bytes) -> bool:
 
 def read_orientation(content: bytes) -> int:
     """Return the EXIF orientation of an image file, 1 (upright) to 8."""
-    if b"Exif" not in content[:_EXIF_PREFIX] and b"eXIf" not in content and not content.startswith((b"II*", b"MM\0")):
+    if not _may_have_orientation(content):
         return 1
     image = _open(content)
     try:
@@ -115,19 +116,19 @@ def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-def pick_orientation(label: np.ndarray, own: int, image: np.ndarray, orientation: int) -> int:
+def pick_orientation(label: tuple[int, ...], own: int, image: tuple[int, ...], orientation: int) -> int:
     """Return the EXIF orientation by which a label is turned so that it is upright as its image.
 
     That is its own. A label without one may lie as the image is stored, from which it was made without a tag, or as
     the image is shown; its shape decides, and if both fit, it is taken to lie as the image is stored.
 
     Args:
-        label: The label as stored.
+        label: Shape of the label as stored.
         own: Its EXIF orientation, 1 if it has none.
-        image: The image as stored.
+        image: Shape of the image as stored.
         orientation: The image's EXIF orientation.
     """
-    (height, width), (rows, columns) = image.shape[:2], label.shape[:2]
+    (height, width), (rows, columns) = image[:2], label[:2]
     lies_as_stored = orientation <= 4 or (width - height) * (columns - rows) >= 0
     return orientation if own == 1 and lies_as_stored else own
 
@@ -135,6 +136,27 @@ def pick_orientation(label: np.ndarray, own: int, image: np.ndarray, orientation
 def is_orientation_unclear(label: np.ndarray, own: int, orientation: int) -> bool:
     """Return True if neither shape nor EXIF orientation of a label shows how it lies, see `pick_orientation`."""
     return own == 1 != orientation and (orientation <= 4 or label.shape[0] == label.shape[1])
+
+
+def turn_back(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn upright pixels so that they lie as an image of an EXIF orientation is stored; the inverse of `turn`."""
+    return turn(pixels, {6: 8, 8: 6}.get(orientation, orientation))
+
+
+def _lay_as_stored(content: bytes, pixels: np.ndarray | None) -> np.ndarray | None:
+    """Undo that OpenCV and Pillow turn TIFF files by their orientation, whatever the flags."""
+    if pixels is None or not content.startswith(_TIFF):
+        return pixels
+    return turn_back(pixels, read_orientation(content))
+
+
+def _may_have_orientation(content: bytes) -> bool:
+    """Return True unless a quick search shows that an image file has no orientation."""
+    if content.startswith(b"RIFF"):
+        return b"EXIF" in content
+    if content[4:8] == b"ftyp":  # AVIF and HEIC state it as a property of the image, which Pillow reports as EXIF
+        return any(name in content[:_EXIF_PREFIX] for name in (b"irot", b"imir", b"Exif"))
+    return b"Exif" in content[:_EXIF_PREFIX] or b"eXIf" in content or content.startswith(_TIFF)
 
 
 def _decode(content: bytes, flags: int) -> np.ndarray | None:

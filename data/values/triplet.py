@@ -97,7 +97,7 @@ def turn_alike(
 
     All stay as stored if all labels lie as the stored image does.
     """
-    by = {name: pick_orientation(labels[name], orientations[name], image, orientation) for name in labels}
+    by = {name: pick_orientation(labels[name].shape, orientations[name], image.shape, orientation) for name in labels}
     if labels and all(orientations[name] == 1 and by[name] == orientation for name in labels):
         return image, labels
     return turn(image, orientation), {name: turn(pixels, by[name]) for name, pixels in labels.items()}
