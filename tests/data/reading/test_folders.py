@@ -294,3 +294,10 @@ def test_what_file_managers_and_network_drives_leave_is_not_looked_at(tmp_path):
     dataset = read_dataset(tmp_path)
     assert len(dataset.triplets) == 3 and not dataset.unusable
     assert {fault.kind for fault in check_folder(tmp_path, workers=1).faults} == {"unreadable"}, "no stray files"
+
+
+def test_images_below_the_levels_that_are_searched_are_hinted_at(tmp_path):
+    touch(tmp_path, "a/b/c/d/images/1.png", "a/b/c/d/masks/1.png")
+    with pytest.raises(DataError, match=r"no image folder in 3 levels; name a folder nearer to it: a/b/c/"):
+        read_dataset(tmp_path)
+    assert len(read_dataset(tmp_path / "a/b").triplets) == 1

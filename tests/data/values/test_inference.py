@@ -483,3 +483,23 @@ def test_images_of_depth_suffixes_are_the_same_error_for_search_and_check(make, 
     with pytest.raises(DataError, match="endings of depth maps"):
         read_dataset(root)
     assert check([str(root)]) == 2 and "endings of depth maps" in capsys.readouterr().err
+
+
+def test_stated_missing_values_do_not_hide_the_unit(make):
+    def metres(inside, number):
+        depth = np.tile(np.linspace(4, 2, PX, dtype=np.float32)[:, None], (1, PX)) - 1.5 * inside
+        depth[:, :6] = -9999
+        return depth
+
+    assert read_dataset(make(binary, metres, depth_suffix=".tif")).doubts
+    dataset = read_dataset(make(binary, metres, depth_suffix=".tif", spec={"missing": -9999}))
+    assert not dataset.doubts and dataset.spec.depth_unit == "m"
+
+
+def test_distances_of_which_none_lies_in_the_stated_range_are_named(make):
+    def metres(inside, number):
+        return np.where(inside, 1.0, 2.0 + number).astype(np.float32)
+
+    dataset = read_dataset(make(binary, metres, depth_suffix=".npy", spec={"depth_unit": "m", "near_m": 500.0}))
+    with pytest.raises(DataError, match="no distance lies between near_m and far_m; correct them in"):
+        decode_triplet(dataset.triplets[0], dataset.spec, PX)
