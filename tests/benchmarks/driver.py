@@ -1,10 +1,12 @@
 """Measure what a trial costs the process of the search (the driver), from the first trial to the last.
 
     python -m tests.benchmarks.driver --trials 100,400,1000
+    python -m tests.benchmarks.driver --past 10000 --trials 50,100     # the next trials of a search that has had 10,000
 
 Ray Tune, searcher, scheduler, records, TensorBoard and checkpoints are those of a run; only the training is replaced: a
 trial reports invented metrics and tiny weights at once. Prints for each block of trials the processor time of the
-driver by part, in milliseconds a trial, and the wall time, most of which the workers and Ray's servers take.
+driver by part, in milliseconds a trial, and the wall time, most of which the workers and Ray's servers take. The past
+trials are drawn at random and given to searcher and records without Ray.
 """
 
 import argparse
@@ -17,11 +19,14 @@ from collections import defaultdict
 from collections.abc import Callable
 from functools import partial, wraps
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 import torch
+from optuna.samplers import RandomSampler
 from ray.tune.execution.tune_controller import TuneController
+from ray.tune.result import TRAINING_ITERATION
 
 from data.data_module import DataModule
 from data.scenes.scenes import make_scenes
@@ -33,6 +38,7 @@ from search.records.run_state import create_run_state
 from search.records.tensorboard import TensorBoard
 from search.records.trials import TrialRecord, TrialTable
 from search.study.dashboard import StageStudies
+from search.study.sampler import FeasibleTPE
 from search.tuning.ray import cluster, trainable
 from search.tuning.ray import tune as ray_tune
 from search.tuning.ray.checkpoints import CheckpointStore
@@ -133,6 +139,25 @@ class Blocks:
         print(f"{self.ended:8,}", *(f"{value / trials:11.2f}" for value in values), flush=True)
 
 
+def simulate(searcher: StageChain, recorder: RecordCallback, trials: int) -> None:
+    """Let so many trials begin, report two epochs and end, without Ray."""
+    for number in range(trials):
+        name = f"past{number}"
+        trial: Any = SimpleNamespace(trial_id=name, config=searcher.suggest(name))
+        recorder.on_trial_start(0, [], trial)
+
+        def report(metrics: dict[str, Any], _: object, *, trial: Any = trial) -> None:
+            reported = {**metrics, **COST, "devices": 1.0, "px": 80}
+            result = {name: metrics[name] for name in ("score", "last")} | {"metrics": reported}
+            recorder.on_trial_result(0, [], trial, {**result, "rates": [], "pictures": None})
+            searcher.on_trial_result(trial.trial_id, {**result, TRAINING_ITERATION: metrics["epoch"]})
+            trial.last_result = result
+
+        report_epochs(trial.config["spec"].config, None, SimpleNamespace(epochs=2), report=report)
+        searcher.on_trial_complete(name, trial.last_result)
+        recorder.on_trial_complete(0, [], trial)
+
+
 def prepare(folder: Path, trials: int, workers: int, sampler: str) -> tuple[RunResources, Stage]:
     """Start Ray and return resources and the stage of a search of so many trials on a few small scenes."""
     data = make_scenes(folder / "scenes", 40, per_background=4, px=96, seed=1, workers=1)
@@ -152,7 +177,7 @@ def prepare(folder: Path, trials: int, workers: int, sampler: str) -> tuple[RunR
 
 def run(args: argparse.Namespace, folder: Path) -> None:
     """Run a search of the last number of --trials and print its blocks."""
-    resources, stage = prepare(folder, args.trials[-1], args.workers, args.sampler)
+    resources, stage = prepare(folder, args.past + args.trials[-1], args.workers, args.sampler)
     out, watch = folder / "run", Stopwatch()
     with claim(out), patch.object(ray_tune, "Worker", StubWorker):
         run_state, table = create_run_state(out, {}, began=time.monotonic()), TrialTable(out)
@@ -161,11 +186,16 @@ def run(args: argparse.Namespace, folder: Path) -> None:
             for owner, name in methods:
                 patch.object(owner, name, watch.watch(part, getattr(owner, name))).start()
         search = build_search(resources, build_stage_context(resources, stage, trials=None), out / "study.journal")
-        searcher, blocks = StageChain(iter([search])), Blocks(args.trials, watch)
+        searcher, blocks = StageChain(iter([search])), Blocks([args.past + end for end in args.trials], watch)
         loggers = (TensorBoard(out / "tensorboard"), StageStudies(out, table))
         recorder = RecordCallback(searcher, table, loggers, run_state, CheckpointStore(seed=0), blocks.notify, print)
+        sampler, search.study.sampler = search.study.sampler, RandomSampler(seed=0)
+        simulate(searcher, recorder, args.past)
+        if isinstance(sampler, FeasibleTPE):
+            sampler.trained = args.past
+        search.study.sampler, began = sampler, time.monotonic()
         scheduler = StageScheduler(stage.epochs, args.workers)
-        began = time.monotonic()
+        blocks.mark()
         run_experiment(
             searcher,
             scheduler,
@@ -181,6 +211,7 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", default="100,400", help="ends of the blocks of trials (default %(default)s)")
+    parser.add_argument("--past", type=int, default=0, help="trials before the first block (default %(default)s)")
     parser.add_argument("--sampler", default="tpe", choices=("tpe", "random"), help="sampler of the search")
     parser.add_argument("--workers", type=int, default=2, help="workers (default %(default)s)")
     args = parser.parse_args()
