@@ -1,5 +1,6 @@
 """The journal file in which Optuna keeps the studies of a run."""
 
+import copy
 import json
 from collections.abc import Callable, Container, Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from data.runtime.files import write_atomically
@@ -63,17 +64,36 @@ class RunStorage(JournalStorage):
     """The studies of a run.
 
     Attributes:
-        select: Reduces the trials of a study that are read, such as those that a sampler is fitted to.
+        select: Reduces the trials of a study that are read, such as those that a sampler is fitted to. What is selected
+            holds until a trial begins or ends: the sampler reads the trials ten times for one suggestion.
     """
 
     select: Callable[[Sequence[FrozenTrial]], list[FrozenTrial]] | None = None
+
+    def __init__(self, backend: BaseJournalBackend) -> None:
+        super().__init__(backend)
+        self._selected: dict[tuple[int, tuple[TrialState, ...] | None], list[FrozenTrial]] = {}
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        """Begin a trial and return its id in the storage."""
+        self._selected.clear()
+        return super().create_new_trial(study_id, template_trial)
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        """Change the state of a trial; return False if another process has taken a waiting one."""
+        self._selected.clear()
+        return super().set_trial_state_values(trial_id, state, values)
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         """Return the trials of a study, or those in some states, in order."""
-        trials = super().get_all_trials(study_id, deepcopy, states)
-        return trials if self.select is None else self.select(trials)
+        if self.select is None:
+            return super().get_all_trials(study_id, deepcopy, states)
+        key = study_id, None if states is None else tuple(state for state in TrialState if state in states)
+        if key not in self._selected:
+            self._selected[key] = self.select(super().get_all_trials(study_id, deepcopy=False, states=states))
+        return copy.deepcopy(self._selected[key]) if deepcopy else self._selected[key]
 
 
 def open_journal(path: Path) -> RunStorage:

@@ -44,6 +44,20 @@ def test_tpe_is_fitted_to_the_best_to_the_most_recent_and_to_those_that_run(stor
     assert {trial.number for trial in best} <= set(fitted)
 
 
+def test_selection_is_made_again_when_a_trial_begins_or_ends(storage):
+    study = ended(storage, 3)
+    counted = []
+    storage.select = lambda trials: counted.append(len(trials)) or list(trials)
+    for _ in range(3):
+        assert [trial.state.name for trial in study.get_trials(deepcopy=False)] == ["RUNNING", "PRUNED", "COMPLETE"]
+    trial = study.ask()
+    assert study.get_trials()[-1].state == TrialState.RUNNING
+    assert len(study.get_trials(states=(TrialState.RUNNING,))) == 2
+    study.tell(trial, 0.5)
+    assert study.get_trials()[-1].value == 0.5 and len(study.get_trials(states=(TrialState.RUNNING,))) == 1
+    assert counted[0] == 3 and len(counted) <= 7
+
+
 def test_as_long_as_there_are_few_trials_all_are_fitted(storage):
     study = ended(storage, 30)
     trials = study.get_trials()
