@@ -1,21 +1,21 @@
 """The interface of trial loggers, and the logger for TensorBoard."""
 
 import math
+import socket
+import struct
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.record_writer import masked_crc32c
 from tensorboardX.summary import hparams, image, scalar
 
 from data.loading.visualize import render_predictions, render_truth
 from data.pack.pack import RawBatch
 from search.records.trials import TrialRecord
-
-FLUSH_S = 10.0  # seconds after which what a trial has written can be seen
 
 
 class TrialLogger(Protocol):
@@ -76,26 +76,32 @@ class TensorBoard:
 class EventFile:
     """An event file of TensorBoard in a folder of its own.
 
-    SummaryWriter would send every figure through a pipe to a thread, of which each trial would have two.
+    SummaryWriter would send every figure through a pipe to a thread, of which each trial would have two, and wait for
+    the disk at its end.
     """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._writer, self._flush_at = EventsWriter(str(folder / "events")), float("-inf")
+        self._file = (folder / f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}").open("ab")
+        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def add(self, step: int, *summaries: Any) -> None:
         """Add summaries at a step."""
         event = Event(wall_time=time.time(), step=step)
         for summary in summaries:
             event.summary.MergeFrom(summary)
-        self._writer.write_event(event)
-        if time.monotonic() >= self._flush_at:
-            self._writer.flush()
-            self._flush_at = time.monotonic() + FLUSH_S
+        self._write(event)
+
+    def _write(self, event: Any) -> None:
+        """Append an event as a record: its length, the checksum of that, the event, and its checksum."""
+        content = event.SerializeToString()
+        parts = struct.pack("<Q", len(content)), content
+        self._file.write(b"".join(part + struct.pack("<I", masked_crc32c(part)) for part in parts))
+        self._file.flush()
 
     def close(self) -> None:
-        """Write what is left and close the file."""
-        self._writer.close()
+        """Close the file."""
+        self._file.close()
 
 
 def _tag(name: str) -> str:
