@@ -145,8 +145,9 @@ def measure_values(depth: Shaped[np.ndarray, "h w"], missing: Sequence[float] = 
     """Measure the values of a depth map as stored; those that are `missing` count as not finite."""
     step = -(-max(depth.shape) // 512)
     few = depth[::step, ::step].astype(np.float64)
-    finite = np.isfinite(few) & ~np.isin(few, missing)
+    finite = np.isfinite(few)
     zeros = float(np.mean(few[finite] == 0)) if finite.any() else 1.0
+    finite &= ~np.isin(few, missing)
     known = few[finite & (few != 0)]
     if depth.dtype == np.uint16 and known.size and (rest := known[known != SATURATED]).size and rest.max() < MAX_MM:
         known = rest  # the largest value stands alone, as cameras write it for missing distances
