@@ -14,6 +14,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.trainable import wrap_function
 
+from data.reading.matching import natural_order
 from search.config.stages import GRACE_PERIOD, REDUCTION_FACTOR
 from search.records.disk import DiskFullError, describe_full, mentions_full_disk
 from search.records.run_state import RunState
@@ -170,6 +171,11 @@ class StageScheduler(ASHAScheduler):
         leave_out_of_snapshots(tune_controller)
         if self._workers_to_keep and keep_idle_workers(tune_controller, trial, self._workers_to_keep):
             self._workers_to_keep = 0
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """Return the first trial that waits; Ray Tune would look for it among all trials, at every event."""
+        waiting = (trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PENDING)
+        return min(waiting, key=lambda trial: natural_order(_get_spec(trial).trial_id), default=None)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Return whether the trial continues.

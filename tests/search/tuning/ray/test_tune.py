@@ -170,6 +170,17 @@ def test_trial_that_resumes_does_not_enter_an_earlier_rung_again():
     assert "again" not in get_asha_rungs(scheduler)[GRACE_PERIOD]
 
 
+def test_first_trial_that_waits_is_run_and_ended_ones_are_not_looked_at():
+    def trial(trial_id, status):
+        return SimpleNamespace(status=status, config={"spec": SimpleNamespace(trial_id=trial_id)})
+
+    live = {"e10001": "PENDING", "e9998": "RUNNING", "e9999": "PENDING"}
+    controller = SimpleNamespace(get_live_trials=lambda: [trial(*one) for one in live.items()])
+    assert StageScheduler(9, 2).choose_trial_to_run(controller).config["spec"].trial_id == "e9999"
+    live = {"e9998": "RUNNING"}
+    assert StageScheduler(9, 2).choose_trial_to_run(controller) is None
+
+
 @pytest.mark.parametrize("stopped", [True, False])
 def test_worker_whose_last_trial_does_not_stop_ends(stopped, monkeypatch):
     ended = []
