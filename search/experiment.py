@@ -31,6 +31,7 @@ from search.tuning.interrupt import LATE_S, Interrupt, RunInterruptedError
 from search.tuning.promotion import KEPT_CHECKPOINTS
 from search.tuning.ray import cluster
 from search.tuning.ray.checkpoints import CheckpointStore
+from search.tuning.ray.nodes import check_nodes
 from search.tuning.ray.searchers import StageChain
 from search.tuning.ray.tune import RecordCallback, StageScheduler, run_experiment
 from search.tuning.restore import restore_trials
@@ -101,6 +102,8 @@ class Experiment:
         self._pack_data(budget)
         ray = self.starting.result()
         self.interrupt.listen()
+        if not ray.local:
+            check_nodes(self.folder)
         self.interrupt.servers = ray.servers
         speed = ray.call(measure_throughput, 1, "cuda" if ray.gpus else "cpu")
         self.run_state.devices = {"cpu": ray.cpus, "gpu": ray.gpus}
