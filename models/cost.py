@@ -151,17 +151,16 @@ def measure_cost(config: ModelConfig, px: int) -> Cost:
 def measure_kept_bytes(model: Network, px: int) -> list[int]:
     """Return the bytes of each storage, except weights, that autograd keeps of one px by px image."""
     weights = {t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers())}
-    sizes: dict[int, int] = {}
+    kept: dict[int, torch.UntypedStorage] = {}  # alive until the end, so that no address is used twice
 
-    def keep(tensor: Tensor) -> Tensor:
+    def keep(tensor: Tensor) -> None:
+        """Note a storage; to return the tensor would let an operation that saves its own output never be freed."""
         storage = tensor.untyped_storage()
-        sizes[storage._cdata] = storage.nbytes()
-        return tensor
+        kept[storage._cdata] = storage
 
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = model(torch.zeros(1, 3, px, px))
-    del output  # it has kept the storages alive until here, so that no address was used twice
-    return [size for address, size in sizes.items() if address not in weights]
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda nothing: nothing):
+        model(torch.zeros(1, 3, px, px))
+    return [storage.nbytes() for address, storage in kept.items() if address not in weights]
 
 
 def estimate_training_mib(config: ModelConfig, px: int) -> float:

@@ -1,5 +1,7 @@
+import gc
 import itertools
 import time
+import weakref
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from models.cost import (
     count_macs,
     estimate_training_mib,
     measure_cost,
+    measure_kept_bytes,
     measure_latency_ms,
     measure_ms,
     measure_output_field,
@@ -166,3 +169,12 @@ def test_memory_of_training_grows_with_the_area_and_the_width():
 )
 def test_receptive_field_of_published_encoders(fields, field):
     assert measure_receptive_field(parse_model_config(fields)) == field
+
+
+def test_nothing_of_a_measured_network_stays_in_memory():
+    model, outputs = build_model(parse_model_config({"arch": "unet", "width": 4})), []
+    for layer in model.modules():
+        layer.register_forward_hook(lambda layer, inputs, output: outputs.append(weakref.ref(output)))
+    assert sum(measure_kept_bytes(model, model.stride)) > 0
+    gc.collect()
+    assert len(outputs) > 20 and not [ref for ref in outputs if ref() is not None]
