@@ -157,10 +157,8 @@ def _estimate(
     epochs_s = [count_macs(config.model, stage.px) * images / speed for config in networks]
     model_bytes = 4 * mean(probe(config.model).params for config in networks)
     if stage.kind == "search":
-        epoch_s, trial_s = (
-            mean(epochs_s),
-            mean(_estimate_trial_s(stage, epoch_s, allocation.cap_s) for epoch_s in epochs_s),
-        )
+        epoch_s = mean(epochs_s)
+        trial_s = mean(_estimate_trial_s(stage, each_s, allocation.cap_s) for each_s in epochs_s)
         each_s = (trial_s + HAND_OVER_S) / workers
         trials = trials or int((stage_s or 0.0) / each_s)
         took_s, weights = trials * each_s, model_bytes * (2 * KEPT_CHECKPOINTS + 2 * workers * WEIGHT_COPIES)
@@ -248,10 +246,9 @@ def print_table(
         stage, allocation = line.stage, line.allocation
         trials = str(line.trials) if stage.kind == "promote" or budget.trials else f"about {line.trials}"
         images = (f"{allocation.train_images:,}", f"{allocation.val_images:,}", str(stage.px))
-        epochs, took = f"{line.epochs:.1f} of {stage.epochs}", format_duration(line.stage_s)
-        table.add_row(
-            stage.name, *images, trials, format_duration(line.trial_s), epochs, took, format_bytes(line.disk_bytes)
-        )
+        each, took = format_duration(line.trial_s), format_duration(line.stage_s)
+        epochs, disk = f"{line.epochs:.1f} of {stage.epochs}", format_bytes(line.disk_bytes)
+        table.add_row(stage.name, *images, trials, each, epochs, took, disk)
     console.print(table)
     total_s = budget.wall_s or START_S + sum(line.stage_s for line in estimates)
     hours, bytes_in_all = total_s * machine.cluster.devices / 3600, sum(line.disk_bytes for line in estimates)

@@ -30,21 +30,12 @@ REMOVED = '# remove = ["augment.zoom"]  # parameters that are not searched: each
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Add the options that read, write and replace settings."""
-    parser.add_argument(
-        "--config", type=parse_path, metavar="FILE", help="settings file (TOML); other options have precedence"
-    )
-    parser.add_argument(
-        "--print-config", action="store_true", help="print all settings, each with a comment, as a settings file"
-    )
-    parser.add_argument(
-        "--arch", metavar="NAME[,NAME]", help="search these architectures only; the same as --set model.arch=..."
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        metavar="NAME=VALUE",
-        help="replace a setting: optim.lr=0.01 fixes a parameter of the space, stage.explore.epochs=5 changes a stage",
-    )
+    add = parser.add_argument
+    add("--config", type=parse_path, metavar="FILE", help="settings file (TOML); other options have precedence")
+    add("--print-config", action="store_true", help="print all settings, each with a comment, as a settings file")
+    add("--arch", metavar="NAME[,NAME]", help="search these architectures only; the same as --set model.arch=...")
+    usage = "replace a setting: optim.lr=0.01 fixes a parameter of the space, stage.explore.epochs=5 changes a stage"
+    add("--set", action="append", metavar="NAME=VALUE", help=usage)
 
 
 def parse_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -144,9 +135,7 @@ def _assign(stated: dict[str, dict[str, Any]], assignment: str) -> None:
     name, equals, text = assignment.partition("=")
     path = name.strip().replace("/", ".").split(".")
     if not equals or len(path) < 2 or not text.strip():
-        raise ConfigError(
-            f"--set {assignment}: write NAME=VALUE, as optim.lr=0.01; other options have flags of their own"
-        )
+        raise ConfigError(f"--set {assignment}: write NAME=VALUE, as optim.lr=0.01; other options have their own flags")
     value = _read_value(text.strip())
     if path[0] == "stage" and len(path) == 3:
         stage = stated["stage"].get(path[1], {})

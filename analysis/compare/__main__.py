@@ -35,9 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--budget", type=parse_budget, required=True, help="budget of each run, such as 3m")
     p.add_argument("--seeds", type=parse_whole(1), default=3, help="runs of each method (default 3)")
     known, default = ",".join(METHODS), ",".join(DEFAULT_METHODS)
-    p.add_argument(
-        "--methods", type=_parse_methods, default=list(DEFAULT_METHODS), help=f"of {known} (default {default})"
-    )
+    p.add_argument("--methods", type=_parse_methods, default=list(DEFAULT_METHODS), help=f"of {known} ({default})")
     p.add_argument("--out", type=Path, default=Path("comparison"), help="folder of all runs (default comparison)")
     return p
 

@@ -74,9 +74,8 @@ def measure_model(folder: Path, state: dict[str, Any]) -> dict[str, float]:
     model = load_model(folder, device="cpu")
     network = model.network if model.px == PX else ResizingNetwork(model.network, model.px)
     data_module = load_data_module(state)
-    by_background = (
-        data_module if data_module.split == "background" else DataModule(data_module.dataset.root, seed=state["seed"])
-    )
+    split_fairly = data_module.split == "background"
+    by_background = data_module if split_fairly else DataModule(data_module.dataset.root, seed=state["seed"])
     sigma = by_background.pack("val", PX).stats.depth_std or 1.0
     row: dict[str, float] = {"px": model.px, "sigma": sigma}
     for part in (name for name in ("val", "test") if data_module.sizes()[name]):

@@ -142,9 +142,8 @@ def build_page(model: "Model") -> "gradio.Blocks":
                 gr.Image(label=label, elem_id=name, format="png", interactive=False, buttons=["fullscreen", "download"])
                 for name, label in PANELS.items()
             )
-        photo.change(
-            lambda rgb: predict_photo(model, rgb), photo, [mask, depth, cutout, turning, text], api_name="look"
-        )
+        outputs = [mask, depth, cutout, turning, text]
+        photo.change(lambda rgb: predict_photo(model, rgb), photo, outputs, api_name="look")
     return blocks
 
 

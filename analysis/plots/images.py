@@ -70,9 +70,7 @@ def open_part(run: Path, part: str = "val", *, most: int = MAX_IMAGES) -> Part:
     data_module = load_data_module(state)
     sizes = data_module.sizes()
     if not sizes.get(part):
-        raise AnalysisError(
-            f"{run}: no part {part!r}; it has {', '.join(name for name, size in sizes.items() if size)}"
-        )
+        raise AnalysisError(f"{run}: no part {part!r}; it has {', '.join(name for name in sizes if sizes[name])}")
     pack = data_module.pack(part, model.px, count=min(most, sizes[part]))
     background = {triplet.id: triplet.background for triplet in getattr(data_module.splits, part)}
     sigma = float(read_json(run / "best" / "config.json")["sigma_depth"])

@@ -161,11 +161,8 @@ def draw_sheet_row(name: str, image: BGRImage, mask: ByteMask, depth: DepthCodes
     """Draw thumbnails of image, mask, depth and overlay side by side under the photo's name."""
     scale = min(CELL[0] / mask.shape[1], CELL[1] / mask.shape[0])
     size = tuple(max(1, round(side * scale)) for side in mask.shape[::-1])
-    small_image, small_mask, small_depth = (
-        cv2.resize(v, size, interpolation=cv2.INTER_AREA) for v in (image, mask, depth)
-    )
-    grey = cv2.cvtColor(small_mask, cv2.COLOR_GRAY2BGR)
-    panels = (small_image, grey, colour_depth(small_depth), draw_overlay(small_image, small_mask))
+    image, mask, depth = (cv2.resize(v, size, interpolation=cv2.INTER_AREA) for v in (image, mask, depth))
+    panels = (image, cv2.cvtColor(mask, cv2.COLOR_GRAY2BGR), colour_depth(depth), draw_overlay(image, mask))
     return np.vstack([_draw_caption(name), np.hstack([_place_in_cell(panel) for panel in panels])])
 
 

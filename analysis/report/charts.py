@@ -191,9 +191,8 @@ def _group_by_dash(trials: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
 
 def _draw_curve(epochs: pd.DataFrame, arch: str, colour: str, *, place: int) -> tuple[go.Scatter, pd.DataFrame]:
     """Return one line through the epochs, interrupted between trials, and the epochs in its order."""
-    parts = [
-        part for _, trial in epochs.groupby("trial_id", sort=False) for part in (trial, trial[:1].assign(gap=True))
-    ]
+    trials = epochs.groupby("trial_id", sort=False)
+    parts = [part for _, trial in trials for part in (trial, trial[:1].assign(gap=True))]
     data = pd.concat(parts[:-1])
     if "gap" in data:
         data[[*METRICS]] = data[[*METRICS]].mask(data["gap"].eq(True))

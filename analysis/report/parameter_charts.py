@@ -197,10 +197,6 @@ def _build_axis(values: pd.Series, label: str) -> dict[str, Any]:
     filled = values.astype(float).fillna(numbers.min())
     if _spans_decades(numbers):
         powers = np.arange(np.ceil(np.log10(numbers.min())), np.floor(np.log10(numbers.max())) + 1)
-        return {
-            "label": label,
-            "values": np.log10(filled),
-            "tickvals": powers,
-            "ticktext": [f"{10.0**power:g}" for power in powers],
-        }
+        names = [f"{10.0**power:g}" for power in powers]
+        return {"label": label, "values": np.log10(filled), "tickvals": powers, "ticktext": names}
     return {"label": label, "values": filled}

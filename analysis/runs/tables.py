@@ -19,10 +19,7 @@ NUMBERS = tuple(
     "score iou rmse_depth epochs images_seen params macs px train_images fit_s device_s seed started_s ended_s "  # noqa: SIM905
     "model/width".split()
 )
-EPOCH_NUMBERS = (
-    *("score", "iou", "rmse_depth", "train_total", "epochs"),
-    *("images_seen", "fit_s", "ended_s", "best_epoch", "lr"),
-)
+EPOCH_NUMBERS = tuple("score iou rmse_depth train_total epochs images_seen fit_s ended_s best_epoch lr".split())  # noqa: SIM905
 
 
 def load_trials(*runs: Path) -> pd.DataFrame:

@@ -35,9 +35,8 @@ def _read_quota(folder: Path) -> Iterator[float]:
         if (folder / "cpu.max").exists():
             quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
         else:
-            quota, period = (
-                (folder / f"cpu.cfs_{name}_us").read_text(encoding="utf-8") for name in ("quota", "period")
-            )
+            files = (folder / f"cpu.cfs_{name}_us" for name in ("quota", "period"))
+            quota, period = (file.read_text(encoding="utf-8") for file in files)
         if quota != "max" and float(quota) > 0:
             yield float(quota) / float(period)
     except (OSError, ValueError):  # no limit there

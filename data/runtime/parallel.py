@@ -53,9 +53,7 @@ class RayCluster:
                 raise error.cause from error
             raise DataError(f"a node is missing a module ({error.cause}); install the project there too") from error
         except RayError as error:
-            raise DataError(
-                f"a job failed on the cluster ({_first_sentence(error)}); check it and try again"
-            ) from error
+            raise DataError(f"a job failed on the cluster ({_first_sentence(error)}); check it, try again") from error
 
 
 Workers = int | RayCluster | None  # number of processes (1: this process, None: one per core), or a cluster

@@ -187,9 +187,8 @@ def _shade(world: World, rays: Image, depth: Plane, owner: Int[np.ndarray, "h w"
         strength = strength / (np.float32(0.6) + np.float32(0.1) * far * far)
     up = (np.float32(0.5) + np.float32(0.5) * normal[:, 1])[:, None]
     around = floats(world.light.below) * (1 - up) + floats(world.light.above) * up
-    glow, shine = (
-        floats([getattr(solid.material, name) for solid in world.solids])[owners] for name in ("glow", "shine")
-    )
+    materials = [solid.material for solid in world.solids]
+    glow, shine = (floats([getattr(each, name) for each in materials])[owners] for name in ("glow", "shine"))
     shown = albedo * (around + strength[:, None] * floats(world.light.colour) + glow[:, None])
     half = unit(to_light / far[:, None] - ways / lengths[:, None])
     shown += (shine * lit * np.clip(dot(half, normal), 0, 1) ** 24)[:, None]

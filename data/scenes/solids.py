@@ -287,10 +287,7 @@ def rod(
     x, y, z = up.tolist()
     y = y if abs(z) < 0.99999 else y + 1e-4  # any side will do for a rod along z
     across = float(np.hypot(x, y))
-    axes = (
-        None
-        if y > 0.9999
-        else floats([[y / across, x, -x * z / across], [-x / across, y, -y * z / across], [0, z, across]])
-    )
+    turned = floats([[y / across, x, -x * z / across], [-x / across, y, -y * z / across], [0, z, across]])
     top = foot if top is None else top
+    axes = None if y > 0.9999 else turned
     return Frustum(material=material, centre=start, axes=axes, foot=foot, top=top, height=height, rounded=rounded)

@@ -33,9 +33,8 @@ def make_outdoors(rng: np.random.Generator) -> World:
     theme = str(rng.choice(list(THEMES)))
     hue, saturation, value, pattern, count, road, rows = THEMES[theme]
     position = (0.0, float(rng.uniform(1.3, 2.6)), 0.0)
-    camera = Camera(
-        position=position, axes=rotation(pitch=float(rng.uniform(-0.16, 0.08))), focal=float(rng.uniform(0.8, 1.25))
-    )
+    axes = rotation(pitch=float(rng.uniform(-0.16, 0.08)))
+    camera = Camera(position=position, axes=axes, focal=float(rng.uniform(0.8, 1.25)))
     along = float(rng.uniform(-0.5, 0.5))
     period = float(rng.uniform(2, 6) if pattern == "cloudy" else rng.uniform(0.5, 1.5))
     first = draw_colour(rng, hue, saturation, value)

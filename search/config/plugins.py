@@ -60,9 +60,7 @@ def name_plugin(text: str) -> Plugin:
 
 def add_plugin_option(parser: argparse.ArgumentParser, help: str = "") -> None:
     """Add --plugin, which may be repeated; parsing it keeps each file as named by the user."""
-    usual = (
-        "file with the code of a run's own architecture or loss, see plugins/ in its folder; needed once on a machine"
-    )
+    usual = "file with a run's own architecture or loss, see plugins/ in its folder; needed once on a machine"
     parser.add_argument("--plugin", type=name_plugin, action="append", default=[], metavar="FILE", help=help or usual)
 
 

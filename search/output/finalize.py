@@ -140,14 +140,9 @@ def _describe_training(record: TrialRecord, data_module: DataModule) -> dict[str
     data = {"data": dataset.root.name, "fingerprint": dataset.fingerprint, "split": data_module.split}
     counts = {name: record.metrics.get(name, 0) for name in ("train_images", "images_seen", "epochs")}
     kinds = sorted({_find_kind(part) for part in dataset.folders})
-    return {
-        **data,
-        "kinds": kinds,
-        "sizes": data_module.sizes(),
-        "stage": record.stage,
-        "parent_id": record.parent_id,
-        "warnings": data_module.list_warnings(),
-    } | counts
+    trial = {"stage": record.stage, "parent_id": record.parent_id}
+    described = {"kinds": kinds, "sizes": data_module.sizes(), "warnings": data_module.list_warnings()}
+    return data | described | trial | counts
 
 
 def _find_kind(dataset: Dataset) -> str:

@@ -48,9 +48,8 @@ mask, depth = load_model("PATH").predict(rgb)  # rgb: uint8 (h, w, 3); both floa
 
 def write_card(folder: Path) -> None:
     """Write README.md from the config.json and metrics.json in `folder`."""
-    about, metrics = (
-        json.loads((folder / name).read_text(encoding="utf-8")) for name in ("config.json", "metrics.json")
-    )
+    files = (folder / "config.json", folder / "metrics.json")
+    about, metrics = (json.loads(file.read_text(encoding="utf-8")) for file in files)
     write_text(folder / CARD, format_card(about, metrics))
 
 

@@ -116,12 +116,9 @@ def save_model(trained: TrainedModel, folder: Path) -> None:
     write_atomically(folder / "model.safetensors", lambda file: file.write(content))
     scale = asdict(trained.scale) if trained.scale else None
     about = {"trial_id": trained.trial_id, "px": trained.px, "sigma_depth": trained.sigma, "depth_scale": scale}
-    made = {
-        "stats": trained.stats.to_dict(),
-        "config": trained.config.to_dict(),
-        "trained_on": dict(trained.trained_on),
-    }
-    write_json(folder / "config.json", {**about, **made, "plugins": list_plugins()})
+    about |= {"stats": trained.stats.to_dict(), "config": trained.config.to_dict()}
+    about |= {"trained_on": dict(trained.trained_on), "plugins": list_plugins()}
+    write_json(folder / "config.json", about)
 
 
 def measure(

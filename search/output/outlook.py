@@ -45,8 +45,7 @@ def _describe_lead(best: TrialRecord, records: Mapping[str, TrialRecord]) -> str
         ranked = rank_trials([r for r in records.values() if r.stage == trial.stage])
         if recipe := next((r for r in ranked if name_recipe(r.config)), None):
             lead = trial.score - recipe.score
-            return (
-                f"{trial.trial_id} is {lead:+.3f} from the best recipe, {name_recipe(recipe.config)}, in {trial.stage}"
-            )
+            name = name_recipe(recipe.config)
+            return f"{trial.trial_id} is {lead:+.3f} from the best recipe, {name}, in {trial.stage}"
         trial = records.get(trial.parent_id)
     return "No recipe was trained beside the best trial"

@@ -69,11 +69,8 @@ def list_parameters(limits: SpaceLimits) -> Parameters:
     """Return the values of each parameter of the space, those of a section in the order of suggestion."""
     sections = {name: architecture.choices for name, architecture in ARCHITECTURES.items()}
     sections |= {"loss": LOSS_CHOICES, **{name: {"lr": Range(*lr, log=True)} for name, lr in limits.lr.items()}}
-    optim: dict[str, Values] = {
-        "name": tuple(LR_RANGES),
-        "weight_decay": WEIGHT_DECAY,
-        "batch_size": limits.batch_sizes,
-    }
+    optim: dict[str, Values] = {"name": tuple(LR_RANGES), "weight_decay": WEIGHT_DECAY}
+    optim["batch_size"] = limits.batch_sizes
     sections |= {"optim": optim, "schedule": {"policy": POLICIES}, "augment": AUGMENT_CHOICES}
     listed = {f"{section}/{name}": values for section, fields in sections.items() for name, values in fields.items()}
     return {"model/arch": limits.archs, **listed, **limits.stated}

@@ -161,11 +161,7 @@ def _read_list(plain: Any, usual: Any) -> tuple[Any, ...]:
 
 def _to_plain(values: Values) -> Any:
     if isinstance(values, Range):
-        return {
-            name: value
-            for name, value in dataclasses.asdict(values).items()
-            if value is not None and value is not False
-        }
+        return {k: v for k, v in dataclasses.asdict(values).items() if v is not None and v is not False}
     return [list(value) if isinstance(value, tuple) else value for value in values]
 
 
