@@ -153,12 +153,9 @@ def pack_split(
 ) -> Pack:
     """Decode a split, or a prefix of it, into a pack; shards that exist already are not decoded again.
 
-    `triplets` are the whole split in nested order, even if `count` is smaller; `cache` is the folder for all packs.
-    Decoding stops at the `deadline`, a moment of time.monotonic(), but the first shard is always decoded; `workers`
-    threads decode, and one at a time calls `progress`.
-
-    Returns:
-        The samples that are ready, `count` at most; `Pack.faults` names the triplets that were left out.
+    `triplets` are the whole split in nested order, even if `count` is smaller. Decoding stops at the `deadline`, a
+    moment of time.monotonic(), but the first shard is always decoded; one thread at a time calls `progress`. The pack
+    has the samples that are ready, `count` at most; its `faults` name the triplets that were left out.
 
     Raises:
         DataError: No triplets, or none that can be used; a file that cannot be opened; no room in the cache.

@@ -174,11 +174,8 @@ def build_stages(
     `fixed` configurations of the user replace the search; `px` is the side of the final images, and the sides of the
     other stages change in proportion; `stated` has passed `check_stages`; `wide` keeps all architectures.
     """
-    if (
-        preset == "default"
-        and trainings < SEARCH_FROM
-        and stated.keys() <= {stage.name for stage in STAGE_PRESETS["race"]}
-    ):
+    raced = {stage.name for stage in STAGE_PRESETS["race"]}
+    if preset == "default" and trainings < SEARCH_FROM and stated.keys() <= raced:
         preset = "race"
     first, *later = (replace(stage, px=round(stage.px * px / FINAL_PX)) for stage in STAGE_PRESETS[preset])
     if preset == "race":
