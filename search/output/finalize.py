@@ -52,7 +52,7 @@ class FinalModels:
         group = select_best(self.stages, self.table, self.checkpoints)
         if not group:
             if not self.table.records:
-                raise NoModelError("the budget was over before a trial began to train; start again with a larger --budget")
+                raise NoModelError("the budget was over before a trial began; start again with a larger --budget")
             raise NoModelError(f"no trial ended with a model; see the reasons in {run_state.folder / 'trials.csv'}")
         reserved_s = CLOSING_S + REPORT_S + REPORT_TRIAL_S * len(self.table.records)
         deadline = None if wall_s is None else run_state.began + wall_s - reserved_s
