@@ -149,14 +149,16 @@ def _list_servers() -> tuple[str, ...]:
 def _choose_temporary_folder() -> None:
     """Let Ray use a folder of this user alone, in /tmp where the usual one has too long a path for Ray's sockets.
 
+    The processes that this one starts use that folder too, for those of Ray's dashboard have sockets there.
+
     Raises:
         ConnectionError: It is another user's, or has too little free space, with which Ray would wait for minutes.
     """
     temporary = find_temporary_folder()
     if chosen := "RAY_TMPDIR" not in os.environ:
         name = f"one-look-{os.getuid()}"
-        too_long = len(os.fsencode(temporary / name)) + SOCKET_BYTES > MAX_SOCKET_BYTES
-        temporary = (Path("/tmp") if too_long and os.access("/tmp", os.W_OK) else temporary) / name
+        too_long = len(os.fsencode(temporary / name)) + SOCKET_BYTES > MAX_SOCKET_BYTES and os.access("/tmp", os.W_OK)
+        temporary = (Path("/tmp") if too_long else temporary) / name
     if (free := count_free_bytes(temporary)) < TEMPORARY_BYTES:
         raise ConnectionError(
             f"Ray does not start: its temporary folder {temporary} has {format_bytes(free)} free and needs "
@@ -164,7 +166,7 @@ def _choose_temporary_folder() -> None:
         )
     if chosen:
         _make_private(temporary)
-        os.environ["RAY_TMPDIR"] = str(temporary)
+        os.environ.update(dict.fromkeys(["RAY_TMPDIR", "TMPDIR"] if too_long else ["RAY_TMPDIR"], str(temporary)))
         _clear_sessions(temporary)
 
 

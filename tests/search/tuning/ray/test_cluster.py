@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from search.tuning.ray.cluster import QUIET_S, Cluster, _advise, _choose_temporary_folder, _protect_token, start
+from tests.waiting import HANG_S
 
 
 def cluster(**changes):
@@ -168,7 +169,20 @@ def test_long_temporary_folder_is_left_for_a_short_one(monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "a_job_folder_of_a_user_with_a_long_name" / "1355700"))
     monkeypatch.setattr("os.environ", os.environ | {})
     _choose_temporary_folder()
-    assert os.environ["RAY_TMPDIR"] == f"/tmp/one-look-{os.getuid()}"
+    assert os.environ["RAY_TMPDIR"] == os.environ["TMPDIR"] == f"/tmp/one-look-{os.getuid()}"
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_ray_starts_with_its_dashboard_where_the_temporary_folder_has_a_long_path(tmp_path):
+    folder = tmp_path / "a_job_folder_of_a_user_with_a_long_name" / "1355700" / "scratch" / "temporary_files"
+    folder.mkdir(parents=True)
+    code = "from search.tuning.ray import cluster; print(cluster.start(None).dashboard); cluster.stop()"
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_TMPDIR"} | {"TMPDIR": str(folder)}
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=HANG_S
+    )
+    assert process.stdout.startswith("http://127.0.0.1:"), process.stderr
 
 
 @pytest.fixture
