@@ -109,4 +109,4 @@ def test_compare_runs_scores_methods_alike(whole_runs, monkeypatch, tmp_path):
     assert "test_score" in scored and "sigma" in scored
     for beginning in ("estimate_methods(scored", "scored.pivot_table", "estimate_methods(optimism", "scored[["):
         assert all(name in table(cells, beginning) for name in ("default", "random")), beginning
-    assert pictures(cells) == 2
+    assert pictures(cells) == 1

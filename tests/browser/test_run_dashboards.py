@@ -6,6 +6,7 @@ The run is written by the recorder and the searcher themselves; its trials are m
 import socket
 import sys
 import time
+from collections import UserDict
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,7 +48,8 @@ def went_through(recorder, spec, scores, search=None, name=""):
         metrics = {"epoch": epoch, "score": score, "iou": score + 0.1, "rmse_depth": 0.125, "params": 58712}
         metrics |= {"train_total": 1 / epoch, "fit_s": 2.0 * epoch, "devices": 1.0, "out_of_time": False}
         shown = rng.integers(0, 256, (stage.pictures, stage.px, stage.px, 2), dtype=np.uint8)
-        result = {"score": score, "last": epoch == stage.epochs, "training_iteration": epoch, "metrics": metrics}
+        result = {"score": score, "last": epoch == stage.epochs, "training_iteration": epoch}
+        result["metrics"] = UserDict(metrics)  # as trials report them: Ray Tune flattens dicts alone
         expected = flatten_dict(result)
         if search is not None:
             search.on_trial_result(name, expected)
