@@ -22,7 +22,8 @@ from data.reading.layout import read_folder
 from data.runtime import cli
 from data.runtime.parallel import parallel_map
 from data.runtime.progress import Progress, offset_progress, progress_bar
-from data.values.inference import infer_reading, warn_of_orientation, withdraw_near
+from data.values.depth_inference import withdraw_near
+from data.values.inference import infer_reading, warn_of_orientation
 from data.values.polarity import measure_polarity
 
 CHUNK = 16  # triplets in a job

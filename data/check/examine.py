@@ -15,7 +15,7 @@ from data.dataset import ROLES, DataError, DatasetSpec, Triplet
 from data.reading.matching import is_image_name
 from data.values.alignment import DepthStep, measure_contour_step
 from data.values.depth import find_known, is_constant
-from data.values.inference import DepthValues, measure_values
+from data.values.depth_inference import DepthValues, measure_values
 from data.values.masks import check_range, scale_mask, select_channel
 from data.values.pixels import (
     decode_color,

@@ -14,7 +14,7 @@ from data.check.perceptual_hash import MAX_HASHES, find_repeats, match_neighbour
 from data.dataset import DataError, DatasetSpec
 from data.reading.dataset_json import read_dataset_json
 from data.runtime.files import write_atomically
-from data.values.inference import InferredField, infer_missing, infer_near, infer_unit
+from data.values.depth_inference import InferredField, infer_missing, infer_near, infer_unit
 from data.values.polarity import Polarity
 
 MIN_GROUPS = 3

@@ -6,18 +6,25 @@ they do not, and the readings differ in what a network would learn, a doubt show
 
 import hashlib
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
 
 from data.dataset import TRUTHS, DataError, Dataset, DatasetSpec, Triplet
 from data.values.alignment import DepthStep, measure_contour_step
-from data.values.depth import SATURATED, find_known, is_constant
+from data.values.depth import find_known
+from data.values.depth_inference import (
+    InferredField,
+    describe_depth,
+    infer_missing,
+    infer_near,
+    infer_unit,
+    measure_values,
+    withdraw_near,
+)
 from data.values.mask_inference import COLOURED_FILES, LabelSample, infer_mask_values
 from data.values.masks import is_coloured, read_bytes, read_label, scale_mask, select_channel
 from data.values.pixels import (
@@ -29,52 +36,11 @@ from data.values.pixels import (
     read_orientation,
     turn,
 )
-from data.values.polarity import MIN_SHARE, MIN_VOTES, Polarity, measure_polarity
+from data.values.polarity import MIN_VOTES, Polarity, measure_polarity
 
 SAMPLE = 64  # triplets whose files are read
 SAMPLE_S = 2.0  # seconds after which no more are read
 MIN_FILES = 3  # read in any case
-ISOLATED = 8  # levels of 255 without values above 0, if 0 means unknown
-MAX_MM = 30_000  # larger 16-bit values are relative: no depth camera measures 30 m in mm
-MM_NEAREST, MM_FARTHEST = 1_500, 10_000  # percentiles 1 and 99 of distances that depth cameras measure, in mm
-FEW_VOTES = 3  # steps that must agree if near things also lie at the bottom of the images
-SLOPE = 0.1  # of the range of a depth map: a clear difference between its top and its bottom
-HOLES = 0.001  # share of zeros from which they count as a value of their own
-
-
-@dataclass(frozen=True)
-class InferredField:
-    """A key of dataset.json: inferred value (None: unknown), certainty, reason, and number of files that it is from.
-
-    `doubt` shows the readings and how to state each, if the field must be known and cannot be told.
-    """
-
-    key: str
-    value: Any
-    certain: bool
-    reason: str
-    files: int = 0
-    doubt: str = ""
-
-
-@dataclass(frozen=True)
-class DepthValues:
-    """Statistics of the values of a depth map that are finite and not 0, and the share of zeros.
-
-    `low` and `high` are the percentiles 1 and 99; `slope` is the median of the lowest quarter of the image minus that
-    of the highest, as a share of their distance; `holes` is the share of pixels without a value, zeros among them.
-    """
-
-    dtype: str
-    minimum: float
-    low: float
-    median: float
-    high: float
-    maximum: float
-    zeros: float
-    constant: bool = False
-    slope: float = 0.0
-    holes: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -139,111 +105,6 @@ def infer_reading(dataset: Dataset, configured: Mapping[str, Any]) -> Reading:
     if depths:
         reading = _add_depth(reading, depths, configured)
     return reading
-
-
-def measure_values(depth: Shaped[np.ndarray, "h w"], missing: Sequence[float] = ()) -> DepthValues:
-    """Measure the values of a depth map as stored; those that are `missing` count as not finite."""
-    step = -(-max(depth.shape) // 512)
-    few = depth[::step, ::step].astype(np.float64)
-    finite = np.isfinite(few)
-    zeros = float(np.mean(few[finite] == 0)) if finite.any() else 1.0
-    finite &= ~np.isin(few, missing)
-    known = few[finite & (few != 0)]
-    if depth.dtype == np.uint16 and known.size and (rest := known[known != SATURATED]).size and rest.max() < MAX_MM:
-        known = rest  # the largest value stands alone, as cameras write it for missing distances
-    if not known.size:
-        return DepthValues(depth.dtype.name, 0.0, 0.0, 0.0, 0.0, 0.0, zeros, is_constant(few, finite), 0.0, 1.0)
-    low, median, high = (float(value) for value in np.percentile(known, (1, 50, 99)))
-    quarter = max(1, len(few) // 4)
-    sound = finite & (few != 0)
-    ends = [few[rows][sound[rows]] for rows in (slice(quarter), slice(-quarter, None))]
-    rise = float(np.median(ends[1]) - np.median(ends[0])) if all(end.size for end in ends) else 0.0
-    slope = rise / (high - low) if high > low else 0.0
-    constant, holes = is_constant(depth, np.isfinite(depth)), 1 - known.size / few.size
-    minimum, maximum = float(known.min()), float(known.max())
-    return DepthValues(depth.dtype.name, minimum, low, median, high, maximum, zeros, constant, slope, holes)
-
-
-def infer_unit(values: Sequence[DepthValues], polarity: Polarity) -> InferredField:
-    """Infer the unit of depth from types, ranges and holes, and from whether foregrounds have larger values."""
-    files, votes = len(values), polarity.votes
-    dtypes = Counter(value.dtype for value in values)
-    if len(dtypes) > 1:
-        reason = "files of different types: " + ", ".join(f"{name} in {n}" for name, n in sorted(dtypes.items()))
-        doubt = f"{reason}; convert them to one type, or state what all are as --depth-unit or in dataset.json"
-        return InferredField("depth_unit", None, False, reason, files, doubt)
-    dtype = values[0].dtype
-    low, median, high = (float(np.median([getattr(v, key) for v in values])) for key in ("low", "median", "high"))
-    maximum, empty = max(value.maximum for value in values), float(np.mean([value.holes for value in values]))
-    holes = empty > HOLES
-    smaller = votes.dark >= FEW_VOTES and votes.share >= MIN_SHARE and votes.majority == "dark"
-    larger = votes.bright >= FEW_VOTES and votes.share >= MIN_SHARE and votes.majority == "bright"
-    reason = f"{dtype}, {low:.4g} to {high:.4g}, largest {maximum:.4g}, median {median:.4g}, {empty:.0%} empty"
-    if smaller or larger:
-        reason += f", {'smaller' if smaller else 'larger'} in the foreground"
-    rises, falls = _count_slopes(values)
-    if not smaller and rises >= FEW_VOTES and rises >= MIN_SHARE * (rises + falls):
-        larger, reason = True, f"{reason}, larger at the bottom, where near things are"
-    unit, certain = "relative", True
-    if dtype.startswith("float") and maximum > 1:
-        unit = "m" if maximum < 300 else "mm"
-        certain = (median < 100 or maximum >= 300) and (smaller or holes) and not larger
-    elif not dtype.startswith("float") and dtype != "uint8":
-        if maximum > MAX_MM:
-            normalised = float(np.mean([value.maximum >= 65_000 for value in values])) >= MIN_SHARE
-            certain = normalised or not (holes or smaller)
-        else:
-            unit = "mm"
-            in_range = low < MM_NEAREST and 300 < high < MM_FARTHEST and median > 300
-            certain = in_range and empty < 0.5 and (holes or smaller) and not larger
-    return InferredField("depth_unit", unit, certain, reason, files, "" if certain else _doubt_unit(unit, reason))
-
-
-def infer_near(polarity: Polarity, values: Sequence[DepthValues]) -> InferredField:
-    """Infer the polarity of relative depth from steps at the contours of foregrounds, and from top and bottom."""
-    votes, files = polarity.votes, len(values)
-    if polarity.mixed:
-        reason = f"{votes}; both polarities in one folder"
-        doubt = f"{reason}; write near in each line of manifest.csv, as one-look check DIR --fix OUT does"
-        return InferredField("near", None, False, reason, files, doubt)
-    rises, falls = _count_slopes(values)
-    clear, bottom = rises + falls, rises if votes.majority == "bright" else falls
-    agree = clear >= FEW_VOTES and bottom >= MIN_SHARE * clear
-    contradict = clear >= MIN_VOTES and bottom <= (1 - MIN_SHARE) * clear
-    reason = f"{votes}; {rises} of {clear} maps are brighter at the bottom"
-    many, few = votes.decide(MIN_VOTES) is not None, votes.decide(FEW_VOTES) is not None
-    certain = (many and not contradict) or (few and agree)
-    value = votes.majority if certain or votes.share >= 0.6 else None
-    return InferredField("near", value, certain, reason, files, "" if certain else _doubt_near(reason))
-
-
-def _count_slopes(values: Sequence[DepthValues]) -> tuple[int, int]:
-    """Return how many maps are clearly larger at the bottom and how many are smaller there."""
-    slopes = [value.slope > 0 for value in values if abs(value.slope) >= SLOPE]
-    return sum(slopes), len(slopes) - sum(slopes)
-
-
-def withdraw_near(field: InferredField) -> InferredField:
-    """Return an inferred polarity as uncertain: steps at the contours of doubtful masks show nothing."""
-    return replace(field, certain=False, doubt=field.doubt or _doubt_near(field.reason))
-
-
-def infer_missing(values: Sequence[DepthValues], unit: str) -> list[InferredField]:
-    """Infer whether 0 means unknown."""
-    with_zeros = [value for value in values if value.zeros > HOLES]
-    if not with_zeros:
-        return []
-    if unit != "relative":
-        reason = f"zeros in {len(with_zeros)} of {len(values)} depth maps; no distance is 0"
-        return [InferredField("missing", 0, True, reason, len(values))]
-    gap = ISOLATED * {"uint8": 1.0, "uint16": 257.0}.get(with_zeros[0].dtype, 1 / 255)
-    isolated = sum(value.minimum >= gap for value in with_zeros)
-    share = isolated / len(with_zeros)
-    if share < 0.5:
-        return []
-    reason = f"no values next to 0 in {isolated} of {len(with_zeros)} depth maps with zeros"
-    certain = share >= MIN_SHARE and isolated >= MIN_VOTES
-    return [InferredField("missing", 0, certain, reason, len(values))]
 
 
 def _read_sample(triplets: Sequence[Triplet]) -> Iterator[_Sample]:
@@ -341,34 +202,6 @@ def _add_depth(reading: Reading, samples: Sequence[_Sample], configured: Mapping
     description = "; ".join(filter(None, (reading.description, depth)))
     found = replace(reading, spec=spec, fields=(*fields, *missing), description=description)
     return replace(found, doubts=tuple(doubts), warnings=warnings)
-
-
-def describe_depth(spec: DatasetSpec, dtype: str, *, unclear: bool = False) -> str:
-    """Return in a few words what depth values are taken for; `unclear` if the polarity is."""
-    bits = {"uint8": "8-bit", "uint16": "16-bit"}.get(dtype, dtype)
-    scale = f" / {spec.depth_scale:g}" if spec.depth_scale else ""
-    unknown = [0.0] if spec.depth_unit != "relative" else []
-    unknown += [value for value in spec.missing if value not in unknown]
-    near = "small" if spec.metric else "large" if spec.depth_unit == "disparity" else spec.near
-    near = "unclear" if unclear else near
-    holes = "".join(f", {value:g} = unknown" for value in unknown)
-    return f"depth {bits} {spec.depth_unit}{scale}{holes}, near = {near}"
-
-
-def _doubt_unit(unit: str, reason: str) -> str:
-    guess = {"relative": "relative depth", "mm": "distances", "m": "distances"}[unit]
-    return (
-        f"cannot tell whether depth is distances or relative ({reason}; it looks like {guess}); state "
-        "--depth-unit mm, or --depth-unit m with --depth-scale 256 (KITTI) or 5000 (TUM) for fractions of metres, or "
-        "--depth-unit relative with --near bright or dark, or --depth-unit disparity (dataset.json has the same keys)"
-    )
-
-
-def _doubt_near(reason: str) -> str:
-    return (
-        f"cannot tell whether near is bright or dark ({reason}); look at a depth map, and state --near bright if "
-        "near things are bright in it, or --near dark (dataset.json: near)"
-    )
 
 
 def _doubt_readable(samples: Sequence[_Sample], role: str) -> str:
