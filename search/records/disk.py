@@ -49,8 +49,13 @@ def find_temporary_folder() -> Path:
 
 def count_free_bytes(path: Path) -> int:
     """Return the free space of the disk on which `path` is or will be."""
-    existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
-    return shutil.disk_usage(existing).free
+    return shutil.disk_usage(find_existing_folder(path)).free
+
+
+def find_existing_folder(path: Path) -> Path:
+    """Return the path, made absolute, or the first path above it that is a folder."""
+    absolute = path.absolute()
+    return next(place for place in (absolute, *absolute.parents) if place.is_dir())
 
 
 def format_bytes(number: float) -> str:

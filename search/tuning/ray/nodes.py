@@ -11,6 +11,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from data.runtime.files import cache_dir
+from search.records.disk import find_existing_folder
 from search.records.run_state import describe_process
 
 ANSWER_S = 60.0  # for the nodes to start a process each, which imports Ray
@@ -22,7 +23,7 @@ def check_nodes(folder: Path) -> None:
     Raises:
         ConnectionError: Some do not; the message has a line for each of them.
     """
-    places = {"the cache (ONE_LOOK_CACHE)": cache_dir(), "the run folder's place": _find_existing(folder)}
+    places = {"the cache (ONE_LOOK_CACHE)": cache_dir(), "the run folder's place": find_existing_folder(folder)}
     with ExitStack() as stack:
         marks = {name: stack.enter_context(_leave_mark(place)) for name, place in places.items()}
         nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
@@ -73,11 +74,6 @@ def _await(answer: "ray.ObjectRef") -> Sequence[str]:
         reason = f"{type(cause).__name__}: {str(cause).strip().partition(chr(10))[0]}"
         return [f"cannot be asked ({reason}); install the project there"]
     return faults
-
-
-def _find_existing(folder: Path) -> Path:
-    """Return the folder, or the first one above it that exists."""
-    return next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
 
 
 @contextmanager
