@@ -22,6 +22,14 @@ RUN = [sys.executable, str(Path(__file__).resolve().parents[3] / "search" / "run
 OPTIONS = ["--budget", "2trials", "--px", "96", "--max-macs", "15M", "--max-params", "60k"]
 
 
+@pytest.fixture(autouse=True)
+def hang_up():
+    """Let the runs that a test starts get SIGHUP, also where the tests themselves run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def read_lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
