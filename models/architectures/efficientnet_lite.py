@@ -59,7 +59,7 @@ class EfficientNetLiteConfig(PretrainedConfig):
     weights: str = "imagenet"
     encoder_lr: float = 0.2
     # first stages of the encoder, the stem among them, that keep their published weights (random ones are trained):
-    # 3 are those above 1/8 of the size, where half of a training step is spent
+    # 3 are those above 1/8 of the size, which take two fifths of a training step
     frozen_stages: int = 0
 
     def __post_init__(self) -> None:
@@ -107,7 +107,7 @@ class SameConv(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel, stride, total // 2, groups=groups, bias=False)
         self.extra = total % 2
 
-        # In bfloat16 on a CPU, oneDNN takes 3 to 5 times as long for the gradients of these as in float32
+        # In bfloat16 on a CPU, oneDNN takes 2 to 5 times as long for the gradients of these as in float32
         self.float32_on_cpu = groups > 1 and (kernel, stride) != (3, 1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
