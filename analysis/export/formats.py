@@ -18,6 +18,7 @@ from torch.nn import functional as F  # noqa: N812
 from analysis import AnalysisError
 from analysis.model import Model
 from data.loading.loaders import SMALLEST_STD
+from models.architectures.network import set_memory_format
 
 MIN_PX = 16
 EXAMPLE = (2, 3, 45, 59)  # no stride divides these sides
@@ -40,8 +41,8 @@ class PortableNetwork(nn.Module):
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        network = copy.deepcopy(model.network).eval().cpu()
-        self.network = network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        self.network = copy.deepcopy(model.network).eval().cpu()
+        set_memory_format(self.network, torch.contiguous_format)
         self.stride = model.network.stride
         mean, std = torch.tensor([model.stats.image_mean, model.stats.image_std]).view(2, 1, 3, 1, 1)
         self.register_buffer("mean", mean)

@@ -13,6 +13,12 @@ from models.architectures.blocks import Head, initialise, pad_to_multiple
 from models.config import Choices, ConfigError, ModelConfig, check_choices
 
 
+def set_memory_format(module: nn.Module, memory_format: torch.memory_format) -> None:
+    """Lay out the weights of convolutions in a memory format."""
+    convert: Callable[..., nn.Module] = module.to  # not every release of torch declares this argument
+    convert(memory_format=memory_format)
+
+
 class Network(nn.Module):
     """Base of the networks; `encode` and `decode` get only sizes that `stride` divides.
 
@@ -53,8 +59,8 @@ class Network(nn.Module):
 
     def on(self, device: torch.device | str) -> "Network":
         """Move to a device, with weights in the channels-last order that convolutions prefer."""
-        self.to(device)
-        return self.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+        set_memory_format(self.to(device), torch.channels_last)
+        return self
 
     def encode(self, image: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
         """Return features from shallow to deep."""
