@@ -16,6 +16,10 @@ from models.config import ModelConfig
 
 PROBE_PX = 1536
 PASS_MACS, MAX_IMAGES = 8e9, 32  # multiply-adds of one pass, about a second on a slow core, and images at the most
+LAUNCHES, LAYER_LAUNCHES = (
+    150,
+    10,
+)  # operations of a training step, without and for each convolution
 LOSS_MAPS = 40  # float32 maps of the image's size that MS-SSIM of both tasks keeps, measured; other terms keep fewer
 
 
@@ -85,6 +89,28 @@ def count_macs(config: ModelConfig, px: int) -> int:
     """Return the multiply-adds of all convolutions for one px by px image."""
     found = probe(config)
     return found.macs * found.tiles(px)
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """How fast one process trains: each image costs arithmetic, each step the start of its operations."""
+
+    macs_per_s: int | float  # multiply-adds of the forward pass, of whose images a second trains as many
+    launch_s: float = 0.0  # seconds to start one operation, however small
+
+    def scale(self, devices: int | float) -> "Throughput":
+        """Return the throughput on so many cores, or on a fraction of a GPU: operations start no faster."""
+        return Throughput(self.macs_per_s * devices, self.launch_s)
+
+    def compute_training_s(self, images: int | float, macs: int | float, *, layers: int, batch_size: int) -> float:
+        """Return the seconds in which a network of so many convolutions and multiply-adds an image trains on images."""
+        step_s = self.launch_s * (LAUNCHES + LAYER_LAUNCHES * layers)
+        return images * macs / self.macs_per_s + images / batch_size * step_s
+
+    def estimate_training_s(self, config: ModelConfig, px: int, images: int | float, batch_size: int) -> float:
+        """Return the seconds in which the network of a config trains on images of `px`."""
+        layers, batch_size = probe(config).layers, max(1, min(batch_size, int(images)))
+        return self.compute_training_s(images, count_macs(config, px), layers=layers, batch_size=batch_size)
 
 
 def make_averaging(model: Network) -> Network:

@@ -22,9 +22,9 @@ from data.pack.shards import record_type
 from data.runtime.cli import fit_width, format_count
 from data.runtime.cores import count_cores
 from data.runtime.progress import format_duration, progress_bar
-from models.cost import count_macs, probe
+from models.cost import Throughput, count_macs, probe
 from search.config.budget import Budget, compute_wrap_up_s, parse_budget, plan_deadlines
-from search.config.constraints import Constraints, Feasibility
+from search.config.constraints import Constraints
 from search.config.options import RunOptions
 from search.config.stages import FINAL_PX, GRACE_PERIOD, REDUCTION_FACTOR, Stage
 from search.config.trial import TrialConfig
@@ -32,7 +32,7 @@ from search.records.disk import check_disk, count_free_bytes, format_bytes
 from search.study.space import Parameters, limit_space, suggest
 from search.study.space_settings import read_space
 from search.training.throughput import measure_throughput
-from search.tuning.allocation import WEIGHT_COPIES, Allocation, allocate, compute_affordable_macs, count_trainings
+from search.tuning.allocation import WEIGHT_COPIES, Allocation, allocate, build_feasibility, count_trainings
 from search.tuning.promotion import KEPT_CHECKPOINTS
 from search.tuning.ray.cluster import Cluster
 
@@ -50,8 +50,8 @@ class Machine:
     """Measured speed of this machine."""
 
     cluster: Cluster
-    alone: float  # multiply-adds per second that one worker trains while the others are idle; allocations use this one
-    together: float  # the same while all workers train
+    alone: Throughput  # of one core or GPU while the others are idle; allocations use this one
+    together: Throughput  # the same while all workers train
     decoded: float  # triplets per second that all cores decode and resize
 
 
@@ -78,7 +78,9 @@ def measure(data_module: DataModule, workers: int | None = None) -> Machine:
     device, busy = "cuda" if gpus else "cpu", min(cluster.workers, 16)
     alone = measure_throughput(1, device)
     with ProcessPoolExecutor(busy, mp_context=multiprocessing.get_context("spawn")) as pool:
-        together = mean(pool.map(measure_throughput, [1] * busy, [device] * busy))
+        found = list(pool.map(measure_throughput, [1] * busy, [device] * busy))
+    together = Throughput(mean(each.macs_per_s for each in found), mean(each.launch_s for each in found))
+    together = together.scale(1 / cluster.count_devices_each(busy)) if gpus else together
     return Machine(cluster=cluster, alone=alone, together=together, decoded=measure_decoding_speed(data_module))
 
 
@@ -95,7 +97,9 @@ def measure_decoding_speed(data_module: DataModule, px: int = FINAL_PX) -> float
 def estimate_stages(options: RunOptions, data_module: DataModule, machine: Machine) -> list[StageEstimate]:
     """Return an estimate for each stage but the repeats, which use the time that is left."""
     wall_s = options.budget.wall_s
-    trainings = count_trainings(wall_s, machine.alone * machine.cluster.workers, px=options.px)
+    workers = machine.cluster.workers
+    alone = machine.cluster.share(machine.alone, workers)
+    trainings = count_trainings(wall_s, alone, workers=workers, px=options.px)
     stages = options.build_stages(trainings)
     constraints = Constraints(px=stages[-1].px, **options.limits)
     ends, begun_s = None, START_S
@@ -115,14 +119,14 @@ def estimate_stages(options: RunOptions, data_module: DataModule, machine: Machi
             stage,
             remaining_s=stage_s,
             trials=trials,
-            workers=machine.cluster.workers,
+            workers=workers,
             threads_each=machine.cluster.threads,
-            speed=machine.alone,
+            throughput=machine.cluster.share(machine.alone, trials or workers),
             data=data_module,
             most_images=packable,
         )
         networks = networks or _draw_configs(
-            stage, allocation, constraints, machine.alone, read_space(options.space, options.encoder_weights)
+            stage, allocation, constraints, alone, read_space(options.space, options.encoder_weights)
         )
         estimates.append(_estimate(stage, stage_s, trials or options.budget.trials, allocation, networks, machine))
         begun_s += estimates[-1].stage_s
@@ -130,15 +134,15 @@ def estimate_stages(options: RunOptions, data_module: DataModule, machine: Machi
 
 
 def _draw_configs(
-    stage: Stage, allocation: Allocation, constraints: Constraints, speed: float, stated: Parameters
+    stage: Stage, allocation: Allocation, constraints: Constraints, throughput: Throughput, stated: Parameters
 ) -> list[TrialConfig]:
     """Return feasible configurations of the space, as a search would try them."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     limits = limit_space(allocation.train_images, narrow=stage.narrow, stated=stated)
     drawn = [suggest(study.ask(), limits) for _ in range(DRAWS)]
-    most_macs = compute_affordable_macs(allocation.cap_s, allocation.train_images, speed, epochs=stage.epochs)
-    feasibility = Feasibility(constraints=constraints, most_macs=most_macs, px=stage.px)
+    images, cap_s = allocation.train_images, allocation.cap_s
+    feasibility = build_feasibility(stage, constraints, throughput, images=images, cap_s=cap_s)
     smallest = min(drawn, key=lambda config: count_macs(config.model, stage.px))
     return [config for config in drawn if feasibility.fits(config)] or [smallest]
 
@@ -153,8 +157,10 @@ def _estimate(
 ) -> StageEstimate:
     """Estimate a stage; `trials` is None for a search whose time decides their number."""
     workers, images = machine.cluster.workers, allocation.train_images + allocation.val_images / 3
-    speed = machine.together * (1 if stage.kind == "search" else allocation.threads)
-    epochs_s = [count_macs(config.model, stage.px) * images / speed for config in networks]
+    throughput = machine.cluster.share(machine.together, workers if stage.kind == "search" else trials or workers)
+    epochs_s = [
+        throughput.estimate_training_s(config.model, stage.px, images, config.optim.batch_size) for config in networks
+    ]
     model_bytes = 4 * mean(probe(config.model).params for config in networks)
     if stage.kind == "search":
         epoch_s = mean(epochs_s)
@@ -257,7 +263,8 @@ def print_table(
         f"in all {format_duration(total_s)} on {workers}, {hours:.2f} device hours, "
         f"about {format_bytes(bytes_in_all)} of disk ({format_bytes(free)} free); {format_duration(START_S)} to start, "
         f"{format_duration(compute_wrap_up_s(total_s))} to measure the model\n"
-        f"measured here: {machine.together / 1e9:.1f} G multiply-adds/s a worker, {machine.decoded:.0f} triplets/s "
+        f"measured here: {machine.together.macs_per_s / 1e9:.1f} G multiply-adds/s and "
+        f"{1e6 * machine.together.launch_s:.0f} µs to start an operation, {machine.decoded:.0f} triplets/s "
         "decoded (once); nothing was written",
         highlight=False,
     )

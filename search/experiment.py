@@ -10,6 +10,7 @@ from typing import Any
 
 from data.data_module import DataModule
 from data.pack.shards import record_type
+from models.cost import Throughput
 from search.config.budget import Budget, Deadlines, plan_deadlines
 from search.config.constraints import Constraints
 from search.config.options import RunOptions
@@ -105,16 +106,16 @@ class Experiment:
         if not ray.local:
             check_nodes(self.folder)
         self.interrupt.servers = ray.servers
-        speed = ray.call(measure_throughput, 1, "cuda" if ray.gpus else "cpu")
+        throughput = ray.call(measure_throughput, 1, "cuda" if ray.gpus else "cpu")
         self.run_state.devices = {"cpu": ray.cpus, "gpu": ray.gpus}
-        self.stages = self._build_stages(budget, speed * ray.workers)
+        self.stages = self._build_stages(budget, ray, throughput)
         if self.run_state.earlier:
             restored = self.run_state, self.table, self.checkpoints, self.data_module, self.console.print
             restore_trials(self.stages, *restored)
         else:
             cleanup.enter_context(claim(self.folder))
         self._announce(ray)
-        resources = self._build_resources(budget, ray, speed)
+        resources = self._build_resources(budget, ray, throughput)
         self._record_start(resources)
         self._compare_disk(resources)
         exporter = PrometheusExporter(self.folder.name, self.table, lambda: self._spent_share(budget))
@@ -137,12 +138,12 @@ class Experiment:
         for line in lines:
             self.console.print(line, whole=True)
 
-    def _build_resources(self, budget: Budget, ray: cluster.Cluster, speed: float) -> RunResources:
+    def _build_resources(self, budget: Budget, ray: cluster.Cluster, throughput: Throughput) -> RunResources:
         options = self.options
         return RunResources(
             data_module=self.data_module,
             cluster=ray,
-            speed=speed,
+            throughput=throughput,
             budget=budget,
             deadlines=self._plan_deadlines(budget),
             seed=options.seed,
@@ -157,11 +158,13 @@ class Experiment:
     def _trainings(self) -> float:
         return math.inf if self.run_state.trainings is None else self.run_state.trainings
 
-    def _build_stages(self, budget: Budget, speed: float) -> tuple[Stage, ...]:
+    def _build_stages(self, budget: Budget, ray: cluster.Cluster, throughput: Throughput) -> tuple[Stage, ...]:
         """Return the stages for the budget with which the run began, since all trials of a stage must be comparable."""
         options, run_state = self.options, self.run_state
         if budget.wall_s is not None and not run_state.earlier:
-            run_state.trainings = float(f"{count_trainings(budget.wall_s, speed, px=options.px):.3g}")
+            each, workers = ray.share(throughput, ray.workers), ray.workers
+            trainings = count_trainings(budget.wall_s, each, workers=workers, px=options.px)
+            run_state.trainings = float(f"{trainings:.3g}")
         return options.build_stages(self._trainings)
 
     def _list_first(self) -> tuple[str, ...]:

@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 
 from data.flags import to_flag
 from models.config import ConfigError
-from models.cost import count_macs, measure_latency_ms, probe
+from models.cost import Throughput, count_macs, measure_latency_ms, probe
 from search.config.trial import TrialConfig
 
+UNLIMITED = Throughput(math.inf)
 TIME = "time"  # the one excess that is no constraint of the user
 
 
@@ -56,13 +57,15 @@ class Feasibility:
     """Conditions that a configuration of the search must meet before a trial trains it."""
 
     constraints: Constraints  # limits set by the user
-    # multiply-adds per image of the stage with which a trial sees its data often enough in its time
-    most_macs: float = math.inf
     px: int  # side of the images of the stage
+    throughput: Throughput = UNLIMITED  # of one trial
+    images: int = 0  # images that a trial must train on within `cap_s`, repetitions included
+    cap_s: float | None = None  # seconds of a trial; None for no limit
 
     def compute_excess(self, config: TrialConfig) -> dict[str, float]:
         """Return the relative excess over each limit, at most 0 where it is met; TIME is the search's own limit."""
-        in_time = count_macs(config.model, self.px) / self.most_macs - 1
+        needed_s = self.throughput.estimate_training_s(config.model, self.px, self.images, config.optim.batch_size)
+        in_time = needed_s / (self.cap_s or math.inf) - 1
         return {TIME: in_time} if in_time > 0 else {TIME: in_time, **self.constraints.compute_excess(config)}
 
     def fits(self, config: TrialConfig) -> bool:

@@ -1,4 +1,4 @@
-"""Measure how fast one worker trains, in half a second."""
+"""Measure how fast a core or a GPU trains, in half a second: arithmetic and the start of operations are told apart."""
 
 import time
 
@@ -7,33 +7,42 @@ import torch
 from data.loading.loaders import Batch
 from models.architectures.unet import UNetConfig
 from models.build import build_model
-from models.cost import count_macs
+from models.cost import LAUNCHES, LAYER_LAUNCHES, Throughput, count_macs, probe
 from models.losses.loss import LossConfig, build_loss
 from models.target import Target
 from search.training.micro_batches import MicroBatchRunner, uses_bfloat16
 
-PX, BATCH_SIZE = 80, 8
-MIN_STEPS, MIN_SECONDS = 8, 0.5  # the fastest of these steps counts, since other load on a machine comes and goes
+PX = 80
+MIN_STEPS, MIN_SECONDS = 8, 0.5  # the fastest of these pairs of steps counts, since other load comes and goes
+# A network, a batch whose time is mostly that of starting operations, and one that keeps the device busy.
+LOADS = {"cpu": (UNetConfig(width=4, stem_stride=2), 1, 8), "cuda": (UNetConfig(width=16), 8, 256)}
 
 
-def measure_throughput(threads: int, device: str) -> float:
-    """Return multiply-adds per second (of the forward pass) at which a small network trains on random images."""
+def measure_throughput(threads: int, device: str) -> Throughput:
+    """Return how fast `threads` cores, or the GPU, train a network on random images, by batches of two sizes."""
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    model = build_model(UNetConfig(width=4, stem_stride=2)).on(device)
+    config, few, many = LOADS[device]
+    model = build_model(config).on(device)
     loss = build_loss(LossConfig(depth_structural="none"), PX).to(device)
-    batch = _build_random_batch().to(torch.device(device))
     runner = MicroBatchRunner(model, bfloat16=uses_bfloat16("auto", torch.device(device)), micro_batch_size=None)
-    fastest_s, steps, end = float("inf"), 0, time.perf_counter() + MIN_SECONDS
-    while steps < MIN_STEPS or time.perf_counter() < end:
-        begin = time.perf_counter()
-        runner.backward(batch, loss)["total"].item()  # waits for a GPU
-        fastest_s, steps = min(fastest_s, time.perf_counter() - begin), steps + 1
+    batches = [_build_random_batch(size).to(torch.device(device), channels_last=True) for size in (few, many)]
+    pairs, end = list[list[float]](), time.perf_counter() + MIN_SECONDS
+    while len(pairs) < MIN_STEPS or time.perf_counter() < end:
+        times = [time.perf_counter()]
+        for batch in batches:
+            runner.backward(batch, loss)["total"].item()  # waits for a GPU
+            times.append(time.perf_counter())
+        pairs.append([times[1] - times[0], times[2] - times[1]])
     torch.set_num_threads(threads_before)
-    return count_macs(model.config, PX) * BATCH_SIZE / fastest_s
+    few_s, many_s = min(pairs, key=sum)
+    image_s = (many_s - few_s) / (many - few) if many_s > few_s else many_s / many
+    launches_s = max(many_s - many * image_s, 0.0)
+    launches = LAUNCHES + LAYER_LAUNCHES * probe(config).layers
+    return Throughput(count_macs(config, PX) / image_s, launches_s / launches)
 
 
-def _build_random_batch() -> Batch:
-    plane = torch.rand(BATCH_SIZE, 1, PX, PX)
-    known = torch.ones(BATCH_SIZE, dtype=torch.bool)
-    return Batch(torch.rand(BATCH_SIZE, 3, PX, PX), Target(plane, plane, plane > 0, known))
+def _build_random_batch(size: int) -> Batch:
+    plane = torch.rand(size, 1, PX, PX)
+    known = torch.ones(size, dtype=torch.bool)
+    return Batch(torch.rand(size, 3, PX, PX), Target(plane, plane, plane > 0, known))

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from data.data_module import DataModule
-from models.cost import count_macs, estimate_training_mib, probe
+from models.cost import Throughput, count_macs, estimate_training_mib, probe
+from search.config.constraints import Constraints, Feasibility
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
 
-TYPICAL_MACS = 100e6  # multiply-adds of `efficientnet_lite` at TYPICAL_PX; the images of a search are chosen for it
-TYPICAL_PX = 80
+TYPICAL_MACS = 140e6  # multiply-adds of `wide_efficientnet` at TYPICAL_PX; the images of a search are chosen for it
+TYPICAL_PX, TYPICAL_LAYERS, TYPICAL_BATCH = 80, 72, 16
 GOOD_IMAGES = 16_000  # images that a good training sees
 WEIGHT_COPIES = 5  # weights, gradients, the optimizer's two moments, and the weights of the best epoch
 MIN_EPOCHS = 2  # a network that is too slow for so many epochs within a trial's time is rejected
@@ -43,12 +44,18 @@ class StopCriterion:
         return self.at is not None and time.monotonic() >= self.at
 
 
-def count_trainings(wall_s: float | None, speed: float, *, px: int) -> float:
+def estimate_typical_s(throughput: Throughput, px: int, images: float, *, factor: float = 1.0) -> float:
+    """Return the seconds in which a network of `factor` times the typical multiply-adds trains on images of `px`."""
+    macs = factor * TYPICAL_MACS * (px / TYPICAL_PX) ** 2
+    return throughput.compute_training_s(images, macs, layers=TYPICAL_LAYERS, batch_size=TYPICAL_BATCH)
+
+
+def count_trainings(wall_s: float | None, throughput: Throughput, *, workers: int, px: int) -> float:
     """Return how many good trainings of a typical network at the final size a budget pays for; infinite without time.
 
-    `speed` are the multiply-adds per second that all workers train together.
+    `throughput` is that of each of `workers`.
     """
-    return math.inf if wall_s is None else wall_s * speed / (GOOD_IMAGES * TYPICAL_MACS * (px / TYPICAL_PX) ** 2)
+    return math.inf if wall_s is None else wall_s * workers / estimate_typical_s(throughput, px, GOOD_IMAGES)
 
 
 def allocate(
@@ -58,19 +65,19 @@ def allocate(
     trials: int | None,
     workers: int,
     threads_each: Callable[[int], int],
-    speed: float,
+    throughput: Throughput,
     data: DataModule,
     most_images: int | None = None,
 ) -> Allocation:
     """Allocate a stage's time and data to its trials.
 
     `remaining_s` is None without a deadline, `trials` for a search, which continues until its time is over.
-    `threads_each` returns the threads of each of so many concurrent trials; one worker trains `speed` multiply-adds
-    per second. By default a stage that promotes no trials has as many images as its time allows.
+    `threads_each` returns the threads of each of so many concurrent trials; `throughput` is that of one trial. By
+    default a stage that promotes no trials has as many images as its time allows.
     """
     cap_s = compute_trial_cap(stage, remaining_s, trials, workers)
     if most_images is None and stage.is_first:
-        most_images = count_affordable_images(cap_s, speed, stage)
+        most_images = count_affordable_images(cap_s, throughput, stage)
     train_images, val_images = data.stage_sizes(stage.fraction, most_images)
     threads = threads_each(trials or workers)
     return Allocation(cap_s=cap_s, train_images=train_images, val_images=val_images, threads=threads)
@@ -91,20 +98,20 @@ def compute_search_cap(stage_s: float, workers: int, full_trials: int, *, least_
     return min(stage_s * workers / full_trials, stage_s / least_rounds)
 
 
-def count_affordable_images(cap_s: float | None, speed: float, stage: Stage) -> int | None:
+def count_affordable_images(cap_s: float | None, throughput: Throughput, stage: Stage) -> int | None:
     """Return how many images a typical network of a stage can see MIN_EPOCHS times in its time; None for no limit."""
     if cap_s is None:
         return None
-    typical = stage.macs_factor * TYPICAL_MACS * (stage.px / TYPICAL_PX) ** 2
-    return max(MIN_IMAGES, int(speed * cap_s / (min(MIN_EPOCHS, stage.epochs) * typical)))
+    image_s = estimate_typical_s(throughput, stage.px, 1, factor=stage.macs_factor)
+    return max(MIN_IMAGES, round(cap_s / (min(MIN_EPOCHS, stage.epochs) * image_s)))
 
 
-def compute_affordable_macs(cap_s: float | None, images: int, speed: float, *, epochs: int) -> float:
-    """Return the multiply-adds per image with which a trial completes MIN_EPOCHS within its time.
-
-    `images` are those of an epoch, `speed` the multiply-adds of the forward pass that one worker trains per second.
-    """
-    return math.inf if cap_s is None else speed * cap_s / (images * min(MIN_EPOCHS, epochs))
+def build_feasibility(
+    stage: Stage, constraints: Constraints, throughput: Throughput, *, images: int, cap_s: float | None
+) -> Feasibility:
+    """Return the rules of a search: a trial completes MIN_EPOCHS of `images` within `cap_s`, on `throughput`."""
+    least = images * min(MIN_EPOCHS, stage.epochs)
+    return Feasibility(constraints=constraints, px=stage.px, throughput=throughput, images=least, cap_s=cap_s)
 
 
 def choose_micro_batch_size(config: TrialConfig, px: int, memory_mib: float | None) -> int | None:
@@ -115,11 +122,13 @@ def choose_micro_batch_size(config: TrialConfig, px: int, memory_mib: float | No
     return max(1, int((memory_mib - weights_mib) / estimate_training_mib(config.model, px)))
 
 
-def count_measurable_images(config: TrialConfig, px: int, cap_s: float | None, speed: float | None) -> int | None:
+def count_measurable_images(
+    config: TrialConfig, px: int, cap_s: float | None, throughput: Throughput | None
+) -> int | None:
     """Return how many validation images a trial can measure after each epoch; None for no limit.
 
     Only networks that are far too slow for their budget, as a configured recipe may be, measure fewer than all.
     """
-    if cap_s is None or speed is None:
+    if cap_s is None or throughput is None:
         return None
-    return max(MIN_MEASURED, int(MEASURING * cap_s * speed / count_macs(config.model, px)))
+    return max(MIN_MEASURED, int(MEASURING * cap_s * throughput.macs_per_s / count_macs(config.model, px)))

@@ -12,9 +12,9 @@ from typing import Any
 from ray import tune
 
 from data.data_module import DataModule
-from models.cost import count_macs
+from models.cost import Throughput
 from search.config.budget import Budget, Deadlines
-from search.config.constraints import Constraints, Feasibility
+from search.config.constraints import Constraints
 from search.config.recipes import PORTFOLIO, build_recipe
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
@@ -33,7 +33,7 @@ from search.study.space import (
 from search.study.storage import open_journal
 from search.training.lr_finder import STEPS, centre_range, run_range_test
 from search.training.micro_batches import TrialOutOfMemoryError
-from search.tuning.allocation import MIN_MEASURED, StopCriterion, allocate, compute_affordable_macs, compute_trial_cap
+from search.tuning.allocation import MIN_MEASURED, StopCriterion, allocate, build_feasibility, compute_trial_cap
 from search.tuning.ray.cluster import Cluster
 from search.tuning.ray.searchers import FeasibleOptunaSearch
 from search.tuning.ray.trainable import StageContext, TrialSpec, build_trial_spec
@@ -50,7 +50,7 @@ class RunResources:
 
     data_module: DataModule
     cluster: Cluster
-    speed: float  # multiply-adds per second that one worker trains
+    throughput: Throughput  # of one core, or of a whole GPU
     budget: Budget
     deadlines: Deadlines | None  # deadlines of the stages; None if the budget is not a time
     seed: int  # seed of the run, from which the seeds of trials are derived
@@ -70,6 +70,8 @@ def build_stage_context(
     earlier process or round: scores of a stage are comparable only if all its trials see the same images.
     """
     cluster, deadline, until = resources.cluster, None, None
+    at_once = trials or cluster.workers
+    throughput = cluster.share(resources.throughput, at_once)
     if resources.deadlines is not None:
         deadline = resources.deadlines.stages[stage.name]
         until = time.monotonic() + (deadline - time.monotonic()) / 4
@@ -79,14 +81,13 @@ def build_stage_context(
         trials=trials,
         workers=cluster.workers,
         threads_each=cluster.threads,
-        speed=resources.speed,
+        throughput=throughput,
         data=resources.data_module,
         most_images=settled.get("train_images"),
     )
     data = resources.data_module.stage_data(
         fraction=stage.fraction, px=stage.px, max_images=allocation.train_images, deadline=None if settled else until
     )
-    at_once = trials or cluster.workers
     return StageContext(
         stage=stage,
         data=data,
@@ -96,7 +97,7 @@ def build_stage_context(
         device="cuda" if cluster.gpus else "cpu",
         devices=cluster.count_devices_each(at_once),
         memory_mib=cluster.compute_memory_each(at_once),
-        speed=resources.speed * allocation.threads if trials else None,
+        throughput=throughput if trials else None,
         encoder=resources.encoder,
     )
 
@@ -149,7 +150,8 @@ def has_time(resources: RunResources, stage: Stage, record: TrialRecord, *, tria
     cap_s = compute_trial_cap(stage, left_s, trials, resources.cluster.workers)
     config = TrialConfig.from_flat(record.config)
     images = config.optim.batch_size + MIN_MEASURED / 3  # a third of the work is forward
-    needed_s = images * count_macs(config.model, stage.px) / (resources.speed * resources.cluster.threads(trials))
+    throughput = resources.cluster.share(resources.throughput, trials)
+    needed_s = throughput.estimate_training_s(config.model, stage.px, images, config.optim.batch_size)
     return left_s >= 0 and cap_s is not None and needed_s <= cap_s
 
 
@@ -238,8 +240,8 @@ def build_search(
     """
     stage, images = context.stage, len(context.data.train)
     limits = limit_space(images, narrow=stage.narrow, lr=lr, stated=resources.space)
-    most_macs = compute_affordable_macs(context.cap_s, images, resources.speed, epochs=stage.epochs)
-    rules = Feasibility(constraints=resources.constraints, most_macs=most_macs, px=stage.px)
+    throughput = resources.cluster.share(resources.throughput, resources.cluster.workers)
+    rules = build_feasibility(stage, resources.constraints, throughput, images=images, cap_s=context.cap_s)
     latest = None if context.deadline is None else context.deadline - max(2.0, (context.cap_s or 0) / 4)
     space, storage = partial(suggest, limits=limits), open_journal(journal)
     resume_study(storage, space, past, encode=partial(encode_point, limits=limits))

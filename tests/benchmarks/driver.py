@@ -30,6 +30,7 @@ from ray.tune.result import TRAINING_ITERATION
 
 from data.data_module import DataModule
 from data.scenes.scenes import make_scenes
+from models.cost import Throughput
 from search.config.budget import Budget
 from search.config.constraints import Constraints, Feasibility
 from search.config.stages import STAGE_PRESETS, Stage
@@ -165,7 +166,7 @@ def prepare(folder: Path, trials: int, workers: int, sampler: str) -> tuple[RunR
     resources = RunResources(
         data_module=DataModule(data, seed=0),
         cluster=cluster.start(None, workers),
-        speed=1e9,
+        throughput=Throughput(1e9),
         budget=Budget(text=f"{trials}trials", trials=trials),
         deadlines=None,
         seed=0,

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from data.data_module import DataModule
+from models.cost import Throughput
 from search import dry_run as plan
 from search.config.budget import parse_budget
 from search.config.constraints import Constraints
@@ -19,7 +20,7 @@ from search.run import main
 from search.tuning.ray.cluster import Cluster
 
 TWO = Cluster(cpus=2, node_cpus=2, gpus=0, node_memory_mib=0.0, dashboard="", local=True)
-MACHINE = Machine(cluster=TWO, alone=2e10, together=1.5e10, decoded=500.0)
+MACHINE = Machine(cluster=TWO, alone=Throughput(2.8e10), together=Throughput(2.1e10), decoded=500.0)
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +52,7 @@ def test_every_stage_but_the_repeats_has_a_line_within_the_budget(estimate):
 
 
 def test_little_time_is_planned_as_a_race_and_one_training(estimate):
-    race, final = estimate(budget="5m", machine=replace(MACHINE, alone=1e10))
+    race, final = estimate(budget="5m", machine=replace(MACHINE, alone=Throughput(1.4e10)))
     assert (race.stage.name, race.stage.px, final.stage.name) == ("explore", 160, "final")
     assert final.stage_s > 2 * race.stage_s
 
@@ -98,7 +99,7 @@ def test_disk_is_compared_with_what_is_free(estimate):
 
 
 def test_budget_too_small_for_the_final_stage_is_judged_with_one_that_would_do(estimate):
-    slow = replace(MACHINE, alone=1e7, together=1e7)
+    slow = replace(MACHINE, alone=Throughput(1e7), together=Throughput(1e7))
     judged = judge_budget(estimate(budget="1m", machine=slow))
     assert re.match(r"too little for the final stage, \d\.\d epochs: --budget \w+ would do", judged)
     enough = judged.split("--budget ")[1].split()[0]

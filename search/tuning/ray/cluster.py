@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from data.runtime.cores import count_cores
 from data.runtime.parallel import check_answer
+from models.cost import Throughput
 from search.config.plugins import VARIABLE
 from search.records.disk import count_free_bytes, find_temporary_folder, format_bytes
 
@@ -73,6 +74,10 @@ class Cluster:
         """Return the cores, or the fraction of a GPU, of each of `trials` concurrent trials."""
         at_once = min(trials, self.workers)
         return min(1.0, self.gpus / at_once) if self.gpus else float(self.threads(trials))
+
+    def share(self, throughput: Throughput, trials: int) -> Throughput:
+        """Return the throughput of each of `trials` concurrent trials, from that of one core or of a whole GPU."""
+        return throughput.scale(self.count_devices_each(trials))
 
     def threads(self, trials: int) -> int:
         """Return the processor threads of each of `trials` concurrent trials."""

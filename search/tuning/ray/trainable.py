@@ -15,7 +15,7 @@ from ray import tune
 from torch import Tensor
 
 from data.data_module import StageData
-from models.cost import measure_cost
+from models.cost import Throughput, measure_cost
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.training.micro_batches import TrialOutOfMemoryError, is_out_of_memory
@@ -46,9 +46,9 @@ class StageContext:
     device: str
     devices: float = 1.0  # cores that one trial occupies, or its fraction of a GPU
     memory_mib: float | None = None  # memory that one trial may use, in MiB; None if running out of it does no harm
-    # multiply-adds per second that one trial trains; None in a search, where infeasible networks are rejected and
-    # all trials are validated on the same images
-    speed: float | None = None
+    # that of one trial; None in a search, where infeasible networks are rejected and all trials are validated on the
+    # same images
+    throughput: Throughput | None = None
     encoder: Path | None = None  # converted weights of --encoder-weights
 
     def __getstate__(self) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def build_fit_plan(spec: TrialSpec) -> FitPlan:
         loader_workers=min(context.threads - 1, 4) if context.device == "cuda" else 0,
         logged_images=stage.pictures,
         micro_batch_size=choose_micro_batch_size(spec.config, stage.px, context.memory_mib),
-        max_val_images=count_measurable_images(spec.config, stage.px, context.cap_s, context.speed),
+        max_val_images=count_measurable_images(spec.config, stage.px, context.cap_s, context.throughput),
     )
 
 

@@ -3,10 +3,9 @@ import pytest
 import search.config.constraints
 from models.build import build_model
 from models.config import ConfigError
-from models.cost import count_macs, probe
+from models.cost import Throughput, count_macs, probe
 from search.config.constraints import TIME, Constraints, Feasibility
 from search.config.trial import TrialConfig
-from search.tuning.allocation import MIN_EPOCHS, compute_affordable_macs
 
 SMALL = TrialConfig.from_dict({"model": {"arch": "unet", "width": 4, "stem_stride": 2}})
 LARGE = TrialConfig.from_dict({"model": {"arch": "unet", "width": 16}})
@@ -82,24 +81,26 @@ def test_rules_without_limits_fit_everything():
     assert rules.fits(LARGE) and rules.compute_excess(LARGE) == {TIME: -1.0}
 
 
-def test_network_fits_when_a_trial_sees_its_data_often_enough():
-    just = count_macs(SMALL.model, 80) * 100 * MIN_EPOCHS / 10.0
+def test_network_fits_when_a_trial_sees_its_images_in_its_time():
+    just = count_macs(SMALL.model, 80) * 100 / 10.0
     for speed, fits in ((1.01 * just, True), (0.99 * just, False)):
-        most = compute_affordable_macs(10.0, 100, speed, epochs=9)
-        assert Feasibility(constraints=Constraints(px=160), most_macs=most, px=80).fits(SMALL) == fits
+        limits = {"px": 80, "images": 100, "cap_s": 10.0, "throughput": Throughput(speed)}
+        assert Feasibility(constraints=Constraints(px=160), **limits).fits(SMALL) == fits
 
 
 def test_one_that_takes_too_long_is_told_as_that_and_its_constraints_are_not_looked_at(measured):
     rules = Feasibility(
         px=80,
         constraints=Constraints(px=160, max_params=1.0, max_latency_ms=1.0),
-        most_macs=count_macs(SMALL.model, 80) / 2,
+        throughput=Throughput(count_macs(SMALL.model, 80) * 50),
+        images=100,
+        cap_s=1.0,
     )
     assert rules.compute_excess(SMALL) == {TIME: pytest.approx(1.0)} and not measured
 
 
 def test_one_that_is_in_time_may_still_break_a_constraint():
-    rules = Feasibility(px=80, constraints=Constraints(px=160, max_params=PARAMS / 2), most_macs=1e15)
+    rules = Feasibility(px=80, constraints=Constraints(px=160, max_params=PARAMS / 2), cap_s=1.0)
     assert rules.compute_excess(SMALL) == {TIME: pytest.approx(-1.0, abs=1e-3), "params": pytest.approx(1.0)}
     assert not rules.fits(SMALL)
 

@@ -4,7 +4,10 @@ from dataclasses import replace
 import pytest
 
 from data.data_module import DataModule
-from search.config.stages import Stage
+from models.cost import LAUNCHES, LAYER_LAUNCHES, Throughput, count_macs, probe
+from search.config.constraints import Constraints
+from search.config.recipes import build_recipe
+from search.config.stages import Stage, build_stages
 from search.config.trial import TrialConfig
 from search.tuning.allocation import (
     GOOD_IMAGES,
@@ -12,12 +15,13 @@ from search.tuning.allocation import (
     TYPICAL_MACS,
     StopCriterion,
     allocate,
+    build_feasibility,
     choose_micro_batch_size,
-    compute_affordable_macs,
     compute_search_cap,
     count_affordable_images,
     count_trainings,
 )
+from search.tuning.ray.cluster import Cluster
 
 SMALL = TrialConfig.from_dict({"model": {"arch": "unet", "width": 4, "stem_stride": 2}})
 LARGE = TrialConfig.from_dict({"model": {"arch": "unet", "width": 16}})
@@ -33,27 +37,29 @@ def test_searcher_closes_at_its_moment(clock):
 
 
 def test_no_cap_is_no_limit_and_one_epoch_is_seen_once():
-    assert compute_affordable_macs(None, 10**9, 1.0, epochs=9) == math.inf
-    assert compute_affordable_macs(10.0, 100, 1e9, epochs=1) == MIN_EPOCHS * compute_affordable_macs(
-        10.0, 100, 1e9, epochs=9
-    )
+    def rules(cap_s, epochs):
+        limits = Constraints(px=160), Throughput(1e9)
+        return build_feasibility(replace(EXPLORE, epochs=epochs), *limits, images=100, cap_s=cap_s)
+
+    assert rules(None, 9).fits(LARGE)
+    assert (rules(10.0, 1).images, rules(10.0, 9).images) == (100, 100 * MIN_EPOCHS)
 
 
 def test_large_data_sets_are_cut_to_what_a_trial_can_see():
-    fast, stage = MIN_EPOCHS * TYPICAL_MACS * 100, replace(EXPLORE, px=80, epochs=9)
+    fast, stage = Throughput(MIN_EPOCHS * TYPICAL_MACS * 100), replace(EXPLORE, px=80, epochs=9)
     assert count_affordable_images(10.0, fast, stage) == 1000
     assert count_affordable_images(10.0, fast, replace(stage, px=160)) == 250
     assert count_affordable_images(10.0, fast, replace(stage, epochs=1)) == 1000 * MIN_EPOCHS
     assert count_affordable_images(10.0, fast, replace(stage, macs_factor=4.0)) == 250
-    assert count_affordable_images(10.0, 1.0, stage) == 64
+    assert count_affordable_images(10.0, Throughput(1.0), stage) == 64
     assert count_affordable_images(None, fast, stage) is None
 
 
 def test_good_trainings_are_counted_by_size_and_speed():
-    speed = GOOD_IMAGES * TYPICAL_MACS / 100  # a training takes 100 s at 80 px
-    assert count_trainings(300.0, speed, px=80) == pytest.approx(3.0)
-    assert count_trainings(300.0, speed, px=160) == pytest.approx(0.75)
-    assert count_trainings(None, speed, px=80) == math.inf
+    speed = Throughput(GOOD_IMAGES * TYPICAL_MACS / 200)  # a training takes 200 s at 80 px
+    assert count_trainings(300.0, speed, workers=2, px=80) == pytest.approx(3.0)
+    assert count_trainings(300.0, speed, workers=2, px=160) == pytest.approx(0.75)
+    assert count_trainings(None, speed, workers=2, px=80) == math.inf
 
 
 def test_more_workers_or_fewer_trials_give_each_trial_more_time():
@@ -82,9 +88,11 @@ def test_trial_of_a_search_with_many_workers_takes_half_of_its_stage_at_the_most
 
 
 def test_larger_networks_are_tried_where_the_budget_is_larger():
-    images = [count_affordable_images(10.0, 1e12, replace(EXPLORE, macs_factor=factor)) for factor in (1.0, 4.0)]
-    most = [compute_affordable_macs(10.0, n, 1e12, epochs=EXPLORE.epochs) for n in images]
-    assert most[1] == pytest.approx(4 * most[0], rel=0.01)
+    speed = Throughput(1e11)
+    images = [count_affordable_images(10.0, speed, replace(EXPLORE, macs_factor=factor)) for factor in (1.0, 4.0)]
+    rules = [build_feasibility(EXPLORE, Constraints(px=160), speed, images=n, cap_s=10.0) for n in images]
+    few, many = (1 + each.compute_excess(LARGE)["time"] for each in rules)
+    assert few == pytest.approx(4 * many, rel=0.01)
 
 
 @pytest.fixture(autouse=True)
@@ -107,12 +115,71 @@ def large(monkeypatch):
 def test_stage_is_allocated_its_time_images_and_threads(stage, trials, remaining_s, most, expected, tiny_dataset):
     found = allocate(
         stage, remaining_s=remaining_s, trials=trials, workers=2, threads_each=lambda at_once: max(1, 2 // at_once),
-        speed=1e12, data=DataModule(tiny_dataset, seed=0), most_images=most,
+        throughput=Throughput(1e12), data=DataModule(tiny_dataset, seed=0), most_images=most,
     )  # fmt: skip
     assert (found.cap_s, found.train_images, found.threads) == (expected[0], expected[1], expected[3])
     assert 0 < found.val_images <= expected[2]
 
 
 def test_images_of_a_stage_that_promotes_nobody_are_limited_by_its_time(tiny_dataset):
-    slow = {"workers": 2, "threads_each": lambda at_once: 1, "speed": 1.0, "data": DataModule(tiny_dataset, seed=0)}
-    assert allocate(EXPLORE, remaining_s=1.0, trials=None, **slow).train_images == 16  # fewer than MIN_IMAGES
+    slow = {"workers": 2, "threads_each": lambda at_once: 1, "throughput": Throughput(1.0)}
+    data = DataModule(tiny_dataset, seed=0)
+    assert allocate(EXPLORE, remaining_s=1.0, trials=None, data=data, **slow).train_images == 16  # below MIN_IMAGES
+
+
+class ManyImages:
+    """A data module of 400,000 images, as the study had."""
+
+    def stage_sizes(self, fraction, most=None):
+        train = round(fraction * 320_000)
+        return min(train, most or train), 2000
+
+
+H200 = Throughput(1.4e13, 8e-6)
+
+
+def plan_hour_on_a_gpu():
+    """Return the first stage of an hour on one GPU, what it allocates, and the rules of its search."""
+    machine = Cluster(cpus=16, node_cpus=16, gpus=1, node_memory_mib=0, dashboard="", local=True)
+    each = machine.share(H200, machine.workers)
+    stage = build_stages(trainings=count_trainings(3600.0, each, workers=machine.workers, px=160))[0]
+    allocation = allocate(
+        stage, remaining_s=stage.share * 3600, trials=None, workers=machine.workers, threads_each=machine.threads,
+        throughput=each, data=ManyImages(),
+    )  # fmt: skip
+    images, cap_s = allocation.train_images, allocation.cap_s
+    return stage, allocation, build_feasibility(stage, Constraints(px=160), each, images=images, cap_s=cap_s), each
+
+
+def test_study_s_unet_fits_an_hour_on_a_gpu():
+    stage, allocation, rules, _ = plan_hour_on_a_gpu()
+    unet = build_recipe("unet")
+    assert count_macs(unet.model, stage.px) > 1.4e9 and allocation.train_images > 10_000
+    assert rules.fits(unet)
+
+
+def test_what_is_rejected_would_take_longer_than_its_time():
+    stage, allocation, rules, each = plan_hour_on_a_gpu()
+    recipes = [build_recipe(name, width=width) for name in ("unet", "residual") for width in (4, 16, 64, 128)]
+    configs = [replace(c, optim=replace(c.optim, batch_size=size)) for c in recipes for size in (1, 16, 256)]
+    verdicts = []
+    for config in configs:
+        found, images = probe(config.model), MIN_EPOCHS * allocation.train_images
+        arithmetic_s = images * count_macs(config.model, stage.px) / each.macs_per_s
+        launches = images / config.optim.batch_size * (LAUNCHES + LAYER_LAUNCHES * found.layers)
+        assert rules.fits(config) == (arithmetic_s + launches * 8e-6 <= allocation.cap_s)
+        verdicts.append(rules.fits(config))
+    assert {True, False} == set(verdicts)
+
+
+def test_more_cores_speed_up_arithmetic_and_a_share_of_a_gpu_slows_it_down():
+    cores = Cluster(cpus=16, node_cpus=16, gpus=0, node_memory_mib=0, dashboard="", local=True)
+    assert cores.share(Throughput(1e9, 2e-5), 2) == Throughput(8e9, 2e-5)
+    gpu = replace(cores, gpus=1)
+    assert gpu.share(H200, 1) == H200 and gpu.share(H200, 2) == Throughput(0.7e13, 8e-6)  # whatever the cores
+
+
+def test_small_batches_pay_for_the_start_of_operations():
+    few, many = (H200.estimate_training_s(SMALL.model, 80, 25_600, size) for size in (1, 256))
+    assert few > 100 * many
+    assert H200.estimate_training_s(SMALL.model, 80, 8, 256) == H200.estimate_training_s(SMALL.model, 80, 8, 8)

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from data.data_module import DataModule
+from models.cost import Throughput
 from search.config.budget import Deadlines, parse_budget
 from search.config.constraints import Constraints
 from search.config.recipes import build_recipe
@@ -54,7 +55,7 @@ class Run:
         resources = RunResources(
             data_module=DataModule(dataset, seed=0),
             cluster=Cluster(cpus=2, node_cpus=2, gpus=0, node_memory_mib=1000, dashboard="", local=True),
-            speed=1e12,
+            throughput=Throughput(1e12),
             budget=BUDGET,
             deadlines=Deadlines(stages={stage.name: end for stage in STAGES}, end=end),
             seed=0,
@@ -198,7 +199,7 @@ def test_stage_that_was_cut_off_has_the_same_entrants_and_begins_those_that_had_
 
 def test_no_trial_enters_a_stage_without_time_for_a_step(run):
     run.run_stage([0.1, 0.2, 0.3, 0.4])
-    run.runner.resources = dataclasses.replace(run.runner.resources, speed=1.0)
+    run.runner.resources = dataclasses.replace(run.runner.resources, throughput=Throughput(1.0))
     assert next(run.stages, None) is None and [s["name"] for s in run.run_state.stages] == ["explore"]
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from data.data_module import DataModule
+from models.cost import Throughput
 from search.config.budget import Deadlines, parse_budget
 from search.config.constraints import Constraints
 from search.config.recipes import build_recipe
@@ -48,7 +49,7 @@ def resources(tiny_dataset, clock):
         return RunResources(
             data_module=DataModule(tiny_dataset, seed=0),
             cluster=Cluster(cpus=workers, node_cpus=workers, gpus=0, node_memory_mib=1000, dashboard="", local=True),
-            speed=1e12,
+            throughput=Throughput(1e12),
             budget=more.pop("budget", parse_budget("5m")),
             deadlines=None if left_s is None else Deadlines(stages=stages, end=end),
             seed=3,

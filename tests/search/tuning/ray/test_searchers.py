@@ -10,7 +10,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 import search.tuning.ray.searchers
-from models.cost import probe
+from models.cost import Throughput, probe
 from search.config.constraints import TIME, Constraints, Feasibility
 from search.config.recipes import NETWORKS, build_recipe
 from search.config.stages import Stage
@@ -203,7 +203,7 @@ def test_tpe_takes_a_tenth_of_the_trained_trials_as_good():
 def test_when_nothing_is_in_time_one_is_taken_all_the_same(monkeypatch):
     monkeypatch.setattr(search.tuning.ray.searchers, "MAX_REJECTIONS_IN_TIME", 7)
     storage = InMemoryStorage()
-    rules = Feasibility(px=80, constraints=Constraints(px=160), most_macs=1.0)
+    rules = Feasibility(px=80, constraints=Constraints(px=160), images=100, cap_s=1e-9, throughput=Throughput(1e9))
     assert searcher(storage, rules=rules).suggest("a")["spec"].trial_id == "e0001"
     trials_of_study = study(storage).trials
     assert [t.state for t in trials_of_study] == [TrialState.PRUNED] * 7 + [TrialState.RUNNING]
@@ -224,7 +224,7 @@ def test_users_constraints_are_never_broken_and_the_search_ends_where_nothing_ke
 def test_one_that_is_too_slow_is_only_taken_if_it_keeps_the_users_constraints(monkeypatch):
     monkeypatch.setattr(search.tuning.ray.searchers, "MAX_REJECTIONS_IN_TIME", 2)
     rules = Feasibility(
-        px=80, constraints=Constraints(px=160, max_params=300_000), most_macs=1.0
+        px=80, constraints=Constraints(px=160, max_params=300_000), images=100, cap_s=1e-9, throughput=Throughput(1e9)
     )  # no network is fast enough
     asked = searcher(rules=rules)
     configs = [asked.suggest(name)["spec"].config for name in "abcd"]

@@ -6,7 +6,7 @@ import itertools
 import pytest
 import torch
 
-from models.cost import estimate_training_mib, probe
+from models.cost import Throughput, estimate_training_mib, probe
 from search.config.stages import Stage
 from search.training.micro_batches import TrialOutOfMemoryError
 from search.tuning.allocation import WEIGHT_COPIES
@@ -58,7 +58,7 @@ def test_memory_of_a_trial_caps_the_micro_batch_size(context, small_config, repo
 
 
 def test_network_too_slow_for_its_time_is_measured_on_fewer_images(context, small_config, reports):
-    run(dataclasses.replace(context, cap_s=60.0, speed=1.0), small_config)
+    run(dataclasses.replace(context, cap_s=60.0, throughput=Throughput(1.0)), small_config)
     assert {result["metrics"]["val_images"] for result in reports} == {min(16, len(context.data.val))}
 
 
