@@ -28,16 +28,18 @@ if TYPE_CHECKING:  # imports of seconds, which --help does not need
     from analysis.model import Model
     from data.dataset import Dataset
     from data.values.triplet import TripletArrays
+    from models.score import Score
 
 BATCH = 16
-METRICS = ("iou", "boundary_f", "mae_mask", "rmse_depth", "explained_depth", "delta1")
+METRICS = ("score", "iou", "boundary_f", "mae_mask", "rmse_depth", "explained_depth", "delta1")
 BASELINE = "baseline"
 EPILOG = """\
 iou, boundary_f (F-measure of the outline, within 0.75 % of the diagonal) and mae_mask measure the mask at one half;
 rmse_depth, explained_depth (1 = all of the depth's variance, 0 = no better than its mean) and delta1 (share of pixels
-within a factor of 1.25) measure relative inverse depth after scale and shift. All are means over the images that have
-the truth (iou and boundary_f: some foreground), with the 95 % interval of a bootstrap over images. The baseline
-predicts foreground everywhere, and depth that increases evenly from the bottom to the top.
+within a factor of 1.25) measure relative inverse depth after scale and shift. score is the one of the model's run, of
+these values. All are means over the images that have the truth (iou and boundary_f: some foreground), with the 95 %
+interval of a bootstrap over images. The baseline predicts foreground everywhere, and depth that increases evenly from
+the bottom to the top.
 
 Exit code: 0 done (images that cannot be measured are named and left out), 2 wrong arguments or nothing to measure.
 """
@@ -60,7 +62,7 @@ def align_depth(prediction: FloatMap, truth: FloatMap, known: BoolMap) -> FloatM
     return fitted
 
 
-def measure_prediction(mask: FloatMap, depth: FloatMap, truth: "TripletArrays") -> dict[str, float]:
+def measure_prediction(mask: FloatMap, depth: FloatMap, truth: "TripletArrays", score: "Score") -> dict[str, float]:
     """Measure one prediction at the truth's size; metrics that the truth does not allow are left out."""
     import torch
 
@@ -79,16 +81,16 @@ def measure_prediction(mask: FloatMap, depth: FloatMap, truth: "TripletArrays") 
     masks, of_depth = binarise_known(maps(mask), target), (maps(fitted), target.depth, target.valid)
     error = (maps(mask) - masks[1].float()).abs()
     metrics = {
-        "iou": overlap(*masks)[0],
+        **dict(zip(("iou", "dice"), overlap(*masks), strict=True)),
         "boundary_f": boundary_f(*masks),
         "mae_mask": valid_mean(error, maps(truth.mask_known)),
         "rmse_depth": rmse(*of_depth),
-        "delta1": relative_depth_metrics(*of_depth)["delta1"],
+        **relative_depth_metrics(*of_depth),
     }
     found = {name: float(values) for name, values in metrics.items() if select_images(name, target)}
     if known.any():
         found["explained_depth"] = 1 - (found["rmse_depth"] / max(float(true_depth[known].std()), 1e-6)) ** 2
-    return found
+    return found | ({"score": score.compute(found)} if found.keys() & score.weights.keys() else {})
 
 
 def predict_baseline(shape: tuple[int, int]) -> tuple[FloatMap, FloatMap]:
@@ -112,7 +114,7 @@ def evaluate(model: "Model", dataset: "Dataset", *, progress: Progress = no_prog
         predictions = model.predict_many([truth.image for _, truth in batch], batch_size=BATCH)
         for (name, truth), prediction in zip(batch, predictions, strict=True):
             for by, (mask, depth) in (("model", prediction), (BASELINE, predict_baseline(truth.image.shape[:2]))):
-                rows.append({"image": name, "by": by, **measure_prediction(mask, depth, truth)})
+                rows.append({"image": name, "by": by, **measure_prediction(mask, depth, truth, model.score)})
         progress(min(done * BATCH, len(dataset.triplets)), len(dataset.triplets))
     if not rows:
         raise AnalysisError(f"{dataset.root}: no image could be measured; check it with one-look check")

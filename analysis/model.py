@@ -5,7 +5,7 @@ Loading executes no code from the folder: weights are safetensors, everything el
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from data.runtime.cli import first_line
 from data.values.depth import DepthScale
 from models.architectures.network import Network
 from models.build import build_model
+from models.score import DEFAULT_WEIGHTS, Score
 from search.config.plugins import PluginError, load_plugins
 from search.config.trial import TrialConfig
 from search.output.model_card import describe_origin
@@ -48,6 +49,7 @@ class Model:
     trial_id: str  # its row in trials.csv
     scale: DepthScale | None = None  # scale of its depth in metres; None if the training data had no common scale
     origin: str = ""  # what it was trained on, in one line
+    score: Score = field(default_factory=lambda: Score(sigma=1.0))  # score of its run
 
     def predict(self, rgb: RGBImage) -> tuple[FloatMap, FloatMap]:
         """Predict mask and depth of an RGB image, at the image's size.
@@ -171,6 +173,7 @@ def _read_config(path: Path) -> dict[str, Any]:
             "trial_id": str(about["trial_id"]),
             "scale": DepthScale(**scale) if scale else None,
             "origin": describe_origin(about.get("trained_on", {})),
+            "score": Score(sigma=about.get("sigma_depth", 1.0), weights=about.get("score_weights", DEFAULT_WEIGHTS)),
         }
     except FileNotFoundError as error:
         raise AnalysisError(f"{path}: missing; copy it from the run folder to beside the weights") from error

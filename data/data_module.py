@@ -23,6 +23,7 @@ from data.runtime.files import cache_dir
 from data.runtime.progress import ShowProgress, progress_bar
 from data.values.depth import DepthScale
 from data.values.triplet import find_common_scale
+from models.score import DEFAULT_WEIGHTS, Score, find_tasks
 
 MIN_TRAIN = 160  # images of a stage, if there are as many: five batches of 32
 MIN_VAL, MAX_VAL = 96, 2000
@@ -40,7 +41,7 @@ class StageData:
     train: Pack
     val: Pack
     stats: Stats  # mean and std of the first stage's training data; they normalise the images
-    sigma: float  # std of the first stage's validation depth, the unit of the score's depth error
+    score: Score  # what ranks the trials; its sigma is the std of the first stage's validation depth
 
 
 class LeftOut:
@@ -83,9 +84,10 @@ class LeftOut:
 class DataModule:
     """A data set that is read, split and packed stage by stage.
 
-    `first` holds the data of the first stage, whose statistics and sigma are used for the whole run; None before. The
+    `first` holds the data of the first stage, whose statistics and score are used for the whole run; None before. The
     seed selects the backgrounds that are held out; a split that is "random", as in the original study, leaks. With
     `allow_bad` more than a tenth may be left out. For `roles`, `stated`, `specs` and errors see `read_dataset`.
+    `weights` are those of the score.
     """
 
     def __init__(
@@ -98,16 +100,25 @@ class DataModule:
         roles: Mapping[str, str] = NO_ROLES,
         stated: Mapping[str, Any] | None = None,
         specs: Sequence[DatasetSpec] | None = None,
+        weights: Mapping[str, float] = DEFAULT_WEIGHTS,
     ) -> None:
-        self.split, self.allow_bad = split, allow_bad
+        self.split, self.allow_bad, self.weights = split, allow_bad, weights
         self.first: StageData | None = None
         self.show: ShowProgress = progress_bar
         with self.show(f"reading {root}"):
             self.roles = resolve_roles(root, roles)
             self.dataset = read_dataset(root, roles=self.roles, stated=stated, specs=specs)
         self.dataset.check_meaning()
+        self._check_weights()
         self.left_out = LeftOut(self.dataset)
         self.splits = SPLITS[split](self.dataset, seed=seed)
+
+    def _check_weights(self) -> None:
+        """Raise DataError if no triplet has the labels of any metric that counts in the score."""
+        known = {task for task in ("mask", "depth") if any(getattr(t, task) for t in self.dataset.triplets)}
+        if (needed := find_tasks(self.weights)).isdisjoint(known):
+            counted, task = " and ".join(self.weights), needed.pop()
+            raise DataError(f"{self.dataset.root}: no image has a {task}, and [score] counts {counted} alone")
 
     def prepare_data(self, px: int, *, deadline: float | None = None) -> None:
         """Decode every triplet at `px`, as far as the time allows, to find faults first; see `check_left_out`."""
@@ -194,8 +205,9 @@ class DataModule:
         if self.first is None:
             _check_foreground(self.dataset.root, "training", train.stats)
             _check_foreground(self.dataset.root, "validation", val.stats)
-            self.first = StageData(train=train, val=val, stats=train.stats, sigma=val.stats.depth_std or 1.0)
-        return StageData(train=train, val=val, stats=self.first.stats, sigma=self.first.sigma)
+            score = Score(sigma=val.stats.depth_std or 1.0, weights=self.weights)
+            self.first = StageData(train=train, val=val, stats=train.stats, score=score)
+        return StageData(train=train, val=val, stats=self.first.stats, score=self.first.score)
 
     def pack(self, split: str, px: int, *, count: int | None = None, deadline: float | None = None) -> Pack:
         """Return the first `count` samples of a split at `px`; those not packed yet are packed now."""
@@ -238,7 +250,7 @@ class DataModule:
         named: dict[str, Any] = {"roles": self.roles} if self.roles else {}
         named |= {"mixed": self.splits.mixed} if self.splits.mixed else {}
         meaning = {"specs": [part.spec.to_dict() for part in dataset.folders], "meaning": dataset.description}
-        faults = {"left_out": self.left_out.to_dict(), "warnings": self.list_warnings()}
+        faults = {"left_out": self.left_out.to_dict(), "warnings": self.list_warnings(), "score": self.weights}
         return source | joined | named | meaning | self.sizes() | faults
 
 
@@ -272,6 +284,7 @@ def load_data_module(run: Mapping[str, Any], moved_to: Sequence[Path] = ()) -> D
     if len(meaning["specs"]) != max(1, len(folders)):
         raise DataError(f"{root}: has changed since the run began with {len(meaning['specs'])} folders; name them all")
     named: dict[str, Any] = {"split": about["split"], "roles": about.get("roles", {})}
+    named["weights"] = about.get("score", DEFAULT_WEIGHTS)
     data_module = DataModule(root, seed=run["seed"], allow_bad=True, **named, **meaning)
     told = {"description": about.get("meaning", ""), "warnings": tuple(about.get("warnings", ()))}
     data_module.dataset = replace(data_module.dataset, **told)

@@ -7,9 +7,9 @@ computed by pytorch-msssim.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import pytorch_msssim
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from models.losses.terms import MS_SSIM_MIN_PX, dissimilarity, l1, ms_ssim_window, mse, ssim_window, valid_mean
+from models.score import DEFAULT_WEIGHTS, Score
 from models.target import Maps, PerImage, Target, Valid
 
 MIN_DEPTH = 0.05
@@ -127,15 +128,18 @@ def study_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> PerImageMet
     return metrics
 
 
-def score_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> PerImageMetrics:
-    """The cheap metrics of each image, for every epoch: iou, dice, mae_mask, false_area, rmse_depth, checkerboard.
+def score_metrics(
+    pred: Float[Tensor, "b 2 h w"], target: Target, weights: Mapping[str, float] = DEFAULT_WEIGHTS
+) -> PerImageMetrics:
+    """The cheap metrics of each image, for every epoch, and those that `weights` of a score need besides.
 
-    `false_area` is the predicted foreground as a share of the image, for images without foreground.
+    Cheap are iou, dice, mae_mask, false_area, rmse_depth and checkerboard. `false_area` is the predicted foreground as
+    a share of the image, for images without foreground.
     """
     pred_mask, true_mask = binarise_known(pred[:, :1], target)
     iou, dice = overlap(pred_mask, true_mask)
     error = (pred[:, :1] - target.mask).abs()
-    return {
+    found = {
         "iou": iou,
         "dice": dice,
         "mae_mask": error.mean((1, 2, 3)) if target.mask_pixels is None else valid_mean(error, target.mask_pixels),
@@ -143,6 +147,11 @@ def score_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> PerImageMet
         "rmse_depth": rmse(pred[:, 1:], target.depth, target.valid),
         "checkerboard": checkerboard(pred),
     }
+    if "boundary_f" in weights:
+        found["boundary_f"] = boundary_f(pred_mask, true_mask)
+    if not set(RELATIVE).isdisjoint(weights):
+        found |= relative_depth_metrics(pred[:, 1:], target.depth, target.valid)
+    return found
 
 
 def binarise_known(mask: Maps, target: Target) -> tuple[Binary, Binary]:
@@ -153,12 +162,8 @@ def binarise_known(mask: Maps, target: Target) -> tuple[Binary, Binary]:
 
 def full_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> PerImageMetrics:
     """All metrics of each image, for the model that is kept."""
-    return {
-        **score_metrics(pred, target),
-        "boundary_f": boundary_f(*binarise_known(pred[:, :1], target)),
-        **relative_depth_metrics(pred[:, 1:], target.depth, target.valid),
-        **study_metrics(pred, target),
-    }
+    every = dict.fromkeys(("boundary_f", *RELATIVE), 0.0)
+    return {**score_metrics(pred, target, every), **study_metrics(pred, target)}
 
 
 RELATIVE = ("abs_rel", "log10", "silog", "delta1", "delta2", "delta3")
@@ -184,27 +189,11 @@ def select_images(metric: str, target: Target) -> Bool[Tensor, " b"]:
     return known & target.depth_known if metric in NEED_DEPTH else known
 
 
-def score(iou: float | None, rmse_depth: float | None, sigma: float) -> float:
-    """Mean of the IoU and of the depth's skill 1 - RMSE / sigma, or the known one of both; 1 is perfect.
-
-    A constant prediction scores 0. `sigma` is the std of the validation depth; None stands for a metric without
-    labels.
-
-    Raises:
-        ValueError: Neither is known.
-    """
-    skill = None if rmse_depth is None else 1 - rmse_depth / max(sigma, 1e-6)
-    known = [value for value in (iou, skill) if value is not None]
-    if not known:
-        raise ValueError("neither a mask nor any depth is known: there is nothing to score")
-    return sum(known) / len(known)
-
-
 class MetricSums:
     """Sums of per-image metrics over batches; each image counts once, however it is batched."""
 
-    def __init__(self, metrics: MetricFunction = score_metrics) -> None:
-        self.metrics = metrics
+    def __init__(self, score: Score, metrics: MetricFunction | None = None) -> None:
+        self.score, self.metrics = score, metrics or partial(score_metrics, weights=score.weights)
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, Int[Tensor, ""]] = {}
 
@@ -220,7 +209,7 @@ class MetricSums:
             self.sums[name] = self.sums.get(name, 0) + torch.where(known, values, 0).double().sum()
             self.counts[name] = self.counts.get(name, 0) + known.sum()
 
-    def compute(self, sigma: float) -> dict[str, float]:
+    def compute(self) -> dict[str, float]:
         """Return the means over the images so far, each over those with the labels that it needs; `score` comes first.
 
         Raises:
@@ -230,7 +219,7 @@ class MetricSums:
             raise ValueError("no image was measured")
         counts = {name: int(count) for name, count in self.counts.items()}
         means = {name: float(self.sums[name]) / n for name, n in counts.items() if n}
-        return {"score": score(means.get("iou"), means.get("rmse_depth"), sigma), **means}
+        return {"score": self.score.compute(means), **means}
 
 
 def predict_constant(mask: Maps, mean_depth: float) -> Float[Tensor, "b 2 h w"]:

@@ -16,6 +16,7 @@ from data.runtime.cores import count_cores
 from data.runtime.files import cache_dir
 from data.runtime.progress import progress_bar
 from models.config import ConfigError
+from models.score import DEFAULT_WEIGHTS, describe_score
 from search.config.budget import Budget, BudgetError
 from search.config.encoder import EncoderWeights, read_encoder_weights
 from search.config.options import RunOptions
@@ -49,9 +50,12 @@ def open_data(args: argparse.Namespace, options: RunOptions) -> "DataModule":
     from data.data_module import DataModule
 
     named: dict[str, Any] = {"roles": options.roles, "stated": options.stated, "allow_bad": args.allow_bad}
+    named["weights"] = options.score or DEFAULT_WEIGHTS
     data_module = DataModule(_find_data(args.data, options), seed=options.seed, split=options.split, **named)
     if args.data is not None:
         print(cli.fit_width(data_module.describe()), flush=True)
+    if options.score:
+        print(cli.fit_width(f"score = {describe_score(options.score, options.score)}"), flush=True)
     return data_module
 
 

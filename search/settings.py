@@ -1,6 +1,6 @@
 """The settings file: the options of a run as TOML, read and written by the declarations of the command line.
 
-A key is an option's name, as in run.json. The tables `stage` and `space` are fields of RunOptions that no
+A key is an option's name, as in run.json. The tables `score`, `stage` and `space` are fields of RunOptions that no
 single option sets; `--set` sets one entry of them. The command line has precedence over the file, the file over the
 defaults. Relative paths in a file start from its folder.
 """
@@ -16,6 +16,7 @@ from typing import Any
 from data.flags import to_flag
 from data.runtime.cli import parse_path
 from models.config import ConfigError
+from models.score import DEFAULT_WEIGHTS, METRICS, SIGMA, read_weights
 from search.config.encoder import HUB, parse_source
 from search.config.options import list_tables
 from search.config.stages import STAGE_SETTINGS, check_stages, list_stated_stages
@@ -49,9 +50,16 @@ def parse_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | 
     for assignment in [*arch, *(args.set or [])]:
         _assign(stated, assignment)
     check_stages(stated["stage"], args.stages)
+    stated["score"] = _simplify_weights(stated["score"])
     for name, content in stated.items():
         setattr(args, name, {key: each for key, each in content.items() if each != {}})
     return args
+
+
+def _simplify_weights(stated: Mapping[str, Any]) -> dict[str, float]:
+    """Return the weights of the score, {} for those of the default; raise ConfigError if one is not valid."""
+    weights = read_weights(stated)
+    return {} if weights == DEFAULT_WEIGHTS else weights
 
 
 def read_settings(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:
@@ -164,6 +172,10 @@ def format_settings(parser: argparse.ArgumentParser, args: argparse.Namespace) -
             value = getattr(args, action.dest)
             shown = format_value(action.metavar or "|".join(action.choices or [action.dest.upper()]))
             lines.append(_format_line(action.dest, value, str(action.help), shown=shown))
+    lines.append("\n[score]  # only the metrics that are named count; their weights are divided by their sum")
+    weights = args.score or DEFAULT_WEIGHTS
+    for name in (*weights, *(name for name in METRICS if name not in weights)):
+        lines.append(_format_line(name, weights.get(name), METRICS[name].format(sigma=SIGMA), shown="0.5"))
     for stage, settings in list_stated_stages(args.stages, args.px).items():
         lines.append(f"\n[stage.{stage}]")
         for name, usual in settings.items():

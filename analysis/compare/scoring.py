@@ -22,7 +22,7 @@ from analysis.runs.files import read_json
 from analysis.runs.tables import load_reports, load_trials
 from data.data_module import DataModule, load_data_module
 from data.loading.loaders import Loader
-from models.metrics import score
+from models.score import Score
 from search.output.model_folder import measure
 
 PX = 160
@@ -80,7 +80,7 @@ def measure_model(folder: Path, state: dict[str, Any]) -> dict[str, float]:
     row: dict[str, float] = {"px": model.px, "sigma": sigma}
     for part in (name for name in ("val", "test") if data_module.sizes()[name]):
         loader = Loader(data_module.pack(part, PX), batch_size=32, stats=model.stats)
-        metrics = measure(network, loader, model.stats, sigma)
+        metrics = measure(network, loader, model.stats, Score(sigma=sigma))
         row |= {f"{part}_{name}": metrics[name] for name in METRICS if name in metrics}
     return row
 
@@ -102,8 +102,8 @@ def trace_incumbent(folder: Path, sigma: float) -> pd.DataFrame:
     known = known.assign(order=known["stage"].map(STAGE_ORDER)).sort_values("ended_s", kind="stable")
     known = known[known["order"] == known["order"].cummax()]
     known = known[known["score"] == known.groupby("order")["score"].cummax()]
-    errors = known.reindex(columns=["iou", "rmse_depth"]).astype(object).where(lambda table: table.notna(), None)
-    scores = [score(iou, rmse, sigma) for iou, rmse in errors.itertuples(index=False, name=None)]
+    errors = known.reindex(columns=["iou", "rmse_depth"])
+    scores = [Score(sigma=sigma).compute({str(k): v for k, v in row.dropna().items()}) for _, row in errors.iterrows()]
     return pd.DataFrame({"time_s": known["ended_s"].to_numpy(), "score": scores})
 
 

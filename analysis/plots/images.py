@@ -23,7 +23,8 @@ from data.loading.visualize import render_comparison
 from data.pack.pack import Pack
 from data.runtime.progress import progress_bar
 from models.cost import choose_images_per_pass
-from models.metrics import binarise, full_metrics, score, select_images
+from models.metrics import binarise, full_metrics, select_images
+from models.score import Score
 from search.output.model_folder import predict_batches
 
 MAX_IMAGES = 2000  # measured at most: the first of a part in nested order
@@ -45,7 +46,6 @@ class Part:
     model: Model  # on the CPU
     pack: Pack  # at the model's size
     backgrounds: tuple[str, ...]  # background of each image
-    sigma: float  # standard deviation of the validation depth, which scales the run's scores
 
     def image(self, place: int) -> UInt8[np.ndarray, "px px 3"]:
         """Return one of the images at the model's size."""
@@ -73,8 +73,7 @@ def open_part(run: Path, part: str = "val", *, most: int = MAX_IMAGES) -> Part:
         raise AnalysisError(f"{run}: no part {part!r}; it has {', '.join(name for name in sizes if sizes[name])}")
     pack = data_module.pack(part, model.px, count=min(most, sizes[part]))
     background = {triplet.id: triplet.background for triplet in getattr(data_module.splits, part)}
-    sigma = float(read_json(run / "best" / "config.json")["sigma_depth"])
-    return Part(model=model, pack=pack, backgrounds=tuple(background[name] for name in pack.ids), sigma=sigma)
+    return Part(model=model, pack=pack, backgrounds=tuple(background[name] for name in pack.ids))
 
 
 def measure_images(part: Part) -> pd.DataFrame:
@@ -95,8 +94,7 @@ def measure_images(part: Part) -> pd.DataFrame:
             done += len(batch)
             progress(done, len(part.pack))
     errors = pd.concat(tables, ignore_index=True)
-    pairs = zip(errors["iou"], errors["rmse_depth"], strict=True)
-    errors.insert(2, "score", [_score(iou, rmse, part.sigma) for iou, rmse in pairs])
+    errors.insert(2, "score", [_compute_score(row, part.model.score) for _, row in errors.iterrows()])
     names = pd.DataFrame({"image": part.pack.ids, "background": part.backgrounds})
     return pd.concat([names, errors], axis=1)
 
@@ -141,10 +139,10 @@ def _measure_batch(batch: Batch, prediction: Tensor) -> pd.DataFrame:
     return pd.DataFrame(content)
 
 
-def _score(iou: float, rmse: float, sigma: float) -> float:
-    """Return the score of one image; nan if neither mask nor depth is known."""
-    known = [None if np.isnan(value) else value for value in (iou, rmse)]
-    return float("nan") if known == [None, None] else score(known[0], known[1], sigma)
+def _compute_score(metrics: pd.Series, score: Score) -> float:
+    """Return the score of one image; nan if no metric that counts is known."""
+    known = {name: float(metrics[name]) for name in score.weights if pd.notna(metrics.get(name))}
+    return score.compute(known) if known else float("nan")
 
 
 def plot_images(part: Part, rows: pd.DataFrame) -> Figure:

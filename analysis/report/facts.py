@@ -9,6 +9,7 @@ import pandas as pd
 from analysis.runs.curves import Span
 from analysis.runs.importance import load_study
 from analysis.runs.run import Run, add_latency
+from models.score import DEFAULT_WEIGHTS, describe_score
 
 METRICS = {  # name in metrics.json: (description, which direction is better)
     "score": ("score", "higher"),
@@ -62,11 +63,10 @@ def name_latency_device(run: Run) -> str:
 
 
 def explain_score(run: Run) -> str:
-    """Return the formula of the run's scores: of mask and depth, or of the one that its data have."""
-    known = [name for name in ("iou", "rmse_depth") if run.trials[name].notna().any()]
-    overlap, skill = "IoU of the mask", "1 - RMSE of the depth / its standard deviation over the validation images"
-    alone = {"iou": f"{overlap} (no depth is known)", "rmse_depth": f"{skill} (no mask is known)"}
-    return alone[known[0]] if len(known) == 1 else f"½ · {overlap} + ½ · ({skill})"
+    """Return the formula of the run's scores over the metrics that its data allow."""
+    weights = run.run_json.get("data", {}).get("score", DEFAULT_WEIGHTS)
+    known = [name for name in weights if name in run.trials and run.trials[name].notna().any()]
+    return describe_score(weights, known or weights)
 
 
 def _format(value: Any, form: str, unit: str = "") -> str:

@@ -110,6 +110,7 @@ class RunOptions:
         choices=("portfolio", "study"),
     )
     stages: str = _option("preset of stages", default="default", group=COMPARISONS, choices=tuple(STAGE_PRESETS))
+    score: Mapping[str, float] = _table("weights of the metrics that the score is the mean of")
     stage: Mapping[str, Mapping[str, Any]] = _table("what a stage has, instead of what the preset and the run give it")
     space: Mapping[str, Any] = _table("parameters of the search space, by name, with the values that are tried")
 

@@ -119,7 +119,7 @@ def write_model(
         config=config,
         weights=state["model"],
         stats=first.stats.for_network(config.model),
-        sigma=first.sigma,
+        score=first.score,
         px=px,
         trial_id=record.trial_id,
         scale=data_module.depth_scale,

@@ -7,6 +7,7 @@ from typing import Any
 
 from models.cost import count_macs, probe
 from models.losses.loss import LossConfig
+from models.score import DEFAULT_WEIGHTS, describe_score
 from search.config.trial import TrialConfig
 from search.records.run_dir import write_text
 
@@ -165,8 +166,8 @@ def _measured(values: Mapping[str, Any]) -> str:
 
 def _remarks(metrics: Mapping[str, Any]) -> Iterator[str]:
     yield (
-        f"Score = {_formula(metrics)}: 0 for a constant guess, 1 for a perfect prediction. The validation part "
-        "selected the model; the test part was not used for any decision."
+        f"Score = {_formula(metrics)}. The validation part selected"
+        " the model; the test part was not used for any decision."
     )
     if "seeds" in metrics:
         seeds = metrics["seeds"]
@@ -177,14 +178,9 @@ def _remarks(metrics: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _formula(metrics: Mapping[str, Any]) -> str:
-    """Return the formula of the score: of mask and depth, or of the one that has labels."""
-    val, skill = metrics["val"], f"1 - RMSE / {metrics['sigma_depth']:.3f}"
-    unit = "in units of the standard deviation of the validation depth"
-    if "rmse_depth" not in val:
-        return "IoU, because no depth is known"
-    if "iou" not in val:
-        return f"{skill}, {unit}, because no mask is known"
-    return f"½ · IoU + ½ · ({skill}), {unit}"
+    """Return the formula of the score over the metrics that have labels."""
+    sigma = f"{metrics['sigma_depth']:.3f} (the standard deviation of the validation depth)"
+    return describe_score(metrics.get("score_weights", DEFAULT_WEIGHTS), metrics["val"].keys(), sigma)
 
 
 def _limits(about: Mapping[str, Any], metrics: Mapping[str, Any]) -> Iterator[str]:

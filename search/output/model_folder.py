@@ -24,6 +24,7 @@ from models.architectures.network import Network
 from models.build import build_model
 from models.cost import choose_images_per_pass
 from models.metrics import MetricSums, full_metrics, predict_constant
+from models.score import Score
 from search.config.plugins import list_plugins
 from search.config.trial import TrialConfig
 from search.output.model_card import write_card
@@ -40,7 +41,7 @@ class TrainedModel:
     config: TrialConfig
     weights: dict[str, torch.Tensor]  # state dict on the CPU
     stats: Stats  # statistics that normalise the images
-    sigma: float  # standard deviation of the validation depth, in units of which the score counts errors
+    score: Score  # what its metrics are summed up by
     px: int  # side of the training images
     trial_id: str  # its row in trials.csv
     scale: DepthScale | None = None  # conversion of its depth to metres; None if the data have none
@@ -77,10 +78,11 @@ def write_model_folder(
     per_pass = choose_images_per_pass(trained.config.model, trained.px)
     loaders = {name: Loader(pack, batch_size=per_pass, stats=trained.stats) for name, pack in splits.items()}
     share = divide_time(deadline, 1 + len(loaders))
-    metrics: dict[str, Any] = {"trial_id": trained.trial_id, "px": trained.px, "sigma_depth": trained.sigma}
+    metrics: dict[str, Any] = {"trial_id": trained.trial_id, "px": trained.px, "sigma_depth": trained.score.sigma}
+    metrics["score_weights"] = dict(trained.score.weights)
     for name, loader in loaders.items():
         with show(f"measuring {trained.trial_id} on {name}") as progress:
-            measured = measure(model, loader, trained.stats, trained.sigma, deadline=next(share), progress=progress)
+            measured = measure(model, loader, trained.stats, trained.score, deadline=next(share), progress=progress)
         metrics[name] = {**measured, "of_images": sizes[name]}
     if leaks and "test" in metrics:
         both = [name for name in ("score", "iou") if name in metrics["val"] and name in metrics["test"]]
@@ -115,7 +117,8 @@ def save_model(trained: TrainedModel, folder: Path) -> None:
     content = save(tensors, metadata={"format": "pt", "trial_id": trained.trial_id})
     write_atomically(folder / "model.safetensors", lambda file: file.write(content))
     scale = asdict(trained.scale) if trained.scale else None
-    about = {"trial_id": trained.trial_id, "px": trained.px, "sigma_depth": trained.sigma, "depth_scale": scale}
+    about = {"trial_id": trained.trial_id, "px": trained.px, "sigma_depth": trained.score.sigma, "depth_scale": scale}
+    about["score_weights"] = dict(trained.score.weights)
     about |= {"stats": trained.stats.to_dict(), "config": trained.config.to_dict()}
     about |= {"trained_on": dict(trained.trained_on), "plugins": list_plugins()}
     write_json(folder / "config.json", about)
@@ -125,7 +128,7 @@ def measure(
     model: nn.Module,
     loader: Loader,
     stats: Stats,
-    sigma: float,
+    score: Score,
     *,
     deadline: float | None = None,
     progress: Progress = no_progress,
@@ -135,8 +138,8 @@ def measure(
     The mean depth of `stats` is the constant guess. After `deadline` no further batch is measured; `progress` is
     called with (images measured, images in all).
     """
-    sums, images = MetricSums(full_metrics), 0
-    guess, mean_depth = MetricSums(), stats.depth_mean or 0.5
+    sums, images = MetricSums(score, full_metrics), 0
+    guess, mean_depth = MetricSums(score), stats.depth_mean or 0.5
     for batch, prediction in predict_batches(model, loader):
         sums.update(prediction, batch.target)
         guess.update(predict_constant(batch.target.mask, mean_depth), batch.target)
@@ -144,7 +147,7 @@ def measure(
         progress(images, loader.count)
         if deadline is not None and time.monotonic() > deadline:
             break
-    return {"images": images, **sums.compute(sigma), "constant_guess": guess.compute(sigma)}
+    return {"images": images, **sums.compute(), "constant_guess": guess.compute()}
 
 
 @torch.inference_mode()

@@ -27,13 +27,13 @@ class Validator:
     ) -> None:
         pack = data.val.prefix(min(len(data.val), max_images or len(data.val)))
         self.loader = Loader(pack, batch_size=choose_images_per_pass(config.model, pack.px), stats=data.stats)
-        self.images, self.sigma, self.device, self.logged_images = len(pack), data.sigma, device, logged_images
+        self.images, self.score, self.device, self.logged_images = len(pack), data.score, device, logged_images
 
     @torch.inference_mode()
     def validate(self, runner: MicroBatchRunner) -> tuple[dict[str, float], np.ndarray | None]:
         """Return the metrics of a network, and its predictions for the logged images as bytes, if any."""
         runner.model.eval()
-        sums, logged, missing = MetricSums(), [], self.logged_images
+        sums, logged, missing = MetricSums(self.score), [], self.logged_images
         for batch in self.loader.epoch(0):
             batch = batch.to(self.device, channels_last=True)
             prediction = runner.predict(batch)
@@ -41,7 +41,7 @@ class Validator:
             if missing > 0:
                 logged.append(quantise_predictions(prediction[:missing]))
                 missing -= len(batch)
-        return sums.compute(self.sigma), np.concatenate(logged) if logged else None
+        return sums.compute(), np.concatenate(logged) if logged else None
 
 
 @dataclass

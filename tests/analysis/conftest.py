@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from models.score import Score
 from search.config.trial import TrialConfig
 from search.records.run_dir import write_json
 from search.records.run_state import FORMAT_VERSION
@@ -35,7 +36,9 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stats = Stats(40, (0.4, 0.5, 0.6), (0.3, 0.25, 0.2), 0.1, 0.3, 0.4, 0.2, 1.0)
     run = tmp_path_factory.mktemp("finished") / "run"
     (run / "best").mkdir(parents=True)
-    winner = TrainedModel(config=config, weights=network.state_dict(), stats=stats, sigma=0.2, px=PX, trial_id="f0001")
+    winner = TrainedModel(
+        config=config, weights=network.state_dict(), stats=stats, score=Score(sigma=0.2), px=PX, trial_id="f0001"
+    )
     save_model(winner, run / "best")
     write_json(run / "run.json", {"state": "done", "best": "f0001"})
     return run
@@ -112,7 +115,7 @@ def write_whole_run(run: Path, dataset: Path, *, searched: int = 14) -> Path:
     config = TrialConfig.from_dict({"model": {"arch": "unet", "width": 4, "stem_stride": 2, "levels": 3}})
     torch.manual_seed(len(run.name))
     weights = build_model(config.model).state_dict()
-    winner = TrainedModel(config=config, weights=weights, stats=data.stats, sigma=data.sigma, px=PX, trial_id="f0001")
+    winner = TrainedModel(config=config, weights=weights, stats=data.stats, score=data.score, px=PX, trial_id="f0001")
     packs = {part: data_module.pack(part, PX) for part in ("val", "test")}
     metrics = write_model_folder(winner, run / "best", packs, sizes=data_module.sizes(), deadline=None)
     (run / "study.journal").touch()

@@ -12,9 +12,12 @@ from data.data_module import DataModule
 from data.dataset import DataError
 from data.reading.layout import read_dataset
 from data.values.triplet import read_triplet
+from models.score import Score
 from search.config.trial import TrialConfig
 
 SIDE = 40
+
+SCORE = Score(sigma=0.25)
 
 
 def write_folder(folder, count=3, *, masks=True, depth=True, near="bright"):
@@ -54,24 +57,20 @@ def test_far_taken_for_near_is_no_better_than_the_mean():
 
 def test_correct_prediction_has_the_best_metrics(tmp_path):
     truth = truth_of(write_folder(tmp_path / "data"))
-    found = measure_prediction(truth.mask, 0.5 * truth.depth, truth)
+    found = measure_prediction(truth.mask, 0.5 * truth.depth, truth, SCORE)
     assert found["iou"] == found["boundary_f"] == found["delta1"] == 1
+    own = Score(sigma=0.5, weights={"boundary_f": 0.75, "rmse_depth": 0.25})
+    assert measure_prediction(truth.mask, 0.5 * truth.depth, truth, own)["score"] == pytest.approx(1, abs=1e-3)
     assert found["explained_depth"] == pytest.approx(1, abs=1e-4) and found["rmse_depth"] < 1e-3
-    nothing = measure_prediction(np.zeros_like(truth.depth), np.zeros_like(truth.depth), truth)
+    nothing = measure_prediction(np.zeros_like(truth.depth), np.zeros_like(truth.depth), truth, SCORE)
     assert nothing["iou"] == 0 and nothing["explained_depth"] == pytest.approx(0, abs=1e-5)
 
 
 def test_masks_alone_have_no_depth_metrics(tmp_path):
     truth = truth_of(write_folder(tmp_path / "data", depth=False))
-    assert set(
-        measure_prediction(
-            np.ones(truth.depth_known.shape, np.float32), np.ones(truth.depth_known.shape, np.float32), truth
-        )
-    ) == {
-        "iou",
-        "boundary_f",
-        "mae_mask",
-    }
+    ones = np.ones(truth.depth_known.shape, np.float32)
+    found = measure_prediction(ones, ones, truth, SCORE)
+    assert found.keys() == {"score", "iou", "dice", "boundary_f", "mae_mask"} and found["score"] == found["iou"]
 
 
 def test_ignored_pixels_of_the_mask_are_not_measured(tmp_path):
@@ -84,14 +83,15 @@ def test_ignored_pixels_of_the_mask_are_not_measured(tmp_path):
     truth = truth_of(folder)
     predicted = truth.mask.copy()
     predicted[:10] = 1
-    assert measure_prediction(predicted, predicted, truth) == {"iou": 1, "boundary_f": 1, "mae_mask": 0}
+    perfect = {"score": 1, "iou": 1, "dice": 1, "boundary_f": 1, "mae_mask": 0}
+    assert measure_prediction(predicted, predicted, truth, SCORE) == perfect
 
 
 def test_empty_mask_that_is_predicted_empty_is_no_success(tmp_path):
     folder = write_folder(tmp_path / "data", 1, depth=False)
     truth = truth_of(folder)
     empty = np.zeros_like(truth.mask)
-    assert measure_prediction(empty, empty, dataclasses.replace(truth, mask=empty)) == {"mae_mask": 0}
+    assert measure_prediction(empty, empty, dataclasses.replace(truth, mask=empty), SCORE) == {"mae_mask": 0}
 
 
 def test_every_image_is_measured_beside_the_baseline(tmp_path, finished_run):

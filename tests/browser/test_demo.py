@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from analysis import load_model
+from models.score import Score
 
 pytestmark = pytest.mark.browser
 EYE = "document.querySelector('.turning').layout.scene.camera.eye"
@@ -28,7 +29,10 @@ def run(tmp_path_factory):
     weights = build_model(config.model).state_dict()
     stats = Stats(40, (0.4, 0.5, 0.6), (0.3, 0.25, 0.2), 0.1, 0.3, 0.4, 0.2, 1.0)
     folder = tmp_path_factory.mktemp("run")
-    save_model(TrainedModel(config=config, weights=weights, stats=stats, sigma=0.2, px=32, trial_id="f0001"), folder)
+    save_model(
+        TrainedModel(config=config, weights=weights, stats=stats, score=Score(sigma=0.2), px=32, trial_id="f0001"),
+        folder,
+    )
     return folder
 
 

@@ -38,7 +38,7 @@ def test_stages_share_statistics_and_sigma_and_nest(data_module, large):
     explore, confirm, final = (
         data_module.stage_data(fraction=stage.fraction, px=stage.px) for stage in build_stages()[:3]
     )
-    assert explore.stats == confirm.stats == final.stats and explore.sigma == confirm.sigma == final.sigma
+    assert explore.stats == confirm.stats == final.stats and explore.score == confirm.score == final.score
     assert set(explore.train.ids) < set(confirm.train.ids) == set(final.train.ids)
     assert (explore.train.px, confirm.train.px, final.train.px) == (80, 160, 160)
 
@@ -55,7 +55,7 @@ def test_several_folders_are_one_data_set(partial_datasets, tmp_path):
     data_module = DataModule(join_folders(folders, tmp_path), seed=0)
     data = data_module.stage_data(fraction=build_stages()[0].fraction, px=build_stages()[0].px)
     assert data_module.sizes() == {"train": 64, "val": 8, "test": 8} and data.stats.mask_known < 1
-    assert data.val.stats.mask_known == 0.5 and data.sigma == data.val.stats.depth_std
+    assert data.val.stats.mask_known == 0.5 and data.score.sigma == data.val.stats.depth_std
 
 
 @pytest.fixture
@@ -238,3 +238,16 @@ def test_triplets_that_mix_splits_are_counted_in_run_json(tmp_path, write_manife
     assert module.sizes() == {"train": 36, "val": 4, "test": 4} and module.to_dict()["mixed"] == 56
     assert module.describe_mixed().startswith("56 of 100 triplets are not used: their foreground belongs to another")
     assert module.describe_reliability().startswith("4 images of 2 backgrounds validate, 4 images test: the scores are")
+
+
+def test_score_has_the_run_s_weights_also_when_it_is_resumed(tiny_dataset):
+    own = DataModule(tiny_dataset, seed=3, weights={"boundary_f": 1.0})
+    assert own.stage_data(fraction=1.0, px=32).score.weights == {"boundary_f": 1.0}
+    again = load_data_module(json.loads(json.dumps({"seed": 3, "data": own.to_dict()})))
+    assert again.weights == {"boundary_f": 1.0}
+
+
+def test_score_of_labels_that_no_image_has_is_refused(partial_datasets):
+    with pytest.raises(DataError, match=r"no image has a depth, and \[score\] counts rmse_depth and delta1 alone"):
+        DataModule(partial_datasets["mask_only"], seed=0, weights={"rmse_depth": 0.5, "delta1": 0.5})
+    assert DataModule(partial_datasets["mask_only"], seed=0).weights == {"iou": 0.5, "rmse_depth": 0.5}

@@ -20,11 +20,12 @@ from models.metrics import (
     relative_depth_metrics,
     reported_ms_ssim,
     reported_ssim,
-    score,
     score_metrics,
 )
+from models.score import Score
 from models.target import Target
 
+SCORE = Score(sigma=0.25)
 KEYS = {"score", "iou", "dice", "mae_mask", "boundary_f", "rmse_depth", "abs_rel", "log10", "silog"}
 KEYS |= {"delta1", "delta2", "delta3", "ssim_depth", "study_mse_ssim", "study_l1_msssim", "checkerboard"}
 
@@ -42,11 +43,11 @@ def scene(n: int = 5, px: int = 40, seed: int = 0):
 
 
 def measured(metrics, pred, mask, depth, valid, known=None, step: int = 100) -> dict[str, float]:
-    sums, known = MetricSums(metrics), torch.ones(len(pred), dtype=torch.bool) if known is None else known
+    sums, known = MetricSums(SCORE, metrics), torch.ones(len(pred), dtype=torch.bool) if known is None else known
     for k in range(0, len(pred), step):
         some = slice(k, k + step)
         sums.update(pred[some], Target(mask[some], depth[some], valid[some], known[some]))
-    return sums.compute(0.25)
+    return sums.compute()
 
 
 def binary(*rows: str) -> torch.Tensor:
@@ -218,10 +219,22 @@ def test_ms_ssim_metric_is_absent_below_its_smallest_size():
 
 
 @pytest.mark.parametrize(
-    ("iou", "rmse", "value"), [(0.0, 0.25, 0), (1.0, 0.0, 1), (0.5, 0.1, 0.55), (0.7, None, 0.7), (None, 0.1, 0.6)]
+    ("weights", "extra"),
+    [
+        ({"iou": 1.0}, set()),
+        ({"boundary_f": 0.5, "rmse_depth": 0.5}, {"boundary_f"}),
+        ({"delta1": 0.3, "silog": 0.7}, {"abs_rel", "log10", "silog", "delta1", "delta2", "delta3"}),
+    ],
 )
-def test_score_is_half_overlap_half_skill_or_the_one_that_is_known(iou, rmse, value):
-    assert score(iou, rmse, 0.25) == pytest.approx(value)
+def test_metrics_that_the_score_counts_are_measured_at_each_epoch(weights, extra):
+    pred, mask, depth, valid = scene()
+    usual = measured(score_metrics, pred, mask, depth, valid).keys()
+    sums = MetricSums(Score(sigma=0.25, weights=weights))
+    sums.update(pred, Target(mask, depth, valid, torch.ones(5, dtype=torch.bool)))
+    found, whole = sums.compute(), measured(full_metrics, pred, mask, depth, valid)
+    assert found.keys() - usual == extra
+    assert {name: found[name] for name in extra} == {name: whole[name] for name in extra}
+    assert found["score"] == pytest.approx(Score(sigma=0.25, weights=weights).compute(whole))
 
 
 def test_study_metrics_are_the_study_s_losses():
@@ -257,11 +270,11 @@ def test_reported_ssim_comes_from_pytorch_msssim(monkeypatch):
 def test_constant_guess_scores_about_zero():
     _, mask, depth, valid = scene(n=8)
     known = depth[valid]
-    sums = MetricSums(full_metrics)
+    sums = MetricSums(Score(sigma=known.std().item()), full_metrics)
     sums.update(
         predict_constant(mask, known.mean().item()), Target(mask, depth, valid, torch.ones(8, dtype=torch.bool))
     )
-    metrics = sums.compute(known.std().item())
+    metrics = sums.compute()
     assert metrics["iou"] == 0
     assert metrics["score"] == pytest.approx(0, abs=0.1)
     assert metrics["mae_mask"] == pytest.approx(mask.mean().item())
@@ -269,7 +282,7 @@ def test_constant_guess_scores_about_zero():
 
 def test_no_image_cannot_be_measured():
     with pytest.raises(ValueError, match="no image"):
-        MetricSums().compute(0.25)
+        MetricSums(SCORE).compute()
 
 
 def test_metrics_are_float32_under_autocast():

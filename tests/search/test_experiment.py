@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import optuna
 import pytest
 
+from models.score import Score
 from search.config.budget import parse_budget
 from search.config.options import RunOptions
 from search.config.recipes import PORTFOLIO, RECIPES
@@ -117,14 +118,14 @@ class TestRun:
             config=TrialConfig.from_dict(about["config"]),
             weights=load_file(best / "model.safetensors"),
             stats=Stats.from_dict(about["stats"]),
-            sigma=about["sigma_depth"],
+            score=Score(sigma=about["sigma_depth"]),
             px=about["px"],
             trial_id=about["trial_id"],
         )
         pack = DataModule(tiny_dataset, seed=0).pack("test", winner.px)
         loader = Loader(pack, batch_size=32, stats=winner.stats)
         claimed = json.loads((best / "metrics.json").read_text())["test"]
-        measured = measure(winner.model(), loader, winner.stats, winner.sigma)
+        measured = measure(winner.model(), loader, winner.stats, winner.score)
         assert measured["score"] == pytest.approx(claimed["score"], abs=1e-4)
         assert measured["constant_guess"] == pytest.approx(claimed["constant_guess"])
 

@@ -74,6 +74,14 @@ def test_command_line_has_precedence_over_the_file_over_the_default(tmp_path):
     assert args.space == {"optim.lr": 0.1, "model.arch": "residual"}
 
 
+def test_weights_of_the_score_come_from_file_and_command_line(tmp_path, capsys):
+    assert read(tmp_path, "score.mask = 0.8").score == {"iou": 0.8, "rmse_depth": 0.2}
+    assert read(tmp_path, "[score]\niou = 0.5", "--set", "score.delta1=0.5").score == {"iou": 0.5, "delta1": 0.5}
+    assert read(tmp_path, "[score]\nmask = 0.5\ndepth = 0.5").score == {}  # as the default has it
+    text = printed(capsys, "--set", "score.boundary_f=1")
+    assert "boundary_f = 1.0  # boundary F of the mask" in text and read(tmp_path, text).score == {"boundary_f": 1.0}
+
+
 def test_paths_in_a_file_start_from_its_folder(tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -119,6 +127,10 @@ WRONG = {  # the file, and what its line says
     "[stage.explore]\nentrants = 3": "stage.explore has no 'entrants'",
     "[stage.final]\npx = 224": "px of the last stage is that of the run",
     "[stage.final]\nshare = 0": "stage.final.share = 0 must be a number from 0.001 to 1",
+    "score.mask = 2": "score.mask = 2 must be a number from 0 to 1",
+    "score.boundery_f = 1": "score has no field 'boundery_f'; the nearest is 'boundary_f'",
+    "[score]\nmask = 0\ndepth = 0": "score: all weights are 0",
+    "score = 0.5": "score = 0.5 must be a table",
     "stage.explore = 3": "stage.explore = 3 must be a table of images, px, epochs, share",
 }
 WRONG_SPACES = {

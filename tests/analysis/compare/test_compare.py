@@ -18,6 +18,7 @@ from analysis.compare.compare import DELTA, build_comparison_table, count_seeds,
 from data.data_module import DataModule
 from data.loading.loaders import Loader
 from models.metrics import MetricSums
+from models.score import Score
 from search.config.budget import parse_budget
 from search.output.model_folder import measure
 from search.records.run_dir import write_json, write_lines
@@ -125,7 +126,7 @@ def test_models_of_the_common_size_are_measured_as_a_run_measures_its_own(finish
     assert row["sigma"] == data_module.pack("val", model.px).stats.depth_std
     for part in ("val", "test"):
         loader = Loader(data_module.pack(part, model.px), batch_size=32, stats=model.stats)
-        found = measure(model.network, loader, model.stats, row["sigma"])
+        found = measure(model.network, loader, model.stats, Score(sigma=row["sigma"]))
         assert {name: row[f"{part}_{name}"] for name in scoring.METRICS} == {
             name: found[name] for name in scoring.METRICS
         }
@@ -137,15 +138,15 @@ def test_models_of_another_size_are_measured_against_the_truth_at_the_common_one
     monkeypatch.setattr(scoring, "PX", 64)
     model, data_module = load_model(finished_run, device="cpu"), DataModule(tiny_dataset, seed=0)
     row = scoring.measure_model(finished_run, state_of(tiny_dataset, data_module))
-    sums, pack = MetricSums(), data_module.pack("test", 64)
+    sums, pack = MetricSums(Score(sigma=row["sigma"])), data_module.pack("test", 64)
     loader = Loader(pack, batch_size=1, stats=model.stats)
     for number, batch in enumerate(loader.epoch(0)):
         maps = model.predict_squares(model.to_square(pack.gather(np.array([number])).image[0])[None])[0]
         enlarged = np.stack([cv2.resize(each, (64, 64), interpolation=cv2.INTER_LINEAR) for each in maps])
         sums.update(torch.from_numpy(enlarged)[None], batch.target)
     assert model.px == 32 and row["px"] == 32
-    assert row["test_score"] == pytest.approx(sums.compute(row["sigma"])["score"], abs=1e-3)
-    as_it_is = measure(model.network, loader, model.stats, row["sigma"])
+    assert row["test_score"] == pytest.approx(sums.compute()["score"], abs=1e-3)
+    as_it_is = measure(model.network, loader, model.stats, Score(sigma=row["sigma"]))
     assert abs(as_it_is["score"] - row["test_score"]) > 1e-2
 
 

@@ -98,7 +98,7 @@ def test_mask_metrics_are_empty_where_no_mask_is_known(part, monkeypatch):
     monkeypatch.setattr(type(part.pack), "gather", blind)
     first, second, *others = measure_images(part).to_dict("records")
     assert np.isnan(first["iou"]) and np.isnan(first["mask_share"]) and np.isnan(first["study_mse_ssim"])
-    assert first["score"] == pytest.approx(1 - first["rmse_depth"] / part.sigma)
+    assert first["score"] == pytest.approx(1 - first["rmse_depth"] / part.model.score.sigma)
     assert np.isnan(second["score"])
     assert not any(np.isnan(row["iou"]) for row in others)
 

@@ -36,7 +36,7 @@ def test_card_says_what_it_is_what_it_saw_and_how_good_it_is():
     assert "from the weights of c0002: 4,500 images seen, of 1,500, in 3 epochs" in said
     assert "| | test | validation | constant guess (test) |\n|---|---|---|---|\n" in said
     assert "| mask IoU | 0.600 | 0.700 | 0.000 |" in said and "| images | 90 of 100 | 90 of 100 |  |" in said
-    assert "0.5 bce + 0.5 dice" in said and "RMSE / 0.200" in said and "samples.png" in said
+    assert "0.5 bce + 0.5 dice" in said and "RMSE of the depth / 0.200" in said and "samples.png" in said
     assert "## Limits" in said and "Not better" not in said and "seeds" not in said
 
 
@@ -72,7 +72,11 @@ def test_card_states_limits(about, metrics, limit):
 def test_figures_that_are_not_known_are_left_out():
     blind = {name: value for name, value in PART.items() if name != "rmse_depth"}
     said = format_card(ABOUT, {**METRICS, "val": blind, "test": blind})
-    assert "depth RMSE" not in said and "mask IoU" in said and "Score = IoU, because no depth is known" in said
+    assert (
+        "depth RMSE" not in said
+        and "mask IoU" in said
+        and "Score = IoU of the mask (no depth is known): 0 for a constant guess" in said
+    )
 
 
 def test_score_of_depth_alone_is_told():
@@ -80,8 +84,8 @@ def test_score_of_depth_alone_is_told():
     said = format_card(ABOUT, {**METRICS, "val": deep, "test": deep})
     assert (
         "mask IoU" not in said
-        and "Score = 1 - RMSE / 0.200, in units of the standard deviation" in said
-        and "because no mask is" in said
+        and "Score = 1 - RMSE of the depth / 0.200 (the standard deviation" in said
+        and "(no mask is known)" in said
     )
 
 

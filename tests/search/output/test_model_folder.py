@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from data.data_module import DataModule
 from data.values.depth import DepthScale
 from models.build import build_model
+from models.score import Score
 from search.output.model_folder import COLUMNS, TrainedModel, write_model_folder
 
 
@@ -18,7 +19,9 @@ from search.output.model_folder import COLUMNS, TrainedModel, write_model_folder
 def winner(fit_data, small_config):
     torch.manual_seed(0)
     weights = build_model(small_config.model).state_dict()
-    return TrainedModel(config=small_config, weights=weights, stats=fit_data.stats, sigma=0.2, px=32, trial_id="f0001")
+    return TrainedModel(
+        config=small_config, weights=weights, stats=fit_data.stats, score=Score(sigma=0.2), px=32, trial_id="f0001"
+    )
 
 
 def test_best_folder_holds_model_config_figures_and_pictures(winner, tiny_dataset, tmp_path):

@@ -342,7 +342,7 @@ def test_partial_data_train_and_are_scored_on_what_they_have(
     config = with_(small_config, "loss", balance=balance)
     _, reports, _ = train(config, data, epochs=6)
     assert there <= reports[-1].keys() and not absent & {key for report in reports for key in report}
-    skill = {"iou": lambda iou: iou, "rmse_depth": lambda rmse: 1 - rmse / data.sigma}
+    skill = {"iou": lambda iou: iou, "rmse_depth": lambda rmse: 1 - rmse / data.score.sigma}
     known = [skill[figure](reports[-1][figure]) for figure in skill if figure in there]
     assert reports[-1]["score"] == pytest.approx(sum(known) / len(known))
     assert min(r["train_total"] for r in reports) < reports[0]["train_total"]

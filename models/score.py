@@ -1,0 +1,95 @@
+"""The score by which trials are ranked: a weighted mean of metrics, each turned so that 1 is perfect."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from models.config import ConfigError, check_fields
+
+METRICS = {  # name in metrics.json: its part of a score
+    "iou": "IoU of the mask",
+    "dice": "Dice of the mask",
+    "boundary_f": "boundary F of the mask",
+    "rmse_depth": "(1 - RMSE of the depth / {sigma})",
+    "mae_mask": "(1 - mean absolute error of the mask)",
+    "abs_rel": "(1 - AbsRel of the depth)",
+    "log10": "(1 - log10 error of the depth)",
+    "silog": "(1 - SILog of the depth)",
+    "delta1": "share of the depth within a factor of 1.25",
+    "delta2": "share of the depth within a factor of 1.25²",
+    "delta3": "share of the depth within a factor of 1.25³",
+}
+OF_MASK = ("iou", "dice", "boundary_f", "mae_mask")
+ZERO_FOR_GUESS = {"iou", "dice", "boundary_f", "rmse_depth"}  # parts that are 0 for a constant guess
+TASKS = {"mask": "iou", "depth": "rmse_depth"}  # names of a settings file for the metrics of the default
+DEFAULT_WEIGHTS = {"iou": 0.5, "rmse_depth": 0.5}
+SIGMA = "its standard deviation over the validation images"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """A weighted mean of metrics."""
+
+    sigma: float  # standard deviation of the validation depth, in units of which the RMSE of the depth counts
+    # by name in METRICS; their sum is 1
+    weights: Mapping[str, float] = field(default_factory=lambda: DEFAULT_WEIGHTS)
+
+    def compute(self, metrics: Mapping[str, float]) -> float:
+        """Return the score of an image or the mean score of several; metrics that are unknown do not count.
+
+        Raises:
+            ValueError: No metric that counts is known.
+        """
+        known = {name: weight for name, weight in self.weights.items() if name in metrics}
+        if not known:
+            raise ValueError(f"{', '.join(self.weights)} cannot be measured without labels: there is nothing to score")
+        parts = (weight * self._turn(name, metrics[name]) for name, weight in known.items())
+        return sum(parts) / sum(known.values())
+
+    def _turn(self, name: str, value: float) -> float:
+        if name == "rmse_depth":
+            return 1 - value / max(self.sigma, 1e-6)
+        return 1 - value if METRICS[name].startswith("(1 - ") else value
+
+
+def read_weights(stated: Mapping[str, Any]) -> dict[str, float]:
+    """Return the weight of each metric that counts, with sum 1, from the table `score` of a settings file.
+
+    Only the metrics that are named count. `mask` and `depth` are the metrics of the default; where one of them stands
+    alone, the other has the rest of 1.
+
+    Raises:
+        ConfigError: A name is unknown (the nearest is given), or a weight is not a number from 0 to 1.
+    """
+    check_fields("score", (*TASKS, *METRICS), stated)
+    for name, value in stated.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise ConfigError(f"score.{name} = {value!r} must be a number from 0 to 1")
+    if len(stated) == 1 and stated.keys() <= TASKS.keys():
+        stated = {**dict.fromkeys(TASKS, 1 - next(iter(stated.values()))), **stated}
+    weights = dict.fromkeys(METRICS, 0.0)
+    for name, value in stated.items():
+        weights[TASKS.get(name, name)] += float(value)
+    total = sum(weights.values())
+    if stated and not total:
+        raise ConfigError("score: all weights are 0; give one above 0")
+    return {name: round(value / total, 12) for name, value in weights.items() if value} or dict(DEFAULT_WEIGHTS)
+
+
+def describe_score(weights: Mapping[str, float], known: Collection[str], sigma: str = SIGMA) -> str:
+    """Return the formula of a score over the metrics that are `known`; `sigma` stands in it as it is."""
+    counted = {name: weight for name, weight in weights.items() if name in known}
+    unknown = find_tasks(weights) - find_tasks(counted)
+    total, why = sum(counted.values()), "".join(f" (no {task} is known)" for task in unknown)
+    shares = {name: "½" if 2 * weight == total else f"{weight / total:.2g}" for name, weight in counted.items()}
+    parts = {name: METRICS[name].format(sigma=sigma) for name in counted}
+    terms = [f"{shares[name]} · {part}" for name, part in parts.items()]
+    if len(parts) == 1:
+        terms = [part.removeprefix("(").removesuffix(")") for part in parts.values()]
+    guess = "0 for a constant guess, " if counted.keys() <= ZERO_FOR_GUESS else ""
+    return f"{' + '.join(terms)}{why}: {guess}1 for a perfect prediction"
+
+
+def find_tasks(metrics: Iterable[str]) -> set[str]:
+    """Return whose labels metrics need: of "mask" and "depth"."""
+    return {"mask" if name in OF_MASK else "depth" for name in metrics}
