@@ -60,7 +60,7 @@ class Experiment:
         self.options, self.data_module, self.console, self.starting = options, data_module, console, starting
         self.run_state, self.table, self.folder = run_state, table, run_state.folder
         self.stages: tuple[Stage, ...] = ()  # known once the speed is measured
-        self.checkpoints = CheckpointStore(seed=options.seed)
+        self.checkpoints = CheckpointStore(seed=options.seed, objectives=options.objectives)
         self.stage_studies = StageStudies(self.folder, table)
         self.interrupt = Interrupt(run_state, console)
         data_module.show = console.show_progress

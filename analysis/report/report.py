@@ -222,6 +222,7 @@ def _describe_best(run: Run) -> dict[str, Any]:
             *(f"{warning}." for warning in run.run_json.get("data", {}).get("warnings", ())),
         ],
         "formula": facts.explain_score(run),
+        "minimised": " and ".join(run.run_json.get("options", {}).get("objectives", [])[1:]),
         "note": metrics.get("note", ""),
         "samples": embed_image(run.folder / "best" / "samples.png"),
         "samples_part": {"val": "validation"}.get(parts[-1], parts[-1]) if parts else "validation",

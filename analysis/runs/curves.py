@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.runs.tables import TRIAL
-from search.tuning.promotion import find_pareto_front
+from search.study.pareto import find_pareto_front
 
 STAGE = ["run", "stage"]
 COSTS = ("params", "macs", "latency_ms")

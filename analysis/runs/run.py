@@ -81,9 +81,14 @@ def thin_trials(run: Run, most: int, best: int) -> Run:
 
 
 def add_latency(run: Run) -> pd.DataFrame:
-    """Return the trials with `latency_ms`, which a run measures for its Pareto front at each model's own size."""
+    """Return the trials with `latency_ms`, which a run measures for its Pareto front at each model's own size.
+
+    A search that minimises it measures it for each trial.
+    """
+    own = run.trials.get("latency_ms", float("nan"))
     known = {line["trial_id"]: line.get("latency_ms") for line in run.run_json.get("front", [])}
-    return run.trials.assign(latency_ms=pd.to_numeric(run.trials["trial_id"].map(known), errors="coerce"))
+    measured = pd.to_numeric(run.trials["trial_id"].map(known), errors="coerce")
+    return run.trials.assign(latency_ms=measured.fillna(own))
 
 
 def _upgrade(content: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from data.flags import MEANING_FLAGS, parse_whole, read_meaning_flags, to_flag
 from search.config.budget import Budget, parse_amount
 from search.config.encoder import EncoderWeights, parse_source
 from search.config.plugins import hash_by_name
-from search.config.stages import FINAL_PX, PX_RANGE, STAGE_PRESETS, Stage, build_stages
+from search.config.stages import FINAL_PX, OBJECTIVES, PX_RANGE, STAGE_PRESETS, Stage, add_objectives, build_stages
 
 if TYPE_CHECKING:  # imports torch
     from search.config.trial import TrialConfig
@@ -27,6 +27,15 @@ _GROUPS = {
 def _option(help: str, *, default: Any = None, group: str = "", **argument: Any) -> Any:
     """Declare a field that the command line sets by a flag of its name; `argument` goes to argparse."""
     return field(default=default, metadata={"group": group, "argument": {"help": help, **argument}})
+
+
+def parse_objectives(text: str) -> tuple[str, ...]:
+    """Return the names of the objectives, score first; raise ArgumentTypeError if one is unknown or stands twice."""
+    names = tuple(name.strip() for name in text.split(","))
+    if names[0] != "score" or len(set(names)) < len(names) or not set(names) <= set(OBJECTIVES):
+        costs = ", ".join(OBJECTIVES[1:])
+        raise argparse.ArgumentTypeError(f"{text!r} must be score, followed by none or some of {costs}")
+    return names
 
 
 def _switch(help: str, *, default: bool) -> Any:
@@ -109,6 +118,12 @@ class RunOptions:
         default="portfolio",
         choices=("portfolio", "study"),
     )
+    objectives: tuple[str, ...] = _option(
+        "what a search optimises: the score, and costs that it minimises beside it (params, macs, latency_ms)",
+        default=("score",),
+        type=parse_objectives,
+        metavar="score[,COST]",
+    )
     stages: str = _option("preset of stages", default="default", group=COMPARISONS, choices=tuple(STAGE_PRESETS))
     score: Mapping[str, float] = _table("weights of the metrics that the score is the mean of")
     stage: Mapping[str, Mapping[str, Any]] = _table("what a stage has, instead of what the preset and the run give it")
@@ -133,7 +148,7 @@ class RunOptions:
 
     def build_stages(self, trainings: float) -> tuple[Stage, ...]:
         """Return the stages of a run whose budget pays for so many good trainings."""
-        return build_stages(
+        stages = build_stages(
             self.stages,
             trainings=trainings,
             refine=self.refine,
@@ -142,6 +157,7 @@ class RunOptions:
             stated=self.stage,
             wide=self.first == "study",
         )
+        return tuple(add_objectives(stage, self.objectives) for stage in stages)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for run.json."""

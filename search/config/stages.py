@@ -13,6 +13,7 @@ REDUCTION_FACTOR = 3  # ASHA continues one of three trials at each rung
 KEPT_CHECKPOINTS = 8  # best trials of a stage whose weights are kept; as many again to draw controls from
 GRACE_PERIOD = 4  # epochs before the first rung; ranks after fewer do not predict final ranks
 EPSILON = 0.03  # scores of two trainings of one configuration differ by as much
+OBJECTIVES = ("score", "params", "macs", "latency_ms")
 SEARCH_FROM = 3.0  # good trainings in a budget from which a part of it is searched at half the size
 WIDE_FROM = 12.0  # the same from which all architectures are searched
 RACE_SHARES, RACERS = (0.25, 0.6), (2, 8)  # least and greatest share of the race, and number of its trials
@@ -45,6 +46,7 @@ class Stage:
     repeats: int = 0  # further seeds of each repeated finalist, as far as time allows
     refine: float = 0.0  # final fraction of the progress without augmentation and with more weight on the mask
     pictures: int = 0  # validation images whose predictions are kept at each epoch
+    objectives: tuple[str, ...] = ("score",)  # the score, and costs from OBJECTIVES that are minimised beside it
 
     @property
     def is_first(self) -> bool:
@@ -97,6 +99,17 @@ STAGE_SETTINGS = {
     "share": StageSetting("share", (0.001, 1.0), "share of the time of all stages"),
     "entrants": StageSetting("top_k", (1, KEPT_CHECKPOINTS), "best trials of the stage before that enter"),
 }
+
+
+def add_objectives(stage: Stage, objectives: tuple[str, ...]) -> Stage:
+    """Return a stage that minimises costs beside the score.
+
+    No trial is stopped, since ASHA compares scores alone, and no place is kept for small networks.
+    """
+    if objectives == stage.objectives:
+        return stage
+    searched = replace(stage, objectives=objectives, early_stopping=False)
+    return replace(searched, epsilon=math.inf, include_smallest=False, include_pretrained=False)
 
 
 def list_stage_settings(stage: Stage, *, is_last: bool) -> dict[str, Any]:

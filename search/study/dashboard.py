@@ -20,7 +20,7 @@ from data.loading.visualize import render_predictions, render_truth
 from data.pack.pack import RawBatch
 from search.records.trials import TrialRecord, TrialTable
 from search.study.resume import close_stale_trials, finish_trial
-from search.study.sampler import name_metric
+from search.study.sampler import create_study
 from search.study.storage import find_study, open_journal, open_trial
 
 JPEG_QUALITY = 90
@@ -48,10 +48,7 @@ class StageStudies:
         """Open a promoted trial in the study of its stage, or reopen the one that an earlier process left running."""
         if not (record.parent_id and self._journal.exists()):
             return
-        study = optuna.create_study(
-            study_name=record.stage, storage=self._storage, direction="maximize", load_if_exists=True
-        )
-        name_metric(study)
+        study = create_study(self._storage, record.stage)
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         numbers = [trial.number for trial in running if trial.user_attrs["trial_id"] == record.trial_id]
         if not numbers:

@@ -12,15 +12,20 @@ from models.config import ConfigError
 from search.config.trial import TrialConfig
 from search.records.run_dir import RunDirError
 from search.records.trials import TrialRecord
-from search.study.sampler import OPTUNA_STATES, describe_outcome
-from search.study.storage import STUDY_NAME, find_study, open_trial
+from search.study.sampler import OPTUNA_STATES, create_study, describe_outcome, list_values
+from search.study.storage import find_study, open_trial
 
 SearchSpace = Callable[[FixedTrial], object]
 Encode = Callable[[TrialConfig], Mapping[str, Any]]
 
 
 def resume_study(
-    storage: BaseStorage, space: SearchSpace, records: Sequence[TrialRecord] = (), *, encode: Encode | None = None
+    storage: BaseStorage,
+    space: SearchSpace,
+    records: Sequence[TrialRecord] = (),
+    *,
+    encode: Encode | None = None,
+    objectives: Sequence[str] = ("score",),
 ) -> None:
     """Bring the search's study, if there is one, to the state of the records, and check that its space is unchanged.
 
@@ -32,7 +37,7 @@ def resume_study(
     """
     study = find_study(storage)
     if study is None and encode and records:
-        study = optuna.create_study(storage=storage, study_name=STUDY_NAME, direction="maximize")
+        study = create_study(storage, objectives=objectives)
     if study is None:
         return
     if encode:
@@ -56,7 +61,7 @@ def _add_lost_trials(study: optuna.Study, space: SearchSpace, records: Sequence[
             study.add_trial(
                 create_trial(
                     state=state,
-                    value=record.score if state == TrialState.COMPLETE else None,
+                    values=list_values(study, state, record.metrics),
                     params={name: fixed.params[name] for name in fixed.distributions},
                     distributions=fixed.distributions,
                     intermediate_values={int(record.metrics["epochs"]): record.score} if record.metrics else {},
@@ -116,4 +121,4 @@ def finish_trial(trial: optuna.Trial, study: optuna.Study, record: TrialRecord) 
     for name, value in describe_outcome(record.status, record.reason, record.metrics).items():
         trial.set_user_attr(name, value)
     state = OPTUNA_STATES[record.status]
-    study.tell(trial, record.score if state == TrialState.COMPLETE else None, state=state)
+    study.tell(trial, list_values(study, state, record.metrics), state=state)

@@ -8,8 +8,14 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+
+from search.study.pareto import find_pareto_front
+from search.study.storage import STUDY_NAME
 
 STARTUP_TRIALS = 15  # drawn at random, rejected ones included: TPE first learns which networks are too large
 MAX_GOOD = 25  # trials that TPE takes as good
@@ -31,11 +37,32 @@ def describe_outcome(status: str, reason: str, metrics: Mapping[str, Any]) -> di
     return {"status": status, **({"reason": reason} if reason else {}), **shown}
 
 
-def name_metric(study: optuna.Study) -> None:
-    """Name the objective value of a study "score" in Optuna's dashboard."""
+def create_study(
+    storage: BaseStorage,
+    name: str = STUDY_NAME,
+    *,
+    objectives: Sequence[str] = ("score",),
+    sampler: BaseSampler | None = None,
+) -> optuna.Study:
+    """Open or create a study that maximises the first of its objectives, the score, and minimises the others."""
+    study = optuna.create_study(
+        storage=storage,
+        study_name=name,
+        directions=[StudyDirection.MAXIMIZE, *[StudyDirection.MINIMIZE] * (len(objectives) - 1)],
+        sampler=sampler,
+        pruner=NopPruner(),
+        load_if_exists=True,
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        study.set_metric_names(["score"])
+        study.set_metric_names(list(objectives))
+    return study
+
+
+def list_values(study: optuna.Study, state: TrialState, metrics: Mapping[str, Any]) -> list[float] | None:
+    """Return a trial's values of the objectives of a study; None unless it is complete."""
+    names = study.metric_names or ["score"]  # a study of an older version has no names
+    return [float(metrics[name]) for name in names] if state == TrialState.COMPLETE else None
 
 
 class FeasibleTPE(TPESampler):
@@ -80,7 +107,11 @@ def select_fitted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     earlier, recent = trials[:-MAX_RECENT], trials[-MAX_RECENT:]
     running = [trial for trial in earlier if not trial.state.is_finished()]
     completed = [trial for trial in earlier if trial.state == TrialState.COMPLETE]
-    best = heapq.nlargest(MAX_GOOD, completed, key=lambda trial: float(trial.value or 0.0))
+    if completed and len(completed[0].values) > 1:
+        front = find_pareto_front([t.values[0] for t in completed], [tuple(t.values[1:]) for t in completed])
+        best = [completed[i] for i in front[:: -(-len(front) // MAX_GOOD)]]
+    else:
+        best = heapq.nlargest(MAX_GOOD, completed, key=lambda trial: float(trial.value or 0.0))
     return [*sorted([*running, *best], key=lambda trial: trial.number), *recent]
 
 

@@ -4,8 +4,11 @@ import math
 import random
 from collections.abc import Callable, Collection, Sequence
 
+import numpy as np
+
 from search.config.stages import KEPT_CHECKPOINTS, Stage
 from search.records.trials import TrialRecord
+from search.study.pareto import compute_hypervolume, find_pareto_front
 
 
 def rank_trials(records: Sequence[TrialRecord]) -> list[TrialRecord]:
@@ -14,27 +17,33 @@ def rank_trials(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     return sorted(scored, key=lambda r: (-r.score, _params(r), r.trial_id))
 
 
-def find_pareto_front(scores: Sequence[float], costs: Sequence[tuple[float, ...]]) -> list[int]:
-    """Return the indices of the points that no other dominates, best score first.
-
-    A point dominates another if it scores no worse, costs no more in anything, and is better somewhere. Of equal points
-    the first is kept.
-    """
-    front: list[int] = []
-    for i in sorted(
-        range(len(scores)), key=lambda i: (-scores[i], costs[i])
-    ):  # a point comes after those that dominate it
-        if not any(all(a <= b for a, b in zip(costs[j], costs[i], strict=True)) for j in front):
-            front.append(i)
-    return front
-
-
 def select_pareto_front(
     records: Sequence[TrialRecord], costs: Callable[[TrialRecord], tuple[float, ...]]
 ) -> list[TrialRecord]:
     """Return the records on the Pareto front of score and costs, best first."""
     order = rank_trials(records)
     return [order[i] for i in find_pareto_front([r.score for r in order], [costs(r) for r in order])]
+
+
+def order_for_promotion(records: Sequence[TrialRecord], objectives: Sequence[str]) -> list[TrialRecord]:
+    """Return the ranked records; with several objectives, those of the Pareto front come first.
+
+    The best score is the first of them; each of the others adds most to the hypervolume of those before it. The score
+    counts from a constant guess (0) up, costs by their logarithm, from the greatest of the records down.
+    """
+    order, costs = rank_trials(records), objectives[1:]
+    if not (costs and order):
+        return order
+    logs = np.log([[float(r.metrics[name]) for name in costs] for r in order])
+    scaled = (logs - logs.min(0)) / np.maximum(np.ptp(logs, axis=0), 1e-9)
+    points = {r.trial_id: (1 - r.score, *map(float, row)) for r, row in zip(order, scaled, strict=True)}
+    front = select_pareto_front(order, lambda r: points[r.trial_id][1:])
+    chosen = front[:1]
+    reference = (1.0, *[1.1] * len(costs))
+    while len(chosen) < len(front):
+        left, taken = [r for r in front if r not in chosen], [points[r.trial_id] for r in chosen]
+        chosen.append(max(left, key=lambda r: compute_hypervolume([*taken, points[r.trial_id]], reference)))
+    return chosen + [r for r in order if r not in chosen]
 
 
 def promote(
@@ -49,7 +58,7 @@ def promote(
         network on the Pareto front that scores better than a constant guess, and the best pretrained one, take the last
         of the best places.
     """
-    order = rank_trials(records)
+    order = order_for_promotion(records, stage.objectives)
     available = [r for r in order if r.trial_id not in excluded]
     included = _find_smallest_network(available) if stage.include_smallest else []
     included += [r for r in _find_best_pretrained(available) if stage.include_pretrained and r not in included]
@@ -65,10 +74,14 @@ def select_controls(records: Sequence[TrialRecord], count: int, *, seed: int) ->
     return sorted(records, key=lambda r: random.Random(f"{seed} {r.trial_id}").random())[:count]
 
 
-def select_checkpoints(records: Sequence[TrialRecord], *, seed: int) -> set[str]:
+def select_checkpoints(
+    records: Sequence[TrialRecord], *, seed: int, objectives: Sequence[str] = ("score",)
+) -> set[str]:
     """Return the trials of one stage that `promote` may select, now or when the run is given more budget."""
     order = rank_trials(records)
-    included = [*_find_smallest_network(order), *_find_best_pretrained(order)]
+    costs = objectives[1:]
+    front = select_pareto_front(order, lambda r: tuple(float(r.metrics[name]) for name in costs)) if costs else []
+    included = [*front, *_find_smallest_network(order), *_find_best_pretrained(order)]
     kept = [*order[:KEPT_CHECKPOINTS], *included, *select_controls(order, KEPT_CHECKPOINTS, seed=seed)]
     return {r.trial_id for r in kept}
 

@@ -244,7 +244,7 @@ def build_search(
     rules = build_feasibility(stage, resources.constraints, throughput, images=images, cap_s=context.cap_s)
     latest = None if context.deadline is None else context.deadline - max(2.0, (context.cap_s or 0) / 4)
     space, storage = partial(suggest, limits=limits), open_journal(journal)
-    resume_study(storage, space, past, encode=partial(encode_point, limits=limits))
+    resume_study(storage, space, past, encode=partial(encode_point, limits=limits), objectives=stage.objectives)
     search = FeasibleOptunaSearch(
         space,
         context,

@@ -82,6 +82,18 @@ def test_weights_of_the_score_come_from_file_and_command_line(tmp_path, capsys):
     assert "boundary_f = 1.0  # boundary F of the mask" in text and read(tmp_path, text).score == {"boundary_f": 1.0}
 
 
+def test_objectives_are_a_list_in_the_file_and_change_the_stages(tmp_path):
+    args = read(tmp_path, 'objectives = ["score", "latency_ms"]')
+    stated = read(tmp_path, "", "--objectives", "score,latency_ms")
+    assert args.objectives == stated.objectives == ("score", "latency_ms")
+    options = as_options(args)
+    assert RunOptions.from_dict(json.loads(json.dumps(options.to_dict()))) == options
+    for stage, usual in zip(options.build_stages(50), RunOptions(budget=FIVE).build_stages(50), strict=True):
+        assert stage.objectives == ("score", "latency_ms") and not stage.early_stopping
+        assert not (stage.include_smallest or stage.include_pretrained) and stage.controls == usual.controls
+    assert RunOptions(budget=FIVE).build_stages(50) == build_stages(trainings=50)
+
+
 def test_paths_in_a_file_start_from_its_folder(tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -127,6 +139,8 @@ WRONG = {  # the file, and what its line says
     "[stage.explore]\nentrants = 3": "stage.explore has no 'entrants'",
     "[stage.final]\npx = 224": "px of the last stage is that of the run",
     "[stage.final]\nshare = 0": "stage.final.share = 0 must be a number from 0.001 to 1",
+    'objectives = ["latency_ms", "score"]': "'latency_ms,score' must be score, followed by none or some of params",
+    'objectives = "score,iou"': "'score,iou' must be score",
     "score.mask = 2": "score.mask = 2 must be a number from 0 to 1",
     "score.boundery_f = 1": "score has no field 'boundery_f'; the nearest is 'boundary_f'",
     "[score]\nmask = 0\ndepth = 0": "score: all weights are 0",

@@ -21,9 +21,9 @@ FINAL_STATE = ("model", "epoch")  # parts of the state that are kept after a tri
 class CheckpointStore(dict[str, Checkpoint]):
     """The last checkpoint of every trial that has one, by trial; the seed of the run draws the controls."""
 
-    def __init__(self, *, seed: int) -> None:
+    def __init__(self, *, seed: int, objectives: Sequence[str] = ("score",)) -> None:
         super().__init__()
-        self._seed = seed
+        self._seed, self._objectives = seed, objectives
         self._kept: dict[str, list[TrialRecord]] = {}  # ended trials that may be promoted, by stage
 
     def put(self, trial_id: str, checkpoint: Checkpoint) -> None:
@@ -45,7 +45,7 @@ class CheckpointStore(dict[str, Checkpoint]):
         `ended` are those since the last call: a trial that was not selected among fewer trials is not among more.
         """
         candidates = [*self._kept.get(stage, []), *ended]
-        wanted = select_checkpoints(candidates, seed=self._seed)
+        wanted = select_checkpoints(candidates, seed=self._seed, objectives=self._objectives)
         self._kept[stage] = [record for record in candidates if record.trial_id in wanted]
         for other in candidates:
             if other.trial_id in self and other.trial_id not in wanted:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import optuna
-from optuna.pruners import NopPruner
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 from ray.tune.result import TRAINING_ITERATION
@@ -19,11 +18,12 @@ from search.study.sampler import (
     OPTUNA_STATES,
     FeasibleTPE,
     build_sampler,
+    create_study,
     describe_outcome,
     is_trained,
-    name_metric,
+    list_values,
 )
-from search.study.storage import STUDY_NAME, open_trial
+from search.study.storage import open_trial
 from search.tuning.ray.trainable import StageContext, TrialSpec, build_trial_spec, read_outcome
 
 FINISHED: str = Searcher.FINISHED
@@ -60,17 +60,10 @@ class FeasibleOptunaSearch(Searcher):
         self._seed, self._started, self._unfinished = seed, len(past), list(unfinished)
         self._numbers, self._storage, self._exhausted = yield_free_numbers(past), storage, False
         self._trials: dict[str, optuna.Trial] = {}  # those that run, by Ray Tune's name
-        self.study = optuna.create_study(
-            storage=storage,
-            sampler=build_sampler(kind, seed + len(past)),  # a resumed search must not repeat its draws
-            pruner=NopPruner(),
-            study_name=STUDY_NAME,
-            direction="maximize",
-            load_if_exists=True,
-        )
+        sampler = build_sampler(kind, seed + len(past))  # a resumed search must not repeat its draws
+        self.study = create_study(storage, objectives=context.stage.objectives, sampler=sampler)
         for point in [] if past else points:
             self.study.enqueue_trial(point)
-        name_metric(self.study)
         if isinstance(self.study.sampler, FeasibleTPE):
             known = self.study.get_trials(deepcopy=False)
             self.study.sampler.trained = sum(is_trained(trial, trial.state) for trial in known)
@@ -125,8 +118,8 @@ class FeasibleOptunaSearch(Searcher):
         return open_trial(self._storage, self.study, numbers[0]) if numbers else None
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Report an intermediate score; TPE ranks pruned trials by it."""
-        if trial_id in self._trials:
+        """Report an intermediate score, by which TPE ranks pruned trials; a study of several objectives takes none."""
+        if trial_id in self._trials and len(self._context.stage.objectives) == 1:
             self._trials[trial_id].report(result["score"], result[TRAINING_ITERATION])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -140,7 +133,8 @@ class FeasibleOptunaSearch(Searcher):
         for name, value in describe_outcome(status, reason, metrics).items():
             trial.set_user_attr(name, value)
         state = OPTUNA_STATES[status]
-        self.study.tell(trial, result["score"] if state == TrialState.COMPLETE else None, state=state)
+        values = list_values(self.study, state, {**metrics, "score": result.get("score")})
+        self.study.tell(trial, values, state=state)
 
 
 class FixedSearcher(Searcher):

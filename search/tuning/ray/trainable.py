@@ -15,7 +15,7 @@ from ray import tune
 from torch import Tensor
 
 from data.data_module import StageData
-from models.cost import Throughput, measure_cost
+from models.cost import Throughput, measure_cost, measure_latency_ms
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.training.micro_batches import TrialOutOfMemoryError, is_out_of_memory
@@ -165,8 +165,10 @@ def build_fit_plan(spec: TrialSpec) -> FitPlan:
 def collect_constant_metrics(spec: TrialSpec, plan: FitPlan) -> dict[str, Any]:
     """Return the metrics of a trial that do not change while it trains."""
     context = spec.context
-    network = measure_cost(spec.config.model, context.stage.px)
+    network, timed = measure_cost(spec.config.model, context.stage.px), "latency_ms" in context.stage.objectives
+    latency = {"latency_ms": round(measure_latency_ms(spec.config.model, context.stage.px), 3)} if timed else {}
     return {
+        **latency,
         "params": network.params,
         "macs": network.macs,
         "receptive_field": network.receptive_field,

@@ -13,6 +13,7 @@ from search.records.trials import TrialRecord
 from search.tuning.promotion import (
     KEPT_CHECKPOINTS,
     group_finalists,
+    order_for_promotion,
     promote,
     rank_trials,
     select_checkpoints,
@@ -319,3 +320,32 @@ def test_mean_over_seeds_decides_and_single_scores_are_reduced_by_the_mean_drop(
     assert [group[0].metrics["beginning"] for group in found] == ["b", "c", "a", "d"]
     assert [r.score for r in found[2]] == [0.60, 0.52, 0.50]  # the best seed of each group first
     assert group_finalists([], lambda r: r.trial_id) == []
+
+
+TWO = replace(STAGE, objectives=("score", "latency_ms"), controls=0)
+
+
+def test_promotion_of_two_objectives_takes_from_the_front_what_adds_most():
+    front = [record(1, 0.6, latency_ms=8.0), record(2, 0.55, latency_ms=7.5), record(3, 0.3, latency_ms=1.0)]
+    behind = [record(4, 0.5, latency_ms=8.0), record(5, -0.2, latency_ms=0.9), record(6, 0.59, "failed", latency_ms=1)]
+    records = [*behind, *front]
+    # beside 1, 3 adds 0.3 * (1.1 - 0.05) and 2 only 0.55 * 0.03, on a logarithmic scale from 0.9 to 8.0 ms; 5 is on the
+    # front, but adds nothing, because it is worse than a constant guess
+    order = ["e0001", "e0003", "e0002", "e0005", "e0004"]
+    assert ids(order_for_promotion(records, TWO.objectives)) == order
+    assert ids(promote(records, replace(TWO, top_k=2), seed=0)) == order[:2]
+    assert ids(promote(records, replace(TWO, objectives=("score",), top_k=2), seed=0)) == ["e0001", "e0002"]
+    assert ids(order_for_promotion(records, ("score",))) == ids(rank_trials(records))
+    assert order_for_promotion([], TWO.objectives) == []
+
+
+@pytest.mark.parametrize("seed", TABLES)
+def test_checkpoints_of_all_that_two_objectives_may_promote_are_kept(seed):
+    records = drawn(seed)
+    known = [r for r in records if r.metrics.get("score") is not None]
+    stage = replace(TWO, objectives=("score", "macs", "params"), top_k=3)
+    kept = select_checkpoints(known, seed=seed, objectives=stage.objectives)
+    assert {r.trial_id for r in promote(known, stage, seed=seed)} <= kept
+    for count in range(len(known)):
+        ended = {r.trial_id for r in known[:count]}
+        assert kept & ended <= select_checkpoints(known[:count], seed=seed, objectives=stage.objectives)

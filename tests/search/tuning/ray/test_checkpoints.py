@@ -65,7 +65,7 @@ def test_of_many_trials_few_are_compared_with_the_next_and_the_same_are_kept(six
     compared = []
     monkeypatch.setattr(
         "search.tuning.ray.checkpoints.select_checkpoints",
-        lambda records, *, seed: compared.append(len(records)) or select_checkpoints(records, seed=seed),
+        lambda records, **options: compared.append(len(records)) or select_checkpoints(records, **options),
     )
     checkpoints.finish(record(60, 0.1))
     assert compared == [len(select_checkpoints(records, seed=0)) + 1]

@@ -17,8 +17,8 @@ from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord
 from search.study.resume import resume_study
-from search.study.sampler import build_sampler
-from search.study.space import SpaceLimits, build_first_points, suggest
+from search.study.sampler import build_sampler, select_fitted
+from search.study.space import SpaceLimits, build_first_points, encode_point, suggest
 from search.study.storage import STUDY_NAME, open_journal
 from search.tuning.allocation import StopCriterion
 from search.tuning.ray.searchers import FINISHED, FeasibleOptunaSearch, FixedSearcher, StageChain
@@ -49,10 +49,12 @@ class Only:
         return {TIME: -0.5, self.broken: 0.0 if config.model.arch == self.arch else 1.5}
 
 
-def searcher(storage=None, *, trials=100, rules=RULES, points=(), past=(), unfinished=(), space=SPACE, **more):
+def searcher(
+    storage=None, *, trials=100, rules=RULES, points=(), past=(), unfinished=(), space=SPACE, context=CONTEXT, **more
+):
     return FeasibleOptunaSearch(
         space,
-        CONTEXT,
+        context,
         closed=StopCriterion(trials, None),
         rules=rules,
         storage=storage or InMemoryStorage(),
@@ -350,3 +352,50 @@ def test_seeds_are_a_trials_own_and_repeat():
     assert len(set(seeds)) == 50
     assert seeds == [build_trial_spec(CONTEXT, i, CONFIG, seed=1).seed for i in range(50)]
     assert seeds[0] != build_trial_spec(CONTEXT, 0, CONFIG, seed=2).seed
+
+
+def test_two_objectives_are_values_of_one_study_also_after_a_resume(tmp_path):
+    stage = dataclasses.replace(CONTEXT.stage, objectives=("score", "params"), early_stopping=False)
+    context, journal = dataclasses.replace(CONTEXT, stage=stage), tmp_path / "study.journal"
+    search = searcher(open_journal(journal), context=context)
+    metrics = UserDict(score=0.5, params=1234, epochs=9)
+    for name, result in (("a", LAST | {"metrics": metrics}), ("b", {"failed": "loss is nan", "last": True})):
+        spec = search.suggest(name)["spec"]
+        search.on_trial_result(name, {"score": 0.4, "training_iteration": 1})
+        search.on_trial_complete(name, result)
+    found = study(open_journal(journal))
+    assert [direction.name for direction in found.directions] == ["MAXIMIZE", "MINIMIZE"]
+    assert found.metric_names == ["score", "params"]
+    assert [(trial.state.name, trial.values) for trial in found.trials] == [("COMPLETE", [0.5, 1234.0]), ("FAIL", None)]
+    past = [record(1, "completed", **metrics), record(2, "failed"), record(3, "completed", **metrics)]
+    past[2].config = spec.config.flat()
+    again = open_journal(journal)
+    encode = partial(encode_point, limits=LIMITS)
+    resume_study(again, SPACE, past, encode=encode, objectives=stage.objectives)
+    assert study(again).trials[2].values == [0.5, 1234.0]  # the study had lost it
+    lost = open_journal(tmp_path / "lost.journal")
+    resume_study(lost, SPACE, past[2:], encode=encode, objectives=stage.objectives)
+    assert study(lost).trials[0].values == [0.5, 1234.0]
+
+
+def test_tpe_of_two_objectives_suggests_beyond_its_start_and_avoids_what_is_worse_in_both():
+    stage = dataclasses.replace(CONTEXT.stage, objectives=("score", "params"), early_stopping=False)
+    search = searcher(context=dataclasses.replace(CONTEXT, stage=stage), trials=40)
+    rates = []
+    for number in range(40):
+        config = search.suggest(str(number))["spec"].config
+        good = config.optim.name == "adamw"
+        rates.append(good)
+        metrics = UserDict(score=0.6 if good else 0.1, params=1000 if good else 2000, epochs=9)
+        search.on_trial_complete(str(number), LAST | {"metrics": metrics, "score": metrics["score"]})
+    assert sum(rates[20:]) >= 15
+
+
+def test_tpe_of_two_objectives_is_fitted_to_the_front(monkeypatch):
+    monkeypatch.setattr("search.study.sampler.MAX_RECENT", 1)
+    monkeypatch.setattr("search.study.sampler.MAX_GOOD", 2)
+    values = [(0.1, 9.0), (0.9, 9.0), (0.5, 5.0), (0.4, 6.0), (0.2, 1.0), (0.0, 9.0)]
+    trials = [optuna.trial.create_trial(values=pair) for pair in values]
+    for number, trial in enumerate(trials):
+        trial.number = number
+    assert [trial.values[0] for trial in select_fitted(trials)] == [0.9, 0.2, 0.0]
