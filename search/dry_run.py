@@ -31,10 +31,10 @@ from search.config.trial import TrialConfig
 from search.records.disk import check_disk, count_free_bytes, format_bytes
 from search.study.space import Parameters, limit_space, suggest
 from search.study.space_settings import read_space
-from search.training.throughput import measure_throughput
+from search.training.throughput import measure_gpu_mib, measure_throughput
 from search.tuning.allocation import WEIGHT_COPIES, Allocation, allocate, build_feasibility, count_trainings
 from search.tuning.promotion import KEPT_CHECKPOINTS
-from search.tuning.ray.cluster import Cluster
+from search.tuning.ray.cluster import Cluster, sum_up_nodes
 
 DECODING_S = 2.0  # seconds of decoding triplets from which the decoding speed is measured
 START_S = 10.0  # seconds until the first trial begins: imports, Ray, measuring
@@ -72,11 +72,11 @@ def measure(data_module: DataModule, workers: int | None = None) -> Machine:
     """Measure training and decoding speed for about ten seconds; `workers` limits the trials at the same time."""
     gpus = torch.cuda.device_count()
     cores = count_cores()
-    cluster = Cluster(
-        cpus=cores, node_cpus=cores, gpus=gpus, node_memory_mib=0.0, dashboard="", local=True, limit=workers
-    )
-    device, busy = "cuda" if gpus else "cpu", min(cluster.workers, 16)
-    alone = measure_throughput(1, device)
+    machine = sum_up_nodes([{"CPU": cores, "GPU": gpus}])
+    cluster = Cluster(**machine, dashboard="", local=True, limit=workers)
+    alone = measure_throughput(1, device := "cuda" if gpus else "cpu")
+    cluster = cluster.share_gpus(alone, measure_gpu_mib()) if gpus else cluster
+    busy = min(cluster.workers, 16)
     with ProcessPoolExecutor(busy, mp_context=multiprocessing.get_context("spawn")) as pool:
         found = list(pool.map(measure_throughput, [1] * busy, [device] * busy))
     together = Throughput(mean(each.macs_per_s for each in found), mean(each.launch_s for each in found))

@@ -26,7 +26,7 @@ from search.records.tensorboard import TensorBoard
 from search.records.trials import TrialTable
 from search.study.dashboard import StageStudies
 from search.study.space_settings import read_space
-from search.training.throughput import measure_throughput
+from search.training.throughput import measure_gpu_mib, measure_throughput
 from search.tuning.allocation import WEIGHT_COPIES, count_trainings
 from search.tuning.interrupt import LATE_S, Interrupt, RunInterruptedError
 from search.tuning.promotion import KEPT_CHECKPOINTS
@@ -107,6 +107,7 @@ class Experiment:
             check_nodes(self.folder)
         self.interrupt.servers = ray.servers
         throughput = ray.call(measure_throughput, 1, "cuda" if ray.gpus else "cpu")
+        ray = ray.share_gpus(throughput, ray.call(measure_gpu_mib)) if ray.gpus else ray
         self.run_state.devices = {"cpu": ray.cpus, "gpu": ray.gpus}
         self.stages = self._build_stages(budget, ray, throughput)
         if self.run_state.earlier:
@@ -259,7 +260,6 @@ class Experiment:
             RecordCallback(searcher, self.table, loggers, self.run_state, *shown),
             folder=self.folder / "ray" / str(self.run_state.processes),
             workers=workers,
-            resources=resources.cluster.resources,
             deadline=self.interrupt.deadline - LATE_S / 2,
         )
 

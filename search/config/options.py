@@ -84,7 +84,9 @@ class RunOptions:
     masks: str | None = _role("masks")
     depth: str | None = _role("depth")
     workers: int | None = _option(
-        "trials at the same time (default: one per core, or four per GPU)", type=parse_whole(1), metavar="N"
+        "trials at the same time (default: one per core, or as many as share the GPUs)",
+        type=parse_whole(1),
+        metavar="N",
     )
     gpus: int | None = _option(
         "GPUs of this machine to use (default: all; 0 trains on the cores)", type=parse_whole(), metavar="N"

@@ -42,6 +42,11 @@ def measure_throughput(threads: int, device: str) -> Throughput:
     return Throughput(count_macs(config, PX) / image_s, launches_s / launches)
 
 
+def measure_gpu_mib() -> float:
+    """Return the memory of the GPU in MiB."""
+    return torch.cuda.mem_get_info()[1] / 2**20
+
+
 def _build_random_batch(size: int) -> Batch:
     plane = torch.rand(size, 1, PX, PX)
     known = torch.ones(size, dtype=torch.bool)

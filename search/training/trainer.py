@@ -124,8 +124,12 @@ class Trainer:
         mask, depth = (0.5 if mean is None else mean for mean in (data.stats.mask_mean, data.stats.depth_mean))
         self.model.set_prior(mask=mask, depth=depth)
         self.model.on(self.device)
-        bfloat16 = uses_bfloat16(plan.precision, self.device)
-        self.runner = MicroBatchRunner(self.model, bfloat16=bfloat16, micro_batch_size=plan.micro_batch_size)
+        self.runner = MicroBatchRunner(
+            self.model,
+            bfloat16=uses_bfloat16(plan.precision, self.device),
+            micro_batch_size=plan.micro_batch_size,
+            shares_memory=self.device.type == "cuda",
+        )
         self.loss = build_loss(config.loss, data.train.px).to(self.device)
         self.optimizer = build_optimizer(config.optim, [self.model, self.loss])
         self.train_loader = _build_train_loader(config, data, plan)
@@ -139,6 +143,7 @@ class Trainer:
 
     def run_epoch(self, on_step: OnStep | None) -> dict[str, Any]:
         """Train and validate one epoch and return its report; the last epoch restores the best weights."""
+        self.runner.begin_epoch()
         trained = self.train_epoch(on_step)
         self.epoch += 1
         last = self.epoch >= self.plan.epochs or self.clock.progress >= 1.0

@@ -17,6 +17,8 @@ GOOD_IMAGES = 16_000  # images that a good training sees
 WEIGHT_COPIES = 5  # weights, gradients, the optimizer's two moments, and the weights of the best epoch
 MIN_EPOCHS = 2  # a network that is too slow for so many epochs within a trial's time is rejected
 MIN_IMAGES = 64  # training images of a stage that searches
+MAX_TRIALS_PER_GPU = 16
+CONTEXT_MIB, TRIAL_MIB = 512, 1536  # of a GPU: what a process occupies without tensors; the least for a trial in all
 MEASURING, MIN_MEASURED = 0.3, 16  # share of a trial's time for one validation, and the fewest images it measures
 
 
@@ -48,6 +50,16 @@ def estimate_typical_s(throughput: Throughput, px: int, images: float, *, factor
     """Return the seconds in which a network of `factor` times the typical multiply-adds trains on images of `px`."""
     macs = factor * TYPICAL_MACS * (px / TYPICAL_PX) ** 2
     return throughput.compute_training_s(images, macs, layers=TYPICAL_LAYERS, batch_size=TYPICAL_BATCH)
+
+
+def choose_trials_per_gpu(throughput: Throughput, memory_mib: float) -> int:
+    """Return how many trials of a search share one GPU: as many as keep it busy and fit into its memory.
+
+    A typical network leaves a GPU idle while its operations are started; `throughput` is that of the whole GPU.
+    """
+    alone_s = estimate_typical_s(throughput, TYPICAL_PX, 1)
+    busy_s = estimate_typical_s(Throughput(throughput.macs_per_s), TYPICAL_PX, 1)
+    return max(1, min(MAX_TRIALS_PER_GPU, int(alone_s / busy_s), int(memory_mib / TRIAL_MIB)))
 
 
 def count_trainings(wall_s: float | None, throughput: Throughput, *, workers: int, px: int) -> float:

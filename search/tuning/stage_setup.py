@@ -96,6 +96,7 @@ def build_stage_context(
         threads=allocation.threads,
         device="cuda" if cluster.gpus else "cpu",
         devices=cluster.count_devices_each(at_once),
+        resources=cluster.reserve(at_once),
         memory_mib=cluster.compute_memory_each(at_once),
         throughput=throughput if trials else None,
         encoder=resources.encoder,

@@ -203,7 +203,6 @@ def run(args: argparse.Namespace, folder: Path) -> None:
             recorder,
             folder=out / "ray" / "1",
             workers=args.workers,
-            resources=resources.cluster.resources,
         )
         print(f"{time.monotonic() - began:.1f} s, of which {time.monotonic() - blocks.wall:.1f} s after the last trial")
 

@@ -7,8 +7,8 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from data.runtime.parallel import check_answer
 from models.cost import Throughput
 from search.config.plugins import VARIABLE
 from search.records.disk import count_free_bytes, find_temporary_folder, format_bytes
+from search.tuning.allocation import choose_trials_per_gpu
 
 T = TypeVar("T")
 _QUIET = {
@@ -42,14 +43,16 @@ OBJECT_STORE_BYTES = 200 * 2**20  # small: checkpoints are files and images are 
 class Cluster:
     """Resources of the Ray cluster."""
 
-    cpus: int  # total number of cores
+    cpus: int  # total number of cores, in a cluster with GPUs those of nodes that have one
     node_cpus: int  # cores of the largest node
     gpus: int  # total number of GPUs
     node_memory_mib: float  # memory of the smallest node in MiB; 0 if Ray does not report it
     dashboard: str  # address of the Ray dashboard, or ""
     local: bool  # True if Ray was started on this machine for this run
-    # largest number of trials at the same time (--workers); None for one per core, or four per GPU
+    # largest number of trials at the same time (--workers); None for one per core, or as many as share the GPUs
     limit: int | None = None
+    trials_per_gpu: int = 1  # trials of the search that share one GPU
+    cpus_per_gpu: float = 1.0  # cores for each GPU of the node that has the fewest
     # addresses (host:port) of the servers without which this process cannot use the cluster
     servers: tuple[str, ...] = ()
 
@@ -60,20 +63,29 @@ class Cluster:
 
     @property
     def workers(self) -> int:
-        """Number of trials of the search at the same time: `limit`, or one per core, or four per GPU."""
-        usual = 4 * self.gpus if self.gpus else self.cpus
+        """Number of trials of the search at the same time: `limit`, or one per core, or `trials_per_gpu`."""
+        usual = self.gpus * self.trials_per_gpu if self.gpus else self.cpus
         return min(self.limit or usual, self.cpus)
 
-    @property
-    def resources(self) -> dict[str, float]:
-        """Resources that Ray reserves for each worker."""
-        each = max(4, -(-self.workers // self.gpus)) if self.gpus else 0  # trials on one GPU
-        return {"cpu": 1, "gpu": 1 / each} if self.gpus else {"cpu": 1}
+    def share_gpus(self, throughput: Throughput, memory_mib: float) -> "Cluster":
+        """Return this cluster with the number of trials of the search that share a GPU of that speed and memory.
+
+        Each trial needs a core; one core of a node is left to the other processes.
+        """
+        each = min(choose_trials_per_gpu(throughput, memory_mib), int(self.cpus_per_gpu))
+        return replace(self, trials_per_gpu=max(1, each))
 
     def count_devices_each(self, trials: int) -> float:
-        """Return the cores, or the fraction of a GPU, of each of `trials` concurrent trials."""
+        """Return the cores, or the fraction of a GPU, of each of `trials` concurrent trials.
+
+        As many trials fit on each GPU as on the others, so the last ones of a run have whole GPUs.
+        """
         at_once = min(trials, self.workers)
-        return min(1.0, self.gpus / at_once) if self.gpus else float(self.threads(trials))
+        return 1 / -(-at_once // self.gpus) if self.gpus else float(self.threads(trials))
+
+    def reserve(self, trials: int) -> dict[str, float]:
+        """Return the resources that Ray reserves for each of `trials` concurrent trials."""
+        return {"CPU": 1, "GPU": self.count_devices_each(trials)} if self.gpus else {"CPU": 1}
 
     def share(self, throughput: Throughput, trials: int) -> Throughput:
         """Return the throughput of each of `trials` concurrent trials, from that of one core or of a whole GPU."""
@@ -94,7 +106,7 @@ class Cluster:
             return function(*args)
         import ray
 
-        task = ray.remote(num_cpus=self.resources["cpu"], num_gpus=self.resources.get("gpu", 0))(function)
+        task = ray.remote(num_cpus=1, num_gpus=min(self.gpus, 1))(function)
         result: T = ray.get(task.remote(*args))
         return result
 
@@ -128,18 +140,28 @@ def start(address: str | None, workers: int | None = None) -> Cluster:
     except Exception as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ConnectionError(f"Ray does not start: {reason}; {_advise(error)}") from error
-    resources, nodes = ray.cluster_resources(), [node["Resources"] for node in ray.nodes()]
     url = context.dashboard_url or ""
     return Cluster(
-        cpus=int(resources.get("CPU", 1)),
-        node_cpus=max(int(node.get("CPU", 0)) for node in nodes),
-        gpus=int(resources.get("GPU", 0)),
-        node_memory_mib=min((node["memory"] for node in nodes if node.get("memory")), default=0.0) / 2**20,
+        **sum_up_nodes([node["Resources"] for node in ray.nodes() if node["Alive"]]),
         dashboard=f"http://{url}" if url else "",
         local=address is None,
         limit=workers,
         servers=() if (address or "").startswith("ray://") else _list_servers(),
     )
+
+
+def sum_up_nodes(nodes: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Return the fields of a Cluster that describe its nodes, given Ray's resources of each."""
+    with_gpu = [node for node in nodes if node.get("GPU")]
+    used = with_gpu or nodes
+    cpus = [int(node.get("CPU", 0)) for node in used]
+    return {
+        "cpus": sum(cpus) or 1,
+        "node_cpus": max(cpus),
+        "gpus": sum(int(node["GPU"]) for node in with_gpu),
+        "cpus_per_gpu": min(((node.get("CPU", 0) - 1) / node["GPU"] for node in with_gpu), default=1.0),
+        "node_memory_mib": min((node["memory"] for node in used if node.get("memory")), default=0.0) / 2**20,
+    }
 
 
 def _list_servers() -> tuple[str, ...]:

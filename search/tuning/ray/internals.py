@@ -12,20 +12,22 @@ def get_asha_rungs(scheduler: ASHAScheduler) -> dict[int, dict[str, float]]:
     return dict(scheduler._brackets[0]._rungs)
 
 
-def keep_idle_workers(tune_controller: Any, trial: Trial, count: int) -> bool:
-    """Let Ray Tune keep `count` idle workers of the kind of `trial` instead of one.
+def keep_idle_workers(tune_controller: Any, trial: Trial, count: int, *, instead: Any = None) -> Any:
+    """Let Ray Tune keep `count` idle workers with the resources of `trial`, and none with those of `instead`.
 
     Without this, Ray Tune ends the workers that wait for the last trial of a stage and starts new ones, which takes
-    seconds, for the next stage.
+    seconds, for the next stage. Workers of a stage whose trials had other shares of a GPU hold what the next one needs.
 
     Returns:
-        False if the controller has no cache of workers yet.
+        The resources of the workers that are kept; `instead` if the controller has no cache of workers yet.
     """
     cache = getattr(tune_controller, "_actor_cache", None)
-    if cache is None:
-        return False
+    if cache is None or trial.placement_group_factory == instead:
+        return instead
+    if instead is not None:
+        cache.decrease_max(instead, by=count)
     cache.increase_max(trial.placement_group_factory, by=count)
-    return True
+    return trial.placement_group_factory
 
 
 def leave_out_of_snapshots(tune_controller: Any) -> None:

@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections import UserDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.training.micro_batches import TrialOutOfMemoryError, is_out_of_memory
 from search.training.trainer import STATE_FILE, FitPlan, State, TrialDivergedError, fit
-from search.tuning.allocation import choose_micro_batch_size, count_measurable_images
+from search.tuning.allocation import CONTEXT_MIB, choose_micro_batch_size, count_measurable_images
 
 
 def _read_boot_id() -> str:
@@ -45,6 +45,7 @@ class StageContext:
     threads: int  # processor threads of one trial
     device: str
     devices: float = 1.0  # cores that one trial occupies, or its fraction of a GPU
+    resources: Mapping[str, float] = field(default_factory=lambda: {"CPU": 1})  # that Ray reserves for one trial
     memory_mib: float | None = None  # memory that one trial may use, in MiB; None if running out of it does no harm
     # that of one trial; None in a search, where infeasible networks are rejected and all trials are validated on the
     # same images
@@ -121,6 +122,8 @@ def train_trial(params: dict[str, Any]) -> None:
     spec: TrialSpec = params["spec"]
     context = spec.context
     torch.set_num_threads(context.threads)
+    if context.device == "cuda":
+        limit_gpu_memory(context.devices)
     plan = build_fit_plan(spec)
     reporter = Reporter(collect_constant_metrics(spec, plan))
     own = load_state(spec.own)
@@ -144,6 +147,12 @@ def train_trial(params: dict[str, Any]) -> None:
     finally:
         if context.device == "cuda":
             torch.cuda.empty_cache()  # the next trial of this worker has a network of another size
+
+
+def limit_gpu_memory(share: float) -> None:
+    """Let this process allocate its share of a GPU only, so that it takes no memory from the trials beside it."""
+    total_mib = torch.cuda.mem_get_info()[1] / 2**20
+    torch.cuda.set_per_process_memory_fraction(max(share / 2, share - CONTEXT_MIB / total_mib))
 
 
 def build_fit_plan(spec: TrialSpec) -> FitPlan:

@@ -149,7 +149,7 @@ class StageScheduler(ASHAScheduler):
     """
 
     def __init__(self, epochs: int, workers: int) -> None:
-        self._workers_to_keep = workers
+        self._workers, self._kept = workers, None
         super().__init__(
             time_attr="epoch",
             metric="score",
@@ -166,11 +166,10 @@ class StageScheduler(ASHAScheduler):
             rungs.get(epoch, {})[trial_id] = score
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Add a trial; the first one shows which workers to keep between stages."""
+        """Add a trial; the first one of a stage shows which workers to keep."""
         super().on_trial_add(tune_controller, trial)
         leave_out_of_snapshots(tune_controller)
-        if self._workers_to_keep and keep_idle_workers(tune_controller, trial, self._workers_to_keep):
-            self._workers_to_keep = 0
+        self._kept = keep_idle_workers(tune_controller, trial, self._workers, instead=self._kept)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Return the first trial that waits; Ray Tune would look for it among all trials, at every event."""
@@ -254,15 +253,14 @@ def run_experiment(
     *,
     folder: Path,
     workers: int,
-    resources: dict[str, float],
     deadline: float = float("inf"),
 ) -> None:
-    """Run one Ray Tune experiment to its end, with resources for each worker such as {"cpu": 1, "gpu": 0.25}.
+    """Run one Ray Tune experiment to its end.
 
     `folder` is Ray Tune's own for this process. After `deadline`, a moment of time.monotonic(), trials that still
     wait for a worker are left unfinished.
     """
-    trainable = tune.with_resources(Worker, resources)
+    trainable = tune.with_resources(Worker, _request_resources)
     trainable.__name__ = trainable.__qualname__ = Worker.__name__  # shown in Ray's dashboard
     tune.Tuner(
         trainable,
@@ -284,6 +282,11 @@ def run_experiment(
             failure_config=FailureConfig(max_failures=0),  # `RecordCallback` hands out trials again
         ),
     ).fit()
+
+
+def _request_resources(params: dict[str, Any]) -> tune.PlacementGroupFactory:
+    spec: TrialSpec = params["spec"]
+    return tune.PlacementGroupFactory([dict(spec.context.resources)])
 
 
 def _get_spec(trial: Trial) -> TrialSpec:

@@ -149,3 +149,15 @@ def test_precision_that_is_stated_is_used_and_auto_follows_the_processor(monkeyp
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda supported=supported: supported)
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
         assert uses_bfloat16("auto", cpu) is supported
+
+
+@pytest.mark.parametrize(("shares_memory", "tried"), [(True, [8, 4, 4, 8]), (False, [8, 4, 4, 4, 4])])
+def test_lack_of_memory_that_a_neighbour_may_have_caused_lasts_an_epoch(shares_memory, tried):
+    model = Limited(4, FULL)
+    runner = MicroBatchRunner(model, bfloat16=False, micro_batch_size=None, shares_memory=shares_memory)
+    runner.begin_epoch()
+    runner.predict(numbered(8))
+    model.limit = 8  # the neighbour has ended
+    runner.begin_epoch()
+    runner.predict(numbered(8))
+    assert model.tried == tried

@@ -289,6 +289,13 @@ def test_micro_batches_are_halved_for_good_where_memory_runs_out(fit_data, small
     assert resumed[0]["train_total"] == reports[1]["train_total"] and resumed[0]["micro_batch_size"] == 2
 
 
+def test_each_epoch_begins_with_the_planned_batches(fit_data, small_config, monkeypatch):
+    begun = []
+    monkeypatch.setattr(MicroBatchRunner, "begin_epoch", lambda self: begun.append(self.shares_memory))
+    train(small_config, fit_data, epochs=2)
+    assert begun == [False, False]
+
+
 def test_one_image_that_does_not_fit_fails_the_trial(fit_data, small_config, monkeypatch):
     monkeypatch.setattr(MicroBatchRunner, "_forward", full_above(0, OUT_OF_MEMORY[0]))
     with pytest.raises(TrialOutOfMemoryError, match="not even one image of 32 px fits in memory: CUDA out of memory"):

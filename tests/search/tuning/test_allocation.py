@@ -21,7 +21,7 @@ from search.tuning.allocation import (
     count_affordable_images,
     count_trainings,
 )
-from search.tuning.ray.cluster import Cluster
+from search.tuning.ray.cluster import Cluster, sum_up_nodes
 
 SMALL = TrialConfig.from_dict({"model": {"arch": "unet", "width": 4, "stem_stride": 2}})
 LARGE = TrialConfig.from_dict({"model": {"arch": "unet", "width": 16}})
@@ -140,7 +140,9 @@ H200 = Throughput(1.4e13, 8e-6)
 
 def plan_hour_on_a_gpu():
     """Return the first stage of an hour on one GPU, what it allocates, and the rules of its search."""
-    machine = Cluster(cpus=16, node_cpus=16, gpus=1, node_memory_mib=0, dashboard="", local=True)
+    nodes = sum_up_nodes([{"CPU": 16, "GPU": 1}])
+    machine = Cluster(**nodes, dashboard="", local=True).share_gpus(H200, 140_000)
+    assert machine.workers == 15
     each = machine.share(H200, machine.workers)
     stage = build_stages(trainings=count_trainings(3600.0, each, workers=machine.workers, px=160))[0]
     allocation = allocate(
@@ -175,7 +177,7 @@ def test_what_is_rejected_would_take_longer_than_its_time():
 def test_more_cores_speed_up_arithmetic_and_a_share_of_a_gpu_slows_it_down():
     cores = Cluster(cpus=16, node_cpus=16, gpus=0, node_memory_mib=0, dashboard="", local=True)
     assert cores.share(Throughput(1e9, 2e-5), 2) == Throughput(8e9, 2e-5)
-    gpu = replace(cores, gpus=1)
+    gpu = replace(cores, gpus=1, trials_per_gpu=2)
     assert gpu.share(H200, 1) == H200 and gpu.share(H200, 2) == Throughput(0.7e13, 8e-6)  # whatever the cores
 
 

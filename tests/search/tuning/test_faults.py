@@ -98,9 +98,7 @@ def run(started, fit_data, tmp_path_factory):
     kills = {"c0001": "start", "c0002": "epoch 2", "c0003": "end"}
     run_state = create_run_state(folder, {}, began=time.monotonic())
     recorder = Killer(kills, chain, table, [], run_state, checkpoints, lambda record: None, lines.append)
-    run_experiment(
-        chain, StageScheduler(EPOCHS, 1), recorder, folder=folder / "ray" / "1", workers=1, resources={"cpu": 1}
-    )
+    run_experiment(chain, StageScheduler(EPOCHS, 1), recorder, folder=folder / "ray" / "1", workers=1)
     assert not kills
     return folder, table, lines
 
@@ -154,6 +152,7 @@ def test_trial_that_fits_on_no_node_any_more_is_left_unfinished_at_the_deadline(
 ):
     stage = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=EPOCHS)
     context = StageContext(stage=stage, data=fit_data, deadline=None, cap_s=None, threads=1, device="cpu")
+    context = replace(context, resources={"CPU": 1, "of_the_lost_node": 1})
     chain = StageChain(iter([FixedSearcher([build_trial_spec(context, 1, small_config, seed=0)])]))
     table, run_state = TrialTable(tmp_path), create_run_state(tmp_path, {}, began=time.monotonic())
     recorder = RecordCallback(chain, table, [], run_state, CheckpointStore(seed=0), lambda record: None, print)
@@ -163,7 +162,6 @@ def test_trial_that_fits_on_no_node_any_more_is_left_unfinished_at_the_deadline(
         recorder,
         folder=tmp_path / "ray" / "1",
         workers=1,
-        resources={"cpu": 1, "of_the_lost_node": 1},
         deadline=time.monotonic() + 3,
     )
     assert not chain.is_finished and not [record for record in table.records.values() if record.status]

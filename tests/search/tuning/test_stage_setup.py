@@ -15,7 +15,7 @@ from search.records.trials import TrialRecord
 from search.study.space import LR_RANGES
 from search.training.lr_finder import RangeTest, find_steepest_slope
 from search.tuning import stage_setup as stages
-from search.tuning.ray.cluster import Cluster
+from search.tuning.ray.cluster import Cluster, sum_up_nodes
 from search.tuning.ray.searchers import FINISHED
 from search.tuning.stage_setup import (
     SPARE,
@@ -239,3 +239,16 @@ def test_range_is_not_moved_out_of_what_the_space_allows(resources, monkeypatch)
     given = resources()
     low, high = centre_lr_ranges(given, build_stage_context(given, EXPLORE, trials=None))["adamw"]
     assert (low * high) ** 0.5 == pytest.approx(LR_RANGES["adamw"][0])
+
+
+def test_trials_of_a_search_share_gpus_and_those_of_the_last_stage_have_their_own(resources):
+    given = resources()
+    nodes = sum_up_nodes([{"CPU": 16, "GPU": 2, "memory": 2**34}] * 2)
+    throughput = Throughput(1.4e13, 8e-6)
+    machine = Cluster(**nodes, dashboard="", local=False).share_gpus(throughput, 140_000)
+    given = replace(given, cluster=machine, throughput=throughput)
+    explore, final = build_stage_context(given, EXPLORE, trials=None), build_stage_context(given, CONFIRM, trials=3)
+    assert explore.resources == {"CPU": 1, "GPU": 1 / 7} and final.resources == {"CPU": 1, "GPU": 1}
+    assert (explore.device, explore.devices, explore.memory_mib) == ("cuda", 1 / 7, None)
+    assert explore.cap_s == 100 / EXPLORE.full_trials * 28 or explore.cap_s == 100  # four GPUs with seven trials each
+    assert final.throughput == throughput and final.cap_s == pytest.approx(100)

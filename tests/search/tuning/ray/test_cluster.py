@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from search.tuning.ray.cluster import QUIET_S, Cluster, _advise, _choose_temporary_folder, _protect_token, start
+from models.cost import Throughput
+from search.tuning.ray.cluster import (
+    QUIET_S,
+    Cluster,
+    _advise,
+    _choose_temporary_folder,
+    _protect_token,
+    start,
+    sum_up_nodes,
+)
 from tests.waiting import HANG_S
 
 
@@ -20,14 +29,14 @@ def cluster(**changes):
 
 
 def test_without_gpu_there_is_a_worker_a_core():
-    assert cluster().workers == 8 and cluster().resources == {"cpu": 1} and cluster().devices == 8
+    assert cluster().workers == 8 and cluster().reserve(2) == {"CPU": 1} and cluster().devices == 8
 
 
 def test_workers_option_limits_the_trials_at_once_and_each_gets_more_cores():
     assert cluster(limit=2).workers == 2 and cluster(limit=2).threads(2) == 4
     assert cluster(limit=20).workers == 8  # on a smaller machine than the one the run began on
     shared = cluster(cpus=16, gpus=1, limit=6)
-    assert shared.workers == 6 and shared.resources["gpu"] == pytest.approx(1 / 6)
+    assert shared.workers == 6 and shared.reserve(6) == {"CPU": 1, "GPU": pytest.approx(1 / 6)}
     assert cluster(cpus=16, gpus=1, limit=2).workers == 2
 
 
@@ -40,10 +49,47 @@ def test_a_trial_gets_no_more_cores_than_a_node_has():
     assert cluster(cpus=48, node_cpus=16).threads(1) == 16
 
 
-def test_gpu_is_shared_by_four_trials_of_the_search_and_given_whole_to_the_last():
-    machine = cluster(cpus=16, gpus=1)
-    assert machine.workers == 4 and machine.resources == {"cpu": 1, "gpu": 0.25}
-    assert machine.count_devices_each(4) == 0.25 and machine.count_devices_each(1) == 1.0
+IDLE = Throughput(1.4e13, 8e-6)  # a GPU that waits for operations to start
+BUSY = Throughput(1e12, 1e-7)
+
+
+def pretend(*nodes):
+    """Return a cluster of nodes with so many cores and GPUs."""
+    return Cluster(**sum_up_nodes([{"CPU": c, "GPU": g, "memory": 2**34} for c, g in nodes]), dashboard="", local=False)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "throughput", "memory_mib", "each"),
+    [
+        (((32, 1),), IDLE, 140_000, 16),  # sixteen at the most
+        (((16, 1),), IDLE, 140_000, 15),  # one core is left
+        (((2, 1),), IDLE, 140_000, 1),
+        (((64, 4),), IDLE, 140_000, 15),
+        (((64, 1), (9, 2)), IDLE, 140_000, 4),  # as the node with the fewest cores for its GPUs allows
+        (((32, 1),), IDLE, 8_000, 5),  # as fit into memory
+        (((32, 1),), BUSY, 140_000, 1),  # a trial alone keeps it busy
+        (((1, 1),), IDLE, 140_000, 1),
+    ],
+)
+def test_gpu_is_shared_by_as_many_trials_as_keep_it_busy_and_fit(nodes, throughput, memory_mib, each):
+    machine = pretend(*nodes).share_gpus(throughput, memory_mib)
+    assert machine.trials_per_gpu == each and machine.workers == each * machine.gpus
+    assert machine.reserve(machine.workers) == {"CPU": 1, "GPU": 1 / each}
+
+
+@pytest.mark.parametrize(
+    ("trials", "share"), [(1, 1), (2, 1), (4, 1), (5, 1 / 2), (8, 1 / 2), (9, 1 / 3), (99, 1 / 15)]
+)
+def test_last_trials_have_whole_gpus_as_long_as_there_are_enough(trials, share):
+    machine = pretend((32, 2), (32, 2)).share_gpus(IDLE, 140_000)
+    assert machine.gpus == 4 and machine.count_devices_each(trials) == share == machine.reserve(trials)["GPU"]
+    assert machine.share(IDLE, trials) == Throughput(IDLE.macs_per_s * share, IDLE.launch_s)
+
+
+def test_nodes_without_a_gpu_do_not_count_in_a_cluster_that_has_some():
+    machine = pretend((64, 0), (8, 2), (16, 2))
+    assert (machine.cpus, machine.node_cpus, machine.gpus, machine.cpus_per_gpu) == (24, 16, 4, 3.5)
+    assert pretend((64, 0), (8, 0)).cpus == 72
 
 
 def test_trials_share_the_memory_of_a_node_and_leave_some():

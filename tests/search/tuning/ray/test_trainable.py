@@ -9,7 +9,7 @@ import torch
 from models.cost import Throughput, estimate_training_mib, probe
 from search.config.stages import Stage
 from search.training.micro_batches import TrialOutOfMemoryError
-from search.tuning.allocation import WEIGHT_COPIES
+from search.tuning.allocation import CONTEXT_MIB, TRIAL_MIB, WEIGHT_COPIES
 from search.tuning.ray import trainable
 from search.tuning.ray.trainable import MAX_RATES, StageContext, build_trial_spec, thin_rates, train_trial
 
@@ -88,3 +88,23 @@ def test_rates_are_thinned_evenly_between_first_and_last():
 def test_early_stopping_is_off_unless_requested(context, small_config):
     assert build_trial_spec(context, 1, small_config, seed=0, early_stopping=True).early_stopping
     assert not build_trial_spec(context, 1, small_config, seed=0).early_stopping
+
+
+@pytest.mark.parametrize(("total_gb", "trials"), [(141, 16), (8, 5), (8, 1), (4, 3)])
+def test_memory_of_the_trials_of_a_gpu_and_of_their_processes_fits_on_it(total_gb, trials, monkeypatch):
+    limits = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2**30, total_gb * 2**30))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", limits.append)
+    trainable.limit_gpu_memory(1 / trials)
+    assert limits[0] >= 1 / trials / 2
+    if total_gb * 1024 / trials >= TRIAL_MIB:
+        assert trials * (limits[0] * total_gb * 1024 + CONTEXT_MIB) == pytest.approx(total_gb * 1024)
+
+
+def test_trial_on_a_gpu_is_limited_to_its_share(context, small_config, reports, monkeypatch):
+    limits = []
+    monkeypatch.setattr(trainable, "limit_gpu_memory", limits.append)
+    monkeypatch.setattr(trainable, "fit", lambda *args, **options: None)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    run(dataclasses.replace(context, device="cuda", devices=0.25), small_config)
+    assert limits == [0.25]
