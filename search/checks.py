@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from data.dataset import DataError
 from data.runtime import cli
@@ -40,6 +41,10 @@ def build_options(args: argparse.Namespace, budget: Budget) -> RunOptions:
     select_gpus(args.gpus, args.address)
     register_plugins(hash_by_name(args.plugin), args.out)
     args.space = _check_space(args)
+    if args.track and "://" in args.track:
+        from data.runtime.parallel import check_answer
+
+        check_answer(urlsplit(args.track.partition(":")[2]).netloc.rpartition("@")[2])
     encoder = _read_encoder(args)
     options = _pin_encoder(RunOptions.from_args(args, budget=budget, configs=_read_configs(args, budget)), encoder)
     return _check_feasible(options, local=args.address is None)

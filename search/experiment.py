@@ -22,7 +22,7 @@ from search.records.disk import DiskFullError, check_disk, find_full_disk
 from search.records.prometheus import PrometheusExporter
 from search.records.run_dir import claim, format_resume_command, read_lines
 from search.records.run_state import RunState
-from search.records.tensorboard import TensorBoard
+from search.records.tensorboard import TensorBoard, TrialLogger
 from search.records.trials import TrialTable
 from search.study.dashboard import StageStudies
 from search.study.space_settings import read_space
@@ -34,6 +34,7 @@ from search.tuning.ray import cluster
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.nodes import check_nodes
 from search.tuning.ray.searchers import StageChain
+from search.tuning.ray.trackers import Tracker
 from search.tuning.ray.tune import RecordCallback, StageScheduler, run_experiment
 from search.tuning.restore import restore_trials
 from search.tuning.stage_runner import StageFailedError, StageRunner
@@ -62,6 +63,7 @@ class Experiment:
         self.stages: tuple[Stage, ...] = ()  # known once the speed is measured
         self.checkpoints = CheckpointStore(seed=options.seed, objectives=options.objectives)
         self.stage_studies = StageStudies(self.folder, table)
+        self.tracker: Tracker | None = None
         self.interrupt = Interrupt(run_state, console)
         data_module.show = console.show_progress
 
@@ -118,6 +120,9 @@ class Experiment:
         self._announce(ray)
         resources = self._build_resources(budget, ray, throughput)
         self._record_start(resources)
+        if self.options.track:
+            self.tracker = Tracker(self.options.track, self.folder, partial(self.console.print, style="yellow"))
+            cleanup.callback(self.tracker.close)
         self._compare_disk(resources)
         exporter = PrometheusExporter(self.folder.name, self.table, lambda: self._spent_share(budget))
         exporter.start()
@@ -251,7 +256,8 @@ class Experiment:
             for line in read_lines(self.folder / "reports.jsonl")
             if line["stage"] == first.name
         )
-        loggers = (TensorBoard(self.folder / "tensorboard"), self.stage_studies)
+        loggers: list[TrialLogger] = [TensorBoard(self.folder / "tensorboard"), self.stage_studies]
+        loggers += [self.tracker] if self.tracker else []
         shown = self.checkpoints, self.console.update, self.console.print
         return partial(
             run_experiment,

@@ -1,6 +1,7 @@
 """Options of a run: declared once, parsed from the command line, stored in run.json and read back by --resume."""
 
 import argparse
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,16 @@ def parse_objectives(text: str) -> tuple[str, ...]:
         costs = ", ".join(OBJECTIVES[1:])
         raise argparse.ArgumentTypeError(f"{text!r} must be score, followed by none or some of {costs}")
     return names
+
+
+def parse_tracker(text: str) -> str:
+    """Return `mlflow:URI` or `wandb:PROJECT`; raise ArgumentTypeError for another text or without the package."""
+    kind, _, place = text.partition(":")
+    if kind not in ("mlflow", "wandb") or not place:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither mlflow:URI nor wandb:PROJECT")
+    if importlib.util.find_spec(kind) is None:
+        raise argparse.ArgumentTypeError(f'{text!r} needs the package {kind}: pip install -e ".[trackers]"')
+    return text
 
 
 def _switch(help: str, *, default: bool) -> Any:
@@ -90,6 +101,11 @@ class RunOptions:
     )
     gpus: int | None = _option(
         "GPUs of this machine to use (default: all; 0 trains on the cores)", type=parse_whole(), metavar="N"
+    )
+    track: str | None = _option(
+        "report trials to an MLflow server or a Weights & Biases project too",
+        type=parse_tracker,
+        metavar="mlflow:URI|wandb:PROJECT",
     )
     px: int = _option(
         "side of the final images in pixels (96 to 512, default 160)",

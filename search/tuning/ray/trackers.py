@@ -1,0 +1,108 @@
+"""Report trials to MLflow or Weights & Biases through the callbacks of Ray Tune."""
+
+import math
+import os
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+from ray.tune.logger import LoggerCallback
+from ray.tune.result import TRAINING_ITERATION
+
+from data.pack.pack import RawBatch
+from data.runtime.cli import first_line
+from search.records.trials import TrialRecord
+
+WAIT_S = 10.0  # at the end of a run, for reports that are still under way
+HASTE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "WANDB_SILENT": "true"}
+
+
+@dataclass(frozen=True, eq=False)
+class TrackedTrial:
+    """What Ray Tune's callbacks read of a trial, with settings as plain values instead of our own objects."""
+
+    trial_id: str
+    name: str
+    config: dict[str, Any]
+    experiment_dir_name: str
+    local_path: str  # where the tracker may write
+
+    def __str__(self) -> str:
+        """Return the name that the tracker shows."""
+        return self.name
+
+
+class Tracker:
+    """Passes the events of trials to a tracker from a thread of its own, in order.
+
+    A tracker that fails is told of once by `tell` and gets no further reports: the run does not depend on it.
+    """
+
+    def __init__(self, address: str, folder: Path, tell: Callable[[str], None]) -> None:
+        self.address, self.folder, self._tell = address, folder, tell
+        self._trials: dict[str, TrackedTrial] = {}
+        self._events: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._pass_on, daemon=True)  # must not keep the process alive
+        self._thread.start()
+
+    def _open(self) -> None:
+        os.environ.update({name: os.environ.get(name, value) for name, value in HASTE.items()})
+        self._callback = build_callback(self.address, self.folder.name)
+        self._callback.setup()
+
+    def start(self, record: TrialRecord, raw: RawBatch | None) -> None:
+        """Report a trial that starts or continues, with its settings."""
+        del raw
+        run, name = self.folder.name, f"{record.trial_id}_{record.config['model/arch']}"
+        about = {"stage": record.stage, "seed": record.seed, "parent_id": record.parent_id}
+        self._trials[record.trial_id] = trial = TrackedTrial(
+            f"{run}-{record.trial_id}", name, {**record.config, **about}, run, str(self.folder)
+        )
+        self._events.put(lambda: self._callback.log_trial_start(trial))
+
+    def report(
+        self, record: TrialRecord, *, rates: Iterable[tuple[int, float]] = (), pictures: np.ndarray | None = None
+    ) -> None:
+        """Report the metrics of an epoch."""
+        del rates, pictures
+        trial, epoch = self._trials[record.trial_id], int(record.metrics["epochs"])
+        numbers = {k: v for k, v in record.metrics.items() if isinstance(v, int | float) and math.isfinite(v)}
+        self._events.put(lambda: self._callback.log_trial_result(epoch, trial, {**numbers, TRAINING_ITERATION: epoch}))
+
+    def finish(self, record: TrialRecord) -> None:
+        """Report the end of a trial."""
+        if (trial := self._trials.pop(record.trial_id, None)) is not None:
+            failed = record.status == "failed"
+            self._events.put(lambda: self._callback.log_trial_end(trial, failed=failed))
+
+    def close(self) -> None:
+        """Wait for what is under way, and leave behind what takes too long."""
+        self._events.put(lambda: self._callback.on_experiment_end([]))
+        self._events.put(None)
+        self._thread.join(WAIT_S)
+        if self._thread.is_alive():
+            self._tell(f"warning: --track {self.address}: the last reports were not taken within {WAIT_S:.0f} s")
+
+    def _pass_on(self) -> None:
+        try:
+            self._open()
+            while (event := self._events.get()) is not None:
+                event()
+        except Exception as error:
+            self._tell(f"warning: --track {self.address}: {first_line(error)}; the run continues without it")
+
+
+def build_callback(address: str, run: str) -> LoggerCallback:
+    """Return Ray Tune's callback for `mlflow:URI` or `wandb:PROJECT`; the run names the experiment or the group."""
+    kind, _, place = address.partition(":")
+    if kind == "mlflow":
+        from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+        return MLflowLoggerCallback(tracking_uri=place, experiment_name=run)
+    from ray.air.integrations.wandb import WandbLoggerCallback
+
+    return WandbLoggerCallback(project=place, group=run)
