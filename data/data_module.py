@@ -75,7 +75,7 @@ class LeftOut:
 
     @property
     def too_many(self) -> bool:
-        """True if more than a tenth is left out; the share of those decoded so far is taken for that of all."""
+        """True if more than a tenth is left out, extrapolated from the triplets decoded so far."""
         decoded = self._decoded.total() - self._decoded["names"]
         faulty = self._by_name + (len(self._faults) - self._by_name) * self._usable / max(decoded, 1)
         return faulty > MAX_LEFT_OUT * (self._decoded["names"] + self._usable)
@@ -235,7 +235,7 @@ class DataModule:
         return self.splits.sizes()
 
     def describe(self) -> str:
-        """Return in one line what the data set is taken for."""
+        """Describe in one line how the data set is interpreted."""
         triplets, dataset = self.dataset.triplets, self.dataset
         backgrounds = len({triplet.background for triplet in triplets})
         source = "by column split" if triplets[0].split is not None else f"of {backgrounds:,} backgrounds"

@@ -1,9 +1,9 @@
 """Metrics of mask and depth: one value per image, then averaged, so that no metric depends on the batch size.
 
 Metrics of the mask are averages over the images with a known mask, those of the depth over the images with some known
-depth; a metric is absent if there are none. IoU, Dice and boundary F are averages over images that have foreground, as
-an empty prediction for the others is no success; `false_area` measures those. The reported SSIM and MS-SSIM are
-computed by pytorch-msssim.
+depth; a metric is absent if there are none. IoU, Dice and boundary F are averages over images that have foreground,
+because an empty prediction of an empty mask would count as perfect; `false_area` measures the others. pytorch-msssim
+computes the reported SSIM and MS-SSIM.
 """
 
 import math

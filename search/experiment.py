@@ -93,7 +93,7 @@ class Experiment:
                 raise
 
     def _release_ray(self) -> None:
-        """Wait until Ray has started, so that it can be stopped, and no longer ask whether it answers."""
+        """End the check that Ray answers, then wait until Ray has started, so that it can be shut down."""
         self.interrupt.servers = ()
         wait([self.starting])
 

@@ -58,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_settings(p)
     add = p.add_argument
     add("--budget", metavar="TIME", help="wall time (90s, 10m, 2h), trials (40trials) or device hours (2gpuh, 2cpuh)")
-    resume = "continue an interrupted run, or latest; --budget gives it more, --data names the new folder of its images"
+    resume = "continue an interrupted run, or latest; with --budget: extend it; with --data: its data have moved there"
     add("--resume", type=lambda text: parse_path(str(run_path(text))), metavar="RUN", help=resume)
     add("--data", type=parse_path, nargs="+", metavar="DIR", help="data set folders, joined (default: built-in scenes)")
     allow = "continue if over a tenth of the triplets cannot be used"
@@ -66,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--out", type=parse_path, help="run folder; runs/ and the date by default")
     add("--dry-run", action="store_true", help="measure for ten seconds, print an estimate, train nothing")
     add("--address", help="address of a Ray cluster; by default Ray is started on this machine")
-    plugin = "Python file with an Architecture or a Term of the loss, as CONTRIBUTING.md shows; its code is run"
+    plugin = "Python file with an Architecture or a Term of the loss, as CONTRIBUTING.md shows; the file is executed"
     add_plugin_option(p, help=plugin)
     instead = p.add_mutually_exclusive_group()
     grid = "train the configurations of this JSON file instead of a search"

@@ -1,7 +1,7 @@
 """Infer from a sample of its files what the values of a data set's masks and depth maps mean.
 
-What dataset.json or the command line states is taken as it is. A field is certain if two independent signs agree. If
-they do not, and the readings differ in what a network would learn, a doubt shows them and how to state each.
+What dataset.json or the command line states is not questioned. A field is certain if two independent signs agree. If
+they do not, and the interpretations differ in what a network would learn, a doubt lists them and the option for each.
 """
 
 import hashlib

@@ -93,9 +93,9 @@ def read_stored(triplet: Triplet, spec: DatasetSpec) -> tuple[np.ndarray, np.nda
 def turn_alike(
     image: np.ndarray, orientation: int, labels: dict[Any, np.ndarray], orientations: Mapping[Any, int]
 ) -> tuple[np.ndarray, dict[Any, np.ndarray]]:
-    """Turn image and labels by their EXIF orientations, or none of them: labels without one may lie either way.
+    """Turn image and labels by their EXIF orientations, or none of them.
 
-    All stay as stored if all labels lie as the stored image does.
+    Labels often have lost the EXIF tag. If the shapes of all labels match the image as it is stored, nothing is turned.
     """
     by = {name: pick_orientation(labels[name].shape, orientations[name], image.shape, orientation) for name in labels}
     if labels and all(orientations[name] == 1 and by[name] == orientation for name in labels):

@@ -18,7 +18,7 @@ from typing import Any
 from data.runtime.files import sync
 from search.records.run_dir import append_line, read_lines, require_fields, write_lines, write_text
 
-WRITING = 0.01  # largest share of the time in which trials.csv, which grows, is written during a stage
+WRITING = 0.01  # largest share of a stage's time that is spent on writing trials.csv
 STATUSES = ("completed", "stopped", "failed", "ended_by_budget")
 LEADING_COLUMNS = tuple(
     "trial_id parent_id stage status reason score iou dice mae_mask rmse_depth epochs images_seen params macs "  # noqa: SIM905

@@ -84,8 +84,8 @@ def allocate(
     """Allocate a stage's time and data to its trials.
 
     `remaining_s` is None without a deadline, `trials` for a search, which continues until its time is over.
-    `threads_each` returns the threads of each of so many concurrent trials; `throughput` is that of one trial. By
-    default a stage that promotes no trials has as many images as its time allows.
+    `threads_each` returns the threads of each of so many concurrent trials; `throughput` is that of one trial. A
+    first stage gets as many images as its time allows, unless `most_images` is given.
     """
     cap_s = compute_trial_cap(stage, remaining_s, trials, workers)
     if most_images is None and stage.is_first:

@@ -166,8 +166,8 @@ def build_fixed_specs(
 ) -> list[TrialSpec]:
     """Build the trials of the user's configurations that have not begun.
 
-    `begun` are the trials that have; those that are not in `counted` all failed, and their configurations are trained
-    again under numbers that are higher by the number of configurations.
+    `begun` are the trials that have. `counted` excludes trials of an attempt in which every trial failed; their
+    configurations are trained again under new numbers.
     """
     taken = {record.trial_id for record in begun}
     done = {(int(record.trial_id[1:]) - 1) % len(configs) for record in (begun if counted is None else counted)}
