@@ -99,7 +99,7 @@ class StageRunner:
         return f"every trial of the {stage.name} stage failed: {listed}"
 
     def _list_counted(self, stage: Stage) -> list[TrialRecord]:
-        """Return the trials of a stage that have begun, without the failures of an attempt in which every trial failed."""
+        """Return the begun trials of a stage, without the failures of an attempt in which every trial failed."""
         failed_s = self.run_state.get_failed_s(stage.name)
         return [r for r in self.table.list_begun(stage.name) if r.status != "failed" or r.started_s > failed_s]
 
