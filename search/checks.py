@@ -52,7 +52,8 @@ def build_options(args: argparse.Namespace, budget: Budget) -> RunOptions:
 
 def open_data(args: argparse.Namespace, options: RunOptions) -> "DataModule":
     """Return the data of a new run, and print what the user's are taken for; raise DataError if they cannot be used."""
-    from data.data_module import DataModule
+    with progress_bar("loading torch"):
+        from data.data_module import DataModule
 
     named: dict[str, Any] = {"roles": options.roles, "stated": options.stated, "allow_bad": args.allow_bad}
     named["weights"] = options.score or DEFAULT_WEIGHTS

@@ -1,10 +1,10 @@
 """Estimate a run from ten seconds of measuring: images, trials, time and disk of each stage. Nothing is trained."""
 
 import math
-import multiprocessing
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -21,6 +21,7 @@ from data.pack.pack import pack_split
 from data.pack.shards import record_type
 from data.runtime.cli import fit_width, format_count
 from data.runtime.cores import count_cores
+from data.runtime.parallel import MAX_TOGETHER
 from data.runtime.progress import format_duration, progress_bar
 from models.cost import Throughput, count_macs, probe
 from search.config.budget import Budget, compute_wrap_up_s, parse_budget, plan_deadlines
@@ -32,14 +33,14 @@ from search.records.disk import check_disk, count_free_bytes, format_bytes
 from search.study.space import Parameters, limit_space, suggest
 from search.study.space_settings import read_space
 from search.training.throughput import measure_gpu_mib, measure_throughput
-from search.tuning.allocation import WEIGHT_COPIES, Allocation, allocate, build_feasibility, count_trainings
+from search.tuning.allocation import Allocation, allocate, build_feasibility, count_trainings
 from search.tuning.promotion import KEPT_CHECKPOINTS
 from search.tuning.ray.cluster import Cluster, sum_up_nodes
 
-DECODING_S = 2.0  # seconds of decoding triplets from which the decoding speed is measured
+DECODING_S = 1.0  # seconds of decoding triplets from which the decoding speed is measured
 START_S = 10.0  # seconds until the first trial begins: imports, Ray, measuring
 HAND_OVER_S = 0.4  # seconds between two trials of a worker
-DRAWS = 60  # configurations drawn from the space to estimate costs
+DRAWS = 40  # configurations drawn from the space to estimate costs
 ENOUGH_EPOCHS = 3.0  # of the final stage; less trains on hardly more than the images once or twice
 ROUND_BUDGETS = ("1m", "2m", "3m", "5m", "10m", "15m", "20m", "30m", "45m", "1h", "2h", "3h", "5h", "10h", "20h", "40h")
 RECORD_BYTES = 60_000  # TensorBoard files and records of a trial
@@ -68,17 +69,17 @@ class StageEstimate:
     disk_bytes: float
 
 
-def measure(data_module: DataModule, workers: int | None = None) -> Machine:
-    """Measure training and decoding speed for about ten seconds; `workers` limits the trials at the same time."""
+def measure(data_module: DataModule, workers: int | None = None, *, pool: ProcessPoolExecutor) -> Machine:
+    """Measure training and decoding speed; `workers` limits the trials at the same time, which `pool` stands for."""
     gpus = torch.cuda.device_count()
     cores = count_cores()
     machine = sum_up_nodes([{"CPU": cores, "GPU": gpus}])
     cluster = Cluster(**machine, dashboard="", local=True, limit=workers)
+    list(pool.map(time.sleep, [0.1] * min(cores, MAX_TOGETHER)))  # until the processes have started
     alone = measure_throughput(1, device := "cuda" if gpus else "cpu")
     cluster = cluster.share_gpus(alone, measure_gpu_mib()) if gpus else cluster
-    busy = min(cluster.workers, 16)
-    with ProcessPoolExecutor(busy, mp_context=multiprocessing.get_context("spawn")) as pool:
-        found = list(pool.map(measure_throughput, [1] * busy, [device] * busy))
+    busy = min(cluster.workers, MAX_TOGETHER)
+    found = list(pool.map(measure_throughput, [1] * busy, [device] * busy))
     together = Throughput(mean(each.macs_per_s for each in found), mean(each.launch_s for each in found))
     together = together.scale(1 / cluster.count_devices_each(busy)) if gpus else together
     return Machine(cluster=cluster, alone=alone, together=together, decoded=measure_decoding_speed(data_module))
@@ -107,6 +108,7 @@ def estimate_stages(options: RunOptions, data_module: DataModule, machine: Machi
         shares = {stage.name: stage.share for stage in stages}
         ends = plan_deadlines(start=0.0, wall_s=wall_s, shares=shares, now=START_S).stages
     estimates: list[StageEstimate] = []
+    packed, images_all = Counter[int](), sum(data_module.sizes().values())  # a run decodes all at its final size first
     networks: Sequence[TrialConfig] = options.configs
     for stage in (stage for stage in stages if stage.kind != "repeat"):
         stage_s = ends[stage.name] - begun_s if ends else None
@@ -128,7 +130,10 @@ def estimate_stages(options: RunOptions, data_module: DataModule, machine: Machi
         networks = networks or _draw_configs(
             stage, allocation, constraints, alone, read_space(options.space, options.encoder_weights)
         )
-        estimates.append(_estimate(stage, stage_s, trials or options.budget.trials, allocation, networks, machine))
+        line = _estimate(stage, stage_s, trials or options.budget.trials, allocation, networks, machine)
+        images = images_all if stage.px == options.px else allocation.train_images + allocation.val_images
+        new, packed[stage.px] = max(images - packed[stage.px], 0), max(images, packed[stage.px])
+        estimates.append(replace(line, disk_bytes=line.disk_bytes + new * record_type(stage.px).itemsize))
         begun_s += estimates[-1].stage_s
     return estimates
 
@@ -167,12 +172,11 @@ def _estimate(
         trial_s = mean(_estimate_trial_s(stage, each_s, allocation.cap_s) for each_s in epochs_s)
         each_s = (trial_s + HAND_OVER_S) / workers
         trials = trials or int((stage_s or 0.0) / each_s)
-        took_s, weights = trials * each_s, model_bytes * (2 * KEPT_CHECKPOINTS + 2 * workers * WEIGHT_COPIES)
+        took_s = trials * each_s
     else:
         trials, epoch_s = trials or 0, median(epochs_s)
         trial_s = min(stage.epochs * epoch_s, math.inf if allocation.cap_s is None else allocation.cap_s)
-        took_s, weights = -(-trials // workers) * trial_s, trials * WEIGHT_COPIES * model_bytes
-    packed = (allocation.train_images + allocation.val_images) * record_type(stage.px).itemsize
+        took_s = -(-trials // workers) * trial_s
     return StageEstimate(
         stage=stage,
         allocation=allocation,
@@ -180,7 +184,7 @@ def _estimate(
         trial_s=trial_s,
         epochs=min(trial_s / epoch_s, stage.epochs),
         stage_s=stage_s or took_s,
-        disk_bytes=weights + trials * RECORD_BYTES + packed,
+        disk_bytes=min(trials, 2 * KEPT_CHECKPOINTS) * model_bytes + trials * RECORD_BYTES,
     )
 
 
@@ -199,15 +203,15 @@ def _estimate_trial_s(stage: Stage, epoch_s: float, cap_s: float | None) -> floa
     return expected
 
 
-def print_estimate(options: RunOptions, data_module: DataModule, out: Path = Path()) -> None:
+def print_estimate(options: RunOptions, data_module: DataModule, pool: ProcessPoolExecutor, out: Path) -> None:
     """Measure this machine and print an estimate of the run; warn if the disk of `out` or of the cache is too small.
 
     Raises:
         DataError: Too many triplets cannot be used.
         BudgetError: The budget cannot be met on this machine.
     """
-    with progress_bar("measuring this machine for ten seconds"):
-        machine = measure(data_module, options.workers)
+    with progress_bar("measuring this machine"):
+        machine = measure(data_module, options.workers, pool=pool)
         data_module.check_left_out()
         devices = {"cpu": machine.cluster.cpus, "gpu": machine.cluster.gpus}
         budget = options.budget.as_wall_time(devices=devices, used={"cpu": 0.0, "gpu": 0.0})

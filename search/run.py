@@ -22,6 +22,7 @@ from data.dataset import DataError
 from data.flags import to_flag
 from data.runtime import cli
 from data.runtime.cli import parse_path
+from data.runtime.cores import count_cores
 from data.runtime.progress import progress_bar
 from models.config import ConfigError
 from search.checks import build_options, check_workers, open_data, register_plugins, select_gpus
@@ -64,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     allow = "continue if over a tenth of the triplets cannot be used"
     add("--allow-bad", default=False, action=argparse.BooleanOptionalAction, help=allow)
     add("--out", type=parse_path, help="run folder; runs/ and the date by default")
-    add("--dry-run", action="store_true", help="measure for ten seconds, print an estimate, train nothing")
+    add("--dry-run", action="store_true", help="measure this machine, print an estimate, train nothing")
     add("--address", help="address of a Ray cluster; by default Ray is started on this machine")
     plugin = "Python file with an Architecture or a Term of the loss, as CONTRIBUTING.md shows; the file is executed"
     add_plugin_option(p, help=plugin)
@@ -119,18 +120,27 @@ def _start(args: argparse.Namespace) -> int:
     out = args.out = args.out or parse_path("runs") / time.strftime("%Y%m%d-%H%M%S")
     check_free(out)
     options = build_options(args, budget)
-    data_module = open_data(args, options)
     if args.dry_run:
-        with progress_bar("loading torch"):
-            from search.dry_run import print_estimate
-
-        print_estimate(options, data_module, out)
-        return 0
+        return _estimate(args, options)
+    data_module = open_data(args, options)
     copied = argparse.Namespace(**vars(args) | {"out": None})
     copies = {"settings.toml": lambda: format_settings(build_parser(), copied).encode()}  # imports torch, so not yet
     copies |= {f"plugins/{name}": find_copy(name, sha256).read_bytes for name, sha256 in options.plugins.items()}
     run_state = create_run_state(out, options.to_dict(), began=BEGAN, copies=copies)
     return _run(args.address, options, data_module, run_state, TrialTable(out))
+
+
+def _estimate(args: argparse.Namespace, options: RunOptions) -> int:
+    """Print an estimate of a run; the processes with which it is measured start while the data are read."""
+    from data.runtime.parallel import MAX_TOGETHER, start_processes
+
+    with start_processes(min(args.workers or count_cores(), MAX_TOGETHER), "search.training.throughput") as pool:
+        data_module = open_data(args, options)
+        with progress_bar("loading torch"):
+            from search.dry_run import print_estimate
+
+        print_estimate(options, data_module, pool, args.out)
+    return 0
 
 
 def _resume(args: argparse.Namespace) -> int:
@@ -221,9 +231,10 @@ def _end(out: Path) -> int:
 def _write_report(out: Path) -> None:
     """Write report.html; a failure is a warning, because the run itself is complete."""
     try:
-        from analysis.report.report import write_report  # the only import from the layer above
+        with progress_bar("writing the report"):
+            from analysis.report.report import write_report  # the only import from the layer above
 
-        write_report(out)
+            write_report(out)
     except Exception as error:
         again = f"`one-look report {shlex.quote(str(out))}` tries again"
         print(f"warning: there is no report ({type(error).__name__}: {error}); {again}", file=sys.stderr)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from importlib import import_module
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
@@ -23,6 +24,7 @@ from data.runtime.cores import count_cores
 AHEAD = 4  # submitted jobs per worker; with more of them, results would pile up
 
 ANSWER_TIMEOUT_S = 10.0
+MAX_TOGETHER = 16  # processes of `start_processes`
 VERSIONS = f"OpenCV {cv2.__version__} and NumPy {np.__version__}"  # pixels depend on them
 
 Job = TypeVar("Job")
@@ -166,6 +168,21 @@ def check_answer(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), ANSWER_TIMEOUT_S).close()
     except (OSError, OverflowError) as error:
         raise ConnectionError(f"{address} does not answer ({error})") from error
+
+
+def start_processes(count: int, module: str) -> ProcessPoolExecutor:
+    """Return processes of which `count` start at once and import a module; Ctrl-C is left to this process."""
+    pool = ProcessPoolExecutor(
+        MAX_TOGETHER, mp_context=get_context("spawn"), initializer=_import_undisturbed, initargs=(module,)
+    )
+    for _ in range(count):
+        pool.submit(int)
+    return pool
+
+
+def _import_undisturbed(module: str) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import_module(module)
 
 
 @contextmanager

@@ -51,17 +51,18 @@ def offset_progress(progress: Progress | None, before: int, total: int) -> Progr
 
 def build_bars(console: "Console") -> "Bars":
     """Return bars with count, rate and remaining time, which vanish when they are stopped."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn
     from rich.text import Text
 
     class Pace(TextColumn):
-        """Column with count and rate."""
+        """Column with count, rate and remaining time, as far as they are known."""
 
         def render(self, task: "Task") -> Text:
-            return Text(format_pace(task.completed, task.total, task.speed))
+            left = "" if task.time_remaining is None else f"  {format_duration(task.time_remaining)} left"
+            return Text(format_pace(task.completed, task.total, task.speed) + left)
 
     bar = BarColumn(bar_width=BAR_WIDTH)
-    columns = TextColumn("{task.description}", markup=False), bar, Pace(""), TimeRemainingColumn(), TextColumn("left")
+    columns = TextColumn("{task.description}", markup=False), bar, Pace("")
     return Progress(
         *columns,
         console=console,

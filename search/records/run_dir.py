@@ -119,10 +119,10 @@ def is_claimed(out: Path) -> bool:
 
 
 def describe_stop(out: Path) -> str:
-    """Return the line on a run that was stopped, with the command that resumes it."""
+    """Return the lines on a run that was stopped: its folder, and the command that resumes it."""
     if not is_claimed(out):
         return "stopped before the run began"
-    return f"stopped; all results so far are in {out}; continue with: {format_resume_command(out)}"
+    return f"stopped   all results so far are in {out}\nresume    {format_resume_command(out)}"
 
 
 RESTORE = "restore it from a copy, or start a new run"

@@ -53,6 +53,7 @@ class Interrupt:
     def request(self) -> None:
         """Ask Ray Tune to save its state and stop."""
         again, self.requested = self.requested, True
+        self.console.stage = f"stopping, in {STOP_S:.0f} s at most"
         self.deadline = min(self.deadline, time.monotonic() + STOP_S)
         if again or not self.tuning:
             raise RunInterruptedError
@@ -98,7 +99,7 @@ class Interrupt:
         with contextlib.suppress(OSError):  # a closed terminal
             self.console.close()
             line = describe_stop(self.run_state.folder)
-            text = line if self.requested else f"error: {reason}; {line}"
+            text = line if self.requested else f"error: {reason}\n{line}"
             print(to_printable(text), file=sys.stdout if self.requested else sys.stderr, flush=True)
         os._exit(130 if self.requested else 1)
 

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from data.data_module import DataModule
+from data.pack.shards import record_type
 from models.cost import Throughput
 from search import dry_run as plan
 from search.config.budget import parse_budget
@@ -125,7 +126,7 @@ def test_decoding_speed_notes_what_cannot_be_used(tiny_dataset, tmp_path, monkey
 def test_dry_run_says_what_cannot_be_used_and_when_a_run_would_stop(
     tiny_dataset, tmp_path, monkeypatch, capsys, bad, code, says
 ):
-    def measured(data_module, workers):
+    def measured(data_module, workers, pool):
         data_module.pack("train", 32)
         return MACHINE
 
@@ -136,8 +137,18 @@ def test_dry_run_says_what_cannot_be_used_and_when_a_run_would_stop(
     assert says in (said.err if code else said.out) and ("device hours" in said.out) == (code == 0)
 
 
+def test_disk_is_that_of_all_images_at_the_final_size_once_and_of_the_kept_weights(estimate, tiny_dataset):
+    explore, confirm, final = estimate(budget="40trials")
+    images = sum(DataModule(tiny_dataset, seed=0).sizes().values())
+    packed = [line.disk_bytes - line.trials * plan.RECORD_BYTES for line in (explore, confirm, final)]
+    one = packed[2] / final.trials  # weights of a model
+    assert one > 0 and packed[1] == pytest.approx(confirm.trials * one + images * record_type(160).itemsize, rel=0.01)
+    count = explore.allocation.train_images + explore.allocation.val_images
+    assert packed[0] == pytest.approx(16 * one + count * record_type(80).itemsize, rel=0.01)
+
+
 def test_dry_run_prints_the_plan_and_writes_nothing(tiny_dataset, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(plan, "measure", lambda data_module, workers: MACHINE)
+    monkeypatch.setattr(plan, "measure", lambda data_module, workers, pool: MACHINE)
     monkeypatch.chdir(tmp_path)
     arguments = ["--budget", "10m", "--data", str(tiny_dataset), "--out", str(tmp_path / "out"), "--dry-run"]
     assert main(arguments) == 0

@@ -266,7 +266,7 @@ def test_interrupted_run_keeps_what_was_done_and_exits_130(name, tiny_dataset, t
     process.send_signal(name)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "stopped; all results so far are in" in stdout and stderr == ""
+    assert "stopped   all results so far are in" in stdout and stderr == ""
     assert json.loads((out / "run.json").read_text())["state"] == "stopped"
     assert len(table(out)) >= 2 and (out / "study.journal").stat().st_size > 0
     assert not left_behind(before)

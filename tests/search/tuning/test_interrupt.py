@@ -75,7 +75,8 @@ def test_run_whose_process_group_gets_a_signal_stops_and_is_resumed(name, tiny_d
         timeout=HANG_S
     )  # without the watch, Ray ends it after 60 s, with another exit code
     assert process.returncode == 130 and stderr == ""
-    assert stdout.splitlines()[-1].startswith(f"stopped; all results so far are in {out}; continue with: python ")
+    stopped, resume = stdout.splitlines()[-2:]
+    assert stopped == f"stopped   all results so far are in {out}" and resume.startswith("resume    python ")
     assert json.loads((out / "run.json").read_text())["state"] == "stopped"
     check_resumed(out, before)
 
@@ -151,7 +152,7 @@ def test_ray_that_does_not_stop_after_a_signal_is_left(running, capsys):
     with pytest.raises(EndedError, match="130"):
         own._watch()
     assert now[0] == pytest.approx(100.0 + interrupt.STOP_S, abs=2 * interrupt.POLL_S)
-    assert "stopped; all results so far" in capsys.readouterr().out and state(own) == "stopped"
+    assert "stopped   all results so far" in capsys.readouterr().out and state(own) == "stopped"
 
 
 def test_ray_that_does_not_answer_once_is_not_lost(running, monkeypatch):
