@@ -1,12 +1,12 @@
 """Split a data set into training, validation and test without leaks, and take nested subsets."""
 
 import functools
-import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from data.dataset import DataError, Dataset, Triplet
+from data.runtime.files import hash_name
 
 HELD_OUT = 0.1  # share of the backgrounds for validation, and again for test
 SHARES = (HELD_OUT, 0.15, 0.2, 0.25, 0.3)  # of backgrounds and foregrounds, tried where both are held out
@@ -136,7 +136,7 @@ def take_subset(triplets: Sequence[Triplet], fraction: float) -> tuple[Triplet, 
 
 def sort_nested(triplets: Iterable[Triplet]) -> tuple[Triplet, ...]:
     """Sort triplets by a stable hash of their ids, so that more data never reorders those already there."""
-    return tuple(sorted(triplets, key=lambda triplet: (_hash(triplet.id), triplet.id)))
+    return tuple(sorted(triplets, key=lambda triplet: (hash_name(triplet.id), triplet.id)))
 
 
 def _hold_out(names: set[str], seed: int) -> list[str]:
@@ -148,7 +148,7 @@ def _hold_out_twice(names: set[str], seed: int, share: float) -> tuple[list[str]
 
     The second list is empty if there are two names.
     """
-    ranked = sorted(names, key=lambda name: (_hash(f"{seed}/{name}"), name))
+    ranked = sorted(names, key=lambda name: (hash_name(f"{seed}/{name}"), name))
     count = max(1, round(share * len(ranked)))
     return ranked[:count], ranked[count : 2 * count] if len(ranked) > 2 else []
 
@@ -226,7 +226,3 @@ def _build_splits(dataset: Dataset, name_split: Callable[[Triplet], str]) -> Spl
     for triplet in sort_nested(dataset.triplets):
         found[name_split(triplet)].append(triplet)
     return Splits(tuple(found["train"]), tuple(found["val"]), tuple(found["test"]))
-
-
-def _hash(name: str) -> bytes:
-    return hashlib.blake2b(name.encode(), digest_size=8).digest()

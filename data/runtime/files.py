@@ -1,5 +1,6 @@
 """Write files atomically and locate the cache folder."""
 
+import hashlib
 import os
 import threading
 from collections.abc import Callable
@@ -36,3 +37,8 @@ def sync(file: BinaryIO) -> None:
     """Wait until the content of a file is on the disk."""
     file.flush()
     os.fsync(file.fileno())
+
+
+def hash_name(name: str) -> bytes:
+    """Return 8 bytes that depend on the name alone, to order or draw names independently of their number."""
+    return hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()

@@ -4,7 +4,6 @@ What dataset.json or the command line states is not questioned. A field is certa
 they do not, and the interpretations differ in what a network would learn, a doubt lists them and the option for each.
 """
 
-import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from data.dataset import TRUTHS, DataError, Dataset, DatasetSpec, Triplet
+from data.runtime.files import hash_name
 from data.values.alignment import DepthStep, measure_contour_step
 from data.values.depth import find_known
 from data.values.depth_inference import (
@@ -110,7 +110,7 @@ def infer_reading(dataset: Dataset, configured: Mapping[str, Any]) -> Reading:
 def _read_sample(triplets: Sequence[Triplet]) -> Iterator[_Sample]:
     """Read masks and depth maps of some triplets in the order of a stable hash, until the seconds are over."""
     until = time.monotonic() + SAMPLE_S
-    chosen = sorted(triplets, key=lambda triplet: _hash(triplet.id))[:SAMPLE]
+    chosen = sorted(triplets, key=lambda triplet: hash_name(triplet.id))[:SAMPLE]
     for number, triplet in enumerate(chosen):
         if number >= MIN_FILES and time.monotonic() > until:
             return
@@ -239,7 +239,3 @@ def _measure_step(sample: _Sample, spec: DatasetSpec) -> DepthStep | None:
 
 def _folder(path: Path | None) -> Path | str:
     return "" if path is None else path.parent
-
-
-def _hash(name: str) -> bytes:
-    return hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Shaped, UInt8
 
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet
+from data.runtime.files import hash_name
 from data.values.depth import Depth, DepthScale, convert_depth, find_known, shrink_depth, to_metres
 from data.values.masks import (
     check_grey,
@@ -203,7 +203,7 @@ def resolve_near_distance(spec: DatasetSpec, triplets: Sequence[Triplet]) -> Dat
     """
     if spec.depth_unit == "relative" or (spec.near_m if spec.metric else spec.depth_max) is not None:
         return spec
-    paths = sorted((t.depth for t in triplets if t.depth), key=lambda path: _hash(path.name))
+    paths = sorted((t.depth for t in triplets if t.depth), key=lambda path: hash_name(path.name))
     if not paths:
         return spec
     values = list(itertools.islice(_sample_values(paths, spec), RANGE_SAMPLES))
@@ -223,7 +223,3 @@ def _sample_values(paths: Iterable[Path], spec: DatasetSpec) -> Iterator[Float32
             few = select_channel(read_label(path))[::4, ::4]
             values: np.ndarray = few[find_known(few, spec)]
             yield to_metres(values, spec) if spec.metric else values.astype(np.float32)
-
-
-def _hash(name: str) -> bytes:
-    return hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()

@@ -12,6 +12,7 @@ from data.check.check import main as check
 from data.data_module import DataModule, load_data_module
 from data.dataset import DataError, DatasetSpec, MaskValues
 from data.reading.layout import read_dataset
+from data.runtime.files import hash_name
 from data.values import inference
 from data.values.depth import decode_depth
 from data.values.pixels import turn
@@ -433,7 +434,7 @@ def test_rare_exif_data_outside_the_sample_turn_image_mask_and_depth_alike(
     exif[0x0112] = orientation
     upright[:8, :16] = 255
     monkeypatch.setattr(inference, "SAMPLE", 5)
-    names = sorted((f"s{number:02d}" for number in range(12)), key=inference._hash)
+    names = sorted((f"s{number:02d}" for number in range(12)), key=hash_name)
     for rank, name in enumerate(names):
         stored = turn(upright, {6: 8}.get(orientation, orientation)) if rank >= 9 else upright
         label = upright if lies == "upright" else stored
