@@ -1,11 +1,33 @@
-"""Data and configurations small enough for tests of the training loop."""
+"""Data and configurations small enough for tests of the training loop, and budgets that fit the machine."""
 
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from data.data_module import DataModule, StageData
 from search.config.trial import TrialConfig
+from tests.waiting import HANG_S
+
+RUN = Path(__file__).resolve().parents[2] / "search" / "run.py"
+USUAL_S = 20.0  # for a run of one trial on two cores that do nothing else
+
+
+@pytest.fixture(scope="session")
+def stretch(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[float], int]:
+    """Convert seconds of a quiet machine to seconds of this one, measured by a run of one trial, but to no fewer.
+
+    A budget that is stretched has time for the same trials however slow the machine is.
+    """
+    options = ["--budget", "1trials", "--data", tiny_dataset, "--out", tmp_path_factory.mktemp("pace") / "out"]
+    begin = time.monotonic()
+    subprocess.run([sys.executable, RUN, *options, "--max-params", "60k"], check=True, timeout=HANG_S)
+    factor = max(1.0, (time.monotonic() - begin) / USUAL_S)
+    return lambda seconds: math.ceil(factor * seconds)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from search.records.run_state import create_run_state, resume_run_state
 from search.tuning.allocation import StopCriterion
 from search.tuning.ray import trainable as trial_specs
 from search.tuning.ray.trainable import StageContext
+from tests.waiting import HANG_S
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGE = Stage(name="explore", kind="search", fraction=1.0, px=32, epochs=1)
@@ -95,20 +96,22 @@ time.time = jumping
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.parametrize("jump", JUMPS)
-def test_run_keeps_its_budget_when_the_date_jumps(jump, tiny_dataset, tmp_path):
+def test_run_keeps_its_budget_when_the_date_jumps(jump, tiny_dataset, tmp_path, stretch):
     (tmp_path / "sitecustomize.py").write_text(JUMPING)
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    options = ["--budget", "60s", "--data", str(tiny_dataset), "--out", str(tmp_path / "out"), "--recipe", "quick_unet"]
+    budget_s = stretch(60)
+    options = ["--budget", f"{budget_s}s", "--data", str(tiny_dataset), "--out", str(tmp_path / "out")]
     begin = time.monotonic()
     process = subprocess.run(
-        [sys.executable, str(ROOT / "search" / "run.py"), *options],
+        [sys.executable, str(ROOT / "search" / "run.py"), *options, "--recipe", "quick_unet"],
         env=os.environ | {"PYTHONPATH": path, "JUMP": str(jump)},
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=HANG_S,
     )
     assert process.returncode == 0, process.stderr
-    assert time.monotonic() - begin < 100
+    assert time.monotonic() - begin < budget_s + stretch(40)
     content = json.loads((tmp_path / "out" / "run.json").read_text())
     assert "final" in [stage["name"] for stage in content["stages"]]
-    assert 0 < content["wall_s"] < 66 and 0 < content["device_s"]["cpu"] < 66 * content["cluster"]["cpus"]
+    most_s = 1.1 * budget_s
+    assert 0 < content["wall_s"] < most_s and 0 < content["device_s"]["cpu"] < most_s * content["cluster"]["cpus"]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import HANG_S
+
 ROOT = Path(__file__).resolve().parents[2]
 STUB = """
 import os, signal, sys
@@ -35,7 +37,7 @@ stage_runner.build_promoted_specs = lambda *a, **m: [dataclasses.replace(s, pare
 def run(folder, patch, *arguments):
     """Run the command line in a folder, in a process that does something else in one place."""
     command = [sys.executable, "-c", STUB.format(root=str(ROOT), patch=patch), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=150, env=os.environ)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=HANG_S, env=os.environ)
 
 
 def trials(folder):
@@ -46,17 +48,22 @@ def run_json(folder):
     return json.loads((folder / "out" / "run.json").read_text())
 
 
-def new(tiny_dataset):
+def new(tiny_dataset, budget_s):
     recipe = ["--recipe", "quick_residual", "--width", "4", "--keep", "1"]
-    return ["--budget", "45s", "--data", str(tiny_dataset), "--out", "out", *recipe]
+    return ["--budget", f"{budget_s}s", "--data", str(tiny_dataset), "--out", "out", *recipe]
 
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_run_that_is_ended_at_every_step_of_its_closing_is_finished_from_its_checkpoints(tiny_dataset, tmp_path):
+def test_run_that_is_ended_at_every_step_of_its_closing_is_finished_from_its_checkpoints(
+    tiny_dataset, tmp_path, stretch
+):
     (tmp_path / "else").mkdir()
     resume = ["--resume", "../out"]
-    assert run(tmp_path, KILL.format(where="select_best", name="SIGKILL"), *new(tiny_dataset)).returncode == -9
+    assert (
+        run(tmp_path, KILL.format(where="select_best", name="SIGKILL"), *new(tiny_dataset, stretch(45))).returncode
+        == -9
+    )
     before = trials(tmp_path)
     assert run_json(tmp_path)["state"] == "running" and not (tmp_path / "out" / "best").exists()
     stopped = run(tmp_path / "else", KILL.format(where="write_model_folder", name="SIGINT"), *resume)
@@ -74,8 +81,8 @@ def test_run_that_is_ended_at_every_step_of_its_closing_is_finished_from_its_che
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_stage_that_failed_as_a_whole_ends_the_run_before_the_test_part_is_read(tiny_dataset, tmp_path):
-    failed = run(tmp_path, LOST_WEIGHTS, *new(tiny_dataset))
+def test_stage_that_failed_as_a_whole_ends_the_run_before_the_test_part_is_read(tiny_dataset, tmp_path, stretch):
+    failed = run(tmp_path, LOST_WEIGHTS, *new(tiny_dataset, stretch(45)))
     assert failed.returncode == 1
     assert failed.stderr.splitlines()[-1].startswith("error: every trial of the ")
     assert f"--resume {tmp_path / 'out'}" in failed.stderr.splitlines()[-1]

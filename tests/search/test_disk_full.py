@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from search.records.disk import DiskFullError, check_disk, find_full_disk, format_bytes
+from tests.waiting import HANG_S
 
 ROOT = Path(__file__).resolve().parents[2]
 CAN_MOUNT = subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0
@@ -28,7 +29,7 @@ def run_on_small_disk(folder, size, mounted, *arguments, after="true", **environ
         ["unshare", "-m", "bash", "-c", script],
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=HANG_S,
         cwd=folder,
         env=os.environ | environment,
     )
@@ -62,9 +63,9 @@ def test_planned_disk_is_compared_with_the_free_one(tmp_path):
 @mounts
 @pytest.mark.slow
 @pytest.mark.ray
-def test_run_folder_that_is_full_stops_the_run_with_one_line(tiny_dataset, tmp_path):
+def test_run_folder_that_is_full_stops_the_run_with_one_line(tiny_dataset, tmp_path, stretch):
     small = tmp_path / "small"
-    new = ["--budget", "60s", "--data", tiny_dataset, "--out", "small/run", "--max-params", "100k"]
+    new = ["--budget", f"{stretch(60)}s", "--data", tiny_dataset, "--out", "small/run", "--max-params", "100k"]
     after = f"cp -r {shlex.quote(str(small / 'run'))} {shlex.quote(str(tmp_path / 'kept'))}"
     process = run_on_small_disk(tmp_path, "1m", small, *new, after=after)
     assert process.returncode == 1

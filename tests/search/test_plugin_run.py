@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import HANG_S
+
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"```python (\S+)\n(.*?)```", re.S)
 SETTINGS = """
@@ -34,7 +36,7 @@ def typed(*words, cwd, cache):
     """Run a command as a user types it."""
     env = {**os.environ, "PYTHONPATH": str(ROOT), "ONE_LOOK_CACHE": str(cache)}
     command = [sys.executable, *map(str, words)]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=900)
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=HANG_S)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from search.records.disk import count_free_bytes, find_temporary_folder, format_
 from search.tuning.allocation import choose_trials_per_gpu
 
 T = TypeVar("T")
-_QUIET = {
+_SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -30,6 +30,7 @@ _QUIET = {
     "TUNE_ONLY_STORE_CHECKPOINT_SCORE_ATTRIBUTE": "1",  # no metrics of earlier epochs in memory
     "RAY_AIR_NEW_OUTPUT": "0",
     "NO_ALBUMENTATIONS_UPDATE": "1",
+    "RAY_worker_niceness": "5",  # Ray's 15 leaves a worker a thirtieth of a core that another program keeps busy
 }
 _LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # makes all servers of a single machine listen on 127.0.0.1 only
 TRAINING_SHARE = 0.6  # share of a node's memory for training; the rest is for the processes and other programs
@@ -119,7 +120,7 @@ def start(address: str | None, workers: int | None = None) -> Cluster:
     """
     if address:
         check_answer(address)
-    os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
+    os.environ.update({name: value for name, value in _SETTINGS.items() if name not in os.environ})
     if not address:
         os.environ.setdefault(*_LOOPBACK)
         _choose_temporary_folder()

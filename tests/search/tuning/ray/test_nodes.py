@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from search.tuning.ray.nodes import find_faults, find_versions
+from tests.waiting import HANG_S
 
 
 def test_node_that_has_all_has_no_faults(tmp_path):
@@ -55,7 +56,7 @@ cluster.shutdown()
 @pytest.mark.slow
 def test_run_asks_every_node_before_it_begins_and_has_a_line_for_each_that_is_not_usable(tmp_path, tiny_dataset):
     words = [sys.executable, "-c", TWO_NODES, str(tmp_path), str(tiny_dataset)]
-    process = subprocess.run(words, capture_output=True, text=True, timeout=200)
+    process = subprocess.run(words, capture_output=True, text=True, timeout=HANG_S)
     assert "usable []" in process.stdout and process.stdout.endswith("exit 2 []\n"), process.stdout + process.stderr
     lines = process.stderr.splitlines()[-3:]
     assert lines[0] == "error: 2 of 2 nodes cannot train trials; mend or remove them:"
