@@ -14,18 +14,19 @@ from search.config.trial import TrialConfig
 from tests.waiting import HANG_S
 
 RUN = Path(__file__).resolve().parents[2] / "search" / "run.py"
-USUAL_S = 20.0  # for a run of one trial on two cores that do nothing else
+USUAL_S = 25.0  # for a run of one small trial and its two repeats on two cores that do nothing else
 
 
 @pytest.fixture(scope="session")
 def stretch(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[float], int]:
-    """Convert seconds of a quiet machine to seconds of this one, measured by a run of one trial, but to no fewer.
+    """Convert seconds of a quiet machine to seconds of this one, measured by a short run, but to no fewer.
 
     A budget that is stretched has time for the same trials however slow the machine is.
     """
     options = ["--budget", "1trials", "--data", tiny_dataset, "--out", tmp_path_factory.mktemp("pace") / "out"]
+    options += ["--recipe", "quick_residual", "--width", "4", "--set", "stage.final.epochs=1"]
     begin = time.monotonic()
-    subprocess.run([sys.executable, RUN, *options, "--max-params", "60k"], check=True, timeout=HANG_S)
+    subprocess.run([sys.executable, RUN, *options], check=True, timeout=HANG_S)
     factor = max(1.0, (time.monotonic() - begin) / USUAL_S)
     return lambda seconds: math.ceil(factor * seconds)
 
