@@ -20,7 +20,7 @@ from search.config.recipes import PORTFOLIO, RECIPES
 from search.config.stages import SEARCH_FROM, build_stages
 from search.experiment import Experiment
 from search.records.run_dir import hold
-from tests.waiting import HANG_S
+from tests.waiting import HANG_S, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -261,10 +261,9 @@ def test_interrupted_run_keeps_what_was_done_and_exits_130(name, tiny_dataset, t
     before = ray_processes()
     command = [sys.executable, ROOT / "search" / "run.py", "--budget", "10m", "--data", tiny_dataset, "--out", out]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
-    for _ in range(1800):
-        if (out / "trials.csv").exists() and len(table(out)) >= 2:
-            break
-        time.sleep(0.1)
+    wait_until(
+        lambda: (out / "trials.csv").exists() and len(table(out)) >= 2, or_until=lambda: process.poll() is not None
+    )
     process.send_signal(name)
     stdout, stderr = process.communicate(timeout=HANG_S)
     assert process.returncode == 130
