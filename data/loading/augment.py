@@ -176,10 +176,10 @@ def paste_foregrounds(batch: RawBatch, seeds: UInt64[np.ndarray, " b"], pack: Pa
     sources = pack.gather((draws[rows, 1] * len(pack)).astype(np.int64))
     for i, row in enumerate(rows.tolist()):
         if sources.mask_known[i] and (sources.mask[i] >= PASTE_OPAQUE).any():
-            _paste(batch, row, sources, i, _transform(draws[row, 2:], pack.px))
+            _paste(batch, row, sources, i, build_paste_matrix(draws[row, 2:], pack.px))
 
 
-def _transform(draws: Float[np.ndarray, "5"], px: int) -> Float[np.ndarray, "2 3"]:
+def build_paste_matrix(draws: Float[np.ndarray, "5"], px: int) -> Float[np.ndarray, "2 3"]:
     """Return the affine transform of draws from [0, 1): flip, scale, angle, shift to the right, shift downwards."""
     scale = PASTE_SCALE[0] + draws[1] * (PASTE_SCALE[1] - PASTE_SCALE[0])
     centre = (px - 1) / 2

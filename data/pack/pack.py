@@ -80,6 +80,11 @@ class Pack:
     def __len__(self) -> int:
         return self.count
 
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of one sample."""
+        return self._record.itemsize
+
     def __reduce__(self) -> tuple[type["Pack"], tuple[Path, int, Sequence[int]]]:
         return Pack, (self.folder, self.count, self.skipped)
 

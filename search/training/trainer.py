@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from data.data_module import StageData
+from data.loading.device_loader import build_loader
 from data.loading.loaders import Batch, Loader
 from models.build import build_model
 from models.losses.loss import LossConfig, build_loss
@@ -56,7 +57,7 @@ class FitPlan:
     refine: float = 0.0  # last part of the progress, trained without augmentation and with a doubled mask loss
     device: str = "cpu"
     precision: str = "auto"  # or "float32" or "bfloat16"
-    loader_workers: int = 0  # processes that prepare batches; 0 prepares them in this one
+    loader_workers: int = 0  # processes that prepare batches, unless the device does; 0 prepares them in this one
     logged_images: int = 0  # validation images, from the first, whose predictions are reported each epoch
     micro_batch_size: int | None = None  # most images in one pass; None runs whole batches until memory runs out
     max_val_images: int | None = None  # most images to validate on, from the first; None for all
@@ -294,8 +295,9 @@ def _batch_size(config: TrialConfig, data: StageData) -> int:
 
 
 def _build_train_loader(config: TrialConfig, data: StageData, plan: FitPlan) -> Loader:
-    return Loader(
+    return build_loader(
         data.train,
+        device=torch.device(plan.device),
         batch_size=_batch_size(config, data),
         stats=data.stats,
         augment=config.augment,

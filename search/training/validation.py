@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from data.data_module import StageData
-from data.loading.loaders import Loader
+from data.loading.device_loader import build_loader
 from data.loading.visualize import quantise_predictions
 from models.cost import choose_images_per_pass
 from models.metrics import MetricSums
@@ -26,7 +26,8 @@ class Validator:
         self, config: TrialConfig, data: StageData, device: torch.device, *, max_images: int | None, logged_images: int
     ) -> None:
         pack = data.val.prefix(min(len(data.val), max_images or len(data.val)))
-        self.loader = Loader(pack, batch_size=choose_images_per_pass(config.model, pack.px), stats=data.stats)
+        images = choose_images_per_pass(config.model, pack.px)
+        self.loader = build_loader(pack, device=device, batch_size=images, stats=data.stats)
         self.images, self.score, self.device, self.logged_images = len(pack), data.score, device, logged_images
 
     @torch.inference_mode()

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from data.loading.augment import AugmentConfig
-from data.loading.loaders import Batch, Loader, normalise
+from data.loading.loaders import Batch, Loader, to_pixels, to_tensors
 from data.pack.pack import pack_split
 from data.reading.layout import read_dataset
 from data.reading.splits import sort_nested
@@ -73,7 +73,7 @@ def test_blank_images_normalise_to_finite_values(pack):
     raw = pack.gather(np.arange(2))
     raw.image[:] = 0
     stats = type(pack.stats)(**{**pack.stats.__dict__, "image_mean": (0.0,) * 3, "image_std": (0.0,) * 3})
-    assert torch.isfinite(normalise(raw, stats).image).all()
+    assert torch.isfinite(to_pixels(*to_tensors(raw)).normalise(stats).image).all()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,82 @@
+"""Batches that are made on a GPU from packed integers, which stay in its memory if they fit."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from data.loading.augment import AugmentConfig
+from data.loading.batched_augment import change, is_expressible
+from data.loading.loaders import Batch, Loader, Pixels, to_pixels, to_tensors
+from data.pack.pack import Pack
+
+ROOM = 0.5  # largest share of the free memory of a GPU that the samples of a pack take
+CHUNK = 2048  # samples that are copied to a GPU at once
+
+
+class Store:
+    """Samples of a pack on a device: kept there if they fit, else copied batch by batch, from pinned memory."""
+
+    def __init__(self, pack: Pack, device: torch.device) -> None:
+        self.pack, self.device = pack, device
+        self._kept = self._load() if fits(pack, device) else None
+
+    def gather(self, indices: Int[np.ndarray, " b"]) -> Pixels:
+        """Return samples at positions in nested order."""
+        if self._kept is None:
+            return to_pixels(*self._copy(indices))
+        rows = torch.from_numpy(indices).to(self.device, non_blocking=True)
+        return to_pixels(*(tensor.index_select(0, rows) for tensor in self._kept))
+
+    def _copy(self, indices: Int[np.ndarray, " b"]) -> list[Tensor]:
+        tensors = to_tensors(self.pack.gather(indices))
+        if self.device.type == "cuda":
+            tensors = [tensor.pin_memory() for tensor in tensors]
+        return [tensor.to(self.device, non_blocking=True) for tensor in tensors]
+
+    def _load(self) -> list[Tensor]:
+        starts = range(0, len(self.pack), CHUNK)
+        parts = [self._copy(np.arange(start, min(start + CHUNK, len(self.pack)))) for start in starts]
+        return [torch.cat(columns) for columns in zip(*parts, strict=True)]
+
+
+def fits(pack: Pack, device: torch.device) -> bool:
+    """Return whether a pack, with room to spare, fits into the memory that this process may use on a GPU."""
+    if device.type != "cuda":
+        return False
+    free, total = torch.cuda.mem_get_info(device)
+    own = torch.cuda.get_per_process_memory_fraction(device) * total - torch.cuda.memory_reserved(device)
+    return len(pack) * pack.record_bytes <= ROOM * min(free, own)
+
+
+class DeviceLoader(Loader):
+    """A Loader that makes its batches on `device`, in the same order and from the same seeds of samples."""
+
+    def __init__(self, pack: Pack, *, device: torch.device, augment: AugmentConfig | None = None, **order: Any) -> None:
+        super().__init__(pack, **order)
+        self._store, self._config = Store(pack, device), augment
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """Yield the batches of epoch `number` (from 0)."""
+        self._sampler.epoch = number
+        for indices, seeds in self._sampler:
+            pixels = self._store.gather(indices)
+            if self._config is not None and seeds is not None:
+                change(pixels, self._config, seeds, self._store.gather, self.count)
+            yield pixels.normalise(self.stats)
+
+
+def build_loader(
+    pack: Pack, *, device: torch.device, augment: AugmentConfig | None = None, workers: int = 0, **order: Any
+) -> Loader:
+    """Return a loader: on a GPU its batches are made there, unless albumentations must change them.
+
+    On a CPU albumentations is faster than changes of whole batches. `workers` are processes that prepare batches for a
+    GPU that cannot. `order` are the other arguments of a Loader.
+    """
+    if device.type == "cpu" or not (augment is None or is_expressible(augment)):
+        return Loader(pack, augment=augment, workers=workers, **order)
+    return DeviceLoader(pack, device=device, augment=augment, **order)
