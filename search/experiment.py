@@ -266,7 +266,7 @@ class Experiment:
             RecordCallback(searcher, self.table, loggers, self.run_state, *shown),
             folder=self.folder / "ray" / str(self.run_state.processes),
             workers=workers,
-            deadline=self.interrupt.deadline - LATE_S / 2,
+            deadline=self.interrupt.deadline - LATE_S,
         )
 
     def _finalize(self, budget: Budget) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from search.records.run_state import RunState
 
 STOP_S = 10.0  # after a signal, for Ray Tune to save and for Ray to end
 LOST_S = 3.0  # without an answer of Ray's servers
-LATE_S = 60.0  # after the budget; Ray Tune stops waiting for trials halfway
+LATE_S = 60.0  # after the budget; Ray Tune waits for trials for half of it
 POLL_S = 0.5
 
 

@@ -26,6 +26,7 @@ from search.tuning.ray.internals import get_asha_rungs, keep_idle_workers, leave
 from search.tuning.ray.searchers import StageChain
 from search.tuning.ray.trainable import TrialSpec, read_outcome, train_trial
 
+WAIT_S = 30.0  # after the deadline, for trials to end
 LOGGED = ("metrics", "rates", "pictures")  # parts of a report that Ray Tune itself does not need
 
 
@@ -233,9 +234,13 @@ class Worker(wrap_function(train_trial)):  # type: ignore[misc]  # Ray Tune has 
 
 @dataclass
 class Overtime(tune.Stopper):
-    """Ends the experiment after `deadline` of time.monotonic(), as when no node is left that its trials fit on."""
+    """Ends the experiment after `deadline` of time.monotonic(), as when no node is left that its trials fit on.
+
+    The trials have WAIT_S to end, but none if another one has a model and they have not reported anything.
+    """
 
     deadline: float
+    recorder: RecordCallback
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Return False: trials end themselves."""
@@ -243,7 +248,12 @@ class Overtime(tune.Stopper):
 
     def stop_all(self) -> bool:
         """Return whether the time is over."""
-        return time.monotonic() > self.deadline
+        late_s = time.monotonic() - self.deadline
+        return late_s > WAIT_S or (late_s > 0 and self._needs_no_more())
+
+    def _needs_no_more(self) -> bool:
+        reported = [record for record in self.recorder.table.records.values() if record.metrics]
+        return bool(reported) and all(record.status for record in reported)
 
 
 def run_experiment(
@@ -257,8 +267,8 @@ def run_experiment(
 ) -> None:
     """Run one Ray Tune experiment to its end.
 
-    `folder` is Ray Tune's own for this process. After `deadline`, a moment of time.monotonic(), trials that still
-    wait for a worker are left unfinished.
+    `folder` is Ray Tune's own for this process. Some time after `deadline`, a moment of time.monotonic(), trials that
+    have not ended are left unfinished.
     """
     trainable = tune.with_resources(Worker, _request_resources)
     trainable.__name__ = trainable.__qualname__ = Worker.__name__  # shown in Ray's dashboard
@@ -277,7 +287,7 @@ def run_experiment(
             name=folder.name,
             storage_path=str(folder.parent.resolve()),
             callbacks=[recorder],
-            stop=Overtime(deadline),
+            stop=Overtime(deadline, recorder),
             verbose=0,
             failure_config=FailureConfig(max_failures=0),  # `RecordCallback` hands out trials again
         ),

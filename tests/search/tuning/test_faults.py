@@ -4,6 +4,7 @@ import json
 import os
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -12,13 +13,13 @@ from ray.tune import Checkpoint
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.records.run_state import create_run_state
-from search.records.trials import TrialTable
+from search.records.trials import TrialRecord, TrialTable
 from search.tuning.ray import cluster
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.failures import MAX_RETRIES
 from search.tuning.ray.searchers import FixedSearcher, StageChain
 from search.tuning.ray.trainable import StageContext, build_trial_spec
-from search.tuning.ray.tune import RecordCallback, StageScheduler, run_experiment
+from search.tuning.ray.tune import WAIT_S, Overtime, RecordCallback, StageScheduler, run_experiment
 
 EPOCHS = 3
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
@@ -155,13 +156,45 @@ def test_trial_that_fits_on_no_node_any_more_is_left_unfinished_at_the_deadline(
     context = replace(context, resources={"CPU": 1, "of_the_lost_node": 1})
     chain = StageChain(iter([FixedSearcher([build_trial_spec(context, 1, small_config, seed=0)])]))
     table, run_state = TrialTable(tmp_path), create_run_state(tmp_path, {}, began=time.monotonic())
+    with_a_model(table)
     recorder = RecordCallback(chain, table, [], run_state, CheckpointStore(seed=0), lambda record: None, print)
+    begin = time.monotonic()
     run_experiment(
         chain,
         StageScheduler(EPOCHS, 1),
         recorder,
         folder=tmp_path / "ray" / "1",
         workers=1,
-        deadline=time.monotonic() + 3,
+        deadline=begin + 3,
     )
-    assert not chain.is_finished and not [record for record in table.records.values() if record.status]
+    assert time.monotonic() > begin + 3
+    assert not chain.is_finished and not [record for record in table.records.values() if not record.metrics]
+
+
+def with_a_model(table):
+    """Add a trial that has ended with a score."""
+    record = TrialRecord(trial_id="e0001", parent_id="", stage="explore", config={}, seed=0)
+    table.start(record)
+    table.report("e0001", {"score": 0.5, "epochs": 1})
+    table.finish("e0001", "completed", "")
+    return record
+
+
+@pytest.mark.parametrize(
+    ("left", "late_s", "ends"),
+    [
+        ({}, -1, False),  # the time is not over
+        ({}, 1, True),  # one that waits for a worker
+        ({"score": 0.6, "epochs": 1}, 1, False),  # one in training, which ends itself
+        ({"score": 0.6, "epochs": 1}, WAIT_S + 1, True),
+    ],
+)
+def test_time_is_given_after_the_deadline_to_trials_that_may_bring_the_best_model(left, late_s, ends, clock, tmp_path):
+    table = TrialTable(tmp_path)
+    recorder = SimpleNamespace(table=table)
+    assert not Overtime(clock.now - 1, recorder).stop_all()  # nothing has a model yet
+    with_a_model(table)
+    table.start(TrialRecord(trial_id="f0001", parent_id="e0001", stage="final", config={}, seed=0))
+    if left:
+        table.report("f0001", left)
+    assert Overtime(clock.now - late_s, recorder).stop_all() == ends
