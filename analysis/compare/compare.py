@@ -12,11 +12,10 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from analysis.compare.methods import DEFAULT, Comparison, run_missing
-from analysis.compare.scoring import PX, sample_curve, score_run, trace_incumbent
+from analysis.compare.scoring import PX, sample_curve, score_runs, trace_incumbent
 from analysis.plots.plots import save
 from analysis.runs.files import check_folder, write_file
 from analysis.runs.tables import markdown_table
-from data.runtime.progress import progress_bar
 from search.config.budget import Budget
 
 LEVEL = 0.95  # of the intervals
@@ -38,13 +37,11 @@ def compare(comparison: Comparison) -> str:
     """
     check_folder(comparison.out)
     run_missing(comparison)
-    rows, runs = [], comparison.runs()
-    with progress_bar("measuring the models on whole parts") as progress:
-        for number, (name, seed, folder) in enumerate(runs, start=1):
-            rows.append({"method": name, "seed": seed, **score_run(folder)})
-            progress(number, len(runs))
-    curves = [trace_incumbent(folder, row["sigma"]) for row, (*_, folder) in zip(rows, runs, strict=True)]
-    scored = pd.DataFrame(rows)
+    methods, seeds, folders = zip(*comparison.runs(), strict=True)
+    scored = score_runs(folders)
+    scored.insert(0, "method", methods)
+    scored.insert(1, "seed", seeds)
+    curves = [trace_incumbent(folder, sigma) for folder, sigma in zip(folders, scored["sigma"], strict=True)]
     table = build_comparison_table(scored, comparison.budget)
     write_file(comparison.out / "runs.csv", scored.to_csv(index=False).encode())
     write_file(comparison.out / "table.md", table.encode())

@@ -5,6 +5,7 @@ their scores. Here every model is scored at PX, the last stage's size, with the 
 whole validation part of its seed, split by background.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from analysis.runs.files import read_json
 from analysis.runs.tables import load_reports, load_trials
 from data.data_module import DataModule, load_data_module
 from data.loading.loaders import Loader
+from data.runtime.progress import progress_bar
 from models.score import Score
 from search.output.model_folder import measure
 
@@ -60,6 +62,16 @@ def score_run(folder: Path) -> dict[str, Any]:
     network = {"arch": best["model/arch"], "width": best["model/width"], "params": best["params"]}
     spent = {"trials": len(trials), "images_seen": trials["images_seen"].sum(), "wall_s": state["wall_s"]}
     return {**measure_model(folder, state), **network, **spent}
+
+
+def score_runs(runs: Sequence[Path]) -> pd.DataFrame:
+    """Return the row of `score_run` of each run."""
+    rows = []
+    with progress_bar("measuring the models on whole parts") as progress:
+        for number, run in enumerate(runs, start=1):
+            rows.append(score_run(Path(run)))
+            progress(number, len(runs))
+    return pd.DataFrame(rows)
 
 
 def measure_model(folder: Path, state: dict[str, Any]) -> dict[str, float]:

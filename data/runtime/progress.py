@@ -26,7 +26,14 @@ def no_progress(done: int, total: int) -> None:
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Progress]:
-    """Show a bar on stderr, if it is a terminal, while the context is active, below the bars of enclosing contexts."""
+    """Show a bar on stderr, if it is a terminal, while the context is active, below the bars of enclosing contexts.
+
+    In a notebook the bar is a widget.
+    """
+    if "ipykernel" in sys.modules:
+        with _widget_bar(title) as progress:
+            yield progress
+        return
     if not sys.stderr.isatty():
         yield no_progress
         return
@@ -84,6 +91,25 @@ def format_pace(done: int | float, total: int | float | None, per_s: float | Non
     count = f"{done:,.0f}/{total:,.0f}" if total is not None else ""
     rate = (f"{per_s:,.1f}/s" if per_s >= 1 else f"{1 / per_s:,.1f} s each") if per_s else ""
     return f"{count}  {rate}" if rate else count
+
+
+@contextmanager
+def _widget_bar(title: str) -> Iterator[Progress]:
+    from IPython.display import display
+    from ipywidgets import HBox, IntProgress, Label
+
+    bar, pace = IntProgress(max=1), Label()
+    box = HBox([Label(to_printable(title)), bar, pace])
+    shown = display(box, display_id=True)
+
+    def show(done: int, total: int) -> None:
+        bar.max, bar.value, pace.value = total, done, f"{done:,}/{total:,}"
+
+    try:
+        yield show
+    finally:
+        box.close()
+        shown.update({"text/plain": ""}, raw=True)  # a saved notebook and its HTML have no trace of it
 
 
 @contextmanager

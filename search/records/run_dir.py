@@ -72,10 +72,15 @@ def find_run(name: str | Path) -> Path:
     """
     if str(name) != LATEST:
         return Path(name)
-    for folder in [*map(Path, reversed(_read_remembered())), *sorted(Path("runs").glob("*"), reverse=True)]:
-        if (folder / "run.json").is_file():
-            return folder
+    if runs := list_runs():
+        return runs[0]
     raise RunDirError(f"{LATEST}: no run is known yet; name a run folder, or start a run")
+
+
+def list_runs() -> list[Path]:
+    """Return the runs that this user has started or resumed, and those in runs/, the newest first."""
+    folders = [*map(Path, reversed(_read_remembered())), *sorted(Path("runs").glob("*"), reverse=True)]
+    return [folder for folder in dict.fromkeys(folders) if (folder / "run.json").is_file()]
 
 
 def run_path(text: str) -> Path:

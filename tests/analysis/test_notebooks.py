@@ -12,8 +12,8 @@ MOST_LINES = 12  # of a cell; what is longer belongs into a module
 
 
 def parameters(notebook):
-    """Return the first code cell, which names the runs."""
-    return next(cell for cell in notebook.cells if cell.cell_type == "code")
+    """Return the cell that names the runs."""
+    return next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -23,13 +23,16 @@ def test_notebook_is_short_cells_without_outputs(path):
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(cell.outputs == [] and cell.execution_count is None for cell in cells)
     assert all(cell.source.count("\n") < MOST_LINES for cell in cells)
-    assert [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])] == [parameters(notebook)]
+    assert cells[1] == parameters(notebook) and "pick_runs(" in cells[0].source
     assert notebook.cells[0].source.startswith("# ")
 
 
-def executed(name, monkeypatch, folder, **values):
-    """Execute a notebook on other runs; return its code cells."""
+def executed(name, monkeypatch, folder, known, **values):
+    """Execute a notebook of a user who has the runs `known`; return its code cells."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("ONE_LOOK_CACHE", str(folder / "cache"))
+    (folder / "cache").mkdir()
+    (folder / "cache" / "runs.json").write_text(json.dumps(list(map(str, known))))
     monkeypatch.setenv("IPYTHONDIR", str(folder))
     notebook = nbformat.read(ROOT / "analysis" / "notebooks" / f"{name}.ipynb", as_version=4)
     assert set(values) <= set(re.findall(r"^(\w+) = ", parameters(notebook).source, re.MULTILINE))
@@ -46,7 +49,7 @@ def shown(cells, beginning):
     (cell,) = (cell for cell in cells if re.search(rf"^{re.escape(beginning)}", cell.source, re.MULTILINE))
     printed = [output.text for output in cell.outputs if output.output_type == "stream"]
     data = [output.data for output in cell.outputs if "data" in output]
-    return "".join(printed), (data[0] if data else {})
+    return "".join(printed), (data[-1] if data else {})
 
 
 def table(cells, beginning):
@@ -69,7 +72,7 @@ def charts(cells):
 
 
 def test_trial_tables_show_the_trials_of_all_runs(whole_runs, monkeypatch, tmp_path):
-    cells = executed("trial_tables", monkeypatch, tmp_path, runs=[str(run) for run in whole_runs])
+    cells = executed("trial_tables", monkeypatch, tmp_path, whole_runs, runs=[str(run) for run in whole_runs])
     assert shown(cells, "trials = load_trials")[0].startswith("30 trials of 2 runs, ")
     assert table(cells, "failed[[").count("loss is not finite") == 2
     best = table(cells, "rank_stage(")
@@ -85,8 +88,25 @@ def test_trial_tables_show_the_trials_of_all_runs(whole_runs, monkeypatch, tmp_p
     assert "f0001" in drawn and "e0014" in drawn
 
 
+def test_notebook_opens_on_the_newest_run_and_keeps_its_charts_as_html(whole_runs, monkeypatch, tmp_path):
+    cells = executed("trial_tables", monkeypatch, tmp_path, [tmp_path / "gone", *whole_runs])
+    assert table(cells, "picker = ").startswith("SelectMultiple(") and whole_runs[-1].name in table(cells, "picker = ")
+    assert shown(cells, "trials = load_trials")[0].startswith("15 trials of 1 runs, ")
+    data = [output.data for cell in cells for output in cell.outputs if "data" in output]
+    assert all("Plotly.newPlot" in each["text/html"] for each in data if "application/vnd.plotly.v1+json" in each)
+
+
+def test_bars_of_a_notebook_leave_nothing_behind(monkeypatch, tmp_path):
+    notebook = nbformat.v4.new_notebook()
+    lines = "from data.runtime.progress import progress_bar", "with progress_bar('[b] work') as p:", "    p(1, 2)"
+    notebook.cells = [nbformat.v4.new_code_cell("\n".join(lines))]
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    NotebookClient(notebook, timeout=300).execute()
+    assert [output.get("data") for output in notebook.cells[0].outputs] == [{"text/plain": ""}]
+
+
 def test_inside_the_best_model_shows_metrics_and_images(whole_runs, monkeypatch, tmp_path):
-    cells = executed("inside_the_best_model", monkeypatch, tmp_path, run=str(whole_runs[0]))
+    cells = executed("inside_the_best_model", monkeypatch, tmp_path, [whole_runs[1], whole_runs[0]])
     metrics = json.loads((whole_runs[0] / "best" / "metrics.json").read_text())["val"]
     assert shown(cells, "seen = open_part")[0] == f"f0001: unet of width 4; {metrics['images']} images of 32 px\n"
     means = row(cells, "errors[[*METRICS", "mean")
@@ -103,7 +123,7 @@ def test_inside_the_best_model_shows_metrics_and_images(whole_runs, monkeypatch,
 
 
 def test_compare_runs_scores_methods_alike(whole_runs, monkeypatch, tmp_path):
-    cells = executed("compare_runs", monkeypatch, tmp_path, runs=[str(run) for run in whole_runs])
+    cells = executed("compare_runs", monkeypatch, tmp_path, whole_runs[::-1])
     assert all(name in table(cells, "table = ") for name in ("default", "random", "1m"))
     scored = table(cells, "scored = table")
     assert "test_score" in scored and "sigma" in scored
