@@ -89,7 +89,10 @@ def test_trial_tables_show_the_trials_of_all_runs(whole_runs, monkeypatch, tmp_p
 
 
 def test_notebook_opens_on_the_newest_run_and_keeps_its_charts_as_html(whole_runs, monkeypatch, tmp_path):
-    cells = executed("trial_tables", monkeypatch, tmp_path, [tmp_path / "gone", *whole_runs])
+    begun = tmp_path / "begun"  # without a trial that has ended
+    begun.mkdir()
+    (begun / "run.json").write_text("{}")
+    cells = executed("trial_tables", monkeypatch, tmp_path, [*whole_runs, begun, tmp_path / "gone"])
     assert table(cells, "picker = ").startswith("SelectMultiple(") and whole_runs[-1].name in table(cells, "picker = ")
     assert shown(cells, "trials = load_trials")[0].startswith("15 trials of 1 runs, ")
     data = [output.data for cell in cells for output in cell.outputs if "data" in output]
