@@ -20,7 +20,7 @@ from search.output.finalize import FinalModels, NoModelError, report_best
 from search.records.console import RunConsole, list_dashboards
 from search.records.disk import DiskFullError, check_disk, find_full_disk
 from search.records.prometheus import PrometheusExporter
-from search.records.run_dir import claim, format_resume_command, read_lines
+from search.records.run_dir import claim, format_resume_command, read_lines, shorten
 from search.records.run_state import RunState
 from search.records.tensorboard import TensorBoard, TrialLogger
 from search.records.trials import TrialTable
@@ -139,7 +139,7 @@ class Experiment:
 
     def _announce(self, ray: cluster.Cluster) -> None:
         """Print the run folder and the commands that resume the run and show it in a browser."""
-        lines = [f"run folder {self.folder}", f"resume    {format_resume_command(self.folder)}"]
+        lines = [f"run folder {shorten(self.folder)}", f"resume    {format_resume_command(self.folder)}"]
         lines += list_dashboards(self.folder, searches=not self.options.configs, ray=ray.dashboard)
         for line in lines:
             self.console.print(line, whole=True)

@@ -91,8 +91,10 @@ def _dispatch(arguments: list[str] | None) -> int:
     parser = build_parser()
     args = parse_arguments(parser, arguments)
     if args.print_config:
-        load_plugins(hash_by_name(args.plugin))
-        print(format_settings(parser, args), end="")
+        with progress_bar("loading torch"):
+            load_plugins(hash_by_name(args.plugin))
+            text = format_settings(parser, args)
+        print(text, end="")
         return 0
     return _name_full_disk(_start if args.resume is None else _resume, args)
 
@@ -164,7 +166,8 @@ def _resume(args: argparse.Namespace) -> int:
         run_state = resume_run_state(args.resume, content, now=BEGAN, options=options.to_dict(), extended=extended)
         run_state.start_clock()  # a process that is killed while it starts counts too
         try:
-            from data.data_module import load_data_module
+            with progress_bar("loading torch"):
+                from data.data_module import load_data_module
 
             data_module = load_data_module(content, args.data or ())
         except Exception:  # nothing has begun

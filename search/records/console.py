@@ -14,6 +14,7 @@ from rich.text import Text
 
 from data.runtime.cli import format_count, to_printable
 from data.runtime.progress import Progress, add_bar, build_bars, no_progress
+from search.records.run_dir import shorten
 from search.records.trials import TrialRecord
 
 
@@ -115,6 +116,7 @@ class RunConsole:
 
 def list_dashboards(out: Path, *, searches: bool, ray: str = "") -> list[str]:
     """Return the commands that show a run in a browser; `ray` is the address of the Ray dashboard while it exists."""
+    out = shorten(out)
     lines = [f"curves    tensorboard --logdir {quote(str(out / 'tensorboard'))}"]
     if searches:
         journal, artifacts = (quote(str(out / name)) for name in ("study.journal", "artifacts"))
@@ -126,10 +128,11 @@ def list_dashboards(out: Path, *, searches: bool, ray: str = "") -> list[str]:
 
 def list_results(out: Path) -> list[str]:
     """Return the places of a finished run's results, a line each."""
+    out = shorten(out)
     front = [f"front     {out / 'front'}  (more models, smaller or faster)"] if (out / "front").exists() else []
     return [
         f"report    {out / 'report.html'}  (open it in a browser)",
-        f"model     {out / 'best'}  (metrics.json: metrics on unseen data; samples.png: predictions)",
+        f"model     {out / 'best'}  (README.md, metrics.json, samples.png)",
         *front,
         f"trials    {out / 'trials.csv'}",
         *list_dashboards(out, searches=(out / "study.journal").exists()),

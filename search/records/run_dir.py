@@ -118,6 +118,11 @@ def format_resume_command(out: Path) -> str:
     return shlex.join([*search, "--resume", str(out.absolute())])
 
 
+def shorten(path: Path) -> Path:
+    """Return a path below the working directory as it is seen from there, so that it fits a terminal's line."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def is_claimed(out: Path) -> bool:
     """Return whether a run has claimed the folder."""
     return (out / RECORDS).exists()
@@ -127,7 +132,7 @@ def describe_stop(out: Path) -> str:
     """Return the lines on a run that was stopped: its folder, and the command that resumes it."""
     if not is_claimed(out):
         return "stopped before the run began"
-    return f"stopped   all results so far are in {out}\nresume    {format_resume_command(out)}"
+    return f"stopped   all results so far are in {shorten(out)}\nresume    {format_resume_command(out)}"
 
 
 RESTORE = "restore it from a copy, or start a new run"

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from data.runtime.progress import add_bar, build_bars
-from search.records.console import RunConsole, describe_trial, list_dashboards
+from search.records.console import RunConsole, describe_trial, list_dashboards, list_results
 from search.records.trials import TrialRecord
 from tests.waiting import wait_until
 
@@ -136,3 +136,14 @@ def test_lines_break_between_words_on_a_terminal_but_commands_stay_whole():
 
     assert printed(True) == ["400 images of 4 backgrounds validate;", "resume --resume /runs/1"]
     assert printed(True, whole=True) == printed(False) == [" ".join(printed(True))]
+
+
+def test_paths_below_the_working_directory_are_short(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert list_dashboards(tmp_path / "runs" / "a", searches=False) == [
+        "curves    tensorboard --logdir runs/a/tensorboard"
+    ]
+    report, model, *_ = list_results(tmp_path / "runs" / "20261129-133146")
+    assert report == "report    runs/20261129-133146/report.html  (open it in a browser)"
+    assert model == "model     runs/20261129-133146/best  (README.md, metrics.json, samples.png)" and len(model) <= 80
+    assert str(tmp_path.parent / "b") in list_results(tmp_path.parent / "b")[0]
