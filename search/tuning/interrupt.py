@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from data.runtime.cli import to_printable
 from data.runtime.parallel import check_answer
 from search.records.console import RunConsole
-from search.records.run_dir import describe_stop
+from search.records.run_dir import describe_stop, format_resume_command, is_claimed
 from search.records.run_state import RunState
 
 STOP_S = 10.0  # after a signal, for Ray Tune to save and for Ray to end
@@ -98,8 +98,9 @@ class Interrupt:
                 self.run_state.end("stopped")
         with contextlib.suppress(OSError):  # a closed terminal
             self.console.close()
-            line = describe_stop(self.run_state.folder)
-            text = line if self.requested else f"error: {reason}\n{line}"
+            folder = self.run_state.folder
+            more = f"continue with: {format_resume_command(folder)}" if is_claimed(folder) else "start the run again"
+            text = describe_stop(folder) if self.requested else f"error: {reason}; {more}"
             print(to_printable(text), file=sys.stdout if self.requested else sys.stderr, flush=True)
         os._exit(130 if self.requested else 1)
 

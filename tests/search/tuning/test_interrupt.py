@@ -141,7 +141,7 @@ def test_run_that_outlasts_its_budget_is_ended_with_the_command_that_resumes_it(
         own._watch()
     assert 200.0 < now[0] <= 200.0 + interrupt.POLL_S
     said = capsys.readouterr().err
-    assert "error: Ray has not ended 60 s after the budget\nstopped " in said and "--resume" in said
+    assert "error: Ray has not ended 60 s after the budget; continue with: python " in said and "--resume" in said
     assert said.count("\n") == 1 and state(own) == "stopped"
 
 
