@@ -11,11 +11,14 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from models.architectures.network import Network
+from models.architectures.unet import UNetConfig
 from models.build import build_model, get_architecture, parse_model_config
 from models.config import ModelConfig
 
 PROBE_PX = 1536
 PASS_MACS, MAX_IMAGES = 8e9, 32  # multiply-adds of one pass, about a second on a slow core, and images at the most
+MAX_GPU_IMAGES = 512
+REFERENCE, REFERENCE_PX = UNetConfig(width=4, stem_stride=2), 80  # a network that tells how busy a device is
 LAUNCHES, LAYER_LAUNCHES = (
     150,
     10,
@@ -200,8 +203,29 @@ def estimate_training_mib(config: ModelConfig, px: int) -> float:
     return (found.tiles(px) * (found.kept_bytes + 2 * found.largest_bytes) + LOSS_MAPS * 4 * px**2) / 2**20
 
 
-def choose_images_per_pass(config: ModelConfig, px: int) -> int:
-    """Return how many images to predict at once, so that a pass takes about a second."""
+def find_device() -> torch.device:
+    """Return the GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def describe_device() -> str:
+    """Return the name of the GPU, or "one thread", on which latencies are measured."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "one thread"
+
+
+def measure_free_bytes(device: torch.device) -> float:
+    """Return the memory of a GPU that this process may still allocate."""
+    index = device.index  # None is the current GPU; "cuda" without a number is refused
+    free, total = torch.cuda.mem_get_info(index)
+    own = torch.cuda.get_per_process_memory_fraction(index) * total - torch.cuda.memory_reserved(index)
+    return float(min(free, own))
+
+
+def choose_images_per_pass(config: ModelConfig, px: int, device: torch.device) -> int:
+    """Return how many images to predict at once: on a CPU in a second, on a GPU in half of its free memory."""
+    if device.type == "cuda":
+        room_mib = measure_free_bytes(device) / 2 / 2**20
+        return max(1, min(MAX_GPU_IMAGES, int(room_mib / estimate_training_mib(config, px))))
     return max(1, min(MAX_IMAGES, int(PASS_MACS / count_macs(config, px))))
 
 
@@ -219,16 +243,30 @@ def measure_ms(call: Callable[[], object], repeats: int = 10) -> float:
     return min(times[2:])
 
 
-def measure_latency_ms(config: ModelConfig, px: int) -> float:
-    """Return the milliseconds of one image of `px` on one thread, or on the GPU if there is one."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+def measure_latency_ms(config: ModelConfig, px: int, *, idle_ms: float | None = None) -> float:
+    """Return the milliseconds of one image of `px` on one thread, or on the GPU if there is one.
+
+    While trials are training, `idle_ms` is what `measure_reference_ms` returned before: the latency is reduced by as
+    much as the reference now takes longer.
+    """
+    found = _time_network(config, px)
+    return found if idle_ms is None else found * min(1.0, idle_ms / measure_reference_ms())
+
+
+def measure_reference_ms() -> float:
+    """Return the latency of a small network, to compare an idle device with a busy one."""
+    return _time_network(REFERENCE, REFERENCE_PX)
+
+
+def _time_network(config: ModelConfig, px: int) -> float:
+    device = find_device()
     with torch.random.fork_rng(devices=[]):
         model = build_model(config).on(device).eval()
     image = torch.zeros(1, 3, px, px, device=device)
 
     def predict() -> None:
         model(image)
-        if device == "cuda":
+        if device.type == "cuda":
             torch.cuda.synchronize()
 
     with torch.inference_mode():

@@ -10,7 +10,7 @@ from typing import Any
 
 from data.data_module import DataModule
 from data.pack.shards import record_type
-from models.cost import Throughput
+from models.cost import Throughput, measure_reference_ms
 from search.config.budget import Budget, Deadlines, plan_deadlines
 from search.config.constraints import Constraints
 from search.config.options import RunOptions
@@ -146,6 +146,8 @@ class Experiment:
 
     def _build_resources(self, budget: Budget, ray: cluster.Cluster, throughput: Throughput) -> RunResources:
         options = self.options
+        timed = "max_latency_ms" in options.limits or "latency_ms" in options.objectives
+        idle_ms = measure_reference_ms() if timed else None  # nothing is training yet
         return RunResources(
             data_module=self.data_module,
             cluster=ray,
@@ -153,7 +155,7 @@ class Experiment:
             budget=budget,
             deadlines=self._plan_deadlines(budget),
             seed=options.seed,
-            constraints=Constraints(px=self.stages[-1].px, **options.limits),
+            constraints=Constraints(px=self.stages[-1].px, idle_ms=idle_ms, **options.limits),
             sampler=options.sampler,
             space=read_space(options.space, options.encoder_weights),
             first=self._list_first(),

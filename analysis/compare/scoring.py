@@ -22,8 +22,9 @@ from analysis.model import load_model
 from analysis.runs.files import read_json
 from analysis.runs.tables import load_reports, load_trials
 from data.data_module import DataModule, load_data_module
-from data.loading.loaders import Loader
+from data.loading.device_loader import build_loader
 from data.runtime.progress import progress_bar
+from models.cost import choose_images_per_pass
 from models.score import Score
 from search.output.model_folder import measure
 
@@ -83,7 +84,9 @@ def measure_model(folder: Path, state: dict[str, Any]) -> dict[str, float]:
     Raises:
         DataError: The data have changed since the run.
     """
-    model = load_model(folder, device="cpu")
+    model = load_model(folder)
+    device = next(model.network.parameters()).device
+    count = choose_images_per_pass(model.config.model, PX, device)
     network = model.network if model.px == PX else ResizingNetwork(model.network, model.px)
     data_module = load_data_module(state)
     split_fairly = data_module.split == "background"
@@ -91,7 +94,7 @@ def measure_model(folder: Path, state: dict[str, Any]) -> dict[str, float]:
     sigma = by_background.pack("val", PX).stats.depth_std or 1.0
     row: dict[str, float] = {"px": model.px, "sigma": sigma}
     for part in (name for name in ("val", "test") if data_module.sizes()[name]):
-        loader = Loader(data_module.pack(part, PX), batch_size=32, stats=model.stats)
+        loader = build_loader(data_module.pack(part, PX), device=device, batch_size=count, stats=model.stats)
         metrics = measure(network, loader, model.stats, Score(sigma=sigma))
         row |= {f"{part}_{name}": metrics[name] for name in METRICS if name in metrics}
     return row

@@ -18,7 +18,8 @@ from analysis import AnalysisError
 from analysis.model import Model, load_model
 from analysis.runs.files import find_run, read_json
 from data.data_module import load_data_module
-from data.loading.loaders import Batch, Loader
+from data.loading.device_loader import build_loader
+from data.loading.loaders import Batch
 from data.loading.visualize import render_comparison
 from data.pack.pack import Pack
 from data.runtime.progress import progress_bar
@@ -86,8 +87,9 @@ def measure_images(part: Part) -> pd.DataFrame:
         unknown.
     """
     tables, done = [], 0
-    count = choose_images_per_pass(part.model.config.model, part.pack.px)
-    loader = Loader(part.pack, batch_size=count, stats=part.model.stats)
+    device = next(part.model.network.parameters()).device
+    count = choose_images_per_pass(part.model.config.model, part.pack.px, device)
+    loader = build_loader(part.pack, device=device, batch_size=count, stats=part.model.stats)
     with progress_bar("measuring images") as progress:
         for batch, prediction in predict_batches(part.model.network, loader):
             tables.append(_measure_batch(batch, prediction))
@@ -127,15 +129,15 @@ def _measure_batch(batch: Batch, prediction: Tensor) -> pd.DataFrame:
     """Return a row for each image of a batch."""
     target = batch.target
     shares = binarise(target.mask).float().mean((1, 2, 3))
-    depths = zip(target.depth[:, 0].numpy(), target.valid[:, 0].numpy(), strict=True)
+    depths = zip(target.depth[:, 0].cpu().numpy(), target.valid[:, 0].cpu().numpy(), strict=True)
     content = {
-        "mask_share": torch.where(target.mask_known, shares, torch.nan).numpy(),
+        "mask_share": torch.where(target.mask_known, shares, torch.nan).cpu().numpy(),
         "depth_range": [measure_depth_range(depth, valid) for depth, valid in depths],
     }
     metrics = full_metrics(prediction, target)
     for name, values in metrics.items():
         known = select_images(name, target)
-        content[name] = torch.where(known, values, torch.nan).numpy()
+        content[name] = torch.where(known, values, torch.nan).cpu().numpy()
     return pd.DataFrame(content)
 
 

@@ -58,8 +58,9 @@ def build_cards(run: Run, metrics: dict[str, Any]) -> list[tuple[str, str, str]]
 
 
 def name_latency_device(run: Run) -> str:
-    """Return on what a run measures latencies: the GPU if it had one, else one thread."""
-    return "the GPU" if run.run_json.get("cluster", {}).get("gpus") else "one thread"
+    """Return on what a run measured the latencies of its front: the name of a GPU, or one thread."""
+    usual = "the GPU" if run.run_json.get("cluster", {}).get("gpus") else "one thread"
+    return next((str(line["latency_on"]) for line in run.run_json.get("front", []) if "latency_on" in line), usual)
 
 
 def explain_score(run: Run) -> str:

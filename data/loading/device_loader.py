@@ -12,6 +12,7 @@ from data.loading.augment import AugmentConfig
 from data.loading.batched_augment import change, is_expressible
 from data.loading.loaders import Batch, Loader, Pixels, to_pixels, to_tensors
 from data.pack.pack import Pack
+from models.cost import measure_free_bytes
 
 ROOM = 0.5  # largest share of the free memory of a GPU that the samples of a pack take
 CHUNK = 2048  # samples that are copied to a GPU at once
@@ -45,11 +46,7 @@ class Store:
 
 def fits(pack: Pack, device: torch.device) -> bool:
     """Return whether a pack, with room to spare, fits into the memory that this process may use on a GPU."""
-    if device.type != "cuda":
-        return False
-    free, total = torch.cuda.mem_get_info(device)
-    own = torch.cuda.get_per_process_memory_fraction(device) * total - torch.cuda.memory_reserved(device)
-    return len(pack) * pack.record_bytes <= ROOM * min(free, own)
+    return device.type == "cuda" and len(pack) * pack.record_bytes <= ROOM * measure_free_bytes(device)
 
 
 class DeviceLoader(Loader):

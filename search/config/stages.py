@@ -101,6 +101,14 @@ STAGE_SETTINGS = {
 }
 
 
+def list_rungs(epochs: int) -> list[int]:
+    """Return the epochs after which ASHA stops trials that have so many."""
+    rungs = [GRACE_PERIOD]
+    while rungs[-1] * REDUCTION_FACTOR <= epochs:
+        rungs.append(rungs[-1] * REDUCTION_FACTOR)
+    return rungs
+
+
 def add_objectives(stage: Stage, objectives: tuple[str, ...]) -> Stage:
     """Return a stage that minimises costs beside the score.
 

@@ -11,7 +11,7 @@ from typing import Any
 from data.data_module import DataModule
 from data.dataset import Dataset
 from data.scenes.scenes import BUILT_IN
-from models.cost import measure_latency_ms
+from models.cost import describe_device, measure_latency_ms
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.output.model_card import write_card
@@ -203,13 +203,12 @@ def list_pareto_front(
         costs[record.trial_id] = {"params": record.metrics["params"], "macs": record.metrics["macs"]}
         if deadline is None or time.monotonic() < deadline:
             model = TrialConfig.from_flat(record.config).model
-            costs[record.trial_id]["latency_ms"] = round(measure_latency_ms(model, px), 3)
+            costs[record.trial_id]["latency_ms"] = round(measure_latency_ms(model, px), 3)  # no trial is training
     unknown = {"latency_ms": float("inf")}
     front = select_pareto_front([group[0] for group in groups], lambda r: tuple((unknown | costs[r.trial_id]).values()))
-    return [
-        {"trial_id": r.trial_id, "stage": r.stage, "px": r.metrics["px"], "score": r.score, **costs[r.trial_id]}
-        for r in front
-    ]
+    about = [{"trial_id": r.trial_id, "stage": r.stage, "px": r.metrics["px"], "score": r.score} for r in front]
+    device = {"latency_on": describe_device()}
+    return [{**line, **costs[line["trial_id"]], **device} for line in about]
 
 
 def _network(record: TrialRecord) -> str:

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
+from data.loading.device_loader import build_loader
 from data.loading.loaders import Batch, Loader
 from data.loading.visualize import render_comparison, stack_rows
 from data.pack.pack import Pack
@@ -22,7 +23,7 @@ from data.runtime.progress import Progress, ShowProgress, no_progress, progress_
 from data.values.depth import DepthScale
 from models.architectures.network import Network
 from models.build import build_model
-from models.cost import choose_images_per_pass
+from models.cost import choose_images_per_pass, find_device
 from models.metrics import MetricSums, full_metrics, predict_constant
 from models.score import Score
 from search.config.plugins import list_plugins
@@ -74,9 +75,12 @@ def write_model_folder(
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_model(trained, folder)
-    model = trained.model().on("cpu")
-    per_pass = choose_images_per_pass(trained.config.model, trained.px)
-    loaders = {name: Loader(pack, batch_size=per_pass, stats=trained.stats) for name, pack in splits.items()}
+    model = trained.model().on(device := find_device())
+    options: dict[str, Any] = {
+        "batch_size": choose_images_per_pass(trained.config.model, trained.px, device),
+        "stats": trained.stats,
+    }
+    loaders = {name: build_loader(pack, device=device, **options) for name, pack in splits.items()}
     share = divide_time(deadline, 1 + len(loaders))
     metrics: dict[str, Any] = {"trial_id": trained.trial_id, "px": trained.px, "sigma_depth": trained.score.sigma}
     metrics["score_weights"] = dict(trained.score.weights)
@@ -133,7 +137,7 @@ def measure(
     deadline: float | None = None,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
-    """Return the metrics of a model on the CPU on a split, and those of a constant guess on the same images.
+    """Return the metrics of a model on a split, and those of a constant guess on the same images.
 
     The mean depth of `stats` is the constant guess. After `deadline` no further batch is measured; `progress` is
     called with (images measured, images in all).
@@ -152,9 +156,11 @@ def measure(
 
 @torch.inference_mode()
 def predict_batches(model: nn.Module, loader: Loader) -> Iterator[tuple[Batch, torch.Tensor]]:
-    """Yield each batch with the model's prediction, float32."""
+    """Yield each batch with the model's prediction, float32, both on the device of the model."""
+    device = next(model.parameters()).device
     for batch in loader.epoch(0):
-        yield batch, model(batch.image.to(memory_format=torch.channels_last)).float()
+        batch = batch.to(device, channels_last=True)
+        yield batch, model(batch.image).float()
 
 
 def draw_samples(model: nn.Module, loader: Loader, pack: Pack, path: Path, *, deadline: float | None = None) -> None:
@@ -166,7 +172,7 @@ def draw_samples(model: nn.Module, loader: Loader, pack: Pack, path: Path, *, de
     rows: list[list[np.ndarray]] = []
     for batch, prediction in predict_batches(model, loader):
         raw = pack.gather(np.arange(len(rows), len(rows) + len(batch)))
-        rows += render_comparison(raw, prediction.numpy())
+        rows += render_comparison(raw, prediction.cpu().numpy())
         if len(rows) >= SAMPLES or (deadline is not None and time.monotonic() > deadline):
             break
     picture = np.vstack([_header(pack.px), stack_rows(rows[:SAMPLES])])[..., ::-1]

@@ -26,7 +26,7 @@ class Validator:
         self, config: TrialConfig, data: StageData, device: torch.device, *, max_images: int | None, logged_images: int
     ) -> None:
         pack = data.val.prefix(min(len(data.val), max_images or len(data.val)))
-        images = choose_images_per_pass(config.model, pack.px)
+        images = choose_images_per_pass(config.model, pack.px, device)
         self.loader = build_loader(pack, device=device, batch_size=images, stats=data.stats)
         self.images, self.score, self.device, self.logged_images = len(pack), data.score, device, logged_images
 

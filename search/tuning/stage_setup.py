@@ -100,6 +100,7 @@ def build_stage_context(
         memory_mib=cluster.compute_memory_each(at_once),
         throughput=throughput if trials else None,
         encoder=resources.encoder,
+        idle_ms=resources.constraints.idle_ms if cluster.local else None,
     )
 
 

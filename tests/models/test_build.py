@@ -75,16 +75,27 @@ def test_network_gives_two_maps_in_range_at_any_size(fields, size):
 COMPILE = """
 import torch
 from models.build import ARCHITECTURES, build_model
+from models.losses.loss import LossConfig, build_loss
+from models.target import Target
+image, plane = torch.randn(2, 3, 48, 48), torch.rand(2, 1, 48, 48)
+target = Target(plane, plane, plane > 0.1, torch.ones(2, dtype=torch.bool))
 for name, architecture in ARCHITECTURES.items():
-    model, image = build_model(architecture.config(width=4)).eval(), torch.randn(1, 3, 32, 48)
-    compiled = torch.compile(model, fullgraph=True, backend="eager")  # raises at a graph break
+    torch._dynamo.reset()
+    model, loss = build_model(architecture.config(width=4)), build_loss(LossConfig(balance="uncertainty"), 48)
+    model.set_prior(mask=0.3, depth=0.5)
+    labelled = target.count_labelled()
+    def step(image):
+        return loss(model(image), target, labelled).total
+    compiled = torch.compile(step, fullgraph=True, backend="eager")  # raises at a graph break
+    torch.testing.assert_close(compiled(image), step(image))
+    model.eval()
     with torch.inference_mode():
-        assert torch.equal(compiled(image), model(image))
+        assert torch.equal(torch.compile(model, fullgraph=True, backend="eager")(image), model(image))
     print(name)
 """
 
 
-def test_compiler_gets_each_network_as_one_graph():
+def test_compiler_gets_each_network_and_its_loss_as_one_graph():
     """In another process, because the checks of types that tests add are no part of the networks."""
     done = subprocess.run([sys.executable, "-c", COMPILE], capture_output=True, text=True, check=False)
     assert done.stdout.split() == list(ARCHITECTURES), done.stderr[-2000:]

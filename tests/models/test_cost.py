@@ -8,9 +8,11 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
+from models import cost
 from models.build import build_model, parse_model_config
 from models.cost import (
     _measure_field,
+    choose_images_per_pass,
     count_layer_macs,
     count_macs,
     estimate_training_mib,
@@ -178,3 +180,25 @@ def test_nothing_of_a_measured_network_stays_in_memory():
     assert sum(measure_kept_bytes(model, model.stride)) > 0
     gc.collect()
     assert len(outputs) > 20 and not [ref for ref in outputs if ref() is not None]
+
+
+def test_latency_beside_trials_is_that_of_an_idle_device(monkeypatch):
+    """Everything takes three times as long while trials are training."""
+    config, load = parse_model_config({"arch": "unet", "width": 4}), 3.0
+    monkeypatch.setattr(cost, "_time_network", lambda config, px: load * (2.0 if config == cost.REFERENCE else 8.0))
+    assert measure_latency_ms(config, 32) == 24.0
+    assert measure_latency_ms(config, 32, idle_ms=2.0) == 8.0
+    load = 0.5  # the reference was measured in a bad moment
+    assert measure_latency_ms(config, 32, idle_ms=2.0) == 4.0
+
+
+def test_gpu_predicts_as_many_images_as_half_of_its_memory_holds(monkeypatch):
+    config = parse_model_config({"arch": "unet", "width": 16})
+    monkeypatch.setattr(torch.cuda, "mem_get_info", {None: (40 * 2**30, 80 * 2**30)}.get)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", {None: 2**30}.get)
+    gpu, images = torch.device("cuda"), []
+    for share in (0.02, 0.1, 1.0):
+        monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", {None: share}.__getitem__)
+        images.append(choose_images_per_pass(config, 160, gpu))
+    assert images == [int(mib / 2 / estimate_training_mib(config, 160)) for mib in (0.6 * 1024, 7 * 1024)] + [images[2]]
+    assert images[1] < images[2] <= 512 and choose_images_per_pass(config, 160, torch.device("cpu")) == 1

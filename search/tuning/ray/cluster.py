@@ -85,8 +85,11 @@ class Cluster:
         return 1 / -(-at_once // self.gpus) if self.gpus else float(self.threads(trials))
 
     def reserve(self, trials: int) -> dict[str, float]:
-        """Return the resources that Ray reserves for each of `trials` concurrent trials."""
-        return {"CPU": 1, "GPU": self.count_devices_each(trials)} if self.gpus else {"CPU": 1}
+        """Return the resources that Ray reserves for each of `trials` concurrent trials.
+
+        Ray rounds them to ten thousandths, and six times 0.1667 do not fit on a GPU.
+        """
+        return {"CPU": 1, "GPU": int(10_000 * self.count_devices_each(trials)) / 10_000} if self.gpus else {"CPU": 1}
 
     def share(self, throughput: Throughput, trials: int) -> Throughput:
         """Return the throughput of each of `trials` concurrent trials, from that of one core or of a whole GPU."""

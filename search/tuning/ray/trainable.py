@@ -16,7 +16,7 @@ from torch import Tensor
 
 from data.data_module import StageData
 from models.cost import Throughput, measure_cost, measure_latency_ms
-from search.config.stages import Stage
+from search.config.stages import Stage, list_rungs
 from search.config.trial import TrialConfig
 from search.training.micro_batches import TrialOutOfMemoryError, is_out_of_memory
 from search.training.trainer import STATE_FILE, FitPlan, State, TrialDivergedError, fit
@@ -51,6 +51,8 @@ class StageContext:
     # same images
     throughput: Throughput | None = None
     encoder: Path | None = None  # converted weights of --encoder-weights
+    idle_ms: float | None = None  # as in Constraints
+    checkpoint_s: float = 10.0  # a trial is saved at rungs, at its end, and at the first epoch after so many seconds
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the attributes, with the deadline as it reads here and as seconds from now."""
@@ -125,7 +127,8 @@ def train_trial(params: dict[str, Any]) -> None:
     if context.device == "cuda":
         limit_gpu_memory(context.devices)
     plan = build_fit_plan(spec)
-    reporter = Reporter(collect_constant_metrics(spec, plan))
+    rungs = list_rungs(context.stage.epochs) if spec.early_stopping else []
+    reporter = Reporter(collect_constant_metrics(spec, plan), rungs=rungs, checkpoint_s=context.checkpoint_s)
     own = load_state(spec.own)
     parent = None if own else load_state(spec.parent)
     try:
@@ -175,9 +178,12 @@ def collect_constant_metrics(spec: TrialSpec, plan: FitPlan) -> dict[str, Any]:
     """Return the metrics of a trial that do not change while it trains."""
     context = spec.context
     network, timed = measure_cost(spec.config.model, context.stage.px), "latency_ms" in context.stage.objectives
-    latency = {"latency_ms": round(measure_latency_ms(spec.config.model, context.stage.px), 3)} if timed else {}
+    constants = {}
+    if timed:
+        latency_ms = measure_latency_ms(spec.config.model, context.stage.px, idle_ms=context.idle_ms)
+        constants["latency_ms"] = round(latency_ms, 3)
     return {
-        **latency,
+        **constants,
         "params": network.params,
         "macs": network.macs,
         "receptive_field": network.receptive_field,
@@ -190,10 +196,15 @@ def collect_constant_metrics(spec: TrialSpec, plan: FitPlan) -> dict[str, Any]:
 
 
 class Reporter:
-    """Passes the reports of `fit` to Ray Tune, with the metrics that do not change while the trial trains."""
+    """Passes the reports of `fit` to Ray Tune, with the metrics that do not change while the trial trains.
 
-    def __init__(self, constants: dict[str, Any]) -> None:
-        self.constants, self.steps = constants, 0
+    The state is saved at the epochs of `rungs`, where ASHA may stop the trial, at the last one, and in between if
+    `checkpoint_s` have passed: it takes as long as many a short epoch.
+    """
+
+    def __init__(self, constants: dict[str, Any], *, rungs: Sequence[int] = (), checkpoint_s: float = 0.0) -> None:
+        self.constants, self.rungs, self.checkpoint_s = constants, rungs, checkpoint_s
+        self.steps, self.saved_at = 0, time.monotonic()
         self.rates: Rates = []
 
     def on_step(self, rate: float, loss: Tensor) -> None:
@@ -211,11 +222,19 @@ class Reporter:
         logged = {"rates": thin_rates(self.rates), "pictures": metrics.get("predictions")}
         recorded = {name: value for name, value in metrics.items() if name != "predictions"}
         self.rates = []
+        result = {**top_level, **logged, "metrics": UserDict({**recorded, **self.constants})}
+        if not self._is_saved(metrics):
+            tune.report(result)
+            return
         with tempfile.TemporaryDirectory() as folder:
             torch.save(state(), Path(folder) / STATE_FILE)
-            checkpoint = tune.Checkpoint.from_directory(folder)
-            once = UserDict({**recorded, **self.constants})
-            tune.report({**top_level, **logged, "metrics": once}, checkpoint=checkpoint)
+            tune.report(result, checkpoint=tune.Checkpoint.from_directory(folder))
+        self.saved_at = time.monotonic()
+
+    def _is_saved(self, metrics: Mapping[str, Any]) -> bool:
+        """Return whether an epoch is one whose state is saved."""
+        late = time.monotonic() - self.saved_at >= self.checkpoint_s
+        return late or bool(metrics["last"]) or metrics["epoch"] in self.rungs
 
 
 def thin_rates(rates: Sequence[tuple[int, float]]) -> Rates:

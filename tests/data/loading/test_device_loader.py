@@ -247,7 +247,7 @@ def test_gpu_prepares_its_batches_unless_albumentations_must(pack, monkeypatch):
 )
 def test_pack_is_kept_where_it_leaves_room(pack, free, fraction, reserved, expected, monkeypatch):
     assert 2 * len(pack) * pack.record_bytes > 10**5
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**6))
-    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: fraction)
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: reserved)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", {None: (free, 10**6)}.get)
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", {None: fraction}.__getitem__)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", {None: reserved}.__getitem__)
     assert fits(pack, torch.device("cuda")) == expected and not fits(pack, CPU)

@@ -17,7 +17,7 @@ def measured(monkeypatch):
     """Let every network take 8 ms; what was measured is listed."""
     seen = []
 
-    def eight_ms(config, px):
+    def eight_ms(config, px, *, idle_ms=None):
         seen.append((config, px))
         return 8.0
 

@@ -9,9 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 from data.data_module import DataModule
+from data.loading import device_loader
 from data.values.depth import DepthScale
 from models.build import build_model
 from models.score import Score
+from search.output import model_folder
 from search.output.model_folder import COLUMNS, TrainedModel, write_model_folder
 
 
@@ -107,3 +109,18 @@ def test_part_that_lacks_what_was_trained_says_so(winner, partial_datasets, tmp_
     packs = {"val": DataModule(partial_datasets["depth_only"], seed=0).pack("val", 32)}
     metrics = write_model_folder(winner, tmp_path, packs, sizes={"val": 4}, deadline=None)
     assert "no mask is known in val: the score there is of the depth alone" in metrics["note"]
+
+
+def test_model_is_measured_on_the_device_in_the_batches_that_it_allows(winner, tiny_dataset, tmp_path, monkeypatch):
+    device, seen = torch.device("cpu", 0), []
+    packs = {"val": DataModule(tiny_dataset, seed=0).pack("val", 32)}
+    monkeypatch.setattr(model_folder, "find_device", lambda: device)
+    monkeypatch.setattr(model_folder, "choose_images_per_pass", lambda config, px, where: 3 if where is device else 0)
+
+    def build_loader(pack, **options):
+        seen.append((options["device"], options["batch_size"]))
+        return device_loader.DeviceLoader(pack, **options)
+
+    monkeypatch.setattr(model_folder, "build_loader", build_loader)
+    found = write_model_folder(winner, tmp_path, packs, sizes={"val": 4}, deadline=None)
+    assert seen == [(device, 3)] and found["val"]["images"] == 4 and (tmp_path / "samples.png").exists()

@@ -18,6 +18,7 @@ STAGES = {stage.name[0]: stage for stage in DEFAULT}
 def made(tmp_path, small_config, monkeypatch):
     """Return a function that makes a table of trials, and what takes a latency's place."""
     monkeypatch.setattr(search.output.finalize, "measure_latency_ms", lambda config, px: px / 10)
+    monkeypatch.setattr(search.output.finalize, "describe_device", lambda: "one thread")
 
     def make(*trials):
         table = TrialTable(tmp_path)
@@ -97,6 +98,7 @@ def test_front_is_of_score_against_parameters_multiply_adds_and_latency(made):
     assert [line["trial_id"] for line in front] == ["c0001", "c0002", "c0003", "c0004"]
     assert front[0] == {
         "trial_id": "c0001", "stage": "confirm", "px": 160, "score": 0.5, "params": 100, "macs": 10, "latency_ms": 16.0,
+        "latency_on": "one thread",
     }  # fmt: skip
 
 

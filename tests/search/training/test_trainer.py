@@ -7,8 +7,12 @@ import time
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+import search.training.trainer
+import search.training.validation
 from data.data_module import DataModule
+from data.loading.device_loader import DeviceLoader
 from data.loading.loaders import Loader
 from data.loading.visualize import quantise_predictions
 from models.architectures.efficientnet_lite import MOMENTS, EfficientNetLite, read_imagenet_weights
@@ -392,3 +396,52 @@ def test_mixture_of_which_a_batch_has_no_mask_trains_on(partial_datasets, small_
     assert all(math.isfinite(r["score"]) and math.isfinite(r["train_total"]) for r in reports)
     loader = Loader(data.train, batch_size=2, stats=data.stats, shuffle=True)
     assert not all(batch.target.mask_known.any() for batch in loader.epoch(0))  # such batches there are
+
+
+class HostReads(TorchDispatchMode):
+    """Counts operations for whose result the processor waits for a GPU."""
+
+    WAITING = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "_unique2")
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        by_mask = name == "index" and any(i is not None and i.dtype == torch.bool for i in args[1])
+        self.count += by_mask or name in self.WAITING
+        return func(*args, **(kwargs or {}))
+
+    def counted(self, method):
+        """Return a method of tensors whose calls are counted too."""
+
+        def call(*args, **options):
+            self.count += 1
+            return method(*args, **options)
+
+        return call
+
+
+def test_host_waits_for_the_device_twice_in_twenty_steps_at_the_most(fit_data, small_config, monkeypatch):
+    """With batches made on the device, as on a GPU, where each wait leaves it idle."""
+    augment = dataclasses.replace(small_config.augment, copy_paste=0.5, rotate=0.5, hue_saturation=0.5, blur=0.5)
+    config = dataclasses.replace(with_(small_config, "optim", batch_size=1, clip_norm=1.0), augment=augment)
+    monkeypatch.setattr(search.training.trainer, "build_loader", DeviceLoader)
+    reads = HostReads()
+    for name in ("cpu", "numpy", "tolist"):
+        monkeypatch.setattr(torch.Tensor, name, reads.counted(getattr(torch.Tensor, name)))
+    seen = []
+    with reads:
+        train(config, fit_data, epochs=1, on_step=lambda rate, loss: seen.append(reads.count))
+    assert len(seen) > 20 and max(b - a for a, b in zip(seen, seen[20:], strict=False)) <= 2
+    assert reads.count > seen[-1]  # the losses of the epoch are read, so reads are counted
+
+
+def test_trial_validates_on_its_device_with_batches_made_there(fit_data, small_config, monkeypatch):
+    expected, devices = train(small_config, fit_data, epochs=1)[1][0]["score"], []
+
+    def build_loader(pack, **options):
+        devices.append(options["device"])
+        return DeviceLoader(pack, **options)
+
+    monkeypatch.setattr(search.training.validation, "build_loader", build_loader)
+    assert train(small_config, fit_data, epochs=1)[1][0]["score"] == expected
+    assert devices == [torch.device("cpu")]

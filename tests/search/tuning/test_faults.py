@@ -89,6 +89,7 @@ def run(started, fit_data, tmp_path_factory):
     folder.mkdir()
     stage = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=EPOCHS)
     context = StageContext(stage=stage, data=fit_data, deadline=None, cap_s=None, threads=1, device="cpu")
+    context = replace(context, checkpoint_s=0.0)
     contexts = dict.fromkeys(range(1, 8), context)
     contexts[5] = replace(context, data=EndsItsWorker())
     contexts[6] = replace(context, data=RaisesInWorker())

@@ -248,7 +248,7 @@ def test_trials_of_a_search_share_gpus_and_those_of_the_last_stage_have_their_ow
     machine = Cluster(**nodes, dashboard="", local=False).share_gpus(throughput, 140_000)
     given = replace(given, cluster=machine, throughput=throughput)
     explore, final = build_stage_context(given, EXPLORE, trials=None), build_stage_context(given, CONFIRM, trials=3)
-    assert explore.resources == {"CPU": 1, "GPU": 1 / 7} and final.resources == {"CPU": 1, "GPU": 1}
+    assert explore.resources == {"CPU": 1, "GPU": 0.1428} and final.resources == {"CPU": 1, "GPU": 1}
     assert (explore.device, explore.devices, explore.memory_mib) == ("cuda", 1 / 7, None)
     assert explore.cap_s == 100 / EXPLORE.full_trials * 28 or explore.cap_s == 100  # four GPUs with seven trials each
     assert final.throughput == throughput and final.cap_s == pytest.approx(100)

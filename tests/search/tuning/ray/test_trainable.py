@@ -108,3 +108,39 @@ def test_trial_on_a_gpu_is_limited_to_its_share(context, small_config, reports, 
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     run(dataclasses.replace(context, device="cuda", devices=0.25), small_config)
     assert limits == [0.25]
+
+
+@pytest.fixture
+def saved(monkeypatch):
+    """Return the epochs of the reports that came with a checkpoint."""
+    epochs = []
+
+    def report(result, checkpoint=None):
+        if checkpoint is not None:
+            epochs.append(result["epoch"])
+
+    monkeypatch.setattr(trainable.tune, "report", report)
+    return epochs
+
+
+@pytest.mark.parametrize(
+    ("options", "seconds", "expected"),
+    [
+        ({"early_stopping": True}, 0, [4, 12, 13]),
+        ({}, 0, [13]),
+        ({}, 4, [3, 6, 9, 12, 13]),  # at the first epoch after ten seconds
+        ({}, 20, list(range(1, 14))),
+    ],
+)
+def test_state_is_saved_at_rungs_at_the_end_and_every_ten_seconds(
+    options, seconds, expected, context, small_config, saved, clock, monkeypatch
+):
+    def fit(*args, report, **more):
+        for epoch in range(1, 14):
+            clock.now += seconds
+            report({"score": 0.5, "epoch": epoch, "last": epoch == 13}, dict)
+
+    monkeypatch.setattr(trainable, "fit", fit)
+    stage = dataclasses.replace(context.stage, epochs=13)
+    run(dataclasses.replace(context, stage=stage), small_config, **options)
+    assert saved == expected
