@@ -23,10 +23,23 @@ def measure_throughput(threads: int, device: str) -> Throughput:
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
     config, few, many = LOADS[device]
+    few_s, many_s = min(_time_steps(torch.device(device)), key=sum)
+    torch.set_num_threads(threads_before)
+    if device == "cuda":
+        torch.cuda.empty_cache()  # this process goes on while trials need the memory
+    image_s = (many_s - few_s) / (many - few) if many_s > few_s else many_s / many
+    launches_s = max(many_s - many * image_s, 0.0)
+    launches = LAUNCHES + LAYER_LAUNCHES * probe(config).layers
+    return Throughput(count_macs(config, PX) / image_s, launches_s / launches)
+
+
+def _time_steps(device: torch.device) -> list[list[float]]:
+    """Return the seconds of steps on a small and on a large batch, one after the other."""
+    config, *sizes = LOADS[device.type]
     model = build_model(config).on(device)
     loss = build_loss(LossConfig(depth_structural="none"), PX).to(device)
-    runner = MicroBatchRunner(model, bfloat16=uses_bfloat16("auto", torch.device(device)), micro_batch_size=None)
-    batches = [_build_random_batch(size).to(torch.device(device), channels_last=True) for size in (few, many)]
+    runner = MicroBatchRunner(model, bfloat16=uses_bfloat16("auto", device), micro_batch_size=None)
+    batches = [_build_random_batch(size).to(device, channels_last=True) for size in sizes]
     pairs, end = list[list[float]](), time.perf_counter() + MIN_SECONDS
     while len(pairs) < MIN_STEPS or time.perf_counter() < end:
         times = [time.perf_counter()]
@@ -34,12 +47,7 @@ def measure_throughput(threads: int, device: str) -> Throughput:
             runner.backward(batch, loss)["total"].item()  # waits for a GPU
             times.append(time.perf_counter())
         pairs.append([times[1] - times[0], times[2] - times[1]])
-    torch.set_num_threads(threads_before)
-    few_s, many_s = min(pairs, key=sum)
-    image_s = (many_s - few_s) / (many - few) if many_s > few_s else many_s / many
-    launches_s = max(many_s - many * image_s, 0.0)
-    launches = LAUNCHES + LAYER_LAUNCHES * probe(config).layers
-    return Throughput(count_macs(config, PX) / image_s, launches_s / launches)
+    return pairs
 
 
 def measure_gpu_mib() -> float:

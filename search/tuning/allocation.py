@@ -18,6 +18,7 @@ WEIGHT_COPIES = 5  # weights, gradients, the optimizer's two moments, and the we
 MIN_EPOCHS = 2  # a network that is too slow for so many epochs within a trial's time is rejected
 MIN_IMAGES = 64  # training images of a stage that searches
 MAX_TRIALS_PER_GPU = 16
+GPU_SHARE = 0.95  # of the memory of a GPU for trials; the rest is for the process that started the run
 CONTEXT_MIB, TRIAL_MIB = 512, 1536  # of a GPU: what a process occupies without tensors; the least for a trial in all
 MEASURING, MIN_MEASURED = 0.3, 16  # share of a trial's time for one validation, and the fewest images it measures
 

@@ -20,7 +20,7 @@ from search.config.stages import Stage, list_rungs
 from search.config.trial import TrialConfig
 from search.training.micro_batches import TrialOutOfMemoryError, is_out_of_memory
 from search.training.trainer import STATE_FILE, FitPlan, State, TrialDivergedError, fit
-from search.tuning.allocation import CONTEXT_MIB, choose_micro_batch_size, count_measurable_images
+from search.tuning.allocation import CONTEXT_MIB, GPU_SHARE, choose_micro_batch_size, count_measurable_images
 
 
 def _read_boot_id() -> str:
@@ -155,7 +155,7 @@ def train_trial(params: dict[str, Any]) -> None:
 def limit_gpu_memory(share: float) -> None:
     """Let this process allocate its share of a GPU only, so that it takes no memory from the trials beside it."""
     total_mib = torch.cuda.mem_get_info()[1] / 2**20
-    torch.cuda.set_per_process_memory_fraction(max(share / 2, share - CONTEXT_MIB / total_mib))
+    torch.cuda.set_per_process_memory_fraction(max(share / 2, GPU_SHARE * share - CONTEXT_MIB / total_mib))
 
 
 def build_fit_plan(spec: TrialSpec) -> FitPlan:

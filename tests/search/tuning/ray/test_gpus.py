@@ -13,7 +13,7 @@ EXPERIMENT = """
 import dataclasses, json, sys, time
 from pathlib import Path
 import ray
-from ray import tune
+from ray import cluster_utils, tune
 from ray.tune.trainable import wrap_function
 from search.config.stages import Stage
 from search.config.recipes import build_recipe
@@ -22,8 +22,14 @@ from search.tuning.ray.cluster import Cluster, sum_up_nodes
 from search.tuning.ray.searchers import FixedSearcher, StageChain
 from search.tuning.ray.trainable import StageContext, build_trial_spec
 
-ray.init(num_cpus=5, num_gpus=2, include_dashboard=False, log_to_driver=False, logging_level="CRITICAL")
-machine = Cluster(**sum_up_nodes([{"CPU": 5, "GPU": 2}]), dashboard="", local=True, trials_per_gpu=2)
+gpus = json.loads(sys.argv[2])  # of each node
+nodes = cluster_utils.Cluster()
+for count in gpus:
+    nodes.add_node(num_cpus=2 * count + 1, num_gpus=count, include_dashboard=False)
+ray.init(nodes.address, log_to_driver=False, logging_level="CRITICAL")
+found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+machine = Cluster(**sum_up_nodes(found), dashboard="", local=True, trials_per_gpu=2)
+assert machine.gpus == 2 and machine.workers == 4, machine
 folder = Path(sys.argv[1])
 
 def report_gpu(params):
@@ -32,7 +38,8 @@ def report_gpu(params):
         (folder / spec.trial_id).touch()  # waits until all trials of its stage run at the same time
         time.sleep(0.05)
         if time.time() - began > 300: raise TimeoutError
-    tune.report({"score": 0.5, "epoch": 1, "last": True, "gpu": ray.get_gpu_ids()[0], "trial": spec.trial_id})
+    gpu = f"{ray.get_runtime_context().get_node_id()} {ray.get_gpu_ids()[0]}"
+    tune.report({"score": 0.5, "epoch": 1, "last": True, "gpu": gpu, "trial": spec.trial_id})
 
 class Worker(wrap_function(report_gpu)):
     def reset_config(self, new_config): return super().reset_config(new_config)
@@ -53,15 +60,17 @@ experiment.Worker = Worker
 chain = StageChain(iter([stage("explore", 4), stage("final", 2)]))
 experiment.run_experiment(chain, experiment.StageScheduler(1, 4), Recorder(), folder=folder / "ray" / "1", workers=4)
 ray.shutdown()
+nodes.shutdown()
 """
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_search_fills_all_gpus_and_each_of_the_last_trials_has_one_of_its_own(tmp_path):
-    command = [sys.executable, "-c", EXPERIMENT, str(tmp_path)]
+@pytest.mark.parametrize("nodes", [[2], [1, 1]], ids=["one node", "two nodes"])
+def test_search_fills_all_gpus_and_each_of_the_last_trials_has_one_of_its_own(nodes, tmp_path):
+    command = [sys.executable, "-c", EXPERIMENT, str(tmp_path), json.dumps(nodes)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, check=False)
     gpus = dict(json.loads(line) for line in done.stdout.splitlines() if line.startswith("["))
     assert len(gpus) == 6, done.stdout + done.stderr[-3000:]
-    assert Counter(gpu for trial, gpu in gpus.items() if trial.startswith("e")) == {"0": 2, "1": 2}
-    assert {gpu for trial, gpu in gpus.items() if trial.startswith("f")} == {"0", "1"}
+    assert sorted(Counter(gpu for trial, gpu in gpus.items() if trial.startswith("e")).values()) == [2, 2]
+    assert len({gpu for trial, gpu in gpus.items() if trial.startswith("f")}) == 2

@@ -9,7 +9,7 @@ import torch
 from models.cost import Throughput, estimate_training_mib, probe
 from search.config.stages import Stage
 from search.training.micro_batches import TrialOutOfMemoryError
-from search.tuning.allocation import CONTEXT_MIB, TRIAL_MIB, WEIGHT_COPIES
+from search.tuning.allocation import CONTEXT_MIB, GPU_SHARE, TRIAL_MIB, WEIGHT_COPIES
 from search.tuning.ray import trainable
 from search.tuning.ray.trainable import MAX_RATES, StageContext, build_trial_spec, thin_rates, train_trial
 
@@ -98,7 +98,7 @@ def test_memory_of_the_trials_of_a_gpu_and_of_their_processes_fits_on_it(total_g
     trainable.limit_gpu_memory(1 / trials)
     assert limits[0] >= 1 / trials / 2
     if total_gb * 1024 / trials >= TRIAL_MIB:
-        assert trials * (limits[0] * total_gb * 1024 + CONTEXT_MIB) == pytest.approx(total_gb * 1024)
+        assert trials * (limits[0] * total_gb * 1024 + CONTEXT_MIB) == pytest.approx(GPU_SHARE * total_gb * 1024)
 
 
 def test_trial_on_a_gpu_is_limited_to_its_share(context, small_config, reports, monkeypatch):
