@@ -59,7 +59,7 @@ def find_backgrounds(folder: Path, depth: Path | None) -> tuple[BackgroundFiles,
     images = list_backgrounds(folder)
     if depth is None:
         return tuple((path, None) for path in images)
-    depths = {path.stem: path for path in list_images(depth, "depth maps of the photos; or use --depth MODEL or none")}
+    depths = {path.stem: path for path in list_images(depth, "depth maps of the photos; or use --depth ground or none")}
     for path in images:
         if path.stem not in depths:
             raise DataError(f"{path}: no depth for this photo; add {depth / path.stem}.png or remove the photo")
