@@ -171,17 +171,17 @@ def check_answer(address: str) -> None:
 
 
 def start_processes(count: int, module: str) -> ProcessPoolExecutor:
-    """Return processes of which `count` start at once and import a module; Ctrl-C is left to this process."""
+    """Return processes of which `count` start at once and import a module."""
     pool = ProcessPoolExecutor(
-        MAX_TOGETHER, mp_context=get_context("spawn"), initializer=_import_undisturbed, initargs=(module,)
+        MAX_TOGETHER, mp_context=get_context("spawn"), initializer=_start_with_module, initargs=(module,)
     )
     for _ in range(count):
         pool.submit(int)
     return pool
 
 
-def _import_undisturbed(module: str) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _start_with_module(module: str) -> None:
+    _start_worker()
     import_module(module)
 
 

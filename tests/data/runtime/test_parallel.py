@@ -22,15 +22,17 @@ ROOT = Path(__file__).resolve().parents[3]
 PARENT = """
 import os, sys, time
 from pathlib import Path
-from data.runtime.parallel import parallel_map
+from data.runtime.parallel import parallel_map, start_processes
 
 def note_and_wait(path):
     Path(path).write_text(str(os.getpid()))
     time.sleep(60)
 
 if __name__ == "__main__":
-    list(parallel_map(note_and_wait, [sys.argv[1] + "/1", sys.argv[1] + "/2"], 2))
+    {}
 """
+MAPPED = 'list(parallel_map(note_and_wait, [sys.argv[1] + "/1", sys.argv[1] + "/2"], 2))'
+STARTED = 'list(start_processes(2, "json").map(note_and_wait, [sys.argv[1] + "/1", sys.argv[1] + "/2"]))'
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -62,9 +64,10 @@ def wait_for(condition, seconds=30):
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="reads /proc")
-def test_workers_end_with_a_parent_that_was_killed(tmp_path):
+@pytest.mark.parametrize("use", [MAPPED, STARTED], ids=["parallel_map", "start_processes"])
+def test_workers_end_with_a_parent_that_was_killed(use, tmp_path):
     script = tmp_path / "parent.py"
-    script.write_text(PARENT)
+    script.write_text(PARENT.format(use))
     places = tmp_path / "1", tmp_path / "2"
     path = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen([sys.executable, str(script), str(tmp_path)], env=path) as parent:
