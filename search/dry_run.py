@@ -97,11 +97,9 @@ def measure_decoding_speed(data_module: DataModule, px: int = FINAL_PX) -> float
 
 def estimate_stages(options: RunOptions, data_module: DataModule, machine: Machine) -> list[StageEstimate]:
     """Return an estimate for each stage but the repeats, which use the time that is left."""
-    wall_s = options.budget.wall_s
-    workers = machine.cluster.workers
+    wall_s, workers = options.budget.wall_s, machine.cluster.workers
     alone = machine.cluster.share(machine.alone, workers)
-    trainings = count_trainings(wall_s, alone, workers=workers, px=options.px)
-    stages = options.build_stages(trainings)
+    stages = options.build_stages(count_trainings(wall_s, alone, workers=workers, px=options.px))
     constraints = Constraints(px=stages[-1].px, **options.limits)
     ends, begun_s = None, START_S
     if wall_s:

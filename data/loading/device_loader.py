@@ -1,16 +1,15 @@
 """Batches that are made on a GPU from packed integers, which stay in its memory if they fit."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, UInt64
 from torch import Tensor
 
 from data.loading.augment import AugmentConfig
 from data.loading.batched_augment import change, is_expressible
-from data.loading.loaders import Batch, Loader, Pixels, to_pixels, to_tensors
+from data.loading.loaders import Loader, Pixels, to_pixels, to_tensors
 from data.pack.pack import Pack
 from models.cost import measure_free_bytes
 
@@ -52,28 +51,22 @@ def fits(pack: Pack, device: torch.device) -> bool:
 class DeviceLoader(Loader):
     """A Loader that makes its batches on `device`, in the same order and from the same seeds of samples."""
 
-    def __init__(self, pack: Pack, *, device: torch.device, augment: AugmentConfig | None = None, **order: Any) -> None:
-        super().__init__(pack, **order)
-        self._store, self._config = Store(pack, device), augment
+    def __init__(self, pack: Pack, *, device: torch.device, **options: Any) -> None:
+        super().__init__(pack, **options)
+        self._store = Store(pack, device)
 
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """Yield the batches of epoch `number` (from 0)."""
-        self._sampler.epoch = number
-        for indices, seeds in self._sampler:
-            pixels = self._store.gather(indices)
-            if self._config is not None and seeds is not None:
-                change(pixels, self._config, seeds, self._store.gather, self.count)
-            yield pixels.normalise(self.stats)
+    def _load(self, indices: Int[np.ndarray, " b"], seeds: UInt64[np.ndarray, " b"]) -> Pixels:
+        pixels = self._store.gather(indices)
+        if self._config is not None and self._augmenting:
+            change(pixels, self._config, seeds, self._store.gather, self.count)
+        return pixels
 
 
-def build_loader(
-    pack: Pack, *, device: torch.device, augment: AugmentConfig | None = None, workers: int = 0, **order: Any
-) -> Loader:
-    """Return a loader: on a GPU its batches are made there, unless albumentations must change them.
+def build_loader(pack: Pack, *, device: torch.device, augment: AugmentConfig | None = None, **options: Any) -> Loader:
+    """Return a loader with the arguments of Loader: on a GPU its batches are made there, unless albumentations must.
 
-    On a CPU albumentations is faster than changes of whole batches. `workers` are processes that prepare batches for a
-    GPU that cannot. `order` are the other arguments of a Loader.
+    On a CPU albumentations is faster than changes of whole batches.
     """
     if device.type == "cpu" or not (augment is None or is_expressible(augment)):
-        return Loader(pack, augment=augment, workers=workers, **order)
-    return DeviceLoader(pack, device=device, augment=augment, **order)
+        return Loader(pack, augment=augment, **options)
+    return DeviceLoader(pack, device=device, augment=augment, **options)

@@ -3,13 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt64
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from data.loading.augment import Augment, AugmentConfig, paste_foregrounds
 from data.pack.pack import Pack, RawBatch
@@ -74,13 +72,12 @@ class Pixels:
 class Loader:
     """Iterates over a pack in epochs of batches.
 
-    A sample depends on (seed, epoch, sample) alone, not on the number of workers or on earlier epochs.
+    A sample depends on (seed, epoch, sample) alone, not on its batch or on earlier epochs.
 
     Args:
         stats: Mean and std of the training data, also for validation; they normalise the images.
         shuffle: Draw a new order in each epoch.
         drop_last: Drop a last, smaller batch, unless it is the only one.
-        workers: Processes that prepare batches in advance. 0: batches are prepared inline.
     """
 
     def __init__(
@@ -93,78 +90,40 @@ class Loader:
         seed: int = 0,
         shuffle: bool = False,
         drop_last: bool = False,
-        workers: int = 0,
     ) -> None:
-        self.count, self.stats = len(pack), stats
-        self._sampler = _BatchSampler(self.count, batch_size, seed, shuffle, drop_last and self.count > batch_size)
-        self._loader = DataLoader(
-            _BatchDataset(pack, stats, augment),
-            batch_size=None,  # a key of the sampler is a whole batch
-            sampler=self._sampler,
-            collate_fn=_return_batch,
-            num_workers=workers,
-            multiprocessing_context="forkserver" if workers else None,
-            persistent_workers=workers > 0,
-            generator=torch.Generator(),  # otherwise each epoch draws from the global generator
-        )
-
-    def __len__(self) -> int:
-        return len(self._sampler)
-
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """Yield the batches of epoch `number` (from 0)."""
-        self._sampler.epoch = number
-        yield from self._loader
-
-    def stop_augmenting(self) -> None:
-        """Stop augmentation from the next batch on, even in the middle of an epoch."""
-        self._sampler.augmenting = False
-
-
-class _BatchKey(NamedTuple):
-    """Samples of a batch and their augmentation seeds."""
-
-    indices: Int[np.ndarray, " b"]
-    seeds: UInt64[np.ndarray, " b"] | None  # None: no augmentation
-
-
-class _BatchSampler:
-    """Yields the keys of an epoch in order; it stays in the main process, so workers do not need the epoch."""
-
-    def __init__(self, count: int, batch_size: int, seed: int, shuffle: bool, drop_last: bool) -> None:
-        self.count, self.batch_size, self.seed, self.shuffle = count, batch_size, seed, shuffle
-        self._length = count // batch_size if drop_last else -(-count // batch_size)
-        self.epoch = 0
-        self.augmenting = True
+        self.count, self.batch_size, self.stats = len(pack), batch_size, stats
+        self._pack, self._config, self._seed, self._shuffle = pack, augment, seed, shuffle
+        whole = drop_last and self.count > batch_size
+        self._length = self.count // batch_size if whole else -(-self.count // batch_size)
+        self._augment: Augment | None = None
+        self._augmenting = augment is not None
 
     def __len__(self) -> int:
         return self._length
 
-    def __iter__(self) -> Iterator[_BatchKey]:
-        seeds = np.random.default_rng([self.seed, self.epoch, 0]).integers(2**63, size=self.count, dtype=np.uint64)
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """Yield the batches of epoch `number` (from 0)."""
+        seeds = np.random.default_rng([self._seed, number, 0]).integers(2**63, size=self.count, dtype=np.uint64)
         order = np.arange(self.count)
-        if self.shuffle:
-            np.random.default_rng([self.seed, self.epoch, 1]).shuffle(order)
+        if self._shuffle:
+            np.random.default_rng([self._seed, number, 1]).shuffle(order)
         for start in range(0, self._length * self.batch_size, self.batch_size):
             chosen = order[start : start + self.batch_size]
-            yield _BatchKey(chosen, seeds[chosen] if self.augmenting else None)
+            yield self._load(chosen, seeds[chosen]).normalise(self.stats)
 
+    def stop_augmenting(self) -> None:
+        """Stop augmentation from the next batch on, even in the middle of an epoch."""
+        self._augmenting = False
 
-class _BatchDataset(Dataset[Any]):
-    """Builds the batch of a key; this part is sent to worker processes."""
-
-    def __init__(self, pack: Pack, stats: Stats, augment: AugmentConfig | None) -> None:
-        self._pack, self._stats, self._config = pack, stats, augment
-        self._augment: Augment | None = None
-
-    def __getitem__(self, key: _BatchKey) -> Batch:
-        raw = self._pack.gather(key.indices)
-        if self._config is not None and key.seeds is not None:
+    def _load(self, indices: Int[np.ndarray, " b"], seeds: UInt64[np.ndarray, " b"]) -> Pixels:
+        """Return samples, changed by their seeds."""
+        raw = self._pack.gather(indices)
+        if self._config is not None and self._augmenting:
             if self._config.copy_paste:
-                paste_foregrounds(raw, key.seeds, self._pack, self._config.copy_paste)
+                paste_foregrounds(raw, seeds, self._pack, self._config.copy_paste)
             self._augment = self._augment or Augment(self._config)
-            raw = self._augment.change(raw, key.seeds)
-        return to_pixels(*to_tensors(raw)).normalise(self._stats)
+            raw = self._augment.change(raw, seeds)
+        return to_pixels(*to_tensors(raw))
 
 
 def to_tensors(raw: RawBatch) -> list[Tensor]:
@@ -190,7 +149,3 @@ def _build_normalisation_row(
     std = torch.tensor(stats.image_std).clamp_min(SMALLEST_STD)
     scale, shift = (1 / (255 * std)).repeat(px), (torch.tensor(stats.image_mean) / std).repeat(px)
     return scale.to(device), shift.to(device)
-
-
-def _return_batch(batch: Any) -> Any:
-    return batch

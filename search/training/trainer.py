@@ -57,7 +57,6 @@ class FitPlan:
     refine: float = 0.0  # last part of the progress, trained without augmentation and with a doubled mask loss
     device: str = "cpu"
     precision: str = "auto"  # or "float32" or "bfloat16"
-    loader_workers: int = 0  # processes that prepare batches, unless the device does; 0 prepares them in this one
     logged_images: int = 0  # validation images, from the first, whose predictions are reported each epoch
     micro_batch_size: int | None = None  # most images in one pass; None runs whole batches until memory runs out
     max_val_images: int | None = None  # most images to validate on, from the first; None for all
@@ -304,7 +303,6 @@ def _build_train_loader(config: TrialConfig, data: StageData, plan: FitPlan) -> 
         seed=plan.seed,
         shuffle=True,
         drop_last=True,
-        workers=plan.loader_workers,
     )
 
 

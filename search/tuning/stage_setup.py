@@ -70,8 +70,7 @@ def build_stage_context(
     earlier process or round: scores of a stage are comparable only if all its trials see the same images.
     """
     cluster, deadline, until = resources.cluster, None, None
-    at_once = trials or cluster.workers
-    throughput = cluster.share(resources.throughput, at_once)
+    throughput = cluster.share(resources.throughput, at_once := trials or cluster.workers)
     if resources.deadlines is not None:
         deadline = resources.deadlines.stages[stage.name]
         until = time.monotonic() + (deadline - time.monotonic()) / 4

@@ -167,7 +167,6 @@ def build_fit_plan(spec: TrialSpec) -> FitPlan:
         encoder=str(context.encoder) if context.encoder else None,
         refine=stage.refine,
         device=context.device,
-        loader_workers=min(context.threads - 1, 4) if context.device == "cuda" else 0,
         logged_images=stage.pictures,
         micro_batch_size=choose_micro_batch_size(spec.config, stage.px, context.memory_mib),
         max_val_images=count_measurable_images(spec.config, stage.px, context.cap_s, context.throughput),

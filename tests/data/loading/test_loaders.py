@@ -116,12 +116,6 @@ def test_augmentation_of_a_sample_does_not_depend_on_batch_size(pack):
     assert torch.equal(torch.cat([b.image for b in small.epoch(1)]), next(large.epoch(1)).image)
 
 
-def test_workers_give_the_same_batches_as_none(pack):
-    inline, ahead = (loader(pack, shuffle=True, augment=ALL, workers=n) for n in (0, 1))
-    for number in (0, 1):
-        assert equal(tensors(inline.epoch(number)), tensors(ahead.epoch(number)))
-
-
 def test_epoch_leaves_the_global_generators_alone(pack):
     torch.manual_seed(0)
     before = torch.get_rng_state()
