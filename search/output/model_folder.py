@@ -76,11 +76,8 @@ def write_model_folder(
     folder.mkdir(parents=True, exist_ok=True)
     save_model(trained, folder)
     model = trained.model().on(device := find_device())
-    options: dict[str, Any] = {
-        "batch_size": choose_images_per_pass(trained.config.model, trained.px, device),
-        "stats": trained.stats,
-    }
-    loaders = {name: build_loader(pack, device=device, **options) for name, pack in splits.items()}
+    size = choose_images_per_pass(trained.config.model, trained.px, device)
+    loaders = {n: build_loader(p, device=device, batch_size=size, stats=trained.stats) for n, p in splits.items()}
     share = divide_time(deadline, 1 + len(loaders))
     metrics: dict[str, Any] = {"trial_id": trained.trial_id, "px": trained.px, "sigma_depth": trained.score.sigma}
     metrics["score_weights"] = dict(trained.score.weights)
