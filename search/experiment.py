@@ -111,7 +111,7 @@ class Experiment:
         throughput = ray.call(measure_throughput, 1, "cuda" if ray.gpus else "cpu")
         ray = ray.share_gpus(throughput, ray.call(measure_gpu_mib)) if ray.gpus else ray
         self.run_state.devices = {"cpu": ray.cpus, "gpu": ray.gpus}
-        self.stages = self._build_stages(budget, ray, throughput)
+        self.stages = self._build_stages(budget, ray.share(throughput, ray.workers), ray.workers)
         if self.run_state.earlier:
             restored = self.run_state, self.table, self.checkpoints, self.data_module, self.console.print
             restore_trials(self.stages, *restored)
@@ -166,11 +166,10 @@ class Experiment:
     def _trainings(self) -> float:
         return math.inf if self.run_state.trainings is None else self.run_state.trainings
 
-    def _build_stages(self, budget: Budget, ray: cluster.Cluster, throughput: Throughput) -> tuple[Stage, ...]:
+    def _build_stages(self, budget: Budget, each: Throughput, workers: int) -> tuple[Stage, ...]:
         """Return the stages for the budget with which the run began, since all trials of a stage must be comparable."""
         options, run_state = self.options, self.run_state
         if budget.wall_s is not None and not run_state.earlier:
-            each, workers = ray.share(throughput, ray.workers), ray.workers
             trainings = count_trainings(budget.wall_s, each, workers=workers, px=options.px)
             run_state.trainings = float(f"{trainings:.3g}")
         return options.build_stages(self._trainings)

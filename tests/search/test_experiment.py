@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import optuna
 import pytest
 
+from models.cost import Throughput
 from models.score import Score
 from search.config.budget import parse_budget
 from search.config.options import RunOptions
@@ -290,9 +291,9 @@ def test_stages_of_a_budget_of_trials_stay_when_time_is_added():
     experiment = Experiment.__new__(Experiment)
     experiment.options = RunOptions(budget=parse_budget("60s"))
     experiment.run_state = SimpleNamespace(trainings=None, earlier=[{"state": "done"}])
-    assert experiment._build_stages(experiment.options.budget, 1e9) == build_stages()
+    assert experiment._build_stages(experiment.options.budget, Throughput(1e9), 1) == build_stages()
     experiment.run_state.earlier = []
-    assert experiment._build_stages(experiment.options.budget, 1e9)[0].px == 160  # a race
+    assert experiment._build_stages(experiment.options.budget, Throughput(1e9), 1)[0].px == 160  # a race
 
 
 HELP = """
