@@ -18,7 +18,12 @@ from data.runtime.cli import first_line
 from search.records.trials import TrialRecord
 
 WAIT_S = 10.0  # at the end of a run, for reports that are still under way
-HASTE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "WANDB_SILENT": "true"}
+DEFAULTS = {  # of the trackers' environment variables: little patience with a server, and no lines of their own
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "WANDB_SILENT": "true",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +55,7 @@ class Tracker:
         self._thread.start()
 
     def _open(self) -> None:
-        os.environ.update({name: os.environ.get(name, value) for name, value in HASTE.items()})
+        os.environ.update({name: os.environ.get(name, value) for name, value in DEFAULTS.items()})
         self._callback = build_callback(self.address, self.folder.name)
         self._callback.setup()
 
