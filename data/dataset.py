@@ -10,6 +10,7 @@ POLARITIES = ("bright", "dark")  # brightness of near things in relative depth
 DEPTH_UNITS = ("relative", "mm", "m", "disparity")
 TRUTHS = ("mask", "depth")
 ROLES = ("image", *TRUTHS)
+BUILT_IN = "scenes-v"  # beginning of the name of a folder of built-in scenes
 
 # kind of fault -> description, in the order of the check's table
 FAULT_KINDS = {
@@ -205,6 +206,13 @@ class Dataset:
     def folders(self) -> tuple["Dataset", ...]:
         """The joined folders, or the data set itself if it joins none; each has one spec."""
         return self.parts or (self,)
+
+    @property
+    def origin(self) -> str:
+        """Whether the images are "drawn" (built-in scenes), "pasted" (their foregrounds are named) or "given"."""
+        if self.root.name.startswith(BUILT_IN):
+            return "drawn"
+        return "pasted" if any(triplet.foreground for triplet in self.triplets) else "given"
 
 
 def _accept(meaning: str, *types: type) -> Callable[[str, Any], Any]:

@@ -14,7 +14,7 @@ from models.cost import Throughput, measure_reference_ms
 from search.config.budget import Budget, Deadlines, plan_deadlines
 from search.config.constraints import Constraints
 from search.config.options import RunOptions
-from search.config.recipes import NETWORKS, PORTFOLIO, RECIPES
+from search.config.recipes import PORTFOLIO, RECIPES, VARIED
 from search.config.stages import SEARCH_FROM, Stage
 from search.output.finalize import FinalModels, NoModelError, report_best
 from search.records.console import RunConsole, list_dashboards
@@ -176,9 +176,11 @@ class Experiment:
 
     def _list_first(self) -> tuple[str, ...]:
         """Return the recipes that the search tries first; the study's need more time than a short budget has."""
+        drawn = all(part.origin == "drawn" for part in self.data_module.dataset.folders)
+        portfolio = [f"{name}+{VARIED}" if drawn else name for name in PORTFOLIO]
         if self.options.first == "study":
-            return *RECIPES, *PORTFOLIO
-        return tuple(NETWORKS if self._trainings >= SEARCH_FROM else PORTFOLIO)
+            return *RECIPES, *portfolio
+        return *portfolio, *(RECIPES if self._trainings >= SEARCH_FROM else ())
 
     def _compare_disk(self, resources: RunResources) -> None:
         """Warn if the images and weights of the run may need more disk than is free."""

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from data.compose.placement import Placement, draw_placement
-from data.dataset import DataError, DatasetSpec
+from data.dataset import BUILT_IN, DataError, DatasetSpec
 from data.runtime import cli
 from data.runtime.files import cache_dir
 from data.runtime.progress import Progress, no_progress, progress_bar
@@ -29,7 +29,6 @@ from data.scenes.worlds import draw_world
 from data.writing import DatasetWriter, Sample
 
 VERSION = 4  # raised whenever the same seed draws another image, so that cached scenes are drawn again
-BUILT_IN = "scenes-v"  # beginning of the name of their folder
 FILES = 1  # raised whenever the same images are written differently
 NEAR_M, FAR_M = 1.4, 200.0
 PER_BACKGROUND = 20

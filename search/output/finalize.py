@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from data.data_module import DataModule
-from data.dataset import Dataset
-from data.scenes.scenes import BUILT_IN
 from models.cost import describe_device, measure_latency_ms
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
@@ -141,17 +139,10 @@ def _describe_training(record: TrialRecord, data_module: DataModule) -> dict[str
     dataset = data_module.dataset
     data = {"data": dataset.root.name, "fingerprint": dataset.fingerprint, "split": data_module.split}
     counts = {name: record.metrics.get(name, 0) for name in ("train_images", "images_seen", "epochs")}
-    kinds = sorted({_find_kind(part) for part in dataset.folders})
+    kinds = sorted({part.origin for part in dataset.folders})
     trial = {"stage": record.stage, "parent_id": record.parent_id}
     described = {"kinds": kinds, "sizes": data_module.sizes(), "warnings": data_module.list_warnings()}
     return data | described | trial | counts
-
-
-def _find_kind(dataset: Dataset) -> str:
-    """Return "drawn" for built-in scenes, "pasted" for composites whose foregrounds are named, else "given"."""
-    if dataset.root.name.startswith(BUILT_IN):
-        return "drawn"
-    return "pasted" if any(triplet.foreground for triplet in dataset.triplets) else "given"
 
 
 def report_best(best: TrialRecord, metrics: Mapping[str, Any], console: RunConsole) -> None:

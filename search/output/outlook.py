@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from search.config.recipes import NETWORKS, build_recipe
+from search.config.recipes import NETWORKS, VARIED, build_recipe
 from search.config.stages import EPSILON
 from search.records.trials import TrialRecord
 from search.tuning.promotion import rank_trials
@@ -14,7 +14,8 @@ ADAPTED = ("model/width", "optim/lr", "optim/batch_size")  # fields of a recipe 
 def name_recipe(config: Mapping[str, Any]) -> str:
     """Return the recipe of which a flat configuration is a copy, at whatever width, rate and batch size; "" if none."""
     flat = {name: value for name, value in config.items() if name not in ADAPTED}
-    return next((name for name in NETWORKS if flat.items() <= build_recipe(name).flat().items()), "")
+    names = *NETWORKS, *(f"{name}+{VARIED}" for name in NETWORKS)
+    return next((name for name in names if flat.items() <= build_recipe(name).flat().items()), "")
 
 
 def describe_outlook(

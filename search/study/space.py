@@ -17,7 +17,7 @@ from data.loading.augment import AUGMENT_CHOICES
 from models.build import ARCHITECTURES
 from models.config import OnlyIf, Range, Values
 from models.losses.loss import LOSS_CHOICES
-from search.config.recipes import NETWORKS, build_recipe
+from search.config.recipes import build_recipe
 from search.config.trial import TrialConfig
 
 POLICIES = ("one_cycle", "cosine", "triangular2", "one_cycle+triangular2")  # those that anneal
@@ -170,11 +170,11 @@ def build_first_points(
     Those of an architecture whose weights are given come first.
     """
     points, parameters = [], list_parameters(limits)
-    for name in sorted(names, key=lambda name: f"{NETWORKS[name]['model']['arch']}/weights" not in limits.stated):
-        network = NETWORKS[name]["model"]
-        if network["arch"] in list_choices("model/arch", parameters):
-            widths = list_choices(f"{network['arch']}/width", parameters)
-            usual = sorted((w for w in widths if w <= network["width"]), reverse=True)
+    models = {name: build_recipe(name).model for name in names}
+    for name, model in sorted(models.items(), key=lambda item: f"{item[1].arch}/weights" not in limits.stated):
+        if model.arch in list_choices("model/arch", parameters):
+            widths = list_choices(f"{model.arch}/width", parameters)
+            usual = sorted((w for w in widths if w <= model.width), reverse=True)
             recipes = [build_recipe(name, width=w) for w in usual] or [build_recipe(name)]
             points.append(encode_point(next(filter(fits, recipes), recipes[-1]), limits))
     return points

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data.data_module import DataModule, load_data_module
-from data.dataset import DataError
+from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.reading.dataset_json import join_folders
 from search.config.stages import build_stages
 from search.run import build_parser
@@ -251,3 +251,15 @@ def test_score_of_labels_that_no_image_has_is_refused(partial_datasets):
     with pytest.raises(DataError, match=r"no image has a depth, and \[score\] counts rmse_depth and delta1 alone"):
         DataModule(partial_datasets["mask_only"], seed=0, weights={"rmse_depth": 0.5, "delta1": 0.5})
     assert DataModule(partial_datasets["mask_only"], seed=0).weights == {"iou": 0.5, "rmse_depth": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "foreground", "origin"),
+    [("scenes-v4.1-2000", "", "drawn"), ("mine", "cutout_1", "pasted"), ("mine", "", "given")],
+)
+def test_origin_of_images_is_told_by_the_folder_and_the_manifest(name, foreground, origin):
+    triplet = Triplet(
+        id="1", image=Path("1.jpg"), mask=Path("1.png"), depth=None, background="a", foreground=foreground
+    )
+    dataset = Dataset(root=Path(name), triplets=(triplet,), spec=DatasetSpec(), fingerprint="")
+    assert dataset.origin == origin

@@ -7,17 +7,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import optuna
 import pytest
 
+from data.dataset import BUILT_IN, Dataset, DatasetSpec
 from models.cost import Throughput
 from models.score import Score
 from search.config.budget import parse_budget
 from search.config.options import RunOptions
-from search.config.recipes import PORTFOLIO, RECIPES
+from search.config.recipes import PORTFOLIO, RECIPES, build_recipe
 from search.config.stages import SEARCH_FROM, build_stages
 from search.experiment import Experiment
 from search.records.run_dir import hold
@@ -283,8 +285,20 @@ def test_interrupted_run_keeps_what_was_done_and_exits_130(name, tiny_dataset, t
     ],
 )
 def test_study_s_recipes_are_tried_where_there_is_time_or_the_user_asks(first, trainings, expected):
-    experiment = SimpleNamespace(options=SimpleNamespace(first=first), _trainings=trainings)
-    assert [*Experiment._list_first(experiment)] == expected
+    assert list_first("photos", first, trainings) == expected
+
+
+def list_first(folder, first, trainings):
+    dataset = Dataset(root=Path(folder), triplets=(), spec=DatasetSpec(), fingerprint="")
+    data_module, options = SimpleNamespace(dataset=dataset), SimpleNamespace(first=first)
+    return [*Experiment._list_first(SimpleNamespace(data_module=data_module, options=options, _trainings=trainings))]
+
+
+def test_portfolio_is_augmented_more_on_built_in_scenes():
+    names = list_first(BUILT_IN + "4", "portfolio", SEARCH_FROM)
+    assert names == [*(f"{name}+varied" for name in PORTFOLIO), *RECIPES]
+    usual, varied = build_recipe(next(iter(PORTFOLIO))), build_recipe(names[0])
+    assert varied.augment.zoom > usual.augment.zoom == 0 and replace(varied, augment=usual.augment) == usual
 
 
 def test_stages_of_a_budget_of_trials_stay_when_time_is_added():

@@ -22,7 +22,7 @@ def outlook(best, *others, scores=()):
     return describe_outlook(best, {r.trial_id: r for r in (best, *others)}, reports)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [*NETWORKS, "quick_efficientnet+varied"])
 def test_recipe_is_recognised_at_another_width_and_rate(name):
     flat = build_recipe(name, width=4).flat() | {"optim/lr": 0.02, "optim/batch_size": 4}
     assert name_recipe(flat) == name and name_recipe(flat | {"model/head": "minmax"}) == ""
