@@ -121,7 +121,8 @@ def _start(args: argparse.Namespace) -> int:
     budget = parse_budget(args.budget)
     out = args.out = args.out or parse_path("runs") / time.strftime("%Y%m%d-%H%M%S")
     check_free(out)
-    options = build_options(args, budget)
+    with progress_bar("checking the options"):
+        options = build_options(args, budget)
     if args.dry_run:
         return _estimate(args, options)
     data_module = open_data(args, options)
