@@ -38,9 +38,14 @@ class Store:
         return [tensor.to(self.device, non_blocking=True) for tensor in tensors]
 
     def _load(self) -> list[Tensor]:
-        starts = range(0, len(self.pack), CHUNK)
-        parts = [self._copy(np.arange(start, min(start + CHUNK, len(self.pack)))) for start in starts]
-        return [torch.cat(columns) for columns in zip(*parts, strict=True)]
+        """Return all samples on the device; no more than a chunk of them is there twice."""
+        kept: list[Tensor] = []
+        for start in range(0, len(self.pack), CHUNK):
+            parts = self._copy(np.arange(start, min(start + CHUNK, len(self.pack))))
+            kept = kept or [part.new_empty((len(self.pack), *part.shape[1:])) for part in parts]
+            for whole, part in zip(kept, parts, strict=True):
+                whole[start : start + len(part)] = part
+        return kept
 
 
 def fits(pack: Pack, device: torch.device) -> bool:

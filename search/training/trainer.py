@@ -132,6 +132,7 @@ class Trainer:
         )
         self.loss = build_loss(config.loss, data.train.px).to(self.device)
         self.optimizer = build_optimizer(config.optim, [self.model, self.loss])
+        began = time.monotonic()  # to copy many images to a GPU takes seconds
         self.train_loader = _build_train_loader(config, data, plan)
         self.validator = Validator(
             config, data, self.device, max_images=plan.max_val_images, logged_images=plan.logged_images
@@ -140,6 +141,7 @@ class Trainer:
         steps, batch_size = plan.epochs * len(self.train_loader), _batch_size(config, data)
         validation_steps = self.validator.images / batch_size
         self.clock = Clock(steps, limit, validation_steps=validation_steps, recorded=recorded_clock)
+        self.clock.started = began
 
     def run_epoch(self, on_step: OnStep | None) -> dict[str, Any]:
         """Train and validate one epoch and return its report; the last epoch restores the best weights."""

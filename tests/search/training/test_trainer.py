@@ -445,3 +445,13 @@ def test_trial_validates_on_its_device_with_batches_made_there(fit_data, small_c
     monkeypatch.setattr(search.training.validation, "build_loader", build_loader)
     assert train(small_config, fit_data, epochs=1)[1][0]["score"] == expected
     assert devices == [torch.device("cpu")]
+
+
+def test_time_in_which_images_are_copied_to_the_device_counts(fit_data, small_config, monkeypatch, clock):
+    def build_loader(pack, **options):
+        clock.now += 5.0
+        return DeviceLoader(pack, **options)
+
+    monkeypatch.setattr(search.training.trainer, "build_loader", build_loader)
+    _, reports, _ = train(small_config, fit_data, epochs=3, limit=4.0)
+    assert len(reports) == 1 and reports[0]["out_of_time"] and reports[0]["fit_s"] >= 5.0
