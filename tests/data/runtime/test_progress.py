@@ -4,7 +4,7 @@ from contextlib import redirect_stderr
 
 import pytest
 
-from data.runtime.progress import format_duration, format_pace, progress_bar
+from data.runtime.progress import format_duration, format_pace, no_progress, progress_bar
 from tests.waiting import wait_until
 
 
@@ -99,3 +99,10 @@ def test_what_is_printed_to_a_pipe_meanwhile_stays_in_it(terminal, capsys):
 )
 def test_durations_are_short_texts(seconds, text):
     assert format_duration(seconds) == text
+
+
+def test_process_that_imports_the_kernel_of_notebooks_is_not_one(capsys):
+    pytest.importorskip("ipykernel.kernelapp")
+    with progress_bar("reading") as progress:
+        progress(1, 2)
+    assert progress is no_progress and capsys.readouterr().out == ""
