@@ -19,6 +19,7 @@ METRICS = {  # name in metrics.json: its part of a score
     "delta2": "share of the depth within a factor of 1.25²",
     "delta3": "share of the depth within a factor of 1.25³",
 }
+ERRORS = ("mae_mask", "abs_rel", "log10", "silog")  # 0 is perfect, and their part is 1 minus the error
 OF_MASK = ("iou", "dice", "boundary_f", "mae_mask")
 ZERO_FOR_GUESS = {"iou", "dice", "boundary_f", "rmse_depth"}  # parts that are 0 for a constant guess
 TASKS = {"mask": "iou", "depth": "rmse_depth"}  # names of a settings file for the metrics of the default
@@ -49,7 +50,7 @@ class Score:
     def _turn(self, name: str, value: float) -> float:
         if name == "rmse_depth":
             return 1 - value / max(self.sigma, 1e-6)
-        return 1 - value if METRICS[name].startswith("(1 - ") else value
+        return 1 - value if name in ERRORS else value
 
 
 def read_weights(stated: Mapping[str, Any]) -> dict[str, float]:
