@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from models.losses.terms import MS_SSIM_MIN_PX, dissimilarity, l1, ms_ssim_window, mse, ssim_window, valid_mean
+from models.metric_table import METRICS
 from models.score import DEFAULT_WEIGHTS, Score
 from models.target import Maps, PerImage, Target, Valid
 
@@ -167,26 +168,17 @@ def full_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> PerImageMetr
 
 
 RELATIVE = ("abs_rel", "log10", "silog", "delta1", "delta2", "delta3")
-STUDY = ("study_mse_ssim", "study_l1_msssim")
-NEED_FOREGROUND = frozenset(("iou", "dice", "boundary_f"))
-NEED_MASK = frozenset((*NEED_FOREGROUND, "mae_mask", "false_area", *STUDY))
-NEED_DEPTH = frozenset(("rmse_depth", "ssim_depth", *RELATIVE, *STUDY))
 MetricFunction = Callable[[Float[Tensor, "b 2 h w"], Target], PerImageMetrics]
 
 
 def select_images(metric: str, target: Target) -> Bool[Tensor, " b"]:
-    """Return True for the images that a metric is averaged over: those with all the labels that it needs.
-
-    Metrics of `NEED_FOREGROUND` need some, `false_area` needs an image that has none.
-    """
-    known = torch.ones_like(target.mask_known)
-    if metric in NEED_MASK:
+    """Return True for the images that a metric is averaged over: those with all the labels that it needs."""
+    about, known = METRICS[metric], torch.ones_like(target.mask_known)
+    if "mask" in about.needs:
         known = known & target.mask_known
-    if metric in NEED_FOREGROUND:
-        known = known & target.has_foreground
-    if metric == "false_area":
-        known = known & ~target.has_foreground
-    return known & target.depth_known if metric in NEED_DEPTH else known
+    if "depth" in about.needs:
+        known = known & target.depth_known
+    return known if about.foreground is None else known & (target.has_foreground == about.foreground)
 
 
 class MetricSums:

@@ -5,22 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.config import ConfigError, check_fields
+from models.metric_table import METRICS
 
-METRICS = {  # name in metrics.json: its part of a score
-    "iou": "IoU of the mask",
-    "dice": "Dice of the mask",
-    "boundary_f": "boundary F of the mask",
-    "rmse_depth": "(1 - RMSE of the depth / {sigma})",
-    "mae_mask": "(1 - mean absolute error of the mask)",
-    "abs_rel": "(1 - AbsRel of the depth)",
-    "log10": "(1 - log10 error of the depth)",
-    "silog": "(1 - SILog of the depth)",
-    "delta1": "share of the depth within a factor of 1.25",
-    "delta2": "share of the depth within a factor of 1.25²",
-    "delta3": "share of the depth within a factor of 1.25³",
-}
-ERRORS = ("mae_mask", "abs_rel", "log10", "silog")  # 0 is perfect, and their part is 1 minus the error
-OF_MASK = ("iou", "dice", "boundary_f", "mae_mask")
+SCORED = "iou dice boundary_f mae_mask rmse_depth abs_rel log10 silog delta1 delta2 delta3".split()  # noqa: SIM905
 ZERO_FOR_GUESS = {"iou", "dice", "boundary_f", "rmse_depth"}  # parts that are 0 for a constant guess
 TASKS = {"mask": "iou", "depth": "rmse_depth"}  # names of a settings file for the metrics of the default
 DEFAULT_WEIGHTS = {"iou": 0.5, "rmse_depth": 0.5}
@@ -32,7 +19,7 @@ class Score:
     """A weighted mean of metrics."""
 
     sigma: float  # standard deviation of the validation depth, in units of which the RMSE of the depth counts
-    # by name in METRICS; their sum is 1
+    # by name in SCORED; their sum is 1
     weights: Mapping[str, float] = field(default_factory=lambda: DEFAULT_WEIGHTS)
 
     def compute(self, metrics: Mapping[str, float]) -> float:
@@ -50,7 +37,7 @@ class Score:
     def _turn(self, name: str, value: float) -> float:
         if name == "rmse_depth":
             return 1 - value / max(self.sigma, 1e-6)
-        return 1 - value if name in ERRORS else value
+        return 1 - value if METRICS[name].is_error else value
 
 
 def read_weights(stated: Mapping[str, Any]) -> dict[str, float]:
@@ -62,13 +49,13 @@ def read_weights(stated: Mapping[str, Any]) -> dict[str, float]:
     Raises:
         ConfigError: A name is unknown (the nearest is given), or a weight is not a number from 0 to 1.
     """
-    check_fields("score", (*TASKS, *METRICS), stated)
+    check_fields("score", (*TASKS, *SCORED), stated)
     for name, value in stated.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
             raise ConfigError(f"score.{name} = {value!r} must be a number from 0 to 1")
     if len(stated) == 1 and stated.keys() <= TASKS.keys():
         stated = {**dict.fromkeys(TASKS, 1 - next(iter(stated.values()))), **stated}
-    weights = dict.fromkeys(METRICS, 0.0)
+    weights = dict.fromkeys(SCORED, 0.0)
     for name, value in stated.items():
         weights[TASKS.get(name, name)] += float(value)
     total = sum(weights.values())
@@ -83,7 +70,7 @@ def describe_score(weights: Mapping[str, float], known: Collection[str], sigma: 
     unknown = find_tasks(weights) - find_tasks(counted)
     total, why = sum(counted.values()), "".join(f" (no {task} is known)" for task in unknown)
     shares = {name: "½" if 2 * weight == total else f"{weight / total:.2g}" for name, weight in counted.items()}
-    parts = {name: METRICS[name].format(sigma=sigma) for name in counted}
+    parts = {name: describe_part(name, sigma) for name in counted}
     terms = [f"{shares[name]} · {part}" for name, part in parts.items()]
     if len(parts) == 1:
         terms = [part.removeprefix("(").removesuffix(")") for part in parts.values()]
@@ -91,6 +78,12 @@ def describe_score(weights: Mapping[str, float], known: Collection[str], sigma: 
     return f"{' + '.join(terms)}{why}: {guess}1 for a perfect prediction"
 
 
+def describe_part(name: str, sigma: str = SIGMA) -> str:
+    """Return what a metric adds to a score; an error is turned so that 1 is perfect."""
+    metric, unit = METRICS[name], f" / {sigma}" if name == "rmse_depth" else ""
+    return f"(1 - {metric.title}{unit})" if metric.is_error else metric.title
+
+
 def find_tasks(metrics: Iterable[str]) -> set[str]:
     """Return whose labels metrics need: of "mask" and "depth"."""
-    return {"mask" if name in OF_MASK else "depth" for name in metrics}
+    return {task for name in metrics for task in METRICS[name].needs}

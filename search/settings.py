@@ -16,7 +16,7 @@ from typing import Any
 from data.flags import to_flag
 from data.runtime.cli import parse_path
 from models.config import ConfigError
-from models.score import DEFAULT_WEIGHTS, METRICS, SIGMA, read_weights
+from models.score import DEFAULT_WEIGHTS, SCORED, describe_part, read_weights
 from search.config.encoder import HUB, parse_source
 from search.config.options import list_tables
 from search.config.stages import STAGE_SETTINGS, check_stages, list_stated_stages
@@ -174,8 +174,8 @@ def format_settings(parser: argparse.ArgumentParser, args: argparse.Namespace) -
             lines.append(_format_line(action.dest, value, str(action.help), shown=shown))
     lines.append("\n[score]  # only the metrics that are named count; their weights are divided by their sum")
     weights = args.score or DEFAULT_WEIGHTS
-    for name in (*weights, *(name for name in METRICS if name not in weights)):
-        lines.append(_format_line(name, weights.get(name), METRICS[name].format(sigma=SIGMA), shown="0.5"))
+    for name in (*weights, *(name for name in SCORED if name not in weights)):
+        lines.append(_format_line(name, weights.get(name), describe_part(name), shown="0.5"))
     for stage, settings in list_stated_stages(args.stages, args.px).items():
         lines.append(f"\n[stage.{stage}]")
         for name, usual in settings.items():

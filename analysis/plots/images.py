@@ -24,18 +24,19 @@ from data.loading.visualize import render_comparison
 from data.pack.pack import Pack
 from data.runtime.progress import progress_bar
 from models.cost import choose_images_per_pass
+from models.metric_table import METRICS
 from models.metrics import binarise, full_metrics, select_images
 from models.score import Score
 from search.output.model_folder import predict_batches
 
 MAX_IMAGES = 2000  # measured at most: the first of a part in nested order
 DEPTH_PERCENT = (5, 95)  # percentiles of an image's pixels that bound its depth range
-METRICS = ("score", "iou", "boundary_f", "mae_mask", "rmse_depth", "abs_rel", "checkerboard")
+MEASURED = ("score", "iou", "boundary_f", "mae_mask", "rmse_depth", "abs_rel", "checkerboard")
 
 PANELS = ("image", "true mask", "predicted mask", "true depth", "predicted depth", "|difference|")
 PANEL_IN = 1.9
 AXES = {"mask_share": "true foreground, share of the image", "depth_range": "range of the true depth"}
-PLOTTED = {"iou": "IoU of the mask", "rmse_depth": "RMSE of the depth"}
+PLOTTED = ("iou", "rmse_depth")
 CROP_PX = 40  # shown magnified
 PERIOD_PX = 4  # upsampling leaves patterns of up to this period
 
@@ -105,15 +106,15 @@ def average_groups(errors: pd.DataFrame, column: str, *, groups: int = 4) -> pd.
     """Return means over equal groups of images, ordered by a column; images without a value are left out.
 
     Returns:
-        `least` and `most` of the column in each group, `images`, and the means of METRICS.
+        `least` and `most` of the column in each group, `images`, and the means of MEASURED.
     """
     known = errors[errors[column].notna()]
     if known.empty:
-        return pd.DataFrame(columns=["least", "most", "images", *METRICS])
+        return pd.DataFrame(columns=["least", "most", "images", *MEASURED])
     group = pd.qcut(known[column].rank(method="first"), min(groups, len(known)), labels=False).rename("group")
     found = known.groupby(group)
     bounds = found[column].agg(least="min", most="max", images="size")
-    table: pd.DataFrame = bounds.join(found[list(METRICS)].mean())
+    table: pd.DataFrame = bounds.join(found[list(MEASURED)].mean())
     return table
 
 
@@ -172,8 +173,8 @@ def plot_errors_by(errors: pd.DataFrame, columns: Sequence[str] = tuple(AXES)) -
     """Plot IoU and RMSE of each image against its content, and the means of equal groups as steps."""
     figure = Figure(figsize=(4.6 * len(columns), 3 * len(PLOTTED)), layout="constrained")
     grid = figure.subplots(len(PLOTTED), len(columns), squeeze=False, sharex="col", sharey="row")
-    for axes, (name, title) in zip(grid, PLOTTED.items(), strict=True):
-        axes[0].set_ylabel(title)
+    for axes, name in zip(grid, PLOTTED, strict=True):
+        axes[0].set_ylabel(METRICS[name].title)
         for ax, column in zip(axes, columns, strict=True):
             ax.plot(errors[column], errors[name], ".", color="0.6", markersize=4)
             means = average_groups(errors, column)

@@ -23,12 +23,10 @@ from analysis.report.style import (
     make_points,
 )
 from analysis.runs.curves import Span, add_best_so_far, assign_lanes, pair_promotions
+from models.metric_table import METRICS
 
-METRICS = {
-    "score": "score",
-    "iou": "IoU of the mask",
-    "rmse_depth": "RMSE of the depth",
-    "train_total": "training loss (each trial's own)",
+CURVES = {name: METRICS[name].title for name in ("score", "iou", "rmse_depth")} | {
+    "train_total": "training loss (each trial's own)"
 }
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")  # line styles of the best trials of a stage, which are bold
 BOLD = len(DASHES)
@@ -66,7 +64,7 @@ def plot_learning_curves(curves: pd.DataFrame, stage: str) -> go.Figure:
     If the last report of a trial repeats its best epoch, whose weights it keeps, the curve ends one epoch earlier.
     """
     mine = curves[curves["stage"] == stage]
-    shown = [name for name in METRICS if name in mine and mine[name].notna().any()]
+    shown = [name for name in CURVES if name in mine and mine[name].notna().any()]
     traces = [
         _draw_curve(group, name, colour, place=place)
         for name, colour, trials in group_by_colour(mine, ARCH)
@@ -74,11 +72,11 @@ def plot_learning_curves(curves: pd.DataFrame, stage: str) -> go.Figure:
     ]
     buttons = [
         {
-            "label": METRICS[name],
+            "label": CURVES[name],
             "method": "update",
             "args": [
                 {"y": [[None if pd.isna(v) else round(float(v), 4) for v in data[name]] for _, data in traces]},
-                {"yaxis.title.text": METRICS[name], "yaxis.autorange": name != "score"},
+                {"yaxis.title.text": CURVES[name], "yaxis.autorange": name != "score"},
             ],
         }
         for name in shown
@@ -89,7 +87,7 @@ def plot_learning_curves(curves: pd.DataFrame, stage: str) -> go.Figure:
         f"Learning curves of {stage}",
         [trace for trace, _ in traces],
         x={"title": {"text": "images seen"}, "rangemode": "tozero", "tickformat": "~s"},
-        y={"title": {"text": METRICS[shown[0]]}, **scores},
+        y={"title": {"text": CURVES[shown[0]]}, **scores},
         height=HEIGHT + 60,
         margin={"l": 8, "r": 8, "t": TITLE_PX + 44, "b": 8},
         legend={"yref": "container", "y": 0},
@@ -195,7 +193,7 @@ def _draw_curve(epochs: pd.DataFrame, arch: str, colour: str, *, place: int) -> 
     parts = [part for _, trial in trials for part in (trial, trial[:1].assign(gap=True))]
     data = pd.concat(parts[:-1])
     if "gap" in data:
-        data[[*METRICS]] = data[[*METRICS]].mask(data["gap"].eq(True))
+        data[[*CURVES]] = data[[*CURVES]].mask(data["gap"].eq(True))
     bold = place >= 0
     trace = go.Scatter(
         x=data["images_seen"],

@@ -9,21 +9,10 @@ import pandas as pd
 from analysis.runs.curves import Span
 from analysis.runs.importance import load_study
 from analysis.runs.run import Run, add_latency
+from models.metric_table import METRICS
 from models.score import DEFAULT_WEIGHTS, describe_score
 
-METRICS = {  # name in metrics.json: (description, which direction is better)
-    "score": ("score", "higher"),
-    "iou": ("IoU of the mask", "higher"),
-    "dice": ("Dice of the mask", "higher"),
-    "boundary_f": ("boundary F of the mask", "higher"),
-    "mae_mask": ("mean absolute error of the mask", "lower"),
-    "false_area": ("foreground predicted in images without any", "lower"),
-    "rmse_depth": ("RMSE of the depth", "lower"),
-    "abs_rel": ("relative error of the depth (AbsRel)", "lower"),
-    "delta1": ("depth within a factor of 1.25", "higher"),
-    "ssim_depth": ("SSIM of the depth", "higher"),
-    "images": ("images measured", ""),
-}
+SHOWN = "score iou dice boundary_f mae_mask false_area rmse_depth abs_rel delta1 ssim_depth".split()  # noqa: SIM905
 STATUSES = {
     "completed": "trained to its planned end",
     "ended_by_budget": "ended by the budget, with an annealed learning rate; their scores count",
@@ -119,11 +108,12 @@ def tabulate_metrics(metrics: dict[str, Any]) -> pd.DataFrame:
     """Return the metrics of best/metrics.json: `metric`, `better`, a column per part, and `guess` (constant guess)."""
     parts = [part for part in ("val", "test") if part in metrics]
     guess = metrics[parts[-1]].get("constant_guess", {}) if parts else {}
+    about = {name: (METRICS[name].title, "lower" if METRICS[name].is_error else "higher") for name in SHOWN}
     rows = [
         {"metric": title, "better": better}
         | {part: metrics[part].get(name) for part in parts}
         | {"guess": guess.get(name)}
-        for name, (title, better) in METRICS.items()
+        for name, (title, better) in {**about, "images": ("images measured", "")}.items()
         if any(name in metrics[part] for part in parts)
     ]
     return pd.DataFrame(rows, columns=["metric", "better", *parts, "guess"], dtype=object)

@@ -7,24 +7,15 @@ from typing import Any
 
 from models.cost import count_macs, probe
 from models.losses.loss import LossConfig
+from models.metric_table import METRICS
 from models.score import DEFAULT_WEIGHTS, describe_score
 from search.config.trial import TrialConfig
 from search.records.run_dir import write_text
 
 CARD = "README.md"
-METRICS = {
-    "score": "score",
-    "iou": "mask IoU",
-    "dice": "mask Dice",
-    "boundary_f": "mask boundary F",
-    "rmse_depth": "depth RMSE",
-    "abs_rel": "depth AbsRel",
-    "delta1": "depth δ < 1.25",
-    "ssim_depth": "depth SSIM",
-}
+SHOWN = ("score", "iou", "dice", "boundary_f", "rmse_depth", "abs_rel", "delta1", "ssim_depth")
 KINDS = {"drawn": "drawn scenes", "pasted": "composites of pasted cut-outs", "given": "images"}
 PARTS = {"test": "test", "val": "validation"}
-LESS_IS_BETTER = ("rmse_depth", "abs_rel")
 SPLITS = {
     "background": "by background: no background is in two of these parts",
     "random": "by image: the parts share backgrounds, so the metrics are too good",
@@ -152,10 +143,10 @@ def _format_metrics(metrics: Mapping[str, Any]) -> str:
     columns = [*parts.values(), parts[shown]["constant_guess"]]
     heads = [*(PARTS[name] for name in parts), f"constant guess ({PARTS[shown]})"]
     lines = [f"| | {' | '.join(heads)} |", f"|---|{'---|' * len(heads)}"]
-    for name, title in METRICS.items():
+    for name in SHOWN:
         if any(name in values for values in parts.values()):
             cells = (f"{values[name]:.3f}" if name in values else "" for values in columns)
-            lines.append(f"| {title} | {' | '.join(cells)} |")
+            lines.append(f"| {METRICS[name].title} | {' | '.join(cells)} |")
     lines.append("| images | " + " | ".join(_measured(values) for values in columns) + " |")
     return "\n\n".join(["\n".join(lines), SAMPLES, *_remarks(metrics)])
 
@@ -208,8 +199,8 @@ def _limits(about: Mapping[str, Any], metrics: Mapping[str, Any]) -> Iterator[st
 def _list_no_better_than_guess(metrics: Mapping[str, Any]) -> list[str]:
     part = metrics.get("test") or metrics["val"]
     guess = part["constant_guess"]
-    signs = {name: -1 if name in LESS_IS_BETTER else 1 for name in METRICS if name in guess and name in part}
-    return [METRICS[name] for name, sign in signs.items() if sign * part[name] <= sign * guess[name]]
+    signs = {name: -1 if METRICS[name].is_error else 1 for name in SHOWN if name in guess and name in part}
+    return [METRICS[name].title for name, sign in signs.items() if sign * part[name] <= sign * guess[name]]
 
 
 def _listed(options: Mapping[str, Any]) -> str:

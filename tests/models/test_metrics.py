@@ -7,10 +7,9 @@ import torch
 
 from models.losses.loss import LossConfig, build_loss
 from models.losses.terms import ms_ssim, ssim
+from models.metric_table import METRICS
 from models.metrics import (
     MIN_DEPTH,
-    NEED_DEPTH,
-    NEED_MASK,
     MetricSums,
     boundary_f,
     find_boundary,
@@ -26,6 +25,8 @@ from models.score import Score
 from models.target import Target
 
 SCORE = Score(sigma=0.25)
+OF_MASK = {name for name, metric in METRICS.items() if "mask" in metric.needs}
+OF_DEPTH = {name for name, metric in METRICS.items() if "depth" in metric.needs}
 KEYS = {"score", "iou", "dice", "mae_mask", "boundary_f", "rmse_depth", "abs_rel", "log10", "silog"}
 KEYS |= {"delta1", "delta2", "delta3", "ssim_depth", "study_mse_ssim", "study_l1_msssim", "checkerboard"}
 
@@ -177,8 +178,8 @@ def test_images_without_a_mask_do_not_count_for_the_mask():
     metrics = measured(full_metrics, *scene(), known)
     some = measured(full_metrics, *(tensor[known] for tensor in scene()))
     whole = measured(full_metrics, *scene())
-    of_mask = NEED_MASK - {"false_area"} | {"score"}
-    of_depth = NEED_DEPTH - NEED_MASK | {"checkerboard"}
+    of_mask = OF_MASK - {"false_area"} | {"score"}
+    of_depth = OF_DEPTH - OF_MASK | {"checkerboard"}
     assert {k: metrics[k] for k in of_mask - {"score"}} == pytest.approx({k: some[k] for k in of_mask - {"score"}})
     assert {k: metrics[k] for k in of_depth} == pytest.approx({k: whole[k] for k in of_depth})
     assert metrics["score"] == pytest.approx(0.5 * some["iou"] + 0.5 * (1 - whole["rmse_depth"] / 0.25))
@@ -186,7 +187,7 @@ def test_images_without_a_mask_do_not_count_for_the_mask():
 
 def test_data_without_any_mask_scores_its_depth():
     metrics = measured(full_metrics, *scene(), torch.zeros(5, dtype=torch.bool))
-    assert not NEED_MASK & metrics.keys() and metrics.keys() >= NEED_DEPTH - NEED_MASK
+    assert not OF_MASK & metrics.keys() and metrics.keys() >= OF_DEPTH - OF_MASK
     assert metrics["score"] == pytest.approx(1 - metrics["rmse_depth"] / 0.25)
 
 

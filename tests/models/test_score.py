@@ -3,7 +3,8 @@
 import pytest
 
 from models.config import ConfigError
-from models.score import DEFAULT_WEIGHTS, METRICS, OF_MASK, Score, describe_score, read_weights
+from models.metric_table import METRICS
+from models.score import DEFAULT_WEIGHTS, SCORED, Score, describe_score, read_weights
 
 SCORE = Score(sigma=0.25)
 
@@ -22,8 +23,8 @@ def test_score_of_nothing_is_an_error():
 
 
 def test_each_metric_counts_so_that_perfect_is_one():
-    perfect = {name: 1.0 if name in ("iou", "dice", "boundary_f") or "delta" in name else 0.0 for name in METRICS}
-    for name in METRICS:
+    perfect = {name: 1.0 if name in ("iou", "dice", "boundary_f") or "delta" in name else 0.0 for name in SCORED}
+    for name in SCORED:
         assert Score(sigma=0.25, weights={name: 1.0}).compute(perfect) == 1
     mixed = Score(sigma=0.25, weights={"mae_mask": 0.5, "iou": 0.5})
     assert mixed.compute({"mae_mask": 0.2, "iou": 0.4}) == pytest.approx(0.6)
@@ -63,13 +64,15 @@ def test_wrong_weights_are_refused(stated, said):
 
 
 def test_formula_names_what_counts():
-    both = describe_score(DEFAULT_WEIGHTS, METRICS, "0.2")
+    both = describe_score(DEFAULT_WEIGHTS, SCORED, "0.2")
     assert both == (
         "½ · IoU of the mask + ½ · (1 - RMSE of the depth / 0.2): 0 for a constant guess, 1 for a perfect prediction"
     )
-    assert describe_score(DEFAULT_WEIGHTS, OF_MASK).startswith("IoU of the mask (no depth is known): 0 for")
+    assert describe_score(DEFAULT_WEIGHTS, [name for name in SCORED if METRICS[name].needs == {"mask"}]).startswith(
+        "IoU of the mask (no depth is known): 0 for"
+    )
     assert describe_score(DEFAULT_WEIGHTS, ["rmse_depth"], "0.2").startswith("1 - RMSE of the depth / 0.2 (no mask is")
-    own = describe_score(read_weights({"boundary_f": 0.75, "delta1": 0.25}), METRICS)
+    own = describe_score(read_weights({"boundary_f": 0.75, "delta1": 0.25}), SCORED)
     assert own == (
         "0.75 · boundary F of the mask + 0.25 · share of the depth within a factor of 1.25: 1 for a perfect prediction"
     )

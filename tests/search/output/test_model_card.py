@@ -35,7 +35,7 @@ def test_card_says_what_it_is_what_it_saw_and_how_good_it_is():
     assert "`comp` (fingerprint 0123456789ab): 1,600 images to train on, 200 to validate and 100 to test" in said
     assert "from the weights of c0002: 4,500 images seen, of 1,500, in 3 epochs" in said
     assert "| | test | validation | constant guess (test) |\n|---|---|---|---|\n" in said
-    assert "| mask IoU | 0.600 | 0.700 | 0.000 |" in said and "| images | 90 of 100 | 90 of 100 |  |" in said
+    assert "| IoU of the mask | 0.600 | 0.700 | 0.000 |" in said and "| images | 90 of 100 | 90 of 100 |  |" in said
     assert "0.5 bce + 0.5 dice" in said and "RMSE of the depth / 0.200" in said and "samples.png" in said
     assert "## Limits" in said and "Not better" not in said and "seeds" not in said
 
@@ -61,8 +61,8 @@ def test_card_gives_the_mean_over_seeds():
         ({"stats": {"depth_known": 1.0, "mask_known": 0.0}}, {}, "the predicted mask is meaningless"),
         ({"stats": {"depth_known": 1.0, "mask_known": 0.25}}, {}, "The mask was known for 25% of the training images."),
         ({}, {"note": "shares backgrounds and is optimistic"}, "- Shares backgrounds and is optimistic."),
-        ({}, {"test": {**PART, "rmse_depth": 0.25}}, "Not better than a constant guess in: depth RMSE."),
-        ({}, {"test": {**PART, "iou": 0.0}}, "Not better than a constant guess in: mask IoU."),
+        ({}, {"test": {**PART, "rmse_depth": 0.25}}, "Not better than a constant guess in: RMSE of the depth."),
+        ({}, {"test": {**PART, "iou": 0.0}}, "Not better than a constant guess in: IoU of the mask."),
     ],
 )
 def test_card_states_limits(about, metrics, limit):
@@ -73,8 +73,8 @@ def test_figures_that_are_not_known_are_left_out():
     blind = {name: value for name, value in PART.items() if name != "rmse_depth"}
     said = format_card(ABOUT, {**METRICS, "val": blind, "test": blind})
     assert (
-        "depth RMSE" not in said
-        and "mask IoU" in said
+        "RMSE of the depth" not in said
+        and "IoU of the mask" in said
         and "Score = IoU of the mask (no depth is known): 0 for a constant guess" in said
     )
 
@@ -83,7 +83,7 @@ def test_score_of_depth_alone_is_told():
     deep = {name: value for name, value in PART.items() if name != "iou"}
     said = format_card(ABOUT, {**METRICS, "val": deep, "test": deep})
     assert (
-        "mask IoU" not in said
+        "IoU of the mask" not in said
         and "Score = 1 - RMSE of the depth / 0.200 (the standard deviation" in said
         and "(no mask is known)" in said
     )
