@@ -5,12 +5,11 @@ The source is only read. Fixed triplets are inspected again and quarantined if a
 
 import csv
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
@@ -18,9 +17,11 @@ import numpy as np
 from data.check import faults
 from data.check.examine import Arrays, Inspection, inspect_arrays, read_arrays
 from data.check.faults import Fault
+from data.check.names import REWRITTEN, Source, choose_names
 from data.check.report import Report
 from data.dataset import ROLES, DataError, DatasetSpec, MaskValues, Triplet
 from data.reading.dataset_json import read_dataset_json
+from data.reading.matching import normalise_unicode
 from data.runtime.parallel import parallel_map
 from data.runtime.progress import Progress, offset_progress
 from data.values.masks import scale_mask, select_channel
@@ -44,7 +45,7 @@ def write_fixed_copy(report: Report, out: Path, workers: int | None = None, prog
         if part.unreadable:
             raise DataError(f"{part.unreadable}; nothing was written to {out}")
     names = [part.dataset.root.name for part in report.parts]
-    if len(set(names)) < len(names):
+    if len({normalise_unicode(name).casefold() for name in names}) < len(names):
         names = [f"{number}_{name}" for number, name in enumerate(names, start=1)]
     staging = StagingDir(out)
     summary: list[str] = []
@@ -106,7 +107,8 @@ def _copy_folder(report: Report, folder: Path, workers: int | None, progress: Pr
             fault = Fault("polarity", str(triplet.depth), "neither its foreground nor its name shows which")
             faulty.setdefault(triplet.id, []).append(fault)
     jobs: list[Job] = [(triplet, tuple(faulty.get(triplet.id, ()))) for triplet in dataset.triplets]
-    store = partial(_copy_triplet, folder, dataset.root, dataset.spec)
+    names = choose_names(dataset.root, (source for job in jobs for source in _list_sources(job).values()))
+    store = partial(_copy_triplet, folder, names.chosen, dataset.spec)
     kept: dict[str, Row] = {}
     for done, (job, row) in enumerate(parallel_map(store, jobs, 1 if len(jobs) <= SMALL else workers), start=1):
         if row is not None:
@@ -123,38 +125,42 @@ def _copy_folder(report: Report, folder: Path, workers: int | None, progress: Pr
         _write_json(folder / "dataset.json", fields)
     fixed = sum(triplet.id in kept and bool(found) for triplet, found in jobs)
     note = f", {len(left_out)} left out, see quarantine.csv" if left_out else ""
-    return len(kept), f"{len(kept)} triplets, {fixed} of them fixed{note}"
+    return len(kept), f"{len(kept)} triplets, {fixed} of them fixed{note}{names.describe_renamed()}"
 
 
-def _copy_triplet(folder: Path, root: Path, spec: DatasetSpec, job: Job) -> Row | None:
-    """Copy or fix a triplet; return its file names, None if it cannot be fixed."""
+def _list_sources(job: Job) -> dict[str, Source]:
+    """Return the files of a triplet by role, as they are to be copied or rewritten; none if it cannot be fixed."""
     triplet, found = job
     kinds = {fault.kind for fault in found}
     if not kinds <= FIXABLE:
-        return None
-    arrays: Arrays = {}
-    if kinds - {"repeated background"}:
+        return {}
+    rewritten_for = triplet.id if kinds - {"repeated background"} else ""
+    return {role: Source(path, rewritten_for) for role in ROLES if (path := getattr(triplet, role))}
+
+
+def _copy_triplet(folder: Path, names: Mapping[Source, PurePosixPath], spec: DatasetSpec, job: Job) -> Row | None:
+    """Copy or fix a triplet; return its file names, None if it cannot be fixed."""
+    triplet, sources, arrays = job[0], _list_sources(job), Arrays()
+    if any(source.triplet for source in sources.values()):
         arrays = fix_arrays(read_arrays(triplet)[0], spec.mask_values)
         if inspect_arrays(triplet, arrays, spec, Inspection()).faults:
             return None
-    paths: dict[str, Path] = {role: path for role in ROLES if (path := getattr(triplet, role))}
-    return {role: _write_file(folder, root, path, role, arrays.get(role)) for role, path in paths.items()}
+    files = {role: _write_file(folder, names[source], source, role, arrays) for role, source in sources.items()}
+    return files or None
 
 
-def _write_file(folder: Path, root: Path, path: Path, role: str, pixels: np.ndarray | None) -> str:
+def _write_file(folder: Path, name: PurePosixPath, source: Source, role: str, arrays: Arrays) -> str:
     """Copy a file, or write its fixed pixels without loss (floats as TIFF, integers as PNG); return its new name."""
-    name = Path(*(part for part in Path(os.path.relpath(path, root)).parts if part != ".."))  # inside the copy
-    suffix = path.suffix if pixels is None else ".tif" if pixels.dtype.kind == "f" else ".png"
-    if suffix != path.suffix:
-        taken = path.with_suffix(suffix).exists()  # by another triplet
-        name = name.with_name(name.name + suffix) if taken else name.with_suffix(suffix)
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    if pixels is None:
-        shutil.copyfile(path, folder / name)
-    else:
-        stored = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if role == "image" else pixels
-        (folder / name).write_bytes(cv2.imencode(suffix, stored)[1].tobytes())
-    return name.as_posix()
+    if not source.triplet:
+        shutil.copyfile(source.path, folder / name)
+        return str(name)
+    pixels = arrays[role]
+    suffix = REWRITTEN[pixels.dtype.kind == "f"]
+    stored = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if role == "image" else pixels
+    name = name.with_name(name.name + suffix)
+    (folder / name).write_bytes(cv2.imencode(suffix, stored)[1].tobytes())
+    return str(name)
 
 
 def _resize(pixels: np.ndarray, image: np.ndarray, interpolation: int) -> np.ndarray:
