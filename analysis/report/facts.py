@@ -137,8 +137,9 @@ def count_rejections(run: Run) -> dict[str, int]:
     """Count the configurations that were rejected before training, by the constraint that they violated."""
     if not (run.folder / "study.journal").is_file():
         return {}
-    rejected = [trial for trial in load_study(run.folder) if "trial_id" not in trial.user_attrs]
-    violated = [[name for name, by in t.constraints.items() if by > 0] for t in rejected if t.state.is_finished()]
+    untrained = [trial for trial in load_study(run.folder) if "trial_id" not in trial.user_attrs]
+    rejected = [trial.constraints for trial in untrained if trial.state.name == "PRUNED"]
+    violated = [[name for name, by in excess.items() if by > 0] for excess in rejected]
     return dict(Counter(" and ".join(sorted(names)) or "unrecorded constraint" for names in violated).most_common())
 
 

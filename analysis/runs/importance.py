@@ -5,6 +5,7 @@ Reads study.journal and trials.csv and writes nothing, so that a running search 
 
 import json
 import math
+import re
 import warnings
 from collections.abc import Iterable
 from functools import lru_cache
@@ -28,7 +29,11 @@ ARCH = "model/arch"
 COLUMNS = ["architecture", "parameter", "importance", "chance"]
 MIN_TRIALS = 10  # trials of an architecture, without which it is left out
 TOP, TOP_SHARE = 5, 0.1  # good trials: the best tenth, at least five, as Optuna advises
-MAX_TRIALS = 1000  # trials of an architecture, evenly spaced over the search; the estimate takes seconds for as many
+MAX_TRIALS = 500  # trials of an architecture, evenly spaced over the search; the estimate takes seconds for as many
+MAX_READ = 4000  # trials whose parameters are read, evenly spaced: most of the time of a long search's report
+# Beginnings of the lines of a journal by which a trial begins, gets a parameter, or a point of its curve
+BEGINNING, PARAMETER, POINT = (f'{{"op_code":{code},' for code in (4, 5, 7))
+TRIAL_NUMBER = re.compile(r'"trial_id":(\d+)')
 SHUFFLES = 5  # times that scores are shuffled to estimate the importance that arises by chance
 
 
@@ -43,8 +48,8 @@ def compute_importances(run: Path) -> pd.DataFrame:
         `architecture` ("all" or a name), `parameter` (Optuna's name: `residual/width`, `optim/lr_scale`), `importance`,
         which sums to 1 over an architecture, the most important first, and `chance`: the maximum over five shuffles of
         the scores, which is high for few trials, most of all for real-valued parameters. There are no rows without a
-        study or with fewer than ten such trials; architectures with fewer are left out. Of more than a thousand trials
-        evenly spaced ones count.
+        study or with fewer than ten such trials; architectures with fewer are left out. Of many trials evenly spaced
+        ones count.
 
     Source: Watanabe et al. 2023, arXiv:2304.10255 (PED-ANOVA), for conditional parameters arXiv:2601.20800.
     """
@@ -72,12 +77,15 @@ def load_scored_trials(run: Path) -> list[FrozenTrial]:
     return [
         create_trial(value=ranks[trial_id], params=trial.params, distributions=trial.distributions)
         for trial in load_study(run)
-        if (trial_id := trial.user_attrs.get("trial_id")) in ranks
+        if trial.params and (trial_id := trial.user_attrs.get("trial_id")) in ranks
     ]
 
 
 def load_study(run: Path) -> list[FrozenTrial]:
-    """Return all trials of a run's newest study, including rejected ones."""
+    """Return all trials of a run's newest study, including rejected ones.
+
+    They have no curves, and of more than MAX_READ trials evenly spaced ones have parameters.
+    """
     path = run / "study.journal"
     return _load_study(path, path.stat().st_mtime_ns)
 
@@ -111,13 +119,23 @@ def _measure_divergences(study: optuna.Study, ranks: np.ndarray) -> pd.Series:
     return pd.Series(values, dtype=float).sort_index()
 
 
+def _is_left_out(line: str, step: int) -> bool:
+    """Return whether a line of a journal is a point of a curve, or a parameter of a trial between every `step`th."""
+    if line.startswith(POINT):
+        return True
+    found = TRIAL_NUMBER.search(line) if step > 1 and line.startswith(PARAMETER) else None
+    return found is not None and int(found[1]) % step > 0
+
+
 class _ReadOnlyJournal(BaseJournalBackend):
     """A study's journal, read once; an incomplete last line, still being written, is left out."""
 
     def __init__(self, path: Path) -> None:
         try:
             whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
-            self._logs = [json.loads(line) for line in whole.splitlines()]
+            lines = whole.splitlines()
+            step = sum(line.startswith(BEGINNING) for line in lines) // MAX_READ + 1
+            self._logs = [json.loads(line) for line in lines if not _is_left_out(line, step)]
         except ValueError as error:
             raise AnalysisError(f"{path}: a line is damaged ({error}); restore the file from the run") from error
 

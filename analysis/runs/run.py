@@ -54,7 +54,8 @@ def read_run(folder: Path | str) -> Run:
     if not (folder / "run.json").is_file() and not (folder / "trials.csv").is_file():
         raise AnalysisError(f"{folder}: not a run folder; it has neither run.json nor trials.csv")
     content = _upgrade(read_json(folder / "run.json"))
-    reports, trials = load_reports(folder), load_trials_so_far(folder)
+    reports = load_reports(folder)
+    trials = load_trials_so_far(folder, reports=reports)
     if _find_state(folder, content) != "running":
         trials["status"] = trials["status"].replace("running", "unfinished")
     trials = rank_trials(trials).copy().assign(network=_name_networks(trials))

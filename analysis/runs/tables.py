@@ -59,18 +59,18 @@ def load_reports(*runs: Path) -> pd.DataFrame:
     return reports.assign(last=reports["last"].eq(True) if "last" in reports else False)
 
 
-def load_trials_so_far(*runs: Path) -> pd.DataFrame:
+def load_trials_so_far(*runs: Path, reports: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return the trials of runs that may be running: those in trials.csv, and others from their last reports.
 
     trials.csv may lack trials that have just ended. Running trials have the status "running". The table has all columns
-    of TEXTS and NUMBERS, empty where unknown.
+    of TEXTS and NUMBERS, empty where unknown. `reports` are those of `load_reports`, if they have been loaded.
 
     Raises:
         AnalysisError: One of the files is damaged.
     """
     finished = [load_trials(run) for run in runs if (Path(run) / "trials.csv").is_file()]
     started = [{"run": str(run), **row} for run in runs for row in _started(Path(run))]
-    newest = load_reports(*runs).drop_duplicates(TRIAL, keep="last")
+    newest = (load_reports(*runs) if reports is None else reports).drop_duplicates(TRIAL, keep="last")
     others = pd.concat([pd.DataFrame(started, columns=None if started else TRIAL), newest])
     others = others.groupby(TRIAL, sort=False, as_index=False).last()  # the last value of each column
     others["status"] = others["status"].fillna("running") if "status" in others else "running"

@@ -2,7 +2,7 @@ import optuna
 import pytest
 
 from analysis.runs import importance
-from analysis.runs.importance import compute_importances
+from analysis.runs.importance import compute_importances, load_study
 from search.records.trials import TrialRecord, TrialTable
 from search.study.sampler import OPTUNA_STATES
 from search.study.storage import open_journal
@@ -82,6 +82,17 @@ def test_chance_tells_what_decides_from_what_does_not(tmp_path):
     found = compute_importances(tmp_path).set_index(["architecture", "parameter"]).loc["all"]
     above = found["importance"] > found["chance"]
     assert above["adamw/lr"] and not above["noise"]
+
+
+def test_of_many_trials_the_parameters_of_some_are_read(tmp_path, monkeypatch):
+    write_run(tmp_path, 60, score=lambda params: params["adamw/lr"])
+    whole = load_study(tmp_path)
+    monkeypatch.setattr(importance, "MAX_READ", 20)
+    importance._load_study.cache_clear()
+    read = load_study(tmp_path)
+    assert [trial.params for trial in read] == [t.params if t.number % 4 == 0 else {} for t in whole]
+    assert [(trial.state, trial.user_attrs) for trial in read] == [(trial.state, trial.user_attrs) for trial in whole]
+    assert most_important(tmp_path, "all") == "adamw/lr"
 
 
 def test_equal_scores_make_nothing_important_and_no_warning(tmp_path):
