@@ -98,7 +98,7 @@ def one_cycle_then_triangular2(progress: float, *, warmup: float, cycles: int, f
     return max(floor, 0.5 * triangular2(2 * progress - 1, cycles=cycles, floor=floor))
 
 
-def learning_rate(config: ScheduleConfig, progress: float) -> float:
+def compute_lr_factor(config: ScheduleConfig, progress: float) -> float:
     """Return the learning rate as a part of its peak; progress is clipped to [0, 1]."""
     return _POLICIES[config.policy](min(max(progress, 0.0), 1.0), config)
 

@@ -25,7 +25,7 @@ from models.losses.loss import LossConfig, build_loss
 from search.config.trial import TrialConfig
 from search.training.clock import Clock, Readings
 from search.training.micro_batches import MicroBatchRunner, uses_bfloat16
-from search.training.optimizer import Policy, build_optimizer, learning_rate, set_learning_rate
+from search.training.optimizer import Policy, build_optimizer, compute_lr_factor, set_learning_rate
 from search.training.validation import BestEpoch, Validator
 
 STATE_FILE = "state.pt"  # in the folder of a checkpoint
@@ -119,7 +119,7 @@ class Trainer:
         torch.manual_seed(plan.seed)
         data = replace(data, stats=data.stats.for_network(config.model))
         self.config, self.data, self.plan = config, data, plan
-        self.device, self.policy = torch.device(plan.device), policy or partial(learning_rate, config.schedule)
+        self.device, self.policy = torch.device(plan.device), policy or partial(compute_lr_factor, config.schedule)
         self.model = build_model(config.model)
         mask, depth = (0.5 if mean is None else mean for mean in (data.stats.mask_mean, data.stats.depth_mean))
         self.model.set_prior(mask=mask, depth=depth)
