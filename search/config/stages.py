@@ -64,7 +64,8 @@ _CONFIRM = replace(
     controls=1, refine=0.0,
 )  # fmt: skip
 _REPEAT = replace(_FINAL, name="repeat", kind="repeat", share=0.0, repeats=2, pictures=0)
-_RACE = replace(_SEARCH, fraction=1.0, px=160, epochs=3, share=0.25, early_stopping=False)
+# Each trial of a race trains until its time is over, since the time of the final stage is limited too: speed counts.
+_RACE = replace(_SEARCH, fraction=1.0, px=160, epochs=_FINAL.epochs, share=0.25, early_stopping=False, macs_factor=0.5)
 
 FINAL_PX = _FINAL.px
 PX_RANGE = (96, 512)  # below 96 the explore stage sees less than 48 px; above 512 a CPU trains too few images
@@ -204,7 +205,8 @@ def build_stages(
         first = replace(first, share=share, full_trials=round(_clip(4 * trainings, *RACERS)))
         later[0] = replace(later[0], share=1 - share)
     if math.isfinite(trainings):
-        first = replace(first, macs_factor=math.sqrt(max(trainings, 1.0)), narrow=trainings < WIDE_FROM and not wide)
+        factor = first.macs_factor * math.sqrt(max(trainings, 1.0))
+        first = replace(first, macs_factor=factor, narrow=trainings < WIDE_FROM and not wide)
     first = replace(first, kind="fixed", early_stopping=False) if fixed else first
     stages = [_state(stage, stated) for stage in (first, *later)]
     return tuple(stage if refine else replace(stage, refine=0.0) for stage in stages)
