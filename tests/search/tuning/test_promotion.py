@@ -236,7 +236,7 @@ def test_more_budget_means_more_search_and_never_less_time_for_the_final_trainin
     assert all(later >= 0.999 * earlier or later > 1 for earlier, later in itertools.pairwise(times))
     assert [list(shares(t)) for t in (1.0, 3.0)] == [["explore", "final", "repeat"], list(shares(99.0))]
     factors = [build_stages(trainings=t)[0].macs_factor for t in (0.5, 1.0, 4.0, 100.0)]
-    assert factors == [1.0, 1.0, 2.0, 10.0]
+    assert factors == [0.5, 0.5, 2.0, 10.0]
     assert [build_stages(trainings=t)[0].narrow for t in (4.0, 100.0, math.inf)] == [True, False, False]
 
 
