@@ -108,7 +108,7 @@ class Experiment:
         if not ray.local:
             check_nodes(self.folder)
         self.interrupt.servers = ray.servers
-        throughput = ray.call(measure_throughput, 1, "cuda" if ray.gpus else "cpu")
+        throughput = ray.call(measure_throughput, "cuda" if ray.gpus else "cpu")
         ray = ray.share_gpus(throughput, ray.call(measure_gpu_mib)) if ray.gpus else ray
         self.run_state.devices = {"cpu": ray.cpus, "gpu": ray.gpus}
         self.stages = self._build_stages(budget, ray.share(throughput, ray.workers), ray.workers)
