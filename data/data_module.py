@@ -20,7 +20,7 @@ from data.reading.splits import SPLITS, list_shared_foregrounds, take_subset
 from data.runtime.cli import format_count
 from data.runtime.cores import count_cores
 from data.runtime.files import cache_dir
-from data.runtime.progress import ShowProgress, progress_bar
+from data.runtime.progress import Progress, ShowProgress, progress_bar
 from data.values.depth import DepthScale
 from data.values.triplet import find_common_scale
 from models.score import DEFAULT_WEIGHTS, Score, find_tasks
@@ -42,6 +42,10 @@ class StageData:
     val: Pack
     stats: Stats  # mean and std of the first stage's training data; they normalise the images
     score: Score  # what ranks the trials; its sigma is the std of the first stage's validation depth
+
+    def publish(self, storage: str, progress: Progress) -> "StageData":
+        """Return data that other machines fetch from a storage, to which what it lacks is uploaded."""
+        return replace(self, train=self.train.publish(storage, progress), val=self.val.publish(storage, progress))
 
 
 class LeftOut:

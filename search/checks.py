@@ -5,7 +5,7 @@ Torch takes seconds to import and is imported only where it is needed.
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from data.runtime import cli
 from data.runtime.cores import count_cores
 from data.runtime.files import cache_dir
 from data.runtime.progress import progress_bar
+from data.runtime.storage import fetch_folder, is_uri
 from models.config import ConfigError
 from models.score import DEFAULT_WEIGHTS, describe_score
 from search.config.budget import Budget, BudgetError
@@ -57,7 +58,9 @@ def open_data(args: argparse.Namespace, options: RunOptions) -> "DataModule":
 
     named: dict[str, Any] = {"roles": options.roles, "stated": options.stated, "allow_bad": args.allow_bad}
     named["weights"] = options.score or DEFAULT_WEIGHTS
-    data_module = DataModule(_find_data(args.data, options), seed=options.seed, split=options.split, **named)
+    data_module = DataModule(
+        _find_data(find_folders(args.data or ()), options), seed=options.seed, split=options.split, **named
+    )
     if args.data is not None:
         print(cli.fit_width(data_module.describe()), flush=True)
     if options.score:
@@ -179,11 +182,23 @@ def _check_feasible(options: RunOptions, *, local: bool) -> RunOptions:
     return replace(options, configs=kept)
 
 
-def _find_data(folders: list[Path] | None, options: RunOptions) -> Path:
+def find_folders(locations: Sequence[Path | str]) -> list[Path]:
+    """Return the folders of data sets; those of a storage are downloaded unless the cache has them."""
+    folders = []
+    for location in locations:
+        if is_uri(location):
+            with progress_bar(f"downloading {location}") as progress:
+                folders.append(fetch_folder(str(location), progress))
+        else:
+            folders.append(Path(location))
+    return folders
+
+
+def _find_data(folders: list[Path], options: RunOptions) -> Path:
     """Return the data set folder: the one given, a new one that joins those given, or the built-in scenes."""
-    if options.roles and len(folders or ()) != 1:
+    if options.roles and len(folders) != 1:
         raise DataError("--images, --masks and --depth name sub-folders of one folder; name it with --data")
-    if folders is None:
+    if not folders:
         from data.scenes.scenes import cached_scenes
 
         with progress_bar("drawing built-in scenes, once") as progress:

@@ -10,6 +10,7 @@ from typing import Any
 
 from data.data_module import DataModule
 from data.pack.shards import record_type
+from data.runtime.storage import join, split
 from models.cost import Throughput, measure_reference_ms
 from search.config.budget import Budget, Deadlines, plan_deadlines
 from search.config.constraints import Constraints
@@ -19,6 +20,7 @@ from search.config.stages import SEARCH_FROM, Stage
 from search.output.finalize import FinalModels, NoModelError, report_best
 from search.records.console import RunConsole, list_dashboards
 from search.records.disk import DiskFullError, check_disk, find_full_disk
+from search.records.mirror import CHECKPOINTS
 from search.records.prometheus import PrometheusExporter
 from search.records.run_dir import claim, format_resume_command, read_lines, shorten
 from search.records.run_state import RunState
@@ -47,7 +49,7 @@ PACK_FIRST = 0.05  # fraction of the budget for packing images before anything e
 
 
 class Experiment:
-    """One process of a run, new or resumed, while Ray is starting."""
+    """One process of a run, new or resumed, while Ray is starting; for `discard` see CheckpointStore."""
 
     def __init__(
         self,
@@ -57,11 +59,13 @@ class Experiment:
         starting: Future[cluster.Cluster],
         run_state: RunState,
         table: TrialTable,
+        discard: Callable[[Callable[[], None]], None],
     ) -> None:
         self.options, self.data_module, self.console, self.starting = options, data_module, console, starting
         self.run_state, self.table, self.folder = run_state, table, run_state.folder
         self.stages: tuple[Stage, ...] = ()  # known once the speed is measured
-        self.checkpoints = CheckpointStore(seed=options.seed, objectives=options.objectives)
+        place = join(options.storage, CHECKPOINTS) if options.storage else self.folder / CHECKPOINTS
+        self.checkpoints = CheckpointStore(place, seed=options.seed, objectives=options.objectives, discard=discard)
         self.stage_studies = StageStudies(self.folder, table)
         self.tracker: Tracker | None = None
         self.interrupt = Interrupt(run_state, console)
@@ -106,7 +110,7 @@ class Experiment:
         ray = self.starting.result()
         self.interrupt.listen()
         if not ray.local:
-            check_nodes(self.folder)
+            check_nodes(self.folder, self.options.storage)
         self.interrupt.servers = ray.servers
         throughput = ray.call(measure_throughput, "cuda" if ray.gpus else "cpu")
         ray = ray.share_gpus(throughput, ray.call(measure_gpu_mib)) if ray.gpus else ray
@@ -140,6 +144,9 @@ class Experiment:
     def _announce(self, ray: cluster.Cluster) -> None:
         """Print the run folder and the commands that resume the run and show it in a browser."""
         lines = [f"run folder {shorten(self.folder)}", f"resume    {format_resume_command(self.folder)}"]
+        lines += [f"storage   {self.options.storage}, from which --resume continues it elsewhere"] * bool(
+            self.options.storage
+        )
         lines += list_dashboards(self.folder, searches=not self.options.configs, ray=ray.dashboard)
         for line in lines:
             self.console.print(line, whole=True)
@@ -160,6 +167,7 @@ class Experiment:
             space=read_space(options.space, options.encoder_weights),
             first=self._list_first(),
             encoder=options.encoder_weights.path if options.encoder_weights else None,
+            storage=split(options.storage)[0] if options.storage else None,
         )
 
     @property
@@ -267,7 +275,7 @@ class Experiment:
             searcher,
             scheduler,
             RecordCallback(searcher, self.table, loggers, self.run_state, *shown),
-            folder=self.folder / "ray" / str(self.run_state.processes),
+            name=str(self.run_state.processes),
             workers=workers,
             deadline=self.interrupt.deadline - LATE_S,
         )

@@ -24,12 +24,14 @@ from data.runtime import cli
 from data.runtime.cli import parse_path
 from data.runtime.cores import count_cores
 from data.runtime.progress import progress_bar
+from data.runtime.storage import parse_location
 from models.config import ConfigError
-from search.checks import build_options, check_workers, open_data, register_plugins, select_gpus
+from search.checks import build_options, check_workers, find_folders, open_data, register_plugins, select_gpus
 from search.config.budget import Budget, BudgetError, extend_budget, parse_budget
 from search.config.options import RunOptions, add_options
 from search.config.plugins import add_plugin_option, find_copy, hash_by_name, load_plugins
 from search.records.disk import DiskFullError, find_full_disk
+from search.records.mirror import claim_storage, fetch_run, mirror_run
 from search.records.run_dir import (
     RunDirError,
     check_free,
@@ -38,7 +40,7 @@ from search.records.run_dir import (
     hold,
     is_claimed,
     is_one_look,
-    run_path,
+    parse_run,
 )
 from search.records.run_state import RunState, create_run_state, read_run_json, resume_run_state
 from search.records.trials import TrialTable
@@ -60,8 +62,9 @@ def build_parser() -> argparse.ArgumentParser:
     add = p.add_argument
     add("--budget", metavar="TIME", help="wall time (90s, 10m, 2h), trials (40trials) or device hours (2gpuh, 2cpuh)")
     resume = "continue an interrupted run, or latest; with --budget: extend it; with --data: its data have moved there"
-    add("--resume", type=lambda text: parse_path(str(run_path(text))), metavar="RUN", help=resume)
-    add("--data", type=parse_path, nargs="+", metavar="DIR", help="data set folders, joined (default: built-in scenes)")
+    add("--resume", type=parse_run, metavar="RUN", help=resume)
+    data = "data set folders or s3:// and gs:// URIs of some, joined (default: built-in scenes)"
+    add("--data", type=parse_location, nargs="+", metavar="DIR", help=data)
     allow = "continue if over a tenth of the triplets cannot be used"
     add("--allow-bad", default=False, action=argparse.BooleanOptionalAction, help=allow)
     add("--out", type=parse_path, help="run folder; runs/ and the date by default")
@@ -104,7 +107,7 @@ def _name_full_disk(command: Callable[[argparse.Namespace], int], args: argparse
     try:
         return command(args)
     except (OSError, DiskFullError) as error:
-        out = args.resume or args.out or Path()
+        out = Path(args.resume or args.out or "")
         full = find_full_disk(error, out)
         if not full:
             raise
@@ -125,6 +128,8 @@ def _start(args: argparse.Namespace) -> int:
         options = build_options(args, budget)
     if args.dry_run:
         return _estimate(args, options)
+    if options.storage:
+        options = replace(options, storage=claim_storage(options.storage, out.name))
     data_module = open_data(args, options)
     copied = argparse.Namespace(**vars(args) | {"out": None})
     copies = {"settings.toml": lambda: format_settings(build_parser(), copied).encode()}  # imports torch, so not yet
@@ -149,6 +154,8 @@ def _estimate(args: argparse.Namespace, options: RunOptions) -> int:
 def _resume(args: argparse.Namespace) -> int:
     """Continue a run, with more budget if --budget is given."""
     _refuse_options_of_a_new_run(args)
+    with progress_bar("reading the run"):
+        args.resume, storage = fetch_run(args.resume)
     extended = args.budget is not None
     content = read_run_json(args.resume, extended=extended)
     if content["state"] == "done" and not extended:
@@ -161,7 +168,7 @@ def _resume(args: argparse.Namespace) -> int:
             options.encoder_weights.restore()
         if extended:
             options = replace(options, budget=_extend(options.budget, parse_budget(args.budget), content, table))
-        options = replace(options, workers=check_workers(args) or options.workers)
+        options = replace(options, workers=check_workers(args) or options.workers, storage=storage)
         select_gpus(options.gpus, args.address)
         written = (args.resume / "run.json").read_bytes()
         run_state = resume_run_state(args.resume, content, now=BEGAN, options=options.to_dict(), extended=extended)
@@ -170,7 +177,7 @@ def _resume(args: argparse.Namespace) -> int:
             with progress_bar("loading torch"):
                 from data.data_module import load_data_module
 
-            data_module = load_data_module(content, args.data or ())
+            data_module = load_data_module(content, find_folders(args.data or options.sources))
         except Exception:  # nothing has begun
             run_state.withdraw(written)
             raise
@@ -196,7 +203,19 @@ def _extend(budget: Budget, more: Budget, content: dict, table: TrialTable) -> B
 def _run(
     address: str | None, options: RunOptions, data_module: "DataModule", run_state: RunState, table: TrialTable
 ) -> int:
-    """Run the experiment, write the report, and print where the results are."""
+    """Run the experiment, write the report, and print where the results are; copy the run to its storage meanwhile."""
+    with mirror_run(run_state.folder, options.storage) as discard:
+        return _search(address, options, data_module, run_state, table, discard)
+
+
+def _search(
+    address: str | None,
+    options: RunOptions,
+    data_module: "DataModule",
+    run_state: RunState,
+    table: TrialTable,
+    discard: Callable[[Callable[[], None]], None],
+) -> int:
     from search.records.console import RunConsole
     from search.tuning.ray import cluster
 
@@ -209,7 +228,7 @@ def _run(
         from search.experiment import Experiment, NoModelError, RunInterruptedError, StageFailedError
 
         try:
-            Experiment(options, data_module, console, starting, run_state, table).run()
+            Experiment(options, data_module, console, starting, run_state, table, discard).run()
         except RunInterruptedError:
             print(cli.to_printable(describe_stop(out)))
             return 130

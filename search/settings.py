@@ -15,6 +15,7 @@ from typing import Any
 
 from data.flags import to_flag
 from data.runtime.cli import parse_path
+from data.runtime.storage import is_uri, parse_location
 from models.config import ConfigError
 from models.score import DEFAULT_WEIGHTS, SCORED, describe_part, read_weights
 from search.config.encoder import HUB, parse_source
@@ -116,7 +117,7 @@ def _parse(action: argparse.Action, value: Any, folder: Path) -> Any:
         raise ConfigError(f"{action.dest} = {value!r} must be a text or a number")
     text = str(value)
     parse: Any = action.type or str
-    if parse is parse_path or (parse is parse_source and not text.startswith(HUB)):
+    if parse in (parse_path, parse_location, parse_source) and not (is_uri(text) or text.startswith(HUB)):
         text = str(folder / Path(text).expanduser())
     try:
         parsed = parse(text)

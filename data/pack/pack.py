@@ -9,10 +9,11 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8, UInt16
@@ -21,6 +22,8 @@ from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.pack.shards import (
     PackJob,
     has_ignored_values,
+    is_intact,
+    list_shard_files,
     read_faults,
     record_type,
     shard_bounds,
@@ -34,8 +37,10 @@ from data.runtime import cli
 from data.runtime.cores import count_cores
 from data.runtime.files import cache_dir, write_atomically
 from data.runtime.progress import Progress, no_progress, progress_bar
+from data.runtime.storage import StorageError, fetch_cached, join, publish_cached
 from data.values.triplet import resolve_near_distance
 
+PACKS = "packs"  # folder of the cache
 FORMAT = "4"  # raised whenever the same files would give other arrays
 
 
@@ -62,12 +67,15 @@ class Pack:
 
     Cheap to pickle: another process opens the same files and shares their pages. `skipped` are the positions
     of triplets that cannot be used, None to read them from the folder; they are pickled with the pack, because another
-    machine may not see them on a network disk yet.
+    machine may not see them on a network disk yet. A machine without the files fetches them from the URI `source`.
     """
 
-    def __init__(self, folder: Path, count: int, skipped: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, folder: Path, count: int, skipped: Sequence[int] | None = None, source: str | None = None
+    ) -> None:
         self.folder = folder
         self.count = count
+        self.source = source
         self.skipped = tuple(sorted(read_faults(folder)) if skipped is None else skipped)
         content = json.loads((folder / "pack.json").read_text(encoding="utf-8"))
         self.px: int = content["px"]
@@ -85,14 +93,26 @@ class Pack:
         """Bytes of one sample."""
         return self._record.itemsize
 
-    def __reduce__(self) -> tuple[type["Pack"], tuple[Path, int, Sequence[int]]]:
-        return Pack, (self.folder, self.count, self.skipped)
+    def __reduce__(self) -> tuple[Callable[..., "Pack"], tuple[Any, ...]]:
+        if self.source is None:
+            return Pack, (self.folder, self.count, self.skipped)
+        return _fetch_pack, (self.folder.name, self._stop, self.count, self.skipped, self.source)
+
+    @property
+    def _stop(self) -> int:
+        """Position after the last sample."""
+        return int(self._usable[self.count - 1]) + 1
+
+    def publish(self, storage: str, progress: Progress = no_progress) -> "Pack":
+        """Return a pack that other machines fetch from a storage, to which the files that it lacks are uploaded."""
+        publish_cached(storage, _list_names(self.folder.name, self._stop), progress)
+        return Pack(self.folder, self.count, self.skipped, storage)
 
     def prefix(self, count: int) -> "Pack":
         """Return a pack of the first `count` samples; raise ValueError if `count` is not within 1..len(self)."""
         if not 1 <= count <= self.count:
             raise ValueError(f"count is {count}; this pack holds 1 to {self.count}")
-        return Pack(self.folder, count, self.skipped)
+        return Pack(self.folder, count, self.skipped, self.source)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -145,6 +165,25 @@ class Pack:
         return self._maps[shard]
 
 
+def _list_names(name: str, stop: int) -> list[str]:
+    """Return the files of the first `stop` positions of a pack, as they are named in the cache."""
+    return [f"{PACKS}/{name}/{file}" for file in ("pack.json", "ids.json", *list_shard_files(stop))]
+
+
+def _fetch_pack(name: str, stop: int, count: int, skipped: Sequence[int], source: str) -> Pack:
+    """Return a pack in this machine's cache; files that are missing there are downloaded and compared with their sums.
+
+    Raises:
+        StorageError: A file cannot be downloaded, or is damaged.
+    """
+    folder = cache_dir() / PACKS / name
+    if fetch_cached(source, _list_names(name, stop)):
+        damaged = [start for start, _ in shard_bounds(stop) if not is_intact(folder, start)]
+        if damaged:
+            raise StorageError(f"{join(source, PACKS, name)}: {len(damaged)} shards are damaged; delete that folder")
+    return Pack(folder, count, skipped, source)
+
+
 def pack_split(
     dataset: Dataset,
     triplets: Sequence[Triplet],
@@ -192,7 +231,7 @@ def _name_folder(
     """Return a folder named by a hash of everything that the arrays depend on."""
     digest = hashlib.blake2b(f"{FORMAT} {dataset.fingerprint} {specs}".encode(), digest_size=12)
     digest.update("\n".join(triplet.id for triplet in triplets).encode())
-    return cache / "packs" / f"{digest.hexdigest()}-{px}px"
+    return cache / PACKS / f"{digest.hexdigest()}-{px}px"
 
 
 def _write_description(job: PackJob, specs: Sequence[DatasetSpec]) -> None:

@@ -67,6 +67,12 @@ def shard_path(folder: Path, start: int, suffix: str = ".npy") -> Path:
     return folder / f"{start:07d}{suffix}"
 
 
+def list_shard_files(stop: int) -> list[str]:
+    """Return the names of the files of the first `stop` positions, without the faults."""
+    suffixes = (".check.json", ".sums.npy", ".npy")
+    return [shard_path(Path(), start, suffix).name for start, _ in shard_bounds(stop) for suffix in suffixes]
+
+
 def read_faults(folder: Path) -> dict[int, tuple[str, str]]:
     """Return kind and message of the triplets of a pack found unusable so far, by position in nested order."""
     found: dict[int, tuple[str, str]] = {}
@@ -112,7 +118,7 @@ def write_shards(job: PackJob, wanted: int) -> int:
 def _write_prefix(job: PackJob, wanted: int) -> int:
     """Write the shards of the first `wanted` positions; return how many positions are ready without a gap."""
     bounds = [bound for bound in shard_bounds(len(job.triplets)) if bound[0] < wanted]
-    missing = [bound for bound in bounds if not _is_intact(job.folder, bound[0])]
+    missing = [bound for bound in bounds if not is_intact(job.folder, bound[0])]
     if missing:
         before = bounds[-1][1] - sum(stop - start for start, stop in missing)
         _decode_all(job, missing, _Counter(before, bounds[-1][1], wanted, job.progress))
@@ -120,7 +126,7 @@ def _write_prefix(job: PackJob, wanted: int) -> int:
     return max((stop for _, stop in complete), default=0)
 
 
-def _is_intact(folder: Path, start: int) -> bool:
+def is_intact(folder: Path, start: int) -> bool:
     """Return whether a shard exists; one that is not as it was written is named on stderr and deleted.
 
     Its size is checked every time, its checksum if the file or the start of the machine is another one than before: a

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # imports torch
     from search.config.trial import TrialConfig
 
 HUB = "hf:"
+ENCODERS = "encoders"  # folder of the cache
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # where timm keeps the weights of a repository
 
 
@@ -35,7 +36,7 @@ class EncoderWeights:
     @property
     def path(self) -> Path:
         """The encoder's tensors, in safetensors, under the network's names."""
-        return cache_dir() / "encoders" / f"{self.sha256}.safetensors"
+        return cache_dir() / ENCODERS / f"{self.sha256}.safetensors"
 
     def restore(self) -> "EncoderWeights":
         """Read the source again if the cache has lost its tensors; raise ConfigError if it is gone or has changed."""

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from data.flags import MEANING_FLAGS, parse_whole, read_meaning_flags, to_flag
+from data.runtime.storage import is_uri, parse_storage
 from search.config.budget import Budget, parse_amount
 from search.config.encoder import EncoderWeights, parse_source
 from search.config.plugins import hash_by_name
@@ -81,6 +82,14 @@ class RunOptions:
     configs: "tuple[TrialConfig, ...]" = ()  # configurations trained instead of a search; empty for a search
     # hashes of the user's files with architectures and losses, by name
     plugins: Mapping[str, str] = field(default_factory=dict, metadata={"option": "--plugin"})
+    # --data, if one of them is a URI: a process that resumes the run downloads them
+    sources: tuple[str, ...] = field(default=(), metadata={"option": "--data"})
+    storage: str | None = _option(
+        "storage for checkpoints, records and packed images, instead of folders that all nodes see; its credentials "
+        "are those of the environment",
+        type=parse_storage,
+        metavar="s3://BUCKET/PREFIX",
+    )
     seed: int = _option("seed of split, search and trials (default 0)", default=0, type=parse_whole(high=2**32 - 1))
     refine: bool = _switch("end the last stage without augmentation and with more weight on the mask", default=True)
     keep: int = _option("also keep N other models of the Pareto front", default=0, type=parse_whole(), metavar="N")
@@ -201,7 +210,9 @@ class RunOptions:
         """Return the options that were parsed by a parser with `add_options`."""
         plain = {f.name: getattr(args, f.name) for f in fields(cls) if f.metadata.keys() & {"argument", "table"}}
         plugins = hash_by_name(getattr(args, "plugin", ()))
-        return cls(budget=budget, configs=configs, plugins=plugins, **plain)
+        data = tuple(map(str, getattr(args, "data", None) or ()))
+        sources = data if any(map(is_uri, data)) else ()
+        return cls(budget=budget, configs=configs, plugins=plugins, sources=sources, **plain)
 
 
 def list_tables() -> dict[str, str]:

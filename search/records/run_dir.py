@@ -10,7 +10,9 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from data.runtime.cli import parse_path
 from data.runtime.files import cache_dir, sync, write_atomically
+from data.runtime.storage import is_uri, parse_storage
 
 RECORDS = "trials.jsonl"
 COMMAND = Path(__file__).resolve().parents[1] / "run.py"
@@ -81,6 +83,11 @@ def list_runs() -> list[Path]:
     """Return the runs that this user has started or resumed, and those in runs/, the newest first."""
     folders = [*map(Path, reversed(_read_remembered())), *sorted(Path("runs").glob("*"), reverse=True)]
     return [folder for folder in dict.fromkeys(folders) if (folder / "run.json").is_file()]
+
+
+def parse_run(text: str) -> Path | str:
+    """Return the absolute path of the run that --resume names, or the URI of its copy in a storage."""
+    return parse_storage(text) if is_uri(text) else parse_path(str(run_path(text)))
 
 
 def run_path(text: str) -> Path:

@@ -27,12 +27,11 @@ def restore_trials(
     filled with those that are still needed; the others are deleted. `data_module` gets the data of the first stage,
     whose statistics and sigma hold for the whole run.
     """
-    ray_folder = run_state.folder / "ray"
     for record in [r for r in table.records.values() if not r.status and r.metrics.get("last")]:
         table.finish(record.trial_id, *read_outcome(record.metrics, record.metrics))
     _fail_unreadable(table, report)
     unfinished = {i: r.metrics.get("epochs", 0) for i, r in table.records.items() if not r.status}
-    found = find_checkpoints(ray_folder, unfinished)
+    found = find_checkpoints(checkpoints.place, unfinished)
     for trial_id in [i for i in unfinished if is_reduced(load_state(found.get(i)))]:
         del unfinished[trial_id]  # a power failure lost the line with its end
         table.finish(trial_id, *read_outcome({}, {}))
@@ -41,7 +40,7 @@ def restore_trials(
             checkpoints.put(trial_id, checkpoint)
     for stage in stages:
         checkpoints.sweep(stage.name, table.list_ended(stage.name))
-    checkpoints.clear_beside(ray_folder)
+    checkpoints.clear_beside()
     states = {trial_id: load_state(found.get(trial_id)) for trial_id in unfinished}
     table.rewind({trial_id: state["epoch"] if state else 0 for trial_id, state in states.items()})
     if run_state.stages:

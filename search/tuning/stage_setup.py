@@ -12,9 +12,11 @@ from typing import Any
 from ray import tune
 
 from data.data_module import DataModule
+from data.runtime.storage import publish_cached
 from models.cost import Throughput
 from search.config.budget import Budget, Deadlines
 from search.config.constraints import Constraints
+from search.config.encoder import ENCODERS
 from search.config.recipes import PORTFOLIO, build_recipe
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
@@ -59,6 +61,7 @@ class RunResources:
     first: Sequence[str] = tuple(PORTFOLIO)  # names of the recipes that a search tries first
     space: Parameters = field(default_factory=dict)  # parameters of the search space whose values the user states
     encoder: Path | None = None  # converted weights of --encoder-weights
+    storage: str | None = None  # URI of what the nodes fetch into their caches; None if they see that of this machine
 
 
 def build_stage_context(
@@ -87,6 +90,11 @@ def build_stage_context(
     data = resources.data_module.stage_data(
         fraction=stage.fraction, px=stage.px, max_images=allocation.train_images, deadline=None if settled else until
     )
+    if resources.storage:
+        with resources.data_module.show("publishing images") as progress:
+            data = data.publish(resources.storage, progress)
+        if resources.encoder:
+            publish_cached(resources.storage, [f"{ENCODERS}/{resources.encoder.name}"])
     return StageContext(
         stage=stage,
         data=data,
@@ -99,6 +107,7 @@ def build_stage_context(
         memory_mib=cluster.compute_memory_each(at_once),
         throughput=throughput if trials else None,
         encoder=resources.encoder,
+        storage=resources.storage,
         idle_ms=resources.constraints.idle_ms if cluster.local else None,
     )
 

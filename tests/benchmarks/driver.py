@@ -189,7 +189,8 @@ def run(args: argparse.Namespace, folder: Path) -> None:
         search = build_search(resources, build_stage_context(resources, stage, trials=None), out / "study.journal")
         searcher, blocks = StageChain(iter([search])), Blocks([args.past + end for end in args.trials], watch)
         loggers = (TensorBoard(out / "tensorboard"), StageStudies(out, table))
-        recorder = RecordCallback(searcher, table, loggers, run_state, CheckpointStore(seed=0), blocks.notify, print)
+        checkpoints = CheckpointStore(out / "ray", seed=0)
+        recorder = RecordCallback(searcher, table, loggers, run_state, checkpoints, blocks.notify, print)
         sampler, search.study.sampler = search.study.sampler, RandomSampler(seed=0)
         simulate(searcher, recorder, args.past)
         if isinstance(sampler, FeasibleTPE):
@@ -197,13 +198,7 @@ def run(args: argparse.Namespace, folder: Path) -> None:
         search.study.sampler, began = sampler, time.monotonic()
         scheduler = StageScheduler(stage.epochs, args.workers)
         blocks.mark()
-        run_experiment(
-            searcher,
-            scheduler,
-            recorder,
-            folder=out / "ray" / "1",
-            workers=args.workers,
-        )
+        run_experiment(searcher, scheduler, recorder, name="1", workers=args.workers)
         print(f"{time.monotonic() - began:.1f} s, of which {time.monotonic() - blocks.wall:.1f} s after the last trial")
 
 

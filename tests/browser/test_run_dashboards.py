@@ -70,7 +70,7 @@ def run(tiny_dataset, tmp_path_factory) -> Path:
     loggers = (TensorBoard(folder / "tensorboard"), promotions)
     run_state = create_run_state(folder, {}, began=time.monotonic())
     recorder = RecordCallback(
-        StageChain(iter([])), table, loggers, run_state, CheckpointStore(seed=0), lambda record: None, print
+        StageChain(iter([])), table, loggers, run_state, CheckpointStore(folder, seed=0), lambda record: None, print
     )
     explore, confirm = (
         StageContext(

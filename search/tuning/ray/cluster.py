@@ -9,6 +9,7 @@ import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +38,8 @@ TRAINING_SHARE = 0.6  # share of a node's memory for training; the rest is for t
 TEMPORARY_BYTES = 20 * 10**6  # size of the logs and sockets that Ray writes in its temporary folder
 SOCKET_BYTES, MAX_SOCKET_BYTES = 69, 107  # length of the path below that folder; longest path of a socket in Linux
 QUIET_S = 3600.0  # without a line in its logs, after which a Ray whose process is not found has ended
+SHIPPED = ("search", "data", "models")  # packages that workers import
+NOT_SHIPPED = ["?*.*", "!*.py", "!*.json", "!*.txt"]  # other files in their folders, in the form of .gitignore
 OBJECT_STORE_BYTES = 200 * 2**20  # small: checkpoints are files and images are memory-mapped
 
 
@@ -133,8 +136,8 @@ def start(address: str | None, workers: int | None = None) -> Cluster:
     # without include_dashboard=True, a dashboard that does not start does not end the run
     own: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES, "num_cpus": count_cores()}
     where: dict[str, Any] = {"address": address} if address else {"address": "local", **own}
-    if address and VARIABLE in os.environ:  # processes of this machine inherit it
-        where["runtime_env"] = {"env_vars": {VARIABLE: os.environ[VARIABLE]}}
+    if address:
+        where["runtime_env"] = _ship_code()
     try:
         _protect_token()
         context = ray.init(**where, log_to_driver=False, logging_level=logging.CRITICAL)
@@ -152,6 +155,12 @@ def start(address: str | None, workers: int | None = None) -> Cluster:
         limit=workers,
         servers=() if (address or "").startswith("ray://") else _list_servers(),
     )
+
+
+def _ship_code() -> dict[str, Any]:
+    """Return Ray's environment of a cluster, in which every node runs this process's code and finds its plugins."""
+    plugins = {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {}
+    return {"py_modules": list(map(import_module, SHIPPED)), "excludes": NOT_SHIPPED, "env_vars": plugins}
 
 
 def sum_up_nodes(nodes: Sequence[Mapping[str, float]]) -> dict[str, Any]:

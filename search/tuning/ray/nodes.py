@@ -1,33 +1,43 @@
 """Ask each node of a cluster, before a run claims its folder, whether trials can be trained there."""
 
-import os
+import hashlib
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from data.runtime.cli import first_line
 from data.runtime.files import cache_dir
+from data.runtime.storage import open_place
 from search.records.disk import find_existing_folder
 from search.records.run_state import describe_process
+from search.tuning.ray.cluster import SHIPPED
 
 ANSWER_S = 60.0  # for the nodes to start a process each, which imports Ray
 
 
-def check_nodes(folder: Path) -> None:
-    """Check that all nodes with a core have this process's versions, and see its cache and the place of a run folder.
+def check_nodes(folder: Path, storage: str | None = None) -> None:
+    """Check that all nodes with a core have this process's versions, and see what all nodes share.
+
+    That is the URI `storage` of the run, or without one this process's cache and the place of the run folder.
 
     Raises:
         ConnectionError: Some do not; the message has a line for each of them.
     """
-    places = {"the cache (ONE_LOOK_CACHE)": cache_dir(), "the run folder's place": find_existing_folder(folder)}
+    shared = {"the cache (ONE_LOOK_CACHE)": cache_dir(), "the run folder's place": find_existing_folder(folder)}
+    places: Mapping[str, str | Path] = {"the storage": storage} if storage else shared
+    mark = f".one-look-{uuid.uuid4().hex}"
     with ExitStack() as stack:
-        marks = {name: stack.enter_context(_leave_mark(place)) for name, place in places.items()}
+        for place in map(open_place, places.values()):
+            place.write(mark, b"")
+            stack.callback(place.delete, mark)
         nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-        asked = [_ask(node["NodeID"], find_versions(), marks) for node in nodes]
+        asked = [_ask(node["NodeID"], find_versions(), places, mark) for node in nodes]
         ray.wait(asked, num_returns=len(asked), timeout=ANSWER_S)
         found = [(node["NodeManagerHostname"], _await(answer)) for node, answer in zip(nodes, asked, strict=True)]
     lines = [f"  {name}: {'; '.join(faults)}" for name, faults in found if faults]
@@ -37,30 +47,38 @@ def check_nodes(folder: Path) -> None:
 
 
 def find_versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages on which a training depends."""
-    process = describe_process()
-    return {"Python": process["python"], **process["versions"]}
+    """Return the versions of Python and of the packages on which a training depends, and a hash of our own."""
+    process, code = describe_process(), hashlib.blake2b(digest_size=6)
+    for root in (Path(import_module(name).__path__[0]) for name in SHIPPED):
+        for path in sorted(root.rglob("*.py")):
+            code.update(str(path.relative_to(root.parent)).encode() + path.read_bytes())
+    return {"Python": process["python"], **process["versions"], "the project's code": code.hexdigest()}
 
 
-def find_faults(versions: Mapping[str, str], marks: Mapping[str, Path]) -> list[str]:
-    """Return what differs on this node from the driver, which left `marks` in the folders that all nodes share."""
+def find_faults(versions: Mapping[str, str], places: Mapping[str, str | Path], mark: str) -> list[str]:
+    """Return what differs on this node from the driver, which left files of the name `mark` in what all nodes share."""
     own = find_versions()
     faults = [
         f"{name} {own.get(name, 'is not installed')} instead of {version}"
         for name, version in versions.items()
         if own.get(name) != version
     ]
-    for name, mark in marks.items():
-        if not mark.exists():
-            faults.append(f"does not see {name} {mark.parent}")
-        elif not os.access(mark.parent, os.W_OK):
-            faults.append(f"must not write to {name} {mark.parent}")
+    for about, location in places.items():
+        try:
+            place = open_place(location)
+            if not place.has(mark):
+                faults.append(f"does not see {about} {location}")
+                continue
+            place.write(reply := f"{mark}-{uuid.uuid4().hex}", b"")
+            place.delete(reply)
+        except OSError as error:
+            faults.append(f"must not write to {about} {location} ({first_line(error)})")
     return faults
 
 
-def _ask(node_id: str, versions: Mapping[str, str], marks: Mapping[str, Path]) -> "ray.ObjectRef":
+def _ask(node_id: str, versions: Mapping[str, str], places: Mapping[str, str | Path], mark: str) -> "ray.ObjectRef":
     pinned = NodeAffinitySchedulingStrategy(node_id, soft=False)
-    return ray.remote(num_cpus=0)(find_faults).options(scheduling_strategy=pinned).remote(versions, marks)
+    return ray.remote(num_cpus=0)(find_faults).options(scheduling_strategy=pinned).remote(versions, places, mark)
 
 
 def _await(answer: "ray.ObjectRef") -> Sequence[str]:
@@ -74,15 +92,3 @@ def _await(answer: "ray.ObjectRef") -> Sequence[str]:
         reason = f"{type(cause).__name__}: {str(cause).strip().partition(chr(10))[0]}"
         return [f"cannot be asked ({reason}); install the project there"]
     return faults
-
-
-@contextmanager
-def _leave_mark(place: Path) -> Iterator[Path]:
-    """Yield an empty file of a new name in a folder, which no other folder of the same name has."""
-    place.mkdir(parents=True, exist_ok=True)
-    mark = place / f".one-look-{uuid.uuid4().hex}"
-    mark.touch()
-    try:
-        yield mark
-    finally:
-        mark.unlink(missing_ok=True)

@@ -15,7 +15,10 @@ from ray import tune
 from torch import Tensor
 
 from data.data_module import StageData
+from data.runtime.files import cache_dir
+from data.runtime.storage import fetch_cached
 from models.cost import Throughput, measure_cost, measure_latency_ms
+from search.config.encoder import ENCODERS
 from search.config.stages import Stage, list_rungs
 from search.config.trial import TrialConfig
 from search.training.micro_batches import TrialOutOfMemoryError, is_out_of_memory
@@ -51,6 +54,7 @@ class StageContext:
     # same images
     throughput: Throughput | None = None
     encoder: Path | None = None  # converted weights of --encoder-weights
+    storage: str | None = None  # URI of a storage that has what this machine's cache may lack
     idle_ms: float | None = None  # as in Constraints
     checkpoint_s: float = 10.0  # a trial is saved at rungs, at its end, and at the first epoch after so many seconds
 
@@ -163,7 +167,7 @@ def build_fit_plan(spec: TrialSpec) -> FitPlan:
     return FitPlan(
         epochs=stage.epochs,
         seed=spec.seed,
-        encoder=str(context.encoder) if context.encoder else None,
+        encoder=_find_encoder(context),
         refine=stage.refine,
         device=context.device,
         threads=context.threads,
@@ -171,6 +175,15 @@ def build_fit_plan(spec: TrialSpec) -> FitPlan:
         micro_batch_size=choose_micro_batch_size(spec.config, stage.px, context.memory_mib),
         max_val_images=count_measurable_images(spec.config, stage.px, context.cap_s, context.throughput),
     )
+
+
+def _find_encoder(context: StageContext) -> str | None:
+    """Return the file of --encoder-weights, from this machine's cache if it does not see that of the driver."""
+    if context.encoder is None or context.storage is None:
+        return str(context.encoder) if context.encoder else None
+    name = f"{ENCODERS}/{context.encoder.name}"
+    fetch_cached(context.storage, [name])
+    return str(cache_dir() / name)
 
 
 def collect_constant_metrics(spec: TrialSpec, plan: FitPlan) -> dict[str, Any]:

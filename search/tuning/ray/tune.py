@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -128,7 +127,7 @@ class RecordCallback(tune.Callback):
         """Continue a trial from its last checkpoint on another worker."""
         spec = _get_spec(trial)
         reported = self.table.records[spec.trial_id].metrics.get("epochs", 0)
-        state = self.checkpoints.recover(self.table.folder / "ray", spec.trial_id, reported)
+        state = self.checkpoints.recover(spec.trial_id, reported)
         epoch = state["epoch"] if state else 0
         self.table.rewind({spec.trial_id: epoch})
         self.report(f"  {spec.trial_id} continues after epoch {epoch}: {failure.reason}")
@@ -261,15 +260,16 @@ def run_experiment(
     scheduler: StageScheduler,
     recorder: RecordCallback,
     *,
-    folder: Path,
+    name: str,
     workers: int,
     deadline: float = float("inf"),
 ) -> None:
     """Run one Ray Tune experiment to its end.
 
-    `folder` is Ray Tune's own for this process. Some time after `deadline`, a moment of time.monotonic(), trials that
-    have not ended are left unfinished.
+    `name` is that of Ray Tune's folder for this process, beside those of the other checkpoints. Some time after
+    `deadline`, a moment of time.monotonic(), trials that have not ended are left unfinished.
     """
+    place = recorder.checkpoints.place
     trainable = tune.with_resources(Worker, _request_resources)
     trainable.__name__ = trainable.__qualname__ = Worker.__name__  # shown in Ray's dashboard
     tune.Tuner(
@@ -284,8 +284,9 @@ def run_experiment(
             trial_dirname_creator=_name_folder,
         ),
         run_config=RunConfig(
-            name=folder.name,
-            storage_path=str(folder.parent.resolve()),
+            name=name,
+            storage_path=place.path,
+            storage_filesystem=place.filesystem,
             callbacks=[recorder],
             stop=Overtime(deadline, recorder),
             verbose=0,

@@ -16,6 +16,7 @@ from data.pack.pack import main, pack_split
 from data.pack.shards import shard_bounds
 from data.reading.layout import read_dataset
 from data.reading.splits import sort_nested
+from data.runtime.storage import StorageError
 from data.values.depth import decode_depth
 from data.values.triplet import decode_triplet
 
@@ -320,3 +321,29 @@ def test_real_triplets_pack(shared_data, cache, px):
     pack = packed(shared_data / "triplets", cache, px=px)
     assert len(pack) == 29
     assert 0.05 < pack.stats.mask_mean < 0.3 and pack.stats.depth_known == 1
+
+
+def test_pack_is_fetched_by_a_machine_without_it_and_holds_the_same(make_dataset, tmp_path, monkeypatch):
+    monkeypatch.setenv("ONE_LOOK_CACHE", str(tmp_path / "cache"))
+    storage, root = f"file://{tmp_path}/storage", make_dataset(20)
+    pack = packed(root, tmp_path / "cache", count=6).publish(storage)
+    stored = {path.name for path in (tmp_path / "storage").rglob("*.npy") if "sums" not in path.name}
+    assert stored == {"0000000.npy", "0000004.npy"}  # the shards of six samples
+    sent = pickle.dumps(pack.prefix(5))
+    monkeypatch.setenv("ONE_LOOK_CACHE", str(tmp_path / "other"))
+    found = pickle.loads(sent)  # noqa: S301
+    assert found.folder.is_relative_to(tmp_path / "other") and len(found) == 5
+    assert (found.gather(np.arange(5)).image == pack.gather(np.arange(5)).image).all()
+    assert found.stats == pack.prefix(5).stats
+
+
+def test_pack_that_a_storage_has_damaged_is_refused(make_dataset, tmp_path, monkeypatch):
+    monkeypatch.setenv("ONE_LOOK_CACHE", str(tmp_path / "cache"))
+    sent = pickle.dumps(packed(make_dataset(8), tmp_path / "cache").publish(f"file://{tmp_path}/storage"))
+    (shard,) = (tmp_path / "storage").rglob("0000004.npy")
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    monkeypatch.setenv("ONE_LOOK_CACHE", str(tmp_path / "other"))
+    with pytest.raises(StorageError, match=r"file://.*/packs/.*: 1 shards are damaged"):
+        pickle.loads(sent)  # noqa: S301

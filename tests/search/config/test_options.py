@@ -70,4 +70,5 @@ def test_every_option_has_a_flag_or_a_table():
         "budget",
         "configs",
         "plugins",
+        "sources",
     }

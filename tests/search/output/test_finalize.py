@@ -86,7 +86,7 @@ def test_model_keeps_the_moments_of_its_encoder_and_needs_no_published_weights(
 
 def test_run_without_a_model_is_an_error_that_names_the_cause(tmp_path):
     run_state, table = create_run_state(tmp_path, {}, began=0.0), TrialTable(tmp_path)
-    models = FinalModels(STAGES, run_state, table, CheckpointStore(seed=0), None)
+    models = FinalModels(STAGES, run_state, table, CheckpointStore(tmp_path, seed=0), None)
     with pytest.raises(
         NoModelError, match="the budget was over before a trial began; start again with a larger --budget"
     ):

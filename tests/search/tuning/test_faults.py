@@ -96,11 +96,11 @@ def run(started, fit_data, tmp_path_factory):
     specs = [build_trial_spec(contexts[i], i, config, seed=0) for i in contexts]
     specs[6] = replace(specs[6], parent=Checkpoint.from_directory("/no such folder"))
     chain, table, lines = StageChain(iter([FixedSearcher(specs)])), TrialTable(folder), []
-    checkpoints = CheckpointStore(seed=0)
+    checkpoints = CheckpointStore(folder / "ray", seed=0)
     kills = {"c0001": "start", "c0002": "epoch 2", "c0003": "end"}
     run_state = create_run_state(folder, {}, began=time.monotonic())
     recorder = Killer(kills, chain, table, [], run_state, checkpoints, lambda record: None, lines.append)
-    run_experiment(chain, StageScheduler(EPOCHS, 1), recorder, folder=folder / "ray" / "1", workers=1)
+    run_experiment(chain, StageScheduler(EPOCHS, 1), recorder, name="1", workers=1)
     assert not kills
     return folder, table, lines
 
@@ -158,13 +158,14 @@ def test_trial_that_fits_on_no_node_any_more_is_left_unfinished_at_the_deadline(
     chain = StageChain(iter([FixedSearcher([build_trial_spec(context, 1, small_config, seed=0)])]))
     table, run_state = TrialTable(tmp_path), create_run_state(tmp_path, {}, began=time.monotonic())
     with_a_model(table)
-    recorder = RecordCallback(chain, table, [], run_state, CheckpointStore(seed=0), lambda record: None, print)
+    checkpoints = CheckpointStore(tmp_path / "ray", seed=0)
+    recorder = RecordCallback(chain, table, [], run_state, checkpoints, lambda record: None, print)
     begin = time.monotonic()
     run_experiment(
         chain,
         StageScheduler(EPOCHS, 1),
         recorder,
-        folder=tmp_path / "ray" / "1",
+        name="1",
         workers=1,
         deadline=begin + 3,
     )

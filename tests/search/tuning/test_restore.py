@@ -39,7 +39,7 @@ def restore(table, dataset):
     """Return the store, the lines that were printed, and the data module after restoring."""
     run_state = create_run_state(table.folder, {}, began=0.0)
     run_state.stages = [{"name": "explore", "px": 32, "train_images": 8, "val_images": 4}]
-    checkpoints, lines, data_module = CheckpointStore(seed=0), [], DataModule(dataset, seed=0)
+    checkpoints, lines, data_module = CheckpointStore(table.folder / "ray", seed=0), [], DataModule(dataset, seed=0)
     restore_trials(build_stages(), run_state, table, checkpoints, data_module, lines.append)
     return checkpoints, lines, data_module
 

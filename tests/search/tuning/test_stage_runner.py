@@ -50,7 +50,7 @@ class Run:
     def __init__(self, folder, dataset, *, left_s=1000.0, run_state=None):
         end = time.monotonic() + left_s
         self.folder, self.console, self.is_stopped = folder, RunConsole(), False
-        self.table, self.checkpoints = TrialTable.load(folder), CheckpointStore(seed=0)
+        self.table, self.checkpoints = TrialTable.load(folder), CheckpointStore(folder / "ray", seed=0)
         self.run_state = run_state or create_run_state(folder, {"budget": {}}, began=time.monotonic())
         resources = RunResources(
             data_module=DataModule(dataset, seed=0),
@@ -229,7 +229,7 @@ def test_run_that_is_given_more_promotes_newcomers_and_repeats_none_twice(run):
 
 def test_stage_that_was_passed_over_stays_so_when_a_later_one_goes_on(run):
     run_to_finals(run)
-    run.checkpoints = CheckpointStore(seed=0)
+    run.checkpoints = CheckpointStore(run.folder / "ray", seed=0)
     for trial_id in ("c0001", "c0002"):
         run.checkpoints.put(
             trial_id, trial_id

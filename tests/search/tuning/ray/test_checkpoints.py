@@ -8,6 +8,7 @@ import pytest
 import torch
 from ray.tune import Checkpoint
 
+from data.runtime.storage import open_place
 from search.config.stages import STAGE_PRESETS
 from search.records.trials import TrialRecord
 from search.tuning.promotion import KEPT_CHECKPOINTS, promote, rank_trials, select_checkpoints
@@ -35,7 +36,7 @@ def saved(folder, trial_id):
 
 def ended(folder, records, *, seed=0):
     """Let trials end one after the other; return the store."""
-    checkpoints = CheckpointStore(seed=seed)
+    checkpoints = CheckpointStore(folder, seed=seed)
     for one in records:
         checkpoints.put(one.trial_id, saved(folder, one.trial_id))
         checkpoints.finish(one)
@@ -95,7 +96,7 @@ def test_failed_trial_leaves_nothing(tmp_path):
 
 
 def test_trial_may_end_without_a_checkpoint(tmp_path):
-    checkpoints = CheckpointStore(seed=0)
+    checkpoints = CheckpointStore(tmp_path, seed=0)
     checkpoints.finish(record(1, 0.5))
     assert not checkpoints and "e0001" not in checkpoints
 
@@ -108,7 +109,7 @@ def test_trials_that_still_run_keep_all_of_theirs(sixty):
 
 
 def test_checkpoints_that_a_killed_process_did_not_delete_are_swept(tmp_path):
-    checkpoints, records = CheckpointStore(seed=0), [record(i, i / 100) for i in range(40)]
+    checkpoints, records = CheckpointStore(tmp_path, seed=0), [record(i, i / 100) for i in range(40)]
     for r in records:
         checkpoints.put(r.trial_id, saved(tmp_path, r.trial_id))
     checkpoints.sweep("explore", records)
@@ -132,7 +133,7 @@ def test_last_checkpoint_of_every_trial_is_found_whichever_process_wrote_it(tmp_
     save("2", "e0003", 1, age=6)  # killed before it was reported
     save("2", "e0004", 0, age=6)
     (tmp_path / "1" / "e0005_unet").mkdir()
-    found = find_checkpoints(tmp_path, {"e0003": 1, "e0004": 0})
+    found = find_checkpoints(open_place(tmp_path), {"e0003": 1, "e0004": 0})
     places = {trial_id: Path(checkpoint.path).relative_to(tmp_path).parts for trial_id, checkpoint in found.items()}
     assert {trial_id: (place[0], place[2][-1]) for trial_id, place in places.items()} == {
         "e0001": ("2", "0"),
@@ -145,7 +146,7 @@ def test_weights_that_were_half_written_when_the_process_was_killed_are_ignored(
     checkpoints = ended(tmp_path / "1", [record(1, 0.5)])
     folder = Path(checkpoints["e0001"].path)
     (folder / f"{STATE_FILE}.partial").write_bytes(b"half")
-    found = find_checkpoints(tmp_path, {})
+    found = find_checkpoints(open_place(tmp_path), {})
     assert load_state(found["e0001"])["epoch"] == 3
     checkpoints.put("e0001", found["e0001"])
     checkpoints.finish(record(1, 0.5))
@@ -165,8 +166,8 @@ def test_trial_whose_worker_died_recovers_its_last_reported_state_and_nothing_el
     broken = tmp_path / "2" / "e0001_unet" / "checkpoint_000003"
     broken.mkdir()
     (broken / STATE_FILE).write_bytes(b"half a file")
-    checkpoints = CheckpointStore(seed=0)
-    assert checkpoints.recover(tmp_path, "e0001", 3)["epoch"] == 2  # epoch 4 was not reported
+    checkpoints = CheckpointStore(tmp_path, seed=0)
+    assert checkpoints.recover("e0001", 3)["epoch"] == 2  # epoch 4 was not reported
     assert {path.parent.name for path in tmp_path.glob("*/*/checkpoint_*")} == {"e0001_unet", "e0002_x"}
     assert list(checkpoints) == ["e0001"] and len(list(tmp_path.glob("*/e0001*/checkpoint_*"))) == 1
-    assert checkpoints.recover(tmp_path, "e0003", 3) is None
+    assert checkpoints.recover("e0003", 3) is None

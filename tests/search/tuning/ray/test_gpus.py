@@ -18,6 +18,7 @@ from ray.tune.trainable import wrap_function
 from search.config.stages import Stage
 from search.config.recipes import build_recipe
 from search.tuning.ray import tune as experiment
+from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.cluster import Cluster, sum_up_nodes
 from search.tuning.ray.searchers import FixedSearcher, StageChain
 from search.tuning.ray.trainable import StageContext, build_trial_spec
@@ -45,6 +46,7 @@ class Worker(wrap_function(report_gpu)):
     def reset_config(self, new_config): return super().reset_config(new_config)
 
 class Recorder(tune.Callback):
+    checkpoints = CheckpointStore(folder / "ray", seed=0)
     def on_trial_complete(self, iteration, trials, trial, **info):
         print(json.dumps([trial.last_result["trial"], str(trial.last_result["gpu"])]), flush=True)
     def on_trial_error(self, iteration, trials, trial, **info):
@@ -58,7 +60,7 @@ def stage(name, count):
 
 experiment.Worker = Worker
 chain = StageChain(iter([stage("explore", 4), stage("final", 2)]))
-experiment.run_experiment(chain, experiment.StageScheduler(1, 4), Recorder(), folder=folder / "ray" / "1", workers=4)
+experiment.run_experiment(chain, experiment.StageScheduler(1, 4), Recorder(), name="1", workers=4)
 ray.shutdown()
 nodes.shutdown()
 """

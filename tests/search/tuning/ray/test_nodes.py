@@ -2,31 +2,61 @@
 
 import subprocess
 import sys
+import zipfile
+from types import SimpleNamespace
 
 import pytest
+from ray._private.runtime_env.packaging import create_package
 
+from search.tuning.ray import nodes
+from search.tuning.ray.cluster import _ship_code
 from search.tuning.ray.nodes import find_faults, find_versions
 from tests.waiting import HANG_S
 
 
-def test_node_that_has_all_has_no_faults(tmp_path):
-    mark = tmp_path / "mark"
-    mark.touch()
-    assert find_faults(find_versions(), {"the cache": mark}) == []
+def test_node_that_has_all_has_no_faults_and_leaves_nothing_behind(tmp_path):
+    (tmp_path / "mark").touch()
+    assert find_faults(find_versions(), {"the cache": tmp_path}, "mark") == []
+    assert find_faults(find_versions(), {"the storage": f"file://{tmp_path}"}, "mark") == []
+    assert [path.name for path in tmp_path.iterdir()] == ["mark"]
 
 
 def test_what_a_node_lacks_is_named(tmp_path, monkeypatch):
-    (tmp_path / "closed").mkdir()
-    marks = {"the cache": tmp_path / "open" / "mark", "the run folder's place": tmp_path / "closed" / "mark"}
-    marks["the run folder's place"].touch()
-    monkeypatch.setattr("os.access", lambda path, mode: False)
+    places = {"the cache": tmp_path / "unseen", "the run folder's place": tmp_path}
+    (tmp_path / "mark").touch()
+
+    def fail(place, name, content):
+        raise PermissionError("Permission denied")
+
+    monkeypatch.setattr("data.runtime.storage.Place.write", fail)
     versions = {**find_versions(), "torch": "1.0", "jax": "0.9"}
-    assert find_faults(versions, marks) == [
+    assert find_faults(versions, places, "mark") == [
         f"torch {find_versions()['torch']} instead of 1.0",
         "jax is not installed instead of 0.9",
-        f"does not see the cache {tmp_path / 'open'}",
-        f"must not write to the run folder's place {tmp_path / 'closed'}",
+        f"does not see the cache {tmp_path / 'unseen'}",
+        f"must not write to the run folder's place {tmp_path} (Permission denied)",
     ]
+
+
+def test_other_code_of_the_project_is_another_version(tmp_path, monkeypatch):
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search" / "run.py").write_text("1")
+    monkeypatch.setattr(nodes, "import_module", lambda name: SimpleNamespace(__path__=[str(tmp_path / "search")]))
+    first = find_versions()
+    (tmp_path / "search" / "notes.md").touch()
+    assert find_versions() == first
+    (tmp_path / "search" / "run.py").write_text("2")
+    assert {name for name, version in find_versions().items() if first[name] != version} == {"the project's code"}
+
+
+def test_python_files_and_what_they_read_are_shipped_and_nothing_else(tmp_path):
+    for name in ("data/a.py", "data/set/images/x.jpg", "data/sub/b.py", "data/sub/c.json", "data/README.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    package = tmp_path / "package.zip"
+    excluded = {"include_gitignore": True, "excludes": _ship_code()["excludes"]}
+    create_package(str(tmp_path / "data"), package, include_parent_dir=True, **excluded)
+    assert sorted(zipfile.ZipFile(package).namelist()) == ["data/a.py", "data/sub/b.py", "data/sub/c.json"]
 
 
 TWO_NODES = """

@@ -50,7 +50,7 @@ def trial(fit_data, small_config):
 
 def record(trial, folder, result):
     """Record one trial from start to end; return the table, the checkpoints and what the logger received."""
-    table, logger, checkpoints = TrialTable(folder), TrialLogger(), CheckpointStore(seed=0)
+    table, logger, checkpoints = TrialTable(folder), TrialLogger(), CheckpointStore(folder, seed=0)
     run_state = create_run_state(folder, {}, began=time.monotonic())
     recorder = RecordCallback(StageChain(iter([])), table, [logger], run_state, checkpoints, lambda record: None, print)
     recorder.on_trial_start(0, [], trial)
@@ -94,7 +94,7 @@ def test_checkpoint_of_a_trial_that_ended_is_kept_and_of_a_failed_one_is_gone(tr
 
 
 def test_of_a_trial_that_trains_the_last_checkpoint_is_kept(trial, tmp_path):
-    checkpoints = CheckpointStore(seed=0)
+    checkpoints = CheckpointStore(tmp_path, seed=0)
     recorder = RecordCallback(StageChain(iter([])), TrialTable(tmp_path), [], None, checkpoints, print, print)
     for number in range(3):
         (tmp_path / str(number)).mkdir()

@@ -1,0 +1,162 @@
+"""Copy of a run folder in an object storage: kept while the run goes on, and fetched to continue it elsewhere.
+
+The checkpoints are not copied: with a storage, workers write them there and nowhere else.
+"""
+
+import json
+import sys
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from data.runtime.cli import parse_path, to_printable
+from data.runtime.storage import Place, StorageError, is_uri, join, name_storage, open_place, split
+from search.records.run_dir import RunDirError, is_claimed
+
+Action = Callable[[], None]
+
+CHECKPOINTS = "ray"  # folder of a run
+SYNC_S = 10.0  # between two copies
+# Each of these files refers to trials or epochs of the next one. They are read in this order and written in reverse, so
+# that a copy never refers to what it lacks, whenever the machine is lost; the rest is what resuming handles anyway.
+ORDERED = ("run.json", "trials.jsonl", "reports.jsonl")
+
+
+def claim_storage(storage: str, name: str) -> str:
+    """Return the URI of the copy of a new run of that name.
+
+    Raises:
+        RunDirError: There is a run of that name.
+        StorageError: The storage cannot be written to.
+    """
+    uri, mark = join(storage, name), f".one-look-{uuid.uuid4().hex}"
+    with name_storage(storage):
+        place = open_place(storage)
+        if place.has(f"{name}/run.json"):
+            raise RunDirError(f"{uri} is in use; name another folder with --out")
+        place.write(mark, b"")
+        place.delete(mark)
+    return uri
+
+
+@contextmanager
+def mirror_run(folder: Path, uri: str | None) -> Iterator[Callable[[Action], None]]:
+    """Copy a run to a storage, if one is named, until it ends.
+
+    Yields a function that calls those which delete checkpoints once the records that no longer need them are copied;
+    without a storage, at once.
+    """
+    if uri is None:
+        yield lambda action: action()
+        return
+    mirror = RunMirror(folder, uri)
+    mirror.start()
+    try:
+        yield mirror.defer
+    finally:
+        mirror.stop()
+
+
+class RunMirror:
+    """Copies what has changed in a run folder to a storage, from a thread."""
+
+    def __init__(self, folder: Path, uri: str) -> None:
+        self.folder, self.uri = folder, uri
+        self._place, self._own = open_place(uri), open_place(folder)
+        self._stored: dict[str, tuple[int, int]] = {}  # size and time of each file when it was copied
+        self._waiting: deque[Action] = deque()
+        self._failing = False
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._repeat, daemon=True)
+
+    def start(self) -> None:
+        """Copy every SYNC_S, but for at most half of the time."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Copy a last time."""
+        self._ended.set()
+        self._thread.join()
+        self._try_sync("continue with the run folder, which has everything")
+
+    def defer(self, action: Action) -> None:
+        """Call a function that deletes checkpoints once the records that no longer need them have been copied."""
+        self._waiting.append(action)
+
+    def sync(self) -> None:
+        """Copy the files that have changed, and delete those that are gone."""
+        if not is_claimed(self.folder):
+            return
+        ready = len(self._waiting)
+        found = {name: state for name, state in self._own.list_files().items() if _is_record(name)}
+        changed = [name for name, state in found.items() if self._stored.get(name) != state]
+        ordered = {name: self._own.read(name) for name in ORDERED if name in changed}
+        for name in changed:
+            if name not in ordered:
+                with suppress(FileNotFoundError):  # deleted since
+                    self._place.upload(self.folder / name, name)
+        for name, content in reversed(ordered.items()):
+            self._place.write(name, content)
+        for name in self._stored.keys() - found.keys():
+            self._place.delete(name)
+        self._stored = found
+        for _ in range(ready):
+            self._waiting.popleft()()
+
+    def _repeat(self) -> None:
+        pause_s = SYNC_S
+        while not self._ended.wait(pause_s):
+            began = time.monotonic()
+            self._try_sync("tries again")
+            pause_s = max(SYNC_S, time.monotonic() - began)
+
+    def _try_sync(self, what_now: str) -> None:
+        try:
+            with name_storage(self.uri):
+                self.sync()
+            self._failing = False
+        except StorageError as error:
+            if not self._failing:
+                print(to_printable(f"warning: {error}; {what_now}"), file=sys.stderr)
+            self._failing = not self._ended.is_set()  # the last time is told in any case
+
+
+def _is_record(name: str) -> bool:
+    """Return whether a file of a run folder is copied; those with a dot are locks and half-written files."""
+    return not name.startswith(f"{CHECKPOINTS}/") and not any(part.startswith(".") for part in name.split("/"))
+
+
+def fetch_run(location: Path | str) -> tuple[Path, str | None]:
+    """Return the folder of a run and the URI of its copy, if it has one; the folder gets the copy if that is later.
+
+    `location` is the folder, or the URI.
+
+    Raises:
+        RunDirError: There is no run at the URI.
+        StorageError: The storage cannot be read.
+    """
+    folder = parse_path("runs") / split(str(location))[1] if is_uri(location) else Path(location)
+    here = _read_json(open_place(folder))
+    uri = str(location) if is_uri(location) else here.get("options", {}).get("storage")
+    if uri is None:
+        return folder, None
+    with name_storage(uri):
+        place = open_place(uri)
+        there = _read_json(place)
+        if is_uri(location) and not there:
+            raise RunDirError(f"--resume {uri}: there is no run.json of a run; name the folder of a run")
+        if there.get("wall_s", 0.0) > here.get("wall_s", -1.0):
+            place.download({name: None for name in place.list_files() if _is_record(name)}, folder)
+    return folder, uri
+
+
+def _read_json(place: Place) -> dict[str, Any]:
+    """Return the content of run.json, {} if there is none."""
+    with suppress(ValueError, AttributeError):
+        return dict(json.loads(place.read("run.json"))) if place.has("run.json") else {}
+    return {}

@@ -1,0 +1,117 @@
+"""The copy of a run folder in a storage, here of file:// URIs."""
+
+import json
+
+import pytest
+
+from data.runtime.storage import Place, StorageError
+from search.records.mirror import RunMirror, claim_storage, fetch_run, mirror_run
+from search.records.run_dir import RunDirError
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A run folder, and the working directory of another machine."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run = tmp_path / "one"
+    for name in ("trials.jsonl", "reports.jsonl", "best/model.safetensors", "ray/1/e0001_x/state.pt", ".lock"):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text(name)
+    write_state(run, 10.0, uri(tmp_path))
+    return run
+
+
+def uri(tmp_path):
+    return f"file://{tmp_path}/storage/one"
+
+
+def write_state(run, wall_s, storage=None):
+    (run / "run.json").write_text(json.dumps({"wall_s": wall_s, "options": {"storage": storage}}))
+
+
+def copied(tmp_path):
+    root = tmp_path / "storage" / "one"
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_records_are_copied_when_they_change_and_deleted_when_they_are_gone(folder, tmp_path, monkeypatch):
+    mirror, written = RunMirror(folder, uri(tmp_path)), []
+    mirror.sync()
+    assert copied(tmp_path).keys() == {"run.json", "trials.jsonl", "reports.jsonl", "best/model.safetensors"}
+    monkeypatch.setattr(Place, "write", lambda place, name, content: written.append(name))
+    monkeypatch.setattr(Place, "upload", lambda place, file, name: written.append(name))
+    mirror.sync()
+    assert written == []
+    (folder / "best" / "model.safetensors").unlink()
+    (folder / "trials.csv").write_text("rows")
+    for name in ("run.json", "trials.jsonl", "reports.jsonl"):
+        (folder / name).write_text("more of it")
+    mirror.sync()
+    assert written == ["trials.csv", "reports.jsonl", "trials.jsonl", "run.json"]  # what refers to others comes last
+    assert "best/model.safetensors" not in copied(tmp_path)
+
+
+def test_checkpoints_are_deleted_once_the_records_without_them_are_copied(folder, tmp_path, monkeypatch, capsys):
+    deleted, write = [], Place.write
+    with mirror_run(folder, None) as discard:
+        discard(lambda: deleted.append("at once"))
+    assert deleted == ["at once"]
+    with mirror_run(folder, uri(tmp_path)) as discard:
+        discard(lambda: deleted.append("in the end"))
+        assert deleted == ["at once"]
+    assert deleted == ["at once", "in the end"]
+    mirror = RunMirror(folder, uri(tmp_path))
+    mirror.defer(lambda: deleted.append("never"))
+
+    def fail(place, name, content):
+        raise OSError("connection refused")
+
+    monkeypatch.setattr(Place, "write", fail)
+    with pytest.raises(OSError, match="refused"):
+        mirror.sync()
+    mirror._try_sync("tries again")
+    mirror._try_sync("tries again")
+    assert deleted == ["at once", "in the end"]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].endswith("tries again") and "connection refused" in lines[0]
+    monkeypatch.setattr(Place, "write", write)
+    mirror.sync()
+    assert deleted[-1] == "never"
+
+
+def test_run_is_fetched_where_it_is_missing_or_older(folder, tmp_path):
+    with mirror_run(folder, uri(tmp_path)):
+        pass
+    fetched, storage = fetch_run(uri(tmp_path))
+    assert fetched == tmp_path / "elsewhere" / "runs" / "one" and storage == uri(tmp_path)
+    assert (fetched / "best" / "model.safetensors").exists() and not (fetched / "ray").exists()
+    write_state(fetched, 12.0, storage)  # it went on there
+    (fetched / "trials.jsonl").write_text("later")
+    assert fetch_run(uri(tmp_path)) == fetch_run(fetched) == (fetched, storage)
+    assert (fetched / "trials.jsonl").read_text() == "later"
+    with mirror_run(fetched, storage):
+        pass
+    assert fetch_run(folder) == (folder, storage)
+    assert (folder / "trials.jsonl").read_text() == "later"
+
+
+def test_run_without_a_storage_is_left_as_it_is(folder):
+    write_state(folder, 1.0)
+    assert fetch_run(folder) == (folder, None)
+    (folder / "run.json").write_text("{damaged")
+    assert fetch_run(folder) == (folder, None)  # what reads the run says so
+
+
+def test_uri_without_a_run_is_named(tmp_path):
+    with pytest.raises(RunDirError, match=r"--resume file://.*/nowhere: there is no run\.json"):
+        fetch_run(f"file://{tmp_path}/nowhere")
+
+
+def test_name_of_another_run_and_a_storage_that_cannot_be_written_are_refused(folder, tmp_path):
+    assert claim_storage(f"file://{tmp_path}/storage", "one") == uri(tmp_path)
+    RunMirror(folder, uri(tmp_path)).sync()
+    with pytest.raises(RunDirError, match=r"storage/one is in use; name another folder with --out"):
+        claim_storage(f"file://{tmp_path}/storage", "one")
+    with pytest.raises(StorageError, match="cannot be used"):
+        claim_storage(f"file://{folder}/run.json", "one")
