@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from models.architectures.network import Network
+from models.architectures.pretrained import PretrainedConfig
 from models.architectures.unet import UNetConfig
 from models.build import build_model, get_architecture, parse_model_config
 from models.config import ModelConfig
@@ -71,9 +72,15 @@ class _Unfilled(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-@lru_cache(maxsize=4096)
 def probe(config: ModelConfig) -> Probe:
     """Measure one pass of the network of a config; takes some ten milliseconds the first time."""
+    if isinstance(config, PretrainedConfig):
+        config = replace(config, encoder_lr=1.0, freeze_norm=False)  # which change its training only
+    return _probe(config)
+
+
+@lru_cache(maxsize=4096)
+def _probe(config: ModelConfig) -> Probe:
     with _Unfilled():
         model = build_model(config).eval()
     counts: list[int] = []

@@ -66,8 +66,10 @@ class Feasibility:
 
     def compute_excess(self, config: TrialConfig) -> dict[str, float]:
         """Return the relative excess over each limit, at most 0 where it is met; TIME is the search's own limit."""
-        needed_s = self.throughput.estimate_training_s(config.model, self.px, self.images, config.optim.batch_size)
-        in_time = needed_s / (self.cap_s or math.inf) - 1
+        in_time = -1.0
+        if self.cap_s is not None:
+            needed_s = self.throughput.estimate_training_s(config.model, self.px, self.images, config.optim.batch_size)
+            in_time = needed_s / self.cap_s - 1
         return {TIME: in_time} if in_time > 0 else {TIME: in_time, **self.constraints.compute_excess(config)}
 
     def fits(self, config: TrialConfig) -> bool:

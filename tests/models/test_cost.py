@@ -12,6 +12,7 @@ from models import cost
 from models.build import build_model, parse_model_config
 from models.cost import (
     _measure_field,
+    _probe,
     choose_images_per_pass,
     count_layer_macs,
     count_macs,
@@ -107,9 +108,17 @@ def test_cost_counts_parameters_and_layers():
     assert metrics.layers == sum(isinstance(m, nn.Conv2d) for m in model.modules())
 
 
+def test_networks_that_differ_in_how_they_are_trained_are_measured_once():
+    _probe.cache_clear()
+    trained = [{"encoder_lr": 0.1}, {"encoder_lr": 1.0}, {"encoder_lr": 1.0, "freeze_norm": True}]
+    configs = [parse_model_config({"arch": "efficientnet_lite", "width": 4, **fields}) for fields in trained]
+    assert len({probe(config) for config in configs}) == 1 == _probe.cache_info().currsize
+    assert _probe(configs[0]) == _probe(configs[2]) == probe(configs[1])
+
+
 def test_cost_leaves_the_generator_as_it_was():
     _measure_field.cache_clear()
-    probe.cache_clear()
+    _probe.cache_clear()
     state = torch.get_rng_state()
     measure_cost(parse_model_config({"arch": "atrous", "width": 4}), 80)
     assert torch.equal(state, torch.get_rng_state())
