@@ -2,13 +2,13 @@
 
 import copy
 import json
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from data.runtime.files import write_atomically
@@ -16,19 +16,31 @@ from data.runtime.files import write_atomically
 STUDY_NAME = "explore"  # the search's study; each later stage has a study of its own name
 
 
-class RunJournal(JournalFileBackend):
-    """Optuna's journal backend without a lock and without fsync after each of the thirty lines of a trial.
+class RunJournal(BaseJournalBackend):
+    """A journal for Optuna without a lock, and without fsync after each of the thirty lines of a trial.
 
     One process holds the run folder and each line is one write, so no lock is needed; the lock of a killed process
     would delay the next one by half a minute. A power failure may lose the last lines; trials.jsonl keeps the
-    trials. An incomplete last line of a killed process is removed.
+    trials. An incomplete last line of a killed process is removed. The file is in the format of Optuna's own backend,
+    and opened only if something was written: Optuna asks seventy times for a trial.
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
-        self._path = path
-        with path.open("rb+") as file:
+        self._path, self._lines, self._bytes = path, 0, 0  # lines and bytes that have been read
+        with path.open("ab+") as file:
+            file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """Yield the entries from a number on, which is that of the first one that was not read yet."""
+        assert log_number_from == self._lines
+        if self._path.stat().st_size == self._bytes:
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._bytes)
+            for line in file:
+                self._lines, self._bytes = self._lines + 1, self._bytes + len(line)
+                yield json.loads(line)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append one JSON line per entry."""
