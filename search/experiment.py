@@ -29,7 +29,7 @@ from search.records.trials import TrialTable
 from search.study.dashboard import StageStudies
 from search.study.space_settings import read_space
 from search.training.throughput import measure_gpu_mib, measure_throughput
-from search.tuning.allocation import WEIGHT_COPIES, count_trainings
+from search.tuning.allocation import WEIGHT_COPIES, count_trainings, describe_speeds, find_slowest
 from search.tuning.interrupt import LATE_S, Interrupt, RunInterruptedError
 from search.tuning.promotion import KEPT_CHECKPOINTS
 from search.tuning.ray import cluster
@@ -112,8 +112,11 @@ class Experiment:
         if not ray.local:
             check_nodes(self.folder, self.options.storage)
         self.interrupt.servers = ray.servers
-        throughput = ray.call(measure_throughput, "cuda" if ray.gpus else "cpu")
-        ray = ray.share_gpus(throughput, ray.call(measure_gpu_mib)) if ray.gpus else ray
+        speeds = ray.call_each(measure_throughput, "cuda" if ray.gpus else "cpu")
+        throughput = find_slowest(speeds)
+        ray = ray.share_gpus(throughput, min(ray.call_each(measure_gpu_mib).values())) if ray.gpus else ray
+        if line := describe_speeds(speeds):
+            self.console.print(line, style="yellow")
         self.run_state.devices = {"cpu": ray.cpus, "gpu": ray.gpus}
         self.stages = self._build_stages(budget, ray.share(throughput, ray.workers), ray.workers)
         if self.run_state.earlier:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from data.data_module import DataModule
@@ -20,6 +20,7 @@ MIN_IMAGES = 64  # training images of a stage that searches
 MAX_TRIALS_PER_GPU = 16
 GPU_SHARE = 0.95  # of the memory of a GPU for trials; the rest is for the process that started the run
 CONTEXT_MIB, TRIAL_MIB = 512, 1536  # of a GPU: what a process occupies without tensors; the least for a trial in all
+EQUAL = 0.7  # part of the fastest node's speed from which nodes count as equal
 MEASURING, MIN_MEASURED = 0.3, 16  # share of a trial's time for one validation, and the fewest images it measures
 
 
@@ -51,6 +52,21 @@ def estimate_typical_s(throughput: Throughput, px: int, images: float, *, factor
     """Return the seconds in which a network of `factor` times the typical multiply-adds trains on images of `px`."""
     macs = factor * TYPICAL_MACS * (px / TYPICAL_PX) ** 2
     return throughput.compute_training_s(images, macs, layers=TYPICAL_LAYERS, batch_size=TYPICAL_BATCH)
+
+
+def find_slowest(speeds: Mapping[str, Throughput]) -> Throughput:
+    """Return the throughput of the slowest of the nodes, for which trials are planned: each may run on any of them."""
+    return max(speeds.values(), key=lambda speed: estimate_typical_s(speed, TYPICAL_PX, 1))
+
+
+def describe_speeds(speeds: Mapping[str, Throughput]) -> str:
+    """Return a line on nodes of which one trains much slower than another, else ""."""
+    times = {name: estimate_typical_s(speed, TYPICAL_PX, 1) for name, speed in speeds.items()}
+    slow, fast = max(times, key=lambda name: times[name]), min(times, key=lambda name: times[name])
+    share = times[fast] / times[slow]
+    if share >= EQUAL:
+        return ""
+    return f"node {slow} trains at {share:.0%} of the speed of {fast}, and trials are planned for it"
 
 
 def choose_trials_per_gpu(throughput: Throughput, memory_mib: float) -> int:

@@ -20,6 +20,8 @@ from search.tuning.allocation import (
     compute_search_cap,
     count_affordable_images,
     count_trainings,
+    describe_speeds,
+    find_slowest,
 )
 from search.tuning.ray.cluster import Cluster, sum_up_nodes
 
@@ -185,3 +187,11 @@ def test_small_batches_pay_for_the_start_of_operations():
     few, many = (H200.estimate_training_s(SMALL.model, 80, 25_600, size) for size in (1, 256))
     assert few > 100 * many
     assert H200.estimate_training_s(SMALL.model, 80, 8, 256) == H200.estimate_training_s(SMALL.model, 80, 8, 8)
+
+
+def test_trials_are_planned_for_the_slowest_node_and_unequal_nodes_are_named():
+    slow, fast, quick = Throughput(1e9), Throughput(4e9), Throughput(1.2e9)
+    assert find_slowest({"a": fast, "b": slow, "c": quick}) is slow
+    assert describe_speeds({"a": quick, "b": slow}) == describe_speeds({"a": slow}) == ""
+    line = "node b trains at 25% of the speed of a, and trials are planned for it"
+    assert describe_speeds({"a": fast, "b": slow, "c": quick}) == line

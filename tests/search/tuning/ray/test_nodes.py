@@ -66,12 +66,16 @@ import ray
 from ray.cluster_utils import Cluster
 from search.run import main
 from search.tuning.ray import nodes
+from search.tuning.ray.cluster import Cluster as Machine, sum_up_nodes
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
 cluster.add_node(num_cpus=1)
 ray.init(address=cluster.address, log_to_driver=False)
 out = Path(sys.argv[1])
 nodes.check_nodes(out / "runs" / "one")
 print("usable", [path.name for path in out.iterdir()])
+machine = Machine(**sum_up_nodes([{"CPU": 1}, {"CPU": 1}]), dashboard="", local=False)
+found = machine.call_each(lambda: ray.get_runtime_context().get_node_id())
+print("asked", len(found), all(name.endswith(node[:6]) for name, node in found.items()))
 own = nodes.find_versions()
 nodes.find_versions = lambda: own | {"ray": "1.0"}
 ray.shutdown()
@@ -87,7 +91,9 @@ cluster.shutdown()
 def test_run_asks_every_node_before_it_begins_and_has_a_line_for_each_that_is_not_usable(tmp_path, tiny_dataset):
     words = [sys.executable, "-c", TWO_NODES, str(tmp_path), str(tiny_dataset)]
     process = subprocess.run(words, capture_output=True, text=True, timeout=HANG_S)
-    assert "usable []" in process.stdout and process.stdout.endswith("exit 2 []\n"), process.stdout + process.stderr
+    assert "usable []\nasked 2 True\n" in process.stdout and process.stdout.endswith("exit 2 []\n"), (
+        process.stdout + process.stderr
+    )
     lines = process.stderr.splitlines()[-3:]
     assert lines[0] == "error: 2 of 2 nodes cannot train trials; mend or remove them:"
     assert all(f"ray {find_versions()['ray']} instead of 1.0" in line for line in lines[1:])
