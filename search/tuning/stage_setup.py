@@ -43,6 +43,8 @@ from search.tuning.ray.trainable import StageContext, TrialSpec, build_trial_spe
 SPARE = 1.15  # safety factor on the measured training time of a repeat
 TESTED_RECIPE = "quick_residual"  # trained by --find-lr: small, and learns in seconds
 TEST_SHARE = 0.1  # largest part of the stage's time for one range test
+WORKERS_AHEAD = 8  # workers for each configuration that is asked for in advance; with one worker none is
+REPORTS_PER_S = 100  # that workers send to the driver at most, unless trials are shorter than ten seconds
 LrRanges = Mapping[str, tuple[float, float]]
 
 
@@ -109,6 +111,7 @@ def build_stage_context(
         encoder=resources.encoder,
         storage=resources.storage,
         idle_ms=resources.constraints.idle_ms if cluster.local else None,
+        report_s=min(max(1.0, cluster.workers / REPORTS_PER_S), 10.0),
     )
 
 
@@ -250,7 +253,8 @@ def build_search(
     """
     stage, images = context.stage, len(context.data.train)
     limits = limit_space(images, narrow=stage.narrow, lr=lr, stated=resources.space)
-    throughput = resources.cluster.share(resources.throughput, resources.cluster.workers)
+    workers = resources.cluster.workers
+    throughput = resources.cluster.share(resources.throughput, workers)
     rules = build_feasibility(stage, resources.constraints, throughput, images=images, cap_s=context.cap_s)
     latest = None if context.deadline is None else context.deadline - max(2.0, (context.cap_s or 0) / 4)
     space, storage = partial(suggest, limits=limits), open_journal(journal)
@@ -267,6 +271,7 @@ def build_search(
         seed=resources.seed,
         past=past,
         unfinished=unfinished,
+        ahead=0 if workers == 1 else -(-workers // WORKERS_AHEAD),
     )
     storage.select = select_fitted  # from here on the sampler alone reads ended trials
     return search

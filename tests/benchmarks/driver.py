@@ -2,21 +2,25 @@
 
     python -m tests.benchmarks.driver --trials 100,400,1000
     python -m tests.benchmarks.driver --past 10000 --trials 50,100     # the next trials of a search that has had 10,000
+    python -m tests.benchmarks.driver --workers 1000 --epoch-s 5 --trials 1000,3000    # simulated workers
 
 Ray Tune, searcher, scheduler, records, TensorBoard and checkpoints are those of a run; only the training is replaced: a
 trial reports invented metrics and tiny weights at once. Prints for each block of trials the processor time of the
 driver by part, in milliseconds a trial, and the wall time, most of which the workers and Ray's servers take. The past
-trials are drawn at random and given to searcher and records without Ray.
+trials are drawn at random and given to searcher and records without Ray. With --epoch-s the workers are simulated (see
+`tests.benchmarks.simulated`), and the last column is the share of their time in which they train.
 """
 
 import argparse
 import math
+import os
 import random
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial, wraps
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,10 +50,11 @@ from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.searchers import StageChain
 from search.tuning.ray.tune import RecordCallback, StageScheduler, Worker, run_experiment
 from search.tuning.stage_setup import RunResources, build_search, build_stage_context
+from tests.benchmarks.simulated import SimulatedRay, describe_cluster, simulate_workers
 
 PARTS = {
     "snapshot": [(TuneController, "checkpoint")],
-    "suggestion": [(StageChain, "suggest")],
+    "suggestion": [(StageChain, "suggest"), (StageChain, "prepare")],
     "limits": [(Feasibility, "compute_excess")],
     "outcome": [(StageChain, "on_trial_result"), (StageChain, "on_trial_complete")],
     "scheduler": [(StageScheduler, "on_trial_result"), (StageScheduler, "on_trial_complete")],
@@ -58,6 +63,7 @@ PARTS = {
     "checkpoints": [(CheckpointStore, "finish"), (CheckpointStore, "put")],
     "loggers": [(logger, name) for logger in (TensorBoard, StageStudies) for name in ("start", "report", "finish")],
 }
+WORKERS, START_S = "ONE_LOOK_BENCHMARK_WORKERS", 120.0  # variable that workers read; longest time of their start
 LOSSES = {f"train_{name}": 0.1 for name in ("total", "mask", "depth", "pixel", "structural")}
 METRICS = {name: 0.5 for name in ("iou", "dice", "mae_mask", "rmse_depth", "checkerboard", "lr", "train_s")}
 COST = {"params": 60_000, "macs": 15_000_000, "receptive_field": 99, "train_images": 160, "val_images": 32}
@@ -89,6 +95,11 @@ class Stopwatch:
         return timed
 
 
+def list_costs(spec: Any, plan: Any) -> dict[str, Any]:
+    """Return what a trial that does not train would measure once."""
+    return {**COST, "devices": 1.0, "px": spec.context.stage.px}
+
+
 def report_epochs(config: Any, data: Any, plan: Any, *, report: Callable[..., None], **_: Any) -> None:
     """Report as many epochs as a training, whose score depends on the configuration; `fit` of the stub."""
     best = random.Random(repr(config)).gauss(0.4, 0.1) - 0.05 * abs(math.log(config.optim.lr / 5e-3))
@@ -105,23 +116,34 @@ class StubWorker(Worker):
 
     def setup(self, config: dict[str, Any]) -> None:
         """Replace the training in the process of this worker."""
-        trainable.fit = report_epochs
-        trainable.collect_constant_metrics = lambda spec, plan: {**COST, "devices": 1.0, "px": plan.epochs}
+        trainable.fit, trainable.collect_constant_metrics = report_epochs, list_costs
         Worker.setup(self, config)
+        self._await_others()
+
+    def _await_others(self) -> None:
+        """Wait until all workers are there, as they are in a run: the first one would end all trials alone."""
+        here = Path(self._storage.experiment_fs_path) / "workers"
+        here.mkdir(exist_ok=True)
+        (here / str(os.getpid())).touch()
+        until = time.monotonic() + START_S
+        while len(list(here.iterdir())) < int(os.environ[WORKERS]) and time.monotonic() < until:
+            time.sleep(0.05)
 
 
 class Blocks:
-    """Prints a row for each block of trials as they end."""
+    """Prints a row for each block of trials as they end; `simulated` are the workers if they are."""
 
-    def __init__(self, sizes: list[int], watch: Stopwatch) -> None:
-        self.ends, self.watch, self.ended, self.begun = sizes, watch, 0, 0
+    def __init__(self, args: argparse.Namespace, watch: Stopwatch, simulated: SimulatedRay | None) -> None:
+        self.ends, self.watch, self.ended, self.begun = [args.past + end for end in args.trials], watch, 0, 0
+        self.workers, self.simulated = args.workers, simulated
         self.mark()
-        print("trials".rjust(8), *(name.rjust(11) for name in ("driver", *PARTS, "rest", "threads", "wall")))
+        print("trials".rjust(8), *(name.rjust(11) for name in ("driver", *PARTS, "rest", "threads", "wall", "busy")))
 
     def mark(self) -> None:
         """Begin a block."""
         self.begun = self.ended
         self.wall, self.cpu, self.main = time.monotonic(), time.process_time(), time.thread_time()
+        self.trained_s = self.simulated.trained_s if self.simulated else 0.0
         self.watch.spent.clear()
 
     def notify(self, record: TrialRecord) -> None:
@@ -136,8 +158,11 @@ class Blocks:
         trials = (self.ended - self.begun) / 1000
         cpu, main = time.process_time() - self.cpu, time.thread_time() - self.main
         parts = [self.watch.spent[name] for name in PARTS]
-        values = (cpu, *parts, main - sum(parts), cpu - main, time.monotonic() - self.wall)
-        print(f"{self.ended:8,}", *(f"{value / trials:11.2f}" for value in values), flush=True)
+        wall = time.monotonic() - self.wall
+        values = (cpu, *parts, main - sum(parts), cpu - main, wall)
+        trained = self.simulated.trained_s - self.trained_s if self.simulated else math.nan
+        busy = f"{trained / (self.workers * wall):11.1%}"
+        print(f"{self.ended:8,}", *(f"{value / trials:11.2f}" for value in values), busy, flush=True)
 
 
 def simulate(searcher: StageChain, recorder: RecordCallback, trials: int) -> None:
@@ -159,35 +184,42 @@ def simulate(searcher: StageChain, recorder: RecordCallback, trials: int) -> Non
         recorder.on_trial_complete(0, [], trial)
 
 
-def prepare(folder: Path, trials: int, workers: int, sampler: str) -> tuple[RunResources, Stage]:
-    """Start Ray and return resources and the stage of a search of so many trials on a few small scenes."""
+def prepare(folder: Path, args: argparse.Namespace) -> tuple[RunResources, Stage]:
+    """Start Ray, unless it is simulated, and return resources and stage of a search on a few small scenes."""
+    trials, workers = args.past + args.trials[-1], args.workers
     data = make_scenes(folder / "scenes", 40, per_background=4, px=96, seed=1, workers=1)
     stage = STAGE_PRESETS["default"][0]
     resources = RunResources(
         data_module=DataModule(data, seed=0),
-        cluster=cluster.start(None, workers),
+        cluster=describe_cluster(workers) if args.epoch_s else cluster.start(None, workers),
         throughput=Throughput(1e9),
         budget=Budget(text=f"{trials}trials", trials=trials),
         deadlines=None,
         seed=0,
         constraints=Constraints(px=160),
-        sampler=sampler,
+        sampler=args.sampler,
     )
     return resources, stage
 
 
 def run(args: argparse.Namespace, folder: Path) -> None:
     """Run a search of the last number of --trials and print its blocks."""
-    resources, stage = prepare(folder, args.past + args.trials[-1], args.workers, args.sampler)
-    out, watch = folder / "run", Stopwatch()
-    with claim(out), patch.object(ray_tune, "Worker", StubWorker):
+    resources, stage = prepare(folder, args)
+    out, watch, simulated = folder / "run", Stopwatch(), None
+    with ExitStack() as stack:
+        if args.epoch_s:
+            simulated = stack.enter_context(simulate_workers(args.workers, args.epoch_s))
+            stubs = {"fit": report_epochs, "collect_constant_metrics": list_costs}
+            stack.enter_context(patch.multiple(trainable, **stubs))
+        stack.enter_context(claim(out))
+        stack.enter_context(patch.object(ray_tune, "Worker", StubWorker))
         run_state, table = create_run_state(out, {}, began=time.monotonic()), TrialTable(out)
         run_state.start_clock()
         for part, methods in PARTS.items():
             for owner, name in methods:
                 patch.object(owner, name, watch.watch(part, getattr(owner, name))).start()
         search = build_search(resources, build_stage_context(resources, stage, trials=None), out / "study.journal")
-        searcher, blocks = StageChain(iter([search])), Blocks([args.past + end for end in args.trials], watch)
+        searcher, blocks = StageChain(iter([search])), Blocks(args, watch, simulated)
         loggers = (TensorBoard(out / "tensorboard"), StageStudies(out, table))
         checkpoints = CheckpointStore(out / "ray", seed=0)
         recorder = RecordCallback(searcher, table, loggers, run_state, checkpoints, blocks.notify, print)
@@ -199,6 +231,7 @@ def run(args: argparse.Namespace, folder: Path) -> None:
         scheduler = StageScheduler(stage.epochs, args.workers)
         blocks.mark()
         run_experiment(searcher, scheduler, recorder, name="1", workers=args.workers)
+        run_state.end("done")
         print(f"{time.monotonic() - began:.1f} s, of which {time.monotonic() - blocks.wall:.1f} s after the last trial")
 
 
@@ -208,9 +241,13 @@ def main() -> None:
     parser.add_argument("--trials", default="100,400", help="ends of the blocks of trials (default %(default)s)")
     parser.add_argument("--past", type=int, default=0, help="trials before the first block (default %(default)s)")
     parser.add_argument("--sampler", default="tpe", choices=("tpe", "random"), help="sampler of the search")
+    parser.add_argument(
+        "--epoch-s", type=float, default=0.0, help="simulate workers, each epoch of which takes so long"
+    )
     parser.add_argument("--workers", type=int, default=2, help="workers (default %(default)s)")
     args = parser.parse_args()
     args.trials = [int(end) for end in args.trials.split(",")]
+    os.environ[WORKERS] = str(args.workers)
     with tempfile.TemporaryDirectory() as folder:
         try:
             run(args, Path(folder))

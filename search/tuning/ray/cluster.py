@@ -4,6 +4,7 @@ import contextlib
 import errno
 import logging
 import os
+import platform
 import shutil
 import stat
 import time
@@ -29,6 +30,7 @@ _SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "inf",  # no snapshots of the experiment: nothing reads them, and they grow
     "TUNE_ONLY_STORE_CHECKPOINT_SCORE_ATTRIBUTE": "1",  # no metrics of earlier epochs in memory
+    "TUNE_RESULT_BUFFER_LENGTH": "2",  # more than 1: workers send reports together, see `Worker`
     "RAY_AIR_NEW_OUTPUT": "0",
     "NO_ALBUMENTATIONS_UPDATE": "1",
     "RAY_worker_niceness": "5",  # Ray's 15 leaves a worker a thirtieth of a core that another program keeps busy
@@ -113,9 +115,30 @@ class Cluster:
             return function(*args)
         import ray
 
-        task = ray.remote(num_cpus=1, num_gpus=min(self.gpus, 1))(function)
-        result: T = ray.get(task.remote(*args))
+        result: T = ray.get(self._as_task(function).remote(*args))
         return result
+
+    def call_each(self, function: Callable[..., T], *args: Any) -> dict[str, T]:
+        """Call a function on a worker of each node that trains; return the results by name and id of the node.
+
+        It is called in this process if the cluster is this machine.
+        """
+        if self.local:
+            return {platform.node(): function(*args)}
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        kind, task = "GPU" if self.gpus else "CPU", self._as_task(function)
+        nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get(kind)]
+        pins = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
+        results = ray.get([task.options(scheduling_strategy=pin).remote(*args) for pin in pins])
+        names = [f"{node['NodeManagerHostname']} {node['NodeID'][:6]}" for node in nodes]
+        return dict(zip(names, results, strict=True))
+
+    def _as_task(self, function: Callable[..., T]) -> Any:
+        import ray
+
+        return ray.remote(num_cpus=1, num_gpus=min(self.gpus, 1))(function)
 
 
 def start(address: str | None, workers: int | None = None) -> Cluster:
@@ -126,13 +149,12 @@ def start(address: str | None, workers: int | None = None) -> Cluster:
     """
     if address:
         check_answer(address)
-    os.environ.update({name: value for name, value in _SETTINGS.items() if name not in os.environ})
+    configure()
     if not address:
         os.environ.setdefault(*_LOOPBACK)
         _choose_temporary_folder()
     import ray
 
-    logging.getLogger("ray").setLevel(logging.CRITICAL)
     # without include_dashboard=True, a dashboard that does not start does not end the run
     own: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES, "num_cpus": count_cores()}
     where: dict[str, Any] = {"address": address} if address else {"address": "local", **own}
@@ -161,6 +183,12 @@ def _ship_code() -> dict[str, Any]:
     """Return Ray's environment of a cluster, in which every node runs this process's code and finds its plugins."""
     plugins = {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {}
     return {"py_modules": list(map(import_module, SHIPPED)), "excludes": NOT_SHIPPED, "env_vars": plugins}
+
+
+def configure() -> None:
+    """Set the variables that Ray reads, unless the user has, and let it log nothing."""
+    os.environ.update({name: value for name, value in _SETTINGS.items() if name not in os.environ})
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
 
 
 def sum_up_nodes(nodes: Sequence[Mapping[str, float]]) -> dict[str, Any]:

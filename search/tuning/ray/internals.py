@@ -3,6 +3,7 @@
 from typing import Any
 
 import ray
+from ray.air._internal import usage
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler
 
@@ -37,6 +38,11 @@ def leave_out_of_snapshots(tune_controller: Any) -> None:
     """
     if hasattr(tune_controller, "_tune_controller"):
         tune_controller._tune_controller._get_trial_checkpoints = dict
+
+
+def skip_usage_statistics() -> None:
+    """Let Ray Tune not count the callbacks, which no one is told of: it would import MLflow, W&B and others for it."""
+    usage.tag_callbacks = lambda callbacks: False
 
 
 def set_process_title(title: str) -> None:

@@ -1,5 +1,6 @@
 """Searchers that hand out the trials of a stage, and the chain that runs one stage after the other."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -39,6 +40,7 @@ class FeasibleOptunaSearch(Searcher):
 
     The `storage` is prepared by `search.study.resume.resume_study`. A new study begins with the parameters of `points`.
     `past` are the trials of the search so far; those of `unfinished` have no outcome yet and are handed out first.
+    `prepare` asks for up to `ahead` configurations before there is a worker for them.
     """
 
     def __init__(
@@ -54,8 +56,10 @@ class FeasibleOptunaSearch(Searcher):
         kind: str = "tpe",
         past: Sequence[TrialRecord] = (),
         unfinished: Sequence[TrialSpec] = (),
+        ahead: int = 0,
     ) -> None:
         super().__init__(metric="score", mode="max")
+        self._ahead, self._prepared = ahead, deque[tuple[optuna.Trial, TrialConfig]]()
         self._suggest_config, self._context, self._closed, self._rules = suggest, context, closed, rules
         self._seed, self._started, self._unfinished = seed, len(past), list(unfinished)
         self._numbers, self._storage, self._exhausted = yield_free_numbers(past), storage, False
@@ -67,6 +71,7 @@ class FeasibleOptunaSearch(Searcher):
         if isinstance(self.study.sampler, FeasibleTPE):
             known = self.study.get_trials(deepcopy=False)
             self.study.sampler.trained = sum(is_trained(trial, trial.state) for trial in known)
+            self.study.sampler.batch = max(ahead, 1)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """Return the next trial for the trainable, unfinished ones first; FINISHED once no new trial may start."""
@@ -75,17 +80,36 @@ class FeasibleOptunaSearch(Searcher):
             if (trial := self._find_running(spec.trial_id)) is not None:
                 self._trials[trial_id] = trial
             return {"spec": spec}
+        if not (self._prepared or self._ask()) or self._closed(self._started):
+            self._drop_prepared()
+            return FINISHED
+        trial, config = self._prepared.popleft()
+        self._trials[trial_id] = trial
+        return {"spec": self._new_spec(trial, config)}
+
+    def prepare(self) -> None:
+        """Ask for one more configuration if fewer than `ahead` are there, so that no worker waits for the next one."""
+        if len(self._prepared) < self._ahead:
+            self._ask()
+
+    def _ask(self) -> bool:
+        """Ask for a configuration; return False if no new trial may start, or nothing is feasible."""
         for rejections in range(0 if self._exhausted else MAX_REJECTIONS):
-            if self._closed(self._started):
-                return FINISHED
+            if self._closed(self._started + len(self._prepared)):
+                return False
             trial = self.study.ask()
             config = self._suggest_config(trial)
             if self._accepts(trial, config, rejections):
-                self._trials[trial_id] = trial
-                return {"spec": self._new_spec(trial, config)}
+                self._prepared.append((trial, config))
+                return True
             self.study.tell(trial, state=TrialState.PRUNED)
         self._exhausted = True
-        return FINISHED
+        return False
+
+    def _drop_prepared(self) -> None:
+        """Close Optuna's trials of the configurations for which no time is left."""
+        while self._prepared:
+            self.study.tell(self._prepared.popleft()[0], state=TrialState.FAIL)
 
     def _accepts(self, trial: optuna.Trial, config: TrialConfig, rejections: int) -> bool:
         """Return whether to train a configuration; record the constraints that it violates in Optuna's trial."""
@@ -119,22 +143,23 @@ class FeasibleOptunaSearch(Searcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Report an intermediate score, by which TPE ranks pruned trials; a study of several objectives takes none."""
-        if trial_id in self._trials and len(self._context.stage.objectives) == 1:
+        if trial_id in self._trials and TRAINING_ITERATION in result and len(self._context.stage.objectives) == 1:
             self._trials[trial_id].report(result["score"], result[TRAINING_ITERATION])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Report the outcome of a trial to Optuna; `result` is the last report."""
-        trial = self._trials.pop(trial_id, None)
+        trial = self._trials.get(trial_id)
         if trial is None:
             return
         result = result or {}
         metrics = result.get("metrics", {})
+        self.on_trial_result(trial_id, result)  # of the last report Ray Tune tells nothing else
         status, reason = read_outcome(result, metrics) if result and not error else ("failed", "")
         for name, value in describe_outcome(status, reason, metrics).items():
             trial.set_user_attr(name, value)
         state = OPTUNA_STATES[status]
         values = list_values(self.study, state, {**metrics, "score": result.get("score")})
-        self.study.tell(trial, values, state=state)
+        self.study.tell(self._trials.pop(trial_id), values, state=state)
 
 
 class FixedSearcher(Searcher):
@@ -151,6 +176,9 @@ class FixedSearcher(Searcher):
     def retry(self, trial_id: str, spec: TrialSpec) -> None:
         """Hand out a trial again, before those that have not begun."""
         self._specs.insert(0, spec)
+
+    def prepare(self) -> None:
+        """Do nothing; all trials are there."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Do nothing; the records decide on promotions."""
@@ -189,6 +217,11 @@ class StageChain(Searcher):
                 return None
             self._current = next(self._searchers, None)
         return FINISHED
+
+    def prepare(self) -> None:
+        """Let the searcher of the stage prepare a trial."""
+        if self._current is not None:
+            self._current.prepare()
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Forward a report to the searcher of the stage."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from ray import tune
+from ray.tune.result import DONE
 from torch import Tensor
 
 from data.data_module import StageData
@@ -56,6 +57,7 @@ class StageContext:
     encoder: Path | None = None  # converted weights of --encoder-weights
     storage: str | None = None  # URI of a storage that has what this machine's cache may lack
     idle_ms: float | None = None  # as in Constraints
+    report_s: float = 1.0  # reports of so many seconds are sent to the driver together
     checkpoint_s: float = 10.0  # a trial is saved at rungs, at its end, and at the first epoch after so many seconds
 
     def __getstate__(self) -> dict[str, Any]:
@@ -91,6 +93,14 @@ class TrialSpec:
     own: tune.Checkpoint | None = None  # the last checkpoint of this trial, if it resumes after an interruption
     attempt: int = 0  # how often a worker of this trial has died
     early_stopping: bool = False  # True if ASHA may stop the trial
+
+    def __str__(self) -> str:
+        """Return the name of the trial, which Ray Tune adds to each report."""
+        return self.trial_id
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "TrialSpec":
+        """Return this specification, which does not change; Ray Tune copies it three times for each trial."""
+        return self
 
 
 def build_trial_spec(
@@ -148,7 +158,7 @@ def train_trial(params: dict[str, Any]) -> None:
     except RuntimeError as error:
         if not (isinstance(error, TrialDivergedError | TrialOutOfMemoryError) or is_out_of_memory(error)):
             raise
-        result = {"score": 0.0, "epoch": context.stage.epochs, "last": True, "metrics": {}}
+        result = {"score": 0.0, "epoch": context.stage.epochs, "last": True, DONE: True, "metrics": {}}
         tune.report({**result, "failed": str(error).splitlines()[0], "replay": getattr(error, "replay", None)})
     finally:
         if context.device == "cuda":
@@ -230,7 +240,7 @@ class Reporter:
 
         A UserDict is no dict, whose every number Ray Tune would keep statistics of, for each trial.
         """
-        top_level = {name: metrics[name] for name in ("score", "epoch", "last")}
+        top_level = {name: metrics[name] for name in ("score", "epoch", "last")} | {DONE: bool(metrics["last"])}
         logged = {"rates": thin_rates(self.rates), "pictures": metrics.get("predictions")}
         recorded = {name: value for name, value in metrics.items() if name != "predictions"}
         self.rates = []

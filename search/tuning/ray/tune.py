@@ -10,6 +10,7 @@ from ray import tune
 from ray.actor import exit_actor
 from ray.tune import Checkpoint, FailureConfig, RunConfig
 from ray.tune.experiment import Trial
+from ray.tune.result import SHOULD_CHECKPOINT, TIME_TOTAL_S
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.trainable import wrap_function
 
@@ -21,11 +22,19 @@ from search.records.tensorboard import TrialLogger
 from search.records.trials import TrialRecord, TrialTable
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.failures import MAX_RETRIES, Failure, read_failure
-from search.tuning.ray.internals import get_asha_rungs, keep_idle_workers, leave_out_of_snapshots, set_process_title
+from search.tuning.ray.internals import (
+    get_asha_rungs,
+    keep_idle_workers,
+    leave_out_of_snapshots,
+    set_process_title,
+    skip_usage_statistics,
+)
 from search.tuning.ray.searchers import StageChain
 from search.tuning.ray.trainable import TrialSpec, read_outcome, train_trial
 
 WAIT_S = 30.0  # after the deadline, for trials to end
+MAX_REPORTS = 1000  # that are sent together
+AGE = "age_s"  # seconds between a report and the last one that was sent with it
 LOGGED = ("metrics", "rates", "pictures")  # parts of a report that Ray Tune itself does not need
 
 
@@ -47,6 +56,10 @@ class RecordCallback(tune.Callback):
     def __getstate__(self) -> dict[str, Any]:
         """Return an empty state for Ray Tune to pickle; the records are on disk."""
         return {}
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Prepare a trial while workers train."""
+        self.searcher.prepare()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Add a record, unless the trial resumes."""
@@ -78,7 +91,7 @@ class RecordCallback(tune.Callback):
             metrics = dict(result["metrics"])
             metrics["epochs"] = metrics.pop("epoch")
             metrics["device_s"] = metrics["fit_s"] * metrics.pop("devices")
-            metrics["ended_s"] = self.run_state.used_s
+            metrics["ended_s"] = self.run_state.used_s - result.get(AGE, 0.0)
             record = self.table.report(_get_spec(trial).trial_id, metrics)
             for logger in self.loggers:
                 logger.report(record, rates=result["rates"], pictures=result["pictures"])
@@ -203,10 +216,23 @@ class Worker(wrap_function(train_trial)):  # type: ignore[misc]  # Ray Tune has 
     Each report is sent to the driver once, and without the trial's specification, which the driver has.
     """
 
+    _held: Sequence[dict[str, Any]] = ()  # reports that are sent after others
+
     def step(self) -> Any:
         """Train until the next report."""
         set_process_title(f"ray::{self.trial_name}")
         return super().step()
+
+    def train_buffered(self, *limits: Any) -> list[dict[str, Any]]:
+        """Return the reports of some time, which the driver handles at once.
+
+        The `limits` do not count, of which Ray 2.60 confuses the seconds and the number of reports. It would also train
+        on while it saves if a report with a checkpoint came with others.
+        """
+        seconds = self.config["spec"].context.report_s
+        results = self._held or add_ages(super().train_buffered(seconds, MAX_REPORTS))
+        results, self._held = split_reports(results)
+        return results
 
     def get_auto_filled_metrics(self, *args: Any, **options: Any) -> dict[str, Any]:
         """Return what Ray Tune adds to a report, without the specification of the trial."""
@@ -226,9 +252,23 @@ class Worker(wrap_function(train_trial)):  # type: ignore[misc]  # Ray Tune has 
 
         Ray Tune would drop the next trial without a word to the callbacks.
         """
+        self._held = []
         if not super().reset_config(new_config):
             exit_actor()
         return True
+
+
+def add_ages(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return reports that are sent together, each with the seconds since it was made."""
+    now = max(result.get(TIME_TOTAL_S, 0.0) for result in results)
+    return [result | {AGE: now - result.get(TIME_TOTAL_S, now)} for result in results]
+
+
+def split_reports(results: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the reports to send and those to hold back: one that has a checkpoint is sent alone."""
+    if len(results) > 1 and results[-1].get(SHOULD_CHECKPOINT):
+        return [*results[:-1]], [results[-1]]
+    return [*results], []
 
 
 @dataclass
@@ -270,6 +310,7 @@ def run_experiment(
     `deadline`, a moment of time.monotonic(), trials that have not ended are left unfinished.
     """
     place = recorder.checkpoints.place
+    skip_usage_statistics()
     trainable = tune.with_resources(Worker, _request_resources)
     trainable.__name__ = trainable.__qualname__ = Worker.__name__  # shown in Ray's dashboard
     tune.Tuner(

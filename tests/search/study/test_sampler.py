@@ -72,3 +72,22 @@ def test_tpe_fitted_to_some_of_the_trials_still_finds_the_optimum(storage, monke
     storage.select = None
     found = [trial.params["x"] for trial in study.get_trials()[-30:]]
     assert sum(abs(x - 0.3) < 0.1 for x in found) > 20  # 6 of them at random
+
+
+def test_several_suggestions_are_drawn_from_one_fit(storage, monkeypatch):
+    fits = []
+    monkeypatch.setattr(optuna.samplers.TPESampler, "_sample", counted(optuna.samplers.TPESampler._sample, fits))
+    study = ended(storage, 60, sampler="tpe")
+    assert len(fits) == 60 - sampler.STARTUP_TRIALS - 1  # one for each suggestion
+    study.sampler.batch, before = 10, len(fits)
+    drawn = [study.ask().suggest_float("x", 0, 1) for _ in range(40)]
+    assert len(fits) - before <= 5 and len(set(drawn)) == 40
+    assert sum(abs(x - 0.3) < 0.2 for x in drawn) > 25  # 16 at random
+
+
+def counted(function, calls):
+    def count(*args, **options):
+        calls.append(args)
+        return function(*args, **options)
+
+    return count

@@ -270,6 +270,39 @@ def test_unfinished_trial_that_the_space_has_dropped_is_handed_out_and_not_repor
     assert search.suggest("y")["spec"].trial_id == "e0002"
 
 
+def test_trials_are_prepared_in_advance_as_far_as_the_search_goes_and_handed_out_in_order(storage):
+    search = searcher(storage, trials=4, ahead=2)
+    first = search.suggest("a")["spec"]
+    for _ in range(5):
+        search.prepare()
+    asked = study(storage).trials
+    assert [trial.user_attrs.get("trial_id") for trial in asked] == [first.trial_id, None, None]
+    assert [search.suggest(name)["spec"].trial_id for name in "bc"] == ["e0002", "e0003"]
+    assert len(study(storage).trials) == 3
+    for _ in range(3):
+        search.prepare()
+    assert len(study(storage).trials) == 4  # the search has no more
+    assert search.suggest("d")["spec"].trial_id == "e0004" and search.suggest("e") == FINISHED
+
+
+def test_trials_for_which_no_time_is_left_are_closed(storage):
+    closed = []
+    search = searcher(storage, ahead=2)
+    search._closed = lambda trials: bool(closed)
+    search.suggest("a")
+    search.prepare()
+    closed.append(True)
+    search.prepare()
+    assert search.suggest("b") == FINISHED
+    assert [trial.state for trial in study(storage).trials] == [TrialState.RUNNING, TrialState.FAIL]
+
+
+def test_nothing_is_prepared_without_being_asked_for(storage):
+    search = StageChain(iter([searcher(storage), FixedSearcher([])]))
+    search.prepare()
+    assert study(storage).trials == []
+
+
 def test_number_that_a_killed_run_had_not_come_to_is_used(storage):
     search = searcher(storage, trials=3, past=[record(2, "completed", score=0.5)])
     assert [search.suggest(name)["spec"].trial_id for name in "ab"] == ["e0001", "e0003"]

@@ -199,6 +199,23 @@ def test_report_is_sent_once_and_without_the_specification(monkeypatch):
     assert worker.get_auto_filled_metrics() == {"pid": 1}
 
 
+def test_reports_of_a_while_are_sent_together_with_their_ages_and_one_with_a_checkpoint_alone(monkeypatch):
+    context = StageContext(stage=None, data=None, deadline=None, cap_s=None, threads=1, device="cpu", report_s=60.0)
+    worker = object.__new__(Worker)
+    worker.config = {"spec": SimpleNamespace(context=context)}
+    made = iter([{"time_total_s": 1.0}, {"time_total_s": 3.0}, {"time_total_s": 7.0, "should_checkpoint": True}, "no"])
+    monkeypatch.setattr(Worker, "train", lambda self: next(made))
+    assert [result["age_s"] for result in worker.train_buffered(2, 1.0)] == [6.0, 4.0]
+    assert worker.train_buffered(2, 1.0) == [{"time_total_s": 7.0, "should_checkpoint": True, "age_s": 0.0}]
+    assert next(made) == "no" and not worker._held
+
+
+def test_report_is_recorded_when_it_was_made(trial, tmp_path):
+    sent = {"score": 0.5, "metrics": METRICS, "rates": [], "pictures": None, "age_s": 5.0, "last": True}
+    table, _, _ = record(trial, tmp_path, sent)
+    assert -5.0 < next(iter(table.records.values())).metrics["ended_s"] < -3.0
+
+
 def test_idle_workers_are_kept_once_the_controller_has_a_cache():
     kept = []
     cache = SimpleNamespace(increase_max=lambda kind, by: kept.append((kind, by)))
