@@ -21,6 +21,7 @@ from search.study.storage import STUDY_NAME
 STARTUP_TRIALS = 15  # drawn at random, rejected ones included: TPE first learns which networks are too large
 MAX_GOOD = 25  # trials that TPE takes as good
 MAX_RECENT = 500  # trials to which TPE is fitted besides: its time grows with them, and it weighs recent ones more
+MAX_RUNNING = 200  # trials that run, the newest, which TPE avoids
 MAX_REJECTIONS_IN_TIME = 100  # consecutive rejections after which a network that is only too slow is accepted
 MAX_REJECTIONS = 1000  # consecutive rejections after which the search ends
 OPTUNA_STATES = {
@@ -140,7 +141,8 @@ def is_trained(trial: FrozenTrial, state: TrialState) -> bool:
 
 def select_fitted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """Return the trials of a study, in order, to which TPE is fitted: those that run, the best and the most recent."""
-    running, ended = [t for t in trials if not t.state.is_finished()], [t for t in trials if t.state.is_finished()]
+    ended = [trial for trial in trials if trial.state.is_finished()]
+    running = [trial for trial in trials if not trial.state.is_finished()][-MAX_RUNNING:]
     earlier, recent = ended[:-MAX_RECENT], ended[-MAX_RECENT:]
     completed = [trial for trial in earlier if trial.state == TrialState.COMPLETE]
     if completed and len(completed[0].values) > 1:
