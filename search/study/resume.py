@@ -1,7 +1,7 @@
 """Resume an Optuna study: add trials that it lost, close stale ones and check that the search space is unchanged."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -43,8 +43,11 @@ def resume_study(
     if encode:
         _add_lost_trials(study, space, records, encode)
     close_stale_trials(storage, study, records)
-    for trial in study.get_trials(deepcopy=False):
-        if _is_complete(trial) and not _fits(trial, space):
+    kinds: dict[Hashable, FrozenTrial] = {}  # the first trial of those with the same parameters from the same ranges
+    for trial in filter(_is_complete, study.get_trials(deepcopy=False)):
+        kinds.setdefault(frozenset(trial.distributions.items()), trial)
+    for trial in kinds.values():
+        if not _fits(trial, space):
             raise RunDirError(
                 f"--resume: the search space has changed since trial {trial.number} of study.journal; start a new run, "
                 "or resume with the version that began this one"
