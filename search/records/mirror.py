@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data.runtime.cli import parse_path, to_printable
-from data.runtime.storage import Place, StorageError, is_uri, join, name_storage, open_place, split
+from data.runtime.storage import is_uri, join, name_storage, open_place, split
 from search.records.run_dir import RunDirError, is_claimed
 
 Action = Callable[[], None]
@@ -120,7 +120,7 @@ class RunMirror:
             with name_storage(self.uri):
                 self.sync()
             self._failing = False
-        except StorageError as error:
+        except Exception as error:  # the next copies must not be missing too
             if not self._failing:
                 print(to_printable(f"warning: {error}; {what_now}"), file=sys.stderr)
             self._failing = not self._ended.is_set()  # the last time is told in any case
@@ -141,13 +141,13 @@ def fetch_run(location: Path | str) -> tuple[Path, str | None]:
         StorageError: The storage cannot be read.
     """
     folder = parse_path("runs") / split(str(location))[1] if is_uri(location) else Path(location)
-    here = _read_json(open_place(folder))
+    here = _parse((folder / "run.json").read_bytes()) if (folder / "run.json").is_file() else {}
     uri = str(location) if is_uri(location) else here.get("options", {}).get("storage")
     if uri is None:
         return folder, None
     with name_storage(uri):
         place = open_place(uri)
-        there = _read_json(place)
+        there = _parse(place.read("run.json")) if place.has("run.json") else {}
         if is_uri(location) and not there:
             raise RunDirError(f"--resume {uri}: there is no run.json of a run; name the folder of a run")
         if there.get("wall_s", 0.0) > here.get("wall_s", -1.0):
@@ -155,8 +155,8 @@ def fetch_run(location: Path | str) -> tuple[Path, str | None]:
     return folder, uri
 
 
-def _read_json(place: Place) -> dict[str, Any]:
-    """Return the content of run.json, {} if there is none."""
-    with suppress(ValueError, AttributeError):
-        return dict(json.loads(place.read("run.json"))) if place.has("run.json") else {}
+def _parse(content: bytes) -> dict[str, Any]:
+    """Return the content of a run.json, {} if it is damaged."""
+    with suppress(ValueError, TypeError):
+        return dict(json.loads(content))
     return {}

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections import UserDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,7 @@ def build_trial_spec(
     )
 
 
+OUTAGE_S = (2.0, 5.0, 10.0, 20.0)  # waits for a storage that does not answer, beside those of its own client
 MAX_RATES = 500  # learning rates in one report; a curve needs no more
 Rates = list[tuple[int, float]]
 
@@ -141,7 +143,8 @@ def train_trial(params: dict[str, Any]) -> None:
         limit_gpu_memory(context.devices)
     plan = build_fit_plan(spec)
     rungs = list_rungs(context.stage.epochs) if spec.early_stopping else []
-    reporter = Reporter(collect_constant_metrics(spec, plan), rungs=rungs, checkpoint_s=context.checkpoint_s)
+    saving: dict[str, Any] = {"checkpoint_s": context.checkpoint_s, "waits_s": OUTAGE_S if context.storage else ()}
+    reporter = Reporter(collect_constant_metrics(spec, plan), rungs=rungs, **saving)
     own = load_state(spec.own)
     parent = None if own else load_state(spec.parent)
     try:
@@ -221,11 +224,19 @@ class Reporter:
     """Passes the reports of `fit` to Ray Tune, with the metrics that do not change while the trial trains.
 
     The state is saved at the epochs of `rungs`, where ASHA may stop the trial, at the last one, and in between if
-    `checkpoint_s` have passed: it takes as long as many a short epoch.
+    `checkpoint_s` have passed: it takes as long as many a short epoch. What cannot be saved is tried again after
+    each of `waits_s`.
     """
 
-    def __init__(self, constants: dict[str, Any], *, rungs: Sequence[int] = (), checkpoint_s: float = 0.0) -> None:
-        self.constants, self.rungs, self.checkpoint_s = constants, rungs, checkpoint_s
+    def __init__(
+        self,
+        constants: dict[str, Any],
+        *,
+        rungs: Sequence[int] = (),
+        checkpoint_s: float = 0.0,
+        waits_s: Sequence[float] = (),
+    ) -> None:
+        self.constants, self.rungs, self.checkpoint_s, self.waits_s = constants, rungs, checkpoint_s, waits_s
         self.steps, self.saved_at = 0, time.monotonic()
         self.rates: Rates = []
 
@@ -250,8 +261,16 @@ class Reporter:
             return
         with tempfile.TemporaryDirectory() as folder:
             torch.save(state(), Path(folder) / STATE_FILE)
-            tune.report(result, checkpoint=tune.Checkpoint.from_directory(folder))
+            self._save(result, tune.Checkpoint.from_directory(folder))
         self.saved_at = time.monotonic()
+
+    def _save(self, result: dict[str, Any], checkpoint: tune.Checkpoint) -> None:
+        for wait_s in self.waits_s:
+            with suppress(OSError):
+                tune.report(result, checkpoint=checkpoint)
+                return
+            time.sleep(wait_s)
+        tune.report(result, checkpoint=checkpoint)
 
     def _is_saved(self, metrics: Mapping[str, Any]) -> bool:
         """Return whether an epoch is one whose state is saved."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import time
 
 import pytest
 import torch
@@ -152,3 +153,20 @@ def test_state_is_saved_at_rungs_at_the_end_and_every_ten_seconds(
     stage = dataclasses.replace(context.stage, epochs=13)
     run(dataclasses.replace(context, stage=stage), small_config, **options)
     assert saved == expected
+
+
+@pytest.mark.parametrize(("storage", "tries"), [("file:///storage", len(trainable.OUTAGE_S) + 1), (None, 1)])
+def test_trial_waits_for_a_storage_that_does_not_answer_and_for_no_disk(
+    storage, tries, context, small_config, monkeypatch
+):
+    failures = []
+
+    def fail(result, checkpoint=None):
+        failures.append(result["epoch"])
+        raise OSError("AWS Error NETWORK_CONNECTION")
+
+    monkeypatch.setattr(trainable.tune, "report", fail)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    with pytest.raises(OSError, match="NETWORK_CONNECTION"):
+        run(dataclasses.replace(context, storage=storage, checkpoint_s=0.0), small_config)
+    assert len(failures) == tries
