@@ -280,6 +280,7 @@ class Experiment:
             RecordCallback(searcher, self.table, loggers, self.run_state, *shown),
             name=str(self.run_state.processes),
             workers=workers,
+            count_workers=None if resources.cluster.local else resources.cluster.count_workers,
             deadline=self.interrupt.deadline - LATE_S,
         )
 

@@ -73,6 +73,13 @@ class Cluster:
         usual = self.gpus * self.trials_per_gpu if self.gpus else self.cpus
         return min(self.limit or usual, self.cpus)
 
+    def count_workers(self) -> int:
+        """Return the number of workers with the nodes that the cluster has now."""
+        import ray
+
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        return replace(self, **sum_up_nodes(nodes)).workers
+
     def share_gpus(self, throughput: Throughput, memory_mib: float) -> "Cluster":
         """Return this cluster with the number of trials of the search that share a GPU of that speed and memory.
 

@@ -1,23 +1,29 @@
-"""Ask each node of a cluster, before a run claims its folder, whether trials can be trained there."""
+"""Ask each node of a cluster, before a run claims its folder, whether trials can be trained there; count them later."""
 
 import hashlib
+import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import ray
+from ray import tune
 from ray.exceptions import GetTimeoutError, RayError
+from ray.tune.search import ConcurrencyLimiter
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from data.runtime.cli import first_line
+from data.runtime.cli import first_line, format_count
 from data.runtime.files import cache_dir
 from data.runtime.storage import open_place
 from search.records.disk import find_existing_folder
 from search.records.run_state import describe_process
 from search.tuning.ray.cluster import SHIPPED
 
+LOOK_S = 10.0  # between two looks at the nodes
 ANSWER_S = 60.0  # for the nodes to start a process each, which imports Ray
 
 
@@ -92,3 +98,27 @@ def _await(answer: "ray.ObjectRef") -> Sequence[str]:
         reason = f"{type(cause).__name__}: {str(cause).strip().partition(chr(10))[0]}"
         return [f"cannot be asked ({reason}); install the project there"]
     return faults
+
+
+@dataclass
+class NodeWatch(tune.Callback):
+    """Lets more trials run at the same time once nodes have joined the cluster, and fewer once some have left it."""
+
+    limiter: ConcurrencyLimiter  # of Ray Tune's searcher
+    count_workers: Callable[[], int]
+    report: Callable[[str], None]  # prints a line
+    _next: float = 0.0  # moment of time.monotonic() of the next look
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return an empty state for Ray Tune to pickle."""
+        return {}
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Compare the number of workers with the limit every LOOK_S."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + LOOK_S
+        workers, before = max(self.count_workers(), 1), self.limiter.max_concurrent
+        if workers != before:
+            self.limiter.set_max_concurrency(workers)
+            self.report(f"  the cluster has {format_count(workers, 'worker')} now, before {before}")

@@ -12,6 +12,7 @@ from ray.tune import Checkpoint, FailureConfig, RunConfig
 from ray.tune.experiment import Trial
 from ray.tune.result import SHOULD_CHECKPOINT, TIME_TOTAL_S
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+from ray.tune.search import ConcurrencyLimiter
 from ray.tune.trainable import wrap_function
 
 from data.reading.matching import natural_order
@@ -29,6 +30,7 @@ from search.tuning.ray.internals import (
     set_process_title,
     skip_usage_statistics,
 )
+from search.tuning.ray.nodes import NodeWatch
 from search.tuning.ray.searchers import StageChain
 from search.tuning.ray.trainable import TrialSpec, read_outcome, train_trial
 
@@ -302,24 +304,27 @@ def run_experiment(
     *,
     name: str,
     workers: int,
+    count_workers: Callable[[], int] | None = None,
     deadline: float = float("inf"),
 ) -> None:
     """Run one Ray Tune experiment to its end.
 
+    At most `workers` trials run at the same time, or as many as `count_workers` returns later.
+
     `name` is that of Ray Tune's folder for this process, beside those of the other checkpoints. Some time after
     `deadline`, a moment of time.monotonic(), trials that have not ended are left unfinished.
     """
-    place = recorder.checkpoints.place
+    place, limiter = recorder.checkpoints.place, ConcurrencyLimiter(searcher, max_concurrent=workers)
+    watch = [NodeWatch(limiter, count_workers, recorder.report)] if count_workers else []
     skip_usage_statistics()
     trainable = tune.with_resources(Worker, _request_resources)
     trainable.__name__ = trainable.__qualname__ = Worker.__name__  # shown in Ray's dashboard
     tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=searcher,
+            search_alg=limiter,
             scheduler=scheduler,
             num_samples=-1,
-            max_concurrent_trials=workers,
             reuse_actors=True,
             trial_name_creator=_name_trial,
             trial_dirname_creator=_name_folder,
@@ -328,7 +333,7 @@ def run_experiment(
             name=name,
             storage_path=place.path,
             storage_filesystem=place.filesystem,
-            callbacks=[recorder],
+            callbacks=[recorder, *watch],
             stop=Overtime(deadline, recorder),
             verbose=0,
             failure_config=FailureConfig(max_failures=0),  # `RecordCallback` hands out trials again

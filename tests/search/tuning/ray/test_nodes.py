@@ -7,10 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 from ray._private.runtime_env.packaging import create_package
+from ray.tune.search import ConcurrencyLimiter
 
 from search.tuning.ray import nodes
-from search.tuning.ray.cluster import _ship_code
+from search.tuning.ray.cluster import Cluster, _ship_code, sum_up_nodes
 from search.tuning.ray.nodes import find_faults, find_versions
+from search.tuning.ray.searchers import StageChain
 from tests.waiting import HANG_S
 
 
@@ -57,6 +59,34 @@ def test_python_files_and_what_they_read_are_shipped_and_nothing_else(tmp_path):
     excluded = {"include_gitignore": True, "excludes": _ship_code()["excludes"]}
     create_package(str(tmp_path / "data"), package, include_parent_dir=True, **excluded)
     assert sorted(zipfile.ZipFile(package).namelist()) == ["data/a.py", "data/sub/b.py", "data/sub/c.json"]
+
+
+def test_more_trials_run_at_once_when_a_node_has_joined_and_fewer_when_one_has_left(monkeypatch):
+    monkeypatch.setattr(nodes, "LOOK_S", 0.0)
+    resources = {"CPU": 4.0}
+    alive = [{"Alive": True, "Resources": resources}, {"Alive": False, "Resources": resources}]
+    monkeypatch.setattr("ray.nodes", lambda: alive)
+    machine = Cluster(**sum_up_nodes([resources]), dashboard="", local=False)
+    limiter, lines = ConcurrencyLimiter(StageChain(iter([])), max_concurrent=machine.workers), []
+    watch = nodes.NodeWatch(limiter, machine.count_workers, lines.append)
+    limits = []
+    for joins, leave in ((0, 0), (2, 0), (0, 3)):
+        alive += [{"Alive": True, "Resources": resources}] * joins
+        del alive[:leave]
+        watch.on_step_end(0, [])
+        limits.append(limiter.max_concurrent)
+    assert limits == [4, 12, 4]
+    assert lines == ["  the cluster has 12 workers now, before 4", "  the cluster has 4 workers now, before 12"]
+
+
+def test_nodes_are_counted_every_ten_seconds(clock):
+    asked = []
+    limiter = ConcurrencyLimiter(StageChain(iter([])), max_concurrent=1)
+    watch = nodes.NodeWatch(limiter, lambda: asked.append(1) or 1, print)
+    for _ in range(20):
+        watch.on_step_end(0, [])
+        clock.now += 1.0
+    assert len(asked) == 2
 
 
 TWO_NODES = """
