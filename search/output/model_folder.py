@@ -30,7 +30,6 @@ from search.config.plugins import list_plugins
 from search.config.trial import TrialConfig
 from search.output.model_card import write_card
 from search.records.run_dir import write_json
-from search.training.micro_batches import MicroBatchRunner
 
 SAMPLES = 8
 COLUMNS = ("image", "true mask", "predicted mask", "true depth", "predicted depth", "|difference|")
@@ -156,11 +155,9 @@ def measure(
 def predict_batches(model: nn.Module, loader: Loader) -> Iterator[tuple[Batch, torch.Tensor]]:
     """Yield each batch with the model's prediction, float32, both on the device of the model."""
     device = next(model.parameters()).device
-    threads = torch.get_num_threads() if device.type == "cpu" else 1
-    runner = MicroBatchRunner(model, bfloat16=False, micro_batch_size=None, threads=threads)
     for batch in loader.epoch(0):
         batch = batch.to(device, channels_last=True)
-        yield batch, runner.predict(batch)
+        yield batch, model(batch.image).float()
 
 
 def draw_samples(model: nn.Module, loader: Loader, pack: Pack, path: Path, *, deadline: float | None = None) -> None:
