@@ -1,8 +1,7 @@
 """Cost of a network: parameters, multiply-adds, receptive field, memory and latency."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -239,24 +238,16 @@ def choose_images_per_pass(config: ModelConfig, px: int, device: torch.device) -
 
 def measure_ms(call: Callable[[], object], repeats: int = 10) -> float:
     """Return the fewest milliseconds of a call on one thread, after two calls to warm up: other load can only add."""
-    times = []
-    with one_thread():
+    threads, times = torch.get_num_threads(), []
+    torch.set_num_threads(1)
+    try:
         for _ in range(repeats + 2):
             begin = time.perf_counter()
             call()
             times.append(1e3 * (time.perf_counter() - begin))
-    return min(times[2:])
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let each operation of this thread use one processor."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
     finally:
         torch.set_num_threads(threads)
+    return min(times[2:])
 
 
 def measure_latency_ms(config: ModelConfig, px: int, *, idle_ms: float | None = None) -> float:

@@ -76,10 +76,10 @@ def measure(data_module: DataModule, workers: int | None = None, *, pool: Proces
     machine = sum_up_nodes([{"CPU": cores, "GPU": gpus}])
     cluster = Cluster(**machine, dashboard="", local=True, limit=workers)
     list(pool.map(time.sleep, [0.1] * min(cores, MAX_TOGETHER)))  # until the processes have started
-    alone = measure_throughput(device := "cuda" if gpus else "cpu")
+    alone = measure_throughput(1, device := "cuda" if gpus else "cpu")
     cluster = cluster.share_gpus(alone, measure_gpu_mib()) if gpus else cluster
     busy = min(cluster.workers, MAX_TOGETHER)
-    found = list(pool.map(measure_throughput, [device] * busy))
+    found = list(pool.map(measure_throughput, [1] * busy, [device] * busy))
     together = Throughput(mean(each.macs_per_s for each in found), mean(each.launch_s for each in found))
     together = together.scale(1 / cluster.count_devices_each(busy)) if gpus else together
     return Machine(cluster=cluster, alone=alone, together=together, decoded=measure_decoding_speed(data_module))

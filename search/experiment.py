@@ -112,7 +112,7 @@ class Experiment:
         if not ray.local:
             check_nodes(self.folder, self.options.storage)
         self.interrupt.servers = ray.servers
-        speeds = ray.call_each(measure_throughput, "cuda" if ray.gpus else "cpu")
+        speeds = ray.call_each(measure_throughput, 1, "cuda" if ray.gpus else "cpu")
         throughput = find_slowest(speeds)
         ray = ray.share_gpus(throughput, min(ray.call_each(measure_gpu_mib).values())) if ray.gpus else ray
         if line := describe_speeds(speeds):

@@ -94,7 +94,7 @@ class RunRecords:
         if not replays:
             raise NotReproducibleError(f"{trial_id} has no recorded epoch")
         for replay in replays:
-            require_fields(replay, {"plan": dict, "clock": list}, self.folder / "reports.jsonl")
+            require_fields(replay, {"plan": dict, "threads": int, "clock": list}, self.folder / "reports.jsonl")
         try:
             config, plan = TrialConfig.from_flat(record.config), FitPlan(**replays[0]["plan"])
         except (ConfigError, TypeError) as error:
@@ -160,15 +160,19 @@ class Comparison:
         self._steps = 0
 
     def run(self, data: StageData, plan: FitPlan, weights: State | None) -> None:
-        """Train with the recorded clock until the end of the record."""
-        clock = [replay["clock"] for replay in self.history.replays]
+        """Train with the recorded clock and threads until the end of the record."""
+        replays, threads = self.history.replays, torch.get_num_threads()
+        clock = [replay["clock"] for replay in replays]
         listeners: dict[str, Any] = {"report": self.report, "on_step": self.on_step}
+        torch.set_num_threads(int(replays[0]["threads"]))
         try:
             with suppress(_EndOfRecordError):
                 fit(self.history.config, data, plan, **listeners, weights=weights, recorded_clock=clock)
                 self._add("", "the training ended; the record continues")
         except (TrialDivergedError, TrialOutOfMemoryError) as error:
             self.compare_failure(error)
+        finally:
+            torch.set_num_threads(threads)
 
     def on_step(self, rate: float, loss: Tensor) -> None:
         """Show the progress of the training."""

@@ -27,7 +27,6 @@ from jaxtyping import Float
 from data.data_module import DataModule, StageData
 from data.dataset import DataError
 from data.runtime import cli
-from data.runtime.cores import count_cores
 from search.config.recipes import NETWORKS, PORTFOLIO_FILE, build_recipe
 from search.config.trial import TrialConfig
 from search.records.run_dir import write_json
@@ -70,12 +69,7 @@ def train(config: TrialConfig, data: StageData, images: int) -> float:
     scores = [0.0]
     epochs = max(1, round(images / len(data.train)))
     with contextlib.suppress(TrialDivergedError):
-        fit(
-            config,
-            data,
-            FitPlan(epochs=epochs, threads=count_cores()),
-            report=lambda metrics, _: scores.append(metrics["score"]),
-        )
+        fit(config, data, FitPlan(epochs=epochs), report=lambda metrics, _: scores.append(metrics["score"]))
     return max(scores)
 
 

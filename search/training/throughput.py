@@ -7,7 +7,7 @@ import torch
 from data.loading.loaders import Batch
 from models.architectures.unet import UNetConfig
 from models.build import build_model
-from models.cost import LAUNCHES, LAYER_LAUNCHES, Throughput, count_macs, one_thread, probe
+from models.cost import LAUNCHES, LAYER_LAUNCHES, Throughput, count_macs, probe
 from models.losses.loss import LossConfig, build_loss
 from models.target import Target
 from search.training.micro_batches import MicroBatchRunner, uses_bfloat16
@@ -18,11 +18,13 @@ MIN_STEPS, MIN_SECONDS = 8, 0.5  # the fastest of these pairs of steps counts, s
 LOADS = {"cpu": (UNetConfig(width=4, stem_stride=2), 1, 8), "cuda": (UNetConfig(width=16), 8, 256)}
 
 
-def measure_throughput(device: str) -> Throughput:
-    """Return how fast a core, or the GPU, trains a network on random images, by batches of two sizes."""
+def measure_throughput(threads: int, device: str) -> Throughput:
+    """Return how fast `threads` cores, or the GPU, train a network on random images, by batches of two sizes."""
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     config, few, many = LOADS[device]
-    with one_thread():
-        few_s, many_s = min(_time_steps(torch.device(device)), key=sum)
+    few_s, many_s = min(_time_steps(torch.device(device)), key=sum)
+    torch.set_num_threads(threads_before)
     if device == "cuda":
         torch.cuda.empty_cache()  # this process goes on while trials need the memory
     image_s = (many_s - few_s) / (many - few) if many_s > few_s else many_s / many

@@ -21,7 +21,6 @@ from data.data_module import StageData
 from data.loading.device_loader import build_loader
 from data.loading.loaders import Batch, Loader
 from models.build import build_model
-from models.cost import one_thread
 from models.losses.loss import LossConfig, build_loss
 from search.config.trial import TrialConfig
 from search.training.clock import Clock, Readings
@@ -59,7 +58,6 @@ class FitPlan:
     device: str = "cpu"
     precision: str = "auto"  # or "float32" or "bfloat16"
     logged_images: int = 0  # validation images, from the first, whose predictions are reported each epoch
-    threads: int = 1  # threads of a CPU among which each batch is divided
     micro_batch_size: int | None = None  # most images in one pass; None runs whole batches until memory runs out
     max_val_images: int | None = None  # most images to validate on, from the first; None for all
 
@@ -90,19 +88,18 @@ def fit(
         TrialOutOfMemoryError: Not even one image fits into memory.
         ConfigError: The network starts from published weights that cannot be read.
     """
-    with one_thread():  # the runner divides batches among threads instead
-        trainer = Trainer(config, data, plan, limit=limit, recorded_clock=recorded_clock, policy=policy)
-        if resume is not None:
-            trainer.load_state_dict(resume)
-        elif weights is not None:
-            trainer.model.load_state_dict(weights)
-        else:
-            trainer.model.load_pretrained(Path(plan.encoder) if plan.encoder else None)
-        last = trainer.epoch >= plan.epochs
-        while not last:
-            metrics = trainer.run_epoch(on_step)
-            report(metrics, trainer.state_dict)
-            last = metrics["last"]
+    trainer = Trainer(config, data, plan, limit=limit, recorded_clock=recorded_clock, policy=policy)
+    if resume is not None:
+        trainer.load_state_dict(resume)
+    elif weights is not None:
+        trainer.model.load_state_dict(weights)
+    else:
+        trainer.model.load_pretrained(Path(plan.encoder) if plan.encoder else None)
+    last = trainer.epoch >= plan.epochs
+    while not last:
+        metrics = trainer.run_epoch(on_step)
+        report(metrics, trainer.state_dict)
+        last = metrics["last"]
     return trainer.model.eval()
 
 
@@ -132,7 +129,7 @@ class Trainer:
             bfloat16=uses_bfloat16(plan.precision, self.device),
             micro_batch_size=plan.micro_batch_size,
             shares_memory=self.device.type == "cuda",
-            threads=plan.threads if self.device.type == "cpu" else 1,
+            threads=torch.get_num_threads() if self.device.type == "cpu" else 1,
         )
         self.loss = build_loss(config.loss, data.train.px).to(self.device)
         self.optimizer = build_optimizer(config.optim, [self.model, self.loss])
@@ -234,7 +231,7 @@ class Trainer:
         """Return the plain values that reproduce this epoch, given configuration, weights and data."""
         precision = "bfloat16" if self.runner.bfloat16 else "float32"
         plan = replace(self.plan, precision=precision, micro_batch_size=self.runner.micro_batch_size, logged_images=0)
-        return {"clock": self.clock.readings, "plan": asdict(plan)}
+        return {"clock": self.clock.readings, "threads": torch.get_num_threads(), "plan": asdict(plan)}
 
     def state_dict(self) -> State:
         """Return the state from which `load_state_dict` continues as if the training had not been interrupted."""

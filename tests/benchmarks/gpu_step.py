@@ -180,7 +180,7 @@ def measure_all(seconds: float | None = None) -> Iterator[dict[str, Any]]:
     yield {"measured": "device", "name": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
            "torch": torch.__version__}  # fmt: skip
     yield compare_losses("quick_residual", device, steps=PARITY_STEPS)
-    found = measure_throughput(device.type)
+    found = measure_throughput(1, device.type)
     yield {"measured": "throughput", "macs_per_s": found.macs_per_s, "launch_s": found.launch_s}
     if device.type == "cuda":
         yield {"measured": "share", "trials_per_gpu": choose_trials_per_gpu(found, measure_gpu_mib())}

@@ -45,10 +45,10 @@ def measure_bare_step(config: TrialConfig, data: StageData, steps: int) -> float
     return steps * len(batch) / (time.perf_counter() - begin)
 
 
-def measure_fit(config: TrialConfig, data: StageData, threads: int) -> float:
+def measure_fit(config: TrialConfig, data: StageData) -> float:
     """Measure images/s of one epoch of `fit` without validation."""
     reports: list[dict[str, float]] = []
-    fit(config, data, FitPlan(epochs=1, threads=threads), report=lambda metrics, state: reports.append(metrics))
+    fit(config, data, FitPlan(epochs=1), report=lambda metrics, state: reports.append(metrics))
     return reports[-1]["images_seen"] / reports[-1]["train_s"]
 
 
@@ -64,10 +64,7 @@ def main() -> None:
     data = DataModule(args.data, seed=0).stage_data(fraction=0.4, px=args.px)
     config = TrialConfig.from_dict(CONFIG)
     steps = len(data.train) // config.optim.batch_size
-    pairs = [
-        (measure_fit(config, data, args.threads), measure_bare_step(config, data, steps))
-        for _ in range(args.rounds + 1)
-    ][1:]
+    pairs = [(measure_fit(config, data), measure_bare_step(config, data, steps)) for _ in range(args.rounds + 1)][1:]
     fit_rate, bare_rate = (statistics.median(rates) for rates in zip(*pairs, strict=True))
     ratio = statistics.median(a / b for a, b in pairs)
     print(f"fit {fit_rate:.1f} images/s, bare step {bare_rate:.1f} images/s, ratio {ratio:.3f} ({args.px} px)")

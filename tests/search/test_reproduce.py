@@ -240,7 +240,7 @@ def test_record_without_readings_is_refused(copied, capsys):
         ),
         ("reports.jsonl", lambda text: b"\x89PNG\xff\n", "reports.jsonl: cannot be read"),
         ("reports.jsonl", lambda text: text.replace(b'"epochs"', b'"laps"'), "(epochs missing); restore it"),
-        ("reports.jsonl", lambda text: text.replace(b'"clock"', b'"block"'), "(clock missing); restore it"),
+        ("reports.jsonl", lambda text: text.replace(b'"threads"', b'"strands"'), "(threads missing); restore it"),
         ("reports.jsonl", lambda text: text.replace(b'"px"', b'"side"'), "(px missing); restore it"),
         ("reports.jsonl", lambda text: text.replace(b'"refine"', b'"polish"'), "trained by another version"),
         ("run.json", lambda text: text.replace(b'"began_s"', b'"began"'), "run.json: damaged or of another version"),
@@ -287,7 +287,7 @@ def test_missing_gpu_is_reported(run, capsys):
 
 def test_replay_is_in_the_reports_and_not_in_trials_csv(run):
     line = json.loads((run / "reports.jsonl").read_text().splitlines()[0])
-    assert line["replay"].keys() == {"clock", "plan"}
+    assert line["replay"].keys() == {"clock", "threads", "plan"}
     assert "replay" not in (run / "trials.csv").read_text().splitlines()[0].split(",")
     assert "replay" not in TrialTable.load(run).records["e0001"].metrics
 
@@ -304,7 +304,11 @@ def test_failed_trial_reports_its_replay_to_ray(run, config, monkeypatch):
     wild = dataclasses.replace(config.optim, name="sgd", lr=1e30, clip_norm=0.0, momentum=0.0)
     entry = trainable.build_trial_spec(context, 1, dataclasses.replace(config, optim=wild), seed=0)
     trainable.train_trial({"spec": entry})
-    assert reported[-1]["failed"].startswith("loss is") and reported[-1]["replay"].keys() == {"clock", "plan"}
+    assert reported[-1]["failed"].startswith("loss is") and reported[-1]["replay"].keys() == {
+        "clock",
+        "threads",
+        "plan",
+    }
 
 
 def test_differences_name_both_values_and_their_distance():

@@ -139,6 +139,7 @@ def train_trial(params: dict[str, Any]) -> None:
     """
     spec: TrialSpec = params["spec"]
     context = spec.context
+    torch.set_num_threads(context.threads)
     if context.device == "cuda":
         limit_gpu_memory(context.devices)
     plan = build_fit_plan(spec)
@@ -183,7 +184,6 @@ def build_fit_plan(spec: TrialSpec) -> FitPlan:
         encoder=_find_encoder(context),
         refine=stage.refine,
         device=context.device,
-        threads=context.threads,
         logged_images=stage.pictures,
         micro_batch_size=choose_micro_batch_size(spec.config, stage.px, context.memory_mib),
         max_val_images=count_measurable_images(spec.config, stage.px, context.cap_s, context.throughput),

@@ -48,7 +48,7 @@ def measured(monkeypatch):
         steps = Steps([seconds for pair in pairs for seconds in pair])
         monkeypatch.setattr(throughput, "build_loss", lambda *_: steps)
         monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: steps.now))
-        found = throughput.measure_throughput("cpu")
+        found = throughput.measure_throughput(1, "cpu")
         return pytest.approx((found.macs_per_s, found.launch_s))
 
     return measure
@@ -56,7 +56,7 @@ def measured(monkeypatch):
 
 def test_measurement_leaves_the_threads_as_they_were():
     threads = torch.get_num_threads()
-    assert throughput.measure_throughput("cpu").macs_per_s > 1e6
+    assert throughput.measure_throughput(1, "cpu").macs_per_s > 1e6
     assert torch.get_num_threads() == threads
 
 

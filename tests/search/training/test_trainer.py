@@ -23,7 +23,7 @@ from search.training.micro_batches import MicroBatchRunner, TrialOutOfMemoryErro
 from search.training.optimizer import build_optimizer, compute_lr_factor, set_learning_rate
 from search.training.trainer import FitPlan, TrialDivergedError, build_refinement_loss, fit
 
-PLANNED = ("seed", "threads", "refine", "logged_images", "micro_batch_size", "precision")
+PLANNED = ("seed", "refine", "logged_images", "micro_batch_size", "precision")
 
 
 def train(config, data, *, epochs=2, **options):
@@ -51,13 +51,10 @@ def with_(config, section, **changes):
     return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **changes)})
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_fit_with_same_seed_gives_same_numbers(fit_data, small_config, threads):
+def test_fit_with_same_seed_gives_same_numbers(fit_data, small_config):
     config = with_(small_config, "augment", flip=0.5, brightness_contrast=0.5)
-    before = torch.get_num_threads()
-    _, first, a = train(config, fit_data, seed=3, threads=threads)
-    _, second, b = train(config, fit_data, seed=3, threads=threads)
-    assert torch.get_num_threads() == before
+    _, first, a = train(config, fit_data, seed=3)
+    _, second, b = train(config, fit_data, seed=3)
     assert [r["train_total"] for r in first] == [r["train_total"] for r in second]
     assert [r["score"] for r in first] == [r["score"] for r in second]
     assert all(torch.equal(a[-1]["model"][k], b[-1]["model"][k]) for k in a[-1]["model"])
@@ -126,7 +123,7 @@ def test_error_of_a_diverged_trial_carries_its_replay(fit_data, small_config):
     with pytest.raises(TrialDivergedError) as raised:
         train(config, fit_data, epochs=50, limit=0.05, seed=3, micro_batch_size=4, refine=0.25)
     replay = raised.value.replay
-    assert replay.keys() == {"clock", "plan"} and replay["clock"]
+    assert replay["clock"] and replay["threads"] == 1
     plan = FitPlan(**replay["plan"])
     assert (plan.epochs, plan.seed, plan.micro_batch_size, plan.refine) == (50, 3, 4, 0.25)
 

@@ -7,7 +7,6 @@ import time
 import pytest
 import torch
 
-from data.loading.loaders import Batch
 from models.cost import Throughput, estimate_training_mib, probe
 from search.config.stages import Stage
 from search.training.micro_batches import TrialOutOfMemoryError
@@ -57,13 +56,6 @@ def test_memory_of_a_trial_caps_the_micro_batch_size(context, small_config, repo
     memory_mib = weights_mib + 3.5 * estimate_training_mib(small_config.model, 32)
     run(dataclasses.replace(context, memory_mib=memory_mib), small_config)
     assert [result["metrics"]["micro_batch_size"] for result in reports] == [3, 3]
-
-
-def test_threads_of_a_trial_divide_its_batches(context, small_config, reports, monkeypatch):
-    divided, split = [], Batch.split
-    monkeypatch.setattr(Batch, "split", lambda batch, count: divided.append(count) or split(batch, count))
-    run(dataclasses.replace(context, threads=2), small_config)
-    assert set(divided) == {2} and reports[-1]["metrics"]["replay"]["plan"]["threads"] == 2
 
 
 def test_network_too_slow_for_its_time_is_measured_on_fewer_images(context, small_config, reports):
