@@ -1,8 +1,6 @@
-"""Run a network forward and backward in micro-batches that fit into memory, each divided among threads."""
+"""Run a network forward and backward in micro-batches that fit into memory."""
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from copy import deepcopy
+from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
@@ -14,8 +12,6 @@ from models.losses.loss import Loss
 from models.target import Counts
 
 T = TypeVar("T")
-Gradients = Sequence[Tensor | None]
-MIN_PART = 4  # images of a thread's part: batch norm needs some
 _OUT_OF_MEMORY = (
     "DefaultCPUAllocator: can't allocate memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
@@ -32,30 +28,17 @@ class MicroBatchRunner:
 
     At most `micro_batch_size` images go through the network at once; None runs whole batches until memory runs out.
     With `shares_memory`, as on a GPU, a limit that was found holds for one epoch.
-
-    `threads` of a CPU divide each micro-batch: each runs the network on its part, which is up to 1.7 times as fast as
-    all of them in each operation. The parts have the same weights and batch statistics of their own; the running
-    statistics are those of the first part, as in `DistributedDataParallel`. The result does not depend on the timing.
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        *,
-        bfloat16: bool,
-        micro_batch_size: int | None,
-        shares_memory: bool = False,
-        threads: int = 1,
+        self, model: nn.Module, *, bfloat16: bool, micro_batch_size: int | None, shares_memory: bool = False
     ) -> None:
         self.model, self.bfloat16, self.micro_batch_size = model, bfloat16, micro_batch_size
         self._planned, self.shares_memory = micro_batch_size, shares_memory
         self.parameters = list(model.parameters())  # listed once: walking the modules costs 0.3 ms a step
-        self.threads, self._pools = threads, dict[int, ThreadPoolExecutor]()
-        self._replicas: list[nn.Module] = []
 
     def begin_epoch(self) -> None:
         """Try batches of the planned size again where another process may have caused the lack of memory."""
-        self._replicas = []
         if self.shares_memory:
             self.micro_batch_size = self._planned
 
@@ -93,12 +76,7 @@ class MicroBatchRunner:
         self.micro_batch_size = tried // 2
 
     def _predict(self, micro_batches: list[Batch]) -> Tensor:
-        parts = [self._divide(micro_batch) for micro_batch in micro_batches]
-        return torch.cat([prediction for each in parts for prediction in self._map(self._predict_part, each)])
-
-    def _predict_part(self, part: Batch) -> Tensor:
-        with torch.no_grad():  # the mode of the caller does not hold in other threads
-            return self._forward(self.model, part)
+        return torch.cat([self._forward(micro_batch) for micro_batch in micro_batches])
 
     def _accumulate(self, loss: Loss, micro_batches: list[Batch]) -> dict[str, Tensor]:
         """Add up gradients and losses."""
@@ -106,63 +84,18 @@ class MicroBatchRunner:
             parameter.grad = None
         loss.zero_grad()
         labelled = torch.stack([micro_batch.target.count_labelled() for micro_batch in micro_batches]).sum(0)
-        losses = [each for micro_batch in micro_batches for each in self._backward(micro_batch, loss, labelled)]
-        return {name: sum((other[name] for other in losses[1:]), value) for name, value in losses[0].items()}
+        first, *others = [self._backward(micro_batch, loss, labelled) for micro_batch in micro_batches]
+        return {name: sum((losses[name] for losses in others), value) for name, value in first.items()}
 
-    def _backward(self, micro_batch: Batch, loss: Loss, labelled: Counts) -> list[dict[str, Tensor]]:
-        """Add the gradients of a micro-batch and return the losses of its parts."""
-        parts = self._divide(micro_batch)
-        if len(parts) == 1:
-            losses = loss(self._forward(self.model, micro_batch), micro_batch.target, labelled)
-            losses.total.backward()
-            return [{"total": losses.total.detach(), **losses.parts}]
-        self._replicas += [replicate(self.model) for _ in range(len(self._replicas) + 1, len(parts))]
-        parameters = [p for p in (*self.parameters, *loss.parameters()) if p.requires_grad]
-        work = partial(self._differentiate, loss, parameters, labelled)
-        found = self._map(work, parts, [self.model, *self._replicas])
-        for _, gradients in found:
-            add_gradients(parameters, gradients)
-        return [losses for losses, _ in found]
+    def _backward(self, micro_batch: Batch, loss: Loss, labelled: Counts) -> dict[str, Tensor]:
+        losses = loss(self._forward(micro_batch), micro_batch.target, labelled)
+        losses.total.backward()
+        return {"total": losses.total.detach(), **losses.parts}
 
-    def _differentiate(
-        self, loss: Loss, parameters: list[nn.Parameter], labelled: Counts, part: Batch, model: nn.Module
-    ) -> tuple[dict[str, Tensor], Gradients]:
-        """Return losses and gradients of a part; no other thread uses `model`."""
-        losses = loss(self._forward(model, part), part.target, labelled)
-        gradients = torch.autograd.grad(losses.total, parameters, allow_unused=True)
-        return {"total": losses.total.detach(), **losses.parts}, gradients
-
-    def _forward(self, model: nn.Module, batch: Batch) -> Tensor:
+    def _forward(self, batch: Batch) -> Tensor:
         with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=self.bfloat16):
-            prediction: Tensor = model(batch.image)
+            prediction: Tensor = self.model(batch.image)
         return prediction.float()
-
-    def _divide(self, micro_batch: Batch) -> list[Batch]:
-        """Divide a micro-batch among the threads, with at least MIN_PART images for each."""
-        parts = min(self.threads, len(micro_batch) // MIN_PART)
-        return micro_batch.split(parts) if parts > 1 else [micro_batch]
-
-    def _map(self, function: Callable[..., T], parts: list[Batch], *more: Sequence[object]) -> list[T]:
-        """Apply a function to each part, several in threads whose operations have an equal share of the threads."""
-        if len(parts) == 1:
-            return [function(parts[0], *(each[0] for each in more))]
-        if len(parts) not in self._pools:
-            share = max(1, self.threads // len(parts))
-            pool = ThreadPoolExecutor(len(parts), initializer=torch.set_num_threads, initargs=(share,))
-            self._pools[len(parts)] = pool
-        return list(self._pools[len(parts)].map(function, parts, *more))
-
-
-def replicate(model: nn.Module) -> nn.Module:
-    """Return a copy of a network with the same parameters and with buffers of its own."""
-    return deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
-
-
-def add_gradients(parameters: Sequence[nn.Parameter], gradients: Gradients) -> None:
-    """Add gradients to those that parameters have; None adds nothing."""
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        if gradient is not None:
-            parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
 
 
 def split_batch(batch: Batch, micro_batch_size: int | None) -> list[Batch]:

@@ -129,7 +129,6 @@ class Trainer:
             bfloat16=uses_bfloat16(plan.precision, self.device),
             micro_batch_size=plan.micro_batch_size,
             shares_memory=self.device.type == "cuda",
-            threads=torch.get_num_threads() if self.device.type == "cpu" else 1,
         )
         self.loss = build_loss(config.loss, data.train.px).to(self.device)
         self.optimizer = build_optimizer(config.optim, [self.model, self.loss])

@@ -28,25 +28,21 @@ def batch(fit_data):
     return drawn
 
 
-def build_runner(config, micro_batch_size, threads=1):
+def build_runner(config, micro_batch_size):
     """Return the same network each time, in evaluation mode, so that batch norm sees no batch."""
     torch.manual_seed(0)
-    model = build_model(config.model).eval()
-    return MicroBatchRunner(model, bfloat16=False, micro_batch_size=micro_batch_size, threads=threads)
+    return MicroBatchRunner(build_model(config.model).eval(), bfloat16=False, micro_batch_size=micro_batch_size)
 
 
 @pytest.mark.parametrize("balance", ["fixed", "uncertainty"])
-@pytest.mark.parametrize(("micro_batch_size", "threads"), [(3, 1), (None, 2), (5, 4)])
-def test_gradients_of_micro_batches_add_up_to_those_of_the_batch(
-    batch, small_config, balance, micro_batch_size, threads
-):
-    def gradients(*limits):
-        runner, loss = build_runner(small_config, *limits), build_loss(LossConfig(balance=balance), 32)
+def test_gradients_of_micro_batches_add_up_to_those_of_the_batch(batch, small_config, balance):
+    def gradients(micro_batch_size):
+        runner, loss = build_runner(small_config, micro_batch_size), build_loss(LossConfig(balance=balance), 32)
         runner.backward(batch, loss)
         losses = runner.backward(batch, loss)  # nothing is left of the first
         return losses, [p.grad for module in (runner.model, loss) for p in module.parameters()]
 
-    (losses, whole), (added, parts) = gradients(None), gradients(micro_batch_size, threads)
+    (losses, whole), (added, parts) = gradients(None), gradients(3)
     assert losses.keys() == added.keys() and "total" in losses
     assert all(torch.allclose(added[name], losses[name], atol=1e-6) for name in losses)
     assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-6) for a, b in zip(whole, parts, strict=True))
@@ -55,31 +51,9 @@ def test_gradients_of_micro_batches_add_up_to_those_of_the_batch(
 
 def test_predictions_of_micro_batches_are_those_of_the_batch(batch, small_config):
     with torch.inference_mode():
-        whole, *others = (build_runner(small_config, *limits).predict(batch) for limits in [(None,), (3,), (None, 2)])
+        whole, parts = (build_runner(small_config, size).predict(batch) for size in (None, 3))
     assert whole.shape == (8, 2, 32, 32) and whole.dtype == torch.float32
-    assert all(torch.allclose(whole, parts, atol=1e-6) for parts in others)
-
-
-def test_training_in_threads_is_repeatable_and_normalises_each_part_by_itself(batch, small_config):
-    def train(batch, threads):
-        runner, loss = build_runner(small_config, None, threads), build_loss(LossConfig(), 32)
-        for _ in range(3):
-            runner.begin_epoch()
-            runner.model.train()
-            runner.backward(batch, loss)
-        return runner
-
-    first, again = train(batch, 2), train(batch, 2)
-    gradients = [[p.grad for p in runner.model.parameters()] for runner in (first, again)]
-    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
-    alone = train(batch.split(2)[0], 1)  # the running statistics are those of the first part
-    assert all(torch.equal(a, b) for a, b in zip(first.model.buffers(), alone.model.buffers(), strict=True))
-
-
-def test_threads_share_small_batches_with_fewer_parts(batch, small_config):
-    runner = build_runner(small_config, None, threads=4)
-    assert [len(part) for part in runner._divide(batch)] == [4, 4]
-    assert [len(part) for part in runner._divide(batch.split(2)[0])] == [4]
+    assert torch.allclose(whole, parts, atol=1e-6)
 
 
 @pytest.mark.parametrize("balance", ["fixed", "adaptive", "uncertainty"])
