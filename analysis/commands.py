@@ -4,6 +4,8 @@ import argparse
 import sys
 from importlib import import_module
 
+from data.runtime.cores import limit_spinning
+
 COMMANDS = {  # module and description of each sub-command
     "search": ("search.run", "search for a network, train it and write its report"),
     "check": ("data.check.check", "find the faults of a data set folder"),
@@ -27,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name, (_, description) in COMMANDS.items():
         commands.add_parser(name, help=description, add_help=False)
     command = parser.parse_args(words[:1] or ["--help"]).command
+    limit_spinning()
     code: int = import_module(COMMANDS[command][0]).main(words[1:])
     return code
 

@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
-from data.runtime.cores import count_cores
+from data.runtime.cores import SPINNING, count_cores
 from data.runtime.parallel import check_answer
 from models.cost import Throughput
 from search.config.plugins import VARIABLE
@@ -188,8 +188,8 @@ def start(address: str | None, workers: int | None = None) -> Cluster:
 
 def _ship_code() -> dict[str, Any]:
     """Return Ray's environment of a cluster, in which every node runs this process's code and finds its plugins."""
-    plugins = {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {}
-    return {"py_modules": list(map(import_module, SHIPPED)), "excludes": NOT_SHIPPED, "env_vars": plugins}
+    variables = {name: os.environ[name] for name in (VARIABLE, SPINNING[0]) if name in os.environ}
+    return {"py_modules": list(map(import_module, SHIPPED)), "excludes": NOT_SHIPPED, "env_vars": variables}
 
 
 def configure() -> None:
