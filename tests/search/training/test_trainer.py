@@ -264,10 +264,10 @@ def full_above(images, error):
     """Return the network's pass for a machine whose memory holds that many images."""
     predict = MicroBatchRunner._forward
 
-    def limited(passes, model, batch):
+    def limited(passes, batch):
         if len(batch) > images:
             raise error
-        return predict(passes, model, batch)
+        return predict(passes, batch)
 
     return limited
 
@@ -309,9 +309,9 @@ def test_one_image_that_does_not_fit_fails_the_trial(fit_data, small_config, mon
 def test_validation_is_split_into_micro_batches_too(fit_data, small_config, monkeypatch):
     seen, forward = {True: [], False: []}, MicroBatchRunner._forward
 
-    def noted(passes, model, batch):
-        seen[model.training].append(len(batch))
-        return forward(passes, model, batch)
+    def noted(passes, batch):
+        seen[passes.model.training].append(len(batch))
+        return forward(passes, batch)
 
     monkeypatch.setattr(MicroBatchRunner, "_forward", noted)
     train(small_config, fit_data, epochs=1, micro_batch_size=3)
