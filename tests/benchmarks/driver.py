@@ -249,6 +249,7 @@ def main() -> None:
     args.trials = [int(end) for end in args.trials.split(",")]
     os.environ[WORKERS] = str(args.workers)
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["ONE_LOOK_CACHE"] = folder  # so that this is not the newest run of the user
         try:
             run(args, Path(folder))
         finally:
