@@ -51,7 +51,7 @@ def went_through(recorder, spec, scores, search=None, name=""):
         result = {"score": score, "last": epoch == stage.epochs, "training_iteration": epoch}
         result["metrics"] = UserDict(metrics)  # as trials report them: Ray Tune flattens dicts alone
         expected = flatten_dict(result)
-        if search is not None:
+        if search is not None and epoch < len(scores):  # Ray Tune reports the last one by on_trial_complete alone
             search.on_trial_result(name, expected)
         pictures = shown if stage.pictures else None
         recorder.on_trial_result(0, [], trial, {**result, "rates": [(epoch, 0.01)], "pictures": pictures})
