@@ -47,7 +47,7 @@ def typed(words, cwd=ROOT, **replaced):
 
 
 def test_scenes_command_works(tmp_path):
-    process = typed(command("python -m data.scenes"), DIR=str(tmp_path / "out"), **{"2000": "40"})
+    process = typed(command("python -m data.scenes"), SCENES=str(tmp_path / "out"), **{"2000": "40"})
     assert process.returncode == 0, process.stderr
     assert len(list((tmp_path / "out" / "images").iterdir())) == 40
 
