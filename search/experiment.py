@@ -35,9 +35,10 @@ from search.tuning.promotion import KEPT_CHECKPOINTS
 from search.tuning.ray import cluster
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.nodes import check_nodes
+from search.tuning.ray.scheduler import StageScheduler
 from search.tuning.ray.searchers import StageChain
 from search.tuning.ray.trackers import Tracker
-from search.tuning.ray.tune import RecordCallback, StageScheduler, run_experiment
+from search.tuning.ray.tune import RecordCallback, run_experiment
 from search.tuning.restore import restore_trials
 from search.tuning.stage_runner import StageFailedError, StageRunner
 from search.tuning.stage_setup import RunResources

@@ -1,7 +1,7 @@
-"""The stages as one Ray Tune experiment: the callback that records trials, the scheduler and the worker."""
+"""The stages as one Ray Tune experiment: the callback that records trials, and the worker."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,26 +11,18 @@ from ray.actor import exit_actor
 from ray.tune import Checkpoint, FailureConfig, RunConfig
 from ray.tune.experiment import Trial
 from ray.tune.result import SHOULD_CHECKPOINT, TIME_TOTAL_S
-from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import ConcurrencyLimiter
 from ray.tune.trainable import wrap_function
 
-from data.reading.matching import natural_order
-from search.config.stages import GRACE_PERIOD, REDUCTION_FACTOR
 from search.records.disk import DiskFullError, describe_full, mentions_full_disk
 from search.records.run_state import RunState
 from search.records.tensorboard import TrialLogger
 from search.records.trials import TrialRecord, TrialTable
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.failures import MAX_RETRIES, Failure, read_failure
-from search.tuning.ray.internals import (
-    get_asha_rungs,
-    keep_idle_workers,
-    leave_out_of_snapshots,
-    set_process_title,
-    skip_usage_statistics,
-)
+from search.tuning.ray.internals import set_process_title, skip_usage_statistics
 from search.tuning.ray.nodes import NodeWatch
+from search.tuning.ray.scheduler import StageScheduler, get_spec
 from search.tuning.ray.searchers import StageChain
 from search.tuning.ray.trainable import TrialSpec, read_outcome, train_trial
 
@@ -65,7 +57,7 @@ class RecordCallback(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Add a record, unless the trial resumes."""
-        spec = _get_spec(trial)
+        spec = get_spec(trial)
         record = self.table.records.get(spec.trial_id) or self._add_record(spec)
         shown, val = spec.context.stage.pictures, spec.context.data.val
         raw = val.gather(np.arange(min(shown, len(val)))) if shown else None
@@ -94,7 +86,7 @@ class RecordCallback(tune.Callback):
             metrics["epochs"] = metrics.pop("epoch")
             metrics["device_s"] = metrics["fit_s"] * metrics.pop("devices")
             metrics["ended_s"] = self.run_state.used_s - result.get(AGE, 0.0)
-            record = self.table.report(_get_spec(trial).trial_id, metrics)
+            record = self.table.report(get_spec(trial).trial_id, metrics)
             for logger in self.loggers:
                 logger.report(record, rates=result["rates"], pictures=result["pictures"])
             del result["rates"], result["pictures"]  # Ray Tune keeps the last result of every trial
@@ -107,7 +99,7 @@ class RecordCallback(tune.Callback):
 
         With `num_to_keep` Ray Tune would do the same, and write a snapshot of the experiment at every report.
         """
-        self.checkpoints.put(_get_spec(trial).trial_id, checkpoint)
+        self.checkpoints.put(get_spec(trial).trial_id, checkpoint)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Close the record as completed, stopped by ASHA, ended by the budget, or failed with its reason."""
@@ -122,7 +114,7 @@ class RecordCallback(tune.Callback):
         Raises:
             DiskFullError: A disk is full, which ends the run; the trial remains unfinished and is resumed.
         """
-        spec, failure = _get_spec(trial), read_failure(trial)
+        spec, failure = get_spec(trial), read_failure(trial)
         if mentions_full_disk(failure.text, self.table.folder):
             raise DiskFullError(describe_full(self.table.folder))
         if spec.trial_id not in self.table.records:
@@ -140,7 +132,7 @@ class RecordCallback(tune.Callback):
 
     def _retry(self, trial: Trial, failure: Failure) -> None:
         """Continue a trial from its last checkpoint on another worker."""
-        spec = _get_spec(trial)
+        spec = get_spec(trial)
         reported = self.table.records[spec.trial_id].metrics.get("epochs", 0)
         state = self.checkpoints.recover(spec.trial_id, reported)
         epoch = state["epoch"] if state else 0
@@ -150,66 +142,11 @@ class RecordCallback(tune.Callback):
         self.searcher.retry(trial.trial_id, replace(spec, own=own, attempt=spec.attempt + 1))
 
     def _close(self, trial: Trial, status: str, reason: str, replay: dict[str, Any] | None = None) -> None:
-        record = self.table.finish(_get_spec(trial).trial_id, status, reason, replay=replay)
+        record = self.table.finish(get_spec(trial).trial_id, status, reason, replay=replay)
         self.checkpoints.finish(record)
         for logger in self.loggers:
             logger.finish(record)
         self.notify(record)
-
-
-class StageScheduler(ASHAScheduler):
-    """ASHA over the `epochs` of the trials with early stopping; all others run to their end.
-
-    Source: Li et al. 2018, arXiv:1810.05934.
-    """
-
-    def __init__(self, epochs: int, workers: int) -> None:
-        self._workers, self._kept = workers, None
-        super().__init__(
-            time_attr="epoch",
-            metric="score",
-            mode="max",
-            max_t=max(epochs + 1, GRACE_PERIOD),  # trials end themselves at their last epoch
-            grace_period=GRACE_PERIOD,
-            reduction_factor=REDUCTION_FACTOR,
-        )
-
-    def restore_reports(self, reports: Iterable[tuple[str, int, float]]) -> None:
-        """Restore the rungs from the trials, epochs and scores that earlier processes reported."""
-        rungs = get_asha_rungs(self)
-        for trial_id, epoch, score in reports:
-            rungs.get(epoch, {})[trial_id] = score
-
-    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Add a trial; the first one of a stage shows which workers to keep."""
-        super().on_trial_add(tune_controller, trial)
-        leave_out_of_snapshots(tune_controller)
-        self._kept = keep_idle_workers(tune_controller, trial, self._workers, instead=self._kept)
-
-    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """Return the first trial that waits; Ray Tune would look for it among all trials, at every event."""
-        waiting = (trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PENDING)
-        return min(waiting, key=lambda trial: natural_order(_get_spec(trial).trial_id), default=None)
-
-    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        """Return whether the trial continues.
-
-        It is compared with others at the epochs of the rungs only: a trial that resumed has a new name in Ray Tune and
-        would enter its last rung again with the score of a later epoch.
-        """
-        if not self._is_compared(trial, result):
-            return str(TrialScheduler.CONTINUE)
-        return str(super().on_trial_result(tune_controller, trial, result))
-
-    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        """Record the last score of a trial at its rung; skip failed trials and those without early stopping."""
-        if self._is_compared(trial, result):
-            super().on_trial_complete(tune_controller, trial, result)
-
-    def _is_compared(self, trial: Trial, result: dict[str, Any]) -> bool:
-        """Return whether the score of a report belongs to a rung."""
-        early_stopping = _get_spec(trial).early_stopping and not result.get("failed")
-        return early_stopping and result["epoch"] in get_asha_rungs(self)
 
 
 class Worker(wrap_function(train_trial)):  # type: ignore[misc]  # Ray Tune has no types
@@ -346,17 +283,12 @@ def _request_resources(params: dict[str, Any]) -> tune.PlacementGroupFactory:
     return tune.PlacementGroupFactory([dict(spec.context.resources)])
 
 
-def _get_spec(trial: Trial) -> TrialSpec:
-    spec: TrialSpec = trial.config["spec"]
-    return spec
-
-
 def _name_trial(trial: Trial) -> str:
-    spec = _get_spec(trial)
+    spec = get_spec(trial)
     return f"{spec.trial_id}_{spec.config.model.arch}"
 
 
 def _name_folder(trial: Trial) -> str:
     """Return the name of a trial's folder; each attempt has its own."""
-    attempt = _get_spec(trial).attempt
+    attempt = get_spec(trial).attempt
     return _name_trial(trial) + (f"_{attempt}" if attempt else "")

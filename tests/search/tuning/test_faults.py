@@ -17,9 +17,10 @@ from search.records.trials import TrialRecord, TrialTable
 from search.tuning.ray import cluster
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.failures import MAX_RETRIES
+from search.tuning.ray.scheduler import StageScheduler
 from search.tuning.ray.searchers import FixedSearcher, StageChain
 from search.tuning.ray.trainable import StageContext, build_trial_spec
-from search.tuning.ray.tune import WAIT_S, Overtime, RecordCallback, StageScheduler, run_experiment
+from search.tuning.ray.tune import WAIT_S, Overtime, RecordCallback, run_experiment
 
 EPOCHS = 3
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
