@@ -35,7 +35,7 @@ def run_state(out):
 
 
 def killed(out, *, trials=0, reports=0):
-    """Kill a run, and nothing but its driver, as soon as so many trials have ended and so many reports have come.
+    """Kill a run, and nothing but its driver, as soon as so many trials have ended and so many more reports came.
 
     The run is started with relative paths, and resumed by the command that it printed, in another folder.
     """
@@ -43,6 +43,7 @@ def killed(out, *, trials=0, reports=0):
     command, folder = [*RUN, *OPTIONS[-1], "--out", out.name], out.parent
     if out.exists():
         command, folder = printed_command(printed), elsewhere(out)
+    reports += count_reports(out)
     with printed.open("w") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.DEVNULL, cwd=folder)
     wait_until(lambda: len(rows(out)) >= trials and count_reports(out) >= reports, or_until=lambda: ended(process))
@@ -152,8 +153,8 @@ def test_budget_is_spent_once(tiny_dataset, tmp_path, stretch):
     out, budget_s = tmp_path / "out", stretch(90)
     (tmp_path / "scenes").symlink_to(tiny_dataset)
     OPTIONS.append(["--budget", f"{budget_s}s", "--data", "scenes", "--max-params", "60k"])
-    for reports in (1, 2):
-        killed(out, reports=reports)
+    for _ in range(2):
+        killed(out, reports=1)
     resume(out)
     content = run_state(out)
     assert content["state"] == "done" and content["wall_s"] < 1.1 * budget_s
