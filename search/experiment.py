@@ -190,6 +190,8 @@ class Experiment:
         """Return the recipes that the search tries first; the study's need more time than a short budget has."""
         drawn = all(part.origin == "drawn" for part in self.data_module.dataset.folders)
         portfolio = [f"{name}+{VARIED}" if drawn else name for name in PORTFOLIO]
+        if self.options.first == "nothing":
+            return ()
         if self.options.first == "study":
             return *RECIPES, *portfolio
         return *portfolio, *(RECIPES if self._trainings >= SEARCH_FROM else ())

@@ -1,11 +1,11 @@
 """Compare search methods at equal budget: each is a whole run of search/run.py, of the same length, for each seed.
 
-    one-look compare --data DIR --budget 5m --seeds 5 --methods default,random,asha_only --out DIR
+    one-look compare --data DIR --budget 5m --seeds 5 --methods default,starter,random --out DIR
 
 A seed decides which backgrounds are held out, for every method alike. The runs follow each other and methods alternate,
 so that a slow spell of the machine affects all of them; existing runs are not repeated. All models are then measured on
-all validation and test images at one size. Writes table.md, runs.csv and best_over_time (.png and .svg), and keeps
-every run folder.
+all validation and test images at one size, and with `--judge` on images from elsewhere. Writes table.md, runs.csv and
+best_over_time (.png and .svg), and keeps every run folder.
 """
 
 import argparse
@@ -36,6 +36,9 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--seeds", type=parse_whole(1), default=3, help="runs of each method (default 3)")
     known, default = ",".join(METHODS), ",".join(DEFAULT_METHODS)
     p.add_argument("--methods", type=_parse_methods, default=list(DEFAULT_METHODS), help=f"of {known} ({default})")
+    p.add_argument(
+        "--judge", type=Path, metavar="DIR", help="also measure all models on a data set that none of them saw"
+    )
     p.add_argument("--out", type=Path, default=Path("comparison"), help="folder of all runs (default comparison)")
     return p
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from analysis.compare.methods import DEFAULT, Comparison, run_missing
-from analysis.compare.scoring import PX, sample_curve, score_runs, trace_incumbent
+from analysis.compare.scoring import PX, open_judge, sample_curve, score_runs, trace_incumbent
 from analysis.plots.plots import save
 from analysis.runs.files import check_folder, write_file
 from analysis.runs.tables import markdown_table
@@ -24,8 +24,15 @@ LATE = 1.02  # times the budget; runs that take longer are marked
 TIMES = 400
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")  # Okabe and Ito 2008
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (1, 2)))
-TITLES = {"test_score": "test score", "test_iou": "test IoU", "test_rmse_depth": "test RMSE"}
-TITLES |= {"val_score": "validation score"}
+TITLES = {  # of metrics; the first one that the runs have is compared seed by seed
+    "judge_score": "score elsewhere",
+    "judge_iou": "IoU elsewhere",
+    "judge_explained_depth": "depth explained elsewhere",
+    "test_score": "test score",
+    "test_iou": "test IoU",
+    "test_rmse_depth": "test RMSE",
+    "val_score": "validation score",
+}
 
 
 def compare(comparison: Comparison) -> str:
@@ -33,12 +40,13 @@ def compare(comparison: Comparison) -> str:
 
     Raises:
         AnalysisError: A run failed, or a folder holds something else.
-        DataError: The data have changed since a run.
+        DataError: The data have changed since a run, or nothing can be measured on `judge`.
     """
     check_folder(comparison.out)
+    judge = comparison.judge and open_judge(comparison.judge)  # before the first run
     run_missing(comparison)
     methods, seeds, folders = zip(*comparison.runs(), strict=True)
-    scored = score_runs(folders)
+    scored = score_runs(folders, judge)
     scored.insert(0, "method", methods)
     scored.insert(1, "seed", seeds)
     curves = [trace_incumbent(folder, sigma) for folder, sigma in zip(folders, scored["sigma"], strict=True)]
@@ -119,11 +127,15 @@ def _format_wall_times(wall_s: "pd.Series[float]", budget: Budget) -> str:
 
 
 def _explain(runs: pd.DataFrame, metric: str) -> str:
+    elsewhere = (
+        " Elsewhere: the images of --judge, measured by one-look evaluate." if metric.startswith("judge") else ""
+    )
     return (
         f"All models are measured on whole parts at {PX} px and scored with one standard deviation of the depth for "
-        f"each seed. {TITLES[metric].capitalize()} and differences by seed: mean over {runs['seed'].nunique()} seeds "
-        f"[95 % t-interval]; elsewhere mean [lowest, highest]. Seeds for {DELTA}: from so many seeds the interval of "
-        f"the difference is {DELTA} to either side. Late: over {LATE - 1:.0%} more than the budget."
+        f"each seed.{elsewhere} {TITLES[metric].capitalize()} and differences by seed: mean over "
+        f"{runs['seed'].nunique()} seeds [95 % t-interval]; other columns: mean [lowest, highest]. Seeds for {DELTA}: "
+        f"from so many seeds the interval of the difference is {DELTA} to either side. Late: over {LATE - 1:.0%} more "
+        "than the budget."
     )
 
 

@@ -17,14 +17,15 @@ RUN = Path(__file__).resolve().parents[2] / "search" / "run.py"
 DEFAULT = "default"
 METHODS = {
     DEFAULT: [],
-    "random": ["--sampler", "random"],  # random search with the same stages
+    "starter": ["--recipe", "quick_efficientnet"],  # what every search tries first, trained for all of the time
+    "random": ["--sampler", "random", "--first", "nothing"],  # random search with the same stages
+    "asha_only": ["--stages", "single", "--first", "nothing"],  # plain ASHA: no portfolio, promotion, reuse of weights
     "one_epoch_topk": ["--stages", "one_epoch"],  # one epoch for all, then the best few trained fully
-    "asha_only": ["--stages", "single"],  # ASHA at the final size: no promotion, no reuse of weights
     "study": ["--recipe", "study"],  # the study's network, loss and training
     "study_small": ["--recipe", "study", "--width", "4"],
     "random_split": ["--split", "random"],  # a search on a split by image, which leaks backgrounds
 }
-DEFAULT_METHODS = tuple(METHODS)[:5]
+DEFAULT_METHODS = tuple(METHODS)[:4]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,7 @@ class Comparison:
     methods: Sequence[str]  # names in METHODS
     seeds: int  # number of runs of each method; a seed decides which backgrounds are held out, for every method alike
     out: Path
+    judge: Path | None = None  # data set that no method saw, on which all models are measured too
 
     def runs(self) -> list[tuple[str, int, Path]]:
         """Return method, seed and folder of each run; methods alternate, so that a slow spell affects all of them."""

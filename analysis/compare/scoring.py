@@ -18,11 +18,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from analysis import AnalysisError
+from analysis.evaluate import evaluate
 from analysis.model import load_model
 from analysis.runs.files import read_json
 from analysis.runs.tables import load_reports, load_trials
 from data.data_module import DataModule, load_data_module
+from data.dataset import Dataset
 from data.loading.device_loader import build_loader
+from data.reading.layout import read_dataset
 from data.runtime.progress import progress_bar
 from models.cost import choose_images_per_pass
 from models.score import Score
@@ -31,6 +34,7 @@ from search.output.model_folder import measure
 PX = 160
 STAGE_ORDER = {"explore": 0, "confirm": 1, "final": 2, "repeat": 2}  # repeats of finalists are as high as finalists
 METRICS = ("score", "iou", "rmse_depth")
+JUDGED = ("score", "iou", "explained_depth")  # of images from elsewhere
 
 
 class ResizingNetwork(nn.Module):
@@ -48,8 +52,10 @@ class ResizingNetwork(nn.Module):
         return F.interpolate(maps, size=image.shape[2:], mode="bilinear")
 
 
-def score_run(folder: Path) -> dict[str, Any]:
+def score_run(folder: Path, judge: Dataset | None = None) -> dict[str, Any]:
     """Return the metrics of a run's model on whole parts of the data, its network, and what the run spent.
+
+    With `judge`, a data set, the means of its JUDGED metrics on that are there too, as `judge_score` and so on.
 
     Raises:
         AnalysisError: The run has no model, or its records are damaged.
@@ -62,21 +68,40 @@ def score_run(folder: Path) -> dict[str, Any]:
     best = trials.loc[state["best"]]
     network = {"arch": best["model/arch"], "width": best["model/width"], "params": best["params"]}
     spent = {"trials": len(trials), "images_seen": trials["images_seen"].sum(), "wall_s": state["wall_s"]}
-    return {**measure_model(folder, state), **network, **spent}
+    elsewhere = measure_elsewhere(folder, judge) if judge else {}
+    return {**elsewhere, **measure_model(folder, state), **network, **spent}
 
 
-def score_runs(runs: Sequence[Path]) -> pd.DataFrame:
+def open_judge(folder: Path) -> Dataset:
+    """Return a data set to measure models on.
+
+    Raises:
+        DataError: It cannot be read, or the meaning of its values is unknown.
+    """
+    dataset = read_dataset(folder)
+    dataset.check_meaning()
+    return dataset
+
+
+def score_runs(runs: Sequence[Path], judge: Dataset | None = None) -> pd.DataFrame:
     """Return the row of `score_run` of each run."""
     rows = []
     with progress_bar("measuring the models on whole parts") as progress:
         for number, run in enumerate(runs, start=1):
-            rows.append(score_run(Path(run)))
+            rows.append(score_run(Path(run), judge))
             progress(number, len(runs))
     return pd.DataFrame(rows)
 
 
+def measure_elsewhere(folder: Path, judge: Dataset) -> dict[str, float]:
+    """Return the means of the JUDGED metrics of a run's model on a data set, as analysis.evaluate measures them."""
+    table = evaluate(load_model(folder), judge)
+    means = table.loc[table["by"] == "model", [*JUDGED]].mean().dropna()
+    return {f"judge_{name}": float(value) for name, value in means.items()}
+
+
 def measure_model(folder: Path, state: dict[str, Any]) -> dict[str, float]:
-    """Measure a run's model on all validation and test images at PX; return score, IoU, RMSE and `sigma`.
+    """Measure a run's model on all validation and test images of the run at PX; return score, IoU, RMSE and `sigma`.
 
     The run itself measures at its own size, and as many images as its budget allows. `sigma` is the standard deviation
     of the depth that scales the scores.

@@ -141,9 +141,9 @@ class RunOptions:
     )
     sampler: str = _option("sampler of the search", default="tpe", group=COMPARISONS, choices=("tpe", "random"))
     first: str = _option(
-        "what a search tries first: the portfolio, or the study's recipes and then the portfolio",
+        "what a search tries first: the portfolio, the study's recipes and then the portfolio, or nothing",
         default="portfolio",
-        choices=("portfolio", "study"),
+        choices=("portfolio", "study", "nothing"),
     )
     objectives: tuple[str, ...] = _option(
         "what a search optimises: the score, and costs that it minimises beside it (params, macs, latency_ms)",

@@ -282,6 +282,7 @@ def test_interrupted_run_keeps_what_was_done_and_exits_130(name, tiny_dataset, t
         ("portfolio", 1.0, [*PORTFOLIO]),
         ("portfolio", SEARCH_FROM, [*PORTFOLIO, *RECIPES]),
         ("study", 1.0, [*RECIPES, *PORTFOLIO]),
+        ("nothing", SEARCH_FROM, []),
     ],
 )
 def test_study_s_recipes_are_tried_where_there_is_time_or_the_user_asks(first, trainings, expected):

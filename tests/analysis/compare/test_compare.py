@@ -15,8 +15,10 @@ from analysis import AnalysisError, load_model
 from analysis.compare import methods, scoring
 from analysis.compare.__main__ import build_parser, main
 from analysis.compare.compare import DELTA, build_comparison_table, count_seeds, estimate_mean, plot_over_time
+from analysis.evaluate import evaluate
 from data.data_module import DataModule
 from data.loading.loaders import Loader
+from data.reading.layout import read_dataset
 from models.metrics import MetricSums
 from models.score import Score
 from search.config.budget import parse_budget
@@ -114,9 +116,27 @@ def test_progress_names_the_run_and_the_time_left(commands, tmp_path, capsys):
     ]
 
 
-def test_five_methods_are_the_default():
+def test_four_methods_are_the_default():
     methods_run = build_parser().parse_args(["--data", "d", "--budget", "3m"]).methods
-    assert methods_run == ["default", "random", "one_epoch_topk", "asha_only", "study"]
+    assert methods_run == ["default", "starter", "random", "asha_only"]
+
+
+def test_methods_are_compared_on_the_images_of_a_judge(commands, tiny_dataset, finished_run, tmp_path, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(scoring, "load_model", lambda run: loaded.append(run) or load_model(finished_run, device="cpu"))
+    named = ["--methods", "default,study", "--judge", str(tiny_dataset)]
+    assert main(arguments(tmp_path / "out", *named)) == 0
+    assert [run.name for run in loaded] == ["default-0", "study-0", "default-1", "study-1"]
+    table = evaluate(load_model(finished_run, device="cpu"), read_dataset(tiny_dataset))
+    mean = table.loc[table["by"] == "model", "score"].mean()
+    written = (tmp_path / "out" / "table.md").read_text()
+    assert f"| study | 2 | {mean:.3f} [{mean:.3f}, {mean:.3f}] | +0.000 [+0.000, +0.000] |" in written
+    assert "score elsewhere minus default" in written and "| test score |" in written
+
+
+def test_judge_that_cannot_be_read_is_said_before_the_first_run(commands, tmp_path, capsys):
+    assert main(arguments(tmp_path / "out", "--judge", str(tmp_path / "nowhere"))) == 2
+    assert "nowhere" in capsys.readouterr().err and not commands
 
 
 def test_models_of_the_common_size_are_measured_as_a_run_measures_its_own(finished_run, tiny_dataset, monkeypatch):
@@ -256,12 +276,12 @@ def test_file_in_the_place_of_the_folder_is_refused(commands, tmp_path, capsys):
 
 
 def test_unfinished_run_is_named_and_left_before_anything_runs(commands, tmp_path, capsys):
-    (tmp_path / "study-1").mkdir()
+    (tmp_path / "starter-1").mkdir()
     assert main(arguments(tmp_path)) == 2
-    assert "study-1 holds no finished run; remove it" in capsys.readouterr().err and not commands
-    write_json(tmp_path / "study-1" / "run.json", {"state": "done"})
+    assert "starter-1 holds no finished run; remove it" in capsys.readouterr().err and not commands
+    write_json(tmp_path / "starter-1" / "run.json", {"state": "done"})
     assert main(arguments(tmp_path)) == 2
-    assert "study-1 holds no finished run; remove it" in capsys.readouterr().err and not commands
+    assert "starter-1 holds no finished run; remove it" in capsys.readouterr().err and not commands
 
 
 def test_failed_run_speaks_for_itself(tmp_path, capsys):
@@ -273,7 +293,7 @@ def test_failed_run_speaks_for_itself(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (("--methods", "best"), "no method 'best'; choose from default, random"),
+        (("--methods", "best"), "no method 'best'; choose from default, starter"),
         (("--seeds", "0"), "seeds"),
         (("--budget", "1x"), "1x"),
     ],
