@@ -43,7 +43,7 @@ def compare(comparison: Comparison) -> str:
         DataError: The data have changed since a run, or nothing can be measured on `judge`.
     """
     check_folder(comparison.out)
-    judge = comparison.judge and open_judge(comparison.judge)  # before the first run
+    judge = open_judge(comparison.judge) if comparison.judge else None  # before the first run
     run_missing(comparison)
     methods, seeds, folders = zip(*comparison.runs(), strict=True)
     scored = score_runs(folders, judge)
