@@ -1,4 +1,4 @@
-"""The stages as one Ray Tune experiment: the callback that records trials, and the worker."""
+"""The stages as one Ray Tune experiment, and the callback that records its trials."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -7,12 +7,9 @@ from typing import Any
 
 import numpy as np
 from ray import tune
-from ray.actor import exit_actor
 from ray.tune import Checkpoint, FailureConfig, RunConfig
 from ray.tune.experiment import Trial
-from ray.tune.result import SHOULD_CHECKPOINT, TIME_TOTAL_S
 from ray.tune.search import ConcurrencyLimiter
-from ray.tune.trainable import wrap_function
 
 from search.records.disk import DiskFullError, describe_full, mentions_full_disk
 from search.records.run_state import RunState
@@ -20,16 +17,14 @@ from search.records.tensorboard import TrialLogger
 from search.records.trials import TrialRecord, TrialTable
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.failures import MAX_RETRIES, Failure, read_failure
-from search.tuning.ray.internals import set_process_title, skip_usage_statistics
+from search.tuning.ray.internals import skip_usage_statistics
 from search.tuning.ray.nodes import NodeWatch
 from search.tuning.ray.scheduler import StageScheduler, get_spec
 from search.tuning.ray.searchers import StageChain
-from search.tuning.ray.trainable import TrialSpec, read_outcome, train_trial
+from search.tuning.ray.trainable import TrialSpec, read_outcome
+from search.tuning.ray.worker import AGE, Worker
 
 WAIT_S = 30.0  # after the deadline, for trials to end
-MAX_REPORTS = 1000  # that are sent together
-AGE = "age_s"  # seconds between a report and the last one that was sent with it
-LOGGED = ("metrics", "rates", "pictures")  # parts of a report that Ray Tune itself does not need
 
 
 @dataclass
@@ -147,67 +142,6 @@ class RecordCallback(tune.Callback):
         for logger in self.loggers:
             logger.finish(record)
         self.notify(record)
-
-
-class Worker(wrap_function(train_trial)):  # type: ignore[misc]  # Ray Tune has no types
-    """A process that trains one trial after the other and shows the current trial in its process title.
-
-    Each report is sent to the driver once, and without the trial's specification, which the driver has.
-    """
-
-    _held: Sequence[dict[str, Any]] = ()  # reports that are sent after others
-
-    def step(self) -> Any:
-        """Train until the next report."""
-        set_process_title(f"ray::{self.trial_name}")
-        return super().step()
-
-    def train_buffered(self, *limits: Any) -> list[dict[str, Any]]:
-        """Return the reports of some time, which the driver handles at once.
-
-        The `limits` do not count, of which Ray 2.60 confuses the seconds and the number of reports. It would also train
-        on while it saves if a report with a checkpoint came with others.
-        """
-        seconds = self.config["spec"].context.report_s
-        results = self._held or add_ages(super().train_buffered(seconds, MAX_REPORTS))
-        results, self._held = split_reports(results)
-        return results
-
-    def get_auto_filled_metrics(self, *args: Any, **options: Any) -> dict[str, Any]:
-        """Return what Ray Tune adds to a report, without the specification of the trial."""
-        return {
-            name: value for name, value in super().get_auto_filled_metrics(*args, **options).items() if name != "config"
-        }
-
-    def save_checkpoint(self, checkpoint_dir: str = "") -> Any:
-        """Return the checkpoint of the last report, whose metrics have been sent."""
-        saved = super().save_checkpoint(checkpoint_dir)
-        for name in LOGGED:
-            saved.metrics.pop(name, None)
-        return saved
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Prepare for the next trial; end this process if the last one does not stop, so that another one takes it.
-
-        Ray Tune would drop the next trial without a word to the callbacks.
-        """
-        self._held = []
-        if not super().reset_config(new_config):
-            exit_actor()
-        return True
-
-
-def add_ages(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return reports that are sent together, each with the seconds since it was made."""
-    now = max(result.get(TIME_TOTAL_S, 0.0) for result in results)
-    return [result | {AGE: now - result.get(TIME_TOTAL_S, now)} for result in results]
-
-
-def split_reports(results: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the reports to send and those to hold back: one that has a checkpoint is sent alone."""
-    if len(results) > 1 and results[-1].get(SHOULD_CHECKPOINT):
-        return [*results[:-1]], [results[-1]]
-    return [*results], []
 
 
 @dataclass

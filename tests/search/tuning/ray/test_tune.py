@@ -14,13 +14,12 @@ from ray.tune import Checkpoint
 from search.config.stages import GRACE_PERIOD, Stage
 from search.records.run_state import create_run_state
 from search.records.trials import TrialTable
-from search.tuning.ray import tune as ray_tune
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.internals import get_asha_rungs
 from search.tuning.ray.scheduler import StageScheduler
 from search.tuning.ray.searchers import StageChain
 from search.tuning.ray.trainable import STATE_FILE, StageContext, build_trial_spec, read_outcome
-from search.tuning.ray.tune import RecordCallback, Worker
+from search.tuning.ray.tune import RecordCallback
 
 METRICS = {"epoch": 1, "score": 0.5, "fit_s": 2.0, "devices": 2.0, "out_of_time": False}
 
@@ -180,35 +179,6 @@ def test_first_trial_that_waits_is_run_and_ended_ones_are_not_looked_at():
     assert StageScheduler(9, 2).choose_trial_to_run(controller).config["spec"].trial_id == "e9999"
     live = {"e9998": "RUNNING"}
     assert StageScheduler(9, 2).choose_trial_to_run(controller) is None
-
-
-@pytest.mark.parametrize("stopped", [True, False])
-def test_worker_whose_last_trial_does_not_stop_ends(stopped, monkeypatch):
-    ended = []
-    monkeypatch.setattr(Worker.__mro__[1], "reset_config", lambda self, config: stopped)
-    monkeypatch.setattr(ray_tune, "exit_actor", lambda: ended.append(True))
-    assert Worker.reset_config(object.__new__(Worker), {}) and bool(ended) != stopped
-
-
-def test_report_is_sent_once_and_without_the_specification(monkeypatch):
-    metrics = {"metrics": {"iou": 0.5}, "rates": [], "pictures": None, "score": 0.5, "checkpoint_dir_name": "one"}
-    saved = SimpleNamespace(checkpoint="one", metrics=metrics)
-    monkeypatch.setattr(Worker.__mro__[1], "save_checkpoint", lambda self, folder: saved)
-    monkeypatch.setattr(Worker.__mro__[1], "get_auto_filled_metrics", lambda self: {"config": "long", "pid": 1})
-    worker = object.__new__(Worker)
-    assert worker.save_checkpoint().metrics == {"score": 0.5, "checkpoint_dir_name": "one"}
-    assert worker.get_auto_filled_metrics() == {"pid": 1}
-
-
-def test_reports_of_a_while_are_sent_together_with_their_ages_and_one_with_a_checkpoint_alone(monkeypatch):
-    context = StageContext(stage=None, data=None, deadline=None, cap_s=None, threads=1, device="cpu", report_s=60.0)
-    worker = object.__new__(Worker)
-    worker.config = {"spec": SimpleNamespace(context=context)}
-    made = iter([{"time_total_s": 1.0}, {"time_total_s": 3.0}, {"time_total_s": 7.0, "should_checkpoint": True}, "no"])
-    monkeypatch.setattr(Worker, "train", lambda self: next(made))
-    assert [result["age_s"] for result in worker.train_buffered(2, 1.0)] == [6.0, 4.0]
-    assert worker.train_buffered(2, 1.0) == [{"time_total_s": 7.0, "should_checkpoint": True, "age_s": 0.0}]
-    assert next(made) == "no" and not worker._held
 
 
 def test_report_is_recorded_when_it_was_made(trial, tmp_path):
