@@ -32,8 +32,9 @@ from search.training.throughput import measure_gpu_mib, measure_throughput
 from search.tuning.allocation import WEIGHT_COPIES, count_trainings, describe_speeds, find_slowest
 from search.tuning.interrupt import LATE_S, Interrupt, RunInterruptedError
 from search.tuning.promotion import KEPT_CHECKPOINTS
-from search.tuning.ray import cluster
+from search.tuning.ray import session
 from search.tuning.ray.checkpoints import CheckpointStore
+from search.tuning.ray.cluster import Cluster
 from search.tuning.ray.nodes import check_nodes
 from search.tuning.ray.scheduler import StageScheduler
 from search.tuning.ray.searchers import StageChain
@@ -57,7 +58,7 @@ class Experiment:
         options: RunOptions,
         data_module: DataModule,
         console: RunConsole,
-        starting: Future[cluster.Cluster],
+        starting: Future[Cluster],
         run_state: RunState,
         table: TrialTable,
         discard: Callable[[Callable[[], None]], None],
@@ -84,7 +85,7 @@ class Experiment:
         self.interrupt.listen()
         with ExitStack() as cleanup:
             cleanup.callback(self.interrupt.watch())
-            cleanup.callback(cluster.stop)
+            cleanup.callback(session.stop)
             cleanup.callback(self._release_ray)
             try:
                 resources = self._prepare(cleanup)
@@ -145,7 +146,7 @@ class Experiment:
         for line in [*([f"left out: {left_out}"] if left_out else []), *self.data_module.list_warnings()]:
             self.console.print(line, style="yellow")
 
-    def _announce(self, ray: cluster.Cluster) -> None:
+    def _announce(self, ray: Cluster) -> None:
         """Print the run folder and the commands that resume the run and show it in a browser."""
         lines = [f"run folder {shorten(self.folder)}", f"resume    {format_resume_command(self.folder)}"]
         lines += [f"storage   {self.options.storage}, from which --resume continues it elsewhere"] * bool(
@@ -155,7 +156,7 @@ class Experiment:
         for line in lines:
             self.console.print(line, whole=True)
 
-    def _build_resources(self, budget: Budget, ray: cluster.Cluster, throughput: Throughput) -> RunResources:
+    def _build_resources(self, budget: Budget, ray: Cluster, throughput: Throughput) -> RunResources:
         options = self.options
         timed = "max_latency_ms" in options.limits or "latency_ms" in options.objectives
         idle_ms = measure_reference_ms() if timed else None  # nothing is training yet

@@ -218,14 +218,14 @@ def _search(
     discard: Callable[[Callable[[], None]], None],
 ) -> int:
     from search.records.console import RunConsole
-    from search.tuning.ray import cluster
+    from search.tuning.ray import session
 
     out = run_state.folder
     if options.split == "random":
         print("warning: --split random leaks: validation shares backgrounds with training", file=sys.stderr)
     # Torch is imported while Ray starts. Ray ends with the thread that started it, so the pool outlives the run.
     with ThreadPoolExecutor(1) as pool, RunConsole() as console:
-        starting = pool.submit(cluster.start, address, options.workers)
+        starting = pool.submit(session.start, address, options.workers)
         from search.experiment import Experiment, NoModelError, RunInterruptedError, StageFailedError
 
         try:

@@ -44,7 +44,7 @@ from search.records.tensorboard import TensorBoard
 from search.records.trials import TrialRecord, TrialTable
 from search.study.dashboard import StageStudies
 from search.study.sampler import FeasibleTPE
-from search.tuning.ray import cluster, trainable
+from search.tuning.ray import session, trainable
 from search.tuning.ray import tune as ray_tune
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.scheduler import StageScheduler
@@ -193,7 +193,7 @@ def prepare(folder: Path, args: argparse.Namespace) -> tuple[RunResources, Stage
     stage = STAGE_PRESETS["default"][0]
     resources = RunResources(
         data_module=DataModule(data, seed=0),
-        cluster=describe_cluster(workers) if args.epoch_s else cluster.start(None, workers),
+        cluster=describe_cluster(workers) if args.epoch_s else session.start(None, workers),
         throughput=Throughput(1e9),
         budget=Budget(text=f"{trials}trials", trials=trials),
         deadlines=None,
@@ -255,7 +255,7 @@ def main() -> None:
         try:
             run(args, Path(folder))
         finally:
-            cluster.stop()
+            session.stop()
 
 
 if __name__ == "__main__":

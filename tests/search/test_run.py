@@ -35,7 +35,7 @@ def test_interrupted_run_prints_the_command_that_goes_on(out, monkeypatch, capsy
     def study(*_):
         raise RunInterruptedError
 
-    monkeypatch.setattr("search.tuning.ray.cluster.start", lambda address: None)
+    monkeypatch.setattr("search.tuning.ray.session.start", lambda address: None)
     monkeypatch.setattr("search.experiment.Experiment", study)
     options = RunOptions(budget=parse_budget("60s"))
     run_state = create_run_state(out, options.to_dict(), began=0.0)

@@ -21,7 +21,7 @@ from data.runtime.files import cache_dir
 from data.runtime.storage import open_place
 from search.records.disk import find_existing_folder
 from search.records.run_state import describe_process
-from search.tuning.ray.cluster import SHIPPED
+from search.tuning.ray.session import SHIPPED
 
 LOOK_S = 10.0  # between two looks at the nodes
 ANSWER_S = 60.0  # for the nodes to start a process each, which imports Ray

@@ -14,7 +14,7 @@ from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.records.run_state import create_run_state
 from search.records.trials import TrialRecord, TrialTable
-from search.tuning.ray import cluster
+from search.tuning.ray import session
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.failures import MAX_RETRIES
 from search.tuning.ray.scheduler import StageScheduler
@@ -72,8 +72,8 @@ class Killer(RecordCallback):
 
 @pytest.fixture(scope="module")
 def started():
-    yield cluster.start(None)
-    cluster.stop()
+    yield session.start(None)
+    session.stop()
 
 
 @pytest.fixture(scope="module")

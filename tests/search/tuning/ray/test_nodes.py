@@ -10,9 +10,10 @@ from ray._private.runtime_env.packaging import create_package
 from ray.tune.search import ConcurrencyLimiter
 
 from search.tuning.ray import nodes
-from search.tuning.ray.cluster import Cluster, _ship_code, sum_up_nodes
+from search.tuning.ray.cluster import Cluster, sum_up_nodes
 from search.tuning.ray.nodes import find_faults, find_versions
 from search.tuning.ray.searchers import StageChain
+from search.tuning.ray.session import _ship_code
 from tests.waiting import HANG_S
 
 
