@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
@@ -84,9 +85,10 @@ class FeasibleTPE(TPESampler):
     """
 
     def __init__(self, seed: int) -> None:
-        self.trained, self.batch, self._drawn = 0, 1, 0
+        self.trained, self.batch, self._asked = 0, 1, 0
         self._space: dict[str, BaseDistribution] = {}  # inferred with the fit
         self._fit: dict[tuple[str, ...], list[Any]] = {}  # estimators of good and of other trials, by parameters
+        self._drawn: dict[tuple[str, ...], list[dict[str, Any]]] = {}  # values from that fit for further suggestions
         super().__init__(
             seed=seed,
             n_startup_trials=STARTUP_TRIALS,
@@ -98,24 +100,38 @@ class FeasibleTPE(TPESampler):
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return the parameters that are suggested together; begin a new fit after `batch` suggestions."""
-        self._drawn = self._drawn % self.batch + 1
-        if self._drawn == 1:
-            self._fit.clear()
+        self._asked = self._asked % self.batch + 1
+        if self._asked == 1:
+            self._fit, self._drawn = {}, {}
             self._space = super().infer_relative_search_space(study, trial)
         return self._space
 
     def _sample(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Return values of parameters; draw them from the estimators of this fit, if it has them."""
+        """Return values of parameters, from the estimators of this fit if it has them."""
         names = tuple(search_space)
         if names not in self._fit:
             self._fit[names] = []
             return super()._sample(study, trial, search_space)
-        good, others = self._fit[names]
-        drawn = good.sample(self._rng.rng, self._n_ei_candidates)
-        best = self._compare(drawn, self._compute_acquisition_func(drawn, good, others))
-        return {name: values.to_external_repr(best[name]) for name, values in search_space.items()}
+        if not self._drawn.get(names):
+            self._drawn[names] = self._draw(search_space, self.batch - self._asked + 1, *self._fit[names])
+        return self._drawn[names].pop()
+
+    def _draw(
+        self, search_space: dict[str, BaseDistribution], count: int, good: Any, others: Any
+    ) -> list[dict[str, Any]]:
+        """Return the values of `count` suggestions, each the best of as many candidates as Optuna draws for one.
+
+        All are drawn at once: what Optuna computes of each trial that it is fitted to is the same for any number.
+        """
+        drawn = good.sample(self._rng.rng, count * self._n_ei_candidates)
+        scores = self._compute_acquisition_func(drawn, good, others).reshape(count, -1)
+        best = scores.argmax(axis=1) + np.arange(count) * self._n_ei_candidates
+        return [
+            {name: values.to_external_repr(drawn[name][row].item()) for name, values in search_space.items()}
+            for row in best
+        ]
 
     def _build_parzen_estimator(
         self, study: optuna.Study, search_space: dict[str, BaseDistribution], *trials: Any, **options: Any
