@@ -16,7 +16,10 @@ __all__ = ["AnalysisError", "load_model"]
 
 
 class AnalysisError(ValueError):
-    """A run, model or photo cannot be used; the message is one line that says what to do."""
+    """A run, model, photo or option cannot be used; the message is one line that says what to do.
+
+    All functions of `analysis` raise it for such input.
+    """
 
 
 def __getattr__(name: str) -> Any:

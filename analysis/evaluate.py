@@ -105,9 +105,6 @@ def evaluate(model: "Model", dataset: "Dataset", *, progress: Progress = no_prog
     Returns:
         Two rows for each image, `model` and BASELINE in the column `by`: `image`, `by` and METRICS, empty where the
         truth is unknown. Unreadable images are named on stderr and left out.
-
-    Raises:
-        AnalysisError: No image could be measured.
     """
     rows: list[dict[str, Any]] = []
     for done, batch in enumerate(_read_batches(dataset), start=1):

@@ -58,9 +58,6 @@ class Model:
 
         Returns:
             Mask in [0, 1], 1 = foreground, and relative inverse depth in [0, 1], near = 1.
-
-        Raises:
-            AnalysisError: The array has another shape or type.
         """
         return next(self.predict_many([rgb]))
 
@@ -109,10 +106,6 @@ def load_model(path: str | Path, *, device: str | None = None) -> Model:
     """Load the model of a run folder, of its best/ folder, or of model.safetensors with config.json beside it.
 
     `path` may also be `latest`, the newest run. Without a `device` a GPU is used if there is one.
-
-    Raises:
-        AnalysisError: There is no model (yet), a file is damaged, the weights do not fit the config, or the device is
-            not available.
     """
     weights = find_weights(find_run(path))
     attributes = _read_config(weights.with_name(CONFIG))
@@ -124,11 +117,7 @@ def load_model(path: str | Path, *, device: str | None = None) -> Model:
 
 
 def find_weights(path: Path) -> Path:
-    """Find the weights file of a run folder, a model folder or a file.
-
-    Raises:
-        AnalysisError: There is none; the message says if the run has not ended yet.
-    """
+    """Find the weights file of a run folder, a model folder or a file."""
     if path.is_file():
         if path.suffix != ".safetensors":
             raise AnalysisError(f"{path}: not a .safetensors file; name the run folder or its best/{WEIGHTS}")

@@ -270,9 +270,6 @@ def load_data_module(run: Mapping[str, Any], moved_to: Sequence[Path] = ()) -> D
     """Return the data of a run from its run.json; a join that is missing from the cache is written again.
 
     `moved_to` are folders that replace those in run.json, if the data have moved.
-
-    Raises:
-        DataError: The data are not recorded, cannot be read, or have changed.
     """
     about = run.get("data", {})
     if "seed" not in run or not {"folder", "fingerprint", "split", "specs"} <= about.keys():

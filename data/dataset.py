@@ -42,10 +42,10 @@ FAULT_KINDS = {
 
 
 class DataError(ValueError):
-    """A data set cannot be used as it is. The message names the fault, its place and the remedy in one line.
+    """A data set, a file or an option cannot be used. The message names place, fault and remedy in one line.
 
-    Attributes:
-        kind: One of `FAULT_KINDS` if a single triplet is at fault; "" if the data set or the disk is.
+    All functions of `data` raise it for such input. `kind` is one of `FAULT_KINDS` if a single triplet is at fault, ""
+    if the data set or the disk is.
     """
 
     def __init__(self, message: str, kind: str = "") -> None:

@@ -32,9 +32,6 @@ class StagingDir:
 
     The `origin` is everything that the samples depend on, as text: an interrupted build of equal origin is resumed.
     Without it nothing is kept, and several processes may build the same folder at the same time.
-
-    Raises:
-        DataError: It cannot be made, is being written by another process, or was interrupted with another origin.
     """
 
     def __init__(self, root: Path, origin: str | None = None) -> None:
@@ -182,11 +179,7 @@ def _encoder_options(role: str, suffix: str) -> list[int]:
 
 
 class DatasetWriter:
-    """Context that fills a hidden folder beside `root` and renames it to `root`, which is absent or empty, on success.
-
-    Raises:
-        DataError: `root` is in use or cannot be made; see `StagingDir` for `origin`.
-    """
+    """Context that fills a hidden folder and renames it to `root`, which is absent or empty, on success."""
 
     def __init__(
         self,

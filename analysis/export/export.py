@@ -62,12 +62,7 @@ class ExportedModel:
 
 
 def export(model: "Model", to: str, *, kind: str = "uint8", progress: Progress = no_progress) -> ExportedModel:
-    """Export a model, open the result again and compare it with the model.
-
-    Raises:
-        AnalysisError: A package that the format needs is not installed.
-        ExportError: The format cannot express the network, or differs by more than MAX_DIFFERENCE.
-    """
+    """Export a model, open the result again and compare it with the model."""
     import torch
 
     from analysis.export.formats import FORMATS, PortableNetwork, silence_exporters
@@ -109,11 +104,7 @@ def describe(model: "Model", kind: str) -> dict[str, str]:
 def measure_difference(
     program: "Program", model: "Model", sizes: Sequence[Size], dtype: "torch.dtype", *, progress: Progress = no_progress
 ) -> float:
-    """Return the largest absolute difference between a program and the model over random images of several sizes.
-
-    Raises:
-        ExportError: It exceeds MAX_DIFFERENCE, or the program refuses a size.
-    """
+    """Return the largest absolute difference between a program and the model over random images of several sizes."""
     largest = 0.0
     for number, size in enumerate(sizes, start=1):
         rgb = draw_random_images(size, dtype)

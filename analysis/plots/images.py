@@ -59,10 +59,6 @@ def open_part(run: Path, part: str = "val", *, most: int = MAX_IMAGES) -> Part:
     """Return a run's model and a part of its data, and pack the part if it is not packed yet.
 
     A run reads "test" only once: look at it last, and choose nothing by it.
-
-    Raises:
-        AnalysisError: The run, its model or the part does not exist.
-        DataError: The data are missing or have changed since the run.
     """
     run = find_run(run)
     model = load_model(run, device="cpu")

@@ -123,9 +123,6 @@ def write_plots(runs: Sequence[Path], out: Path, kind: str) -> None:
     """Write the curves of each run, and the training times of all runs together; print where they are.
 
     With several runs, each has a folder of its own.
-
-    Raises:
-        AnalysisError: A folder is not a run, or has nothing to plot yet.
     """
     check_folder(out)
     for run in runs:

@@ -49,9 +49,6 @@ def find_photos(places: Sequence[Path], out: Path) -> list[Photo]:
 
     Folders are searched recursively for files with one of PHOTO_SUFFIXES, without hidden files and the output folder; a
     file that is named itself is accepted whatever its suffix.
-
-    Raises:
-        AnalysisError: A place does not exist or contains no images, or a photo lies in the output folder.
     """
     hidden = out.resolve()
     found = {_resolve(path): (path, base) for place in places for path, base in _find_in(place, hidden)}
@@ -63,11 +60,7 @@ def find_photos(places: Sequence[Path], out: Path) -> list[Photo]:
 
 
 def read_photo(path: Path) -> RGBImage:
-    """Read a photo as RGB bytes, rotated by its EXIF orientation; transparency is ignored.
-
-    Raises:
-        UnreadableError: The file does not exist, or it cannot be read completely.
-    """
+    """Read a photo as RGB bytes, rotated by its EXIF orientation; transparency is ignored."""
     try:
         content = path.read_bytes()
     except OSError as error:

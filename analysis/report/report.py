@@ -65,11 +65,7 @@ LEADERBOARD = json.loads((HERE / "static" / "leaderboard.json").read_text(encodi
 
 
 def write_report(run: Path, out: Path | None = None) -> Path:
-    """Write the report of a run folder to `out`, by default report.html in it; return its path.
-
-    Raises:
-        AnalysisError: Not a run folder, one of its files is damaged, or the report cannot be written.
-    """
+    """Write the report of a run folder to `out`, by default report.html in it; return its path."""
     out = out or Path(run) / FILE
     write_file(out, render(read_run(run)).encode())
     return out

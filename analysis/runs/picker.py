@@ -25,9 +25,6 @@ def pick_runs(count: int = 1, *, usable: Callable[[Path], bool] = has_trials) ->
     """Return a list widget of the runs that this user has started, whose `value` is those that are picked.
 
     The newest `count` are picked first. After another choice the cells below are to be run again.
-
-    Raises:
-        AnalysisError: There is no usable run.
     """
     from ipywidgets import Layout, SelectMultiple
 

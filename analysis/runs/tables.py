@@ -26,9 +26,6 @@ def load_trials(*runs: Path) -> pd.DataFrame:
     """Return trials.csv of one or several runs, one row per trial and stage, with `run` as the first column.
 
     It has all columns of TEXTS and NUMBERS, empty where unknown.
-
-    Raises:
-        AnalysisError: A folder has no trials.csv, or a damaged one.
     """
     tables = []
     for run in runs:
@@ -50,9 +47,6 @@ def load_reports(*runs: Path) -> pd.DataFrame:
 
     It has all columns of EPOCH_NUMBERS, empty where unknown, and `last`: true for the trial's planned last epoch. A
     line that is still being written is left out.
-
-    Raises:
-        AnalysisError: A line is damaged or names no trial.
     """
     rows = [{"run": str(run), **line} for run in runs for line in _lines(Path(run) / "reports.jsonl")]
     reports = _complete(pd.DataFrame(rows), (*TRIAL, "stage"), EPOCH_NUMBERS)
@@ -64,9 +58,6 @@ def load_trials_so_far(*runs: Path, reports: pd.DataFrame | None = None) -> pd.D
 
     trials.csv may lack trials that have just ended. Running trials have the status "running". The table has all columns
     of TEXTS and NUMBERS, empty where unknown. `reports` are those of `load_reports`, if they have been loaded.
-
-    Raises:
-        AnalysisError: One of the files is damaged.
     """
     finished = [load_trials(run) for run in runs if (Path(run) / "trials.csv").is_file()]
     started = [{"run": str(run), **row} for run in runs for row in _started(Path(run))]

@@ -33,11 +33,7 @@ SMALL = 256  # triplets that one process inspects before others have started
 def check_folder(
     root: Path, *, roles: Roles = NO_ROLES, workers: int | None = None, progress: Progress | None = None
 ) -> Report:
-    """Inspect every triplet of a data set folder; joined folders get a report each, and one of faults between them.
-
-    Raises:
-        DataError: The folder cannot be read as a data set.
-    """
+    """Inspect every triplet of a data set folder; joined folders get a report each, and one of faults between them."""
     root = Path(root)
     joined = _list_joined_folders(root)
     folders = joined or {"": root}

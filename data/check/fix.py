@@ -35,11 +35,7 @@ Job = tuple[Triplet, tuple[Fault, ...]]
 
 
 def write_fixed_copy(report: Report, out: Path, workers: int | None = None, progress: Progress | None = None) -> str:
-    """Write the copy to a new folder, for joined folders one that joins their copies; return a line for each folder.
-
-    Raises:
-        DataError: `out` cannot be made, or it cannot be told what the values mean.
-    """
+    """Write the copy to a new folder, for joined folders one that joins their copies; return a line for each folder."""
     check_target([part.dataset.root for part in (report, *report.parts)], out)
     for part in report.folders:
         if part.unreadable:

@@ -49,11 +49,7 @@ FORMATS = {"mask_suffix": ".png", "depth_suffix": ".png"}  # lossless, because s
 
 
 def write_composites(plan: Plan, out: Path, *, workers: Workers = None, progress: Progress = no_progress) -> Path:
-    """Write a data set of composites to `out`, or resume an interrupted one with the same plan and sources.
-
-    Raises:
-        DataError: `out` is in use, or the disk is too small.
-    """
+    """Write a data set of composites to `out`, or resume an interrupted one with the same plan and sources."""
     out = Path(out)
     check_free(out)
     jobs = [range(start, min(start + CHUNK, plan.count)) for start in range(0, plan.count, CHUNK)]

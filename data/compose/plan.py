@@ -131,9 +131,6 @@ def make_plan(
     """Read all sources of three folders once, and fix the scale of the depth.
 
     Without a `count` there are `per_pair` composites of every background with every foreground (and side).
-
-    Raises:
-        DataError: A source cannot be used, or a number is out of range.
     """
     options = options or ComposeOptions()
     photos, images = find_backgrounds(backgrounds, depth), list_foregrounds(foregrounds)

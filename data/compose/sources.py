@@ -90,9 +90,6 @@ def find_depth_spec(depth: Path, maps: Sequence[Path]) -> DatasetSpec:
     """Read what the depth maps mean from the dataset.json beside or above them; without one they are millimetres.
 
     Another scale than that of millimetres does no harm, because the depth of composites is relative.
-
-    Raises:
-        DataError: There is no dataset.json, and a sample of the maps does not look like distances.
     """
     for path in (depth / "dataset.json", depth.parent / "dataset.json"):
         if path.is_file():

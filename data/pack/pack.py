@@ -171,11 +171,7 @@ def _list_names(name: str, stop: int) -> list[str]:
 
 
 def _fetch_pack(name: str, stop: int, count: int, skipped: Sequence[int], source: str) -> Pack:
-    """Return a pack in this machine's cache; files that are missing there are downloaded and compared with their sums.
-
-    Raises:
-        StorageError: A file cannot be downloaded, or is damaged.
-    """
+    """Return a pack in this machine's cache; files that are missing there are downloaded and checked."""
     folder = cache_dir() / PACKS / name
     if fetch_cached(source, _list_names(name, stop)):
         damaged = [start for start, _ in shard_bounds(stop) if not is_intact(folder, start)]
@@ -200,9 +196,6 @@ def pack_split(
     `triplets` are the whole split in nested order, even if `count` is smaller. Decoding stops at the `deadline`, a
     moment of time.monotonic(), but the first shard is always decoded; one thread at a time calls `progress`. The pack
     has the samples that are ready, `count` at most; its `faults` name the triplets that were left out.
-
-    Raises:
-        DataError: No triplets, or none that can be used; a file that cannot be opened; no room in the cache.
     """
     if not triplets:
         raise DataError(f"{dataset.root}: no triplets to pack; check the split column of manifest.csv")

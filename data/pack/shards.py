@@ -101,10 +101,6 @@ def write_shards(job: PackJob, wanted: int) -> int:
 
     Returns:
         Number of usable samples ready from the first without a gap; may exceed `wanted` by part of a shard.
-
-    Raises:
-        DataError: A file cannot be opened.
-        OSError: The folder cannot be written to.
     """
     upto = wanted  # positions in nested order; more than `wanted` if some cannot be used
     while True:

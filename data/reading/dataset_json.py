@@ -13,11 +13,7 @@ from data.runtime.files import write_atomically
 
 
 def join_folders(folders: Sequence[Path], cache: Path) -> Path:
-    """Write a dataset.json that joins folders, which are not read; return its folder, the same for equal folders.
-
-    Raises:
-        DataError: The cache cannot be written.
-    """
+    """Write a dataset.json that joins folders, which are not read; return its folder, the same for equal folders."""
     paths = [str(Path(folder).resolve()) for folder in folders]
     digest = hashlib.blake2b("\n".join(paths).encode(), digest_size=4).hexdigest()
     root = cache / "joined" / "+".join([*(Path(path).name for path in paths), digest])
@@ -31,11 +27,7 @@ def join_folders(folders: Sequence[Path], cache: Path) -> Path:
 
 
 def list_joined_folders(path: Path, content: Mapping[str, Any]) -> dict[str, Path]:
-    """Return the folders that a dataset.json joins, by their last name, or as written if two share it.
-
-    Raises:
-        DataError: `folders` is not a list of different folders that join no others.
-    """
+    """Return the folders that a dataset.json joins, by their last name, or as written if two share it."""
     names = content["folders"]
     if len(content) > 1 or not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
         raise DataError(f'{path}: to join folders, write {{"folders": ["one", "another"]}} and nothing else')
@@ -50,11 +42,7 @@ def list_joined_folders(path: Path, content: Mapping[str, Any]) -> dict[str, Pat
 
 
 def read_dataset_json(path: Path) -> dict[str, Any]:
-    """Return the content of a dataset.json, {} if there is no such file.
-
-    Raises:
-        DataError: The file is not a JSON object.
-    """
+    """Return the content of a dataset.json, {} if there is no such file."""
     if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises on names that are too long
         return {}
     try:
@@ -67,11 +55,7 @@ def read_dataset_json(path: Path) -> dict[str, Any]:
 
 
 def read_spec(path: Path) -> DatasetSpec:
-    """Return the spec in a dataset.json; the defaults if there is no such file.
-
-    Raises:
-        DataError: No JSON object, an unknown key or a value out of range.
-    """
+    """Return the spec in a dataset.json; the defaults if there is no such file."""
     content = read_dataset_json(path)
     try:
         return DatasetSpec.from_dict(content)

@@ -45,9 +45,6 @@ def match_folders(listing: Listing, roles: Roles = NO_ROLES) -> tuple[list[Row],
     Returns:
         A row for each image, with its scene and, if the folders are those of training and validation, its split; and
         an entry for each image that lacks a partner or cannot be told from another.
-
-    Raises:
-        DataError: No images, or no folder of masks or depth, or more than one that could be meant.
     """
     tops = resolve_roles(listing.root, roles)
     tree = listing.tree(*tops.values()) if tops else listing.folders

@@ -50,9 +50,6 @@ def read_dataset(
 
     Returns:
         The usable triplets; `unusable` lists the other entries, `doubts` what the values may mean if that is unclear.
-
-    Raises:
-        DataError: The folder does not exist or has no usable triplet, or its dataset.json is faulty.
     """
     root = Path(root)
     path = root / "dataset.json"
@@ -103,9 +100,6 @@ def read_folder(root: Path, *, roles: Roles = NO_ROLES, group_size: int | None =
     """Read a folder that joins no others; its triplets include those with an entry in `unusable`.
 
     `group_size` is used if dataset.json has none.
-
-    Raises:
-        DataError: As `read_dataset`.
     """
     if not os.path.isdir(root):  # noqa: PTH112 - Path.is_dir raises on names that are too long
         problem = "is a file, not a folder" if os.path.isfile(root) else "no such folder"  # noqa: PTH113 - as above

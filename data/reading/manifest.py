@@ -27,9 +27,6 @@ def read_manifest(listing: Listing) -> tuple[list[Row], list[Unusable]]:
     Returns:
         Rows of the lines that name an image, with paths relative to the folder; and an entry for each line that
         cannot be used, whether it has a row or not.
-
-    Raises:
-        DataError: Missing or partly filled columns, or no lines.
     """
     path = listing.root / "manifest.csv"
     try:

@@ -68,9 +68,6 @@ def split_by_background(dataset: Dataset, *, seed: int = 0) -> Splits:
 
     Returns:
         The splits, each sorted by a stable hash of the sample's id.
-
-    Raises:
-        DataError: Fewer than two backgrounds, or a split column without train or val.
     """
     if _states_split(dataset):
         return _split_by_column(dataset, seed)
@@ -104,9 +101,6 @@ def split_randomly(dataset: Dataset, *, seed: int = 0) -> Splits:
 
     Returns:
         The splits, each sorted by a stable hash of the sample's id; no test split if there is only one background.
-
-    Raises:
-        DataError: Fewer than two triplets to divide, or a split column without train or val.
     """
     separable = _states_split(dataset) or len({triplet.background for triplet in dataset.triplets}) > 1
     held_out = Splits((), (), ())
@@ -124,11 +118,7 @@ SPLITS: dict[str, Callable[..., Splits]] = {"background": split_by_background, "
 
 
 def take_subset(triplets: Sequence[Triplet], fraction: float) -> tuple[Triplet, ...]:
-    """Return the first `fraction` of a split in nested order, at least one: the 10 % lies within the 30 %.
-
-    Raises:
-        ValueError: `fraction` is not in (0, 1].
-    """
+    """Return the first `fraction` of a split in nested order, at least one: the 10 % lies within the 30 %."""
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction is {fraction}; it lies above 0 and is at most 1")
     return tuple(triplets[: max(1, round(fraction * len(triplets)))])

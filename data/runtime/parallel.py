@@ -39,11 +39,7 @@ class RayCluster:
 
     @contextmanager
     def open_pool(self, work: Callable[[Job], Result], folder: Path) -> Iterator[Callable[[Job], "Future[Result]"]]:
-        """Yield a function that submits a job; Ray repeats the jobs of a lost node elsewhere.
-
-        Raises:
-            DataError: A node cannot reach `folder` or has other versions, or a job repeatedly killed its worker.
-        """
+        """Yield a function that submits a job; Ray repeats the jobs of a lost node elsewhere."""
         import ray
         from ray.exceptions import RayError, RayTaskError
 
@@ -68,9 +64,6 @@ def parallel_map(
 
     The function can be pickled; on a cluster its module is installed on every node, and all nodes reach the `folder`
     that it writes to.
-
-    Raises:
-        DataError: A process was killed, as the system does if memory runs out; or a node of the cluster is not usable.
     """
     if isinstance(workers, RayCluster):
         count, pool = workers.cores, workers.open_pool(work, folder)
@@ -131,11 +124,7 @@ def _exit_with_parent() -> None:
 
 @contextmanager
 def open_workers(processes: int | None, address: str | None) -> Iterator[int | RayCluster | None]:
-    """Yield the number of processes of this machine, or a cluster that is left at the end of the context.
-
-    Raises:
-        DataError: There is no cluster at the address.
-    """
+    """Yield the number of processes of this machine, or a cluster that is left at the end of the context."""
     if address is None:
         yield processes
         return

@@ -123,11 +123,7 @@ class Place:
     def download(
         self, files: Mapping[str, tuple[int, int] | None], folder: Path, progress: Progress = no_progress
     ) -> None:
-        """Write files to a folder of this machine, where they get the size and time that are stated for them.
-
-        Raises:
-            StorageError: A name leads out of the folder, or a file arrived incomplete.
-        """
+        """Write files to a folder of this machine, where they get the size and time that are stated for them."""
 
         def fetch(name: str, stated: tuple[int, int] | None) -> None:
             if ".." in PurePosixPath(name).parts:
@@ -177,11 +173,7 @@ def name_storage(uri: str) -> Iterator[None]:
 
 
 def fetch_folder(uri: str, progress: Progress = no_progress) -> Path:
-    """Return a copy of a folder in the cache, whose files have the sizes and times that those of the storage have now.
-
-    Raises:
-        StorageError: The storage cannot be read, or has no file there.
-    """
+    """Return a copy of a folder in the cache, whose files have the sizes and times of those in the storage."""
     from filelock import FileLock
 
     folder = cache_dir() / "downloads" / hashlib.blake2b(uri.encode(), digest_size=6).hexdigest() / split(uri)[1]

@@ -89,9 +89,6 @@ def make_scenes(
 
     The same seed draws the same images, whatever the number of workers, which is one per core by default. `progress` is
     called with the backgrounds done and their number.
-
-    Raises:
-        DataError: `out` is in use, or a number is out of range.
     """
     plan = ScenePlan(count=count, per_background=per_background, seed=seed, px=px)
     spec = DatasetSpec(near="bright", depth_unit="relative", group_size=per_background, near_m=NEAR_M, far_m=FAR_M)

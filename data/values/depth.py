@@ -55,9 +55,6 @@ def to_inverse_depth(raw: Shaped[np.ndarray, "h w"], spec: DatasetSpec) -> Known
 
     Returns:
         Values in [0, 1], near = 1 (arbitrary where unknown), and True where known.
-
-    Raises:
-        DataError: Relative floats outside 0..1, or a metric unit without `near_m`.
     """
     valid = find_known(raw, spec)
     if not spec.metric:
@@ -71,11 +68,7 @@ def to_inverse_depth(raw: Shaped[np.ndarray, "h w"], spec: DatasetSpec) -> Known
 
 
 def convert_depth(path: Path, raw: Shaped[np.ndarray, "h w"], spec: DatasetSpec) -> KnownDepth:
-    """Convert the values of a depth file that was read; errors name the file.
-
-    Raises:
-        DataError: The values do not fit the spec, or they are all equal.
-    """
+    """Convert the values of a depth file that was read; errors name the file."""
     try:
         inverse, valid = to_inverse_depth(raw, spec)
     except DataError as error:

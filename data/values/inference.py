@@ -90,9 +90,6 @@ def infer_reading(dataset: Dataset, configured: Mapping[str, Any]) -> Reading:
     Args:
         dataset: The folder; its spec holds what is configured.
         configured: The keys that are configured.
-
-    Raises:
-        DataError: A configured value that no file has.
     """
     samples = list(_read_sample(dataset.triplets))
     unclear = [s.triplet for s in samples if any(label and label.may_be_turned for label in (s.mask, s.depth))]

@@ -72,11 +72,7 @@ class _Levels:
 
 
 def infer_mask_values(samples: Sequence[LabelSample], configured: MaskValues | None) -> MaskReading:
-    """Infer the meaning of the values of masks, or complete the configured one.
-
-    Raises:
-        DataError: A configured foreground value that no mask has.
-    """
+    """Infer the meaning of the values of masks, or complete the configured one."""
     alpha = _choose_alpha(samples, configured)
     planes = [select_channel(sample.pixels, MaskValues(alpha=alpha)) for sample in samples]
     levels = [_measure_levels(plane, sample.lossy) for plane, sample in zip(planes, samples, strict=True)]

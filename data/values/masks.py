@@ -22,22 +22,14 @@ Known = Bool[np.ndarray, "h w"]
 
 
 def read_label(path: Path) -> Shaped[np.ndarray, "h w *c"]:
-    """Read a mask or depth map with its values as stored.
-
-    Raises:
-        DataError: No such file, or not an image that can be read completely.
-    """
+    """Read a mask or depth map with its values as stored."""
     return decode_file(path, read_bytes(path), decode_label)
 
 
 def decode_file(
     path: Path, content: bytes, decode: Callable[[bytes], np.ndarray | None]
 ) -> Shaped[np.ndarray, "h w *c"]:
-    """Decode the content of a file by a function that returns None for a broken one.
-
-    Raises:
-        DataError: It is not an image that can be read completely.
-    """
+    """Decode the content of a file by a function that returns None for a broken one."""
     pixels = decode(content)
     if pixels is None:
         if excess := describe_excess(content):
@@ -47,11 +39,7 @@ def decode_file(
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return the content of a file.
-
-    Raises:
-        DataError: It cannot be read.
-    """
+    """Return the content of a file."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -112,21 +100,13 @@ def is_coloured(pixels: Shaped[np.ndarray, "h w *c"]) -> bool:
 
 
 def check_grey(path: Path, pixels: Shaped[np.ndarray, "h w *c"]) -> None:
-    """Refuse a mask or depth map in colour.
-
-    Raises:
-        DataError: It is in colour.
-    """
+    """Refuse a mask or depth map in colour."""
     if is_coloured(pixels):
         raise DataError(f"{path}: is in colour, which is no value; save it as one channel of values", "channels")
 
 
 def check_range(path: Path, raw: Shaped[np.ndarray, "h w"], values: MaskValues | None) -> None:
-    """Refuse a mask of 0 and 1 among masks that reach 255 or more: it would count as empty.
-
-    Raises:
-        DataError: It is one.
-    """
+    """Refuse a mask of 0 and 1 among masks that reach 255 or more: it would count as empty."""
     if values is None or values.foreground or values.full is None:
         return
     lossy = path.suffix.lower() in (".jpg", ".jpeg", ".jfif")

@@ -54,11 +54,7 @@ class TripletArrays:
 
 
 def read_triplet(triplet: Triplet, spec: DatasetSpec) -> TripletArrays:
-    """Read the files of a triplet; the triplet's own polarity takes precedence over that of `spec`.
-
-    Raises:
-        DataError: A file that cannot be read, sizes that differ, values that do not fit the spec.
-    """
+    """Read the files of a triplet; the triplet's own polarity takes precedence over that of `spec`."""
     image, mask, depth = read_stored(triplet, spec)
     foreground = inverse = None
     mask_known = depth_known = np.zeros(image.shape[:2], bool)
@@ -71,11 +67,7 @@ def read_triplet(triplet: Triplet, spec: DatasetSpec) -> TripletArrays:
 
 
 def read_stored(triplet: Triplet, spec: DatasetSpec) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Read the RGB image of a triplet, and the values of mask and depth as stored, all turned alike and of one size.
-
-    Raises:
-        DataError: A file that cannot be read, or sizes that differ.
-    """
+    """Read the RGB image of a triplet, and the values of mask and depth as stored, all turned alike and of one size."""
     content = read_bytes(triplet.image)
     image = decode_file(triplet.image, content, decode_color)
     labels = {path: read_bytes(path) for path in (triplet.mask, triplet.depth) if path is not None}
@@ -113,9 +105,6 @@ def decode_triplet(triplet: Triplet, spec: DatasetSpec, px: int) -> tuple[Image,
 
     Returns:
         RGB image, mask 0..255, depth codes, True where the mask is known.
-
-    Raises:
-        DataError: A file that cannot be read, sizes that differ, values that do not fit the spec.
     """
     arrays = read_triplet(triplet, spec)
     small: Image = cv2.resize(arrays.image, (px, px), interpolation=cv2.INTER_AREA)
@@ -129,41 +118,25 @@ def decode_triplet(triplet: Triplet, spec: DatasetSpec, px: int) -> tuple[Image,
 
 
 def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
-    """Read an RGB image, turned by its EXIF orientation.
-
-    Raises:
-        DataError: No such file, or not an image that can be read completely.
-    """
+    """Read an RGB image, turned by its EXIF orientation."""
     return turn(*read_with_orientation(path, decode_color))
 
 
 def read_with_orientation(path: Path, decode: Callable[[bytes], np.ndarray | None]) -> tuple[np.ndarray, int]:
-    """Read an image, mask or depth map as stored, and its EXIF orientation, 1 if it has none.
-
-    Raises:
-        DataError: No such file, or not an image that can be read completely.
-    """
+    """Read an image, mask or depth map as stored, and its EXIF orientation, 1 if it has none."""
     content = read_bytes(path)
     return decode_file(path, content, decode), read_orientation(content)
 
 
 def read_cutout(path: Path) -> Shaped[np.ndarray, "h w *c"]:
-    """Read an image with all its channels, alpha last, in OpenCV's order (blue first), turned by its EXIF orientation.
-
-    Raises:
-        DataError: No such file, or not an image that can be read completely.
-    """
+    """Read an upright image with all its channels in OpenCV's order: blue first, alpha last."""
     return turn(*read_with_orientation(path, decode_channels))
 
 
 def check_same_size(
     other: np.ndarray, path: Path, image: np.ndarray, image_path: Path, *, turned: bool = False
 ) -> np.ndarray:
-    """Return a mask or depth map that has the size of its image; `turned` if EXIF data turn the image.
-
-    Raises:
-        DataError: The sizes differ.
-    """
+    """Return a mask or depth map that has the size of its image; `turned` if EXIF data turn the image."""
     if other.shape[:2] != image.shape[:2]:
         height, width = other.shape[:2]
         why = " (as its EXIF orientation turns it)" if turned else ""
@@ -176,11 +149,7 @@ def check_same_size(
 
 
 def find_common_scale(dataset: Dataset) -> DepthScale | None:
-    """Return the scale of all depth of a data set; None if depth is only relative or folders differ.
-
-    Raises:
-        DataError: The depth is metric but no file has a known value.
-    """
+    """Return the scale of all depth of a data set; None if depth is only relative or folders differ."""
     with_depth = [part for part in dataset.folders if any(triplet.depth for triplet in part.triplets)]
     specs = [resolve_near_distance(part.spec, part.triplets) for part in with_depth]
     scales = {(spec.near_m, spec.far_m) for spec in specs}
@@ -197,9 +166,6 @@ def resolve_near_distance(spec: DatasetSpec, triplets: Sequence[Triplet]) -> Dat
 
     Returns:
         The spec, with the first percentile of the distances as `near_m`, or the last of the disparities as `depth_max`.
-
-    Raises:
-        DataError: The sampled files hold no known depth.
     """
     if spec.depth_unit == "relative" or (spec.near_m if spec.metric else spec.depth_max) is not None:
         return spec
