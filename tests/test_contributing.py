@@ -18,7 +18,7 @@ import pathlib
 import numpy as np, optuna, torch
 from data.loading.augment import Augment
 from data.pack.pack import RawBatch
-from data.values.masks import read_label
+from data.values.pixels import decode_label, read_pixels
 from models.build import build_model
 from models.losses.loss import build_loss
 from models.target import Target
@@ -53,7 +53,7 @@ for _ in range(2):
 assert totals[0] != totals[1] and all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 pathlib.Path("depth.raw").write_bytes(b"RAW32" + bytes([128]) * 1024)
-assert read_label(pathlib.Path("depth.raw")).max() == 128
+assert read_pixels(pathlib.Path("depth.raw"), decode_label)[0].max() == 128
 """
 
 

@@ -18,8 +18,7 @@ from data.runtime.cli import first_line
 from data.runtime.files import cache_dir, write_atomically
 from data.runtime.parallel import Workers, parallel_map
 from data.runtime.progress import Progress, no_progress
-from data.values.pixels import decode_color, turn, turn_back
-from data.values.triplet import read_with_orientation
+from data.values.pixels import decode_color, read_pixels, turn, turn_back
 
 PRESETS = Path(__file__).parent / "presets"
 HUB = "hf:"
@@ -229,7 +228,7 @@ def cache_depth_maps(
 
 
 def _predict_file(model: DepthModel, folder: Path, photo: Path) -> None:
-    stored, orientation = read_with_orientation(photo, decode_color)
+    stored, orientation = read_pixels(photo, decode_color)
     depth = predict_relative_depth(model, turn(stored, orientation), photo.name)
     depth = turn_back(depth, orientation)
     encoded = cv2.imencode(".png", (depth * np.float32(65535)).round().astype(np.uint16))[1]

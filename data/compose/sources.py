@@ -16,9 +16,8 @@ from data.reading.matching import PHOTO_SUFFIXES, is_photo_name
 from data.values.depth import find_known, to_inverse_depth, to_metres
 from data.values.depth_inference import infer_unit, measure_values
 from data.values.masks import check_grey, select_channel
-from data.values.pixels import decode_color, decode_label, pick_orientation, turn
+from data.values.pixels import decode_channels, decode_color, decode_label, pick_orientation, read_pixels, turn
 from data.values.polarity import measure_polarity
-from data.values.triplet import read_cutout, read_with_orientation
 
 UNKNOWN = -1.0
 RELATIVE_RANGE = 0.9  # range of relative depth, which leaves room for foregrounds in front of it
@@ -114,7 +113,7 @@ def read_distances(depth: Path, spec: DatasetSpec) -> Float32[np.ndarray, " n"]:
 
 def _read_depth(path: Path, spec: DatasetSpec) -> tuple[np.ndarray, int]:
     """Read the values of a depth map as stored, and its EXIF orientation."""
-    raw, orientation = read_with_orientation(path, decode_label)
+    raw, orientation = read_pixels(path, decode_label)
     if spec.depth_unit == "mm" and (raw.dtype != np.uint16 or raw.ndim != 2):
         found = f"{raw.dtype.itemsize * 8}-bit with {raw.shape[2] if raw.ndim == 3 else 1} channels"
         remedy = "use 16-bit millimetres in one channel (0 = missing), or describe it in a dataset.json"
@@ -129,7 +128,7 @@ def read_background(image: Path, depth: Path | None, spec: DatasetSpec | None, p
 
     `spec` gives the meaning of the depth values, with near_m and far_m set if they are metric.
     """
-    stored, orientation = read_with_orientation(image, decode_color)
+    stored, orientation = read_pixels(image, decode_color)
     colours = turn(stored, orientation)
     scale = px / min(colours.shape[:2])
     size = tuple(max(px, round(side * scale)) for side in colours.shape[1::-1])
@@ -173,7 +172,7 @@ def read_foreground(path: Path, longest_px: int) -> UInt8[np.ndarray, "h w 4"]:
     Returns:
         RGB premultiplied with alpha, and alpha.
     """
-    pixels = read_cutout(path)
+    pixels = turn(*read_pixels(path, decode_channels))
     if pixels.ndim != 3 or pixels.shape[2] != 4 or pixels.dtype != np.uint8:
         raise DataError(f"{path}: not RGBA with 8 bits; cut the object out and save it as PNG with transparency")
     if not (pixels[..., 3] >= OPAQUE).any():

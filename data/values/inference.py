@@ -26,14 +26,16 @@ from data.values.depth_inference import (
     withdraw_near,
 )
 from data.values.mask_inference import COLOURED_FILES, LabelSample, infer_mask_values
-from data.values.masks import is_coloured, read_bytes, read_label, scale_mask, select_channel
+from data.values.masks import is_coloured, scale_mask, select_channel
 from data.values.pixels import (
     JPEG_HEADER,
     decode_color,
     decode_label,
     is_lossy,
     is_orientation_unclear,
+    read_bytes,
     read_orientation,
+    read_pixels,
     turn,
 )
 from data.values.polarity import MIN_VOTES, Polarity, measure_polarity
@@ -208,7 +210,7 @@ def _doubt_readable(samples: Sequence[_Sample], role: str) -> str:
         return ""
     try:
         for path in paths:
-            read_label(path)
+            read_pixels(path, decode_label)
     except DataError as error:
         return f"{error} (none of {len(paths)} {role} files that were looked at can be read)"
     return ""

@@ -3,7 +3,6 @@
 What the values mean is decided for a data set, by dataset.json or from a sample of its files, see `inference`.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -11,52 +10,12 @@ import numpy as np
 from jaxtyping import Bool, Float32, Shaped, UInt8
 
 from data.dataset import DataError, MaskValues
-from data.values.pixels import decode_label, describe_excess
 
 COLOURED, COLOURED_SHARE = 32, 0.001  # difference between channels of 255; share of such pixels
-LFS_POINTER = b"version https://git-lfs"
 IGNORED_SHARE = 0.5  # of the area of an output pixel, from which it is ignored
 
 Foreground = Float32[np.ndarray, "h w"]
 Known = Bool[np.ndarray, "h w"]
-
-
-def read_label(path: Path) -> Shaped[np.ndarray, "h w *c"]:
-    """Read a mask or depth map with its values as stored."""
-    return decode_file(path, read_bytes(path), decode_label)
-
-
-def decode_file(
-    path: Path, content: bytes, decode: Callable[[bytes], np.ndarray | None]
-) -> Shaped[np.ndarray, "h w *c"]:
-    """Decode the content of a file by a function that returns None for a broken one."""
-    pixels = decode(content)
-    if pixels is None:
-        if excess := describe_excess(content):
-            raise DataError(f"{path}: {excess}", "too large")
-        raise DataError(describe_broken_file(path, content), "unreadable")
-    return pixels
-
-
-def read_bytes(path: Path) -> bytes:
-    """Return the content of a file."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); restore or remove it") from error
-
-
-def describe_broken_file(path: Path, content: bytes) -> str:
-    """Return the message about a file that is no whole image."""
-    if not content:
-        return f"{path}: not a whole image but an empty file; restore or remove it"
-    if content.startswith(LFS_POINTER):
-        return f"{path}: is a pointer of Git LFS, not the file itself; run git lfs pull"
-    if path.suffix.lower() == ".exr":
-        return f"{path}: not read without the package OpenEXR, or not whole; pip install OpenEXR, or save it as TIFF"
-    if path.suffix.lower() in (".heic", ".heif"):
-        return f"{path}: not read without the package pillow-heif, or not whole; pip install pillow-heif"
-    return f"{path}: not a whole image, or of a kind that is not read; save it as PNG, or remove it"
 
 
 def select_channel(pixels: Shaped[np.ndarray, "h w *c"], values: MaskValues | None = None) -> Shaped[np.ndarray, "h w"]:

@@ -3,11 +3,14 @@
 import io
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import ExifTags, Image
+
+from data.dataset import DataError
 
 JPEG_HEADER = b"\xff\xd8\xff"
 _EXIF_PREFIX = 1 << 16  # bytes in which EXIF data are looked for
@@ -15,12 +18,44 @@ _PLAIN = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _OPENEXR = b"\x76\x2f\x31\x01"
 _JPEG2000 = b"\0\0\0\x0cjP"
 _NUMPY = b"\x93NUMPY"
+_LFS_POINTER = b"version https://git-lfs"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 LIMIT_VARIABLE = "ONE_LOOK_MAX_PIXELS"
 MAX_PIXELS = int(os.environ.get(LIMIT_VARIABLE, 1 << 28))  # of a file that is decoded, by its header
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is below that
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it cannot decode is reported by file
+
+
+def read_pixels(path: Path, decode: Callable[[bytes], np.ndarray | None]) -> tuple[np.ndarray, int]:
+    """Read an image, mask or depth map as stored by one of the functions below, and its EXIF orientation."""
+    content = read_bytes(path)
+    pixels = decode(content)
+    if pixels is None:
+        excess = describe_excess(content)
+        problem = excess or _describe_broken_file(path.suffix.lower(), content)
+        raise DataError(f"{path}: {problem}", "too large" if excess else "unreadable")
+    return pixels, read_orientation(content)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the content of a file."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); restore or remove it") from error
+
+
+def _describe_broken_file(suffix: str, content: bytes) -> str:
+    if not content:
+        return "not a whole image but an empty file; restore or remove it"
+    if content.startswith(_LFS_POINTER):
+        return "is a pointer of Git LFS, not the file itself; run git lfs pull"
+    if suffix == ".exr":
+        return "not read without the package OpenEXR, or not whole; pip install OpenEXR, or save it as TIFF"
+    if suffix in (".heic", ".heif"):
+        return "not read without the package pillow-heif, or not whole; pip install pillow-heif"
+    return "not a whole image, or of a kind that is not read; save it as PNG, or remove it"
 
 
 def decode_color(content: bytes) -> np.ndarray | None:

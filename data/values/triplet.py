@@ -3,29 +3,20 @@
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, Shaped, UInt8
+from jaxtyping import Bool, Float32, UInt8
 
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.runtime.files import hash_name
 from data.values.depth import Depth, DepthScale, convert_depth, find_known, shrink_depth, to_metres
-from data.values.masks import (
-    check_grey,
-    check_range,
-    decode_file,
-    read_bytes,
-    read_label,
-    scale_mask,
-    select_channel,
-    shrink_mask,
-)
-from data.values.pixels import decode_channels, decode_color, decode_label, pick_orientation, read_orientation, turn
+from data.values.masks import check_grey, check_range, scale_mask, select_channel, shrink_mask
+from data.values.pixels import decode_color, decode_label, pick_orientation, read_pixels, turn
 
 RANGE_SAMPLES = 32  # depth maps read to find the nearest distance of a data set
 
@@ -36,20 +27,12 @@ Valid = Bool[np.ndarray, "px px"]
 
 @dataclass(frozen=True)
 class TripletArrays:
-    """The pixels of a triplet at the size of its files.
+    """The pixels of a triplet at the size of its files."""
 
-    Attributes:
-        image: RGB bytes.
-        mask: Foreground in [0, 1], 0 where it is ignored; None without a mask.
-        mask_known: True where the mask is known.
-        depth: Relative inverse depth in [0, 1], near = 1; None without depth.
-        depth_known: True where the depth is known.
-    """
-
-    image: UInt8[np.ndarray, "h w 3"]
-    mask: Float32[np.ndarray, "h w"] | None
+    image: UInt8[np.ndarray, "h w 3"]  # RGB
+    mask: Float32[np.ndarray, "h w"] | None  # foreground in [0, 1], 0 where it is ignored
     mask_known: Bool[np.ndarray, "h w"]
-    depth: Float32[np.ndarray, "h w"] | None
+    depth: Float32[np.ndarray, "h w"] | None  # relative inverse depth in [0, 1], near = 1
     depth_known: Bool[np.ndarray, "h w"]
 
 
@@ -68,14 +51,12 @@ def read_triplet(triplet: Triplet, spec: DatasetSpec) -> TripletArrays:
 
 def read_stored(triplet: Triplet, spec: DatasetSpec) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     """Read the RGB image of a triplet, and the values of mask and depth as stored, all turned alike and of one size."""
-    content = read_bytes(triplet.image)
-    image = decode_file(triplet.image, content, decode_color)
-    labels = {path: read_bytes(path) for path in (triplet.mask, triplet.depth) if path is not None}
-    stored = {path: decode_file(path, label, decode_label) for path, label in labels.items()}
-    orientations = {path: read_orientation(label) for path, label in labels.items()}
-    upright, stored = turn_alike(image, read_orientation(content), stored, orientations)
+    image, orientation = read_pixels(triplet.image, decode_color)
+    labels = {path: read_pixels(path, decode_label) for path in (triplet.mask, triplet.depth) if path is not None}
+    stored = {path: pixels for path, (pixels, _) in labels.items()}
+    upright, stored = turn_alike(image, orientation, stored, {path: own for path, (_, own) in labels.items()})
     for path, pixels in stored.items():
-        check_same_size(pixels, path, upright, triplet.image, turned=upright is not image)
+        _check_same_size(pixels, path, upright, triplet.image, turned=upright is not image)
         if path != triplet.mask or spec.mask_values is None or not spec.mask_values.alpha:
             check_grey(path, pixels)
     mask = None if triplet.mask is None else select_channel(stored[triplet.mask], spec.mask_values)
@@ -96,15 +77,10 @@ def turn_alike(
 
 
 def decode_triplet(triplet: Triplet, spec: DatasetSpec, px: int) -> tuple[Image, Mask, Depth, Valid]:
-    """Read one triplet and resize it to a square by area averages.
-
-    Args:
-        triplet: Its files; without a mask the mask is all 0 and unknown, without depth all depth is unknown.
-        spec: Meaning of the values; the triplet's own polarity takes precedence.
-        px: Side of the square in pixels.
+    """Read one triplet and resize it to a square of `px` pixels a side by area averages.
 
     Returns:
-        RGB image, mask 0..255, depth codes, True where the mask is known.
+        RGB image, mask 0..255, depth codes, True where the mask is known. A missing mask is 0 and unknown everywhere.
     """
     arrays = read_triplet(triplet, spec)
     small: Image = cv2.resize(arrays.image, (px, px), interpolation=cv2.INTER_AREA)
@@ -117,26 +93,8 @@ def decode_triplet(triplet: Triplet, spec: DatasetSpec, px: int) -> tuple[Image,
     return small, mask, depth, mask_known
 
 
-def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
-    """Read an RGB image, turned by its EXIF orientation."""
-    return turn(*read_with_orientation(path, decode_color))
-
-
-def read_with_orientation(path: Path, decode: Callable[[bytes], np.ndarray | None]) -> tuple[np.ndarray, int]:
-    """Read an image, mask or depth map as stored, and its EXIF orientation, 1 if it has none."""
-    content = read_bytes(path)
-    return decode_file(path, content, decode), read_orientation(content)
-
-
-def read_cutout(path: Path) -> Shaped[np.ndarray, "h w *c"]:
-    """Read an upright image with all its channels in OpenCV's order: blue first, alpha last."""
-    return turn(*read_with_orientation(path, decode_channels))
-
-
-def check_same_size(
-    other: np.ndarray, path: Path, image: np.ndarray, image_path: Path, *, turned: bool = False
-) -> np.ndarray:
-    """Return a mask or depth map that has the size of its image; `turned` if EXIF data turn the image."""
+def _check_same_size(other: np.ndarray, path: Path, image: np.ndarray, image_path: Path, *, turned: bool) -> None:
+    """Refuse a mask or depth map of another size than its image; `turned` if EXIF data turn the image."""
     if other.shape[:2] != image.shape[:2]:
         height, width = other.shape[:2]
         why = " (as its EXIF orientation turns it)" if turned else ""
@@ -145,7 +103,6 @@ def check_same_size(
             "make them the same size or remove the triplet",
             "size",
         )
-    return other
 
 
 def find_common_scale(dataset: Dataset) -> DepthScale | None:
@@ -158,14 +115,10 @@ def find_common_scale(dataset: Dataset) -> DepthScale | None:
 
 
 def resolve_near_distance(spec: DatasetSpec, triplets: Sequence[Triplet]) -> DatasetSpec:
-    """Fill in `near_m` or `depth_max` from a few files if depth is metric or disparity and it is not configured.
+    """Fill in `near_m` or `depth_max` where it is not configured, if depth is metric or disparity.
 
-    Args:
-        spec: As read from dataset.json.
-        triplets: All triplets of the data set, so that its splits agree.
-
-    Returns:
-        The spec, with the first percentile of the distances as `near_m`, or the last of the disparities as `depth_max`.
+    They are the first percentile of the distances, or the last of the disparities, in a few files of all `triplets`, so
+    that the splits of a data set agree.
     """
     if spec.depth_unit == "relative" or (spec.near_m if spec.metric else spec.depth_max) is not None:
         return spec
@@ -186,6 +139,6 @@ def _sample_values(paths: Iterable[Path], spec: DatasetSpec) -> Iterator[Float32
     """Yield known distances in metres, or disparities, of each readable file; others are skipped."""
     for path in paths:
         with contextlib.suppress(DataError):
-            few = select_channel(read_label(path))[::4, ::4]
+            few = select_channel(read_pixels(path, decode_label)[0])[::4, ::4]
             values: np.ndarray = few[find_known(few, spec)]
             yield to_metres(values, spec) if spec.metric else values.astype(np.float32)

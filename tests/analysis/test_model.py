@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from analysis import AnalysisError, load_model
 from data.data_module import DataModule
 from data.loading.loaders import Loader
-from data.values.triplet import read_image
+from data.values.pixels import decode_color, read_pixels
 from search.output.model_folder import predict_batches
 
 
@@ -52,7 +52,7 @@ def test_photo_is_resized_and_normalised_as_the_training_data(model, tiny_datase
     pack = data_module.pack("val", 32)
     _, expected = next(predict_batches(model.network, Loader(pack, batch_size=len(pack), stats=model.stats)))
     paths = {triplet.id: triplet.image for triplet in data_module.dataset.triplets}
-    photos = [read_image(paths[name]) for name in pack.ids]
+    photos = [read_pixels(paths[name], decode_color)[0] for name in pack.ids]
     found = model.predict_squares(np.stack([model.to_square(photo) for photo in photos]))
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
 

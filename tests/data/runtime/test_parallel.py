@@ -91,7 +91,7 @@ DRIVER = """
 import json, operator, os, sys
 from pathlib import Path
 from data.dataset import DataError
-from data.values.triplet import read_image
+from data.values.pixels import read_bytes
 from data.runtime.parallel import open_workers
 from data.runtime.parallel import parallel_map
 
@@ -112,7 +112,7 @@ with open_workers(None, sys.argv[1]) as cluster:
     print(json.dumps({
         "unseen": said(operator.neg, [1], cluster, folder=Path("/proc/self/cwd/here")),
         "done": said(operator.neg, range(30), cluster),
-        "broken": said(read_image, [Path("nowhere.jpg")], cluster),
+        "broken": said(read_bytes, [Path("nowhere.jpg")], cluster),
         "again": said(die_once, ["once"], cluster, folder=Path("here")),
         "nothing": said(operator.neg, [], cluster),
     }))
