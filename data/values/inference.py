@@ -47,23 +47,15 @@ MIN_FILES = 3  # read in any case
 
 @dataclass(frozen=True)
 class Reading:
-    """How the files of a folder are read.
+    """How the files of a folder are read."""
 
-    Attributes:
-        spec: The spec with all that was inferred with certainty.
-        fields: What was inferred.
-        doubts: What cannot be told, with the readings and how to state each; the folder must not be trained on.
-        description: What the folder is taken for.
-        warnings: What is assumed or stated although the files leave it open or contradict it.
-        orientation_unclear: The triplets that EXIF data may turn, see `warn_of_orientation`, of `looked_at`.
-    """
-
-    spec: DatasetSpec
+    spec: DatasetSpec  # with all that was inferred with certainty
     fields: tuple[InferredField, ...] = ()
+    # What cannot be told, with the readings and how to state each; the folder must not be trained on.
     doubts: tuple[str, ...] = ()
-    description: str = ""
-    warnings: tuple[str, ...] = ()
-    orientation_unclear: tuple[Triplet, ...] = ()
+    description: str = ""  # what the folder is taken for
+    warnings: tuple[str, ...] = ()  # what is assumed or stated although the files leave it open or contradict it
+    orientation_unclear: tuple[Triplet, ...] = ()  # those that EXIF data may turn, of the number looked at
     looked_at: int = 0
 
     @property
@@ -89,9 +81,7 @@ class _Sample:
 def infer_reading(dataset: Dataset, configured: Mapping[str, Any]) -> Reading:
     """Infer how the files of a single folder are to be read; files that cannot be read are skipped.
 
-    Args:
-        dataset: The folder; its spec holds what is configured.
-        configured: The keys that are configured.
+    The spec of the folder holds what is configured; `configured` has the keys.
     """
     samples = list(_read_sample(dataset.triplets))
     unclear = [s.triplet for s in samples if any(label and label.may_be_turned for label in (s.mask, s.depth))]
@@ -113,24 +103,22 @@ def _read_sample(triplets: Sequence[Triplet]) -> Iterator[_Sample]:
     for number, triplet in enumerate(chosen):
         if number >= MIN_FILES and time.monotonic() > until:
             return
-        orientation = _read_orientation(triplet.image)
+        orientation = read_orientation(_read_bytes(triplet.image))
         yield _Sample(triplet, *(_read_label(path, orientation) for path in (triplet.mask, triplet.depth)))
 
 
-def _read_orientation(path: Path) -> int:
+def _read_bytes(path: Path | None) -> bytes:
+    """Return the content of a file; nothing of one that is absent or cannot be read."""
     try:
-        return read_orientation(read_bytes(path))
+        return b"" if path is None else read_bytes(path)
     except DataError:
-        return 1
+        return b""
 
 
 def _read_label(path: Path | None, orientation: int) -> LabelSample | None:
     """Read a mask or depth map, upright; `orientation` is that of the image."""
-    try:
-        content = b"" if path is None else read_bytes(path)
-    except DataError:
-        return None
-    pixels = decode_label(content) if content else None
+    content = _read_bytes(path)
+    pixels = decode_label(content)
     if pixels is None:
         return None
     own = read_orientation(content)

@@ -41,19 +41,12 @@ class LabelSample:
 
 @dataclass(frozen=True)
 class MaskReading:
-    """Meaning of the values of masks.
+    """Meaning of the values of masks."""
 
-    Attributes:
-        values: The meaning; a guess if there is a doubt.
-        description: The values, for the user.
-        doubt: Problem and remedy if the meaning cannot be told; "" if it can.
-        reason: What the meaning rests on.
-    """
-
-    values: MaskValues
-    description: str
-    doubt: str = ""
-    reason: str = ""
+    values: MaskValues  # a guess if there is a doubt
+    description: str  # the values, for the user
+    doubt: str = ""  # problem and remedy if the meaning cannot be told
+    reason: str = ""  # what the meaning rests on
 
 
 @dataclass(frozen=True)
@@ -73,7 +66,8 @@ class _Levels:
 
 def infer_mask_values(samples: Sequence[LabelSample], configured: MaskValues | None) -> MaskReading:
     """Infer the meaning of the values of masks, or complete the configured one."""
-    alpha = _choose_alpha(samples, configured)
+    varying = sum(has_varying_alpha(sample.pixels) for sample in samples)
+    alpha = (configured is not None and configured.alpha) or varying > len(samples) / 2
     planes = [select_channel(sample.pixels, MaskValues(alpha=alpha)) for sample in samples]
     levels = [_measure_levels(plane, sample.lossy) for plane, sample in zip(planes, samples, strict=True)]
     if configured is None:
@@ -85,12 +79,6 @@ def infer_mask_values(samples: Sequence[LabelSample], configured: MaskValues | N
         found = replace(found, description=f"{found.description} in alpha")
     doubt = found.doubt or _find_odd_areas(planes, found.values, asked=configured is None)
     return replace(found, doubt=doubt, reason=found.reason or found.description)
-
-
-def _choose_alpha(samples: Sequence[LabelSample], configured: MaskValues | None) -> bool:
-    if configured is not None and configured.alpha:
-        return True
-    return sum(has_varying_alpha(sample.pixels) for sample in samples) > len(samples) / 2
 
 
 def _measure_levels(raw: Shaped[np.ndarray, "h w"], lossy: bool) -> _Levels:
@@ -205,7 +193,8 @@ def _complete(configured: MaskValues, levels: Sequence[_Levels], dtype: np.dtype
     if not configured.foreground:
         if configured.full is None:
             known = [_drop(one, configured.ignored) for one in levels]
-            found = _infer_binary(known) or _infer_labels_if_exact(known) or _infer_grades(known, dtype)
+            lossy = any(one.lossy for one in levels)
+            found = _infer_binary(known) or (None if lossy else _infer_labels(known)) or _infer_grades(known, dtype)
             values = replace(found.values, ignored=configured.ignored)
             return replace(found, values=values, description=found.description + ignored)
         return MaskReading(configured, f"masks {configured.empty:g} to {configured.full:g}{ignored}")
@@ -224,10 +213,6 @@ def _complete(configured: MaskValues, levels: Sequence[_Levels], dtype: np.dtype
             f"{_list_shares(levels)}; correct mask_values in dataset.json or --mask-foreground"
         )
     return MaskReading(configured, f"masks with foreground {_list(configured.foreground)}{ignored}")
-
-
-def _infer_labels_if_exact(levels: Sequence[_Levels]) -> MaskReading | None:
-    return None if any(one.lossy for one in levels) else _infer_labels(levels)
 
 
 def _drop(one: _Levels, ignored: Sequence[float]) -> _Levels:
