@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from analysis.model import BATCH, Model, load_model
-from analysis.predict.photos import Photo, find_photos, read_photo
-from analysis.predict.predict import PhotoPredictor
+from analysis.photos import Photo, find_photos, read_photo
+from analysis.predict import PhotoPredictor
 from data.runtime.progress import Progress, progress_bar
 
 DIFFERENT = 20  # distinct photos; the others are copies

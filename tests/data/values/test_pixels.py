@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from analysis.predict.photos import UnreadableError, read_photo
+from analysis.photos import read_photo
 from data.check.examine import inspect_files
-from data.dataset import DatasetSpec
+from data.dataset import DataError, DatasetSpec
 from data.reading.layout import read_dataset
 from data.values import pixels
 from data.values.pixels import decode_channels, decode_color, decode_label
@@ -69,7 +69,7 @@ def test_message_names_size_limit_and_remedy(bomb, tmp_path, write_triplet):
     with pytest.raises(Exception, match=says) as caught:
         read_triplet(triplet, DatasetSpec())
     assert str(caught.value).startswith(f"{triplet.image}: ")
-    with pytest.raises(UnreadableError, match=says):
+    with pytest.raises(DataError, match=says):
         read_photo(triplet.image)
     triplet.mask.unlink()
     triplet.depth.unlink()

@@ -20,8 +20,9 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from analysis import AnalysisError
-from analysis.predict.photos import RGBImage, UnreadableError, read_photo
+from analysis.photos import RGBImage, read_photo
 from analysis.runs.files import MODEL_ARGUMENT
+from data.dataset import DataError
 from data.flags import parse_whole
 from data.runtime import cli
 from data.runtime.progress import progress_bar
@@ -37,7 +38,7 @@ HOST = "127.0.0.1"
 NAMES = (HOST, "localhost")  # of this machine in the address of the page
 MAX_UPLOAD = "100mb"
 MAX_PX = 1280  # longer side of the displayed images
-TURNING = Path(__file__).with_name("turning.js")
+TURNING = Path(__file__).parent / "assets" / "turning.js"
 HEIGHT_PX = 420
 STOPPED = 130  # exit code of cli.run after Ctrl-C
 MIN_WIDTH_PX = 320  # width of a panel; on a phone the panels stand below each other
@@ -61,7 +62,7 @@ def predict_photo(model: "Model", photo: RGBImage | None) -> tuple[Any, ...]:
 
     Images have the photo's size, at most `MAX_PX` along the longer side; without a photo they are None.
     """
-    from analysis.predict.predict import quantise
+    from analysis.predict import quantise
     from data.loading.visualize import render_depth
 
     if photo is None:
@@ -157,8 +158,8 @@ def _build_photo_input() -> "gradio.Image":
         path = Path(payload.path)  # Gradio has checked that it is an uploaded file
         try:
             return read_photo(path)
-        except UnreadableError as error:
-            raise gr.Error(f"{path.name}: {error}", print_exception=False) from error
+        except DataError as error:
+            raise gr.Error(str(error).replace(str(path), path.name), print_exception=False) from error
 
     place = gr.Image(label="photo", sources=["upload", "clipboard"], height=HEIGHT_PX, min_width=MIN_WIDTH_PX)
     place.preprocess = read  # for a subclass Gradio would write a stub file into this folder
@@ -252,3 +253,7 @@ def _serve(args: argparse.Namespace) -> None:
             serve(model, args.port)
         except ImportError as error:
             raise AnalysisError(f'{error.name}: not installed; run pip install -e ".[demo]"') from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -11,10 +11,11 @@ import numpy as np
 from jaxtyping import UInt8, UInt16
 
 from analysis import AnalysisError
+from data.dataset import DataError
 from data.loading.visualize import apply_colormap
 from data.reading.listing import is_system_name
 from data.reading.matching import PHOTO_SUFFIXES, is_photo_name
-from data.values.pixels import decode_color, describe_excess, read_orientation, turn
+from data.values.pixels import decode_color, read_pixels, turn
 
 MAX_SIDE = 65_500  # px; the limit of JPEG
 
@@ -40,10 +41,6 @@ class Photo:
     name: str  # prefix of its output files relative to the output folder; it includes the folders that were searched
 
 
-class UnreadableError(ValueError):
-    """The file is not a complete image; the message says why."""
-
-
 def find_photos(places: Sequence[Path], out: Path) -> list[Photo]:
     """Find the photos in files and folders, each once.
 
@@ -60,20 +57,11 @@ def find_photos(places: Sequence[Path], out: Path) -> list[Photo]:
 
 
 def read_photo(path: Path) -> RGBImage:
-    """Read a photo as RGB bytes, rotated by its EXIF orientation; transparency is ignored."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UnreadableError(f"cannot be read ({error.strerror})") from error
-    image = decode_color(content)
-    if image is None and (excess := describe_excess(content)):
-        raise UnreadableError(excess)
-    if image is None:
-        heif = path.suffix.lower() in (".heic", ".heif")
-        raise UnreadableError("not a complete image, or pip install pillow-heif" if heif else "not a complete image")
+    """Read a photo as upright RGB bytes without its transparency; raise DataError if it cannot be read."""
+    image = turn(*read_pixels(path, decode_color))
     if max(image.shape) > MAX_SIDE:
-        raise UnreadableError(f"has a side of more than {MAX_SIDE:,} px")
-    return turn(image, read_orientation(content))
+        raise DataError(f"{path}: has a side of more than {MAX_SIDE:,} px; shrink it")
+    return image
 
 
 def _find_in(place: Path, out: Path) -> Iterator[tuple[Path, Path]]:

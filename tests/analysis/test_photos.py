@@ -1,4 +1,4 @@
-"""Tests of analysis.predict.photos."""
+"""Tests of analysis.photos."""
 
 import os
 
@@ -8,10 +8,9 @@ import pytest
 from PIL import Image
 
 from analysis import AnalysisError
-from analysis.predict.photos import (
+from analysis.photos import (
     CELL,
     TINT,
-    UnreadableError,
     colour_depth,
     draw_contact_sheet,
     draw_overlay,
@@ -20,6 +19,7 @@ from analysis.predict.photos import (
     read_photo,
     render_prediction,
 )
+from data.dataset import DataError
 from data.loading.visualize import render_depth
 
 
@@ -121,15 +121,15 @@ def test_incomplete_image_is_refused(tmp_path, keep):
     path = tmp_path / "broken.jpg"
     data = cv2.imencode(".jpg", np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8))[1].tobytes()
     path.write_bytes(data[: int(keep * len(data)) if isinstance(keep, float) else keep])
-    with pytest.raises(UnreadableError, match="not a complete image"):
+    with pytest.raises(DataError, match="not a whole image"):
         read_photo(path)
-    with pytest.raises(UnreadableError, match="cannot be read"):
+    with pytest.raises(DataError, match="cannot be read"):
         read_photo(tmp_path / "none.jpg")
 
 
 def test_image_with_a_longer_side_than_a_jpeg_may_have_is_refused(tmp_path):
     cv2.imwrite(str(tmp_path / "long.png"), np.zeros((1, 65_501, 3), np.uint8))
-    with pytest.raises(UnreadableError, match="side of more than 65,500 px"):
+    with pytest.raises(DataError, match="side of more than 65,500 px"):
         read_photo(tmp_path / "long.png")
 
 

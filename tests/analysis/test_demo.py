@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from analysis import load_model
-from analysis.demo.demo import (
+from analysis.demo import (
     FARTHEST,
     FIELD_OF_VIEW_DEG,
     HOST,
@@ -56,7 +56,7 @@ def test_without_a_photo_nothing_is_shown(model):
 
 def refusal(*arguments, before=""):
     """Return the error of the command line, run in a process of its own because it starts a server."""
-    code = f"import sys\n{before}\nfrom analysis.demo.demo import main\nsys.exit(main(sys.argv[1:]))"
+    code = f"import sys\n{before}\nfrom analysis.demo import main\nsys.exit(main(sys.argv[1:]))"
     words = [sys.executable, "-c", code, *map(str, arguments), "--device", "cpu"]
     process = subprocess.run(words, capture_output=True, text=True, timeout=120)
     assert process.returncode == 2 and process.stdout == "", process
@@ -77,7 +77,7 @@ def test_port_in_use_is_refused(finished_run):
 PAGE = """
 import sys
 import gradio
-from analysis.demo import demo
+from analysis import demo
 demo.MAX_UPLOAD = 1000
 gradio.Blocks.block_thread = lambda self: sys.stdin.read()
 sys.exit(demo.main(sys.argv[1:]))

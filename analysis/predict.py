@@ -20,9 +20,8 @@ import cv2
 import numpy as np
 
 from analysis import AnalysisError
-from analysis.predict.photos import (
+from analysis.photos import (
     Photo,
-    UnreadableError,
     draw_contact_sheet,
     draw_sheet_row,
     find_photos,
@@ -30,6 +29,7 @@ from analysis.predict.photos import (
     render_prediction,
 )
 from analysis.runs.files import MODEL_ARGUMENT, check_folder, write_file
+from data.dataset import DataError
 from data.reading.matching import PHOTO_SUFFIXES
 from data.runtime import cli
 from data.runtime.cores import count_cores
@@ -76,7 +76,7 @@ class _ReadPhoto:
     square: np.ndarray
 
 
-ReadResult = _ReadPhoto | tuple[Photo, UnreadableError]
+ReadResult = _ReadPhoto | DataError
 
 
 class PhotoPredictor:
@@ -105,10 +105,10 @@ class PhotoPredictor:
     def _read(self, photo: Photo) -> ReadResult:
         try:
             if len(os.fsencode(Path(photo.name).name)) > MAX_NAME_BYTES:
-                raise UnreadableError("its name is too long for the names of its output files")
+                raise DataError(f"{photo.path}: its name is too long for the names of its output files; rename it")
             rgb = read_photo(photo.path)
-        except UnreadableError as error:
-            return photo, error
+        except DataError as error:
+            return error
         return _ReadPhoto(photo, rgb, self.model.to_square(rgb))
 
     def _predict(self, read: Iterable[ReadResult]) -> Iterator[tuple[_ReadPhoto, np.ndarray]]:
@@ -122,7 +122,7 @@ class PhotoPredictor:
                 yield one
             else:
                 self.skipped += 1
-                print(cli.to_printable(f"skipped {one[0].path}: {one[1]}"), file=sys.stderr)
+                print(cli.to_printable(f"skipped {one}"), file=sys.stderr)
 
     def _write_photo(self, predicted: tuple[_ReadPhoto, np.ndarray]) -> np.ndarray:
         """Write the output files of a photo; return its row of the contact sheet."""
@@ -218,3 +218,7 @@ def _predict(args: argparse.Namespace) -> int:
     print(f"{done} in {args.out}{skipped} ({rate:.1f} per second, without loading the model)")
     print(cli.to_printable(model.origin))
     return 0 if predictor.done else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,1 +1,0 @@
-"""Predict foreground and depth of a user's photos and write the images to a folder."""
