@@ -259,7 +259,7 @@ class Experiment:
                 self.interrupt.run(self._prepare_tuning(searcher, resources))
             finally:
                 self.table.write()
-            if not searcher.is_finished and not runner.failure:
+            if not searcher.is_finished and searcher.running and not runner.failure:
                 waited = f"{searcher.running} trials waited for a worker when the budget was over"
                 self.console.print(waited, style="yellow")
         if runner.failure:

@@ -172,7 +172,10 @@ def build_parser() -> argparse.ArgumentParser:
     workers = parser.add_mutually_exclusive_group()
     workers.add_argument("--workers", type=int, metavar="N", help="number of processes (default: one for each core)")
     workers.add_argument("--address", help="address of a Ray cluster that does the work; auto: the one on this machine")
-    no_split = "let each run split by its seed (default: the last fifth of photos and foregrounds is for validation)"
+    no_split = (
+        "let each run split by its seed (default: the last fifth of photos and foregrounds is for validation; from 20 "
+        "of both on, half of it for the test)"
+    )
     add("--no-split", action="store_true", help=no_split)
     return parser
 

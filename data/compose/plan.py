@@ -24,8 +24,9 @@ from data.compose.sources import (
 from data.dataset import DataError, DatasetSpec
 from data.runtime.progress import Progress, no_progress
 
-VERSION = 4  # raised whenever the same seed gives other composites, so that an interrupted set is not resumed
+VERSION = 5  # raised whenever the same seed gives other composites, so that an interrupted set is not resumed
 PER_PAIR = 20  # as in the study
+TEST_FROM = 20  # photos, and foregrounds, from which some are held out for the test
 OVERSAMPLING = 2.0  # foregrounds are kept at twice their largest size, so that a second resize costs no sharpness
 
 
@@ -39,7 +40,7 @@ class ComposeOptions:
     things: int = 1  # largest number of foregrounds in an image; the number is drawn
     shadow: bool = False
     seed: int = 0  # decides the composites, whatever the number of workers
-    hold_out: bool = True  # the last fifth of photos and foregrounds validates; else the reader of the data set splits
+    hold_out: bool = True  # the last fifth of photos and foregrounds, see `Plan.pick_split`; else each run splits
 
     def __post_init__(self) -> None:
         for name, value, least in (("size", self.px, 32), ("things", self.things, 1), ("seed", self.seed, 0)):
@@ -67,30 +68,35 @@ class Plan:
         """Pick the foreground of a composite, mirrored or not: all are used in random order before any is reused."""
         sides = 2 if self.options.flip else 1
         own = self.list_foregrounds(index)
-        first = self._first_val if own.start else 0  # composite
+        first = self._first_composites[self.pick_split(self.pick_background(index))]
         turn, place = divmod(index - first, len(own) * sides)
         foreground, side = divmod(_shuffle(self.options.seed, turn, len(own) * sides)[place], sides)
         return own[foreground], bool(side)
 
     def list_foregrounds(self, index: int) -> range:
-        """Return the foregrounds from which those of a composite are picked: validation has its own, the last fifth."""
+        """Return the foregrounds from which those of a composite are picked; each part of the set has its own."""
         count, split = len(self.foregrounds), self.pick_split(self.pick_background(index))
-        held_out = max(1, count // 5)
-        if count < 2 or not split:
-            return range(count)
-        return range(count - held_out, count) if split == "val" else range(count - held_out)
+        return self._divide(count)[split] if split and count > 1 else range(count)
 
     @cached_property
-    def _first_val(self) -> int:
-        """The first composite that validates."""
-        return next(index for index in range(self.count) if self.pick_split(self.pick_background(index)) == "val")
+    def _first_composites(self) -> dict[str, int]:
+        """The first composite of each part."""
+        splits = [self.pick_split(self.pick_background(index)) for index in range(self.count)]
+        return {split: splits.index(split) for split in set(splits)}
 
     def pick_split(self, background: int) -> str:
-        """Pick the part of a background: "val" for the last fifth, "" if nothing is held out."""
+        """Pick the part of a background: "train", "val" or "test"; "" if nothing is held out."""
         count = len(self.backgrounds)
         if count < 2 or not self.options.hold_out:
             return ""
-        return "val" if background >= count - max(1, count // 5) else "train"
+        return next(split for split, part in self._divide(count).items() if background in part)
+
+    def _divide(self, count: int) -> dict[str, range]:
+        """Divide so many sources: the last fifth is held out, half of it for the test if there are enough sources."""
+        held_out = max(1, count // 5)
+        tested = held_out // 2 if min(len(self.backgrounds), len(self.foregrounds)) >= TEST_FROM else 0
+        limits = (0, count - held_out, count - tested, count)
+        return {split: range(*limits[k : k + 2]) for k, split in enumerate(("train", "val", "test"))}
 
     @property
     def longest_px(self) -> int:

@@ -125,6 +125,29 @@ def test_last_fifth_of_photos_validates(sources, tmp_path):
     assert sum(split == "train" for split in splits.values()) == 8
 
 
+@pytest.mark.parametrize(
+    ("photos", "cutouts", "expected"),
+    [
+        (20, 20, {"train": (16, 16), "val": (2, 2), "test": (2, 2)}),
+        (96, 31, {"train": (77, 25), "val": (10, 3), "test": (9, 3)}),
+        (19, 100, {"train": (16, 80), "val": (3, 20)}),
+        (100, 5, {"train": (80, 4), "val": (20, 1)}),
+    ],
+)
+def test_parts_of_a_set_share_neither_photos_nor_cutouts(photos, cutouts, expected):
+    backgrounds = tuple((Path(f"photo{number}"), None) for number in range(photos))
+    foregrounds = tuple(Path(f"cutout{number}") for number in range(cutouts))
+    plan = Plan(backgrounds=backgrounds, foregrounds=foregrounds, count=20 * photos, depth=None)
+    used = {split: (set(), set()) for split in expected}
+    for index in range(plan.count):
+        background = plan.pick_background(index)
+        of_photos, of_cutouts = used[plan.pick_split(background)]
+        of_photos.add(background)
+        of_cutouts.add(plan.pick_foreground(index)[0])
+    assert {split: (len(a), len(b)) for split, (a, b) in used.items()} == expected
+    assert sum(len(a) for a, _ in used.values()) == photos and sum(len(b) for _, b in used.values()) == cutouts
+
+
 def test_split_is_left_to_the_reader_where_asked(sources, tmp_path):
     root = write_composites(plan_of(sources, 20, hold_out=False), tmp_path / "out", workers=1)
     assert not any("split" in row for row in rows_of(root))
@@ -384,8 +407,8 @@ def test_real_photos_and_cutouts_compose(shared_data, tmp_path):
     )
     root = write_composites(plan, tmp_path / "out", workers=1)
     rows = rows_of(root)
-    assert len({row["background"] for row in rows if row["split"] == "val"}) == 4
-    assert len({row["background"] for row in rows if row["split"] == "train"}) == 16
+    parts = [len({row["background"] for row in rows if row["split"] == part}) for part in ("train", "val", "test")]
+    assert parts == [16, 2, 2]
     depth = np.stack([cv2.imread(str(root / row["depth"]), cv2.IMREAD_UNCHANGED) for row in rows])
     assert 0.15 < (depth[depth > 0] / 255).std() < 0.3
     assert 0.02 < (depth == 0).mean() < 0.3
