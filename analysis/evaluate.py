@@ -1,6 +1,6 @@
 """Measure a model on other data sets: any folder with true masks, true depth or both.
 
-    one-look evaluate RUN_OR_MODEL DIR [DIR ...] [--near dark] [--table FILE.csv]
+    one-look evaluate [RUN_OR_MODEL] DIR [DIR ...] [--near dark] [--table FILE.csv]
 
 Each image is predicted and measured at its own size. Depth is measured after the scale and shift that fit it best to
 the truth, because one image does not determine them. A baseline that ignores the image gives the scale of the metrics.
@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from analysis import AnalysisError
-from analysis.runs.files import MODEL_ARGUMENT, write_file
+from analysis.runs.files import MODEL_ARGUMENT, default_to_latest, write_file
 from data.runtime import cli
 from data.runtime.progress import Progress, no_progress, progress_bar
 from search.config.plugins import add_plugin_option
@@ -213,6 +213,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     from data.reading.layout import read_dataset
 
     tables = []
+    default_to_latest(args, "folders")
     roles = read_role_flags(args)
     if roles and len(args.folders) > 1:
         named = "--images, --masks and --depth name sub-folders of one folder"

@@ -1,6 +1,6 @@
 """Predict foreground and depth of photos with a trained model, and write the images to a folder.
 
-    one-look predict RUN PHOTO_OR_FOLDER ... [--out DIR]
+    one-look predict [RUN] PHOTO_OR_FOLDER ... [--out DIR]
 
 Threads read and write files while the network computes; only a few photos are in memory at once.
 """
@@ -28,7 +28,7 @@ from analysis.photos import (
     read_photo,
     render_prediction,
 )
-from analysis.runs.files import MODEL_ARGUMENT, check_folder, write_file
+from analysis.runs.files import MODEL_ARGUMENT, check_folder, default_to_latest, write_file
 from data.dataset import DataError
 from data.reading.matching import PHOTO_SUFFIXES
 from data.runtime import cli
@@ -198,6 +198,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _predict(args: argparse.Namespace) -> int:
     """Find the photos, load the model, predict, and print a summary."""
     check_folder(args.out)
+    default_to_latest(args, "photos")
     photos = find_photos(args.photos, args.out)
     with progress_bar("loading the model"):
         from analysis.model import load_model

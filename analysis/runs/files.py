@@ -1,5 +1,6 @@
 """Read the JSON files of a run folder, and write output files atomically."""
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from analysis import AnalysisError
 from data.runtime.files import write_atomically
 from search.records import run_dir
 
+WEIGHTS_SUFFIX = ".safetensors"
+MODEL_FILES = ("run.json", "best", "model.safetensors")  # a folder with one of them is a run, or has a model
 MODEL_ARGUMENT: dict[str, Any] = {
     "type": run_dir.run_path,
     "nargs": "?",
@@ -15,6 +18,17 @@ MODEL_ARGUMENT: dict[str, Any] = {
     "metavar": "RUN_OR_MODEL",
     "help": "run folder, its best/ or a .safetensors file (default: %(default)s, the newest run)",
 }
+
+
+def default_to_latest(args: argparse.Namespace, others: str) -> None:
+    """Let the model of a command line be the newest run, if the first argument names none but belongs to `others`.
+
+    So `one-look predict a.jpg b.jpg` works like `one-look predict a.jpg`.
+    """
+    first: Path = args.model
+    if first.exists() and first.suffix != WEIGHTS_SUFFIX and not any((first / name).exists() for name in MODEL_FILES):
+        args.model = find_run(run_dir.LATEST)
+        setattr(args, others, [first, *getattr(args, others)])
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -62,6 +62,17 @@ def test_predict_without_a_run_uses_the_latest(latest, tmp_path):
     assert masks[0] == masks[1]
 
 
+def test_several_photos_or_data_sets_without_a_run_are_all_used(latest, tiny_dataset, capsys):
+    cv2.imwrite("photo.png", np.zeros((20, 30, 3), np.uint8))
+    shutil.copy("photo.png", "another.png")
+    assert main(["predict", "photo.png", "another.png", "--out", "out", "--device", "cpu"]) == 0
+    assert {path.name for path in Path("out").glob("*_mask.png")} == {"photo_mask.png", "another_mask.png"}
+    Path("first").symlink_to(tiny_dataset)
+    Path("second").symlink_to(tiny_dataset)
+    assert main(["evaluate", "first", "second", "--device", "cpu"]) == 0
+    assert capsys.readouterr().out.count("40 images") == 2
+
+
 def test_report_without_a_run_is_of_the_latest(latest, capsys):
     assert main(["report", "--out", "page.html"]) == 0
     assert capsys.readouterr().out == "report in page.html\n" and str(latest) in Path("page.html").read_text("utf-8")
