@@ -1,1 +1,1 @@
-"""The search: configurations, the training loop, the stages, and the study that Ray runs."""
+"""Search for a network: configurations, stages, the training loop and the Optuna study, run by Ray Tune."""

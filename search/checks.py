@@ -32,10 +32,10 @@ BUILT_IN_COUNT = 2000
 
 
 def build_options(args: argparse.Namespace, budget: Budget) -> RunOptions:
-    """Return the options of a new run; `args.space` becomes what differs from the default space.
+    """Return the options of a new run; reduce `args.space` to its differences from the default space.
 
     Raises:
-        ConfigError: An option is wrong for this machine or another option, or no network meets the constraints.
+        ConfigError: An option does not fit this machine or another option, or no network meets the constraints.
         BudgetError: The budget cannot be spent here, or is less than the configurations need.
     """
     check_workers(args)
@@ -52,7 +52,7 @@ def build_options(args: argparse.Namespace, budget: Budget) -> RunOptions:
 
 
 def open_data(args: argparse.Namespace, options: RunOptions) -> "DataModule":
-    """Return the data of a new run, and print what the user's are taken for; raise DataError if they cannot be used."""
+    """Return the data of a new run and print how the user's data are read; raise DataError if they are unusable."""
     with progress_bar("loading torch"):
         from data.data_module import DataModule
 
@@ -77,7 +77,7 @@ def check_workers(args: argparse.Namespace) -> int | None:
 
 
 def select_gpus(count: int | None, address: str | None) -> None:
-    """Show this machine's first `count` GPUs to torch and Ray; raise ConfigError for fewer or for a cluster."""
+    """Restrict torch and Ray to the first `count` GPUs; raise ConfigError if there are fewer, or on a cluster."""
     if count is None:
         return
     if address is not None:
@@ -92,14 +92,14 @@ def select_gpus(count: int | None, address: str | None) -> None:
 
 
 def register_plugins(plugins: Mapping[str, str], folder: Path) -> None:
-    """Register the user's architectures and losses, and say so."""
+    """Register the user's architectures and losses, and print the names of their files."""
     load_plugins(plugins, folder)
     for name, sha256 in plugins.items():
         print(cli.to_printable(f"runs your code in every process: {name} (SHA-256 {sha256[:12]})"), flush=True)
 
 
 def _check_space(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the stated part of the space, by parameter; raise ConfigError if it is wrong or nothing is searched."""
+    """Return the user's part of the space, by parameter; raise ConfigError if it is wrong or nothing is searched."""
     if not args.space:
         return {}
     if args.recipe or args.grid:
@@ -116,7 +116,7 @@ def _read_configs(args: argparse.Namespace, budget: Budget) -> "tuple[TrialConfi
     if args.recipe is None and args.grid is None:
         return ()
     if args.recipe is not None and args.grid is not None:
-        raise ConfigError("recipe and grid exclude each other; state one of them")
+        raise ConfigError("recipe and grid exclude each other; use one of them")
     from search.config.recipes import build_recipe, read_grid
 
     configs = read_grid(args.grid) if args.grid else [build_recipe(args.recipe, width=args.width)]
@@ -126,7 +126,7 @@ def _read_configs(args: argparse.Namespace, budget: Budget) -> "tuple[TrialConfi
 
 
 def _read_encoder(args: argparse.Namespace) -> EncoderWeights | None:
-    """Read the weights of --encoder-weights, if any are named."""
+    """Read the weights of --encoder-weights, if given."""
     source: str | None = args.encoder_weights
     if source is None:
         return None
@@ -140,7 +140,7 @@ def _pin_encoder(options: RunOptions, encoder: EncoderWeights | None) -> RunOpti
     """Return the options with the encoder of --encoder-weights and configurations that have it.
 
     Raises:
-        ConfigError: The weights and the configurations do not need each other.
+        ConfigError: No configuration uses the weights, or one needs weights that are not given.
     """
     configs = tuple(encoder.pin(config) for config in options.configs) if encoder else options.configs
     started = [config for config in configs if getattr(config.model, "weights", "none") == "file"]
@@ -183,7 +183,7 @@ def _check_feasible(options: RunOptions, *, local: bool) -> RunOptions:
 
 
 def find_folders(locations: Sequence[Path | str]) -> list[Path]:
-    """Return the folders of data sets; those of a storage are downloaded unless the cache has them."""
+    """Return the folders of data sets; those in a storage are downloaded unless they are cached."""
     folders = []
     for location in locations:
         if is_uri(location):
@@ -195,9 +195,9 @@ def find_folders(locations: Sequence[Path | str]) -> list[Path]:
 
 
 def _find_data(folders: list[Path], options: RunOptions) -> Path:
-    """Return the data set folder: the one given, a new one that joins those given, or the built-in scenes."""
+    """Return the data set folder: the given one, a new one that joins several, or the built-in scenes."""
     if options.roles and len(folders) != 1:
-        raise DataError("--images, --masks and --depth name sub-folders of one folder; name it with --data")
+        raise DataError("--images, --masks and --depth name sub-folders of a single data set; name it with --data")
     if not folders:
         from data.scenes.scenes import cached_scenes
 

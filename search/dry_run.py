@@ -41,7 +41,7 @@ DECODING_S = 1.0  # seconds of decoding triplets from which the decoding speed i
 START_S = 10.0  # seconds until the first trial begins: imports, Ray, measuring
 HAND_OVER_S = 0.4  # seconds between two trials of a worker
 DRAWS = 40  # configurations drawn from the space to estimate costs
-ENOUGH_EPOCHS = 3.0  # of the final stage; less trains on hardly more than the images once or twice
+ENOUGH_EPOCHS = 3.0  # epochs of the final stage; with fewer, the network sees each image only once or twice
 ROUND_BUDGETS = ("1m", "2m", "3m", "5m", "10m", "15m", "20m", "30m", "45m", "1h", "2h", "3h", "5h", "10h", "20h", "40h")
 RECORD_BYTES = 60_000  # TensorBoard files and records of a trial
 
@@ -70,7 +70,7 @@ class StageEstimate:
 
 
 def measure(data_module: DataModule, workers: int | None = None, *, pool: ProcessPoolExecutor) -> Machine:
-    """Measure training and decoding speed; `workers` limits the trials at the same time, which `pool` stands for."""
+    """Measure training and decoding speed; the processes of `pool` stand for at most `workers` concurrent trials."""
     gpus = torch.cuda.device_count()
     cores = count_cores()
     machine = sum_up_nodes([{"CPU": cores, "GPU": gpus}])
@@ -96,7 +96,7 @@ def measure_decoding_speed(data_module: DataModule, px: int = FINAL_PX) -> float
 
 
 def estimate_stages(options: RunOptions, data_module: DataModule, machine: Machine) -> list[StageEstimate]:
-    """Return an estimate for each stage but the repeats, which use the time that is left."""
+    """Return an estimate for each stage except the repeats, which use the remaining time."""
     wall_s, workers = options.budget.wall_s, machine.cluster.workers
     alone = machine.cluster.share(machine.alone, workers)
     stages = options.build_stages(count_trainings(wall_s, alone, workers=workers, px=options.px))
@@ -106,7 +106,7 @@ def estimate_stages(options: RunOptions, data_module: DataModule, machine: Machi
         shares = {stage.name: stage.share for stage in stages}
         ends = plan_deadlines(start=0.0, wall_s=wall_s, shares=shares, now=START_S).stages
     estimates: list[StageEstimate] = []
-    packed, images_all = Counter[int](), sum(data_module.sizes().values())  # a run decodes all at its final size first
+    packed, images_all = Counter[int](), sum(data_module.sizes().values())  # a run first decodes all at its final size
     networks: Sequence[TrialConfig] = options.configs
     for stage in (stage for stage in stages if stage.kind != "repeat"):
         stage_s = ends[stage.name] - begun_s if ends else None
@@ -224,7 +224,7 @@ def print_estimate(options: RunOptions, data_module: DataModule, pool: ProcessPo
 
 
 def judge_budget(estimates: Sequence[StageEstimate]) -> str:
-    """Return a line if the final stage gets less than ENOUGH_EPOCHS of its epochs, with the budget that would do."""
+    """Return a warning with a sufficient budget if the final stage gets fewer than ENOUGH_EPOCHS epochs, else ""."""
     final, total_s = estimates[-1], START_S + sum(line.stage_s for line in estimates)
     enough = min(ENOUGH_EPOCHS, final.stage.epochs)
     if final.epochs >= enough:
@@ -232,8 +232,8 @@ def judge_budget(estimates: Sequence[StageEstimate]) -> str:
     needed_s = total_s * enough / final.epochs
     text = next((text for text in ROUND_BUDGETS if (parse_budget(text).wall_s or 0) >= needed_s), ROUND_BUDGETS[-1])
     return (
-        f"too little for the {final.stage.name} stage, {final.epochs:.1f} epochs: --budget {text} would do, "
-        "or a faster machine or fewer pixels (--px)"
+        f"the {final.stage.name} stage has time for only {final.epochs:.1f} epochs: use --budget {text}, "
+        "a faster machine or smaller images (--px)"
     )
 
 
@@ -245,8 +245,8 @@ def print_table(
     *,
     free: float = math.inf,
 ) -> None:
-    """Print the estimates as a table, followed by total time, device hours and the needed and the `free` disk."""
-    console = console or Console(soft_wrap=not sys.stdout.isatty())  # a table in a file is not broken
+    """Print the estimates as a table, followed by total time, device hours, and the needed and `free` disk space."""
+    console = console or Console(soft_wrap=not sys.stdout.isatty())  # no line breaks in a file
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("stage", "train", "validate", "px", "trials", "each", "epochs each", "stage takes", "disk"):
         table.add_column(name, justify="left" if name == "stage" else "right")

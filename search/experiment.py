@@ -46,12 +46,12 @@ from search.tuning.stage_setup import RunResources
 
 __all__ = ["Experiment", "NoModelError", "RunInterruptedError", "StageFailedError"]
 
-LARGE_NETWORK = 10**6  # parameters of the network for which disk is planned; the dry run draws networks instead
+LARGE_NETWORK = 10**6  # parameters of the network assumed for the disk space; the dry run samples networks instead
 PACK_FIRST = 0.05  # fraction of the budget for packing images before anything else starts
 
 
 class Experiment:
-    """One process of a run, new or resumed, while Ray is starting; for `discard` see CheckpointStore."""
+    """One process of a new or resumed run; `starting` becomes the cluster, `discard` is for CheckpointStore."""
 
     def __init__(
         self,
@@ -149,9 +149,7 @@ class Experiment:
     def _announce(self, ray: Cluster) -> None:
         """Print the run folder and the commands that resume the run and show it in a browser."""
         lines = [f"run folder {shorten(self.folder)}", f"resume    {format_resume_command(self.folder)}"]
-        lines += [f"storage   {self.options.storage}, from which --resume continues it elsewhere"] * bool(
-            self.options.storage
-        )
+        lines += [f"storage   {self.options.storage} (to resume on another machine)"] * bool(self.options.storage)
         lines += list_dashboards(self.folder, searches=not self.options.configs, ray=ray.dashboard)
         for line in lines:
             self.console.print(line, whole=True)
@@ -180,7 +178,7 @@ class Experiment:
         return math.inf if self.run_state.trainings is None else self.run_state.trainings
 
     def _build_stages(self, budget: Budget, each: Throughput, workers: int) -> tuple[Stage, ...]:
-        """Return the stages for the budget with which the run began, since all trials of a stage must be comparable."""
+        """Return the stages for the run's first budget, because all trials of a stage must be comparable."""
         options, run_state = self.options, self.run_state
         if budget.wall_s is not None and not run_state.earlier:
             trainings = count_trainings(budget.wall_s, each, workers=workers, px=options.px)
@@ -188,7 +186,7 @@ class Experiment:
         return options.build_stages(self._trainings)
 
     def _list_first(self) -> tuple[str, ...]:
-        """Return the recipes that the search tries first; the study's need more time than a short budget has."""
+        """Return the recipes that the search tries first; the study's are too slow for short budgets."""
         drawn = all(part.origin == "drawn" for part in self.data_module.dataset.folders)
         portfolio = [f"{name}+{VARIED}" if drawn else name for name in PORTFOLIO]
         if self.options.first == "nothing":

@@ -62,21 +62,21 @@ def build_parser() -> argparse.ArgumentParser:
     add_settings(p)
     add = p.add_argument
     add("--budget", metavar="TIME", help="wall time (90s, 10m, 2h), trials (40trials) or device hours (2gpuh, 2cpuh)")
-    resume = "continue an interrupted run, or latest; with --budget: extend it; with --data: its data have moved there"
+    resume = "continue an interrupted run (folder, URI or latest); --budget extends it, --data names the moved data"
     add("--resume", type=parse_run, metavar="RUN", help=resume)
-    data = "data set folders or s3:// and gs:// URIs of some, joined (default: built-in scenes)"
+    data = "data set folders, or s3:// or gs:// URIs; several are joined (default: built-in scenes)"
     add("--data", type=parse_location, nargs="+", metavar="DIR", help=data)
     allow = "continue if over a tenth of the triplets cannot be used"
     add("--allow-bad", default=False, action=argparse.BooleanOptionalAction, help=allow)
-    add("--out", type=parse_path, help="run folder; runs/ and the date by default")
+    add("--out", type=parse_path, help="run folder (default: runs/ and the date)")
     add("--dry-run", action="store_true", help="measure this machine, print an estimate, train nothing")
-    add("--address", help="address of a Ray cluster; by default Ray is started on this machine")
-    plugin = "Python file with an Architecture or a Term of the loss, as CONTRIBUTING.md shows; the file is executed"
+    add("--address", help="address of a Ray cluster (default: start Ray on this machine)")
+    plugin = "Python file with an Architecture or a loss Term, see CONTRIBUTING.md; the file is executed"
     add_plugin_option(p, help=plugin)
     instead = p.add_mutually_exclusive_group()
     grid = "train the configurations of this JSON file instead of a search"
     instead.add_argument("--grid", type=parse_path, help=grid)
-    recipe = "train this recipe instead of a search; `study` is that of the original course project"
+    recipe = "train this recipe instead of a search; `study` is the original course project's"
     instead.add_argument("--recipe", help=recipe)
     add("--width", type=int, help="width of the recipe's network")
     add_options(p, find_lr=instead)
@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str] | None) -> int:
-    """Parse the command line and the settings file, and do what they ask for."""
+    """Parse the command line and the settings file, and start or resume a run."""
     parser = build_parser()
     args = parse_arguments(parser, arguments)
     if args.print_config:
@@ -104,7 +104,7 @@ def _dispatch(arguments: list[str] | None) -> int:
 
 
 def _name_full_disk(command: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
-    """Run a command; a full disk is one line and exit code 1."""
+    """Run a command; report a full disk in one line and return exit code 1."""
     try:
         return command(args)
     except (OSError, DiskFullError) as error:
@@ -140,7 +140,7 @@ def _start(args: argparse.Namespace) -> int:
 
 
 def _estimate(args: argparse.Namespace, options: RunOptions) -> int:
-    """Print an estimate of a run; the processes with which it is measured start while the data are read."""
+    """Print an estimate of a run; the measuring processes start while the data are read."""
     from data.runtime.parallel import MAX_TOGETHER, start_processes
 
     with start_processes(min(args.workers or count_cores(), MAX_TOGETHER), "search.training.throughput") as pool:
@@ -173,7 +173,7 @@ def _resume(args: argparse.Namespace) -> int:
         select_gpus(options.gpus, args.address)
         written = (args.resume / "run.json").read_bytes()
         run_state = resume_run_state(args.resume, content, now=BEGAN, options=options.to_dict(), extended=extended)
-        run_state.start_clock()  # a process that is killed while it starts counts too
+        run_state.start_clock()  # a process that is killed during start-up counts too
         try:
             with progress_bar("loading torch"):
                 from data.data_module import load_data_module
@@ -204,7 +204,7 @@ def _extend(budget: Budget, more: Budget, content: dict, table: TrialTable) -> B
 def _run(
     address: str | None, options: RunOptions, data_module: "DataModule", run_state: RunState, table: TrialTable
 ) -> int:
-    """Run the experiment, write the report, and print where the results are; copy the run to its storage meanwhile."""
+    """Run the experiment and write the report; meanwhile copy the run to its storage, if it has one."""
     with mirror_run(run_state.folder, options.storage) as discard:
         return _search(address, options, data_module, run_state, table, discard)
 
@@ -260,7 +260,7 @@ def _write_report(out: Path) -> None:
 
             write_report(out)
     except Exception as error:
-        again = f"`one-look report {shlex.quote(str(out))}` tries again"
+        again = f"try again with `one-look report {shlex.quote(str(out))}`"
         print(f"warning: there is no report ({type(error).__name__}: {error}); {again}", file=sys.stderr)
 
 

@@ -1,8 +1,8 @@
-"""The settings file: the options of a run as TOML, read and written by the declarations of the command line.
+"""Read and write the settings file: the options of a run as TOML, declared by the command line.
 
-A key is an option's name, as in run.json. The tables `score`, `stage` and `space` are fields of RunOptions that no
-single option sets; `--set` sets one entry of them. The command line has precedence over the file, the file over the
-defaults. Relative paths in a file start from its folder.
+Keys are option names, as in run.json. The tables `score`, `stage` and `space` are fields of RunOptions without an
+option of their own; `--set` sets one entry. The command line overrides the file, and the file the defaults. Relative
+paths start from the folder of the file.
 """
 
 import argparse
@@ -24,16 +24,16 @@ from search.config.stages import STAGE_SETTINGS, check_stages, list_stated_stage
 
 COMMAND_ONLY = ("help", "config", "print_config", "set", "arch", "resume", "dry_run", "plugin")
 HEADER = """\
-# Settings of a run: python search/run.py --config FILE. The command line has precedence over this file, this file over
-# the defaults. A line that begins with # shows what the run decides itself; remove the # to decide it here.
+# Settings of a run: python search/run.py --config FILE. The command line overrides this file.
+# A line that begins with # shows a value that the run chooses itself; remove the # to set it here.
 """
-REMOVED = '# remove = ["augment.zoom"]  # parameters that are not searched: each keeps the default of its config'
+REMOVED = '# remove = ["augment.zoom"]  # parameters that are not searched but keep their defaults'
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Add the options that read, write and replace settings."""
     add = parser.add_argument
-    add("--config", type=parse_path, metavar="FILE", help="settings file (TOML); other options have precedence")
+    add("--config", type=parse_path, metavar="FILE", help="settings file (TOML); other options override it")
     add("--print-config", action="store_true", help="print all settings, each with a comment, as a settings file")
     add("--arch", metavar="NAME[,NAME]", help="search these architectures only; the same as --set model.arch=...")
     usage = "replace a setting: optim.lr=0.01 fixes a parameter of the space, stage.explore.epochs=5 changes a stage"
@@ -41,7 +41,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line over the settings file over the defaults; raise ConfigError if a setting is not valid."""
+    """Parse the command line and the settings file, which it overrides; raise ConfigError if a setting is invalid."""
     args = parser.parse_args(arguments)
     if args.config is not None:
         parser.set_defaults(**read_settings(args.config, parser))
@@ -58,16 +58,16 @@ def parse_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | 
 
 
 def _simplify_weights(stated: Mapping[str, Any]) -> dict[str, float]:
-    """Return the weights of the score, {} for those of the default; raise ConfigError if one is not valid."""
+    """Return the weights of the score, {} for the default ones; raise ConfigError if one is invalid."""
     weights = read_weights(stated)
     return {} if weights == DEFAULT_WEIGHTS else weights
 
 
 def read_settings(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:
-    """Return the values that a settings file states, by the destination of the parser's options.
+    """Return the values in a settings file, by the destination of the parser's options.
 
     Raises:
-        ConfigError: The file cannot be read, is not TOML, or states what no option takes.
+        ConfigError: The file cannot be read, is not TOML, or has an unknown setting or a wrong value.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -173,7 +173,7 @@ def format_settings(parser: argparse.ArgumentParser, args: argparse.Namespace) -
             value = getattr(args, action.dest)
             shown = format_value(action.metavar or "|".join(action.choices or [action.dest.upper()]))
             lines.append(_format_line(action.dest, value, str(action.help), shown=shown))
-    lines.append("\n[score]  # only the metrics that are named count; their weights are divided by their sum")
+    lines.append("\n[score]  # only the metrics named here count; their weights are divided by their sum")
     weights = args.score or DEFAULT_WEIGHTS
     for name in (*weights, *(name for name in SCORED if name not in weights)):
         lines.append(_format_line(name, weights.get(name), describe_part(name), shown="0.5"))
@@ -195,7 +195,7 @@ def _list_space(stated: Mapping[str, Any]) -> list[str]:
 
 
 def _format_line(name: str, value: Any, about: str, *, shown: str) -> str:
-    """Return a line; one without a value is a comment that has `shown` in its place."""
+    """Return a line of the file; without a value, a comment that shows `shown`."""
     return f"# {name} = {shown}  # {about}" if value is None else f"{name} = {format_value(value)}  # {about}"
 
 

@@ -1,4 +1,4 @@
-"""The budget of a run, its division over the stages, and the deadlines that follow."""
+"""The budget of a run, and the deadlines that divide it over the stages."""
 
 import argparse
 import re
@@ -27,7 +27,7 @@ class Budget:
     device: str = ""  # kind of these devices: "gpu" or "cpu" (a core)
 
     def as_wall_time(self, *, devices: Mapping[str, int], used_s: float = 0.0, used: Mapping[str, float]) -> "Budget":
-        """Convert device hours to wall time by dividing the remaining ones over the devices; return others unchanged.
+        """Convert device hours to wall time by dividing the rest over the devices; return other budgets unchanged.
 
         `used_s` are the seconds that the run has used, `used` the device seconds of each kind of its earlier
         processes.
@@ -48,7 +48,7 @@ class Budget:
         return replace(self, wall_s=used_s + left_s)
 
     def compute_spent_share(self, *, used_s: float, trials: int) -> float:
-        """Return the spent fraction of a budget of wall time or of trials that the search has begun."""
+        """Return the spent fraction of a budget of wall time, or of trials that have begun."""
         return used_s / self.wall_s if self.wall_s else trials / (self.trials or 1)
 
 
@@ -78,9 +78,9 @@ def parse_amount(text: str) -> float:
 
 
 def extend_budget(budget: Budget, more: Budget, *, used_s: float, used: Mapping[str, float], trials: int) -> Budget:
-    """Return the budget of a run that is given `more`, which starts from what the run has used.
+    """Return the budget of a run that gets `more` in addition to what it has used.
 
-    `used` are the device seconds of each kind, `trials` those that its search has begun.
+    `used` are its device seconds of each kind, `trials` the trials that its search has begun.
     """
     whole = replace(more, text=f"{budget.text}+{more.text}")
     if more.trials is not None:
@@ -101,7 +101,7 @@ class Deadlines:
     end: float
 
     def reschedule(self, shares: Mapping[str, float], now: float) -> "Deadlines":
-        """Divide the time that is left at `now` over the stages of `shares`, which are still to come, in order."""
+        """Divide the time left at `now` over the remaining stages, in the order of `shares`."""
         left_s = max(max(self.stages.values()) - now, 0.0)
         return replace(self, stages={**self.stages, **_divide(now, left_s, shares)})
 
@@ -117,11 +117,11 @@ class Deadlines:
 
 
 def plan_deadlines(*, start: float, wall_s: float, shares: Mapping[str, float], now: float | None = None) -> Deadlines:
-    """Divide the wall time that is left over the stages, after reserving the time to wrap up.
+    """Divide the remaining wall time over the stages, after reserving time to wrap up.
 
-    Both `start` of the process and `now`, the start of the first stage, are moments of time.monotonic(). A share of
-    0 leaves a stage the time that those before it do not use. Test metrics, samples and the end of Ray lie between
-    the last stage and `end`.
+    Both `start` of the process and `now`, the start of the first stage, are moments of time.monotonic(). A stage with
+    share 0 gets the time that earlier stages do not use. Test metrics, samples and the end of Ray lie between the last
+    stage and `end`.
     """
     begin = time.monotonic() if now is None else now
     end = start + wall_s

@@ -1,4 +1,4 @@
-"""Constraints of the user on a network's cost, and the feasibility of a configuration of the search."""
+"""The user's constraints on the cost of a network, and the feasibility of a configuration."""
 
 import math
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from models.cost import Throughput, count_macs, measure_latency_ms, probe
 from search.config.trial import TrialConfig
 
 UNLIMITED = Throughput(math.inf)
-TIME = "time"  # the one excess that is no constraint of the user
+TIME = "time"  # excess over the time of a trial, which is not a user constraint
 
 
 @dataclass(frozen=True, kw_only=True)
 class Constraints:
     """Upper limits of a network's cost."""
 
-    px: int  # side of the images of the final stage, at which multiply-adds and latency count
+    px: int  # image size of the final stage, at which multiply-adds and latency are measured
     max_params: float | None = None
     max_macs: float | None = None  # multiply-adds of one image
     max_latency_ms: float | None = None  # milliseconds of one image, on one thread of this machine or on its GPU
@@ -26,7 +26,8 @@ class Constraints:
     def compute_excess(self, config: TrialConfig) -> dict[str, float]:
         """Return the relative excess over each limit that is set, at most 0 where it is met.
 
-        Measuring the latency takes a hundred times as long as the others, so it is left out where one is exceeded.
+        Measuring the latency takes a hundred times as long as the others, so it is skipped if another limit is
+        exceeded.
         """
         found = {}
         if self.max_params is not None:
@@ -61,7 +62,7 @@ class Feasibility:
     constraints: Constraints  # limits set by the user
     px: int  # side of the images of the stage
     throughput: Throughput = UNLIMITED  # of one trial
-    images: int = 0  # images that a trial must train on within `cap_s`, repetitions included
+    images: int = 0  # images that a trial must train on within `cap_s`, counting repetitions
     cap_s: float | None = None  # seconds of a trial; None for no limit
 
     def compute_excess(self, config: TrialConfig) -> dict[str, float]:

@@ -1,6 +1,6 @@
-"""The weights of --encoder-weights: read once by the driver, checked, and kept in the cache for all workers.
+"""Weights of --encoder-weights, read and checked once by the driver and cached for all workers.
 
-A file is a state dict in safetensors, or in torch's format of which only tensors are loaded, with the names of timm or
+A file is a state dict in the format of safetensors or of torch (tensors only), with tensor names of timm or
 torchvision: EfficientNet-Lite0 to 4 for `efficientnet_lite`, ResNet18 for `resnet18_ed`.
 """
 
@@ -54,7 +54,7 @@ class EncoderWeights:
 
 
 def parse_source(text: str) -> str:
-    """Return `hf:` and a repository as they are, and the path of a file as an absolute one."""
+    """Return `hf:REPO` unchanged, and the path of a file as an absolute path."""
     return text if text.startswith(HUB) else str(parse_path(text))
 
 
@@ -97,7 +97,7 @@ def _load_tensors(path: Path) -> "dict[str, Tensor]":
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise ConfigError("not a file of tensors alone, .safetensors or by torch.save; it was not loaded") from error
+        raise ConfigError("not a file of tensors only (.safetensors, or by torch.save); it was not loaded") from error
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise ConfigError("not a state dict, which maps names to tensors; save model.state_dict()")
     return content
@@ -111,7 +111,7 @@ def _download(repository: str) -> Path:
         from huggingface_hub.utils.logging import set_verbosity_error
     except ImportError as error:
         raise ConfigError(f"--encoder-weights {HUB}{repository}: needs a package: pip install -e '.[hub]'") from error
-    set_verbosity_error()  # else it prints each of its attempts
+    set_verbosity_error()  # otherwise it logs every attempt
     for name in HUB_FILES:
         try:
             return Path(hf_hub_download(repository, name))

@@ -21,8 +21,8 @@ MEANING = "meaning of masks, depth and names"
 COMPARISONS = "for comparisons"
 _GROUPS = {
     CONSTRAINTS: "upper limits of the network's cost; a configuration that exceeds one is never trained",
-    MEANING: "where dataset.json leaves it open and the files do not show it",
-    COMPARISONS: "switches with which analysis.compare compares methods",
+    MEANING: "needed only if neither dataset.json nor the files show it",
+    COMPARISONS: "switches for analysis.compare",
 }
 
 
@@ -32,7 +32,7 @@ def _option(help: str, *, default: Any = None, group: str = "", **argument: Any)
 
 
 def parse_objectives(text: str) -> tuple[str, ...]:
-    """Return the names of the objectives, score first; raise ArgumentTypeError if one is unknown or stands twice."""
+    """Return the names of the objectives, score first; raise ArgumentTypeError if one is unknown or repeated."""
     names = tuple(name.strip() for name in text.split(","))
     if names[0] != "score" or len(set(names)) < len(names) or not set(names) <= set(OBJECTIVES):
         costs = ", ".join(OBJECTIVES[1:])
@@ -41,7 +41,7 @@ def parse_objectives(text: str) -> tuple[str, ...]:
 
 
 def parse_tracker(text: str) -> str:
-    """Return `mlflow:URI` or `wandb:PROJECT`; raise ArgumentTypeError for another text or without the package."""
+    """Return `mlflow:URI` or `wandb:PROJECT`; raise ArgumentTypeError for other text, or if the package is missing."""
     kind, _, place = text.partition(":")
     if kind not in ("mlflow", "wandb") or not place:
         raise argparse.ArgumentTypeError(f"{text!r} is neither mlflow:URI nor wandb:PROJECT")
@@ -67,7 +67,7 @@ def _role(folder: str) -> Any:
 
 
 def _table(description: str) -> Any:
-    """Declare a field that a table of the settings file sets, and --set one entry of it."""
+    """Declare a field that a table of the settings file sets; --set sets one entry of it."""
     return field(default_factory=dict, metadata={"table": description})
 
 
@@ -75,18 +75,18 @@ def _table(description: str) -> Any:
 class RunOptions:
     """Options of a run. A field with a flag is an option of search/run.py; its help text describes it.
 
-    Every option can also be stated in a settings file (`search.settings`), under the name of its field.
+    Every option can also be set in a settings file (`search.settings`), under the name of its field.
     """
 
     budget: Budget  # what all processes of the run may spend together
     configs: "tuple[TrialConfig, ...]" = ()  # configurations trained instead of a search; empty for a search
-    # hashes of the user's files with architectures and losses, by name
+    # hashes of plugin files, by name
     plugins: Mapping[str, str] = field(default_factory=dict, metadata={"option": "--plugin"})
-    # --data, if one of them is a URI: a process that resumes the run downloads them
+    # --data, if it contains a URI: a process that resumes the run downloads the data
     sources: tuple[str, ...] = field(default=(), metadata={"option": "--data"})
     storage: str | None = _option(
-        "storage for checkpoints, records and packed images, instead of folders that all nodes see; its credentials "
-        "are those of the environment",
+        "object storage for checkpoints, records and packed images, if nodes share no folder; credentials come from "
+        "the environment",
         type=parse_storage,
         metavar="s3://BUCKET/PREFIX",
     )
@@ -104,27 +104,27 @@ class RunOptions:
     masks: str | None = _role("masks")
     depth: str | None = _role("depth")
     workers: int | None = _option(
-        "trials at the same time (default: one per core, or as many as share the GPUs)",
+        "concurrent trials (default: one per core, or as many as share the GPUs)",
         type=parse_whole(1),
         metavar="N",
     )
     gpus: int | None = _option(
-        "GPUs of this machine to use (default: all; 0 trains on the cores)", type=parse_whole(), metavar="N"
+        "GPUs of this machine to use (default: all; 0 trains on CPU cores)", type=parse_whole(), metavar="N"
     )
     track: str | None = _option(
-        "report trials to an MLflow server or a Weights & Biases project too",
+        "also report trials to an MLflow server or a Weights & Biases project",
         type=parse_tracker,
         metavar="mlflow:URI|wandb:PROJECT",
     )
     px: int = _option(
-        "side of the final images in pixels (96 to 512, default 160)",
+        "image size of the final stage in pixels (96 to 512, default 160)",
         default=FINAL_PX,
         type=parse_whole(*PX_RANGE, "a whole number of pixels"),
         metavar="N",
     )
     max_params: float | None = _limit("parameters (250k, 1M)")
-    max_macs: float | None = _limit("multiply-adds of one final image (1.5G)")
-    max_latency_ms: float | None = _limit("milliseconds of one final image", metavar="MS")
+    max_macs: float | None = _limit("multiply-adds at the final image size (1.5G)")
+    max_latency_ms: float | None = _limit("latency at the final image size in milliseconds", metavar="MS")
     near: str | None = _meaning("near")
     depth_unit: str | None = _meaning("depth_unit")
     depth_scale: float | None = _meaning("depth_scale")
@@ -133,8 +133,8 @@ class RunOptions:
     mask_ignored: tuple[float, ...] | None = _meaning("mask_ignored")
     group_size: int | None = _meaning("group_size")
     split: str = _option(
-        "separate training, validation and test by background, and by foreground where manifest.csv names both, or by "
-        "image as the study did, which leaks; a split that the data set states takes precedence",
+        "split by background (and by foreground if manifest.csv names both), or by image like the study, which leaks; "
+        "a split in the data set takes precedence",
         default="background",
         group=COMPARISONS,
         choices=("background", "random"),
@@ -146,19 +146,19 @@ class RunOptions:
         choices=("portfolio", "study", "nothing"),
     )
     objectives: tuple[str, ...] = _option(
-        "what a search optimises: the score, and costs that it minimises beside it (params, macs, latency_ms)",
+        "objectives of the search: the score, followed by costs to minimise (params, macs, latency_ms)",
         default=("score",),
         type=parse_objectives,
         metavar="score[,COST]",
     )
     stages: str = _option("preset of stages", default="default", group=COMPARISONS, choices=tuple(STAGE_PRESETS))
-    score: Mapping[str, float] = _table("weights of the metrics that the score is the mean of")
-    stage: Mapping[str, Mapping[str, Any]] = _table("what a stage has, instead of what the preset and the run give it")
-    space: Mapping[str, Any] = _table("parameters of the search space, by name, with the values that are tried")
+    score: Mapping[str, float] = _table("weights of the metrics in the score")
+    stage: Mapping[str, Mapping[str, Any]] = _table("settings of stages, instead of those of the preset")
+    space: Mapping[str, Any] = _table("parameters of the search space with the values to try")
 
     @property
     def roles(self) -> dict[str, str]:
-        """The folders of images, masks and depth that are named, by role."""
+        """The named folders of images, masks and depth, by role."""
         named = {"image": self.images, "mask": self.masks, "depth": self.depth}
         return {role: folder for role, folder in named.items() if folder}
 
@@ -170,11 +170,11 @@ class RunOptions:
 
     @property
     def stated(self) -> dict[str, Any]:
-        """The fields of dataset.json that the command line states."""
+        """The fields of dataset.json that the command line sets."""
         return read_meaning_flags(self)
 
     def build_stages(self, trainings: float) -> tuple[Stage, ...]:
-        """Return the stages of a run whose budget pays for so many good trainings."""
+        """Return the stages for a budget of so many good trainings."""
         stages = build_stages(
             self.stages,
             trainings=trainings,
@@ -221,7 +221,7 @@ def list_tables() -> dict[str, str]:
 
 
 def add_options(parser: argparse.ArgumentParser, **groups: argparse._ActionsContainer) -> None:
-    """Add an argument for each option; `groups` names other places, such as an exclusive group, for single fields."""
+    """Add an argument for each option; `groups` maps single fields to other groups, such as an exclusive one."""
     titled = {title: parser.add_argument_group(title, text) for title, text in _GROUPS.items()}
     parser.set_defaults(**{name: {} for name in list_tables()})
     for f in fields(RunOptions):

@@ -1,8 +1,8 @@
-"""Plugins: files of the user with architectures and terms of the loss, registered in every process of a run.
+"""Plugins: the user's files with architectures and loss terms, registered in every process of a run.
 
-The code of a file runs only on a machine on which its user has named it: `name_plugin` keeps it in the cache under its
-hash. Run folders and models record the hash, and their own copies are never run. A download can therefore bring no code
-that runs.
+A file is executed only on a machine whose user has passed it to --plugin: `name_plugin` stores it in the cache under
+its hash. Run folders and models record the hash, and the copies in them are never executed, so a downloaded run cannot
+execute code.
 """
 
 import argparse
@@ -28,17 +28,17 @@ class PluginError(ConfigError):
 
 
 class Plugin(NamedTuple):
-    """A file that the user has named."""
+    """A plugin file of the user."""
 
     name: str
     sha256: str
 
 
 def name_plugin(text: str) -> Plugin:
-    """Keep the content of a file that the user of this machine names, and so allows to run.
+    """Store a file passed by the user of this machine in the cache, which allows its execution.
 
     Raises:
-        ArgumentTypeError: It cannot be read or kept, or is not a Python file.
+        ArgumentTypeError: The file cannot be read or stored, or is not a Python file.
     """
     path = Path(text).expanduser()
     try:
@@ -59,8 +59,8 @@ def name_plugin(text: str) -> Plugin:
 
 
 def add_plugin_option(parser: argparse.ArgumentParser, help: str = "") -> None:
-    """Add --plugin, which may be repeated; parsing it keeps each file as named by the user."""
-    usual = "file with a run's own architecture or loss, see plugins/ in its folder; needed once on a machine"
+    """Add --plugin, which may be repeated; parsing it stores each file in the cache."""
+    usual = "file with an architecture or loss of the run, see plugins/ in its folder; needed once per machine"
     parser.add_argument("--plugin", type=name_plugin, action="append", default=[], metavar="FILE", help=help or usual)
 
 
@@ -79,10 +79,10 @@ def find_copy(name: str, sha256: str) -> Path:
 
 
 def load_plugins(recorded: Mapping[str, str], where: Path | str = "") -> None:
-    """Register the plugins that a run or a model was made with, by name and hash, in this process and its workers.
+    """Register the plugins of a run or a model, by name and hash, in this process and its workers.
 
     Raises:
-        PluginError: The user has not named this file on this machine, or it fails.
+        PluginError: The user of this machine has never passed the file to --plugin, or it raises an exception.
     """
     for name, sha256 in recorded.items():
         module_name = f"one_look_plugin_{sha256[:16]}"
@@ -107,7 +107,7 @@ def _read_copy(name: str, sha256: str, where: Path | str) -> Path:
     if Path(name).name != name or not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
         file = Path(where, "plugins", name) if where else name
         raise PluginError(
-            f"the code of {name} (SHA-256 {sha256[:12]}) has not been named on this machine; read it, then add "
+            f"the plugin {name} (SHA-256 {sha256[:12]}) is not allowed on this machine yet; read its code, then add "
             f"--plugin {file}"
         )
     return path

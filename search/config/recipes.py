@@ -55,13 +55,14 @@ RECIPES: dict[str, Sections] = {
     },
 }
 
-# What a search tries first, best first; `python -m search.study.portfolio` writes the file and says how it was chosen.
+# What a search tries first, best first; `python -m search.study.portfolio` chooses it and writes the file.
 PORTFOLIO_FILE = Path(__file__).parent / "portfolio.json"
 PORTFOLIO: dict[str, Sections] = json.loads(PORTFOLIO_FILE.read_text(encoding="utf-8"))["configurations"]
 
 NETWORKS = PORTFOLIO | RECIPES  # in the order in which a search tries them
-# For drawn scenes, whose networks then depend less on how they are drawn: 6,400 scenes of 128 px, one seed, IoU on 40
-# photos 0.36 instead of 0.30, on 29 composites 0.41 and 0.39; composites of photos need none of it (0.46 and 0.48).
+# For rendered scenes, to depend less on the renderer. After 6,400 scenes of 128 px, one seed, IoU 0.36 instead of 0.30
+# on 40 photos, 0.41 instead of 0.39 on 29 composites. After composites of photos it does not help (0.46 instead of
+# 0.48).
 VARIED = "varied"
 KNOWN: dict[str, Sections] = {
     **NETWORKS,

@@ -12,11 +12,11 @@ from models.config import ConfigError
 REDUCTION_FACTOR = 3  # ASHA continues one of three trials at each rung
 KEPT_CHECKPOINTS = 8  # best trials of a stage whose weights are kept; as many again to draw controls from
 GRACE_PERIOD = 4  # epochs before the first rung; ranks after fewer do not predict final ranks
-EPSILON = 0.03  # scores of two trainings of one configuration differ by as much
+EPSILON = 0.03  # typical difference between the scores of two trainings of one configuration
 OBJECTIVES = ("score", "params", "macs", "latency_ms")
-SEARCH_FROM = 3.0  # good trainings in a budget from which a part of it is searched at half the size
-WIDE_FROM = 12.0  # the same from which all architectures are searched
-RACE_SHARES, RACERS = (0.25, 0.6), (2, 8)  # least and greatest share of the race, and number of its trials
+SEARCH_FROM = 3.0  # good trainings from which the budget includes a search at half the size
+WIDE_FROM = 12.0  # good trainings from which all architectures are searched
+RACE_SHARES, RACERS = (0.25, 0.6), (2, 8)  # limits of the time share of the race, and of its number of trials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,23 +30,23 @@ class Stage:
     fraction: float  # fraction of the training data; a subset of the next stage's
     px: int  # side of the square images in pixels
     epochs: int  # passes over the data; a deadline may cut them short
-    share: float = 0.0  # fraction of the time after start-up; 0 for a stage that uses what the previous ones leave
+    share: float = 0.0  # fraction of the time after start-up; 0 for the time that earlier stages leave
     early_stopping: bool = False  # True if ASHA stops poor trials
     full_trials: int = 25  # trials of full length that would fill a search; most trials are stopped well before
     # multiply-adds of the network for which a first stage's images are chosen, relative to `efficientnet_lite`
     macs_factor: float = 1.0
-    narrow: bool = False  # True leaves out the architectures that win nothing in trials of less than a minute
+    narrow: bool = False  # True leaves out architectures that never win in trials shorter than a minute
     top_k: int = 0  # best trials of the previous stage that are promoted or repeated
-    epsilon: float = math.inf  # greatest difference to the best score with which a trial is among them
-    # True if one of them is the smallest network on the Pareto front of score and parameters
+    epsilon: float = math.inf  # largest distance of their scores from the best
+    # True reserves one of these places for the smallest network on the Pareto front of score and parameters
     include_smallest: bool = False
-    # True if one of them is the best network from published weights, which gain most from the whole data
+    # True reserves one of these places for the best pretrained network, which gains most from the full data
     include_pretrained: bool = False
     controls: int = 0  # random trials of the lower half that are promoted too, so that rank correlations are unbiased
     repeats: int = 0  # further seeds of each repeated finalist, as far as time allows
     refine: float = 0.0  # final fraction of the progress without augmentation and with more weight on the mask
     pictures: int = 0  # validation images whose predictions are kept at each epoch
-    objectives: tuple[str, ...] = ("score",)  # the score, and costs from OBJECTIVES that are minimised beside it
+    objectives: tuple[str, ...] = ("score",)  # the score, followed by costs from OBJECTIVES to minimise
 
     @property
     def is_first(self) -> bool:
@@ -73,7 +73,7 @@ PX_RANGE = (96, 512)  # below 96 the explore stage sees less than 48 px; above 5
 STAGE_PRESETS = {
     # the study's path: 10 % of the data at 80 px, all at 160 px, and a refinement at the end
     "default": (_SEARCH, _CONFIRM, _FINAL, _REPEAT),
-    # few trainings: some configurations compete at the final size, and the best is trained on
+    # few trainings: some configurations compete at the final size, and the best continues
     "race": (_RACE, replace(_FINAL, share=0.75, epsilon=0.0, include_pretrained=True), _REPEAT),
     # baseline: one epoch for all trials, then the best two in full
     "one_epoch": (replace(_SEARCH, fraction=1.0, epochs=1, early_stopping=False), replace(_FINAL, share=0.6)),
@@ -86,7 +86,7 @@ LEAST_PX = PX_RANGE[0] // 2
 
 
 class StageSetting(NamedTuple):
-    """What a settings file states of a stage."""
+    """A setting of a stage in a settings file."""
 
     attribute: str  # of Stage
     limits: tuple[float, float]  # least and largest value; whole numbers only if both are
@@ -98,12 +98,12 @@ STAGE_SETTINGS = {
     "px": StageSetting("px", (LEAST_PX, PX_RANGE[1]), "side of the images in pixels"),
     "epochs": StageSetting("epochs", (1, 10_000), "passes over the images, at most"),
     "share": StageSetting("share", (0.001, 1.0), "share of the time of all stages"),
-    "entrants": StageSetting("top_k", (1, KEPT_CHECKPOINTS), "best trials of the stage before that enter"),
+    "entrants": StageSetting("top_k", (1, KEPT_CHECKPOINTS), "best trials of the previous stage that are promoted"),
 }
 
 
 def list_rungs(epochs: int) -> list[int]:
-    """Return the epochs after which ASHA stops trials that have so many."""
+    """Return the epochs after which ASHA stops trials of `epochs` epochs."""
     rungs = [GRACE_PERIOD]
     while rungs[-1] * REDUCTION_FACTOR <= epochs:
         rungs.append(rungs[-1] * REDUCTION_FACTOR)
@@ -111,9 +111,9 @@ def list_rungs(epochs: int) -> list[int]:
 
 
 def add_objectives(stage: Stage, objectives: tuple[str, ...]) -> Stage:
-    """Return a stage that minimises costs beside the score.
+    """Return a stage with costs as further objectives.
 
-    No trial is stopped, since ASHA compares scores alone, and no place is kept for small networks.
+    No trial is stopped early, because ASHA compares only scores, and no place is reserved for small networks.
     """
     if objectives == stage.objectives:
         return stage
@@ -122,19 +122,19 @@ def add_objectives(stage: Stage, objectives: tuple[str, ...]) -> Stage:
 
 
 def list_stage_settings(stage: Stage, *, is_last: bool) -> dict[str, Any]:
-    """Return the values of what can be stated of a stage; the last stage has the size of the run."""
+    """Return the settings of a stage that a settings file can change; the run sets the size of the last stage."""
     names = [name for name in STAGE_SETTINGS if name != ("entrants" if stage.is_first else "px" if is_last else "")]
     return {name: getattr(stage, STAGE_SETTINGS[name].attribute) for name in names}
 
 
 def list_stated_stages(preset: str, px: int = FINAL_PX) -> dict[str, dict[str, Any]]:
-    """Return the values of each stage of a preset that can be stated, by stage; repeats follow the stage before."""
+    """Return these settings for each stage of a preset; repeats use those of the previous stage."""
     stages = [stage for stage in build_stages(preset, px=px) if stage.kind != "repeat"]
     return {stage.name: list_stage_settings(stage, is_last=stage is stages[-1]) for stage in stages}
 
 
 def check_stages(stated: Mapping[str, Any], preset: str) -> None:
-    """Raise ConfigError if a stage or setting is unknown, with the nearest one, or a value is not allowed."""
+    """Raise ConfigError if a stage or setting is unknown (the nearest is named), or a value is not allowed."""
     stages = list_stated_stages(preset)
     for stage, settings in stated.items():
         _check_name("stage", stage, stages)
@@ -148,7 +148,7 @@ def check_stages(stated: Mapping[str, Any], preset: str) -> None:
 def _check_name(owner: str, name: str, known: Mapping[str, Any]) -> None:
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-        reason = "; px of the last stage is that of the run" if name == "px" else ""
+        reason = "; --px sets the size of the last stage" if name == "px" else ""
         raise ConfigError(f"{owner} has no {name!r}; the nearest is {near!r}{reason}")
 
 
@@ -161,7 +161,7 @@ def _check_value(name: str, value: Any, setting: StageSetting) -> None:
 
 
 def _state(stage: Stage, stated: Mapping[str, Mapping[str, Any]]) -> Stage:
-    """Return a stage with its stated settings; stated entrants leave no place to small networks or controls."""
+    """Return a stage with the user's settings; configured entrants leave no place for small networks or controls."""
     repeats = stage.kind == "repeat"
     settings = stated.get("final" if repeats else stage.name, {})
     kept = {name: value for name, value in settings.items() if not repeats or name in ("images", "epochs")}
@@ -189,9 +189,9 @@ def build_stages(
     - below SEARCH_FROM, the final stage gets the time of one good training and a race gets the rest, within
       RACE_SHARES; it has four trials for each training, within RACERS, which begin with the portfolio;
     - from SEARCH_FROM on, a search at half the size and a confirmation at the final size come before the final stage;
-    - a user who states the confirmation has the search and the confirmation with any budget;
-    - below WIDE_FROM, architectures that win nothing in short trials are left out;
-    - the images of the first stage leave time for networks whose multiply-adds grow with the root of the budget.
+    - a user who configures the confirmation gets the search and the confirmation with any budget;
+    - below WIDE_FROM, architectures that never win in short trials are left out;
+    - the first stage has images for networks whose multiply-adds grow with the square root of the budget.
 
     `fixed` configurations of the user replace the search; `px` is the side of the final images, and the sides of the
     other stages change in proportion; `stated` has passed `check_stages`; `wide` keeps all architectures.

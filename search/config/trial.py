@@ -108,4 +108,4 @@ def _require(rule: bool, message: str) -> None:
         raise ConfigError(message)
 
 
-load_inherited_plugins()  # a worker reads configurations of their architectures and losses
+load_inherited_plugins()  # workers read configurations that use them

@@ -102,8 +102,8 @@ def test_disk_is_compared_with_what_is_free(estimate):
 def test_budget_too_small_for_the_final_stage_is_judged_with_one_that_would_do(estimate):
     slow = replace(MACHINE, alone=Throughput(1e7), together=Throughput(1e7))
     judged = judge_budget(estimate(budget="1m", machine=slow))
-    assert re.match(r"too little for the final stage, \d\.\d epochs: --budget \w+ would do", judged)
-    enough = judged.split("--budget ")[1].split()[0]
+    assert re.match(r"the final stage has time for only \d\.\d epochs: use --budget \w+, ", judged)
+    enough = judged.split("--budget ")[1].split(",")[0]
     assert judge_budget(estimate(budget=enough, machine=slow)) == ""
 
 

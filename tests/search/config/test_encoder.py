@@ -81,7 +81,7 @@ def test_command_names_the_tensor_that_does_not_fit(folder, capsys):
 
 def test_command_does_not_execute_a_malicious_file(folder, capsys):
     torch.save({**published_resnet18(), "extra": Malicious()}, "evil.pth")
-    assert "evil.pth: not a file of tensors alone" in refused(capsys, "--encoder-weights", "evil.pth")
+    assert "evil.pth: not a file of tensors only" in refused(capsys, "--encoder-weights", "evil.pth")
     assert not (folder / "executed").exists()
 
 
@@ -90,8 +90,8 @@ def test_command_does_not_execute_a_malicious_file(folder, capsys):
     [
         (lambda path: None, "cannot be read (No such file or directory)"),
         (lambda path: path.mkdir(), "cannot be read (Is a directory)"),
-        (lambda path: path.write_bytes(b""), "not a file of tensors alone"),
-        (lambda path: path.write_bytes(b"<html>not found</html>"), "not a file of tensors alone"),
+        (lambda path: path.write_bytes(b""), "not a file of tensors only"),
+        (lambda path: path.write_bytes(b"<html>not found</html>"), "not a file of tensors only"),
         (lambda path: torch.save({"state_dict": published_resnet18()}, path), "not a state dict"),
         (lambda path: torch.save(torch.zeros(2), path), "not a state dict"),
         (lambda path: torch.save({"a": torch.zeros(2)}, path), "no tensor has a name and shape of timm's"),

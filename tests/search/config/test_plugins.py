@@ -75,7 +75,7 @@ def test_code_that_came_with_a_run_is_not_run_before_it_is_named(plugins, own_na
     plugin = name_plugin(str(marked))
     find_copy(*plugin).unlink()
     with pytest.raises(
-        PluginError, match="has not been named on this machine; read it, then add --plugin runs/x/plugins"
+        PluginError, match="is not allowed on this machine yet; read its code, then add --plugin runs/x/plugins"
     ):
         load_plugins({plugin.name: plugin.sha256}, Path("runs/x"))
     with pytest.raises(SystemExit, match="the code ran"):
@@ -85,9 +85,9 @@ def test_code_that_came_with_a_run_is_not_run_before_it_is_named(plugins, own_na
 def test_changed_copy_is_not_run(plugins, own_names):
     plugin = name_plugin(str(plugins / "tiny.py"))
     find_copy(*plugin).write_text("raise SystemExit('the code ran')")
-    with pytest.raises(PluginError, match="has not been named"):
+    with pytest.raises(PluginError, match="is not allowed on this machine yet"):
         load_plugins(dict([plugin]))
-    with pytest.raises(PluginError, match="has not been named"):
+    with pytest.raises(PluginError, match="is not allowed on this machine yet"):
         load_plugins({f"../{plugin.sha256}/tiny.py": plugin.sha256})
 
 
