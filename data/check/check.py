@@ -2,17 +2,18 @@
 
 import argparse
 import json
+import stat
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from data.check import duplicates
 from data.check.examine import Inspection, inspect_files
 from data.check.faults import Fault, is_foreground_ignored
 from data.check.fix import check_target, write_fixed_copy
-from data.check.inference import infer_fields, write_dataset_json
 from data.check.report import Report, print_report
 from data.dataset import FAULT_KINDS, DataError, Dataset, DatasetSpec, Triplet
 from data.flags import add_meaning_flags, add_role_flags, read_meaning_flags, read_role_flags, to_flag
@@ -20,18 +21,19 @@ from data.reading.dataset_json import join_datasets, list_joined_folders, read_d
 from data.reading.folders import NO_ROLES, Roles
 from data.reading.layout import read_folder
 from data.runtime import cli
+from data.runtime.files import write_atomically
 from data.runtime.parallel import parallel_map
-from data.runtime.progress import Progress, offset_progress, progress_bar
-from data.values.depth_inference import withdraw_near
+from data.runtime.progress import Progress, no_progress, offset_progress, progress_bar
+from data.values.depth_inference import InferredField, infer_missing, infer_near, infer_unit, withdraw_near
 from data.values.inference import infer_reading, warn_of_orientation
-from data.values.polarity import measure_polarity
+from data.values.polarity import Polarity, measure_polarity
 
 CHUNK = 16  # triplets in a job
 SMALL = 256  # triplets that one process inspects before others have started
 
 
 def check_folder(
-    root: Path, *, roles: Roles = NO_ROLES, workers: int | None = None, progress: Progress | None = None
+    root: Path, *, roles: Roles = NO_ROLES, workers: int | None = None, progress: Progress = no_progress
 ) -> Report:
     """Inspect every triplet of a data set folder; joined folders get a report each, and one of faults between them."""
     root = Path(root)
@@ -68,7 +70,7 @@ def _list_joined_folders(root: Path) -> dict[str, Path]:
     return list_joined_folders(path, content) if "folders" in content else {}
 
 
-def _inspect(dataset: Dataset, workers: int | None, progress: Progress | None) -> list[Inspection]:
+def _inspect(dataset: Dataset, workers: int | None, progress: Progress) -> list[Inspection]:
     triplets = dataset.triplets
     chunks = [(start, triplets[start : start + CHUNK]) for start in range(0, len(triplets), CHUNK)]
     workers = 1 if len(triplets) <= SMALL else workers
@@ -77,8 +79,7 @@ def _inspect(dataset: Dataset, workers: int | None, progress: Progress | None) -
     for (start, chunk), result in parallel_map(partial(_inspect_chunk, dataset.spec), chunks, workers):
         results[start] = result
         done += len(chunk)
-        if progress:
-            progress(done, len(triplets))
+        progress(done, len(triplets))
     return [inspection for start, _ in chunks for inspection in results[start]]
 
 
@@ -91,7 +92,7 @@ def _build_report(dataset: Dataset, inspections: Sequence[Inspection]) -> Report
     triplets, configured = dataset.triplets, read_dataset_json(dataset.root / "dataset.json")
     polarity = measure_polarity(triplets, [None if one.framed else one.step for one in inspections])
     ordered = {triplet.background for triplet in triplets} == {duplicates.UNKNOWN}
-    inferred = tuple(infer_fields(inspections, polarity, configured, ordered=ordered))
+    inferred = tuple(_infer_fields(inspections, polarity, configured, ordered=ordered))
     if dataset.doubts:
         inferred = tuple(withdraw_near(one) if one.key == "near" else one for one in inferred)
     where = next((triplet.depth.parent for triplet in triplets if triplet.depth), dataset.root)
@@ -115,6 +116,21 @@ def _build_report(dataset: Dataset, inspections: Sequence[Inspection]) -> Report
     ]
     order = list(FAULT_KINDS)
     return Report(dataset, tuple(sorted(faults, key=lambda f: order.index(f.kind))), inferred, aliases, mixed)
+
+
+def _infer_fields(
+    inspections: Sequence[Inspection], polarity: Polarity, configured: Mapping[str, Any], *, ordered: bool
+) -> list[InferredField]:
+    """Infer the fields that are not configured; if `ordered`, no names give the backgrounds, but the order may."""
+    values = [inspection.values for inspection in inspections if inspection.values and inspection.values.maximum]
+    fields = []
+    if values:
+        unit = infer_unit(values, polarity)
+        relative = configured.get("depth_unit", unit.value if unit.certain else None) == "relative"
+        near = [infer_near(polarity, values)] if relative and polarity.near else []
+        fields = [unit, *near, *infer_missing(values, str(configured.get("depth_unit", unit.value)))]
+    fields += duplicates.infer_group_size(inspections) if ordered else []
+    return [field for field in fields if field.key not in configured]
 
 
 def _find_ignored_foregrounds(
@@ -194,6 +210,21 @@ def _configure(report: Report, *, write: bool) -> None:
             print(f"  uncertain, look at the data and run: one-look check {root} {flags}")
     if report.mixed:
         print(f"  for a copy with near in every line of manifest.csv: one-look check {root} --fix OUT")
+
+
+def write_dataset_json(root: Path, fields: Mapping[str, Any]) -> Path:
+    """Set fields in dataset.json, keep its other content, and return its path."""
+    path = root / "dataset.json"
+    if not root.stat().st_mode & stat.S_IWUSR:  # the root user could write, but respects the mode
+        raise DataError(f"{path}: not written, the folder is read-only; copy it, or allow writing")
+    try:
+        merged = {**read_dataset_json(path), **fields}
+        DatasetSpec.from_dict(merged)
+        text = json.dumps(merged, indent=2) + "\n"
+        write_atomically(path, lambda file: file.write(text.encode()))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror}); copy the data to a writable folder") from error
+    return path
 
 
 def _write_json(path: Path, report: Report) -> None:

@@ -1,4 +1,4 @@
-"""Find faults of a folder as a whole: duplicates, repeated backgrounds, gaps in numbered names, stray files."""
+"""Compare the files of a folder: duplicates, repeated backgrounds, groups of one background, gaps, stray files."""
 
 import itertools
 import math
@@ -11,13 +11,15 @@ import numpy as np
 
 from data.check.examine import Inspection
 from data.check.faults import Fault
-from data.check.perceptual_hash import MAX_HASHES, find_repeats
+from data.check.perceptual_hash import MAX_HASHES, find_repeats, match_neighbours
 from data.dataset import Dataset, Triplet
 from data.reading.listing import is_system_name
 from data.reading.matching import is_image_name
+from data.values.depth_inference import InferredField
 
 UNKNOWN = "unknown"  # background of files whose names give none
 HASHES_EACH = 3  # hashes compared for each background
+MIN_GROUPS = 3  # from which a group size is inferred
 MIN_SERIES = 0.5  # share of a numbered series that must exist for its holes to be gaps
 
 
@@ -120,3 +122,28 @@ def find_stray_files(dataset: Dataset) -> list[Fault]:
 
 def _list_folder(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not is_system_name(path.name))
+
+
+def infer_group_size(inspections: Sequence[Inspection]) -> list[InferredField]:
+    """Infer the number of consecutive images that share a background."""
+    found = [inspection.hash for inspection in inspections if inspection.hash is not None]
+    if len(found) < max(2, len(inspections)):
+        return []
+    hashes = np.stack(found)
+    same = match_neighbours(hashes)
+    if not same.any():
+        if len(hashes) > MAX_HASHES:
+            return []
+        if repeats := len(find_repeats(hashes)):
+            reason = f"{repeats} files repeat the background of a file elsewhere; name backgrounds in manifest.csv"
+            return [InferredField("group_size", None, False, reason)]
+        reason = "no two files look alike; but frames of one film, or views of one place, also share a background"
+        return [InferredField("group_size", 1, False, reason)]
+    ends = np.flatnonzero(~same) + 1
+    if len(ends) + 1 < MIN_GROUPS:
+        return [InferredField("group_size", None, False, f"the background changes {len(ends)} times")]
+    size = math.gcd(*(int(end) for end in ends))
+    runs = np.diff([0, *ends, len(hashes)])
+    even = bool(size > 1 and (runs[:-1] == size).all() and runs[-1] <= size)
+    reason = f"background changes every {size} files" if even else f"{len(runs)} runs of 1 to {runs.max()} files"
+    return [InferredField("group_size", size if even else None, even, reason)]

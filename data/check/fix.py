@@ -5,10 +5,13 @@ The source is only read. Fixed triplets are inspected again and quarantined if a
 
 import csv
 import json
+import os
 import shutil
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import count
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -17,24 +20,50 @@ import numpy as np
 from data.check import faults
 from data.check.examine import Arrays, Inspection, inspect_arrays, read_arrays
 from data.check.faults import Fault
-from data.check.names import REWRITTEN, Source, choose_names
 from data.check.report import Report
 from data.dataset import ROLES, DataError, DatasetSpec, MaskValues, Triplet
 from data.reading.dataset_json import read_dataset_json
 from data.reading.matching import normalise_unicode
 from data.runtime.parallel import parallel_map
-from data.runtime.progress import Progress, offset_progress
+from data.runtime.progress import Progress, no_progress, offset_progress
 from data.values.masks import scale_mask, select_channel
 from data.writing import Row, StagingDir, check_free
 
 FIXABLE = frozenset({"size", "not binary", "channels", "repeated background"})
 MAX_STRETCH = 0.02  # by which the aspect ratios may differ for a resize to be safe
 SMALL = 64  # triplets that one process copies before others have started
+MAX_LINES = 10  # on renamed files
+REWRITTEN = (".png", ".tif")  # suffixes of files whose pixels are fixed, as these have integers or floats
 
 Job = tuple[Triplet, tuple[Fault, ...]]
 
 
-def write_fixed_copy(report: Report, out: Path, workers: int | None = None, progress: Progress | None = None) -> str:
+@dataclass(frozen=True)
+class Source:
+    """A file that is copied, or rewritten for one triplet."""
+
+    path: Path
+    triplet: str = ""  # the id of the triplet for whose image the file is rewritten; "" if it is copied
+
+
+@dataclass(frozen=True)
+class CopyNames:
+    """The names of a copy."""
+
+    chosen: dict[Source, PurePosixPath]  # that of a rewritten source is without its suffix
+    renamed: dict[Source, Source]  # source with another name in the copy -> the one that has its name
+
+    def describe_renamed(self) -> str:
+        """Return a line for each source that has another name in the copy, for MAX_LINES of them at most."""
+        lines = [
+            f"\n  {source.path} is {self.chosen[source]} in the copy: {other.path} has its name"
+            for source, other in list(self.renamed.items())[:MAX_LINES]
+        ]
+        more = len(self.renamed) - len(lines)
+        return "".join(lines) + (f"\n  {more:,} more have another name, see manifest.csv" if more else "")
+
+
+def write_fixed_copy(report: Report, out: Path, workers: int | None = None, progress: Progress = no_progress) -> str:
     """Write the copy to a new folder, for joined folders one that joins their copies; return a line for each folder."""
     check_target([part.dataset.root for part in (report, *report.parts)], out)
     for part in report.folders:
@@ -94,7 +123,7 @@ def fix_arrays(arrays: Arrays, values: MaskValues | None = None) -> Arrays:
     return fixed
 
 
-def _copy_folder(report: Report, folder: Path, workers: int | None, progress: Progress | None) -> tuple[int, str]:
+def _copy_folder(report: Report, folder: Path, workers: int | None, progress: Progress) -> tuple[int, str]:
     """Copy a single folder; return the number of triplets kept and a summary."""
     dataset, faulty = report.dataset, report.faulty
     near = report.mixed.near if report.mixed else {}
@@ -109,8 +138,7 @@ def _copy_folder(report: Report, folder: Path, workers: int | None, progress: Pr
     for done, (job, row) in enumerate(parallel_map(store, jobs, 1 if len(jobs) <= SMALL else workers), start=1):
         if row is not None:
             kept[job[0].id] = row
-        if progress:
-            progress(done, len(jobs))
+        progress(done, len(jobs))
     triplets = [replace(t, near=t.near or near.get(t.id)) for t in dataset.triplets if t.id in kept]
     _write_manifest(folder, triplets, kept, report.aliases)
     left_out = [(triplet.id, found) for triplet, found in jobs if triplet.id not in kept]
@@ -188,3 +216,27 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
 
 def _write_json(path: Path, content: Mapping[str, object]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def choose_names(root: Path, sources: Iterable[Source]) -> CopyNames:
+    """Choose the path of each source in a copy of `root`: its own below that folder, with a number if it is taken.
+
+    Copied files choose before those that are rewritten.
+    """
+    names, taken = CopyNames({}, {}), dict[str, Source]()
+    numbers: dict[str, count[int]] = defaultdict(lambda: count(2))
+    for source in sorted(dict.fromkeys(sources), key=lambda source: source.triplet != ""):
+        parts = Path(os.path.relpath(source.path, root)).parts
+        own = PurePosixPath(*(part for part in parts if part != ".."))  # inside the copy
+        name, suffixes = own.with_suffix(""), REWRITTEN if source.triplet else (own.suffix,)
+        while clash := next((key for key in _list_keys(name, suffixes) if key in taken), ""):
+            names.renamed.setdefault(source, taken[clash])
+            name = own.with_name(f"{own.stem}_{next(numbers[clash])}")
+        taken |= dict.fromkeys(_list_keys(name, suffixes), source)
+        names.chosen[source] = name if source.triplet else name.with_name(name.name + own.suffix)
+    return names
+
+
+def _list_keys(name: PurePosixPath, suffixes: Iterable[str]) -> list[str]:
+    """Return keys that are equal for names which some file system does not distinguish."""
+    return [normalise_unicode(normalise_unicode(f"{name}{suffix}").casefold()) for suffix in suffixes]

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from data.check.faults import FOLDER_KINDS, Fault
-from data.check.inference import InferredField
 from data.dataset import FAULT_KINDS, Dataset
 from data.runtime.cli import to_printable
+from data.values.depth_inference import InferredField
 from data.values.polarity import MIN_VOTES, Polarity
 
 SHOWN_FILES = 3  # for each kind of fault

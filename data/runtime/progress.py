@@ -51,9 +51,9 @@ def add_bar(bars: "Bars", title: str) -> Iterator[Progress]:
         bars.remove_task(added)
 
 
-def offset_progress(progress: Progress | None, before: int, total: int) -> Progress | None:
+def offset_progress(progress: Progress, before: int, total: int) -> Progress:
     """Return the progress of a part of some work, of which `before` items were done already."""
-    return None if progress is None else lambda done, _: progress(before + done, total)
+    return lambda done, _: progress(before + done, total)
 
 
 def build_bars(console: "Console") -> "Bars":

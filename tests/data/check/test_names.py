@@ -6,7 +6,7 @@ import cv2
 import pytest
 
 from data.check.check import main
-from data.check.names import MAX_LINES, Source, choose_names
+from data.check.fix import MAX_LINES, Source, choose_names
 from data.reading.layout import read_dataset
 
 
