@@ -1,7 +1,7 @@
 """Types of a data set: its triplets, the fields of dataset.json, unusable entries and `DataError`."""
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,32 @@ class DataError(ValueError):
         self.kind = kind
 
 
+# What the keys of dataset.json hold
+WORD, WHOLE, NUMBER, NUMBERS = "a word", "a whole number", "a number", "a number or a list of numbers"
+FLAG = "true or false"
+
+
+def _read_fields(values: Mapping[str, Any], kinds: Mapping[str, str], where: str = "") -> dict[str, Any]:
+    """Check names and types of a JSON object's values; whole numbers become floats where a number may be one."""
+    for key in values:
+        if key not in kinds:
+            nearest = difflib.get_close_matches(key, kinds, n=1, cutoff=0.0)[0]
+            raise DataError(f"unknown key {key!r}{where}; the nearest is {nearest!r}")
+    return {key: _read_value(key, value, kinds[key]) for key, value in values.items()}
+
+
+def _read_value(key: str, value: Any, kind: str) -> Any:
+    listed = value if isinstance(value, list | tuple) else [] if value is None else [value]
+    are_numbers = all(type(number) in (int, float) for number in listed)
+    if kind == NUMBERS and are_numbers:
+        return tuple(map(float, listed))
+    if kind == NUMBER and are_numbers and listed == [value]:
+        return float(value)
+    if type(value) is {WORD: str, WHOLE: int, FLAG: bool}.get(kind) or (value is None and kind in (WHOLE, NUMBER)):
+        return value
+    raise DataError(f"{key} is {value!r}; it is {kind}")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Triplet:
     """The files of one sample; `mask` or `depth` is None if the sample has none.
@@ -70,23 +96,20 @@ class Triplet:
     near: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Unusable:
-    """An entry of a data set that is unusable by its names alone, before any image is opened.
+    """An entry of a data set that is unusable by its names alone, before any image is opened."""
 
-    `kind` is one of `FAULT_KINDS`; `source` is the image, or the manifest.csv that is at fault.
-    """
-
-    kind: str
+    kind: str  # one of `FAULT_KINDS`
     image: Path | None
-    source: Path
     problem: str
     remedy: str
+    manifest: Path | None = None  # the manifest.csv, if it is at fault
 
     @property
     def message(self) -> str:
-        """Source, problem and remedy in one line."""
-        return f"{self.source}: {self.problem}; {self.remedy}"
+        """Place, problem and remedy in one line."""
+        return f"{self.manifest or self.image}: {self.problem}; {self.remedy}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,17 +132,11 @@ class MaskValues:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "MaskValues":
-        """Build from `mask_values` of dataset.json; raise DataError for an unknown key or a value of a wrong type."""
+        """Build from `mask_values` of dataset.json."""
         if not isinstance(values, Mapping):
             raise DataError(f'mask_values is {values!r}; write {{"foreground": [1], "ignored": [255]}}')
-        checks: dict[str, Callable[[str, Any], Any]] = {"foreground": _check_numbers, "ignored": _check_numbers}
-        checks |= {"empty": _check_number, "full": _check_number, "alpha": _check_flag}
-        found = {}
-        for key, value in values.items():
-            if key not in checks:
-                raise DataError(f"unknown key {key!r} in mask_values; it has {', '.join(checks)}")
-            found[key] = checks[key](f"mask_values: {key}", value)
-        return cls(**found)
+        kinds = {"foreground": NUMBERS, "ignored": NUMBERS, "empty": NUMBER, "full": NUMBER, "alpha": FLAG}
+        return cls(**_read_fields(values, kinds, " in mask_values"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,8 +183,12 @@ class DatasetSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "DatasetSpec":
-        """Build from a dataset.json; raise DataError for an unknown key, with the nearest, or a value out of range."""
-        return cls(**{key: _check_value(key, value) for key, value in values.items()})
+        """Build from a dataset.json."""
+        kinds = {"near": WORD, "depth_unit": WORD, "missing": NUMBERS, "group_size": WHOLE}
+        kinds |= dict.fromkeys(("depth_scale", "depth_max", "near_m", "far_m"), NUMBER)
+        masks = values.get("mask_values")
+        fields = _read_fields({key: value for key, value in values.items() if key != "mask_values"}, kinds)
+        return cls(**fields, mask_values=None if masks is None else MaskValues.from_dict(masks))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields that are set, as dataset.json holds them."""
@@ -213,43 +234,3 @@ class Dataset:
         if self.root.name.startswith(BUILT_IN):
             return "drawn"
         return "pasted" if any(triplet.foreground for triplet in self.triplets) else "given"
-
-
-def _accept(meaning: str, *types: type) -> Callable[[str, Any], Any]:
-    """Return a check of a key's value by type; a whole number becomes a float where one is allowed."""
-
-    def check(key: str, value: Any) -> Any:
-        if type(value) not in types:
-            raise DataError(f"{key} is {value!r}; it is {meaning}")
-        return float(value) if float in types and value is not None else value
-
-    return check
-
-
-_check_word, _check_flag = _accept("a word", str), _accept("true or false", bool)
-_check_count = _accept("a whole number", int, type(None))
-_check_number = _accept("a number", int, float, type(None))
-
-
-def _check_numbers(key: str, value: Any) -> tuple[float, ...]:
-    listed = value if isinstance(value, list | tuple) else [] if value is None else [value]
-    if not all(type(number) in (int, float) for number in listed):
-        raise DataError(f"{key} is {value!r}; it is a number or a list of numbers")
-    return tuple(float(number) for number in listed)
-
-
-def _check_mask_values(_: str, value: Any) -> MaskValues | None:
-    return None if value is None else MaskValues.from_dict(value)
-
-
-_CHECKS: dict[str, Callable[[str, Any], Any]] = {"near": _check_word, "depth_unit": _check_word}
-_CHECKS |= dict.fromkeys(("depth_scale", "depth_max", "near_m", "far_m"), _check_number)
-_CHECKS |= {"missing": _check_numbers, "mask_values": _check_mask_values, "group_size": _check_count}
-
-
-def _check_value(key: str, value: Any) -> Any:
-    """Return the value of a key of dataset.json; null is allowed for numbers, whole numbers become floats."""
-    if key not in _CHECKS:
-        nearest = difflib.get_close_matches(key, _CHECKS, n=1, cutoff=0.0)[0]
-        raise DataError(f"unknown key {key!r}; the nearest is {nearest!r}")
-    return _CHECKS[key](key, value)

@@ -106,7 +106,7 @@ def _build_report(dataset: Dataset, inspections: Sequence[Inspection]) -> Report
     near = dataset.spec.near if "near" in configured else report.certain.get("near")
     images = {triplet.background: triplet.image for triplet in reversed(triplets)}
     faults = [
-        *(Fault(u.kind, str(u.image or u.source), u.problem) for u in dataset.unusable if u.kind != "missing file"),
+        *(Fault(u.kind, str(u.image or u.manifest), u.problem) for u in dataset.unusable if u.kind != "missing file"),
         *(fault for inspection in inspections for fault in inspection.faults),
         *_find_ignored_foregrounds(dataset, inspections, near, mixed.certain if mixed else {}),
         *duplicates.find_duplicates(triplets, inspections),

@@ -87,7 +87,8 @@ def _match_group(listing: Listing, group: FolderGroup, truths: list[str]) -> tup
     double = {name for several in twins.values() for name in several}
     unusable = [_report_twins(listing.root / folder, several) for several in twins.values()]
     unusable += [
-        _report_broken(listing.root / folder / name, reason) for name, reason in listing.broken(folder).items()
+        Unusable("unreadable", listing.root / folder / name, reason, "restore, rename or remove the file")
+        for name, reason in listing.broken(folder).items()
     ]
     labels: dict[str, _Labels] = {}
     for role in [role for role in truths if role in group.members]:
@@ -128,29 +129,18 @@ def _report_no_partner(image: Path, lacking: list[str], labels: Mapping[str, _La
     if not problem:
         where = " and ".join(f"{labels[role].folder or '.'}/" for role in lacking if role in labels)
         problem = f"no {' and '.join(lacking)} of the same stem or number{' in ' if where else ''}{where}"
-    return Unusable(kind="no partner", image=image, source=image, problem=problem, remedy=remedy)
+    return Unusable("no partner", image, problem, remedy)
 
 
 def _report_twins(folder: Path, names: list[str]) -> Unusable:
-    return Unusable(
-        kind="no partner",
-        image=folder / names[0],
-        source=folder / names[0],
-        problem=f"has the same stem as {' and '.join(names[1:])}, so its mask or depth may belong to either",
-        remedy="keep one of them, or name the files in a manifest.csv",
-    )
-
-
-def _report_broken(path: Path, reason: str) -> Unusable:
-    remedy = "restore, rename or remove the file"
-    return Unusable(kind="unreadable", image=path, source=path, problem=reason, remedy=remedy)
+    problem = f"has the same stem as {' and '.join(names[1:])}, so its mask or depth may belong to either"
+    return Unusable("no partner", folder / names[0], problem, "keep one of them, or name the files in a manifest.csv")
 
 
 def _report_no_truth(root: Path, group: FolderGroup) -> Unusable:
     folder, names = group.members["image"]
-    path = root / folder
     problem = f"{len(names):,} images without a folder of masks or depth beside them"
-    return Unusable(kind="no partner", image=path, source=path, problem=problem, remedy="add one, or ignore this")
+    return Unusable("no partner", root / folder, problem, "add one, or ignore this")
 
 
 def _check_groups(listing: Listing, tree: Mapping[str, list[str]], groups: Groups, roles: Roles) -> None:

@@ -59,8 +59,7 @@ def _sort_lines(lines: Sequence[tuple[int, Row]], listing: Listing) -> tuple[lis
         image = row.get("image", "")
         if image and first.setdefault(image, number) != number:
             problem = f"line {number}: image {printable(image)} is in line {first[image]} already"
-            path, remedy = listing.root / "manifest.csv", "remove one of them"
-            fault = Unusable(kind="faulty line", image=None, source=path, problem=problem, remedy=remedy)
+            fault = Unusable("faulty line", None, problem, "remove one of them", listing.root / "manifest.csv")
         elif image:
             rows.append(row)
         if fault:
@@ -107,13 +106,8 @@ def _check_row(number: int, row: Row, listing: Listing) -> Unusable | None:
     if not fault:
         return None
     problem, _, remedy = f"line {number}: {fault}".partition("; ")
-    return Unusable(
-        kind="missing file" if lacking else "faulty line",
-        image=listing.root / row["image"] if "image" in row else None,
-        source=listing.root / "manifest.csv",
-        problem=problem,
-        remedy=remedy,
-    )
+    image = listing.root / row["image"] if "image" in row else None
+    return Unusable("missing file" if lacking else "faulty line", image, problem, remedy, listing.root / "manifest.csv")
 
 
 def _locate(path: str, role: str, listing: Listing) -> tuple[str, str]:
