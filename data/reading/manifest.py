@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data.dataset import POLARITIES, ROLES, TRUTHS, DataError, Unusable
 from data.reading.listing import Listing, printable
-from data.reading.roles import assign_roles, find_split
+from data.reading.roles import find_candidates, find_split
 
 CHOICES = {"split": ("train", "val", "test"), "near": POLARITIES}  # allowed values of columns
 
@@ -116,7 +116,7 @@ def _locate(path: str, role: str, listing: Listing) -> tuple[str, str]:
         return found, "" if _is_allowed(listing.root, found) else OUTSIDE
     folder, _, name = path.replace("\\", "/").rpartition("/")
     if not folder:
-        candidates = assign_roles(listing.folders)[role]
+        candidates = find_candidates(listing.folders, role)
         for candidate in candidates:
             if found := listing.find(f"{candidate}/{name}"):
                 return found, ""

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from data.dataset import ROLES, TRUTHS
+from data.dataset import TRUTHS
 
 Tree = Mapping[str, Sequence[str]]  # folder relative to the root ("" is the root) -> names of its image files
 
@@ -33,22 +33,11 @@ Key = tuple[str | None, tuple[str, ...]]  # split and scene, which the folders o
 
 @dataclass(frozen=True)
 class FolderGroup:
-    """Folders whose files belong together: of one split and one scene.
+    """Folders whose files belong together: of one split and one scene."""
 
-    Attributes:
-        split: "train", "val", "test" or None.
-        scene: Path of the scene's sub-folder; "" if there is none.
-        members: Role -> folder and the names of the image files in it that have the role.
-    """
-
-    split: str | None
-    scene: str
-    members: dict[str, tuple[str, Sequence[str]]]
-
-    @property
-    def has_truth(self) -> bool:
-        """True with masks or depth."""
-        return any(role in self.members for role in TRUTHS)
+    split: str | None  # "train", "val", "test" or None
+    scene: str  # path of the scene's sub-folder; "" if there is none
+    members: dict[str, tuple[str, Sequence[str]]]  # role -> folder and the names of the image files with that role
 
 
 @dataclass
@@ -57,7 +46,6 @@ class Groups:
 
     complete: list[FolderGroup] = field(default_factory=list)  # with images, and masks or depth
     without_truth: list[FolderGroup] = field(default_factory=list)
-    without_images: list[FolderGroup] = field(default_factory=list)
     ambiguous: dict[str, list[str]] = field(default_factory=dict)  # role -> folders
     roleless: list[str] = field(default_factory=list)
 
@@ -82,48 +70,33 @@ def find_split(name: str) -> str | None:
     return _SPLIT_WORDS.get(left[0]) if len(left) == 1 else None
 
 
-def assign_roles(names: Iterable[str]) -> dict[str, list[str]]:
-    """Assign folders to roles by their names.
+def find_candidates(folders: Iterable[str], role: str) -> list[str]:
+    """Return the folders that have a role by their names; that of the images may be the only one without any role."""
+    role_of = {folder: find_role(folder.rpartition("/")[2]) for folder in sorted(folders)}
+    left = [folder for folder in role_of if role_of[folder] is None]
+    found = [folder for folder in role_of if role_of[folder] == role]
+    return _prefer_plain_name(role, found) or (left if role == "image" and len(left) == 1 else [])
 
-    Args:
-        names: Names or paths of folders; the last part decides.
 
-    Returns:
-        Candidates for "image", "mask" and "depth": several are ambiguous, none means that the role is absent.
-    """
-    found: dict[str, list[str]] = {role: [] for role in ROLES}
-    left: list[str] = []
-    for name in sorted(names):
-        role = find_role(name.rpartition("/")[2])
-        (found[role] if role else left).append(name)
-    for role, candidates in found.items():
-        plain = [name for plain in _PLAIN_NAMES[role] for name in candidates if _last(name) == plain]
-        found[role] = plain[:1] or candidates
-    if not found["image"] and len(left) == 1:
-        found["image"] = left
-    return found
+def _prefer_plain_name(role: str, folders: list[str]) -> list[str]:
+    """Return only the folder whose name is nothing but the role, if there is one."""
+    return [folder for name in _PLAIN_NAMES[role] for folder in folders if _last(folder) == name][:1] or folders
 
 
 def group_folders(tree: Tree, configured: Mapping[str, str] | None = None) -> Groups:
     """Group folders by split and scene, and assign a role to each folder of a group.
 
-    Args:
-        tree: Folders with image files.
-        configured: Role -> folder, for folders whose names do not state it; all others are then ignored.
-
-    Returns:
-        The groups in natural order of their folders.
+    `configured` has the folder of each role, if their names do not state it; all others are then ignored.
     """
     candidates: dict[Key, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     roleless: dict[str, tuple[str, ...]] = {}
     for folder in tree:
         place = _place_configured(folder, configured) if configured else _place(folder)
-        if place is None:
-            roleless[folder] = tuple(folder.split("/")) if folder else ()
-        else:
+        if place:
             role, key = place
             candidates[key][role].append(folder)
-    roleless = {} if configured else roleless
+        elif not configured:
+            roleless[folder] = tuple(folder.split("/")) if folder else ()
     groups = Groups()
     _add_flat_folders(groups, tree, roleless, candidates)
     for key, roles in candidates.items():
@@ -138,16 +111,13 @@ def group_folders(tree: Tree, configured: Mapping[str, str] | None = None) -> Gr
 def _add_group(groups: Groups, tree: Tree, key: Key, roles: Mapping[str, list[str]]) -> None:
     members = {}
     for role, folders in roles.items():
-        plain = [folder for name in _PLAIN_NAMES[role] for folder in folders if _last(folder) == name]
-        chosen = plain[:1] or folders
+        chosen = _prefer_plain_name(role, folders)
         if len(chosen) > 1:
             groups.ambiguous.setdefault(role, chosen)
         members[role] = (chosen[0], _select_labels(tree[chosen[0]]) if role == "mask" else tree[chosen[0]])
-    group = FolderGroup(key[0], "/".join(key[1]), members)
-    if "image" not in members:
-        groups.without_images.append(group)
-    else:
-        (groups.complete if group.has_truth else groups.without_truth).append(group)
+    if "image" in members:
+        has_truth = any(role in members for role in TRUTHS)
+        (groups.complete if has_truth else groups.without_truth).append(FolderGroup(key[0], "/".join(key[1]), members))
 
 
 def _add_flat_folders(

@@ -12,7 +12,7 @@ from data.reading import layout
 from data.reading.dataset_json import join_folders
 from data.reading.layout import read_dataset
 from data.reading.matching import group_backgrounds, pair_files
-from data.reading.roles import assign_roles
+from data.reading.roles import find_candidates
 from data.runtime.files import cache_dir
 from data.values.depth import find_known
 
@@ -75,8 +75,8 @@ def test_numbers_that_clash_are_not_used():
 
 
 def test_role_folders_prefer_plain_names_and_report_ambiguity():
-    assert assign_roles(["images", "masks", "soft_masks", "depth"])["mask"] == ["masks"]
-    assert assign_roles(["images", "mask_a", "mask_b"])["mask"] == ["mask_a", "mask_b"]
+    assert find_candidates(["images", "masks", "soft_masks", "depth"], "mask") == ["masks"]
+    assert find_candidates(["images", "mask_a", "mask_b"], "mask") == ["mask_a", "mask_b"]
 
 
 @pytest.mark.parametrize(
