@@ -3,7 +3,7 @@
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from data.dataset import DataError, Dataset, Triplet
 from data.runtime.files import hash_name
@@ -15,18 +15,13 @@ USEFUL_IMAGES, USEFUL_SHARE = 96, 0.1  # of validation and test: as many images,
 
 @dataclass(frozen=True)
 class Splits:
-    """Training, validation and test triplets in nested order: any prefix is a fair sample of its split.
-
-    `test` is empty if the data set has no test split.
-
-    Attributes:
-        mixed: Number of triplets in no split, because their background belongs to another one than their foreground.
-    """
+    """Training, validation and test triplets in nested order: any prefix is a fair sample of its split."""
 
     train: tuple[Triplet, ...]
     val: tuple[Triplet, ...]
-    test: tuple[Triplet, ...]
-    mixed: int = 0
+    test: tuple[Triplet, ...]  # empty if the data set has no test split
+    # Number of triplets in no split, because their background belongs to another one than their foreground
+    mixed: int = field(default=0, kw_only=True)
 
     def sizes(self) -> dict[str, int]:
         """Return the number of triplets of each split."""
@@ -45,10 +40,9 @@ def _split_each_folder(split: Callable[..., Splits]) -> Callable[..., Splits]:
         found = [split(folder, seed=seed) for folder in dataset.folders]
         if len(found) == 1:
             return found[0]
-        columns = zip(*((splits.train, splits.val, splits.test) for splits in found), strict=True)
-        mixed = sum(splits.mixed for splits in found)
-        train, val, test = (sort_nested(itertools.chain(*column)) for column in columns)
-        return Splits(train, val, test, mixed)
+        columns = zip(*(splits.by_name().values() for splits in found), strict=True)
+        joined = (sort_nested(itertools.chain(*column)) for column in columns)
+        return Splits(*joined, mixed=sum(splits.mixed for splits in found))
 
     return split_folders
 
@@ -60,18 +54,9 @@ def split_by_background(dataset: Dataset, *, seed: int = 0) -> Splits:
     A stated split takes precedence. A foreground that occurs in several splits stays in one of them, and the triplets
     that mix it with backgrounds of another split are left out and counted; more than a tenth of both is then held out
     if the rest would be too few images to measure. Two backgrounds give training and validation but no test split.
-    Joined folders are split one by one.
-
-    Args:
-        dataset: The data set to split.
-        seed: Another seed holds out other backgrounds.
-
-    Returns:
-        The splits, each sorted by a stable hash of the sample's id.
+    Joined folders are split one by one. Another seed holds out other backgrounds.
     """
-    if _states_split(dataset):
-        return _split_by_column(dataset, seed)
-    return _separate_foregrounds(dataset, seed)
+    return _split_by_column(dataset, seed) if _states_split(dataset) else _separate_foregrounds(dataset, seed)
 
 
 def _split_backgrounds(dataset: Dataset, seed: int, share: float = HELD_OUT) -> Splits:
@@ -83,7 +68,7 @@ def _split_backgrounds(dataset: Dataset, seed: int, share: float = HELD_OUT) -> 
             f"{dataset.root}: {problem}, and a split needs 2; state --group-size (1 if each image has its own "
             "background), group_size in dataset.json, or a background per line of manifest.csv"
         )
-    val, test = _hold_out_twice(backgrounds, seed, share)
+    val, test = _hold_out(backgrounds, seed, share)
     names = dict.fromkeys(backgrounds, "train") | dict.fromkeys(val, "val") | dict.fromkeys(test, "test")
     return _build_splits(dataset, lambda triplet: names[triplet.background])
 
@@ -93,24 +78,19 @@ def split_randomly(dataset: Dataset, *, seed: int = 0) -> Splits:
     """Split training and validation by image, as the original study did. It leaks: both hold the same backgrounds.
 
     The test split is that of `split_by_background`, or its validation split if there is no test split. Its backgrounds
-    are in neither training nor validation, so validation minus test estimates how much the leak flatters.
-
-    Args:
-        dataset: The data set to split; only the test rows of a split column are used.
-        seed: Another seed holds out other images.
-
-    Returns:
-        The splits, each sorted by a stable hash of the sample's id; no test split if there is only one background.
+    are in neither training nor validation, so validation minus test estimates how much the leak flatters. Only the test
+    rows of a split column are used. There is no test split if there is only one background.
     """
-    separable = _states_split(dataset) or len({triplet.background for triplet in dataset.triplets}) > 1
     held_out = Splits((), (), ())
-    if separable:
-        held_out = _split_by_column(dataset, seed) if _states_split(dataset) else _split_backgrounds(dataset, seed)
+    if _states_split(dataset):
+        held_out = _split_by_column(dataset, seed)
+    elif len({triplet.background for triplet in dataset.triplets}) > 1:
+        held_out = _split_backgrounds(dataset, seed)
     test = {triplet.id for triplet in held_out.test or held_out.val}
     ids = {triplet.id for triplet in dataset.triplets} - test
     if len(ids) < 2:
         raise DataError(f"{dataset.root}: {len(ids)} triplet cannot be split; add more")
-    names = dict.fromkeys(test, "test") | dict.fromkeys(ids, "train") | dict.fromkeys(_hold_out(ids, seed), "val")
+    names = dict.fromkeys(test, "test") | dict.fromkeys(ids, "train") | dict.fromkeys(_hold_out(ids, seed)[0], "val")
     return _build_splits(dataset, lambda triplet: names[triplet.id])
 
 
@@ -129,11 +109,7 @@ def sort_nested(triplets: Iterable[Triplet]) -> tuple[Triplet, ...]:
     return tuple(sorted(triplets, key=lambda triplet: (hash_name(triplet.id), triplet.id)))
 
 
-def _hold_out(names: set[str], seed: int) -> list[str]:
-    return _hold_out_twice(names, seed, HELD_OUT)[0]
-
-
-def _hold_out_twice(names: set[str], seed: int, share: float) -> tuple[list[str], list[str]]:
+def _hold_out(names: set[str], seed: int, share: float = HELD_OUT) -> tuple[list[str], list[str]]:
     """Return a share of names, at least one, first in the order of a stable hash, and as many others if there are more.
 
     The second list is empty if there are two names.
@@ -177,14 +153,13 @@ def _separate_foregrounds(dataset: Dataset, seed: int) -> Splits:
 def _leave_out_mixed(splits: Splits, seed: int, share: float) -> Splits:
     """Leave out the triplets whose foreground belongs to another split than their background."""
     shared = list_shared_foregrounds(splits)
-    val, test = _hold_out_twice(shared, seed, share)
+    val, test = _hold_out(shared, seed, share)
     homes = dict.fromkeys(shared, "train") | dict.fromkeys(val, "val") | dict.fromkeys(test, "test")
-    kept = {
-        split: tuple(t for t in triplets if all(homes.get(name, split) == split for name in _list_foregrounds(t)))
+    kept = [
+        tuple(t for t in triplets if all(homes.get(name, split) == split for name in _list_foregrounds(t)))
         for split, triplets in splits.by_name().items()
-    }
-    mixed = sum(splits.sizes().values()) - sum(map(len, kept.values()))
-    return Splits(kept["train"], kept["val"], kept["test"], mixed)
+    ]
+    return Splits(*kept, mixed=sum(splits.sizes().values()) - sum(map(len, kept)))
 
 
 def _list_foregrounds(triplet: Triplet) -> list[str]:
@@ -201,7 +176,7 @@ def _split_by_column(dataset: Dataset, seed: int) -> Splits:
     splits = _build_splits(dataset, lambda triplet: triplet.split or "train")
     backgrounds = {triplet.background for triplet in splits.train}
     if splits.test and not splits.val and len(backgrounds) > 1:
-        held_out = set(_hold_out(backgrounds, seed))
+        held_out = set(_hold_out(backgrounds, seed)[0])
         names = {triplet.id: "val" for triplet in splits.train if triplet.background in held_out}
         return _build_splits(dataset, lambda triplet: names.get(triplet.id, triplet.split or "train"))
     for name in ("train", "val"):
@@ -215,4 +190,4 @@ def _build_splits(dataset: Dataset, name_split: Callable[[Triplet], str]) -> Spl
     found: dict[str, list[Triplet]] = {"train": [], "val": [], "test": []}
     for triplet in sort_nested(dataset.triplets):
         found[name_split(triplet)].append(triplet)
-    return Splits(tuple(found["train"]), tuple(found["val"]), tuple(found["test"]))
+    return Splits(*map(tuple, found.values()))
