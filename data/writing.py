@@ -136,23 +136,19 @@ class Sample:
     kind: str = ""  # name of the foreground, where each one is drawn anew
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class SampleFiles:
-    """Folder and formats of samples; small, because it is sent to worker processes.
-
-    Suffixes are `.jpg`, or `.png` if exact values matter, as for depth with a missing value.
-    """
+    """Folder and formats of samples; small, because it is sent to worker processes."""
 
     folder: Path
-    mask_suffix: str = ".jpg"
-    depth_suffix: str = ".jpg"
+    label_suffix: str = ".jpg"  # of masks and depth; ".png" if exact values matter, as for depth with a missing value
 
     def write(self, number: int, sample: Sample) -> Row:
         """Encode and store a sample under a number from 1, and return its row of manifest.csv."""
         names = {
             "image": f"images/fgbg{number:06d}.jpg",
-            "mask": f"masks/mask{number:06d}{self.mask_suffix}",
-            "depth": f"depth/fgbg{number:06d}{self.depth_suffix}" if sample.depth is not None else "",
+            "mask": f"masks/mask{number:06d}{self.label_suffix}",
+            "depth": f"depth/fgbg{number:06d}{self.label_suffix}" if sample.depth is not None else "",
         }
         for role, encoded in self.encode(sample).items():
             (self.folder / names[role]).write_bytes(encoded.data)
@@ -161,45 +157,38 @@ class SampleFiles:
 
     def encode(self, sample: Sample) -> dict[str, UInt8[np.ndarray, " n"]]:
         """Return the bytes of a sample's files, by role."""
-        arrays = {"image": cv2.cvtColor(sample.image, cv2.COLOR_RGB2BGR), "mask": sample.mask, "depth": sample.depth}
-        suffixes = {"image": ".jpg", "mask": self.mask_suffix, "depth": self.depth_suffix}
-        return {
-            role: cv2.imencode(suffixes[role], array, _encoder_options(role, suffixes[role]))[1]
-            for role, array in arrays.items()
-            if array is not None
-        }
+        found = {"image": _encode(cv2.cvtColor(sample.image, cv2.COLOR_RGB2BGR), ".jpg", "image")}
+        for role, array in (("mask", sample.mask), ("depth", sample.depth)):
+            if array is not None:
+                found[role] = _encode(array, self.label_suffix, role)
+        return found
 
     def disk_bytes(self, sample: Sample) -> int:
         """Return the disk space that a sample occupies."""
         return sum(-(-len(encoded) // BLOCK) * BLOCK for encoded in self.encode(sample).values())
 
 
-def _encoder_options(role: str, suffix: str) -> list[int]:
-    return PNG_OPTIONS if suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY[role]]
+def _encode(array: np.ndarray, suffix: str, role: str) -> UInt8[np.ndarray, " n"]:
+    options = PNG_OPTIONS if suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY[role]]
+    return cv2.imencode(suffix, array, options)[1]
 
 
 class DatasetWriter:
-    """Context that fills a hidden folder and renames it to `root`, which is absent or empty, on success."""
+    """Context that fills a hidden folder and renames it to `root`, which is absent or empty, on success.
 
-    def __init__(
-        self,
-        root: Path,
-        spec: DatasetSpec,
-        *,
-        mask_suffix: str = ".jpg",
-        depth_suffix: str = ".jpg",
-        origin: str | None = None,
-    ) -> None:
-        self.root, self.spec, self._origin = Path(root), spec, origin
-        self._suffixes = {"mask_suffix": mask_suffix, "depth_suffix": depth_suffix}
+    For `origin` see `StagingDir`.
+    """
+
+    def __init__(self, root: Path, spec: DatasetSpec, *, label_suffix: str = ".jpg", origin: str | None = None) -> None:
+        self.root, self.spec, self._origin, self._label_suffix = Path(root), spec, origin, label_suffix
         check_free(self.root)
 
     def __enter__(self) -> "DatasetWriter":
         self._staging = StagingDir(self.root, self._origin)
-        self.files = SampleFiles(folder=self._staging.folder, **self._suffixes)
+        self.files = SampleFiles(self._staging.folder, self._label_suffix)
         for role in ("images", "masks", "depth"):
             (self.files.folder / role).mkdir(exist_ok=True)
-        self._done = self._staging.complete_jobs()
+        self.stored = self._staging.complete_jobs()  # by an interrupted process; `fill` skips them
         return self
 
     def __exit__(
@@ -210,15 +199,6 @@ class DatasetWriter:
                 self._finish()
         finally:
             self._staging.close()
-
-    @property
-    def stored_jobs(self) -> int:
-        """Number of jobs that an interrupted process stored; `fill` skips them."""
-        return len(self._done)
-
-    def add(self, rows: Iterable[Row], job: int = -1) -> None:
-        """Add rows of samples that `files.write` has stored; `job` is the number of the job that drew them, if any."""
-        self._staging.record_job(job, rows)
 
     def fill(
         self,
@@ -232,13 +212,13 @@ class DatasetWriter:
 
         `draw` yields the numbered samples of a job, depends on the job alone, and can be pickled.
         """
-        pending = [(index, job) for index, job in enumerate(jobs) if index not in self._done]
+        pending = [(index, job) for index, job in enumerate(jobs) if index not in self.stored]
         before = len(jobs) - len(pending)
         if before:
             progress(before, len(jobs))
         results = parallel_map(partial(_store, self.files, draw), pending, workers, folder=self.files.folder)
         for done, ((index, _), rows) in enumerate(results, start=before + 1):
-            self.add(rows, index)
+            self._staging.record_job(index, rows)
             progress(done, len(jobs))
 
     def _finish(self) -> None:

@@ -45,7 +45,7 @@ from data.writing import DatasetWriter, Sample, SampleFiles, check_free, check_r
 
 CHUNK = 50  # composites in a job
 DISK_SAMPLES = 24  # composites from which the disk space is estimated
-FORMATS = {"mask_suffix": ".png", "depth_suffix": ".png"}  # lossless, because single values have a meaning
+SUFFIX = ".png"  # of masks and depth: lossless, because single values have a meaning
 
 
 def write_composites(plan: Plan, out: Path, *, workers: Workers = None, progress: Progress = no_progress) -> Path:
@@ -53,8 +53,8 @@ def write_composites(plan: Plan, out: Path, *, workers: Workers = None, progress
     out = Path(out)
     check_free(out)
     jobs = [range(start, min(start + CHUNK, plan.count)) for start in range(0, plan.count, CHUNK)]
-    with DatasetWriter(out, plan.build_spec(), origin=plan.describe_origin(), **FORMATS) as writer:
-        check_room(out, _estimate_disk_bytes(plan) * (1 - writer.stored_jobs / len(jobs)))
+    with DatasetWriter(out, plan.build_spec(), origin=plan.describe_origin(), label_suffix=SUFFIX) as writer:
+        check_room(out, _estimate_disk_bytes(plan) * (1 - len(writer.stored) / len(jobs)))
         writer.fill(
             partial(draw_composites, plan),
             jobs,
@@ -66,7 +66,7 @@ def write_composites(plan: Plan, out: Path, *, workers: Workers = None, progress
 
 def _estimate_disk_bytes(plan: Plan) -> float:
     """Estimate the size of all composites from a sample that is drawn and encoded."""
-    files = SampleFiles(folder=Path(), **FORMATS)
+    files = SampleFiles(Path(), SUFFIX)
     indices = sorted({index * plan.count // DISK_SAMPLES for index in range(DISK_SAMPLES)})
     drawn = (sample for index in indices for _, sample in draw_composites(plan, range(index, index + 1)))
     return sum(map(files.disk_bytes, drawn)) / len(indices) * plan.count

@@ -112,10 +112,8 @@ def test_written_folder_reads_back_as_data_set(tmp_path):
 
 
 def test_written_images_keep_their_values(tmp_path):
-    with DatasetWriter(
-        tmp_path / "set", DatasetSpec(missing=(0.0,)), depth_suffix=".png", mask_suffix=".png"
-    ) as writer:
-        writer.add([writer.files.write(1, sample(1))])
+    with DatasetWriter(tmp_path / "set", DatasetSpec(missing=(0.0,)), label_suffix=".png") as writer:
+        writer.fill(draw, [[1]], workers=1)
     triplet = read_dataset(tmp_path / "set").triplets[0]
     image = cv2.cvtColor(cv2.imread(str(triplet.image)), cv2.COLOR_BGR2RGB)
     assert np.abs(image.astype(int) - sample(1).image).mean() < 4
@@ -125,7 +123,7 @@ def test_written_images_keep_their_values(tmp_path):
 
 def test_depth_as_jpeg_is_near_what_was_given(tmp_path):
     with DatasetWriter(tmp_path / "set", DatasetSpec()) as writer:
-        writer.add([writer.files.write(1, sample(1))])
+        writer.fill(draw, [[1]], workers=1)
     depth = cv2.imread(str(tmp_path / "set/depth/fgbg000001.jpg"), cv2.IMREAD_UNCHANGED)
     assert depth.ndim == 2
     assert np.abs(depth.astype(int) - RAMP).max() <= 4
@@ -133,7 +131,7 @@ def test_depth_as_jpeg_is_near_what_was_given(tmp_path):
 
 def test_dataset_json_states_only_what_is_known(tmp_path):
     with DatasetWriter(tmp_path / "set", DatasetSpec(missing=(0.0,))) as writer:
-        writer.add([writer.files.write(1, sample(1))])
+        writer.fill(draw, [[1]], workers=1)
     content = json.loads((tmp_path / "set/dataset.json").read_text())
     assert content == {"near": "bright", "depth_unit": "relative", "missing": 0}
 
@@ -141,7 +139,7 @@ def test_dataset_json_states_only_what_is_known(tmp_path):
 @pytest.mark.parametrize(("split", "has_column"), [("val", True), ("", False)])
 def test_manifest_has_split_column_only_when_split(tmp_path, split, has_column):
     with DatasetWriter(tmp_path / "set", DatasetSpec()) as writer:
-        writer.add([writer.files.write(1, sample(1, split))])
+        writer.fill(lambda _: [(1, sample(1, split))], [0], workers=1)
     header = (tmp_path / "set/manifest.csv").read_text().splitlines()[0]
     assert ("split" in header.split(",")) is has_column
 
@@ -172,7 +170,7 @@ def test_folder_in_use_is_refused(tmp_path):
 def test_empty_folder_is_taken(tmp_path):
     (tmp_path / "set").mkdir()
     with DatasetWriter(tmp_path / "set", DatasetSpec()) as writer:
-        writer.add([writer.files.write(1, sample(1))])
+        writer.fill(draw, [[1]], workers=1)
     assert (tmp_path / "set/manifest.csv").is_file()
 
 
@@ -189,7 +187,7 @@ def test_folder_that_comes_into_use_meanwhile_is_not_overwritten(tmp_path):
         pytest.raises(DataError, match="meanwhile"),
         DatasetWriter(tmp_path / "set", DatasetSpec()) as writer,
     ):
-        writer.add([writer.files.write(1, sample(1))])
+        writer.fill(draw, [[1]], workers=1)
         (tmp_path / "set").mkdir()
         (tmp_path / "set/other.txt").write_text("")
     assert left_over(tmp_path) == ["set"]
