@@ -97,10 +97,9 @@ class PackJob:
 
 
 def write_shards(job: PackJob, wanted: int) -> int:
-    """Write the missing shards of the first `wanted` usable samples.
+    """Write the missing shards of the first `wanted` usable samples; return how many are ready without a gap.
 
-    Returns:
-        Number of usable samples ready from the first without a gap; may exceed `wanted` by part of a shard.
+    Those may be more by part of a shard.
     """
     upto = wanted  # positions in nested order; more than `wanted` if some cannot be used
     while True:
@@ -116,8 +115,7 @@ def _write_prefix(job: PackJob, wanted: int) -> int:
     bounds = [bound for bound in shard_bounds(len(job.triplets)) if bound[0] < wanted]
     missing = [bound for bound in bounds if not is_intact(job.folder, bound[0])]
     if missing:
-        before = bounds[-1][1] - sum(stop - start for start, stop in missing)
-        _decode_all(job, missing, _Counter(before, bounds[-1][1], wanted, job.progress))
+        _decode_all(job, missing, _make_counter(job, missing, bounds[-1][1], wanted))
     complete = itertools.takewhile(lambda bound: shard_path(job.folder, bound[0]).exists(), bounds)
     return max((stop for _, stop in complete), default=0)
 
@@ -164,7 +162,20 @@ def _write_check(path: Path, crc32: list[int], state: list[int | str]) -> None:
     write_atomically(path, lambda file: file.write(content), durable=True)
 
 
-def _decode_all(job: PackJob, missing: Sequence[tuple[int, int]], counter: "_Counter") -> None:
+def _make_counter(job: PackJob, missing: Sequence[tuple[int, int]], total: int, wanted: int) -> Callable[[], None]:
+    """Return a function that counts a decoded sample, in any thread, and reports the progress every STEP samples."""
+    lock, counts = threading.Lock(), itertools.count(total - sum(stop - start for start, stop in missing) + 1)
+
+    def count() -> None:
+        with lock:
+            done = next(counts)
+            if done % STEP == 0 or done == total:
+                job.progress(min(done, wanted), wanted)
+
+    return count
+
+
+def _decode_all(job: PackJob, missing: Sequence[tuple[int, int]], count: Callable[[], None]) -> None:
     cv2.setNumThreads(1)  # the pool below uses all cores
     failed = threading.Event()
 
@@ -173,7 +184,7 @@ def _decode_all(job: PackJob, missing: Sequence[tuple[int, int]], counter: "_Cou
         return late or failed.is_set()
 
     with ThreadPoolExecutor(max(1, job.workers), thread_name_prefix="pack") as pool:
-        futures = [pool.submit(_write_shard, job, bound, halted, counter) for bound in missing]
+        futures = [pool.submit(_write_shard, job, bound, halted, count) for bound in missing]
         try:
             for future in as_completed(futures):
                 future.result()
@@ -183,7 +194,9 @@ def _decode_all(job: PackJob, missing: Sequence[tuple[int, int]], counter: "_Cou
             raise
 
 
-def _write_shard(job: PackJob, bound: tuple[int, int], halted: Callable[[int], bool], counter: "_Counter") -> None:
+def _write_shard(
+    job: PackJob, bound: tuple[int, int], halted: Callable[[int], bool], count: Callable[[], None]
+) -> None:
     """Decode a shard; its records are renamed last, after sums and faults exist.
 
     A triplet that cannot be used leaves an empty record, which readers skip because it is listed in the faults.
@@ -194,7 +207,9 @@ def _write_shard(job: PackJob, bound: tuple[int, int], halted: Callable[[int], b
     record = np.zeros((), record_type(job.px, ignored=has_ignored_values(job.specs.values())))
 
     def write(file: BinaryIO) -> None:
-        _write_header(file, record.dtype, stop - start)
+        descr = np.lib.format.dtype_to_descr(record.dtype)
+        header = {"descr": descr, "fortran_order": False, "shape": (stop - start,)}
+        np.lib.format.write_array_header_1_0(file, header)
         for row, triplet in enumerate(job.triplets[start:stop]):
             if halted(start):
                 raise _HaltedError
@@ -206,7 +221,7 @@ def _write_shard(job: PackJob, bound: tuple[int, int], halted: Callable[[int], b
                     raise
                 faults[row] = (error.kind, str(error))
                 file.write(bytes(record.nbytes))
-            counter.add_one()
+            count()
         sums_path = shard_path(job.folder, start, ".sums.npy")
         write_atomically(sums_path, lambda beside: np.save(beside, sums), durable=True)
         if faults:
@@ -230,24 +245,5 @@ def _decode_into(record: np.ndarray, triplet: Triplet, job: PackJob) -> Float64[
     return sample_sums(image, mask, depth, mask_known=float(mask_valid.mean()))
 
 
-def _write_header(file: BinaryIO, dtype: np.dtype, length: int) -> None:
-    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (length,)}
-    np.lib.format.write_array_header_1_0(file, header)
-
-
 class _HaltedError(Exception):
     """The deadline has passed or another shard failed."""
-
-
-class _Counter:
-    """Counts decoded samples over all threads and calls `progress` every `STEP` samples."""
-
-    def __init__(self, before: int, total: int, wanted: int, progress: Progress) -> None:
-        self._count, self._total, self._wanted, self._progress = before, total, wanted, progress
-        self._lock = threading.Lock()
-
-    def add_one(self) -> None:
-        with self._lock:
-            self._count += 1
-            if self._count % STEP == 0 or self._count == self._total:
-                self._progress(min(self._count, self._wanted), self._wanted)
