@@ -38,17 +38,13 @@ def plot_best_over_time(curves: pd.DataFrame, spans: list[Span], *, shown: Colle
     reported = add_best_so_far(curves)
     by, unit = choose_time_unit(max([end for _, _, end in spans], default=reported["ended_s"].max()))
     reported = reported.assign(ended=reported["ended_s"] / by)
-    traces: list[Any] = []
+    more, dotted = f"<br>score %{{y:.3f}} after %{{x:.1f}} {unit}", reported[reported["trial_id"].isin(shown)]
+    traces = make_points(dotted, "ended", "score", "stage", more=more, size=5, showlegend=False)
     for name, colour, stage in group_by_colour(reported, "stage"):
-        more = f"<br>score %{{y:.3f}} after %{{x:.1f}} {unit}"
-        dots = {"size": 5, "opacity": 0.55, "line": {"width": 0}}
-        dotted, look = stage[stage["trial_id"].isin(shown)], {"marker": dots, "showlegend": False}
-        traces.append(make_points(dotted, "ended", "score", name=name, colour=colour, more=more, **look))
         line = {"color": colour, "width": 2.5, "shape": "hv"}
         label = f"{name}: best {stage['best'].iloc[-1]:.3f}"
-        own = stage.drop_duplicates("best")
-        x, y = [*own["ended"], stage["ended"].iloc[-1]], [*own["best"], stage["best"].iloc[-1]]
-        traces.append(go.Scatter(x=x, y=y, mode="lines", line=line, name=label, hoverinfo="skip"))
+        own = pd.concat([stage.drop_duplicates("best"), stage[-1:]])
+        traces.append(go.Scatter(x=own["ended"], y=own["best"], line=line, mode="lines", name=label, hoverinfo="skip"))
     return make_figure(
         "Best score over time",
         traces,
@@ -70,17 +66,11 @@ def plot_learning_curves(curves: pd.DataFrame, stage: str) -> go.Figure:
         for name, colour, trials in group_by_colour(mine, ARCH)
         for place, group in _group_by_dash(trials)
     ]
-    buttons = [
-        {
-            "label": CURVES[name],
-            "method": "update",
-            "args": [
-                {"y": [[None if pd.isna(v) else round(float(v), 4) for v in data[name]] for _, data in traces]},
-                {"yaxis.title.text": CURVES[name], "yaxis.autorange": name != "score"},
-            ],
-        }
-        for name in shown
-    ]
+    buttons = []
+    for name in shown:
+        y = [[None if pd.isna(v) else round(float(v), 4) for v in data[name]] for _, data in traces]
+        axis = {"yaxis.title.text": CURVES[name], "yaxis.autorange": name != "score"}
+        buttons.append({"label": CURVES[name], "method": "update", "args": [{"y": y}, axis]})
     menu = {"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.03, "yanchor": "bottom"}
     scores = {"range": choose_score_range(mine["score"])} if shown[0] == "score" else {}
     return make_figure(
@@ -100,10 +90,11 @@ def plot_stage_ranks(
 ) -> go.Figure:
     """Plot the ranks of the promoted trials at two stages; lines that cross changed their order."""
     pairs = pair_promotions(trials, lower, upper)
-    traces = []
-    for name, colour, group in group_by_colour(pairs, ARCH):
-        for number, pair in enumerate(group.to_dict("records")):
-            traces.append(_draw_rank_line(pair, name, colour, shown=number == 0))
+    traces = [
+        _draw_rank_line(pair, name, colour, shown=number == 0)
+        for name, colour, group in group_by_colour(pairs, ARCH)
+        for number, pair in enumerate(group.to_dict("records"))
+    ]
     title = f"{lower} → {upper}"
     if correlation:
         rank = correlation["spearman"]

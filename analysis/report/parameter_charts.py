@@ -26,7 +26,6 @@ MAX_BARS = 12
 FEW = 6  # a number with at most so many values is plotted like a category
 LOG_SPAN = 30  # ratio of the largest to the least value from which an axis is logarithmic
 COSTS = {"params": "parameters", "macs": "multiply-adds of one image", "latency_ms": "latency of one image (ms)"}
-SYMBOLS = {"explore": "circle", "confirm": "diamond", "final": "star", "repeat": "cross"}
 
 
 def plot_importances(importances: pd.DataFrame, architecture: str) -> go.Figure:
@@ -69,25 +68,11 @@ def plot_score_by(trials: pd.DataFrame, parameter: str) -> go.Figure:
         jitter = np.random.default_rng(0).uniform(-0.25, 0.25, len(known))
         values = known[parameter].astype(str).map({name: number for number, name in enumerate(names)}) + jitter
         axis = {"tickvals": list(range(len(names))), "ticktext": [_shorten(name) for name in names], "tickangle": 0}
-        shown = "%{text}"
-    else:
-        names, shown = [], "%{x:.4~g}"
-        if _spans_decades(values):
-            axis = {"type": "log", "dtick": 1, "exponentformat": "none"}
+    elif _spans_decades(values):
+        axis = {"type": "log", "dtick": 1, "exponentformat": "none"}
+    more = "<br>score %{y:.3f}" + ("" if "ticktext" in axis else f"<br>{parameter} %{{x:.4~g}}")
     known = known.assign(place=values.round(6))
-    traces = [
-        make_points(
-            group,
-            "place",
-            "score",
-            name=name,
-            colour=colour,
-            more=f"<br>score %{{y:.3f}}<br>{parameter} {shown}",
-            marker={"size": 6, "opacity": 0.8},
-            text=group[parameter].astype(str) if names else None,
-        )
-        for name, colour, group in group_by_colour(known, ARCH)
-    ]
+    traces = make_points(known, "place", "score", ARCH, more=more, size=6)
     y = {"title": {"text": "score"}, "range": choose_score_range(known["score"])}
     return make_figure(parameter, traces, x=axis, y=y, height=260, showlegend=False)
 
@@ -116,18 +101,7 @@ def plot_score_against(trials: pd.DataFrame, cost: str) -> go.Figure:
     """Plot the score against a cost of the network, and the Pareto front of the stages after the first."""
     known = trials[trials["score"].notna() & trials[cost].notna() & (trials["status"] != "failed")]
     more = f"<br>score %{{y:.3f}}<br>{COSTS[cost].partition(' of ')[0]} %{{x:,.4~g}}"
-    traces = [
-        make_points(
-            group,
-            cost,
-            "score",
-            name=name,
-            colour=colour,
-            more=more,
-            marker={"symbol": SYMBOLS.get(name, "square"), "size": 6 if name == "explore" else 11},
-        )
-        for name, colour, group in group_by_colour(known, "stage")
-    ]
+    traces = make_points(known, cost, "score", "stage", more=more)
     best = pareto_front(select_models(known), [cost]).sort_values(cost)
     line = {"color": PLAIN, "width": 1.5, "dash": "dot", "shape": "hv"}
     look: dict[str, Any] = {"textposition": "top center", "textfont": {"size": 11}, "cliponaxis": False}

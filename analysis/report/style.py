@@ -33,8 +33,6 @@ LOWEST = -0.2  # lower end of score axes; a double click shows all scores
 AXIS = {"automargin": True, "gridcolor": "rgba(125,135,151,0.18)", "zeroline": False}
 TITLE_PX = 40  # share of the title in the margin above a chart
 
-PER_TRIAL = ["trial_id", "network", "stage", "status"]  # in the hover text of a point
-
 
 def assign_colours(names: Sequence[str], known: dict[str, str]) -> dict[str, str]:
     """Return a colour for each name: the known one, or else the next of MORE in alphabetic order."""
@@ -51,38 +49,39 @@ def group_by_colour(trials: pd.DataFrame, column: str) -> list[tuple[str, str, p
 
 def format_hover(trials: pd.DataFrame) -> list[str]:
     """Return the hover text of each trial: id, network, stage and status."""
-    rows = trials[PER_TRIAL].astype(str).assign(status=trials["status"].str.replace("_", " "))
-    return [f"{trial_id} · {network} · {stage}, {status}" for trial_id, network, stage, status in rows.to_numpy()]
+    rows = trials[["trial_id", "network", "stage", "status"]].astype(str).to_numpy()
+    return [f"{trial} · {network} · {stage}, {status.replace('_', ' ')}" for trial, network, stage, status in rows]
 
 
 def make_points(
-    trials: pd.DataFrame, x: str, y: str, *, name: str, colour: str, more: str = "", **look: Any
-) -> go.Scatter:
-    """Return trials, with the columns of PER_TRIAL, as points with hover texts, to which `more` is appended."""
-    marker = {
-        "color": colour,
-        "symbol": SHAPES.get(colour, "circle"),
-        "size": 8,
-        "line": {"width": 0.5, "color": "rgba(255,255,255,0.6)"},
-    }
-    return go.Scatter(
-        x=trials[x],
-        y=trials[y].round(4),
-        name=name,
-        mode="markers",
-        marker=marker | look.pop("marker", {}),
-        customdata=trials["trial_id"],
-        hovertext=format_hover(trials),
-        hovertemplate="%{hovertext}" + more + "<extra></extra>",
-        **look,
-    )
+    trials: pd.DataFrame, x: str, y: str, by: str, *, more: str, size: int = 8, **look: Any
+) -> list[go.Scatter]:
+    """Return trials as points in the colours of the column `by`; `more` is appended to their hover texts."""
+    edge = {"width": 0.5, "color": "rgba(255,255,255,0.6)"}
+    return [
+        go.Scatter(
+            x=group[x],
+            y=group[y].round(4),
+            name=name,
+            mode="markers",
+            marker={
+                "color": colour,
+                "symbol": SHAPES.get(colour, "circle"),
+                "size": size,
+                "line": edge,
+                "opacity": 0.8,
+            },
+            customdata=group["trial_id"],
+            hovertext=format_hover(group),
+            hovertemplate="%{hovertext}" + more + "<extra></extra>",
+            **look,
+        )
+        for name, colour, group in group_by_colour(trials, by)
+    ]
 
 
 def make_figure(title: str, traces: Sequence[Any], *, x: Any = "", y: Any = "", **layout: Any) -> go.Figure:
-    """Return a figure with a transparent background; `x` and `y` are titles or properties of the axes.
-
-    A legend in `layout` extends the default one.
-    """
+    """Return a figure with a transparent background; `x` and `y` are titles or properties of the axes."""
     named = sum(getattr(trace, "showlegend", False) is not False for trace in traces) > 1
     legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"} | layout.pop("legend", {})
     whole: dict[str, Any] = {
