@@ -31,14 +31,13 @@ COSTS = {"params": "parameters", "macs": "multiply-adds of one image", "latency_
 def plot_importances(importances: pd.DataFrame, architecture: str) -> go.Figure:
     """Plot the parameters of one architecture, those farthest above chance first; grey bars do not exceed it."""
     mine = importances[importances["architecture"] == architecture]
-    above = mine["importance"] - mine["chance"]
-    mine, above = mine.loc[above.sort_values(ascending=False).index].head(MAX_BARS), above.sort_values(ascending=False)
+    mine = mine.assign(above=mine["importance"] - mine["chance"]).nlargest(MAX_BARS, "above")
     colour = assign_colours([architecture], ARCHS | {"all": PLAIN})[architecture]
     bars = go.Bar(
         x=mine["importance"],
         y=mine["parameter"],
         orientation="h",
-        marker={"color": np.where(above.head(MAX_BARS) > 0, colour, FAINT)},
+        marker={"color": np.where(mine["above"] > 0, colour, FAINT)},
         customdata=mine["chance"],
         hovertemplate="%{y}: %{x:.1%}<br>shuffled scores gave up to %{customdata:.1%}<extra></extra>",
         showlegend=False,

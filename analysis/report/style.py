@@ -57,20 +57,15 @@ def make_points(
     trials: pd.DataFrame, x: str, y: str, by: str, *, more: str, size: int = 8, **look: Any
 ) -> list[go.Scatter]:
     """Return trials as points in the colours of the column `by`; `more` is appended to their hover texts."""
-    edge = {"width": 0.5, "color": "rgba(255,255,255,0.6)"}
+    look["marker"] = {"size": size, "opacity": 0.8, "line": {"width": 0.5, "color": "rgba(255,255,255,0.6)"}}
     return [
         go.Scatter(
             x=group[x],
             y=group[y].round(4),
             name=name,
             mode="markers",
-            marker={
-                "color": colour,
-                "symbol": SHAPES.get(colour, "circle"),
-                "size": size,
-                "line": edge,
-                "opacity": 0.8,
-            },
+            marker_color=colour,
+            marker_symbol=SHAPES.get(colour, "circle"),
             customdata=group["trial_id"],
             hovertext=format_hover(group),
             hovertemplate="%{hovertext}" + more + "<extra></extra>",
