@@ -5,7 +5,7 @@ The functions plot what analysis.runs.curves prepares and return matplotlib figu
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +47,10 @@ def plot_curves(reports: pd.DataFrame, trials: pd.DataFrame, *, highlight: int =
     rows = list(curves.groupby(STAGE, sort=False))
     figure = Figure(figsize=(3 * len(panels) + 2.6, 2.7 * len(rows) + 0.3), layout="constrained")
     grid = figure.subplots(len(rows), len(panels), squeeze=False)
-    for axes, (_, stage) in zip(grid, rows, strict=True):
-        for ax, name in zip(axes, panels, strict=True):
-            _draw_trials(ax, stage, "images_seen", name)
-            ax.set_xlim(0, 1.05 * stage["images_seen"].max())
-            ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-            ax.set_yscale("log" if name == "lr" else "linear")
-        axes[0].set_ylabel(_name_stage(stage, curves), fontweight="bold")
-        _add_legend(axes[-1], stage)
+    several = len({run for (run, _), _ in rows}) > 1
+    for axes, ((run, name), stage) in zip(grid, rows, strict=True):
+        _draw_stage(dict(zip(panels, axes, strict=True)), stage)
+        axes[0].set_ylabel(f"{Path(run).name}\n{name}" if several else name, fontweight="bold")
     for ax, title in zip(grid[0], panels.values(), strict=True):
         ax.set_title(title, fontsize="medium")
     figure.supxlabel("images seen", fontsize="medium")
@@ -81,34 +77,25 @@ def build_times_table(times: pd.DataFrame) -> str:
     return markdown_table([{str(name): _format_cell(str(name), value) for name, value in row.items()} for row in rows])
 
 
-def _draw_trials(ax: Axes, stage: pd.DataFrame, x: str, y: str) -> None:
-    for _, trial in stage.groupby(TRIAL, sort=False):
-        marker = "o" if len(trial) <= MAX_MARKED else ""
-        ax.plot(trial[x], trial[y], marker=marker, **_choose_look(trial["colour"].iloc[0]))
-    ax.tick_params(which="both", labelsize="small")
-    ax.grid(alpha=0.25)
-
-
-def _add_legend(ax: Axes, stage: pd.DataFrame) -> None:
-    """List the trials in colour, the best first, and the number of grey ones."""
-    trials = stage.drop_duplicates(TRIAL).sort_values("rank")
-    bright = trials[trials["colour"].notna()]
-    for colour, label in zip(bright["colour"], bright["label"], strict=True):
-        ax.plot([], [], marker="o", label=label, **_choose_look(colour))
-    if others := len(trials) - len(bright):
-        ax.plot([], [], marker="o", label=f"{others} other{'s' if others > 1 else ''}", **_choose_look(None))
-    beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1), "alignment": "left"}
-    ax.legend(**beside, frameon=False, fontsize="small", title=LEGEND, title_fontsize="small")
-
-
-def _choose_look(colour: str | None) -> dict[str, Any]:
-    return GREY if colour is None else {**BRIGHT, "color": colour}
-
-
-def _name_stage(stage: pd.DataFrame, curves: pd.DataFrame) -> str:
-    """Return the name of a stage, with its run if there are several runs."""
-    run, name = stage.iloc[0][STAGE]
-    return str(name) if (curves["run"] == run).all() else f"{Path(run).name}\n{name}"
+def _draw_stage(axes: Mapping[str, Axes], stage: pd.DataFrame) -> None:
+    """Draw the trials of a stage, the best last, and list them in a legend beside the last panel."""
+    worst_first = stage.sort_values("rank", ascending=False, na_position="first", kind="stable")
+    grey = int(stage.drop_duplicates(TRIAL)["colour"].isna().sum())
+    for _, trial in worst_first.groupby(TRIAL, sort=False):
+        colour, marker = trial["colour"].iloc[0], "o" if len(trial) <= MAX_MARKED else ""
+        look = BRIGHT | {"color": colour, "label": trial["label"].iloc[0]}
+        look = GREY | {"label": f"{grey} other{'s' if grey > 1 else ''}"} if colour is None else look
+        for name, ax in axes.items():
+            ax.plot(trial["images_seen"], trial[name], marker=marker, **look)
+    for name, ax in axes.items():
+        ax.set_xlim(0, 1.05 * stage["images_seen"].max())
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+        ax.set_yscale("log" if name == "lr" else "linear")
+        ax.tick_params(which="both", labelsize="small")
+        ax.grid(alpha=0.25)
+    lines = {line.get_label(): line for line in ax.lines[::-1]}
+    look = {"loc": "upper left", "bbox_to_anchor": (1, 1), "alignment": "left", "frameon": False}
+    ax.legend(lines.values(), lines.keys(), **look, fontsize="small", title=LEGEND, title_fontsize="small")
 
 
 def _format_cell(name: str, value: Any) -> str:
@@ -125,13 +112,9 @@ def write_plots(runs: Sequence[Path], out: Path, kind: str) -> None:
     With several runs, each has a folder of its own.
     """
     check_folder(out)
-    for run in runs:
-        _check_run(run)
+    frames = {run: _load_frames(run) for run in runs}
     root = os.path.commonpath([run.resolve() for run in runs])
-    for run in runs:
-        reports, trials = load_reports(run), load_trials_so_far(run)
-        if reports[["score", "epochs", "images_seen"]].dropna().empty:
-            raise AnalysisError(f"{run}: no trial has a score after an epoch; there is nothing to plot")
+    for run, (reports, trials) in frames.items():
         save(plot_curves(reports, trials), out / run.resolve().relative_to(root) / f"curves.{kind}")
     times = list_training_times(load_trials_so_far(*runs))
     write_file(out / "training_times.csv", times.to_csv(index=False).encode())
@@ -139,16 +122,14 @@ def write_plots(runs: Sequence[Path], out: Path, kind: str) -> None:
     print(f"learning curves and training times in {out}")
 
 
-def _check_run(run: Path) -> None:
-    """Raise AnalysisError unless a trial of the run has reported an epoch."""
-    if not run.is_dir():
-        raise AnalysisError(f"{run}: no such folder; name the folders of runs")
-    reports = run / "reports.jsonl"
-    if reports.is_file() and b"\n" in reports.read_bytes():
-        return
-    if not reports.is_file() and not (run / "run.json").is_file():
+def _load_frames(run: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return reports and trials of a run that has reports to plot."""
+    if not (run / "run.json").is_file() and not (run / "reports.jsonl").is_file():
         raise AnalysisError(f"{run}: not a run folder; it has neither run.json nor reports.jsonl")
-    raise AnalysisError(f"{run}: no trial of this run has ended an epoch yet; there is nothing to plot")
+    reports = load_reports(run)
+    if reports[["score", "epochs", "images_seen"]].dropna().empty:
+        raise AnalysisError(f"{run}: no trial has a score after an epoch; there is nothing to plot")
+    return reports, load_trials_so_far(run, reports=reports)
 
 
 def save(figure: Figure, path: Path) -> None:

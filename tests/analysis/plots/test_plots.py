@@ -44,7 +44,7 @@ def test_only_the_best_are_in_colour_and_named(frames):
 
 def test_trial_has_the_colour_of_its_ancestor(frames):
     axes = plot_curves(*frames).axes
-    assert axes[0].lines[2].get_color() == axes[7].lines[0].get_color() != axes[0].lines[1].get_color()
+    assert axes[0].lines[2].get_color() == axes[7].lines[-1].get_color() != axes[0].lines[1].get_color()
 
 
 def test_data_without_depth_has_no_panel_for_it(frames):
@@ -115,9 +115,9 @@ def test_wrong_arguments_are_one_line_and_exit_code_2(running_run, tmp_path, cap
     (tmp_path / "starting" / "run.json").write_text("{}")
     (tmp_path / "file").write_text("x")
     calls = {
-        "no such folder": [tmp_path / "none"],
+        "none: not a run folder": [tmp_path / "none"],
         "not a run folder": [running_run, tmp_path / "empty"],
-        "no trial of this run has ended an epoch": [tmp_path / "starting"],
+        "there is nothing to plot": [tmp_path / "starting"],
         "is a file": [running_run, "--out", tmp_path / "file"],
     }
     for reason, arguments in calls.items():
