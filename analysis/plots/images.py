@@ -1,6 +1,5 @@
 """Measure a run's model on single images, average over groups of images, and plot images with their predictions."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,10 +61,7 @@ def open_part(run: Path, part: str = "val", *, most: int = MAX_IMAGES) -> Part:
     """
     run = find_run(run)
     model = load_model(run, device="cpu")
-    state = read_json(run / "run.json")
-    if not {"data", "seed"} <= state.keys():
-        raise AnalysisError(f"{run}: run.json does not name the training data; name the folder of a finished run")
-    data_module = load_data_module(state)
+    data_module = load_data_module(read_json(run / "run.json"))
     sizes = data_module.sizes()
     if not sizes.get(part):
         raise AnalysisError(f"{run}: no part {part!r}; it has {', '.join(name for name in sizes if sizes[name])}")
@@ -75,13 +71,10 @@ def open_part(run: Path, part: str = "val", *, most: int = MAX_IMAGES) -> Part:
 
 
 def measure_images(part: Part) -> pd.DataFrame:
-    """Return a row for each image with its content and the model's metrics.
+    """Return a row for each image: `image` (its name), `background`, its content and the model's metrics.
 
-    Returns:
-        `image` (its name), `background`, `mask_share` (share of true foreground; empty without a mask), `depth_range`
-        (of the true relative inverse depth, from the 5th to the 95th percentile of its pixels; empty without depth),
-        `score` for this image alone, and every metric of models.metrics.full_metrics, empty where the truth is
-        unknown.
+    `mask_share` is the share of true foreground, `depth_range` that of the true relative inverse depth from the 5th to
+    the 95th percentile, `score` that of this image alone. What needs truth that is unknown is empty.
     """
     tables, done = [], 0
     device = next(part.model.network.parameters()).device
@@ -99,11 +92,7 @@ def measure_images(part: Part) -> pd.DataFrame:
 
 
 def average_groups(errors: pd.DataFrame, column: str, *, groups: int = 4) -> pd.DataFrame:
-    """Return means over equal groups of images, ordered by a column; images without a value are left out.
-
-    Returns:
-        `least` and `most` of the column in each group, `images`, and the means of MEASURED.
-    """
+    """Return `least` and `most` of a column, `images` and means of MEASURED for equal groups, ordered by the column."""
     known = errors[errors[column].notna()]
     if known.empty:
         return pd.DataFrame(columns=["least", "most", "images", *MEASURED])
@@ -127,14 +116,10 @@ def _measure_batch(batch: Batch, prediction: Tensor) -> pd.DataFrame:
     target = batch.target
     shares = binarise(target.mask).float().mean((1, 2, 3))
     depths = zip(target.depth[:, 0].cpu().numpy(), target.valid[:, 0].cpu().numpy(), strict=True)
-    content = {
-        "mask_share": torch.where(target.mask_known, shares, torch.nan).cpu().numpy(),
-        "depth_range": [measure_depth_range(depth, valid) for depth, valid in depths],
-    }
-    metrics = full_metrics(prediction, target)
-    for name, values in metrics.items():
-        known = select_images(name, target)
-        content[name] = torch.where(known, values, torch.nan).cpu().numpy()
+    ranges = [measure_depth_range(depth, valid) for depth, valid in depths]
+    content = {"mask_share": torch.where(target.mask_known, shares, torch.nan).cpu().numpy(), "depth_range": ranges}
+    for name, values in full_metrics(prediction, target).items():
+        content[name] = torch.where(select_images(name, target), values, torch.nan).cpu().numpy()
     return pd.DataFrame(content)
 
 
@@ -165,19 +150,19 @@ def plot_images(part: Part, rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def plot_errors_by(errors: pd.DataFrame, columns: Sequence[str] = tuple(AXES)) -> Figure:
+def plot_errors_by(errors: pd.DataFrame) -> Figure:
     """Plot IoU and RMSE of each image against its content, and the means of equal groups as steps."""
-    figure = Figure(figsize=(4.6 * len(columns), 3 * len(PLOTTED)), layout="constrained")
-    grid = figure.subplots(len(PLOTTED), len(columns), squeeze=False, sharex="col", sharey="row")
+    figure = Figure(figsize=(4.6 * len(AXES), 3 * len(PLOTTED)), layout="constrained")
+    grid = figure.subplots(len(PLOTTED), len(AXES), squeeze=False, sharex="col", sharey="row")
     for axes, name in zip(grid, PLOTTED, strict=True):
         axes[0].set_ylabel(METRICS[name].title)
-        for ax, column in zip(axes, columns, strict=True):
+        for ax, column in zip(axes, AXES, strict=True):
             ax.plot(errors[column], errors[name], ".", color="0.6", markersize=4)
             means = average_groups(errors, column)
             ax.hlines(means[name], means["least"], means["most"], colors="C3", linewidth=3)
             ax.grid(alpha=0.25)
-    for ax, column in zip(grid[-1], columns, strict=True):
-        ax.set_xlabel(AXES.get(column, column))
+    for ax, label in zip(grid[-1], AXES.values(), strict=True):
+        ax.set_xlabel(label)
     return figure
 
 

@@ -128,7 +128,7 @@ def test_missing_part_is_refused(whole_runs):
 
 
 def test_model_without_its_run_is_refused(finished_run):
-    with pytest.raises(AnalysisError, match="does not name the training data"):
+    with pytest.raises(DataError, match="does not record the training data"):
         open_part(finished_run)
 
 
