@@ -24,9 +24,16 @@ from data.runtime import cli
 from data.runtime.files import write_atomically
 from data.runtime.parallel import parallel_map
 from data.runtime.progress import Progress, no_progress, offset_progress, progress_bar
-from data.values.depth_inference import InferredField, infer_missing, infer_near, infer_unit, withdraw_near
+from data.values.depth_inference import (
+    InferredField,
+    Polarity,
+    infer_missing,
+    infer_near,
+    infer_unit,
+    measure_polarity,
+    withdraw_near,
+)
 from data.values.inference import infer_reading, warn_of_orientation
-from data.values.polarity import Polarity, measure_polarity
 
 CHUNK = 16  # triplets in a job
 SMALL = 256  # triplets that one process inspects before others have started

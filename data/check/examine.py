@@ -1,7 +1,6 @@
 """Inspect the files of one triplet: find its faults and measure what the check of the whole folder needs."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from data.values.depth import find_known, is_constant
 from data.values.depth_inference import DepthValues, measure_values
 from data.values.masks import check_range, scale_mask, select_channel
 from data.values.pixels import (
+    Decoder,
     decode_color,
     decode_label,
     describe_excess,
@@ -158,7 +158,7 @@ def _take_label(inspection: Inspection, path: Path | None, arrays: Arrays, role:
     return None if wrong else select_channel(pixels)
 
 
-def _decode(path: Path, decode: Callable[[bytes], np.ndarray | None]) -> tuple[bytes, np.ndarray | None]:
+def _decode(path: Path, decode: Decoder) -> tuple[bytes, np.ndarray | None]:
     try:
         content = path.read_bytes()
     except OSError:

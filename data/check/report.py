@@ -9,8 +9,7 @@ from typing import Any
 from data.check.faults import FOLDER_KINDS, Fault
 from data.dataset import FAULT_KINDS, Dataset
 from data.runtime.cli import to_printable
-from data.values.depth_inference import InferredField
-from data.values.polarity import MIN_VOTES, Polarity
+from data.values.depth_inference import MIN_VOTES, InferredField, Polarity
 
 SHOWN_FILES = 3  # for each kind of fault
 SHOWN_SERIES = 8

@@ -46,8 +46,7 @@ class DepthStep:
 def fit_contour(image: Float32[np.ndarray, "px px 3"], mask: Plane) -> ContourFit | None:
     """Compare edges of an image in [0, 1] along the mask's contour with those along the shifted contour.
 
-    Returns:
-        The fit, or None if the mask has no contour or the image no edges.
+    The result is None if the mask has no contour or the image no edges.
     """
     normal_x, normal_y = _compute_gradient(mask, EDGE_BLUR_PX)
     length = np.hypot(normal_x, normal_y)
@@ -67,8 +66,7 @@ def fit_contour(image: Float32[np.ndarray, "px px 3"], mask: Plane) -> ContourFi
 def measure_depth_step(depth: Plane, mask: Plane) -> DepthStep | None:
     """Measure the step of depth, in any unit, at the mask's contour and compare it with all other places.
 
-    Returns:
-        The step, or None if the depth is constant or too little of the contour lies inside the image.
+    The result is None if the depth is constant or too little of the contour lies inside the image.
     """
     normal_x, normal_y = _compute_gradient(mask, DEPTH_BLUR_PX)
     total, std = float(np.hypot(normal_x, normal_y).sum()), float(depth.std())

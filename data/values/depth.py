@@ -49,12 +49,9 @@ def shrink_depth(inverse: Float32[np.ndarray, "h w"], valid: Bool[np.ndarray, "h
 
 
 def to_inverse_depth(raw: Shaped[np.ndarray, "h w"], spec: DatasetSpec) -> KnownDepth:
-    """Convert a depth file's values to relative inverse depth.
+    """Convert a depth file's values to relative inverse depth in [0, 1] (anything where unknown), and True where known.
 
     Metric z becomes (1/z - 1/far) / (1/near - 1/far), clipped to 0..1; far may be infinite.
-
-    Returns:
-        Values in [0, 1], near = 1 (arbitrary where unknown), and True where known.
     """
     valid = find_known(raw, spec)
     if not spec.metric:

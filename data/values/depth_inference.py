@@ -1,16 +1,22 @@
-"""Infer what the values of depth maps mean: unit, polarity, and whether 0 means unknown."""
+"""Infer what the values of depth maps mean: unit, polarity, and whether 0 means unknown.
 
-from collections import Counter
-from collections.abc import Sequence
+A foreground is nearer than its surroundings, so each step of the depth at its contour is a vote on the polarity. A
+folder with triplets of several makers may mix both. Triplets whose names start alike (a series) are then assumed to
+share one polarity, unless the votes contradict that.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
 
-from data.dataset import DatasetSpec
+from data.dataset import POLARITIES, DatasetSpec, Triplet
+from data.values.alignment import STEP, STEP_Z, DepthStep
 from data.values.depth import SATURATED, is_constant
-from data.values.polarity import MIN_SHARE, MIN_VOTES, Polarity
 
 ISOLATED = 8  # levels of 255 without values above 0, if 0 means unknown
 MAX_MM = 30_000  # larger 16-bit values are relative: no depth camera measures 30 m in mm
@@ -18,6 +24,88 @@ MM_NEAREST, MM_FARTHEST = 1_500, 10_000  # percentiles 1 and 99 of distances tha
 FEW_VOTES = 3  # steps that must agree if near things also lie at the bottom of the images
 SLOPE = 0.1  # of the range of a depth map: a clear difference between its top and its bottom
 HOLES = 0.001  # share of zeros from which they count as a value of their own
+MIN_VOTES = 8  # clear steps from which a majority is certain
+MIN_SERIES_VOTES = 2  # for a series in a mixed folder (none of 779 clear steps, real, composed and drawn, was wrong)
+MIN_SHARE = 0.9  # share of the votes that must agree
+MIXED_VOTES = 3  # votes of the minority from which a folder is mixed
+
+
+@dataclass(frozen=True)
+class Votes:
+    """Triplets whose depth becomes brighter or darker at the contour, or has no clear step."""
+
+    bright: int
+    dark: int
+    neither: int
+
+    def __str__(self) -> str:
+        return f"foregrounds brighter than around: {self.bright}, darker: {self.dark}, neither: {self.neither}"
+
+    @property
+    def share(self) -> float:
+        """Share of the majority among the clear steps; 0 without votes."""
+        return max(self.bright, self.dark) / max(self.bright + self.dark, 1)
+
+    @property
+    def majority(self) -> str:
+        """Polarity with most votes."""
+        return POLARITIES[self.dark > self.bright]
+
+    def decide(self, least: int) -> str | None:
+        """Return the polarity on which at least `MIN_SHARE` of at least `least` votes agree, else None."""
+        return self.majority if self.share >= MIN_SHARE and self.bright + self.dark >= least else None
+
+
+@dataclass(frozen=True)
+class Polarity:
+    """Polarity ("bright", "dark" or None for undecided) of the triplets with depth for which the manifest has none."""
+
+    votes: Votes
+    series: dict[str, Votes]
+    by_series: dict[str, str | None]
+    near: dict[str, str | None]  # by triplet id, from its series or its own step
+    certain: dict[str, str | None]  # by triplet id, only from series with at least `MIN_VOTES` votes
+
+    @property
+    def mixed(self) -> bool:
+        """True if both polarities occur: by several votes each, or in series that are certain by themselves."""
+        disagreeing = self.votes.share < MIN_SHARE and min(self.votes.bright, self.votes.dark) >= MIXED_VOTES
+        return disagreeing or len({votes.decide(MIN_VOTES) for votes in self.series.values()} - {None}) > 1
+
+    @property
+    def unclear(self) -> list[str]:
+        """Ids of triplets of unknown polarity."""
+        return [id_ for id_, near in self.near.items() if near is None]
+
+
+def measure_polarity(triplets: Sequence[Triplet], steps: Sequence[DepthStep | None]) -> Polarity:
+    """Count the votes of a folder, in total and by series; `steps` has None where a triplet does not vote."""
+    pairs = [(t, step) for t, step in zip(triplets, steps, strict=True) if t.depth is not None and t.near is None]
+    groups: dict[str, list[DepthStep | None]] = defaultdict(list)
+    for triplet, step in pairs:
+        groups[_get_series(triplet)].append(step)
+    series = {name: _count_votes(group) for name, group in groups.items()}
+    certain = {name: votes.decide(MIN_VOTES) for name, votes in series.items()}
+    consistent = all(v.decide(MIN_SERIES_VOTES) for v in series.values() if v.bright + v.dark >= MIN_SERIES_VOTES)
+    by_series = {name: votes.decide(MIN_SERIES_VOTES) for name, votes in series.items()} if consistent else certain
+    return Polarity(
+        votes=_count_votes(step for _, step in pairs),
+        series=series,
+        by_series=by_series,
+        near={t.id: by_series[_get_series(t)] or _count_votes([step]).decide(1) for t, step in pairs},
+        certain={t.id: certain[_get_series(t)] for t, _ in pairs},
+    )
+
+
+def _get_series(triplet: Triplet) -> str:
+    """Return the image name up to its first digit."""
+    return re.split(r"\d", triplet.image.stem, maxsplit=1)[0]
+
+
+def _count_votes(found: Iterable[DepthStep | None]) -> Votes:
+    steps = [step for step in found if step]
+    clear = [step.slope > 0 for step in steps if abs(step.slope) >= STEP and abs(step.z_score) >= STEP_Z]
+    return Votes(sum(clear), len(clear) - sum(clear), len(steps) - len(clear))
 
 
 @dataclass(frozen=True)
@@ -37,22 +125,18 @@ class InferredField:
 
 @dataclass(frozen=True)
 class DepthValues:
-    """Statistics of the values of a depth map that are finite and not 0, and the share of zeros.
-
-    `low` and `high` are the percentiles 1 and 99; `slope` is the median of the lowest quarter of the image minus that
-    of the highest, as a share of their distance; `holes` is the share of pixels without a value, zeros among them.
-    """
+    """Statistics of the values of a depth map that are finite and not 0."""
 
     dtype: str
     minimum: float
-    low: float
+    low: float  # percentile 1
     median: float
-    high: float
+    high: float  # percentile 99
     maximum: float
-    zeros: float
+    zeros: float  # share of the pixels
     constant: bool = False
-    slope: float = 0.0
-    holes: float = 0.0
+    slope: float = 0.0  # median of the image's lowest quarter minus that of the highest, as a share of `high` - `low`
+    holes: float = 0.0  # share of the pixels without a value, zeros among them
 
 
 def measure_values(depth: Shaped[np.ndarray, "h w"], missing: Sequence[float] = ()) -> DepthValues:
@@ -90,10 +174,10 @@ def infer_unit(values: Sequence[DepthValues], polarity: Polarity) -> InferredFie
     low, median, high = (float(np.median([getattr(v, key) for v in values])) for key in ("low", "median", "high"))
     maximum, empty = max(value.maximum for value in values), float(np.mean([value.holes for value in values]))
     holes = empty > HOLES
-    smaller = votes.dark >= FEW_VOTES and votes.share >= MIN_SHARE and votes.majority == "dark"
-    larger = votes.bright >= FEW_VOTES and votes.share >= MIN_SHARE and votes.majority == "bright"
+    decided = votes.decide(FEW_VOTES)
+    smaller, larger = decided == "dark", decided == "bright"
     reason = f"{dtype}, {low:.4g} to {high:.4g}, largest {maximum:.4g}, median {median:.4g}, {empty:.0%} empty"
-    if smaller or larger:
+    if decided:
         reason += f", {'smaller' if smaller else 'larger'} in the foreground"
     rises, falls = _count_slopes(values)
     if not smaller and rises >= FEW_VOTES and rises >= MIN_SHARE * (rises + falls):

@@ -17,11 +17,14 @@ from data.runtime.files import hash_name
 from data.values.alignment import DepthStep, measure_contour_step
 from data.values.depth import find_known
 from data.values.depth_inference import (
+    MIN_VOTES,
     InferredField,
+    Polarity,
     describe_depth,
     infer_missing,
     infer_near,
     infer_unit,
+    measure_polarity,
     measure_values,
     withdraw_near,
 )
@@ -38,7 +41,6 @@ from data.values.pixels import (
     read_pixels,
     turn,
 )
-from data.values.polarity import MIN_VOTES, Polarity, measure_polarity
 
 SAMPLE = 64  # triplets whose files are read
 SAMPLE_S = 2.0  # seconds after which no more are read

@@ -100,11 +100,7 @@ def scale_mask(raw: Shaped[np.ndarray, "h w"], values: MaskValues | None = None)
 def shrink_mask(
     foreground: Foreground, known: Known, px: int
 ) -> tuple[UInt8[np.ndarray, "px px"], Bool[np.ndarray, "px px"]]:
-    """Resize a mask to a square by area averages over known pixels.
-
-    Returns:
-        Foreground 0..255, and True where at least half of the area is known.
-    """
+    """Resize a mask to a square by averages over known pixels: 0..255, and True where half of the area is known."""
     size = (px, px)
     levels = np.rint(foreground * np.float32(255)).astype(np.uint8)  # as files store them, so that averages are exact
     if known.all():

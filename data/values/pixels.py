@@ -1,5 +1,6 @@
 """Read the pixels of image files, and those of masks and depth maps with the values as they are stored."""
 
+import functools
 import io
 import os
 import warnings
@@ -21,13 +22,15 @@ _NUMPY = b"\x93NUMPY"
 _LFS_POINTER = b"version https://git-lfs"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
+Decoder = Callable[[bytes], np.ndarray | None]
+
 LIMIT_VARIABLE = "ONE_LOOK_MAX_PIXELS"
 MAX_PIXELS = int(os.environ.get(LIMIT_VARIABLE, 1 << 28))  # of a file that is decoded, by its header
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is below that
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it cannot decode is reported by file
 
 
-def read_pixels(path: Path, decode: Callable[[bytes], np.ndarray | None]) -> tuple[np.ndarray, int]:
+def read_pixels(path: Path, decode: Decoder) -> tuple[np.ndarray, int]:
     """Read an image, mask or depth map as stored by one of the functions below, and its EXIF orientation."""
     content = read_bytes(path)
     pixels = decode(content)
@@ -58,17 +61,29 @@ def _describe_broken_file(suffix: str, content: bytes) -> str:
     return "not a whole image, or of a kind that is not read; save it as PNG, or remove it"
 
 
+def _return_none_if_broken(decode: Decoder) -> Decoder:
+    """Let a function return None for content of which Pillow or NumPy say that it is broken."""
+
+    @functools.wraps(decode)
+    def checked(content: bytes) -> np.ndarray | None:
+        try:
+            return decode(content)
+        except (OSError, ValueError, SyntaxError, EOFError):
+            return None
+
+    return checked
+
+
+@_return_none_if_broken
 def decode_color(content: bytes) -> np.ndarray | None:
     """Decode an image to RGB bytes, as stored (not turned by its EXIF orientation); None if it is broken."""
     pixels = _decode(content, _PLAIN)
-    image = _open(content) if pixels is None else None
-    try:
-        pixels = pixels if image is None else np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError):
-        return None
+    if pixels is None and (image := _open(content)) is not None:
+        pixels = np.asarray(image.convert("RGB"))
     return _lay_as_stored(content, pixels)
 
 
+@_return_none_if_broken
 def decode_label(content: bytes) -> np.ndarray | None:
     """Decode a mask or depth map with its values as stored, not turned by its EXIF orientation; None if it is broken.
 
@@ -85,10 +100,7 @@ def decode_label(content: bytes) -> np.ndarray | None:
         return _lay_as_stored(content, _decode_palette(image))
     pixels = _decode(content, cv2.IMREAD_UNCHANGED)
     if pixels is None and (image := _open(content)) is not None:
-        try:
-            pixels = np.asarray(image)
-        except (OSError, ValueError, SyntaxError):
-            return None
+        pixels = np.asarray(image)
     pixels = pixels[..., 0] if pixels is not None and pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
     return _lay_as_stored(content, pixels)
 
@@ -103,10 +115,11 @@ def describe_excess(content: bytes) -> str:
 
     A file of 125 kB can state a billion pixels, which take 10 GB.
     """
-    width, height = _read_size(content)
-    if width * height <= MAX_PIXELS:
+    image = _open_any(content)
+    if image is None or image.width * image.height <= MAX_PIXELS:
         return ""
-    return f"is {width:,} x {height:,} px, more than {MAX_PIXELS:,} in all; shrink it, or set {LIMIT_VARIABLE}"
+    shape = f"{image.width:,} x {image.height:,} px"
+    return f"is {shape}, more than {MAX_PIXELS:,} in all; shrink it, or set {LIMIT_VARIABLE}"
 
 
 def is_lossy(content: bytes) -> bool:
@@ -155,13 +168,8 @@ def pick_orientation(label: tuple[int, ...], own: int, image: tuple[int, ...], o
     """Return the EXIF orientation by which a label is turned so that it is upright as its image.
 
     That is its own. A label without one may lie as the image is stored, from which it was made without a tag, or as
-    the image is shown; its shape decides, and if both fit, it is taken to lie as the image is stored.
-
-    Args:
-        label: Shape of the label as stored.
-        own: Its EXIF orientation, 1 if it has none.
-        image: Shape of the image as stored.
-        orientation: The image's EXIF orientation.
+    the image is shown; its shape decides, and if both fit, it is taken to lie as the image is stored. `label` and
+    `image` are shapes as stored, `own` and `orientation` their EXIF orientations, 1 for none.
     """
     (height, width), (rows, columns) = image[:2], label[:2]
     lies_as_stored = orientation <= 4 or (width - height) * (columns - rows) >= 0
@@ -203,12 +211,6 @@ def _decode(content: bytes, flags: int) -> np.ndarray | None:
         return None
 
 
-def _read_size(content: bytes) -> tuple[int, int]:
-    """Return width and height by the header of an image file; zeros if Pillow does not know it."""
-    image = _open_any(content)
-    return (0, 0) if image is None else image.size
-
-
 def _open(content: bytes) -> Image.Image | None:
     image = _open_any(content)
     return image if image is not None and image.width * image.height <= MAX_PIXELS else None
@@ -234,22 +236,16 @@ def _register_heif(content: bytes) -> None:
         pillow_heif.register_heif_opener()
 
 
-def _decode_palette(image: Image.Image) -> np.ndarray | None:
-    try:
-        indices = np.asarray(image)
-        palette = np.asarray(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
-    except (OSError, ValueError, SyntaxError):
-        return None
+def _decode_palette(image: Image.Image) -> np.ndarray:
+    indices = np.asarray(image)
+    palette = np.asarray(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
     if (palette == palette[:, :1]).all() and indices.max(initial=0) < len(palette):
         return np.asarray(palette[indices, 0])
     return indices
 
 
 def _decode_numpy(content: bytes) -> np.ndarray | None:
-    try:
-        pixels = np.load(io.BytesIO(content), allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
+    pixels = np.load(io.BytesIO(content), allow_pickle=False)
     if pixels.ndim == 3 and pixels.shape[0] == 1:
         pixels = pixels[0]
     if pixels.ndim == 3 and pixels.shape[2] == 1:
