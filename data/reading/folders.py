@@ -38,10 +38,6 @@ class _Labels:
 def match_folders(listing: Listing, roles: Roles = NO_ROLES) -> tuple[list[Row], list[Unusable]]:
     """Match the images of a folder without manifest.csv to their masks and depth maps.
 
-    Args:
-        listing: Listing of the folder.
-        roles: Folder of each role, if the names of the folders do not show it.
-
     Returns:
         A row for each image, with its scene and, if the folders are those of training and validation, its split; and
         an entry for each image that lacks a partner or cannot be told from another.

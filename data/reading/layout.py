@@ -41,15 +41,10 @@ def read_dataset(
 ) -> Dataset:
     """Read a data set folder; `data.values.inference` infers from a sample of files what their values mean.
 
-    Args:
-        root: Folder with sub-folders of images or a manifest.csv, or with a dataset.json that joins folders.
-        roles: Folder of each role, if the names of the folders do not show it; relative to `root` or to the current
-            folder.
-        stated: Fields of dataset.json from the command line, for what the file leaves open.
-        specs: Spec of each folder as recorded by an earlier process; no file is opened then.
-
-    Returns:
-        The usable triplets; `unusable` lists the other entries, `doubts` what the values may mean if that is unclear.
+    The result has the usable triplets; `unusable` lists the other entries, `doubts` what the values may mean if that is
+    unclear. `roles` name the folder of each role, relative to `root` or to the current folder, if its name does not
+    show it. `stated` has fields of dataset.json from the command line, for what the file leaves open. `specs` are those
+    of each folder as recorded by an earlier process; no file is opened then.
     """
     root = Path(root)
     path = root / "dataset.json"
@@ -97,13 +92,11 @@ def _pause_garbage_collection() -> Iterator[None]:
 
 @_pause_garbage_collection()
 def read_folder(root: Path, *, roles: Roles = NO_ROLES, group_size: int | None = None) -> Dataset:
-    """Read a folder that joins no others; its triplets include those with an entry in `unusable`.
-
-    `group_size` is used if dataset.json has none.
-    """
+    """Read a folder that joins no others, with the triplets in `unusable`; dataset.json precedes `group_size`."""
     if not os.path.isdir(root):  # noqa: PTH112 - Path.is_dir raises on names that are too long
         problem = "is a file, not a folder" if os.path.isfile(root) else "no such folder"  # noqa: PTH113 - as above
-        raise DataError(f"{shorten_path(root)}: {problem}; name one that holds images/ and masks/, depth/ or both")
+        named = str(root)[:MAX_SHOWN]
+        raise DataError(f"{named}: {problem}; name one that holds images/ and masks/, depth/ or both")
     listing = Listing(root)
     spec = read_spec(root / "dataset.json")
     spec = spec if spec.group_size is not None else replace(spec, group_size=group_size)
@@ -119,17 +112,11 @@ def read_folder(root: Path, *, roles: Roles = NO_ROLES, group_size: int | None =
         raise DataError(f"{root}: its images have endings of depth maps; save them as PNG or JPEG")
     if not any("background" in row for row in rows):
         rows = _add_backgrounds(rows, spec)
-    locate = _make_locator(root)
+    locate = functools.cache(functools.partial(Path, root))  # quick: it joins a folder to the root once for all files
     triplets = tuple(_build_triplet(locate, id_, row) for id_, row in zip(_name(root, rows), rows, strict=True))
     fingerprint = _fingerprint(listing, rows)
     read = Dataset(root=root, triplets=triplets, spec=spec, fingerprint=fingerprint, unusable=tuple(unusable))
     return replace(read, warnings=list_unread_truths(listing, rows))
-
-
-def shorten_path(path: Path) -> str:
-    """Return a path for a message; one that is too long to exist is cut."""
-    text = str(path)
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}... ({len(text)} characters)"
 
 
 def _add_backgrounds(rows: list[Row], spec: DatasetSpec) -> list[Row]:
@@ -160,24 +147,14 @@ def _name(root: Path, rows: list[Row]) -> list[str]:
     raise DataError(f"{root / twice}: listed more than once in manifest.csv; remove the second line")
 
 
-def _make_locator(root: Path) -> Callable[[str], Path]:
-    """Return a function that joins a path to the root: quick, because it does so once for each folder."""
-    join = functools.cache(functools.partial(Path, root))
-
-    def locate(path: str) -> Path:
-        folder, _, name = path.rpartition("/")
-        return join(folder) / name
-
-    return locate
-
-
 def _build_triplet(locate: Callable[[str], Path], id_: str, row: Row) -> Triplet:
-    mask, depth = row.get("mask"), row.get("depth")
+    places = {role: row[role].rpartition("/") for role in ROLES if row.get(role)}
+    paths = {role: locate(folder) / name for role, (folder, _, name) in places.items()}
     return Triplet(
         id=id_,
-        image=locate(row["image"]),
-        mask=locate(mask) if mask else None,
-        depth=locate(depth) if depth else None,
+        image=paths["image"],
+        mask=paths.get("mask"),
+        depth=paths.get("depth"),
         background=row["background"],
         foreground=row.get("foreground", ""),
         split=row.get("split"),

@@ -37,9 +37,6 @@ def pair_files(images: Sequence[str], others: Sequence[str]) -> dict[str, str]:
 
     The key that finds most partners wins, the stricter one at a tie; a key that two files share is not used. Files of
     one folder that share a stem (see `find_twins`) have no partner and do not disturb the others.
-
-    Returns:
-        Image file name -> partner's file name; images without a partner are left out.
     """
     best: dict[str, str] = {}
     images, others = _drop_twins(images), _drop_twins(others)
@@ -81,15 +78,11 @@ def natural_order(name: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def group_backgrounds(stems: Sequence[str], group_size: int | None) -> list[str]:
-    """Name the background of each image of a folder without a manifest.
+    """Name the background of each image of a folder without a manifest; its stems are in natural order.
 
     With a group size, groups are consecutive files; gaps in the numbering do not shift them. Without one, names
-    like `bg001fg002_3` contain the background, and more than 4,000 files are grouped as in the study (4,000 each).
-
-    Returns:
-        One name per stem, which are in natural order; all are "unknown" if the backgrounds cannot be told apart.
-
-    Source: the original study numbers 100 backgrounds x 4,000 composites consecutively.
+    like `bg001fg002_3` contain the background, and more than 4,000 files are grouped as in the original study, which
+    numbers 100 backgrounds x 4,000 composites consecutively. Otherwise all are "unknown".
     """
     if group_size is None:
         named = [_find_background(stem) for stem in stems]
