@@ -78,9 +78,7 @@ def predict_photo(model: "Model", photo: RGBImage | None) -> tuple[Any, ...]:
 def make_points(image: RGBImage, depth: DepthMap, *, most: int = MAX_POINTS) -> tuple[Points, Colours]:
     """Project the pixels of an image, shrunk to about `most`, into space with a pinhole camera.
 
-    Returns:
-        Coordinates (right, forward, up) from the camera, in units of the nearest distance along the optical axis; and
-        the colour of each point.
+    Coordinates are (right, forward, up) from the camera, in units of the nearest distance along the optical axis.
 
     Source: the pinhole camera, Hartley and Zisserman 2004, chapter 6.
     """

@@ -100,11 +100,9 @@ def predict_baseline(shape: tuple[int, int]) -> tuple[FloatMap, FloatMap]:
 
 
 def evaluate(model: "Model", dataset: "Dataset", *, progress: Progress = no_progress) -> "pd.DataFrame":
-    """Measure a model on every image of a data set.
+    """Return two rows for each image, by the model and by the baseline, with METRICS, empty where truth is unknown.
 
-    Returns:
-        Two rows for each image, `model` and BASELINE in the column `by`: `image`, `by` and METRICS, empty where the
-        truth is unknown. Unreadable images are named on stderr and left out.
+    Unreadable images are named on stderr and left out.
     """
     rows: list[dict[str, Any]] = []
     for done, batch in enumerate(_read_batches(dataset), start=1):
@@ -139,11 +137,7 @@ def _read_batches(dataset: "Dataset") -> Iterator[list[tuple[str, "TripletArrays
 
 
 def summarize_metrics(table: "pd.DataFrame") -> "pd.DataFrame":
-    """Return mean and 95 % interval of each metric, a row for each value of `by`.
-
-    Returns:
-        Columns `images`, and `mean`, `low` and `high` of each metric; empty without truth.
-    """
+    """Return `images`, and `mean`, `low` and `high` (95 % interval) of each metric, a row for each value of `by`."""
     import pandas as pd
     from scipy.stats import bootstrap
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from analysis import AnalysisError
-from analysis.runs.files import find_run
+from analysis.runs.files import find_run, read_json
 from data.loading.loaders import SMALLEST_STD
 from data.pack.stats import Stats
 from data.runtime.cli import first_line
@@ -42,9 +42,9 @@ FloatMap = Float32[np.ndarray, "h w"]
 class Model:
     """A trained network with its normalisation and image size."""
 
-    network: Network  # the network in evaluation mode, on its device
-    config: TrialConfig  # configuration of its trial
-    stats: Stats  # image statistics of its training data, for normalisation
+    network: Network  # in evaluation mode, on its device
+    config: TrialConfig
+    stats: Stats  # of its training data; they normalise the images
     px: int  # side of the square images that it was trained on
     trial_id: str  # its row in trials.csv
     scale: DepthScale | None = None  # scale of its depth in metres; None if the training data had no common scale
@@ -52,12 +52,9 @@ class Model:
     score: Score = field(default_factory=lambda: Score(sigma=1.0))  # score of its run
 
     def predict(self, rgb: RGBImage) -> tuple[FloatMap, FloatMap]:
-        """Predict mask and depth of an RGB image, at the image's size.
+        """Predict foreground and relative inverse depth (near = 1) of an RGB image, in [0, 1], at the image's size.
 
         The image is resized to a square, as the training images were, whatever its aspect ratio.
-
-        Returns:
-            Mask in [0, 1], 1 = foreground, and relative inverse depth in [0, 1], near = 1.
         """
         return next(self.predict_many([rgb]))
 
@@ -87,13 +84,11 @@ class Model:
     def predict_squares(self, squares: UInt8[np.ndarray, "b px px 3"]) -> Float32[np.ndarray, "b 2 px px"]:
         """Predict mask and depth of a batch of square images of side `px`."""
         device = next(self.network.parameters()).device
-        maps: np.ndarray = self.network(self._normalise(torch.from_numpy(squares).to(device))).float().cpu().numpy()
+        mean = torch.tensor(self.stats.image_mean, device=device)
+        std = torch.tensor(self.stats.image_std, device=device).clamp_min(SMALLEST_STD)
+        images = ((torch.from_numpy(squares).to(device) / 255 - mean) / std).permute(0, 3, 1, 2)
+        maps: np.ndarray = self.network(images).float().cpu().numpy()
         return maps
-
-    def _normalise(self, squares: Tensor) -> Tensor:
-        mean = torch.tensor(self.stats.image_mean, device=squares.device)
-        std = torch.tensor(self.stats.image_std, device=squares.device).clamp_min(SMALLEST_STD)
-        return ((squares / 255 - mean) / std).permute(0, 3, 1, 2)
 
 
 def resize_map(values: FloatMap, shape: tuple[int, ...]) -> FloatMap:
@@ -128,7 +123,8 @@ def find_weights(path: Path) -> Path:
         if weights.is_file():
             return weights
     if (path / "run.json").is_file():
-        raise AnalysisError(f"{path}: this run has no model{_describe_state(path)}; best/ appears when a run ends")
+        state = read_json(path / "run.json").get("state", "unknown")
+        raise AnalysisError(f"{path}: this run has no model (its state is {state!r}); best/ appears when a run ends")
     raise AnalysisError(f"{path}: not a run folder; it has neither best/ nor {WEIGHTS}")
 
 
@@ -140,13 +136,6 @@ def pick_device(name: str | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise AnalysisError(f"device {device!r} is not available ({first_line(error)}); try cpu") from error
     return torch.device(device)
-
-
-def _describe_state(run: Path) -> str:
-    try:
-        return f" (its state is {json.loads((run / 'run.json').read_text(encoding='utf-8'))['state']!r})"
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -187,11 +187,7 @@ class DataModule:
         )
 
     def describe_mixed(self) -> str:
-        """Return how many triplets are in no split because of their foreground, or that foregrounds are not separated.
-
-        Returns:
-            "" if each foreground is in one split anyway.
-        """
+        """Return how many triplets are in no split because of their foreground, or that these are not separated."""
         mixed = self.splits.mixed
         shared = 0 if mixed else len(list_shared_foregrounds(self.splits))
         if shared and self.split == "background":

@@ -20,11 +20,9 @@ MEASURED = ("score", "iou", "dice", "mae_mask", "rmse_depth", "checkerboard")  #
 
 
 def rank_trials(trials: pd.DataFrame) -> pd.DataFrame:
-    """Rank the trials within their run and stage.
+    """Return the trials with their rank in run and stage (1 = best score), their root and their label.
 
-    Returns:
-        The trials with `rank` (1 = best score, empty for failed trials), `root` (the first-stage trial that the weights
-        come from) and `label` (id, network and width, score).
+    `root` is the first-stage trial that the weights come from, `label` has id, network and width, and score.
     """
     scores = pd.to_numeric(trials["score"]).where(trials["status"] != "failed")
     ranks = scores.groupby([trials[name] for name in STAGE]).rank(ascending=False, method="first")

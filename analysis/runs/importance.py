@@ -42,14 +42,10 @@ def compute_importances(run: Path) -> pd.DataFrame:
 
     Only trials that ended with a score count. Trials stopped early rank below all completed ones, whatever their score:
     without them, as in Optuna's default, parameters that get trials stopped would look unimportant. Conditional
-    parameters count where they exist.
-
-    Returns:
-        `architecture` ("all" or a name), `parameter` (Optuna's name: `residual/width`, `optim/lr_scale`), `importance`,
-        which sums to 1 over an architecture, the most important first, and `chance`: the maximum over five shuffles of
-        the scores, which is high for few trials, most of all for real-valued parameters. There are no rows without a
-        study or with fewer than ten such trials; architectures with fewer are left out. Of many trials evenly spaced
-        ones count.
+    parameters count where they exist. The importances of an architecture ("all" or a name) sum to 1, the most important
+    is first. `chance` is the maximum over five shuffles of the scores, which is high for few trials, most of all for
+    real-valued parameters. Architectures with fewer than ten such trials are left out; of many, evenly spaced ones
+    count.
 
     Source: Watanabe et al. 2023, arXiv:2304.10255 (PED-ANOVA), for conditional parameters arXiv:2601.20800.
     """

@@ -210,11 +210,7 @@ def _invert(metres: Float32[np.ndarray, "h2 w2"]) -> Inverse:
 def cache_depth_maps(
     model: DepthModel, photos: Sequence[Path], *, workers: Workers = None, progress: Progress = no_progress
 ) -> Path:
-    """Predict the depth of each photo that is not in the user's cache yet.
-
-    Returns:
-        Folder of 16-bit depth maps named as the photos, which lie as those are stored, with a dataset.json.
-    """
+    """Return a folder of the cache with a 16-bit depth map of each photo, which lies as that is stored."""
     stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in photos]
     digest = hashlib.blake2b(f"{model.cache_key()} as stored {stats}".encode(), digest_size=12).hexdigest()
     folder = cache_dir() / "depth" / digest

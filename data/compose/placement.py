@@ -97,11 +97,7 @@ def _find_level_pixels(inverse: Float32[np.ndarray, "h w"]) -> np.ndarray:
 def draw_standing(
     sizes: Float32[np.ndarray, "h w"], shape: tuple[int, int], rng: np.random.Generator
 ) -> tuple[Placement, tuple[int, int]] | None:
-    """Draw a place on the ground, uniformly over the pixels with a standing size.
-
-    Returns:
-        The place, and row and column of the pixel it stands on; None if there is no ground.
-    """
+    """Draw a place on the ground, and row and column of the pixel it stands on, evenly over those with a size."""
     feet = np.flatnonzero(sizes > 0)
     if feet.size == 0:
         return None

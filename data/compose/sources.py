@@ -166,11 +166,7 @@ def list_foregrounds(folder: Path) -> tuple[Path, ...]:
 
 @lru_cache(maxsize=256)
 def read_foreground(path: Path, longest_px: int) -> UInt8[np.ndarray, "h w 4"]:
-    """Read an 8-bit RGBA file, crop its margin, shrink it so that its longer side fits, and clean its edges.
-
-    Returns:
-        RGB premultiplied with alpha, and alpha.
-    """
+    """Read an 8-bit RGBA file without its margin, shrunk, with clean edges, and premultiplied with alpha."""
     pixels = turn(*read_pixels(path, decode_channels))
     if pixels.ndim != 3 or pixels.shape[2] != 4 or pixels.dtype != np.uint8:
         raise DataError(f"{path}: not RGBA with 8 bits; cut the object out and save it as PNG with transparency")

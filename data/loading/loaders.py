@@ -72,12 +72,8 @@ class Pixels:
 class Loader:
     """Iterates over a pack in epochs of batches.
 
-    A sample depends on (seed, epoch, sample) alone, not on its batch or on earlier epochs.
-
-    Args:
-        stats: Mean and std of the training data, also for validation; they normalise the images.
-        shuffle: Draw a new order in each epoch.
-        drop_last: Drop a last, smaller batch, unless it is the only one.
+    A sample depends on (seed, epoch, sample) alone, not on its batch or on earlier epochs. `stats` are those of the
+    training data, also for validation. A last, smaller batch is never dropped if it is the only one.
     """
 
     def __init__(

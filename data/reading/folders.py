@@ -38,9 +38,8 @@ class _Labels:
 def match_folders(listing: Listing, roles: Roles = NO_ROLES) -> tuple[list[Row], list[Unusable]]:
     """Match the images of a folder without manifest.csv to their masks and depth maps.
 
-    Returns:
-        A row for each image, with its scene and, if the folders are those of training and validation, its split; and
-        an entry for each image that lacks a partner or cannot be told from another.
+    A row has the scene and, if the folders are those of training and validation, the split. An image that lacks a
+    partner or cannot be told from another has an entry besides.
     """
     tops = resolve_roles(listing.root, roles)
     tree = listing.tree(*tops.values()) if tops else listing.folders

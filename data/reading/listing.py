@@ -42,19 +42,13 @@ class _Entries:
 
 
 class Listing:
-    """Image files of `root` and its sub-folders; each folder is scanned once.
-
-    Attributes:
-        data_sets: Sub-folders that are data sets of their own; they are not searched.
-        denied: Sub-folder -> reason why it cannot be listed.
-        too_deep: A folder whose sub-folders are not searched, "" if there is none.
-    """
+    """Image files of `root` and its sub-folders; each folder is scanned once."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.data_sets: list[str] = []
-        self.denied: dict[str, str] = {}
-        self.too_deep = ""
+        self.data_sets: list[str] = []  # sub-folders that are data sets of their own; they are not searched
+        self.denied: dict[str, str] = {}  # sub-folder -> reason why it cannot be listed
+        self.too_deep = ""  # a folder whose sub-folders are not searched
         self._entries: dict[str, _Entries] = {}
         self._files: dict[str, dict[str, int]] = {}
         self._broken: dict[str, dict[str, str]] = {}

@@ -22,12 +22,7 @@ Row = dict[str, str]  # the filled cells of a line, by column
 
 
 def read_manifest(listing: Listing) -> tuple[list[Row], list[Unusable]]:
-    """Read the manifest.csv of a folder.
-
-    Returns:
-        Rows of the lines that name an image, with paths relative to the folder; and an entry for each line that
-        cannot be used, whether it has a row or not.
-    """
+    """Return the rows of manifest.csv that name an image, with paths relative to the folder, and the unusable lines."""
     path = listing.root / "manifest.csv"
     try:
         columns, lines = _read_lines(path)
