@@ -103,7 +103,7 @@ def test_run_without_model_yet_is_reported(broken):
     (broken / "run.json").write_text('{"state": "running"}')
     assert "no model (its state is 'running')" in refusal(broken)
     (broken / "run.json").write_text("{")
-    assert "this run has no model;" in refusal(broken)
+    assert "run.json: cannot be read" in refusal(broken)
 
 
 @pytest.mark.parametrize(
