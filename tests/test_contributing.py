@@ -36,7 +36,8 @@ assert "tiny" in {c.model.arch for c in list_smallest_networks()}
 rng = np.random.default_rng(0)
 image, mask = rng.integers(0, 256, (8, 32, 32, 3), np.uint8), rng.integers(0, 2, (8, 32, 32), np.uint8)
 raw = RawBatch(image, mask, np.full((8, 32, 32), 9, np.uint16), np.ones(8, bool))
-noisy = Augment(type(config.augment)(flip=0.0, noise=1.0))(raw, rng)
+noisy = RawBatch(image.copy(), mask.copy(), raw.depth.copy(), raw.mask_known)
+Augment(type(config.augment)(flip=0.0, noise=1.0)).change(noisy, np.arange(8, dtype=np.uint64))
 assert (noisy.image != raw.image).any() and (noisy.mask == raw.mask).all()
 
 batch = torch.from_numpy(noisy.image).permute(0, 3, 1, 2) / 255

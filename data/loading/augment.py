@@ -103,17 +103,11 @@ class Augment:
         self._geometry = self._compose(GEOMETRY, additional_targets=TARGETS)
         self._photometry = self._compose(PHOTOMETRY)
 
-    def __call__(self, batch: RawBatch, rng: np.random.Generator) -> RawBatch:
-        """Return a changed copy of a batch; `rng` draws one seed per sample.
+    def change(self, batch: RawBatch, seeds: UInt64[np.ndarray, " b"]) -> RawBatch:
+        """Change a batch in place and return it; the same seed changes the same sample in the same way.
 
         Borders are filled by reflection, unknown depth stays unknown.
         """
-        valid = None if batch.mask_valid is None else batch.mask_valid.copy()
-        copy = RawBatch(batch.image.copy(), batch.mask.copy(), batch.depth.copy(), batch.mask_known, valid)
-        return self.change(copy, rng.integers(2**63, size=len(batch), dtype=np.uint64))
-
-    def change(self, batch: RawBatch, seeds: UInt64[np.ndarray, " b"]) -> RawBatch:
-        """Change a batch in place and return it; the same seed changes the same sample in the same way."""
         image, mask, depth = batch.image, batch.mask, batch.depth
         for i, seed in enumerate(seeds.tolist()):
             self._seed(seed)
