@@ -74,9 +74,11 @@ def _move(pixels: Pixels, chosen: dict[str, np.ndarray], drawn: dict[str, np.nda
     """Flip, rotate, zoom and bend the chosen samples by one interpolation; those that are only flipped by none."""
     bent = np.unique(np.concatenate([chosen[name] for name in ("rotate", "zoom", "grid_distortion")]))
     flipped = np.setdiff1d(chosen["flip"], bent)
+    soft = [pixels.image, pixels.mask]
+    hard = [plane for plane in (pixels.depth, pixels.mask_valid) if plane is not None]
     if len(flipped):
         rows = _to_device(flipped, pixels)
-        for plane in _list_planes(pixels):
+        for plane in (*soft, *hard):
             plane.index_copy_(0, rows, plane.index_select(0, rows).flip(3))
     if len(bent):
         where = {name: np.isin(bent, rows) for name, rows in chosen.items()}
@@ -85,23 +87,11 @@ def _move(pixels: Pixels, chosen: dict[str, np.ndarray], drawn: dict[str, np.nda
         axes = _bend_axes(drawn["grid_distortion"][bent, 1:], where["grid_distortion"], px)
         grid = _build_grid(matrix, *axes, pixels)
         rows = _to_device(bent, pixels)
-        for planes, mode in ((_stack_soft(pixels), "bilinear"), (_stack_hard(pixels), "nearest")):
+        for planes, mode in ((soft, "bilinear"), (hard, "nearest")):
             moved = _sample(torch.cat([plane.index_select(0, rows) for plane in planes], 1), grid, mode)
             parts = moved.split([plane.shape[1] for plane in planes], 1)
             for plane, part in zip(planes, parts, strict=True):
                 plane.index_copy_(0, rows, part.to(plane.dtype))
-
-
-def _stack_soft(pixels: Pixels) -> list[Tensor]:
-    return [pixels.image, pixels.mask]
-
-
-def _stack_hard(pixels: Pixels) -> list[Tensor]:
-    return [pixels.depth] if pixels.mask_valid is None else [pixels.depth, pixels.mask_valid]
-
-
-def _list_planes(pixels: Pixels) -> list[Tensor]:
-    return [*_stack_soft(pixels), *_stack_hard(pixels)]
 
 
 def _build_matrices(drawn: dict[str, np.ndarray], where: dict[str, np.ndarray], px: int) -> Float[np.ndarray, "n 2 3"]:
