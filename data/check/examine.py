@@ -16,15 +16,7 @@ from data.values.alignment import DepthStep, measure_contour_step
 from data.values.depth import find_known, is_constant
 from data.values.depth_inference import DepthValues, measure_values
 from data.values.masks import check_range, scale_mask, select_channel
-from data.values.pixels import (
-    Decoder,
-    decode_color,
-    decode_label,
-    describe_excess,
-    is_orientation_unclear,
-    read_mode,
-    read_orientation,
-)
+from data.values.pixels import decode_color, decode_label, is_orientation_unclear, read_mode, read_pixels
 from data.values.triplet import turn_alike
 
 Arrays = dict[str, np.ndarray]  # role -> RGB image, mask or depth map as stored
@@ -60,14 +52,12 @@ def read_arrays(triplet: Triplet) -> tuple[Arrays, Inspection]:
         if not is_image_name(path.name) or not path.is_file():
             found.append(Fault("missing file", str(path)))
             continue
-        content, pixels = _decode(path, decode_color if role == "image" else decode_label)
-        if pixels is None:
-            excess = describe_excess(content)
-            kind = "too large" if excess else faults.classify_broken_file(content)
-            found.append(Fault(kind, str(path), excess or f"{len(content)} bytes"))
+        try:
+            arrays[role], orientations[role] = read_pixels(path, decode_color if role == "image" else decode_label)
+        except DataError as error:
+            found.append(Fault(error.kind or "unreadable", str(path), str(error).removeprefix(f"{path}: ")))
             continue
-        arrays[role], orientations[role] = pixels, read_orientation(content)
-        if role == "image" and (wrong := faults.WRONG_MODES.get(read_mode(content))):
+        if role == "image" and (wrong := faults.WRONG_MODES.get(read_mode(path))):
             found.append(Fault("channels", str(path), wrong))
     if "image" in arrays:
         labels = {role: pixels for role, pixels in arrays.items() if role != "image"}
@@ -156,11 +146,3 @@ def _take_label(inspection: Inspection, path: Path | None, arrays: Arrays, role:
     wrong = faults.describe_label_channels(pixels)
     inspection.add("channels", path, wrong)
     return None if wrong else select_channel(pixels)
-
-
-def _decode(path: Path, decode: Decoder) -> tuple[bytes, np.ndarray | None]:
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return b"", None
-    return content, decode(content)

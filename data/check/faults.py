@@ -24,7 +24,6 @@ SHIFT_RATIO, SHIFT_Z = 1.3, 2.6  # see `ContourFit` (clean up to 1.46 and 2.2, d
 DIRECTION_Z = 2.3  # see `DepthStep`
 FRAME_EVEN, FRAME_STEP = 8, 16  # grey levels of 255: largest inside the frame, smallest between frame and depth
 FRAME_WIDTH, FRAME_EDGE = 0.01, 0.6  # width as a share of the side; share of the inner edge with a step (0.79)
-IMAGE_HEADERS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"BM", b"II*\0", b"MM\0*", b"RIFF")
 WRONG_MODES = {"L": "grey, 1 channel", "LA": "grey with alpha", "1": "black and white", "RGBA": "4 channels"}
 
 Pixels = Shaped[np.ndarray, "h w *c"]
@@ -38,11 +37,6 @@ class Fault:
     kind: str
     file: str
     detail: str = ""
-
-
-def classify_broken_file(content: bytes) -> str:
-    """Return the kind of a file that cannot be decoded: "truncated" if it starts as an image, else "unreadable"."""
-    return "truncated" if content.startswith(IMAGE_HEADERS) else "unreadable"
 
 
 def describe_label_channels(pixels: Pixels) -> str:

@@ -19,6 +19,7 @@ _PLAIN = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _OPENEXR = b"\x76\x2f\x31\x01"
 _JPEG2000 = b"\0\0\0\x0cjP"
 _NUMPY = b"\x93NUMPY"
+_IMAGE_HEADERS = (JPEG_HEADER, b"\x89PNG\r\n", b"BM", b"II*\0", b"MM\0*", b"RIFF")
 _LFS_POINTER = b"version https://git-lfs"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -34,10 +35,11 @@ def read_pixels(path: Path, decode: Decoder) -> tuple[np.ndarray, int]:
     """Read an image, mask or depth map as stored by one of the functions below, and its EXIF orientation."""
     content = read_bytes(path)
     pixels = decode(content)
+    if pixels is None and (excess := _describe_excess(content)):
+        raise DataError(f"{path}: {excess}", "too large")
     if pixels is None:
-        excess = describe_excess(content)
-        problem = excess or _describe_broken_file(path.suffix.lower(), content)
-        raise DataError(f"{path}: {problem}", "too large" if excess else "unreadable")
+        kind = "truncated" if content.startswith(_IMAGE_HEADERS) else "unreadable"
+        raise DataError(f"{path}: {_describe_broken_file(path.suffix.lower(), content)}", kind)
     return pixels, read_orientation(content)
 
 
@@ -110,7 +112,7 @@ def decode_channels(content: bytes) -> np.ndarray | None:
     return _lay_as_stored(content, _decode(content, cv2.IMREAD_UNCHANGED))
 
 
-def describe_excess(content: bytes) -> str:
+def _describe_excess(content: bytes) -> str:
     """Return by how much the header of an image file exceeds MAX_PIXELS and what to do; "" if it does not.
 
     A file of 125 kB can state a billion pixels, which take 10 GB.
@@ -147,9 +149,9 @@ def read_orientation(content: bytes) -> int:
     return int(tag) if tag in range(1, 9) else 1
 
 
-def read_mode(content: bytes) -> str:
+def read_mode(path: Path) -> str:
     """Return Pillow's name of the channels of an image file ("RGB", "L"), "" if Pillow cannot read it."""
-    image = _open(content)
+    image = _open(read_bytes(path))
     return "" if image is None else image.mode
 
 
@@ -203,7 +205,7 @@ def _may_have_orientation(content: bytes) -> bool:
 
 
 def _decode(content: bytes, flags: int) -> np.ndarray | None:
-    if not content or describe_excess(content):
+    if not content or _describe_excess(content):
         return None
     try:
         return cv2.imdecode(np.frombuffer(content, np.uint8), flags)

@@ -76,9 +76,9 @@ def test_few_bad_triplets_are_left_out_and_counted(spoilt):
     data_module = DataModule(spoilt(4), seed=0)
     data_module.prepare_data(80)
     left_out = data_module.left_out.to_dict()
-    assert (left_out["triplets"], left_out["of"], left_out["reasons"]) == (4, 40, {"file that is not an image": 4})
+    assert (left_out["triplets"], left_out["of"], left_out["reasons"]) == (4, 40, {"truncated image file": 4})
     assert len(left_out["first"]) == 4 and "images" in left_out["first"][0]
-    assert data_module.left_out.describe().startswith("4 of 40 triplets cannot be used (file that is not an image: 4)")
+    assert data_module.left_out.describe().startswith("4 of 40 triplets cannot be used (truncated image file: 4)")
     data = data_module.stage_data(fraction=build_stages()[1].fraction, px=build_stages()[1].px)
     assert len(data.train) + len(data_module.pack("val", 80)) + len(data_module.pack("test", 80)) == 36
     assert data_module.left_out.to_dict() == left_out

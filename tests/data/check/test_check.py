@@ -281,8 +281,9 @@ def test_json_names_every_fault(folder, tmp_path):
     image_of(folder, 1).write_bytes(b"")
     main([str(folder), "--json", str(tmp_path / "report.json")])
     content = json.loads((tmp_path / "report.json").read_text())
+    empty = "not a whole image but an empty file; restore or remove it"
     assert content["faulty"] == 1
-    assert content["faults"][0] == {"kind": "unreadable", "file": str(image_of(folder, 1)), "detail": "0 bytes"}
+    assert content["faults"][0] == {"kind": "unreadable", "file": str(image_of(folder, 1)), "detail": empty}
 
 
 def test_every_real_defect_is_found(shared_data):

@@ -36,13 +36,6 @@ def moved(picture, right, down):
     return cv2.warpAffine(picture, np.float32([[1, 0, right], [0, 1, down]]), (PX, PX))
 
 
-@pytest.mark.parametrize(
-    ("data", "kind"), [(b"", "unreadable"), (b"hello", "unreadable"), (b"\xff\xd8\xff\xe0", "truncated")]
-)
-def test_a_broken_file_is_cut_off_or_no_picture(data, kind):
-    assert faults.classify_broken_file(data) == kind
-
-
 def test_channels_of_an_image():
     assert not faults.WRONG_MODES.keys() & {"RGB", "P"}
     assert "1 channel" in faults.WRONG_MODES["L"]

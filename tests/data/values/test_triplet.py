@@ -84,13 +84,14 @@ def test_sizes_that_differ_are_an_error_naming_the_file(only_triplet):
         decode_triplet(triplet, DatasetSpec(), 8)
 
 
-@pytest.mark.parametrize("cut", [0, 10, -5])
-def test_truncated_image_is_an_error_naming_the_file(only_triplet, cut):
+@pytest.mark.parametrize(("cut", "kind"), [(0, "unreadable"), (10, "truncated"), (-5, "truncated")])
+def test_truncated_image_is_an_error_naming_the_file(only_triplet, cut, kind):
     triplet = only_triplet()
     whole = cv2.imencode(".jpg", np.zeros((32, 32, 3), np.uint8))[1].tobytes()
     triplet.image.write_bytes(whole[:cut])
-    with pytest.raises(DataError, match=r"fgbg000001\.png: not a whole image"):
+    with pytest.raises(DataError, match=r"fgbg000001\.png: not a whole image") as caught:
         decode_triplet(triplet, DatasetSpec(), 8)
+    assert caught.value.kind == kind
 
 
 def test_image_of_impossible_sides_is_an_error_naming_the_file(only_triplet):
