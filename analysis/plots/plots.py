@@ -50,7 +50,7 @@ def plot_curves(reports: pd.DataFrame, trials: pd.DataFrame, *, highlight: int =
     several = len({run for (run, _), _ in rows}) > 1
     for axes, ((run, name), stage) in zip(grid, rows, strict=True):
         _draw_stage(dict(zip(panels, axes, strict=True)), stage)
-        axes[0].set_ylabel(f"{Path(run).name}\n{name}" if several else name, fontweight="bold")
+        axes[0].set_ylabel(f"{Path(str(run)).name}\n{name}" if several else str(name), fontweight="bold")
     for ax, title in zip(grid[0], panels.values(), strict=True):
         ax.set_title(title, fontsize="medium")
     figure.supxlabel("images seen", fontsize="medium")
@@ -93,9 +93,9 @@ def _draw_stage(axes: Mapping[str, Axes], stage: pd.DataFrame) -> None:
         ax.set_yscale("log" if name == "lr" else "linear")
         ax.tick_params(which="both", labelsize="small")
         ax.grid(alpha=0.25)
-    lines = {line.get_label(): line for line in ax.lines[::-1]}
+    lines = {str(line.get_label()): line for line in ax.lines[::-1]}
     look = {"loc": "upper left", "bbox_to_anchor": (1, 1), "alignment": "left", "frameon": False}
-    ax.legend(lines.values(), lines.keys(), **look, fontsize="small", title=LEGEND, title_fontsize="small")
+    ax.legend(list(lines.values()), list(lines), **look, fontsize="small", title=LEGEND, title_fontsize="small")
 
 
 def _format_cell(name: str, value: Any) -> str:
