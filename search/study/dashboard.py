@@ -31,7 +31,7 @@ class StageStudies:
 
     def __init__(self, folder: Path, table: TrialTable) -> None:
         self.table, self._journal, self._artifacts = table, folder / "study.journal", folder / "artifacts"
-        self._trials: dict[str, tuple[optuna.Trial, optuna.Study]] = {}  # those that run
+        self._trials: dict[str, tuple[optuna.Trial, optuna.Study]] = {}  # running trials
         self._truth: dict[str, np.ndarray] = {}
         self._predicted: dict[str, np.ndarray] = {}
 

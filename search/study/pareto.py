@@ -6,8 +6,8 @@ from collections.abc import Sequence
 def find_pareto_front(scores: Sequence[float], costs: Sequence[tuple[float, ...]]) -> list[int]:
     """Return the indices of the points that no other dominates, best score first.
 
-    A point dominates another if it scores no worse, costs no more in anything, and is better somewhere. Of equal points
-    the first is kept.
+    A point dominates another if no score or cost of it is worse and at least one is better. Of equal points the first
+    is kept.
     """
     front: list[int] = []
     for i in sorted(
@@ -19,9 +19,9 @@ def find_pareto_front(scores: Sequence[float], costs: Sequence[tuple[float, ...]
 
 
 def compute_hypervolume(points: Sequence[tuple[float, ...]], reference: tuple[float, ...]) -> float:
-    """Return the volume between points, each coordinate the less the better, and a reference that is worse.
+    """Return the hypervolume between points, all coordinates of which are minimised, and a worse reference point.
 
-    Coordinates beyond the reference count as the reference's. Slices along the first coordinate are summed.
+    Coordinates beyond the reference are clipped to it. Slices along the first coordinate are summed.
 
     Source: Zitzler and Thiele 1998, doi:10.1007/BFb0056872.
     """

@@ -3,8 +3,8 @@
     python -m search.study.portfolio --data SCENES COMPOSITES PHOTOS --minutes 60 --scores portfolio.csv
 
 Every candidate (the present portfolio, the study's recipes and random draws) is trained on every data set for the same
-number of images. Scores are kept in a file, so an interrupted command, or one with more minutes, continues. The choice
-is greedy on the mean over the data sets of the normalised rank.
+number of images. Scores are kept in a file, so an interrupted command can be repeated, also with more minutes. The
+choice is greedy on the mean over the data sets of the normalised rank.
 
 Source: Wistuba et al. 2015, "Sequential model-free hyperparameter tuning" (ICDM).
 """
@@ -56,7 +56,7 @@ def choose(scores: Float[np.ndarray, "candidates sets"], size: int = SIZE) -> li
 
 
 def list_candidates(images: int, draws: int, seed: int) -> dict[str, TrialConfig]:
-    """Return the recipes, those of the portfolio first, and random configurations, by name."""
+    """Return the portfolio, the study's recipes and random configurations, by name."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     limits = limit_space(images, narrow=False)
     drawn = [suggest(study.ask(), limits) for _ in range(draws)]
@@ -65,7 +65,7 @@ def list_candidates(images: int, draws: int, seed: int) -> dict[str, TrialConfig
 
 
 def train(config: TrialConfig, data: StageData, images: int) -> float:
-    """Train a configuration until it has seen so many images and return its best validation score."""
+    """Train a configuration on so many images, counting repetitions, and return its best validation score."""
     scores = [0.0]
     epochs = max(1, round(images / len(data.train)))
     with contextlib.suppress(TrialDivergedError):

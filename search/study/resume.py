@@ -29,8 +29,8 @@ def resume_study(
 ) -> None:
     """Bring the search's study, if there is one, to the state of the records, and check that its space is unchanged.
 
-    With `encode`, which returns the parameters of a configuration, trials that the study lost in a power failure
-    are added from their records.
+    With `encode`, which returns the parameters of a configuration, trials lost in a power failure are added from their
+    records.
 
     Raises:
         RunDirError: The search space has changed since the run began.
@@ -43,7 +43,7 @@ def resume_study(
     if encode:
         _add_lost_trials(study, space, records, encode)
     close_stale_trials(storage, study, records)
-    kinds: dict[Hashable, FrozenTrial] = {}  # the first trial of those with the same parameters from the same ranges
+    kinds: dict[Hashable, FrozenTrial] = {}  # one trial for each combination of parameters and ranges
     for trial in filter(_is_complete, study.get_trials(deepcopy=False)):
         kinds.setdefault(frozenset(trial.distributions.items()), trial)
     for trial in kinds.values():

@@ -19,10 +19,10 @@ from optuna.trial import FrozenTrial, TrialState
 from search.study.pareto import find_pareto_front
 from search.study.storage import STUDY_NAME
 
-STARTUP_TRIALS = 15  # drawn at random, rejected ones included: TPE first learns which networks are too large
-MAX_GOOD = 25  # trials that TPE takes as good
-MAX_RECENT = 500  # trials to which TPE is fitted besides: its time grows with them, and it weighs recent ones more
-MAX_RUNNING = 200  # trials that run, the newest, which TPE avoids
+STARTUP_TRIALS = 15  # random trials before TPE; rejected ones count, since they show which networks are too large
+MAX_GOOD = 25  # largest number of trials that TPE takes as good
+MAX_RECENT = 500  # recent trials for the fit of TPE: its time grows with them, and it gives recent ones more weight
+MAX_RUNNING = 200  # newest running trials, which TPE avoids
 MAX_REJECTIONS_IN_TIME = 100  # consecutive rejections after which a network that is only too slow is accepted
 MAX_REJECTIONS = 1000  # consecutive rejections after which the search ends
 OPTUNA_STATES = {
@@ -35,7 +35,7 @@ SHOWN_METRICS = ("iou", "rmse_depth", "params", "macs", "fit_s")
 
 
 def describe_outcome(status: str, reason: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the user attributes of a trial that has ended: its status, reason and SHOWN_METRICS."""
+    """Return the user attributes of an ended trial: status, reason and SHOWN_METRICS."""
     shown = {name: metrics[name] for name in SHOWN_METRICS if name in metrics}
     return {"status": status, **({"reason": reason} if reason else {}), **shown}
 
@@ -71,16 +71,17 @@ def list_values(study: optuna.Study, state: TrialState, metrics: Mapping[str, An
 class FeasibleTPE(TPESampler):
     """Multivariate TPE for a conditional space with constraints; running trials count as bad (constant liar).
 
-    Optuna ranks rejected configurations behind all others, by their excess over the constraints, but counts them in the
-    number of trials of which a tenth is taken as good. Here that is a tenth of the trained trials: of 54 suggestions
-    under 150 M multiply-adds 42 were rejected, and Optuna would take 6 of the 12 trained trials as good instead of 2.
-    `gamma` is the public argument for it, deprecated since Optuna 4.9 and removed in 6.0 (tried with optuna 5.0.0).
+    Optuna ranks rejected configurations below all others, by their excess over the constraints, but takes a tenth of
+    all trials as good, including rejected ones. This class takes a tenth of the trained trials: with a limit of 150 M
+    multiply-adds, 42 of 54 suggestions were rejected, and Optuna would take 6 of the 12 trained trials as good instead
+    of 2. The public argument `gamma` sets this number; it is deprecated since Optuna 4.9 and removed in 6.0 (tested
+    with optuna 5.0.0).
 
-    With many workers several suggestions are drawn from one fit, for which `_sample` and `_build_parzen_estimator`,
-    private methods of Optuna, are extended: a fit takes ten times as long as drawing from it.
+    With many workers, several suggestions are drawn from one fit, because a fit takes ten times as long as a draw. This
+    extends `_sample` and `_build_parzen_estimator`, private methods of Optuna.
 
     Attributes:
-        trained: Number of trials in the study that have ended, without failed and rejected ones.
+        trained: Number of ended trials in the study, except failed and rejected ones.
         batch: Number of suggestions from one fit; with 1 they are Optuna's own.
     """
 
@@ -95,7 +96,7 @@ class FeasibleTPE(TPESampler):
             multivariate=True,
             group=True,
             constant_liar=True,
-            gamma=lambda _: min(math.ceil(0.1 * self.trained), MAX_GOOD),  # Optuna's own, of trained trials
+            gamma=lambda _: min(math.ceil(0.1 * self.trained), MAX_GOOD),  # Optuna's formula, for trained trials
         )
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -123,7 +124,7 @@ class FeasibleTPE(TPESampler):
     ) -> list[dict[str, Any]]:
         """Return the values of `count` suggestions, each the best of as many candidates as Optuna draws for one.
 
-        All are drawn at once: what Optuna computes of each trial that it is fitted to is the same for any number.
+        All are drawn at once: most of Optuna's computation depends on the fitted trials, not on the number of draws.
         """
         drawn = good.sample(self._rng.rng, count * self._n_ei_candidates)
         scores = self._compute_acquisition_func(drawn, good, others).reshape(count, -1)
@@ -156,7 +157,7 @@ def is_trained(trial: FrozenTrial, state: TrialState) -> bool:
 
 
 def select_fitted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the trials of a study, in order, to which TPE is fitted: those that run, the best and the most recent."""
+    """Return the trials to which TPE is fitted, in order: running trials, the best and the most recent ones."""
     ended = [trial for trial in trials if trial.state.is_finished()]
     running = [trial for trial in trials if not trial.state.is_finished()][-MAX_RUNNING:]
     earlier, recent = ended[:-MAX_RECENT], ended[-MAX_RECENT:]

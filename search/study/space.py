@@ -40,7 +40,7 @@ class SpaceLimits:
     batch_sizes: tuple[int, ...] = (8, 16, 32)  # choices that leave enough steps in an epoch of the first stage
     # lowest and highest learning rate of each optimizer
     lr: Mapping[str, tuple[float, float]] = field(default_factory=LR_RANGES.copy)
-    stated: Parameters = field(default_factory=dict)  # parameters whose values the user states, instead of the others
+    stated: Parameters = field(default_factory=dict)  # the user's parameters, which replace the default ones
 
 
 def limit_space(
@@ -52,21 +52,21 @@ def limit_space(
 ) -> SpaceLimits:
     """Return the limits for a first stage with that many images.
 
-    A narrow space is without those of SLOW_ARCHS whose weights are not given.
+    A narrow space excludes SLOW_ARCHS, except architectures whose encoder weights are given.
     """
     archs = tuple(n for n in ARCHITECTURES if not (narrow and n in SLOW_ARCHS) or f"{n}/weights" in stated)
     return SpaceLimits(archs=archs, batch_sizes=choose_batch_sizes(images), lr=lr, stated=stated)
 
 
 def choose_batch_sizes(images: int) -> tuple[int, ...]:
-    """Return the BATCH_SIZES with which an epoch has STEPS, or those that come nearest."""
+    """Return the BATCH_SIZES that give STEPS steps per epoch, or the nearest ones."""
     few, many = STEPS
     enough = [size for size in BATCH_SIZES if few * size <= images]
     return tuple([size for size in enough if images <= many * size] or enough[-1:]) or (max(1, images // few),)
 
 
 def list_parameters(limits: SpaceLimits) -> Parameters:
-    """Return the values of each parameter of the space, those of a section in the order of suggestion."""
+    """Return the parameters of the space with their values, within a section in the order of suggestion."""
     sections = {name: architecture.choices for name, architecture in ARCHITECTURES.items()}
     sections |= {"loss": LOSS_CHOICES, **{name: {"lr": Range(*lr, log=True)} for name, lr in limits.lr.items()}}
     optim: dict[str, Values] = {"name": tuple(LR_RANGES), "weight_decay": WEIGHT_DECAY}
@@ -87,7 +87,7 @@ def suggest(trial: optuna.Trial, limits: SpaceLimits) -> TrialConfig:
 
 
 def _pick_fields(trial: optuna.Trial, section: str, parameters: Parameters, **fields: Any) -> dict[str, Any]:
-    """Return `fields`, which are picked already, and the other fields of a section."""
+    """Return the fields of a section; those of `fields` are picked already."""
     for parameter, values in parameters.items():
         of_section, _, name = parameter.partition("/")
         if of_section != section or name in fields:
@@ -126,7 +126,7 @@ def _pick_optim(trial: optuna.Trial, parameters: Parameters) -> dict[str, Any]:
 
 
 def is_scaled(values: Values | OnlyIf) -> TypeGuard[Range]:
-    """Return whether a learning rate is a position in a range, which the optimizers share."""
+    """Return whether a learning rate is searched as a position in its range, which the optimizers share."""
     return isinstance(values, Range) and values.log
 
 
@@ -165,9 +165,9 @@ def _find_nearest(value: Any, values: Values) -> Any:
 def build_first_points(
     limits: SpaceLimits, fits: Callable[[TrialConfig], bool], names: Iterable[str]
 ) -> list[dict[str, Any]]:
-    """Return recipes of the space as points, each at the greatest width up to its own that `fits`.
+    """Return the recipes in the space as points, each at the largest feasible width up to its own.
 
-    Those of an architecture whose weights are given come first.
+    Recipes of an architecture whose encoder weights are given come first.
     """
     points, parameters = [], list_parameters(limits)
     models = {name: build_recipe(name).model for name in names}
@@ -199,7 +199,7 @@ def list_smallest_networks(limits: SpaceLimits = SpaceLimits()) -> list[TrialCon
 
 
 def _find_only(arch: str, parameters: Parameters) -> dict[str, Any]:
-    """Return the least width of an architecture, and the fields of which the space has one value."""
+    """Return the smallest width of an architecture, and its fields that have a single value in the space."""
     fields = {name.partition("/")[2]: list_values(v) for name, v in parameters.items() if name.startswith(f"{arch}/")}
     only = {name: values[0] for name, values in fields.items() if isinstance(values, tuple) and len(values) == 1}
     return {**only, "width": min(list_choices(f"{arch}/width", parameters))}

@@ -1,6 +1,6 @@
-"""What the user states of the search space, as plain values: read, checked, and written as lines of a settings file.
+"""Read, check and write the search space of the settings file.
 
-A parameter has the name of its column in trials.csv, with a dot: `optim.batch_size`. `unet.width` is the width of one
+Parameters are named like their columns in trials.csv, with a dot: `optim.batch_size`. `unet.width` is the width of one
 architecture, `model.width` that of all; `adamw.lr` is the learning rate of one optimizer, `optim.lr` that of both.
 """
 
@@ -18,18 +18,18 @@ from search.config.encoder import EncoderWeights
 from search.config.trial import SECTIONS, OptimConfig, TrialConfig
 from search.study.space import LR_RANGES, Parameters, SpaceLimits, list_parameters, list_values
 
-REMOVE = "remove"  # lists parameters that are not searched: each keeps the default of its config
+REMOVE = "remove"  # lists parameters that are not searched but keep their defaults
 ARCH = "model/arch"
 DECIDED = (ARCH, "optim/batch_size")  # their values follow from the budget and the number of images
 
 
 def read_space(stated: Mapping[str, Any], encoder: EncoderWeights | None = None) -> Parameters:
-    """Return the parameters that the user states, with their values, and those that weights of an encoder change.
+    """Return the parameters that the user sets, with their values, and those that encoder weights change.
 
     Args:
-        stated: By name a list of values, one value, or a table of low, high, log and step, whose absent keys are those
-            of the default; and under "remove" the names of parameters that are not searched.
-        encoder: Weights of --encoder-weights, which settle the encoder and make its learning rate worth a search.
+        stated: For each name a list of values, one value, or a table of low, high, log and step (absent keys as in the
+            default). "remove" lists parameters that are not searched.
+        encoder: Weights of --encoder-weights, which fix the encoder and add its learning rate to the search.
 
     Raises:
         ConfigError: A name is unknown (the nearest is given), or a value is not allowed.
@@ -57,14 +57,14 @@ def read_space(stated: Mapping[str, Any], encoder: EncoderWeights | None = None)
 
 
 def simplify_space(stated: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what differs from the default space, by single parameter; raise ConfigError as `read_space`."""
+    """Return the differences from the default space, by single parameter; raise ConfigError like `read_space`."""
     default = {**list_parameters(SpaceLimits()), **dict.fromkeys(DECIDED)}
     read = {name: values for name, values in read_space(stated).items() if values != default.get(name)}
     return {name.replace("/", "."): _to_plain(list_values(values)) for name, values in read.items()}
 
 
 def list_lines(stated: Mapping[str, Any]) -> list[tuple[str, Any, bool, str]]:
-    """Return name, plain values, whether the run decides on them, and description of each parameter."""
+    """Return name, plain values, whether the run chooses them, and description of each parameter."""
     read, lines = read_space(stated), []
     for name, values in list_parameters(SpaceLimits(stated=read)).items():
         plain = _to_plain(list_values(values))
@@ -84,7 +84,7 @@ def _find_config(parameter: str) -> tuple[type, str]:
 
 
 def _list_names() -> dict[str, tuple[str, ...]]:
-    """Return the parameters that each name means; `model.` means those of all architectures."""
+    """Return the parameters for each name; `model.` names those of all architectures."""
     configs: dict[str, type[PlainConfig]] = {name: each.config for name, each in ARCHITECTURES.items()} | SECTIONS
     names: dict[str, tuple[str, ...]] = {"model.arch": (ARCH,)}
     for section, config in configs.items():
@@ -97,7 +97,7 @@ def _list_names() -> dict[str, tuple[str, ...]]:
 
 
 def _find_parameters(key: str, archs: Sequence[Any]) -> tuple[str, ...]:
-    """Return the parameters that a name means, `model.` those of `archs`; raise ConfigError if it is unknown."""
+    """Return the parameters for a name, for `model.` those of `archs`; raise ConfigError if it is unknown."""
     names = _list_names()
     if key not in names:
         near = difflib.get_close_matches(key, names, n=1, cutoff=0.0)[0]
@@ -107,7 +107,7 @@ def _find_parameters(key: str, archs: Sequence[Any]) -> tuple[str, ...]:
 
 
 def _read_values(parameter: str, plain: Any, default: Values | OnlyIf | None) -> Values | OnlyIf:
-    """Return the values that plain ones mean, for None the default; raise ValueError if one is not allowed."""
+    """Convert the plain values of a parameter, None to its default; raise ValueError if one is not allowed."""
     config, field = _find_config(parameter)
     usual = getattr(config, field, None) if parameter != ARCH else ""
     if isinstance(plain, Mapping):

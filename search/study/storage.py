@@ -22,7 +22,7 @@ class RunJournal(BaseJournalBackend):
     One process holds the run folder and each line is one write, so no lock is needed; the lock of a killed process
     would delay the next one by half a minute. A power failure may lose the last lines; trials.jsonl keeps the
     trials. An incomplete last line of a killed process is removed. The file is in the format of Optuna's own backend,
-    and opened only if something was written: Optuna asks seventy times for a trial.
+    and is opened only if something was written, because Optuna reads it seventy times per trial.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,7 +32,7 @@ class RunJournal(BaseJournalBackend):
             file.truncate(file.read().rfind(b"\n") + 1)
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        """Yield the entries from a number on, which is that of the first one that was not read yet."""
+        """Yield the entries from `log_number_from` on, which is the first one that was not read yet."""
         assert log_number_from == self._lines
         if self._path.stat().st_size == self._bytes:
             return
@@ -49,12 +49,12 @@ class RunJournal(BaseJournalBackend):
 
 
 def repair_journal(path: Path) -> int:
-    """Cut a journal before its first damaged line, which a power failure may leave, and keep a copy of it.
+    """Truncate a journal before its first damaged line, which a power failure may leave, and keep a copy.
 
-    Each line builds on those before it, so that none after a damaged one can be used.
+    Each line depends on those before it, so lines after a damaged one cannot be used.
 
     Returns:
-        The number of lines cut off, without an incomplete last one.
+        The number of removed lines, not counting an incomplete last one.
     """
     content = path.read_bytes() if path.exists() else b""
     lines = content[: content.rfind(b"\n") + 1].splitlines(keepends=True)
@@ -76,8 +76,8 @@ class RunStorage(JournalStorage):
     """The studies of a run.
 
     Attributes:
-        select: Reduces the trials of a study that are read, such as those that a sampler is fitted to. What is selected
-            holds until a trial begins or ends: the sampler reads the trials ten times for one suggestion.
+        select: Selects the trials that are read from a study, such as those to which a sampler is fitted. The selection
+            is cached until a trial begins or ends, because the sampler reads the trials ten times per suggestion.
     """
 
     select: Callable[[Sequence[FrozenTrial]], list[FrozenTrial]] | None = None

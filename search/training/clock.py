@@ -1,4 +1,4 @@
-"""Progress of a training by steps, or by time where that is further.
+"""Progress of a training: the larger of progress by steps and progress by time.
 
 Schedules depend on the time used, which is not reproducible. Progress by time is therefore rounded down to thousandths,
 and each reading that advances the progress is recorded: a training given these readings makes the same progress.
@@ -17,8 +17,8 @@ Readings = list[tuple[int, int]]  # steps since the epoch began, and progress in
 class Clock:
     """Progress as the larger of steps done / steps planned and time used / time allowed. It never decreases.
 
-    `validation_steps` training steps see as many images as one validation, which estimates the time of the first.
-    `recorded` are the readings of an earlier training, one list per epoch, which replace the time.
+    `validation_steps` is the number of training steps with as many images as a validation, for the first estimate of
+    its time. `recorded` are the readings of an earlier training, one list per epoch; they replace the time.
     """
 
     def __init__(

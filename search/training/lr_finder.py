@@ -34,7 +34,7 @@ STEPS = 100
 TEST_RANGES = {"adamw": (1e-5, 1.0), "sgd": (1e-4, 10.0)}  # from rates that learn nothing to rates that diverge
 AVERAGED_STEPS = 5  # steps whose mean loss decides whether the loss has exploded
 EXPLODED = 4.0  # times the lowest mean so far
-WINDOW = 0.25  # part of the steps that a line is fitted to: 1.25 decades
+WINDOW = 0.25  # fraction of the steps to which a line is fitted: 1.25 decades
 MIN_STANDARD_ERRORS = 4.0  # distance below 0 that a slope needs; noise alone reaches it once in 80 tests
 
 
@@ -85,7 +85,7 @@ class _Curve:
         self.progress(len(self.losses), self.total)
         mean = sum(self.losses[-AVERAGED_STEPS:]) / len(self.losses[-AVERAGED_STEPS:])
         self.lowest = min(self.lowest, mean)
-        # this form also holds for a learnt balance, whose loss may be negative
+        # abs: with a learnt balance the loss may be negative
         if mean > self.lowest + (EXPLODED - 1.0) * abs(self.lowest):
             raise _LossExplodedError
 
@@ -102,8 +102,8 @@ def run_range_test(
 ) -> RangeTest:
     """Train from new weights while the learning rate rises exponentially, until the loss explodes.
 
-    Images are repeated as often as the steps need them, and a few more steps are taken where epochs are short. The
-    rate rises faster where `limit`, in seconds, is too short.
+    Images are repeated if necessary, and short epochs add a few steps. If `limit`, in seconds, is too short, the rate
+    rises faster.
 
     Raises:
         TrialOutOfMemoryError: Not even one image fits into memory.
@@ -161,7 +161,7 @@ SMALLEST_PX = 32
 
 def plot_range_test(test: RangeTest, path: Path, title: str) -> None:
     """Plot losses over learning rates with the steepest slope; raise ConfigError if the PNG cannot be written."""
-    from matplotlib.figure import Figure  # half a second, and only needed here
+    from matplotlib.figure import Figure  # takes half a second to import
 
     figure = Figure(figsize=(8, 5))
     axes = figure.subplots()

@@ -27,7 +27,7 @@ class MicroBatchRunner:
     """Runs a network on batches, split into smaller micro-batches as soon as memory has run out.
 
     At most `micro_batch_size` images go through the network at once; None runs whole batches until memory runs out.
-    With `shares_memory`, as on a GPU, a limit that was found holds for one epoch.
+    With `shares_memory`, as on a GPU, a limit found after an out-of-memory error lasts for one epoch.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class MicroBatchRunner:
         self.parameters = list(model.parameters())  # listed once: walking the modules costs 0.3 ms a step
 
     def begin_epoch(self) -> None:
-        """Try batches of the planned size again where another process may have caused the lack of memory."""
+        """Try batches of the planned size again if another process may have caused the lack of memory."""
         if self.shares_memory:
             self.micro_batch_size = self._planned
 
@@ -112,7 +112,7 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 def uses_bfloat16(precision: str, device: torch.device) -> bool:
     """Return True if the network runs in bfloat16.
 
-    "auto" chooses it where the processor computes in it; else `precision` is "float32" or "bfloat16".
+    `precision` is "float32", "bfloat16" or "auto", which uses bfloat16 if the hardware supports it.
     """
     if precision != "auto":
         return precision == "bfloat16"

@@ -1,7 +1,7 @@
 """The optimizer of a trial, and the learning-rate policies as functions of progress in [0, 1].
 
-A policy returns the learning rate as a part of its peak. Progress is the larger of steps done / steps planned and
-time used / time allowed, so a training that its time limit cuts short has still annealed.
+A policy returns the learning rate as a fraction of its peak. Progress is the larger of steps done / steps planned and
+time used / time allowed, so a training that reaches its time limit has annealed.
 """
 
 import math
@@ -14,13 +14,13 @@ from torch import nn
 from models.architectures.network import Network
 from search.config.trial import OptimConfig, ScheduleConfig
 
-FACTOR = "lr_factor"  # entry of a parameter group; absent for groups that follow the schedule's rate itself
+FACTOR = "lr_factor"  # entry of a parameter group; absent if the factor is 1
 
 
 def build_optimizer(config: OptimConfig, modules: list[nn.Module]) -> torch.optim.Optimizer:
     """Build an optimizer that decays weight matrices and kernels only, not biases, norms or loss balances.
 
-    Parts of a network with a factor on their learning rate are parameter groups of their own.
+    Parts of a network with a learning-rate factor get their own parameter groups.
     """
     factors = [pair for module in modules if isinstance(module, Network) for pair in module.lr_factors().items()]
     scaled = {id(p): factor for part, factor in factors for p in part.parameters()}
@@ -83,7 +83,7 @@ def cosine(progress: float, *, warmup: float, floor: float) -> float:
 
 
 def exponential(progress: float, *, floor: float) -> float:
-    """Rise from `floor` to 1 by the same factor in each step; the range test uses it, trials do not.
+    """Rise from `floor` to 1 by the same factor in each step; used only by the range test.
 
     Source: Smith 2017, arXiv:1506.01186, section 3.3; the exponential form as in Howard and Gugger 2020,
     arXiv:2002.04688.
@@ -99,7 +99,7 @@ def one_cycle_then_triangular2(progress: float, *, warmup: float, cycles: int, f
 
 
 def compute_lr_factor(config: ScheduleConfig, progress: float) -> float:
-    """Return the learning rate as a part of its peak; progress is clipped to [0, 1]."""
+    """Return the learning rate as a fraction of its peak; progress is clipped to [0, 1]."""
     return _POLICIES[config.policy](min(max(progress, 0.0), 1.0), config)
 
 

@@ -1,4 +1,4 @@
-"""Measure how fast a core or a GPU trains, in half a second: arithmetic and the start of operations are told apart."""
+"""Measure the training speed of a core or a GPU in half a second: arithmetic, and the time to start an operation."""
 
 import time
 
@@ -13,20 +13,20 @@ from models.target import Target
 from search.training.micro_batches import MicroBatchRunner, uses_bfloat16
 
 PX = 80
-MIN_STEPS, MIN_SECONDS = 8, 0.5  # the fastest of these pairs of steps counts, since other load comes and goes
-# A network, a batch whose time is mostly that of starting operations, and one that keeps the device busy.
+MIN_STEPS, MIN_SECONDS = 8, 0.5  # the fastest pair of steps counts, because other load varies
+# Network, a batch size at which starting operations takes most of the time, and one that keeps the device busy.
 LOADS = {"cpu": (UNetConfig(width=4, stem_stride=2), 1, 8), "cuda": (UNetConfig(width=16), 8, 256)}
 
 
 def measure_throughput(threads: int, device: str) -> Throughput:
-    """Return how fast `threads` cores, or the GPU, train a network on random images, by batches of two sizes."""
+    """Return the throughput of `threads` cores, or of the GPU, from training on random batches of two sizes."""
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
     config, few, many = LOADS[device]
     few_s, many_s = min(_time_steps(torch.device(device)), key=sum)
     torch.set_num_threads(threads_before)
     if device == "cuda":
-        torch.cuda.empty_cache()  # this process goes on while trials need the memory
+        torch.cuda.empty_cache()  # this process stays alive while trials need the memory
     image_s = (many_s - few_s) / (many - few) if many_s > few_s else many_s / many
     launches_s = max(many_s - many * image_s, 0.0)
     launches = LAUNCHES + LAYER_LAUNCHES * probe(config).layers
@@ -34,7 +34,7 @@ def measure_throughput(threads: int, device: str) -> Throughput:
 
 
 def _time_steps(device: torch.device) -> list[list[float]]:
-    """Return the seconds of steps on a small and on a large batch, one after the other."""
+    """Return pairs of seconds, for a step on a small and one on a large batch."""
     config, *sizes = LOADS[device.type]
     model = build_model(config).on(device)
     loss = build_loss(LossConfig(depth_structural="none"), PX).to(device)

@@ -1,8 +1,8 @@
 """Train and validate one configuration. `fit` is the only training loop of the search and needs neither Ray nor Optuna.
 
-The learning rate is a function of progress, and progress counts time as well as steps, so that a run cut by its time
-limit has annealed all the same. Equal seeds give equal numbers, whether or not a run is resumed. Given the clock
-readings of an earlier run, `fit` reproduces that run; see `one-look reproduce`.
+The learning rate is a function of progress, which counts time as well as steps, so a training that reaches its time
+limit has annealed. Equal seeds give equal results, whether or not a training is resumed. Given the clock readings of an
+earlier training, `fit` reproduces it; see `one-look reproduce`.
 """
 
 import math
@@ -29,7 +29,7 @@ from search.training.optimizer import Policy, build_optimizer, compute_lr_factor
 from search.training.validation import BestEpoch, Validator
 
 STATE_FILE = "state.pt"  # in the folder of a checkpoint
-FINITE_CHECK_STEPS = 16  # steps between two checks of the loss, since each waits for a GPU
+FINITE_CHECK_STEPS = 16  # steps between two checks of the loss, because each waits for a GPU
 State = dict[str, Any]
 Report = Callable[[dict[str, Any], Callable[[], State]], None]
 OnStep = Callable[[float, Tensor], None]
@@ -53,8 +53,8 @@ class FitPlan:
 
     epochs: int  # planned passes over the training data
     seed: int = 0  # seed of weights, order and augmentation
-    encoder: str | None = None  # file of the weights of --encoder-weights, converted
-    refine: float = 0.0  # last part of the progress, trained without augmentation and with a doubled mask loss
+    encoder: str | None = None  # file of the converted weights of --encoder-weights
+    refine: float = 0.0  # last fraction of the progress, without augmentation and with a doubled mask loss
     device: str = "cpu"
     precision: str = "auto"  # or "float32" or "bfloat16"
     logged_images: int = 0  # validation images, from the first, whose predictions are reported each epoch
@@ -132,7 +132,7 @@ class Trainer:
         )
         self.loss = build_loss(config.loss, data.train.px).to(self.device)
         self.optimizer = build_optimizer(config.optim, [self.model, self.loss])
-        began = time.monotonic()  # to copy many images to a GPU takes seconds
+        began = time.monotonic()  # copying many images to a GPU takes seconds
         self.train_loader = _build_train_loader(config, data, plan)
         self.validator = Validator(
             config, data, self.device, max_images=plan.max_val_images, logged_images=plan.logged_images
@@ -168,7 +168,7 @@ class Trainer:
             "replay": self.replay(),
         }
         if predictions is None or (last and metrics["best_epoch"] != self.epoch):
-            return report  # predictions of other weights than the metrics; those of the best epoch were reported then
+            return report  # the best epoch, whose metrics these are, has reported its own predictions
         return {**report, "predictions": predictions}
 
     def train_epoch(self, on_step: OnStep | None) -> dict[str, float]:
@@ -192,7 +192,7 @@ class Trainer:
         return {**means.compute(), "lr": rate, "train_s": time.monotonic() - begin}
 
     def validate(self) -> tuple[dict[str, float], Any]:
-        """Return validation metrics and logged predictions, and note the time that this takes."""
+        """Return validation metrics and logged predictions, and record the time that this takes."""
         begin = time.monotonic()
         metrics, predictions = self.validator.validate(self.runner)
         self.clock.end_validation(time.monotonic() - begin)
@@ -247,7 +247,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Restore a state that `state_dict` returned; the smaller limit of micro-batches holds."""
+        """Restore a state that `state_dict` returned; use the smaller of its micro-batch size and the plan's."""
         self.clock.load_state_dict(state["clock"])
         if state["refining"]:
             self._start_refinement()

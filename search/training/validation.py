@@ -19,7 +19,7 @@ from search.training.micro_batches import MicroBatchRunner
 class Validator:
     """Measures a network on at most `max_images` validation images; returns predictions of the first `logged_images`.
 
-    The network of `config` decides how many images go through in one pass.
+    The size of the network of `config` decides how many images are predicted at once.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Validator:
 
 @dataclass
 class BestEpoch:
-    """The epoch with the best score so far: a long run overfits on small data even though it anneals."""
+    """The epoch with the best score so far; on little data, a long training overfits even though it anneals."""
 
     # validation metrics, with the epoch as `best_epoch`; empty before the first epoch
     metrics: dict[str, Any] = field(default_factory=dict)
