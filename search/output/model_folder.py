@@ -42,7 +42,7 @@ class TrainedModel:
     config: TrialConfig
     weights: dict[str, torch.Tensor]  # state dict on the CPU
     stats: Stats  # statistics that normalise the images
-    score: Score  # what its metrics are summed up by
+    score: Score  # score over its metrics
     px: int  # side of the training images
     trial_id: str  # its row in trials.csv
     scale: DepthScale | None = None  # conversion of its depth to metres; None if the data have none
@@ -70,8 +70,8 @@ def write_model_folder(
     """Write model.safetensors, config.json, metrics.json, README.md, samples.png; return the content of metrics.json.
 
     `splits` are packs: "val", and "test" if the data have a test part; `sizes` counts all images of each. After
-    `deadline`, a moment of time.monotonic(), no further image is measured; metrics.json has their number. `leaks`
-    tells that validation shares backgrounds with training (`--split random`). `more` is added to metrics.json.
+    `deadline`, a moment of time.monotonic(), no further image is measured; metrics.json has the number of images.
+    `leaks` is True if validation shares backgrounds with training (`--split random`). `more` is added to metrics.json.
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_model(trained, folder)
@@ -103,7 +103,7 @@ def _note(metrics: dict[str, Any], leaks: bool, stats: Stats) -> str:
     for task, (metric, share, other) in trained.items():
         missing = [part for part in ("val", "test") if part in metrics and metric not in metrics[part]]
         if share and missing:
-            notes.append(f"no {task} is known in {' and '.join(missing)}: the score there is of the {other} alone")
+            notes.append(f"no {task} is known in {' and '.join(missing)}: the score there covers only the {other}")
     if leaks:
         notes.append("validation shares backgrounds with training (--split random) and is too optimistic")
     if "validation_minus_test" in metrics:
@@ -136,8 +136,8 @@ def measure(
 ) -> dict[str, Any]:
     """Return the metrics of a model on a split, and those of a constant guess on the same images.
 
-    The mean depth of `stats` is the constant guess. After `deadline` no further batch is measured; `progress` is
-    called with (images measured, images in all).
+    The constant guess is the mean depth of `stats` with an empty mask. After `deadline` no further batch is measured;
+    `progress` is called with (images measured, images in all).
     """
     sums, images = MetricSums(score, full_metrics), 0
     guess, mean_depth = MetricSums(score), stats.depth_mean or 0.5

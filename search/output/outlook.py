@@ -8,11 +8,11 @@ from search.config.stages import EPSILON
 from search.records.trials import TrialRecord
 from search.tuning.promotion import rank_trials
 
-ADAPTED = ("model/width", "optim/lr", "optim/batch_size")  # fields of a recipe that the limits of a run may change
+ADAPTED = ("model/width", "optim/lr", "optim/batch_size")  # fields of a recipe that a run may change to fit its limits
 
 
 def name_recipe(config: Mapping[str, Any]) -> str:
-    """Return the recipe of which a flat configuration is a copy, at whatever width, rate and batch size; "" if none."""
+    """Return the recipe that a flat configuration equals, apart from the ADAPTED fields; "" if none."""
     flat = {name: value for name, value in config.items() if name not in ADAPTED}
     names = *NETWORKS, *(f"{name}+{VARIED}" for name in NETWORKS)
     return next((name for name in names if flat.items() <= build_recipe(name).flat().items()), "")
@@ -23,9 +23,9 @@ def describe_outlook(
 ) -> str:
     """Return a sentence on the lead of the best trial over the recipes and on the gain of more budget.
 
-    The lead is that of its ancestor in the latest stage that trained a recipe too. The gain is the rise of the score in
-    the second half of the last training; as the learning rate falls in that time, it is the most that a doubled budget
-    can be expected to bring. `records` are all trials by id, `reports` the lines of reports.jsonl.
+    The lead is that of its ancestor in the latest stage that also trained a recipe. The gain is the rise of the score
+    in the second half of the last training. The learning rate falls in that time, so a doubled budget can hardly bring
+    more. `records` are all trials by id, `reports` the lines of reports.jsonl.
     """
     scores = [(float(line["fit_s"]), float(line["score"])) for line in reports if line["trial_id"] == best.trial_id]
     half_s = max((fit_s for fit_s, _ in scores), default=0.0) / 2
@@ -38,7 +38,7 @@ def describe_outlook(
 
 
 def _describe_lead(best: TrialRecord, records: Mapping[str, TrialRecord]) -> str:
-    """Return how far the best trial, or the ancestor that was compared, is above the best recipe."""
+    """Return the lead of the best trial, or of its compared ancestor, over the best recipe."""
     if own := name_recipe(best.config):
         return f"The best trial is the recipe {own}"
     trial: TrialRecord | None = best

@@ -1,4 +1,4 @@
-"""The run folder: its lock, run.json, the trial records, and the displays fed from them.
+"""The run folder: lock, run.json and trial records, and the displays of a run.
 
 `search.records.console`, `.tensorboard` and `.prometheus` import rich, numpy or Ray and are imported from there.
 """

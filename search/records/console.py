@@ -45,7 +45,7 @@ class RunConsole:
     def print(self, line: str, *, lead: str = "", style: str = "bold", whole: bool = False) -> None:
         """Print a line above the live block, after the styled word `lead`.
 
-        A terminal breaks it between words, unless it is to stay `whole` because it holds a command to be copied.
+        A terminal wraps it between words, unless it must stay `whole` because it contains a command to copy.
         """
         text = Text.assemble((lead, style), to_printable(line))
         self.console.print(text, soft_wrap=whole or not self.console.is_terminal)

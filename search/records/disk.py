@@ -1,4 +1,4 @@
-"""Full disks: compare the planned with the free space, and say in one line which folder has none left."""
+"""Full disks: compare needed and free space, and name the folder that has no space left in one line."""
 
 import errno
 import os
@@ -21,14 +21,14 @@ class DiskFullError(RuntimeError):
 
 
 def find_full_disk(error: BaseException, folder: Path) -> str:
-    """Return which folder has no space left if that caused an exception of a run, directly or not, else ""."""
+    """Return a message that names the full disk if one caused the exception, directly or not, else ""."""
     causes = list(_causes(error))
     named = next((str(cause) for cause in causes if isinstance(cause, DiskFullError)), "")
     return named or (describe_full(folder) if any(map(_is_full, causes)) else "")
 
 
 def describe_full(folder: Path) -> str:
-    """Return the fullest of the folders that a run writes to: its own, the cache and the temporary folder."""
+    """Return a message that names the fullest of the run folder, the cache and the temporary folder."""
     places = {"the run folder": folder, "the cache (ONE_LOOK_CACHE)": cache_dir()}
     places["the temporary folder"] = find_temporary_folder()
     free = {name: count_free_bytes(path) for name, path in places.items()}
@@ -37,7 +37,7 @@ def describe_full(folder: Path) -> str:
 
 
 def mentions_full_disk(text: str, folder: Path) -> bool:
-    """Return whether the text of a worker's error, or the free space, shows that a disk is full."""
+    """Return whether a worker's error text or the free space shows that a disk is full."""
     places = (folder, cache_dir(), find_temporary_folder())
     return any(part in text for part in _TEXTS) or min(map(count_free_bytes, places)) < _NEARLY_FULL
 

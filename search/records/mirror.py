@@ -1,6 +1,6 @@
-"""Copy of a run folder in an object storage: kept while the run goes on, and fetched to continue it elsewhere.
+"""Copy a run folder to an object storage during the run, and fetch the copy to resume on another machine.
 
-The checkpoints are not copied: with a storage, workers write them there and nowhere else.
+Checkpoints are not copied, because workers write them directly to the storage.
 """
 
 import json
@@ -22,16 +22,16 @@ Action = Callable[[], None]
 
 CHECKPOINTS = "ray"  # folder of a run
 SYNC_S = 10.0  # between two copies
-# Each of these files refers to trials or epochs of the next one. They are read in this order and written in reverse, so
-# that a copy never refers to what it lacks, whenever the machine is lost; the rest is what resuming handles anyway.
+# Each of these files refers to trials or epochs in the next one. They are read in this order and written in reverse, so
+# that the copy never refers to missing entries, even if the machine is lost in between.
 ORDERED = ("run.json", "trials.jsonl", "reports.jsonl")
 
 
 def claim_storage(storage: str, name: str) -> str:
-    """Return the URI of the copy of a new run of that name.
+    """Check that a new run can use the storage, and return the URI of its copy.
 
     Raises:
-        RunDirError: There is a run of that name.
+        RunDirError: The storage has a run of that name.
         StorageError: The storage cannot be written to.
     """
     uri, mark = join(storage, name), f".one-look-{uuid.uuid4().hex}"
@@ -48,8 +48,8 @@ def claim_storage(storage: str, name: str) -> str:
 def mirror_run(folder: Path, uri: str | None) -> Iterator[Callable[[Action], None]]:
     """Copy a run to a storage, if one is named, until it ends.
 
-    Yields a function that calls those which delete checkpoints once the records that no longer need them are copied;
-    without a storage, at once.
+    Yields a function that takes deletions of checkpoints and calls them once the records that no longer need the
+    checkpoints are copied; without a storage, at once.
     """
     if uri is None:
         yield lambda action: action()
@@ -85,7 +85,7 @@ class RunMirror:
         self._try_sync("continue with the run folder, which has everything")
 
     def defer(self, action: Action) -> None:
-        """Call a function that deletes checkpoints once the records that no longer need them have been copied."""
+        """Call `action`, which deletes checkpoints, once the records that no longer need them have been copied."""
         self._waiting.append(action)
 
     def sync(self) -> None:
@@ -120,10 +120,10 @@ class RunMirror:
             with name_storage(self.uri):
                 self.sync()
             self._failing = False
-        except Exception as error:  # the next copies must not be missing too
+        except Exception as error:  # later copies must still be tried
             if not self._failing:
                 print(to_printable(f"warning: {error}; {what_now}"), file=sys.stderr)
-            self._failing = not self._ended.is_set()  # the last time is told in any case
+            self._failing = not self._ended.is_set()  # a failure of the last copy is always reported
 
 
 def _is_record(name: str) -> bool:
@@ -132,7 +132,7 @@ def _is_record(name: str) -> bool:
 
 
 def fetch_run(location: Path | str) -> tuple[Path, str | None]:
-    """Return the folder of a run and the URI of its copy, if it has one; the folder gets the copy if that is later.
+    """Return the folder of a run and the URI of its copy, if it has one; update the folder if the copy is newer.
 
     `location` is the folder, or the URI.
 

@@ -25,7 +25,7 @@ class PrometheusExporter:
     """Sets the gauges every BEAT_S, from the records and the spent fraction of the budget."""
 
     def __init__(self, run: str, table: TrialTable, spent: Callable[[], float]) -> None:
-        self.run = run.encode("ascii", "backslashreplace").decode()  # Ray's metrics take no other letters
+        self.run = run.encode("ascii", "backslashreplace").decode()  # Ray's metrics accept only ASCII
         self.table, self.spent = table, spent
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._export, daemon=True)
@@ -43,7 +43,7 @@ class PrometheusExporter:
     def _export(self) -> None:
         gauges = {name: Gauge(name, text, ("run", *keys)) for name, (text, keys) in GAUGES.items()}
         while True:
-            with contextlib.suppress(Exception):  # a metric that cannot be exported must not be printed into the run
+            with contextlib.suppress(Exception):  # a failed export must not print into the output of the run
                 self.set(gauges)
             if self._ended.wait(BEAT_S):
                 return

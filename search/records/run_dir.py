@@ -67,7 +67,7 @@ def hold(out: Path) -> AbstractContextManager[object]:
 
 
 def find_run(name: str | Path) -> Path:
-    """Return the run folder of that name; `latest` is the one that this user started or resumed last, if it exists.
+    """Return the run folder of that name; `latest` is the existing one that this user started or resumed last.
 
     Raises:
         RunDirError: There is no latest run.
@@ -106,7 +106,7 @@ def _read_remembered() -> list[str]:
 
 
 def _remember(out: Path) -> None:
-    """Add a run to the list that `latest` is taken from; a list that cannot be written is none."""
+    """Add a run to the list for `latest`; ignore a list that cannot be written."""
     others = [folder for folder in _read_remembered() if folder != str(out)]
     folders = [*others[1 - MAX_REMEMBERED :], str(out)]
     with suppress(OSError):
@@ -126,7 +126,7 @@ def format_resume_command(out: Path) -> str:
 
 
 def shorten(path: Path) -> Path:
-    """Return a path below the working directory as it is seen from there, so that it fits a terminal's line."""
+    """Return a path relative to the working directory if it is below it, so that it fits a terminal's line."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
@@ -136,7 +136,7 @@ def is_claimed(out: Path) -> bool:
 
 
 def describe_stop(out: Path) -> str:
-    """Return the lines on a run that was stopped: its folder, and the command that resumes it."""
+    """Return the lines for a stopped run: its folder, and the command that resumes it."""
     if not is_claimed(out):
         return "stopped before the run began"
     return f"stopped   all results so far are in {shorten(out)}\nresume    {format_resume_command(out)}"

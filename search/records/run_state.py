@@ -41,14 +41,13 @@ class RunState:
     """The content of run.json, which is rewritten at every change."""
 
     folder: Path
-    # moment of time.monotonic(), which no change of the machine's date moves, at which the run would have begun
-    # without interruptions
+    # start of the run by time.monotonic() as if it had not been interrupted; independent of the machine's date
     began: float
     process: dict[str, Any]  # command, time, machine and versions of this process
     options: dict[str, Any]  # `RunOptions` as plain values
     state: str = "running"  # "running", "done", "stopped" or "failed"
-    round: int = 1  # 1, and one more each time that the run is given more budget
-    # stages that have begun, in order; one that has ended has "wall_s"
+    round: int = 1  # 1, plus 1 for each time that the run was extended
+    # begun stages, in order; ended ones have "wall_s"
     stages: list[dict[str, Any]] = field(default_factory=list)
     earlier: list[dict[str, Any]] = field(default_factory=list)  # earlier processes of the run
     earlier_s: float = 0.0  # seconds that they used
@@ -61,15 +60,15 @@ class RunState:
     data: dict[str, Any] | None = None  # folder, fingerprint, split and sizes of the data
     cluster: dict[str, int] | None = None  # cores and GPUs in all
     startup_s: float | None = None  # seconds from the start to the first stage
-    # how many good trainings the first budget paid for, which decides on the stages; None without a time
+    # good trainings that the first budget paid for, which select the stages; None if the budget was no time
     trainings: float | None = None
     deadlines: dict[str, float] | None = None  # end of each stage as planned
     lr_ranges: dict[str, Any] | None = None  # learning rates of the search by optimizer, centred by range tests
     best: str | None = None  # the trial in best/
     seeds: dict[str, Any] | None = None  # scores over the seeds of the best configuration
     front: list[dict[str, Any]] | None = None  # trials on the Pareto front
-    test_read: list[dict[str, Any]] | None = None  # each reading of the test part
-    # return the contents of files that are copied into the run folder, by name
+    test_read: list[dict[str, Any]] | None = None  # each evaluation on the test part
+    # functions that return the contents of files to write into the run folder, by name
     copies: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
     _written: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
@@ -122,14 +121,14 @@ class RunState:
         self.write()
 
     def fail_stage(self) -> None:
-        """Record that every trial of the open stage failed; it stays open, and a resumed run tries its trials again."""
+        """Record that every trial of the open stage failed; it stays open, and a resumed run retries its trials."""
         stage = self.open_stage
         assert stage is not None
         stage["failed_s"] = math.ceil(100 * self.used_s) / 100  # rounded up: no trial of it began later
         self.write()
 
     def get_failed_s(self, stage: str) -> float:
-        """Return when a stage of that name last failed as a whole, in seconds of run time; -1 if none did."""
+        """Return when all trials of a stage of that name last failed, in seconds of run time; -1 if they never did."""
         return max((s["failed_s"] for s in self.stages if s["name"] == stage and "failed_s" in s), default=-1.0)
 
     def start_clock(self) -> None:
@@ -162,7 +161,7 @@ class RunState:
         self.write()
 
     def withdraw(self, written: bytes) -> None:
-        """Write back the run.json of the processes before this one, which ends before it begins."""
+        """Restore the previous run.json, because this process ends before it has continued the run."""
         self._ended.set()
         (self.folder / RESERVE).unlink(missing_ok=True)
         with self._lock:
@@ -203,7 +202,7 @@ def resume_run_state(
 ) -> RunState:
     """Return the state of a run that continues from the content of its run.json in a process that began at `now`.
 
-    With `extended` the run is given more budget, which opens all its stages again in a new round.
+    With `extended`, more budget opens all its stages again in a new round.
     """
     process = {name: content[name] for name in ("time", "command", "state", "wall_s", "versions")}
     run = RunState(
@@ -228,7 +227,7 @@ def resume_run_state(
 
 
 def check_trained(content: Mapping[str, Any], path: Path) -> None:
-    """Raise RunDirError unless run.json has what trials were trained on and with which versions."""
+    """Raise RunDirError unless run.json records the data and the versions that trials were trained with."""
     require_fields(content, _TRAINED, path)
     for stage in content["stages"]:
         require_fields(stage, _STAGE, path)
@@ -254,7 +253,7 @@ def read_run_json(folder: Path, *, extended: bool) -> dict[str, Any]:
     if not {"options", "data"} <= content.keys():
         raise RunDirError(f"--resume {folder}: the run ended before its first stage; start a new run")
     if content.get("state") == "done" and not extended and (folder / "report.html").exists():
-        raise RunDirError(f"--resume {folder}: the run is done; give it more with --budget")
+        raise RunDirError(f"--resume {folder}: the run is done; extend it with --budget")
     check_trained(content, path)
     require_fields(content, _RESUMED, path)
     require_fields(content["options"], _OPTIONS, path)

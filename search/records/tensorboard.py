@@ -76,8 +76,7 @@ class TensorBoard:
 class EventFile:
     """An event file of TensorBoard in a folder of its own.
 
-    SummaryWriter would send every figure through a pipe to a thread, of which each trial would have two, and wait for
-    the disk at its end.
+    SummaryWriter would start two threads per trial, send every value through a pipe, and wait for the disk at the end.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Trial records of a run: trials.csv, trials.jsonl and reports.jsonl.
 
-trials.jsonl has a line for each trial that begins and for each one that ends. Together with reports.jsonl it is all a
+trials.jsonl has a line for the start and for the end of each trial. Together with reports.jsonl, it is all that a
 killed run needs to resume.
 """
 
@@ -48,7 +48,7 @@ class TrialRecord:
 
     @classmethod
     def from_line(cls, line: Mapping[str, Any], path: Path) -> "TrialRecord":
-        """Return the record of a trial that begins from a line of trials.jsonl, whose `path` is for the message.
+        """Return the record of a trial from the line of its start in trials.jsonl; `path` is for error messages.
 
         Unknown fields of other versions are ignored.
 
@@ -86,8 +86,8 @@ class TrialTable:
     """All records of a run, written to trials.jsonl and reports.jsonl as they happen, and to trials.csv.
 
     Attributes:
-        orphans: Number of lines left out by `load` because they belong to trials that trials.jsonl does not have; a
-            power failure leaves them.
+        orphans: Number of lines that `load` ignored because their trials are missing from trials.jsonl, as after a
+            power failure.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -139,7 +139,7 @@ class TrialTable:
         return record
 
     def rewind(self, epochs: Mapping[str, int]) -> None:
-        """Delete the reports of unfinished trials after the epoch that each continues from, and those of no trial."""
+        """Delete reports of unfinished trials after the epoch from which they continue, and reports without a trial."""
         lines = [line for line in read_lines(self.folder / "reports.jsonl") if line["trial_id"] in self.records]
         kept = [line for line in lines if line["epochs"] <= epochs.get(line["trial_id"], math.inf)]
         for trial_id in epochs:
@@ -153,8 +153,7 @@ class TrialTable:
     ) -> TrialRecord:
         """Record the end of a trial with one of STATUSES; rewrite trials.csv if that takes little of the time.
 
-        `replay` is the state to reproduce the epoch in which it failed; that of other epochs is in their
-        reports.
+        `replay` is the state to reproduce the epoch in which the trial failed; reports have that of other epochs.
 
         Raises:
             ValueError: `status` is not one of STATUSES.

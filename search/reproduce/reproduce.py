@@ -42,7 +42,7 @@ class TrialHistory:
     config: TrialConfig
     plan: FitPlan  # with the recorded device
     reports: list[dict[str, Any]]  # lines of reports.jsonl, one per epoch
-    replays: list[dict[str, Any]]  # the `replay` entry of each epoch that it began, a failed last epoch included
+    replays: list[dict[str, Any]]  # the `replay` entry of each begun epoch, including a failed last one
     sizes: dict[str, int]  # px, train_images and val_images
 
     @property
@@ -66,7 +66,7 @@ class TrialHistory:
 
 
 class RunRecords:
-    """The records of a run folder, which is only read; raises RunDirError if they are missing or damaged."""
+    """The records of a run folder, read only; raises RunDirError if they are missing or damaged."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, path = folder, folder / "run.json"
@@ -147,7 +147,7 @@ class RunRecords:
 
 
 class _EndOfRecordError(Exception):
-    """All recorded epochs have been compared. Ray stops a trial in the same place, inside its report."""
+    """All recorded epochs have been compared. Like Ray, this stops a trial inside its report."""
 
 
 class Comparison:
@@ -224,7 +224,7 @@ def find_differences(recorded: Mapping[str, Any], metrics: Mapping[str, Any]) ->
 
 
 def reproduce_trial(records: RunRecords, trial_id: str, log: Log, *, device: str | None = None) -> Comparison:
-    """Train a trial again up to the end of its record; first its parent if the parent's weights are gone.
+    """Train a trial again up to the end of its record; if its parent's weights are gone, train the parent first.
 
     Raises:
         NotReproducibleError: The records do not suffice.

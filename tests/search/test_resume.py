@@ -136,7 +136,7 @@ class TestResume:
     def test_run_that_is_done_is_given_more(self, resumed):
         out, before = resumed[0], rows(resumed[0])
         refused = subprocess.run([*RUN, "--resume", str(out)], capture_output=True, text=True)
-        assert refused.returncode == 2 and "give it more with --budget" in refused.stderr
+        assert refused.returncode == 2 and "extend it with --budget" in refused.stderr
         command = [*RUN, "--resume", str(out), "--budget", "2trials"]
         process = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S)
         assert process.returncode == 0, process.stderr

@@ -108,7 +108,7 @@ def test_partial_data_are_measured_on_what_they_have(winner, partial_datasets, t
 def test_part_that_lacks_what_was_trained_says_so(winner, partial_datasets, tmp_path):
     packs = {"val": DataModule(partial_datasets["depth_only"], seed=0).pack("val", 32)}
     metrics = write_model_folder(winner, tmp_path, packs, sizes={"val": 4}, deadline=None)
-    assert "no mask is known in val: the score there is of the depth alone" in metrics["note"]
+    assert "no mask is known in val: the score there covers only the depth" in metrics["note"]
 
 
 def test_model_is_measured_on_the_device_in_the_batches_that_it_allows(winner, tiny_dataset, tmp_path, monkeypatch):
