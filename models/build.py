@@ -19,9 +19,9 @@ ARCHITECTURES = {architecture.name: architecture for architecture in REGISTERED}
 
 
 def register_architecture(architecture: Architecture) -> None:
-    """Add an architecture of a plugin; raise ConfigError if there is one of that name."""
+    """Add an architecture of a plugin; raise ConfigError if its name is taken."""
     if architecture.name in ARCHITECTURES:
-        raise ConfigError(f"there is an architecture called {architecture.name!r} already; rename it")
+        raise ConfigError(f"there is already an architecture {architecture.name!r}; rename it")
     ARCHITECTURES[architecture.name] = architecture
 
 
@@ -49,8 +49,8 @@ def match_encoder(weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[s
         The fields of the config that has the encoder, and the encoder's tensors under the network's names.
 
     Raises:
-        ConfigError: The weights belong to no encoder, or a tensor of the one that fits best is missing or has another
-            shape; the message names it.
+        ConfigError: The weights fit no encoder, or a tensor of the best-fitting one is missing or has another shape;
+            the message names it.
     """
     fields, network = max(_list_encoders(), key=lambda encoder: _count_fitting(encoder[1], weights))
     if not _count_fitting(network, weights):

@@ -43,7 +43,7 @@ def check_type(field: str, value: Any, default: Any) -> None:
 
 
 class PlainConfig:
-    """Mixin of frozen dataclasses that are converted to and from flat dicts of plain values."""
+    """Mixin for frozen dataclasses that are converted to and from flat dicts of plain values."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields in order; tuples become lists, so that the dict equals its JSON."""
@@ -112,7 +112,7 @@ Values = tuple[Any, ...] | Range
 
 @dataclass(frozen=True)
 class OnlyIf:
-    """Values of a field that is searched only if an earlier field of the table has a certain value."""
+    """Values of a field that is searched only if an earlier field has a certain value."""
 
     field: str
     value: Any
@@ -128,7 +128,7 @@ def check_choices(config: type[PlainConfig], choices: Choices, fixed: tuple[str,
     check_fields(config.__name__, names, {**choices, **dict.fromkeys(fixed)})
     for name in names:
         if (name in choices) == (name in fixed):
-            raise ConfigError(f"{config.__name__}.{name} must be either searched or fixed: add it to one of both")
+            raise ConfigError(f"{config.__name__}.{name} must be either searched or fixed: add it to one of the two")
     for name, entry in choices.items():
         condition, values = ({entry.field: entry.value}, entry.values) if isinstance(entry, OnlyIf) else ({}, entry)
         for value in (values.low, values.high) if isinstance(values, Range) else values:

@@ -17,13 +17,10 @@ from models.build import build_model, get_architecture, parse_model_config
 from models.config import ModelConfig
 
 PROBE_PX = 1536
-PASS_MACS, MAX_IMAGES = 8e9, 32  # multiply-adds of one pass, about a second on a slow core, and images at the most
+PASS_MACS, MAX_IMAGES = 8e9, 32  # limits of one pass: multiply-adds (about a second on a slow core) and images
 MAX_GPU_IMAGES = 512
-REFERENCE, REFERENCE_PX = UNetConfig(width=4, stem_stride=2), 80  # a network that tells how busy a device is
-LAUNCHES, LAYER_LAUNCHES = (
-    150,
-    10,
-)  # operations of a training step, without and for each convolution
+REFERENCE, REFERENCE_PX = UNetConfig(width=4, stem_stride=2), 80  # network whose latency shows how busy a device is
+LAUNCHES, LAYER_LAUNCHES = 150, 10  # operations of a training step: apart from, and for each convolution
 LOSS_MAPS = 40  # float32 maps of the image's size that MS-SSIM of both tasks keeps, measured; other terms keep fewer
 
 
@@ -48,7 +45,7 @@ def count_layer_macs(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tenso
 
 @dataclass(frozen=True)
 class Probe:
-    """Measurements of one pass over an image as large as a network's stride; costs that grow with the area follow."""
+    """Measurements of one pass over an image as large as a network's stride; costs grow with the area."""
 
     params: int  # number of parameters
     layers: int  # number of convolutions
@@ -63,7 +60,7 @@ class Probe:
 
 
 class _Unfilled(TorchFunctionMode):
-    """Skip the filling of new tensors: only shapes matter here, and random weights would take most of the time."""
+    """Skip the initialisation of new tensors: only shapes matter, and random weights would take most of the time."""
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         if func in (Tensor.uniform_, Tensor.normal_) or getattr(func, "__module__", "") == nn.init.__name__:
@@ -74,7 +71,7 @@ class _Unfilled(TorchFunctionMode):
 def probe(config: ModelConfig) -> Probe:
     """Measure one pass of the network of a config; takes some ten milliseconds the first time."""
     if isinstance(config, PretrainedConfig):
-        config = replace(config, encoder_lr=1.0, freeze_norm=False)  # which change its training only
+        config = replace(config, encoder_lr=1.0, freeze_norm=False)  # these fields change only its training
     return _probe(config)
 
 
@@ -103,13 +100,13 @@ def count_macs(config: ModelConfig, px: int) -> int:
 
 @dataclass(frozen=True)
 class Throughput:
-    """How fast one process trains: each image costs arithmetic, each step the start of its operations."""
+    """Training speed of one process: each image costs arithmetic, each step the start of its operations."""
 
-    macs_per_s: int | float  # multiply-adds of the forward pass, of whose images a second trains as many
+    macs_per_s: int | float  # forward multiply-adds of the images trained per second
     launch_s: float = 0.0  # seconds to start one operation, however small
 
     def scale(self, devices: int | float) -> "Throughput":
-        """Return the throughput on so many cores, or on a fraction of a GPU: operations start no faster."""
+        """Return the throughput on so many cores, or on a fraction of a GPU; operations start no faster."""
         return Throughput(self.macs_per_s * devices, self.launch_s)
 
     def compute_training_s(self, images: int | float, macs: int | float, *, layers: int, batch_size: int) -> float:
@@ -118,7 +115,7 @@ class Throughput:
         return images * macs / self.macs_per_s + images / batch_size * step_s
 
     def estimate_training_s(self, config: ModelConfig, px: int, images: int | float, batch_size: int) -> float:
-        """Return the seconds in which the network of a config trains on images of `px`."""
+        """Return the seconds to train the network of a config on `images` of `px`."""
         layers, batch_size = probe(config).layers, max(1, min(batch_size, int(images)))
         return self.compute_training_s(images, count_macs(config, px), layers=layers, batch_size=batch_size)
 
@@ -190,7 +187,7 @@ def measure_kept_bytes(model: Network, px: int) -> list[int]:
     kept: dict[int, torch.UntypedStorage] = {}  # alive until the end, so that no address is used twice
 
     def keep(tensor: Tensor) -> None:
-        """Note a storage; to return the tensor would let an operation that saves its own output never be freed."""
+        """Record a storage; returning the tensor would keep operations alive that save their own output."""
         storage = tensor.untyped_storage()
         kept[storage._cdata] = storage
 
@@ -229,7 +226,7 @@ def measure_free_bytes(device: torch.device) -> float:
 
 
 def choose_images_per_pass(config: ModelConfig, px: int, device: torch.device) -> int:
-    """Return how many images to predict at once: on a CPU in a second, on a GPU in half of its free memory."""
+    """Return how many images to predict at once: about a second on a CPU, half of the free memory on a GPU."""
     if device.type == "cuda":
         room_mib = measure_free_bytes(device) / 2 / 2**20
         return max(1, min(MAX_GPU_IMAGES, int(room_mib / estimate_training_mib(config, px))))
@@ -237,7 +234,7 @@ def choose_images_per_pass(config: ModelConfig, px: int, device: torch.device) -
 
 
 def measure_ms(call: Callable[[], object], repeats: int = 10) -> float:
-    """Return the fewest milliseconds of a call on one thread, after two calls to warm up: other load can only add."""
+    """Return the least milliseconds of a call on one thread, after two warm-up calls; other load only adds time."""
     threads, times = torch.get_num_threads(), []
     torch.set_num_threads(1)
     try:
@@ -253,8 +250,8 @@ def measure_ms(call: Callable[[], object], repeats: int = 10) -> float:
 def measure_latency_ms(config: ModelConfig, px: int, *, idle_ms: float | None = None) -> float:
     """Return the milliseconds of one image of `px` on one thread, or on the GPU if there is one.
 
-    While trials are training, `idle_ms` is what `measure_reference_ms` returned before: the latency is reduced by as
-    much as the reference now takes longer.
+    While trials are training, `idle_ms` is the earlier result of `measure_reference_ms`: the latency is divided by the
+    slowdown of the reference.
     """
     found = _time_network(config, px)
     return found if idle_ms is None else found * min(1.0, idle_ms / measure_reference_ms())

@@ -1,4 +1,4 @@
-"""The metrics by the names that metrics.json and trials.csv give them: what they measure and which labels they need."""
+"""The metrics by their names in metrics.json and trials.csv, with title, required labels and direction."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,16 @@ MASK, DEPTH = frozenset(("mask",)), frozenset(("depth",))
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """What one metric is; `models.metrics` computes it."""
+    """Description of a metric; `models.metrics` computes it."""
 
     title: str
-    needs: frozenset[str]  # labels of an image, of "mask" and "depth", without which it is not measured
+    needs: frozenset[str]  # labels that an image must have: "mask", "depth" or both
     is_error: bool = False  # 0 is perfect
-    foreground: bool | None = None  # measured on images with foreground alone (True) or without any (False)
+    foreground: bool | None = None  # True: only images with foreground, False: only images without
 
 
 METRICS = {
-    "score": Metric(title="score", needs=frozenset()),  # of which labels, its weights say
+    "score": Metric(title="score", needs=frozenset()),  # depends on its weights
     "iou": Metric(title="IoU of the mask", needs=MASK, foreground=True),
     "dice": Metric(title="Dice of the mask", needs=MASK, foreground=True),
     "boundary_f": Metric(title="boundary F of the mask", needs=MASK, foreground=True),

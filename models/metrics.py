@@ -132,10 +132,10 @@ def study_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> PerImageMet
 def score_metrics(
     pred: Float[Tensor, "b 2 h w"], target: Target, weights: Mapping[str, float] = DEFAULT_WEIGHTS
 ) -> PerImageMetrics:
-    """The cheap metrics of each image, for every epoch, and those that `weights` of a score need besides.
+    """The cheap metrics of each image, for every epoch, and the others that a score with `weights` needs.
 
-    Cheap are iou, dice, mae_mask, false_area, rmse_depth and checkerboard. `false_area` is the predicted foreground as
-    a share of the image, for images without foreground.
+    The cheap ones are iou, dice, mae_mask, false_area, rmse_depth and checkerboard. `false_area` is the predicted
+    foreground as a share of the image, for images without foreground.
     """
     pred_mask, true_mask = binarise_known(pred[:, :1], target)
     iou, dice = overlap(pred_mask, true_mask)
@@ -162,7 +162,7 @@ def binarise_known(mask: Maps, target: Target) -> tuple[Binary, Binary]:
 
 
 def full_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> PerImageMetrics:
-    """All metrics of each image, for the model that is kept."""
+    """All metrics of each image, for the final model."""
     every = dict.fromkeys(("boundary_f", *RELATIVE), 0.0)
     return {**score_metrics(pred, target, every), **study_metrics(pred, target)}
 
@@ -191,7 +191,7 @@ class MetricSums:
 
     @torch.no_grad()
     def update(self, pred: Float[Tensor, "b 2 h w"], target: Target) -> None:
-        """Add a batch; nothing is copied off its device, so that a GPU need not wait."""
+        """Add a batch; nothing is copied from its device, so that a GPU need not wait."""
         with torch.autocast(pred.device.type, enabled=False):
             depth = torch.where(target.valid, target.depth.float(), 0)
             as_float = replace(target, mask=target.mask.float(), depth=depth)
@@ -202,7 +202,7 @@ class MetricSums:
             self.counts[name] = self.counts.get(name, 0) + known.sum()
 
     def compute(self) -> dict[str, float]:
-        """Return the means over the images so far, each over those with the labels that it needs; `score` comes first.
+        """Return the means over the images so far that have the required labels; `score` comes first.
 
         Raises:
             ValueError: No image was added, or none has a known mask or depth.
@@ -241,11 +241,11 @@ def cut_row_windows(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c n wind
 def checkerboard(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
     """Strength of the patterns of period 2 and 4 in each image, as their std in the unit of the maps.
 
-    It is the power at these periods beyond that of the neighbouring ones, 8 and 8/3: the spectrum of a scene, edges
-    included, falls with the frequency, and only a pattern makes it rise again. So no truth is needed: a smooth map, a
-    sharp outline or blocks of repeated pixels have 0, a black and white checkerboard 0.5, stripes 0.35. Outlines hide
-    patterns below a hundredth. It is a std rather than a share of the energy because all networks predict the same
-    scenes in the same unit.
+    It is the power at these periods beyond that at the neighbouring periods 8 and 8/3: the spectrum of a scene,
+    including edges, falls with the frequency, and only a pattern makes it rise again. So no ground truth is needed: a
+    smooth map, a sharp outline or blocks of repeated pixels have 0, a black and white checkerboard 0.5, stripes 0.35.
+    Outlines hide patterns below a hundredth. It is a std rather than a share of the energy because all networks predict
+    the same scenes in the same unit.
 
     The maps are predictions of at least 16 px a side; the mean over channels is taken.
 

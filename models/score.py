@@ -1,4 +1,4 @@
-"""The score by which trials are ranked: a weighted mean of metrics, each turned so that 1 is perfect."""
+"""The score that ranks trials: a weighted mean of metrics, with errors inverted so that 1 is perfect."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from models.metric_table import METRICS
 
 SCORED = "iou dice boundary_f mae_mask rmse_depth abs_rel log10 silog delta1 delta2 delta3".split()  # noqa: SIM905
 ZERO_FOR_GUESS = {"iou", "dice", "boundary_f", "rmse_depth"}  # parts that are 0 for a constant guess
-TASKS = {"mask": "iou", "depth": "rmse_depth"}  # names of a settings file for the metrics of the default
+TASKS = {"mask": "iou", "depth": "rmse_depth"}  # short names in a settings file for the default metrics
 DEFAULT_WEIGHTS = {"iou": 0.5, "rmse_depth": 0.5}
 SIGMA = "its standard deviation over the validation images"
 
@@ -18,15 +18,15 @@ SIGMA = "its standard deviation over the validation images"
 class Score:
     """A weighted mean of metrics."""
 
-    sigma: float  # standard deviation of the validation depth, in units of which the RMSE of the depth counts
+    sigma: float  # standard deviation of the validation depth, by which its RMSE is divided
     # by name in SCORED; their sum is 1
     weights: Mapping[str, float] = field(default_factory=lambda: DEFAULT_WEIGHTS)
 
     def compute(self, metrics: Mapping[str, float]) -> float:
-        """Return the score of an image or the mean score of several; metrics that are unknown do not count.
+        """Return the score for the metrics of an image or the means of several; missing metrics do not count.
 
         Raises:
-            ValueError: No metric that counts is known.
+            ValueError: None of the weighted metrics is there.
         """
         known = {name: weight for name, weight in self.weights.items() if name in metrics}
         if not known:
@@ -41,10 +41,10 @@ class Score:
 
 
 def read_weights(stated: Mapping[str, Any]) -> dict[str, float]:
-    """Return the weight of each metric that counts, with sum 1, from the table `score` of a settings file.
+    """Return the weights of the metrics, with sum 1, from the table `score` of a settings file.
 
-    Only the metrics that are named count. `mask` and `depth` are the metrics of the default; where one of them stands
-    alone, the other has the rest of 1.
+    Only the named metrics count. `mask` and `depth` stand for the default metrics; if only one of them is given, the
+    other has the rest of 1.
 
     Raises:
         ConfigError: A name is unknown (the nearest is given), or a weight is not a number from 0 to 1.
@@ -65,7 +65,7 @@ def read_weights(stated: Mapping[str, Any]) -> dict[str, float]:
 
 
 def describe_score(weights: Mapping[str, float], known: Collection[str], sigma: str = SIGMA) -> str:
-    """Return the formula of a score over the metrics that are `known`; `sigma` stands in it as it is."""
+    """Return the formula of a score over the `known` metrics, with the text `sigma`."""
     counted = {name: weight for name, weight in weights.items() if name in known}
     unknown = find_tasks(weights) - find_tasks(counted)
     total, why = sum(counted.values()), "".join(f" (no {task} is known)" for task in unknown)
@@ -79,11 +79,11 @@ def describe_score(weights: Mapping[str, float], known: Collection[str], sigma: 
 
 
 def describe_part(name: str, sigma: str = SIGMA) -> str:
-    """Return what a metric adds to a score; an error is turned so that 1 is perfect."""
+    """Return the term of a metric in the formula; an error is inverted so that 1 is perfect."""
     metric, unit = METRICS[name], f" / {sigma}" if name == "rmse_depth" else ""
     return f"(1 - {metric.title}{unit})" if metric.is_error else metric.title
 
 
 def find_tasks(metrics: Iterable[str]) -> set[str]:
-    """Return whose labels metrics need: of "mask" and "depth"."""
+    """Return the labels that metrics need: "mask", "depth" or both."""
     return {task for name in metrics for task in METRICS[name].needs}

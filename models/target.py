@@ -1,4 +1,4 @@
-"""The truth that predictions are compared with, and which part of it is known."""
+"""Ground truth for predictions, and which part of it is known."""
 
 from dataclasses import dataclass
 

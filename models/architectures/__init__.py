@@ -1,4 +1,4 @@
-"""The architectures, each with its config, its network and its choices for the search, and what they are built of.
+"""The architectures, each with its config, network and search choices, and their building blocks.
 
 Import each from its module; `models.build` is the registry.
 """

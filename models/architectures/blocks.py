@@ -1,7 +1,7 @@
-"""Building blocks that more than one network uses: convolutions, stem, upsampling, padding, and the output layer.
+"""Building blocks shared by the networks: convolutions, stem, upsampling, padding, and the output layer.
 
 Convolutions have no bias (a norm follows) and pad with zeros to "same" size. The layers of the stem and of upsampling
-follow the original study, and keep its parameter counts. Only `Head` brings features into [0, 1].
+follow the original study, and keep its parameter counts. Only `Head` maps features into [0, 1].
 """
 
 import math

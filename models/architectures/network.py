@@ -1,4 +1,4 @@
-"""Base class of the networks (encoder, decoder, padding to any size) and the entry of one in the registry."""
+"""Base class of the networks (encoder, decoder, padding to any size), and `Architecture`, their registry entry."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -44,11 +44,11 @@ class Network(nn.Module):
     def load_pretrained(self, file: Path | None = None) -> None:
         """Load published weights if the config asks for any, from the `file` of `models.build.match_encoder` if needed.
 
-        Weights that a model was saved with need no such call.
+        Saved models have their own weights and need no such call.
         """
 
     def lr_factors(self) -> dict[nn.Module, float]:
-        """Return the factors on the learning rate of parts of the network; the others have the factor 1."""
+        """Return learning-rate factors of parts of the network; other parts have factor 1."""
         return {}
 
     def set_prior(self, *, mask: float, depth: float) -> None:
@@ -89,11 +89,11 @@ class Architecture:
     # searched fields in the order in which they are suggested, with `width` (ascending) and `stem_stride`
     choices: Choices
     fixed: tuple[str, ...] = ()  # fields that the search leaves at their defaults
-    # fields that the encoder does not read: the deepest features see as much of the image with any
+    # fields that do not affect the encoder, and so not the receptive field of its deepest features
     decoder_fields: tuple[str, ...] = ("head",)
     # fields of each encoder for which weights may be given as a file; empty if there is none
     encoders: tuple[Mapping[str, Any], ...] = ()
-    # fields that make the network lightest, apart from width and stem stride
+    # fields of the lightest network, apart from width and stem stride
     lightest: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Networks whose encoder may start from published weights, and how published tensors are matched with the encoder's."""
+"""Networks whose encoder may start from published weights, and the conversion of published tensors."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ ENCODER_CHOICES: dict[str, Values] = {
 class PretrainedConfig(DecoderConfig):
     """Options of an encoder that may start from published weights."""
 
-    # initial weights of the encoder: `none` for random ones, `imagenet` for those that the installation has, `file` for
-    # those of --encoder-weights
+    # initial weights of the encoder: `none` (random), `imagenet` (from an installed package), or `file` (from
+    # --encoder-weights)
     weights: str = "none"
     encoder_lr: float = 1.0  # factor on the learning rate of the encoder, above 0 and at most 1
     freeze_norm: bool = False  # True keeps the running moments of the encoder's batch norms

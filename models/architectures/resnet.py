@@ -31,8 +31,8 @@ class ResNetConfig(PretrainedConfig):
     """Config of `resnet18_ed`; width 64 selects the published encoder, of 64 to 512 channels and stem stride 2."""
 
     arch: str = "resnet18_ed"
-    # True selects the U-shaped decoder, the only one that reads `upsample`, `merge`, `groups` and `decoders`;
-    # False selects the study's, without skips
+    # True selects the U-shaped decoder, which alone uses `upsample`, `merge`, `groups` and `decoders`; False selects
+    # the study's decoder without skips
     skips: bool = False
 
     def __post_init__(self) -> None:
@@ -156,7 +156,7 @@ RESNET18_ED = Architecture(
     },
     fixed=(
         "head",  # minmax forces a foreground into every image: score 0.17 instead of 0.48 on real composites
-        "weights",  # only of --encoder-weights, with which the others below are searched
+        "weights",  # set by --encoder-weights, with which the fields below are searched
         *ENCODER_CHOICES,
     ),
     encoders=({"width": PUBLISHED_WIDTH, "stem_stride": 2, "weights": "file"},),

@@ -18,17 +18,17 @@ from models.target import Counts, Maps, Target, Valid
 Scalar = Float[Tensor, ""]
 BALANCES = ("fixed", "adaptive", "uncertainty")
 BOUND = 4.0  # largest magnitude of a learnt log-variance
-Shares = Float[Tensor, "2"]  # parts of a batch's images with a mask, and of those with depth, that a micro-batch holds
+Shares = Float[Tensor, "2"]  # a micro-batch's fractions of the batch's images with a mask and with depth
 
 
 class Balance(nn.Module):
-    """The sum of the losses of mask and depth, each times its share, with a factor on the mask's.
+    """The sum of the mask and depth losses, each times its share, with a factor on the mask loss.
 
     - `fixed`: the factor is the mask's weight.
-    - `adaptive`, the original study's: clamp(depth / mask, 1, largest), without gradient, multiplies it. That is 1 if
-      no depth is known, and has no effect if no mask is known.
-    - `uncertainty`: each loss is weighted by exp(-s) plus a penalty s, the learnt log-variance of the task. tanh holds
-      s within (-BOUND, BOUND); beyond a hard clamp it would get no gradient to return with. A task without any label
+    - `adaptive`, as in the original study: this weight times clamp(depth / mask, 1, largest), without gradient. The
+      clamp is 1 if no depth is known, and has no effect if no mask is known.
+    - `uncertainty`: each loss is weighted by exp(-s) plus a penalty s, the learnt log-variance of the task. tanh keeps
+      s within (-BOUND, BOUND); a hard clamp would have no gradient beyond its limits. A task without any label
       adds no penalty, so its s stays. The sum may be negative.
 
     Source: Kendall et al. 2018, arXiv:1705.07115, equation 7, with the same form for both tasks.
@@ -112,16 +112,16 @@ LOSS_CHOICES: dict[str, Values | OnlyIf] = {
     "depth_alpha": ALPHA,
     "mask_weight": Range(0.25, 4.0, log=True),  # a factor of four either way; beyond it one task is hardly trained
     "balance": BALANCES,
-    "balance_max": OnlyIf("balance", "adaptive", Range(2.0, 8.0, log=True)),  # 1 is fixed; beyond 8 the depth starves
+    "balance_max": OnlyIf("balance", "adaptive", Range(2.0, 8.0, log=True)),  # 1: fixed; beyond 8: hardly any depth
 }
 check_choices(LossConfig, LOSS_CHOICES)
 
 
 def register_term(term: Term) -> None:
-    """Add a term of a plugin, under its function's name; raise ConfigError if there is one of that name."""
+    """Add a term of a plugin under its function's name; raise ConfigError if the name is taken."""
     name, table = term.function.__name__, PIXEL_TERMS if term.kind == "pixel" else STRUCTURAL_TERMS
     if name in (NONE, *PIXEL_TERMS, *STRUCTURAL_TERMS):
-        raise ConfigError(f"there is a term of the loss called {name!r} already; rename the function")
+        raise ConfigError(f"there is already a loss term {name!r}; rename the function")
     table[name] = term
     for task in term.searched_for:
         values = LOSS_CHOICES[f"{task}_{term.kind}"]

@@ -107,7 +107,7 @@ class Term:
     function: Callable[[Maps, Maps, Valid], PerImage]  # value of each image from prediction, target and valid pixels
     searched_for: tuple[str, ...] = TASKS  # tasks for which the search tries the term
     min_px: int = 1  # smallest side of the images
-    kind: Literal["pixel", "structural"] = "structural"  # of a plugin's term; the tables of the loss tell of the others
+    kind: Literal["pixel", "structural"] = "structural"  # table for a plugin's term; ignored for others
 
 
 def valid_mean(values: Maps, valid: Valid) -> PerImage:

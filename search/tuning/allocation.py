@@ -19,9 +19,9 @@ MIN_EPOCHS = 2  # a network that is too slow for so many epochs within a trial's
 MIN_IMAGES = 64  # training images of a stage that searches
 MAX_TRIALS_PER_GPU = 16
 GPU_SHARE = 0.95  # of the memory of a GPU for trials; the rest is for the process that started the run
-CONTEXT_MIB, TRIAL_MIB = 512, 1536  # of a GPU: what a process occupies without tensors; the least for a trial in all
-EQUAL = 0.7  # part of the fastest node's speed from which nodes count as equal
-MEASURING, MIN_MEASURED = 0.3, 16  # share of a trial's time for one validation, and the fewest images it measures
+CONTEXT_MIB, TRIAL_MIB = 512, 1536  # GPU memory: of a process without tensors; least for one trial in all
+EQUAL = 0.7  # share of the fastest node's speed above which nodes count as equally fast
+MEASURING, MIN_MEASURED = 0.3, 16  # largest share of a trial's time for one validation; least images of a validation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,24 +49,24 @@ class StopCriterion:
 
 
 def estimate_typical_s(throughput: Throughput, px: int, images: float, *, factor: float = 1.0) -> float:
-    """Return the seconds in which a network of `factor` times the typical multiply-adds trains on images of `px`."""
+    """Return the seconds to train on `images` of `px` with `factor` times the typical multiply-adds."""
     macs = factor * TYPICAL_MACS * (px / TYPICAL_PX) ** 2
     return throughput.compute_training_s(images, macs, layers=TYPICAL_LAYERS, batch_size=TYPICAL_BATCH)
 
 
 def find_slowest(speeds: Mapping[str, Throughput]) -> Throughput:
-    """Return the throughput of the slowest of the nodes, for which trials are planned: each may run on any of them."""
+    """Return the throughput of the slowest node; trials are planned for it, because each may run on any node."""
     return max(speeds.values(), key=lambda speed: estimate_typical_s(speed, TYPICAL_PX, 1))
 
 
 def describe_speeds(speeds: Mapping[str, Throughput]) -> str:
-    """Return a line on nodes of which one trains much slower than another, else ""."""
+    """Return a warning if one node trains much slower than another, else ""."""
     times = {name: estimate_typical_s(speed, TYPICAL_PX, 1) for name, speed in speeds.items()}
     slow, fast = max(times, key=lambda name: times[name]), min(times, key=lambda name: times[name])
     share = times[fast] / times[slow]
     if share >= EQUAL:
         return ""
-    return f"node {slow} trains at {share:.0%} of the speed of {fast}, and trials are planned for it"
+    return f"node {slow} trains at {share:.0%} of the speed of {fast}; trials are planned for the slower node"
 
 
 def choose_trials_per_gpu(throughput: Throughput, memory_mib: float) -> int:
@@ -82,7 +82,7 @@ def choose_trials_per_gpu(throughput: Throughput, memory_mib: float) -> int:
 def count_trainings(wall_s: float | None, throughput: Throughput, *, workers: int, px: int) -> float:
     """Return how many good trainings of a typical network at the final size a budget pays for; infinite without time.
 
-    `throughput` is that of each of `workers`.
+    `throughput` is that of one worker.
     """
     return math.inf if wall_s is None else wall_s * workers / estimate_typical_s(throughput, px, GOOD_IMAGES)
 
@@ -138,7 +138,7 @@ def count_affordable_images(cap_s: float | None, throughput: Throughput, stage: 
 def build_feasibility(
     stage: Stage, constraints: Constraints, throughput: Throughput, *, images: int, cap_s: float | None
 ) -> Feasibility:
-    """Return the rules of a search: a trial completes MIN_EPOCHS of `images` within `cap_s`, on `throughput`."""
+    """Return the rules of a search: a trial must complete MIN_EPOCHS of `images` within `cap_s`, at `throughput`."""
     least = images * min(MIN_EPOCHS, stage.epochs)
     return Feasibility(constraints=constraints, px=stage.px, throughput=throughput, images=least, cap_s=cap_s)
 
@@ -156,7 +156,7 @@ def count_measurable_images(
 ) -> int | None:
     """Return how many validation images a trial can measure after each epoch; None for no limit.
 
-    Only networks that are far too slow for their budget, as a configured recipe may be, measure fewer than all.
+    Only networks that are far too slow for their budget, such as a user's recipe, measure fewer than all.
     """
     if cap_s is None or throughput is None:
         return None

@@ -1,4 +1,4 @@
-"""End a run in order on a signal, and at once if Ray is lost, does not stop, or outlasts the budget."""
+"""Stop a run cleanly on a signal, and at once if Ray is lost, does not stop, or exceeds the budget."""
 
 import contextlib
 import os
@@ -16,8 +16,8 @@ from search.records.run_dir import describe_stop, format_resume_command, is_clai
 from search.records.run_state import RunState
 
 STOP_S = 10.0  # after a signal, for Ray Tune to save and for Ray to end
-LOST_S = 3.0  # without an answer of Ray's servers
-LATE_S = 60.0  # after the budget; Ray Tune waits for trials for half of it
+LOST_S = 3.0  # seconds without an answer from Ray's servers
+LATE_S = 60.0  # seconds after the budget; Ray Tune waits for trials for half of them
 POLL_S = 0.5
 
 
@@ -26,7 +26,7 @@ class RunInterruptedError(Exception):
 
 
 class Interrupt:
-    """Ends the run in order on SIGINT, SIGTERM or SIGHUP, and from a thread if Ray holds the main thread.
+    """Stops the run cleanly on SIGINT, SIGTERM or SIGHUP, and from a thread if Ray blocks the main thread.
 
     Attributes:
         requested: True once a signal asked the run to stop.
@@ -46,7 +46,7 @@ class Interrupt:
         """Install the signal handlers; Ray replaces them when it starts."""
         for name in (signal.SIGINT, signal.SIGTERM):
             signal.signal(name, lambda *_: self.request())
-        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # set by nohup
             signal.signal(signal.SIGHUP, lambda *_: self._hang_up())
         signal.signal(signal.SIGUSR1, lambda *_: None)  # must not end the process before Ray Tune handles it
 
@@ -60,7 +60,7 @@ class Interrupt:
         os.kill(os.getpid(), signal.SIGUSR1)  # Ray Tune's signal to stop and save
 
     def _hang_up(self) -> None:
-        """Stop after the terminal was closed, to which nothing can be written any more."""
+        """Stop after the terminal was closed; discard further output to it."""
         for descriptor in (1, 2):
             if stat.S_ISCHR(os.fstat(descriptor).st_mode):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
@@ -92,7 +92,7 @@ class Interrupt:
                 self._end(f"Ray has not ended {LATE_S:.0f} s after the budget")
 
     def _end(self, reason: str) -> None:
-        """End this process from another thread than the main one, which waits for Ray."""
+        """End this process from a thread, because the main thread waits for Ray."""
         with contextlib.suppress(OSError):  # a full disk
             if self.run_state.state == "running":
                 self.run_state.end("stopped")
@@ -106,7 +106,7 @@ class Interrupt:
 
 
 def _find_lost(servers: Sequence[str]) -> str:
-    """Return why the first server that does not answer does not; "" if all of them answer."""
+    """Return the error of the first server that does not answer; "" if all of them answer."""
     try:
         for address in servers:
             check_answer(address)

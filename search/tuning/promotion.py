@@ -28,8 +28,9 @@ def select_pareto_front(
 def order_for_promotion(records: Sequence[TrialRecord], objectives: Sequence[str]) -> list[TrialRecord]:
     """Return the ranked records; with several objectives, those of the Pareto front come first.
 
-    The best score is the first of them; each of the others adds most to the hypervolume of those before it. The score
-    counts from a constant guess (0) up, costs by their logarithm, from the greatest of the records down.
+    The best score is the first of them; each of the others adds most to the hypervolume of those before it. The
+    hypervolume is measured from the score of a constant guess (0) and from the highest costs of the records, with costs
+    on a logarithmic scale.
     """
     order, costs = rank_trials(records), objectives[1:]
     if not (costs and order):
@@ -51,12 +52,11 @@ def promote(
 ) -> list[TrialRecord]:
     """Select the trials of the previous stage that are promoted to `stage`.
 
-    `excluded` were promoted before, or their weights are gone.
+    `excluded` trials were promoted before, or their weights are gone.
 
     Returns:
-        The best in order, without those that score `epsilon` less than the first, then the controls. The smallest
-        network on the Pareto front that scores better than a constant guess, and the best pretrained one, take the last
-        of the best places.
+        The best in order, except those more than `epsilon` below the first, then the controls. The smallest network on
+        the Pareto front and the best pretrained one that beat a constant guess get the last of the best places.
     """
     order = order_for_promotion(records, stage.objectives)
     available = [r for r in order if r.trial_id not in excluded]
@@ -70,14 +70,14 @@ def promote(
 
 
 def select_controls(records: Sequence[TrialRecord], count: int, *, seed: int) -> list[TrialRecord]:
-    """Draw controls; which of two trials is drawn first depends on the seed and their names only."""
+    """Draw controls; the order of two trials depends only on the seed and their names."""
     return sorted(records, key=lambda r: random.Random(f"{seed} {r.trial_id}").random())[:count]
 
 
 def select_checkpoints(
     records: Sequence[TrialRecord], *, seed: int, objectives: Sequence[str] = ("score",)
 ) -> set[str]:
-    """Return the trials of one stage that `promote` may select, now or when the run is given more budget."""
+    """Return the trials of one stage that `promote` may select, now or after the run is extended."""
     order = rank_trials(records)
     costs = objectives[1:]
     front = select_pareto_front(order, lambda r: tuple(float(r.metrics[name]) for name in costs)) if costs else []
@@ -105,12 +105,12 @@ def _compute_mean_score(group: Sequence[TrialRecord]) -> float:
 
 
 def _find_smallest_network(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return the smallest network on the Pareto front that scores better than a constant guess (0), if there is one."""
+    """Return the smallest network on the Pareto front that beats a constant guess (score 0), if there is one."""
     return [r for r in select_pareto_front(records, lambda r: (_params(r),)) if r.score > 0][-1:]
 
 
 def _find_best_pretrained(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return the first of the ranked records whose network started from published weights, if it beats a guess."""
+    """Return the first of the ranked records with a pretrained network that beats a constant guess, if there is one."""
     return [r for r in records if r.config.get("model/weights", "none") != "none" and r.score > 0][:1]
 
 

@@ -21,11 +21,11 @@ def restore_trials(
     data_module: DataModule,
     report: Callable[[str], None],
 ) -> None:
-    """Restore the state in which the earlier processes of a run left it; `report` prints a line.
+    """Restore the state left by the earlier processes of a run; `report` prints a line.
 
-    Trials whose last report arrived are finished, unfinished ones go back to their checkpoint. `checkpoints` is
-    filled with those that are still needed; the others are deleted. `data_module` gets the data of the first stage,
-    whose statistics and sigma hold for the whole run.
+    Trials whose last report arrived are finished, unfinished ones go back to their checkpoint. `checkpoints` is filled
+    with those still needed; the others are deleted. `data_module` gets the data of the first stage, whose statistics
+    and sigma hold for the whole run.
     """
     for record in [r for r in table.records.values() if not r.status and r.metrics.get("last")]:
         table.finish(record.trial_id, *read_outcome(record.metrics, record.metrics))
@@ -33,7 +33,7 @@ def restore_trials(
     unfinished = {i: r.metrics.get("epochs", 0) for i, r in table.records.items() if not r.status}
     found = find_checkpoints(checkpoints.place, unfinished)
     for trial_id in [i for i in unfinished if is_reduced(load_state(found.get(i)))]:
-        del unfinished[trial_id]  # a power failure lost the line with its end
+        del unfinished[trial_id]  # the line of its end was lost in a power failure
         table.finish(trial_id, *read_outcome({}, {}))
     for trial_id, checkpoint in found.items():
         if trial_id in table.records and table.records[trial_id].status != "failed":
@@ -53,9 +53,9 @@ def restore_trials(
 
 
 def _repair(table: TrialTable, report: Callable[[str], None]) -> None:
-    """Report what a power failure left incomplete; the searcher adds the trials that the journal has lost."""
+    """Report files damaged by a power failure; the searcher adds the trials that the journal has lost."""
     if table.orphans:
-        report(f"{table.orphans} lines of trials that trials.jsonl lacks are left out, as after a power failure")
+        report(f"ignored {table.orphans} lines of trials missing from trials.jsonl, as after a power failure")
     if lost := repair_journal(table.folder / "study.journal"):
         report(f"study.journal is damaged: its last {lost} lines are replaced by the trials of trials.jsonl")
 

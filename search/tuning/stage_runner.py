@@ -41,7 +41,7 @@ class StageFailedError(RuntimeError):
 
 @dataclass
 class StageRunner:
-    """Opens one stage after the other."""
+    """Runs the stages in order."""
 
     stages: Sequence[Stage]
     resources: RunResources
@@ -52,7 +52,7 @@ class StageRunner:
     table: TrialTable
     checkpoints: CheckpointStore
     console: RunConsole
-    stopped: Callable[[], bool]  # returns whether nothing new may begin
+    stopped: Callable[[], bool]  # returns True once no new trial may begin
     # message of the StageFailedError to raise if every trial of a stage failed, which ends the searchers
     failure: str = field(default="", init=False)
 
@@ -128,7 +128,7 @@ class StageRunner:
         return self._select_repeated(stage, previous) if stage.kind == "repeat" else []
 
     def _select_promoted(self, stage: Stage, previous: list[TrialRecord]) -> list[TrialRecord]:
-        """Return the promoted trials, without those that do not have the time for one step."""
+        """Return the promoted trials, except those without time for one step."""
         promoted_before = {record.parent_id for record in self._list_counted(stage)}
         gone = {r.trial_id for r in previous} - self.checkpoints.keys()
         selected = promote(previous, stage, seed=self.resources.seed, excluded=promoted_before | gone)
@@ -155,7 +155,7 @@ class StageRunner:
     def _build_searcher(
         self, context: StageContext, parents: list[TrialRecord], unfinished: list[TrialRecord]
     ) -> Searcher:
-        """Return the searcher of a stage, which hands out the unfinished trials of an earlier process first."""
+        """Return the searcher of a stage, which first resumes the unfinished trials of an earlier process."""
         begun = self.table.list_begun(context.stage.name)
         resumed = build_resumed_specs(context, unfinished, self.checkpoints)
         counted = self._list_counted(context.stage)
@@ -179,7 +179,7 @@ class StageRunner:
         )
 
     def _list_not_begun(self, parents: list[TrialRecord], begun: list[TrialRecord]) -> list[TrialRecord]:
-        """Return those of `parents`, with repetitions, that no trial of this round has started from."""
+        """Return the entries of `parents`, with repetitions, from which no trial of this round has started."""
         assert self.run_state.open_stage is not None
         started = Counter(r.parent_id for r in begun if r.started_s >= self.run_state.open_stage["began_s"])
         waiting = []

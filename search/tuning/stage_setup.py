@@ -43,8 +43,8 @@ from search.tuning.ray.trainable import StageContext, TrialSpec, build_trial_spe
 SPARE = 1.15  # safety factor on the measured training time of a repeat
 TESTED_RECIPE = "quick_residual"  # trained by --find-lr: small, and learns in seconds
 TEST_SHARE = 0.1  # largest part of the stage's time for one range test
-WORKERS_AHEAD = 8  # workers for each configuration that is asked for in advance; with one worker none is
-REPORTS_PER_S = 100  # that workers send to the driver at most, unless trials are shorter than ten seconds
+WORKERS_AHEAD = 8  # workers for each configuration suggested in advance; with one worker there is none
+REPORTS_PER_S = 100  # most reports from the workers to the driver, unless trials are shorter than ten seconds
 LrRanges = Mapping[str, tuple[float, float]]
 
 
@@ -61,9 +61,9 @@ class RunResources:
     constraints: Constraints
     sampler: str = "tpe"  # kind of sampler of the search, "tpe" or "random"
     first: Sequence[str] = tuple(PORTFOLIO)  # names of the recipes that a search tries first
-    space: Parameters = field(default_factory=dict)  # parameters of the search space whose values the user states
+    space: Parameters = field(default_factory=dict)  # parameters of the search space that the user sets
     encoder: Path | None = None  # converted weights of --encoder-weights
-    storage: str | None = None  # URI of what the nodes fetch into their caches; None if they see that of this machine
+    storage: str | None = None  # URI from which nodes fill their caches; None if they share that of this machine
 
 
 def build_stage_context(
@@ -72,7 +72,7 @@ def build_stage_context(
     """Pack the images of a stage, within a quarter of its time, and allocate resources to its trials.
 
     `trials` is None for a search, which fills the time of the stage. `settled` has the `train_images` and `cap_s` of an
-    earlier process or round: scores of a stage are comparable only if all its trials see the same images.
+    earlier process or round, because scores of a stage are comparable only on the same images.
     """
     cluster, deadline, until = resources.cluster, None, None
     throughput = cluster.share(resources.throughput, at_once := trials or cluster.workers)
@@ -273,5 +273,5 @@ def build_search(
         unfinished=unfinished,
         ahead=0 if workers == 1 else -(-workers // WORKERS_AHEAD),
     )
-    storage.select = select_fitted  # from here on the sampler alone reads ended trials
+    storage.select = select_fitted  # from here on only the sampler reads ended trials
     return search

@@ -188,7 +188,7 @@ def test_run_continues_after_a_power_failure_with_data_that_have_moved(tiny_data
     process = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, cwd=moved)
     assert process.returncode == 0, process.stderr
     assert f"{shard}: damaged; packed anew" in process.stderr
-    assert "1 lines of trials that trials.jsonl lacks are left out" in process.stdout
+    assert "ignored 1 lines of trials missing from trials.jsonl" in process.stdout
     assert "study.journal is damaged" in process.stdout
     assert sum(row["stage"] == "explore" for row in rows(out)) == 3
     assert run_state(out)["state"] == "done" and run_state(out)["data"]["folder"] == str(moved)

@@ -99,11 +99,11 @@ def test_changed_copy_is_not_run(plugins, own_names):
         ("def f(:", "wrong.py: SyntaxError"),
         (
             "from models.losses.terms import Term\ndef dice(p, t, v):\n    return p\nD = Term(dice)",
-            "there is a term of the loss called 'dice' already",
+            "there is already a loss term 'dice'",
         ),
         (
             "from models.architectures.unet import UNET\nimport dataclasses\nMINE = dataclasses.replace(UNET)",
-            "there is an architecture called 'unet' already",
+            "there is already an architecture 'unet'",
         ),
     ],
 )

@@ -193,5 +193,5 @@ def test_trials_are_planned_for_the_slowest_node_and_unequal_nodes_are_named():
     slow, fast, quick = Throughput(1e9), Throughput(4e9), Throughput(1.2e9)
     assert find_slowest({"a": fast, "b": slow, "c": quick}) is slow
     assert describe_speeds({"a": quick, "b": slow}) == describe_speeds({"a": slow}) == ""
-    line = "node b trains at 25% of the speed of a, and trials are planned for it"
+    line = "node b trains at 25% of the speed of a; trials are planned for the slower node"
     assert describe_speeds({"a": fast, "b": slow, "c": quick}) == line

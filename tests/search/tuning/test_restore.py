@@ -72,7 +72,7 @@ def test_lines_that_a_power_failure_left_without_their_trial_are_left_out_and_co
     assert list(loaded.records) == ["e0001"] and loaded.orphans == 2
     checkpoints, lines, _ = restore(loaded, tiny_dataset)
     assert not checkpoints and not list(table.folder.glob("ray/*/*/checkpoint_*"))
-    assert lines[0].startswith("2 lines of trials that trials.jsonl lacks are left out")
+    assert lines[0].startswith("ignored 2 lines of trials missing from trials.jsonl")
     begin(loaded, "e0002", epochs=1)
     loaded.finish("e0002", "completed")
     again = TrialTable.load(table.folder)
