@@ -110,7 +110,7 @@ class Throughput:
         return Throughput(self.macs_per_s * devices, self.launch_s)
 
     def compute_training_s(self, images: int | float, macs: int | float, *, layers: int, batch_size: int) -> float:
-        """Return the seconds in which a network of so many convolutions and multiply-adds an image trains on images."""
+        """Return the seconds to train on `images` with `macs` multiply-adds per image and `layers` convolutions."""
         step_s = self.launch_s * (LAUNCHES + LAYER_LAUNCHES * layers)
         return images * macs / self.macs_per_s + images / batch_size * step_s
 

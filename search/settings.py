@@ -20,7 +20,7 @@ from models.config import ConfigError
 from models.score import DEFAULT_WEIGHTS, SCORED, describe_part, read_weights
 from search.config.encoder import HUB, parse_source
 from search.config.options import list_tables
-from search.config.stages import STAGE_SETTINGS, check_stages, list_stated_stages
+from search.config.stages import STAGE_SETTINGS, check_stages, list_changeable_settings
 
 COMMAND_ONLY = ("help", "config", "print_config", "set", "arch", "resume", "dry_run", "plugin")
 HEADER = """\
@@ -103,7 +103,7 @@ def _read_setting(name: str, value: Any, actions: Mapping[str, argparse.Action],
 
 
 def _advise(name: str, known: Sequence[str]) -> str:
-    """Return what to write instead of an unknown name."""
+    """Return advice on an unknown name."""
     if name in COMMAND_ONLY:
         return f"{to_flag(name)} is given on the command line"
     if "." in name:
@@ -177,7 +177,7 @@ def format_settings(parser: argparse.ArgumentParser, args: argparse.Namespace) -
     weights = args.score or DEFAULT_WEIGHTS
     for name in (*weights, *(name for name in SCORED if name not in weights)):
         lines.append(_format_line(name, weights.get(name), describe_part(name), shown="0.5"))
-    for stage, settings in list_stated_stages(args.stages, args.px).items():
+    for stage, settings in list_changeable_settings(args.stages, args.px).items():
         lines.append(f"\n[stage.{stage}]")
         for name, usual in settings.items():
             value = args.stage.get(stage, {}).get(name)

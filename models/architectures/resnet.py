@@ -48,7 +48,7 @@ class ResNetConfig(PretrainedConfig):
 
     @property
     def image_moments(self) -> ImageMoments | None:
-        """Moments of ImageNet for the published encoder; those of the training data for the study's."""
+        """ImageNet's moments for the published encoder; None, those of the training data, for the study's."""
         return IMAGENET if self.published else None
 
 

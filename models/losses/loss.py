@@ -161,7 +161,7 @@ class Loss(nn.Module):
         """Return the weighted sum and its parts, from mask and depth in [0, 1].
 
         `whole` counts the labelled images of the batch that this is a part of: totals and parts of all its
-        parts add up to those of the batch. None: this is the whole batch.
+        parts add up to those of the batch. None means that this is the whole batch.
         """
         with torch.autocast(pred.device.type, enabled=False):
             known, valid, images = target.mask_valid, target.valid, target.count_labelled()

@@ -18,7 +18,7 @@ class BudgetError(argparse.ArgumentTypeError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """Limit of what all processes of a run spend together."""
+    """Limit for all processes of a run together."""
 
     text: str  # as the user wrote it
     wall_s: float | None = None  # wall time in seconds, or None

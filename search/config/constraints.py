@@ -21,7 +21,7 @@ class Constraints:
     max_params: float | None = None
     max_macs: float | None = None  # multiply-adds of one image
     max_latency_ms: float | None = None  # milliseconds of one image, on one thread of this machine or on its GPU
-    idle_ms: float | None = None  # what `measure_reference_ms` returned before trials began
+    idle_ms: float | None = None  # result of `measure_reference_ms` before trials began
 
     def compute_excess(self, config: TrialConfig) -> dict[str, float]:
         """Return the relative excess over each limit that is set, at most 0 where it is met.

@@ -78,7 +78,7 @@ class RunOptions:
     Every option can also be set in a settings file (`search.settings`), under the name of its field.
     """
 
-    budget: Budget  # what all processes of the run may spend together
+    budget: Budget  # limit for all processes of the run together
     configs: "tuple[TrialConfig, ...]" = ()  # configurations trained instead of a search; empty for a search
     # hashes of plugin files, by name
     plugins: Mapping[str, str] = field(default_factory=dict, metadata={"option": "--plugin"})
@@ -141,7 +141,7 @@ class RunOptions:
     )
     sampler: str = _option("sampler of the search", default="tpe", group=COMPARISONS, choices=("tpe", "random"))
     first: str = _option(
-        "what a search tries first: the portfolio, the study's recipes and then the portfolio, or nothing",
+        "configurations that a search tries first: the portfolio, the study's recipes and then the portfolio, or none",
         default="portfolio",
         choices=("portfolio", "study", "nothing"),
     )
@@ -194,7 +194,7 @@ class RunOptions:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "RunOptions":
-        """Read what `to_dict` returned; an option that is missing has its default."""
+        """Invert `to_dict`; missing options get their defaults."""
         plain = {f.name: values[f.name] for f in fields(cls) if f.name in values and f.metadata}
         plain = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
         if values["configs"]:

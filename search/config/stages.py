@@ -127,15 +127,15 @@ def list_stage_settings(stage: Stage, *, is_last: bool) -> dict[str, Any]:
     return {name: getattr(stage, STAGE_SETTINGS[name].attribute) for name in names}
 
 
-def list_stated_stages(preset: str, px: int = FINAL_PX) -> dict[str, dict[str, Any]]:
-    """Return these settings for each stage of a preset; repeats use those of the previous stage."""
+def list_changeable_settings(preset: str, px: int = FINAL_PX) -> dict[str, dict[str, Any]]:
+    """Return the changeable settings of each stage of a preset; repeats use those of the previous stage."""
     stages = [stage for stage in build_stages(preset, px=px) if stage.kind != "repeat"]
     return {stage.name: list_stage_settings(stage, is_last=stage is stages[-1]) for stage in stages}
 
 
 def check_stages(stated: Mapping[str, Any], preset: str) -> None:
     """Raise ConfigError if a stage or setting is unknown (the nearest is named), or a value is not allowed."""
-    stages = list_stated_stages(preset)
+    stages = list_changeable_settings(preset)
     for stage, settings in stated.items():
         _check_name("stage", stage, stages)
         if not isinstance(settings, Mapping):
@@ -160,7 +160,7 @@ def _check_value(name: str, value: Any, setting: StageSetting) -> None:
         raise ConfigError(f"{name} = {value!r} must be a {kind} from {low:g} to {high:g}")
 
 
-def _state(stage: Stage, stated: Mapping[str, Mapping[str, Any]]) -> Stage:
+def _apply_settings(stage: Stage, stated: Mapping[str, Mapping[str, Any]]) -> Stage:
     """Return a stage with the user's settings; configured entrants leave no place for small networks or controls."""
     repeats = stage.kind == "repeat"
     settings = stated.get("final" if repeats else stage.name, {})
@@ -208,7 +208,7 @@ def build_stages(
         factor = first.macs_factor * math.sqrt(max(trainings, 1.0))
         first = replace(first, macs_factor=factor, narrow=trainings < WIDE_FROM and not wide)
     first = replace(first, kind="fixed", early_stopping=False) if fixed else first
-    stages = [_state(stage, stated) for stage in (first, *later)]
+    stages = [_apply_settings(stage, stated) for stage in (first, *later)]
     return tuple(stage if refine else replace(stage, refine=0.0) for stage in stages)
 
 

@@ -59,7 +59,7 @@ class FinalModels:
         metrics = self._write_best(group[0], seeds, next(divide_time(models_until, 1 + keep)))
         run_state.best, run_state.seeds = group[0].trial_id, seeds
         run_state.data = self.data_module.to_dict()  # later stages have decoded more images
-        run_state.write()  # a run that is killed from here on keeps best/ as it is
+        run_state.write()  # a run that is killed from here on keeps best/
         run_state.front = self._write_front(keep, deadline)
         return group[0], metrics
 
@@ -83,7 +83,7 @@ class FinalModels:
         return metrics
 
     def _write_front(self, keep: int, deadline: float | None) -> list[dict[str, Any]]:
-        """Return the Pareto front; replace front/ by `keep` of its models besides the best."""
+        """Return the Pareto front; replace front/ by `keep` of its models, excluding the best."""
         front = list_pareto_front(self.stages, self.table, self.checkpoints, deadline=deadline)
         out = self.run_state.folder / "front"
         shutil.rmtree(out, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Write the model card: network, training data, metrics, limits and use, from config.json and metrics.json alone."""
+"""Write the model card: network, training data, metrics, limits and use, only from config.json and metrics.json."""
 
 import json
 from collections.abc import Iterator, Mapping

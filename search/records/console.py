@@ -122,7 +122,7 @@ def list_dashboards(out: Path, *, searches: bool, ray: str = "") -> list[str]:
         journal, artifacts = (quote(str(out / name)) for name in ("study.journal", "artifacts"))
         lines.append(f"search    optuna-dashboard {journal} --artifact-dir {artifacts}")
     if ray:
-        lines.append(f"workers   {ray}  (what each does during the run; `ray get-auth-token` prints its token)")
+        lines.append(f"workers   {ray}  (Ray's dashboard during the run; `ray get-auth-token` prints its token)")
     return lines
 
 

@@ -43,7 +43,7 @@ def mentions_full_disk(text: str, folder: Path) -> bool:
 
 
 def find_temporary_folder() -> Path:
-    """Return the folder in which Ray has its temporary files."""
+    """Return the folder for Ray's temporary files."""
     return Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
 
 

@@ -63,7 +63,7 @@ def mirror_run(folder: Path, uri: str | None) -> Iterator[Callable[[Action], Non
 
 
 class RunMirror:
-    """Copies what has changed in a run folder to a storage, from a thread."""
+    """Copies the changed files of a run folder to a storage, from a thread."""
 
     def __init__(self, folder: Path, uri: str) -> None:
         self.folder, self.uri = folder, uri
@@ -75,7 +75,7 @@ class RunMirror:
         self._thread = threading.Thread(target=self._repeat, daemon=True)
 
     def start(self) -> None:
-        """Copy every SYNC_S, but for at most half of the time."""
+        """Copy every SYNC_S, during at most half of the time."""
         self._thread.start()
 
     def stop(self) -> None:

@@ -95,7 +95,7 @@ class TrialTable:
         self.records: dict[str, TrialRecord] = {}
         self.orphans = 0
         self._stale = False  # True if trials.csv lacks a trial that has ended
-        self._write_again = float("-inf")  # moment of time.monotonic() from which writing takes little of the time
+        self._write_again = float("-inf")  # moment of time.monotonic() from which trials.csv may be written again
 
     @classmethod
     def load(cls, folder: Path) -> "TrialTable":

@@ -99,7 +99,7 @@ class RunStorage(JournalStorage):
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        """Return the trials of a study, or those in some states, in order."""
+        """Return the trials of a study in order, optionally only those in `states`."""
         if self.select is None:
             return super().get_all_trials(study_id, deepcopy, states)
         key = study_id, None if states is None else tuple(state for state in TrialState if state in states)

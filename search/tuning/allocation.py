@@ -101,7 +101,7 @@ def allocate(
     """Allocate a stage's time and data to its trials.
 
     `remaining_s` is None without a deadline, `trials` for a search, which continues until its time is over.
-    `threads_each` returns the threads of each of so many concurrent trials; `throughput` is that of one trial. A
+    `threads_each` maps a number of concurrent trials to the threads of each; `throughput` is that of one trial. A
     first stage gets as many images as its time allows, unless `most_images` is given.
     """
     cap_s = compute_trial_cap(stage, remaining_s, trials, workers)
