@@ -20,7 +20,7 @@ PROBE_PX = 1536
 PASS_MACS, MAX_IMAGES = 8e9, 32  # limits of one pass: multiply-adds (about a second on a slow core) and images
 MAX_GPU_IMAGES = 512
 REFERENCE, REFERENCE_PX = UNetConfig(width=4, stem_stride=2), 80  # network whose latency shows how busy a device is
-LAUNCHES, LAYER_LAUNCHES = 150, 10  # operations of a training step: apart from, and for each convolution
+LAUNCHES, LAYER_LAUNCHES = 150, 10  # operations of a training step: fixed number, and per convolution
 LOSS_MAPS = 40  # float32 maps of the image's size that MS-SSIM of both tasks keeps, measured; other terms keep fewer
 
 

@@ -97,7 +97,7 @@ def write_model_folder(
 
 
 def _note(metrics: dict[str, Any], leaks: bool, stats: Stats) -> str:
-    """Return a line with the reservations about the metrics; "" if there are none."""
+    """Return a line with caveats about the metrics; "" if there are none."""
     notes = [] if "test" in metrics else ["no test part in this data set: there are no test metrics"]
     trained = {"mask": ("iou", stats.mask_known, "depth"), "depth": ("rmse_depth", stats.depth_known, "mask")}
     for task, (metric, share, other) in trained.items():

@@ -25,7 +25,7 @@ from search.training.micro_batches import TrialOutOfMemoryError
 from search.training.trainer import STATE_FILE, FitPlan, State, TrialDivergedError, fit
 
 PACKAGES = ("torch", "numpy", "albumentations", "opencv-python-headless")  # whose versions metrics depend on
-NOT_COMPARED = {"train_s", "fit_s", "predictions", "replay"}  # times, and report entries that are no metrics
+NOT_COMPARED = {"train_s", "fit_s", "predictions", "replay"}  # times, and report entries that are not metrics
 SIZES = ("px", "train_images", "val_images")
 Log = Callable[[str], None]
 

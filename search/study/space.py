@@ -153,7 +153,7 @@ def encode_point(config: TrialConfig, limits: SpaceLimits) -> dict[str, Any]:
 
 
 def _find_nearest(value: Any, values: Values) -> Any:
-    """Return the encoded value among `values` that is nearest to `value`; the first one if they are no numbers."""
+    """Return the encoded value among `values` that is nearest to `value`; the first one if they are not numbers."""
     if isinstance(values, Range):
         return min(max(value, values.low), values.high)
     encoded = [_encode(each) for each in values]
