@@ -112,13 +112,13 @@ class Place:
 
     def copy(self, source: Any, name: str) -> None:
         """Write a file from a stream: an object appears as a whole by itself, a local file is renamed."""
-        path, is_local = f"{self.path}/{name}", self.filesystem.type_name == "local"
-        if is_local:
-            self.filesystem.create_dir(path.rpartition("/")[0])
-        with self.filesystem.open_output_stream(f"{path}.part" if is_local else path) as stream:
+        path = f"{self.path}/{name}"
+        if self.filesystem.type_name == "local":
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(Path(path), lambda file: shutil.copyfileobj(source, file, BLOCK_BYTES))
+            return
+        with self.filesystem.open_output_stream(path) as stream:
             shutil.copyfileobj(source, stream, BLOCK_BYTES)
-        if is_local:
-            self.filesystem.move(f"{path}.part", path)
 
     def download(
         self, files: Mapping[str, tuple[int, int] | None], folder: Path, progress: Progress = no_progress

@@ -1,7 +1,9 @@
 """Folders of a storage, here of file:// URIs; `tests/search/test_storage_run.py` has an S3 server."""
 
 import argparse
+import io
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -32,6 +34,12 @@ def there(tmp_path):
     (tmp_path / "there" / "a.txt").write_bytes(b"one")
     (tmp_path / "there" / "sub" / "b.txt").write_bytes(b"two")
     return tmp_path / "there", f"file://{tmp_path}/there"
+
+
+def run_in_thread(call):
+    thread = Thread(target=call)
+    thread.start()
+    thread.join()
 
 
 def read(folder):
@@ -102,6 +110,36 @@ def test_file_that_cannot_be_written_leaves_the_one_before(there, tmp_path):
     with pytest.raises(FileNotFoundError):
         open_place(uri).upload(tmp_path / "gone", "a.txt")
     assert read(folder) == {"a.txt": b"new", "sub/b.txt": b"two"}
+
+
+class Interrupted(io.BytesIO):
+    """Content during whose reading something else happens."""
+
+    def __init__(self, meanwhile):
+        super().__init__(b"mine")
+        self.meanwhile = meanwhile
+
+    def read(self, size=-1):
+        self.meanwhile()
+        return super().read(size)
+
+
+def test_two_runs_that_write_the_same_file_at_the_same_time_do_not_disturb_each_other(there):
+    folder, uri = there
+    other = open_place(uri)
+    open_place(uri).copy(Interrupted(lambda: run_in_thread(lambda: other.write("packs/a", b"theirs"))), "packs/a")
+    assert read(folder / "packs") == {"a": b"mine"}
+
+
+def test_write_that_fails_leaves_nothing_behind(there):
+    folder, uri = there
+
+    def fail():
+        raise OSError("disk error")
+
+    with pytest.raises(OSError, match="disk error"):
+        open_place(uri).copy(Interrupted(fail), "a.txt")
+    assert read(folder) == {"a.txt": b"one", "sub/b.txt": b"two"}
 
 
 def test_files_of_the_cache_are_uploaded_once_and_fetched_by_another_machine_once(tmp_path, cache, monkeypatch):
