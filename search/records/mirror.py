@@ -4,6 +4,7 @@ Checkpoints are not copied, because workers write them directly to the storage.
 """
 
 import json
+import platform
 import sys
 import threading
 import time
@@ -15,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from data.runtime.cli import parse_path, to_printable
-from data.runtime.storage import is_uri, join, name_storage, open_place, split
-from search.records.run_dir import RunDirError, is_claimed
+from data.runtime.storage import Place, is_uri, join, name_storage, open_place, split
+from search.records.run_dir import RunDirError, is_claimed, is_running
 
 Action = Callable[[], None]
 
 CHECKPOINTS = "ray"  # folder of a run
 SYNC_S = 10.0  # between two copies
+LOST_S = 60.0  # without a copy, after which the process that made the copies counts as lost
 # Each of these files refers to trials or epochs in the next one. They are read in this order and written in reverse, so
 # that the copy never refers to missing entries, even if the machine is lost in between.
 ORDERED = ("run.json", "trials.jsonl", "reports.jsonl")
@@ -34,7 +36,7 @@ def claim_storage(storage: str, name: str) -> str:
         RunDirError: The storage has a run of that name.
         StorageError: The storage cannot be written to.
     """
-    uri, mark = join(storage, name), f".one-look-{uuid.uuid4().hex}"
+    uri, mark = join(storage, name), _name_mark()
     with name_storage(storage):
         place = open_place(storage)
         if place.has(f"{name}/run.json"):
@@ -69,6 +71,7 @@ class RunMirror:
         self.folder, self.uri = folder, uri
         self._place, self._own = open_place(uri), open_place(folder)
         self._stored: dict[str, tuple[int, int]] = {}  # size and time of each file when it was copied
+        self._owner: dict[str, Any] | None = None  # this process, once it has copied run.json
         self._waiting: deque[Action] = deque()
         self._failing = False
         self._ended = threading.Event()
@@ -89,24 +92,44 @@ class RunMirror:
         self._waiting.append(action)
 
     def sync(self) -> None:
-        """Copy the files that have changed, and delete those that are gone."""
+        """Copy the files that have changed, and delete those that are gone.
+
+        Raises:
+            RunDirError: Another process has begun to copy the run.
+        """
         if not is_claimed(self.folder):
             return
+        self._check_owner()
         ready = len(self._waiting)
         found = {name: state for name, state in self._own.list_files().items() if _is_record(name)}
-        changed = [name for name, state in found.items() if self._stored.get(name) != state]
-        ordered = {name: self._own.read(name) for name in ORDERED if name in changed}
-        for name in changed:
-            if name not in ordered:
+        ordered = self._read_ordered(found)
+        for name, state in found.items():
+            if name not in ordered and self._stored.get(name) != state:
                 with suppress(FileNotFoundError):  # deleted since
                     self._place.upload(self.folder / name, name)
         for name, content in reversed(ordered.items()):
             self._place.write(name, content)
+        self._owner = _get_owner(ordered["run.json"]) if "run.json" in ordered else self._owner
         for name in self._stored.keys() - found.keys():
             self._place.delete(name)
         self._stored = found
         for _ in range(ready):
             self._waiting.popleft()()
+
+    def _check_owner(self) -> None:
+        """Raise RunDirError if another process has copied the run since this one did."""
+        if self._owner and (other := _get_owner(self._place.read("run.json"))) != self._owner:
+            raise RunDirError(f"{self.uri}: {_describe(other)} goes on with this run, which is not copied any more")
+
+    def _read_ordered(self, found: dict[str, tuple[int, int]]) -> dict[str, bytes]:
+        """Return those of the ORDERED files that have changed; their sizes and times in `found` become current."""
+        contents = {}
+        for name in filter(found.__contains__, ORDERED):  # none is looked at before those that refer to it are read
+            stat = (self.folder / name).stat()
+            found[name] = stat.st_size, stat.st_mtime_ns
+            if self._stored.get(name) != found[name]:
+                contents[name] = self._own.read(name)
+        return contents
 
     def _repeat(self) -> None:
         pause_s = SYNC_S
@@ -137,7 +160,7 @@ def fetch_run(location: Path | str) -> tuple[Path, str | None]:
     `location` is the folder, or the URI.
 
     Raises:
-        RunDirError: There is no run at the URI.
+        RunDirError: There is no run at the URI, another process goes on with it, or the folder is that of another run.
         StorageError: The storage cannot be read.
     """
     folder = parse_path("runs") / split(str(location))[1] if is_uri(location) else Path(location)
@@ -147,12 +170,39 @@ def fetch_run(location: Path | str) -> tuple[Path, str | None]:
         return folder, None
     with name_storage(uri):
         place = open_place(uri)
-        there = _parse(place.read("run.json")) if place.has("run.json") else {}
+        content = place.read("run.json") if place.has("run.json") else b""
+        there = _parse(content)
         if is_uri(location) and not there:
             raise RunDirError(f"--resume {uri}: there is no run.json of a run; name the folder of a run")
+        if here and there and _get_first_process(here) != _get_first_process(there):
+            other = f"{folder} is the folder of another run; resume from another working directory"
+            raise RunDirError(f"--resume {uri}: {other}")
+        _check_lost(place, uri, there)
         if there.get("wall_s", 0.0) > here.get("wall_s", -1.0):
-            place.download({name: None for name in place.list_files() if _is_record(name)}, folder)
+            place.download(
+                {name: None for name in place.list_files() if _is_record(name) and name != "run.json"}, folder
+            )
+            open_place(folder).write("run.json", content)  # last: without it the files are fetched again
     return folder, uri
+
+
+def _check_lost(place: Place, uri: str, there: dict[str, Any]) -> None:
+    """Raise RunDirError if the process that made a copy may go on with the run, by the clock of the storage."""
+    ended = there.get("host") == platform.node() and not is_running(there["pid"])
+    if there.get("state") != "running" or ended:
+        return
+    place.write(mark := _name_mark(), b"")
+    copied, now = place.filesystem.get_file_info([f"{place.path}/{name}" for name in ("run.json", mark)])
+    place.delete(mark)
+    age_s = (now.mtime_ns - copied.mtime_ns) / 1e9
+    if age_s < LOST_S:
+        seen = f"{_describe(there)} copied this run {age_s:.0f} s ago"
+        raise RunDirError(f"--resume {uri}: {seen}; end it, or try again in {LOST_S - age_s:.0f} s if it is lost")
+
+
+def _name_mark() -> str:
+    """Return a name of a file that nothing else has."""
+    return f".one-look-{uuid.uuid4().hex}"
 
 
 def _parse(content: bytes) -> dict[str, Any]:
@@ -160,3 +210,18 @@ def _parse(content: bytes) -> dict[str, Any]:
     with suppress(ValueError, TypeError):
         return dict(json.loads(content))
     return {}
+
+
+def _get_owner(content: bytes) -> dict[str, Any]:
+    """Return what tells the process that wrote a run.json from others."""
+    return {name: value for name, value in _parse(content).items() if name in ("host", "pid", "time")}
+
+
+def _describe(process: dict[str, Any]) -> str:
+    return f"process {process.get('pid', '?')} of {process.get('host', 'another machine')}"
+
+
+def _get_first_process(content: dict[str, Any]) -> tuple[Any, Any]:
+    """Return what tells a run from others: time and command of the process that began it."""
+    first = [*content.get("earlier", []), content][0]
+    return first.get("time"), first.get("command")

@@ -1,6 +1,7 @@
 """Run folders: claim and lock one, find the latest, and read and write their JSON and JSON-lines files."""
 
 import argparse
+import errno
 import json
 import os
 import shlex
@@ -133,6 +134,15 @@ def shorten(path: Path) -> Path:
 def is_claimed(out: Path) -> bool:
     """Return whether a run has claimed the folder."""
     return (out / RECORDS).exists()
+
+
+def is_running(process: int) -> bool:
+    """Return whether there is a process of that id on this machine."""
+    try:
+        os.kill(process, 0)
+    except OSError as error:
+        return error.errno == errno.EPERM
+    return True
 
 
 def describe_stop(out: Path) -> str:

@@ -6,6 +6,7 @@ All times are seconds of run time, summed over all processes that worked on the 
 import contextlib
 import json
 import math
+import os
 import platform
 import shlex
 import sys
@@ -264,12 +265,14 @@ _PACKAGES = ("torch", "ray", "optuna", "albumentations", "pytorch-msssim", "open
 
 
 def describe_process() -> dict[str, Any]:
-    """Return command, time, platform, number of usable cores, and versions of Python and the installed packages."""
+    """Return command, time, machine, id, usable cores, and versions of Python and the installed packages."""
     return {
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
         "time": format_time(),
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "host": platform.node(),
+        "pid": os.getpid(),
         "cpus": count_cores(),
         "versions": {name: version for name in _PACKAGES if (version := _find_version(name))},
     }

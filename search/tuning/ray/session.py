@@ -15,6 +15,7 @@ from data.runtime.cores import SPINNING, count_cores
 from data.runtime.parallel import check_answer
 from search.config.plugins import VARIABLE
 from search.records.disk import count_free_bytes, find_temporary_folder, format_bytes
+from search.records.run_dir import is_running
 from search.tuning.ray.cluster import Cluster, sum_up_nodes
 
 _SETTINGS = {
@@ -147,16 +148,8 @@ def _clear_sessions(folder: Path) -> None:
     for session in folder.glob("ray/session_*_*"):
         process = session.name.rpartition("_")[2]
         logged = max((file.stat().st_mtime for file in session.glob("logs/*")), default=session.stat().st_mtime)
-        if process.isdigit() and not _is_running(int(process)) and time.time() - logged > QUIET_S:
+        if process.isdigit() and not is_running(int(process)) and time.time() - logged > QUIET_S:
             shutil.rmtree(session, ignore_errors=True)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except OSError as error:
-        return error.errno == errno.EPERM
-    return True
 
 
 def _protect_token() -> None:
