@@ -9,12 +9,14 @@ import hashlib
 import io
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from data.runtime.cli import first_line, parse_path
@@ -24,6 +26,9 @@ from data.runtime.progress import Progress, no_progress
 SCHEMES = ("s3", "gs", "file")
 BLOCK_BYTES = 1 << 23
 TRANSFERS = 16  # files that are downloaded at the same time
+OUTAGE_S = (2.0, 5.0, 10.0, 20.0)  # waits for a storage that does not answer, beside those of its own client
+
+Result = TypeVar("Result")
 
 
 class StorageError(ConnectionError):
@@ -172,6 +177,20 @@ def name_storage(uri: str) -> Iterator[None]:
         raise StorageError(f"{uri} cannot be used: {first_line(error)}; check its name and your credentials") from error
 
 
+def call_patiently(uri: str, function: Callable[[], Result]) -> Result:
+    """Call a function that uses a storage; after an error call it again, once after each wait of OUTAGE_S.
+
+    Raises:
+        StorageError: The last call failed too.
+    """
+    for wait_s in OUTAGE_S:
+        with suppress(OSError):
+            return function()
+        time.sleep(wait_s)
+    with name_storage(uri):
+        return function()
+
+
 def fetch_folder(uri: str, progress: Progress = no_progress) -> Path:
     """Return a copy of a folder in the cache, whose files have the sizes and times of those in the storage."""
     from filelock import FileLock
@@ -192,15 +211,20 @@ def fetch_folder(uri: str, progress: Progress = no_progress) -> Path:
 def publish_cached(storage: str, names: Sequence[str], progress: Progress = no_progress) -> None:
     """Upload files of the cache that a storage does not have in the same size, under the same names."""
     place = open_place(storage)
-    with name_storage(storage):
-        for done, (name, size) in enumerate(zip(names, place.list_sizes(names), strict=True), start=1):
-            if size != (cache_dir() / name).stat().st_size:
-                place.upload(cache_dir() / name, name)
-            progress(done, len(names))
+    sizes = call_patiently(storage, lambda: place.list_sizes(names))
+    for done, (name, size) in enumerate(zip(names, sizes, strict=True), start=1):
+        file = cache_dir() / name
+        if size != file.stat().st_size:
+            call_patiently(storage, partial(place.upload, file, name))
+        progress(done, len(names))
 
 
 def fetch_cached(storage: str, names: Sequence[str]) -> bool:
-    """Download files that the cache lacks, once for all processes of this machine; return whether any was missing."""
+    """Download files that the cache lacks, once for all processes of this machine; return whether any was missing.
+
+    Raises:
+        StorageError: They cannot be downloaded, not even after waiting.
+    """
     from filelock import FileLock
 
     def list_missing() -> list[str]:
@@ -209,6 +233,7 @@ def fetch_cached(storage: str, names: Sequence[str]) -> bool:
     if not list_missing():
         return False
     cache_dir().mkdir(parents=True, exist_ok=True)
-    with name_storage(storage), FileLock(cache_dir() / ".fetch.lock"):
-        open_place(storage).download(dict.fromkeys(list_missing()), cache_dir())
+    place = open_place(storage)
+    with FileLock(cache_dir() / ".fetch.lock"):
+        call_patiently(storage, lambda: place.download(dict.fromkeys(list_missing()), cache_dir()))
     return True

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from ray.tune import Checkpoint
 
-from data.runtime.storage import Place, open_place
+from data.runtime.storage import Place, call_patiently, is_uri, open_place
 from search.records.trials import TrialRecord
 from search.training.trainer import STATE_FILE, State
 from search.tuning.promotion import select_checkpoints
@@ -37,7 +37,7 @@ class CheckpointStore(dict[str, Checkpoint]):
         discard: Callable[[Callable[[], None]], None] = lambda action: action(),
     ) -> None:
         super().__init__()
-        self.place = open_place(location)
+        self.place, self._location = open_place(location), str(location)
         self._seed, self._objectives, self._discard = seed, objectives, discard
         self._kept: dict[str, list[TrialRecord]] = {}  # ended trials that may be promoted, by stage
 
@@ -71,6 +71,11 @@ class CheckpointStore(dict[str, Checkpoint]):
 
         `epoch` is the last that the trial reported.
         """
+        recover = partial(self._recover, trial_id, epoch)
+        return call_patiently(self._location, recover) if is_uri(self._location) else recover()
+
+    def _recover(self, trial_id: str, epoch: int) -> State | None:
+        self.pop(trial_id, None)
         self.update(find_checkpoints(self.place, {trial_id: epoch}, trial=trial_id))
         self._delete_others(trial_id)
         return load_state(self.get(trial_id))

@@ -1,4 +1,4 @@
-"""Why a trial failed: an exception raised in its worker, or the death of the worker."""
+"""Why a trial failed: an exception raised in its worker, a storage that did not answer, or the death of the worker."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,9 @@ from ray import cloudpickle
 from ray.exceptions import RayActorError, RayTaskError
 from ray.tune.experiment import Trial
 
-MAX_RETRIES = 2  # times that a trial continues after its worker died
+from data.runtime.storage import StorageError
+
+MAX_RETRIES = 2  # times that a trial continues on another worker
 MAX_REASON = 200  # characters
 
 
@@ -16,8 +18,8 @@ MAX_REASON = 200  # characters
 class Failure:
     """Why a trial failed."""
 
-    # True if its worker or the node of the worker died, so that another worker may continue the trial
-    worker_died: bool
+    # True if its worker or the node of the worker died, or could not use the storage: another worker may continue it
+    transient: bool
     reason: str  # one line
     text: str  # the whole error, with its traceback if an exception was raised
 
@@ -36,7 +38,8 @@ def read_failure(trial: Trial) -> Failure:
         return Failure(True, f"worker died: {_find_cause(lines)}"[:MAX_REASON], text)
     cause = error.cause if isinstance(error, RayTaskError) else error
     words = str(cause).strip().partition("\n")[0]
-    return Failure(False, f"{type(cause).__name__}: {words}"[:MAX_REASON] if words else lines[-1][:MAX_REASON], text)
+    reason = f"{type(cause).__name__}: {words}" if words else lines[-1]
+    return Failure(isinstance(cause, StorageError), reason[:MAX_REASON], text)
 
 
 def _load_error(trial: Trial) -> BaseException | None:

@@ -6,10 +6,10 @@ import tempfile
 import time
 from collections import UserDict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from ray import tune
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from data.data_module import StageData
 from data.runtime.files import cache_dir
-from data.runtime.storage import fetch_cached
+from data.runtime.storage import call_patiently, fetch_cached
 from models.cost import Throughput, measure_cost, measure_latency_ms
 from search.config.encoder import ENCODERS
 from search.config.stages import Stage, list_rungs
@@ -26,6 +26,8 @@ from search.config.trial import TrialConfig
 from search.training.micro_batches import TrialOutOfMemoryError, is_out_of_memory
 from search.training.trainer import STATE_FILE, FitPlan, State, TrialDivergedError, fit
 from search.tuning.allocation import CONTEXT_MIB, GPU_SHARE, choose_micro_batch_size, count_measurable_images
+
+Result = TypeVar("Result")
 
 
 def _read_boot_id() -> str:
@@ -72,6 +74,10 @@ class StageContext:
         if state["deadline"] is not None:
             boot_id, deadline, left_s = state["deadline"]
             self.__dict__["deadline"] = deadline if boot_id == BOOT_ID else time.monotonic() + left_s
+
+    def call(self, function: Callable[[], Result]) -> Result:
+        """Call a function that reads or writes a checkpoint; wait for a storage that does not answer."""
+        return call_patiently(self.storage, function) if self.storage else function()
 
     def limit(self, used_s: float = 0.0) -> float | None:
         """Return the total training time in seconds of a trial that starts, or resumes after `used_s`, now."""
@@ -127,7 +133,6 @@ def build_trial_spec(
     )
 
 
-OUTAGE_S = (2.0, 5.0, 10.0, 20.0)  # waits for a storage that does not answer, beside those of its own client
 MAX_RATES = 500  # learning rates in one report; a curve needs no more
 Rates = list[tuple[int, float]]
 
@@ -144,10 +149,10 @@ def train_trial(params: dict[str, Any]) -> None:
         limit_gpu_memory(context.devices)
     plan = build_fit_plan(spec)
     rungs = list_rungs(context.stage.epochs) if spec.early_stopping else []
-    saving: dict[str, Any] = {"checkpoint_s": context.checkpoint_s, "waits_s": OUTAGE_S if context.storage else ()}
+    saving: dict[str, Any] = {"checkpoint_s": context.checkpoint_s, "call": context.call}
     reporter = Reporter(collect_constant_metrics(spec, plan), rungs=rungs, **saving)
-    own = load_state(spec.own)
-    parent = None if own else load_state(spec.parent)
+    own = context.call(partial(load_state, spec.own))
+    parent = None if own else context.call(partial(load_state, spec.parent))
     try:
         fit(
             spec.config,
@@ -224,8 +229,7 @@ class Reporter:
     """Passes the reports of `fit` to Ray Tune, with the metrics that do not change while the trial trains.
 
     The state is saved at the epochs of `rungs`, where ASHA may stop the trial, at the last one, and in between if
-    `checkpoint_s` have passed: it takes as long as many a short epoch. What cannot be saved is tried again after
-    each of `waits_s`.
+    `checkpoint_s` have passed: it takes as long as many a short epoch. `call` calls the function that saves it.
     """
 
     def __init__(
@@ -234,9 +238,9 @@ class Reporter:
         *,
         rungs: Sequence[int] = (),
         checkpoint_s: float = 0.0,
-        waits_s: Sequence[float] = (),
+        call: Callable[[Callable[[], None]], None] = lambda save: save(),
     ) -> None:
-        self.constants, self.rungs, self.checkpoint_s, self.waits_s = constants, rungs, checkpoint_s, waits_s
+        self.constants, self.rungs, self.checkpoint_s, self.call = constants, rungs, checkpoint_s, call
         self.steps, self.saved_at = 0, time.monotonic()
         self.rates: Rates = []
 
@@ -261,16 +265,8 @@ class Reporter:
             return
         with tempfile.TemporaryDirectory() as folder:
             torch.save(state(), Path(folder) / STATE_FILE)
-            self._save(result, tune.Checkpoint.from_directory(folder))
+            self.call(partial(tune.report, result, checkpoint=tune.Checkpoint.from_directory(folder)))
         self.saved_at = time.monotonic()
-
-    def _save(self, result: dict[str, Any], checkpoint: tune.Checkpoint) -> None:
-        for wait_s in self.waits_s:
-            with suppress(OSError):
-                tune.report(result, checkpoint=checkpoint)
-                return
-            time.sleep(wait_s)
-        tune.report(result, checkpoint=checkpoint)
 
     def _is_saved(self, metrics: Mapping[str, Any]) -> bool:
         """Return whether an epoch is one whose state is saved."""

@@ -31,7 +31,8 @@ WAIT_S = 30.0  # after the deadline, for trials to end
 class RecordCallback(tune.Callback):
     """Writes the events of trials to the trial table and passes them to the loggers and to `notify`.
 
-    A trial whose worker died is handed out again by `searcher`, MAX_RETRIES times; `report` prints a line.
+    A trial whose worker died, or could not use the storage, is handed out again by `searcher`, MAX_RETRIES times;
+    `report` prints a line.
     """
 
     searcher: StageChain
@@ -102,7 +103,7 @@ class RecordCallback(tune.Callback):
         self._close(trial, status, reason, trial.last_result.get("replay"))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Hand out a trial again whose worker died; otherwise close its record and keep the error in errors/.
+        """Hand out a trial again that another worker may continue; else close its record and keep the error in errors/.
 
         Ray Tune also calls this for a trial that has not started, because its worker or node died before.
 
@@ -114,7 +115,7 @@ class RecordCallback(tune.Callback):
             raise DiskFullError(describe_full(self.table.folder))
         if spec.trial_id not in self.table.records:
             self._add_record(spec)
-        if failure.worker_died and spec.attempt < MAX_RETRIES:
+        if failure.transient and spec.attempt < MAX_RETRIES:
             self._retry(trial, failure)
             return
         folder = self.table.folder / "errors"

@@ -2,12 +2,15 @@
 
 import argparse
 import io
+import time
 from pathlib import Path
 from threading import Thread
 
 import pytest
 
 from data.runtime.storage import (
+    OUTAGE_S,
+    Place,
     StorageError,
     fetch_cached,
     fetch_folder,
@@ -110,6 +113,25 @@ def test_file_that_cannot_be_written_leaves_the_one_before(there, tmp_path):
     with pytest.raises(FileNotFoundError):
         open_place(uri).upload(tmp_path / "gone", "a.txt")
     assert read(folder) == {"a.txt": b"new", "sub/b.txt": b"two"}
+
+
+@pytest.mark.parametrize("failures", [1, len(OUTAGE_S), len(OUTAGE_S) + 1])
+def test_files_are_fetched_after_an_outage_unless_it_takes_too_long(failures, tmp_path, cache, there, monkeypatch):
+    waits, download = [], Place.download
+
+    def fail(place, files, folder):
+        if len(waits) < failures:
+            raise OSError("connection refused")
+        download(place, files, folder)
+
+    monkeypatch.setattr(Place, "download", fail)
+    monkeypatch.setattr(time, "sleep", waits.append)
+    if failures > len(OUTAGE_S):
+        with pytest.raises(StorageError, match=r"file://.*/there cannot be used: connection refused"):
+            fetch_cached(there[1], ["a.txt"])
+    else:
+        assert fetch_cached(there[1], ["a.txt"]) and (cache / "a.txt").read_bytes() == b"one"
+    assert waits == list(OUTAGE_S[:failures])
 
 
 class Interrupted(io.BytesIO):

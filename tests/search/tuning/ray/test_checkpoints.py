@@ -2,6 +2,7 @@
 
 import os
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -170,4 +171,20 @@ def test_trial_whose_worker_died_recovers_its_last_reported_state_and_nothing_el
     assert checkpoints.recover("e0001", 3)["epoch"] == 2  # epoch 4 was not reported
     assert {path.parent.name for path in tmp_path.glob("*/*/checkpoint_*")} == {"e0001_unet", "e0002_x"}
     assert list(checkpoints) == ["e0001"] and len(list(tmp_path.glob("*/e0001*/checkpoint_*"))) == 1
-    assert checkpoints.recover("e0003", 3) is None
+    checkpoints.put("e0003", Checkpoint.from_directory(str(tmp_path / "2" / "gone")))
+    assert checkpoints.recover("e0003", 3) is None and "e0003" not in checkpoints
+
+
+def test_state_is_recovered_after_an_outage_of_the_storage(tmp_path, monkeypatch):
+    saved(tmp_path, "e0001")
+    checkpoints = CheckpointStore(f"file://{tmp_path}", seed=0)
+    answers, find = iter([OSError("no answer")]), find_checkpoints
+
+    def find_later(*args, **options):
+        for error in answers:
+            raise error
+        return find(*args, **options)
+
+    monkeypatch.setattr("search.tuning.ray.checkpoints.find_checkpoints", find_later)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    assert checkpoints.recover("e0001", 3)["epoch"] == 3

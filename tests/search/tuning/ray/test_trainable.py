@@ -7,6 +7,7 @@ import time
 import pytest
 import torch
 
+from data.runtime.storage import OUTAGE_S
 from models.cost import Throughput, estimate_training_mib, probe
 from search.config.stages import Stage
 from search.training.micro_batches import TrialOutOfMemoryError
@@ -147,7 +148,7 @@ def test_state_is_saved_at_rungs_at_the_end_and_every_ten_seconds(
     assert saved == expected
 
 
-@pytest.mark.parametrize(("storage", "tries"), [("file:///storage", len(trainable.OUTAGE_S) + 1), (None, 1)])
+@pytest.mark.parametrize(("storage", "tries"), [("file:///storage", len(OUTAGE_S) + 1), (None, 1)])
 def test_trial_waits_for_a_storage_that_does_not_answer_and_for_no_disk(
     storage, tries, context, small_config, monkeypatch
 ):
