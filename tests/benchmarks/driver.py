@@ -30,7 +30,6 @@ from unittest.mock import patch
 import torch
 from optuna.samplers import RandomSampler
 from ray.tune.execution.tune_controller import TuneController
-from ray.tune.result import TRAINING_ITERATION
 
 from data.data_module import DataModule
 from data.scenes.scenes import make_scenes
@@ -176,9 +175,10 @@ def simulate(searcher: StageChain, recorder: RecordCallback, trials: int) -> Non
 
         def report(metrics: dict[str, Any], _: object, *, trial: Any = trial) -> None:
             reported = {**metrics, **COST, "devices": 1.0, "px": 80}
-            result = {name: metrics[name] for name in ("score", "last")} | {"metrics": reported}
+            result = {name: metrics[name] for name in ("score", "epoch", "last")} | {"metrics": reported}
             recorder.on_trial_result(0, [], trial, {**result, "rates": [], "pictures": None})
-            searcher.on_trial_result(trial.trial_id, {**result, TRAINING_ITERATION: metrics["epoch"]})
+            if not metrics["last"]:
+                searcher.on_trial_result(trial.trial_id, result)
             trial.last_result = result
 
         report_epochs(trial.config["spec"].config, None, SimpleNamespace(epochs=2), report=report)

@@ -48,7 +48,7 @@ def went_through(recorder, spec, scores, search=None, name=""):
         metrics = {"epoch": epoch, "score": score, "iou": score + 0.1, "rmse_depth": 0.125, "params": 58712}
         metrics |= {"train_total": 1 / epoch, "fit_s": 2.0 * epoch, "devices": 1.0, "out_of_time": False}
         shown = rng.integers(0, 256, (stage.pictures, stage.px, stage.px, 2), dtype=np.uint8)
-        result = {"score": score, "last": epoch == stage.epochs, "training_iteration": epoch}
+        result = {"score": score, "last": epoch == stage.epochs, "epoch": epoch}
         result["metrics"] = UserDict(metrics)  # as trials report them: Ray Tune flattens dicts alone
         expected = flatten_dict(result)
         if search is not None and epoch < len(scores):  # Ray Tune reports the last one by on_trial_complete alone

@@ -7,7 +7,6 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
-from ray.tune.result import TRAINING_ITERATION
 from ray.tune.search import Searcher
 
 from search.config.constraints import TIME, Feasibility
@@ -62,10 +61,11 @@ class FeasibleOptunaSearch(Searcher):
         self._ahead, self._prepared = ahead, deque[tuple[optuna.Trial, TrialConfig]]()
         self._suggest_config, self._context, self._closed, self._rules = suggest, context, closed, rules
         self._seed, self._started, self._unfinished = seed, len(past), list(unfinished)
-        self._numbers, self._storage, self._exhausted = yield_free_numbers(past), storage, False
+        self._numbers, self._exhausted = yield_free_numbers(past), False
         self._trials: dict[str, optuna.Trial] = {}  # those that run, by Ray Tune's name
         sampler = build_sampler(kind, seed + len(past))  # a resumed search must not repeat its draws
         self.study = create_study(storage, objectives=context.stage.objectives, sampler=sampler)
+        self._continued = self._find_running(storage)  # those that wait for a worker again, by their own names
         for point in [] if past else points:
             self.study.enqueue_trial(point)
         if isinstance(self.study.sampler, FeasibleTPE):
@@ -77,8 +77,8 @@ class FeasibleOptunaSearch(Searcher):
         """Return the next trial for the trainable, unfinished ones first; FINISHED once no new trial may start."""
         if self._unfinished:
             spec = self._unfinished.pop(0)
-            if (trial := self._find_running(spec.trial_id)) is not None:
-                self._trials[trial_id] = trial
+            if spec.trial_id in self._continued:
+                self._trials[trial_id] = self._continued.pop(spec.trial_id)
             return {"spec": spec}
         if not (self._prepared or self._ask()) or self._closed(self._started):
             self._drop_prepared()
@@ -132,19 +132,21 @@ class FeasibleOptunaSearch(Searcher):
 
     def retry(self, trial_id: str, spec: TrialSpec) -> None:
         """Hand out a trial again; it keeps its trial in Optuna."""
-        self._trials.pop(trial_id, None)
+        if trial_id in self._trials:
+            self._continued[spec.trial_id] = self._trials.pop(trial_id)
         self._unfinished.append(spec)
 
-    def _find_running(self, trial_id: str) -> optuna.Trial | None:
-        """Return Optuna's trial of a trial that an earlier process began; None if the study does not have it."""
+    def _find_running(self, storage: BaseStorage) -> dict[str, optuna.Trial]:
+        """Return Optuna's trials of those that an earlier process began, as far as the study has them, by name."""
+        unfinished = {spec.trial_id for spec in self._unfinished}
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        numbers = [trial.number for trial in running if trial.user_attrs.get("trial_id") == trial_id]
-        return open_trial(self._storage, self.study, numbers[0]) if numbers else None
+        numbers = {trial.user_attrs.get("trial_id", ""): trial.number for trial in running}
+        return {name: open_trial(storage, self.study, numbers[name]) for name in unfinished & numbers.keys()}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Report an intermediate score, by which TPE ranks pruned trials; a study of several objectives takes none."""
-        if trial_id in self._trials and TRAINING_ITERATION in result and len(self._context.stage.objectives) == 1:
-            self._trials[trial_id].report(result["score"], result[TRAINING_ITERATION])
+        if trial_id in self._trials and "epoch" in result and len(self._context.stage.objectives) == 1:
+            self._trials[trial_id].report(result["score"], result["epoch"])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Report the outcome of a trial to Optuna; `result` is the last report."""

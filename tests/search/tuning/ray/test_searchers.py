@@ -82,7 +82,7 @@ def study(storage):
     ("result", "error", "state", "value"),
     [
         ({"score": 0.5, "epoch": 9, "last": True}, False, "COMPLETE", 0.5),
-        ({"score": 0.2, "epoch": 1, "last": False}, False, "PRUNED", None),
+        ({"score": 0.2, "epoch": 1, "last": False}, False, "PRUNED", 0.2),  # by which TPE ranks it
         ({"score": 0.0, "epoch": 9, "last": True, "failed": "loss is nan"}, False, "FAIL", None),
         (None, True, "FAIL", None),
         (None, False, "FAIL", None),
@@ -120,12 +120,36 @@ def test_scores_of_a_trial_are_reported_while_it_trains():
     storage = InMemoryStorage()
     search = searcher(storage)
     search.suggest("a")
-    for iteration, score in enumerate([0.1, 0.2], start=1):
-        search.on_trial_result("a", {"score": score, "training_iteration": iteration})
-    search.on_trial_result("unknown", {"score": 0.9, "training_iteration": 1})
+    search.on_trial_result("a", {"score": 0.1, "epoch": 1})
+    search.on_trial_result("unknown", {"score": 0.9, "epoch": 1})
     search.on_trial_complete("a", {"score": 0.2, "epoch": 2, "last": False})
     (trial,) = study(storage).trials
     assert (trial.state.name, trial.intermediate_values) == ("PRUNED", {1: 0.1, 2: 0.2})
+
+
+def test_scores_of_a_trial_that_another_worker_continues_are_those_of_its_epochs():
+    storage = InMemoryStorage()
+    search = searcher(storage)
+    spec = search.suggest("a")["spec"]
+    for epoch in (1, 2):
+        search.on_trial_result("a", {"score": 0.1 * epoch, "epoch": epoch, "training_iteration": epoch})
+    search.retry("a", spec)
+    search.suggest("b")
+    last = {"score": 0.3, "epoch": 3, "training_iteration": 1, "last": False}  # Ray Tune counts anew
+    search.on_trial_complete("b", last)
+    assert study(storage).trials[0].intermediate_values == {1: 0.1, 2: 0.2, 3: 0.3}
+
+
+def test_trial_is_continued_in_the_study_however_many_others_run(storage, monkeypatch):
+    monkeypatch.setattr("search.study.sampler.MAX_RUNNING", 1)
+    search = searcher(storage)
+    storage.select = select_fitted
+    first, *_ = [search.suggest(name)["spec"] for name in "abc"]
+    search.retry("a", first)
+    assert search.suggest("d")["spec"] is first
+    search.on_trial_complete("d", LAST)
+    storage.select = None
+    assert [trial.state.name for trial in study(storage).trials] == ["COMPLETE", "RUNNING", "RUNNING"]
 
 
 def test_first_suggestions_are_the_points_given():
@@ -359,7 +383,7 @@ def test_chain_hands_out_a_retried_trial_before_the_next_stage_and_reports_a_fai
     chain = StageChain(iter([searcher(storage, trials=2), FixedSearcher(specs("two", 1))]))
     first = chain.suggest("a")["spec"]
     second = chain.suggest("b")["spec"]
-    chain.on_trial_result("a", {"score": 0.2, "training_iteration": 1})
+    chain.on_trial_result("a", {"score": 0.2, "epoch": 1})
     chain.on_trial_complete("b", {"score": 0.5, "epoch": 9, "last": True})
     chain.on_trial_complete("a", error=True)  # Ray Tune calls this before the trial is retried or fails
     assert chain.suggest("c") is None
@@ -394,7 +418,7 @@ def test_two_objectives_are_values_of_one_study_also_after_a_resume(tmp_path):
     metrics = UserDict(score=0.5, params=1234, epochs=9)
     for name, result in (("a", LAST | {"metrics": metrics}), ("b", {"failed": "loss is nan", "last": True})):
         spec = search.suggest(name)["spec"]
-        search.on_trial_result(name, {"score": 0.4, "training_iteration": 1})
+        search.on_trial_result(name, {"score": 0.4, "epoch": 1})
         search.on_trial_complete(name, result)
     found = study(open_journal(journal))
     assert [direction.name for direction in found.directions] == ["MAXIMIZE", "MINIMIZE"]
