@@ -122,7 +122,7 @@ def sum_up_nodes(nodes: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     cpus = [int(node.get("CPU", 0)) for node in used]
     return {
         "cpus": sum(cpus) or 1,
-        "node_cpus": max(cpus),
+        "node_cpus": max(cpus, default=1),
         "gpus": sum(int(node["GPU"]) for node in with_gpu),
         "cpus_per_gpu": min(((node.get("CPU", 0) - 1) / node["GPU"] for node in with_gpu), default=1.0),
         "node_memory_mib": min((node["memory"] for node in used if node.get("memory")), default=0.0) / 2**20,

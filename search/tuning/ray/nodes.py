@@ -18,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from data.runtime.cli import first_line, format_count
 from data.runtime.files import cache_dir
-from data.runtime.storage import open_place
+from data.runtime.storage import name_storage, open_place
 from search.records.disk import find_existing_folder
 from search.records.run_state import describe_process
 from search.tuning.ray.session import SHIPPED
@@ -33,16 +33,21 @@ def check_nodes(folder: Path, storage: str | None = None) -> None:
     That is the URI `storage` of the run, or without one this process's cache and the place of the run folder.
 
     Raises:
-        ConnectionError: Some do not; the message has a line for each of them.
+        ConnectionError: Some do not, and the message has a line for each of them; or there are none, or this process
+            cannot write to a place.
     """
     shared = {"the cache (ONE_LOOK_CACHE)": cache_dir(), "the run folder's place": find_existing_folder(folder)}
     places: Mapping[str, str | Path] = {"the storage": storage} if storage else shared
     mark = f".one-look-{uuid.uuid4().hex}"
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    if not nodes:
+        raise ConnectionError("no node of the cluster has a core; start Ray on a machine that has some for it")
     with ExitStack() as stack:
-        for place in map(open_place, places.values()):
-            place.write(mark, b"")
+        for location in places.values():
+            with name_storage(str(location)):
+                place = open_place(location)
+                place.write(mark, b"")
             stack.callback(place.delete, mark)
-        nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
         asked = [_ask(node["NodeID"], find_versions(), places, mark) for node in nodes]
         ray.wait(asked, num_returns=len(asked), timeout=ANSWER_S)
         found = [(node["NodeManagerHostname"], _await(answer)) for node, answer in zip(nodes, asked, strict=True)]

@@ -41,6 +41,26 @@ def test_what_a_node_lacks_is_named(tmp_path, monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("nodes_of_ray", [[], [{"Alive": True, "Resources": {"memory": 1.0}}]])
+def test_cluster_without_a_core_is_an_error_and_still_counted(nodes_of_ray, tmp_path, monkeypatch):
+    monkeypatch.setenv("ONE_LOOK_CACHE", str(tmp_path))
+    monkeypatch.setattr("ray.nodes", lambda: nodes_of_ray)
+    with pytest.raises(ConnectionError, match="no node of the cluster has a core"):
+        nodes.check_nodes(tmp_path / "run")
+    machine = Cluster(**sum_up_nodes([{"CPU": 2.0}]), dashboard="", local=False)
+    assert machine.count_workers() == 1
+
+
+def test_place_that_this_machine_must_not_write_to_is_named(tmp_path, monkeypatch):
+    def fail(place, name, content):
+        raise PermissionError("Permission denied")
+
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": {"CPU": 1.0}}])
+    monkeypatch.setattr("data.runtime.storage.Place.write", fail)
+    with pytest.raises(ConnectionError, match=f"{tmp_path} cannot be used: Permission denied"):
+        nodes.check_nodes(tmp_path / "run", f"file://{tmp_path}")
+
+
 def test_other_code_of_the_project_is_another_version(tmp_path, monkeypatch):
     (tmp_path / "search").mkdir()
     (tmp_path / "search" / "run.py").write_text("1")

@@ -184,6 +184,14 @@ def test_logs_of_rays_that_have_ended_are_deleted(temporary):
     assert left == {ended[1].pid, os.getpid()}  # a process of another container is not found
 
 
+def test_logs_that_another_process_deletes_meanwhile_do_not_end_the_start(temporary):
+    logs = temporary / f"one-look-{os.getuid()}" / "ray" / "session_2026-11-29_10-23-00_123456_1" / "logs"
+    logs.mkdir(parents=True)
+    (logs / "raylet.out").symlink_to(logs / "gone")
+    _choose_temporary_folder()
+    assert "RAY_TMPDIR" in os.environ
+
+
 def test_only_this_user_reads_the_token_of_ray(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     _protect_token()  # before Ray has written it
