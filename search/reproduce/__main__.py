@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_plugin_option(parser)
     parser.add_argument("--device", choices=("cpu", "cuda"), help="device to train on (default: the recorded one)")
     args = parser.parse_args(arguments)
-    return cli.run(lambda: _reproduce(args), RunDirError, ConfigError, DataError)
+    return cli.run(lambda: _reproduce(args), RunDirError, ConfigError, DataError, ConnectionError)
 
 
 def _reproduce(args: argparse.Namespace) -> int:

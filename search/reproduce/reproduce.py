@@ -1,12 +1,13 @@
 """Train a recorded trial again and compare its metrics with the record, epoch by epoch."""
 
 import difflib
+import io
 import json
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -14,10 +15,12 @@ from torch import Tensor
 
 from data.data_module import StageData, load_data_module
 from data.runtime.progress import Progress, progress_bar
+from data.runtime.storage import join, name_storage, open_place
 from models.config import ConfigError
 from search.config.encoder import EncoderWeights
 from search.config.plugins import load_plugins
 from search.config.trial import TrialConfig
+from search.records.mirror import CHECKPOINTS
 from search.records.run_dir import RunDirError, read_lines, require_fields
 from search.records.run_state import check_trained, describe_process
 from search.records.trials import TrialRecord, TrialTable
@@ -111,10 +114,15 @@ class RunRecords:
 
     def find_weights(self, trial_id: str) -> State | None:
         """Return the last weights of a trial on the CPU, or None if its checkpoint is gone."""
-        last_epoch = self._read_reports(trial_id)[-1]["epochs"]
-        for path in self.folder.glob(f"ray/*/{trial_id}_*/checkpoint_*/{STATE_FILE}"):
-            if zipfile.is_zipfile(path):  # torch's format; a file that was cut short is not one
-                state: State = torch.load(path, map_location="cpu", weights_only=True)
+        last_epoch, storage = self._read_reports(trial_id)[-1]["epochs"], self.content["options"].get("storage")
+        location = join(storage, CHECKPOINTS) if storage else self.folder / CHECKPOINTS
+        with name_storage(str(location)):
+            place = open_place(location)
+            paths = [name for name in place.list_files() if PurePosixPath(name).match(f"{trial_id}_*/*/{STATE_FILE}")]
+            contents = [place.read(path) for path in paths]
+        for content in contents:
+            if zipfile.is_zipfile(io.BytesIO(content)):  # torch's format; a file that was cut short is not one
+                state: State = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
                 if state["epoch"] == last_epoch:
                     weights: State = state["model"]
                     return weights

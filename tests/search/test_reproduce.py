@@ -169,6 +169,19 @@ def test_promoted_trial_begins_with_the_weights_of_its_parent(run, capsys):
     assert code == 0 and "from the weights of e0001" in printed.out and "training it again first" not in printed.out
 
 
+def test_weights_of_a_parent_are_read_from_the_storage_of_the_run(copied, tmp_path, capsys):
+    content = json.loads((copied / "run.json").read_text())
+    write_json(copied / "run.json", {**content, "options": {"storage": f"file://{tmp_path}/storage"}})
+    assert RunRecords(copied).find_weights("e0001") is None
+    (tmp_path / "storage").mkdir()
+    shutil.move(copied / "ray", tmp_path / "storage" / "ray")
+    assert RunRecords(copied).find_weights("e0001").keys() == RunRecords(copied).find_weights("c0001").keys()
+    shutil.rmtree(tmp_path / "storage" / "ray")
+    (tmp_path / "storage" / "ray").touch()
+    code, printed = reproduce(copied, "c0001", capsys)
+    assert code == 2 and "storage/ray cannot be used" in printed.err
+
+
 def test_trial_whose_encoder_has_weights_of_a_file_finds_them_by_the_record(
     tmp_path, monkeypatch, tiny_dataset, config, capsys
 ):
