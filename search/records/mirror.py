@@ -82,10 +82,9 @@ class RunMirror:
         self._thread.start()
 
     def stop(self) -> None:
-        """Copy a last time."""
+        """Copy a last time, from the thread too: what a signal interrupts in the main one would end as half a file."""
         self._ended.set()
         self._thread.join()
-        self._try_sync("continue with the run folder, which has everything")
 
     def defer(self, action: Action) -> None:
         """Call `action`, which deletes checkpoints, once the records that no longer need them have been copied."""
@@ -137,6 +136,7 @@ class RunMirror:
             began = time.monotonic()
             self._try_sync("tries again")
             pause_s = max(SYNC_S, time.monotonic() - began)
+        self._try_sync("continue with the run folder, which has everything")
 
     def _try_sync(self, what_now: str) -> None:
         try:
