@@ -26,7 +26,7 @@ from data.runtime.progress import Progress, no_progress
 SCHEMES = ("s3", "gs", "file")
 BLOCK_BYTES = 1 << 23
 TRANSFERS = 16  # files that are downloaded at the same time
-OUTAGE_S = (2.0, 5.0, 10.0, 20.0)  # waits for a storage that does not answer, beside those of its own client
+OUTAGE_S = (2.0, 5.0, 10.0, 20.0)  # between attempts to use a storage, in addition to the retries of its client
 
 Result = TypeVar("Result")
 
@@ -177,11 +177,11 @@ def name_storage(uri: str) -> Iterator[None]:
         raise StorageError(f"{uri} cannot be used: {first_line(error)}; check its name and your credentials") from error
 
 
-def call_patiently(uri: str, function: Callable[[], Result]) -> Result:
-    """Call a function that uses a storage; after an error call it again, once after each wait of OUTAGE_S.
+def call_with_retries(uri: str, function: Callable[[], Result]) -> Result:
+    """Call a function that uses a storage; if it fails, repeat it after each wait of OUTAGE_S.
 
     Raises:
-        StorageError: The last call failed too.
+        StorageError: The last attempt failed too.
     """
     for wait_s in OUTAGE_S:
         with suppress(OSError):
@@ -211,11 +211,11 @@ def fetch_folder(uri: str, progress: Progress = no_progress) -> Path:
 def publish_cached(storage: str, names: Sequence[str], progress: Progress = no_progress) -> None:
     """Upload files of the cache that a storage does not have in the same size, under the same names."""
     place = open_place(storage)
-    sizes = call_patiently(storage, lambda: place.list_sizes(names))
+    sizes = call_with_retries(storage, lambda: place.list_sizes(names))
     for done, (name, size) in enumerate(zip(names, sizes, strict=True), start=1):
         file = cache_dir() / name
         if size != file.stat().st_size:
-            call_patiently(storage, partial(place.upload, file, name))
+            call_with_retries(storage, partial(place.upload, file, name))
         progress(done, len(names))
 
 
@@ -223,7 +223,7 @@ def fetch_cached(storage: str, names: Sequence[str]) -> bool:
     """Download files that the cache lacks, once for all processes of this machine; return whether any was missing.
 
     Raises:
-        StorageError: They cannot be downloaded, not even after waiting.
+        StorageError: The last attempt to download them failed.
     """
     from filelock import FileLock
 
@@ -235,5 +235,5 @@ def fetch_cached(storage: str, names: Sequence[str]) -> bool:
     cache_dir().mkdir(parents=True, exist_ok=True)
     place = open_place(storage)
     with FileLock(cache_dir() / ".fetch.lock"):
-        call_patiently(storage, lambda: place.download(dict.fromkeys(list_missing()), cache_dir()))
+        call_with_retries(storage, lambda: place.download(dict.fromkeys(list_missing()), cache_dir()))
     return True

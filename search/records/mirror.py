@@ -23,7 +23,7 @@ Action = Callable[[], None]
 
 CHECKPOINTS = "ray"  # folder of a run
 SYNC_S = 10.0  # between two copies
-LOST_S = 60.0  # without a copy, after which the process that made the copies counts as lost
+LOST_S = 60.0  # age of a copy from which the process that wrote it counts as lost
 # Each of these files refers to trials or epochs in the next one. They are read in this order and written in reverse, so
 # that the copy never refers to missing entries, even if the machine is lost in between.
 ORDERED = ("run.json", "trials.jsonl", "reports.jsonl")
@@ -82,7 +82,7 @@ class RunMirror:
         self._thread.start()
 
     def stop(self) -> None:
-        """Copy a last time, from the thread too: what a signal interrupts in the main one would end as half a file."""
+        """Copy a last time, in the thread: a signal would interrupt the main thread and leave an incomplete file."""
         self._ended.set()
         self._thread.join()
 
@@ -94,7 +94,7 @@ class RunMirror:
         """Copy the files that have changed, and delete those that are gone.
 
         Raises:
-            RunDirError: Another process has begun to copy the run.
+            RunDirError: Another process copies the run now.
         """
         if not is_claimed(self.folder):
             return
@@ -116,14 +116,14 @@ class RunMirror:
             self._waiting.popleft()()
 
     def _check_owner(self) -> None:
-        """Raise RunDirError if another process has copied the run since this one did."""
+        """Raise RunDirError if another process has copied the run since the last copy of this one."""
         if self._owner and (other := _get_owner(self._place.read("run.json"))) != self._owner:
-            raise RunDirError(f"{self.uri}: {_describe(other)} goes on with this run, which is not copied any more")
+            raise RunDirError(f"{self.uri}: {_describe(other)} continues this run, so it is not copied any more")
 
     def _read_ordered(self, found: dict[str, tuple[int, int]]) -> dict[str, bytes]:
-        """Return those of the ORDERED files that have changed; their sizes and times in `found` become current."""
+        """Return the ORDERED files that have changed, and update their sizes and times in `found`."""
         contents = {}
-        for name in filter(found.__contains__, ORDERED):  # none is looked at before those that refer to it are read
+        for name in filter(found.__contains__, ORDERED):  # a file is checked after those that refer to it are read
             stat = (self.folder / name).stat()
             found[name] = stat.st_size, stat.st_mtime_ns
             if self._stored.get(name) != found[name]:
@@ -160,7 +160,7 @@ def fetch_run(location: Path | str) -> tuple[Path, str | None]:
     `location` is the folder, or the URI.
 
     Raises:
-        RunDirError: There is no run at the URI, another process goes on with it, or the folder is that of another run.
+        RunDirError: There is no run at the URI, another process continues it, or the folder has another run.
         StorageError: The storage cannot be read.
     """
     folder = parse_path("runs") / split(str(location))[1] if is_uri(location) else Path(location)
@@ -175,19 +175,19 @@ def fetch_run(location: Path | str) -> tuple[Path, str | None]:
         if is_uri(location) and not there:
             raise RunDirError(f"--resume {uri}: there is no run.json of a run; name the folder of a run")
         if here and there and _get_first_process(here) != _get_first_process(there):
-            other = f"{folder} is the folder of another run; resume from another working directory"
+            other = f"{folder} has another run; resume from another working directory"
             raise RunDirError(f"--resume {uri}: {other}")
-        _check_lost(place, uri, there)
+        _check_inactive(place, uri, there)
         if there.get("wall_s", 0.0) > here.get("wall_s", -1.0):
             place.download(
                 {name: None for name in place.list_files() if _is_record(name) and name != "run.json"}, folder
             )
-            open_place(folder).write("run.json", content)  # last: without it the files are fetched again
+            open_place(folder).write("run.json", content)  # last, so that an interrupted download is repeated
     return folder, uri
 
 
-def _check_lost(place: Place, uri: str, there: dict[str, Any]) -> None:
-    """Raise RunDirError if the process that made a copy may go on with the run, by the clock of the storage."""
+def _check_inactive(place: Place, uri: str, there: dict[str, Any]) -> None:
+    """Raise RunDirError if the process that wrote the copy may still run: it is recent by the clock of the storage."""
     ended = there.get("host") == platform.node() and not is_running(there["pid"])
     if there.get("state") != "running" or ended:
         return
@@ -197,11 +197,11 @@ def _check_lost(place: Place, uri: str, there: dict[str, Any]) -> None:
     age_s = (now.mtime_ns - copied.mtime_ns) / 1e9
     if age_s < LOST_S:
         seen = f"{_describe(there)} copied this run {age_s:.0f} s ago"
-        raise RunDirError(f"--resume {uri}: {seen}; end it, or try again in {LOST_S - age_s:.0f} s if it is lost")
+        raise RunDirError(f"--resume {uri}: {seen}; end it, or try again in {LOST_S - age_s:.0f} s")
 
 
 def _name_mark() -> str:
-    """Return a name of a file that nothing else has."""
+    """Return a unique file name."""
     return f".one-look-{uuid.uuid4().hex}"
 
 
@@ -213,7 +213,7 @@ def _parse(content: bytes) -> dict[str, Any]:
 
 
 def _get_owner(content: bytes) -> dict[str, Any]:
-    """Return what tells the process that wrote a run.json from others."""
+    """Return the fields of a run.json that identify the process that wrote it."""
     return {name: value for name, value in _parse(content).items() if name in ("host", "pid", "time")}
 
 
@@ -222,6 +222,6 @@ def _describe(process: dict[str, Any]) -> str:
 
 
 def _get_first_process(content: dict[str, Any]) -> tuple[Any, Any]:
-    """Return what tells a run from others: time and command of the process that began it."""
+    """Return time and command of the process that began a run, which identify the run."""
     first = [*content.get("earlier", []), content][0]
     return first.get("time"), first.get("command")

@@ -137,7 +137,7 @@ def is_claimed(out: Path) -> bool:
 
 
 def is_running(process: int) -> bool:
-    """Return whether there is a process of that id on this machine."""
+    """Return whether this machine has a process with that id."""
     try:
         os.kill(process, 0)
     except OSError as error:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from ray.tune import Checkpoint
 
-from data.runtime.storage import Place, call_patiently, is_uri, open_place
+from data.runtime.storage import Place, call_with_retries, is_uri, open_place
 from search.records.trials import TrialRecord
 from search.training.trainer import STATE_FILE, State
 from search.tuning.promotion import select_checkpoints
@@ -72,7 +72,7 @@ class CheckpointStore(dict[str, Checkpoint]):
         `epoch` is the last that the trial reported.
         """
         recover = partial(self._recover, trial_id, epoch)
-        return call_patiently(self._location, recover) if is_uri(self._location) else recover()
+        return call_with_retries(self._location, recover) if is_uri(self._location) else recover()
 
     def _recover(self, trial_id: str, epoch: int) -> State | None:
         self.pop(trial_id, None)

@@ -1,4 +1,4 @@
-"""Why a trial failed: an exception raised in its worker, a storage that did not answer, or the death of the worker."""
+"""Why a trial failed: an exception raised in its worker, a storage that failed, or the death of the worker."""
 
 import re
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ MAX_REASON = 200  # characters
 class Failure:
     """Why a trial failed."""
 
-    # True if its worker or the node of the worker died, or could not use the storage: another worker may continue it
+    # True if its worker or node died or could not use the storage, so that another worker may continue the trial
     transient: bool
     reason: str  # one line
     text: str  # the whole error, with its traceback if an exception was raised

@@ -33,15 +33,15 @@ def check_nodes(folder: Path, storage: str | None = None) -> None:
     That is the URI `storage` of the run, or without one this process's cache and the place of the run folder.
 
     Raises:
-        ConnectionError: Some do not, and the message has a line for each of them; or there are none, or this process
-            cannot write to a place.
+        ConnectionError: Some do not, and the message has a line for each of them; or there are no such nodes, or this
+            process cannot write to a shared place.
     """
     shared = {"the cache (ONE_LOOK_CACHE)": cache_dir(), "the run folder's place": find_existing_folder(folder)}
     places: Mapping[str, str | Path] = {"the storage": storage} if storage else shared
     mark = f".one-look-{uuid.uuid4().hex}"
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     if not nodes:
-        raise ConnectionError("no node of the cluster has a core; start Ray on a machine that has some for it")
+        raise ConnectionError("no node of the cluster has a core; start Ray on one with --num-cpus")
     with ExitStack() as stack:
         for location in places.values():
             with name_storage(str(location)):

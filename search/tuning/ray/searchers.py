@@ -65,7 +65,7 @@ class FeasibleOptunaSearch(Searcher):
         self._trials: dict[str, optuna.Trial] = {}  # those that run, by Ray Tune's name
         sampler = build_sampler(kind, seed + len(past))  # a resumed search must not repeat its draws
         self.study = create_study(storage, objectives=context.stage.objectives, sampler=sampler)
-        self._continued = self._find_running(storage)  # those that wait for a worker again, by their own names
+        self._continued = self._find_running(storage)  # Optuna's trials of `_unfinished`, by trial_id
         for point in [] if past else points:
             self.study.enqueue_trial(point)
         if isinstance(self.study.sampler, FeasibleTPE):
@@ -137,7 +137,7 @@ class FeasibleOptunaSearch(Searcher):
         self._unfinished.append(spec)
 
     def _find_running(self, storage: BaseStorage) -> dict[str, optuna.Trial]:
-        """Return Optuna's trials of those that an earlier process began, as far as the study has them, by name."""
+        """Return Optuna's trials of the unfinished ones, as far as the study has them, by trial_id."""
         unfinished = {spec.trial_id for spec in self._unfinished}
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         numbers = {trial.user_attrs.get("trial_id", ""): trial.number for trial in running}

@@ -147,7 +147,7 @@ def _clear_sessions(folder: Path) -> None:
     """
     for session in folder.glob("ray/session_*_*"):
         process = session.name.rpartition("_")[2]
-        with contextlib.suppress(FileNotFoundError):  # Ray or another start deletes some meanwhile
+        with contextlib.suppress(FileNotFoundError):  # another process may delete them meanwhile
             logged = max((file.stat().st_mtime for file in session.glob("logs/*")), default=session.stat().st_mtime)
             if process.isdigit() and not is_running(int(process)) and time.time() - logged > QUIET_S:
                 shutil.rmtree(session, ignore_errors=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from data.data_module import StageData
 from data.runtime.files import cache_dir
-from data.runtime.storage import call_patiently, fetch_cached
+from data.runtime.storage import call_with_retries, fetch_cached
 from models.cost import Throughput, measure_cost, measure_latency_ms
 from search.config.encoder import ENCODERS
 from search.config.stages import Stage, list_rungs
@@ -76,8 +76,8 @@ class StageContext:
             self.__dict__["deadline"] = deadline if boot_id == BOOT_ID else time.monotonic() + left_s
 
     def call(self, function: Callable[[], Result]) -> Result:
-        """Call a function that reads or writes a checkpoint; wait for a storage that does not answer."""
-        return call_patiently(self.storage, function) if self.storage else function()
+        """Call a function that reads or writes a checkpoint; with a storage, repeat it after an error."""
+        return call_with_retries(self.storage, function) if self.storage else function()
 
     def limit(self, used_s: float = 0.0) -> float | None:
         """Return the total training time in seconds of a trial that starts, or resumes after `used_s`, now."""

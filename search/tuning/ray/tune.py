@@ -103,7 +103,7 @@ class RecordCallback(tune.Callback):
         self._close(trial, status, reason, trial.last_result.get("replay"))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Hand out a trial again that another worker may continue; else close its record and keep the error in errors/.
+        """Hand out a trial again if another worker may continue it; else close its record and keep the error.
 
         Ray Tune also calls this for a trial that has not started, because its worker or node died before.
 

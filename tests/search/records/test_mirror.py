@@ -140,9 +140,7 @@ def test_run_that_another_process_seems_to_go_on_with_is_not_fetched(folder, tmp
     running, there = {"state": "running", "pid": os.getpid(), "host": platform.node()}, tmp_path / "storage" / "one"
     write_state(folder, 10.0, uri(tmp_path), **running)
     RunMirror(folder, uri(tmp_path)).sync()
-    with pytest.raises(
-        RunDirError, match=r"process \d+ of .* copied this run \d s ago; end it, or try again in \d+ s if"
-    ):
+    with pytest.raises(RunDirError, match=r"process \d+ of .* copied this run \d s ago; end it, or try again in \d+ s"):
         fetch_run(uri(tmp_path))
     assert not (tmp_path / "elsewhere" / "runs").exists()
     for change in ({"state": "stopped"}, {"pid": ENDED}):
@@ -164,7 +162,7 @@ def test_process_copies_nothing_and_deletes_no_checkpoint_once_another_one_copie
     RunMirror(folder, uri(tmp_path)).sync()
     (folder / "trials.jsonl").write_text("of the first process")
     kept.defer(lambda: pytest.fail("a checkpoint was deleted"))
-    with pytest.raises(RunDirError, match="process 7 of another goes on with this run"):
+    with pytest.raises(RunDirError, match="process 7 of another continues this run"):
         kept.sync()
     assert copied(tmp_path)["trials.jsonl"] == b"trials.jsonl"
 
@@ -176,7 +174,7 @@ def test_folder_of_another_run_of_that_name_is_left_as_it_is(folder, tmp_path):
     write_state(other, 1.0, time="another day")
     for wall_s in (1.0, 99.0):
         write_state(other, wall_s, time="another day")
-        with pytest.raises(RunDirError, match=r"/runs/one is the folder of another run; resume from another working"):
+        with pytest.raises(RunDirError, match=r"/runs/one has another run; resume from another working"):
             fetch_run(uri(tmp_path))
     assert [path.name for path in other.iterdir()] == ["run.json"]
 
