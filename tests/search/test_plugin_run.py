@@ -77,7 +77,7 @@ def test_folder_s_code_runs_only_where_it_was_named(place):
     assert typed(*predict, cwd=place, cache=place / "cache").returncode == 0
     refused = typed(*predict[:-1], "elsewhere", cwd=place, cache=place / "another cache")
     assert refused.returncode == 2 and refused.stderr.count("\n") == 1
-    assert "read it, then add --plugin run/plugins/tiny.py" in refused.stderr
+    assert "read its code, then add --plugin run/plugins/tiny.py" in refused.stderr
     named = ["--plugin", "run/plugins/tiny.py", "--plugin", "run/plugins/slopes.py"]
     done = typed(*predict[:-1], "elsewhere", *named, cwd=place, cache=place / "another cache")
     assert done.returncode == 0, done.stderr
