@@ -16,7 +16,7 @@ EPSILON = 0.03  # typical difference between the scores of two trainings of one 
 OBJECTIVES = ("score", "params", "macs", "latency_ms")
 SEARCH_FROM = 3.0  # good trainings from which the budget includes a search at half the size
 WIDE_FROM = 12.0  # good trainings from which all architectures are searched
-RACE_SHARES, RACERS = (0.25, 0.6), (2, 8)  # limits of the time share of the race, and of its number of trials
+RACE_SHARES, RACERS = (0.15, 0.6), (2, 8)  # limits of the time share of the race, and of its number of trials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ _CONFIRM = replace(
 )  # fmt: skip
 _REPEAT = replace(_FINAL, name="repeat", kind="repeat", share=0.0, repeats=2, pictures=0)
 # Each trial of a race trains until its time is over, since the time of the final stage is limited too: speed counts.
-_RACE = replace(_SEARCH, fraction=1.0, px=160, epochs=_FINAL.epochs, share=0.25, early_stopping=False, macs_factor=0.5)
+_RACE = replace(_SEARCH, fraction=1.0, px=160, epochs=_FINAL.epochs, share=0.15, early_stopping=False, macs_factor=0.5)
 
 FINAL_PX = _FINAL.px
 PX_RANGE = (96, 512)  # below 96 the explore stage sees less than 48 px; above 512 a CPU trains too few images
@@ -74,7 +74,7 @@ STAGE_PRESETS = {
     # the study's path: 10 % of the data at 80 px, all at 160 px, and a refinement at the end
     "default": (_SEARCH, _CONFIRM, _FINAL, _REPEAT),
     # few trainings: some configurations compete at the final size, and the best continues
-    "race": (_RACE, replace(_FINAL, share=0.75, epsilon=0.0, include_pretrained=True), _REPEAT),
+    "race": (_RACE, replace(_FINAL, share=0.85, epsilon=0.0, include_pretrained=True), _REPEAT),
     # baseline: one epoch for all trials, then the best two in full
     "one_epoch": (replace(_SEARCH, fraction=1.0, epochs=1, early_stopping=False), replace(_FINAL, share=0.6)),
     # baseline: ASHA at the final size, without promotion
