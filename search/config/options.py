@@ -182,7 +182,7 @@ class RunOptions:
             fixed=bool(self.configs),
             px=self.px,
             stated=self.stage,
-            wide=self.first == "study",
+            tried_first=self.first,
         )
         return tuple(add_objectives(stage, self.objectives) for stage in stages)
 

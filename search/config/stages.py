@@ -38,6 +38,9 @@ class Stage:
     narrow: bool = False  # True leaves out architectures that never win in trials shorter than a minute
     top_k: int = 0  # best trials of the previous stage that are promoted or repeated
     epsilon: float = math.inf  # largest distance of their scores from the best
+    # True takes for the best the trial that was tried first of those within EPSILON of the best score: the portfolio
+    # is in order of merit, and a short trial does not tell so small a difference from noise
+    prefers_earlier: bool = False
     # True reserves one of these places for the smallest network on the Pareto front of score and parameters
     include_smallest: bool = False
     # True reserves one of these places for the best pretrained network, which gains most from the full data
@@ -118,7 +121,7 @@ def add_objectives(stage: Stage, objectives: tuple[str, ...]) -> Stage:
     if objectives == stage.objectives:
         return stage
     searched = replace(stage, objectives=objectives, early_stopping=False)
-    return replace(searched, epsilon=math.inf, include_smallest=False, include_pretrained=False)
+    return replace(searched, epsilon=math.inf, prefers_earlier=False, include_smallest=False, include_pretrained=False)
 
 
 def list_stage_settings(stage: Stage, *, is_last: bool) -> dict[str, Any]:
@@ -179,7 +182,7 @@ def build_stages(
     fixed: bool = False,
     px: int = FINAL_PX,
     stated: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
-    wide: bool = False,
+    tried_first: str = "portfolio",
 ) -> tuple[Stage, ...]:
     """Return the stages of a preset, with "default" adapted to the budget.
 
@@ -194,7 +197,8 @@ def build_stages(
     - the first stage has images for networks whose multiply-adds grow with the square root of the budget.
 
     `fixed` configurations of the user replace the search; `px` is the side of the final images, and the sides of the
-    other stages change in proportion; `stated` has passed `check_stages`; `wide` keeps all architectures.
+    other stages change in proportion; `stated` has passed `check_stages`. `tried_first` is the option --first: with the
+    study's recipes all architectures stay in the space, and only the portfolio is in order of merit.
     """
     raced = {stage.name for stage in STAGE_PRESETS["race"]}
     if preset == "default" and trainings < SEARCH_FROM and stated.keys() <= raced:
@@ -203,10 +207,10 @@ def build_stages(
     if preset == "race":
         share = _clip(1 - 1 / trainings, *RACE_SHARES)
         first = replace(first, share=share, full_trials=round(_clip(4 * trainings, *RACERS)))
-        later[0] = replace(later[0], share=1 - share)
+        later[0] = replace(later[0], share=1 - share, prefers_earlier=tried_first == "portfolio" and not fixed)
     if math.isfinite(trainings):
         factor = first.macs_factor * math.sqrt(max(trainings, 1.0))
-        first = replace(first, macs_factor=factor, narrow=trainings < WIDE_FROM and not wide)
+        first = replace(first, macs_factor=factor, narrow=trainings < WIDE_FROM and tried_first != "study")
     first = replace(first, kind="fixed", early_stopping=False) if fixed else first
     stages = [_apply_settings(stage, stated) for stage in (first, *later)]
     return tuple(stage if refine else replace(stage, refine=0.0) for stage in stages)

@@ -218,7 +218,7 @@ def test_budget_of_few_trainings_is_spent_on_one_after_a_race_at_the_final_size(
     race, final, repeat = build_stages(trainings=1.0)
     assert (race.kind, race.px, race.fraction, race.full_trials) == ("search", final.px, 1.0, 4)
     assert (race.narrow, race.early_stopping, final.kind, repeat.kind) == (True, False, "promote", "repeat")
-    assert final.controls == 0 and not final.include_smallest and final.share == 0.75
+    assert final.controls == 0 and not final.include_smallest and final.share == 0.85
     assert [stage.full_trials for stage, *_ in map(lambda t: build_stages(trainings=t), (0.1, 1.5, 2.9))] == [2, 6, 8]
 
 
@@ -227,6 +227,21 @@ def test_pretrained_network_that_lost_a_short_race_is_trained_on_too():
     records = [record(1, 0.6), pretrained(record(2, 0.4)), record(3, 0.59)]
     assert ids(promote(records, final, seed=0)) == ["e0001", "e0002"]
     assert ids(promote([pretrained(record(1, 0.6)), record(2, 0.595)], final, seed=0)) == ["e0001"]
+
+
+def test_race_is_won_by_the_first_of_the_portfolio_unless_another_one_is_clearly_better():
+    final = build_stages(trainings=1.0)[1]
+    assert ids(promote([record(1, 0.60), record(2, 0.62), record(3, 0.55)], final, seed=0)) == ["e0001"]
+    assert ids(promote([record(1, 0.60), record(2, 0.62), record(3, 0.64)], final, seed=0)) == ["e0002"]
+    assert ids(promote([record(1, 0.60), record(2, 0.65)], final, seed=0)) == ["e0002"]
+    assert ids(promote([pretrained(record(1, 0.60)), pretrained(record(2, 0.62))], final, seed=0)) == ["e0001"]
+    assert promote([], final, seed=0) == []
+
+
+@pytest.mark.parametrize("options", [{"tried_first": "study"}, {"tried_first": "nothing"}, {"fixed": True}])
+def test_race_without_the_portfolio_is_won_by_the_best(options):
+    final = build_stages(trainings=1.0, **options)[1]
+    assert ids(promote([record(1, 0.60), record(2, 0.62)], final, seed=0)) == ["e0002"]
 
 
 def test_more_budget_means_more_search_and_never_less_time_for_the_final_training():
@@ -241,7 +256,7 @@ def test_more_budget_means_more_search_and_never_less_time_for_the_final_trainin
 
 
 def test_study_s_recipes_keep_their_architectures_in_the_space_of_a_short_budget():
-    assert not build_stages(trainings=1.0, wide=True)[0].narrow and build_stages(trainings=1.0)[0].narrow
+    assert not build_stages(trainings=1.0, tried_first="study")[0].narrow and build_stages(trainings=1.0)[0].narrow
 
 
 @pytest.mark.parametrize("preset", ["one_epoch", "single"])
