@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from data.compose.placement import Placement, compute_overlap
+from data.compose.placement import Placement, Window, compute_overlap
 from data.compose.sources import OPAQUE, UNKNOWN, Background
 
 DISTANCE_RATIOS = (0.85, 0.98)  # distance of a foreground divided by the nearest distance that it covers
@@ -24,7 +24,7 @@ class Canvas:
     offset: float  # added to `depth`, makes it proportional to 1/z
 
     @classmethod
-    def from_background(cls, background: Background, window: tuple[slice, slice]) -> "Canvas":
+    def from_background(cls, background: Background, window: Window) -> "Canvas":
         """Copy a square window of a background."""
         image, depth = background.image[window].copy(), background.depth[window].copy()
         return cls(image, np.zeros(depth.shape, np.uint8), depth, background.offset)
@@ -81,8 +81,8 @@ def paste_foreground(
     foreground = cv2.flip(resized, 1) if place.mirrored else resized
     if light is not None:
         cast_shadow(canvas.image, cv2.extractChannel(foreground, 3), place, light)
-    at = compute_overlap(place, foreground.shape[:2], px)
-    part, image, depth = foreground[at.foreground], canvas.image[at.image], canvas.depth[at.image]
+    at, inside = compute_overlap(place, foreground.shape[:2], px)
+    part, image, depth = foreground[inside], canvas.image[at], canvas.depth[at]
     alpha = cv2.extractChannel(part, 3)
     behind = cv2.multiply(image, cv2.merge([255 - alpha] * 3), scale=1 / 255)
     image[:] = cv2.add(behind, cv2.cvtColor(part, cv2.COLOR_RGBA2RGB))
@@ -90,5 +90,5 @@ def paste_foreground(
     nearest = max(float(depth[opaque].max(initial=UNKNOWN)), foot)
     nearest = nearest if nearest >= 0 else float(canvas.depth.max())  # no covered depth is known
     before = min((nearest + canvas.offset) / distance_ratio - canvas.offset, 1.0)
-    canvas.mask[at.image][opaque] = 255
+    canvas.mask[at][opaque] = 255
     depth[opaque] = before if nearest >= 0 else UNKNOWN_DEPTH

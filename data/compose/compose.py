@@ -29,11 +29,12 @@ from data.compose.depth_models import (
 from data.compose.placement import RULES, Placement, compute_plane_sizes, draw_placement, draw_standing
 from data.compose.plan import PER_PAIR, ComposeOptions, Plan, make_plan
 from data.compose.sources import (
+    FOREGROUNDS,
     UNKNOWN,
     Background,
     encode_depth_bytes,
     list_backgrounds,
-    list_foregrounds,
+    list_images,
     read_background,
     read_foreground,
 )
@@ -185,7 +186,7 @@ def plan_from_args(args: argparse.Namespace, workers: Workers = None) -> Plan:
     names = ("flip", "placement", "things", "shadow", "seed")
     options = ComposeOptions(px=args.size, hold_out=not args.no_split, **{name: getattr(args, name) for name in names})
     check_free(args.out)
-    list_foregrounds(args.foregrounds)
+    list_images(args.foregrounds, FOREGROUNDS)
     model = load_depth_model(args.depth or "", args.depth_preset)
     if args.depth_on == "composite" and (model is None or isinstance(model, LevelGround)):
         raise DataError("--depth-on composite: there is no depth model; add --depth MODEL.onnx or hf:NAME")

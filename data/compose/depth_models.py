@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from data.compose.placement import HORIZON, compute_plane_depth
-from data.dataset import DataError
+from data.dataset import POLARITIES, DataError
 from data.runtime.cli import first_line
 from data.runtime.files import cache_dir, write_atomically
 from data.runtime.parallel import Workers, parallel_map
@@ -25,7 +25,7 @@ HUB = "hf:"
 GROUND = "ground"
 MIN_DISTANCE_M = 1e-3  # smaller predicted distances are clipped
 METRIC_MODELS = ("glpn", "zoedepth", "depth_pro", "prompt_depth_anything")  # model types of transformers in metres
-CHOICES = {"layout": ("nchw", "nhwc"), "near": ("bright", "dark"), "depth_unit": ("relative", "m")}
+CHOICES = {"layout": ("nchw", "nhwc"), "near": POLARITIES, "depth_unit": ("relative", "m")}
 
 Inverse = Float32[np.ndarray, "h2 w2"]  # inverse depth in any unit, near = large
 

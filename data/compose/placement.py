@@ -21,6 +21,8 @@ LEVEL = (1.005, 1.5)  # growth of inverse depth over `STEP` downwards: less is a
 STEP = 1 / 40  # share of the height
 SKY = 0.02  # relative inverse depth up to which nothing can stand
 
+Window = tuple[slice, slice]  # rows and columns
+
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
@@ -34,14 +36,6 @@ class Placement:
     def bottom(self, shape: tuple[int, int]) -> float:
         """Return the lowest row of a foreground of a shape (height, width), in sides of the image."""
         return self.y + self.size * shape[0] / max(shape) / 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Overlap:
-    """Part of a foreground inside the image: rows and columns of the same pixels in both."""
-
-    image: tuple[slice, slice]
-    foreground: tuple[slice, slice]
 
 
 def draw_placement(rng: np.random.Generator, sizes: tuple[float, float] = (SMALLEST, LARGEST)) -> Placement:
@@ -107,10 +101,10 @@ def draw_standing(
     return Placement(x=(column + 0.5) / sizes.shape[1], y=middle, size=size, mirrored=False), (row, column)
 
 
-def compute_overlap(place: Placement, shape: tuple[int, int], px: int) -> Overlap:
-    """Compute the overlap of a foreground of a shape (height, width) in pixels with an image of side `px`.
+def compute_overlap(place: Placement, shape: tuple[int, int], px: int) -> tuple[Window, Window]:
+    """Return rows and columns of the pixels that an image of side `px` and a foreground of a shape share, in both.
 
-    It is never empty: the foreground is moved until at least one row and column are inside.
+    There is one at least: the foreground is moved until a row and a column of it are inside.
     """
     image, foreground = [], []
     for middle, length in ((place.y, shape[0]), (place.x, shape[1])):
@@ -118,4 +112,4 @@ def compute_overlap(place: Placement, shape: tuple[int, int], px: int) -> Overla
         low, high = max(start, 0), min(start + length, px)
         image.append(slice(low, high))
         foreground.append(slice(low - start, high - start))
-    return Overlap(image=(image[0], image[1]), foreground=(foreground[0], foreground[1]))
+    return (image[0], image[1]), (foreground[0], foreground[1])

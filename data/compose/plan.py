@@ -12,11 +12,12 @@ from jaxtyping import Float32
 from data.compose.depth_models import DepthModel
 from data.compose.placement import LARGEST, LARGEST_STANDING, RULES
 from data.compose.sources import (
+    FOREGROUNDS,
     BackgroundFiles,
     find_backgrounds,
     find_depth_spec,
     fit_depth_scale,
-    list_foregrounds,
+    list_images,
     read_background,
     read_distances,
     read_foreground,
@@ -139,7 +140,7 @@ def make_plan(
     Without a `count` there are `per_pair` composites of every background with every foreground (and side).
     """
     options = options or ComposeOptions()
-    photos, images = find_backgrounds(backgrounds, depth), list_foregrounds(foregrounds)
+    photos, images = find_backgrounds(backgrounds, depth), list_images(foregrounds, FOREGROUNDS)
     if count is None:
         count = len(photos) * len(images) * (2 if options.flip else 1) * check_minimum("per-pair", per_pair, 1)
     spec = None if depth is None else find_depth_spec(depth, [path for _, path in photos if path])

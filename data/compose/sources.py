@@ -18,6 +18,7 @@ from data.values.depth_inference import infer_unit, measure_polarity, measure_va
 from data.values.masks import check_grey, select_channel
 from data.values.pixels import decode_channels, decode_color, decode_label, pick_orientation, read_pixels, turn
 
+FOREGROUNDS = "RGBA foregrounds"
 UNKNOWN = -1.0
 RELATIVE_RANGE = 0.9  # range of relative depth, which leaves room for foregrounds in front of it
 MAX_STRETCH = 0.02  # by which the aspect ratios of a photo and its depth may differ
@@ -157,11 +158,6 @@ def fit_depth_scale(spec: DatasetSpec, distances: Float32[np.ndarray, " n"]) -> 
     near_m = spec.near_m or round(0.9 * float(first), 3)
     far_m = spec.far_m or max(round(float(last), 3), round(near_m * 1.2, 3))
     return replace(spec, near_m=near_m, far_m=far_m)
-
-
-def list_foregrounds(folder: Path) -> tuple[Path, ...]:
-    """List the foregrounds of a folder in the order of their names."""
-    return list_images(folder, "RGBA foregrounds")
 
 
 @lru_cache(maxsize=256)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.compose.sources import list_foregrounds, read_foreground
+from data.compose.sources import list_images, read_foreground
 from data.dataset import DataError
 
 
@@ -76,4 +76,4 @@ def test_cutout_is_turned_by_its_exif_orientation(tmp_path):
 def test_pipe_among_the_cutouts_is_not_opened(tmp_path):
     write_cutout(tmp_path / "a.png")
     os.mkfifo(tmp_path / "b.png")
-    assert [path.name for path in list_foregrounds(tmp_path)] == ["a.png"]
+    assert [path.name for path in list_images(tmp_path, "things")] == ["a.png"]

@@ -77,7 +77,6 @@ def test_study_places_things_anywhere_at_its_sizes():
 def test_overlap_is_never_empty():
     for seed in range(200):
         place = draw_placement(np.random.default_rng(seed))
-        at = compute_overlap(place, (7, 31), 48)
-        for image, foreground in zip(at.image, at.foreground, strict=True):
+        for image, foreground in zip(*compute_overlap(place, (7, 31), 48), strict=True):
             assert 0 <= image.start < image.stop <= 48
             assert image.stop - image.start == foreground.stop - foreground.start
