@@ -11,7 +11,9 @@ from analysis import AnalysisError
 from analysis.runs.curves import build_curves, rank_trials
 from analysis.runs.files import find_run, read_json
 from analysis.runs.tables import load_reports, load_trials_so_far
+from search.records.run_dir import list_runs
 
+SHOWN = 8  # lines of the list of runs in a notebook
 SILENT_S = 60.0  # a run writes its clock every two seconds; after so long without, it has died
 
 
@@ -116,3 +118,25 @@ def _name_networks(trials: pd.DataFrame) -> list[str]:
     widths = [f" w{width:.0f}" if pd.notna(width) else "" for width in trials["model/width"]]
     archs = trials["model/arch"]
     return [arch + w if isinstance(arch, str) else "network unknown" for arch, w in zip(archs, widths, strict=True)]
+
+
+def pick_runs(count: int = 1, *, with_model: bool = False) -> Any:
+    """Return a list widget of this user's runs with trials or a model, whose `value` is those that are picked.
+
+    The newest `count` are picked first. After another choice the cells below are to be run again.
+    """
+    from ipywidgets import Layout, SelectMultiple
+
+    needed = "best/model.safetensors" if with_model else "trials.csv"
+    runs = [run for run in list_runs() if (run / needed).is_file()]
+    if not runs:
+        raise AnalysisError('there is no such run yet; name its folder instead: runs = ["path/to/run"]')
+    options = [(_describe_run(run), str(run)) for run in runs]
+    look = {"rows": min(len(runs), SHOWN), "layout": Layout(width="98%")}
+    return SelectMultiple(options=options, value=list(map(str, runs[:count])), **look)
+
+
+def _describe_run(run: Path) -> str:
+    about = read_json(run / "run.json")
+    data = Path(about.get("data", {}).get("folder", "")).name
+    return f"{run.name}  {about.get('state', '')}  budget {about.get('budget', '')}  data {data}  ({run.parent})"
