@@ -144,7 +144,9 @@ def draw_sheet_row(name: str, image: BGRImage, mask: ByteMask, depth: DepthCodes
     size = tuple(max(1, round(side * scale)) for side in mask.shape[::-1])
     image, mask, depth = (cv2.resize(v, size, interpolation=cv2.INTER_AREA) for v in (image, mask, depth))
     panels = (image, cv2.cvtColor(mask, cv2.COLOR_GRAY2BGR), colour_depth(depth), draw_overlay(image, mask))
-    return np.vstack([_draw_caption(name), np.hstack([_place_in_cell(panel) for panel in panels])])
+    right, below = CELL[0] + GAP - size[0], CELL[1] + GAP - size[1]
+    cells = [cv2.copyMakeBorder(panel, 0, below, 0, right, cv2.BORDER_CONSTANT, value=(255,) * 3) for panel in panels]
+    return np.vstack([_draw_caption(name), np.hstack(cells)])
 
 
 def draw_contact_sheet(rows: Sequence[BGRImage]) -> BGRImage:
@@ -155,13 +157,6 @@ def draw_contact_sheet(rows: Sequence[BGRImage]) -> BGRImage:
     filled = [*rows, *[blank] * (-len(rows) % per_line)]
     lines = [np.hstack(filled[i : i + per_line]) for i in range(0, len(filled), per_line)]
     return np.vstack([np.hstack([header] * per_line), *lines])
-
-
-def _place_in_cell(panel: BGRImage) -> BGRImage:
-    """Place a thumbnail in the top left corner of a cell, below its caption."""
-    cell = np.full((CELL[1] + GAP, CELL[0] + GAP, 3), 255, np.uint8)
-    cell[: panel.shape[0], : panel.shape[1]] = panel
-    return cell
 
 
 def _draw_caption(text: str, width: int = (CELL[0] + GAP) * len(COLUMNS)) -> BGRImage:

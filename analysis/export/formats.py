@@ -121,11 +121,6 @@ def _write_torch_export(network: PortableNetwork, dtype: torch.dtype, about: Map
     return file.getvalue()
 
 
-def _open_torch_export(content: bytes) -> Program:
-    program: Program = torch.export.load(BytesIO(content)).module()
-    return program
-
-
 def _record_program(network: PortableNetwork, dtype: torch.dtype) -> torch.export.ExportedProgram:
     """Record a program for any number of images and any size from MIN_PX.
 
@@ -157,5 +152,5 @@ def silence_exporters() -> Iterator[None]:
 
 FORMATS = {
     "onnx": Format(_write_onnx, _open_onnx, packages=("onnx", "onnxscript", "onnxruntime")),
-    "torch_export": Format(_write_torch_export, _open_torch_export),
+    "torch_export": Format(_write_torch_export, lambda content: torch.export.load(BytesIO(content)).module()),
 }

@@ -25,7 +25,6 @@ from data.runtime.progress import progress_bar
 from models.cost import choose_images_per_pass
 from models.metric_table import METRICS
 from models.metrics import binarise, full_metrics, select_images
-from models.score import Score
 from search.output.model_folder import predict_batches
 
 MAX_IMAGES = 2000  # measured at most: the first of a part in nested order
@@ -86,7 +85,9 @@ def measure_images(part: Part) -> pd.DataFrame:
             done += len(batch)
             progress(done, len(part.pack))
     errors = pd.concat(tables, ignore_index=True)
-    errors.insert(2, "score", [_compute_score(row, part.model.score) for _, row in errors.iterrows()])
+    score = part.model.score
+    known = [row.dropna().to_dict() for _, row in errors[errors.columns.intersection([*score.weights])].iterrows()]
+    errors.insert(2, "score", [score.compute(metrics) if metrics else float("nan") for metrics in known])
     names = pd.DataFrame({"image": part.pack.ids, "background": part.backgrounds})
     return pd.concat([names, errors], axis=1)
 
@@ -121,12 +122,6 @@ def _measure_batch(batch: Batch, prediction: Tensor) -> pd.DataFrame:
     for name, values in full_metrics(prediction, target).items():
         content[name] = torch.where(select_images(name, target), values, torch.nan).cpu().numpy()
     return pd.DataFrame(content)
-
-
-def _compute_score(metrics: pd.Series, score: Score) -> float:
-    """Return the score of one image; nan if no metric that counts is known."""
-    known = {name: float(metrics[name]) for name in score.weights if pd.notna(metrics.get(name))}
-    return score.compute(known) if known else float("nan")
 
 
 def plot_images(part: Part, rows: pd.DataFrame) -> Figure:

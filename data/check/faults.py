@@ -83,7 +83,9 @@ def measure_frame(depth: Shaped[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w
     """
     if not np.issubdtype(depth.dtype, np.integer) or not valid[0, 0]:
         return None
-    difference = np.abs(depth.astype(np.float32) - np.float32(depth[0, 0])) * _scale_to_bytes(depth)
+    difference = np.abs(depth.astype(np.float32) - np.float32(depth[0, 0])) * np.float32(
+        255 / np.iinfo(depth.dtype).max
+    )
     widths = [_measure_border(side) for side in (difference, difference[::-1], difference.T, difference.T[::-1])]
     if None in widths:
         return None
@@ -134,8 +136,3 @@ def _measure_border(difference: Float32[np.ndarray, "h w"]) -> int | None:
     if width < max(2, FRAME_WIDTH * len(difference)) or width >= len(difference) // 2:
         return None
     return width if float(np.mean(difference[inner] > FRAME_STEP)) >= FRAME_EDGE else None
-
-
-def _scale_to_bytes(pixels: Pixels) -> np.float32:
-    """Return the factor from stored values to 0..255."""
-    return np.float32(255 / np.iinfo(pixels.dtype).max) if np.issubdtype(pixels.dtype, np.integer) else np.float32(255)

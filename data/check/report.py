@@ -89,7 +89,9 @@ def print_report(report: Report) -> None:
             table.add_row(str(len(faults)), kind, to_printable("\n".join([description, *_shorten(files, SHOWN_FILES)])))
     if table.row_count:
         console.print(table)
-    for line in () if report.parts else _describe_meaning(report.dataset):
+    read = f"read as: {report.dataset.description}" if report.dataset.description else ""
+    unclear = (f"unclear: {doubt}" for doubt in report.dataset.doubts)
+    for line in () if report.parts else filter(None, (read, *report.dataset.warnings, *unclear)):
         console.print(to_printable(f"  {line}"))
     for one in report.inferred:
         mixed = report.mixed if one.key == "near" else None
@@ -97,11 +99,6 @@ def print_report(report: Report) -> None:
         value = unknown if one.value is None else f"{one.value}, {'certain' if one.certain else 'uncertain'}"
         lines = [f"  {one.key}: {value} ({one.reason})", *(_list_series(mixed) if mixed else [])]
         console.print(to_printable("\n".join(lines)))
-
-
-def _describe_meaning(dataset: Dataset) -> list[str]:
-    read = [f"read as: {dataset.description}"] if dataset.description else []
-    return [*read, *dataset.warnings, *(f"unclear: {doubt}" for doubt in dataset.doubts)]
 
 
 def _list_series(mixed: Polarity) -> list[str]:

@@ -112,7 +112,8 @@ class Augment:
         for i, seed in enumerate(seeds.tolist()):
             self._seed(seed)
             if self._geometry:
-                changed = self._geometry(image=image[i], mask=mask[i], depth=depth[i], **_get_valid(batch, i))
+                valid = {} if batch.mask_valid is None else {"mask_valid": batch.mask_valid[i].astype(np.uint8)}
+                changed = self._geometry(image=image[i], mask=mask[i], depth=depth[i], **valid)
                 image[i], mask[i], depth[i] = changed["image"], changed["mask"], changed["depth"]
                 if batch.mask_valid is not None:
                     batch.mask_valid[i] = changed["mask_valid"] != 0
@@ -128,7 +129,9 @@ class Augment:
         used = {name: p for name in augmentations if (p := getattr(self.config, name)) > 0}
         if not used:
             return None
-        a = _import_albumentations()
+        os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # no look at the network for a newer version
+        import albumentations as a  # takes seconds, which --help does not have
+
         group = a.Compose([augmentations[name].build(a, p) for name, p in used.items()], **options)
         group.set_random_state(np.random.Generator(self._bits), self._py_random)
         return group
@@ -138,19 +141,6 @@ class Augment:
         self._py_random.seed(seed)
         self._state["state"]["state"] = seed * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2**128
         self._bits.state = self._state
-
-
-def _get_valid(batch: RawBatch, i: int) -> dict[str, np.ndarray]:
-    """Return the known pixels of a mask as a further target, if some are ignored."""
-    return {} if batch.mask_valid is None else {"mask_valid": batch.mask_valid[i].astype(np.uint8)}
-
-
-def _import_albumentations() -> Any:
-    """Import the module (seconds, not needed for --help) without its version check on the network."""
-    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
-    import albumentations
-
-    return albumentations
 
 
 def paste_foregrounds(batch: RawBatch, seeds: UInt64[np.ndarray, " b"], pack: Pack, p: float) -> None:

@@ -85,9 +85,9 @@ def group_backgrounds(stems: Sequence[str], group_size: int | None) -> list[str]
     numbers 100 backgrounds x 4,000 composites consecutively. Otherwise all are "unknown".
     """
     if group_size is None:
-        named = [_find_background(stem) for stem in stems]
-        if all(name is not None for name in named):
-            return [f"bg{name}" for name in named]
+        named = [_BACKGROUND_NUMBER.search(s.lower()) if _FOREGROUND_NUMBER.search(s.lower()) else None for s in stems]
+        if all(named):
+            return [f"bg{found[1]}" for found in named if found]
         if len(stems) <= STUDY_GROUP_SIZE:
             return ["unknown"] * len(stems)
     return [f"group{position // (group_size or STUDY_GROUP_SIZE):05d}" for position in _number_files(stems)]
@@ -96,11 +96,6 @@ def group_backgrounds(stems: Sequence[str], group_size: int | None) -> list[str]
 def names_state_backgrounds(names: Sequence[str]) -> bool:
     """Return True if `group_backgrounds` found these names in the file names."""
     return all(re.fullmatch(r"bg\d+", name) for name in names)
-
-
-def _find_background(stem: str) -> str | None:
-    background = _BACKGROUND_NUMBER.search(stem.lower())
-    return background[1] if background and _FOREGROUND_NUMBER.search(stem.lower()) else None
 
 
 def _number_files(stems: Sequence[str]) -> list[int]:

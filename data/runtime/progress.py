@@ -30,7 +30,8 @@ def progress_bar(title: str) -> Iterator[Progress]:
 
     In a notebook the bar is a widget.
     """
-    if _in_notebook():
+    kernel = sys.modules.get("ipykernel.kernelapp")
+    if kernel is not None and kernel.IPKernelApp.initialized():
         with _widget_bar(title) as progress:
             yield progress
         return
@@ -91,12 +92,6 @@ def format_pace(done: int | float, total: int | float | None, per_s: float | Non
     count = f"{done:,.0f}/{total:,.0f}" if total is not None else ""
     rate = (f"{per_s:,.1f}/s" if per_s >= 1 else f"{1 / per_s:,.1f} s each") if per_s else ""
     return f"{count}  {rate}" if rate else count
-
-
-def _in_notebook() -> bool:
-    """Return whether this process is the kernel of a notebook."""
-    application = sys.modules.get("ipykernel.kernelapp")
-    return application is not None and bool(application.IPKernelApp.initialized())
 
 
 @contextmanager
