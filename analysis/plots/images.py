@@ -86,7 +86,8 @@ def measure_images(part: Part) -> pd.DataFrame:
             progress(done, len(part.pack))
     errors = pd.concat(tables, ignore_index=True)
     score = part.model.score
-    known = [row.dropna().to_dict() for _, row in errors[errors.columns.intersection([*score.weights])].iterrows()]
+    rows = errors[errors.columns.intersection([*score.weights])].to_dict("records")
+    known = [{str(name): float(value) for name, value in row.items() if pd.notna(value)} for row in rows]
     errors.insert(2, "score", [score.compute(metrics) if metrics else float("nan") for metrics in known])
     names = pd.DataFrame({"image": part.pack.ids, "background": part.backgrounds})
     return pd.concat([names, errors], axis=1)
