@@ -130,7 +130,7 @@ def _start(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _estimate(args, options)
     if options.storage:
-        options = replace(options, storage=claim_storage(options.storage, out.name))
+        options = replace(options, storage=claim_storage(options.storage, out))
     data_module = open_data(args, options)
     copied = argparse.Namespace(**vars(args) | {"out": None})
     copies = {"settings.toml": lambda: format_settings(build_parser(), copied).encode()}  # imports torch, so not yet

@@ -29,21 +29,29 @@ LOST_S = 60.0  # age of a copy from which the process that wrote it counts as lo
 ORDERED = ("run.json", "trials.jsonl", "reports.jsonl")
 
 
-def claim_storage(storage: str, name: str) -> str:
+def claim_storage(storage: str, out: Path) -> str:
     """Check that a new run can use the storage, and return the URI of its copy.
 
     Raises:
-        RunDirError: The storage has a run of that name.
+        RunDirError: The storage has a run of that name, or the copy would be the run folder itself.
         StorageError: The storage cannot be written to.
     """
-    uri, mark = join(storage, name), _name_mark()
+    uri, mark = join(storage, out.name), _name_mark()
     with name_storage(storage):
         place = open_place(storage)
-        if place.has(f"{name}/run.json"):
+        _check_apart(uri, out)
+        if place.has(f"{out.name}/run.json"):
             raise RunDirError(f"{uri} is in use; name another folder with --out")
         place.write(mark, b"")
         place.delete(mark)
     return uri
+
+
+def _check_apart(uri: str, folder: Path) -> None:
+    """Raise RunDirError if a run folder would be copied to itself, which loses lines written during the copy."""
+    place = open_place(uri)
+    if place.filesystem.type_name == "local" and Path(place.path).resolve() == folder.resolve():
+        raise RunDirError(f"{uri} is also the run folder {folder}; use another --out or working directory")
 
 
 @contextmanager
@@ -170,6 +178,7 @@ def fetch_run(location: Path | str) -> tuple[Path, str | None]:
         return folder, None
     with name_storage(uri):
         place = open_place(uri)
+        _check_apart(uri, folder)
         content = place.read("run.json") if place.has("run.json") else b""
         there = _parse(content)
         if is_uri(location) and not there:

@@ -186,15 +186,24 @@ def test_run_without_a_storage_is_left_as_it_is(folder):
     assert fetch_run(folder) == (folder, None)  # what reads the run says so
 
 
+def test_run_folder_is_not_copied_to_itself(folder, tmp_path, monkeypatch):
+    with pytest.raises(RunDirError, match=r"file://.*/one is also the run folder .*/one; use another --out or working"):
+        claim_storage(f"file://{tmp_path}", folder)
+    (tmp_path / "runs").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunDirError, match="is also the run folder"):
+        fetch_run(f"file://{tmp_path}/one")
+
+
 def test_uri_without_a_run_is_named(tmp_path):
     with pytest.raises(RunDirError, match=r"--resume file://.*/nowhere: there is no run\.json"):
         fetch_run(f"file://{tmp_path}/nowhere")
 
 
 def test_name_of_another_run_and_a_storage_that_cannot_be_written_are_refused(folder, tmp_path):
-    assert claim_storage(f"file://{tmp_path}/storage", "one") == uri(tmp_path)
+    assert claim_storage(f"file://{tmp_path}/storage", folder) == uri(tmp_path)
     RunMirror(folder, uri(tmp_path)).sync()
     with pytest.raises(RunDirError, match=r"storage/one is in use; name another folder with --out"):
-        claim_storage(f"file://{tmp_path}/storage", "one")
+        claim_storage(f"file://{tmp_path}/storage", folder)
     with pytest.raises(StorageError, match="cannot be used"):
-        claim_storage(f"file://{folder}/run.json", "one")
+        claim_storage(f"file://{folder}/run.json", folder)
