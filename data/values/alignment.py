@@ -126,14 +126,7 @@ def _compute_gradient(plane: Plane, blur_px: float) -> tuple[Plane, Plane]:
 
 
 def _correlate(planes: list[Plane], kernels: list[Plane]) -> Float32[np.ndarray, "n reach reach"]:
-    """Correlate each plane with its kernel for all shifts within REACH."""
-    from scipy import fft  # a quarter of a second, which --help of every command that reads images would take
-
-    inner = np.zeros((len(planes), PX, PX), np.float32)
-    within = slice(_BORDER, PX - _BORDER)
-    inner[:, within, within] = np.stack(planes)[:, within, within]
-    size = (fft.next_fast_len(PX + 2 * REACH, real=True),) * 2
-    spectrum = fft.rfft2(inner, size) * np.conj(fft.rfft2(np.stack(kernels).astype(np.float32), size))
-    span = 2 * REACH + 1
-    shifts = np.roll(fft.irfft2(spectrum, size), (REACH, REACH), (1, 2))[:, :span, :span]
-    return np.asarray(shifts, np.float32)
+    """Correlate each plane, whose border counts as 0, with its kernel for all shifts within REACH."""
+    margin, inner = (REACH + _BORDER,) * 4, slice(_BORDER, PX - _BORDER)
+    wide = [cv2.copyMakeBorder(plane[inner, inner], *margin, cv2.BORDER_CONSTANT) for plane in planes]
+    return np.stack([cv2.matchTemplate(*pair, cv2.TM_CCORR) for pair in zip(wide, kernels, strict=True)])
