@@ -140,10 +140,8 @@ class DataModule:
     def check_same(self, fingerprint: str) -> None:
         """Raise DataError unless the data have the fingerprint that a run started with."""
         if self.dataset.fingerprint != fingerprint:
-            raise DataError(
-                f"{self.dataset.root}: has changed since the run began; start a new run, or resume with --data and "
-                "the folder that has the images of the run"
-            )
+            remedy = "start a new run, or resume with --data and the folder that has its images"
+            raise DataError(f"{self.dataset.root}: has changed since the run began; {remedy}")
 
     def stage_data(
         self, *, fraction: float, px: int, max_images: int | None = None, deadline: float | None = None

@@ -62,10 +62,8 @@ class StagingDir:
         if path.is_file() and path.read_text() != origin:
             self._stored.close()
             self._lock.release()
-            raise DataError(
-                f"{self.folder}: holds the beginning of another set; use the options and sources that it was started "
-                "with, or remove it"
-            )
+            remedy = "use the options and sources that it was started with, or remove it"
+            raise DataError(f"{self.folder}: holds the beginning of another set; {remedy}")
         path.write_text(origin)
 
     def record_job(self, job: int, rows: Iterable[Row]) -> None:
@@ -249,10 +247,8 @@ def check_room(root: Path, needed: float) -> None:
     existing = next(folder for folder in (root.absolute(), *root.absolute().parents) if folder.is_dir())
     free = shutil.disk_usage(existing).free
     if needed * SPARE > free:
-        raise DataError(
-            f"{root}: about {needed / 1e9:,.2f} GB are needed, {free / 1e9:,.2f} GB are free; make fewer or smaller "
-            "images, or choose another --out"
-        )
+        problem = f"about {needed / 1e9:,.2f} GB are needed, {free / 1e9:,.2f} GB are free"
+        raise DataError(f"{root}: {problem}; make fewer or smaller images, or choose another --out")
 
 
 def _store(files: SampleFiles, draw: Callable[[Job], Iterable[tuple[int, Sample]]], job: tuple[int, Job]) -> list[Row]:

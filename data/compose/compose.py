@@ -147,9 +147,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--foregrounds", type=Path, required=True, metavar="DIR", help="RGBA images of cut-out objects")
     add("--out", type=Path, required=True, metavar="DIR", help="folder to make")
     depth = (
-        "DIR: depth maps named as the photos, 16-bit mm (0 = missing) or as a dataset.json beside them says; "
-        "MODEL.onnx or hf:NAME: a depth model that is run once for each photo; ground: level ground below a horizon, "
-        "for photos without depth; none: images and masks only (default: depth/ of the backgrounds)"
+        "DIR: depth maps named as the photos, 16-bit mm or as dataset.json beside them says; MODEL.onnx or hf:NAME: a "
+        "depth model; ground: level ground below a horizon; none: no depth (default: depth/ of the backgrounds)"
     )
     add("--depth", metavar="SOURCE", help=depth)
     preset = f"preprocessing of MODEL.onnx if there is no MODEL.json beside it: {', '.join(list_presets())}"
@@ -161,10 +160,7 @@ def build_parser() -> argparse.ArgumentParser:
     number.add_argument("--per-pair", type=int, default=PER_PAIR, metavar="N", help=per_pair)
     number.add_argument("--count", type=int, metavar="N", help="composites in total")
     add("--flip", action="store_true", help="use each foreground mirrored, too, equally often")
-    placement = (
-        "study: anywhere, 0.3 to 0.6 of the side; ground: standing on level ground, with a size that depends on the "
-        "distance (default: %(default)s)"
-    )
+    placement = "study: anywhere, 0.3 to 0.6 of the side; ground: standing, far ones smaller (default: %(default)s)"
     add("--placement", choices=RULES, default="study", help=placement)
     add("--things", type=int, default=1, metavar="N", help="largest number of foregrounds (default: %(default)s)")
     add("--shadow", action="store_true", help="cast shadows")

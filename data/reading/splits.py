@@ -64,10 +64,8 @@ def _split_backgrounds(dataset: Dataset, seed: int, share: float = HELD_OUT) -> 
     if len(backgrounds) < 2:
         unknown = {name.rpartition("/")[2] for name in backgrounds} == {"unknown"}  # joined folders add a prefix
         problem = "its backgrounds are unknown" if unknown else "it has 1 background"
-        raise DataError(
-            f"{dataset.root}: {problem}, and a split needs 2; state --group-size (1 if each image has its own "
-            "background), group_size in dataset.json, or a background per line of manifest.csv"
-        )
+        remedy = "state --group-size (1 if each image has its own), or background in each line of manifest.csv"
+        raise DataError(f"{dataset.root}: {problem}, and a split needs 2; {remedy}")
     val, test = _hold_out(backgrounds, seed, share)
     names = dict.fromkeys(backgrounds, "train") | dict.fromkeys(val, "val") | dict.fromkeys(test, "test")
     return _build_splits(dataset, lambda triplet: names[triplet.background])

@@ -257,16 +257,12 @@ def describe_depth(spec: DatasetSpec, dtype: str, *, unclear: bool = False) -> s
 
 
 def _doubt_unit(unit: str, reason: str) -> str:
-    guess = {"relative": "relative depth", "mm": "distances", "m": "distances"}[unit]
-    return (
-        f"cannot tell whether depth is distances or relative ({reason}; it looks like {guess}); state "
-        "--depth-unit mm, or --depth-unit m with --depth-scale 256 (KITTI) or 5000 (TUM) for fractions of metres, or "
-        "--depth-unit relative with --near bright or dark, or --depth-unit disparity (dataset.json has the same keys)"
-    )
+    guess = "relative depth" if unit == "relative" else "distances"
+    units = "mm, m with --depth-scale 256 (KITTI) or 5000 (TUM), relative with --near bright or dark, or disparity"
+    problem = f"cannot tell whether depth is distances or relative ({reason}; it looks like {guess})"
+    return f"{problem}; state --depth-unit {units} (dataset.json has the same keys)"
 
 
 def _doubt_near(reason: str) -> str:
-    return (
-        f"cannot tell whether near is bright or dark ({reason}); look at a depth map, and state --near bright if "
-        "near things are bright in it, or --near dark (dataset.json: near)"
-    )
+    remedy = "look at a depth map, and state --near bright if near things are bright in it, or --near dark"
+    return f"cannot tell whether near is bright or dark ({reason}); {remedy} (dataset.json: near)"

@@ -134,11 +134,9 @@ def warn_of_orientation(unclear: Sequence[Triplet], looked_at: int) -> tuple[str
     """Return a warning if EXIF data turn images whose labels may be turned already."""
     if not unclear:
         return ()
-    return (
-        f"{unclear[0].image}: EXIF data turn {len(unclear)} of {looked_at} images that were looked at, and neither "
-        "size nor tag of their masks or depth shows whether those are turned too; they are taken to lie as the image "
-        "is stored; if that is wrong, save the images upright",
-    )
+    turned = f"{unclear[0].image}: EXIF data turn {len(unclear)} of {looked_at} images that were looked at"
+    assumed = "their masks or depth may be turned too, but are taken to lie as the images are stored"
+    return (f"{turned}; {assumed}; if that is wrong, save the images upright",)
 
 
 def _add_masks(reading: Reading, samples: Sequence[_Sample]) -> Reading:

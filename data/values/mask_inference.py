@@ -149,10 +149,9 @@ def _infer_labels(levels: Sequence[_Levels]) -> MaskReading | None:
     with_classes = sum(bool(one.flat - {low, top}) for one in levels)
     if with_classes < len(levels) / 2 and low == 0 and top >= LARGEST_LABEL:
         return None
-    doubt = (
-        f"masks hold the values {_list_shares(levels)}; state the foreground as --mask-foreground N and the unknown as "
-        '--mask-ignored N, or in dataset.json as "mask_values": {"foreground": [N], "ignored": [N]}'
-    )
+    key = '"mask_values": {"foreground": [N], "ignored": [N]}'
+    remedy = f"state the foreground as --mask-foreground N and the unknown as --mask-ignored N (dataset.json: {key})"
+    doubt = f"masks hold the values {_list_shares(levels)}; {remedy}"
     return MaskReading(MaskValues(full=1.0), "masks of several classes", doubt)
 
 
@@ -170,10 +169,8 @@ def _infer_grades(levels: Sequence[_Levels], dtype: np.dtype) -> MaskReading:
     top = max(one.top for one in levels)
     full = _choose_full(top, dtype)
     if full is None:
-        doubt = (
-            f"masks hold {len({v for one in levels for v in one.values})} values up to {top:g}; state that of "
-            f'foreground in dataset.json as "mask_values": {{"full": {top:g}}}'
-        )
+        held = f"masks hold {len({v for one in levels for v in one.values})} values up to {top:g}"
+        doubt = f'{held}; state that of foreground in dataset.json as "mask_values": {{"full": {top:g}}}'
         return MaskReading(MaskValues(full=top or None), f"masks 0 to {top:g}", doubt)
     return MaskReading(MaskValues(full=full), f"masks 0 to {full:g}")
 
@@ -243,11 +240,9 @@ def _find_odd_areas(planes: Sequence[np.ndarray], values: MaskValues, *, asked: 
         return ""
     cover = float(np.mean([c for c, _ in partly]))
     full, empty = (255.0 if values.full is None else values.full), values.empty
-    return (
-        f"masks look inverted: in {inverted} of {len(partly)} the foreground covers more than half ({cover:.0%} in the "
-        f"mean) and lies along the border; state --mask-foreground {empty:g} if {empty:g} is the object, or "
-        f"--mask-foreground {full:g} if they are right (dataset.json: mask_values)"
-    )
+    seen = f"in {inverted} of {len(partly)} the foreground is large ({cover:.0%} in the mean) and lies along the border"
+    remedy = f"state --mask-foreground {empty:g} if {empty:g} is the object, else --mask-foreground {full:g}"
+    return f"masks look inverted: {seen}; {remedy} (dataset.json: mask_values)"
 
 
 def _measure_border(foreground: np.ndarray) -> float:

@@ -96,13 +96,10 @@ def decode_triplet(triplet: Triplet, spec: DatasetSpec, px: int) -> tuple[Image,
 def _check_same_size(other: np.ndarray, path: Path, image: np.ndarray, image_path: Path, *, turned: bool) -> None:
     """Refuse a mask or depth map of another size than its image; `turned` if EXIF data turn the image."""
     if other.shape[:2] != image.shape[:2]:
-        height, width = other.shape[:2]
-        why = " (as its EXIF orientation turns it)" if turned else ""
-        raise DataError(
-            f"{path}: is {width} x {height} px but {image_path.name} is {image.shape[1]} x {image.shape[0]}{why}; "
-            "make them the same size or remove the triplet",
-            "size",
-        )
+        (height, width), (rows, columns) = other.shape[:2], image.shape[:2]
+        size = f"{columns} x {rows}{' (as its EXIF orientation turns it)' if turned else ''}"
+        problem = f"is {width} x {height} px but {image_path.name} is {size}"
+        raise DataError(f"{path}: {problem}; make them the same size or remove the triplet", "size")
 
 
 def find_common_scale(dataset: Dataset) -> DepthScale | None:
