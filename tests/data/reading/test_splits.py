@@ -47,7 +47,7 @@ def test_few_backgrounds_are_shared_out(count, sizes):
 
 
 def test_one_background_is_an_error_that_says_what_to_state():
-    with pytest.raises(DataError, match=r"it has 1 background.*group_size"):
+    with pytest.raises(DataError, match=r"it has 1 background.*--group-size"):
         split_by_background(dataset_of(1))
 
 
