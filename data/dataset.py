@@ -58,7 +58,7 @@ WORD, WHOLE, NUMBER, NUMBERS = "a word", "a whole number", "a number", "a number
 FLAG = "true or false"
 
 
-def _read_fields(values: Mapping[str, Any], kinds: Mapping[str, str], where: str = "") -> dict[str, Any]:
+def read_fields(values: Mapping[str, Any], kinds: Mapping[str, str], where: str = "") -> dict[str, Any]:
     """Check names and types of a JSON object's values; whole numbers become floats where a number may be one."""
     for key in values:
         if key not in kinds:
@@ -136,7 +136,7 @@ class MaskValues:
         if not isinstance(values, Mapping):
             raise DataError(f'mask_values is {values!r}; write {{"foreground": [1], "ignored": [255]}}')
         kinds = {"foreground": NUMBERS, "ignored": NUMBERS, "empty": NUMBER, "full": NUMBER, "alpha": FLAG}
-        return cls(**_read_fields(values, kinds, " in mask_values"))
+        return cls(**read_fields(values, kinds, " in mask_values"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +187,7 @@ class DatasetSpec:
         kinds = {"near": WORD, "depth_unit": WORD, "missing": NUMBERS, "group_size": WHOLE}
         kinds |= dict.fromkeys(("depth_scale", "depth_max", "near_m", "far_m"), NUMBER)
         masks = values.get("mask_values")
-        fields = _read_fields({key: value for key, value in values.items() if key != "mask_values"}, kinds)
+        fields = read_fields({key: value for key, value in values.items() if key != "mask_values"}, kinds)
         return cls(**fields, mask_values=None if masks is None else MaskValues.from_dict(masks))
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,9 +1,8 @@
 """Predict the depth of photos with a network, or assume level ground; maps are cached."""
 
 import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from data.compose.placement import HORIZON, compute_plane_depth
-from data.dataset import POLARITIES, DataError
+from data.dataset import NUMBERS, POLARITIES, WHOLE, WORD, DataError, read_fields
+from data.reading.dataset_json import read_dataset_json
 from data.runtime.cli import first_line
 from data.runtime.files import cache_dir, write_atomically
 from data.runtime.parallel import Workers, parallel_map
@@ -25,6 +25,8 @@ HUB = "hf:"
 GROUND = "ground"
 MIN_DISTANCE_M = 1e-3  # smaller predicted distances are clipped
 METRIC_MODELS = ("glpn", "zoedepth", "depth_pro", "prompt_depth_anything")  # model types of transformers in metres
+FIELDS = {"width": WHOLE, "height": WHOLE, "mean": NUMBERS, "std": NUMBERS}
+FIELDS |= dict.fromkeys(("layout", "near", "depth_unit", "source"), WORD)
 CHOICES = {"layout": ("nchw", "nhwc"), "near": POLARITIES, "depth_unit": ("relative", "m")}
 
 Inverse = Float32[np.ndarray, "h2 w2"]  # inverse depth in any unit, near = large
@@ -44,15 +46,13 @@ class Preprocessing:
     source: str = ""  # origin of these values
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if name in CHOICES and value not in CHOICES[name]:
-                raise DataError(f"{name} is {value!r}; use one of {', '.join(CHOICES[name])}")
-            if name in ("width", "height") and (type(value) is not int or value < 1):
-                raise DataError(f"{name} is {value!r}; use a number of pixels")
-            if name in ("mean", "std") and (not isinstance(value, tuple) or len(value) != 3):
-                raise DataError(f"{name} is {value!r}; use three numbers, for red, green and blue")
-        if 0 in self.std:
-            raise DataError(f"std is {self.std!r}; use numbers other than 0")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise DataError(f"{name} is {getattr(self, name)!r}; use one of {', '.join(choices)}")
+        if min(self.width or 0, self.height or 0) < 1:
+            raise DataError(f"width and height are {self.width} and {self.height}; use numbers of pixels")
+        if len(self.mean) != 3 or len(self.std) != 3 or 0 in self.std:
+            raise DataError(f"mean and std are {self.mean} and {self.std}; use three numbers each, std other than 0")
 
     def prepare(self, image: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "1 a b c"]:
         """Resize an RGB image to the model's input and normalise it."""
@@ -69,16 +69,10 @@ class Preprocessing:
     @classmethod
     def read(cls, path: Path) -> "Preprocessing":
         """Read a JSON file."""
-        names = [field.name for field in fields(cls)]
+        values = read_dataset_json(path)
         try:
-            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(values, dict):
-                raise DataError("not a JSON object; write {...}")
-            for unknown in sorted(set(values) - set(names)):
-                raise DataError(f"unknown key {unknown!r}; keys are {', '.join(names)}")
-            lists = {name: tuple(map(float, value)) for name, value in values.items() if isinstance(value, list)}
-            return cls(**(values | lists))
-        except (DataError, TypeError, ValueError) as error:
+            return cls(**read_fields(values, FIELDS))
+        except (DataError, TypeError) as error:  # TypeError: a field is missing
             raise DataError(f"{path}: {error}") from error
 
 
