@@ -44,7 +44,7 @@ def check_folder(
 ) -> Report:
     """Inspect every triplet of a data set folder; joined folders get a report each, and one of faults between them."""
     root = Path(root)
-    joined = _list_joined_folders(root)
+    joined = list_joined_folders(root)
     folders = joined or {"": root}
     datasets = {name: _read_meaning(read_folder(folder, roles=roles)) for name, folder in folders.items()}
     whole = join_datasets(root, datasets) if joined else datasets[""]
@@ -69,12 +69,6 @@ def _read_meaning(dataset: Dataset) -> Dataset:
     reading = infer_reading(dataset, {key: value for key, value in content.items() if value is not None})
     reading = replace(reading, orientation_unclear=())
     return replace(reading.apply(dataset), doubts=reading.mask_doubts)
-
-
-def _list_joined_folders(root: Path) -> dict[str, Path]:
-    path = root / "dataset.json"
-    content = read_dataset_json(path)
-    return list_joined_folders(path, content) if "folders" in content else {}
 
 
 def _inspect(dataset: Dataset, workers: int | None, progress: Progress) -> list[Inspection]:
@@ -176,7 +170,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace) -> int:
     fields = read_meaning_flags(args)
-    joined, roles = _list_joined_folders(args.folder).values(), read_role_flags(args)
+    joined, roles = list_joined_folders(args.folder).values(), read_role_flags(args)
     if roles and joined:
         raise DataError(f"{args.folder}: joins other folders; check them one by one to name sub-folders")
     if fields and joined:

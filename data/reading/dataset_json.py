@@ -26,8 +26,12 @@ def join_folders(folders: Sequence[Path], cache: Path) -> Path:
     return root
 
 
-def list_joined_folders(path: Path, content: Mapping[str, Any]) -> dict[str, Path]:
-    """Return the folders that a dataset.json joins, by their last name, or as written if two share it."""
+def list_joined_folders(root: Path) -> dict[str, Path]:
+    """Return the folders that a folder's dataset.json joins, by their last name, or as written if two share it."""
+    path = root / "dataset.json"
+    content = read_dataset_json(path)
+    if "folders" not in content:
+        return {}
     names = content["folders"]
     if len(content) > 1 or not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
         raise DataError(f'{path}: to join folders, write {{"folders": ["one", "another"]}} and nothing else')

@@ -47,12 +47,9 @@ def read_dataset(
     of each folder as recorded by an earlier process; no file is opened then.
     """
     root = Path(root)
-    path = root / "dataset.json"
-    content = read_dataset_json(path)
-    if "folders" in content:
+    if folders := list_joined_folders(root):
         if roles:
             raise DataError(f"{root}: joins folders; {ROLE_FLAGS[next(iter(roles))]} belongs to a single one")
-        folders = list_joined_folders(path, content)
         of = dict(zip(folders, specs, strict=True)) if specs is not None else {}
         read = {n: read_dataset(f, stated=stated, specs=[of[n]] if n in of else None) for n, f in folders.items()}
         return join_datasets(root, read)
@@ -65,11 +62,12 @@ def read_dataset(
         count = max(len(dataset.triplets), len(dataset.unusable))
         raise DataError(f"{dataset.unusable[0].message} (none of {count} can be used)")
     dataset = replace(dataset, triplets=usable)
-    return replace(dataset, spec=specs[0]) if specs is not None else _infer_spec(dataset, content, stated)
+    return replace(dataset, spec=specs[0]) if specs is not None else _infer_spec(dataset, stated)
 
 
-def _infer_spec(dataset: Dataset, content: Mapping[str, Any], stated: Mapping[str, Any]) -> Dataset:
-    """Fill in the spec from `content`, the content of dataset.json, from `stated` and from a sample of the files."""
+def _infer_spec(dataset: Dataset, stated: Mapping[str, Any]) -> Dataset:
+    """Fill in the spec from dataset.json, from `stated` and from a sample of the files."""
+    content = read_dataset_json(dataset.root / "dataset.json")
     for key, value in stated.items():
         if content.get(key, value) != value:
             problem = f"dataset.json has {key} {json.dumps(content[key])}, the command line {json.dumps(value)}"
