@@ -119,12 +119,6 @@ def tabulate_metrics(metrics: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["metric", "better", *parts, "guess"], dtype=object)
 
 
-def count_endings(run: Run) -> pd.DataFrame:
-    """Count the trials of each stage by status."""
-    table = pd.crosstab(run.trials["stage"], run.trials["status"])
-    return table.reindex(index=run.stages, columns=[status for status in STATUSES if status in table])
-
-
 def group_failures(run: Run) -> pd.DataFrame:
     """Group the failed trials by reason, the most frequent first: `reason`, `count` and `trials`."""
     failed = run.trials[run.trials["status"] == "failed"]
@@ -168,12 +162,6 @@ def find_stage_spans(run: Run) -> list[Span]:
     table = list_phases(run)
     stages = table[table["stage"] != ""]
     return list(zip(stages["stage"], stages["began_s"], stages["began_s"] + stages["wall_s"], strict=True))
-
-
-def collect_rank_correlations(run: Run) -> dict[str, dict[str, Any]]:
-    """Return by stage its rank correlation with the previous stage, where it was measured."""
-    key = "rank_correlation_with_previous_stage"
-    return {plan["name"]: plan[key] for plan in run.run_json.get("stages", []) if isinstance(plan.get(key), dict)}
 
 
 def describe_environment(run: Run) -> list[tuple[str, str]]:

@@ -80,7 +80,10 @@ def render(run: Run) -> str:
     table = build_leaderboard(run)
     context = {
         "plots": {name: [f"{name}-{number}" for number in range(len(found))] for name, found in drawn.items()},
-        "figures": {key: _describe_chart(chart) for key, chart in by_key.items()},
+        "figures": {
+            key: {"title": chart.layout.title.text, "height": chart.layout.height, "wide": key.startswith("parallel")}
+            for key, chart in by_key.items()
+        },
         "figures_json": _to_json({key: _strip(chart, hover) for key, chart in by_key.items()}),
         "leaderboard": table,
         "rows_json": _to_json({**table, "hover": hover}),
@@ -108,11 +111,13 @@ def make_charts(run: Run, importances: pd.DataFrame, curves: pd.DataFrame) -> di
     over_time = partial(charts.plot_best_over_time, curves, spans, shown=set(run.trials["trial_id"]))
     stages = [stage for stage in run.stages[::-1] if (reported["stage"] == stage).any()]
     costs = [cost for cost in parameter_charts.COSTS if known[cost].notna().sum() > 1]
+    names = list(dict.fromkeys(importances["architecture"]))
+    names = names[:1] if len(names) == 2 else names  # with a single architecture, "all" shows the same
     return {
         "over_time": [over_time()] if len(reported) else [],
         "curves": [charts.plot_learning_curves(run.curves, stage) for stage in stages],
         "ranks": _plot_ranks(run),
-        "importance": _plot_importances(importances),
+        "importance": [parameter_charts.plot_importances(importances, name) for name in names],
         "parallel": [parameter_charts.plot_parallel_coordinates(first, axes)] if axes else [],
         "slices": [parameter_charts.plot_score_by(first, name) for name in varied[:MAX_SLICES]],
         "front": [parameter_charts.plot_score_against(costed, cost) for cost in costs],
@@ -132,19 +137,14 @@ def build_leaderboard(run: Run) -> dict[str, Any]:
 
 
 def _plot_ranks(run: Run) -> list[go.Figure]:
-    correlations = facts.collect_rank_correlations(run)
+    measured = {
+        plan["name"]: plan.get("rank_correlation_with_previous_stage") for plan in run.run_json.get("stages", ())
+    }
     return [
-        charts.plot_stage_ranks(run.trials, lower, upper, correlations.get(upper))
+        charts.plot_stage_ranks(run.trials, lower, upper, measured.get(upper))
         for lower, upper in pairwise(run.stages)
         if len(pair_promotions(run.trials, lower, upper)) > 1
     ]
-
-
-def _plot_importances(importances: pd.DataFrame) -> list[go.Figure]:
-    names = list(dict.fromkeys(importances["architecture"]))
-    if len(names) == 2:
-        names = names[:1]  # with a single architecture, "all" shows the same
-    return [parameter_charts.plot_importances(importances, name) for name in names]
 
 
 def _plot_spending(run: Run) -> list[go.Figure]:
@@ -231,7 +231,8 @@ def _describe_best(run: Run) -> dict[str, Any]:
 
 
 def _build_tables(run: Run) -> dict[str, Any]:
-    ends, spent = facts.count_endings(run), facts.list_phases(run)
+    ends = pd.crosstab(run.trials["stage"], run.trials["status"])
+    ends = ends.reindex(index=run.stages, columns=[status for status in facts.STATUSES if status in ends])
     on_front = pareto_front(select_models(add_latency(run)))
     hours = {kind: seconds / 3600 for kind, seconds in run.run_json.get("device_s", {}).items() if seconds}
     held = " and ".join(f"{amount:.2f} {kind.upper()} hours" for kind, amount in hours.items())
@@ -242,7 +243,7 @@ def _build_tables(run: Run) -> dict[str, Any]:
         "failures": facts.group_failures(run).to_dict("records"),
         "failed_count": int((run.trials["status"] == "failed").sum()),
         "rejections": list(facts.count_rejections(run).items()),
-        "phases": spent.to_dict("records"),
+        "phases": facts.list_phases(run).to_dict("records"),
         "device_hours": f"Devices were reserved for {held} in all, busy or idle." if held else "",
         "front_rows": on_front.to_dict("records") if len(on_front) > 1 else [],
         "environment": facts.describe_environment(run),
@@ -257,11 +258,6 @@ def embed_image(path: Path) -> str:
         return ""
     _, content = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     return "data:image/jpeg;base64," + base64.b64encode(content.tobytes()).decode()
-
-
-def _describe_chart(chart: go.Figure) -> dict[str, Any]:
-    wide = any(trace.type == "parcoords" for trace in chart.data)
-    return {"title": chart.layout.title.text, "height": chart.layout.height, "wide": wide}
 
 
 def _strip(chart: go.Figure, hover: dict[str, str]) -> dict[str, Any]:

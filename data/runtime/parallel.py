@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -31,11 +32,11 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
+@dataclass(frozen=True)
 class RayCluster:
     """A joined Ray cluster; each of its cores does jobs as a process of this machine would."""
 
-    def __init__(self, cores: int) -> None:
-        self.cores = cores
+    cores: int
 
     @contextmanager
     def open_pool(self, work: Callable[[Job], Result], folder: Path) -> Iterator[Callable[[Job], "Future[Result]"]]:
