@@ -137,9 +137,8 @@ def build_leaderboard(run: Run) -> dict[str, Any]:
 
 
 def _plot_ranks(run: Run) -> list[go.Figure]:
-    measured = {
-        plan["name"]: plan.get("rank_correlation_with_previous_stage") for plan in run.run_json.get("stages", ())
-    }
+    key, stages = "rank_correlation_with_previous_stage", run.run_json.get("stages", ())
+    measured = {stage["name"]: stage[key] for stage in stages if isinstance(stage.get(key), dict)}
     return [
         charts.plot_stage_ranks(run.trials, lower, upper, measured.get(upper))
         for lower, upper in pairwise(run.stages)
