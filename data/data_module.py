@@ -16,7 +16,7 @@ from data.pack.stats import Stats
 from data.reading.dataset_json import join_folders
 from data.reading.folders import NO_ROLES, resolve_roles
 from data.reading.layout import read_dataset
-from data.reading.splits import SPLITS, list_shared_foregrounds, take_subset
+from data.reading.splits import SPLITS, list_shared_foregrounds
 from data.runtime.cli import format_count
 from data.runtime.cores import count_cores
 from data.runtime.files import cache_dir
@@ -137,12 +137,6 @@ class DataModule:
             message = f"{self.dataset.root}: {self.left_out.describe()}; see one-look check, or search"
             raise DataError(f"{message} on the others with --allow-bad")
 
-    def check_same(self, fingerprint: str) -> None:
-        """Raise DataError unless the data have the fingerprint that a run started with."""
-        if self.dataset.fingerprint != fingerprint:
-            remedy = "start a new run, or resume with --data and the folder that has its images"
-            raise DataError(f"{self.dataset.root}: has changed since the run began; {remedy}")
-
     def stage_data(
         self, *, fraction: float, px: int, max_images: int | None = None, deadline: float | None = None
     ) -> StageData:
@@ -161,7 +155,8 @@ class DataModule:
 
         A fraction that is less than MIN_TRAIN images becomes as many, or all.
         """
-        train = max(len(take_subset(self.splits.train, fraction)), min(MIN_TRAIN, len(self.splits.train)))
+        whole = len(self.splits.train)
+        train = max(round(fraction * whole), min(MIN_TRAIN, whole))
         train = train if max_images is None else min(train, max_images)
         return train, min(max(MIN_VAL, int(VAL_SHARE * train)), MAX_VAL, len(self.splits.val))
 
@@ -283,5 +278,7 @@ def load_data_module(run: Mapping[str, Any], moved_to: Sequence[Path] = ()) -> D
     data_module = DataModule(root, seed=run["seed"], allow_bad=True, **named, **meaning)
     told = {"description": about.get("meaning", ""), "warnings": tuple(about.get("warnings", ()))}
     data_module.dataset = replace(data_module.dataset, **told)
-    data_module.check_same(about["fingerprint"])
+    if data_module.dataset.fingerprint != about["fingerprint"]:
+        remedy = "start a new run, or resume with --data and the folder that has its images"
+        raise DataError(f"{root}: has changed since the run began; {remedy}")
     return data_module

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from data.dataset import DataError, Dataset, Triplet
@@ -93,13 +93,6 @@ def split_randomly(dataset: Dataset, *, seed: int = 0) -> Splits:
 
 
 SPLITS: dict[str, Callable[..., Splits]] = {"background": split_by_background, "random": split_randomly}
-
-
-def take_subset(triplets: Sequence[Triplet], fraction: float) -> tuple[Triplet, ...]:
-    """Return the first `fraction` of a split in nested order, at least one: the 10 % lies within the 30 %."""
-    if not 0 < fraction <= 1:
-        raise ValueError(f"fraction is {fraction}; it lies above 0 and is at most 1")
-    return tuple(triplets[: max(1, round(fraction * len(triplets)))])
 
 
 def sort_nested(triplets: Iterable[Triplet]) -> tuple[Triplet, ...]:

@@ -17,6 +17,7 @@ METRES = {"mm": 0.001, "m": 1.0}
 SATURATED = 65535  # 16-bit value that depth cameras write for missing distances, besides 0
 
 Depth = UInt16[np.ndarray, "px px"]
+Plane = Float32[np.ndarray, "px px"]
 KnownDepth = tuple[Float32[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]  # relative inverse depth, True where known
 
 
@@ -42,10 +43,15 @@ def shrink_depth(inverse: Float32[np.ndarray, "h w"], valid: Bool[np.ndarray, "h
     """
     if valid.all():
         return _quantise(cv2.resize(inverse, (px, px), interpolation=cv2.INTER_AREA))
-    total = cv2.resize(np.where(valid, inverse, np.float32(0)), (px, px), interpolation=cv2.INTER_AREA)
-    share = cv2.resize(valid.astype(np.float32), (px, px), interpolation=cv2.INTER_AREA)
-    known = share >= 0.5
-    return _quantise(np.divide(total, share, out=np.zeros_like(total), where=known)) * known.astype(np.uint16)
+    mean, share = average_known(inverse, valid, px)
+    return _quantise(mean) * (share >= 0.5).astype(np.uint16)
+
+
+def average_known(values: Float32[np.ndarray, "h w"], known: Bool[np.ndarray, "h w"], px: int) -> tuple[Plane, Plane]:
+    """Resize values to a square by area averages over the known ones; also return the share that is known."""
+    total = cv2.resize(np.where(known, values, np.float32(0)), (px, px), interpolation=cv2.INTER_AREA)
+    share = cv2.resize(known.astype(np.float32), (px, px), interpolation=cv2.INTER_AREA)
+    return np.divide(total, share, out=np.zeros_like(total), where=share > 0), share
 
 
 def to_inverse_depth(raw: Shaped[np.ndarray, "h w"], spec: DatasetSpec) -> KnownDepth:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Shaped, UInt8
 
 from data.dataset import DataError, MaskValues
+from data.values.depth import average_known
 
 COLOURED, COLOURED_SHARE = 32, 0.001  # difference between channels of 255; share of such pixels
 IGNORED_SHARE = 0.5  # of the area of an output pixel, from which it is ignored
@@ -101,12 +102,9 @@ def shrink_mask(
     foreground: Foreground, known: Known, px: int
 ) -> tuple[UInt8[np.ndarray, "px px"], Bool[np.ndarray, "px px"]]:
     """Resize a mask to a square by averages over known pixels: 0..255, and True where half of the area is known."""
-    size = (px, px)
-    levels = np.rint(foreground * np.float32(255)).astype(np.uint8)  # as files store them, so that averages are exact
     if known.all():
-        return cv2.resize(levels, size, interpolation=cv2.INTER_AREA), np.ones(size, bool)
-    total = cv2.resize(np.where(known, foreground, np.float32(0)), size, interpolation=cv2.INTER_AREA)
-    share = cv2.resize(known.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+        levels = np.rint(foreground * np.float32(255)).astype(np.uint8)  # as files store them: averages are exact
+        return cv2.resize(levels, (px, px), interpolation=cv2.INTER_AREA), np.ones((px, px), bool)
+    mean, share = average_known(foreground, known, px)
     valid = share > 1 - IGNORED_SHARE
-    mean = np.divide(total, share, out=np.zeros_like(total), where=valid)
-    return np.rint(np.clip(mean, 0, 1) * np.float32(255)).astype(np.uint8), valid
+    return np.rint(np.clip(mean * valid, 0, 1) * np.float32(255)).astype(np.uint8), valid

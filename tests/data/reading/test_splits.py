@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet
-from data.reading.splits import sort_nested, split_by_background, split_randomly, take_subset
+from data.reading.splits import sort_nested, split_by_background, split_randomly
 
 
 def dataset_of(backgrounds, per_background=5, split=lambda background, number: None):
@@ -117,20 +117,6 @@ def test_nested_order_depends_on_ids_not_on_position():
     assert sort_nested(reversed(triplets)) == order != triplets
     fewer = [triplet for triplet in triplets if triplet.background != "b0"]
     assert sort_nested(fewer) == tuple(triplet for triplet in order if triplet.background != "b0")
-
-
-def test_subsets_nest_and_are_never_empty():
-    train = split_by_background(dataset_of(20)).train
-    tenth, third = take_subset(train, 0.1), take_subset(train, 0.3)
-    assert third[: len(tenth)] == tenth == train[: len(tenth)]
-    assert (len(tenth), len(third), len(take_subset(train, 1e-6))) == (8, 24, 1)
-    assert take_subset(train, 1.0) == train
-
-
-@pytest.mark.parametrize("fraction", [0.0, -0.1, 1.1])
-def test_subset_rejects_fractions_outside_range(fraction):
-    with pytest.raises(ValueError, match="fraction is"):
-        take_subset(dataset_of(1).triplets, fraction)
 
 
 def crossed(backgrounds=20, foregrounds=20, name="f{}".format):
