@@ -222,16 +222,21 @@ class DatasetWriter:
     def _finish(self) -> None:
         folder = self.files.folder
         rows = {row["image"]: row for _, job_rows in self._staging.read_jobs() for row in job_rows}
-        with (folder / "manifest.csv").open("w", newline="") as file:
-            optional = {"split", "kind"} - {name for row in rows.values() for name in row if row[name]}
-            columns = [name for name in COLUMNS if name not in optional]
-            table = csv.DictWriter(file, columns, extrasaction="ignore")
-            table.writeheader()
-            table.writerows(rows[image] for image in sorted(rows))
+        absent = {"split", "kind"} - {name for row in rows.values() for name in row if row[name]}
+        columns = [name for name in COLUMNS if name not in absent]
+        write_table(folder / "manifest.csv", columns, (rows[image] for image in sorted(rows)))
         if not any(row["depth"] for row in rows.values()):
             (folder / "depth").rmdir()
         (folder / "dataset.json").write_text(json.dumps(self.spec.to_dict(), indent=2) + "\n")
         self._staging.publish()
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    """Write the columns of rows, which may have others, as a CSV file."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, columns, extrasaction="ignore", restval="")
+        table.writeheader()
+        table.writerows(rows)
 
 
 def check_free(root: Path) -> None:

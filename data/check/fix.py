@@ -3,7 +3,6 @@
 The source is only read. Fixed triplets are inspected again and quarantined if a fault remains.
 """
 
-import csv
 import json
 import os
 import shutil
@@ -27,7 +26,7 @@ from data.reading.matching import normalise_unicode
 from data.runtime.parallel import parallel_map
 from data.runtime.progress import Progress, no_progress, offset_progress
 from data.values.masks import scale_mask, select_channel
-from data.writing import Row, StagingDir, check_free
+from data.writing import Row, StagingDir, check_free, write_table
 
 FIXABLE = frozenset({"size", "not binary", "channels", "repeated background"})
 MAX_STRETCH = 0.02  # by which the aspect ratios may differ for a resize to be safe
@@ -144,7 +143,7 @@ def _copy_folder(report: Report, folder: Path, workers: int | None, progress: Pr
     left_out = [(triplet.id, found) for triplet, found in jobs if triplet.id not in kept]
     if left_out:
         rows = [{"id": id_, **asdict(fault)} for id_, found in left_out for fault in found]
-        _write_csv(folder / "quarantine.csv", ["id", "kind", "file", "detail"], rows)
+        write_table(folder / "quarantine.csv", ["id", "kind", "file", "detail"], rows)
     if fields := read_dataset_json(dataset.root / "dataset.json") | report.certain:
         _write_json(folder / "dataset.json", fields)
     fixed = sum(triplet.id in kept and bool(found) for triplet, found in jobs)
@@ -204,14 +203,7 @@ def _write_manifest(
     for triplet in triplets:
         groups = {"background": aliases.get(triplet.background, triplet.background), "foreground": triplet.foreground}
         rows.append(kept[triplet.id] | groups | {"split": triplet.split or "", "near": triplet.near or ""})
-    _write_csv(folder / "manifest.csv", columns, rows)
-
-
-def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, columns, extrasaction="ignore", restval="")
-        table.writeheader()
-        table.writerows(rows)
+    write_table(folder / "manifest.csv", columns, rows)
 
 
 def _write_json(path: Path, content: Mapping[str, object]) -> None:
