@@ -14,7 +14,7 @@ COMMANDS = {  # module and description of each sub-command
     "evaluate": ("analysis.evaluate", "measure a model on other data sets"),
     "report": ("analysis.report.__main__", "write the report of a run"),
     "demo": ("analysis.demo", "serve a page to try a model on photos"),
-    "export": ("analysis.export.export", "write a model as one file for other programs"),
+    "export": ("analysis.export.__main__", "write a model as one file for other programs"),
     "compare": ("analysis.compare.__main__", "compare search methods at equal budget"),
     "reproduce": ("search.reproduce.__main__", "train a recorded trial again and compare its metrics"),
 }

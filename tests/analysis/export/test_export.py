@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from analysis import load_model
-from analysis.export.export import (
+from analysis.export.__main__ import (
     SUFFIXES,
     ExportError,
     describe,
