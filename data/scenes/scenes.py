@@ -76,23 +76,16 @@ class Pose:
 
 
 def make_scenes(
-    out: Path,
-    count: int = 2000,
-    *,
-    per_background: int = PER_BACKGROUND,
-    seed: int = 0,
-    px: int = 224,
-    workers: int | None = None,
-    progress: Progress = no_progress,
+    out: Path, count: int, *, workers: int | None = None, progress: Progress = no_progress, **options: int
 ) -> Path:
-    """Draw a data set of `count` scenes into a new folder; return the folder.
+    """Draw a data set of scenes into a new folder, with the options of `ScenePlan`; return the folder.
 
     The same seed draws the same images, whatever the number of workers, which is one per core by default. `progress` is
     called with the backgrounds done and their number.
     """
-    plan = ScenePlan(count=count, per_background=per_background, seed=seed, px=px)
-    spec = DatasetSpec(near="bright", depth_unit="relative", group_size=per_background, near_m=NEAR_M, far_m=FAR_M)
-    backgrounds = range(-(-count // per_background))
+    plan = ScenePlan(count=count, **options)
+    spec = DatasetSpec(near="bright", depth_unit="relative", group_size=plan.per_background, near_m=NEAR_M, far_m=FAR_M)
+    backgrounds = range(-(-count // plan.per_background))
     with DatasetWriter(Path(out), spec) as writer:
         writer.fill(partial(draw_group, plan), backgrounds, workers=workers, progress=progress)
     return Path(out)
@@ -255,7 +248,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _draw(args: argparse.Namespace) -> None:
-    numbers = {"per_background": args.per_background, "seed": args.seed, "px": args.size, "workers": args.workers}
+    options = {"per_background": args.per_background, "seed": args.seed, "px": args.size}
     with progress_bar("scenes") as progress:
-        make_scenes(args.out, args.count, **numbers, progress=progress)
+        make_scenes(args.out, args.count, workers=args.workers, progress=progress, **options)
     print(f"{args.count} scenes in {args.out}")
