@@ -12,9 +12,9 @@ from data.check.faults import Fault
 from data.check.perceptual_hash import Hash, compute_hash
 from data.dataset import ROLES, DataError, DatasetSpec, Triplet
 from data.reading.matching import is_image_name
-from data.values.alignment import DepthStep, measure_contour_step
+from data.values.alignment import DepthStep
 from data.values.depth import find_known, is_constant
-from data.values.depth_inference import DepthValues, measure_values
+from data.values.depth_inference import DepthValues, measure_contour_step, measure_values
 from data.values.masks import check_range, scale_mask, select_channel
 from data.values.pixels import decode_color, decode_label, is_orientation_unclear, read_mode, read_pixels
 from data.values.triplet import turn_alike
@@ -129,10 +129,7 @@ def _inspect_depth(
         depth = depth[top : depth.shape[0] - bottom, left : depth.shape[1] - right]  # the image was scaled to fit
         inspection.framed = True
     if mask is not None and not any(fault.kind == "shifted mask" for fault in inspection.faults):
-        valid = find_known(depth, spec)
-        if depth.dtype != np.uint8:
-            valid &= depth != 0
-        inspection.step = measure_contour_step(depth, valid, mask)
+        inspection.step = measure_contour_step(depth, spec, mask)
 
 
 def _take_label(inspection: Inspection, path: Path | None, arrays: Arrays, role: str) -> np.ndarray | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, Shaped
+from jaxtyping import Float32
 
 PX = 96  # side of the images that are compared
 REACH = 24  # largest shift that is tried in each direction, in pixels
@@ -78,17 +78,6 @@ def measure_depth_step(depth: Plane, mask: Plane) -> DepthStep | None:
     directions = np.sum(_correlate([x / weight, y / weight], [normal_x, normal_y]), axis=0)
     z_scores = [(float(s[REACH, REACH]) - float(s.mean())) / max(float(s.std()), 1e-9) for s in (steps, directions)]
     return DepthStep(float(steps[REACH, REACH]) / std, *z_scores)
-
-
-def measure_contour_step(
-    depth: Shaped[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"], mask: Float32[np.ndarray, "rows columns"]
-) -> DepthStep | None:
-    """Measure the step of a stored depth map at the mask's contour; unknown pixels are set to the median."""
-    values = depth.astype(np.float32)
-    if not valid.any():
-        return None
-    values = np.where(valid, values, np.float32(np.median(values[valid])))
-    return measure_depth_step(cv2.resize(values, (PX, PX), interpolation=cv2.INTER_AREA), shrink_to_square(mask))
 
 
 def shrink_to_square(mask: Float32[np.ndarray, "rows columns"]) -> Plane:

@@ -11,12 +11,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import cv2
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float32, Shaped
 
 from data.dataset import POLARITIES, DatasetSpec, Triplet
-from data.values.alignment import STEP, STEP_Z, DepthStep
-from data.values.depth import SATURATED, is_constant
+from data.values.alignment import PX, STEP, STEP_Z, DepthStep, measure_depth_step, shrink_to_square
+from data.values.depth import SATURATED, find_known, is_constant
 
 ISOLATED = 8  # levels of 255 without values above 0, if 0 means unknown
 MAX_MM = 30_000  # larger 16-bit values are relative: no depth camera measures 30 m in mm
@@ -160,6 +161,22 @@ def measure_values(depth: Shaped[np.ndarray, "h w"], missing: Sequence[float] = 
     constant, holes = is_constant(depth, np.isfinite(depth)), 1 - known.size / few.size
     minimum, maximum = float(known.min()), float(known.max())
     return DepthValues(depth.dtype.name, minimum, low, median, high, maximum, zeros, constant, slope, holes)
+
+
+def measure_contour_step(
+    depth: Shaped[np.ndarray, "h w"], spec: DatasetSpec, mask: Float32[np.ndarray, "rows columns"]
+) -> DepthStep | None:
+    """Measure the step of a stored depth map at the mask's contour.
+
+    Unknown pixels, among them zeros in more than 8 bits, are set to the median.
+    """
+    known, values = find_known(depth, spec), depth.astype(np.float32)
+    if depth.dtype != np.uint8:
+        known &= depth != 0
+    if not known.any():
+        return None
+    values = np.where(known, values, np.float32(np.median(values[known])))
+    return measure_depth_step(cv2.resize(values, (PX, PX), interpolation=cv2.INTER_AREA), shrink_to_square(mask))
 
 
 def infer_unit(values: Sequence[DepthValues], polarity: Polarity) -> InferredField:

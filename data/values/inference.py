@@ -10,12 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from data.dataset import TRUTHS, DataError, Dataset, DatasetSpec, Triplet
 from data.runtime.files import hash_name
-from data.values.alignment import DepthStep, measure_contour_step
-from data.values.depth import find_known
+from data.values.alignment import DepthStep
 from data.values.depth_inference import (
     MIN_VOTES,
     InferredField,
@@ -24,6 +21,7 @@ from data.values.depth_inference import (
     infer_missing,
     infer_near,
     infer_unit,
+    measure_contour_step,
     measure_polarity,
     measure_values,
     withdraw_near,
@@ -217,11 +215,7 @@ def _measure_step(sample: _Sample, spec: DatasetSpec) -> DepthStep | None:
     foreground, _ = scale_mask(select_channel(sample.mask.pixels, spec.mask_values), spec.mask_values)
     if not (foreground > 0.5).any() or (foreground > 0.5).all():
         return None
-    depth = select_channel(sample.depth.pixels)
-    valid = find_known(depth, spec)
-    if depth.dtype != np.uint8:
-        valid &= depth != 0
-    return measure_contour_step(depth, valid, foreground)
+    return measure_contour_step(select_channel(sample.depth.pixels), spec, foreground)
 
 
 def _folder(path: Path | None) -> Path | str:

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from data.check import faults
-from data.values.alignment import DepthStep, measure_contour_step
+from data.dataset import DatasetSpec
+from data.values.alignment import DepthStep
+from data.values.depth_inference import measure_contour_step
 from data.values.masks import scale_mask
 
 PX = 128
@@ -97,13 +99,12 @@ def test_a_thing_before_an_even_wall_is_no_frame(disc):
 
 
 def test_depth_steps_at_the_object_or_ignores_it(ramp, disc):
-    known = np.ones((PX, PX), bool)
     seen = np.where(disc > 0.5, 230, ramp).astype(np.uint8)
-    near = measure_contour_step(seen, known, disc)
+    near = measure_contour_step(seen, DatasetSpec(), disc)
     assert near.slope > 2 * faults.STEP
     assert not faults.is_foreground_ignored(near, 1)
     assert faults.is_foreground_ignored(near, -1), "it recedes where it should be near"
-    assert faults.is_foreground_ignored(measure_contour_step(ramp, known, disc), 0)
+    assert faults.is_foreground_ignored(measure_contour_step(ramp, DatasetSpec(), disc), 0)
 
 
 def test_a_faint_step_in_the_right_place_counts():
@@ -112,6 +113,5 @@ def test_a_faint_step_in_the_right_place_counts():
 
 
 def test_steps_that_cannot_be_measured_are_none(ramp, disc):
-    known = np.ones((PX, PX), bool)
-    assert measure_contour_step(ramp * 0, known, disc) is None
-    assert measure_contour_step(ramp, ~known, disc) is None
+    assert measure_contour_step(ramp * 0, DatasetSpec(), disc) is None
+    assert measure_contour_step(ramp * 0, DatasetSpec(missing=(0.0,)), disc) is None
