@@ -55,7 +55,7 @@ class DataError(ValueError):
 
 # What the keys of dataset.json hold
 WORD, WHOLE, NUMBER, NUMBERS = "a word", "a whole number", "a number", "a number or a list of numbers"
-FLAG = "true or false"
+FLAG, ANY = "true or false", "anything"
 
 
 def read_fields(values: Mapping[str, Any], kinds: Mapping[str, str], where: str = "") -> dict[str, Any]:
@@ -74,8 +74,10 @@ def _read_value(key: str, value: Any, kind: str) -> Any:
         return tuple(map(float, listed))
     if kind == NUMBER and are_numbers and listed == [value]:
         return float(value)
-    if type(value) is {WORD: str, WHOLE: int, FLAG: bool}.get(kind) or (value is None and kind in (WHOLE, NUMBER)):
+    if kind == ANY or type(value) is {WORD: str, WHOLE: int, FLAG: bool}.get(kind):
         return value
+    if value is None and kind in (WHOLE, NUMBER):
+        return None
     raise DataError(f"{key} is {value!r}; it is {kind}")
 
 
@@ -186,8 +188,8 @@ class DatasetSpec:
         """Build from a dataset.json."""
         kinds = {"near": WORD, "depth_unit": WORD, "missing": NUMBERS, "group_size": WHOLE}
         kinds |= dict.fromkeys(("depth_scale", "depth_max", "near_m", "far_m"), NUMBER)
-        masks = values.get("mask_values")
-        fields = read_fields({key: value for key, value in values.items() if key != "mask_values"}, kinds)
+        fields = read_fields(values, kinds | {"mask_values": ANY})
+        masks = fields.pop("mask_values", None)
         return cls(**fields, mask_values=None if masks is None else MaskValues.from_dict(masks))
 
     def to_dict(self) -> dict[str, Any]:

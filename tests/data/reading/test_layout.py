@@ -322,6 +322,8 @@ def test_missing_values_default_by_unit(unit, missing, known):
     ("text", "message"),
     [
         ('{"groupsize": 4}', "unknown key 'groupsize'; the nearest is 'group_size'"),
+        ('{"mask_value": {}}', "unknown key 'mask_value'; the nearest is 'mask_values'"),
+        ('{"group_size": true}', "group_size is True; it is a whole number"),
         ('{"near": "light"}', "near is 'light'; it is one of bright, dark"),
         ('{"group_size": 0}', "at least 1"),
         ('{"group_size": "many"}', "whole number"),
