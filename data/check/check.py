@@ -195,20 +195,18 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _configure(report: Report, *, write: bool) -> None:
-    """Show the certain fields or write them to dataset.json if there is none; name the options for the others."""
+    """Show the certain fields or write those to dataset.json that it lacks; name the options for the others."""
     root, certain = report.dataset.root, report.certain
-    if not (root / "dataset.json").exists():
-        if certain and not write:
-            print(f"  certain: {json.dumps(certain)}; --write writes it to {root / 'dataset.json'}")
-        elif certain:
-            try:
-                print(f"{write_dataset_json(root, certain)}: written, {json.dumps(certain)}")
-            except DataError as error:
-                print(f"{error}\n  it would hold {json.dumps(certain)}", file=sys.stderr)
-        unknown = [one.key for one in report.inferred if one.key not in certain and not one.doubt]
-        flags = " ".join(f"{to_flag(key)} ..." for key in unknown)
-        if flags:
-            print(f"  uncertain, look at the data and run: one-look check {root} {flags}")
+    if certain and not write:
+        print(f"  certain: {json.dumps(certain)}; --write writes it to {root / 'dataset.json'}")
+    elif certain:
+        try:
+            print(f"{write_dataset_json(root, certain)}: written, {json.dumps(certain)}")
+        except DataError as error:
+            print(f"{error}\n  it would hold {json.dumps(certain)}", file=sys.stderr)
+    unknown = [one.key for one in report.inferred if one.key not in certain and not one.doubt]
+    if flags := " ".join(f"{to_flag(key)} ..." for key in unknown):
+        print(f"  uncertain, look at the data and run: one-look check {root} {flags}")
     if report.mixed:
         print(f"  for a copy with near in every line of manifest.csv: one-look check {root} --fix OUT")
 

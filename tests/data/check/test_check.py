@@ -229,6 +229,13 @@ def test_foregrounds_are_near_where_disparity_is_large(folder, add, unit, ignore
     assert kinds(check_folder(folder))["no object in depth"] == ignored
 
 
+def test_certain_fields_are_added_to_a_dataset_json(folder):
+    (folder / "dataset.json").write_text('{"depth_unit": "relative"}')
+    main([str(folder), "--write"])
+    written = json.loads((folder / "dataset.json").read_text())
+    assert written["depth_unit"] == "relative" and written.keys() > {"depth_unit"}
+
+
 def test_a_folder_marked_read_only_is_left_alone(folder, capsys):
     folder.chmod(0o555)
     try:
