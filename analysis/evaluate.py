@@ -18,6 +18,8 @@ from jaxtyping import Bool, Float32
 
 from analysis import AnalysisError
 from analysis.runs.files import MODEL_ARGUMENT, default_to_latest, write_file
+from data.dataset import DataError, Dataset
+from data.flags import add_meaning_flags, add_role_flags, read_meaning_flags, read_role_flags
 from data.runtime import cli
 from data.runtime.progress import Progress, no_progress, progress_bar
 from search.config.plugins import add_plugin_option
@@ -26,7 +28,6 @@ if TYPE_CHECKING:  # imports of seconds, which --help does not need
     import pandas as pd
 
     from analysis.model import Model
-    from data.dataset import Dataset
     from data.values.triplet import TripletArrays
     from models.score import Score
 
@@ -99,7 +100,7 @@ def predict_baseline(shape: tuple[int, int]) -> tuple[FloatMap, FloatMap]:
     return np.ones(shape, np.float32), np.repeat(ramp, shape[1], axis=1)
 
 
-def evaluate(model: "Model", dataset: "Dataset", *, progress: Progress = no_progress) -> "pd.DataFrame":
+def evaluate(model: "Model", dataset: Dataset, *, progress: Progress = no_progress) -> "pd.DataFrame":
     """Return two rows for each image, by the model and by the baseline, with METRICS, empty where truth is unknown.
 
     Unreadable images are named on stderr and left out.
@@ -118,8 +119,7 @@ def evaluate(model: "Model", dataset: "Dataset", *, progress: Progress = no_prog
     return pd.DataFrame(rows, columns=["image", "by", *METRICS])
 
 
-def _read_batches(dataset: "Dataset") -> Iterator[list[tuple[str, "TripletArrays"]]]:
-    from data.dataset import DataError
+def _read_batches(dataset: Dataset) -> Iterator[list[tuple[str, "TripletArrays"]]]:
     from data.values.triplet import read_triplet, resolve_near_distance
 
     for unusable in dataset.unusable:
@@ -168,8 +168,6 @@ def format_summary(folder: Path, summary: "pd.DataFrame") -> str:
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
-    from data.flags import add_meaning_flags, add_role_flags
-
     text = "Measure a model on data sets with true masks, true depth or both."
     parser = cli.Parser("one-look evaluate", text, EPILOG)
     parser.add_argument("model", **MODEL_ARGUMENT)
@@ -182,7 +180,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _set_polarity(dataset: "Dataset", near: str | None) -> "Dataset":
+def _set_polarity(dataset: Dataset, near: str | None) -> Dataset:
     """Override the depth polarity of all triplets, if `near` is given."""
     if near is None:
         return dataset
@@ -193,8 +191,6 @@ def _set_polarity(dataset: "Dataset", near: str | None) -> "Dataset":
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     args = build_parser().parse_args(arguments)
-    from data.dataset import DataError
-
     return cli.run(lambda: _evaluate(args), AnalysisError, DataError)
 
 
@@ -202,8 +198,6 @@ def _evaluate(args: argparse.Namespace) -> None:
     import pandas as pd
 
     from analysis.model import load_model
-    from data.dataset import DataError
-    from data.flags import read_meaning_flags, read_role_flags
     from data.reading.layout import read_dataset
 
     tables = []
