@@ -123,7 +123,7 @@ def test_photo_stays_still_for_who_wants_no_motion_and_goes_when_taken_away(page
 
 def test_broken_photo_is_refused_and_the_next_one_is_seen(page, address, photo):
     drop(page, address, {"name": "broken.png", "mimeType": "image/png", "buffer": b"not an image"})
-    page.get_by_text("broken.png: not a complete image").wait_for()
+    page.get_by_text("broken.png: not a whole image").wait_for()
     assert page.locator("#cutout img").count() == 0
     page.locator("input[type=file]").first.set_input_files(as_file(photo))
     page.get_by_text("60 by 90 px").wait_for()
