@@ -16,10 +16,12 @@ from search.records.run_dir import claim
 from search.records.run_state import create_run_state
 from search.tuning import interrupt
 from search.tuning.interrupt import Interrupt, RunInterruptedError
-from tests.waiting import HANG_S, wait_until
+from tests.waiting import HANG_S, read_reports, wait_for_report
 
 RUN = [sys.executable, str(Path(__file__).resolve().parents[3] / "search" / "run.py")]
 OPTIONS = ["--budget", "2trials", "--px", "96", "--max-macs", "15M", "--max-params", "60k"]
+OPTIONS += ["--set", "stage.explore.epochs=40"]  # the search outlasts each process that is stopped
+OPTIONS += ["--set", "stage.confirm.epochs=1", "--set", "stage.final.epochs=1"]
 
 
 @pytest.fixture(autouse=True)
@@ -38,24 +40,75 @@ def reported(out, trial_id):
     return [line["epochs"] for line in read_lines(out / "reports.jsonl") if line["trial_id"] == trial_id]
 
 
-def start(data, out, **streams):
-    command = [*RUN, *OPTIONS, "--data", str(data), "--out", str(out)]
-    process = subprocess.Popen(command, start_new_session=True, text=True, **streams)
-    wait_until(lambda: len(read_lines(out / "reports.jsonl")) >= 3, or_until=lambda: process.poll() is not None)
-    return process
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    """Folder of the run that each of the following tests goes on with, ends in its own way, and leaves to the next."""
+    return tmp_path_factory.mktemp("interrupted") / "out"
 
 
-def find_child(process, name):
-    listed = subprocess.run(["ps", "-o", "pid=,comm=", "--ppid", str(process.pid)], capture_output=True, text=True)
-    children = {command: int(pid) for pid, command in map(str.split, listed.stdout.splitlines())}
-    return children[name]
+def start(out, data):
+    """Start the run, or resume it, as the leader of a process group."""
+    command = [*RUN, "--resume", str(out)] if out.exists() else [*RUN, *OPTIONS, "--data", str(data), "--out", str(out)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, start_new_session=True, text=True, **pipes)
 
 
-def check_resumed(out, before):
-    """Resume a run; what had been recorded is still there, and each trial was trained once."""
-    process = subprocess.run([*RUN, "--resume", str(out)], capture_output=True, text=True, timeout=HANG_S)
-    assert process.returncode == 0, process.stderr
-    assert (out / "trials.jsonl").read_text().startswith(before)
+def read_records(out):
+    path = out / "trials.jsonl"
+    return path.read_text() if path.exists() else ""
+
+
+@pytest.fixture
+def training(out, tiny_dataset):
+    """The process of the run once it trains, and what had been recorded before."""
+    recorded = read_records(out)
+    process = start(out, tiny_dataset)
+    wait_for_report(out, process)
+    assert read_records(out).startswith(recorded)
+    yield process, read_records(out)
+    process.kill()  # unless it has ended
+
+
+def check_stopped(out, recorded):
+    """Check that a run can be resumed, and still has what had been recorded."""
+    assert json.loads((out / "run.json").read_text())["state"] == "stopped"
+    assert read_records(out).startswith(recorded)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_run_whose_process_group_gets_a_signal_stops(name, out, training):
+    process, recorded = training
+    os.killpg(process.pid, name)
+    stdout, stderr = process.communicate(
+        timeout=HANG_S
+    )  # without the watch, Ray ends it after 60 s, with another exit code
+    assert process.returncode == 130 and stderr == ""
+    stopped, resume = stdout.splitlines()[-2:]
+    assert stopped == f"stopped   all results so far are in {out}" and resume.startswith("resume    python ")
+    check_stopped(out, recorded)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
+def test_run_whose_ray_is_killed_ends_with_one_line(name, out, training):
+    process, recorded = training
+    os.kill(find_child(process, name), signal.SIGKILL)
+    _, stderr = process.communicate(timeout=HANG_S)
+    assert process.returncode == 1 and stderr.count("\n") == 1, stderr
+    assert stderr.startswith("error: Ray has ended (127.0.0.1:") and f"--resume {out}" in stderr
+    check_stopped(out, recorded)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_run_that_was_stopped_in_every_way_is_resumed_and_trains_each_trial_once(out, tiny_dataset):
+    recorded, process = read_records(out), start(out, tiny_dataset)
+    _, stderr = process.communicate(timeout=HANG_S)
+    assert process.returncode == 0, stderr
+    assert read_records(out).startswith(recorded)
     trials = [line["trial_id"] for line in read_lines(out / "trials.jsonl") if "config" in line]
     assert len(trials) == len(set(trials)) and sum(trial[0] == "e" for trial in trials) == 2
     assert all(reported(out, trial) == list(range(1, len(reported(out, trial)) + 1)) for trial in trials)
@@ -65,49 +118,22 @@ def check_resumed(out, before):
 
 @pytest.mark.slow
 @pytest.mark.ray
-@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_run_whose_process_group_gets_a_signal_stops_and_is_resumed(name, tiny_dataset, tmp_path):
-    out = tmp_path / "out"
-    process = start(tiny_dataset, out, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    before = (out / "trials.jsonl").read_text()
-    os.killpg(process.pid, name)
-    stdout, stderr = process.communicate(
-        timeout=HANG_S
-    )  # without the watch, Ray ends it after 60 s, with another exit code
-    assert process.returncode == 130 and stderr == ""
-    stopped, resume = stdout.splitlines()[-2:]
-    assert stopped == f"stopped   all results so far are in {out}" and resume.startswith("resume    python ")
-    assert json.loads((out / "run.json").read_text())["state"] == "stopped"
-    check_resumed(out, before)
-
-
-@pytest.mark.slow
-@pytest.mark.ray
 def test_run_whose_terminal_is_closed_stops(tiny_dataset, tmp_path):
     out, command = tmp_path / "out", [*RUN, *OPTIONS, "--data", str(tiny_dataset), "--out", str(tmp_path / "out")]
     pid, terminal = pty.fork()
     if not pid:
         os.execv(command[0], command)
-    while len(read_lines(out / "reports.jsonl")) < 3:
+    while not read_reports(out):
         assert os.read(terminal, 10**6)
     os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
     assert json.loads((out / "run.json").read_text())["state"] == "stopped"
 
 
-@pytest.mark.slow
-@pytest.mark.ray
-@pytest.mark.parametrize("name", ["gcs_server", "raylet"])
-def test_run_whose_ray_is_killed_ends_with_one_line_and_is_resumed(name, tiny_dataset, tmp_path):
-    out = tmp_path / "out"
-    process = start(tiny_dataset, out, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    before = (out / "trials.jsonl").read_text()
-    os.kill(find_child(process, name), signal.SIGKILL)
-    _, stderr = process.communicate(timeout=HANG_S)
-    assert process.returncode == 1 and stderr.count("\n") == 1, stderr
-    assert stderr.startswith("error: Ray has ended (127.0.0.1:") and f"--resume {out}" in stderr
-    assert json.loads((out / "run.json").read_text())["state"] == "stopped"
-    check_resumed(out, before)
+def find_child(process, name):
+    listed = subprocess.run(["ps", "-o", "pid=,comm=", "--ppid", str(process.pid)], capture_output=True, text=True)
+    children = [line.split(maxsplit=1) for line in listed.stdout.splitlines()]
+    return next(int(pid) for pid, command in children if command == name)
 
 
 class EndedError(Exception):
