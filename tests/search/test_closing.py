@@ -48,48 +48,45 @@ def run_json(folder):
     return json.loads((folder / "out" / "run.json").read_text())
 
 
-def new(tiny_dataset, budget_s):
-    recipe = ["--recipe", "quick_residual", "--width", "4", "--keep", "1"]
-    return ["--budget", f"{budget_s}s", "--data", str(tiny_dataset), "--out", "out", *recipe]
+@pytest.fixture(scope="module")
+def failed(tiny_dataset, tmp_path_factory):
+    """Place of a run whose promoted trials have all failed, and its process; the tests below follow each other."""
+    place = tmp_path_factory.mktemp("closing")
+    options = ["--budget", "1trials", "--data", str(tiny_dataset), "--out", "out", "--keep", "1", "--px", "96"]
+    options += ["--recipe", "quick_residual", "--width", "4"]
+    options += [word for stage in ("explore", "confirm", "final") for word in ("--set", f"stage.{stage}.epochs=1")]
+    return place, run(place, LOST_WEIGHTS, *options)
 
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_run_that_is_ended_at_every_step_of_its_closing_is_finished_from_its_checkpoints(
-    tiny_dataset, tmp_path, stretch
-):
-    (tmp_path / "else").mkdir()
-    resume = ["--resume", "../out"]
-    assert (
-        run(tmp_path, KILL.format(where="select_best", name="SIGKILL"), *new(tiny_dataset, stretch(45))).returncode
-        == -9
-    )
-    before = trials(tmp_path)
-    assert run_json(tmp_path)["state"] == "running" and not (tmp_path / "out" / "best").exists()
-    stopped = run(tmp_path / "else", KILL.format(where="write_model_folder", name="SIGINT"), *resume)
-    assert stopped.returncode == 130 and "Traceback" not in stopped.stderr and run_json(tmp_path)["state"] == "stopped"
-    assert run(tmp_path / "else", KILL.format(where="list_pareto_front", name="SIGKILL"), *resume).returncode == -9
-    best = (tmp_path / "out" / "best" / "model.safetensors").stat().st_mtime_ns
-    assert run(tmp_path / "else", REPORT, *resume).returncode == -9
-    assert run_json(tmp_path)["state"] == "done" and not (tmp_path / "out" / "report.html").exists()
-    ended = run(tmp_path / "else", "", *resume)
-    assert ended.returncode == 0 and "Traceback" not in ended.stderr and (tmp_path / "out" / "report.html").exists()
-    assert trials(tmp_path) == before
-    assert (tmp_path / "out" / "best" / "model.safetensors").stat().st_mtime_ns == best
-    assert run(tmp_path / "else", "", *resume).returncode == 2
+def test_stage_that_failed_as_a_whole_ends_the_run_before_the_test_part_is_read(failed):
+    place, process = failed
+    assert process.returncode == 1
+    assert process.stderr.splitlines()[-1].startswith("error: every trial of the ")
+    assert f"--resume {place / 'out'}" in process.stderr.splitlines()[-1]
+    assert run_json(place)["state"] == "failed" and "test_read" not in run_json(place)
+    assert not (place / "out" / "best").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_stage_that_failed_as_a_whole_ends_the_run_before_the_test_part_is_read(tiny_dataset, tmp_path, stretch):
-    failed = run(tmp_path, LOST_WEIGHTS, *new(tiny_dataset, stretch(45)))
-    assert failed.returncode == 1
-    assert failed.stderr.splitlines()[-1].startswith("error: every trial of the ")
-    assert f"--resume {tmp_path / 'out'}" in failed.stderr.splitlines()[-1]
-    assert run_json(tmp_path)["state"] == "failed" and "test_read" not in run_json(tmp_path)
-    assert not (tmp_path / "out" / "best").exists()
-    resumed = run(tmp_path, "", "--resume", "out")
-    assert resumed.returncode == 0, resumed.stderr
-    assert [row["status"] == "failed" for row in trials(tmp_path)][:3] == [False, True, False]
-    assert trials(tmp_path)[1]["stage"] == trials(tmp_path)[2]["stage"] != "explore"
-    assert run_json(tmp_path)["best"][0] in "fr"
+def test_run_that_failed_and_is_ended_at_every_step_of_its_closing_is_finished_from_its_checkpoints(failed):
+    place, resume = failed[0], ["--resume", "../out"]
+    (place / "else").mkdir()
+    assert run(place / "else", KILL.format(where="select_best", name="SIGKILL"), *resume).returncode == -9
+    before = trials(place)
+    assert [row["status"] == "failed" for row in before][:3] == [False, True, False]
+    assert before[1]["stage"] == before[2]["stage"] != "explore"
+    assert run_json(place)["state"] == "running" and not (place / "out" / "best").exists()
+    stopped = run(place / "else", KILL.format(where="write_model_folder", name="SIGINT"), *resume)
+    assert stopped.returncode == 130 and "Traceback" not in stopped.stderr and run_json(place)["state"] == "stopped"
+    assert run(place / "else", KILL.format(where="list_pareto_front", name="SIGKILL"), *resume).returncode == -9
+    best = (place / "out" / "best" / "model.safetensors").stat().st_mtime_ns
+    assert run(place / "else", REPORT, *resume).returncode == -9
+    assert run_json(place)["state"] == "done" and not (place / "out" / "report.html").exists()
+    ended = run(place / "else", "", *resume)
+    assert ended.returncode == 0 and "Traceback" not in ended.stderr and (place / "out" / "report.html").exists()
+    assert trials(place) == before and run_json(place)["best"][0] in "fr"
+    assert (place / "out" / "best" / "model.safetensors").stat().st_mtime_ns == best
+    assert run(place / "else", "", *resume).returncode == 2
