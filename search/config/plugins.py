@@ -1,8 +1,8 @@
 """Plugins: the user's files with architectures and loss terms, registered in every process of a run.
 
-A file is executed only on a machine whose user has passed it to --plugin: `name_plugin` stores it in the cache under
-its hash. Run folders and models record the hash, and the copies in them are never executed, so a downloaded run cannot
-execute code.
+A file is executed only on a machine whose user has passed it to --plugin, and on the nodes of that machine's cluster:
+`name_plugin` stores it in the cache under its hash. Run folders and models record the hash, and the copies in them are
+never executed, so a downloaded run cannot execute code.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -78,8 +78,10 @@ def find_copy(name: str, sha256: str) -> Path:
     return cache_dir() / "plugins" / sha256 / name
 
 
-def load_plugins(recorded: Mapping[str, str], where: Path | str = "") -> None:
+def load_plugins(recorded: Mapping[str, str], where: Path | str = "", *, shipped: Sequence[str] = ()) -> None:
     """Register the plugins of a run or a model, by name and hash, in this process and its workers.
+
+    `shipped` are folders that are searched after the cache, for files that the user has named on another machine.
 
     Raises:
         PluginError: The user of this machine has never passed the file to --plugin, or it raises an exception.
@@ -87,14 +89,14 @@ def load_plugins(recorded: Mapping[str, str], where: Path | str = "") -> None:
     for name, sha256 in recorded.items():
         module_name = f"one_look_plugin_{sha256[:16]}"
         if module_name not in sys.modules:
-            _register(_import(name, module_name, _read_copy(name, sha256, where)))
+            _register(_import(name, module_name, _read_copy(name, sha256, where, shipped)))
     if recorded:
         os.environ[VARIABLE] = json.dumps({**list_plugins(), **recorded})
 
 
 def load_inherited_plugins() -> None:
-    """Register the plugins of the process that started this one."""
-    load_plugins(list_plugins())
+    """Register the plugins of the process that started this one; Ray puts those of another machine on the path."""
+    load_plugins(list_plugins(), shipped=sys.path)
 
 
 def list_plugins() -> dict[str, str]:
@@ -102,9 +104,10 @@ def list_plugins() -> dict[str, str]:
     return dict(json.loads(os.environ.get(VARIABLE, "{}")))
 
 
-def _read_copy(name: str, sha256: str, where: Path | str) -> Path:
-    path = find_copy(name, sha256)
-    if Path(name).name != name or not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+def _read_copy(name: str, sha256: str, where: Path | str, shipped: Sequence[str]) -> Path:
+    places = (find_copy(name, sha256), *(Path(folder, sha256, name) for folder in shipped))
+    path = next((place for place in places if place.is_file()), None)
+    if Path(name).name != name or path is None or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
         file = Path(where, "plugins", name) if where else name
         raise PluginError(
             f"the plugin {name} (SHA-256 {sha256[:12]}) is not allowed on this machine yet; read its code, then add "

@@ -13,7 +13,7 @@ from typing import Any
 
 from data.runtime.cores import SPINNING, count_cores
 from data.runtime.parallel import check_answer
-from search.config.plugins import VARIABLE
+from search.config.plugins import VARIABLE, find_copy, list_plugins
 from search.records.disk import count_free_bytes, find_temporary_folder, format_bytes
 from search.records.run_dir import is_running
 from search.tuning.ray.cluster import Cluster, sum_up_nodes
@@ -79,9 +79,10 @@ def start(address: str | None, workers: int | None = None) -> Cluster:
 
 
 def _ship_code() -> dict[str, Any]:
-    """Return Ray's environment of a cluster, in which every node runs this process's code and finds its plugins."""
+    """Return Ray's environment of a cluster, in which every node runs this process's code and its plugins."""
     variables = {name: os.environ[name] for name in (VARIABLE, SPINNING[0]) if name in os.environ}
-    return {"py_modules": list(map(import_module, SHIPPED)), "excludes": NOT_SHIPPED, "env_vars": variables}
+    plugins = [str(find_copy(name, sha256).parent) for name, sha256 in list_plugins().items()]
+    return {"py_modules": [*map(import_module, SHIPPED), *plugins], "excludes": NOT_SHIPPED, "env_vars": variables}
 
 
 def configure() -> None:

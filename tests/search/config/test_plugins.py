@@ -82,6 +82,34 @@ def test_code_that_came_with_a_run_is_not_run_before_it_is_named(plugins, own_na
         load_plugins({name_plugin(str(marked)).name: plugin.sha256})
 
 
+INHERITED = """
+import sys
+from models.build import ARCHITECTURES
+from search.config.plugins import PluginError, load_plugins
+try:
+    load_plugins({"tiny.py": sys.argv[1]})
+except PluginError:
+    print("not named here", end=", ")
+import search.config.trial
+print("tiny" in ARCHITECTURES)
+"""
+
+
+def test_plugin_that_ray_has_shipped_is_run_by_the_workers_of_the_process_that_named_it(plugins, own_names, tmp_path):
+    content = (plugins / "tiny.py").read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    for folder, text in (("shipped", content), ("changed", content + b"#")):
+        (tmp_path / folder / sha256).mkdir(parents=True)
+        (tmp_path / folder / sha256 / "tiny.py").write_bytes(text)
+    named = {"ONE_LOOK_PLUGINS": json.dumps({"tiny.py": sha256})}
+    worker, fooled = (
+        run(INHERITED, sha256, PYTHONPATH=os.pathsep.join([str(ROOT), str(tmp_path / folder)]), **named)
+        for folder in ("shipped", "changed")
+    )
+    assert worker.stdout == "not named here, True\n", worker.stderr
+    assert fooled.returncode == 1 and "is not allowed on this machine yet" in fooled.stderr
+
+
 def test_changed_copy_is_not_run(plugins, own_names):
     plugin = name_plugin(str(plugins / "tiny.py"))
     find_copy(*plugin).write_text("raise SystemExit('the code ran')")

@@ -13,7 +13,7 @@ from search.tuning.ray import nodes
 from search.tuning.ray.cluster import Cluster, sum_up_nodes
 from search.tuning.ray.nodes import find_faults, find_versions
 from search.tuning.ray.searchers import StageChain
-from search.tuning.ray.session import _ship_code
+from search.tuning.ray.session import SHIPPED, _ship_code
 from tests.waiting import HANG_S
 
 
@@ -72,7 +72,10 @@ def test_other_code_of_the_project_is_another_version(tmp_path, monkeypatch):
     assert {name for name, version in find_versions().items() if first[name] != version} == {"the project's code"}
 
 
-def test_python_files_and_what_they_read_are_shipped_and_nothing_else(tmp_path):
+def test_python_files_and_what_they_read_are_shipped_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setenv("ONE_LOOK_CACHE", str(tmp_path))
+    monkeypatch.setenv("ONE_LOOK_PLUGINS", '{"tiny.py": "0a1b"}')
+    assert _ship_code()["py_modules"][len(SHIPPED) :] == [str(tmp_path / "plugins" / "0a1b")]
     for name in ("data/a.py", "data/set/images/x.jpg", "data/sub/b.py", "data/sub/c.json", "data/README.md"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
