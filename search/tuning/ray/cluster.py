@@ -45,7 +45,8 @@ class Cluster:
         import ray
 
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        return replace(self, **sum_up_nodes(nodes)).workers
+        used = [node for node in nodes if node.get("GPU")] if self.gpus else [node | {"GPU": 0} for node in nodes]
+        return replace(self, **sum_up_nodes(used)).workers
 
     def share_gpus(self, throughput: Throughput, memory_mib: float) -> "Cluster":
         """Return this cluster with the number of trials of the search that share a GPU of that speed and memory.

@@ -81,6 +81,21 @@ def test_nodes_without_a_gpu_do_not_count_in_a_cluster_that_has_some():
     assert pretend((64, 0), (8, 0)).cpus == 72
 
 
+@pytest.mark.parametrize(
+    ("began_with", "now", "workers"),
+    [
+        ([(8, 0)], [(8, 0), (16, 1)], 24),  # a node with a GPU joins a run on cores
+        ([(16, 2)], [(8, 0), (16, 2)], 2),
+        ([(16, 2)], [(8, 0)], 1),  # the node with GPUs is lost
+        ([(8, 0)], [], 1),
+    ],
+)
+def test_workers_are_counted_on_nodes_of_the_kind_that_the_run_began_with(began_with, now, workers, monkeypatch):
+    alive = [{"Alive": True, "Resources": {"CPU": float(cpu), "GPU": float(gpu)}} for cpu, gpu in now]
+    monkeypatch.setattr("ray.nodes", lambda: alive)
+    assert pretend(*began_with).count_workers() == workers
+
+
 def test_trials_share_the_memory_of_a_node_and_leave_some():
     assert cluster().compute_memory_each(8) == pytest.approx(1200) and cluster().compute_memory_each(
         1
