@@ -32,8 +32,9 @@ def restore_trials(
     _fail_unreadable(table, report)
     unfinished = {i: r.metrics.get("epochs", 0) for i, r in table.records.items() if not r.status}
     found = find_checkpoints(checkpoints.place, unfinished)
-    for trial_id in [i for i in unfinished if is_reduced(load_state(found.get(i)))]:
-        del unfinished[trial_id]  # the line of its end was lost in a power failure
+    states = {trial_id: load_state(found.get(trial_id)) for trial_id in unfinished}
+    for trial_id in [i for i, state in states.items() if is_reduced(state)]:
+        del states[trial_id]  # the line of its end was lost in a power failure
         table.finish(trial_id, *read_outcome({}, {}))
     for trial_id, checkpoint in found.items():
         if trial_id in table.records and table.records[trial_id].status != "failed":
@@ -41,7 +42,6 @@ def restore_trials(
     for stage in stages:
         checkpoints.sweep(stage.name, table.list_ended(stage.name))
     checkpoints.clear_beside()
-    states = {trial_id: load_state(found.get(trial_id)) for trial_id in unfinished}
     table.rewind({trial_id: state["epoch"] if state else 0 for trial_id, state in states.items()})
     if run_state.stages:
         first = run_state.stages[0]
