@@ -120,7 +120,7 @@ def test_notes_are_not_written_where_the_folder_is_not_the_runs_own_yet(tmp_path
         ('{"state": "stopped", "asked": {}}', "has another format"),
         ("[]", "has another format"),
         (f'{{"format_version": {FORMAT_VERSION}, "options": {{}}}}', "ended before its first stage"),
-        (f'{{"format_version": {FORMAT_VERSION}, "state": "done", "options": {{}}, "data": {{}}}}', "give it more"),
+        (f'{{"format_version": {FORMAT_VERSION}, "state": "done", "options": {{}}, "data": {{}}}}', "extend it"),
     ],
 )
 def test_what_cannot_go_on_is_refused_in_one_line(written, says, tmp_path):
