@@ -1,11 +1,13 @@
 """Data and configurations small enough for tests of the training loop, and budgets that fit the machine."""
 
+import json
 import math
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -14,20 +16,38 @@ from search.config.trial import TrialConfig
 from tests.waiting import HANG_S
 
 RUN = Path(__file__).resolve().parents[2] / "search" / "run.py"
-USUAL_S = 25.0  # for a run of one small trial and its two repeats on two cores that do nothing else
+USUAL_S = 25.0  # for `grid_run` on two cores that do nothing else
+
+
+class GridRun(NamedTuple):
+    """A run of two stated configurations, split by image, without the refinement."""
+
+    folder: Path
+    process: "subprocess.CompletedProcess[str]"
+    wall_s: float
 
 
 @pytest.fixture(scope="session")
-def stretch(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[float], int]:
-    """Convert seconds of a quiet machine to seconds of this one, measured by a short run, but to no fewer.
+def grid_run(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> GridRun:
+    """The run of a grid, to its end whatever time it takes."""
+    folder = tmp_path_factory.mktemp("grid")
+    small = {"recipe": "quick_residual", "model/width": 4, "augment/brightness_contrast": 0.0}
+    (folder / "grid.json").write_text(json.dumps({**small, "product": {"optim/lr": [0.02, 0.003]}}))
+    options = ["--grid", folder / "grid.json", "--budget", "2trials", "--data", tiny_dataset, "--out", folder / "out"]
+    options += ["--stages", "race", "--set", "stage.explore.epochs=8", "--set", "stage.final.epochs=4"]
+    command, begin = [sys.executable, RUN, *options, "--split", "random", "--no-refine"], time.monotonic()
+    process = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S)
+    assert process.returncode == 0, process.stderr
+    return GridRun(folder / "out", process, time.monotonic() - begin)
+
+
+@pytest.fixture(scope="session")
+def stretch(grid_run: GridRun) -> Callable[[float], int]:
+    """Convert seconds of a quiet machine to seconds of this one, by the time of `grid_run`, but to no fewer.
 
     A budget that is stretched has time for the same trials however slow the machine is.
     """
-    options = ["--budget", "1trials", "--data", tiny_dataset, "--out", tmp_path_factory.mktemp("pace") / "out"]
-    options += ["--recipe", "quick_residual", "--width", "4", "--set", "stage.final.epochs=1"]
-    begin = time.monotonic()
-    subprocess.run([sys.executable, RUN, *options], check=True, timeout=HANG_S)
-    factor = max(1.0, (time.monotonic() - begin) / USUAL_S)
+    factor = max(1.0, grid_run.wall_s / USUAL_S)
     return lambda seconds: math.ceil(factor * seconds)
 
 

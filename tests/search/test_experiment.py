@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -23,7 +22,7 @@ from search.config.recipes import PORTFOLIO, RECIPES, build_recipe
 from search.config.stages import SEARCH_FROM, build_stages
 from search.experiment import Experiment
 from search.records.run_dir import hold
-from tests.waiting import HANG_S, wait_until
+from tests.waiting import HANG_S, list_left_behind, list_ray_processes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,32 +32,16 @@ def run(*arguments, timeout=HANG_S):
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=ROOT, env=os.environ)
 
 
-def ray_processes():
-    """Return the numbers of all processes that Ray has started on this machine, whoever asked for it."""
-    listing = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
-    ray = [line for line in listing.splitlines() if "raylet" in line or "gcs_server" in line or " ray::" in line]
-    return {int(line.split()[0]) for line in ray}
-
-
-def left_behind(before):
-    """Return the processes that are still there ten seconds after a run, beside those from before."""
-    for _ in range(100):
-        if ray_processes() <= before:
-            return set()
-        time.sleep(0.1)
-    return ray_processes() - before
-
-
 @pytest.fixture(scope="module")
 def finished(tiny_dataset, tmp_path_factory, stretch):
     """Folder and process of one run of 60 seconds, and its wall time as a share of its budget."""
     folder, budget_s = tmp_path_factory.mktemp("run") / "out", stretch(60)
-    before, begin = ray_processes(), time.time()
+    before, begin = list_ray_processes(), time.monotonic()
     options = ["--budget", f"{budget_s}s", "--data", tiny_dataset, "--out", folder, "--keep", "1"]
     process = run(*options, "--max-params", "100k")
-    share = (time.time() - begin) / budget_s
+    share = (time.monotonic() - begin) / budget_s
     assert process.returncode == 0, process.stderr
-    assert not left_behind(before)
+    assert not list_left_behind(before)
     return folder, process, share
 
 
@@ -207,34 +190,22 @@ class TestRun:
             assert list((finished[0] / "tensorboard" / row["trial_id"]).glob("events*"))
 
 
-@pytest.fixture(scope="module")
-def grid_run(tiny_dataset, tmp_path_factory, stretch):
-    """Folder and process of a run of two stated configurations, split by image, without the refinement."""
-    folder = tmp_path_factory.mktemp("grid")
-    small = {"recipe": "quick_residual", "model/width": 4, "augment/brightness_contrast": 0.0}
-    (folder / "grid.json").write_text(json.dumps({**small, "product": {"optim/lr": [0.02, 0.003]}}))
-    options = ["--grid", folder / "grid.json", "--split", "random", "--no-refine"]
-    process = run("--budget", f"{stretch(60)}s", "--data", tiny_dataset, "--out", folder / "out", *options)
-    assert process.returncode == 0, process.stderr
-    return folder / "out", process
-
-
 @pytest.mark.slow
 @pytest.mark.ray
 class TestGrid:
     def test_grid_trains_what_is_stated_to_its_end_and_promotes(self, grid_run):
-        rows = [row for row in table(grid_run[0]) if row["stage"] == "explore"]
+        rows = [row for row in table(grid_run.folder) if row["stage"] == "explore"]
         assert [(row["trial_id"], row["optim/lr"]) for row in sorted(rows, key=lambda row: row["trial_id"])] == [
             ("e0001", "0.02"),
             ("e0002", "0.003"),
         ]
         assert {row["model/arch"] for row in rows} == {"residual"}
         assert {row["status"] for row in rows} <= {"completed", "ended_by_budget"}  # none was stopped for another
-        assert {row["stage"] for row in table(grid_run[0])} - {"repeat"} == {"explore", "final"}
-        assert not (grid_run[0] / "study.journal").exists()
+        assert {row["stage"] for row in table(grid_run.folder)} - {"repeat"} == {"explore", "final"}
+        assert not (grid_run.folder / "study.journal").exists()
 
     def test_random_split_warns_and_says_how_optimistic_it_is(self, grid_run):
-        folder, process = grid_run
+        folder, process, _ = grid_run
         assert "warning: --split random leaks" in process.stderr
         metrics = json.loads((folder / "best" / "metrics.json").read_text())
         apart = metrics["val"]["score"] - metrics["test"]["score"]
@@ -243,37 +214,17 @@ class TestGrid:
         assert json.loads((folder / "run.json").read_text())["data"]["split"] == "random"
 
     def test_trials_table_has_the_figures_of_the_network(self, grid_run):
-        for row in table(grid_run[0]):
+        for row in table(grid_run.folder):
             assert int(row["params"]) > 0 and int(row["macs"]) > 0 and int(row["receptive_field"]) > 0
             assert float(row["checkerboard"]) >= 0 and int(row["micro_batch_size"]) == 8
 
     def test_tensorboard_has_the_pictures_of_the_promoted(self, grid_run):
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-        for row in table(grid_run[0]):
-            events = EventAccumulator(str(grid_run[0] / "tensorboard" / row["trial_id"])).Reload()
+        for row in table(grid_run.folder):
+            events = EventAccumulator(str(grid_run.folder / "tensorboard" / row["trial_id"])).Reload()
             assert bool(events.Tags()["images"]) == (row["stage"] == "final")  # not of repeats
             assert "lr/batch" in events.Tags()["scalars"]
-
-
-@pytest.mark.slow
-@pytest.mark.ray
-@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_run_keeps_what_was_done_and_exits_130(name, tiny_dataset, tmp_path):
-    out = tmp_path / "out"
-    before = ray_processes()
-    command = [sys.executable, ROOT / "search" / "run.py", "--budget", "10m", "--data", tiny_dataset, "--out", out]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
-    wait_until(
-        lambda: (out / "trials.csv").exists() and len(table(out)) >= 2, or_until=lambda: process.poll() is not None
-    )
-    process.send_signal(name)
-    stdout, stderr = process.communicate(timeout=HANG_S)
-    assert process.returncode == 130
-    assert "stopped   all results so far are in" in stdout and stderr == ""
-    assert json.loads((out / "run.json").read_text())["state"] == "stopped"
-    assert len(table(out)) >= 2 and (out / "study.journal").stat().st_size > 0
-    assert not left_behind(before)
 
 
 @pytest.mark.parametrize(
@@ -371,7 +322,6 @@ def test_wrong_statement_exits_with_code_2_before_anything_starts(arguments, say
 
 
 @pytest.mark.slow
-@pytest.mark.ray
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

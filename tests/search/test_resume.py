@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
@@ -19,10 +20,11 @@ from search.config.options import RunOptions
 from search.records.run_dir import claim
 from search.records.run_state import create_run_state
 from search.run import main
-from tests.waiting import HANG_S, wait_until
+from tests.waiting import HANG_S, list_left_behind, list_ray_processes, wait_for_report
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = [sys.executable, str(ROOT / "search" / "run.py")]
+SHORT = ["--px", "96", "--max-macs", "15M", "--set", "stage.confirm.epochs=1", "--set", "stage.final.epochs=1"]
 
 
 def rows(out):
@@ -34,30 +36,25 @@ def run_state(out):
     return json.loads((out / "run.json").read_text())
 
 
-def killed(out, *, trials=0, reports=0):
-    """Kill a run, and nothing but its driver, as soon as so many trials have ended and so many more reports came.
+def start(out, options, *, trials=0):
+    """Start a run, or resume it; return its process as soon as it has reported and so many trials have ended.
 
     The run is started with relative paths, and resumed by the command that it printed, in another folder.
     """
     printed = out.parent / "printed.txt"
-    command, folder = [*RUN, *OPTIONS[-1], "--out", out.name], out.parent
+    command, folder = [*RUN, *options, "--out", out.name], out.parent
     if out.exists():
         command, folder = printed_command(printed), elsewhere(out)
-    reports += count_reports(out)
-    with printed.open("w") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.DEVNULL, cwd=folder)
-    wait_until(lambda: len(rows(out)) >= trials and count_reports(out) >= reports, or_until=lambda: ended(process))
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with printed.open("w") as file, (out.parent / "errors.txt").open("w") as errors:
+        process = subprocess.Popen(command, stdout=file, stderr=errors, cwd=folder)
+    wait_for_report(out, process, also=lambda: len(rows(out)) >= trials)
+    return process
 
 
-def ended(process):
-    return process.poll() is not None
-
-
-def count_reports(out):
-    path = out / "reports.jsonl"
-    return len(path.read_text().splitlines()) if path.exists() else 0
+def end(process, name):
+    """End a run by a signal to nothing but its driver; return the exit code."""
+    process.send_signal(name)
+    return process.wait(timeout=HANG_S)
 
 
 def printed_command(printed):
@@ -73,39 +70,71 @@ def elsewhere(out):
     return folder
 
 
-OPTIONS = []
-
-
 def resume(out):
     """Resume a run by the command that it printed, to its end."""
     command = printed_command(out.parent / "printed.txt")
     process = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, cwd=elsewhere(out))
     assert process.returncode == 0, process.stderr
-    return process
+
+
+@dataclass
+class Ended:
+    """How a process of a run was ended, and what was there afterwards."""
+
+    signal: signal.Signals
+    exit_code: int
+    printed: str
+    errors: str
+    rows: list[dict[str, str]]
+    state: str
+    journal_bytes: int
+    left_behind: set[int]
+
+
+def run_until(out, options, name, *, trials):
+    """Start or resume a run, and end it by a signal as soon as so many trials have ended."""
+    before = list_ray_processes()
+    exit_code = end(start(out, options, trials=trials), name)
+    return Ended(
+        signal=name,
+        exit_code=exit_code,
+        printed=(out.parent / "printed.txt").read_text(),
+        errors=(out.parent / "errors.txt").read_text(),
+        rows=rows(out),
+        state=run_state(out)["state"],
+        journal_bytes=(out / "study.journal").stat().st_size,
+        left_behind=set() if name == signal.SIGKILL else list_left_behind(before),
+    )
 
 
 @pytest.fixture(scope="module")
 def resumed(tiny_dataset, tmp_path_factory):
-    """Folder of a run that was killed twice and went on, its rows at the kills, and the process that ended it."""
+    """Folder of a run that was ended four times and went on to its end, and how it was ended."""
     out = tmp_path_factory.mktemp("resume") / "out"
     (out.parent / "scenes").symlink_to(tiny_dataset)
-    OPTIONS.append(["--budget", "6trials", "--px", "96", "--max-macs", "15M", "--data", "scenes"])
-    before = []
-    for trials in (2, 4):
-        killed(out, trials=trials)
-        before.append(rows(out))
-    return out, before, resume(out)
+    options = ["--budget", "6trials", *SHORT, "--data", "scenes"]
+    names = (signal.SIGINT, signal.SIGKILL, signal.SIGTERM, signal.SIGKILL)
+    ended = [run_until(out, options, name, trials=trials) for trials, name in enumerate(names, start=2)]
+    resume(out)
+    return out, ended
 
 
 @pytest.mark.slow
 @pytest.mark.ray
 class TestResume:
+    def test_signal_stops_the_run_in_order_and_leaves_no_process_behind(self, resumed):
+        stopped = [ended for ended in resumed[1] if ended.signal != signal.SIGKILL]
+        assert len(stopped) == 2
+        for ended in stopped:
+            assert (ended.exit_code, ended.state, ended.errors) == (130, "stopped", "")
+            assert "stopped   all results so far are in" in ended.printed
+            assert len(ended.rows) >= 2 and ended.journal_bytes > 0 and not ended.left_behind
+
     def test_no_trial_that_had_ended_is_lost_or_run_again(self, resumed):
-        out, before, _ = resumed
-        ended = {row["trial_id"]: row for row in rows(out)}
-        assert len(ended) == len(rows(out))
-        for row in before[0] + before[1]:
-            assert {name: ended[row["trial_id"]][name] for name in row} == row
+        last = {row["trial_id"]: row for row in rows(resumed[0])}
+        assert len(last) == len(rows(resumed[0]))
+        for row in [row for ended in resumed[1] for row in ended.rows]:
+            assert {name: last[row["trial_id"]][name] for name in row} == row
 
     def test_no_trial_failed_and_the_last_stage_has_the_best(self, resumed):
         assert not [row["reason"] for row in rows(resumed[0]) if row["status"] == "failed"]
@@ -152,9 +181,8 @@ class TestResume:
 def test_budget_is_spent_once(tiny_dataset, tmp_path, stretch):
     out, budget_s = tmp_path / "out", stretch(90)
     (tmp_path / "scenes").symlink_to(tiny_dataset)
-    OPTIONS.append(["--budget", f"{budget_s}s", "--data", "scenes", "--max-params", "60k"])
     for _ in range(2):
-        killed(out, reports=1)
+        end(start(out, ["--budget", f"{budget_s}s", "--data", "scenes", "--max-params", "60k"]), signal.SIGKILL)
     resume(out)
     content = run_state(out)
     assert content["state"] == "done" and content["wall_s"] < 1.1 * budget_s
@@ -167,11 +195,7 @@ def test_run_continues_after_a_power_failure_with_data_that_have_moved(tiny_data
     monkeypatch.setenv("ONE_LOOK_CACHE", str(tmp_path / "cache"))
     out, data, moved = tmp_path / "out", tmp_path / "data", tmp_path / "moved here"
     shutil.copytree(tiny_dataset, data)
-    command = [*RUN, "--budget", "3trials", "--px", "96", "--max-macs", "15M", "--data", str(data), "--out", str(out)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_until(lambda: len(rows(out)) >= 2, or_until=lambda: ended(process))
-    process.kill()
-    process.wait()
+    end(start(out, ["--budget", "3trials", *SHORT, "--data", str(data)], trials=2), signal.SIGKILL)
     lines = (out / "trials.jsonl").read_bytes().splitlines(keepends=True)
     last = max(i for i, line in enumerate(lines) if b'"config"' not in line)  # the end of the second trial is lost
     (out / "trials.jsonl").write_bytes(b"".join(lines[:last]) + bytes(512))
