@@ -63,9 +63,10 @@ def test_planned_disk_is_compared_with_the_free_one(tmp_path):
 @mounts
 @pytest.mark.slow
 @pytest.mark.ray
-def test_run_folder_that_is_full_stops_the_run_with_one_line(tiny_dataset, tmp_path, stretch):
+def test_run_folder_that_is_full_stops_the_run_with_one_line(tiny_dataset, tmp_path):
     small = tmp_path / "small"
-    new = ["--budget", f"{stretch(60)}s", "--data", tiny_dataset, "--out", "small/run", "--max-params", "100k"]
+    new = ["--budget", "2trials", "--data", tiny_dataset, "--out", "small/run", "--max-params", "100k", "--px", "96"]
+    new += ["--set", "stage.confirm.epochs=1", "--set", "stage.final.epochs=1"]
     after = f"cp -r {shlex.quote(str(small / 'run'))} {shlex.quote(str(tmp_path / 'kept'))}"
     process = run_on_small_disk(tmp_path, "1m", small, *new, after=after)
     assert process.returncode == 1
@@ -82,6 +83,7 @@ def test_run_folder_that_is_full_stops_the_run_with_one_line(tiny_dataset, tmp_p
         capture_output=True,
         text=True,
         cwd=tmp_path,
+        timeout=HANG_S,
     )
     assert resumed.returncode == 0, resumed.stderr
 
@@ -102,7 +104,6 @@ def test_cache_that_is_full_ends_the_run_before_it_begins(tiny_dataset, tmp_path
 
 @mounts
 @pytest.mark.slow
-@pytest.mark.ray
 def test_temporary_folder_that_is_full_is_named_at_once(tiny_dataset, tmp_path):
     new = ["--budget", "60s", "--data", tiny_dataset, "--out", "run"]
     with tempfile.TemporaryDirectory() as small:  # pytest's own have too long a path for Ray's sockets
