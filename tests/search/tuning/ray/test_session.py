@@ -1,7 +1,9 @@
 """How Ray is started, and what it leaves on the machine."""
 
 import errno
+import json
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -23,65 +25,70 @@ def test_cluster_that_does_not_answer_is_reported_at_once():
         start(place)
 
 
-REMOTE = """
-import os, sys
+STARTED = """
+import dataclasses, json, os, shutil, subprocess
 from search.tuning.ray import session
-import dataclasses
 def process():
     return os.getpid(), os.nice(0)
-mine = session.start(None)
-pid, niceness = dataclasses.replace(mine, local=False).call(process)
-print(os.getpid() == pid, niceness - os.nice(0))
-session.stop()
-"""
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_function_called_on_a_cluster_runs_on_a_worker_that_yields_a_little_to_other_programs():
-    process = subprocess.run([sys.executable, "-c", REMOTE], capture_output=True, text=True, timeout=HANG_S)
-    assert process.stdout.split()[-2:] == ["False", "5"], process.stderr
-
-
-CORES = """
-import os
-os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-from search.tuning.ray import session
-mine = session.start(None)
-print(mine.cpus, mine.workers, mine.threads(1))
-session.stop()
-"""
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_ray_has_the_cores_that_the_process_may_use():
-    process = subprocess.run([sys.executable, "-c", CORES], capture_output=True, text=True, timeout=HANG_S)
-    assert process.stdout.split() == ["1", "1", "1"], process.stderr
-
-
-LISTENING = """
-import subprocess, sys
-from search.tuning.ray import session
 def addresses():
+    if not shutil.which("ss"):
+        return set()
     lines = subprocess.run(["ss", "-ltnH"], capture_output=True, text=True).stdout.splitlines()
     return {line.split()[3] for line in lines}
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 before = addresses()
-session.start(None)
-print(*(addresses() - before))
+mine = session.start(None)
+listening = sorted(addresses() - before)
+pid, niceness = dataclasses.replace(mine, local=False).call(process)
 session.stop()
+print(json.dumps({
+    "cores": [mine.cpus, mine.workers, mine.threads(1)],
+    "listening": listening,
+    "remote": pid != os.getpid(),
+    "niceness": niceness - os.nice(0),
+    "dashboard": mine.dashboard,
+}))
 """
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory):
+    """What a process with one core has found that starts Ray where the temporary folder has a long path."""
+    folder = tmp_path_factory.mktemp("a_job_folder_of_a_user_with_a_long_name") / "1355700" / "scratch" / "temporary"
+    folder.mkdir(parents=True)
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_TMPDIR"} | {"TMPDIR": str(folder)}
+    process = subprocess.run(
+        [sys.executable, "-c", STARTED], capture_output=True, text=True, env=environment, timeout=HANG_S
+    )
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_local_ray_listens_on_loopback_only():
-    if subprocess.run(["which", "ss"], capture_output=True).returncode:
+def test_function_called_on_a_cluster_runs_on_a_worker_that_yields_a_little_to_other_programs(started):
+    assert started["remote"] and started["niceness"] == 5
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_ray_has_the_cores_that_the_process_may_use(started):
+    assert started["cores"] == [1, 1, 1]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_local_ray_listens_on_loopback_only(started):
+    if not shutil.which("ss"):
         pytest.skip("ss is not installed, which lists what listens")
-    process = subprocess.run([sys.executable, "-c", LISTENING], capture_output=True, text=True, timeout=HANG_S)
-    addresses = process.stdout.split()
-    assert addresses, process.stderr
-    assert all("127.0.0.1" in address for address in addresses), addresses
+    assert started["listening"]
+    assert all("127.0.0.1" in address for address in started["listening"]), started["listening"]
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_ray_starts_with_its_dashboard_where_the_temporary_folder_has_a_long_path(started):
+    assert started["dashboard"].startswith("http://127.0.0.1:")
 
 
 NOT_UP = """
@@ -129,19 +136,6 @@ def test_long_temporary_folder_is_left_for_a_short_one(monkeypatch, tmp_path):
     monkeypatch.setattr("os.environ", os.environ | {})
     _choose_temporary_folder()
     assert os.environ["RAY_TMPDIR"] == os.environ["TMPDIR"] == f"/tmp/one-look-{os.getuid()}"
-
-
-@pytest.mark.slow
-@pytest.mark.ray
-def test_ray_starts_with_its_dashboard_where_the_temporary_folder_has_a_long_path(tmp_path):
-    folder = tmp_path / "a_job_folder_of_a_user_with_a_long_name" / "1355700" / "scratch" / "temporary_files"
-    folder.mkdir(parents=True)
-    code = "from search.tuning.ray import session; print(session.start(None).dashboard); session.stop()"
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_TMPDIR"} | {"TMPDIR": str(folder)}
-    process = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=HANG_S
-    )
-    assert process.stdout.startswith("http://127.0.0.1:"), process.stderr
 
 
 @pytest.fixture
