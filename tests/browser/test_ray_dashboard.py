@@ -14,10 +14,10 @@ import pytest
 
 from search.records.prometheus import GAUGES
 from tests.browser.screenshots import log_in, ray_token
+from tests.waiting import HANG_S, wait_for_report
 
 pytestmark = [pytest.mark.browser, pytest.mark.ray, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
-WAIT_S = 120
 
 
 def lines(path):
@@ -34,12 +34,10 @@ def live(tiny_dataset, tmp_path_factory):
         process = subprocess.Popen(
             [*command, "--data", str(tiny_dataset), "--out", str(out)], stdout=log, stderr=log, env=os.environ
         )
-    until = time.monotonic() + WAIT_S
-    while process.poll() is None and time.monotonic() < until and not lines(out / "reports.jsonl"):
-        time.sleep(0.2)
+    wait_for_report(out, process)
     yield out, output.read_text()
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130, output.read_text()
+    assert process.wait(timeout=HANG_S) == 130, output.read_text()
 
 
 @pytest.fixture(scope="module")
@@ -68,15 +66,22 @@ def read(url, **headers):
         return answer.read().decode()
 
 
+def read_gauges(address, token):
+    """Return the samples of the run by name; none as long as Ray's server of metrics is not known or not up."""
+    try:
+        found = json.loads(read(f"{address}/api/prometheus/sd", Authorization=f"Bearer {token}"))
+        text = "\n".join(read(f"http://{target}/metrics") for group in found[:1] for target in group["targets"])
+    except OSError:
+        return {}
+    samples = re.findall(r'^ray_(one_look_\w+)\{.*run="out".*\} (\S+)$', text, re.MULTILINE)
+    return {name: [float(value) for other, value in samples if other == name] for name, _ in samples}
+
+
 def test_metrics_of_the_run_are_those_of_its_records(live, address):
-    found, until = {}, time.monotonic() + WAIT_S
-    while found.keys() != GAUGES.keys() and time.monotonic() < until:
-        discovery = read(f"{address}/api/prometheus/sd", Authorization=f"Bearer {ray_token()}")
-        text = "\n".join(read(f"http://{target}/metrics") for target in json.loads(discovery)[0]["targets"])
-        samples = re.findall(r'^ray_(one_look_\w+)\{.*run="out".*\} (\S+)$', text, re.MULTILINE)
-        found = {name: [float(value) for other, value in samples if other == name] for name, _ in samples}
+    token, until = ray_token(), time.monotonic() + HANG_S
+    while (found := read_gauges(address, token)).keys() != GAUGES.keys():
+        assert time.monotonic() < until, found
         time.sleep(0.5)
-    assert found.keys() == GAUGES.keys()
     scores = [line["score"] for line in lines(live[0] / "reports.jsonl")]
     assert any(found["one_look_best_score"][0] == pytest.approx(score) for score in scores)
     assert 0 < found["one_look_budget_spent"][0] < 1
