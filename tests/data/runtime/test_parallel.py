@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -17,6 +16,7 @@ import pytest
 from data.compose.compose import main
 from data.dataset import DataError
 from data.runtime.parallel import check_answer, parallel_map
+from tests.waiting import HANG_S, list_left_behind, list_ray_processes, wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
 PARENT = """
@@ -26,7 +26,7 @@ from data.runtime.parallel import parallel_map, start_processes
 
 def note_and_wait(path):
     Path(path).write_text(str(os.getpid()))
-    time.sleep(60)
+    time.sleep(3600)
 
 if __name__ == "__main__":
     {}
@@ -56,13 +56,6 @@ def ended(pid):
         return True
 
 
-def wait_for(condition, seconds=30):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
 @pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="reads /proc")
 @pytest.mark.parametrize("use", [MAPPED, STARTED], ids=["parallel_map", "start_processes"])
 def test_workers_end_with_a_parent_that_was_killed(use, tmp_path):
@@ -71,12 +64,11 @@ def test_workers_end_with_a_parent_that_was_killed(use, tmp_path):
     places = tmp_path / "1", tmp_path / "2"
     path = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen([sys.executable, str(script), str(tmp_path)], env=path) as parent:
-        wait_for(lambda: all(place.is_file() and place.read_text() for place in places))
+        wait_until(lambda: all(place.is_file() and place.read_text() for place in places))
         parent.kill()
     workers = {int(place.read_text()) for place in places}
     assert len(workers) == 2 and parent.pid not in workers
-    wait_for(lambda: all(map(ended, workers)))
-    assert all(map(ended, workers))
+    wait_until(lambda: all(map(ended, workers)))
 
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -119,20 +111,6 @@ with open_workers(None, sys.argv[1]) as cluster:
 """
 
 
-def ray_processes():
-    listing = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True).stdout.splitlines()
-    return {
-        int(line.split()[0]) for line in listing if any(name in line for name in ("raylet", "gcs_server", " ray::"))
-    }
-
-
-def those_that_stay(before, within_s=20):
-    until = time.monotonic() + within_s
-    while ray_processes() - before and time.monotonic() < until:
-        time.sleep(0.2)
-    return ray_processes() - before
-
-
 @pytest.fixture(scope="module")
 def environment():
     """Of all that belongs to the cluster: its token, the program, and loopback instead of the whole network."""
@@ -143,13 +121,13 @@ def environment():
 @pytest.fixture(scope="module")
 def address(environment):
     """A cluster of this machine; none of its processes outlives it."""
-    before = ray_processes()
+    before = list_ray_processes()
     command = [sys.executable, "-c", HEAD]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     with subprocess.Popen(command, cwd="/", env=environment, **pipes) as head:
         yield head.stdout.readline().strip()
         head.communicate("\n")
-    assert not those_that_stay(before)
+    assert not list_left_behind(before)
 
 
 @pytest.fixture
@@ -176,7 +154,7 @@ def read_all(root):
 @pytest.mark.ray
 def test_cluster_composes_the_same_as_this_process(address, environment, sources, tmp_path, monkeypatch):
     command = [sys.executable, "-m", "data.compose", *sources, "--out", "there", "--address", address]
-    process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=90)
+    process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=HANG_S)
     assert process.returncode == 0, process.stderr
     assert process.stderr == ""
     monkeypatch.chdir(tmp_path)
@@ -188,7 +166,7 @@ def test_cluster_composes_the_same_as_this_process(address, environment, sources
 @pytest.mark.ray
 def test_cluster_does_jobs_as_processes_do(address, environment, tmp_path):
     command = [sys.executable, "-c", DRIVER, address]
-    process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=90)
+    process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=HANG_S)
     assert process.returncode == 0, process.stderr
     said = json.loads(process.stdout.splitlines()[-1])  # before it Ray tells of the worker that was lost
     assert said["done"] == [[number, -number] for number in range(30)]
