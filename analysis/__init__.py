@@ -9,10 +9,14 @@
 
 from typing import TYPE_CHECKING, Any
 
+from data.runtime.cores import limit_spinning
+
 if TYPE_CHECKING:
     from analysis.model import load_model as load_model
 
 __all__ = ["AnalysisError", "load_model"]
+
+limit_spinning()
 
 
 class AnalysisError(ValueError):

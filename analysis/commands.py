@@ -4,7 +4,6 @@ import argparse
 import sys
 from importlib import import_module
 
-from data.runtime.cores import limit_spinning
 
 COMMANDS = {  # module and description of each sub-command
     "search": ("search.run", "search for a network, train it and write its report"),
@@ -29,7 +28,6 @@ def main(arguments: list[str] | None = None) -> int:
     for name, (_, description) in COMMANDS.items():
         commands.add_parser(name, help=description, add_help=False)
     command = parser.parse_args(words[:1] or ["--help"]).command
-    limit_spinning()
     code: int = import_module(COMMANDS[command][0]).main(words[1:])
     return code
 

@@ -56,9 +56,10 @@ def test_affinity_limits_the_cores():
     assert process.stdout.strip() == "1", process.stderr
 
 
+@pytest.mark.parametrize("package", ["search.run", "analysis"])
 @pytest.mark.parametrize(("own", "expected"), [(None, "10000"), ("7", "7")])
-def test_search_limits_spinning_before_torch_is_imported_unless_the_user_has(own, expected):
-    code = "import os, sys, search.run; print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+def test_spinning_is_limited_before_torch_is_imported_unless_the_user_has(package, own, expected):
+    code = f"import os, sys, {package}; print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
     env = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
     env |= {"GOMP_SPINCOUNT": own} if own else {}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
