@@ -4,7 +4,6 @@ import argparse
 import sys
 from importlib import import_module
 
-
 COMMANDS = {  # module and description of each sub-command
     "search": ("search.run", "search for a network, train it and write its report"),
     "check": ("data.check.check", "find the faults of a data set folder"),
