@@ -74,11 +74,13 @@ def name_method(run: Path, state: Mapping[str, Any]) -> str:
 def estimate_methods(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Return `runs`, and the `mean` of a metric with its 95 % interval `low` to `high`, of each method, the best first.
 
-    A method with another budget has a row of its own. The interval of a single run is a point.
+    A method with another budget has a row of its own. The interval of a single run is a point. There are no rows for a
+    metric that no run has, such as those of a test part that the data lack.
     """
     groups = table[table[metric].notna()].groupby(METHOD)[metric]
     rows = {name: [len(values), *estimate_mean(values.to_numpy(dtype=float))] for name, values in groups}
-    found = pd.DataFrame(rows, index=["runs", "mean", "low", "high"]).T.rename_axis(METHOD)
+    index = pd.MultiIndex.from_tuples(list(rows), names=METHOD)
+    found = pd.DataFrame([*rows.values()], index=index, columns=["runs", "mean", "low", "high"])
     return found.astype({"runs": int}).sort_values("mean", ascending=False)
 
 

@@ -81,6 +81,11 @@ def test_methods_and_budgets_are_estimated_apart_the_best_first(table):
     assert found.loc[("default", "1m"), ["low", "high"]].tolist() == pytest.approx([expected.low, expected.high])
 
 
+def test_metric_that_no_run_has_gives_no_rows(table):
+    found = estimate_methods(table.assign(test_score=float("nan")), "test_score")
+    assert found.empty and list(found.columns) == ["runs", "mean", "low", "high"] and found.index.nlevels == 2
+
+
 @pytest.fixture
 def run(tmp_path):
     records = TrialTable(tmp_path)
