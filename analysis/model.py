@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from analysis import AnalysisError
-from analysis.runs.files import find_run, read_json
+from analysis.runs.files import WEIGHTS, find_run, read_json
 from data.loading.loaders import SMALLEST_STD
 from data.pack.stats import Stats
 from data.runtime.cli import first_line
@@ -31,7 +31,7 @@ from search.config.plugins import PluginError, load_plugins
 from search.config.trial import TrialConfig
 from search.output.model_card import describe_origin
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+CONFIG = "config.json"
 BATCH = 16
 
 RGBImage = UInt8[np.ndarray, "h w 3"]
@@ -114,7 +114,7 @@ def load_model(path: str | Path, *, device: str | None = None) -> Model:
 def find_weights(path: Path) -> Path:
     """Find the weights file of a run folder, a model folder or a file."""
     if path.is_file():
-        if path.suffix != ".safetensors":
+        if path.suffix != Path(WEIGHTS).suffix:
             raise AnalysisError(f"{path}: not a .safetensors file; name the run folder or its best/{WEIGHTS}")
         return path
     if not path.is_dir():

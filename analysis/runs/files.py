@@ -9,8 +9,8 @@ from analysis import AnalysisError
 from data.runtime.files import write_atomically
 from search.records import run_dir
 
-WEIGHTS_SUFFIX = ".safetensors"
-MODEL_FILES = ("run.json", "best", "model.safetensors")  # a folder with one of them is a run, or has a model
+WEIGHTS = "model.safetensors"
+MODEL_FILES = ("run.json", "best", WEIGHTS)  # a folder with one of them is a run, or has a model
 MODEL_ARGUMENT: dict[str, Any] = {
     "type": run_dir.run_path,
     "nargs": "?",
@@ -26,7 +26,8 @@ def default_to_latest(args: argparse.Namespace, others: str) -> None:
     So `one-look predict a.jpg b.jpg` works like `one-look predict a.jpg`.
     """
     first: Path = args.model
-    if first.exists() and first.suffix != WEIGHTS_SUFFIX and not any((first / name).exists() for name in MODEL_FILES):
+    is_model = first.suffix == Path(WEIGHTS).suffix or any((first / name).exists() for name in MODEL_FILES)
+    if first.exists() and not is_model:
         args.model = find_run(run_dir.LATEST)
         setattr(args, others, [first, *getattr(args, others)])
 
