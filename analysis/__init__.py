@@ -9,14 +9,14 @@
 
 from typing import TYPE_CHECKING, Any
 
-from data.runtime.cores import limit_spinning
+from data.runtime.process import prepare_process
 
 if TYPE_CHECKING:
     from analysis.model import load_model as load_model
 
 __all__ = ["AnalysisError", "load_model"]
 
-limit_spinning()
+prepare_process()
 
 
 class AnalysisError(ValueError):

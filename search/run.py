@@ -22,7 +22,8 @@ from data.dataset import DataError
 from data.flags import to_flag
 from data.runtime import cli
 from data.runtime.cli import parse_path
-from data.runtime.cores import count_cores, limit_spinning
+from data.runtime.cores import count_cores
+from data.runtime.process import prepare_process
 from data.runtime.progress import progress_bar
 from data.runtime.storage import parse_location
 from models.config import ConfigError
@@ -50,7 +51,7 @@ if TYPE_CHECKING:  # imports torch
     from data.data_module import DataModule
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-limit_spinning()
+prepare_process()
 
 
 def build_parser() -> argparse.ArgumentParser:

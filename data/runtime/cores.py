@@ -1,4 +1,4 @@
-"""Count the cores that this process may use, and let its threads wait without keeping a core busy."""
+"""Count the cores that this process may use."""
 
 import math
 import os
@@ -7,15 +7,6 @@ from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
-# How often a thread of GNU OpenMP, which computes torch's operations, looks for work before it sleeps. Its default
-# keeps cores busy that the other threads need as soon as other programs use them: two threads of a trial then trained
-# 10 images/s beside two busy programs instead of 25, and alone 65 as with this value (67); sleeping at once gives 48.
-SPINNING = ("GOMP_SPINCOUNT", "10000")
-
-
-def limit_spinning() -> None:
-    """Limit how long waiting threads keep a core busy, unless the user has; call this before torch is imported."""
-    os.environ.setdefault(*SPINNING)
 
 
 def count_cores() -> int:

@@ -110,11 +110,12 @@ class SameConv(nn.Conv2d):
         self.extra = total % 2
 
         # In bfloat16 on a CPU, oneDNN takes 2 to 5 times as long for the gradients of these as in float32
-        self.float32_on_cpu = groups > 1 and (kernel, stride) != (3, 1)
+        self.slow_gradients = groups > 1 and (kernel, stride) != (3, 1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
         """Return features at 1 / stride of the size."""
-        if self.float32_on_cpu and x.is_cpu and x.dtype == torch.bfloat16:
+        needs_gradients = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
+        if self.slow_gradients and needs_gradients and x.is_cpu and x.dtype == torch.bfloat16:
             with torch.autocast("cpu", enabled=False):
                 return self._convolve(x.float()).to(x.dtype)
         return self._convolve(x)

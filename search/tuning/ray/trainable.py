@@ -18,6 +18,7 @@ from torch import Tensor
 
 from data.data_module import StageData
 from data.runtime.files import cache_dir
+from data.runtime.process import keep_freed_memory
 from data.runtime.storage import call_with_retries, fetch_cached
 from models.cost import Throughput, measure_cost, measure_latency_ms
 from search.config.encoder import ENCODERS
@@ -144,6 +145,7 @@ def train_trial(params: dict[str, Any]) -> None:
     """
     spec: TrialSpec = params["spec"]
     context = spec.context
+    keep_freed_memory()
     torch.set_num_threads(context.threads)
     if context.device == "cuda":
         limit_gpu_memory(context.devices)

@@ -54,13 +54,3 @@ def test_affinity_limits_the_cores():
         preexec_fn=lambda: os.sched_setaffinity(0, {first}),
     )
     assert process.stdout.strip() == "1", process.stderr
-
-
-@pytest.mark.parametrize("package", ["search.run", "analysis"])
-@pytest.mark.parametrize(("own", "expected"), [(None, "10000"), ("7", "7")])
-def test_spinning_is_limited_before_torch_is_imported_unless_the_user_has(package, own, expected):
-    code = f"import os, sys, {package}; print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
-    env = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
-    env |= {"GOMP_SPINCOUNT": own} if own else {}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [expected, "False"]
