@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+
 @pytest.mark.parametrize("package", ["search.run", "analysis"])
 @pytest.mark.parametrize(("own", "expected"), [(None, "10000"), ("7", "7")])
 def test_spinning_is_limited_before_torch_is_imported_unless_the_user_has(package, own, expected):
