@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from data.runtime.process import prepare_process
 
 if TYPE_CHECKING:
-    from analysis.model import load_model as load_model
+    from analysis.predict.model import load_model as load_model
 
 __all__ = ["AnalysisError", "load_model"]
 
@@ -30,6 +30,6 @@ def __getattr__(name: str) -> Any:
     """Import `load_model` on first use: it imports torch, which takes seconds and is not needed for tables."""
     if name != "load_model":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from analysis.model import load_model
+    from analysis.predict.model import load_model
 
     return load_model

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from analysis import AnalysisError
-from analysis.photos import RGBImage, read_photo
+from analysis.predict.photos import RGBImage, read_photo
 from analysis.runs.files import MODEL_ARGUMENT
 from data.dataset import DataError
 from data.flags import parse_whole
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import gradio
     import plotly.graph_objects as go
 
-    from analysis.model import Model
+    from analysis.predict.model import Model
 
 HOST = "127.0.0.1"
 NAMES = (HOST, "localhost")  # of this machine in the address of the page
@@ -62,7 +62,7 @@ def predict_photo(model: "Model", photo: RGBImage | None) -> tuple[Any, ...]:
 
     Images have the photo's size, at most `MAX_PX` along the longer side; without a photo they are None.
     """
-    from analysis.predict import quantise
+    from analysis.predict.predictor import quantise
     from data.loading.visualize import render_depth
 
     if photo is None:
@@ -241,7 +241,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _serve(args: argparse.Namespace) -> None:
     """Load the model and serve its page; delete the uploaded photos at the end."""
     with progress_bar("loading the model"):
-        from analysis.model import load_model
+        from analysis.predict.model import load_model
 
         model = load_model(args.model, device=args.device)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

@@ -27,7 +27,7 @@ from search.config.plugins import add_plugin_option
 if TYPE_CHECKING:  # imports of seconds, which --help does not need
     import pandas as pd
 
-    from analysis.model import Model
+    from analysis.predict.model import Model
     from data.values.triplet import TripletArrays
     from models.score import Score
 
@@ -197,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _evaluate(args: argparse.Namespace) -> None:
     import pandas as pd
 
-    from analysis.model import load_model
+    from analysis.predict.model import load_model
     from data.reading.layout import read_dataset
 
     tables = []

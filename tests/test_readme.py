@@ -135,7 +135,7 @@ def test_pages_are_short_and_their_links_lead_somewhere(page):
     ("start", "module", "run"),
     [
         ("python -m search.training.lr_finder", "search.training.lr_finder", []),
-        ("one-look predict", "analysis.predict", ["run"]),
+        ("one-look predict", "analysis.predict.__main__", ["run"]),
     ],
 )
 def test_options_of_the_readmes_exist(start, module, run):

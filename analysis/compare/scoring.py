@@ -19,7 +19,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from analysis import AnalysisError
 from analysis.evaluate import evaluate
-from analysis.model import load_model
+from analysis.predict.model import load_model
 from analysis.runs.files import read_json
 from analysis.runs.tables import load_reports, load_trials
 from data.data_module import DataModule, load_data_module

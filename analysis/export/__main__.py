@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
 
     from analysis.export.formats import Program
-    from analysis.model import Model
+    from analysis.predict.model import Model
 
 SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2"}
 INPUTS = ("uint8", "float32")
@@ -166,7 +166,7 @@ def _export(args: argparse.Namespace) -> None:
     if args.out is not None and args.out.is_dir():
         raise AnalysisError(f"{args.out}: is a folder; name a file with --out")
     with progress_bar(f"{args.to}, compared with the model") as progress:
-        from analysis.model import find_weights, load_model
+        from analysis.predict.model import find_weights, load_model
 
         out = args.out or find_weights(args.model).with_suffix(SUFFIXES[args.to])
         model = load_model(args.model, device="cpu")

@@ -16,7 +16,7 @@ from torch.fx.experimental import _config as symbols
 from torch.nn import functional as F  # noqa: N812
 
 from analysis import AnalysisError
-from analysis.model import Model
+from analysis.predict.model import Model
 from data.loading.loaders import SMALLEST_STD
 from models.architectures.network import set_memory_format
 

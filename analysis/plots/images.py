@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from analysis import AnalysisError
-from analysis.model import Model, load_model
+from analysis.predict.model import Model, load_model
 from analysis.runs.files import find_run, read_json
 from data.data_module import load_data_module
 from data.loading.device_loader import build_loader

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.evaluate import BASELINE, align_depth, evaluate, main, measure_prediction, summarize_metrics
-from analysis.model import load_model
+from analysis.predict.model import load_model
 from data.data_module import DataModule
 from data.dataset import DataError
 from data.reading.layout import read_dataset

@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 import torch
 
-from analysis.model import BATCH, Model, load_model
-from analysis.photos import Photo, find_photos, read_photo
-from analysis.predict import PhotoPredictor
+from analysis.predict.model import BATCH, Model, load_model
+from analysis.predict.photos import Photo, find_photos, read_photo
+from analysis.predict.predictor import PhotoPredictor
 from data.runtime.progress import Progress, progress_bar
 
 DIFFERENT = 20  # distinct photos; the others are copies

@@ -20,7 +20,7 @@ from analysis.export.__main__ import (
     measure_difference,
 )
 from analysis.export.formats import FORMATS, Format
-from analysis.model import Model
+from analysis.predict.model import Model
 from data.pack.stats import Stats
 from models.architectures.blocks import Head
 from models.build import ARCHITECTURES, build_model

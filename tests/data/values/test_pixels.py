@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from analysis.photos import read_photo
+from analysis.predict.photos import read_photo
 from data.check.examine import inspect_files
 from data.dataset import DataError, DatasetSpec
 from data.reading.layout import read_dataset

@@ -9,7 +9,7 @@ import torch
 from ray.tune import Checkpoint
 
 from analysis.export.formats import PortableNetwork
-from analysis.model import load_model
+from analysis.predict.model import load_model
 from data.data_module import DataModule
 from data.scenes.scenes import FAR_M, NEAR_M
 from models.architectures.efficientnet_lite import MOMENTS, EfficientNetLite

@@ -1,4 +1,4 @@
-"""Tests of analysis.photos."""
+"""Tests of analysis.predict.photos."""
 
 import os
 
@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from analysis import AnalysisError
-from analysis.photos import (
+from analysis.predict.photos import (
     CELL,
     TINT,
     colour_depth,

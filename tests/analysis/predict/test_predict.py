@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from analysis import load_model
-from analysis.photos import find_photos
-from analysis.predict import main, map_ahead
+from analysis.predict.__main__ import main
+from analysis.predict.photos import find_photos
+from analysis.predict.predictor import map_ahead
 
 
 @pytest.fixture
@@ -110,13 +111,13 @@ def test_files_of_an_earlier_call_are_replaced(finished_run, photos, tmp_path):
 
 
 def test_sheets_are_numbered_where_one_is_not_enough(finished_run, photos, tmp_path, monkeypatch):
-    monkeypatch.setattr("analysis.predict.SHEET_ROWS", 2)
+    monkeypatch.setattr("analysis.predict.predictor.SHEET_ROWS", 2)
     assert call(finished_run, photos, "--out", tmp_path / "out") == 0
     assert sorted(p.name for p in (tmp_path / "out").glob("contact*")) == ["contact_sheet.jpg", "contact_sheet_2.jpg"]
 
 
 def test_large_photos_make_small_batches(finished_run, photos, tmp_path, monkeypatch):
-    monkeypatch.setattr("analysis.predict.BATCH_PIXELS", 1)
+    monkeypatch.setattr("analysis.predict.predictor.BATCH_PIXELS", 1)
     assert call(finished_run, photos, "--out", tmp_path / "out") == 0
     assert len(list((tmp_path / "out").rglob("*_mask.png"))) == 3
 
@@ -143,7 +144,7 @@ def test_wrong_arguments_are_one_line_and_exit_code_2(finished_run, photos, tmp_
 
 
 def test_few_photos_are_held_at_once_however_many_there_are(finished_run, tmp_path, monkeypatch):
-    from analysis.predict import PhotoPredictor, read_photo
+    from analysis.predict.predictor import PhotoPredictor, read_photo
 
     alive, most = [], []
 
@@ -153,9 +154,9 @@ def test_few_photos_are_held_at_once_however_many_there_are(finished_run, tmp_pa
         most.append(len(alive))
         return photo
 
-    monkeypatch.setattr("analysis.predict.read_photo", read_and_count)
-    monkeypatch.setattr("analysis.predict.BATCH", 4)
-    monkeypatch.setattr("analysis.predict.count_cores", lambda: 2)
+    monkeypatch.setattr("analysis.predict.predictor.read_photo", read_and_count)
+    monkeypatch.setattr("analysis.predict.predictor.BATCH", 4)
+    monkeypatch.setattr("analysis.predict.predictor.count_cores", lambda: 2)
     (tmp_path / "many").mkdir()
     for number in range(100):
         cv2.imwrite(str(tmp_path / "many" / f"{number}.png"), np.full((8, 8, 3), number, np.uint8))

@@ -1,14 +1,10 @@
-"""Predict foreground and depth of photos with a trained model, and write the images to a folder.
-
-    one-look predict [RUN] PHOTO_OR_FOLDER ... [--out DIR]
+"""Predict photos and write mask, depth, overlay and cut-out of each, in threads.
 
 Threads read and write files while the network computes; only a few photos are in memory at once.
 """
 
-import argparse
 import os
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,25 +15,21 @@ from typing import TYPE_CHECKING, TypeVar
 import cv2
 import numpy as np
 
-from analysis import AnalysisError
-from analysis.photos import (
+from analysis.predict.photos import (
     Photo,
     draw_contact_sheet,
     draw_sheet_row,
-    find_photos,
     read_photo,
     render_prediction,
 )
-from analysis.runs.files import MODEL_ARGUMENT, check_folder, default_to_latest, write_file
+from analysis.runs.files import write_file
 from data.dataset import DataError
-from data.reading.matching import PHOTO_SUFFIXES
 from data.runtime import cli
 from data.runtime.cores import count_cores
-from data.runtime.progress import Progress, no_progress, progress_bar
-from search.config.plugins import add_plugin_option
+from data.runtime.progress import Progress, no_progress
 
 if TYPE_CHECKING:
-    from analysis.model import Model
+    from analysis.predict.model import Model
 
 BATCH = 16
 BATCH_PIXELS = 2**24  # pixels of all photos of a batch; large photos make small batches
@@ -45,23 +37,6 @@ SHEET_ROWS = 40
 MAX_THREADS = 8
 MAX_NAME_BYTES = 220  # file systems allow 255; the suffixes need some
 FARTHEST_MM = 65535
-EPILOG = f"""\
-For each photo, at its own size, in the folder --out:
-  NAME_mask.png          8 bits, white = foreground
-  NAME_depth.png         16 bits, relative inverse depth, 0 = far to 65535 = near
-  NAME_depth_colour.jpg  the same in colours, near = bright
-  NAME_overlay.jpg       the photo with its foreground tinted and outlined
-  NAME_cutout.png        the foreground, transparent elsewhere
-  NAME_depth_mm.png      with --metres: 16 bits, millimetres from the camera, 65535 = {FARTHEST_MM / 1000} m or more
-and contact_sheet.jpg with {SHEET_ROWS} photos (further sheets: contact_sheet_2.jpg, ...).
-
-Folders are searched recursively for files that end in {" ".join(sorted(PHOTO_SUFFIXES))};
-NAME keeps the folders in which a photo was found. If two photos would get the same NAME, their suffixes are added, then
-the whole path. Files of an earlier call are replaced.
-
-Exit code: 0 photos were predicted (unreadable files are named and skipped), 1 no photo could be predicted,
-2 wrong arguments.
-"""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -126,7 +101,7 @@ class PhotoPredictor:
 
     def _write_photo(self, predicted: tuple[_ReadPhoto, np.ndarray]) -> np.ndarray:
         """Write the output files of a photo; return its row of the contact sheet."""
-        from analysis.model import resize_map
+        from analysis.predict.model import resize_map
 
         read, maps = predicted
         image = cv2.cvtColor(read.rgb, cv2.COLOR_RGB2BGR)
@@ -175,51 +150,3 @@ def _batch_photos(photos: Iterable[_ReadPhoto]) -> Iterator[list[_ReadPhoto]]:
             batch = []
     if batch:
         yield batch
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Build the parser of the command line."""
-    p = cli.Parser("one-look predict", "Predict foreground and depth of photos with a trained model.", EPILOG)
-    p.add_argument("model", **MODEL_ARGUMENT)
-    add_plugin_option(p)
-    p.add_argument("photos", type=Path, nargs="+", metavar="PHOTO_OR_FOLDER", help="photos, folders of photos")
-    p.add_argument("--out", type=Path, default=Path("predictions"), help="folder to write to (default: %(default)s)")
-    p.add_argument("--metres", action="store_true", help="write distances too; needs a model trained on metric depth")
-    p.add_argument("--device", help="torch device, such as cpu or cuda:1; default: a GPU if there is one")
-    return p
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
-    args = build_parser().parse_args(arguments)
-    return cli.run(lambda: _predict(args), AnalysisError)
-
-
-def _predict(args: argparse.Namespace) -> int:
-    """Find the photos, load the model, predict, and print a summary."""
-    check_folder(args.out)
-    default_to_latest(args, "photos")
-    photos = find_photos(args.photos, args.out)
-    with progress_bar("loading the model"):
-        from analysis.model import load_model
-
-        model = load_model(args.model, device=args.device)
-    for task, share in (("mask", model.stats.mask_known), ("depth", model.stats.depth_known)):
-        if not share:
-            print(f"note: this model was trained without any {task}; its {task} is meaningless", file=sys.stderr)
-    if args.metres:
-        model.metres(np.zeros((1, 1), np.float32))  # raises before the work if depth is relative
-    begin = time.perf_counter()
-    with progress_bar("photos") as progress:
-        predictor = PhotoPredictor(model, args.out, metres=args.metres, progress=progress)
-        predictor.write(photos)
-    rate = predictor.done / (time.perf_counter() - begin)
-    skipped = f", {cli.format_count(predictor.skipped, 'file')} skipped" if predictor.skipped else ""
-    done = cli.format_count(predictor.done, "photo")
-    print(f"{done} in {args.out}{skipped} ({rate:.1f} per second, without loading the model)")
-    print(cli.to_printable(model.origin))
-    return 0 if predictor.done else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
