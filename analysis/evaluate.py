@@ -207,7 +207,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         named = "--images, --masks and --depth name sub-folders of one folder"
         raise DataError(f"{named}; measure the others by themselves")
     stated = read_meaning_flags(args)
-    datasets = [_set_polarity(read_dataset(folder, roles=roles, stated=stated), args.near) for folder in args.folders]
+    datasets = [_set_polarity(read_dataset(folder, roles=roles, fields=stated), args.near) for folder in args.folders]
     for dataset in datasets:
         dataset.check_meaning()
         for line in filter(None, (dataset.description, *dataset.warnings)):

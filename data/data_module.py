@@ -1,7 +1,4 @@
-"""Provide the data of each stage: read a folder, split it by background, pack as much as the time allows.
-
-Triplets that cannot be used are left out and counted, by the search as by `one-look check`.
-"""
+"""Provide the data of each stage: read a folder, split it by background, pack as much as the time allows."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -88,10 +85,8 @@ class LeftOut:
 class DataModule:
     """A data set that is read, split and packed stage by stage.
 
-    `first` holds the data of the first stage, whose statistics and score are used for the whole run; None before. The
-    seed selects the backgrounds that are held out; a split that is "random", as in the original study, leaks. With
-    `allow_bad` more than a tenth may be left out. For `roles`, `stated`, `specs` and errors see `read_dataset`.
-    `weights` are those of the score.
+    The seed selects the backgrounds that are held out; `split` is a key of SPLITS. With `allow_bad` more than a tenth
+    of the triplets may be left out. For `roles`, `fields` and `specs` see `read_dataset`; `weights` are the score's.
     """
 
     def __init__(
@@ -102,16 +97,16 @@ class DataModule:
         split: str = "background",
         allow_bad: bool = False,
         roles: Mapping[str, str] = NO_ROLES,
-        stated: Mapping[str, Any] | None = None,
+        fields: Mapping[str, Any] | None = None,
         specs: Sequence[DatasetSpec] | None = None,
         weights: Mapping[str, float] = DEFAULT_WEIGHTS,
     ) -> None:
         self.split, self.allow_bad, self.weights = split, allow_bad, weights
-        self.first: StageData | None = None
+        self.first: StageData | None = None  # its statistics and score are those of the whole run
         self.show: ShowProgress = progress_bar
         with self.show(f"reading {root}"):
             self.roles = resolve_roles(root, roles)
-            self.dataset = read_dataset(root, roles=self.roles, stated=stated, specs=specs)
+            self.dataset = read_dataset(root, roles=self.roles, fields=fields, specs=specs)
         self.dataset.check_meaning()
         self._check_weights()
         self.left_out = LeftOut(self.dataset)
@@ -142,7 +137,7 @@ class DataModule:
     ) -> StageData:
         """Return the packs of a stage that trains on a `fraction` of the images, in (0, 1], `max_images` at most.
 
-        Packing stops at the `deadline`, a moment of time.monotonic(); the first shard is always packed.
+        Packing stops at the `deadline`, a value of time.monotonic(), but never before the first shard.
         """
         count, _ = self.stage_sizes(fraction, max_images)
         train = self.pack("train", px, count=count, deadline=deadline)
@@ -151,10 +146,7 @@ class DataModule:
         return self._build_stage_data(train, val)
 
     def stage_sizes(self, fraction: float, max_images: int | None = None) -> tuple[int, int]:
-        """Return the numbers of training and validation images of a stage with at most `max_images` for training.
-
-        A fraction that is less than MIN_TRAIN images becomes as many, or all.
-        """
+        """Return the numbers of training and validation images of a stage: at least MIN_TRAIN, at most `max_images`."""
         whole = len(self.splits.train)
         train = max(round(fraction * whole), min(MIN_TRAIN, whole))
         train = train if max_images is None else min(train, max_images)
@@ -256,10 +248,7 @@ def _check_foreground(root: Path, name: str, stats: Stats) -> None:
 
 
 def load_data_module(run: Mapping[str, Any], moved_to: Sequence[Path] = ()) -> DataModule:
-    """Return the data of a run from its run.json; a join that is missing from the cache is written again.
-
-    `moved_to` are folders that replace those in run.json, if the data have moved.
-    """
+    """Return the data of a run from its run.json; the folders `moved_to`, if any, replace those in run.json."""
     about = run.get("data", {})
     if "seed" not in run or not {"folder", "fingerprint", "split", "specs"} <= about.keys():
         raise DataError("run.json does not record the training data; name the folder of a run that has begun")
@@ -276,8 +265,8 @@ def load_data_module(run: Mapping[str, Any], moved_to: Sequence[Path] = ()) -> D
     named: dict[str, Any] = {"split": about["split"], "roles": about.get("roles", {})}
     named["weights"] = about.get("score", DEFAULT_WEIGHTS)
     data_module = DataModule(root, seed=run["seed"], allow_bad=True, **named, **meaning)
-    told = {"description": about.get("meaning", ""), "warnings": tuple(about.get("warnings", ()))}
-    data_module.dataset = replace(data_module.dataset, **told)
+    recorded = {"description": about.get("meaning", ""), "warnings": tuple(about.get("warnings", ()))}
+    data_module.dataset = replace(data_module.dataset, **recorded)
     if data_module.dataset.fingerprint != about["fingerprint"]:
         remedy = "start a new run, or resume with --data and the folder that has its images"
         raise DataError(f"{root}: has changed since the run began; {remedy}")

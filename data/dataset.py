@@ -97,6 +97,11 @@ class Triplet:
     split: str | None = None
     near: str | None = None
 
+    @property
+    def foregrounds(self) -> list[str]:
+        """Names of the foregrounds, which `foreground` joins with a plus."""
+        return [name for name in self.foreground.split("+") if name]
+
 
 @dataclass(frozen=True)
 class Unusable:
@@ -216,7 +221,7 @@ class Dataset:
     # The joined folders, each with its own spec and with triplets named as here; () for a single folder.
     parts: tuple["Dataset", ...] = ()
     description: str = ""  # inferred meaning of the values of its files; "" if no file was looked at
-    # Open questions about the values, see `data.values.inference`; no network must learn from them.
+    # Open questions about the values, see `data.values.encoding`; no network must learn from them.
     doubts: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()  # assumptions about the values, and statements that the files contradict
 

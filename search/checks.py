@@ -56,7 +56,7 @@ def open_data(args: argparse.Namespace, options: RunOptions) -> "DataModule":
     with progress_bar("loading torch"):
         from data.data_module import DataModule
 
-    named: dict[str, Any] = {"roles": options.roles, "stated": options.stated, "allow_bad": args.allow_bad}
+    named: dict[str, Any] = {"roles": options.roles, "fields": options.stated, "allow_bad": args.allow_bad}
     named["weights"] = options.score or DEFAULT_WEIGHTS
     data_module = DataModule(
         _find_data(find_folders(args.data or ()), options), seed=options.seed, split=options.split, **named

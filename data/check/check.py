@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from data.check import duplicates
-from data.check.examine import Inspection, inspect_files
 from data.check.faults import Fault, is_foreground_ignored
 from data.check.fix import check_target, write_fixed_copy
+from data.check.inspection import Inspection, inspect_files
 from data.check.report import Report, print_report
 from data.dataset import FAULT_KINDS, DataError, Dataset, DatasetSpec, Triplet
 from data.flags import add_meaning_flags, add_role_flags, read_meaning_flags, read_role_flags, to_flag
@@ -24,16 +24,8 @@ from data.runtime import cli
 from data.runtime.files import write_atomically
 from data.runtime.parallel import parallel_map
 from data.runtime.progress import Progress, no_progress, offset_progress, progress_bar
-from data.values.depth_inference import (
-    InferredField,
-    Polarity,
-    infer_missing,
-    infer_near,
-    infer_unit,
-    measure_polarity,
-    withdraw_near,
-)
-from data.values.inference import infer_reading, warn_of_orientation
+from data.values.depth_encoding import InferredField, Polarity, infer_depth_fields, measure_polarity
+from data.values.encoding import infer_encoding, warn_of_orientation
 
 CHUNK = 16  # triplets in a job
 SMALL = 256  # triplets that one process inspects before others have started
@@ -46,7 +38,7 @@ def check_folder(
     root = Path(root)
     joined = list_joined_folders(root)
     folders = joined or {"": root}
-    datasets = {name: _read_meaning(read_folder(folder, roles=roles)) for name, folder in folders.items()}
+    datasets = {name: _add_encoding(read_folder(folder, roles=roles)) for name, folder in folders.items()}
     whole = join_datasets(root, datasets) if joined else datasets[""]
     reports: list[Report] = []
     inspections: list[Inspection] = []
@@ -63,12 +55,11 @@ def check_folder(
     return Report(whole, tuple(between), parts=tuple(reports))
 
 
-def _read_meaning(dataset: Dataset) -> Dataset:
-    """Return a folder with what its values mean, and the doubts about its masks; all files tell more about the rest."""
+def _add_encoding(dataset: Dataset) -> Dataset:
+    """Add the encoding of a folder, without those doubts and warnings that the inspection of all files repeats."""
     content = read_dataset_json(dataset.root / "dataset.json")
-    reading = infer_reading(dataset, {key: value for key, value in content.items() if value is not None})
-    reading = replace(reading, orientation_unclear=())
-    return replace(reading.apply(dataset), doubts=reading.mask_doubts)
+    encoding = infer_encoding(dataset, {key: value for key, value in content.items() if value is not None})
+    return replace(encoding, doubts=[], orientation_warnings=()).apply(dataset)
 
 
 def _inspect(dataset: Dataset, workers: int | None, progress: Progress) -> list[Inspection]:
@@ -92,10 +83,7 @@ def _build_report(dataset: Dataset, inspections: Sequence[Inspection]) -> Report
     """Collect the faults of a single folder and infer its dataset.json."""
     triplets, configured = dataset.triplets, read_dataset_json(dataset.root / "dataset.json")
     polarity = measure_polarity(triplets, [None if one.framed else one.step for one in inspections])
-    ordered = {triplet.background for triplet in triplets} == {duplicates.UNKNOWN}
-    inferred = tuple(_infer_fields(inspections, polarity, configured, ordered=ordered))
-    if dataset.doubts:
-        inferred = tuple(withdraw_near(one) if one.key == "near" else one for one in inferred)
+    inferred = tuple(_infer_fields(dataset, inspections, polarity, configured))
     where = next((triplet.depth.parent for triplet in triplets if triplet.depth), dataset.root)
     unclear = tuple(f"{where}: {one.doubt}" for one in inferred if one.doubt)
     turned = [t for t, one in zip(triplets, inspections, strict=True) if one.orientation_unclear]
@@ -120,24 +108,20 @@ def _build_report(dataset: Dataset, inspections: Sequence[Inspection]) -> Report
 
 
 def _infer_fields(
-    inspections: Sequence[Inspection], polarity: Polarity, configured: Mapping[str, Any], *, ordered: bool
+    dataset: Dataset, inspections: Sequence[Inspection], polarity: Polarity, configured: Mapping[str, Any]
 ) -> list[InferredField]:
-    """Infer the fields that are not configured; if `ordered`, no names give the backgrounds, but the order may."""
+    """Infer the fields that are not configured; the group size only if no names give the backgrounds."""
     values = [inspection.values for inspection in inspections if inspection.values and inspection.values.maximum]
-    fields = []
-    if values:
-        unit = infer_unit(values, polarity)
-        relative = configured.get("depth_unit", unit.value if unit.certain else None) == "relative"
-        near = [infer_near(polarity, values)] if relative and polarity.near else []
-        fields = [unit, *near, *infer_missing(values, str(configured.get("depth_unit", unit.value)))]
-    fields += duplicates.infer_group_size(inspections) if ordered else []
-    return [field for field in fields if field.key not in configured]
+    fields = infer_depth_fields(values, polarity, configured, unclear_masks=bool(dataset.doubts)) if values else []
+    if "group_size" not in configured and {t.background for t in dataset.triplets} == {duplicates.UNKNOWN}:
+        fields += duplicates.infer_group_size(inspections)
+    return fields
 
 
 def _find_ignored_foregrounds(
     dataset: Dataset, inspections: Sequence[Inspection], near: object, near_of: Mapping[str, str | None]
 ) -> list[Fault]:
-    """Find depth without a step at the foreground; `near` is the folder's polarity, `near_of` that of triplets."""
+    """Find depth without a step at the foreground; `near` is the folder's polarity, `near_of` has that of triplets."""
     found = []
     for triplet, inspection in zip(dataset.triplets, inspections, strict=True):
         polarity = str(triplet.near or near or near_of.get(triplet.id))
@@ -195,7 +179,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _configure(report: Report, *, write: bool) -> None:
-    """Show the certain fields or write those to dataset.json that it lacks; name the options for the others."""
+    """Print the certain fields, or write them to dataset.json, and name the options for the others."""
     root, certain = report.dataset.root, report.certain
     if certain and not write:
         print(f"  certain: {json.dumps(certain)}; --write writes it to {root / 'dataset.json'}")

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data.check.examine import Inspection
 from data.check.faults import Fault
+from data.check.inspection import Inspection
 from data.check.perceptual_hash import MAX_HASHES, find_repeats, match_neighbours
 from data.dataset import Dataset, Triplet
 from data.reading.listing import is_system_name
 from data.reading.matching import is_image_name
-from data.values.depth_inference import InferredField
+from data.values.depth_encoding import InferredField
 
 UNKNOWN = "unknown"  # background of files whose names give none
 HASHES_EACH = 3  # hashes compared for each background
@@ -39,8 +39,7 @@ def find_repeated_backgrounds(
 ) -> dict[str, str]:
     """Find backgrounds that look like an earlier one of another name, as name -> earlier name.
 
-    `folders` gives the number of each background's folder, if several are joined: each gets an equal share of
-    `MAX_HASHES`.
+    `folders` gives the number of each background's folder, if several are joined; each has a share of `MAX_HASHES`.
     """
     folders = folders or {}
     limit = MAX_HASHES // (len(set(folders.values())) or 1)
@@ -66,11 +65,7 @@ def find_repeated_backgrounds(
 
 
 def find_shared_backgrounds(dataset: Dataset, inspections: Sequence[Inspection]) -> list[Fault]:
-    """Find triplets of joined folders on a background of an earlier folder, which a split may put into another part.
-
-    Folders that assign both to the same part of the split, as `data.compose` does for the same photos, are not at
-    fault.
-    """
+    """Find triplets of joined folders on a background of an earlier folder, unless both are in the same split."""
     folder = {t.background: number for number, part in enumerate(dataset.parts) for t in part.triplets}
     splits: dict[str, set[str | None]] = defaultdict(set)
     for triplet in dataset.triplets:

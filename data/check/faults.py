@@ -1,7 +1,6 @@
 """Detect single faults of an image, mask or depth map given as arrays.
 
-Thresholds separate defective from clean triplets in a labelled sample; the comment gives the nearest value of each
-class.
+Thresholds separate defective from clean triplets in a labelled sample; comments give the nearest value of each class.
 """
 
 from dataclasses import dataclass
@@ -48,8 +47,8 @@ def describe_label_channels(pixels: Pixels) -> str:
     return f"colours in {measure_colour(pixels):.0%} of the pixels" if is_coloured(pixels) else ""
 
 
-def find_mask_faults(mask: Mask) -> dict[str, str]:
-    """Find the faults that a mask has by itself, as kind -> detail."""
+def find_mask_faults(mask: Mask, *, several_objects: bool = False) -> dict[str, str]:
+    """Find the faults that a mask has by itself, as kind -> detail; several objects may be far from each other."""
     inside = mask > 0.5
     cover = float(inside.mean())
     found = {}
@@ -60,7 +59,7 @@ def find_mask_faults(mask: Mask) -> dict[str, str]:
         found["empty mask"] = f"largest value {mask.max(initial=0):.2f} of 1"
     elif cover > FULL:
         found["full mask"] = f"covers {cover:.1%}"
-    elif stray := _count_stray_pixels(inside):
+    elif not several_objects and (stray := _count_stray_pixels(inside)):
         found["stray part"] = f"{stray} px of {inside.sum()}"
     return found
 
@@ -79,24 +78,21 @@ def describe_mask_shift(image: UInt8[np.ndarray, "h w 3"], mask: Mask) -> str:
 def measure_frame(depth: Shaped[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"]) -> tuple[int, int, int, int] | None:
     """Measure the widths (top, bottom, left, right) in pixels of an even frame with a straight inner edge.
 
-    The result is None without a frame. Margins of missing values, which depth cameras leave, are no frame.
+    Returns None without a frame. Margins of missing values, which depth cameras leave, are no frame.
     """
     if not np.issubdtype(depth.dtype, np.integer) or not valid[0, 0]:
         return None
-    difference = np.abs(depth.astype(np.float32) - np.float32(depth[0, 0])) * np.float32(
-        255 / np.iinfo(depth.dtype).max
-    )
-    widths = [_measure_border(side) for side in (difference, difference[::-1], difference.T, difference.T[::-1])]
-    if None in widths:
-        return None
-    top, bottom, left, right = (width for width in widths if width is not None)
-    return top, bottom, left, right
+    to_bytes = np.float32(255 / np.iinfo(depth.dtype).max)
+    difference = np.abs(depth.astype(np.float32) - np.float32(depth[0, 0])) * to_bytes
+    sides = (difference, difference[::-1], difference.T, difference.T[::-1])
+    top, bottom, left, right = (_measure_border(side) for side in sides)
+    return (top, bottom, left, right) if top and bottom and left and right else None
 
 
 def is_foreground_ignored(step: DepthStep, sign: int) -> bool:
     """Return whether the depth has no step at the contour of the foreground.
 
-    `sign` is 1 if near values are larger, -1 if smaller, 0 if unknown: then a step in either direction counts.
+    `sign` is 1 if near values are larger, -1 if they are smaller, 0 if unknown: then any step counts.
     """
     values = (step.slope, step.z_score, step.direction_z_score)
     slope, z_score, direction = (abs(value) if sign == 0 else sign * value for value in values)
@@ -114,7 +110,7 @@ def _measure_greys(mask: Mask, inside: Bool[np.ndarray, "rows columns"]) -> floa
 
 
 def _count_stray_pixels(inside: Bool[np.ndarray, "h w"]) -> int:
-    """Count the pixels of parts that are small, but larger than a crumb, and far from the largest part."""
+    """Count the pixels of parts that are small, but not tiny, and far from the largest part."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(inside.astype(np.uint8), connectivity=8)
     if count < 3:
         return 0
@@ -128,11 +124,11 @@ def _count_stray_pixels(inside: Bool[np.ndarray, "h w"]) -> int:
     return int(sum(areas[part - 1] for part in far))
 
 
-def _measure_border(difference: Float32[np.ndarray, "h w"]) -> int | None:
-    """Count even rows from the top; None if there are too few, or the next rows do not differ from them."""
+def _measure_border(difference: Float32[np.ndarray, "h w"]) -> int:
+    """Count even rows from the top; return 0 if there are too few, or the next rows do not differ from them."""
     even = difference.max(axis=1) <= FRAME_EVEN
     width = int(even.argmin()) if not even.all() else len(even)
     inner = min(width + 2, len(difference) - 1)  # resampling blurs the edge
     if width < max(2, FRAME_WIDTH * len(difference)) or width >= len(difference) // 2:
-        return None
-    return width if float(np.mean(difference[inner] > FRAME_STEP)) >= FRAME_EDGE else None
+        return 0
+    return width if float(np.mean(difference[inner] > FRAME_STEP)) >= FRAME_EDGE else 0

@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 
 from data.check import faults
-from data.check.examine import Arrays, Inspection, inspect_arrays, read_arrays
 from data.check.faults import Fault
+from data.check.inspection import Arrays, Inspection, inspect_arrays, read_arrays
 from data.check.report import Report
 from data.dataset import ROLES, DataError, DatasetSpec, MaskValues, Triplet
 from data.reading.dataset_json import read_dataset_json
@@ -47,7 +47,7 @@ class Source:
 
 @dataclass(frozen=True)
 class CopyNames:
-    """The names of a copy."""
+    """The names of the files of a copy."""
 
     chosen: dict[Source, PurePosixPath]  # that of a rewritten source is without its suffix
     renamed: dict[Source, Source]  # source with another name in the copy -> the one that has its name
@@ -63,7 +63,7 @@ class CopyNames:
 
 
 def write_fixed_copy(report: Report, out: Path, workers: int | None = None, progress: Progress = no_progress) -> str:
-    """Write the copy to a new folder, for joined folders one that joins their copies; return a line for each folder."""
+    """Write the copy to a new folder, which joins the copies of joined folders; return a line for each folder."""
     check_target([part.dataset.root for part in (report, *report.parts)], out)
     for part in report.folders:
         if part.unreadable:
@@ -94,7 +94,7 @@ def write_fixed_copy(report: Report, out: Path, workers: int | None = None, prog
 
 
 def check_target(roots: Iterable[Path], out: Path) -> None:
-    """Check that `out` can be made."""
+    """Raise DataError if `out` is not a new or empty folder outside of the sources."""
     check_free(out)
     for root in roots:
         if out.resolve().is_relative_to(root.resolve()):
@@ -102,10 +102,7 @@ def check_target(roots: Iterable[Path], out: Path) -> None:
 
 
 def fix_arrays(arrays: Arrays, values: MaskValues | None = None) -> Arrays:
-    """Resize mask and depth to the image's size and make the mask binary (0 and 255).
-
-    Arrays of another aspect ratio keep their size, and with it their fault.
-    """
+    """Resize mask and depth to the image's size, unless their aspect ratio differs, and make the mask binary."""
     if "image" not in arrays:
         return arrays
     image, fixed = arrays["image"], dict(arrays)
@@ -127,7 +124,7 @@ def _copy_folder(report: Report, folder: Path, workers: int | None, progress: Pr
     dataset, faulty = report.dataset, report.faulty
     near = report.mixed.near if report.mixed else {}
     for triplet in dataset.triplets:
-        if near.get(triplet.id, "stated") is None:
+        if near.get(triplet.id, "configured") is None:
             fault = Fault("polarity", str(triplet.depth), "neither its foreground nor its name shows which")
             faulty.setdefault(triplet.id, []).append(fault)
     jobs: list[Job] = [(triplet, tuple(faulty.get(triplet.id, ()))) for triplet in dataset.triplets]
@@ -211,13 +208,10 @@ def _write_json(path: Path, content: Mapping[str, object]) -> None:
 
 
 def choose_names(root: Path, sources: Iterable[Source]) -> CopyNames:
-    """Choose the path of each source in a copy of `root`: its own below that folder, with a number if it is taken.
-
-    Copied files choose before those that are rewritten.
-    """
+    """Choose the path of each source in a copy of `root`: its own below that folder, with a number if it is taken."""
     names, taken = CopyNames({}, {}), dict[str, Source]()
     numbers: dict[str, count[int]] = defaultdict(lambda: count(2))
-    for source in sorted(dict.fromkeys(sources), key=lambda source: source.triplet != ""):
+    for source in sorted(dict.fromkeys(sources), key=lambda source: source.triplet != ""):  # copied files first
         parts = Path(os.path.relpath(source.path, root)).parts
         own = PurePosixPath(*(part for part in parts if part != ".."))  # inside the copy
         name, suffixes = own.with_suffix(""), REWRITTEN if source.triplet else (own.suffix,)

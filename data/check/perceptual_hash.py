@@ -1,7 +1,7 @@
 """Perceptual hashes that recognise one background under different foregrounds.
 
-A hash is the grey image at 16 x 16 pixels without the cells under the foreground, compared by correlation, so that
-composites on one background match and a change of brightness does not matter.
+A hash is the grey image at 16 x 16 pixels without the cells under the foreground. Hashes are compared by correlation,
+which does not depend on brightness.
 """
 
 import cv2

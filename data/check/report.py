@@ -9,7 +9,7 @@ from typing import Any
 from data.check.faults import FOLDER_KINDS, Fault
 from data.dataset import FAULT_KINDS, Dataset
 from data.runtime.cli import to_printable
-from data.values.depth_inference import MIN_VOTES, InferredField, Polarity
+from data.values.depth_encoding import MIN_VOTES, InferredField, Polarity
 
 SHOWN_FILES = 3  # for each kind of fault
 SHOWN_SERIES = 8
@@ -47,7 +47,7 @@ class Report:
 
     @property
     def unreadable(self) -> str:
-        """The first doubt about what the values mean; "" if there is none but about the polarity, which keeps them."""
+        """The first doubt about the values other than that about the polarity, which leaves them as they are; or ""."""
         polarity = tuple(one.doubt for one in self.inferred if one.key == "near" and one.doubt)
         return next((doubt for doubt in self.dataset.doubts if not doubt.endswith(polarity)), "")
 

@@ -14,7 +14,7 @@ from data.dataset import DataError, DatasetSpec
 from data.reading.dataset_json import read_spec
 from data.reading.matching import PHOTO_SUFFIXES, is_photo_name
 from data.values.depth import find_known, to_inverse_depth, to_metres
-from data.values.depth_inference import infer_unit, measure_polarity, measure_values
+from data.values.depth_encoding import infer_unit, measure_polarity, measure_values
 from data.values.masks import check_grey, select_channel
 from data.values.pixels import decode_channels, decode_color, decode_label, pick_orientation, read_pixels, turn
 

@@ -104,10 +104,7 @@ class Augment:
         self._photometry = self._compose(PHOTOMETRY)
 
     def change(self, batch: RawBatch, seeds: UInt64[np.ndarray, " b"]) -> RawBatch:
-        """Change a batch in place and return it; the same seed changes the same sample in the same way.
-
-        Borders are filled by reflection, unknown depth stays unknown.
-        """
+        """Change a batch in place and return it; the same seed changes the same sample in the same way."""
         image, mask, depth = batch.image, batch.mask, batch.depth
         for i, seed in enumerate(seeds.tolist()):
             self._seed(seed)
@@ -122,10 +119,7 @@ class Augment:
         return batch
 
     def _compose(self, augmentations: dict[str, Augmentation], **options: Any) -> Any:
-        """Join the transforms with a probability above 0; None if there are none.
-
-        They share one pair of generators: equal seeds of their own would correlate them.
-        """
+        """Join the transforms with a probability above 0; None if there are none. They share one pair of generators."""
         used = {name: p for name in augmentations if (p := getattr(self.config, name)) > 0}
         if not used:
             return None
@@ -144,14 +138,11 @@ class Augment:
 
 
 def paste_foregrounds(batch: RawBatch, seeds: UInt64[np.ndarray, " b"], pack: Pack, p: float) -> None:
-    """Paste foregrounds of other samples, with mask and depth, into a batch in place.
+    """Paste foregrounds of other samples of the pack, with mask and depth, into a batch in place, each with chance `p`.
 
-    The source of a sample is drawn by the sample's own seed from the samples of the pack, so that neither batch size
-    nor order matters. A source without a mask or without foreground pastes nothing. An unknown mask stays
-    unknown, a sample without any depth stays without, and unknown depth of the source makes the pasted pixels unknown.
-    `p` is the probability that a sample gets a foreground.
+    An unknown mask and an unknown depth map stay unknown; unknown depth of the source makes pasted pixels unknown.
 
-    Source: Ghiasi et al. 2021, arXiv:2012.07177, for one foreground and without occlusion by nearer things.
+    Source: Ghiasi et al. 2021, arXiv:2012.07177, for one foreground and without occlusion by nearer objects.
     """
     draws = np.stack([np.random.default_rng([seed, PASTE_STREAM]).random(PASTE_DRAWS) for seed in seeds.tolist()])
     rows = np.flatnonzero(draws[:, 0] < p)

@@ -1,7 +1,6 @@
 """The changes of `augment.py` for all samples of a batch at once, on the device that holds them.
 
-They are drawn from the same seeds of samples and have the same distributions, but not the same values: geometry is
-interpolated once, in float32, whatever the number of changes.
+Distributions are the same, values are not: all geometric changes are interpolated together, in float32.
 """
 
 from collections.abc import Callable
@@ -109,7 +108,7 @@ def _build_matrices(drawn: dict[str, np.ndarray], where: dict[str, np.ndarray], 
 
 
 def _bend_axes(draws: Draws, where: np.ndarray, px: int) -> tuple[Float[np.ndarray, "n px"], Float[np.ndarray, "n px"]]:
-    """Return the places, -1 to 1, from which columns and rows come; those of images that are not bent are their own.
+    """Return the places, -1 to 1, from which columns and rows come; images that are not bent keep theirs.
 
     Each axis has CELLS cells and a rest, whose sides change and are scaled so that the last one ends at the edge.
     """

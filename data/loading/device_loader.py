@@ -63,10 +63,7 @@ class DeviceLoader(Loader):
 
 
 def build_loader(pack: Pack, *, device: torch.device, augment: AugmentConfig | None = None, **options: Any) -> Loader:
-    """Return a loader with the arguments of Loader: on a GPU its batches are made there, unless albumentations must.
-
-    On a CPU albumentations is faster than changes of whole batches.
-    """
+    """Return a loader, with the arguments of Loader, that makes its batches on a GPU if all augmentations can be."""
     if device.type == "cpu" or not (augment is None or is_expressible(augment)):
         return Loader(pack, augment=augment, **options)
     return DeviceLoader(pack, device=device, augment=augment, **options)

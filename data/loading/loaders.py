@@ -56,10 +56,7 @@ class Pixels:
     mask_valid: Bool[Tensor, "b 1 h w"] | None = None  # as in RawBatch
 
     def normalise(self, stats: Stats) -> Batch:
-        """Return a batch with images normalised by the statistics of the training images; the planes are changed.
-
-        The image keeps its channels last in memory.
-        """
+        """Return a batch with normalised images, channels last in memory; this changes the planes in place."""
         image = self.image.permute(0, 2, 3, 1).contiguous()
         scale, shift = _build_normalisation_row(stats, image.shape[2], image.device)
         image.flatten(2).mul_(scale).sub_(shift)
@@ -73,7 +70,7 @@ class Loader:
     """Iterates over a pack in epochs of batches.
 
     A sample depends on (seed, epoch, sample) alone, not on its batch or on earlier epochs. `stats` are those of the
-    training data, also for validation. A last, smaller batch is never dropped if it is the only one.
+    training data, also for validation. `drop_last` keeps a smaller batch that is the only one.
     """
 
     def __init__(

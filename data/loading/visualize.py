@@ -48,10 +48,9 @@ def render_truth(raw: RawBatch) -> np.ndarray:
 
 
 def render_comparison(truth: RawBatch, prediction: np.ndarray) -> list[list[np.ndarray]]:
-    """Render image, true and predicted mask, true and predicted depth, and their difference: a row per sample.
+    """Render image, true and predicted mask, true and predicted depth, and the larger error of both: a row per sample.
 
-    The prediction is mask and depth in [0, 1] of shape (b, 2, h, w). The difference is the larger one of both, each 0
-    where the truth is unknown.
+    The prediction is mask and depth in [0, 1] of shape (b, 2, h, w). Errors are 0 where the truth is unknown.
     """
     depth, valid = decode_depth(truth.depth)
     mask, known = truth.mask / np.float32(255), truth.mask_known

@@ -1,8 +1,6 @@
 """Pack a split: decode its triplets once per size into files that every process maps into memory.
 
-A pack is a folder of shards in nested order, so that a pack of the first n samples can be extended later:
-`0000000.npy` holds records of image, mask and depth, `0000000.sums.npy` the sums for the statistics. A shard
-is written under a temporary name and renamed, so existing shards are complete.
+A pack is a folder of shards in nested order, so that a pack of the first n samples can be extended later.
 """
 
 import argparse
@@ -46,36 +44,29 @@ FORMAT = "4"  # raised whenever the same files would give other arrays
 
 @dataclass(frozen=True)
 class RawBatch:
-    """Samples as packed: RGB image and mask 0..255; depth codes 0 = unknown, 1 (far) to 65535 (near).
+    """Samples as packed."""
 
-    `mask_known` is True for samples that have a mask; the mask of the others is 0 everywhere. `mask_valid` is True for
-    known pixels of masks, None if known masks have no others.
-    """
-
-    image: UInt8[np.ndarray, "b px px 3"]
-    mask: UInt8[np.ndarray, "b px px"]
-    depth: UInt16[np.ndarray, "b px px"]
-    mask_known: Bool[np.ndarray, " b"]
-    mask_valid: Bool[np.ndarray, "b px px"] | None = None
+    image: UInt8[np.ndarray, "b px px 3"]  # RGB
+    mask: UInt8[np.ndarray, "b px px"]  # 0..255; 0 where unknown
+    depth: UInt16[np.ndarray, "b px px"]  # codes: 0 = unknown, 1 (far) to 65535 (near)
+    mask_known: Bool[np.ndarray, " b"]  # True for samples with a mask
+    mask_valid: Bool[np.ndarray, "b px px"] | None = None  # True for known pixels; None if masks have no unknown ones
 
     def __len__(self) -> int:
         return len(self.image)
 
 
 class Pack:
-    """Read-only samples of a split at one size, in nested order.
+    """Read-only samples of a split at one size, in nested order; processes of one machine share the mapped files.
 
-    Cheap to pickle: another process opens the same files and shares their pages. `skipped` are the positions
-    of triplets that cannot be used, None to read them from the folder; they are pickled with the pack, because another
-    machine may not see them on a network disk yet. A machine without the files fetches them from the URI `source`.
+    `skipped` are the positions of triplets that cannot be used, None to read them from the folder. They are pickled,
+    because another machine may not see them on a network disk yet; it fetches missing files from the URI `source`.
     """
 
     def __init__(
         self, folder: Path, count: int, skipped: Sequence[int] | None = None, source: str | None = None
     ) -> None:
-        self.folder = folder
-        self.count = count
-        self.source = source
+        self.folder, self.count, self.source = folder, count, source
         self.skipped = tuple(sorted(read_faults(folder)) if skipped is None else skipped)
         content = json.loads((folder / "pack.json").read_text(encoding="utf-8"))
         self.px: int = content["px"]
@@ -191,11 +182,10 @@ def pack_split(
     workers: int = 1,
     progress: Progress = no_progress,
 ) -> Pack:
-    """Decode a split, or a prefix of it, into a pack; shards that exist already are not decoded again.
+    """Decode a split, or its first `count` samples, into a pack; shards that exist already are not decoded again.
 
     `triplets` are the whole split in nested order, even if `count` is smaller. Decoding stops at the `deadline`, a
-    moment of time.monotonic(), but the first shard is always decoded; one thread at a time calls `progress`. The pack
-    has the samples that are ready, `count` at most; its `faults` name the triplets that were left out.
+    value of time.monotonic(), but never before the first shard; the pack then has fewer samples.
     """
     if not triplets:
         raise DataError(f"{dataset.root}: no triplets to pack; check the split column of manifest.csv")

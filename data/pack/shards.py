@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from data.dataset import DataError, DatasetSpec, Triplet
-from data.pack.stats import SUMS, sample_sums
+from data.pack.stats import SUMS, compute_sums
 from data.runtime.files import sync, write_atomically
 from data.runtime.progress import Progress
 from data.values.triplet import decode_triplet
@@ -32,10 +32,7 @@ STEP = 32  # samples between two updates of the progress
 
 @lru_cache
 def record_type(px: int, *, ignored: bool = False) -> np.dtype:
-    """Return the record of one packed sample; `np.load` of a shard shows its fields.
-
-    With `ignored`, it also holds which pixels of the mask are known.
-    """
+    """Return the record of one packed sample; with `ignored`, it also holds which pixels of the mask are known."""
     flag = ("mask_known", "<u2")  # 0 or 1; two bytes, so that the depth of the next sample stays aligned
     fields = [("image", "u1", (px, px, 3)), ("mask", "u1", (px, px)), ("depth", "<u2", (px, px)), flag]
     return np.dtype([*fields, ("mask_valid", "u1", (px, px))] if ignored else fields)
@@ -60,9 +57,8 @@ def shard_bounds(total: int) -> list[tuple[int, int]]:
 def shard_path(folder: Path, start: int, suffix: str = ".npy") -> Path:
     """Return the path of a file of the shard that starts at a position in nested order.
 
-    `suffix` is ".npy" for the records (if it exists, the shard is complete), ".sums.npy" for the sums of each sample,
-    ".faults.json" for its unusable triplets, `{"row": [kind, message]}` (absent if there are none), or ".check.json"
-    for the checksums of the first two.
+    Suffixes are ".npy" (records, written last), ".sums.npy" (sums of each sample), ".faults.json" (unusable triplets as
+    `{"row": [kind, message]}`, if there are any) and ".check.json" (checksums of the first two).
     """
     return folder / f"{start:07d}{suffix}"
 
@@ -85,11 +81,11 @@ def read_faults(folder: Path) -> dict[int, tuple[str, str]]:
 
 @dataclass(frozen=True, kw_only=True)
 class PackJob:
-    """Decoding of one pack: its triplets in nested order, the spec of each by id, and the arguments of `pack_split`."""
+    """Decoding of one pack, with the arguments of `pack_split`."""
 
     folder: Path
-    triplets: Sequence[Triplet]
-    specs: Mapping[str, DatasetSpec]
+    triplets: Sequence[Triplet]  # the whole split in nested order
+    specs: Mapping[str, DatasetSpec]  # by id of the triplet
     px: int
     deadline: float | None
     workers: int
@@ -97,10 +93,7 @@ class PackJob:
 
 
 def write_shards(job: PackJob, wanted: int) -> int:
-    """Write the missing shards of the first `wanted` usable samples; return how many are ready without a gap.
-
-    Those may be more by part of a shard.
-    """
+    """Write the missing shards of the first `wanted` usable samples; return how many are ready without a gap."""
     upto = wanted  # positions in nested order; more than `wanted` if some cannot be used
     while True:
         ready = _write_prefix(job, upto)
@@ -121,10 +114,9 @@ def _write_prefix(job: PackJob, wanted: int) -> int:
 
 
 def is_intact(folder: Path, start: int) -> bool:
-    """Return whether a shard exists; one that is not as it was written is named on stderr and deleted.
+    """Return whether a shard exists and is as it was written; if it is damaged, report it on stderr and delete it.
 
-    Its size is checked every time, its checksum if the file or the start of the machine is another one than before: a
-    power failure may leave zeros, and reading a large pack takes minutes.
+    The checksum is computed only if the file's time or the boot of the machine changed: a large pack takes minutes.
     """
     path, check = shard_path(folder, start), shard_path(folder, start, ".check.json")
     if not path.exists():
@@ -144,7 +136,7 @@ def is_intact(folder: Path, start: int) -> bool:
 
 
 def _describe_state(stat: os.stat_result) -> list[int | str]:
-    """Return size and time of a file, and which start of the machine this is, where the system says so."""
+    """Return size and time of a file, and the id of this boot of the machine, on Linux."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     return [stat.st_size, stat.st_mtime_ns, boot.read_text().strip() if boot.exists() else time.time_ns()]
 
@@ -197,10 +189,7 @@ def _decode_all(job: PackJob, missing: Sequence[tuple[int, int]], count: Callabl
 def _write_shard(
     job: PackJob, bound: tuple[int, int], halted: Callable[[int], bool], count: Callable[[], None]
 ) -> None:
-    """Decode a shard; its records are renamed last, after sums and faults exist.
-
-    A triplet that cannot be used leaves an empty record, which readers skip because it is listed in the faults.
-    """
+    """Decode a shard; its records are renamed last. A triplet that cannot be used is a fault and an empty record."""
     start, stop = bound
     sums = np.zeros((stop - start, SUMS))
     faults: dict[int, tuple[str, str]] = {}
@@ -242,7 +231,7 @@ def _decode_into(record: np.ndarray, triplet: Triplet, job: PackJob) -> Float64[
     record["mask_known"] = mask_valid.any()
     if "mask_valid" in (record.dtype.names or ()):
         record["mask_valid"] = mask_valid
-    return sample_sums(image, mask, depth, mask_known=float(mask_valid.mean()))
+    return compute_sums(image, mask, depth, mask_known=float(mask_valid.mean()))
 
 
 class _HaltedError(Exception):

@@ -13,16 +13,17 @@ from data.values.depth import Depth, decode_depth
 from data.values.triplet import Image, Mask
 from models.config import ModelConfig
 
-SUMS = 12  # per sample: 3 + 3 for the image, 1 + 1 for the mask, 1 + 1 for the depth, shares of known depth and mask
-SUM_ENDS = (3, 6, 7, 8, 9, 10, 11)
+# Positions in the sums of a sample, for red, green, blue, mask and depth; shares of known depth and mask come last.
+MEANS, SQUARES = [0, 1, 2, 6, 8], [3, 4, 5, 7, 9]
+SUMS = 12
 
 
 @dataclass(frozen=True)
 class Stats:
     """Statistics over all pixels of a data set; values in [0, 1].
 
-    Image values are those of red, green and blue; mask and depth (relative inverse) are measured where known and None
-    if nothing is known. `depth_known` and `mask_known` are shares of the pixels; most masks are known wholly or not.
+    Image values are those of red, green and blue. Mask and depth are measured where known, None if nothing is known;
+    `depth_known` and `mask_known` are the known shares of the pixels.
     """
 
     images: int
@@ -51,7 +52,7 @@ class Stats:
         return cls(**plain)
 
 
-def sample_sums(image: Image, mask: Mask, depth: Depth, *, mask_known: float) -> Float64[np.ndarray, "12"]:
+def compute_sums(image: Image, mask: Mask, depth: Depth, *, mask_known: float) -> Float64[np.ndarray, "12"]:
     """Return means and mean squares of image / 255, mask / 255 and depth, then the shares of known depth and mask.
 
     Means are over all pixels; unknown values count as 0. `depth` holds codes, `mask_known` is a share of the pixels.
@@ -63,20 +64,23 @@ def sample_sums(image: Image, mask: Mask, depth: Depth, *, mask_known: float) ->
 
 def compute_stats(sums: Float64[np.ndarray, "n 12"]) -> Stats:
     """Compute the statistics of samples from their sums."""
-    image, image_square, *tasks, depth_known, mask_known = np.split(sums.mean(axis=0), SUM_ENDS)
-    red, green, blue = _compute_std(image, image_square)
-    mask_mean, mask_std = _rescale_to_known(tasks[0], tasks[1], float(mask_known[0]))
-    depth_mean, depth_std = _rescale_to_known(tasks[2], tasks[3], float(depth_known[0]))
+    average = sums.mean(axis=0)
+    depth_known, mask_known = average[-2:].tolist()
+    share = np.array([1.0, 1.0, 1.0, mask_known, depth_known])
+    known = np.where(share > 0, share, 1.0)
+    mean = average[MEANS] / known
+    std = np.sqrt(np.maximum(average[SQUARES] / known - mean**2, 0.0))
+    (red, green, blue, *means), (red_std, green_std, blue_std, *stds) = mean.tolist(), std.tolist()
     return Stats(
         images=len(sums),
-        image_mean=(float(image[0]), float(image[1]), float(image[2])),
-        image_std=(red, green, blue),
-        mask_mean=mask_mean,
-        mask_std=mask_std,
-        depth_mean=depth_mean,
-        depth_std=depth_std,
-        depth_known=float(depth_known[0]),
-        mask_known=float(mask_known[0]),
+        image_mean=(red, green, blue),
+        image_std=(red_std, green_std, blue_std),
+        mask_mean=means[0] if mask_known else None,
+        mask_std=stds[0] if mask_known else None,
+        depth_mean=means[1] if depth_known else None,
+        depth_std=stds[1] if depth_known else None,
+        depth_known=depth_known,
+        mask_known=mask_known,
     )
 
 
@@ -84,17 +88,3 @@ def _compute_moments(values: np.ndarray, unit: float) -> tuple[np.ndarray, np.nd
     """Return mean and mean square of each channel, in units of `unit`."""
     mean, std = (moment[:, 0] / unit for moment in cv2.meanStdDev(values))
     return mean, std**2 + mean**2
-
-
-def _rescale_to_known(
-    mean: Float64[np.ndarray, "1"], mean_square: Float64[np.ndarray, "1"], share: float
-) -> tuple[float, float] | tuple[None, None]:
-    """Return mean and std over the known share of values that are 0 elsewhere; None if nothing is known."""
-    if not share:
-        return None, None
-    return float(mean[0] / share), _compute_std(mean / share, mean_square / share)[0]
-
-
-def _compute_std(mean: Float64[np.ndarray, " n"], mean_square: Float64[np.ndarray, " n"]) -> list[float]:
-    stds: list[float] = np.sqrt(np.maximum(mean_square - mean**2, 0.0)).tolist()
-    return stds

@@ -22,12 +22,12 @@ MAX_SEEN = 8  # folders in a message
 
 @dataclass
 class _Labels:
-    """Masks or depth maps of a folder: names, the one of each image, and reasons why others cannot be used."""
+    """Masks or depth maps of a folder."""
 
     folder: str
     names: list[str]
-    of: dict[str, str]
-    broken: dict[str, str]
+    of: dict[str, str]  # image -> mask or depth map
+    broken: dict[str, str]  # name -> reason why it cannot be used
 
     @cached_property
     def twins(self) -> dict[str, list[str]]:
@@ -38,8 +38,7 @@ class _Labels:
 def match_folders(listing: Listing, roles: Roles = NO_ROLES) -> tuple[list[Row], list[Unusable]]:
     """Match the images of a folder without manifest.csv to their masks and depth maps.
 
-    A row has the scene and, if the folders are those of training and validation, the split. An image that lacks a
-    partner or cannot be told from another has an entry besides.
+    Rows have the scene and, if there are folders of training and validation, the split. Unusable images are reported.
     """
     tops = resolve_roles(listing.root, roles)
     tree = listing.tree(*tops.values()) if tops else listing.folders
@@ -111,7 +110,7 @@ def _join(folder: str, name: str) -> str:
 
 
 def _report_no_partner(image: Path, lacking: list[str], labels: Mapping[str, _Labels]) -> Unusable:
-    """Report an image without its mask or depth; a partner that is there but cannot be used is named."""
+    """Report an image without its mask or depth, and name a partner that exists but cannot be used."""
     problem, remedy = "", "add it, remove the image, or leave its cell empty in a manifest.csv"
     stem = get_stem(image.name)
     for role in [role for role in lacking if role in labels]:
@@ -204,7 +203,7 @@ def _find_data_sets(groups: Groups) -> list[str]:
 
 
 def _describe_folders(tree: Mapping[str, list[str]], groups: Groups) -> str:
-    """Return the folders of images with their sizes and, if any could have another role, the flags that say so."""
+    """List the folders of images with their sizes and, if their roles are unclear, the flags that name them."""
     counts: Counter[str] = Counter()
     for folder, names in tree.items():
         counts[folder.partition("/")[0]] += len(names)

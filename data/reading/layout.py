@@ -1,9 +1,4 @@
-"""Find the triplets of a data set folder from the names of its files, and what their values mean.
-
-A folder holds sub-folders (images and masks, depth or both) whose files are matched by stem or number (`folders.py`),
-or a `manifest.csv` that names them. `dataset.json` configures polarity and unit of depth and the size of groups, or
-joins other folders: `{"folders": ["../scenes", "/data/photos"]}`.
-"""
+"""Find the triplets of a data set folder from the names of its files, and what their values mean."""
 
 import contextlib
 import functools
@@ -24,7 +19,7 @@ from data.reading.folders import NO_ROLES, Roles, list_unread_truths, match_fold
 from data.reading.listing import Listing
 from data.reading.manifest import Row, read_manifest
 from data.reading.matching import get_stem, group_backgrounds, names_state_backgrounds, natural_order, normalise_unicode
-from data.values.inference import infer_reading
+from data.values.encoding import infer_encoding
 
 FORMAT = "3"  # raised whenever a folder is read differently, so that packs are made anew
 HASHED_FILES = 300  # files whose content is part of the fingerprint, evenly spaced over the data set
@@ -36,25 +31,23 @@ def read_dataset(
     root: Path,
     *,
     roles: Roles = NO_ROLES,
-    stated: Mapping[str, Any] | None = None,
+    fields: Mapping[str, Any] | None = None,
     specs: Sequence[DatasetSpec] | None = None,
 ) -> Dataset:
-    """Read a data set folder; `data.values.inference` infers from a sample of files what their values mean.
+    """Read a data set folder, and infer from a sample of its files what their values mean.
 
-    The result has the usable triplets; `unusable` lists the other entries, `doubts` what the values may mean if that is
-    unclear. `roles` name the folder of each role, relative to `root` or to the current folder, if its name does not
-    show it. `stated` has fields of dataset.json from the command line, for what the file leaves open. `specs` are those
-    of each folder as recorded by an earlier process; no file is opened then.
+    `roles` name the folders of images, masks and depth, relative to `root` or to the current folder. `fields` are
+    those of dataset.json from the command line. With the recorded `specs` of each folder, no file is opened.
     """
     root = Path(root)
     if folders := list_joined_folders(root):
         if roles:
             raise DataError(f"{root}: joins folders; {ROLE_FLAGS[next(iter(roles))]} belongs to a single one")
-        of = dict(zip(folders, specs, strict=True)) if specs is not None else {}
-        read = {n: read_dataset(f, stated=stated, specs=[of[n]] if n in of else None) for n, f in folders.items()}
+        of = {name: [spec] for name, spec in zip(folders, specs, strict=True)} if specs is not None else {}
+        read = {n: read_dataset(f, fields=fields, specs=of.get(n)) for n, f in folders.items()}
         return join_datasets(root, read)
-    stated = stated or {}
-    dataset = read_folder(root, roles=roles, group_size=specs[0].group_size if specs else stated.get("group_size"))
+    fields = fields or {}
+    dataset = read_folder(root, roles=roles, group_size=specs[0].group_size if specs else fields.get("group_size"))
     usable = dataset.triplets
     if left_out := {unusable.image for unusable in dataset.unusable}:
         usable = tuple(triplet for triplet in usable if triplet.image not in left_out)
@@ -62,18 +55,18 @@ def read_dataset(
         count = max(len(dataset.triplets), len(dataset.unusable))
         raise DataError(f"{dataset.unusable[0].message} (none of {count} can be used)")
     dataset = replace(dataset, triplets=usable)
-    return replace(dataset, spec=specs[0]) if specs is not None else _infer_spec(dataset, stated)
+    return replace(dataset, spec=specs[0]) if specs is not None else _infer_spec(dataset, fields)
 
 
-def _infer_spec(dataset: Dataset, stated: Mapping[str, Any]) -> Dataset:
-    """Fill in the spec from dataset.json, from `stated` and from a sample of the files."""
+def _infer_spec(dataset: Dataset, fields: Mapping[str, Any]) -> Dataset:
+    """Fill in the spec from dataset.json, from `fields` and from a sample of the files."""
     content = read_dataset_json(dataset.root / "dataset.json")
-    for key, value in stated.items():
+    for key, value in fields.items():
         if content.get(key, value) != value:
             problem = f"dataset.json has {key} {json.dumps(content[key])}, the command line {json.dumps(value)}"
             raise DataError(f"{dataset.root}: {problem}; remove one of them")
-    configured = {key: value for key, value in {**content, **stated}.items() if value is not None}
-    return infer_reading(replace(dataset, spec=DatasetSpec.from_dict(configured)), configured).apply(dataset)
+    configured = {key: value for key, value in {**content, **fields}.items() if value is not None}
+    return infer_encoding(replace(dataset, spec=DatasetSpec.from_dict(configured)), configured).apply(dataset)
 
 
 @contextlib.contextmanager
@@ -120,7 +113,7 @@ def read_folder(root: Path, *, roles: Roles = NO_ROLES, group_size: int | None =
 def _add_backgrounds(rows: list[Row], spec: DatasetSpec) -> list[Row]:
     """Return the rows with a background each, in natural order of their images.
 
-    The frames of a scene share a background, unless a group size is configured or the names state backgrounds.
+    The frames of a scene share a background, unless a group size is configured or the names have backgrounds.
     """
     rows = sorted(rows, key=lambda row: natural_order(row["image"]))
     stems = [get_stem(row["image"]) for row in rows]
@@ -161,11 +154,7 @@ def _build_triplet(locate: Callable[[str], Path], id_: str, row: Row) -> Triplet
 
 
 def _fingerprint(listing: Listing, rows: list[Row]) -> str:
-    """Hash names and sizes of the files used and the content of up to HASHED_FILES of them.
-
-    A file that is added, removed or of another size changes the hash, and so does other content of a file in the
-    sample, which is every file of a small data set. Times do not count, so that a copy of a data set is the same one.
-    """
+    """Hash names and sizes of the files used, and the content of up to HASHED_FILES of them; times do not count."""
     digest = hashlib.blake2b(FORMAT.encode(), digest_size=16)
     for name in ("manifest.csv", "dataset.json"):
         path = listing.root / name
@@ -181,7 +170,7 @@ def _fingerprint(listing: Listing, rows: list[Row]) -> str:
 
 
 def _read_ends(path: Path) -> bytes:
-    """Return the first and last HASHED_BYTES of a file; nothing of one that cannot be read, which is left out later."""
+    """Return the first and last HASHED_BYTES of a file, b"" if it cannot be read."""
     try:
         with path.open("rb") as file:
             head = file.read(HASHED_BYTES)

@@ -122,7 +122,7 @@ def _locate(path: str, role: str, listing: Listing) -> tuple[str, str]:
 def _is_allowed(root: Path, path: str) -> bool:
     """Return whether a file lies in the folder, itself or as a link, or files elsewhere are allowed.
 
-    The manifest of somebody else could name any image of this machine, which reports and models would then show.
+    A downloaded manifest could name any private image of this machine.
     """
     if ".." not in path and not os.path.isabs(path):  # noqa: PTH117 - quick, for each of 100,000 lines
         return True

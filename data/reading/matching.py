@@ -35,8 +35,8 @@ def is_photo_name(name: str) -> bool:
 def pair_files(images: Sequence[str], others: Sequence[str]) -> dict[str, str]:
     """Find the partner of each image by equal stems, by stems without role words, or by numbers.
 
-    The key that finds most partners wins, the stricter one at a tie; a key that two files share is not used. Files of
-    one folder that share a stem (see `find_twins`) have no partner and do not disturb the others.
+    The key that finds most partners is used, the stricter one at a tie, unless two files share it. Files that share a
+    stem (see `find_twins`) have no partner.
     """
     best: dict[str, str] = {}
     images, others = _drop_twins(images), _drop_twins(others)
@@ -81,8 +81,8 @@ def group_backgrounds(stems: Sequence[str], group_size: int | None) -> list[str]
     """Name the background of each image of a folder without a manifest; its stems are in natural order.
 
     With a group size, groups are consecutive files; gaps in the numbering do not shift them. Without one, names
-    like `bg001fg002_3` contain the background, and more than 4,000 files are grouped as in the original study, which
-    numbers 100 backgrounds x 4,000 composites consecutively. Otherwise all are "unknown".
+    like `bg001fg002_3` contain the background, and more than 4,000 files are grouped as in the original study. All
+    others are "unknown".
     """
     if group_size is None:
         named = [_BACKGROUND_NUMBER.search(s.lower()) if _FOREGROUND_NUMBER.search(s.lower()) else None for s in stems]

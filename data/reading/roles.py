@@ -64,7 +64,7 @@ def find_role(name: str) -> str | None:
 
 
 def find_split(name: str) -> str | None:
-    """Return the split that a name states: `train`, `val_masks`, but not `train_of_thought`."""
+    """Return the split in a name: `train`, `val_masks`, but not `train_of_thought`."""
     known = frozenset().union(*(words for _, words in _WORDS))
     left = [word for word in split_words(name) if word not in known]
     return _SPLIT_WORDS.get(left[0]) if len(left) == 1 else None
@@ -84,10 +84,7 @@ def _prefer_plain_name(role: str, folders: list[str]) -> list[str]:
 
 
 def group_folders(tree: Tree, configured: Mapping[str, str] | None = None) -> Groups:
-    """Group folders by split and scene, and assign a role to each folder of a group.
-
-    `configured` has the folder of each role, if their names do not state it; all others are then ignored.
-    """
+    """Group folders by split and scene, with the role of each; if roles are `configured`, ignore all other folders."""
     candidates: dict[Key, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     roleless: dict[str, tuple[str, ...]] = {}
     for folder in tree:
@@ -145,7 +142,7 @@ def _add_flat_folders(
 
 
 def _place(folder: str) -> tuple[str, Key] | None:
-    """Return role and key of a folder by the deepest part of its path that states a role."""
+    """Return role and key of a folder by the deepest part of its path that names a role."""
     parts = folder.split("/") if folder else []
     for i in reversed(range(len(parts))):
         if role := find_role(parts[i]):
@@ -163,7 +160,7 @@ def _place_configured(folder: str, configured: Mapping[str, str]) -> tuple[str, 
 
 
 def _split_key(parts: Sequence[str]) -> Key:
-    """Return the split that one of the parts states, and the others."""
+    """Return the split that one of the parts names, and the other parts."""
     for i, part in enumerate(parts):
         if (split := find_split(part)) and find_role(part) is None:
             return split, (*parts[:i], *parts[i + 1 :])

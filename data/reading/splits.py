@@ -51,12 +51,10 @@ def _split_each_folder(split: Callable[..., Splits]) -> Callable[..., Splits]:
 def split_by_background(dataset: Dataset, *, seed: int = 0) -> Splits:
     """Split 80/10/10 so that no background is in two splits, and no foreground where manifest.csv names both.
 
-    A stated split takes precedence. A foreground that occurs in several splits stays in one of them, and the triplets
-    that mix it with backgrounds of another split are left out and counted; more than a tenth of both is then held out
-    if the rest would be too few images to measure. Two backgrounds give training and validation but no test split.
-    Joined folders are split one by one. Another seed holds out other backgrounds.
+    The column split of manifest.csv takes precedence. Triplets that mix a foreground of one split with a background of
+    another are left out and counted. Two backgrounds give training and validation, but no test split.
     """
-    return _split_by_column(dataset, seed) if _states_split(dataset) else _separate_foregrounds(dataset, seed)
+    return _split_by_column(dataset, seed) if _has_split_column(dataset) else _separate_foregrounds(dataset, seed)
 
 
 def _split_backgrounds(dataset: Dataset, seed: int, share: float = HELD_OUT) -> Splits:
@@ -75,12 +73,11 @@ def _split_backgrounds(dataset: Dataset, seed: int, share: float = HELD_OUT) -> 
 def split_randomly(dataset: Dataset, *, seed: int = 0) -> Splits:
     """Split training and validation by image, as the original study did. It leaks: both hold the same backgrounds.
 
-    The test split is that of `split_by_background`, or its validation split if there is no test split. Its backgrounds
-    are in neither training nor validation, so validation minus test estimates how much the leak flatters. Only the test
-    rows of a split column are used. There is no test split if there is only one background.
+    The test split has backgrounds of its own, as by `split_by_background` or the column split, so that validation minus
+    test estimates the effect of the leak. With one background there is no test split.
     """
     held_out = Splits((), (), ())
-    if _states_split(dataset):
+    if _has_split_column(dataset):
         held_out = _split_by_column(dataset, seed)
     elif len({triplet.background for triplet in dataset.triplets}) > 1:
         held_out = _split_backgrounds(dataset, seed)
@@ -101,10 +98,7 @@ def sort_nested(triplets: Iterable[Triplet]) -> tuple[Triplet, ...]:
 
 
 def _hold_out(names: set[str], seed: int, share: float = HELD_OUT) -> tuple[list[str], list[str]]:
-    """Return a share of names, at least one, first in the order of a stable hash, and as many others if there are more.
-
-    The second list is empty if there are two names.
-    """
+    """Return a share of names, at least one, by a stable hash, and as many others if there are more than two."""
     ranked = sorted(names, key=lambda name: (hash_name(f"{seed}/{name}"), name))
     count = max(1, round(share * len(ranked)))
     return ranked[:count], ranked[count : 2 * count] if len(ranked) > 2 else []
@@ -115,7 +109,7 @@ def list_shared_foregrounds(splits: Splits) -> set[str]:
     seen: dict[str, set[str]] = {}
     for split, triplets in splits.by_name().items():
         for triplet in triplets:
-            for foreground in _list_foregrounds(triplet):
+            for foreground in triplet.foregrounds:
                 seen.setdefault(foreground, set()).add(split)
     return {foreground for foreground, places in seen.items() if len(places) > 1}
 
@@ -123,8 +117,8 @@ def list_shared_foregrounds(splits: Splits) -> set[str]:
 def _separate_foregrounds(dataset: Dataset, seed: int) -> Splits:
     """Split by background and by foreground, and hold out the smallest share that leaves enough images to measure.
 
-    If none does, the split with the most such images is returned; if each leaves a split empty, as it may be where
-    composites show several foregrounds, the foregrounds are not separated.
+    If none does, the one that leaves most is held out. If each leaves a split empty, as composites of several
+    foregrounds may, the foregrounds are not separated.
     """
     plain = _split_backgrounds(dataset, seed)
     shared = len(list_shared_foregrounds(plain))
@@ -147,23 +141,18 @@ def _leave_out_mixed(splits: Splits, seed: int, share: float) -> Splits:
     val, test = _hold_out(shared, seed, share)
     homes = dict.fromkeys(shared, "train") | dict.fromkeys(val, "val") | dict.fromkeys(test, "test")
     kept = [
-        tuple(t for t in triplets if all(homes.get(name, split) == split for name in _list_foregrounds(t)))
+        tuple(t for t in triplets if all(homes.get(name, split) == split for name in t.foregrounds))
         for split, triplets in splits.by_name().items()
     ]
     return Splits(*kept, mixed=sum(splits.sizes().values()) - sum(map(len, kept)))
 
 
-def _list_foregrounds(triplet: Triplet) -> list[str]:
-    """Return the foregrounds of a triplet; composites of several name them with a plus."""
-    return [name for name in triplet.foreground.split("+") if name]
-
-
-def _states_split(dataset: Dataset) -> bool:
+def _has_split_column(dataset: Dataset) -> bool:
     return any(triplet.split is not None for triplet in dataset.triplets)
 
 
 def _split_by_column(dataset: Dataset, seed: int) -> Splits:
-    """Split as stated; if training and test are stated but no validation, hold out backgrounds of training for it."""
+    """Split by the column of manifest.csv; if it has no validation but a test split, hold out training backgrounds."""
     splits = _build_splits(dataset, lambda triplet: triplet.split or "train")
     backgrounds = {triplet.background for triplet in splits.train}
     if splits.test and not splits.val and len(backgrounds) > 1:

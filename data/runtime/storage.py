@@ -128,20 +128,20 @@ class Place:
     def download(
         self, files: Mapping[str, tuple[int, int] | None], folder: Path, progress: Progress = no_progress
     ) -> None:
-        """Write files to a folder of this machine, where they get the size and time that are stated for them."""
+        """Write files to a folder of this machine, with the given sizes and times."""
 
-        def fetch(name: str, stated: tuple[int, int] | None) -> None:
+        def fetch(name: str, expected: tuple[int, int] | None) -> None:
             if ".." in PurePosixPath(name).parts:
                 raise StorageError(f"{self.path}/{name}: its name leads out of the folder; rename it")
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             with self.filesystem.open_input_stream(f"{self.path}/{name}") as stream:
                 write_atomically(path, lambda file: shutil.copyfileobj(stream, file, BLOCK_BYTES))
-            if stated and path.stat().st_size != stated[0]:
+            if expected and path.stat().st_size != expected[0]:
                 path.unlink()
                 raise StorageError(f"{self.path}/{name}: arrived incomplete; try again")
-            if stated:
-                os.utime(path, ns=(stated[1], stated[1]))
+            if expected:
+                os.utime(path, ns=(expected[1], expected[1]))
 
         with ThreadPoolExecutor(TRANSFERS, thread_name_prefix="download") as pool:
             for done, _ in enumerate(pool.map(fetch, files.keys(), files.values()), start=1):
@@ -204,7 +204,7 @@ def fetch_folder(uri: str, progress: Progress = no_progress) -> Path:
             raise StorageError(f"{uri}: there are no files; name the folder of a data set")
         for name in own.keys() - files.keys():
             (folder / name).unlink()
-        place.download({name: stated for name, stated in files.items() if own.get(name) != stated}, folder, progress)
+        place.download({name: about for name, about in files.items() if own.get(name) != about}, folder, progress)
     return folder
 
 

@@ -1,1 +1,1 @@
-"""Read the files of a triplet as what their values mean: decode formats, masks and depth; infer what is not stated."""
+"""Decode images, masks and depth maps to values with a meaning, and infer the meaning that is not configured."""

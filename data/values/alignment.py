@@ -1,7 +1,7 @@
-"""Test whether a mask fits its image and its depth, by correlation along the mask's contour over all shifts.
+"""Measure how well a mask fits its image and its depth, by correlation along the mask's contour over all shifts.
 
-A contour in place follows edges of the image; a much better fit at another place reveals a shifted mask. Depth that
-shows the foreground has a step at the contour that is larger than at any other place.
+A correct contour follows edges of the image; a much better fit elsewhere reveals a shifted mask. Depth that shows the
+foreground has a step at the contour that is larger than at any other place.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ REACH = 24  # largest shift that is tried in each direction, in pixels
 EDGE_BLUR_PX, DEPTH_BLUR_PX = 0.75, 1.5
 NEAR_PX, FAR_PX = 2, 4  # a fit within 2 pixels counts as in place, beyond 4 as elsewhere
 MIN_OVERLAP = 0.6  # share of the contour inside the image, for a shift to count
-MIN_CONTOUR_PX = 40.0  # length of a contour at which a step can be judged
+MIN_CONTOUR_PX = 40.0  # length of a contour that can be compared: shorter ones fit something elsewhere by chance
 STEP, STEP_Z = 0.025, 2.5  # smallest clear `DepthStep` (ignored up to 0.019 and 2.1, clean from 0.034)
 FAINT = 0.005  # smallest step over a pixel, in standard deviations, whose direction counts
 _BORDER = 2  # rows and columns left out at the border, where resampling creates edges
@@ -46,11 +46,11 @@ class DepthStep:
 def fit_contour(image: Float32[np.ndarray, "px px 3"], mask: Plane) -> ContourFit | None:
     """Compare edges of an image in [0, 1] along the mask's contour with those along the shifted contour.
 
-    The result is None if the mask has no contour or the image no edges.
+    Returns None if too little of the contour lies inside the image or the image has no edges.
     """
     normal_x, normal_y = _compute_gradient(mask, EDGE_BLUR_PX)
     length = np.hypot(normal_x, normal_y)
-    if length.max() < 1e-3:
+    if length.sum() < MIN_CONTOUR_PX:
         return None
     x, y, strength = _compute_colour_gradient(image)
     # (gradient . normal)^2 is equal for bright on dark and dark on bright; division by the strength prevents a single
@@ -66,7 +66,7 @@ def fit_contour(image: Float32[np.ndarray, "px px 3"], mask: Plane) -> ContourFi
 def measure_depth_step(depth: Plane, mask: Plane) -> DepthStep | None:
     """Measure the step of depth, in any unit, at the mask's contour and compare it with all other places.
 
-    The result is None if the depth is constant or too little of the contour lies inside the image.
+    Returns None if the depth is constant or too little of the contour lies inside the image.
     """
     normal_x, normal_y = _compute_gradient(mask, DEPTH_BLUR_PX)
     total, std = float(np.hypot(normal_x, normal_y).sum()), float(depth.std())

@@ -37,10 +37,7 @@ class DepthScale:
 
 
 def shrink_depth(inverse: Float32[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"], px: int) -> Depth:
-    """Resize relative inverse depth in [0, 1] to a square and convert it to codes.
-
-    An output pixel is the average of the known pixels that it covers; it is known if at least half of them are.
-    """
+    """Resize relative inverse depth to a square by averages over known pixels; a pixel is known if half its area is."""
     if valid.all():
         return _quantise(cv2.resize(inverse, (px, px), interpolation=cv2.INTER_AREA))
     mean, share = average_known(inverse, valid, px)
@@ -57,7 +54,7 @@ def average_known(values: Float32[np.ndarray, "h w"], known: Bool[np.ndarray, "h
 def to_inverse_depth(raw: Shaped[np.ndarray, "h w"], spec: DatasetSpec) -> KnownDepth:
     """Convert a depth file's values to relative inverse depth in [0, 1] (anything where unknown), and True where known.
 
-    Metric z becomes (1/z - 1/far) / (1/near - 1/far), clipped to 0..1; far may be infinite.
+    Metric z becomes (1/z - 1/far) / (1/near - 1/far), clipped; far may be infinite.
     """
     valid = find_known(raw, spec)
     if not spec.metric:
@@ -93,7 +90,7 @@ def is_constant(raw: Shaped[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"]) 
 
 
 def find_known(raw: Shaped[np.ndarray, "h w"], spec: DatasetSpec) -> Bool[np.ndarray, "h w"]:
-    """Return True where a depth file has a value that means something."""
+    """Return True where the value of a depth file is known."""
     valid = np.ones(raw.shape, bool)
     if raw.dtype.kind == "f":
         valid &= np.isfinite(raw)
@@ -107,7 +104,7 @@ def find_known(raw: Shaped[np.ndarray, "h w"], spec: DatasetSpec) -> Bool[np.nda
 
 
 def to_metres(raw: Shaped[np.ndarray, "*n"], spec: DatasetSpec) -> Float32[np.ndarray, "*n"]:
-    """Convert the values of a metric depth file to metres; unknown ones have no meaning."""
+    """Convert the values of a metric depth file to metres; those of unknown pixels are arbitrary."""
     z: np.ndarray = raw.astype(np.float32) * np.float32(METRES[spec.depth_unit] / (spec.depth_scale or 1.0))
     return z
 

@@ -1,7 +1,4 @@
-"""Convert values of mask files to foreground in [0, 1] and the pixels that are known.
-
-What the values mean is decided for a data set, by dataset.json or from a sample of its files, see `inference`.
-"""
+"""Convert values of mask files to foreground in [0, 1] and the pixels that are known."""
 
 from pathlib import Path
 
@@ -20,10 +17,10 @@ Known = Bool[np.ndarray, "h w"]
 
 
 def select_channel(pixels: Shaped[np.ndarray, "h w *c"], values: MaskValues | None = None) -> Shaped[np.ndarray, "h w"]:
-    """Return the channel of a mask or depth map that holds its values.
+    """Return the channel of a mask or depth map that holds its values: alpha if `values` says so, or else the colour.
 
-    That is alpha if `values` says so, or if nothing is configured and alpha varies where the colour does not;
-    otherwise the largest of the colour channels, which are equal but for noise (see `check_grey`).
+    Without `values`, alpha is selected if it varies where the colour does not. The largest colour channel is returned;
+    they are equal but for noise, see `check_grey`.
     """
     if pixels.ndim == 2:
         return pixels
@@ -60,13 +57,13 @@ def is_coloured(pixels: Shaped[np.ndarray, "h w *c"]) -> bool:
 
 
 def check_grey(path: Path, pixels: Shaped[np.ndarray, "h w *c"]) -> None:
-    """Refuse a mask or depth map in colour."""
+    """Raise DataError for a mask or depth map in colour."""
     if is_coloured(pixels):
         raise DataError(f"{path}: is in colour, which is no value; save it as one channel of values", "channels")
 
 
 def check_range(path: Path, raw: Shaped[np.ndarray, "h w"], values: MaskValues | None) -> None:
-    """Refuse a mask of 0 and 1 among masks that reach 255 or more: it would count as empty."""
+    """Raise DataError for a mask of 0 and 1 among masks that reach 255 or more: it would count as empty."""
     if values is None or values.foreground or values.full is None:
         return
     lossy = path.suffix.lower() in (".jpg", ".jpeg", ".jfif")
@@ -76,9 +73,9 @@ def check_range(path: Path, raw: Shaped[np.ndarray, "h w"], values: MaskValues |
 
 
 def scale_mask(raw: Shaped[np.ndarray, "h w"], values: MaskValues | None = None) -> tuple[Foreground, Known]:
-    """Convert stored values to foreground in [0, 1] and True where known.
+    """Convert stored values to foreground in [0, 1] and True where known; without `values`, the largest is foreground.
 
-    Without `values`, the largest value of the type is foreground, or 1 in a mask of 0 and 1.
+    The largest value is that of the file's type, or 1 in a mask of 0 and 1.
     """
     known = np.ones(raw.shape, bool)
     if raw.dtype.kind == "f":

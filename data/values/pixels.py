@@ -1,4 +1,4 @@
-"""Read the pixels of image files, and those of masks and depth maps with the values as they are stored."""
+"""Read the pixels of images, and the values of masks and depth maps as they are stored."""
 
 import functools
 import io
@@ -32,7 +32,7 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it can
 
 
 def read_pixels(path: Path, decode: Decoder) -> tuple[np.ndarray, int]:
-    """Read an image, mask or depth map as stored by one of the functions below, and its EXIF orientation."""
+    """Read an image, mask or depth map as stored, with one of the decoders below, and its EXIF orientation."""
     content = read_bytes(path)
     pixels = decode(content)
     if pixels is None and (excess := _describe_excess(content)):
@@ -64,7 +64,7 @@ def _describe_broken_file(suffix: str, content: bytes) -> str:
 
 
 def _return_none_if_broken(decode: Decoder) -> Decoder:
-    """Let a function return None for content of which Pillow or NumPy say that it is broken."""
+    """Let a decoder return None where Pillow or NumPy raise an error."""
 
     @functools.wraps(decode)
     def checked(content: bytes) -> np.ndarray | None:
@@ -89,8 +89,7 @@ def decode_color(content: bytes) -> np.ndarray | None:
 def decode_label(content: bytes) -> np.ndarray | None:
     """Decode a mask or depth map with its values as stored, not turned by its EXIF orientation; None if it is broken.
 
-    A palette gives its indices, or its greys if it has no colour. Channels are kept, alpha is the last, except that
-    JPEG, whose channels are not exact, gives its brightness.
+    Of an image with a palette, these are its indices, or its greys if it has no colour; of a JPEG, the luminance.
     """
     if content.startswith(_NUMPY):
         return _decode_numpy(content)
@@ -113,10 +112,7 @@ def decode_channels(content: bytes) -> np.ndarray | None:
 
 
 def _describe_excess(content: bytes) -> str:
-    """Return by how much the header of an image file exceeds MAX_PIXELS and what to do; "" if it does not.
-
-    A file of 125 kB can state a billion pixels, which take 10 GB.
-    """
+    """Describe the excess of an image's size, by its header, over MAX_PIXELS; return "" without an excess."""
     image = _open_any(content)
     if image is None or image.width * image.height <= MAX_PIXELS:
         return ""
@@ -156,7 +152,7 @@ def read_mode(path: Path) -> str:
 
 
 def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn pixels as an EXIF orientation says, so that the image is upright."""
+    """Turn pixels as an EXIF orientation requires, so that the image is upright."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -167,11 +163,10 @@ def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def pick_orientation(label: tuple[int, ...], own: int, image: tuple[int, ...], orientation: int) -> int:
-    """Return the EXIF orientation by which a label is turned so that it is upright as its image.
+    """Return the orientation by which a label must be turned to be upright: its own or, if it has none, the image's.
 
-    That is its own. A label without one may lie as the image is stored, from which it was made without a tag, or as
-    the image is shown; its shape decides, and if both fit, it is taken to lie as the image is stored. `label` and
-    `image` are shapes as stored, `own` and `orientation` their EXIF orientations, 1 for none.
+    A label without an orientation may also be upright already. Its shape decides; if both fit, it is turned. `label`
+    and `image` are shapes as stored, `own` and `orientation` their EXIF orientations, 1 for none.
     """
     (height, width), (rows, columns) = image[:2], label[:2]
     lies_as_stored = orientation <= 4 or (width - height) * (columns - rows) >= 0
@@ -179,17 +174,17 @@ def pick_orientation(label: tuple[int, ...], own: int, image: tuple[int, ...], o
 
 
 def is_orientation_unclear(label: np.ndarray, own: int, orientation: int) -> bool:
-    """Return True if neither shape nor EXIF orientation of a label shows how it lies, see `pick_orientation`."""
+    """Return True if neither shape nor EXIF orientation of a label shows whether it is upright already."""
     return own == 1 != orientation and (orientation <= 4 or label.shape[0] == label.shape[1])
 
 
 def turn_back(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn upright pixels so that they lie as an image of an EXIF orientation is stored; the inverse of `turn`."""
+    """Invert `turn`."""
     return turn(pixels, {6: 8, 8: 6}.get(orientation, orientation))
 
 
 def _lay_as_stored(content: bytes, pixels: np.ndarray | None) -> np.ndarray | None:
-    """Undo that OpenCV and Pillow turn TIFF files by their orientation, whatever the flags."""
+    """Undo the turn by which OpenCV and Pillow decode TIFF files, whatever the flags."""
     if pixels is None or not content.startswith(_TIFF):
         return pixels
     return turn_back(pixels, read_orientation(content))
@@ -199,7 +194,7 @@ def _may_have_orientation(content: bytes) -> bool:
     """Return True unless a quick search shows that an image file has no orientation."""
     if content.startswith(b"RIFF"):
         return b"EXIF" in content
-    if content[4:8] == b"ftyp":  # AVIF and HEIC state it as a property of the image, which Pillow reports as EXIF
+    if content[4:8] == b"ftyp":  # AVIF and HEIC store it as a property of the image, which Pillow reports as EXIF
         return any(name in content[:_EXIF_PREFIX] for name in (b"irot", b"imir", b"Exif"))
     return b"Exif" in content[:_EXIF_PREFIX] or b"eXIf" in content or content.startswith(_TIFF)
 

@@ -66,10 +66,7 @@ def read_stored(triplet: Triplet, spec: DatasetSpec) -> tuple[np.ndarray, np.nda
 def turn_alike(
     image: np.ndarray, orientation: int, labels: dict[Any, np.ndarray], orientations: Mapping[Any, int]
 ) -> tuple[np.ndarray, dict[Any, np.ndarray]]:
-    """Turn image and labels by their EXIF orientations, or none of them.
-
-    Labels often have lost the EXIF tag. If the shapes of all labels match the image as it is stored, nothing is turned.
-    """
+    """Turn image and labels by their EXIF orientations; turn none if no label has one and all fit the stored image."""
     by = {name: pick_orientation(labels[name].shape, orientations[name], image.shape, orientation) for name in labels}
     if labels and all(orientations[name] == 1 and by[name] == orientation for name in labels):
         return image, labels
@@ -79,8 +76,7 @@ def turn_alike(
 def decode_triplet(triplet: Triplet, spec: DatasetSpec, px: int) -> tuple[Image, Mask, Depth, Valid]:
     """Read one triplet and resize it to a square of `px` pixels a side by area averages.
 
-    Returns:
-        RGB image, mask 0..255, depth codes, True where the mask is known. A missing mask is 0 and unknown everywhere.
+    Returns RGB image, mask 0..255, depth codes, and True where the mask is known; a missing mask is 0 everywhere.
     """
     arrays = read_triplet(triplet, spec)
     small: Image = cv2.resize(arrays.image, (px, px), interpolation=cv2.INTER_AREA)
@@ -94,7 +90,7 @@ def decode_triplet(triplet: Triplet, spec: DatasetSpec, px: int) -> tuple[Image,
 
 
 def _check_same_size(other: np.ndarray, path: Path, image: np.ndarray, image_path: Path, *, turned: bool) -> None:
-    """Refuse a mask or depth map of another size than its image; `turned` if EXIF data turn the image."""
+    """Raise DataError for a mask or depth map of another size than its image; `turned` if EXIF data turn the image."""
     if other.shape[:2] != image.shape[:2]:
         (height, width), (rows, columns) = other.shape[:2], image.shape[:2]
         size = f"{columns} x {rows}{' (as its EXIF orientation turns it)' if turned else ''}"
@@ -112,10 +108,9 @@ def find_common_scale(dataset: Dataset) -> DepthScale | None:
 
 
 def resolve_near_distance(spec: DatasetSpec, triplets: Sequence[Triplet]) -> DatasetSpec:
-    """Fill in `near_m` or `depth_max` where it is not configured, if depth is metric or disparity.
+    """Fill in `near_m` of metric depth, or `depth_max` of disparity, where it is not configured.
 
-    They are the first percentile of the distances, or the last of the disparities, in a few files of all `triplets`, so
-    that the splits of a data set agree.
+    It is the 1st percentile of distances, or the 99th of disparities, in a sample of all triplets, not of one split.
     """
     if spec.depth_unit == "relative" or (spec.near_m if spec.metric else spec.depth_max) is not None:
         return spec

@@ -365,3 +365,17 @@ def test_fixed_masks_have_the_values_of_the_others(folder, tmp_path):
     main([str(folder), "--fix", str(tmp_path / "out")])
     fixed = cv2.imread(str(tmp_path / "out/masks/mask000001.png"), cv2.IMREAD_UNCHANGED)
     assert fixed.shape == (64, 64) and set(np.unique(fixed)) == {0, 1}
+
+
+def test_composites_of_several_objects_may_have_far_parts(folder, write_manifest):
+    for number in (1, 2):
+        mask = cv2.imread(str(mask_of(folder, number)), cv2.IMREAD_UNCHANGED)
+        mask[2:6, 58:62] = 255
+        cv2.imwrite(str(mask_of(folder, number)), mask)
+    names = {1: "dog+ball", 2: "dog"}
+    write_manifest(
+        folder, [row_of(folder, n, background=f"bg{n}", foreground=names.get(n, "cat")) for n in range(1, 13)]
+    )
+    assert [(fault.kind, fault.file) for fault in check_folder(folder).faults] == [
+        ("stray part", str(mask_of(folder, 2)))
+    ]

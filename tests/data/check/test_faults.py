@@ -7,7 +7,7 @@ import pytest
 from data.check import faults
 from data.dataset import DatasetSpec
 from data.values.alignment import DepthStep
-from data.values.depth_inference import measure_contour_step
+from data.values.depth_encoding import measure_contour_step
 from data.values.masks import scale_mask
 
 PX = 128
@@ -115,3 +115,15 @@ def test_a_faint_step_in_the_right_place_counts():
 def test_steps_that_cannot_be_measured_are_none(ramp, disc):
     assert measure_contour_step(ramp * 0, DatasetSpec(), disc) is None
     assert measure_contour_step(ramp * 0, DatasetSpec(missing=(0.0,)), disc) is None
+
+
+def test_far_parts_of_several_objects_are_no_stray_parts(disc):
+    disc[10:18, 110:118] = 1
+    assert faults.find_mask_faults(disc, several_objects=True) == {}
+
+
+def test_the_place_of_a_tiny_mask_is_not_judged(scene):
+    tiny = np.zeros((PX, PX), np.float32)
+    tiny[20:28, 20:28] = 1
+    assert faults.describe_mask_shift(scene, tiny) == ""
+    assert faults.describe_mask_shift(scene, cv2.dilate(tiny, np.ones((25, 25)))) != ""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from analysis.predict.photos import read_photo
-from data.check.examine import inspect_files
+from data.check.inspection import inspect_files
 from data.dataset import DataError, DatasetSpec
 from data.reading.layout import read_dataset
 from data.values import pixels

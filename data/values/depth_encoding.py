@@ -1,13 +1,13 @@
 """Infer what the values of depth maps mean: unit, polarity, and whether 0 means unknown.
 
-A foreground is nearer than its surroundings, so each step of the depth at its contour is a vote on the polarity. A
-folder with triplets of several makers may mix both. Triplets whose names start alike (a series) are then assumed to
-share one polarity, unless the votes contradict that.
+A foreground is nearer than its surroundings, so each step of the depth at its contour is a vote on the polarity. If a
+folder mixes both polarities, triplets whose names start alike (a series) are assumed to share one, unless the votes
+contradict that.
 """
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -111,17 +111,14 @@ def _count_votes(found: Iterable[DepthStep | None]) -> Votes:
 
 @dataclass(frozen=True)
 class InferredField:
-    """A key of dataset.json: inferred value (None: unknown), certainty, reason, and number of files that it is from.
-
-    `doubt` shows the readings and how to state each, if the field must be known and cannot be told.
-    """
+    """A field of dataset.json that was inferred."""
 
     key: str
-    value: Any
+    value: Any  # None if it is unknown
     certain: bool
     reason: str
-    files: int = 0
-    doubt: str = ""
+    files: int = 0  # number of files from which it was inferred
+    doubt: str = ""  # problem and remedy, if the field must be known and is not certain
 
 
 @dataclass(frozen=True)
@@ -166,17 +163,30 @@ def measure_values(depth: Shaped[np.ndarray, "h w"], missing: Sequence[float] = 
 def measure_contour_step(
     depth: Shaped[np.ndarray, "h w"], spec: DatasetSpec, mask: Float32[np.ndarray, "rows columns"]
 ) -> DepthStep | None:
-    """Measure the step of a stored depth map at the mask's contour.
-
-    Unknown pixels, among them zeros in more than 8 bits, are set to the median.
-    """
+    """Measure the step of a stored depth map at the mask's contour; unknown pixels are set to the median."""
     known, values = find_known(depth, spec), depth.astype(np.float32)
-    if depth.dtype != np.uint8:
+    if depth.dtype != np.uint8:  # 0 usually means unknown
         known &= depth != 0
     if not known.any():
         return None
     values = np.where(known, values, np.float32(np.median(values[known])))
     return measure_depth_step(cv2.resize(values, (PX, PX), interpolation=cv2.INTER_AREA), shrink_to_square(mask))
+
+
+def infer_depth_fields(
+    values: Sequence[DepthValues], polarity: Polarity, configured: Mapping[str, Any], *, unclear_masks: bool
+) -> list[InferredField]:
+    """Infer depth_unit, near and missing, as far as they are not configured; near only if a triplet needs it.
+
+    With unclear masks, polarity is uncertain: it is measured at their contours.
+    """
+    unit = infer_unit(values, polarity)
+    fields = [unit, *infer_missing(values, str(configured.get("depth_unit", unit.value)))]
+    if configured.get("depth_unit", unit.value if unit.certain else None) == "relative" and polarity.near:
+        near = infer_near(polarity, values)
+        unclear = replace(near, certain=False, doubt=near.doubt or _doubt_near(near.reason))
+        fields.insert(1, unclear if unclear_masks else near)
+    return [one for one in fields if one.key not in configured]
 
 
 def infer_unit(values: Sequence[DepthValues], polarity: Polarity) -> InferredField:
@@ -238,11 +248,6 @@ def _count_slopes(values: Sequence[DepthValues]) -> tuple[int, int]:
     return sum(slopes), len(slopes) - sum(slopes)
 
 
-def withdraw_near(field: InferredField) -> InferredField:
-    """Return an inferred polarity as uncertain: steps at the contours of doubtful masks show nothing."""
-    return replace(field, certain=False, doubt=field.doubt or _doubt_near(field.reason))
-
-
 def infer_missing(values: Sequence[DepthValues], unit: str) -> list[InferredField]:
     """Infer whether 0 means unknown."""
     with_zeros = [value for value in values if value.zeros > HOLES]
@@ -262,7 +267,7 @@ def infer_missing(values: Sequence[DepthValues], unit: str) -> list[InferredFiel
 
 
 def describe_depth(spec: DatasetSpec, dtype: str, *, unclear: bool = False) -> str:
-    """Return in a few words what depth values are taken for; `unclear` if the polarity is."""
+    """Describe the encoding of depth in a few words; `unclear` if its polarity is."""
     bits = {"uint8": "8-bit", "uint16": "16-bit"}.get(dtype, dtype)
     scale = f" / {spec.depth_scale:g}" if spec.depth_scale else ""
     unknown = [0.0] if spec.depth_unit != "relative" else []

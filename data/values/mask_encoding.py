@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ THIN_SHARE = 0.1  # of the pixels of a border that lie in larger areas
 MOST = 0.8  # share of the files that show the same
 COVERED, ON_BORDER = 0.5, 0.8  # of a mask that looks inverted: share of the image, share of its border
 EMPTY, FULL = 1e-4, 0.9999  # share of the image
-LOSSY_STEP = 24  # levels between a stated value and the extreme that it stands for in a lossy file
+LOSSY_STEP = 24  # levels between a configured value and the end of the range that it means in a lossy file
 COLOURED_FILES = 0.1  # of the files: above it all are doubted; fewer are left out one by one
 REACHED = 0.9  # share of the value of full foreground that graded masks reach
 LARGEST_LABEL = 64  # a mask whose largest value is below it holds class numbers
@@ -27,44 +28,39 @@ SHOWN_VALUES = 8
 
 @dataclass(frozen=True)
 class LabelSample:
-    """The values of one mask or depth file.
+    """The values of one mask or depth file, upright."""
 
-    `lossy` if they are not exact, as those of a JPEG; `coloured` if they are colours; `may_be_turned` if EXIF data turn
-    the image, and neither tag nor size shows whether the file lies as that is stored. It is then turned alike.
-    """
-
+    path: Path
     pixels: Shaped[np.ndarray, "h w *c"]
-    lossy: bool
-    coloured: bool = False
-    may_be_turned: bool = False
+    lossy: bool  # True if the values are not exact, as those of a JPEG
+    coloured: bool
+    may_be_turned: bool  # True if EXIF data turn the image, and nothing shows whether this file is upright already
 
 
 @dataclass(frozen=True)
-class MaskReading:
+class MaskEncoding:
     """Meaning of the values of masks."""
 
     values: MaskValues  # a guess if there is a doubt
-    description: str  # the values, for the user
-    doubt: str = ""  # problem and remedy if the meaning cannot be told
-    reason: str = ""  # what the meaning rests on
+    description: str  # of the values in a few words
+    doubt: str = ""  # problem and remedy if the meaning is unclear
 
 
 @dataclass(frozen=True)
 class _Levels:
-    """Values of a mask with their shares of the image; those with even areas, and those only in thin lines."""
+    """Values of a mask."""
 
-    values: tuple[float, ...]
-    shares: tuple[float, ...]
-    flat: frozenset[float]
-    thin: frozenset[float]
+    shares: dict[float, float]  # value, in ascending order -> share of the image
+    flat: set[float]  # values with even areas
+    thin: bool  # True if the largest value is in thin lines only
     lossy: bool
 
     @property
     def top(self) -> float:
-        return self.values[-1]
+        return max(self.shares)
 
 
-def infer_mask_values(samples: Sequence[LabelSample], configured: MaskValues | None) -> MaskReading:
+def infer_mask_values(samples: Sequence[LabelSample], configured: MaskValues | None) -> MaskEncoding:
     """Infer the meaning of the values of masks, or complete the configured one."""
     varying = sum(has_varying_alpha(sample.pixels) for sample in samples)
     alpha = (configured is not None and configured.alpha) or varying > len(samples) / 2
@@ -77,8 +73,7 @@ def infer_mask_values(samples: Sequence[LabelSample], configured: MaskValues | N
     found = replace(found, values=replace(found.values, alpha=alpha))
     if alpha:
         found = replace(found, description=f"{found.description} in alpha")
-    doubt = found.doubt or _find_odd_areas(planes, found.values, asked=configured is None)
-    return replace(found, doubt=doubt, reason=found.reason or found.description)
+    return replace(found, doubt=found.doubt or _doubt_areas(planes, found.values, configured=configured is not None))
 
 
 def _measure_levels(raw: Shaped[np.ndarray, "h w"], lossy: bool) -> _Levels:
@@ -89,9 +84,9 @@ def _measure_levels(raw: Shaped[np.ndarray, "h w"], lossy: bool) -> _Levels:
     square = np.ones((3, 3), np.uint8)
     even = few[cv2.erode(few, square) == cv2.dilate(few, square)]
     flat_values, flat_counts = np.unique(even, return_counts=True)
-    flat = frozenset(flat_values[flat_counts >= FLAT_SHARE * few.size].tolist())
-    thin = frozenset(value for value in values[-1:].tolist() if _is_thin(few == value))
-    return _Levels(tuple(values.tolist()), tuple((counts / few.size).tolist()), flat, thin, lossy)
+    flat = set(flat_values[flat_counts >= FLAT_SHARE * few.size].tolist())
+    shares = dict(zip(values.tolist(), (counts / few.size).tolist(), strict=True))
+    return _Levels(shares, flat, _is_thin(few == values[-1]), lossy)
 
 
 def _is_thin(area: np.ndarray) -> bool:
@@ -100,7 +95,7 @@ def _is_thin(area: np.ndarray) -> bool:
     return bool(kept.sum() <= THIN_SHARE * area.sum())
 
 
-def _infer(levels: Sequence[_Levels], samples: Sequence[LabelSample], dtype: np.dtype, *, alpha: bool) -> MaskReading:
+def _infer(levels: Sequence[_Levels], samples: Sequence[LabelSample], dtype: np.dtype, *, alpha: bool) -> MaskEncoding:
     coloured = 0 if alpha else sum(sample.coloured for sample in samples)
     alphas = sum(_has_both(sample.pixels) for sample in samples)
     if max(coloured, alphas) > COLOURED_FILES * len(samples):
@@ -108,71 +103,69 @@ def _infer(levels: Sequence[_Levels], samples: Sequence[LabelSample], dtype: np.
         if alphas:
             doubt = f"{alphas} of {len(samples)} masks have an alpha channel besides other values; if it is the mask, "
             doubt += 'state in dataset.json "mask_values": {"alpha": true}, or else save the masks without it'
-        return MaskReading(MaskValues(), "masks in colour", doubt)
-    exact = not any(one.lossy for one in levels) and all(float(v).is_integer() for one in levels for v in one.values)
+        return MaskEncoding(MaskValues(), "masks in colour", doubt)
+    whole = all(value.is_integer() for one in levels for value in one.shares)
+    exact = whole and not any(one.lossy for one in levels)
     found = (_infer_binary(levels) or _infer_border(levels) or _infer_labels(levels)) if exact else None
     return found or _infer_grades(levels, dtype)
 
 
-def _infer_binary(levels: Sequence[_Levels]) -> MaskReading | None:
+def _infer_binary(levels: Sequence[_Levels]) -> MaskEncoding | None:
     """Infer masks of 0 and one other value each."""
-    if not all(set(one.values) <= {0.0, one.top} for one in levels):
+    if not all(one.shares.keys() <= {0.0, one.top} for one in levels):
         return None
     tops = sorted({one.top for one in levels} - {0.0})
     if len(tops) == 1:
-        return MaskReading(MaskValues(full=tops[0]), f"masks 0/{tops[0]:g}")
+        return MaskEncoding(MaskValues(full=tops[0]), f"masks 0/{tops[0]:g}")
     if not tops:
-        return MaskReading(MaskValues(), "masks 0")
+        return MaskEncoding(MaskValues(), "masks 0")
     listed = "/".join(f"{top:g}" for top in tops[:SHOWN_VALUES])
-    return MaskReading(MaskValues(full=1.0), f"masks 0/{listed}, every value but 0 is foreground")
+    return MaskEncoding(MaskValues(full=1.0), f"masks 0/{listed}, every value but 0 is foreground")
 
 
-def _infer_border(levels: Sequence[_Levels]) -> MaskReading | None:
+def _infer_border(levels: Sequence[_Levels]) -> MaskEncoding | None:
     """Infer masks of 0 and one class number each, whose outline is a thin line of the largest value."""
     void = max(one.top for one in levels)
     bordered = [one for one in levels if one.top == void]
-    others = [set(one.values) - {0.0, void} for one in levels]
+    others = [one.shares.keys() - {0.0, void} for one in levels]
     if void not in (255.0, 65535.0) or any(len(classes) > 1 for classes in others) or not set().union(*others):
         return None
-    if sum(void in one.thin for one in bordered) < MOST * len(bordered):
+    if sum(one.thin for one in bordered) < MOST * len(bordered):
         return None
     listed = "/".join(f"{number:g}" for number in sorted(set().union(*others))[:SHOWN_VALUES])
-    values = MaskValues(full=1.0, ignored=(void,))
-    reason = f"{void:g} is a thin line in {len(bordered)} masks"
-    return MaskReading(values, f"masks 0/{listed}, {void:g} ignored", reason=reason)
+    return MaskEncoding(MaskValues(full=1.0, ignored=(void,)), f"masks 0/{listed}, {void:g} ignored")
 
 
-def _infer_labels(levels: Sequence[_Levels]) -> MaskReading | None:
+def _infer_labels(levels: Sequence[_Levels]) -> MaskEncoding | None:
     """Recognise maps of several classes, whose meaning must be configured."""
-    union = sorted({value for one in levels for value in one.values})
-    low, top = union[0], union[-1]
+    low, top = min(min(one.shares) for one in levels), max(one.top for one in levels)
     with_classes = sum(bool(one.flat - {low, top}) for one in levels)
     if with_classes < len(levels) / 2 and low == 0 and top >= LARGEST_LABEL:
         return None
     key = '"mask_values": {"foreground": [N], "ignored": [N]}'
     remedy = f"state the foreground as --mask-foreground N and the unknown as --mask-ignored N (dataset.json: {key})"
     doubt = f"masks hold the values {_list_shares(levels)}; {remedy}"
-    return MaskReading(MaskValues(full=1.0), "masks of several classes", doubt)
+    return MaskEncoding(MaskValues(full=1.0), "masks of several classes", doubt)
 
 
 def _list_shares(levels: Sequence[_Levels]) -> str:
     total: Counter[float] = Counter()
     for one in levels:
-        total.update(dict(zip(one.values, one.shares, strict=True)))
+        total.update(one.shares)
     shown = sorted(value for value, _ in total.most_common(SHOWN_VALUES))
     more = f" and {len(total) - len(shown)} more" if len(total) > len(shown) else ""
     return ", ".join(f"{value:g} ({total[value] / len(levels):.0%})" for value in shown) + more
 
 
-def _infer_grades(levels: Sequence[_Levels], dtype: np.dtype) -> MaskReading:
+def _infer_grades(levels: Sequence[_Levels], dtype: np.dtype) -> MaskEncoding:
     """Infer the largest value of masks with greys."""
     top = max(one.top for one in levels)
     full = _choose_full(top, dtype)
     if full is None:
-        held = f"masks hold {len({v for one in levels for v in one.values})} values up to {top:g}"
+        held = f"masks hold {len(set().union(*(one.shares for one in levels)))} values up to {top:g}"
         doubt = f'{held}; state that of foreground in dataset.json as "mask_values": {{"full": {top:g}}}'
-        return MaskReading(MaskValues(full=top or None), f"masks 0 to {top:g}", doubt)
-    return MaskReading(MaskValues(full=full), f"masks 0 to {full:g}")
+        return MaskEncoding(MaskValues(full=top or None), f"masks 0 to {top:g}", doubt)
+    return MaskEncoding(MaskValues(full=full), f"masks 0 to {full:g}")
 
 
 def _choose_full(top: float, dtype: np.dtype) -> float | None:
@@ -184,46 +177,52 @@ def _choose_full(top: float, dtype: np.dtype) -> float | None:
     return 1.0 if top == 0 else None
 
 
-def _complete(configured: MaskValues, levels: Sequence[_Levels], dtype: np.dtype) -> MaskReading:
-    """Return the configured meaning; one foreground value at an end of graded masks means the whole grade."""
+def _complete(configured: MaskValues, levels: Sequence[_Levels], dtype: np.dtype) -> MaskEncoding:
+    """Complete the configured meaning from the values that the masks hold."""
     ignored = f", {_list(configured.ignored)} ignored" if configured.ignored else ""
-    if not configured.foreground:
-        if configured.full is None:
-            known = [_drop(one, configured.ignored) for one in levels]
-            lossy = any(one.lossy for one in levels)
-            found = _infer_binary(known) or (None if lossy else _infer_labels(known)) or _infer_grades(known, dtype)
-            values = replace(found.values, ignored=configured.ignored)
-            return replace(found, values=values, description=found.description + ignored)
-        return MaskReading(configured, f"masks {configured.empty:g} to {configured.full:g}{ignored}")
-    union = {value for one in levels for value in one.values} - set(configured.ignored)
-    top, first = max(union, default=0.0), configured.foreground[0]
-    graded = any(one.lossy for one in levels) or len(union) > SHOWN_VALUES
-    if graded and len(configured.foreground) == 1 and (full := _choose_full(top, dtype)) is not None:
+    lossy = any(one.lossy for one in levels)
+    if configured.foreground:
+        found = _complete_foreground(configured, levels, dtype, lossy=lossy)
+    elif configured.full is not None:
+        found = MaskEncoding(configured, f"masks {configured.empty:g} to {configured.full:g}")
+    else:
+        known = [_drop_ignored(one, configured.ignored) for one in levels]
+        found = _infer_binary(known) or (None if lossy else _infer_labels(known)) or _infer_grades(known, dtype)
+    values = replace(found.values, ignored=configured.ignored)
+    return replace(found, values=values, description=found.description + ignored)
+
+
+def _complete_foreground(
+    configured: MaskValues, levels: Sequence[_Levels], dtype: np.dtype, *, lossy: bool
+) -> MaskEncoding:
+    """Return the meaning of configured foreground values: a single one at an end of greys means the whole range."""
+    first, *others = configured.foreground
+    held = set().union(*(one.shares for one in levels)) - set(configured.ignored)
+    full = _choose_full(max(held, default=0.0), dtype)
+    if (lossy or len(held) > SHOWN_VALUES) and not others and full is not None:
         near = LOSSY_STEP if full > 1 else 0.1
         if min(abs(first), abs(first - full)) <= near:
-            ends = (full, 0.0) if abs(first) <= near else (0.0, full)
-            values = replace(configured, foreground=(), empty=ends[0], full=ends[1])
-            return MaskReading(values, f"masks {ends[0]:g} to {ends[1]:g}{ignored}")
-    if not union & set(configured.foreground):
+            empty, full = (full, 0.0) if abs(first) <= near else (0.0, full)
+            return MaskEncoding(MaskValues(empty=empty, full=full), f"masks {empty:g} to {full:g}")
+    if held.isdisjoint(configured.foreground):
         raise DataError(
             f"foreground {_list(configured.foreground)} is in none of {len(levels)} masks, which hold "
             f"{_list_shares(levels)}; correct mask_values in dataset.json or --mask-foreground"
         )
-    return MaskReading(configured, f"masks with foreground {_list(configured.foreground)}{ignored}")
+    return MaskEncoding(configured, f"masks with foreground {_list(configured.foreground)}")
 
 
-def _drop(one: _Levels, ignored: Sequence[float]) -> _Levels:
-    kept = [(v, s) for v, s in zip(one.values, one.shares, strict=True) if v not in ignored] or [(0.0, 1.0)]
-    values, shares = zip(*kept, strict=True)
-    return replace(one, values=values, shares=shares, flat=one.flat - set(ignored))
+def _drop_ignored(one: _Levels, ignored: Sequence[float]) -> _Levels:
+    shares = {value: share for value, share in one.shares.items() if value not in ignored} or {0.0: 1.0}
+    return replace(one, shares=shares, flat=one.flat - set(ignored))
 
 
 def _list(values: Sequence[float]) -> str:
     return ", ".join(f"{value:g}" for value in values)
 
 
-def _find_odd_areas(planes: Sequence[np.ndarray], values: MaskValues, *, asked: bool) -> str:
-    """Return the doubt that all masks are empty or full, or if `asked`, that they are inverted; "" if there is none."""
+def _doubt_areas(planes: Sequence[np.ndarray], values: MaskValues, *, configured: bool) -> str:
+    """Return the doubt that all masks are empty or full, or inverted if their values are not configured; else ""."""
     found = [scale_mask(plane, values) for plane in planes]
     covers = [float(np.mean(foreground[known] > 0.5)) if known.any() else 0.0 for foreground, known in found]
     number = len(covers)
@@ -236,7 +235,7 @@ def _find_odd_areas(planes: Sequence[np.ndarray], values: MaskValues, *, asked: 
     borders = [_measure_border(foreground) for foreground, _ in found]
     partly = [(c, b) for c, b in zip(covers, borders, strict=True) if EMPTY <= c <= FULL]
     inverted = sum(cover > COVERED and border > ON_BORDER for cover, border in partly)
-    if not asked or inverted < MOST * len(partly):
+    if configured or inverted < MOST * len(partly):
         return ""
     cover = float(np.mean([c for c, _ in partly]))
     full, empty = (255.0 if values.full is None else values.full), values.empty

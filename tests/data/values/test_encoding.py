@@ -13,7 +13,7 @@ from data.data_module import DataModule, load_data_module
 from data.dataset import DataError, DatasetSpec, MaskValues
 from data.reading.layout import read_dataset
 from data.runtime.files import hash_name
-from data.values import inference
+from data.values import encoding
 from data.values.depth import decode_depth
 from data.values.pixels import turn
 from data.values.triplet import decode_triplet
@@ -131,7 +131,7 @@ def test_stated_values_are_foreground_and_ignored(make):
     for how in ("file", "command line"):
         values = {"mask_values": {"foreground": [1], "ignored": [3]}}
         root = make(trimap, spec=values if how == "file" else None)
-        dataset = read_dataset(root, stated=values if how == "command line" else None)
+        dataset = read_dataset(root, fields=values if how == "command line" else None)
         assert not dataset.doubts
         _, foreground, _, known = decode_triplet(dataset.triplets[0], dataset.spec, PX)
         assert ((foreground > 127) == disc(0))[known].all() and not known.all()
@@ -246,9 +246,9 @@ def test_polarity_that_cannot_be_told_is_asked_for(make):
     root = make(depth=relative)
     with pytest.raises(DataError, match=r"--near bright if near things are bright in it, or --near dark"):
         DataModule(root, seed=0)
-    assert DataModule(root, seed=0, stated={"near": "dark"}).dataset.spec.near == "dark"
+    assert DataModule(root, seed=0, fields={"near": "dark"}).dataset.spec.near == "dark"
     with pytest.raises(DataError, match=r'dataset\.json has near "bright", the command line "dark"'):
-        read_dataset(make(depth=relative, spec={"near": "bright"}), stated={"near": "dark"})
+        read_dataset(make(depth=relative, spec={"near": "bright"}), fields={"near": "dark"})
 
 
 def test_millimetres_are_recognised_and_holes_are_unknown(make):
@@ -433,7 +433,7 @@ def test_rare_exif_data_outside_the_sample_turn_image_mask_and_depth_alike(
     exif, upright = Image.Exif(), np.zeros((32, 48), np.uint8)
     exif[0x0112] = orientation
     upright[:8, :16] = 255
-    monkeypatch.setattr(inference, "SAMPLE", 5)
+    monkeypatch.setattr(encoding, "SAMPLE", 5)
     names = sorted((f"s{number:02d}" for number in range(12)), key=hash_name)
     for rank, name in enumerate(names):
         stored = turn(upright, {6: 8}.get(orientation, orientation)) if rank >= 9 else upright

@@ -14,7 +14,7 @@ from data.dataset import ROLES, DataError, DatasetSpec, Triplet
 from data.reading.matching import is_image_name
 from data.values.alignment import DepthStep
 from data.values.depth import find_known, is_constant
-from data.values.depth_inference import DepthValues, measure_contour_step, measure_values
+from data.values.depth_encoding import DepthValues, measure_contour_step, measure_values
 from data.values.masks import check_range, scale_mask, select_channel
 from data.values.pixels import decode_color, decode_label, is_orientation_unclear, read_mode, read_pixels
 from data.values.triplet import turn_alike
@@ -32,7 +32,7 @@ class Inspection:
     step: DepthStep | None = None  # step of depth at the mask's contour
     values: DepthValues | None = None
     framed: bool = False  # the depth has a frame, and the step was measured inside it
-    orientation_unclear: bool = False  # EXIF data turn the image, and nothing shows whether its labels are turned too
+    orientation_unclear: bool = False  # EXIF data turn the image, and its labels may be turned already
 
     def add(self, kind: str, path: Path, detail: str) -> None:
         """Add a fault if there is a detail."""
@@ -41,7 +41,7 @@ class Inspection:
 
 
 def read_arrays(triplet: Triplet) -> tuple[Arrays, Inspection]:
-    """Read the files of a triplet as far as they are readable, and find the faults that only the files show."""
+    """Read the files of a triplet that are readable, upright, and find the faults of those that are not."""
     arrays: Arrays = {}
     orientations: dict[str, int] = {}
     found, unclear = [], False
@@ -100,7 +100,7 @@ def _inspect_mask(inspection: Inspection, triplet: Triplet, arrays: Arrays, spec
         inspection.add(error.kind, triplet.mask, str(error).removeprefix(f"{triplet.mask}: "))
         return None
     mask, _ = scale_mask(stored, values)
-    found = faults.find_mask_faults(mask)
+    found = faults.find_mask_faults(mask, several_objects=len(triplet.foregrounds) > 1)
     for kind, detail in found.items():
         inspection.add(kind, triplet.mask, detail)
     if found.keys() & {"empty mask", "full mask"}:

@@ -1,0 +1,195 @@
+"""Infer from a sample of its files what the values of a data set's masks and depth maps mean.
+
+A field of dataset.json that is configured is not inferred. An inferred field is certain if two independent signs agree.
+If they do not, and the possible meanings differ in what a network would learn, a doubt lists them and the option for
+each.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from data.dataset import TRUTHS, DataError, Dataset, DatasetSpec, Triplet
+from data.runtime.files import hash_name
+from data.values.alignment import DepthStep
+from data.values.depth_encoding import (
+    MIN_VOTES,
+    Polarity,
+    describe_depth,
+    infer_depth_fields,
+    measure_contour_step,
+    measure_polarity,
+    measure_values,
+)
+from data.values.mask_encoding import COLOURED_FILES, LabelSample, infer_mask_values
+from data.values.masks import is_coloured, scale_mask, select_channel
+from data.values.pixels import (
+    JPEG_HEADER,
+    decode_color,
+    decode_label,
+    is_lossy,
+    is_orientation_unclear,
+    read_bytes,
+    read_orientation,
+    read_pixels,
+    turn,
+)
+
+SAMPLE = 64  # triplets whose files are read
+SAMPLE_S = 2.0  # seconds after which no more are read
+MIN_FILES = 3  # read in any case
+
+
+@dataclass
+class Encoding:
+    """The meaning of the values of a folder's masks and depth maps."""
+
+    spec: DatasetSpec  # with all fields that were inferred with certainty
+    description: str = ""  # of masks and depth in a few words
+    mask_doubts: list[str] = field(default_factory=list)  # why the meaning of the masks is unclear
+    doubts: list[str] = field(default_factory=list)  # why that of the depth maps is, or why no file can be read
+    warnings: list[str] = field(default_factory=list)  # configured fields that the files contradict
+    orientation_warnings: tuple[str, ...] = ()
+
+    def apply(self, dataset: Dataset) -> Dataset:
+        """Return the data set with this encoding."""
+        return replace(
+            dataset,
+            spec=self.spec,
+            description=self.description,
+            doubts=(*self.mask_doubts, *self.doubts),
+            warnings=(*dataset.warnings, *self.orientation_warnings, *self.warnings),
+        )
+
+
+@dataclass(frozen=True)
+class _Sample:
+    triplet: Triplet
+    mask: LabelSample | None
+    depth: LabelSample | None
+
+
+def infer_encoding(dataset: Dataset, configured: Mapping[str, Any]) -> Encoding:
+    """Infer the encoding of a single folder; files that cannot be read are skipped.
+
+    The spec of the folder has the values of the `configured` fields.
+    """
+    samples = list(_read_sample(dataset.triplets))
+    unclear = [s.triplet for s in samples if any(label and label.may_be_turned for label in (s.mask, s.depth))]
+    encoding = Encoding(dataset.spec, orientation_warnings=warn_of_orientation(unclear, len(samples)))
+    encoding.doubts += filter(None, (_describe_unreadable(samples, role) for role in TRUTHS))
+    if masks := [sample.mask for sample in samples if sample.mask is not None]:
+        _infer_masks(encoding, masks)
+    if depths := [sample for sample in samples if sample.depth is not None]:
+        _infer_depth(encoding, depths, configured)
+    return encoding
+
+
+def _read_sample(triplets: Sequence[Triplet]) -> Iterator[_Sample]:
+    """Read masks and depth maps of some triplets in the order of a stable hash, for SAMPLE_S seconds at most."""
+    until = time.monotonic() + SAMPLE_S
+    chosen = sorted(triplets, key=lambda triplet: hash_name(triplet.id))[:SAMPLE]
+    for number, triplet in enumerate(chosen):
+        if number >= MIN_FILES and time.monotonic() > until:
+            return
+        orientation = read_orientation(_read_bytes(triplet.image))
+        yield _Sample(triplet, *(_read_label(path, orientation) for path in (triplet.mask, triplet.depth)))
+
+
+def _read_bytes(path: Path | None) -> bytes:
+    """Return the content of a file; b"" if it is absent or cannot be read."""
+    try:
+        return b"" if path is None else read_bytes(path)
+    except DataError:
+        return b""
+
+
+def _read_label(path: Path | None, orientation: int) -> LabelSample | None:
+    """Read a mask or depth map, upright; `orientation` is that of the image."""
+    content = _read_bytes(path)
+    pixels = decode_label(content)
+    if path is None or pixels is None:
+        return None
+    own = read_orientation(content)
+    unclear = is_orientation_unclear(pixels, own, orientation)
+    colours = decode_color(content) if content.startswith(JPEG_HEADER) else pixels  # decode_label returns the luminance
+    coloured = colours is not None and is_coloured(colours)
+    return LabelSample(path, turn(pixels, orientation if unclear else own), is_lossy(content), coloured, unclear)
+
+
+def warn_of_orientation(unclear: Sequence[Triplet], looked_at: int) -> tuple[str, ...]:
+    """Return a warning if EXIF data turn images whose labels may be turned already."""
+    if not unclear:
+        return ()
+    turned = f"{unclear[0].image}: EXIF data turn {len(unclear)} of {looked_at} images that were looked at"
+    assumed = "their masks or depth may be turned too, but are taken to lie as the images are stored"
+    return (f"{turned}; {assumed}; if that is wrong, save the images upright",)
+
+
+def _describe_unreadable(samples: Sequence[_Sample], role: str) -> str:
+    """Return why no mask or no depth map can be read, "" if some can or there are none."""
+    paths = [path for sample in samples if (path := getattr(sample.triplet, role))]
+    if any(getattr(sample, role) for sample in samples):
+        return ""
+    try:
+        for path in paths:
+            read_pixels(path, decode_label)
+    except DataError as error:
+        return f"{error} (none of {len(paths)} {role} files that were looked at can be read)"
+    return ""
+
+
+def _infer_masks(encoding: Encoding, masks: Sequence[LabelSample]) -> None:
+    where = masks[0].path.parent
+    try:
+        found = infer_mask_values(masks, encoding.spec.mask_values)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
+    encoding.spec = replace(encoding.spec, mask_values=found.values)
+    encoding.description = found.description
+    encoding.mask_doubts += [f"{where}: {found.doubt}"] if found.doubt else []
+
+
+def _infer_depth(encoding: Encoding, samples: Sequence[_Sample], configured: Mapping[str, Any]) -> None:
+    maps = [sample.depth for sample in samples if sample.depth is not None]
+    where, spec = maps[0].path.parent, encoding.spec
+    values = [measure_values(select_channel(one.pixels), spec.missing) for one in maps]
+    if (coloured := sum(one.coloured for one in maps)) > COLOURED_FILES * len(maps):
+        problem = f"{coloured} of {len(samples)} depth maps are in colour, which is no depth; save the values"
+        encoding.doubts.append(f"{where}: {problem}")
+        return
+    if all(value.constant for value in values):
+        problem = f"each of {len(values)} depth maps that were looked at has one value only; export them again"
+        encoding.doubts.append(f"{where}: {problem}")
+        return
+    values = [value for value in values if not value.constant]
+    polarity = measure_polarity([s.triplet for s in samples], [_measure_step(s, spec) for s in samples])
+    unclear_masks = bool(encoding.mask_doubts or encoding.doubts)
+    fields = {one.key: one for one in infer_depth_fields(values, polarity, configured, unclear_masks=unclear_masks)}
+    encoding.doubts += [f"{where}: {one.doubt}" for one in fields.values() if one.doubt]
+    if "depth_unit" in fields and not fields["depth_unit"].certain:
+        return
+    certain = {key: one.value for key, one in fields.items() if one.certain}
+    spec = replace(spec, **certain | ({"missing": (0.0,)} if "missing" in certain else {}))
+    if spec.depth_unit == "relative" and "near" in configured:
+        encoding.warnings += _warn_of_near(where, spec.near, polarity)
+    depth = describe_depth(spec, values[0].dtype, unclear="near" in fields.keys() - certain.keys())
+    encoding.spec, encoding.description = spec, "; ".join(filter(None, (encoding.description, depth)))
+
+
+def _warn_of_near(where: Path, near: str, polarity: Polarity) -> list[str]:
+    """Return a warning if the files contradict the configured polarity."""
+    if polarity.votes.decide(MIN_VOTES) not in (None, near) or polarity.mixed:
+        return [f"{where}: near is stated as {near}, but the depth maps say otherwise ({polarity.votes}); see --near"]
+    return []
+
+
+def _measure_step(sample: _Sample, spec: DatasetSpec) -> DepthStep | None:
+    if sample.mask is None or sample.depth is None:
+        return None
+    foreground, _ = scale_mask(select_channel(sample.mask.pixels, spec.mask_values), spec.mask_values)
+    if not (foreground > 0.5).any() or (foreground > 0.5).all():
+        return None
+    return measure_contour_step(select_channel(sample.depth.pixels), spec, foreground)
