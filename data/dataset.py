@@ -42,10 +42,9 @@ FAULT_KINDS = {
 
 
 class DataError(ValueError):
-    """A data set, a file or an option cannot be used. The message names place, fault and remedy in one line.
+    """A data set, a file or an option cannot be used; the message names place, fault and remedy in one line.
 
-    All functions of `data` raise it for such input. `kind` is one of `FAULT_KINDS` if a single triplet is at fault, ""
-    if the data set or the disk is.
+    `kind` is one of `FAULT_KINDS` if a single triplet is at fault, "" if the data set or the disk is.
     """
 
     def __init__(self, message: str, kind: str = "") -> None:
@@ -83,10 +82,7 @@ def _read_value(key: str, value: Any, kind: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Triplet:
-    """The files of one sample; `mask` or `depth` is None if the sample has none.
-
-    `near` overrides the polarity of the folder's relative depth, see `DatasetSpec.for_triplet`.
-    """
+    """The files of one sample; `mask` or `depth` is None if the sample has none."""
 
     id: str
     image: Path
@@ -95,7 +91,7 @@ class Triplet:
     background: str
     foreground: str
     split: str | None = None
-    near: str | None = None
+    near: str | None = None  # overrides the polarity of the folder's relative depth
 
     @property
     def foregrounds(self) -> list[str]:

@@ -1,7 +1,4 @@
-"""Options that commands share: which sub-folder has which role, and fields of dataset.json that state what values mean.
-
-Imports no NumPy, so that --help is quick.
-"""
+"""Options that commands share: roles of sub-folders, fields of dataset.json. Imports no NumPy: --help must be quick."""
 
 import argparse
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Write data set folders in the study's layout, under a hidden name until they are complete."""
+"""Write data set folders in the study's layout, in a hidden staging folder until they are complete."""
 
 import csv
 import json
@@ -30,8 +30,8 @@ Row = dict[str, str]
 class StagingDir:
     """A hidden folder beside `root`, locked by this process.
 
-    The `origin` is everything that the samples depend on, as text: an interrupted build of equal origin is resumed.
-    Without it nothing is kept, and several processes may build the same folder at the same time.
+    The `origin` is a text with everything that the samples depend on: an interrupted build of equal origin is resumed.
+    Without one, nothing is kept, and several processes may build the same folder at the same time.
     """
 
     def __init__(self, root: Path, origin: str | None = None) -> None:
@@ -172,10 +172,7 @@ def _encode(array: np.ndarray, suffix: str, role: str) -> UInt8[np.ndarray, " n"
 
 
 class DatasetWriter:
-    """Context that fills a hidden folder and renames it to `root`, which is absent or empty, on success.
-
-    For `origin` see `StagingDir`.
-    """
+    """Context that fills a `StagingDir` and renames it to `root`, which is absent or empty, on success."""
 
     def __init__(self, root: Path, spec: DatasetSpec, *, label_suffix: str = ".jpg", origin: str | None = None) -> None:
         self.root, self.spec, self._origin, self._label_suffix = Path(root), spec, origin, label_suffix
@@ -206,10 +203,7 @@ class DatasetWriter:
         workers: Workers = None,
         progress: Progress = no_progress,
     ) -> None:
-        """Draw and store the samples of all jobs that are not stored yet, several jobs at a time.
-
-        `draw` yields the numbered samples of a job, depends on the job alone, and can be pickled.
-        """
+        """Draw and store the samples of all jobs that are not stored yet; `draw` depends on the job alone."""
         pending = [(index, job) for index, job in enumerate(jobs) if index not in self.stored]
         before = len(jobs) - len(pending)
         if before:

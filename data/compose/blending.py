@@ -71,8 +71,8 @@ def paste_foreground(
 ) -> None:
     """Paste a foreground (RGB premultiplied with alpha, and alpha) in place, in front of everything that it covers.
 
-    Its distance is `distance_ratio` times the nearest that it covers, and it is never behind `foot`, the relative
-    inverse depth of the ground it stands on, if any. A `light` casts a shadow.
+    Its distance is `distance_ratio` times the nearest that it covers; it is never behind the ground it stands on, whose
+    relative inverse depth is `foot`.
     """
     px = canvas.image.shape[0]
     scale = place.size * px / max(pixels.shape[:2])

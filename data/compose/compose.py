@@ -1,10 +1,6 @@
 """Compose a data set: paste foregrounds on photos, with masks and, if the photos have it, depth.
 
-    one-look compose --backgrounds DIR --foregrounds DIR --per-pair 20 --flip --out DIR
-
-Depth is stored as relative inverse depth on one scale for the whole data set: PNG, 1..255 for 0..1, 0 = unknown. For
-photos with metric depth z that is (1/z - 1/far) / (1/near - 1/far), clipped. `far` is the 99th percentile of all known
-depths and `near` 0.9 of the first, which uses the range and leaves room in front. Both are kept in dataset.json.
+Depth is stored as relative inverse depth on one scale for the whole data set: PNG, 1..255 for 0..1, 0 = unknown.
 A foreground is flat: all of it is just before the nearest known depth that it covers, other foregrounds included.
 """
 
@@ -128,8 +124,7 @@ def _draw_place(
 ) -> tuple[Placement, float]:
     """Draw a place for a foreground, and return it with the depth it stands on (`UNKNOWN` if it does not stand).
 
-    With sizes it stands on the ground, or on a plane if the window has no ground. Without sizes, and in an image that
-    is all sky, the study's rule applies.
+    With sizes it stands on the ground, or else on a plane. Without sizes, or if all is sky, the study's rule applies.
     """
     if sizes is not None:
         standing = draw_standing(sizes if sizes.any() else compute_plane_sizes(canvas.depth), shape, rng)

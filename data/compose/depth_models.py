@@ -141,9 +141,9 @@ DepthModel = OnnxDepthModel | HubDepthModel | LevelGround
 
 
 def load_depth_model(source: str, preset: str | None = None) -> DepthModel | None:
-    """Load the depth model of a source `MODEL.onnx`, `hf:NAME` or `ground`; return None for anything else.
+    """Load the depth model `MODEL.onnx` (with the preprocessing of a preset or MODEL.json), `hf:NAME` or `ground`.
 
-    Without a `preset`, preprocessing is read from `MODEL.json`.
+    Returns None for any other source.
     """
     if source.startswith(HUB):
         _load_pipeline(source.removeprefix(HUB))
@@ -228,7 +228,7 @@ def _predict_file(model: DepthModel, folder: Path, photo: Path) -> None:
 def predict_relative_depth(
     model: DepthModel, image: UInt8[np.ndarray, "h w 3"], name: str, shorter_px: int | None = None
 ) -> Float32[np.ndarray, "h2 w2"]:
-    """Predict relative inverse depth of an RGB image, scaled to span 0..1, in the image's shape.
+    """Predict relative inverse depth of an RGB image, scaled to 0..1, in the image's aspect ratio.
 
     The shorter side measures `shorter_px`, or that of the model's output; `name` is for the error message.
     """

@@ -1,8 +1,4 @@
-"""Place foregrounds: anywhere by the study's rule, or standing on the ground.
-
-The study's data has centres anywhere in the image and sizes of 0.3 to 0.6 of its side. Its authors proposed
-foregrounds that are larger towards the bottom, and none in the sky: that is the rule "ground".
-"""
+"""Place foregrounds: anywhere, as in the study, or standing on the ground, larger towards the bottom."""
 
 from dataclasses import dataclass
 
@@ -10,7 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32
 
-SMALLEST, LARGEST = 0.3, 0.6
+SMALLEST, LARGEST = 0.3, 0.6  # of the image's side, in the study
 RULES = ("study", "ground")
 
 HORIZON = 0.45  # share of the height from the top: feet on the ground are below
@@ -47,9 +43,8 @@ def draw_placement(rng: np.random.Generator, sizes: tuple[float, float] = (SMALL
 def compute_standing_sizes(inverse: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
     """Compute the longer side of a foreground that stands at each pixel, in sides of the image; 0 where nothing can.
 
-    Size is proportional to inverse depth (1/z, negative where unknown), as in perspective; the nearest ground has the
-    largest size. Ground is below the horizon and comes nearer downwards. An image without such ground gets a plane that
-    starts at the horizon.
+    Size is proportional to inverse depth (1/z, negative where unknown). Ground is below the horizon and comes nearer
+    downwards; an image without such ground gets a plane that starts at the horizon.
     """
     ground = np.where(_find_level_pixels(inverse), inverse, np.float32(0))
     ground[: round(HORIZON * len(inverse))] = 0
@@ -104,7 +99,7 @@ def draw_standing(
 def compute_overlap(place: Placement, shape: tuple[int, int], px: int) -> tuple[Window, Window]:
     """Return rows and columns of the pixels that an image of side `px` and a foreground of a shape share, in both.
 
-    There is one at least: the foreground is moved until a row and a column of it are inside.
+    The foreground is moved until at least one pixel is inside.
     """
     image, foreground = [], []
     for middle, length in ((place.y, shape[0]), (place.x, shape[1])):

@@ -135,10 +135,7 @@ def make_plan(
     options: ComposeOptions | None = None,
     progress: Progress = no_progress,
 ) -> Plan:
-    """Read all sources of three folders once, and fix the scale of the depth.
-
-    Without a `count` there are `per_pair` composites of every background with every foreground (and side).
-    """
+    """Read all sources once and fix the scale of the depth; without a `count`, there are `per_pair` of each pair."""
     options = options or ComposeOptions()
     photos, images = find_backgrounds(backgrounds, depth), list_images(foregrounds, FOREGROUNDS)
     if count is None:
@@ -162,13 +159,10 @@ def check_minimum(name: str, value: int, least: int) -> int:
 
 
 def _read_sources(plan: Plan, progress: Progress) -> Float32[np.ndarray, " n"]:
-    """Read every source once, so that faults are found before the work, and return the known distances of the photos.
-
-    Threads are used because decoding releases the interpreter lock.
-    """
+    """Read every source once, so that faults are found early, and return the known distances of the photos."""
     sources: list[Path | BackgroundFiles] = [*plan.foregrounds, *plan.backgrounds]
     distances = [np.zeros(0, np.float32)]
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor() as pool:  # decoding releases the interpreter lock
         for done, found in enumerate(pool.map(partial(_read_source, plan), sources), start=1):
             distances += [] if found is None else [found]
             progress(done, len(sources))

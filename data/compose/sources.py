@@ -86,10 +86,7 @@ def list_images(folder: Path, content: str) -> tuple[Path, ...]:
 
 
 def find_depth_spec(depth: Path, maps: Sequence[Path]) -> DatasetSpec:
-    """Read what the depth maps mean from the dataset.json beside or above them; without one they are millimetres.
-
-    Another scale than that of millimetres does no harm, because the depth of composites is relative.
-    """
+    """Read the encoding of depth maps from the dataset.json beside or above them; without one it is millimetres."""
     for path in (depth / "dataset.json", depth.parent / "dataset.json"):
         if path.is_file():
             return read_spec(path)
@@ -126,7 +123,7 @@ def _read_depth(path: Path, spec: DatasetSpec) -> tuple[np.ndarray, int]:
 def read_background(image: Path, depth: Path | None, spec: DatasetSpec | None, px: int) -> Background:
     """Read a photo and its depth, upright and resized so that the shorter side measures `px`.
 
-    `spec` gives the meaning of the depth values, with near_m and far_m set if they are metric.
+    The `spec` of the depth has near_m, and far_m, if it is metric.
     """
     stored, orientation = read_pixels(image, decode_color)
     colours = turn(stored, orientation)
@@ -189,10 +186,9 @@ def _shrink(pixels: UInt8[np.ndarray, "h w 4"], longest_px: int) -> UInt8[np.nda
 
 
 def _clean_edges(pixels: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h w 4"]:
-    """Give translucent edge pixels the colour of the solid pixels beside them, and premultiply with alpha.
+    """Give translucent edge pixels the colour of solid pixels nearby, if there are any, and premultiply with alpha.
 
-    The edge of a cut-out mixes in the colours of its former background, which would show as a halo. Translucent pixels
-    without solid ones nearby keep their colours, as glass and shadows need.
+    The edge of a cut-out otherwise has the colours of its former background, which show as a halo.
     """
     alpha = pixels[..., 3]
     solid = (alpha >= SOLID).astype(np.float32)

@@ -40,9 +40,9 @@ def parse_path(text: str) -> Path:
 
 
 def run(command: Callable[[], int | None], *errors: type[Exception]) -> int:
-    """Run a command and return its exit code: its own (None is 0), 2 for one of `errors`, 130 if the user stopped it.
+    """Run a command and return its exit code: its own (None is 0), 2 after one of `errors`, 130 after Ctrl-C.
 
-    `errors` are the user's mistakes; their message is printed on stderr.
+    The message of an error is printed on stderr.
     """
     try:
         return command() or 0

@@ -19,8 +19,7 @@ def cache_dir() -> Path:
 def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, durable: bool = False) -> None:
     """Write a file under a temporary name and rename it; on any exception nothing stays behind.
 
-    With `durable` the content reaches the disk before the name does, so that a power failure leaves the file before or
-    this one, and no file of zeros. This takes milliseconds.
+    With `durable`, which takes milliseconds, a power failure leaves the old file or the new one, not one of zeros.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:

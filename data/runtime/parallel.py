@@ -63,8 +63,7 @@ def parallel_map(
 ) -> Iterator[tuple[Job, Result]]:
     """Apply a function to jobs, several at a time; yield jobs and their results in order of completion.
 
-    The function can be pickled; on a cluster its module is installed on every node, and all nodes reach the `folder`
-    that it writes to.
+    On a cluster, all nodes must have the function's module and reach the `folder` that it writes to.
     """
     if isinstance(workers, RayCluster):
         count, pool = workers.cores, workers.open_pool(work, folder)

@@ -178,11 +178,7 @@ def name_storage(uri: str) -> Iterator[None]:
 
 
 def call_with_retries(uri: str, function: Callable[[], Result]) -> Result:
-    """Call a function that uses a storage; if it fails, repeat it after each wait of OUTAGE_S.
-
-    Raises:
-        StorageError: The last attempt failed too.
-    """
+    """Call a function that uses a storage; repeat it after each wait of OUTAGE_S, then raise StorageError."""
     for wait_s in OUTAGE_S:
         with suppress(OSError):
             return function()
@@ -220,11 +216,7 @@ def publish_cached(storage: str, names: Sequence[str], progress: Progress = no_p
 
 
 def fetch_cached(storage: str, names: Sequence[str]) -> bool:
-    """Download files that the cache lacks, once for all processes of this machine; return whether any was missing.
-
-    Raises:
-        StorageError: The last attempt to download them failed.
-    """
+    """Download files that the cache lacks, once for all processes of this machine; return whether any was missing."""
     from filelock import FileLock
 
     def list_missing() -> list[str]:

@@ -1,7 +1,4 @@
-"""Figures and objects of the built-in scenes: people and animals with random limbs, and one table of objects.
-
-Lengths are metres. Every maker returns solids that stand on y = 0 around the origin.
-"""
+"""Figures and objects of the built-in scenes, as solids that stand on y = 0 around the origin; lengths in metres."""
 
 from collections.abc import Sequence
 from itertools import pairwise, product

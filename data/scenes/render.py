@@ -1,7 +1,4 @@
-"""Ray casting of solids: image, exact depth and exact coverage, for backgrounds and figures alike.
-
-Depth is measured along the camera's axis (z-depth, metres), infinity where a ray hits nothing.
-"""
+"""Ray casting of solids: image, z-depth in metres (infinity where a ray hits nothing) and coverage."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

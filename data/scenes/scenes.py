@@ -1,9 +1,7 @@
 """Draw the built-in data set: procedural scenes with a figure in the foreground, exact masks and exact depth.
 
-    python -m data.scenes --out DIR --count 2000
-
-Depth is stored as relative inverse depth on one scale for all scenes: 1 at `NEAR_M`, 0 at `FAR_M` and beyond,
-(1/z - 1/far) / (1/near - 1/far). Backgrounds begin at about 1.5 m and the figure is nearer than all that it covers.
+Depth is stored as relative inverse depth on one scale for all scenes: 1 at `NEAR_M`, 0 at `FAR_M` and beyond. The
+figure is nearer than everything that it covers.
 """
 
 import argparse
@@ -80,8 +78,7 @@ def make_scenes(
 ) -> Path:
     """Draw a data set of scenes into a new folder, with the options of `ScenePlan`; return the folder.
 
-    The same seed draws the same images, whatever the number of workers, which is one per core by default. `progress` is
-    called with the backgrounds done and their number.
+    The same seed draws the same images, whatever the number of workers; `progress` counts backgrounds.
     """
     plan = ScenePlan(count=count, **options)
     spec = DatasetSpec(near="bright", depth_unit="relative", group_size=plan.per_background, near_m=NEAR_M, far_m=FAR_M)
@@ -197,10 +194,7 @@ def _find_light(world: World, pose: Pose) -> Vector:
 
 
 def _scale_inverse(covered: Float32[np.ndarray, "h w"], view: View, scale: float) -> Float32[np.ndarray, "h w"]:
-    """Return the inverse depth of a figure at its distance, or just before all that it covers where that is nearer.
-
-    Scaling a figure about the camera does not change its image.
-    """
+    """Return the inverse depth of a figure that is scaled about the camera to its distance, before all it covers."""
     here = view.alpha > 0
     if not here.any():
         return view.inverse

@@ -1,7 +1,6 @@
 """Solids of the built-in scenes, their exact intersections with rays, and the vector arithmetic for both.
 
-Coordinates are metres: x right, y up, z ahead. Rays are `origin + t * ray`; a hit is the smallest t > 0, infinity where
-there is none. All intersections are closed forms for quadrics and slabs.
+Coordinates are metres: x right, y up, z ahead. Rays are `origin + t * ray`; a hit is the smallest t > 0, or infinity.
 """
 
 from collections.abc import Sequence

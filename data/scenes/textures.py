@@ -1,7 +1,4 @@
-"""Procedural surfaces of the built-in scenes: colours, noise and patterns, painted per point.
-
-Colours are linear light in [0, 1]; `rgb` and `hsv` make them from display values.
-"""
+"""Procedural surfaces of the built-in scenes: colours (linear light in [0, 1]), noise and patterns per point."""
 
 from collections.abc import Callable
 from colorsys import hsv_to_rgb
