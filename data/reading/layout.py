@@ -1,13 +1,11 @@
 """Find the triplets of a data set folder from the names of its files, and what their values mean."""
 
-import contextlib
 import functools
-import gc
 import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,19 +67,6 @@ def _infer_spec(dataset: Dataset, fields: Mapping[str, Any]) -> Dataset:
     return infer_encoding(replace(dataset, spec=DatasetSpec.from_dict(configured)), configured).apply(dataset)
 
 
-@contextlib.contextmanager
-def _pause_garbage_collection() -> Iterator[None]:
-    """Pause the collector, which would look at the objects of 100,000 triplets again and again and free none."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-@_pause_garbage_collection()
 def read_folder(root: Path, *, roles: Roles = NO_ROLES, group_size: int | None = None) -> Dataset:
     """Read a folder that joins no others, with the triplets in `unusable`; dataset.json precedes `group_size`."""
     if not os.path.isdir(root):  # noqa: PTH112 - Path.is_dir raises on names that are too long
