@@ -23,6 +23,7 @@ STARTUP_TRIALS = 15  # random trials before TPE; rejected ones count, since they
 MAX_GOOD = 25  # largest number of trials that TPE takes as good
 MAX_RECENT = 500  # recent trials for the fit of TPE: its time grows with them, and it gives recent ones more weight
 MAX_RUNNING = 200  # newest running trials, which TPE avoids
+DRAWN_AT_ONCE = 16  # suggestions whose candidates TPE compares at once, few enough for the arrays to stay in the cache
 MAX_REJECTIONS_IN_TIME = 100  # consecutive rejections after which a network that is only too slow is accepted
 MAX_REJECTIONS = 1000  # consecutive rejections after which the search ends
 OPTUNA_STATES = {
@@ -77,8 +78,8 @@ class FeasibleTPE(TPESampler):
     of 2. The public argument `gamma` sets this number; it is deprecated since Optuna 4.9 and removed in 6.0 (tested
     with optuna 5.0.0).
 
-    With many workers, several suggestions are drawn from one fit, because a fit takes ten times as long as a draw. This
-    extends `_sample` and `_build_parzen_estimator`, private methods of Optuna.
+    With many workers, `batch` suggestions are drawn from one fit, because a fit takes ten times as long as a draw. This
+    extends `_compute_acquisition_func`, a private method of Optuna, which gets the estimators of the fit.
 
     Attributes:
         trained: Number of ended trials in the study, except failed and rejected ones.
@@ -86,10 +87,10 @@ class FeasibleTPE(TPESampler):
     """
 
     def __init__(self, seed: int) -> None:
-        self.trained, self.batch, self._asked = 0, 1, 0
-        self._space: dict[str, BaseDistribution] = {}  # inferred with the fit
-        self._fit: dict[tuple[str, ...], list[Any]] = {}  # estimators of good and of other trials, by parameters
-        self._drawn: dict[tuple[str, ...], list[dict[str, Any]]] = {}  # values from that fit for further suggestions
+        self.trained, self.batch = 0, 1
+        self._space: dict[str, BaseDistribution] = {}  # inferred with the last fit
+        self._drawn: list[dict[str, Any]] = []  # further suggestions from that fit
+        self._drawing: list[dict[str, Any]] = []  # the same while a fit is made
         super().__init__(
             seed=seed,
             n_startup_trials=STARTUP_TRIALS,
@@ -100,47 +101,32 @@ class FeasibleTPE(TPESampler):
         )
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Return the parameters that are suggested together; begin a new fit after `batch` suggestions."""
-        self._asked = self._asked % self.batch + 1
-        if self._asked == 1:
-            self._fit, self._drawn = {}, {}
+        """Return the parameters that are suggested together."""
+        if not self._drawn:
             self._space = super().infer_relative_search_space(study, trial)
         return self._space
 
-    def _sample(
+    def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Return values of parameters, from the estimators of this fit if it has them."""
-        names = tuple(search_space)
-        if names not in self._fit:
-            self._fit[names] = []
-            return super()._sample(study, trial, search_space)
-        if not self._drawn.get(names):
-            self._drawn[names] = self._draw(search_space, self.batch - self._asked + 1, *self._fit[names])
-        return self._drawn[names].pop()
+        """Return the next suggestion of the last fit, or the first one of a new fit."""
+        if self._drawn:
+            return self._drawn.pop()
+        self._drawing = [{} for _ in range(self.batch - 1)]
+        first = super().sample_relative(study, trial, search_space)
+        self._drawn, self._drawing = self._drawing if first else [], []
+        return first
 
-    def _draw(
-        self, search_space: dict[str, BaseDistribution], count: int, good: Any, others: Any
-    ) -> list[dict[str, Any]]:
-        """Return the values of `count` suggestions, each the best of as many candidates as Optuna draws for one.
-
-        All are drawn at once: most of Optuna's computation depends on the fitted trials, not on the number of draws.
-        """
-        drawn = good.sample(self._rng.rng, count * self._n_ei_candidates)
-        scores = self._compute_acquisition_func(drawn, good, others).reshape(count, -1)
-        best = scores.argmax(axis=1) + np.arange(count) * self._n_ei_candidates
-        return [
-            {name: values.to_external_repr(drawn[name][row].item()) for name, values in search_space.items()}
-            for row in best
-        ]
-
-    def _build_parzen_estimator(
-        self, study: optuna.Study, search_space: dict[str, BaseDistribution], *trials: Any, **options: Any
-    ) -> Any:
-        """Return the estimator of good or of other trials, and keep it for this fit."""
-        estimator = super()._build_parzen_estimator(study, search_space, *trials, **options)
-        self._fit[tuple(search_space)].append(estimator)
-        return estimator
+    def _compute_acquisition_func(self, samples: dict[str, np.ndarray], good: Any, others: Any) -> np.ndarray:
+        """Rank the candidates of a suggestion; draw further suggestions, each the best of as many candidates."""
+        for begin in range(0, len(self._drawing), DRAWN_AT_ONCE):
+            part = self._drawing[begin : begin + DRAWN_AT_ONCE]
+            drawn = good.sample(self._rng.rng, len(part) * self._n_ei_candidates)
+            best = super()._compute_acquisition_func(drawn, good, others).reshape(len(part), -1).argmax(axis=1)
+            for values, row in zip(part, best + np.arange(len(part)) * self._n_ei_candidates, strict=True):
+                values |= {n: self._space[n].to_external_repr(column[row].item()) for n, column in drawn.items()}
+        ranked: np.ndarray = super()._compute_acquisition_func(samples, good, others)
+        return ranked
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections import deque
 from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,13 @@ class RunJournal(BaseJournalBackend):
 
     One process holds the run folder and each line is one write, so no lock is needed; the lock of a killed process
     would delay the next one by half a minute. A power failure may lose the last lines; trials.jsonl keeps the
-    trials. An incomplete last line of a killed process is removed. The file is in the format of Optuna's own backend,
-    and is opened only if something was written, because Optuna reads it seventy times per trial.
+    trials. An incomplete last line of a killed process is removed. The file is in the format of Optuna's own backend.
+    It is read only if another object has written to it, because Optuna reads it seventy times per trial.
     """
 
     def __init__(self, path: Path) -> None:
         self._path, self._lines, self._bytes = path, 0, 0  # lines and bytes that have been read
+        self._written = deque[dict[str, Any]]()  # entries of this object that have not been read back
         with path.open("ab+") as file:
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)
@@ -34,6 +36,9 @@ class RunJournal(BaseJournalBackend):
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """Yield the entries from `log_number_from` on, which is the first one that was not read yet."""
         assert log_number_from == self._lines
+        while self._written:
+            self._lines += 1
+            yield self._written.popleft()
         if self._path.stat().st_size == self._bytes:
             return
         with self._path.open("rb") as file:
@@ -43,9 +48,14 @@ class RunJournal(BaseJournalBackend):
                 yield json.loads(line)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append one JSON line per entry."""
+        """Append one JSON line per entry; if nobody else has written since the last one, it is not read back."""
+        content = b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs)
         with self._path.open("ab", buffering=0) as file:
-            file.write(b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs))
+            is_next = file.tell() == self._bytes
+            file.write(content)
+        if is_next:
+            self._bytes += len(content)
+            self._written += logs
 
 
 def repair_journal(path: Path) -> int:

@@ -63,3 +63,15 @@ def test_half_a_line_at_the_end_does_not_stop_a_search_that_goes_on(tmp_path):
     study = optuna.load_study(study_name="explore", storage=open_journal(path))
     study.tell(study.ask(), 0.3)
     assert len(optuna.load_study(study_name="explore", storage=open_journal(path)).trials) == 4
+
+
+def test_two_objects_of_a_journal_see_what_each_other_writes(tmp_path):
+    studies = [
+        optuna.create_study(study_name="explore", storage=open_journal(tmp_path / "j"), load_if_exists=True)
+        for _ in range(2)
+    ]
+    for value in range(4):
+        studies[value % 2].ask()
+        studies[value % 2].tell(value, float(value))
+    for study in studies:
+        assert [trial.value for trial in study.trials] == [0.0, 1.0, 2.0, 3.0]
