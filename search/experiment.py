@@ -10,7 +10,7 @@ from typing import Any
 
 from data.data_module import DataModule
 from data.pack.shards import record_type
-from data.runtime.storage import join, split
+from data.runtime.storage import StorageError, join, split
 from models.cost import Throughput, measure_reference_ms
 from search.config.budget import Budget, Deadlines, plan_deadlines
 from search.config.constraints import Constraints
@@ -19,7 +19,7 @@ from search.config.recipes import PORTFOLIO, RECIPES, VARIED
 from search.config.stages import SEARCH_FROM, Stage
 from search.output.finalize import FinalModels, NoModelError, report_best
 from search.records.console import RunConsole, list_dashboards
-from search.records.disk import DiskFullError, check_disk, find_full_disk
+from search.records.disk import DiskFullError, check_disk, find_full_disk, list_causes
 from search.records.mirror import CHECKPOINTS
 from search.records.prometheus import PrometheusExporter
 from search.records.run_dir import claim, format_resume_command, read_lines, shorten
@@ -79,7 +79,8 @@ class Experiment:
         Raises:
             RunInterruptedError: The user stopped the run.
             StageFailedError: Every trial of a stage failed.
-            DiskFullError: A disk is full; the state of the run is "stopped".
+            DiskFullError: A disk is full; the state of the run is "stopped", as after the next one.
+            StorageError: The storage did not answer, however often it was asked again.
             NoModelError: No trial ended with a model.
         """
         self.interrupt.listen()
@@ -93,9 +94,13 @@ class Experiment:
                 return self._finalize(resources.budget)
             except BaseException as error:
                 full = find_full_disk(error, self.folder)
-                self.run_state.end("stopped" if full or isinstance(error, RunInterruptedError) else "failed")
+                storage = next((cause for cause in list_causes(error) if isinstance(cause, StorageError)), None)
+                stopped = full or storage or isinstance(error, RunInterruptedError)
+                self.run_state.end("stopped" if stopped else "failed")
                 if full:
                     raise DiskFullError(full) from error
+                if storage:
+                    raise storage from None  # Ray Tune raises its own error instead
                 raise
 
     def _release_ray(self) -> None:

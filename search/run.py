@@ -25,7 +25,7 @@ from data.runtime.cli import parse_path
 from data.runtime.cores import count_cores
 from data.runtime.process import prepare_process
 from data.runtime.progress import progress_bar
-from data.runtime.storage import parse_location
+from data.runtime.storage import StorageError, parse_location
 from models.config import ConfigError
 from search.checks import build_options, check_workers, find_folders, open_data, register_plugins, select_gpus
 from search.config.budget import Budget, BudgetError, extend_budget, parse_budget
@@ -206,42 +206,33 @@ def _run(
     address: str | None, options: RunOptions, data_module: "DataModule", run_state: RunState, table: TrialTable
 ) -> int:
     """Run the experiment and write the report; meanwhile copy the run to its storage, if it has one."""
-    with mirror_run(run_state.folder, options.storage) as discard:
-        return _search(address, options, data_module, run_state, table, discard)
-
-
-def _search(
-    address: str | None,
-    options: RunOptions,
-    data_module: "DataModule",
-    run_state: RunState,
-    table: TrialTable,
-    discard: Callable[[Callable[[], None]], None],
-) -> int:
     from search.records.console import RunConsole
     from search.tuning.ray import session
 
     out = run_state.folder
     if options.split == "random":
         print("warning: --split random leaks: validation shares backgrounds with training", file=sys.stderr)
-    # Torch is imported while Ray starts. Ray ends with the thread that started it, so the pool outlives the run.
-    with ThreadPoolExecutor(1) as pool, RunConsole() as console:
-        starting = pool.submit(session.start, address, options.workers)
-        from search.experiment import Experiment, NoModelError, RunInterruptedError, StageFailedError
+    with mirror_run(out, options.storage) as discard:
+        # Torch is imported while Ray starts. Ray ends with the thread that started it, so the pool outlives the run.
+        with ThreadPoolExecutor(1) as pool, RunConsole() as console:
+            starting = pool.submit(session.start, address, options.workers)
+            from search.experiment import Experiment, NoModelError, RunInterruptedError, StageFailedError
 
-        try:
-            Experiment(options, data_module, console, starting, run_state, table, discard).run()
-        except RunInterruptedError:
-            print(cli.to_printable(describe_stop(out)))
-            return 130
-        except (NoModelError, StageFailedError) as error:
-            more = f"; continue with: {format_resume_command(out)}" if isinstance(error, StageFailedError) else ""
-            print(cli.to_printable(f"error: {error}{more}"), file=sys.stderr)
-            _write_report(out)
-            return 1
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, signal.default_int_handler)
-    return _end(out)
+            try:
+                Experiment(options, data_module, console, starting, run_state, table, discard).run()
+            except RunInterruptedError:
+                print(cli.to_printable(describe_stop(out)))
+                return 130
+            except (NoModelError, StageFailedError, StorageError) as error:
+                if not is_claimed(out):
+                    raise
+                more = "" if isinstance(error, NoModelError) else f"; continue with: {format_resume_command(out)}"
+                print(cli.to_printable(f"error: {error}{more}"), file=sys.stderr)
+                _write_report(out)
+                return 1
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, signal.default_int_handler)
+        return _end(out)
 
 
 def _end(out: Path) -> int:

@@ -22,7 +22,7 @@ class DiskFullError(RuntimeError):
 
 def find_full_disk(error: BaseException, folder: Path) -> str:
     """Return a message that names the full disk if one caused the exception, directly or not, else ""."""
-    causes = list(_causes(error))
+    causes = list(list_causes(error))
     named = next((str(cause) for cause in causes if isinstance(cause, DiskFullError)), "")
     return named or (describe_full(folder) if any(map(_is_full, causes)) else "")
 
@@ -72,7 +72,8 @@ def check_disk(planned: float, folder: Path) -> str:
     return f"warning: {short[0]} has {free} free, and the run may need {format_bytes(planned)}; free some or move it"
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def list_causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an exception and those that caused it or were being handled when it was raised."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

@@ -3,9 +3,11 @@
 import os
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from data.runtime.storage import StorageError
 from search.config.budget import parse_budget
 from search.config.options import RunOptions
 from search.experiment import RunInterruptedError
@@ -42,6 +44,26 @@ def test_interrupted_run_prints_the_command_that_goes_on(out, monkeypatch, capsy
     assert _run(None, options, None, run_state, TrialTable(out)) == 130
     words = command_in(capsys.readouterr().out, "python ")
     assert words == ["python", str(ROOT / "search" / "run.py"), "--resume", str(out)]
+
+
+def test_storage_that_fails_for_good_ends_the_run_with_the_command_that_goes_on(out, monkeypatch, capsys):
+    def prepare(*_):
+        try:
+            raise StorageError("s3://bucket cannot be used: time-out")
+        except StorageError:
+            raise RuntimeError("Traceback") from None  # as Ray Tune does
+
+    monkeypatch.setattr("search.tuning.ray.session.start", lambda address, workers: None)
+    monkeypatch.setattr("search.tuning.interrupt.Interrupt.listen", lambda self: None)
+    monkeypatch.setattr("search.experiment.Experiment._prepare", prepare)
+    monkeypatch.setattr("search.run._write_report", lambda folder: None)
+    options = RunOptions(budget=parse_budget("60s"))
+    run_state = create_run_state(out, options.to_dict(), began=0.0)
+    assert _run(None, options, SimpleNamespace(), run_state, TrialTable(out)) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: s3://bucket cannot be used: time-out; continue with: ") and said.count("\n") == 1
+    assert command_in(said, "python ") == ["python", str(ROOT / "search" / "run.py"), "--resume", str(out)]
+    assert run_state.state == "stopped"
 
 
 def test_run_whose_report_fails_prints_the_command_that_tries_again(out, capsys):
