@@ -166,13 +166,13 @@ def _check_feasible(options: RunOptions, *, local: bool) -> RunOptions:
     if not options.limits:
         return options
     from search.config.constraints import Constraints
-    from search.study.space import SpaceLimits, list_smallest_networks
+    from search.study.space import build_space, list_smallest_networks
     from search.study.space_settings import read_space
 
     constraints = Constraints(px=options.px, **options.limits)
     if not options.configs:
         constraints.select(
-            list_smallest_networks(SpaceLimits(stated=read_space(options.space, options.encoder_weights))),
+            list_smallest_networks(build_space(stated=read_space(options.space, options.encoder_weights))),
             source="the search space",
         )
         return options

@@ -142,8 +142,8 @@ def _draw_configs(
     """Return feasible configurations of the space, as a search would try them."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    limits = limit_space(allocation.train_images, narrow=stage.narrow, stated=stated)
-    drawn = [suggest(study.ask(), limits) for _ in range(DRAWS)]
+    space = limit_space(allocation.train_images, narrow=stage.narrow, stated=stated)
+    drawn = [suggest(study.ask(), space) for _ in range(DRAWS)]
     images, cap_s = allocation.train_images, allocation.cap_s
     feasibility = build_feasibility(stage, constraints, throughput, images=images, cap_s=cap_s)
     smallest = min(drawn, key=lambda config: count_macs(config.model, stage.px))

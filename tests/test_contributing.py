@@ -22,16 +22,16 @@ from data.values.pixels import decode_label, read_pixels
 from models.build import build_model
 from models.losses.loss import build_loss
 from models.target import Target
-from search.study.space import SpaceLimits, list_smallest_networks, suggest
+from search.study.space import build_space, list_smallest_networks, suggest
 
 study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-configs = [suggest(study.ask(), SpaceLimits()) for _ in range(800)]
+configs = [suggest(study.ask(), build_space()) for _ in range(800)]
 config = next(
     c
     for c in configs
     if c.model.arch == "tiny" and c.loss.mask_structural == c.loss.depth_structural == "slopes" and c.augment.noise
 )
-assert "tiny" in {c.model.arch for c in list_smallest_networks()}
+assert "tiny" in {c.model.arch for c in list_smallest_networks(build_space())}
 
 rng = np.random.default_rng(0)
 image, mask = rng.integers(0, 256, (8, 32, 32, 3), np.uint8), rng.integers(0, 2, (8, 32, 32), np.uint8)

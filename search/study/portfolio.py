@@ -58,8 +58,8 @@ def choose(scores: Float[np.ndarray, "candidates sets"], size: int = SIZE) -> li
 def list_candidates(images: int, draws: int, seed: int) -> dict[str, TrialConfig]:
     """Return the portfolio, the study's recipes and random configurations, by name."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-    limits = limit_space(images, narrow=False)
-    drawn = [suggest(study.ask(), limits) for _ in range(draws)]
+    space = limit_space(images, narrow=False)
+    drawn = [suggest(study.ask(), space) for _ in range(draws)]
     random = {f"{config.model.arch}_{seed}_{i}": config for i, config in enumerate(drawn)}
     return {name: build_recipe(name, width=min(8, build_recipe(name).model.width)) for name in NETWORKS} | random
 

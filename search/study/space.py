@@ -7,7 +7,6 @@ those are defined (`models.build`, `models.losses.loss`, `data.loading.augment`)
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, TypeGuard
 
@@ -32,30 +31,19 @@ WEIGHT_DECAY = Range(1e-5, 1e-1, log=True)  # from no effect in a short run to t
 Parameters = Mapping[str, Values | OnlyIf]
 
 
-@dataclass(frozen=True, kw_only=True)
-class SpaceLimits:
-    """Limits of the space that depend on the run."""
-
-    archs: tuple[str, ...] = field(default_factory=lambda: tuple(ARCHITECTURES))
-    batch_sizes: tuple[int, ...] = (8, 16, 32)  # choices that leave enough steps in an epoch of the first stage
-    # lowest and highest learning rate of each optimizer
-    lr: Mapping[str, tuple[float, float]] = field(default_factory=LR_RANGES.copy)
-    stated: Parameters = field(default_factory=dict)  # the user's parameters, which replace the default ones
-
-
 def limit_space(
     images: int,
     *,
     narrow: bool,
     lr: Mapping[str, tuple[float, float]] = MappingProxyType(LR_RANGES),
     stated: Parameters = MappingProxyType({}),
-) -> SpaceLimits:
-    """Return the limits for a first stage with that many images.
+) -> Parameters:
+    """Return the space for a first stage with that many images.
 
     A narrow space excludes SLOW_ARCHS, except architectures whose encoder weights are given.
     """
     archs = tuple(n for n in ARCHITECTURES if not (narrow and n in SLOW_ARCHS) or f"{n}/weights" in stated)
-    return SpaceLimits(archs=archs, batch_sizes=choose_batch_sizes(images), lr=lr, stated=stated)
+    return build_space(archs=archs, batch_sizes=choose_batch_sizes(images), lr=lr, stated=stated)
 
 
 def choose_batch_sizes(images: int) -> tuple[int, ...]:
@@ -65,40 +53,48 @@ def choose_batch_sizes(images: int) -> tuple[int, ...]:
     return tuple([size for size in enough if images <= many * size] or enough[-1:]) or (max(1, images // few),)
 
 
-def list_parameters(limits: SpaceLimits) -> Parameters:
-    """Return the parameters of the space with their values, within a section in the order of suggestion."""
+def build_space(
+    *,
+    archs: tuple[str, ...] = (),
+    batch_sizes: tuple[int, ...] = (8, 16, 32),
+    lr: Mapping[str, tuple[float, float]] = MappingProxyType(LR_RANGES),
+    stated: Parameters = MappingProxyType({}),
+) -> Parameters:
+    """Return the parameters of the space with their values, within a section in the order of suggestion.
+
+    `archs` are all architectures unless some are named; `lr` has the range of each optimizer; the `stated` parameters
+    are the user's, which replace the default ones.
+    """
     sections = {name: architecture.choices for name, architecture in ARCHITECTURES.items()}
-    sections |= {"loss": LOSS_CHOICES, **{name: {"lr": Range(*lr, log=True)} for name, lr in limits.lr.items()}}
-    optim: dict[str, Values] = {"name": tuple(LR_RANGES), "weight_decay": WEIGHT_DECAY}
-    optim["batch_size"] = limits.batch_sizes
+    sections |= {"loss": LOSS_CHOICES, **{name: {"lr": Range(*bounds, log=True)} for name, bounds in lr.items()}}
+    optim: dict[str, Values] = {"name": tuple(LR_RANGES), "weight_decay": WEIGHT_DECAY, "batch_size": batch_sizes}
     sections |= {"optim": optim, "schedule": {"policy": POLICIES}, "augment": AUGMENT_CHOICES}
     listed = {f"{section}/{name}": values for section, fields in sections.items() for name, values in fields.items()}
-    return {"model/arch": limits.archs, **listed, **limits.stated}
+    return {"model/arch": archs or tuple(ARCHITECTURES), **listed, **stated}
 
 
-def suggest(trial: optuna.Trial, limits: SpaceLimits) -> TrialConfig:
+def suggest(trial: optuna.Trial, space: Parameters) -> TrialConfig:
     """Return the configuration that `trial` suggests."""
-    parameters = list_parameters(limits)
-    arch = _pick(trial, "model/arch", parameters)
-    model = {"arch": arch, **_pick_fields(trial, arch, parameters)}
-    loss, optim = _pick_fields(trial, "loss", parameters), _pick_optim(trial, parameters)
-    last = {section: _pick_fields(trial, section, parameters) for section in ("schedule", "augment")}
+    arch = _pick(trial, "model/arch", space)
+    model = {"arch": arch, **_pick_fields(trial, arch, space)}
+    loss, optim = _pick_fields(trial, "loss", space), _pick_optim(trial, space)
+    last = {section: _pick_fields(trial, section, space) for section in ("schedule", "augment")}
     return TrialConfig.from_dict({"model": model, "loss": loss, "optim": optim, **last})
 
 
-def _pick_fields(trial: optuna.Trial, section: str, parameters: Parameters, **fields: Any) -> dict[str, Any]:
+def _pick_fields(trial: optuna.Trial, section: str, space: Parameters, **fields: Any) -> dict[str, Any]:
     """Return the fields of a section; those of `fields` are picked already."""
-    for parameter, values in parameters.items():
+    for parameter, values in space.items():
         of_section, _, name = parameter.partition("/")
         if of_section != section or name in fields:
             continue
         if not isinstance(values, OnlyIf) or fields.get(values.field) == values.value:
-            fields[name] = _pick(trial, parameter, parameters)
+            fields[name] = _pick(trial, parameter, space)
     return fields
 
 
-def _pick(trial: optuna.Trial, name: str, parameters: Parameters) -> Any:
-    values = list_values(parameters[name])
+def _pick(trial: optuna.Trial, name: str, space: Parameters) -> Any:
+    values = list_values(space[name])
     if isinstance(values, Range):
         return trial.suggest_float(name, values.low, values.high, log=values.log, step=values.step)
     encoded = {_encode(value): value for value in values}
@@ -115,14 +111,14 @@ def _encode(value: Any) -> Any:
     return ",".join(map(str, value)) if isinstance(value, tuple | list) else value
 
 
-def _pick_optim(trial: optuna.Trial, parameters: Parameters) -> dict[str, Any]:
-    name = _pick(trial, "optim/name", parameters)
-    values = parameters[f"{name}/lr"]
+def _pick_optim(trial: optuna.Trial, space: Parameters) -> dict[str, Any]:
+    name = _pick(trial, "optim/name", space)
+    values = space[f"{name}/lr"]
     if is_scaled(values):
         lr = scale_lr(trial.suggest_float("optim/lr_scale", 0.0, 1.0), values.low, values.high)
     else:
-        lr = _pick(trial, f"{name}/lr", parameters)
-    return _pick_fields(trial, "optim", parameters, name=name, lr=lr)
+        lr = _pick(trial, f"{name}/lr", space)
+    return _pick_fields(trial, "optim", space, name=name, lr=lr)
 
 
 def is_scaled(values: Values | OnlyIf) -> TypeGuard[Range]:
@@ -138,14 +134,14 @@ def scale_lr(scale: float, low: float, high: float) -> float:
     return float(f"{low * (high / low) ** scale:.6g}")
 
 
-def encode_point(config: TrialConfig, limits: SpaceLimits) -> dict[str, Any]:
+def encode_point(config: TrialConfig, space: Parameters) -> dict[str, Any]:
     """Return the point of the space nearest to `config`, by parameter name."""
-    parameters, arch, optim = list_parameters(limits), config.model.arch, config.optim
+    arch, optim = config.model.arch, config.optim
     values = {f"{arch}/{name}": value for name, value in config.model.to_dict().items()}
     values |= {"model/arch": arch, f"{optim.name}/lr": optim.lr}
     values |= {name: value for name, value in config.flat().items() if not name.startswith("model/")}
-    point = {name: _find_nearest(values[name], list_values(parameters[name])) for name in parameters if name in values}
-    rates = parameters[f"{optim.name}/lr"]
+    point = {name: _find_nearest(values[name], list_values(each)) for name, each in space.items() if name in values}
+    rates = space[f"{optim.name}/lr"]
     if is_scaled(rates):
         nearest = point.pop(f"{optim.name}/lr")
         point["optim/lr_scale"] = math.log(nearest / rates.low) / math.log(rates.high / rates.low)
@@ -163,43 +159,42 @@ def _find_nearest(value: Any, values: Values) -> Any:
 
 
 def build_first_points(
-    limits: SpaceLimits, fits: Callable[[TrialConfig], bool], names: Iterable[str]
+    space: Parameters, fits: Callable[[TrialConfig], bool], names: Iterable[str]
 ) -> list[dict[str, Any]]:
     """Return the recipes in the space as points, each at the largest feasible width up to its own.
 
     Recipes of an architecture whose encoder weights are given come first.
     """
-    points, parameters = [], list_parameters(limits)
+    points = []
     models = {name: build_recipe(name).model for name in names}
-    for name, model in sorted(models.items(), key=lambda item: f"{item[1].arch}/weights" not in limits.stated):
-        if model.arch in list_choices("model/arch", parameters):
-            widths = list_choices(f"{model.arch}/width", parameters)
+    for name, model in sorted(models.items(), key=lambda item: f"{item[1].arch}/weights" not in space):
+        if model.arch in list_choices("model/arch", space):
+            widths = list_choices(f"{model.arch}/width", space)
             usual = sorted((w for w in widths if w <= model.width), reverse=True)
             recipes = [build_recipe(name, width=w) for w in usual] or [build_recipe(name)]
-            points.append(encode_point(next(filter(fits, recipes), recipes[-1]), limits))
+            points.append(encode_point(next(filter(fits, recipes), recipes[-1]), space))
     return points
 
 
-def list_choices(name: str, parameters: Parameters) -> tuple[Any, ...]:
+def list_choices(name: str, space: Parameters) -> tuple[Any, ...]:
     """Return the values of a parameter that has a list of them, such as the widths of an architecture."""
-    values = list_values(parameters[name])
+    values = list_values(space[name])
     assert isinstance(values, tuple)
     return values
 
 
-def list_smallest_networks(limits: SpaceLimits = SpaceLimits()) -> list[TrialConfig]:
+def list_smallest_networks(space: Parameters) -> list[TrialConfig]:
     """Return the narrowest networks of every architecture and stem; if these are too large, the whole space is."""
-    parameters = list_parameters(limits)
     return [
-        TrialConfig.from_dict({"model": {**fields, **_find_only(arch, parameters), "stem_stride": stem}})
-        for arch in list_choices("model/arch", parameters)
-        for stem in list_choices(f"{arch}/stem_stride", parameters)
+        TrialConfig.from_dict({"model": {**fields, **_find_only(arch, space), "stem_stride": stem}})
+        for arch in list_choices("model/arch", space)
+        for stem in list_choices(f"{arch}/stem_stride", space)
         for fields in ({"arch": arch}, {"arch": arch, **ARCHITECTURES[arch].lightest})
     ]
 
 
-def _find_only(arch: str, parameters: Parameters) -> dict[str, Any]:
+def _find_only(arch: str, space: Parameters) -> dict[str, Any]:
     """Return the smallest width of an architecture, and its fields that have a single value in the space."""
-    fields = {name.partition("/")[2]: list_values(v) for name, v in parameters.items() if name.startswith(f"{arch}/")}
+    fields = {name.partition("/")[2]: list_values(v) for name, v in space.items() if name.startswith(f"{arch}/")}
     only = {name: values[0] for name, values in fields.items() if isinstance(values, tuple) and len(values) == 1}
-    return {**only, "width": min(list_choices(f"{arch}/width", parameters))}
+    return {**only, "width": min(list_choices(f"{arch}/width", space))}

@@ -16,7 +16,7 @@ from models.build import ARCHITECTURES
 from models.config import ConfigError, OnlyIf, PlainConfig, Range, Values, check_choice, check_fields, check_type
 from search.config.encoder import EncoderWeights
 from search.config.trial import SECTIONS, OptimConfig, TrialConfig
-from search.study.space import LR_RANGES, Parameters, SpaceLimits, list_parameters, list_values
+from search.study.space import LR_RANGES, Parameters, build_space, list_values
 
 REMOVE = "remove"  # lists parameters that are not searched but keep their defaults
 ARCH = "model/arch"
@@ -38,7 +38,7 @@ def read_space(stated: Mapping[str, Any], encoder: EncoderWeights | None = None)
     if not isinstance(removed, list):
         raise ConfigError(f"{REMOVE} = {removed!r} must be a list of parameters")
     named = {key: plain for key, plain in stated.items() if key != REMOVE} | dict.fromkeys(map(str, removed))
-    default, archs = list_parameters(SpaceLimits()), tuple(ARCHITECTURES)
+    default, archs = build_space(), tuple(ARCHITECTURES)
     found: dict[str, Any] = {}
     for key, plain in sorted(named.items(), key=lambda item: item[0] != "model.arch"):
         for parameter in _find_parameters(key, archs):
@@ -58,7 +58,7 @@ def read_space(stated: Mapping[str, Any], encoder: EncoderWeights | None = None)
 
 def simplify_space(stated: Mapping[str, Any]) -> dict[str, Any]:
     """Return the differences from the default space, by single parameter; raise ConfigError like `read_space`."""
-    default = {**list_parameters(SpaceLimits()), **dict.fromkeys(DECIDED)}
+    default = {**build_space(), **dict.fromkeys(DECIDED)}
     read = {name: values for name, values in read_space(stated).items() if values != default.get(name)}
     return {name.replace("/", "."): _to_plain(list_values(values)) for name, values in read.items()}
 
@@ -66,7 +66,7 @@ def simplify_space(stated: Mapping[str, Any]) -> dict[str, Any]:
 def list_lines(stated: Mapping[str, Any]) -> list[tuple[str, Any, bool, str]]:
     """Return name, plain values, whether the run chooses them, and description of each parameter."""
     read, lines = read_space(stated), []
-    for name, values in list_parameters(SpaceLimits(stated=read)).items():
+    for name, values in build_space(stated=read).items():
         plain = _to_plain(list_values(values))
         condition = f" (if {values.field} is {str(values.value).lower()})" if isinstance(values, OnlyIf) else ""
         config, field = _find_config(name)

@@ -252,21 +252,21 @@ def build_search(
     trials of a search that failed as a whole do not count towards the budget.
     """
     stage, images = context.stage, len(context.data.train)
-    limits = limit_space(images, narrow=stage.narrow, lr=lr, stated=resources.space)
+    space = limit_space(images, narrow=stage.narrow, lr=lr, stated=resources.space)
     workers = resources.cluster.workers
     throughput = resources.cluster.share(resources.throughput, workers)
     rules = build_feasibility(stage, resources.constraints, throughput, images=images, cap_s=context.cap_s)
     latest = None if context.deadline is None else context.deadline - max(2.0, (context.cap_s or 0) / 4)
-    space, storage = partial(suggest, limits=limits), open_journal(journal)
-    resume_study(storage, space, past, encode=partial(encode_point, limits=limits), objectives=stage.objectives)
+    propose, storage = partial(suggest, space=space), open_journal(journal)
+    resume_study(storage, propose, past, encode=partial(encode_point, space=space), objectives=stage.objectives)
     search = FeasibleOptunaSearch(
-        space,
+        propose,
         context,
         closed=StopCriterion(resources.budget.trials and resources.budget.trials + retried, latest),
         rules=rules,
         storage=storage,
         # enqueued once, even if the run is killed before its first trial
-        points=[] if storage.get_all_studies() else build_first_points(limits, rules.fits, resources.first),
+        points=[] if storage.get_all_studies() else build_first_points(space, rules.fits, resources.first),
         kind=resources.sampler,
         seed=resources.seed,
         past=past,

@@ -107,7 +107,7 @@ def write_whole_run(run: Path, dataset: Path, *, searched: int = 14) -> Path:
     from data.data_module import DataModule
     from models.build import build_model
     from search.output.model_folder import TrainedModel, write_model_folder
-    from search.study.space import SpaceLimits, suggest
+    from search.study.space import build_space, suggest
     from search.study.storage import open_journal
 
     data_module = DataModule(dataset, seed=0)
@@ -124,7 +124,7 @@ def write_whole_run(run: Path, dataset: Path, *, searched: int = 14) -> Path:
     table = TrialTable(run)
     for number in range(1, searched + 1):
         trial = study.ask()
-        tried = suggest(trial, SpaceLimits())
+        tried = suggest(trial, build_space())
         trial.set_user_attr("trial_id", f"e{number:04}")
         study.tell(trial, _add(table, f"e{number:04}", "explore", tried, score=number / 20 - 0.2))
     best = {name: metrics["val"][name] for name in ("score", "iou", "rmse_depth", "checkerboard")}

@@ -24,7 +24,7 @@ from search.records.run_state import create_run_state
 from search.records.tensorboard import TensorBoard
 from search.records.trials import TrialTable
 from search.study.dashboard import StageStudies
-from search.study.space import SpaceLimits, suggest
+from search.study.space import build_space, suggest
 from search.study.storage import open_journal
 from search.tuning.allocation import StopCriterion
 from search.tuning.ray.checkpoints import CheckpointStore
@@ -84,7 +84,7 @@ def run(tiny_dataset, tmp_path_factory) -> Path:
         for stage in (EXPLORE, CONFIRM)
     )
     search = FeasibleOptunaSearch(
-        partial(suggest, limits=SpaceLimits()), explore, closed=StopCriterion(None, None),
+        partial(suggest, space=build_space()), explore, closed=StopCriterion(None, None),
         rules=Feasibility(px=80, constraints=Constraints(px=160)),
         storage=open_journal(folder / "study.journal"), points=[], seed=0,
     )  # fmt: skip

@@ -16,7 +16,7 @@ from search.config.encoder import read_encoder_weights
 from search.config.options import RunOptions
 from search.config.recipes import PORTFOLIO, build_recipe
 from search.run import main
-from search.study.space import SpaceLimits, build_first_points, limit_space, list_parameters, suggest
+from search.study.space import build_first_points, build_space, limit_space, suggest
 from search.study.space_settings import read_space
 from tests.published import LITE0, RESNET18, published_lite, published_resnet18
 
@@ -154,7 +154,7 @@ def test_search_tries_the_encoder_of_the_weights_and_nothing_else_of_its_archite
     assert own and {(m.width, m.stem_stride, m.weights) for _, m in own} == {(64, 2, "file")}
     assert len({params["resnet18_ed/encoder_lr"] for params, _ in own}) == len(own)
     assert {config.model.weights for _, config in trials if config.model.arch == "efficientnet_lite"} == {"imagenet"}
-    assert "resnet18_ed/encoder_lr" not in list_parameters(SpaceLimits())
+    assert "resnet18_ed/encoder_lr" not in build_space()
 
 
 def test_what_is_stated_of_the_encoder_s_training_is_kept(folder):
@@ -171,7 +171,7 @@ def test_recipes_of_the_weights_are_tried_first_even_in_a_narrow_space(folder):
     for point in build_first_points(limits, lambda config: True, PORTFOLIO):
         study.enqueue_trial(point)
     assert (suggest(study.ask(), limits).model.arch, len(study.trials)) == ("resnet18_ed", len(PORTFOLIO))
-    assert "resnet18_ed" not in limit_space(1000, narrow=True).archs
+    assert "resnet18_ed" not in limit_space(1000, narrow=True)["model/arch"]
 
 
 def test_first_points_have_the_encoder_of_the_weights(folder):

@@ -49,14 +49,14 @@ SEARCHED = """
 import pickle, subprocess, sys, optuna
 from search.config.plugins import load_plugins, name_plugin
 load_plugins(dict(name_plugin(path) for path in sys.argv[1:]))
-from search.study.space import SpaceLimits, list_smallest_networks, suggest
+from search.study.space import build_space, list_smallest_networks, suggest
 from search.study.space_settings import read_space
 from models.build import build_model
 from models.losses.loss import build_loss
 study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-configs = [suggest(study.ask(), SpaceLimits()) for _ in range(300)]
+configs = [suggest(study.ask(), build_space()) for _ in range(300)]
 chosen = next(c for c in configs if c.model.arch == "tiny" and c.loss.depth_structural == "slopes")
-assert "tiny" in {c.model.arch for c in list_smallest_networks()}
+assert "tiny" in {c.model.arch for c in list_smallest_networks(build_space())}
 assert read_space({"tiny.width": [8]})["tiny/width"] == (8,)
 build_model(chosen.model), build_loss(chosen.loss, 64)
 read = "import pickle, sys; c = pickle.load(sys.stdin.buffer); print(c.model)"

@@ -20,8 +20,8 @@ from search.config.trial import OPTIMIZERS, POLICIES, TrialConfig
 from search.study.space import (
     LR_RANGES,
     SLOW_ARCHS,
-    SpaceLimits,
     build_first_points,
+    build_space,
     choose_batch_sizes,
     encode_point,
     limit_space,
@@ -30,7 +30,7 @@ from search.study.space import (
     suggest,
 )
 
-LIMITS = SpaceLimits()
+LIMITS = build_space()
 STRUCTURAL = (NONE, *STRUCTURAL_TERMS)
 PX = 80
 WIDTHS = {name: architecture.choices["width"] for name, architecture in ARCHITECTURES.items()}
@@ -72,7 +72,7 @@ REGISTRIES = {
     "loss/depth_structural": tuple(name for name in STRUCTURAL if searched(name, "depth")),
     "loss/balance": tuple(BALANCES),
     "optim/name": OPTIMIZERS,
-    "optim/batch_size": LIMITS.batch_sizes,
+    "optim/batch_size": LIMITS["optim/batch_size"],
     "schedule/policy": tuple(set(POLICIES) - {"constant"}),  # it does not anneal
     **{f"{arch}/{name}": values for arch in ARCHITECTURES for name, values in own_choices(arch).items()},
 }
@@ -184,11 +184,12 @@ def test_first_points_take_the_greatest_width_that_fits():
 
 def test_narrow_space_has_neither_slow_architectures_nor_their_recipes():
     narrow, wide = (limit_space(400, narrow=narrow) for narrow in (True, False))
-    assert set(wide.archs) - set(narrow.archs) == set(SLOW_ARCHS) and narrow.batch_sizes == (4, 8, 16, 32)
+    assert set(wide["model/arch"]) - set(narrow["model/arch"]) == set(SLOW_ARCHS)
+    assert narrow["optim/batch_size"] == (4, 8, 16, 32)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     drawn = {suggest(study.ask(), narrow).model.arch for _ in range(40)}
     tried = {p["model/arch"] for p in build_first_points(narrow, lambda config: True, NETWORKS)}
-    assert drawn == tried == set(narrow.archs)
+    assert drawn == tried == set(narrow["model/arch"])
 
 
 def test_optimizers_share_one_parameter_for_the_learning_rate(samples):
@@ -203,14 +204,15 @@ def test_channels_can_be_doubled_as_the_study_did():
 
 
 def test_learning_rates_can_be_narrowed_and_points_follow():
-    limits = SpaceLimits(lr={"adamw": (6e-3, 8e-3), "sgd": (0.1, 0.2)})
+    limits = build_space(lr={"adamw": (6e-3, 8e-3), "sgd": (0.1, 0.2)})
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for config in (suggest(study.ask(), limits) for _ in range(40)):
-        low, high = limits.lr[config.optim.name]
-        assert low <= config.optim.lr <= high
+        rates = limits[f"{config.optim.name}/lr"]
+        assert rates.low <= config.optim.lr <= rates.high
     scales = [encode_point(build_recipe(name), limits)["optim/lr_scale"] for name in ("unet", "quick_unet")]
     assert scales == [0.0, 1.0]  # their rates are 5e-3 and 1e-2
-    assert SpaceLimits().lr == LR_RANGES and set(LR_RANGES) == set(OPTIMIZERS)
+    usual = {name: build_space()[f"{name}/lr"] for name in OPTIMIZERS}
+    assert {name: (rates.low, rates.high) for name, rates in usual.items()} == LR_RANGES
 
 
 @pytest.mark.parametrize(
@@ -222,7 +224,7 @@ def test_batch_sizes_leave_steps_in_an_epoch(images, sizes):
 
 
 def test_no_network_of_the_space_is_smaller_than_the_smallest(samples):
-    smallest = list_smallest_networks()
+    smallest = list_smallest_networks(build_space())
     narrow = {config.model for _, config in samples if config.model.width == WIDTHS[config.model.arch][0]}
     for cost in (lambda model: probe(model).params, lambda model: count_macs(model, PX)):
         least = min(cost(config.model) for config in smallest)

@@ -4,8 +4,8 @@ import pytest
 from models.config import OnlyIf, Range
 from search.config.recipes import NETWORKS, build_recipe
 from search.study.space import (
-    SpaceLimits,
     build_first_points,
+    build_space,
     encode_point,
     limit_space,
     list_smallest_networks,
@@ -58,13 +58,13 @@ def test_learning_rate_is_fixed_listed_or_on_a_linear_scale(stated):
         assert all(0.001 <= rate <= 0.1 for rate in rates) and sum(rate > 0.05 for rate in rates) > len(rates) / 4
     else:
         assert rates == set(stated if isinstance(stated, list) else [stated])
-    limits = SpaceLimits(stated=read_space({"optim.lr": stated}))
+    limits = build_space(stated=read_space({"optim.lr": stated}))
     suggested = suggest(optuna.trial.FixedTrial(encode_point(build_recipe("unet"), limits)), limits)
     assert suggested.optim.lr in rates or isinstance(stated, dict)
 
 
 def test_first_points_lie_in_the_stated_space():
-    limits = SpaceLimits(stated=read_space(STATED))
+    limits = build_space(stated=read_space(STATED))
     points = build_first_points(limits, lambda config: True, NETWORKS)
     assert {point["model/arch"] for point in points} == {"unet", "atrous"}
     for point in points:
@@ -74,7 +74,7 @@ def test_first_points_lie_in_the_stated_space():
 
 def test_smallest_networks_are_those_of_the_stated_space():
     stated = {"model.arch": ["unet"], "unet.width": [12, 16], "unet.block": "dilated", "unet.stem_stride": [1]}
-    found = [c.model for c in list_smallest_networks(SpaceLimits(stated=read_space(stated)))]
+    found = [c.model for c in list_smallest_networks(build_space(stated=read_space(stated)))]
     assert {(m.arch, m.width, m.stem_stride, m.block) for m in found} == {("unet", 12, 1, "dilated")}
 
 

@@ -18,7 +18,7 @@ from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord
 from search.study.resume import resume_study
 from search.study.sampler import build_sampler, select_fitted
-from search.study.space import SpaceLimits, build_first_points, encode_point, suggest
+from search.study.space import build_first_points, build_space, encode_point, suggest
 from search.study.storage import STUDY_NAME, open_journal
 from search.tuning.allocation import StopCriterion
 from search.tuning.ray.searchers import FINISHED, FeasibleOptunaSearch, FixedSearcher, StageChain
@@ -33,8 +33,8 @@ CONTEXT = StageContext(
     device="cpu",
 )
 CONFIG = build_recipe("quick_unet")
-LIMITS = SpaceLimits()
-SPACE = partial(suggest, limits=LIMITS)
+LIMITS = build_space()
+SPACE = partial(suggest, space=LIMITS)
 RULES = Feasibility(px=80, constraints=Constraints(px=160))
 LAST = {"score": 0.5, "epoch": 9, "last": True}
 
@@ -427,7 +427,7 @@ def test_two_objectives_are_values_of_one_study_also_after_a_resume(tmp_path):
     past = [record(1, "completed", **metrics), record(2, "failed"), record(3, "completed", **metrics)]
     past[2].config = spec.config.flat()
     again = open_journal(journal)
-    encode = partial(encode_point, limits=LIMITS)
+    encode = partial(encode_point, space=LIMITS)
     resume_study(again, SPACE, past, encode=encode, objectives=stage.objectives)
     assert study(again).trials[2].values == [0.5, 1234.0]  # the study had lost it
     lost = open_journal(tmp_path / "lost.journal")
