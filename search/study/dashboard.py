@@ -19,8 +19,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from data.loading.visualize import render_predictions, render_truth
 from data.pack.pack import RawBatch
 from search.records.trials import TrialRecord, TrialTable
-from search.study.resume import close_stale_trials, finish_trial
-from search.study.sampler import create_study
+from search.study.resume import close_stale_trials
+from search.study.sampler import create_study, finish_trial
 from search.study.storage import find_study, open_journal, open_trial
 
 JPEG_QUALITY = 90
@@ -76,7 +76,7 @@ class StageStudies:
         if truth is not None and predicted is not None:
             sheet = np.hstack([truth, render_predictions(predicted)])
             self._attach(trial, f"{record.trial_id}.jpg", _encode_jpeg(sheet))
-        finish_trial(trial, study, record)
+        finish_trial(study, trial, record.status, record.reason, record.metrics)
         self._summarise(self._list_lineage(record)[-1])
 
     def show(self, picture: Path) -> None:

@@ -12,7 +12,7 @@ from models.config import ConfigError
 from search.config.trial import TrialConfig
 from search.records.run_dir import RunDirError
 from search.records.trials import TrialRecord
-from search.study.sampler import OPTUNA_STATES, create_study, describe_outcome, list_values
+from search.study.sampler import OPTUNA_STATES, create_study, describe_outcome, finish_trial, list_values
 from search.study.storage import find_study, open_trial
 
 SearchSpace = Callable[[FixedTrial], object]
@@ -116,12 +116,5 @@ def close_stale_trials(storage: BaseStorage, study: optuna.Study, records: Seque
         if record is None:
             study.tell(trial.number, state=TrialState.FAIL)
         elif record.status:
-            finish_trial(open_trial(storage, study, trial.number), study, record)
-
-
-def finish_trial(trial: optuna.Trial, study: optuna.Study, record: TrialRecord) -> None:
-    """Report the recorded outcome of a trial to Optuna."""
-    for name, value in describe_outcome(record.status, record.reason, record.metrics).items():
-        trial.set_user_attr(name, value)
-    state = OPTUNA_STATES[record.status]
-    study.tell(trial, list_values(study, state, record.metrics), state=state)
+            running = open_trial(storage, study, trial.number)
+            finish_trial(study, running, record.status, record.reason, record.metrics)

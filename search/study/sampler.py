@@ -35,6 +35,16 @@ OPTUNA_STATES = {
 SHOWN_METRICS = ("iou", "rmse_depth", "params", "macs", "fit_s")
 
 
+def finish_trial(
+    study: optuna.Study, trial: optuna.Trial, status: str, reason: str, metrics: Mapping[str, Any]
+) -> None:
+    """Report the outcome of a trial to Optuna."""
+    for name, value in describe_outcome(status, reason, metrics).items():
+        trial.set_user_attr(name, value)
+    state = OPTUNA_STATES[status]
+    study.tell(trial, list_values(study, state, metrics), state=state)
+
+
 def describe_outcome(status: str, reason: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Return the user attributes of an ended trial: status, reason and SHOWN_METRICS."""
     shown = {name: metrics[name] for name in SHOWN_METRICS if name in metrics}

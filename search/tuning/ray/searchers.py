@@ -15,13 +15,11 @@ from search.records.trials import TrialRecord, yield_free_numbers
 from search.study.sampler import (
     MAX_REJECTIONS,
     MAX_REJECTIONS_IN_TIME,
-    OPTUNA_STATES,
     FeasibleTPE,
     build_sampler,
     create_study,
-    describe_outcome,
+    finish_trial,
     is_trained,
-    list_values,
 )
 from search.study.storage import open_trial
 from search.tuning.ray.trainable import StageContext, TrialSpec, build_trial_spec, read_outcome
@@ -150,18 +148,13 @@ class FeasibleOptunaSearch(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Report the outcome of a trial to Optuna; `result` is the last report."""
-        trial = self._trials.get(trial_id)
-        if trial is None:
+        if trial_id not in self._trials:
             return
         result = result or {}
         metrics = result.get("metrics", {})
         self.on_trial_result(trial_id, result)  # of the last report Ray Tune tells nothing else
         status, reason = read_outcome(result, metrics) if result and not error else ("failed", "")
-        for name, value in describe_outcome(status, reason, metrics).items():
-            trial.set_user_attr(name, value)
-        state = OPTUNA_STATES[status]
-        values = list_values(self.study, state, {**metrics, "score": result.get("score")})
-        self.study.tell(self._trials.pop(trial_id), values, state=state)
+        finish_trial(self.study, self._trials.pop(trial_id), status, reason, {**metrics, "score": result.get("score")})
 
 
 class FixedSearcher(Searcher):
