@@ -34,9 +34,7 @@ BUILT_IN_COUNT = 2000
 def build_options(args: argparse.Namespace, budget: Budget) -> RunOptions:
     """Return the options of a new run; reduce `args.space` to its differences from the default space.
 
-    Raises:
-        ConfigError: An option does not fit this machine or another option, or no network meets the constraints.
-        BudgetError: The budget cannot be spent here, or is less than the configurations need.
+    Raise ConfigError or BudgetError if an option does not fit this machine, another option or the budget.
     """
     check_workers(args)
     select_gpus(args.gpus, args.address)
@@ -137,11 +135,7 @@ def _read_encoder(args: argparse.Namespace) -> EncoderWeights | None:
 
 
 def _pin_encoder(options: RunOptions, encoder: EncoderWeights | None) -> RunOptions:
-    """Return the options with the encoder of --encoder-weights and configurations that have it.
-
-    Raises:
-        ConfigError: No configuration uses the weights, or one needs weights that are not given.
-    """
+    """Return the options with the encoder of --encoder-weights; raise ConfigError if they do not fit."""
     configs = tuple(encoder.pin(config) for config in options.configs) if encoder else options.configs
     started = [config for config in configs if getattr(config.model, "weights", "none") == "file"]
     if encoder and configs and not started:
@@ -153,12 +147,7 @@ def _pin_encoder(options: RunOptions, encoder: EncoderWeights | None) -> RunOpti
 
 
 def _check_feasible(options: RunOptions, *, local: bool) -> RunOptions:
-    """Return the options without the configurations that exceed a constraint.
-
-    Raises:
-        ConfigError: No network meets the constraints.
-        BudgetError: The budget is in GPU hours, and this machine has no GPU.
-    """
+    """Return the options without the configurations that exceed a constraint; raise ConfigError if none is left."""
     if options.budget.device == "gpu" and local:
         import torch
 

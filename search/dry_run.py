@@ -202,12 +202,7 @@ def _estimate_trial_s(stage: Stage, epoch_s: float, cap_s: float | None) -> floa
 
 
 def print_estimate(options: RunOptions, data_module: DataModule, pool: ProcessPoolExecutor, out: Path) -> None:
-    """Measure this machine and print an estimate of the run; warn if the disk of `out` or of the cache is too small.
-
-    Raises:
-        DataError: Too many triplets cannot be used.
-        BudgetError: The budget cannot be met on this machine.
-    """
+    """Measure this machine and print an estimate of the run; warn if the disk of `out` or of the cache is too small."""
     with progress_bar("measuring this machine"):
         machine = measure(data_module, options.workers, pool=pool)
         data_module.check_left_out()

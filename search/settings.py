@@ -64,11 +64,7 @@ def _simplify_weights(stated: Mapping[str, Any]) -> dict[str, float]:
 
 
 def read_settings(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:
-    """Return the values in a settings file, by the destination of the parser's options.
-
-    Raises:
-        ConfigError: The file cannot be read, is not TOML, or has an unknown setting or a wrong value.
-    """
+    """Return the values in a settings file, by option; raise ConfigError if it cannot be read or a value is wrong."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:

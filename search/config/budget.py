@@ -29,11 +29,8 @@ class Budget:
     def as_wall_time(self, *, devices: Mapping[str, int], used_s: float = 0.0, used: Mapping[str, float]) -> "Budget":
         """Convert device hours to wall time by dividing the rest over the devices; return other budgets unchanged.
 
-        `used_s` are the seconds that the run has used, `used` the device seconds of each kind of its earlier
-        processes.
-
-        Raises:
-            BudgetError: There is no such device, or too little is left.
+        `used_s` are the seconds that the run has used, `used` the device seconds of each kind of its earlier processes.
+        Raise BudgetError if there is no such device, or too little is left.
         """
         if self.device_s is None:
             return self

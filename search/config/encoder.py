@@ -59,11 +59,7 @@ def parse_source(text: str) -> str:
 
 
 def read_encoder_weights(source: str) -> EncoderWeights:
-    """Read published weights, find their encoder and keep its tensors in the cache.
-
-    Raises:
-        ConfigError: The weights cannot be found or read, or do not fit; the message names the tensor.
-    """
+    """Read published weights, find their encoder and cache its tensors; raise ConfigError if they do not fit."""
     from safetensors.torch import save
 
     from models.build import match_encoder

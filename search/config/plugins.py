@@ -35,11 +35,7 @@ class Plugin(NamedTuple):
 
 
 def name_plugin(text: str) -> Plugin:
-    """Store a file passed by the user of this machine in the cache, which allows its execution.
-
-    Raises:
-        ArgumentTypeError: The file cannot be read or stored, or is not a Python file.
-    """
+    """Store a Python file of this machine's user in the cache, which allows its execution."""
     path = Path(text).expanduser()
     try:
         content = path.read_bytes()
@@ -81,10 +77,8 @@ def find_copy(name: str, sha256: str) -> Path:
 def load_plugins(recorded: Mapping[str, str], where: Path | str = "", *, shipped: Sequence[str] = ()) -> None:
     """Register the plugins of a run or a model, by name and hash, in this process and its workers.
 
-    `shipped` are folders that are searched after the cache, for files that the user has named on another machine.
-
-    Raises:
-        PluginError: The user of this machine has never passed the file to --plugin, or it raises an exception.
+    `shipped` are folders that are searched after the cache, for files that the user has named on another machine. Raise
+    PluginError if the user of this machine has never passed a file to --plugin, or if it raises an exception.
     """
     for name, sha256 in recorded.items():
         module_name = f"one_look_plugin_{sha256[:16]}"

@@ -77,10 +77,8 @@ TABLE_PX = 80
 def build_recipe(name: str, *, width: int | None = None) -> TrialConfig:
     """Build the configuration of that name, or of several joined by "+", with a network of that width.
 
-    Fields of later names override those of earlier ones; a network replaces a network.
-
-    Raises:
-        ConfigError: A name is unknown (lists the names), none is a network, or the width is too small.
+    Fields of later names override those of earlier ones; a network replaces a network. Raise ConfigError if a name is
+    unknown or none is a network.
     """
     sections: Sections = {}
     for part in name.split("+"):
@@ -126,11 +124,7 @@ class GridError(ConfigError):
 
 
 def read_grid(path: Path) -> list[TrialConfig]:
-    """Return the configurations of a grid file in order.
-
-    Raises:
-        GridError: The file is missing or not JSON, or an entry, whose number is given, is not valid.
-    """
+    """Return the configurations of a grid file in order; raise GridError if one is not valid."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

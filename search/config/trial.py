@@ -70,11 +70,7 @@ class TrialConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Mapping[str, Any]]) -> "TrialConfig":
-        """Build a configuration from sections of plain values.
-
-        Raises:
-            ConfigError: A section or key is unknown (the nearest one is named), or a value breaks its rule.
-        """
+        """Build a configuration from sections of plain values; raise ConfigError if a name or a value is wrong."""
         check_fields("config", ("model", *SECTIONS), values)
         if "model" not in values:
             raise ConfigError("config has no section 'model'; it needs at least model/arch")

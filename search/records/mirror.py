@@ -30,12 +30,7 @@ ORDERED = ("run.json", "trials.jsonl", "reports.jsonl")
 
 
 def claim_storage(storage: str, out: Path) -> str:
-    """Check that a new run can use the storage, and return the URI of its copy.
-
-    Raises:
-        RunDirError: The storage has a run of that name, or the copy would be the run folder itself.
-        StorageError: The storage cannot be written to.
-    """
+    """Return the URI of the copy of a new run; raise RunDirError or StorageError if there can be none."""
     uri, mark = join(storage, out.name), _name_mark()
     with name_storage(storage):
         place = open_place(storage)
@@ -99,11 +94,7 @@ class RunMirror:
         self._waiting.append(action)
 
     def sync(self) -> None:
-        """Copy the files that have changed, and delete those that are gone.
-
-        Raises:
-            RunDirError: Another process copies the run now.
-        """
+        """Copy changed files, and delete those that are gone; raise RunDirError if another process copies the run."""
         if not is_claimed(self.folder):
             return
         self._check_owner()
@@ -165,11 +156,8 @@ def _is_record(name: str) -> bool:
 def fetch_run(location: Path | str) -> tuple[Path, str | None]:
     """Return the folder of a run and the URI of its copy, if it has one; update the folder if the copy is newer.
 
-    `location` is the folder, or the URI.
-
-    Raises:
-        RunDirError: There is no run at the URI, another process continues it, or the folder has another run.
-        StorageError: The storage cannot be read.
+    `location` is the folder, or the URI. Raise RunDirError if there is no run, another process continues it, or the
+    folder has another one.
     """
     folder = parse_path("runs") / split(str(location))[1] if is_uri(location) else Path(location)
     here = _parse((folder / "run.json").read_bytes()) if (folder / "run.json").is_file() else {}

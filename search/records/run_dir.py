@@ -32,14 +32,7 @@ def check_free(out: Path) -> None:
 
 
 def claim(out: Path) -> AbstractContextManager[object]:
-    """Create and lock the run folder.
-
-    Returns:
-        The lock, as a context that releases it.
-
-    Raises:
-        RunDirError: The folder is not empty or cannot be created.
-    """
+    """Create and lock the run folder; raise RunDirError if it is not empty or cannot be created."""
     check_free(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -49,11 +42,7 @@ def claim(out: Path) -> AbstractContextManager[object]:
 
 
 def hold(out: Path) -> AbstractContextManager[object]:
-    """Lock a run folder until the returned context or this process ends.
-
-    Raises:
-        RunDirError: Another process has locked the folder, or it is not writable.
-    """
+    """Lock a run folder until the returned context or this process ends; raise RunDirError if another has it."""
     from filelock import FileLock, Timeout
 
     try:
@@ -68,11 +57,7 @@ def hold(out: Path) -> AbstractContextManager[object]:
 
 
 def find_run(name: str | Path) -> Path:
-    """Return the run folder of that name; `latest` is the existing one that this user started or resumed last.
-
-    Raises:
-        RunDirError: There is no latest run.
-    """
+    """Return the run folder of that name; `latest` is the one that this user started or resumed last."""
     if str(name) != LATEST:
         return Path(name)
     if runs := list_runs():
@@ -173,10 +158,9 @@ def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a JSON-lines file if it exists; skip incomplete lines, which a crash may leave.
+    """Yield the objects of a JSON-lines file, if it exists, without the incomplete lines that a crash may leave.
 
-    Raises:
-        RunDirError: The file cannot be read, or a line is not a JSON object.
+    Raise RunDirError if the file cannot be read or a line is no object.
     """
     if not path.exists():
         return

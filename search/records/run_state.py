@@ -235,12 +235,9 @@ def check_trained(content: Mapping[str, Any], path: Path) -> None:
 
 
 def read_run_json(folder: Path, *, extended: bool) -> dict[str, Any]:
-    """Return the run.json of a run that is to be resumed.
+    """Return the run.json of a run that is to be resumed; raise RunDirError if it cannot be.
 
     A run that is done and has a report is refused, unless `extended` gives it more budget.
-
-    Raises:
-        RunDirError: `folder` is not a run folder, has another format, or is done.
     """
     path = folder / "run.json"
     try:

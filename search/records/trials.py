@@ -48,13 +48,7 @@ class TrialRecord:
 
     @classmethod
     def from_line(cls, line: Mapping[str, Any], path: Path) -> "TrialRecord":
-        """Return the record of a trial from the line of its start in trials.jsonl; `path` is for error messages.
-
-        Unknown fields of other versions are ignored.
-
-        Raises:
-            RunDirError: A field is missing.
-        """
+        """Return the record of a trial from the line of its start in trials.jsonl, without fields of other versions."""
         require_fields({"metrics": {}, "started_s": 0.0} | dict(line), _BEGUN, path)
         return cls(**{name: line[name] for name in {f.name for f in fields(cls)} & line.keys()})
 
@@ -99,11 +93,7 @@ class TrialTable:
 
     @classmethod
     def load(cls, folder: Path) -> "TrialTable":
-        """Return the table of a run, including trials that were running when it ended.
-
-        Raises:
-            RunDirError: A file is damaged or of another version.
-        """
+        """Return the table of a run, with the trials that ran when it ended; raise RunDirError if a file is damaged."""
         table, path = cls(folder), folder / "trials.jsonl"
         for line in read_lines(path):
             if "config" in line:

@@ -1,11 +1,13 @@
 """Train a recorded trial again and compare its metrics with the record, epoch by epoch."""
 
 import difflib
+import io
 import json
+import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -23,9 +25,7 @@ from search.records.run_dir import RunDirError, read_lines, require_fields
 from search.records.run_state import check_trained, describe_process
 from search.records.trials import TrialRecord, TrialTable
 from search.training.micro_batches import TrialOutOfMemoryError
-from search.training.trainer import FitPlan, State, TrialDivergedError, fit
-from search.tuning.ray.checkpoints import find_checkpoints
-from search.tuning.ray.trainable import load_state
+from search.training.trainer import STATE_FILE, FitPlan, State, TrialDivergedError, fit
 
 PACKAGES = ("torch", "numpy", "albumentations", "opencv-python-headless")  # whose versions metrics depend on
 NOT_COMPARED = {"train_s", "fit_s", "predictions", "replay"}  # times, and report entries that are not metrics
@@ -117,9 +117,16 @@ class RunRecords:
         last_epoch, storage = self._read_reports(trial_id)[-1]["epochs"], self.content["options"].get("storage")
         location = join(storage, CHECKPOINTS) if storage else self.folder / CHECKPOINTS
         with name_storage(str(location)):
-            found = find_checkpoints(open_place(location), {trial_id: last_epoch}, trial=trial_id)
-            state = load_state(found.get(trial_id))
-        return state["model"] if state and state["epoch"] == last_epoch else None
+            place = open_place(location)
+            paths = [name for name in place.list_files() if PurePosixPath(name).match(f"{trial_id}_*/*/{STATE_FILE}")]
+            contents = [place.read(path) for path in paths]
+        for content in contents:
+            if zipfile.is_zipfile(io.BytesIO(content)):  # torch's format; a file that was cut short is not one
+                state: State = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+                if state["epoch"] == last_epoch:
+                    weights: State = state["model"]
+                    return weights
+        return None
 
     def describe_changes(self) -> list[str]:
         """Return one line for each package version, and the platform, that differs from the run's."""
@@ -225,12 +232,7 @@ def find_differences(recorded: Mapping[str, Any], metrics: Mapping[str, Any]) ->
 
 
 def reproduce_trial(records: RunRecords, trial_id: str, log: Log, *, device: str | None = None) -> Comparison:
-    """Train a trial again up to the end of its record; if its parent's weights are gone, train the parent first.
-
-    Raises:
-        NotReproducibleError: The records do not suffice.
-        DataError: The data have changed.
-    """
+    """Train a trial again up to the end of its record; if its parent's weights are gone, train the parent first."""
     history = records.load_history(trial_id)
     recorded = records.content["options"].get("encoder_weights")  # absent in runs of older versions
     path = str(EncoderWeights(**recorded).restore().path) if recorded else None

@@ -89,11 +89,7 @@ def measure(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def write_portfolio(table: pd.DataFrame, path: Path) -> list[str]:
-    """Choose from the candidates that were trained on all data sets, write the portfolio and return its names.
-
-    Raises:
-        DataError: No candidate was trained on all data sets.
-    """
+    """Choose from the candidates that were trained on all data sets, write the portfolio and return its names."""
     scores = table.pivot_table(index="name", columns="data", values="score", sort=False).dropna()
     if scores.empty:
         raise DataError("--minutes: too few to train one candidate on all data sets; repeat the command")

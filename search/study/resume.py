@@ -27,13 +27,9 @@ def resume_study(
     encode: Encode | None = None,
     objectives: Sequence[str] = ("score",),
 ) -> None:
-    """Bring the search's study, if there is one, to the state of the records, and check that its space is unchanged.
+    """Bring the search's study to the state of the records: close stale trials, and add those lost in a power failure.
 
-    With `encode`, which returns the parameters of a configuration, trials lost in a power failure are added from their
-    records.
-
-    Raises:
-        RunDirError: The search space has changed since the run began.
+    `encode` returns the parameters of a configuration. Raise RunDirError if the space has changed since the run began.
     """
     study = find_study(storage)
     if study is None and encode and records:

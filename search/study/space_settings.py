@@ -26,13 +26,9 @@ DECIDED = (ARCH, "optim/batch_size")  # their values follow from the budget and 
 def read_space(stated: Mapping[str, Any], encoder: EncoderWeights | None = None) -> Parameters:
     """Return the parameters that the user sets, with their values, and those that encoder weights change.
 
-    Args:
-        stated: For each name a list of values, one value, or a table of low, high, log and step (absent keys as in the
-            default). "remove" lists parameters that are not searched.
-        encoder: Weights of --encoder-weights, which fix the encoder and add its learning rate to the search.
-
-    Raises:
-        ConfigError: A name is unknown (the nearest is given), or a value is not allowed.
+    `stated` has for each name a list of values, one value, or a table of low, high, log and step (absent keys as in the
+    default); "remove" lists parameters that are not searched. The weights fix the encoder and add its learning rate to
+    the search. Raise ConfigError if a name is unknown (the nearest is given), or a value is not allowed.
     """
     removed = stated.get(REMOVE, [])
     if not isinstance(removed, list):

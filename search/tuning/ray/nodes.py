@@ -28,13 +28,9 @@ ANSWER_S = 60.0  # for the nodes to start a process each, which imports Ray
 
 
 def check_nodes(folder: Path, storage: str | None = None) -> None:
-    """Check that all nodes with a core have this process's versions, and see what all nodes share.
+    """Raise ConnectionError unless all nodes with a core have this process's versions, and see what all nodes share.
 
     That is the URI `storage` of the run, or without one this process's cache and the place of the run folder.
-
-    Raises:
-        ConnectionError: Some do not, and the message has a line for each of them; or there are no such nodes, or this
-            process cannot write to a shared place.
     """
     shared = {"the cache (ONE_LOOK_CACHE)": cache_dir(), "the run folder's place": find_existing_folder(folder)}
     places: Mapping[str, str | Path] = {"the storage": storage} if storage else shared

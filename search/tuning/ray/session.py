@@ -44,8 +44,7 @@ OBJECT_STORE_BYTES = 200 * 2**20  # small: checkpoints are files and images are 
 def start(address: str | None, workers: int | None = None) -> Cluster:
     """Start Ray with the cores of this process, or join the cluster at `address`; `workers` limits the trials at once.
 
-    Raises:
-        ConnectionError: There is no cluster at `address`, or Ray does not start on this machine.
+    Raise ConnectionError if there is no cluster at `address`, or Ray does not start on this machine.
     """
     if address:
         check_answer(address)
@@ -104,10 +103,8 @@ def _list_servers() -> tuple[str, ...]:
 def _choose_temporary_folder() -> None:
     """Let Ray use a folder of this user alone, in /tmp where the usual one has too long a path for Ray's sockets.
 
-    The processes that this one starts use that folder too, for those of Ray's dashboard have sockets there.
-
-    Raises:
-        ConnectionError: It is another user's, or has too little free space, with which Ray would wait for minutes.
+    The processes that this one starts use that folder too, for those of Ray's dashboard have sockets there. Raise
+    ConnectionError if it has too little free space, with which Ray would wait for minutes.
     """
     temporary = find_temporary_folder()
     if chosen := "RAY_TMPDIR" not in os.environ:
@@ -126,11 +123,7 @@ def _choose_temporary_folder() -> None:
 
 
 def _make_private(folder: Path) -> None:
-    """Make a folder that only this user can enter, unless it is there.
-
-    Raises:
-        ConnectionError: It cannot be made, or somebody else has made it.
-    """
+    """Make a folder that only this user can enter, unless it is there; raise ConnectionError if that fails."""
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()

@@ -105,10 +105,8 @@ class RecordCallback(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Hand out a trial again if another worker may continue it; else close its record and keep the error.
 
-        Ray Tune also calls this for a trial that has not started, because its worker or node died before.
-
-        Raises:
-            DiskFullError: A disk is full, which ends the run; the trial remains unfinished and is resumed.
+        Ray Tune also calls this for a trial that has not started, because its worker or node died before. A full disk
+        ends the run with DiskFullError; the trial remains unfinished and is resumed.
         """
         spec, failure = get_spec(trial), read_failure(trial)
         if mentions_full_disk(failure.text, self.table.folder):
