@@ -120,7 +120,6 @@ def estimate_stages(options: RunOptions, data_module: DataModule, machine: Machi
             remaining_s=stage_s,
             trials=trials,
             workers=workers,
-            threads_each=machine.cluster.threads,
             throughput=machine.cluster.share(machine.alone, trials or workers),
             data=data_module,
             most_images=packable,

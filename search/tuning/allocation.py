@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from data.data_module import DataModule
@@ -26,12 +26,11 @@ MEASURING, MIN_MEASURED = 0.3, 16  # largest share of a trial's time for one val
 
 @dataclass(frozen=True, kw_only=True)
 class Allocation:
-    """The resources of each trial of a stage."""
+    """The time and the data of each trial of a stage."""
 
     cap_s: float | None  # seconds that one trial may train; None without a deadline
     train_images: int  # training images of an epoch
     val_images: int  # validation images
-    threads: int  # processor threads of one trial
 
 
 @dataclass
@@ -93,7 +92,6 @@ def allocate(
     remaining_s: float | None,
     trials: int | None,
     workers: int,
-    threads_each: Callable[[int], int],
     throughput: Throughput,
     data: DataModule,
     most_images: int | None = None,
@@ -101,15 +99,14 @@ def allocate(
     """Allocate a stage's time and data to its trials.
 
     `remaining_s` is None without a deadline, `trials` for a search, which continues until its time is over.
-    `threads_each` maps a number of concurrent trials to the threads of each; `throughput` is that of one trial. A
-    first stage gets as many images as its time allows, unless `most_images` is given.
+    `throughput` is that of one trial. A first stage gets as many images as its time allows, unless `most_images` is
+    given.
     """
     cap_s = compute_trial_cap(stage, remaining_s, trials, workers)
     if most_images is None and stage.is_first:
         most_images = count_affordable_images(cap_s, throughput, stage)
     train_images, val_images = data.stage_sizes(stage.fraction, most_images)
-    threads = threads_each(trials or workers)
-    return Allocation(cap_s=cap_s, train_images=train_images, val_images=val_images, threads=threads)
+    return Allocation(cap_s=cap_s, train_images=train_images, val_images=val_images)
 
 
 def compute_trial_cap(stage: Stage, remaining_s: float | None, trials: int | None, workers: int) -> float | None:

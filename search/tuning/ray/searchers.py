@@ -179,6 +179,9 @@ class FixedSearcher(Searcher):
         """Do nothing; the records decide on promotions."""
 
 
+NO_STAGE = FixedSearcher([])
+
+
 class StageChain(Searcher):
     """Chains the searchers of the stages; each is requested after the last trial of the previous stage has ended.
 
@@ -188,13 +191,13 @@ class StageChain(Searcher):
     def __init__(self, searchers: Iterator[Searcher]) -> None:
         super().__init__(metric="score", mode="max")
         self._searchers = searchers
-        self._current: Searcher | None = next(searchers, None)
+        self._current = next(searchers, NO_STAGE)
         self._running: set[str] = set()
 
     @property
     def is_finished(self) -> bool:
         """True if no stage is left, as in a run that was killed after its last stage."""
-        return self._current is None
+        return self._current is NO_STAGE
 
     @property
     def running(self) -> int:
@@ -203,25 +206,23 @@ class StageChain(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next trial, None while a stage waits for its last trials, FINISHED after the last stage."""
-        while self._current is not None:
+        while not self.is_finished:
             suggested: dict[str, Any] | str = self._current.suggest(trial_id)
             if suggested != FINISHED:
                 self._running.add(trial_id)
                 return suggested
             if self._running:
                 return None
-            self._current = next(self._searchers, None)
+            self._current = next(self._searchers, NO_STAGE)
         return FINISHED
 
     def prepare(self) -> None:
         """Let the searcher of the stage prepare a trial."""
-        if self._current is not None:
-            self._current.prepare()
+        self._current.prepare()
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Forward a report to the searcher of the stage."""
-        if self._current is not None:
-            self._current.on_trial_result(trial_id, result)
+        self._current.on_trial_result(trial_id, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Forward an outcome to the searcher of the stage; after an error, `retry` or `fail` follows."""
@@ -235,13 +236,11 @@ class StageChain(Searcher):
     def retry(self, trial_id: str, spec: TrialSpec) -> None:
         """Hand out a trial again under another name in Ray Tune."""
         self._running.discard(trial_id)
-        if self._current is not None:
-            self._current.retry(trial_id, spec)
+        self._current.retry(trial_id, spec)
 
     def _end(self, trial_id: str, result: dict[str, Any] | None = None, *, error: bool = False) -> None:
         self._running.discard(trial_id)
-        if self._current is not None:
-            self._current.on_trial_complete(trial_id, result, error)
+        self._current.on_trial_complete(trial_id, result, error)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return an empty state for Ray Tune to pickle; records and journal on disk hold the state."""

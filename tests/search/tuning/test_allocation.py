@@ -106,25 +106,25 @@ def large(monkeypatch):
 @pytest.mark.parametrize(
     ("stage", "trials", "remaining_s", "most", "expected"),
     [
-        (EXPLORE, None, 100.0, None, (8.0, 16, 8, 1)),  # a search: 25 full trials on two workers
-        (EXPLORE, 2, 100.0, None, (100.0, 16, 8, 1)),
-        (CONFIRM, 3, 100.0, None, (50.0, 32, 8, 1)),  # two rounds
-        (CONFIRM, 1, 100.0, 9, (100.0, 9, 8, 2)),
-        (CONFIRM, 2, -5.0, None, (1.0, 32, 8, 1)),  # its time is over
-        (CONFIRM, 2, None, None, (None, 32, 8, 1)),
+        (EXPLORE, None, 100.0, None, (8.0, 16)),  # a search: 25 full trials on two workers
+        (EXPLORE, 2, 100.0, None, (100.0, 16)),
+        (CONFIRM, 3, 100.0, None, (50.0, 32)),  # two rounds
+        (CONFIRM, 1, 100.0, 9, (100.0, 9)),
+        (CONFIRM, 2, -5.0, None, (1.0, 32)),  # its time is over
+        (CONFIRM, 2, None, None, (None, 32)),
     ],
 )
-def test_stage_is_allocated_its_time_images_and_threads(stage, trials, remaining_s, most, expected, tiny_dataset):
+def test_stage_is_allocated_its_time_and_images(stage, trials, remaining_s, most, expected, tiny_dataset):
     found = allocate(
-        stage, remaining_s=remaining_s, trials=trials, workers=2, threads_each=lambda at_once: max(1, 2 // at_once),
+        stage, remaining_s=remaining_s, trials=trials, workers=2,
         throughput=Throughput(1e12), data=DataModule(tiny_dataset, seed=0), most_images=most,
     )  # fmt: skip
-    assert (found.cap_s, found.train_images, found.threads) == (expected[0], expected[1], expected[3])
-    assert 0 < found.val_images <= expected[2]
+    assert (found.cap_s, found.train_images) == expected
+    assert 0 < found.val_images <= 8
 
 
 def test_images_of_a_stage_that_promotes_nobody_are_limited_by_its_time(tiny_dataset):
-    slow = {"workers": 2, "threads_each": lambda at_once: 1, "throughput": Throughput(1.0)}
+    slow = {"workers": 2, "throughput": Throughput(1.0)}
     data = DataModule(tiny_dataset, seed=0)
     assert allocate(EXPLORE, remaining_s=1.0, trials=None, data=data, **slow).train_images == 16  # below MIN_IMAGES
 
@@ -148,7 +148,7 @@ def plan_hour_on_a_gpu():
     each = machine.share(H200, machine.workers)
     stage = build_stages(trainings=count_trainings(3600.0, each, workers=machine.workers, px=160))[0]
     allocation = allocate(
-        stage, remaining_s=stage.share * 3600, trials=None, workers=machine.workers, threads_each=machine.threads,
+        stage, remaining_s=stage.share * 3600, trials=None, workers=machine.workers,
         throughput=each, data=ManyImages(),
     )  # fmt: skip
     images, cap_s = allocation.train_images, allocation.cap_s
