@@ -15,7 +15,7 @@ from data.dataset import DataError
 from data.loading.visualize import apply_colormap
 from data.reading.listing import is_system_name
 from data.reading.matching import PHOTO_SUFFIXES, is_photo_name
-from data.values.pixels import decode_color, read_pixels, turn
+from data.values.pixels import apply_orientation, decode_color, read_pixels
 
 MAX_SIDE = 65_500  # px; the limit of JPEG
 
@@ -58,7 +58,7 @@ def find_photos(places: Sequence[Path], out: Path) -> list[Photo]:
 
 def read_photo(path: Path) -> RGBImage:
     """Read a photo as upright RGB bytes without its transparency; raise DataError if it cannot be read."""
-    image = turn(*read_pixels(path, decode_color))
+    image = apply_orientation(*read_pixels(path, decode_color))
     if max(image.shape) > MAX_SIDE:
         raise DataError(f"{path}: has a side of more than {MAX_SIDE:,} px; shrink it")
     return image

@@ -15,7 +15,7 @@ from data.check.faults import Fault, is_foreground_ignored
 from data.check.fix import check_target, write_fixed_copy
 from data.check.inspection import Inspection, inspect_files
 from data.check.report import Report, print_report
-from data.dataset import FAULT_KINDS, DataError, Dataset, DatasetSpec, Triplet
+from data.dataset import FAULT_KINDS, DataError, Dataset, DatasetSpec
 from data.flags import add_meaning_flags, add_role_flags, read_meaning_flags, read_role_flags, to_flag
 from data.reading.dataset_json import join_datasets, list_joined_folders, read_dataset_json
 from data.reading.folders import NO_ROLES, Roles
@@ -27,7 +27,6 @@ from data.runtime.progress import Progress, no_progress, offset_progress, progre
 from data.values.depth_encoding import InferredField, Polarity, infer_depth_fields, measure_polarity
 from data.values.encoding import infer_encoding, warn_of_orientation
 
-CHUNK = 16  # triplets in a job
 SMALL = 256  # triplets that one process inspects before others have started
 
 
@@ -64,19 +63,14 @@ def _add_encoding(dataset: Dataset) -> Dataset:
 
 def _inspect(dataset: Dataset, workers: int | None, progress: Progress) -> list[Inspection]:
     triplets = dataset.triplets
-    chunks = [(start, triplets[start : start + CHUNK]) for start in range(0, len(triplets), CHUNK)]
-    workers = 1 if len(triplets) <= SMALL else workers
-    results: dict[int, list[Inspection]] = {}
-    done = 0
-    for (start, chunk), result in parallel_map(partial(_inspect_chunk, dataset.spec), chunks, workers):
-        results[start] = result
-        done += len(chunk)
+    results = parallel_map(
+        partial(inspect_files, spec=dataset.spec), triplets, 1 if len(triplets) <= SMALL else workers
+    )
+    found: dict[str, Inspection] = {}
+    for done, (triplet, inspection) in enumerate(results, start=1):
+        found[triplet.id] = inspection
         progress(done, len(triplets))
-    return [inspection for start, _ in chunks for inspection in results[start]]
-
-
-def _inspect_chunk(spec: DatasetSpec, chunk: tuple[int, Sequence[Triplet]]) -> list[Inspection]:
-    return [inspect_files(triplet, spec) for triplet in chunk[1]]
+    return [found[triplet.id] for triplet in triplets]
 
 
 def _build_report(dataset: Dataset, inspections: Sequence[Inspection]) -> Report:

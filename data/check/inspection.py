@@ -17,7 +17,7 @@ from data.values.depth import find_known, is_constant
 from data.values.depth_encoding import DepthValues, measure_contour_step, measure_values
 from data.values.masks import check_range, scale_mask, select_channel
 from data.values.pixels import decode_color, decode_label, is_orientation_unclear, read_mode, read_pixels
-from data.values.triplet import turn_alike
+from data.values.triplet import apply_orientations
 
 Arrays = dict[str, np.ndarray]  # role -> RGB image, mask or depth map as stored
 
@@ -63,7 +63,7 @@ def read_arrays(triplet: Triplet) -> tuple[Arrays, Inspection]:
         labels = {role: pixels for role, pixels in arrays.items() if role != "image"}
         own = orientations["image"]
         unclear = any(is_orientation_unclear(pixels, orientations[role], own) for role, pixels in labels.items())
-        image, labels = turn_alike(arrays["image"], own, labels, orientations)
+        image, labels = apply_orientations(arrays["image"], own, labels, orientations)
         arrays = {"image": image, **labels}
     return arrays, Inspection(faults=found, orientation_unclear=unclear)
 

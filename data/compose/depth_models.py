@@ -18,7 +18,7 @@ from data.runtime.cli import first_line
 from data.runtime.files import cache_dir, write_atomically
 from data.runtime.parallel import Workers, parallel_map
 from data.runtime.progress import Progress, no_progress
-from data.values.pixels import decode_color, read_pixels, turn, turn_back
+from data.values.pixels import apply_orientation, decode_color, read_pixels, undo_orientation
 
 PRESETS = Path(__file__).parent / "presets"
 HUB = "hf:"
@@ -219,8 +219,8 @@ def cache_depth_maps(
 
 def _predict_file(model: DepthModel, folder: Path, photo: Path) -> None:
     stored, orientation = read_pixels(photo, decode_color)
-    depth = predict_relative_depth(model, turn(stored, orientation), photo.name)
-    depth = turn_back(depth, orientation)
+    depth = predict_relative_depth(model, apply_orientation(stored, orientation), photo.name)
+    depth = undo_orientation(depth, orientation)
     encoded = cv2.imencode(".png", (depth * np.float32(65535)).round().astype(np.uint16))[1]
     write_atomically(folder / f"{photo.stem}.png", lambda file: file.write(encoded.tobytes()))
 

@@ -16,7 +16,14 @@ from data.reading.matching import PHOTO_SUFFIXES, is_photo_name
 from data.values.depth import find_known, to_inverse_depth, to_metres
 from data.values.depth_encoding import infer_unit, measure_polarity, measure_values
 from data.values.masks import check_grey, select_channel
-from data.values.pixels import decode_channels, decode_color, decode_label, pick_orientation, read_pixels, turn
+from data.values.pixels import (
+    apply_orientation,
+    decode_channels,
+    decode_color,
+    decode_label,
+    pick_orientation,
+    read_pixels,
+)
 
 FOREGROUNDS = "RGBA foregrounds"
 UNKNOWN = -1.0
@@ -126,14 +133,14 @@ def read_background(image: Path, depth: Path | None, spec: DatasetSpec | None, p
     The `spec` of the depth has near_m, and far_m, if it is metric.
     """
     stored, orientation = read_pixels(image, decode_color)
-    colours = turn(stored, orientation)
+    colours = apply_orientation(stored, orientation)
     scale = px / min(colours.shape[:2])
     size = tuple(max(px, round(side * scale)) for side in colours.shape[1::-1])
     small = cv2.resize(colours, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     if depth is None or spec is None:
         return Background(small, np.full(small.shape[:2], UNKNOWN, np.float32))
     raw, own = _read_depth(depth, spec)
-    raw = turn(raw, pick_orientation(raw.shape, own, stored.shape, orientation))
+    raw = apply_orientation(raw, pick_orientation(raw.shape, own, stored.shape, orientation))
     if abs(raw.shape[1] / raw.shape[0] * colours.shape[0] / colours.shape[1] - 1) > MAX_STRETCH:
         shapes = [f"{width} x {height}" for height, width in (raw.shape, colours.shape[:2])]
         raise DataError(f"{depth}: is {shapes[0]} px but {image.name} is {shapes[1]}; they must have the same shape")
@@ -160,7 +167,7 @@ def fit_depth_scale(spec: DatasetSpec, distances: Float32[np.ndarray, " n"]) -> 
 @lru_cache(maxsize=256)
 def read_foreground(path: Path, longest_px: int) -> UInt8[np.ndarray, "h w 4"]:
     """Read an 8-bit RGBA file without its margin, shrunk, with clean edges, and premultiplied with alpha."""
-    pixels = turn(*read_pixels(path, decode_channels))
+    pixels = apply_orientation(*read_pixels(path, decode_channels))
     if pixels.ndim != 3 or pixels.shape[2] != 4 or pixels.dtype != np.uint8:
         raise DataError(f"{path}: not RGBA with 8 bits; cut the object out and save it as PNG with transparency")
     if not (pixels[..., 3] >= OPAQUE).any():

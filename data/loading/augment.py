@@ -183,10 +183,10 @@ def _paste(batch: RawBatch, row: int, sources: RawBatch, i: int, matrix: Float[n
             batch.mask_valid[row][box] |= mask >= PASTE_OPAQUE
     if batch.depth[row].any():
         depth, opaque = cv2.warpAffine(sources.depth[i], matrix, size, flags=cv2.INTER_NEAREST), mask >= PASTE_OPAQUE
-        batch.depth[row][box][opaque] = _place(depth[opaque], batch.depth[row][box][opaque])
+        batch.depth[row][box][opaque] = _shift_depth(depth[opaque], batch.depth[row][box][opaque])
 
 
-def _place(pasted: UInt16[np.ndarray, " n"], covered: UInt16[np.ndarray, " n"]) -> UInt16[np.ndarray, " n"]:
+def _shift_depth(pasted: UInt16[np.ndarray, " n"], covered: UInt16[np.ndarray, " n"]) -> UInt16[np.ndarray, " n"]:
     """Shift depth codes of a pasted foreground to the nearest that it covers, as if it stood there; 0 is unknown."""
     known, behind = pasted > 0, covered[covered > 0]
     if not known.any() or not behind.size:

@@ -155,7 +155,7 @@ def _paste(pixels: Pixels, rows: Rows, source: Pixels, draws: Draws) -> None:
         valid = pixels.mask_valid.index_select(0, target)
         pixels.mask_valid.index_copy_(0, target, valid | (opaque & known))
     depth = pixels.depth.index_select(0, target)
-    placed = _place(_sample(source.depth, grid, "nearest", "zeros"), depth, opaque)
+    placed = _shift_depth(_sample(source.depth, grid, "nearest", "zeros"), depth, opaque)
     measured = (depth != 0).flatten(1).any(1)[:, None, None, None]
     pixels.depth.index_copy_(0, target, torch.where(opaque & measured, placed, depth))
 
@@ -169,7 +169,7 @@ def _invert_paste_matrices(draws: Draws, px: int) -> Float[np.ndarray, "n 2 3"]:
     return inverse[:, :2]
 
 
-def _place(pasted: Tensor, depth: Tensor, opaque: Tensor) -> Tensor:
+def _shift_depth(pasted: Tensor, depth: Tensor, opaque: Tensor) -> Tensor:
     """Shift pasted depth codes to the nearest that they cover, as if the foreground stood there; 0 is unknown."""
     known, behind = opaque & (pasted > 0), opaque & (depth > 0)
     shift = _quantile(depth, behind, limits.PASTE_NEAREST / 100) - _quantile(pasted, known, 0.5)

@@ -88,7 +88,7 @@ def group_folders(tree: Tree, configured: Mapping[str, str] | None = None) -> Gr
     candidates: dict[Key, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     roleless: dict[str, tuple[str, ...]] = {}
     for folder in tree:
-        place = _place_configured(folder, configured) if configured else _place(folder)
+        place = _classify_configured(folder, configured) if configured else _classify(folder)
         if place:
             role, key = place
             candidates[key][role].append(folder)
@@ -141,7 +141,7 @@ def _add_flat_folders(
         groups.complete.append(FolderGroup(key[0], "/".join(key[1]), members))
 
 
-def _place(folder: str) -> tuple[str, Key] | None:
+def _classify(folder: str) -> tuple[str, Key] | None:
     """Return role and key of a folder by the deepest part of its path that names a role."""
     parts = folder.split("/") if folder else []
     for i in reversed(range(len(parts))):
@@ -151,7 +151,7 @@ def _place(folder: str) -> tuple[str, Key] | None:
     return None
 
 
-def _place_configured(folder: str, configured: Mapping[str, str]) -> tuple[str, Key] | None:
+def _classify_configured(folder: str, configured: Mapping[str, str]) -> tuple[str, Key] | None:
     for role, top in configured.items():
         if folder == top or folder.startswith(f"{top}/") or not top:
             rest = folder[len(top) :].strip("/")

@@ -126,15 +126,15 @@ class DepthValues:
     """Statistics of the values of a depth map that are finite and not 0."""
 
     dtype: str
-    minimum: float
-    low: float  # percentile 1
-    median: float
-    high: float  # percentile 99
-    maximum: float
     zeros: float  # share of the pixels
-    constant: bool = False
+    constant: bool
+    holes: float  # share of the pixels without a value, zeros among them
+    minimum: float = 0.0
+    low: float = 0.0  # percentile 1
+    median: float = 0.0
+    high: float = 0.0  # percentile 99
+    maximum: float = 0.0
     slope: float = 0.0  # median of the image's lowest quarter minus that of the highest, as a share of `high` - `low`
-    holes: float = 0.0  # share of the pixels without a value, zeros among them
 
 
 def measure_values(depth: Shaped[np.ndarray, "h w"], missing: Sequence[float] = ()) -> DepthValues:
@@ -148,7 +148,7 @@ def measure_values(depth: Shaped[np.ndarray, "h w"], missing: Sequence[float] = 
     if depth.dtype == np.uint16 and known.size and (rest := known[known != SATURATED]).size and rest.max() < MAX_MM:
         known = rest  # the largest value stands alone, as cameras write it for missing distances
     if not known.size:
-        return DepthValues(depth.dtype.name, 0.0, 0.0, 0.0, 0.0, 0.0, zeros, is_constant(few, finite), 0.0, 1.0)
+        return DepthValues(depth.dtype.name, zeros, is_constant(few, finite), holes=1.0)
     low, median, high = (float(value) for value in np.percentile(known, (1, 50, 99)))
     quarter = max(1, len(few) // 4)
     sound = finite & (few != 0)
@@ -157,7 +157,7 @@ def measure_values(depth: Shaped[np.ndarray, "h w"], missing: Sequence[float] = 
     slope = rise / (high - low) if high > low else 0.0
     constant, holes = is_constant(depth, np.isfinite(depth)), 1 - known.size / few.size
     minimum, maximum = float(known.min()), float(known.max())
-    return DepthValues(depth.dtype.name, minimum, low, median, high, maximum, zeros, constant, slope, holes)
+    return DepthValues(depth.dtype.name, zeros, constant, holes, minimum, low, median, high, maximum, slope)
 
 
 def measure_contour_step(

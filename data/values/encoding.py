@@ -27,6 +27,7 @@ from data.values.mask_encoding import COLOURED_FILES, LabelSample, infer_mask_va
 from data.values.masks import is_coloured, scale_mask, select_channel
 from data.values.pixels import (
     JPEG_HEADER,
+    apply_orientation,
     decode_color,
     decode_label,
     is_lossy,
@@ -34,7 +35,6 @@ from data.values.pixels import (
     read_bytes,
     read_orientation,
     read_pixels,
-    turn,
 )
 
 SAMPLE = 64  # triplets whose files are read
@@ -116,7 +116,9 @@ def _read_label(path: Path | None, orientation: int) -> LabelSample | None:
     unclear = is_orientation_unclear(pixels, own, orientation)
     colours = decode_color(content) if content.startswith(JPEG_HEADER) else pixels  # decode_label returns the luminance
     coloured = colours is not None and is_coloured(colours)
-    return LabelSample(path, turn(pixels, orientation if unclear else own), is_lossy(content), coloured, unclear)
+    return LabelSample(
+        path, apply_orientation(pixels, orientation if unclear else own), is_lossy(content), coloured, unclear
+    )
 
 
 def warn_of_orientation(unclear: Sequence[Triplet], looked_at: int) -> tuple[str, ...]:

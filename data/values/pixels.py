@@ -151,7 +151,7 @@ def read_mode(path: Path) -> str:
     return "" if image is None else image.mode
 
 
-def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
+def apply_orientation(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Turn pixels as an EXIF orientation requires, so that the image is upright."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
@@ -178,16 +178,16 @@ def is_orientation_unclear(label: np.ndarray, own: int, orientation: int) -> boo
     return own == 1 != orientation and (orientation <= 4 or label.shape[0] == label.shape[1])
 
 
-def turn_back(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Invert `turn`."""
-    return turn(pixels, {6: 8, 8: 6}.get(orientation, orientation))
+def undo_orientation(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Invert `apply_orientation`."""
+    return apply_orientation(pixels, {6: 8, 8: 6}.get(orientation, orientation))
 
 
 def _lay_as_stored(content: bytes, pixels: np.ndarray | None) -> np.ndarray | None:
     """Undo the turn by which OpenCV and Pillow decode TIFF files, whatever the flags."""
     if pixels is None or not content.startswith(_TIFF):
         return pixels
-    return turn_back(pixels, read_orientation(content))
+    return undo_orientation(pixels, read_orientation(content))
 
 
 def _may_have_orientation(content: bytes) -> bool:

@@ -16,7 +16,7 @@ from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.runtime.files import hash_name
 from data.values.depth import Depth, DepthScale, convert_depth, find_known, shrink_depth, to_metres
 from data.values.masks import check_grey, check_range, scale_mask, select_channel, shrink_mask
-from data.values.pixels import decode_color, decode_label, pick_orientation, read_pixels, turn
+from data.values.pixels import apply_orientation, decode_color, decode_label, pick_orientation, read_pixels
 
 RANGE_SAMPLES = 32  # depth maps read to find the nearest distance of a data set
 
@@ -54,7 +54,7 @@ def read_stored(triplet: Triplet, spec: DatasetSpec) -> tuple[np.ndarray, np.nda
     image, orientation = read_pixels(triplet.image, decode_color)
     labels = {path: read_pixels(path, decode_label) for path in (triplet.mask, triplet.depth) if path is not None}
     stored = {path: pixels for path, (pixels, _) in labels.items()}
-    upright, stored = turn_alike(image, orientation, stored, {path: own for path, (_, own) in labels.items()})
+    upright, stored = apply_orientations(image, orientation, stored, {path: own for path, (_, own) in labels.items()})
     for path, pixels in stored.items():
         _check_same_size(pixels, path, upright, triplet.image, turned=upright is not image)
         if path != triplet.mask or spec.mask_values is None or not spec.mask_values.alpha:
@@ -63,14 +63,16 @@ def read_stored(triplet: Triplet, spec: DatasetSpec) -> tuple[np.ndarray, np.nda
     return upright, mask, None if triplet.depth is None else select_channel(stored[triplet.depth])
 
 
-def turn_alike(
+def apply_orientations(
     image: np.ndarray, orientation: int, labels: dict[Any, np.ndarray], orientations: Mapping[Any, int]
 ) -> tuple[np.ndarray, dict[Any, np.ndarray]]:
     """Turn image and labels by their EXIF orientations; turn none if no label has one and all fit the stored image."""
     by = {name: pick_orientation(labels[name].shape, orientations[name], image.shape, orientation) for name in labels}
     if labels and all(orientations[name] == 1 and by[name] == orientation for name in labels):
         return image, labels
-    return turn(image, orientation), {name: turn(pixels, by[name]) for name, pixels in labels.items()}
+    return apply_orientation(image, orientation), {
+        name: apply_orientation(pixels, by[name]) for name, pixels in labels.items()
+    }
 
 
 def decode_triplet(triplet: Triplet, spec: DatasetSpec, px: int) -> tuple[Image, Mask, Depth, Valid]:

@@ -15,7 +15,7 @@ from data.reading.layout import read_dataset
 from data.runtime.files import hash_name
 from data.values import encoding
 from data.values.depth import decode_depth
-from data.values.pixels import turn
+from data.values.pixels import apply_orientation
 from data.values.triplet import decode_triplet
 
 PX, COUNT = 64, 10
@@ -436,7 +436,7 @@ def test_rare_exif_data_outside_the_sample_turn_image_mask_and_depth_alike(
     monkeypatch.setattr(encoding, "SAMPLE", 5)
     names = sorted((f"s{number:02d}" for number in range(12)), key=hash_name)
     for rank, name in enumerate(names):
-        stored = turn(upright, {6: 8}.get(orientation, orientation)) if rank >= 9 else upright
+        stored = apply_orientation(upright, {6: 8}.get(orientation, orientation)) if rank >= 9 else upright
         label = upright if lies == "upright" else stored
         for folder, pixels in (("images", np.dstack([stored] * 3)), ("masks", label), ("depth", label)):
             tag = {"exif": exif} if rank >= 9 and (folder == "images" or lies == "tagged") else {}

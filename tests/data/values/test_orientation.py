@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.values.pixels import decode_channels, decode_color, decode_label, read_orientation, turn, turn_back
+from data.values.pixels import (
+    apply_orientation,
+    decode_channels,
+    decode_color,
+    decode_label,
+    read_orientation,
+    undo_orientation,
+)
 
 GREY = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30)
 COLOURS = np.dstack([GREY % 251, GREY // 4, 200 - GREY // 4]).astype(np.uint8)
@@ -51,7 +58,7 @@ def test_pixels_are_those_stored_and_the_orientation_turns_them(file_format, kin
         assert (pixels is None) == (expected is None)
         if pixels is not None:
             np.testing.assert_array_equal(pixels, expected)
-            np.testing.assert_array_equal(turn_back(turn(pixels, orientation), orientation), pixels)
+            np.testing.assert_array_equal(undo_orientation(apply_orientation(pixels, orientation), orientation), pixels)
 
 
 def test_broken_files_leave_no_lines_of_opencv_behind(capfd):
