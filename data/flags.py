@@ -62,7 +62,7 @@ def add_meaning_flags(parser: argparse._ActionsContainer) -> None:
 
 
 def read_meaning_flags(args: object) -> dict[str, Any]:
-    """Return the fields of dataset.json that parsed arguments, or an object with attributes of their names, state."""
+    """Return the fields of dataset.json that parsed arguments, or an object with attributes of their names, have."""
     fields = {name: getattr(args, name) for name in MEANING_FLAGS}
     masks = {"foreground": fields.pop("mask_foreground"), "ignored": fields.pop("mask_ignored")}
     fields["mask_values"] = {key: list(values) for key, values in masks.items() if values is not None} or None

@@ -24,7 +24,7 @@ class Report:
     faults: tuple[Fault, ...]  # in the order of `FAULT_KINDS`; for joined folders those between folders
     inferred: tuple[InferredField, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)  # repeated background -> background that it repeats
-    mixed: Polarity | None = None  # polarity of each triplet, if the folder mixes both and states neither
+    mixed: Polarity | None = None  # polarity of each triplet, if the folder mixes both and near is not configured
     parts: tuple["Report", ...] = ()  # reports of the joined folders
 
     @property

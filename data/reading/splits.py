@@ -62,7 +62,7 @@ def _split_backgrounds(dataset: Dataset, seed: int, share: float = HELD_OUT) -> 
     if len(backgrounds) < 2:
         unknown = {name.rpartition("/")[2] for name in backgrounds} == {"unknown"}  # joined folders add a prefix
         problem = "its backgrounds are unknown" if unknown else "it has 1 background"
-        remedy = "state --group-size (1 if each image has its own), or background in each line of manifest.csv"
+        remedy = "use --group-size (1 if each image has its own), or name the background in each line of manifest.csv"
         raise DataError(f"{dataset.root}: {problem}, and a split needs 2; {remedy}")
     val, test = _hold_out(backgrounds, seed, share)
     names = dict.fromkeys(backgrounds, "train") | dict.fromkeys(val, "val") | dict.fromkeys(test, "test")

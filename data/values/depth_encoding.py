@@ -195,7 +195,7 @@ def infer_unit(values: Sequence[DepthValues], polarity: Polarity) -> InferredFie
     dtypes = Counter(value.dtype for value in values)
     if len(dtypes) > 1:
         reason = "files of different types: " + ", ".join(f"{name} in {n}" for name, n in sorted(dtypes.items()))
-        doubt = f"{reason}; convert them to one type, or state what all are as --depth-unit or in dataset.json"
+        doubt = f"{reason}; convert them to one type, or give the unit of all by --depth-unit or in dataset.json"
         return InferredField("depth_unit", None, False, reason, files, doubt)
     dtype = values[0].dtype
     low, median, high = (float(np.median([getattr(v, key) for v in values])) for key in ("low", "median", "high"))
@@ -282,9 +282,9 @@ def _doubt_unit(unit: str, reason: str) -> str:
     guess = "relative depth" if unit == "relative" else "distances"
     units = "mm, m with --depth-scale 256 (KITTI) or 5000 (TUM), relative with --near bright or dark, or disparity"
     problem = f"cannot tell whether depth is distances or relative ({reason}; it looks like {guess})"
-    return f"{problem}; state --depth-unit {units} (dataset.json has the same keys)"
+    return f"{problem}; use --depth-unit {units} (dataset.json has the same keys)"
 
 
 def _doubt_near(reason: str) -> str:
-    remedy = "look at a depth map, and state --near bright if near things are bright in it, or --near dark"
+    remedy = "look at a depth map, and use --near bright if near things are bright in it, or --near dark"
     return f"cannot tell whether near is bright or dark ({reason}); {remedy} (dataset.json: near)"

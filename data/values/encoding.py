@@ -184,7 +184,7 @@ def _infer_depth(encoding: Encoding, samples: Sequence[_Sample], configured: Map
 def _warn_of_near(where: Path, near: str, polarity: Polarity) -> list[str]:
     """Return a warning if the files contradict the configured polarity."""
     if polarity.votes.decide(MIN_VOTES) not in (None, near) or polarity.mixed:
-        return [f"{where}: near is stated as {near}, but the depth maps say otherwise ({polarity.votes}); see --near"]
+        return [f"{where}: near is set to {near}, but the depth maps show the opposite ({polarity.votes}); see --near"]
     return []
 
 

@@ -102,7 +102,7 @@ def _infer(levels: Sequence[_Levels], samples: Sequence[LabelSample], dtype: np.
         doubt = f"{coloured} of {len(samples)} masks are in colour; save each as one channel of greys or class numbers"
         if alphas:
             doubt = f"{alphas} of {len(samples)} masks have an alpha channel besides other values; if it is the mask, "
-            doubt += 'state in dataset.json "mask_values": {"alpha": true}, or else save the masks without it'
+            doubt += 'write "mask_values": {"alpha": true} in dataset.json, or else save the masks without it'
         return MaskEncoding(MaskValues(), "masks in colour", doubt)
     whole = all(value.is_integer() for one in levels for value in one.shares)
     exact = whole and not any(one.lossy for one in levels)
@@ -143,7 +143,7 @@ def _infer_labels(levels: Sequence[_Levels]) -> MaskEncoding | None:
     if with_classes < len(levels) / 2 and low == 0 and top >= LARGEST_LABEL:
         return None
     key = '"mask_values": {"foreground": [N], "ignored": [N]}'
-    remedy = f"state the foreground as --mask-foreground N and the unknown as --mask-ignored N (dataset.json: {key})"
+    remedy = f"name the foreground by --mask-foreground N and the unknown by --mask-ignored N (dataset.json: {key})"
     doubt = f"masks hold the values {_list_shares(levels)}; {remedy}"
     return MaskEncoding(MaskValues(full=1.0), "masks of several classes", doubt)
 
@@ -163,7 +163,7 @@ def _infer_grades(levels: Sequence[_Levels], dtype: np.dtype) -> MaskEncoding:
     full = _choose_full(top, dtype)
     if full is None:
         held = f"masks hold {len(set().union(*(one.shares for one in levels)))} values up to {top:g}"
-        doubt = f'{held}; state that of foreground in dataset.json as "mask_values": {{"full": {top:g}}}'
+        doubt = f'{held}; add the value of foreground to dataset.json: "mask_values": {{"full": {top:g}}}'
         return MaskEncoding(MaskValues(full=top or None), f"masks 0 to {top:g}", doubt)
     return MaskEncoding(MaskValues(full=full), f"masks 0 to {full:g}")
 
@@ -240,7 +240,7 @@ def _doubt_areas(planes: Sequence[np.ndarray], values: MaskValues, *, configured
     cover = float(np.mean([c for c, _ in partly]))
     full, empty = (255.0 if values.full is None else values.full), values.empty
     seen = f"in {inverted} of {len(partly)} the foreground is large ({cover:.0%} in the mean) and lies along the border"
-    remedy = f"state --mask-foreground {empty:g} if {empty:g} is the object, else --mask-foreground {full:g}"
+    remedy = f"use --mask-foreground {empty:g} if {empty:g} is the object, else --mask-foreground {full:g}"
     return f"masks look inverted: {seen}; {remedy} (dataset.json: mask_values)"
 
 

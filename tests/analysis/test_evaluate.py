@@ -178,7 +178,7 @@ def test_values_whose_meaning_is_unclear_are_asked_for_as_the_search_does(tmp_pa
         DataModule(folder, seed=0)
     assert main([str(finished_run), str(folder)]) == 2
     out, err = capsys.readouterr()
-    assert out == "" and err == f"error: {asked.value}\n" and "state --near bright" in err
+    assert out == "" and err == f"error: {asked.value}\n" and "use --near bright" in err
     assert main([str(finished_run), str(folder), "--near", "bright", "--mask-foreground", "255"]) == 0
     assert "masks with foreground 255; depth 8-bit relative, near = bright" in capsys.readouterr().out
 

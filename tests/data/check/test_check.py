@@ -217,7 +217,7 @@ def test_depth_that_cannot_be_told_is_not_fixed(folder, write_triplet, pictures,
 def test_polarity_that_cannot_be_told_is_shown_and_copied_as_it_is(folder, tmp_path, capsys):
     shutil.rmtree(folder / "masks")
     assert main([str(folder), "--fix", str(tmp_path / "out")]) == 1
-    assert "near = unclear" in (printed := capsys.readouterr().out) and "state --near bright if" in printed
+    assert "near = unclear" in (printed := capsys.readouterr().out) and "use --near bright if" in printed
     assert len(read_dataset(tmp_path / "out").triplets) == 12
 
 

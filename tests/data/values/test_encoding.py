@@ -168,7 +168,7 @@ def test_lossy_masks_are_greys_of_which_the_largest_value_is_known(make):
     assert decode(make(save_lossy, mask_suffix=".webp"))[0].description == "masks 0 to 255"
     shutil.rmtree(make())
     root = make(lambda inside, _: binary(inside, 0) // 2, mask_suffix=".jpg")
-    assert "state that of foreground" in read_dataset(root).doubts[0]
+    assert "add the value of foreground" in read_dataset(root).doubts[0]
 
 
 def test_inverted_masks_are_asked_about(make):
@@ -233,7 +233,7 @@ def test_polarity_is_inferred_from_contours_and_ground(make, flip, near):
 def test_a_stated_polarity_that_the_files_contradict_is_reported(make, capsys):
     root = make(binary, relative, spec={"near": "dark"})
     data_module = DataModule(root, seed=0)
-    expected = "depth: near is stated as dark, but the depth maps say otherwise (foregrounds brighter than around: 10"
+    expected = "depth: near is set to dark, but the depth maps show the opposite (foregrounds brighter than around: 10"
     assert expected in data_module.list_warnings()[0] and "scores are good to about" in data_module.list_warnings()[1]
     recorded = {"seed": 0, "data": json.loads(json.dumps(data_module.to_dict()))}
     assert load_data_module(recorded).to_dict()["warnings"] == data_module.list_warnings()
