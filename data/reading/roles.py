@@ -80,7 +80,8 @@ def find_candidates(folders: Iterable[str], role: str) -> list[str]:
 
 def _prefer_plain_name(role: str, folders: list[str]) -> list[str]:
     """Return only the folder whose name is nothing but the role, if there is one."""
-    return [folder for name in _PLAIN_NAMES[role] for folder in folders if _last(folder) == name][:1] or folders
+    last = {folder.rpartition("/")[2].lower(): folder for folder in reversed(folders)}
+    return [last[name] for name in _PLAIN_NAMES[role] if name in last][:1] or folders
 
 
 def group_folders(tree: Tree, configured: Mapping[str, str] | None = None) -> Groups:
@@ -177,7 +178,3 @@ def _possible_keys(parts: tuple[str, ...]) -> Iterator[Key]:
 def _select_labels(names: Sequence[str]) -> Sequence[str]:
     """Return the label maps alone if there are also coloured copies of them, as in Cityscapes."""
     return [name for name in names if "labelids" in name.lower()] or names
-
-
-def _last(folder: str) -> str:
-    return folder.rpartition("/")[2].lower()
