@@ -97,10 +97,11 @@ def decode_label(content: bytes) -> np.ndarray | None:
         return _decode_openexr(content)
     if content.startswith(JPEG_HEADER):
         return _decode(content, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
-    if has_palette(content) and (image := _open(content)) is not None and image.mode == "P":
+    image = _open(content)
+    if image is not None and image.mode == "P":
         return _lay_as_stored(content, _decode_palette(image))
     pixels = _decode(content, cv2.IMREAD_UNCHANGED)
-    if pixels is None and (image := _open(content)) is not None:
+    if pixels is None and image is not None:
         pixels = np.asarray(image)
     pixels = pixels[..., 0] if pixels is not None and pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
     return _lay_as_stored(content, pixels)
@@ -124,13 +125,6 @@ def is_lossy(content: bytes) -> bool:
     """Return True if the values of an image file are not exact: JPEG, most WebP, AVIF, HEIC and JPEG 2000."""
     webp = content.startswith(b"RIFF") and b"VP8 " in content[:64]
     return content.startswith((JPEG_HEADER, _JPEG2000)) or webp or content[4:8] == b"ftyp"
-
-
-def has_palette(content: bytes) -> bool:
-    """Return True if an image file may store indices of a palette."""
-    if content.startswith(b"\x89PNG"):
-        return content[25:26] == b"\x03"
-    return content.startswith((b"GIF8", b"BM", b"II*\0", b"MM\0*"))
 
 
 def read_orientation(content: bytes) -> int:
