@@ -190,7 +190,8 @@ def build_stages(
     `search.tuning.allocation.count_trainings`:
 
     - below SEARCH_FROM, the final stage gets the time of one good training and a race gets the rest, within
-      RACE_SHARES; it has four trials for each training, within RACERS, which begin with the portfolio;
+      RACE_SHARES; it has four trials for each training, within RACERS, which begin with the portfolio; below one good
+      training its trials are too short to tell small differences, and the portfolio is in order of merit;
     - from SEARCH_FROM on, a search at half the size and a confirmation at the final size come before the final stage;
     - a user who configures the confirmation gets the search and the confirmation with any budget;
     - below WIDE_FROM, architectures that never win in short trials are left out;
@@ -207,7 +208,8 @@ def build_stages(
     if preset == "race":
         share = _clip(1 - 1 / trainings, *RACE_SHARES)
         first = replace(first, share=share, full_trials=round(_clip(4 * trainings, *RACERS)))
-        later[0] = replace(later[0], share=1 - share, prefers_earlier=tried_first == "portfolio" and not fixed)
+        ordered = tried_first == "portfolio" and not fixed
+        later[0] = replace(later[0], share=1 - share, prefers_earlier=ordered and trainings < 1)
     if math.isfinite(trainings):
         factor = first.macs_factor * math.sqrt(max(trainings, 1.0))
         first = replace(first, macs_factor=factor, narrow=trainings < WIDE_FROM and tried_first != "study")

@@ -33,7 +33,7 @@ def describe_outlook(
     if early is None:
         return _describe_lead(best, records)
     gain = best.score - early
-    likely = "is likely to help" if gain > EPSILON else "is not likely to help much"
+    likely = "is likely to help" if gain > EPSILON else "is not likely to help much, larger images (--px) may"
     return f"{_describe_lead(best, records)}; the last half of its training brought {gain:+.3f}: more budget {likely}"
 
 

@@ -48,4 +48,5 @@ def test_lead_is_that_of_the_latest_stage_with_a_recipe():
 def test_rise_in_the_second_half_of_the_training_tells_whether_more_budget_helps(scores, says):
     line = outlook(trial("f0001", 0.6, FOUND), scores=scores)
     assert f"brought {0.6 - scores[1]:+.3f}: more budget is {says} to help" in line
+    assert ("larger images (--px) may" in line) == (says == "not likely")
     assert "more budget" not in outlook(trial("f0001", 0.6, FOUND), scores=(0.6,))

@@ -229,8 +229,8 @@ def test_pretrained_network_that_lost_a_short_race_is_trained_on_too():
     assert ids(promote([pretrained(record(1, 0.6)), record(2, 0.595)], final, seed=0)) == ["e0001"]
 
 
-def test_race_is_won_by_the_first_of_the_portfolio_unless_another_one_is_clearly_better():
-    final = build_stages(trainings=1.0)[1]
+def test_short_race_is_won_by_the_first_of_the_portfolio_unless_another_one_is_clearly_better():
+    final = build_stages(trainings=0.5)[1]
     assert ids(promote([record(1, 0.60), record(2, 0.62), record(3, 0.55)], final, seed=0)) == ["e0001"]
     assert ids(promote([record(1, 0.60), record(2, 0.62), record(3, 0.64)], final, seed=0)) == ["e0002"]
     assert ids(promote([record(1, 0.60), record(2, 0.65)], final, seed=0)) == ["e0002"]
@@ -238,9 +238,11 @@ def test_race_is_won_by_the_first_of_the_portfolio_unless_another_one_is_clearly
     assert promote([], final, seed=0) == []
 
 
-@pytest.mark.parametrize("options", [{"tried_first": "study"}, {"tried_first": "nothing"}, {"fixed": True}])
-def test_race_without_the_portfolio_is_won_by_the_best(options):
-    final = build_stages(trainings=1.0, **options)[1]
+@pytest.mark.parametrize(
+    "options", [{"tried_first": "study"}, {"tried_first": "nothing"}, {"fixed": True}, {"trainings": 1.0}]
+)
+def test_race_without_the_portfolio_or_of_longer_trials_is_won_by_the_best(options):
+    final = build_stages(**{"trainings": 0.5, **options})[1]
     assert ids(promote([record(1, 0.60), record(2, 0.62)], final, seed=0)) == ["e0002"]
 
 
