@@ -20,13 +20,11 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from analysis import AnalysisError
-from analysis.predict.photos import RGBImage, read_photo
-from analysis.runs.files import MODEL_ARGUMENT
+from analysis.predict.command import add_device_option, load_named_model, make_parser
+from analysis.predict.photos import FloatMap, RGBImage, read_photo
 from data.dataset import DataError
 from data.flags import parse_whole
 from data.runtime import cli
-from data.runtime.progress import progress_bar
-from search.config.plugins import add_plugin_option
 
 if TYPE_CHECKING:
     import gradio
@@ -35,24 +33,22 @@ if TYPE_CHECKING:
     from analysis.predict.model import Model
 
 HOST = "127.0.0.1"
-NAMES = (HOST, "localhost")  # of this machine in the address of the page
+NAMES = (HOST, "localhost")  # host names under which the page answers
 MAX_UPLOAD = "100mb"
 MAX_PX = 1280  # longer side of the displayed images
 TURNING = Path(__file__).parent / "assets" / "turning.js"
 HEIGHT_PX = 420
-STOPPED = 130  # exit code of cli.run after Ctrl-C
 MIN_WIDTH_PX = 320  # width of a panel; on a phone the panels stand below each other
-STYLE = f".turning {{ height: {HEIGHT_PX - 24}px; touch-action: none; }}"  # without the frame around it
+STYLE = f".turning {{ height: {HEIGHT_PX - 24}px; touch-action: none; }}"  # the frame takes 24 px
 PANELS = {"mask": "mask", "depth": "depth, near is bright", "cutout": "cut-out"}
 FIELD_OF_VIEW_DEG = 55.0  # along the longer side; a 35 mm lens on 36 mm film has 54.4
 FARTHEST = 2.0  # distance where the inverse depth is 0; where it is 1 the distance is 1
 MAX_POINTS = 40_000
-POINT_PX = 2.5  # so many points leave no gaps in a view of 700 px
+POINT_PX = 2.5  # MAX_POINTS of this size leave no gaps in a view of 700 px
 EYE = {"x": 0.2, "y": -1.3, "z": 0.1}  # a little to the right of the camera and above it
 ASSUMED = f"a camera of {FIELD_OF_VIEW_DEG:.0f} degrees, the farthest {FARTHEST:g} times as far away as the nearest"
 HINT = f"The point cloud assumes {ASSUMED}; drag to turn it, scroll to zoom."
 
-DepthMap = Float32[np.ndarray, "h w"]
 Points = Float32[np.ndarray, "n 3"]
 Colours = UInt8[np.ndarray, "n 3"]
 
@@ -75,7 +71,7 @@ def predict_photo(model: "Model", photo: RGBImage | None) -> tuple[Any, ...]:
     return quantise(mask, np.uint8), render_depth(depth), cutout, points, text
 
 
-def make_points(image: RGBImage, depth: DepthMap, *, most: int = MAX_POINTS) -> tuple[Points, Colours]:
+def make_points(image: RGBImage, depth: FloatMap, *, most: int = MAX_POINTS) -> tuple[Points, Colours]:
     """Project the pixels of an image, shrunk to about `most`, into space with a pinhole camera.
 
     Coordinates are (right, forward, up) from the camera, in units of the nearest distance along the optical axis.
@@ -95,14 +91,12 @@ def plot_points(xyz: Points, rgb: Colours) -> "go.Figure":
     """Plot the points as a figure that can be turned by hand, on a transparent background."""
     import plotly.graph_objects as go
 
-    colours = [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in rgb.tolist()]
+    dots = {"size": POINT_PX, "color": [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in rgb.tolist()]}
     right, away, up = xyz.T
-    dots = {"size": POINT_PX, "color": colours}
-    figure = go.Figure(go.Scatter3d(x=right, y=away, z=up, mode="markers", marker=dots, hoverinfo="skip"))
+    points = go.Scatter3d(x=right, y=away, z=up, mode="markers", marker=dots, hoverinfo="skip")
     axes = dict.fromkeys(("xaxis_visible", "yaxis_visible", "zaxis_visible"), False)
-    figure.update_scenes(aspectmode="data", camera_eye=EYE, **axes)
-    transparent = "rgba(0,0,0,0)"
-    return figure.update_layout(margin=dict.fromkeys("lrtb", 0), paper_bgcolor=transparent)
+    figure = go.Figure(points).update_scenes(aspectmode="data", camera_eye=EYE, **axes)
+    return figure.update_layout(margin=dict.fromkeys("lrtb", 0), paper_bgcolor="rgba(0,0,0,0)")
 
 
 def shrink(values: np.ndarray, scale: float) -> np.ndarray:
@@ -120,8 +114,7 @@ def build_page(model: "Model") -> "gradio.Blocks":
 
     plotly_js = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
     gr.set_static_paths([plotly_js])
-    blocks = gr.Blocks(title="One look", analytics_enabled=False)
-    with blocks:
+    with gr.Blocks(title="One look", analytics_enabled=False) as blocks:
         gr.Markdown(f"# One look\n{_describe(model)}")
         with gr.Row():
             photo = _build_photo_input()
@@ -147,7 +140,7 @@ def build_page(model: "Model") -> "gradio.Blocks":
 
 
 def _build_photo_input() -> "gradio.Image":
-    """Return the input for photos, which reads files as analysis.predict does."""
+    """Return the input for photos, which reads files as `one-look predict` does."""
     import gradio as gr
 
     def read(payload: Any) -> RGBImage | None:
@@ -222,28 +215,22 @@ def _describe(model: "Model") -> str:
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
-    p = cli.Parser("one-look demo", "Serve a page to try a trained model.")
-    p.add_argument("model", **MODEL_ARGUMENT)
-    add_plugin_option(p)
+    p = make_parser("one-look demo", "Serve a page to try a trained model.")
     port = "port of the page (default: the first free one from 7860)"
     p.add_argument("--port", type=parse_whole(1, 2**16 - 1, "a port"), metavar="N", help=port)
-    p.add_argument("--device", help="torch device, such as cpu or cuda:1; default: a GPU if there is one")
+    add_device_option(p)
     return p
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code: 0 if the user stopped the server."""
     args = build_parser().parse_args(arguments)
-    code = cli.run(lambda: _serve(args), AnalysisError)
-    return 0 if code == STOPPED else code
+    return cli.run(lambda: _serve(args), AnalysisError)
 
 
 def _serve(args: argparse.Namespace) -> None:
     """Load the model and serve its page; delete the uploaded photos at the end."""
-    with progress_bar("loading the model"):
-        from analysis.predict.model import load_model
-
-        model = load_model(args.model, device=args.device)
+    model = load_named_model(args)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with tempfile.TemporaryDirectory(prefix="one-look-") as photos:
         os.environ["GRADIO_TEMP_DIR"] = photos

@@ -10,19 +10,21 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool
 
 from analysis import AnalysisError
-from analysis.runs.files import MODEL_ARGUMENT, default_to_latest, write_file
+from analysis.predict.command import add_device_option, default_to_latest, load_named_model, make_parser
+from analysis.predict.photos import FloatMap
+from analysis.runs.files import write_file
 from data.dataset import DataError, Dataset
 from data.flags import add_meaning_flags, add_role_flags, read_meaning_flags, read_role_flags
 from data.runtime import cli
 from data.runtime.progress import Progress, no_progress, progress_bar
-from search.config.plugins import add_plugin_option
 
 if TYPE_CHECKING:  # imports of seconds, which --help does not need
     import pandas as pd
@@ -31,7 +33,6 @@ if TYPE_CHECKING:  # imports of seconds, which --help does not need
     from data.values.triplet import TripletArrays
     from models.score import Score
 
-BATCH = 16
 METRICS = ("score", "iou", "boundary_f", "mae_mask", "rmse_depth", "explained_depth", "delta1")
 BASELINE = "baseline"
 EPILOG = """\
@@ -45,7 +46,6 @@ the bottom to the top.
 Exit code: 0 done (images that cannot be measured are named and left out), 2 wrong arguments or nothing to measure.
 """
 
-FloatMap = Float32[np.ndarray, "h w"]
 BoolMap = Bool[np.ndarray, "h w"]
 
 
@@ -105,35 +105,33 @@ def evaluate(model: "Model", dataset: Dataset, *, progress: Progress = no_progre
 
     Unreadable images are named on stderr and left out.
     """
-    rows: list[dict[str, Any]] = []
-    for done, batch in enumerate(_read_batches(dataset), start=1):
-        predictions = model.predict_many([truth.image for _, truth in batch], batch_size=BATCH)
-        for (name, truth), prediction in zip(batch, predictions, strict=True):
-            for by, (mask, depth) in (("model", prediction), (BASELINE, predict_baseline(truth.image.shape[:2]))):
-                rows.append({"image": name, "by": by, **measure_prediction(mask, depth, truth, model.score)})
-        progress(min(done * BATCH, len(dataset.triplets)), len(dataset.triplets))
-    if not rows:
-        raise AnalysisError(f"{dataset.root}: no image could be measured; check it with one-look check")
     import pandas as pd
 
+    rows: list[dict[str, Any]] = []
+    truths, ahead = tee(_read_truths(dataset, progress))
+    predictions = model.predict_many(truth.image for _, truth in ahead)
+    for (name, truth), prediction in zip(truths, predictions, strict=True):
+        for by, (mask, depth) in (("model", prediction), (BASELINE, predict_baseline(truth.image.shape[:2]))):
+            rows.append({"image": name, "by": by, **measure_prediction(mask, depth, truth, model.score)})
+    if not rows:
+        raise AnalysisError(f"{dataset.root}: no image could be measured; check it with one-look check")
     return pd.DataFrame(rows, columns=["image", "by", *METRICS])
 
 
-def _read_batches(dataset: Dataset) -> Iterator[list[tuple[str, "TripletArrays"]]]:
+def _read_truths(dataset: Dataset, progress: Progress) -> Iterator[tuple[str, "TripletArrays"]]:
+    """Yield name and content of each readable triplet."""
     from data.values.triplet import read_triplet, resolve_near_distance
 
     for unusable in dataset.unusable:
         print(cli.to_printable(f"left out: {unusable.message}"), file=sys.stderr)
     specs = [resolve_near_distance(part.spec, part.triplets) for part in dataset.folders]
     pairs = [(triplet, spec) for part, spec in zip(dataset.folders, specs, strict=True) for triplet in part.triplets]
-    for start in range(0, len(pairs), BATCH):
-        batch = []
-        for triplet, spec in pairs[start : start + BATCH]:
-            try:
-                batch.append((triplet.id, read_triplet(triplet, spec)))
-            except DataError as error:
-                print(cli.to_printable(f"left out: {error}"), file=sys.stderr)
-        yield batch
+    for number, (triplet, spec) in enumerate(pairs, start=1):
+        try:
+            yield triplet.id, read_triplet(triplet, spec)
+        except DataError as error:
+            print(cli.to_printable(f"left out: {error}"), file=sys.stderr)
+        progress(number, len(pairs))
 
 
 def summarize_metrics(table: "pd.DataFrame") -> "pd.DataFrame":
@@ -169,15 +167,25 @@ def format_summary(folder: Path, summary: "pd.DataFrame") -> str:
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
     text = "Measure a model on data sets with true masks, true depth or both."
-    parser = cli.Parser("one-look evaluate", text, EPILOG)
-    parser.add_argument("model", **MODEL_ARGUMENT)
-    add_plugin_option(parser)
+    parser = make_parser("one-look evaluate", text, EPILOG)
     parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="data set folders")
     add_role_flags(parser)
     add_meaning_flags(parser.add_argument_group("meaning of the values", "where dataset.json leaves it open"))
     parser.add_argument("--table", type=Path, metavar="FILE", help="write the metrics of each image to a CSV file")
-    parser.add_argument("--device", help="torch device (default: a GPU if there is one)")
+    add_device_option(parser)
     return parser
+
+
+def open_dataset(folder: Path, near: str | None = None, **options: Any) -> Dataset:
+    """Read a data set; raise DataError if the meaning of its values is unknown.
+
+    `near` overrides the polarity of all depth; the other options are those of `read_dataset`.
+    """
+    from data.reading.layout import read_dataset
+
+    dataset = _set_polarity(read_dataset(folder, **options), near)
+    dataset.check_meaning()
+    return dataset
 
 
 def _set_polarity(dataset: Dataset, near: str | None) -> Dataset:
@@ -197,9 +205,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _evaluate(args: argparse.Namespace) -> None:
     import pandas as pd
 
-    from analysis.predict.model import load_model
-    from data.reading.layout import read_dataset
-
     tables = []
     default_to_latest(args, "folders")
     roles = read_role_flags(args)
@@ -207,13 +212,11 @@ def _evaluate(args: argparse.Namespace) -> None:
         named = "--images, --masks and --depth name sub-folders of one folder"
         raise DataError(f"{named}; measure the others by themselves")
     stated = read_meaning_flags(args)
-    datasets = [_set_polarity(read_dataset(folder, roles=roles, fields=stated), args.near) for folder in args.folders]
+    datasets = [open_dataset(folder, args.near, roles=roles, fields=stated) for folder in args.folders]
     for dataset in datasets:
-        dataset.check_meaning()
         for line in filter(None, (dataset.description, *dataset.warnings)):
             print(cli.to_printable(f"{dataset.root}: {line}"))
-    with progress_bar("loading the model"):
-        model = load_model(args.model, device=args.device)
+    model = load_named_model(args)
     for dataset in datasets:
         with progress_bar(f"measuring {dataset.root.name}") as progress:
             table = evaluate(model, dataset, progress=progress)

@@ -2,10 +2,10 @@
 
     one-look compare --data DIR --budget 5m --seeds 5 --methods default,starter,random --out DIR
 
-A seed decides which backgrounds are held out, for every method alike. The runs follow each other and methods alternate,
-so that a slow spell of the machine affects all of them; existing runs are not repeated. All models are then measured on
-all validation and test images at one size, and with `--judge` on images from elsewhere. Writes table.md, runs.csv and
-best_over_time (.png and .svg), and keeps every run folder.
+A seed decides which backgrounds are held out, for all methods alike. The runs are made one after another, and methods
+alternate, so that a slow period of the machine affects all of them; existing runs are not repeated. All models are then
+measured on all validation and test images at one size, and with `--judge` on images from elsewhere. The command writes
+table.md, runs.csv and best_over_time (.png and .svg), and keeps every run folder.
 """
 
 import argparse
@@ -35,7 +35,12 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--budget", type=parse_budget, required=True, help="budget of each run, such as 3m")
     p.add_argument("--seeds", type=parse_whole(1), default=3, help="runs of each method (default 3)")
     known, default = ",".join(METHODS), ",".join(DEFAULT_METHODS)
-    p.add_argument("--methods", type=_parse_methods, default=list(DEFAULT_METHODS), help=f"of {known} ({default})")
+    p.add_argument(
+        "--methods",
+        type=_parse_methods,
+        default=list(DEFAULT_METHODS),
+        help=f"comma-separated, of {known} (default {default})",
+    )
     p.add_argument(
         "--judge", type=Path, metavar="DIR", help="also measure all models on a data set that none of them saw"
     )

@@ -12,15 +12,16 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from analysis.compare.methods import DEFAULT, Comparison, run_missing
-from analysis.compare.scoring import PX, open_judge, sample_curve, score_runs, trace_incumbent
+from analysis.compare.scoring import PX, sample_curve, score_runs, trace_incumbent
+from analysis.evaluate import open_dataset
 from analysis.plots.plots import save
 from analysis.runs.files import check_folder, write_file
 from analysis.runs.tables import markdown_table
 from search.config.budget import Budget
 
-LEVEL = 0.95  # of the intervals
+LEVEL = 0.95  # confidence level of the intervals
 DELTA = 0.03  # difference of scores that matters: two trainings of one configuration differ by as much
-LATE = 1.02  # times the budget; runs that take longer are marked
+LATE = 1.02  # runs that take longer than this multiple of the budget are marked
 TIMES = 400
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")  # Okabe and Ito 2008
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (1, 2)))
@@ -43,7 +44,7 @@ def compare(comparison: Comparison) -> str:
         DataError: The data have changed since a run, or nothing can be measured on `judge`.
     """
     check_folder(comparison.out)
-    judge = open_judge(comparison.judge) if comparison.judge else None  # before the first run
+    judge = open_dataset(comparison.judge) if comparison.judge else None  # before the first run
     run_missing(comparison)
     methods, seeds, folders = zip(*comparison.runs(), strict=True)
     scored = score_runs(folders, judge)
@@ -65,8 +66,21 @@ def estimate_mean(values: Float[np.ndarray, "runs ..."]) -> Float[np.ndarray, "3
     return np.stack([mean, mean - margin, mean + margin])
 
 
+def estimate_methods(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return `runs`, and the `mean` of a metric with its 95 % interval `low` to `high`, of each method, the best first.
+
+    A method with another budget has a row of its own. The interval of a single run is a point. There are no rows for a
+    metric that no run has, such as those of a test part that the data lack.
+    """
+    groups = table[table[metric].notna()].groupby(["method", "budget"])[metric]
+    rows = {name: [len(values), *estimate_mean(values.to_numpy(dtype=float))] for name, values in groups}
+    index = pd.MultiIndex.from_tuples(list(rows), names=["method", "budget"])
+    found = pd.DataFrame([*rows.values()], index=index, columns=["runs", "mean", "low", "high"])
+    return found.astype({"runs": int}).sort_values("mean", ascending=False)
+
+
 def count_seeds(differences: Sequence[float]) -> int:
-    """Return from how many seeds the interval of differences like these, two at least, is DELTA to either side."""
+    """Return the number of seeds that narrows the interval of such differences to DELTA on either side."""
     std = float(np.std(differences, ddof=1))
     return next(seeds for seeds in count(2) if _compute_t(seeds) * std <= DELTA * seeds**0.5)
 
@@ -76,7 +90,7 @@ def _compute_t(runs: int) -> float:
 
 
 def build_comparison_table(runs: pd.DataFrame, budget: Budget) -> str:
-    """Return a Markdown table with a row for each method, from the rows of scoring.score_run, and an explanation."""
+    """Return a Markdown table with a row for each method, and an explanation; `runs` has rows of scoring.score_run."""
     known = [name for name in TITLES if name in runs]
     rows = [_build_row(str(method), runs, known, budget) for method in runs["method"].unique()]
     return f"{markdown_table(rows)}\n{_explain(runs, known[0])}\n"
@@ -97,7 +111,7 @@ def _build_row(method: str, runs: pd.DataFrame, known: Sequence[str], budget: Bu
 
 
 def _compare_with_default(runs: pd.DataFrame, method: str, metric: str) -> tuple[str, str, str]:
-    """Return mean, signs and needed seeds of a method's differences to the default, seed by seed: same backgrounds."""
+    """Return mean, sign count and required seeds of a method's differences to the default with the same seed."""
     values = runs.set_index(["method", "seed"])[metric]
     differences = (values[method] - values[DEFAULT]).dropna()
     if method == DEFAULT or differences.empty:
@@ -134,17 +148,17 @@ def _explain(runs: pd.DataFrame, metric: str) -> str:
         f"All models are measured on whole parts at {PX} px and scored with one standard deviation of the depth for "
         f"each seed.{elsewhere} {TITLES[metric].capitalize()} and differences by seed: mean over "
         f"{runs['seed'].nunique()} seeds [95 % t-interval]; other columns: mean [lowest, highest]. Seeds for {DELTA}: "
-        f"from so many seeds the interval of the difference is {DELTA} to either side. Late: over {LATE - 1:.0%} more "
-        "than the budget."
+        f"the number of seeds that narrows the interval of the difference to {DELTA} on either side. Late: over "
+        f"{LATE - 1:.0%} more than the budget."
     )
 
 
 def plot_over_time(runs: pd.DataFrame, curves: Sequence[pd.DataFrame]) -> Figure:
     """Plot the incumbent's score of each method over time, and the final models' scores at the right.
 
-    Lines are means over seeds with their intervals; each begins where all runs of its method have an
-    incumbent. The dots are the models in best/ on the whole validation part, all at one size. `runs` has a row for each
-    scoring.score_run, numbered from 0, and `curves` its scoring.trace_incumbent.
+    Lines are means over seeds with their intervals; each begins when all runs of its method have an incumbent. The dots
+    are the models in best/ on the whole validation part, all at one size. `runs` has the rows of scoring.score_runs,
+    and `curves` the scoring.trace_incumbent of each.
     """
     figure = Figure(figsize=(11.5, 5), layout="constrained")
     ax, ends = figure.subplots(1, 2, width_ratios=(8, 1), sharey=True)
@@ -174,8 +188,7 @@ def _draw_curves(ax: Axes, times_s: np.ndarray, curves: Sequence[pd.DataFrame], 
 def _draw_end(ax: Axes, place: int, scores: np.ndarray, colour: str) -> float:
     """Draw one method's final scores as a dot with an interval; return the interval's lower end."""
     mean, low, high = estimate_mean(scores)
-    ax.plot([place, place], [low, high], color=colour, linewidth=2)
-    ax.plot([place], [mean], "o", color=colour, markersize=6)
+    ax.errorbar(place, mean, [[mean - low], [high - mean]], fmt="o", color=colour, linewidth=2, markersize=6)
     return float(low)
 
 

@@ -17,10 +17,10 @@ RUN = Path(__file__).resolve().parents[2] / "search" / "run.py"
 DEFAULT = "default"
 METHODS = {
     DEFAULT: [],
-    "starter": ["--recipe", "quick_efficientnet"],  # what every search tries first, trained for all of the time
+    "starter": ["--recipe", "quick_efficientnet"],  # the first configuration of a search, for the whole budget
     "random": ["--sampler", "random", "--first", "nothing"],  # random search with the same stages
     "asha_only": ["--stages", "single", "--first", "nothing"],  # plain ASHA: no portfolio, promotion, reuse of weights
-    "one_epoch_topk": ["--stages", "one_epoch"],  # one epoch for all, then the best few trained fully
+    "one_epoch_topk": ["--stages", "one_epoch"],  # one epoch for all trials, then full training of the best few
     "study": ["--recipe", "study"],  # the study's network, loss and training
     "study_small": ["--recipe", "study", "--width", "4"],
     "random_split": ["--split", "random"],  # a search on a split by image, which leaks backgrounds
@@ -37,10 +37,10 @@ class Comparison:
     methods: Sequence[str]  # names in METHODS
     seeds: int  # number of runs of each method; a seed decides which backgrounds are held out, for every method alike
     out: Path
-    judge: Path | None = None  # data set that no method saw, on which all models are measured too
+    judge: Path | None = None  # a data set that no method saw; all models are measured on it too
 
     def runs(self) -> list[tuple[str, int, Path]]:
-        """Return method, seed and folder of each run; methods alternate, so that a slow spell affects all of them."""
+        """Return method, seed and folder of each run; methods alternate, so that a slow period affects all of them."""
         return [(name, seed, self.out / f"{name}-{seed}") for seed in range(self.seeds) for name in self.methods]
 
 
@@ -48,7 +48,7 @@ def run_missing(comparison: Comparison) -> None:
     """Start every run that does not exist yet, one after another, and print the progress.
 
     Raises:
-        AnalysisError: A folder holds something else, which is checked before the first run; or a run failed.
+        AnalysisError: A folder holds something else (checked before the first run), or a run failed.
     """
     missing = [each for each in comparison.runs() if not is_finished(each[2], comparison)]
     for number, (method, seed, folder) in enumerate(missing):

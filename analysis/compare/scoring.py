@@ -1,7 +1,7 @@
-"""Score the models of different runs alike, and trace the incumbent of each run over time.
+"""Score the models of different runs on equal terms, and trace the incumbent of each run over time.
 
 Runs differ in the size and number of their validation images and in the standard deviation of the depth that scales
-their scores. Here every model is scored at PX, the last stage's size, with the depth's standard deviation over the
+their scores. This module scores every model at PX, the last stage's size, with the depth's standard deviation over the
 whole validation part of its seed, split by background.
 """
 
@@ -17,15 +17,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from analysis import AnalysisError
+from analysis.compare.summary import METRICS, load_finished_run
 from analysis.evaluate import evaluate
 from analysis.predict.model import load_model
-from analysis.runs.files import read_json
 from analysis.runs.tables import load_reports, load_trials
 from data.data_module import DataModule, load_data_module
 from data.dataset import Dataset
 from data.loading.device_loader import build_loader
-from data.reading.layout import read_dataset
 from data.runtime.progress import progress_bar
 from models.cost import choose_images_per_pass
 from models.score import Score
@@ -33,8 +31,7 @@ from search.output.model_folder import measure
 
 PX = 160
 STAGE_ORDER = {"explore": 0, "confirm": 1, "final": 2, "repeat": 2}  # repeats of finalists are as high as finalists
-METRICS = ("score", "iou", "rmse_depth")
-JUDGED = ("score", "iou", "explained_depth")  # of images from elsewhere
+JUDGED = ("score", "iou", "explained_depth")  # metrics on images from elsewhere
 
 
 class ResizingNetwork(nn.Module):
@@ -55,49 +52,30 @@ class ResizingNetwork(nn.Module):
 def score_run(folder: Path, judge: Dataset | None = None) -> dict[str, Any]:
     """Return the metrics of a run's model on whole parts of the data, its network, and what the run spent.
 
-    With `judge`, a data set, the means of its JUDGED metrics on that are there too, as `judge_score` and so on.
+    With a data set `judge` the row also has the means of the JUDGED metrics on it, as `judge_score` and so on.
 
     Raises:
         AnalysisError: The run has no model, or its records are damaged.
         DataError: The data have changed since the run.
     """
-    state = read_json(folder / "run.json")
-    trials = load_trials(folder).set_index("trial_id")
-    if state.get("best") not in trials["params"].dropna().index or not {"wall_s", "seed", "data"} <= state.keys():
-        raise AnalysisError(f"{folder}: not a run that ended with a model; remove it to have it run again")
-    best = trials.loc[state["best"]]
+    state, trials, best = load_finished_run(folder)
     network = {"arch": best["model/arch"], "width": best["model/width"], "params": best["params"]}
     spent = {"trials": len(trials), "images_seen": trials["images_seen"].sum(), "wall_s": state["wall_s"]}
-    elsewhere = measure_elsewhere(folder, judge) if judge else {}
-    return {**elsewhere, **measure_model(folder, state), **network, **spent}
-
-
-def open_judge(folder: Path) -> Dataset:
-    """Return a data set to measure models on.
-
-    Raises:
-        DataError: It cannot be read, or the meaning of its values is unknown.
-    """
-    dataset = read_dataset(folder)
-    dataset.check_meaning()
-    return dataset
+    row = measure_model(folder, state) | network | spent
+    if judge is None:
+        return row
+    elsewhere = evaluate(load_model(folder), judge).query("by == 'model'")[[*JUDGED]].mean().dropna()
+    return {f"judge_{name}": value for name, value in elsewhere.items()} | row
 
 
 def score_runs(runs: Sequence[Path], judge: Dataset | None = None) -> pd.DataFrame:
-    """Return the row of `score_run` of each run."""
+    """Return a frame with the row of `score_run` for each run."""
     rows = []
     with progress_bar("measuring the models on whole parts") as progress:
         for number, run in enumerate(runs, start=1):
             rows.append(score_run(Path(run), judge))
             progress(number, len(runs))
     return pd.DataFrame(rows)
-
-
-def measure_elsewhere(folder: Path, judge: Dataset) -> dict[str, float]:
-    """Return the means of the JUDGED metrics of a run's model on a data set, as analysis.evaluate measures them."""
-    table = evaluate(load_model(folder), judge)
-    means = table.loc[table["by"] == "model", [*JUDGED]].mean().dropna()
-    return {f"judge_{name}": float(value) for name, value in means.items()}
 
 
 def measure_model(folder: Path, state: dict[str, Any]) -> dict[str, float]:
@@ -110,8 +88,7 @@ def measure_model(folder: Path, state: dict[str, Any]) -> dict[str, float]:
         DataError: The data have changed since the run.
     """
     model = load_model(folder)
-    device = next(model.network.parameters()).device
-    count = choose_images_per_pass(model.config.model, PX, device)
+    count = choose_images_per_pass(model.config.model, PX, model.device)
     network = model.network if model.px == PX else ResizingNetwork(model.network, model.px)
     data_module = load_data_module(state)
     split_fairly = data_module.split == "background"
@@ -119,7 +96,7 @@ def measure_model(folder: Path, state: dict[str, Any]) -> dict[str, float]:
     sigma = by_background.pack("val", PX).stats.depth_std or 1.0
     row: dict[str, float] = {"px": model.px, "sigma": sigma}
     for part in (name for name in ("val", "test") if data_module.sizes()[name]):
-        loader = build_loader(data_module.pack(part, PX), device=device, batch_size=count, stats=model.stats)
+        loader = build_loader(data_module.pack(part, PX), device=model.device, batch_size=count, stats=model.stats)
         metrics = measure(network, loader, model.stats, Score(sigma=sigma))
         row |= {f"{part}_{name}": metrics[name] for name in METRICS if name in metrics}
     return row

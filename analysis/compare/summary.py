@@ -1,8 +1,8 @@
-"""Finished runs side by side, a row each, as they recorded themselves: a frame, a Markdown table, means over seeds.
+"""Summarize finished runs from their own records, a row for each: as a frame and as a Markdown table.
 
     python -m analysis.compare.summary RUN [RUN ...]
 
-`analysis.compare.scoring` measures models anew, all alike; nothing is measured here.
+Nothing is measured here; `analysis.compare.scoring` measures all models again, on equal terms.
 """
 
 import sys
@@ -14,15 +14,14 @@ import numpy as np
 import pandas as pd
 
 from analysis import AnalysisError
-from analysis.compare.compare import estimate_mean
 from analysis.compare.methods import METHODS
-from analysis.compare.scoring import METRICS
 from analysis.runs.files import read_json
+from analysis.runs.run import read_run_json
 from analysis.runs.tables import load_trials, markdown_table
 from data.runtime import cli
 from search.records.run_dir import run_path
 
-METHOD = ["method", "budget"]
+METRICS = ("score", "iou", "rmse_depth")
 TITLES = {"IoU": "iou", "RMSE": "rmse_depth", "score": "score"}
 
 
@@ -58,12 +57,12 @@ def build_results_table(runs: pd.DataFrame) -> str:
 def name_method(run: Path, state: Mapping[str, Any]) -> str:
     """Return the method in a folder's name, if analysis.compare named it, or else the run's options in words.
 
-    The options are the sampler and the stages; the method of runs that did not record them is "unknown".
+    The words name the sampler and the stages; the method of runs that did not record them is "unknown".
     """
     name, _, seed = run.name.rpartition("-")
     if name in METHODS and seed == str(state["seed"]):
         return name
-    options = state.get("options", state.get("asked"))  # "asked" in run folders of format 1
+    options = state.get("options")
     if options is None:
         return "unknown"
     sampler = "fixed configurations" if options.get("configs") else options.get("sampler", "tpe")
@@ -71,32 +70,24 @@ def name_method(run: Path, state: Mapping[str, Any]) -> str:
     return ", ".join([sampler, options.get("stages", "default"), *split])
 
 
-def estimate_methods(table: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return `runs`, and the `mean` of a metric with its 95 % interval `low` to `high`, of each method, the best first.
-
-    A method with another budget has a row of its own. The interval of a single run is a point. There are no rows for a
-    metric that no run has, such as those of a test part that the data lack.
-    """
-    groups = table[table[metric].notna()].groupby(METHOD)[metric]
-    rows = {name: [len(values), *estimate_mean(values.to_numpy(dtype=float))] for name, values in groups}
-    index = pd.MultiIndex.from_tuples(list(rows), names=METHOD)
-    found = pd.DataFrame([*rows.values()], index=index, columns=["runs", "mean", "low", "high"])
-    return found.astype({"runs": int}).sort_values("mean", ascending=False)
+def load_finished_run(run: Path) -> tuple[dict[str, Any], pd.DataFrame, "pd.Series[Any]"]:
+    """Return run.json, the trials and the best trial of a run; raise AnalysisError if it has not ended with a model."""
+    state, trials = read_run_json(run), load_trials(run)
+    best = trials[trials["trial_id"] == state.get("best")].dropna(subset=["params", "model/width"])
+    if best.empty or not {"budget", "data", "seed", "wall_s"} <= state.keys():
+        raise AnalysisError(f"{run}: not a run that has ended with a model; name finished runs, or remove it")
+    return state, trials, best.iloc[0]
 
 
 def _summarize(run: Path) -> dict[str, Any]:
-    state, metrics = read_json(run / "run.json"), read_json(run / "best" / "metrics.json")
-    if not state or not metrics:
-        raise AnalysisError(f"{run}: not a run that has ended with a model; name the folders of finished runs")
-    trials = load_trials(run)
-    known = trials[trials["trial_id"] == metrics.get("trial_id")].dropna(subset=["params", "model/width"])
-    if known.empty or not {"budget", "data", "seed", "wall_s", "stages"} <= state.keys():
-        raise AnalysisError(f"{run}: its records are damaged or of another version; restore them from the run")
-    best = known.iloc[0]
+    state, trials, best = load_finished_run(run)
+    metrics = read_json(run / "best" / "metrics.json")
+    if not metrics:
+        raise AnalysisError(f"{run}: not a run that has ended with a model; it has no best/metrics.json")
     row = {"run": str(run), "method": name_method(run, state), "budget": state["budget"]}
     row |= {"data": Path(state["data"]["folder"]).name, "seed": state["seed"], "wall_s": state["wall_s"]}
     row |= {"trials": len(trials), "searched": int((trials["stage"] == trials["stage"].iloc[0]).sum())}
-    row |= {"failed": int((trials["status"] == "failed").sum()), "busy": _measure_busy(state["stages"])}
+    row |= {"failed": int((trials["status"] == "failed").sum()), "busy": _measure_busy(state.get("stages", []))}
     row |= {"network": f"{best['model/arch']} w{best['model/width']:.0f}", "params": int(best["params"])}
     names = [(part, name) for part in ("val", "test") for name in (*METRICS, "images")]
     return row | {"px": metrics["px"], **{f"{p}_{name}": metrics.get(p, {}).get(name, np.nan) for p, name in names}}

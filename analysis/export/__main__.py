@@ -2,8 +2,7 @@
 
     one-look export RUN_OR_MODEL --to onnx
 
-The file takes red, green and blue bytes of any number of images of any size. It is compared with the model before it
-is written.
+The file takes any number of images of any size. Its outputs are compared with the model's before it is written.
 """
 
 import argparse
@@ -15,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis import AnalysisError
-from analysis.runs.files import MODEL_ARGUMENT, write_file
+from analysis.predict.command import make_parser
+from analysis.runs.files import find_weights, write_file
 from data.runtime import cli
 from data.runtime.cli import first_line
 from data.runtime.progress import Progress, no_progress, progress_bar
-from search.config.plugins import add_plugin_option
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2"}
 INPUTS = ("uint8", "float32")
 SIZES = ((1, 16, 16), (3, 97, 131), (2, 64, 240), (1, 333, 250), (1, 17, 300))
-MAX_DIFFERENCE = 1e-4  # largest difference of values in [0, 1]; eight bits resolve 4e-3
+MAX_DIFFERENCE = 1e-4  # of values in [0, 1]; the step of eight bits is 4e-3
 Size = tuple[int, int, int]  # images, height, width
 EPILOG = f"""\
 The file is written beside the weights as model{" or model".join(SUFFIXES.values())}, or to --out.
@@ -62,7 +61,7 @@ class ExportedModel:
 
 
 def export(model: "Model", to: str, *, kind: str = "uint8", progress: Progress = no_progress) -> ExportedModel:
-    """Export a model, open the result again and compare it with the model."""
+    """Export a model, open the result again and compare its outputs with the model's."""
     import torch
 
     from analysis.export.formats import FORMATS, PortableNetwork, silence_exporters
@@ -77,7 +76,7 @@ def export(model: "Model", to: str, *, kind: str = "uint8", progress: Progress =
             raise ExportError(f"{to} cannot express this network ({first_line(error)})") from error
         try:
             program, own = form.open(content), (1, model.px, model.px)
-        except Exception as error:  # so do runtimes
+        except Exception as error:  # runtimes do so too
             raise ExportError(f"the file cannot be opened again ({first_line(error)})") from error
         difference = measure_difference(program, model, [*SIZES, own], dtype, progress=progress)
         image = draw_random_images(own, dtype)
@@ -143,9 +142,7 @@ def draw_random_images(size: Size, dtype: "torch.dtype") -> "torch.Tensor":
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
-    p = cli.Parser("one-look export", "Write a trained model as one file for other programs.", EPILOG)
-    p.add_argument("model", **MODEL_ARGUMENT)
-    add_plugin_option(p)
+    p = make_parser("one-look export", "Write a trained model as one file for other programs.", EPILOG)
     p.add_argument("--to", required=True, choices=tuple(SUFFIXES), help="format")
     p.add_argument("--input", choices=INPUTS, default="uint8", help="type of the input (default: %(default)s)")
     p.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: beside the weights)")
@@ -166,7 +163,7 @@ def _export(args: argparse.Namespace) -> None:
     if args.out is not None and args.out.is_dir():
         raise AnalysisError(f"{args.out}: is a folder; name a file with --out")
     with progress_bar(f"{args.to}, compared with the model") as progress:
-        from analysis.predict.model import find_weights, load_model
+        from analysis.predict.model import load_model
 
         out = args.out or find_weights(args.model).with_suffix(SUFFIXES[args.to])
         model = load_model(args.model, device="cpu")

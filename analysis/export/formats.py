@@ -21,7 +21,7 @@ from data.loading.loaders import SMALLEST_STD
 from models.architectures.network import set_memory_format
 
 MIN_PX = 16
-EXAMPLE = (2, 3, 45, 59)  # no stride divides these sides
+EXAMPLE = (2, 3, 45, 59)  # images, channels and sides, which no stride divides
 AXES = {0: "images", 2: "height", 3: "width"}
 OUTPUTS = ("mask", "depth")
 ABOUT = "about.json"
@@ -66,7 +66,7 @@ def _round_up(side: int, stride: int) -> int:
 class Format:
     """One file format."""
 
-    # Returns the file's content for a network, the type of its input and the file's metadata.
+    # returns the file's content for a network, the type of its input and the file's metadata
     write: Callable[[PortableNetwork, torch.dtype, Mapping[str, str]], bytes]
     open: Callable[[bytes], Program]  # returns the content as a program that runs on one thread
     packages: tuple[str, ...] = ()  # packages that both functions need

@@ -76,9 +76,8 @@ def measure_images(part: Part) -> pd.DataFrame:
     the 95th percentile, `score` that of this image alone. What needs truth that is unknown is empty.
     """
     tables, done = [], 0
-    device = next(part.model.network.parameters()).device
-    count = choose_images_per_pass(part.model.config.model, part.pack.px, device)
-    loader = build_loader(part.pack, device=device, batch_size=count, stats=part.model.stats)
+    count = choose_images_per_pass(part.model.config.model, part.pack.px, part.model.device)
+    loader = build_loader(part.pack, device=part.model.device, batch_size=count, stats=part.model.stats)
     with progress_bar("measuring images") as progress:
         for batch, prediction in predict_batches(part.model.network, loader):
             tables.append(_measure_batch(batch, prediction))
@@ -133,9 +132,8 @@ def plot_images(part: Part, rows: pd.DataFrame) -> Figure:
     """
     figure = Figure(figsize=(PANEL_IN * len(PANELS), (PANEL_IN + 0.25) * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), len(PANELS), squeeze=False)
-    for axes, (place, errors) in zip(grid, rows.iterrows(), strict=True):
-        truth = part.pack.gather(np.array([int(str(place))]))
-        panels = render_comparison(truth, _predict(part, int(str(place)))[None])[0]
+    for axes, place, errors in zip(grid, rows.index.to_numpy(int), rows.to_dict("records"), strict=True):
+        panels = render_comparison(part.pack.gather(np.array([place])), _predict(part, place)[None])[0]
         for ax, panel in zip(axes, panels, strict=True):
             _show(ax, panel)
         metrics = {"IoU": errors["iou"], "RMSE": errors["rmse_depth"]}
@@ -195,7 +193,5 @@ def _find_crop(strength: np.ndarray) -> tuple[int, int]:
 
 def _show(ax: Axes, image: np.ndarray, *, title: str = "", **look: Any) -> None:
     ax.imshow(image, interpolation="nearest", **look)
-    ax.set_xticks([])
-    ax.set_yticks([])
-    if title:
-        ax.set_title(title, fontsize="small")
+    ax.set(xticks=[], yticks=[])
+    ax.set_title(title, fontsize="small")

@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from analysis import AnalysisError
-from analysis.runs.curves import STAGE, build_curves, list_training_times
+from analysis.runs.curves import STAGE, list_training_times
 from analysis.runs.files import check_folder, write_file
-from analysis.runs.tables import TRIAL, load_reports, load_trials_so_far, markdown_table
+from analysis.runs.run import read_run
+from analysis.runs.tables import TRIAL, markdown_table
 
 HIGHLIGHTED = 5
 MAX_MARKED = 15  # epochs of a curve whose points are marked
@@ -36,18 +37,19 @@ GREY: dict[str, Any] = {"color": "0.8", "linewidth": 0.8, "markersize": 2, "zord
 BRIGHT: dict[str, Any] = {"linewidth": 1.8, "markersize": 4, "zorder": 2}
 
 
-def plot_curves(reports: pd.DataFrame, trials: pd.DataFrame, *, highlight: int = HIGHLIGHTED) -> Figure:
+def plot_curves(curves: pd.DataFrame) -> Figure:
     """Plot losses, validation metrics and learning rates of every trial against the images seen, a row per stage.
 
     The best of each stage are in colour, the others grey; a trial has the colour of the trial whose weights it started
-    from. Trials have different losses, so only the validation metrics compare them.
+    from. Trials have different losses, so only the validation metrics compare them. `curves` are those of one or
+    several analysis.runs.run.Run.
     """
-    curves = add_colours(build_curves(reports, trials), highlight)
+    curves = add_colours(curves.reset_index(drop=True))
     panels = {name: title for name, title in PANELS.items() if name in curves and curves[name].notna().any()}
     rows = list(curves.groupby(STAGE, sort=False))
     figure = Figure(figsize=(3 * len(panels) + 2.6, 2.7 * len(rows) + 0.3), layout="constrained")
     grid = figure.subplots(len(rows), len(panels), squeeze=False)
-    several = len({run for (run, _), _ in rows}) > 1
+    several = len(set(curves["run"])) > 1
     for axes, ((run, name), stage) in zip(grid, rows, strict=True):
         _draw_stage(dict(zip(panels, axes, strict=True)), stage)
         axes[0].set_ylabel(f"{Path(str(run)).name}\n{name}" if several else str(name), fontweight="bold")
@@ -57,12 +59,12 @@ def plot_curves(reports: pd.DataFrame, trials: pd.DataFrame, *, highlight: int =
     return figure
 
 
-def add_colours(curves: pd.DataFrame, highlight: int) -> pd.DataFrame:
+def add_colours(curves: pd.DataFrame) -> pd.DataFrame:
     """Return the curves with `colour`: one for each root among the best of a stage, None for other trials.
 
     Later stages choose first, so that the winners differ although there are only ten colours.
     """
-    bright = curves["rank"] <= highlight
+    bright = curves["rank"] <= HIGHLIGHTED
     stages = curves.groupby(STAGE, sort=False).ngroup()
     best = curves[bright].assign(stage_number=stages).sort_values(["stage_number", "rank"], ascending=[False, True])
     roots = dict.fromkeys(zip(best["run"], best["root"], strict=True))
@@ -106,30 +108,23 @@ def _format_cell(name: str, value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def write_plots(runs: Sequence[Path], out: Path, kind: str) -> None:
+def write_plots(folders: Sequence[Path], out: Path, kind: str) -> None:
     """Write the curves of each run, and the training times of all runs together; print where they are.
 
     With several runs, each has a folder of its own.
     """
     check_folder(out)
-    frames = {run: _load_frames(run) for run in runs}
-    root = os.path.commonpath([run.resolve() for run in runs])
-    for run, (reports, trials) in frames.items():
-        save(plot_curves(reports, trials), out / run.resolve().relative_to(root) / f"curves.{kind}")
-    times = list_training_times(load_trials_so_far(*runs))
+    runs = [read_run(folder) for folder in folders]
+    for run in runs:
+        if run.curves[["score", "epochs", "images_seen"]].dropna().empty:
+            raise AnalysisError(f"{run.folder}: no trial has a score after an epoch; there is nothing to plot")
+    root = os.path.commonpath([folder.resolve() for folder in folders])
+    for run in runs:
+        save(plot_curves(run.curves), out / run.folder.resolve().relative_to(root) / f"curves.{kind}")
+    times = list_training_times(pd.concat([run.trials for run in runs], ignore_index=True))
     write_file(out / "training_times.csv", times.to_csv(index=False).encode())
     write_file(out / "training_times.md", build_times_table(times).encode())
     print(f"learning curves and training times in {out}")
-
-
-def _load_frames(run: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return reports and trials of a run that has reports to plot."""
-    if not (run / "run.json").is_file() and not (run / "reports.jsonl").is_file():
-        raise AnalysisError(f"{run}: not a run folder; it has neither run.json nor reports.jsonl")
-    reports = load_reports(run)
-    if reports[["score", "epochs", "images_seen"]].dropna().empty:
-        raise AnalysisError(f"{run}: no trial has a score after an epoch; there is nothing to plot")
-    return reports, load_trials_so_far(run, reports=reports)
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from analysis import AnalysisError
+from analysis.predict.command import add_device_option, default_to_latest, load_named_model, make_parser
 from analysis.predict.photos import find_photos
 from analysis.predict.predictor import FARTHEST_MM, SHEET_ROWS, PhotoPredictor
-from analysis.runs.files import MODEL_ARGUMENT, check_folder, default_to_latest
+from analysis.runs.files import check_folder
 from data.reading.matching import PHOTO_SUFFIXES
 from data.runtime import cli
 from data.runtime.progress import progress_bar
-from search.config.plugins import add_plugin_option
 
 EPILOG = f"""\
 For each photo, at its own size, in the folder --out:
@@ -40,13 +40,11 @@ Exit code: 0 photos were predicted (unreadable files are named and skipped), 1 n
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
-    p = cli.Parser("one-look predict", "Predict foreground and depth of photos with a trained model.", EPILOG)
-    p.add_argument("model", **MODEL_ARGUMENT)
-    add_plugin_option(p)
+    p = make_parser("one-look predict", "Predict foreground and depth of photos with a trained model.", EPILOG)
     p.add_argument("photos", type=Path, nargs="+", metavar="PHOTO_OR_FOLDER", help="photos, folders of photos")
     p.add_argument("--out", type=Path, default=Path("predictions"), help="folder to write to (default: %(default)s)")
     p.add_argument("--metres", action="store_true", help="write distances too; needs a model trained on metric depth")
-    p.add_argument("--device", help="torch device, such as cpu or cuda:1; default: a GPU if there is one")
+    add_device_option(p)
     return p
 
 
@@ -61,10 +59,7 @@ def _predict(args: argparse.Namespace) -> int:
     check_folder(args.out)
     default_to_latest(args, "photos")
     photos = find_photos(args.photos, args.out)
-    with progress_bar("loading the model"):
-        from analysis.predict.model import load_model
-
-        model = load_model(args.model, device=args.device)
+    model = load_named_model(args)
     for task, share in (("mask", model.stats.mask_known), ("depth", model.stats.depth_known)):
         if not share:
             print(f"note: this model was trained without any {task}; its {task} is meaningless", file=sys.stderr)

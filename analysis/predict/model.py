@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from analysis import AnalysisError
-from analysis.runs.files import WEIGHTS, find_run, read_json
+from analysis.predict.photos import FloatMap, RGBImage
+from analysis.runs.files import find_run, find_weights
 from data.loading.loaders import SMALLEST_STD
 from data.pack.stats import Stats
 from data.runtime.cli import first_line
@@ -34,9 +35,6 @@ from search.output.model_card import describe_origin
 CONFIG = "config.json"
 BATCH = 16
 
-RGBImage = UInt8[np.ndarray, "h w 3"]
-FloatMap = Float32[np.ndarray, "h w"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
@@ -47,9 +45,14 @@ class Model:
     stats: Stats  # of its training data; they normalise the images
     px: int  # side of the square images that it was trained on
     trial_id: str  # its row in trials.csv
-    scale: DepthScale | None = None  # scale of its depth in metres; None if the training data had no common scale
-    origin: str = ""  # what it was trained on, in one line
+    scale: DepthScale | None = None  # scale of the depth in metres; None if the training data had no common scale
+    origin: str = ""  # one line about its training data
     score: Score = field(default_factory=lambda: Score(sigma=1.0))  # score of its run
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the network."""
+        return next(self.network.parameters()).device
 
     def predict(self, rgb: RGBImage) -> tuple[FloatMap, FloatMap]:
         """Predict foreground and relative inverse depth (near = 1) of an RGB image, in [0, 1], at the image's size.
@@ -83,10 +86,9 @@ class Model:
     @torch.inference_mode()
     def predict_squares(self, squares: UInt8[np.ndarray, "b px px 3"]) -> Float32[np.ndarray, "b 2 px px"]:
         """Predict mask and depth of a batch of square images of side `px`."""
-        device = next(self.network.parameters()).device
-        mean = torch.tensor(self.stats.image_mean, device=device)
-        std = torch.tensor(self.stats.image_std, device=device).clamp_min(SMALLEST_STD)
-        images = ((torch.from_numpy(squares).to(device) / 255 - mean) / std).permute(0, 3, 1, 2)
+        mean = torch.tensor(self.stats.image_mean, device=self.device)
+        std = torch.tensor(self.stats.image_std, device=self.device).clamp_min(SMALLEST_STD)
+        images = ((torch.from_numpy(squares).to(self.device) / 255 - mean) / std).permute(0, 3, 1, 2)
         maps: np.ndarray = self.network(images).float().cpu().numpy()
         return maps
 
@@ -109,23 +111,6 @@ def load_model(path: str | Path, *, device: str | None = None) -> Model:
     _load_weights(network, weights)
     network.eval().on(pick_device(device))
     return Model(network=network, **attributes)
-
-
-def find_weights(path: Path) -> Path:
-    """Find the weights file of a run folder, a model folder or a file."""
-    if path.is_file():
-        if path.suffix != Path(WEIGHTS).suffix:
-            raise AnalysisError(f"{path}: not a .safetensors file; name the run folder or its best/{WEIGHTS}")
-        return path
-    if not path.is_dir():
-        raise AnalysisError(f"{path}: no such file or folder; name a run folder, its best/ or a .safetensors file")
-    for weights in (path / WEIGHTS, path / "best" / WEIGHTS):
-        if weights.is_file():
-            return weights
-    if (path / "run.json").is_file():
-        state = read_json(path / "run.json").get("state", "unknown")
-        raise AnalysisError(f"{path}: this run has no model (its state is {state!r}); best/ appears when a run ends")
-    raise AnalysisError(f"{path}: not a run folder; it has neither best/ nor {WEIGHTS}")
 
 
 def pick_device(name: str | None) -> torch.device:
@@ -164,8 +149,8 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _find_run_of(config: Path) -> Path:
-    """Return the run folder, which has the plugins, of a model in best/ or in a folder of front/."""
-    above = config.parent.parent if len(config.parents) > 1 else config.absolute().parent.parent
+    """Return the run folder, which has copies of the plugins, of a model in best/ or in a folder of front/."""
+    above = config.absolute().parent.parent
     return above.parent if above.name == "front" else above
 
 
@@ -183,7 +168,7 @@ def _load_weights(network: Network, weights: Path) -> None:
 
 
 def _find_misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    """Return the first difference between a network's tensors and those of a file, or ""."""
+    """Return the first difference between a network's tensors and those of a file; "" if there is none."""
     for name in sorted(expected.keys() | found.keys()):
         if name not in found or name not in expected:
             return f"{'lacks' if name not in found else 'has an unexpected'} {name}"

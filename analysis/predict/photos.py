@@ -8,7 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8, UInt16
+from jaxtyping import Float32, UInt8, UInt16
 
 from analysis import AnalysisError
 from data.dataset import DataError
@@ -18,16 +18,16 @@ from data.reading.matching import PHOTO_SUFFIXES, is_photo_name
 from data.values.pixels import apply_orientation, decode_color, read_pixels
 
 MAX_SIDE = 65_500  # px; the limit of JPEG
-
 TINT = (230, 20, 255)  # BGR; magenta is rare in photos
 TINT_SHARE = 0.4
 CELL = (160, 120)  # width and height of a thumbnail
 CAPTION_PX = 18
 GAP = 4  # between thumbnails
-ROWS_PER_LINE = 2  # rows side by side
+ROWS_PER_LINE = 2  # photos side by side
 COLUMNS = ("photo", "mask", "depth", "overlay")
 
 RGBImage = UInt8[np.ndarray, "h w 3"]
+FloatMap = Float32[np.ndarray, "h w"]
 BGRImage = UInt8[np.ndarray, "h w 3"]
 ByteMask = UInt8[np.ndarray, "h w"]
 DepthCodes = UInt16[np.ndarray, "h w"]
@@ -35,7 +35,7 @@ DepthCodes = UInt16[np.ndarray, "h w"]
 
 @dataclass(frozen=True)
 class Photo:
-    """A user's photo."""
+    """A photo file of the user."""
 
     path: Path
     name: str  # prefix of its output files relative to the output folder; it includes the folders that were searched
@@ -44,8 +44,8 @@ class Photo:
 def find_photos(places: Sequence[Path], out: Path) -> list[Photo]:
     """Find the photos in files and folders, each once.
 
-    Folders are searched recursively for files with one of PHOTO_SUFFIXES, without hidden files and the output folder; a
-    file that is named itself is accepted whatever its suffix.
+    Folders are searched recursively for files with one of PHOTO_SUFFIXES, without hidden files and the output folder;
+    the suffix of a file that is named itself does not matter.
     """
     hidden = out.resolve()
     found = {_resolve(path): (path, base) for place in places for path, base in _find_in(place, hidden)}
@@ -85,12 +85,12 @@ def _walk_images(folder: Path, out: Path) -> Iterator[Path]:
 
 
 def _resolve(path: Path) -> Path:
-    """Return the real path; a link to itself, on which Path.resolve raises, gives its own."""
+    """Return the real path; Path.resolve would raise on a link to itself."""
     return Path(os.path.realpath(path))
 
 
 def _list_candidates(path: Path, base: Path) -> tuple[str, str, str]:
-    """Return names of increasing length; the last, made from the whole path, is unique."""
+    """Return names of increasing length; the last one is made from the whole path and is unique."""
     with_suffix = f"{path.stem}_{path.suffix[1:]}"
     whole = _resolve(path).with_name(with_suffix)
     inside = path.relative_to(base)
@@ -99,15 +99,12 @@ def _list_candidates(path: Path, base: Path) -> tuple[str, str, str]:
 
 def _choose_names(candidates: Sequence[tuple[str, ...]]) -> list[str]:
     """Return the first unique name of each photo; upper and lower case count as equal."""
-    levels = [0] * len(candidates)
-    while True:
-        names = [choices[level] for choices, level in zip(candidates, levels, strict=True)]
+    names = [choices[0] for choices in candidates]
+    for level in (1, 2, 2):  # a longer name may be that of another photo
         count = Counter(name.casefold() for name in names)
-        clashing = [i for i, name in enumerate(names) if count[name.casefold()] > 1 and levels[i] < 2]
-        if not clashing:
-            return names
-        for i in clashing:
-            levels[i] += 1
+        pairs = zip(names, candidates, strict=True)
+        names = [choices[level] if count[name.casefold()] > 1 else name for name, choices in pairs]
+    return names
 
 
 def colour_depth(depth: DepthCodes) -> BGRImage:

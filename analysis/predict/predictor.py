@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from analysis.predict.model import Model
 
 BATCH = 16
-BATCH_PIXELS = 2**24  # pixels of all photos of a batch; large photos make small batches
+BATCH_PIXELS = 2**24  # largest sum of pixels in a batch; large photos make small batches
 SHEET_ROWS = 40
 MAX_THREADS = 8
-MAX_NAME_BYTES = 220  # file systems allow 255; the suffixes need some
+MAX_NAME_BYTES = 220  # file systems allow 255, and suffixes are added
 FARTHEST_MM = 65535
 
 T = TypeVar("T")

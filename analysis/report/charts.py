@@ -48,8 +48,8 @@ def plot_best_over_time(curves: pd.DataFrame, spans: list[Span], *, shown: Colle
     return make_figure(
         "Best score over time",
         traces,
-        x={"title": {"text": f"time since the run began ({unit})"}, "rangemode": "tozero"},
-        y={"title": {"text": SCORE}, "range": choose_score_range(reported["score"])},
+        xaxis={"title": f"time since the run began ({unit})", "rangemode": "tozero"},
+        yaxis={"title": SCORE, "range": choose_score_range(reported["score"])},
         shapes=make_bands(spans, by),
     )
 
@@ -76,8 +76,8 @@ def plot_learning_curves(curves: pd.DataFrame, stage: str) -> go.Figure:
     return make_figure(
         f"Learning curves of {stage}",
         [trace for trace, _ in traces],
-        x={"title": {"text": "images seen"}, "rangemode": "tozero", "tickformat": "~s"},
-        y={"title": {"text": CURVES[shown[0]]}, **scores},
+        xaxis={"title": "images seen", "rangemode": "tozero", "tickformat": "~s"},
+        yaxis={"title": CURVES[shown[0]], **scores},
         height=HEIGHT + 60,
         margin={"l": 8, "r": 8, "t": TITLE_PX + 44, "b": 8},
         legend={"yref": "container", "y": 0},
@@ -103,8 +103,8 @@ def plot_stage_ranks(
     return make_figure(
         title,
         traces,
-        x={"tickvals": [0, 1], "ticktext": [lower, upper], "range": [-0.75, 1.75], "showgrid": False},
-        y={"title": {"text": "rank"}, "range": [len(pairs) + 0.6, 0.4], "tickvals": ticks, "showgrid": False},
+        xaxis={"tickvals": [0, 1], "ticktext": [lower, upper], "range": [-0.75, 1.75], "showgrid": False},
+        yaxis={"title": "rank", "range": [len(pairs) + 0.6, 0.4], "tickvals": ticks, "showgrid": False},
         height=130 + ROW * len(pairs),
     )
 
@@ -133,8 +133,8 @@ def plot_phases(rows: pd.DataFrame) -> go.Figure:
     return make_figure(
         f"How {whole:.1f} {unit} were spent",
         traces,
-        x=f"{unit} (pale: no worker trains)",
-        y={"autorange": "reversed", "showgrid": False},
+        xaxis={"title": f"{unit} (pale: no worker trains)"},
+        yaxis={"autorange": "reversed", "showgrid": False},
         height=110 + ROW * len(rows),
         barmode="stack",
     )
@@ -163,8 +163,8 @@ def plot_timeline(trials: pd.DataFrame, spans: list[Span]) -> go.Figure:
     return make_figure(
         "When each trial ran",
         traces,
-        x={"title": {"text": f"time since the run began ({unit})"}, "rangemode": "tozero"},
-        y={"title": {"text": "at the same time"}, "tickvals": sorted({1, count}), "showgrid": False},
+        xaxis={"title": f"time since the run began ({unit})", "rangemode": "tozero"},
+        yaxis={"title": "at the same time", "tickvals": sorted({1, count}), "showgrid": False},
         height=min(150 + ROW * count, 2 * HEIGHT),
         barmode="overlay",
         shapes=make_bands(spans, by),
@@ -181,10 +181,8 @@ def _group_by_dash(trials: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
 def _draw_curve(epochs: pd.DataFrame, arch: str, colour: str, *, place: int) -> tuple[go.Scatter, pd.DataFrame]:
     """Return one line through the epochs, interrupted between trials, and the epochs in its order."""
     trials = epochs.groupby("trial_id", sort=False)
-    parts = [part for _, trial in trials for part in (trial, trial[:1].assign(gap=True))]
-    data = pd.concat(parts[:-1])
-    if "gap" in data:
-        data[[*CURVES]] = data[[*CURVES]].mask(data["gap"].eq(True))
+    data = pd.concat([part for _, trial in trials for part in (trial, trial[:1].assign(gap=True))])
+    data[[*CURVES]] = data[[*CURVES]].mask(data["gap"].eq(True))
     bold = place >= 0
     trace = go.Scatter(
         x=data["images_seen"],

@@ -1,4 +1,4 @@
-"""Text and tables of the report: the best trial and why, how trials ended, how the time was spent."""
+"""Text and tables of the report: why the best trial was selected, how trials ended, how the time was spent."""
 
 import json
 from collections import Counter
@@ -47,7 +47,7 @@ def build_cards(run: Run, metrics: dict[str, Any]) -> list[tuple[str, str, str]]
 
 
 def name_latency_device(run: Run) -> str:
-    """Return on what a run measured the latencies of its front: the name of a GPU, or one thread."""
+    """Return the device of the latencies that a run measured: the name of a GPU, or one thread."""
     usual = "the GPU" if run.run_json.get("cluster", {}).get("gpus") else "one thread"
     return next((str(line["latency_on"]) for line in run.run_json.get("front", []) if "latency_on" in line), usual)
 
@@ -119,6 +119,12 @@ def tabulate_metrics(metrics: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["metric", "better", *parts, "guess"], dtype=object)
 
 
+def count_endings(run: Run) -> pd.DataFrame:
+    """Count the trials by stage and status."""
+    ends = pd.crosstab(run.trials["stage"], run.trials["status"])
+    return ends.reindex(index=run.stages, columns=[status for status in STATUSES if status in ends])
+
+
 def group_failures(run: Run) -> pd.DataFrame:
     """Group the failed trials by reason, the most frequent first: `reason`, `count` and `trials`."""
     failed = run.trials[run.trials["status"] == "failed"]
@@ -155,6 +161,13 @@ def list_phases(run: Run) -> pd.DataFrame:
     wanted = ["phase", "stage", "wall_s", "busy", "trials", "px", "train_images", "val_images"]
     table = table.reindex(columns=[*dict.fromkeys([*wanted, *table.columns])])
     return table.assign(began_s=table["wall_s"].cumsum() - table["wall_s"], busy=table["busy"].astype(float))
+
+
+def describe_device_hours(run: Run) -> str:
+    """Return a sentence about the time for which devices were reserved; "" if it is not recorded."""
+    hours = {kind: seconds / 3600 for kind, seconds in run.run_json.get("device_s", {}).items() if seconds}
+    held = " and ".join(f"{amount:.2f} {kind.upper()} hours" for kind, amount in hours.items())
+    return f"Devices were reserved for {held} in all, busy or idle." if held else ""
 
 
 def find_stage_spans(run: Run) -> list[Span]:

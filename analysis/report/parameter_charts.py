@@ -52,8 +52,8 @@ def plot_importances(importances: pd.DataFrame, architecture: str) -> go.Figure:
     return make_figure(
         "All trials" if architecture == "all" else architecture,
         [bars, limits],
-        x={"title": {"text": "importance"}, "tickformat": ".0%", "range": [0, edge]},
-        y={"autorange": "reversed", "showgrid": False},
+        xaxis={"title": "importance", "tickformat": ".0%", "range": [0, edge]},
+        yaxis={"autorange": "reversed", "showgrid": False},
         height=110 + 24 * len(mine),
     )
 
@@ -63,17 +63,16 @@ def plot_score_by(trials: pd.DataFrame, parameter: str) -> go.Figure:
     known = trials[trials["score"].notna() & trials[parameter].notna()]
     values, axis = _parse_numbers(known[parameter]), {}
     if values is None:
-        names = _sort_texts(known[parameter])
-        jitter = np.random.default_rng(0).uniform(-0.25, 0.25, len(known))
-        values = known[parameter].astype(str).map({name: number for number, name in enumerate(names)}) + jitter
-        axis = {"tickvals": list(range(len(names))), "ticktext": [_shorten(name) for name in names], "tickangle": 0}
+        values, ticks = _number_categories(known[parameter])
+        values += np.random.default_rng(0).uniform(-0.25, 0.25, len(known))
+        axis = {**ticks, "tickangle": 0}
     elif _spans_decades(values):
         axis = {"type": "log", "dtick": 1, "exponentformat": "none"}
     more = "<br>score %{y:.3f}" + ("" if "ticktext" in axis else f"<br>{parameter} %{{x:.4~g}}")
     known = known.assign(place=values.round(6))
     traces = make_points(known, "place", "score", ARCH, more=more, size=6)
-    y = {"title": {"text": "score"}, "range": choose_score_range(known["score"])}
-    return make_figure(parameter, traces, x=axis, y=y, height=260, showlegend=False)
+    y = {"title": "score", "range": choose_score_range(known["score"])}
+    return make_figure(parameter, traces, xaxis=axis, yaxis=y, height=260, showlegend=False)
 
 
 def plot_parallel_coordinates(trials: pd.DataFrame, parameters: list[str]) -> go.Figure:
@@ -109,8 +108,8 @@ def plot_score_against(trials: pd.DataFrame, cost: str) -> go.Figure:
     return make_figure(
         f"Score against {COSTS[cost].partition(' (')[0]}",
         [steps, *traces],
-        x={"title": {"text": COSTS[cost]}, "type": "log", "dtick": "D2", "tickformat": "~s"},
-        y={"title": {"text": SCORE}, "range": choose_score_range(known["score"])},
+        xaxis={"title": COSTS[cost], "type": "log", "dtick": "D2", "tickformat": "~s"},
+        yaxis={"title": SCORE, "range": choose_score_range(known["score"])},
     )
 
 
@@ -144,11 +143,13 @@ def _spans_decades(numbers: pd.Series) -> bool:
     return bool(numbers.min() > 0 and numbers.max() / numbers.min() >= LOG_SPAN)
 
 
-def _sort_texts(values: pd.Series) -> list[str]:
-    """Return the distinct values as text, numbers in numeric and names in alphabetic order."""
-    numbers = pd.to_numeric(values, errors="coerce")
-    table = pd.DataFrame({"text": values.astype(str), "number": numbers}).drop_duplicates("text")
-    return list(table.sort_values(["number", "text"])["text"])
+def _number_categories(values: pd.Series) -> tuple[pd.Series, dict[str, Any]]:
+    """Return the place of each value on an axis, and the axis's ticks: numbers in numeric, then names in order."""
+    texts = values.astype(str)
+    table = pd.DataFrame({"text": texts, "number": pd.to_numeric(values, errors="coerce")}).drop_duplicates("text")
+    names = list(table.sort_values(["number", "text"])["text"])
+    ticks = {"tickvals": list(range(len(names))), "ticktext": [_shorten(name) for name in names]}
+    return texts.map({name: float(place) for place, name in enumerate(names)}), ticks
 
 
 def _shorten(value: str) -> str:
@@ -163,10 +164,8 @@ def _build_axis(values: pd.Series, label: str) -> dict[str, Any]:
     """Return a dimension of the parallel coordinates; missing values lie at the bottom."""
     numbers = _parse_numbers(values.dropna())
     if numbers is None:
-        names = _sort_texts(values.fillna("none"))
-        place = values.fillna("none").astype(str).map({name: number for number, name in enumerate(names)})
-        ticks = {"tickvals": list(range(len(names))), "ticktext": [_shorten(name) for name in names]}
-        return {"label": label, "values": place, **ticks}
+        places, ticks = _number_categories(values.fillna("none"))
+        return {"label": label, "values": places, **ticks}
     filled = values.astype(float).fillna(numbers.min())
     if _spans_decades(numbers):
         powers = np.arange(np.ceil(np.log10(numbers.min())), np.floor(np.log10(numbers.max())) + 1)

@@ -1,13 +1,13 @@
 """Write the report of a run: one HTML file that works offline.
 
-It reads every run folder: finished, running, cut off, failed, with one trial or a grid, of this or an older version.
+Every run folder can be reported: finished, running, cut off, failed, with one trial or a grid, of this or an older
+version.
 """
 
 import base64
 import json
 import shlex
 import time
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ from plotly.offline import get_plotlyjs
 
 from analysis.report import charts, facts, parameter_charts
 from analysis.report.style import ARCH, TITLE_PX, group_by_colour
-from analysis.runs.curves import pair_promotions, pareto_front, select_models
-from analysis.runs.files import read_json, write_file
+from analysis.runs.curves import Span, pair_promotions, pareto_front, select_models
+from analysis.runs.files import WEIGHTS, read_json, write_file
 from analysis.runs.importance import compute_importances
 from analysis.runs.run import Run, add_latency, read_run, select_first_stage, thin_trials
 from search.output.model_card import describe_origin
@@ -33,7 +33,7 @@ from search.records.run_state import FORMAT_VERSION
 HERE = Path(__file__).parent
 FILE = "report.html"
 JPEG_QUALITY = 88
-SECTIONS = {  # id: (title, the content without which the section is left out)
+SECTIONS = {  # id: (title, content; a section whose content is empty is left out)
     "best": ("Best model", ""),
     "time": ("Over time", "over_time"),
     "leaderboard": ("Leaderboard", "rows"),
@@ -79,6 +79,8 @@ def render(run: Run) -> str:
     by_key = {f"{name}-{number}": chart for name, found in drawn.items() for number, chart in enumerate(found)}
     table = build_leaderboard(run)
     context = {
+        "run": run,
+        "facts": facts,
         "plots": {name: [f"{name}-{number}" for number in range(len(found))] for name, found in drawn.items()},
         "figures": {
             key: {"title": chart.layout.title.text, "height": chart.layout.height, "wide": key.startswith("parallel")}
@@ -88,13 +90,13 @@ def render(run: Run) -> str:
         "leaderboard": table,
         "rows_json": _to_json({**table, "hover": hover}),
         "importance_known": len(shares) > 0,
+        "sections": [
+            (id, t) for id, (t, needs) in SECTIONS.items() if not needs or drawn.get(needs) or table.get(needs)
+        ],
     }
-    context["sections"] = [
-        (id, title) for id, (title, needs) in SECTIONS.items() if not needs or drawn.get(needs) or table.get(needs)
-    ]
     files = jinja2.FileSystemLoader(HERE / "templates")
     page = jinja2.Environment(loader=files, autoescape=True, undefined=jinja2.StrictUndefined)
-    parts = {**_build_head(run, shown), **_describe_best(run), **_build_tables(run), **_read_assets()}
+    parts = {**_build_head(run, shown), **_describe_best(run), **_read_assets()}
     return page.get_template("report.html.j2").render(**context, **parts)
 
 
@@ -108,20 +110,20 @@ def make_charts(run: Run, importances: pd.DataFrame, curves: pd.DataFrame) -> di
     varied = parameter_charts.list_varied(first, importances) if len(first) >= MIN_TRIALS else []
     axes = [name for name in varied if name != "model/arch"][:MAX_AXES]
     reported, spans = run.curves[run.curves["score"].notna()], facts.find_stage_spans(run)
-    over_time = partial(charts.plot_best_over_time, curves, spans, shown=set(run.trials["trial_id"]))
+    shown = set(run.trials["trial_id"])
     stages = [stage for stage in run.stages[::-1] if (reported["stage"] == stage).any()]
     costs = [cost for cost in parameter_charts.COSTS if known[cost].notna().sum() > 1]
     names = list(dict.fromkeys(importances["architecture"]))
     names = names[:1] if len(names) == 2 else names  # with a single architecture, "all" shows the same
     return {
-        "over_time": [over_time()] if len(reported) else [],
+        "over_time": [charts.plot_best_over_time(curves, spans, shown=shown)] if len(reported) else [],
         "curves": [charts.plot_learning_curves(run.curves, stage) for stage in stages],
         "ranks": _plot_ranks(run),
         "importance": [parameter_charts.plot_importances(importances, name) for name in names],
         "parallel": [parameter_charts.plot_parallel_coordinates(first, axes)] if axes else [],
         "slices": [parameter_charts.plot_score_by(first, name) for name in varied[:MAX_SLICES]],
         "front": [parameter_charts.plot_score_against(costed, cost) for cost in costs],
-        "spent": _plot_spending(run),
+        "spent": _plot_spending(run, spans),
     }
 
 
@@ -146,10 +148,10 @@ def _plot_ranks(run: Run) -> list[go.Figure]:
     ]
 
 
-def _plot_spending(run: Run) -> list[go.Figure]:
+def _plot_spending(run: Run, spans: list[Span]) -> list[go.Figure]:
     rows, ran = facts.list_phases(run), run.trials[["started_s", "ended_s"]].notna().all(axis=1)
     found = [charts.plot_phases(rows)] if len(rows) else []
-    return [*found, charts.plot_timeline(run.trials, facts.find_stage_spans(run))] if ran.any() else found
+    return [*found, charts.plot_timeline(run.trials, spans)] if ran.any() else found
 
 
 def _round_cells(values: pd.Series, kind: str, digits: int | str) -> list[Any]:
@@ -162,91 +164,47 @@ def _round_cells(values: pd.Series, kind: str, digits: int | str) -> list[Any]:
 
 
 def _build_head(run: Run, shown: Run) -> dict[str, Any]:
-    content = run.run_json
-    searching = select_first_stage(run)
-    counted = f"{len(searching)} trials of {run.stages[0]}" if run.stages else "no trial yet"
+    content, searching = run.run_json, select_first_stage(run)
+    older = bool(content) and content.get("format_version") != FORMAT_VERSION
+    resumable = run.state not in ("running", "unknown") and not older
     began = next((time for time, _ in facts.list_commands(run)), "")
     parts = [
         f"budget {content['budget']}" if "budget" in content else "",
         f"began {began.replace('T', ' ')}" if began else "",
         f"ran {content['wall_s']:,.0f} s" if "wall_s" in content else "",
-        counted,
+        f"{len(searching)} trials of {run.stages[0]}" if run.stages else "no trial yet",
         f"charts show {len(shown.trials):,} of {len(run.trials):,} trials" if shown is not run else "",
-        OLDER if _is_older(run) else STATES.get(run.state, ""),
+        OLDER if older else STATES.get(run.state, ""),
     ]
     return {
         "name": run.folder.resolve().name,
         "folder": shlex.quote(str(run.folder)),
         "folder_in_python": repr(str(run.folder)),
-        "state": run.state,
         "state_line": " · ".join(part for part in parts if part),
-        "is_done": run.state == "done",
         "written": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "archs": [(name, colour) for name, colour, _ in group_by_colour(searching, ARCH)],
-        "first_stage": next(iter(run.stages), ""),
-        "stages_beyond": run.stages[:1] if len(run.stages) > 1 else [],
-        "resume": _build_resume_command(run),
+        "on_front": pareto_front(select_models(add_latency(run))).to_dict("records"),
+        "resume": format_resume_command(run.folder) + " --budget 30m" * (run.state == "done") if resumable else "",
     }
 
 
-def _is_older(run: Run) -> bool:
-    return bool(run.run_json) and run.run_json.get("format_version") != FORMAT_VERSION
-
-
-def _build_resume_command(run: Run) -> str:
-    """Return the command that resumes the run; "" if it is running or was recorded in an older format."""
-    if run.state in ("running", "unknown") or _is_older(run):
-        return ""
-    return format_resume_command(run.folder) + (" --budget 30m" if run.state == "done" else "")
-
-
 def _describe_best(run: Run) -> dict[str, Any]:
-    metrics = read_json(run.folder / "best" / "metrics.json")
-    trained_on = read_json(run.folder / "best" / "config.json").get("trained_on", {})
-    best_metrics, best = facts.tabulate_metrics(metrics), run.best
-    parts = [part for part in ("val", "test") if part in metrics]
-    path = facts.trace_lineage(run)
+    folder, best = run.folder / "best", run.best
+    metrics, trained_on = read_json(folder / "metrics.json"), read_json(folder / "config.json").get("trained_on", {})
     settings: dict[str, Any] | pd.Series = {} if best is None else best[best.index.str.contains("/")].dropna()
     return {
-        "best": best is not None,
-        "cards": facts.build_cards(run, metrics),
+        "metrics": metrics,
+        "parts": [part for part in ("val", "test") if part in metrics],
         "reasons": [
             *facts.explain_best(run),
             *([f"{metrics['outlook']}."] if "outlook" in metrics else []),
             *([describe_origin(trained_on)] if trained_on else []),
             *(f"{warning}." for warning in run.run_json.get("data", {}).get("warnings", ())),
         ],
-        "formula": facts.explain_score(run),
         "minimised": " and ".join(run.run_json.get("options", {}).get("objectives", [])[1:]),
-        "note": metrics.get("note", ""),
-        "samples": embed_image(run.folder / "best" / "samples.png"),
-        "samples_part": {"val": "validation"}.get(parts[-1], parts[-1]) if parts else "validation",
-        "best_metrics": best_metrics.to_dict("records"),
-        "parts": parts,
-        "path": path.to_dict("records"),
+        "samples": embed_image(folder / "samples.png"),
         "config": list(settings.items()),
-        "has_model": (run.folder / "best" / "model.safetensors").is_file(),
-    }
-
-
-def _build_tables(run: Run) -> dict[str, Any]:
-    ends = pd.crosstab(run.trials["stage"], run.trials["status"])
-    ends = ends.reindex(index=run.stages, columns=[status for status in facts.STATUSES if status in ends])
-    on_front = pareto_front(select_models(add_latency(run)))
-    hours = {kind: seconds / 3600 for kind, seconds in run.run_json.get("device_s", {}).items() if seconds}
-    held = " and ".join(f"{amount:.2f} {kind.upper()} hours" for kind, amount in hours.items())
-    return {
-        "statuses": list(ends.columns),
-        "status_meanings": facts.STATUSES,
-        "endings": [(stage, list(counts)) for stage, counts in zip(ends.index, ends.to_numpy(), strict=True)],
-        "failures": facts.group_failures(run).to_dict("records"),
-        "failed_count": int((run.trials["status"] == "failed").sum()),
-        "rejections": list(facts.count_rejections(run).items()),
-        "phases": facts.list_phases(run).to_dict("records"),
-        "device_hours": f"Devices were reserved for {held} in all, busy or idle." if held else "",
-        "front_rows": on_front.to_dict("records") if len(on_front) > 1 else [],
-        "environment": facts.describe_environment(run),
-        "commands": facts.list_commands(run),
+        "has_model": (folder / WEIGHTS).is_file(),
     }
 
 

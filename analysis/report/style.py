@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from analysis.runs.curves import Span
 
 ARCH = "model/arch"
-# The palette of Okabe and Ito, which colour-blind readers tell apart; each colour has its own shape of points too.
+# The palette of Okabe and Ito, which colour-blind readers can distinguish; each colour has its own shape of points too.
 SHAPES = {
     "#0072b2": "circle",
     "#d55e00": "square",
@@ -20,7 +20,7 @@ SHAPES = {
     "#e69f00": "triangle-up",
     "#56b4e9": "cross",
     "#cc79a7": "x",
-    "#b8a800": "star",  # their yellow, darker: legible on white
+    "#b8a800": "star",  # a darker yellow, legible on white
 }
 _BLUE, _RED, _GREEN, _ORANGE, _SKY, _PURPLE, _YELLOW = SHAPES
 STAGES = {"explore": "#8c96a8", "confirm": _ORANGE, "final": _GREEN, "repeat": _PURPLE}
@@ -31,7 +31,7 @@ HEIGHT = 380
 SCORE = "score (0 constant guess, 1 perfect)"
 LOWEST = -0.2  # lower end of score axes; a double click shows all scores
 AXIS = {"automargin": True, "gridcolor": "rgba(125,135,151,0.18)", "zeroline": False}
-TITLE_PX = 40  # share of the title in the margin above a chart
+TITLE_PX = 40  # height of the title in the margin above a chart
 
 
 def assign_colours(names: Sequence[str], known: dict[str, str]) -> dict[str, str]:
@@ -75,23 +75,22 @@ def make_points(
     ]
 
 
-def make_figure(title: str, traces: Sequence[Any], *, x: Any = "", y: Any = "", **layout: Any) -> go.Figure:
-    """Return a figure with a transparent background; `x` and `y` are titles or properties of the axes."""
+def make_figure(title: str, traces: Sequence[Any], **layout: Any) -> go.Figure:
+    """Return a figure with a transparent background; `layout` is merged into that of all charts."""
     named = sum(getattr(trace, "showlegend", False) is not False for trace in traces) > 1
-    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"} | layout.pop("legend", {})
-    whole: dict[str, Any] = {
-        "title": {"text": title, "x": 0, "xref": "paper", "font": {"size": 15}},
-        "height": HEIGHT,
-        "margin": {"l": 8, "r": 8, "t": TITLE_PX + (30 if named else 8), "b": 8},
-        "legend": legend,
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "hoverlabel": {"align": "left"},
-        "hovermode": "closest",
-        "xaxis": AXIS | (x if isinstance(x, dict) else {"title": {"text": x}}),
-        "yaxis": AXIS | (y if isinstance(y, dict) else {"title": {"text": y}}),
-    }
-    return go.Figure(list(traces), whole | layout)
+    figure = go.Figure(list(traces)).update_layout(
+        title={"text": title, "x": 0, "xref": "paper", "font": {"size": 15}},
+        height=HEIGHT,
+        margin={"l": 8, "r": 8, "t": TITLE_PX + (30 if named else 8), "b": 8},
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        hoverlabel_align="left",
+        hovermode="closest",
+        xaxis=AXIS,
+        yaxis=AXIS,
+    )
+    return figure.update_layout(layout)
 
 
 def choose_time_unit(seconds: float) -> tuple[float, str]:

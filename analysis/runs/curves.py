@@ -20,23 +20,30 @@ MEASURED = ("score", "iou", "dice", "mae_mask", "rmse_depth", "checkerboard")  #
 
 
 def rank_trials(trials: pd.DataFrame) -> pd.DataFrame:
-    """Return the trials with their rank in run and stage (1 = best score), their root and their label.
+    """Return the trials with `rank` in run and stage (1 = best score), `root`, `network` and `label`.
 
-    `root` is the first-stage trial that the weights come from, `label` has id, network and width, and score.
+    `root` is the first-stage trial that the weights come from, `network` has architecture and width, `label` has id,
+    network and score.
     """
-    scores = pd.to_numeric(trials["score"]).where(trials["status"] != "failed")
+    scores = trials["score"].where(trials["status"] != "failed")
     ranks = scores.groupby([trials[name] for name in STAGE]).rank(ascending=False, method="first")
-    return trials.assign(rank=ranks, root=_find_roots(trials), label=_label_trials(trials))
+    network = trials["model/arch"] + _format(trials["model/width"], " w{:.0f}")
+    running = np.where(trials["status"] == "running", " (running)", "")
+    label = trials["trial_id"] + _format(network, " {}") + _format(trials["score"], " {:.3f}") + running
+    network = network.fillna("network unknown")
+    ranked = trials.assign(rank=ranks, root=_find_roots(trials), network=network, label=label)
+    return ranked.copy()  # otherwise pandas warns that the many assigned columns fragment the frame
 
 
 def build_curves(reports: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
-    """Return the reports with rank, root and label of their trials, in the order of the reports.
+    """Return the reports in order, with the columns that `rank_trials` adds, status and architecture of their trials.
 
     If the last report of a trial repeats the metrics of its best epoch, whose weights it keeps, they are left empty:
     the curve has them already, and those of the last epoch are unknown.
     """
     curves = reports.drop_duplicates([*TRIAL, "epochs"], keep="last")  # a resumed trial repeats an epoch
-    curves = curves.merge(rank_trials(trials)[[*TRIAL, "rank", "root", "label"]], on=TRIAL, how="left")
+    added = trials[[*TRIAL, "rank", "root", "label", "network", "status", "model/arch"]]
+    curves = curves.merge(added, on=TRIAL)
     repeated = curves["last"].astype(bool) & (curves["best_epoch"] < curves["epochs"])
     measured = [name for name in MEASURED if name in curves]
     curves[measured] = curves[measured].mask(repeated)
@@ -44,15 +51,12 @@ def build_curves(reports: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def add_best_so_far(reports: pd.DataFrame) -> pd.DataFrame:
-    """Return every report that has a score, by time, with `best` and `began_s`.
+    """Return every report that has a score, by time, with `best`: the best score so far of its run and stage.
 
-    `best` is the best score so far of the run and stage; stages differ in image size and validation images, so their
-    scores do not compare. `began_s` is the start of the stage's first trial.
+    Stages differ in image size and validation images, so their scores do not compare.
     """
     scored = reports[reports["score"].notna()].sort_values(["run", "ended_s"], kind="stable")
-    scored = scored.assign(began_s=scored["ended_s"] - scored["fit_s"])
-    stages = scored.groupby(STAGE, sort=False)
-    return scored.assign(best=stages["score"].cummax(), began_s=stages["began_s"].transform("min"))
+    return scored.assign(best=scored.groupby(STAGE)["score"].cummax())
 
 
 def list_training_times(trials: pd.DataFrame) -> pd.DataFrame:
@@ -60,11 +64,11 @@ def list_training_times(trials: pd.DataFrame) -> pd.DataFrame:
 
     `seconds` include training and validation; `images_per_s` is training images divided by them.
     """
-    columns = {"model/arch": "arch", "model/width": "width", "fit_s": "seconds"}
+    names = {"model/arch": "arch", "model/width": "width", "fit_s": "seconds"}
     wanted = ["run", "stage", "trial_id", "status", "arch", "width", "params", "px", "images_seen", "seconds"]
-    table = trials.rename(columns=columns).reindex(columns=[*wanted, "score"])
+    table = trials.rename(columns=names)[[*wanted, "score"]]
+    table.insert(len(wanted), "images_per_s", table["images_seen"] / table["seconds"])
     table = table.astype(dict.fromkeys(COUNTS, "Int64"))  # nullable integers: failed trials lack them
-    table.insert(len(wanted), "images_per_s", table["images_seen"].astype(float) / table["seconds"])
     order = table.groupby(STAGE, sort=False).ngroup()
     return table.assign(order=order).sort_values(["order", "score"], ascending=[True, False]).drop(columns="order")
 
@@ -75,8 +79,8 @@ def pair_promotions(trials: pd.DataFrame, lower: str, upper: str) -> pd.DataFram
     `before` and `after` are their ranks among each other at both stages; columns of the parent end in `_below`.
     """
     parents = trials[trials["stage"] == lower]
-    mine = trials[(trials["stage"] == upper) & trials["rank"].notna()]
-    pairs = mine.merge(parents, left_on="parent_id", right_on="trial_id", suffixes=("", "_below"))
+    promoted = trials[(trials["stage"] == upper) & trials["rank"].notna()]
+    pairs = promoted.merge(parents, left_on="parent_id", right_on="trial_id", suffixes=("", "_below"))
     return pairs.assign(before=pairs["rank_below"].rank(method="first"), after=pairs["rank"].rank(method="first"))
 
 
@@ -91,36 +95,13 @@ def assign_lanes(trials: pd.DataFrame) -> list[int]:
     return found
 
 
-def _find_roots(trials: pd.DataFrame) -> list[str]:
-    """Return the first ancestor of each trial."""
-    known = trials.reindex(columns=[*TRIAL, "parent_id"]).itertuples(index=False, name=None)
-    parents = {(run, trial): parent for run, trial, parent in known if isinstance(parent, str) and parent}
-    roots = []
-    for run, trial in zip(trials["run"], trials["trial_id"], strict=True):
-        while (run, trial) in parents:
-            trial = parents[run, trial]
-        roots.append(trial)
-    return roots
-
-
-def _label_trials(trials: pd.DataFrame) -> list[str]:
-    """Return id, network and score of each trial, where known."""
-    wanted = trials.reindex(columns=["trial_id", "model/arch", "model/width", "score", "status"])
-    labels = []
-    for trial_id, arch, width, score, status in wanted.itertuples(index=False, name=None):
-        network = f" {arch} w{width:.0f}" if isinstance(arch, str) else ""
-        scored = f" {score:.3f}" if pd.notna(score) else ""
-        labels.append(f"{trial_id}{network}{scored}{' (running)' if status == 'running' else ''}")
-    return labels
-
-
 def pareto_front(trials: pd.DataFrame, costs: Sequence[str] = COSTS) -> pd.DataFrame:
     """Return the trials on the Pareto front of score against costs, best first.
 
     A trial is dominated by another that scores no worse, costs no more in any respect, and is better in at least one.
     Failed trials and those without a score are left out, missing columns are ignored; an unknown cost is infinite.
     """
-    scored = trials[(trials["status"] != "failed") & np.isfinite(trials["score"].astype(float))]
+    scored = trials[(trials["status"] != "failed") & trials["score"].notna()]
     order = scored.sort_values(["score", "params"], ascending=[False, True], kind="stable")
     known = order[[name for name in costs if name in trials]].astype(float).fillna(math.inf)
     front = find_pareto_front(order["score"].to_list(), list(known.itertuples(index=False, name=None)))
@@ -134,3 +115,19 @@ def select_models(trials: pd.DataFrame) -> pd.DataFrame:
     """
     later = trials[trials["stage"] != trials["stage"].iloc[0]] if len(trials) else trials
     return later if len(later) else trials
+
+
+def _find_roots(trials: pd.DataFrame) -> list[str]:
+    """Return the first ancestor of each trial."""
+    parents = trials.set_index(TRIAL)["parent_id"].dropna().to_dict()
+    roots = []
+    for run, trial in zip(trials["run"], trials["trial_id"], strict=True):
+        while (run, trial) in parents:
+            trial = parents[run, trial]
+        roots.append(trial)
+    return roots
+
+
+def _format(values: pd.Series, form: str) -> "pd.Series[str]":
+    """Return the values as text, "" where they are unknown."""
+    return pd.Series(["" if pd.isna(value) else form.format(value) for value in values], values.index, dtype=object)

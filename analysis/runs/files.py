@@ -1,6 +1,5 @@
-"""Read the JSON files of a run folder, and write output files atomically."""
+"""Find runs and their weights, read the JSON files of a run folder, and write output files atomically."""
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -10,26 +9,33 @@ from data.runtime.files import write_atomically
 from search.records import run_dir
 
 WEIGHTS = "model.safetensors"
-MODEL_FILES = ("run.json", "best", WEIGHTS)  # a folder with one of them is a run, or has a model
-MODEL_ARGUMENT: dict[str, Any] = {
-    "type": run_dir.run_path,
-    "nargs": "?",
-    "default": run_dir.LATEST,
-    "metavar": "RUN_OR_MODEL",
-    "help": "run folder, its best/ or a .safetensors file (default: %(default)s, the newest run)",
-}
+MODELS = (WEIGHTS, f"best/{WEIGHTS}")  # weights in a model folder and in a run folder
 
 
-def default_to_latest(args: argparse.Namespace, others: str) -> None:
-    """Let the model of a command line be the newest run, if the first argument names none but belongs to `others`.
+def find_run(name: str | Path) -> Path:
+    """Return a run folder, for `latest` the user's newest; raise AnalysisError if there is none."""
+    try:
+        return run_dir.find_run(name)
+    except run_dir.RunDirError as error:
+        raise AnalysisError(str(error)) from error
 
-    So `one-look predict a.jpg b.jpg` works like `one-look predict a.jpg`.
-    """
-    first: Path = args.model
-    is_model = first.suffix == Path(WEIGHTS).suffix or any((first / name).exists() for name in MODEL_FILES)
-    if first.exists() and not is_model:
-        args.model = find_run(run_dir.LATEST)
-        setattr(args, others, [first, *getattr(args, others)])
+
+def find_weights(path: Path) -> Path:
+    """Return the weights file of a run folder, a model folder or a file; raise AnalysisError if there is none."""
+    places = [path] if path.suffix == Path(WEIGHTS).suffix else [path / name for name in MODELS]
+    if found := next((place for place in places if place.is_file()), None):
+        return found
+    if not path.exists():
+        raise AnalysisError(f"{path}: no such file or folder; name a run folder, its best/ or a .safetensors file")
+    if not is_run_or_model(path):
+        raise AnalysisError(f"{path}: not a run folder or .safetensors file; it has neither best/ nor {WEIGHTS}")
+    state = read_json(path / "run.json").get("state", "unknown")
+    raise AnalysisError(f"{path}: this run has no model (its state is {state!r}); best/ appears when a run ends")
+
+
+def is_run_or_model(path: Path) -> bool:
+    """Return whether a path is a run folder, a model folder or a weights file."""
+    return path.suffix == Path(WEIGHTS).suffix or any((path / name).is_file() for name in ("run.json", *MODELS))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -43,14 +49,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise AnalysisError(f"{path}: not a JSON object; restore it from the run")
     return content
-
-
-def find_run(name: str | Path) -> Path:
-    """Return a run folder, for `latest` the user's newest; raise AnalysisError if there is none."""
-    try:
-        return run_dir.find_run(name)
-    except run_dir.RunDirError as error:
-        raise AnalysisError(str(error)) from error
 
 
 def check_folder(out: Path) -> None:

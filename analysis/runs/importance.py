@@ -5,7 +5,6 @@ Reads study.journal and trials.csv and writes nothing, so that a running search 
 
 import json
 import math
-import re
 import warnings
 from collections.abc import Iterable
 from functools import lru_cache
@@ -27,14 +26,12 @@ from search.study.storage import find_study
 ALL = "all"
 ARCH = "model/arch"
 COLUMNS = ["architecture", "parameter", "importance", "chance"]
-MIN_TRIALS = 10  # trials of an architecture, without which it is left out
+MIN_TRIALS = 10  # architectures with fewer trials are left out
 TOP, TOP_SHARE = 5, 0.1  # good trials: the best tenth, at least five, as Optuna advises
-MAX_TRIALS = 500  # trials of an architecture, evenly spaced over the search; the estimate takes seconds for as many
-MAX_READ = 4000  # trials whose parameters are read, evenly spaced: most of the time of a long search's report
-# Beginnings of the lines of a journal by which a trial begins, gets a parameter, or a point of its curve
-BEGINNING, PARAMETER, POINT = (f'{{"op_code":{code},' for code in (4, 5, 7))
-TRIAL_NUMBER = re.compile(r'"trial_id":(\d+)')
-SHUFFLES = 5  # times that scores are shuffled to estimate the importance that arises by chance
+MAX_TRIALS = 500  # trials of an architecture, evenly spaced over the search; the estimate takes seconds for so many
+MAX_READ = 4000  # trials whose parameters are read, evenly spaced; reading all would dominate a long search's report
+CREATE_TRIAL, SET_PARAMETER, SET_INTERMEDIATE_VALUE = 4, 5, 7  # op_code of the lines of Optuna's journals
+SHUFFLES = 5  # shuffles of the scores that estimate the importance arising by chance
 
 
 def compute_importances(run: Path) -> pd.DataFrame:
@@ -88,7 +85,7 @@ def load_study(run: Path) -> list[FrozenTrial]:
 
 @lru_cache(maxsize=1)
 def _load_study(path: Path, written_ns: int) -> list[FrozenTrial]:
-    """Return the trials of a journal that was written at that time; of a long search they take seconds to read."""
+    """Read the trials of a journal, which takes seconds for a long search; `written_ns` renews the cache."""
     del written_ns
     study = find_study(JournalStorage(_ReadOnlyJournal(path)))
     return [] if study is None else study.get_trials(deepcopy=False)
@@ -115,25 +112,18 @@ def _measure_divergences(study: optuna.Study, ranks: np.ndarray) -> pd.Series:
     return pd.Series(values, dtype=float).sort_index()
 
 
-def _is_left_out(line: str, step: int) -> bool:
-    """Return whether a line of a journal is a point of a curve, or a parameter of a trial between every `step`th."""
-    if line.startswith(POINT):
-        return True
-    found = TRIAL_NUMBER.search(line) if step > 1 and line.startswith(PARAMETER) else None
-    return found is not None and int(found[1]) % step > 0
-
-
 class _ReadOnlyJournal(BaseJournalBackend):
-    """A study's journal, read once; an incomplete last line, still being written, is left out."""
+    """A study's journal, read once, without curves; an incomplete last line, still being written, is left out."""
 
     def __init__(self, path: Path) -> None:
         try:
             whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
-            lines = whole.splitlines()
-            step = sum(line.startswith(BEGINNING) for line in lines) // MAX_READ + 1
-            self._logs = [json.loads(line) for line in lines if not _is_left_out(line, step)]
+            logs = [json.loads(line) for line in whole.splitlines()]
         except ValueError as error:
             raise AnalysisError(f"{path}: a line is damaged ({error}); restore the file from the run") from error
+        step = sum(log["op_code"] == CREATE_TRIAL for log in logs) // MAX_READ + 1
+        read = [log for log in logs if log["op_code"] != SET_PARAMETER or log["trial_id"] % step == 0]
+        self._logs = [log for log in read if log["op_code"] != SET_INTERMEDIATE_VALUE]
 
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
         return self._logs[log_number_from:]

@@ -17,21 +17,17 @@ SHOWN = 8  # lines of the list of runs in a notebook
 SILENT_S = 60.0  # a run writes its clock every two seconds; after so long without, it has died
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """The content of a run folder."""
 
     folder: Path
     run_json: dict[str, Any]  # content of run.json; empty if there is none
-    # A row per trial and stage, from load_trials_so_far, with rank, root, label and `network` (name and width).
+    state: str  # running, done, stopped, failed, or cut off if the process died without recording its end
+    # A row per trial and stage, from load_trials_so_far and rank_trials.
     # Trials that have not ended are "running", or "unfinished" if the run has ended.
     trials: pd.DataFrame
-    curves: pd.DataFrame  # a row per trial and epoch, from build_curves, with `network`, `status` and `model/arch`
-
-    @property
-    def state(self) -> str:
-        """Running, done, stopped, failed, or cut off if the process died without recording its end."""
-        return _find_state(self.folder, self.run_json)
+    curves: pd.DataFrame  # a row per trial and epoch, from build_curves
 
     @property
     def stages(self) -> list[str]:
@@ -53,16 +49,30 @@ def read_run(folder: Path | str) -> Run:
     folder = find_run(folder)
     if not folder.is_dir():
         raise AnalysisError(f"{folder}: no such folder; name the folder of a run")
-    if not (folder / "run.json").is_file() and not (folder / "trials.csv").is_file():
+    if not any((folder / name).is_file() for name in ("run.json", "trials.csv", "reports.jsonl")):
         raise AnalysisError(f"{folder}: not a run folder; it has neither run.json nor trials.csv")
-    content = _upgrade(read_json(folder / "run.json"))
-    reports = load_reports(folder)
-    trials = load_trials_so_far(folder, reports=reports)
-    if _find_state(folder, content) != "running":
+    content, reports = read_run_json(folder), load_reports(folder)
+    state = str(content.get("state", "unknown"))
+    if state == "running" and time.time() - (folder / "run.json").stat().st_mtime > SILENT_S:
+        state = "cut off"
+    trials = load_trials_so_far(folder, reports)
+    if state != "running":
         trials["status"] = trials["status"].replace("running", "unfinished")
-    trials = rank_trials(trials).copy().assign(network=_name_networks(trials))
-    curves = build_curves(reports, trials).merge(trials[["trial_id", "network", "status", "model/arch"]], on="trial_id")
-    return Run(folder=folder, run_json=content, trials=trials, curves=curves)
+    trials = rank_trials(trials)
+    return Run(folder=folder, run_json=content, state=state, trials=trials, curves=build_curves(reports, trials))
+
+
+def read_run_json(folder: Path) -> dict[str, Any]:
+    """Return run.json in the present format, {} if there is none; format 1 has other names for some fields."""
+    content = read_json(folder / "run.json")
+    if "asked" not in content:
+        return content
+    options = {**content["asked"], **content["asked"].get("constraints", {})}
+    name = str(options.get("ladder", "climb"))
+    options.setdefault("stages", {"climb": "default", "flat": "single"}.get(name, name))
+    older, newer = "rank_correlation_with_stage_below", "rank_correlation_with_previous_stage"
+    stages = [stage | {newer: stage[older]} if older in stage else stage for stage in content.get("stages", [])]
+    return content | {"options": options, "stages": stages}
 
 
 def select_first_stage(run: Run) -> pd.DataFrame:
@@ -92,32 +102,6 @@ def add_latency(run: Run) -> pd.DataFrame:
     known = {line["trial_id"]: line.get("latency_ms") for line in run.run_json.get("front", [])}
     measured = pd.to_numeric(run.trials["trial_id"].map(known), errors="coerce")
     return run.trials.assign(latency_ms=measured.fillna(own))
-
-
-def _upgrade(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of run.json in the present format; format 1 has other names for some fields."""
-    if "asked" not in content:
-        return content
-    options = {**content["asked"], **content["asked"].get("constraints", {})}
-    name = str(options.get("ladder", "climb"))
-    options.setdefault("stages", {"climb": "default", "flat": "single"}.get(name, name))
-    older, newer = "rank_correlation_with_stage_below", "rank_correlation_with_previous_stage"
-    stages = [stage | {newer: stage[older]} if older in stage else stage for stage in content.get("stages", [])]
-    return content | {"options": options, "stages": stages}
-
-
-def _find_state(folder: Path, content: dict[str, Any]) -> str:
-    state = str(content.get("state", "unknown"))
-    if state == "running" and time.time() - (folder / "run.json").stat().st_mtime > SILENT_S:
-        return "cut off"
-    return state
-
-
-def _name_networks(trials: pd.DataFrame) -> list[str]:
-    """Return architecture and width of each trial's network."""
-    widths = [f" w{width:.0f}" if pd.notna(width) else "" for width in trials["model/width"]]
-    archs = trials["model/arch"]
-    return [arch + w if isinstance(arch, str) else "network unknown" for arch, w in zip(archs, widths, strict=True)]
 
 
 def pick_runs(count: int = 1, *, with_model: bool = False) -> Any:

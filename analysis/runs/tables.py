@@ -12,8 +12,7 @@ from search.records.run_dir import RunDirError, read_lines
 from search.records.trials import TrialRecord
 
 TRIAL = ["run", "trial_id"]  # identifies a trial among several runs
-NAMES = ("trial_id", "stage")  # texts of every line of reports
-REQUIRED = (*NAMES, "status")  # columns of every trial table
+REQUIRED = ("trial_id", "stage", "status")  # columns of every trial table
 TEXTS = ("run", "trial_id", "parent_id", "stage", "status", "reason", "model/arch")
 NUMBERS = tuple(
     "score iou rmse_depth epochs images_seen params macs px train_images fit_s device_s seed started_s ended_s "  # noqa: SIM905
@@ -22,7 +21,7 @@ NUMBERS = tuple(
 EPOCH_NUMBERS = tuple("score iou rmse_depth train_total epochs images_seen fit_s ended_s best_epoch lr".split())  # noqa: SIM905
 
 
-def load_trials(*runs: Path) -> pd.DataFrame:
+def load_trials(*runs: Path | str) -> pd.DataFrame:
     """Return trials.csv of one or several runs, one row per trial and stage, with `run` as the first column.
 
     It has all columns of TEXTS and NUMBERS, empty where unknown.
@@ -42,37 +41,28 @@ def load_trials(*runs: Path) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def load_reports(*runs: Path) -> pd.DataFrame:
-    """Return reports.jsonl of one or several runs: one row per trial and epoch reported so far.
+def load_reports(run: Path) -> pd.DataFrame:
+    """Return reports.jsonl of a run: one row per trial and epoch reported so far.
 
     It has all columns of EPOCH_NUMBERS, empty where unknown, and `last`: true for the trial's planned last epoch. A
     line that is still being written is left out.
     """
-    rows = [{"run": str(run), **line} for run in runs for line in _lines(Path(run) / "reports.jsonl")]
-    reports = _complete(pd.DataFrame(rows), (*TRIAL, "stage"), EPOCH_NUMBERS)
-    return reports.assign(last=reports["last"].eq(True) if "last" in reports else False)
+    reports = _complete(pd.DataFrame(_read_reports(run / "reports.jsonl")), (*TRIAL, "stage"), EPOCH_NUMBERS)
+    return reports.assign(run=str(run), last=reports["last"].eq(True) if "last" in reports else False)
 
 
-def load_trials_so_far(*runs: Path, reports: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Return the trials of runs that may be running: those in trials.csv, and others from their last reports.
+def load_trials_so_far(run: Path, reports: pd.DataFrame) -> pd.DataFrame:
+    """Return the trials of a run that may be running: those in trials.csv, and others from their last reports.
 
     trials.csv may lack trials that have just ended. Running trials have the status "running". The table has all columns
-    of TEXTS and NUMBERS, empty where unknown. `reports` are those of `load_reports`, if they have been loaded.
+    of TEXTS and NUMBERS, empty where unknown. `reports` are those of `load_reports`.
     """
-    finished = [load_trials(run) for run in runs if (Path(run) / "trials.csv").is_file()]
-    started = [{"run": str(run), **row} for run in runs for row in _started(Path(run))]
-    newest = (load_reports(*runs) if reports is None else reports).drop_duplicates(TRIAL, keep="last")
-    others = pd.concat([pd.DataFrame(started, columns=None if started else TRIAL), newest])
-    others = others.groupby(TRIAL, sort=False, as_index=False).last()  # the last value of each column
-    others["status"] = others["status"].fillna("running") if "status" in others else "running"
-    trials = pd.concat([*finished, others], ignore_index=True)
-    return _complete(trials.drop_duplicates(TRIAL, keep="first", ignore_index=True), TEXTS, NUMBERS)
-
-
-def rank_stage(trials: pd.DataFrame, stage: str = "final") -> pd.DataFrame:
-    """Return the scored trials of a stage without failed ones, the best first."""
-    chosen = trials[(trials["stage"] == stage) & (trials["status"] != "failed") & trials["score"].notna()]
-    return chosen.sort_values("score", ascending=False, ignore_index=True)
+    newest = reports.drop_duplicates("trial_id", keep="last")
+    others = _complete(pd.concat([pd.DataFrame(_read_started(run)), newest]), TEXTS, NUMBERS).assign(run=str(run))
+    others = others.groupby("trial_id", sort=False, as_index=False).last()  # the last value of each column
+    others["status"] = others["status"].fillna("running")
+    finished = [load_trials(run)] if (run / "trials.csv").is_file() else []
+    return pd.concat([*finished, others]).drop_duplicates("trial_id", ignore_index=True)
 
 
 def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
@@ -81,7 +71,7 @@ def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
-def _started(run: Path) -> list[dict[str, Any]]:
+def _read_started(run: Path) -> list[dict[str, Any]]:
     """Return the trials that a run recorded as they started, with their status if they have ended."""
     path, started = run / "trials.jsonl", {}
     try:
@@ -95,15 +85,15 @@ def _started(run: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if value != ""} for row in started.values()]
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
+def _read_reports(path: Path) -> list[dict[str, Any]]:
     try:
         whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
         lines = [json.loads(line) for line in whole.splitlines()]
+    except FileNotFoundError:
+        return []
     except (OSError, ValueError) as error:
         raise AnalysisError(f"{path}: a line is damaged ({error}); restore the file from the run") from error
-    if not all(isinstance(line, dict) and isinstance(line.get(name), str) for line in lines for name in NAMES):
+    if not all(isinstance(line, dict) and isinstance(line.get(name), str) for line in lines for name in REQUIRED[:2]):
         raise AnalysisError(f"{path}: a line names no trial; restore the file from the run")
     return lines
 

@@ -75,7 +75,7 @@ def test_trial_tables_show_the_trials_of_all_runs(whole_runs, monkeypatch, tmp_p
     cells = executed("trial_tables", monkeypatch, tmp_path, whole_runs, runs=[str(run) for run in whole_runs])
     assert shown(cells, "trials = load_trials")[0].startswith("30 trials of 2 runs, ")
     assert table(cells, "failed[[").count("loss is not finite") == 2
-    best = table(cells, "rank_stage(")
+    best = table(cells, "best = trials.query(")
     assert best.count("f0001") == 2 and "e0014" not in best
     small = table(cells, "small.nlargest")
     assert "e0014" in small and "e0003" not in small  # which failed

@@ -245,7 +245,7 @@ def test_run_without_a_model_is_named(lacking, tmp_path, monkeypatch):
     write_json(folder / "run.json", {name: value for name, value in state.items() if name != lacking})
     if lacking == "run.json":
         (folder / "run.json").unlink()
-    with pytest.raises(AnalysisError, match="default-0: not a run that ended with a model; remove it"):
+    with pytest.raises(AnalysisError, match="default-0: not a run that has ended with a model"):
         scoring.score_run(folder)
 
 

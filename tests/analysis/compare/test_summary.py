@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from analysis import AnalysisError
+from analysis.compare.compare import estimate_methods
 from analysis.compare.summary import (
     build_results_table,
-    estimate_methods,
     main,
     name_method,
     summarize_runs,

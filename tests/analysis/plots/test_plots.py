@@ -6,12 +6,12 @@ from matplotlib.colors import to_hex
 from analysis.plots.__main__ import main
 from analysis.plots.plots import GREY, build_times_table, plot_curves
 from analysis.runs.curves import list_training_times
-from analysis.runs.tables import load_reports, load_trials_so_far
+from analysis.runs.run import read_run
 
 
 @pytest.fixture
-def frames(running_run):
-    return load_reports(running_run), load_trials_so_far(running_run)
+def run(running_run):
+    return read_run(running_run)
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ def legend(ax):
     return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
-def test_loss_curves_have_a_row_a_stage_and_a_line_a_trial(frames):
-    axes = plot_curves(*frames).axes
+def test_loss_curves_have_a_row_a_stage_and_a_line_a_trial(run):
+    axes = plot_curves(run.curves).axes
     assert len(axes) == 2 * 7
     assert [ax.get_ylabel() for ax in axes[::7]] == ["explore", "confirm"]
     assert [len(ax.lines) for ax in axes[:5]] == [3] * 5
@@ -33,8 +33,9 @@ def test_loss_curves_have_a_row_a_stage_and_a_line_a_trial(frames):
     assert list(axes[0].lines[2].get_xdata()) == [10, 20, 30]
 
 
-def test_only_the_best_are_in_colour_and_named(frames):
-    figure = plot_curves(*frames, highlight=1)
+def test_only_the_best_are_in_colour_and_named(run, monkeypatch):
+    monkeypatch.setattr("analysis.plots.plots.HIGHLIGHTED", 1)
+    figure = plot_curves(run.curves)
     explore = figure.axes[0]
     grey = to_hex(GREY["color"])
     assert [to_hex(line.get_color()) == grey for line in explore.lines] == [True, True, False]
@@ -42,14 +43,13 @@ def test_only_the_best_are_in_colour_and_named(frames):
     assert legend(figure.axes[13]) == ["c1 unet w4 0.600", "1 other"]
 
 
-def test_trial_has_the_colour_of_its_ancestor(frames):
-    axes = plot_curves(*frames).axes
+def test_trial_has_the_colour_of_its_ancestor(run):
+    axes = plot_curves(run.curves).axes
     assert axes[0].lines[2].get_color() == axes[7].lines[-1].get_color() != axes[0].lines[1].get_color()
 
 
-def test_data_without_depth_has_no_panel_for_it(frames):
-    reports, trials = frames
-    figure = plot_curves(reports.drop(columns=["rmse_depth", "train_depth"]), trials)
+def test_data_without_depth_has_no_panel_for_it(run):
+    figure = plot_curves(run.curves.drop(columns=["rmse_depth", "train_depth"]))
     assert [ax.get_title() for ax in figure.axes[:4]] == [
         "training loss",
         "its mask part",
@@ -58,14 +58,14 @@ def test_data_without_depth_has_no_panel_for_it(frames):
     ]
 
 
-def test_learning_rates_have_a_panel_with_a_logarithmic_axis(frames):
-    axes = plot_curves(*frames).axes
+def test_learning_rates_have_a_panel_with_a_logarithmic_axis(run):
+    axes = plot_curves(run.curves).axes
     assert axes[6].get_title() == "learning rate" and axes[6].get_yscale() == "log"
     assert axes[13].lines[1].get_ydata()[1] == 0.05 and axes[5].get_yscale() == "linear"
 
 
-def test_times_become_a_markdown_table(frames):
-    lines = build_times_table(list_training_times(frames[1])).splitlines()
+def test_times_become_a_markdown_table(run):
+    lines = build_times_table(list_training_times(run.trials)).splitlines()
     assert lines[0].startswith("| run | stage | trial_id | status | arch | width | params |")
     assert lines[2].endswith("| e3 | completed | unet | 4 | 1,234 | 80 | 30 | 6.0 | 5.0 | 0.500 |")
     assert lines[5].endswith("| e4 | failed | unet | 4 |  |  |  |  |  |  |")
@@ -115,7 +115,7 @@ def test_wrong_arguments_are_one_line_and_exit_code_2(running_run, tmp_path, cap
     (tmp_path / "starting" / "run.json").write_text("{}")
     (tmp_path / "file").write_text("x")
     calls = {
-        "none: not a run folder": [tmp_path / "none"],
+        "none: no such folder": [tmp_path / "none"],
         "not a run folder": [running_run, tmp_path / "empty"],
         "there is nothing to plot": [tmp_path / "starting"],
         "is a file": [running_run, "--out", tmp_path / "file"],

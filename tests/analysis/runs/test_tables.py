@@ -1,8 +1,12 @@
 import pytest
 
 from analysis import AnalysisError
-from analysis.runs.tables import load_reports, load_trials, load_trials_so_far, rank_stage
+from analysis.runs.tables import load_reports, load_trials, load_trials_so_far
 from search.records.trials import TrialRecord, TrialTable
+
+
+def read_so_far(run):
+    return load_trials_so_far(run, load_reports(run))
 
 
 @pytest.fixture
@@ -33,10 +37,6 @@ def test_reports_come_back_as_written(run):
     assert list(load_reports(run)["score"]) == [0.25, 0.5, 0.75]
 
 
-def test_reports_of_several_runs_are_kept_apart(run, running_run):
-    assert load_reports(run, running_run)["run"].value_counts().to_dict() == {str(run): 3, str(running_run): 11}
-
-
 def test_line_that_is_being_written_is_left_out(run):
     with (run / "reports.jsonl").open("a") as file:
         file.write('{"trial_id": "e4", "sco')
@@ -44,7 +44,7 @@ def test_line_that_is_being_written_is_left_out(run):
 
 
 def test_run_that_has_reported_nothing_has_no_reports_and_no_trials(tmp_path):
-    assert load_reports(tmp_path).empty and load_trials_so_far(tmp_path).empty
+    assert load_reports(tmp_path).empty and read_so_far(tmp_path).empty
 
 
 def test_damaged_line_is_an_error(run):
@@ -55,7 +55,7 @@ def test_damaged_line_is_an_error(run):
 
 
 def test_trials_so_far_include_running_ones(running_run):
-    trials = load_trials_so_far(running_run).set_index("trial_id")
+    trials = read_so_far(running_run).set_index("trial_id")
     assert list(trials.index) == ["e1", "e2", "e3", "e4", "c1", "c2"]
     assert trials.loc["c2", "status"] == "running" and trials.loc["c2", "epochs"] == 3
     assert trials.loc["c2", "model/arch"] == "unet" and trials.loc["c2", "parent_id"] == "e2"
@@ -65,23 +65,19 @@ def test_trials_so_far_include_running_ones(running_run):
 def test_trials_that_have_ended_since_the_table_was_written_are_not_taken_for_running(running_run):
     with (running_run / "trials.jsonl").open("a") as file:
         file.write('{"trial_id": "c2", "status": "failed", "reason": "loss is nan"}\n')
-    trials = load_trials_so_far(running_run).set_index("trial_id")
+    trials = read_so_far(running_run).set_index("trial_id")
     assert tuple(trials.loc["c2", ["status", "reason", "epochs"]]) == ("failed", "loss is nan", 3)
     assert trials.loc["c1", "status"] == "completed"
 
 
 def test_trials_so_far_need_no_table(running_run):
     (running_run / "trials.csv").unlink()
-    trials = load_trials_so_far(running_run).set_index("trial_id")
+    trials = read_so_far(running_run).set_index("trial_id")
     assert trials["status"].to_dict() == {
         **dict.fromkeys(("e1", "e2", "e3", "c1"), "completed"),
         **{"e4": "failed", "c2": "running"},
     }
     assert trials.loc["e4", "reason"] == "out of memory"
-
-
-def test_leaderboard_is_best_first_without_the_failed(run):
-    assert list(rank_stage(load_trials(run), "explore")["trial_id"]) == ["e2", "e1"]
 
 
 @pytest.mark.parametrize("content", [None, b"", b"trial_id\xff,stage\n\x00"])
@@ -102,7 +98,7 @@ def test_folder_without_whole_trials_is_an_error(content, tmp_path):
 )
 def test_table_of_something_else_is_an_error(content, says, tmp_path):
     (tmp_path / "trials.csv").write_bytes(content)
-    for read in (load_trials, load_trials_so_far):
+    for read in (load_trials, read_so_far):
         with pytest.raises(AnalysisError, match=says):
             read(tmp_path)
 
@@ -132,11 +128,11 @@ def test_columns_that_lack_are_empty_and_figures_that_are_no_numbers_unknown(tmp
 def test_damaged_records_are_an_error(name, content, says, running_run):
     (running_run / name).write_bytes(content)
     with pytest.raises(AnalysisError, match=says) as caught:
-        load_trials_so_far(running_run)
+        read_so_far(running_run)
     assert "\n" not in str(caught.value)
 
 
 def test_records_of_another_version_are_read_as_far_as_they_are_known(running_run):
     path = running_run / "trials.jsonl"
     path.write_text(path.read_text().replace('"seed": 0', '"seed": 0, "mood": "fair"'))
-    assert "c2" in load_trials_so_far(running_run)["trial_id"].to_list()
+    assert "c2" in read_so_far(running_run)["trial_id"].to_list()
