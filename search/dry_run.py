@@ -35,7 +35,7 @@ from search.study.space_settings import read_space
 from search.training.throughput import measure_gpu_mib, measure_throughput
 from search.tuning.allocation import Allocation, allocate, build_feasibility, count_trainings
 from search.tuning.promotion import KEPT_CHECKPOINTS
-from search.tuning.ray.cluster import Cluster, sum_up_nodes
+from search.tuning.ray.resources import Cluster, sum_up_nodes
 
 DECODING_S = 1.0  # seconds of decoding triplets from which the decoding speed is measured
 START_S = 10.0  # seconds until the first trial begins: imports, Ray, measuring

@@ -34,8 +34,8 @@ from search.tuning.interrupt import LATE_S, Interrupt, RunInterruptedError
 from search.tuning.promotion import KEPT_CHECKPOINTS
 from search.tuning.ray import session
 from search.tuning.ray.checkpoints import CheckpointStore
-from search.tuning.ray.cluster import Cluster
 from search.tuning.ray.nodes import check_nodes
+from search.tuning.ray.resources import Cluster
 from search.tuning.ray.scheduler import StageScheduler
 from search.tuning.ray.searchers import StageChain
 from search.tuning.ray.trackers import Tracker

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, create_trial
 
 from analysis import AnalysisError
 from analysis.runs.tables import load_trials
-from search.study.storage import find_study
+from search.study.journal import find_study
 
 ALL = "all"
 ARCH = "model/arch"

@@ -53,7 +53,7 @@ class Stage:
 
     @property
     def is_first(self) -> bool:
-        """True for a stage whose trials start from random weights."""
+        """True for a stage whose trials have no parent."""
         return self.kind in ("search", "fixed")
 
 

@@ -12,8 +12,8 @@ from models.config import ConfigError
 from search.config.trial import TrialConfig
 from search.records.run_dir import RunDirError
 from search.records.trials import TrialRecord
+from search.study.journal import find_study, open_trial
 from search.study.sampler import OPTUNA_STATES, create_study, describe_outcome, finish_trial, list_values
-from search.study.storage import find_study, open_trial
 
 SearchSpace = Callable[[FixedTrial], object]
 Encode = Callable[[TrialConfig], Mapping[str, Any]]

@@ -16,8 +16,8 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from search.study.journal import STUDY_NAME
 from search.study.pareto import find_pareto_front
-from search.study.storage import STUDY_NAME
 
 STARTUP_TRIALS = 15  # random trials before TPE; rejected ones count, since they show which networks are too large
 MAX_GOOD = 25  # largest number of trials that TPE takes as good

@@ -26,8 +26,8 @@ from data.runtime.progress import Progress, no_progress, progress_bar
 from models.config import ConfigError
 from search.config.recipes import build_recipe
 from search.config.trial import TrialConfig
+from search.training.lr_schedules import exponential
 from search.training.micro_batches import TrialOutOfMemoryError
-from search.training.optimizer import exponential
 from search.training.trainer import FitPlan, TrialDivergedError, fit
 
 STEPS = 100

@@ -24,8 +24,9 @@ from models.build import build_model
 from models.losses.loss import LossConfig, build_loss
 from search.config.trial import TrialConfig
 from search.training.clock import Clock, Readings
+from search.training.lr_schedules import Policy, compute_lr_factor
 from search.training.micro_batches import MicroBatchRunner, uses_bfloat16
-from search.training.optimizer import Policy, build_optimizer, compute_lr_factor, set_learning_rate
+from search.training.optimizer import build_optimizer, set_learning_rate
 from search.training.validation import BestEpoch, Validator
 
 STATE_FILE = "state.pt"  # in the folder of a checkpoint

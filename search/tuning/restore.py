@@ -8,7 +8,7 @@ from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.records.run_state import RunState
 from search.records.trials import TrialTable
-from search.study.storage import repair_journal
+from search.study.journal import repair_journal
 from search.tuning.ray.checkpoints import CheckpointStore, find_checkpoints, is_reduced
 from search.tuning.ray.trainable import load_state, read_outcome
 

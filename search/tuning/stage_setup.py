@@ -21,6 +21,7 @@ from search.config.recipes import PORTFOLIO, build_recipe
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord, yield_free_numbers
+from search.study.journal import open_journal
 from search.study.resume import resume_study
 from search.study.sampler import select_fitted
 from search.study.space import (
@@ -32,11 +33,10 @@ from search.study.space import (
     limit_space,
     suggest,
 )
-from search.study.storage import open_journal
 from search.training.lr_finder import STEPS, centre_range, run_range_test
 from search.training.micro_batches import TrialOutOfMemoryError
 from search.tuning.allocation import MIN_MEASURED, StopCriterion, allocate, build_feasibility, compute_trial_cap
-from search.tuning.ray.cluster import Cluster
+from search.tuning.ray.resources import Cluster
 from search.tuning.ray.searchers import FeasibleOptunaSearch
 from search.tuning.ray.trainable import StageContext, TrialSpec, build_trial_spec
 

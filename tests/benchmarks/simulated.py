@@ -30,7 +30,7 @@ from ray.tune import tune as tune_entry
 from ray.tune.execution import tune_controller
 from ray.tune.result import DONE, RESULT_DUPLICATE, SHOULD_CHECKPOINT, TRAINING_ITERATION
 
-from search.tuning.ray.cluster import Cluster
+from search.tuning.ray.resources import Cluster
 from search.tuning.ray.session import configure
 from search.tuning.ray.trainable import train_trial
 from search.tuning.ray.worker import LOGGED, add_ages, split_reports

@@ -18,7 +18,7 @@ from search.config.options import RunOptions
 from search.config.stages import build_stages
 from search.dry_run import Machine, estimate_stages, judge_budget, measure_decoding_speed, print_table
 from search.run import main
-from search.tuning.ray.cluster import Cluster
+from search.tuning.ray.resources import Cluster
 
 TWO = Cluster(cpus=2, node_cpus=2, gpus=0, node_memory_mib=0.0, dashboard="", local=True)
 MACHINE = Machine(cluster=TWO, alone=Throughput(2.8e10), together=Throughput(2.1e10), decoded=500.0)

@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 from models.score import Score
-from search.study.storage import open_journal
+from search.study.journal import open_journal
 from tests.search.test_plugin_run import ROOT, typed
 
 SETTINGS = """

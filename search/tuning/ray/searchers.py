@@ -12,6 +12,7 @@ from ray.tune.search import Searcher
 from search.config.constraints import TIME, Feasibility
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord, yield_free_numbers
+from search.study.journal import open_trial
 from search.study.sampler import (
     MAX_REJECTIONS,
     MAX_REJECTIONS_IN_TIME,
@@ -21,7 +22,6 @@ from search.study.sampler import (
     finish_trial,
     is_trained,
 )
-from search.study.storage import open_trial
 from search.tuning.ray.trainable import StageContext, TrialSpec, build_trial_spec, read_outcome
 
 FINISHED: str = Searcher.FINISHED

@@ -17,7 +17,7 @@ from data.runtime.process import SPINNING
 from search.config.plugins import VARIABLE, find_copy, list_plugins
 from search.records.disk import count_free_bytes, find_temporary_folder, format_bytes
 from search.records.run_dir import is_running
-from search.tuning.ray.cluster import Cluster, sum_up_nodes
+from search.tuning.ray.resources import Cluster, sum_up_nodes
 
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",

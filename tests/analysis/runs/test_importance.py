@@ -4,8 +4,8 @@ import pytest
 from analysis.runs import importance
 from analysis.runs.importance import compute_importances, load_study
 from search.records.trials import TrialRecord, TrialTable
+from search.study.journal import open_journal
 from search.study.sampler import OPTUNA_STATES
-from search.study.storage import open_journal
 
 ARCHS = ("unet", "residual")
 

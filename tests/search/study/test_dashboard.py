@@ -11,7 +11,7 @@ from optuna.artifacts import get_all_artifact_meta
 from data.pack.pack import RawBatch
 from search.records.trials import TrialRecord, TrialTable
 from search.study.dashboard import StageStudies
-from search.study.storage import open_journal
+from search.study.journal import open_journal
 
 METRICS = {"epochs": 2, "score": 0.6, "iou": 0.5, "params": 1234}
 RAW = RawBatch(

@@ -12,8 +12,8 @@ from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.records.run_dir import RunDirError
 from search.records.trials import TrialRecord
+from search.study.journal import STUDY_NAME, open_journal, repair_journal
 from search.study.resume import resume_study
-from search.study.storage import STUDY_NAME, open_journal, repair_journal
 from search.tuning.allocation import StopCriterion
 from search.tuning.ray.searchers import FeasibleOptunaSearch
 from search.tuning.ray.trainable import StageContext

@@ -7,8 +7,8 @@ import pytest
 from optuna.trial import TrialState
 
 from search.study import sampler
+from search.study.journal import open_journal
 from search.study.sampler import build_sampler, select_fitted
-from search.study.storage import open_journal
 
 
 @pytest.fixture

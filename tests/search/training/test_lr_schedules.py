@@ -4,7 +4,7 @@ import pytest
 
 from models.config import ConfigError
 from search.config.trial import POLICIES, ScheduleConfig
-from search.training.optimizer import compute_lr_factor, exponential
+from search.training.lr_schedules import compute_lr_factor, exponential
 
 STEPS = [i / 1000 for i in range(1001)]
 

@@ -19,8 +19,9 @@ from models.architectures.efficientnet_lite import MOMENTS, EfficientNetLite, re
 from models.build import build_model, parse_model_config
 from models.losses.loss import LossConfig, build_loss
 from search.config.stages import Stage
+from search.training.lr_schedules import compute_lr_factor
 from search.training.micro_batches import MicroBatchRunner, TrialOutOfMemoryError
-from search.training.optimizer import build_optimizer, compute_lr_factor, set_learning_rate
+from search.training.optimizer import build_optimizer, set_learning_rate
 from search.training.trainer import FitPlan, TrialDivergedError, build_refinement_loss, fit
 
 PLANNED = ("seed", "refine", "logged_images", "micro_batch_size", "precision")

@@ -23,7 +23,7 @@ from search.tuning.allocation import (
     describe_speeds,
     find_slowest,
 )
-from search.tuning.ray.cluster import Cluster, sum_up_nodes
+from search.tuning.ray.resources import Cluster, sum_up_nodes
 
 SMALL = TrialConfig.from_dict({"model": {"arch": "unet", "width": 4, "stem_stride": 2}})
 LARGE = TrialConfig.from_dict({"model": {"arch": "unet", "width": 16}})

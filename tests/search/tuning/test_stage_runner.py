@@ -15,7 +15,7 @@ from search.records.run_state import create_run_state, resume_run_state
 from search.records.trials import TrialRecord, TrialTable
 from search.tuning.rank_correlation import correlate_ranks
 from search.tuning.ray.checkpoints import CheckpointStore
-from search.tuning.ray.cluster import Cluster
+from search.tuning.ray.resources import Cluster
 from search.tuning.ray.searchers import FINISHED
 from search.tuning.stage_runner import StageRunner
 from search.tuning.stage_setup import RunResources

@@ -15,7 +15,7 @@ from search.records.trials import TrialRecord
 from search.study.space import LR_RANGES
 from search.training.lr_finder import RangeTest, find_steepest_slope
 from search.tuning import stage_setup as stages
-from search.tuning.ray.cluster import Cluster, sum_up_nodes
+from search.tuning.ray.resources import Cluster, sum_up_nodes
 from search.tuning.ray.searchers import FINISHED
 from search.tuning.stage_setup import (
     SPARE,

@@ -19,7 +19,7 @@ from search.config.stages import Stage
 from search.config.recipes import build_recipe
 from search.tuning.ray import tune as experiment
 from search.tuning.ray.checkpoints import CheckpointStore
-from search.tuning.ray.cluster import Cluster, sum_up_nodes
+from search.tuning.ray.resources import Cluster, sum_up_nodes
 from search.tuning.ray.searchers import FixedSearcher, StageChain
 from search.tuning.ray.trainable import StageContext, build_trial_spec
 

@@ -10,8 +10,8 @@ from ray._private.runtime_env.packaging import create_package
 from ray.tune.search import ConcurrencyLimiter
 
 from search.tuning.ray import nodes
-from search.tuning.ray.cluster import Cluster, sum_up_nodes
 from search.tuning.ray.nodes import find_faults, find_versions
+from search.tuning.ray.resources import Cluster, sum_up_nodes
 from search.tuning.ray.searchers import StageChain
 from search.tuning.ray.session import SHIPPED, _ship_code
 from tests.waiting import HANG_S
@@ -120,7 +120,7 @@ import ray
 from ray.cluster_utils import Cluster
 from search.run import main
 from search.tuning.ray import nodes
-from search.tuning.ray.cluster import Cluster as Machine, sum_up_nodes
+from search.tuning.ray.resources import Cluster as Machine, sum_up_nodes
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
 cluster.add_node(num_cpus=1)
 ray.init(address=cluster.address, log_to_driver=False)

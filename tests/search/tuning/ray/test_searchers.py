@@ -16,10 +16,10 @@ from search.config.recipes import NETWORKS, build_recipe
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord
+from search.study.journal import STUDY_NAME, open_journal
 from search.study.resume import resume_study
 from search.study.sampler import build_sampler, select_fitted
 from search.study.space import build_first_points, build_space, encode_point, suggest
-from search.study.storage import STUDY_NAME, open_journal
 from search.tuning.allocation import StopCriterion
 from search.tuning.ray.searchers import FINISHED, FeasibleOptunaSearch, FixedSearcher, StageChain
 from search.tuning.ray.trainable import StageContext, build_trial_spec

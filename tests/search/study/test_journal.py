@@ -6,7 +6,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from search.study.storage import open_journal
+from search.study.journal import open_journal
 
 
 def studied(storage):

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from models.cost import Throughput
-from search.tuning.ray.cluster import Cluster, sum_up_nodes
+from search.tuning.ray.resources import Cluster, sum_up_nodes
 
 
 def cluster(**changes):
