@@ -150,7 +150,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 def _find_run_of(config: Path) -> Path:
     """Return the run folder, which has copies of the plugins, of a model in best/ or in a folder of front/."""
-    above = config.absolute().parent.parent
+    above = (config if len(config.parents) > 1 else config.absolute()).parent.parent
     return above.parent if above.name == "front" else above
 
 
