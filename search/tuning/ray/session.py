@@ -4,8 +4,10 @@ import contextlib
 import errno
 import logging
 import os
+import shlex
 import shutil
 import stat
+import sys
 import time
 from importlib import import_module
 from pathlib import Path
@@ -56,6 +58,8 @@ def start(address: str | None, workers: int | None = None) -> Cluster:
 
     # without include_dashboard=True, a dashboard that does not start does not end the run
     own: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES, "num_cpus": count_cores()}
+    if (quoted := shlex.quote(sys.executable)) != sys.executable:  # Ray gives this path to a shell as it stands
+        own["runtime_env"] = {"py_executable": quoted}
     where: dict[str, Any] = {"address": address} if address else {"address": "local", **own}
     if address:
         where["runtime_env"] = _ship_code()

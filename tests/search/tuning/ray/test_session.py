@@ -53,13 +53,17 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory):
-    """What a process with one core has found that starts Ray where the temporary folder has a long path."""
+    """What a process with one core has found that starts Ray.
+
+    The temporary folder has a long path; the environment's own path has a space and other characters of the shell.
+    """
     folder = tmp_path_factory.mktemp("a_job_folder_of_a_user_with_a_long_name") / "1355700" / "scratch" / "temporary"
     folder.mkdir(parents=True)
     environment = {name: value for name, value in os.environ.items() if name != "RAY_TMPDIR"} | {"TMPDIR": str(folder)}
-    process = subprocess.run(
-        [sys.executable, "-c", STARTED], capture_output=True, text=True, env=environment, timeout=HANG_S
-    )
+    prefix = tmp_path_factory.mktemp("it's") / "my $HOME & venv"
+    prefix.symlink_to(sys.prefix, target_is_directory=True)
+    python = prefix / Path(sys.executable).relative_to(sys.prefix)
+    process = subprocess.run([python, "-c", STARTED], capture_output=True, text=True, env=environment, timeout=HANG_S)
     assert process.returncode == 0, process.stderr
     return json.loads(process.stdout.splitlines()[-1])
 
