@@ -23,10 +23,10 @@ from data.loading.loaders import Batch, Loader
 from models.build import build_model
 from models.losses.loss import LossConfig, build_loss
 from search.config.trial import TrialConfig
-from search.training.clock import Clock, Readings
 from search.training.lr_schedules import Policy, compute_lr_factor
 from search.training.micro_batches import MicroBatchRunner, uses_bfloat16
 from search.training.optimizer import build_optimizer, set_learning_rate
+from search.training.time_limit import Clock, Readings
 from search.training.validation import BestEpoch, Validator
 
 STATE_FILE = "state.pt"  # in the folder of a checkpoint

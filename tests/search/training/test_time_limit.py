@@ -2,13 +2,13 @@ import json
 
 import pytest
 
-from search.training.clock import Clock
+from search.training.time_limit import Clock
 
 
 @pytest.fixture
 def now(monkeypatch):
     moment = [100.0]
-    monkeypatch.setattr("search.training.clock.time.monotonic", lambda: moment[0])
+    monkeypatch.setattr("search.training.time_limit.time.monotonic", lambda: moment[0])
     return moment
 
 

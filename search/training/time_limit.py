@@ -1,4 +1,4 @@
-"""Progress of a training: the larger of progress by steps and progress by time.
+"""Progress of a training toward its number of steps and its time limit, whichever is nearer.
 
 Schedules depend on the time used, which is not reproducible. Progress by time is therefore rounded down to thousandths,
 and each reading that advances the progress is recorded: a training given these readings makes the same progress.
