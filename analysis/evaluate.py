@@ -211,8 +211,8 @@ def _evaluate(args: argparse.Namespace) -> None:
     if roles and len(args.folders) > 1:
         named = "--images, --masks and --depth name sub-folders of one folder"
         raise DataError(f"{named}; measure the others by themselves")
-    stated = read_meaning_flags(args)
-    datasets = [open_dataset(folder, args.near, roles=roles, fields=stated) for folder in args.folders]
+    fields = read_meaning_flags(args)
+    datasets = [open_dataset(folder, args.near, roles=roles, fields=fields) for folder in args.folders]
     for dataset in datasets:
         for line in filter(None, (dataset.description, *dataset.warnings)):
             print(cli.to_printable(f"{dataset.root}: {line}"))

@@ -40,7 +40,7 @@ class Score:
         return 1 - value if METRICS[name].is_error else value
 
 
-def read_weights(stated: Mapping[str, Any]) -> dict[str, float]:
+def read_weights(configured: Mapping[str, Any]) -> dict[str, float]:
     """Return the weights of the metrics, with sum 1, from the table `score` of a settings file.
 
     Only the named metrics count. `mask` and `depth` stand for the default metrics; if only one of them is given, the
@@ -49,17 +49,17 @@ def read_weights(stated: Mapping[str, Any]) -> dict[str, float]:
     Raises:
         ConfigError: A name is unknown (the nearest is given), or a weight is not a number from 0 to 1.
     """
-    check_fields("score", (*TASKS, *SCORED), stated)
-    for name, value in stated.items():
+    check_fields("score", (*TASKS, *SCORED), configured)
+    for name, value in configured.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
             raise ConfigError(f"score.{name} = {value!r} must be a number from 0 to 1")
-    if len(stated) == 1 and stated.keys() <= TASKS.keys():
-        stated = {**dict.fromkeys(TASKS, 1 - next(iter(stated.values()))), **stated}
+    if len(configured) == 1 and configured.keys() <= TASKS.keys():
+        configured = {**dict.fromkeys(TASKS, 1 - next(iter(configured.values()))), **configured}
     weights = dict.fromkeys(SCORED, 0.0)
-    for name, value in stated.items():
+    for name, value in configured.items():
         weights[TASKS.get(name, name)] += float(value)
     total = sum(weights.values())
-    if stated and not total:
+    if configured and not total:
         raise ConfigError("score: all weights are 0; give one above 0")
     return {name: round(value / total, 12) for name, value in weights.items() if value} or dict(DEFAULT_WEIGHTS)
 

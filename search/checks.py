@@ -54,7 +54,7 @@ def open_data(args: argparse.Namespace, options: RunOptions) -> "DataModule":
     with progress_bar("loading torch"):
         from data.data_module import DataModule
 
-    named: dict[str, Any] = {"roles": options.roles, "fields": options.stated, "allow_bad": args.allow_bad}
+    named: dict[str, Any] = {"roles": options.roles, "fields": options.dataset_fields, "allow_bad": args.allow_bad}
     named["weights"] = options.score or DEFAULT_WEIGHTS
     data_module = DataModule(
         _find_data(find_folders(args.data or ()), options), seed=options.seed, split=options.split, **named
@@ -161,7 +161,7 @@ def _check_feasible(options: RunOptions, *, local: bool) -> RunOptions:
     constraints = Constraints(px=options.px, **options.limits)
     if not options.configs:
         constraints.select(
-            list_smallest_networks(build_space(stated=read_space(options.space, options.encoder_weights))),
+            list_smallest_networks(build_space(configured=read_space(options.space, options.encoder_weights))),
             source="the search space",
         )
         return options

@@ -136,12 +136,12 @@ def estimate_stages(options: RunOptions, data_module: DataModule, machine: Machi
 
 
 def _draw_configs(
-    stage: Stage, allocation: Allocation, constraints: Constraints, throughput: Throughput, stated: Parameters
+    stage: Stage, allocation: Allocation, constraints: Constraints, throughput: Throughput, configured: Parameters
 ) -> list[TrialConfig]:
     """Return feasible configurations of the space, as a search would try them."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    space = limit_space(allocation.train_images, narrow=stage.narrow, stated=stated)
+    space = limit_space(allocation.train_images, narrow=stage.narrow, configured=configured)
     drawn = [suggest(study.ask(), space) for _ in range(DRAWS)]
     images, cap_s = allocation.train_images, allocation.cap_s
     feasibility = build_feasibility(stage, constraints, throughput, images=images, cap_s=cap_s)

@@ -46,20 +46,20 @@ def parse_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | 
     if args.config is not None:
         parser.set_defaults(**read_settings(args.config, parser))
         args = parser.parse_args(arguments)
-    stated = {name: dict(getattr(args, name)) for name in list_tables()}
+    tables = {name: dict(getattr(args, name)) for name in list_tables()}
     arch = [] if args.arch is None else [f"model.arch={args.arch}"]
     for assignment in [*arch, *(args.set or [])]:
-        _assign(stated, assignment)
-    check_stages(stated["stage"], args.stages)
-    stated["score"] = _simplify_weights(stated["score"])
-    for name, content in stated.items():
+        _assign(tables, assignment)
+    check_stages(tables["stage"], args.stages)
+    tables["score"] = _simplify_weights(tables["score"])
+    for name, content in tables.items():
         setattr(args, name, {key: each for key, each in content.items() if each != {}})
     return args
 
 
-def _simplify_weights(stated: Mapping[str, Any]) -> dict[str, float]:
+def _simplify_weights(configured: Mapping[str, Any]) -> dict[str, float]:
     """Return the weights of the score, {} for the default ones; raise ConfigError if one is invalid."""
-    weights = read_weights(stated)
+    weights = read_weights(configured)
     return {} if weights == DEFAULT_WEIGHTS else weights
 
 
@@ -135,7 +135,7 @@ def _flatten(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _assign(stated: dict[str, dict[str, Any]], assignment: str) -> None:
+def _assign(tables: dict[str, dict[str, Any]], assignment: str) -> None:
     """Set one entry of a table from `NAME=VALUE`; raise ConfigError if it has another form."""
     name, equals, text = assignment.partition("=")
     path = name.strip().replace("/", ".").split(".")
@@ -143,13 +143,13 @@ def _assign(stated: dict[str, dict[str, Any]], assignment: str) -> None:
         raise ConfigError(f"--set {assignment}: write NAME=VALUE, as optim.lr=0.01; other options have their own flags")
     value = _read_value(text.strip())
     if path[0] == "stage" and len(path) == 3:
-        stage = stated["stage"].get(path[1], {})
-        stated["stage"][path[1]] = {**stage, path[2]: value} if isinstance(stage, dict) else stage
-    elif path[0] in stated and path[0] != "space":
-        stated[path[0]][".".join(path[1:])] = value
+        stage = tables["stage"].get(path[1], {})
+        tables["stage"][path[1]] = {**stage, path[2]: value} if isinstance(stage, dict) else stage
+    elif path[0] in tables and path[0] != "space":
+        tables[path[0]][".".join(path[1:])] = value
     else:
         key = ".".join(path[1:] if path[0] == "space" else path)
-        stated["space"] = {**{k: v for k, v in stated["space"].items() if k != key}, key: value}
+        tables["space"] = {**{k: v for k, v in tables["space"].items() if k != key}, key: value}
 
 
 def _read_value(text: str) -> Any:
@@ -181,12 +181,12 @@ def format_settings(parser: argparse.ArgumentParser, args: argparse.Namespace) -
     return "\n".join([*lines, "", "[space]", REMOVED, *_list_space(args.space)]) + "\n"
 
 
-def _list_space(stated: Mapping[str, Any]) -> list[str]:
+def _list_space(configured: Mapping[str, Any]) -> list[str]:
     from search.study.space_settings import list_lines  # imports torch
 
     return [
         _format_line(f'"{name}"', None if is_decided else plain, about, shown=format_value(plain))
-        for name, plain, is_decided, about in list_lines(stated)
+        for name, plain, is_decided, about in list_lines(configured)
     ]
 
 

@@ -169,7 +169,7 @@ class RunOptions:
         return {name: value for name, value in named.items() if value is not None}
 
     @property
-    def stated(self) -> dict[str, Any]:
+    def dataset_fields(self) -> dict[str, Any]:
         """The fields of dataset.json that the command line sets."""
         return read_meaning_flags(self)
 
@@ -181,7 +181,7 @@ class RunOptions:
             refine=self.refine,
             fixed=bool(self.configs),
             px=self.px,
-            stated=self.stage,
+            configured=self.stage,
             tried_first=self.first,
         )
         return tuple(add_objectives(stage, self.objectives) for stage in stages)

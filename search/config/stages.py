@@ -136,10 +136,10 @@ def list_changeable_settings(preset: str, px: int = FINAL_PX) -> dict[str, dict[
     return {stage.name: list_stage_settings(stage, is_last=stage is stages[-1]) for stage in stages}
 
 
-def check_stages(stated: Mapping[str, Any], preset: str) -> None:
+def check_stages(configured: Mapping[str, Any], preset: str) -> None:
     """Raise ConfigError if a stage or setting is unknown (the nearest is named), or a value is not allowed."""
     stages = list_changeable_settings(preset)
-    for stage, settings in stated.items():
+    for stage, settings in configured.items():
         _check_name("stage", stage, stages)
         if not isinstance(settings, Mapping):
             raise ConfigError(f"stage.{stage} = {settings!r} must be a table of {', '.join(stages[stage])}")
@@ -163,10 +163,10 @@ def _check_value(name: str, value: Any, setting: StageSetting) -> None:
         raise ConfigError(f"{name} = {value!r} must be a {kind} from {low:g} to {high:g}")
 
 
-def _apply_settings(stage: Stage, stated: Mapping[str, Mapping[str, Any]]) -> Stage:
+def _apply_settings(stage: Stage, configured: Mapping[str, Mapping[str, Any]]) -> Stage:
     """Return a stage with the user's settings; configured entrants leave no place for small networks or controls."""
     repeats = stage.kind == "repeat"
-    settings = stated.get("final" if repeats else stage.name, {})
+    settings = configured.get("final" if repeats else stage.name, {})
     kept = {name: value for name, value in settings.items() if not repeats or name in ("images", "epochs")}
     values = {STAGE_SETTINGS[name].attribute: value for name, value in kept.items()}
     if "entrants" in kept:
@@ -181,7 +181,7 @@ def build_stages(
     refine: bool = True,
     fixed: bool = False,
     px: int = FINAL_PX,
-    stated: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    configured: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     tried_first: str = "portfolio",
 ) -> tuple[Stage, ...]:
     """Return the stages of a preset, with "default" adapted to the budget.
@@ -198,11 +198,12 @@ def build_stages(
     - the first stage has images for networks whose multiply-adds grow with the square root of the budget.
 
     `fixed` configurations of the user replace the search; `px` is the side of the final images, and the sides of the
-    other stages change in proportion; `stated` has passed `check_stages`. `tried_first` is the option --first: with the
-    study's recipes all architectures stay in the space, and only the portfolio is in order of merit.
+    other stages change in proportion; `configured` are the user's settings of stages, which have passed `check_stages`.
+    `tried_first` is the option --first: with the study's recipes all architectures stay in the space, and only the
+    portfolio is in order of merit.
     """
     raced = {stage.name for stage in STAGE_PRESETS["race"]}
-    if preset == "default" and trainings < SEARCH_FROM and stated.keys() <= raced:
+    if preset == "default" and trainings < SEARCH_FROM and configured.keys() <= raced:
         preset = "race"
     first, *later = (replace(stage, px=round(stage.px * px / FINAL_PX)) for stage in STAGE_PRESETS[preset])
     if preset == "race":
@@ -214,7 +215,7 @@ def build_stages(
         factor = first.macs_factor * math.sqrt(max(trainings, 1.0))
         first = replace(first, macs_factor=factor, narrow=trainings < WIDE_FROM and tried_first != "study")
     first = replace(first, kind="fixed", early_stopping=False) if fixed else first
-    stages = [_apply_settings(stage, stated) for stage in (first, *later)]
+    stages = [_apply_settings(stage, configured) for stage in (first, *later)]
     return tuple(stage if refine else replace(stage, refine=0.0) for stage in stages)
 
 

@@ -36,14 +36,14 @@ def limit_space(
     *,
     narrow: bool,
     lr: Mapping[str, tuple[float, float]] = MappingProxyType(LR_RANGES),
-    stated: Parameters = MappingProxyType({}),
+    configured: Parameters = MappingProxyType({}),
 ) -> Parameters:
     """Return the space for a first stage with that many images.
 
     A narrow space excludes SLOW_ARCHS, except architectures whose encoder weights are given.
     """
-    archs = tuple(n for n in ARCHITECTURES if not (narrow and n in SLOW_ARCHS) or f"{n}/weights" in stated)
-    return build_space(archs=archs, batch_sizes=choose_batch_sizes(images), lr=lr, stated=stated)
+    archs = tuple(n for n in ARCHITECTURES if not (narrow and n in SLOW_ARCHS) or f"{n}/weights" in configured)
+    return build_space(archs=archs, batch_sizes=choose_batch_sizes(images), lr=lr, configured=configured)
 
 
 def choose_batch_sizes(images: int) -> tuple[int, ...]:
@@ -58,19 +58,19 @@ def build_space(
     archs: tuple[str, ...] = (),
     batch_sizes: tuple[int, ...] = (8, 16, 32),
     lr: Mapping[str, tuple[float, float]] = MappingProxyType(LR_RANGES),
-    stated: Parameters = MappingProxyType({}),
+    configured: Parameters = MappingProxyType({}),
 ) -> Parameters:
     """Return the parameters of the space with their values, within a section in the order of suggestion.
 
-    `archs` are all architectures unless some are named; `lr` has the range of each optimizer; the `stated` parameters
-    are the user's, which replace the default ones.
+    `archs` are all architectures unless some are named; `lr` has the range of each optimizer; `configured` are
+    the user's parameters, which replace the default ones.
     """
     sections = {name: architecture.choices for name, architecture in ARCHITECTURES.items()}
     sections |= {"loss": LOSS_CHOICES, **{name: {"lr": Range(*bounds, log=True)} for name, bounds in lr.items()}}
     optim: dict[str, Values] = {"name": tuple(LR_RANGES), "weight_decay": WEIGHT_DECAY, "batch_size": batch_sizes}
     sections |= {"optim": optim, "schedule": {"policy": POLICIES}, "augment": AUGMENT_CHOICES}
     listed = {f"{section}/{name}": values for section, fields in sections.items() for name, values in fields.items()}
-    return {"model/arch": archs or tuple(ARCHITECTURES), **listed, **stated}
+    return {"model/arch": archs or tuple(ARCHITECTURES), **listed, **configured}
 
 
 def suggest(trial: optuna.Trial, space: Parameters) -> TrialConfig:

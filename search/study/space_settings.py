@@ -23,17 +23,17 @@ ARCH = "model/arch"
 DECIDED = (ARCH, "optim/batch_size")  # their values follow from the budget and the number of images
 
 
-def read_space(stated: Mapping[str, Any], encoder: EncoderWeights | None = None) -> Parameters:
+def read_space(configured: Mapping[str, Any], encoder: EncoderWeights | None = None) -> Parameters:
     """Return the parameters that the user sets, with their values, and those that encoder weights change.
 
-    `stated` has for each name a list of values, one value, or a table of low, high, log and step (absent keys as in the
-    default); "remove" lists parameters that are not searched. The weights fix the encoder and add its learning rate to
-    the search. Raise ConfigError if a name is unknown (the nearest is given), or a value is not allowed.
+    `configured` has for each name a list of values, one value, or a table of low, high, log and step (absent keys as in
+    the default); "remove" lists parameters that are not searched. The weights fix the encoder and add its learning rate
+    to the search. Raise ConfigError if a name is unknown (the nearest is given), or a value is not allowed.
     """
-    removed = stated.get(REMOVE, [])
+    removed = configured.get(REMOVE, [])
     if not isinstance(removed, list):
         raise ConfigError(f"{REMOVE} = {removed!r} must be a list of parameters")
-    named = {key: plain for key, plain in stated.items() if key != REMOVE} | dict.fromkeys(map(str, removed))
+    named = {key: plain for key, plain in configured.items() if key != REMOVE} | dict.fromkeys(map(str, removed))
     default, archs = build_space(), tuple(ARCHITECTURES)
     found: dict[str, Any] = {}
     for key, plain in sorted(named.items(), key=lambda item: item[0] != "model.arch"):
@@ -47,22 +47,22 @@ def read_space(stated: Mapping[str, Any], encoder: EncoderWeights | None = None)
             archs = found[ARCH]
     if encoder is None:
         return found
-    arch, settled = encoder.model["arch"], {n: (value,) for n, value in encoder.model.items() if n != "arch"}
-    searched, fixed = ({f"{arch}/{n}": v for n, v in fields.items()} for fields in (ENCODER_CHOICES, settled))
+    arch, values = encoder.model["arch"], {n: (value,) for n, value in encoder.model.items() if n != "arch"}
+    searched, fixed = ({f"{arch}/{n}": v for n, v in fields.items()} for fields in (ENCODER_CHOICES, values))
     return {**searched, **found, **fixed}
 
 
-def simplify_space(stated: Mapping[str, Any]) -> dict[str, Any]:
+def simplify_space(configured: Mapping[str, Any]) -> dict[str, Any]:
     """Return the differences from the default space, by single parameter; raise ConfigError like `read_space`."""
     default = {**build_space(), **dict.fromkeys(DECIDED)}
-    read = {name: values for name, values in read_space(stated).items() if values != default.get(name)}
+    read = {name: values for name, values in read_space(configured).items() if values != default.get(name)}
     return {name.replace("/", "."): _to_plain(list_values(values)) for name, values in read.items()}
 
 
-def list_lines(stated: Mapping[str, Any]) -> list[tuple[str, Any, bool, str]]:
+def list_lines(configured: Mapping[str, Any]) -> list[tuple[str, Any, bool, str]]:
     """Return name, plain values, whether the run chooses them, and description of each parameter."""
-    read, lines = read_space(stated), []
-    for name, values in build_space(stated=read).items():
+    read, lines = read_space(configured), []
+    for name, values in build_space(configured=read).items():
         plain = _to_plain(list_values(values))
         condition = f" (if {values.field} is {str(values.value).lower()})" if isinstance(values, OnlyIf) else ""
         config, field = _find_config(name)

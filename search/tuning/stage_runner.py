@@ -78,7 +78,7 @@ class StageRunner:
             self.resources,
             stage,
             trials=self._count_trials(stage, parents, unfinished),
-            settled=self.run_state.get_recorded_sizes(stage.name) or self._get_settled_for_repeats(stage),
+            recorded=self.run_state.get_recorded_sizes(stage.name) or self._get_sizes_for_repeats(stage),
         )
         self._begin(context, parents)
         yield self._build_searcher(context, parents, unfinished)
@@ -110,8 +110,8 @@ class StageRunner:
             shares = {later.name: later.share for later in self.stages[i:]}
             self.resources = replace(self.resources, deadlines=deadlines.reschedule(shares, time.monotonic()))
 
-    def _get_settled_for_repeats(self, stage: Stage) -> dict[str, Any]:
-        """Return the number of images of the finals for their repeats, which train on the same images."""
+    def _get_sizes_for_repeats(self, stage: Stage) -> dict[str, Any]:
+        """Return the recorded sizes of the finals for their repeats, which train on the same images; else {}."""
         return (
             self.run_state.get_recorded_sizes(self.stages[self.stages.index(stage) - 1].name)
             if stage.kind == "repeat"

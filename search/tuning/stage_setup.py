@@ -67,12 +67,12 @@ class RunResources:
 
 
 def build_stage_context(
-    resources: RunResources, stage: Stage, *, trials: int | None, settled: Mapping[str, Any] = MappingProxyType({})
+    resources: RunResources, stage: Stage, *, trials: int | None, recorded: Mapping[str, Any] = MappingProxyType({})
 ) -> StageContext:
     """Pack the images of a stage, within a quarter of its time, and allocate resources to its trials.
 
-    `trials` is None for a search, which fills the time of the stage. `settled` has the `train_images` and `cap_s` of an
-    earlier process or round, because scores of a stage are comparable only on the same images.
+    `trials` is None for a search, which fills the time of the stage. `recorded` has the `train_images` and `cap_s` of
+    an earlier process or round, because scores of a stage are comparable only on the same images.
     """
     cluster, deadline, until = resources.cluster, None, None
     throughput = cluster.share(resources.throughput, at_once := trials or cluster.workers)
@@ -86,10 +86,10 @@ def build_stage_context(
         workers=cluster.workers,
         throughput=throughput,
         data=resources.data_module,
-        most_images=settled.get("train_images"),
+        most_images=recorded.get("train_images"),
     )
     data = resources.data_module.stage_data(
-        fraction=stage.fraction, px=stage.px, max_images=allocation.train_images, deadline=None if settled else until
+        fraction=stage.fraction, px=stage.px, max_images=allocation.train_images, deadline=None if recorded else until
     )
     if resources.storage:
         with resources.data_module.show("publishing images") as progress:
@@ -100,7 +100,7 @@ def build_stage_context(
         stage=stage,
         data=data,
         deadline=deadline,
-        cap_s=settled.get("cap_s", compute_trial_cap(stage, _compute_remaining_s(deadline), trials, cluster.workers)),
+        cap_s=recorded.get("cap_s", compute_trial_cap(stage, _compute_remaining_s(deadline), trials, cluster.workers)),
         threads=cluster.threads(at_once),
         device="cuda" if cluster.gpus else "cpu",
         devices=cluster.count_devices_each(at_once),
@@ -251,7 +251,7 @@ def build_search(
     trials of a search that failed as a whole do not count towards the budget.
     """
     stage, images = context.stage, len(context.data.train)
-    space = limit_space(images, narrow=stage.narrow, lr=lr, stated=resources.space)
+    space = limit_space(images, narrow=stage.narrow, lr=lr, configured=resources.space)
     workers = resources.cluster.workers
     throughput = resources.cluster.share(resources.throughput, workers)
     rules = build_feasibility(stage, resources.constraints, throughput, images=images, cap_s=context.cap_s)

@@ -31,7 +31,7 @@ def test_each_metric_counts_so_that_perfect_is_one():
 
 
 @pytest.mark.parametrize(
-    ("stated", "weights"),
+    ("configured", "weights"),
     [
         ({}, DEFAULT_WEIGHTS),
         ({"mask": 0.5, "depth": 0.5}, DEFAULT_WEIGHTS),
@@ -43,13 +43,13 @@ def test_each_metric_counts_so_that_perfect_is_one():
         ({"iou": 0.3, "mask": 0.3, "delta1": 0}, {"iou": 1.0}),
     ],
 )
-def test_weights_that_are_named_count_with_sum_one(stated, weights):
-    assert read_weights(stated) == pytest.approx(weights)
-    assert read_weights(read_weights(stated)) == read_weights(stated)
+def test_weights_that_are_named_count_with_sum_one(configured, weights):
+    assert read_weights(configured) == pytest.approx(weights)
+    assert read_weights(read_weights(configured)) == read_weights(configured)
 
 
 @pytest.mark.parametrize(
-    ("stated", "said"),
+    ("configured", "said"),
     [
         ({"boundery_f": 1}, "the nearest is 'boundary_f'"),
         ({"mask": 1.5}, "score.mask = 1.5 must be a number from 0 to 1"),
@@ -58,9 +58,9 @@ def test_weights_that_are_named_count_with_sum_one(stated, weights):
         ({"mask": 0, "depth": 0}, "all weights are 0"),
     ],
 )
-def test_wrong_weights_are_refused(stated, said):
+def test_wrong_weights_are_refused(configured, said):
     with pytest.raises(ConfigError, match=said):
-        read_weights(stated)
+        read_weights(configured)
 
 
 def test_formula_names_what_counts():

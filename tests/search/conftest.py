@@ -20,7 +20,7 @@ USUAL_S = 25.0  # for `grid_run` on two cores that do nothing else
 
 
 class GridRun(NamedTuple):
-    """A run of two stated configurations, split by image, without the refinement."""
+    """A run of two given configurations, split by image, without the refinement."""
 
     folder: Path
     process: "subprocess.CompletedProcess[str]"

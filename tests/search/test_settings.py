@@ -49,7 +49,7 @@ def test_each_commented_line_states_an_option_once_the_mark_is_removed(tmp_path,
     of_tables = [line.removeprefix("# ") for line in lines[start:]]
     args = read(tmp_path, "\n".join(of_tables), "--px", "224")
     assert args.stage["explore"] == {"images": 0.1, "px": 112, "epochs": 9, "share": 0.4}
-    assert build_stages(px=224, stated=args.stage)[0] == build_stages(px=224)[0]
+    assert build_stages(px=224, configured=args.stage)[0] == build_stages(px=224)[0]
     decided = {"model.arch": list(ARCHITECTURES), "optim.batch_size": [8, 16, 32]}
     assert simplify_space(args.space) == {**decided, "augment.zoom": [0.0]}  # a line removes it
 
@@ -84,8 +84,8 @@ def test_weights_of_the_score_come_from_file_and_command_line(tmp_path, capsys):
 
 def test_objectives_are_a_list_in_the_file_and_change_the_stages(tmp_path):
     args = read(tmp_path, 'objectives = ["score", "latency_ms"]')
-    stated = read(tmp_path, "", "--objectives", "score,latency_ms")
-    assert args.objectives == stated.objectives == ("score", "latency_ms")
+    configured = read(tmp_path, "", "--objectives", "score,latency_ms")
+    assert args.objectives == configured.objectives == ("score", "latency_ms")
     options = as_options(args)
     assert RunOptions.from_dict(json.loads(json.dumps(options.to_dict()))) == options
     for stage, usual in zip(options.build_stages(50), RunOptions(budget=FIVE).build_stages(50), strict=True):
@@ -105,8 +105,8 @@ def test_paths_in_a_file_start_from_its_folder(tmp_path, monkeypatch):
 
 
 def test_stage_has_what_is_stated_and_its_repeats_follow():
-    stated = {"explore": {"px": 96}, "confirm": {"entrants": 1}, "final": {"epochs": 5, "entrants": 1}}
-    explore, confirm, final, repeat = build_stages(stated=stated)
+    configured = {"explore": {"px": 96}, "confirm": {"entrants": 1}, "final": {"epochs": 5, "entrants": 1}}
+    explore, confirm, final, repeat = build_stages(configured=configured)
     assert (explore.px, explore.epochs) == (96, 9) and (final.epochs, repeat.epochs) == (5, 5)
     assert confirm.top_k == 1 and not (confirm.include_smallest or confirm.include_pretrained or confirm.controls)
     assert final.top_k == 1 and repeat.top_k == build_stages()[3].top_k

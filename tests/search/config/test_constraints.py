@@ -30,13 +30,13 @@ def test_without_constraints_nothing_is_exceeded(measured):
 
 
 @pytest.mark.parametrize(
-    ("name", "stated", "actual"),
+    ("name", "option", "actual"),
     [("params", "max_params", PARAMS), ("macs", "max_macs", MACS), ("latency_ms", "max_latency_ms", 8.0)],
 )
-def test_excess_is_the_part_by_which_a_constraint_is_exceeded(name, stated, actual, measured):
-    assert Constraints(px=160, **{stated: actual}).compute_excess(SMALL) == {name: 0.0}
-    assert Constraints(px=160, **{stated: actual / 3}).compute_excess(SMALL) == {name: pytest.approx(2.0)}
-    assert Constraints(px=160, **{stated: 2 * actual}).compute_excess(SMALL) == {name: pytest.approx(-0.5)}
+def test_excess_is_the_part_by_which_a_constraint_is_exceeded(name, option, actual, measured):
+    assert Constraints(px=160, **{option: actual}).compute_excess(SMALL) == {name: 0.0}
+    assert Constraints(px=160, **{option: actual / 3}).compute_excess(SMALL) == {name: pytest.approx(2.0)}
+    assert Constraints(px=160, **{option: 2 * actual}).compute_excess(SMALL) == {name: pytest.approx(-0.5)}
 
 
 def test_multiply_adds_and_latency_are_those_of_the_model_that_comes_out(measured):
@@ -60,16 +60,16 @@ def test_those_that_keep_all_constraints_are_kept_in_order(measured):
 
 
 @pytest.mark.parametrize(
-    ("stated", "asked"),
+    ("limits", "asked"),
     [
         ({"max_params": 100.0}, "--max-params 100:"),
         ({"max_macs": 5e3, "max_params": 1e9}, "--max-params 1,000,000,000 --max-macs 5,000:"),
         ({"max_latency_ms": 0.5}, "--max-latency-ms 0.5:"),
     ],
 )
-def test_when_none_keeps_them_one_line_names_the_flag_and_the_smallest(stated, asked, measured):
+def test_when_none_keeps_them_one_line_names_the_flag_and_the_smallest(limits, asked, measured):
     with pytest.raises(ConfigError) as caught:
-        Constraints(px=160, **stated).select([LARGE, SMALL], source="the search space")
+        Constraints(px=160, **limits).select([LARGE, SMALL], source="the search space")
     message = str(caught.value)
     assert message.startswith(asked) and "no network of the search space meets this" in message
     assert f"{PARAMS:,} parameters" in message and f"{MACS:,} multiply-adds" in message

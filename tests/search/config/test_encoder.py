@@ -142,7 +142,7 @@ def test_command_wants_weights_and_configurations_that_need_each_other(folder, c
 
 
 def limit(name, **options):
-    return limit_space(1000, narrow=True, stated=read_space({}, read_encoder_weights(name)), **options)
+    return limit_space(1000, narrow=True, configured=read_space({}, read_encoder_weights(name)), **options)
 
 
 def test_search_tries_the_encoder_of_the_weights_and_nothing_else_of_its_architecture(folder):

@@ -1,4 +1,4 @@
-"""Grids: what is stated is what runs, and a mistake names its entry."""
+"""Grids: the listed configurations are those that run, and a mistake names its entry."""
 
 import json
 

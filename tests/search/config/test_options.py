@@ -43,9 +43,9 @@ def test_option_that_an_earlier_run_did_not_have_has_its_default():
         (("--max-latency-ms", "20", "--max-macs", "1G"), "limits", {"max_macs": 1e9, "max_latency_ms": 20.0}),
         (("--sampler", "random"), "sampler", "random"),
         (("--first", "study"), "first", "study"),
-        (("--near", "dark", "--missing", "0,255"), "stated", {"near": "dark", "missing": [0.0, 255.0]}),
-        (("--depth-unit", "m", "--depth-scale", "256"), "stated", {"depth_unit": "m", "depth_scale": 256.0}),
-        (("--mask-foreground", "1,2"), "stated", {"mask_values": {"foreground": [1.0, 2.0]}}),
+        (("--near", "dark", "--missing", "0,255"), "dataset_fields", {"near": "dark", "missing": [0.0, 255.0]}),
+        (("--depth-unit", "m", "--depth-scale", "256"), "dataset_fields", {"depth_unit": "m", "depth_scale": 256.0}),
+        (("--mask-foreground", "1,2"), "dataset_fields", {"mask_values": {"foreground": [1.0, 2.0]}}),
         (("--images", "a", "--depth", "c"), "roles", {"image": "a", "depth": "c"}),
     ],
 )

@@ -13,7 +13,7 @@ from search.study.space import (
 )
 from search.study.space_settings import list_lines, read_space, simplify_space
 
-STATED = {
+CONFIGURED = {
     "model.arch": ["unet", "atrous"],
     "model.width": [8, 16],
     "atrous.dilations": [2, 4, 8],
@@ -27,14 +27,14 @@ STATED = {
 }
 
 
-def draw(stated, count=60, *, narrow=False):
+def draw(configured, count=60, *, narrow=False):
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    limits = limit_space(160, narrow=narrow, stated=read_space(stated))
+    limits = limit_space(160, narrow=narrow, configured=read_space(configured))
     return [suggest(study.ask(), limits) for _ in range(count)]
 
 
 def test_search_draws_from_what_is_stated_alone():
-    configs = draw(STATED)
+    configs = draw(CONFIGURED)
     assert {(c.model.arch, c.model.width) for c in configs} == {(a, w) for a in ("unet", "atrous") for w in (8, 16)}
     assert {c.model.dilations for c in configs if c.model.arch == "atrous"} == {(2, 4, 8)}
     assert all(3e-3 <= c.optim.lr <= 1e-2 for c in configs)
@@ -43,7 +43,7 @@ def test_search_draws_from_what_is_stated_alone():
     warmups = {c.schedule.warmup for c in configs}
     assert len(warmups) == len(configs) and all(0.1 <= w <= 0.4 for w in warmups)
     assert {(c.augment.zoom, c.augment.flip) for c in configs} == {(0.0, 0.5)}  # the defaults of AugmentConfig
-    assert {c.augment.blur for c in configs} == {0.0, 0.3}  # not stated
+    assert {c.augment.blur for c in configs} == {0.0, 0.3}  # not configured
 
 
 def test_stated_architectures_are_searched_even_if_the_budget_is_small():
@@ -51,20 +51,20 @@ def test_stated_architectures_are_searched_even_if_the_budget_is_small():
     assert "atrous" not in {c.model.arch for c in draw({}, narrow=True)}
 
 
-@pytest.mark.parametrize("stated", [0.01, [0.01], [0.004, 0.02], {"low": 0.001, "high": 0.1, "log": False}])
-def test_learning_rate_is_fixed_listed_or_on_a_linear_scale(stated):
-    rates = {c.optim.lr for c in draw({"optim.lr": stated}, 30)}
-    if isinstance(stated, dict):
+@pytest.mark.parametrize("configured", [0.01, [0.01], [0.004, 0.02], {"low": 0.001, "high": 0.1, "log": False}])
+def test_learning_rate_is_fixed_listed_or_on_a_linear_scale(configured):
+    rates = {c.optim.lr for c in draw({"optim.lr": configured}, 30)}
+    if isinstance(configured, dict):
         assert all(0.001 <= rate <= 0.1 for rate in rates) and sum(rate > 0.05 for rate in rates) > len(rates) / 4
     else:
-        assert rates == set(stated if isinstance(stated, list) else [stated])
-    limits = build_space(stated=read_space({"optim.lr": stated}))
+        assert rates == set(configured if isinstance(configured, list) else [configured])
+    limits = build_space(configured=read_space({"optim.lr": configured}))
     suggested = suggest(optuna.trial.FixedTrial(encode_point(build_recipe("unet"), limits)), limits)
-    assert suggested.optim.lr in rates or isinstance(stated, dict)
+    assert suggested.optim.lr in rates or isinstance(configured, dict)
 
 
 def test_first_points_lie_in_the_stated_space():
-    limits = build_space(stated=read_space(STATED))
+    limits = build_space(configured=read_space(CONFIGURED))
     points = build_first_points(limits, lambda config: True, NETWORKS)
     assert {point["model/arch"] for point in points} == {"unet", "atrous"}
     for point in points:
@@ -73,8 +73,8 @@ def test_first_points_lie_in_the_stated_space():
 
 
 def test_smallest_networks_are_those_of_the_stated_space():
-    stated = {"model.arch": ["unet"], "unet.width": [12, 16], "unet.block": "dilated", "unet.stem_stride": [1]}
-    found = [c.model for c in list_smallest_networks(build_space(stated=read_space(stated)))]
+    configured = {"model.arch": ["unet"], "unet.width": [12, 16], "unet.block": "dilated", "unet.stem_stride": [1]}
+    found = [c.model for c in list_smallest_networks(build_space(configured=read_space(configured)))]
     assert {(m.arch, m.width, m.stem_stride, m.block) for m in found} == {("unet", 12, 1, "dilated")}
 
 
@@ -89,5 +89,5 @@ def test_what_equals_the_default_is_no_change():
     assert simplify_space({name: plain for name, plain, is_decided, _ in lines if not is_decided}) == {}
     assert {name for name, _, is_decided, _ in lines if is_decided} == {"model.arch", "optim.batch_size"}
     assert all(about and "\n" not in about for _, _, _, about in lines)
-    once = simplify_space(STATED)
-    assert simplify_space(once) == once and read_space(once) == read_space(STATED)
+    once = simplify_space(CONFIGURED)
+    assert simplify_space(once) == once and read_space(once) == read_space(CONFIGURED)

@@ -107,8 +107,8 @@ def test_shares_of_a_preset_fill_its_time_and_letters_tell_stages_apart(name):
 
 
 def test_stated_confirmation_takes_place_with_a_small_budget():
-    def names(**stated):
-        return [stage.name for stage in build_stages(trainings=1.0, stated=stated)]
+    def names(**configured):
+        return [stage.name for stage in build_stages(trainings=1.0, configured=configured)]
 
     assert names(explore={"epochs": 2}, final={"epochs": 5}) == ["explore", "final", "repeat"]
     assert names(confirm={"entrants": 1}) == ["explore", "confirm", "final", "repeat"]

@@ -78,8 +78,8 @@ def test_stage_whose_time_is_over_still_gives_its_trials_a_moment(resources):
 
 
 def test_stage_that_goes_on_keeps_its_images_and_the_time_of_its_trials(resources):
-    settled = {"train_images": 9, "cap_s": 4.5}
-    context = build_stage_context(resources(), EXPLORE, trials=None, settled=settled)
+    recorded = {"train_images": 9, "cap_s": 4.5}
+    context = build_stage_context(resources(), EXPLORE, trials=None, recorded=recorded)
     assert len(context.data.train) == 9 and context.cap_s == 4.5
 
 
