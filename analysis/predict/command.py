@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def make_parser(prog: str, description: str, epilog: str = "") -> cli.Parser:
     """Return the parser of a command with the argument `model` and the option --plugin."""
     parser = cli.Parser(prog, description, epilog)
-    named = "run folder, its best/ or a .safetensors file (default: %(default)s, the newest run)"
+    named = "run folder, its best/ or a .safetensors file (default: %(default)s, the run started or resumed last)"
     parser.add_argument("model", type=run_path, nargs="?", default=LATEST, metavar="RUN_OR_MODEL", help=named)
     add_plugin_option(parser)
     return parser
@@ -28,7 +28,7 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
 
 
 def default_to_latest(args: argparse.Namespace, others: str) -> None:
-    """Use the newest run if the first argument is no model but belongs to the list `others`.
+    """Use the latest run if the first argument is no model but belongs to the list `others`.
 
     So `one-look predict a.jpg b.jpg` works like `one-look predict a.jpg`.
     """

@@ -102,7 +102,8 @@ def resize_map(values: FloatMap, shape: tuple[int, ...]) -> FloatMap:
 def load_model(path: str | Path, *, device: str | None = None) -> Model:
     """Load the model of a run folder, of its best/ folder, or of model.safetensors with config.json beside it.
 
-    `path` may also be `latest`, the newest run. Without a `device` a GPU is used if there is one.
+    `path` may also be `latest`, the run that this user started or resumed last. Without a `device`, a GPU is used if
+    there is one.
     """
     weights = find_weights(find_run(path))
     attributes = _read_config(weights.with_name(CONFIG))

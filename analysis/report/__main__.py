@@ -13,7 +13,7 @@ from search.records.run_dir import LATEST, run_path
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     parser = cli.Parser("one-look report", "Write a run's report as one HTML file.")
-    described = "run folder, finished or not (default: %(default)s, the newest)"
+    described = "run folder, finished or not (default: %(default)s, the one started or resumed last)"
     parser.add_argument("run", type=run_path, nargs="?", default=LATEST, metavar="RUN", help=described)
     out = "file to write (default: report.html in the run folder)"
     parser.add_argument("--out", type=Path, metavar="FILE", help=out)

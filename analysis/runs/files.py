@@ -13,7 +13,7 @@ MODELS = (WEIGHTS, f"best/{WEIGHTS}")  # weights in a model folder and in a run 
 
 
 def find_run(name: str | Path) -> Path:
-    """Return a run folder, for `latest` the user's newest; raise AnalysisError if there is none."""
+    """Return a run folder; `latest` is the one started or resumed last. Raise AnalysisError if there is none."""
     try:
         return run_dir.find_run(name)
     except run_dir.RunDirError as error:

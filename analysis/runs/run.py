@@ -45,7 +45,7 @@ class Run:
 
 
 def read_run(folder: Path | str) -> Run:
-    """Read a run folder, or the newest by `latest`; raise AnalysisError if it is none, or a file of it is damaged."""
+    """Read a run folder, or `latest`; raise AnalysisError if it is no run folder, or one of its files is damaged."""
     folder = find_run(folder)
     if not folder.is_dir():
         raise AnalysisError(f"{folder}: no such folder; name the folder of a run")
@@ -107,7 +107,7 @@ def add_latency(run: Run) -> pd.DataFrame:
 def pick_runs(count: int = 1, *, with_model: bool = False) -> Any:
     """Return a list widget of this user's runs with trials or a model, whose `value` is those that are picked.
 
-    The newest `count` are picked first. After another choice the cells below are to be run again.
+    The latest `count` are selected at first. After another choice, run the cells below again.
     """
     from ipywidgets import Layout, SelectMultiple
 

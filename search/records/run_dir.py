@@ -66,7 +66,7 @@ def find_run(name: str | Path) -> Path:
 
 
 def list_runs() -> list[Path]:
-    """Return the runs that this user has started or resumed, and those in runs/, the newest first."""
+    """Return the runs that this user has started or resumed, the last one first, then the others in runs/."""
     folders = [*map(Path, reversed(_read_remembered())), *sorted(Path("runs").glob("*"), reverse=True)]
     return [folder for folder in dict.fromkeys(folders) if (folder / "run.json").is_file()]
 

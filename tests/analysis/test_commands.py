@@ -46,7 +46,7 @@ def test_arguments_and_exit_code_are_those_of_the_command(tmp_path, capsys):
 
 @pytest.fixture
 def latest(finished_run, tmp_path, monkeypatch):
-    """The finished run as the newest of this user, who is in another folder."""
+    """The finished run as the latest of this user, who is in another folder."""
     monkeypatch.setenv("ONE_LOOK_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     run = Path(shutil.copytree(finished_run, tmp_path / "run"))

@@ -88,7 +88,7 @@ def test_trial_tables_show_the_trials_of_all_runs(whole_runs, monkeypatch, tmp_p
     assert "f0001" in drawn and "e0014" in drawn
 
 
-def test_notebook_opens_on_the_newest_run_and_keeps_its_charts_as_html(whole_runs, monkeypatch, tmp_path):
+def test_notebook_opens_on_the_latest_run_and_keeps_its_charts_as_html(whole_runs, monkeypatch, tmp_path):
     begun = tmp_path / "begun"  # without a trial that has ended
     begun.mkdir()
     (begun / "run.json").write_text("{}")
