@@ -28,7 +28,7 @@ DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (1, 2)
 TITLES = {  # of metrics; the first one that the runs have is compared seed by seed
     "judge_score": "score elsewhere",
     "judge_iou": "IoU elsewhere",
-    "judge_explained_depth": "depth explained elsewhere",
+    "judge_explained_depth": "variance of depth explained elsewhere",
     "test_score": "test score",
     "test_iou": "test IoU",
     "test_rmse_depth": "test RMSE",
