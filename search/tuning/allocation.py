@@ -110,18 +110,17 @@ def allocate(
 
 
 def compute_trial_cap(stage: Stage, remaining_s: float | None, trials: int | None, workers: int) -> float | None:
-    """Return the seconds that one trial of a stage may train, at least 1; None without a deadline."""
+    """Return the seconds that one trial of a stage may train; None without a deadline.
+
+    Trials take equal time in rounds of one per worker; a search (`trials` is None) has `full_trials`. With early
+    stopping most trials of a search end before, so the rounds need not be whole, but each worker runs two trials.
+    """
     if remaining_s is None:
         return None
     left_s = max(remaining_s, 1.0)
-    if trials is None:
-        return compute_search_cap(left_s, workers, stage.full_trials, least_rounds=2 if stage.early_stopping else 1)
-    return left_s / -(-trials // workers)
-
-
-def compute_search_cap(stage_s: float, workers: int, full_trials: int, *, least_rounds: int = 2) -> float:
-    """Return the seconds that one trial of a search may train; each worker still runs `least_rounds` trials."""
-    return min(stage_s * workers / full_trials, stage_s / least_rounds)
+    if trials is None and stage.early_stopping:
+        return min(left_s * workers / stage.full_trials, left_s / 2)
+    return left_s / -(-(trials or stage.full_trials) // workers)
 
 
 def count_affordable_images(cap_s: float | None, throughput: Throughput, stage: Stage) -> int | None:

@@ -17,7 +17,7 @@ from search.tuning.allocation import (
     allocate,
     build_feasibility,
     choose_micro_batch_size,
-    compute_search_cap,
+    compute_trial_cap,
     count_affordable_images,
     count_trainings,
     describe_speeds,
@@ -66,11 +66,19 @@ def test_good_trainings_are_counted_by_size_and_speed():
 
 def test_more_workers_or_fewer_trials_give_each_trial_more_time():
     assert (
-        compute_search_cap(100.0, 4, 25)
-        == 2 * compute_search_cap(100.0, 2, 25)
-        == compute_search_cap(100.0, 2, 12.5)
+        compute_trial_cap(EXPLORE, 100.0, None, 4)
+        == 2 * compute_trial_cap(EXPLORE, 100.0, None, 2)
+        == compute_trial_cap(replace(EXPLORE, full_trials=12.5), 100.0, None, 2)
         == 16.0
     )
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 4])
+@pytest.mark.parametrize("trainings", [0.1, 0.75, 1.25, 1.75, 2.9])
+def test_all_trials_of_a_race_have_equal_time(trainings, workers):
+    race = build_stages(trainings=trainings)[0]
+    rounds = 100.0 / compute_trial_cap(race, 100.0, None, workers)
+    assert rounds == round(rounds) and race.full_trials <= rounds * workers < race.full_trials + workers
 
 
 def test_micro_batches_grow_with_memory_and_shrink_with_the_side():
@@ -85,8 +93,8 @@ def test_one_image_is_always_tried_and_no_memory_stated_is_no_limit():
 
 
 def test_trial_of_a_search_with_many_workers_takes_half_of_its_stage_at_the_most():
-    assert compute_search_cap(100.0, 1000, 25) == 50.0
-    assert compute_search_cap(100.0, 1000, 25, least_rounds=1) == 100.0  # a race
+    assert compute_trial_cap(EXPLORE, 100.0, None, 1000) == 50.0
+    assert compute_trial_cap(replace(EXPLORE, early_stopping=False), 100.0, None, 1000) == 100.0  # a race
 
 
 def test_larger_networks_are_tried_where_the_budget_is_larger():
