@@ -70,7 +70,7 @@ def estimate_methods(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Return `runs`, and the `mean` of a metric with its 95 % interval `low` to `high`, of each method, the best first.
 
     A method with another budget has a row of its own. The interval of a single run is a point. There are no rows for a
-    metric that no run has, such as those of a test part that the data lack.
+    metric that no run has, such as those of a test split that the data lack.
     """
     groups = table[table[metric].notna()].groupby(["method", "budget"])[metric]
     rows = {name: [len(values), *estimate_mean(values.to_numpy(dtype=float))] for name, values in groups}
@@ -145,7 +145,7 @@ def _explain(runs: pd.DataFrame, metric: str) -> str:
         " Elsewhere: the images of --judge, measured by one-look evaluate." if metric.startswith("judge") else ""
     )
     return (
-        f"All models are measured on whole parts at {PX} px and scored with one standard deviation of the depth for "
+        f"All models are measured on whole splits at {PX} px and scored with one standard deviation of the depth for "
         f"each seed.{elsewhere} {TITLES[metric].capitalize()} and differences by seed: mean over "
         f"{runs['seed'].nunique()} seeds [95 % t-interval]; other columns: mean [lowest, highest]. Seeds for {DELTA}: "
         f"the number of seeds that narrows the interval of the difference to {DELTA} on either side. Late: over "
@@ -157,7 +157,7 @@ def plot_over_time(runs: pd.DataFrame, curves: Sequence[pd.DataFrame]) -> Figure
     """Plot the incumbent's score of each method over time, and the final models' scores at the right.
 
     Lines are means over seeds with their intervals; each begins when all runs of its method have an incumbent. The dots
-    are the models in best/ on the whole validation part, all at one size. `runs` has the rows of scoring.score_runs,
+    are the models in best/ on the whole validation split, all at one size. `runs` has the rows of scoring.score_runs,
     and `curves` the scoring.trace_incumbent of each.
     """
     figure = Figure(figsize=(11.5, 5), layout="constrained")

@@ -2,7 +2,7 @@
 
 Runs differ in the size and number of their validation images and in the standard deviation of the depth that scales
 their scores. This module scores every model at PX, the last stage's size, with the depth's standard deviation over the
-whole validation part of its seed, split by background.
+whole validation split of its seed, split by background.
 """
 
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ class ResizingNetwork(nn.Module):
 
 
 def score_run(folder: Path, judge: Dataset | None = None) -> dict[str, Any]:
-    """Return the metrics of a run's model on whole parts of the data, its network, and what the run spent.
+    """Return the metrics of a run's model on whole splits of the data, its network, and what the run spent.
 
     With a data set `judge` the row also has the means of the JUDGED metrics on it, as `judge_score` and so on.
 
@@ -71,7 +71,7 @@ def score_run(folder: Path, judge: Dataset | None = None) -> dict[str, Any]:
 def score_runs(runs: Sequence[Path], judge: Dataset | None = None) -> pd.DataFrame:
     """Return a frame with the row of `score_run` for each run."""
     rows = []
-    with progress_bar("measuring the models on whole parts") as progress:
+    with progress_bar("measuring the models on whole splits") as progress:
         for number, run in enumerate(runs, start=1):
             rows.append(score_run(Path(run), judge))
             progress(number, len(runs))
@@ -95,10 +95,10 @@ def measure_model(folder: Path, state: dict[str, Any]) -> dict[str, float]:
     by_background = data_module if split_fairly else DataModule(data_module.dataset.root, seed=state["seed"])
     sigma = by_background.pack("val", PX).stats.depth_std or 1.0
     row: dict[str, float] = {"px": model.px, "sigma": sigma}
-    for part in (name for name in ("val", "test") if data_module.sizes()[name]):
-        loader = build_loader(data_module.pack(part, PX), device=model.device, batch_size=count, stats=model.stats)
+    for split in (name for name in ("val", "test") if data_module.sizes()[name]):
+        loader = build_loader(data_module.pack(split, PX), device=model.device, batch_size=count, stats=model.stats)
         metrics = measure(network, loader, model.stats, Score(sigma=sigma))
-        row |= {f"{part}_{name}": metrics[name] for name in METRICS if name in metrics}
+        row |= {f"{split}_{name}": metrics[name] for name in METRICS if name in metrics}
     return row
 
 

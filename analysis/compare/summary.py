@@ -41,16 +41,16 @@ def summarize_runs(*runs: Path | str) -> pd.DataFrame:
 
 
 def build_results_table(runs: pd.DataFrame) -> str:
-    """Return a Markdown table with a row for each run and each part that its model was measured on."""
+    """Return a Markdown table with a row for each run and each split that its model was measured on."""
     rows = []
     for run in runs.to_dict("records"):
         common = {"data": run["data"], "budget": run["budget"], "wall s": f"{run['wall_s']:.0f}"}
         common |= {"trials": str(run["searched"]), "busy": f"{run['busy']:.0%}", "network": run["network"]}
         common["parameters"] = f"{run['params']:,}"
-        for part in (part for part in ("val", "test") if pd.notna(run[f"{part}_images"])):
-            values = {title: run[f"{part}_{name}"] for title, name in TITLES.items()}
+        for split in (split for split in ("val", "test") if pd.notna(run[f"{split}_images"])):
+            values = {title: run[f"{split}_{name}"] for title, name in TITLES.items()}
             numbers = {title: "-" if pd.isna(value) else f"{value:.3f}" for title, value in values.items()}
-            rows.append({**common, "part": part, "images": f"{run[f'{part}_images']:.0f}", **numbers})
+            rows.append({**common, "split": split, "images": f"{run[f'{split}_images']:.0f}", **numbers})
     return markdown_table(rows)
 
 
@@ -89,7 +89,7 @@ def _summarize(run: Path) -> dict[str, Any]:
     row |= {"trials": len(trials), "searched": int((trials["stage"] == trials["stage"].iloc[0]).sum())}
     row |= {"failed": int((trials["status"] == "failed").sum()), "busy": _measure_busy(state.get("stages", []))}
     row |= {"network": f"{best['model/arch']} w{best['model/width']:.0f}", "params": int(best["params"])}
-    names = [(part, name) for part in ("val", "test") for name in (*METRICS, "images")]
+    names = [(split, name) for split in ("val", "test") for name in (*METRICS, "images")]
     return row | {"px": metrics["px"], **{f"{p}_{name}": metrics.get(p, {}).get(name, np.nan) for p, name in names}}
 
 

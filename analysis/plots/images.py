@@ -27,7 +27,7 @@ from models.metric_table import METRICS
 from models.metrics import binarise, full_metrics, select_images
 from search.output.model_folder import predict_batches
 
-MAX_IMAGES = 2000  # measured at most: the first of a part in nested order
+MAX_IMAGES = 2000  # measured at most: the first of a split in nested order
 DEPTH_PERCENT = (5, 95)  # percentiles of an image's pixels that bound its depth range
 MEASURED = ("score", "iou", "boundary_f", "mae_mask", "rmse_depth", "abs_rel", "checkerboard")
 
@@ -40,8 +40,8 @@ PERIOD_PX = 4  # upsampling leaves patterns of up to this period
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
-    """A run's model, and the images of one part of its data."""
+class Split:
+    """A run's model, and the images of one split of its data."""
 
     model: Model  # on the CPU
     pack: Pack  # at the model's size
@@ -53,8 +53,8 @@ class Part:
         return image
 
 
-def open_part(run: Path, part: str = "val", *, most: int = MAX_IMAGES) -> Part:
-    """Return a run's model and a part of its data, and pack the part if it is not packed yet.
+def open_split(run: Path, split: str = "val", *, most: int = MAX_IMAGES) -> Split:
+    """Return a run's model and a split of its data, and pack the split if it is not packed yet.
 
     A run reads "test" only once: look at it last, and choose nothing by it.
     """
@@ -62,33 +62,33 @@ def open_part(run: Path, part: str = "val", *, most: int = MAX_IMAGES) -> Part:
     model = load_model(run, device="cpu")
     data_module = load_data_module(read_json(run / "run.json"))
     sizes = data_module.sizes()
-    if not sizes.get(part):
-        raise AnalysisError(f"{run}: no part {part!r}; it has {', '.join(name for name in sizes if sizes[name])}")
-    pack = data_module.pack(part, model.px, count=min(most, sizes[part]))
-    background = {triplet.id: triplet.background for triplet in getattr(data_module.splits, part)}
-    return Part(model=model, pack=pack, backgrounds=tuple(background[name] for name in pack.ids))
+    if not sizes.get(split):
+        raise AnalysisError(f"{run}: no split {split!r}; it has {', '.join(name for name in sizes if sizes[name])}")
+    pack = data_module.pack(split, model.px, count=min(most, sizes[split]))
+    background = {triplet.id: triplet.background for triplet in getattr(data_module.splits, split)}
+    return Split(model=model, pack=pack, backgrounds=tuple(background[name] for name in pack.ids))
 
 
-def measure_images(part: Part) -> pd.DataFrame:
+def measure_images(split: Split) -> pd.DataFrame:
     """Return a row for each image: `image` (its name), `background`, its content and the model's metrics.
 
     `mask_share` is the share of true foreground, `depth_range` that of the true relative inverse depth from the 5th to
     the 95th percentile, `score` that of this image alone. What needs truth that is unknown is empty.
     """
     tables, done = [], 0
-    count = choose_images_per_pass(part.model.config.model, part.pack.px, part.model.device)
-    loader = build_loader(part.pack, device=part.model.device, batch_size=count, stats=part.model.stats)
+    count = choose_images_per_pass(split.model.config.model, split.pack.px, split.model.device)
+    loader = build_loader(split.pack, device=split.model.device, batch_size=count, stats=split.model.stats)
     with progress_bar("measuring images") as progress:
-        for batch, prediction in predict_batches(part.model.network, loader):
+        for batch, prediction in predict_batches(split.model.network, loader):
             tables.append(_measure_batch(batch, prediction))
             done += len(batch)
-            progress(done, len(part.pack))
+            progress(done, len(split.pack))
     errors = pd.concat(tables, ignore_index=True)
-    score = part.model.score
+    score = split.model.score
     rows = errors[errors.columns.intersection([*score.weights])].to_dict("records")
     known = [{str(name): float(value) for name, value in row.items() if pd.notna(value)} for row in rows]
     errors.insert(2, "score", [score.compute(metrics) if metrics else float("nan") for metrics in known])
-    names = pd.DataFrame({"image": part.pack.ids, "background": part.backgrounds})
+    names = pd.DataFrame({"image": split.pack.ids, "background": split.backgrounds})
     return pd.concat([names, errors], axis=1)
 
 
@@ -124,7 +124,7 @@ def _measure_batch(batch: Batch, prediction: Tensor) -> pd.DataFrame:
     return pd.DataFrame(content)
 
 
-def plot_images(part: Part, rows: pd.DataFrame) -> Figure:
+def plot_images(split: Split, rows: pd.DataFrame) -> Figure:
     """Plot images with true and predicted mask and depth, in the order of the rows of `measure_images`.
 
     The difference is the larger of those of the mask and of the depth, where they are known. Depth is bright where near
@@ -133,7 +133,7 @@ def plot_images(part: Part, rows: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(PANEL_IN * len(PANELS), (PANEL_IN + 0.25) * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), len(PANELS), squeeze=False)
     for axes, place, errors in zip(grid, rows.index.to_numpy(int), rows.to_dict("records"), strict=True):
-        panels = render_comparison(part.pack.gather(np.array([place])), _predict(part, place)[None])[0]
+        panels = render_comparison(split.pack.gather(np.array([place])), _predict(split, place)[None])[0]
         for ax, panel in zip(axes, panels, strict=True):
             _show(ax, panel)
         metrics = {"IoU": errors["iou"], "RMSE": errors["rmse_depth"]}
@@ -160,14 +160,14 @@ def plot_errors_by(errors: pd.DataFrame) -> Figure:
     return figure
 
 
-def plot_fine_structure(part: Part, place: int) -> Figure:
+def plot_fine_structure(split: Split, place: int) -> Figure:
     """Plot predicted mask and depth of one image, the crop with the strongest pattern magnified, and the pattern.
 
     The pattern is what a mean over PERIOD_PX by PERIOD_PX pixels removes. A checkerboard shows as a grid that continues
     where the image has no edges; edges show as double lines.
     """
     figure = Figure(figsize=(3 * 3.1, 2 * 3.1), layout="constrained")
-    for axes, name, values in zip(figure.subplots(2, 3), ("mask", "depth"), _predict(part, place), strict=True):
+    for axes, name, values in zip(figure.subplots(2, 3), ("mask", "depth"), _predict(split, place), strict=True):
         pattern = values - cv2.blur(values, (PERIOD_PX, PERIOD_PX))
         top, left = _find_crop(cv2.blur(np.abs(pattern), (CROP_PX, CROP_PX)))
         crop = np.s_[top : top + CROP_PX, left : left + CROP_PX]
@@ -178,9 +178,9 @@ def plot_fine_structure(part: Part, place: int) -> Figure:
     return figure
 
 
-def _predict(part: Part, place: int) -> np.ndarray:
-    """Return predicted mask and depth of one image of the part."""
-    maps: np.ndarray = part.model.predict_squares(part.image(place)[None])[0]
+def _predict(split: Split, place: int) -> np.ndarray:
+    """Return predicted mask and depth of one image of the split."""
+    maps: np.ndarray = split.model.predict_squares(split.image(place)[None])[0]
     return maps
 
 

@@ -105,7 +105,7 @@ def explain_best(run: Run) -> list[str]:
 
 
 def tabulate_metrics(metrics: dict[str, Any]) -> pd.DataFrame:
-    """Return the metrics of best/metrics.json: `metric`, `better`, a column per part, and `guess` (constant guess)."""
+    """Return the metrics of best/metrics.json: `metric`, `better`, a column per split, and `guess` (constant guess)."""
     parts = [part for part in ("val", "test") if part in metrics]
     guess = metrics[parts[-1]].get("constant_guess", {}) if parts else {}
     about = {name: (METRICS[name].title, "lower" if METRICS[name].is_error else "higher") for name in SHOWN}

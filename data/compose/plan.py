@@ -75,22 +75,22 @@ class Plan:
         return own[foreground], bool(side)
 
     def list_foregrounds(self, index: int) -> range:
-        """Return the foregrounds from which those of a composite are picked; each part of the set has its own."""
+        """Return the foregrounds from which those of a composite are picked; each split has its own."""
         count, split = len(self.foregrounds), self.pick_split(self.pick_background(index))
         return self._divide(count)[split] if split and count > 1 else range(count)
 
     @cached_property
     def _first_composites(self) -> dict[str, int]:
-        """The first composite of each part."""
+        """The first composite of each split."""
         splits = [self.pick_split(self.pick_background(index)) for index in range(self.count)]
         return {split: splits.index(split) for split in set(splits)}
 
     def pick_split(self, background: int) -> str:
-        """Pick the part of a background: "train", "val" or "test"; "" if nothing is held out."""
+        """Pick the split of a background: "train", "val" or "test"; "" if nothing is held out."""
         count = len(self.backgrounds)
         if count < 2 or not self.options.hold_out:
             return ""
-        return next(split for split, part in self._divide(count).items() if background in part)
+        return next(split for split, sources in self._divide(count).items() if background in sources)
 
     def _divide(self, count: int) -> dict[str, range]:
         """Divide so many sources: the last fifth is held out, half of it for the test if there are enough sources."""

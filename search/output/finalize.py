@@ -24,7 +24,7 @@ from search.tuning.rank_correlation import compute_mean_interval
 from search.tuning.ray.checkpoints import Checkpoint, CheckpointStore
 from search.tuning.ray.trainable import load_state
 
-MAX_MEASURED = 2000  # images of each part on which a final model is measured
+MAX_MEASURED = 2000  # images of each split on which a final model is measured
 FRONT_SHARE = 0.15  # fraction of the final time for the latencies of the Pareto front
 CLOSING_S = 4.0  # reserved for ending Ray after the last measurement
 REPORT_S, REPORT_TRIAL_S = 3.0, 0.01  # reserved for the report, and more of it for each trial
@@ -64,7 +64,7 @@ class FinalModels:
         return group[0], metrics
 
     def _write_best(self, record: TrialRecord, seeds: dict[str, Any] | None, deadline: float | None) -> dict[str, Any]:
-        """Write best/ unless it is unchanged, and record that the test part is read."""
+        """Write best/ unless it is unchanged, and record that the test split is read."""
         run_state, folder = self.run_state, self.run_state.folder / "best"
         reports = read_lines(run_state.folder / "reports.jsonl")
         more = {"outlook": describe_outlook(record, self.table.records, reports), **({"seeds": seeds} if seeds else {})}
@@ -90,7 +90,7 @@ class FinalModels:
         kept = [line["trial_id"] for line in front if line["trial_id"] != self.run_state.best][:keep]
         for trial_id, until in zip(kept, divide_time(deadline, len(kept)), strict=True):
             record, checkpoint = self.table.records[trial_id], self.checkpoints[trial_id]
-            write_model(record, checkpoint, self.data_module, out / trial_id, parts=("val",), deadline=until)
+            write_model(record, checkpoint, self.data_module, out / trial_id, splits=("val",), deadline=until)
         return front
 
 
@@ -100,13 +100,13 @@ def write_model(
     data_module: DataModule,
     folder: Path,
     *,
-    parts: Sequence[str] = ("val", "test"),
+    splits: Sequence[str] = ("val", "test"),
     more: Mapping[str, Any] | None = None,
     deadline: float | None,
 ) -> dict[str, Any]:
     """Write a model folder from a trial's checkpoint; return the content of its metrics.json.
 
-    The model is measured on those of `parts` that the data have, the test part only for the best model. Each part is
+    The model is measured on those of `splits` that the data have, the test split only for the best model. Each is
     packed and measured within its share of the time until `deadline`, a moment of time.monotonic(). `more` is added to
     metrics.json.
     """
@@ -123,7 +123,7 @@ def write_model(
         scale=data_module.depth_scale,
         trained_on=_describe_training(record, data_module),
     )
-    sizes = {name: size for name, size in data_module.sizes().items() if size and name in parts}
+    sizes = {name: size for name, size in data_module.sizes().items() if size and name in splits}
     packing_until = deadline and (time.monotonic() + deadline) / 2
     packs = {}
     for name, until in zip(sizes, divide_time(packing_until, len(sizes)), strict=True):

@@ -15,10 +15,10 @@ from search.records.run_dir import write_text
 CARD = "README.md"
 SHOWN = ("score", "iou", "dice", "boundary_f", "rmse_depth", "abs_rel", "delta1", "ssim_depth")
 KINDS = {"drawn": "drawn scenes", "pasted": "composites of pasted cut-outs", "given": "images"}
-PARTS = {"test": "test", "val": "validation"}
+SPLIT_TITLES = {"test": "test", "val": "validation"}
 SPLITS = {
-    "background": "by background: no background is in two of these parts",
-    "random": "by image: the parts share backgrounds, so the metrics are too optimistic",
+    "background": "by background: no background is in two splits",
+    "random": "by image: the splits share backgrounds, so the metrics are too optimistic",
 }
 SAMPLES = "![Image, true and predicted mask, true and predicted depth, difference](samples.png)"
 USE = """\
@@ -137,14 +137,14 @@ def _loss(loss: LossConfig, task: str, *, known: float) -> str:
 
 
 def _format_metrics(metrics: Mapping[str, Any]) -> str:
-    """Return the table of metrics, the test part first, followed by the samples and remarks."""
-    parts = {name: metrics[name] for name in PARTS if name in metrics}
-    shown = next(iter(parts))
-    columns = [*parts.values(), parts[shown]["constant_guess"]]
-    heads = [*(PARTS[name] for name in parts), f"constant guess ({PARTS[shown]})"]
+    """Return the table of metrics, the test split first, followed by the samples and remarks."""
+    splits = {name: metrics[name] for name in SPLIT_TITLES if name in metrics}
+    shown = next(iter(splits))
+    columns = [*splits.values(), splits[shown]["constant_guess"]]
+    heads = [*(SPLIT_TITLES[name] for name in splits), f"constant guess ({SPLIT_TITLES[shown]})"]
     lines = [f"| | {' | '.join(heads)} |", f"|---|{'---|' * len(heads)}"]
     for name in SHOWN:
-        if any(name in values for values in parts.values()):
+        if any(name in values for values in splits.values()):
             cells = (f"{values[name]:.3f}" if name in values else "" for values in columns)
             lines.append(f"| {METRICS[name].title} | {' | '.join(cells)} |")
     lines.append("| images | " + " | ".join(_measured(values) for values in columns) + " |")
@@ -157,8 +157,8 @@ def _measured(values: Mapping[str, Any]) -> str:
 
 def _remarks(metrics: Mapping[str, Any]) -> Iterator[str]:
     yield (
-        f"Score = {_formula(metrics)}. The validation part selected"
-        " the model; the test part was not used for any decision."
+        f"Score = {_formula(metrics)}. The validation split selected"
+        " the model; the test split was not used for any decision."
     )
     if "seeds" in metrics:
         seeds = metrics["seeds"]
@@ -197,10 +197,10 @@ def _limits(about: Mapping[str, Any], metrics: Mapping[str, Any]) -> Iterator[st
 
 
 def _list_no_better_than_guess(metrics: Mapping[str, Any]) -> list[str]:
-    part = metrics.get("test") or metrics["val"]
-    guess = part["constant_guess"]
-    signs = {name: -1 if METRICS[name].is_error else 1 for name in SHOWN if name in guess and name in part}
-    return [METRICS[name].title for name, sign in signs.items() if sign * part[name] <= sign * guess[name]]
+    split = metrics.get("test") or metrics["val"]
+    guess = split["constant_guess"]
+    signs = {name: -1 if METRICS[name].is_error else 1 for name in SHOWN if name in guess and name in split}
+    return [METRICS[name].title for name, sign in signs.items() if sign * split[name] <= sign * guess[name]]
 
 
 def _listed(options: Mapping[str, Any]) -> str:

@@ -69,7 +69,7 @@ def write_model_folder(
 ) -> dict[str, Any]:
     """Write model.safetensors, config.json, metrics.json, README.md, samples.png; return the content of metrics.json.
 
-    `splits` are packs: "val", and "test" if the data have a test part; `sizes` counts all images of each. After
+    `splits` are packs: "val", and "test" if the data have a test split; `sizes` counts all images of each. After
     `deadline`, a moment of time.monotonic(), no further image is measured; metrics.json has the number of images.
     `leaks` is True if validation shares backgrounds with training (`--split random`). `more` is added to metrics.json.
     """
@@ -98,10 +98,10 @@ def write_model_folder(
 
 def _note(metrics: dict[str, Any], leaks: bool, stats: Stats) -> str:
     """Return a line with caveats about the metrics; "" if there are none."""
-    notes = [] if "test" in metrics else ["no test part in this data set: there are no test metrics"]
+    notes = [] if "test" in metrics else ["no test split in this data set: there are no test metrics"]
     trained = {"mask": ("iou", stats.mask_known, "depth"), "depth": ("rmse_depth", stats.depth_known, "mask")}
     for task, (metric, share, other) in trained.items():
-        missing = [part for part in ("val", "test") if part in metrics and metric not in metrics[part]]
+        missing = [split for split in ("val", "test") if split in metrics and metric not in metrics[split]]
         if share and missing:
             notes.append(f"no {task} is known in {' and '.join(missing)}: the score there covers only the {other}")
     if leaks:

@@ -68,7 +68,7 @@ class RunState:
     best: str | None = None  # the trial in best/
     seeds: dict[str, Any] | None = None  # scores over the seeds of the best configuration
     front: list[dict[str, Any]] | None = None  # trials on the Pareto front
-    test_read: list[dict[str, Any]] | None = None  # each evaluation on the test part
+    test_read: list[dict[str, Any]] | None = None  # each evaluation on the test split
     # functions that return the contents of files to write into the run folder, by name
     copies: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
     _written: dict[str, Any] = field(default_factory=dict, init=False, repr=False)

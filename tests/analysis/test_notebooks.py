@@ -111,7 +111,7 @@ def test_bars_of_a_notebook_leave_nothing_behind(monkeypatch, tmp_path):
 def test_inside_the_best_model_shows_metrics_and_images(whole_runs, monkeypatch, tmp_path):
     cells = executed("inside_the_best_model", monkeypatch, tmp_path, [whole_runs[1], whole_runs[0]])
     metrics = json.loads((whole_runs[0] / "best" / "metrics.json").read_text())["val"]
-    assert shown(cells, "seen = open_part")[0] == f"f0001: unet of width 4; {metrics['images']} images of 32 px\n"
+    assert shown(cells, "seen = open_split")[0] == f"f0001: unet of width 4; {metrics['images']} images of 32 px\n"
     means = row(cells, "errors[[*MEASURED", "mean")
     wanted = [f"{metrics[name]:.4f}" for name in ("score", "iou", "boundary_f", "mae_mask", "rmse_depth", "abs_rel")]
     assert means[:6] == wanted

@@ -31,7 +31,7 @@ def test_a_run_is_a_row_of_its_records(whole_runs):
     assert row["val_score"] == metrics["val"]["score"] and row["test_iou"] == metrics["test"]["iou"]
 
 
-def test_run_without_test_part_has_no_test_metrics(whole_runs, tmp_path):
+def test_run_without_test_split_has_no_test_metrics(whole_runs, tmp_path):
     run = shutil.copytree(whole_runs[0], tmp_path / "run")
     path = run / "best" / "metrics.json"
     metrics = json.loads(path.read_text())

@@ -15,7 +15,7 @@ from analysis.plots.images import (
     average_groups,
     measure_depth_range,
     measure_images,
-    open_part,
+    open_split,
     plot_errors_by,
     plot_fine_structure,
     plot_images,
@@ -26,13 +26,13 @@ from data.reading.layout import read_dataset
 
 
 @pytest.fixture(scope="module")
-def part(whole_runs):
-    return open_part(whole_runs[0])
+def split(whole_runs):
+    return open_split(whole_runs[0])
 
 
 @pytest.fixture(scope="module")
-def errors(part):
-    return measure_images(part)
+def errors(split):
+    return measure_images(split)
 
 
 def test_means_over_images_are_the_metrics_of_the_run(whole_runs, errors):
@@ -42,26 +42,26 @@ def test_means_over_images_are_the_metrics_of_the_run(whole_runs, errors):
         assert errors[name].mean() == pytest.approx(metrics[name], abs=1e-6), name
 
 
-def test_each_image_has_its_name_and_its_content(part, errors):
-    assert errors["image"].tolist() == list(part.pack.ids) and errors["image"].is_unique
+def test_each_image_has_its_name_and_its_content(split, errors):
+    assert errors["image"].tolist() == list(split.pack.ids) and errors["image"].is_unique
     assert len(set(errors["background"])) == 1  # one of ten is held out
-    raw = part.pack.gather(np.arange(len(errors)))
+    raw = split.pack.gather(np.arange(len(errors)))
     assert errors["mask_share"].to_numpy() == pytest.approx((raw.mask > 127).mean(axis=(1, 2)), abs=1e-6)
     assert ((errors["depth_range"] > 0) & (errors["depth_range"] <= 1)).all()
 
 
-def test_parts_are_those_of_the_run_and_no_larger_than_asked_for(whole_runs, part):
-    other = open_part(whole_runs[0], "test")
-    assert not set(other.pack.ids) & set(part.pack.ids) and not set(other.backgrounds) & set(part.backgrounds)
-    assert len(open_part(whole_runs[0], "train", most=3).pack) == 3
+def test_splits_are_those_of_the_run_and_no_larger_than_asked_for(whole_runs, split):
+    other = open_split(whole_runs[0], "test")
+    assert not set(other.pack.ids) & set(split.pack.ids) and not set(other.backgrounds) & set(split.backgrounds)
+    assert len(open_split(whole_runs[0], "train", most=3).pack) == 3
 
 
-def test_part_of_the_latest_run(whole_runs, part, tmp_path, monkeypatch):
+def test_split_of_the_latest_run(whole_runs, split, tmp_path, monkeypatch):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "only").symlink_to(whole_runs[0])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ONE_LOOK_CACHE", str(tmp_path / "cache"))
-    assert open_part("latest").pack.ids == part.pack.ids
+    assert open_split("latest").pack.ids == split.pack.ids
 
 
 def test_depth_range_leaves_out_outliers_and_unknown_pixels():
@@ -72,22 +72,22 @@ def test_depth_range_leaves_out_outliers_and_unknown_pixels():
     assert np.isnan(measure_depth_range(depth, np.zeros((10, 10), bool)))
 
 
-def test_depth_metrics_are_empty_where_no_depth_is_known(part, monkeypatch):
-    gather = type(part.pack).gather
+def test_depth_metrics_are_empty_where_no_depth_is_known(split, monkeypatch):
+    gather = type(split.pack).gather
 
     def blind(pack, indices):
         raw = gather(pack, indices)
         raw.depth[indices == 0] = 0
         return raw
 
-    monkeypatch.setattr(type(part.pack), "gather", blind)
-    first, *others = measure_images(part).to_dict("records")
+    monkeypatch.setattr(type(split.pack), "gather", blind)
+    first, *others = measure_images(split).to_dict("records")
     assert np.isnan(first["rmse_depth"]) and np.isnan(first["depth_range"]) and first["score"] == first["iou"]
     assert not any(np.isnan(row["rmse_depth"]) for row in others)
 
 
-def test_mask_metrics_are_empty_where_no_mask_is_known(part, monkeypatch):
-    gather = type(part.pack).gather
+def test_mask_metrics_are_empty_where_no_mask_is_known(split, monkeypatch):
+    gather = type(split.pack).gather
 
     def blind(pack, indices):
         raw = gather(pack, indices)
@@ -95,10 +95,10 @@ def test_mask_metrics_are_empty_where_no_mask_is_known(part, monkeypatch):
         raw.mask_known[indices == 1], raw.depth[indices == 1] = False, 0
         return raw
 
-    monkeypatch.setattr(type(part.pack), "gather", blind)
-    first, second, *others = measure_images(part).to_dict("records")
+    monkeypatch.setattr(type(split.pack), "gather", blind)
+    first, second, *others = measure_images(split).to_dict("records")
     assert np.isnan(first["iou"]) and np.isnan(first["mask_share"]) and np.isnan(first["study_mse_ssim"])
-    assert first["score"] == pytest.approx(1 - first["rmse_depth"] / part.model.score.sigma)
+    assert first["score"] == pytest.approx(1 - first["rmse_depth"] / split.model.score.sigma)
     assert np.isnan(second["score"])
     assert not any(np.isnan(row["iou"]) for row in others)
 
@@ -122,14 +122,14 @@ def test_images_that_are_all_alike_or_few_are_grouped_too():
     assert average_groups(table(mask_share=[np.nan], iou=[1.0]), "mask_share").empty
 
 
-def test_missing_part_is_refused(whole_runs):
-    with pytest.raises(AnalysisError, match="no part 'all'; it has train, val, test"):
-        open_part(whole_runs[0], "all")
+def test_missing_split_is_refused(whole_runs):
+    with pytest.raises(AnalysisError, match="no split 'all'; it has train, val, test"):
+        open_split(whole_runs[0], "all")
 
 
 def test_model_without_its_run_is_refused(finished_run):
     with pytest.raises(DataError, match="does not record the training data"):
-        open_part(finished_run)
+        open_split(finished_run)
 
 
 def test_data_that_have_changed_are_refused(whole_runs, tmp_path):
@@ -138,7 +138,7 @@ def test_data_that_have_changed_are_refused(whole_runs, tmp_path):
     state["data"]["fingerprint"] = "other"
     (run / "run.json").write_text(json.dumps(state))
     with pytest.raises(DataError, match="has changed since the run began"):
-        open_part(run)
+        open_split(run)
 
 
 def test_backgrounds_are_those_of_the_images_behind_one_that_is_left_out(whole_runs, tiny_dataset, tmp_path):
@@ -149,10 +149,10 @@ def test_backgrounds_are_those_of_the_images_behind_one_that_is_left_out(whole_r
     state = json.loads((run / "run.json").read_text())
     state["data"] |= {"folder": str(data), "fingerprint": read_dataset(data).fingerprint}
     (run / "run.json").write_text(json.dumps(state))
-    part = open_part(run, "train")
+    split = open_split(run, "train")
     background = {triplet.id: triplet.background for triplet in data_module.splits.train}
-    assert len(part.pack) == len(data_module.splits.train) - 1
-    assert part.backgrounds == tuple(background[name] for name in part.pack.ids)
+    assert len(split.pack) == len(data_module.splits.train) - 1
+    assert split.backgrounds == tuple(background[name] for name in split.pack.ids)
 
 
 def shown(ax):
@@ -160,15 +160,15 @@ def shown(ax):
     return np.asarray(picture.get_array())
 
 
-def test_images_are_shown_in_the_order_asked_for_with_truth_and_prediction(part, errors, tmp_path):
+def test_images_are_shown_in_the_order_asked_for_with_truth_and_prediction(split, errors, tmp_path):
     rows = errors.nsmallest(2, "iou")
-    figure = plot_images(part, rows)
+    figure = plot_images(split, rows)
     axes = np.reshape(figure.axes, (2, len(PANELS)))
     for line, (place, row) in zip(axes, rows.iterrows(), strict=True):
-        image = part.image(place)
+        image = split.image(place)
         assert (shown(line[0]) == image).all()
         assert row["image"] in line[0].get_title("left") and f"{row['iou']:.3f}" in line[0].get_title("left")
-        mask, _ = part.model.predict(image)
+        mask, _ = split.model.predict(image)
         assert np.abs(shown(line[2])[..., 0] / 255 - mask).max() < 1 / 255
         difference = np.abs(shown(line[1])[..., 0] / 255 - mask)
         assert (shown(line[5])[..., 0] / 255 >= difference - 2 / 255).all()
@@ -184,10 +184,10 @@ def test_every_image_and_the_means_of_groups_are_drawn(errors):
     assert {ax.get_ylabel() for ax in axes} >= {"IoU of the mask", "RMSE of the depth"}
 
 
-def test_a_pattern_is_found_and_magnified(part, monkeypatch):
+def test_a_pattern_is_found_and_magnified(split, monkeypatch):
     maps = np.zeros((1, 2, 128, 128), np.float32)
     maps[:, :, 80:120, 20:60] = np.indices((40, 40)).sum(axis=0) % 2
-    monkeypatch.setattr(type(part.model), "predict_squares", lambda model, squares: maps)
-    for whole, spot, pattern in np.reshape(plot_fine_structure(part, 0).axes, (2, 3)):
+    monkeypatch.setattr(type(split.model), "predict_squares", lambda model, squares: maps)
+    for whole, spot, pattern in np.reshape(plot_fine_structure(split, 0).axes, (2, 3)):
         assert shown(whole).shape == (128, 128) and shown(spot).shape == (CROP_PX, CROP_PX)
         assert np.abs(shown(pattern)).mean() == pytest.approx(0.5, abs=0.05)

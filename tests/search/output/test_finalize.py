@@ -24,9 +24,9 @@ from search.tuning.ray.trainable import STATE_FILE
 STAGES = build_stages()
 
 
-@pytest.mark.parametrize(("parts", "measured"), [(("val", "test"), {"val", "test"}), (("val",), {"val"})])
+@pytest.mark.parametrize(("splits", "measured"), [(("val", "test"), {"val", "test"}), (("val",), {"val"})])
 def test_model_is_written_and_measured_on_the_parts_that_it_may_read(
-    parts, measured, tiny_dataset, tmp_path, small_config
+    splits, measured, tiny_dataset, tmp_path, small_config
 ):
     data_module = DataModule(tiny_dataset, seed=0)
     data_module.stage_data(fraction=STAGES[0].fraction, px=STAGES[0].px)
@@ -47,7 +47,7 @@ def test_model_is_written_and_measured_on_the_parts_that_it_may_read(
     pack = data_module.pack
     data_module.pack = lambda name, *args, **more: (read.append(name), pack(name, *args, **more))[1]
     more = {"seeds": summarize_seeds([record, record])}
-    metrics = write_model(record, checkpoint, data_module, tmp_path / "front", parts=parts, more=more, deadline=None)
+    metrics = write_model(record, checkpoint, data_module, tmp_path / "front", splits=splits, more=more, deadline=None)
     assert metrics == json.loads((tmp_path / "front" / "metrics.json").read_text())
     assert {"val", "test"} & metrics.keys() == measured == set(read) and metrics["seeds"] == more["seeds"]
     assert (tmp_path / "front" / "model.safetensors").exists() and (tmp_path / "front" / "samples.png").exists()
@@ -71,7 +71,7 @@ def test_model_keeps_the_moments_of_its_encoder_and_needs_no_published_weights(
         trial_id="f0001", parent_id="", stage="final", config=config.flat(), seed=0, metrics={"px": 32, "score": 0.5}
     )
     checkpoint = Checkpoint.from_directory(str(tmp_path))
-    write_model(record, checkpoint, data_module, tmp_path / "best", parts=("val",), deadline=None)
+    write_model(record, checkpoint, data_module, tmp_path / "best", splits=("val",), deadline=None)
     model = load_model(tmp_path / "best", device="cpu")
     assert (model.stats.image_mean, model.stats.image_std) == (MOMENTS.mean, MOMENTS.std)
     assert model.stats.depth_mean == stats.depth_mean and stats.image_mean != MOMENTS.mean

@@ -61,10 +61,10 @@ def test_scale_of_the_depth_goes_with_the_model(winner, tiny_dataset, tmp_path):
         assert [words in card for words in ("1 is 0.5 m, 0 is 8 m", "metres are valid")] == [expected is not None] * 2
 
 
-def test_data_without_test_part_says_so(winner, tiny_dataset, tmp_path):
+def test_data_without_test_split_says_so(winner, tiny_dataset, tmp_path):
     packs = {"val": DataModule(tiny_dataset, seed=0).pack("val", 32)}
     metrics = write_model_folder(winner, tmp_path, packs, sizes={"val": 4}, deadline=None)
-    assert "test" not in metrics and "no test part" in metrics["note"]
+    assert "test" not in metrics and "no test split" in metrics["note"]
 
 
 def test_measuring_stops_at_its_deadline_and_says_how_many(winner, tiny_dataset, tmp_path):
@@ -105,7 +105,7 @@ def test_partial_data_are_measured_on_what_they_have(winner, partial_datasets, t
     assert f"No {absent.replace('iou', 'mask').removeprefix('rmse_')} was known in training" in said
 
 
-def test_part_that_lacks_what_was_trained_says_so(winner, partial_datasets, tmp_path):
+def test_split_that_lacks_what_was_trained_says_so(winner, partial_datasets, tmp_path):
     packs = {"val": DataModule(partial_datasets["depth_only"], seed=0).pack("val", 32)}
     metrics = write_model_folder(winner, tmp_path, packs, sizes={"val": 4}, deadline=None)
     assert "no mask is known in val: the score there covers only the depth" in metrics["note"]
