@@ -126,8 +126,8 @@ def add_objectives(stage: Stage, objectives: tuple[str, ...]) -> Stage:
 
 def list_stage_settings(stage: Stage, *, is_last: bool) -> dict[str, Any]:
     """Return the settings of a stage that a settings file can change; the run sets the size of the last stage."""
-    names = [name for name in STAGE_SETTINGS if name != ("entrants" if stage.is_first else "px" if is_last else "")]
-    return {name: getattr(stage, STAGE_SETTINGS[name].attribute) for name in names}
+    fixed = {"entrants": stage.is_first, "px": is_last}
+    return {name: getattr(stage, each.attribute) for name, each in STAGE_SETTINGS.items() if not fixed.get(name)}
 
 
 def list_changeable_settings(preset: str, px: int = FINAL_PX) -> dict[str, dict[str, Any]]:
@@ -170,7 +170,7 @@ def _apply_settings(stage: Stage, configured: Mapping[str, Mapping[str, Any]]) -
     kept = {name: value for name, value in settings.items() if not repeats or name in ("images", "epochs")}
     values = {STAGE_SETTINGS[name].attribute: value for name, value in kept.items()}
     if "entrants" in kept:
-        values |= {"include_smallest": False, "include_pretrained": False, "controls": 0}
+        values |= {"epsilon": math.inf, "include_smallest": False, "include_pretrained": False, "controls": 0}
     return replace(stage, **values)
 
 

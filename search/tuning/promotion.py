@@ -55,27 +55,24 @@ def promote(
     `excluded` trials were promoted before, or their weights are gone.
 
     Returns:
-        The best in order, except those more than `epsilon` below the first, then the controls. The smallest network on
+        The best in order, as far as they are within `epsilon` of the first, then the controls. The smallest network on
         the Pareto front and the best pretrained one that beat a constant guess get the last of the best places. With
         `prefers_earlier` the first is the one that was tried first of those within EPSILON of the best score.
     """
     order = order_for_promotion(records, stage.objectives)
     available = [r for r in order if r.trial_id not in excluded]
-    if stage.prefers_earlier:
-        available = available[_find_earliest(available) :]
+    if stage.prefers_earlier and available:
+        near = [r for r in available if r.score >= available[0].score - EPSILON]
+        first = min(near, key=lambda r: r.trial_id)
+        available = [first, *(r for r in available if r is not first)]
     included = _find_smallest_network(available) if stage.include_smallest else []
     included += [r for r in _find_best_pretrained(available) if stage.include_pretrained and r not in included]
-    least = available[0].score - stage.epsilon if available else 0.0
-    others = [r for r in available if r not in included and r.score >= least][: max(stage.top_k - len(included), 0)]
+    base = available[0].score if available else 0.0
+    near = [r for r in available if base - stage.epsilon <= r.score <= base + stage.epsilon]
+    others = [r for r in near if r not in included][: max(stage.top_k - len(included), 0)]
     best = [r for r in available if r in included or r in others]
     lower_half = [r for r in order[len(order) // 2 :] if r in available and r not in best]
     return best + select_controls(lower_half, stage.controls, seed=seed)
-
-
-def _find_earliest(order: Sequence[TrialRecord]) -> int:
-    """Return the place of the trial that began first among those within EPSILON of the best score; 0 of none."""
-    near = [place for place, record in enumerate(order) if record.score >= order[0].score - EPSILON]
-    return min(near, key=lambda place: order[place].trial_id, default=0)
 
 
 def select_controls(records: Sequence[TrialRecord], count: int, *, seed: int) -> list[TrialRecord]:

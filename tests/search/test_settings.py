@@ -138,6 +138,7 @@ WRONG = {  # the file, and what its line says
     "[stage.explore]\npx = 20": "stage.explore.px = 20 must be a whole number from 48 to 512",
     "[stage.explore]\nentrants = 3": "stage.explore has no 'entrants'",
     "[stage.final]\npx = 224": "--px sets the size of the last stage",
+    'stages = "single"\nstage.explore.px = 80': "--px sets the size of the last stage",
     "[stage.final]\nshare = 0": "stage.final.share = 0 must be a number from 0.001 to 1",
     'objectives = ["latency_ms", "score"]': "'latency_ms,score' must be score, followed by none or some of params",
     'objectives = "score,iou"': "'score,iou' must be score",

@@ -238,6 +238,20 @@ def test_short_race_is_won_by_the_first_of_the_portfolio_unless_another_one_is_c
     assert promote([], final, seed=0) == []
 
 
+def test_pretrained_network_with_the_best_score_of_a_short_race_is_trained_on_too():
+    final = build_stages(trainings=0.5)[1]
+    records = [record(1, 0.60), pretrained(record(2, 0.62)), pretrained(record(3, 0.2)), record(4, 0.61)]
+    assert ids(promote(records, final, seed=0)) == ["e0001", "e0002"]
+
+
+@pytest.mark.parametrize(("trainings", "first"), [(0.5, "e0001"), (1.0, "e0002")])
+def test_as_many_trials_of_a_race_are_promoted_as_the_user_configures(trainings, first):
+    final = build_stages(trainings=trainings, configured={"final": {"entrants": 3}})[1]
+    records = [record(1, 0.60), record(2, 0.62), record(3, 0.2), pretrained(record(4, 0.1))]
+    promoted = ids(promote(records, final, seed=0))
+    assert promoted[0] == first and sorted(promoted) == ["e0001", "e0002", "e0003"]
+
+
 @pytest.mark.parametrize(
     "options", [{"tried_first": "study"}, {"tried_first": "nothing"}, {"fixed": True}, {"trainings": 1.0}]
 )
