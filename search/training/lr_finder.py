@@ -24,6 +24,7 @@ from data.runtime import cli
 from data.runtime.files import write_atomically
 from data.runtime.progress import Progress, no_progress, progress_bar
 from models.config import ConfigError
+from models.score import Score
 from search.config.recipes import build_recipe
 from search.config.trial import TrialConfig
 from search.training.lr_schedules import exponential
@@ -111,8 +112,9 @@ def run_range_test(
     low, high = TEST_RANGES[config.optim.name]
     config = replace(config, optim=replace(config.optim, lr=high))
     batch_size = min(config.optim.batch_size, len(data.train))
-    # validation has no part in the test: one image keeps it short
+    # validation has no part in the test: one image keeps it short, with a score that any label suffices for
     data = replace(data, train=data.train.prefix(min(steps * batch_size, len(data.train))), val=data.val.prefix(1))
+    data = replace(data, score=Score(sigma=1.0, weights={"mae_mask": 0.5, "rmse_depth": 0.5}))
     steps_per_epoch = len(data.train) // batch_size
     plan = FitPlan(epochs=math.ceil(steps / steps_per_epoch), seed=seed, device=device)
     curve = _Curve(total=plan.epochs * steps_per_epoch, progress=progress)
@@ -161,13 +163,14 @@ SMALLEST_PX = 32
 
 def plot_range_test(test: RangeTest, path: Path, title: str) -> None:
     """Plot losses over learning rates with the steepest slope; raise ConfigError if the PNG cannot be written."""
-    from matplotlib.figure import Figure  # takes half a second to import
+    import pandas as pd
+    from matplotlib.figure import Figure  # both take half a second to import
 
     figure = Figure(figsize=(8, 5))
     axes = figure.subplots()
     axes.plot(test.rates, test.losses, ".", color="0.6", label="loss of a batch")
-    means = np.convolve(test.losses, np.full(AVERAGED_STEPS, 1 / AVERAGED_STEPS), mode="valid")
-    axes.plot(test.rates[AVERAGED_STEPS // 2 :][: len(means)], means, label=f"mean of {AVERAGED_STEPS}")
+    means = pd.Series(test.losses).rolling(AVERAGED_STEPS, center=True).mean()
+    axes.plot(test.rates, means, label=f"mean of {AVERAGED_STEPS}")
     if test.steepest is not None and test.suggestion is not None:
         axes.plot(test.steepest.rates, test.steepest.losses, linewidth=2, label="steepest slope")
         axes.axvline(test.suggestion, linestyle="--", color="black", label=f"suggestion {test.suggestion:.1e}")

@@ -12,6 +12,8 @@ RATES = list(np.geomspace(1e-5, 1.0, 100))
 SLOPE = SteepestSlope(rates=(1e-3, 1e-2), losses=(1.1, 0.8), slope=-0.13, standard_errors=9.0)
 FALLING = RangeTest(rates=RATES, losses=list(np.linspace(1.2, 0.7, 100)), steepest=SLOPE)
 FLAT = RangeTest(rates=RATES, losses=[1.0] * 100, steepest=None)
+SHORT = RangeTest(rates=RATES[:3], losses=[1.0, 1.0, 9.0], steepest=None)  # the loss explodes at once
+EMPTY = RangeTest(rates=[], losses=[], steepest=None)  # the first loss is not finite
 
 
 def test_plot_is_written_with_and_without_a_suggestion(tmp_path):
@@ -26,7 +28,7 @@ def arguments(folder, tmp_path, **changed):
     return [str(part) for name, value in values.items() for part in (f"--{name}", value)]
 
 
-@pytest.mark.parametrize("test", [FALLING, FLAT])
+@pytest.mark.parametrize("test", [FALLING, FLAT, SHORT, EMPTY])
 def test_command_prints_one_line_and_plots(tiny_dataset, tmp_path, capsys, monkeypatch, test):
     monkeypatch.setattr(lr_finder, "run_range_test", lambda *args, **options: test)
     code = main(arguments(tiny_dataset, tmp_path))

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from data.data_module import DataModule
 from search.training import lr_finder as range_test
 from search.training.lr_finder import TEST_RANGES, RangeTest, centre_range, find_steepest_slope, run_range_test
 from search.training.trainer import FitPlan, fit
@@ -58,6 +59,13 @@ def test_suggested_rate_trains_better_than_a_hundredth_of_it(fit_data, small_con
     assert low < test.suggestion < high
     better, worse = (trained_loss(small_config, fit_data, lr) for lr in (test.suggestion, test.suggestion / 100))
     assert better < 0.9 * worse
+
+
+def test_first_validation_image_need_not_have_what_counts_in_the_score(partial_datasets, small_config):
+    modules = (DataModule(partial_datasets["mixed"], seed=seed, weights={"iou": 1.0}) for seed in range(20))
+    stages = (module.stage_data(fraction=1.0, px=32) for module in modules)
+    data = next(stage for stage in stages if not stage.val.gather(np.array([0])).mask_known[0])
+    assert len(run_range_test(small_config, data, steps=4).losses) == 4
 
 
 def run_scripted(monkeypatch, small_config, fit_data, losses):
