@@ -27,6 +27,7 @@ from jaxtyping import Float
 from data.data_module import DataModule, StageData
 from data.dataset import DataError
 from data.runtime import cli
+from models.config import ConfigError
 from search.config.recipes import NETWORKS, PORTFOLIO_FILE, build_recipe
 from search.config.trial import TrialConfig
 from search.records.run_dir import write_json
@@ -73,13 +74,21 @@ def train(config: TrialConfig, data: StageData, images: int) -> float:
     return max(scores)
 
 
+def read_scores(args: argparse.Namespace) -> pd.DataFrame:
+    """Return the rows of --scores of trainings on as many images, of the same size, as this command's."""
+    if not args.scores.exists():
+        return pd.DataFrame(columns=COLUMNS)
+    table = pd.read_csv(args.scores, dtype={"data": str})
+    return table[(table["images"] == args.images) & (table["px"] == args.px)]
+
+
 def measure(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Yield a row of COLUMNS for each candidate and data set that --scores lacks, until the time is over."""
-    until, known = time.monotonic() + 60 * args.minutes, set()
-    if args.scores.exists():
-        table = pd.read_csv(args.scores)
-        known = set(zip(table["data"], table["name"], strict=True))
+    until, table = time.monotonic() + 60 * args.minutes, read_scores(args)
+    known = set(zip(table["data"], table["name"], strict=True))
     modules = {folder.name: DataModule(folder, seed=args.seed) for folder in args.data}
+    if len(modules) < len(args.data):
+        raise DataError("--data: two folders have the same name, which --scores needs to tell them apart; rename one")
     for name, config in list_candidates(args.images, args.draws, args.seed).items():
         for folder, module in modules.items():
             if (folder, name) not in known and time.monotonic() < until:
@@ -123,17 +132,20 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     args = build_parser().parse_args(arguments)
-    return cli.run(lambda: _choose(args), DataError)
+    return cli.run(lambda: _choose(args), DataError, ConfigError)
 
 
 def _choose(args: argparse.Namespace) -> None:
+    if not args.out.parent.is_dir():
+        raise DataError(f"--out {args.out}: give a file in a folder that exists")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     for row in measure(args):
         print(f"{row['data']}: {row['name']} {row['score']:.3f}", flush=True)
         pd.DataFrame([row], columns=COLUMNS).to_csv(args.scores, mode="a", header=not args.scores.exists(), index=False)
-    if not args.scores.exists():
+    table = read_scores(args)
+    if table.empty:
         raise DataError("--minutes: no candidate was trained")
-    names = write_portfolio(pd.read_csv(args.scores), args.out)
+    names = write_portfolio(table, args.out)
     print(f"{', '.join(names)} written to {args.out}")
 
 
