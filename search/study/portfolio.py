@@ -79,7 +79,7 @@ def read_scores(args: argparse.Namespace) -> pd.DataFrame:
     if not args.scores.exists():
         return pd.DataFrame(columns=COLUMNS)
     table = pd.read_csv(args.scores, dtype={"data": str})
-    return table[(table["images"] == args.images) & (table["px"] == args.px)]
+    return table.query(f"images == {args.images} and px == {args.px}")
 
 
 def measure(args: argparse.Namespace) -> Iterator[dict[str, Any]]:

@@ -151,7 +151,11 @@ def encode_point(config: TrialConfig, space: Parameters) -> dict[str, Any]:
 def _find_nearest(value: Any, values: Values) -> Any:
     """Return the encoded value among `values` that is nearest to `value`; the first one if they are not numbers."""
     if isinstance(values, Range):
-        return min(max(value, values.low), values.high)
+        value = min(max(value, values.low), values.high)
+        if values.step is None:
+            return value
+        steps = min(round((value - values.low) / values.step), int((values.high - values.low) / values.step + 1e-9))
+        return round(values.low + steps * values.step, 12)
     encoded = [_encode(each) for each in values]
     if _encode(value) in encoded or isinstance(value, str | bool | list):
         return _encode(value) if _encode(value) in encoded else encoded[0]

@@ -203,6 +203,15 @@ def test_channels_can_be_doubled_as_the_study_did():
     assert {16, 32} <= set(WIDTHS["residual"]) and {16, 32} <= set(WIDTHS["atrous"])
 
 
+@pytest.mark.parametrize("step", [0.01, 0.25, 0.35])
+def test_first_points_keep_to_the_steps_that_the_user_configures(step):
+    alpha = Range(0.1, 1.0, step=step)
+    points = build_first_points(build_space(configured={"loss/mask_alpha": alpha}), lambda _: True, NETWORKS)
+    allowed = optuna.distributions.FloatDistribution(0.1, round(0.1 + int(0.9 / step + 1e-9) * step, 12), step=step)
+    assert all(allowed._contains(point["loss/mask_alpha"]) for point in points)
+    assert {point["loss/mask_alpha"] for point in points} >= ({0.84, 0.5, 0.16, 1.0} if step == 0.01 else set())
+
+
 def test_learning_rates_can_be_narrowed_and_points_follow():
     limits = build_space(lr={"adamw": (6e-3, 8e-3), "sgd": (0.1, 0.2)})
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
