@@ -24,7 +24,7 @@ DELTA = 0.03  # difference of scores that matters: two trainings of one configur
 LATE = 1.02  # runs that take longer than this multiple of the budget are marked
 TIMES = 400
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")  # Okabe and Ito 2008
-DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (1, 2)))
+DASHES = ("-", "--", "-.", ":", (0, (8, 3)))  # as many as share no factor with the colours
 TITLES = {  # of metrics; the first one that the runs have is compared seed by seed
     "judge_score": "score elsewhere",
     "judge_iou": "IoU elsewhere",
@@ -121,8 +121,11 @@ def _compare_with_default(runs: pd.DataFrame, method: str, metric: str) -> tuple
 
 
 def format_estimate(values: "pd.Series[float]", *, sign: str = "") -> str:
-    """Return mean [95 % interval]."""
-    mean, low, high = (f"{value:{sign}.3f}" for value in estimate_mean(values.to_numpy(dtype=float)))
+    """Return mean [95 % interval] of the known values."""
+    known = values.dropna().to_numpy(dtype=float)
+    if not len(known):
+        return "-"
+    mean, low, high = (f"{value:{sign}.3f}" for value in estimate_mean(known))
     return f"{mean} [{low}, {high}]"
 
 

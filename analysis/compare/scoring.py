@@ -21,7 +21,7 @@ from analysis.compare.summary import METRICS, load_finished_run
 from analysis.evaluate import evaluate
 from analysis.predict.model import load_model
 from analysis.runs.tables import load_reports, load_trials
-from data.data_module import DataModule, load_data_module
+from data.data_module import load_data_module
 from data.dataset import Dataset
 from data.loading.device_loader import build_loader
 from data.runtime.progress import progress_bar
@@ -35,7 +35,7 @@ JUDGED = ("score", "iou", "explained_depth")  # metrics on images from elsewhere
 
 
 class ResizingNetwork(nn.Module):
-    """A network on the CPU with inputs of another size than its own `px`, resized as data.values.triplet does."""
+    """A network with inputs of another size than its own `px`, resized on the CPU as data.values.triplet does."""
 
     def __init__(self, network: nn.Module, px: int) -> None:
         super().__init__()
@@ -43,9 +43,9 @@ class ResizingNetwork(nn.Module):
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 2 h w"]:
         """Return the network's maps, interpolated to the size of the images."""
-        squares = image.permute(0, 2, 3, 1).contiguous().numpy()
+        squares = image.permute(0, 2, 3, 1).contiguous().cpu().numpy()
         own = [cv2.resize(square, (self.px, self.px), interpolation=cv2.INTER_AREA) for square in squares]
-        maps = self.network(torch.from_numpy(np.stack(own)).permute(0, 3, 1, 2)).float()
+        maps = self.network(torch.from_numpy(np.stack(own)).permute(0, 3, 1, 2).to(image.device)).float()
         return F.interpolate(maps, size=image.shape[2:], mode="bilinear")
 
 
@@ -91,8 +91,9 @@ def measure_model(folder: Path, state: dict[str, Any]) -> dict[str, float]:
     count = choose_images_per_pass(model.config.model, PX, model.device)
     network = model.network if model.px == PX else ResizingNetwork(model.network, model.px)
     data_module = load_data_module(state)
-    split_fairly = data_module.split == "background"
-    by_background = data_module if split_fairly else DataModule(data_module.dataset.root, seed=state["seed"])
+    by_background = data_module
+    if data_module.split != "background":
+        by_background = load_data_module({**state, "data": {**state["data"], "split": "background"}})
     sigma = by_background.pack("val", PX).stats.depth_std or 1.0
     row: dict[str, float] = {"px": model.px, "sigma": sigma}
     for split in (name for name in ("val", "test") if data_module.sizes()[name]):

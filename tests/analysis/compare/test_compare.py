@@ -17,6 +17,7 @@ from analysis.compare.__main__ import build_parser, main
 from analysis.compare.compare import DELTA, build_comparison_table, count_seeds, estimate_mean, plot_over_time
 from analysis.evaluate import evaluate
 from data.data_module import DataModule
+from data.dataset import DatasetSpec
 from data.loading.loaders import Loader
 from data.reading.layout import read_dataset
 from models.metrics import MetricSums
@@ -172,12 +173,14 @@ def test_models_of_another_size_are_measured_against_the_truth_at_the_common_one
 
 def test_split_by_image_is_measured_with_the_sigma_of_the_others(finished_run, tiny_dataset, monkeypatch):
     monkeypatch.setattr(scoring, "PX", 32)
-    data_module = DataModule(tiny_dataset, seed=0)
-    rows = [
-        scoring.measure_model(finished_run, state_of(tiny_dataset, data_module, split))
-        for split in ("background", "random")
-    ]
-    assert rows[0]["sigma"] == rows[1]["sigma"] and rows[0]["val_rmse_depth"] != rows[1]["val_rmse_depth"]
+    known = DataModule(tiny_dataset, seed=0).dataset.spec.to_dict()
+    for spec in (known, known | {"missing": list(range(150, 256))}):  # the second as configured by --missing
+        data_module = DataModule(tiny_dataset, seed=0, specs=[DatasetSpec.from_dict(spec)])
+        rows = [
+            scoring.measure_model(finished_run, state_of(tiny_dataset, data_module, split))
+            for split in ("background", "random")
+        ]
+        assert rows[0]["sigma"] == rows[1]["sigma"] and rows[0]["val_rmse_depth"] != rows[1]["val_rmse_depth"]
 
 
 def state_of(folder, data_module, split="background"):
@@ -353,6 +356,18 @@ def test_run_that_takes_over_2_percent_longer_is_marked():
     )
     assert "| 176 (longest 183) |" in written and "| 182 (longest 184; **1 late**) |" in written
     assert "late**" not in build_comparison_table(runs_of({"default": [0.2]}, wall_s=999.0), parse_budget("40trials"))
+
+
+def test_seed_without_test_images_does_not_hide_the_others():
+    written = build_comparison_table(runs_of({"default": [0.2, 0.4, np.nan], "study": [np.nan] * 3}), BUDGET)
+    assert "| default | 3 | 0.300 [-0.971, 1.571] |" in written and "| study | 3 | - | - |" in written
+
+
+def test_methods_of_a_plot_differ_in_colour_or_dashes():
+    runs = runs_of({name: [0.5] for name in methods.METHODS})
+    lines = plot_over_time(runs, [pd.DataFrame({"time_s": [5.0], "score": [0.5]})] * len(runs)).axes[0].lines
+    looks = {(line.get_color(), str(line._dash_pattern)) for line in lines[: len(runs)]}
+    assert len(looks) == len(methods.METHODS)
 
 
 def test_plot_has_a_line_and_a_dot_for_each_method_in_its_own_colour():
