@@ -3,7 +3,8 @@
     python -m search.study.portfolio --data SCENES COMPOSITES PHOTOS --minutes 60 --scores portfolio.csv
 
 Every candidate (the present portfolio, the study's recipes and random draws) is trained on every data set for the same
-number of images. Scores are kept in a file, so an interrupted command can be repeated, also with more minutes. The
+time on one core, as in a search with a short budget. Scores are kept in a file, so an interrupted command can be
+repeated, also with more minutes; commands for different data sets can share the file and run at the same time. The
 choice is greedy on the mean over the data sets of the normalised rank.
 
 Source: Wistuba et al. 2015, "Sequential model-free hyperparameter tuning" (ICDM).
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pandas as pd
+import torch
 from jaxtyping import Float
 
 from data.data_module import DataModule, StageData
@@ -32,11 +34,13 @@ from search.config.recipes import NETWORKS, PORTFOLIO_FILE, build_recipe
 from search.config.trial import TrialConfig
 from search.records.run_dir import write_json
 from search.records.run_state import describe_process
-from search.study.space import limit_space, suggest
+from search.study.space import build_space, suggest
 from search.training.trainer import FitPlan, TrialDivergedError, fit
 
 SIZE = 8  # configurations of a portfolio
-COLUMNS = ["data", "name", "images", "px", "score", "config"]
+COLUMNS = ["data", "name", "seconds", "px", "score", "config"]
+MAX_EPOCHS = 1000  # more than a candidate trains
+MAX_VAL_IMAGES = 200  # of each epoch's validation
 
 
 def choose(scores: Float[np.ndarray, "candidates sets"], size: int = SIZE) -> list[int]:
@@ -56,30 +60,29 @@ def choose(scores: Float[np.ndarray, "candidates sets"], size: int = SIZE) -> li
     return chosen
 
 
-def list_candidates(images: int, draws: int, seed: int) -> dict[str, TrialConfig]:
+def list_candidates(draws: int, seed: int) -> dict[str, TrialConfig]:
     """Return the portfolio, the study's recipes and random configurations, by name."""
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-    space = limit_space(images, narrow=False)
+    space = build_space()
     drawn = [suggest(study.ask(), space) for _ in range(draws)]
     random = {f"{config.model.arch}_{seed}_{i}": config for i, config in enumerate(drawn)}
     return {name: build_recipe(name, width=min(8, build_recipe(name).model.width)) for name in NETWORKS} | random
 
 
-def train(config: TrialConfig, data: StageData, images: int) -> float:
-    """Train a configuration on so many images, counting repetitions, and return its best validation score."""
-    scores = [0.0]
-    epochs = max(1, round(images / len(data.train)))
+def train(config: TrialConfig, data: StageData, seconds: float) -> float:
+    """Train a configuration for so many seconds and return its best validation score."""
+    scores, plan = [0.0], FitPlan(epochs=MAX_EPOCHS, max_val_images=MAX_VAL_IMAGES)
     with contextlib.suppress(TrialDivergedError):
-        fit(config, data, FitPlan(epochs=epochs), report=lambda metrics, _: scores.append(metrics["score"]))
+        fit(config, data, plan, limit=seconds, report=lambda metrics, _: scores.append(metrics["score"]))
     return max(scores)
 
 
 def read_scores(args: argparse.Namespace) -> pd.DataFrame:
-    """Return the rows of --scores of trainings on as many images, of the same size, as this command's."""
+    """Return the rows of --scores of trainings as long, on images of the same size, as this command's."""
     if not args.scores.exists():
         return pd.DataFrame(columns=COLUMNS)
     table = pd.read_csv(args.scores, dtype={"data": str})
-    return table.query(f"images == {args.images} and px == {args.px}")
+    return table.query(f"seconds == {args.seconds} and px == {args.px}")
 
 
 def measure(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -89,11 +92,11 @@ def measure(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     modules = {folder.name: DataModule(folder, seed=args.seed) for folder in args.data}
     if len(modules) < len(args.data):
         raise DataError("--data: two folders have the same name, which --scores needs to tell them apart; rename one")
-    for name, config in list_candidates(args.images, args.draws, args.seed).items():
+    for name, config in list_candidates(args.draws, args.seed).items():
         for folder, module in modules.items():
             if (folder, name) not in known and time.monotonic() < until:
-                data = module.stage_data(fraction=1.0, px=args.px, max_images=args.images)
-                values = (folder, name, args.images, args.px, train(config, data, args.images))
+                data = module.stage_data(fraction=1.0, px=args.px)
+                values = (folder, name, args.seconds, args.px, train(config, data, args.seconds))
                 yield dict(zip(COLUMNS, (*values, json.dumps(config.to_dict())), strict=True))
 
 
@@ -118,8 +121,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--data", type=Path, nargs="+", required=True, metavar="DIR", help="data sets, three or more")
     p.add_argument("--minutes", type=float, default=60.0, help="time for trainings (default: %(default)s)")
-    p.add_argument("--images", type=int, default=4000, help="images that each training sees (default: %(default)s)")
-    p.add_argument("--px", type=int, default=96, help="side of the images (default: %(default)s)")
+    p.add_argument("--seconds", type=float, default=40.0, help="time of each training (default: %(default)s)")
+    p.add_argument("--px", type=int, default=128, help="side of the images (default: %(default)s)")
     p.add_argument("--draws", type=int, default=40, help="random candidates (default: %(default)s)")
     p.add_argument("--seed", type=int, default=0, help="seed of draws and split (default: %(default)s)")
     p.add_argument("--scores", type=Path, default=Path("portfolio.csv"), help="scores so far (default: %(default)s)")
@@ -139,6 +142,7 @@ def _choose(args: argparse.Namespace) -> None:
     if not args.out.parent.is_dir():
         raise DataError(f"--out {args.out}: give a file in a folder that exists")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    torch.set_num_threads(1)
     for row in measure(args):
         print(f"{row['data']}: {row['name']} {row['score']:.3f}", flush=True)
         pd.DataFrame([row], columns=COLUMNS).to_csv(args.scores, mode="a", header=not args.scores.exists(), index=False)
