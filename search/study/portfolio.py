@@ -2,21 +2,24 @@
 
     python -m search.study.portfolio --data SCENES COMPOSITES PHOTOS --minutes 60 --scores portfolio.csv
 
-Every candidate (the present portfolio, the study's recipes and random draws) is trained on every data set for the same
-time on one core, as in a search with a short budget. Scores are kept in a file, so an interrupted command can be
-repeated, also with more minutes; commands for different data sets can share the file and run at the same time. The
-choice is greedy on the mean over the data sets of the normalised rank.
+Every candidate (the present portfolio, the study's recipes, random draws and variants of the best) is trained on every
+data set for the same time on one core, as in a search with a short budget. Scores are kept in a file, so an interrupted
+command can be repeated, also with more minutes; commands for different data sets can share the file and run at the same
+time. The choice is greedy on the mean over the data sets of the normalised rank.
 
 Source: Wistuba et al. 2015, "Sequential model-free hyperparameter tuning" (ICDM).
 """
 
 import argparse
 import contextlib
+import itertools
 import json
+import random
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +32,9 @@ from jaxtyping import Float
 from data.data_module import DataModule, StageData
 from data.dataset import DataError
 from data.runtime import cli
+from models.build import ARCHITECTURES
 from models.config import ConfigError
-from search.config.recipes import NETWORKS, PORTFOLIO_FILE, build_recipe
+from search.config.recipes import NETWORKS, PORTFOLIO, PORTFOLIO_FILE, build_recipe
 from search.config.trial import TrialConfig
 from search.records.run_dir import write_json
 from search.records.run_state import describe_process
@@ -38,6 +42,8 @@ from search.study.space import build_space, suggest
 from search.training.trainer import FitPlan, TrialDivergedError, fit
 
 SIZE = 8  # configurations of a portfolio
+LEADERS = 3  # configurations of the present portfolio, from the first, whose variants are candidates
+SECTIONS = ("model", "optim", "loss", "augment", "schedule")
 COLUMNS = ["data", "name", "seconds", "px", "score", "config"]
 MAX_EPOCHS = 1000  # more than a candidate trains
 MAX_VAL_IMAGES = 200  # of each epoch's validation
@@ -61,12 +67,27 @@ def choose(scores: Float[np.ndarray, "candidates sets"], size: int = SIZE) -> li
 
 
 def list_candidates(draws: int, seed: int) -> dict[str, TrialConfig]:
-    """Return the portfolio, the study's recipes and random configurations, by name."""
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-    space = build_space()
-    drawn = [suggest(study.ask(), space) for _ in range(draws)]
-    random = {f"{config.model.arch}_{seed}_{i}": config for i, config in enumerate(drawn)}
-    return {name: build_recipe(name, width=min(8, build_recipe(name).model.width)) for name in NETWORKS} | random
+    """Return the portfolio, the study's recipes and `draws` random configurations, by name.
+
+    Two of three draws are the best configurations of the portfolio with one section drawn anew.
+    """
+    candidates = {name: build_recipe(name, width=min(8, build_recipe(name).model.width)) for name in NETWORKS}
+    bases = itertools.cycle(itertools.product(SECTIONS, list(PORTFOLIO)[:LEADERS]))
+    for i in range(draws):
+        if i % 3 == 0:
+            drawn = _draw(f"{seed}-{i}", tuple(ARCHITECTURES))
+            candidates[f"{drawn.model.arch}_{seed}_{i}"] = drawn
+        else:
+            section, name = next(bases)
+            drawn = _draw(f"{seed}-{i}", (candidates[name].model.arch,))
+            candidates[f"{name}_{section}_{seed}_{i}"] = replace(candidates[name], **{section: getattr(drawn, section)})
+    return candidates
+
+
+def _draw(seed: str, archs: tuple[str, ...]) -> TrialConfig:
+    """Return a random configuration with one of the architectures."""
+    sampler = optuna.samplers.RandomSampler(seed=random.Random(seed).getrandbits(32))
+    return suggest(optuna.create_study(sampler=sampler).ask(), build_space(archs=archs))
 
 
 def train(config: TrialConfig, data: StageData, seconds: float) -> float:

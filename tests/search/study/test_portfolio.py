@@ -37,15 +37,15 @@ def test_command_trains_continues_and_writes_what_it_was_run_with(tiny_dataset, 
     assert main(arguments) == 0 and len(asked) == len(NETWORKS) + 2  # nothing is trained twice
 
 
-def test_scores_of_trainings_on_other_images_are_not_mixed_in(tiny_dataset, tmp_path, monkeypatch):
+def test_scores_of_other_trainings_are_not_mixed_in(tiny_dataset, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(portfolio, "train", lambda config, data, images: asked.append(images) or len(asked) / 100)
+    monkeypatch.setattr(portfolio, "train", lambda config, data, seconds: asked.append(seconds) or len(asked) / 100)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "2000").symlink_to(tiny_dataset)  # a name that a table may read as a number
     arguments = ["--data", "2000", "--draws", "0", "--out", "new.json"]
-    for images, px in (("20", "32"), ("20", "32"), ("24", "32"), ("20", "48")):
-        assert main([*arguments, "--images", images, "--px", px]) == 0
-    assert [asked.count(images) for images in (20, 24)] == [2 * len(NETWORKS), len(NETWORKS)]
+    for seconds, px in (("20", "32"), ("20", "32"), ("24", "32"), ("20", "48")):
+        assert main([*arguments, "--seconds", seconds, "--px", px]) == 0
+    assert [asked.count(seconds) for seconds in (20, 24)] == [2 * len(NETWORKS), len(NETWORKS)]
     assert json.loads((tmp_path / "new.json").read_text())["about"]["candidates"] == len(NETWORKS)
 
 
@@ -54,11 +54,13 @@ def test_scores_of_trainings_on_other_images_are_not_mixed_in(tiny_dataset, tmp_
     [
         (["--out", "new.json", "--data", "tiny", "more/tiny"], "--data: two folders have the same name"),
         (["--data", "tiny", "--out", "no/new.json"], "--out no/new.json: give a file in a folder that exists"),
-        (["--out", "new.json", "--data", "tiny", "--px", "16", "--images", "20"], "not 16"),
+        (["--out", "new.json", "--data", "tiny", "--px", "16"], "not 16"),
     ],
 )
 def test_wrong_input_is_reported_in_one_line(arguments, message, tiny_dataset, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(portfolio, "train", lambda config, data, images: build_loss(config.loss, data.train.px) and 0.1)
+    monkeypatch.setattr(
+        portfolio, "train", lambda config, data, seconds: build_loss(config.loss, data.train.px) and 0.1
+    )
     monkeypatch.chdir(tmp_path)
     (tmp_path / "more").mkdir()
     for link in ("tiny", "more/tiny"):
