@@ -155,7 +155,8 @@ def _find_nearest(value: Any, values: Values) -> Any:
         if values.step is None:
             return value
         steps = min(round((value - values.low) / values.step), int((values.high - values.low) / values.step + 1e-9))
-        return round(values.low + steps * values.step, 12)
+        on_step = values.low + steps * values.step
+        return value if math.isclose(value, on_step, abs_tol=1e-9) else on_step
     encoded = [_encode(each) for each in values]
     if _encode(value) in encoded or isinstance(value, str | bool | list):
         return _encode(value) if _encode(value) in encoded else encoded[0]

@@ -212,6 +212,13 @@ def test_first_points_keep_to_the_steps_that_the_user_configures(step):
     assert {point["loss/mask_alpha"] for point in points} >= ({0.84, 0.5, 0.16, 1.0} if step == 0.01 else set())
 
 
+def test_value_that_is_on_a_step_but_for_rounding_is_unchanged():
+    config, value = build_recipe("quick_unet"), 35 * 0.01
+    assert value != 0.35
+    config = dataclasses.replace(config, loss=dataclasses.replace(config.loss, mask_alpha=value))
+    assert encode_point(config, build_space())["loss/mask_alpha"] == value
+
+
 def test_learning_rates_can_be_narrowed_and_points_follow():
     limits = build_space(lr={"adamw": (6e-3, 8e-3), "sgd": (0.1, 0.2)})
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
