@@ -100,7 +100,7 @@ STAGE_SETTINGS = {
     "images": StageSetting("fraction", (0.001, 1.0), "share of the training images, at most 1"),
     "px": StageSetting("px", (LEAST_PX, PX_RANGE[1]), "side of the images in pixels"),
     "epochs": StageSetting("epochs", (1, 10_000), "passes over the images, at most"),
-    "share": StageSetting("share", (0.001, 1.0), "share of the time of all stages"),
+    "share": StageSetting("share", (0.001, 1.0), "time, relative to the shares of the other stages"),
     "entrants": StageSetting("top_k", (1, KEPT_CHECKPOINTS), "best trials of the previous stage that are promoted"),
 }
 

@@ -66,7 +66,8 @@ def list_lines(configured: Mapping[str, Any]) -> list[tuple[str, Any, bool, str]
         plain = _to_plain(list_values(values))
         condition = f" (if {values.field} is {str(values.value).lower()})" if isinstance(values, OnlyIf) else ""
         config, field = _find_config(name)
-        about = describe_fields(config).get(field, "architecture of the network")
+        unknown = "architecture of the network" if name == ARCH else f"field of {config.__name__}"
+        about = _describe_fields(config).get(field, unknown)
         lines.append((name.replace("/", "."), plain, name in DECIDED and name not in read, about + condition))
     return lines
 
@@ -161,15 +162,13 @@ def _to_plain(values: Values) -> Any:
     return [list(value) if isinstance(value, tuple) else value for value in values]
 
 
-def describe_fields(config: type) -> dict[str, str]:
-    """Return the first sentence on each field of a class and its bases, from the docstring or the comment beside it."""
+def _describe_fields(config: type) -> dict[str, str]:
+    """Return the first sentence of the comment beside or above each field of a class and its bases."""
     found: dict[str, str] = {}
     for each in (each for each in reversed(config.__mro__) if dataclasses.is_dataclass(each)):
-        text = inspect.getdoc(each) or ""
-        entries = re.findall(r"^    (\w+): (.+?)(?=^    \w+: |^\S|\Z)", text, re.M | re.S)
         source = inspect.getsource(each)
         beside = re.findall(r"^    (\w+): [^#\n]*  # (.+)$", source, re.M)
         above = re.findall(r"((?:^    # .+\n)+)    (\w+): [^#\n]*$", source, re.M)
-        found |= dict(entries) | dict(beside) | {name: about.replace("# ", "") for about, name in above}
-    sentences = {name: re.split(r"\.(?:\s|$)", " ".join(about.split()))[0] for name, about in found.items()}
+        found |= dict(beside) | {name: " ".join(about.replace("# ", "").split()) for about, name in above}
+    sentences = {name: re.split(r"\.(?:\s|$)", about)[0] for name, about in found.items()}
     return {name: about[:1].lower() + about[1:] for name, about in sentences.items()}

@@ -3,6 +3,7 @@ import pytest
 
 from models.config import OnlyIf, Range
 from search.config.recipes import NETWORKS, build_recipe
+from search.study import space_settings
 from search.study.space import (
     build_first_points,
     build_space,
@@ -91,3 +92,9 @@ def test_what_equals_the_default_is_no_change():
     assert all(about and "\n" not in about for _, _, _, about in lines)
     once = simplify_space(CONFIGURED)
     assert simplify_space(once) == once and read_space(once) == read_space(CONFIGURED)
+
+
+def test_field_without_a_comment_is_not_described_as_another(monkeypatch):
+    monkeypatch.setattr(space_settings, "_describe_fields", lambda config: {})
+    about = {name: text for name, _, _, text in list_lines({})}
+    assert about["model.arch"] == "architecture of the network" and about["unet.width"] == "field of UNetConfig"
