@@ -100,11 +100,12 @@ def _check_space(args: argparse.Namespace) -> dict[str, Any]:
     """Return the user's part of the space, by parameter; raise ConfigError if it is wrong or nothing is searched."""
     if not args.space:
         return {}
-    if args.recipe or args.grid:
-        raise ConfigError("--recipe and --grid search nothing: leave out [space], --arch and --set")
     from search.study.space_settings import simplify_space
 
-    return simplify_space(args.space)
+    space = simplify_space(args.space)
+    if space and (args.recipe or args.grid):
+        raise ConfigError("--recipe and --grid search nothing: leave out [space], --arch and --set")
+    return space
 
 
 def _read_configs(args: argparse.Namespace, budget: Budget) -> "tuple[TrialConfig, ...]":

@@ -143,9 +143,9 @@ class RunMirror:
                 self.sync()
             self._failing = False
         except Exception as error:  # later copies must still be tried
-            if not self._failing:
+            if self._ended.is_set() or not self._failing:  # a failure of the last copy is always reported
                 print(to_printable(f"warning: {error}; {what_now}"), file=sys.stderr)
-            self._failing = not self._ended.is_set()  # a failure of the last copy is always reported
+            self._failing = True
 
 
 def _is_record(name: str) -> bool:

@@ -27,7 +27,11 @@ class RunDirError(ValueError):
 
 def check_free(out: Path) -> None:
     """Raise RunDirError if `out` exists and is not an empty folder."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    try:
+        is_used = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    except OSError as error:
+        raise RunDirError(f"--out {out} cannot be read ({error.strerror}); name another folder") from error
+    if is_used:
         raise RunDirError(f"--out {out} is in use; name a folder that does not exist yet")
 
 
@@ -68,7 +72,7 @@ def find_run(name: str | Path) -> Path:
 def list_runs() -> list[Path]:
     """Return the runs that this user has started or resumed, the last one first, then the others in runs/."""
     folders = [*map(Path, reversed(_read_remembered())), *sorted(Path("runs").glob("*"), reverse=True)]
-    return [folder for folder in dict.fromkeys(folders) if (folder / "run.json").is_file()]
+    return [folder for folder in dict.fromkeys(folders) if os.access(folder / "run.json", os.R_OK)]
 
 
 def parse_run(text: str) -> Path | str:
@@ -79,8 +83,10 @@ def parse_run(text: str) -> Path | str:
 def run_path(text: str) -> Path:
     """Return the run folder that an argument of a command line names."""
     try:
-        return find_run(text)
-    except RunDirError as error:
+        run = find_run(text)
+        run.exists()  # raises OSError if the path cannot be looked up
+        return run
+    except (RunDirError, OSError) as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 

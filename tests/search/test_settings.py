@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from models.build import ARCHITECTURES
+from search.checks import build_options
 from search.config.budget import parse_budget
 from search.config.options import RunOptions
 from search.config.stages import build_stages
@@ -228,6 +229,12 @@ def test_space_without_a_network_that_meets_the_constraint_is_refused_before_any
 def test_recipe_and_a_stated_space_exclude_each_other(capsys):
     assert main(["--budget", "5m", "--recipe", "study", "--arch", "unet"]) == 2
     assert "--recipe and --grid search nothing" in capsys.readouterr().err
+
+
+def test_printed_space_does_not_exclude_a_recipe(tmp_path, capsys):
+    args = read(tmp_path, printed(capsys), "--recipe", "study")
+    options = build_options(args, FIVE)
+    assert len(options.configs) == 1 and options.space == {}
 
 
 def test_settings_of_a_resumed_run_are_those_that_it_recorded(tmp_path, capsys):

@@ -30,14 +30,14 @@ def read_failure(trial: Trial) -> Failure:
     `trial.get_error` reads Ray Tune's storage, where the files arrive later.
     """
     path = trial.error_file and Path(trial.error_file)
-    text = path.read_text(encoding="utf-8", errors="replace") if path and path.is_file() else "no error was recorded"
-    text = re.sub(r"\x1b\[[0-9;]*m", "", text)  # Ray colours it
+    text = path.read_text(encoding="utf-8", errors="replace") if path and path.is_file() else ""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text) if text.strip() else "no error was recorded"  # Ray colours it
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     error = _load_error(trial)
     if isinstance(error, RayActorError):
         return Failure(True, f"worker died: {_find_cause(lines)}"[:MAX_REASON], text)
     cause = error.cause if isinstance(error, RayTaskError) else error
-    words = str(cause).strip().partition("\n")[0]
+    words = "" if cause is None else str(cause).strip().partition("\n")[0]
     reason = f"{type(cause).__name__}: {words}" if words else lines[-1]
     return Failure(isinstance(cause, StorageError), reason[:MAX_REASON], text)
 

@@ -92,6 +92,7 @@ def test_command_does_not_execute_a_malicious_file(folder, capsys):
         (lambda path: path.mkdir(), "cannot be read (Is a directory)"),
         (lambda path: path.write_bytes(b""), "not a file of tensors only"),
         (lambda path: path.write_bytes(b"<html>not found</html>"), "not a file of tensors only"),
+        (lambda path: path.write_bytes(b"(abc\n"), "not a file of tensors only"),
         (lambda path: torch.save({"state_dict": published_resnet18()}, path), "not a state dict"),
         (lambda path: torch.save(torch.zeros(2), path), "not a state dict"),
         (lambda path: torch.save({"a": torch.zeros(2)}, path), "no tensor has a name and shape of timm's"),

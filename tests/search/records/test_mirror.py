@@ -104,6 +104,16 @@ def test_checkpoints_are_deleted_once_the_records_without_them_are_copied(folder
     assert deleted[-1] == "never"
 
 
+def test_storage_that_is_lost_until_the_end_is_named_again_at_the_end(folder, tmp_path, capsys):
+    mirror = RunMirror(folder, uri(tmp_path))
+    (tmp_path / "storage").touch()
+    mirror._try_sync("tries again")
+    mirror.start()
+    mirror.stop()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and lines[1].endswith("continue with the run folder, which has everything")
+
+
 def test_run_is_fetched_where_it_is_missing_or_older(folder, tmp_path):
     with mirror_run(folder, uri(tmp_path)):
         pass

@@ -1,6 +1,7 @@
 """Lock of a run folder, and the latest run."""
 
 import argparse
+import json
 import shlex
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from search.records.run_dir import RunDirError, claim, find_run, format_resume_command, hold, run_path
+from search.records.run_dir import RunDirError, check_free, claim, find_run, format_resume_command, hold, run_path
 
 
 def start_run(folder):
@@ -60,6 +61,18 @@ def test_latest_run_that_is_not_on_record_is_looked_for_in_runs(tmp_path, monkey
     shutil.rmtree(tmp_path / "cache")
     Path("runs/20260103-000000/run.json").unlink()
     assert find_run("latest") == Path("runs/20260102-000000")
+
+
+def test_folder_that_cannot_be_looked_up_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("ONE_LOOK_CACHE", str(tmp_path / "cache"))
+    lost = tmp_path / ("a" * 300)
+    with pytest.raises(argparse.ArgumentTypeError, match="too long"):
+        run_path(str(lost))
+    with pytest.raises(RunDirError, match=r"--out .* cannot be read \(File name too long\)"):
+        check_free(lost)
+    known = start_run(tmp_path / "known")
+    (tmp_path / "cache" / "runs.json").write_text(json.dumps([str(known), str(lost)]))
+    assert find_run("latest") == known
 
 
 def test_run_of_a_user_without_a_writable_cache_begins(tmp_path, monkeypatch):
