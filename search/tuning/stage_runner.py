@@ -78,7 +78,7 @@ class StageRunner:
             self.resources,
             stage,
             trials=self._count_trials(stage, parents, unfinished),
-            recorded=self.run_state.get_recorded_sizes(stage.name) or self._get_sizes_for_repeats(stage),
+            recorded=self._get_recorded_sizes(stage),
         )
         self._begin(context, parents)
         yield self._build_searcher(context, parents, unfinished)
@@ -110,13 +110,10 @@ class StageRunner:
             shares = {later.name: later.share for later in self.stages[i:]}
             self.resources = replace(self.resources, deadlines=deadlines.reschedule(shares, time.monotonic()))
 
-    def _get_sizes_for_repeats(self, stage: Stage) -> dict[str, Any]:
-        """Return the recorded sizes of the finals for their repeats, which train on the same images; else {}."""
-        return (
-            self.run_state.get_recorded_sizes(self.stages[self.stages.index(stage) - 1].name)
-            if stage.kind == "repeat"
-            else {}
-        )
+    def _get_recorded_sizes(self, stage: Stage) -> dict[str, Any]:
+        """Return the recorded sizes of a stage; repeats begin with those of the finals, to train on the same images."""
+        before = self.stages[self.stages.index(stage) - (stage.kind == "repeat")]
+        return self.run_state.get_recorded_sizes(stage.name) or self.run_state.get_recorded_sizes(before.name)
 
     def _select_parents(self, stage: Stage, previous: list[TrialRecord]) -> list[TrialRecord]:
         """Return the trials whose weights a stage starts from; those of an open stage are recorded."""
