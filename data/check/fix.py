@@ -25,14 +25,15 @@ from data.reading.dataset_json import read_dataset_json
 from data.reading.matching import normalise_unicode
 from data.runtime.parallel import parallel_map
 from data.runtime.progress import Progress, no_progress, offset_progress
-from data.values.masks import scale_mask, select_channel
+from data.values.masks import complete_values, scale_mask, select_channel
 from data.writing import Row, StagingDir, check_free, write_table
 
 FIXABLE = frozenset({"size", "not binary", "channels", "repeated background"})
 MAX_STRETCH = 0.02  # by which the aspect ratios may differ for a resize to be safe
 SMALL = 64  # triplets that one process copies before others have started
 MAX_LINES = 10  # on renamed files
-REWRITTEN = (".png", ".tif")  # suffixes of files whose pixels are fixed, as these have integers or floats
+EXACT = {"uint8": ".png", "uint16": ".png", "float32": ".tif"}  # suffixes of fixed pixels by type; of all others .npy
+REWRITTEN = (".png", ".tif", ".npy")
 
 Job = tuple[Triplet, tuple[Fault, ...]]
 
@@ -110,13 +111,17 @@ def fix_arrays(arrays: Arrays, values: MaskValues | None = None) -> Arrays:
         if faults.describe_label_channels(arrays[role]):
             continue
         pixels = select_channel(arrays[role])
-        if role == "mask":
-            mask = _resize(scale_mask(pixels, values)[0], image, cv2.INTER_LINEAR)
-            full = 255.0 if values is None else (*values.foreground, values.full or 255.0)[0]
-            fixed[role] = (mask > 0.5).astype(np.uint8) * np.uint8(min(full, 255.0))  # as the masks that are copied
-        else:
-            fixed[role] = _resize(pixels, image, cv2.INTER_NEAREST)  # averages with missing values are meaningless
+        fixed[role] = _fix_mask(pixels, image, values) if role == "mask" else _resize(pixels, image)
     return fixed
+
+
+def _fix_mask(pixels: np.ndarray, image: np.ndarray, values: MaskValues | None) -> np.ndarray:
+    """Return a binary mask of the image's size, in the values of the masks that are copied."""
+    values = complete_values(pixels, values)
+    inside, known = (_resize(plane.astype(np.float32), image, soft=True) > 0.5 for plane in scale_mask(pixels, values))
+    full = (*values.foreground, values.full)[0]
+    empty = next(v for v in (values.empty, *range(255, 0, -1)) if v not in (full, *values.foreground, *values.ignored))
+    return np.where(known, np.where(inside, full, empty), (*values.ignored, np.nan)[0]).astype(pixels.dtype)
 
 
 def _copy_folder(report: Report, folder: Path, workers: int | None, progress: Progress) -> tuple[int, str]:
@@ -170,24 +175,30 @@ def _copy_triplet(folder: Path, names: Mapping[Source, PurePosixPath], spec: Dat
 
 
 def _write_file(folder: Path, name: PurePosixPath, source: Source, role: str, arrays: Arrays) -> str:
-    """Copy a file, or write its fixed pixels without loss (floats as TIFF, integers as PNG); return its new name."""
+    """Copy a file, or write its fixed pixels without loss, see EXACT; return its new name."""
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     if not source.triplet:
         shutil.copyfile(source.path, folder / name)
         return str(name)
     pixels = arrays[role]
-    suffix = REWRITTEN[pixels.dtype.kind == "f"]
+    suffix = EXACT.get(pixels.dtype.name, ".npy")
     stored = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if role == "image" else pixels
     name = name.with_name(name.name + suffix)
-    (folder / name).write_bytes(cv2.imencode(suffix, stored)[1].tobytes())
+    if suffix == ".npy":
+        np.save(folder / name, pixels)
+    else:
+        (folder / name).write_bytes(cv2.imencode(suffix, stored)[1].tobytes())
     return str(name)
 
 
-def _resize(pixels: np.ndarray, image: np.ndarray, interpolation: int) -> np.ndarray:
+def _resize(pixels: np.ndarray, image: np.ndarray, *, soft: bool = False) -> np.ndarray:
+    """Resize a label to the image's size unless the aspect ratios differ; only if `soft` by averages of its values."""
     (height, width), (rows, columns) = pixels.shape[:2], image.shape[:2]
     if (height, width) == (rows, columns) or abs(width * rows / (height * columns) - 1) > MAX_STRETCH:
         return pixels
-    return np.asarray(cv2.resize(pixels, (columns, rows), interpolation=interpolation))
+    if soft:
+        return np.asarray(cv2.resize(pixels, (columns, rows), interpolation=cv2.INTER_LINEAR))
+    return pixels[np.ix_(np.arange(rows) * height // rows, np.arange(columns) * width // columns)]
 
 
 def _write_manifest(

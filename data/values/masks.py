@@ -1,5 +1,6 @@
 """Convert values of mask files to foreground in [0, 1] and the pixels that are known."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -72,25 +73,30 @@ def check_range(path: Path, raw: Shaped[np.ndarray, "h w"], values: MaskValues |
         raise DataError(f"{message}; multiply it by that", "mask values")
 
 
-def scale_mask(raw: Shaped[np.ndarray, "h w"], values: MaskValues | None = None) -> tuple[Foreground, Known]:
-    """Convert stored values to foreground in [0, 1] and True where known; without `values`, the largest is foreground.
+def complete_values(raw: Shaped[np.ndarray, "h w"], values: MaskValues | None = None) -> MaskValues:
+    """Return values with that of full foreground: by default the largest of the file's type.
 
-    The largest value is that of the file's type, or 1 in a mask of 0 and 1.
+    Without `values`, it is 1 in a mask of 0 and 1.
     """
+    if values is not None and values.full is not None:
+        return values
+    one = raw.dtype.kind == "f" or (values is None and raw.max(initial=0) <= 1)
+    return replace(values or MaskValues(), full=1.0 if one else float(np.iinfo(raw.dtype).max))
+
+
+def scale_mask(raw: Shaped[np.ndarray, "h w"], values: MaskValues | None = None) -> tuple[Foreground, Known]:
+    """Convert stored values to foreground in [0, 1] and True where known, see `complete_values`."""
     known = np.ones(raw.shape, bool)
     if raw.dtype.kind == "f":
         known &= np.isfinite(raw)
-    if values is None:
-        values = MaskValues(full=1.0 if raw.dtype.kind == "f" or raw.max(initial=0) <= 1 else None)
+    values = complete_values(raw, values)
     for value in values.ignored:
         known &= raw != value
     if values.foreground:
         foreground = np.isin(raw, values.foreground).astype(np.float32)
     else:
-        full = values.full
-        if full is None:
-            full = 1.0 if raw.dtype.kind == "f" else float(np.iinfo(raw.dtype).max)
-        foreground = (raw.astype(np.float32) - np.float32(values.empty)) * np.float32(1 / (full - values.empty))
+        scale = np.float32(1 / ((values.full or 0.0) - values.empty))
+        foreground = (raw.astype(np.float32) - np.float32(values.empty)) * scale
         foreground = np.clip(foreground, 0.0, 1.0)
     return (foreground if known.all() else np.where(known, foreground, np.float32(0))), known
 

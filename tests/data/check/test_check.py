@@ -11,6 +11,7 @@ import pytest
 
 from data.check.check import check_folder, main
 from data.reading.layout import read_dataset
+from data.values.pixels import decode_label, read_pixels
 
 
 @pytest.fixture
@@ -358,13 +359,40 @@ def test_images_and_labels_are_turned_as_the_search_turns_them(folder):
     assert kinds(check_folder(folder)) == {}
 
 
-def test_fixed_masks_have_the_values_of_the_others(folder, tmp_path):
-    rewrite((folder / "masks").iterdir(), lambda m: m // 255)
-    small = cv2.imread(str(mask_of(folder, 1)), cv2.IMREAD_UNCHANGED)
-    cv2.imwrite(str(mask_of(folder, 1)), cv2.resize(small, (48, 48), interpolation=cv2.INTER_NEAREST))
+@pytest.mark.parametrize(
+    ("change", "values"),
+    [
+        (lambda m: m // 255, None),
+        (lambda m: 255 - m, {"foreground": 0}),
+        (lambda m: 255 - m, {"empty": 255, "full": 0}),
+        (lambda m: m.astype(np.uint16) * 257, None),
+        (lambda m: np.where(cv2.dilate(m, np.ones((9, 9))) > m, 2, m // 255 * 7).astype(np.uint8),
+         {"foreground": 7, "ignored": 2}),
+    ],
+)  # fmt: skip
+def test_fixed_masks_have_the_values_of_the_others(folder, tmp_path, change, values):
+    rewrite((folder / "masks").iterdir(), change)
+    whole = cv2.imread(str(mask_of(folder, 1)), cv2.IMREAD_UNCHANGED)
+    cv2.imwrite(str(mask_of(folder, 1)), cv2.resize(whole, (48, 48), interpolation=cv2.INTER_NEAREST))
+    if values:
+        (folder / "dataset.json").write_text(json.dumps({"mask_values": values, "near": "bright"}))
     main([str(folder), "--fix", str(tmp_path / "out")])
     fixed = cv2.imread(str(tmp_path / "out/masks/mask000001.png"), cv2.IMREAD_UNCHANGED)
-    assert fixed.shape == (64, 64) and set(np.unique(fixed)) == {0, 1}
+    assert fixed.dtype == whole.dtype and set(np.unique(fixed)) == set(np.unique(whole))
+    assert fixed.shape == whole.shape and np.mean(fixed != whole) < 0.1
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int64, np.float16, np.float32, np.uint16])
+def test_depth_beside_a_fixed_mask_keeps_its_type_and_values(folder, tmp_path, kind):
+    for path in sorted((folder / "depth").iterdir()):
+        np.save(path.with_suffix(".npy"), cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(kind) * 10)
+        path.unlink()
+    (folder / "dataset.json").write_text(json.dumps({"depth_unit": "disparity"}))
+    rewrite([mask_of(folder, 1)], lambda m: cv2.resize(m, (48, 48), interpolation=cv2.INTER_NEAREST))
+    main([str(folder), "--fix", str(tmp_path / "out")])
+    copied = next((tmp_path / "out/depth").glob("fgbg000001*"))
+    found, _ = read_pixels(copied, decode_label)
+    assert found.dtype == kind and np.array_equal(found, np.load(folder / "depth/fgbg000001.npy"))
 
 
 def test_composites_of_several_objects_may_have_far_parts(folder, write_manifest):
