@@ -124,7 +124,7 @@ def _read_truths(dataset: Dataset, progress: Progress) -> Iterator[tuple[str, "T
 
     for unusable in dataset.unusable:
         print(cli.to_printable(f"left out: {unusable.message}"), file=sys.stderr)
-    specs = [resolve_near_distance(part.spec, part.triplets) for part in dataset.folders]
+    specs = [resolve_near_distance(part.spec, part.depth_maps) for part in dataset.folders]
     pairs = [(triplet, spec) for part, spec in zip(dataset.folders, specs, strict=True) for triplet in part.triplets]
     for number, (triplet, spec) in enumerate(pairs, start=1):
         try:

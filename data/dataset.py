@@ -130,6 +130,8 @@ class MaskValues:
     def __post_init__(self) -> None:
         if both := set(self.foreground) & set(self.ignored):
             raise DataError(f"mask_values names {min(both):g} as foreground and as ignored; remove one of them")
+        if self.empty and self.full is None:
+            raise DataError(f"mask_values has empty ({self.empty:g}) without full; add the value of full foreground")
         if self.empty == self.full:
             raise DataError(f"mask_values has {self.empty:g} both as empty and as full; they differ")
 
@@ -151,7 +153,7 @@ class DatasetSpec:
     depth_unit: str = "relative"
     # Number by which values are divided to be in `depth_unit`: 256 for KITTI, 5000 for TUM, with m.
     depth_scale: float | None = None
-    # Value that becomes 1. None: the largest of the file's type if relative, from the data if disparity.
+    # Value that becomes 1. None: 1 or the largest of an 8- or 16-bit type if relative, from the data if disparity.
     depth_max: float | None = None
     # Values in the depth file that mean unknown. 0, NaN, infinity and the largest 16-bit value always do if mm or m,
     # 0, NaN and infinity if disparity.
@@ -230,6 +232,11 @@ class Dataset:
     def folders(self) -> tuple["Dataset", ...]:
         """The joined folders, or the data set itself if it joins none; each has one spec."""
         return self.parts or (self,)
+
+    @property
+    def depth_maps(self) -> list[Path]:
+        """The depth maps of all triplets that have one."""
+        return [triplet.depth for triplet in self.triplets if triplet.depth]
 
     @property
     def origin(self) -> str:

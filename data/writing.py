@@ -194,6 +194,9 @@ class DatasetWriter:
                 self._finish()
         finally:
             self._staging.close()
+        if isinstance(value, OSError):
+            problem = f"cannot be written ({value.strerror or value})"
+            raise DataError(f"{self.root}: {problem}; free room or choose another --out") from value
 
     def fill(
         self,

@@ -130,7 +130,7 @@ def _find_ignored_foregrounds(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `one-look check` and return its exit code: 0 no faults, 1 faults found, 2 invalid input."""
     args = build_parser().parse_args(argv)
-    return cli.run(lambda: _run(args), DataError)
+    return cli.run(lambda: _run(args), DataError, OSError)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ from data.check.perceptual_hash import Hash, compute_hash
 from data.dataset import ROLES, DataError, DatasetSpec, Triplet
 from data.reading.matching import is_image_name
 from data.values.alignment import DepthStep
-from data.values.depth import find_known, is_constant
+from data.values.depth import find_known, is_constant, to_inverse_depth
 from data.values.depth_encoding import DepthValues, measure_contour_step, measure_values
 from data.values.masks import check_range, scale_mask, select_channel
 from data.values.pixels import decode_color, decode_label, is_orientation_unclear, read_mode, read_pixels
@@ -117,12 +117,16 @@ def _inspect_depth(
     if depth is None or triplet.depth is None:
         return
     inspection.values = measure_values(depth, spec.missing)
-    if is_constant(depth, find_known(depth, spec)):
+    known = find_known(depth, spec)
+    if is_constant(depth, known):
         inspection.add("constant depth", triplet.depth, f"{inspection.values.maximum:g} everywhere")
         return
-    if spec.depth_unit == "relative" and depth.dtype.kind == "f" and not 0 <= np.nanmin(depth) <= np.nanmax(depth) <= 1:
-        inspection.add("depth range", triplet.depth, f"{np.nanmin(depth):.4g} to {np.nanmax(depth):.4g}")
-    frame = faults.measure_frame(depth, find_known(depth, spec))
+    if spec.depth_unit == "relative":
+        try:
+            to_inverse_depth(depth, spec)
+        except DataError as error:
+            inspection.add(error.kind, triplet.depth, str(error))
+    frame = faults.measure_frame(depth, known)
     if frame:
         top, bottom, left, right = frame
         inspection.add("frame", triplet.depth, f"{top}, {bottom}, {left}, {right} px at top, bottom, left, right")

@@ -194,7 +194,7 @@ def plan_from_args(args: argparse.Namespace, workers: Workers = None) -> Plan:
 def main(arguments: list[str] | None = None) -> int:
     """Run `one-look compose` and return its exit code; after 130 (stopped) the same command resumes."""
     args = build_parser().parse_args(arguments)
-    return cli.run(lambda: _run(args), DataError)
+    return cli.run(lambda: _run(args), DataError, OSError)
 
 
 def _run(args: argparse.Namespace) -> None:

@@ -144,7 +144,7 @@ def make_plan(
     check_minimum("count", count, 1)
     plan = Plan(backgrounds=photos, foregrounds=images, count=count, depth=spec, options=options)
     distances = _read_sources(plan, progress)
-    if spec is None or spec.depth_unit == "relative":
+    if spec is None or not spec.metric:
         return plan
     if distances.size == 0:
         raise DataError(f"{depth}: no known depth in any file; 0 means missing, other values are distances")

@@ -12,7 +12,7 @@ from jaxtyping import Float32, UInt8
 from data.compose.placement import compute_standing_sizes
 from data.dataset import DataError, DatasetSpec
 from data.reading.dataset_json import read_spec
-from data.reading.matching import PHOTO_SUFFIXES, is_photo_name
+from data.reading.matching import PHOTO_SUFFIXES, get_stem, is_photo_name
 from data.values.depth import find_known, to_inverse_depth, to_metres
 from data.values.depth_encoding import infer_unit, measure_polarity, measure_values
 from data.values.masks import check_grey, select_channel
@@ -24,6 +24,7 @@ from data.values.pixels import (
     pick_orientation,
     read_pixels,
 )
+from data.values.triplet import resolve_near_distance
 
 FOREGROUNDS = "RGBA foregrounds"
 UNKNOWN = -1.0
@@ -65,11 +66,14 @@ def find_backgrounds(folder: Path, depth: Path | None) -> tuple[BackgroundFiles,
     images = list_backgrounds(folder)
     if depth is None:
         return tuple((path, None) for path in images)
-    depths = {path.stem: path for path in list_images(depth, "depth maps of the photos; or use --depth ground or none")}
+    depths = {
+        get_stem(path.name): path
+        for path in list_images(depth, "depth maps of the photos; or use --depth ground or none")
+    }
     for path in images:
-        if path.stem not in depths:
+        if get_stem(path.name) not in depths:
             raise DataError(f"{path}: no depth for this photo; add {depth / path.stem}.png or remove the photo")
-    return tuple((path, depths[path.stem]) for path in images)
+    return tuple((path, depths[get_stem(path.name)]) for path in images)
 
 
 def list_backgrounds(folder: Path) -> tuple[Path, ...]:
@@ -96,7 +100,8 @@ def find_depth_spec(depth: Path, maps: Sequence[Path]) -> DatasetSpec:
     """Read the encoding of depth maps from the dataset.json beside or above them; without one it is millimetres."""
     for path in (depth / "dataset.json", depth.parent / "dataset.json"):
         if path.is_file():
-            return read_spec(path)
+            spec = read_spec(path)
+            return resolve_near_distance(spec, maps) if spec.depth_unit == "disparity" else spec
     spec = DatasetSpec(depth_unit="mm")
     values = [measure_values(_read_depth(path, spec)[0]) for path in maps[:: max(1, len(maps) // SAMPLED_MAPS)]]
     if (unit := infer_unit(values, measure_polarity((), ()))).value == "relative":
@@ -149,7 +154,7 @@ def read_background(image: Path, depth: Path | None, spec: DatasetSpec | None, p
     except DataError as error:
         raise DataError(f"{depth}: {error}") from error
     offset = 0.0
-    if spec.depth_unit == "relative":
+    if not spec.metric:
         inverse = inverse * np.float32(RELATIVE_RANGE)
     elif spec.near_m and spec.far_m:
         offset = spec.near_m / (spec.far_m - spec.near_m)  # (1/far) / (1/near - 1/far)

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8, UInt16
 
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet
+from data.flags import add_meaning_flags, parse_whole, read_meaning_flags
 from data.pack.shards import (
     PackJob,
     has_ignored_values,
@@ -190,7 +191,7 @@ def pack_split(
     if not triplets:
         raise DataError(f"{dataset.root}: no triplets to pack; check the split column of manifest.csv")
     wanted = len(triplets) if count is None else min(count, len(triplets))
-    specs = [resolve_near_distance(part.spec, part.triplets) for part in dataset.folders]
+    specs = [resolve_near_distance(part.spec, part.depth_maps) for part in dataset.folders]
     folder = _name_folder(cache, dataset, triplets, specs, px)
     spec_of = {t.id: spec for part, spec in zip(dataset.folders, specs, strict=True) for t in part.triplets}
     job = PackJob(
@@ -234,16 +235,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Pack a data set from the command line, print sizes or statistics of its splits, and return the exit code."""
     parser = cli.Parser("python -m data.pack", "Pack a data set folder.")
     parser.add_argument("folder", type=Path, help="data set folder")
-    parser.add_argument("--px", type=int, default=80, help="side in pixels (default: 80)")
+    parser.add_argument("--px", type=parse_whole(1), default=80, help="side in pixels (default: 80)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the split (default: 0)")
     parser.add_argument("--workers", type=int, default=count_cores(), help="threads (default: all cores)")
     parser.add_argument("--stats", action="store_true", help="print mean and std of each split")
+    add_meaning_flags(parser)
     args = parser.parse_args(argv)
-    return cli.run(lambda: _pack_splits(args), DataError)
+    return cli.run(lambda: _pack_splits(args), DataError, OSError)
 
 
 def _pack_splits(args: argparse.Namespace) -> None:
-    dataset = read_dataset(args.folder)
+    dataset = read_dataset(args.folder, fields=read_meaning_flags(args))
     dataset.check_meaning()
     for unusable in dataset.unusable:
         print(cli.to_printable(f"left out: {unusable.message}"), file=sys.stderr)

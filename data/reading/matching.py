@@ -115,8 +115,9 @@ def _drop_twins(names: Sequence[str]) -> Sequence[str]:
 
 
 def _index_by(names: Sequence[str], key: Callable[[str], str]) -> dict[str, str]:
-    keyed = {key(name.rpartition(".")[0]): name for name in names}
-    return keyed if len(keyed) == len(names) and "" not in keyed else {}
+    pairs = [(found, name) for name in names if (found := key(name.rpartition(".")[0]))]
+    keyed = dict(pairs)
+    return keyed if len(keyed) == len(pairs) else {}
 
 
 def _strip_role_words(stem: str) -> str:

@@ -153,11 +153,12 @@ def _classify(folder: str) -> tuple[str, Key] | None:
 
 
 def _classify_configured(folder: str, configured: Mapping[str, str]) -> tuple[str, Key] | None:
-    for role, top in configured.items():
-        if folder == top or folder.startswith(f"{top}/") or not top:
-            rest = folder[len(top) :].strip("/")
-            return role, _split_key(rest.split("/") if rest else [])
-    return None
+    above = [(role, top) for role, top in configured.items() if f"{folder}/".startswith(f"{top}/" if top else "")]
+    if not above:
+        return None
+    role, top = max(above, key=lambda one: len(one[1]))  # masks may lie in a sub-folder of the images
+    rest = folder[len(top) :].strip("/")
+    return role, _split_key(rest.split("/") if rest else [])
 
 
 def _split_key(parts: Sequence[str]) -> Key:

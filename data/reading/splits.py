@@ -161,8 +161,8 @@ def _split_by_column(dataset: Dataset, seed: int) -> Splits:
         return _build_splits(dataset, lambda triplet: names.get(triplet.id, triplet.split or "train"))
     for name in ("train", "val"):
         if not getattr(splits, name):
-            path = dataset.root / "manifest.csv"
-            raise DataError(f"{path}: column split names no {name} rows; mark some or empty the column")
+            remedy = f"mark some in manifest.csv or put some into {name}/, or use --group-size if none are known"
+            raise DataError(f"{dataset.root}: its split names no {name} images; {remedy}")
     return splits
 
 

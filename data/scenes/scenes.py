@@ -238,7 +238,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--size", type=int, default=224, help="side in pixels (default: %(default)s)")
     add("--workers", type=int, help="processes (default: one per core)")
     args = parser.parse_args(arguments)
-    return cli.run(lambda: _draw(args), DataError)
+    return cli.run(lambda: _draw(args), DataError, OSError)
 
 
 def _draw(args: argparse.Namespace) -> None:

@@ -122,12 +122,13 @@ def _scale_relative(raw: Shaped[np.ndarray, "h w"], spec: DatasetSpec, valid: Bo
     dark = spec.near == "dark" and spec.depth_unit == "relative"
     if spec.depth_max is not None:
         value = np.clip(value * np.float32(1.0 / spec.depth_max), 0.0, 1.0)
-    elif np.issubdtype(raw.dtype, np.integer):
+    elif raw.dtype.kind in "ui" and raw.dtype.itemsize <= 2:  # larger types have room that no file uses
         value *= np.float32(1.0 / np.iinfo(raw.dtype).max)
-    else:
-        known = value[valid]
-        if known.size and (known.min() < 0 or known.max() > 1):
-            raise DataError("relative depth outside 0..1; scale it or set depth_unit in dataset.json", "depth range")
+    elif (known := value[valid]).size and (known.min() < 0 or known.max() > 1):
+        found = f"relative depth is {known.min():.4g} to {known.max():.4g}, outside 0..1"
+        raise DataError(
+            f"{found}; set depth_max, the value that becomes 1, or depth_unit in dataset.json", "depth range"
+        )
     return (1.0 - value if dark else value), valid
 
 

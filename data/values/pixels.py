@@ -26,7 +26,7 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 Decoder = Callable[[bytes], np.ndarray | None]
 
 LIMIT_VARIABLE = "ONE_LOOK_MAX_PIXELS"
-MAX_PIXELS = int(os.environ.get(LIMIT_VARIABLE, 1 << 28))  # of a file that is decoded, by its header
+MAX_PIXELS = int(float(os.environ.get(LIMIT_VARIABLE, 1 << 28)))  # of a file that is decoded, by its header
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is below that
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it cannot decode is reported by file
 

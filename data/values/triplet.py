@@ -102,23 +102,23 @@ def _check_same_size(other: np.ndarray, path: Path, image: np.ndarray, image_pat
 
 def find_common_scale(dataset: Dataset) -> DepthScale | None:
     """Return the scale of all depth of a data set; None if depth is only relative or folders differ."""
-    with_depth = [part for part in dataset.folders if any(triplet.depth for triplet in part.triplets)]
-    specs = [resolve_near_distance(part.spec, part.triplets) for part in with_depth]
+    with_depth = [part for part in dataset.folders if part.depth_maps]
+    specs = [resolve_near_distance(part.spec, part.depth_maps) for part in with_depth]
     scales = {(spec.near_m, spec.far_m) for spec in specs}
     near_m, far_m = scales.pop() if len(scales) == 1 else (None, None)
     return None if near_m is None else DepthScale(near_m=near_m, far_m=far_m)
 
 
-def resolve_near_distance(spec: DatasetSpec, triplets: Sequence[Triplet]) -> DatasetSpec:
+def resolve_near_distance(spec: DatasetSpec, maps: Sequence[Path]) -> DatasetSpec:
     """Fill in `near_m` of metric depth, or `depth_max` of disparity, where it is not configured.
 
-    It is the 1st percentile of distances, or the 99th of disparities, in a sample of all triplets, not of one split.
+    It is the 1st percentile of distances, or the 99th of disparities, in a sample of all maps, not of one split.
     """
     if spec.depth_unit == "relative" or (spec.near_m if spec.metric else spec.depth_max) is not None:
         return spec
-    paths = sorted((t.depth for t in triplets if t.depth), key=lambda path: hash_name(path.name))
-    if not paths:
+    if not maps:
         return spec
+    paths = sorted(maps, key=lambda path: hash_name(path.name))
     values = list(itertools.islice(_sample_values(paths, spec), RANGE_SAMPLES))
     known = np.concatenate(values) if values else np.zeros(0)
     if known.size == 0:

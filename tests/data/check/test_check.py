@@ -346,6 +346,21 @@ def test_constant_depth_is_a_fault(folder):
     assert kinds(check_folder(folder))["constant depth"] == 12
 
 
+@pytest.mark.parametrize(
+    ("unknown", "fields"), [(-1, {"missing": -1}), (np.inf, {}), (np.nan, {}), (3, {"depth_max": 3})]
+)
+def test_only_known_depth_has_a_range(folder, unknown, fields):
+    for path in sorted((folder / "depth").iterdir()):
+        depth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) / np.float32(255)
+        depth[:2] = unknown
+        np.save(path.with_suffix(".npy"), depth)
+        path.unlink()
+    np.save(depth_of(folder, 1).with_suffix(".npy"), np.full((64, 64), np.nan, np.float32))
+    np.save(depth_of(folder, 2).with_suffix(".npy"), np.linspace(-2, 1, 64 * 64, dtype=np.float32).reshape(64, 64))
+    (folder / "dataset.json").write_text(json.dumps({"near": "bright", "depth_unit": "relative"} | fields))
+    assert kinds(check_folder(folder))["depth range"] == ("depth_max" not in fields)
+
+
 def test_images_and_labels_are_turned_as_the_search_turns_them(folder):
     from PIL import Image
 

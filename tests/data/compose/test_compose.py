@@ -1,8 +1,10 @@
 import csv
+import errno
 import json
 import os
 import subprocess
 import sys
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -360,6 +362,42 @@ def test_missing_folders_and_out_in_use_are_one_line(sources, tmp_path, capsys):
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
+
+
+def test_disparity_is_inverse_depth_on_the_scale_of_its_own_files(sources):
+    backgrounds, foregrounds = sources
+    for path in (backgrounds / "depth").iterdir():
+        depth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        write(path, np.divide(8e6, depth, out=np.zeros(depth.shape), where=depth > 0).astype(np.uint16))
+    (backgrounds / "dataset.json").write_text('{"depth_unit": "disparity"}')
+    plan = make_plan(backgrounds, foregrounds, depth=backgrounds / "depth", count=4, options=ComposeOptions(px=PX))
+    depth = read_background(*plan.backgrounds[0], plan.depth, PX).depth
+    assert plan.depth.depth_max == pytest.approx(4454, rel=0.02)  # not 65535
+    assert (depth[:, 0] == UNKNOWN).all()
+    assert depth.max() == pytest.approx(0.9) and depth[0, -1] == pytest.approx(
+        0.9 * 2000 / plan.depth.depth_max, rel=0.02
+    )
+
+
+def test_names_of_photos_and_depth_may_differ_in_how_accents_are_stored(sources):
+    backgrounds, foregrounds = sources
+    for folder, form in (("images", "NFD"), ("depth", "NFC")):
+        path = next((backgrounds / folder).glob("photo00*"))
+        path.rename(path.with_name(unicodedata.normalize(form, f"café{path.suffix}")))
+    plan = make_plan(backgrounds, foregrounds, depth=backgrounds / "depth", count=4, options=ComposeOptions(px=PX))
+    assert len(plan.backgrounds) == 10
+
+
+def test_a_full_disk_is_one_line(sources, tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(writing.SampleFiles, "write", fail)
+    assert run(*sources, tmp_path / "out") == 2
+    assert "out: cannot be written (No space left on device); free room" in capsys.readouterr().err
+    monkeypatch.setenv("ONE_LOOK_CACHE", "/dev/null/cache")
+    assert run(*sources, tmp_path / "out", "--depth", "ground") == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

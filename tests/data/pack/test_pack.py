@@ -303,8 +303,8 @@ def test_statistics_on_record_from_before_masks_could_lack_say_that_all_are_know
 
 def test_command_prints_the_statistics_of_each_part(make_dataset, cache, monkeypatch, capsys):
     monkeypatch.setenv("ONE_LOOK_CACHE", str(cache))
-    root = make_dataset(8, spec={"group_size": 2, "near": "bright"})
-    assert main([str(root), "--stats", "--px", "16", "--workers", "1"]) == 0
+    root = make_dataset(8, spec={"near": "bright"})
+    assert main([str(root), "--stats", "--px", "16", "--workers", "1", "--group-size", "2"]) == 0
     out = capsys.readouterr().out
     assert "train: 4 samples" in out and "val: 2 samples" in out and "test: 2 samples" in out
     assert "image red" in out and "depth" in out
@@ -314,6 +314,9 @@ def test_command_reports_a_fault_in_one_line_with_code_2(tmp_path, capsys):
     assert main([str(tmp_path / "nowhere")]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "no such folder" in err
+    with pytest.raises(SystemExit):
+        main([str(tmp_path), "--px", "0"])
+    assert "at least 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("px", [80, 160])

@@ -74,6 +74,17 @@ def test_numbers_that_clash_are_not_used():
     assert pair_files(["cat_1.png", "dog_1.png"], ["cat_1.jpg", "mask1.jpg"]) == {"cat_1.png": "cat_1.jpg"}
 
 
+def test_one_name_without_a_number_has_no_partner_and_all_others_keep_theirs():
+    pairs = {"IMG_1.jpg": "m01.png", "IMG_2.jpg": "m02.png"}
+    assert pair_files([*pairs, "cover.jpg"], [*pairs.values(), "readme.png"]) == pairs
+
+
+def test_masks_may_lie_in_a_sub_folder_of_the_images(tmp_path):
+    touch(tmp_path, *(f"{name}{n}.png" for name in ("", "annotated/") for n in range(3)))
+    found = read_dataset(tmp_path, roles={"image": ".", "mask": "annotated"})
+    assert len(found.triplets) == 3 and {t.mask.parent.name for t in found.triplets} == {"annotated"}
+
+
 def test_role_folders_prefer_plain_names_and_report_ambiguity():
     assert find_candidates(["images", "masks", "soft_masks", "depth"], "mask") == ["masks"]
     assert find_candidates(["images", "mask_a", "mask_b"], "mask") == ["mask_a", "mask_b"]
@@ -323,6 +334,7 @@ def test_missing_values_default_by_unit(unit, missing, known):
     [
         ('{"groupsize": 4}', "unknown key 'groupsize'; the nearest is 'group_size'"),
         ('{"mask_value": {}}', "unknown key 'mask_value'; the nearest is 'mask_values'"),
+        ('{"mask_values": {"empty": 255}}', "without full"),
         ('{"group_size": true}', "group_size is True; it is a whole number"),
         ('{"near": "light"}', "near is 'light'; it is one of bright, dark"),
         ('{"group_size": 0}', "at least 1"),

@@ -71,7 +71,7 @@ def test_manifest_split_wins():
 
 
 def test_manifest_split_without_validation_is_an_error():
-    with pytest.raises(DataError, match="names no val rows"):
+    with pytest.raises(DataError, match=r"^set: its split names no val images; .* or use --group-size"):
         split_by_background(dataset_of(3, split=lambda b, n: "train"))
 
 

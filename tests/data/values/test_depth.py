@@ -59,9 +59,12 @@ def test_not_finite_depth_is_unknown():
     assert valid.tolist() == [[False, False, True]]
 
 
-def test_relative_floats_outside_range_are_an_error():
-    with pytest.raises(DataError, match=r"outside 0\.\.1"):
-        to_inverse_depth(np.array([[0.0, 3.0]], np.float32), DatasetSpec())
+@pytest.mark.parametrize("dtype", [np.float32, np.int32, np.int64])
+def test_relative_values_without_a_known_largest_one_are_an_error(dtype):
+    raw = np.array([[0, 50, 100]], dtype)
+    with pytest.raises(DataError, match=r"0 to 100, outside 0\.\.1"):
+        to_inverse_depth(raw, DatasetSpec())
+    assert to_inverse_depth(raw, DatasetSpec(depth_max=100.0))[0] == pytest.approx(np.array([[0, 0.5, 1]]))
 
 
 def test_configured_missing_value_is_unknown_in_relative_depth():

@@ -35,10 +35,10 @@ def test_near_distance_is_the_first_percentile(tmp_path, write_triplet):
     depth[:, :4], depth[:, 4:8] = 0, 2000
     for number in (1, 2):
         write_triplet(tmp_path, number, px=100, depth=depth)
-    triplets = read_dataset(tmp_path).triplets
-    assert resolve_near_distance(DatasetSpec(depth_unit="mm"), triplets).near_m == pytest.approx(2.0)
-    assert resolve_near_distance(DatasetSpec(depth_unit="mm", near_m=0.5), triplets).near_m == 0.5
-    assert resolve_near_distance(DatasetSpec(), triplets).near_m is None
+    maps = read_dataset(tmp_path).depth_maps
+    assert resolve_near_distance(DatasetSpec(depth_unit="mm"), maps).near_m == pytest.approx(2.0)
+    assert resolve_near_distance(DatasetSpec(depth_unit="mm", near_m=0.5), maps).near_m == 0.5
+    assert resolve_near_distance(DatasetSpec(), maps).near_m is None
 
 
 @pytest.fixture
