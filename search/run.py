@@ -159,11 +159,11 @@ def _resume(args: argparse.Namespace) -> int:
     with progress_bar("reading the run"):
         args.resume, storage = fetch_run(args.resume)
     extended = args.budget is not None
-    content = read_run_json(args.resume, extended=extended)
-    if content["state"] == "done" and not extended:
-        return _end(args.resume)
-    register_plugins(content["options"].get("plugins", {}), args.resume)
+    register_plugins(read_run_json(args.resume, extended=extended)["options"].get("plugins", {}), args.resume)
     with hold(args.resume):
+        content = read_run_json(args.resume, extended=extended)  # another process may have ended meanwhile
+        if content["state"] == "done" and not extended:
+            return _end(args.resume)
         table = TrialTable.load(args.resume)
         options = RunOptions.from_dict(content["options"])
         if options.encoder_weights:

@@ -147,7 +147,10 @@ class StageRunner:
         """Return the number of trials that share the time of a stage; None for a search, which fills it."""
         if stage.kind == "search":
             return None
-        return len(self.configs) if stage.kind == "fixed" else len(parents) or len(unfinished)
+        if stage.kind == "fixed":
+            return len(self.configs)
+        resumed = len(unfinished) if self.run_state.open_stage is None else 0  # else their parents are among `parents`
+        return len(parents) + resumed or len(unfinished)
 
     def _build_searcher(
         self, context: StageContext, parents: list[TrialRecord], unfinished: list[TrialRecord]

@@ -11,7 +11,7 @@ from data.runtime.storage import StorageError
 from search.config.budget import parse_budget
 from search.config.options import RunOptions
 from search.experiment import RunInterruptedError
-from search.records.run_dir import claim, format_resume_command
+from search.records.run_dir import claim, format_resume_command, hold
 from search.records.run_state import create_run_state
 from search.records.trials import TrialTable
 from search.run import _run, _write_report, build_parser, main
@@ -96,6 +96,20 @@ def test_run_that_is_done_but_for_its_report_gets_it(out, monkeypatch, capsys):
     monkeypatch.setattr("search.run._write_report", lambda folder: (folder / "report.html").write_text("page"))
     assert main(["--resume", str(out)]) == 0 and (out / "report.html").exists()
     assert str(out / "report.html") in capsys.readouterr().out
+    assert main(["--resume", str(out)]) == 2 and "the run is done" in capsys.readouterr().err
+
+
+def test_run_that_another_process_ends_meanwhile_is_not_continued(out, monkeypatch, capsys):
+    run_state = create_run_state(out, RunOptions(budget=parse_budget("60s")).to_dict(), began=0.0)
+    run_state.seed, run_state.data = 0, {}
+    run_state.write()
+
+    def wait(folder):
+        run_state.end("done")
+        (folder / "report.html").touch()
+        return hold(folder)
+
+    monkeypatch.setattr("search.run.hold", wait)
     assert main(["--resume", str(out)]) == 2 and "the run is done" in capsys.readouterr().err
 
 

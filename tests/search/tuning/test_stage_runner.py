@@ -214,6 +214,18 @@ def test_stage_of_a_killed_run_that_is_given_more_goes_on_in_the_next_round(run)
     assert "r0001" in [spec.trial_id for spec in later.handed(next(later.stages))]
 
 
+def test_unfinished_trials_of_a_run_that_is_given_more_share_the_time_with_newcomers(run):
+    run.run_stage([0.1, 0.2, 0.3, 0.4])
+    run.run_stage([0.5, 0.6, 0.2])
+    run.begin(run.handed(next(run.stages))[0])
+    later = run.again(extended=True)
+    later.run_stage([])
+    later.run_stage([0.9])
+    specs = later.handed(next(later.stages))
+    assert len(specs) == 3  # on two workers, so in two rounds
+    assert specs[0].context.cap_s == pytest.approx((specs[0].context.deadline - time.monotonic()) / 2, rel=0.01)
+
+
 def test_run_that_is_given_more_promotes_newcomers_and_repeats_none_twice(run):
     run_to_finals(run)
     run.run_stage([0.6] * 4)
