@@ -20,7 +20,7 @@ from jaxtyping import Bool
 from analysis import AnalysisError
 from analysis.predict.command import add_device_option, default_to_latest, load_named_model, make_parser
 from analysis.predict.photos import FloatMap
-from analysis.runs.files import write_file
+from analysis.runs.files import check_file, write_file
 from data.dataset import DataError, Dataset
 from data.flags import add_meaning_flags, add_role_flags, read_meaning_flags, read_role_flags
 from data.runtime import cli
@@ -206,6 +206,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     import pandas as pd
 
     tables = []
+    check_file(args.table)
     default_to_latest(args, "folders")
     roles = read_role_flags(args)
     if roles and len(args.folders) > 1:

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 
 from analysis import AnalysisError
 from analysis.predict.command import make_parser
-from analysis.runs.files import find_weights, write_file
+from analysis.runs.files import check_file, find_weights, write_file
 from data.runtime import cli
-from data.runtime.cli import first_line
 from data.runtime.progress import Progress, no_progress, progress_bar
 
 if TYPE_CHECKING:
@@ -73,11 +72,11 @@ def export(model: "Model", to: str, *, kind: str = "uint8", progress: Progress =
         try:
             content = form.write(PortableNetwork(model), dtype, describe(model, kind))
         except Exception as error:  # exporters raise errors of many types
-            raise ExportError(f"{to} cannot express this network ({first_line(error)})") from error
+            raise ExportError(f"{to} cannot express this network ({cli.first_line(error)})") from error
         try:
             program, own = form.open(content), (1, model.px, model.px)
         except Exception as error:  # runtimes do so too
-            raise ExportError(f"the file cannot be opened again ({first_line(error)})") from error
+            raise ExportError(f"the file cannot be opened again ({cli.first_line(error)})") from error
         difference = measure_difference(program, model, [*SIZES, own], dtype, progress=progress)
         image = draw_random_images(own, dtype)
         return ExportedModel(
@@ -112,7 +111,7 @@ def measure_difference(
             pairs = zip(program(rgb), predict(model, rgb), strict=True)
             difference = max(float((found.detach() - expected).abs().max()) for found, expected in pairs)
         except Exception as error:  # each runtime raises its own
-            raise ExportError(f"the file does not run on {shown} images ({first_line(error)})") from error
+            raise ExportError(f"the file does not run on {shown} images ({cli.first_line(error)})") from error
         if not difference <= MAX_DIFFERENCE:  # catches nan too
             raise ExportError(f"differs from the model by up to {difference:.2g} on {shown} images; not written")
         largest = max(largest, difference)
@@ -160,8 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _export(args: argparse.Namespace) -> None:
-    if args.out is not None and args.out.is_dir():
-        raise AnalysisError(f"{args.out}: is a folder; name a file with --out")
+    check_file(args.out)
     with progress_bar(f"{args.to}, compared with the model") as progress:
         from analysis.predict.model import load_model
 

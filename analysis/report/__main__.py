@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from analysis import AnalysisError
+from analysis.runs.files import check_file
 from data.runtime import cli
 from data.runtime.progress import progress_bar
 from search.records.run_dir import LATEST, run_path
@@ -22,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _write(args: argparse.Namespace) -> None:
+    check_file(args.out)
     with progress_bar("report"):
         from analysis.report.report import write_report  # after --help: pandas and Plotly take seconds
 

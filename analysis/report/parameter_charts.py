@@ -164,7 +164,7 @@ def _build_axis(values: pd.Series, label: str) -> dict[str, Any]:
     """Return a dimension of the parallel coordinates; missing values lie at the bottom."""
     numbers = _parse_numbers(values.dropna())
     if numbers is None:
-        places, ticks = _number_categories(values.fillna("none"))
+        places, ticks = _number_categories(values.astype(object).fillna("none"))
         return {"label": label, "values": places, **ticks}
     filled = values.astype(float).fillna(numbers.min())
     if _spans_decades(numbers):

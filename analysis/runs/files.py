@@ -1,6 +1,7 @@
 """Find runs and their weights, read the JSON files of a run folder, and write output files atomically."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def check_file(out: Path | None) -> None:
+    """Raise AnalysisError, before the work, if the file to write is a folder."""
+    if out and os.access(out, os.F_OK) and out.is_dir():
+        raise AnalysisError(f"{out}: is a folder; name a file")
+
+
 def check_folder(out: Path) -> None:
     """Raise AnalysisError if `out` exists and is not a folder."""
-    if out.exists() and not out.is_dir():
+    if os.access(out, os.F_OK) and not out.is_dir():
         raise AnalysisError(f"{out}: is a file; name a folder with --out")
 
 
@@ -63,4 +70,4 @@ def write_file(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: file.write(content))
     except OSError as error:
-        raise AnalysisError(f"{path}: cannot be written ({error.strerror}); name another folder with --out") from error
+        raise AnalysisError(f"{path}: cannot be written ({error.strerror}); name another place") from error

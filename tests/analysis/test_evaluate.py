@@ -162,6 +162,7 @@ def test_model_predicts_at_its_own_size_and_is_measured_at_the_images_size(tmp_p
         (("missing", "{data}"), "no such file or folder"),
         (("{run}", "missing"), "no such folder"),
         (("{run}", "{broken}"), "no image could be measured"),
+        (("{run}", "{data}", "--table", "{data}"), "data: is a folder; name a file"),
     ],
 )
 def test_unmeasurable_input_is_one_line(arguments, says, tmp_path, finished_run, capsys):

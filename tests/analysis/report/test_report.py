@@ -10,7 +10,7 @@ import pytest
 
 from analysis.report.__main__ import main
 from analysis.report.facts import explain_best
-from analysis.report.parameter_charts import list_varied, plot_importances
+from analysis.report.parameter_charts import list_varied, plot_importances, plot_parallel_coordinates
 from analysis.report.report import write_report
 from analysis.report.style import ARCHS, FAINT, MORE, SHAPES, STAGES
 from analysis.runs.run import read_run
@@ -349,6 +349,13 @@ def test_wrong_arguments_are_one_line_and_exit_code_2(running_run, tmp_path, cap
         error = capsys.readouterr().err
         assert error.startswith("error: ") and reason in error and error.count("\n") == 1
         assert not (folder / "report.html").exists()
+
+
+def test_unknown_values_of_a_number_with_few_values_lie_apart():
+    """A number that only some architectures have is drawn like a category."""
+    trials = pd.DataFrame({"trial_id": list("abc"), "score": 0.5, "model/arch": "unet", "model/levels": [3, 4, None]})
+    levels = plot_parallel_coordinates(trials, ["model/levels"]).data[0].dimensions[0]
+    assert (list(levels.ticktext), list(levels["values"])) == (["3", "4", "none"], [0, 1, 2])
 
 
 def test_parameters_are_listed_by_the_importance_that_optuna_gives_them():
