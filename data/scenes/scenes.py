@@ -218,9 +218,10 @@ def _cast_shadow(background: Background, solids: list[Solid], pose: Pose) -> Flo
 
 def _add_grain(image: Float32[np.ndarray, "h w 3"], rng: np.random.Generator) -> np.ndarray:
     """Add the grain of a sensor to an image and convert it to bytes."""
-    row, column = rng.integers(0, TILE_PX - image.shape[0] % TILE_PX, 2)
-    grain = noise_tile(0.3)[row : row + image.shape[0], column : column + image.shape[1], None] - np.float32(0.5)
-    return _to_bytes(image + np.float32(rng.uniform(0.01, 0.09)) * grain)
+    px = image.shape[0]
+    rows, columns = (rng.integers(0, TILE_PX - px % TILE_PX, 2)[:, None] + np.arange(px)) % TILE_PX
+    grain = noise_tile(0.3)[np.ix_(rows, columns)] - np.float32(0.5)
+    return _to_bytes(image + np.float32(rng.uniform(0.01, 0.09)) * grain[..., None])
 
 
 def _to_bytes(values: Float32[np.ndarray, "*n"]) -> np.ndarray:

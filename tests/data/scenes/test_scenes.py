@@ -190,3 +190,9 @@ def test_help_imports_nothing_heavy():
         "sys.exit(any(name in sys.modules for name in ('torch', 'albumentations', 'rich')))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("px", [64, 512, 600])
+def test_grain_covers_images_of_any_size(px):
+    noisy = scenes._add_grain(np.full((px, px, 3), 0.5, np.float32), np.random.default_rng(0))
+    assert noisy.shape == (px, px, 3) and noisy[-32:, -32:].std() > 0
