@@ -10,7 +10,6 @@ POLARITIES = ("bright", "dark")  # brightness of near things in relative depth
 DEPTH_UNITS = ("relative", "mm", "m", "disparity")
 TRUTHS = ("mask", "depth")
 ROLES = ("image", *TRUTHS)
-BUILT_IN = "scenes-v"  # beginning of the name of a folder of built-in scenes
 
 # kind of fault -> description, in the order of the check's table
 FAULT_KINDS = {
@@ -162,6 +161,7 @@ class DatasetSpec:
     group_size: int | None = None  # number of consecutive files that share a background
     near_m: float | None = None  # distance in metres that becomes inverse depth 1. None: taken from the data.
     far_m: float | None = None  # distance in metres that becomes inverse depth 0. None: infinity.
+    drawn: bool = False  # True for scenes of `data.scenes`
 
     def __post_init__(self) -> None:
         for name, allowed in (("near", POLARITIES), ("depth_unit", DEPTH_UNITS)):
@@ -191,13 +191,13 @@ class DatasetSpec:
         """Build from a dataset.json."""
         kinds = {"near": WORD, "depth_unit": WORD, "missing": NUMBERS, "group_size": WHOLE}
         kinds |= dict.fromkeys(("depth_scale", "depth_max", "near_m", "far_m"), NUMBER)
-        fields = read_fields(values, kinds | {"mask_values": ANY})
+        fields = read_fields(values, kinds | {"mask_values": ANY, "drawn": FLAG})
         masks = fields.pop("mask_values", None)
         return cls(**fields, mask_values=None if masks is None else MaskValues.from_dict(masks))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields that are set, as dataset.json holds them."""
-        values: dict[str, Any] = {key: value for key, value in asdict(self).items() if value not in (None, ())}
+        values: dict[str, Any] = {key: value for key, value in asdict(self).items() if value not in (None, (), False)}
         if self.missing:
             values["missing"] = self.missing[0] if len(self.missing) == 1 else list(self.missing)
         if self.mask_values:
@@ -241,6 +241,6 @@ class Dataset:
     @property
     def origin(self) -> str:
         """Whether the images are "drawn" (built-in scenes), "pasted" (their foregrounds are named) or "given"."""
-        if self.root.name.startswith(BUILT_IN):
+        if self.spec.drawn:
             return "drawn"
         return "pasted" if any(triplet.foreground for triplet in self.triplets) else "given"

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from data.compose.placement import Placement, draw_placement
-from data.dataset import BUILT_IN, DataError, DatasetSpec
+from data.dataset import DataError, DatasetSpec
 from data.runtime import cli
 from data.runtime.files import cache_dir
 from data.runtime.progress import Progress, no_progress, progress_bar
@@ -27,7 +27,7 @@ from data.scenes.worlds import draw_world
 from data.writing import DatasetWriter, Sample
 
 VERSION = 4  # raised whenever the same seed draws another image, so that cached scenes are drawn again
-FILES = 1  # raised whenever the same images are written differently
+FILES = 2  # raised whenever the same images are written differently
 NEAR_M, FAR_M = 1.4, 200.0
 PER_BACKGROUND = 20
 SIZES = (0.35, 0.9)  # longer side of a figure, in sides of the image; trained on 0.3 to 0.6, IoU on photos is lower
@@ -81,7 +81,9 @@ def make_scenes(
     The same seed draws the same images, whatever the number of workers; `progress` counts backgrounds.
     """
     plan = ScenePlan(count=count, **options)
-    spec = DatasetSpec(near="bright", depth_unit="relative", group_size=plan.per_background, near_m=NEAR_M, far_m=FAR_M)
+    spec = DatasetSpec(
+        near="bright", depth_unit="relative", group_size=plan.per_background, near_m=NEAR_M, far_m=FAR_M, drawn=True
+    )
     backgrounds = range(-(-count // plan.per_background))
     with DatasetWriter(Path(out), spec) as writer:
         writer.fill(partial(draw_group, plan), backgrounds, workers=workers, progress=progress)
@@ -90,7 +92,7 @@ def make_scenes(
 
 def cached_scenes(count: int, *, progress: Progress = no_progress) -> Path:
     """Return the folder of `count` scenes in the user's cache, drawn on first use; several processes may call this."""
-    folder = cache_dir() / f"{BUILT_IN}{VERSION}.{FILES}-{count}"
+    folder = cache_dir() / f"scenes-v{VERSION}.{FILES}-{count}"
     if folder.is_dir():
         return folder
     try:

@@ -254,12 +254,15 @@ def test_score_of_labels_that_no_image_has_is_refused(partial_datasets):
 
 
 @pytest.mark.parametrize(
-    ("name", "foreground", "origin"),
-    [("scenes-v4.1-2000", "", "drawn"), ("mine", "cutout_1", "pasted"), ("mine", "", "given")],
+    ("drawn", "foreground", "origin"), [(True, "", "drawn"), (False, "cutout_1", "pasted"), (False, "", "given")]
 )
-def test_origin_of_images_is_told_by_the_folder_and_the_manifest(name, foreground, origin):
+def test_origin_of_images_is_told_by_dataset_json_and_the_manifest(drawn, foreground, origin):
     triplet = Triplet(
         id="1", image=Path("1.jpg"), mask=Path("1.png"), depth=None, background="a", foreground=foreground
     )
-    dataset = Dataset(root=Path(name), triplets=(triplet,), spec=DatasetSpec(), fingerprint="")
+    dataset = Dataset(root=Path("a"), triplets=(triplet,), spec=DatasetSpec(drawn=drawn), fingerprint="")
     assert dataset.origin == origin
+
+
+def test_built_in_scenes_are_known_as_drawn_wherever_they_are(tiny_dataset):
+    assert DataModule(tiny_dataset, seed=0).dataset.origin == "drawn"
