@@ -25,13 +25,12 @@ from data.runtime.progress import progress_bar
 from models.cost import choose_images_per_pass
 from models.metric_table import METRICS
 from models.metrics import binarise, full_metrics, select_images
-from search.output.model_folder import predict_batches
+from search.output.model_folder import COLUMNS, predict_batches
 
 MAX_IMAGES = 2000  # measured at most: the first of a split in nested order
 DEPTH_PERCENT = (5, 95)  # percentiles of an image's pixels that bound its depth range
 MEASURED = ("score", "iou", "boundary_f", "mae_mask", "rmse_depth", "abs_rel", "checkerboard")
 
-PANELS = ("image", "true mask", "predicted mask", "true depth", "predicted depth", "|difference|")
 PANEL_IN = 1.9
 AXES = {"mask_share": "true foreground, share of the image", "depth_range": "range of the true depth"}
 PLOTTED = ("iou", "rmse_depth")
@@ -130,8 +129,8 @@ def plot_images(split: Split, rows: pd.DataFrame) -> Figure:
     The difference is the larger of those of the mask and of the depth, where they are known. Depth is bright where near
     and black where unknown; an unknown true mask is half grey.
     """
-    figure = Figure(figsize=(PANEL_IN * len(PANELS), (PANEL_IN + 0.25) * len(rows)), layout="constrained")
-    grid = figure.subplots(len(rows), len(PANELS), squeeze=False)
+    figure = Figure(figsize=(PANEL_IN * len(COLUMNS), (PANEL_IN + 0.25) * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), len(COLUMNS), squeeze=False)
     for axes, place, errors in zip(grid, rows.index.to_numpy(int), rows.to_dict("records"), strict=True):
         panels = render_comparison(split.pack.gather(np.array([place])), _predict(split, place)[None])[0]
         for ax, panel in zip(axes, panels, strict=True):
@@ -139,7 +138,7 @@ def plot_images(split: Split, rows: pd.DataFrame) -> Figure:
         metrics = {"IoU": errors["iou"], "RMSE": errors["rmse_depth"]}
         values = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if pd.notna(value))
         axes[0].set_title(f"{errors['image']} on {errors['background']}: {values}", fontsize="small", loc="left")
-    for ax, name in zip(grid[-1], PANELS, strict=True):
+    for ax, name in zip(grid[-1], COLUMNS, strict=True):
         ax.set_xlabel(name, fontsize="small")
     return figure
 

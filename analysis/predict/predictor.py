@@ -15,13 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import cv2
 import numpy as np
 
-from analysis.predict.photos import (
-    Photo,
-    draw_contact_sheet,
-    draw_sheet_row,
-    read_photo,
-    render_prediction,
-)
+from analysis.predict.photos import Photo, draw_contact_sheet, draw_sheet_row, read_photo, render_prediction
 from analysis.runs.files import write_file
 from data.dataset import DataError
 from data.runtime import cli

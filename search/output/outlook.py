@@ -1,6 +1,7 @@
 """Compare the best trial of a run with the recipes that were tried first, and estimate whether more budget helps."""
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 from search.config.recipes import NETWORKS, VARIED, build_recipe
@@ -14,8 +15,13 @@ ADAPTED = ("model/width", "optim/lr", "optim/batch_size")  # fields of a recipe 
 def name_recipe(config: Mapping[str, Any]) -> str:
     """Return the recipe that a flat configuration equals, apart from the ADAPTED fields; "" if none."""
     flat = {name: value for name, value in config.items() if name not in ADAPTED}
-    names = *NETWORKS, *(f"{name}+{VARIED}" for name in NETWORKS)
-    return next((name for name in names if flat.items() <= build_recipe(name).flat().items()), "")
+    return next((name for name, recipe in _build_recipes().items() if flat.items() <= recipe.items()), "")
+
+
+@cache
+def _build_recipes() -> dict[str, dict[str, Any]]:
+    """Return the flat configuration of each recipe, built once, because a long search has thousands of trials."""
+    return {name: build_recipe(name).flat() for name in (*NETWORKS, *(f"{name}+{VARIED}" for name in NETWORKS))}
 
 
 def describe_outlook(

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
+from operator import methodcaller
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -140,13 +141,10 @@ class RunState:
         self._ticking = True
         if is_claimed(self.folder):
             for name, read in self.copies.items():
-                self._write_copy(self.folder / name, read())
+                (self.folder / name).parent.mkdir(exist_ok=True)
+                write_atomically(self.folder / name, methodcaller("write", read()))
             (self.folder / RESERVE).write_bytes(bytes(RESERVE_BYTES))
         threading.Thread(target=self._keep_clock, daemon=True).start()
-
-    def _write_copy(self, path: Path, content: bytes) -> None:
-        path.parent.mkdir(exist_ok=True)
-        write_atomically(path, lambda file: file.write(content))
 
     def _keep_clock(self) -> None:
         while not self._ended.wait(BEAT_S):

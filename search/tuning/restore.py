@@ -41,7 +41,7 @@ def restore_trials(
             checkpoints.put(trial_id, checkpoint)
     for stage in stages:
         checkpoints.sweep(stage.name, table.list_ended(stage.name))
-    checkpoints.clear_beside()
+    checkpoints.delete_others()
     table.rewind({trial_id: state["epoch"] if state else 0 for trial_id, state in states.items()})
     if run_state.stages:
         first = run_state.stages[0]

@@ -160,23 +160,15 @@ class StageRunner:
         resumed = build_resumed_specs(context, unfinished, self.checkpoints)
         counted = self._list_counted(context.stage)
         if context.stage.kind == "search":
-            journal, ranges = self.folder / "study.journal", self._choose_lr_ranges(context)
-            return build_search(
-                self.resources,
-                context,
-                journal,
-                lr=ranges,
-                past=begun,
-                unfinished=resumed,
-                retried=len(begun) - len(counted),
-            )
+            journal, lr = self.folder / "study.journal", self._choose_lr_ranges(context)
+            trials: dict[str, Any] = {"past": begun, "unfinished": resumed, "retried": len(begun) - len(counted)}
+            return build_search(self.resources, context, journal, lr=lr, **trials)
         if context.stage.kind == "fixed":
             fixed = build_fixed_specs(self.resources, context, self.configs, begun=begun, counted=counted)
             return FixedSearcher(resumed + fixed)
         waiting = self._list_not_begun(parents, counted)
-        return FixedSearcher(
-            resumed + build_promoted_specs(self.resources, context, waiting, self.checkpoints, begun=begun)
-        )
+        promoted = build_promoted_specs(self.resources, context, waiting, self.checkpoints, begun=begun)
+        return FixedSearcher(resumed + promoted)
 
     def _list_not_begun(self, parents: list[TrialRecord], begun: list[TrialRecord]) -> list[TrialRecord]:
         """Return the entries of `parents`, with repetitions, from which no trial of this round has started."""
@@ -234,11 +226,8 @@ class StageRunner:
         at_once = min(self.resources.cluster.workers, len(records)) or 1
         wall_s = max(self.run_state.used_s - plan["began_s"], 1e-3)
         fit_s = sum(float(r.metrics.get("fit_s", 0.0)) for r in records)
-        metrics: dict[str, Any] = {
-            "trials": len(records),
-            "at_once": at_once,
-            "busy": round(fit_s / (at_once * wall_s), 4),
-        }
+        busy = round(fit_s / (at_once * wall_s), 4)
+        metrics: dict[str, Any] = {"trials": len(records), "at_once": at_once, "busy": busy}
         if stage.kind == "promote":
             children = [r for r in rank_trials(ended) if r.parent_id]
             parents = [self.table.records[r.parent_id].score for r in children]

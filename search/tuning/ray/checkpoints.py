@@ -77,14 +77,11 @@ class CheckpointStore(dict[str, Checkpoint]):
     def _recover(self, trial_id: str, epoch: int) -> State | None:
         self.pop(trial_id, None)
         self.update(find_checkpoints(self.place, {trial_id: epoch}, trial=trial_id))
-        self._delete_others(trial_id)
+        self.delete_others(trial_id)
         return load_state(self.get(trial_id))
 
-    def clear_beside(self) -> None:
-        """Delete the checkpoints that are not in the store, left by killed processes."""
-        self._delete_others()
-
-    def _delete_others(self, trial: str = "") -> None:
+    def delete_others(self, trial: str = "") -> None:
+        """Delete the checkpoints, of one trial or of all, that are not in the store, left by killed processes."""
         kept = {checkpoint.path for checkpoint in self.values()}
         for entry in self.place.list_entries():
             if not entry.base_name.startswith("checkpoint_") or entry.path in kept:

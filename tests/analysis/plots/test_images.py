@@ -10,8 +10,8 @@ import pytest
 
 from analysis import AnalysisError
 from analysis.plots.images import (
+    COLUMNS,
     CROP_PX,
-    PANELS,
     average_groups,
     measure_depth_range,
     measure_images,
@@ -163,7 +163,7 @@ def shown(ax):
 def test_images_are_shown_in_the_order_asked_for_with_truth_and_prediction(split, errors, tmp_path):
     rows = errors.nsmallest(2, "iou")
     figure = plot_images(split, rows)
-    axes = np.reshape(figure.axes, (2, len(PANELS)))
+    axes = np.reshape(figure.axes, (2, len(COLUMNS)))
     for line, (place, row) in zip(axes, rows.iterrows(), strict=True):
         image = split.image(place)
         assert (shown(line[0]) == image).all()
@@ -172,7 +172,7 @@ def test_images_are_shown_in_the_order_asked_for_with_truth_and_prediction(split
         assert np.abs(shown(line[2])[..., 0] / 255 - mask).max() < 1 / 255
         difference = np.abs(shown(line[1])[..., 0] / 255 - mask)
         assert (shown(line[5])[..., 0] / 255 >= difference - 2 / 255).all()
-    assert [ax.get_xlabel() for ax in axes[-1]] == list(PANELS)
+    assert [ax.get_xlabel() for ax in axes[-1]] == list(COLUMNS)
     figure.savefig(tmp_path / "cases.png")
     assert matplotlib.image.imread(tmp_path / "cases.png").std() > 0.1
 

@@ -28,6 +28,13 @@ def test_recipe_is_recognised_at_another_width_and_rate(name):
     assert name_recipe(flat) == name and name_recipe(flat | {"model/head": "minmax"}) == ""
 
 
+def test_recipes_are_not_built_again_for_each_trial(monkeypatch):
+    name_recipe(FOUND)
+    recipe = build_recipe("quick_unet").flat()
+    monkeypatch.setattr("search.output.outlook.build_recipe", None)
+    assert name_recipe(FOUND) == "" and name_recipe(recipe) == "quick_unet"
+
+
 def test_winner_that_is_a_recipe_is_named():
     best = trial("f0001", 0.6, build_recipe("quick_unet").flat(), "e0001")
     assert outlook(best) == "The best trial is the recipe quick_unet"
