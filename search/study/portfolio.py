@@ -43,24 +43,29 @@ from search.training.trainer import FitPlan, TrialDivergedError, fit
 
 SIZE = 8  # configurations of a portfolio
 LEADERS = 3  # configurations of the present portfolio, from the first, whose variants are candidates
-SECTIONS = ("model", "optim", "loss", "augment", "schedule")
+# Sections of a configuration that variants draw anew. Augmentation is not one: short trainings are best without, but
+# models are then worse on images from elsewhere.
+SECTIONS = ("model", "optim", "loss", "schedule")
 COLUMNS = ["data", "name", "seconds", "px", "score", "config"]
 MAX_EPOCHS = 1000  # more than a candidate trains
 MAX_VAL_IMAGES = 200  # of each epoch's validation
 
 
-def choose(scores: Float[np.ndarray, "candidates sets"], size: int = SIZE) -> list[int]:
+def choose(scores: Float[np.ndarray, "candidates sets"], archs: Sequence[str], size: int = SIZE) -> list[int]:
     """Choose candidates so that on each data set one of them is good; return their rows, best first.
 
     Each choice gives the least mean over the data sets of the best normalised rank (0 is the best candidate of a data
-    set, 1 the worst); ties go to the candidate with the better mean rank.
+    set, 1 the worst); ties go to the candidate with the better mean rank. The last places are for the best candidate of
+    each architecture in `archs`, which names that of each candidate, that has none.
     """
     ranks = pd.DataFrame(-scores).rank(method="min").to_numpy() - 1
     ranks = ranks / max(len(scores) - 1, 1)
     chosen: list[int] = []
     best = np.ones(scores.shape[1])
     while len(chosen) < min(size, len(scores)):
-        left = [i for i in range(len(scores)) if i not in chosen]
+        missing = set(archs) - {archs[i] for i in chosen}
+        is_last = size - len(chosen) <= len(missing)
+        left = [i for i in range(len(scores)) if i not in chosen and (archs[i] in missing or not is_last)]
         chosen.append(min(left, key=lambda i: (np.minimum(best, ranks[i]).mean(), ranks[i].mean())))
         best = np.minimum(best, ranks[chosen[-1]])
     return chosen
@@ -126,8 +131,9 @@ def write_portfolio(table: pd.DataFrame, path: Path) -> list[str]:
     scores = table.pivot_table(index="name", columns="data", values="score", sort=False).dropna()
     if scores.empty:
         raise DataError("--minutes: too few to train one candidate on all data sets; repeat the command")
-    names = [str(scores.index[i]) for i in choose(scores.to_numpy())]
     configs = table.drop_duplicates("name").set_index("name")["config"]
+    archs = [json.loads(configs[name])["model"]["arch"] for name in scores.index]
+    names = [str(scores.index[i]) for i in choose(scores.to_numpy(), archs)]
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=path.parent, capture_output=True, text=True, check=False)
     about = {key: describe_process()[key] for key in ("command", "time")} | {"commit": commit.stdout.strip()}
     about |= {"candidates": len(scores), "scores": scores.loc[names].round(3).to_dict("index")}

@@ -15,13 +15,21 @@ from tests.waiting import HANG_S
 
 def test_choice_covers_every_data_set_and_begins_with_the_best_on_average():
     scores = np.array([[0.9, 0.1, 0.1], [0.8, 0.8, 0.7], [0.1, 0.9, 0.2], [0.2, 0.2, 0.9], [0.7, 0.7, 0.6]])
-    assert choose(scores)[0] == 1 and set(choose(scores, size=4)) == {0, 1, 2, 3}
-    assert choose(scores, size=9)[-1] == 4 and choose(scores[:1]) == [0]
+    archs = ["unet"] * 5
+    assert choose(scores, archs)[0] == 1 and set(choose(scores, archs, size=4)) == {0, 1, 2, 3}
+    assert choose(scores, archs, size=9)[-1] == 4 and choose(scores[:1], archs[:1]) == [0]
+
+
+def test_choice_has_every_architecture():
+    scores = np.array([[0.9], [0.8], [0.7], [0.3], [0.2], [0.1]])
+    archs = ["unet", "unet", "unet", "residual", "atrous", "atrous"]
+    assert choose(scores, archs, size=4) == [0, 1, 3, 4] and choose(scores, archs, size=2) == [0, 3]
 
 
 def test_scale_of_a_data_set_does_not_matter():
     scores = np.random.default_rng(0).random((12, 3))
-    assert choose(scores) == choose(scores * [1.0, 0.01, 100.0])
+    archs = ["unet", "residual"] * 6
+    assert choose(scores, archs) == choose(scores * [1.0, 0.01, 100.0], archs)
 
 
 def test_command_trains_continues_and_writes_what_it_was_run_with(tiny_dataset, tmp_path, monkeypatch, capsys):
