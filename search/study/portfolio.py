@@ -42,6 +42,7 @@ from search.study.space import build_space, suggest
 from search.training.trainer import FitPlan, TrialDivergedError, fit
 
 SIZE = 8  # configurations of a portfolio
+MAX_WIDTH = 8  # of recipes: wider ones do not learn in the time of a candidate
 LEADERS = 3  # configurations of the present portfolio, from the first, whose variants are candidates
 # Sections of a configuration that variants draw anew. Augmentation is not one: short trainings are best without, but
 # models are then worse on images from elsewhere.
@@ -76,7 +77,10 @@ def list_candidates(draws: int, seed: int) -> dict[str, TrialConfig]:
 
     Two of three draws are the best configurations of the portfolio with one section drawn anew.
     """
-    candidates = {name: build_recipe(name, width=min(8, build_recipe(name).model.width)) for name in NETWORKS}
+    candidates = {}
+    for name in NETWORKS:
+        width = build_recipe(name).model.width
+        candidates[name if width <= MAX_WIDTH else f"narrow_{name}"] = build_recipe(name, width=min(width, MAX_WIDTH))
     bases = itertools.cycle(itertools.product(SECTIONS, list(PORTFOLIO)[:LEADERS]))
     for i in range(draws):
         if i % 3 == 0:
