@@ -97,11 +97,11 @@ def build_recipe(name: str, *, width: int | None = None) -> TrialConfig:
 def describe_cost(name: str) -> dict[str, str]:
     """Return the row of a network's recipe in the table of costs, by column."""
     config = build_recipe(name)
-    cost = measure_cost(config.model, TABLE_PX)
+    cost, loss = measure_cost(config.model, TABLE_PX), config.to_dict()["loss"]
     return {
         "recipe": name,
         "network": f"{config.model.arch}, width {config.model.width}",
-        "loss": next((known for known, fields in LOSSES.items() if fields == NETWORKS[name]["loss"]), "-"),
+        "loss": next((known for known, fields in LOSSES.items() if fields.items() <= loss.items()), "-"),
         "policy": config.schedule.policy,
         "parameters": f"{cost.params:,}",
         "in the study": f"{PUBLISHED[name]:,}" if name in PUBLISHED else "-",

@@ -15,6 +15,7 @@ import contextlib
 import itertools
 import json
 import random
+import shlex
 import subprocess
 import sys
 import time
@@ -139,7 +140,8 @@ def write_portfolio(table: pd.DataFrame, path: Path) -> list[str]:
     archs = [json.loads(configs[name])["model"]["arch"] for name in scores.index]
     names = [str(scores.index[i]) for i in choose(scores.to_numpy(), archs)]
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=path.parent, capture_output=True, text=True, check=False)
-    about = {key: describe_process()[key] for key in ("command", "time")} | {"commit": commit.stdout.strip()}
+    command = f"python -m search.study.portfolio {shlex.join(sys.argv[1:])}"
+    about = {"command": command, "time": describe_process()["time"], "commit": commit.stdout.strip()}
     about |= {"candidates": len(scores), "scores": scores.loc[names].round(3).to_dict("index")}
     write_json(path, {"about": about, "configurations": {name: json.loads(configs[name]) for name in names}})
     return names
