@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from models.build import ARCHITECTURES
 from models.losses.loss import build_loss
 from search.config.recipes import NETWORKS, PORTFOLIO, PORTFOLIO_FILE
 from search.study import portfolio
@@ -89,4 +90,5 @@ def test_candidate_is_trained_for_its_time(tiny_dataset):
 def test_portfolio_in_use_has_six_to_eight_configurations_with_a_pretrained_one_first():
     assert 6 <= len(PORTFOLIO) <= 8
     assert next(iter(PORTFOLIO.values()))["model"]["arch"] == "efficientnet_lite"
+    assert {sections["model"]["arch"] for sections in PORTFOLIO.values()} == set(ARCHITECTURES)
     assert "about" in json.loads(PORTFOLIO_FILE.read_text())
