@@ -2,10 +2,10 @@
 
     python -m search.study.portfolio --data SCENES COMPOSITES PHOTOS --minutes 60 --scores portfolio.csv
 
-Every candidate (the present portfolio, the study's recipes, random draws and variants of the best) is trained on every
-data set for the same time on one core, as in a search with a short budget. Scores are kept in a file, so an interrupted
-command can be repeated, also with more minutes; commands for different data sets can share the file and run at the same
-time. The choice is greedy on the mean over the data sets of the normalised rank.
+Every candidate (the present portfolio, random draws and variants of the best) is trained on every data set for the same
+time on one core, as in a search with a short budget. Scores are kept in a file, so an interrupted command can be
+repeated, also with more minutes; commands for different data sets can share the file and run at the same time. The
+choice is greedy on the mean over the data sets of the normalised rank.
 
 Source: Wistuba et al. 2015, "Sequential model-free hyperparameter tuning" (ICDM).
 """
@@ -35,7 +35,7 @@ from data.dataset import DataError
 from data.runtime import cli
 from models.build import ARCHITECTURES
 from models.config import ConfigError
-from search.config.recipes import NETWORKS, PORTFOLIO, PORTFOLIO_FILE, build_recipe
+from search.config.recipes import PORTFOLIO, PORTFOLIO_FILE, build_recipe
 from search.config.trial import TrialConfig
 from search.records.run_dir import write_json
 from search.records.run_state import describe_process
@@ -43,7 +43,6 @@ from search.study.space import build_space, suggest
 from search.training.trainer import FitPlan, TrialDivergedError, fit
 
 SIZE = 8  # configurations of a portfolio
-MAX_WIDTH = 8  # of recipes: wider ones do not learn in the time of a candidate
 LEADERS = 3  # configurations of the present portfolio, from the first, whose variants are candidates
 # Sections of a configuration that variants draw anew. Augmentation is not one: short trainings are best without, but
 # models are then worse on images from elsewhere.
@@ -74,14 +73,11 @@ def choose(scores: Float[np.ndarray, "candidates sets"], archs: Sequence[str], s
 
 
 def list_candidates(draws: int, seed: int) -> dict[str, TrialConfig]:
-    """Return the portfolio, the study's recipes and `draws` random configurations, by name.
+    """Return the portfolio and `draws` random configurations, by name.
 
     Two of three draws are the best configurations of the portfolio with one section drawn anew.
     """
-    candidates = {}
-    for name in NETWORKS:
-        width = build_recipe(name).model.width
-        candidates[name if width <= MAX_WIDTH else f"narrow_{name}"] = build_recipe(name, width=min(width, MAX_WIDTH))
+    candidates = {name: build_recipe(name) for name in PORTFOLIO}
     bases = itertools.cycle(itertools.product(SECTIONS, list(PORTFOLIO)[:LEADERS]))
     for i in range(draws):
         if i % 3 == 0:

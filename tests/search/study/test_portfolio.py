@@ -6,9 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from models.build import ARCHITECTURES
 from models.losses.loss import build_loss
-from search.config.recipes import NETWORKS, PORTFOLIO, PORTFOLIO_FILE
+from search.config.recipes import PORTFOLIO, PORTFOLIO_FILE
 from search.study import portfolio
 from search.study.portfolio import choose, main
 from tests.waiting import HANG_S
@@ -41,9 +40,9 @@ def test_command_trains_continues_and_writes_what_it_was_run_with(tiny_dataset, 
     assert main([*arguments, "--minutes", "0"]) == 2 and "no candidate was trained" in capsys.readouterr().err
     assert main(arguments) == 0
     written = json.loads((tmp_path / "new.json").read_text())
-    assert len(asked) == len(NETWORKS) + 2 == written["about"]["candidates"] and len(written["configurations"]) == 8
+    assert len(asked) == len(PORTFOLIO) + 2 == written["about"]["candidates"] and len(written["configurations"]) == 8
     assert written["configurations"][next(iter(written["configurations"]))] == asked[-1].to_dict()
-    assert main(arguments) == 0 and len(asked) == len(NETWORKS) + 2  # nothing is trained twice
+    assert main(arguments) == 0 and len(asked) == len(PORTFOLIO) + 2  # nothing is trained twice
 
 
 def test_scores_of_other_trainings_are_not_mixed_in(tiny_dataset, tmp_path, monkeypatch):
@@ -54,8 +53,8 @@ def test_scores_of_other_trainings_are_not_mixed_in(tiny_dataset, tmp_path, monk
     arguments = ["--data", "2000", "--draws", "0", "--out", "new.json"]
     for seconds, px in (("20", "32"), ("20", "32"), ("24", "32"), ("20", "48")):
         assert main([*arguments, "--seconds", seconds, "--px", px]) == 0
-    assert [asked.count(seconds) for seconds in (20, 24)] == [2 * len(NETWORKS), len(NETWORKS)]
-    assert json.loads((tmp_path / "new.json").read_text())["about"]["candidates"] == len(NETWORKS)
+    assert [asked.count(seconds) for seconds in (20, 24)] == [2 * len(PORTFOLIO), len(PORTFOLIO)]
+    assert json.loads((tmp_path / "new.json").read_text())["about"]["candidates"] == len(PORTFOLIO)
 
 
 @pytest.mark.parametrize(
@@ -90,5 +89,5 @@ def test_candidate_is_trained_for_its_time(tiny_dataset):
 def test_portfolio_in_use_has_six_to_eight_configurations_with_a_pretrained_one_first():
     assert 6 <= len(PORTFOLIO) <= 8
     assert next(iter(PORTFOLIO.values()))["model"]["arch"] == "efficientnet_lite"
-    assert {sections["model"]["arch"] for sections in PORTFOLIO.values()} == set(ARCHITECTURES)
+    assert {sections["model"]["arch"] for sections in PORTFOLIO.values()} >= {"residual", "unet", "resnet18_ed"}
     assert "about" in json.loads(PORTFOLIO_FILE.read_text())
