@@ -82,7 +82,7 @@ def test_run_that_was_killed_goes_on_on_a_machine_that_has_nothing_of_it(bucket,
         data.upload(path, str(path.relative_to(tiny_dataset)))
     first, second = Machine(tmp_path / "first"), Machine(tmp_path / "second")
     options = ["--budget", "1trials", "--recipe", "quick_residual", "--width", "4", "--stages", "single"]
-    options += ["--set", f"stage.explore.epochs={EPOCHS}", "--set", "stage.explore.px=48"]
+    options += ["--set", f"stage.explore.epochs={EPOCHS}", "--px", "96"]
     process = first.start(*options, "--data", join(bucket, "set"), "--storage", join(bucket, "runs"), "--out", "one")
 
     def ended():
