@@ -120,12 +120,12 @@ def evaluate(model: "Model", dataset: Dataset, *, progress: Progress = no_progre
 
 def _read_truths(dataset: Dataset, progress: Progress) -> Iterator[tuple[str, "TripletArrays"]]:
     """Yield name and content of each readable triplet."""
-    from data.values.triplet import read_triplet, resolve_near_distance
+    from data.values.triplet import read_triplet, resolve_specs
 
     for unusable in dataset.unusable:
         print(cli.to_printable(f"left out: {unusable.message}"), file=sys.stderr)
-    specs = [resolve_near_distance(part.spec, part.depth_maps) for part in dataset.folders]
-    pairs = [(triplet, spec) for part, spec in zip(dataset.folders, specs, strict=True) for triplet in part.triplets]
+    folders = zip(dataset.folders, resolve_specs(dataset), strict=True)
+    pairs = [(triplet, spec) for folder, spec in folders for triplet in folder.triplets]
     for number, (triplet, spec) in enumerate(pairs, start=1):
         try:
             yield triplet.id, read_triplet(triplet, spec)

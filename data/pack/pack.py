@@ -37,7 +37,7 @@ from data.runtime.cores import count_cores
 from data.runtime.files import cache_dir, write_atomically
 from data.runtime.progress import Progress, no_progress, progress_bar
 from data.runtime.storage import StorageError, fetch_cached, join, publish_cached
-from data.values.triplet import resolve_near_distance
+from data.values.triplet import resolve_specs
 
 PACKS = "packs"  # folder of the cache
 FORMAT = "4"  # raised whenever the same files would give other arrays
@@ -191,7 +191,7 @@ def pack_split(
     if not triplets:
         raise DataError(f"{dataset.root}: no triplets to pack; check the split column of manifest.csv")
     wanted = len(triplets) if count is None else min(count, len(triplets))
-    specs = [resolve_near_distance(part.spec, part.depth_maps) for part in dataset.folders]
+    specs = resolve_specs(dataset)
     folder = _name_folder(cache, dataset, triplets, specs, px)
     spec_of = {t.id: spec for part, spec in zip(dataset.folders, specs, strict=True) for t in part.triplets}
     job = PackJob(

@@ -102,11 +102,15 @@ def _check_same_size(other: np.ndarray, path: Path, image: np.ndarray, image_pat
 
 def find_common_scale(dataset: Dataset) -> DepthScale | None:
     """Return the scale of all depth of a data set; None if depth is only relative or folders differ."""
-    with_depth = [part for part in dataset.folders if part.depth_maps]
-    specs = [resolve_near_distance(part.spec, part.depth_maps) for part in with_depth]
-    scales = {(spec.near_m, spec.far_m) for spec in specs}
+    specs = zip(dataset.folders, resolve_specs(dataset), strict=True)
+    scales = {(spec.near_m, spec.far_m) for folder, spec in specs if folder.depth_maps}
     near_m, far_m = scales.pop() if len(scales) == 1 else (None, None)
     return None if near_m is None else DepthScale(near_m=near_m, far_m=far_m)
+
+
+def resolve_specs(dataset: Dataset) -> list[DatasetSpec]:
+    """Return the complete spec of each joined folder, see `resolve_near_distance`."""
+    return [resolve_near_distance(folder.spec, folder.depth_maps) for folder in dataset.folders]
 
 
 def resolve_near_distance(spec: DatasetSpec, maps: Sequence[Path]) -> DatasetSpec:
