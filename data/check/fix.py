@@ -32,8 +32,9 @@ FIXABLE = frozenset({"size", "not binary", "channels", "repeated background"})
 MAX_STRETCH = 0.02  # by which the aspect ratios may differ for a resize to be safe
 SMALL = 64  # triplets that one process copies before others have started
 MAX_LINES = 10  # on renamed files
-EXACT = {"uint8": ".png", "uint16": ".png", "float32": ".tif"}  # suffixes of fixed pixels by type; of all others .npy
-REWRITTEN = (".png", ".tif", ".npy")
+EXACT = {"uint8": ".png", "uint16": ".png", "float32": ".tif"}  # suffixes of fixed pixels by type; of others ANY_TYPE
+ANY_TYPE = ".npy"
+REWRITTEN = (*dict.fromkeys(EXACT.values()), ANY_TYPE)
 
 Job = tuple[Triplet, tuple[Fault, ...]]
 
@@ -181,10 +182,10 @@ def _write_file(folder: Path, name: PurePosixPath, source: Source, role: str, ar
         shutil.copyfile(source.path, folder / name)
         return str(name)
     pixels = arrays[role]
-    suffix = EXACT.get(pixels.dtype.name, ".npy")
+    suffix = EXACT.get(pixels.dtype.name, ANY_TYPE)
     stored = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if role == "image" else pixels
     name = name.with_name(name.name + suffix)
-    if suffix == ".npy":
+    if suffix == ANY_TYPE:
         np.save(folder / name, pixels)
     else:
         (folder / name).write_bytes(cv2.imencode(suffix, stored)[1].tobytes())

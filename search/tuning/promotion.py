@@ -62,8 +62,7 @@ def promote(
     order = order_for_promotion(records, stage.objectives)
     available = [r for r in order if r.trial_id not in excluded]
     if stage.prefers_earlier and available:
-        near = [r for r in available if r.score >= available[0].score - EPSILON]
-        first = min(near, key=lambda r: r.trial_id)
+        first = min((r for r in available if r.score >= available[0].score - EPSILON), key=lambda r: r.trial_id)
         available = [first, *(r for r in available if r is not first)]
     included = _find_smallest_network(available) if stage.include_smallest else []
     included += [r for r in _find_best_pretrained(available) if stage.include_pretrained and r not in included]
