@@ -28,9 +28,9 @@ def build_cards(run: Run, metrics: dict[str, Any]) -> list[tuple[str, str, str]]
     best = run.best
     if best is None:
         return []
-    part = next((part for part in ("test", "val") if part in metrics), "")
-    own = metrics.get(part, best.to_dict())
-    where = {"test": "test images", "val": "validation images"}.get(part, f"{best['stage']}, validation")
+    split = next((split for split in ("test", "val") if split in metrics), "")
+    own = metrics.get(split, best.to_dict())
+    where = {"test": "test images", "val": "validation images"}.get(split, f"{best['stage']}, validation")
     guess = own.get("constant_guess", {}).get("score")
     latency = add_latency(run).set_index("trial_id")["latency_ms"].get(best["trial_id"])
     size = f"an image of {_format(best['px'], '.0f', ' px')}"
@@ -106,17 +106,17 @@ def explain_best(run: Run) -> list[str]:
 
 def tabulate_metrics(metrics: dict[str, Any]) -> pd.DataFrame:
     """Return the metrics of best/metrics.json: `metric`, `better`, a column per split, and `guess` (constant guess)."""
-    parts = [part for part in ("val", "test") if part in metrics]
-    guess = metrics[parts[-1]].get("constant_guess", {}) if parts else {}
+    splits = [split for split in ("val", "test") if split in metrics]
+    guess = metrics[splits[-1]].get("constant_guess", {}) if splits else {}
     about = {name: (METRICS[name].title, "lower" if METRICS[name].is_error else "higher") for name in SHOWN}
     rows = [
         {"metric": title, "better": better}
-        | {part: metrics[part].get(name) for part in parts}
+        | {split: metrics[split].get(name) for split in splits}
         | {"guess": guess.get(name)}
         for name, (title, better) in {**about, "images": ("images measured", "")}.items()
-        if any(name in metrics[part] for part in parts)
+        if any(name in metrics[split] for split in splits)
     ]
-    return pd.DataFrame(rows, columns=["metric", "better", *parts, "guess"], dtype=object)
+    return pd.DataFrame(rows, columns=["metric", "better", *splits, "guess"], dtype=object)
 
 
 def count_endings(run: Run) -> pd.DataFrame:
@@ -181,12 +181,12 @@ def describe_environment(run: Run) -> list[tuple[str, str]]:
     """Return the conditions of a run, such as data, budget and versions, as names and texts."""
     content = run.run_json
     data, options = content.get("data", {}), content.get("options", {})
-    parts = ", ".join(f"{data[part]:,} {part}" for part in ("train", "val", "test") if isinstance(data.get(part), int))
+    sizes = ", ".join(f"{data[name]:,} {name}" for name in ("train", "val", "test") if isinstance(data.get(name), int))
     limits = {name: value for name, value in options.items() if name.startswith("max_") and value is not None}
     cluster = content.get("cluster", {})
     facts = {
         "data": data.get("folder"),
-        "images": parts,
+        "images": sizes,
         "left out": _describe_left_out(data.get("left_out", {})),
         "split": data.get("split"),
         "fingerprint of the data": data.get("fingerprint"),

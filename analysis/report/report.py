@@ -194,7 +194,7 @@ def _describe_best(run: Run) -> dict[str, Any]:
     settings: dict[str, Any] | pd.Series = {} if best is None else best[best.index.str.contains("/")].dropna()
     return {
         "metrics": metrics,
-        "parts": [part for part in ("val", "test") if part in metrics],
+        "splits": [split for split in ("val", "test") if split in metrics],
         "reasons": [
             *facts.explain_best(run),
             *([f"{metrics['outlook']}."] if "outlook" in metrics else []),
