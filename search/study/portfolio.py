@@ -137,7 +137,7 @@ def write_portfolio(table: pd.DataFrame, path: Path) -> list[str]:
     names = [str(scores.index[i]) for i in choose(scores.to_numpy(), archs)]
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=path.parent, capture_output=True, text=True, check=False)
     command = f"python -m search.study.portfolio {shlex.join(sys.argv[1:])}"
-    about = {"command": command, "time": format_time(), "commit": commit.stdout.strip()}
+    about: dict[str, Any] = {"command": command, "time": format_time(), "commit": commit.stdout.strip()}
     about |= {"candidates": len(scores), "scores": scores.loc[names].round(3).to_dict("index")}
     write_json(path, {"about": about, "configurations": {name: json.loads(configs[name]) for name in names}})
     return names
