@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from data.runtime.files import write_atomically
 
 STUDY_NAME = "explore"  # the search's study; each later stage has a study of its own name
+_WAITING = (TrialState.WAITING,)
 
 
 class RunJournal(BaseJournalBackend):
@@ -87,7 +88,8 @@ class RunStorage(JournalStorage):
 
     Attributes:
         select: Selects the trials that are read from a study, such as those to which a sampler is fitted. The selection
-            is cached until a trial begins or ends, because the sampler reads the trials ten times per suggestion.
+            is cached until a trial begins or ends, because the sampler reads the trials ten times per suggestion; that
+            of the waiting trials, for which Optuna asks before each trial, until one is added or begins.
     """
 
     select: Callable[[Sequence[FrozenTrial]], list[FrozenTrial]] | None = None
@@ -97,14 +99,19 @@ class RunStorage(JournalStorage):
         self._selected: dict[tuple[int, tuple[TrialState, ...] | None], list[FrozenTrial]] = {}
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        """Begin a trial and return its id in the storage."""
-        self._selected.clear()
+        """Begin a trial, or add one that waits, and return its id in the storage."""
+        self._forget(waiting=template_trial is not None)
         return super().create_new_trial(study_id, template_trial)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """Change the state of a trial; return False if another process has taken a waiting one."""
-        self._selected.clear()
+        self._forget(waiting=state == TrialState.RUNNING)
         return super().set_trial_state_values(trial_id, state, values)
+
+    def _forget(self, *, waiting: bool) -> None:
+        """Discard the cached selections, and that of the waiting trials if `waiting`."""
+        kept = {} if waiting else {key: found for key, found in self._selected.items() if key[1] == _WAITING}
+        self._selected = kept
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None

@@ -144,8 +144,12 @@ class Blocks:
         """Begin a block."""
         self.begun = self.ended
         self.wall, self.cpu, self.main = time.monotonic(), time.process_time(), time.thread_time()
-        self.trained_s = self.simulated.trained_s if self.simulated else 0.0
+        self.trained_s, self.paused_s = self._read_simulated()
         self.watch.spent.clear()
+
+    def _read_simulated(self) -> tuple[float, float]:
+        """Return the seconds in which simulated workers have trained, and the processor time of their part here."""
+        return (self.simulated.trained_s, self.simulated.clock.paused_s) if self.simulated else (math.nan, 0.0)
 
     def notify(self, record: TrialRecord) -> None:
         """Count a trial that has ended."""
@@ -157,11 +161,12 @@ class Blocks:
     def show(self) -> None:
         """Print the row of this block."""
         trials = (self.ended - self.begun) / 1000
-        cpu, main = time.process_time() - self.cpu, time.thread_time() - self.main
+        trained_s, paused_s = self._read_simulated()
+        trained, paused = trained_s - self.trained_s, paused_s - self.paused_s
+        cpu, main = time.process_time() - self.cpu - paused, time.thread_time() - self.main - paused
         parts = [self.watch.spent[name] for name in PARTS]
         wall = time.monotonic() - self.wall
         values = (cpu, *parts, main - sum(parts), cpu - main, wall)
-        trained = self.simulated.trained_s - self.trained_s if self.simulated else math.nan
         busy = f"{trained / (self.workers * wall):11.1%}"
         print(f"{self.ended:8,}", *(f"{value / trials:11.2f}" for value in values), busy, flush=True)
 

@@ -40,10 +40,14 @@ Report = tuple[dict[str, Any], tune.Checkpoint | None]
 
 
 class Clock:
-    """Reads the seconds of processor time, jumps added and pauses left out."""
+    """Reads the seconds of processor time, jumps added and pauses left out.
+
+    Attributes:
+        paused_s: Processor time of the pauses.
+    """
 
     def __init__(self) -> None:
-        self._offset = 0.0
+        self._offset = self.paused_s = 0.0
 
     def __call__(self) -> float:
         return read_clock() + self._offset
@@ -59,7 +63,9 @@ class Clock:
         try:
             yield
         finally:
-            self._offset -= read_clock() - began
+            paused = read_clock() - began
+            self._offset -= paused
+            self.paused_s += paused
 
 
 class Room(FixedResourceManager):

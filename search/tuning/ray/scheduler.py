@@ -1,6 +1,8 @@
 """ASHA for the stages of a run, by the names of trials that outlast a process."""
 
+import itertools
 from collections.abc import Iterable
+from heapq import heappop, heappush
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -26,6 +28,8 @@ class StageScheduler(ASHAScheduler):
 
     def __init__(self, epochs: int, workers: int) -> None:
         self._workers, self._kept = workers, None
+        self._waiting: list[tuple[Any, int, Trial]] = []  # a heap; some of them may have begun
+        self._numbers = itertools.count()
         super().__init__(
             time_attr="epoch",
             metric="score",
@@ -44,13 +48,15 @@ class StageScheduler(ASHAScheduler):
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         """Add a trial; the first one of a stage shows which workers to keep."""
         super().on_trial_add(tune_controller, trial)
+        heappush(self._waiting, (natural_order(get_spec(trial).trial_id), next(self._numbers), trial))
         leave_out_of_snapshots(tune_controller)
         self._kept = keep_idle_workers(tune_controller, trial, self._workers, instead=self._kept)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """Return the first trial that waits; Ray Tune would look for it among all trials, at every event."""
-        waiting = (trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PENDING)
-        return min(waiting, key=lambda trial: natural_order(get_spec(trial).trial_id), default=None)
+        while self._waiting and self._waiting[0][-1].status != Trial.PENDING:
+            heappop(self._waiting)
+        return self._waiting[0][-1] if self._waiting else None
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Return whether the trial continues.

@@ -17,7 +17,7 @@ from search.records.tensorboard import TrialLogger
 from search.records.trials import TrialRecord, TrialTable
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.failures import MAX_RETRIES, Failure, read_failure
-from search.tuning.ray.internals import skip_usage_statistics
+from search.tuning.ray.internals import rotate_futures, skip_usage_statistics
 from search.tuning.ray.nodes import NodeWatch
 from search.tuning.ray.scheduler import StageScheduler, get_spec
 from search.tuning.ray.searchers import StageChain
@@ -187,6 +187,7 @@ def run_experiment(
     place, limiter = recorder.checkpoints.place, ConcurrencyLimiter(searcher, max_concurrent=workers)
     watch = [NodeWatch(limiter, count_workers, recorder.report)] if count_workers else []
     skip_usage_statistics()
+    rotate_futures()
     trainable = tune.with_resources(Worker, _request_resources)
     trainable.__name__ = trainable.__qualname__ = Worker.__name__  # shown in Ray's dashboard
     tune.Tuner(

@@ -58,6 +58,25 @@ def test_selection_is_made_again_when_a_trial_begins_or_ends(storage):
     assert counted[0] == 3 and len(counted) <= 7
 
 
+def test_trials_that_wait_are_looked_for_only_after_one_was_added_or_has_begun(storage, monkeypatch):
+    study, searched = ended(storage, 3), []
+    storage.select = list
+    read = type(storage).__mro__[1].get_all_trials
+
+    def watched(self, study_id, deepcopy=True, states=None):
+        searched.append(states)
+        return read(self, study_id, deepcopy, states)
+
+    monkeypatch.setattr(type(storage).__mro__[1], "get_all_trials", watched)
+    for _ in range(20):
+        study.tell(study.ask(), 0.5)
+    assert searched.count((TrialState.WAITING,)) == 1
+    study.enqueue_trial({"x": 0.75})
+    study.enqueue_trial({"x": 0.25})
+    assert [study.ask().suggest_float("x", 0, 1) for _ in range(2)] == [0.75, 0.25]
+    assert study.ask().number == 25
+
+
 def test_as_long_as_there_are_few_trials_all_are_fitted(storage):
     study = ended(storage, 30)
     trials = study.get_trials()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import random
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,13 +10,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from ray.air.execution._internal import actor_manager
 from ray.tune import Checkpoint
 
 from search.config.stages import GRACE_PERIOD, Stage
 from search.records.run_state import create_run_state
 from search.records.trials import TrialTable
 from search.tuning.ray.checkpoints import CheckpointStore
-from search.tuning.ray.internals import get_asha_rungs
+from search.tuning.ray.internals import get_asha_rungs, rotate_futures
 from search.tuning.ray.scheduler import StageScheduler
 from search.tuning.ray.searchers import StageChain
 from search.tuning.ray.trainable import STATE_FILE, StageContext, build_trial_spec, read_outcome
@@ -121,12 +123,18 @@ def test_outcome_of_a_trial_is_read_from_its_last_report(result, out_of_time, st
     assert read_outcome(result, {"out_of_time": out_of_time})[0] == status
 
 
+def build_trial(name, *, early_stopping=False):
+    """Return a trial as Ray Tune would add it."""
+    spec = SimpleNamespace(trial_id=name, early_stopping=early_stopping)
+    return SimpleNamespace(trial_id=name, status="PENDING", config={"spec": spec}, placement_group_factory="one core")
+
+
 def decisions(early_stopping, epoch=GRACE_PERIOD):
     """Return the decision after an epoch on a trial that scores less than three others with early stopping."""
     scheduler = StageScheduler(epochs=9, workers=0)
     decision = ""
     for number, (score, stopping) in enumerate([(0.9, True), (0.8, True), (0.7, True), (0.1, early_stopping)]):
-        trial = SimpleNamespace(trial_id=str(number), config={"spec": SimpleNamespace(early_stopping=stopping)})
+        trial = build_trial(str(number), early_stopping=stopping)
         scheduler.on_trial_add(None, trial)
         decision = scheduler.on_trial_result(None, trial, {"epoch": epoch, "score": score})
     return decision
@@ -163,22 +171,38 @@ def test_scheduler_restores_the_rungs_from_reports(trial):
 def test_trial_that_resumes_does_not_enter_an_earlier_rung_again():
     scheduler = StageScheduler(epochs=9, workers=0)
     for epoch in range(GRACE_PERIOD + 1, 9):
-        trial = SimpleNamespace(trial_id="again", config={"spec": SimpleNamespace(early_stopping=True)})
+        trial = build_trial("again", early_stopping=True)
         scheduler.on_trial_add(None, trial)
         assert scheduler.on_trial_result(None, trial, {"epoch": epoch, "score": 0.9}) == "CONTINUE"
     scheduler.on_trial_complete(None, trial, {"epoch": 8, "score": 0.9})
     assert "again" not in get_asha_rungs(scheduler)[GRACE_PERIOD]
 
 
-def test_first_trial_that_waits_is_run_and_ended_ones_are_not_looked_at():
-    def trial(trial_id, status):
-        return SimpleNamespace(status=status, config={"spec": SimpleNamespace(trial_id=trial_id)})
+def test_first_trial_that_waits_is_run_and_those_that_have_begun_are_not_looked_at_again():
+    scheduler = StageScheduler(9, 2)
+    trials = {name: build_trial(name) for name in ("e10001", "e9998", "e9999", "e10002")}
+    for trial in trials.values():
+        scheduler.on_trial_add(None, trial)
+    begun = []
+    trials["e9998"].status = "RUNNING"
+    while (chosen := scheduler.choose_trial_to_run(None)) is not None:
+        assert scheduler.choose_trial_to_run(None) is chosen
+        begun.append(chosen.trial_id)
+        chosen.status = "TERMINATED"
+    assert begun == ["e9999", "e10001", "e10002"]
 
-    live = {"e10001": "PENDING", "e9998": "RUNNING", "e9999": "PENDING"}
-    controller = SimpleNamespace(get_live_trials=lambda: [trial(*one) for one in live.items()])
-    assert StageScheduler(9, 2).choose_trial_to_run(controller).config["spec"].trial_id == "e9999"
-    live = {"e9998": "RUNNING"}
-    assert StageScheduler(9, 2).choose_trial_to_run(controller) is None
+
+def test_ray_tune_begins_at_any_of_its_futures_and_leaves_none_out(monkeypatch):
+    monkeypatch.setattr(actor_manager, "random", random)
+    rotate_futures()
+    first = set()
+    for _ in range(200):
+        futures = list(range(5))
+        actor_manager.random.shuffle(futures)
+        assert futures == [(futures[0] + step) % 5 for step in range(5)]
+        first.add(futures[0])
+    assert first == set(range(5))
+    actor_manager.random.shuffle([])
 
 
 def test_report_is_recorded_when_it_was_made(trial, tmp_path):
@@ -192,5 +216,5 @@ def test_idle_workers_are_kept_once_the_controller_has_a_cache():
     cache = SimpleNamespace(increase_max=lambda kind, by: kept.append((kind, by)))
     scheduler = StageScheduler(9, 2)
     for number, controller in enumerate([SimpleNamespace(), *[SimpleNamespace(_actor_cache=cache)] * 2]):
-        scheduler.on_trial_add(controller, SimpleNamespace(trial_id=str(number), placement_group_factory="one core"))
+        scheduler.on_trial_add(controller, build_trial(str(number)))
     assert kept == [("one core", 2)]
