@@ -108,16 +108,18 @@ class DataModule:
             self.roles = resolve_roles(root, roles)
             self.dataset = read_dataset(root, roles=self.roles, fields=fields, specs=specs)
         self.dataset.check_meaning()
-        self._check_weights()
         self.left_out = LeftOut(self.dataset)
         self.splits = SPLITS[split](self.dataset, seed=seed)
+        self._check_weights()
 
     def _check_weights(self) -> None:
-        """Raise DataError if no triplet has the labels of any metric that counts in the score."""
-        known = {task for task in ("mask", "depth") if any(getattr(t, task) for t in self.dataset.triplets)}
-        if (needed := find_tasks(self.weights)).isdisjoint(known):
-            counted, task = " and ".join(self.weights), needed.pop()
-            raise DataError(f"{self.dataset.root}: no image has a {task}, and [score] counts {counted} alone")
+        """Raise DataError if no triplet of a split has the labels of any metric that counts in the score."""
+        needed, counted = find_tasks(self.weights), " and ".join(self.weights)
+        for name, size in self.sizes().items():
+            triplets = getattr(self.splits, name)
+            if size and not any(getattr(triplet, task) for triplet in triplets for task in needed):
+                problem = f"no image of the {name} split has a {' or '.join(sorted(needed))}"
+                raise DataError(f"{self.dataset.root}: {problem}, and [score] counts {counted} alone")
 
     def prepare_data(self, px: int, *, deadline: float | None = None) -> None:
         """Decode every triplet at `px`, as far as the time allows, to find faults first; see `check_left_out`."""

@@ -140,7 +140,10 @@ class MaskValues:
         if not isinstance(values, Mapping):
             raise DataError(f'mask_values is {values!r}; write {{"foreground": [1], "ignored": [255]}}')
         kinds = {"foreground": NUMBERS, "ignored": NUMBERS, "empty": NUMBER, "full": NUMBER, "alpha": FLAG}
-        return cls(**read_fields(values, kinds, " in mask_values"))
+        fields = read_fields(values, kinds, " in mask_values")
+        if fields.get("empty", 0.0) is None:
+            raise DataError("mask_values has null as empty; write the value of background, or leave empty out")
+        return cls(**fields)
 
 
 @dataclass(frozen=True, kw_only=True)

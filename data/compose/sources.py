@@ -12,7 +12,7 @@ from jaxtyping import Float32, UInt8
 from data.compose.placement import compute_standing_sizes
 from data.dataset import DataError, DatasetSpec
 from data.reading.dataset_json import read_spec
-from data.reading.matching import PHOTO_SUFFIXES, get_stem, is_photo_name
+from data.reading.matching import IMAGE_SUFFIXES, PHOTO_SUFFIXES, get_stem, has_suffix
 from data.values.depth import find_known, to_inverse_depth, to_metres
 from data.values.depth_encoding import infer_unit, measure_polarity, measure_values
 from data.values.masks import check_grey, select_channel
@@ -68,7 +68,7 @@ def find_backgrounds(folder: Path, depth: Path | None) -> tuple[BackgroundFiles,
         return tuple((path, None) for path in images)
     depths = {
         get_stem(path.name): path
-        for path in list_images(depth, "depth maps of the photos; or use --depth ground or none")
+        for path in list_images(depth, "depth maps of the photos; or use --depth ground or none", IMAGE_SUFFIXES)
     }
     for path in images:
         if get_stem(path.name) not in depths:
@@ -86,13 +86,13 @@ def list_backgrounds(folder: Path) -> tuple[Path, ...]:
     return images
 
 
-def list_images(folder: Path, content: str) -> tuple[Path, ...]:
+def list_images(folder: Path, content: str, suffixes: frozenset[str] = PHOTO_SUFFIXES) -> tuple[Path, ...]:
     """List the images of a folder in the order of their names; `content` names them in error messages."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; it should hold {content}")
-    paths = sorted(path for path in folder.iterdir() if is_photo_name(path.name) and not path.is_fifo())
+    paths = sorted(path for path in folder.iterdir() if has_suffix(path.name, suffixes) and not path.is_fifo())
     if not paths:
-        raise DataError(f"{folder}: no images in it; put {content} there ({', '.join(sorted(PHOTO_SUFFIXES))})")
+        raise DataError(f"{folder}: no images in it; put {content} there ({', '.join(sorted(suffixes))})")
     return tuple(paths)
 
 

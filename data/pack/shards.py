@@ -213,9 +213,11 @@ def _write_shard(
             count()
         sums_path = shard_path(job.folder, start, ".sums.npy")
         write_atomically(sums_path, lambda beside: np.save(beside, sums), durable=True)
+        path, content = shard_path(job.folder, start, ".faults.json"), json.dumps(faults).encode()
         if faults:
-            path, content = shard_path(job.folder, start, ".faults.json"), json.dumps(faults).encode()
             write_atomically(path, lambda beside: beside.write(content), durable=True)
+        else:
+            path.unlink(missing_ok=True)  # that of a damaged shard
         sync(file)
         check, state = shard_path(job.folder, start, ".check.json"), _describe_state(os.fstat(file.fileno()))
         _write_check(check, [_crc32(Path(file.name)), _crc32(sums_path)], state)

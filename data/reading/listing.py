@@ -101,8 +101,8 @@ class Listing:
         return self.files(folder).get(name)
 
     def find(self, path: str) -> str | None:
-        """Return the path of an image as its files spell it: accents may be composed or not, slashes may lean back."""
-        for spelling in (path, posixpath.normpath(path.replace("\\", "/"))):
+        """Return the path of an image in one spelling: accents may be composed or not, slashes may lean back."""
+        for spelling in map(posixpath.normpath, (path, path.replace("\\", "/"))):
             folder, _, name = spelling.rpartition("/")
             files = self.files(folder)
             if name in files:

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 
 # File name endings; HEIC needs the package pillow-heif, EXR the package OpenEXR.
 PHOTO_SUFFIXES = frozenset(
@@ -24,12 +24,17 @@ _FOREGROUND_NUMBER = re.compile(r"(?<![a-z])fg[_-]?(\d+)|\dfg[_-]?(\d+)")
 
 def is_image_name(name: str) -> bool:
     """Return True if a file name has the suffix of an image, a mask or a depth map."""
-    return name.rpartition(".")[2].lower() in IMAGE_SUFFIXES and name[0] != "."
+    return has_suffix(name, IMAGE_SUFFIXES)
 
 
 def is_photo_name(name: str) -> bool:
     """Return True if a file name has the suffix of an image in colour."""
-    return name.rpartition(".")[2].lower() in PHOTO_SUFFIXES and name[0] != "."
+    return has_suffix(name, PHOTO_SUFFIXES)
+
+
+def has_suffix(name: str, suffixes: Container[str]) -> bool:
+    """Return True if a file name has one of the suffixes, in capitals or not, and is not hidden."""
+    return name.rpartition(".")[2].lower() in suffixes and name[0] != "."
 
 
 def pair_files(images: Sequence[str], others: Sequence[str]) -> dict[str, str]:

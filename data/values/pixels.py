@@ -243,7 +243,7 @@ def _decode_numpy(content: bytes) -> np.ndarray | None:
         pixels = pixels[..., 0]
     if pixels.ndim not in (2, 3) or pixels.dtype.kind not in "buif" or not pixels.size:
         return None
-    return np.asarray(pixels, np.uint8 if pixels.dtype.kind == "b" else pixels.dtype)
+    return np.asarray(pixels, np.uint8 if pixels.dtype.kind == "b" else pixels.dtype.newbyteorder("="))
 
 
 def _decode_openexr(content: bytes) -> np.ndarray | None:

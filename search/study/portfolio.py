@@ -109,6 +109,8 @@ def read_scores(args: argparse.Namespace) -> pd.DataFrame:
     if not args.scores.exists():
         return pd.DataFrame(columns=COLUMNS)
     table = pd.read_csv(args.scores, dtype={"data": str})
+    if lacking := [column for column in COLUMNS if column not in table]:
+        raise DataError(f"--scores {args.scores}: has no column {lacking[0]!r}; name a file that does not exist yet")
     return table.query(f"seconds == {args.seconds} and px == {args.px}")
 
 

@@ -248,9 +248,22 @@ def test_score_has_the_run_s_weights_also_when_it_is_resumed(tiny_dataset):
 
 
 def test_score_of_labels_that_no_image_has_is_refused(partial_datasets):
-    with pytest.raises(DataError, match=r"no image has a depth, and \[score\] counts rmse_depth and delta1 alone"):
+    with pytest.raises(
+        DataError, match=r"no image of the train split has a depth, and \[score\] counts rmse_depth and delta1 alone"
+    ):
         DataModule(partial_datasets["mask_only"], seed=0, weights={"rmse_depth": 0.5, "delta1": 0.5})
     assert DataModule(partial_datasets["mask_only"], seed=0).weights == {"iou": 0.5, "rmse_depth": 0.5}
+
+
+def test_score_of_labels_that_a_split_lacks_is_refused(make_dataset, write_manifest):
+    root, splits = make_dataset(3), ("train", "val", "test")
+    rows = [
+        {"image": f"fgbg{n:06d}.png", "mask": f"mask{n:06d}.png", "depth": f"fgbg{n:06d}.png", "split": split}
+        for n, split in enumerate(splits, start=1)
+    ]
+    write_manifest(root, [*rows[:2], {**rows[2], "mask": ""}])
+    with pytest.raises(DataError, match=r"no image of the test split has a mask, and \[score\] counts iou alone"):
+        DataModule(root, seed=0, weights={"iou": 1.0})
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_run_that_was_killed_goes_on_on_a_machine_that_has_nothing_of_it(bucket,
     printed = process.communicate(timeout=HANG_S)[0]
     assert process.returncode == 0, printed
     folder = second.folder / "runs" / "one"
-    assert "1 trials are unfinished" in printed and (folder / "best" / "model.safetensors").is_file()
+    assert "unfinished: 1" in printed and (folder / "best" / "model.safetensors").is_file()
     assert run.read("run.json") == (folder / "run.json").read_bytes() and run.has("report.html")
     content = json.loads(run.read("run.json"))
     assert content["state"] == "done" and len(content["earlier"]) == 1

@@ -67,7 +67,7 @@ class Tracker:
         self._trials[record.trial_id] = trial = TrackedTrial(
             f"{run}-{record.trial_id}", name, {**record.config, **about}, run, str(self.folder)
         )
-        self._events.put(lambda: self._callback.log_trial_start(trial))
+        self._put(lambda: self._callback.log_trial_start(trial))
 
     def report(
         self, record: TrialRecord, *, rates: Iterable[tuple[int, float]] = (), pictures: np.ndarray | None = None
@@ -76,21 +76,25 @@ class Tracker:
         del rates, pictures
         trial, epoch = self._trials[record.trial_id], int(record.metrics["epochs"])
         numbers = {k: v for k, v in record.metrics.items() if isinstance(v, int | float) and math.isfinite(v)}
-        self._events.put(lambda: self._callback.log_trial_result(epoch, trial, {**numbers, TRAINING_ITERATION: epoch}))
+        self._put(lambda: self._callback.log_trial_result(epoch, trial, {**numbers, TRAINING_ITERATION: epoch}))
 
     def finish(self, record: TrialRecord) -> None:
         """Report the end of a trial."""
         if (trial := self._trials.pop(record.trial_id, None)) is not None:
             failed = record.status == "failed"
-            self._events.put(lambda: self._callback.log_trial_end(trial, failed=failed))
+            self._put(lambda: self._callback.log_trial_end(trial, failed=failed))
 
     def close(self) -> None:
         """Wait for what is under way, and leave behind what takes too long."""
-        self._events.put(lambda: self._callback.on_experiment_end([]))
-        self._events.put(None)
+        self._put(lambda: self._callback.on_experiment_end([]))
+        self._put(None)
         self._thread.join(WAIT_S)
         if self._thread.is_alive():
             self._tell(f"warning: --track {self.address}: the last reports were not taken within {WAIT_S:.0f} s")
+
+    def _put(self, event: Callable[[], object] | None) -> None:
+        if self._thread.is_alive():  # not after a failure
+            self._events.put(event)
 
     def _pass_on(self) -> None:
         try:

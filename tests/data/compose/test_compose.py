@@ -379,6 +379,20 @@ def test_disparity_is_inverse_depth_on_the_scale_of_its_own_files(sources):
     )
 
 
+@pytest.mark.parametrize(("kind", "scale", "unit"), [(">u2", 1.0, "mm"), (">f4", 0.001, "m"), ("<f8", 0.001, "m")])
+def test_depth_in_numpy_files_is_that_of_images(sources, kind, scale, unit):
+    backgrounds, foregrounds = sources
+    options = ComposeOptions(px=PX)
+    plan = make_plan(backgrounds, foregrounds, depth=backgrounds / "depth", count=4, options=options)
+    expected = read_background(*plan.backgrounds[0], plan.depth, PX).depth
+    for path in list((backgrounds / "depth").glob("*.png")):
+        np.save(path.with_suffix(".npy"), (cv2.imread(str(path), cv2.IMREAD_UNCHANGED) * scale).astype(kind))
+        path.unlink()
+    (backgrounds / "depth/dataset.json").write_text(json.dumps({"depth_unit": unit}))
+    plan = make_plan(backgrounds, foregrounds, depth=backgrounds / "depth", count=4, options=options)
+    np.testing.assert_allclose(read_background(*plan.backgrounds[0], plan.depth, PX).depth, expected, atol=1e-4)
+
+
 def test_names_of_photos_and_depth_may_differ_in_how_accents_are_stored(sources):
     backgrounds, foregrounds = sources
     for folder, form in (("images", "NFD"), ("depth", "NFC")):

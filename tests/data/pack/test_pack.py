@@ -113,6 +113,14 @@ def test_damaged_shard_is_named_and_packed_anew(suffix, restarted, damage, make_
     assert not capsys.readouterr().err
 
 
+def test_faults_of_a_damaged_shard_do_not_outlast_it(make_dataset, cache):
+    root = make_dataset(12)
+    pack = packed(root, cache)
+    shards.shard_path(pack.folder, 4).write_bytes(b"")
+    shards.shard_path(pack.folder, 4, ".faults.json").write_text('{"0": ["broken file", "once"]}')
+    assert len(packed(root, cache)) == 12 and not list(pack.folder.glob("*.faults.json"))
+
+
 def test_shard_without_a_check_is_packed_anew_and_a_read_only_one_is_checked(make_dataset, cache, monkeypatch, capsys):
     root = make_dataset(6)
     pack = packed(root, cache)

@@ -165,8 +165,9 @@ def test_manifest_that_names_some_backgrounds_is_an_error(make_dataset, write_ma
         read_dataset(faulty_manifest(make_dataset, write_manifest, {"background": ""}))
 
 
-def test_second_line_of_an_image_is_left_out_and_the_first_stays(make_dataset, write_manifest):
-    dataset = read_dataset(faulty_manifest(make_dataset, write_manifest, {"image": "images/fgbg000002.png"}))
+@pytest.mark.parametrize("path", ["images/fgbg000002.png", "./images/fgbg000002.png", "images//fgbg000002.png"])
+def test_second_line_of_an_image_is_left_out_and_the_first_stays(make_dataset, write_manifest, path):
+    dataset = read_dataset(faulty_manifest(make_dataset, write_manifest, {"image": path}))
     assert [named(triplet)[:2] for triplet in dataset.triplets] == [("fgbg000002.png", "mask000001.png")]
     problem = "line 3: image images/fgbg000002.png is in line 2 already; remove one of them"
     assert [one.message for one in dataset.unusable] == [f"{dataset.root / 'manifest.csv'}: {problem}"]
@@ -335,6 +336,7 @@ def test_missing_values_default_by_unit(unit, missing, known):
         ('{"groupsize": 4}', "unknown key 'groupsize'; the nearest is 'group_size'"),
         ('{"mask_value": {}}', "unknown key 'mask_value'; the nearest is 'mask_values'"),
         ('{"mask_values": {"empty": 255}}', "without full"),
+        ('{"mask_values": {"empty": null}}', "null as empty"),
         ('{"group_size": true}', "group_size is True; it is a whole number"),
         ('{"near": "light"}', "near is 'light'; it is one of bright, dark"),
         ('{"group_size": 0}', "at least 1"),

@@ -54,7 +54,7 @@ def test_trial_whose_last_report_arrived_is_finished_and_others_go_back_to_their
     assert table.records["e0001"].status == "completed" and not table.records["e0002"].status
     assert table.records["e0002"].metrics["epochs"] == 2 and table.records["e0003"].metrics == {}
     assert set(checkpoints) == {"e0001", "e0002"}
-    assert "continues after 1 trials" in lines[-1] and "2 trials are unfinished" in lines[-1]
+    assert "continues after" in lines[-1] and "trials ended: 1, unfinished: 2" in lines[-1]
     assert len(data_module.first.train) == 8 and len(data_module.first.val) == 4
 
 
@@ -86,7 +86,7 @@ def test_trial_whose_end_was_lost_after_its_checkpoint_was_reduced_is_not_traine
     torch.save({"model": {}, "epoch": 2}, path)
     checkpoints, lines, _ = restore(table, tiny_dataset)
     assert table.records["e0001"].status == "stopped" and list(checkpoints) == ["e0001"]
-    assert "0 trials are unfinished" in lines[-1]
+    assert "unfinished: 0" in lines[-1]
 
 
 def test_damaged_journal_is_cut_with_a_copy_and_reported(table, tiny_dataset):

@@ -84,6 +84,11 @@ def test_tracker_that_fails_is_told_of_once_and_that_hangs_is_left(monkeypatch):
     monkeypatch.setattr(callback, "log_trial_result", lambda *_: 1 / 0)
     track(Tracker("wandb:x", Path("run"), told.append))
     assert told == ["warning: --track wandb:x: division by zero; the run continues without it"]
+    failed = Tracker("wandb:x", Path("run"), told.append)
+    track(failed)
+    queued = failed._events.qsize()
+    track(failed)
+    assert failed._events.qsize() == queued and told.pop()  # nothing is kept for a tracker that has failed
     monkeypatch.setattr(trackers, "WAIT_S", 0.1)
     monkeypatch.setattr(callback, "setup", lambda: time.sleep(60))
     track(Tracker("wandb:x", Path("run"), told.append))
