@@ -9,7 +9,6 @@ the truth, because one image does not determine them. A baseline that ignores th
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -176,24 +175,13 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def open_dataset(folder: Path, near: str | None = None, **options: Any) -> Dataset:
-    """Read a data set; raise DataError if the meaning of its values is unknown.
-
-    `near` overrides the polarity of all depth; the other options are those of `read_dataset`.
-    """
+def open_dataset(folder: Path, **options: Any) -> Dataset:
+    """Read a data set, as `read_dataset`; raise DataError if the meaning of its values is unknown."""
     from data.reading.layout import read_dataset
 
-    dataset = _set_polarity(read_dataset(folder, **options), near)
+    dataset = read_dataset(folder, **options)
     dataset.check_meaning()
     return dataset
-
-
-def _set_polarity(dataset: Dataset, near: str | None) -> Dataset:
-    """Override the depth polarity of all triplets, if `near` is given."""
-    if near is None:
-        return dataset
-    triplets = tuple(replace(triplet, near=near) for triplet in dataset.triplets)
-    return replace(dataset, triplets=triplets, parts=tuple(_set_polarity(part, near) for part in dataset.parts))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -213,7 +201,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         named = "--images, --masks and --depth name sub-folders of one folder"
         raise DataError(f"{named}; measure the others by themselves")
     fields = read_meaning_flags(args)
-    datasets = [open_dataset(folder, args.near, roles=roles, fields=fields) for folder in args.folders]
+    datasets = [open_dataset(folder, roles=roles, fields=fields) for folder in args.folders]
     for dataset in datasets:
         for line in filter(None, (dataset.description, *dataset.warnings)):
             print(cli.to_printable(f"{dataset.root}: {line}"))

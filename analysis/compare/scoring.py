@@ -59,7 +59,7 @@ def score_run(folder: Path, judge: Dataset | None = None) -> dict[str, Any]:
         DataError: The data have changed since the run.
     """
     state, trials, best = load_finished_run(folder)
-    network = {"arch": best["model/arch"], "width": best["model/width"], "params": best["params"]}
+    network = {"arch": best["model/arch"], "width": best["model/width"], "params": int(best["params"])}
     spent = {"trials": len(trials), "images_seen": trials["images_seen"].sum(), "wall_s": state["wall_s"]}
     row = measure_model(folder, state) | network | spent
     if judge is None:

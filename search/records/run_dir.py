@@ -71,7 +71,7 @@ def find_run(name: str | Path) -> Path:
 
 def list_runs() -> list[Path]:
     """Return the runs that this user has started or resumed, the last one first, then the others in runs/."""
-    folders = [*map(Path, reversed(_read_remembered())), *sorted(Path("runs").glob("*"), reverse=True)]
+    folders = [*map(Path, reversed(_read_remembered())), *sorted(Path("runs").absolute().glob("*"), reverse=True)]
     return [folder for folder in dict.fromkeys(folders) if os.access(folder / "run.json", os.R_OK)]
 
 

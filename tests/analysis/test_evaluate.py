@@ -127,11 +127,11 @@ def test_polarity_can_be_set(tmp_path, finished_run, capsys):
     assert metrics[0] == pytest.approx(1, abs=1e-3) and metrics[1] == pytest.approx(0, abs=1e-3)
 
 
-def test_polarity_of_each_image_is_its_own_unless_the_command_line_sets_it(tmp_path, finished_run, capsys):
+def test_polarity_of_an_image_is_its_own_and_otherwise_that_of_the_command_line(tmp_path, finished_run, capsys):
     folder = write_folder(tmp_path / "data")
     lines = [f"{n:03d}.png,{n:03d}.png,{near}" for n, near in enumerate(("bright", "dark", ""))]
     (folder / "manifest.csv").write_text("\n".join(["image,depth,near", *lines]))
-    for more, expected in (((), [1, 0, 1]), (("--near", "dark"), [0, 0, 0])):
+    for more, expected in (((), [1, 0, 1]), (("--near", "dark"), [1, 0, 0])):
         (folder / "dataset.json").write_text("{}" if more else '{"near": "bright"}')
         assert main([str(finished_run), str(folder), *more, "--table", str(tmp_path / "t.csv")]) == 0
         table = pd.read_csv(tmp_path / "t.csv")

@@ -56,7 +56,10 @@ def write_run(folder, *, val, test, seed=0, budget="3m", data="d", wall_s=60.0, 
         "params": 1000,
         "images_seen": 10,
     }
-    rows = [row | {"status": "completed"}, *(row | {"trial_id": name, "status": "failed"} for name in failed)]
+    rows = [
+        row | {"status": "completed"},
+        *(row | {"trial_id": name, "status": "failed", "params": None} for name in failed),
+    ]
     pd.DataFrame(rows).to_csv(folder / "trials.csv", index=False)
     write_lines(folder / "reports.jsonl", reports or [report("f0001", 20.0, val)])
     return folder
@@ -241,8 +244,8 @@ def test_scores_over_time_use_the_common_sigma(tmp_path):
 @pytest.mark.parametrize("lacking", ["run.json", "best", "data", "e0009"])
 def test_run_without_a_model_is_named(lacking, tmp_path, monkeypatch):
     monkeypatch.setattr(scoring, "measure_model", lambda folder, state: {})
-    folder = write_run(tmp_path / "default-0", val=0.5, test=0.5)
-    assert scoring.score_run(folder)["params"] == 1000
+    folder = write_run(tmp_path / "default-0", val=0.5, test=0.5, failed=("e4",))
+    assert str(scoring.score_run(folder)["params"]) == "1000"
     state = json.loads((folder / "run.json").read_text())
     state = {"best": "e0009", **{n: v for n, v in state.items() if n != "best"}} if lacking == "e0009" else state
     write_json(folder / "run.json", {name: value for name, value in state.items() if name != lacking})

@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from search.records.run_dir import RunDirError, check_free, claim, find_run, format_resume_command, hold, run_path
+from search.records.run_dir import (
+    RunDirError,
+    check_free,
+    claim,
+    find_run,
+    format_resume_command,
+    hold,
+    list_runs,
+    run_path,
+)
 
 
 def start_run(folder):
@@ -58,9 +67,10 @@ def test_latest_run_that_is_not_on_record_is_looked_for_in_runs(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     for name in ("20260101-000000", "20260102-000000", "20260103-000000"):
         start_run(Path("runs") / name)
+    assert len(list_runs()) == 3
     shutil.rmtree(tmp_path / "cache")
     Path("runs/20260103-000000/run.json").unlink()
-    assert find_run("latest") == Path("runs/20260102-000000")
+    assert find_run("latest") == tmp_path / "runs/20260102-000000"
 
 
 def test_folder_that_cannot_be_looked_up_is_one_line(tmp_path, monkeypatch):
