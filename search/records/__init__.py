@@ -1,6 +1,6 @@
 """The run folder: lock, run.json and trial records, and the displays of a run.
 
-`search.records.console`, `.tensorboard` and `.prometheus` import rich, numpy or Ray and are imported from there.
+`search.records.console`, `.tensorboard` and `.prometheus` import rich, torch or Ray and are imported from there.
 """
 
 from search.records.run_dir import RunDirError

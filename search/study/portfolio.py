@@ -108,7 +108,11 @@ def read_scores(args: argparse.Namespace) -> pd.DataFrame:
     """Return the rows of --scores of trainings as long, on images of the same size, as this command's."""
     if not args.scores.exists():
         return pd.DataFrame(columns=COLUMNS)
-    table = pd.read_csv(args.scores, dtype={"data": str})
+    try:
+        table = pd.read_csv(args.scores, dtype={"data": str})
+    except (OSError, ValueError) as error:
+        reason = f"cannot be read ({cli.first_line(error)}); name another file"
+        raise DataError(f"--scores {args.scores}: {reason}") from error
     if lacking := [column for column in COLUMNS if column not in table]:
         raise DataError(f"--scores {args.scores}: has no column {lacking[0]!r}; name a file that does not exist yet")
     return table.query(f"seconds == {args.seconds} and px == {args.px}")

@@ -19,7 +19,9 @@ from optuna.trial import FrozenTrial, TrialState
 from search.study.journal import STUDY_NAME
 from search.study.pareto import find_pareto_front
 
-STARTUP_TRIALS = 15  # random trials before TPE; rejected ones count, since they show which networks are too large
+# Ended trials of the study, except failed ones, before which suggestions are random. The portfolio counts, and so do
+# rejected trials, since they show which networks are too large.
+STARTUP_TRIALS = 15
 MAX_GOOD = 25  # largest number of trials that TPE takes as good
 MAX_RECENT = 500  # recent trials for the fit of TPE: its time grows with them, and it gives recent ones more weight
 MAX_RUNNING = 200  # newest running trials, which TPE avoids

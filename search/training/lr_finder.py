@@ -20,6 +20,7 @@ from torch import Tensor
 
 from data.data_module import DataModule, StageData
 from data.dataset import DataError
+from data.flags import parse_whole
 from data.runtime import cli
 from data.runtime.files import write_atomically
 from data.runtime.progress import Progress, no_progress, progress_bar
@@ -191,7 +192,8 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--recipe", required=True, help="recipe to train, such as unet or residual")
     p.add_argument("--width", type=int, help="width of the network (default: the recipe's)")
     p.add_argument("--px", type=int, default=80, help="side of the images (default: %(default)s)")
-    p.add_argument("--seed", type=int, default=0, help="seed of split, weights and order (default: %(default)s)")
+    seed = "seed of split, weights and order (default: %(default)s)"
+    p.add_argument("--seed", type=parse_whole(high=2**32 - 1), default=0, help=seed)
     p.add_argument("--out", type=Path, default=Path("lr_range.png"), help="plot to write (default: %(default)s)")
     return p
 
@@ -224,8 +226,6 @@ def _find(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     if args.px < SMALLEST_PX:
         raise ConfigError(f"--px {args.px}: the side is at least {SMALLEST_PX} pixels")
-    if args.seed < 0:
-        raise ConfigError(f"--seed {args.seed}: must not be negative")
     if args.out.is_dir() or not args.out.parent.is_dir():
         raise ConfigError(f"--out {args.out}: give a file in a folder that exists")
 

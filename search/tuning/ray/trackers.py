@@ -60,8 +60,10 @@ class Tracker:
         self._callback.setup()
 
     def start(self, record: TrialRecord, raw: RawBatch | None) -> None:
-        """Report a trial that starts or continues, with its settings."""
+        """Report a trial that starts, with its settings; one that continues on another worker is known already."""
         del raw
+        if record.trial_id in self._trials:
+            return
         run, name = self.folder.name, f"{record.trial_id}_{record.config['model/arch']}"
         about = {"stage": record.stage, "seed": record.seed, "parent_id": record.parent_id}
         self._trials[record.trial_id] = trial = TrackedTrial(

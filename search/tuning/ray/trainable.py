@@ -151,9 +151,10 @@ def train_trial(params: dict[str, Any]) -> None:
         limit_gpu_memory(context.devices)
     plan = build_fit_plan(spec)
     rungs = list_rungs(context.stage.epochs) if spec.early_stopping else []
-    saving: dict[str, Any] = {"checkpoint_s": context.checkpoint_s, "call": context.call}
-    reporter = Reporter(collect_constant_metrics(spec, plan), rungs=rungs, **saving)
     own = context.call(partial(load_state, spec.own))
+    saving: dict[str, Any] = {"checkpoint_s": context.checkpoint_s, "call": context.call}
+    steps = own["clock"]["steps"] if own else 0
+    reporter = Reporter(collect_constant_metrics(spec, plan), steps=steps, rungs=rungs, **saving)
     parent = None if own else context.call(partial(load_state, spec.parent))
     try:
         fit(
@@ -231,19 +232,21 @@ class Reporter:
     """Passes the reports of `fit` to Ray Tune, with the metrics that do not change while the trial trains.
 
     The state is saved at the epochs of `rungs`, where ASHA may stop the trial, at the last one, and in between if
-    `checkpoint_s` have passed: it takes as long as many a short epoch. `call` calls the function that saves it.
+    `checkpoint_s` have passed: it takes as long as many a short epoch. `call` calls the function that saves it. `steps`
+    counts the optimizer steps, from those of a trial that continues.
     """
 
     def __init__(
         self,
         constants: dict[str, Any],
         *,
+        steps: int = 0,
         rungs: Sequence[int] = (),
         checkpoint_s: float = 0.0,
         call: Callable[[Callable[[], None]], None] = lambda save: save(),
     ) -> None:
         self.constants, self.rungs, self.checkpoint_s, self.call = constants, rungs, checkpoint_s, call
-        self.steps, self.saved_at = 0, time.monotonic()
+        self.steps, self.saved_at = steps, time.monotonic()
         self.rates: Rates = []
 
     def on_step(self, rate: float, loss: Tensor) -> None:

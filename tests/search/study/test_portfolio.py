@@ -64,6 +64,8 @@ def test_scores_of_other_trainings_are_not_mixed_in(tiny_dataset, tmp_path, monk
         (["--data", "tiny", "--out", "no/new.json"], "--out no/new.json: give a file in a folder that exists"),
         (["--out", "new.json", "--data", "tiny", "--px", "16"], "not 16"),
         (["--out", "new.json", "--data", "tiny", "--scores", "old.csv"], "old.csv: has no column 'seconds'"),
+        (["--out", "new.json", "--data", "tiny", "--scores", "more"], "--scores more: cannot be read"),
+        (["--out", "new.json", "--data", "tiny", "--scores", "empty.csv"], "--scores empty.csv: cannot be read"),
     ],
 )
 def test_wrong_input_is_reported_in_one_line(arguments, message, tiny_dataset, tmp_path, monkeypatch, capsys):
@@ -73,6 +75,7 @@ def test_wrong_input_is_reported_in_one_line(arguments, message, tiny_dataset, t
     monkeypatch.chdir(tmp_path)
     (tmp_path / "more").mkdir()
     (tmp_path / "old.csv").write_text("data,name,px,score,config\n")
+    (tmp_path / "empty.csv").touch()
     for link in ("tiny", "more/tiny"):
         (tmp_path / link).symlink_to(tiny_dataset)
     assert main([*arguments, "--draws", "0"]) == 2

@@ -46,7 +46,6 @@ def test_command_prints_one_line_and_plots(tiny_dataset, tmp_path, capsys, monke
         ({"recipe": "nothing"}, "no recipe 'nothing'; choose from " + ", ".join(KNOWN)),
         ({"width": 1}, "width=1 must be at least"),
         ({"px": 8}, "--px 8: the side is at least 32 pixels"),
-        ({"seed": -1}, "--seed -1"),
         ({"data": "nowhere"}, "nowhere"),
         ({"out": "no/such/folder.png"}, "--out no/such/folder.png: give a file in a folder that exists"),
         ({"recipe": "unet"}, "32"),  # too small for its MS-SSIM
@@ -57,6 +56,13 @@ def test_wrong_input_is_reported_in_one_line(tiny_dataset, tmp_path, capsys, cha
     printed = capsys.readouterr()
     assert printed.out == "" and printed.err.count("\n") == 1
     assert printed.err.startswith("error: ") and message in printed.err
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**64])
+def test_seed_that_cannot_be_used_is_refused(seed, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments("nowhere", tmp_path, seed=seed))
+    assert ended.value.code == 2 and f"'{seed}' is not a whole number from 0 to" in capsys.readouterr().err
 
 
 def test_finder_is_a_command():

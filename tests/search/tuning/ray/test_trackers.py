@@ -78,6 +78,19 @@ def test_callback_gets_settings_metrics_by_epoch_and_ends(monkeypatch):
     assert callback.seen[-2:] == [("e0002_unet", True), "end"] and told == []
 
 
+def test_trial_that_continues_on_another_worker_is_one_run(monkeypatch):
+    callback = Recorder()
+    monkeypatch.setattr(trackers, "build_callback", lambda address, run: callback)
+    tracker, one = Tracker("mlflow:x", Path("run"), print), record(status="completed")
+    tracker.start(one, None)
+    tracker.report(one)
+    tracker.start(one, None)
+    tracker.finish(one)
+    tracker.close()
+    begun = [entry for entry in callback.seen if entry[1] == "run-e0001"]
+    assert len(begun) == 1 and callback.seen[-2:] == [("e0001_unet", False), "end"]
+
+
 def test_tracker_that_fails_is_told_of_once_and_that_hangs_is_left(monkeypatch):
     callback, told = Recorder(), []
     monkeypatch.setattr(trackers, "build_callback", lambda address, run: callback)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import shutil
 import time
 
 import pytest
@@ -44,6 +45,23 @@ def test_rates_and_pictures_are_kept_apart_from_the_metrics(context, small_confi
         assert result["pictures"] is None if best_is_earlier else result["pictures"].shape == (3, 32, 32, 2)
         assert {"rates", "pictures"}.isdisjoint(result["metrics"])
         assert {"score", "train_total", "params", "micro_batch_size"} <= result["metrics"].keys()
+
+
+def test_steps_of_a_trial_that_continues_are_counted_on(context, small_config, reports, monkeypatch, tmp_path):
+    def interrupt(result, checkpoint):
+        reports.append(result)
+        shutil.copytree(checkpoint.path, folder)
+        raise InterruptedError
+
+    folder = tmp_path / "checkpoint"
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr(trainable.tune, "report", interrupt)
+        run(dataclasses.replace(context, checkpoint_s=0.0), small_config)
+    spec = build_trial_spec(context, 1, small_config, seed=0)
+    own = trainable.tune.Checkpoint.from_directory(folder)
+    train_trial({"spec": dataclasses.replace(spec, own=own)})
+    steps = len(context.data.train) // small_config.optim.batch_size
+    assert [step for result in reports for step, _ in result["rates"]] == list(range(1, 2 * steps + 1))
 
 
 def test_stage_without_pictures_reports_none(context, small_config, reports):
