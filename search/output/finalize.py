@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data.data_module import DataModule
+from models.config import ModelConfig
 from models.cost import describe_device, measure_latency_ms
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
@@ -19,7 +20,7 @@ from search.records.console import RunConsole, describe_trial
 from search.records.run_dir import read_lines, write_json
 from search.records.run_state import RunState, format_time
 from search.records.trials import TrialRecord, TrialTable
-from search.tuning.promotion import group_finalists, select_pareto_front
+from search.tuning.promotion import group_finalists, rank_trials, select_pareto_front
 from search.tuning.rank_correlation import compute_mean_interval
 from search.tuning.ray.checkpoints import Checkpoint, CheckpointStore
 from search.tuning.ray.trainable import load_state
@@ -165,7 +166,7 @@ def select_best(stages: Sequence[Stage], table: TrialTable, checkpoints: Mapping
     for stage in [stage for stage in reversed(stages) if stage.kind != "repeat"]:
         repeats = [other.name for other in stages if other.kind == "repeat" and other.px == stage.px]
         records = [record for name in (stage.name, *repeats) for record in table.list_ended(name)]
-        for group in group_finalists(records, lambda r: r.parent_id or r.trial_id):
+        for group in group_finalists(records):
             if group[0].trial_id in checkpoints:
                 return group
     return []
@@ -182,26 +183,21 @@ def list_pareto_front(
 ) -> list[dict[str, Any]]:
     """Return the Pareto front of score against parameters, multiply-adds and latency, best score first.
 
-    Candidates are the trials with a model, the best seed of each. Trials of the search, which used only part of the
-    data, are candidates only in a run without other models. Multiply-adds and latency are at the model's own image
-    size; after `deadline` no further latency is measured.
+    Candidates are the trials with a model, the best one of each network at an image size. Trials of the
+    search, which used only part of the data, are candidates only in a run without other models. Multiply-adds and
+    latency are at the model's own image size; after `deadline` no further latency is measured.
     """
     models = [[r for r in table.list_ended(stage.name) if r.trial_id in checkpoints] for stage in stages]
-    groups = group_finalists([r for stage in models[1:] for r in stage] or models[0], _network)
+    networks: dict[tuple[ModelConfig, int], TrialRecord] = {}
+    for record in rank_trials([r for stage in models[1:] for r in stage] or models[0]):
+        networks.setdefault((TrialConfig.from_flat(record.config).model, int(record.metrics["px"])), record)
     costs: dict[str, dict[str, float]] = {}
-    for record, *_ in groups:
-        px = int(record.metrics["px"])
+    for (model, px), record in networks.items():
         costs[record.trial_id] = {"params": record.metrics["params"], "macs": record.metrics["macs"]}
         if deadline is None or time.monotonic() < deadline:
-            model = TrialConfig.from_flat(record.config).model
             costs[record.trial_id]["latency_ms"] = round(measure_latency_ms(model, px), 3)  # no trial is training
     unknown = {"latency_ms": float("inf")}
-    front = select_pareto_front([group[0] for group in groups], lambda r: tuple((unknown | costs[r.trial_id]).values()))
+    front = select_pareto_front([*networks.values()], lambda r: tuple((unknown | costs[r.trial_id]).values()))
     about = [{"trial_id": r.trial_id, "stage": r.stage, "px": r.metrics["px"], "score": r.score} for r in front]
     device = {"latency_on": describe_device()}
     return [{**line, **costs[line["trial_id"]], **device} for line in about]
-
-
-def _network(record: TrialRecord) -> str:
-    """Return a key shared by the trials of one network at one image size."""
-    return f"{record.parent_id or record.trial_id} {record.metrics['px']}"

@@ -91,15 +91,15 @@ def select_checkpoints(
     return {r.trial_id for r in kept}
 
 
-def group_finalists(records: Sequence[TrialRecord], group_key: Callable[[TrialRecord], str]) -> list[list[TrialRecord]]:
-    """Group the trials of the last stage and its repeats by `group_key`: configuration and initial weights; best first.
+def group_finalists(records: Sequence[TrialRecord]) -> list[list[TrialRecord]]:
+    """Group the trials of the last stage and its repeats by configuration and initial weights, the best group first.
 
     Groups are ranked by the mean score over their seeds. Scores of trials without repeats are optimistic (winner's
     curse); they are reduced by the mean drop that the repeated trials showed.
     """
     groups: dict[str, list[TrialRecord]] = {}
     for record in rank_trials(records):
-        groups.setdefault(group_key(record), []).append(record)
+        groups.setdefault(record.parent_id or record.trial_id, []).append(record)
     drops = [min(g, key=lambda r: r.started_s).score - _compute_mean_score(g) for g in groups.values() if len(g) > 1]
     discount = sum(drops) / len(drops) if drops else 0.0
     return sorted(groups.values(), key=lambda g: -_compute_mean_score(g) + discount * (len(g) == 1))

@@ -23,12 +23,9 @@ def made(tmp_path, small_config, monkeypatch):
     def make(*trials):
         table = TrialTable(tmp_path)
         for trial_id, parent_id, score, *figures in trials:
-            stage = STAGES[trial_id[0]]
-            record = TrialRecord(
-                trial_id=trial_id, parent_id=parent_id, stage=stage.name, config=small_config.flat(), seed=0
-            )
-            table.start(record)
-            more = figures[0] if figures else {}
+            stage, more = STAGES[trial_id[0]], figures[0] if figures else {}
+            config = small_config.flat() | {"model/width": more.get("params", 100)}
+            table.start(TrialRecord(trial_id=trial_id, parent_id=parent_id, stage=stage.name, config=config, seed=0))
             table.report(trial_id, {"score": score, "px": stage.px, "params": 100, "macs": 10, "epochs": 1, **more})
             table.finish(trial_id, "completed")
         return table, dict.fromkeys(table.records, "weights")
@@ -73,15 +70,20 @@ def test_trials_of_stages_without_repeats_are_each_on_their_own(made):
 
 
 def test_front_leaves_the_search_out_where_others_came_after_it(made):
-    search_only = [("e0001", "", 0.9, {"params": 1}), ("e0002", "", 0.95)]
+    search_only = [("e0001", "", 0.9, {"params": 50}), ("e0002", "", 0.95)]
     table, models = made(*search_only)
     assert [line["trial_id"] for line in list_pareto_front(DEFAULT, table, models, deadline=None)] == ["e0002", "e0001"]
     table, models = made(*search_only, ("c0001", "e0001", 0.8), ("f0001", "c0001", 0.7))
+    assert [line["trial_id"] for line in list_pareto_front(DEFAULT, table, models, deadline=None)] == ["c0001"]
+
+
+def test_front_has_each_network_once_and_its_latency_is_measured_once(made, monkeypatch):
+    latencies = iter((16.0, 15.9, 15.8, 15.7))  # noise
+    monkeypatch.setattr(search.output.finalize, "measure_latency_ms", lambda config, px: next(latencies))
+    table, models = made(*LINEAGE, ("f0001", "c0001", 0.95), ("r0001", "c0001", 0.85), ("c0002", "e0002", 0.7))
     front = list_pareto_front(DEFAULT, table, models, deadline=None)
-    assert [line["trial_id"] for line in front] == ["c0001", "f0001"] or [line["trial_id"] for line in front] == [
-        "c0001"
-    ]
-    assert all(line["stage"] != "explore" for line in front)
+    assert [(line["trial_id"], line["latency_ms"]) for line in front] == [("f0001", 16.0)]
+    assert next(latencies) == 15.9
 
 
 def test_front_is_of_score_against_parameters_multiply_adds_and_latency(made):

@@ -27,10 +27,16 @@ SMALLEST = Stage(
 TABLES = range(200)
 
 
-def record(number, score, status="completed", params=100, **metrics):
+def record(number, score, status="completed", params=100, parent_id="", **metrics):
     metrics = {"params": params, **metrics} | ({} if score is None else {"score": score})
     return TrialRecord(
-        trial_id=f"e{number:04d}", parent_id="", stage="explore", config={}, seed=0, status=status, metrics=metrics
+        trial_id=f"e{number:04d}",
+        parent_id=parent_id,
+        stage="explore",
+        config={},
+        seed=0,
+        status=status,
+        metrics=metrics,
     )
 
 
@@ -343,14 +349,14 @@ def test_weights_that_are_kept_in_the_end_have_not_been_dropped_on_the_way():
 def test_mean_over_seeds_decides_and_single_scores_are_reduced_by_the_mean_drop():
     groups = {"a": [0.60, 0.50, 0.52], "b": [0.59, 0.58], "c": [0.60], "d": [0.55]}
     numbers = itertools.count(1)
-    records = [record(next(numbers), score, beginning=name) for name, scores in groups.items() for score in scores]
+    records = [record(next(numbers), score, parent_id=name) for name, scores in groups.items() for score in scores]
     for i, r in enumerate(records):
         r.started_s = float(i)
-    found = group_finalists([*records, record(99, 0.99, "failed", beginning="c")], lambda r: r.metrics["beginning"])
+    found = group_finalists([*records, record(99, 0.99, "failed", parent_id="c")])
     # the first of a was 0.06 above the mean, that of b 0.005: c counts as 0.5675
-    assert [group[0].metrics["beginning"] for group in found] == ["b", "c", "a", "d"]
+    assert [group[0].parent_id for group in found] == ["b", "c", "a", "d"]
     assert [r.score for r in found[2]] == [0.60, 0.52, 0.50]  # the best seed of each group first
-    assert group_finalists([], lambda r: r.trial_id) == []
+    assert group_finalists([]) == []
 
 
 TWO = replace(STAGE, objectives=("score", "latency_ms"), controls=0)
