@@ -13,7 +13,8 @@ from data.pack.stats import Stats
 from data.reading.dataset_json import join_folders
 from data.reading.folders import NO_ROLES, resolve_roles
 from data.reading.layout import read_dataset
-from data.reading.splits import SPLITS, list_shared_foregrounds
+from data.reading.matching import is_guessed
+from data.reading.splits import SPLITS, has_split_column, list_shared_backgrounds, list_shared_foregrounds
 from data.runtime.cli import format_count
 from data.runtime.cores import count_cores
 from data.runtime.files import cache_dir
@@ -154,9 +155,19 @@ class DataModule:
         train = train if max_images is None else min(train, max_images)
         return train, min(max(MIN_VAL, int(VAL_SHARE * train)), MAX_VAL, len(self.splits.val))
 
+    @property
+    def split_by(self) -> str:
+        """What separates the splits: "column" if the data set names them itself, else the key of SPLITS."""
+        return "column" if self.split == "background" and has_split_column(self.dataset) else self.split
+
     def list_warnings(self) -> list[str]:
         """Return the assumptions about the values, the triplets that are not used, and how reliable the scores are."""
-        found = (*self.dataset.warnings, self.describe_mixed(), self.describe_reliability())
+        found = (
+            *self.dataset.warnings,
+            self.describe_mixed(),
+            self.describe_shared_backgrounds(),
+            self.describe_reliability(),
+        )
         return list(dict.fromkeys(filter(None, found)))  # those of a restored data set hold the others
 
     def describe_reliability(self) -> str:
@@ -182,6 +193,14 @@ class DataModule:
             return f"{shared:,} {are} in more than one split, so the scores are too good; see split in data/README.md"
         share = f"{mixed:,} of {len(self.dataset.triplets):,} triplets"
         return f"{share} are not used: their foreground belongs to another split than their background" if mixed else ""
+
+    def describe_shared_backgrounds(self) -> str:
+        """Return how many known backgrounds are in more than one split of the data set's own, "" if none is."""
+        shared = list_shared_backgrounds(self.splits) if self.split_by == "column" else set()
+        sized = {t.background for part in self.dataset.folders if part.spec.group_size for t in part.triplets}
+        count = sum(name in sized or not is_guessed(name) for name in shared)
+        are = f"{format_count(count, 'background')} {'is' if count == 1 else 'are'}"
+        return f"{are} in more than one split of the data set's own, so the scores are too good" if count else ""
 
     def recorded_data(self, px: int, train_images: int, val_images: int) -> StageData:
         """Return packs of recorded sizes, equal to those that `stage_data` returned to an earlier process."""
@@ -225,7 +244,7 @@ class DataModule:
         """Describe in one line how the data set is interpreted."""
         triplets, dataset = self.dataset.triplets, self.dataset
         backgrounds = len({triplet.background for triplet in triplets})
-        source = "by column split" if triplets[0].split is not None else f"of {backgrounds:,} backgrounds"
+        source = "by column split" if has_split_column(dataset) else f"of {backgrounds:,} backgrounds"
         meaning = f"{dataset.description}; " if dataset.description else ""
         return f"{dataset.root}: {meaning}{len(triplets):,} triplets {source}"
 

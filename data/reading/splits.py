@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -54,7 +55,7 @@ def split_by_background(dataset: Dataset, *, seed: int = 0) -> Splits:
     The column split of manifest.csv takes precedence. Triplets that mix a foreground of one split with a background of
     another are left out and counted. Two backgrounds give training and validation, but no test split.
     """
-    return _split_by_column(dataset, seed) if _has_split_column(dataset) else _separate_foregrounds(dataset, seed)
+    return _split_by_column(dataset, seed) if has_split_column(dataset) else _separate_foregrounds(dataset, seed)
 
 
 def _split_backgrounds(dataset: Dataset, seed: int, share: float = HELD_OUT) -> Splits:
@@ -77,7 +78,7 @@ def split_randomly(dataset: Dataset, *, seed: int = 0) -> Splits:
     test estimates the effect of the leak. With one background there is no test split.
     """
     held_out = Splits((), (), ())
-    if _has_split_column(dataset):
+    if has_split_column(dataset):
         held_out = _split_by_column(dataset, seed)
     elif len({triplet.background for triplet in dataset.triplets}) > 1:
         held_out = _split_backgrounds(dataset, seed)
@@ -106,12 +107,18 @@ def _hold_out(names: set[str], seed: int, share: float = HELD_OUT) -> tuple[list
 
 def list_shared_foregrounds(splits: Splits) -> set[str]:
     """Return the foregrounds that occur in more than one split."""
-    seen: dict[str, set[str]] = {}
-    for split, triplets in splits.by_name().items():
-        for triplet in triplets:
-            for foreground in triplet.foregrounds:
-                seen.setdefault(foreground, set()).add(split)
-    return {foreground for foreground, places in seen.items() if len(places) > 1}
+    return _list_shared({n for triplet in part for n in triplet.foregrounds} for part in splits.by_name().values())
+
+
+def list_shared_backgrounds(splits: Splits) -> set[str]:
+    """Return the backgrounds that occur in more than one split."""
+    return _list_shared({triplet.background for triplet in part} for part in splits.by_name().values())
+
+
+def _list_shared(names: Iterable[set[str]]) -> set[str]:
+    """Return the names that are in more than one of the sets."""
+    counts = Counter(itertools.chain.from_iterable(names))
+    return {name for name, count in counts.items() if count > 1}
 
 
 def _separate_foregrounds(dataset: Dataset, seed: int) -> Splits:
@@ -147,7 +154,8 @@ def _leave_out_mixed(splits: Splits, seed: int, share: float) -> Splits:
     return Splits(*kept, mixed=sum(splits.sizes().values()) - sum(map(len, kept)))
 
 
-def _has_split_column(dataset: Dataset) -> bool:
+def has_split_column(dataset: Dataset) -> bool:
+    """Return whether manifest.csv or folders name the split of a triplet."""
     return any(triplet.split is not None for triplet in dataset.triplets)
 
 

@@ -138,7 +138,7 @@ def write_model(
 def _describe_training(record: TrialRecord, data_module: DataModule) -> dict[str, Any]:
     """Return the training data and the length of a training as plain values."""
     dataset = data_module.dataset
-    data = {"data": dataset.root.name, "fingerprint": dataset.fingerprint, "split": data_module.split}
+    data = {"data": dataset.root.name, "fingerprint": dataset.fingerprint, "split": data_module.split_by}
     counts = {name: record.metrics.get(name, 0) for name in ("train_images", "images_seen", "epochs")}
     kinds = sorted({part.origin for part in dataset.folders})
     trial = {"stage": record.stage, "parent_id": record.parent_id}

@@ -240,6 +240,43 @@ def test_triplets_that_mix_splits_are_counted_in_run_json(tmp_path, write_manife
     assert module.describe_reliability().startswith("4 images of 2 backgrounds validate, 4 images test: the scores are")
 
 
+@pytest.mark.parametrize(
+    ("backgrounds", "split", "split_by", "said"),
+    [
+        ("aabbc", "background", "column", ""),
+        ("aabcb", "background", "column", "1 background is in more than one split of the data set's own"),
+        ("abcba", "background", "column", "2 backgrounds are in more than one split of the data set's own"),
+        ("abcba", "random", "random", ""),
+        (None, "background", "column", ""),  # all are unknown
+    ],
+)
+def test_backgrounds_in_two_splits_of_the_data_set_s_own_are_counted(
+    tmp_path, write_manifest, backgrounds, split, split_by, said
+):
+    touch_images(tmp_path, 5)
+    rows = [
+        {**row, "split": part} for row, part in zip(names_of(5), ("train", "train", "val", "val", "test"), strict=True)
+    ]
+    named = zip(rows, backgrounds or (), strict=bool(backgrounds))
+    write_manifest(tmp_path, [{**row, "background": name} for row, name in named] or rows)
+    module = DataModule(tmp_path, seed=0, split=split)
+    warning = module.describe_shared_backgrounds()
+    assert module.split_by == split_by and warning.startswith(said) and bool(warning) is bool(said)
+    assert (warning in module.list_warnings()) is bool(said)
+
+
+def test_guessed_backgrounds_are_in_no_two_splits(tmp_path, monkeypatch):
+    monkeypatch.setattr("data.reading.matching.STUDY_GROUP_SIZE", 3)
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        touch_images(tmp_path / split, 4)
+    module = DataModule(tmp_path, seed=0)
+    shared = {triplet.background for triplet in module.splits.train} & {t.background for t in module.splits.val}
+    assert shared == {"group00001"} and module.split_by == "column" and module.describe_shared_backgrounds() == ""
+    warning = DataModule(tmp_path, seed=0, fields={"group_size": 3}).describe_shared_backgrounds()
+    assert warning.startswith("1 background is in more than one split")
+
+
 def test_score_has_the_run_s_weights_also_when_it_is_resumed(tiny_dataset):
     own = DataModule(tiny_dataset, seed=3, weights={"boundary_f": 1.0})
     assert own.stage_data(fraction=1.0, px=32).score.weights == {"boundary_f": 1.0}

@@ -54,6 +54,7 @@ def test_model_is_written_and_measured_on_the_parts_that_it_may_read(
     about = json.loads((tmp_path / "front" / "config.json").read_text())
     assert about["depth_scale"] == {"near_m": NEAR_M, "far_m": FAR_M}
     assert about["trained_on"]["fingerprint"] == data_module.dataset.fingerprint
+    assert about["trained_on"]["split"] == data_module.split_by == "background"
     assert about["trained_on"]["sizes"] == data_module.sizes() and about["trained_on"]["parent_id"] == "c0001"
     assert about["trained_on"]["warnings"] == data_module.list_warnings() != []
     assert "from the weights of c0001" in (tmp_path / "front" / "README.md").read_text()

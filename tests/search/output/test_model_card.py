@@ -40,6 +40,14 @@ def test_card_says_what_it_is_what_it_saw_and_how_good_it_is():
     assert "## Limits" in said and "Not better" not in said and "seeds" not in said
 
 
+@pytest.mark.parametrize(
+    ("split", "said"), [("background", "no background is in two splits"), ("column", "split as the data set names it.")]
+)
+def test_card_claims_of_a_split_what_was_checked(split, said):
+    card = format_card({**ABOUT, "trained_on": {**ABOUT["trained_on"], "split": split}}, METRICS)
+    assert said in card and (split == "background" or "no background" not in card)
+
+
 def test_card_of_a_model_without_test_part_compares_with_the_guess_on_validation():
     without = {name: value for name, value in METRICS.items() if name != "test"}
     assert "| | validation | constant guess (validation) |\n|---|---|---|\n" in format_card(ABOUT, without)
