@@ -113,7 +113,8 @@ def estimate_stages(options: RunOptions, data_module: DataModule, machine: Machi
         trials: int | None = estimates[-1].trials if estimates else len(options.configs) or None
         packable = None
         if stage.kind == "promote":
-            trials = min(stage.top_k + stage.controls, trials or 0)
+            best = stage.top_k if stage.epsilon else 1  # the second seldom has the same score
+            trials = min(best + stage.controls, trials or 0)
             packable = max(1, int(machine.decoded * stage_s / 4)) if stage_s is not None else None
         allocation = allocate(
             stage,
@@ -246,7 +247,8 @@ def print_table(
         table.add_column(name, justify="left" if name == "stage" else "right")
     for line in estimates:
         stage, allocation = line.stage, line.allocation
-        trials = str(line.trials) if stage.kind == "promote" or budget.trials else f"about {line.trials}"
+        is_known = stage.kind == "fixed" or (stage.kind == "search" and budget.trials)
+        trials = str(line.trials) if is_known else f"about {line.trials}"
         images = (f"{allocation.train_images:,}", f"{allocation.val_images:,}", str(stage.px))
         each, took = format_duration(line.trial_s), format_duration(line.stage_s)
         epochs, disk = f"{line.epochs:.1f} of {stage.epochs}", format_bytes(line.disk_bytes)

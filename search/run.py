@@ -121,6 +121,8 @@ def _name_full_disk(command: Callable[[argparse.Namespace], int], args: argparse
 
 def _start(args: argparse.Namespace) -> int:
     """Start a new run, or print an estimate of it."""
+    if args.dry_run and args.address:
+        raise ConfigError("--dry-run measures this machine, not the cluster of --address; leave out one of them")
     if args.budget is None:
         raise BudgetError("--budget is missing; write a time (90s, 10m, 2h), 40trials or 2gpuh")
     budget = parse_budget(args.budget)

@@ -245,6 +245,8 @@ def reproduce_trial(records: RunRecords, trial_id: str, log: Log, *, device: str
         log(f"the weights of {parent_id}, from which {trial_id} started, are gone: training it again first")
         parent = reproduce_trial(records, parent_id, log, device=device)
         weights, different = parent.weights, [f"its parent {parent_id}, {line}" for line in parent.different[:1]]
+        if not weights:
+            raise NotReproducibleError(f"{trial_id} has no weights to start from: {different[0]}")
     log(history.describe())
     with progress_bar(f"reproducing {trial_id}") as progress:
         comparison = Comparison(history, log, progress)

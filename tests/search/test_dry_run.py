@@ -53,9 +53,12 @@ def test_every_stage_but_the_repeats_has_a_line_within_the_budget(estimate):
 
 
 def test_little_time_is_planned_as_a_race_and_one_training(estimate):
-    race, final = estimate(budget="5m", machine=replace(MACHINE, alone=Throughput(1.4e10)))
+    slow = replace(MACHINE, alone=Throughput(1.4e10), together=Throughput(1e9))
+    race, final = estimate(budget="5m", machine=slow)
     assert (race.stage.name, race.stage.px, final.stage.name) == ("explore", 160, "final")
     assert final.stage_s > 2 * race.stage_s
+    _, two = estimate(budget="5m", machine=slow, stage={"final": {"entrants": 2}})
+    assert (final.trials, two.trials) == (1, 2) and final.epochs == pytest.approx(2 * two.epochs)
 
 
 def test_study_s_recipes_are_planned_with_all_architectures(estimate):
@@ -87,6 +90,7 @@ def test_plan_is_a_table_with_hours_and_disk(estimate):
     console = Console(record=True, width=200, file=io.StringIO())
     print_table(estimate(), parse_budget("10m"), MACHINE, console)
     text = console.export_text()
+    assert [row.split()[4:6] for row in text.splitlines()[1:4]] == [["about", str(line.trials)] for line in estimate()]
     assert "explore" in text and "in all 10 min on 2 workers, 0.33 device hours" in text and "500 triplets/s" in text
     alone = replace(MACHINE, cluster=replace(MACHINE.cluster, cpus=1, node_cpus=1))
     print_table(estimate(), parse_budget("10m"), alone, console)
@@ -153,6 +157,13 @@ def test_dry_run_prints_the_plan_and_writes_nothing(tiny_dataset, tmp_path, monk
     arguments = ["--budget", "10m", "--data", str(tiny_dataset), "--out", str(tmp_path / "out"), "--dry-run"]
     assert main(arguments) == 0
     assert "device hours" in capsys.readouterr().out and list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_of_a_cluster_is_refused_in_one_line(tiny_dataset, capsys):
+    options = ["--budget", "10m", "--data", str(tiny_dataset), "--dry-run", "--address", "127.0.0.1:1"]
+    assert main(options) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: --dry-run measures this machine, not the cluster") and error.count("\n") == 1
 
 
 def test_size_of_the_images_decides_the_plan_and_the_constraints(tiny_dataset, monkeypatch):

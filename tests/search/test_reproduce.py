@@ -208,6 +208,16 @@ def test_parent_whose_weights_are_gone_is_trained_again_first(run, copied, capsy
     assert code == 1 and "c0002: different; first, its parent e0002, epoch 1: score was 0.75" in printed.out
 
 
+def test_trial_whose_parent_ends_early_here_is_refused_in_one_line(copied, capsys):
+    lines = [json.loads(line) for line in (copied / "trials.jsonl").read_text().splitlines()]
+    begun = next(line for line in lines if line["trial_id"] == "e0002")
+    begun["config"] |= {"optim/lr": 1e30, "optim/name": "sgd", "optim/clip_norm": 0.0}  # its training diverges
+    (copied / "trials.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    code, printed = reproduce(copied, "c0002", capsys)
+    assert code == 2 and printed.err.count("\n") == 1
+    assert printed.err.startswith("error: c0002 has no weights to start from: its parent e0002, it failed, ")
+
+
 def test_tampered_record_is_different_and_the_figure_named(copied, capsys):
     tamper(copied, "e0002", 2, lambda line: line.update(iou=line["iou"] + 0.25))
     code, printed = reproduce(copied, "e0002", capsys)
