@@ -1,7 +1,9 @@
 """A cluster of machines that share no file system: a run loses a node, then its head, and goes on on a third machine.
 
     python -m tests.benchmarks.machines          # as root on Linux, with an S3 server: pip install -e ".[test]"
+    python -m tests.benchmarks.machines --budget 5m --lose-node 40 --losses 20 --lose-head 0
 
+With --losses the node starts again after each loss but the last. The outcomes of all trials are counted at the end.
 Each machine is a network namespace with its own /tmp, which has its home, cache and working directory.
 """
 
@@ -15,6 +17,8 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from tests.waiting import wait_until
 
@@ -77,7 +81,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--budget", default="60s")
     parser.add_argument("--lose-node", type=float, default=25.0, metavar="S", help="seconds after the start")
-    parser.add_argument("--lose-head", type=float, default=40.0, metavar="S")
+    parser.add_argument("--losses", type=int, default=1, metavar="N", help="losses of the node (default %(default)s)")
+    parser.add_argument("--every", type=float, default=12.0, metavar="S", help="seconds between them")
+    parser.add_argument("--lose-head", type=float, default=40.0, metavar="S", help="0: never")
     parser.add_argument("--node-code", type=Path, help="another copy of the project, for the node")
     args = parser.parse_args()
     root = Path(__file__).resolve().parents[2]
@@ -111,17 +117,21 @@ def follow(args: argparse.Namespace, machines: dict[str, Machine], root: Path) -
     ), head.read("data.log")
     head.start([*RAY, "--head", f"--node-ip-address={ADDRESSES['head']}", "--port=6379"], "ray.log")
     wait_until(lambda: "Ray runtime started" in head.read("ray.log"))
-    node.start([*RAY, f"--address={GCS}", f"--node-ip-address={ADDRESSES['node']}"], "ray.log")
+    join = [*RAY, f"--address={GCS}", f"--node-ip-address={ADDRESSES['node']}"]
+    node.start(join, "ray.log")
     wait_until(lambda: "Ray runtime started" in node.read("ray.log"), or_until=lambda: "Error" in node.read("ray.log"))
     options = ["--budget", args.budget, "--data", BUCKET.format("/set"), "--storage", BUCKET.format("/runs")]
     began = time.monotonic()
     driver = head.start([*run, *options, "--out", "one", "--address", GCS], "run.log")
-    for victim, after_s in ((node, args.lose_node), (head, args.lose_head)):
+    losses = [(node, args.lose_node + args.every * i) for i in range(args.losses)]
+    for victim, after_s in (*losses, (head, args.lose_head)):
         while driver.poll() is None and time.monotonic() - began < after_s:
             time.sleep(0.2)
         if driver.poll() is None and after_s:
             print(f"{time.monotonic() - began:.0f} s: {victim.name} is lost", flush=True)
             victim.lose()
+            if (victim, after_s) in losses[:-1]:
+                node.start(join, "ray.log")
     driver.wait()
     print(head.read("run.log"), flush=True)
     for machine in (head, node):
@@ -131,6 +141,15 @@ def follow(args: argparse.Namespace, machines: dict[str, Machine], root: Path) -
         code = resumed.wait()
         print(f"third: exit code {code}\n{third.read('run.log')}", flush=True)
         print(sorted(path.name for path in third.disk.glob("work/runs/one/best/*")))
+    show_outcomes(head, third)
+
+
+def show_outcomes(*machines: Machine) -> None:
+    """Print how many trials of each stage have ended in which way, by the records on each machine."""
+    for machine in machines:
+        table = machine.disk / "work" / "runs" / "one" / "trials.csv"
+        if table.exists():
+            print(f"{machine.name}:", pd.read_csv(table).groupby(["stage", "status"]).size().to_dict())
 
 
 if __name__ == "__main__":
