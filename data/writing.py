@@ -35,9 +35,9 @@ class StagingDir:
     """
 
     def __init__(self, root: Path, origin: str | None = None) -> None:
-        self.root, self.resumable = root, origin is not None
+        self.root, self.resumable = root.resolve() if root.is_symlink() else root, origin is not None
         try:
-            root.parent.mkdir(parents=True, exist_ok=True)
+            self.root.parent.mkdir(parents=True, exist_ok=True)
             self.folder = self._make()
             self._lock = FileLock(self.folder / LOCK, timeout=0)
             self._lock.acquire()
@@ -237,11 +237,13 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None
 
 
 def check_free(root: Path) -> None:
-    """Raise DataError if `root` is a file or a folder that is not empty."""
+    """Raise DataError if `root` is a file, or a folder that is not empty or cannot be replaced."""
     if root.is_file():
         raise DataError(f"{root}: is a file; choose another folder for --out")
     if root.is_dir() and any(root.iterdir()):
         raise DataError(f"{root}: folder is in use; choose another for --out or empty it")
+    if root.is_mount():
+        raise DataError(f"{root}: is a mount point; name a new folder in it, such as {root / 'set'}")
 
 
 def check_room(root: Path, needed: float) -> None:

@@ -108,7 +108,7 @@ def _infer_fields(
     values = [inspection.values for inspection in inspections if inspection.values and inspection.values.maximum]
     fields = infer_depth_fields(values, polarity, configured, unclear_masks=bool(dataset.doubts)) if values else []
     if "group_size" not in configured and {t.background for t in dataset.triplets} == {duplicates.UNKNOWN}:
-        fields += duplicates.infer_group_size(inspections)
+        fields += duplicates.infer_group_size(dataset.triplets, inspections)
     return fields
 
 

@@ -14,7 +14,7 @@ from data.check.inspection import Inspection
 from data.check.perceptual_hash import MAX_HASHES, find_repeats, match_neighbours
 from data.dataset import Dataset, Triplet
 from data.reading.listing import is_system_name
-from data.reading.matching import is_image_name
+from data.reading.matching import group_backgrounds, is_image_name
 from data.values.depth_encoding import InferredField
 
 UNKNOWN = "unknown"  # background of files whose names give none
@@ -92,7 +92,7 @@ def find_gaps(triplets: Sequence[Triplet]) -> list[Fault]:
     found = []
     for (folder, before, after), numbers in series.items():
         ordered = sorted(set(numbers))
-        step = math.gcd(*np.diff(ordered).tolist())  # the largest that all share
+        step = math.gcd(*(b - a for a, b in itertools.pairwise(ordered)))  # the largest that all share
         if len(ordered) < 3 or len(ordered) < MIN_SERIES * ((ordered[-1] - ordered[0]) // step + 1):
             continue
         ranges = [(a + step, b - step) for a, b in itertools.pairwise(ordered) if b - a > step]
@@ -119,8 +119,8 @@ def _list_folder(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not is_system_name(path.name))
 
 
-def infer_group_size(inspections: Sequence[Inspection]) -> list[InferredField]:
-    """Infer the number of consecutive images that share a background."""
+def infer_group_size(triplets: Sequence[Triplet], inspections: Sequence[Inspection]) -> list[InferredField]:
+    """Infer the number of consecutive images that share a background; it must group the triplets as they look."""
     found = [inspection.hash for inspection in inspections if inspection.hash is not None]
     if len(found) < max(2, len(inspections)):
         return []
@@ -141,4 +141,8 @@ def infer_group_size(inspections: Sequence[Inspection]) -> list[InferredField]:
     runs = np.diff([0, *ends, len(hashes)])
     even = bool(size > 1 and (runs[:-1] == size).all() and runs[-1] <= size)
     reason = f"background changes every {size} files" if even else f"{len(runs)} runs of 1 to {runs.max()} files"
+    if even:
+        groups = group_backgrounds([triplet.image.stem for triplet in triplets], size)
+        even = [a == b for a, b in itertools.pairwise(groups)] == same.tolist()
+        reason += "" if even else ", but the numbers in their names group them otherwise; name them in manifest.csv"
     return [InferredField("group_size", size if even else None, even, reason)]

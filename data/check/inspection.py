@@ -16,7 +16,7 @@ from data.values.alignment import DepthStep
 from data.values.depth import find_known, is_constant, to_inverse_depth
 from data.values.depth_encoding import DepthValues, measure_contour_step, measure_values
 from data.values.masks import check_range, scale_mask, select_channel
-from data.values.pixels import decode_color, decode_label, is_orientation_unclear, read_mode, read_pixels
+from data.values.pixels import DECODERS, is_orientation_unclear, read_mode, read_pixels
 from data.values.triplet import apply_orientations
 
 Arrays = dict[str, np.ndarray]  # role -> RGB image, mask or depth map as stored
@@ -53,7 +53,7 @@ def read_arrays(triplet: Triplet) -> tuple[Arrays, Inspection]:
             found.append(Fault("missing file", str(path)))
             continue
         try:
-            arrays[role], orientations[role] = read_pixels(path, decode_color if role == "image" else decode_label)
+            arrays[role], orientations[role] = read_pixels(path, DECODERS[role])
         except DataError as error:
             found.append(Fault(error.kind or "unreadable", str(path), str(error).removeprefix(f"{path}: ")))
             continue

@@ -151,9 +151,9 @@ def build_parser() -> argparse.ArgumentParser:
     on = "run the depth model on the photos, or on each composite, which is slow (default: %(default)s)"
     add("--depth-on", choices=("background", "composite"), default="background", help=on)
     number = parser.add_mutually_exclusive_group()
-    per_pair = "composites of each photo with each foreground (default: %(default)s)"
+    per_pair = "composites in total for each pair of photo and foreground (default: %(default)s)"
     number.add_argument("--per-pair", type=int, default=PER_PAIR, metavar="N", help=per_pair)
-    number.add_argument("--count", type=int, metavar="N", help="composites in total")
+    number.add_argument("--count", type=int, metavar="N", help="composites in all, instead")
     add("--flip", action="store_true", help="use each foreground mirrored, too, equally often")
     placement = "study: anywhere, 0.3 to 0.6 of the side; ground: standing, far ones smaller (default: %(default)s)"
     add("--placement", choices=RULES, default="study", help=placement)

@@ -11,16 +11,17 @@ from jaxtyping import Float32, UInt8
 
 from data.compose.placement import compute_standing_sizes
 from data.dataset import DataError, DatasetSpec
-from data.reading.dataset_json import read_spec
+from data.reading.dataset_json import read_dataset_json, read_spec
+from data.reading.listing import printable
 from data.reading.matching import IMAGE_SUFFIXES, PHOTO_SUFFIXES, get_stem, has_suffix
 from data.values.depth import find_known, to_inverse_depth, to_metres
-from data.values.depth_encoding import infer_unit, measure_polarity, measure_values
+from data.values.depth_encoding import grows_downwards, infer_unit, measure_polarity, measure_values
 from data.values.masks import check_grey, select_channel
 from data.values.pixels import (
     apply_orientation,
     decode_channels,
     decode_color,
-    decode_label,
+    decode_depth,
     pick_orientation,
     read_pixels,
 )
@@ -93,19 +94,24 @@ def list_images(folder: Path, content: str, suffixes: frozenset[str] = PHOTO_SUF
     paths = sorted(path for path in folder.iterdir() if has_suffix(path.name, suffixes) and not path.is_fifo())
     if not paths:
         raise DataError(f"{folder}: no images in it; put {content} there ({', '.join(sorted(suffixes))})")
+    for path in paths:
+        if (shown := printable(path.name)) != path.name:
+            raise DataError(f"{folder / shown}: its name is not UTF-8; rename it")
     return tuple(paths)
 
 
 def find_depth_spec(depth: Path, maps: Sequence[Path]) -> DatasetSpec:
-    """Read the encoding of depth maps from the dataset.json beside or above them; without one it is millimetres."""
-    for path in (depth / "dataset.json", depth.parent / "dataset.json"):
-        if path.is_file():
-            spec = read_spec(path)
-            return resolve_near_distance(spec, maps) if spec.depth_unit == "disparity" else spec
-    spec = DatasetSpec(depth_unit="mm")
-    values = [measure_values(_read_depth(path, spec)[0]) for path in maps[:: max(1, len(maps) // SAMPLED_MAPS)]]
-    if (unit := infer_unit(values, measure_polarity((), ()))).value == "relative":
-        remedy = f'write {depth / "dataset.json"} with {{"depth_unit": "mm"}} if they are, else {{"near": "bright"}}'
+    """Read the encoding of depth maps from the dataset.json beside or above them; by default it is millimetres."""
+    paths = [path for folder in (depth, depth.parent) if (path := folder / "dataset.json").is_file()]
+    spec, configured = (read_spec(paths[0]), read_dataset_json(paths[0])) if paths else (DatasetSpec(), {})
+    if configured.keys() & {"depth_unit", "near"}:
+        return resolve_near_distance(spec, maps) if spec.depth_unit == "disparity" else spec
+    spec = replace(spec, depth_unit="mm")
+    few = maps[:: max(1, len(maps) // SAMPLED_MAPS)]
+    values = [measure_values(_read_depth(path, spec)[0], spec.missing) for path in few]
+    unit = infer_unit(values, measure_polarity((), ()))
+    if unit.value != "mm" or (not unit.certain and grows_downwards(values)):
+        remedy = f'write {{"depth_unit": "mm"}} into {depth / "dataset.json"} if they are, else {{"near": "bright"}}'
         problem = f"the values do not look like millimetres ({unit.reason})"
         raise DataError(f'{depth}: {problem}; {remedy} or {{"near": "dark"}}')
     return spec
@@ -122,8 +128,8 @@ def read_distances(depth: Path, spec: DatasetSpec) -> Float32[np.ndarray, " n"]:
 
 def _read_depth(path: Path, spec: DatasetSpec) -> tuple[np.ndarray, int]:
     """Read the values of a depth map as stored, and its EXIF orientation."""
-    raw, orientation = read_pixels(path, decode_label)
-    if spec.depth_unit == "mm" and (raw.dtype != np.uint16 or raw.ndim != 2):
+    raw, orientation = read_pixels(path, decode_depth)
+    if spec.depth_unit == "mm" and (raw.dtype.itemsize < 2 or raw.ndim != 2):
         found = f"{raw.dtype.itemsize * 8}-bit with {raw.shape[2] if raw.ndim == 3 else 1} channels"
         remedy = "use 16-bit millimetres in one channel (0 = missing), or describe it in a dataset.json"
         raise DataError(f"{path}: depth is {found}; {remedy}")

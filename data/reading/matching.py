@@ -1,5 +1,7 @@
 """Match names: masks and depth maps to images, images to backgrounds. Nothing is read from disk."""
 
+import itertools
+import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -18,6 +20,7 @@ _ROLE_TOKEN = re.compile(
     r"|(?<![a-z])(?:sync|colou?r|labels?|mattes?|alphas?|gt|seg(?:mentation)?|original|photo)(?![a-z])"
 )
 _NUMBER, _SEPARATORS = re.compile(r"(\d+)"), re.compile(r"[\W_]+")
+_STUDY_NAME = re.compile(r"fg_?bg_?\d+")
 _BACKGROUND_NUMBER = re.compile(r"(?<![a-z])bg[_-]?(\d+)")
 _FOREGROUND_NUMBER = re.compile(r"(?<![a-z])fg[_-]?(\d+)|\dfg[_-]?(\d+)")
 
@@ -86,14 +89,14 @@ def group_backgrounds(stems: Sequence[str], group_size: int | None) -> list[str]
     """Name the background of each image of a folder without a manifest; its stems are in natural order.
 
     With a group size, groups are consecutive files; gaps in the numbering do not shift them. Without one, names
-    like `bg001fg002_3` contain the background, and more than 4,000 files are grouped as in the original study. All
-    others are "unknown".
+    like `bg001fg002_3` contain the background, and more than 4,000 files with the study's names, `fgbg000001`, are
+    grouped as in the study. All others are "unknown".
     """
     if group_size is None:
         named = [_BACKGROUND_NUMBER.search(s.lower()) if _FOREGROUND_NUMBER.search(s.lower()) else None for s in stems]
         if all(named):
             return [f"bg{found[1]}" for found in named if found]
-        if len(stems) <= STUDY_GROUP_SIZE:
+        if len(stems) <= STUDY_GROUP_SIZE or not all(_STUDY_NAME.fullmatch(stem.lower()) for stem in stems):
             return ["unknown"] * len(stems)
     return [f"group{position // (group_size or STUDY_GROUP_SIZE):05d}" for position in _number_files(stems)]
 
@@ -109,14 +112,18 @@ def is_guessed(background: str) -> bool:
 
 
 def _number_files(stems: Sequence[str]) -> list[int]:
-    """Return positions in the sequence: the files' numbers if all share one numbered name, else their ranks."""
+    """Return positions in the sequence: the files' numbers if all share one numbered name, else their ranks.
+
+    Of every tenth frame (10, 20, 30), the numbers are divided by ten.
+    """
     split = [re.fullmatch(r"(\D*)(\d+)(\D*)", stem) for stem in stems]
     numbered = [match for match in split if match]
     if len(numbered) < len(stems) or len({(match[1], match[3]) for match in numbered}) > 1:
         return list(range(len(stems)))
     numbers = [int(match[2]) for match in numbered]
-    first = 0 if 0 in numbers else 1
-    return [number - first for number in numbers]
+    step = math.gcd(*(b - a for a, b in itertools.pairwise(sorted(numbers)))) or 1
+    first = min(numbers) if step > 1 or 0 in numbers else 1
+    return [(number - first) // step for number in numbers]
 
 
 def _drop_twins(names: Sequence[str]) -> Sequence[str]:

@@ -206,8 +206,7 @@ def infer_unit(values: Sequence[DepthValues], polarity: Polarity) -> InferredFie
     reason = f"{dtype}, {low:.4g} to {high:.4g}, largest {maximum:.4g}, median {median:.4g}, {empty:.0%} empty"
     if decided:
         reason += f", {'smaller' if smaller else 'larger'} in the foreground"
-    rises, falls = _count_slopes(values)
-    if not smaller and rises >= FEW_VOTES and rises >= MIN_SHARE * (rises + falls):
+    if not smaller and grows_downwards(values):
         larger, reason = True, f"{reason}, larger at the bottom, where near things are"
     unit, certain = "relative", True
     if dtype.startswith("float") and maximum > 1:
@@ -240,6 +239,12 @@ def infer_near(polarity: Polarity, values: Sequence[DepthValues]) -> InferredFie
     certain = (many and not contradict) or (few and agree)
     value = votes.majority if certain or votes.share >= 0.6 else None
     return InferredField("near", value, certain, reason, files, "" if certain else _doubt_near(reason))
+
+
+def grows_downwards(values: Sequence[DepthValues]) -> bool:
+    """Return whether depth maps are larger at the bottom, where near things are, so that they hold no distances."""
+    rises, falls = _count_slopes(values)
+    return rises >= FEW_VOTES and rises >= MIN_SHARE * (rises + falls)
 
 
 def _count_slopes(values: Sequence[DepthValues]) -> tuple[int, int]:

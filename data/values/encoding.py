@@ -26,12 +26,11 @@ from data.values.depth_encoding import (
 from data.values.mask_encoding import COLOURED_FILES, LabelSample, infer_mask_values
 from data.values.masks import is_coloured, scale_mask, select_channel
 from data.values.pixels import (
-    JPEG_HEADER,
+    DECODERS,
     apply_orientation,
-    decode_color,
-    decode_label,
     is_lossy,
     is_orientation_unclear,
+    measure_dim,
     read_bytes,
     read_orientation,
     read_pixels,
@@ -69,6 +68,7 @@ class _Sample:
     triplet: Triplet
     mask: LabelSample | None
     depth: LabelSample | None
+    dim: float | None  # largest value of an image that is nearly black as 8 bits
 
 
 def infer_encoding(dataset: Dataset, configured: Mapping[str, Any]) -> Encoding:
@@ -80,6 +80,7 @@ def infer_encoding(dataset: Dataset, configured: Mapping[str, Any]) -> Encoding:
     unclear = [s.triplet for s in samples if any(label and label.may_be_turned for label in (s.mask, s.depth))]
     encoding = Encoding(dataset.spec, orientation_warnings=warn_of_orientation(unclear, len(samples)))
     encoding.doubts += filter(None, (_describe_unreadable(samples, role) for role in TRUTHS))
+    encoding.doubts += filter(None, [_describe_dim(samples)])
     if masks := [sample.mask for sample in samples if sample.mask is not None]:
         _infer_masks(encoding, masks)
     if depths := [sample for sample in samples if sample.depth is not None]:
@@ -94,8 +95,9 @@ def _read_sample(triplets: Sequence[Triplet]) -> Iterator[_Sample]:
     for number, triplet in enumerate(chosen):
         if number >= MIN_FILES and time.monotonic() > until:
             return
-        orientation = read_orientation(_read_bytes(triplet.image))
-        yield _Sample(triplet, *(_read_label(path, orientation) for path in (triplet.mask, triplet.depth)))
+        content = _read_bytes(triplet.image)
+        mask, depth = (_read_label(role, getattr(triplet, role), read_orientation(content)) for role in TRUTHS)
+        yield _Sample(triplet, mask, depth, measure_dim(content))
 
 
 def _read_bytes(path: Path | None) -> bytes:
@@ -106,19 +108,16 @@ def _read_bytes(path: Path | None) -> bytes:
         return b""
 
 
-def _read_label(path: Path | None, orientation: int) -> LabelSample | None:
+def _read_label(role: str, path: Path | None, orientation: int) -> LabelSample | None:
     """Read a mask or depth map, upright; `orientation` is that of the image."""
     content = _read_bytes(path)
-    pixels = decode_label(content)
+    pixels = DECODERS[role](content)
     if path is None or pixels is None:
         return None
     own = read_orientation(content)
     unclear = is_orientation_unclear(pixels, own, orientation)
-    colours = decode_color(content) if content.startswith(JPEG_HEADER) else pixels  # decode_label returns the luminance
-    coloured = colours is not None and is_coloured(colours)
-    return LabelSample(
-        path, apply_orientation(pixels, orientation if unclear else own), is_lossy(content), coloured, unclear
-    )
+    upright = apply_orientation(pixels, orientation if unclear else own)
+    return LabelSample(path, upright, is_lossy(content), is_coloured(pixels), unclear)
 
 
 def warn_of_orientation(unclear: Sequence[Triplet], looked_at: int) -> tuple[str, ...]:
@@ -137,10 +136,20 @@ def _describe_unreadable(samples: Sequence[_Sample], role: str) -> str:
         return ""
     try:
         for path in paths:
-            read_pixels(path, decode_label)
+            read_pixels(path, DECODERS[role])
     except DataError as error:
         return f"{error} (none of {len(paths)} {role} files that were looked at can be read)"
     return ""
+
+
+def _describe_dim(samples: Sequence[_Sample]) -> str:
+    """Return that most images are nearly black as 8 bits, as those of 12 bits in files of 16; "" if they are not."""
+    values = [sample.dim for sample in samples if sample.dim is not None]
+    if len(values) <= len(samples) / 2:
+        return ""
+    seen = f"{len(values)} of {len(samples)} images that were looked at have values up to {max(values):,.4g}"
+    where = samples[0].triplet.image.parent
+    return f"{where}: {seen}, which is nearly black in files of their type; save them with 8 bits, 255 as the brightest"
 
 
 def _infer_masks(encoding: Encoding, masks: Sequence[LabelSample]) -> None:

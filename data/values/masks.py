@@ -63,6 +63,14 @@ def check_grey(path: Path, pixels: Shaped[np.ndarray, "h w *c"]) -> None:
         raise DataError(f"{path}: is in colour, which is no value; save it as one channel of values", "channels")
 
 
+def check_alpha(path: Path, pixels: Shaped[np.ndarray, "h w *c"]) -> None:
+    """Raise DataError for a mask with an alpha channel that differs from its values, so that either may be the mask."""
+    if has_varying_alpha(pixels, alone=False):
+        greys = select_channel(pixels, MaskValues())
+        if not np.array_equal(greys, pixels[..., -1]):
+            raise DataError(f"{path}: alpha varies beside other values; save the mask as one channel", "channels")
+
+
 def check_range(path: Path, raw: Shaped[np.ndarray, "h w"], values: MaskValues | None) -> None:
     """Raise DataError for a mask of 0 and 1 among masks that reach 255 or more: it would count as empty."""
     if values is None or values.foreground or values.full is None:

@@ -9,22 +9,26 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from jaxtyping import UInt8
 from PIL import ExifTags, Image
 
 from data.dataset import DataError
+from data.values.masks import is_coloured
 
-JPEG_HEADER = b"\xff\xd8\xff"
+_JPEG = b"\xff\xd8\xff"
 _EXIF_PREFIX = 1 << 16  # bytes in which EXIF data are looked for
 _PLAIN = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _OPENEXR = b"\x76\x2f\x31\x01"
+_PNG = b"\x89PNG\r\n"
 _JPEG2000 = b"\0\0\0\x0cjP"
 _NUMPY = b"\x93NUMPY"
-_IMAGE_HEADERS = (JPEG_HEADER, b"\x89PNG\r\n", b"BM", b"II*\0", b"MM\0*", b"RIFF")
+_IMAGE_HEADERS = (_JPEG, _PNG, b"BM", b"II*\0", b"MM\0*", b"RIFF")
 _LFS_POINTER = b"version https://git-lfs"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 Decoder = Callable[[bytes], np.ndarray | None]
 
+DIM = 32  # of 255: an image without a brighter pixel shows nothing
 LIMIT_VARIABLE = "ONE_LOOK_MAX_PIXELS"
 MAX_PIXELS = int(float(os.environ.get(LIMIT_VARIABLE, 1 << 28)))  # of a file that is decoded, by its header
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is below that
@@ -89,14 +93,15 @@ def decode_color(content: bytes) -> np.ndarray | None:
 def decode_label(content: bytes) -> np.ndarray | None:
     """Decode a mask or depth map with its values as stored, not turned by its EXIF orientation; None if it is broken.
 
-    Of an image with a palette, these are its indices, or its greys if it has no colour; of a JPEG, the luminance.
+    Of an image with a palette, these are its indices, or its greys if it has no colour; of a JPEG without colour, the
+    luminance.
     """
     if content.startswith(_NUMPY):
         return _decode_numpy(content)
     if content.startswith(_OPENEXR):
         return _decode_openexr(content)
-    if content.startswith(JPEG_HEADER):
-        return _decode(content, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+    if content.startswith(_JPEG):
+        return _decode_jpeg(content)
     image = _open(content)
     if image is not None and image.mode == "P":
         return _lay_as_stored(content, _decode_palette(image))
@@ -105,6 +110,27 @@ def decode_label(content: bytes) -> np.ndarray | None:
         pixels = np.asarray(image)
     pixels = pixels[..., 0] if pixels is not None and pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
     return _lay_as_stored(content, pixels)
+
+
+@_return_none_if_broken
+def decode_depth(content: bytes) -> np.ndarray | None:
+    """Decode a depth map as `decode_label` does, but a palette with colour to its colours: indices are no depth."""
+    image = _open(content)
+    has_colours = image is not None and image.mode == "P" and not _has_grey_palette(image)
+    return decode_color(content) if has_colours else decode_label(content)
+
+
+DECODERS: dict[str, Decoder] = {"image": decode_color, "mask": decode_label, "depth": decode_depth}  # by role
+
+
+def measure_dim(content: bytes) -> float | None:
+    """Return the largest value of a PNG or TIFF image that is nearly black as 8 bits, as one of 12 bits; else None."""
+    if not (content.startswith(_TIFF) or (content.startswith(_PNG) and content[24:25] == b"\x10")):
+        return None
+    stored, colours = decode_channels(content), decode_color(content)
+    if stored is None or colours is None or stored.dtype == np.uint8 or colours.max() >= DIM:
+        return None
+    return float(np.nanmax(stored))
 
 
 def decode_channels(content: bytes) -> np.ndarray | None:
@@ -124,7 +150,7 @@ def _describe_excess(content: bytes) -> str:
 def is_lossy(content: bytes) -> bool:
     """Return True if the values of an image file are not exact: JPEG, most WebP, AVIF, HEIC and JPEG 2000."""
     webp = content.startswith(b"RIFF") and b"VP8 " in content[:64]
-    return content.startswith((JPEG_HEADER, _JPEG2000)) or webp or content[4:8] == b"ftyp"
+    return content.startswith((_JPEG, _JPEG2000)) or webp or content[4:8] == b"ftyp"
 
 
 def read_orientation(content: bytes) -> int:
@@ -227,12 +253,28 @@ def _register_heif(content: bytes) -> None:
         pillow_heif.register_heif_opener()
 
 
+def _decode_jpeg(content: bytes) -> np.ndarray | None:
+    """Return the luminance of a JPEG, or its colours if it has some."""
+    image, colours = _open(content), None
+    if image is not None and image.mode != "L":
+        colours = _decode(content, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if colours is not None and is_coloured(colours):
+        return colours
+    return _decode(content, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+
+
+def _read_palette(image: Image.Image) -> UInt8[np.ndarray, "n 3"]:
+    return np.asarray(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+
+
+def _has_grey_palette(image: Image.Image) -> bool:
+    palette = _read_palette(image)
+    return bool((palette == palette[:, :1]).all() and np.asarray(image).max(initial=0) < len(palette))
+
+
 def _decode_palette(image: Image.Image) -> np.ndarray:
     indices = np.asarray(image)
-    palette = np.asarray(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
-    if (palette == palette[:, :1]).all() and indices.max(initial=0) < len(palette):
-        return np.asarray(palette[indices, 0])
-    return indices
+    return np.asarray(_read_palette(image)[indices, 0]) if _has_grey_palette(image) else indices
 
 
 def _decode_numpy(content: bytes) -> np.ndarray | None:

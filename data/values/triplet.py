@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-from data.dataset import DataError, Dataset, DatasetSpec, Triplet
+from data.dataset import TRUTHS, DataError, Dataset, DatasetSpec, Triplet
 from data.runtime.files import hash_name
 from data.values.depth import Depth, DepthScale, convert_depth, find_known, shrink_depth, to_metres
-from data.values.masks import check_grey, check_range, scale_mask, select_channel, shrink_mask
-from data.values.pixels import apply_orientation, decode_color, decode_label, pick_orientation, read_pixels
+from data.values.masks import check_alpha, check_grey, check_range, scale_mask, select_channel, shrink_mask
+from data.values.pixels import DECODERS, apply_orientation, decode_depth, pick_orientation, read_pixels
 
 RANGE_SAMPLES = 32  # depth maps read to find the nearest distance of a data set
 
@@ -51,14 +51,18 @@ def read_triplet(triplet: Triplet, spec: DatasetSpec) -> TripletArrays:
 
 def read_stored(triplet: Triplet, spec: DatasetSpec) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     """Read the RGB image of a triplet, and the values of mask and depth as stored, all turned alike and of one size."""
-    image, orientation = read_pixels(triplet.image, decode_color)
-    labels = {path: read_pixels(path, decode_label) for path in (triplet.mask, triplet.depth) if path is not None}
+    image, orientation = read_pixels(triplet.image, DECODERS["image"])
+    paths = {role: path for role in TRUTHS if (path := getattr(triplet, role)) is not None}
+    labels = {path: read_pixels(path, DECODERS[role]) for role, path in paths.items()}
     stored = {path: pixels for path, (pixels, _) in labels.items()}
     upright, stored = apply_orientations(image, orientation, stored, {path: own for path, (_, own) in labels.items()})
     for path, pixels in stored.items():
         _check_same_size(pixels, path, upright, triplet.image, turned=upright is not image)
-        if path != triplet.mask or spec.mask_values is None or not spec.mask_values.alpha:
+        if path != triplet.mask or spec.mask_values is None:
             check_grey(path, pixels)
+        elif not spec.mask_values.alpha:
+            check_grey(path, pixels)
+            check_alpha(path, pixels)
     mask = None if triplet.mask is None else select_channel(stored[triplet.mask], spec.mask_values)
     return upright, mask, None if triplet.depth is None else select_channel(stored[triplet.depth])
 
@@ -137,6 +141,6 @@ def _sample_values(paths: Iterable[Path], spec: DatasetSpec) -> Iterator[Float32
     """Yield known distances in metres, or disparities, of each readable file; others are skipped."""
     for path in paths:
         with contextlib.suppress(DataError):
-            few = select_channel(read_pixels(path, decode_label)[0])[::4, ::4]
+            few = select_channel(read_pixels(path, decode_depth)[0])[::4, ::4]
             values: np.ndarray = few[find_known(few, spec)]
             yield to_metres(values, spec) if spec.metric else values.astype(np.float32)

@@ -174,6 +174,21 @@ def test_empty_folder_is_taken(tmp_path):
     assert (tmp_path / "set/manifest.csv").is_file()
 
 
+def test_link_to_an_empty_folder_is_followed(tmp_path):
+    (tmp_path / "disk/big").mkdir(parents=True)
+    (tmp_path / "out").symlink_to(tmp_path / "disk/big")
+    with DatasetWriter(tmp_path / "out", DatasetSpec()) as writer:
+        writer.fill(draw, [range(1, 4)], workers=1)
+    assert (tmp_path / "out").is_symlink() and len(read_dataset(tmp_path / "disk/big").triplets) > 0
+
+
+def test_mount_point_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("pathlib.Path.is_mount", lambda path: path.name == "out")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DataError, match="out: is a mount point; name a new folder in it, such as"):
+        DatasetWriter(tmp_path / "out", DatasetSpec())
+
+
 def test_file_in_place_of_folder_is_refused(tmp_path):
     (tmp_path / "set").write_text("")
     with pytest.raises(DataError, match="is a file"):

@@ -190,6 +190,23 @@ def test_group_size_and_millimetres_are_inferred(folder, write_triplet, pictures
     assert sure == {"depth_unit": "mm", "missing": 0, "group_size": 3}
 
 
+def test_group_size_that_the_numbers_of_the_files_contradict_is_not_certain(folder, pictures, write_triplet):
+    for path in folder.rglob("*.png"):
+        path.unlink()
+    for number in range(5, 17):
+        image, mask, depth = pictures(number, ground=100 + (number - 5) // 3)
+        write_triplet(folder, number, image=image, mask=mask, depth=depth)
+    found = {field.key: field for field in check_folder(folder).inferred}["group_size"]
+    assert found.certain == (found.value == 3) and ("group them otherwise" in found.reason) == (found.value is None)
+    assert found.value is None
+
+
+def test_names_of_very_large_numbers_are_checked(folder, add):
+    for number in range(1, 4):
+        add(folder, number, stem=str(10017090168044687777 * number))
+    check_folder(folder)
+
+
 def test_flags_set_fields_and_keep_the_others(folder):
     (folder / "dataset.json").write_text('{"group_size": 4}')
     assert main([str(folder), "--near", "bright", "--missing", "0"]) == 0

@@ -304,6 +304,28 @@ def test_depth_that_looks_relative_is_asked_about(sources, tmp_path, capsys):
     assert run(backgrounds, foregrounds, tmp_path / "out") == 0
 
 
+def test_other_fields_of_dataset_json_leave_the_unit_to_the_files(sources):
+    (sources[0] / "depth/dataset.json").write_text('{"missing": 0}')
+    plan = plan_of(sources, 4)
+    assert plan.depth.depth_unit == "mm" and plan.depth.missing == (0.0,)
+
+
+def test_values_that_are_larger_at_the_bottom_are_no_millimetres(sources, tmp_path, capsys):
+    for path in (sources[0] / "depth").iterdir():
+        write(path, np.tile(np.linspace(800, 9000, 60).astype(np.uint16)[:, None], (1, 80)))
+    assert run(*sources, tmp_path / "out") == 2
+    assert "larger at the bottom, where near things are" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("folder", ["bg/images", "fg"])
+def test_name_that_is_not_utf8_is_one_line(sources, tmp_path, capsys, folder):
+    path = next((tmp_path / folder).iterdir())
+    path.rename(os.fsdecode(os.fsencode(path.parent) + b"/caf\xe9" + os.fsencode(path.suffix)))
+    assert run(*sources, tmp_path / "out", "--depth", "none") == 2
+    shown = f"caf\N{REPLACEMENT CHARACTER}{path.suffix}"
+    assert capsys.readouterr().err.endswith(f"{shown}: its name is not UTF-8; rename it\n")
+
+
 def test_depth_codes_span_far_to_near():
     np.testing.assert_array_equal(encode_depth_bytes(np.float32([0, 1, UNKNOWN, 0.5])), [1, 255, 0, 128])
 

@@ -367,6 +367,13 @@ def test_groups_of_unnumbered_files_follow_their_rank():
 def test_study_groups_need_more_than_one_group():
     assert set(group_backgrounds([f"fgbg{n:06d}" for n in range(1, 4001)], None)) == {"unknown"}
     assert len(set(group_backgrounds([f"fgbg{n:06d}" for n in range(1, 8002)], None))) == 3
+    assert set(group_backgrounds([f"photo{n:06d}" for n in range(1, 8002)], None)) == {"unknown"}
+
+
+@pytest.mark.parametrize("numbers", [range(0, 90, 10), range(1000, 1045, 5), range(7, 16)])
+def test_groups_of_every_nth_frame_are_consecutive_files(numbers):
+    groups = group_backgrounds([f"frame{n:04d}" for n in numbers], 3)
+    assert [groups.count(name) for name in sorted(set(groups))] == [3, 3, 3]
 
 
 def test_background_in_the_name_is_read():

@@ -111,6 +111,37 @@ def test_masks_of_any_range_give_the_object(make, mask, suffix):
         assert ((foreground > 127) == disc(number)).mean() > 0.995 and known.all()
 
 
+def test_mask_whose_alpha_and_values_differ_is_left_out(make):
+    root = make(lambda inside, n: in_alpha(inside, n) if n < 4 else Image.fromarray(binary(inside, n)))
+    dataset = read_dataset(root)
+    assert not dataset.spec.mask_values.alpha
+    for number, triplet in enumerate(dataset.triplets):
+        if number >= 4:
+            assert ((decode_triplet(triplet, dataset.spec, PX)[1] > 127) == disc(number)).mean() > 0.99
+            continue
+        with pytest.raises(DataError, match="alpha varies beside other values") as error:
+            decode_triplet(triplet, dataset.spec, PX)
+        assert error.value.kind == "channels"
+
+
+@pytest.mark.parametrize(
+    ("factor", "type_", "suffix", "largest"),
+    [(16, np.uint16, ".png", "3,840"), (16, np.uint16, ".tif", "3,840"), (1 / 255, np.float32, ".tif", "0.9412")],
+)
+def test_images_that_are_nearly_black_as_8_bits_are_doubted(make, factor, type_, suffix, largest):
+    root = make(binary)
+    for path in sorted((root / "images").iterdir()):
+        grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        path.unlink()
+        save(path.with_suffix(suffix), (grey.astype(np.float64) * factor).astype(type_))
+    found = read_dataset(root).doubts[0]
+    assert f"10 of 10 images that were looked at have values up to {largest}, which is nearly black" in found
+    for path in sorted((root / "images").iterdir())[:6]:
+        path.unlink()
+        save(path.with_suffix(".png"), np.full((PX, PX, 3), 65535, np.uint16))
+    assert read_dataset(root).doubts == ()
+
+
 def test_outline_of_a_palette_mask_is_ignored(make):
     dataset, found = decode(make(palette))
     assert dataset.description == "masks 0/15, 255 ignored"
@@ -303,14 +334,19 @@ def test_files_that_are_not_read_are_not_taken_for_absent(make, tmp_path):
         read_dataset(root)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_depth_in_colour_is_refused_and_a_single_map_of_it_left_out(make, suffix):
-    root = make(binary, painted, depth_suffix=suffix)
+def in_palette(inside, number):
+    """Return painted depth with 255 colours and their indices, as tools that shrink files write it."""
+    return Image.fromarray(painted(inside, number)[..., ::-1].copy()).quantize(255)
+
+
+@pytest.mark.parametrize(("drawn", "suffix"), [(painted, ".png"), (painted, ".jpg"), (in_palette, ".png")])
+def test_depth_in_colour_is_refused_and_a_single_map_of_it_left_out(make, drawn, suffix):
+    root = make(binary, drawn, depth_suffix=suffix)
     assert "10 of 10 depth maps are in colour" in read_dataset(root).doubts[0]
     shutil.rmtree(root)
-    root = make(binary, lambda inside, n: painted(inside, n) if n == 2 else relative(inside, n))
+    root = make(binary, lambda inside, n: drawn(inside, n) if n == 2 else relative(inside, n), depth_suffix=suffix)
     dataset = read_dataset(root)
-    with pytest.raises(DataError, match=r"s02\.png: is in colour") as error:
+    with pytest.raises(DataError, match=rf"s02\{suffix}: is in colour") as error:
         decode_triplet(dataset.triplets[2], dataset.spec, PX)
     assert error.value.kind == "channels" and dataset.doubts == ()
 
