@@ -17,15 +17,16 @@ class Cluster:
     """Resources of the Ray cluster."""
 
     cpus: int  # total number of cores, in a cluster with GPUs those of nodes that have one
-    node_cpus: int  # cores of the largest node
+    node_cpus: int  # cores of the smallest node
     gpus: int  # total number of GPUs
-    node_memory_mib: float  # memory of the smallest node in MiB; 0 if Ray does not report it
+    node_memory_mib: float  # memory in MiB for the cores of the smallest node; 0 if Ray does not report it
     dashboard: str  # address of the Ray dashboard, or ""
     local: bool  # True if Ray was started on this machine for this run
     # largest number of trials at the same time (--workers); None for one per core, or as many as share the GPUs
     limit: int | None = None
     trials_per_gpu: int = 1  # trials of the search that share one GPU
     cpus_per_gpu: float = 1.0  # cores for each GPU of the node that has the fewest
+    slots: int = 1  # number of trials that fit on the nodes if each has as many cores as the smallest node
     # addresses (host:port) of the servers without which this process cannot use the cluster
     servers: tuple[str, ...] = ()
 
@@ -67,17 +68,20 @@ class Cluster:
     def reserve(self, trials: int) -> dict[str, float]:
         """Return the resources that Ray reserves for each of `trials` concurrent trials.
 
-        Ray rounds them to ten thousandths, and six times 0.1667 do not fit on a GPU.
+        Ray rounds them to ten thousandths, and six times 0.1667 do not fit on a GPU. Without GPUs, the threads of a
+        trial are reserved on a cluster only, where Ray would start several trials on one node and none on another.
         """
-        return {"CPU": 1, "GPU": int(10_000 * self.count_devices_each(trials)) / 10_000} if self.gpus else {"CPU": 1}
+        if self.gpus:
+            return {"CPU": 1, "GPU": int(10_000 * self.count_devices_each(trials)) / 10_000}
+        return {"CPU": 1 if self.local else self.threads(trials)}
 
     def share(self, throughput: Throughput, trials: int) -> Throughput:
         """Return the throughput of each of `trials` concurrent trials, from that of one core or of a whole GPU."""
         return throughput.scale(self.count_devices_each(trials))
 
     def threads(self, trials: int) -> int:
-        """Return the processor threads of each of `trials` concurrent trials."""
-        return max(1, min(self.cpus // min(trials, self.workers), self.node_cpus))
+        """Return the processor threads of each of `trials` concurrent trials, at most as many as any node has."""
+        return max(1, self.node_cpus // -(-min(trials, self.workers) // self.slots))
 
     def compute_memory_each(self, trials: int) -> float | None:
         """Return the MiB that each of `trials` concurrent trials may use; None on a GPU, which raises errors itself."""
@@ -119,12 +123,15 @@ class Cluster:
 def sum_up_nodes(nodes: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     """Return the fields of a Cluster that describe its nodes, given Ray's resources of each."""
     with_gpu = [node for node in nodes if node.get("GPU")]
-    used = with_gpu or nodes
-    cpus = [int(node.get("CPU", 0)) for node in used]
+    used = [node for node in with_gpu or nodes if node.get("CPU", 0) >= 1]
+    cpus = [int(node["CPU"]) for node in used]
+    smallest = min(cpus, default=1)
+    core_memory = min((node["memory"] / node["CPU"] for node in used if node.get("memory")), default=0.0)
     return {
         "cpus": sum(cpus) or 1,
-        "node_cpus": max(cpus, default=1),
+        "node_cpus": smallest,
+        "slots": sum(count // smallest for count in cpus) or 1,
         "gpus": sum(int(node["GPU"]) for node in with_gpu),
         "cpus_per_gpu": min(((node.get("CPU", 0) - 1) / node["GPU"] for node in with_gpu), default=1.0),
-        "node_memory_mib": min((node["memory"] for node in used if node.get("memory")), default=0.0) / 2**20,
+        "node_memory_mib": smallest * core_memory / 2**20,
     }

@@ -32,6 +32,30 @@ def test_a_trial_gets_no_more_cores_than_a_node_has():
     assert cluster(cpus=48, node_cpus=16).threads(1) == 16
 
 
+@pytest.mark.parametrize(
+    ("cores", "trials", "threads"),
+    [
+        ((4, 4), 2, 4),  # one on each node
+        ((4, 4), 1, 4),
+        ((5, 5), 3, 2),  # two of them on one node
+        ((6, 6, 4), 4, 2),
+        ((16, 4), 5, 4),
+        ((16, 4), 1, 4),  # the other node may be lost
+        ((8, 8, 0), 16, 1),  # a head node without cores trains nothing
+    ],
+)
+def test_trials_on_cores_of_a_cluster_reserve_their_threads_and_all_fit(cores, trials, threads):
+    machine = pretend(*((count, 0) for count in cores))
+    assert machine.threads(trials) == threads and machine.reserve(trials) == {"CPU": threads}
+    assert sum(count // threads for count in cores) >= trials
+
+
+def test_trials_share_the_memory_of_a_node_with_little_for_its_cores():
+    nodes = [{"CPU": 16, "memory": 2**34}, {"CPU": 4, "memory": 2**34}]
+    machine = Cluster(**sum_up_nodes(nodes), dashboard="", local=False)
+    assert machine.compute_memory_each(20) == pytest.approx(0.6 * 1024)  # sixteen of them on the first
+
+
 IDLE = Throughput(1.4e13, 8e-6)  # a GPU that waits for operations to start
 BUSY = Throughput(1e12, 1e-7)
 
@@ -77,7 +101,7 @@ def test_last_trials_have_whole_gpus_as_long_as_there_are_enough(trials, share):
 
 def test_nodes_without_a_gpu_do_not_count_in_a_cluster_that_has_some():
     machine = pretend((64, 0), (8, 2), (16, 2))
-    assert (machine.cpus, machine.node_cpus, machine.gpus, machine.cpus_per_gpu) == (24, 16, 4, 3.5)
+    assert (machine.cpus, machine.node_cpus, machine.gpus, machine.cpus_per_gpu) == (24, 8, 4, 3.5)
     assert pretend((64, 0), (8, 0)).cpus == 72
 
 
