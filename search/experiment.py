@@ -81,7 +81,7 @@ class Experiment:
             StageFailedError: Every trial of a stage failed.
             DiskFullError: A disk is full; the state of the run is "stopped", as after the next one.
             StorageError: The storage did not answer, however often it was asked again.
-            NoModelError: No trial ended with a model.
+            NoModelError: No trial ended with a model, or no network of the search meets the user's constraints.
         """
         self.interrupt.listen()
         with ExitStack() as cleanup:
@@ -243,7 +243,7 @@ class Experiment:
         run_state.start_clock()
 
     def _tune(self, resources: RunResources) -> None:
-        """Run Ray Tune over the stages that have not ended; raise StageFailedError if all trials of one failed."""
+        """Run Ray Tune over the stages that have not ended; see `run` for errors."""
         runner = StageRunner(
             self.stages,
             resources,
@@ -266,7 +266,7 @@ class Experiment:
                 waited = f"{searcher.running} trials waited for a worker when the budget was over"
                 self.console.print(waited, style="yellow")
         if runner.failure:
-            raise StageFailedError(runner.failure)
+            raise (StageFailedError if self.table.records else NoModelError)(runner.failure)
 
     def _prepare_tuning(self, searcher: StageChain, resources: RunResources) -> Callable[[], None]:
         """Return the function that runs Ray Tune."""

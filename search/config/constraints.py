@@ -39,18 +39,21 @@ class Constraints:
             found["latency_ms"] = latency_ms / self.max_latency_ms - 1
         return found
 
+    def describe(self) -> str:
+        """Return the limits that are set, as options."""
+        limits = {name: value for name, value in asdict(self).items() if name.startswith("max_") and value}
+        return " ".join(f"{to_flag(name)} {value:,.10g}" for name, value in limits.items())
+
     def select(self, configs: Sequence[TrialConfig], *, source: str) -> list[TrialConfig]:
         """Return the configurations that meet all constraints; raise ConfigError, with their `source`, if none does."""
         kept = [config for config in configs if max(self.compute_excess(config).values(), default=0.0) <= 0]
         if kept:
             return kept
-        limits = {name: value for name, value in asdict(self).items() if name.startswith("max_") and value}
-        options = " ".join(f"{to_flag(name)} {value:,.10g}" for name, value in limits.items())
         params = min(probe(config.model).params for config in configs)
         lightest = min(configs, key=lambda config: count_macs(config.model, self.px))
         raise ConfigError(
-            f"{options}: no network of {source} meets this; the smallest has {params:,} parameters, the lightest "
-            f"{count_macs(lightest.model, self.px):,} multiply-adds and takes "
+            f"{self.describe()}: no network of {source} meets this; the smallest has {params:,} parameters, the "
+            f"lightest {count_macs(lightest.model, self.px):,} multiply-adds and takes "
             f"{measure_latency_ms(lightest.model, self.px):.1f} ms at {self.px} px"
         )
 

@@ -5,8 +5,9 @@ configurations map onto each other by name. The values of architectures, losses 
 those are defined (`models.build`, `models.losses.loss`, `data.loading.augment`), the others here.
 """
 
+import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, TypeGuard
 
@@ -191,15 +192,23 @@ def list_choices(name: str, space: Parameters) -> tuple[Any, ...]:
 def list_smallest_networks(space: Parameters) -> list[TrialConfig]:
     """Return the narrowest networks of every architecture and stem; if these are too large, the whole space is."""
     return [
-        TrialConfig.from_dict({"model": {**fields, **_find_only(arch, space), "stem_stride": stem}})
+        TrialConfig.from_dict({"model": {"arch": arch, **fields}})
         for arch in list_choices("model/arch", space)
-        for stem in list_choices(f"{arch}/stem_stride", space)
-        for fields in ({"arch": arch}, {"arch": arch, **ARCHITECTURES[arch].lightest})
+        for preferred in ({}, ARCHITECTURES[arch].lightest)
+        for fields in _combine_fields(arch, preferred, space)
     ]
 
 
-def _find_only(arch: str, space: Parameters) -> dict[str, Any]:
-    """Return the smallest width of an architecture, and its fields that have a single value in the space."""
-    fields = {name.partition("/")[2]: list_values(v) for name, v in space.items() if name.startswith(f"{arch}/")}
-    only = {name: values[0] for name, values in fields.items() if isinstance(values, tuple) and len(values) == 1}
-    return {**only, "width": min(list_choices(f"{arch}/width", space))}
+def _combine_fields(arch: str, preferred: Mapping[str, Any], space: Parameters) -> Iterator[dict[str, Any]]:
+    """Yield the fields of an architecture at its smallest width and every stem.
+
+    Each other field has its preferred or else its default value if that is in the space, otherwise each of its values.
+    """
+    usual, fields = {**vars(ARCHITECTURES[arch].config()), **preferred}, {}
+    for parameter in (name for name in space if name.startswith(f"{arch}/")):
+        name, values = parameter.partition("/")[2], list_values(space[parameter])
+        listed = (values.low,) if isinstance(values, Range) else values
+        fields[name] = (usual[name],) if usual[name] in listed and name != "stem_stride" else listed
+    fields["width"] = (min(list_choices(f"{arch}/width", space)),)
+    for combination in itertools.product(*fields.values()):
+        yield dict(zip(fields, combination, strict=True))

@@ -19,7 +19,7 @@ from search.study.space import LR_RANGES
 from search.tuning.promotion import promote, rank_trials
 from search.tuning.rank_correlation import correlate_ranks
 from search.tuning.ray.checkpoints import CheckpointStore
-from search.tuning.ray.searchers import FixedSearcher
+from search.tuning.ray.searchers import FeasibleOptunaSearch, FixedSearcher
 from search.tuning.ray.trainable import StageContext
 from search.tuning.stage_setup import (
     LrRanges,
@@ -53,7 +53,7 @@ class StageRunner:
     checkpoints: CheckpointStore
     console: RunConsole
     stopped: Callable[[], bool]  # returns True once no new trial may begin
-    # message of the StageFailedError to raise if every trial of a stage failed, which ends the searchers
+    # message of the error to raise if every trial of a stage failed, or none is feasible, which ends the searchers
     failure: str = field(default="", init=False)
 
     def open_searchers(self) -> Iterator[Searcher]:
@@ -81,9 +81,10 @@ class StageRunner:
             recorded=self._get_recorded_sizes(stage),
         )
         self._begin(context, parents)
-        yield self._build_searcher(context, parents, unfinished)
+        searcher = self._build_searcher(context, parents, unfinished)
+        yield searcher
         self.table.write()
-        self.failure = self._describe_failure(stage)
+        self.failure = searcher.infeasible or self._describe_failure(stage)
         if self.failure:
             self.run_state.fail_stage()
         else:
@@ -154,7 +155,7 @@ class StageRunner:
 
     def _build_searcher(
         self, context: StageContext, parents: list[TrialRecord], unfinished: list[TrialRecord]
-    ) -> Searcher:
+    ) -> FeasibleOptunaSearch | FixedSearcher:
         """Return the searcher of a stage, which first resumes the unfinished trials of an earlier process."""
         begun = self.table.list_begun(context.stage.name)
         resumed = build_resumed_specs(context, unfinished, self.checkpoints)

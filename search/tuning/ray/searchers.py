@@ -85,6 +85,14 @@ class FeasibleOptunaSearch(Searcher):
         self._trials[trial_id] = trial
         return {"spec": self._new_spec(trial, config)}
 
+    @property
+    def infeasible(self) -> str:
+        """Reason and remedy if the search has ended without a trial because of the user's constraints, else ""."""
+        if self._started or not self._exhausted:
+            return ""
+        limits = self._rules.constraints.describe()
+        return f"{limits}: none of {MAX_REJECTIONS:,} suggested networks meets this; relax it"
+
     def prepare(self) -> None:
         """Ask for one more configuration if fewer than `ahead` are there, so that no worker waits for the next one."""
         if len(self._prepared) < self._ahead:
@@ -159,6 +167,8 @@ class FeasibleOptunaSearch(Searcher):
 
 class FixedSearcher(Searcher):
     """Hands out a fixed list of trials, such as those promoted to a stage."""
+
+    infeasible = ""
 
     def __init__(self, specs: Sequence[TrialSpec]) -> None:
         super().__init__(metric="score", mode="max")

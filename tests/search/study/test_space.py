@@ -29,6 +29,7 @@ from search.study.space import (
     scale_lr,
     suggest,
 )
+from search.study.space_settings import read_space
 
 LIMITS = build_space()
 STRUCTURAL = (NONE, *STRUCTURAL_TERMS)
@@ -244,4 +245,17 @@ def test_no_network_of_the_space_is_smaller_than_the_smallest(samples):
     narrow = {config.model for _, config in samples if config.model.width == WIDTHS[config.model.arch][0]}
     for cost in (lambda model: probe(model).params, lambda model: count_macs(model, PX)):
         least = min(cost(config.model) for config in smallest)
+        assert all(cost(model) >= least for model in sorted(narrow, key=str)[:40])
+
+
+def test_smallest_networks_have_only_values_of_the_space():
+    given = {"model.arch": "unet", "unet.groups": [1, 2], "unet.levels": [4, 5], "unet.merge": ["concat", "add"]}
+    space = build_space(configured=read_space(given))
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    models = {suggest(study.ask(), space).model for _ in range(300)}
+    smallest = [config.model for config in list_smallest_networks(space)]
+    assert {(model.levels, model.groups) for model in smallest} <= {(4, 1), (4, 2), (5, 1), (5, 2)}
+    for cost in (lambda model: probe(model).params, lambda model: count_macs(model, PX)):
+        least = min(map(cost, smallest))
+        narrow = [model for model in models if model.width == WIDTHS["unet"][0] and model.upsample == "pixel_shuffle"]
         assert all(cost(model) >= least for model in sorted(narrow, key=str)[:40])

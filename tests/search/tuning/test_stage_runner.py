@@ -152,6 +152,15 @@ def test_stages_follow_each_other_and_the_finalists_are_repeated_with_other_seed
     assert [stage["trials"] for stage in run.run_state.stages] == [4, 3, 2, 4]
 
 
+def test_search_without_a_feasible_network_fails_with_its_constraint(run, monkeypatch):
+    monkeypatch.setattr("search.tuning.ray.searchers.MAX_REJECTIONS", 2)
+    resources = dataclasses.replace(run.runner.resources, constraints=Constraints(px=160, max_params=1.0))
+    run.runner.resources, run.runner.stages = resources, (dataclasses.replace(EXPLORE, kind="search"), *STAGES[1:])
+    assert run.run_stage([]) == [] and next(run.stages, None) is None
+    assert run.runner.failure == "--max-params 1: none of 2 suggested networks meets this; relax it"
+    assert not run.run_state.is_closed("explore")
+
+
 def test_rank_correlation_is_recorded_except_for_repeats(run):
     run_to_finals(run)
     run.run_stage([0.6] * 4)

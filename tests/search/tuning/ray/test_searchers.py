@@ -245,6 +245,15 @@ def test_users_constraints_are_never_broken_and_the_search_ends_where_nothing_ke
     )
     assert asked.suggest("a") == FINISHED == asked.suggest("b")
     assert [t.state for t in study(storage).trials] == [TrialState.PRUNED] * 12  # it does not ask in vain again
+    assert asked.infeasible == "--max-params 1: none of 12 suggested networks meets this; relax it"
+
+
+def test_search_that_has_trials_or_no_time_is_not_infeasible(monkeypatch):
+    monkeypatch.setattr(search.tuning.ray.searchers, "MAX_REJECTIONS", 3)
+    rules = Feasibility(px=80, constraints=Constraints(px=160, max_params=1.0))
+    for more in ({"past": [record(1, "completed", score=0.5, px=80)]}, {"trials": 0}):
+        asked = searcher(rules=rules, **more)
+        assert asked.suggest("a") == FINISHED and asked.infeasible == ""
 
 
 def test_one_that_is_too_slow_is_only_taken_if_it_keeps_the_users_constraints(monkeypatch):
