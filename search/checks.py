@@ -161,7 +161,7 @@ def _check_feasible(options: RunOptions, *, local: bool) -> RunOptions:
 
     constraints = Constraints(px=options.px, **options.limits)
     if not options.configs:
-        constraints.select(
+        constraints.check(
             list_smallest_networks(build_space(configured=read_space(options.space, options.encoder_weights))),
             source="the search space",
         )

@@ -46,12 +46,22 @@ class Constraints:
 
     def select(self, configs: Sequence[TrialConfig], *, source: str) -> list[TrialConfig]:
         """Return the configurations that meet all constraints; raise ConfigError, with their `source`, if none does."""
-        kept = [config for config in configs if max(self.compute_excess(config).values(), default=0.0) <= 0]
-        if kept:
+        if kept := list(filter(self._fits, configs)):
             return kept
+        raise self._build_error(configs, source)
+
+    def check(self, configs: Sequence[TrialConfig], *, source: str) -> None:
+        """Raise ConfigError, with their `source`, unless one of the configurations meets all constraints."""
+        if not any(map(self._fits, configs)):
+            raise self._build_error(configs, source)
+
+    def _fits(self, config: TrialConfig) -> bool:
+        return max(self.compute_excess(config).values(), default=0.0) <= 0
+
+    def _build_error(self, configs: Sequence[TrialConfig], source: str) -> ConfigError:
         params = min(probe(config.model).params for config in configs)
         lightest = min(configs, key=lambda config: count_macs(config.model, self.px))
-        raise ConfigError(
+        return ConfigError(
             f"{self.describe()}: no network of {source} meets this; the smallest has {params:,} parameters, the "
             f"lightest {count_macs(lightest.model, self.px):,} multiply-adds and takes "
             f"{measure_latency_ms(lightest.model, self.px):.1f} ms at {self.px} px"

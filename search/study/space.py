@@ -194,21 +194,22 @@ def list_smallest_networks(space: Parameters) -> list[TrialConfig]:
     return [
         TrialConfig.from_dict({"model": {"arch": arch, **fields}})
         for arch in list_choices("model/arch", space)
-        for preferred in ({}, ARCHITECTURES[arch].lightest)
-        for fields in _combine_fields(arch, preferred, space)
+        for fields in _combine_fields(arch, space)
     ]
 
 
-def _combine_fields(arch: str, preferred: Mapping[str, Any], space: Parameters) -> Iterator[dict[str, Any]]:
+def _combine_fields(arch: str, space: Parameters) -> Iterator[dict[str, Any]]:
     """Yield the fields of an architecture at its smallest width and every stem.
 
-    Each other field has its preferred or else its default value if that is in the space, otherwise each of its values.
+    Each other field has its default and its lightest value, as far as they are in the space, or else all its values.
     """
-    usual, fields = {**vars(ARCHITECTURES[arch].config()), **preferred}, {}
+    usual, fields = vars(ARCHITECTURES[arch].config()), {}
     for parameter in (name for name in space if name.startswith(f"{arch}/")):
         name, values = parameter.partition("/")[2], list_values(space[parameter])
         listed = (values.low,) if isinstance(values, Range) else values
-        fields[name] = (usual[name],) if usual[name] in listed and name != "stem_stride" else listed
+        preferred = dict.fromkeys((usual[name], ARCHITECTURES[arch].lightest.get(name, usual[name])))
+        fields[name] = tuple(value for value in preferred if value in listed) or listed
+    fields["stem_stride"] = list_choices(f"{arch}/stem_stride", space)
     fields["width"] = (min(list_choices(f"{arch}/width", space)),)
     for combination in itertools.product(*fields.values()):
         yield dict(zip(fields, combination, strict=True))

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 import search.config.constraints
@@ -59,6 +61,11 @@ def test_those_that_keep_all_constraints_are_kept_in_order(measured):
     assert Constraints(px=160).select([LARGE], source="a list") == [LARGE]
 
 
+def test_check_measures_no_more_networks_than_it_needs(measured):
+    Constraints(px=160, max_latency_ms=8.0).check([LARGE, SMALL, SMALL], source="a list")
+    assert len(measured) == 1
+
+
 @pytest.mark.parametrize(
     ("limits", "asked"),
     [
@@ -71,6 +78,8 @@ def test_when_none_keeps_them_one_line_names_the_flag_and_the_smallest(limits, a
     with pytest.raises(ConfigError) as caught:
         Constraints(px=160, **limits).select([LARGE, SMALL], source="the search space")
     message = str(caught.value)
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        Constraints(px=160, **limits).check([LARGE, SMALL], source="the search space")
     assert message.startswith(asked) and "no network of the search space meets this" in message
     assert f"{PARAMS:,} parameters" in message and f"{MACS:,} multiply-adds" in message
     assert "8.0 ms at 160 px" in message and "\n" not in message

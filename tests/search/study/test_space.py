@@ -248,6 +248,13 @@ def test_no_network_of_the_space_is_smaller_than_the_smallest(samples):
         assert all(cost(model) >= least for model in sorted(narrow, key=str)[:40])
 
 
+def test_smallest_networks_combine_default_and_lightest_values():
+    space = build_space(configured=read_space({"model.arch": "unet"}))
+    least = min(probe(config.model).params for config in list_smallest_networks(space))
+    light = {"arch": "unet", "width": 4, "block": "dilated", "merge": "concat", "groups": 4}
+    assert least == probe(TrialConfig.from_dict({"model": light}).model).params
+
+
 def test_smallest_networks_have_only_values_of_the_space():
     given = {"model.arch": "unet", "unet.groups": [1, 2], "unet.levels": [4, 5], "unet.merge": ["concat", "add"]}
     space = build_space(configured=read_space(given))
