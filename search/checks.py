@@ -141,6 +141,10 @@ def _pin_encoder(options: RunOptions, encoder: EncoderWeights | None) -> RunOpti
     started = [config for config in configs if getattr(config.model, "weights", "none") == "file"]
     if encoder and configs and not started:
         raise ConfigError(f"--encoder-weights {encoder.source}: no configuration is of {encoder.model['arch']}")
+    searched = options.space.get("model.arch")  # None for all
+    if encoder and not configs and searched and (arch := encoder.model["arch"]) not in searched:
+        problem = f"--encoder-weights {encoder.source}: the search has no {arch}"
+        raise ConfigError(f"{problem}; add it to --arch, or leave out --encoder-weights")
     for config in started:
         if not encoder or config.model.arch != encoder.model["arch"]:
             raise ConfigError(f"{config.model.arch} with weights 'file' needs --encoder-weights and a file for it")

@@ -201,14 +201,14 @@ def list_smallest_networks(space: Parameters) -> list[TrialConfig]:
 def _combine_fields(arch: str, space: Parameters) -> Iterator[dict[str, Any]]:
     """Yield the fields of an architecture at its smallest width and every stem.
 
-    Each other field has its default and its lightest value, as far as they are in the space, or else all its values.
+    Each other field has its default and its lightest value; all its values if the lightest one is not in the space.
     """
     usual, fields = vars(ARCHITECTURES[arch].config()), {}
     for parameter in (name for name in space if name.startswith(f"{arch}/")):
         name, values = parameter.partition("/")[2], list_values(space[parameter])
         listed = (values.low,) if isinstance(values, Range) else values
-        preferred = dict.fromkeys((usual[name], ARCHITECTURES[arch].lightest.get(name, usual[name])))
-        fields[name] = tuple(value for value in preferred if value in listed) or listed
+        lightest = ARCHITECTURES[arch].lightest.get(name, usual[name])
+        fields[name] = tuple(v for v in listed if v in (usual[name], lightest)) if lightest in listed else listed
     fields["stem_stride"] = list_choices(f"{arch}/stem_stride", space)
     fields["width"] = (min(list_choices(f"{arch}/width", space)),)
     for combination in itertools.product(*fields.values()):

@@ -20,7 +20,7 @@ from search.config.budget import parse_budget
 from search.config.options import RunOptions
 from search.config.recipes import PORTFOLIO, RECIPES, build_recipe
 from search.config.stages import SEARCH_FROM, build_stages
-from search.experiment import Experiment
+from search.experiment import Experiment, NoModelError, StageFailedError
 from search.records.run_dir import hold
 from tests.waiting import HANG_S, list_left_behind, list_ray_processes
 
@@ -388,3 +388,13 @@ def test_bad_picture_is_named(tiny_dataset, tmp_path):
     process = run("--budget", "60s", "--data", copy, "--out", tmp_path / "out")
     assert process.returncode == 2 and process.stderr.count("\n") == 1 and "masks/" in process.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("records", "kind"), [({}, NoModelError), ({"e0001": None}, StageFailedError)])
+def test_failure_before_the_first_trial_cannot_be_resumed(records, kind, monkeypatch):
+    runner = SimpleNamespace(open_searchers=lambda: iter(()), failure="--max-params 1: none meets this")
+    monkeypatch.setattr("search.experiment.StageRunner", lambda *_, **__: runner)
+    options, table = SimpleNamespace(configs=(), find_lr=False), SimpleNamespace(records=records)
+    named = dict.fromkeys(("stages", "folder", "run_state", "checkpoints", "console", "interrupt"))
+    with pytest.raises(kind, match="none meets this"):
+        Experiment._tune(SimpleNamespace(options=options, table=table, **named), None)

@@ -248,21 +248,17 @@ def test_no_network_of_the_space_is_smaller_than_the_smallest(samples):
         assert all(cost(model) >= least for model in sorted(narrow, key=str)[:40])
 
 
-def test_smallest_networks_combine_default_and_lightest_values():
-    space = build_space(configured=read_space({"model.arch": "unet"}))
-    least = min(probe(config.model).params for config in list_smallest_networks(space))
-    light = {"arch": "unet", "width": 4, "block": "dilated", "merge": "concat", "groups": 4}
-    assert least == probe(TrialConfig.from_dict({"model": light}).model).params
-
-
-def test_smallest_networks_have_only_values_of_the_space():
-    given = {"model.arch": "unet", "unet.groups": [1, 2], "unet.levels": [4, 5], "unet.merge": ["concat", "add"]}
-    space = build_space(configured=read_space(given))
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    models = {suggest(study.ask(), space).model for _ in range(300)}
+@pytest.mark.parametrize(
+    ("given", "groups", "levels"), [({}, 4, 3), ({"unet.groups": [1, 2]}, 2, 3), ({"unet.levels": [4, 5]}, 4, 4)]
+)
+def test_smallest_networks_combine_default_and_lightest_values_of_the_space(given, groups, levels):
+    space = build_space(configured=read_space({"model.arch": "unet", **given}))
     smallest = [config.model for config in list_smallest_networks(space)]
-    assert {(model.levels, model.groups) for model in smallest} <= {(4, 1), (4, 2), (5, 1), (5, 2)}
-    for cost in (lambda model: probe(model).params, lambda model: count_macs(model, PX)):
-        least = min(map(cost, smallest))
-        narrow = [model for model in models if model.width == WIDTHS["unet"][0] and model.upsample == "pixel_shuffle"]
-        assert all(cost(model) >= least for model in sorted(narrow, key=str)[:40])
+    light = {"width": 4, "block": "dilated", "merge": "concat", "groups": groups, "levels": levels}
+    least = TrialConfig.from_dict({"model": {"arch": "unet", **light}}).model
+    assert min(probe(model).params for model in smallest) == probe(least).params
+    assert all(getattr(model, name) in own for name, own in own_values(space).items() for model in smallest)
+
+
+def own_values(space):
+    return {name.removeprefix("unet/"): values for name, values in space.items() if name.startswith("unet/")}
