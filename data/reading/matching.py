@@ -106,11 +106,6 @@ def names_state_backgrounds(names: Sequence[str]) -> bool:
     return all(re.fullmatch(r"bg\d+", name) for name in names)
 
 
-def is_guessed(background: str) -> bool:
-    """Return True if `group_backgrounds` may have found this name without a group size, or no name."""
-    return re.fullmatch(r"unknown|group\d{5}", background.rpartition("/")[2]) is not None
-
-
 def _number_files(stems: Sequence[str]) -> list[int]:
     """Return positions in the sequence: the files' numbers if all share one numbered name, else their ranks.
 

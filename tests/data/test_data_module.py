@@ -265,18 +265,6 @@ def test_backgrounds_in_two_splits_of_the_data_set_s_own_are_counted(
     assert (warning in module.list_warnings()) is bool(said)
 
 
-def test_guessed_backgrounds_are_in_no_two_splits(tmp_path, monkeypatch):
-    monkeypatch.setattr("data.reading.matching.STUDY_GROUP_SIZE", 3)
-    for split in ("train", "val"):
-        (tmp_path / split).mkdir()
-        touch_images(tmp_path / split, 4)
-    module = DataModule(tmp_path, seed=0)
-    shared = {triplet.background for triplet in module.splits.train} & {t.background for t in module.splits.val}
-    assert shared == {"group00001"} and module.split_by == "column" and module.describe_shared_backgrounds() == ""
-    warning = DataModule(tmp_path, seed=0, fields={"group_size": 3}).describe_shared_backgrounds()
-    assert warning.startswith("1 background is in more than one split")
-
-
 def test_score_has_the_run_s_weights_also_when_it_is_resumed(tiny_dataset):
     own = DataModule(tiny_dataset, seed=3, weights={"boundary_f": 1.0})
     assert own.stage_data(fraction=1.0, px=32).score.weights == {"boundary_f": 1.0}
