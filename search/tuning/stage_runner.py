@@ -194,7 +194,7 @@ class StageRunner:
             unchanged = (low, high) == LR_RANGES[name]
             result = "unchanged: too few steps, or the loss did not clearly fall" if unchanged else "centred"
             self.console.print(f"  learning rates of {name}: {low:.1e} to {high:.1e}, {result}")
-        return ranges
+        return {**LR_RANGES, **ranges}
 
     def _begin(self, context: StageContext, parents: list[TrialRecord]) -> None:
         """Record and announce a stage."""

@@ -28,9 +28,11 @@ from search.study.space import (
     LR_RANGES,
     Parameters,
     build_first_points,
+    build_space,
     choose_batch_sizes,
     encode_point,
     limit_space,
+    list_choices,
     suggest,
 )
 from search.training.lr_finder import STEPS, centre_range, run_range_test
@@ -210,14 +212,16 @@ def build_resumed_specs(
 
 
 def centre_lr_ranges(resources: RunResources, context: StageContext) -> LrRanges:
-    """Centre the learning-rate range of each optimizer by a range test on the stage's data.
+    """Centre the learning-rate range of each optimizer that the search tries by a range test on the stage's data.
 
-    A test takes a tenth of the stage's time at most. A range is unchanged if the test ran fewer than half of its steps
-    or the loss did not clearly fall.
+    Optimizers whose learning rate the user sets are not tested. A test takes a tenth of the stage's time at most. A
+    range is unchanged if the test ran fewer than half of its steps or the loss did not clearly fall.
     """
     limit = None if context.deadline is None else TEST_SHARE * (context.deadline - time.monotonic())
-    sizes, ranges = choose_batch_sizes(len(context.data.train)), dict(LR_RANGES)
-    for name, (low, high) in LR_RANGES.items():
+    sizes, space = choose_batch_sizes(len(context.data.train)), build_space(configured=resources.space)
+    names = [name for name in list_choices("optim/name", space) if f"{name}/lr" not in resources.space]
+    ranges = {name: LR_RANGES[name] for name in names}
+    for name, (low, high) in tuple(ranges.items()):
         config = build_recipe(TESTED_RECIPE)
         config = replace(config, optim=replace(config.optim, name=name, batch_size=sizes[0]))
         rate = resources.cluster.call(suggest_rate, config, context, resources.seed, limit)

@@ -13,6 +13,7 @@ from search.config.recipes import build_recipe
 from search.config.stages import Stage
 from search.records.run_state import create_run_state, resume_run_state
 from search.records.trials import TrialRecord, TrialTable
+from search.study.space import LR_RANGES
 from search.tuning.rank_correlation import correlate_ranks
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.resources import Cluster
@@ -159,6 +160,13 @@ def test_search_without_a_feasible_network_fails_with_its_constraint(run, monkey
     assert run.run_stage([]) == [] and next(run.stages, None) is None
     assert run.runner.failure == "--max-params 1: none of 2 suggested networks meets this; relax it"
     assert not run.run_state.is_closed("explore")
+
+
+def test_only_tested_ranges_are_printed_and_the_others_keep_their_defaults(run, monkeypatch):
+    monkeypatch.setattr("search.tuning.stage_runner.centre_lr_ranges", lambda *_: {"sgd": (0.05, 0.1)})
+    run.runner.find_lr = True
+    assert run.runner._choose_lr_ranges(None) == LR_RANGES | {"sgd": (0.05, 0.1)}
+    assert run.console.lines == ["  learning rates of sgd: 5.0e-02 to 1.0e-01, centred"]
 
 
 def test_rank_correlation_is_recorded_except_for_repeats(run):

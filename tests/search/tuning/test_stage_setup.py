@@ -13,6 +13,7 @@ from search.config.recipes import build_recipe
 from search.config.stages import Stage
 from search.records.trials import TrialRecord
 from search.study.space import LR_RANGES
+from search.study.space_settings import read_space
 from search.training.lr_finder import RangeTest, find_steepest_slope
 from search.tuning import stage_setup as stages
 from search.tuning.ray.resources import Cluster, sum_up_nodes
@@ -232,6 +233,21 @@ def test_range_is_centred_where_a_test_of_enough_steps_falls(test, centred, reso
     assert high / low == pytest.approx(LR_RANGES["adamw"][1] / LR_RANGES["adamw"][0])
     if centred:
         assert (low * high) ** 0.5 == pytest.approx(test.suggestion, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("given", "tested"),
+    [
+        ({}, {"adamw", "sgd"}),
+        ({"optim.name": "adamw"}, {"adamw"}),
+        ({"adamw.lr": 0.01}, {"sgd"}),
+        ({"optim.lr": 0.01}, set()),
+    ],
+)
+def test_only_optimizers_and_ranges_of_the_search_are_tested(given, tested, resources, monkeypatch):
+    monkeypatch.setattr(stages, "run_range_test", lambda *_, **__: found(100))
+    given = resources(space=read_space(given))
+    assert centre_lr_ranges(given, build_stage_context(given, EXPLORE, trials=None)).keys() == tested
 
 
 def test_range_is_not_moved_out_of_what_the_space_allows(resources, monkeypatch):
