@@ -156,13 +156,12 @@ def _run(args: argparse.Namespace) -> int:
     if fields:
         read_folder(args.folder, roles=roles)  # fails if the folder is not a data set, before anything is written
         print(f"{write_dataset_json(args.folder, fields)}: set {json.dumps(fields)}")
-    if args.fix:
-        check_target((args.folder, *joined), args.fix)  # fails before the work
+    _check_outputs(args, (args.folder, *joined))
     with progress_bar(f"checking {args.folder}") as progress:
         report = check_folder(args.folder, roles=roles, workers=args.workers, progress=progress)
     print_report(report)
     if args.json:
-        _write_json(args.json, report)
+        _write_json(args.json, report.to_dict())
     if args.fix:
         with progress_bar(f"writing {args.fix}") as progress:
             print(write_fixed_copy(report, args.fix, args.workers, progress))
@@ -170,6 +169,14 @@ def _run(args: argparse.Namespace) -> int:
         for part in report.folders:
             _configure(part, write=args.write)
     return 1 if any(part.faults or part.dataset.doubts for part in (report, *report.parts)) else 0
+
+
+def _check_outputs(args: argparse.Namespace, folders: Sequence[Path]) -> None:
+    """Raise DataError, before the work, if the copy or the file that the command writes cannot be written."""
+    if args.fix:
+        check_target(folders, args.fix)
+    if args.json:
+        _write_json(args.json, {})
 
 
 def _configure(report: Report, *, write: bool) -> None:
@@ -195,7 +202,10 @@ def write_dataset_json(root: Path, fields: Mapping[str, Any]) -> Path:
     if not root.stat().st_mode & stat.S_IWUSR:  # the root user could write, but respects the mode
         raise DataError(f"{path}: not written, the folder is read-only; copy it, or allow writing")
     try:
-        merged = {**read_dataset_json(path), **fields}
+        content = read_dataset_json(path)
+        merged = {**content, **fields}
+        if content.get("mask_values") and "mask_values" in fields:  # its keys are flags of their own
+            merged["mask_values"] = {**content["mask_values"], **fields["mask_values"]}
         DatasetSpec.from_dict(merged)
         text = json.dumps(merged, indent=2) + "\n"
         write_atomically(path, lambda file: file.write(text.encode()))
@@ -204,8 +214,8 @@ def write_dataset_json(root: Path, fields: Mapping[str, Any]) -> Path:
     return path
 
 
-def _write_json(path: Path, report: Report) -> None:
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     try:
-        path.write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror}); choose another file for --json") from error

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8, UInt16
 
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet
-from data.flags import add_meaning_flags, parse_whole, read_meaning_flags
+from data.flags import add_meaning_flags, add_role_flags, parse_whole, read_meaning_flags, read_role_flags
 from data.pack.shards import (
     PackJob,
     has_ignored_values,
@@ -30,6 +30,7 @@ from data.pack.shards import (
     write_shards,
 )
 from data.pack.stats import Stats, compute_stats
+from data.reading.folders import resolve_roles
 from data.reading.layout import read_dataset
 from data.reading.splits import split_by_background
 from data.runtime import cli
@@ -239,13 +240,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of the split (default: 0)")
     parser.add_argument("--workers", type=int, default=count_cores(), help="threads (default: all cores)")
     parser.add_argument("--stats", action="store_true", help="print mean and std of each split")
+    add_role_flags(parser)
     add_meaning_flags(parser)
     args = parser.parse_args(argv)
     return cli.run(lambda: _pack_splits(args), DataError, OSError)
 
 
 def _pack_splits(args: argparse.Namespace) -> None:
-    dataset = read_dataset(args.folder, fields=read_meaning_flags(args))
+    roles = resolve_roles(args.folder, read_role_flags(args))
+    dataset = read_dataset(args.folder, roles=roles, fields=read_meaning_flags(args))
     dataset.check_meaning()
     for unusable in dataset.unusable:
         print(cli.to_printable(f"left out: {unusable.message}"), file=sys.stderr)

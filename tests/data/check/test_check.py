@@ -214,6 +214,15 @@ def test_flags_set_fields_and_keep_the_others(folder):
     assert main([str(folder), "--mask-foreground", "255", "--mask-ignored", "3,7"]) == 0
     content = json.loads((folder / "dataset.json").read_text())
     assert content["mask_values"] == {"foreground": [255], "ignored": [3, 7]}
+    assert main([str(folder), "--mask-ignored", "5"]) == 0
+    content = json.loads((folder / "dataset.json").read_text())
+    assert content["mask_values"] == {"foreground": [255], "ignored": [5]}
+
+
+def test_file_for_json_that_cannot_be_written_is_told_before_the_check(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("data.check.check.check_folder", None)
+    assert main([str(folder), "--json", str(tmp_path / "no/report.json")]) == 2
+    assert "no/report.json: cannot be written" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flags", [(), ("--depth-unit", "m", "--depth-scale", "256")])

@@ -318,6 +318,17 @@ def test_command_prints_the_statistics_of_each_part(make_dataset, cache, monkeyp
     assert "image red" in out and "depth" in out
 
 
+def test_command_packs_folders_of_other_names(make_dataset, cache, monkeypatch, capsys):
+    root = make_dataset(6)
+    (root / "masks").rename(root / "things")
+    (root / "depth").rename(root / "far")
+    arguments = [str(root), "--px", "16", "--group-size", "2"]
+    assert main(arguments) == 2
+    capsys.readouterr()
+    assert main([*arguments, "--images", "images", "--masks", "things", "--depth", "far"]) == 0
+    assert "train: " in capsys.readouterr().out
+
+
 def test_command_reports_a_fault_in_one_line_with_code_2(tmp_path, capsys):
     assert main([str(tmp_path / "nowhere")]) == 2
     err = capsys.readouterr().err
