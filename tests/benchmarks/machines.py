@@ -147,8 +147,7 @@ def follow(args: argparse.Namespace, machines: dict[str, Machine], root: Path) -
 def show_outcomes(*machines: Machine) -> None:
     """Print how many trials of each stage have ended in which way, by the records on each machine."""
     for machine in machines:
-        table = machine.disk / "work" / "runs" / "one" / "trials.csv"
-        if table.exists():
+        for table in machine.disk.glob("work/**/one/trials.csv"):
             print(f"{machine.name}:", pd.read_csv(table).groupby(["stage", "status"]).size().to_dict())
 
 
