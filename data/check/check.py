@@ -161,7 +161,7 @@ def _run(args: argparse.Namespace) -> int:
         report = check_folder(args.folder, roles=roles, workers=args.workers, progress=progress)
     print_report(report)
     if args.json:
-        _write_json(args.json, report.to_dict())
+        _write_json(args.json, json.dumps(report.to_dict(), indent=1) + "\n")
     if args.fix:
         with progress_bar(f"writing {args.fix}") as progress:
             print(write_fixed_copy(report, args.fix, args.workers, progress))
@@ -176,7 +176,7 @@ def _check_outputs(args: argparse.Namespace, folders: Sequence[Path]) -> None:
     if args.fix:
         check_target(folders, args.fix)
     if args.json:
-        _write_json(args.json, {})
+        _write_json(args.json, "")
 
 
 def _configure(report: Report, *, write: bool) -> None:
@@ -214,8 +214,10 @@ def write_dataset_json(root: Path, fields: Mapping[str, Any]) -> Path:
     return path
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+def _write_json(path: Path, text: str) -> None:
+    """Write a file; without text, only try it and leave what it has."""
     try:
-        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        with path.open("w" if text else "a", encoding="utf-8") as file:
+            file.write(text)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror}); choose another file for --json") from error

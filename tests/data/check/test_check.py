@@ -223,6 +223,10 @@ def test_file_for_json_that_cannot_be_written_is_told_before_the_check(folder, t
     monkeypatch.setattr("data.check.check.check_folder", None)
     assert main([str(folder), "--json", str(tmp_path / "no/report.json")]) == 2
     assert "no/report.json: cannot be written" in capsys.readouterr().err
+    (tmp_path / "report.json").write_text("kept")
+    with pytest.raises(TypeError):
+        main([str(folder), "--json", str(tmp_path / "report.json")])
+    assert (tmp_path / "report.json").read_text() == "kept"
 
 
 @pytest.mark.parametrize("flags", [(), ("--depth-unit", "m", "--depth-scale", "256")])
