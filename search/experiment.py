@@ -40,7 +40,7 @@ from search.tuning.ray.scheduler import StageScheduler
 from search.tuning.ray.searchers import StageChain
 from search.tuning.ray.trackers import Tracker
 from search.tuning.ray.tune import RecordCallback, run_experiment
-from search.tuning.restore import restore_trials
+from search.tuning.resume import resume_trials
 from search.tuning.stage_runner import StageFailedError, StageRunner
 from search.tuning.stage_setup import RunResources
 
@@ -128,7 +128,7 @@ class Experiment:
         self.stages = self._build_stages(budget, ray.share(throughput, ray.workers), ray.workers)
         if self.run_state.earlier:
             restored = self.run_state, self.table, self.checkpoints, self.data_module, self.console.print
-            restore_trials(self.stages, *restored)
+            resume_trials(self.stages, *restored)
         else:
             cleanup.enter_context(claim(self.folder))
         self._announce(ray)

@@ -20,7 +20,7 @@ from data.loading.visualize import render_predictions, render_truth
 from data.pack.pack import RawBatch
 from search.records.trials import TrialRecord, TrialTable
 from search.study.journal import find_study, open_journal, open_trial
-from search.study.resume import close_stale_trials
+from search.study.reconcile import close_stale_trials
 from search.study.sampler import create_study, finish_trial
 
 JPEG_QUALITY = 90

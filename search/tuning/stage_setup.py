@@ -22,7 +22,7 @@ from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord, yield_free_numbers
 from search.study.journal import open_journal
-from search.study.resume import resume_study
+from search.study.reconcile import reconcile_study
 from search.study.sampler import select_fitted
 from search.study.space import (
     LR_RANGES,
@@ -261,7 +261,7 @@ def build_search(
     rules = build_feasibility(stage, resources.constraints, throughput, images=images, cap_s=context.cap_s)
     latest = None if context.deadline is None else context.deadline - max(2.0, (context.cap_s or 0) / 4)
     propose, storage = partial(suggest, space=space), open_journal(journal)
-    resume_study(storage, propose, past, encode=partial(encode_point, space=space), objectives=stage.objectives)
+    reconcile_study(storage, propose, past, encode=partial(encode_point, space=space), objectives=stage.objectives)
     search = FeasibleOptunaSearch(
         propose,
         context,

@@ -35,7 +35,7 @@ class FeasibleOptunaSearch(Searcher):
     asked for. After MAX_REJECTIONS_IN_TIME consecutive rejections, a configuration that is too slow but keeps the
     user's constraints is accepted; after MAX_REJECTIONS the search ends.
 
-    The `storage` is prepared by `search.study.resume.resume_study`. A new study begins with the parameters of `points`.
+    `search.study.reconcile` prepares the `storage`. A new study begins with the parameters of `points`.
     `past` are the trials of the search so far; those of `unfinished` have no outcome yet and are handed out first.
     `prepare` asks for up to `ahead` configurations before there is a worker for them.
     """

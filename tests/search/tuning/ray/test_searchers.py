@@ -17,7 +17,7 @@ from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.records.trials import TrialRecord
 from search.study.journal import STUDY_NAME, open_journal
-from search.study.resume import resume_study
+from search.study.reconcile import reconcile_study
 from search.study.sampler import build_sampler, select_fitted
 from search.study.space import build_first_points, build_space, encode_point, suggest
 from search.tuning.allocation import StopCriterion
@@ -280,7 +280,7 @@ def test_search_that_goes_on_knows_what_ended_and_hands_out_what_did_not(storage
     first = searcher(storage)
     specs = [first.suggest(name)["spec"] for name in "abcd"]
     past = [record(1, "completed", score=0.5), record(2, "stopped", score=0.1), record(3, "failed"), record(4, "")]
-    resume_study(storage, SPACE, past)
+    reconcile_study(storage, SPACE, past)
     search = searcher(storage, past=past, unfinished=[specs[3]], points=[{"model/arch": "unet"}])
     assert search.suggest("x")["spec"].trial_id == "e0004" and search.suggest("y")["spec"].trial_id == "e0005"
     search.on_trial_complete("x", {"score": 0.7, "epoch": 9, "last": True})
@@ -437,10 +437,10 @@ def test_two_objectives_are_values_of_one_study_also_after_a_resume(tmp_path):
     past[2].config = spec.config.flat()
     again = open_journal(journal)
     encode = partial(encode_point, space=LIMITS)
-    resume_study(again, SPACE, past, encode=encode, objectives=stage.objectives)
+    reconcile_study(again, SPACE, past, encode=encode, objectives=stage.objectives)
     assert study(again).trials[2].values == [0.5, 1234.0]  # the study had lost it
     lost = open_journal(tmp_path / "lost.journal")
-    resume_study(lost, SPACE, past[2:], encode=encode, objectives=stage.objectives)
+    reconcile_study(lost, SPACE, past[2:], encode=encode, objectives=stage.objectives)
     assert study(lost).trials[0].values == [0.5, 1234.0]
 
 

@@ -11,7 +11,7 @@ from search.records.run_state import create_run_state
 from search.records.trials import TrialRecord, TrialTable
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.trainable import STATE_FILE
-from search.tuning.restore import restore_trials
+from search.tuning.resume import resume_trials
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def restore(table, dataset):
     run_state = create_run_state(table.folder, {}, began=0.0)
     run_state.stages = [{"name": "explore", "px": 32, "train_images": 8, "val_images": 4}]
     checkpoints, lines, data_module = CheckpointStore(table.folder / "ray", seed=0), [], DataModule(dataset, seed=0)
-    restore_trials(build_stages(), run_state, table, checkpoints, data_module, lines.append)
+    resume_trials(build_stages(), run_state, table, checkpoints, data_module, lines.append)
     return checkpoints, lines, data_module
 
 

@@ -1,4 +1,4 @@
-"""Restore the trials of a run that was interrupted: records, checkpoints and the scale of the score."""
+"""Resume the trials of a run that was interrupted: records, checkpoints and the scale of the score."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,7 +13,7 @@ from search.tuning.ray.checkpoints import CheckpointStore, find_checkpoints, is_
 from search.tuning.ray.trainable import load_state, read_outcome
 
 
-def restore_trials(
+def resume_trials(
     stages: Sequence[Stage],
     run_state: RunState,
     table: TrialTable,

@@ -1,4 +1,4 @@
-"""Resume an Optuna study: add trials that it lost, close stale ones and check that the search space is unchanged."""
+"""Reconcile the Optuna study of a resumed run with its records: add lost trials, close stale ones, check the space."""
 
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -19,7 +19,7 @@ SearchSpace = Callable[[FixedTrial], object]
 Encode = Callable[[TrialConfig], Mapping[str, Any]]
 
 
-def resume_study(
+def reconcile_study(
     storage: BaseStorage,
     space: SearchSpace,
     records: Sequence[TrialRecord] = (),

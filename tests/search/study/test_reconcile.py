@@ -13,7 +13,7 @@ from search.config.trial import TrialConfig
 from search.records.run_dir import RunDirError
 from search.records.trials import TrialRecord
 from search.study.journal import STUDY_NAME, open_journal, repair_journal
-from search.study.resume import resume_study
+from search.study.reconcile import reconcile_study
 from search.tuning.allocation import StopCriterion
 from search.tuning.ray.searchers import FeasibleOptunaSearch
 from search.tuning.ray.trainable import StageContext
@@ -81,12 +81,12 @@ STATES = [("e0001", "COMPLETE", 0.1), ("e0002", "COMPLETE", 0.2), ("e0003", "PRU
 
 def test_new_run_has_no_study():
     storage = InMemoryStorage()
-    resume_study(storage, space())
+    reconcile_study(storage, space())
     assert storage.get_all_studies() == []
 
 
 def test_same_space_continues_the_same_study(storage):
-    resume_study(storage, space())
+    reconcile_study(storage, space())
     assert states(storage) == STATES and len(storage.get_all_studies()) == 1
 
 
@@ -121,20 +121,20 @@ def test_trials_that_the_journal_lost_are_added_from_their_records(kept, storage
         ]
     ]
     reopened = open_journal(path)
-    resume_study(reopened, space(), records, encode=encode)
+    reconcile_study(reopened, space(), records, encode=encode)
     ended = sorted(state for state in states(reopened) if state[0] in [r.trial_id for r in records])
     assert ended == [*STATES, ("e0005", "RUNNING", None)]
     added = trials(reopened)[-1]
     assert added.params == {"unet/width": 8, "adamw/lr": 0.002, "augment/flip": 0.5}
     assert added.intermediate_values == {3: 0.4}
-    resume_study(reopened, space(), records, encode=encode)
+    reconcile_study(reopened, space(), records, encode=encode)
     assert sorted(state for state in states(reopened) if state[0]) == ended
     search = searched(reopened, space(), past=records)
     assert search.suggest("x")["spec"].trial_id == "e0006"
 
 
 def test_record_outside_the_space_is_not_added(storage):
-    resume_study(storage, space(), [configured(9, "completed", 0.5, width=16)], encode=encode)
+    reconcile_study(storage, space(), [configured(9, "completed", 0.5, width=16)], encode=encode)
     assert "e0009" not in {state[0] for state in states(storage)}
 
 
@@ -151,7 +151,7 @@ def test_record_outside_the_space_is_not_added(storage):
 )
 def test_changed_space_is_refused_in_one_line_and_the_study_stays_as_it_was(changed, storage):
     with pytest.raises(RunDirError, match=r"search space has changed .*; start a new run") as error:
-        resume_study(storage, space(**changed))
+        reconcile_study(storage, space(**changed))
     assert "\n" not in str(error.value)
     assert states(storage) == STATES and len(storage.get_all_studies()) == 1
 
@@ -162,7 +162,7 @@ def test_trials_that_a_dead_process_left_running_are_closed(storage):
         search.suggest(name)
     past = [record(5, "completed", 0.5), record(6, "ended_by_budget", 0.6), record(7, "stopped", 0.7)]
     past += [record(8, "failed"), record(9, "")]  # of e0010 nothing is known
-    resume_study(storage, space(), past)
+    reconcile_study(storage, space(), past)
     assert states(storage)[4:] == [
         ("e0005", "COMPLETE", 0.5),
         ("e0006", "COMPLETE", 0.6),
@@ -171,7 +171,7 @@ def test_trials_that_a_dead_process_left_running_are_closed(storage):
         ("e0009", "RUNNING", None),
         ("e0010", "FAIL", None),
     ]
-    resume_study(storage, space(), past)
+    reconcile_study(storage, space(), past)
     assert len(trials(storage)) == 10
 
 
@@ -179,7 +179,7 @@ def test_closed_trials_have_their_outcome(storage):
     search = searched(storage, space(), past=[record(i, "failed") for i in range(1, 5)])
     search.suggest("e")
     past = dataclasses.replace(record(5, "completed", 0.5), metrics={"score": 0.5, "iou": 0.25})
-    resume_study(storage, space(), [past])
+    reconcile_study(storage, space(), [past])
     seen = trials(storage)[4].user_attrs
     assert (seen["trial_id"], seen["status"], seen["iou"]) == ("e0005", "completed", 0.25)
 
@@ -190,18 +190,18 @@ def test_rejected_trials_are_no_change_of_the_space(storage):
     space()(rejected)
     rejected.set_constraint("params", 2.0)
     study.tell(rejected, state=TrialState.PRUNED)
-    resume_study(storage, space())
+    reconcile_study(storage, space())
     assert trials(storage)[4].constraints == {"params": 2.0}
 
 
 def test_points_that_wait_are_no_change_of_the_space(storage):
     optuna.load_study(study_name=STUDY_NAME, storage=storage).enqueue_trial({"unet/width": 4})
-    resume_study(storage, space())
+    reconcile_study(storage, space())
     assert trials(storage)[-1].state.name == "WAITING"
 
 
 def test_trial_whose_asking_was_cut_off_is_no_change_of_the_space(storage):
     cut_off = optuna.load_study(study_name=STUDY_NAME, storage=storage).ask()
     cut_off.suggest_categorical("unet/width", (4, 8))
-    resume_study(storage, space())
+    reconcile_study(storage, space())
     assert trials(storage)[-1].state.name == "FAIL"
