@@ -174,7 +174,7 @@ class RunOptions:
         return read_meaning_flags(self)
 
     def build_stages(self, trainings: float) -> tuple[Stage, ...]:
-        """Return the stages for a budget of so many good trainings."""
+        """Return the stages for a budget of so many full trainings."""
         stages = build_stages(
             self.stages,
             trainings=trainings,

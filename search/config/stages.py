@@ -14,8 +14,8 @@ KEPT_CHECKPOINTS = 8  # best trials of a stage whose weights are kept; as many a
 GRACE_PERIOD = 4  # epochs before the first rung; ranks after fewer do not predict final ranks
 EPSILON = 0.03  # typical difference between the scores of two trainings of one configuration
 OBJECTIVES = ("score", "params", "macs", "latency_ms")
-SEARCH_FROM = 3.0  # good trainings from which the budget includes a search at half the size
-WIDE_FROM = 12.0  # good trainings from which all architectures are searched
+SEARCH_FROM = 3.0  # full trainings from which the budget includes a search at half the size
+WIDE_FROM = 12.0  # full trainings from which all architectures are searched
 RACE_SHARES, RACERS = (0.15, 0.6), (2, 8)  # limits of the time share of the race, and of its number of trials
 
 
@@ -186,10 +186,10 @@ def build_stages(
 ) -> tuple[Stage, ...]:
     """Return the stages of a preset, with "default" adapted to the budget.
 
-    One rule decides how much is searched. It counts the budget in good trainings at the final size, see
+    One rule decides how much is searched. It counts the budget in full trainings at the final size, see
     `search.tuning.allocation.count_trainings`:
 
-    - below SEARCH_FROM, the final stage gets the time of one good training and a race gets the rest, within
+    - below SEARCH_FROM, the final stage gets the time of one full training and a race gets the rest, within
       RACE_SHARES; it has four trials for each training, within RACERS, which begin with the portfolio; below one good
       training its trials are too short to tell small differences, and the portfolio is in order of merit;
     - from SEARCH_FROM on, a search at half the size and a confirmation at the final size come before the final stage;

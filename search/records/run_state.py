@@ -62,7 +62,7 @@ class RunState:
     data: dict[str, Any] | None = None  # folder, fingerprint, split and sizes of the data
     cluster: dict[str, int] | None = None  # cores and GPUs in all
     startup_s: float | None = None  # seconds from the start to the first stage
-    # good trainings that the first budget paid for, which select the stages; None without a time budget
+    # full trainings that the first budget paid for, which select the stages; None without a time budget
     trainings: float | None = None
     deadlines: dict[str, float] | None = None  # end of each stage as planned
     lr_ranges: dict[str, Any] | None = None  # learning rates of the search by optimizer, centred by range tests

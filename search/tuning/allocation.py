@@ -13,7 +13,7 @@ from search.config.trial import TrialConfig
 
 TYPICAL_MACS = 140e6  # multiply-adds of `wide_efficientnet` at TYPICAL_PX; the images of a search are chosen for it
 TYPICAL_PX, TYPICAL_LAYERS, TYPICAL_BATCH = 80, 72, 16
-GOOD_IMAGES = 16_000  # images that a good training sees
+FULL_TRAINING_IMAGES = 16_000  # images that a full training sees
 WEIGHT_COPIES = 5  # weights, gradients, the optimizer's two moments, and the weights of the best epoch
 MIN_EPOCHS = 2  # a network that is too slow for so many epochs within a trial's time is rejected
 MIN_IMAGES = 64  # training images of a stage that searches
@@ -79,11 +79,11 @@ def choose_trials_per_gpu(throughput: Throughput, memory_mib: float) -> int:
 
 
 def count_trainings(wall_s: float | None, throughput: Throughput, *, workers: int, px: int) -> float:
-    """Return how many good trainings of a typical network at the final size a budget pays for; infinite without time.
+    """Return how many full trainings of a typical network at the final size a budget pays for; infinite without time.
 
     `throughput` is that of one worker.
     """
-    return math.inf if wall_s is None else wall_s * workers / estimate_typical_s(throughput, px, GOOD_IMAGES)
+    return math.inf if wall_s is None else wall_s * workers / estimate_typical_s(throughput, px, FULL_TRAINING_IMAGES)
 
 
 def allocate(

@@ -10,7 +10,7 @@ from search.config.recipes import build_recipe
 from search.config.stages import Stage, build_stages
 from search.config.trial import TrialConfig
 from search.tuning.allocation import (
-    GOOD_IMAGES,
+    FULL_TRAINING_IMAGES,
     MIN_EPOCHS,
     TYPICAL_MACS,
     StopCriterion,
@@ -57,8 +57,8 @@ def test_large_data_sets_are_cut_to_what_a_trial_can_see():
     assert count_affordable_images(None, fast, stage) is None
 
 
-def test_good_trainings_are_counted_by_size_and_speed():
-    speed = Throughput(GOOD_IMAGES * TYPICAL_MACS / 200)  # a training takes 200 s at 80 px
+def test_full_trainings_are_counted_by_size_and_speed():
+    speed = Throughput(FULL_TRAINING_IMAGES * TYPICAL_MACS / 200)  # a training takes 200 s at 80 px
     assert count_trainings(300.0, speed, workers=2, px=80) == pytest.approx(3.0)
     assert count_trainings(300.0, speed, workers=2, px=160) == pytest.approx(0.75)
     assert count_trainings(None, speed, workers=2, px=80) == math.inf
