@@ -11,7 +11,8 @@ from models.losses.loss import LossConfig
 from search.config.plugins import load_inherited_plugins
 
 OPTIMIZERS = ("adamw", "sgd")
-POLICIES = ("one_cycle", "triangular2", "cosine", "constant", "one_cycle+triangular2")
+ANNEALING_POLICIES = ("one_cycle", "cosine", "triangular2", "one_cycle+triangular2")  # those that are searched
+POLICIES = (*ANNEALING_POLICIES, "constant")
 
 
 @dataclass(frozen=True, kw_only=True)

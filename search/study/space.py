@@ -18,9 +18,8 @@ from models.build import ARCHITECTURES
 from models.config import OnlyIf, Range, Values
 from models.losses.loss import LOSS_CHOICES
 from search.config.recipes import build_recipe
-from search.config.trial import TrialConfig
+from search.config.trial import ANNEALING_POLICIES, TrialConfig
 
-POLICIES = ("one_cycle", "cosine", "triangular2", "one_cycle+triangular2")  # those that anneal
 BATCH_SIZES = (4, 8, 16, 32, 80, 192, 256)  # small ones for small data sets; the study's are 80, 192 and 256
 LR_RANGES = {
     "adamw": (2e-3, 3e-2),  # in a few hundred steps lower rates learn nothing and higher ones diverge
@@ -69,7 +68,7 @@ def build_space(
     sections = {name: architecture.choices for name, architecture in ARCHITECTURES.items()}
     sections |= {"loss": LOSS_CHOICES, **{name: {"lr": Range(*bounds, log=True)} for name, bounds in lr.items()}}
     optim: dict[str, Values] = {"name": tuple(LR_RANGES), "weight_decay": WEIGHT_DECAY, "batch_size": batch_sizes}
-    sections |= {"optim": optim, "schedule": {"policy": POLICIES}, "augment": AUGMENT_CHOICES}
+    sections |= {"optim": optim, "schedule": {"policy": ANNEALING_POLICIES}, "augment": AUGMENT_CHOICES}
     listed = {f"{section}/{name}": values for section, fields in sections.items() for name, values in fields.items()}
     return {"model/arch": archs or tuple(ARCHITECTURES), **listed, **configured}
 

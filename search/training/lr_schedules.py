@@ -61,10 +61,10 @@ def one_cycle_then_triangular2(progress: float, *, warmup: float, cycles: int, f
 
 def compute_lr_factor(config: ScheduleConfig, progress: float) -> float:
     """Return the learning rate as a fraction of its peak; progress is clipped to [0, 1]."""
-    return _POLICIES[config.policy](min(max(progress, 0.0), 1.0), config)
+    return _FUNCTIONS[config.policy](min(max(progress, 0.0), 1.0), config)
 
 
-_POLICIES: dict[str, Callable[[float, ScheduleConfig], float]] = {
+_FUNCTIONS: dict[str, Callable[[float, ScheduleConfig], float]] = {
     "one_cycle": lambda p, c: one_cycle(p, warmup=c.warmup, floor=c.floor),
     "triangular2": lambda p, c: triangular2(p, cycles=c.cycles, floor=c.floor),
     "cosine": lambda p, c: cosine(p, warmup=c.warmup, floor=c.floor),
