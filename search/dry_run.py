@@ -33,6 +33,7 @@ from search.records.disk import check_disk, count_free_bytes, format_bytes
 from search.study.space import Parameters, limit_space, suggest
 from search.study.space_settings import read_space
 from search.training.throughput import measure_gpu_mib, measure_throughput
+from search.training.time_limit import VALIDATION_COST
 from search.tuning.allocation import Allocation, allocate, build_feasibility, count_trainings
 from search.tuning.promotion import KEPT_CHECKPOINTS
 from search.tuning.ray.resources import Cluster, sum_up_nodes
@@ -159,7 +160,8 @@ def _estimate(
     machine: Machine,
 ) -> StageEstimate:
     """Estimate a stage; `trials` is None for a search whose time decides their number."""
-    workers, images = machine.cluster.workers, allocation.train_images + allocation.val_images / 3
+    workers = machine.cluster.workers
+    images = allocation.train_images + VALIDATION_COST * allocation.val_images
     throughput = machine.cluster.share(machine.together, workers if stage.kind == "search" else trials or workers)
     epochs_s = [
         throughput.estimate_training_s(config.model, stage.px, images, config.optim.batch_size) for config in networks

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 
 GRID = 1000  # progress by time advances in parts of this size, so a training keeps at most this many readings
-_VALIDATION_COST = 0.4  # fraction of a training step on as many images: there is no backward pass and no optimizer step
+VALIDATION_COST = 0.4  # of a training step on as many images: there is no backward pass and no optimizer step
 
 Readings = list[tuple[int, int]]  # steps since the epoch began, and progress in parts of GRID
 
@@ -86,7 +86,7 @@ class Clock:
             self._first_step_s = self.used
         else:
             step_s = (self.used - self._first_step_s) / (self.steps - 1)
-            self.reserve = _VALIDATION_COST * self._validation_steps * step_s
+            self.reserve = VALIDATION_COST * self._validation_steps * step_s
 
     def _read(self) -> None:
         step = self.steps - self._epoch_began

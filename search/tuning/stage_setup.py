@@ -37,6 +37,7 @@ from search.study.space import (
 )
 from search.training.lr_finder import STEPS, centre_range, run_range_test
 from search.training.micro_batches import TrialOutOfMemoryError
+from search.training.time_limit import VALIDATION_COST
 from search.tuning.allocation import MIN_MEASURED, StopCriterion, allocate, build_feasibility, compute_trial_cap
 from search.tuning.ray.resources import Cluster
 from search.tuning.ray.searchers import FeasibleOptunaSearch
@@ -163,7 +164,7 @@ def has_time(resources: RunResources, stage: Stage, record: TrialRecord, *, tria
     left_s = resources.deadlines.stages[stage.name] - time.monotonic()
     cap_s = compute_trial_cap(stage, left_s, trials, resources.cluster.workers)
     config = TrialConfig.from_flat(record.config)
-    images = config.optim.batch_size + MIN_MEASURED / 3  # a third of the work is forward
+    images = config.optim.batch_size + VALIDATION_COST * MIN_MEASURED
     throughput = resources.cluster.share(resources.throughput, trials)
     needed_s = throughput.estimate_training_s(config.model, stage.px, images, config.optim.batch_size)
     return left_s >= 0 and cap_s is not None and needed_s <= cap_s
