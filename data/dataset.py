@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from models.config import TASKS
+
 POLARITIES = ("bright", "dark")  # brightness of near things in relative depth
 DEPTH_UNITS = ("relative", "mm", "m", "disparity")
-TRUTHS = ("mask", "depth")
-ROLES = ("image", *TRUTHS)
+ROLES = ("image", *TASKS)
 
 # kind of fault -> description, in the order of the check's table
 FAULT_KINDS = {

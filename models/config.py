@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+TASKS = ("mask", "depth")  # in the order of the maps that a network returns
 MIN_WIDTH = 4
 HEADS = ("sigmoid", "minmax")
 STEM_STRIDES = (1, 2, 4)

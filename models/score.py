@@ -9,7 +9,7 @@ from models.metric_table import METRICS
 
 SCORED = "iou dice boundary_f mae_mask rmse_depth abs_rel log10 silog delta1 delta2 delta3".split()  # noqa: SIM905
 ZERO_FOR_GUESS = {"iou", "dice", "boundary_f", "rmse_depth"}  # parts that are 0 for a constant guess
-TASKS = {"mask": "iou", "depth": "rmse_depth"}  # short names in a settings file for the default metrics
+DEFAULT_METRICS = {"mask": "iou", "depth": "rmse_depth"}  # short names of them in a settings file
 DEFAULT_WEIGHTS = {"iou": 0.5, "rmse_depth": 0.5}
 SIGMA = "its standard deviation over the validation images"
 
@@ -49,15 +49,15 @@ def read_weights(configured: Mapping[str, Any]) -> dict[str, float]:
     Raises:
         ConfigError: A name is unknown (the nearest is given), or a weight is not a number from 0 to 1.
     """
-    check_fields("score", (*TASKS, *SCORED), configured)
+    check_fields("score", (*DEFAULT_METRICS, *SCORED), configured)
     for name, value in configured.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
             raise ConfigError(f"score.{name} = {value!r} must be a number from 0 to 1")
-    if len(configured) == 1 and configured.keys() <= TASKS.keys():
-        configured = {**dict.fromkeys(TASKS, 1 - next(iter(configured.values()))), **configured}
+    if len(configured) == 1 and configured.keys() <= DEFAULT_METRICS.keys():
+        configured = {**dict.fromkeys(DEFAULT_METRICS, 1 - next(iter(configured.values()))), **configured}
     weights = dict.fromkeys(SCORED, 0.0)
     for name, value in configured.items():
-        weights[TASKS.get(name, name)] += float(value)
+        weights[DEFAULT_METRICS.get(name, name)] += float(value)
     total = sum(weights.values())
     if configured and not total:
         raise ConfigError("score: all weights are 0; give one above 0")

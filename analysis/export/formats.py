@@ -19,11 +19,11 @@ from analysis import AnalysisError
 from analysis.predict.model import Model
 from data.loading.loaders import SMALLEST_STD
 from models.architectures.network import set_memory_format
+from models.config import TASKS
 
 MIN_PX = 16
 EXAMPLE = (2, 3, 45, 59)  # images, channels and sides, which no stride divides
 AXES = {0: "images", 2: "height", 3: "width"}
-OUTPUTS = ("mask", "depth")
 ABOUT = "about.json"
 
 Program = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -86,7 +86,7 @@ def _write_onnx(network: PortableNetwork, dtype: torch.dtype, about: Mapping[str
         dynamo=True,
         dynamic_shapes={"rgb": AXES},
         input_names=["rgb"],
-        output_names=list(OUTPUTS),
+        output_names=list(TASKS),
         external_data=False,
         verbose=False,
     )
@@ -109,7 +109,7 @@ def _open_onnx(content: bytes) -> Program:
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def run(rgb: Tensor) -> tuple[Tensor, Tensor]:
-        mask, depth = session.run(list(OUTPUTS), {"rgb": rgb.numpy()})
+        mask, depth = session.run(list(TASKS), {"rgb": rgb.numpy()})
         return torch.from_numpy(mask), torch.from_numpy(depth)
 
     return run

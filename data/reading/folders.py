@@ -8,12 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
-from data.dataset import TRUTHS, DataError, Unusable
+from data.dataset import DataError, Unusable
 from data.flags import ROLE_FLAGS
 from data.reading.listing import MAX_LEVELS, Listing
 from data.reading.manifest import Row
 from data.reading.matching import find_twins, get_stem, is_photo_name, natural_order, pair_files
 from data.reading.roles import FolderGroup, Groups, find_role, group_folders
+from models.config import TASKS
 
 Roles = Mapping[str, str]  # role -> folder that the user names
 NO_ROLES: Roles = MappingProxyType({})
@@ -44,7 +45,7 @@ def match_folders(listing: Listing, roles: Roles = NO_ROLES) -> tuple[list[Row],
     tree = listing.tree(*tops.values()) if tops else listing.folders
     groups = group_folders(tree, tops)
     _check_groups(listing, tree, groups, roles)
-    truths = [role for role in TRUTHS if any(role in group.members for group in groups.complete)]
+    truths = [role for role in TASKS if any(role in group.members for group in groups.complete)]
     rows: list[Row] = []
     unusable = [_report_no_truth(listing.root, group) for group in groups.without_truth if group.split != "test"]
     for group in groups.complete:
@@ -65,7 +66,7 @@ def resolve_roles(root: Path, roles: Roles) -> dict[str, str]:
         if not inside:
             raise DataError(f"{ROLE_FLAGS[role]} {name}: no such folder in {root}; name one with image files")
         found[role] = os.path.relpath(inside[0], root)
-    if roles and not ("image" in roles and roles.keys() & set(TRUTHS)):
+    if roles and not ("image" in roles and roles.keys() & set(TASKS)):
         lacking = "--images" if "image" not in roles else "--masks or --depth"
         raise DataError(
             f"{root}: {', '.join(ROLE_FLAGS[role] for role in roles)} without {lacking}; name that folder too"
@@ -161,7 +162,7 @@ def _check_groups(listing: Listing, tree: Mapping[str, list[str]], groups: Group
 
 def list_unread_truths(listing: Listing, rows: Sequence[Row]) -> tuple[str, ...]:
     """Return a warning for each folder of masks or depth whose files are not read, if no others have that role."""
-    absent = {role for role in TRUTHS if not any(row.get(role) for row in rows)}
+    absent = {role for role in TASKS if not any(row.get(role) for row in rows)}
     return tuple(
         f"{listing.root / folder}: its {found} files are not read as {role}; if they are, save them as PNG, TIFF or NPY"
         for folder in listing.scanned

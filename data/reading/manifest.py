@@ -6,9 +6,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from data.dataset import POLARITIES, ROLES, TRUTHS, DataError, Unusable
+from data.dataset import POLARITIES, ROLES, DataError, Unusable
 from data.reading.listing import Listing, printable
 from data.reading.roles import find_candidates, find_split
+from models.config import TASKS
 
 CHOICES = {"split": ("train", "val", "test"), "near": POLARITIES}  # allowed values of columns
 
@@ -28,7 +29,7 @@ def read_manifest(listing: Listing) -> tuple[list[Row], list[Unusable]]:
         columns, lines = _read_lines(path)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a table in UTF-8 ({error}); save it as CSV UTF-8") from error
-    if "image" not in columns or not set(TRUTHS).intersection(columns):
+    if "image" not in columns or not set(TASKS).intersection(columns):
         lacking = "'mask' or 'depth'" if "image" in columns else "'image'"
         seen = ", ".join(map(repr, columns)) or "none"
         needed = "it needs image, mask, depth, background, foreground"
@@ -133,7 +134,7 @@ def _is_allowed(root: Path, path: str) -> bool:
 
 def _check_cells(row: Row) -> str:
     """Return problem and remedy of faulty cells, "" if there is none."""
-    if "image" not in row or not row.keys() & set(TRUTHS):
+    if "image" not in row or not row.keys() & set(TASKS):
         return f"{'mask and depth are' if 'image' in row else 'image is'} empty; name a file or remove the line"
     for column, choices in CHOICES.items():
         if row.get(column, choices[0]) not in choices:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from data.dataset import TRUTHS
+from models.config import TASKS
 
 Tree = Mapping[str, Sequence[str]]  # folder relative to the root ("" is the root) -> names of its image files
 
@@ -114,7 +114,7 @@ def _add_group(groups: Groups, tree: Tree, key: Key, roles: Mapping[str, list[st
             groups.ambiguous.setdefault(role, chosen)
         members[role] = (chosen[0], _select_labels(tree[chosen[0]]) if role == "mask" else tree[chosen[0]])
     if "image" in members:
-        has_truth = any(role in members for role in TRUTHS)
+        has_truth = any(role in members for role in TASKS)
         (groups.complete if has_truth else groups.without_truth).append(FolderGroup(key[0], "/".join(key[1]), members))
 
 
@@ -131,9 +131,9 @@ def _add_flat_folders(
         for name in tree[folder]:
             by_role[find_role(name.rpartition(".")[0])].append(name)
         images = by_role.get("image") or by_role.get(None)
-        truths = {role: by_role[role] for role in TRUTHS if by_role[role]}
+        truths = {role: by_role[role] for role in TASKS if by_role[role]}
         key = of_images.get(folder) or _split_key(roleless.get(folder, ()))
-        if not images or not truths or any(role in candidates.get(key, ()) for role in TRUTHS):
+        if not images or not truths or any(role in candidates.get(key, ()) for role in TASKS):
             continue
         roleless.pop(folder, None)
         candidates.pop(key, None)

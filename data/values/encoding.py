@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from data.dataset import TRUTHS, DataError, Dataset, DatasetSpec, Triplet
+from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.runtime.files import hash_name
 from data.values.alignment import DepthStep
 from data.values.depth_encoding import (
@@ -35,6 +35,7 @@ from data.values.pixels import (
     read_orientation,
     read_pixels,
 )
+from models.config import TASKS
 
 SAMPLE = 64  # triplets whose files are read
 SAMPLE_S = 2.0  # seconds after which no more are read
@@ -79,7 +80,7 @@ def infer_encoding(dataset: Dataset, configured: Mapping[str, Any]) -> Encoding:
     samples = list(_read_sample(dataset.triplets))
     unclear = [s.triplet for s in samples if any(label and label.may_be_turned for label in (s.mask, s.depth))]
     encoding = Encoding(dataset.spec, orientation_warnings=warn_of_orientation(unclear, len(samples)))
-    encoding.doubts += filter(None, (_describe_unreadable(samples, role) for role in TRUTHS))
+    encoding.doubts += filter(None, (_describe_unreadable(samples, role) for role in TASKS))
     encoding.doubts += filter(None, [_describe_dim(samples)])
     if masks := [sample.mask for sample in samples if sample.mask is not None]:
         _infer_masks(encoding, masks)
@@ -96,7 +97,7 @@ def _read_sample(triplets: Sequence[Triplet]) -> Iterator[_Sample]:
         if number >= MIN_FILES and time.monotonic() > until:
             return
         content = _read_bytes(triplet.image)
-        mask, depth = (_read_label(role, getattr(triplet, role), read_orientation(content)) for role in TRUTHS)
+        mask, depth = (_read_label(role, getattr(triplet, role), read_orientation(content)) for role in TASKS)
         yield _Sample(triplet, mask, depth, measure_dim(content))
 
 

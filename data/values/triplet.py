@@ -12,11 +12,12 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-from data.dataset import TRUTHS, DataError, Dataset, DatasetSpec, Triplet
+from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.runtime.files import hash_name
 from data.values.depth import Depth, DepthScale, convert_depth, find_known, shrink_depth, to_metres
 from data.values.masks import check_alpha, check_grey, check_range, scale_mask, select_channel, shrink_mask
 from data.values.pixels import DECODERS, apply_orientation, decode_depth, pick_orientation, read_pixels
+from models.config import TASKS
 
 RANGE_SAMPLES = 32  # depth maps read to find the nearest distance of a data set
 
@@ -52,7 +53,7 @@ def read_triplet(triplet: Triplet, spec: DatasetSpec) -> TripletArrays:
 def read_stored(triplet: Triplet, spec: DatasetSpec) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     """Read the RGB image of a triplet, and the values of mask and depth as stored, all turned alike and of one size."""
     image, orientation = read_pixels(triplet.image, DECODERS["image"])
-    paths = {role: path for role in TRUTHS if (path := getattr(triplet, role)) is not None}
+    paths = {role: path for role in TASKS if (path := getattr(triplet, role)) is not None}
     labels = {path: read_pixels(path, DECODERS[role]) for role, path in paths.items()}
     stored = {path: pixels for path, (pixels, _) in labels.items()}
     upright, stored = apply_orientations(image, orientation, stored, {path: own for path, (_, own) in labels.items()})

@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own idiom
 
+from models.config import TASKS
+
 UPSAMPLERS = ("pixel_shuffle", "conv_pixel_shuffle", "transposed", "bilinear")
 
 
@@ -125,7 +127,6 @@ def merge(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b d h w"], how: str) ->
     return F.relu(a + b if how == "add" else torch.cat((a, b), 1))
 
 
-OUTPUTS = ("mask", "depth")
 PRIOR_LOGITS = {"mask": -2.0, "depth": 0.0}  # a mask covers about an eighth of an image, sigmoid(-2) = 0.12
 
 
@@ -149,7 +150,7 @@ class Head(nn.Module):
     offset: Tensor
 
     def __init__(
-        self, in_channels: int, kind: str, *, outputs: tuple[str, ...] = OUTPUTS, scale: int = 1, subpixel: bool = False
+        self, in_channels: int, kind: str, *, outputs: tuple[str, ...] = TASKS, scale: int = 1, subpixel: bool = False
     ) -> None:
         super().__init__()
         self.kind = kind

@@ -13,7 +13,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.architectures.blocks import (
-    OUTPUTS,
     UPSAMPLERS,
     ChannelShuffle,
     ConvNorm,
@@ -25,7 +24,7 @@ from models.architectures.blocks import (
     merge,
 )
 from models.architectures.network import Architecture, Network
-from models.config import STEM_STRIDES, ConfigError, ModelConfig, check_choice
+from models.config import STEM_STRIDES, TASKS, ConfigError, ModelConfig, check_choice
 
 MERGES = ("concat", "add")
 DECODERS = ("shared", "separate")
@@ -126,7 +125,7 @@ class DecoderLevel(nn.Module):
 class Decoder(nn.Module):
     """Decode features, given from shallow to deep, at `stem_stride` times the size of the first."""
 
-    def __init__(self, channels: list[int], config: DecoderConfig, outputs: tuple[str, ...] = OUTPUTS) -> None:
+    def __init__(self, channels: list[int], config: DecoderConfig, outputs: tuple[str, ...] = TASKS) -> None:
         super().__init__()
         deep_first = channels[::-1]
         self.levels = nn.ModuleList(DecoderLevel(deep, skip, config) for deep, skip in pairwise(deep_first))
@@ -147,7 +146,7 @@ def build_decoders(channels: list[int], config: DecoderConfig) -> nn.ModuleList:
     """Build one decoder with two outputs, or two with one output each."""
     if config.decoders == "shared":
         return nn.ModuleList([Decoder(channels, config)])
-    return nn.ModuleList([Decoder(channels, config, outputs=(name,)) for name in OUTPUTS])
+    return nn.ModuleList([Decoder(channels, config, outputs=(name,)) for name in TASKS])
 
 
 class UNet(Network):

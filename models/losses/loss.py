@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.config import ConfigError, OnlyIf, PlainConfig, Range, Values, check_choice, check_choices
-from models.losses.terms import MS_SSIM_MIN_PX, TASKS, Term, bce, dice, l1, ms_ssim_loss, mse, ssim_loss
+from models.config import TASKS, ConfigError, OnlyIf, PlainConfig, Range, Values, check_choice, check_choices
+from models.losses.terms import MS_SSIM_MIN_PX, Term, bce, dice, l1, ms_ssim_loss, mse, ssim_loss
 from models.target import Counts, Maps, Target, Valid
 
 Scalar = Float[Tensor, ""]

@@ -1,6 +1,7 @@
 """Terms of the loss: functions of predicted and true maps with one value per image, and the fast SSIM they use.
 
-Maps are in [0, 1] and float32; the truth is read only where `valid`. `models.losses.loss` names the terms of a config.
+Maps are in [0, 1] and float32; the truth is read only where `valid`. `models.losses.loss` has the tables of terms.
+
 SSIM filters by matrix products instead of convolutions: a Gaussian window is separable, and a filter along rows is a
 product with a band matrix. Values equal those of pytorch-msssim, which computes the reported metrics (a test compares
 them); on one core, forward and backward are six times (SSIM) and four times (MS-SSIM) faster.
@@ -16,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from models.config import ConfigError
+from models.config import TASKS, ConfigError
 from models.target import Maps, PerImage, Valid
 
 WINDOW = 11
@@ -95,9 +96,6 @@ def ms_ssim(x: Maps, y: Maps) -> PerImage:
         last = scale == len(SCALE_WEIGHTS) - 1
         result = result * (whole if last else contrast).relu() ** weight
     return result
-
-
-TASKS = ("mask", "depth")
 
 
 @dataclass(frozen=True)

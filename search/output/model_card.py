@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from models.config import TASKS
 from models.cost import count_macs, probe
 from models.losses.loss import LossConfig
 from models.metric_table import METRICS
@@ -105,7 +106,7 @@ def _describe_encoder(config: TrialConfig) -> list[str]:
 
 def _training(config: TrialConfig, about: Mapping[str, Any]) -> str:
     optim, stats = config.optim, about["stats"]
-    mask, depth = (_loss(config.loss, task, known=stats.get(f"{task}_known", 1.0)) for task in ("mask", "depth"))
+    mask, depth = (_loss(config.loss, task, known=stats.get(f"{task}_known", 1.0)) for task in TASKS)
     how = (
         f"Loss of the mask {mask}, of the depth {depth}; {optim.name}, learning rate {optim.lr:g}, "
         f"{config.schedule.policy}, batches of {optim.batch_size}."
