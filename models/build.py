@@ -26,7 +26,7 @@ def register_architecture(architecture: Architecture) -> None:
 
 
 def get_architecture(name: Any) -> Architecture:
-    """Return the architecture of that name; raise ConfigError, with the names, if there is none."""
+    """Return the architecture of that name; raise ConfigError, which lists the names, if there is none."""
     if name not in ARCHITECTURES:
         raise ConfigError(f"arch={name!r} is not one of {', '.join(sorted(ARCHITECTURES))}")
     return ARCHITECTURES[name]
@@ -36,8 +36,8 @@ def parse_model_config(fields: Mapping[str, Any]) -> ModelConfig:
     """Build the config that `fields` describes; `fields["arch"]` selects its class.
 
     Raises:
-        ConfigError: `arch` is missing or unknown (lists the names), a key is unknown (gives the nearest), or a value
-            is not allowed.
+        ConfigError: `arch` is missing or unknown (the message lists the names), a key is unknown (the message gives the
+            nearest), or a value is not allowed.
     """
     return get_architecture(fields.get("arch")).config.from_dict(fields)
 
@@ -46,7 +46,7 @@ def match_encoder(weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[s
     """Find the encoder for published weights with the names of timm or torchvision.
 
     Returns:
-        The fields of the config that has the encoder, and the encoder's tensors under the network's names.
+        The config fields that select the encoder, and the encoder's tensors under the network's names.
 
     Raises:
         ConfigError: The weights fit no encoder, or a tensor of the best-fitting one is missing or has another shape;
@@ -69,7 +69,7 @@ def _list_encoders() -> Iterator[tuple[dict[str, Any], PretrainedNetwork]]:
 
 
 def _count_fitting(network: PretrainedNetwork, weights: Mapping[str, Tensor]) -> int:
-    """Return how many tensors of the encoder are among the weights, with their shape."""
+    """Return how many tensors of the encoder the weights contain with the right shape."""
     own, names = network.state_dict(), network.name_tensors(network.published_layers())
     return sum(other in weights and weights[other].shape == own[name].shape for name, other in names.items())
 

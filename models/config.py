@@ -19,13 +19,13 @@ class ConfigError(ValueError):
 
 
 def check_choice(field: str, value: Any, choices: tuple[Any, ...]) -> None:
-    """Raise ConfigError, with the choices, unless `value` is one of them."""
+    """Raise ConfigError, which lists the choices, unless `value` is one of them."""
     if value not in choices:
         raise ConfigError(f"{field}={value!r} is not one of {', '.join(map(str, choices))}")
 
 
 def check_fields(owner: str, names: tuple[str, ...], fields: Mapping[str, Any]) -> None:
-    """Raise ConfigError, with the nearest known key, if a key of `fields` is not in `names`."""
+    """Raise ConfigError, which names the nearest known key, if a key of `fields` is not in `names`."""
     for key in fields:
         if key not in names:
             near = difflib.get_close_matches(key, names, n=1, cutoff=0.0)
@@ -47,7 +47,7 @@ class PlainConfig:
     """Mixin for frozen dataclasses that are converted to and from flat dicts of plain values."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all fields in order; tuples become lists, so that the dict equals its JSON."""
+        """Return all fields in order; tuples become lists, so that the dict survives a round trip through JSON."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
@@ -78,7 +78,7 @@ class ImageMoments:
 class ModelConfig(PlainConfig):
     """Base of the networks' configs."""
 
-    arch: str = ""  # name of the architecture; each config class fixes its own
+    arch: str = ""  # name of the architecture; each config class sets it
     width: int = 16  # channels of the first convolution; the stem ends with four times as many
     head: str = "sigmoid"  # mapping of the two outputs into [0, 1]: `sigmoid`, or `minmax` per image and channel
     stem_stride: int = 1  # factor by which the stem shrinks the image; 2 or 4 make a network several times faster
@@ -94,7 +94,7 @@ class ModelConfig(PlainConfig):
 
     @property
     def image_moments(self) -> ImageMoments | None:
-        """Moments with which the network's images are normalised; None for those of the training data."""
+        """Mean and std with which the network's images are normalised; None for those of the training data."""
         return None
 
 
@@ -129,7 +129,7 @@ def check_choices(config: type[PlainConfig], choices: Choices, fixed: tuple[str,
     check_fields(config.__name__, names, {**choices, **dict.fromkeys(fixed)})
     for name in names:
         if (name in choices) == (name in fixed):
-            raise ConfigError(f"{config.__name__}.{name} must be either searched or fixed: add it to one of the two")
+            raise ConfigError(f"{config.__name__}.{name} must be either searched or fixed: add it to either")
     for name, entry in choices.items():
         condition, values = ({entry.field: entry.value}, entry.values) if isinstance(entry, OnlyIf) else ({}, entry)
         for value in (values.low, values.high) if isinstance(values, Range) else values:

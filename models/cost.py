@@ -17,11 +17,11 @@ from models.build import build_model, get_architecture, parse_model_config
 from models.config import ModelConfig
 
 PROBE_PX = 1536
-PASS_MACS, MAX_IMAGES = 8e9, 32  # limits of one pass: multiply-adds (about a second on a slow core) and images
+PASS_MACS, MAX_IMAGES = 8e9, 32  # limits of one forward pass: multiply-adds (about a second on a slow core) and images
 MAX_GPU_IMAGES = 512
 REFERENCE, REFERENCE_PX = UNetConfig(width=4, stem_stride=2), 80  # network whose latency shows how busy a device is
-LAUNCHES, LAYER_LAUNCHES = 150, 10  # operations of a training step: fixed number, and per convolution
-LOSS_MAPS = 40  # float32 maps of the image's size that MS-SSIM of both tasks keeps, measured; other terms keep fewer
+LAUNCHES, LAYER_LAUNCHES = 150, 10  # operations of a training step: a fixed number, and more per convolution
+LOSS_MAPS = 40  # float32 maps of image size that MS-SSIM of both tasks keeps (measured); other terms keep fewer
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,17 @@ def count_layer_macs(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tenso
 
 @dataclass(frozen=True)
 class Probe:
-    """Measurements of one pass over an image as large as a network's stride; costs grow with the area."""
+    """Measurements of one pass over an image whose side is the network's stride; costs grow with the area."""
 
     params: int  # number of parameters
     layers: int  # number of convolutions
     stride: int  # side of the image in pixels
     macs: int  # multiply-adds of the convolutions
     kept_bytes: int  # memory that autograd keeps until the backward pass, in float32
-    largest_bytes: int  # the largest storage that it keeps
+    largest_bytes: int  # bytes of the largest of these tensors
 
     def tiles(self, px: int) -> int:
-        """Return the number of such images that cover a px by px image."""
+        """Return the number of images of this size that cover a px by px image."""
         return (-(-px // self.stride)) ** 2
 
 
@@ -71,7 +71,7 @@ class _Unfilled(TorchFunctionMode):
 def probe(config: ModelConfig) -> Probe:
     """Measure one pass of the network of a config; takes some ten milliseconds the first time."""
     if isinstance(config, PretrainedConfig):
-        config = replace(config, encoder_lr=1.0, freeze_norm=False)  # these fields change only its training
+        config = replace(config, encoder_lr=1.0, freeze_norm=False)  # these fields affect only the training
     return _probe(config)
 
 
@@ -100,13 +100,13 @@ def count_macs(config: ModelConfig, px: int) -> int:
 
 @dataclass(frozen=True)
 class Throughput:
-    """Training speed of one process: each image costs arithmetic, each step the start of its operations."""
+    """Training speed of one process: each image costs arithmetic, and each step costs the launch of its operations."""
 
-    macs_per_s: int | float  # forward multiply-adds of the images trained per second
+    macs_per_s: int | float  # forward multiply-adds trained per second
     launch_s: float = 0.0  # seconds to start one operation, however small
 
     def scale(self, devices: int | float) -> "Throughput":
-        """Return the throughput on so many cores, or on a fraction of a GPU; operations start no faster."""
+        """Return the throughput on several cores or on a fraction of a GPU; operations do not start faster."""
         return Throughput(self.macs_per_s * devices, self.launch_s)
 
     def compute_training_s(self, images: int | float, macs: int | float, *, layers: int, batch_size: int) -> float:
@@ -121,7 +121,7 @@ class Throughput:
 
 
 def make_averaging(model: Network) -> Network:
-    """Turn convolutions and poolings of `model` into means, in place, so that no paths cancel each other."""
+    """Turn convolutions and poolings of `model` into means, in place, so that paths do not cancel each other."""
     for name, layer in list(model.named_modules()):
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.constant_(layer.weight, 1 / layer.weight[0].numel())
@@ -134,7 +134,8 @@ def make_averaging(model: Network) -> Network:
 def measure_extent(features: Tensor, image: Tensor) -> int:
     """Return the number of columns of `image` that a middle column of `features` depends on.
 
-    It is the largest of four neighbours: with pixel shuffle and strides their fields differ by a few pixels.
+    It is the largest value of four neighbouring columns, whose fields differ by a few pixels with pixel shuffle and
+    strides.
     """
     middle = features.shape[3] // 2
     widths = []
@@ -160,7 +161,7 @@ def _select_fields(config: ModelConfig, irrelevant: set[str]) -> tuple[tuple[str
     """Return the fields that the receptive field depends on, so that networks that share them are measured once."""
     fields = config.to_dict()
     if config.width in [encoder.get("width") for encoder in get_architecture(config.arch).encoders]:
-        irrelevant = irrelevant - {"width"}  # it selects another encoder
+        irrelevant = irrelevant - {"width"}  # the width selects a different encoder
     return tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in fields.items() if k not in irrelevant)
 
 
@@ -176,18 +177,18 @@ def _measure_field(shape: tuple[tuple[str, Any], ...], *, deepest: bool) -> int:
 
 
 def measure_cost(config: ModelConfig, px: int) -> Cost:
-    """Measure the cost for px by px images; takes a tenth of a second, less the second time."""
+    """Measure the cost for px by px images; the first call takes a tenth of a second, later calls less."""
     found = probe(config)
     return Cost(found.params, count_macs(config, px), measure_receptive_field(config), found.layers)
 
 
 def measure_kept_bytes(model: Network, px: int) -> list[int]:
-    """Return the bytes of each storage, except weights, that autograd keeps of one px by px image."""
+    """Return the bytes of each storage, except weights, that autograd keeps for one px by px image."""
     weights = {t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers())}
     kept: dict[int, torch.UntypedStorage] = {}  # alive until the end, so that no address is used twice
 
     def keep(tensor: Tensor) -> None:
-        """Record a storage; returning the tensor would keep operations alive that save their own output."""
+        """Record a storage and return no tensor, which would keep alive operations that save their own output."""
         storage = tensor.untyped_storage()
         kept[storage._cdata] = storage
 
@@ -199,9 +200,9 @@ def measure_kept_bytes(model: Network, px: int) -> list[int]:
 def estimate_training_mib(config: ModelConfig, px: int) -> float:
     """Return the MiB that one more image in a training batch needs, in float32; bfloat16 needs half to nine tenths.
 
-    The sum covers the activations that autograd keeps, the gradients before and after the largest layer, and the
-    loss. A test holds it between 0.95 and 1.3 of the allocator's peak. Weights add 16 bytes per parameter and trial,
-    with gradient and AdamW's moments.
+    The sum covers the activations that autograd keeps, the gradients before and after the largest layer, and the loss.
+    A test keeps it between 0.95 and 1.3 times the allocator's peak. Weights, their gradients and AdamW's moments add 16
+    bytes per parameter and trial.
     """
     found = probe(config)
     return (found.tiles(px) * (found.kept_bytes + 2 * found.largest_bytes) + LOSS_MAPS * 4 * px**2) / 2**20
@@ -234,7 +235,7 @@ def choose_images_per_pass(config: ModelConfig, px: int, device: torch.device) -
 
 
 def measure_ms(call: Callable[[], object], repeats: int = 10) -> float:
-    """Return the least milliseconds of a call on one thread, after two warm-up calls; other load only adds time."""
+    """Return the minimum milliseconds of a call on one thread, after two warm-up calls; other load only adds time."""
     threads, times = torch.get_num_threads(), []
     torch.set_num_threads(1)
     try:
@@ -251,7 +252,7 @@ def measure_latency_ms(config: ModelConfig, px: int, *, idle_ms: float | None = 
     """Return the milliseconds of one image of `px` on one thread, or on the GPU if there is one.
 
     While trials are training, `idle_ms` is the earlier result of `measure_reference_ms`: the latency is divided by the
-    slowdown of the reference.
+    current slowdown of that reference network.
     """
     found = _time_network(config, px)
     return found if idle_ms is None else found * min(1.0, idle_ms / measure_reference_ms())

@@ -11,12 +11,12 @@ class Metric:
 
     title: str
     needs: frozenset[str]  # labels that an image must have: "mask", "depth" or both
-    is_error: bool = False  # 0 is perfect
+    is_error: bool = False  # True if lower is better and 0 is perfect
     foreground: bool | None = None  # True: only images with foreground, False: only images without
 
 
 METRICS = {
-    "score": Metric(title="score", needs=frozenset()),  # depends on its weights
+    "score": Metric(title="score", needs=frozenset()),  # the labels depend on the weights
     "iou": Metric(title="IoU of the mask", needs=MASK, foreground=True),
     "dice": Metric(title="Dice of the mask", needs=MASK, foreground=True),
     "boundary_f": Metric(title="boundary F of the mask", needs=MASK, foreground=True),

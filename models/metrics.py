@@ -2,8 +2,8 @@
 
 Metrics of the mask are averages over the images with a known mask, those of the depth over the images with some known
 depth; a metric is absent if there are none. IoU, Dice and boundary F are averages over images that have foreground,
-because an empty prediction of an empty mask would count as perfect; `false_area` measures the others. pytorch-msssim
-computes the reported SSIM and MS-SSIM.
+because an empty prediction of an empty mask would count as perfect; `false_area` covers the images without foreground.
+pytorch-msssim computes the reported SSIM and MS-SSIM.
 """
 
 import math
@@ -29,7 +29,7 @@ PerImageMetrics = dict[str, PerImage]
 
 
 def binarise(mask: Maps) -> Binary:
-    """Return True above 0.5."""
+    """Return True where a value exceeds 0.5."""
     return mask > 0.5
 
 
@@ -114,9 +114,9 @@ def study_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> PerImageMet
     The losses are MSE(mask) + [1 - SSIM](depth), and 0.16 L1 + 0.84 [1 - MS-SSIM] summed over both tasks; the second
     is absent below 33 px, which is too small for five scales.
 
-    Pixels of unknown depth are taken from the prediction in both maps, where they are equal, and the dissimilarity is
-    divided by the share of valid pixels (see `models.losses.terms.dissimilarity`): the metric is that of the known
-    part, plain SSIM if all depth is known.
+    Where depth is unknown, both maps are set to the prediction, and the dissimilarity is divided by the share of valid
+    pixels (see `models.losses.terms.dissimilarity`): the metric covers the known part only, and equals SSIM if all
+    depth is known.
     """
     everywhere = torch.ones_like(target.valid)
     pixels = everywhere if target.mask_pixels is None else target.mask_pixels
@@ -132,7 +132,7 @@ def study_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> PerImageMet
 def score_metrics(
     pred: Float[Tensor, "b 2 h w"], target: Target, weights: Mapping[str, float] = DEFAULT_WEIGHTS
 ) -> PerImageMetrics:
-    """The cheap metrics of each image, for every epoch, and the others that a score with `weights` needs.
+    """The cheap metrics of each image, computed at every epoch, and any others that a score with `weights` needs.
 
     The cheap ones are iou, dice, mae_mask, false_area, rmse_depth and checkerboard. `false_area` is the predicted
     foreground as a share of the image, for images without foreground.
@@ -156,7 +156,7 @@ def score_metrics(
 
 
 def binarise_known(mask: Maps, target: Target) -> tuple[Binary, Binary]:
-    """Return predicted and true foreground; ignored pixels are in neither."""
+    """Return predicted and true foreground, both without ignored pixels."""
     masks = binarise(mask), binarise(target.mask)
     return masks if target.mask_pixels is None else (masks[0] & target.mask_pixels, masks[1] & target.mask_pixels)
 
@@ -191,7 +191,7 @@ class MetricSums:
 
     @torch.no_grad()
     def update(self, pred: Float[Tensor, "b 2 h w"], target: Target) -> None:
-        """Add a batch; nothing is copied from its device, so that a GPU need not wait."""
+        """Add a batch; no values are copied from its device, so a GPU need not wait."""
         with torch.autocast(pred.device.type, enabled=False):
             depth = torch.where(target.valid, target.depth.float(), 0)
             as_float = replace(target, mask=target.mask.float(), depth=depth)
@@ -219,8 +219,8 @@ def predict_constant(mask: Maps, mean_depth: float) -> Float[Tensor, "b 2 h w"]:
     return torch.cat((torch.zeros_like(mask), torch.full_like(mask, mean_depth)), 1)
 
 
-WINDOW = 16  # pixels; resolves the four frequencies and detects a pattern that comes and goes along an outline
-LINES = 16  # rows and columns that are read; all of them cost four times as much and change the value by a tenth
+WINDOW = 16  # pixels: resolves the four frequencies, and detects a pattern that covers only part of an outline
+LINES = 16  # rows and columns that are read; reading all would cost four times as much for a change of a tenth
 
 
 @lru_cache(maxsize=8)
@@ -242,10 +242,10 @@ def checkerboard(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
     """Strength of the patterns of period 2 and 4 in each image, as their std in the unit of the maps.
 
     It is the power at these periods beyond that at the neighbouring periods 8 and 8/3: the spectrum of a scene,
-    including edges, falls with the frequency, and only a pattern makes it rise again. So no ground truth is needed: a
-    smooth map, a sharp outline or blocks of repeated pixels have 0, a black and white checkerboard 0.5, stripes 0.35.
-    Outlines hide patterns below a hundredth. It is a std rather than a share of the energy because all networks predict
-    the same scenes in the same unit.
+    including edges, falls with the frequency, and only a pattern makes it rise again. No ground truth is needed: a
+    smooth map, a sharp outline or blocks of repeated pixels give 0, a black and white checkerboard gives 0.5, and
+    stripes give 0.35. Patterns weaker than 0.01 are hidden by outlines. It is a std rather than a share of the energy
+    because all networks predict the same scenes in the same unit.
 
     The maps are predictions of at least 16 px a side; the mean over channels is taken.
 

@@ -8,8 +8,8 @@ from models.config import ConfigError, check_fields
 from models.metric_table import METRICS
 
 SCORED = "iou dice boundary_f mae_mask rmse_depth abs_rel log10 silog delta1 delta2 delta3".split()  # noqa: SIM905
-ZERO_FOR_GUESS = {"iou", "dice", "boundary_f", "rmse_depth"}  # parts that are 0 for a constant guess
-DEFAULT_METRICS = {"mask": "iou", "depth": "rmse_depth"}  # short names of them in a settings file
+ZERO_FOR_GUESS = {"iou", "dice", "boundary_f", "rmse_depth"}  # metrics whose term is 0 for a constant guess
+DEFAULT_METRICS = {"mask": "iou", "depth": "rmse_depth"}  # short names in a settings file for the default metrics
 DEFAULT_WEIGHTS = {"iou": 0.5, "rmse_depth": 0.5}
 SIGMA = "its standard deviation over the validation images"
 
@@ -26,7 +26,7 @@ class Score:
         """Return the score for the metrics of an image or the means of several; missing metrics do not count.
 
         Raises:
-            ValueError: None of the weighted metrics is there.
+            ValueError: None of the weighted metrics is given.
         """
         known = {name: weight for name, weight in self.weights.items() if name in metrics}
         if not known:
@@ -44,7 +44,7 @@ def read_weights(configured: Mapping[str, Any]) -> dict[str, float]:
     """Return the weights of the metrics, with sum 1, from the table `score` of a settings file.
 
     Only the named metrics count. `mask` and `depth` stand for the default metrics; if only one of them is given, the
-    other has the rest of 1.
+    other gets the remaining weight.
 
     Raises:
         ConfigError: A name is unknown (the nearest is given), or a weight is not a number from 0 to 1.

@@ -1,4 +1,4 @@
-"""Ground truth for predictions, and which part of it is known."""
+"""Ground truth of predictions, and which of its pixels are known."""
 
 from dataclasses import dataclass
 

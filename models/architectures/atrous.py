@@ -1,8 +1,8 @@
 """`atrous` and `residual`, the study's first networks: a stem, three dilated bottlenecks at half size, one upsampling.
 
 `residual` adds an identity around each bottleneck. The layers and the parameter count are those of the study's code:
-893,792 at width 32 with pixel shuffle (dilations 2, 3, 4; receptive field 80). The transposed convolution (dilations
-2, 4, 8; receptive field 120) has 974,816, for which the study gives no count.
+893,792 at width 32 with pixel shuffle (dilations 2, 3, 4; receptive field 80). With the transposed convolution
+(dilations 2, 4, 8; receptive field 120), `atrous` has 974,816 parameters; the study gives no count for it.
 """
 
 from dataclasses import dataclass, replace
@@ -35,13 +35,13 @@ class AtrousConfig(ModelConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ResidualConfig(AtrousConfig):
-    """Config of `residual`: atrous bottlenecks with identity skips, no further parameters."""
+    """Config of `residual`: atrous bottlenecks with identity skips, which add no parameters."""
 
     arch: str = "residual"
 
 
 class AtrousBottleneck(nn.Sequential):
-    """A 1x1 convolution to `width` channels, then two dilated 3x3 to 2 and 4 times `width`."""
+    """A 1x1 convolution to `width` channels, then two dilated 3x3 convolutions to 2 and 4 times `width`."""
 
     def __init__(self, width: int, dilation: int) -> None:
         super().__init__(
@@ -83,8 +83,8 @@ class Atrous(Network):
 
 
 ATROUS_CHOICES: Choices = {
-    "width": (4, 8, 16, 32),  # the study went from 16 to 32
-    "stem_stride": STEM_STRIDES,  # 1: the study; 2: half the resolution, four times as many images per second
+    "width": (4, 8, 16, 32),  # the study used 16 and 32
+    "stem_stride": STEM_STRIDES,  # 1: as in the study; 2: half the resolution, four times as many images per second
     "dilations": ((2, 4, 8), (2, 3, 4)),  # the study's first and second network
     "upsample": ATROUS_UPSAMPLERS,
 }

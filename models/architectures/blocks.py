@@ -1,7 +1,7 @@
 """Building blocks shared by the networks: convolutions, stem, upsampling, padding, and the output layer.
 
-Convolutions have no bias (a norm follows) and pad with zeros to "same" size. The layers of the stem and of upsampling
-follow the original study, and keep its parameter counts. Only `Head` maps features into [0, 1].
+Convolutions have no bias (a norm follows) and pad with zeros to "same" size. The stem and the upsampling layers follow
+the original study and keep its parameter counts. Only `Head` maps features into [0, 1].
 """
 
 import math
@@ -26,7 +26,7 @@ def conv(
 
 
 class Norm(nn.BatchNorm2d):
-    """Batch norm that uses its running moments if a batch has one value per channel: one image, shrunk to 1 x 1."""
+    """Batch norm that uses its running statistics if a batch has a single value per channel (one 1x1 image)."""
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return normalised features."""
@@ -36,7 +36,7 @@ class Norm(nn.BatchNorm2d):
 
 
 class ConvNorm(nn.Sequential):
-    """Convolution and batch norm; the activation comes after a merge."""
+    """Convolution and batch norm; the activation follows after a merge."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int = 3, **options: int) -> None:
         super().__init__(conv(in_channels, out_channels, kernel, **options), Norm(out_channels))
@@ -140,11 +140,11 @@ def minmax(logits: Float[Tensor, "b c h w"], eps: float = 1e-6) -> Float[Tensor,
 class Head(nn.Module):
     """1x1 convolution to logits, which are enlarged by `scale`, shifted by the prior and mapped into [0, 1].
 
-    The features are not negative and the convolution has no bias, as in the study. Without the fixed prior all weights
-    of the mask fall below 0 first, because most of the image is background, and a small network then takes many times
-    longer to predict any foreground. `minmax` is not affected by the prior.
+    The features are not negative and the convolution has no bias, as in the study. The prior is fixed. Without it,
+    training first drives all mask weights negative, because most of an image is background, and a small network then
+    takes many times longer to predict any foreground. The prior does not affect `minmax`.
 
-    Logits are cast from half precision first: bfloat16 has no number between 0.996 and 1.
+    Logits in half precision are first cast to float32, because bfloat16 has no number between 0.996 and 1.
     """
 
     offset: Tensor
@@ -162,16 +162,16 @@ class Head(nn.Module):
         self.register_buffer("offset", offset)
 
     def set_prior(self, means: dict[str, float]) -> None:
-        """Start from the means of "mask" and "depth" in the data, clipped to 0.02 and 0.98; saved with the weights."""
+        """Set the prior to the means of "mask" and "depth", clipped to [0.02, 0.98]; it is saved with the weights."""
         values = torch.tensor([means[name] for name in self.outputs])
         self.offset.copy_(torch.logit(values, eps=0.02).view(1, -1, 1, 1))
 
     def start_small(self) -> None:
-        """Start with logits near the prior for all features."""
+        """Initialise the weights so that the logits are near the prior for all features."""
         nn.init.normal_(self.project.weight, std=0.02)
 
     def logits(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o H W"]:
-        """Return real values at full size, in at least float32."""
+        """Return logits at full size, in float32 or wider."""
         y: Tensor = self.project(x)
         y = y.float() if y.element_size() < 4 else y
         if self.subpixel:

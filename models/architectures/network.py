@@ -24,7 +24,7 @@ class Network(nn.Module):
 
     Attributes:
         config: The config from which the network was built.
-        stride: Step of the deepest features in pixels of the image.
+        stride: Stride of the deepest features in image pixels.
     """
 
     decoders: nn.ModuleList
@@ -35,16 +35,16 @@ class Network(nn.Module):
         self.stride = stride
 
     def start(self) -> None:
-        """Set fresh weights: He initialisation, and heads that predict the prior everywhere."""
+        """Initialise the weights: He initialisation, and heads that predict the prior everywhere."""
         initialise(self)
         for module in self.modules():
             if isinstance(module, Head):
                 module.start_small()
 
     def load_pretrained(self, file: Path | None = None) -> None:
-        """Load published weights if the config asks for any, from the `file` of `models.build.match_encoder` if needed.
+        """Load published weights if the config asks for them, if needed from a `file` of `models.build.match_encoder`.
 
-        Saved models have their own weights and need no such call.
+        Saved models contain their weights and need no such call.
         """
 
     def lr_factors(self) -> dict[nn.Module, float]:
@@ -52,7 +52,7 @@ class Network(nn.Module):
         return {}
 
     def set_prior(self, *, mask: float, depth: float) -> None:
-        """Start every head from the mean mask and the mean depth of the training data, both in [0, 1]."""
+        """Set the prior of every head to the mean mask and the mean depth of the training data, both in [0, 1]."""
         for module in self.modules():
             if isinstance(module, Head):
                 module.set_prior({"mask": mask, "depth": depth})
@@ -67,7 +67,7 @@ class Network(nn.Module):
         raise NotImplementedError
 
     def decode(self, features: list[Tensor]) -> Float[Tensor, "b 2 h w"]:
-        """Return mask and depth in [0, 1] at the size that was encoded, from all `decoders`."""
+        """Return mask and depth in [0, 1] at the size of the encoded image, from all `decoders`."""
         return torch.cat([decoder(features) for decoder in self.decoders], 1)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 2 h w"]:
@@ -89,11 +89,11 @@ class Architecture:
     # searched fields in the order in which they are suggested, with `width` (ascending) and `stem_stride`
     choices: Choices
     fixed: tuple[str, ...] = ()  # fields that the search leaves at their defaults
-    # fields that do not affect the encoder, and so not the receptive field of its deepest features
+    # fields that do not affect the encoder, nor the receptive field of its deepest features
     decoder_fields: tuple[str, ...] = ("head",)
-    # fields of each encoder for which weights may be given as a file; empty if there is none
+    # fields of each encoder whose weights can be read from a file; empty if there is no such encoder
     encoders: tuple[Mapping[str, Any], ...] = ()
-    # fields of the lightest network, apart from width and stem stride
+    # fields of the cheapest network, other than width and stem stride
     lightest: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from models.config import ConfigError, Range, Values, check_choice
 
 WEIGHTS = ("none", "imagenet", "file")
 ENCODER_CHOICES: dict[str, Values] = {
-    "encoder_lr": Range(0.03, 1.0, log=True),  # from an encoder that hardly moves to the decoder's own rate
+    "encoder_lr": Range(0.03, 1.0, log=True),  # from an encoder that hardly changes to the decoder's rate
     "freeze_norm": (False, True),
 }
 
@@ -29,7 +29,7 @@ class PretrainedConfig(DecoderConfig):
     # --encoder-weights)
     weights: str = "none"
     encoder_lr: float = 1.0  # factor on the learning rate of the encoder, above 0 and at most 1
-    freeze_norm: bool = False  # True keeps the running moments of the encoder's batch norms
+    freeze_norm: bool = False  # True keeps the published running statistics of the encoder's batch norms
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,7 +52,7 @@ class PretrainedNetwork(Network):
         raise NotImplementedError
 
     def load_pretrained(self, file: Path | None = None) -> None:
-        """Load the encoder's weights from a file of `convert_weights`, unless it starts from random ones."""
+        """Load the encoder's weights from a file of `convert_weights`, unless it starts from random weights."""
         if self.config.weights != "file":
             return
         if file is None:
@@ -111,7 +111,7 @@ def convert_weights(
     for name, published in network.name_tensors(layers).items():
         needed = tuple(own[name].shape)
         if published not in weights:
-            if name.endswith("num_batches_tracked"):  # older files lack it
+            if name.endswith("num_batches_tracked"):  # absent from older files
                 converted[name] = torch.zeros((), dtype=torch.long)
                 continue
             raise ConfigError(f"the weights have no tensor {published} {needed}")

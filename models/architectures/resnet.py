@@ -1,8 +1,8 @@
 """`resnet18_ed`: a ResNet18 encoder with one of two decoders.
 
 Without skips the decoder is two pixel shuffles with two convolutions each, and the logits are enlarged bilinearly. It
-has the study's published count of 11,504,720 parameters at width 16: stem and encoder are as in its code, the
-decoder's convolutions were inferred from the count. With skips it is the U-shaped decoder of `unet`.
+has the study's published count of 11,504,720 parameters at width 16: stem and encoder are those of its code, and the
+decoder's convolutions were inferred from the count. With skips, the decoder is the U-shaped one of `unet`.
 
 At width 64 the encoder is ResNet18 as published, with its 7x7 stem and pooling, so that published weights fit.
 
@@ -22,13 +22,13 @@ from models.architectures.unet import DECODER_CHOICES, LIGHTEST_DECODER, build_d
 from models.config import STEM_STRIDES, ImageMoments, OnlyIf, check_choice
 
 LAYERS = 4
-PUBLISHED_WIDTH = 64  # of ResNet18 as published
+PUBLISHED_WIDTH = 64  # width at which the encoder is ResNet18 as published
 IMAGENET = ImageMoments(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResNetConfig(PretrainedConfig):
-    """Config of `resnet18_ed`; width 64 selects the published encoder, of 64 to 512 channels and stem stride 2."""
+    """Config of `resnet18_ed`; width 64 selects the published encoder with 64 to 512 channels and stem stride 2."""
 
     arch: str = "resnet18_ed"
     # True selects the U-shaped decoder, which alone uses `upsample`, `merge`, `groups` and `decoders`; False selects
@@ -48,12 +48,12 @@ class ResNetConfig(PretrainedConfig):
 
     @property
     def image_moments(self) -> ImageMoments | None:
-        """ImageNet's moments for the published encoder; None, those of the training data, for the study's."""
+        """ImageNet's mean and std for the published encoder; None (those of the training data) for the study's."""
         return IMAGENET if self.published else None
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around an identity, or around a strided 1x1 if the shape changes."""
+    """Two 3x3 convolutions with an identity skip, or with a strided 1x1 skip if the shape changes."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class PublishedStem(nn.Sequential):
 class ResNet18(PretrainedNetwork):
     """Stem, four layers of two basic blocks with strides 1, 2, 2, 2, and a decoder.
 
-    The published encoder pools after its stem, whose features the decoder with skips reads as well.
+    The published encoder pools after its stem; the decoder with skips also reads the features before the pooling.
     """
 
     config: ResNetConfig
@@ -111,7 +111,7 @@ class ResNet18(PretrainedNetwork):
         super().__init__(config, stride=stem_stride * 2 ** (LAYERS - 1))
         channels = [base * 2**k for k in range(LAYERS)]
         self.stem = PublishedStem() if config.published else Stem(config.width, config.stem_stride)
-        self.pool = nn.MaxPool2d(3, stride=2, padding=1)  # of the published encoder
+        self.pool = nn.MaxPool2d(3, stride=2, padding=1)  # used only by the published encoder
         self.layers = nn.ModuleList()
         for k, (before, after) in enumerate(zip([base, *channels], channels, strict=False)):
             blocks = BasicBlock(before, after, 2 if k else 1), BasicBlock(after, after, 1)
@@ -122,7 +122,7 @@ class ResNet18(PretrainedNetwork):
         self.start()
 
     def encoder_modules(self) -> dict[str, nn.Module]:
-        """Return stem and layers by their names."""
+        """Return the stem and the layers by name."""
         return {"stem": self.stem, "layers": self.layers}
 
     def published_layers(self) -> Iterator[str]:
@@ -149,14 +149,14 @@ RESNET18_ED = Architecture(
     config=ResNetConfig,
     network=ResNet18,
     choices={
-        "width": (4, 8, 16),  # the study: 16; --encoder-weights selects 64
-        "stem_stride": STEM_STRIDES,  # 1: the study; 2: half the resolution, four times as many images per second
+        "width": (4, 8, 16),  # the study used 16; --encoder-weights selects 64
+        "stem_stride": STEM_STRIDES,  # 1: as in the study; 2: half the resolution, four times as many images per second
         "skips": (False, True),
         **{name: OnlyIf("skips", True, values) for name, values in DECODER_CHOICES.items()},
     },
     fixed=(
         "head",  # minmax forces a foreground into every image: score 0.17 instead of 0.48 on real composites
-        "weights",  # set by --encoder-weights, with which the fields below are searched
+        "weights",  # set by --encoder-weights, which also makes the search try the fields below
         *ENCODER_CHOICES,
     ),
     encoders=({"width": PUBLISHED_WIDTH, "stem_stride": 2, "weights": "file"},),

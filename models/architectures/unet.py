@@ -1,7 +1,8 @@
 """`unet`: the study's UNet-like network with the options that it planned, and the decoder that `resnet18_ed` shares.
 
-An encoder block runs three dilated paths and a 1x1 in parallel; the decoder upsamples by pixel shuffle and
-concatenates 1x1-projected skips: the layers of the study's code, with its 2,317,200 parameters at width 16.
+An encoder block runs three dilated paths and a 1x1 convolution in parallel; the decoder upsamples by pixel shuffle and
+concatenates skips after a 1x1 projection. These are the layers of the study's code, with its 2,317,200 parameters at
+width 16.
 """
 
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class DecoderConfig(ModelConfig):
 
     upsample: str = "pixel_shuffle"  # `pixel_shuffle` (the study's), `conv_pixel_shuffle`, `transposed`, `bilinear`
     merge: str = "concat"  # way of merging a skip: `concat` (the study's) or `add`
-    groups: int = 1  # groups of the decoder's convolutions, which a channel shuffle separates
+    groups: int = 1  # groups of the decoder's convolutions, with a channel shuffle between convolutions
     decoders: str = "shared"  # `shared` by mask and depth, or `separate`
 
     def __post_init__(self) -> None:
@@ -51,7 +52,7 @@ class DecoderConfig(ModelConfig):
 DECODER_CHOICES: dict[str, tuple[Any, ...]] = {
     "upsample": UPSAMPLERS,
     "merge": MERGES,
-    "groups": (1, 2, 4),  # a level has at least 8 channels, which 8 groups would not mix at all
+    "groups": (1, 2, 4),  # the narrowest level has 8 channels, which 8 groups would not mix at all
     "decoders": DECODERS,
 }
 LIGHTEST_DECODER = {"groups": 4, "merge": "add", "upsample": "pixel_shuffle"}
@@ -75,7 +76,7 @@ class UNetConfig(DecoderConfig):
 
 
 class DilatedBlock(nn.Module):
-    """Halve the size by a strided 1x1 and three dilated paths, with a quarter of the channels each."""
+    """Halve the size by a strided 1x1 convolution and three dilated paths, each with a quarter of the channels."""
 
     def __init__(self, in_channels: int, out_channels: int, dilations: tuple[int, ...]) -> None:
         super().__init__()
@@ -99,7 +100,7 @@ def build_plain_block(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 class DecoderLevel(nn.Module):
-    """Upsample, two 3x3 convolutions, merge with the projected skip."""
+    """Upsample, apply two 3x3 convolutions, and merge with the projected skip."""
 
     def __init__(self, in_channels: int, skip_channels: int, config: DecoderConfig) -> None:
         super().__init__()
@@ -177,10 +178,10 @@ UNET = Architecture(
     config=UNetConfig,
     network=UNet,
     choices={
-        "width": (4, 6, 8, 12, 16),  # the study: 16; a width below 4 learns nothing
-        "stem_stride": STEM_STRIDES,  # 1: the study; 2: half the resolution, four times as many images per second
+        "width": (4, 6, 8, 12, 16),  # the study used 16; networks of width below 4 learn nothing
+        "stem_stride": STEM_STRIDES,  # 1: as in the study; 2: half the resolution, four times as many images per second
         "block": BLOCKS,
-        "levels": (3, 4),  # the study's two; at a fifth an image of 80 px is 3 px wide
+        "levels": (3, 4),  # the study's two values; a fifth level would shrink an image of 80 px to 3 px
         **DECODER_CHOICES,
     },
     fixed=(

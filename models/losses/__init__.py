@@ -1,4 +1,4 @@
-"""Losses of mask and depth: `terms` has the terms, `loss` their table, the config that mixes them, and the sum."""
+"""Losses of mask and depth: `terms` defines the terms, `loss` their table, their sum and its config."""
 
 from models.losses.loss import LOSS_CHOICES, Loss, LossConfig, build_loss
 

@@ -22,14 +22,14 @@ Shares = Float[Tensor, "2"]  # a micro-batch's fractions of the batch's images w
 
 
 class Balance(nn.Module):
-    """The sum of the mask and depth losses, each times its share, with a factor on the mask loss.
+    """The sum of the mask and depth losses, each multiplied by its share, with a factor on the mask loss.
 
     - `fixed`: the factor is the mask's weight.
-    - `adaptive`, as in the original study: this weight times clamp(depth / mask, 1, largest), without gradient. The
-      clamp is 1 if no depth is known, and has no effect if no mask is known.
+    - `adaptive`, as in the original study: the mask's weight times clamp(depth / mask, 1, largest), without gradient.
+      The clamp is 1 if no depth is known, and has no effect if no mask is known.
     - `uncertainty`: each loss is weighted by exp(-s) plus a penalty s, the learnt log-variance of the task. tanh keeps
-      s within (-BOUND, BOUND); a hard clamp would have no gradient beyond its limits. A task without any label
-      adds no penalty, so its s stays. The sum may be negative.
+      s within (-BOUND, BOUND); a hard clamp would have no gradient beyond its limits. A task without any label adds no
+      penalty, so its s does not change. The sum may be negative.
 
     Source: Kendall et al. 2018, arXiv:1705.07115, equation 7, with the same form for both tasks.
     """
@@ -57,7 +57,7 @@ NONE = "none"
 
 PIXEL_TERMS = {"l1": Term(l1), "mse": Term(mse), "bce": Term(bce)}
 STRUCTURAL_TERMS = {
-    "dice": Term(dice, searched_for=("mask",)),  # depth has no inside and outside
+    "dice": Term(dice, searched_for=("mask",)),  # depth has no foreground to overlap
     "ssim": Term(ssim_loss),
     "ms_ssim": Term(ms_ssim_loss, min_px=MS_SSIM_MIN_PX),
 }
@@ -102,7 +102,7 @@ def list_searched(terms: dict[str, Term], task: str) -> tuple[str, ...]:
     return tuple(name for name, term in terms.items() if task in term.searched_for)
 
 
-ALPHA = Range(0.0, 1.0, step=0.01)  # 0 and 1 are single terms, the study's 0.16 lies between
+ALPHA = Range(0.0, 1.0, step=0.01)  # 0 and 1 select a single term; the study used 0.16
 LOSS_CHOICES: dict[str, Values | OnlyIf] = {
     "mask_pixel": list_searched(PIXEL_TERMS, "mask"),
     "mask_structural": (NONE, *list_searched(STRUCTURAL_TERMS, "mask")),
@@ -112,7 +112,7 @@ LOSS_CHOICES: dict[str, Values | OnlyIf] = {
     "depth_alpha": ALPHA,
     "mask_weight": Range(0.25, 4.0, log=True),  # a factor of four either way; beyond it one task is hardly trained
     "balance": BALANCES,
-    "balance_max": OnlyIf("balance", "adaptive", Range(2.0, 8.0, log=True)),  # 1: fixed; beyond 8: hardly any depth
+    "balance_max": OnlyIf("balance", "adaptive", Range(2.0, 8.0, log=True)),  # 1: fixed; above 8, depth barely trains
 }
 check_choices(LossConfig, LOSS_CHOICES)
 
@@ -147,7 +147,7 @@ class Loss(nn.Module):
     def task(
         self, task: str, pred: Maps, target: Maps, valid: Valid, images: Int[Tensor, ""]
     ) -> dict[str, Float[Tensor, ""]]:
-        """Return the task's mix and its terms, as means over the `images` with a valid pixel; 0 if there are none."""
+        """Return the task's mixed loss and its terms, as means over the `images` with valid pixels; 0 without any."""
         pixel_term, structural_term = self.config.terms(task)
         images = images.clamp_min(1)
         pixel = pixel_term.function(pred, target, valid).sum() / images
@@ -160,8 +160,8 @@ class Loss(nn.Module):
     def forward(self, pred: Float[Tensor, "b 2 h w"], target: Target, whole: Counts | None = None) -> Losses:
         """Return the weighted sum and its parts, from mask and depth in [0, 1].
 
-        `whole` counts the labelled images of the batch that this is a part of: totals and parts of all its
-        parts add up to those of the batch. None means that this is the whole batch.
+        `whole` counts the labelled images of the whole batch if `pred` is one of its micro-batches: their losses then
+        add up to those of the batch. None means that `pred` is the whole batch.
         """
         with torch.autocast(pred.device.type, enabled=False):
             known, valid, images = target.mask_valid, target.valid, target.count_labelled()
@@ -175,7 +175,7 @@ class Loss(nn.Module):
 
 
 def build_loss(config: LossConfig, px: int) -> Loss:
-    """Build a loss, called with (pred, target), for maps of `px` pixels; raise ConfigError if a term needs more."""
+    """Build a loss for `px` pixels, called with (pred, target); raise ConfigError if a term needs larger maps."""
     for task in TASKS:
         for name, term in zip(("pixel", "structural"), config.terms(task), strict=True):
             if term and px < term.min_px:

@@ -3,8 +3,8 @@
 Maps are in [0, 1] and float32; the truth is read only where `valid`. `models.losses.loss` has the tables of terms.
 
 SSIM filters by matrix products instead of convolutions: a Gaussian window is separable, and a filter along rows is a
-product with a band matrix. Values equal those of pytorch-msssim, which computes the reported metrics (a test compares
-them); on one core, forward and backward are six times (SSIM) and four times (MS-SSIM) faster.
+product with a band matrix. The values equal those of pytorch-msssim, which computes the reported metrics (a test
+compares them); on one core, forward and backward are six times (SSIM) and four times (MS-SSIM) faster.
 """
 
 from collections.abc import Callable
@@ -79,7 +79,7 @@ def ssim(x: Maps, y: Maps) -> PerImage:
 def ms_ssim(x: Maps, y: Maps) -> PerImage:
     """Structural similarity over five scales, in [0, 1], of each pair of float32 images in [0, 1].
 
-    A negative factor counts as 0 and passes no gradient.
+    Negative factors are clipped to 0 and pass no gradient.
 
     Raises:
         ConfigError: The images are too small for five scales.
@@ -105,7 +105,7 @@ class Term:
     function: Callable[[Maps, Maps, Valid], PerImage]  # value of each image from prediction, target and valid pixels
     searched_for: tuple[str, ...] = TASKS  # tasks for which the search tries the term
     min_px: int = 1  # smallest side of the images
-    kind: Literal["pixel", "structural"] = "structural"  # table for a plugin's term; ignored for others
+    kind: Literal["pixel", "structural"] = "structural"  # table that a plugin's term is added to
 
 
 def valid_mean(values: Maps, valid: Valid) -> PerImage:
@@ -142,10 +142,11 @@ def dice(pred: Maps, target: Maps, valid: Valid, smooth: float = 1.0) -> PerImag
 
 
 def dissimilarity(similarity: Callable[[Maps, Maps], PerImage], pred: Maps, target: Maps, valid: Valid) -> PerImage:
-    """One minus a similarity of each image, divided by its share of valid pixels, so that holes do not dilute it.
+    """One minus a similarity of each image, divided by its share of valid pixels.
 
-    Both maps get the detached prediction where the truth is unknown: they are equal there and pass no gradient. A
-    constant in both would draw edges that the scene does not have. An image without valid pixels gives 0.
+    The division keeps missing pixels from diluting the loss. Where the truth is unknown, both maps are set to the
+    detached prediction, so they are equal there and pass no gradient; filling in a constant would create edges that the
+    scene does not have. An image without valid pixels gives 0.
     """
     known, share = pred.detach(), valid.to(pred.dtype).mean((1, 2, 3))
     value = similarity(torch.where(valid, pred, known), torch.where(valid, target, known))
