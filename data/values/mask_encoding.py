@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from data.dataset import DataError, MaskValues
-from data.values.masks import has_varying_alpha, scale_mask, select_channel
+from data.values.masks import has_other_alpha, has_varying_alpha, scale_mask, select_channel
 
 SIDE = 512  # pixels; larger masks are thinned out
 FLAT_SHARE = 0.005  # of the image: an even area of one value, which a soft edge does not have
@@ -97,7 +97,7 @@ def _is_thin(area: np.ndarray) -> bool:
 
 def _infer(levels: Sequence[_Levels], samples: Sequence[LabelSample], dtype: np.dtype, *, alpha: bool) -> MaskEncoding:
     coloured = 0 if alpha else sum(sample.coloured for sample in samples)
-    alphas = sum(_has_both(sample.pixels) for sample in samples)
+    alphas = sum(has_other_alpha(sample.pixels) for sample in samples)
     if max(coloured, alphas) > COLOURED_FILES * len(samples):
         doubt = f"{coloured} of {len(samples)} masks are in colour; save each as one channel of greys or class numbers"
         if alphas:
@@ -248,8 +248,3 @@ def _measure_border(foreground: np.ndarray) -> float:
     """Return the share of the pixels at the border of an image that are foreground."""
     edge = np.concatenate([foreground[0], foreground[-1], foreground[:, 0], foreground[:, -1]])
     return float(np.mean(edge > 0.5))
-
-
-def _has_both(pixels: np.ndarray) -> bool:
-    """Return True if alpha and colour of a mask vary and differ."""
-    return has_varying_alpha(pixels, alone=False) and not np.array_equal(select_channel(pixels), pixels[..., -1])

@@ -41,6 +41,13 @@ def has_varying_alpha(pixels: Shaped[np.ndarray, "h w *c"], *, alone: bool = Tru
     return not alone or bool((shown[:, :-1] == shown[:1, :-1]).all())
 
 
+def has_other_alpha(pixels: Shaped[np.ndarray, "h w *c"], values: MaskValues | None = None) -> bool:
+    """Return True if a mask has an alpha channel that varies and differs from the channel that holds its values."""
+    return has_varying_alpha(pixels, alone=False) and not np.array_equal(
+        select_channel(pixels, values), pixels[..., -1]
+    )
+
+
 def measure_colour(pixels: Shaped[np.ndarray, "h w *c"]) -> float:
     """Return the share of pixels whose colour channels differ clearly."""
     if pixels.ndim == 2 or pixels.shape[2] < 3:
@@ -65,10 +72,8 @@ def check_grey(path: Path, pixels: Shaped[np.ndarray, "h w *c"]) -> None:
 
 def check_alpha(path: Path, pixels: Shaped[np.ndarray, "h w *c"]) -> None:
     """Raise DataError for a mask with an alpha channel that differs from its values, so that either may be the mask."""
-    if has_varying_alpha(pixels, alone=False):
-        greys = select_channel(pixels, MaskValues())
-        if not np.array_equal(greys, pixels[..., -1]):
-            raise DataError(f"{path}: alpha varies beside other values; save the mask as one channel", "channels")
+    if has_other_alpha(pixels, MaskValues()):
+        raise DataError(f"{path}: alpha varies beside other values; save the mask as one channel", "channels")
 
 
 def check_range(path: Path, raw: Shaped[np.ndarray, "h w"], values: MaskValues | None) -> None:
