@@ -12,13 +12,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"```(python|diff) (\S+)\n(.*?)```", re.S)
 EDITED = {"models/architectures/tiny.py", "models/build.py", "models/losses/slopes.py", "models/losses/loss.py"}
-EDITED |= {"data/loading/augment.py", "data/values/pixels.py"}
+EDITED |= {"data/loading/augment.py", "data/values/decoding.py"}
 TRAIN = """
 import pathlib
 import numpy as np, optuna, torch
 from data.loading.augment import Augment
 from data.pack.pack import RawBatch
-from data.values.pixels import decode_label, read_pixels
+from data.values.decoding import decode_label, read_pixels
 from models.build import build_model
 from models.losses.loss import build_loss
 from models.target import Target

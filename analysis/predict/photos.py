@@ -15,7 +15,8 @@ from data.dataset import DataError
 from data.loading.visualize import apply_colormap
 from data.reading.listing import is_system_name
 from data.reading.matching import PHOTO_SUFFIXES, is_photo_name
-from data.values.pixels import apply_orientation, decode_color, read_pixels
+from data.values.decoding import decode_color, read_pixels
+from data.values.orientation import apply_orientation
 
 MAX_SIDE = 65_500  # px; the limit of JPEG
 TINT = (230, 20, 255)  # BGR; magenta is rare in photos

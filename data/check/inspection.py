@@ -13,10 +13,12 @@ from data.check.perceptual_hash import Hash, compute_hash
 from data.dataset import ROLES, DataError, DatasetSpec, Triplet
 from data.reading.matching import is_image_name
 from data.values.alignment import DepthStep
+from data.values.decoding import DECODERS, read_pixels
 from data.values.depth import find_known, is_constant, to_inverse_depth
 from data.values.depth_encoding import DepthValues, measure_contour_step, measure_values
+from data.values.header import read_mode
 from data.values.masks import check_range, scale_mask, select_channel
-from data.values.pixels import DECODERS, is_orientation_unclear, read_mode, read_pixels
+from data.values.orientation import is_orientation_unclear
 from data.values.triplet import apply_orientations
 
 Arrays = dict[str, np.ndarray]  # role -> RGB image, mask or depth map as stored

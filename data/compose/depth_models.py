@@ -18,7 +18,8 @@ from data.runtime.cli import first_line
 from data.runtime.files import cache_dir, write_atomically
 from data.runtime.parallel import Workers, parallel_map
 from data.runtime.progress import Progress, no_progress
-from data.values.pixels import apply_orientation, decode_color, read_pixels, undo_orientation
+from data.values.decoding import decode_color, read_pixels
+from data.values.orientation import apply_orientation, undo_orientation
 
 PRESETS = Path(__file__).parent / "presets"
 HUB = "hf:"

@@ -14,17 +14,11 @@ from data.dataset import DataError, DatasetSpec
 from data.reading.dataset_json import read_dataset_json, read_spec
 from data.reading.listing import printable
 from data.reading.matching import IMAGE_SUFFIXES, PHOTO_SUFFIXES, get_stem, has_suffix
+from data.values.decoding import decode_channels, decode_color, decode_depth, read_pixels
 from data.values.depth import find_known, to_inverse_depth, to_metres
 from data.values.depth_encoding import grows_downwards, infer_unit, measure_polarity, measure_values
 from data.values.masks import check_grey, select_channel
-from data.values.pixels import (
-    apply_orientation,
-    decode_channels,
-    decode_color,
-    decode_depth,
-    pick_orientation,
-    read_pixels,
-)
+from data.values.orientation import apply_orientation, pick_orientation
 from data.values.triplet import resolve_near_distance
 
 FOREGROUNDS = "RGBA foregrounds"

@@ -14,6 +14,7 @@ from typing import Any
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.runtime.files import hash_name
 from data.values.alignment import DepthStep
+from data.values.decoding import DECODERS, measure_dim, read_pixels
 from data.values.depth_encoding import (
     MIN_VOTES,
     Polarity,
@@ -23,18 +24,10 @@ from data.values.depth_encoding import (
     measure_polarity,
     measure_values,
 )
+from data.values.header import is_lossy, read_bytes, read_orientation
 from data.values.mask_encoding import COLOURED_FILES, LabelSample, infer_mask_values
 from data.values.masks import is_coloured, scale_mask, select_channel
-from data.values.pixels import (
-    DECODERS,
-    apply_orientation,
-    is_lossy,
-    is_orientation_unclear,
-    measure_dim,
-    read_bytes,
-    read_orientation,
-    read_pixels,
-)
+from data.values.orientation import apply_orientation, is_orientation_unclear
 from models.config import TASKS
 
 SAMPLE = 64  # triplets whose files are read

@@ -14,9 +14,10 @@ from jaxtyping import Bool, Float32, UInt8
 
 from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.runtime.files import hash_name
+from data.values.decoding import DECODERS, decode_depth, read_pixels
 from data.values.depth import Depth, DepthScale, convert_depth, find_known, shrink_depth, to_metres
 from data.values.masks import check_alpha, check_grey, check_range, scale_mask, select_channel, shrink_mask
-from data.values.pixels import DECODERS, apply_orientation, decode_depth, pick_orientation, read_pixels
+from data.values.orientation import apply_orientation, pick_orientation
 from models.config import TASKS
 
 RANGE_SAMPLES = 32  # depth maps read to find the nearest distance of a data set

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from analysis import AnalysisError, load_model
 from data.data_module import DataModule
 from data.loading.loaders import Loader
-from data.values.pixels import decode_color, read_pixels
+from data.values.decoding import decode_color, read_pixels
 from search.output.model_folder import predict_batches
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from data.check.check import check_folder, main
 from data.reading.layout import read_dataset
-from data.values.pixels import decode_label, read_pixels
+from data.values.decoding import decode_label, read_pixels
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ DRIVER = """
 import json, operator, os, sys
 from pathlib import Path
 from data.dataset import DataError
-from data.values.pixels import read_bytes
+from data.values.header import read_bytes
 from data.runtime.parallel import open_workers
 from data.runtime.parallel import parallel_map
 

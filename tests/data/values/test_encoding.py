@@ -15,7 +15,7 @@ from data.reading.layout import read_dataset
 from data.runtime.files import hash_name
 from data.values import encoding
 from data.values.depth import decode_depth
-from data.values.pixels import apply_orientation
+from data.values.orientation import apply_orientation
 from data.values.triplet import decode_triplet
 
 PX, COUNT = 64, 10

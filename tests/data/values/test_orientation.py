@@ -7,14 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.values.pixels import (
-    apply_orientation,
-    decode_channels,
-    decode_color,
-    decode_label,
-    read_orientation,
-    undo_orientation,
-)
+from data.values.decoding import decode_channels, decode_color, decode_label
+from data.values.header import read_orientation
+from data.values.orientation import apply_orientation, undo_orientation
 
 GREY = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30)
 COLOURS = np.dstack([GREY % 251, GREY // 4, 200 - GREY // 4]).astype(np.uint8)

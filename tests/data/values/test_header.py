@@ -11,8 +11,8 @@ from analysis.predict.photos import read_photo
 from data.check.inspection import inspect_files
 from data.dataset import DataError, DatasetSpec
 from data.reading.layout import read_dataset
-from data.values import pixels
-from data.values.pixels import decode_channels, decode_color, decode_label
+from data.values import header
+from data.values.decoding import decode_channels, decode_color, decode_label
 from data.values.triplet import read_triplet
 
 SIDE = 17_000  # 289 million pixels
@@ -44,9 +44,9 @@ def test_image_of_too_many_pixels_is_not_decoded(decode, bomb):
 
 def test_limit_is_on_the_pixels(monkeypatch):
     content = cv2.imencode(".png", np.zeros((20, 30), np.uint8))[1].tobytes()
-    monkeypatch.setattr(pixels, "MAX_PIXELS", 600)
+    monkeypatch.setattr(header, "MAX_PIXELS", 600)
     assert decode_color(content).shape == (20, 30, 3)
-    monkeypatch.setattr(pixels, "MAX_PIXELS", 599)
+    monkeypatch.setattr(header, "MAX_PIXELS", 599)
     assert decode_color(content) is None
 
 
@@ -54,9 +54,9 @@ def test_openexr_map_of_too_many_pixels_is_not_decoded(monkeypatch, tmp_path):
     openexr = pytest.importorskip("OpenEXR")
     path = tmp_path / "depth.exr"
     openexr.File({}, {"Y": np.ones((20, 30), np.float32)}).write(str(path))
-    monkeypatch.setattr(pixels, "MAX_PIXELS", 600)
+    monkeypatch.setattr(header, "MAX_PIXELS", 600)
     assert decode_label(path.read_bytes()).shape == (20, 30)
-    monkeypatch.setattr(pixels, "MAX_PIXELS", 599)
+    monkeypatch.setattr(header, "MAX_PIXELS", 599)
     assert decode_label(path.read_bytes()) is None
 
 
@@ -75,3 +75,17 @@ def test_message_names_size_limit_and_remedy(bomb, tmp_path, write_triplet):
     triplet.depth.unlink()
     fault = inspect_files(triplet, DatasetSpec()).faults[0]
     assert fault.kind == "too large" and fault.file == str(triplet.image)
+
+
+@pytest.mark.parametrize("text", ["500M", "inf", "nan"])
+def test_limit_that_is_no_number_ends_the_command_with_one_line(monkeypatch, capsys, text):
+    monkeypatch.setenv("ONE_LOOK_MAX_PIXELS", text)
+    with pytest.raises(SystemExit) as caught:
+        header.read_limit()
+    line = f"error: ONE_LOOK_MAX_PIXELS={text!r} is not a number of pixels; write 500e6, for example\n"
+    assert caught.value.code == 2 and capsys.readouterr().err == line
+
+
+def test_limit_is_read_from_the_environment(monkeypatch):
+    monkeypatch.setenv("ONE_LOOK_MAX_PIXELS", "500e6")
+    assert header.read_limit() == 500_000_000
