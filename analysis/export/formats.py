@@ -16,8 +16,7 @@ from torch.fx.experimental import _config as symbols
 from torch.nn import functional as F  # noqa: N812
 
 from analysis import AnalysisError
-from analysis.predict.model import Model
-from data.loading.loaders import SMALLEST_STD
+from analysis.predict.model import Model, Normalisation
 from models.architectures.network import set_memory_format
 from models.config import TASKS
 
@@ -36,23 +35,18 @@ class PortableNetwork(nn.Module):
     contiguous order, because channels-last weights are recorded with conditions on the size.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.network = copy.deepcopy(model.network).eval().cpu()
         set_memory_format(self.network, torch.contiguous_format)
         self.stride = model.network.stride
-        mean, std = torch.tensor([model.stats.image_mean, model.stats.image_std]).view(2, 1, 3, 1, 1)
-        self.register_buffer("mean", mean)
-        self.register_buffer("std", std.clamp_min(SMALLEST_STD))
+        self.normalise = Normalisation(model.stats)
 
     def forward(self, rgb: Tensor) -> tuple[Tensor, Tensor]:
         """Return mask and depth, each (b, 1, h, w) in [0, 1], for images (b, 3, h, w) in 0..255."""
         height, width = rgb.shape[2:]
         down, right = _round_up(height, self.stride) - height, _round_up(width, self.stride) - width
-        image = F.pad((rgb.float() / 255 - self.mean) / self.std, (0, right, 0, down), mode="replicate")
+        image = F.pad(self.normalise(rgb), (0, right, 0, down), mode="replicate")
         maps = self.network(image)[..., :height, :width]
         return maps[:, :1], maps[:, 1:]
 

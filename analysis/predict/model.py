@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float32, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from analysis import AnalysisError
 from analysis.predict.photos import FloatMap, RGBImage
@@ -34,6 +34,23 @@ from search.output.model_card import describe_origin
 
 CONFIG = "config.json"
 BATCH = 16
+
+
+class Normalisation(nn.Module):
+    """Normalise images (b, 3, h, w) in 0..255 by the mean and std of the training data."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, stats: Stats) -> None:
+        super().__init__()
+        mean, std = torch.tensor([stats.image_mean, stats.image_std]).view(2, 1, 3, 1, 1)
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std.clamp_min(SMALLEST_STD))
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        """Return the normalised images, in float32."""
+        return (rgb.float() / 255 - self.mean) / self.std
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +103,9 @@ class Model:
     @torch.inference_mode()
     def predict_squares(self, squares: UInt8[np.ndarray, "b px px 3"]) -> Float32[np.ndarray, "b 2 px px"]:
         """Predict mask and depth of a batch of square images of side `px`."""
-        mean = torch.tensor(self.stats.image_mean, device=self.device)
-        std = torch.tensor(self.stats.image_std, device=self.device).clamp_min(SMALLEST_STD)
-        images = ((torch.from_numpy(squares).to(self.device) / 255 - mean) / std).permute(0, 3, 1, 2)
-        maps: np.ndarray = self.network(images).float().cpu().numpy()
+        images = torch.from_numpy(squares).to(self.device).permute(0, 3, 1, 2)
+        normalise = Normalisation(self.stats).to(self.device)
+        maps: np.ndarray = self.network(normalise(images)).float().cpu().numpy()
         return maps
 
 

@@ -10,15 +10,8 @@ import pytest
 import torch
 
 from analysis import load_model
-from analysis.export.__main__ import (
-    SUFFIXES,
-    ExportError,
-    describe,
-    draw_random_images,
-    export,
-    main,
-    measure_difference,
-)
+from analysis.export.__main__ import SUFFIXES, main
+from analysis.export.exporter import ExportError, describe, draw_random_images, export, measure_difference
 from analysis.export.formats import FORMATS, Format
 from analysis.predict.model import Model
 from data.pack.stats import Stats
