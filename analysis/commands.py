@@ -6,7 +6,7 @@ from importlib import import_module
 
 COMMANDS = {  # module and description of each sub-command
     "search": ("search.run", "search for a network, train it and write its report"),
-    "check": ("data.check.check", "find the faults of a data set folder"),
+    "check": ("data.check.__main__", "find the faults of a data set folder"),
     "compose": ("data.compose.compose", "make a data set of photos and cut-outs"),
     "predict": ("analysis.predict.__main__", "predict foreground and depth of photos"),
     "evaluate": ("analysis.evaluate", "measure a model on other data sets"),

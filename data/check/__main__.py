@@ -1,7 +1,106 @@
-"""Run `python -m data.check`."""
+"""Find the faults of a data set folder: one-look check DIR."""
 
+import argparse
+import json
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
-from data.check.check import main
+from data.check.check import check_folder
+from data.check.fix import check_target, write_fixed_copy
+from data.check.report import Report, print_report
+from data.dataset import DataError
+from data.flags import add_meaning_flags, add_role_flags, read_meaning_flags, read_role_flags, to_flag
+from data.reading.dataset_json import list_joined_folders, write_dataset_json
+from data.reading.layout import read_folder
+from data.runtime import cli
+from data.runtime.progress import progress_bar
 
-sys.exit(main())
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `one-look check` and return its exit code: 0 no faults, 1 faults found, 2 invalid input."""
+    args = build_parser().parse_args(argv)
+    return cli.run(lambda: _run(args), DataError, OSError)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line."""
+    parser = cli.Parser("one-look check", "Find the faults of a data set folder.")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="data set folder")
+    parser.add_argument("--fix", type=Path, metavar="OUT", help="write the sound and the fixable triplets to OUT")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every fault and inferred field to FILE")
+    parser.add_argument("--write", action="store_true", help="write the certain fields to DIR/dataset.json")
+    parser.add_argument("--workers", type=int, help="number of processes (default: one for each core)")
+    add_role_flags(parser)
+    add_meaning_flags(parser.add_argument_group("fields to write to DIR/dataset.json before the check"))
+    return parser
+
+
+def _run(args: argparse.Namespace) -> int:
+    fields = read_meaning_flags(args)
+    joined, roles = list_joined_folders(args.folder).values(), read_role_flags(args)
+    if roles and joined:
+        raise DataError(f"{args.folder}: joins other folders; check them one by one to name sub-folders")
+    if fields and joined:
+        raise DataError(f"{args.folder}: joins other folders; give {to_flag(next(iter(fields)))} for each of them")
+    if fields:
+        read_folder(args.folder, roles=roles)  # fails if the folder is not a data set, before anything is written
+        print(f"{write_dataset_json(args.folder, fields)}: set {json.dumps(fields)}")
+    _check_outputs(args, (args.folder, *joined))
+    with progress_bar(f"checking {args.folder}") as progress:
+        report = check_folder(args.folder, roles=roles, workers=args.workers, progress=progress)
+    print_report(report)
+    if args.json:
+        _write_text(args.json, json.dumps(report.to_dict(), indent=1) + "\n")
+    if args.fix:
+        with progress_bar(f"writing {args.fix}") as progress:
+            print(write_fixed_copy(report, args.fix, args.workers, progress))
+    else:
+        for part in report.folders:
+            _configure(part, write=args.write)
+    return 1 if any(part.faults or part.dataset.doubts for part in (report, *report.parts)) else 0
+
+
+def _check_outputs(args: argparse.Namespace, folders: Sequence[Path]) -> None:
+    """Raise DataError, before the work, if the copy or the file that the command writes cannot be written."""
+    if args.fix:
+        check_target(folders, args.fix)
+    if args.json:
+        _check_writable(args.json)
+
+
+def _configure(report: Report, *, write: bool) -> None:
+    """Print the certain fields, or write them to dataset.json, and name the options for the others."""
+    root, certain = report.dataset.root, report.certain
+    if certain and not write:
+        print(f"  certain: {json.dumps(certain)}; --write writes it to {root / 'dataset.json'}")
+    elif certain:
+        try:
+            print(f"{write_dataset_json(root, certain)}: written, {json.dumps(certain)}")
+        except DataError as error:
+            print(f"{error}\n  it would hold {json.dumps(certain)}", file=sys.stderr)
+    unknown = [one.key for one in report.inferred if one.key not in certain and not one.doubt]
+    if flags := " ".join(f"{to_flag(key)} ..." for key in unknown):
+        print(f"  uncertain, look at the data and run: one-look check {root} {flags}")
+    if report.mixed:
+        print(f"  for a copy with near in every line of manifest.csv: one-look check {root} --fix OUT")
+
+
+def _check_writable(path: Path) -> None:
+    """Raise DataError if a file cannot be written; leave its content as it is."""
+    is_new = not path.exists()
+    _write_text(path, "", mode="a")
+    if is_new:
+        path.unlink()
+
+
+def _write_text(path: Path, text: str, *, mode: str = "w") -> None:
+    try:
+        with path.open(mode, encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror}); choose another file for --json") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,9 +1,5 @@
-"""Check every file of a data set folder, or of the folders that it joins: command line of `one-look check`."""
+"""Check every file of a data set folder, or of the folders that it joins."""
 
-import argparse
-import json
-import stat
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,18 +8,14 @@ from typing import Any
 
 from data.check import duplicates
 from data.check.faults import Fault, is_foreground_ignored
-from data.check.fix import check_target, write_fixed_copy
 from data.check.inspection import Inspection, inspect_files
-from data.check.report import Report, print_report
-from data.dataset import FAULT_KINDS, DataError, Dataset, DatasetSpec
-from data.flags import add_meaning_flags, add_role_flags, read_meaning_flags, read_role_flags, to_flag
+from data.check.report import Report
+from data.dataset import FAULT_KINDS, Dataset
 from data.reading.dataset_json import join_datasets, list_joined_folders, read_dataset_json
 from data.reading.folders import NO_ROLES, Roles
 from data.reading.layout import read_folder
-from data.runtime import cli
-from data.runtime.files import write_atomically
 from data.runtime.parallel import parallel_map
-from data.runtime.progress import Progress, no_progress, offset_progress, progress_bar
+from data.runtime.progress import Progress, no_progress, offset_progress
 from data.values.depth_encoding import InferredField, Polarity, infer_depth_fields, measure_polarity
 from data.values.encoding import infer_encoding, warn_of_orientation
 
@@ -125,99 +117,3 @@ def _find_ignored_foregrounds(
         if step is not None and is_foreground_ignored(step, sign):
             found.append(Fault("no object in depth", str(triplet.depth), f"step of {step.slope:.3f} std"))
     return found
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run `one-look check` and return its exit code: 0 no faults, 1 faults found, 2 invalid input."""
-    args = build_parser().parse_args(argv)
-    return cli.run(lambda: _run(args), DataError, OSError)
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Build the parser of the command line."""
-    parser = cli.Parser("one-look check", "Find the faults of a data set folder.")
-    parser.add_argument("folder", type=Path, metavar="DIR", help="data set folder")
-    parser.add_argument("--fix", type=Path, metavar="OUT", help="write the sound and the fixable triplets to OUT")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every fault and inferred field to FILE")
-    parser.add_argument("--write", action="store_true", help="write the certain fields to DIR/dataset.json")
-    parser.add_argument("--workers", type=int, help="number of processes (default: one for each core)")
-    add_role_flags(parser)
-    add_meaning_flags(parser.add_argument_group("fields to write to DIR/dataset.json before the check"))
-    return parser
-
-
-def _run(args: argparse.Namespace) -> int:
-    fields = read_meaning_flags(args)
-    joined, roles = list_joined_folders(args.folder).values(), read_role_flags(args)
-    if roles and joined:
-        raise DataError(f"{args.folder}: joins other folders; check them one by one to name sub-folders")
-    if fields and joined:
-        raise DataError(f"{args.folder}: joins other folders; give {to_flag(next(iter(fields)))} for each of them")
-    if fields:
-        read_folder(args.folder, roles=roles)  # fails if the folder is not a data set, before anything is written
-        print(f"{write_dataset_json(args.folder, fields)}: set {json.dumps(fields)}")
-    _check_outputs(args, (args.folder, *joined))
-    with progress_bar(f"checking {args.folder}") as progress:
-        report = check_folder(args.folder, roles=roles, workers=args.workers, progress=progress)
-    print_report(report)
-    if args.json:
-        _write_json(args.json, json.dumps(report.to_dict(), indent=1) + "\n")
-    if args.fix:
-        with progress_bar(f"writing {args.fix}") as progress:
-            print(write_fixed_copy(report, args.fix, args.workers, progress))
-    else:
-        for part in report.folders:
-            _configure(part, write=args.write)
-    return 1 if any(part.faults or part.dataset.doubts for part in (report, *report.parts)) else 0
-
-
-def _check_outputs(args: argparse.Namespace, folders: Sequence[Path]) -> None:
-    """Raise DataError, before the work, if the copy or the file that the command writes cannot be written."""
-    if args.fix:
-        check_target(folders, args.fix)
-    if args.json:
-        _write_json(args.json, "")
-
-
-def _configure(report: Report, *, write: bool) -> None:
-    """Print the certain fields, or write them to dataset.json, and name the options for the others."""
-    root, certain = report.dataset.root, report.certain
-    if certain and not write:
-        print(f"  certain: {json.dumps(certain)}; --write writes it to {root / 'dataset.json'}")
-    elif certain:
-        try:
-            print(f"{write_dataset_json(root, certain)}: written, {json.dumps(certain)}")
-        except DataError as error:
-            print(f"{error}\n  it would hold {json.dumps(certain)}", file=sys.stderr)
-    unknown = [one.key for one in report.inferred if one.key not in certain and not one.doubt]
-    if flags := " ".join(f"{to_flag(key)} ..." for key in unknown):
-        print(f"  uncertain, look at the data and run: one-look check {root} {flags}")
-    if report.mixed:
-        print(f"  for a copy with near in every line of manifest.csv: one-look check {root} --fix OUT")
-
-
-def write_dataset_json(root: Path, fields: Mapping[str, Any]) -> Path:
-    """Set fields in dataset.json, keep its other content, and return its path."""
-    path = root / "dataset.json"
-    if not root.stat().st_mode & stat.S_IWUSR:  # the root user could write, but respects the mode
-        raise DataError(f"{path}: not written, the folder is read-only; copy it, or allow writing")
-    try:
-        content = read_dataset_json(path)
-        merged = {**content, **fields}
-        if content.get("mask_values") and "mask_values" in fields:  # its keys are flags of their own
-            merged["mask_values"] = {**content["mask_values"], **fields["mask_values"]}
-        DatasetSpec.from_dict(merged)
-        text = json.dumps(merged, indent=2) + "\n"
-        write_atomically(path, lambda file: file.write(text.encode()))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); copy the data to a writable folder") from error
-    return path
-
-
-def _write_json(path: Path, text: str) -> None:
-    """Write a file; without text, only try it and leave what it has."""
-    try:
-        with path.open("w" if text else "a", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); choose another file for --json") from error

@@ -1,9 +1,10 @@
-"""Read dataset.json: the spec of a folder, or the folders that it joins."""
+"""Read and write dataset.json: the spec of a folder, or the folders that it joins."""
 
 import dataclasses
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,3 +91,21 @@ def _prefix_names(name: str, folder: Dataset) -> Dataset:
         for triplet in folder.triplets
     )
     return dataclasses.replace(folder, triplets=tuple(triplets))
+
+
+def write_dataset_json(root: Path, fields: Mapping[str, Any]) -> Path:
+    """Set fields in dataset.json, keep its other content, and return its path."""
+    path = root / "dataset.json"
+    if not root.stat().st_mode & stat.S_IWUSR:  # the root user could write, but respects the mode
+        raise DataError(f"{path}: not written, the folder is read-only; copy it, or allow writing")
+    try:
+        content = read_dataset_json(path)
+        merged = {**content, **fields}
+        if content.get("mask_values") and "mask_values" in fields:  # its keys are flags of their own
+            merged["mask_values"] = {**content["mask_values"], **fields["mask_values"]}
+        DatasetSpec.from_dict(merged)
+        text = json.dumps(merged, indent=2) + "\n"
+        write_atomically(path, lambda file: file.write(text.encode()))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror}); copy the data to a writable folder") from error
+    return path

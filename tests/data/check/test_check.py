@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from data.check.check import check_folder, main
+from data.check.__main__ import main
+from data.check.check import check_folder
 from data.reading.layout import read_dataset
 from data.values.decoding import decode_label, read_pixels
 
@@ -220,13 +221,16 @@ def test_flags_set_fields_and_keep_the_others(folder):
 
 
 def test_file_for_json_that_cannot_be_written_is_told_before_the_check(folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("data.check.check.check_folder", None)
+    monkeypatch.setattr("data.check.__main__.check_folder", None)
     assert main([str(folder), "--json", str(tmp_path / "no/report.json")]) == 2
     assert "no/report.json: cannot be written" in capsys.readouterr().err
     (tmp_path / "report.json").write_text("kept")
     with pytest.raises(TypeError):
         main([str(folder), "--json", str(tmp_path / "report.json")])
     assert (tmp_path / "report.json").read_text() == "kept"
+    with pytest.raises(TypeError):
+        main([str(folder), "--json", str(tmp_path / "new.json")])
+    assert not (tmp_path / "new.json").exists()
 
 
 @pytest.mark.parametrize("flags", [(), ("--depth-unit", "m", "--depth-scale", "256")])

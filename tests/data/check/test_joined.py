@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from data.check.check import check_folder, main
+from data.check.__main__ import main
+from data.check.check import check_folder
 from data.dataset import DataError
 from data.reading.layout import read_dataset
 

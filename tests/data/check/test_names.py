@@ -5,7 +5,7 @@ import unicodedata
 import cv2
 import pytest
 
-from data.check.check import main
+from data.check.__main__ import main
 from data.check.fix import MAX_LINES, Source, choose_names
 from data.reading.layout import read_dataset
 

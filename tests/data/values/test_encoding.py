@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.check.check import main as check
+from data.check.__main__ import main as check
 from data.data_module import DataModule, load_data_module
 from data.dataset import DataError, DatasetSpec, MaskValues
 from data.reading.layout import read_dataset

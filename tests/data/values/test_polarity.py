@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from data.check.check import check_folder, main
+from data.check.__main__ import main
+from data.check.check import check_folder
 from data.dataset import Triplet
 from data.reading.layout import read_dataset
 from data.values.alignment import DepthStep
