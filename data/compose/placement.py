@@ -27,7 +27,7 @@ class Placement:
     x: float
     y: float
     size: float
-    mirrored: bool
+    mirrored: bool = False
 
     def bottom(self, shape: tuple[int, int]) -> float:
         """Return the lowest row of a foreground of a shape (height, width), in sides of the image."""
@@ -37,7 +37,9 @@ class Placement:
 def draw_placement(rng: np.random.Generator, sizes: tuple[float, float] = (SMALLEST, LARGEST)) -> Placement:
     """Draw a place by the study's rule, with a size within `sizes`."""
     x, y = rng.uniform(0, 1, 2).tolist()
-    return Placement(x=x, y=y, size=float(rng.uniform(*sizes)), mirrored=bool(rng.random() < 0.5))
+    place = Placement(x=x, y=y, size=float(rng.uniform(*sizes)))
+    rng.random()  # unused; earlier versions drew it, and a seed still gives the same data
+    return place
 
 
 def compute_standing_sizes(inverse: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
@@ -93,7 +95,7 @@ def draw_standing(
     row, column = divmod(int(feet[rng.integers(feet.size)]), sizes.shape[1])
     size = float(sizes[row, column]) * float(rng.uniform(*HEIGHTS))
     middle = (row + 1) / sizes.shape[0] - size * shape[0] / max(shape) / 2
-    return Placement(x=(column + 0.5) / sizes.shape[1], y=middle, size=size, mirrored=False), (row, column)
+    return Placement(x=(column + 0.5) / sizes.shape[1], y=middle, size=size), (row, column)
 
 
 def compute_overlap(place: Placement, shape: tuple[int, int], px: int) -> tuple[Window, Window]:

@@ -6,7 +6,7 @@ from data.compose.placement import Placement
 from data.compose.sources import UNKNOWN, Background
 
 PX = 64
-MIDDLE = Placement(x=0.5, y=0.5, size=0.5, mirrored=False)
+MIDDLE = Placement(x=0.5, y=0.5, size=0.5)
 
 
 def canvas_of(depth=0.4, *, offset=0.0, grey=100):
@@ -78,7 +78,7 @@ def test_later_thing_covers_earlier_one():
     canvas = canvas_of()
     paste_foreground(canvas, square(value=50), MIDDLE, distance_ratio=0.9)
     first = canvas.depth.copy()
-    right = Placement(x=0.75, y=0.5, size=0.5, mirrored=False)
+    right = Placement(x=0.75, y=0.5, size=0.5)
     paste_foreground(canvas, square(value=250), right, distance_ratio=0.9)
     both = canvas.mask > 0
     np.testing.assert_array_equal(both.any(axis=0).nonzero()[0], np.arange(16, 64))  # the union
