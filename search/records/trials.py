@@ -57,6 +57,11 @@ class TrialRecord:
         """The last validation score; minus infinity before the first report."""
         return float(self.metrics.get("score", float("-inf")))
 
+    @property
+    def number(self) -> int:
+        """The number of the trial in its stage."""
+        return int(self.trial_id[1:])
+
     def row(self) -> dict[str, Any]:
         """Return the row of trials.csv, leading columns first."""
         own = {name: getattr(self, name) for name in ("trial_id", "parent_id", "stage", "status", "reason", "seed")}
@@ -72,7 +77,7 @@ def yield_free_numbers(records: Iterable[TrialRecord]) -> Iterator[int]:
     Trials need not begin in the order of their numbers: if a run is killed while two are about to begin, the second may
     have begun alone.
     """
-    taken = {int(record.trial_id[1:]) for record in records}
+    taken = {record.number for record in records}
     return (number for number in itertools.count(1) if number not in taken)
 
 

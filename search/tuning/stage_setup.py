@@ -11,7 +11,7 @@ from typing import Any
 
 from ray import tune
 
-from data.data_module import DataModule
+from data.data_module import DataModule, StageData
 from data.runtime.storage import publish_cached
 from models.cost import Throughput
 from search.config.budget import Budget, Deadlines
@@ -68,42 +68,29 @@ class RunResources:
     encoder: Path | None = None  # converted weights of --encoder-weights
     storage: str | None = None  # URI from which nodes fill their caches; None if they share that of this machine
 
+    def compute_remaining_s(self, stage: Stage) -> float | None:
+        """Return the seconds until the deadline of a stage, negative after it; None without one."""
+        return None if self.deadlines is None else self.deadlines.stages[stage.name] - time.monotonic()
+
 
 def build_stage_context(
     resources: RunResources, stage: Stage, *, trials: int | None, recorded: Mapping[str, Any] = MappingProxyType({})
 ) -> StageContext:
-    """Pack the images of a stage, within a quarter of its time, and allocate resources to its trials.
+    """Prepare the images of a stage and allocate resources to its trials.
 
     `trials` is None for a search, which fills the time of the stage. `recorded` has the `train_images` and `cap_s` of
     an earlier process or round, because scores of a stage are comparable only on the same images.
     """
-    cluster, deadline, until = resources.cluster, None, None
-    throughput = cluster.share(resources.throughput, at_once := trials or cluster.workers)
-    if resources.deadlines is not None:
-        deadline = resources.deadlines.stages[stage.name]
-        until = time.monotonic() + (deadline - time.monotonic()) / 4
-    allocation = allocate(
-        stage,
-        remaining_s=_compute_remaining_s(deadline),
-        trials=trials,
-        workers=cluster.workers,
-        throughput=throughput,
-        data=resources.data_module,
-        most_images=recorded.get("train_images"),
-    )
-    data = resources.data_module.stage_data(
-        fraction=stage.fraction, px=stage.px, max_images=allocation.train_images, deadline=None if recorded else until
-    )
-    if resources.storage:
-        with resources.data_module.show("publishing images") as progress:
-            data = data.publish(resources.storage, progress)
-        if resources.encoder:
-            publish_cached(resources.storage, [f"{ENCODERS}/{resources.encoder.name}"])
+    cluster = resources.cluster
+    at_once = trials or cluster.workers
+    throughput = cluster.share(resources.throughput, at_once)
+    data = _prepare_data(resources, stage, trials=trials, throughput=throughput, recorded=recorded)
+    left_s = resources.compute_remaining_s(stage)  # what the preparation has left
     return StageContext(
         stage=stage,
         data=data,
-        deadline=deadline,
-        cap_s=recorded.get("cap_s", compute_trial_cap(stage, _compute_remaining_s(deadline), trials, cluster.workers)),
+        deadline=None if resources.deadlines is None else resources.deadlines.stages[stage.name],
+        cap_s=recorded.get("cap_s", compute_trial_cap(stage, left_s, trials, cluster.workers)),
         threads=cluster.threads(at_once),
         device="cuda" if cluster.gpus else "cpu",
         devices=cluster.count_devices_each(at_once),
@@ -117,9 +104,34 @@ def build_stage_context(
     )
 
 
-def _compute_remaining_s(deadline: float | None) -> float | None:
-    """Return the seconds until a deadline; None without one."""
-    return None if deadline is None else deadline - time.monotonic()
+def _prepare_data(
+    resources: RunResources, stage: Stage, *, trials: int | None, throughput: Throughput, recorded: Mapping[str, Any]
+) -> StageData:
+    """Pack the images of a stage, new ones within a quarter of its time, and publish them if there is a storage."""
+    left_s = resources.compute_remaining_s(stage)
+    allocation = allocate(
+        stage,
+        remaining_s=left_s,
+        trials=trials,
+        workers=resources.cluster.workers,
+        throughput=throughput,
+        data=resources.data_module,
+        most_images=recorded.get("train_images"),
+    )
+    until = None if recorded or left_s is None else time.monotonic() + left_s / 4
+    data = resources.data_module.stage_data(
+        fraction=stage.fraction, px=stage.px, max_images=allocation.train_images, deadline=until
+    )
+    return data if resources.storage is None else _publish(resources, data, resources.storage)
+
+
+def _publish(resources: RunResources, data: StageData, storage: str) -> StageData:
+    """Copy the images of a stage and the encoder's weights to the storage, from which nodes fetch them."""
+    with resources.data_module.show("publishing images") as progress:
+        published = data.publish(storage, progress)
+    if resources.encoder:
+        publish_cached(storage, [f"{ENCODERS}/{resources.encoder.name}"])
+    return published
 
 
 def build_promoted_specs(
@@ -146,9 +158,9 @@ def build_promoted_specs(
 
 def count_repeats(resources: RunResources, stage: Stage, finished: Sequence[TrialRecord], wanted: int) -> int:
     """Return how many of `wanted` repeats, each as long as the trials of `finished`, the remaining time allows."""
-    if resources.deadlines is None or not finished:
+    left_s = resources.compute_remaining_s(stage)
+    if left_s is None or not finished:
         return wanted
-    left_s = resources.deadlines.stages[stage.name] - time.monotonic()
     work_s = max(float(r.metrics["device_s"]) for r in finished)
     for trials in range(wanted, 0, -1):
         rounds = -(-trials // resources.cluster.workers)
@@ -159,15 +171,15 @@ def count_repeats(resources: RunResources, stage: Stage, finished: Sequence[Tria
 
 def has_time(resources: RunResources, stage: Stage, record: TrialRecord, *, trials: int) -> bool:
     """Return whether one of a stage's trials has time for one optimizer step and the smallest validation."""
-    if resources.deadlines is None:
-        return True
-    left_s = resources.deadlines.stages[stage.name] - time.monotonic()
+    left_s = resources.compute_remaining_s(stage)
     cap_s = compute_trial_cap(stage, left_s, trials, resources.cluster.workers)
+    if left_s is None or cap_s is None:
+        return True
     config = TrialConfig.from_flat(record.config)
     images = config.optim.batch_size + VALIDATION_COST * MIN_MEASURED
     throughput = resources.cluster.share(resources.throughput, trials)
     needed_s = throughput.estimate_training_s(config.model, stage.px, images, config.optim.batch_size)
-    return left_s >= 0 and cap_s is not None and needed_s <= cap_s
+    return left_s >= 0 and needed_s <= cap_s
 
 
 def build_fixed_specs(
@@ -184,7 +196,7 @@ def build_fixed_specs(
     configurations are trained again under new numbers.
     """
     taken = {record.trial_id for record in begun}
-    done = {(int(record.trial_id[1:]) - 1) % len(configs) for record in (begun if counted is None else counted)}
+    done = {(record.number - 1) % len(configs) for record in (begun if counted is None else counted)}
     specs = []
     for i, config in enumerate(configs):
         if i not in done:
@@ -218,7 +230,8 @@ def centre_lr_ranges(resources: RunResources, context: StageContext) -> LrRanges
     Optimizers whose learning rate the user sets are not tested. A test takes a tenth of the stage's time at most. A
     range is unchanged if the test ran fewer than half of its steps or the loss did not clearly fall.
     """
-    limit = None if context.deadline is None else TEST_SHARE * (context.deadline - time.monotonic())
+    left_s = resources.compute_remaining_s(context.stage)
+    limit = None if left_s is None else TEST_SHARE * left_s
     sizes, space = choose_batch_sizes(len(context.data.train)), build_space(configured=resources.space)
     names = [name for name in list_choices("optim/name", space) if f"{name}/lr" not in resources.space]
     ranges = {name: LR_RANGES[name] for name in names}
@@ -240,6 +253,12 @@ def suggest_rate(config: TrialConfig, context: StageContext, seed: int, limit: f
     return test.suggestion if len(test.rates) >= STEPS / 2 else None
 
 
+def _build_stop_criterion(budget: Budget, context: StageContext, retried: int) -> StopCriterion:
+    """Stop a search after the trials of the budget, and early enough for its last trials to train."""
+    latest = None if context.deadline is None else context.deadline - max(2.0, (context.cap_s or 0) / 4)
+    return StopCriterion(budget.trials and budget.trials + retried, latest)
+
+
 def build_search(
     resources: RunResources,
     context: StageContext,
@@ -250,23 +269,21 @@ def build_search(
     unfinished: Sequence[TrialSpec] = (),
     retried: int = 0,
 ) -> FeasibleOptunaSearch:
-    """Build the Optuna searcher, which stops early enough for its last trials to train.
+    """Build the Optuna searcher.
 
     `past` are the trials of the search so far, `unfinished` the specifications of those without an outcome; `retried`
     trials of a search that failed as a whole do not count towards the budget.
     """
-    stage, images = context.stage, len(context.data.train)
+    stage, images, workers = context.stage, len(context.data.train), resources.cluster.workers
     space = limit_space(images, narrow=stage.narrow, lr=lr, configured=resources.space)
-    workers = resources.cluster.workers
     throughput = resources.cluster.share(resources.throughput, workers)
     rules = build_feasibility(stage, resources.constraints, throughput, images=images, cap_s=context.cap_s)
-    latest = None if context.deadline is None else context.deadline - max(2.0, (context.cap_s or 0) / 4)
     propose, storage = partial(suggest, space=space), open_journal(journal)
     reconcile_study(storage, propose, past, encode=partial(encode_point, space=space), objectives=stage.objectives)
     search = FeasibleOptunaSearch(
         propose,
         context,
-        closed=StopCriterion(resources.budget.trials and resources.budget.trials + retried, latest),
+        closed=_build_stop_criterion(resources.budget, context, retried),
         rules=rules,
         storage=storage,
         # enqueued once, even if the run is killed before its first trial
