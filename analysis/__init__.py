@@ -22,7 +22,7 @@ prepare_process()
 class AnalysisError(ValueError):
     """A run, model, photo or option cannot be used; the message is one line that says what to do.
 
-    All functions of `analysis` raise it for such input.
+    All functions of `analysis` raise this error for invalid input.
     """
 
 

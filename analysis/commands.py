@@ -1,4 +1,4 @@
-"""The command `one-look`: its sub-commands are command lines of the packages, imported when they are called."""
+"""The command `one-look`: its sub-commands are the command lines of the packages, each imported when it is called."""
 
 import argparse
 import sys
@@ -11,7 +11,7 @@ COMMANDS = {  # module and description of each sub-command
     "predict": ("analysis.predict.__main__", "predict foreground and depth of photos"),
     "evaluate": ("analysis.evaluate", "measure a model on other data sets"),
     "report": ("analysis.report.__main__", "write the report of a run"),
-    "demo": ("analysis.demo", "serve a page to try a model on photos"),
+    "demo": ("analysis.demo", "open a local web page to try a model on photos"),
     "export": ("analysis.export.__main__", "write a model as one file for other programs"),
     "compare": ("analysis.compare.__main__", "compare search methods at equal budget"),
     "reproduce": ("search.reproduce.__main__", "train a recorded trial again and compare its metrics"),

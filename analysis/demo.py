@@ -3,7 +3,7 @@
     one-look demo RUN_OR_MODEL
 
 The page is served to this machine only and works offline; photos are deleted when the server ends. Relative inverse
-depth has neither unit nor offset, and an image does not record its lens. The point cloud assumes all three.
+depth has neither unit nor offset, and the lens of a photo is unknown. The point cloud assumes all three.
 """
 
 import argparse
@@ -33,20 +33,20 @@ if TYPE_CHECKING:
     from analysis.predict.model import Model
 
 HOST = "127.0.0.1"
-NAMES = (HOST, "localhost")  # host names under which the page answers
+NAMES = (HOST, "localhost")  # host names that the page answers to
 MAX_UPLOAD = "100mb"
 MAX_PX = 1280  # longer side of the displayed images
 TURNING = Path(__file__).parent / "assets" / "turning.js"
 HEIGHT_PX = 420
-MIN_WIDTH_PX = 320  # width of a panel; on a phone the panels stand below each other
+MIN_WIDTH_PX = 320  # width of a panel; on a phone the panels are stacked
 STYLE = f".turning {{ height: {HEIGHT_PX - 24}px; touch-action: none; }}"  # the frame takes 24 px
 PANELS = {"mask": "mask", "depth": "depth, near is bright", "cutout": "cut-out"}
 FIELD_OF_VIEW_DEG = 55.0  # along the longer side; a 35 mm lens on 36 mm film has 54.4
-FARTHEST = 2.0  # distance where the inverse depth is 0; where it is 1 the distance is 1
+FARTHEST = 2.0  # distance where the inverse depth is 0; it is 1 where the inverse depth is 1
 MAX_POINTS = 40_000
-POINT_PX = 2.5  # MAX_POINTS of this size leave no gaps in a view of 700 px
+POINT_PX = 2.5  # MAX_POINTS points of this size leave no gaps in a view of 700 px
 EYE = {"x": 0.2, "y": -1.3, "z": 0.1}  # a little to the right of the camera and above it
-ASSUMED = f"a camera of {FIELD_OF_VIEW_DEG:.0f} degrees, the farthest {FARTHEST:g} times as far away as the nearest"
+ASSUMED = f"a camera of {FIELD_OF_VIEW_DEG:.0f} degrees, the farthest point {FARTHEST:g} times as far as the nearest"
 HINT = f"The point cloud assumes {ASSUMED}; drag to turn it, scroll to zoom."
 
 Points = Float32[np.ndarray, "n 3"]
@@ -72,7 +72,7 @@ def predict_photo(model: "Model", photo: RGBImage | None) -> tuple[Any, ...]:
 
 
 def make_points(image: RGBImage, depth: FloatMap, *, most: int = MAX_POINTS) -> tuple[Points, Colours]:
-    """Project the pixels of an image, shrunk to about `most`, into space with a pinhole camera.
+    """Project the pixels of an image, shrunk to about `most` pixels, into space with a pinhole camera.
 
     Coordinates are (right, forward, up) from the camera, in units of the nearest distance along the optical axis.
 
@@ -100,7 +100,7 @@ def plot_points(xyz: Points, rgb: Colours) -> "go.Figure":
 
 
 def shrink(values: np.ndarray, scale: float) -> np.ndarray:
-    """Scale the sides of an image or map by area averages; it is left as it is where `scale` is 1 or more."""
+    """Shrink an image or map by the factor `scale`, by area averages; leave it unchanged if `scale` is 1 or more."""
     if scale >= 1:
         return values
     size = [max(1, round(side * scale)) for side in values.shape[1::-1]]
@@ -158,9 +158,9 @@ def _build_photo_input() -> "gradio.Image":
 
 
 class OwnPageOnly:
-    """Middleware that refuses requests of other web pages, by their Host and Origin.
+    """Middleware that refuses requests from other web pages, recognised by Host and Origin.
 
-    A page of any site that the user visits can send to 127.0.0.1, also under a name of its own (DNS rebinding).
+    Any site that the user visits can send requests to 127.0.0.1, even under a host name of that site (DNS rebinding).
     """
 
     def __init__(self, app: Any) -> None:
@@ -183,7 +183,8 @@ def serve(model: "Model", port: int | None) -> None:
     from starlette.middleware import Middleware
 
     blocks = build_page(model)
-    theme = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # local fonts: it works offline
+    # local fonts, so that the page works offline
+    theme = gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["monospace"])
     try:
         _, address, _ = blocks.launch(
             server_name=HOST,
@@ -199,8 +200,8 @@ def serve(model: "Model", port: int | None) -> None:
             prevent_thread_lock=True,
         )
     except OSError as error:
-        raise AnalysisError(f"port {port or 'from 7860 on'} is in use; name another with --port") from error
-    print(f"{address}  open it and drop a photo; stop with Ctrl-C", flush=True)
+        raise AnalysisError(f"port {port or 'from 7860 on'} is in use; choose another port with --port") from error
+    print(f"{address}  open this page and drop a photo on it; stop with Ctrl-C", flush=True)
     blocks.block_thread()
 
 
@@ -215,7 +216,7 @@ def _describe(model: "Model") -> str:
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
-    p = make_parser("one-look demo", "Serve a page to try a trained model.")
+    p = make_parser("one-look demo", "Open a local web page to try a trained model on photos.")
     port = "port of the page (default: the first free one from 7860)"
     p.add_argument("--port", type=parse_whole(1, 2**16 - 1, "a port"), metavar="N", help=port)
     add_device_option(p)

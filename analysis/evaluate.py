@@ -2,8 +2,8 @@
 
     one-look evaluate [RUN_OR_MODEL] DIR [DIR ...] [--near dark] [--table FILE.csv]
 
-Each image is predicted and measured at its own size. Depth is measured after the scale and shift that fit it best to
-the truth, because one image does not determine them. A baseline that ignores the image gives the scale of the metrics.
+Each image is predicted and measured at its own size. Depth is measured after fitting its scale and shift to the truth,
+because a single image does not determine them. A baseline that ignores the image puts the metrics into perspective.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from data.flags import add_meaning_flags, add_role_flags, read_meaning_flags, re
 from data.runtime import cli
 from data.runtime.progress import Progress, no_progress, progress_bar
 
-if TYPE_CHECKING:  # imports of seconds, which --help does not need
+if TYPE_CHECKING:  # these imports take seconds, and --help does not need them
     import pandas as pd
 
     from analysis.predict.model import Model
@@ -35,12 +35,12 @@ if TYPE_CHECKING:  # imports of seconds, which --help does not need
 METRICS = ("score", "iou", "boundary_f", "mae_mask", "rmse_depth", "explained_depth", "delta1")
 BASELINE = "baseline"
 EPILOG = """\
-iou, boundary_f (F-measure of the outline, within 0.75 % of the diagonal) and mae_mask measure the mask at one half;
-rmse_depth, explained_depth (1 = all of the depth's variance, 0 = no better than its mean) and delta1 (share of pixels
-within a factor of 1.25) measure relative inverse depth after scale and shift. score is the one of the model's run, of
-these values. All are means over the images that have the truth (iou and boundary_f: some foreground), with the 95 %
-interval of a bootstrap over images. The baseline predicts foreground everywhere, and depth that increases evenly from
-the bottom to the top.
+iou, boundary_f (F-measure of the outline, within 0.75 % of the diagonal) and mae_mask measure the mask thresholded at
+0.5; rmse_depth, explained_depth (1 = all of the depth's variance, 0 = no better than its mean) and delta1 (share of
+pixels within a factor of 1.25) measure relative inverse depth after scale and shift. score is the score of the model's
+run, computed from these values. All are means over the images that have the truth (iou and boundary_f: some
+foreground), with the 95 % interval of a bootstrap over images. The baseline predicts foreground everywhere, and depth
+that increases evenly from the bottom to the top.
 
 Exit code: 0 done (images that cannot be measured are named and left out), 2 wrong arguments or nothing to measure.
 """
@@ -49,7 +49,7 @@ BoolMap = Bool[np.ndarray, "h w"]
 
 
 def align_depth(prediction: FloatMap, truth: FloatMap, known: BoolMap) -> FloatMap:
-    """Align predicted to true inverse depth by the best non-negative scale and shift; `known` has a pixel at least.
+    """Align predicted to true inverse depth by the best non-negative scale and shift; `known` has at least one pixel.
 
     Source: Ranftl et al. 2020, arXiv:1907.01341, section 5 (least squares, in inverse depth). A negative scale, which
     would reward swapped near and far, becomes 0.
@@ -63,7 +63,7 @@ def align_depth(prediction: FloatMap, truth: FloatMap, known: BoolMap) -> FloatM
 
 
 def measure_prediction(mask: FloatMap, depth: FloatMap, truth: "TripletArrays", score: "Score") -> dict[str, float]:
-    """Measure one prediction at the truth's size; metrics that the truth does not allow are left out."""
+    """Measure one prediction at the truth's size; metrics that need unknown truth are left out."""
     import torch
 
     from models.losses.terms import valid_mean
@@ -94,13 +94,13 @@ def measure_prediction(mask: FloatMap, depth: FloatMap, truth: "TripletArrays", 
 
 
 def predict_baseline(shape: tuple[int, int]) -> tuple[FloatMap, FloatMap]:
-    """Return mask and depth of the baseline: foreground everywhere, and lower pixels are nearer."""
+    """Return mask and depth of the baseline: foreground everywhere, and depth that gets nearer towards the bottom."""
     ramp = np.linspace(0, 1, shape[0], dtype=np.float32)[:, None]
     return np.ones(shape, np.float32), np.repeat(ramp, shape[1], axis=1)
 
 
 def evaluate(model: "Model", dataset: Dataset, *, progress: Progress = no_progress) -> "pd.DataFrame":
-    """Return two rows for each image, by the model and by the baseline, with METRICS, empty where truth is unknown.
+    """Return METRICS in two rows for each image, for the model and the baseline; they are empty where truth is unknown.
 
     Unreadable images are named on stderr and left out.
     """
@@ -118,7 +118,7 @@ def evaluate(model: "Model", dataset: Dataset, *, progress: Progress = no_progre
 
 
 def _read_truths(dataset: Dataset, progress: Progress) -> Iterator[tuple[str, "TripletArrays"]]:
-    """Yield name and content of each readable triplet."""
+    """Yield the name and the content of each readable triplet."""
     from data.values.triplet import read_triplet, resolve_specs
 
     for unusable in dataset.unusable:
@@ -169,7 +169,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = make_parser("one-look evaluate", text, EPILOG)
     parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="data set folders")
     add_role_flags(parser)
-    add_meaning_flags(parser.add_argument_group("meaning of the values", "where dataset.json leaves it open"))
+    add_meaning_flags(parser.add_argument_group("meaning of the values", "for values that dataset.json leaves open"))
     parser.add_argument("--table", type=Path, metavar="FILE", help="write the metrics of each image to a CSV file")
     add_device_option(parser)
     return parser
@@ -199,7 +199,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     roles = read_role_flags(args)
     if roles and len(args.folders) > 1:
         named = "--images, --masks and --depth name sub-folders of one folder"
-        raise DataError(f"{named}; measure the others by themselves")
+        raise DataError(f"{named}; measure the other data sets in separate calls")
     fields = read_meaning_flags(args)
     datasets = [open_dataset(folder, roles=roles, fields=fields) for folder in args.folders]
     for dataset in datasets:

@@ -1,5 +1,5 @@
-"""Compare search methods at equal budget, over seeds, with all models scored alike.
+"""Compare search methods at equal budget over several seeds, with all models scored in the same way.
 
-Import from `methods`, `scoring`, `compare` and `summary`; nothing is imported here, because torch and
-matplotlib take seconds.
+Import from `methods`, `scoring`, `compare` and `summary`; nothing is re-exported here, because importing torch and
+matplotlib takes seconds.
 """

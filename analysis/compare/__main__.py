@@ -1,11 +1,11 @@
-"""Compare search methods at equal budget: each is a whole run of search/run.py, of the same length, for each seed.
+"""Compare search methods at equal budget: every method makes one whole run of search/run.py for each seed.
 
     one-look compare --data DIR --budget 5m --seeds 5 --methods default,starter,random --out DIR
 
-A seed decides which backgrounds are held out, for all methods alike. The runs are made one after another, and methods
-alternate, so that a slow period of the machine affects all of them; existing runs are not repeated. All models are then
-measured on all validation and test images at one size, and with `--judge` on images from elsewhere. The command writes
-table.md, runs.csv and best_over_time (.png and .svg), and keeps every run folder.
+The seed decides which backgrounds are held out, and does so for all methods alike. The runs are made one after another,
+and methods alternate so that a slow period of the machine affects all of them; existing runs are not repeated. All
+models are then measured on all validation and test images at one size, and with `--judge` on another data set. The
+command writes table.md, runs.csv and best_over_time (.png and .svg), and keeps every run folder.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
         help=f"comma-separated, of {known} (default {default})",
     )
     p.add_argument(
-        "--judge", type=Path, metavar="DIR", help="also measure all models on a data set that none of them saw"
+        "--judge", type=Path, metavar="DIR", help="also measure all models on a data set that none was trained on"
     )
     p.add_argument("--out", type=Path, default=Path("comparison"), help="folder of all runs (default comparison)")
     return p
@@ -51,7 +51,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     args = build_parser().parse_args(arguments)
-    from analysis.compare.compare import compare  # after --help: torch, pandas and matplotlib take seconds
+    # after --help: importing torch, pandas and matplotlib takes seconds
+    from analysis.compare.compare import compare
 
     return cli.run(lambda: print(compare(Comparison(**vars(args))), end=""), AnalysisError, DataError)
 

@@ -1,4 +1,4 @@
-"""Make the missing runs of a comparison, measure the models of all runs alike, and write the table and the plot."""
+"""Make the missing runs of a comparison, measure the models of all runs in the same way, and write table and plot."""
 
 from collections.abc import Sequence
 from itertools import count
@@ -20,15 +20,15 @@ from analysis.runs.tables import markdown_table
 from search.config.budget import Budget
 
 LEVEL = 0.95  # confidence level of the intervals
-DELTA = 0.03  # difference of scores that matters: two trainings of one configuration differ by as much
+DELTA = 0.03  # difference of scores that matters: two trainings of the same configuration differ by that much
 LATE = 1.02  # runs that take longer than this multiple of the budget are marked
 TIMES = 400
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")  # Okabe and Ito 2008
-DASHES = ("-", "--", "-.", ":", (0, (8, 3)))  # as many as share no factor with the colours
-TITLES = {  # of metrics; the first one that the runs have is compared seed by seed
-    "judge_score": "score elsewhere",
-    "judge_iou": "IoU elsewhere",
-    "judge_explained_depth": "variance of depth explained elsewhere",
+DASHES = ("-", "--", "-.", ":", (0, (8, 3)))  # their number shares no factor with that of the colours
+TITLES = {  # titles of metrics; the first metric that the runs recorded is compared seed by seed
+    "judge_score": "score on --judge data",
+    "judge_iou": "IoU on --judge data",
+    "judge_explained_depth": "explained depth variance on --judge data",
     "test_score": "test score",
     "test_iou": "test IoU",
     "test_rmse_depth": "test RMSE",
@@ -69,8 +69,8 @@ def estimate_mean(values: Float[np.ndarray, "runs ..."]) -> Float[np.ndarray, "3
 def estimate_methods(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Return `runs`, and the `mean` of a metric with its 95 % interval `low` to `high`, of each method, the best first.
 
-    A method with another budget has a row of its own. The interval of a single run is a point. There are no rows for a
-    metric that no run has, such as those of a test split that the data lack.
+    A method that was run with another budget gets a separate row. The interval of a single run is a point. There are no
+    rows for a metric that no run recorded, such as a test metric for data without a test split.
     """
     groups = table[table[metric].notna()].groupby(["method", "budget"])[metric]
     rows = {name: [len(values), *estimate_mean(values.to_numpy(dtype=float))] for name, values in groups}
@@ -80,7 +80,7 @@ def estimate_methods(table: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def count_seeds(differences: Sequence[float]) -> int:
-    """Return the number of seeds that narrows the interval of such differences to DELTA on either side."""
+    """Return the number of seeds that would narrow the interval of these differences to DELTA on either side."""
     std = float(np.std(differences, ddof=1))
     return next(seeds for seeds in count(2) if _compute_t(seeds) * std <= DELTA * seeds**0.5)
 
@@ -90,7 +90,7 @@ def _compute_t(runs: int) -> float:
 
 
 def build_comparison_table(runs: pd.DataFrame, budget: Budget) -> str:
-    """Return a Markdown table with a row for each method, and an explanation; `runs` has rows of scoring.score_run."""
+    """Return a Markdown table with a row per method, and an explanation; `runs` contains rows of scoring.score_run."""
     known = [name for name in TITLES if name in runs]
     rows = [_build_row(str(method), runs, known, budget) for method in runs["method"].unique()]
     return f"{markdown_table(rows)}\n{_explain(runs, known[0])}\n"
@@ -144,12 +144,10 @@ def _format_wall_times(wall_s: "pd.Series[float]", budget: Budget) -> str:
 
 
 def _explain(runs: pd.DataFrame, metric: str) -> str:
-    elsewhere = (
-        " Elsewhere: the images of --judge, measured by one-look evaluate." if metric.startswith("judge") else ""
-    )
+    judged = " --judge data are measured as one-look evaluate does." if metric.startswith("judge") else ""
     return (
         f"All models are measured on whole splits at {PX} px and scored with one standard deviation of the depth for "
-        f"each seed.{elsewhere} {TITLES[metric].capitalize()} and differences by seed: mean over "
+        f"each seed.{judged} {TITLES[metric].capitalize()} and differences by seed: mean over "
         f"{runs['seed'].nunique()} seeds [95 % t-interval]; other columns: mean [lowest, highest]. Seeds for {DELTA}: "
         f"the number of seeds that narrows the interval of the difference to {DELTA} on either side. Late: over "
         f"{LATE - 1:.0%} more than the budget."
@@ -160,8 +158,8 @@ def plot_over_time(runs: pd.DataFrame, curves: Sequence[pd.DataFrame]) -> Figure
     """Plot the incumbent's score of each method over time, and the final models' scores at the right.
 
     Lines are means over seeds with their intervals; each begins when all runs of its method have an incumbent. The dots
-    are the models in best/ on the whole validation split, all at one size. `runs` has the rows of scoring.score_runs,
-    and `curves` the scoring.trace_incumbent of each.
+    are the models in best/ on the whole validation split, all at one size. `runs` contains the rows of
+    scoring.score_runs, and `curves` the scoring.trace_incumbent of each run.
     """
     figure = Figure(figsize=(11.5, 5), layout="constrained")
     ax, ends = figure.subplots(1, 2, width_ratios=(8, 1), sharey=True)
@@ -210,7 +208,7 @@ def _label(figure: Figure, ax: Axes, ends: Axes, runs: pd.DataFrame) -> None:
     beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1), "alignment": "left", "frameon": False}
     ends.legend(**beside, fontsize="small", title=title, title_fontsize="small", handlelength=3.5)
     caption = (
-        "Lines: best trial of the highest stage that has reported, on that stage's own validation images and size; a "
+        "Lines: best trial of the highest stage that has reported, on that stage's validation images and size; a "
         "new stage may begin below\nthe best of the stage before. Mean over seeds and its 95 % t-interval. "
         "0 is a constant guess."
     )

@@ -1,4 +1,4 @@
-"""The methods of a comparison and their runs: each is a whole run of search/run.py with the same budget."""
+"""The methods of a comparison and their runs: whole runs of search/run.py with the same budget."""
 
 import subprocess
 import sys
@@ -17,10 +17,18 @@ RUN = Path(__file__).resolve().parents[2] / "search" / "run.py"
 DEFAULT = "default"
 METHODS = {
     DEFAULT: [],
-    "starter": ["--recipe", "quick_efficientnet"],  # the first configuration of a search, for the whole budget
+    "starter": [
+        "--recipe",
+        "quick_efficientnet",
+    ],  # the first configuration that a search tries, trained for the whole budget
     "random": ["--sampler", "random", "--first", "nothing"],  # random search with the same stages
-    "asha_only": ["--stages", "single", "--first", "nothing"],  # plain ASHA: no portfolio, promotion, reuse of weights
-    "one_epoch_topk": ["--stages", "one_epoch"],  # one epoch for all trials, then full training of the best few
+    "asha_only": [
+        "--stages",
+        "single",
+        "--first",
+        "nothing",
+    ],  # plain ASHA: no portfolio, no promotion, no reuse of weights
+    "one_epoch_topk": ["--stages", "one_epoch"],  # one epoch for all trials, then full training of the best one or two
     "study": ["--recipe", "study"],  # the study's network, loss and training
     "study_small": ["--recipe", "study", "--width", "4"],
     "random_split": ["--split", "random"],  # a search on a split by image, which leaks backgrounds
@@ -35,9 +43,9 @@ class Comparison:
     data: Path
     budget: Budget  # budget of each run
     methods: Sequence[str]  # names in METHODS
-    seeds: int  # number of runs of each method; a seed decides which backgrounds are held out, for every method alike
+    seeds: int  # number of runs of each method; the seed decides which backgrounds are held out
     out: Path
-    judge: Path | None = None  # a data set that no method saw; all models are measured on it too
+    judge: Path | None = None  # a data set that no method is trained on; all models are measured on it too
 
     def runs(self) -> list[tuple[str, int, Path]]:
         """Return method, seed and folder of each run; methods alternate, so that a slow period affects all of them."""
@@ -74,7 +82,7 @@ def run_method(method: str, seed: int, comparison: Comparison, folder: Path) -> 
                 if comparison.budget.wall_s:
                     progress(int(time.monotonic() - begin), round(comparison.budget.wall_s))
         except KeyboardInterrupt:
-            process.wait()  # the run received the signal too and shuts down cleanly
+            process.wait()  # the run has received the signal too and shuts down cleanly
             raise
     if process.returncode:
         lines = errors.strip().splitlines() or [f"exit code {process.returncode}"]

@@ -1,8 +1,8 @@
-"""Score the models of different runs on equal terms, and trace the incumbent of each run over time.
+"""Score the models of different runs under equal conditions, and trace the incumbent of each run over time.
 
 Runs differ in the size and number of their validation images and in the standard deviation of the depth that scales
-their scores. This module scores every model at PX, the last stage's size, with the depth's standard deviation over the
-whole validation split of its seed, split by background.
+their scores. This module scores every model at PX, the image size of the last stage, with the standard deviation of the
+depth over the whole validation split of its seed (split by background).
 """
 
 from collections.abc import Sequence
@@ -30,12 +30,12 @@ from models.score import Score
 from search.output.model_folder import measure
 
 PX = 160
-STAGE_ORDER = {"explore": 0, "confirm": 1, "final": 2, "repeat": 2}  # repeats of finalists are as high as finalists
-JUDGED = ("score", "iou", "explained_depth")  # metrics on images from elsewhere
+STAGE_ORDER = {"explore": 0, "confirm": 1, "final": 2, "repeat": 2}  # repeats rank as high as finalists
+JUDGED = ("score", "iou", "explained_depth")  # metrics on the data set of --judge
 
 
 class ResizingNetwork(nn.Module):
-    """A network with inputs of another size than its own `px`, resized on the CPU as data.values.triplet does."""
+    """A network whose inputs are first resized to its `px`, on the CPU as data.values.triplet does."""
 
     def __init__(self, network: nn.Module, px: int) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class ResizingNetwork(nn.Module):
 def score_run(folder: Path, judge: Dataset | None = None) -> dict[str, Any]:
     """Return the metrics of a run's model on whole splits of the data, its network, and what the run spent.
 
-    With a data set `judge` the row also has the means of the JUDGED metrics on it, as `judge_score` and so on.
+    With a data set `judge`, the row also contains the means of the JUDGED metrics on it, as `judge_score` and so on.
 
     Raises:
         AnalysisError: The run has no model, or its records are damaged.
@@ -64,8 +64,8 @@ def score_run(folder: Path, judge: Dataset | None = None) -> dict[str, Any]:
     row = measure_model(folder, state) | network | spent
     if judge is None:
         return row
-    elsewhere = evaluate(load_model(folder), judge).query("by == 'model'")[[*JUDGED]].mean().dropna()
-    return {f"judge_{name}": value for name, value in elsewhere.items()} | row
+    judged = evaluate(load_model(folder), judge).query("by == 'model'")[[*JUDGED]].mean().dropna()
+    return {f"judge_{name}": value for name, value in judged.items()} | row
 
 
 def score_runs(runs: Sequence[Path], judge: Dataset | None = None) -> pd.DataFrame:
@@ -81,8 +81,8 @@ def score_runs(runs: Sequence[Path], judge: Dataset | None = None) -> pd.DataFra
 def measure_model(folder: Path, state: dict[str, Any]) -> dict[str, float]:
     """Measure a run's model on all validation and test images of the run at PX; return score, IoU, RMSE and `sigma`.
 
-    The run itself measures at its own size, and as many images as its budget allows. `sigma` is the standard deviation
-    of the depth that scales the scores.
+    The run itself measured at its own image size, and only as many images as its budget allowed. `sigma` is the
+    standard deviation of the depth that scales the scores.
 
     Raises:
         DataError: The data have changed since the run.
@@ -107,9 +107,9 @@ def trace_incumbent(folder: Path, sigma: float) -> pd.DataFrame:
     """Return the validation score of a run's incumbent at every time at which the incumbent changed.
 
     The incumbent is the trial with the best score of the highest stage that has reported, as at the end of a run: when
-    a stage opens, its first model replaces the best of the stage below, better or not. The incumbent is chosen by the
-    run's score and rescored with a common `sigma`. It keeps its stage's image size because its weights are not stored.
-    Trials that failed are left out.
+    a stage opens, its first model replaces the best one of the stage below, whether it is better or not. The incumbent
+    is chosen by the run's score and rescored with a common `sigma`. It keeps its stage's image size because its weights
+    are not stored. Trials that failed are left out.
 
     Returns:
         `time_s` in seconds since the start of the command, increasing, and `score`.

@@ -1,8 +1,8 @@
-"""Summarize finished runs from their own records, a row for each: as a frame and as a Markdown table.
+"""Summarize finished runs from their records, one row for each run: as a frame and as a Markdown table.
 
     python -m analysis.compare.summary RUN [RUN ...]
 
-Nothing is measured here; `analysis.compare.scoring` measures all models again, on equal terms.
+Nothing is measured here; `analysis.compare.scoring` measures all models again, under equal conditions.
 """
 
 import sys
@@ -32,7 +32,7 @@ def summarize_runs(*runs: Path | str) -> pd.DataFrame:
         `run`, `method` (from `name_method`), `budget`, `data`, `seed`, `wall_s`, `trials`, `searched` (trials of the
         first stage), `failed`, `busy` (share of the search in which workers trained), the best model's `network`,
         `params` and `px`, and its `val_` and `test_` score, iou, rmse_depth and images as the run measured them: at its
-        own size, scored with the standard deviation of the depth that it saw.
+        own image size, scored with the standard deviation of its validation depth.
 
     Raises:
         AnalysisError: A run has not ended with a model.
@@ -55,7 +55,7 @@ def build_results_table(runs: pd.DataFrame) -> str:
 
 
 def name_method(run: Path, state: Mapping[str, Any]) -> str:
-    """Return the method in a folder's name, if analysis.compare named it, or else the run's options in words.
+    """Return the method in the folder's name if analysis.compare named the folder, or else the run's options in words.
 
     The words name the sampler and the stages; the method of runs that did not record them is "unknown".
     """

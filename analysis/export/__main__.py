@@ -21,14 +21,15 @@ EPILOG = f"""\
 The file is written beside the weights as model{" or model".join(SUFFIXES.values())}, or to --out.
 
 Its input is `rgb` (images, 3, height, width): red, green, blue in 0..255, sides of 16 or more. Its outputs are `mask`
-(1 = foreground) and `depth` (relative inverse depth, near = 1), both (images, 1, height, width) in [0, 1].
-The file normalises but does not resize: the model's metrics hold for squares of the side that it was trained at, so
-shrink a photo to that size first.
+(1 = foreground) and `depth` (relative inverse depth, near = 1), both (images, 1, height, width) in [0, 1]. The file
+normalises but does not resize: the model's metrics hold for squares of its training size, so shrink a photo to that
+size first.
 
     session = onnxruntime.InferenceSession("model.onnx"); mask, depth = session.run(None, {{"rgb": images}})
     mask, depth = torch.export.load("model.pt2").module()(images)
 
-Exit code: 0 written, 1 the file would not give the model's outputs (nothing is written), 2 wrong arguments.
+Exit code: 0 written, 1 the exported file would not reproduce the model's outputs (nothing is written), 2 wrong
+arguments.
 """
 
 
@@ -61,8 +62,10 @@ def _export(args: argparse.Namespace) -> int:
             print(f"error: {error}", file=sys.stderr)
             return 1
     write_file(out, exported.content)
-    print(f"{out}  ({len(exported.content) / 1e6:.2f} MB; input rgb, {args.input}, 0..255, any number and size)")
-    print(f"largest difference to the model {exported.difference:.1e}, over images of {len(SIZES) + 1} sizes")
+    print(
+        f"{out}  ({len(exported.content) / 1e6:.2f} MB; input rgb, {args.input}, 0..255, any batch size and image size)"
+    )
+    print(f"largest difference from the model {exported.difference:.1e}, over images of {len(SIZES) + 1} sizes")
     print(
         f"one image of {model.px} px on one thread: {exported.latency_ms:.2f} ms, "
         f"{exported.torch_latency_ms:.2f} ms by the model in torch"

@@ -14,12 +14,12 @@ from data.runtime.progress import Progress, no_progress
 from models.cost import measure_ms
 
 SIZES = ((1, 16, 16), (3, 97, 131), (2, 64, 240), (1, 333, 250), (1, 17, 300))
-MAX_DIFFERENCE = 1e-4  # of values in [0, 1]; the step of eight bits is 4e-3
+MAX_DIFFERENCE = 1e-4  # for values in [0, 1]; one step of eight bits is 4e-3
 Size = tuple[int, int, int]  # images, height, width
 
 
 class ExportError(RuntimeError):
-    """The format cannot express the model, or gives other values; the message is one line."""
+    """The format cannot express the model or changes its outputs; the message is one line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +27,9 @@ class ExportedModel:
     """The content of an exported file and its measurements."""
 
     content: bytes
-    difference: float  # largest absolute difference to the model over all checks; values are in [0, 1]
-    latency_ms: float  # fewest milliseconds for one image of the model's own size, on one thread
-    torch_latency_ms: float  # the same measurement for the model
+    difference: float  # largest absolute difference from the model's outputs, which are in [0, 1], over all checks
+    latency_ms: float  # minimum milliseconds for one image of the model's size, on one thread
+    torch_latency_ms: float  # the same measurement for the model in torch
 
 
 def export(model: Model, to: str, *, kind: str = "uint8", progress: Progress = no_progress) -> ExportedModel:
@@ -43,7 +43,7 @@ def export(model: Model, to: str, *, kind: str = "uint8", progress: Progress = n
             raise ExportError(f"{to} cannot express this network ({first_line(error)})") from error
         try:
             program, own = form.open(content), (1, model.px, model.px)
-        except Exception as error:  # runtimes do so too
+        except Exception as error:  # so do runtimes
             raise ExportError(f"the file cannot be opened again ({first_line(error)})") from error
         difference = measure_difference(program, model, [*SIZES, own], dtype, progress=progress)
         image = draw_random_images(own, dtype)
@@ -78,17 +78,19 @@ def measure_difference(
         try:
             pairs = zip(program(rgb), predict(model, rgb), strict=True)
             difference = max(float((found.detach() - expected).abs().max()) for found, expected in pairs)
-        except Exception as error:  # each runtime raises its own
+        except Exception as error:  # each runtime raises its own error types
             raise ExportError(f"the file does not run on {shown} images ({first_line(error)})") from error
         if not difference <= MAX_DIFFERENCE:  # catches nan too
-            raise ExportError(f"differs from the model by up to {difference:.2g} on {shown} images; not written")
+            raise ExportError(
+                f"the file differs from the model by up to {difference:.2g} on {shown} images; not written"
+            )
         largest = max(largest, difference)
         progress(number, len(sizes))
     return largest
 
 
 def predict(model: Model, rgb: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the model's own mask and depth for images (b, 3, h, w)."""
+    """Return the mask and depth of the model itself for images (b, 3, h, w)."""
     maps = torch.from_numpy(model.predict_squares(rgb.permute(0, 2, 3, 1).numpy()))
     return maps[:, :1], maps[:, 1:]
 

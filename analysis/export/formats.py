@@ -29,10 +29,10 @@ Program = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class PortableNetwork(nn.Module):
-    """A model's network with normalisation and padding: takes bytes of any size, returns mask and depth.
+    """A model's network with normalisation and padding: it takes integer images of any size and returns mask and depth.
 
-    It always pads to the network's stride, because exporters record steps and not branches. The weights are copied to
-    contiguous order, because channels-last weights are recorded with conditions on the size.
+    It always pads to the network's stride, because exporters record operations but not branches. The weights are copied
+    to contiguous order, because exporters record channels-last weights with conditions on the size.
     """
 
     def __init__(self, model: Model) -> None:
@@ -52,7 +52,7 @@ class PortableNetwork(nn.Module):
 
 
 def _round_up(side: int, stride: int) -> int:
-    """Round `side` up to a multiple of `stride`, in a form that torch.export recognises as one."""
+    """Round `side` up to a multiple of `stride`, in a form that torch.export recognises as a multiple."""
     return (side + stride - 1) // stride * stride
 
 
@@ -63,7 +63,7 @@ class Format:
     # returns the file's content for a network, the type of its input and the file's metadata
     write: Callable[[PortableNetwork, torch.dtype, Mapping[str, str]], bytes]
     open: Callable[[bytes], Program]  # returns the content as a program that runs on one thread
-    packages: tuple[str, ...] = ()  # packages that both functions need
+    packages: tuple[str, ...] = ()  # packages that `write` and `open` need
 
     def check_packages(self) -> None:
         """Raise AnalysisError if a package is not installed."""
@@ -118,7 +118,7 @@ def _write_torch_export(network: PortableNetwork, dtype: torch.dtype, about: Map
 def _record_program(network: PortableNetwork, dtype: torch.dtype) -> torch.export.ExportedProgram:
     """Record a program for any number of images and any size from MIN_PX.
 
-    The dimensions are named, so that torch refuses a program that holds for some sizes only. `backed_size_oblivious`
+    The dimensions are named, so that torch refuses a program that is valid only for some sizes. `backed_size_oblivious`
     keeps it from specialising on the example's sizes, as torch.onnx.export does. Stack traces name local source files
     and are removed.
     """

@@ -1,4 +1,4 @@
 """Matplotlib plots of runs and of single images, for files and notebooks.
 
-Import from `plots` and `images`; nothing is imported here, because matplotlib takes seconds.
+Import from `plots` and `images`; nothing is re-exported here, because importing matplotlib takes seconds.
 """

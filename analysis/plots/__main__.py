@@ -13,9 +13,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = cli.Parser("python -m analysis.plots", "Plot the curves of runs.")
     parser.add_argument("runs", type=run_path, nargs="+", metavar="RUN", help="run folders, finished or not; or latest")
     parser.add_argument("--out", type=Path, default=Path("plots"), help="folder to write to (default: %(default)s)")
-    parser.add_argument("--format", choices=("png", "svg"), default="png", help="of the plots (default: %(default)s)")
+    parser.add_argument(
+        "--format", choices=("png", "svg"), default="png", help="file format of the plots (default: %(default)s)"
+    )
     args = parser.parse_args(arguments)
-    from analysis.plots.plots import write_plots  # after --help: pandas and matplotlib take seconds
+    from analysis.plots.plots import write_plots  # after --help: importing pandas and matplotlib takes seconds
 
     return cli.run(lambda: write_plots(list(dict.fromkeys(args.runs)), args.out, args.format), AnalysisError)
 

@@ -27,14 +27,14 @@ from models.metric_table import METRICS
 from models.metrics import binarise, full_metrics, select_images
 from search.output.model_folder import COLUMNS, predict_batches
 
-MAX_IMAGES = 2000  # measured at most: the first of a split in nested order
+MAX_IMAGES = 2000  # largest number of measured images: the first ones of a split in nested order
 DEPTH_PERCENT = (5, 95)  # percentiles of an image's pixels that bound its depth range
 MEASURED = ("score", "iou", "boundary_f", "mae_mask", "rmse_depth", "abs_rel", "checkerboard")
 
 PANEL_IN = 1.9
 AXES = {"mask_share": "true foreground, share of the image", "depth_range": "range of the true depth"}
 PLOTTED = ("iou", "rmse_depth")
-CROP_PX = 40  # shown magnified
+CROP_PX = 40  # side of the crop that is shown magnified
 PERIOD_PX = 4  # upsampling leaves patterns of up to this period
 
 
@@ -47,7 +47,7 @@ class Split:
     backgrounds: tuple[str, ...]  # background of each image
 
     def image(self, place: int) -> UInt8[np.ndarray, "px px 3"]:
-        """Return one of the images at the model's size."""
+        """Return the image at index `place`, at the model's size."""
         image: np.ndarray = self.pack.gather(np.array([place])).image[0]
         return image
 
@@ -55,7 +55,7 @@ class Split:
 def open_split(run: Path, split: str = "val", *, most: int = MAX_IMAGES) -> Split:
     """Return a run's model and a split of its data, and pack the split if it is not packed yet.
 
-    A run reads "test" only once: look at it last, and choose nothing by it.
+    A run reads "test" only once: look at it last, and base no choice on it.
     """
     run = find_run(run)
     model = load_model(run, device="cpu")
@@ -71,8 +71,9 @@ def open_split(run: Path, split: str = "val", *, most: int = MAX_IMAGES) -> Spli
 def measure_images(split: Split) -> pd.DataFrame:
     """Return a row for each image: `image` (its name), `background`, its content and the model's metrics.
 
-    `mask_share` is the share of true foreground, `depth_range` that of the true relative inverse depth from the 5th to
-    the 95th percentile, `score` that of this image alone. What needs truth that is unknown is empty.
+    `mask_share` is the share of true foreground, `depth_range` the difference between the 95th and the 5th percentile
+    of the true relative inverse depth, and `score` the score of this image alone. Values that need unknown truth are
+    empty.
     """
     tables, done = [], 0
     count = choose_images_per_pass(split.model.config.model, split.pack.px, split.model.device)
@@ -92,7 +93,7 @@ def measure_images(split: Split) -> pd.DataFrame:
 
 
 def average_groups(errors: pd.DataFrame, column: str, *, groups: int = 4) -> pd.DataFrame:
-    """Return `least` and `most` of a column, `images` and means of MEASURED for equal groups, ordered by the column."""
+    """Order images by a column; return its `least` and `most`, `images` and mean metrics for groups of equal size."""
     known = errors[errors[column].notna()]
     if known.empty:
         return pd.DataFrame(columns=["least", "most", "images", *MEASURED])
@@ -126,8 +127,8 @@ def _measure_batch(batch: Batch, prediction: Tensor) -> pd.DataFrame:
 def plot_images(split: Split, rows: pd.DataFrame) -> Figure:
     """Plot images with true and predicted mask and depth, in the order of the rows of `measure_images`.
 
-    The difference is the larger of those of the mask and of the depth, where they are known. Depth is bright where near
-    and black where unknown; an unknown true mask is half grey.
+    The difference shown is the larger of mask error and depth error, where they are known. Depth is bright where near
+    and black where unknown; an unknown true mask is mid grey.
     """
     figure = Figure(figsize=(PANEL_IN * len(COLUMNS), (PANEL_IN + 0.25) * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), len(COLUMNS), squeeze=False)
@@ -162,8 +163,8 @@ def plot_errors_by(errors: pd.DataFrame) -> Figure:
 def plot_fine_structure(split: Split, place: int) -> Figure:
     """Plot predicted mask and depth of one image, the crop with the strongest pattern magnified, and the pattern.
 
-    The pattern is what a mean over PERIOD_PX by PERIOD_PX pixels removes. A checkerboard shows as a grid that continues
-    where the image has no edges; edges show as double lines.
+    The pattern is the part that a mean over PERIOD_PX by PERIOD_PX pixels removes. A checkerboard shows as a grid that
+    continues where the image has no edges; edges show as double lines.
     """
     figure = Figure(figsize=(3 * 3.1, 2 * 3.1), layout="constrained")
     for axes, name, values in zip(figure.subplots(2, 3), ("mask", "depth"), _predict(split, place), strict=True):
@@ -172,8 +173,8 @@ def plot_fine_structure(split: Split, place: int) -> Figure:
         crop = np.s_[top : top + CROP_PX, left : left + CROP_PX]
         most = max(float(np.abs(pattern[crop]).max()), 1e-6)
         _show(axes[0], values, title=f"predicted {name}", cmap="gray", vmin=0, vmax=1)
-        _show(axes[1], values[crop], title=f"its {CROP_PX} px with most structure", cmap="gray")
-        _show(axes[2], pattern[crop], title=f"structure there, ±{most:.3f}", cmap="PuOr", vmin=-most, vmax=most)
+        _show(axes[1], values[crop], title=f"{CROP_PX} px crop with the strongest pattern", cmap="gray")
+        _show(axes[2], pattern[crop], title=f"pattern in the crop, ±{most:.3f}", cmap="PuOr", vmin=-most, vmax=most)
     return figure
 
 
@@ -184,7 +185,7 @@ def _predict(split: Split, place: int) -> np.ndarray:
 
 
 def _find_crop(strength: np.ndarray) -> tuple[int, int]:
-    """Return top and left of the square of CROP_PX, inside the image, around the greatest value."""
+    """Return top and left of the square of CROP_PX, inside the image, around the largest value."""
     peak, shape = np.unravel_index(strength.argmax(), strength.shape), strength.shape
     top, left = (int(np.clip(p - CROP_PX // 2, 0, max(n - CROP_PX, 0))) for p, n in zip(peak, shape, strict=True))
     return top, left

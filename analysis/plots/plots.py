@@ -21,11 +21,11 @@ from analysis.runs.run import read_run
 from analysis.runs.tables import TRIAL, markdown_table
 
 HIGHLIGHTED = 5
-MAX_MARKED = 15  # epochs of a curve whose points are marked
+MAX_MARKED = 15  # longest curve, in epochs, whose points are marked
 PANELS = {
     "train_total": "training loss",
-    "train_mask": "its mask part",
-    "train_depth": "its depth part",
+    "train_mask": "mask part of the loss",
+    "train_depth": "depth part of the loss",
     "iou": "validation IoU of the mask",
     "rmse_depth": "validation RMSE of the depth",
     "score": "validation score",
@@ -40,9 +40,9 @@ BRIGHT: dict[str, Any] = {"linewidth": 1.8, "markersize": 4, "zorder": 2}
 def plot_curves(curves: pd.DataFrame) -> Figure:
     """Plot losses, validation metrics and learning rates of every trial against the images seen, a row per stage.
 
-    The best of each stage are in colour, the others grey; a trial has the colour of the trial whose weights it started
-    from. Trials have different losses, so only the validation metrics compare them. `curves` are those of one or
-    several analysis.runs.run.Run.
+    The best trials of each stage are in colour, the others grey; a trial has the colour of the trial whose weights it
+    started from. Trials have different losses, so only validation metrics can be compared. `curves` are the curves of
+    one or several analysis.runs.run.Run.
     """
     curves = add_colours(curves.reset_index(drop=True))
     panels = {name: title for name, title in PANELS.items() if name in curves and curves[name].notna().any()}
@@ -60,7 +60,7 @@ def plot_curves(curves: pd.DataFrame) -> Figure:
 
 
 def add_colours(curves: pd.DataFrame) -> pd.DataFrame:
-    """Return the curves with `colour`: one for each root among the best of a stage, None for other trials.
+    """Return the curves with `colour`: one colour for each root among the best of a stage, None for other trials.
 
     Later stages choose first, so that the winners differ although there are only ten colours.
     """

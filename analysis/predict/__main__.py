@@ -21,13 +21,11 @@ from data.runtime.progress import progress_bar
 
 EPILOG = f"""\
 For each photo, at its own size, in the folder --out:
-  NAME_mask.png          8 bits, white = foreground
-  NAME_depth.png         16 bits, relative inverse depth, 0 = far to 65535 = near
-  NAME_depth_colour.jpg  the same in colours, near = bright
-  NAME_overlay.jpg       the photo with its foreground tinted and outlined
-  NAME_cutout.png        the foreground, transparent elsewhere
-  NAME_depth_mm.png      with --metres: 16 bits, millimetres from the camera, 65535 = {FARTHEST_MM / 1000} m or more
-and contact_sheet.jpg with {SHEET_ROWS} photos (further sheets: contact_sheet_2.jpg, ...).
+  NAME_mask.png          8 bits, white = foreground NAME_depth.png         16 bits, relative inverse depth, 0 = far to
+  65535 = near NAME_depth_colour.jpg  the depth map in colours, near = bright NAME_overlay.jpg       the photo with its
+  foreground tinted and outlined NAME_cutout.png        the foreground, transparent elsewhere NAME_depth_mm.png
+  with --metres: 16 bits, millimetres from the camera, 65535 = {FARTHEST_MM / 1000} m or more
+and contact_sheet.jpg with {SHEET_ROWS} photos (more sheets: contact_sheet_2.jpg, ...).
 
 Folders are searched recursively for files that end in {" ".join(sorted(PHOTO_SUFFIXES))};
 NAME keeps the folders in which a photo was found. If two photos would get the same NAME, their suffixes are added, then
@@ -64,7 +62,7 @@ def _predict(args: argparse.Namespace) -> int:
         if not share:
             print(f"note: this model was trained without any {task}; its {task} is meaningless", file=sys.stderr)
     if args.metres:
-        model.metres(np.zeros((1, 1), np.float32))  # raises before the work if depth is relative
+        model.metres(np.zeros((1, 1), np.float32))  # raises an error before the work if depth is relative
     begin = time.perf_counter()
     with progress_bar("photos") as progress:
         predictor = PhotoPredictor(model, args.out, metres=args.metres, progress=progress)

@@ -1,4 +1,4 @@
-"""The arguments that the commands for a model share, and the loading of the model that they name."""
+"""Arguments shared by all commands that use a model, and the loading of the named model."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -28,9 +28,9 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
 
 
 def default_to_latest(args: argparse.Namespace, others: str) -> None:
-    """Use the latest run if the first argument is no model but belongs to the list `others`.
+    """Use the latest run if the first argument is not a model but belongs to the list `others`.
 
-    So `one-look predict a.jpg b.jpg` works like `one-look predict a.jpg`.
+    This lets `one-look predict a.jpg b.jpg` work like `one-look predict a.jpg`.
     """
     if args.model.exists() and not is_run_or_model(args.model):
         setattr(args, others, [args.model, *getattr(args, others)])

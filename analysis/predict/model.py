@@ -59,12 +59,12 @@ class Model:
 
     network: Network  # in evaluation mode, on its device
     config: TrialConfig
-    stats: Stats  # of its training data; they normalise the images
+    stats: Stats  # statistics of the training data, which normalise the images
     px: int  # side of the square images that it was trained on
-    trial_id: str  # its row in trials.csv
+    trial_id: str  # the model's row in trials.csv
     scale: DepthScale | None = None  # scale of the depth in metres; None if the training data had no common scale
     origin: str = ""  # one line about its training data
-    score: Score = field(default_factory=lambda: Score(sigma=1.0))  # score of its run
+    score: Score = field(default_factory=lambda: Score(sigma=1.0))  # score of the model's run
 
     @property
     def device(self) -> torch.device:
@@ -131,7 +131,7 @@ def load_model(path: str | Path, *, device: str | None = None) -> Model:
 
 
 def pick_device(name: str | None) -> torch.device:
-    """Return a device, for None a GPU if there is one; raise AnalysisError if torch cannot compute on it."""
+    """Return the named device, or for None a GPU if there is one; raise AnalysisError if torch cannot compute on it."""
     device = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.zeros(1, device=device).cpu()  # a valid name may refer to an absent device
@@ -145,7 +145,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
         load_plugins(about.get("plugins", {}), _find_run_of(path))
-        scale = about.get("depth_scale")  # absent in models of older versions
+        scale = about.get("depth_scale")  # absent from models of older versions
         return {
             "config": TrialConfig.from_dict(about["config"]),
             "stats": Stats.from_dict(about["stats"]),
@@ -156,7 +156,7 @@ def _read_config(path: Path) -> dict[str, Any]:
             "score": Score(sigma=about.get("sigma_depth", 1.0), weights=about.get("score_weights", DEFAULT_WEIGHTS)),
         }
     except FileNotFoundError as error:
-        raise AnalysisError(f"{path}: missing; copy it from the run folder to beside the weights") from error
+        raise AnalysisError(f"{path}: missing; copy it from the run folder next to the weights") from error
     except PluginError as error:
         raise AnalysisError(f"{path}: {error}") from error
     except KeyError as error:
@@ -166,7 +166,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _find_run_of(config: Path) -> Path:
-    """Return the run folder, which has copies of the plugins, of a model in best/ or in a folder of front/."""
+    """Return the run folder, which contains copies of the plugins, of a model in best/ or in a folder of front/."""
     above = (config if len(config.parents) > 1 else config.absolute()).parent.parent
     return above.parent if above.name == "front" else above
 
@@ -180,7 +180,7 @@ def _load_weights(network: Network, weights: Path) -> None:
             f"{weights}: damaged or not a safetensors file ({first_line(error)}); copy it again"
         ) from error
     if misfit := _find_misfit(network.state_dict(), tensors):
-        raise AnalysisError(f"{weights}: does not fit {CONFIG} beside it ({misfit}); take both from the same run")
+        raise AnalysisError(f"{weights}: does not fit {CONFIG} beside it ({misfit}); use two files from the same run")
     network.load_state_dict(tensors)
 
 

@@ -24,7 +24,7 @@ TINT_SHARE = 0.4
 CELL = (160, 120)  # width and height of a thumbnail
 CAPTION_PX = 18
 GAP = 4  # between thumbnails
-ROWS_PER_LINE = 2  # photos side by side
+ROWS_PER_LINE = 2  # number of photos side by side
 COLUMNS = ("photo", "mask", "depth", "overlay")
 
 RGBImage = UInt8[np.ndarray, "h w 3"]
@@ -45,14 +45,14 @@ class Photo:
 def find_photos(places: Sequence[Path], out: Path) -> list[Photo]:
     """Find the photos in files and folders, each once.
 
-    Folders are searched recursively for files with one of PHOTO_SUFFIXES, without hidden files and the output folder;
-    the suffix of a file that is named itself does not matter.
+    Folders are searched recursively for files with one of PHOTO_SUFFIXES, except hidden files and the output folder; a
+    file that is named directly may have any suffix.
     """
     hidden = out.resolve()
     found = {_resolve(path): (path, base) for place in places for path, base in _find_in(place, hidden)}
     for path, (named, _) in found.items():
         if path.is_relative_to(hidden):
-            raise AnalysisError(f"{named}: it lies in the output folder {out}; name another folder with --out")
+            raise AnalysisError(f"{named}: lies in the output folder {out}; name another folder with --out")
     names = _choose_names([_list_candidates(path, base) for path, base in found.values()])
     return [Photo(path, name) for (path, _), name in zip(found.values(), names, strict=True)]
 
@@ -74,7 +74,7 @@ def _find_in(place: Path, out: Path) -> Iterator[tuple[Path, Path]]:
         return
     paths = sorted(_walk_images(place, out))
     if not paths:
-        raise AnalysisError(f"{place}: it contains no images ({' '.join(sorted(PHOTO_SUFFIXES))})")
+        raise AnalysisError(f"{place}: contains no images ({' '.join(sorted(PHOTO_SUFFIXES))})")
     yield from ((path, place) for path in paths)
 
 
@@ -101,7 +101,7 @@ def _list_candidates(path: Path, base: Path) -> tuple[str, str, str]:
 def _choose_names(candidates: Sequence[tuple[str, ...]]) -> list[str]:
     """Return the first unique name of each photo; upper and lower case count as equal."""
     names = [choices[0] for choices in candidates]
-    for level in (1, 2, 2):  # a longer name may be that of another photo
+    for level in (1, 2, 2):  # a longer name may coincide with the name of another photo
         count = Counter(name.casefold() for name in names)
         pairs = zip(names, candidates, strict=True)
         names = [choices[level] if count[name.casefold()] > 1 else name for name, choices in pairs]
@@ -127,7 +127,7 @@ def draw_overlay(image: BGRImage, mask: ByteMask) -> BGRImage:
 def render_prediction(image: BGRImage, mask: ByteMask, depth: DepthCodes) -> Iterator[tuple[str, np.ndarray]]:
     """Yield each image of a prediction with the suffix of its file name, one at a time, because photos may be large.
 
-    Images that are only viewed are JPEGs: as PNGs they would take a third of the total time and space.
+    Images that are only for viewing are JPEGs: PNGs would take a third of the total time and space.
     """
     yield "mask.png", mask
     yield "depth.png", depth

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from analysis.predict.model import Model
 
 BATCH = 16
-BATCH_PIXELS = 2**24  # largest sum of pixels in a batch; large photos make small batches
+BATCH_PIXELS = 2**24  # largest number of pixels in a batch; large photos make small batches
 SHEET_ROWS = 40
 MAX_THREADS = 8
-MAX_NAME_BYTES = 220  # file systems allow 255, and suffixes are added
+MAX_NAME_BYTES = 220  # file systems allow 255 bytes, and suffixes are appended
 FARTHEST_MM = 65535
 
 T = TypeVar("T")
@@ -49,7 +49,7 @@ ReadResult = _ReadPhoto | DataError
 
 
 class PhotoPredictor:
-    """Predict photos and write their output files; `done` and `skipped` count the photos and the unreadable files."""
+    """Predict photos and write their output files; `done` and `skipped` count predicted photos and unreadable files."""
 
     def __init__(self, model: "Model", out: Path, *, metres: bool = False, progress: Progress = no_progress) -> None:
         self.model, self.out, self.metres, self.progress = model, out, metres, progress
@@ -81,7 +81,7 @@ class PhotoPredictor:
         return _ReadPhoto(photo, rgb, self.model.to_square(rgb))
 
     def _predict(self, read: Iterable[ReadResult]) -> Iterator[tuple[_ReadPhoto, np.ndarray]]:
-        """Yield each photo with mask and depth of the network's size."""
+        """Yield each photo with its mask and depth at the network's size."""
         for batch in _batch_photos(self._keep_readable(read)):
             yield from zip(batch, self.model.predict_squares(np.stack([one.square for one in batch])), strict=True)
 

@@ -14,7 +14,7 @@ from search.records.run_dir import LATEST, run_path
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     parser = cli.Parser("one-look report", "Write a run's report as one HTML file.")
-    described = "run folder, finished or not (default: %(default)s, the one started or resumed last)"
+    described = "run folder, finished or not (default: %(default)s, the run started or resumed last)"
     parser.add_argument("run", type=run_path, nargs="?", default=LATEST, metavar="RUN", help=described)
     out = "file to write (default: report.html in the run folder)"
     parser.add_argument("--out", type=Path, metavar="FILE", help=out)
@@ -25,7 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _write(args: argparse.Namespace) -> None:
     check_file(args.out)
     with progress_bar("report"):
-        from analysis.report.report import write_report  # after --help: pandas and Plotly take seconds
+        # after --help: importing pandas and Plotly takes seconds
+        from analysis.report.report import write_report
 
         path = write_report(args.run, args.out)
     print(f"report in {path}")

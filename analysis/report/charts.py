@@ -26,7 +26,7 @@ from analysis.runs.curves import Span, add_best_so_far, assign_lanes, pair_promo
 from models.metric_table import METRICS
 
 CURVES = {name: METRICS[name].title for name in ("score", "iou", "rmse_depth")} | {
-    "train_total": "training loss (each trial's own)"
+    "train_total": "training loss (differs between trials)"
 }
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")  # line styles of the best trials of a stage, which are bold
 BOLD = len(DASHES)
@@ -34,7 +34,7 @@ ROW = 34  # pixels
 
 
 def plot_best_over_time(curves: pd.DataFrame, spans: list[Span], *, shown: Collection[str]) -> go.Figure:
-    """Plot every reported score of the trials in `shown`, and the best so far of each stage, against run time."""
+    """Plot every reported score of the trials in `shown`, and each stage's best score so far, against run time."""
     reported = add_best_so_far(curves)
     by, unit = choose_time_unit(max([end for _, _, end in spans], default=reported["ended_s"].max()))
     reported = reported.assign(ended=reported["ended_s"] / by)
@@ -88,7 +88,7 @@ def plot_learning_curves(curves: pd.DataFrame, stage: str) -> go.Figure:
 def plot_stage_ranks(
     trials: pd.DataFrame, lower: str, upper: str, correlation: dict[str, Any] | None = None
 ) -> go.Figure:
-    """Plot the ranks of the promoted trials at two stages; lines that cross changed their order."""
+    """Plot the ranks of the promoted trials at two stages; crossing lines mean that the order changed."""
     pairs = pair_promotions(trials, lower, upper)
     traces = [
         _draw_rank_line(pair, name, colour, shown=number == 0)
@@ -133,7 +133,7 @@ def plot_phases(rows: pd.DataFrame) -> go.Figure:
     return make_figure(
         f"How {whole:.1f} {unit} were spent",
         traces,
-        xaxis={"title": f"{unit} (pale: no worker trains)"},
+        xaxis={"title": f"{unit} (pale: no worker is training)"},
         yaxis={"autorange": "reversed", "showgrid": False},
         height=110 + ROW * len(rows),
         barmode="stack",
@@ -172,14 +172,14 @@ def plot_timeline(trials: pd.DataFrame, spans: list[Span]) -> go.Figure:
 
 
 def _group_by_dash(trials: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
-    """Group the epochs by line style: each of the best trials with its place from 0, and all others as -1."""
+    """Group the epochs by line style: the best trials by their place from 0, and all other trials as -1."""
     best = trials["rank"] <= BOLD
     groups = [(int(group["rank"].iloc[0]) - 1, group) for _, group in trials[best].groupby("trial_id", sort=False)]
     return [(-1, trials[~best]), *groups] if (~best).any() else groups
 
 
 def _draw_curve(epochs: pd.DataFrame, arch: str, colour: str, *, place: int) -> tuple[go.Scatter, pd.DataFrame]:
-    """Return one line through the epochs, interrupted between trials, and the epochs in its order."""
+    """Return one line through the epochs, interrupted between trials, and the epochs in the order of the line."""
     trials = epochs.groupby("trial_id", sort=False)
     data = pd.concat([part for _, trial in trials for part in (trial, trial[:1].assign(gap=True))])
     data[[*CURVES]] = data[[*CURVES]].mask(data["gap"].eq(True))

@@ -24,7 +24,7 @@ STATUSES = {
 
 
 def build_cards(run: Run, metrics: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Return the key facts of the best model: label, value and hint of each card; `metrics` is best/metrics.json."""
+    """Return the key facts of the best model as label, value and hint of each card; `metrics` is best/metrics.json."""
     best = run.best
     if best is None:
         return []
@@ -94,7 +94,7 @@ def explain_best(run: Run) -> list[str]:
         spread = f", 95 % interval {seeds['low']:.3f} to {seeds['high']:.3f}" if "low" in seeds else ""
         sentences.append(
             f"Trained with {len(seeds['scores'])} seeds it scores {seeds['mean']:.3f} on average{spread}; "
-            "the mean decided among finalists that were repeated."
+            "the mean over seeds decided between repeated finalists."
         )
     path = trace_lineage(run)
     if len(path) > 1:
@@ -164,7 +164,7 @@ def list_phases(run: Run) -> pd.DataFrame:
 
 
 def describe_device_hours(run: Run) -> str:
-    """Return a sentence about the time for which devices were reserved; "" if it is not recorded."""
+    """Return a sentence on how long devices were reserved; "" if that is not recorded."""
     hours = {kind: seconds / 3600 for kind, seconds in run.run_json.get("device_s", {}).items() if seconds}
     held = " and ".join(f"{amount:.2f} {kind.upper()} hours" for kind, amount in hours.items())
     return f"Devices were reserved for {held} in all, busy or idle." if held else ""

@@ -1,4 +1,4 @@
-"""Plotly charts of the hyperparameters: importances, parallel coordinates, score against each, score against costs."""
+"""Plotly charts of the hyperparameters: importances, parallel coordinates, score against parameters and costs."""
 
 from typing import Any
 
@@ -23,13 +23,13 @@ from analysis.report.style import (
 from analysis.runs.curves import pareto_front, select_models
 
 MAX_BARS = 12
-FEW = 6  # a number with at most so many values is plotted like a category
+FEW = 6  # a numeric parameter with at most this many values is plotted as a category
 LOG_SPAN = 30  # ratio of the largest to the least value from which an axis is logarithmic
 COSTS = {"params": "parameters", "macs": "multiply-adds of one image", "latency_ms": "latency of one image (ms)"}
 
 
 def plot_importances(importances: pd.DataFrame, architecture: str) -> go.Figure:
-    """Plot the parameters of one architecture, those farthest above chance first; grey bars do not exceed it."""
+    """Plot the parameters of one architecture, those farthest above chance first; grey bars do not exceed chance."""
     mine = importances[importances["architecture"] == architecture]
     mine = mine.assign(above=mine["importance"] - mine["chance"]).nlargest(MAX_BARS, "above")
     colour = assign_colours([architecture], ARCHS | {"all": PLAIN})[architecture]
@@ -144,7 +144,7 @@ def _spans_decades(numbers: pd.Series) -> bool:
 
 
 def _number_categories(values: pd.Series) -> tuple[pd.Series, dict[str, Any]]:
-    """Return the place of each value on an axis, and the axis's ticks: numbers in numeric, then names in order."""
+    """Return the place of each value on an axis and the ticks of the axis: numbers in numeric order, then names."""
     texts = values.astype(str)
     table = pd.DataFrame({"text": texts, "number": pd.to_numeric(values, errors="coerce")}).drop_duplicates("text")
     names = list(table.sort_values(["number", "text"])["text"])

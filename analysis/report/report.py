@@ -1,7 +1,7 @@
 """Write the report of a run: one HTML file that works offline.
 
-Every run folder can be reported: finished, running, cut off, failed, with one trial or a grid, of this or an older
-version.
+Every run folder can be reported on: finished, running, cut off or failed, with one trial or a grid, from this or an
+older version.
 """
 
 import base64
@@ -33,7 +33,7 @@ from search.records.run_state import FORMAT_VERSION
 HERE = Path(__file__).parent
 FILE = "report.html"
 JPEG_QUALITY = 88
-SECTIONS = {  # id: (title, content; a section whose content is empty is left out)
+SECTIONS = {  # id: (title, content); sections without content are left out
     "best": ("Best model", ""),
     "time": ("Over time", "over_time"),
     "leaderboard": ("Leaderboard", "rows"),
@@ -55,10 +55,10 @@ STATES = {
     "failed": "The run ended with an error or without a model.",
 }
 OLDER = "The run was recorded by another version and cannot be resumed."
-MAX_AXES = 7  # parameters of the parallel coordinates
-MAX_SHOWN, BEST_SHOWN = 1000, 200  # trials of a stage in the charts, and how many of them are the best
-MAX_SLICES = 18  # charts of score against one parameter
-MIN_TRIALS = 3  # for a chart of parameters
+MAX_AXES = 7  # largest number of parameters in the parallel coordinates
+MAX_SHOWN, BEST_SHOWN = 1000, 200  # trials of a stage in the charts; of these, the number taken from the best
+MAX_SLICES = 18  # largest number of charts of score against one parameter
+MIN_TRIALS = 3  # least number of trials for a chart of parameters
 
 # Leaderboard: column, heading, kind of filter, decimal places ("g": four significant digits)
 LEADERBOARD = json.loads((HERE / "static" / "leaderboard.json").read_text(encoding="utf-8"))
@@ -103,7 +103,7 @@ def render(run: Run) -> str:
 def make_charts(run: Run, importances: pd.DataFrame, curves: pd.DataFrame) -> dict[str, list[go.Figure]]:
     """Return the charts of a run by section; a section without content has an empty list.
 
-    `run` may lack some trials; `curves` are those of all, among which the best so far is found.
+    `run` may lack some trials; `curves` cover all trials, so that the best score so far is right.
     """
     first, costed = select_first_stage(run), add_latency(run)
     first, known = first[first["score"].notna()], costed[costed["score"].notna()]
@@ -114,7 +114,7 @@ def make_charts(run: Run, importances: pd.DataFrame, curves: pd.DataFrame) -> di
     stages = [stage for stage in run.stages[::-1] if (reported["stage"] == stage).any()]
     costs = [cost for cost in parameter_charts.COSTS if known[cost].notna().sum() > 1]
     names = list(dict.fromkeys(importances["architecture"]))
-    names = names[:1] if len(names) == 2 else names  # with a single architecture, "all" shows the same
+    names = names[:1] if len(names) == 2 else names  # with a single architecture, "all" would show the same
     return {
         "over_time": [charts.plot_best_over_time(curves, spans, shown=shown)] if len(reported) else [],
         "curves": [charts.plot_learning_curves(run.curves, stage) for stage in stages],
@@ -220,7 +220,7 @@ def embed_image(path: Path) -> str:
 def _strip(chart: go.Figure, hover: dict[str, str]) -> dict[str, Any]:
     """Return a chart without title and theme, which the page supplies.
 
-    The hover texts of its points move to `hover`, by trial, so that the page holds each text only once.
+    The hover texts of its points move to `hover`, by trial, so that the page contains each text only once.
     """
     content: dict[str, Any] = chart.to_plotly_json()
     for trace in content["data"]:
@@ -237,7 +237,7 @@ def _to_json(content: Any) -> Markup:
 
 
 def _read_assets() -> dict[str, Markup]:
-    """Return the page's own scripts and styles and those of Plotly and Tabulator."""
+    """Return the scripts and styles of the page, Plotly and Tabulator."""
     files = {"css": "report.css", "js": "report.js"}
     files |= {"tabulator_css": "tabulator.min.css", "tabulator_js": "tabulator.min.js"}
     texts = {name: (HERE / "static" / file).read_text(encoding="utf-8") for name, file in files.items()}

@@ -1,4 +1,4 @@
-"""Colours, hover texts and axes shared by all charts, so that a stage or an architecture looks the same in each.
+"""Colours, hover texts and axes shared by all charts, so that a stage or an architecture looks the same in every chart.
 
 The colours have middle lightness, so that they are legible on light and dark backgrounds.
 """
@@ -25,7 +25,7 @@ SHAPES = {
 _BLUE, _RED, _GREEN, _ORANGE, _SKY, _PURPLE, _YELLOW = SHAPES
 STAGES = {"explore": "#8c96a8", "confirm": _ORANGE, "final": _GREEN, "repeat": _PURPLE}
 ARCHS = {"unet": _BLUE, "resnet18_ed": _RED, "residual": _GREEN, "atrous": _ORANGE, "efficientnet_lite": _SKY}
-MORE = (_PURPLE, _YELLOW)  # for other names
+MORE = (_PURPLE, _YELLOW)  # colours of names without a fixed colour
 PLAIN, FAINT = "#7d8797", "rgba(125,135,151,0.35)"
 HEIGHT = 380
 SCORE = "score (0 constant guess, 1 perfect)"
@@ -35,7 +35,7 @@ TITLE_PX = 40  # height of the title in the margin above a chart
 
 
 def assign_colours(names: Sequence[str], known: dict[str, str]) -> dict[str, str]:
-    """Return a colour for each name: the known one, or else the next of MORE in alphabetic order."""
+    """Return a colour for each name: its fixed colour, or else the next one of MORE, in alphabetic order."""
     new = sorted(set(names) - set(known))
     return known | {name: MORE[number % len(MORE)] for number, name in enumerate(new)}
 
@@ -101,7 +101,7 @@ def choose_time_unit(seconds: float) -> tuple[float, str]:
 
 
 def choose_score_range(scores: pd.Series) -> list[float]:
-    """Return the range of a score axis, which excludes very low scores."""
+    """Return the range of a score axis, without very low scores."""
     low, high = max(float(scores.min()), LOWEST), float(scores.max())
     room = 0.06 * max(high - low, 0.02)
     return [low - room, high + room]

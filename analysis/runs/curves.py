@@ -1,6 +1,6 @@
 """Prepare the frames behind charts: ranks, curves, best scores so far, training times, promotions, Pareto front.
 
-The functions take frames of analysis.runs.tables, of one run or several.
+The functions take frames of analysis.runs.tables with one or several runs.
 """
 
 import math
@@ -22,8 +22,8 @@ MEASURED = ("score", "iou", "dice", "mae_mask", "rmse_depth", "checkerboard")  #
 def rank_trials(trials: pd.DataFrame) -> pd.DataFrame:
     """Return the trials with `rank` in run and stage (1 = best score), `root`, `network` and `label`.
 
-    `root` is the first-stage trial that the weights come from, `network` has architecture and width, `label` has id,
-    network and score.
+    `root` is the first-stage trial that the weights come from, `network` names architecture and width, and `label`
+    gives id, network and score.
     """
     scores = trials["score"].where(trials["status"] != "failed")
     ranks = scores.groupby([trials[name] for name in STAGE]).rank(ascending=False, method="first")
@@ -39,7 +39,7 @@ def build_curves(reports: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     """Return the reports in order, with the columns that `rank_trials` adds, status and architecture of their trials.
 
     If the last report of a trial repeats the metrics of its best epoch, whose weights it keeps, they are left empty:
-    the curve has them already, and those of the last epoch are unknown.
+    the curve contains them already, and the metrics of the last epoch are unknown.
     """
     curves = reports.drop_duplicates([*TRIAL, "epochs"], keep="last")  # a resumed trial repeats an epoch
     added = trials[[*TRIAL, "rank", "root", "label", "network", "status", "model/arch"]]
@@ -53,7 +53,7 @@ def build_curves(reports: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
 def add_best_so_far(reports: pd.DataFrame) -> pd.DataFrame:
     """Return every report that has a score, by time, with `best`: the best score so far of its run and stage.
 
-    Stages differ in image size and validation images, so their scores do not compare.
+    Stages differ in image size and validation images, so their scores are not comparable.
     """
     scored = reports[reports["score"].notna()].sort_values(["run", "ended_s"], kind="stable")
     return scored.assign(best=scored.groupby(STAGE)["score"].cummax())
@@ -68,7 +68,7 @@ def list_training_times(trials: pd.DataFrame) -> pd.DataFrame:
     wanted = ["run", "stage", "trial_id", "status", "arch", "width", "params", "px", "images_seen", "seconds"]
     table = trials.rename(columns=names)[[*wanted, "score"]]
     table.insert(len(wanted), "images_per_s", table["images_seen"] / table["seconds"])
-    table = table.astype(dict.fromkeys(COUNTS, "Int64"))  # nullable integers: failed trials lack them
+    table = table.astype(dict.fromkeys(COUNTS, "Int64"))  # nullable integers, because failed trials have no counts
     order = table.groupby(STAGE, sort=False).ngroup()
     return table.assign(order=order).sort_values(["order", "score"], ascending=[True, False]).drop(columns="order")
 
@@ -76,7 +76,7 @@ def list_training_times(trials: pd.DataFrame) -> pd.DataFrame:
 def pair_promotions(trials: pd.DataFrame, lower: str, upper: str) -> pd.DataFrame:
     """Pair the trials of a stage with their parents in the stage below.
 
-    `before` and `after` are their ranks among each other at both stages; columns of the parent end in `_below`.
+    `before` and `after` are the ranks within this group at the two stages; the names of parent columns end in `_below`.
     """
     parents = trials[trials["stage"] == lower]
     promoted = trials[(trials["stage"] == upper) & trials["rank"].notna()]
@@ -85,7 +85,7 @@ def pair_promotions(trials: pd.DataFrame, lower: str, upper: str) -> pd.DataFram
 
 
 def assign_lanes(trials: pd.DataFrame) -> list[int]:
-    """Return a row from 1 for each trial, ordered by `started_s`: the first row that is free at its start."""
+    """Return a chart row from 1 for each trial in order of `started_s`: the first row that is free at its start."""
     free: list[float] = []
     found = []
     for began, ended in zip(trials["started_s"], trials["ended_s"], strict=True):
@@ -99,7 +99,8 @@ def pareto_front(trials: pd.DataFrame, costs: Sequence[str] = COSTS) -> pd.DataF
     """Return the trials on the Pareto front of score against costs, best first.
 
     A trial is dominated by another that scores no worse, costs no more in any respect, and is better in at least one.
-    Failed trials and those without a score are left out, missing columns are ignored; an unknown cost is infinite.
+    Failed trials and trials without a score are left out, missing columns are ignored, and an unknown cost counts as
+    infinite.
     """
     scored = trials[(trials["status"] != "failed") & trials["score"].notna()]
     order = scored.sort_values(["score", "params"], ascending=[False, True], kind="stable")
@@ -111,7 +112,7 @@ def pareto_front(trials: pd.DataFrame, costs: Sequence[str] = COSTS) -> pd.DataF
 def select_models(trials: pd.DataFrame) -> pd.DataFrame:
     """Return the trials of all stages but the first, or of the first if it is the only one.
 
-    The first stage trains on a part of the data and scores few validation images, so its trials do not compare.
+    The first stage trains on a part of the data and scores few validation images, so its trials are not comparable.
     """
     later = trials[trials["stage"] != trials["stage"].iloc[0]] if len(trials) else trials
     return later if len(later) else trials

@@ -14,7 +14,7 @@ MODELS = (WEIGHTS, f"best/{WEIGHTS}")  # weights in a model folder and in a run 
 
 
 def find_run(name: str | Path) -> Path:
-    """Return a run folder; `latest` is the one started or resumed last. Raise AnalysisError if there is none."""
+    """Return a run folder; `latest` is the run started or resumed last. Raise AnalysisError if there is none."""
     try:
         return run_dir.find_run(name)
     except run_dir.RunDirError as error:
@@ -70,4 +70,4 @@ def write_file(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: file.write(content))
     except OSError as error:
-        raise AnalysisError(f"{path}: cannot be written ({error.strerror}); name another place") from error
+        raise AnalysisError(f"{path}: cannot be written ({error.strerror}); choose another place") from error

@@ -1,6 +1,6 @@
 """Hyperparameter importance by Optuna's PED-ANOVA over a run's study, for all trials and for each architecture.
 
-Reads study.journal and trials.csv and writes nothing, so that a running search is not disturbed.
+This module reads study.journal and trials.csv and writes nothing, so it does not disturb a running search.
 """
 
 import json
@@ -28,7 +28,7 @@ ARCH = "model/arch"
 COLUMNS = ["architecture", "parameter", "importance", "chance"]
 MIN_TRIALS = 10  # architectures with fewer trials are left out
 TOP, TOP_SHARE = 5, 0.1  # good trials: the best tenth, at least five, as Optuna advises
-MAX_TRIALS = 500  # trials of an architecture, evenly spaced over the search; the estimate takes seconds for so many
+MAX_TRIALS = 500  # trials of an architecture, evenly spaced over the search; the estimate takes seconds for this many
 MAX_READ = 4000  # trials whose parameters are read, evenly spaced; reading all would dominate a long search's report
 CREATE_TRIAL, SET_PARAMETER, SET_INTERMEDIATE_VALUE = 4, 5, 7  # op_code of the lines of Optuna's journals
 SHUFFLES = 5  # shuffles of the scores that estimate the importance arising by chance
@@ -38,11 +38,11 @@ def compute_importances(run: Path) -> pd.DataFrame:
     """Estimate how much each parameter decides whether a trial is among the best of the search.
 
     Only trials that ended with a score count. Trials stopped early rank below all completed ones, whatever their score:
-    without them, as in Optuna's default, parameters that get trials stopped would look unimportant. Conditional
-    parameters count where they exist. The importances of an architecture ("all" or a name) sum to 1, the most important
-    is first. `chance` is the maximum over five shuffles of the scores, which is high for few trials, most of all for
-    real-valued parameters. Architectures with fewer than ten such trials are left out; of many, evenly spaced ones
-    count.
+    without them, as in Optuna's default, parameters that cause trials to be stopped would look unimportant. Conditional
+    parameters count where they exist. The importances of an architecture ("all" or a name) sum to 1, and the most
+    important parameter is first. `chance` is the maximum over five shuffles of the scores; it is high for few trials,
+    most of all for real-valued parameters. Architectures with fewer than ten such trials are left out; if there are
+    many trials, evenly spaced ones count.
 
     Source: Watanabe et al. 2023, arXiv:2304.10255 (PED-ANOVA), for conditional parameters arXiv:2601.20800.
     """
@@ -77,7 +77,7 @@ def load_scored_trials(run: Path) -> list[FrozenTrial]:
 def load_study(run: Path) -> list[FrozenTrial]:
     """Return all trials of a run's newest study, including rejected ones.
 
-    They have no curves, and of more than MAX_READ trials evenly spaced ones have parameters.
+    They have no curves. If there are more than MAX_READ trials, only evenly spaced ones have parameters.
     """
     path = run / "study.journal"
     return _load_study(path, path.stat().st_mtime_ns)
@@ -107,7 +107,7 @@ def _measure_divergences(study: optuna.Study, ranks: np.ndarray) -> pd.Series:
     good = max(TOP, math.ceil(TOP_SHARE * len(ranks)))
     evaluator = PedAnovaImportanceEvaluator(target_quantile=good / len(ranks))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about branches of the space with a single trial
+        warnings.simplefilter("ignore")  # warnings about branches of the space with a single trial
         values = get_param_importances(study, evaluator=evaluator, target=lambda t: -ranks[t.number], normalize=False)
     return pd.Series(values, dtype=float).sort_index()
 

@@ -14,7 +14,7 @@ from analysis.runs.tables import load_reports, load_trials_so_far
 from search.records.run_dir import list_runs
 
 SHOWN = 8  # lines of the list of runs in a notebook
-SILENT_S = 60.0  # a run writes its clock every two seconds; after so long without, it has died
+SILENT_S = 60.0  # a run writes its clock every two seconds; after this long without a write, it has died
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Run:
 
     @property
     def best(self) -> pd.Series | None:
-        """The trial in best/, or else the best trial on the largest and most images."""
+        """The trial in best/, or else the best trial of the stage with the largest and most images."""
         scored = self.trials[self.trials["rank"].notna()]
         chosen = scored[scored["trial_id"] == self.run_json.get("best")]
         if chosen.empty:
@@ -45,7 +45,7 @@ class Run:
 
 
 def read_run(folder: Path | str) -> Run:
-    """Read a run folder, or `latest`; raise AnalysisError if it is no run folder, or one of its files is damaged."""
+    """Read a run folder, or `latest`; raise AnalysisError if it is not a run folder or a file is damaged."""
     folder = find_run(folder)
     if not folder.is_dir():
         raise AnalysisError(f"{folder}: no such folder; name the folder of a run")
@@ -63,7 +63,7 @@ def read_run(folder: Path | str) -> Run:
 
 
 def read_run_json(folder: Path) -> dict[str, Any]:
-    """Return run.json in the present format, {} if there is none; format 1 has other names for some fields."""
+    """Return run.json in the present format, {} if there is none; format 1 names some fields differently."""
     content = read_json(folder / "run.json")
     if "asked" not in content:
         return content
@@ -76,12 +76,12 @@ def read_run_json(folder: Path) -> dict[str, Any]:
 
 
 def select_first_stage(run: Run) -> pd.DataFrame:
-    """Return the trials of the first stage, whose scores compare because all are measured on the same images."""
+    """Return the trials of the first stage, whose scores are comparable because all are measured on the same images."""
     return run.trials[run.trials["stage"] == next(iter(run.stages), None)]
 
 
 def thin_trials(run: Run, most: int, best: int) -> Run:
-    """Return a run of which each stage has at most about `most` trials: the `best` ones, and others evenly spaced."""
+    """Return the run with at most about `most` trials per stage: the `best` ones, and others evenly spaced."""
     kept: set[str] = set()
     for _, trials in run.trials.groupby("stage", sort=False):
         others = trials[~(trials["rank"] <= best)] if len(trials) > most else trials[:0]
@@ -96,7 +96,7 @@ def thin_trials(run: Run, most: int, best: int) -> Run:
 def add_latency(run: Run) -> pd.DataFrame:
     """Return the trials with `latency_ms`, which a run measures for its Pareto front at each model's own size.
 
-    A search that minimises it measures it for each trial.
+    A search that minimises the latency measures it for every trial.
     """
     own = run.trials.get("latency_ms", float("nan"))
     known = {line["trial_id"]: line.get("latency_ms") for line in run.run_json.get("front", [])}
@@ -105,9 +105,9 @@ def add_latency(run: Run) -> pd.DataFrame:
 
 
 def pick_runs(count: int = 1, *, with_model: bool = False) -> Any:
-    """Return a list widget of this user's runs with trials or a model, whose `value` is those that are picked.
+    """Return a list widget of this user's runs with trials or a model, whose `value` is the selected runs.
 
-    The latest `count` are selected at first. After another choice, run the cells below again.
+    The latest `count` are selected at first. After changing the selection, run the cells below again.
     """
     from ipywidgets import Layout, SelectMultiple
 

@@ -36,7 +36,7 @@ def load_trials(*runs: Path | str) -> pd.DataFrame:
             raise AnalysisError(f"{path}: cannot be read ({error}); name the folder of a run") from error
         if lacking := [name for name in REQUIRED if name not in table or table[name].isna().any()]:
             raise AnalysisError(f"{path}: not a table of trials; it lacks {', '.join(lacking)}; restore it")
-        table["status"] = table["status"].replace("timed_out", "ended_by_budget")  # of format 2
+        table["status"] = table["status"].replace("timed_out", "ended_by_budget")  # the name in format 2
         tables.append(_complete(table, TEXTS, NUMBERS))
     return pd.concat(tables, ignore_index=True)
 

@@ -135,7 +135,7 @@ def test_methods_are_compared_on_the_images_of_a_judge(commands, tiny_dataset, f
     mean = table.loc[table["by"] == "model", "score"].mean()
     written = (tmp_path / "out" / "table.md").read_text()
     assert f"| study | 2 | {mean:.3f} [{mean:.3f}, {mean:.3f}] | +0.000 [+0.000, +0.000] |" in written
-    assert "score elsewhere minus default" in written and "| test score |" in written
+    assert "score on --judge data minus default" in written and "| test score |" in written
 
 
 def test_judge_that_cannot_be_read_is_said_before_the_first_run(commands, tmp_path, capsys):

@@ -156,7 +156,7 @@ def test_command_writes_beside_the_weights_and_prints_what_it_measured(finished_
     assert main([str(run), "--to", "torch_export"]) == 0
     said = capsys.readouterr()
     assert said.err == "" and said.out.splitlines()[0].startswith(f"{run / 'best' / 'model.pt2'}  (")
-    assert "largest difference to the model" in said.out and "one image of 32 px on one thread: " in said.out
+    assert "largest difference from the model" in said.out and "one image of 32 px on one thread: " in said.out
     program = torch.export.load(run / "best" / "model.pt2").module()
     photo = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     maps = program(torch.from_numpy(photo).permute(2, 0, 1)[None])
@@ -178,7 +178,9 @@ def test_command_writes_nothing_that_is_unlike_the_model(finished_run, tmp_path,
     monkeypatch.setitem(FORMATS, "onnx", Format(lambda *_: b"", lambda content: wrong_program))
     assert main([str(finished_run), "--to", "onnx", "--out", str(tmp_path / "model.onnx")]) == 1
     said = capsys.readouterr()
-    assert said.err.startswith("error: differs from the model") and said.err.count("\n") == 1 and said.out == ""
+    assert (
+        said.err.startswith("error: the file differs from the model") and said.err.count("\n") == 1 and said.out == ""
+    )
     assert not list(tmp_path.iterdir())
 
 

@@ -52,7 +52,7 @@ def test_data_without_depth_has_no_panel_for_it(run):
     figure = plot_curves(run.curves.drop(columns=["rmse_depth", "train_depth"]))
     assert [ax.get_title() for ax in figure.axes[:4]] == [
         "training loss",
-        "its mask part",
+        "mask part of the loss",
         "validation IoU of the mask",
         "validation score",
     ]

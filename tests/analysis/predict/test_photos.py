@@ -86,7 +86,7 @@ def test_place_without_photos_is_refused(place):
     here = place("in/notes.txt")
     with pytest.raises(AnalysisError, match="no such photo or folder"):
         names(here, "none")
-    with pytest.raises(AnalysisError, match="it contains no images"):
+    with pytest.raises(AnalysisError, match=": contains no images"):
         names(here, "in")
 
 
