@@ -22,11 +22,11 @@ from data.values.depth import DepthScale
 from data.values.triplet import find_common_scale
 from models.score import DEFAULT_WEIGHTS, Score, find_tasks
 
-MIN_TRAIN = 160  # images of a stage, if there are as many: five batches of 32
+MIN_TRAIN = 160  # least number of images of a stage, if there are that many: five batches of 32
 MIN_VAL, MAX_VAL = 96, 2000
 VAL_SHARE = 0.5  # share of the stage's training images: validation must not take longer than training
-MAX_LEFT_OUT = 0.1  # share of the triplets decoded: above it the whole data set is suspect
-FEW_BACKGROUNDS = 10  # that validate: below it the user is told how reliable the score is
+MAX_LEFT_OUT = 0.1  # share of the decoded triplets above which the whole data set is suspect
+FEW_BACKGROUNDS = 10  # number of validation backgrounds below which the user is told how reliable the score is
 SCORE_SPREAD = 0.5  # half the 95 % interval of the mean IoU of one background: twice a std of 0.25 between backgrounds
 MAX_NAMED = 20  # messages of left-out triplets in run.json
 
@@ -38,10 +38,10 @@ class StageData:
     train: Pack
     val: Pack
     stats: Stats  # mean and std of the first stage's training data; they normalise the images
-    score: Score  # what ranks the trials; its sigma is the std of the first stage's validation depth
+    score: Score  # ranks the trials; its sigma is the std of the first stage's validation depth
 
     def publish(self, storage: str, progress: Progress) -> "StageData":
-        """Return data that other machines fetch from a storage, to which what it lacks is uploaded."""
+        """Upload to a storage the files that it lacks, and return data that other machines fetch from there."""
         return replace(self, train=self.train.publish(storage, progress), val=self.val.publish(storage, progress))
 
 
@@ -86,7 +86,8 @@ class DataModule:
     """A data set that is read, split and packed stage by stage.
 
     The seed selects the backgrounds that are held out; `split` is a key of SPLITS. With `allow_bad` more than a tenth
-    of the triplets may be left out. For `roles`, `fields` and `specs` see `read_dataset`; `weights` are the score's.
+    of the triplets may be left out. For `roles`, `fields` and `specs` see `read_dataset`; `weights` are the weights of
+    the score.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class DataModule:
                 raise DataError(f"{self.dataset.root}: {problem}, and [score] counts {counted} alone")
 
     def prepare_data(self, px: int, *, deadline: float | None = None) -> None:
-        """Decode every triplet at `px`, as far as the time allows, to find faults first; see `check_left_out`."""
+        """Decode the triplets at `px`, as many as time allows, to find faults early; see `check_left_out`."""
         for split, size in self.sizes().items():
             if size:
                 self.pack(split, px, deadline=deadline)
@@ -131,8 +132,8 @@ class DataModule:
     def check_left_out(self) -> None:
         """Raise DataError if more than a tenth of the triplets is left out and `allow_bad` is not set."""
         if self.left_out.too_many and not self.allow_bad:
-            message = f"{self.dataset.root}: {self.left_out.describe()}; see one-look check, or search"
-            raise DataError(f"{message} on the others with --allow-bad")
+            message = f"{self.dataset.root}: {self.left_out.describe()}; run one-look check, or search"
+            raise DataError(f"{message} without these triplets by adding --allow-bad")
 
     def stage_data(
         self, *, fraction: float, px: int, max_images: int | None = None, deadline: float | None = None
@@ -156,7 +157,7 @@ class DataModule:
 
     @property
     def split_by(self) -> str:
-        """What separates the splits: "column" if the data set names them itself, else the key of SPLITS."""
+        """What separates the splits: "column" if the data set defines them, else the key of SPLITS."""
         return "column" if self.split == "background" and has_split_column(self.dataset) else self.split
 
     def list_warnings(self) -> list[str]:
@@ -167,7 +168,9 @@ class DataModule:
             self.describe_shared_backgrounds(),
             self.describe_reliability(),
         )
-        return list(dict.fromkeys(filter(None, found)))  # those of a restored data set hold the others
+        return list(
+            dict.fromkeys(filter(None, found))
+        )  # the warnings of a restored data set already contain the others
 
     def describe_reliability(self) -> str:
         """Return how reliable the scores are if few backgrounds validate, "" if enough do."""
@@ -180,25 +183,27 @@ class DataModule:
         test = f", {format_count(tested, 'image')} test{'s' * (tested == 1)}" if tested else ", there is no test split"
         worth = SCORE_SPREAD / backgrounds**0.5
         return (
-            f"{seen}{test}: the scores are good to about {worth:.2f}, smaller differences are chance; add backgrounds"
+            f"{seen}{test}: scores are accurate to about {worth:.2f}, smaller differences are chance; add backgrounds"
         )
 
     def describe_mixed(self) -> str:
-        """Return how many triplets are in no split because of their foreground, or that these are not separated."""
+        """Return how many triplets are in no split because of their foreground, or that foregrounds are shared."""
         mixed = self.splits.mixed
         shared = 0 if mixed else len(list_shared_foregrounds(self.splits))
         if shared and self.split == "background":
             are = "foreground is" if shared == 1 else "foregrounds are"
-            return f"{shared:,} {are} in more than one split, so the scores are too good; see split in data/README.md"
+            return f"{shared:,} {are} in more than one split, so scores are too optimistic; see split in data/README.md"
         share = f"{mixed:,} of {len(self.dataset.triplets):,} triplets"
         return f"{share} are not used: their foreground belongs to another split than their background" if mixed else ""
 
     def describe_shared_backgrounds(self) -> str:
-        """Return how many known backgrounds are in more than one split of the data set's own, "" if none is."""
+        """Return how many known backgrounds are in more than one split that the data set defines, "" if none is."""
         shared = list_shared_backgrounds(self.splits) if self.split_by == "column" else set()
         count = sum(name.rpartition("/")[2] != "unknown" for name in shared)  # joined folders add a prefix
         are = f"{format_count(count, 'background')} {'is' if count == 1 else 'are'}"
-        return f"{are} in more than one split of the data set's own, so the scores are too good" if count else ""
+        return (
+            f"{are} in more than one split that the data set defines, so the scores are too optimistic" if count else ""
+        )
 
     def recorded_data(self, px: int, train_images: int, val_images: int) -> StageData:
         """Return packs of recorded sizes, equal to those that `stage_data` returned to an earlier process."""

@@ -22,11 +22,11 @@ FAULT_KINDS = {
     "no partner": "image without its mask or depth",
     "channels": "wrong number of channels",
     "size": "size differs from the image's",
-    "not binary": "mask with greys away from its edges",
-    "mask values": "mask whose values differ from those of the others",
+    "not binary": "mask with grey values away from its edges",
+    "mask values": "mask whose values differ from those of other masks",
     "empty mask": "mask without foreground",
     "full mask": "mask without background",
-    "stray part": "small part of a mask far from the rest",
+    "stray part": "small part of a mask far from its main part",
     "shifted mask": "mask beside its object",
     "frame": "frame drawn around the depth",
     "depth range": "relative depth outside 0..1",
@@ -35,7 +35,7 @@ FAULT_KINDS = {
     "polarity": "depth of unknown polarity",
     "duplicate": "duplicate image",
     "repeated background": "one background under two names",
-    "shared background": "background of an earlier folder too",
+    "shared background": "background that an earlier folder contains too",
     "gap": "missing numbers",
     "stray file": "file that belongs to no triplet",
 }
@@ -44,7 +44,7 @@ FAULT_KINDS = {
 class DataError(ValueError):
     """A data set, a file or an option cannot be used; the message names place, fault and remedy in one line.
 
-    `kind` is one of `FAULT_KINDS` if a single triplet is at fault, "" if the data set or the disk is.
+    `kind` is one of `FAULT_KINDS` if a single triplet is at fault, and "" if the data set or the disk is.
     """
 
     def __init__(self, message: str, kind: str = "") -> None:
@@ -52,7 +52,7 @@ class DataError(ValueError):
         self.kind = kind
 
 
-# What the keys of dataset.json hold
+# Types of the values in dataset.json
 WORD, WHOLE, NUMBER, NUMBERS = "a word", "a whole number", "a number", "a number or a list of numbers"
 FLAG, ANY = "true or false", "anything"
 
@@ -101,7 +101,7 @@ class Triplet:
 
 @dataclass(frozen=True)
 class Unusable:
-    """An entry of a data set that is unusable by its names alone, before any image is opened."""
+    """An entry of a data set that is unusable because of its names alone, before any image is opened."""
 
     kind: str  # one of `FAULT_KINDS`
     image: Path | None
@@ -121,7 +121,7 @@ class MaskValues:
 
     # Values that are foreground; every other one is background. Empty: the values are graded.
     foreground: tuple[float, ...] = ()
-    ignored: tuple[float, ...] = ()  # values that are unknown: neither trained on nor measured
+    ignored: tuple[float, ...] = ()  # values that mark unknown pixels, which training and metrics skip
     empty: float = 0.0  # graded value that is background
     # Graded value that is foreground, as is every value beyond it. None: the largest of the file's type.
     full: float | None = None
@@ -200,7 +200,7 @@ class DatasetSpec:
         return cls(**fields, mask_values=None if masks is None else MaskValues.from_dict(masks))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields that are set, as dataset.json holds them."""
+        """Return the fields that are set, in the form of dataset.json."""
         values: dict[str, Any] = {key: value for key, value in asdict(self).items() if value not in (None, (), False)}
         if self.missing:
             values["missing"] = self.missing[0] if len(self.missing) == 1 else list(self.missing)
@@ -220,7 +220,7 @@ class Dataset:
     # Hash over names and sizes of the files used, the content of a sample of them, manifest.csv and dataset.json.
     fingerprint: str
     unusable: tuple[Unusable, ...] = ()  # entries that cannot be used
-    # The joined folders, each with its own spec and with triplets named as here; () for a single folder.
+    # The joined folders, each with its own spec and with the same triplet names as here; () for a single folder.
     parts: tuple["Dataset", ...] = ()
     description: str = ""  # inferred meaning of the values of its files; "" if no file was looked at
     # Open questions about the values, see `data.values.encoding`; no network must learn from them.

@@ -1,4 +1,4 @@
-"""Options that commands share: roles of sub-folders, fields of dataset.json. Imports no NumPy: --help must be quick."""
+"""Shared options: roles of sub-folders, fields of dataset.json. No NumPy import, so that --help is quick."""
 
 import argparse
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ def parse_number(text: str) -> float:
 
 
 def parse_numbers(text: str) -> tuple[float, ...]:
-    """Parse numbers between commas."""
+    """Parse numbers separated by commas."""
     return tuple(parse_number(part) for part in text.split(","))
 
 
@@ -38,7 +38,11 @@ _LIST: dict[str, Any] = {"type": parse_numbers, "metavar": "N[,N]"}
 MEANING_FLAGS: dict[str, dict[str, Any]] = {  # destination -> arguments of add_argument
     "near": {"choices": POLARITIES, "help": "polarity of relative depth: value of near pixels"},
     "depth_unit": {"choices": DEPTH_UNITS, "help": "unit of the depth values"},
-    "depth_scale": {"type": parse_number, "metavar": "N", "help": "depth values of one unit (KITTI 256, TUM 5000)"},
+    "depth_scale": {
+        "type": parse_number,
+        "metavar": "N",
+        "help": "depth values per unit (e.g. 256 for KITTI, 5000 for TUM)",
+    },
     "missing": _LIST | {"help": "depth values that mean unknown"},
     "mask_foreground": _LIST | {"help": "mask values that are foreground"},
     "mask_ignored": _LIST | {"help": "mask values that mean unknown"},
@@ -62,7 +66,7 @@ def add_meaning_flags(parser: argparse._ActionsContainer) -> None:
 
 
 def read_meaning_flags(args: object) -> dict[str, Any]:
-    """Return the fields of dataset.json that parsed arguments, or an object with attributes of their names, have."""
+    """Return the fields of dataset.json that parsed arguments, or an object with the same attributes, set."""
     fields = {name: getattr(args, name) for name in MEANING_FLAGS}
     masks = {"foreground": fields.pop("mask_foreground"), "ignored": fields.pop("mask_ignored")}
     fields["mask_values"] = {key: list(values) for key, values in masks.items() if values is not None} or None
@@ -74,7 +78,7 @@ def read_meaning_flags(args: object) -> dict[str, Any]:
 def add_role_flags(parser: argparse.ArgumentParser) -> None:
     """Add --images, --masks and --depth."""
     for role, flag in ROLE_FLAGS.items():
-        text = f"sub-folder of the {flag[2:]}, if its name does not say so"
+        text = f"sub-folder of the {flag[2:]}, if its name does not show its role"
         parser.add_argument(flag, dest=f"{role}_folder", metavar="NAME", help=text)
 
 

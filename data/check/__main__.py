@@ -27,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
     parser = cli.Parser("one-look check", "Find the faults of a data set folder.")
     parser.add_argument("folder", type=Path, metavar="DIR", help="data set folder")
-    parser.add_argument("--fix", type=Path, metavar="OUT", help="write the sound and the fixable triplets to OUT")
+    parser.add_argument("--fix", type=Path, metavar="OUT", help="write valid and repaired triplets to OUT")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every fault and inferred field to FILE")
     parser.add_argument("--write", action="store_true", help="write the certain fields to DIR/dataset.json")
     parser.add_argument("--workers", type=int, help="number of processes (default: one for each core)")
@@ -78,12 +78,12 @@ def _configure(report: Report, *, write: bool) -> None:
         try:
             print(f"{write_dataset_json(root, certain)}: written, {json.dumps(certain)}")
         except DataError as error:
-            print(f"{error}\n  it would hold {json.dumps(certain)}", file=sys.stderr)
+            print(f"{error}\n  it would contain {json.dumps(certain)}", file=sys.stderr)
     unknown = [one.key for one in report.inferred if one.key not in certain and not one.doubt]
     if flags := " ".join(f"{to_flag(key)} ..." for key in unknown):
         print(f"  uncertain, look at the data and run: one-look check {root} {flags}")
     if report.mixed:
-        print(f"  for a copy with near in every line of manifest.csv: one-look check {root} --fix OUT")
+        print(f"  to write a copy whose manifest.csv gives near per line, run: one-look check {root} --fix OUT")
 
 
 def _check_writable(path: Path) -> None:

@@ -19,13 +19,16 @@ from data.runtime.progress import Progress, no_progress, offset_progress
 from data.values.depth_encoding import InferredField, Polarity, infer_depth_fields, measure_polarity
 from data.values.encoding import infer_encoding, warn_of_orientation
 
-SMALL = 256  # triplets that one process inspects before others have started
+MIN_PARALLEL_TRIPLETS = 256  # below this, starting workers costs more than it saves
 
 
 def check_folder(
     root: Path, *, roles: Roles = NO_ROLES, workers: int | None = None, progress: Progress = no_progress
 ) -> Report:
-    """Inspect every triplet of a data set folder; joined folders get a report each, and one of faults between them."""
+    """Inspect every triplet of a data set folder.
+
+    For joined folders, return one report per folder plus one for cross-folder faults.
+    """
     root = Path(root)
     joined = list_joined_folders(root)
     folders = joined or {"": root}
@@ -47,7 +50,7 @@ def check_folder(
 
 
 def _add_encoding(dataset: Dataset) -> Dataset:
-    """Add the encoding of a folder, without those doubts and warnings that the inspection of all files repeats."""
+    """Add the encoding of a folder, dropping warnings that the full inspection will raise again."""
     content = read_dataset_json(dataset.root / "dataset.json")
     encoding = infer_encoding(dataset, {key: value for key, value in content.items() if value is not None})
     return replace(encoding, doubts=[], orientation_warnings=()).apply(dataset)
@@ -56,7 +59,7 @@ def _add_encoding(dataset: Dataset) -> Dataset:
 def _inspect(dataset: Dataset, workers: int | None, progress: Progress) -> list[Inspection]:
     triplets = dataset.triplets
     results = parallel_map(
-        partial(inspect_files, spec=dataset.spec), triplets, 1 if len(triplets) <= SMALL else workers
+        partial(inspect_files, spec=dataset.spec), triplets, 1 if len(triplets) <= MIN_PARALLEL_TRIPLETS else workers
     )
     found: dict[str, Inspection] = {}
     for done, (triplet, inspection) in enumerate(results, start=1):
@@ -96,7 +99,7 @@ def _build_report(dataset: Dataset, inspections: Sequence[Inspection]) -> Report
 def _infer_fields(
     dataset: Dataset, inspections: Sequence[Inspection], polarity: Polarity, configured: Mapping[str, Any]
 ) -> list[InferredField]:
-    """Infer the fields that are not configured; the group size only if no names give the backgrounds."""
+    """Infer the fields that are not configured; the group size only if no file names give the backgrounds."""
     values = [inspection.values for inspection in inspections if inspection.values and inspection.values.maximum]
     fields = infer_depth_fields(values, polarity, configured, unclear_masks=bool(dataset.doubts)) if values else []
     if "group_size" not in configured and {t.background for t in dataset.triplets} == {duplicates.UNKNOWN}:
@@ -105,12 +108,15 @@ def _infer_fields(
 
 
 def _find_ignored_foregrounds(
-    dataset: Dataset, inspections: Sequence[Inspection], near: object, near_of: Mapping[str, str | None]
+    dataset: Dataset,
+    inspections: Sequence[Inspection],
+    folder_polarity: object,
+    polarity_by_triplet: Mapping[str, str | None],
 ) -> list[Fault]:
-    """Find depth without a step at the foreground; `near` is the folder's polarity, `near_of` has that of triplets."""
+    """Find depth without a step at the foreground; `folder_polarity`, if known, precedes `polarity_by_triplet`."""
     found = []
     for triplet, inspection in zip(dataset.triplets, inspections, strict=True):
-        polarity = str(triplet.near or near or near_of.get(triplet.id))
+        polarity = str(triplet.near or folder_polarity or polarity_by_triplet.get(triplet.id))
         signs = {"relative": {"bright": 1, "dark": -1}.get(polarity, 0), "disparity": 1}
         sign = signs.get(dataset.spec.depth_unit, -1)
         step = inspection.step

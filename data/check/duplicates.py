@@ -17,14 +17,14 @@ from data.reading.listing import is_system_name
 from data.reading.matching import group_backgrounds, is_image_name
 from data.values.depth_encoding import InferredField
 
-UNKNOWN = "unknown"  # background of files whose names give none
+UNKNOWN = "unknown"  # background of files whose names do not give one
 HASHES_EACH = 3  # hashes compared for each background
-MIN_GROUPS = 3  # from which a group size is inferred
-MIN_SERIES = 0.5  # share of a numbered series that must exist for its holes to be gaps
+MIN_GROUPS = 3  # number of groups from which a group size is inferred
+MIN_SERIES = 0.5  # share of a numbered series that must exist for missing numbers to count as gaps
 
 
 def find_duplicates(triplets: Sequence[Triplet], inspections: Sequence[Inspection]) -> list[Fault]:
-    """Find images with the pixels of an earlier one."""
+    """Find images with the same pixels as an earlier image."""
     first: dict[bytes, Triplet] = {}
     found = []
     for triplet, inspection in zip(triplets, inspections, strict=True):
@@ -37,9 +37,10 @@ def find_duplicates(triplets: Sequence[Triplet], inspections: Sequence[Inspectio
 def find_repeated_backgrounds(
     triplets: Sequence[Triplet], inspections: Sequence[Inspection], folders: Mapping[str, int] | None = None
 ) -> dict[str, str]:
-    """Find backgrounds that look like an earlier one of another name, as name -> earlier name.
+    """Find backgrounds that look like an earlier background of another name, as name -> earlier name.
 
-    `folders` gives the number of each background's folder, if several are joined; each has a share of `MAX_HASHES`.
+    `folders` gives the number of each background's folder, if several are joined; each folder gets a share of
+    `MAX_HASHES`.
     """
     folders = folders or {}
     limit = MAX_HASHES // (len(set(folders.values())) or 1)
@@ -92,7 +93,7 @@ def find_gaps(triplets: Sequence[Triplet]) -> list[Fault]:
     found = []
     for (folder, before, after), numbers in series.items():
         ordered = sorted(set(numbers))
-        step = math.gcd(*(b - a for a, b in itertools.pairwise(ordered)))  # the largest that all share
+        step = math.gcd(*(b - a for a, b in itertools.pairwise(ordered)))  # the largest step that all numbers share
         if len(ordered) < 3 or len(ordered) < MIN_SERIES * ((ordered[-1] - ordered[0]) // step + 1):
             continue
         ranges = [(a + step, b - step) for a, b in itertools.pairwise(ordered) if b - a > step]
@@ -102,7 +103,7 @@ def find_gaps(triplets: Sequence[Triplet]) -> list[Fault]:
 
 
 def find_stray_files(dataset: Dataset) -> list[Fault]:
-    """Find files and folders that belong to no triplet; other files than images in the root are documents."""
+    """Find files and folders that belong to no triplet; files in the root that are not images count as documents."""
     used = {path for t in dataset.triplets for path in (t.image, t.mask, t.depth) if path}
     folders = {path.parent for path in used} | {dataset.root}
     files = (path for folder in filter(Path.is_dir, sorted(folders)) for path in _list_folder(folder))
@@ -120,7 +121,7 @@ def _list_folder(folder: Path) -> list[Path]:
 
 
 def infer_group_size(triplets: Sequence[Triplet], inspections: Sequence[Inspection]) -> list[InferredField]:
-    """Infer the number of consecutive images that share a background; it must group the triplets as they look."""
+    """Infer the number of consecutive images that share a background; the groups must match how the images look."""
     found = [inspection.hash for inspection in inspections if inspection.hash is not None]
     if len(found) < max(2, len(inspections)):
         return []
@@ -132,7 +133,7 @@ def infer_group_size(triplets: Sequence[Triplet], inspections: Sequence[Inspecti
         if repeats := len(find_repeats(hashes)):
             reason = f"{repeats} files repeat the background of a file elsewhere; name backgrounds in manifest.csv"
             return [InferredField("group_size", None, False, reason)]
-        reason = "no two files look alike; but frames of one film, or views of one place, also share a background"
+        reason = "no two files look alike, but frames of one film or views of one place also share a background"
         return [InferredField("group_size", 1, False, reason)]
     ends = np.flatnonzero(~same) + 1
     if len(ends) + 1 < MIN_GROUPS:
@@ -144,5 +145,9 @@ def infer_group_size(triplets: Sequence[Triplet], inspections: Sequence[Inspecti
     if even:
         groups = group_backgrounds([triplet.image.stem for triplet in triplets], size)
         even = [a == b for a, b in itertools.pairwise(groups)] == same.tolist()
-        reason += "" if even else ", but the numbers in their names group them otherwise; name them in manifest.csv"
+        reason += (
+            ""
+            if even
+            else ", but the numbers in the file names group them differently; name backgrounds in manifest.csv"
+        )
     return [InferredField("group_size", size if even else None, even, reason)]

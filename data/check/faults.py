@@ -16,7 +16,7 @@ FOLDER_KINDS = frozenset({"gap", "stray file"})  # faults of the folder that do 
 
 GREY = (0.05, 0.95)  # values in [0, 1] between which a pixel is neither foreground nor background
 MIN_GREY = 0.01  # share of the image (clean 0.0014, faint box 0.119)
-EDGE_WIDTH = 0.02  # share of the longer side: greys this near the contour are a soft edge
+EDGE_WIDTH = 0.02  # share of the longer side: grey pixels this near the contour are a soft edge
 EMPTY, FULL = 1e-4, 0.995  # share of the image
 STRAY_MIN, STRAY_MAX, STRAY_GAP = 0.0015, 0.15, 0.08  # shares of image, largest part, side (0.003, 0.08, 0.14)
 SHIFT_RATIO, SHIFT_Z = 1.3, 2.6  # see `ContourFit` (clean up to 1.46 and 2.2, defective from 1.50 and 3.0)
@@ -31,7 +31,7 @@ Mask = Float32[np.ndarray, "rows columns"]  # in [0, 1]
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault of a file: its kind (a key of `data.dataset.FAULT_KINDS`), the file, and details with figures."""
+    """A fault of a file: its kind (a key of `data.dataset.FAULT_KINDS`), the file, and details with numbers."""
 
     kind: str
     file: str
@@ -48,13 +48,13 @@ def describe_label_channels(pixels: Pixels) -> str:
 
 
 def find_mask_faults(mask: Mask, *, several_objects: bool = False) -> dict[str, str]:
-    """Find the faults that a mask has by itself, as kind -> detail; several objects may be far from each other."""
+    """Find the faults of a single mask, as kind -> detail; several objects may be far from each other."""
     inside = mask > 0.5
     cover = float(inside.mean())
     found = {}
     grey = _measure_greys(mask, inside)
     if grey > MIN_GREY:
-        found["not binary"] = f"greys in {grey:.0%} of the pixels"
+        found["not binary"] = f"grey values in {grey:.0%} of the pixels"
     if cover < EMPTY:
         found["empty mask"] = f"largest value {mask.max(initial=0):.2f} of 1"
     elif cover > FULL:
@@ -78,7 +78,7 @@ def describe_mask_shift(image: UInt8[np.ndarray, "h w 3"], mask: Mask) -> str:
 def measure_frame(depth: Shaped[np.ndarray, "h w"], valid: Bool[np.ndarray, "h w"]) -> tuple[int, int, int, int] | None:
     """Measure the widths (top, bottom, left, right) in pixels of an even frame with a straight inner edge.
 
-    Returns None without a frame. Margins of missing values, which depth cameras leave, are no frame.
+    Returns None without a frame. Margins of missing values, which depth cameras leave, do not count as a frame.
     """
     if not np.issubdtype(depth.dtype, np.integer) or not valid[0, 0]:
         return None

@@ -1,4 +1,4 @@
-"""Copy a data set folder without its faults: fix what is safe to fix, list the rest in quarantine.csv.
+"""Copy a data set folder without its faults: fix what is safe to fix, and list unfixable files in quarantine.csv.
 
 The source is only read. Fixed triplets are inspected again and quarantined if a fault remains.
 """
@@ -29,10 +29,14 @@ from data.values.masks import complete_values, scale_mask, select_channel
 from data.writing import Row, StagingDir, check_free, write_table
 
 FIXABLE = frozenset({"size", "not binary", "channels", "repeated background"})
-MAX_STRETCH = 0.02  # by which the aspect ratios may differ for a resize to be safe
-SMALL = 64  # triplets that one process copies before others have started
-MAX_LINES = 10  # on renamed files
-EXACT = {"uint8": ".png", "uint16": ".png", "float32": ".tif"}  # suffixes of fixed pixels by type; of others ANY_TYPE
+MAX_STRETCH = 0.02  # largest difference of the aspect ratios for which a resize is safe
+MIN_PARALLEL_TRIPLETS = 64  # below this, starting workers costs more than it saves
+MAX_LINES = 10  # lines of output on renamed files
+EXACT = {
+    "uint8": ".png",
+    "uint16": ".png",
+    "float32": ".tif",
+}  # suffixes by pixel type; else ANY_TYPE
 ANY_TYPE = ".npy"
 REWRITTEN = (*dict.fromkeys(EXACT.values()), ANY_TYPE)
 
@@ -51,17 +55,17 @@ class Source:
 class CopyNames:
     """The names of the files of a copy."""
 
-    chosen: dict[Source, PurePosixPath]  # that of a rewritten source is without its suffix
-    renamed: dict[Source, Source]  # source with another name in the copy -> the one that has its name
+    chosen: dict[Source, PurePosixPath]  # the name of a rewritten source lacks its suffix
+    renamed: dict[Source, Source]  # source with a changed name in the copy -> the source that took its name
 
     def describe_renamed(self) -> str:
-        """Return a line for each source that has another name in the copy, for MAX_LINES of them at most."""
+        """Return one line for each source whose name is changed in the copy, at most MAX_LINES."""
         lines = [
             f"\n  {source.path} is {self.chosen[source]} in the copy: {other.path} has its name"
             for source, other in list(self.renamed.items())[:MAX_LINES]
         ]
         more = len(self.renamed) - len(lines)
-        return "".join(lines) + (f"\n  {more:,} more have another name, see manifest.csv" if more else "")
+        return "".join(lines) + (f"\n  {more:,} more are renamed, see manifest.csv" if more else "")
 
 
 def write_fixed_copy(report: Report, out: Path, workers: int | None = None, progress: Progress = no_progress) -> str:
@@ -100,7 +104,7 @@ def check_target(roots: Iterable[Path], out: Path) -> None:
     check_free(out)
     for root in roots:
         if out.resolve().is_relative_to(root.resolve()):
-            raise DataError(f"{out}: lies within {root}, which must not change; choose a folder beside it")
+            raise DataError(f"{out}: lies within {root}, which must not change; choose a folder outside it")
 
 
 def fix_arrays(arrays: Arrays, values: MaskValues | None = None) -> Arrays:
@@ -137,7 +141,9 @@ def _copy_folder(report: Report, folder: Path, workers: int | None, progress: Pr
     names = choose_names(dataset.root, (source for job in jobs for source in _list_sources(job).values()))
     store = partial(_copy_triplet, folder, names.chosen, dataset.spec)
     kept: dict[str, Row] = {}
-    for done, (job, row) in enumerate(parallel_map(store, jobs, 1 if len(jobs) <= SMALL else workers), start=1):
+    for done, (job, row) in enumerate(
+        parallel_map(store, jobs, 1 if len(jobs) <= MIN_PARALLEL_TRIPLETS else workers), start=1
+    ):
         if row is not None:
             kept[job[0].id] = row
         progress(done, len(jobs))
@@ -155,7 +161,7 @@ def _copy_folder(report: Report, folder: Path, workers: int | None, progress: Pr
 
 
 def _list_sources(job: Job) -> dict[str, Source]:
-    """Return the files of a triplet by role, as they are to be copied or rewritten; none if it cannot be fixed."""
+    """Return the files of a triplet by role, to be copied or rewritten; an empty result if it cannot be fixed."""
     triplet, found = job
     kinds = {fault.kind for fault in found}
     if not kinds <= FIXABLE:
@@ -193,7 +199,7 @@ def _write_file(folder: Path, name: PurePosixPath, source: Source, role: str, ar
 
 
 def _resize(pixels: np.ndarray, image: np.ndarray, *, soft: bool = False) -> np.ndarray:
-    """Resize a label to the image's size unless the aspect ratios differ; only if `soft` by averages of its values."""
+    """Resize a label to the image's size unless the aspect ratios differ; average its values only if `soft`."""
     (height, width), (rows, columns) = pixels.shape[:2], image.shape[:2]
     if (height, width) == (rows, columns) or abs(width * rows / (height * columns) - 1) > MAX_STRETCH:
         return pixels
@@ -220,7 +226,7 @@ def _write_json(path: Path, content: Mapping[str, object]) -> None:
 
 
 def choose_names(root: Path, sources: Iterable[Source]) -> CopyNames:
-    """Choose the path of each source in a copy of `root`: its own below that folder, with a number if it is taken."""
+    """Choose the path of each source in a copy of `root`: its path below that folder, numbered if the name is taken."""
     names, taken = CopyNames({}, {}), dict[str, Source]()
     numbers: dict[str, count[int]] = defaultdict(lambda: count(2))
     for source in sorted(dict.fromkeys(sources), key=lambda source: source.triplet != ""):  # copied files first
@@ -236,5 +242,5 @@ def choose_names(root: Path, sources: Iterable[Source]) -> CopyNames:
 
 
 def _list_keys(name: PurePosixPath, suffixes: Iterable[str]) -> list[str]:
-    """Return keys that are equal for names which some file system does not distinguish."""
+    """Return keys that are equal for names that some file systems do not distinguish."""
     return [normalise_unicode(normalise_unicode(f"{name}{suffix}").casefold()) for suffix in suffixes]

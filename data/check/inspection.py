@@ -34,7 +34,7 @@ class Inspection:
     step: DepthStep | None = None  # step of depth at the mask's contour
     values: DepthValues | None = None
     framed: bool = False  # the depth has a frame, and the step was measured inside it
-    orientation_unclear: bool = False  # EXIF data turn the image, and its labels may be turned already
+    orientation_unclear: bool = False  # EXIF data rotate the image, and its labels may be rotated already
 
     def add(self, kind: str, path: Path, detail: str) -> None:
         """Add a fault if there is a detail."""
@@ -43,7 +43,7 @@ class Inspection:
 
 
 def read_arrays(triplet: Triplet) -> tuple[Arrays, Inspection]:
-    """Read the files of a triplet that are readable, upright, and find the faults of those that are not."""
+    """Read the readable files of a triplet, upright, and find the faults of the unreadable ones."""
     arrays: Arrays = {}
     orientations: dict[str, int] = {}
     found, unclear = [], False
@@ -71,13 +71,13 @@ def read_arrays(triplet: Triplet) -> tuple[Arrays, Inspection]:
 
 
 def inspect_files(triplet: Triplet, spec: DatasetSpec) -> Inspection:
-    """Read a triplet and find every fault that it has by itself."""
+    """Read a triplet and find every fault that shows without other triplets."""
     arrays, inspection = read_arrays(triplet)
     return inspect_arrays(triplet, arrays, spec, inspection)
 
 
 def inspect_arrays(triplet: Triplet, arrays: Arrays, spec: DatasetSpec, inspection: Inspection) -> Inspection:
-    """Add the faults of arrays that were read, and what is measured on them, to an inspection."""
+    """Add the faults and the measurements of the arrays that were read to an inspection."""
     mask = _inspect_mask(inspection, triplet, arrays, spec)
     image = arrays.get("image")
     if image is not None:

@@ -21,7 +21,7 @@ class Report:
     """Result of a check."""
 
     dataset: Dataset
-    faults: tuple[Fault, ...]  # in the order of `FAULT_KINDS`; for joined folders those between folders
+    faults: tuple[Fault, ...]  # in the order of `FAULT_KINDS`; for joined folders, only the faults between folders
     inferred: tuple[InferredField, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)  # repeated background -> background that it repeats
     mixed: Polarity | None = None  # polarity of each triplet, if the folder mixes both and near is not configured
@@ -47,7 +47,7 @@ class Report:
 
     @property
     def unreadable(self) -> str:
-        """The first doubt about the values other than that about the polarity, which leaves them as they are; or ""."""
+        """The first doubt about the values other than a doubt about polarity, which --fix does not need; or ""."""
         polarity = tuple(one.doubt for one in self.inferred if one.key == "near" and one.doubt)
         return next((doubt for doubt in self.dataset.doubts if not doubt.endswith(polarity)), "")
 
@@ -106,7 +106,9 @@ def _list_series(mixed: Polarity) -> list[str]:
     lines = []
     for name, votes in mixed.series.items():
         certainty = "certain" if votes.decide(MIN_VOTES) else "likely"
-        value = f"{mixed.by_series[name]}, {certainty}" if mixed.by_series[name] else "each by its own foreground"
+        value = (
+            f"{mixed.by_series[name]}, {certainty}" if mixed.by_series[name] else "decided per image, by its foreground"
+        )
         lines.append(f"    {name}*: {value} ({votes.bright} brighter, {votes.dark} darker, {votes.neither} neither)")
     unclear = [f"    unknown for {len(mixed.unclear)}, which --fix leaves out:"] if mixed.unclear else []
     return _shorten(lines, SHOWN_SERIES) + unclear + _shorten([f"    {id_}" for id_ in mixed.unclear], SHOWN_FILES)

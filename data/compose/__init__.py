@@ -1,1 +1,1 @@
-"""Composites of foregrounds and photos as a data set: `one-look compose`, or `data.compose.compose` from code."""
+"""Composites of foregrounds and photos as a data set: `one-look compose`, or `data.compose.compose` in Python."""

@@ -9,9 +9,9 @@ from jaxtyping import Float32, UInt8
 from data.compose.placement import Placement, Window, compute_overlap
 from data.compose.sources import OPAQUE, UNKNOWN, Background
 
-DISTANCE_RATIOS = (0.85, 0.98)  # distance of a foreground divided by the nearest distance that it covers
+DISTANCE_RATIOS = (0.85, 0.98)  # distance of a foreground relative to the nearest distance that it covers
 UNKNOWN_DEPTH = 0.5  # relative inverse depth of a foreground on an image without known depth
-SHADOW_BLUR = 0.04  # width of a shadow's soft edge, of the image's side
+SHADOW_BLUR = 0.04  # width of a shadow's soft edge, as a fraction of the image side
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Light:
 
     side: float  # shift to the side per height
     length: float  # length along the ground per height
-    strength: float  # share of the light that is lost
+    strength: float  # share of the light that the shadow removes
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "Light":
@@ -71,8 +71,8 @@ def paste_foreground(
 ) -> None:
     """Paste a foreground (RGB premultiplied with alpha, and alpha) in place, in front of everything that it covers.
 
-    Its distance is `distance_ratio` times the nearest that it covers; it is never behind the ground it stands on, whose
-    relative inverse depth is `foot`.
+    Its distance is `distance_ratio` times the nearest that it covers; it is never behind the ground that it stands on,
+    whose relative inverse depth is `foot`.
     """
     px = canvas.image.shape[0]
     scale = place.size * px / max(pixels.shape[:2])

@@ -1,7 +1,7 @@
 """Compose a data set: paste foregrounds on photos, with masks and, if the photos have it, depth.
 
-Depth is stored as relative inverse depth on one scale for the whole data set: PNG, 1..255 for 0..1, 0 = unknown.
-A foreground is flat: all of it is just before the nearest known depth that it covers, other foregrounds included.
+Depth is stored as relative inverse depth on one scale for the whole data set: PNG, 1..255 for 0..1, 0 = unknown. A
+foreground is flat: all of it lies just in front of the nearest known depth that it covers, including other foregrounds.
 """
 
 import argparse
@@ -42,7 +42,7 @@ from data.writing import DatasetWriter, Sample, SampleFiles, check_free, check_r
 
 CHUNK = 50  # composites in a job
 DISK_SAMPLES = 24  # composites from which the disk space is estimated
-SUFFIX = ".png"  # of masks and depth: lossless, because single values have a meaning
+SUFFIX = ".png"  # suffix of masks and depth: lossless, because individual values have a meaning
 
 
 def write_composites(plan: Plan, out: Path, *, workers: Workers = None, progress: Progress = no_progress) -> Path:
@@ -62,7 +62,7 @@ def write_composites(plan: Plan, out: Path, *, workers: Workers = None, progress
 
 
 def _estimate_disk_bytes(plan: Plan) -> float:
-    """Estimate the size of all composites from a sample that is drawn and encoded."""
+    """Estimate the size of all composites by drawing and encoding a sample of them."""
     files = SampleFiles(Path(), SUFFIX)
     indices = sorted({index * plan.count // DISK_SAMPLES for index in range(DISK_SAMPLES)})
     drawn = (sample for index in indices for _, sample in draw_composites(plan, range(index, index + 1)))
@@ -82,7 +82,7 @@ def draw_composites(plan: Plan, indices: range) -> Iterator[tuple[int, Sample]]:
 
 
 def _build_depth(plan: Plan, canvas: Canvas) -> UInt8[np.ndarray, "px px"] | None:
-    """Return the depth of a composite, of the canvas or by the depth model, as 0 = unknown, 1..255 = 0..1."""
+    """Return the depth of a composite, from the canvas or the depth model, as 0 = unknown, 1..255 = 0..1."""
     depth = canvas.depth
     if plan.depth_model is not None:
         depth = predict_relative_depth(plan.depth_model, canvas.image, "a composite", plan.options.px)
@@ -92,7 +92,7 @@ def _build_depth(plan: Plan, canvas: Canvas) -> UInt8[np.ndarray, "px px"] | Non
 
 
 def _draw_foregrounds(plan: Plan, index: int, rng: np.random.Generator) -> list[tuple[int, bool]]:
-    """Draw the foregrounds of a composite, mirrored or not: its own, and others at random."""
+    """Draw the foregrounds of a composite, mirrored or not: the planned one, and others at random."""
     count = int(rng.integers(plan.options.things))
     own = plan.list_foregrounds(index)
     others, sides = (own.start + rng.integers(len(own), size=count)).tolist(), rng.random(count) < 0.5
@@ -124,7 +124,8 @@ def _draw_place(
 ) -> tuple[Placement, float]:
     """Draw a place for a foreground, and return it with the depth it stands on (`UNKNOWN` if it does not stand).
 
-    With sizes it stands on the ground, or else on a plane. Without sizes, or if all is sky, the study's rule applies.
+    With `sizes`, the foreground stands on the ground, or else on a plane. Without `sizes`, or if everything is sky, the
+    study's rule applies.
     """
     if sizes is not None:
         standing = draw_standing(sizes if sizes.any() else compute_plane_sizes(canvas.depth), shape, rng)
@@ -142,7 +143,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--foregrounds", type=Path, required=True, metavar="DIR", help="RGBA images of cut-out objects")
     add("--out", type=Path, required=True, metavar="DIR", help="folder to make")
     depth = (
-        "DIR: depth maps named as the photos, 16-bit mm or as dataset.json beside them says; MODEL.onnx or hf:NAME: a "
+        "DIR: depth maps named like the photos, in 16-bit mm or as dataset.json in DIR says; MODEL.onnx or hf:NAME: a "
         "depth model; ground: level ground below a horizon; none: no depth (default: depth/ of the backgrounds)"
     )
     add("--depth", metavar="SOURCE", help=depth)
@@ -153,27 +154,31 @@ def build_parser() -> argparse.ArgumentParser:
     number = parser.add_mutually_exclusive_group()
     per_pair = "composites in total for each pair of photo and foreground (default: %(default)s)"
     number.add_argument("--per-pair", type=int, default=PER_PAIR, metavar="N", help=per_pair)
-    number.add_argument("--count", type=int, metavar="N", help="composites in all, instead")
-    add("--flip", action="store_true", help="use each foreground mirrored, too, equally often")
-    placement = "study: anywhere, 0.3 to 0.6 of the side; ground: standing, far ones smaller (default: %(default)s)"
+    number.add_argument("--count", type=int, metavar="N", help="number of composites in total, instead of --per-pair")
+    add("--flip", action="store_true", help="also use each foreground mirrored, equally often")
+    placement = (
+        "study: anywhere, 0.3 to 0.6 of the side; ground: standing, smaller with distance (default: %(default)s)"
+    )
     add("--placement", choices=RULES, default="study", help=placement)
     add("--things", type=int, default=1, metavar="N", help="largest number of foregrounds (default: %(default)s)")
     add("--shadow", action="store_true", help="cast shadows")
-    add("--seed", type=int, default=0, help="same seed, same images (default: %(default)s)")
+    add("--seed", type=int, default=0, help="the same seed gives the same images (default: %(default)s)")
     add("--size", type=int, default=224, metavar="PX", help="side in pixels (default: %(default)s)")
     workers = parser.add_mutually_exclusive_group()
     workers.add_argument("--workers", type=int, metavar="N", help="number of processes (default: one for each core)")
-    workers.add_argument("--address", help="address of a Ray cluster that does the work; auto: the one on this machine")
+    workers.add_argument(
+        "--address", help="address of a Ray cluster that does the work; auto: the cluster on this machine"
+    )
     no_split = (
-        "let each run split by its seed (default: the last fifth of photos and foregrounds is for validation; from 20 "
-        "of both on, half of it for the test)"
+        "let each run split by its seed (default: hold out the last fifth of photos and foregrounds for validation; "
+        "from 20 of both on, half of it for the test)"
     )
     add("--no-split", action="store_true", help=no_split)
     return parser
 
 
 def plan_from_args(args: argparse.Namespace, workers: Workers = None) -> Plan:
-    """Plan what the command line requests; `workers` run the depth model on the photos."""
+    """Plan the requested composites; `workers` run the depth model on the photos."""
     names = ("flip", "placement", "things", "shadow", "seed")
     options = ComposeOptions(px=args.size, hold_out=not args.no_split, **{name: getattr(args, name) for name in names})
     check_free(args.out)

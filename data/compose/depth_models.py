@@ -25,7 +25,12 @@ PRESETS = Path(__file__).parent / "presets"
 HUB = "hf:"
 GROUND = "ground"
 MIN_DISTANCE_M = 1e-3  # smaller predicted distances are clipped
-METRIC_MODELS = ("glpn", "zoedepth", "depth_pro", "prompt_depth_anything")  # model types of transformers in metres
+METRIC_MODELS = (
+    "glpn",
+    "zoedepth",
+    "depth_pro",
+    "prompt_depth_anything",
+)  # transformers' models in metres
 FIELDS = {"width": WHOLE, "height": WHOLE, "mean": NUMBERS, "std": NUMBERS}
 FIELDS |= dict.fromkeys(("layout", "near", "depth_unit", "source"), WORD)
 CHOICES = {"layout": ("nchw", "nhwc"), "near": POLARITIES, "depth_unit": ("relative", "m")}
@@ -85,12 +90,12 @@ class OnnxDepthModel:
     preprocessing: Preprocessing
 
     def predict(self, image: UInt8[np.ndarray, "h w 3"]) -> Inverse:
-        """Predict inverse depth of an RGB image at the model's own size."""
+        """Predict the inverse depth of an RGB image at the model's output size."""
         session = _load_session(self.model)
         batch = self.preprocessing.prepare(image)
         try:
             output = np.squeeze(session.run(None, {session.get_inputs()[0].name: batch})[0]).astype(np.float32)
-        except Exception as error:  # onnxruntime has no base class of its errors
+        except Exception as error:  # onnxruntime has no base class for its errors
             problem = f"does not take {' x '.join(map(str, batch.shape))} floats ({first_line(error)})"
             raise DataError(f"{self.model}: {problem}; correct its JSON") from error
         if output.ndim != 2:
@@ -158,7 +163,9 @@ def load_depth_model(source: str, preset: str | None = None) -> DepthModel | Non
     path = model.with_suffix(".json") if preset is None else PRESETS / f"{preset}.json"
     if not path.is_file():
         names = ", ".join(list_presets())
-        raise DataError(f"{path}: no such file; write how the model is used, or use --depth-preset, one of {names}")
+        raise DataError(
+            f"{path}: no such file; describe the model's input and output in it, or use --depth-preset, one of {names}"
+        )
     return OnnxDepthModel(model, Preprocessing.read(path))
 
 
@@ -180,7 +187,7 @@ def _load_session(model: Path) -> Any:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     try:
         return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has no base class of its errors
+    except Exception as error:  # onnxruntime has no base class for its errors
         raise DataError(f"{model}: onnxruntime cannot load this model ({first_line(error)})") from error
 
 
@@ -205,7 +212,7 @@ def _invert(metres: Float32[np.ndarray, "h2 w2"]) -> Inverse:
 def cache_depth_maps(
     model: DepthModel, photos: Sequence[Path], *, workers: Workers = None, progress: Progress = no_progress
 ) -> Path:
-    """Return a folder of the cache with a 16-bit depth map of each photo, which lies as that is stored."""
+    """Return a folder of the cache with a 16-bit depth map of each photo, in the photo's stored orientation."""
     stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in photos]
     digest = hashlib.blake2b(f"{model.cache_key()} as stored {stats}".encode(), digest_size=12).hexdigest()
     folder = cache_dir() / "depth" / digest

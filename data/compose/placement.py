@@ -6,14 +6,17 @@ import cv2
 import numpy as np
 from jaxtyping import Float32
 
-SMALLEST, LARGEST = 0.3, 0.6  # of the image's side, in the study
+SMALLEST, LARGEST = 0.3, 0.6  # longer side as a fraction of the image side, as in the study
 RULES = ("study", "ground")
 
 HORIZON = 0.45  # share of the height from the top: feet on the ground are below
-SMALLEST_STANDING, LARGEST_STANDING = 0.12, 0.9  # shares of the image's side
+SMALLEST_STANDING, LARGEST_STANDING = 0.12, 0.9  # as a fraction of the image side
 HEIGHTS = (0.85, 1.15)  # range of the factor by which sizes vary
 NEAREST_PERCENTILE = 98  # percentile of the ground's inverse depth at which foregrounds have the largest size
-LEVEL = (1.005, 1.5)  # growth of inverse depth over `STEP` downwards: less is a wall, more an edge
+LEVEL = (
+    1.005,
+    1.5,
+)  # growth of inverse depth per `STEP` downwards; below it is a wall, above it an edge
 STEP = 1 / 40  # share of the height
 SKY = 0.02  # relative inverse depth up to which nothing can stand
 
@@ -22,7 +25,7 @@ Window = tuple[slice, slice]  # rows and columns
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Centre of the bounding box and its longer side, in sides of the image; mirrored or not."""
+    """Centre and longer side of the bounding box, as a fraction of the image side; mirrored or not."""
 
     x: float
     y: float
@@ -30,7 +33,7 @@ class Placement:
     mirrored: bool = False
 
     def bottom(self, shape: tuple[int, int]) -> float:
-        """Return the lowest row of a foreground of a shape (height, width), in sides of the image."""
+        """Return the lowest row of a foreground of shape (height, width), as a fraction of the image side."""
         return self.y + self.size * shape[0] / max(shape) / 2
 
 
@@ -43,9 +46,9 @@ def draw_placement(rng: np.random.Generator, sizes: tuple[float, float] = (SMALL
 
 
 def compute_standing_sizes(inverse: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
-    """Compute the longer side of a foreground that stands at each pixel, in sides of the image; 0 where nothing can.
+    """Compute the longer side of a foreground standing at each pixel, in fractions of the image side; 0 where none can.
 
-    Size is proportional to inverse depth (1/z, negative where unknown). Ground is below the horizon and comes nearer
+    Size is proportional to inverse depth (1/z, negative where unknown). Ground lies below the horizon and gets nearer
     downwards; an image without such ground gets a plane that starts at the horizon.
     """
     ground = np.where(_find_level_pixels(inverse), inverse, np.float32(0))
@@ -88,7 +91,7 @@ def _find_level_pixels(inverse: Float32[np.ndarray, "h w"]) -> np.ndarray:
 def draw_standing(
     sizes: Float32[np.ndarray, "h w"], shape: tuple[int, int], rng: np.random.Generator
 ) -> tuple[Placement, tuple[int, int]] | None:
-    """Draw a place on the ground, and row and column of the pixel it stands on, evenly over those with a size."""
+    """Draw a place on the ground and the pixel (row, column) to stand on, evenly over the pixels with a size."""
     feet = np.flatnonzero(sizes > 0)
     if feet.size == 0:
         return None
@@ -99,9 +102,9 @@ def draw_standing(
 
 
 def compute_overlap(place: Placement, shape: tuple[int, int], px: int) -> tuple[Window, Window]:
-    """Return rows and columns of the pixels that an image of side `px` and a foreground of a shape share, in both.
+    """Return rows and columns of the overlapping window, in image and in foreground coordinates.
 
-    The foreground is moved until at least one pixel is inside.
+    The foreground is moved until at least one pixel lies inside the image of side `px`.
     """
     image, foreground = [], []
     for middle, length in ((place.y, shape[0]), (place.x, shape[1])):

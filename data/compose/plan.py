@@ -27,7 +27,7 @@ from data.runtime.progress import Progress, no_progress
 
 VERSION = 5  # raised whenever the same seed gives other composites, so that an interrupted set is not resumed
 PER_PAIR = 20  # as in the study
-TEST_FROM = 20  # photos, and foregrounds, from which some are held out for the test
+TEST_FROM = 20  # number of photos and of foregrounds from which some are held out for the test
 OVERSAMPLING = 2.0  # foregrounds are kept at twice their largest size, so that a second resize costs no sharpness
 
 
@@ -36,7 +36,7 @@ class ComposeOptions:
     """Options of composites."""
 
     px: int = 224  # side of the images
-    flip: bool = False  # use every foreground mirrored as often as it is used as it is
+    flip: bool = False  # use every foreground equally often mirrored and unmirrored
     placement: str = "study"  # one of `placement.RULES`
     things: int = 1  # largest number of foregrounds in an image; the number is drawn
     shadow: bool = False
@@ -59,10 +59,10 @@ class Plan:
     count: int
     depth: DatasetSpec | None  # meaning of the values of the depth maps; None without depth
     options: ComposeOptions = field(default_factory=ComposeOptions)
-    depth_model: DepthModel | None = None  # predicts depth of each composite, instead of that of its background
+    depth_model: DepthModel | None = None  # predicts the depth of whole composites
 
     def pick_background(self, index: int) -> int:
-        """Pick the background of a composite: consecutive composites share one, all get equally many."""
+        """Pick the background of a composite: consecutive composites share one, and all are used equally often."""
         return index * len(self.backgrounds) // self.count
 
     def pick_foreground(self, index: int) -> tuple[int, bool]:
@@ -75,7 +75,7 @@ class Plan:
         return own[foreground], bool(side)
 
     def list_foregrounds(self, index: int) -> range:
-        """Return the foregrounds from which those of a composite are picked; each split has its own."""
+        """Return the foregrounds that a composite may use; each split has a separate range."""
         count, split = len(self.foregrounds), self.pick_split(self.pick_background(index))
         return self._divide(count)[split] if split and count > 1 else range(count)
 
@@ -93,7 +93,7 @@ class Plan:
         return next(split for split, sources in self._divide(count).items() if background in sources)
 
     def _divide(self, count: int) -> dict[str, range]:
-        """Divide so many sources: the last fifth is held out, half of it for the test if there are enough sources."""
+        """Split the sources: the last fifth is held out, half of it for the test if there are enough sources."""
         held_out = max(1, count // 5)
         tested = held_out // 2 if min(len(self.backgrounds), len(self.foregrounds)) >= TEST_FROM else 0
         limits = (0, count - held_out, count - tested, count)
@@ -135,7 +135,7 @@ def make_plan(
     options: ComposeOptions | None = None,
     progress: Progress = no_progress,
 ) -> Plan:
-    """Read all sources once and fix the scale of the depth; without a `count`, there are `per_pair` of each pair."""
+    """Read all sources once and fix the depth scale; without a `count`, make `per_pair` composites of each pair."""
     options = options or ComposeOptions()
     photos, images = find_backgrounds(backgrounds, depth), list_images(foregrounds, FOREGROUNDS)
     if count is None:

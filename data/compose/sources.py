@@ -24,13 +24,13 @@ from data.values.triplet import resolve_near_distance
 FOREGROUNDS = "RGBA foregrounds"
 UNKNOWN = -1.0
 RELATIVE_RANGE = 0.9  # range of relative depth, which leaves room for foregrounds in front of it
-MAX_STRETCH = 0.02  # by which the aspect ratios of a photo and its depth may differ
+MAX_STRETCH = 0.02  # largest difference between the aspect ratios of a photo and its depth
 OPAQUE = 200  # alpha from which a pixel belongs to the mask, as in the study
 FAINT = 8  # alpha below this is margin
 SOLID = 250  # alpha from which a pixel's colour is that of the foreground alone
 EDGE_SIGMA_PX = 1.2  # distance over which solid pixels give their colour to the edge
 SAMPLED_MAPS = 16  # depth maps from which their unit is inferred
-MIN_WEIGHT = 0.02  # weight of solid pixels from which they do so
+MIN_WEIGHT = 0.02  # least weight of solid pixels for which they give their colour
 
 BackgroundFiles = tuple[Path, Path | None]
 
@@ -84,7 +84,7 @@ def list_backgrounds(folder: Path) -> tuple[Path, ...]:
 def list_images(folder: Path, content: str, suffixes: frozenset[str] = PHOTO_SUFFIXES) -> tuple[Path, ...]:
     """List the images of a folder in the order of their names; `content` names them in error messages."""
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; it should hold {content}")
+        raise DataError(f"{folder}: no such folder; it should contain {content}")
     paths = sorted(path for path in folder.iterdir() if has_suffix(path.name, suffixes) and not path.is_fifo())
     if not paths:
         raise DataError(f"{folder}: no images in it; put {content} there ({', '.join(sorted(suffixes))})")
@@ -135,7 +135,7 @@ def _read_depth(path: Path, spec: DatasetSpec) -> tuple[np.ndarray, int]:
 def read_background(image: Path, depth: Path | None, spec: DatasetSpec | None, px: int) -> Background:
     """Read a photo and its depth, upright and resized so that the shorter side measures `px`.
 
-    The `spec` of the depth has near_m, and far_m, if it is metric.
+    The `spec` of metric depth must give near_m and far_m.
     """
     stored, orientation = read_pixels(image, decode_color)
     colours = apply_orientation(stored, orientation)
@@ -162,7 +162,7 @@ def read_background(image: Path, depth: Path | None, spec: DatasetSpec | None, p
 
 
 def fit_depth_scale(spec: DatasetSpec, distances: Float32[np.ndarray, " n"]) -> DatasetSpec:
-    """Set near_m and far_m where they are not configured: 0.9 of the 1st percentile of distances, and the 99th."""
+    """Set near_m and far_m unless configured: 0.9 times the 1st percentile of distances, and the 99th percentile."""
     first, last = np.percentile(distances, [1, 99])
     near_m = spec.near_m or round(0.9 * float(first), 3)
     far_m = spec.far_m or max(round(float(last), 3), round(near_m * 1.2, 3))
@@ -171,7 +171,7 @@ def fit_depth_scale(spec: DatasetSpec, distances: Float32[np.ndarray, " n"]) -> 
 
 @lru_cache(maxsize=256)
 def read_foreground(path: Path, longest_px: int) -> UInt8[np.ndarray, "h w 4"]:
-    """Read an 8-bit RGBA file without its margin, shrunk, with clean edges, and premultiplied with alpha."""
+    """Read an 8-bit RGBA file, crop its margin, shrink it, clean its edges, and premultiply it with alpha."""
     pixels = apply_orientation(*read_pixels(path, decode_channels))
     if pixels.ndim != 3 or pixels.shape[2] != 4 or pixels.dtype != np.uint8:
         raise DataError(f"{path}: not RGBA with 8 bits; cut the object out and save it as PNG with transparency")

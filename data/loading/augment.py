@@ -26,11 +26,11 @@ ZOOM_SHIFT = (-0.1, 0.1)  # as a share of the side
 HUE, SATURATION = 20, 40  # largest shifts, of 180 and of 255
 BRIGHTNESS = 0.2  # largest change of brightness and of contrast, as a share
 REFLECT = {"border_mode": 4, "mask_interpolation": 0}  # cv2.BORDER_REFLECT_101, cv2.INTER_NEAREST
-PASTE_SCALE = (0.6, 1.4)  # size of the pasted foreground, relative to its own
+PASTE_SCALE = (0.6, 1.4)  # scale factors of the pasted foreground
 PASTE_ROTATION_DEG = 15
 PASTE_SHIFT = 0.3  # largest shift along each axis, as a share of the side
 PASTE_NEAREST = 95  # percentile of the covered inverse depth at which a pasted foreground is put
-PASTE_OPAQUE = 128  # value of the mask from which a pixel takes its depth along
+PASTE_OPAQUE = 128  # mask value from which a pasted pixel keeps its depth
 PASTE_STREAM = 1  # separates these draws from those of the other augmentations, which use the same seed
 PASTE_DRAWS = 7  # chosen or not, source, flip, scale, angle, shift to the right, shift downwards
 
@@ -45,7 +45,7 @@ class AugmentConfig(PlainConfig):
     blur: float = 0.0  # average over 3 or 5 pixels
     brightness_contrast: float = 0.0  # change both by up to a fifth
     grayscale: float = 0.0  # remove the colour
-    copy_paste: float = 0.0  # paste the foreground of another sample, as deep as the nearest that it covers
+    copy_paste: float = 0.0  # paste another sample's foreground at the nearest depth that it covers
     zoom: float = 0.0  # scale each axis by 0.8 to 1.8 about the centre, and shift by up to a tenth
     hue_saturation: float = 0.0  # shift the hue by up to 40 degrees and the saturation by up to a sixth
 
@@ -57,13 +57,13 @@ class AugmentConfig(PlainConfig):
 
 @dataclass(frozen=True)
 class Augmentation:
-    """One change."""
+    """One kind of change."""
 
     build: Callable[[Any, float], Any]  # makes the transform from the albumentations module and the probability
     search_at: float  # probability that the search tries besides 0
 
 
-GEOMETRY = {  # in the order of application; probabilities are the study's, where it had the change
+GEOMETRY = {  # in the order of application; probabilities are those of the study where it used the change
     "flip": Augmentation(lambda a, p: a.HorizontalFlip(p=p), search_at=0.5),
     "rotate": Augmentation(lambda a, p: a.Rotate(limit=ROTATION_DEG, p=p, **REFLECT), search_at=0.3),
     "zoom": Augmentation(lambda a, p: a.Affine(ZOOM, ZOOM_SHIFT, p=p, **REFLECT), search_at=0.5),
@@ -85,7 +85,7 @@ def list_choices(config: type, augmentations: dict[str, Augmentation]) -> dict[s
     fields = [f.name for f in dataclasses.fields(config)]
     searched = {name: each.search_at for name, each in augmentations.items()} | MIXING
     if odd := set(fields) ^ set(searched):
-        raise TypeError(f"{', '.join(sorted(odd))}: name it both in {config.__name__} and in GEOMETRY or PHOTOMETRY")
+        raise TypeError(f"{', '.join(sorted(odd))}: define it both in {config.__name__} and in GEOMETRY or PHOTOMETRY")
     return {name: (0.0, searched[name]) for name in fields}
 
 
@@ -123,8 +123,8 @@ class Augment:
         used = {name: p for name in augmentations if (p := getattr(self.config, name)) > 0}
         if not used:
             return None
-        os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # no look at the network for a newer version
-        import albumentations as a  # takes seconds, which --help does not have
+        os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # no check for a newer version over the network
+        import albumentations as a  # the import takes seconds; --help must not wait for it
 
         group = a.Compose([augmentations[name].build(a, p) for name, p in used.items()], **options)
         group.set_random_state(np.random.Generator(self._bits), self._py_random)

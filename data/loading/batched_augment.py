@@ -1,6 +1,6 @@
 """The changes of `augment.py` for all samples of a batch at once, on the device that holds them.
 
-Distributions are the same, values are not: all geometric changes are interpolated together, in float32.
+The distributions are the same, but not the values: all geometric changes are interpolated together, in float32.
 """
 
 from collections.abc import Callable
@@ -70,7 +70,7 @@ def _scale(draws: Float[np.ndarray, "*n"], low: float, high: float) -> Float[np.
 
 
 def _move(pixels: Pixels, chosen: dict[str, np.ndarray], drawn: dict[str, np.ndarray]) -> None:
-    """Flip, rotate, zoom and bend the chosen samples by one interpolation; those that are only flipped by none."""
+    """Flip, rotate, zoom and bend the chosen samples by one interpolation; a flip alone needs none."""
     bent = np.unique(np.concatenate([chosen[name] for name in ("rotate", "zoom", "grid_distortion")]))
     flipped = np.setdiff1d(chosen["flip"], bent)
     soft = [pixels.image, pixels.mask]
@@ -110,7 +110,7 @@ def _build_matrices(drawn: dict[str, np.ndarray], where: dict[str, np.ndarray], 
 def _bend_axes(draws: Draws, where: np.ndarray, px: int) -> tuple[Float[np.ndarray, "n px"], Float[np.ndarray, "n px"]]:
     """Return the places, -1 to 1, from which columns and rows come; images that are not bent keep theirs.
 
-    Each axis has CELLS cells and a rest, whose sides change and are scaled so that the last one ends at the edge.
+    Each axis has CELLS cells and a remainder; their sides change and are scaled so that the last one ends at the edge.
     """
     side, own = px // CELLS, np.linspace(-1, 1, px)
     cell = np.arange(px) // side
@@ -170,7 +170,7 @@ def _invert_paste_matrices(draws: Draws, px: int) -> Float[np.ndarray, "n 2 3"]:
 
 
 def _shift_depth(pasted: Tensor, depth: Tensor, opaque: Tensor) -> Tensor:
-    """Shift pasted depth codes to the nearest that they cover, as if the foreground stood there; 0 is unknown."""
+    """Shift pasted depth codes to the nearest depth that they cover, as if the foreground stood there; 0 is unknown."""
     known, behind = opaque & (pasted > 0), opaque & (depth > 0)
     shift = _quantile(depth, behind, limits.PASTE_NEAREST / 100) - _quantile(pasted, known, 0.5)
     shifted = torch.where(pasted > 0, (pasted + shift).clamp(1, 65535), 0.0)

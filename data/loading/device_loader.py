@@ -52,7 +52,7 @@ class DeviceLoader(Loader):
         return [tensor.to(self._device, non_blocking=True) for tensor in tensors]
 
     def _copy_all(self) -> list[Tensor]:
-        """Return all samples on the device; no more than a chunk of them is there twice."""
+        """Return all samples on the device; at most one chunk is in memory twice."""
         kept: list[Tensor] = []
         for start in range(0, self.count, CHUNK):
             parts = self._copy(np.arange(start, min(start + CHUNK, self.count)))
@@ -63,7 +63,7 @@ class DeviceLoader(Loader):
 
 
 def build_loader(pack: Pack, *, device: torch.device, augment: AugmentConfig | None = None, **options: Any) -> Loader:
-    """Return a loader, with the arguments of Loader, that makes its batches on a GPU if all augmentations can be."""
+    """Return a loader, with the arguments of Loader, that makes batches on a GPU if all augmentations can run there."""
     if device.type == "cpu" or not (augment is None or is_expressible(augment)):
         return Loader(pack, augment=augment, **options)
     return DeviceLoader(pack, device=device, augment=augment, **options)

@@ -69,8 +69,8 @@ class Pixels:
 class Loader:
     """Iterates over a pack in epochs of batches.
 
-    A sample depends on (seed, epoch, sample) alone, not on its batch or on earlier epochs. `stats` are those of the
-    training data, also for validation. `drop_last` keeps a smaller batch that is the only one.
+    A sample depends on (seed, epoch, sample) alone, not on its batch or on earlier epochs. `stats` are the statistics
+    of the training data, for validation too. `drop_last` still keeps a smaller batch if it is the only one.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Loader:
         self._augmenting = False
 
     def _load(self, indices: Int[np.ndarray, " b"], seeds: UInt64[np.ndarray, " b"]) -> Pixels:
-        """Return samples, changed by their seeds."""
+        """Return samples, augmented by their seeds."""
         raw = self._pack.gather(indices)
         if self._config is not None and self._augmenting:
             if self._config.copy_paste:

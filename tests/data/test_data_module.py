@@ -222,12 +222,12 @@ def test_small_folders_are_explored_on_enough_images(tmp_path, write_manifest, c
     train, val = module.stage_sizes(0.1)
     assert train == min(160, sizes["train"]) and val == min(96, sizes["val"])
     assert (train == sizes["train"]) is all_at_first
-    assert ("scores are good to about" in module.describe_reliability()) is (count < 100)
+    assert ("scores are accurate to about" in module.describe_reliability()) is (count < 100)
 
 
 def test_reliability_counts_images_and_backgrounds(tiny_dataset):
     line = DataModule(tiny_dataset, seed=0).describe_reliability()
-    assert line.startswith("4 images of 1 background validate, 4 images test: the scores are good to about 0.50")
+    assert line.startswith("4 images of 1 background validate, 4 images test: scores are accurate to about 0.50")
 
 
 def test_triplets_that_mix_splits_are_counted_in_run_json(tmp_path, write_manifest):

@@ -198,7 +198,7 @@ def test_group_size_that_the_numbers_of_the_files_contradict_is_not_certain(fold
         image, mask, depth = pictures(number, ground=100 + (number - 5) // 3)
         write_triplet(folder, number, image=image, mask=mask, depth=depth)
     found = {field.key: field for field in check_folder(folder).inferred}["group_size"]
-    assert found.certain == (found.value == 3) and ("group them otherwise" in found.reason) == (found.value is None)
+    assert found.certain == (found.value == 3) and ("group them differently" in found.reason) == (found.value is None)
     assert found.value is None
 
 

@@ -165,9 +165,9 @@ def test_tables_and_config_name_the_same_augmentations():
     assert {"blur", "brightness_contrast", "grayscale"} <= set(PHOTOMETRY)
     assert list(AUGMENT_CHOICES) == [field.name for field in dataclasses.fields(AugmentConfig)]
     assert AUGMENT_CHOICES["flip"] == (0.0, 0.5) and AUGMENT_CHOICES["blur"] == (0.0, 0.3)
-    with pytest.raises(TypeError, match="blur: name it both in AugmentConfig and in GEOMETRY or PHOTOMETRY"):
+    with pytest.raises(TypeError, match="blur: define it both in AugmentConfig and in GEOMETRY or PHOTOMETRY"):
         list_choices(AugmentConfig, {name: each for name, each in both.items() if name != "blur"})
-    with pytest.raises(TypeError, match="haze: name it both"):
+    with pytest.raises(TypeError, match="haze: define it both"):
         list_choices(AugmentConfig, both | {"haze": both["flip"]})
 
 
