@@ -31,7 +31,7 @@ class StagingDir:
     """A hidden folder beside `root`, locked by this process.
 
     The `origin` is a text with everything that the samples depend on: an interrupted build of equal origin is resumed.
-    Without one, nothing is kept, and several processes may build the same folder at the same time.
+    Without an origin, nothing is kept, and several processes may build the same folder at the same time.
     """
 
     def __init__(self, root: Path, origin: str | None = None) -> None:
@@ -62,7 +62,7 @@ class StagingDir:
         if path.is_file() and path.read_text() != origin:
             self._stored.close()
             self._lock.release()
-            remedy = "use the options and sources that it was started with, or remove it"
+            remedy = "use the options and sources that it was started with, or remove the folder"
             raise DataError(f"{self.folder}: holds the beginning of another set; {remedy}")
         path.write_text(origin)
 
@@ -97,7 +97,7 @@ class StagingDir:
             (self.root / name).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Release the folder; an unpublished one is kept only if it can be resumed and has recorded jobs."""
+        """Release the folder; an unpublished folder is kept only if it can be resumed and has recorded jobs."""
         empty = (self.folder / STORED).is_file() and not any(self.read_jobs())
         if empty or not self.resumable:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -229,7 +229,7 @@ class DatasetWriter:
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
-    """Write the columns of rows, which may have others, as a CSV file."""
+    """Write the named columns of rows, which may have more columns, as a CSV file."""
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, columns, extrasaction="ignore", restval="")
         table.writeheader()

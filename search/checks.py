@@ -70,7 +70,7 @@ def check_workers(args: argparse.Namespace) -> int | None:
     """Return the value of --workers; raise ConfigError if this machine has fewer cores."""
     workers: int | None = args.workers
     if args.address is None and workers is not None and workers > (cores := count_cores()):
-        raise ConfigError(f"--workers {workers}: this process may use {cores} cores; give {cores} or fewer")
+        raise ConfigError(f"--workers {workers}: this process may use {cores} cores; use {cores} or fewer")
     return workers
 
 
@@ -86,14 +86,14 @@ def select_gpus(count: int | None, address: str | None) -> None:
         import torch
 
         if torch.cuda.device_count() < count:
-            raise ConfigError(f"--gpus {count}: this machine has {torch.cuda.device_count()}; give that or fewer")
+            raise ConfigError(f"--gpus {count}: this machine has {torch.cuda.device_count()}; use that many or fewer")
 
 
 def register_plugins(plugins: Mapping[str, str], folder: Path) -> None:
     """Register the user's architectures and losses, and print the names of their files."""
     load_plugins(plugins, folder)
     for name, sha256 in plugins.items():
-        print(cli.to_printable(f"runs your code in every process: {name} (SHA-256 {sha256[:12]})"), flush=True)
+        print(cli.to_printable(f"your code runs in every process: {name} (SHA-256 {sha256[:12]})"), flush=True)
 
 
 def _check_space(args: argparse.Namespace) -> dict[str, Any]:
@@ -104,18 +104,18 @@ def _check_space(args: argparse.Namespace) -> dict[str, Any]:
 
     space = simplify_space(args.space)
     if space and (args.recipe or args.grid):
-        raise ConfigError("--recipe and --grid search nothing: leave out [space], --arch and --set")
+        raise ConfigError("--recipe and --grid do not search: leave out [space], --arch and --set")
     return space
 
 
 def _read_configs(args: argparse.Namespace, budget: Budget) -> "tuple[TrialConfig, ...]":
     """Return the configurations that are trained instead of a search; none for a search."""
     if args.width is not None and args.recipe is None:
-        raise ConfigError("--width belongs to --recipe; a search chooses widths itself")
+        raise ConfigError("--width applies only to --recipe; a search chooses the width")
     if args.recipe is None and args.grid is None:
         return ()
     if args.recipe is not None and args.grid is not None:
-        raise ConfigError("recipe and grid exclude each other; use one of them")
+        raise ConfigError("--recipe and --grid exclude each other; use one of them")
     from search.config.recipes import build_recipe, read_grid
 
     configs = read_grid(args.grid) if args.grid else [build_recipe(args.recipe, width=args.width)]
@@ -140,7 +140,7 @@ def _pin_encoder(options: RunOptions, encoder: EncoderWeights | None) -> RunOpti
     configs = tuple(encoder.pin(config) for config in options.configs) if encoder else options.configs
     started = [config for config in configs if getattr(config.model, "weights", "none") == "file"]
     if encoder and configs and not started:
-        raise ConfigError(f"--encoder-weights {encoder.source}: no configuration is of {encoder.model['arch']}")
+        raise ConfigError(f"--encoder-weights {encoder.source}: no configuration uses {encoder.model['arch']}")
     searched = options.space.get("model.arch")  # None for all
     if encoder and not configs and searched and (arch := encoder.model["arch"]) not in searched:
         problem = f"--encoder-weights {encoder.source}: the search has no {arch}"
@@ -172,7 +172,7 @@ def _check_feasible(options: RunOptions, *, local: bool) -> RunOptions:
         return options
     kept = tuple(constraints.select(options.configs, source="those configured"))
     if left_out := len(options.configs) - len(kept):
-        print(f"{left_out} of {len(options.configs)} configurations exceed a constraint; they are left out")
+        print(f"{left_out} of {len(options.configs)} configurations exceed a constraint and are left out")
     return replace(options, configs=kept)
 
 

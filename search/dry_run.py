@@ -38,7 +38,7 @@ from search.tuning.allocation import Allocation, allocate, build_feasibility, co
 from search.tuning.promotion import KEPT_CHECKPOINTS
 from search.tuning.ray.resources import Cluster, sum_up_nodes
 
-DECODING_S = 1.0  # seconds of decoding triplets from which the decoding speed is measured
+DECODING_S = 1.0  # seconds for which triplets are decoded to measure the speed
 START_S = 10.0  # seconds until the first trial begins: imports, Ray, measuring
 HAND_OVER_S = 0.4  # seconds between two trials of a worker
 DRAWS = 40  # configurations drawn from the space to estimate costs
@@ -52,7 +52,7 @@ class Machine:
     """Measured speed of this machine."""
 
     cluster: Cluster
-    alone: Throughput  # of one core or GPU while the others are idle; allocations use this one
+    alone: Throughput  # speed of one core or GPU while the others are idle; allocations use it
     together: Throughput  # the same while all workers train
     decoded: float  # triplets per second that all cores decode and resize
 
@@ -76,7 +76,7 @@ def measure(data_module: DataModule, workers: int | None = None, *, pool: Proces
     cores = count_cores()
     machine = sum_up_nodes([{"CPU": cores, "GPU": gpus}])
     cluster = Cluster(**machine, dashboard="", local=True, limit=workers)
-    list(pool.map(time.sleep, [0.1] * min(cores, MAX_TOGETHER)))  # until the processes have started
+    list(pool.map(time.sleep, [0.1] * min(cores, MAX_TOGETHER)))  # wait until the processes have started
     alone = measure_throughput(1, device := "cuda" if gpus else "cpu")
     cluster = cluster.share_gpus(alone, measure_gpu_mib()) if gpus else cluster
     busy = min(cluster.workers, MAX_TOGETHER)
@@ -107,14 +107,15 @@ def estimate_stages(options: RunOptions, data_module: DataModule, machine: Machi
         shares = {stage.name: stage.share for stage in stages}
         ends = plan_deadlines(start=0.0, wall_s=wall_s, shares=shares, now=START_S).stages
     estimates: list[StageEstimate] = []
-    packed, images_all = Counter[int](), sum(data_module.sizes().values())  # a run first decodes all at its final size
+    # a run first decodes all images at its final size
+    packed, images_all = Counter[int](), sum(data_module.sizes().values())
     networks: Sequence[TrialConfig] = options.configs
     for stage in (stage for stage in stages if stage.kind != "repeat"):
         stage_s = ends[stage.name] - begun_s if ends else None
         trials: int | None = estimates[-1].trials if estimates else len(options.configs) or None
         packable = None
         if stage.kind == "promote":
-            best = stage.top_k if stage.epsilon else 1  # the second seldom has the same score
+            best = stage.top_k if stage.epsilon else 1  # the second trial seldom scores within epsilon
             trials = min(best + stage.controls, trials or 0)
             packable = max(1, int(machine.decoded * stage_s / 4)) if stage_s is not None else None
         allocation = allocate(
@@ -260,7 +261,7 @@ def print_table(
     hours, bytes_in_all = total_s * machine.cluster.devices / 3600, sum(line.disk_bytes for line in estimates)
     workers = format_count(machine.cluster.workers, "worker")
     console.print(
-        f"in all {format_duration(total_s)} on {workers}, {hours:.2f} device hours, "
+        f"{format_duration(total_s)} in total on {workers}, {hours:.2f} device hours, "
         f"about {format_bytes(bytes_in_all)} of disk ({format_bytes(free)} free); {format_duration(START_S)} to start, "
         f"{format_duration(compute_wrap_up_s(total_s))} to measure the model\n"
         f"measured here: {machine.together.macs_per_s / 1e9:.1f} G multiply-adds/s and "

@@ -65,7 +65,7 @@ class Experiment:
     ) -> None:
         self.options, self.data_module, self.console, self.starting = options, data_module, console, starting
         self.run_state, self.table, self.folder = run_state, table, run_state.folder
-        self.stages: tuple[Stage, ...] = ()  # known once the speed is measured
+        self.stages: tuple[Stage, ...] = ()  # known after the speed has been measured
         place = join(options.storage, CHECKPOINTS) if options.storage else self.folder / CHECKPOINTS
         self.checkpoints = CheckpointStore(place, seed=options.seed, objectives=options.objectives, discard=discard)
         self.stage_studies = StageStudies(self.folder, table)
@@ -79,8 +79,8 @@ class Experiment:
         Raises:
             RunInterruptedError: The user stopped the run.
             StageFailedError: Every trial of a stage failed.
-            DiskFullError: A disk is full; the state of the run is "stopped", as after the next one.
-            StorageError: The storage did not answer, however often it was asked again.
+            DiskFullError: A disk is full; the state of the run becomes "stopped", as after StorageError.
+            StorageError: The storage did not answer, even after all retries.
             NoModelError: No trial ended with a model, or no network of the search meets the user's constraints.
         """
         self.interrupt.listen()
@@ -263,7 +263,7 @@ class Experiment:
             finally:
                 self.table.write()
             if not searcher.is_finished and searcher.running and not runner.failure:
-                waited = f"{searcher.running} trials waited for a worker when the budget was over"
+                waited = f"{searcher.running} trials were waiting for a worker when the budget ended"
                 self.console.print(waited, style="yellow")
         if runner.failure:
             raise (StageFailedError if self.table.records else NoModelError)(runner.failure)
@@ -296,7 +296,7 @@ class Experiment:
         models = FinalModels(self.stages, self.run_state, self.table, self.checkpoints, self.data_module)
         best, metrics = models.write(keep=self.options.keep, wall_s=budget.wall_s)
         self.stage_studies.show(self.folder / "best" / "samples.png")
-        (self.folder / "report.html").unlink(missing_ok=True)  # an earlier round's; without it a run can be resumed
+        (self.folder / "report.html").unlink(missing_ok=True)  # of an earlier round; it prevents a resume
         self.run_state.end("done")
         report_best(best, metrics, self.console)
         return metrics

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 BEGAN = time.monotonic()
 ROOT = str(Path(__file__).resolve().parent.parent)
 if sys.path and Path(sys.path[0]).resolve() == Path(ROOT, "search"):
-    sys.path[0] = ROOT  # as a script: the modules beside this file must not hide others of the same name
+    sys.path[0] = ROOT  # when run as a script, modules beside this file must not hide others of the same name
 
 from data.dataset import DataError
 from data.flags import to_flag
@@ -77,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     instead = p.add_mutually_exclusive_group()
     grid = "train the configurations of this JSON file instead of a search"
     instead.add_argument("--grid", type=parse_path, help=grid)
-    recipe = "train this recipe instead of a search; `study` is the original course project's"
+    recipe = "train this recipe instead of a search; `study` is the recipe of the original course project"
     instead.add_argument("--recipe", help=recipe)
     add("--width", type=int, help="width of the recipe's network")
     add_options(p, find_lr=instead)
@@ -182,7 +182,7 @@ def _resume(args: argparse.Namespace) -> int:
                 from data.data_module import load_data_module
 
             data_module = load_data_module(content, find_folders(args.data or options.sources))
-        except Exception:  # nothing has begun
+        except Exception:  # no stage has begun
             run_state.withdraw(written)
             raise
         except KeyboardInterrupt:
@@ -195,7 +195,9 @@ def _refuse_options_of_a_new_run(args: argparse.Namespace) -> None:
     defaults, kept = build_parser(), ("resume", "budget", "address", "data", "workers", "plugin")
     for name, value in vars(args).items():
         if name not in kept and value != defaults.get_default(name):
-            raise RunDirError(f"{to_flag(name)} belongs to a new run; {args.resume} continues with its own options")
+            raise RunDirError(
+                f"{to_flag(name)} applies only to a new run; {args.resume} continues with its recorded options"
+            )
 
 
 def _extend(budget: Budget, more: Budget, content: dict, table: TrialTable) -> Budget:

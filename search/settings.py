@@ -1,8 +1,8 @@
 """Read and write the settings file: the options of a run as TOML, declared by the command line.
 
-Keys are option names, as in run.json. The tables `score`, `stage` and `space` are fields of RunOptions without an
-option of their own; `--set` sets one entry. The command line overrides the file, and the file the defaults. Relative
-paths start from the folder of the file.
+Keys are option names, as in run.json. The tables `score`, `stage` and `space` are fields of RunOptions without a
+command-line option; `--set` sets one entry of a table. The command line overrides the file, and the file the defaults.
+Relative paths start from the folder of the file.
 """
 
 import argparse
@@ -24,8 +24,8 @@ from search.config.stages import STAGE_SETTINGS, check_stages, list_changeable_s
 
 COMMAND_ONLY = ("help", "config", "print_config", "set", "arch", "resume", "dry_run", "plugin")
 HEADER = """\
-# Settings of a run: python search/run.py --config FILE. The command line overrides this file.
-# A line that begins with # shows a value that the run chooses itself; remove the # to set it here.
+# Settings of a run: python search/run.py --config FILE. The command line overrides this file. A line that begins with #
+# shows a value that the run chooses; remove the # to set the value here.
 """
 REMOVED = '# remove = ["augment.zoom"]  # parameters that are not searched but keep their defaults'
 
@@ -140,7 +140,7 @@ def _assign(tables: dict[str, dict[str, Any]], assignment: str) -> None:
     name, equals, text = assignment.partition("=")
     path = name.strip().replace("/", ".").split(".")
     if not equals or len(path) < 2 or not text.strip():
-        raise ConfigError(f"--set {assignment}: write NAME=VALUE, as optim.lr=0.01; other options have their own flags")
+        raise ConfigError(f"--set {assignment}: write NAME=VALUE, as optim.lr=0.01; all other options have flags")
     value = _read_value(text.strip())
     if path[0] == "stage" and len(path) == 3:
         stage = tables["stage"].get(path[1], {})

@@ -52,7 +52,7 @@ class RawBatch:
     mask: UInt8[np.ndarray, "b px px"]  # 0..255; 0 where unknown
     depth: UInt16[np.ndarray, "b px px"]  # codes: 0 = unknown, 1 (far) to 65535 (near)
     mask_known: Bool[np.ndarray, " b"]  # True for samples with a mask
-    mask_valid: Bool[np.ndarray, "b px px"] | None = None  # True for known pixels; None if masks have no unknown ones
+    mask_valid: Bool[np.ndarray, "b px px"] | None = None  # True for known pixels; None if no mask has unknown pixels
 
     def __len__(self) -> int:
         return len(self.image)
@@ -62,7 +62,8 @@ class Pack:
     """Read-only samples of a split at one size, in nested order; processes of one machine share the mapped files.
 
     `skipped` are the positions of triplets that cannot be used, None to read them from the folder. They are pickled,
-    because another machine may not see them on a network disk yet; it fetches missing files from the URI `source`.
+    because another machine may not see them on a network disk yet; that machine fetches missing files from the URI
+    `source`.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class Pack:
         return int(self._usable[self.count - 1]) + 1
 
     def publish(self, storage: str, progress: Progress = no_progress) -> "Pack":
-        """Return a pack that other machines fetch from a storage, to which the files that it lacks are uploaded."""
+        """Upload to a storage the files that it lacks, and return a pack that other machines fetch from there."""
         publish_cached(storage, _list_names(self.folder.name, self._stop), progress)
         return Pack(self.folder, self.count, self.skipped, storage)
 

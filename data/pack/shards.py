@@ -32,7 +32,7 @@ STEP = 32  # samples between two updates of the progress
 
 @lru_cache
 def record_type(px: int, *, ignored: bool = False) -> np.dtype:
-    """Return the record of one packed sample; with `ignored`, it also holds which pixels of the mask are known."""
+    """Return the record of one packed sample; with `ignored`, it also marks which pixels of the mask are known."""
     flag = ("mask_known", "<u2")  # 0 or 1; two bytes, so that the depth of the next sample stays aligned
     fields = [("image", "u1", (px, px, 3)), ("mask", "u1", (px, px)), ("depth", "<u2", (px, px)), flag]
     return np.dtype([*fields, ("mask_valid", "u1", (px, px))] if ignored else fields)
@@ -114,7 +114,7 @@ def _write_prefix(job: PackJob, wanted: int) -> int:
 
 
 def is_intact(folder: Path, start: int) -> bool:
-    """Return whether a shard exists and is as it was written; if it is damaged, report it on stderr and delete it.
+    """Return whether a shard exists and is unchanged; if it is damaged, report it on stderr and delete it.
 
     The checksum is computed only if the file's time or the boot of the machine changed: a large pack takes minutes.
     """
@@ -130,7 +130,7 @@ def is_intact(folder: Path, start: int) -> bool:
             with contextlib.suppress(OSError):  # a cache that cannot be written to is checked each time
                 _write_check(check, recorded["crc32"], now)
             return True
-    print(f"{path}: damaged; packed anew", file=sys.stderr)
+    print(f"{path}: damaged; packed again", file=sys.stderr)
     path.unlink()
     return False
 
@@ -206,7 +206,7 @@ def _write_shard(
                 sums[row] = _decode_into(record, triplet, job)
                 file.write(record.tobytes())
             except DataError as error:
-                if not error.kind:  # the disk is at fault, not the triplet: a later try may succeed
+                if not error.kind:  # the disk is at fault, not the triplet: a later attempt may succeed
                     raise
                 faults[row] = (error.kind, str(error))
                 file.write(bytes(record.nbytes))
@@ -217,7 +217,7 @@ def _write_shard(
         if faults:
             write_atomically(path, lambda beside: beside.write(content), durable=True)
         else:
-            path.unlink(missing_ok=True)  # that of a damaged shard
+            path.unlink(missing_ok=True)  # left by a damaged shard
         sync(file)
         check, state = shard_path(job.folder, start, ".check.json"), _describe_state(os.fstat(file.fileno()))
         _write_check(check, [_crc32(Path(file.name)), _crc32(sums_path)], state)

@@ -1,4 +1,4 @@
-"""Mean and std of image, mask and depth, from sums that are taken sample by sample while packing."""
+"""Mean and std of image, mask and depth, computed from sums of each sample that are taken while packing."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -22,8 +22,8 @@ SUMS = 12
 class Stats:
     """Statistics over all pixels of a data set; values in [0, 1].
 
-    Image values are those of red, green and blue. Mask and depth are measured where known, None if nothing is known;
-    `depth_known` and `mask_known` are the known shares of the pixels.
+    Image values are given for red, green and blue. Mask and depth are measured where known, and None if nothing is
+    known; `depth_known` and `mask_known` are the known shares of the pixels.
     """
 
     images: int
@@ -41,7 +41,7 @@ class Stats:
         return {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(self).items()}
 
     def for_network(self, config: ModelConfig) -> "Stats":
-        """Return the statistics with the image moments that a network's images are normalised by."""
+        """Return the statistics with the image mean and std by which a network's images are normalised."""
         moments = config.image_moments
         return self if moments is None else dataclasses.replace(self, image_mean=moments.mean, image_std=moments.std)
 

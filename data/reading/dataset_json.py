@@ -41,7 +41,7 @@ def list_joined_folders(root: Path) -> dict[str, Path]:
         if folders.count(folder) > 1:
             raise DataError(f"{path}: {folder} is named more than once; name each folder once")
         if "folders" in read_dataset_json(folder / "dataset.json"):
-            raise DataError(f"{path}: {folder} joins folders itself; name those instead of it")
+            raise DataError(f"{path}: {folder} joins other folders; name those folders instead")
     short = [folder.name for folder in folders]
     return dict(zip(short if len(set(short)) == len(short) else names, folders, strict=True))
 

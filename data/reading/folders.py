@@ -1,4 +1,4 @@
-"""Match the files of image, mask and depth folders; list what a folder holds if the roles in it are unclear."""
+"""Match the files of image, mask and depth folders; list the contents of a folder if the roles in it are unclear."""
 
 import os
 from collections import Counter
@@ -161,7 +161,7 @@ def _check_groups(listing: Listing, tree: Mapping[str, list[str]], groups: Group
 
 
 def list_unread_truths(listing: Listing, rows: Sequence[Row]) -> tuple[str, ...]:
-    """Return a warning for each folder of masks or depth whose files are not read, if no others have that role."""
+    """Return a warning for each folder of masks or depth whose files are not read, if no other files have that role."""
     absent = {role for role in TASKS if not any(row.get(role) for row in rows)}
     return tuple(
         f"{listing.root / folder}: its {found} files are not read as {role}; if they are, save them as PNG, TIFF or NPY"
@@ -190,7 +190,7 @@ def _raise_nothing_found(listing: Listing, tree: Mapping[str, list[str]], groups
 
 
 def _all_nested(groups: Groups) -> bool:
-    """Return True if every folder of images lies in a sub-folder that is no split, its masks or depth beside it."""
+    """Return True if every image folder is in a sub-folder that is not a split, with its masks or depth beside it."""
     return all(
         group.scene and all(folder.startswith(group.scene) for folder, _ in group.members.values())
         for group in (*groups.complete, *groups.without_truth)
@@ -218,7 +218,7 @@ def _describe_folders(tree: Mapping[str, list[str]], groups: Groups) -> str:
 
 
 def _suggest(names: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield each flag with the folder whose name fits, or else the first that is left."""
+    """Yield each flag with the folder whose name fits, or else the first remaining folder."""
     fitting = {role: name for name in reversed(names) if (role := find_role(name))}
     left = [name for name in names if name not in fitting.values()]
     for role, flag in ROLE_FLAGS.items():

@@ -19,9 +19,9 @@ from data.reading.manifest import Row, read_manifest
 from data.reading.matching import get_stem, group_backgrounds, names_state_backgrounds, natural_order, normalise_unicode
 from data.values.encoding import infer_encoding
 
-FORMAT = "3"  # raised whenever a folder is read differently, so that packs are made anew
+FORMAT = "3"  # raised whenever folders are read differently, so that packs are rebuilt
 HASHED_FILES = 300  # files whose content is part of the fingerprint, evenly spaced over the data set
-HASHED_BYTES = 1 << 16  # of the start and of the end of such a file
+HASHED_BYTES = 1 << 16  # bytes hashed at the start and at the end of such a file
 MAX_SHOWN = 120  # characters of a path in a message
 
 
@@ -35,7 +35,7 @@ def read_dataset(
     """Read a data set folder, and infer from a sample of its files what their values mean.
 
     `roles` name the folders of images, masks and depth, relative to `root` or to the current folder. `fields` are
-    those of dataset.json from the command line. With the recorded `specs` of each folder, no file is opened.
+    fields of dataset.json given on the command line. With the recorded `specs` of each folder, no file is opened.
     """
     root = Path(root)
     if folders := list_joined_folders(root):
@@ -61,7 +61,7 @@ def _infer_spec(dataset: Dataset, fields: Mapping[str, Any]) -> Dataset:
     content = read_dataset_json(dataset.root / "dataset.json")
     for key, value in fields.items():
         if content.get(key, value) != value:
-            problem = f"dataset.json has {key} {json.dumps(content[key])}, the command line {json.dumps(value)}"
+            problem = f"dataset.json sets {key} to {json.dumps(content[key])}, the command line to {json.dumps(value)}"
             raise DataError(f"{dataset.root}: {problem}; remove one of them")
     configured = {key: value for key, value in {**content, **fields}.items() if value is not None}
     return infer_encoding(replace(dataset, spec=DatasetSpec.from_dict(configured)), configured).apply(dataset)
@@ -96,7 +96,7 @@ def read_folder(root: Path, *, roles: Roles = NO_ROLES, group_size: int | None =
 
 
 def _add_backgrounds(rows: list[Row], spec: DatasetSpec) -> list[Row]:
-    """Return the rows with a background each, in natural order of their images.
+    """Return the rows, each with a background, in natural order of their images.
 
     The frames of a scene share a background, unless a group size is configured or the names have backgrounds.
     """
@@ -139,7 +139,7 @@ def _build_triplet(locate: Callable[[str], Path], id_: str, row: Row) -> Triplet
 
 
 def _fingerprint(listing: Listing, rows: list[Row]) -> str:
-    """Hash names and sizes of the files used, and the content of up to HASHED_FILES of them; times do not count."""
+    """Hash names and sizes of the files used, and the content of up to HASHED_FILES of them; times are ignored."""
     digest = hashlib.blake2b(FORMAT.encode(), digest_size=16)
     for name in ("manifest.csv", "dataset.json"):
         path = listing.root / name

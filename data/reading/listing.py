@@ -14,7 +14,7 @@ from data.reading.matching import is_image_name
 
 MAX_LEVELS = 3  # levels of sub-folders that are searched: JPEGImages/480p/bear, train/scene/rgb
 MAX_FOLDERS = 20_000
-MARKERS = ("manifest.csv", "dataset.json")  # a sub-folder with one of them is a data set of its own
+MARKERS = ("manifest.csv", "dataset.json")  # a sub-folder with one of these files is a separate data set
 SYSTEM_NAMES = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 _MAX_ENDINGS = 3
 
@@ -46,7 +46,7 @@ class Listing:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.data_sets: list[str] = []  # sub-folders that are data sets of their own; they are not searched
+        self.data_sets: list[str] = []  # sub-folders that are separate data sets; they are not searched
         self.denied: dict[str, str] = {}  # sub-folder -> reason why it cannot be listed
         self.too_deep = ""  # a folder whose sub-folders are not searched
         self._entries: dict[str, _Entries] = {}
@@ -64,7 +64,7 @@ class Listing:
         return self._files[folder]
 
     def broken(self, folder: str) -> dict[str, str]:
-        """Return image name -> reason for the files of a folder that cannot be used whatever they hold."""
+        """Return image name -> reason for the files of a folder that cannot be used whatever their content."""
         self.files(folder)
         return self._broken[folder]
 
@@ -101,7 +101,7 @@ class Listing:
         return self.files(folder).get(name)
 
     def find(self, path: str) -> str | None:
-        """Return the path of an image in one spelling: accents may be composed or not, slashes may lean back."""
+        """Return the path of an image in one spelling: accents may be composed or not, and backslashes are accepted."""
         for spelling in map(posixpath.normpath, (path, path.replace("\\", "/"))):
             folder, _, name = spelling.rpartition("/")
             files = self.files(folder)
@@ -131,7 +131,7 @@ class Listing:
                 found[folder] = sorted(entries.images)
             self.too_deep = self.too_deep or (folder if level == MAX_LEVELS and entries.folders else "")
             here = os.path.realpath(self.root / folder)
-            if level < MAX_LEVELS and here not in above:  # a link to a folder above would be followed for ever
+            if level < MAX_LEVELS and here not in above:  # following a link to a folder above would never end
                 inner = [f"{folder}/{name}" if folder else name for name in sorted(entries.folders)]
                 queue += [(name, level + 1, (*above, here)) for name in inner]
         return found
@@ -153,7 +153,7 @@ class Listing:
 
 
 def is_system_name(name: str) -> bool:
-    """Return True for hidden files and for those that file managers and network drives leave in folders."""
+    """Return True for hidden files and for files that file managers and network drives leave in folders."""
     return name[0] in ".@$" or name in SYSTEM_NAMES
 
 

@@ -13,7 +13,7 @@ from models.config import TASKS
 
 CHOICES = {"split": ("train", "val", "test"), "near": POLARITIES}  # allowed values of columns
 
-SEPARATORS = (",", ";", "\t")  # the first wins at a tie
+SEPARATORS = (",", ";", "\t")  # at a tie the first one is used
 
 ALLOW_OUTSIDE = "ONE_LOOK_ALLOW_OUTSIDE"
 OUTSIDE = "outside the folder of the data set"
@@ -42,12 +42,12 @@ def read_manifest(listing: Listing) -> tuple[list[Row], list[Unusable]]:
         if filled not in (0, len(usable)):
             raise DataError(f"{path}: {column} is empty in {len(usable) - filled} lines; fill all of them or none")
     if any("background" in row for row in usable):
-        rows = [{"background": "unknown"} | row for row in rows]  # that of lines that cannot be used may be empty
+        rows = [{"background": "unknown"} | row for row in rows]  # the background of unusable lines may be empty
     return rows, unusable
 
 
 def _sort_lines(lines: Sequence[tuple[int, Row]], listing: Listing) -> tuple[list[Row], list[Row], list[Unusable]]:
-    """Return the rows that name an image, the first for each, those that can be used, and the faults of the lines."""
+    """Return the first row for each named image, the usable rows, and the faults of the lines."""
     first: dict[str, int] = {}  # image -> its line
     rows, usable, unusable = [], [], []
     for number, row in lines:
@@ -70,7 +70,7 @@ def _read_lines(path: Path) -> tuple[Sequence[str], list[tuple[int, Row]]]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         header = file.readline()
         begun = 0
-        if re.fullmatch(r"sep=.\s*", header):  # Excel's own line
+        if re.fullmatch(r"sep=.\s*", header):  # a line that Excel writes
             header, begun = file.readline(), 1
         separator = max(SEPARATORS, key=header.count)
         columns = [column.strip().lower() for column in next(csv.reader([header], delimiter=separator), [])]
@@ -83,7 +83,7 @@ def _read_lines(path: Path) -> tuple[Sequence[str], list[tuple[int, Row]]]:
                 where = begun + 1 + reader.line_num - sum(value.count("\n") for _, value in broken)
                 problem = f"line {where}: {broken[0][0]} holds a line break or a zero byte"
                 raise DataError(f"{path}: {problem}; close the quote before it, or save the table again")
-            if row:  # Excel leaves lines of separators alone
+            if row:  # skips the lines of mere separators that Excel writes
                 lines.append((begun + 1 + reader.line_num, row))
         return columns, lines
 

@@ -43,7 +43,7 @@ def has_suffix(name: str, suffixes: Container[str]) -> bool:
 def pair_files(images: Sequence[str], others: Sequence[str]) -> dict[str, str]:
     """Find the partner of each image by equal stems, by stems without role words, or by numbers.
 
-    The key that finds most partners is used, the stricter one at a tie, unless two files share it. Files that share a
+    The key that finds most partners is used (at a tie, the stricter one), unless two files share it. Files that share a
     stem (see `find_twins`) have no partner.
     """
     best: dict[str, str] = {}
@@ -70,7 +70,7 @@ def find_twins(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def get_stem(path: str) -> str:
-    """Return the file name without its suffix, its accents composed: Macs store them apart, others do not."""
+    """Return the file name without its suffix, with composed accents, which macOS stores decomposed."""
     return normalise_unicode(path.rpartition("/")[2].rpartition(".")[0])
 
 
@@ -109,7 +109,7 @@ def names_state_backgrounds(names: Sequence[str]) -> bool:
 def _number_files(stems: Sequence[str]) -> list[int]:
     """Return positions in the sequence: the files' numbers if all share one numbered name, else their ranks.
 
-    Of every tenth frame (10, 20, 30), the numbers are divided by ten.
+    If there is only every tenth frame (10, 20, 30), the numbers are divided by ten.
     """
     split = [re.fullmatch(r"(\D*)(\d+)(\D*)", stem) for stem in stems]
     numbered = [match for match in split if match]

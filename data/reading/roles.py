@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from models.config import TASKS
 
-Tree = Mapping[str, Sequence[str]]  # folder relative to the root ("" is the root) -> names of its image files
+Tree = Mapping[str, Sequence[str]]  # folder relative to the root ("" for the root) -> names of its image files
 
 # Tried in this order: `fg_bg_masks` is a mask folder although it also contains fg_bg, `gt_depth` a depth folder.
 _ROLE_WORDS = (
@@ -71,7 +71,7 @@ def find_split(name: str) -> str | None:
 
 
 def find_candidates(folders: Iterable[str], role: str) -> list[str]:
-    """Return the folders that have a role by their names; that of the images may be the only one without any role."""
+    """Return the folders whose names show a role; the image folder may be the only folder without any role."""
     role_of = {folder: find_role(folder.rpartition("/")[2]) for folder in sorted(folders)}
     left = [folder for folder in role_of if role_of[folder] is None]
     found = [folder for folder in role_of if role_of[folder] == role]
@@ -124,7 +124,7 @@ def _add_flat_folders(
     roleless: dict[str, tuple[str, ...]],
     candidates: dict[Key, dict[str, list[str]]],
 ) -> None:
-    """Add folders that hold several roles, told apart by words in the names of their files."""
+    """Add folders that contain several roles, distinguished by words in their file names."""
     of_images = {roles["image"][0]: key for key, roles in candidates.items() if list(roles) == ["image"]}
     for folder in [*roleless, *of_images]:
         by_role: dict[str | None, list[str]] = defaultdict(list)
@@ -170,7 +170,7 @@ def _split_key(parts: Sequence[str]) -> Key:
 
 
 def _possible_keys(parts: tuple[str, ...]) -> Iterator[Key]:
-    """Yield the keys of a folder without a role: as it is, or if one of its parts is the name of the images."""
+    """Yield the keys of a folder without a role: as it is, or with one of its parts taken as the name of the images."""
     yield _split_key(parts)
     for i in range(len(parts)):
         yield _split_key([*parts[:i], *parts[i + 1 :]])

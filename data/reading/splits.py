@@ -10,8 +10,9 @@ from data.dataset import DataError, Dataset, Triplet
 from data.runtime.files import hash_name
 
 HELD_OUT = 0.1  # share of the backgrounds for validation, and again for test
-SHARES = (HELD_OUT, 0.15, 0.2, 0.25, 0.3)  # of backgrounds and foregrounds, tried where both are held out
-USEFUL_IMAGES, USEFUL_SHARE = 96, 0.1  # of validation and test: as many images, or this share of those that train
+SHARES = (HELD_OUT, 0.15, 0.2, 0.25, 0.3)  # shares of backgrounds and foregrounds, tried if both are held out
+# enough validation or test images: this number, or this share of the training images
+USEFUL_IMAGES, USEFUL_SHARE = 96, 0.1
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ def _split_backgrounds(dataset: Dataset, seed: int, share: float = HELD_OUT) -> 
 
 @_split_each_folder
 def split_randomly(dataset: Dataset, *, seed: int = 0) -> Splits:
-    """Split training and validation by image, as the original study did. It leaks: both hold the same backgrounds.
+    """Split training and validation by image, as the original study did. It leaks: both contain the same backgrounds.
 
-    The test split has backgrounds of its own, as by `split_by_background` or the column split, so that validation minus
+    The test split has separate backgrounds, as by `split_by_background` or the column split, so that validation minus
     test estimates the effect of the leak. With one background there is no test split.
     """
     held_out = Splits((), (), ())
@@ -94,7 +95,7 @@ SPLITS: dict[str, Callable[..., Splits]] = {"background": split_by_background, "
 
 
 def sort_nested(triplets: Iterable[Triplet]) -> tuple[Triplet, ...]:
-    """Sort triplets by a stable hash of their ids, so that more data never reorders those already there."""
+    """Sort triplets by a stable hash of their ids, so that more data never reorder existing triplets."""
     return tuple(sorted(triplets, key=lambda triplet: (hash_name(triplet.id), triplet.id)))
 
 
@@ -124,8 +125,8 @@ def _list_shared(names: Iterable[set[str]]) -> set[str]:
 def _separate_foregrounds(dataset: Dataset, seed: int) -> Splits:
     """Split by background and by foreground, and hold out the smallest share that leaves enough images to measure.
 
-    If none does, the one that leaves most is held out. If each leaves a split empty, as composites of several
-    foregrounds may, the foregrounds are not separated.
+    If none does, the share that leaves most images is held out. If every share leaves a split empty, which can happen
+    with composites of several foregrounds, foregrounds are not separated.
     """
     plain = _split_backgrounds(dataset, seed)
     shared = len(list_shared_foregrounds(plain))

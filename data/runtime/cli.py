@@ -22,7 +22,7 @@ def to_printable(text: str) -> str:
 
 
 def fit_width(text: str, *, error: bool = False) -> str:
-    """Return a text for stdout or stderr: on a terminal its lines break between words, elsewhere they stay whole."""
+    """Return a text for stdout or stderr: on a terminal its lines are wrapped between words."""
     if not (sys.stderr if error else sys.stdout).isatty():
         return text
     width = shutil.get_terminal_size().columns
@@ -31,7 +31,7 @@ def fit_width(text: str, *, error: bool = False) -> str:
 
 
 def parse_path(text: str) -> Path:
-    """Return an absolute path: Ray's workers, and whoever resumes a run, have another working directory."""
+    """Return an absolute path, because Ray's workers and resumed runs have another working directory."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -40,7 +40,7 @@ def parse_path(text: str) -> Path:
 
 
 def run(command: Callable[[], int | None], *errors: type[Exception]) -> int:
-    """Run a command and return its exit code: its own (None is 0), 2 after one of `errors`, 130 after Ctrl-C.
+    """Run a command and return its exit code: the command's (None is 0), 2 after one of `errors`, 130 after Ctrl-C.
 
     The message of an error is printed on stderr.
     """

@@ -39,5 +39,5 @@ def _read_quota(folder: Path) -> Iterator[float]:
             quota, period = (file.read_text(encoding="utf-8") for file in files)
         if quota != "max" and float(quota) > 0:
             yield float(quota) / float(period)
-    except (OSError, ValueError):  # no limit there
+    except (OSError, ValueError):  # this control group sets no limit
         return

@@ -26,7 +26,7 @@ AHEAD = 4  # submitted jobs per worker; with more of them, results would pile up
 
 ANSWER_TIMEOUT_S = 10.0
 MAX_TOGETHER = 16  # processes of `start_processes`
-VERSIONS = f"OpenCV {cv2.__version__} and NumPy {np.__version__}"  # pixels depend on them
+VERSIONS = f"OpenCV {cv2.__version__} and NumPy {np.__version__}"  # pixel values depend on these versions
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -63,7 +63,7 @@ def parallel_map(
 ) -> Iterator[tuple[Job, Result]]:
     """Apply a function to jobs, several at a time; yield jobs and their results in order of completion.
 
-    On a cluster, all nodes must have the function's module and reach the `folder` that it writes to.
+    On a cluster, all nodes must have the function's module and access to the `folder` that it writes to.
     """
     if isinstance(workers, RayCluster):
         count, pool = workers.cores, workers.open_pool(work, folder)
@@ -84,7 +84,7 @@ def _open_processes(work: Callable[[Job], Result], count: int) -> Iterator[Calla
         try:
             yield lambda job: pool.submit(work, job)
         except BrokenProcessPool as error:
-            raise DataError("a worker process was ended; if memory ran out, try with fewer --workers") from error
+            raise DataError("a worker process was killed; if memory ran out, use fewer --workers") from error
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -103,7 +103,7 @@ def _iterate_completed(
 
 
 def _pop_completed(pending: dict["Future[Result]", Job]) -> Iterator[tuple[Job, Result]]:
-    """Wait until a job completes, then yield all that have."""
+    """Wait until a job completes, then yield all completed jobs."""
     for future in wait(pending, return_when=FIRST_COMPLETED).done:
         yield pending.pop(future), future.result()
 
@@ -139,7 +139,7 @@ def open_workers(processes: int | None, address: str | None) -> Iterator[int | R
         if cores < 1:
             raise ConnectionError("none of its nodes offers a core")
     except Exception as error:  # Ray's errors have no common base
-        hint = "see that Ray runs there; if it asks for a token, set RAY_AUTH_MODE=token"
+        hint = "check that Ray runs there; if it requires a token, set RAY_AUTH_MODE=token"
         raise DataError(f"--address {address}: {_first_sentence(error)}; {hint}") from error
     try:
         yield RayCluster(cores)

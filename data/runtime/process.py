@@ -22,7 +22,7 @@ def prepare_process() -> None:
 
 
 def limit_spinning() -> None:
-    """Limit how long waiting threads keep a core busy, unless the user has."""
+    """Limit how long waiting threads keep a core busy, unless the user has set it."""
     os.environ.setdefault(*SPINNING)
 
 

@@ -17,7 +17,7 @@ ShowProgress = Callable[[str], AbstractContextManager[Progress]]  # takes a titl
 
 BAR_WIDTH = 24
 RATE_WINDOW_S = 60.0  # the rate is averaged over the last minute
-_shown: list["Bars"] = []  # the bars on the terminal, if any: two sets would overwrite each other
+_shown: list["Bars"] = []  # bars now on the terminal: two sets would overwrite each other
 
 
 def no_progress(done: int, total: int) -> None:
@@ -110,7 +110,7 @@ def _widget_bar(title: str) -> Iterator[Progress]:
         yield show
     finally:
         box.close()
-        shown.update({"text/plain": ""}, raw=True)  # a saved notebook and its HTML have no trace of it
+        shown.update({"text/plain": ""}, raw=True)  # so that a saved notebook and its HTML do not contain the bar
 
 
 @contextmanager

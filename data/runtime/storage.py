@@ -1,7 +1,8 @@
 """Folders of an object storage or of this machine, read and written alike through pyarrow's file systems.
 
 A URI names a folder: s3://bucket/prefix, gs://bucket/prefix or file:///folder, with pyarrow's options after a question
-mark (`?endpoint_override=localhost:9000&scheme=http`). Credentials are those of the environment and never in a URI.
+mark (`?endpoint_override=localhost:9000&scheme=http`). Credentials come from the environment and are never part of a
+URI.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from data.runtime.progress import Progress, no_progress
 SCHEMES = ("s3", "gs", "file")
 BLOCK_BYTES = 1 << 23
 TRANSFERS = 16  # files that are downloaded at the same time
-OUTAGE_S = (2.0, 5.0, 10.0, 20.0)  # between attempts to use a storage, in addition to the retries of its client
+OUTAGE_S = (2.0, 5.0, 10.0, 20.0)  # seconds between attempts to use a storage, in addition to the retries of its client
 
 Result = TypeVar("Result")
 
@@ -59,13 +60,13 @@ def is_uri(location: object) -> bool:
 
 
 def join(uri: str, *names: str) -> str:
-    """Return the URI of what lies in a folder."""
+    """Return the URI of an entry of a folder."""
     parts = urlsplit(uri)
     return urlunsplit(parts._replace(path="/".join([parts.path.rstrip("/"), *map(quote, names)])))
 
 
 def split(uri: str) -> tuple[str, str]:
-    """Return the URI of the folder in which something lies, and its name."""
+    """Return the URI of the parent folder, and the name of the entry."""
     parts = urlsplit(uri)
     above, _, name = parts.path.rstrip("/").rpartition("/")
     return urlunsplit(parts._replace(path=above)), unquote(name)
@@ -93,7 +94,7 @@ class Place:
         return {entry.path.removeprefix(self.path).lstrip("/"): (entry.size, entry.mtime_ns) for entry in entries}
 
     def list_sizes(self, names: Sequence[str]) -> list[int | None]:
-        """Return the size of each file, None if it is not there."""
+        """Return the size of each file, None if the file does not exist."""
         return [entry.size for entry in self.filesystem.get_file_info([f"{self.path}/{name}" for name in names])]
 
     def has(self, name: str) -> bool:
@@ -111,12 +112,12 @@ class Place:
         self.copy(io.BytesIO(content), name)
 
     def upload(self, file: Path, name: str) -> None:
-        """Write a file as a whole from one of this machine."""
+        """Write a file as a whole from a file of this machine."""
         with file.open("rb") as source:
             self.copy(source, name)
 
     def copy(self, source: Any, name: str) -> None:
-        """Write a file from a stream: an object appears as a whole by itself, a local file is renamed."""
+        """Write a file from a stream: an object store shows only complete objects; a local file is renamed."""
         path = f"{self.path}/{name}"
         if self.filesystem.type_name == "local":
             Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -216,7 +217,7 @@ def publish_cached(storage: str, names: Sequence[str], progress: Progress = no_p
 
 
 def fetch_cached(storage: str, names: Sequence[str]) -> bool:
-    """Download files that the cache lacks, once for all processes of this machine; return whether any was missing."""
+    """Download files missing from the cache, once for all processes of this machine; return whether any was missing."""
     from filelock import FileLock
 
     def list_missing() -> list[str]:

@@ -1,1 +1,1 @@
-"""Built-in procedural scenes with exact masks and depth: worlds and figures of solids, rendered by ray casting."""
+"""Built-in procedural scenes with exact masks and depth: scenes and objects built from solids and ray-cast."""

@@ -20,7 +20,7 @@ FINER = 2  # rays per pixel side
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Camera:
-    """A pinhole camera; `axes` are right, up and ahead, one per row, and `focal` is in sides of the image."""
+    """A pinhole camera; `axes` are right, up and ahead, one per row, and `focal` is a multiple of the image side."""
 
     position: Triple | Vector
     axes: Matrix
@@ -65,7 +65,7 @@ class Light:
 
 @dataclass(frozen=True, kw_only=True)
 class Sky:
-    """A sky with clouds; `clouds` is the share of it that they cover, about."""
+    """A sky with clouds; `clouds` is roughly the share of the sky that they cover."""
 
     zenith: Colour
     horizon: Colour

@@ -30,9 +30,9 @@ VERSION = 4  # raised whenever the same seed draws another image, so that cached
 FILES = 2  # raised whenever the same images are written differently
 NEAR_M, FAR_M = 1.4, 200.0
 PER_BACKGROUND = 20
-SIZES = (0.35, 0.9)  # longer side of a figure, in sides of the image; trained on 0.3 to 0.6, IoU on photos is lower
+SIZES = (0.35, 0.9)  # longer side of a figure as a fraction of the image side; 0.3 to 0.6 gives lower IoU on photos
 STANDING = 0.5  # share of figures that stand on the ground; the others are anywhere in the image
-FARTHEST_M = 25.0  # for a figure that stands
+FARTHEST_M = 25.0  # largest distance of a standing figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +104,7 @@ def cached_scenes(count: int, *, progress: Progress = no_progress) -> Path:
 
 
 def draw_group(plan: ScenePlan, index: int) -> Iterator[tuple[int, Sample]]:
-    """Yield the numbered scenes of one background, each with another figure in front."""
+    """Yield the numbered scenes of one background, each with a different figure in front."""
     background = draw_background(np.random.default_rng([VERSION, plan.seed, index]), plan.px)
     first = index * plan.per_background
     for number in range(first, min(first + plan.per_background, plan.count)):
@@ -183,7 +183,7 @@ def _render_figure(background: Background, solids: list[Solid], pose: Pose, rng:
     camera = replace(world.camera, position=eye, axes=axes)
     way = _find_light(world, pose) - np.float32(0.4) * world.camera.axes[2] + floats(rng.normal(0, 0.2, 3))
     light = replace(world.light, towards=way @ pose.turn, lamp=None)
-    if world.light.lamp is not None:  # about the strength of a lamp at two metres
+    if world.light.lamp is not None:  # roughly the strength of a lamp at two metres
         red, green, blue = light.colour
         light = replace(light, colour=(0.8 * red, 0.8 * green, 0.8 * blue))
     return render(World(solids=tuple(solids), camera=camera, light=light, exposure=world.exposure), px)

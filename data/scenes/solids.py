@@ -35,7 +35,7 @@ def unit(vectors: Vectors) -> Vectors:
 
 
 def join(x: Distances, y: Distances, z: Distances) -> Vectors:
-    """Stack coordinates so that each lies in one piece in memory: arithmetic on them is then several times faster."""
+    """Stack coordinates so that each is contiguous in memory, which makes arithmetic several times faster."""
     return np.array((x, y, z)).transpose(*range(1, x.ndim + 1), 0)
 
 
@@ -271,7 +271,7 @@ def box(material: Material, centre: Triple, half: Triple, yaw: float = 0.0, *, c
 def ball(material: Material, centre: Triple, *radii: float, ragged: float = 0.0) -> Ellipsoid:
     """Return an upright ellipsoid; one radius makes a sphere."""
     x, y, z = radii * 3 if len(radii) == 1 else radii
-    casts = max(x, y, z) > 0.04  # eyes and buttons cast no shadow that is worth its time
+    casts = max(x, y, z) > 0.04  # shadows of eyes and buttons are not worth their computing time
     return Ellipsoid(material=material, centre=centre, radii=(x, y, z), ragged=ragged, casts=casts)
 
 

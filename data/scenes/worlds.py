@@ -9,7 +9,7 @@ from data.scenes.render import Camera, Light, Sky, World
 from data.scenes.solids import Matrix, Solid, Triple, ball, box, floats, gap_m, rotation
 from data.scenes.textures import Material, darken, draw_colour, draw_paint, hsv, rgb, surface
 
-CLEAR_M = 2.1  # nothing stands nearer to the camera
+CLEAR_M = 2.1  # no object stands nearer to the camera than this
 
 # Outdoor themes: hue, saturation and value of the ground, its pattern, number of objects, chances of a road and of
 # rows of buildings.

@@ -1,7 +1,7 @@
 """Measure how well a mask fits its image and its depth, by correlation along the mask's contour over all shifts.
 
-A correct contour follows edges of the image; a much better fit elsewhere reveals a shifted mask. Depth that shows the
-foreground has a step at the contour that is larger than at any other place.
+A correct contour follows edges of the image; a much better fit at another place reveals a shifted mask. Depth that
+shows the foreground has a step at the contour that is larger than at any other place.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32
 
-PX = 96  # side of the images that are compared
+PX = 96  # side of the compared images
 REACH = 24  # largest shift that is tried in each direction, in pixels
 EDGE_BLUR_PX, DEPTH_BLUR_PX = 0.75, 1.5
 NEAR_PX, FAR_PX = 2, 4  # a fit within 2 pixels counts as in place, beyond 4 as elsewhere
@@ -40,7 +40,7 @@ class DepthStep:
 
     slope: float  # step over a pixel, in standard deviations of the depth map
     z_score: float  # step in place, in standard deviations over all places
-    direction_z_score: float  # the same for the gradient's direction alone, in which a faint step counts fully
+    direction_z_score: float  # the same for the gradient's direction alone, for which a faint step counts fully
 
 
 def fit_contour(image: Float32[np.ndarray, "px px 3"], mask: Plane) -> ContourFit | None:
@@ -99,7 +99,7 @@ def _find_best_elsewhere(fits: Shifts) -> ContourFit | None:
 
 
 def _compute_colour_gradient(image: Float32[np.ndarray, "px px 3"]) -> tuple[Plane, Plane, Plane]:
-    """Compute x, y and strength of the gradient, at each pixel that of the colour channel with the largest."""
+    """Compute x, y and strength of the gradient, at each pixel from the colour channel with the strongest gradient."""
     gradients = np.stack([np.stack(_compute_gradient(image[..., c], EDGE_BLUR_PX)) for c in range(3)])
     strengths = np.hypot(gradients[:, 0], gradients[:, 1])
     colour = strengths.argmax(axis=0)[None]

@@ -31,8 +31,8 @@ _LFS_POINTER = b"version https://git-lfs"
 
 Decoder = Callable[[bytes], np.ndarray | None]
 
-DIM = 32  # of 255: an image without a brighter pixel shows nothing
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it cannot decode is reported by file
+DIM = 32  # grey level of 255: an image without a brighter pixel shows nothing
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # undecodable files are reported singly
 
 
 def read_pixels(path: Path, decode: Decoder) -> tuple[np.ndarray, int]:
@@ -85,15 +85,15 @@ def decode_color(content: bytes) -> np.ndarray | None:
 def decode_label(content: bytes) -> np.ndarray | None:
     """Decode a mask or depth map with its values as stored, not turned by its EXIF orientation; None if it is broken.
 
-    Of an image with a palette, these are its indices, or its greys if it has no colour; of a JPEG without colour, the
-    luminance.
+    For an image with a palette, these are its indices, or its grey levels if the palette has no colour; for a JPEG
+    without colour, the luminance.
     """
     return _decode_values(content)
 
 
 @_return_none_if_broken
 def decode_depth(content: bytes) -> np.ndarray | None:
-    """Decode a depth map as `decode_label` does, but a palette with colour to its colours: indices are no depth."""
+    """Decode a depth map like `decode_label`, but a coloured palette to its colours, because indices are not depth."""
     return _decode_values(content, palette_colours=True)
 
 

@@ -23,10 +23,10 @@ ISOLATED = 8  # levels of 255 without values above 0, if 0 means unknown
 MAX_MM = 30_000  # larger 16-bit values are relative: no depth camera measures 30 m in mm
 MM_NEAREST, MM_FARTHEST = 1_500, 10_000  # percentiles 1 and 99 of distances that depth cameras measure, in mm
 FEW_VOTES = 3  # steps that must agree if near things also lie at the bottom of the images
-SLOPE = 0.1  # of the range of a depth map: a clear difference between its top and its bottom
-HOLES = 0.001  # share of zeros from which they count as a value of their own
+SLOPE = 0.1  # share of a depth map's range that is a clear difference between top and bottom
+HOLES = 0.001  # share of zeros from which 0 counts as a separate value
 MIN_VOTES = 8  # clear steps from which a majority is certain
-MIN_SERIES_VOTES = 2  # for a series in a mixed folder (none of 779 clear steps, real, composed and drawn, was wrong)
+MIN_SERIES_VOTES = 2  # least votes for a series in a mixed folder (none of 779 clear steps was wrong)
 MIN_SHARE = 0.9  # share of the votes that must agree
 MIXED_VOTES = 3  # votes of the minority from which a folder is mixed
 
@@ -80,7 +80,7 @@ class Polarity:
 
 
 def measure_polarity(triplets: Sequence[Triplet], steps: Sequence[DepthStep | None]) -> Polarity:
-    """Count the votes of a folder, in total and by series; `steps` has None where a triplet does not vote."""
+    """Count the votes of a folder, in total and by series; a step of None means that the triplet does not vote."""
     pairs = [(t, step) for t, step in zip(triplets, steps, strict=True) if t.depth is not None and t.near is None]
     groups: dict[str, list[DepthStep | None]] = defaultdict(list)
     for triplet, step in pairs:
@@ -146,7 +146,7 @@ def measure_values(depth: Shaped[np.ndarray, "h w"], missing: Sequence[float] = 
     finite &= ~np.isin(few, missing)
     known = few[finite & (few != 0)]
     if depth.dtype == np.uint16 and known.size and (rest := known[known != SATURATED]).size and rest.max() < MAX_MM:
-        known = rest  # the largest value stands alone, as cameras write it for missing distances
+        known = rest  # the largest value is isolated, as cameras write it for missing distances
     if not known.size:
         return DepthValues(depth.dtype.name, zeros, is_constant(few, finite), holes=1.0)
     low, median, high = (float(value) for value in np.percentile(known, (1, 50, 99)))
@@ -195,7 +195,7 @@ def infer_unit(values: Sequence[DepthValues], polarity: Polarity) -> InferredFie
     dtypes = Counter(value.dtype for value in values)
     if len(dtypes) > 1:
         reason = "files of different types: " + ", ".join(f"{name} in {n}" for name, n in sorted(dtypes.items()))
-        doubt = f"{reason}; convert them to one type, or give the unit of all by --depth-unit or in dataset.json"
+        doubt = f"{reason}; convert them to one type, or set the unit with --depth-unit or in dataset.json"
         return InferredField("depth_unit", None, False, reason, files, doubt)
     dtype = values[0].dtype
     low, median, high = (float(np.median([getattr(v, key) for v in values])) for key in ("low", "median", "high"))
@@ -242,7 +242,7 @@ def infer_near(polarity: Polarity, values: Sequence[DepthValues]) -> InferredFie
 
 
 def grows_downwards(values: Sequence[DepthValues]) -> bool:
-    """Return whether depth maps are larger at the bottom, where near things are, so that they hold no distances."""
+    """Return whether depth maps are larger at the bottom, where near things are, so that they cannot be distances."""
     rises, falls = _count_slopes(values)
     return rises >= FEW_VOTES and rises >= MIN_SHARE * (rises + falls)
 
@@ -272,7 +272,7 @@ def infer_missing(values: Sequence[DepthValues], unit: str) -> list[InferredFiel
 
 
 def describe_depth(spec: DatasetSpec, dtype: str, *, unclear: bool = False) -> str:
-    """Describe the encoding of depth in a few words; `unclear` if its polarity is."""
+    """Describe the encoding of depth in a few words; `unclear` means that the polarity is unclear."""
     bits = {"uint8": "8-bit", "uint16": "16-bit"}.get(dtype, dtype)
     scale = f" / {spec.depth_scale:g}" if spec.depth_scale else ""
     unknown = [0.0] if spec.depth_unit != "relative" else []

@@ -31,8 +31,8 @@ from data.values.orientation import apply_orientation, is_orientation_unclear
 from models.config import TASKS
 
 SAMPLE = 64  # triplets whose files are read
-SAMPLE_S = 2.0  # seconds after which no more are read
-MIN_FILES = 3  # read in any case
+SAMPLE_S = 2.0  # seconds after which no more files are read
+MIN_FILES = 3  # number of files that are read in any case
 
 
 @dataclass
@@ -40,9 +40,10 @@ class Encoding:
     """The meaning of the values of a folder's masks and depth maps."""
 
     spec: DatasetSpec  # with all fields that were inferred with certainty
-    description: str = ""  # of masks and depth in a few words
+    description: str = ""  # describes masks and depth in a few words
     mask_doubts: list[str] = field(default_factory=list)  # why the meaning of the masks is unclear
-    doubts: list[str] = field(default_factory=list)  # why that of the depth maps is, or why no file can be read
+    # why the meaning of the depth maps is unclear, or why no file can be read
+    doubts: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)  # configured fields that the files contradict
     orientation_warnings: tuple[str, ...] = ()
 
@@ -68,7 +69,7 @@ class _Sample:
 def infer_encoding(dataset: Dataset, configured: Mapping[str, Any]) -> Encoding:
     """Infer the encoding of a single folder; files that cannot be read are skipped.
 
-    The spec of the folder has the values of the `configured` fields.
+    The spec of the folder already contains the values of the `configured` fields.
     """
     samples = list(_read_sample(dataset.triplets))
     unclear = [s.triplet for s in samples if any(label and label.may_be_turned for label in (s.mask, s.depth))]

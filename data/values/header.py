@@ -14,7 +14,7 @@ JPEG = b"\xff\xd8\xff"
 PNG = b"\x89PNG\r\n"
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _JPEG2000 = b"\0\0\0\x0cjP"
-_EXIF_PREFIX = 1 << 16  # bytes in which EXIF data are looked for
+_EXIF_PREFIX = 1 << 16  # first bytes of a file in which EXIF data are searched
 LIMIT_VARIABLE = "ONE_LOOK_MAX_PIXELS"
 
 
@@ -29,7 +29,7 @@ def read_limit() -> int:
 
 
 MAX_PIXELS = read_limit()
-Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit is below that
+Image.MAX_IMAGE_PIXELS = None  # Pillow's default limit is lower
 
 
 def read_bytes(path: Path) -> bytes:

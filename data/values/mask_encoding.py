@@ -13,16 +13,16 @@ from data.dataset import DataError, MaskValues
 from data.values.masks import has_other_alpha, has_varying_alpha, scale_mask, select_channel
 
 SIDE = 512  # pixels; larger masks are thinned out
-FLAT_SHARE = 0.005  # of the image: an even area of one value, which a soft edge does not have
+FLAT_SHARE = 0.005  # share of the image: an even area of one value, which a soft edge never contains
 THIN_PX = 9  # an ignored border is narrower
 THIN_SHARE = 0.1  # of the pixels of a border that lie in larger areas
-MOST = 0.8  # share of the files that show the same
-COVERED, ON_BORDER = 0.5, 0.8  # of a mask that looks inverted: share of the image, share of its border
+MOST = 0.8  # share of the files that must agree
+COVERED, ON_BORDER = 0.5, 0.8  # a mask looks inverted above these shares of the image and of its border
 EMPTY, FULL = 1e-4, 0.9999  # share of the image
 LOSSY_STEP = 24  # levels between a configured value and the end of the range that it means in a lossy file
-COLOURED_FILES = 0.1  # of the files: above it all are doubted; fewer are left out one by one
+COLOURED_FILES = 0.1  # share of coloured files above which all are doubted; below it, single files are left out
 REACHED = 0.9  # share of the value of full foreground that graded masks reach
-LARGEST_LABEL = 64  # a mask whose largest value is below it holds class numbers
+LARGEST_LABEL = 64  # a mask whose largest value is below this contains class numbers
 SHOWN_VALUES = 8
 
 
@@ -99,7 +99,7 @@ def _infer(levels: Sequence[_Levels], samples: Sequence[LabelSample], dtype: np.
     coloured = 0 if alpha else sum(sample.coloured for sample in samples)
     alphas = sum(has_other_alpha(sample.pixels) for sample in samples)
     if max(coloured, alphas) > COLOURED_FILES * len(samples):
-        doubt = f"{coloured} of {len(samples)} masks are in colour; save each as one channel of greys or class numbers"
+        doubt = f"{coloured} of {len(samples)} masks are in colour; save each as one channel of levels or class numbers"
         if alphas:
             doubt = f"{alphas} of {len(samples)} masks have an alpha channel besides other values; if it is the mask, "
             doubt += 'write "mask_values": {"alpha": true} in dataset.json, or else save the masks without it'
@@ -158,7 +158,7 @@ def _list_shares(levels: Sequence[_Levels]) -> str:
 
 
 def _infer_grades(levels: Sequence[_Levels], dtype: np.dtype) -> MaskEncoding:
-    """Infer the largest value of masks with greys."""
+    """Infer the largest value of graded masks."""
     top = max(one.top for one in levels)
     full = _choose_full(top, dtype)
     if full is None:
@@ -195,7 +195,7 @@ def _complete(configured: MaskValues, levels: Sequence[_Levels], dtype: np.dtype
 def _complete_foreground(
     configured: MaskValues, levels: Sequence[_Levels], dtype: np.dtype, *, lossy: bool
 ) -> MaskEncoding:
-    """Return the meaning of configured foreground values: a single one at an end of greys means the whole range."""
+    """Return the meaning of configured foreground values: a single end of the grey range means all of it."""
     first, *others = configured.foreground
     held = set().union(*(one.shares for one in levels)) - set(configured.ignored)
     full = _choose_full(max(held, default=0.0), dtype)

@@ -21,7 +21,7 @@ def select_channel(pixels: Shaped[np.ndarray, "h w *c"], values: MaskValues | No
     """Return the channel of a mask or depth map that holds its values: alpha if `values` says so, or else the colour.
 
     Without `values`, alpha is selected if it varies where the colour does not. The largest colour channel is returned;
-    they are equal but for noise, see `check_grey`.
+    the channels are equal except for noise, see `check_grey`.
     """
     if pixels.ndim == 2:
         return pixels
@@ -67,7 +67,7 @@ def is_coloured(pixels: Shaped[np.ndarray, "h w *c"]) -> bool:
 def check_grey(path: Path, pixels: Shaped[np.ndarray, "h w *c"]) -> None:
     """Raise DataError for a mask or depth map in colour."""
     if is_coloured(pixels):
-        raise DataError(f"{path}: is in colour, which is no value; save it as one channel of values", "channels")
+        raise DataError(f"{path}: is in colour, which is not one value; save it as one channel of values", "channels")
 
 
 def check_alpha(path: Path, pixels: Shaped[np.ndarray, "h w *c"]) -> None:
@@ -87,7 +87,7 @@ def check_range(path: Path, raw: Shaped[np.ndarray, "h w"], values: MaskValues |
 
 
 def complete_values(raw: Shaped[np.ndarray, "h w"], values: MaskValues | None = None) -> MaskValues:
-    """Return values with that of full foreground: by default the largest of the file's type.
+    """Return the values with the value of full foreground: by default the largest of the file's type.
 
     Without `values`, it is 1 in a mask of 0 and 1.
     """

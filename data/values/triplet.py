@@ -122,7 +122,8 @@ def resolve_specs(dataset: Dataset) -> list[DatasetSpec]:
 def resolve_near_distance(spec: DatasetSpec, maps: Sequence[Path]) -> DatasetSpec:
     """Fill in `near_m` of metric depth, or `depth_max` of disparity, where it is not configured.
 
-    It is the 1st percentile of distances, or the 99th of disparities, in a sample of all maps, not of one split.
+    The value is the 1st percentile of distances, or the 99th of disparities, in a sample of all maps, not only of one
+    split.
     """
     if spec.depth_unit == "relative" or (spec.near_m if spec.metric else spec.depth_max) is not None:
         return spec

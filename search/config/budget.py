@@ -18,7 +18,7 @@ class BudgetError(argparse.ArgumentTypeError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """Limit for all processes of a run together."""
+    """The limit for all processes of a run together."""
 
     text: str  # as the user wrote it
     wall_s: float | None = None  # wall time in seconds, or None
@@ -27,7 +27,7 @@ class Budget:
     device: str = ""  # kind of these devices: "gpu" or "cpu" (a core)
 
     def as_wall_time(self, *, devices: Mapping[str, int], used_s: float = 0.0, used: Mapping[str, float]) -> "Budget":
-        """Convert device hours to wall time by dividing the rest over the devices; return other budgets unchanged.
+        """Convert the remaining device hours to wall time, shared over the devices; return other budgets unchanged.
 
         `used_s` are the seconds that the run has used, `used` the device seconds of each kind of its earlier processes.
         Raise BudgetError if there is no such device, or too little is left.

@@ -26,8 +26,8 @@ class Constraints:
     def compute_excess(self, config: TrialConfig) -> dict[str, float]:
         """Return the relative excess over each limit that is set, at most 0 where it is met.
 
-        Measuring the latency takes a hundred times as long as the others, so it is skipped if another limit is
-        exceeded.
+        Measuring the latency takes a hundred times as long as computing the other costs, so it is skipped if another
+        limit is exceeded.
         """
         found = {}
         if self.max_params is not None:
@@ -45,13 +45,13 @@ class Constraints:
         return " ".join(f"{to_flag(name)} {value:,.10g}" for name, value in limits.items())
 
     def select(self, configs: Sequence[TrialConfig], *, source: str) -> list[TrialConfig]:
-        """Return the configurations that meet all constraints; raise ConfigError, with their `source`, if none does."""
+        """Return the configurations that meet all constraints; raise ConfigError, naming `source`, if none does."""
         if kept := list(filter(self._fits, configs)):
             return kept
         raise self._build_error(configs, source)
 
     def check(self, configs: Sequence[TrialConfig], *, source: str) -> None:
-        """Raise ConfigError, with their `source`, unless one of the configurations meets all constraints."""
+        """Raise ConfigError, naming their `source`, unless a configuration meets all constraints."""
         if not any(map(self._fits, configs)):
             raise self._build_error(configs, source)
 
@@ -74,7 +74,7 @@ class Feasibility:
 
     constraints: Constraints  # limits set by the user
     px: int  # side of the images of the stage
-    throughput: Throughput = UNLIMITED  # of one trial
+    throughput: Throughput = UNLIMITED  # throughput of one trial
     images: int = 0  # images that a trial must train on within `cap_s`, counting repetitions
     cap_s: float | None = None  # seconds of a trial; None for no limit
 

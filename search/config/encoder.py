@@ -38,7 +38,7 @@ class EncoderWeights:
         return cache_dir() / ENCODERS / f"{self.sha256}.safetensors"
 
     def restore(self) -> "EncoderWeights":
-        """Read the source again if the cache has lost its tensors; raise ConfigError if it is gone or has changed."""
+        """Read the source again if its tensors are not cached; raise ConfigError if the source is gone or changed."""
         if not self.path.is_file() and read_encoder_weights(self.source).sha256 != self.sha256:
             raise ConfigError(f"{self.source} is not the file that the run began with (sha256 {self.sha256[:12]})")
         return self
@@ -111,7 +111,7 @@ def _download(repository: str) -> Path:
             return Path(hf_hub_download(repository, name))
         except RemoteEntryNotFoundError:
             continue
-        except Exception as error:  # of the network, the Hub or its cache
+        except Exception as error:  # errors of the network, the Hub or its cache
             reason = f"{first_line(error)}; download the file elsewhere and name it"
             raise ConfigError(f"--encoder-weights {HUB}{repository}: cannot be downloaded: {reason}") from error
     raise ConfigError(f"--encoder-weights {HUB}{repository}: has neither {' nor '.join(HUB_FILES)}")

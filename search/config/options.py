@@ -21,7 +21,7 @@ MEANING = "meaning of masks, depth and names"
 COMPARISONS = "for comparisons"
 _GROUPS = {
     CONSTRAINTS: "upper limits of the network's cost; a configuration that exceeds one is never trained",
-    MEANING: "needed only if neither dataset.json nor the files show it",
+    MEANING: "needed only if neither dataset.json nor the files show the meaning",
     COMPARISONS: "switches for analysis.compare",
 }
 
@@ -63,7 +63,7 @@ def _meaning(name: str) -> Any:
 
 
 def _role(folder: str) -> Any:
-    return _option(f"sub-folder of the {folder}, if its name does not say so", metavar="NAME")
+    return _option(f"sub-folder of the {folder}, if its name does not show its role", metavar="NAME")
 
 
 def _table(description: str) -> Any:
@@ -92,7 +92,7 @@ class RunOptions:
     )
     seed: int = _option("seed of split, search and trials (default 0)", default=0, type=parse_whole(high=2**32 - 1))
     refine: bool = _switch("end the last stage without augmentation and with more weight on the mask", default=True)
-    keep: int = _option("also keep N other models of the Pareto front", default=0, type=parse_whole(), metavar="N")
+    keep: int = _option("also keep N more models from the Pareto front", default=0, type=parse_whole(), metavar="N")
     find_lr: bool = _switch("centre the learning rates of a search by a range test", default=False)
     encoder_weights: EncoderWeights | None = _option(  # noqa: RUF009 - declares the field
         "weights of encoders: a state dict (.safetensors, .pth) of timm's tf_efficientnet_lite0 to 4 for "
@@ -174,7 +174,7 @@ class RunOptions:
         return read_meaning_flags(self)
 
     def build_stages(self, trainings: float) -> tuple[Stage, ...]:
-        """Return the stages for a budget of so many full trainings."""
+        """Return the stages for a budget of `trainings` full trainings."""
         stages = build_stages(
             self.stages,
             trainings=trainings,

@@ -56,12 +56,12 @@ def name_plugin(text: str) -> Plugin:
 
 def add_plugin_option(parser: argparse.ArgumentParser, help: str = "") -> None:
     """Add --plugin, which may be repeated; parsing it stores each file in the cache."""
-    usual = "file with an architecture or loss of the run, see plugins/ in its folder; needed once per machine"
+    usual = "file with an architecture or loss of the run (see plugins/ in the run folder); needed once per machine"
     parser.add_argument("--plugin", type=name_plugin, action="append", default=[], metavar="FILE", help=help or usual)
 
 
 def hash_by_name(plugins: Iterable[Plugin]) -> dict[str, str]:
-    """Return the hash of each plugin by name; raise PluginError if two different files have one name."""
+    """Return the hash of each plugin by name; raise PluginError if two different files share a name."""
     found: dict[str, str] = {}
     for name, sha256 in plugins:
         if found.setdefault(name, sha256) != sha256:
@@ -116,7 +116,7 @@ def _import(name: str, module_name: str, path: Path) -> ModuleType:
     module = sys.modules[module_name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # of the user's code
+    except Exception as error:  # errors of the user's code
         del sys.modules[module_name]
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         line = f" line {lines[-1]}" if lines else ""
@@ -126,7 +126,7 @@ def _import(name: str, module_name: str, path: Path) -> ModuleType:
 
 
 def _register(module: ModuleType) -> None:
-    """Add the architectures and terms that a module defines at its top level to the registries."""
+    """Add the architectures and terms that a module defines at module level to the registries."""
     from models.architectures.network import Architecture
     from models.build import ARCHITECTURES, register_architecture
     from models.losses.loss import PIXEL_TERMS, STRUCTURAL_TERMS, register_term

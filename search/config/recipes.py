@@ -29,8 +29,8 @@ Sections = dict[str, dict[str, Any]]
 
 _LOSS_FIELDS = ("mask_pixel", "mask_structural", "mask_alpha", "depth_pixel", "depth_structural", "depth_alpha")
 _LOSS_TABLE = {
-    "mse_ssim": ("mse", "none", 1.0, "l1", "ssim", 0.0),  # the study's first four networks
-    "l1_ms_ssim": ("l1", "ms_ssim", 0.16, "l1", "ms_ssim", 0.16),  # its last network
+    "mse_ssim": ("mse", "none", 1.0, "l1", "ssim", 0.0),  # loss of the study's first four networks
+    "l1_ms_ssim": ("l1", "ms_ssim", 0.16, "l1", "ms_ssim", 0.16),  # loss of its last network
     # on real composites the depth RMSE is .102 without the SSIM and .088 with it
     "bce_dice_l1_ssim": ("bce", "dice", 0.5, "l1", "ssim", 0.5),
     "bce_dice_l1": ("bce", "dice", 0.84, "l1", "none", 1.0),  # found by a search on the built-in scenes
@@ -55,14 +55,14 @@ RECIPES: dict[str, Sections] = {
     },
 }
 
-# What a search tries first, best first; `python -m search.study.portfolio` chooses it and writes the file.
+# The configurations that a search tries first, best first; `python -m search.study.portfolio` chooses it and writes the
+# file.
 PORTFOLIO_FILE = Path(__file__).parent / "portfolio.json"
 PORTFOLIO: dict[str, Sections] = json.loads(PORTFOLIO_FILE.read_text(encoding="utf-8"))["configurations"]
 
 NETWORKS = PORTFOLIO | RECIPES  # in the order in which a search tries them
-# For rendered scenes, to depend less on the renderer. After 6,400 scenes of 128 px, one seed, IoU 0.36 instead of 0.30
-# on 40 photos, 0.41 instead of 0.39 on 29 composites. After composites of photos it does not help (0.46 instead of
-# 0.48).
+# Options that make training on rendered scenes depend less on the renderer: with 6,400 scenes of 128 px (one seed), IoU
+# on 40 photos is 0.36 instead of 0.30. With composites of photos it does not help (0.46 instead of 0.48).
 VARIED = "varied"
 KNOWN: dict[str, Sections] = {
     **NETWORKS,
@@ -78,7 +78,7 @@ def build_recipe(name: str, *, width: int | None = None) -> TrialConfig:
     """Build the configuration of that name, or of several joined by "+", with a network of that width.
 
     Fields of later names override those of earlier ones; a network replaces a network. Raise ConfigError if a name is
-    unknown or none is a network.
+    unknown or no name is a network.
     """
     sections: Sections = {}
     for part in name.split("+"):
@@ -166,7 +166,7 @@ def flat(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _config(base: dict[str, Any], configured: dict[str, Any]) -> TrialConfig:
-    """Replace values of a recipe; a different architecture takes none of its model options."""
+    """Replace values of a recipe; if the architecture changes, its model options are dropped."""
     if configured.get("model/arch", base.get("model/arch")) != base.get("model/arch"):
         base = {key: value for key, value in base.items() if not key.startswith("model/")}
     return TrialConfig.from_flat({**base, **configured})

@@ -11,12 +11,12 @@ from models.config import ConfigError
 
 REDUCTION_FACTOR = 3  # ASHA continues one of three trials at each rung
 KEPT_CHECKPOINTS = 8  # best trials of a stage whose weights are kept; as many again to draw controls from
-GRACE_PERIOD = 4  # epochs before the first rung; ranks after fewer do not predict final ranks
-EPSILON = 0.03  # typical difference between the scores of two trainings of one configuration
+GRACE_PERIOD = 4  # epochs before the first rung; ranks after fewer epochs do not predict final ranks
+EPSILON = 0.03  # typical difference between the scores of two trainings of the same configuration
 OBJECTIVES = ("score", "params", "macs", "latency_ms")
 SEARCH_FROM = 3.0  # full trainings from which the budget includes a search at half the size
 WIDE_FROM = 12.0  # full trainings from which all architectures are searched
-RACE_SHARES, RACERS = (0.15, 0.6), (2, 8)  # limits of the time share of the race, and of its number of trials
+RACE_SHARES, RACERS = (0.15, 0.6), (2, 8)  # limits of the race's share of the time, and of its number of trials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,14 +32,14 @@ class Stage:
     epochs: int  # passes over the data; a deadline may cut them short
     share: float = 0.0  # fraction of the time after start-up; 0 for the time that earlier stages leave
     early_stopping: bool = False  # True if ASHA stops poor trials
-    full_trials: int = 25  # trials of full length that would fill a search; most trials are stopped well before
+    full_trials: int = 25  # full-length trials that would fill a search; most trials are stopped long before their end
     # multiply-adds of the network for which a first stage's images are chosen, relative to `efficientnet_lite`
     macs_factor: float = 1.0
     narrow: bool = False  # True leaves out architectures that never win in trials shorter than a minute
     top_k: int = 0  # best trials of the previous stage that are promoted or repeated
-    epsilon: float = math.inf  # largest distance of their scores from the best
-    # True takes for the best the trial that was tried first of those within EPSILON of the best score: the portfolio
-    # is in order of merit, and a short trial does not tell so small a difference from noise
+    epsilon: float = math.inf  # largest distance of a promoted trial's score from the best
+    # True prefers the trial that was tried first among those within EPSILON of the best score: the portfolio is in
+    # order of merit, and differences that small are noise in short trials
     prefers_earlier: bool = False
     # True reserves one of these places for the smallest network on the Pareto front of score and parameters
     include_smallest: bool = False
@@ -67,7 +67,7 @@ _CONFIRM = replace(
     controls=1, refine=0.0,
 )  # fmt: skip
 _REPEAT = replace(_FINAL, name="repeat", kind="repeat", share=0.0, repeats=2, pictures=0)
-# Each trial of a race trains until its time is over, since the time of the final stage is limited too: speed counts.
+# Each trial of a race trains until its time is over, because the final stage is limited by time too: speed counts.
 _RACE = replace(_SEARCH, fraction=1.0, px=160, epochs=_FINAL.epochs, share=0.15, early_stopping=False, macs_factor=0.5)
 
 FINAL_PX = _FINAL.px
@@ -76,9 +76,9 @@ PX_RANGE = (96, 512)  # below 96 the explore stage sees less than 48 px; above 5
 STAGE_PRESETS = {
     # the study's path: 10 % of the data at 80 px, all at 160 px, and a refinement at the end
     "default": (_SEARCH, _CONFIRM, _FINAL, _REPEAT),
-    # few trainings: some configurations compete at the final size, and the best continues
+    # small budgets: some configurations compete at the final size, and the best one continues
     "race": (_RACE, replace(_FINAL, share=0.85, epsilon=0.0, include_pretrained=True), _REPEAT),
-    # baseline: one epoch for all trials, then the best two in full
+    # baseline: one epoch for all trials, then full training of the best one or two
     "one_epoch": (replace(_SEARCH, fraction=1.0, epochs=1, early_stopping=False), replace(_FINAL, share=0.6)),
     # baseline: ASHA at the final size, without promotion
     "single": (replace(_SEARCH, fraction=1.0, px=160, epochs=27, share=1.0, full_trials=10),),
@@ -125,7 +125,7 @@ def add_objectives(stage: Stage, objectives: tuple[str, ...]) -> Stage:
 
 
 def list_stage_settings(stage: Stage, *, is_last: bool) -> dict[str, Any]:
-    """Return the settings of a stage that a settings file can change; the run sets the size of the last stage."""
+    """Return the settings of a stage that a settings file can change; --px sets the size of the last stage."""
     fixed = {"entrants": stage.is_first, "px": is_last}
     return {name: getattr(stage, each.attribute) for name, each in STAGE_SETTINGS.items() if not fixed.get(name)}
 
@@ -190,15 +190,15 @@ def build_stages(
     `search.tuning.allocation.count_trainings`:
 
     - below SEARCH_FROM, the final stage gets the time of one full training and a race gets the rest, within
-      RACE_SHARES; it has four trials for each training, within RACERS, which begin with the portfolio; below one good
-      training its trials are too short to tell small differences, and the portfolio is in order of merit;
+      RACE_SHARES; it has four trials for each training, within RACERS, which begin with the portfolio; below one full
+      training its trials are too short to show small differences, so the order of the portfolio decides;
     - from SEARCH_FROM on, a search at half the size and a confirmation at the final size come before the final stage;
     - a user who configures the confirmation gets the search and the confirmation with any budget;
     - below WIDE_FROM, architectures that never win in short trials are left out;
-    - the first stage has images for networks whose multiply-adds grow with the square root of the budget.
+    - the first stage gets as many images as suit a network whose multiply-adds grow with the square root of the budget.
 
     `fixed` configurations of the user replace the search; `px` is the side of the final images, and the sides of the
-    other stages change in proportion; `configured` are the user's settings of stages, which have passed `check_stages`.
+    other stages change in proportion; `configured` are the user's stage settings, already checked by `check_stages`.
     `tried_first` is the option --first: with the study's recipes all architectures stay in the space, and only the
     portfolio is in order of merit.
     """

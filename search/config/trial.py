@@ -11,7 +11,7 @@ from models.losses.loss import LossConfig
 from search.config.plugins import load_inherited_plugins
 
 OPTIMIZERS = ("adamw", "sgd")
-ANNEALING_POLICIES = ("one_cycle", "cosine", "triangular2", "one_cycle+triangular2")  # those that are searched
+ANNEALING_POLICIES = ("one_cycle", "cosine", "triangular2", "one_cycle+triangular2")  # the searched policies
 POLICIES = (*ANNEALING_POLICIES, "constant")
 
 
@@ -53,7 +53,7 @@ class ScheduleConfig(PlainConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class TrialConfig:
-    """Everything that a trial trains with, except its data and its stage."""
+    """All hyperparameters of a trial, excluding data and stage."""
 
     model: ModelConfig
     loss: LossConfig = field(default_factory=LossConfig)

@@ -27,8 +27,8 @@ from search.tuning.ray.trainable import load_state
 
 MAX_MEASURED = 2000  # images of each split on which a final model is measured
 FRONT_SHARE = 0.15  # fraction of the final time for the latencies of the Pareto front
-CLOSING_S = 4.0  # reserved for ending Ray after the last measurement
-REPORT_S, REPORT_TRIAL_S = 3.0, 0.01  # reserved for the report, and more of it for each trial
+CLOSING_S = 4.0  # seconds reserved for ending Ray after the last measurement
+REPORT_S, REPORT_TRIAL_S = 3.0, 0.01  # seconds reserved for the report: fixed, and per trial
 
 
 class NoModelError(RuntimeError):
@@ -42,7 +42,7 @@ class FinalModels:
     stages: Sequence[Stage]
     run_state: RunState  # state of the run, to which the results are added
     table: TrialTable
-    checkpoints: CheckpointStore  # their weights
+    checkpoints: CheckpointStore  # weights of the trials
     data_module: DataModule
 
     def write(self, *, keep: int, wall_s: float | None) -> tuple[TrialRecord, dict[str, Any]]:
@@ -51,7 +51,7 @@ class FinalModels:
         group = select_best(self.stages, self.table, self.checkpoints)
         if not group:
             if not self.table.records:
-                raise NoModelError("the budget was over before a trial began; start again with a larger --budget")
+                raise NoModelError("the budget ended before a trial began; start again with a larger --budget")
             raise NoModelError(f"no trial ended with a model; see the reasons in {run_state.folder / 'trials.csv'}")
         reserved_s = CLOSING_S + REPORT_S + REPORT_TRIAL_S * len(self.table.records)
         deadline = None if wall_s is None else run_state.began + wall_s - reserved_s
@@ -107,9 +107,9 @@ def write_model(
 ) -> dict[str, Any]:
     """Write a model folder from a trial's checkpoint; return the content of its metrics.json.
 
-    The model is measured on those of `splits` that the data have, the test split only for the best model. Each is
-    packed and measured within its share of the time until `deadline`, a moment of time.monotonic(). `more` is added to
-    metrics.json.
+    The model is measured on each of `splits` that the data contain; only the best model uses the test split. Each split
+    is packed and measured within its share of the time until `deadline`, a moment of time.monotonic(). `more` is added
+    to metrics.json.
     """
     state, first, px = load_state(checkpoint), data_module.first, int(record.metrics["px"])
     assert state is not None and first is not None
@@ -183,9 +183,9 @@ def list_pareto_front(
 ) -> list[dict[str, Any]]:
     """Return the Pareto front of score against parameters, multiply-adds and latency, best score first.
 
-    Candidates are the trials with a model, the best one of each network at an image size. Trials of the
-    search, which used only part of the data, are candidates only in a run without other models. Multiply-adds and
-    latency are at the model's own image size; after `deadline` no further latency is measured.
+    Candidates are the trials with a model, only the best one for each network and image size. Trials of the search,
+    which used only part of the data, are candidates only in a run without other models. Multiply-adds and latency are
+    at the model's own image size; after `deadline` no further latency is measured.
     """
     models = [[r for r in table.list_ended(stage.name) if r.trial_id in checkpoints] for stage in stages]
     networks: dict[tuple[ModelConfig, int], TrialRecord] = {}

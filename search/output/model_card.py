@@ -18,8 +18,8 @@ SHOWN = ("score", "iou", "dice", "boundary_f", "rmse_depth", "abs_rel", "delta1"
 KINDS = {"drawn": "drawn scenes", "pasted": "composites of pasted cut-outs", "given": "images"}
 SPLIT_TITLES = {"test": "test", "val": "validation"}
 SPLITS = {
-    "background": "by background: no background is in two splits",
-    "column": "as the data set names it",
+    "background": "by background: no background appears in two splits",
+    "column": "as the data set defines it",
     "random": "by image: the splits share backgrounds, so the metrics are too optimistic",
 }
 SAMPLES = "![Image, true and predicted mask, true and predicted depth, difference](samples.png)"
@@ -36,8 +36,8 @@ from analysis import load_model
 mask, depth = load_model("PATH").predict(rgb)  # rgb: uint8 (h, w, 3); both float32 (h, w) in [0, 1]
 ```
 
-`model.safetensors` holds the weights, `config.json` the network and its input statistics, `metrics.json` all metrics,
-`samples.png` sample predictions."""
+`model.safetensors` contains the weights, `config.json` the network and its input statistics, `metrics.json` all
+metrics, `samples.png` sample predictions."""
 
 
 def write_card(folder: Path) -> None:
@@ -89,7 +89,7 @@ def describe_origin(facts: Mapping[str, Any]) -> str:
         return f"Trained on data that are not recorded; {measure}."
     kinds = facts.get("kinds", [])  # absent in models of older versions
     named = " and ".join(KINDS[kind] for kind in kinds) or KINDS["given"]
-    lower = "" if set(kinds) <= {"given"} else "figures on photos will be lower; "
+    lower = "" if set(kinds) <= {"given"} else "metrics on photos will be lower; "
     count = facts["train_images"] or facts["sizes"]["train"]
     return f"Trained on {count:,} {named} ({facts['data']}); {lower}{measure}."
 

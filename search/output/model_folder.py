@@ -42,10 +42,10 @@ class TrainedModel:
     config: TrialConfig
     weights: dict[str, torch.Tensor]  # state dict on the CPU
     stats: Stats  # statistics that normalise the images
-    score: Score  # score over its metrics
+    score: Score  # computes the score from metrics
     px: int  # side of the training images
-    trial_id: str  # its row in trials.csv
-    scale: DepthScale | None = None  # conversion of its depth to metres; None if the data have none
+    trial_id: str  # the model's row in trials.csv
+    scale: DepthScale | None = None  # conversion of depth to metres; None if the data define none
     # data and training as plain values for the model card; empty if unknown
     trained_on: Mapping[str, Any] = field(default_factory=dict)
 
@@ -70,8 +70,9 @@ def write_model_folder(
     """Write model.safetensors, config.json, metrics.json, README.md, samples.png; return the content of metrics.json.
 
     `splits` are packs: "val", and "test" if the data have a test split; `sizes` counts all images of each. After
-    `deadline`, a moment of time.monotonic(), no further image is measured; metrics.json has the number of images.
-    `leaks` is True if validation shares backgrounds with training (`--split random`). `more` is added to metrics.json.
+    `deadline`, a moment of time.monotonic(), no further image is measured; metrics.json states the number of measured
+    images. `leaks` is True if validation shares backgrounds with training (`--split random`). `more` is added to
+    metrics.json.
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_model(trained, folder)
@@ -163,8 +164,8 @@ def predict_batches(model: nn.Module, loader: Loader) -> Iterator[tuple[Batch, t
 def draw_samples(model: nn.Module, loader: Loader, pack: Pack, path: Path, *, deadline: float | None = None) -> None:
     """Draw a row for each of SAMPLES images: image, true and predicted mask and depth, their absolute difference.
 
-    An unknown true mask is half grey, unknown depth is black. After `deadline` no further row is drawn; at least
-    one is.
+    An unknown true mask is mid grey, unknown depth is black. After `deadline` no further row is drawn, but at least one
+    row always is.
     """
     rows: list[list[np.ndarray]] = []
     for batch, prediction in predict_batches(model, loader):

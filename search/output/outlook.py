@@ -27,11 +27,11 @@ def _build_recipes() -> dict[str, dict[str, Any]]:
 def describe_outlook(
     best: TrialRecord, records: Mapping[str, TrialRecord], reports: Iterable[Mapping[str, Any]]
 ) -> str:
-    """Return a sentence on the lead of the best trial over the recipes and on the gain of more budget.
+    """Return a sentence on the lead of the best trial over the recipes and on the likely gain from more budget.
 
-    The lead is that of its ancestor in the latest stage that also trained a recipe. The gain is the rise of the score
-    in the second half of the last training. The learning rate falls in that time, so a doubled budget can hardly bring
-    more. `records` are all trials by id, `reports` the lines of reports.jsonl.
+    The lead is measured for its ancestor in the latest stage that also trained a recipe. The gain is the rise of the
+    score in the second half of the last training. The learning rate falls in that time, so a doubled budget can hardly
+    bring more. `records` are all trials by id, `reports` the lines of reports.jsonl.
     """
     scores = [(float(line["fit_s"]), float(line["score"])) for line in reports if line["trial_id"] == best.trial_id]
     half_s = max((fit_s for fit_s, _ in scores), default=0.0) / 2
@@ -40,7 +40,7 @@ def describe_outlook(
         return _describe_lead(best, records)
     gain = best.score - early
     likely = "is likely to help" if gain > EPSILON else "is not likely to help much, larger images (--px) may"
-    return f"{_describe_lead(best, records)}; the last half of its training brought {gain:+.3f}: more budget {likely}"
+    return f"{_describe_lead(best, records)}; the last half of its training gained {gain:+.3f}: more budget {likely}"
 
 
 def _describe_lead(best: TrialRecord, records: Mapping[str, TrialRecord]) -> str:

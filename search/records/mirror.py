@@ -22,8 +22,8 @@ from search.records.run_dir import RunDirError, is_claimed, is_running
 Action = Callable[[], None]
 
 CHECKPOINTS = "ray"  # folder of a run
-SYNC_S = 10.0  # between two copies
-LOST_S = 60.0  # age of a copy from which the process that wrote it counts as lost
+SYNC_S = 10.0  # seconds between two copies
+LOST_S = 60.0  # seconds without a new copy after which the process that wrote it counts as lost
 # Each of these files refers to trials or epochs in the next one. They are read in this order and written in reverse, so
 # that the copy never refers to missing entries, even if the machine is lost in between.
 ORDERED = ("run.json", "trials.jsonl", "reports.jsonl")
@@ -117,7 +117,7 @@ class RunMirror:
     def _check_owner(self) -> None:
         """Raise RunDirError if another process has copied the run since the last copy of this one."""
         if self._owner and (other := _get_owner(self._place.read("run.json"))) != self._owner:
-            raise RunDirError(f"{self.uri}: {_describe(other)} continues this run, so it is not copied any more")
+            raise RunDirError(f"{self.uri}: {_describe(other)} continues this run, so this process no longer copies it")
 
     def _read_ordered(self, found: dict[str, tuple[int, int]]) -> dict[str, bytes]:
         """Return the ORDERED files that have changed, and update their sizes and times in `found`."""
@@ -135,7 +135,7 @@ class RunMirror:
             began = time.monotonic()
             self._try_sync("tries again")
             pause_s = max(SYNC_S, time.monotonic() - began)
-        self._try_sync("continue with the run folder, which has everything")
+        self._try_sync("continue with the run folder, which is complete")
 
     def _try_sync(self, what_now: str) -> None:
         try:
@@ -149,7 +149,7 @@ class RunMirror:
 
 
 def _is_record(name: str) -> bool:
-    """Return whether a file of a run folder is copied; those with a dot are locks and half-written files."""
+    """Return whether a file of a run folder is copied; names with a leading dot are locks and half-written files."""
     return not name.startswith(f"{CHECKPOINTS}/") and not any(part.startswith(".") for part in name.split("/"))
 
 
@@ -157,7 +157,7 @@ def fetch_run(location: Path | str) -> tuple[Path, str | None]:
     """Return the folder of a run and the URI of its copy, if it has one; update the folder if the copy is newer.
 
     `location` is the folder, or the URI. Raise RunDirError if there is no run, another process continues it, or the
-    folder has another one.
+    folder contains another run.
     """
     folder = parse_path("runs") / split(str(location))[1] if is_uri(location) else Path(location)
     here = _parse((folder / "run.json").read_bytes()) if (folder / "run.json").is_file() else {}
@@ -172,7 +172,7 @@ def fetch_run(location: Path | str) -> tuple[Path, str | None]:
         if is_uri(location) and not there:
             raise RunDirError(f"--resume {uri}: there is no run.json of a run; name the folder of a run")
         if here and there and _get_first_process(here) != _get_first_process(there):
-            other = f"{folder} has another run; resume from another working directory"
+            other = f"{folder} contains another run; resume from another working directory"
             raise RunDirError(f"--resume {uri}: {other}")
         _check_inactive(place, uri, there)
         if there.get("wall_s", 0.0) > here.get("wall_s", -1.0):

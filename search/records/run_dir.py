@@ -18,7 +18,7 @@ from data.runtime.storage import is_uri, parse_storage
 RECORDS = "trials.jsonl"
 COMMAND = Path(__file__).resolve().parents[1] / "run.py"
 LATEST = "latest"
-MAX_REMEMBERED = 100  # run folders
+MAX_REMEMBERED = 100  # largest number of remembered run folders
 
 
 class RunDirError(ValueError):
@@ -46,7 +46,7 @@ def claim(out: Path) -> AbstractContextManager[object]:
 
 
 def hold(out: Path) -> AbstractContextManager[object]:
-    """Lock a run folder until the returned context or this process ends; raise RunDirError if another has it."""
+    """Lock a run folder until the returned context or this process ends; raise RunDirError if another one holds it."""
     from filelock import FileLock, Timeout
 
     try:
@@ -61,7 +61,7 @@ def hold(out: Path) -> AbstractContextManager[object]:
 
 
 def find_run(name: str | Path) -> Path:
-    """Return the run folder of that name; `latest` is the one that this user started or resumed last."""
+    """Return the run folder of that name; `latest` is the run that this user started or resumed last."""
     if str(name) != LATEST:
         return Path(name)
     if runs := list_runs():
@@ -70,7 +70,7 @@ def find_run(name: str | Path) -> Path:
 
 
 def list_runs() -> list[Path]:
-    """Return the runs that this user has started or resumed, the last one first, then the others in runs/."""
+    """Return the runs that this user has started or resumed, the latest first, then any other runs in runs/."""
     folders = [*map(Path, reversed(_read_remembered())), *sorted(Path("runs").absolute().glob("*"), reverse=True)]
     return [folder for folder in dict.fromkeys(folders) if os.access(folder / "run.json", os.R_OK)]
 

@@ -26,7 +26,7 @@ from search.records.disk import RESERVE, RESERVE_BYTES
 from search.records.run_dir import RunDirError, is_claimed, require_fields, write_json
 
 FORMAT_VERSION = 3
-BEAT_S = 2.0  # interval of writing the clock; a killed run loses at most this much of it
+BEAT_S = 2.0  # seconds between two writes of the clock; a killed run loses at most this much time
 _PROCESS = {"command": str, "time": str, "platform": str, "versions": dict}
 _TRAINED = {"options": dict, "data": dict, "stages": list, **_PROCESS}
 _STAGE = {"name": str, "began_s": (int, float), "px": int, "train_images": int, "val_images": int}
@@ -49,18 +49,18 @@ class RunState:
     options: dict[str, Any]  # `RunOptions` as plain values
     state: str = "running"  # "running", "done", "stopped" or "failed"
     round: int = 1  # 1, plus 1 for each time that the run was extended
-    # begun stages, in order; ended ones have "wall_s"
+    # begun stages, in order; ended stages have the key "wall_s"
     stages: list[dict[str, Any]] = field(default_factory=list)
     earlier: list[dict[str, Any]] = field(default_factory=list)  # earlier processes of the run
-    earlier_s: float = 0.0  # seconds that they used
-    # device seconds of each kind that they used
+    earlier_s: float = 0.0  # seconds used by the earlier processes
+    # device seconds of each kind used by the earlier processes
     earlier_device_s: dict[str, float] = field(default_factory=lambda: {"cpu": 0.0, "gpu": 0.0})
     # cores ("cpu") and GPUs ("gpu") that this process holds
     devices: dict[str, int] = field(default_factory=lambda: {"cpu": 0, "gpu": 0})
     budget: str | None = None  # the budget as the user wrote it
     seed: int | None = None  # seed of split, search and trials
     data: dict[str, Any] | None = None  # folder, fingerprint, split and sizes of the data
-    cluster: dict[str, int] | None = None  # cores and GPUs in all
+    cluster: dict[str, int] | None = None  # total numbers of cores and GPUs
     startup_s: float | None = None  # seconds from the start to the first stage
     # full trainings that the first budget paid for, which select the stages; None without a time budget
     trainings: float | None = None
@@ -111,7 +111,7 @@ class RunState:
     def begin_stage(self, name: str, plan: dict[str, Any]) -> None:
         """Record that a stage begins; a stage that is open already keeps its plan."""
         if self.open_stage is None:
-            began_s = int(100 * self.used_s) / 100  # rounded down, so that no trial of it began earlier
+            began_s = int(100 * self.used_s) / 100  # rounded down, so that no trial of the stage began earlier
             self.stages.append({"name": name, "round": self.round, "began_s": began_s, **plan})
         self.write()
 
@@ -126,7 +126,7 @@ class RunState:
         """Record that every trial of the open stage failed; it stays open, and a resumed run retries its trials."""
         stage = self.open_stage
         assert stage is not None
-        stage["failed_s"] = math.ceil(100 * self.used_s) / 100  # rounded up: no trial of it began later
+        stage["failed_s"] = math.ceil(100 * self.used_s) / 100  # rounded up, so that no trial of the stage began later
         self.write()
 
     def get_failed_s(self, stage: str) -> float:
@@ -148,7 +148,7 @@ class RunState:
 
     def _keep_clock(self) -> None:
         while not self._ended.wait(BEAT_S):
-            with self._lock, contextlib.suppress(OSError):  # a full disk, which the run itself reports
+            with self._lock, contextlib.suppress(OSError):  # the run reports a full disk
                 if not self._ended.is_set():
                     self._write_with_clock()
 
@@ -177,7 +177,7 @@ class RunState:
         """Write run.json if the run folder is claimed."""
         with self._lock:
             if is_claimed(self.folder):
-                self._written = json.loads(json.dumps(self.to_dict()))  # the clock's thread must not see half a change
+                self._written = json.loads(json.dumps(self.to_dict()))  # the clock's thread needs a complete change
                 self._write_with_clock()
 
     def _write_with_clock(self) -> None:

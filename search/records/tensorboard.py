@@ -74,7 +74,7 @@ class TensorBoard:
 
 
 class EventFile:
-    """An event file of TensorBoard in a folder of its own.
+    """An event file of TensorBoard in a separate folder.
 
     SummaryWriter would start two threads per trial, send every value through a pipe, and wait for the disk at the end.
     """

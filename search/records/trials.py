@@ -37,12 +37,12 @@ class TrialRecord:
     """One trial at one stage: a row of trials.csv."""
 
     trial_id: str  # stage letter and a number, such as e0007
-    parent_id: str  # trial whose weights it started from, or ""
+    parent_id: str  # trial whose weights this trial started from, or ""
     stage: str  # explore, confirm, final or repeat
     config: dict[str, Any]  # flat plain values with keys `section/field`
     seed: int  # seed of the weights, the order and the augmentation
     status: str = ""  # one of STATUSES; "" while it runs
-    reason: str = ""  # why it failed or was stopped; "" otherwise
+    reason: str = ""  # why the trial failed or was stopped; "" otherwise
     metrics: dict[str, Any] = field(default_factory=dict)  # last reported metrics
     started_s: float = 0.0  # start in seconds of run time
 
@@ -148,7 +148,8 @@ class TrialTable:
     ) -> TrialRecord:
         """Record the end of a trial with one of STATUSES; rewrite trials.csv if that takes little of the time.
 
-        `replay` is the state to reproduce the epoch in which the trial failed; reports have that of other epochs.
+        `replay` is the state that reproduces the epoch in which the trial failed; for other epochs, the reports contain
+        it.
 
         Raises:
             ValueError: `status` is not one of STATUSES.
@@ -176,7 +177,7 @@ class TrialTable:
         return [r for r in self.records.values() if r.stage == stage]
 
     def write(self) -> None:
-        """Write trials.csv from the finished records, unless it has all of them."""
+        """Write trials.csv from the finished records, unless it already contains all of them."""
         if not self._stale:
             return
         began = time.monotonic()

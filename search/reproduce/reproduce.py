@@ -27,7 +27,7 @@ from search.records.trials import TrialRecord, TrialTable
 from search.training.micro_batches import TrialOutOfMemoryError
 from search.training.trainer import STATE_FILE, FitPlan, State, TrialDivergedError, fit
 
-PACKAGES = ("torch", "numpy", "albumentations", "opencv-python-headless")  # whose versions metrics depend on
+PACKAGES = ("torch", "numpy", "albumentations", "opencv-python-headless")  # packages whose versions affect the metrics
 NOT_COMPARED = {"train_s", "fit_s", "predictions", "replay"}  # times, and report entries that are not metrics
 SIZES = ("px", "train_images", "val_images")
 Log = Callable[[str], None]
@@ -86,13 +86,13 @@ class RunRecords:
         self.table = TrialTable.load(folder)
 
     def load_history(self, trial_id: str) -> TrialHistory:
-        """Return the records of a trial; raise NotReproducibleError if there is none, or its records do not suffice."""
+        """Return the records of a trial; raise NotReproducibleError if there are none or they are insufficient."""
         if trial_id not in self.table.records:
             close = ", ".join(difflib.get_close_matches(trial_id, self.table.records, cutoff=0.0))
             raise NotReproducibleError(f"{trial_id!r} is not a trial of {self.folder}; similar: {close or 'none'}")
         record, reports = self.table.records[trial_id], self._read_reports(trial_id)
         if any("replay" not in line for line in reports):
-            raise NotReproducibleError(f"{self.folder} has no clock readings, so {trial_id} cannot be reproduced")
+            raise NotReproducibleError(f"{self.folder} contains no clock readings, so {trial_id} cannot be reproduced")
         replays = [line["replay"] for line in reports] + self._read_failed_replay(record)
         if not replays:
             raise NotReproducibleError(f"{trial_id} has no recorded epoch")
@@ -109,7 +109,7 @@ class RunRecords:
     def load_data(self, history: TrialHistory) -> StageData:
         """Return the data that a trial was trained on; raise DataError if they have changed."""
         data_module, first = load_data_module(self.content), self.content["stages"][0]
-        data_module.recorded_data(**{name: first[name] for name in SIZES})  # the first stage sets statistics and sigma
+        data_module.recorded_data(**{name: first[name] for name in SIZES})  # sets statistics and sigma
         return data_module.recorded_data(**history.sizes)
 
     def find_weights(self, trial_id: str) -> State | None:
@@ -121,7 +121,7 @@ class RunRecords:
             paths = [name for name in place.list_files() if PurePosixPath(name).match(f"{trial_id}_*/*/{STATE_FILE}")]
             contents = [place.read(path) for path in paths]
         for content in contents:
-            if zipfile.is_zipfile(io.BytesIO(content)):  # torch's format; a file that was cut short is not one
+            if zipfile.is_zipfile(io.BytesIO(content)):  # torch writes zip files; a truncated file is not one
                 state: State = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
                 if state["epoch"] == last_epoch:
                     weights: State = state["model"]
@@ -164,7 +164,7 @@ class Comparison:
     def __init__(self, history: TrialHistory, log: Log, progress: Progress) -> None:
         self.history, self.log, self.progress = history, log, progress
         self.different: list[str] = []  # a line for each difference
-        self.weights: State = {}  # after the last recorded epoch
+        self.weights: State = {}  # weights after the last recorded epoch
         self._steps = 0
 
     def run(self, data: StageData, plan: FitPlan, weights: State | None) -> None:

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from data.runtime.files import write_atomically
 
-STUDY_NAME = "explore"  # the search's study; each later stage has a study of its own name
+STUDY_NAME = "explore"  # name of the search's study; the study of a later stage is named after the stage
 _WAITING = (TrialState.WAITING,)
 
 
@@ -22,9 +22,9 @@ class RunJournal(BaseJournalBackend):
     """A journal for Optuna without a lock, and without fsync after each of the thirty lines of a trial.
 
     One process holds the run folder and each line is one write, so no lock is needed; the lock of a killed process
-    would delay the next one by half a minute. A power failure may lose the last lines; trials.jsonl keeps the
-    trials. An incomplete last line of a killed process is removed. The file is in the format of Optuna's own backend.
-    It is read only if another object has written to it, because Optuna reads it seventy times per trial.
+    would delay the next one by half a minute. A power failure may lose the last lines; trials.jsonl keeps the trials.
+    An incomplete last line of a killed process is removed. The file is in the format of Optuna's own backend. The file
+    is read only if another object has written to it, because Optuna asks for the entries seventy times per trial.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,7 +49,7 @@ class RunJournal(BaseJournalBackend):
                 yield json.loads(line)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Append one JSON line per entry; if nobody else has written since the last one, it is not read back."""
+        """Append one JSON line per entry; they are not read back unless another object has written in between."""
         content = b"".join(json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs)
         with self._path.open("ab", buffering=0) as file:
             is_next = file.tell() == self._bytes
@@ -88,8 +88,9 @@ class RunStorage(JournalStorage):
 
     Attributes:
         select: Selects the trials that are read from a study, such as those to which a sampler is fitted. The selection
-            is cached until a trial begins or ends, because the sampler reads the trials ten times per suggestion; that
-            of the waiting trials, for which Optuna asks before each trial, until one is added or begins.
+            is cached until a trial begins or ends, because the sampler reads the trials ten times per suggestion. The
+            selection of waiting trials, which Optuna requests before each trial, is cached until a waiting trial is
+            added or begins.
     """
 
     select: Callable[[Sequence[FrozenTrial]], list[FrozenTrial]] | None = None
@@ -109,7 +110,7 @@ class RunStorage(JournalStorage):
         return super().set_trial_state_values(trial_id, state, values)
 
     def _forget(self, *, waiting: bool) -> None:
-        """Discard the cached selections, and that of the waiting trials if `waiting`."""
+        """Discard the cached selections, including the waiting trials if `waiting`."""
         kept = {} if waiting else {key: found for key, found in self._selected.items() if key[1] == _WAITING}
         self._selected = kept
 
@@ -138,6 +139,6 @@ def find_study(storage: BaseStorage, name: str = STUDY_NAME) -> optuna.Study | N
 
 
 def open_trial(storage: BaseStorage, study: optuna.Study, number: int) -> optuna.Trial:
-    """Return a stored trial as one that can still be changed."""
+    """Return a stored trial that can still be changed."""
     study_id = storage.get_study_id_from_name(study.study_name)
     return optuna.Trial(study, storage.get_trial_id_from_study_id_trial_number(study_id, number))

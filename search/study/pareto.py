@@ -6,8 +6,8 @@ from collections.abc import Sequence
 def find_pareto_front(scores: Sequence[float], costs: Sequence[tuple[float, ...]]) -> list[int]:
     """Return the indices of the points that no other dominates, best score first.
 
-    A point dominates another if no score or cost of it is worse and at least one is better. Of equal points the first
-    is kept.
+    A point dominates another if no score or cost of it is worse and at least one is better. Of several equal points
+    only the first is kept.
     """
     front: list[int] = []
     for i in sorted(

@@ -44,20 +44,20 @@ from search.training.trainer import FitPlan, TrialDivergedError, fit
 
 SIZE = 8  # configurations of a portfolio
 LEADERS = 3  # configurations of the present portfolio, from the first, whose variants are candidates
-# Sections of a configuration that variants draw anew. Augmentation is not one: short trainings are best without, but
-# models are then worse on images from elsewhere.
+# Sections of a configuration that variants draw anew. Augmentation is not among them: short trainings score best
+# without it, but their models generalise less well.
 SECTIONS = ("model", "optim", "loss", "schedule")
 COLUMNS = ["data", "name", "seconds", "px", "score", "config"]
-MAX_EPOCHS = 1000  # more than a candidate trains
-MAX_VAL_IMAGES = 200  # of each epoch's validation
+MAX_EPOCHS = 1000  # more epochs than any candidate completes
+MAX_VAL_IMAGES = 200  # largest number of validation images per epoch
 
 
 def choose(scores: Float[np.ndarray, "candidates sets"], archs: Sequence[str], size: int = SIZE) -> list[int]:
     """Choose candidates so that on each data set one of them is good; return their rows, best first.
 
     Each choice gives the least mean over the data sets of the best normalised rank (0 is the best candidate of a data
-    set, 1 the worst); ties go to the candidate with the better mean rank. The last places are for the best candidate of
-    each architecture in `archs`, which names that of each candidate, that has none.
+    set, 1 the worst); ties go to the candidate with the better mean rank. The last places go to the best candidate of
+    each architecture that is not chosen yet; `archs` names the architecture of each candidate.
     """
     ranks = pd.DataFrame(-scores).rank(method="min").to_numpy() - 1
     ranks = ranks / max(len(scores) - 1, 1)
@@ -75,7 +75,7 @@ def choose(scores: Float[np.ndarray, "candidates sets"], archs: Sequence[str], s
 def list_candidates(draws: int, seed: int) -> dict[str, TrialConfig]:
     """Return the portfolio and `draws` random configurations, by name.
 
-    Two of three draws are the best configurations of the portfolio with one section drawn anew.
+    Two of three draws are leading configurations of the portfolio with one section drawn anew.
     """
     candidates = {name: build_recipe(name) for name in PORTFOLIO}
     bases = itertools.cycle(itertools.product(SECTIONS, list(PORTFOLIO)[:LEADERS]))
@@ -97,7 +97,7 @@ def _draw(seed: str, archs: tuple[str, ...]) -> TrialConfig:
 
 
 def train(config: TrialConfig, data: StageData, seconds: float) -> float:
-    """Train a configuration for so many seconds and return its best validation score."""
+    """Train a configuration for a fixed time and return its best validation score."""
     scores, plan = [0.0], FitPlan(epochs=MAX_EPOCHS, max_val_images=MAX_VAL_IMAGES)
     with contextlib.suppress(TrialDivergedError):
         fit(config, data, plan, limit=seconds, report=lambda metrics, _: scores.append(metrics["score"]))
@@ -105,7 +105,7 @@ def train(config: TrialConfig, data: StageData, seconds: float) -> float:
 
 
 def read_scores(args: argparse.Namespace) -> pd.DataFrame:
-    """Return the rows of --scores of trainings as long, on images of the same size, as this command's."""
+    """Return the rows of --scores whose training time and image size equal those of this command."""
     if not args.scores.exists():
         return pd.DataFrame(columns=COLUMNS)
     try:
@@ -137,7 +137,7 @@ def write_portfolio(table: pd.DataFrame, path: Path) -> list[str]:
     """Choose from the candidates that were trained on all data sets, write the portfolio and return its names."""
     scores = table.pivot_table(index="name", columns="data", values="score", sort=False).dropna()
     if scores.empty:
-        raise DataError("--minutes: too few to train one candidate on all data sets; repeat the command")
+        raise DataError("--minutes: too few to train a candidate on all data sets; repeat the command")
     configs = table.drop_duplicates("name").set_index("name")["config"]
     archs = [json.loads(configs[name])["model"]["arch"] for name in scores.index]
     names = [str(scores.index[i]) for i in choose(scores.to_numpy(), archs)]
@@ -162,7 +162,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=0, help="seed of draws and split (default: %(default)s)")
     p.add_argument("--scores", type=Path, default=Path("portfolio.csv"), help="scores so far (default: %(default)s)")
     p.add_argument(
-        "--out", type=Path, default=PORTFOLIO_FILE, help="file to write (default: the one that searches use)"
+        "--out", type=Path, default=PORTFOLIO_FILE, help="file to write (default: the file that searches use)"
     )
     return p
 

@@ -19,11 +19,11 @@ from optuna.trial import FrozenTrial, TrialState
 from search.study.journal import STUDY_NAME
 from search.study.pareto import find_pareto_front
 
-# Ended trials of the study, except failed ones, before which suggestions are random. The portfolio counts, and so do
-# rejected trials, since they show which networks are too large.
+# Ended trials (failed ones excluded) after which TPE replaces random suggestions. Trials of the portfolio count, and so
+# do rejected trials, because they show which networks are too large.
 STARTUP_TRIALS = 15
-MAX_GOOD = 25  # largest number of trials that TPE takes as good
-MAX_RECENT = 500  # recent trials for the fit of TPE: its time grows with them, and it gives recent ones more weight
+MAX_GOOD = 25  # largest number of trials that TPE counts as good
+MAX_RECENT = 500  # recent trials to which TPE is fitted: its time grows with their number, and recent trials weigh more
 MAX_RUNNING = 200  # newest running trials, which TPE avoids
 DRAWN_AT_ONCE = 16  # suggestions whose candidates TPE compares at once, few enough for the arrays to stay in the cache
 MAX_REJECTIONS_IN_TIME = 100  # consecutive rejections after which a network that is only too slow is accepted
@@ -84,9 +84,9 @@ def list_values(study: optuna.Study, state: TrialState, metrics: Mapping[str, An
 class FeasibleTPE(TPESampler):
     """Multivariate TPE for a conditional space with constraints; running trials count as bad (constant liar).
 
-    Optuna ranks rejected configurations below all others, by their excess over the constraints, but takes a tenth of
-    all trials as good, including rejected ones. This class takes a tenth of the trained trials: with a limit of 150 M
-    multiply-adds, 42 of 54 suggestions were rejected, and Optuna would take 6 of the 12 trained trials as good instead
+    Optuna ranks rejected configurations below all others, by their excess over the constraints, but counts a tenth of
+    all trials as good, including rejected ones. This class counts a tenth of the trained trials: with a limit of 150 M
+    multiply-adds, 42 of 54 suggestions were rejected, and Optuna would count 6 of the 12 trained trials as good instead
     of 2. The public argument `gamma` sets this number; it is deprecated since Optuna 4.9 and removed in 6.0 (tested
     with optuna 5.0.0).
 
@@ -95,12 +95,12 @@ class FeasibleTPE(TPESampler):
 
     Attributes:
         trained: Number of ended trials in the study, except failed and rejected ones.
-        batch: Number of suggestions from one fit; with 1 they are Optuna's own.
+        batch: Number of suggestions from one fit; 1 gives the suggestions of Optuna itself.
     """
 
     def __init__(self, seed: int) -> None:
         self.trained, self.batch = 0, 1
-        self._space: dict[str, BaseDistribution] = {}  # inferred with the last fit
+        self._space: dict[str, BaseDistribution] = {}  # search space of the last fit
         self._drawn: list[dict[str, Any]] = []  # further suggestions from that fit
         self._drawing: list[dict[str, Any]] = []  # the same while a fit is made
         super().__init__(

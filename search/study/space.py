@@ -20,13 +20,16 @@ from models.losses.loss import LOSS_CHOICES
 from search.config.recipes import build_recipe
 from search.config.trial import ANNEALING_POLICIES, TrialConfig
 
-BATCH_SIZES = (4, 8, 16, 32, 80, 192, 256)  # small ones for small data sets; the study's are 80, 192 and 256
+BATCH_SIZES = (4, 8, 16, 32, 80, 192, 256)  # small sizes are for small data sets; the study used 80, 192 and 256
 LR_RANGES = {
     "adamw": (2e-3, 3e-2),  # in a few hundred steps lower rates learn nothing and higher ones diverge
-    "sgd": (3e-2, 5e-1),  # ten times as high
+    "sgd": (3e-2, 5e-1),  # ten times the rates of adamw
 }
 STEPS = (10, 100)  # least and greatest number of optimizer steps in an epoch of the first stage
-SLOW_ARCHS = ("atrous", "resnet18_ed")  # none of 67 random configurations reached a score of 0.2 in trials of seconds
+SLOW_ARCHS = (
+    "atrous",
+    "resnet18_ed",
+)  # in short trials, none of 67 random configurations scored 0.2
 WEIGHT_DECAY = Range(1e-5, 1e-1, log=True)  # from no effect in a short run to the largest in use with AdamW
 Parameters = Mapping[str, Values | OnlyIf]
 
@@ -62,8 +65,8 @@ def build_space(
 ) -> Parameters:
     """Return the parameters of the space with their values, within a section in the order of suggestion.
 
-    `archs` are all architectures unless some are named; `lr` has the range of each optimizer; `configured` are
-    the user's parameters, which replace the default ones.
+    `archs` restricts the architectures; `lr` gives the range of each optimizer; `configured` are the user's parameters,
+    which replace the default ones.
     """
     sections = {name: architecture.choices for name, architecture in ARCHITECTURES.items()}
     sections |= {"loss": LOSS_CHOICES, **{name: {"lr": Range(*bounds, log=True)} for name, bounds in lr.items()}}
@@ -83,7 +86,7 @@ def suggest(trial: optuna.Trial, space: Parameters) -> TrialConfig:
 
 
 def _pick_fields(trial: optuna.Trial, section: str, space: Parameters, **fields: Any) -> dict[str, Any]:
-    """Return the fields of a section; those of `fields` are picked already."""
+    """Return the fields of a section; the given `fields` are already picked."""
     for parameter, values in space.items():
         of_section, _, name = parameter.partition("/")
         if of_section != section or name in fields:
@@ -182,7 +185,7 @@ def build_first_points(
 
 
 def list_choices(name: str, space: Parameters) -> tuple[Any, ...]:
-    """Return the values of a parameter that has a list of them, such as the widths of an architecture."""
+    """Return the values of a parameter that is a list of choices, such as the widths of an architecture."""
     values = list_values(space[name])
     assert isinstance(values, tuple)
     return values
@@ -200,7 +203,8 @@ def list_smallest_networks(space: Parameters) -> list[TrialConfig]:
 def _combine_fields(arch: str, space: Parameters) -> Iterator[dict[str, Any]]:
     """Yield the fields of an architecture at its smallest width and every stem.
 
-    Each other field has its default and its lightest value; all its values if the lightest one is not in the space.
+    Every other field takes its default and its cheapest value, or all its values if the cheapest one is not in the
+    space.
     """
     usual, fields = vars(ARCHITECTURES[arch].config()), {}
     for parameter in (name for name in space if name.startswith(f"{arch}/")):

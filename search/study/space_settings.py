@@ -1,7 +1,7 @@
 """Read, check and write the search space of the settings file.
 
-Parameters are named like their columns in trials.csv, with a dot: `optim.batch_size`. `unet.width` is the width of one
-architecture, `model.width` that of all; `adamw.lr` is the learning rate of one optimizer, `optim.lr` that of both.
+Parameters are named like their columns in trials.csv, with a dot: `optim.batch_size`. `unet.width` is the width for one
+architecture, `model.width` for all; `adamw.lr` is the learning rate of one optimizer, `optim.lr` of both.
 """
 
 import dataclasses
@@ -26,9 +26,10 @@ DECIDED = (ARCH, "optim/batch_size")  # their values follow from the budget and 
 def read_space(configured: Mapping[str, Any], encoder: EncoderWeights | None = None) -> Parameters:
     """Return the parameters that the user sets, with their values, and those that encoder weights change.
 
-    `configured` has for each name a list of values, one value, or a table of low, high, log and step (absent keys as in
-    the default); "remove" lists parameters that are not searched. The weights fix the encoder and add its learning rate
-    to the search. Raise ConfigError if a name is unknown (the nearest is given), or a value is not allowed.
+    `configured` gives for each name a list of values, one value, or a table of low, high, log and step (absent keys
+    keep their defaults); "remove" lists parameters that are not searched. The weights fix the encoder and add its
+    learning rate to the search. Raise ConfigError if a name is unknown (the nearest is given), or a value is not
+    allowed.
     """
     removed = configured.get(REMOVE, [])
     if not isinstance(removed, list):
@@ -81,7 +82,7 @@ def _find_config(parameter: str) -> tuple[type, str]:
 
 
 def _list_names() -> dict[str, tuple[str, ...]]:
-    """Return the parameters for each name; `model.` names those of all architectures."""
+    """Return the parameters for each name; `model.NAME` stands for that field of all architectures."""
     configs: dict[str, type[PlainConfig]] = {name: each.config for name, each in ARCHITECTURES.items()} | SECTIONS
     names: dict[str, tuple[str, ...]] = {"model.arch": (ARCH,)}
     for section, config in configs.items():
@@ -150,9 +151,9 @@ def _read_list(plain: Any, usual: Any) -> tuple[Any, ...]:
     single = not isinstance(plain, list) or (isinstance(usual, tuple) and not any(isinstance(v, list) for v in plain))
     values = tuple(tuple(v) if isinstance(v, list) else v for v in ([plain] if single else plain))
     if not values:
-        raise ConfigError(f"has no value; write one or more, or name it under {REMOVE!r}")
+        raise ConfigError(f"has no value; write at least one value, or list the parameter under {REMOVE!r}")
     if len({repr(value) for value in values}) < len(values):
-        raise ConfigError(f"{plain} has a value twice")
+        raise ConfigError(f"{plain} contains a value twice")
     return values
 
 

@@ -35,9 +35,9 @@ from search.training.trainer import FitPlan, TrialDivergedError, fit
 STEPS = 100
 TEST_RANGES = {"adamw": (1e-5, 1.0), "sgd": (1e-4, 10.0)}  # from rates that learn nothing to rates that diverge
 AVERAGED_STEPS = 5  # steps whose mean loss decides whether the loss has exploded
-EXPLODED = 4.0  # times the lowest mean so far
+EXPLODED = 4.0  # multiple of the lowest mean so far above which the loss counts as exploded
 WINDOW = 0.25  # fraction of the steps to which a line is fitted: 1.25 decades
-MIN_STANDARD_ERRORS = 4.0  # distance below 0 that a slope needs; noise alone reaches it once in 80 tests
+MIN_STANDARD_ERRORS = 4.0  # required distance of the slope below 0; noise alone reaches it once in 80 tests
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +128,8 @@ def run_range_test(
 def find_steepest_slope(rates: Sequence[float], losses: Sequence[float]) -> SteepestSlope | None:
     """Return the line where the loss falls fastest over the logarithm of the rate; None if it does not clearly fall.
 
-    Lines are least-squares fits to a quarter of the steps, since single batches differ by more than a step changes.
+    Lines are least-squares fits to a quarter of the steps, since losses of single batches differ by more than one step
+    changes them.
     Source: the "steepest gradient" of Howard and Gugger 2020, arXiv:2002.04688; the line fit and its significance test
     are not from that paper.
     """
@@ -165,7 +166,7 @@ SMALLEST_PX = 32
 def plot_range_test(test: RangeTest, path: Path, title: str) -> None:
     """Plot losses over learning rates with the steepest slope; raise ConfigError if the PNG cannot be written."""
     import pandas as pd
-    from matplotlib.figure import Figure  # both take half a second to import
+    from matplotlib.figure import Figure  # both imports take half a second
 
     figure = Figure(figsize=(8, 5))
     axes = figure.subplots()
@@ -225,7 +226,7 @@ def _find(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     if args.px < SMALLEST_PX:
-        raise ConfigError(f"--px {args.px}: the side is at least {SMALLEST_PX} pixels")
+        raise ConfigError(f"--px {args.px}: use at least {SMALLEST_PX} pixels")
     if args.out.is_dir() or not args.out.parent.is_dir():
         raise ConfigError(f"--out {args.out}: give a file in a folder that exists")
 

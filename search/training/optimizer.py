@@ -29,7 +29,7 @@ def build_optimizer(config: OptimConfig, modules: list[nn.Module]) -> torch.opti
 
 
 def _split_by_decay(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    """Return a group of the weights that decay, and one of the others."""
+    """Return one group of the weights that decay, and one group of all others."""
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},

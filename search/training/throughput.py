@@ -13,7 +13,7 @@ from models.target import Target
 from search.training.micro_batches import MicroBatchRunner, uses_bfloat16
 
 PX = 80
-MIN_STEPS, MIN_SECONDS = 8, 0.5  # the fastest pair of steps counts, because other load varies
+MIN_STEPS, MIN_SECONDS = 8, 0.5  # the fastest pair of steps counts, because the load of other programs varies
 # Network, a batch size at which starting operations takes most of the time, and one that keeps the device busy.
 LOADS = {"cpu": (UNetConfig(width=4, stem_stride=2), 1, 8), "cuda": (UNetConfig(width=16), 8, 256)}
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 
 GRID = 1000  # progress by time advances in parts of this size, so a training keeps at most this many readings
-VALIDATION_COST = 0.4  # of a training step on as many images: there is no backward pass and no optimizer step
+VALIDATION_COST = 0.4  # cost of validation relative to a training step on as many images: no backward pass
 
 Readings = list[tuple[int, int]]  # steps since the epoch began, and progress in parts of GRID
 
@@ -34,7 +34,7 @@ class Clock:
         self.started = time.monotonic()
         self.moved = 0.0  # largest progress by time that was ahead of the steps
         self.reserve = 0.0  # seconds kept for the last validation
-        self.readings: Readings = []  # readings of this epoch; none where the steps were always ahead
+        self.readings: Readings = []  # readings of this epoch; empty if the steps were always ahead
         self._validation_steps, self._validated, self._first_step_s = validation_steps, False, 0.0
         self._epoch_began, self._last_step_s, self._fastest_s = 0, 0.0, math.inf
         self._recorded, self._marks = None if recorded is None else iter(recorded), dict[int, int]()

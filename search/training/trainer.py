@@ -1,8 +1,8 @@
 """Train and validate one configuration. `fit` is the only training loop of the search and needs neither Ray nor Optuna.
 
-The learning rate is a function of progress, which counts time as well as steps, so a training that reaches its time
-limit has annealed. Equal seeds give equal results, whether or not a training is resumed. Given the clock readings of an
-earlier training, `fit` reproduces it; see `one-look reproduce`.
+The learning rate is a function of progress, which counts time as well as steps, so the rate has annealed when a
+training reaches its time limit. Equal seeds give equal results, whether or not a training is resumed. Given the clock
+readings of an earlier training, `fit` reproduces it; see `one-look reproduce`.
 """
 
 import math
@@ -55,12 +55,12 @@ class FitPlan:
     epochs: int  # planned passes over the training data
     seed: int = 0  # seed of weights, order and augmentation
     encoder: str | None = None  # file of the converted weights of --encoder-weights
-    refine: float = 0.0  # last fraction of the progress, without augmentation and with a doubled mask loss
+    refine: float = 0.0  # final fraction of the progress, without augmentation and with a doubled mask loss
     device: str = "cpu"
     precision: str = "auto"  # or "float32" or "bfloat16"
     logged_images: int = 0  # validation images, from the first, whose predictions are reported each epoch
     micro_batch_size: int | None = None  # most images in one pass; None runs whole batches until memory runs out
-    max_val_images: int | None = None  # most images to validate on, from the first; None for all
+    max_val_images: int | None = None  # largest number of validation images, from the first; None for all
 
 
 def fit(
@@ -78,11 +78,11 @@ def fit(
 ) -> nn.Module:
     """Train and validate one configuration; return the network in evaluation mode.
 
-    `report` is called after each epoch with its metrics and a function that returns the state to resume from,
-    `on_step` after each optimizer step with its learning rate and its loss, which is still on its device. Training
-    starts from `weights`, such as those of a promoted trial, or after the epoch of a state to `resume`; it ends
-    after `plan.epochs` epochs or `limit` seconds. `recorded_clock` has the readings of a run to reproduce, one list
-    per epoch; they replace the time. `policy` replaces the learning-rate policy of `config`.
+    `report` is called after each epoch with its metrics and a function that returns the state to resume from, `on_step`
+    after each optimizer step with its learning rate and its loss, which is still on its device. Training starts from
+    `weights`, such as those of a promoted trial, or after the epoch of a state to `resume`; it ends after `plan.epochs`
+    epochs or `limit` seconds. `recorded_clock` contains the clock readings of a training to reproduce, one list per
+    epoch; they replace the time. `policy` replaces the learning-rate policy of `config`.
 
     Raises:
         TrialDivergedError: A loss or a score is not finite.
@@ -169,11 +169,11 @@ class Trainer:
             "replay": self.replay(),
         }
         if predictions is None or (last and metrics["best_epoch"] != self.epoch):
-            return report  # the best epoch, whose metrics these are, has reported its own predictions
+            return report  # these are the metrics of the best epoch, which has already reported its predictions
         return {**report, "predictions": predictions}
 
     def train_epoch(self, on_step: OnStep | None) -> dict[str, float]:
-        """Train one epoch, or less where the clock ends it, and return its mean losses and its learning rate."""
+        """Train one epoch, or less if the clock ends it, and return its mean losses and its learning rate."""
         self.model.train()
         begin, means = time.monotonic(), _LossMeans()
         self.clock.begin_epoch()

@@ -51,10 +51,10 @@ class BestEpoch:
 
     # validation metrics, with the epoch as `best_epoch`; empty before the first epoch
     metrics: dict[str, Any] = field(default_factory=dict)
-    weights: dict[str, Any] = field(default_factory=dict)  # the state of the network
+    weights: dict[str, Any] = field(default_factory=dict)  # state dict of the network
 
     def update(self, metrics: dict[str, float], epoch: int, model: nn.Module) -> None:
-        """Keep an epoch if its score is better than all before."""
+        """Keep an epoch if its score is better than all earlier scores."""
         if not self.metrics or metrics["score"] > self.metrics["score"]:
             self.weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
             self.metrics = {**metrics, "best_epoch": epoch}

@@ -11,15 +11,15 @@ from search.config.constraints import Constraints, Feasibility
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
 
-TYPICAL_MACS = 140e6  # multiply-adds of `wide_efficientnet` at TYPICAL_PX; the images of a search are chosen for it
+TYPICAL_MACS = 140e6  # multiply-adds of `wide_efficientnet` at TYPICAL_PX, for which the images of a search are chosen
 TYPICAL_PX, TYPICAL_LAYERS, TYPICAL_BATCH = 80, 72, 16
-FULL_TRAINING_IMAGES = 16_000  # images that a full training sees
+FULL_TRAINING_IMAGES = 16_000  # images that a network sees in a full training
 WEIGHT_COPIES = 5  # weights, gradients, the optimizer's two moments, and the weights of the best epoch
-MIN_EPOCHS = 2  # a network that is too slow for so many epochs within a trial's time is rejected
-MIN_IMAGES = 64  # training images of a stage that searches
+MIN_EPOCHS = 2  # a network too slow for this many epochs within a trial's time is rejected
+MIN_IMAGES = 64  # least number of training images of a search
 MAX_TRIALS_PER_GPU = 16
-GPU_SHARE = 0.95  # of the memory of a GPU for trials; the rest is for the process that started the run
-CONTEXT_MIB, TRIAL_MIB = 512, 1536  # GPU memory: of a process without tensors; least for one trial in all
+GPU_SHARE = 0.95  # share of a GPU's memory for trials; the remainder is for the process that started the run
+CONTEXT_MIB, TRIAL_MIB = 512, 1536  # GPU memory of a process without tensors; least GPU memory of a trial in total
 EQUAL = 0.7  # share of the fastest node's speed above which nodes count as equally fast
 MEASURING, MIN_MEASURED = 0.3, 16  # largest share of a trial's time for one validation; least images of a validation
 
@@ -54,7 +54,7 @@ def estimate_typical_s(throughput: Throughput, px: int, images: float, *, factor
 
 
 def find_slowest(speeds: Mapping[str, Throughput]) -> Throughput:
-    """Return the throughput of the slowest node; trials are planned for it, because each may run on any node."""
+    """Return the throughput of the slowest node; trials are planned for it, because a trial may run on any node."""
     return max(speeds.values(), key=lambda speed: estimate_typical_s(speed, TYPICAL_PX, 1))
 
 
@@ -69,7 +69,7 @@ def describe_speeds(speeds: Mapping[str, Throughput]) -> str:
 
 
 def choose_trials_per_gpu(throughput: Throughput, memory_mib: float) -> int:
-    """Return how many trials of a search share one GPU: as many as keep it busy and fit into its memory.
+    """Return how many trials of a search share one GPU: as many as keep the GPU busy and fit into its memory.
 
     A typical network leaves a GPU idle while its operations are started; `throughput` is that of the whole GPU.
     """
@@ -112,8 +112,9 @@ def allocate(
 def compute_trial_cap(stage: Stage, remaining_s: float | None, trials: int | None, workers: int) -> float | None:
     """Return the seconds that one trial of a stage may train; None without a deadline.
 
-    Trials take equal time in rounds of one per worker; a search (`trials` is None) has `full_trials`. With early
-    stopping most trials of a search end before, so the rounds need not be whole, but each worker runs two trials.
+    Trials take equal time in rounds of one trial per worker; a search (`trials` is None) has `full_trials`. With early
+    stopping most trials of a search end sooner, so rounds need not be complete, but each worker has time for two
+    trials.
     """
     if remaining_s is None:
         return None
@@ -152,7 +153,7 @@ def count_measurable_images(
 ) -> int | None:
     """Return how many validation images a trial can measure after each epoch; None for no limit.
 
-    Only networks that are far too slow for their budget, such as a user's recipe, measure fewer than all.
+    Only networks that are far too slow for their budget, such as a recipe of the user, measure fewer than all images.
     """
     if cap_s is None or throughput is None:
         return None

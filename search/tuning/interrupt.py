@@ -15,7 +15,7 @@ from search.records.console import RunConsole
 from search.records.run_dir import describe_stop, format_resume_command, is_claimed
 from search.records.run_state import RunState
 
-STOP_S = 10.0  # after a signal, for Ray Tune to save and for Ray to end
+STOP_S = 10.0  # seconds after a signal for Ray Tune to save and for Ray to end
 LOST_S = 3.0  # seconds without an answer from Ray's servers
 LATE_S = 60.0  # seconds after the budget; Ray Tune waits for trials for half of them
 POLL_S = 0.5
@@ -48,7 +48,7 @@ class Interrupt:
             signal.signal(name, lambda *_: self.request())
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # set by nohup
             signal.signal(signal.SIGHUP, lambda *_: self._hang_up())
-        signal.signal(signal.SIGUSR1, lambda *_: None)  # must not end the process before Ray Tune handles it
+        signal.signal(signal.SIGUSR1, lambda *_: None)  # the signal must not end the process before Ray Tune handles it
 
     def request(self) -> None:
         """Ask Ray Tune to save its state and stop."""

@@ -28,7 +28,7 @@ def select_pareto_front(
 def order_for_promotion(records: Sequence[TrialRecord], objectives: Sequence[str]) -> list[TrialRecord]:
     """Return the ranked records; with several objectives, those of the Pareto front come first.
 
-    The best score is the first of them; each of the others adds most to the hypervolume of those before it. The
+    The trial with the best score is first; each further trial adds the most hypervolume to the trials before it. The
     hypervolume is measured from the score of a constant guess (0) and from the highest costs of the records, with costs
     on a logarithmic scale.
     """
@@ -52,12 +52,12 @@ def promote(
 ) -> list[TrialRecord]:
     """Select the trials of the previous stage that are promoted to `stage`.
 
-    `excluded` trials were promoted before, or their weights are gone.
+    `excluded` trials have been promoted already, or their weights are gone.
 
     Returns:
-        The best in order, as far as they are within `epsilon` of the first, then the controls. The smallest network on
-        the Pareto front and the best pretrained one that beat a constant guess get the last of the best places. With
-        `prefers_earlier` the first is the one that was tried first of those within EPSILON of the best score.
+        The best trials in order, if within `epsilon` of the first one, then the controls. The last of the best places
+        go to the smallest network on the Pareto front and to the best pretrained one, if they beat a constant guess.
+        With `prefers_earlier`, the first trial is the one tried first among those within EPSILON of the best score.
     """
     order = order_for_promotion(records, stage.objectives)
     available = [r for r in order if r.trial_id not in excluded]
@@ -75,7 +75,7 @@ def promote(
 
 
 def select_controls(records: Sequence[TrialRecord], count: int, *, seed: int) -> list[TrialRecord]:
-    """Draw controls; the order of two trials depends only on the seed and their names."""
+    """Draw control trials; the order of two trials depends only on the seed and their names."""
     return sorted(records, key=lambda r: random.Random(f"{seed} {r.trial_id}").random())[:count]
 
 
@@ -95,7 +95,7 @@ def group_finalists(records: Sequence[TrialRecord]) -> list[list[TrialRecord]]:
     """Group the trials of the last stage and its repeats by configuration and initial weights, the best group first.
 
     Groups are ranked by the mean score over their seeds. Scores of trials without repeats are optimistic (winner's
-    curse); they are reduced by the mean drop that the repeated trials showed.
+    curse); they are reduced by the mean drop seen in repeated trials.
     """
     groups: dict[str, list[TrialRecord]] = {}
     for record in rank_trials(records):

@@ -15,7 +15,7 @@ def correlate_ranks(lower: Sequence[float], upper: Sequence[float], *, seed: int
 
     Few trials are promoted, so each correlation has the interval of a paired percentile bootstrap; resamples in which
     all scores of a stage are equal have no correlation and are ignored. The interval of a few trials in perfect order
-    has zero width, so the result also has the one-sided p-value of a permutation test.
+    has zero width, so the result also contains the one-sided p-value of a permutation test.
 
     Returns:
         `trials` and, for `spearman` and `kendall` (tau-b), `value`, `low`, `high` and `chance` (the p-value); None for

@@ -24,8 +24,8 @@ def resume_trials(
     """Restore the state left by the earlier processes of a run; `report` prints a line.
 
     Trials whose last report arrived are finished, unfinished ones go back to their checkpoint. `checkpoints` is filled
-    with those still needed; the others are deleted. `data_module` gets the data of the first stage, whose statistics
-    and sigma hold for the whole run.
+    with the checkpoints still needed; all others are deleted. `data_module` gets the data of the first stage, whose
+    statistics and sigma hold for the whole run.
     """
     for record in [r for r in table.records.values() if not r.status and r.metrics.get("last")]:
         table.finish(record.trial_id, *read_outcome(record.metrics, record.metrics))
@@ -34,7 +34,7 @@ def resume_trials(
     found = find_checkpoints(checkpoints.place, unfinished)
     states = {trial_id: load_state(found.get(trial_id)) for trial_id in unfinished}
     for trial_id in [i for i, state in states.items() if is_reduced(state)]:
-        del states[trial_id]  # the line of its end was lost in a power failure
+        del states[trial_id]  # a power failure lost the line that records its end
         table.finish(trial_id, *read_outcome({}, {}))
     for trial_id, checkpoint in found.items():
         if trial_id in table.records and table.records[trial_id].status != "failed":

@@ -60,7 +60,7 @@ class StageRunner:
         """Yield the searcher of each stage in turn; a stage ends when the next searcher is requested."""
         previous: list[TrialRecord] = []
         for stage in self.stages:
-            opened = self.run_state.open_stage  # if there is one, the stages before it have ended or were skipped
+            opened = self.run_state.open_stage  # if a stage is open, the stages before it have ended or were skipped
             if not self.run_state.is_closed(stage.name) and (opened is None or opened["name"] == stage.name):
                 self._reschedule(stage)
                 yield from self._run(stage, self._select_parents(stage, previous))
@@ -112,12 +112,12 @@ class StageRunner:
             self.resources = replace(self.resources, deadlines=deadlines.reschedule(shares, time.monotonic()))
 
     def _get_recorded_sizes(self, stage: Stage) -> dict[str, Any]:
-        """Return the recorded sizes of a stage; repeats begin with those of the finals, to train on the same images."""
+        """Return the recorded sizes of a stage; repeats start with those of the final stage."""
         before = self.stages[self.stages.index(stage) - (stage.kind == "repeat")]
         return self.run_state.get_recorded_sizes(stage.name) or self.run_state.get_recorded_sizes(before.name)
 
     def _select_parents(self, stage: Stage, previous: list[TrialRecord]) -> list[TrialRecord]:
-        """Return the trials whose weights a stage starts from; those of an open stage are recorded."""
+        """Return the trials whose weights a stage starts from; for an open stage they are recorded."""
         if self.run_state.open_stage is not None:
             recorded = [self.table.records[trial_id] for trial_id in self.run_state.open_stage["entrants"]]
             return [r for r in recorded if r.trial_id in self.checkpoints]
@@ -150,7 +150,7 @@ class StageRunner:
             return None
         if stage.kind == "fixed":
             return len(self.configs)
-        resumed = len(unfinished) if self.run_state.open_stage is None else 0  # else their parents are among `parents`
+        resumed = len(unfinished) if self.run_state.open_stage is None else 0  # else their parents are in `parents`
         return len(parents) + resumed or len(unfinished)
 
     def _build_searcher(
@@ -219,7 +219,7 @@ class StageRunner:
         self.console.begin(stage.name, description, context.deadline or 0, end)
 
     def _finish(self, context: StageContext) -> None:
-        """Record how many trials a stage ran, how busy its workers were, and its rank correlation with the previous."""
+        """Record a stage's trials, how busy its workers were, and its rank correlation with the previous stage."""
         plan, stage = self.run_state.open_stage, context.stage
         assert plan is not None
         ended = self.table.list_ended(stage.name)

@@ -46,8 +46,8 @@ from search.tuning.ray.trainable import StageContext, TrialSpec, build_trial_spe
 SPARE = 1.15  # safety factor on the measured training time of a repeat
 TESTED_RECIPE = "quick_residual"  # trained by --find-lr: small, and learns in seconds
 TEST_SHARE = 0.1  # largest part of the stage's time for one range test
-WORKERS_AHEAD = 8  # workers for each configuration suggested in advance; with one worker there is none
-REPORTS_PER_S = 100  # most reports from the workers to the driver, unless trials are shorter than ten seconds
+WORKERS_AHEAD = 8  # one prefetched suggestion per this many workers; a single worker prefetches none
+REPORTS_PER_S = 100  # maximum reports per second to the driver; the interval is capped at 10 s
 LrRanges = Mapping[str, tuple[float, float]]
 
 
@@ -66,7 +66,7 @@ class RunResources:
     first: Sequence[str] = tuple(PORTFOLIO)  # names of the recipes that a search tries first
     space: Parameters = field(default_factory=dict)  # parameters of the search space that the user sets
     encoder: Path | None = None  # converted weights of --encoder-weights
-    storage: str | None = None  # URI from which nodes fill their caches; None if they share that of this machine
+    storage: str | None = None  # URI from which nodes fill their caches; None if nodes share this machine's cache
 
     def compute_remaining_s(self, stage: Stage) -> float | None:
         """Return the seconds until the deadline of a stage, negative after it; None without one."""
@@ -85,7 +85,7 @@ def build_stage_context(
     at_once = trials or cluster.workers
     throughput = cluster.share(resources.throughput, at_once)
     data = _prepare_data(resources, stage, trials=trials, throughput=throughput, recorded=recorded)
-    left_s = resources.compute_remaining_s(stage)  # what the preparation has left
+    left_s = resources.compute_remaining_s(stage)  # time left after the preparation
     return StageContext(
         stage=stage,
         data=data,
@@ -142,7 +142,7 @@ def build_promoted_specs(
     *,
     begun: Sequence[TrialRecord] = (),
 ) -> list[TrialSpec]:
-    """Build the trials that start from the weights of `parents`, with numbers that no trial of `begun` has."""
+    """Build the trials that start from the weights of `parents`, with numbers that no trial of `begun` uses."""
     return [
         build_trial_spec(
             context,
@@ -170,7 +170,7 @@ def count_repeats(resources: RunResources, stage: Stage, finished: Sequence[Tria
 
 
 def has_time(resources: RunResources, stage: Stage, record: TrialRecord, *, trials: int) -> bool:
-    """Return whether one of a stage's trials has time for one optimizer step and the smallest validation."""
+    """Return whether a trial of a stage has time for one optimizer step and the smallest validation."""
     left_s = resources.compute_remaining_s(stage)
     cap_s = compute_trial_cap(stage, left_s, trials, resources.cluster.workers)
     if left_s is None or cap_s is None:
@@ -192,7 +192,7 @@ def build_fixed_specs(
 ) -> list[TrialSpec]:
     """Build the trials of the user's configurations that have not begun.
 
-    `begun` are the trials that have. `counted` excludes trials of an attempt in which every trial failed; their
+    `begun` are the trials already started. `counted` excludes trials of an attempt in which every trial failed; their
     configurations are trained again under new numbers.
     """
     taken = {record.trial_id for record in begun}
@@ -286,7 +286,7 @@ def build_search(
         closed=_build_stop_criterion(resources.budget, context, retried),
         rules=rules,
         storage=storage,
-        # enqueued once, even if the run is killed before its first trial
+        # enqueued only once, even if the run is killed before its first trial
         points=[] if storage.get_all_studies() else build_first_points(space, rules.fits, resources.first),
         kind=resources.sampler,
         seed=resources.seed,
@@ -294,5 +294,5 @@ def build_search(
         unfinished=unfinished,
         ahead=0 if workers == 1 else -(-workers // WORKERS_AHEAD),
     )
-    storage.select = select_fitted  # from here on only the sampler reads ended trials
+    storage.select = select_fitted  # from here on, only the sampler reads ended trials
     return search

@@ -237,15 +237,15 @@ def test_triplets_that_mix_splits_are_counted_in_run_json(tmp_path, write_manife
     module = DataModule(tmp_path, seed=0)
     assert module.sizes() == {"train": 36, "val": 4, "test": 4} and module.to_dict()["mixed"] == 56
     assert module.describe_mixed().startswith("56 of 100 triplets are not used: their foreground belongs to another")
-    assert module.describe_reliability().startswith("4 images of 2 backgrounds validate, 4 images test: the scores are")
+    assert module.describe_reliability().startswith("4 images of 2 backgrounds validate, 4 images test: scores are")
 
 
 @pytest.mark.parametrize(
     ("backgrounds", "split", "split_by", "said"),
     [
         ("aabbc", "background", "column", ""),
-        ("aabcb", "background", "column", "1 background is in more than one split of the data set's own"),
-        ("abcba", "background", "column", "2 backgrounds are in more than one split of the data set's own"),
+        ("aabcb", "background", "column", "1 background is in more than one split that the data set defines"),
+        ("abcba", "background", "column", "2 backgrounds are in more than one split that the data set defines"),
         ("abcba", "random", "random", ""),
         (None, "background", "column", ""),  # all are unknown
     ],

@@ -91,7 +91,7 @@ def test_plan_is_a_table_with_hours_and_disk(estimate):
     print_table(estimate(), parse_budget("10m"), MACHINE, console)
     text = console.export_text()
     assert [row.split()[4:6] for row in text.splitlines()[1:4]] == [["about", str(line.trials)] for line in estimate()]
-    assert "explore" in text and "in all 10 min on 2 workers, 0.33 device hours" in text and "500 triplets/s" in text
+    assert "explore" in text and "10 min in total on 2 workers, 0.33 device hours" in text and "500 triplets/s" in text
     alone = replace(MACHINE, cluster=replace(MACHINE.cluster, cpus=1, node_cpus=1))
     print_table(estimate(), parse_budget("10m"), alone, console)
     assert "on 1 worker, " in console.export_text()

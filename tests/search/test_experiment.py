@@ -299,7 +299,7 @@ def test_mistake_gives_one_line_and_exit_code_2(budget, data, says, tiny_dataset
     [
         (("--recipe", "net"), "no recipe 'net'; choose from"),
         (("--recipe", "study", "--width", "1"), "width=1 must be at least 4"),
-        (("--width", "8"), "--width belongs to --recipe"),
+        (("--width", "8"), "--width applies only to --recipe"),
         (("--grid", "none.json"), "none.json: cannot be read"),
         (("--recipe", "study", "--grid", "none.json"), "not allowed with argument"),
         (("--find-lr", "--recipe", "study"), "not allowed with argument"),

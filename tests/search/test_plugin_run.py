@@ -51,7 +51,7 @@ def place(tmp_path_factory, tiny_dataset):
     words = ["--config", "mine/search.toml", "--plugin", "mine/tiny.py", "--plugin", "mine/slopes.py", "--out", "run"]
     done = typed(ROOT / "search" / "run.py", *words, cwd=place, cache=place / "cache")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("runs your code in every process: ") == 2
+    assert done.stdout.count("your code runs in every process: ") == 2
     return place
 
 

@@ -160,7 +160,7 @@ WRONG_SPACES = {
     '"adamw.lr" = {lo = 0.1}': "a range has no field 'lo'; the nearest is 'low'",
     '"optim.momentum" = {low = 0.1}': "optim.momentum: a range needs high",
     '"optim.lr" = "fast"': "must be of type float",
-    '"optim.batch_size" = [8, 8]': "has a value twice",
+    '"optim.batch_size" = [8, 8]': "contains a value twice",
     '"augment.flip" = [0.5, 2.0]': "a probability lies within 0 and 1",
     'remove = "augment.flip"': "remove = 'augment.flip' must be a list of parameters",
     'remove = ["augment.flap"]': "there is no parameter 'augment.flap'; the nearest is 'augment.flip'",
@@ -228,7 +228,7 @@ def test_space_without_a_network_that_meets_the_constraint_is_refused_before_any
 
 def test_recipe_and_a_stated_space_exclude_each_other(capsys):
     assert main(["--budget", "5m", "--recipe", "study", "--arch", "unet"]) == 2
-    assert "--recipe and --grid search nothing" in capsys.readouterr().err
+    assert "--recipe and --grid do not search" in capsys.readouterr().err
 
 
 def test_printed_space_does_not_exclude_a_recipe(tmp_path, capsys):

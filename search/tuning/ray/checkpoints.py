@@ -1,4 +1,4 @@
-"""Checkpoints of trials: those that may be needed again are kept, others are deleted, so that disk use is bounded."""
+"""Checkpoints of trials: those that may be needed again are kept and all others deleted, which bounds disk use."""
 
 import io
 import zipfile
@@ -17,15 +17,15 @@ from search.training.trainer import STATE_FILE, State
 from search.tuning.promotion import select_checkpoints
 from search.tuning.ray.trainable import load_state
 
-TAIL_BYTES = 1 << 12  # of a zip file, enough for the end of its directory
+TAIL_BYTES = 1 << 12  # last bytes of a zip file that are read: enough for the end of its directory
 FINAL_STATE = ("model", "epoch")  # parts of the state that are kept after a trial has ended, without its optimizer
 
 
 class CheckpointStore(dict[str, Checkpoint]):
     """The last checkpoint of every trial that has one, by trial; the seed of the run draws the controls.
 
-    `location` has a folder for each process of the run, with a folder for each trial. `discard` calls what deletes or
-    reduces a checkpoint, once the records of which it is part are safe.
+    `location` contains a folder for each process of the run, with a folder for each trial. `discard` calls the action
+    that deletes or reduces a checkpoint once the records that refer to the checkpoint are safe.
     """
 
     def __init__(
@@ -42,14 +42,14 @@ class CheckpointStore(dict[str, Checkpoint]):
         self._kept: dict[str, list[TrialRecord]] = {}  # ended trials that may be promoted, by stage
 
     def put(self, trial_id: str, checkpoint: Checkpoint) -> None:
-        """Store the last checkpoint of a trial and delete the one before, which another worker may have written."""
+        """Store the last checkpoint of a trial and delete the previous one, which another worker may have written."""
         before = self.get(trial_id)
         if before is not None and before.path != checkpoint.path:
             self._discard(partial(_delete, before))
         self[trial_id] = checkpoint
 
     def finish(self, record: TrialRecord) -> None:
-        """Reduce the checkpoint of a trial that has ended to its weights; delete those it leaves no chance."""
+        """Reduce the checkpoint of an ended trial to its weights; delete checkpoints that can no longer be promoted."""
         self.sweep(record.stage, [record])
         if record.trial_id in self:
             self._discard(partial(_keep_weights_only, self[record.trial_id]))
@@ -57,7 +57,8 @@ class CheckpointStore(dict[str, Checkpoint]):
     def sweep(self, stage: str, ended: Sequence[TrialRecord]) -> None:
         """Delete the checkpoints of trials of a stage that have ended and can no longer be promoted.
 
-        `ended` are those since the last call: a trial that was not selected among fewer trials is not among more.
+        `ended` are the trials ended since the last call: a trial not selected among fewer trials is not selected among
+        more.
         """
         candidates = [*self._kept.get(stage, []), *ended]
         wanted = select_checkpoints(candidates, seed=self._seed, objectives=self._objectives)
@@ -69,7 +70,7 @@ class CheckpointStore(dict[str, Checkpoint]):
     def recover(self, trial_id: str, epoch: int) -> State | None:
         """Return the state from which a trial whose worker died continues, and delete its other checkpoints.
 
-        `epoch` is the last that the trial reported.
+        `epoch` is the last epoch that the trial reported.
         """
         recover = partial(self._recover, trial_id, epoch)
         return call_with_retries(self._location, recover) if is_uri(self._location) else recover()
@@ -103,15 +104,15 @@ def _keep_weights_only(checkpoint: Checkpoint) -> None:
 
 
 def is_reduced(state: Mapping[str, Any] | None) -> bool:
-    """Return whether a state is that of a trial that has ended."""
+    """Return whether a state belongs to a trial that has ended."""
     return state is not None and state.keys() == set(FINAL_STATE)
 
 
 def find_checkpoints(place: Place, unfinished: Mapping[str, int], *, trial: str = "") -> dict[str, Checkpoint]:
     """Return the last intact checkpoint of every trial, or of `trial`, whichever process wrote it.
 
-    `unfinished` has the last reported epoch of each trial that will be resumed. A killed process may leave an
-    incomplete file, or a checkpoint that it had not reported yet; the one before is then still there.
+    `unfinished` gives the last reported epoch of each trial that will be resumed. A killed process may leave an
+    incomplete file, or a checkpoint that it had not reported yet; the previous checkpoint then still exists.
     """
     newest: dict[str, Checkpoint] = {}
     for path in _list_states(place):
@@ -126,13 +127,13 @@ def find_checkpoints(place: Place, unfinished: Mapping[str, int], *, trial: str 
 
 
 def _list_states(place: Place) -> list[str]:
-    """Return the paths of all states, the oldest first; some storages tell whole seconds only."""
+    """Return the paths of all states, the oldest first; some storages give times in whole seconds only."""
     found = [entry for entry in place.list_entries() if entry.base_name == STATE_FILE]
     return [entry.path for entry in sorted(found, key=lambda entry: (entry.mtime_ns, entry.path))]
 
 
 def _is_whole(place: Place, path: str) -> bool:
-    """Return whether a file has its end, at which torch's zip files have their directory."""
+    """Return whether a file is complete: torch's zip files end with their directory."""
     with place.filesystem.open_input_file(path) as file:
         file.seek(max(0, file.size() - TAIL_BYTES))
         return zipfile.is_zipfile(io.BytesIO(file.read()))

@@ -31,7 +31,7 @@ def read_failure(trial: Trial) -> Failure:
     """
     path = trial.error_file and Path(trial.error_file)
     text = path.read_text(encoding="utf-8", errors="replace") if path and path.is_file() else ""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", text) if text.strip() else "no error was recorded"  # Ray colours it
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text) if text.strip() else "no error was recorded"  # Ray adds colours
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     error = _load_error(trial)
     if isinstance(error, RayActorError):

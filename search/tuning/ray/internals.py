@@ -20,7 +20,8 @@ def keep_idle_workers(tune_controller: Any, trial: Trial, count: int, *, instead
     """Let Ray Tune keep `count` idle workers with the resources of `trial`, and none with those of `instead`.
 
     Without this, Ray Tune ends the workers that wait for the last trial of a stage and starts new ones, which takes
-    seconds, for the next stage. Workers of a stage whose trials had other shares of a GPU hold what the next one needs.
+    seconds, for the next stage. Workers of a stage with other GPU shares would hold resources that the next stage
+    needs.
 
     Returns:
         The resources of the workers that are kept; `instead` if the controller has no cache of workers yet.
@@ -35,23 +36,23 @@ def keep_idle_workers(tune_controller: Any, trial: Trial, count: int, *, instead
 
 
 def leave_out_of_snapshots(tune_controller: Any) -> None:
-    """Leave the trials out of Ray Tune's snapshot of the experiment, which it writes at the end, with all of them.
+    """Leave the trials out of the snapshot of the experiment that Ray Tune writes at its end.
 
-    Nothing reads it, and it takes some milliseconds and kilobytes for each trial.
+    Nothing reads the snapshot, and it takes milliseconds and kilobytes per trial.
     """
     if hasattr(tune_controller, "_tune_controller"):
         tune_controller._tune_controller._get_trial_checkpoints = dict
 
 
 def skip_usage_statistics() -> None:
-    """Let Ray Tune not count the callbacks, which no one is told of: it would import MLflow, W&B and others for it."""
+    """Keep Ray Tune from counting callbacks for statistics, for which it would import MLflow, W&B and others."""
     usage.tag_callbacks = lambda callbacks: False
 
 
 def rotate_futures() -> None:
-    """Let Ray Tune begin at a random one of the futures it waits for, instead of shuffling all of them at every event.
+    """Let Ray Tune start at a random future that it waits for, instead of shuffling all futures at every event.
 
-    Either way no worker is always served last. With 1,000 workers shuffling takes a millisecond an event.
+    Either way, no worker is always served last. With 1,000 workers, shuffling takes a millisecond per event.
     """
 
     def rotate(futures: list[Any]) -> None:

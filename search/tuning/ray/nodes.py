@@ -23,14 +23,15 @@ from search.records.disk import find_existing_folder
 from search.records.run_state import describe_process
 from search.tuning.ray.session import SHIPPED
 
-LOOK_S = 10.0  # between two looks at the nodes
-ANSWER_S = 60.0  # for the nodes to start a process each, which imports Ray
+LOOK_S = 10.0  # seconds between two looks at the nodes
+ANSWER_S = 60.0  # seconds for each node to start a process, which imports Ray
 
 
 def check_nodes(folder: Path, storage: str | None = None) -> None:
-    """Raise ConnectionError unless all nodes with a core have this process's versions, and see what all nodes share.
+    """Raise ConnectionError unless all nodes with a core have this process's versions and can access the shared places.
 
-    That is the URI `storage` of the run, or without one this process's cache and the place of the run folder.
+    The shared place is the URI `storage` of the run or, without one, this process's cache and the place of the run
+    folder.
     """
     shared = {"the cache (ONE_LOOK_CACHE)": cache_dir(), "the run folder's place": find_existing_folder(folder)}
     places: Mapping[str, str | Path] = {"the storage": storage} if storage else shared
@@ -50,11 +51,11 @@ def check_nodes(folder: Path, storage: str | None = None) -> None:
     lines = [f"  {name}: {'; '.join(faults)}" for name, faults in found if faults]
     if lines:
         count = f"{len(lines)} of {len(nodes)} nodes cannot train trials"
-        raise ConnectionError("\n".join([f"{count}; mend or remove them:", *lines]))
+        raise ConnectionError("\n".join([f"{count}; repair or remove them:", *lines]))
 
 
 def find_versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages on which a training depends, and a hash of our own."""
+    """Return the versions of Python and the packages that a training depends on, and a hash of the project's code."""
     process, code = describe_process(), hashlib.blake2b(digest_size=6)
     for root in (Path(import_module(name).__path__[0]) for name in SHIPPED):
         for path in sorted(root.rglob("*.py")):
@@ -63,7 +64,7 @@ def find_versions() -> dict[str, str]:
 
 
 def find_faults(versions: Mapping[str, str], places: Mapping[str, str | Path], mark: str) -> list[str]:
-    """Return what differs on this node from the driver, which left files of the name `mark` in what all nodes share."""
+    """Return what differs on this node from the driver, which left files named `mark` in the shared places."""
     own = find_versions()
     faults = [
         f"{name} {own.get(name, 'is not installed')} instead of {version}"
@@ -89,7 +90,7 @@ def _ask(node_id: str, versions: Mapping[str, str], places: Mapping[str, str | P
 
 
 def _await(answer: "ray.ObjectRef") -> Sequence[str]:
-    """Return the faults that a node has found, or why it found none."""
+    """Return the faults that a node found, or the reason why it did not answer."""
     try:
         faults: list[str] = ray.get(answer, timeout=0)
     except GetTimeoutError:
@@ -122,4 +123,4 @@ class NodeWatch(tune.Callback):
         workers, before = max(self.count_workers(), 1), self.limiter.max_concurrent
         if workers != before:
             self.limiter.set_max_concurrency(workers)
-            self.report(f"  the cluster has {format_count(workers, 'worker')} now, before {before}")
+            self.report(f"  the cluster now has {format_count(workers, 'worker')} (before: {before})")

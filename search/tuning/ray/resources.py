@@ -1,4 +1,4 @@
-"""The resources of the machine or the Ray cluster, and what each of a number of trials gets of them."""
+"""The resources of the machine or the Ray cluster, and the share of them that each of a number of trials gets."""
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
@@ -9,14 +9,14 @@ from models.cost import Throughput
 from search.tuning.allocation import choose_trials_per_gpu
 
 T = TypeVar("T")
-TRAINING_SHARE = 0.6  # share of a node's memory for training; the rest is for the processes and other programs
+TRAINING_SHARE = 0.6  # share of a node's memory for training; the remainder is for the processes and other programs
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
     """Resources of the Ray cluster."""
 
-    cpus: int  # total number of cores, in a cluster with GPUs those of nodes that have one
+    cpus: int  # total number of cores, in a cluster with GPUs only on nodes that have one
     node_cpus: int  # cores of the smallest node
     gpus: int  # total number of GPUs
     node_memory_mib: float  # memory in MiB for the cores of the smallest node; 0 if Ray does not report it
@@ -60,7 +60,7 @@ class Cluster:
     def count_devices_each(self, trials: int) -> float:
         """Return the cores, or the fraction of a GPU, of each of `trials` concurrent trials.
 
-        As many trials fit on each GPU as on the others, so the last ones of a run have whole GPUs.
+        Every GPU takes the same number of trials, so the last trials of a run get whole GPUs.
         """
         at_once = min(trials, self.workers)
         return 1 / -(-at_once // self.gpus) if self.gpus else float(self.threads(trials))

@@ -1,4 +1,4 @@
-"""ASHA for the stages of a run, by the names of trials that outlast a process."""
+"""ASHA for the stages of a run; it identifies trials by names that outlast a process."""
 
 import itertools
 from collections.abc import Iterable
@@ -61,8 +61,8 @@ class StageScheduler(ASHAScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Return whether the trial continues.
 
-        It is compared with others at the epochs of the rungs only: a trial that resumed has a new name in Ray Tune and
-        would enter its last rung again with the score of a later epoch.
+        Trials are compared only at the epochs of the rungs: a resumed trial has a new name in Ray Tune and would enter
+        its last rung again with the score of a later epoch.
         """
         if not self._is_compared(trial, result):
             return str(TrialScheduler.CONTINUE)

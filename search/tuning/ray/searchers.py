@@ -35,9 +35,9 @@ class FeasibleOptunaSearch(Searcher):
     asked for. After MAX_REJECTIONS_IN_TIME consecutive rejections, a configuration that is too slow but keeps the
     user's constraints is accepted; after MAX_REJECTIONS the search ends.
 
-    `search.study.reconcile` prepares the `storage`. A new study begins with the parameters of `points`.
-    `past` are the trials of the search so far; those of `unfinished` have no outcome yet and are handed out first.
-    `prepare` asks for up to `ahead` configurations before there is a worker for them.
+    `search.study.reconcile` prepares the `storage`. A new study begins with the parameters of `points`. `past` are the
+    trials of the search so far; the trials of `unfinished` have no outcome yet and are handed out first. `prepare` asks
+    for up to `ahead` configurations before there is a worker for them.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class FeasibleOptunaSearch(Searcher):
         self._suggest_config, self._context, self._closed, self._rules = suggest, context, closed, rules
         self._seed, self._started, self._unfinished = seed, len(past), list(unfinished)
         self._numbers, self._exhausted = yield_free_numbers(past), False
-        self._trials: dict[str, optuna.Trial] = {}  # those that run, by Ray Tune's name
+        self._trials: dict[str, optuna.Trial] = {}  # running trials, by Ray Tune's name
         sampler = build_sampler(kind, seed + len(past))  # a resumed search must not repeat its draws
         self.study = create_study(storage, objectives=context.stage.objectives, sampler=sampler)
         self._continued = self._find_running(storage)  # Optuna's trials of `_unfinished`, by trial_id
@@ -94,7 +94,7 @@ class FeasibleOptunaSearch(Searcher):
         return f"{limits}: none of {MAX_REJECTIONS:,} suggested networks meets this; relax it"
 
     def prepare(self) -> None:
-        """Ask for one more configuration if fewer than `ahead` are there, so that no worker waits for the next one."""
+        """Prepare one more configuration if there are fewer than `ahead`, so that no worker waits for the next one."""
         if len(self._prepared) < self._ahead:
             self._ask()
 
@@ -143,7 +143,7 @@ class FeasibleOptunaSearch(Searcher):
         self._unfinished.append(spec)
 
     def _find_running(self, storage: BaseStorage) -> dict[str, optuna.Trial]:
-        """Return Optuna's trials of the unfinished ones, as far as the study has them, by trial_id."""
+        """Return Optuna's trials of the unfinished trials that the study contains, by trial_id."""
         unfinished = {spec.trial_id for spec in self._unfinished}
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         numbers = {trial.user_attrs.get("trial_id", ""): trial.number for trial in running}
@@ -160,7 +160,7 @@ class FeasibleOptunaSearch(Searcher):
             return
         result = result or {}
         metrics = result.get("metrics", {})
-        self.on_trial_result(trial_id, result)  # of the last report Ray Tune tells nothing else
+        self.on_trial_result(trial_id, result)  # Ray Tune does not pass the last report on otherwise
         status, reason = read_outcome(result, metrics) if result and not error else ("failed", "")
         finish_trial(self.study, self._trials.pop(trial_id), status, reason, {**metrics, "score": result.get("score")})
 
@@ -183,7 +183,7 @@ class FixedSearcher(Searcher):
         self._specs.insert(0, spec)
 
     def prepare(self) -> None:
-        """Do nothing; all trials are there."""
+        """Do nothing, because all trials are known."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Do nothing; the records decide on promotions."""

@@ -32,19 +32,19 @@ _SETTINGS = {
     "TUNE_RESULT_BUFFER_LENGTH": "2",  # more than 1: workers send reports together, see `Worker`
     "RAY_AIR_NEW_OUTPUT": "0",
     "NO_ALBUMENTATIONS_UPDATE": "1",
-    "RAY_worker_niceness": "5",  # Ray's 15 leaves a worker a thirtieth of a core that another program keeps busy
+    "RAY_worker_niceness": "5",  # with Ray's 15, a worker gets a thirtieth of a core that another program keeps busy
 }
 _LOOPBACK = ("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # makes all servers of a single machine listen on 127.0.0.1 only
 TEMPORARY_BYTES = 20 * 10**6  # size of the logs and sockets that Ray writes in its temporary folder
 SOCKET_BYTES, MAX_SOCKET_BYTES = 69, 107  # length of the path below that folder; longest path of a socket in Linux
-QUIET_S = 3600.0  # without a line in its logs, after which a Ray whose process is not found has ended
+QUIET_S = 3600.0  # seconds without a log line after which a Ray whose process is not found counts as ended
 SHIPPED = ("search", "data", "models")  # packages that workers import
 NOT_SHIPPED = ["?*.*", "!*.py", "!*.json", "!*.txt"]  # other files in their folders, in the form of .gitignore
 OBJECT_STORE_BYTES = 200 * 2**20  # small: checkpoints are files and images are memory-mapped
 
 
 def start(address: str | None, workers: int | None = None) -> Cluster:
-    """Start Ray with the cores of this process, or join the cluster at `address`; `workers` limits the trials at once.
+    """Start Ray with the cores of this process, or join the cluster at `address`; `workers` limits concurrent trials.
 
     Raise ConnectionError if there is no cluster at `address`, or Ray does not start on this machine.
     """
@@ -107,8 +107,8 @@ def _list_servers() -> tuple[str, ...]:
 def _choose_temporary_folder() -> None:
     """Let Ray use a folder of this user alone, in /tmp where the usual one has too long a path for Ray's sockets.
 
-    The processes that this one starts use that folder too, for those of Ray's dashboard have sockets there. Raise
-    ConnectionError if it has too little free space, with which Ray would wait for minutes.
+    Child processes use that folder too, because the processes of Ray's dashboard have sockets there. Raise
+    ConnectionError if it has too little free space, because Ray would then wait for minutes.
     """
     temporary = find_temporary_folder()
     if chosen := "RAY_TMPDIR" not in os.environ:
@@ -142,7 +142,8 @@ def _make_private(folder: Path) -> None:
 def _clear_sessions(folder: Path) -> None:
     """Delete the logs and sockets of Rays that have ended.
 
-    The last part of a name is the process of the Ray, which may be one of another container; it logs all the time.
+    The last part of a name is the id of Ray's process, which may run in another container; a running Ray logs all the
+    time.
     """
     for session in folder.glob("ray/session_*_*"):
         process = session.name.rpartition("_")[2]
@@ -153,7 +154,7 @@ def _clear_sessions(folder: Path) -> None:
 
 
 def _protect_token() -> None:
-    """Let only this user read the token with which Ray's dashboard is entered; Ray would let all read it."""
+    """Let only this user read the token for Ray's dashboard; Ray would let all users read it."""
     with contextlib.suppress(OSError, RuntimeError):
         folder = Path.home() / ".ray"
         folder.mkdir(mode=0o700, exist_ok=True)

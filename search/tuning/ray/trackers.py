@@ -17,7 +17,7 @@ from data.pack.pack import RawBatch
 from data.runtime.cli import first_line
 from search.records.trials import TrialRecord
 
-WAIT_S = 10.0  # at the end of a run, for reports that are still under way
+WAIT_S = 10.0  # seconds at the end of a run for reports that are still being sent
 DEFAULTS = {  # of the trackers' environment variables: little patience with a server, and no lines of their own
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
@@ -28,7 +28,7 @@ DEFAULTS = {  # of the trackers' environment variables: little patience with a s
 
 @dataclass(frozen=True, eq=False)
 class TrackedTrial:
-    """What Ray Tune's callbacks read of a trial, with settings as plain values instead of our own objects."""
+    """The attributes of a trial that Ray Tune's callbacks read, with settings as plain values."""
 
     trial_id: str
     name: str
@@ -42,9 +42,10 @@ class TrackedTrial:
 
 
 class Tracker:
-    """Passes the events of trials to a tracker from a thread of its own, in order.
+    """Passes the events of trials to a tracker in order, from a separate thread.
 
-    A tracker that fails is told of once by `tell` and gets no further reports: the run does not depend on it.
+    The failure of a tracker is reported once by `tell`, and the tracker gets no further reports: the run does not
+    depend on it.
     """
 
     def __init__(self, address: str, folder: Path, tell: Callable[[str], None]) -> None:
@@ -87,7 +88,7 @@ class Tracker:
             self._put(lambda: self._callback.log_trial_end(trial, failed=failed))
 
     def close(self) -> None:
-        """Wait for what is under way, and leave behind what takes too long."""
+        """Wait for reports that are being sent, and drop reports that take too long."""
         self._put(lambda: self._callback.on_experiment_end([]))
         self._put(None)
         self._thread.join(WAIT_S)

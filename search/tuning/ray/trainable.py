@@ -32,7 +32,7 @@ Result = TypeVar("Result")
 
 
 def _read_boot_id() -> str:
-    """Return an id that processes share whose time.monotonic() reads the same."""
+    """Return an id shared by all processes whose time.monotonic() is comparable."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     except OSError:  # not Linux
@@ -53,19 +53,19 @@ class StageContext:
     threads: int  # processor threads of one trial
     device: str
     devices: float = 1.0  # cores that one trial occupies, or its fraction of a GPU
-    resources: Mapping[str, float] = field(default_factory=lambda: {"CPU": 1})  # that Ray reserves for one trial
+    resources: Mapping[str, float] = field(default_factory=lambda: {"CPU": 1})  # reserved by Ray for one trial
     memory_mib: float | None = None  # memory that one trial may use, in MiB; None if running out of it does no harm
-    # that of one trial; None in a search, where infeasible networks are rejected and all trials are validated on the
-    # same images
+    # throughput of one trial; None in a search, where infeasible networks are rejected and all trials are validated on
+    # the same images
     throughput: Throughput | None = None
     encoder: Path | None = None  # converted weights of --encoder-weights
-    storage: str | None = None  # URI of a storage that has what this machine's cache may lack
+    storage: str | None = None  # URI of a storage with the files that this machine's cache may lack
     idle_ms: float | None = None  # as in Constraints
-    report_s: float = 1.0  # reports of so many seconds are sent to the driver together
+    report_s: float = 1.0  # reports of this many seconds are sent to the driver together
     checkpoint_s: float = 10.0  # a trial is saved at rungs, at its end, and at the first epoch after so many seconds
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the attributes, with the deadline as it reads here and as seconds from now."""
+        """Return the attributes, with the deadline both on this machine's clock and in seconds from now."""
         clock = None if self.deadline is None else (BOOT_ID, self.deadline, self.deadline - time.monotonic())
         return self.__dict__ | {"deadline": clock}
 
@@ -178,7 +178,7 @@ def train_trial(params: dict[str, Any]) -> None:
 
 
 def limit_gpu_memory(share: float) -> None:
-    """Let this process allocate its share of a GPU only, so that it takes no memory from the trials beside it."""
+    """Let this process allocate its share of a GPU only, so that it takes no memory from other trials on this GPU."""
     total_mib = torch.cuda.mem_get_info()[1] / 2**20
     torch.cuda.set_per_process_memory_fraction(max(share / 2, GPU_SHARE * share - CONTEXT_MIB / total_mib))
 
@@ -231,9 +231,9 @@ def collect_constant_metrics(spec: TrialSpec, plan: FitPlan) -> dict[str, Any]:
 class Reporter:
     """Passes the reports of `fit` to Ray Tune, with the metrics that do not change while the trial trains.
 
-    The state is saved at the epochs of `rungs`, where ASHA may stop the trial, at the last one, and in between if
-    `checkpoint_s` have passed: it takes as long as many a short epoch. `call` calls the function that saves it. `steps`
-    counts the optimizer steps, from those of a trial that continues.
+    The state is saved at the epochs of `rungs`, where ASHA may stop the trial, at the last epoch, and in between if
+    `checkpoint_s` have passed, because saving can take as long as a short epoch. `call` calls the function that saves
+    the state. `steps` counts the optimizer steps, including those before a trial was continued.
     """
 
     def __init__(
@@ -258,7 +258,7 @@ class Reporter:
     def report(self, metrics: dict[str, Any], state: Callable[[], State]) -> None:
         """Report one epoch; learning rates and sample images since the last report are kept apart from the metrics.
 
-        A UserDict is no dict, whose every number Ray Tune would keep statistics of, for each trial.
+        The metrics are a UserDict, because Ray Tune would keep statistics of every number in a dict, for each trial.
         """
         top_level = {name: metrics[name] for name in ("score", "epoch", "last")} | {DONE: bool(metrics["last"])}
         logged = {"rates": thin_rates(self.rates), "pictures": metrics.get("predictions")}
@@ -274,7 +274,7 @@ class Reporter:
         self.saved_at = time.monotonic()
 
     def _is_saved(self, metrics: Mapping[str, Any]) -> bool:
-        """Return whether an epoch is one whose state is saved."""
+        """Return whether the state of an epoch is saved."""
         late = time.monotonic() - self.saved_at >= self.checkpoint_s
         return late or bool(metrics["last"]) or metrics["epoch"] in self.rungs
 

@@ -24,7 +24,7 @@ from search.tuning.ray.searchers import StageChain
 from search.tuning.ray.trainable import TrialSpec, read_outcome
 from search.tuning.ray.worker import AGE, Worker
 
-WAIT_S = 30.0  # after the deadline, for trials to end
+WAIT_S = 30.0  # seconds after the deadline for trials to end
 
 
 @dataclass
@@ -93,7 +93,7 @@ class RecordCallback(tune.Callback):
     ) -> None:
         """Keep the last checkpoint of a trial only; Ray Tune calls this after the report has been recorded.
 
-        With `num_to_keep` Ray Tune would do the same, and write a snapshot of the experiment at every report.
+        With `num_to_keep`, Ray Tune would do the same but write a snapshot of the experiment at every report.
         """
         self.checkpoints.put(get_spec(trial).trial_id, checkpoint)
 
@@ -120,7 +120,7 @@ class RecordCallback(tune.Callback):
         folder.mkdir(exist_ok=True)
         (folder / f"{spec.trial_id}.txt").write_text(failure.text, encoding="utf-8")
         times = f", {spec.attempt + 1} times" if spec.attempt else ""
-        self.report(f"  {spec.trial_id} failed{times}: {failure.reason} (errors/{spec.trial_id}.txt has it all)")
+        self.report(f"  {spec.trial_id} failed{times}: {failure.reason} (full text: errors/{spec.trial_id}.txt)")
         self.searcher.fail(trial.trial_id)
         self._close(trial, "failed", failure.reason)
 
@@ -145,9 +145,9 @@ class RecordCallback(tune.Callback):
 
 @dataclass
 class Overtime(tune.Stopper):
-    """Ends the experiment after `deadline` of time.monotonic(), as when no node is left that its trials fit on.
+    """Ends the experiment after `deadline` of time.monotonic(), for example if its trials fit on no remaining node.
 
-    The trials have WAIT_S to end, but none if another one has a model and they have not reported anything.
+    Running trials have WAIT_S to end, but no time if another trial has a model and they have reported nothing.
     """
 
     deadline: float
@@ -181,7 +181,7 @@ def run_experiment(
 
     At most `workers` trials run at the same time, or as many as `count_workers` returns later.
 
-    `name` is that of Ray Tune's folder for this process, beside those of the other checkpoints. Some time after
+    `name` is the name of Ray Tune's folder for this process, beside the folders of other checkpoints. Some time after
     `deadline`, a moment of time.monotonic(), trials that have not ended are left unfinished.
     """
     place, limiter = recorder.checkpoints.place, ConcurrencyLimiter(searcher, max_concurrent=workers)
@@ -189,7 +189,7 @@ def run_experiment(
     skip_usage_statistics()
     rotate_futures()
     trainable = tune.with_resources(Worker, _request_resources)
-    trainable.__name__ = trainable.__qualname__ = Worker.__name__  # shown in Ray's dashboard
+    trainable.__name__ = trainable.__qualname__ = Worker.__name__  # the name that Ray's dashboard shows
     tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(

@@ -1,4 +1,4 @@
-"""The process that trains trials one after the other for Ray Tune, and what it sends of their reports."""
+"""The process that trains trials one after the other for Ray Tune, and the reports that it sends."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from ray.tune.trainable import wrap_function
 from search.tuning.ray.internals import set_process_title
 from search.tuning.ray.trainable import train_trial
 
-MAX_REPORTS = 1000  # that are sent together
+MAX_REPORTS = 1000  # largest number of reports that are sent together
 AGE = "age_s"  # seconds between a report and the last one that was sent with it
 LOGGED = ("metrics", "rates", "pictures")  # parts of a report that Ray Tune itself does not need
 
@@ -18,10 +18,10 @@ LOGGED = ("metrics", "rates", "pictures")  # parts of a report that Ray Tune its
 class Worker(wrap_function(train_trial)):  # type: ignore[misc]  # Ray Tune has no types
     """A process that trains one trial after the other and shows the current trial in its process title.
 
-    Each report is sent to the driver once, and without the trial's specification, which the driver has.
+    Each report is sent to the driver once, and without the trial's specification, which the driver already has.
     """
 
-    _held: Sequence[dict[str, Any]] = ()  # reports that are sent after others
+    _held: Sequence[dict[str, Any]] = ()  # reports that are sent later
 
     def step(self) -> Any:
         """Train until the next report."""
@@ -31,8 +31,8 @@ class Worker(wrap_function(train_trial)):  # type: ignore[misc]  # Ray Tune has 
     def train_buffered(self, *limits: Any) -> list[dict[str, Any]]:
         """Return the reports of some time, which the driver handles at once.
 
-        The `limits` do not count, of which Ray 2.60 confuses the seconds and the number of reports. It would also train
-        on while it saves if a report with a checkpoint came with others.
+        The `limits` are ignored, because Ray 2.60 confuses their seconds with the number of reports. It would also
+        continue training while it saves if a report with a checkpoint were sent together with others.
         """
         seconds = self.config["spec"].context.report_s
         results = self._held or add_ages(super().train_buffered(seconds, MAX_REPORTS))
@@ -40,7 +40,7 @@ class Worker(wrap_function(train_trial)):  # type: ignore[misc]  # Ray Tune has 
         return results
 
     def get_auto_filled_metrics(self, *args: Any, **options: Any) -> dict[str, Any]:
-        """Return what Ray Tune adds to a report, without the specification of the trial."""
+        """Return the fields that Ray Tune adds to a report, without the specification of the trial."""
         return {
             name: value for name, value in super().get_auto_filled_metrics(*args, **options).items() if name != "config"
         }
@@ -53,9 +53,9 @@ class Worker(wrap_function(train_trial)):  # type: ignore[misc]  # Ray Tune has 
         return saved
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Prepare for the next trial; end this process if the last one does not stop, so that another one takes it.
+        """Prepare for the next trial; end this process if the last trial does not stop.
 
-        Ray Tune would drop the next trial without a word to the callbacks.
+        Otherwise Ray Tune would drop the next trial without calling the callbacks.
         """
         self._held = []
         if not super().reset_config(new_config):

@@ -105,7 +105,7 @@ def test_damaged_shard_is_named_and_packed_anew(suffix, restarted, damage, make_
         path.with_name("0000004.npy").touch()
     kept = shards.shard_path(pack.folder, 0).stat().st_mtime_ns
     again = packed(root, cache)
-    assert capsys.readouterr().err == f"{pack.folder}/0000004.npy: damaged; packed anew\n"
+    assert capsys.readouterr().err == f"{pack.folder}/0000004.npy: damaged; packed again\n"
     assert path.read_bytes() == content and shards.shard_path(pack.folder, 0).stat().st_mtime_ns == kept
     assert (again.gather(at).image == before.image).all() and again.stats == stats
     monkeypatch.setattr(shards, "_crc32", None)  # checked once for each start of the machine

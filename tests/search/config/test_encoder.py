@@ -136,7 +136,7 @@ def test_repository_gives_its_file(folder, monkeypatch):
 def test_command_wants_weights_and_configurations_that_need_each_other(folder, capsys):
     torch.save(published_resnet18(), "resnet18.pth")
     said = refused(capsys, "--encoder-weights", "resnet18.pth", "--recipe", "unet")
-    assert "resnet18.pth: no configuration is of resnet18_ed" in said
+    assert "resnet18.pth: no configuration uses resnet18_ed" in said
     said = refused(capsys, "--encoder-weights", "resnet18.pth", "--arch", "unet")
     assert "resnet18.pth: the search has no resnet18_ed; add it to --arch, or leave out --encoder-weights" in said
     (folder / "grid.json").write_text(json.dumps([{"model/arch": "efficientnet_lite", "model/weights": "file"}]))

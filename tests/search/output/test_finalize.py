@@ -88,9 +88,7 @@ def test_model_keeps_the_moments_of_its_encoder_and_needs_no_published_weights(
 def test_run_without_a_model_is_an_error_that_names_the_cause(tmp_path):
     run_state, table = create_run_state(tmp_path, {}, began=0.0), TrialTable(tmp_path)
     models = FinalModels(STAGES, run_state, table, CheckpointStore(tmp_path, seed=0), None)
-    with pytest.raises(
-        NoModelError, match="the budget was over before a trial began; start again with a larger --budget"
-    ):
+    with pytest.raises(NoModelError, match="the budget ended before a trial began; start again with a larger --budget"):
         models.write(keep=0, wall_s=60.0)
     table.start(TrialRecord(trial_id="e0001", parent_id="", stage="explore", config={}, seed=0))
     with pytest.raises(NoModelError, match=r"no trial ended with a model; see the reasons in .*trials\.csv"):

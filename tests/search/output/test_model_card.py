@@ -41,7 +41,8 @@ def test_card_says_what_it_is_what_it_saw_and_how_good_it_is():
 
 
 @pytest.mark.parametrize(
-    ("split", "said"), [("background", "no background is in two splits"), ("column", "split as the data set names it.")]
+    ("split", "said"),
+    [("background", "no background appears in two splits"), ("column", "split as the data set defines it.")],
 )
 def test_card_claims_of_a_split_what_was_checked(split, said):
     card = format_card({**ABOUT, "trained_on": {**ABOUT["trained_on"], "split": split}}, METRICS)
@@ -126,9 +127,9 @@ def test_card_is_made_of_the_files_beside_it(tmp_path):
 @pytest.mark.parametrize(
     ("kinds", "said"),
     [
-        (["drawn"], "Trained on 640 drawn scenes (scenes); figures on photos will be lower; one-look evaluate "),
-        (["pasted"], "640 composites of pasted cut-outs (scenes); figures on photos will be lower; "),
-        (["drawn", "pasted"], "640 drawn scenes and composites of pasted cut-outs (scenes); figures on photos will "),
+        (["drawn"], "Trained on 640 drawn scenes (scenes); metrics on photos will be lower; one-look evaluate "),
+        (["pasted"], "640 composites of pasted cut-outs (scenes); metrics on photos will be lower; "),
+        (["drawn", "pasted"], "640 drawn scenes and composites of pasted cut-outs (scenes); metrics on photos will "),
         (["given"], "Trained on 640 images (scenes); one-look evaluate MODEL DIR measures it on your own photos."),
     ],
 )

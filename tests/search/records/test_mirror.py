@@ -111,7 +111,7 @@ def test_storage_that_is_lost_until_the_end_is_named_again_at_the_end(folder, tm
     mirror.start()
     mirror.stop()
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2 and lines[1].endswith("continue with the run folder, which has everything")
+    assert len(lines) == 2 and lines[1].endswith("continue with the run folder, which is complete")
 
 
 def test_run_is_fetched_where_it_is_missing_or_older(folder, tmp_path):
@@ -184,7 +184,7 @@ def test_folder_of_another_run_of_that_name_is_left_as_it_is(folder, tmp_path):
     write_state(other, 1.0, time="another day")
     for wall_s in (1.0, 99.0):
         write_state(other, wall_s, time="another day")
-        with pytest.raises(RunDirError, match=r"/runs/one has another run; resume from another working"):
+        with pytest.raises(RunDirError, match=r"/runs/one contains another run; resume from another working"):
             fetch_run(uri(tmp_path))
     assert [path.name for path in other.iterdir()] == ["run.json"]
 

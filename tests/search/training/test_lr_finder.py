@@ -45,7 +45,7 @@ def test_command_prints_one_line_and_plots(tiny_dataset, tmp_path, capsys, monke
     [
         ({"recipe": "nothing"}, "no recipe 'nothing'; choose from " + ", ".join(KNOWN)),
         ({"width": 1}, "width=1 must be at least"),
-        ({"px": 8}, "--px 8: the side is at least 32 pixels"),
+        ({"px": 8}, "--px 8: use at least 32 pixels"),
         ({"data": "nowhere"}, "nowhere"),
         ({"out": "no/such/folder.png"}, "--out no/such/folder.png: give a file in a folder that exists"),
         ({"recipe": "unet"}, "32"),  # too small for its MS-SSIM

@@ -144,7 +144,7 @@ def test_exception_keeps_its_words_and_is_not_retried(run):
     assert table.records["c0007"].reason.startswith("FileNotFoundError: ") and "/no such folder" in text
     assert "in train_trial" in text and "in load_state" in text and "\x1b" not in text
     assert [line.strip() for line in lines if "c0007" in line] == [
-        f"c0007 failed: {table.records['c0007'].reason} (errors/c0007.txt has it all)"
+        f"c0007 failed: {table.records['c0007'].reason} (full text: errors/c0007.txt)"
     ]
     rows = (folder / "trials.csv").read_text()
     assert table.records["c0007"].reason in rows

@@ -100,7 +100,7 @@ def test_more_trials_run_at_once_when_a_node_has_joined_and_fewer_when_one_has_l
         watch.on_step_end(0, [])
         limits.append(limiter.max_concurrent)
     assert limits == [4, 12, 4]
-    assert lines == ["  the cluster has 12 workers now, before 4", "  the cluster has 4 workers now, before 12"]
+    assert lines == ["  the cluster now has 12 workers (before: 4)", "  the cluster now has 4 workers (before: 12)"]
 
 
 def test_nodes_are_counted_every_ten_seconds(clock):
