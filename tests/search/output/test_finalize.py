@@ -77,7 +77,7 @@ def test_model_keeps_the_moments_of_its_encoder_and_needs_no_published_weights(
     assert (model.stats.image_mean, model.stats.image_std) == (MOMENTS.mean, MOMENTS.std)
     assert model.stats.depth_mean == stats.depth_mean and stats.image_mean != MOMENTS.mean
     portable = PortableNetwork(model)
-    assert portable.mean.flatten().tolist() == pytest.approx(MOMENTS.mean)
+    assert portable.normalise.mean.flatten().tolist() == pytest.approx(MOMENTS.mean)
     photo = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     with torch.inference_mode():
         mask, depth = portable(torch.from_numpy(photo).permute(2, 0, 1)[None])
