@@ -211,7 +211,7 @@ def test_run_continues_after_a_power_failure_with_data_that_have_moved(tiny_data
     command = [*RUN, "--resume", "../out", "--data", "."]
     process = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, cwd=moved)
     assert process.returncode == 0, process.stderr
-    assert f"{shard}: damaged; packed anew" in process.stderr
+    assert f"{shard}: damaged; packed again" in process.stderr
     assert "ignored 1 lines of trials missing from trials.jsonl" in process.stdout
     assert "study.journal is damaged" in process.stdout
     assert sum(row["stage"] == "explore" for row in rows(out)) == 3
@@ -226,10 +226,10 @@ def test_run_continues_after_a_power_failure_with_data_that_have_moved(tiny_data
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (("--seed", "3"), "--seed belongs to a new run"),
-        (("--recipe", "study"), "--recipe belongs to a new run"),
-        (("--max-params", "1M"), "--max-params belongs to a new run"),
-        (("--keep", "2"), "--keep belongs to a new run"),
+        (("--seed", "3"), "--seed applies only to a new run"),
+        (("--recipe", "study"), "--recipe applies only to a new run"),
+        (("--max-params", "1M"), "--max-params applies only to a new run"),
+        (("--keep", "2"), "--keep applies only to a new run"),
         ((), "no run there"),
     ],
 )

@@ -239,7 +239,7 @@ def test_printed_space_does_not_exclude_a_recipe(tmp_path, capsys):
 
 def test_settings_of_a_resumed_run_are_those_that_it_recorded(tmp_path, capsys):
     assert main(["--resume", str(tmp_path), "--arch", "unet"]) == 2
-    assert "--arch belongs to a new run" in capsys.readouterr().err
+    assert "--arch applies only to a new run" in capsys.readouterr().err
 
 
 def test_more_gpus_than_there_are_is_refused(monkeypatch, capsys):

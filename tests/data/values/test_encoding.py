@@ -280,7 +280,7 @@ def test_polarity_that_cannot_be_told_is_asked_for(make):
     with pytest.raises(DataError, match=r"--near bright if near things are bright in it, or --near dark"):
         DataModule(root, seed=0)
     assert DataModule(root, seed=0, fields={"near": "dark"}).dataset.spec.near == "dark"
-    with pytest.raises(DataError, match=r'dataset\.json has near "bright", the command line "dark"'):
+    with pytest.raises(DataError, match=r'dataset\.json sets near to "bright", the command line to "dark"'):
         read_dataset(make(depth=relative, spec={"near": "bright"}), fields={"near": "dark"})
 
 
