@@ -28,6 +28,7 @@ from search.training.micro_batches import MicroBatchRunner, uses_bfloat16
 from search.training.optimizer import build_optimizer, set_learning_rate
 from search.training.time_limit import Clock, Readings
 from search.training.validation import BestEpoch, Validator
+from search.training.weight_average import WeightAverage
 
 STATE_FILE = "state.pt"  # in the folder of a checkpoint
 FINITE_CHECK_STEPS = 16  # steps between two checks of the loss, because each waits for a GPU
@@ -105,7 +106,7 @@ def fit(
 
 
 class Trainer:
-    """The state of one call of `fit`: network, loss, optimizer, loaders, clock and the best epoch so far."""
+    """The state of one call of `fit`: network, average, loss, optimizer, loaders, clock and the best epoch so far."""
 
     def __init__(
         self,
@@ -125,11 +126,15 @@ class Trainer:
         mask, depth = (0.5 if mean is None else mean for mean in (data.stats.mask_mean, data.stats.depth_mean))
         self.model.set_prior(mask=mask, depth=depth)
         self.model.on(self.device)
-        self.runner = MicroBatchRunner(
-            self.model,
-            bfloat16=uses_bfloat16(plan.precision, self.device),
-            micro_batch_size=plan.micro_batch_size,
-            shares_memory=self.device.type == "cuda",
+        self.average = WeightAverage(self.model)
+        self.runner, self.validation_runner = (
+            MicroBatchRunner(
+                model,
+                bfloat16=uses_bfloat16(plan.precision, self.device),
+                micro_batch_size=plan.micro_batch_size,
+                shares_memory=self.device.type == "cuda",
+            )
+            for model in (self.model, self.average.model)
         )
         self.loss = build_loss(config.loss, data.train.px).to(self.device)
         self.optimizer = build_optimizer(config.optim, [self.model, self.loss])
@@ -146,12 +151,13 @@ class Trainer:
 
     def run_epoch(self, on_step: OnStep | None) -> dict[str, Any]:
         """Train and validate one epoch and return its report; the last epoch restores the best weights."""
-        self.runner.begin_epoch()
+        for runner in (self.runner, self.validation_runner):
+            runner.begin_epoch()
         trained = self.train_epoch(on_step)
         self.epoch += 1
         last = self.epoch >= self.plan.epochs or self.clock.progress >= 1.0
         metrics, predictions = self.validate()
-        self.best.update(metrics, self.epoch, self.model)
+        self.best.update(metrics, self.epoch, self.average.model)
         metrics = {**metrics, "best_epoch": self.best.metrics["best_epoch"]}
         if last:
             self.model.load_state_dict(self.best.weights)
@@ -193,9 +199,9 @@ class Trainer:
         return {**means.compute(), "lr": rate, "train_s": time.monotonic() - begin}
 
     def validate(self) -> tuple[dict[str, float], Any]:
-        """Return validation metrics and logged predictions, and record the time that this takes."""
+        """Return validation metrics and logged predictions of the averaged weights; record the time that this takes."""
         begin = time.monotonic()
-        metrics, predictions = self.validator.validate(self.runner)
+        metrics, predictions = self.validator.validate(self.validation_runner)
         self.clock.end_validation(time.monotonic() - begin)
         self._check_finite(metrics["score"], "score", self.epoch)
         return metrics, predictions
@@ -215,6 +221,7 @@ class Trainer:
         if self.config.optim.clip_norm:
             nn.utils.clip_grad_norm_(self.runner.parameters, self.config.optim.clip_norm)
         self.optimizer.step()
+        self.average.update()
         mask, depth = batch.target.count_labelled() / len(batch)
         return losses, {"total": 1, "mask": mask, "depth": depth}
 
@@ -237,6 +244,7 @@ class Trainer:
         """Return the state from which `load_state_dict` continues as if the training had not been interrupted."""
         return {
             "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
             "loss": self.loss.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
@@ -253,6 +261,7 @@ class Trainer:
         if state["refining"]:
             self._start_refinement()
         self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
         self.loss.load_state_dict(state["loss"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.images, self.best = state["epoch"], state["images"], BestEpoch(**state["best"])

@@ -234,7 +234,7 @@ def test_trial_ends_with_its_best_epoch(fit_data, small_config, monkeypatch):
     model, reports, states = train(small_config, fit_data, epochs=4)
     assert [r["score"] for r in reports] == [0.1, 0.5, 0.3, 0.5]
     assert [r["best_epoch"] for r in reports] == [1, 2, 2, 2]
-    assert all(torch.equal(states[1]["model"][k], v) for k, v in model.state_dict().items())
+    assert all(torch.equal(states[1]["average"]["model"][k], v) for k, v in model.state_dict().items())
     assert all(torch.equal(states[3]["model"][k], v) for k, v in model.state_dict().items())
     assert not all(torch.equal(states[2]["model"][k], v) for k, v in model.state_dict().items())
 
