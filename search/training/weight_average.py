@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-DECAY = 8  # step t of n has a weight of about t ** DECAY: most of the average is the last ninth of the steps
+DECAY = 3  # step t of n has a weight of about (t / n) ** DECAY: most of the average is the last quarter of the steps
 
 
 class WeightAverage:
