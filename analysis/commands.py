@@ -7,7 +7,7 @@ from importlib import import_module
 COMMANDS = {  # module and description of each sub-command
     "search": ("search.run", "search for a network, train it and write its report"),
     "check": ("data.check.__main__", "find the faults of a data set folder"),
-    "compose": ("data.compose.compose", "make a data set of photos and cut-outs"),
+    "compose": ("data.compose.__main__", "make a data set of photos and cut-outs"),
     "predict": ("analysis.predict.__main__", "predict foreground and depth of photos"),
     "evaluate": ("analysis.evaluate", "measure a model on other data sets"),
     "report": ("analysis.report.__main__", "write the report of a run"),

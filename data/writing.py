@@ -16,7 +16,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from jaxtyping import UInt8
 
-from data.dataset import DataError, DatasetSpec
+from data.dataset import ROLES, DataError, DatasetSpec
 from data.runtime.parallel import Workers, parallel_map
 from data.runtime.progress import Progress, no_progress
 
@@ -83,7 +83,7 @@ class StagingDir:
         return {job for job, rows in self.read_jobs() if all(map(self._is_complete, rows))}
 
     def _is_complete(self, row: Row) -> bool:
-        paths = [self.folder / row[role] for role in ("image", "mask", "depth") if row.get(role)]
+        paths = [self.folder / row[role] for role in ROLES if row.get(role)]
         return all(path.is_file() and path.stat().st_size > 0 for path in paths)
 
     def publish(self) -> None:

@@ -22,6 +22,7 @@ from data.loading.loaders import Batch
 from data.loading.visualize import render_comparison
 from data.pack.pack import Pack
 from data.runtime.progress import progress_bar
+from models.config import TASKS
 from models.cost import choose_images_per_pass
 from models.metric_table import METRICS
 from models.metrics import binarise, full_metrics, select_images
@@ -167,7 +168,7 @@ def plot_fine_structure(split: Split, place: int) -> Figure:
     continues where the image has no edges; edges show as double lines.
     """
     figure = Figure(figsize=(3 * 3.1, 2 * 3.1), layout="constrained")
-    for axes, name, values in zip(figure.subplots(2, 3), ("mask", "depth"), _predict(split, place), strict=True):
+    for axes, name, values in zip(figure.subplots(2, 3), TASKS, _predict(split, place), strict=True):
         pattern = values - cv2.blur(values, (PERIOD_PX, PERIOD_PX))
         top, left = _find_crop(cv2.blur(np.abs(pattern), (CROP_PX, CROP_PX)))
         crop = np.s_[top : top + CROP_PX, left : left + CROP_PX]

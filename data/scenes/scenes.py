@@ -4,7 +4,6 @@ Depth is stored as relative inverse depth on one scale for all scenes: 1 at `NEA
 figure is nearer than everything that it covers.
 """
 
-import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,9 +15,8 @@ from jaxtyping import Float32
 
 from data.compose.placement import Placement, draw_placement
 from data.dataset import DataError, DatasetSpec
-from data.runtime import cli
 from data.runtime.files import cache_dir
-from data.runtime.progress import Progress, no_progress, progress_bar
+from data.runtime.progress import Progress, no_progress
 from data.scenes.figures import draw_figure
 from data.scenes.render import Camera, Light, View, World, find_shadows, render
 from data.scenes.solids import Matrix, Solid, Vector, floats, rotation, unit
@@ -228,24 +226,3 @@ def _add_grain(image: Float32[np.ndarray, "h w 3"], rng: np.random.Generator) ->
 
 def _to_bytes(values: Float32[np.ndarray, "*n"]) -> np.ndarray:
     return (np.clip(values, 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return the exit code: 2 after an error of the user."""
-    parser = cli.Parser("python -m data.scenes", "Draw the built-in data set of scenes.")
-    add = parser.add_argument
-    add("--out", type=Path, required=True, help="folder to make")
-    add("--count", type=int, default=2000, help="number of scenes (default: %(default)s)")
-    add("--per-background", type=int, default=PER_BACKGROUND, help="scenes per background (default: %(default)s)")
-    add("--seed", type=int, default=0, help="the same seed draws the same images (default: %(default)s)")
-    add("--size", type=int, default=224, help="side in pixels (default: %(default)s)")
-    add("--workers", type=int, help="processes (default: one per core)")
-    args = parser.parse_args(arguments)
-    return cli.run(lambda: _draw(args), DataError, OSError)
-
-
-def _draw(args: argparse.Namespace) -> None:
-    options = {"per_background": args.per_background, "seed": args.seed, "px": args.size}
-    with progress_bar("scenes") as progress:
-        make_scenes(args.out, args.count, workers=args.workers, progress=progress, **options)
-    print(f"{args.count} scenes in {args.out}")

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from data import writing
-from data.compose.compose import draw_composites, main, paste_all, write_composites
+from data.compose.__main__ import main
+from data.compose.compose import draw_composites, paste_all, write_composites
 from data.compose.plan import ComposeOptions, Plan, make_plan
 from data.compose.sources import UNKNOWN, Background, encode_depth_bytes, read_background
 from data.dataset import DataError, DatasetSpec
@@ -191,7 +192,8 @@ def test_an_interrupted_set_is_resumed_and_ends_the_same(sources, tmp_path):
 
 KILLED_AFTER_150 = """
 import os, sys
-from data.compose.compose import build_parser, plan_from_args, write_composites
+from data.compose.__main__ import build_parser, plan_from_args
+from data.compose.compose import write_composites
 plan = plan_from_args(build_parser().parse_args(sys.argv[1:]))
 write_composites(plan, sys.argv[6], workers=1, progress=lambda done, total: done < 150 or os.kill(os.getpid(), 9))
 """

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from data.compose import depth_models as depth_cache
-from data.compose.compose import main
+from data.compose.__main__ import main
 from data.compose.depth_models import (
     OnnxDepthModel,
     Preprocessing,

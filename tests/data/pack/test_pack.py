@@ -12,7 +12,8 @@ import pytest
 
 from data.dataset import DataError
 from data.pack import shards
-from data.pack.pack import main, pack_split
+from data.pack.__main__ import main
+from data.pack.pack import pack_split
 from data.pack.shards import shard_bounds
 from data.reading.layout import read_dataset
 from data.reading.splits import sort_nested

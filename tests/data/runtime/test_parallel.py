@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data.compose.compose import main
+from data.compose.__main__ import main
 from data.dataset import DataError
 from data.runtime.parallel import check_answer, parallel_map
 from tests.waiting import HANG_S, list_left_behind, list_ray_processes, wait_until

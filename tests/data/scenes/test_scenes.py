@@ -8,6 +8,7 @@ import pytest
 from data.dataset import DataError
 from data.reading.layout import read_dataset
 from data.scenes import scenes
+from data.scenes.__main__ import main
 from data.scenes.scenes import (
     FAR_M,
     NEAR_M,
@@ -15,7 +16,6 @@ from data.scenes.scenes import (
     cached_scenes,
     draw_background,
     draw_scene,
-    main,
     make_scenes,
     to_relative,
 )
@@ -186,7 +186,7 @@ def test_command_line_makes_a_data_set(tmp_path, capsys):
 
 def test_help_imports_nothing_heavy():
     code = (
-        "import sys\nfrom data.scenes.scenes import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+        "import sys\nfrom data.scenes.__main__ import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
         "sys.exit(any(name in sys.modules for name in ('torch', 'albumentations', 'rich')))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
