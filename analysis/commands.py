@@ -4,6 +4,8 @@ import argparse
 import sys
 from importlib import import_module
 
+from data.runtime import cli
+
 COMMANDS = {  # module and description of each sub-command
     "search": ("search.run", "search for a network, train it and write its report"),
     "check": ("data.check.__main__", "find the faults of a data set folder"),
@@ -22,8 +24,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a sub-command; return its exit code."""
     words = sys.argv[1:] if arguments is None else arguments
     purpose = "Search for a small network that predicts foreground mask and depth from one image."
-    parser = argparse.ArgumentParser(prog="one-look", description=purpose)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands; each has --help")
+    parser = cli.Parser("one-look", purpose)
+    plain = argparse.ArgumentParser
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", title="commands; each has --help", parser_class=plain
+    )
     for name, (_, description) in COMMANDS.items():
         commands.add_parser(name, help=description, add_help=False)
     command = parser.parse_args(words[:1] or ["--help"]).command

@@ -249,7 +249,7 @@ class DataModule:
         backgrounds = len({triplet.background for triplet in triplets})
         source = "by column split" if has_split_column(dataset) else f"of {backgrounds:,} backgrounds"
         meaning = f"{dataset.description}; " if dataset.description else ""
-        return f"{dataset.root}: {meaning}{len(triplets):,} triplets {source}"
+        return f"{dataset.label}: {meaning}{len(triplets):,} triplets {source}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the `data` entry of run.json, from which `load_data_module` restores this object."""

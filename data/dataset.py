@@ -1,12 +1,11 @@
 """Types of a data set: its triplets, the fields of dataset.json, unusable entries and `DataError`."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from models.config import TASKS
+from models.config import TASKS, name_nearest
 
 POLARITIES = ("bright", "dark")  # brightness of near things in relative depth
 DEPTH_UNITS = ("relative", "mm", "m", "disparity")
@@ -61,8 +60,7 @@ def read_fields(values: Mapping[str, Any], kinds: Mapping[str, str], where: str 
     """Check names and types of a JSON object's values; whole numbers become floats where a number may be one."""
     for key in values:
         if key not in kinds:
-            nearest = difflib.get_close_matches(key, kinds, n=1, cutoff=0.0)[0]
-            raise DataError(f"unknown key {key!r}{where}; the nearest is {nearest!r}")
+            raise DataError(f"unknown key {key!r}{where}; {name_nearest(key, kinds)}")
     return {key: _read_value(key, value, kinds[key]) for key, value in values.items()}
 
 
@@ -236,6 +234,11 @@ class Dataset:
     def folders(self) -> tuple["Dataset", ...]:
         """The joined folders, or the data set itself if it joins none; each has one spec."""
         return self.parts or (self,)
+
+    @property
+    def label(self) -> str:
+        """The folder, or the names of the joined folders."""
+        return " + ".join(part.root.name for part in self.parts) or str(self.root)
 
     @property
     def depth_maps(self) -> list[Path]:

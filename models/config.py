@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,6 +18,13 @@ class ConfigError(ValueError):
     """A config cannot be built; the message is one line that says what to change."""
 
 
+def name_nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Return advice on an unknown name: the nearest known name; if none is near, `otherwise` or all known names."""
+    names = tuple(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"the nearest is {near[0]!r}" if near else otherwise or f"it is one of {', '.join(names)}"
+
+
 def check_choice(field: str, value: Any, choices: tuple[Any, ...]) -> None:
     """Raise ConfigError, which lists the choices, unless `value` is one of them."""
     if value not in choices:
@@ -28,8 +35,7 @@ def check_fields(owner: str, names: tuple[str, ...], fields: Mapping[str, Any]) 
     """Raise ConfigError, which names the nearest known key, if a key of `fields` is not in `names`."""
     for key in fields:
         if key not in names:
-            near = difflib.get_close_matches(key, names, n=1, cutoff=0.0)
-            raise ConfigError(f"{owner} has no field {key!r}; the nearest is {near[0]!r}")
+            raise ConfigError(f"{owner} has no field {key!r}; {name_nearest(key, names)}")
 
 
 def check_type(field: str, value: Any, default: Any) -> None:

@@ -74,7 +74,8 @@ def describe_score(weights: Mapping[str, float], known: Collection[str], sigma: 
     terms = [f"{shares[name]} · {part}" for name, part in parts.items()]
     if len(parts) == 1:
         terms = [part.removeprefix("(").removesuffix(")") for part in parts.values()]
-    guess = "0 for a constant guess, " if counted.keys() <= ZERO_FOR_GUESS else ""
+    zero = "about 0" if "rmse_depth" in counted else "0"  # sigma is of the validation images, the guess of all
+    guess = f"{zero} for a constant guess, " if counted.keys() <= ZERO_FOR_GUESS else ""
     return f"{' + '.join(terms)}{why}: {guess}1 for a perfect prediction"
 
 

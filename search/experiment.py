@@ -12,7 +12,7 @@ from data.data_module import DataModule
 from data.pack.shards import record_type
 from data.runtime.storage import StorageError, join, split
 from models.cost import Throughput, measure_reference_ms
-from search.config.budget import Budget, Deadlines, plan_deadlines
+from search.config.budget import Budget, Deadlines, judge_start, plan_deadlines
 from search.config.constraints import Constraints
 from search.config.options import RunOptions
 from search.config.recipes import PORTFOLIO, RECIPES, VARIED
@@ -124,6 +124,7 @@ class Experiment:
         ray = ray.share_gpus(throughput, min(ray.call_each(measure_gpu_mib).values())) if ray.gpus else ray
         if line := describe_speeds(speeds):
             self.console.print(line, style="yellow")
+        slow_start = judge_start(budget, earlier_s=self.run_state.earlier_s, used_s=self.run_state.used_s)
         self.run_state.devices = {"cpu": ray.cpus, "gpu": ray.gpus}
         self.stages = self._build_stages(budget, ray.share(throughput, ray.workers), ray.workers)
         if self.run_state.earlier:
@@ -131,7 +132,7 @@ class Experiment:
             resume_trials(self.stages, *restored)
         else:
             cleanup.enter_context(claim(self.folder))
-        self._announce(ray)
+        self._announce(ray, slow_start)
         resources = self._build_resources(budget, ray, throughput)
         self._record_start(resources)
         if self.options.track:
@@ -151,13 +152,16 @@ class Experiment:
         for line in [*([f"left out: {left_out}"] if left_out else []), *self.data_module.list_warnings()]:
             self.console.print(line, style="yellow")
 
-    def _announce(self, ray: Cluster) -> None:
+    def _announce(self, ray: Cluster, slow_start: str) -> None:
         """Print the run folder and the commands that resume the run and show it in a browser."""
         lines = [f"run folder {shorten(self.folder)}", f"resume    {format_resume_command(self.folder)}"]
         lines += [f"storage   {self.options.storage} (to resume on another machine)"] * bool(self.options.storage)
         lines += list_dashboards(self.folder, searches=not self.options.configs, ray=ray.dashboard)
         for line in lines:
             self.console.print(line, whole=True)
+        if slow_start:
+            longer = f"to train longer afterwards: {format_resume_command(self.folder)} --budget 10m"
+            self.console.print(f"{slow_start}; {longer}", whole=True)
 
     def _build_resources(self, budget: Budget, ray: Cluster, throughput: Throughput) -> RunResources:
         options = self.options

@@ -54,12 +54,10 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 prepare_process()
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> cli.Parser:
     """Return the parser of the command line."""
-    p = argparse.ArgumentParser(
-        prog="one-look search" if is_one_look() else "search/run.py",
-        description="Search for a small network that predicts foreground mask and depth from one image.",
-    )
+    purpose = "Search for a small network that predicts foreground mask and depth from one image."
+    p = cli.Parser("one-look search" if is_one_look() else "search/run.py", purpose)
     add_settings(p)
     add = p.add_argument
     add("--budget", metavar="TIME", help="wall time (90s, 10m, 2h), trials (40trials) or device hours (2gpuh, 2cpuh)")

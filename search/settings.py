@@ -6,7 +6,6 @@ Relative paths start from the folder of the file.
 """
 
 import argparse
-import difflib
 import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 from data.flags import to_flag
 from data.runtime.cli import parse_path
 from data.runtime.storage import is_uri, parse_location
-from models.config import ConfigError
+from models.config import ConfigError, name_nearest
 from models.score import DEFAULT_WEIGHTS, SCORED, describe_part, read_weights
 from search.config.encoder import HUB, parse_source
 from search.config.options import list_tables
@@ -35,9 +34,15 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--config", type=parse_path, metavar="FILE", help="settings file (TOML); other options override it")
     add("--print-config", action="store_true", help="print all settings, each with a comment, as a settings file")
-    add("--arch", metavar="NAME[,NAME]", help="search these architectures only; the same as --set model.arch=...")
+    add("--arch", type=_parse_names, metavar="NAME[,NAME]", help="search these architectures only; the same as --set model.arch=...")
     usage = "replace a setting: optim.lr=0.01 fixes a parameter of the space, stage.explore.epochs=5 changes a stage"
     add("--set", action="append", metavar="NAME=VALUE", help=usage)
+
+
+def _parse_names(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("no architecture is named; write NAME or NAME,NAME, such as unet,residual")
+    return text
 
 
 def parse_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -104,7 +109,7 @@ def _advise(name: str, known: Sequence[str]) -> str:
         return f"{to_flag(name)} is given on the command line"
     if "." in name:
         return f"a parameter of the search space is written below [space], a stage as [stage.NAME]: {name}"
-    return f"the nearest is {difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]!r}"
+    return name_nearest(name, known, otherwise="--print-config lists all settings")
 
 
 def _parse(action: argparse.Action, value: Any, folder: Path) -> Any:

@@ -1,9 +1,10 @@
 """Arguments shared by all commands that use a model, and the loading of the named model."""
 
 import argparse
+from functools import partial
 from typing import TYPE_CHECKING
 
-from analysis.runs.files import find_run, is_run_or_model
+from analysis.runs.files import MODELS, find_run, is_run_or_model
 from data.runtime import cli
 from data.runtime.progress import progress_bar
 from search.config.plugins import add_plugin_option
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 def make_parser(prog: str, description: str, epilog: str = "") -> cli.Parser:
     """Return the parser of a command with the argument `model` and the option --plugin."""
     parser = cli.Parser(prog, description, epilog)
-    named = "run folder, its best/ or a .safetensors file (default: %(default)s, the run started or resumed last)"
-    parser.add_argument("model", type=run_path, nargs="?", default=LATEST, metavar="RUN_OR_MODEL", help=named)
+    named = "run folder, its best/ or a .safetensors file (default: %(default)s, the last run with a model)"
+    find = partial(run_path, needs=MODELS[1])
+    parser.add_argument("model", type=find, nargs="?", default=LATEST, metavar="RUN_OR_MODEL", help=named)
     add_plugin_option(parser)
     return parser
 
@@ -34,7 +36,7 @@ def default_to_latest(args: argparse.Namespace, others: str) -> None:
     """
     if args.model.exists() and not is_run_or_model(args.model):
         setattr(args, others, [args.model, *getattr(args, others)])
-        args.model = find_run(LATEST)
+        args.model = find_run(LATEST, needs=MODELS[1])
 
 
 def load_named_model(args: argparse.Namespace) -> "Model":

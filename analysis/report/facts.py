@@ -185,7 +185,7 @@ def describe_environment(run: Run) -> list[tuple[str, str]]:
     limits = {name: value for name, value in options.items() if name.startswith("max_") and value is not None}
     cluster = content.get("cluster", {})
     facts = {
-        "data": data.get("folder"),
+        "data": " + ".join(data.get("folders", ())) or data.get("folder"),
         "images": sizes,
         "left out": _describe_left_out(data.get("left_out", {})),
         "split": data.get("split"),

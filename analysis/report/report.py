@@ -27,6 +27,7 @@ from analysis.runs.files import WEIGHTS, read_json, write_file
 from analysis.runs.importance import compute_importances
 from analysis.runs.run import Run, add_latency, read_run, select_first_stage, thin_trials
 from search.output.model_card import describe_origin
+from search.output.outlook import warn_of_guess
 from search.records.run_dir import format_resume_command
 from search.records.run_state import FORMAT_VERSION
 
@@ -198,6 +199,7 @@ def _describe_best(run: Run) -> dict[str, Any]:
         "reasons": [
             *facts.explain_best(run),
             *([f"{metrics['outlook']}."] if "outlook" in metrics else []),
+            *([f"{warning}."] if (warning := warn_of_guess(metrics)) else []),
             *([describe_origin(trained_on)] if trained_on else []),
             *(f"{warning}." for warning in run.run_json.get("data", {}).get("warnings", ())),
         ],

@@ -13,10 +13,10 @@ WEIGHTS = "model.safetensors"
 MODELS = (WEIGHTS, f"best/{WEIGHTS}")  # weights in a model folder and in a run folder
 
 
-def find_run(name: str | Path) -> Path:
-    """Return a run folder; `latest` is the run started or resumed last. Raise AnalysisError if there is none."""
+def find_run(name: str | Path, *, needs: str = "run.json") -> Path:
+    """Return a run folder; `latest` is the last run with the file `needs`. Raise AnalysisError if there is no run."""
     try:
-        return run_dir.find_run(name)
+        return run_dir.find_run(name, needs=needs)
     except run_dir.RunDirError as error:
         raise AnalysisError(str(error)) from error
 

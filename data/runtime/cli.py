@@ -6,14 +6,19 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 
 class Parser(argparse.ArgumentParser):
-    """The parser of a command; line breaks of the epilog are kept."""
+    """The parser of a command; line breaks of the epilog are kept, and an error is one line without the usage."""
 
     def __init__(self, prog: str, description: str, epilog: str = "") -> None:
         form = argparse.RawDescriptionHelpFormatter
         super().__init__(prog, description=description, epilog=epilog, formatter_class=form)
+
+    def error(self, message: str) -> NoReturn:
+        """Print the error and end with exit code 2."""
+        self.exit(2, fit_width(f"error: {to_printable(message)}", error=True) + "\n")
 
 
 def to_printable(text: str) -> str:
@@ -36,7 +41,8 @@ def parse_path(text: str) -> Path:
         text.encode()
     except UnicodeEncodeError:
         raise argparse.ArgumentTypeError(f"{text!a} is not UTF-8, which Ray and JSON need; rename the folder") from None
-    return Path(text).expanduser().absolute()
+    path = Path(text).expanduser().absolute()
+    return path.resolve() if ".." in path.parts else path
 
 
 def run(command: Callable[[], int | None], *errors: type[Exception]) -> int:

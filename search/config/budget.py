@@ -10,6 +10,7 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _AMOUNTS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 _PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|trials|gpuh|cpuh)")
 SHORTEST_S = 45.0
+SLOW_START = 1 / 3  # fraction of the time of a process from which its start is reported as slow
 
 
 class BudgetError(argparse.ArgumentTypeError, ValueError):
@@ -85,6 +86,22 @@ def extend_budget(budget: Budget, more: Budget, *, used_s: float, used: Mapping[
     if more.device_s is not None:
         return replace(whole, device_s=used[more.device] + more.device_s)
     return replace(whole, wall_s=used_s + (more.wall_s or 0.0))
+
+
+def judge_start(budget: Budget, *, earlier_s: float, used_s: float) -> str:
+    """Return a sentence if the start of a process took much of a time budget, else "".
+
+    `used_s` are the seconds that the run has used, `earlier_s` those of its earlier processes. Raise BudgetError if a
+    new run has no time left.
+    """
+    if budget.wall_s is None:
+        return ""
+    took_s, left_s = used_s - earlier_s, budget.wall_s - compute_wrap_up_s(budget.wall_s) - used_s
+    if left_s <= 0 and not earlier_s:
+        raise BudgetError(f"--budget {budget.text} is too short here: starting took {took_s:.0f} s; use a longer one")
+    if took_s < SLOW_START * (budget.wall_s - earlier_s):
+        return ""
+    return f"starting took {took_s:.0f} s; {max(left_s, 0):.0f} s of {budget.text} are left for training"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,12 @@
 """The stages of a run: data, size, epochs and share of time of each, in presets."""
 
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from models.config import ConfigError
+from models.config import ConfigError, name_nearest
 
 REDUCTION_FACTOR = 3  # ASHA continues one of three trials at each rung
 KEPT_CHECKPOINTS = 8  # best trials of a stage whose weights are kept; as many again to draw controls from
@@ -150,9 +149,8 @@ def check_stages(configured: Mapping[str, Any], preset: str) -> None:
 
 def _check_name(owner: str, name: str, known: Mapping[str, Any]) -> None:
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
         reason = "; --px sets the size of the last stage" if name == "px" else ""
-        raise ConfigError(f"{owner} has no {name!r}; the nearest is {near!r}{reason}")
+        raise ConfigError(f"{owner} has no {name!r}; {name_nearest(name, known)}{reason}")
 
 
 def _check_value(name: str, value: Any, setting: StageSetting) -> None:

@@ -15,7 +15,7 @@ from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.output.model_card import write_card
 from search.output.model_folder import TrainedModel, divide_time, write_model_folder
-from search.output.outlook import describe_outlook
+from search.output.outlook import describe_outlook, warn_of_guess
 from search.records.console import RunConsole, describe_trial
 from search.records.run_dir import read_lines, write_json
 from search.records.run_state import RunState, format_time
@@ -147,13 +147,15 @@ def _describe_training(record: TrialRecord, data_module: DataModule) -> dict[str
 
 
 def report_best(best: TrialRecord, metrics: Mapping[str, Any], console: RunConsole) -> None:
-    """Print the best trial, the interval over its seeds, the outlook and the note on its metrics."""
+    """Print the best trial, the interval over its seeds, the outlook, and what limits the use of the model."""
     console.print(f"  {describe_trial(best)}", lead="best", style="bold green")
     if "seeds" in metrics:
         seeds = metrics["seeds"]
         spread = f"{seeds['mean']:.3f}, 95 % interval {seeds['low']:.3f} to {seeds['high']:.3f}"
         console.print(f"  over {len(seeds['scores'])} seeds: mean score {spread}")
     console.print(f"  {metrics['outlook']}")
+    if warning := warn_of_guess(metrics):
+        console.print(f"  {warning}", style="yellow")
     if metrics["note"]:
         console.print(metrics["note"])
 

@@ -43,6 +43,15 @@ def describe_outlook(
     return f"{_describe_lead(best, records)}; the last half of its training gained {gain:+.3f}: more budget {likely}"
 
 
+def warn_of_guess(metrics: Mapping[str, Any]) -> str:
+    """Return a warning if a model, by its metrics.json, is not better than a constant guess on a split, else ""."""
+    splits = {"val": "validation", "test": "test"}
+    scored = [name for name in splits if "score" in metrics.get(name, {}).get("constant_guess", {})]
+    worse = [name for name in scored if metrics[name]["score"] <= metrics[name]["constant_guess"]["score"]]
+    found = " and ".join(f"the {splits[name]} images (score {metrics[name]['score']:.3f})" for name in worse)
+    return f"The model is not better than a constant guess on {found}: it needs more time or more images" if found else ""
+
+
 def _describe_lead(best: TrialRecord, records: Mapping[str, TrialRecord]) -> str:
     """Return the lead of the best trial, or of its compared ancestor, over the best recipe."""
     if own := name_recipe(best.config):

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from data.runtime.cli import format_count, to_printable
-from data.runtime.progress import Progress, add_bar, build_bars, no_progress
+from data.runtime.progress import Progress, add_bar, build_bars, format_duration, no_progress
 from search.records.run_dir import shorten
 from search.records.trials import TrialRecord
 
@@ -27,6 +27,7 @@ class RunConsole:
         self.counts: Counter[str] = Counter()
         self.running: set[str] = set()
         self.best: dict[str, tuple[float, str]] = {}  # latest score and description, by trial
+        self._before = "none yet"  # shown until a trial of the stage has a score
         self._bars = build_bars(self.console)  # shown by the live block, so never started
         self._live = Live(get_renderable=self._render, console=self.console, refresh_per_second=2, transient=True)
 
@@ -61,11 +62,13 @@ class RunConsole:
 
     def begin(self, stage: str, description: str, deadline: float, end: float) -> None:
         """Enter a stage that ends by `deadline`, of a run that ends by `end`, by time.monotonic()."""
+        if self.best:
+            self._before = f"none yet; in {self.stage} {self._describe_best()}"
         self.stage, self.deadline, self.end = stage, deadline, end
         self.counts.clear()
         self.running.clear()
         self.best.clear()
-        left = f", until {_clock(deadline - time.monotonic())} from now" if deadline else ""
+        left = f", for {format_duration(max(deadline - time.monotonic(), 0))}" if deadline else ""
         self.print(f"  {description}{left}", lead=stage)
 
     def update(self, record: TrialRecord) -> None:
@@ -90,7 +93,7 @@ class RunConsole:
             self.print(f"  best so far {describe_trial(record)}")
 
     def _describe_best(self) -> str:
-        return max(self.best.values(), default=(0.0, "none yet"))[1]
+        return max(self.best.values(), default=(0.0, self._before))[1]
 
     def finish(self) -> None:
         """Print a summary of the stage."""

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from data.runtime.cli import parse_path
+from data.runtime.cli import parse_path, to_printable
 from data.runtime.files import cache_dir, sync, write_atomically
 from data.runtime.storage import is_uri, parse_storage
 
@@ -60,12 +60,18 @@ def hold(out: Path) -> AbstractContextManager[object]:
     return held
 
 
-def find_run(name: str | Path) -> Path:
-    """Return the run folder of that name; `latest` is the run that this user started or resumed last."""
+def find_run(name: str | Path, *, needs: str = "run.json") -> Path:
+    """Return the run folder of that name; `latest` is the run that this user started or resumed last.
+
+    If it lacks the file `needs`, the last run with it is returned, and named on stderr.
+    """
     if str(name) != LATEST:
         return Path(name)
     if runs := list_runs():
-        return runs[0]
+        found = next((run for run in runs if (run / needs).is_file()), runs[0])
+        if found != runs[0]:
+            print(to_printable(f"{LATEST} is {found}; the run {runs[0]} has no {needs}"), file=sys.stderr)
+        return found
     raise RunDirError(f"{LATEST}: no run is known yet; name a run folder, or start a run")
 
 
@@ -80,10 +86,10 @@ def parse_run(text: str) -> Path | str:
     return parse_storage(text) if is_uri(text) else parse_path(str(run_path(text)))
 
 
-def run_path(text: str) -> Path:
-    """Return the run folder that an argument of a command line names."""
+def run_path(text: str, *, needs: str = "run.json") -> Path:
+    """Return the run folder that an argument of a command line names; see `find_run`."""
     try:
-        run = find_run(text)
+        run = find_run(text, needs=needs)
         run.exists()  # raises OSError if the path cannot be looked up
         return run
     except (RunDirError, OSError) as error:
@@ -137,10 +143,11 @@ def is_running(process: int) -> bool:
 
 
 def describe_stop(out: Path) -> str:
-    """Return the lines for a stopped run: its folder, and the command that resumes it."""
+    """Return the lines for a stopped run: its folder, and the commands that report and resume it."""
     if not is_claimed(out):
         return "stopped before the run began"
-    return f"stopped   all results so far are in {shorten(out)}\nresume    {format_resume_command(out)}"
+    report = f"report    {shlex.join(['one-look', 'report', str(shorten(out))])}"
+    return f"stopped   all results so far are in {shorten(out)}\n{report}\nresume    {format_resume_command(out)}"
 
 
 RESTORE = "restore it from a copy, or start a new run"

@@ -15,10 +15,8 @@ from search.records.run_dir import RunDirError, run_path
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code: 0 equal metrics, 1 different metrics, 2 a user error."""
-    parser = argparse.ArgumentParser(
-        prog="one-look reproduce",
-        description="Train a trial of a run again from its record and report whether its metrics are equal.",
-    )
+    purpose = "Train a trial of a run again from its record and report whether its metrics are equal."
+    parser = cli.Parser("one-look reproduce", purpose)
     parser.add_argument("run", type=run_path, metavar="RUN", help="run folder, or latest")
     parser.add_argument("trial_id", metavar="TRIAL", help="trial from trials.csv, such as e0007")
     add_plugin_option(parser)

@@ -151,9 +151,7 @@ def write_portfolio(table: pd.DataFrame, path: Path) -> list[str]:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    p = argparse.ArgumentParser(
-        prog="python -m search.study.portfolio", description="Choose the configurations that a search tries first."
-    )
+    p = cli.Parser("python -m search.study.portfolio", "Choose the configurations that a search tries first.")
     p.add_argument("--data", type=Path, nargs="+", required=True, metavar="DIR", help="data sets, three or more")
     p.add_argument("--minutes", type=float, default=60.0, help="time for trainings (default: %(default)s)")
     p.add_argument("--seconds", type=float, default=40.0, help="time of each training (default: %(default)s)")

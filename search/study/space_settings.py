@@ -5,7 +5,6 @@ architecture, `model.width` for all; `adamw.lr` is the learning rate of one opti
 """
 
 import dataclasses
-import difflib
 import inspect
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,17 @@ from typing import Any
 
 from models.architectures.pretrained import ENCODER_CHOICES
 from models.build import ARCHITECTURES
-from models.config import ConfigError, OnlyIf, PlainConfig, Range, Values, check_choice, check_fields, check_type
+from models.config import (
+    ConfigError,
+    OnlyIf,
+    PlainConfig,
+    Range,
+    Values,
+    check_choice,
+    check_fields,
+    check_type,
+    name_nearest,
+)
 from search.config.encoder import EncoderWeights
 from search.config.trial import SECTIONS, OptimConfig, TrialConfig
 from search.study.space import LR_RANGES, Parameters, build_space, list_values
@@ -42,8 +51,7 @@ def read_space(configured: Mapping[str, Any], encoder: EncoderWeights | None = N
             try:
                 found[parameter] = _read_values(parameter, plain, default.get(parameter))
             except ValueError as error:  # raised by a config
-                single = parameter.replace("/", ".")
-                raise ConfigError(f"{key}: {'' if single == key else f'{single}: '}{error}") from error
+                raise ConfigError(f"{key}: {error}") from error
         if key == "model.arch":
             archs = found[ARCH]
     if encoder is None:
@@ -98,8 +106,8 @@ def _find_parameters(key: str, archs: Sequence[Any]) -> tuple[str, ...]:
     """Return the parameters for a name, for `model.` those of `archs`; raise ConfigError if it is unknown."""
     names = _list_names()
     if key not in names:
-        near = difflib.get_close_matches(key, names, n=1, cutoff=0.0)[0]
-        raise ConfigError(f"there is no parameter {key!r}; the nearest is {near!r}")
+        advice = name_nearest(key, names, otherwise="--print-config lists all parameters")
+        raise ConfigError(f"there is no parameter {key!r}; {advice}")
     left_out = {name for name in ARCHITECTURES if name not in archs} if key.startswith("model.") else set()
     return tuple(parameter for parameter in names[key] if parameter.partition("/")[0] not in left_out)
 
@@ -123,7 +131,7 @@ def _read_values(parameter: str, plain: Any, default: Values | OnlyIf | None) ->
 def _check(parameter: str, config: type, fields: Mapping[str, Any]) -> None:
     """Raise ValueError if a config refuses a value."""
     if parameter == ARCH:
-        check_choice("model.arch", fields["arch"], tuple(ARCHITECTURES))
+        check_choice("arch", fields["arch"], tuple(ARCHITECTURES))
     else:
         config.from_dict(fields)  # type: ignore[attr-defined]
 

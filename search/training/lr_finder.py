@@ -186,9 +186,7 @@ def plot_range_test(test: RangeTest, path: Path, title: str) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the command line's parser."""
-    p = argparse.ArgumentParser(
-        prog="python -m search.training.lr_finder", description="Find a learning rate for a recipe by a range test."
-    )
+    p = cli.Parser("python -m search.training.lr_finder", "Find a learning rate for a recipe by a range test.")
     p.add_argument("--data", type=Path, required=True, help="data set folder")
     p.add_argument("--recipe", required=True, help="recipe to train, such as unet or residual")
     p.add_argument("--width", type=int, help="width of the network (default: the recipe's)")

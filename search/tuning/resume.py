@@ -49,7 +49,7 @@ def resume_trials(
         data_module.first = data_module.recorded_data(*sizes)
     _repair(table, report)
     ended = sum(bool(record.status) for record in table.records.values())
-    report(f"continues after {run_state.used_s:.0f}s; trials ended: {ended}, unfinished: {len(states)}")
+    report(f"continues after {run_state.earlier_s:.0f}s; trials ended: {ended}, unfinished: {len(states)}")
 
 
 def _repair(table: TrialTable, report: Callable[[str], None]) -> None:

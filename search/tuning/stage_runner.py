@@ -10,7 +10,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from data.runtime.cli import format_count
-from search.config.stages import Stage
+from search.config.stages import EPSILON, Stage
 from search.config.trial import TrialConfig
 from search.records.console import RunConsole
 from search.records.run_state import RunState
@@ -126,14 +126,34 @@ class StageRunner:
         return self._select_repeated(stage, previous) if stage.kind == "repeat" else []
 
     def _select_promoted(self, stage: Stage, previous: list[TrialRecord]) -> list[TrialRecord]:
-        """Return the promoted trials, except those without time for one step."""
-        promoted_before = {record.parent_id for record in self._list_counted(stage)}
-        gone = {r.trial_id for r in previous} - self.checkpoints.keys()
-        selected = promote(previous, stage, seed=self.resources.seed, excluded=promoted_before | gone)
+        """Return the promoted trials, or the best finalist, except those without time for one step."""
+        selected = self._find_finalist(stage, previous) or self._promote(stage, previous)
         too_slow = [r for r in selected if not has_time(self.resources, stage, r, trials=len(selected))]
         for record in too_slow:
             self.console.print(f"  {record.trial_id} is not promoted: the {stage.name} stage is too short for one step")
         return [record for record in selected if record not in too_slow]
+
+    def _promote(self, stage: Stage, previous: list[TrialRecord]) -> list[TrialRecord]:
+        """Return the promoted trials; if the first has not the best score, print why it is the first."""
+        promoted_before = {record.parent_id for record in self._list_counted(stage)}
+        available = [r for r in previous if r.trial_id in self.checkpoints and r.trial_id not in promoted_before]
+        excluded = {r.trial_id for r in previous} - {r.trial_id for r in available}
+        selected = promote(previous, stage, seed=self.resources.seed, excluded=excluded)
+        best = rank_trials(available)[:1]
+        if stage.prefers_earlier and selected[:1] != best:
+            near = f"within {EPSILON} of {best[0].trial_id} (score {best[0].score:.3f})"
+            self.console.print(f"  {selected[0].trial_id} is preferred: {near} and earlier in the portfolio")
+        return selected
+
+    def _find_finalist(self, stage: Stage, previous: list[TrialRecord]) -> list[TrialRecord]:
+        """Return the best finalist, which an extended run continues if no candidate is newer than the finalists."""
+        finalists = self._list_counted(stage)
+        is_last = stage is [each for each in self.stages if each.kind == "promote"][-1]
+        if not (is_last and finalists and previous):
+            return []
+        if max(r.started_s for r in previous) > max(r.started_s for r in finalists):
+            return []
+        return [r for r in rank_trials(finalists) if r.trial_id in self.checkpoints][:1]
 
     def _select_repeated(self, stage: Stage, previous: list[TrialRecord]) -> list[TrialRecord]:
         """Return the parents of the best finalists that were trained in full, once per affordable repeat."""
@@ -211,7 +231,7 @@ class StageRunner:
         trials = {
             "search": f"search with {format_count(self.resources.cluster.workers, 'worker')}",
             "fixed": format_count(len(self.configs), "fixed configuration"),
-            "promote": f"{len(parents)} promoted",
+            "promote": f"promoted {', '.join(map(_name_promoted, parents)) or 'none'}",
             "repeat": f"{len(parents)} with other seeds",
         }
         end = self.run_state.began + (self.resources.budget.wall_s or 0)
@@ -235,3 +255,7 @@ class StageRunner:
             metrics["rank_correlation_with_previous_stage"] = correlate_ranks(parents, [r.score for r in children])
         self.run_state.end_stage(metrics)
         self.console.finish()
+
+
+def _name_promoted(record: TrialRecord) -> str:
+    return f"{record.trial_id} ({record.config['model/arch']}, score {record.score:.3f})"

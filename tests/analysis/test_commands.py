@@ -12,7 +12,7 @@ import pytest
 from analysis import AnalysisError, load_model
 from analysis.commands import COMMANDS, main
 from analysis.runs.run import read_run
-from search.records.run_dir import hold
+from search.records.run_dir import find_run, hold
 
 HEAVY = ("torch", "pandas", "plotly", "matplotlib", "onnx", "ray", "optuna", "scipy", "rich", "gradio")
 
@@ -60,6 +60,16 @@ def test_predict_without_a_run_uses_the_latest(latest, tmp_path):
     assert main(["predict", "latest", "photo.png", "--out", "again", "--device", "cpu"]) == 0
     masks = [(tmp_path / folder / "photo_mask.png").read_bytes() for folder in ("predictions", "again")]
     assert masks[0] == masks[1]
+
+
+def test_predict_uses_the_last_run_that_has_a_model(latest, tmp_path, capsys):
+    with hold(tmp_path):
+        (tmp_path / "run.json").write_text("{}")
+    cv2.imwrite("photo.png", np.zeros((20, 30, 3), np.uint8))
+    for photos in (["photo.png"], ["photo.png", "photo.png"]):
+        assert main(["predict", *photos, "--device", "cpu"]) == 0
+        assert capsys.readouterr().err == f"latest is {latest}; the run {tmp_path} has no best/model.safetensors\n"
+    assert load_model("latest", device="cpu").trial_id == "f0001" and find_run("latest") == tmp_path
 
 
 def test_several_photos_or_data_sets_without_a_run_are_all_used(latest, tiny_dataset, capsys):

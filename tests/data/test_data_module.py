@@ -53,6 +53,7 @@ def test_several_folders_are_one_data_set(partial_datasets, tmp_path):
     folders = [partial_datasets[name] for name in ("mask_only", "depth_only")]
     assert build_parser().parse_args(["--data", *map(str, folders), "--seed", "1"]).data == folders
     data_module = DataModule(join_folders(folders, tmp_path), seed=0)
+    assert data_module.describe().startswith(" + ".join(folder.name for folder in folders) + ": ")
     data = data_module.stage_data(fraction=build_stages()[0].fraction, px=build_stages()[0].px)
     assert data_module.sizes() == {"train": 64, "val": 8, "test": 8} and data.stats.mask_known < 1
     assert data.val.stats.mask_known == 0.5 and data.score.sigma == data.val.stats.depth_std

@@ -317,7 +317,7 @@ def test_mistake_gives_one_line_and_exit_code_2(budget, data, says, tiny_dataset
 )
 def test_wrong_statement_exits_with_code_2_before_anything_starts(arguments, says, tiny_dataset, tmp_path):
     process = run("--budget", "60s", "--data", tiny_dataset, "--out", tmp_path / "out", *arguments)
-    assert process.returncode == 2 and says in process.stderr.splitlines()[-1]
+    assert process.returncode == 2 and says in process.stderr and process.stderr.count("\n") == 1
     assert process.stdout == "" and not (tmp_path / "out").exists()
 
 
@@ -398,3 +398,14 @@ def test_failure_before_the_first_trial_cannot_be_resumed(records, kind, monkeyp
     named = dict.fromkeys(("stages", "folder", "run_state", "checkpoints", "console", "interrupt"))
     with pytest.raises(kind, match="none meets this"):
         Experiment._tune(SimpleNamespace(options=options, table=table, **named), None)
+
+
+def test_slow_start_is_printed_with_the_command_that_extends_the_run(tmp_path):
+    lines, experiment = [], Experiment.__new__(Experiment)
+    experiment.folder, experiment.options = tmp_path, SimpleNamespace(storage=None, configs=())
+    experiment.console = SimpleNamespace(print=lambda line, whole: lines.append(line))
+    experiment._announce(SimpleNamespace(dashboard=""), "starting took 88 s")
+    assert lines[-1].startswith("starting took 88 s; to train longer afterwards: python ")
+    assert lines[-1].endswith(f"--resume {tmp_path} --budget 10m")
+    experiment._announce(SimpleNamespace(dashboard=""), "")
+    assert len(lines) == 7

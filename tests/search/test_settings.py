@@ -151,7 +151,7 @@ WRONG = {  # the file, and what its line says
 }
 WRONG_SPACES = {
     '"optim.lrr" = 0.1': "there is no parameter 'optim.lrr'; the nearest is 'optim.lr'",
-    '"model.arch" = ["vgg"]': "model.arch='vgg' is not one of unet, resnet18_ed",
+    '"model.arch" = ["vgg"]': "error: model.arch: arch='vgg' is not one of unet, resnet18_ed",
     '"model.arch" = []': "model.arch: has no value",
     '"model.width" = [2]': "width=2 must be at least 4",
     '"unet.width" = {low = 4, high = 8}': "unet.width: takes a list of values; a range is for real numbers",
@@ -159,7 +159,7 @@ WRONG_SPACES = {
     '"adamw.lr" = {low = 0.0}': "log needs a low above 0",
     '"adamw.lr" = {lo = 0.1}': "a range has no field 'lo'; the nearest is 'low'",
     '"optim.momentum" = {low = 0.1}': "optim.momentum: a range needs high",
-    '"optim.lr" = "fast"': "must be of type float",
+    '"optim.lr" = "fast"': "error: optim.lr: lr='fast' must be of type float",
     '"optim.batch_size" = [8, 8]': "contains a value twice",
     '"augment.flip" = [0.5, 2.0]': "a probability lies within 0 and 1",
     'remove = "augment.flip"': "remove = 'augment.flip' must be a list of parameters",
@@ -208,6 +208,8 @@ def test_file_of_a_windows_editor_is_read(tmp_path):
         ("px=224", "write NAME=VALUE"),
         ("optim.lr", "write NAME=VALUE"),
         ("optim.lrr=0.1", "the nearest is 'optim.lr'"),
+        ("nosuch.key=1", "there is no parameter 'nosuch.key'; --print-config lists all parameters\n"),
+        ("stage.zzz.px=80", "stage has no 'zzz'; it is one of explore, confirm, final\n"),
         ("stage.explore.px=8", "must be a whole number from 48 to 512"),
     ],
 )
@@ -215,6 +217,12 @@ def test_wrong_assignment_is_one_clear_line(assignment, said, capsys):
     assert main(["--budget", "5m", "--set", assignment]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and said in error
+
+
+def test_empty_list_of_architectures_is_refused_by_the_name_of_its_option(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--budget", "5m", "--arch", ""])
+    assert capsys.readouterr().err.startswith("error: argument --arch: no architecture is named")
 
 
 def test_space_without_a_network_that_meets_the_constraint_is_refused_before_anything_starts(tmp_path, capsys):

@@ -2,6 +2,7 @@ import io
 
 import pytest
 
+from data.flags import parse_whole
 from data.runtime import cli
 
 
@@ -57,3 +58,25 @@ def test_error_on_a_terminal_does_not_break_in_mid_word(monkeypatch):
     monkeypatch.setattr("sys.stderr", terminal := _Terminal())
     assert cli.run(lambda: _raise(ValueError("a sentence of a good many words in a line")), ValueError) == 2
     assert terminal.getvalue() == "error: a sentence of a good many words\nin a line\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["--px", "x"], "argument --px: 'x' is not a whole number, at least 1"), (["--bogus"], "--bogus")],
+)
+def test_wrong_argument_is_one_line_without_the_usage(arguments, said, capsys):
+    parser = cli.Parser("one", "A command.")
+    parser.add_argument("--px", type=parse_whole(1))
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args(arguments)
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and said in error
+
+
+def test_path_has_no_parent_references(tmp_path, monkeypatch):
+    (tmp_path / "deep" / "a").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "a")
+    monkeypatch.chdir(tmp_path)
+    assert cli.parse_path("deep/../my run") == tmp_path / "my run"
+    assert cli.parse_path("link/../b") == tmp_path / "deep" / "b"  # as the system reads it
+    assert cli.parse_path("link") == tmp_path / "link"

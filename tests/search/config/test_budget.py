@@ -7,6 +7,7 @@ from search.config.budget import (
     Deadlines,
     compute_wrap_up_s,
     extend_budget,
+    judge_start,
     parse_amount,
     parse_budget,
     plan_deadlines,
@@ -159,3 +160,16 @@ def test_stages_that_begin_late_divide_what_is_left():
     assert late.end == plan.end
     assert plan.reschedule({"final": 0.0}, now=last - 5).stages["final"] == pytest.approx(last)
     assert plan.reschedule({"final": 0.4}, now=last + 50).stages["final"] == pytest.approx(last + 50)
+
+
+def test_slow_start_is_reported_with_the_time_that_is_left():
+    budget = parse_budget("2m")
+    assert judge_start(budget, earlier_s=0, used_s=88) == "starting took 88 s; 24 s of 2m are left for training"
+    assert judge_start(budget, earlier_s=0, used_s=30) == "" != judge_start(budget, earlier_s=60, used_s=90)
+    assert judge_start(parse_budget("5trials"), earlier_s=0, used_s=88) == ""
+
+
+def test_new_run_without_time_after_its_start_ends_and_a_resumed_one_writes_its_model():
+    with pytest.raises(BudgetError, match="--budget 2m is too short here: starting took 115 s; use a longer one"):
+        judge_start(parse_budget("2m"), earlier_s=0, used_s=115)
+    assert "; 0 s of 2m are left" in judge_start(parse_budget("2m"), earlier_s=70, used_s=115)

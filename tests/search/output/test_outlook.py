@@ -1,9 +1,14 @@
 """The line on the lead of the best trial over the recipes and on what more budget would bring."""
 
+import io
+
 import pytest
+from rich.console import Console
 
 from search.config.recipes import NETWORKS, build_recipe
-from search.output.outlook import describe_outlook, name_recipe
+from search.output.finalize import report_best
+from search.output.outlook import describe_outlook, name_recipe, warn_of_guess
+from search.records.console import RunConsole
 from search.records.trials import TrialRecord
 
 FOUND = build_recipe("quick_unet").flat() | {"model/head": "minmax"}
@@ -57,3 +62,15 @@ def test_rise_in_the_second_half_of_the_training_tells_whether_more_budget_helps
     assert f"brought {0.6 - scores[1]:+.3f}: more budget is {says} to help" in line
     assert ("larger images (--px) may" in line) == (says == "not likely")
     assert "more budget" not in outlook(trial("f0001", 0.6, FOUND), scores=(0.6,))
+
+
+def test_model_that_is_not_better_than_a_constant_guess_is_reported():
+    good, bad = ({"score": score, "constant_guess": {"score": 0.0}} for score in (0.1, -0.111))
+    assert warn_of_guess({"val": good, "test": good, "outlook": ""}) == ""
+    warning = warn_of_guess({"val": bad, "test": good})
+    assert "not better than a constant guess on the validation images (score -0.111): it needs" in warning
+    assert "validation images (score -0.111) and the test images (score -0.111)" in warn_of_guess({"val": bad, "test": bad})
+    printed = io.StringIO()
+    best = trial("f0001", -0.111, FOUND)
+    report_best(best, {"val": bad, "outlook": "", "note": ""}, RunConsole(Console(file=printed, width=200)))
+    assert f"  {warn_of_guess({'val': bad})}\n" in printed.getvalue()

@@ -70,6 +70,20 @@ def test_name_of_a_plugin_s_network_is_shown_and_not_obeyed():
     assert "[blink]tiny\\x1b[2J of width 8" in shown(True, [one]).replace("\n", "")
 
 
+def test_best_of_the_earlier_stage_is_shown_until_the_stage_has_a_score_of_its_own():
+    console = RunConsole(Console(file=io.StringIO(), width=120))
+    console.begin("explore", "a search", 0.0, 0.0)
+    console.update(record(1, "completed", 0.25))
+    console.begin("final", "promoted", 0.0, 0.0)
+    assert console._describe_best().startswith("none yet; in explore e1 score 0.250")
+    console.update(record(2, "completed", 0.125))
+    assert console._describe_best().startswith("e2 score 0.125")
+
+
+def test_stage_is_announced_with_its_seconds():
+    assert "explore  a search, for 90 s\n" in shown(False, [])
+
+
 def test_failed_trial_is_never_the_best():
     assert "e3" not in shown(True, [record(2), record(3, "failed", 0.75)])
 

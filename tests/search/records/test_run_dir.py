@@ -14,6 +14,7 @@ from search.records.run_dir import (
     RunDirError,
     check_free,
     claim,
+    describe_stop,
     find_run,
     format_resume_command,
     hold,
@@ -60,6 +61,25 @@ def test_latest_run_is_the_one_started_or_resumed_last_that_exists(tmp_path, mon
     shutil.rmtree(first)
     assert find_run("latest") == second
     assert find_run("./latest") == Path("latest")
+
+
+def test_latest_run_with_a_model_is_named_if_a_later_run_has_none(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ONE_LOOK_CACHE", str(tmp_path / "cache"))
+    first, second = start_run(tmp_path / "1"), start_run(tmp_path / "2")
+    assert run_path("latest", needs="best/model") == second and capsys.readouterr().err == ""  # none has one
+    (first / "best").mkdir()
+    (first / "best" / "model").touch()
+    assert run_path("latest", needs="best/model") == first
+    assert capsys.readouterr().err == f"latest is {first}; the run {second} has no best/model\n"
+    assert find_run("latest") == second
+
+
+def test_stopped_run_is_printed_with_the_commands_that_report_and_resume_it(tmp_path):
+    out = start_run(tmp_path / "my run")
+    stopped, report, resume = describe_stop(out).splitlines()
+    assert stopped == f"stopped   all results so far are in {out}"
+    assert shlex.split(report) == ["report", "one-look", "report", str(out)]
+    assert shlex.split(resume)[-2:] == ["--resume", str(out)]
 
 
 def test_latest_run_that_is_not_on_record_is_looked_for_in_runs(tmp_path, monkeypatch):

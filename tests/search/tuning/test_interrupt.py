@@ -85,7 +85,7 @@ def test_run_whose_process_group_gets_a_signal_stops(name, out, training):
         timeout=HANG_S
     )  # without the watch, Ray ends it after 60 s, with another exit code
     assert process.returncode == 130 and stderr == ""
-    stopped, resume = stdout.splitlines()[-2:]
+    stopped, _, resume = stdout.splitlines()[-3:]
     assert stopped == f"stopped   all results so far are in {out}" and resume.startswith("resume    python ")
     check_stopped(out, recorded)
 

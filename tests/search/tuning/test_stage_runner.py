@@ -283,8 +283,30 @@ def test_no_trial_skips_a_stage_that_has_no_new_candidates(run):
     assert next(run.stages, None) is None
     later = run.again(extended=True)
     later.runner.configs = run.runner.configs
-    assert later.run_stage([]) == [] and next(later.stages, None) is None
-    assert [r.parent_id for r in later.table.list_begun("final")] == ["c0001"]
+    assert later.run_stage([]) == []
+    assert names(later.run_stage([0.8])) == [("f0002", "f0001")]  # no candidate is newer than the finalist
+    assert [stage["name"] for stage in later.run_state.stages[-2:]] == ["explore", "final"]
+
+
+def test_extended_run_without_a_new_candidate_continues_its_best_finalist(run):
+    run.runner.stages = (EXPLORE, FINAL)
+    run.run_stage([0.1, 0.2, 0.3, 0.4])
+    run.run_stage([0.7, 0.5])
+    assert next(run.stages, None) is None
+    later = run.again(extended=True)
+    later.runner.stages = run.runner.stages
+    assert later.run_stage([]) == []
+    (spec,) = later.run_stage([0.8])
+    assert (spec.trial_id, spec.parent_id, spec.parent) == ("f0003", "f0001", "f0001")
+    assert later.console.lines[-1].startswith("final: promoted f0001 (unet, score 0.700), ")
+
+
+def test_promoted_trials_are_named_and_why_the_first_is_not_the_best(run):
+    run.runner.stages = (EXPLORE, dataclasses.replace(FINAL, top_k=1, prefers_earlier=True))
+    run.run_stage([0.21, 0.23, 0.1, 0.1])
+    run.run_stage([0.5])
+    assert run.console.lines[1] == "  e0001 is preferred: within 0.03 of e0002 (score 0.230) and earlier in the portfolio"
+    assert run.console.lines[2].startswith("final: promoted e0001 (unet, score 0.210), ")
 
 
 def test_nothing_begins_once_the_run_is_stopped(run):
