@@ -120,7 +120,7 @@ class DataModule:
             triplets = getattr(self.splits, name)
             if size and not any(getattr(triplet, task) for triplet in triplets for task in needed):
                 problem = f"no image of the {name} split has a {' or '.join(sorted(needed))}"
-                raise DataError(f"{self.dataset.root}: {problem}, and [score] counts {counted} alone")
+                raise DataError(f"{self.dataset.label}: {problem}, and [score] counts {counted} alone")
 
     def prepare_data(self, px: int, *, deadline: float | None = None) -> None:
         """Decode the triplets at `px`, as many as time allows, to find faults early; see `check_left_out`."""
@@ -132,7 +132,7 @@ class DataModule:
     def check_left_out(self) -> None:
         """Raise DataError if more than a tenth of the triplets is left out and `allow_bad` is not set."""
         if self.left_out.too_many and not self.allow_bad:
-            message = f"{self.dataset.root}: {self.left_out.describe()}; run one-look check, or search"
+            message = f"{self.dataset.label}: {self.left_out.describe()}; run one-look check, or search"
             raise DataError(f"{message} without these triplets by adding --allow-bad")
 
     def stage_data(
@@ -212,8 +212,8 @@ class DataModule:
 
     def _build_stage_data(self, train: Pack, val: Pack) -> StageData:
         if self.first is None:
-            _check_foreground(self.dataset.root, "training", train.stats)
-            _check_foreground(self.dataset.root, "validation", val.stats)
+            _check_foreground(self.dataset.label, "training", train.stats)
+            _check_foreground(self.dataset.label, "validation", val.stats)
             score = Score(sigma=val.stats.depth_std or 1.0, weights=self.weights)
             self.first = StageData(train=train, val=val, stats=train.stats, score=score)
         return StageData(train=train, val=val, stats=self.first.stats, score=self.first.score)
@@ -263,12 +263,12 @@ class DataModule:
         return source | joined | named | meaning | self.sizes() | faults
 
 
-def _check_foreground(root: Path, name: str, stats: Stats) -> None:
+def _check_foreground(folder: str, name: str, stats: Stats) -> None:
     """Raise DataError if all known masks of a split are empty or all are full, so that no IoU can be measured."""
     if stats.mask_known and not stats.mask_std:
         kind = "full" if stats.mask_mean else "empty"
         problem = f"all masks of the {name} images looked at are {kind}"
-        raise DataError(f"{root}: {problem}; correct them, or their meaning by mask_values in dataset.json")
+        raise DataError(f"{folder}: {problem}; correct them, or their meaning by mask_values in dataset.json")
 
 
 def load_data_module(run: Mapping[str, Any], moved_to: Sequence[Path] = ()) -> DataModule:

@@ -65,7 +65,7 @@ def _split_backgrounds(dataset: Dataset, seed: int, share: float = HELD_OUT) -> 
         unknown = {name.rpartition("/")[2] for name in backgrounds} == {"unknown"}  # joined folders add a prefix
         problem = "its backgrounds are unknown" if unknown else "it has 1 background"
         remedy = "use --group-size (1 if each image has its own), or name the background in each line of manifest.csv"
-        raise DataError(f"{dataset.root}: {problem}, and a split needs 2; {remedy}")
+        raise DataError(f"{dataset.label}: {problem}, and a split needs 2; {remedy}")
     val, test = _hold_out(backgrounds, seed, share)
     names = dict.fromkeys(backgrounds, "train") | dict.fromkeys(val, "val") | dict.fromkeys(test, "test")
     return _build_splits(dataset, lambda triplet: names[triplet.background])
@@ -86,7 +86,7 @@ def split_randomly(dataset: Dataset, *, seed: int = 0) -> Splits:
     test = {triplet.id for triplet in held_out.test or held_out.val}
     ids = {triplet.id for triplet in dataset.triplets} - test
     if len(ids) < 2:
-        raise DataError(f"{dataset.root}: {len(ids)} triplet cannot be split; add more")
+        raise DataError(f"{dataset.label}: {len(ids)} triplet cannot be split; add more")
     names = dict.fromkeys(test, "test") | dict.fromkeys(ids, "train") | dict.fromkeys(_hold_out(ids, seed)[0], "val")
     return _build_splits(dataset, lambda triplet: names[triplet.id])
 
@@ -171,7 +171,7 @@ def _split_by_column(dataset: Dataset, seed: int) -> Splits:
     for name in ("train", "val"):
         if not getattr(splits, name):
             remedy = f"mark some in manifest.csv or put some into {name}/, or use --group-size if none are known"
-            raise DataError(f"{dataset.root}: its split names no {name} images; {remedy}")
+            raise DataError(f"{dataset.label}: its split names no {name} images; {remedy}")
     return splits
 
 

@@ -250,9 +250,10 @@ class StageRunner:
         busy = round(fit_s / (at_once * wall_s), 4)
         metrics: dict[str, Any] = {"trials": len(records), "at_once": at_once, "busy": busy}
         if stage.kind == "promote":
-            children = [r for r in rank_trials(ended) if r.parent_id]
-            parents = [self.table.records[r.parent_id].score for r in children]
-            metrics["rank_correlation_with_previous_stage"] = correlate_ranks(parents, [r.score for r in children])
+            parents = {r.trial_id: r for r in self.table.records.values() if r.stage != stage.name}
+            children = [r for r in rank_trials(ended) if r.parent_id in parents]  # without continued finalists
+            scores = [parents[r.parent_id].score for r in children], [r.score for r in children]
+            metrics["rank_correlation_with_previous_stage"] = correlate_ranks(*scores)
         self.run_state.end_stage(metrics)
         self.console.finish()
 

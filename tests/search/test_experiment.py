@@ -408,4 +408,4 @@ def test_slow_start_is_printed_with_the_command_that_extends_the_run(tmp_path):
     assert lines[-1].startswith("starting took 88 s; to train longer afterwards: python ")
     assert lines[-1].endswith(f"--resume {tmp_path} --budget 10m")
     experiment._announce(SimpleNamespace(dashboard=""), "")
-    assert len(lines) == 7
+    assert len(lines) == 9
