@@ -34,7 +34,12 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--config", type=parse_path, metavar="FILE", help="settings file (TOML); other options override it")
     add("--print-config", action="store_true", help="print all settings, each with a comment, as a settings file")
-    add("--arch", type=_parse_names, metavar="NAME[,NAME]", help="search these architectures only; the same as --set model.arch=...")
+    add(
+        "--arch",
+        type=_parse_names,
+        metavar="NAME[,NAME]",
+        help="search these architectures only; the same as --set model.arch=...",
+    )
     usage = "replace a setting: optim.lr=0.01 fixes a parameter of the space, stage.explore.epochs=5 changes a stage"
     add("--set", action="append", metavar="NAME=VALUE", help=usage)
 

@@ -59,7 +59,7 @@ def test_lead_is_that_of_the_latest_stage_with_a_recipe():
 )
 def test_rise_in_the_second_half_of_the_training_tells_whether_more_budget_helps(scores, says):
     line = outlook(trial("f0001", 0.6, FOUND), scores=scores)
-    assert f"brought {0.6 - scores[1]:+.3f}: more budget is {says} to help" in line
+    assert f"gained {0.6 - scores[1]:+.3f}: more budget is {says} to help" in line
     assert ("larger images (--px) may" in line) == (says == "not likely")
     assert "more budget" not in outlook(trial("f0001", 0.6, FOUND), scores=(0.6,))
 
@@ -69,7 +69,9 @@ def test_model_that_is_not_better_than_a_constant_guess_is_reported():
     assert warn_of_guess({"val": good, "test": good, "outlook": ""}) == ""
     warning = warn_of_guess({"val": bad, "test": good})
     assert "not better than a constant guess on the validation images (score -0.111): it needs" in warning
-    assert "validation images (score -0.111) and the test images (score -0.111)" in warn_of_guess({"val": bad, "test": bad})
+    assert "validation images (score -0.111) and the test images (score -0.111)" in warn_of_guess(
+        {"val": bad, "test": bad}
+    )
     printed = io.StringIO()
     best = trial("f0001", -0.111, FOUND)
     report_best(best, {"val": bad, "outlook": "", "note": ""}, RunConsole(Console(file=printed, width=200)))
