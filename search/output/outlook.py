@@ -49,9 +49,7 @@ def warn_of_guess(metrics: Mapping[str, Any]) -> str:
     scored = [name for name in splits if "score" in metrics.get(name, {}).get("constant_guess", {})]
     worse = [name for name in scored if metrics[name]["score"] <= metrics[name]["constant_guess"]["score"]]
     found = " and ".join(f"the {splits[name]} images (score {metrics[name]['score']:.3f})" for name in worse)
-    return (
-        f"The model is not better than a constant guess on {found}: it needs more time or more images" if found else ""
-    )
+    return found and f"The model is not better than a constant guess on {found}: it needs more time or more images"
 
 
 def _describe_lead(best: TrialRecord, records: Mapping[str, TrialRecord]) -> str:

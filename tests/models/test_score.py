@@ -66,7 +66,8 @@ def test_wrong_weights_are_refused(configured, said):
 def test_formula_names_what_counts():
     both = describe_score(DEFAULT_WEIGHTS, SCORED, "0.2")
     assert both == (
-        "½ · IoU of the mask + ½ · (1 - RMSE of the depth / 0.2): about 0 for a constant guess, 1 for a perfect prediction"
+        "½ · IoU of the mask + ½ · (1 - RMSE of the depth / 0.2): "
+        "about 0 for a constant guess, 1 for a perfect prediction"
     )
     assert describe_score(DEFAULT_WEIGHTS, [name for name in SCORED if METRICS[name].needs == {"mask"}]).startswith(
         "IoU of the mask (no depth is known): 0 for"

@@ -79,7 +79,7 @@ def test_every_path_is_absolute_once_it_is_parsed(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     args = build_parser().parse_args(["--out", "one", "--data", "a", "~/b", "--grid", "../grid.json"])
     assert args.out == tmp_path / "one" and args.data == [tmp_path / "a", tmp_path / "home" / "b"]
-    assert args.grid == tmp_path / ".." / "grid.json"
+    assert args.grid == tmp_path.parent / "grid.json"
     assert build_parser().parse_args(["--resume", "one"]).resume == tmp_path / "one"
 
 
