@@ -8,10 +8,11 @@ because a single image does not determine them. A baseline that ignores the imag
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import tee
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from jaxtyping import Bool
@@ -34,6 +35,10 @@ if TYPE_CHECKING:  # these imports take seconds, and --help does not need them
 
 METRICS = ("score", "iou", "boundary_f", "mae_mask", "rmse_depth", "explained_depth", "delta1")
 BASELINE = "baseline"
+LEGEND = (
+    "[low, high]: 95 % interval of the mean over the images. baseline: foreground everywhere, and depth that increases "
+    "evenly from the bottom to the top."
+)
 EPILOG = """\
 iou, boundary_f (F-measure of the outline, within 0.75 % of the diagonal) and mae_mask measure the mask thresholded at
 0.5; rmse_depth, explained_depth (1 = all of the depth's variance, 0 = no better than its mean) and delta1 (share of
@@ -42,10 +47,12 @@ run, computed from these values. All are means over the images that have the tru
 foreground), with the 95 % interval of a bootstrap over images. The baseline predicts foreground everywhere, and depth
 that increases evenly from the bottom to the top.
 
-Exit code: 0 done (images that cannot be measured are named and left out), 2 wrong arguments or nothing to measure.
+Exit code: 0 done (images that cannot be measured are named and left out), 2 wrong arguments, or a data set cannot be
+measured (the others are).
 """
 
 BoolMap = Bool[np.ndarray, "h w"]
+T = TypeVar("T")
 
 
 def align_depth(prediction: FloatMap, truth: FloatMap, known: BoolMap) -> FloatMap:
@@ -152,14 +159,19 @@ def summarize_metrics(table: "pd.DataFrame") -> "pd.DataFrame":
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def format_summary(folder: Path, summary: "pd.DataFrame") -> str:
-    """Format the means as lines of text."""
+def format_summary(folder: Path, summary: "pd.DataFrame", weights: Mapping[str, float]) -> str:
+    """Format the means as lines of text; `weights` are those of the score."""
+    from models.score import describe_score, find_tasks
+
     known = [name for name in METRICS if summary[(name, "mean")].notna().any()]
     lines = [f"{folder}, {int(summary[('images', '')].iloc[0])} images"]
     lines.append(f"  {'':<10}" + "".join(f"{name:>24}" for name in known))
     for by, row in summary.iterrows():
         cells = (f"{row[(name, 'mean')]:.3f} [{row[(name, 'low')]:.3f}, {row[(name, 'high')]:.3f}]" for name in known)
         lines.append(f"  {by:<10}" + "".join(f"{cell:>24}" for cell in cells))
+    if "score" in known:
+        tasks = find_tasks({"iou", "rmse_depth"}.intersection(known))
+        lines.append(f"  score: {describe_score(weights, [name for name in weights if find_tasks([name]) <= tasks])}")
     return "\n".join(lines)
 
 
@@ -190,10 +202,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return cli.run(lambda: _evaluate(args), AnalysisError, DataError)
 
 
-def _evaluate(args: argparse.Namespace) -> None:
+def _evaluate(args: argparse.Namespace) -> int:
+    """Measure the data sets that can be measured; return the exit code."""
     import pandas as pd
 
-    tables = []
     check_file(args.table)
     default_to_latest(args, "folders")
     roles = read_role_flags(args)
@@ -201,18 +213,38 @@ def _evaluate(args: argparse.Namespace) -> None:
         named = "--images, --masks and --depth name sub-folders of one folder"
         raise DataError(f"{named}; measure the other data sets in separate calls")
     fields = read_meaning_flags(args)
-    datasets = [open_dataset(folder, roles=roles, fields=fields) for folder in args.folders]
+    datasets = _keep_measurable(partial(open_dataset, folder, roles=roles, fields=fields) for folder in args.folders)
     for dataset in datasets:
         for line in filter(None, (dataset.description, *dataset.warnings)):
             print(cli.to_printable(f"{dataset.root}: {line}"))
+    if not datasets:
+        return 2
     model = load_named_model(args)
-    for dataset in datasets:
-        with progress_bar(f"measuring {dataset.root.name}") as progress:
-            table = evaluate(model, dataset, progress=progress)
-        print(format_summary(dataset.root, summarize_metrics(table)))
-        tables.append(table.assign(folder=str(dataset.root)))
-    if args.table:
+    tables = _keep_measurable(partial(_measure, model, dataset) for dataset in datasets)
+    if tables:
+        print(LEGEND)
+    if tables and args.table:
         write_file(args.table, pd.concat(tables).to_csv(index=False).encode())
+    return 0 if len(tables) == len(args.folders) else 2
+
+
+def _keep_measurable(calls: Iterable[Callable[[], T]]) -> list[T]:
+    """Return the results of calls for one data set each; print the errors of those that fail."""
+    results: list[T] = []
+    for call in calls:
+        try:
+            results.append(call())
+        except (AnalysisError, DataError) as error:
+            cli.print_error(error)
+    return results
+
+
+def _measure(model: "Model", dataset: Dataset) -> "pd.DataFrame":
+    """Measure a model on a data set, print the means and return the metrics of each image."""
+    with progress_bar(f"measuring {dataset.root.name}") as progress:
+        table = evaluate(model, dataset, progress=progress)
+    print(format_summary(dataset.root, summarize_metrics(table), model.score.weights))
+    return table.assign(folder=str(dataset.root))
 
 
 if __name__ == "__main__":

@@ -178,13 +178,10 @@ class DataModule:
         if self.split == "random" or backgrounds >= FEW_BACKGROUNDS:
             return ""
         images, tested = len(self.splits.val), len(self.splits.test)
-        seen = f"{format_count(images, 'image')} of {format_count(backgrounds, 'background')}"
-        seen += f" validate{'s' * (images == 1)}"
-        test = f", {format_count(tested, 'image')} test{'s' * (tested == 1)}" if tested else ", there is no test split"
+        seen = f"the validation split has {format_count(images, 'image')} of {format_count(backgrounds, 'background')}"
+        test = f"the test split {format_count(tested, 'image')}" if tested else "there is no test split"
         worth = SCORE_SPREAD / backgrounds**0.5
-        return (
-            f"{seen}{test}: scores are accurate to about {worth:.2f}, smaller differences are chance; add backgrounds"
-        )
+        return f"{seen}, {test}: differences of scores below {worth:.2f} may be chance; add images of more backgrounds"
 
     def describe_mixed(self) -> str:
         """Return how many triplets are in no split because of their foreground, or that foregrounds are shared."""
@@ -247,9 +244,9 @@ class DataModule:
         """Describe in one line how the data set is interpreted."""
         triplets, dataset = self.dataset.triplets, self.dataset
         backgrounds = len({triplet.background for triplet in triplets})
-        source = "by column split" if has_split_column(dataset) else f"of {backgrounds:,} backgrounds"
+        source = ", split as the data set defines it" if has_split_column(dataset) else f" of {backgrounds:,} backgrounds"
         meaning = f"{dataset.description}; " if dataset.description else ""
-        return f"{dataset.label}: {meaning}{len(triplets):,} triplets {source}"
+        return f"{dataset.label}: {meaning}{len(triplets):,} images{source}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the `data` entry of run.json, from which `load_data_module` restores this object."""

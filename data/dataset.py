@@ -230,6 +230,11 @@ class Dataset:
         if self.doubts:
             raise DataError("; also ".join((self.doubts[0], *self.warnings)))
 
+    def list_usable(self) -> tuple[Triplet, ...]:
+        """Return the triplets whose entries can be used."""
+        left_out = {one.image for one in self.unusable}
+        return tuple(triplet for triplet in self.triplets if triplet.image not in left_out)
+
     @property
     def folders(self) -> tuple["Dataset", ...]:
         """The joined folders, or the data set itself if it joins none; each has one spec."""

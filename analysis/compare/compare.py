@@ -1,6 +1,6 @@
 """Make the missing runs of a comparison, measure the models of all runs in the same way, and write table and plot."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import count
 from typing import Any
 
@@ -125,15 +125,19 @@ def format_estimate(values: "pd.Series[float]", *, sign: str = "") -> str:
     known = values.dropna().to_numpy(dtype=float)
     if not len(known):
         return "-"
-    mean, low, high = (f"{value:{sign}.3f}" for value in estimate_mean(known))
-    return f"{mean} [{low}, {high}]"
+    return _format_interval(estimate_mean(known), runs=len(known), sign=sign)
 
 
 def format_range(values: "pd.Series[float]", *, sign: str = "") -> str:
     """Return mean [lowest, highest]."""
     known = values.dropna()
-    mean, low, high = (f"{value:{sign}.3f}" for value in (known.mean(), known.min(), known.max()))
-    return f"{mean} [{low}, {high}]" if len(known) else "-"
+    return _format_interval((known.mean(), known.min(), known.max()), runs=len(known), sign=sign)
+
+
+def _format_interval(values: Iterable[float], *, runs: int, sign: str) -> str:
+    """Return mean [low, high], only the mean of a single run, or "-" without a run."""
+    mean, low, high = (f"{value:{sign}.3f}" for value in values)
+    return f"{mean} [{low}, {high}]" if runs > 1 else mean if runs else "-"
 
 
 def _format_wall_times(wall_s: "pd.Series[float]", budget: Budget) -> str:
@@ -204,7 +208,7 @@ def _label(figure: Figure, ax: Axes, ends: Axes, runs: pd.DataFrame) -> None:
         each.axhline(0, color="0.6", linewidth=0.8, zorder=0)
         each.grid(axis="y", alpha=0.25)
     ax.set_xlim(0, runs["wall_s"].max())
-    title = f"dots: mean [95 %], {seeds} seed{'s' if seeds > 1 else ''}"
+    title = f"dots: mean [95 %], {seeds} seeds" if seeds > 1 else "dots: 1 seed"
     beside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1), "alignment": "left", "frameon": False}
     ends.legend(**beside, fontsize="small", title=title, title_fontsize="small", handlelength=3.5)
     caption = (

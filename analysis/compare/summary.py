@@ -40,6 +40,12 @@ def summarize_runs(*runs: Path | str) -> pd.DataFrame:
     return pd.DataFrame([_summarize(Path(run)) for run in runs])
 
 
+def warn_of_data(runs: pd.DataFrame) -> str:
+    """Return a warning if runs, as `summarize_runs` returns them, used different data; "" if they did not."""
+    names = sorted(set(runs["data"]))
+    return f"WARNING: these runs used different data ({', '.join(names)}): do not rank them" if len(names) > 1 else ""
+
+
 def build_results_table(runs: pd.DataFrame) -> str:
     """Return a Markdown table with a row for each run and each split that its model was measured on."""
     rows = []

@@ -38,7 +38,7 @@ BRIGHT: dict[str, Any] = {"linewidth": 1.8, "markersize": 4, "zorder": 2}
 
 
 def plot_curves(curves: pd.DataFrame) -> Figure:
-    """Plot losses, validation metrics and learning rates of every trial against the images seen, a row per stage.
+    """Plot losses, validation metrics and learning rates of every trial against the images seen, two rows per stage.
 
     The best trials of each stage are in colour, the others grey; a trial has the colour of the trial whose weights it
     started from. Trials have different losses, so only validation metrics can be compared. `curves` are the curves of
@@ -46,15 +46,18 @@ def plot_curves(curves: pd.DataFrame) -> Figure:
     """
     curves = add_colours(curves.reset_index(drop=True))
     panels = {name: title for name, title in PANELS.items() if name in curves and curves[name].notna().any()}
-    rows = list(curves.groupby(STAGE, sort=False))
-    figure = Figure(figsize=(3 * len(panels) + 2.6, 2.7 * len(rows) + 0.3), layout="constrained")
-    grid = figure.subplots(len(rows), len(panels), squeeze=False)
+    stages = list(curves.groupby(STAGE, sort=False))
+    columns = len(panels) // 2 + 1  # in two rows for each stage, whose last place has the legend
+    figure = Figure(figsize=(3.2 * columns, 5.4 * len(stages) + 0.3), layout="constrained")
+    grid = figure.subplots(2 * len(stages), columns, squeeze=False).reshape(len(stages), -1)
     several = len(set(curves["run"])) > 1
-    for axes, ((run, name), stage) in zip(grid, rows, strict=True):
-        _draw_stage(dict(zip(panels, axes, strict=True)), stage)
+    for axes, ((run, name), stage) in zip(grid, stages, strict=True):
+        _draw_stage(dict(zip(panels, axes, strict=False)), stage, axes[-1])
         axes[0].set_ylabel(f"{Path(str(run)).name}\n{name}" if several else str(name), fontweight="bold")
-    for ax, title in zip(grid[0], panels.values(), strict=True):
-        ax.set_title(title, fontsize="medium")
+        for ax, title in zip(axes, panels.values(), strict=False):
+            ax.set_title(title, fontsize="medium")
+        for ax in axes[len(panels) :]:
+            ax.set_axis_off()
     figure.supxlabel("images seen", fontsize="medium")
     return figure
 
@@ -79,8 +82,8 @@ def build_times_table(times: pd.DataFrame) -> str:
     return markdown_table([{str(name): _format_cell(str(name), value) for name, value in row.items()} for row in rows])
 
 
-def _draw_stage(axes: Mapping[str, Axes], stage: pd.DataFrame) -> None:
-    """Draw the trials of a stage, the best last, and list them in a legend beside the last panel."""
+def _draw_stage(axes: Mapping[str, Axes], stage: pd.DataFrame, place: Axes) -> None:
+    """Draw the trials of a stage, the best last, and list them in a legend at `place`."""
     worst_first = stage.sort_values("rank", ascending=False, na_position="first", kind="stable")
     grey = int(stage.drop_duplicates(TRIAL)["colour"].isna().sum())
     for _, trial in worst_first.groupby(TRIAL, sort=False):
@@ -96,8 +99,8 @@ def _draw_stage(axes: Mapping[str, Axes], stage: pd.DataFrame) -> None:
         ax.tick_params(which="both", labelsize="small")
         ax.grid(alpha=0.25)
     lines = {str(line.get_label()): line for line in ax.lines[::-1]}
-    look = {"loc": "upper left", "bbox_to_anchor": (1, 1), "alignment": "left", "frameon": False}
-    ax.legend(list(lines.values()), list(lines), **look, fontsize="small", title=LEGEND, title_fontsize="small")
+    look = {"loc": "upper left", "alignment": "left", "frameon": False}
+    place.legend(list(lines.values()), list(lines), **look, fontsize="small", title=LEGEND, title_fontsize="small")
 
 
 def _format_cell(name: str, value: Any) -> str:

@@ -68,11 +68,14 @@ def _predict(args: argparse.Namespace) -> int:
         predictor = PhotoPredictor(model, args.out, metres=args.metres, progress=progress)
         predictor.write(photos)
     rate = predictor.done / (time.perf_counter() - begin)
-    skipped = f", {cli.format_count(predictor.skipped, 'file')} skipped" if predictor.skipped else ""
-    done = cli.format_count(predictor.done, "photo")
+    skipped = cli.format_count(predictor.skipped, "file")
+    if not predictor.done:
+        print(f"no photo could be predicted: {skipped} skipped")
+        return 1
+    done, skipped = cli.format_count(predictor.done, "photo"), f", {skipped} skipped" if predictor.skipped else ""
     print(f"{done} in {args.out}{skipped} ({rate:.1f} per second, without loading the model)")
     print(cli.to_printable(model.origin))
-    return 0 if predictor.done else 1
+    return 0
 
 
 if __name__ == "__main__":

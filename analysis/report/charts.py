@@ -12,6 +12,7 @@ from analysis.report.style import (
     HEIGHT,
     PLAIN,
     SCORE,
+    SHAPES,
     STAGES,
     TITLE_PX,
     choose_score_range,
@@ -57,13 +58,15 @@ def plot_best_over_time(curves: pd.DataFrame, spans: list[Span], *, shown: Colle
 def plot_learning_curves(curves: pd.DataFrame, stage: str) -> go.Figure:
     """Plot a metric of all trials of a stage by epoch, the best trials in bold; a menu selects the metric.
 
+    Colours show the architectures, or the trials if there are few.
     If the last report of a trial repeats its best epoch, whose weights it keeps, the curve ends one epoch earlier.
     """
     mine = curves[curves["stage"] == stage]
     shown = [name for name in CURVES if name in mine and mine[name].notna().any()]
+    by = "trial_id" if mine["trial_id"].nunique() <= len(SHAPES) else ARCH
     traces = [
         _draw_curve(group, name, colour, place=place)
-        for name, colour, trials in group_by_colour(mine, ARCH)
+        for name, colour, trials in group_by_colour(mine, by)
         for place, group in _group_by_dash(trials)
     ]
     buttons = []
@@ -131,7 +134,7 @@ def plot_phases(rows: pd.DataFrame) -> go.Figure:
         for name, (length, colour) in looks.items()
     ]
     return make_figure(
-        f"How {whole:.1f} {unit} were spent",
+        f"Time by phase ({whole:.1f} {unit} in all)",
         traces,
         xaxis={"title": f"{unit} (pale: no worker is training)"},
         yaxis={"autorange": "reversed", "showgrid": False},

@@ -15,10 +15,10 @@ from models.score import DEFAULT_WEIGHTS, describe_score
 SHOWN = "score iou dice boundary_f mae_mask false_area rmse_depth abs_rel delta1 ssim_depth".split()  # noqa: SIM905
 STATUSES = {
     "completed": "trained to its planned end",
-    "ended_by_budget": "ended by the budget, with an annealed learning rate; their scores count",
-    "stopped": "stopped early (ASHA)",
-    "failed": "failed",
-    "running": "running",
+    "ended_by_budget": "reached the time limit with an annealed learning rate, so the score counts",
+    "stopped": "ended early by ASHA, because others scored higher",
+    "failed": "ended with an error",
+    "running": "still training",
     "unfinished": "still running when the run ended",
 }
 

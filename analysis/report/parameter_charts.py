@@ -105,10 +105,11 @@ def plot_score_against(trials: pd.DataFrame, cost: str) -> go.Figure:
     look: dict[str, Any] = {"textposition": "top center", "textfont": {"size": 11}, "cliponaxis": False}
     named = {"mode": "lines+text", "text": best["trial_id"], "name": "Pareto front", "hoverinfo": "skip"}
     steps = go.Scatter(x=best[cost], y=best["score"], line=line, **named, **look)
+    decade = {"type": "log", "dtick": "D2"} if known[cost].max() >= 10 * known[cost].min() else {}
     return make_figure(
         f"Score against {COSTS[cost].partition(' (')[0]}",
         [steps, *traces],
-        xaxis={"title": COSTS[cost], "type": "log", "dtick": "D2", "tickformat": "~s"},
+        xaxis={"title": COSTS[cost], "tickformat": "~s", **decade},
         yaxis={"title": SCORE, "range": choose_score_range(known["score"])},
     )
 

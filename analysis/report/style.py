@@ -22,10 +22,9 @@ SHAPES = {
     "#cc79a7": "x",
     "#b8a800": "star",  # a darker yellow, legible on white
 }
-_BLUE, _RED, _GREEN, _ORANGE, _SKY, _PURPLE, _YELLOW = SHAPES
+_BLUE, _RED, _GREEN, _ORANGE, _SKY, _PURPLE, *_ = SHAPES
 STAGES = {"explore": "#8c96a8", "confirm": _ORANGE, "final": _GREEN, "repeat": _PURPLE}
 ARCHS = {"unet": _BLUE, "resnet18_ed": _RED, "residual": _GREEN, "atrous": _ORANGE, "efficientnet_lite": _SKY}
-MORE = (_PURPLE, _YELLOW)  # colours of names without a fixed colour
 PLAIN, FAINT = "#7d8797", "rgba(125,135,151,0.35)"
 HEIGHT = 380
 SCORE = "score (0 constant guess, 1 perfect)"
@@ -35,15 +34,15 @@ TITLE_PX = 40  # height of the title in the margin above a chart
 
 
 def assign_colours(names: Sequence[str], known: dict[str, str]) -> dict[str, str]:
-    """Return a colour for each name: its fixed colour, or else the next one of MORE, in alphabetic order."""
-    new = sorted(set(names) - set(known))
-    return known | {name: MORE[number % len(MORE)] for number, name in enumerate(new)}
+    """Return a colour for each name: its fixed colour, or else the next one that is not fixed, in alphabetic order."""
+    new, free = sorted(set(names) - set(known)), [colour for colour in SHAPES if colour not in known.values()]
+    return known | {name: free[number % len(free)] for number, name in enumerate(new)}
 
 
 def group_by_colour(trials: pd.DataFrame, column: str) -> list[tuple[str, str, pd.DataFrame]]:
-    """Return (name, colour, trials) for each value of the column `stage` or `model/arch`, known names first."""
+    """Return (name, colour, trials) for each value of a column, such as `stage` or `model/arch`, known names first."""
     named = trials[column].fillna("unknown").astype(str)
-    palette = assign_colours(list(named), STAGES if column == "stage" else ARCHS)
+    palette = assign_colours(list(named), {"stage": STAGES, ARCH: ARCHS}.get(column, {}))
     return [(name, palette[name], trials[named == name]) for name in palette if (named == name).any()]
 
 

@@ -2,17 +2,20 @@
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from data.check.check import check_folder
 from data.check.fix import check_target, write_fixed_copy
 from data.check.report import Report, print_report
-from data.dataset import DataError
+from data.dataset import DataError, Dataset
 from data.flags import add_meaning_flags, add_role_flags, read_meaning_flags, read_role_flags, to_flag
 from data.reading.dataset_json import list_joined_folders, write_dataset_json
 from data.reading.layout import read_folder
+from data.reading.splits import split_by_background
 from data.runtime import cli
 from data.runtime.progress import progress_bar
 
@@ -71,7 +74,7 @@ def _check_outputs(args: argparse.Namespace, folders: Sequence[Path]) -> None:
 
 def _configure(report: Report, *, write: bool) -> None:
     """Print the certain fields, or write them to dataset.json, and name the options for the others."""
-    root, certain = report.dataset.root, report.certain
+    root, certain, folder = report.dataset.root, report.certain, shlex.quote(str(report.dataset.root))
     if certain and not write:
         print(f"  certain: {json.dumps(certain)}; --write writes it to {root / 'dataset.json'}")
     elif certain:
@@ -79,11 +82,22 @@ def _configure(report: Report, *, write: bool) -> None:
             print(f"{write_dataset_json(root, certain)}: written, {json.dumps(certain)}")
         except DataError as error:
             print(f"{error}\n  it would contain {json.dumps(certain)}", file=sys.stderr)
-    unknown = [one.key for one in report.inferred if one.key not in certain and not one.doubt]
-    if flags := " ".join(f"{to_flag(key)} ..." for key in unknown):
-        print(f"  uncertain, look at the data and run: one-look check {root} {flags}")
+    unknown = [one for one in report.inferred if one.key not in certain and not one.doubt]
+    if flags := " ".join(f"{to_flag(one.key)} {'N' if one.value is None else one.value}" for one in unknown):
+        print(f"  uncertain; look at the data, then run, with the right number: one-look check {folder} {flags}")
     if report.mixed:
-        print(f"  to write a copy whose manifest.csv gives near per line, run: one-look check {root} --fix OUT")
+        print(f"  to write a copy whose manifest.csv gives near per line, run: one-look check {folder} --fix OUT")
+    if not (write and "group_size" in certain) and (problem := _explain_refusal(report.dataset)):
+        print(cli.to_printable(f"  a search will refuse this folder: {problem}"))
+
+
+def _explain_refusal(dataset: Dataset) -> str:
+    """Return why a search cannot split the folder, and what to do; "" if it can."""
+    try:
+        split_by_background(replace(dataset, triplets=dataset.list_usable()))
+    except DataError as error:
+        return str(error).removeprefix(f"{dataset.root}: ")
+    return ""
 
 
 def _check_writable(path: Path) -> None:

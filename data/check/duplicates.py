@@ -124,12 +124,12 @@ def infer_group_size(triplets: Sequence[Triplet], inspections: Sequence[Inspecti
     """Infer the number of consecutive images that share a background; the groups must match how the images look."""
     found = [inspection.hash for inspection in inspections if inspection.hash is not None]
     if len(found) < max(2, len(inspections)):
-        return []
+        return [InferredField("group_size", None, False, "too few images can be read")]
     hashes = np.stack(found)
     same = match_neighbours(hashes)
     if not same.any():
         if len(hashes) > MAX_HASHES:
-            return []
+            return [InferredField("group_size", None, False, f"more than {MAX_HASHES:,} files are not compared")]
         if repeats := len(find_repeats(hashes)):
             reason = f"{repeats} files repeat the background of a file elsewhere; name backgrounds in manifest.csv"
             return [InferredField("group_size", None, False, reason)]
@@ -141,7 +141,8 @@ def infer_group_size(triplets: Sequence[Triplet], inspections: Sequence[Inspecti
     size = math.gcd(*(int(end) for end in ends))
     runs = np.diff([0, *ends, len(hashes)])
     even = bool(size > 1 and (runs[:-1] == size).all() and runs[-1] <= size)
-    reason = f"background changes every {size} files" if even else f"{len(runs)} runs of 1 to {runs.max()} files"
+    uneven = f"{runs.min()} to {runs.max()} consecutive files look alike, not equally many everywhere"
+    reason = f"background changes every {size} files" if even else uneven
     if even:
         groups = group_backgrounds([triplet.image.stem for triplet in triplets], size)
         even = [a == b for a, b in itertools.pairwise(groups)] == same.tolist()

@@ -46,9 +46,7 @@ def read_dataset(
         return join_datasets(root, read)
     fields = fields or {}
     dataset = read_folder(root, roles=roles, group_size=specs[0].group_size if specs else fields.get("group_size"))
-    usable = dataset.triplets
-    if left_out := {unusable.image for unusable in dataset.unusable}:
-        usable = tuple(triplet for triplet in usable if triplet.image not in left_out)
+    usable = dataset.list_usable()
     if not usable:
         count = max(len(dataset.triplets), len(dataset.unusable))
         raise DataError(f"{dataset.unusable[0].message} (none of {count} can be used)")

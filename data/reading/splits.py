@@ -64,7 +64,9 @@ def _split_backgrounds(dataset: Dataset, seed: int, share: float = HELD_OUT) -> 
     if len(backgrounds) < 2:
         unknown = {name.rpartition("/")[2] for name in backgrounds} == {"unknown"}  # joined folders add a prefix
         problem = "its backgrounds are unknown" if unknown else "it has 1 background"
-        remedy = "use --group-size (1 if each image has its own), or name the background in each line of manifest.csv"
+        remedy = "add images with other backgrounds, or correct manifest.csv or --group-size if it has more"
+        if unknown:
+            remedy = "use --group-size N (1 if each image has its own), or name the backgrounds in manifest.csv"
         raise DataError(f"{dataset.label}: {problem}, and a split needs 2; {remedy}")
     val, test = _hold_out(backgrounds, seed, share)
     names = dict.fromkeys(backgrounds, "train") | dict.fromkeys(val, "val") | dict.fromkeys(test, "test")

@@ -53,10 +53,15 @@ def run(command: Callable[[], int | None], *errors: type[Exception]) -> int:
     try:
         return command() or 0
     except errors as error:
-        print(fit_width(f"error: {to_printable(str(error))}", error=True), file=sys.stderr)
+        print_error(error)
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def print_error(error: Exception) -> None:
+    """Print the message of an error on stderr."""
+    print(fit_width(f"error: {to_printable(str(error))}", error=True), file=sys.stderr)
 
 
 def format_count(number: int, noun: str) -> str:

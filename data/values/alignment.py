@@ -46,7 +46,8 @@ class DepthStep:
 def fit_contour(image: Float32[np.ndarray, "px px 3"], mask: Plane) -> ContourFit | None:
     """Compare edges of an image in [0, 1] along the mask's contour with those along the shifted contour.
 
-    Returns None if too little of the contour lies inside the image or the image has no edges.
+    Returns None if too little of the contour lies inside the image, the image has no edges, or the fit is best at the
+    limit of REACH, where it may be no maximum.
     """
     normal_x, normal_y = _compute_gradient(mask, EDGE_BLUR_PX)
     length = np.hypot(normal_x, normal_y)
@@ -94,6 +95,8 @@ def _find_best_elsewhere(fits: Shifts) -> ContourFit | None:
     if here <= 0 or std <= 0:
         return None
     down, right = np.unravel_index(np.nanargmax(fits), fits.shape)
+    if not {int(down), int(right)}.isdisjoint((0, 2 * REACH)):
+        return None
     best = float(fits[down, right])
     return ContourFit(best / here, (best - here) / std, ((int(down) - REACH) / PX, (int(right) - REACH) / PX))
 

@@ -40,7 +40,8 @@ class Votes:
     neither: int
 
     def __str__(self) -> str:
-        return f"foregrounds brighter than around: {self.bright}, darker: {self.dark}, neither: {self.neither}"
+        counted = f"foregrounds brighter than around: {self.bright}, darker: {self.dark}, neither: {self.neither}"
+        return counted if self.bright + self.dark + self.neither else "no foregrounds to compare"
 
     @property
     def share(self) -> float:

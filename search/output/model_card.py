@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from data.runtime.cli import format_count
 from models.config import TASKS
 from models.cost import count_macs, probe
 from models.losses.loss import LossConfig
@@ -22,7 +23,7 @@ SPLITS = {
     "column": "as the data set defines it",
     "random": "by image: the splits share backgrounds, so the metrics are too optimistic",
 }
-SAMPLES = "![Image, true and predicted mask, true and predicted depth, difference](samples.png)"
+SAMPLES = "![Image, true and predicted mask, true and predicted depth, the larger error of mask and depth](samples.png)"
 USE = """\
 With the path of this folder:
 
@@ -123,8 +124,8 @@ def _training(config: TrialConfig, about: Mapping[str, Any]) -> str:
             "",
             describe_origin(facts),
             "",
-            f"Stage {facts['stage']}{parent}: {facts['images_seen']:,} images seen, of {facts['train_images']:,}, in "
-            f"{facts['epochs']} epochs. {how}",
+            f"Stage {facts['stage']}{parent}: {format_count(facts['images_seen'], 'image')} seen in "
+            f"{format_count(facts['epochs'], 'epoch')}, of a training set of {facts['train_images']:,}. {how}",
             *_describe_encoder(config),
         ]
     )

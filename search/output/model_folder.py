@@ -32,7 +32,7 @@ from search.output.model_card import write_card
 from search.records.run_dir import write_json
 
 SAMPLES = 8
-COLUMNS = ("image", "true mask", "predicted mask", "true depth", "predicted depth", "|difference|")
+COLUMNS = ("image", "true mask", "predicted mask", "true depth", "predicted depth", "mask/depth error")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +162,7 @@ def predict_batches(model: nn.Module, loader: Loader) -> Iterator[tuple[Batch, t
 
 
 def draw_samples(model: nn.Module, loader: Loader, pack: Pack, path: Path, *, deadline: float | None = None) -> None:
-    """Draw a row for each of SAMPLES images: image, true and predicted mask and depth, their absolute difference.
+    """Draw a row for each of SAMPLES images: image, true and predicted mask and depth, the larger of their errors.
 
     An unknown true mask is mid grey, unknown depth is black. After `deadline` no further row is drawn, but at least one
     row always is.

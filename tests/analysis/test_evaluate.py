@@ -184,6 +184,20 @@ def test_values_whose_meaning_is_unclear_are_asked_for_as_the_search_does(tmp_pa
     assert "masks with foreground 255; depth 8-bit relative, near = bright" in capsys.readouterr().out
 
 
+def test_refused_data_set_is_named_and_the_others_are_measured(tmp_path, finished_run, capsys):
+    unclear, folder = write_folder(tmp_path / "unclear", near=None), write_folder(tmp_path / "data", depth=False)
+    broken = write_folder(tmp_path / "broken", 1)
+    (broken / "images" / "000.png").write_bytes(b"no picture")
+    folders = [str(path) for path in (unclear, broken, folder)]
+    assert main([str(finished_run), *folders, "--table", str(tmp_path / "t.csv")]) == 2
+    out, err = capsys.readouterr()
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 2 and str(unclear) in errors[0] and "no image could be measured" in errors[1]
+    assert pd.read_csv(tmp_path / "t.csv")["folder"].unique().tolist() == [str(folder)]
+    assert "  score: IoU of the mask (no depth is known): 0 for a constant guess, 1 for a perfect prediction\n" in out
+    assert out.endswith("evenly from the bottom to the top.\n") and "95 % interval of the mean" in out
+
+
 def test_metric_depth_is_measured_without_a_near_distance(tmp_path, finished_run, capsys):
     folder = write_folder(tmp_path / "data")
     for path in (folder / "depth").iterdir():

@@ -94,7 +94,7 @@ def test_notebook_opens_on_the_latest_run_and_keeps_its_charts_as_html(whole_run
     (begun / "run.json").write_text("{}")
     cells = executed("trial_tables", monkeypatch, tmp_path, [*whole_runs, begun, tmp_path / "gone"])
     assert table(cells, "picker = ").startswith("SelectMultiple(") and whole_runs[-1].name in table(cells, "picker = ")
-    assert shown(cells, "trials = load_trials")[0].startswith("15 trials of 1 runs, ")
+    assert shown(cells, "trials = load_trials")[0].startswith("15 trials of 1 run, ")
     data = [output.data for cell in cells for output in cell.outputs if "data" in output]
     assert all("Plotly.newPlot" in each["text/html"] for each in data if "application/vnd.plotly.v1+json" in each)
 

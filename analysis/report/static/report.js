@@ -61,13 +61,10 @@ document.getElementById("theme").addEventListener("click", () => {
 });
 
 const places = [...document.querySelectorAll("[data-figure]")];
-const watcher = new IntersectionObserver((entries) => {
-  for (const { isIntersecting, target } of entries) {
-    if (isIntersecting) { watcher.unobserve(target); draw(target); }
-  }
-}, { rootMargin: "800px" });
-places.forEach((place) => watcher.observe(place));
-addEventListener("beforeprint", () => places.filter((place) => !drawn.has(place)).forEach(draw));
+const undrawn = () => places.filter((place) => !drawn.has(place));
+const drawNext = () => { const place = undrawn()[0]; if (place) { draw(place); setTimeout(drawNext); } }; // the page stays responsive
+setTimeout(drawNext);
+addEventListener("beforeprint", () => undrawn().forEach(draw));
 
 if (board.rows.length) {
   const number = (digits) => (cell) => {

@@ -14,7 +14,15 @@ from scipy.stats import t, ttest_1samp
 from analysis import AnalysisError, load_model
 from analysis.compare import methods, scoring
 from analysis.compare.__main__ import build_parser, main
-from analysis.compare.compare import DELTA, build_comparison_table, count_seeds, estimate_mean, plot_over_time
+from analysis.compare.compare import (
+    DELTA,
+    build_comparison_table,
+    count_seeds,
+    estimate_mean,
+    format_estimate,
+    format_range,
+    plot_over_time,
+)
 from analysis.evaluate import evaluate
 from data.data_module import DataModule
 from data.dataset import DatasetSpec
@@ -316,6 +324,12 @@ def test_interval_of_a_mean_is_students():
     assert list(estimate_mean(sample)) == pytest.approx([sample.mean(), expected.low, expected.high])
     assert list(estimate_mean(np.array([0.3]))) == [0.3, 0.3, 0.3]
     assert estimate_mean(np.zeros((4, 7))).shape == (3, 7)
+
+
+@pytest.mark.parametrize("form", [format_estimate, format_range])
+def test_single_run_has_no_interval(form):
+    assert form(pd.Series([0.654])) == "0.654" and form(pd.Series([float("nan")])) == "-"
+    assert form(pd.Series([0.5, 0.7])).startswith("0.600 [")
 
 
 def test_seeds_for_a_difference_give_an_interval_that_is_just_narrow_enough():

@@ -13,6 +13,7 @@ from analysis.compare.summary import (
     main,
     name_method,
     summarize_runs,
+    warn_of_data,
 )
 from search.records.run_dir import write_json
 from search.records.trials import TrialRecord, TrialTable
@@ -79,6 +80,11 @@ def test_methods_and_budgets_are_estimated_apart_the_best_first(table):
     assert found["runs"].tolist() == [1, 2, 1] and found["mean"].tolist() == pytest.approx([0.8, 0.6, 0.1])
     expected = ttest_1samp([0.5, 0.7], 0).confidence_interval(0.95)
     assert found.loc[("default", "1m"), ["low", "high"]].tolist() == pytest.approx([expected.low, expected.high])
+
+
+def test_different_data_are_warned_of():
+    assert warn_of_data(pd.DataFrame({"data": ["photos", "photos"]})) == ""
+    assert "different data (photos, scenes)" in warn_of_data(pd.DataFrame({"data": ["scenes", "photos"]}))
 
 
 def test_metric_that_no_run_has_gives_no_rows(table):

@@ -97,7 +97,8 @@ def test_broken_file_is_named_and_the_others_are_predicted(finished_run, photos,
 def test_exit_code_is_1_where_nothing_could_be_predicted(finished_run, tmp_path, capsys):
     (tmp_path / "text.txt").write_text("no picture")
     assert call(finished_run, tmp_path / "text.txt", "--out", tmp_path / "out") == 1
-    assert "skipped" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "skipped" in said.err and said.out == "no photo could be predicted: 1 file skipped\n"
 
 
 def test_files_of_an_earlier_call_are_replaced(finished_run, photos, tmp_path):

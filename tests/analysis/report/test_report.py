@@ -10,9 +10,9 @@ import pytest
 
 from analysis.report.__main__ import main
 from analysis.report.facts import explain_best
-from analysis.report.parameter_charts import list_varied, plot_importances, plot_parallel_coordinates
+from analysis.report.parameter_charts import list_varied, plot_importances, plot_parallel_coordinates, plot_score_against
 from analysis.report.report import write_report
-from analysis.report.style import ARCHS, FAINT, MORE, SHAPES, STAGES
+from analysis.report.style import ARCHS, FAINT, SHAPES, STAGES, assign_colours
 from analysis.runs.run import read_run
 from models.build import ARCHITECTURES
 from search.records.run_dir import write_json
@@ -120,8 +120,31 @@ def test_importances_are_ordered_by_what_exceeds_chance_and_the_rest_is_grey():
 def test_each_architecture_and_stage_has_a_colour_and_a_shape_of_its_own():
     for colours in (ARCHS, STAGES):
         assert len(set(colours.values())) == len(colours)
-    assert set(ARCHS) == set(ARCHITECTURES) and set(ARCHS.values()) | set(MORE) == set(SHAPES)
+    assert set(ARCHS) == set(ARCHITECTURES) and set(ARCHS.values()) < set(SHAPES)
+    assert set(assign_colours(["a", "b"], ARCHS).values()) == set(SHAPES)
     assert len(set(SHAPES.values())) == len(SHAPES)
+
+
+def test_few_trials_of_a_stage_have_a_colour_each(running_run):
+    charts = data_of(page_of(running_run), "figures")
+    colours = [trace["line"]["color"] for trace in charts["curves-1"]["data"]]  # explore, three of one architecture
+    assert len(colours) == len(set(colours)) == 3
+
+
+@pytest.mark.parametrize(("most", "kind"), [(5000, None), (12340, "log")])
+def test_axis_of_costs_is_logarithmic_if_they_span_a_decade(running_run, most, kind):
+    trials = read_run(running_run).trials
+    trials.loc[trials["trial_id"] == "c1", "params"] = most
+    axis = plot_score_against(trials, "params").layout.xaxis
+    assert (axis.type, axis.dtick) == (kind, "D2" if kind else None)
+
+
+def test_front_is_described_as_it_is_drawn(whole_run):
+    page = page_of(whole_run)
+    assert "Trials of explore are drawn but not part of the front" in page
+    notes = json.loads((whole_run / "run.json").read_text())
+    write_json(whole_run / "run.json", {name: value for name, value in notes.items() if name != "front"})
+    assert "Score and size" in titles(page_of(whole_run))
 
 
 def test_reader_sees_outcomes_in_plain_words(tmp_path):
@@ -135,7 +158,7 @@ def test_reader_sees_outcomes_in_plain_words(tmp_path):
         table.finish(f"e{number}", "ended_by_budget")
     page = page_of(tmp_path)
     assert ">ended by budget</th>" in page and "ended_by_budget" not in re.sub(r" title=.*?>", ">", page)
-    assert "explore, ended by budget" in page
+    assert "explore, ended by budget" in page and "ended by budget: reached the time limit" in page
 
 
 def test_text_of_a_trial_cannot_become_part_of_the_page(tmp_path):

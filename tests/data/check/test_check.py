@@ -202,6 +202,26 @@ def test_group_size_that_the_numbers_of_the_files_contradict_is_not_certain(fold
     assert found.value is None
 
 
+@pytest.mark.parametrize("frames", [1, 2])
+def test_folder_that_a_search_refuses_is_told_with_a_command_that_helps(folder, add, capsys, frames):
+    root = folder.rename(folder.with_name("my set"))
+    if frames > 1:
+        add(root, 13, ground=12)
+    size = 1 if frames == 1 else "N"
+    assert main([str(root)]) == 0
+    said = capsys.readouterr().out
+    assert f"one-look check '{root}' --group-size {size}\n" in said
+    assert "a search will refuse this folder: its backgrounds are unknown, and a split needs 2; use --group-size N (1" in said
+    assert ("1 to 2 consecutive files look alike, not equally many" in said) is (frames > 1)
+    assert main([str(root), "--group-size", "1"]) == 0 and "refuse" not in capsys.readouterr().out
+
+
+def test_folder_of_one_background_is_told_that_it_cannot_be_split(folder, write_manifest, capsys):
+    write_manifest(folder, [row_of(folder, n, background="room") for n in range(1, 13)])
+    main([str(folder)])
+    assert "refuse this folder: it has 1 background, and a split needs 2; add images with" in capsys.readouterr().out
+
+
 def test_names_of_very_large_numbers_are_checked(folder, add):
     for number in range(1, 4):
         add(folder, number, stem=str(10017090168044687777 * number))

@@ -33,7 +33,7 @@ def test_card_says_what_it_is_what_it_saw_and_how_good_it_is():
     assert said.startswith("# Mask and depth from one image: residual of width 4\n")
     assert "Trial f0001: 15,468 parameters" in said and "stem stride 4" in said and "square of 160 px" in said
     assert "`comp` (fingerprint 0123456789ab): 1,600 images to train on, 200 to validate and 100 to test" in said
-    assert "from the weights of c0002: 4,500 images seen, of 1,500, in 3 epochs" in said
+    assert "from the weights of c0002: 4,500 images seen in 3 epochs, of a training set of 1,500" in said
     assert "| | test | validation | constant guess (test) |\n|---|---|---|---|\n" in said
     assert "| IoU of the mask | 0.600 | 0.700 | 0.000 |" in said and "| images | 90 of 100 | 90 of 100 |  |" in said
     assert "0.5 bce + 0.5 dice" in said and "RMSE of the depth / 0.200" in said and "samples.png" in said
