@@ -244,7 +244,9 @@ class DataModule:
         """Describe in one line how the data set is interpreted."""
         triplets, dataset = self.dataset.triplets, self.dataset
         backgrounds = len({triplet.background for triplet in triplets})
-        source = ", split as the data set defines it" if has_split_column(dataset) else f" of {backgrounds:,} backgrounds"
+        source = (
+            ", split as the data set defines it" if has_split_column(dataset) else f" of {backgrounds:,} backgrounds"
+        )
         meaning = f"{dataset.description}; " if dataset.description else ""
         return f"{dataset.label}: {meaning}{len(triplets):,} images{source}"
 

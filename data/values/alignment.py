@@ -15,7 +15,8 @@ REACH = 24  # largest shift that is tried in each direction, in pixels
 EDGE_BLUR_PX, DEPTH_BLUR_PX = 0.75, 1.5
 NEAR_PX, FAR_PX = 2, 4  # a fit within 2 pixels counts as in place, beyond 4 as elsewhere
 MIN_OVERLAP = 0.6  # share of the contour inside the image, for a shift to count
-MIN_CONTOUR_PX = 40.0  # length of a contour that can be compared: shorter ones fit something elsewhere by chance
+MIN_CONTOUR_PX = 40.0  # length of a contour that can be compared with depth
+MIN_SHIFT_PX = 90.0  # the same for images: shorter contours fit something elsewhere by chance (clean 75, defective 115)
 STEP, STEP_Z = 0.025, 2.5  # smallest clear `DepthStep` (ignored up to 0.019 and 2.1, clean from 0.034)
 FAINT = 0.005  # smallest step over a pixel, in standard deviations, whose direction counts
 _BORDER = 2  # rows and columns left out at the border, where resampling creates edges
@@ -51,7 +52,7 @@ def fit_contour(image: Float32[np.ndarray, "px px 3"], mask: Plane) -> ContourFi
     """
     normal_x, normal_y = _compute_gradient(mask, EDGE_BLUR_PX)
     length = np.hypot(normal_x, normal_y)
-    if length.sum() < MIN_CONTOUR_PX:
+    if length.sum() < MIN_SHIFT_PX:
         return None
     x, y, strength = _compute_colour_gradient(image)
     # (gradient . normal)^2 is equal for bright on dark and dark on bright; division by the strength prevents a single

@@ -242,7 +242,9 @@ def test_triplets_that_mix_splits_are_counted_in_run_json(tmp_path, write_manife
     assert module.describe().endswith("100 images of 10 backgrounds")
     assert module.sizes() == {"train": 36, "val": 4, "test": 4} and module.to_dict()["mixed"] == 56
     assert module.describe_mixed().startswith("56 of 100 triplets are not used: their foreground belongs to another")
-    assert module.describe_reliability().startswith("the validation split has 4 images of 2 backgrounds, the test split 4 im")
+    assert module.describe_reliability().startswith(
+        "the validation split has 4 images of 2 backgrounds, the test split 4 im"
+    )
 
 
 @pytest.mark.parametrize(

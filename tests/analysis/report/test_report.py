@@ -10,7 +10,12 @@ import pytest
 
 from analysis.report.__main__ import main
 from analysis.report.facts import explain_best
-from analysis.report.parameter_charts import list_varied, plot_importances, plot_parallel_coordinates, plot_score_against
+from analysis.report.parameter_charts import (
+    list_varied,
+    plot_importances,
+    plot_parallel_coordinates,
+    plot_score_against,
+)
 from analysis.report.report import write_report
 from analysis.report.style import ARCHS, FAINT, SHAPES, STAGES, assign_colours
 from analysis.runs.run import read_run

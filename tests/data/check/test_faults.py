@@ -122,8 +122,13 @@ def test_far_parts_of_several_objects_are_no_stray_parts(disc):
     assert faults.find_mask_faults(disc, several_objects=True) == {}
 
 
-def test_the_place_of_a_tiny_mask_is_not_judged(scene):
-    tiny = np.zeros((PX, PX), np.float32)
-    tiny[20:28, 20:28] = 1
-    assert faults.describe_mask_shift(scene, tiny) == ""
-    assert faults.describe_mask_shift(scene, cv2.dilate(tiny, np.ones((25, 25)))) != ""
+def test_shift_beyond_the_tried_ones_is_not_judged(scene, disc):
+    assert faults.describe_mask_shift(scene, moved(disc, 34, 0)) == ""
+
+
+@pytest.mark.parametrize(("axes", "judged"), [((20, 30), True), ((11, 14), False)])
+def test_the_place_of_a_small_mask_is_not_judged(axes, judged):
+    mask = cv2.ellipse(np.zeros((PX, PX), np.float32), (50, 70), axes, 20, 0, 360, 1.0, -1)
+    noise = np.random.default_rng(0).integers(0, 40, (PX, PX, 3)).astype(np.uint8)
+    image = np.where(mask[..., None] > 0.5, 200, 60).astype(np.uint8) + noise
+    assert bool(faults.describe_mask_shift(image, moved(mask, 25, 0))) is judged

@@ -265,9 +265,7 @@ def test_a_stated_polarity_that_the_files_contradict_is_reported(make, capsys):
     root = make(binary, relative, spec={"near": "dark"})
     data_module = DataModule(root, seed=0)
     expected = "depth: near is set to dark, but the depth maps show the opposite (foregrounds brighter than around: 10"
-    assert (
-        expected in data_module.list_warnings()[0] and "may be chance" in data_module.list_warnings()[1]
-    )
+    assert expected in data_module.list_warnings()[0] and "may be chance" in data_module.list_warnings()[1]
     recorded = {"seed": 0, "data": json.loads(json.dumps(data_module.to_dict()))}
     assert load_data_module(recorded).to_dict()["warnings"] == data_module.list_warnings()
     check([str(root)])
