@@ -96,7 +96,7 @@ def _explain_refusal(dataset: Dataset) -> str:
     try:
         split_by_background(replace(dataset, triplets=dataset.list_usable()))
     except DataError as error:
-        return str(error).removeprefix(f"{dataset.root}: ")
+        return str(error).removeprefix(f"{dataset.label}: ")
     return ""
 
 
