@@ -44,12 +44,15 @@ def describe_outlook(
 
 
 def warn_of_guess(metrics: Mapping[str, Any]) -> str:
-    """Return a warning if a model, by its metrics.json, is not better than a constant guess on a split, else ""."""
+    """Return a warning if a model, by its metrics.json, is not better than a constant guess on a split, else "".
+
+    The recorded guess is the mean of the training data; the mean of the split itself scores about 0.
+    """
     splits = {"val": "validation", "test": "test"}
     scored = [name for name in splits if "score" in metrics.get(name, {}).get("constant_guess", {})]
-    worse = [name for name in scored if metrics[name]["score"] <= metrics[name]["constant_guess"]["score"]]
+    worse = [name for name in scored if metrics[name]["score"] <= max(metrics[name]["constant_guess"]["score"], 0.0)]
     found = " and ".join(f"the {splits[name]} images (score {metrics[name]['score']:.3f})" for name in worse)
-    return found and f"The model is not better than a constant guess on {found}: it needs more time or more images"
+    return found and f"The model is not better than the best constant guess on {found}: it needs more time or more images"
 
 
 def _describe_lead(best: TrialRecord, records: Mapping[str, TrialRecord]) -> str:
