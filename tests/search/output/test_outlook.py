@@ -68,10 +68,12 @@ def test_model_that_is_not_better_than_a_constant_guess_is_reported():
     good, bad = ({"score": score, "constant_guess": {"score": 0.0}} for score in (0.1, -0.111))
     assert warn_of_guess({"val": good, "test": good, "outlook": ""}) == ""
     warning = warn_of_guess({"val": bad, "test": good})
-    assert "not better than a constant guess on the validation images (score -0.111): it needs" in warning
+    assert "not better than the best constant guess on the validation images (score -0.111): it needs" in warning
     assert "validation images (score -0.111) and the test images (score -0.111)" in warn_of_guess(
         {"val": bad, "test": bad}
     )
+    few = {"score": -0.012, "constant_guess": {"score": -0.239}}  # the training images have another mean depth
+    assert "score -0.012" in warn_of_guess({"val": few})
     printed = io.StringIO()
     best = trial("f0001", -0.111, FOUND)
     report_best(best, {"val": bad, "outlook": "", "note": ""}, RunConsole(Console(file=printed, width=200)))
