@@ -65,7 +65,7 @@ def plot_score_by(trials: pd.DataFrame, parameter: str) -> go.Figure:
     if values is None:
         values, ticks = _number_categories(known[parameter])
         values += np.random.default_rng(0).uniform(-0.25, 0.25, len(known))
-        axis = {**ticks, "tickangle": 0}
+        axis = {**ticks, "tickangle": 0, "range": [-0.5, len(ticks["tickvals"]) - 0.5]}
     elif _spans_decades(values):
         axis = {"type": "log", "dtick": 1, "exponentformat": "none"}
     more = "<br>score %{y:.3f}" + ("" if "ticktext" in axis else f"<br>{parameter} %{{x:.4~g}}")

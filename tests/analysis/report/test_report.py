@@ -15,6 +15,7 @@ from analysis.report.parameter_charts import (
     plot_importances,
     plot_parallel_coordinates,
     plot_score_against,
+    plot_score_by,
 )
 from analysis.report.report import write_report
 from analysis.report.style import ARCHS, FAINT, SHAPES, STAGES, assign_colours
@@ -142,6 +143,11 @@ def test_axis_of_costs_is_logarithmic_if_they_span_a_decade(running_run, most, k
     trials.loc[trials["trial_id"] == "c1", "params"] = most
     axis = plot_score_against(trials, "params").layout.xaxis
     assert (axis.type, axis.dtick) == (kind, "D2" if kind else None)
+
+
+def test_every_category_of_a_parameter_is_on_its_axis(running_run):
+    trials = read_run(running_run).trials.assign(**{"model/width": [4, 4, 8, 8, 16, 16]})
+    assert plot_score_by(trials, "model/width").layout.xaxis.range == (-0.5, 2.5)
 
 
 def test_front_is_described_as_it_is_drawn(whole_run):
