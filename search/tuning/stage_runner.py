@@ -146,12 +146,14 @@ class StageRunner:
         return selected
 
     def _find_finalist(self, stage: Stage, previous: list[TrialRecord]) -> list[TrialRecord]:
-        """Return the best finalist, which an extended run continues if no candidate is newer than the finalists."""
+        """Return the best finalist, which an extended run continues if no new candidate is better than those before."""
         finalists = self._list_counted(stage)
         is_last = stage is [each for each in self.stages if each.kind == "promote"][-1]
         if not (is_last and finalists and previous):
             return []
-        if max(r.started_s for r in previous) > max(r.started_s for r in finalists):
+        latest = max(r.started_s for r in finalists)
+        best = rank_trials(previous)[:1]
+        if best and best[0].started_s > latest:
             return []
         return [r for r in rank_trials(finalists) if r.trial_id in self.checkpoints][:1]
 

@@ -301,6 +301,18 @@ def test_extended_run_without_a_new_candidate_continues_its_best_finalist(run):
     assert later.console.lines[-1].startswith("final: promoted f0001 (unet, score 0.700), ")
 
 
+@pytest.mark.parametrize(("score", "parent"), [(0.35, "f0001"), (0.9, "e0005")])
+def test_extended_run_promotes_a_new_candidate_only_if_it_is_the_best_so_far(score, parent, run):
+    run.runner.stages = (EXPLORE, FINAL)
+    run.run_stage([0.1, 0.2, 0.3, 0.4])
+    run.run_stage([0.7, 0.5])
+    assert next(run.stages, None) is None
+    later = run.again(extended=True)
+    later.runner.stages, later.runner.configs = run.runner.stages, run.runner.configs[:1] * 5
+    later.run_stage([score])
+    assert later.handed(next(later.stages))[0].parent_id == parent
+
+
 def test_promoted_trials_are_named_and_why_the_first_is_not_the_best(run):
     run.runner.stages = (EXPLORE, dataclasses.replace(FINAL, top_k=1, prefers_earlier=True))
     run.run_stage([0.21, 0.23, 0.1, 0.1])
