@@ -93,7 +93,7 @@ def test_fingerprint_of_a_join_is_that_of_its_folders(two, join, tmp_path):
         (["../bright"], {"near": "dark"}, "and nothing else"),
         (["../bright", "../bright"], {}, "bright is named more than once"),
         (["../bright", "../nowhere"], {}, "nowhere: no such folder"),
-        (["."], {}, "join joins folders itself"),
+        (["."], {}, "join joins other folders; name those folders instead"),
     ],
 )
 def test_faulty_join_is_named_in_one_line(two, join, names, more, message):

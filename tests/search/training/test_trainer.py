@@ -298,7 +298,7 @@ def test_each_epoch_begins_with_the_planned_batches(fit_data, small_config, monk
     begun = []
     monkeypatch.setattr(MicroBatchRunner, "begin_epoch", lambda self: begun.append(self.shares_memory))
     train(small_config, fit_data, epochs=2)
-    assert begun == [False, False]
+    assert begun == [False] * 4  # two epochs, each of training and validation
 
 
 def test_one_image_that_does_not_fit_fails_the_trial(fit_data, small_config, monkeypatch):
@@ -325,7 +325,7 @@ def test_reported_predictions_are_those_just_validated(fit_data, small_config):
     model = build_model(small_config.model)
     batch = next(Loader(fit_data.val, batch_size=32, stats=fit_data.stats).epoch(0))
     for report, state in zip(reports[:-1], states, strict=False):
-        model.load_state_dict(state["model"])
+        model.load_state_dict(state["average"]["model"])
         with torch.inference_mode():
             expected = quantise_predictions(model.eval()(batch.image[:3]))
         assert report["predictions"].shape == (3, 32, 32, 2) and report["predictions"].dtype == np.uint8
