@@ -149,5 +149,5 @@ def test_run_asks_every_node_before_it_begins_and_has_a_line_for_each_that_is_no
         process.stdout + process.stderr
     )
     lines = process.stderr.splitlines()[-3:]
-    assert lines[0] == "error: 2 of 2 nodes cannot train trials; mend or remove them:"
+    assert lines[0] == "error: 2 of 2 nodes cannot train trials; repair or remove them:"
     assert all(f"ray {find_versions()['ray']} instead of 1.0" in line for line in lines[1:])
