@@ -61,13 +61,12 @@ PORTFOLIO_FILE = Path(__file__).parent / "portfolio.json"
 PORTFOLIO: dict[str, Sections] = json.loads(PORTFOLIO_FILE.read_text(encoding="utf-8"))["configurations"]
 
 NETWORKS = PORTFOLIO | RECIPES  # in the order in which a search tries them
-# Options that make training on rendered scenes depend less on the renderer. The augmentation raises IoU on 40 photos
-# from 0.30 to 0.36 (6,400 scenes of 128 px, one seed), but lowers it from 0.48 to 0.46 with composites of photos. The
-# unfrozen stages raise it from 0.46 to 0.49 (12,000 images of 160 px, one seed), in a quarter more time.
+# Options that make training on rendered scenes depend less on the renderer: with 6,400 scenes of 128 px (one seed), IoU
+# on 40 photos is 0.36 instead of 0.30. With composites of photos it does not help (0.46 instead of 0.48).
 VARIED = "varied"
 KNOWN: dict[str, Sections] = {
     **NETWORKS,
-    VARIED: {"model": {"frozen_stages": 0}, "augment": {"zoom": 0.5, "blur": 0.3, "grayscale": 0.3}},
+    VARIED: {"augment": {"zoom": 0.5, "blur": 0.3, "grayscale": 0.3}},
     "study": RECIPES["unet"],  # the study's last configuration
     **{name: {"loss": fields} for name, fields in LOSSES.items()},
 }
@@ -78,18 +77,17 @@ TABLE_PX = 80
 def build_recipe(name: str, *, width: int | None = None) -> TrialConfig:
     """Build the configuration of that name, or of several joined by "+", with a network of that width.
 
-    Fields of later names override those of earlier ones; a network replaces a network, and single fields of networks
-    apply only to networks with these fields. Raise ConfigError if a name is unknown or no name is a network.
+    Fields of later names override those of earlier ones; a network replaces a network. Raise ConfigError if a name is
+    unknown or no name is a network.
     """
     sections: Sections = {}
     for part in name.split("+"):
         if part not in KNOWN:
             raise ConfigError(f"no recipe {part!r}; choose from {', '.join(KNOWN)}")
         for section, fields in KNOWN[part].items():
-            kept = {} if "arch" in fields else sections.get(section, {})
-            known = fields.keys() & kept.keys() if section == "model" and kept else fields.keys()
-            sections[section] = kept | {field: fields[field] for field in known}
-    if "arch" not in sections.get("model", {}):
+            kept = {} if section == "model" else sections.get(section, {})
+            sections[section] = {**kept, **fields}
+    if "model" not in sections:
         raise ConfigError(f"recipe {name!r} names no network; join one of {', '.join(NETWORKS)}, as in unet+{name}")
     if width is not None:
         sections["model"]["width"] = width

@@ -33,14 +33,6 @@ def test_network_replaces_a_network_and_the_rest_is_laid_over():
     assert config.optim == build_recipe("quick_residual").optim
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-def test_single_fields_of_a_network_apply_to_networks_that_have_them(network):
-    config, alone = build_recipe(f"{network}+varied").to_dict(), build_recipe(network).to_dict()
-    expected = alone["model"] | ({"frozen_stages": 0} if alone["model"]["arch"] == "efficientnet_lite" else {})
-    assert config["model"] == expected and config["augment"]["zoom"] > 0
-    assert build_recipe(f"varied+{network}").to_dict()["model"] == alone["model"]
-
-
 def test_joining_leaves_the_recipes_as_they_are():
     before = build_recipe("unet")
     build_recipe("unet+mse_ssim", width=4)
@@ -54,7 +46,6 @@ def test_joining_leaves_the_recipes_as_they_are():
         ("unet+", "no recipe ''; choose from"),
         ("unet+l2", "no recipe 'l2'"),
         ("mse_ssim", "names no network; join one of quick_efficientnet, .*, as in unet.mse_ssim"),
-        ("varied", "names no network; join one of quick_efficientnet, .*, as in unet.varied"),
     ],
 )
 def test_unknown_name_is_the_user_s_mistake(name, says):
