@@ -21,10 +21,12 @@ from data.runtime.progress import progress_bar
 
 EPILOG = f"""\
 For each photo, at its own size, in the folder --out:
-  NAME_mask.png          8 bits, white = foreground NAME_depth.png         16 bits, relative inverse depth, 0 = far to
-  65535 = near NAME_depth_colour.jpg  the depth map in colours, near = bright NAME_overlay.jpg       the photo with its
-  foreground tinted and outlined NAME_cutout.png        the foreground, transparent elsewhere NAME_depth_mm.png
-  with --metres: 16 bits, millimetres from the camera, 65535 = {FARTHEST_MM / 1000} m or more
+  NAME_mask.png          8 bits, white = foreground
+  NAME_depth.png         16 bits, relative inverse depth, 0 = far to 65535 = near
+  NAME_depth_colour.jpg  the depth map in colours, near = bright
+  NAME_overlay.jpg       the photo with its foreground tinted and outlined
+  NAME_cutout.png        the foreground, transparent elsewhere
+  NAME_depth_mm.png      with --metres: 16 bits, millimetres from the camera, 65535 = {FARTHEST_MM / 1000} m or more
 and contact_sheet.jpg with {SHEET_ROWS} photos (more sheets: contact_sheet_2.jpg, ...).
 
 Folders are searched recursively for files that end in {" ".join(sorted(PHOTO_SUFFIXES))};

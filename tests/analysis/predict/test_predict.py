@@ -49,6 +49,14 @@ def test_each_photo_gets_five_images_of_its_size_and_a_place_on_the_sheet(finish
     assert said.out.splitlines()[1:] == [load_model(finished_run).origin] and "one-look evaluate" in said.out
 
 
+def test_help_has_a_line_for_each_file(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    files = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  NAME_")]
+    endings = ("mask.png", "depth.png", "depth_colour.jpg", "overlay.jpg", "cutout.png", "depth_mm.png")
+    assert files == [f"NAME_{ending}" for ending in endings]
+
+
 def test_files_hold_what_the_model_predicts(finished_run, photos, tmp_path):
     call(finished_run, photos, "--out", tmp_path / "out")
     photo = read(photos / "a.png")
