@@ -7,7 +7,6 @@ readings of an earlier training, `fit` reproduces it; see `one-look reproduce`.
 
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -23,6 +22,7 @@ from data.loading.loaders import Batch, Loader
 from models.build import build_model
 from models.losses.loss import LossConfig, build_loss
 from search.config.trial import TrialConfig
+from search.training.loss_means import LossMeans
 from search.training.lr_schedules import Policy, compute_lr_factor
 from search.training.micro_batches import MicroBatchRunner, uses_bfloat16
 from search.training.optimizer import build_optimizer, set_learning_rate
@@ -181,7 +181,7 @@ class Trainer:
     def train_epoch(self, on_step: OnStep | None) -> dict[str, float]:
         """Train one epoch, or less if the clock ends it, and return its mean losses and its learning rate."""
         self.model.train()
-        begin, means = time.monotonic(), _LossMeans()
+        begin, means = time.monotonic(), LossMeans()
         self.clock.begin_epoch()
         for step, batch in enumerate(self.train_loader.epoch(self.epoch), start=1):
             rate = self._prepare_step()
@@ -267,38 +267,6 @@ class Trainer:
         self.epoch, self.images, self.best = state["epoch"], state["images"], BestEpoch(**state["best"])
         limits = [limit for limit in (self.plan.micro_batch_size, state["micro_batch_size"]) if limit is not None]
         self.runner.micro_batch_size = min(limits, default=None)
-
-
-class _LossMeans:
-    """Mean losses of an epoch.
-
-    The loss of a task is a mean over the images of a batch that are labelled for it, so each batch is weighted by their
-    share. A task without labelled images in the whole epoch is left out.
-    """
-
-    def __init__(self) -> None:
-        self.sums: Counter[str] = Counter()
-        self.weights: Counter[str] = Counter()
-
-    def update(self, losses: dict[str, Tensor], shares: dict[str, Any]) -> None:
-        """Add the losses of a batch, given the share of its images that is labelled for each task."""
-        self.sums.update({name: loss * shares[_task(name)] for name, loss in losses.items()})
-        self.weights.update(shares)
-
-    @property
-    def total(self) -> float:
-        """Sum of the total losses so far; not finite if any of them is not."""
-        return float(self.sums["total"])
-
-    def compute(self) -> dict[str, float]:
-        """Return the means as `train_<loss>`."""
-        weights = {name: float(self.weights[_task(name)]) for name in self.sums}
-        return {f"train_{name}": float(value) / weights[name] for name, value in self.sums.items() if weights[name]}
-
-
-def _task(loss: str) -> str:
-    """Return the task of a named loss: "mask", "depth", or "total" for their sum."""
-    return loss.partition("_")[0]
 
 
 def _batch_size(config: TrialConfig, data: StageData) -> int:
