@@ -4,7 +4,7 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING
 
-from analysis.runs.files import MODELS, find_run, is_run_or_model
+from analysis.runs.files import RUN_WEIGHTS, find_run, is_run_or_model
 from data.runtime import cli
 from data.runtime.progress import progress_bar
 from search.config.plugins import add_plugin_option
@@ -18,7 +18,7 @@ def make_parser(prog: str, description: str, epilog: str = "") -> cli.Parser:
     """Return the parser of a command with the argument `model` and the option --plugin."""
     parser = cli.Parser(prog, description, epilog)
     named = "run folder, its best/ or a .safetensors file (default: %(default)s, the last run with a model)"
-    find = partial(run_path, needs=MODELS[1])
+    find = partial(run_path, needs=RUN_WEIGHTS)
     parser.add_argument("model", type=find, nargs="?", default=LATEST, metavar="RUN_OR_MODEL", help=named)
     add_plugin_option(parser)
     return parser
@@ -36,7 +36,7 @@ def default_to_latest(args: argparse.Namespace, others: str) -> None:
     """
     if args.model.exists() and not is_run_or_model(args.model):
         setattr(args, others, [args.model, *getattr(args, others)])
-        args.model = find_run(LATEST, needs=MODELS[1])
+        args.model = find_run(LATEST, needs=RUN_WEIGHTS)
 
 
 def load_named_model(args: argparse.Namespace) -> "Model":

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from analysis import AnalysisError
 from analysis.predict.photos import FloatMap, RGBImage
-from analysis.runs.files import MODELS, find_run, find_weights
+from analysis.runs.files import RUN_WEIGHTS, find_run, find_weights
 from data.loading.loaders import SMALLEST_STD
 from data.pack.stats import Stats
 from data.runtime.cli import first_line
@@ -121,7 +121,7 @@ def load_model(path: str | Path, *, device: str | None = None) -> Model:
     `path` may also be `latest`, the run that this user started or resumed last. Without a `device`, a GPU is used if
     there is one.
     """
-    weights = find_weights(find_run(path, needs=MODELS[1]))
+    weights = find_weights(find_run(path, needs=RUN_WEIGHTS))
     attributes = _read_config(weights.with_name(CONFIG))
     with torch.random.fork_rng(devices=[]):  # initial weights are discarded; keep the caller's random state
         network = build_model(attributes["config"].model)

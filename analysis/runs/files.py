@@ -10,7 +10,8 @@ from data.runtime.files import write_atomically
 from search.records import run_dir
 
 WEIGHTS = "model.safetensors"
-MODELS = (WEIGHTS, f"best/{WEIGHTS}")  # weights in a model folder and in a run folder
+RUN_WEIGHTS = f"best/{WEIGHTS}"  # in a run folder
+MODELS = (WEIGHTS, RUN_WEIGHTS)  # weights in a model folder and in a run folder
 
 
 def find_run(name: str | Path, *, needs: str = "run.json") -> Path:
