@@ -141,7 +141,7 @@ class RunOptions:
     )
     sampler: str = _option("sampler of the search", default="tpe", group=COMPARISONS, choices=("tpe", "random"))
     first: str = _option(
-        "configurations that a search tries first: the portfolio, the study's recipes and then the portfolio, or nothing",
+        "tried first by a search: the portfolio, the study's recipes and then the portfolio, or nothing",
         default="portfolio",
         choices=("portfolio", "study", "nothing"),
     )
