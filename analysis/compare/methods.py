@@ -15,23 +15,21 @@ from search.config.budget import Budget
 
 RUN = Path(__file__).resolve().parents[2] / "search" / "run.py"
 DEFAULT = "default"
-METHODS = {
-    DEFAULT: [],
-    "starter": [
-        "--recipe",
-        "quick_efficientnet",
-    ],  # the first configuration that a search tries, trained for the whole budget
-    "random": ["--sampler", "random", "--first", "nothing"],  # random search with the same stages
-    "asha_only": [
-        "--stages",
-        "single",
-        "--first",
-        "nothing",
-    ],  # plain ASHA: no portfolio, no promotion, no reuse of weights
-    "one_epoch_topk": ["--stages", "one_epoch"],  # one epoch for all trials, then full training of the best one or two
-    "study": ["--recipe", "study"],  # the study's network, loss and training
-    "study_small": ["--recipe", "study", "--width", "4"],
-    "random_split": ["--split", "random"],  # a search on a split by image, which leaks backgrounds
+METHODS = {  # options of search/run.py
+    DEFAULT: "",
+    # the first configuration that a search tries, trained for the whole budget
+    "starter": "--recipe quick_efficientnet",
+    # random search with the same stages
+    "random": "--sampler random --first nothing",
+    # plain ASHA: no portfolio, no promotion, no reuse of weights
+    "asha_only": "--stages single --first nothing",
+    # one epoch for all trials, then full training of the best one or two
+    "one_epoch_topk": "--stages one_epoch",
+    # the study's network, loss and training
+    "study": "--recipe study",
+    "study_small": "--recipe study --width 4",
+    # a search on a split by image, which leaks backgrounds
+    "random_split": "--split random",
 }
 DEFAULT_METHODS = tuple(METHODS)[:4]
 
@@ -68,7 +66,7 @@ def run_missing(comparison: Comparison) -> None:
 def run_method(method: str, seed: int, comparison: Comparison, folder: Path) -> None:
     """Run search/run.py with the arguments of a method; raise AnalysisError if the run fails."""
     options = ["--data", str(comparison.data), "--budget", comparison.budget.text, "--seed", str(seed)]
-    command = [sys.executable, str(RUN), *METHODS[method], *options, "--out", str(folder)]
+    command = [sys.executable, str(RUN), *METHODS[method].split(), *options, "--out", str(folder)]
     begin, title = time.monotonic(), f"{method}, seed {seed}"
     with (
         progress_bar(title) as progress,

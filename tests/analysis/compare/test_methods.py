@@ -6,8 +6,12 @@ from search.config.stages import STAGE_PRESETS
 from search.run import build_parser
 
 
+def parse(method):
+    return build_parser().parse_args(["--budget", "3m", *methods.METHODS[method].split()])
+
+
 def test_methods_are_commands_that_run_understands():
-    read = {name: build_parser().parse_args(["--budget", "3m", *words]) for name, words in methods.METHODS.items()}
+    read = {name: parse(name) for name in methods.METHODS}
     columns = {name: (a.sampler, a.stages, a.first, a.recipe, a.width, a.split) for name, a in read.items()}
     assert columns == {
         "default": ("tpe", "default", "portfolio", None, None, "background"),
@@ -22,7 +26,7 @@ def test_methods_are_commands_that_run_understands():
 
 
 def test_starter_is_what_a_search_tries_first():
-    assert build_parser().parse_args(["--budget", "3m", *methods.METHODS["starter"]]).recipe == next(iter(PORTFOLIO))
+    assert parse("starter").recipe == next(iter(PORTFOLIO))
 
 
 def test_stages_of_every_preset_are_known_to_the_curves():
