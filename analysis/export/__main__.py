@@ -16,11 +16,10 @@ from data.runtime import cli
 from data.runtime.progress import progress_bar
 
 SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2"}
-INPUTS = ("uint8", "float32")
 EPILOG = f"""\
 The file is written beside the weights as model{" or model".join(SUFFIXES.values())}, or to --out.
 
-Its input is `rgb` (images, 3, height, width): red, green, blue in 0..255, sides of 16 or more. Its outputs are `mask`
+Its input is `rgb` (images, 3, height, width): red, green, blue as uint8, sides of 16 or more. Its outputs are `mask`
 (1 = foreground) and `depth` (relative inverse depth, near = 1), both (images, 1, height, width) in [0, 1]. The file
 normalises but does not resize: the model's metrics hold for squares of its training size, so shrink a photo to that
 size first.
@@ -37,7 +36,6 @@ def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
     p = make_parser("one-look export", "Write a trained model as one file for other programs.", EPILOG)
     p.add_argument("--to", required=True, choices=tuple(SUFFIXES), help="format")
-    p.add_argument("--input", choices=INPUTS, default="uint8", help="type of the input (default: %(default)s)")
     p.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: beside the weights)")
     return p
 
@@ -57,14 +55,12 @@ def _export(args: argparse.Namespace) -> int:
         out = args.out or find_weights(args.model).with_suffix(SUFFIXES[args.to])
         model = load_model(args.model, device="cpu")
         try:
-            exported = export(model, args.to, kind=args.input, progress=progress)
+            exported = export(model, args.to, progress=progress)
         except ExportError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
     write_file(out, exported.content)
-    print(
-        f"{out}  ({len(exported.content) / 1e6:.2f} MB; input rgb, {args.input}, 0..255, any batch size and image size)"
-    )
+    print(f"{out}  ({len(exported.content) / 1e6:.2f} MB; input rgb, uint8, any batch size and image size)")
     print(f"largest difference from the model {exported.difference:.1e}, over images of {len(SIZES) + 1} sizes")
     print(
         f"one image of {model.px} px on one thread: {exported.latency_ms:.2f} ms, "

@@ -32,21 +32,18 @@ class ExportedModel:
     torch_latency_ms: float  # the same measurement for the model in torch
 
 
-def export(model: Model, to: str, *, kind: str = "uint8", progress: Progress = no_progress) -> ExportedModel:
+def export(model: Model, to: str, *, progress: Progress = no_progress) -> ExportedModel:
     """Export a model, open the result again and compare its outputs with the model's."""
-    form, dtype = FORMATS[to], getattr(torch, kind)
+    form, own = FORMATS[to], (1, model.px, model.px)
     form.check_packages()
     with silence_exporters(), torch.inference_mode(False), torch.no_grad():
         try:
-            content = form.write(PortableNetwork(model), dtype, describe(model, kind))
-        except Exception as error:  # exporters raise errors of many types
+            content = form.write(PortableNetwork(model), describe(model))
+            program = form.open(content)
+        except Exception as error:  # exporters and runtimes raise errors of many types
             raise ExportError(f"{to} cannot express this network ({first_line(error)})") from error
-        try:
-            program, own = form.open(content), (1, model.px, model.px)
-        except Exception as error:  # so do runtimes
-            raise ExportError(f"the file cannot be opened again ({first_line(error)})") from error
-        difference = measure_difference(program, model, [*SIZES, own], dtype, progress=progress)
-        image = draw_random_images(own, dtype)
+        difference = measure_difference(program, model, [*SIZES, own], progress=progress)
+        image = draw_random_images(own)
         return ExportedModel(
             content=content,
             difference=difference,
@@ -55,10 +52,10 @@ def export(model: Model, to: str, *, kind: str = "uint8", progress: Progress = n
         )
 
 
-def describe(model: Model, kind: str) -> dict[str, str]:
+def describe(model: Model) -> dict[str, str]:
     """Return the metadata of an exported file."""
     return {
-        "rgb": f"red, green, blue in 0..255, {kind}, shape (images, 3, height, width)",
+        "rgb": "red, green, blue in 0..255, uint8, shape (images, 3, height, width)",
         "mask": "foreground in [0, 1], shape (images, 1, height, width)",
         "depth": "relative inverse depth in [0, 1], near = 1, shape (images, 1, height, width)",
         "px": str(model.px),
@@ -68,12 +65,12 @@ def describe(model: Model, kind: str) -> dict[str, str]:
 
 
 def measure_difference(
-    program: Program, model: Model, sizes: Sequence[Size], dtype: torch.dtype, *, progress: Progress = no_progress
+    program: Program, model: Model, sizes: Sequence[Size], *, progress: Progress = no_progress
 ) -> float:
     """Return the largest absolute difference between a program and the model over random images of several sizes."""
     largest = 0.0
     for number, size in enumerate(sizes, start=1):
-        rgb = draw_random_images(size, dtype)
+        rgb = draw_random_images(size)
         shown = "{} x {} x {}".format(*size)
         try:
             pairs = zip(program(rgb), predict(model, rgb), strict=True)
@@ -95,11 +92,11 @@ def predict(model: Model, rgb: Tensor) -> tuple[Tensor, Tensor]:
     return maps[:, :1], maps[:, 1:]
 
 
-def draw_random_images(size: Size, dtype: torch.dtype) -> Tensor:
+def draw_random_images(size: Size) -> Tensor:
     """Return images of coarse and fine noise, which depend on the size only."""
     count, height, width = size
     generator = torch.Generator().manual_seed(height * width)
     coarse = torch.rand(count, 3, 5, 5, generator=generator)
     fine = torch.rand(count, 3, height, width, generator=generator)
     smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
-    return (255 * (0.8 * smooth + 0.2 * fine)).to(dtype)
+    return (255 * (0.8 * smooth + 0.2 * fine)).byte()

@@ -60,8 +60,7 @@ def _round_up(side: int, stride: int) -> int:
 class Format:
     """One file format."""
 
-    # returns the file's content for a network, the type of its input and the file's metadata
-    write: Callable[[PortableNetwork, torch.dtype, Mapping[str, str]], bytes]
+    write: Callable[[PortableNetwork, Mapping[str, str]], bytes]  # returns the file of a network, with metadata
     open: Callable[[bytes], Program]  # returns the content as a program that runs on one thread
     packages: tuple[str, ...] = ()  # packages that `write` and `open` need
 
@@ -72,11 +71,11 @@ class Format:
             raise AnalysisError(f'{", ".join(missing)}: not installed; run pip install -e ".[export]"')
 
 
-def _write_onnx(network: PortableNetwork, dtype: torch.dtype, about: Mapping[str, str]) -> bytes:
+def _write_onnx(network: PortableNetwork, about: Mapping[str, str]) -> bytes:
     import onnx
 
     program = torch.onnx.export(
-        _record_program(network, dtype),
+        _record_program(network),
         dynamo=True,
         dynamic_shapes={"rgb": AXES},
         input_names=["rgb"],
@@ -109,13 +108,13 @@ def _open_onnx(content: bytes) -> Program:
     return run
 
 
-def _write_torch_export(network: PortableNetwork, dtype: torch.dtype, about: Mapping[str, str]) -> bytes:
+def _write_torch_export(network: PortableNetwork, about: Mapping[str, str]) -> bytes:
     file = BytesIO()
-    torch.export.save(_record_program(network, dtype), file, extra_files={ABOUT: json.dumps(about)})
+    torch.export.save(_record_program(network), file, extra_files={ABOUT: json.dumps(about)})
     return file.getvalue()
 
 
-def _record_program(network: PortableNetwork, dtype: torch.dtype) -> torch.export.ExportedProgram:
+def _record_program(network: PortableNetwork) -> torch.export.ExportedProgram:
     """Record a program for any number of images and any size from MIN_PX.
 
     The dimensions are named, so that torch refuses a program that is valid only for some sizes. `backed_size_oblivious`
@@ -124,7 +123,7 @@ def _record_program(network: PortableNetwork, dtype: torch.dtype) -> torch.expor
     """
     axes = {axis: torch.export.Dim(name, min=MIN_PX if axis else 1) for axis, name in AXES.items()}
     with symbols.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
-        example = torch.full(EXAMPLE, 128, dtype=dtype)
+        example = torch.full(EXAMPLE, 128, dtype=torch.uint8)
         program = torch.export.export(network, (example,), dynamic_shapes={"rgb": axes})
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
