@@ -18,7 +18,7 @@ from analysis import AnalysisError
 from analysis.runs.curves import STAGE, list_training_times
 from analysis.runs.files import check_folder, write_file
 from analysis.runs.run import read_run
-from analysis.runs.tables import TRIAL, markdown_table
+from analysis.runs.tables import TRIAL
 
 HIGHLIGHTED = 5
 MAX_MARKED = 15  # longest curve, in epochs, whose points are marked
@@ -76,12 +76,6 @@ def add_colours(curves: pd.DataFrame) -> pd.DataFrame:
     return curves.assign(colour=pd.Series(chosen, curves.index, dtype=object).where(bright, None))
 
 
-def build_times_table(times: pd.DataFrame) -> str:
-    """Return the frame of `list_training_times` as a Markdown table."""
-    rows = times.to_dict("records")
-    return markdown_table([{str(name): _format_cell(str(name), value) for name, value in row.items()} for row in rows])
-
-
 def _draw_stage(axes: Mapping[str, Axes], stage: pd.DataFrame, place: Axes) -> None:
     """Draw the trials of a stage, the best last, and list them in a legend at `place`."""
     worst_first = stage.sort_values("rank", ascending=False, na_position="first", kind="stable")
@@ -103,14 +97,6 @@ def _draw_stage(axes: Mapping[str, Axes], stage: pd.DataFrame, place: Axes) -> N
     place.legend(list(lines.values()), list(lines), **look, fontsize="small", title=LEGEND, title_fontsize="small")
 
 
-def _format_cell(name: str, value: Any) -> str:
-    if pd.isna(value):
-        return ""
-    if isinstance(value, float):
-        return f"{value:.{3 if name == 'score' else 1}f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
 def write_plots(folders: Sequence[Path], out: Path, kind: str) -> None:
     """Write the curves of each run, and the training times of all runs together; print where they are.
 
@@ -126,7 +112,6 @@ def write_plots(folders: Sequence[Path], out: Path, kind: str) -> None:
         save(plot_curves(run.curves), out / run.folder.resolve().relative_to(root) / f"curves.{kind}")
     times = list_training_times(pd.concat([run.trials for run in runs], ignore_index=True))
     write_file(out / "training_times.csv", times.to_csv(index=False).encode())
-    write_file(out / "training_times.md", build_times_table(times).encode())
     print(f"learning curves and training times in {out}")
 
 

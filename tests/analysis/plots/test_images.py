@@ -72,35 +72,23 @@ def test_depth_range_leaves_out_outliers_and_unknown_pixels():
     assert np.isnan(measure_depth_range(depth, np.zeros((10, 10), bool)))
 
 
-def test_depth_metrics_are_empty_where_no_depth_is_known(split, monkeypatch):
+def test_metrics_are_empty_where_their_truth_is_unknown(split, monkeypatch):
     gather = type(split.pack).gather
 
     def blind(pack, indices):
         raw = gather(pack, indices)
-        raw.depth[indices == 0] = 0
+        raw.depth[(indices == 0) | (indices == 2)] = 0
+        raw.mask_known[(indices == 1) | (indices == 2)] = False
         return raw
 
     monkeypatch.setattr(type(split.pack), "gather", blind)
-    first, *others = measure_images(split).to_dict("records")
-    assert np.isnan(first["rmse_depth"]) and np.isnan(first["depth_range"]) and first["score"] == first["iou"]
-    assert not any(np.isnan(row["rmse_depth"]) for row in others)
-
-
-def test_mask_metrics_are_empty_where_no_mask_is_known(split, monkeypatch):
-    gather = type(split.pack).gather
-
-    def blind(pack, indices):
-        raw = gather(pack, indices)
-        raw.mask_known[indices == 0] = False
-        raw.mask_known[indices == 1], raw.depth[indices == 1] = False, 0
-        return raw
-
-    monkeypatch.setattr(type(split.pack), "gather", blind)
-    first, second, *others = measure_images(split).to_dict("records")
-    assert np.isnan(first["iou"]) and np.isnan(first["mask_share"]) and np.isnan(first["study_mse_ssim"])
-    assert first["score"] == pytest.approx(1 - first["rmse_depth"] / split.model.score.sigma)
-    assert np.isnan(second["score"])
-    assert not any(np.isnan(row["iou"]) for row in others)
+    mask_only, depth_only, nothing, *others = measure_images(split).to_dict("records")
+    assert np.isnan(mask_only["rmse_depth"]) and np.isnan(mask_only["depth_range"])
+    assert mask_only["score"] == mask_only["iou"]
+    assert np.isnan(depth_only["iou"]) and np.isnan(depth_only["mask_share"]) and np.isnan(depth_only["study_mse_ssim"])
+    assert depth_only["score"] == pytest.approx(1 - depth_only["rmse_depth"] / split.model.score.sigma)
+    assert np.isnan(nothing["score"])
+    assert others and not any(np.isnan(row["rmse_depth"]) or np.isnan(row["iou"]) for row in others)
 
 
 def table(**columns):

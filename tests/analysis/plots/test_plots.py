@@ -4,8 +4,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from analysis.plots.__main__ import main
-from analysis.plots.plots import GREY, build_times_table, plot_curves
-from analysis.runs.curves import list_training_times
+from analysis.plots.plots import GREY, plot_curves
 from analysis.runs.run import read_run
 
 
@@ -64,21 +63,10 @@ def test_learning_rates_have_a_panel_with_a_logarithmic_axis(run):
     assert axes[14].lines[1].get_ydata()[1] == 0.05 and axes[5].get_yscale() == "linear"
 
 
-def test_times_become_a_markdown_table(run):
-    lines = build_times_table(list_training_times(run.trials)).splitlines()
-    assert lines[0].startswith("| run | stage | trial_id | status | arch | width | params |")
-    assert lines[2].endswith("| e3 | completed | unet | 4 | 1,234 | 80 | 30 | 6.0 | 5.0 | 0.500 |")
-    assert lines[5].endswith("| e4 | failed | unet | 4 |  |  |  |  |  |  |")
-
-
 def test_command_writes_plots_and_tables_of_a_running_run(few_panels, running_run, tmp_path, capsys):
     out = tmp_path / "out"
     assert main([str(running_run), "--out", str(out)]) == 0
-    assert {p.name for p in out.iterdir()} == {
-        "curves.png",
-        "training_times.csv",
-        "training_times.md",
-    }
+    assert {p.name for p in out.iterdir()} == {"curves.png", "training_times.csv"}
     assert cv2.imread(str(out / "curves.png")).shape[1] > 300
     assert len(pd.read_csv(out / "training_times.csv")) == 6
     assert str(out) in capsys.readouterr().out
@@ -102,10 +90,7 @@ def test_plots_of_several_runs_lie_in_folders_of_their_own(few_panels, running_r
         (second / name).write_bytes((first / name).read_bytes())
     out = tmp_path / "out"
     assert main([str(first), str(second), str(first), "--out", str(out), "--format", "svg"]) == 0
-    assert {p.relative_to(out).as_posix() for p in out.rglob("*.svg")} == {
-        "a/run/curves.svg",
-        "b/run/curves.svg",
-    }
+    assert {p.relative_to(out).as_posix() for p in out.rglob("*.svg")} == {"a/run/curves.svg", "b/run/curves.svg"}
     assert len(pd.read_csv(out / "training_times.csv")) == 6 + 5
 
 
