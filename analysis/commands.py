@@ -11,7 +11,7 @@ COMMANDS = {  # module and description of each sub-command
     "check": ("data.check.__main__", "find the faults of a data set folder"),
     "compose": ("data.compose.__main__", "make a data set of photos and cut-outs"),
     "predict": ("analysis.predict.__main__", "predict foreground and depth of photos"),
-    "evaluate": ("analysis.evaluate", "measure a model on other data sets"),
+    "evaluate": ("analysis.predict.evaluate", "measure a model on other data sets"),
     "report": ("analysis.report.__main__", "write the report of a run"),
     "demo": ("analysis.demo", "open a local web page to try a model on photos"),
     "export": ("analysis.export.__main__", "write a model as one file for other programs"),

@@ -13,8 +13,8 @@ from scipy import stats
 
 from analysis.compare.methods import DEFAULT, Comparison, run_missing
 from analysis.compare.scoring import PX, sample_curve, score_runs, trace_incumbent
-from analysis.evaluate import open_dataset
 from analysis.plots.plots import save
+from analysis.predict.evaluate import open_dataset
 from analysis.runs.files import check_folder, write_file
 from analysis.runs.tables import markdown_table
 from search.config.budget import Budget

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from analysis.compare.summary import METRICS, load_finished_run
-from analysis.evaluate import evaluate
+from analysis.predict.evaluate import evaluate
 from analysis.predict.model import load_model
 from analysis.runs.tables import load_reports, load_trials
 from data.data_module import load_data_module

@@ -1,4 +1,1 @@
-"""Predict mask and depth with a trained model, for arrays (`model`) and for photo files (`photos`, `predictor`).
-
-Import from `model`, `photos` and `predictor`; nothing is re-exported here, because importing torch takes seconds.
-"""
+"""Use a trained model: predict mask and depth of arrays and photos, and measure it on other data sets."""

@@ -4,11 +4,12 @@ Loading executes no code from the folder: weights are safetensors, everything el
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from textwrap import shorten
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -33,7 +34,12 @@ from search.config.trial import TrialConfig
 from search.output.model_card import describe_origin
 
 CONFIG = "config.json"
+MAX_REASON = 200  # characters; torch lists all tensors that are missing
 BATCH = 16
+BATCH_PIXELS = 2**24  # pixels after which a batch is not enlarged, because its images are in memory at once
+
+
+T = TypeVar("T")
 
 
 class Normalisation(nn.Module):
@@ -71,22 +77,28 @@ class Model:
         """The device of the network."""
         return next(self.network.parameters()).device
 
+    @cached_property
+    def normalise(self) -> Normalisation:
+        """The normalisation of images, on the device of the network."""
+        return Normalisation(self.stats).to(self.device)
+
     def predict(self, rgb: RGBImage) -> tuple[FloatMap, FloatMap]:
         """Predict foreground and relative inverse depth (near = 1) of an RGB image, in [0, 1], at the image's size.
 
         The image is resized to a square, as the training images were, whatever its aspect ratio.
         """
-        return next(self.predict_many([rgb]))
+        _, _, mask, depth = next(self.predict_many([(None, rgb)]))
+        return mask, depth
 
-    def predict_many(
-        self, images: Iterable[RGBImage], *, batch_size: int = BATCH
-    ) -> Iterator[tuple[FloatMap, FloatMap]]:
-        """Yield mask and depth of each image; at most `batch_size` images are in memory at once."""
-        waiting = iter(images)
-        while batch := list(islice(waiting, batch_size)):
-            maps = self.predict_squares(np.stack([self.to_square(rgb) for rgb in batch]))
-            for rgb, (mask, depth) in zip(batch, maps, strict=True):
-                yield resize_map(mask, rgb.shape[:2]), resize_map(depth, rgb.shape[:2])
+    def predict_many(self, images: Iterable[tuple[T, RGBImage]]) -> Iterator[tuple[T, RGBImage, FloatMap, FloatMap]]:
+        """Yield mask and depth of each image, after the image and what comes with it.
+
+        The images of one batch are in memory at once.
+        """
+        for batch in _batch_images(images):
+            maps = self.predict_squares(np.stack([self.to_square(rgb) for _, rgb in batch]))
+            for (about, rgb), (mask, depth) in zip(batch, maps, strict=True):
+                yield about, rgb, resize_map(mask, rgb.shape[:2]), resize_map(depth, rgb.shape[:2])
 
     def metres(self, depth: FloatMap) -> FloatMap:
         """Convert predicted depth to metres; raise AnalysisError if the training data had no common scale."""
@@ -104,9 +116,20 @@ class Model:
     def predict_squares(self, squares: UInt8[np.ndarray, "b px px 3"]) -> Float32[np.ndarray, "b 2 px px"]:
         """Predict mask and depth of a batch of square images of side `px`."""
         images = torch.from_numpy(squares).to(self.device).permute(0, 3, 1, 2)
-        normalise = Normalisation(self.stats).to(self.device)
-        maps: np.ndarray = self.network(normalise(images)).float().cpu().numpy()
+        maps: np.ndarray = self.network(self.normalise(images)).float().cpu().numpy()
         return maps
+
+
+def _batch_images(images: Iterable[tuple[T, RGBImage]]) -> Iterator[list[tuple[T, RGBImage]]]:
+    """Yield batches of BATCH images, or of fewer if they are large."""
+    batch: list[tuple[T, RGBImage]] = []
+    for image in images:
+        batch.append(image)
+        if len(batch) == BATCH or sum(rgb.size for _, rgb in batch) >= 3 * BATCH_PIXELS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def resize_map(values: FloatMap, shape: tuple[int, ...]) -> FloatMap:
@@ -174,21 +197,13 @@ def _find_run_of(config: Path) -> Path:
 def _load_weights(network: Network, weights: Path) -> None:
     """Load the weights of a file into the network."""
     try:
-        tensors = load_file(weights)
+        network.load_state_dict(load_file(weights))
     except (SafetensorError, OSError) as error:
         raise AnalysisError(
             f"{weights}: damaged or not a safetensors file ({first_line(error)}); copy it again"
         ) from error
-    if misfit := _find_misfit(network.state_dict(), tensors):
-        raise AnalysisError(f"{weights}: does not fit {CONFIG} beside it ({misfit}); use two files from the same run")
-    network.load_state_dict(tensors)
-
-
-def _find_misfit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    """Return the first difference between a network's tensors and those of a file; "" if there is none."""
-    for name in sorted(expected.keys() | found.keys()):
-        if name not in found or name not in expected:
-            return f"{'lacks' if name not in found else 'has an unexpected'} {name}"
-        if expected[name].shape != found[name].shape:
-            return f"{name} is {tuple(found[name].shape)}, not {tuple(expected[name].shape)}"
-    return ""
+    except RuntimeError as error:
+        reason = shorten(str(error).splitlines()[1], MAX_REASON)  # the first line names the class of the network
+        raise AnalysisError(
+            f"{weights}: does not fit {CONFIG} beside it ({reason}); use two files from the same run"
+        ) from error

@@ -8,14 +8,21 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import cv2
 import numpy as np
 
-from analysis.predict.photos import Photo, draw_contact_sheet, draw_sheet_row, read_photo, render_prediction
+from analysis.predict.photos import (
+    FloatMap,
+    Photo,
+    RGBImage,
+    draw_contact_sheet,
+    draw_sheet_row,
+    read_photo,
+    render_prediction,
+)
 from analysis.runs.files import write_file
 from data.dataset import DataError
 from data.runtime import cli
@@ -25,8 +32,6 @@ from data.runtime.progress import Progress, no_progress
 if TYPE_CHECKING:
     from analysis.predict.model import Model
 
-BATCH = 16
-BATCH_PIXELS = 2**24  # largest number of pixels in a batch; large photos make small batches
 SHEET_ROWS = 40
 MAX_THREADS = 8
 MAX_NAME_BYTES = 220  # file systems allow 255 bytes, and suffixes are appended
@@ -36,16 +41,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
-class _ReadPhoto:
-    """A photo with its pixels and the network's square input."""
-
-    photo: Photo
-    rgb: np.ndarray
-    square: np.ndarray
-
-
-ReadResult = _ReadPhoto | DataError
+ReadPhoto = tuple[Photo, RGBImage]
 
 
 class PhotoPredictor:
@@ -60,8 +56,9 @@ class PhotoPredictor:
         threads = min(MAX_THREADS, count_cores())
         rows: list[np.ndarray] = []
         with ThreadPoolExecutor(threads) as pool:
-            read = map_ahead(pool, self._read, photos, most=threads + 1)
-            for row in map_ahead(pool, self._write_photo, self._predict(read), most=threads + 1):
+            read = map_ahead(pool, _read, photos, most=threads + 1)
+            predicted = self.model.predict_many(self._keep_readable(read))
+            for row in map_ahead(pool, self._write_photo, predicted, most=threads + 1):
                 self.done += 1
                 self.progress(self.done + self.skipped, len(photos))
                 rows = [*rows, row]
@@ -71,47 +68,40 @@ class PhotoPredictor:
         if rows:
             self._write_sheet(rows)
 
-    def _read(self, photo: Photo) -> ReadResult:
-        try:
-            if len(os.fsencode(Path(photo.name).name)) > MAX_NAME_BYTES:
-                raise DataError(f"{photo.path}: its name is too long for the names of its output files; rename it")
-            rgb = read_photo(photo.path)
-        except DataError as error:
-            return error
-        return _ReadPhoto(photo, rgb, self.model.to_square(rgb))
-
-    def _predict(self, read: Iterable[ReadResult]) -> Iterator[tuple[_ReadPhoto, np.ndarray]]:
-        """Yield each photo with its mask and depth at the network's size."""
-        for batch in _batch_photos(self._keep_readable(read)):
-            yield from zip(batch, self.model.predict_squares(np.stack([one.square for one in batch])), strict=True)
-
-    def _keep_readable(self, read: Iterable[ReadResult]) -> Iterator[_ReadPhoto]:
+    def _keep_readable(self, read: Iterable[ReadPhoto | DataError]) -> Iterator[ReadPhoto]:
         for one in read:
-            if isinstance(one, _ReadPhoto):
-                yield one
-            else:
+            if isinstance(one, DataError):
                 self.skipped += 1
                 print(cli.to_printable(f"skipped {one}"), file=sys.stderr)
+            else:
+                yield one
 
-    def _write_photo(self, predicted: tuple[_ReadPhoto, np.ndarray]) -> np.ndarray:
+    def _write_photo(self, predicted: tuple[Photo, RGBImage, FloatMap, FloatMap]) -> np.ndarray:
         """Write the output files of a photo; return its row of the contact sheet."""
-        from analysis.predict.model import resize_map
-
-        read, maps = predicted
-        image = cv2.cvtColor(read.rgb, cv2.COLOR_RGB2BGR)
-        mask, depth = (resize_map(values, image.shape[:2]) for values in maps)
+        photo, rgb, mask, depth = predicted
+        image = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
         if self.metres:
             distance = np.clip(self.model.metres(depth) * 1000, 0, FARTHEST_MM).round().astype(np.uint16)
-            write_file(self.out / f"{read.photo.name}_depth_mm.png", encode(distance, ".png"))
+            write_file(self.out / f"{photo.name}_depth_mm.png", encode(distance, ".png"))
         mask, depth = quantise(mask, np.uint8), quantise(depth, np.uint16)
         for suffix, rendered in render_prediction(image, mask, depth):
-            write_file(self.out / f"{read.photo.name}_{suffix}", encode(rendered, Path(suffix).suffix))
-        return draw_sheet_row(read.photo.name, image, mask, depth)
+            write_file(self.out / f"{photo.name}_{suffix}", encode(rendered, Path(suffix).suffix))
+        return draw_sheet_row(photo.name, image, mask, depth)
 
     def _write_sheet(self, rows: list[np.ndarray]) -> None:
         self._sheets += 1
         name = "contact_sheet.jpg" if self._sheets == 1 else f"contact_sheet_{self._sheets}.jpg"
         write_file(self.out / name, encode(draw_contact_sheet(rows), ".jpg"))
+
+
+def _read(photo: Photo) -> ReadPhoto | DataError:
+    """Return a photo with its pixels, or the reason why it cannot be used."""
+    try:
+        if len(os.fsencode(Path(photo.name).name)) > MAX_NAME_BYTES:
+            raise DataError(f"{photo.path}: its name is too long for the names of its output files; rename it")
+        return photo, read_photo(photo.path)
+    except DataError as error:
+        return error
 
 
 def quantise(values: np.ndarray, kind: type[np.unsignedinteger]) -> np.ndarray:
@@ -133,14 +123,3 @@ def map_ahead(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
-
-
-def _batch_photos(photos: Iterable[_ReadPhoto]) -> Iterator[list[_ReadPhoto]]:
-    batch: list[_ReadPhoto] = []
-    for one in photos:
-        batch.append(one)
-        if len(batch) == BATCH or sum(held.rgb.size for held in batch) >= 3 * BATCH_PIXELS:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

@@ -78,7 +78,7 @@ def measure_arrays(model: Model, photos: Sequence[Photo]) -> float:
     """Measure photos/s from arrays to arrays."""
     arrays = [read_photo(photo.path) for photo in photos[:DIFFERENT]]
     begin = time.perf_counter()
-    done = sum(1 for _ in model.predict_many(arrays[i % len(arrays)] for i in range(len(photos))))
+    done = sum(1 for _ in model.predict_many((None, arrays[i % len(arrays)]) for i in range(len(photos))))
     return done / (time.perf_counter() - begin)
 
 

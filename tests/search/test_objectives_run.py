@@ -63,7 +63,7 @@ def test_score_of_trials_and_of_the_model_has_the_weights(place):
     for row in read_trials(place):
         measured = {name: float(row[name]) for name in WEIGHTS}
         assert row["status"] == "completed" and float(row["score"]) == pytest.approx(score.compute(measured), abs=1e-6)
-    shown = typed("-m", "analysis.evaluate", "run", "scenes", cwd=place, cache=place / "cache")
+    shown = typed("-m", "analysis.predict.evaluate", "run", "scenes", cwd=place, cache=place / "cache")
     assert shown.returncode == 0 and " score" in shown.stdout
     page = (place / "run" / "report.html").read_text(encoding="utf-8")
     assert "0.75 · boundary F of the mask" in page and "The search minimised params beside the score" in page

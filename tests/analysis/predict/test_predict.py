@@ -126,7 +126,7 @@ def test_sheets_are_numbered_where_one_is_not_enough(finished_run, photos, tmp_p
 
 
 def test_large_photos_make_small_batches(finished_run, photos, tmp_path, monkeypatch):
-    monkeypatch.setattr("analysis.predict.predictor.BATCH_PIXELS", 1)
+    monkeypatch.setattr("analysis.predict.model.BATCH_PIXELS", 1)
     assert call(finished_run, photos, "--out", tmp_path / "out") == 0
     assert len(list((tmp_path / "out").rglob("*_mask.png"))) == 3
 
@@ -164,7 +164,7 @@ def test_few_photos_are_held_at_once_however_many_there_are(finished_run, tmp_pa
         return photo
 
     monkeypatch.setattr("analysis.predict.predictor.read_photo", read_and_count)
-    monkeypatch.setattr("analysis.predict.predictor.BATCH", 4)
+    monkeypatch.setattr("analysis.predict.model.BATCH", 4)
     monkeypatch.setattr("analysis.predict.predictor.count_cores", lambda: 2)
     (tmp_path / "many").mkdir()
     for number in range(100):

@@ -10,7 +10,6 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -73,28 +72,21 @@ def measure_prediction(mask: FloatMap, depth: FloatMap, truth: "TripletArrays", 
     """Measure one prediction at the truth's size; metrics that need unknown truth are left out."""
     import torch
 
-    from models.losses.terms import valid_mean
-    from models.metrics import binarise_known, boundary_f, overlap, relative_depth_metrics, rmse, select_images
+    from models.metrics import RELATIVE, binarise, score_metrics, select_images
+    from models.score import SCORED
     from models.target import Target
 
-    def maps(values: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values))[None, None]
+    def batch(*planes: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.stack(planes))[None]
 
     known, has_mask = truth.depth_known, torch.tensor([truth.mask is not None])
     true_mask, true_depth = (np.zeros_like(mask) if each is None else each for each in (truth.mask, truth.depth))
     true_depth = np.where(known, true_depth, np.float32(0))
     fitted = align_depth(depth, true_depth, known) if known.any() else depth
-    target = Target(maps(true_mask), maps(true_depth), maps(known), has_mask, maps(truth.mask_known))
-    masks, of_depth = binarise_known(maps(mask), target), (maps(fitted), target.depth, target.valid)
-    error = (maps(mask) - masks[1].float()).abs()
-    metrics = {
-        **dict(zip(("iou", "dice"), overlap(*masks), strict=True)),
-        "boundary_f": boundary_f(*masks),
-        "mae_mask": valid_mean(error, maps(truth.mask_known)),
-        "rmse_depth": rmse(*of_depth),
-        **relative_depth_metrics(*of_depth),
-    }
-    found = {name: float(values) for name, values in metrics.items() if select_images(name, target)}
+    foreground = binarise(batch(true_mask)).float()
+    target = Target(foreground, batch(true_depth), batch(known), has_mask, batch(truth.mask_known))
+    metrics = score_metrics(batch(mask, fitted), target, dict.fromkeys(("boundary_f", *RELATIVE), 1.0))
+    found = {name: float(metrics[name]) for name in SCORED if select_images(name, target)}
     if known.any():
         found["explained_depth"] = 1 - (found["rmse_depth"] / max(float(true_depth[known].std()), 1e-6)) ** 2
     return found | ({"score": score.compute(found)} if found.keys() & score.weights.keys() else {})
@@ -114,10 +106,9 @@ def evaluate(model: "Model", dataset: Dataset, *, progress: Progress = no_progre
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
-    truths, ahead = tee(_read_truths(dataset, progress))
-    predictions = model.predict_many(truth.image for _, truth in ahead)
-    for (name, truth), prediction in zip(truths, predictions, strict=True):
-        for by, (mask, depth) in (("model", prediction), (BASELINE, predict_baseline(truth.image.shape[:2]))):
+    truths = ((each, each[1].image) for each in _read_truths(dataset, progress))
+    for (name, truth), image, *prediction in model.predict_many(truths):
+        for by, (mask, depth) in (("model", prediction), (BASELINE, predict_baseline(image.shape[:2]))):
             rows.append({"image": name, "by": by, **measure_prediction(mask, depth, truth, model.score)})
     if not rows:
         raise AnalysisError(f"{dataset.root}: no image could be measured; check it with one-look check")

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.evaluate import BASELINE, align_depth, evaluate, main, measure_prediction, summarize_metrics
+from analysis.predict.evaluate import BASELINE, align_depth, evaluate, main, measure_prediction, summarize_metrics
 from analysis.predict.model import load_model
 from data.data_module import DataModule
 from data.dataset import DataError
