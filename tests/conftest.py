@@ -39,9 +39,8 @@ def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty built-in scenes of 64 px: 10 backgrounds, 4 placements each."""
     from data.scenes.scenes import make_scenes
 
-    return make_scenes(
-        tmp_path_factory.mktemp("tiny") / "scenes", 40, per_background=4, px=64, seed=1, workers=1
-    )  # the check doubts none
+    folder = tmp_path_factory.mktemp("tiny") / "scenes"
+    return make_scenes(folder, 40, per_background=4, px=64, seed=1, workers=1)  # the check doubts none
 
 
 PARTIAL = {  # what the four images of each background keep of their truth
@@ -65,12 +64,8 @@ def partial_datasets(tiny_dataset: Path, tmp_path_factory: pytest.TempPathFactor
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             for i, row in enumerate(rows):
-                writer.writerow(
-                    {
-                        key: row[key] if key in PARTIAL[name][i % 4] or key not in ("mask", "depth") else ""
-                        for key in row
-                    }
-                )
+                hidden = {"mask", "depth"} - set(PARTIAL[name][i % 4].split())
+                writer.writerow(row | dict.fromkeys(hidden, ""))
     return folders
 
 

@@ -8,12 +8,9 @@ import plotly.graph_objects as go
 
 from analysis.report.style import (
     ARCH,
-    FAINT,
     HEIGHT,
-    PLAIN,
     SCORE,
     SHAPES,
-    STAGES,
     TITLE_PX,
     choose_score_range,
     choose_time_unit,
@@ -112,40 +109,9 @@ def plot_stage_ranks(
     )
 
 
-def plot_phases(rows: pd.DataFrame) -> go.Figure:
-    """Plot the duration of each phase of a run, and the share of it in which workers trained."""
-    by, unit = choose_time_unit(rows["wall_s"].sum())
-    busy = rows["busy"].fillna(0) * rows["wall_s"] / by
-    waiting = rows["wall_s"] / by - busy
-    whole = rows["wall_s"].sum() / by
-    palette = [STAGES.get(stage, PLAIN) for stage in rows["stage"]]
-    looks = {"training": (busy, palette), "waiting: packing, starting, measuring, idle workers": (waiting, FAINT)}
-    traces = [
-        go.Bar(
-            y=rows["phase"],
-            x=length,
-            name=name,
-            orientation="h",
-            marker={"color": colour},
-            customdata=length / whole,
-            hovertemplate=f"%{{y}}, {name.partition(':')[0]}: %{{x:.1f}} {unit}, %{{customdata:.0%}}<extra></extra>",
-            showlegend=False,
-        )
-        for name, (length, colour) in looks.items()
-    ]
-    return make_figure(
-        f"Time by phase ({whole:.1f} {unit} in all)",
-        traces,
-        xaxis={"title": f"{unit} (pale: no worker is training)"},
-        yaxis={"autorange": "reversed", "showgrid": False},
-        height=110 + ROW * len(rows),
-        barmode="stack",
-    )
-
-
 def plot_timeline(trials: pd.DataFrame, spans: list[Span]) -> go.Figure:
-    """Plot the time span of each trial with a known start and end, in as many rows as trials ran at the same time."""
-    ran = trials[trials["started_s"].notna() & trials["ended_s"].notna()].sort_values("started_s")
+    """Plot the time span of each trial, in as many rows as trials ran at the same time."""
+    ran = trials.sort_values("started_s")
     by, unit = choose_time_unit(ran["ended_s"].max())
     ran = ran.assign(lane=assign_lanes(ran), began=ran["started_s"] / by, took=(ran["ended_s"] - ran["started_s"]) / by)
     traces = [

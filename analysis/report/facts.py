@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.runs.curves import Span
-from analysis.runs.importance import load_study
+from analysis.runs.importance import StudyTrials
 from analysis.runs.run import Run, add_latency
 from models.metric_table import METRICS
 from models.score import DEFAULT_WEIGHTS, describe_score
@@ -133,11 +133,9 @@ def group_failures(run: Run) -> pd.DataFrame:
     return table.sort_values("count", ascending=False, kind="stable", ignore_index=True)
 
 
-def count_rejections(run: Run) -> dict[str, int]:
+def count_rejections(study: StudyTrials) -> dict[str, int]:
     """Count the configurations that were rejected before training, by the constraint that they violated."""
-    if not (run.folder / "study.journal").is_file():
-        return {}
-    untrained = [trial for trial in load_study(run.folder) if "trial_id" not in trial.user_attrs]
+    untrained = [trial for trial in study if "trial_id" not in trial.user_attrs]
     rejected = [trial.constraints for trial in untrained if trial.state.name == "PRUNED"]
     violated = [[name for name, by in excess.items() if by > 0] for excess in rejected]
     return dict(Counter(" and ".join(sorted(names)) or "unrecorded constraint" for names in violated).most_common())

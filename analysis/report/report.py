@@ -22,9 +22,9 @@ from plotly.offline import get_plotlyjs
 
 from analysis.report import charts, facts, parameter_charts
 from analysis.report.style import ARCH, TITLE_PX, group_by_colour
-from analysis.runs.curves import Span, pair_promotions, pareto_front, select_models
+from analysis.runs.curves import pair_promotions, pareto_front, select_models
 from analysis.runs.files import WEIGHTS, read_json, write_file
-from analysis.runs.importance import compute_importances
+from analysis.runs.importance import compute_importances, load_study
 from analysis.runs.run import Run, add_latency, read_run, select_first_stage, thin_trials
 from search.output.model_card import describe_origin
 from search.output.outlook import warn_of_guess
@@ -34,20 +34,6 @@ from search.records.run_state import FORMAT_VERSION
 HERE = Path(__file__).parent
 FILE = "report.html"
 JPEG_QUALITY = 88
-SECTIONS = {  # id: (title, content); sections without content are left out
-    "best": ("Best model", ""),
-    "time": ("Over time", "over_time"),
-    "leaderboard": ("Leaderboard", "rows"),
-    "curves": ("Learning curves", "curves"),
-    "ranks": ("Stage to stage", "ranks"),
-    "importance": ("Importances", "importance"),
-    "parallel": ("Parallel coordinates", "parallel"),
-    "slices": ("Parameters", "slices"),
-    "front": ("Score and size", "front"),
-    "failures": ("Endings", ""),
-    "budget": ("Budget", "spent"),
-    "environment": ("Environment", ""),
-}
 STATES = {
     "done": "",
     "running": "This page shows its progress so far.",
@@ -74,7 +60,8 @@ def write_report(run: Path, out: Path | None = None) -> Path:
 
 def render(run: Run) -> str:
     """Return the HTML page of a run."""
-    shares, shown = compute_importances(run.folder), thin_trials(run, MAX_SHOWN, BEST_SHOWN)
+    study, shown = load_study(run.folder), thin_trials(run, MAX_SHOWN, BEST_SHOWN)
+    shares = compute_importances(run.folder, study)
     drawn = make_charts(shown, shares, run.curves)
     hover: dict[str, str] = {}
     by_key = {f"{name}-{number}": chart for name, found in drawn.items() for number, chart in enumerate(found)}
@@ -91,9 +78,7 @@ def render(run: Run) -> str:
         "leaderboard": table,
         "rows_json": _to_json({**table, "hover": hover}),
         "importance_known": len(shares) > 0,
-        "sections": [
-            (id, t) for id, (t, needs) in SECTIONS.items() if not needs or drawn.get(needs) or table.get(needs)
-        ],
+        "rejections": facts.count_rejections(study),
     }
     files = jinja2.FileSystemLoader(HERE / "templates")
     page = jinja2.Environment(loader=files, autoescape=True, undefined=jinja2.StrictUndefined)
@@ -111,7 +96,7 @@ def make_charts(run: Run, importances: pd.DataFrame, curves: pd.DataFrame) -> di
     varied = parameter_charts.list_varied(first, importances) if len(first) >= MIN_TRIALS else []
     axes = [name for name in varied if name != "model/arch"][:MAX_AXES]
     reported, spans = run.curves[run.curves["score"].notna()], facts.find_stage_spans(run)
-    shown = set(run.trials["trial_id"])
+    shown, ran = set(run.trials["trial_id"]), run.trials.dropna(subset=["started_s", "ended_s"])
     stages = [stage for stage in run.stages[::-1] if (reported["stage"] == stage).any()]
     costs = [cost for cost in parameter_charts.COSTS if known[cost].notna().sum() > 1]
     names = list(dict.fromkeys(importances["architecture"]))
@@ -124,7 +109,7 @@ def make_charts(run: Run, importances: pd.DataFrame, curves: pd.DataFrame) -> di
         "parallel": [parameter_charts.plot_parallel_coordinates(first, axes)] if axes else [],
         "slices": [parameter_charts.plot_score_by(first, name) for name in varied[:MAX_SLICES]],
         "front": [parameter_charts.plot_score_against(costed, cost) for cost in costs],
-        "spent": _plot_spending(run, spans),
+        "timeline": [charts.plot_timeline(ran, spans)] if len(ran) else [],
     }
 
 
@@ -147,12 +132,6 @@ def _plot_ranks(run: Run) -> list[go.Figure]:
         for lower, upper in pairwise(run.stages)
         if len(pair_promotions(run.trials, lower, upper)) > 1
     ]
-
-
-def _plot_spending(run: Run, spans: list[Span]) -> list[go.Figure]:
-    rows, ran = facts.list_phases(run), run.trials[["started_s", "ended_s"]].notna().all(axis=1)
-    found = [charts.plot_phases(rows)] if len(rows) else []
-    return [*found, charts.plot_timeline(run.trials, spans)] if ran.any() else found
 
 
 def _round_cells(values: pd.Series, kind: str, digits: int | str) -> list[Any]:

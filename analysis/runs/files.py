@@ -53,6 +53,20 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_lines(path: Path) -> list[Any]:
+    """Return the lines of a JSON-lines file, [] if there is no such file; a line that is being written is left out.
+
+    Raise AnalysisError if a line is damaged.
+    """
+    try:
+        whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise AnalysisError(f"{path}: a line is damaged ({error}); restore the file from the run") from error
+
+
 def check_file(out: Path | None) -> None:
     """Raise AnalysisError, before the work, if the file to write is a folder."""
     if out and os.access(out, os.F_OK) and out.is_dir():

@@ -3,11 +3,9 @@
 This module reads study.journal and trials.csv and writes nothing, so it does not disturb a running search.
 """
 
-import json
 import math
 import warnings
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial, create_trial
 
-from analysis import AnalysisError
+from analysis.runs.files import read_lines
 from analysis.runs.tables import load_trials
 from search.study.journal import find_study
 
@@ -33,9 +31,11 @@ MAX_READ = 4000  # trials whose parameters are read, evenly spaced; reading all 
 CREATE_TRIAL, SET_PARAMETER, SET_INTERMEDIATE_VALUE = 4, 5, 7  # op_code of the lines of Optuna's journals
 SHUFFLES = 5  # shuffles of the scores that estimate the importance arising by chance
 
+StudyTrials = list[FrozenTrial]
 
-def compute_importances(run: Path) -> pd.DataFrame:
-    """Estimate how much each parameter decides whether a trial is among the best of the search.
+
+def compute_importances(run: Path, study: StudyTrials) -> pd.DataFrame:
+    """Estimate how much each parameter decides whether a trial is among the best of a run's search, its `study`.
 
     Only trials that ended with a score count. Trials stopped early rank below all completed ones, whatever their score:
     without them, as in Optuna's default, parameters that cause trials to be stopped would look unimportant. Conditional
@@ -46,7 +46,7 @@ def compute_importances(run: Path) -> pd.DataFrame:
 
     Source: Watanabe et al. 2023, arXiv:2304.10255 (PED-ANOVA), for conditional parameters arXiv:2601.20800.
     """
-    trials = load_scored_trials(Path(run))
+    trials = select_scored_trials(Path(run), study)
     groups = {ALL: trials}
     for trial in trials:
         groups.setdefault(str(trial.params.get(ARCH)), []).append(trial)
@@ -59,9 +59,9 @@ def compute_importances(run: Path) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)[COLUMNS] if tables else pd.DataFrame(columns=COLUMNS)
 
 
-def load_scored_trials(run: Path) -> list[FrozenTrial]:
-    """Return the trials of a run's study that have a score in trials.csv, with their rank as value (0 = worst)."""
-    if not (run / "study.journal").is_file() or not (run / "trials.csv").is_file():
+def select_scored_trials(run: Path, study: StudyTrials) -> StudyTrials:
+    """Return the trials of a study that have a score in the run's trials.csv, with their rank as value (0 = worst)."""
+    if not study or not (run / "trials.csv").is_file():
         return []
     table = load_trials(run).set_index("trial_id")
     scored = table[(table["status"] != "failed") & table["score"].notna()]
@@ -69,25 +69,17 @@ def load_scored_trials(run: Path) -> list[FrozenTrial]:
     ranks = {trial_id: rank for rank, trial_id in enumerate(order.index)}
     return [
         create_trial(value=ranks[trial_id], params=trial.params, distributions=trial.distributions)
-        for trial in load_study(run)
+        for trial in study
         if trial.params and (trial_id := trial.user_attrs.get("trial_id")) in ranks
     ]
 
 
-def load_study(run: Path) -> list[FrozenTrial]:
+def load_study(run: Path) -> StudyTrials:
     """Return all trials of a run's newest study, including rejected ones.
 
     They have no curves. If there are more than MAX_READ trials, only evenly spaced ones have parameters.
     """
-    path = run / "study.journal"
-    return _load_study(path, path.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=1)
-def _load_study(path: Path, written_ns: int) -> list[FrozenTrial]:
-    """Read the trials of a journal, which takes seconds for a long search; `written_ns` renews the cache."""
-    del written_ns
-    study = find_study(JournalStorage(_ReadOnlyJournal(path)))
+    study = find_study(JournalStorage(_ReadOnlyJournal(Path(run) / "study.journal")))
     return [] if study is None else study.get_trials(deepcopy=False)
 
 
@@ -116,11 +108,7 @@ class _ReadOnlyJournal(BaseJournalBackend):
     """A study's journal, read once, without curves; an incomplete last line, still being written, is left out."""
 
     def __init__(self, path: Path) -> None:
-        try:
-            whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
-            logs = [json.loads(line) for line in whole.splitlines()]
-        except ValueError as error:
-            raise AnalysisError(f"{path}: a line is damaged ({error}); restore the file from the run") from error
+        logs = read_lines(path)
         step = sum(log["op_code"] == CREATE_TRIAL for log in logs) // MAX_READ + 1
         read = [log for log in logs if log["op_code"] != SET_PARAMETER or log["trial_id"] % step == 0]
         self._logs = [log for log in read if log["op_code"] != SET_INTERMEDIATE_VALUE]

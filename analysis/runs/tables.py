@@ -1,6 +1,5 @@
 """Read the records of run folders as pandas frames."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from analysis import AnalysisError
-from search.records.run_dir import RunDirError, read_lines
+from analysis.runs.files import read_lines
+from search.records import run_dir
 from search.records.trials import TrialRecord
 
 TRIAL = ["run", "trial_id"]  # identifies a trial among several runs
@@ -47,7 +47,11 @@ def load_reports(run: Path) -> pd.DataFrame:
     It has all columns of EPOCH_NUMBERS, empty where unknown, and `last`: true for the trial's planned last epoch. A
     line that is still being written is left out.
     """
-    reports = _complete(pd.DataFrame(_read_reports(run / "reports.jsonl")), (*TRIAL, "stage"), EPOCH_NUMBERS)
+    path = run / "reports.jsonl"
+    lines = read_lines(path)
+    if not all(isinstance(line, dict) and isinstance(line.get(name), str) for line in lines for name in REQUIRED[:2]):
+        raise AnalysisError(f"{path}: a line names no trial; restore the file from the run")
+    reports = _complete(pd.DataFrame(lines), (*TRIAL, "stage"), EPOCH_NUMBERS)
     return reports.assign(run=str(run), last=reports["last"].eq(True) if "last" in reports else False)
 
 
@@ -75,27 +79,14 @@ def _read_started(run: Path) -> list[dict[str, Any]]:
     """Return the trials that a run recorded as they started, with their status if they have ended."""
     path, started = run / "trials.jsonl", {}
     try:
-        for line in read_lines(path):
+        for line in run_dir.read_lines(path):
             if "config" in line:
                 started[line["trial_id"]] = TrialRecord.from_line(line, path).row()
             elif line.get("trial_id") in started:
                 started[line["trial_id"]] |= {"status": line.get("status", ""), "reason": line.get("reason", "")}
-    except RunDirError as error:
+    except run_dir.RunDirError as error:
         raise AnalysisError(str(error)) from error
     return [{name: value for name, value in row.items() if value != ""} for row in started.values()]
-
-
-def _read_reports(path: Path) -> list[dict[str, Any]]:
-    try:
-        whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
-        lines = [json.loads(line) for line in whole.splitlines()]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError) as error:
-        raise AnalysisError(f"{path}: a line is damaged ({error}); restore the file from the run") from error
-    if not all(isinstance(line, dict) and isinstance(line.get(name), str) for line in lines for name in REQUIRED[:2]):
-        raise AnalysisError(f"{path}: a line names no trial; restore the file from the run")
-    return lines
 
 
 def _complete(table: pd.DataFrame, texts: tuple[str, ...], numbers: tuple[str, ...]) -> pd.DataFrame:

@@ -9,7 +9,8 @@ from models.score import Score
 from search.config.trial import TrialConfig
 from search.records.run_dir import write_json
 from search.records.run_state import FORMAT_VERSION
-from search.records.trials import TrialRecord, TrialTable
+from search.records.trials import TrialTable
+from tests.trials import add_trial, make_record
 
 if TYPE_CHECKING:
     from data.data_module import DataModule
@@ -59,12 +60,12 @@ def running_run(tmp_path: Path) -> Path:
     write_json(run / "run.json", {"state": "running", "format_version": FORMAT_VERSION})
     table = TrialTable(run)
     for number, scores in enumerate([[0.1, 0.2], [0.3], [0.2, 0.5, 0.4], []], start=1):
-        add_trial(table, f"e{number}", "explore", scores)
+        add_scored_trial(table, f"e{number}", scores)
         table.finish(f"e{number}", "completed" if scores else "failed", "" if scores else "out of memory")
-    add_trial(table, "c1", "confirm", [0.4, 0.6], parent="e3")
+    add_scored_trial(table, "c1", [0.4, 0.6], parent="e3")
     table.finish("c1", "completed")
     table.write()
-    add_trial(table, "c2", "confirm", [0.45, 0.44, 0.55], parent="e2")
+    add_scored_trial(table, "c2", [0.45, 0.44, 0.55], parent="e2")
     return run
 
 
@@ -74,29 +75,22 @@ def other_run(tmp_path: Path) -> Path:
     run = tmp_path / "other"
     run.mkdir()
     table = TrialTable(run)
-    add_trial(table, "e3", "explore", [0.1])
+    add_scored_trial(table, "e3", [0.1])
     table.finish("e3", "completed")
     return run
 
 
-def add_trial(table: TrialTable, trial_id: str, stage: str, scores: list[float], *, parent: str = "") -> None:
+def add_scored_trial(table: TrialTable, trial_id: str, scores: list[float], *, parent: str = "") -> None:
     """Let a trial report these scores, each after two seconds and ten images; the last report repeats the best."""
-    config = {"model/arch": "unet", "model/width": 4}
-    table.start(TrialRecord(trial_id=trial_id, parent_id=parent, stage=stage, seed=0, config=config))
+    table.start(make_record(trial_id, parent_id=parent, config={"model/arch": "unet", "model/width": 4}))
     began = 10.0 * len(table.records)
     for epoch, score in enumerate(scores, start=1):
         last, best = epoch == len(scores), max(scores[:epoch])
         kept = best if last else score
         figures = {"score": kept, "iou": kept, "rmse_depth": 1 - kept, "best_epoch": 1 + scores.index(best)}
         losses = {"train_total": 2 - score, "train_mask": 1 - score, "train_depth": 1.0, "lr": 0.1 / epoch}
-        cost = {
-            "images_seen": 10 * epoch,
-            "fit_s": 2.0 * epoch,
-            "ended_s": began + 2.0 * epoch,
-            "params": 1234,
-            "px": 80,
-        }
-        table.report(trial_id, {"last": last, **figures, **losses, **cost, "epochs": epoch})
+        cost = {"images_seen": 10 * epoch, "fit_s": 2.0 * epoch, "ended_s": began + 2.0 * epoch, "params": 1234}
+        table.report(trial_id, {"last": last, **figures, **losses, **cost, "epochs": epoch, "px": 80})
 
 
 def write_whole_run(run: Path, dataset: Path, *, searched: int = 14) -> Path:
@@ -126,28 +120,26 @@ def write_whole_run(run: Path, dataset: Path, *, searched: int = 14) -> Path:
         trial = study.ask()
         tried = suggest(trial, build_space())
         trial.set_user_attr("trial_id", f"e{number:04}")
-        study.tell(trial, _add(table, f"e{number:04}", "explore", tried, score=number / 20 - 0.2))
+        study.tell(trial, _add(table, f"e{number:04}", tried, score=number / 20 - 0.2))
     best = {name: metrics["val"][name] for name in ("score", "iou", "rmse_depth", "checkerboard")}
-    _add(table, "f0001", "final", config, parent=f"e{searched:04}", **best)
+    _add(table, "f0001", config, parent=f"e{searched:04}", **best)
     table.write()
     write_json(run / "run.json", _notes(data_module, table))
     return run
 
 
 def _add(
-    table: TrialTable, trial_id: str, stage: str, config: TrialConfig, *, score: float, parent: str = "", **more: float
+    table: TrialTable, trial_id: str, config: TrialConfig, *, score: float, parent: str = "", **more: float
 ) -> float:
     """Let a trial report once and end; the third one fails."""
     number = len(table.records)
-    record = TrialRecord(trial_id=trial_id, parent_id=parent, stage=stage, seed=0, config=config.flat())
-    record.started_s = 3.0 * number
-    table.start(record)
+    record = make_record(trial_id, parent_id=parent, config=config.flat(), started_s=3.0 * number)
     figures = {"score": score, "iou": score, "dice": score, "mae_mask": 0.1, "rmse_depth": 0.2, "checkerboard": 0.01}
     losses = {"train_total": 2 - score, "train_mask": 1 - score, "train_depth": 1.0, "lr": 0.01}
     cost = {"params": 1000 * (1 + number % 5), "macs": 10**6 * (1 + number % 5), "px": PX, "images_seen": 32}
     spent = {"epochs": 1, "best_epoch": 1, "fit_s": 2.0, "device_s": 2.0, "ended_s": record.started_s + 2}
-    table.report(trial_id, {"last": True, **figures, **losses, **cost, **spent, **more})
-    table.finish(trial_id, *(("failed", "loss is not finite") if number == 2 else ("completed", "")))
+    ending = {"status": "failed", "reason": "loss is not finite"} if number == 2 else {}
+    add_trial(table, record, **ending, **{"last": True, **figures, **losses, **cost, **spent, **more})
     return score
 
 
@@ -159,16 +151,5 @@ def _notes(data_module: "DataModule", table: TrialTable) -> dict[str, Any]:
     ]
     options = {"sampler": "tpe", "stages": "default", "split": "background", "configs": []}
     wall_s = max(record.metrics["ended_s"] for record in table.records.values()) + 2
-    return {
-        "format_version": FORMAT_VERSION,
-        "state": "done",
-        "best": "f0001",
-        "budget": "1m",
-        "seed": 0,
-        "wall_s": wall_s,
-    } | {
-        "options": options,
-        "data": data_module.to_dict(),
-        "stages": stages,
-        "round": 1,
-    }
+    state = {"format_version": FORMAT_VERSION, "state": "done", "best": "f0001", "budget": "1m", "seed": 0}
+    return state | {"wall_s": wall_s, "options": options, "data": data_module.to_dict(), "stages": stages, "round": 1}

@@ -60,6 +60,10 @@ document.getElementById("theme").addEventListener("click", () => {
   show(theme);
 });
 
+for (const { id, dataset } of document.querySelectorAll("main > section")) {
+  document.querySelector("nav").append(Object.assign(document.createElement("a"), { href: `#${id}`, textContent: dataset.nav }));
+}
+
 const places = [...document.querySelectorAll("[data-figure]")];
 const undrawn = () => places.filter((place) => !drawn.has(place));
 const drawNext = () => { const place = undrawn()[0]; if (place) { draw(place); setTimeout(drawNext); } }; // the page stays responsive

@@ -23,7 +23,7 @@ from analysis.compare.compare import (
     format_range,
     plot_over_time,
 )
-from analysis.evaluate import evaluate
+from analysis.predict.evaluate import evaluate
 from data.data_module import DataModule
 from data.dataset import DatasetSpec
 from data.loading.loaders import Loader
@@ -43,31 +43,15 @@ def report(trial_id, ended_s, score, *, stage="explore"):
     return {"trial_id": trial_id, "stage": stage, "ended_s": ended_s, **metrics}
 
 
-def write_run(folder, *, val, test, seed=0, budget="3m", data="d", wall_s=60.0, reports=(), failed=()):
+def write_run(folder, *, val, test, seed=0, reports=(), failed=()):
     """Write the files of a finished run that the comparison reads."""
     folder.mkdir(parents=True)
-    state = {
-        "state": "done",
-        "best": "f0001",
-        "wall_s": wall_s,
-        "budget": budget,
-        "seed": seed,
-        "data": {"folder": data},
-    }
+    state = {"state": "done", "best": "f0001", "wall_s": 60.0, "budget": "3m", "seed": seed, "data": {"folder": "d"}}
     state["measured"] = {"val_score": val, "test_score": test, "test_iou": test, "test_rmse_depth": 0.1, "sigma": 0.2}
     write_json(folder / "run.json", state)
-    row = {
-        "trial_id": "f0001",
-        "stage": "final",
-        "model/arch": "unet",
-        "model/width": 4,
-        "params": 1000,
-        "images_seen": 10,
-    }
-    rows = [
-        row | {"status": "completed"},
-        *(row | {"trial_id": name, "status": "failed", "params": None} for name in failed),
-    ]
+    row = {"trial_id": "f0001", "stage": "final", "status": "completed", "images_seen": 10}
+    row |= {"model/arch": "unet", "model/width": 4, "params": 1000}
+    rows = [row, *(row | {"trial_id": name, "status": "failed", "params": None} for name in failed)]
     pd.DataFrame(rows).to_csv(folder / "trials.csv", index=False)
     write_lines(folder / "reports.jsonl", reports or [report("f0001", 20.0, val)])
     return folder
@@ -126,6 +110,7 @@ def test_progress_names_the_run_and_the_time_left(commands, tmp_path, capsys):
         "run 2 of 2: default, seed 1; 3 min to go",
         "run 1 of 4: study, seed 0; 12 min to go",
     ]
+    assert len(commands) == 6  # runs that exist are not repeated
 
 
 def test_four_methods_are_the_default():
@@ -205,19 +190,7 @@ def test_changed_data_are_refused(finished_run, tiny_dataset, tmp_path, monkeypa
     data = {"folder": str(tiny_dataset), "split": "background", "fingerprint": "of other data", "specs": [{}]}
     write_json(tmp_path / "default-0" / "run.json", state | {"data": data})
     (tmp_path / "default-0" / "best").symlink_to(finished_run / "best")
-    told = [
-        "--data",
-        str(tiny_dataset),
-        "--budget",
-        "3m",
-        "--seeds",
-        "1",
-        "--methods",
-        "default",
-        "--out",
-        str(tmp_path),
-    ]
-    assert main(told) == 2
+    assert main(arguments(tmp_path, "--data", str(tiny_dataset), "--seeds", "1", "--methods", "default")) == 2
     assert "has changed since the run began" in capsys.readouterr().err and not (tmp_path / "table.md").exists()
 
 
@@ -268,12 +241,6 @@ def test_score_holds_until_the_next(tmp_path):
     assert scoring.sample_curve(changes, np.array([1.0, 5.0, 8.0, 99.0])) == pytest.approx(
         [np.nan, 0.3, 0.3, 0.2], nan_ok=True
     )
-
-
-def test_runs_that_are_there_are_not_repeated(commands, tmp_path):
-    methods.run_missing(comparison_of(tmp_path, "default"))
-    methods.run_missing(comparison_of(tmp_path, "default", "study"))
-    assert len(commands) == 4
 
 
 @pytest.mark.parametrize("other", [("--budget", "5m"), ("--data", "e")])

@@ -16,15 +16,14 @@ from analysis.compare.summary import (
     warn_of_data,
 )
 from search.records.run_dir import write_json
-from search.records.trials import TrialRecord, TrialTable
+from search.records.trials import TrialTable
+from tests.trials import add_trial, make_record
 
 
 def test_a_run_is_a_row_of_its_records(whole_runs):
     table = summarize_runs(*whole_runs)
-    assert table["run"].tolist() == [str(run) for run in whole_runs] and table["method"].tolist() == [
-        "default",
-        "random",
-    ]
+    assert table["run"].tolist() == [str(run) for run in whole_runs]
+    assert table["method"].tolist() == ["default", "random"]
     row = table.iloc[0]
     assert (row["trials"], row["failed"], row["busy"], row["budget"]) == (15, 1, 0.8, "1m")
     assert row["network"] == "unet w4" and row["px"] == 32
@@ -96,10 +95,8 @@ def test_metric_that_no_run_has_gives_no_rows(table):
 def run(tmp_path):
     records = TrialTable(tmp_path)
     config = {"model/arch": "unet", "model/width": 4}
-    for trial_id, stage in (("e0001", "explore"), ("f0001", "final"), ("e0002", "explore"), ("e0003", "explore")):
-        records.start(TrialRecord(trial_id=trial_id, parent_id="", stage=stage, seed=0, config=config))
-        records.report(trial_id, {"score": 0.5, "params": 1234})
-        records.finish(trial_id, "completed")
+    for trial_id in ("e0001", "f0001", "e0002", "e0003"):
+        add_trial(records, make_record(trial_id, config=config), score=0.5, params=1234)
     records.write()
     rounds = [{"name": "explore", "wall_s": wall_s, "busy": busy} for wall_s, busy in ((30.0, 0.9), (10.0, 0.8))]
     stages = [rounds[0], {"name": "final", "wall_s": 30.0, "busy": 0.1}, rounds[1]]

@@ -3,9 +3,10 @@ import pytest
 
 from analysis.runs import importance
 from analysis.runs.importance import compute_importances, load_study
-from search.records.trials import TrialRecord, TrialTable
+from search.records.trials import TrialTable
 from search.study.journal import open_journal
 from search.study.sampler import OPTUNA_STATES
+from tests.trials import add_trial, make_record
 
 ARCHS = ("unet", "residual")
 
@@ -25,10 +26,8 @@ def write_run(run, count, *, score, archs=ARCHS, stopped=lambda params: False):
         status = "stopped" if stopped(trial.params) else "completed"
         value = score(trial.params)
         study.tell(trial, None if status == "stopped" else value, state=OPTUNA_STATES[status])
-        record = TrialRecord(trial_id=f"e{number}", parent_id="", stage="explore", seed=0, config={"model/arch": arch})
-        table.start(record)
-        table.report(record.trial_id, {"score": value, "epochs": 1})
-        table.finish(record.trial_id, status)
+        record = make_record(f"e{number}", config={"model/arch": arch})
+        add_trial(table, record, status=status, score=value, epochs=1)
     table.write()
     rejected = study.ask()
     rejected.suggest_categorical("model/arch", archs)
@@ -41,14 +40,18 @@ def journal(run):
     return path
 
 
+def compute(run):
+    return compute_importances(run, load_study(run))
+
+
 def most_important(run, architecture):
-    found = compute_importances(run)
+    found = compute(run)
     return found[found["architecture"] == architecture].iloc[0]["parameter"]
 
 
 def test_parameter_that_decides_is_the_most_important(tmp_path):
     write_run(tmp_path, 60, score=lambda params: params["adamw/lr"])
-    found = compute_importances(tmp_path)
+    found = compute(tmp_path)
     assert list(found.columns) == ["architecture", "parameter", "importance", "chance"]
     assert set(found["architecture"]) == {"all", *ARCHS}
     assert all(most_important(tmp_path, name) == "adamw/lr" for name in ("all", *ARCHS))
@@ -68,7 +71,7 @@ def test_of_many_trials_evenly_spaced_ones_count(tmp_path, monkeypatch):
 def test_conditional_parameters_count_for_their_architecture_only(tmp_path):
     write_run(tmp_path, 60, score=lambda params: params.get("unet/width", 0) == 4)
     assert most_important(tmp_path, "unet") == "unet/width"
-    parameters = compute_importances(tmp_path).groupby("architecture")["parameter"].agg(set)
+    parameters = compute(tmp_path).groupby("architecture")["parameter"].agg(set)
     assert "unet/width" in parameters["all"] and "unet/width" not in parameters["residual"]
 
 
@@ -79,7 +82,7 @@ def test_stopped_trials_count_as_worse_than_all_others_whatever_they_scored(tmp_
 
 def test_chance_tells_what_decides_from_what_does_not(tmp_path):
     write_run(tmp_path, 60, archs=("unet",), score=lambda params: params["adamw/lr"])
-    found = compute_importances(tmp_path).set_index(["architecture", "parameter"]).loc["all"]
+    found = compute(tmp_path).set_index(["architecture", "parameter"]).loc["all"]
     above = found["importance"] > found["chance"]
     assert above["adamw/lr"] and not above["noise"]
 
@@ -88,7 +91,6 @@ def test_of_many_trials_the_parameters_of_some_are_read(tmp_path, monkeypatch):
     write_run(tmp_path, 60, score=lambda params: params["adamw/lr"])
     whole = load_study(tmp_path)
     monkeypatch.setattr(importance, "MAX_READ", 20)
-    importance._load_study.cache_clear()
     read = load_study(tmp_path)
     assert [trial.params for trial in read] == [t.params if t.number % 4 == 0 else {} for t in whole]
     assert [(trial.state, trial.user_attrs) for trial in read] == [(trial.state, trial.user_attrs) for trial in whole]
@@ -97,16 +99,16 @@ def test_of_many_trials_the_parameters_of_some_are_read(tmp_path, monkeypatch):
 
 def test_equal_scores_make_nothing_important_and_no_warning(tmp_path):
     write_run(tmp_path, 12, archs=("unet",), score=lambda params: 0.5)
-    assert compute_importances(tmp_path)["importance"].notna().all()
+    assert compute(tmp_path)["importance"].notna().all()
 
 
 def test_few_trials_say_nothing(tmp_path):
     write_run(tmp_path, 9, score=lambda params: params["noise"])
-    assert compute_importances(tmp_path).empty
+    assert compute(tmp_path).empty
 
 
 def test_run_without_a_study_has_none(running_run):
-    assert compute_importances(running_run).empty
+    assert compute(running_run).empty
 
 
 def test_journal_is_only_read_and_half_a_line_is_left_out(tmp_path):
@@ -115,5 +117,5 @@ def test_journal_is_only_read_and_half_a_line_is_left_out(tmp_path):
     with path.open("ab") as file:
         file.write(b'{"op_code":4,"worker_id"')
     before = path.read_bytes()
-    assert len(compute_importances(tmp_path)) > 0
+    assert len(compute(tmp_path)) > 0
     assert path.read_bytes() == before

@@ -2,7 +2,8 @@ import pytest
 
 from analysis import AnalysisError
 from analysis.runs.tables import load_reports, load_trials, load_trials_so_far
-from search.records.trials import TrialRecord, TrialTable
+from search.records.trials import TrialTable
+from tests.trials import add_trial, make_record
 
 
 def read_so_far(run):
@@ -14,9 +15,7 @@ def run(tmp_path):
     table = TrialTable(tmp_path)
     for number, (status, score) in enumerate([("completed", 0.25), ("stopped", 0.5), ("failed", 0.75)], start=1):
         config = {"model/arch": "unet", "loss/mask_structural": "none"}
-        table.start(TrialRecord(trial_id=f"e{number}", parent_id="", stage="explore", seed=0, config=config))
-        table.report(f"e{number}", {"score": score, "epochs": 1})
-        table.finish(f"e{number}", status)
+        add_trial(table, make_record(f"e{number}", config=config), status=status, score=score, epochs=1)
     table.write()
     return tmp_path
 
