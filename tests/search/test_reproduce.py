@@ -20,6 +20,7 @@ from search.reproduce.__main__ import main
 from search.reproduce.reproduce import RunRecords, find_differences
 from search.training.trainer import STATE_FILE, FitPlan, TrialDivergedError, fit
 from tests.published import published_lite
+from tests.trials import make_record
 
 PX, IMAGES = 32, (16, 8)
 
@@ -98,7 +99,7 @@ def run(tmp_path_factory, tiny_dataset, config):
     maker.train("c0002", config, parent="e0002", weights=stopped[-1]["model"], epochs=2, limit=100.0)
     begun = maker.train("e0004", config, epochs=100_000, stop=3, limit=60.0)
     maker.train("e0004", config, resume=begun[-1], epochs=100_000, limit=1.0)
-    maker.table.start(TrialRecord(trial_id="e0009", parent_id="", stage="explore", seed=1, config=config.flat()))
+    maker.table.start(make_record("e0009", seed=1, config=config.flat()))
     maker.table.finish("e0009", "failed", "worker died")
     return maker.folder
 

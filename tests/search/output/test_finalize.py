@@ -17,9 +17,10 @@ from models.build import build_model, parse_model_config
 from search.config.stages import build_stages
 from search.output.finalize import FinalModels, NoModelError, summarize_seeds, write_model
 from search.records.run_state import create_run_state
-from search.records.trials import TrialRecord, TrialTable
+from search.records.trials import TrialTable
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.trainable import STATE_FILE
+from tests.trials import make_record
 
 STAGES = build_stages()
 
@@ -35,14 +36,8 @@ def test_model_is_written_and_measured_on_the_parts_that_it_may_read(
     torch.save(
         {"model": build_model(small_config.model).state_dict(), "epoch": 1}, tmp_path / "checkpoint" / STATE_FILE
     )
-    record = TrialRecord(
-        trial_id="f0001",
-        parent_id="c0001",
-        stage="final",
-        config=small_config.flat(),
-        seed=0,
-        metrics={"px": 32, "score": 0.5},
-    )
+    metrics = {"px": 32, "score": 0.5}
+    record = make_record("f0001", parent_id="c0001", config=small_config.flat(), metrics=metrics)
     checkpoint, read = Checkpoint.from_directory(str(tmp_path / "checkpoint")), []
     pack = data_module.pack
     data_module.pack = lambda name, *args, **more: (read.append(name), pack(name, *args, **more))[1]
@@ -68,9 +63,7 @@ def test_model_keeps_the_moments_of_its_encoder_and_needs_no_published_weights(
     data_module = DataModule(tiny_dataset, seed=0)
     stats = data_module.stage_data(fraction=1.0, px=32).stats
     torch.save({"model": build_model(config.model).state_dict(), "epoch": 1}, tmp_path / STATE_FILE)
-    record = TrialRecord(
-        trial_id="f0001", parent_id="", stage="final", config=config.flat(), seed=0, metrics={"px": 32, "score": 0.5}
-    )
+    record = make_record("f0001", config=config.flat(), metrics={"px": 32, "score": 0.5})
     checkpoint = Checkpoint.from_directory(str(tmp_path))
     write_model(record, checkpoint, data_module, tmp_path / "best", splits=("val",), deadline=None)
     model = load_model(tmp_path / "best", device="cpu")
@@ -90,6 +83,6 @@ def test_run_without_a_model_is_an_error_that_names_the_cause(tmp_path):
     models = FinalModels(STAGES, run_state, table, CheckpointStore(tmp_path, seed=0), None)
     with pytest.raises(NoModelError, match="the budget ended before a trial began; start again with a larger --budget"):
         models.write(keep=0, wall_s=60.0)
-    table.start(TrialRecord(trial_id="e0001", parent_id="", stage="explore", config={}, seed=0))
+    table.start(make_record("e0001"))
     with pytest.raises(NoModelError, match=r"no trial ended with a model; see the reasons in .*trials\.csv"):
         models.write(keep=0, wall_s=60.0)

@@ -9,17 +9,14 @@ from search.config.recipes import NETWORKS, build_recipe
 from search.output.finalize import report_best
 from search.output.outlook import describe_outlook, name_recipe, warn_of_guess
 from search.records.console import RunConsole
-from search.records.trials import TrialRecord
+from tests.trials import make_record
 
 FOUND = build_recipe("quick_unet").flat() | {"model/head": "minmax"}
 
 
 def trial(trial_id, score, config, parent_id=""):
-    stage = {"e": "explore", "f": "final"}[trial_id[0]]
-    return TrialRecord(
-        trial_id=trial_id, parent_id=parent_id, stage=stage, config=config, seed=0, status="completed",
-        metrics={"score": score, "params": 1},
-    )  # fmt: skip
+    metrics = {"score": score, "params": 1}
+    return make_record(trial_id, parent_id=parent_id, config=config, status="completed", metrics=metrics)
 
 
 def outlook(best, *others, scores=()):

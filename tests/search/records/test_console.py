@@ -8,16 +8,14 @@ from rich.console import Console
 
 from data.runtime.progress import add_bar, build_bars
 from search.records.console import RunConsole, describe_trial, list_dashboards, list_results
-from search.records.trials import TrialRecord
+from tests.trials import make_record
 from tests.waiting import wait_until
 
 
 def record(number, status="", score=0.5):
     metrics = {"score": score, "iou": 0.25, "rmse_depth": 0.125, "params": 1234}
     config = {"model/arch": "unet", "model/width": 8}
-    return TrialRecord(
-        trial_id=f"e{number}", parent_id="", stage="explore", seed=0, config=config, status=status, metrics=metrics
-    )
+    return make_record(f"e{number}", config=config, status=status, metrics=metrics)
 
 
 @pytest.fixture(autouse=True)

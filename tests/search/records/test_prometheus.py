@@ -10,15 +10,15 @@ import pytest
 
 from search.records import prometheus as gauges
 from search.records.prometheus import GAUGES, PrometheusExporter
-from search.records.trials import STATUSES, TrialRecord, TrialTable
+from search.records.trials import STATUSES, TrialTable
+from tests.trials import make_record
 from tests.waiting import wait_until
 
 DASHBOARD = Path(__file__).resolve().parents[3] / "analysis" / "assets" / "grafana.json"
 
 
 def record(number, status="", stage="explore", **metrics):
-    name = f"{stage[0]}{number:04d}"
-    return TrialRecord(trial_id=name, parent_id="", stage=stage, config={}, seed=0, status=status, metrics=metrics)
+    return make_record(f"{stage[0]}{number:04d}", status=status, metrics=metrics)
 
 
 @pytest.fixture

@@ -3,11 +3,12 @@ import json
 
 import pytest
 
-from search.records.trials import TrialRecord, TrialTable, write_csv
+from search.records.trials import TrialTable, write_csv
+from tests.trials import make_record
 
 
 def started(table, number, **config):
-    record = TrialRecord(trial_id=f"e{number:04d}", parent_id="", stage="explore", seed=7, config=config)
+    record = make_record(f"e{number:04d}", seed=7, config=config)
     table.start(record)
     return record
 

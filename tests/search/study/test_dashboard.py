@@ -9,9 +9,10 @@ import pytest
 from optuna.artifacts import get_all_artifact_meta
 
 from data.pack.pack import RawBatch
-from search.records.trials import TrialRecord, TrialTable
+from search.records.trials import TrialTable
 from search.study.dashboard import StageStudies
 from search.study.journal import open_journal
+from tests.trials import make_record
 
 METRICS = {"epochs": 2, "score": 0.6, "iou": 0.5, "params": 1234}
 RAW = RawBatch(
@@ -21,10 +22,6 @@ RAW = RawBatch(
     np.ones(3, bool),
 )
 PREDICTED = np.full((3, 16, 16, 2), 255, np.uint8)
-
-
-def record(trial_id, stage, parent_id="", **more):
-    return TrialRecord(trial_id=trial_id, parent_id=parent_id, stage=stage, config={}, seed=0, **more)
 
 
 @pytest.fixture
@@ -44,7 +41,7 @@ def folder(tmp_path):
 def table(folder):
     table = TrialTable(folder)
     for number, score in ((1, 0.3), (2, 0.4)):
-        one = record(f"e000{number}", "explore", status="completed", metrics={"score": score})
+        one = make_record(f"e000{number}", status="completed", metrics={"score": score})
         table.records[one.trial_id] = one
     return table
 
@@ -77,8 +74,8 @@ def pictures(folder, of, name):
 
 def test_stage_has_a_study_with_curve_metrics_and_earlier_scores(folder, table):
     studies = StageStudies(folder, table)
-    go_through(studies, record("c0001", "confirm", "e0002"))
-    go_through(studies, record("f0001", "final", "c0001"), scores=(0.7,))
+    go_through(studies, make_record("c0001", parent_id="e0002"))
+    go_through(studies, make_record("f0001", parent_id="c0001"), scores=(0.7,))
     (confirm,), (final,) = study(folder, "confirm").trials, study(folder, "final").trials
     assert (confirm.state.name, confirm.value, confirm.intermediate_values) == ("COMPLETE", 0.6, {1: 0.5, 2: 0.6})
     assert confirm.user_attrs == {
@@ -91,16 +88,16 @@ def test_stage_has_a_study_with_curve_metrics_and_earlier_scores(folder, table):
 
 def test_study_of_the_search_has_the_outcomes_of_promotions(folder, table):
     studies = StageStudies(folder, table)
-    go_through(studies, record("c0001", "confirm", "e0002"))
-    go_through(studies, record("c0002", "confirm", "e0001"), scores=(), status="failed")
+    go_through(studies, make_record("c0001", parent_id="e0002"))
+    go_through(studies, make_record("c0002", parent_id="e0001"), scores=(), status="failed")
     assert study(folder, "explore").user_attrs == {"e0002": "confirm c0001 0.600", "e0001": "confirm c0002 failed"}
-    go_through(studies, record("f0001", "final", "c0001"), scores=(0.7,))
+    go_through(studies, make_record("f0001", parent_id="c0001"), scores=(0.7,))
     assert study(folder, "explore").user_attrs["e0002"] == "confirm c0001 0.600, final f0001 0.700"
     assert [trial.value for trial in study(folder, "explore").trials] == [0.3, 0.4]
 
 
 def test_promoted_trial_has_one_picture_of_truth_and_last_prediction(folder, table):
-    go_through(StageStudies(folder, table), record("c0001", "confirm", "e0002"))
+    go_through(StageStudies(folder, table), make_record("c0001", parent_id="e0002"))
     (trial,) = study(folder, "confirm").trials
     ((name, picture),) = pictures(folder, trial, "confirm").items()
     assert name == "c0001.jpg" and picture.shape == (3 * 16, 5 * 16, 3)
@@ -117,14 +114,14 @@ def test_best_samples_are_attached_to_the_search(folder, table):
 
 
 def test_failed_trial_has_its_reason_and_no_value(folder, table):
-    one = record("c0001", "confirm", "e0002", reason="loss is nan")
+    one = make_record("c0001", parent_id="e0002", reason="loss is nan")
     go_through(StageStudies(folder, table), one, scores=(), status="failed")
     (trial,) = study(folder, "confirm").trials
     assert (trial.state.name, trial.user_attrs["reason"], trial.values) == ("FAIL", "loss is nan", None)
 
 
 def test_trial_that_goes_on_is_the_one_that_was_left_running(folder, table):
-    first = record("c0001", "confirm", "e0002")
+    first = make_record("c0001", parent_id="e0002")
     begin(StageStudies(folder, table), first)
     go_through(StageStudies(folder, table), dataclasses.replace(first))
     assert [t.state.name for t in study(folder, "confirm").trials] == ["COMPLETE"]
@@ -132,30 +129,30 @@ def test_trial_that_goes_on_is_the_one_that_was_left_running(folder, table):
 
 def test_trial_whose_end_is_only_on_record_is_settled_and_one_unknown_fails(folder, table):
     for trial_id in ("c0001", "c0002"):
-        begin(StageStudies(folder, table), record(trial_id, "confirm", "e0002"))
+        begin(StageStudies(folder, table), make_record(trial_id, parent_id="e0002"))
     del table.records["c0002"]
     table.records["c0001"].status, table.records["c0001"].metrics = "ended_by_budget", dict(METRICS)
-    go_through(StageStudies(folder, table), record("c0003", "confirm", "e0001"))
+    go_through(StageStudies(folder, table), make_record("c0003", parent_id="e0001"))
     states = {t.user_attrs["trial_id"]: (t.state.name, t.value) for t in study(folder, "confirm").trials}
     assert states == {"c0001": ("COMPLETE", 0.6), "c0002": ("FAIL", None), "c0003": ("COMPLETE", 0.6)}
 
 
 def test_trials_of_the_search_itself_are_left_to_it(folder, table):
-    go_through(StageStudies(folder, table), record("e0003", "explore"))
+    go_through(StageStudies(folder, table), make_record("e0003"))
     assert len(study(folder, "explore").trials) == 2
     assert [s.study_name for s in study(folder, "explore")._storage.get_all_studies()] == ["explore"]
 
 
 def test_parent_that_a_changed_space_has_dropped_leaves_a_trial_without_parameters(folder, table):
-    table.records["e0009"] = record("e0009", "explore", status="completed", metrics={"score": 0.2})
-    go_through(StageStudies(folder, table), record("c0001", "confirm", "e0009"))
+    table.records["e0009"] = make_record("e0009", status="completed", metrics={"score": 0.2})
+    go_through(StageStudies(folder, table), make_record("c0001", parent_id="e0009"))
     (trial,) = study(folder, "confirm").trials
     assert trial.params == {} and trial.user_attrs["score of explore"] == 0.2
 
 
 def test_run_that_does_not_search_has_no_journal(tmp_path):
     studies = StageStudies(tmp_path, TrialTable(tmp_path))
-    studies.table.records["e0001"] = record("e0001", "explore", status="completed", metrics={"score": 0.2})
-    go_through(studies, record("c0001", "confirm", "e0001"))
+    studies.table.records["e0001"] = make_record("e0001", status="completed", metrics={"score": 0.2})
+    go_through(studies, make_record("c0001", parent_id="e0001"))
     studies.show(tmp_path / "samples.png")
     assert list(tmp_path.iterdir()) == []

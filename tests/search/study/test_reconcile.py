@@ -11,12 +11,12 @@ from search.config.constraints import Constraints, Feasibility
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.records.run_dir import RunDirError
-from search.records.trials import TrialRecord
 from search.study.journal import STUDY_NAME, open_journal, repair_journal
 from search.study.reconcile import reconcile_study
 from search.tuning.allocation import StopCriterion
 from search.tuning.ray.searchers import FeasibleOptunaSearch
 from search.tuning.ray.trainable import StageContext
+from tests.trials import make_record
 
 CONTEXT = StageContext(
     stage=Stage(name="explore", kind="search", fraction=0.1, px=80, epochs=9),
@@ -51,10 +51,7 @@ def searched(storage, suggest, **more):
 
 
 def record(number, status, score=0.0):
-    return TrialRecord(
-        trial_id=f"e{number:04d}", parent_id="", stage="explore", config={}, seed=0, status=status,
-        metrics={"score": score},
-    )  # fmt: skip
+    return make_record(f"e{number:04d}", status=status, metrics={"score": score})
 
 
 @pytest.fixture

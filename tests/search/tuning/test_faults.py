@@ -13,7 +13,7 @@ from ray.tune import Checkpoint
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
 from search.records.run_state import create_run_state
-from search.records.trials import TrialRecord, TrialTable
+from search.records.trials import TrialTable
 from search.tuning.ray import session
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.failures import MAX_RETRIES
@@ -21,6 +21,7 @@ from search.tuning.ray.scheduler import StageScheduler
 from search.tuning.ray.searchers import FixedSearcher, StageChain
 from search.tuning.ray.trainable import StageContext, build_trial_spec
 from search.tuning.ray.tune import WAIT_S, Overtime, RecordCallback, run_experiment
+from tests.trials import make_record
 
 EPOCHS = 3
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
@@ -176,7 +177,7 @@ def test_trial_that_fits_on_no_node_any_more_is_left_unfinished_at_the_deadline(
 
 def with_a_model(table):
     """Add a trial that has ended with a score."""
-    record = TrialRecord(trial_id="e0001", parent_id="", stage="explore", config={}, seed=0)
+    record = make_record("e0001")
     table.start(record)
     table.report("e0001", {"score": 0.5, "epochs": 1})
     table.finish("e0001", "completed", "")
@@ -197,7 +198,7 @@ def test_time_is_given_after_the_deadline_to_trials_that_may_bring_the_best_mode
     recorder = SimpleNamespace(table=table)
     assert not Overtime(clock.now - 1, recorder).stop_all()  # nothing has a model yet
     with_a_model(table)
-    table.start(TrialRecord(trial_id="f0001", parent_id="e0001", stage="final", config={}, seed=0))
+    table.start(make_record("f0001", parent_id="e0001"))
     if left:
         table.report("f0001", left)
     assert Overtime(clock.now - late_s, recorder).stop_all() == ends

@@ -9,7 +9,6 @@ import pytest
 
 from models.losses.loss import PIXEL_TERMS, STRUCTURAL_TERMS
 from search.config.stages import PX_RANGE, STAGE_PRESETS, Stage, build_stages
-from search.records.trials import TrialRecord
 from search.tuning.promotion import (
     KEPT_CHECKPOINTS,
     group_finalists,
@@ -19,6 +18,7 @@ from search.tuning.promotion import (
     select_checkpoints,
     select_pareto_front,
 )
+from tests.trials import make_record
 
 STAGE = Stage(name="confirm", kind="promote", fraction=1.0, px=80, epochs=1, top_k=3, controls=1)
 SMALLEST = Stage(
@@ -29,15 +29,7 @@ TABLES = range(200)
 
 def record(number, score, status="completed", params=100, parent_id="", **metrics):
     metrics = {"params": params, **metrics} | ({} if score is None else {"score": score})
-    return TrialRecord(
-        trial_id=f"e{number:04d}",
-        parent_id=parent_id,
-        stage="explore",
-        config={},
-        seed=0,
-        status=status,
-        metrics=metrics,
-    )
+    return make_record(f"e{number:04d}", parent_id=parent_id, status=status, metrics=metrics)
 
 
 def drawn(seed, *, most=40):

@@ -8,10 +8,11 @@ from search.config.recipes import build_recipe
 from search.config.stages import build_stages
 from search.records.run_dir import claim
 from search.records.run_state import create_run_state
-from search.records.trials import TrialRecord, TrialTable
+from search.records.trials import TrialTable
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.trainable import STATE_FILE
 from search.tuning.resume import resume_trials
+from tests.trials import make_record
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def table(tmp_path):
 
 def begin(table, trial_id, *, epochs=0, last=False, **config):
     flat = build_recipe("quick_unet").flat() | config
-    table.start(TrialRecord(trial_id=trial_id, parent_id="", stage="explore", config=flat, seed=0))
+    table.start(make_record(trial_id, config=flat))
     for epoch in range(1, epochs + 1):
         report = {"epochs": epoch, "score": epoch / 10, "last": last and epoch == epochs}
         table.report(trial_id, report)

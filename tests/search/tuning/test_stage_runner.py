@@ -12,7 +12,7 @@ from search.config.constraints import Constraints
 from search.config.recipes import build_recipe
 from search.config.stages import Stage
 from search.records.run_state import create_run_state, resume_run_state
-from search.records.trials import TrialRecord, TrialTable
+from search.records.trials import TrialTable
 from search.study.space import LR_RANGES
 from search.tuning.rank_correlation import correlate_ranks
 from search.tuning.ray.checkpoints import CheckpointStore
@@ -20,6 +20,7 @@ from search.tuning.ray.resources import Cluster
 from search.tuning.ray.searchers import FINISHED
 from search.tuning.stage_runner import StageRunner
 from search.tuning.stage_setup import RunResources
+from tests.trials import make_record
 
 EXPLORE = Stage(name="explore", kind="fixed", fraction=0.5, px=32, epochs=2, share=0.5)
 CONFIRM = Stage(name="confirm", kind="promote", fraction=1.0, px=32, epochs=2, share=0.2, top_k=2, controls=1)
@@ -95,12 +96,8 @@ class Run:
 
     def begin(self, spec):
         config = build_recipe("quick_unet").flat()
-        name = spec.context.stage.name
-        record = TrialRecord(
-            trial_id=spec.trial_id, parent_id=spec.parent_id, stage=name, config=config, seed=spec.seed
-        )
-        record.started_s = self.run_state.used_s
-        self.table.start(record)
+        about = {"stage": spec.context.stage.name, "parent_id": spec.parent_id, "seed": spec.seed}
+        self.table.start(make_record(spec.trial_id, config=config, started_s=self.run_state.used_s, **about))
 
     def end(self, spec, score, status="completed"):
         if spec.trial_id not in self.table.records:

@@ -11,7 +11,6 @@ from search.config.budget import Deadlines, parse_budget
 from search.config.constraints import Constraints
 from search.config.recipes import build_recipe
 from search.config.stages import Stage
-from search.records.trials import TrialRecord
 from search.study.space import LR_RANGES
 from search.study.space_settings import read_space
 from search.training.lr_finder import RangeTest, find_steepest_slope
@@ -29,6 +28,7 @@ from search.tuning.stage_setup import (
     centre_lr_ranges,
     count_repeats,
 )
+from tests.trials import make_record
 
 
 @pytest.fixture(autouse=True)
@@ -106,13 +106,8 @@ def test_stage_that_was_left_early_leaves_its_rest_to_the_next(resources):
     assert build_stage_context(given, CONFIRM, trials=2).cap_s == pytest.approx(40)
 
 
-def record_of(trial_id):
-    return TrialRecord(trial_id=trial_id, parent_id="", stage="repeat", config={}, seed=0)
-
-
 def parent(number):
-    config = build_recipe("quick_unet").flat()
-    return TrialRecord(trial_id=f"c{number:04d}", parent_id="", stage="confirm", config=config, seed=5)
+    return make_record(f"c{number:04d}", config=build_recipe("quick_unet").flat(), seed=5)
 
 
 def test_repeats_begin_with_the_same_weights_and_have_seeds_of_their_own(resources):
@@ -125,16 +120,13 @@ def test_repeats_begin_with_the_same_weights_and_have_seeds_of_their_own(resourc
         ("r0003", "c0002", "w2"),
     ]
     assert len({e.seed for e in twice}) == 3 and twice[0].config == twice[1].config
-    begun = [record_of("r0001"), record_of("r0003")]  # r0002 was about to begin when the run was killed
+    begun = [make_record("r0001"), make_record("r0003")]  # r0002 was about to begin when the run was killed
     later = build_promoted_specs(given, context, [parent(1), parent(1)], {"c0001": "w1"}, begun=begun)
     assert [e.trial_id for e in later] == ["r0002", "r0004"] and later[0].seed == twice[1].seed
 
 
 def final(fit_s, devices=1.0):
-    return TrialRecord(
-        trial_id="f0001", parent_id="c0001", stage="final", config={}, seed=0, status="completed",
-        metrics={"device_s": fit_s * devices},
-    )  # fmt: skip
+    return make_record("f0001", parent_id="c0001", status="completed", metrics={"device_s": fit_s * devices})
 
 
 @pytest.mark.parametrize(
@@ -209,7 +201,7 @@ def test_fixed_trials_that_have_begun_are_not_begun_again_whatever_their_order(r
         given,
         build_stage_context(given, EXPLORE, trials=3),
         [build_recipe("quick_unet")] * 3,
-        begun=[record_of("e0002")],
+        begun=[make_record("e0002")],
     )
     assert [spec.trial_id for spec in specs] == ["e0001", "e0003"]
 

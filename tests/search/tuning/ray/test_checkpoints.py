@@ -11,19 +11,16 @@ from ray.tune import Checkpoint
 
 from data.runtime.storage import open_place
 from search.config.stages import STAGE_PRESETS
-from search.records.trials import TrialRecord
 from search.tuning.promotion import KEPT_CHECKPOINTS, promote, rank_trials, select_checkpoints
 from search.tuning.ray.checkpoints import CheckpointStore, find_checkpoints
 from search.tuning.ray.trainable import STATE_FILE, load_state
+from tests.trials import make_record
 
 CONFIRM = STAGE_PRESETS["default"][1]
 
 
 def record(number, score, status="completed", params=100):
-    return TrialRecord(
-        trial_id=f"e{number:04d}", parent_id="", stage="explore", config={}, seed=0, status=status,
-        metrics={"score": score, "params": params},
-    )  # fmt: skip
+    return make_record(f"e{number:04d}", status=status, metrics={"score": score, "params": params})
 
 
 def saved(folder, trial_id):

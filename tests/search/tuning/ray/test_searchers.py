@@ -15,7 +15,6 @@ from search.config.constraints import TIME, Constraints, Feasibility
 from search.config.recipes import NETWORKS, build_recipe
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
-from search.records.trials import TrialRecord
 from search.study.journal import STUDY_NAME, open_journal
 from search.study.reconcile import reconcile_study
 from search.study.sampler import build_sampler, select_fitted
@@ -23,6 +22,7 @@ from search.study.space import build_first_points, build_space, encode_point, su
 from search.tuning.allocation import StopCriterion
 from search.tuning.ray.searchers import FINISHED, FeasibleOptunaSearch, FixedSearcher, StageChain
 from search.tuning.ray.trainable import StageContext, build_trial_spec
+from tests.trials import make_record
 
 CONTEXT = StageContext(
     stage=Stage(name="explore", kind="search", fraction=0.1, px=80, epochs=9, early_stopping=True),
@@ -67,11 +67,7 @@ def searcher(
 
 
 def record(number, status, **metrics):
-    config = build_recipe("quick_unet").flat()
-    trial_id = f"e{number:04d}"
-    return TrialRecord(
-        trial_id=trial_id, parent_id="", stage="explore", config=config, seed=0, status=status, metrics=metrics
-    )
+    return make_record(f"e{number:04d}", config=build_recipe("quick_unet").flat(), status=status, metrics=metrics)
 
 
 def study(storage):

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from search.config.recipes import build_recipe
-from search.records.trials import TrialRecord
 from search.run import main
 from search.tuning.ray import trackers
 from search.tuning.ray.trackers import Tracker
+from tests.trials import make_record
 
 
 class Recorder:
@@ -42,15 +42,8 @@ class Recorder:
 
 
 def record(number=1, status=""):
-    return TrialRecord(
-        trial_id=f"e{number:04d}",
-        parent_id="",
-        stage="explore",
-        config=build_recipe("quick_unet").flat(),
-        seed=0,
-        status=status,
-        metrics={"score": 0.5, "iou": 0.4, "epochs": 2, "rmse_depth": float("nan"), "lr": [1.0]},
-    )
+    metrics = {"score": 0.5, "iou": 0.4, "epochs": 2, "rmse_depth": float("nan"), "lr": [1.0]}
+    return make_record(f"e{number:04d}", config=build_recipe("quick_unet").flat(), status=status, metrics=metrics)
 
 
 def track(tracker):
