@@ -89,9 +89,3 @@ def test_additions_are_searched_built_and_trained(extended):
         [sys.executable, "-c", TRAIN], cwd=extended, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-
-
-def test_readme_of_models_names_every_file():
-    names = {str(path.relative_to(ROOT / "models")) for path in (ROOT / "models").rglob("*.py")}
-    listed = set(re.findall(r"^\| `([\w/]+\.py)` \|", (ROOT / "models" / "README.md").read_text(), re.M))
-    assert listed == {name for name in names if not name.endswith("__init__.py")}
