@@ -64,10 +64,6 @@ def refusal(*arguments, before=""):
     return process.stderr
 
 
-def test_no_model_is_refused(tmp_path):
-    assert "not a run folder" in refusal(tmp_path)
-
-
 def test_port_in_use_is_refused(finished_run):
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]

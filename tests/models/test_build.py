@@ -1,4 +1,3 @@
-import dataclasses
 import subprocess
 import sys
 
@@ -226,8 +225,3 @@ def test_separate_decoders_do_not_share_gradients():
 
 def test_fresh_network_guesses_little_foreground():
     assert small({"arch": "unet"})(images(2, 3, 32, 32))[:, 0].mean().item() == pytest.approx(0.12, abs=0.03)
-
-
-def test_configs_are_frozen():
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        parse_model_config({"arch": "unet"}).width = 8

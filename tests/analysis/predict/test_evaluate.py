@@ -161,14 +161,11 @@ def test_model_predicts_at_its_own_size_and_is_measured_at_the_images_size(tmp_p
     [
         (("missing", "{data}"), "no such file or folder"),
         (("{run}", "missing"), "no such folder"),
-        (("{run}", "{broken}"), "no image could be measured"),
         (("{run}", "{data}", "--table", "{data}"), "data: is a folder; name a file"),
     ],
 )
 def test_unmeasurable_input_is_one_line(arguments, says, tmp_path, finished_run, capsys):
-    folder, broken = write_folder(tmp_path / "data"), write_folder(tmp_path / "broken", 1)
-    (broken / "images" / "000.png").write_bytes(b"no picture")
-    places = {"run": finished_run, "data": folder, "broken": broken}
+    places = {"run": finished_run, "data": write_folder(tmp_path / "data")}
     assert main([argument.format(**places) for argument in arguments]) == 2
     assert says in capsys.readouterr().err.splitlines()[-1]
 
