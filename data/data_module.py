@@ -13,10 +13,10 @@ from data.pack.stats import Stats
 from data.reading.dataset_json import join_folders
 from data.reading.folders import NO_ROLES, resolve_roles
 from data.reading.layout import read_dataset
-from data.reading.splits import SPLITS, has_split_column, list_shared_backgrounds, list_shared_foregrounds
+from data.reading.splits import SPLITS, has_split_column, list_shared
 from data.runtime.cli import format_count
-from data.runtime.cores import count_cores
 from data.runtime.files import cache_dir
+from data.runtime.process import count_cores
 from data.runtime.progress import Progress, ShowProgress, progress_bar
 from data.values.depth import DepthScale
 from data.values.triplet import find_common_scale
@@ -162,15 +162,9 @@ class DataModule:
 
     def list_warnings(self) -> list[str]:
         """Return the assumptions about the values, the triplets that are not used, and how reliable the scores are."""
-        found = (
-            *self.dataset.warnings,
-            self.describe_mixed(),
-            self.describe_shared_backgrounds(),
-            self.describe_reliability(),
-        )
-        return list(
-            dict.fromkeys(filter(None, found))
-        )  # the warnings of a restored data set already contain the others
+        own = (self.describe_mixed(), self.describe_shared_backgrounds(), self.describe_reliability())
+        found = filter(None, (*self.dataset.warnings, *own))
+        return list(dict.fromkeys(found))  # the warnings of a restored data set already contain its own
 
     def describe_reliability(self) -> str:
         """Return how reliable the scores are if few backgrounds validate, "" if enough do."""
@@ -186,7 +180,7 @@ class DataModule:
     def describe_mixed(self) -> str:
         """Return how many triplets are in no split because of their foreground, or that foregrounds are shared."""
         mixed = self.splits.mixed
-        shared = 0 if mixed else len(list_shared_foregrounds(self.splits))
+        shared = 0 if mixed else len(list_shared(self.splits, lambda triplet: triplet.foregrounds))
         if shared and self.split == "background":
             are = "foreground is" if shared == 1 else "foregrounds are"
             return f"{shared:,} {are} in more than one split, so scores are too optimistic; see split in data/README.md"
@@ -195,12 +189,12 @@ class DataModule:
 
     def describe_shared_backgrounds(self) -> str:
         """Return how many known backgrounds are in more than one split that the data set defines, "" if none is."""
-        shared = list_shared_backgrounds(self.splits) if self.split_by == "column" else set()
+        shared = list_shared(self.splits, lambda triplet: [triplet.background])
         count = sum(name.rpartition("/")[2] != "unknown" for name in shared)  # joined folders add a prefix
+        if not count or self.split_by != "column":
+            return ""
         are = f"{format_count(count, 'background')} {'is' if count == 1 else 'are'}"
-        return (
-            f"{are} in more than one split that the data set defines, so the scores are too optimistic" if count else ""
-        )
+        return f"{are} in more than one split that the data set defines, so the scores are too optimistic"
 
     def recorded_data(self, px: int, train_images: int, val_images: int) -> StageData:
         """Return packs of recorded sizes, equal to those that `stage_data` returned to an earlier process."""
@@ -217,17 +211,10 @@ class DataModule:
 
     def pack(self, split: str, px: int, *, count: int | None = None, deadline: float | None = None) -> Pack:
         """Return the first `count` samples of a split at `px`; those not packed yet are packed now."""
+        limits: dict[str, Any] = {"count": count, "deadline": deadline, "workers": count_cores()}
         with self.show(f"packing {split} at {px} px") as progress:
-            pack = pack_split(
-                self.dataset,
-                getattr(self.splits, split),
-                px,
-                cache=cache_dir(),
-                count=count,
-                deadline=deadline,
-                workers=count_cores(),
-                progress=progress,
-            )
+            triplets = getattr(self.splits, split)
+            pack = pack_split(self.dataset, triplets, px, cache=cache_dir(), progress=progress, **limits)
         self.left_out.add(split, pack)
         return pack
 
@@ -243,10 +230,8 @@ class DataModule:
     def describe(self) -> str:
         """Describe in one line how the data set is interpreted."""
         triplets, dataset = self.dataset.triplets, self.dataset
-        backgrounds = len({triplet.background for triplet in triplets})
-        source = (
-            ", split as the data set defines it" if has_split_column(dataset) else f" of {backgrounds:,} backgrounds"
-        )
+        source = f" of {len({triplet.background for triplet in triplets}):,} backgrounds"
+        source = ", split as the data set defines it" if has_split_column(dataset) else source
         meaning = f"{dataset.description}; " if dataset.description else ""
         return f"{dataset.label}: {meaning}{len(triplets):,} images{source}"
 

@@ -1,9 +1,9 @@
 """Types of a data set: its triplets, the fields of dataset.json, unusable entries and `DataError`."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from models.config import TASKS, name_nearest
 
@@ -51,31 +51,28 @@ class DataError(ValueError):
         self.kind = kind
 
 
-# Types of the values in dataset.json
-WORD, WHOLE, NUMBER, NUMBERS = "a word", "a whole number", "a number", "a number or a list of numbers"
-FLAG, ANY = "true or false", "anything"
-
-
-def read_fields(values: Mapping[str, Any], kinds: Mapping[str, str], where: str = "") -> dict[str, Any]:
-    """Check names and types of a JSON object's values; whole numbers become floats where a number may be one."""
+def read_fields(config: type, values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Check names and types of a JSON object against the fields of a dataclass, and convert numbers to floats."""
+    types = {field.name: field.type for field in fields(config)}
     for key in values:
-        if key not in kinds:
-            raise DataError(f"unknown key {key!r}{where}; {name_nearest(key, kinds)}")
-    return {key: _read_value(key, value, kinds[key]) for key, value in values.items()}
+        if key not in types:
+            raise DataError(f"unknown key {key!r}{where}; {name_nearest(key, types)}")
+    return {key: _read_value(key, value, types[key]) for key, value in values.items()}
 
 
-def _read_value(key: str, value: Any, kind: str) -> Any:
-    listed = value if isinstance(value, list | tuple) else [] if value is None else [value]
-    are_numbers = all(type(number) in (int, float) for number in listed)
-    if kind == NUMBERS and are_numbers:
-        return tuple(map(float, listed))
-    if kind == NUMBER and are_numbers and listed == [value]:
-        return float(value)
-    if kind == ANY or type(value) is {WORD: str, WHOLE: int, FLAG: bool}.get(kind):
+def _read_value(key: str, value: Any, kind: Any) -> Any:
+    if kind == tuple[float, ...]:
+        numbers = value if isinstance(value, list | tuple) else [] if value is None else [value]
+        if all(type(number) in (int, float) for number in numbers):
+            return tuple(map(float, numbers))
+        raise DataError(f"{key} is {value!r}; it is a number or a list of numbers")
+    accepted = (*get_args(kind), kind)
+    if type(value) in accepted:
         return value
-    if value is None and kind in (WHOLE, NUMBER):
-        return None
-    raise DataError(f"{key} is {value!r}; it is {kind}")
+    if float in accepted and type(value) is int:
+        return float(value)
+    names = {str: "a word", int: "a whole number", float: "a number", bool: "true or false"}
+    raise DataError(f"{key} is {value!r}; it is {next(names[one] for one in accepted if one in names)}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +87,11 @@ class Triplet:
     foreground: str
     split: str | None = None
     near: str | None = None  # overrides the polarity of the folder's relative depth
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Its files by role, in the order of ROLES."""
+        return {role: path for role in ROLES if (path := getattr(self, role))}
 
     @property
     def foregrounds(self) -> list[str]:
@@ -138,11 +140,9 @@ class MaskValues:
         """Build from `mask_values` of dataset.json."""
         if not isinstance(values, Mapping):
             raise DataError(f'mask_values is {values!r}; write {{"foreground": [1], "ignored": [255]}}')
-        kinds = {"foreground": NUMBERS, "ignored": NUMBERS, "empty": NUMBER, "full": NUMBER, "alpha": FLAG}
-        fields = read_fields(values, kinds, " in mask_values")
-        if fields.get("empty", 0.0) is None:
+        if values.get("empty", 0.0) is None:
             raise DataError("mask_values has null as empty; write the value of background, or leave empty out")
-        return cls(**fields)
+        return cls(**read_fields(cls, values, " in mask_values"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,11 +191,9 @@ class DatasetSpec:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "DatasetSpec":
         """Build from a dataset.json."""
-        kinds = {"near": WORD, "depth_unit": WORD, "missing": NUMBERS, "group_size": WHOLE}
-        kinds |= dict.fromkeys(("depth_scale", "depth_max", "near_m", "far_m"), NUMBER)
-        fields = read_fields(values, kinds | {"mask_values": ANY, "drawn": FLAG})
-        masks = fields.pop("mask_values", None)
-        return cls(**fields, mask_values=None if masks is None else MaskValues.from_dict(masks))
+        masks = values.get("mask_values")
+        configured = {"mask_values": None if masks is None else MaskValues.from_dict(masks)}
+        return cls(**read_fields(cls, {**values, **configured}))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields that are set, in the form of dataset.json."""

@@ -9,17 +9,12 @@ from data.dataset import DEPTH_UNITS, POLARITIES
 ROLE_FLAGS = {"image": "--images", "mask": "--masks", "depth": "--depth"}
 
 
-def parse_number(text: str) -> float:
-    """Parse a number."""
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-
-
 def parse_numbers(text: str) -> tuple[float, ...]:
     """Parse numbers separated by commas."""
-    return tuple(parse_number(part) for part in text.split(","))
+    try:
+        return tuple(map(float, text.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
 
 
 def parse_whole(low: int = 0, high: int | None = None, noun: str = "a whole number") -> Callable[[str], int]:
@@ -38,11 +33,7 @@ _LIST: dict[str, Any] = {"type": parse_numbers, "metavar": "N[,N]"}
 MEANING_FLAGS: dict[str, dict[str, Any]] = {  # destination -> arguments of add_argument
     "near": {"choices": POLARITIES, "help": "polarity of relative depth: value of near pixels"},
     "depth_unit": {"choices": DEPTH_UNITS, "help": "unit of the depth values"},
-    "depth_scale": {
-        "type": parse_number,
-        "metavar": "N",
-        "help": "depth values per unit (e.g. 256 for KITTI, 5000 for TUM)",
-    },
+    "depth_scale": {"type": float, "metavar": "N", "help": "depth values per unit (e.g. 256 for KITTI, 5000 for TUM)"},
     "missing": _LIST | {"help": "depth values that mean unknown"},
     "mask_foreground": _LIST | {"help": "mask values that are foreground"},
     "mask_ignored": _LIST | {"help": "mask values that mean unknown"},

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from jaxtyping import UInt8
 
 from data.dataset import ROLES, DataError, DatasetSpec
+from data.runtime.files import explain_write_errors
 from data.runtime.parallel import Workers, parallel_map
 from data.runtime.progress import Progress, no_progress
 
@@ -36,9 +37,14 @@ class StagingDir:
 
     def __init__(self, root: Path, origin: str | None = None) -> None:
         self.root, self.resumable = root.resolve() if root.is_symlink() else root, origin is not None
+        parent, name = self.root.parent, f".{self.root.name}"
         try:
-            self.root.parent.mkdir(parents=True, exist_ok=True)
-            self.folder = self._make()
+            parent.mkdir(parents=True, exist_ok=True)
+            if self.resumable:
+                self.folder = parent / f"{name}.partial"
+                self.folder.mkdir(exist_ok=True)
+            else:
+                self.folder = Path(tempfile.mkdtemp(prefix=f"{name}.", suffix=".partial", dir=parent))
             self._lock = FileLock(self.folder / LOCK, timeout=0)
             self._lock.acquire()
             self._stored = (self.folder / STORED).open("a+b")
@@ -48,14 +54,8 @@ class StagingDir:
             raise DataError(f"{root}: cannot be made ({error.strerror}); choose another folder") from error
         if origin is not None:
             self._check(origin)
-        _truncate_to_last_line(self.folder / STORED)
-
-    def _make(self) -> Path:
-        if not self.resumable:
-            return Path(tempfile.mkdtemp(prefix=f".{self.root.name}.", suffix=".partial", dir=self.root.parent))
-        folder = self.root.parent / f".{self.root.name}.partial"
-        folder.mkdir(exist_ok=True)
-        return folder
+        self._stored.seek(0)
+        self._stored.truncate(self._stored.read().rfind(b"\n") + 1)  # drops a line that was not written completely
 
     def _check(self, origin: str) -> None:
         path = self.folder / ORIGIN
@@ -105,13 +105,6 @@ class StagingDir:
         self._lock.release()
 
 
-def _truncate_to_last_line(path: Path) -> None:
-    """Remove a line that was not written completely."""
-    content = path.read_bytes()
-    with path.open("r+b") as file:
-        file.truncate(content.rfind(b"\n") + 1)
-
-
 COLUMNS = ("image", "mask", "depth", "background", "foreground", "split", "kind")
 JPEG_QUALITY = {"image": 93, "mask": 95, "depth": 97}
 PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
@@ -140,6 +133,10 @@ class SampleFiles:
 
     folder: Path
     label_suffix: str = ".jpg"  # of masks and depth; ".png" if exact values matter, as for depth with a missing value
+
+    def store(self, draw: Callable[[Job], Iterable[tuple[int, Sample]]], job: tuple[int, Job]) -> list[Row]:
+        """Draw and store the samples of a numbered job, and return their rows of manifest.csv."""
+        return [self.write(number, sample) for number, sample in draw(job[1])]
 
     def write(self, number: int, sample: Sample) -> Row:
         """Encode and store a sample under a number from 1, and return its row of manifest.csv."""
@@ -190,13 +187,13 @@ class DatasetWriter:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if kind is None:
-                self._finish()
+            with explain_write_errors(self.root, "free room or choose another --out"):
+                if isinstance(value, OSError):
+                    raise value
+                if kind is None:
+                    self._finish()
         finally:
             self._staging.close()
-        if isinstance(value, OSError):
-            problem = f"cannot be written ({value.strerror or value})"
-            raise DataError(f"{self.root}: {problem}; free room or choose another --out") from value
 
     def fill(
         self,
@@ -211,7 +208,7 @@ class DatasetWriter:
         before = len(jobs) - len(pending)
         if before:
             progress(before, len(jobs))
-        results = parallel_map(partial(_store, self.files, draw), pending, workers, folder=self.files.folder)
+        results = parallel_map(partial(self.files.store, draw), pending, workers, folder=self.files.folder)
         for done, ((index, _), rows) in enumerate(results, start=before + 1):
             self._staging.record_job(index, rows)
             progress(done, len(jobs))
@@ -253,7 +250,3 @@ def check_room(root: Path, needed: float) -> None:
     if needed * SPARE > free:
         problem = f"about {needed / 1e9:,.2f} GB are needed, {free / 1e9:,.2f} GB are free"
         raise DataError(f"{root}: {problem}; make fewer or smaller images, or choose another --out")
-
-
-def _store(files: SampleFiles, draw: Callable[[Job], Iterable[tuple[int, Sample]]], job: tuple[int, Job]) -> list[Row]:
-    return [files.write(number, sample) for number, sample in draw(job[1])]

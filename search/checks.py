@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 from data.dataset import DataError
 from data.runtime import cli
-from data.runtime.cores import count_cores
 from data.runtime.files import cache_dir
+from data.runtime.process import count_cores
 from data.runtime.progress import progress_bar
 from data.runtime.storage import fetch_folder, is_uri
 from models.config import ConfigError

@@ -20,8 +20,8 @@ from data.data_module import DataModule
 from data.pack.pack import pack_split
 from data.pack.shards import record_type
 from data.runtime.cli import fit_width, format_count
-from data.runtime.cores import count_cores
 from data.runtime.parallel import MAX_TOGETHER
+from data.runtime.process import count_cores
 from data.runtime.progress import format_duration, progress_bar
 from models.cost import Throughput, count_macs, probe
 from search.config.budget import Budget, compute_wrap_up_s, parse_budget, plan_deadlines

@@ -22,8 +22,7 @@ from data.dataset import DataError
 from data.flags import to_flag
 from data.runtime import cli
 from data.runtime.cli import parse_path
-from data.runtime.cores import count_cores
-from data.runtime.process import prepare_process
+from data.runtime.process import count_cores, prepare_process
 from data.runtime.progress import progress_bar
 from data.runtime.storage import StorageError, parse_location
 from models.config import ConfigError

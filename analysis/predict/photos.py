@@ -14,7 +14,7 @@ from analysis import AnalysisError
 from data.dataset import DataError
 from data.loading.visualize import apply_colormap
 from data.reading.listing import is_system_name
-from data.reading.matching import PHOTO_SUFFIXES, is_photo_name
+from data.reading.matching import PHOTO_SUFFIXES, is_image_name
 from data.values.decoding import decode_color, read_pixels
 from data.values.orientation import apply_orientation
 
@@ -82,7 +82,8 @@ def _walk_images(folder: Path, out: Path) -> Iterator[Path]:
     for where, folders, files in os.walk(folder):
         inside = [name for name in folders if not is_system_name(name)]
         folders[:] = [name for name in inside if _resolve(Path(where, name)) != out]
-        yield from (Path(where, name) for name in files if is_photo_name(name) and not Path(where, name).is_fifo())
+        photos = (Path(where, name) for name in files if is_image_name(name, PHOTO_SUFFIXES))
+        yield from (path for path in photos if not path.is_fifo())
 
 
 def _resolve(path: Path) -> Path:

@@ -26,7 +26,7 @@ from analysis.predict.photos import (
 from analysis.runs.files import write_file
 from data.dataset import DataError
 from data.runtime import cli
-from data.runtime.cores import count_cores
+from data.runtime.process import count_cores
 from data.runtime.progress import Progress, no_progress
 
 if TYPE_CHECKING:

@@ -12,11 +12,12 @@ from data.check.check import check_folder
 from data.check.fix import check_target, write_fixed_copy
 from data.check.report import Report, print_report
 from data.dataset import DataError, Dataset
-from data.flags import add_meaning_flags, add_role_flags, read_meaning_flags, read_role_flags, to_flag
+from data.flags import ROLE_FLAGS, add_meaning_flags, add_role_flags, read_meaning_flags, read_role_flags, to_flag
 from data.reading.dataset_json import list_joined_folders, write_dataset_json
 from data.reading.layout import read_folder
 from data.reading.splits import split_by_background
 from data.runtime import cli
+from data.runtime.files import explain_write_errors
 from data.runtime.progress import progress_bar
 
 
@@ -40,21 +41,24 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace) -> int:
-    fields = read_meaning_flags(args)
-    joined, roles = list_joined_folders(args.folder).values(), read_role_flags(args)
-    if roles and joined:
-        raise DataError(f"{args.folder}: joins other folders; check them one by one to name sub-folders")
-    if fields and joined:
-        raise DataError(f"{args.folder}: joins other folders; give {to_flag(next(iter(fields)))} for each of them")
+    fields, roles = read_meaning_flags(args), read_role_flags(args)
+    joined = list_joined_folders(args.folder).values()
+    if joined and (fields or roles):
+        flag = ROLE_FLAGS[next(iter(roles))] if roles else to_flag(next(iter(fields)))
+        raise DataError(f"{args.folder}: joins other folders; give {flag} for each of them")
     if fields:
         read_folder(args.folder, roles=roles)  # fails if the folder is not a data set, before anything is written
         print(f"{write_dataset_json(args.folder, fields)}: set {json.dumps(fields)}")
-    _check_outputs(args, (args.folder, *joined))
+    if args.fix:
+        check_target((args.folder, *joined), args.fix)
+    if args.json:
+        _check_writable(args.json)
     with progress_bar(f"checking {args.folder}") as progress:
         report = check_folder(args.folder, roles=roles, workers=args.workers, progress=progress)
     print_report(report)
     if args.json:
-        _write_text(args.json, json.dumps(report.to_dict(), indent=1) + "\n")
+        with explain_write_errors(args.json, "choose another file for --json"):
+            args.json.write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
     if args.fix:
         with progress_bar(f"writing {args.fix}") as progress:
             print(write_fixed_copy(report, args.fix, args.workers, progress))
@@ -62,14 +66,6 @@ def _run(args: argparse.Namespace) -> int:
         for part in report.folders:
             _configure(part, write=args.write)
     return 1 if any(part.faults or part.dataset.doubts for part in (report, *report.parts)) else 0
-
-
-def _check_outputs(args: argparse.Namespace, folders: Sequence[Path]) -> None:
-    """Raise DataError, before the work, if the copy or the file that the command writes cannot be written."""
-    if args.fix:
-        check_target(folders, args.fix)
-    if args.json:
-        _check_writable(args.json)
 
 
 def _configure(report: Report, *, write: bool) -> None:
@@ -103,17 +99,10 @@ def _explain_refusal(dataset: Dataset) -> str:
 def _check_writable(path: Path) -> None:
     """Raise DataError if a file cannot be written; leave its content as it is."""
     is_new = not path.exists()
-    _write_text(path, "", mode="a")
+    with explain_write_errors(path, "choose another file for --json"):
+        path.open("a").close()
     if is_new:
         path.unlink()
-
-
-def _write_text(path: Path, text: str, *, mode: str = "w") -> None:
-    try:
-        with path.open(mode, encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); choose another file for --json") from error
 
 
 if __name__ == "__main__":

@@ -58,9 +58,8 @@ def _add_encoding(dataset: Dataset) -> Dataset:
 
 def _inspect(dataset: Dataset, workers: int | None, progress: Progress) -> list[Inspection]:
     triplets = dataset.triplets
-    results = parallel_map(
-        partial(inspect_files, spec=dataset.spec), triplets, 1 if len(triplets) <= MIN_PARALLEL_TRIPLETS else workers
-    )
+    workers = 1 if len(triplets) <= MIN_PARALLEL_TRIPLETS else workers
+    results = parallel_map(partial(inspect_files, spec=dataset.spec), triplets, workers)
     found: dict[str, Inspection] = {}
     for done, (triplet, inspection) in enumerate(results, start=1):
         found[triplet.id] = inspection
@@ -80,8 +79,8 @@ def _build_report(dataset: Dataset, inspections: Sequence[Inspection]) -> Report
     dataset = replace(dataset, doubts=(*dataset.doubts, *unclear), warnings=warnings)
     mixed = polarity if polarity.mixed and any(one.key == "near" for one in inferred) else None
     aliases = duplicates.find_repeated_backgrounds(triplets, inspections)
-    report = Report(dataset, (), inferred, aliases, mixed)
-    near = dataset.spec.near if "near" in configured else report.certain.get("near")
+    certain = {one.key: one.value for one in inferred if one.certain}
+    near = dataset.spec.near if "near" in configured else certain.get("near")
     images = {triplet.background: triplet.image for triplet in reversed(triplets)}
     faults = [
         *(Fault(u.kind, str(u.image or u.manifest), u.problem) for u in dataset.unusable if u.kind != "missing file"),
@@ -108,18 +107,14 @@ def _infer_fields(
 
 
 def _find_ignored_foregrounds(
-    dataset: Dataset,
-    inspections: Sequence[Inspection],
-    folder_polarity: object,
-    polarity_by_triplet: Mapping[str, str | None],
+    dataset: Dataset, inspections: Sequence[Inspection], near: object, by_triplet: Mapping[str, str | None]
 ) -> list[Fault]:
-    """Find depth without a step at the foreground; `folder_polarity`, if known, precedes `polarity_by_triplet`."""
+    """Find depth without a step at the foreground; `near` of the folder, if known, precedes `by_triplet`."""
     found = []
     for triplet, inspection in zip(dataset.triplets, inspections, strict=True):
-        polarity = str(triplet.near or folder_polarity or polarity_by_triplet.get(triplet.id))
+        polarity = str(triplet.near or near or by_triplet.get(triplet.id))
         signs = {"relative": {"bright": 1, "dark": -1}.get(polarity, 0), "disparity": 1}
-        sign = signs.get(dataset.spec.depth_unit, -1)
-        step = inspection.step
+        sign, step = signs.get(dataset.spec.depth_unit, -1), inspection.step
         if step is not None and is_foreground_ignored(step, sign):
             found.append(Fault("no object in depth", str(triplet.depth), f"step of {step.slope:.3f} std"))
     return found

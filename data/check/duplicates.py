@@ -71,16 +71,13 @@ def find_shared_backgrounds(dataset: Dataset, inspections: Sequence[Inspection])
     splits: dict[str, set[str | None]] = defaultdict(set)
     for triplet in dataset.triplets:
         splits[triplet.background].add(triplet.split)
-    shared = {
-        later: first
-        for later, first in find_repeated_backgrounds(dataset.triplets, inspections, folder).items()
-        if folder[later] != folder[first] and (None in splits[first] or len(splits[later] | splits[first]) > 1)
-    }
-    return [
-        Fault("shared background", str(t.image), f"{t.background} looks like {shared[t.background]}")
-        for t in dataset.triplets
-        if t.background in shared
-    ]
+    repeated = find_repeated_backgrounds(dataset.triplets, inspections, folder)
+    found = []
+    for triplet in dataset.triplets:
+        own, first = triplet.background, repeated.get(triplet.background, triplet.background)
+        if folder[own] != folder[first] and (None in splits[first] or len(splits[own] | splits[first]) > 1):
+            found.append(Fault("shared background", str(triplet.image), f"{own} looks like {first}"))
+    return found
 
 
 def find_gaps(triplets: Sequence[Triplet]) -> list[Fault]:
@@ -104,16 +101,17 @@ def find_gaps(triplets: Sequence[Triplet]) -> list[Fault]:
 
 def find_stray_files(dataset: Dataset) -> list[Fault]:
     """Find files and folders that belong to no triplet; files in the root that are not images count as documents."""
-    used = {path for t in dataset.triplets for path in (t.image, t.mask, t.depth) if path}
+    used = {path for triplet in dataset.triplets for path in triplet.files.values()}
     folders = {path.parent for path in used} | {dataset.root}
     files = (path for folder in filter(Path.is_dir, sorted(folders)) for path in _list_folder(folder))
     stray = (path for path in files if path.is_file() and path not in used)
-    found = [
-        Fault("stray file", str(path)) for path in stray if path.parent != dataset.root or is_image_name(path.name)
-    ]
+    stray = (path for path in stray if path.parent != dataset.root or is_image_name(path.name))
     inside = {parent for folder in folders for parent in (folder, *folder.parents)}
     left = [path for path in _list_folder(dataset.root) if path.is_dir() and path not in inside]
-    return found + [Fault("stray file", str(path), "folder") for path in left]
+    return [
+        *(Fault("stray file", str(path)) for path in stray),
+        *(Fault("stray file", str(path), "folder") for path in left),
+    ]
 
 
 def _list_folder(folder: Path) -> list[Path]:
@@ -146,9 +144,6 @@ def infer_group_size(triplets: Sequence[Triplet], inspections: Sequence[Inspecti
     if even:
         groups = group_backgrounds([triplet.image.stem for triplet in triplets], size)
         even = [a == b for a, b in itertools.pairwise(groups)] == same.tolist()
-        reason += (
-            ""
-            if even
-            else ", but the numbers in the file names group them differently; name backgrounds in manifest.csv"
-        )
+        if not even:
+            reason += ", but the numbers in the file names group them differently; name backgrounds in manifest.csv"
     return [InferredField("group_size", size if even else None, even, reason)]

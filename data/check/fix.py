@@ -32,11 +32,7 @@ FIXABLE = frozenset({"size", "not binary", "channels", "repeated background"})
 MAX_STRETCH = 0.02  # largest difference of the aspect ratios for which a resize is safe
 MIN_PARALLEL_TRIPLETS = 64  # below this, starting workers costs more than it saves
 MAX_LINES = 10  # lines of output on renamed files
-EXACT = {
-    "uint8": ".png",
-    "uint16": ".png",
-    "float32": ".tif",
-}  # suffixes by pixel type; else ANY_TYPE
+EXACT = {"uint8": ".png", "uint16": ".png", "float32": ".tif"}  # suffixes by pixel type; else ANY_TYPE
 ANY_TYPE = ".npy"
 REWRITTEN = (*dict.fromkeys(EXACT.values()), ANY_TYPE)
 
@@ -141,9 +137,8 @@ def _copy_folder(report: Report, folder: Path, workers: int | None, progress: Pr
     names = choose_names(dataset.root, (source for job in jobs for source in _list_sources(job).values()))
     store = partial(_copy_triplet, folder, names.chosen, dataset.spec)
     kept: dict[str, Row] = {}
-    for done, (job, row) in enumerate(
-        parallel_map(store, jobs, 1 if len(jobs) <= MIN_PARALLEL_TRIPLETS else workers), start=1
-    ):
+    copied = parallel_map(store, jobs, 1 if len(jobs) <= MIN_PARALLEL_TRIPLETS else workers)
+    for done, (job, row) in enumerate(copied, start=1):
         if row is not None:
             kept[job[0].id] = row
         progress(done, len(jobs))
@@ -167,7 +162,7 @@ def _list_sources(job: Job) -> dict[str, Source]:
     if not kinds <= FIXABLE:
         return {}
     rewritten_for = triplet.id if kinds - {"repeated background"} else ""
-    return {role: Source(path, rewritten_for) for role in ROLES if (path := getattr(triplet, role))}
+    return {role: Source(path, rewritten_for) for role, path in triplet.files.items()}
 
 
 def _copy_triplet(folder: Path, names: Mapping[Source, PurePosixPath], spec: DatasetSpec, job: Job) -> Row | None:

@@ -10,7 +10,7 @@ import numpy as np
 from data.check import faults
 from data.check.faults import Fault
 from data.check.perceptual_hash import Hash, compute_hash
-from data.dataset import ROLES, DataError, DatasetSpec, Triplet
+from data.dataset import DataError, DatasetSpec, Triplet
 from data.reading.matching import is_image_name
 from data.values.alignment import DepthStep
 from data.values.decoding import DECODERS, read_pixels
@@ -47,10 +47,7 @@ def read_arrays(triplet: Triplet) -> tuple[Arrays, Inspection]:
     arrays: Arrays = {}
     orientations: dict[str, int] = {}
     found, unclear = [], False
-    for role in ROLES:
-        path: Path | None = getattr(triplet, role)
-        if path is None:
-            continue
+    for role, path in triplet.files.items():
         if not is_image_name(path.name) or not path.is_file():
             found.append(Fault("missing file", str(path)))
             continue
@@ -62,11 +59,10 @@ def read_arrays(triplet: Triplet) -> tuple[Arrays, Inspection]:
         if role == "image" and (wrong := faults.WRONG_MODES.get(read_mode(path))):
             found.append(Fault("channels", str(path), wrong))
     if "image" in arrays:
-        labels = {role: pixels for role, pixels in arrays.items() if role != "image"}
-        own = orientations["image"]
-        unclear = any(is_orientation_unclear(pixels, orientations[role], own) for role, pixels in labels.items())
-        image, labels = apply_orientations(arrays["image"], own, labels, orientations)
-        arrays = {"image": image, **labels}
+        image, own = arrays.pop("image"), orientations["image"]
+        unclear = any(is_orientation_unclear(pixels, orientations[role], own) for role, pixels in arrays.items())
+        image, arrays = apply_orientations(image, own, arrays, orientations)
+        arrays["image"] = image
     return arrays, Inspection(faults=found, orientation_unclear=unclear)
 
 

@@ -37,7 +37,7 @@ class Report:
         """Faults by the id of the triplet that has them."""
         owners: dict[str, list[str]] = {}  # lines of a manifest may share a file
         for triplet in self.dataset.triplets:
-            for path in filter(None, (triplet.image, triplet.mask, triplet.depth)):
+            for path in triplet.files.values():
                 owners.setdefault(str(path), []).append(triplet.id)
         found: dict[str, list[Fault]] = {}
         for fault in dict.fromkeys(fault for fault in self.faults if fault.kind not in FOLDER_KINDS):
@@ -105,10 +105,8 @@ def _list_series(mixed: Polarity) -> list[str]:
     """List the polarity of each series and the triplets of unknown polarity."""
     lines = []
     for name, votes in mixed.series.items():
-        certainty = "certain" if votes.decide(MIN_VOTES) else "likely"
-        value = (
-            f"{mixed.by_series[name]}, {certainty}" if mixed.by_series[name] else "decided per image, by its foreground"
-        )
+        near, certainty = mixed.by_series[name], "certain" if votes.decide(MIN_VOTES) else "likely"
+        value = f"{near}, {certainty}" if near else "decided per image, by its foreground"
         lines.append(f"    {name}*: {value} ({votes.bright} brighter, {votes.dark} darker, {votes.neither} neither)")
     unclear = [f"    unknown for {len(mixed.unclear)}, which --fix leaves out:"] if mixed.unclear else []
     return _shorten(lines, SHOWN_SERIES) + unclear + _shorten([f"    {id_}" for id_ in mixed.unclear], SHOWN_FILES)

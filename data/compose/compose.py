@@ -10,24 +10,16 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32
 
 from data.compose.blending import DISTANCE_RATIOS, Canvas, Light, paste_foreground
-from data.compose.depth_models import (
-    predict_relative_depth,
-)
+from data.compose.depth_models import predict_relative_depth
 from data.compose.placement import Placement, compute_plane_sizes, draw_placement, draw_standing
 from data.compose.plan import Plan
-from data.compose.sources import (
-    UNKNOWN,
-    Background,
-    encode_depth_bytes,
-    read_background,
-    read_foreground,
-)
+from data.compose.sources import UNKNOWN, Background, encode_depth_bytes, read_background, read_foreground
 from data.runtime.parallel import Workers
 from data.runtime.progress import Progress, no_progress
-from data.writing import DatasetWriter, Sample, SampleFiles, check_free, check_room
+from data.writing import DatasetWriter, Sample, SampleFiles, check_room
 
 CHUNK = 50  # composites in a job
 DISK_SAMPLES = 24  # composites from which the disk space is estimated
@@ -36,18 +28,15 @@ SUFFIX = ".png"  # suffix of masks and depth: lossless, because individual value
 
 def write_composites(plan: Plan, out: Path, *, workers: Workers = None, progress: Progress = no_progress) -> Path:
     """Write a data set of composites to `out`, or resume an interrupted one with the same plan and sources."""
-    out = Path(out)
-    check_free(out)
     jobs = [range(start, min(start + CHUNK, plan.count)) for start in range(0, plan.count, CHUNK)]
     with DatasetWriter(out, plan.build_spec(), origin=plan.describe_origin(), label_suffix=SUFFIX) as writer:
-        check_room(out, _estimate_disk_bytes(plan) * (1 - len(writer.stored) / len(jobs)))
-        writer.fill(
-            partial(draw_composites, plan),
-            jobs,
-            workers=workers,
-            progress=lambda done, _: progress(min(done * CHUNK, plan.count), plan.count),
-        )
-    return out
+        check_room(writer.root, _estimate_disk_bytes(plan) * (1 - len(writer.stored) / len(jobs)))
+
+        def count(done: int, _: int) -> None:
+            progress(min(done * CHUNK, plan.count), plan.count)
+
+        writer.fill(partial(draw_composites, plan), jobs, workers=workers, progress=count)
+    return writer.root
 
 
 def _estimate_disk_bytes(plan: Plan) -> float:
@@ -65,19 +54,14 @@ def draw_composites(plan: Plan, indices: range) -> Iterator[tuple[int, Sample]]:
         image, depth_file = plan.backgrounds[number]
         background = read_background(image, depth_file, plan.depth, plan.options.px)
         chosen = _draw_foregrounds(plan, index, rng)
-        canvas = paste_all(plan, background, chosen, rng)
+        canvas, depth = paste_all(plan, background, chosen, rng), None
+        if plan.depth_model is not None:
+            predicted = predict_relative_depth(plan.depth_model, canvas.image, "a composite", plan.options.px)
+            depth = encode_depth_bytes(predicted)
+        elif plan.depth is not None:
+            depth = encode_depth_bytes(canvas.depth)
         names = image.stem, "+".join(plan.foregrounds[foreground].stem for foreground, _ in chosen)
-        yield index + 1, Sample(canvas.image, canvas.mask, _build_depth(plan, canvas), *names, plan.pick_split(number))
-
-
-def _build_depth(plan: Plan, canvas: Canvas) -> UInt8[np.ndarray, "px px"] | None:
-    """Return the depth of a composite, from the canvas or the depth model, as 0 = unknown, 1..255 = 0..1."""
-    depth = canvas.depth
-    if plan.depth_model is not None:
-        depth = predict_relative_depth(plan.depth_model, canvas.image, "a composite", plan.options.px)
-    elif plan.depth is None:
-        return None
-    return encode_depth_bytes(depth)
+        yield index + 1, Sample(canvas.image, canvas.mask, depth, *names, plan.pick_split(number))
 
 
 def _draw_foregrounds(plan: Plan, index: int, rng: np.random.Generator) -> list[tuple[int, bool]]:

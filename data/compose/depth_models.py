@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from data.compose.placement import HORIZON, compute_plane_depth
-from data.dataset import NUMBERS, POLARITIES, WHOLE, WORD, DataError, read_fields
+from data.dataset import POLARITIES, DataError, read_fields
 from data.reading.dataset_json import read_dataset_json
 from data.runtime.cli import first_line
 from data.runtime.files import cache_dir, write_atomically
@@ -25,14 +25,7 @@ PRESETS = Path(__file__).parent / "presets"
 HUB = "hf:"
 GROUND = "ground"
 MIN_DISTANCE_M = 1e-3  # smaller predicted distances are clipped
-METRIC_MODELS = (
-    "glpn",
-    "zoedepth",
-    "depth_pro",
-    "prompt_depth_anything",
-)  # transformers' models in metres
-FIELDS = {"width": WHOLE, "height": WHOLE, "mean": NUMBERS, "std": NUMBERS}
-FIELDS |= dict.fromkeys(("layout", "near", "depth_unit", "source"), WORD)
+METRIC_MODELS = ("glpn", "zoedepth", "depth_pro", "prompt_depth_anything")  # transformers' models in metres
 CHOICES = {"layout": ("nchw", "nhwc"), "near": POLARITIES, "depth_unit": ("relative", "m")}
 
 Inverse = Float32[np.ndarray, "h2 w2"]  # inverse depth in any unit, near = large
@@ -55,7 +48,7 @@ class Preprocessing:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise DataError(f"{name} is {getattr(self, name)!r}; use one of {', '.join(choices)}")
-        if min(self.width or 0, self.height or 0) < 1:
+        if min(self.width, self.height) < 1:
             raise DataError(f"width and height are {self.width} and {self.height}; use numbers of pixels")
         if len(self.mean) != 3 or len(self.std) != 3 or 0 in self.std:
             raise DataError(f"mean and std are {self.mean} and {self.std}; use three numbers each, std other than 0")
@@ -77,7 +70,7 @@ class Preprocessing:
         """Read a JSON file."""
         values = read_dataset_json(path)
         try:
-            return cls(**read_fields(values, FIELDS))
+            return cls(**read_fields(cls, values))
         except (DataError, TypeError) as error:  # TypeError: a field is missing
             raise DataError(f"{path}: {error}") from error
 
@@ -162,10 +155,10 @@ def load_depth_model(source: str, preset: str | None = None) -> DepthModel | Non
     _load_session(model)
     path = model.with_suffix(".json") if preset is None else PRESETS / f"{preset}.json"
     if not path.is_file():
-        names = ", ".join(list_presets())
-        raise DataError(
-            f"{path}: no such file; describe the model's input and output in it, or use --depth-preset, one of {names}"
+        remedy = (
+            f"describe the model's input and output in it, or use --depth-preset, one of {', '.join(list_presets())}"
         )
+        raise DataError(f"{path}: no such file; {remedy}")
     return OnnxDepthModel(model, Preprocessing.read(path))
 
 

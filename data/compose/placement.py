@@ -7,16 +7,12 @@ import numpy as np
 from jaxtyping import Float32
 
 SMALLEST, LARGEST = 0.3, 0.6  # longer side as a fraction of the image side, as in the study
-RULES = ("study", "ground")
-
 HORIZON = 0.45  # share of the height from the top: feet on the ground are below
 SMALLEST_STANDING, LARGEST_STANDING = 0.12, 0.9  # as a fraction of the image side
+RULES = {"study": LARGEST, "ground": LARGEST_STANDING}  # rule of placement -> largest size
 HEIGHTS = (0.85, 1.15)  # range of the factor by which sizes vary
 NEAREST_PERCENTILE = 98  # percentile of the ground's inverse depth at which foregrounds have the largest size
-LEVEL = (
-    1.005,
-    1.5,
-)  # growth of inverse depth per `STEP` downwards; below it is a wall, above it an edge
+LEVEL = (1.005, 1.5)  # growth of inverse depth per `STEP` downwards; below it is a wall, above it an edge
 STEP = 1 / 40  # share of the height
 SKY = 0.02  # relative inverse depth up to which nothing can stand
 

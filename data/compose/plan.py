@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from data.compose.depth_models import DepthModel
-from data.compose.placement import LARGEST, LARGEST_STANDING, RULES
+from data.compose.placement import RULES
 from data.compose.sources import (
     FOREGROUNDS,
     BackgroundFiles,
@@ -102,8 +102,7 @@ class Plan:
     @property
     def longest_px(self) -> int:
         """Longer side at which foregrounds are kept."""
-        largest = LARGEST if self.options.placement == "study" else LARGEST_STANDING
-        return round(OVERSAMPLING * largest * self.options.px)
+        return round(OVERSAMPLING * RULES[self.options.placement] * self.options.px)
 
     def build_spec(self) -> DatasetSpec:
         """Build the content of dataset.json."""
@@ -139,9 +138,10 @@ def make_plan(
     options = options or ComposeOptions()
     photos, images = find_backgrounds(backgrounds, depth), list_images(foregrounds, FOREGROUNDS)
     if count is None:
-        count = len(photos) * len(images) * (2 if options.flip else 1) * check_minimum("per-pair", per_pair, 1)
-    spec = None if depth is None else find_depth_spec(depth, [path for _, path in photos if path])
+        check_minimum("per-pair", per_pair, 1)
+        count = len(photos) * len(images) * (2 if options.flip else 1) * per_pair
     check_minimum("count", count, 1)
+    spec = None if depth is None else find_depth_spec(depth, [path for _, path in photos if path])
     plan = Plan(backgrounds=photos, foregrounds=images, count=count, depth=spec, options=options)
     distances = _read_sources(plan, progress)
     if spec is None or not spec.metric:
@@ -151,11 +151,10 @@ def make_plan(
     return replace(plan, depth=fit_depth_scale(spec, distances))
 
 
-def check_minimum(name: str, value: int, least: int) -> int:
-    """Return a value, or raise a DataError if it is too small."""
+def check_minimum(name: str, value: int, least: int) -> None:
+    """Raise DataError if a value is too small."""
     if value < least:
         raise DataError(f"{name} is {value}; use at least {least}")
-    return value
 
 
 def _read_sources(plan: Plan, progress: Progress) -> Float32[np.ndarray, " n"]:

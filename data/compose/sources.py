@@ -13,11 +13,11 @@ from data.compose.placement import compute_standing_sizes
 from data.dataset import DataError, DatasetSpec
 from data.reading.dataset_json import read_dataset_json, read_spec
 from data.reading.listing import printable
-from data.reading.matching import IMAGE_SUFFIXES, PHOTO_SUFFIXES, get_stem, has_suffix
+from data.reading.matching import IMAGE_SUFFIXES, PHOTO_SUFFIXES, get_stem, is_image_name
 from data.values.decoding import decode_channels, decode_color, decode_depth, read_pixels
 from data.values.depth import find_known, to_inverse_depth, to_metres
 from data.values.depth_encoding import grows_downwards, infer_unit, measure_polarity, measure_values
-from data.values.masks import check_grey, select_channel
+from data.values.masks import check_channels, select_channel
 from data.values.orientation import apply_orientation, pick_orientation
 from data.values.triplet import resolve_near_distance
 
@@ -61,10 +61,8 @@ def find_backgrounds(folder: Path, depth: Path | None) -> tuple[BackgroundFiles,
     images = list_backgrounds(folder)
     if depth is None:
         return tuple((path, None) for path in images)
-    depths = {
-        get_stem(path.name): path
-        for path in list_images(depth, "depth maps of the photos; or use --depth ground or none", IMAGE_SUFFIXES)
-    }
+    maps = list_images(depth, "depth maps of the photos; or use --depth ground or none", IMAGE_SUFFIXES)
+    depths = {get_stem(path.name): path for path in maps}
     for path in images:
         if get_stem(path.name) not in depths:
             raise DataError(f"{path}: no depth for this photo; add {depth / path.stem}.png or remove the photo")
@@ -85,7 +83,7 @@ def list_images(folder: Path, content: str, suffixes: frozenset[str] = PHOTO_SUF
     """List the images of a folder in the order of their names; `content` names them in error messages."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; it should contain {content}")
-    paths = sorted(path for path in folder.iterdir() if has_suffix(path.name, suffixes) and not path.is_fifo())
+    paths = sorted(path for path in folder.iterdir() if is_image_name(path.name, suffixes) and not path.is_fifo())
     if not paths:
         raise DataError(f"{folder}: no images in it; put {content} there ({', '.join(sorted(suffixes))})")
     for path in paths:
@@ -127,7 +125,7 @@ def _read_depth(path: Path, spec: DatasetSpec) -> tuple[np.ndarray, int]:
         found = f"{raw.dtype.itemsize * 8}-bit with {raw.shape[2] if raw.ndim == 3 else 1} channels"
         remedy = "use 16-bit millimetres in one channel (0 = missing), or describe it in a dataset.json"
         raise DataError(f"{path}: depth is {found}; {remedy}")
-    check_grey(path, raw)
+    check_channels(path, raw)
     return select_channel(raw), orientation
 
 

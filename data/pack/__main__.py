@@ -13,8 +13,8 @@ from data.reading.folders import resolve_roles
 from data.reading.layout import read_dataset
 from data.reading.splits import split_by_background
 from data.runtime import cli
-from data.runtime.cores import count_cores
 from data.runtime.files import cache_dir
+from data.runtime.process import count_cores
 from data.runtime.progress import progress_bar
 
 

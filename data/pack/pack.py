@@ -19,7 +19,6 @@ from data.pack.shards import (
     PackJob,
     has_ignored_values,
     is_intact,
-    list_shard_files,
     read_faults,
     record_type,
     shard_bounds,
@@ -27,7 +26,7 @@ from data.pack.shards import (
     write_shards,
 )
 from data.pack.stats import Stats, compute_stats
-from data.runtime.files import cache_dir, write_atomically
+from data.runtime.files import cache_dir, explain_write_errors, write_atomically
 from data.runtime.progress import Progress, no_progress
 from data.runtime.storage import StorageError, fetch_cached, join, publish_cached
 from data.values.triplet import resolve_specs
@@ -82,16 +81,11 @@ class Pack:
     def __reduce__(self) -> tuple[Callable[..., "Pack"], tuple[Any, ...]]:
         if self.source is None:
             return Pack, (self.folder, self.count, self.skipped)
-        return _fetch_pack, (self.folder.name, self._stop, self.count, self.skipped, self.source)
-
-    @property
-    def _stop(self) -> int:
-        """Position after the last sample."""
-        return int(self._usable[self.count - 1]) + 1
+        return _fetch_pack, (self.folder.name, self._list_shards(), self.count, self.skipped, self.source)
 
     def publish(self, storage: str, progress: Progress = no_progress) -> "Pack":
         """Upload to a storage the files that it lacks, and return a pack that other machines fetch from there."""
-        publish_cached(storage, _list_names(self.folder.name, self._stop), progress)
+        publish_cached(storage, _list_names(self.folder.name, self._list_shards()), progress)
         return Pack(self.folder, self.count, self.skipped, storage)
 
     def prefix(self, count: int) -> "Pack":
@@ -109,10 +103,8 @@ class Pack:
     @cached_property
     def stats(self) -> Stats:
         """Statistics over exactly the samples of this pack."""
-        positions = self._usable[: self.count]
-        shards = [start for start, _ in self._bounds if start <= positions[-1]]
-        sums = np.concatenate([np.load(shard_path(self.folder, start, ".sums.npy")) for start in shards])
-        return compute_stats(sums[positions])
+        paths = [shard_path(self.folder, start, ".sums.npy") for start in self._list_shards()]
+        return compute_stats(np.concatenate([np.load(path) for path in paths])[self._usable[: self.count]])
 
     @property
     def faults(self) -> dict[str, tuple[str, str]]:
@@ -139,6 +131,10 @@ class Pack:
         valid = records["mask_valid"] != 0 if "mask_valid" in (self._record.names or ()) else None
         return RawBatch(records["image"], records["mask"], records["depth"], records["mask_known"] != 0, valid)
 
+    def _list_shards(self) -> list[int]:
+        """Return the positions at which the shards of this pack start."""
+        return [start for start, _ in self._bounds if start <= self._usable[self.count - 1]]
+
     def _read_ids(self) -> Sequence[str]:
         """Return the ids of all triplets in nested order, including those that cannot be used."""
         ids: list[str] = json.loads((self.folder / "ids.json").read_text(encoding="utf-8"))
@@ -151,16 +147,18 @@ class Pack:
         return self._maps[shard]
 
 
-def _list_names(name: str, stop: int) -> list[str]:
-    """Return the files of the first `stop` positions of a pack, as they are named in the cache."""
-    return [f"{PACKS}/{name}/{file}" for file in ("pack.json", "ids.json", *list_shard_files(stop))]
+def _list_names(name: str, shards: Sequence[int]) -> list[str]:
+    """Return the files of a pack, without the faults, as they are named in the cache."""
+    suffixes = (".check.json", ".sums.npy", ".npy")
+    files = [shard_path(Path(), start, suffix).name for start in shards for suffix in suffixes]
+    return [f"{PACKS}/{name}/{file}" for file in ("pack.json", "ids.json", *files)]
 
 
-def _fetch_pack(name: str, stop: int, count: int, skipped: Sequence[int], source: str) -> Pack:
+def _fetch_pack(name: str, shards: Sequence[int], count: int, skipped: Sequence[int], source: str) -> Pack:
     """Return a pack in this machine's cache; files that are missing there are downloaded and checked."""
     folder = cache_dir() / PACKS / name
-    if fetch_cached(source, _list_names(name, stop)):
-        damaged = [start for start, _ in shard_bounds(stop) if not is_intact(folder, start)]
+    if fetch_cached(source, _list_names(name, shards)):
+        damaged = [start for start in shards if not is_intact(folder, start)]
         if damaged:
             raise StorageError(f"{join(source, PACKS, name)}: {len(damaged)} shards are damaged; delete that folder")
     return Pack(folder, count, skipped, source)
@@ -186,30 +184,18 @@ def pack_split(
         raise DataError(f"{dataset.root}: no triplets to pack; check the split column of manifest.csv")
     wanted = len(triplets) if count is None else min(count, len(triplets))
     specs = resolve_specs(dataset)
-    folder = _name_folder(cache, dataset, triplets, specs, px)
+    digest = hashlib.blake2b(f"{FORMAT} {dataset.fingerprint} {specs}".encode(), digest_size=12)
+    digest.update("\n".join(triplet.id for triplet in triplets).encode())
+    folder = cache / PACKS / f"{digest.hexdigest()}-{px}px"  # everything that the arrays depend on
     spec_of = {t.id: spec for part, spec in zip(dataset.folders, specs, strict=True) for t in part.triplets}
-    job = PackJob(
-        folder=folder, triplets=triplets, specs=spec_of, px=px, deadline=deadline, workers=workers, progress=progress
-    )
-    try:
+    job = PackJob(folder, triplets, spec_of, px, deadline, workers, progress)
+    with explain_write_errors(folder, "free room or set ONE_LOOK_CACHE"):
         _write_description(job, specs)
         ready = write_shards(job, wanted)
-    except OSError as error:
-        reason = error.strerror or error
-        raise DataError(f"{folder}: cannot be written ({reason}); free room or set ONE_LOOK_CACHE") from error
     if not ready:
         decoded, first = Pack(folder, 0).decoded, next(iter(read_faults(folder).values()))[1]
         raise DataError(f"none of the {decoded} triplets decoded can be used; the first: {first}")
     return Pack(folder, min(wanted, ready))
-
-
-def _name_folder(
-    cache: Path, dataset: Dataset, triplets: Sequence[Triplet], specs: Sequence[DatasetSpec], px: int
-) -> Path:
-    """Return a folder named by a hash of everything that the arrays depend on."""
-    digest = hashlib.blake2b(f"{FORMAT} {dataset.fingerprint} {specs}".encode(), digest_size=12)
-    digest.update("\n".join(triplet.id for triplet in triplets).encode())
-    return cache / PACKS / f"{digest.hexdigest()}-{px}px"
 
 
 def _write_description(job: PackJob, specs: Sequence[DatasetSpec]) -> None:

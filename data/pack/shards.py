@@ -63,12 +63,6 @@ def shard_path(folder: Path, start: int, suffix: str = ".npy") -> Path:
     return folder / f"{start:07d}{suffix}"
 
 
-def list_shard_files(stop: int) -> list[str]:
-    """Return the names of the files of the first `stop` positions, without the faults."""
-    suffixes = (".check.json", ".sums.npy", ".npy")
-    return [shard_path(Path(), start, suffix).name for start, _ in shard_bounds(stop) for suffix in suffixes]
-
-
 def read_faults(folder: Path) -> dict[int, tuple[str, str]]:
     """Return kind and message of the triplets of a pack found unusable so far, by position in nested order."""
     found: dict[int, tuple[str, str]] = {}
@@ -79,7 +73,7 @@ def read_faults(folder: Path) -> dict[int, tuple[str, str]]:
     return found
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class PackJob:
     """Decoding of one pack, with the arguments of `pack_split`."""
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data.dataset import DataError, Dataset, DatasetSpec
-from data.runtime.files import write_atomically
+from data.dataset import DataError, Dataset, DatasetSpec, Triplet
+from data.runtime.files import explain_write_errors, write_atomically
 
 
 def join_folders(folders: Sequence[Path], cache: Path) -> Path:
@@ -18,12 +18,9 @@ def join_folders(folders: Sequence[Path], cache: Path) -> Path:
     paths = [str(Path(folder).resolve()) for folder in folders]
     digest = hashlib.blake2b("\n".join(paths).encode(), digest_size=4).hexdigest()
     root = cache / "joined" / "+".join([*(Path(path).name for path in paths), digest])
-    try:
+    with explain_write_errors(root, "free room or set ONE_LOOK_CACHE"):
         root.mkdir(parents=True, exist_ok=True)
         write_atomically(root / "dataset.json", lambda file: file.write(json.dumps({"folders": paths}).encode()))
-    except OSError as error:
-        reason = error.strerror or error
-        raise DataError(f"{root}: cannot be written ({reason}); free room or set ONE_LOOK_CACHE") from error
     return root
 
 
@@ -70,7 +67,10 @@ def read_spec(path: Path) -> DatasetSpec:
 
 def join_datasets(root: Path, folders: Mapping[str, Dataset]) -> Dataset:
     """Return one data set whose `parts` are the folders by name; names prefix ids and backgrounds."""
-    parts = tuple(_prefix_names(name, folder) for name, folder in folders.items())
+    parts = tuple(
+        dataclasses.replace(folder, triplets=tuple(_prefix_names(name, triplet) for triplet in folder.triplets))
+        for name, folder in folders.items()
+    )
     described = "\n".join(f"{name} {folder.fingerprint}" for name, folder in folders.items())
     return Dataset(
         root=root,
@@ -85,12 +85,8 @@ def join_datasets(root: Path, folders: Mapping[str, Dataset]) -> Dataset:
     )
 
 
-def _prefix_names(name: str, folder: Dataset) -> Dataset:
-    triplets = (
-        dataclasses.replace(triplet, id=f"{name}/{triplet.id}", background=f"{name}/{triplet.background}")
-        for triplet in folder.triplets
-    )
-    return dataclasses.replace(folder, triplets=tuple(triplets))
+def _prefix_names(name: str, triplet: Triplet) -> Triplet:
+    return dataclasses.replace(triplet, id=f"{name}/{triplet.id}", background=f"{name}/{triplet.background}")
 
 
 def write_dataset_json(root: Path, fields: Mapping[str, Any]) -> Path:
@@ -98,14 +94,12 @@ def write_dataset_json(root: Path, fields: Mapping[str, Any]) -> Path:
     path = root / "dataset.json"
     if not root.stat().st_mode & stat.S_IWUSR:  # the root user could write, but respects the mode
         raise DataError(f"{path}: not written, the folder is read-only; copy it, or allow writing")
-    try:
-        content = read_dataset_json(path)
-        merged = {**content, **fields}
-        if content.get("mask_values") and "mask_values" in fields:  # its keys are flags of their own
-            merged["mask_values"] = {**content["mask_values"], **fields["mask_values"]}
-        DatasetSpec.from_dict(merged)
-        text = json.dumps(merged, indent=2) + "\n"
+    content = read_dataset_json(path)
+    merged = {**content, **fields}
+    if content.get("mask_values") and "mask_values" in fields:  # its keys are flags of their own
+        merged["mask_values"] = {**content["mask_values"], **fields["mask_values"]}
+    DatasetSpec.from_dict(merged)
+    text = json.dumps(merged, indent=2) + "\n"
+    with explain_write_errors(path, "copy the data to a writable folder"):
         write_atomically(path, lambda file: file.write(text.encode()))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); copy the data to a writable folder") from error
     return path

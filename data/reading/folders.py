@@ -1,10 +1,10 @@
 """Match the files of image, mask and depth folders; list the contents of a folder if the roles in it are unclear."""
 
 import os
+import posixpath
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
@@ -12,8 +12,9 @@ from data.dataset import DataError, Unusable
 from data.flags import ROLE_FLAGS
 from data.reading.listing import MAX_LEVELS, Listing
 from data.reading.manifest import Row
-from data.reading.matching import find_twins, get_stem, is_photo_name, natural_order, pair_files
+from data.reading.matching import PHOTO_SUFFIXES, find_twins, get_stem, is_image_name, natural_order, pair_files
 from data.reading.roles import FolderGroup, Groups, find_role, group_folders
+from data.runtime.cli import format_count
 from models.config import TASKS
 
 Roles = Mapping[str, str]  # role -> folder that the user names
@@ -21,19 +22,14 @@ NO_ROLES: Roles = MappingProxyType({})
 MAX_SEEN = 8  # folders in a message
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Labels:
     """Masks or depth maps of a folder."""
 
     folder: str
-    names: list[str]
     of: dict[str, str]  # image -> mask or depth map
+    twins: dict[str, list[str]]  # stem -> names that share it
     broken: dict[str, str]  # name -> reason why it cannot be used
-
-    @cached_property
-    def twins(self) -> dict[str, list[str]]:
-        """The names that share a stem."""
-        return find_twins(self.names)
 
 
 def match_folders(listing: Listing, roles: Roles = NO_ROLES) -> tuple[list[Row], list[Unusable]]:
@@ -47,7 +43,10 @@ def match_folders(listing: Listing, roles: Roles = NO_ROLES) -> tuple[list[Row],
     _check_groups(listing, tree, groups, roles)
     truths = [role for role in TASKS if any(role in group.members for group in groups.complete)]
     rows: list[Row] = []
-    unusable = [_report_no_truth(listing.root, group) for group in groups.without_truth if group.split != "test"]
+    unusable: list[Unusable] = []
+    for folder, names in (group.members["image"] for group in groups.without_truth if group.split != "test"):
+        problem = f"{len(names):,} images without a folder of masks or depth beside them"
+        unusable.append(Unusable("no partner", listing.root / folder, problem, "add one, or ignore this"))
     for group in groups.complete:
         matched, reports = _match_group(listing, group, truths)
         rows += matched
@@ -68,9 +67,8 @@ def resolve_roles(root: Path, roles: Roles) -> dict[str, str]:
         found[role] = os.path.relpath(inside[0], root)
     if roles and not ("image" in roles and roles.keys() & set(TASKS)):
         lacking = "--images" if "image" not in roles else "--masks or --depth"
-        raise DataError(
-            f"{root}: {', '.join(ROLE_FLAGS[role] for role in roles)} without {lacking}; name that folder too"
-        )
+        named = ", ".join(ROLE_FLAGS[role] for role in roles)
+        raise DataError(f"{root}: {named} without {lacking}; name that folder too")
     return {role: "" if folder == "." else folder for role, folder in found.items()}
 
 
@@ -78,7 +76,8 @@ def _match_group(listing: Listing, group: FolderGroup, truths: list[str]) -> tup
     """Return the rows and reports of one group of folders."""
     folder, names = group.members["image"]
     known = listing.files(folder)
-    twins = find_twins(names := [name for name in names if name in known and is_photo_name(name)])
+    names = [name for name in names if name in known and is_image_name(name, PHOTO_SUFFIXES)]
+    twins = find_twins(names)
     double = {name for several in twins.values() for name in several}
     unusable = [_report_twins(listing.root / folder, several) for several in twins.values()]
     unusable += [
@@ -88,26 +87,21 @@ def _match_group(listing: Listing, group: FolderGroup, truths: list[str]) -> tup
     labels: dict[str, _Labels] = {}
     for role in [role for role in truths if role in group.members]:
         where, candidates = group.members[role]
-        files = listing.files(where)
-        usable = [name for name in candidates if name in files]
-        labels[role] = _Labels(where, usable, pair_files(names, usable), listing.broken(where))
+        usable = [name for name in candidates if name in listing.files(where)]
+        labels[role] = _Labels(where, pair_files(names, usable), find_twins(usable), listing.broken(where))
     shared = {"scene": group.scene} | ({"split": group.split} if group.split else {})
     rows = []
     lacking: dict[str, list[str]] = {}
     for name in names:
         if name in double:
             continue
-        found = {role: _join(one.folder, one.of[name]) for role, one in labels.items() if name in one.of}
-        rows.append({"image": _join(folder, name), **found, **shared})
+        found = {role: posixpath.join(one.folder, one.of[name]) for role, one in labels.items() if name in one.of}
+        rows.append({"image": posixpath.join(folder, name), **found, **shared})
         if len(found) < len(truths):
             lacking[name] = [role for role in truths if role not in found]
     for name in sorted(lacking, key=natural_order):
-        unusable.append(_report_no_partner(listing.root / _join(folder, name), lacking[name], labels))
+        unusable.append(_report_no_partner(listing.root / folder / name, lacking[name], labels))
     return rows, unusable
-
-
-def _join(folder: str, name: str) -> str:
-    return f"{folder}/{name}" if folder else name
 
 
 def _report_no_partner(image: Path, lacking: list[str], labels: Mapping[str, _Labels]) -> Unusable:
@@ -130,12 +124,6 @@ def _report_no_partner(image: Path, lacking: list[str], labels: Mapping[str, _La
 def _report_twins(folder: Path, names: list[str]) -> Unusable:
     problem = f"has the same stem as {' and '.join(names[1:])}, so its mask or depth may belong to either"
     return Unusable("no partner", folder / names[0], problem, "keep one of them, or name the files in a manifest.csv")
-
-
-def _report_no_truth(root: Path, group: FolderGroup) -> Unusable:
-    folder, names = group.members["image"]
-    problem = f"{len(names):,} images without a folder of masks or depth beside them"
-    return Unusable("no partner", root / folder, problem, "add one, or ignore this")
 
 
 def _check_groups(listing: Listing, tree: Mapping[str, list[str]], groups: Groups, roles: Roles) -> None:
@@ -211,16 +199,10 @@ def _describe_folders(tree: Mapping[str, list[str]], groups: Groups) -> str:
     names = sorted(counts)
     seen = ", ".join(f"{name + '/' if name else 'the folder itself'} ({counts[name]:,})" for name in names[:MAX_SEEN])
     more = f" and {len(names) - MAX_SEEN} more" if len(names) > MAX_SEEN else ""
-    described = f"{len(names)} folder{'s' * (len(names) != 1)} of images: {seen}{more}"
-    unclear = groups.roleless or groups.ambiguous
-    flags = " ".join(f"{flag} {name}" for flag, name in _suggest(names)) if unclear and len(names) > 1 else ""
-    return f"{described}; say which with {flags}" if flags else described
-
-
-def _suggest(names: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield each flag with the folder whose name fits, or else the first remaining folder."""
+    described = f"{format_count(len(names), 'folder')} of images: {seen}{more}"
+    if len(names) < 2 or not (groups.roleless or groups.ambiguous):
+        return described
     fitting = {role: name for name in reversed(names) if (role := find_role(name))}
-    left = [name for name in names if name not in fitting.values()]
-    for role, flag in ROLE_FLAGS.items():
-        if name := fitting.get(role) or (left.pop(0) if left else ""):
-            yield flag, name
+    others = (name for name in names if name not in fitting.values())
+    chosen = {flag: fitting.get(role) or next(others, "") for role, flag in ROLE_FLAGS.items()}
+    return f"{described}; say which with {' '.join(f'{flag} {name}' for flag, name in chosen.items() if name)}"

@@ -16,7 +16,7 @@ from data.reading.dataset_json import join_datasets, list_joined_folders, read_d
 from data.reading.folders import NO_ROLES, Roles, list_unread_truths, match_folders
 from data.reading.listing import Listing
 from data.reading.manifest import Row, read_manifest
-from data.reading.matching import get_stem, group_backgrounds, names_state_backgrounds, natural_order, normalise_unicode
+from data.reading.matching import get_stem, group_backgrounds, natural_order, normalise_unicode
 from data.values.encoding import infer_encoding
 
 FORMAT = "3"  # raised whenever folders are read differently, so that packs are rebuilt
@@ -104,7 +104,8 @@ def _add_backgrounds(rows: list[Row], spec: DatasetSpec) -> list[Row]:
         stems = [row["image"].rpartition(".")[0] for row in rows]
     names = group_backgrounds(stems, spec.group_size)
     scenes = [row.get("scene", "") for row in rows]
-    if len(set(scenes)) > 1 and spec.group_size is None and not names_state_backgrounds(names):
+    named = all(name.startswith("bg") for name in names)
+    if len(set(scenes)) > 1 and spec.group_size is None and not named:
         names = [scene or "." for scene in scenes]
     for row, name in zip(rows, names, strict=True):
         row["background"] = name
@@ -123,17 +124,11 @@ def _name(root: Path, rows: list[Row]) -> list[str]:
 
 def _build_triplet(locate: Callable[[str], Path], id_: str, row: Row) -> Triplet:
     places = {role: row[role].rpartition("/") for role in ROLES if row.get(role)}
-    paths = {role: locate(folder) / name for role, (folder, _, name) in places.items()}
-    return Triplet(
-        id=id_,
-        image=paths["image"],
-        mask=paths.get("mask"),
-        depth=paths.get("depth"),
-        background=row["background"],
-        foreground=row.get("foreground", ""),
-        split=row.get("split"),
-        near=row.get("near"),
-    )
+    files = {role: locate(folder) / name for role, (folder, _, name) in places.items()}
+    given = {"foreground": ""} | {
+        name: row[name] for name in ("background", "foreground", "split", "near") if name in row
+    }
+    return Triplet(id=id_, image=files.pop("image"), mask=files.get("mask"), depth=files.get("depth"), **given)
 
 
 def _fingerprint(listing: Listing, rows: list[Row]) -> str:

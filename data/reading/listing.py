@@ -3,14 +3,13 @@
 import os
 import posixpath
 import stat
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from data.dataset import DataError
-from data.reading.matching import is_image_name
+from data.reading.matching import is_image_name, normalise_unicode
 
 MAX_LEVELS = 3  # levels of sub-folders that are searched: JPEGImages/480p/bear, train/scene/rgb
 MAX_FOLDERS = 20_000
@@ -58,9 +57,8 @@ class Listing:
         """Return image name -> bytes for a folder relative to the root; {} if there is none."""
         if folder not in self._files:
             self._files[folder], self._broken[folder] = {}, {}
-            path = os.path.join(self.root, folder)  # noqa: PTH118 - a Path per file takes longer than all else
             for name in self._scan(folder).images:
-                self._stat(folder, name, f"{path}/{name}")
+                self._stat(folder, name)
         return self._files[folder]
 
     def broken(self, folder: str) -> dict[str, str]:
@@ -68,7 +66,8 @@ class Listing:
         self.files(folder)
         return self._broken[folder]
 
-    def _stat(self, folder: str, name: str, path: str) -> None:
+    def _stat(self, folder: str, name: str) -> None:
+        path = os.path.join(self.root, folder, name)  # noqa: PTH118 - a Path per file takes longer than all else
         try:
             name.encode()
             found = os.stat(path)  # noqa: PTH116
@@ -108,9 +107,9 @@ class Listing:
             if name in files:
                 return spelling
             if folder not in self._composed:
-                self._composed[folder] = {unicodedata.normalize("NFC", name): name for name in files}
-            if found := self._composed[folder].get(unicodedata.normalize("NFC", name)):
-                return f"{folder}/{found}" if folder else found
+                self._composed[folder] = {normalise_unicode(name): name for name in files}
+            if found := self._composed[folder].get(normalise_unicode(name)):
+                return posixpath.join(folder, found)
         return None
 
     def tree(self, *tops: str) -> dict[str, list[str]]:
@@ -132,8 +131,8 @@ class Listing:
             self.too_deep = self.too_deep or (folder if level == MAX_LEVELS and entries.folders else "")
             here = os.path.realpath(self.root / folder)
             if level < MAX_LEVELS and here not in above:  # following a link to a folder above would never end
-                inner = [f"{folder}/{name}" if folder else name for name in sorted(entries.folders)]
-                queue += [(name, level + 1, (*above, here)) for name in inner]
+                inner = sorted(entries.folders)
+                queue += [(posixpath.join(folder, name), level + 1, (*above, here)) for name in inner]
         return found
 
     @property

@@ -25,17 +25,7 @@ _BACKGROUND_NUMBER = re.compile(r"(?<![a-z])bg[_-]?(\d+)")
 _FOREGROUND_NUMBER = re.compile(r"(?<![a-z])fg[_-]?(\d+)|\dfg[_-]?(\d+)")
 
 
-def is_image_name(name: str) -> bool:
-    """Return True if a file name has the suffix of an image, a mask or a depth map."""
-    return has_suffix(name, IMAGE_SUFFIXES)
-
-
-def is_photo_name(name: str) -> bool:
-    """Return True if a file name has the suffix of an image in colour."""
-    return has_suffix(name, PHOTO_SUFFIXES)
-
-
-def has_suffix(name: str, suffixes: Container[str]) -> bool:
+def is_image_name(name: str, suffixes: Container[str] = IMAGE_SUFFIXES) -> bool:
     """Return True if a file name has one of the suffixes, in capitals or not, and is not hidden."""
     return name.rpartition(".")[2].lower() in suffixes and name[0] != "."
 
@@ -99,11 +89,6 @@ def group_backgrounds(stems: Sequence[str], group_size: int | None) -> list[str]
         if len(stems) <= STUDY_GROUP_SIZE or not all(_STUDY_NAME.fullmatch(stem.lower()) for stem in stems):
             return ["unknown"] * len(stems)
     return [f"group{position // (group_size or STUDY_GROUP_SIZE):05d}" for position in _number_files(stems)]
-
-
-def names_state_backgrounds(names: Sequence[str]) -> bool:
-    """Return True if `group_backgrounds` found these names in the file names."""
-    return all(re.fullmatch(r"bg\d+", name) for name in names)
 
 
 def _number_files(stems: Sequence[str]) -> list[int]:

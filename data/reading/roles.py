@@ -6,6 +6,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from models.config import TASKS
 
@@ -16,11 +17,8 @@ _ROLE_WORDS = (
     ("mask", "mask masks matte mattes alpha alphas segm segmentation segmentations segmentationclass"),
     ("depth", "depth depths depthmap depthmaps disparity disparities disp"),
     ("mask", "gt groundtruth annotation annotations label labels"),
-    (
-        "image",
-        "image images img imgs rgb photo photos color colors colour colours fgbg composite composites picture pictures "
-        "input inputs original originals jpegimages",
-    ),
+    ("image", "image images img imgs rgb photo photos color colors colour colours fgbg composite composites"),
+    ("image", "picture pictures input inputs original originals jpegimages"),
 )
 _WORDS = [(role, frozenset(words.split())) for role, words in _ROLE_WORDS]
 _PLAIN_NAMES = {"mask": ("masks", "mask"), "depth": ("depth", "depths"), "image": ("images", "image")}
@@ -28,7 +26,7 @@ _SPLIT_WORDS = {"train": "train", "training": "train", "test": "test", "testing"
 _SPLIT_WORDS |= dict.fromkeys(("val", "valid", "validation"), "val")
 _BETWEEN_CASES = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
-Key = tuple[str | None, tuple[str, ...]]  # split and scene, which the folders of one group share
+Key = tuple[str | None, str]  # split and scene, which the folders of one group share
 
 
 @dataclass(frozen=True)
@@ -87,19 +85,19 @@ def _prefer_plain_name(role: str, folders: list[str]) -> list[str]:
 def group_folders(tree: Tree, configured: Mapping[str, str] | None = None) -> Groups:
     """Group folders by split and scene, with the role of each; if roles are `configured`, ignore all other folders."""
     candidates: dict[Key, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    roleless: dict[str, tuple[str, ...]] = {}
+    roleless: list[str] = []
     for folder in tree:
         place = _classify_configured(folder, configured) if configured else _classify(folder)
         if place:
             role, key = place
             candidates[key][role].append(folder)
         elif not configured:
-            roleless[folder] = tuple(folder.split("/")) if folder else ()
+            roleless.append(folder)
     groups = Groups()
     _add_flat_folders(groups, tree, roleless, candidates)
     for key, roles in candidates.items():
         if "image" not in roles:
-            roles["image"] = [folder for folder, parts in roleless.items() if key in _possible_keys(parts)]
+            roles["image"] = [folder for folder in roleless if key in _possible_keys(PurePosixPath(folder).parts)]
         _add_group(groups, tree, key, {role: folders for role, folders in roles.items() if folders})
     used = {folder for group in groups.complete for folder, _ in group.members.values()}
     groups.roleless = [folder for folder in roleless if folder not in used]
@@ -115,14 +113,11 @@ def _add_group(groups: Groups, tree: Tree, key: Key, roles: Mapping[str, list[st
         members[role] = (chosen[0], _select_labels(tree[chosen[0]]) if role == "mask" else tree[chosen[0]])
     if "image" in members:
         has_truth = any(role in members for role in TASKS)
-        (groups.complete if has_truth else groups.without_truth).append(FolderGroup(key[0], "/".join(key[1]), members))
+        (groups.complete if has_truth else groups.without_truth).append(FolderGroup(*key, members))
 
 
 def _add_flat_folders(
-    groups: Groups,
-    tree: Tree,
-    roleless: dict[str, tuple[str, ...]],
-    candidates: dict[Key, dict[str, list[str]]],
+    groups: Groups, tree: Tree, roleless: list[str], candidates: dict[Key, dict[str, list[str]]]
 ) -> None:
     """Add folders that contain several roles, distinguished by words in their file names."""
     of_images = {roles["image"][0]: key for key, roles in candidates.items() if list(roles) == ["image"]}
@@ -132,19 +127,20 @@ def _add_flat_folders(
             by_role[find_role(name.rpartition(".")[0])].append(name)
         images = by_role.get("image") or by_role.get(None)
         truths = {role: by_role[role] for role in TASKS if by_role[role]}
-        key = of_images.get(folder) or _split_key(roleless.get(folder, ()))
+        key = of_images.get(folder) or _split_key(PurePosixPath(folder).parts)
         if not images or not truths or any(role in candidates.get(key, ()) for role in TASKS):
             continue
-        roleless.pop(folder, None)
+        if folder in roleless:
+            roleless.remove(folder)
         candidates.pop(key, None)
         members: dict[str, tuple[str, Sequence[str]]] = {"image": (folder, images)}
         members |= {role: (folder, _select_labels(names)) for role, names in truths.items()}
-        groups.complete.append(FolderGroup(key[0], "/".join(key[1]), members))
+        groups.complete.append(FolderGroup(*key, members))
 
 
 def _classify(folder: str) -> tuple[str, Key] | None:
     """Return role and key of a folder by the deepest part of its path that names a role."""
-    parts = folder.split("/") if folder else []
+    parts = PurePosixPath(folder).parts
     for i in reversed(range(len(parts))):
         if role := find_role(parts[i]):
             split, scene = _split_key([*parts[:i], *parts[i + 1 :]])
@@ -157,16 +153,15 @@ def _classify_configured(folder: str, configured: Mapping[str, str]) -> tuple[st
     if not above:
         return None
     role, top = max(above, key=lambda one: len(one[1]))  # masks may lie in a sub-folder of the images
-    rest = folder[len(top) :].strip("/")
-    return role, _split_key(rest.split("/") if rest else [])
+    return role, _split_key(PurePosixPath(folder[len(top) :].strip("/")).parts)
 
 
 def _split_key(parts: Sequence[str]) -> Key:
     """Return the split that one of the parts names, and the other parts."""
     for i, part in enumerate(parts):
         if (split := find_split(part)) and find_role(part) is None:
-            return split, (*parts[:i], *parts[i + 1 :])
-    return None, tuple(parts)
+            return split, "/".join([*parts[:i], *parts[i + 1 :]])
+    return None, "/".join(parts)
 
 
 def _possible_keys(parts: tuple[str, ...]) -> Iterator[Key]:

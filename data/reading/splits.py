@@ -108,19 +108,10 @@ def _hold_out(names: set[str], seed: int, share: float = HELD_OUT) -> tuple[list
     return ranked[:count], ranked[count : 2 * count] if len(ranked) > 2 else []
 
 
-def list_shared_foregrounds(splits: Splits) -> set[str]:
-    """Return the foregrounds that occur in more than one split."""
-    return _list_shared({n for triplet in part for n in triplet.foregrounds} for part in splits.by_name().values())
-
-
-def list_shared_backgrounds(splits: Splits) -> set[str]:
-    """Return the backgrounds that occur in more than one split."""
-    return _list_shared({triplet.background for triplet in part} for part in splits.by_name().values())
-
-
-def _list_shared(names: Iterable[set[str]]) -> set[str]:
-    """Return the names that are in more than one of the sets."""
-    counts = Counter(itertools.chain.from_iterable(names))
+def list_shared(splits: Splits, list_names: Callable[[Triplet], Iterable[str]]) -> set[str]:
+    """Return the names, such as those of foregrounds, that triplets of more than one split have."""
+    by_split = ({name for triplet in part for name in list_names(triplet)} for part in splits.by_name().values())
+    counts = Counter(itertools.chain.from_iterable(by_split))
     return {name for name, count in counts.items() if count > 1}
 
 
@@ -131,7 +122,7 @@ def _separate_foregrounds(dataset: Dataset, seed: int) -> Splits:
     with composites of several foregrounds, foregrounds are not separated.
     """
     plain = _split_backgrounds(dataset, seed)
-    shared = len(list_shared_foregrounds(plain))
+    shared = len(list_shared(plain, lambda triplet: triplet.foregrounds))
     if shared < 2:
         return plain
     best, most = plain, 0
@@ -147,7 +138,7 @@ def _separate_foregrounds(dataset: Dataset, seed: int) -> Splits:
 
 def _leave_out_mixed(splits: Splits, seed: int, share: float) -> Splits:
     """Leave out the triplets whose foreground belongs to another split than their background."""
-    shared = list_shared_foregrounds(splits)
+    shared = list_shared(splits, lambda triplet: triplet.foregrounds)
     val, test = _hold_out(shared, seed, share)
     homes = dict.fromkeys(shared, "train") | dict.fromkeys(val, "val") | dict.fromkeys(test, "test")
     kept = [

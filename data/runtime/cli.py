@@ -18,7 +18,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the error and end with exit code 2."""
-        self.exit(2, fit_width(f"error: {to_printable(message)}", error=True) + "\n")
+        print_error(message)
+        self.exit(2)
 
 
 def to_printable(text: str) -> str:
@@ -59,7 +60,7 @@ def run(command: Callable[[], int | None], *errors: type[Exception]) -> int:
         return 130
 
 
-def print_error(error: Exception) -> None:
+def print_error(error: Exception | str) -> None:
     """Print the message of an error on stderr."""
     print(fit_width(f"error: {to_printable(str(error))}", error=True), file=sys.stderr)
 

@@ -3,11 +3,14 @@
 import hashlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import platformdirs
+
+from data.dataset import DataError
 
 
 def cache_dir() -> Path:
@@ -30,6 +33,15 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, durable
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def explain_write_errors(path: Path, remedy: str) -> Iterator[None]:
+    """Turn an OSError into a DataError that says what cannot be written, why, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror or error}); {remedy}") from error
 
 
 def sync(file: BinaryIO) -> None:

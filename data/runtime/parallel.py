@@ -11,6 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import islice
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
@@ -20,7 +21,7 @@ import cv2
 import numpy as np
 
 from data.dataset import DataError
-from data.runtime.cores import count_cores
+from data.runtime.process import count_cores
 
 AHEAD = 4  # submitted jobs per worker; with more of them, results would pile up
 
@@ -69,10 +70,10 @@ def parallel_map(
         count, pool = workers.cores, workers.open_pool(work, folder)
     else:
         count = min(workers or count_cores(), len(jobs))
-        pool = _open_processes(work, count)
         if count <= 1:
             yield from ((job, work(job)) for job in jobs)
             return
+        pool = _open_processes(work, count)
     with pool as submit:
         yield from _iterate_completed(submit, jobs, count)
 
@@ -93,26 +94,22 @@ def _iterate_completed(
     submit: Callable[[Job], "Future[Result]"], jobs: Sequence[Job], workers: int
 ) -> Iterator[tuple[Job, Result]]:
     """Submit no more jobs at a time than keep all workers busy; yield jobs and results in order of completion."""
-    pending: dict[Future[Result], Job] = {}
-    for job in jobs:
-        pending[submit(job)] = job
-        if len(pending) >= AHEAD * workers:
-            yield from _pop_completed(pending)
-    while pending:
-        yield from _pop_completed(pending)
+    left, pending = iter(jobs), dict[Future[Result], Job]()
+    while True:
+        pending |= {submit(job): job for job in islice(left, AHEAD * workers - len(pending))}
+        if not pending:
+            return
+        for future in wait(pending, return_when=FIRST_COMPLETED).done:
+            yield pending.pop(future), future.result()
 
 
-def _pop_completed(pending: dict["Future[Result]", Job]) -> Iterator[tuple[Job, Result]]:
-    """Wait until a job completes, then yield all completed jobs."""
-    for future in wait(pending, return_when=FIRST_COMPLETED).done:
-        yield pending.pop(future), future.result()
-
-
-def _start_worker() -> None:
-    """Use one OpenCV thread, leave Ctrl-C to the parent, and exit if the parent is killed."""
+def _start_worker(module: str | None = None) -> None:
+    """Use one OpenCV thread, leave Ctrl-C to the parent, exit if the parent is killed, and import a module."""
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_exit_with_parent, daemon=True).start()
+    if module is not None:
+        import_module(module)
 
 
 def _exit_with_parent() -> None:
@@ -161,17 +158,11 @@ def check_answer(address: str) -> None:
 
 def start_processes(count: int, module: str) -> ProcessPoolExecutor:
     """Return processes of which `count` start at once and import a module."""
-    pool = ProcessPoolExecutor(
-        MAX_TOGETHER, mp_context=get_context("spawn"), initializer=_start_with_module, initargs=(module,)
-    )
+    spawn = get_context("spawn")
+    pool = ProcessPoolExecutor(MAX_TOGETHER, mp_context=spawn, initializer=_start_worker, initargs=(module,))
     for _ in range(count):
         pool.submit(int)
     return pool
-
-
-def _start_with_module(module: str) -> None:
-    _start_worker()
-    import_module(module)
 
 
 @contextmanager

@@ -1,8 +1,14 @@
-"""Settings of a process that runs torch on a CPU: waiting threads sleep soon, and freed memory is used again."""
+"""The cores of this process, and its settings for torch on a CPU: threads sleep soon, freed memory is used again."""
 
 import ctypes
+import math
 import os
 import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUPS = Path("/proc/self/cgroup")
 
 # How often a thread of GNU OpenMP, which computes torch's operations, looks for work before it sleeps. Its default
 # keeps cores busy that the other threads need as soon as other programs use them: two threads of a trial then trained
@@ -16,14 +22,9 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 def prepare_process() -> None:
-    """Limit spinning and keep freed memory; call this before torch is imported."""
-    limit_spinning()
-    keep_freed_memory()
-
-
-def limit_spinning() -> None:
-    """Limit how long waiting threads keep a core busy, unless the user has set it."""
+    """Limit spinning, unless the user has set it, and keep freed memory; call this before torch is imported."""
     os.environ.setdefault(*SPINNING)
+    keep_freed_memory()
 
 
 def keep_freed_memory() -> None:
@@ -32,3 +33,37 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
         libc.mallopt(M_MMAP_MAX, 0)
+
+
+def count_cores() -> int:
+    """Return the number of usable cores: those of the machine, the affinity (taskset) and the control group allow."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([cores, *(math.ceil(quota) for quota in _read_quotas())]))
+
+
+def _read_quotas() -> Iterator[float]:
+    """Yield the processor time per second that each control group above this process allows, where it has a limit."""
+    try:
+        lines = OWN_CGROUPS.read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        root = CGROUPS / controllers if controllers else CGROUPS
+        own = root / path.strip("/")
+        for folder in [own, *own.parents][: len(own.parts) - len(root.parts) + 1]:
+            yield from _read_quota(folder)
+
+
+def _read_quota(folder: Path) -> Iterator[float]:
+    """Yield the limit of one control group, in version 2 (cpu.max) or 1 (cpu.cfs_quota_us)."""
+    try:
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
+        else:
+            files = (folder / f"cpu.cfs_{name}_us" for name in ("quota", "period"))
+            quota, period = (file.read_text(encoding="utf-8") for file in files)
+        if quota != "max" and float(quota) > 0:
+            yield float(quota) / float(period)
+    except (OSError, ValueError):  # this control group sets no limit
+        return

@@ -10,16 +10,7 @@ import numpy as np
 from PIL import Image
 
 from data.dataset import DataError
-from data.values.header import (
-    JPEG,
-    PNG,
-    TIFF,
-    describe_excess,
-    is_too_large,
-    open_image,
-    read_bytes,
-    read_orientation,
-)
+from data.values.header import JPEG, PNG, TIFF, describe_excess, is_too_large, open_image, read_bytes, read_orientation
 from data.values.masks import is_coloured
 from data.values.orientation import undo_orientation
 

@@ -21,7 +21,7 @@ def select_channel(pixels: Shaped[np.ndarray, "h w *c"], values: MaskValues | No
     """Return the channel of a mask or depth map that holds its values: alpha if `values` says so, or else the colour.
 
     Without `values`, alpha is selected if it varies where the colour does not. The largest colour channel is returned;
-    the channels are equal except for noise, see `check_grey`.
+    the channels are equal except for noise, see `check_channels`.
     """
     if pixels.ndim == 2:
         return pixels
@@ -64,15 +64,13 @@ def is_coloured(pixels: Shaped[np.ndarray, "h w *c"]) -> bool:
     return measure_colour(pixels) > COLOURED_SHARE
 
 
-def check_grey(path: Path, pixels: Shaped[np.ndarray, "h w *c"]) -> None:
-    """Raise DataError for a mask or depth map in colour."""
+def check_channels(path: Path, pixels: Shaped[np.ndarray, "h w *c"], values: MaskValues | None = None) -> None:
+    """Raise DataError for a mask or depth map in colour, or one whose alpha may be the mask as well as its `values`."""
+    if values is not None and values.alpha:
+        return
     if is_coloured(pixels):
         raise DataError(f"{path}: is in colour, which is not one value; save it as one channel of values", "channels")
-
-
-def check_alpha(path: Path, pixels: Shaped[np.ndarray, "h w *c"]) -> None:
-    """Raise DataError for a mask with an alpha channel that differs from its values, so that either may be the mask."""
-    if has_other_alpha(pixels, MaskValues()):
+    if values is not None and has_other_alpha(pixels, values):
         raise DataError(f"{path}: alpha varies beside other values; save the mask as one channel", "channels")
 
 

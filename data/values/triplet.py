@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -16,9 +15,8 @@ from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.runtime.files import hash_name
 from data.values.decoding import DECODERS, decode_depth, read_pixels
 from data.values.depth import Depth, DepthScale, convert_depth, find_known, shrink_depth, to_metres
-from data.values.masks import check_alpha, check_grey, check_range, scale_mask, select_channel, shrink_mask
+from data.values.masks import check_channels, check_range, scale_mask, select_channel, shrink_mask
 from data.values.orientation import apply_orientation, pick_orientation
-from models.config import TASKS
 
 RANGE_SAMPLES = 32  # depth maps read to find the nearest distance of a data set
 
@@ -53,32 +51,27 @@ def read_triplet(triplet: Triplet, spec: DatasetSpec) -> TripletArrays:
 
 def read_stored(triplet: Triplet, spec: DatasetSpec) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     """Read the RGB image of a triplet, and the values of mask and depth as stored, all turned alike and of one size."""
-    image, orientation = read_pixels(triplet.image, DECODERS["image"])
-    paths = {role: path for role in TASKS if (path := getattr(triplet, role)) is not None}
-    labels = {path: read_pixels(path, DECODERS[role]) for role, path in paths.items()}
-    stored = {path: pixels for path, (pixels, _) in labels.items()}
-    upright, stored = apply_orientations(image, orientation, stored, {path: own for path, (_, own) in labels.items()})
-    for path, pixels in stored.items():
-        _check_same_size(pixels, path, upright, triplet.image, turned=upright is not image)
-        if path != triplet.mask or spec.mask_values is None:
-            check_grey(path, pixels)
-        elif not spec.mask_values.alpha:
-            check_grey(path, pixels)
-            check_alpha(path, pixels)
-    mask = None if triplet.mask is None else select_channel(stored[triplet.mask], spec.mask_values)
-    return upright, mask, None if triplet.depth is None else select_channel(stored[triplet.depth])
+    files = triplet.files
+    read = {role: read_pixels(path, DECODERS[role]) for role, path in files.items()}
+    image, orientation = read.pop("image")
+    stored = {role: pixels for role, (pixels, _) in read.items()}
+    upright, stored = apply_orientations(image, orientation, stored, {role: own for role, (_, own) in read.items()})
+    for role, pixels in stored.items():
+        _check_same_size(pixels, files[role], upright, triplet.image, turned=upright is not image)
+        check_channels(files[role], pixels, spec.mask_values if role == "mask" else None)
+    mask = select_channel(stored["mask"], spec.mask_values) if "mask" in stored else None
+    return upright, mask, select_channel(stored["depth"]) if "depth" in stored else None
 
 
 def apply_orientations(
-    image: np.ndarray, orientation: int, labels: dict[Any, np.ndarray], orientations: Mapping[Any, int]
-) -> tuple[np.ndarray, dict[Any, np.ndarray]]:
+    image: np.ndarray, orientation: int, labels: dict[str, np.ndarray], orientations: Mapping[str, int]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Turn image and labels by their EXIF orientations; turn none if no label has one and all fit the stored image."""
-    by = {name: pick_orientation(labels[name].shape, orientations[name], image.shape, orientation) for name in labels}
-    if labels and all(orientations[name] == 1 and by[name] == orientation for name in labels):
+    by = {role: pick_orientation(labels[role].shape, orientations[role], image.shape, orientation) for role in labels}
+    if labels and all(orientations[role] == 1 and by[role] == orientation for role in labels):
         return image, labels
-    return apply_orientation(image, orientation), {
-        name: apply_orientation(pixels, by[name]) for name, pixels in labels.items()
-    }
+    turned = {role: apply_orientation(pixels, by[role]) for role, pixels in labels.items()}
+    return apply_orientation(image, orientation), turned
 
 
 def decode_triplet(triplet: Triplet, spec: DatasetSpec, px: int) -> tuple[Image, Mask, Depth, Valid]:
@@ -125,9 +118,8 @@ def resolve_near_distance(spec: DatasetSpec, maps: Sequence[Path]) -> DatasetSpe
     The value is the 1st percentile of distances, or the 99th of disparities, in a sample of all maps, not only of one
     split.
     """
-    if spec.depth_unit == "relative" or (spec.near_m if spec.metric else spec.depth_max) is not None:
-        return spec
-    if not maps:
+    configured = spec.near_m if spec.metric else spec.depth_max
+    if spec.depth_unit == "relative" or configured is not None or not maps:
         return spec
     paths = sorted(maps, key=lambda path: hash_name(path.name))
     values = list(itertools.islice(_sample_values(paths, spec), RANGE_SAMPLES))

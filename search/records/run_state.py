@@ -20,8 +20,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from data.runtime.cores import count_cores
 from data.runtime.files import write_atomically
+from data.runtime.process import count_cores
 from search.records.disk import RESERVE, RESERVE_BYTES
 from search.records.run_dir import RunDirError, is_claimed, require_fields, write_json
 

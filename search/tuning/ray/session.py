@@ -13,9 +13,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from data.runtime.cores import count_cores
 from data.runtime.parallel import check_answer
-from data.runtime.process import SPINNING
+from data.runtime.process import SPINNING, count_cores
 from search.config.plugins import VARIABLE, find_copy, list_plugins
 from search.records.disk import count_free_bytes, find_temporary_folder, format_bytes
 from search.records.run_dir import is_running

@@ -6,15 +6,15 @@ import sys
 
 import pytest
 
-from data.runtime import cores
-from data.runtime.cores import count_cores
+from data.runtime import process
+from data.runtime.process import count_cores
 
 
 @pytest.fixture
 def cgroup(tmp_path, monkeypatch):
     """Return a function that puts this process in a control group with these files."""
-    monkeypatch.setattr(cores, "CGROUPS", tmp_path)
-    monkeypatch.setattr(cores, "OWN_CGROUPS", tmp_path / "own")
+    monkeypatch.setattr(process, "CGROUPS", tmp_path)
+    monkeypatch.setattr(process, "OWN_CGROUPS", tmp_path / "own")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
 
     def put(line, files):
@@ -45,7 +45,7 @@ def test_control_group_limits_the_cores(line, files, expected, cgroup):
 
 
 def test_affinity_limits_the_cores():
-    code = "from data.runtime.cores import count_cores; print(count_cores())"
+    code = "from data.runtime.process import count_cores; print(count_cores())"
     first = min(os.sched_getaffinity(0))
     process = subprocess.run(
         [sys.executable, "-c", code],
