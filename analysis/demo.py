@@ -23,8 +23,8 @@ from analysis import AnalysisError
 from analysis.predict.command import add_device_option, load_named_model, make_parser
 from analysis.predict.photos import FloatMap, RGBImage, read_photo
 from data.dataset import DataError
-from data.flags import parse_whole
 from data.runtime import cli
+from data.runtime.flags import parse_whole
 
 if TYPE_CHECKING:
     import gradio

@@ -19,9 +19,9 @@ if sys.path and Path(sys.path[0]).resolve() == Path(ROOT, "search"):
     sys.path[0] = ROOT  # when run as a script, modules beside this file must not hide others of the same name
 
 from data.dataset import DataError
-from data.flags import to_flag
 from data.runtime import cli
 from data.runtime.cli import parse_path
+from data.runtime.flags import to_flag
 from data.runtime.process import count_cores, prepare_process
 from data.runtime.progress import progress_bar
 from data.runtime.storage import StorageError, parse_location

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data.flags import to_flag
 from data.runtime.cli import parse_path
+from data.runtime.flags import to_flag
 from data.runtime.storage import is_uri, parse_location
 from models.config import ConfigError, name_nearest
 from models.score import DEFAULT_WEIGHTS, SCORED, describe_part, read_weights

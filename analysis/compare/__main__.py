@@ -15,8 +15,8 @@ from pathlib import Path
 from analysis import AnalysisError
 from analysis.compare.methods import DEFAULT_METHODS, METHODS, Comparison
 from data.dataset import DataError
-from data.flags import parse_whole
 from data.runtime import cli
+from data.runtime.flags import parse_whole
 from search.config.budget import parse_budget
 
 

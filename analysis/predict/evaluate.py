@@ -21,8 +21,8 @@ from analysis.predict.command import add_device_option, default_to_latest, load_
 from analysis.predict.photos import FloatMap
 from analysis.runs.files import check_file, write_file
 from data.dataset import DataError, Dataset
-from data.flags import add_meaning_flags, add_role_flags, read_meaning_flags, read_role_flags
 from data.runtime import cli
+from data.runtime.flags import add_meaning_flags, add_role_flags, read_meaning_flags, read_role_flags
 from data.runtime.progress import Progress, no_progress, progress_bar
 
 if TYPE_CHECKING:  # these imports take seconds, and --help does not need them

@@ -12,12 +12,19 @@ from data.check.check import check_folder
 from data.check.fix import check_target, write_fixed_copy
 from data.check.report import Report, print_report
 from data.dataset import DataError, Dataset
-from data.flags import ROLE_FLAGS, add_meaning_flags, add_role_flags, read_meaning_flags, read_role_flags, to_flag
 from data.reading.dataset_json import list_joined_folders, write_dataset_json
 from data.reading.layout import read_folder
 from data.reading.splits import split_by_background
 from data.runtime import cli
 from data.runtime.files import explain_write_errors
+from data.runtime.flags import (
+    ROLE_FLAGS,
+    add_meaning_flags,
+    add_role_flags,
+    read_meaning_flags,
+    read_role_flags,
+    to_flag,
+)
 from data.runtime.progress import progress_bar
 
 

@@ -2,11 +2,10 @@
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from data.compose.compose import write_composites
-from data.compose.depth_models import LevelGround, cache_depth_maps, list_presets, load_depth_model
+from data.compose.depth_models import cache_depth_maps, list_presets, load_depth_model
 from data.compose.placement import RULES
 from data.compose.plan import PER_PAIR, ComposeOptions, Plan, make_plan
 from data.compose.sources import FOREGROUNDS, list_backgrounds, list_images
@@ -31,8 +30,6 @@ def build_parser() -> argparse.ArgumentParser:
     add("--depth", metavar="SOURCE", help=depth)
     preset = f"preprocessing of MODEL.onnx if there is no MODEL.json beside it: {', '.join(list_presets())}"
     add("--depth-preset", metavar="NAME", help=preset)
-    on = "run the depth model on the photos, or on each composite, which is slow (default: %(default)s)"
-    add("--depth-on", choices=("background", "composite"), default="background", help=on)
     number = parser.add_mutually_exclusive_group()
     per_pair = "composites in total for each pair of photo and foreground (default: %(default)s)"
     number.add_argument("--per-pair", type=int, default=PER_PAIR, metavar="N", help=per_pair)
@@ -66,16 +63,13 @@ def plan_from_args(args: argparse.Namespace, workers: Workers = None) -> Plan:
     check_free(args.out)
     list_images(args.foregrounds, FOREGROUNDS)
     model = load_depth_model(args.depth or "", args.depth_preset)
-    if args.depth_on == "composite" and (model is None or isinstance(model, LevelGround)):
-        raise DataError("--depth-on composite: there is no depth model; add --depth MODEL.onnx or hf:NAME")
     depth = None if args.depth == "none" else Path(args.depth or args.backgrounds / "depth")
     if model is not None:
         with progress_bar("depth of the photos") as progress:
             depth = cache_depth_maps(model, list_backgrounds(args.backgrounds), workers=workers, progress=progress)
     number = {"count": args.count, "per_pair": args.per_pair}
     with progress_bar("sources") as progress:
-        plan = make_plan(args.backgrounds, args.foregrounds, depth=depth, options=options, progress=progress, **number)
-    return replace(plan, depth_model=model) if args.depth_on == "composite" else plan
+        return make_plan(args.backgrounds, args.foregrounds, depth=depth, options=options, progress=progress, **number)
 
 
 def main(arguments: list[str] | None = None) -> int:

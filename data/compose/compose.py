@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import Float32
 
 from data.compose.blending import DISTANCE_RATIOS, Canvas, Light, paste_foreground
-from data.compose.depth_models import predict_relative_depth
 from data.compose.placement import Placement, compute_plane_sizes, draw_placement, draw_standing
 from data.compose.plan import Plan
 from data.compose.sources import UNKNOWN, Background, encode_depth_bytes, read_background, read_foreground
@@ -54,12 +53,8 @@ def draw_composites(plan: Plan, indices: range) -> Iterator[tuple[int, Sample]]:
         image, depth_file = plan.backgrounds[number]
         background = read_background(image, depth_file, plan.depth, plan.options.px)
         chosen = _draw_foregrounds(plan, index, rng)
-        canvas, depth = paste_all(plan, background, chosen, rng), None
-        if plan.depth_model is not None:
-            predicted = predict_relative_depth(plan.depth_model, canvas.image, "a composite", plan.options.px)
-            depth = encode_depth_bytes(predicted)
-        elif plan.depth is not None:
-            depth = encode_depth_bytes(canvas.depth)
+        canvas = paste_all(plan, background, chosen, rng)
+        depth = None if plan.depth is None else encode_depth_bytes(canvas.depth)
         names = image.stem, "+".join(plan.foregrounds[foreground].stem for foreground, _ in chosen)
         yield index + 1, Sample(canvas.image, canvas.mask, depth, *names, plan.pick_split(number))
 

@@ -227,17 +227,17 @@ def _predict_file(model: DepthModel, folder: Path, photo: Path) -> None:
 
 
 def predict_relative_depth(
-    model: DepthModel, image: UInt8[np.ndarray, "h w 3"], name: str, shorter_px: int | None = None
+    model: DepthModel, image: UInt8[np.ndarray, "h w 3"], name: str
 ) -> Float32[np.ndarray, "h2 w2"]:
     """Predict relative inverse depth of an RGB image, scaled to 0..1, in the image's aspect ratio.
 
-    The shorter side measures `shorter_px`, or that of the model's output; `name` is for the error message.
+    The shorter side measures that of the model's output; `name` is for the error message.
     """
     raw = model.predict(image)
     low, high = float(raw.min()), float(raw.max())
     if not np.isfinite(raw).all() or low == high:
         raise DataError(f"{name}: the model predicts no depth; remove the photo, or correct the model's JSON")
-    shorter_px = shorter_px or min(raw.shape)
+    shorter_px = min(raw.shape)
     scale = shorter_px / min(image.shape[:2])
     size = tuple(max(shorter_px, round(side * scale)) for side in image.shape[1::-1])
     depth = cv2.resize((raw - np.float32(low)) / np.float32(high - low), size, interpolation=cv2.INTER_LINEAR)

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from data.compose.depth_models import DepthModel
 from data.compose.placement import RULES
 from data.compose.sources import (
     FOREGROUNDS,
@@ -59,7 +58,6 @@ class Plan:
     count: int
     depth: DatasetSpec | None  # meaning of the values of the depth maps; None without depth
     options: ComposeOptions = field(default_factory=ComposeOptions)
-    depth_model: DepthModel | None = None  # predicts the depth of whole composites
 
     def pick_background(self, index: int) -> int:
         """Pick the background of a composite: consecutive composites share one, and all are used equally often."""
@@ -114,8 +112,7 @@ class Plan:
         """Return a text with everything that the composites depend on: options, and sources with sizes and times."""
         paths = [path for path in chain(*self.backgrounds, self.foregrounds) if path is not None]
         stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-        model = self.depth_model.cache_key() if self.depth_model else ""
-        return "\n".join(map(str, (VERSION, self.count, self.depth, self.options, model, *stats)))
+        return "\n".join(map(str, (VERSION, self.count, self.depth, self.options, *stats)))
 
 
 @lru_cache(maxsize=4)

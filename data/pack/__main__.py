@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data.dataset import DataError
-from data.flags import add_meaning_flags, add_role_flags, parse_whole, read_meaning_flags, read_role_flags
 from data.pack.pack import pack_split
 from data.pack.stats import Stats
 from data.reading.folders import resolve_roles
@@ -14,6 +13,7 @@ from data.reading.layout import read_dataset
 from data.reading.splits import split_by_background
 from data.runtime import cli
 from data.runtime.files import cache_dir
+from data.runtime.flags import add_meaning_flags, add_role_flags, parse_whole, read_meaning_flags, read_role_flags
 from data.runtime.process import count_cores
 from data.runtime.progress import progress_bar
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 from data.dataset import DataError, Unusable
-from data.flags import ROLE_FLAGS
 from data.reading.listing import MAX_LEVELS, Listing
 from data.reading.manifest import Row
 from data.reading.matching import PHOTO_SUFFIXES, find_twins, get_stem, is_image_name, natural_order, pair_files
 from data.reading.roles import FolderGroup, Groups, find_role, group_folders
 from data.runtime.cli import format_count
+from data.runtime.flags import ROLE_FLAGS
 from models.config import TASKS
 
 Roles = Mapping[str, str]  # role -> folder that the user names

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from data.dataset import ROLES, DataError, Dataset, DatasetSpec, Triplet
-from data.flags import ROLE_FLAGS
 from data.reading.dataset_json import join_datasets, list_joined_folders, read_dataset_json, read_spec
 from data.reading.folders import NO_ROLES, Roles, list_unread_truths, match_folders
 from data.reading.listing import Listing
 from data.reading.manifest import Row, read_manifest
 from data.reading.matching import get_stem, group_backgrounds, natural_order, normalise_unicode
+from data.runtime.flags import ROLE_FLAGS
 from data.values.encoding import infer_encoding
 
 FORMAT = "3"  # raised whenever folders are read differently, so that packs are rebuilt
@@ -114,11 +114,11 @@ def _add_backgrounds(rows: list[Row], spec: DatasetSpec) -> list[Row]:
 
 def _name(root: Path, rows: list[Row]) -> list[str]:
     """Return the ids of rows: image stems, or whole paths if two images share a stem."""
-    ids: list[str] = []
-    for ids in ([get_stem(row["image"]) for row in rows], [normalise_unicode(row["image"]) for row in rows]):
+    stems, paths = ([name(row["image"]) for row in rows] for name in (get_stem, normalise_unicode))
+    for ids in (stems, paths):
         if len(set(ids)) == len(ids):
             return ids
-    twice = Counter(ids).most_common(1)[0][0]
+    twice = Counter(paths).most_common(1)[0][0]
     raise DataError(f"{root / twice}: listed more than once in manifest.csv; remove the second line")
 
 

@@ -21,7 +21,7 @@ from data.scenes.figures import draw_figure
 from data.scenes.render import Camera, Light, View, World, find_shadows, render
 from data.scenes.solids import Matrix, Solid, Vector, floats, rotation, unit
 from data.scenes.textures import TILE_PX, noise_tile
-from data.scenes.worlds import draw_world
+from data.scenes.worlds import make_outdoors, make_room
 from data.writing import DatasetWriter, Sample
 
 VERSION = 4  # raised whenever the same seed draws another image, so that cached scenes are drawn again
@@ -29,6 +29,7 @@ FILES = 2  # raised whenever the same images are written differently
 NEAR_M, FAR_M = 1.4, 200.0
 PER_BACKGROUND = 20
 SIZES = (0.35, 0.9)  # longer side of a figure as a fraction of the image side; 0.3 to 0.6 gives lower IoU on photos
+OUTDOORS = 0.55  # share of backgrounds under the sky; the others are rooms
 STANDING = 0.5  # share of figures that stand on the ground; the others are anywhere in the image
 FARTHEST_M = 25.0  # largest distance of a standing figure
 
@@ -112,7 +113,7 @@ def draw_group(plan: ScenePlan, index: int) -> Iterator[tuple[int, Sample]]:
 
 def draw_background(rng: np.random.Generator, px: int) -> Background:
     """Draw a random background, slightly blurred in four of ten."""
-    world = draw_world(rng)
+    world = make_outdoors(rng) if rng.random() < OUTDOORS else make_room(rng)
     view = render(world, px)
     half = px // 2
     rays = world.camera.rays(half, (slice(0, half), slice(0, half)))

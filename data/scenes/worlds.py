@@ -23,11 +23,6 @@ THEMES = {
 }
 
 
-def draw_world(rng: np.random.Generator) -> World:
-    """Draw a background, outdoors or indoors."""
-    return make_outdoors(rng) if rng.random() < 0.55 else make_room(rng)
-
-
 def make_outdoors(rng: np.random.Generator) -> World:
     """Return a random place under the sky."""
     theme = str(rng.choice(list(THEMES)))

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from data.flags import to_flag
+from data.runtime.flags import to_flag
 from models.config import ConfigError
 from models.cost import Throughput, count_macs, measure_latency_ms, probe
 from search.config.trial import TrialConfig

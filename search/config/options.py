@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from data.flags import MEANING_FLAGS, parse_whole, read_meaning_flags, to_flag
+from data.runtime.flags import MEANING_FLAGS, parse_whole, read_meaning_flags, to_flag
 from data.runtime.storage import is_uri, parse_storage
 from search.config.budget import Budget, parse_amount
 from search.config.encoder import EncoderWeights, parse_source

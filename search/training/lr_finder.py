@@ -20,9 +20,9 @@ from torch import Tensor
 
 from data.data_module import DataModule, StageData
 from data.dataset import DataError
-from data.flags import parse_whole
 from data.runtime import cli
 from data.runtime.files import write_atomically
+from data.runtime.flags import parse_whole
 from data.runtime.progress import Progress, no_progress, progress_bar
 from models.config import ConfigError
 from models.score import Score

@@ -445,7 +445,6 @@ def test_a_full_disk_is_one_line(sources, tmp_path, monkeypatch, capsys):
         (("--size", "8"), "size is 8"),
         (("--things", "0"), "things is 0"),
         (("--seed", "-1"), "seed is -1"),
-        (("--depth-on", "composite"), "there is no depth model"),
         (("--depth-preset", "midas_small"), "needs an ONNX model"),
         (("--depth", "nowhere"), "no such folder"),
         (("--depth", "nowhere.onnx"), "no such file"),

@@ -80,7 +80,7 @@ def test_model_predicts_relative_inverse_depth_in_the_images_shape(model):
     assert depth.min() == 0
     assert depth.max() == 1
     assert (np.diff(depth[8]) >= 0).all()
-    assert predict_relative_depth(load_depth_model(str(model)), ramp(80, 60), "ramp", 32).shape == (43, 32)
+    assert predict_relative_depth(load_depth_model(str(model)), ramp(80, 60), "ramp").shape == (21, 16)
 
 
 def test_channels_last_models_see_the_same(tmp_path):
@@ -177,20 +177,6 @@ def test_photos_without_depth_get_level_ground_and_foregrounds_stand_on_it(sourc
         assert (np.diff(rows[~np.isnan(rows)]) >= -1).all() and np.nanmax(rows[:28]) <= 1  # the horizon is at 0.45
         feet = np.flatnonzero((mask > 0).any(1)).max()
         assert (depth[mask > 0] >= np.nanmax(rows[: feet + 1]) - 2).all()
-
-
-def test_model_on_composites_sees_the_foreground_itself(model, sources, tmp_path):
-    assert compose(sources, tmp_path / "out", "--depth", str(model), "--depth-on", "composite") == 0
-    for depth, mask in depth_of(tmp_path / "out"):
-        inner = cv2.erode(mask.astype(np.uint8), np.ones((5, 5))) > 0
-        assert depth[inner].min(initial=255) > 235  # white has all the red there is
-
-
-def test_ground_does_not_see_composites(sources, tmp_path, capsys):
-    photos, cutouts = sources
-    command = ["--backgrounds", str(photos), "--foregrounds", str(cutouts), "--out", str(tmp_path / "out")]
-    assert main([*command, "--depth", "ground", "--depth-on", "composite"]) == 2
-    assert "there is no depth model" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_wrong_models_are_one_line(model, sources, tmp_path, capsys):

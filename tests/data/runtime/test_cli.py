@@ -2,8 +2,8 @@ import io
 
 import pytest
 
-from data.flags import parse_whole
 from data.runtime import cli
+from data.runtime.flags import parse_whole
 
 
 def _raise(error: BaseException) -> int:
