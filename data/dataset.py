@@ -35,7 +35,6 @@ FAULT_KINDS = {
     "duplicate": "duplicate image",
     "repeated background": "one background under two names",
     "shared background": "background that an earlier folder contains too",
-    "gap": "missing numbers",
     "stray file": "file that belongs to no triplet",
 }
 

@@ -88,7 +88,6 @@ def _build_report(dataset: Dataset, inspections: Sequence[Inspection]) -> Report
         *_find_ignored_foregrounds(dataset, inspections, near, mixed.certain if mixed else {}),
         *duplicates.find_duplicates(triplets, inspections),
         *(Fault("repeated background", str(images[a]), f"{a} looks like {b}") for a, b in aliases.items()),
-        *duplicates.find_gaps(triplets),
         *duplicates.find_stray_files(dataset),
     ]
     order = list(FAULT_KINDS)

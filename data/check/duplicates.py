@@ -1,8 +1,7 @@
-"""Compare the files of a folder: duplicates, repeated backgrounds, groups of one background, gaps, stray files."""
+"""Compare the files of a folder: duplicates, repeated backgrounds, groups of one background, stray files."""
 
 import itertools
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,6 @@ from data.values.depth_encoding import InferredField
 UNKNOWN = "unknown"  # background of files whose names do not give one
 HASHES_EACH = 3  # hashes compared for each background
 MIN_GROUPS = 3  # number of groups from which a group size is inferred
-MIN_SERIES = 0.5  # share of a numbered series that must exist for missing numbers to count as gaps
 
 
 def find_duplicates(triplets: Sequence[Triplet], inspections: Sequence[Inspection]) -> list[Fault]:
@@ -77,25 +75,6 @@ def find_shared_backgrounds(dataset: Dataset, inspections: Sequence[Inspection])
         own, first = triplet.background, repeated.get(triplet.background, triplet.background)
         if folder[own] != folder[first] and (None in splits[first] or len(splits[own] | splits[first]) > 1):
             found.append(Fault("shared background", str(triplet.image), f"{own} looks like {first}"))
-    return found
-
-
-def find_gaps(triplets: Sequence[Triplet]) -> list[Fault]:
-    """Find missing numbers in series of image names that are otherwise mostly complete."""
-    series: dict[tuple[Path, str, str], list[int]] = defaultdict(list)
-    for triplet in triplets:
-        match = re.fullmatch(r"(.*?)(\d+)(\D*)", triplet.image.stem)
-        if match:
-            series[triplet.image.parent, match[1], match[3] + triplet.image.suffix].append(int(match[2]))
-    found = []
-    for (folder, before, after), numbers in series.items():
-        ordered = sorted(set(numbers))
-        step = math.gcd(*(b - a for a, b in itertools.pairwise(ordered)))  # the largest step that all numbers share
-        if len(ordered) < 3 or len(ordered) < MIN_SERIES * ((ordered[-1] - ordered[0]) // step + 1):
-            continue
-        ranges = [(a + step, b - step) for a, b in itertools.pairwise(ordered) if b - a > step]
-        if missing := ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in ranges):
-            found.append(Fault("gap", str(folder / f"{before}*{after}"), missing))
     return found
 
 

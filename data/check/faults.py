@@ -12,8 +12,6 @@ from jaxtyping import Bool, Float32, Shaped, UInt8
 from data.values.alignment import PX, STEP, STEP_Z, DepthStep, fit_contour, shrink_to_square
 from data.values.masks import is_coloured, measure_colour
 
-FOLDER_KINDS = frozenset({"gap", "stray file"})  # faults of the folder that do not concern a triplet
-
 GREY = (0.05, 0.95)  # values in [0, 1] between which a pixel is neither foreground nor background
 MIN_GREY = 0.01  # share of the image (clean 0.0014, faint box 0.119)
 EDGE_WIDTH = 0.02  # share of the longer side: grey pixels this near the contour are a soft edge

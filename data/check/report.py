@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from data.check.faults import FOLDER_KINDS, Fault
+from data.check.faults import Fault
 from data.dataset import FAULT_KINDS, Dataset
 from data.runtime.cli import to_printable
 from data.values.depth_encoding import MIN_VOTES, InferredField, Polarity
@@ -40,8 +40,8 @@ class Report:
             for path in triplet.files.values():
                 owners.setdefault(str(path), []).append(triplet.id)
         found: dict[str, list[Fault]] = {}
-        for fault in dict.fromkeys(fault for fault in self.faults if fault.kind not in FOLDER_KINDS):
-            for owner in owners.get(fault.file, ()):  # a faulty line may name no image
+        for fault in dict.fromkeys(self.faults):
+            for owner in owners.get(fault.file, ()):  # a stray file has none
                 found.setdefault(owner, []).append(fault)
         return found
 
