@@ -1,6 +1,6 @@
 """Make the missing runs of a comparison, measure the models of all runs in the same way, and write table and plot."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import Any
 
@@ -122,22 +122,21 @@ def _compare_with_default(runs: pd.DataFrame, method: str, metric: str) -> tuple
 
 def format_estimate(values: "pd.Series[float]", *, sign: str = "") -> str:
     """Return mean [95 % interval] of the known values."""
-    known = values.dropna().to_numpy(dtype=float)
-    if not len(known):
-        return "-"
-    return _format_interval(estimate_mean(known), runs=len(known), sign=sign)
+    return _format_interval(values, estimate_mean, sign)
 
 
 def format_range(values: "pd.Series[float]", *, sign: str = "") -> str:
-    """Return mean [lowest, highest]."""
-    known = values.dropna()
-    return _format_interval((known.mean(), known.min(), known.max()), runs=len(known), sign=sign)
+    """Return mean [lowest, highest] of the known values."""
+    return _format_interval(values, lambda known: (known.mean(), known.min(), known.max()), sign)
 
 
-def _format_interval(values: Iterable[float], *, runs: int, sign: str) -> str:
-    """Return mean [low, high], only the mean of a single run, or "-" without a run."""
-    mean, low, high = (f"{value:{sign}.3f}" for value in values)
-    return f"{mean} [{low}, {high}]" if runs > 1 else mean if runs else "-"
+def _format_interval(values: "pd.Series[float]", estimate: Callable[[np.ndarray], Iterable[float]], sign: str) -> str:
+    """Return mean [low, high], only the mean of a single value, or "-" without a known value."""
+    known = values.dropna().to_numpy(dtype=float)
+    if not len(known):
+        return "-"
+    mean, low, high = (f"{value:{sign}.3f}" for value in estimate(known))
+    return f"{mean} [{low}, {high}]" if len(known) > 1 else mean
 
 
 def _format_wall_times(wall_s: "pd.Series[float]", budget: Budget) -> str:

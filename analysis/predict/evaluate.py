@@ -18,7 +18,7 @@ from jaxtyping import Bool
 
 from analysis import AnalysisError
 from analysis.predict.command import add_device_option, default_to_latest, load_named_model, make_parser
-from analysis.predict.photos import FloatMap
+from analysis.predict.photos import FloatMap, RGBImage
 from analysis.runs.files import check_file, write_file
 from data.dataset import DataError, Dataset
 from data.runtime import cli
@@ -106,8 +106,7 @@ def evaluate(model: "Model", dataset: Dataset, *, progress: Progress = no_progre
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
-    truths = ((each, each[1].image) for each in _read_truths(dataset, progress))
-    for (name, truth), image, *prediction in model.predict_many(truths):
+    for (name, truth), image, *prediction in model.predict_many(_read_truths(dataset, progress)):
         for by, (mask, depth) in (("model", prediction), (BASELINE, predict_baseline(image.shape[:2]))):
             rows.append({"image": name, "by": by, **measure_prediction(mask, depth, truth, model.score)})
     if not rows:
@@ -115,8 +114,8 @@ def evaluate(model: "Model", dataset: Dataset, *, progress: Progress = no_progre
     return pd.DataFrame(rows, columns=["image", "by", *METRICS])
 
 
-def _read_truths(dataset: Dataset, progress: Progress) -> Iterator[tuple[str, "TripletArrays"]]:
-    """Yield the name and the content of each readable triplet."""
+def _read_truths(dataset: Dataset, progress: Progress) -> Iterator[tuple[tuple[str, "TripletArrays"], RGBImage]]:
+    """Yield the name and the content of each readable triplet, and its image."""
     from data.values.triplet import read_triplet, resolve_specs
 
     for unusable in dataset.unusable:
@@ -125,7 +124,8 @@ def _read_truths(dataset: Dataset, progress: Progress) -> Iterator[tuple[str, "T
     pairs = [(triplet, spec) for folder, spec in folders for triplet in folder.triplets]
     for number, (triplet, spec) in enumerate(pairs, start=1):
         try:
-            yield triplet.id, read_triplet(triplet, spec)
+            truth = read_triplet(triplet, spec)
+            yield (triplet.id, truth), truth.image
         except DataError as error:
             print(cli.to_printable(f"left out: {error}"), file=sys.stderr)
         progress(number, len(pairs))
