@@ -83,8 +83,8 @@ if (board.rows.length) {
     low: { headerFilter: "number", headerFilterFunc: "<=", headerFilterPlaceholder: "at most" },
   };
   const narrow = innerWidth < 600;
-  const columns = board.columns.map(({ title, kind, digits, tip }, i) => ({
-    title, field: String(i), headerTooltip: tip || title, frozen: i === 0 && !narrow, ...filters[kind],
+  const columns = board.columns.map(({ title, kind, digits }, i) => ({
+    title, field: String(i), headerTooltip: title, frozen: i === 0 && !narrow, ...filters[kind],
     ...(kind === "high" || kind === "low" ? { sorter: "number", hozAlign: "right", formatter: number(digits), sorterParams: { alignEmptyValues: "bottom" }, headerSortStartingDir: kind === "high" ? "desc" : "asc" } : { sorter: "string" }),
     minWidth: kind === "text" || kind === "choice" ? 78 : 88, maxWidth: 320,
   }));
