@@ -48,17 +48,27 @@ def order_for_promotion(records: Sequence[TrialRecord], objectives: Sequence[str
 
 
 def promote(
-    records: Sequence[TrialRecord], stage: Stage, *, seed: int, excluded: Collection[str] = ()
+    records: Sequence[TrialRecord],
+    stage: Stage,
+    *,
+    seed: int,
+    excluded: Collection[str] = (),
+    finalists: Sequence[TrialRecord] = (),
 ) -> list[TrialRecord]:
-    """Select the trials of the previous stage that are promoted to `stage`.
+    """Select the trials that `stage` continues, from the `records` of the previous stage.
 
-    `excluded` trials have been promoted already, or their weights are gone.
+    `excluded` trials have been promoted already, or their weights are gone. `finalists` are the trials that the last
+    stage of an extended run has trained before: unless the best record is newer, the best of them is continued.
 
     Returns:
         The best trials in order, if within `epsilon` of the first one, then the controls. The last of the best places
         go to the smallest network on the Pareto front and to the best pretrained one, if they beat a constant guess.
         With `prefers_earlier`, the first trial is the one tried first among those within EPSILON of the best score.
     """
+    if finalists and not _is_best_newer(records, finalists):
+        kept = [r for r in rank_trials(finalists) if r.trial_id not in excluded]
+        if kept and records:
+            return kept[:1]
     order = order_for_promotion(records, stage.objectives)
     available = [r for r in order if r.trial_id not in excluded]
     if stage.prefers_earlier and available:
@@ -72,6 +82,11 @@ def promote(
     best = [r for r in available if r in included or r in others]
     lower_half = [r for r in order[len(order) // 2 :] if r in available and r not in best]
     return best + select_controls(lower_half, stage.controls, seed=seed)
+
+
+def _is_best_newer(records: Sequence[TrialRecord], finalists: Sequence[TrialRecord]) -> bool:
+    """Return whether the best record began after all finalists."""
+    return any(best.started_s > max(r.started_s for r in finalists) for best in rank_trials(records)[:1])
 
 
 def select_controls(records: Sequence[TrialRecord], count: int, *, seed: int) -> list[TrialRecord]:

@@ -126,36 +126,22 @@ class StageRunner:
         return self._select_repeated(stage, previous) if stage.kind == "repeat" else []
 
     def _select_promoted(self, stage: Stage, previous: list[TrialRecord]) -> list[TrialRecord]:
-        """Return the promoted trials, or the best finalist, except those without time for one step."""
-        selected = self._find_finalist(stage, previous) or self._promote(stage, previous)
+        """Return the promoted trials, except those without time for one step; print why the first is not the best."""
+        trained = self._list_counted(stage)
+        promoted_before = {record.parent_id for record in trained}
+        excluded = {r.trial_id for r in previous if r.trial_id in promoted_before}
+        excluded |= {r.trial_id for r in [*previous, *trained] if r.trial_id not in self.checkpoints}
+        is_last = stage is [each for each in self.stages if each.kind == "promote"][-1]
+        finalists = trained if is_last else []
+        selected = promote(previous, stage, seed=self.resources.seed, excluded=excluded, finalists=finalists)
+        best = next((r for r in rank_trials(previous) if r.trial_id not in excluded), None)
+        if stage.prefers_earlier and best and selected[0] in previous and selected[0] is not best:
+            near = f"within {EPSILON} of {best.trial_id} (score {best.score:.3f})"
+            self.console.print(f"  {selected[0].trial_id} is preferred: {near} and earlier in the portfolio")
         too_slow = [r for r in selected if not has_time(self.resources, stage, r, trials=len(selected))]
         for record in too_slow:
             self.console.print(f"  {record.trial_id} is not promoted: the {stage.name} stage is too short for one step")
         return [record for record in selected if record not in too_slow]
-
-    def _promote(self, stage: Stage, previous: list[TrialRecord]) -> list[TrialRecord]:
-        """Return the promoted trials; if the first has not the best score, print why it is the first."""
-        promoted_before = {record.parent_id for record in self._list_counted(stage)}
-        available = [r for r in previous if r.trial_id in self.checkpoints and r.trial_id not in promoted_before]
-        excluded = {r.trial_id for r in previous} - {r.trial_id for r in available}
-        selected = promote(previous, stage, seed=self.resources.seed, excluded=excluded)
-        best = rank_trials(available)[:1]
-        if stage.prefers_earlier and selected[:1] != best:
-            near = f"within {EPSILON} of {best[0].trial_id} (score {best[0].score:.3f})"
-            self.console.print(f"  {selected[0].trial_id} is preferred: {near} and earlier in the portfolio")
-        return selected
-
-    def _find_finalist(self, stage: Stage, previous: list[TrialRecord]) -> list[TrialRecord]:
-        """Return the best finalist, which an extended run continues if no new candidate is better than those before."""
-        finalists = self._list_counted(stage)
-        is_last = stage is [each for each in self.stages if each.kind == "promote"][-1]
-        if not (is_last and finalists and previous):
-            return []
-        latest = max(r.started_s for r in finalists)
-        best = rank_trials(previous)[:1]
-        if best and best[0].started_s > latest:
-            return []
-        return [r for r in rank_trials(finalists) if r.trial_id in self.checkpoints][:1]
 
     def _select_repeated(self, stage: Stage, previous: list[TrialRecord]) -> list[TrialRecord]:
         """Return the parents of the best finalists that were trained in full, once per affordable repeat."""
