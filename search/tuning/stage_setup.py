@@ -218,7 +218,6 @@ def build_resumed_specs(
             context=context,
             parent=checkpoints.get(record.parent_id),
             own=checkpoints.get(record.trial_id),
-            early_stopping=context.stage.early_stopping,
         )
         for record in records
     ]

@@ -21,7 +21,7 @@ def get_spec(trial: Trial) -> TrialSpec:
 
 
 class StageScheduler(ASHAScheduler):
-    """ASHA over the `epochs` of the trials with early stopping; all others run to their end.
+    """ASHA over the `epochs` of the stage with early stopping; trials of other stages run to their end.
 
     Source: Li et al. 2018, arXiv:1810.05934.
     """
@@ -69,11 +69,11 @@ class StageScheduler(ASHAScheduler):
         return str(super().on_trial_result(tune_controller, trial, result))
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        """Record the last score of a trial at its rung; skip failed trials and those without early stopping."""
+        """Record the last score of a trial at its rung; skip failed trials and stages without early stopping."""
         if self._is_compared(trial, result):
             super().on_trial_complete(tune_controller, trial, result)
 
     def _is_compared(self, trial: Trial, result: dict[str, Any]) -> bool:
         """Return whether the score of a report belongs to a rung."""
-        early_stopping = get_spec(trial).early_stopping and not result.get("failed")
+        early_stopping = get_spec(trial).context.stage.early_stopping and not result.get("failed")
         return early_stopping and result["epoch"] in get_asha_rungs(self)

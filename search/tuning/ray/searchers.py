@@ -128,12 +128,9 @@ class FeasibleOptunaSearch(Searcher):
 
     def _new_spec(self, trial: optuna.Trial, config: TrialConfig) -> TrialSpec:
         self._started += 1
-        stage = self._context.stage
-        spec = build_trial_spec(
-            self._context, next(self._numbers), config, seed=self._seed, early_stopping=stage.early_stopping
-        )
+        spec = build_trial_spec(self._context, next(self._numbers), config, seed=self._seed)
         trial.set_user_attr("trial_id", spec.trial_id)
-        trial.set_user_attr("stage", stage.name)
+        trial.set_user_attr("stage", self._context.stage.name)
         return spec
 
     def retry(self, trial_id: str, spec: TrialSpec) -> None:

@@ -100,7 +100,6 @@ class TrialSpec:
     parent: tune.Checkpoint | None = None  # checkpoint of the parent
     own: tune.Checkpoint | None = None  # the last checkpoint of this trial, if it resumes after an interruption
     attempt: int = 0  # how often a worker of this trial has died
-    early_stopping: bool = False  # True if ASHA may stop the trial
 
     def __str__(self) -> str:
         """Return the name of the trial, which Ray Tune adds to each report."""
@@ -119,7 +118,6 @@ def build_trial_spec(
     seed: int,
     parent_id: str = "",
     parent: tune.Checkpoint | None = None,
-    early_stopping: bool = False,
 ) -> TrialSpec:
     """Build the specification of the trial `number` of a stage; its seed is derived from the run's `seed`."""
     name = context.stage.name
@@ -130,7 +128,6 @@ def build_trial_spec(
         config=config,
         context=context,
         parent=parent,
-        early_stopping=early_stopping,
     )
 
 
@@ -150,7 +147,7 @@ def train_trial(params: dict[str, Any]) -> None:
     if context.device == "cuda":
         limit_gpu_memory(context.devices)
     plan = build_fit_plan(spec)
-    rungs = list_rungs(context.stage.epochs) if spec.early_stopping else []
+    rungs = list_rungs(context.stage.epochs) if context.stage.early_stopping else []
     own = context.call(partial(load_state, spec.own))
     saving: dict[str, Any] = {"checkpoint_s": context.checkpoint_s, "call": context.call}
     steps = own["clock"]["steps"] if own else 0

@@ -84,11 +84,11 @@ def test_stage_that_goes_on_keeps_its_images_and_the_time_of_its_trials(resource
     assert len(context.data.train) == 9 and context.cap_s == 4.5
 
 
-def test_fixed_trials_are_numbered_seeded_and_not_stopped_early(resources):
+def test_fixed_trials_are_numbered_and_seeded(resources):
     configs = [build_recipe("quick_unet"), build_recipe("quick_residual")]
     given = resources()
     specs = build_fixed_specs(given, build_stage_context(given, EXPLORE, trials=2), configs)
-    assert specs[0].trial_id == "e0001" and specs[0].config == configs[0] and not specs[0].early_stopping
+    assert specs[0].trial_id == "e0001" and specs[0].config == configs[0]
 
 
 def test_budget_without_a_time_caps_no_trial_and_cuts_no_images(resources):
@@ -159,11 +159,11 @@ def test_nothing_finished_repeats_nothing(resources):
 
 
 def test_resumed_trials_keep_their_seed_name_and_checkpoint(resources):
-    context = build_stage_context(resources(), replace(CONFIRM, early_stopping=True), trials=2)
+    context = build_stage_context(resources(), CONFIRM, trials=2)
     record = parent(3)
     record.parent_id = "e0001"
     spec, anew = build_resumed_specs(context, [record, parent(4)], {"c0003": "own", "e0001": "parent"})
-    assert (spec.trial_id, spec.seed, spec.own, spec.parent, spec.early_stopping) == ("c0003", 5, "own", "parent", True)
+    assert (spec.trial_id, spec.seed, spec.own, spec.parent) == ("c0003", 5, "own", "parent")
     assert (anew.trial_id, anew.own, anew.parent) == ("c0004", None, None)
 
 

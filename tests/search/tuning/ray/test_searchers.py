@@ -338,10 +338,6 @@ def test_number_that_a_killed_run_had_not_come_to_is_used(storage):
     assert search.suggest("c") == FINISHED
 
 
-def test_trials_are_stopped_early_where_the_stage_requests_it(storage):
-    assert searcher(storage).suggest("a")["spec"].early_stopping
-
-
 def test_unfinished_trials_go_on_although_the_search_is_closed(storage):
     spec = searcher(storage).suggest("a")["spec"]
     search = searcher(storage, trials=1, past=[record(1, "")], unfinished=[spec])

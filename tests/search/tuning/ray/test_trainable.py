@@ -30,8 +30,8 @@ def context(fit_data):
     return StageContext(stage=stage, data=fit_data, deadline=None, cap_s=None, threads=1, device="cpu")
 
 
-def run(context, config, **options):
-    train_trial({"spec": build_trial_spec(context, 1, config, seed=0, **options)})
+def run(context, config):
+    train_trial({"spec": build_trial_spec(context, 1, config, seed=0)})
 
 
 def test_rates_and_pictures_are_kept_apart_from_the_metrics(context, small_config, reports):
@@ -105,11 +105,6 @@ def test_rates_are_thinned_evenly_between_first_and_last():
     assert max(gaps) - min(gaps) <= 1
 
 
-def test_early_stopping_is_off_unless_requested(context, small_config):
-    assert build_trial_spec(context, 1, small_config, seed=0, early_stopping=True).early_stopping
-    assert not build_trial_spec(context, 1, small_config, seed=0).early_stopping
-
-
 @pytest.mark.parametrize(("total_gb", "trials"), [(141, 16), (8, 5), (8, 1), (4, 3)])
 def test_memory_of_the_trials_of_a_gpu_and_of_their_processes_fits_on_it(total_gb, trials, monkeypatch):
     limits = []
@@ -161,8 +156,8 @@ def test_state_is_saved_at_rungs_at_the_end_and_every_ten_seconds(
             report({"score": 0.5, "epoch": epoch, "last": epoch == 13}, dict)
 
     monkeypatch.setattr(trainable, "fit", fit)
-    stage = dataclasses.replace(context.stage, epochs=13)
-    run(dataclasses.replace(context, stage=stage), small_config, **options)
+    stage = dataclasses.replace(context.stage, epochs=13, **options)
+    run(dataclasses.replace(context, stage=stage), small_config)
     assert saved == expected
 
 

@@ -125,7 +125,8 @@ def test_outcome_of_a_trial_is_read_from_its_last_report(result, out_of_time, st
 
 def build_trial(name, *, early_stopping=False):
     """Return a trial as Ray Tune would add it."""
-    spec = SimpleNamespace(trial_id=name, early_stopping=early_stopping)
+    context = SimpleNamespace(stage=SimpleNamespace(early_stopping=early_stopping))
+    spec = SimpleNamespace(trial_id=name, context=context)
     return SimpleNamespace(trial_id=name, status="PENDING", config={"spec": spec}, placement_group_factory="one core")
 
 
@@ -156,7 +157,9 @@ def test_trials_shorter_than_the_first_rung_have_a_scheduler(epochs):
 
 def test_scheduler_restores_the_rungs_from_reports(trial):
     def verdict(scheduler):
-        spec = dataclasses.replace(trial.config["spec"], early_stopping=True)
+        spec = trial.config["spec"]
+        stage = dataclasses.replace(spec.context.stage, early_stopping=True)
+        spec = dataclasses.replace(spec, context=dataclasses.replace(spec.context, stage=stage))
         mine = SimpleNamespace(config={"spec": spec}, trial_id="x", placement_group_factory=None)
         scheduler.on_trial_add(SimpleNamespace(), mine)
         return scheduler.on_trial_result(None, mine, {"epoch": GRACE_PERIOD, "score": 0.5})
