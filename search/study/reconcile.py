@@ -8,7 +8,6 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
-from models.config import ConfigError
 from search.config.trial import TrialConfig
 from search.records.run_dir import RunDirError
 from search.records.trials import TrialRecord
@@ -24,7 +23,7 @@ def reconcile_study(
     space: SearchSpace,
     records: Sequence[TrialRecord] = (),
     *,
-    encode: Encode | None = None,
+    encode: Encode,
     objectives: Sequence[str] = ("score",),
 ) -> None:
     """Bring the search's study to the state of the records: close stale trials, and add those lost in a power failure.
@@ -32,18 +31,18 @@ def reconcile_study(
     `encode` returns the parameters of a configuration. Raise RunDirError if the space has changed since the run began.
     """
     study = find_study(storage)
-    if study is None and encode and records:
-        study = create_study(storage, objectives=objectives)
     if study is None:
-        return
-    if encode:
-        _add_lost_trials(study, space, records, encode)
+        if not records:
+            return
+        study = create_study(storage, objectives=objectives)
+    _add_lost_trials(study, space, records, encode)
     close_stale_trials(storage, study, records)
     kinds: dict[Hashable, FrozenTrial] = {}  # one trial for each combination of parameters and ranges
     for trial in filter(_is_complete, study.get_trials(deepcopy=False)):
         kinds.setdefault(frozenset(trial.distributions.items()), trial)
     for trial in kinds.values():
-        if not _fits(trial, space):
+        fixed = _fix_parameters(trial.params, space)
+        if fixed is None or fixed.distributions != trial.distributions:
             raise RunDirError(
                 f"--resume: the search space has changed since trial {trial.number} of study.journal; start a new run, "
                 "or resume with the version that began this one"
@@ -51,32 +50,36 @@ def reconcile_study(
 
 
 def _add_lost_trials(study: optuna.Study, space: SearchSpace, records: Sequence[TrialRecord], encode: Encode) -> None:
-    """Add a trial for each record that the study lacks; one without a status is added as running."""
+    """Add a trial for each record that the study lacks and the space contains; one without a status is running."""
     known = {trial.user_attrs.get("trial_id") for trial in study.get_trials(deepcopy=False)}
-    for record in records:
-        if record.trial_id not in known and (fixed := _fix_parameters(record, space, encode)) is not None:
-            state = OPTUNA_STATES[record.status] if record.status else TrialState.RUNNING
-            outcome = describe_outcome(record.status, record.reason, record.metrics) if record.status else {}
-            study.add_trial(
-                create_trial(
-                    state=state,
-                    values=list_values(study, state, record.metrics),
-                    params={name: fixed.params[name] for name in fixed.distributions},
-                    distributions=fixed.distributions,
-                    intermediate_values={int(record.metrics["epochs"]): record.score} if record.metrics else {},
-                    user_attrs={"trial_id": record.trial_id, "stage": record.stage, **outcome},
-                )
+    for record in [r for r in records if r.trial_id not in known]:
+        fixed = _fix_parameters(record.config, space, lambda flat: encode(TrialConfig.from_flat(flat)))
+        if fixed is None:
+            continue
+        state = OPTUNA_STATES[record.status] if record.status else TrialState.RUNNING
+        outcome = describe_outcome(record.status, record.reason, record.metrics) if record.status else {}
+        study.add_trial(
+            create_trial(
+                state=state,
+                values=list_values(study, state, record.metrics),
+                params={name: fixed.params[name] for name in fixed.distributions},
+                distributions=fixed.distributions,
+                intermediate_values={int(record.metrics["epochs"]): record.score} if record.metrics else {},
+                user_attrs={"trial_id": record.trial_id, "stage": record.stage, **outcome},
             )
+        )
 
 
-def _fix_parameters(record: TrialRecord, space: SearchSpace, encode: Encode) -> FixedTrial | None:
-    """Return the point of a record in the search space; None if the space or this version does not have it."""
+def _fix_parameters(
+    values: Mapping[str, Any], space: SearchSpace, encode: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
+) -> FixedTrial | None:
+    """Return a point of the space, encoded from values; None if the space or this version does not have it."""
     try:
-        fixed = FixedTrial(dict(encode(TrialConfig.from_flat(record.config))))
+        fixed = FixedTrial(dict(encode(values)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Optuna warns of values out of range
             space(fixed)
-    except (ConfigError, KeyError, ValueError):
+    except (KeyError, ValueError):
         return None
     return fixed
 
@@ -86,18 +89,6 @@ def _is_complete(trial: FrozenTrial) -> bool:
     if trial.state == TrialState.FAIL:
         return "trial_id" in trial.user_attrs
     return trial.state != TrialState.WAITING
-
-
-def _fits(trial: FrozenTrial, space: SearchSpace) -> bool:
-    """Return whether the space suggests a trial's parameters from the same distributions as when it was stored."""
-    fixed = FixedTrial(trial.params)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Optuna warns of values out of range
-            space(fixed)
-    except (ValueError, KeyError):
-        return False
-    return fixed.distributions == trial.distributions
 
 
 def close_stale_trials(storage: BaseStorage, study: optuna.Study, records: Sequence[TrialRecord]) -> None:

@@ -78,12 +78,12 @@ STATES = [("e0001", "COMPLETE", 0.1), ("e0002", "COMPLETE", 0.2), ("e0003", "PRU
 
 def test_new_run_has_no_study():
     storage = InMemoryStorage()
-    reconcile_study(storage, space())
+    reconcile_study(storage, space(), encode=encode)
     assert storage.get_all_studies() == []
 
 
 def test_same_space_continues_the_same_study(storage):
-    reconcile_study(storage, space())
+    reconcile_study(storage, space(), encode=encode)
     assert states(storage) == STATES and len(storage.get_all_studies()) == 1
 
 
@@ -148,7 +148,7 @@ def test_record_outside_the_space_is_not_added(storage):
 )
 def test_changed_space_is_refused_in_one_line_and_the_study_stays_as_it_was(changed, storage):
     with pytest.raises(RunDirError, match=r"search space has changed .*; start a new run") as error:
-        reconcile_study(storage, space(**changed))
+        reconcile_study(storage, space(**changed), encode=encode)
     assert "\n" not in str(error.value)
     assert states(storage) == STATES and len(storage.get_all_studies()) == 1
 
@@ -159,7 +159,7 @@ def test_trials_that_a_dead_process_left_running_are_closed(storage):
         search.suggest(name)
     past = [record(5, "completed", 0.5), record(6, "ended_by_budget", 0.6), record(7, "stopped", 0.7)]
     past += [record(8, "failed"), record(9, "")]  # of e0010 nothing is known
-    reconcile_study(storage, space(), past)
+    reconcile_study(storage, space(), past, encode=encode)
     assert states(storage)[4:] == [
         ("e0005", "COMPLETE", 0.5),
         ("e0006", "COMPLETE", 0.6),
@@ -168,7 +168,7 @@ def test_trials_that_a_dead_process_left_running_are_closed(storage):
         ("e0009", "RUNNING", None),
         ("e0010", "FAIL", None),
     ]
-    reconcile_study(storage, space(), past)
+    reconcile_study(storage, space(), past, encode=encode)
     assert len(trials(storage)) == 10
 
 
@@ -176,7 +176,7 @@ def test_closed_trials_have_their_outcome(storage):
     search = searched(storage, space(), past=[record(i, "failed") for i in range(1, 5)])
     search.suggest("e")
     past = dataclasses.replace(record(5, "completed", 0.5), metrics={"score": 0.5, "iou": 0.25})
-    reconcile_study(storage, space(), [past])
+    reconcile_study(storage, space(), [past], encode=encode)
     seen = trials(storage)[4].user_attrs
     assert (seen["trial_id"], seen["status"], seen["iou"]) == ("e0005", "completed", 0.25)
 
@@ -187,18 +187,18 @@ def test_rejected_trials_are_no_change_of_the_space(storage):
     space()(rejected)
     rejected.set_constraint("params", 2.0)
     study.tell(rejected, state=TrialState.PRUNED)
-    reconcile_study(storage, space())
+    reconcile_study(storage, space(), encode=encode)
     assert trials(storage)[4].constraints == {"params": 2.0}
 
 
 def test_points_that_wait_are_no_change_of_the_space(storage):
     optuna.load_study(study_name=STUDY_NAME, storage=storage).enqueue_trial({"unet/width": 4})
-    reconcile_study(storage, space())
+    reconcile_study(storage, space(), encode=encode)
     assert trials(storage)[-1].state.name == "WAITING"
 
 
 def test_trial_whose_asking_was_cut_off_is_no_change_of_the_space(storage):
     cut_off = optuna.load_study(study_name=STUDY_NAME, storage=storage).ask()
     cut_off.suggest_categorical("unet/width", (4, 8))
-    reconcile_study(storage, space())
+    reconcile_study(storage, space(), encode=encode)
     assert trials(storage)[-1].state.name == "FAIL"
