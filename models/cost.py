@@ -24,16 +24,6 @@ LAUNCHES, LAYER_LAUNCHES = 150, 10  # operations of a training step: a fixed num
 LOSS_MAPS = 40  # float32 maps of image size that MS-SSIM of both tasks keeps (measured); other terms keep fewer
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Cost of one network at one image size."""
-
-    params: int  # number of parameters
-    macs: int  # multiply-adds of all convolutions for one image
-    receptive_field: int  # side in pixels of the part of the image that one deepest feature depends on, as in the study
-    layers: int  # number of convolutions
-
-
 def count_layer_macs(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> int:
     """Return the multiply-adds of one convolution, plain or transposed, for the whole batch."""
     if isinstance(layer, nn.ConvTranspose2d):
@@ -148,38 +138,23 @@ def measure_extent(features: Tensor, image: Tensor) -> int:
 
 def measure_receptive_field(config: ModelConfig) -> int:
     """Measure the side of the part of the image that one deepest feature depends on, up to about 1,500 px."""
-    decoder_fields = get_architecture(config.arch).decoder_fields
-    return _measure_field(_select_fields(config, {"width", *decoder_fields}), deepest=True)
-
-
-def measure_output_field(config: ModelConfig) -> int:
-    """Measure the side of the part of the image that one output pixel depends on, up to about 1,500 px."""
-    return _measure_field(_select_fields(config, {"width"}), deepest=False)
-
-
-def _select_fields(config: ModelConfig, irrelevant: set[str]) -> tuple[tuple[str, Any], ...]:
-    """Return the fields that the receptive field depends on, so that networks that share them are measured once."""
-    fields = config.to_dict()
-    if config.width in [encoder.get("width") for encoder in get_architecture(config.arch).encoders]:
-        irrelevant = irrelevant - {"width"}  # the width selects a different encoder
-    return tuple((k, tuple(v) if isinstance(v, list) else v) for k, v in fields.items() if k not in irrelevant)
+    architecture = get_architecture(config.arch)
+    irrelevant = {"width", *architecture.decoder_fields}
+    if config.width in [encoder.get("width") for encoder in architecture.encoders]:
+        irrelevant.remove("width")  # it selects a different encoder
+    fields = {name: tuple(v) if isinstance(v, list) else v for name, v in config.to_dict().items()}
+    return _measure_field(tuple((name, value) for name, value in fields.items() if name not in irrelevant))
 
 
 @lru_cache(maxsize=256)
-def _measure_field(shape: tuple[tuple[str, Any], ...], *, deepest: bool) -> int:
-    """Measure a receptive field by the gradient of a network of the same shape at the least width."""
+def _measure_field(shape: tuple[tuple[str, Any], ...]) -> int:
+    """Measure a receptive field by the gradient of a network with these fields at the least width."""
     config = parse_model_config({"width": 4, **dict(shape), "head": "sigmoid"})
     with torch.random.fork_rng(devices=[]):
         model = make_averaging(build_model(config))
     size = (1, 3, model.stride, PROBE_PX)
     image = torch.full(size, 1e-12, dtype=torch.float64, requires_grad=True)  # saturates no ReLU6
-    return measure_extent(model.encode(image)[-1] if deepest else model(image), image)
-
-
-def measure_cost(config: ModelConfig, px: int) -> Cost:
-    """Measure the cost for px by px images; the first call takes a tenth of a second, later calls less."""
-    found = probe(config)
-    return Cost(found.params, count_macs(config, px), measure_receptive_field(config), found.layers)
+    return measure_extent(model.encode(image)[-1], image)
 
 
 def measure_kept_bytes(model: Network, px: int) -> list[int]:

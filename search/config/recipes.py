@@ -22,7 +22,7 @@ from typing import Any
 
 from data.runtime import cli
 from models.config import ConfigError
-from models.cost import measure_cost, measure_output_field
+from models.cost import count_macs, measure_receptive_field, probe
 from search.config.trial import TrialConfig
 
 Sections = dict[str, dict[str, Any]]
@@ -97,18 +97,16 @@ def build_recipe(name: str, *, width: int | None = None) -> TrialConfig:
 def describe_cost(name: str) -> dict[str, str]:
     """Return the row of a network's recipe in the table of costs, by column."""
     config = build_recipe(name)
-    cost, loss = measure_cost(config.model, TABLE_PX), config.to_dict()["loss"]
+    loss = config.to_dict()["loss"]
     return {
         "recipe": name,
         "network": f"{config.model.arch}, width {config.model.width}",
         "loss": next((known for known, fields in LOSSES.items() if fields.items() <= loss.items()), "-"),
         "policy": config.schedule.policy,
-        "parameters": f"{cost.params:,}",
+        "parameters": f"{probe(config.model).params:,}",
         "in the study": f"{PUBLISHED[name]:,}" if name in PUBLISHED else "-",
-        f"multiply-adds at {TABLE_PX} px": f"{cost.macs / 1e6:,.0f} M",
-        "layers": str(cost.layers),
-        "field, deepest feature": str(cost.receptive_field),
-        "field, output": str(measure_output_field(config.model)),
+        f"multiply-adds at {TABLE_PX} px": f"{count_macs(config.model, TABLE_PX) / 1e6:,.0f} M",
+        "receptive field": str(measure_receptive_field(config.model)),
     }
 
 

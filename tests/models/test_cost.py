@@ -17,11 +17,9 @@ from models.cost import (
     count_layer_macs,
     count_macs,
     estimate_training_mib,
-    measure_cost,
     measure_kept_bytes,
     measure_latency_ms,
     measure_ms,
-    measure_output_field,
     measure_receptive_field,
     probe,
 )
@@ -54,24 +52,24 @@ def unet(**fields):
     ],
 )
 def test_receptive_field_is_the_study_s(config, field):
-    assert measure_cost(parse_model_config(config), 80).receptive_field == field
+    assert measure_receptive_field(parse_model_config(config)) == field
 
 
 def test_receptive_field_of_unet_is_the_widest_path_s():
     # stem 7, then each level of stride j adds 2 d j in its strided and 4 d j in its second convolution, d = 4
-    assert measure_cost(unet(width=4), 80).receptive_field == 7 + 6 * 4 * (1 + 2 + 4)
+    assert measure_receptive_field(unet(width=4)) == 7 + 6 * 4 * (1 + 2 + 4)
 
 
 def test_receptive_field_does_not_depend_on_the_width():
-    assert measure_cost(unet(width=5), 80) != measure_cost(unet(width=6), 80)
-    assert len({measure_output_field(unet(width=w)) for w in (4, 6)}) == 1
+    assert count_macs(unet(width=5), 80) != count_macs(unet(width=6), 80)
+    assert len({measure_receptive_field(unet(width=w)) for w in (4, 6)}) == 1
 
 
-def test_output_pixel_depends_on_its_field_and_on_nothing_else():
+def test_deepest_feature_depends_on_its_field_and_on_nothing_else():
     model = network(arch="atrous", width=4).double().eval()
-    field = measure_output_field(model.config)
+    field = measure_receptive_field(model.config)
     image = torch.randn(1, 3, 32, 320, dtype=torch.float64, requires_grad=True)
-    model(image)[0, :, 16, 160].sum().backward()
+    model.encode(image)[-1][0, :, 8, 80].sum().backward()
     columns = image.grad.abs().sum((0, 1, 2)).nonzero()
     assert columns.max() - columns.min() + 1 <= field
 
@@ -103,9 +101,9 @@ def test_multiply_adds_are_those_of_an_image_of_that_size(fields, px):
 
 def test_cost_counts_parameters_and_layers():
     model = network(arch="residual", width=32)
-    metrics = measure_cost(model.config, 80)
-    assert metrics.params == 893_792
-    assert metrics.layers == sum(isinstance(m, nn.Conv2d) for m in model.modules())
+    found = probe(model.config)
+    assert found.params == 893_792
+    assert found.layers == sum(isinstance(m, nn.Conv2d) for m in model.modules())
 
 
 def test_networks_that_differ_in_how_they_are_trained_are_measured_once():
@@ -120,7 +118,9 @@ def test_cost_leaves_the_generator_as_it_was():
     _measure_field.cache_clear()
     _probe.cache_clear()
     state = torch.get_rng_state()
-    measure_cost(parse_model_config({"arch": "atrous", "width": 4}), 80)
+    config = parse_model_config({"arch": "atrous", "width": 4})
+    probe(config)
+    measure_receptive_field(config)
     assert torch.equal(state, torch.get_rng_state())
 
 

@@ -20,7 +20,7 @@ from data.data_module import StageData
 from data.runtime.files import cache_dir
 from data.runtime.process import keep_freed_memory
 from data.runtime.storage import call_with_retries, fetch_cached
-from models.cost import Throughput, measure_cost, measure_latency_ms
+from models.cost import Throughput, count_macs, measure_latency_ms, measure_receptive_field, probe
 from search.config.encoder import ENCODERS
 from search.config.stages import Stage, list_rungs
 from search.config.trial import TrialConfig
@@ -206,18 +206,14 @@ def _find_encoder(context: StageContext) -> str | None:
 
 def collect_constant_metrics(spec: TrialSpec, plan: FitPlan) -> dict[str, Any]:
     """Return the metrics of a trial that do not change while it trains."""
-    context = spec.context
-    network, timed = measure_cost(spec.config.model, context.stage.px), "latency_ms" in context.stage.objectives
-    constants = {}
-    if timed:
-        latency_ms = measure_latency_ms(spec.config.model, context.stage.px, idle_ms=context.idle_ms)
-        constants["latency_ms"] = round(latency_ms, 3)
+    context, model, px = spec.context, spec.config.model, spec.context.stage.px
+    timed = "latency_ms" in context.stage.objectives
     return {
-        **constants,
-        "params": network.params,
-        "macs": network.macs,
-        "receptive_field": network.receptive_field,
-        "px": context.stage.px,
+        **({"latency_ms": round(measure_latency_ms(model, px, idle_ms=context.idle_ms), 3)} if timed else {}),
+        "params": probe(model).params,
+        "macs": count_macs(model, px),
+        "receptive_field": measure_receptive_field(model),
+        "px": px,
         "train_images": len(context.data.train),
         "val_images": min(len(context.data.val), plan.max_val_images or len(context.data.val)),
         "threads": context.threads,

@@ -69,5 +69,5 @@ def test_command_writes_a_row_a_network(capsys):
     named = {row[0]: dict(zip(columns, row, strict=True)) for row in rows}
     for name, count in PUBLISHED.items():
         assert named[name]["parameters"] == named[name]["in the study"] == f"{count:,}"
-    assert [named[name]["field, deepest feature"] for name in ("atrous_first", "atrous_second")] == ["120", "80"]
+    assert [named[name]["receptive field"] for name in ("atrous_first", "atrous_second")] == ["120", "80"]
     assert named["resnet18_ed"]["loss"] == "mse_ssim" and named["unet"]["policy"] == "one_cycle+triangular2"
