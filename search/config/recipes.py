@@ -117,27 +117,23 @@ def print_table() -> None:
         print(f"| {' | '.join(cells)} |")
 
 
-class GridError(ConfigError):
-    """A grid file cannot be used; the message names the entry and a remedy."""
-
-
 def read_grid(path: Path) -> list[TrialConfig]:
-    """Return the configurations of a grid file in order; raise GridError if one is not valid."""
+    """Return the configurations of a grid file in order; raise ConfigError if one is not valid."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise GridError(f"--grid {path}: cannot be read ({error.strerror})") from error
+        raise ConfigError(f"--grid {path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
-        raise GridError(f"--grid {path}: is not JSON ({error})") from error
+        raise ConfigError(f"--grid {path}: is not JSON ({error})") from error
     entries = content if isinstance(content, list) else [content]
     if not entries:
-        raise GridError(f"--grid {path}: has no configuration; write a list of entries")
+        raise ConfigError(f"--grid {path}: has no configuration; write a list of entries")
     configs = []
     for number, entry in enumerate(entries, start=1):
         try:
             configs += list(expand(entry))
         except ConfigError as error:
-            raise GridError(f"--grid {path}: entry {number}: {error}") from error
+            raise ConfigError(f"--grid {path}: entry {number}: {error}") from error
     return configs
 
 

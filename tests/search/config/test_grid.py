@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from search.config.recipes import GridError, build_recipe, read_grid
+from models.config import ConfigError
+from search.config.recipes import build_recipe, read_grid
 from search.config.trial import TrialConfig
 
 
@@ -58,13 +59,13 @@ def test_grid_with_another_architecture_keeps_the_recipe_but_its_model(grid):
     ],
 )
 def test_mistake_in_a_grid_names_its_entry(grid, content, says):
-    with pytest.raises(GridError) as caught:
+    with pytest.raises(ConfigError) as caught:
         read_grid(grid(content))
     assert says in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_missing_grid_is_named(tmp_path):
-    with pytest.raises(GridError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="cannot be read"):
         read_grid(tmp_path / "none.json")
 
 
@@ -72,5 +73,5 @@ def test_missing_grid_is_named(tmp_path):
 @pytest.mark.parametrize("key", ["optim/lr", "optim/weight_decay", "optim/clip_norm", "schedule/floor"])
 def test_value_that_is_not_finite_is_refused(key, value, tmp_path):
     (tmp_path / "grid.json").write_text(f'[{{"recipe": "unet", "{key}": {value}}}]')
-    with pytest.raises(GridError, match=rf"entry 1: {key} is .*; it must be finite"):
+    with pytest.raises(ConfigError, match=rf"entry 1: {key} is .*; it must be finite"):
         read_grid(tmp_path / "grid.json")
