@@ -232,19 +232,25 @@ def check_trained(content: Mapping[str, Any], path: Path) -> None:
         require_fields(stage, _STAGE, path)
 
 
+def load_run_json(folder: Path) -> dict[str, Any]:
+    """Return the content of a run's run.json; raise RunDirError if it cannot be read."""
+    path = folder / "run.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunDirError(f"{folder}: no run there ({path} cannot be read); name a run folder") from error
+    except ValueError as error:
+        raise RunDirError(f"{folder}: {path} is damaged ({error}); start a new run") from error
+    return content if isinstance(content, dict) else {}
+
+
 def read_run_json(folder: Path, *, extended: bool) -> dict[str, Any]:
     """Return the run.json of a run that is to be resumed; raise RunDirError if it cannot be.
 
     A run that is done and has a report is refused, unless `extended` gives it more budget.
     """
-    path = folder / "run.json"
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RunDirError(f"--resume {folder}: no run there ({path} cannot be read); name a run folder") from error
-    except ValueError as error:
-        raise RunDirError(f"--resume {folder}: {path} is damaged ({error}); start a new run") from error
-    if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
+    path, content = folder / "run.json", load_run_json(folder)
+    if content.get("format_version") != FORMAT_VERSION:
         raise RunDirError(f"--resume {folder}: {path} has another format than this version; start a new run")
     if not {"options", "data"} <= content.keys():
         raise RunDirError(f"--resume {folder}: the run ended before its first stage; start a new run")

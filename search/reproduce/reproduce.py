@@ -1,13 +1,10 @@
 """Train a recorded trial again and compare its metrics with the record, epoch by epoch."""
 
 import difflib
-import io
-import json
-import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,19 +19,17 @@ from search.config.plugins import load_plugins
 from search.config.trial import TrialConfig
 from search.records.mirror import CHECKPOINTS
 from search.records.run_dir import RunDirError, read_lines, require_fields
-from search.records.run_state import check_trained, describe_process
+from search.records.run_state import check_trained, describe_process, load_run_json
 from search.records.trials import TrialRecord, TrialTable
 from search.training.micro_batches import TrialOutOfMemoryError
-from search.training.trainer import STATE_FILE, FitPlan, State, TrialDivergedError, fit
+from search.training.trainer import FitPlan, State, TrialDivergedError, fit
+from search.tuning.ray.checkpoints import find_checkpoints
+from search.tuning.ray.trainable import load_state
 
 PACKAGES = ("torch", "numpy", "albumentations", "opencv-python-headless")  # packages whose versions affect the metrics
 NOT_COMPARED = {"train_s", "fit_s", "predictions", "replay"}  # times, and report entries that are not metrics
 SIZES = ("px", "train_images", "val_images")
 Log = Callable[[str], None]
-
-
-class NotReproducibleError(RunDirError):
-    """The records do not allow a trial to be trained again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,37 +67,31 @@ class RunRecords:
     """The records of a run folder, read only; raises RunDirError if they are missing or damaged."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, path = folder, folder / "run.json"
-        try:
-            self.content: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
-        except OSError as error:
-            raise RunDirError(f"{folder}: no run there ({path} cannot be read); name a run folder") from error
-        except (TypeError, ValueError) as error:
-            raise RunDirError(f"{folder}: {path} is damaged ({error})") from error
-        check_trained(self.content, path)
+        self.folder, self.content = folder, load_run_json(folder)
+        check_trained(self.content, folder / "run.json")
         if not self.content["stages"]:
             raise RunDirError(f"{folder}: the run ended before its first stage, so it has no trials")
         load_plugins(self.content["options"].get("plugins", {}), folder)
         self.table = TrialTable.load(folder)
 
     def load_history(self, trial_id: str) -> TrialHistory:
-        """Return the records of a trial; raise NotReproducibleError if there are none or they are insufficient."""
+        """Return the records of a trial; raise RunDirError if there are none or they are insufficient."""
         if trial_id not in self.table.records:
             close = ", ".join(difflib.get_close_matches(trial_id, self.table.records, cutoff=0.0))
-            raise NotReproducibleError(f"{trial_id!r} is not a trial of {self.folder}; similar: {close or 'none'}")
+            raise RunDirError(f"{trial_id!r} is not a trial of {self.folder}; similar: {close or 'none'}")
         record, reports = self.table.records[trial_id], self._read_reports(trial_id)
         if any("replay" not in line for line in reports):
-            raise NotReproducibleError(f"{self.folder} contains no clock readings, so {trial_id} cannot be reproduced")
+            raise RunDirError(f"{self.folder} contains no clock readings, so {trial_id} cannot be reproduced")
         replays = [line["replay"] for line in reports] + self._read_failed_replay(record)
         if not replays:
-            raise NotReproducibleError(f"{trial_id} has no recorded epoch")
+            raise RunDirError(f"{trial_id} has no recorded epoch")
         for replay in replays:
             require_fields(replay, {"plan": dict, "threads": int, "clock": list}, self.folder / "reports.jsonl")
         try:
             config, plan = TrialConfig.from_flat(record.config), FitPlan(**replays[0]["plan"])
         except (ConfigError, TypeError) as error:
             reason = f"was trained by another version ({error}); it cannot be reproduced"
-            raise NotReproducibleError(f"{trial_id} {reason}") from error
+            raise RunDirError(f"{trial_id} {reason}") from error
         sizes = self._read_sizes(record, reports)
         return TrialHistory(record=record, config=config, plan=plan, reports=reports, replays=replays, sizes=sizes)
 
@@ -117,16 +106,10 @@ class RunRecords:
         last_epoch, storage = self._read_reports(trial_id)[-1]["epochs"], self.content["options"].get("storage")
         location = join(storage, CHECKPOINTS) if storage else self.folder / CHECKPOINTS
         with name_storage(str(location)):
-            place = open_place(location)
-            paths = [name for name in place.list_files() if PurePosixPath(name).match(f"{trial_id}_*/*/{STATE_FILE}")]
-            contents = [place.read(path) for path in paths]
-        for content in contents:
-            if zipfile.is_zipfile(io.BytesIO(content)):  # torch writes zip files; a truncated file is not one
-                state: State = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-                if state["epoch"] == last_epoch:
-                    weights: State = state["model"]
-                    return weights
-        return None
+            checkpoint = find_checkpoints(open_place(location), {}, trial=trial_id).get(trial_id)
+            state = load_state(checkpoint) or {}
+        weights: State | None = state["model"] if state.get("epoch") == last_epoch else None
+        return weights
 
     def describe_changes(self) -> list[str]:
         """Return one line for each package version, and the platform, that differs from the run's."""
@@ -150,7 +133,7 @@ class RunRecords:
             return []
         lines = [line for line in read_lines(self.folder / "trials.jsonl") if line["trial_id"] == record.trial_id]
         if "replay" not in lines[-1]:
-            raise NotReproducibleError(f"{record.trial_id} failed ({record.reason}), which training cannot reproduce")
+            raise RunDirError(f"{record.trial_id} failed ({record.reason}), which training cannot reproduce")
         return [lines[-1]["replay"]]
 
 
@@ -238,7 +221,7 @@ def reproduce_trial(records: RunRecords, trial_id: str, log: Log, *, device: str
     path = str(EncoderWeights(**recorded).restore().path) if recorded else None
     plan = replace(history.plan, device=device or history.plan.device, encoder=path)
     if plan.device == "cuda" and not torch.cuda.is_available():
-        raise NotReproducibleError(f"{trial_id} was trained on a GPU, and there is none here; try --device cpu")
+        raise RunDirError(f"{trial_id} was trained on a GPU, and there is none here; try --device cpu")
     data, parent_id = records.load_data(history), history.record.parent_id
     weights, different = records.find_weights(parent_id) if parent_id else None, []
     if parent_id and weights is None:
@@ -246,7 +229,7 @@ def reproduce_trial(records: RunRecords, trial_id: str, log: Log, *, device: str
         parent = reproduce_trial(records, parent_id, log, device=device)
         weights, different = parent.weights, [f"its parent {parent_id}, {line}" for line in parent.different[:1]]
         if not weights:
-            raise NotReproducibleError(f"{trial_id} has no weights to start from: {different[0]}")
+            raise RunDirError(f"{trial_id} has no weights to start from: {different[0]}")
     log(history.describe())
     with progress_bar(f"reproducing {trial_id}") as progress:
         comparison = Comparison(history, log, progress)
