@@ -18,7 +18,7 @@ from data.runtime.storage import is_uri, parse_location
 from models.config import ConfigError, name_nearest
 from models.score import DEFAULT_WEIGHTS, SCORED, describe_part, read_weights
 from search.config.encoder import HUB, parse_source
-from search.config.options import list_tables
+from search.config.options import TABLES
 from search.config.stages import STAGE_SETTINGS, check_stages, list_changeable_settings
 
 COMMAND_ONLY = ("help", "config", "print_config", "set", "arch", "resume", "dry_run", "plugin")
@@ -56,7 +56,7 @@ def parse_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | 
     if args.config is not None:
         parser.set_defaults(**read_settings(args.config, parser))
         args = parser.parse_args(arguments)
-    tables = {name: dict(getattr(args, name)) for name in list_tables()}
+    tables = {name: dict(getattr(args, name)) for name in TABLES}
     arch = [] if args.arch is None else [f"model.arch={args.arch}"]
     for assignment in [*arch, *(args.set or [])]:
         _assign(tables, assignment)
@@ -89,12 +89,12 @@ def read_settings(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any]
 
 
 def _read_setting(name: str, value: Any, actions: Mapping[str, argparse.Action], folder: Path) -> Any:
-    if name in list_tables():
+    if name in TABLES:
         if not isinstance(value, dict):
             raise ConfigError(f"{name} = {value!r} must be a table, as --print-config shows")
         return dict(_flatten(value)) if name == "space" else value
     if name not in actions:
-        raise ConfigError(f"there is no setting {name!r}; {_advise(name, [*actions, *list_tables()])}")
+        raise ConfigError(f"there is no setting {name!r}; {_advise(name, [*actions, *TABLES])}")
     action = actions[name]
     if action.nargs == 0:
         if not isinstance(value, bool):

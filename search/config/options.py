@@ -11,7 +11,7 @@ from data.runtime.storage import is_uri, parse_storage
 from search.config.budget import Budget, parse_amount
 from search.config.encoder import EncoderWeights, parse_source
 from search.config.plugins import hash_by_name
-from search.config.stages import FINAL_PX, OBJECTIVES, PX_RANGE, STAGE_PRESETS, Stage, add_objectives, build_stages
+from search.config.stages import FINAL_PX, OBJECTIVES, PX_RANGE, STAGE_PRESETS, Stage, build_stages
 
 if TYPE_CHECKING:  # imports torch
     from search.config.trial import TrialConfig
@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # imports torch
 CONSTRAINTS = "constraints"
 MEANING = "meaning of masks, depth and names"
 COMPARISONS = "for comparisons"
+TABLES = ("score", "stage", "space")  # options that a table of the settings file sets; --set sets one entry
 _GROUPS = {
     CONSTRAINTS: "upper limits of the network's cost; a configuration that exceeds one is never trained",
     MEANING: "needed only if neither dataset.json nor the files show the meaning",
@@ -66,11 +67,6 @@ def _role(folder: str) -> Any:
     return _option(f"sub-folder of the {folder}, if its name does not show its role", metavar="NAME")
 
 
-def _table(description: str) -> Any:
-    """Declare a field that a table of the settings file sets; --set sets one entry of it."""
-    return field(default_factory=dict, metadata={"table": description})
-
-
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """Options of a run. A field with a flag is an option of search/run.py; its help text describes it.
@@ -80,10 +76,8 @@ class RunOptions:
 
     budget: Budget  # limit for all processes of the run together
     configs: "tuple[TrialConfig, ...]" = ()  # configurations trained instead of a search; empty for a search
-    # hashes of plugin files, by name
-    plugins: Mapping[str, str] = field(default_factory=dict, metadata={"option": "--plugin"})
-    # --data, if it contains a URI: a process that resumes the run downloads the data
-    sources: tuple[str, ...] = field(default=(), metadata={"option": "--data"})
+    plugins: Mapping[str, str] = field(default_factory=dict)  # hashes of the files of --plugin, by name
+    sources: tuple[str, ...] = ()  # --data, if it contains a URI: a process that resumes the run downloads the data
     storage: str | None = _option(
         "object storage for checkpoints, records and packed images, if nodes share no folder; credentials come from "
         "the environment",
@@ -152,9 +146,9 @@ class RunOptions:
         metavar="score[,COST]",
     )
     stages: str = _option("preset of stages", default="default", group=COMPARISONS, choices=tuple(STAGE_PRESETS))
-    score: Mapping[str, float] = _table("weights of the metrics in the score")
-    stage: Mapping[str, Mapping[str, Any]] = _table("settings of stages, instead of those of the preset")
-    space: Mapping[str, Any] = _table("parameters of the search space with the values to try")
+    score: Mapping[str, float] = field(default_factory=dict)  # weights of the metrics in the score
+    stage: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # settings of stages, instead of the preset's
+    space: Mapping[str, Any] = field(default_factory=dict)  # parameters of the search space with the values to try
 
     @property
     def roles(self) -> dict[str, str]:
@@ -175,7 +169,7 @@ class RunOptions:
 
     def build_stages(self, trainings: float) -> tuple[Stage, ...]:
         """Return the stages for a budget of `trainings` full trainings."""
-        stages = build_stages(
+        return build_stages(
             self.stages,
             trainings=trainings,
             refine=self.refine,
@@ -183,8 +177,8 @@ class RunOptions:
             px=self.px,
             configured=self.stage,
             tried_first=self.first,
+            objectives=self.objectives,
         )
-        return tuple(add_objectives(stage, self.objectives) for stage in stages)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for run.json."""
@@ -195,36 +189,31 @@ class RunOptions:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "RunOptions":
         """Invert `to_dict`; missing options get their defaults."""
-        plain = {f.name: values[f.name] for f in fields(cls) if f.name in values and f.metadata}
-        plain = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
+        names = {f.name for f in fields(cls)}
+        plain: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items() if n in names}
         if values["configs"]:
             from search.config.trial import TrialConfig
 
             plain["configs"] = tuple(TrialConfig.from_dict(config) for config in values["configs"])
         if plain.get("encoder_weights"):
             plain["encoder_weights"] = EncoderWeights(**plain["encoder_weights"])
-        return cls(**{"configs": (), **plain, "budget": Budget(**values["budget"])})
+        return cls(**plain | {"budget": Budget(**values["budget"])})
 
     @classmethod
     def from_args(cls, args: argparse.Namespace, *, budget: Budget, configs: "tuple[TrialConfig, ...]") -> "RunOptions":
         """Return the options that were parsed by a parser with `add_options`."""
-        plain = {f.name: getattr(args, f.name) for f in fields(cls) if f.metadata.keys() & {"argument", "table"}}
+        plain = {f.name: getattr(args, f.name) for f in fields(cls) if f.metadata or f.name in TABLES}
         plugins = hash_by_name(getattr(args, "plugin", ()))
         data = tuple(map(str, getattr(args, "data", None) or ()))
         sources = data if any(map(is_uri, data)) else ()
         return cls(budget=budget, configs=configs, plugins=plugins, sources=sources, **plain)
 
 
-def list_tables() -> dict[str, str]:
-    """Return the description of each table of the settings file, by field."""
-    return {f.name: f.metadata["table"] for f in fields(RunOptions) if "table" in f.metadata}
-
-
 def add_options(parser: argparse.ArgumentParser, **groups: argparse._ActionsContainer) -> None:
     """Add an argument for each option; `groups` maps single fields to other groups, such as an exclusive one."""
     titled = {title: parser.add_argument_group(title, text) for title, text in _GROUPS.items()}
-    parser.set_defaults(**{name: {} for name in list_tables()})
+    parser.set_defaults(**{name: {} for name in TABLES})
     for f in fields(RunOptions):
-        if "argument" in f.metadata:
+        if f.metadata:
             place: argparse._ActionsContainer = groups.get(f.name) or titled.get(f.metadata["group"]) or parser
             place.add_argument(to_flag(f.name), default=f.default, **f.metadata["argument"])

@@ -84,9 +84,6 @@ STAGE_PRESETS = {
 }
 
 
-LEAST_PX = PX_RANGE[0] // 2
-
-
 class StageSetting(NamedTuple):
     """A setting of a stage in a settings file."""
 
@@ -97,7 +94,7 @@ class StageSetting(NamedTuple):
 
 STAGE_SETTINGS = {
     "images": StageSetting("fraction", (0.001, 1.0), "share of the training images, at most 1"),
-    "px": StageSetting("px", (LEAST_PX, PX_RANGE[1]), "side of the images in pixels"),
+    "px": StageSetting("px", (PX_RANGE[0] // 2, PX_RANGE[1]), "side of the images in pixels"),
     "epochs": StageSetting("epochs", (1, 10_000), "passes over the images, at most"),
     "share": StageSetting("share", (0.001, 1.0), "time, relative to the shares of the other stages"),
     "entrants": StageSetting("top_k", (1, KEPT_CHECKPOINTS), "best trials of the previous stage that are promoted"),
@@ -112,27 +109,15 @@ def list_rungs(epochs: int) -> list[int]:
     return rungs
 
 
-def add_objectives(stage: Stage, objectives: tuple[str, ...]) -> Stage:
-    """Return a stage with costs as further objectives.
-
-    No trial is stopped early, because ASHA compares only scores, and no place is reserved for small networks.
-    """
-    if objectives == stage.objectives:
-        return stage
-    searched = replace(stage, objectives=objectives, early_stopping=False)
-    return replace(searched, epsilon=math.inf, prefers_earlier=False, include_smallest=False, include_pretrained=False)
-
-
-def list_stage_settings(stage: Stage, *, is_last: bool) -> dict[str, Any]:
-    """Return the settings of a stage that a settings file can change; --px sets the size of the last stage."""
-    fixed = {"entrants": stage.is_first, "px": is_last}
-    return {name: getattr(stage, each.attribute) for name, each in STAGE_SETTINGS.items() if not fixed.get(name)}
-
-
 def list_changeable_settings(preset: str, px: int = FINAL_PX) -> dict[str, dict[str, Any]]:
-    """Return the changeable settings of each stage of a preset; repeats use those of the previous stage."""
+    """Return the settings of each stage of a preset that a settings file can change.
+
+    Repeats use those of the previous stage; --px sets the size of the last one.
+    """
     stages = [stage for stage in build_stages(preset, px=px) if stage.kind != "repeat"]
-    return {stage.name: list_stage_settings(stage, is_last=stage is stages[-1]) for stage in stages}
+    found = {stage.name: {n: getattr(stage, each.attribute) for n, each in STAGE_SETTINGS.items()} for stage in stages}
+    del found[stages[0].name]["entrants"], found[stages[-1].name]["px"]
+    return found
 
 
 def check_stages(configured: Mapping[str, Any], preset: str) -> None:
@@ -181,6 +166,7 @@ def build_stages(
     px: int = FINAL_PX,
     configured: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     tried_first: str = "portfolio",
+    objectives: tuple[str, ...] = ("score",),
 ) -> tuple[Stage, ...]:
     """Return the stages of a preset, with "default" adapted to the budget.
 
@@ -198,7 +184,8 @@ def build_stages(
     `fixed` configurations of the user replace the search; `px` is the side of the final images, and the sides of the
     other stages change in proportion; `configured` are the user's stage settings, already checked by `check_stages`.
     `tried_first` is the option --first: with the study's recipes all architectures stay in the space, and only the
-    portfolio is in order of merit.
+    portfolio is in order of merit. With several `objectives` no trial is stopped early, because ASHA compares only
+    scores, and no place is reserved for small networks.
     """
     raced = {stage.name for stage in STAGE_PRESETS["race"]}
     if preset == "default" and trainings < SEARCH_FROM and configured.keys() <= raced:
@@ -214,7 +201,11 @@ def build_stages(
         first = replace(first, macs_factor=factor, narrow=trainings < WIDE_FROM and tried_first != "study")
     first = replace(first, kind="fixed", early_stopping=False) if fixed else first
     stages = [_apply_settings(stage, configured) for stage in (first, *later)]
-    return tuple(stage if refine else replace(stage, refine=0.0) for stage in stages)
+    changes: dict[str, Any] = {} if refine else {"refine": 0.0}
+    if len(objectives) > 1:
+        changes |= {"objectives": objectives, "early_stopping": False, "epsilon": math.inf, "prefers_earlier": False}
+        changes |= {"include_smallest": False, "include_pretrained": False}
+    return tuple(replace(stage, **changes) for stage in stages)
 
 
 def _clip(value: float, low: float, high: float) -> float:

@@ -252,12 +252,6 @@ def suggest_rate(config: TrialConfig, context: StageContext, seed: int, limit: f
     return test.suggestion if len(test.rates) >= STEPS / 2 else None
 
 
-def _build_stop_criterion(budget: Budget, context: StageContext, retried: int) -> StopCriterion:
-    """Stop a search after the trials of the budget, and early enough for its last trials to train."""
-    latest = None if context.deadline is None else context.deadline - max(2.0, (context.cap_s or 0) / 4)
-    return StopCriterion(budget.trials and budget.trials + retried, latest)
-
-
 def build_search(
     resources: RunResources,
     context: StageContext,
@@ -277,12 +271,14 @@ def build_search(
     space = limit_space(images, narrow=stage.narrow, lr=lr, configured=resources.space)
     throughput = resources.cluster.share(resources.throughput, workers)
     rules = build_feasibility(stage, resources.constraints, throughput, images=images, cap_s=context.cap_s)
+    trials, deadline = resources.budget.trials, context.deadline
+    latest = None if deadline is None else deadline - max(2.0, (context.cap_s or 0) / 4)  # the last trials need time
     propose, storage = partial(suggest, space=space), open_journal(journal)
     reconcile_study(storage, propose, past, encode=partial(encode_point, space=space), objectives=stage.objectives)
     search = FeasibleOptunaSearch(
         propose,
         context,
-        closed=_build_stop_criterion(resources.budget, context, retried),
+        closed=StopCriterion(trials and trials + retried, latest),
         rules=rules,
         storage=storage,
         # enqueued only once, even if the run is killed before its first trial

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from search.config.budget import parse_budget
-from search.config.options import RunOptions, add_options, list_tables
+from search.config.options import TABLES, RunOptions, add_options
 from search.config.recipes import build_recipe
 
 FIVE = parse_budget("5m")
@@ -64,7 +64,7 @@ def test_every_option_has_a_flag_or_a_table():
     parser = argparse.ArgumentParser()
     add_options(parser)
     flags = {flag.removeprefix("--").replace("-", "_") for action in parser._actions for flag in action.option_strings}
-    assert flags - {"_h", "help", "no_refine", "no_find_lr"} | list_tables().keys() == RunOptions(
+    assert flags - {"_h", "help", "no_refine", "no_find_lr"} | set(TABLES) == RunOptions(
         budget=FIVE
     ).to_dict().keys() - {
         "budget",
