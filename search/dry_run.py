@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean, median
 
@@ -27,7 +28,7 @@ from models.cost import Throughput, count_macs, probe
 from search.config.budget import Budget, compute_wrap_up_s, parse_budget, plan_deadlines
 from search.config.constraints import Constraints
 from search.config.options import RunOptions
-from search.config.stages import FINAL_PX, GRACE_PERIOD, REDUCTION_FACTOR, Stage
+from search.config.stages import FINAL_PX, REDUCTION_FACTOR, Stage, list_rungs
 from search.config.trial import TrialConfig
 from search.records.disk import check_disk, count_free_bytes, format_bytes
 from search.study.space import Parameters, limit_space, suggest
@@ -176,7 +177,7 @@ def _estimate(
         took_s = trials * each_s
     else:
         trials, epoch_s = trials or 0, median(epochs_s)
-        trial_s = min(stage.epochs * epoch_s, math.inf if allocation.cap_s is None else allocation.cap_s)
+        trial_s = _estimate_trial_s(stage, epoch_s, allocation.cap_s)
         took_s = -(-trials // workers) * trial_s
     return StageEstimate(
         stage=stage,
@@ -191,17 +192,10 @@ def _estimate(
 
 def _estimate_trial_s(stage: Stage, epoch_s: float, cap_s: float | None) -> float:
     """Return the expected seconds of a trial: at each rung of ASHA one in REDUCTION_FACTOR continues."""
-    most = stage.epochs * epoch_s if cap_s is None else min(cap_s, stage.epochs * epoch_s)
-    if not stage.early_stopping:
-        return most
-    expected, reached, share, rung = 0.0, 0.0, 1.0, GRACE_PERIOD
-    while reached < most:
-        until = min(most, epoch_s * min(rung, stage.epochs))
-        expected += share * (until - reached)
-        if until == reached:
-            break
-        reached, share, rung = until, share / REDUCTION_FACTOR, rung * REDUCTION_FACTOR
-    return expected
+    most = min(stage.epochs * epoch_s, math.inf if cap_s is None else cap_s)
+    rungs = list_rungs(stage.epochs) if stage.early_stopping else []
+    ends = [0.0, *(min(rung * epoch_s, most) for rung in rungs), most]
+    return sum((end - begin) / REDUCTION_FACTOR**i for i, (begin, end) in enumerate(pairwise(ends)))
 
 
 def print_estimate(options: RunOptions, data_module: DataModule, pool: ProcessPoolExecutor, out: Path) -> None:

@@ -139,9 +139,7 @@ class Experiment:
             self.tracker = Tracker(self.options.track, self.folder, partial(self.console.print, style="yellow"))
             cleanup.callback(self.tracker.close)
         self._compare_disk(resources)
-        exporter = PrometheusExporter(self.folder.name, self.table, lambda: self._spent_share(budget))
-        exporter.start()
-        cleanup.callback(exporter.stop)
+        cleanup.enter_context(PrometheusExporter(self.folder.name, self.table, lambda: self._spent_share(budget)))
         return resources
 
     def _pack_data(self, budget: Budget) -> None:

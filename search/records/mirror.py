@@ -59,16 +59,15 @@ def mirror_run(folder: Path, uri: str | None) -> Iterator[Callable[[Action], Non
     if uri is None:
         yield lambda action: action()
         return
-    mirror = RunMirror(folder, uri)
-    mirror.start()
-    try:
+    with RunMirror(folder, uri) as mirror:
         yield mirror.defer
-    finally:
-        mirror.stop()
 
 
 class RunMirror:
-    """Copies the changed files of a run folder to a storage, from a thread."""
+    """Copies the changed files of a run folder to a storage, from a thread, every SYNC_S and at most half of the time.
+
+    The last copy is made in the thread too: a signal would interrupt the main thread and leave an incomplete file.
+    """
 
     def __init__(self, folder: Path, uri: str) -> None:
         self.folder, self.uri = folder, uri
@@ -80,12 +79,11 @@ class RunMirror:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._repeat, daemon=True)
 
-    def start(self) -> None:
-        """Copy every SYNC_S, during at most half of the time."""
+    def __enter__(self) -> "RunMirror":
         self._thread.start()
+        return self
 
-    def stop(self) -> None:
-        """Copy a last time, in the thread: a signal would interrupt the main thread and leave an incomplete file."""
+    def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
 

@@ -22,7 +22,7 @@ Value = tuple[str, float, dict[str, str]]
 
 
 class PrometheusExporter:
-    """Sets the gauges every BEAT_S, from the records and the spent fraction of the budget."""
+    """Sets the gauges every BEAT_S while Ray runs, from the records and the spent fraction of the budget."""
 
     def __init__(self, run: str, table: TrialTable, spent: Callable[[], float]) -> None:
         self.run = run.encode("ascii", "backslashreplace").decode()  # Ray's metrics accept only ASCII
@@ -30,15 +30,13 @@ class PrometheusExporter:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._export, daemon=True)
 
-    def start(self) -> None:
-        """Start exporting; Ray must be running."""
+    def __enter__(self) -> "PrometheusExporter":
         self._thread.start()
+        return self
 
-    def stop(self) -> None:
-        """Stop; call it before Ray ends."""
+    def __exit__(self, *_: object) -> None:
         self._ended.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._thread.join()
 
     def _export(self) -> None:
         gauges = {name: Gauge(name, text, ("run", *keys)) for name, (text, keys) in GAUGES.items()}

@@ -141,16 +141,15 @@ def find_steepest_slope(rates: Sequence[float], losses: Sequence[float]) -> Stee
 
 
 def _fit_line(x: np.ndarray, y: np.ndarray) -> SteepestSlope:
-    centred, spread = x - x.mean(), float(((x - x.mean()) ** 2).sum())
-    slope = float(centred @ y) / spread
-    residual = y - y.mean() - slope * centred
-    error = math.sqrt(float(residual @ residual) / (len(y) - 2) / spread)
-    ends = centred[[0, -1]] * slope + y.mean()
+    from scipy import stats  # takes nearly a second to import
+
+    line = stats.linregress(x, y)
+    start, end = (float(line.intercept + line.slope * at) for at in (x[0], x[-1]))
     return SteepestSlope(
         rates=(math.exp(x[0]), math.exp(x[-1])),
-        losses=(float(ends[0]), float(ends[1])),
-        slope=slope,
-        standard_errors=-slope / max(error, 1e-12),
+        losses=(start, end),
+        slope=float(line.slope),
+        standard_errors=float(-line.slope / max(line.stderr, 1e-12)),
     )
 
 
@@ -158,9 +157,6 @@ def centre_range(suggestion: float, low: float, high: float) -> tuple[float, flo
     """Return a range as wide as `low` to `high` on a logarithmic scale, with the suggestion in its middle."""
     half = math.sqrt(high / low)
     return suggestion / half, suggestion * half
-
-
-SMALLEST_PX = 32
 
 
 def plot_range_test(test: RangeTest, path: Path, title: str) -> None:
@@ -190,7 +186,8 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--data", type=Path, required=True, help="data set folder")
     p.add_argument("--recipe", required=True, help="recipe to train, such as unet or residual")
     p.add_argument("--width", type=int, help="width of the network (default: the recipe's)")
-    p.add_argument("--px", type=int, default=80, help="side of the images (default: %(default)s)")
+    px = parse_whole(32, noun="a whole number of pixels")
+    p.add_argument("--px", type=px, default=80, help="side of the images (default: %(default)s)")
     seed = "seed of split, weights and order (default: %(default)s)"
     p.add_argument("--seed", type=parse_whole(high=2**32 - 1), default=0, help=seed)
     p.add_argument("--out", type=Path, default=Path("lr_range.png"), help="plot to write (default: %(default)s)")
@@ -204,7 +201,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _find(args: argparse.Namespace) -> int:
-    _check(args)
+    if args.out.is_dir() or not args.out.parent.is_dir():
+        raise ConfigError(f"--out {args.out}: give a file in a folder that exists")
     config = build_recipe(args.recipe, width=args.width)
     data = DataModule(args.data, seed=args.seed).stage_data(
         fraction=1.0, px=args.px, max_images=STEPS * config.optim.batch_size
@@ -220,13 +218,6 @@ def _find(args: argparse.Namespace) -> int:
         return 1
     print(f"learning rate {test.suggestion:.1e} for {name}, where the loss falls fastest; {args.out}")
     return 0
-
-
-def _check(args: argparse.Namespace) -> None:
-    if args.px < SMALLEST_PX:
-        raise ConfigError(f"--px {args.px}: use at least {SMALLEST_PX} pixels")
-    if args.out.is_dir() or not args.out.parent.is_dir():
-        raise ConfigError(f"--out {args.out}: give a file in a folder that exists")
 
 
 if __name__ == "__main__":

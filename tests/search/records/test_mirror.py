@@ -108,8 +108,8 @@ def test_storage_that_is_lost_until_the_end_is_named_again_at_the_end(folder, tm
     mirror = RunMirror(folder, uri(tmp_path))
     (tmp_path / "storage").touch()
     mirror._try_sync("tries again")
-    mirror.start()
-    mirror.stop()
+    with mirror:
+        pass
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2 and lines[1].endswith("continue with the run folder, which is complete")
 

@@ -78,25 +78,19 @@ class Gauge:
 def test_gauges_are_set_under_the_name_of_the_run_until_they_are_stopped(run, monkeypatch):
     monkeypatch.setattr(gauges, "Gauge", Gauge)
     monkeypatch.setattr(gauges, "BEAT_S", 0.01)
-    run.start()
-    run.table.records["e0003"].metrics["score"] = 0.75
-    wait_until(
-        lambda: (
-            Gauge.made
-            and Gauge.made["one_look_best_score"].seen.get(("one", "explore")) == 0.75
-            and Gauge.made["one_look_budget_spent"].seen
+    with run:
+        run.table.records["e0003"].metrics["score"] = 0.75
+        wait_until(
+            lambda: (
+                Gauge.made
+                and Gauge.made["one_look_best_score"].seen.get(("one", "explore")) == 0.75
+                and Gauge.made["one_look_budget_spent"].seen
+            )
         )
-    )
-    run.stop()
     assert Gauge.made.keys() == GAUGES.keys()
     assert Gauge.made["one_look_best_score"].seen == {("one", "explore"): 0.75, ("one", "confirm"): 0.8}
     assert Gauge.made["one_look_budget_spent"].seen == {("one",): 0.25}
     assert not [thread for thread in threading.enumerate() if thread is run._thread]
-
-
-def test_gauges_that_never_began_are_stopped_all_the_same(run):
-    run.stop()
-    assert run._ended.is_set() and not run._thread.is_alive()
 
 
 def expressions(content):
@@ -116,6 +110,6 @@ def test_dashboard_of_grafana_asks_for_every_gauge_and_for_no_other():
 def test_run_with_an_accent_is_exported_in_ascii_and_a_failing_gauge_is_silent(tmp_path, monkeypatch, capsys):
     exporter = PrometheusExporter("versuch é", TrialTable(tmp_path), lambda: 1 / 0)
     assert exporter.run == r"versuch \xe9"
-    exporter.start()
-    exporter.stop()
+    with exporter:
+        pass
     assert capsys.readouterr().err == ""

@@ -45,7 +45,6 @@ def test_command_prints_one_line_and_plots(tiny_dataset, tmp_path, capsys, monke
     [
         ({"recipe": "nothing"}, "no recipe 'nothing'; choose from " + ", ".join(KNOWN)),
         ({"width": 1}, "width=1 must be at least"),
-        ({"px": 8}, "--px 8: use at least 32 pixels"),
         ({"data": "nowhere"}, "nowhere"),
         ({"out": "no/such/folder.png"}, "--out no/such/folder.png: give a file in a folder that exists"),
         ({"recipe": "unet"}, "32"),  # too small for its MS-SSIM
@@ -63,6 +62,12 @@ def test_seed_that_cannot_be_used_is_refused(seed, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         main(arguments("nowhere", tmp_path, seed=seed))
     assert ended.value.code == 2 and f"'{seed}' is not a whole number from 0 to" in capsys.readouterr().err
+
+
+def test_size_that_is_too_small_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments("nowhere", tmp_path, px=8))
+    assert ended.value.code == 2 and "'8' is not a whole number of pixels, at least 32" in capsys.readouterr().err
 
 
 def test_finder_is_a_command():
