@@ -106,7 +106,7 @@ def estimate_stages(options: RunOptions, data_module: DataModule, machine: Machi
     ends, begun_s = None, START_S
     if wall_s:
         shares = {stage.name: stage.share for stage in stages}
-        ends = plan_deadlines(start=0.0, wall_s=wall_s, shares=shares, now=START_S).stages
+        ends = plan_deadlines(start=0.0, wall_s=wall_s, shares=shares, now=START_S)
     estimates: list[StageEstimate] = []
     # a run first decodes all images at its final size
     packed, images_all = Counter[int](), sum(data_module.sizes().values())

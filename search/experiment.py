@@ -12,7 +12,7 @@ from data.data_module import DataModule
 from data.pack.shards import record_type
 from data.runtime.storage import StorageError, join, split
 from models.cost import Throughput, measure_reference_ms
-from search.config.budget import Budget, Deadlines, judge_start, plan_deadlines
+from search.config.budget import Budget, judge_start, plan_deadlines
 from search.config.constraints import Constraints
 from search.config.options import RunOptions
 from search.config.recipes import PORTFOLIO, RECIPES, VARIED
@@ -224,16 +224,17 @@ class Experiment:
         trials = sum(record.stage == self.stages[0].name for record in list(self.table.records.values()))
         return budget.compute_spent_share(used_s=self.run_state.used_s, trials=trials)
 
-    def _plan_deadlines(self, budget: Budget) -> Deadlines | None:
+    def _plan_deadlines(self, budget: Budget) -> dict[str, float] | None:
         """Return the deadlines of the stages: the recorded ones, unless the run is new or its budget has changed."""
         if budget.wall_s is None:
             return None
         began, recorded = self.run_state.began, self.run_state.deadlines
         if recorded is not None and abs(recorded["end"] - budget.wall_s) < 1:
-            return Deadlines.from_relative(began, recorded)
+            return {name: began + end_s for name, end_s in recorded.items() if name != "end"}
         shares = {stage.name: stage.share for stage in self.stages}
         deadlines = plan_deadlines(start=began, wall_s=budget.wall_s, shares=shares)
-        self.run_state.deadlines = deadlines.to_relative(began)
+        relative = {name: round(end - began, 2) for name, end in deadlines.items()}
+        self.run_state.deadlines = {**relative, "end": round(budget.wall_s, 2)}
         return deadlines
 
     def _record_start(self, resources: RunResources) -> None:

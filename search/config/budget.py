@@ -104,43 +104,24 @@ def judge_start(budget: Budget, *, earlier_s: float, used_s: float) -> str:
     return f"starting took {took_s:.0f} s; {max(left_s, 0):.0f} s of {budget.text} are left for training"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Deadlines:
-    """End of each stage and of the run, by time.monotonic().
+def plan_deadlines(
+    *, start: float, wall_s: float, shares: Mapping[str, float], now: float | None = None
+) -> dict[str, float]:
+    """Divide the remaining wall time over the stages, after reserving time to wrap up; return the end of each stage.
 
-    They are moments rather than durations, so a stage that ends early leaves its time to the next one.
-    """
-
-    stages: Mapping[str, float]
-    end: float
-
-    def reschedule(self, shares: Mapping[str, float], now: float) -> "Deadlines":
-        """Divide the time left at `now` over the remaining stages, in the order of `shares`."""
-        left_s = max(max(self.stages.values()) - now, 0.0)
-        return replace(self, stages={**self.stages, **_divide(now, left_s, shares)})
-
-    def to_relative(self, began: float) -> dict[str, float]:
-        """Return all deadlines as seconds since `began`."""
-        return {name: round(at - began, 2) for name, at in {**self.stages, "end": self.end}.items()}
-
-    @classmethod
-    def from_relative(cls, began: float, recorded: Mapping[str, float]) -> "Deadlines":
-        """Return the deadlines that `to_relative` returned, for a run that began at `began`."""
-        moments = {name: began + at_s for name, at_s in recorded.items()}
-        return cls(end=moments.pop("end"), stages=moments)
-
-
-def plan_deadlines(*, start: float, wall_s: float, shares: Mapping[str, float], now: float | None = None) -> Deadlines:
-    """Divide the remaining wall time over the stages, after reserving time to wrap up.
-
-    Both `start` of the process and `now`, the start of the first stage, are moments of time.monotonic(). A stage with
-    share 0 gets the time that earlier stages do not use. Test metrics, samples and the end of Ray lie between the last
-    stage and `end`.
+    `start` of the process, `now`, the start of the first stage, and the ends are moments of time.monotonic(), so a
+    stage that ends early leaves its time to the next one. A stage with share 0 gets the time that earlier stages do not
+    use. Test metrics, samples and the end of Ray follow the last stage.
     """
     begin = time.monotonic() if now is None else now
-    end = start + wall_s
-    left_s = max(end - compute_wrap_up_s(wall_s) - begin, 1.0)
-    return Deadlines(stages=_divide(begin, left_s, shares), end=end)
+    left_s = max(start + wall_s - compute_wrap_up_s(wall_s) - begin, 1.0)
+    return _divide(begin, left_s, shares)
+
+
+def reschedule(deadlines: Mapping[str, float], shares: Mapping[str, float], now: float) -> dict[str, float]:
+    """Divide the time left at `now` over the remaining stages, in the order of `shares`."""
+    left_s = max(max(deadlines.values()) - now, 0.0)
+    return {**deadlines, **_divide(now, left_s, shares)}
 
 
 def _divide(begin: float, left_s: float, shares: Mapping[str, float]) -> dict[str, float]:

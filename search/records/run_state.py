@@ -64,7 +64,7 @@ class RunState:
     startup_s: float | None = None  # seconds from the start to the first stage
     # full trainings that the first budget paid for, which select the stages; None without a time budget
     trainings: float | None = None
-    deadlines: dict[str, float] | None = None  # end of each stage as planned
+    deadlines: dict[str, float] | None = None  # planned end of each stage, and of the run as "end"
     lr_ranges: dict[str, Any] | None = None  # learning rates of the search by optimizer, centred by range tests
     best: str | None = None  # the trial in best/
     seeds: dict[str, Any] | None = None  # scores over the seeds of the best configuration

@@ -10,6 +10,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from data.runtime.cli import format_count
+from search.config.budget import reschedule
 from search.config.stages import EPSILON, Stage
 from search.config.trial import TrialConfig
 from search.records.console import RunConsole
@@ -107,9 +108,9 @@ class StageRunner:
     def _reschedule(self, stage: Stage) -> None:
         """If this stage starts late, redistribute the remaining time over all remaining stages."""
         deadlines, i = self.resources.deadlines, self.stages.index(stage)
-        if deadlines is not None and i and time.monotonic() > deadlines.stages[self.stages[i - 1].name]:
+        if deadlines is not None and i and time.monotonic() > deadlines[self.stages[i - 1].name]:
             shares = {later.name: later.share for later in self.stages[i:]}
-            self.resources = replace(self.resources, deadlines=deadlines.reschedule(shares, time.monotonic()))
+            self.resources = replace(self.resources, deadlines=reschedule(deadlines, shares, time.monotonic()))
 
     def _get_recorded_sizes(self, stage: Stage) -> dict[str, Any]:
         """Return the recorded sizes of a stage; repeats start with those of the final stage."""

@@ -14,7 +14,7 @@ from ray import tune
 from data.data_module import DataModule, StageData
 from data.runtime.storage import publish_cached
 from models.cost import Throughput
-from search.config.budget import Budget, Deadlines
+from search.config.budget import Budget
 from search.config.constraints import Constraints
 from search.config.encoder import ENCODERS
 from search.config.recipes import PORTFOLIO, build_recipe
@@ -59,7 +59,7 @@ class RunResources:
     cluster: Cluster
     throughput: Throughput  # of one core, or of a whole GPU
     budget: Budget
-    deadlines: Deadlines | None  # deadlines of the stages; None if the budget is not a time
+    deadlines: Mapping[str, float] | None  # end of each stage, by time.monotonic(); None if the budget is not a time
     seed: int  # seed of the run, from which the seeds of trials are derived
     constraints: Constraints
     sampler: str = "tpe"  # kind of sampler of the search, "tpe" or "random"
@@ -70,7 +70,7 @@ class RunResources:
 
     def compute_remaining_s(self, stage: Stage) -> float | None:
         """Return the seconds until the deadline of a stage, negative after it; None without one."""
-        return None if self.deadlines is None else self.deadlines.stages[stage.name] - time.monotonic()
+        return None if self.deadlines is None else self.deadlines[stage.name] - time.monotonic()
 
 
 def build_stage_context(
@@ -89,7 +89,7 @@ def build_stage_context(
     return StageContext(
         stage=stage,
         data=data,
-        deadline=None if resources.deadlines is None else resources.deadlines.stages[stage.name],
+        deadline=None if resources.deadlines is None else resources.deadlines[stage.name],
         cap_s=recorded.get("cap_s", compute_trial_cap(stage, left_s, trials, cluster.workers)),
         threads=cluster.threads(at_once),
         device="cuda" if cluster.gpus else "cpu",

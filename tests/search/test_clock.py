@@ -6,13 +6,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ray import cloudpickle
 
 from data.data_module import DataModule
-from search.config.budget import plan_deadlines
-from search.config.stages import Stage
+from search.config.budget import parse_budget, plan_deadlines
+from search.config.stages import Stage, build_stages
+from search.experiment import Experiment
 from search.records.run_dir import claim
 from search.records.run_state import create_run_state, resume_run_state
 from search.tuning.allocation import StopCriterion
@@ -33,7 +35,8 @@ def context(deadline):
 def test_jump_of_the_date_changes_no_time_of_a_run(jump, tmp_path, monkeypatch, fit_data, tiny_dataset, clock):
     run_state = create_run_state(tmp_path, {}, began=time.monotonic() - 10)
     deadlines = plan_deadlines(start=run_state.began, wall_s=100, shares={"explore": 1.0})
-    inside, closed = context(deadlines.end), StopCriterion(None, deadlines.end)
+    end = run_state.began + 100
+    inside, closed = context(end), StopCriterion(None, end)
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + jump)
     assert run_state.used_s == pytest.approx(10)
@@ -43,6 +46,18 @@ def test_jump_of_the_date_changes_no_time_of_a_run(jump, tmp_path, monkeypatch, 
     assert later == deadlines
     data = DataModule(tiny_dataset, seed=0).stage_data(fraction=1.0, px=28, deadline=time.monotonic() + 60)
     assert len(data.train) == len(fit_data.train)
+
+
+def test_deadlines_come_back_from_what_is_on_record(clock):
+    run_state = SimpleNamespace(began=clock.now, deadlines=None)
+    run, budget = SimpleNamespace(run_state=run_state, stages=build_stages()), parse_budget("5m")
+    planned = Experiment._plan_deadlines(run, budget)
+    assert set(run_state.deadlines) == {*planned, "end"} and run_state.deadlines["end"] == 300
+    run_state.began += 5000  # it lay still
+    clock.now += 5100
+    moved = {name: end + 5000 for name, end in planned.items()}
+    assert Experiment._plan_deadlines(run, budget) == pytest.approx(moved, abs=0.01)
+    assert Experiment._plan_deadlines(run, parse_budget("20m"))["final"] > moved["final"]
 
 
 def test_worker_on_this_machine_gets_the_moment_and_another_machine_the_seconds(monkeypatch, clock):

@@ -4,13 +4,13 @@ from search.config.budget import (
     SHORTEST_S,
     Budget,
     BudgetError,
-    Deadlines,
     compute_wrap_up_s,
     extend_budget,
     judge_start,
     parse_amount,
     parse_budget,
     plan_deadlines,
+    reschedule,
 )
 
 FIVE = parse_budget("5m")
@@ -113,20 +113,20 @@ def test_run_that_is_given_more_has_what_it_used_and_all_of_it(had, more, expect
 def test_deadlines_keep_the_wrap_up_and_the_order():
     shares = {"explore": 0.4, "confirm": 0.26, "final": 0.34}
     plan = plan_deadlines(start=1000.0, wall_s=300.0, shares=shares, now=1010.0)
-    moments = list(plan.stages.values())
-    assert list(plan.stages) == list(shares) and 1010 < moments[0] < moments[1] < moments[2] < plan.end == 1300
-    assert plan.end - moments[2] == pytest.approx(compute_wrap_up_s(300))
+    moments = list(plan.values())
+    assert list(plan) == list(shares) and 1010 < moments[0] < moments[1] < moments[2] < 1300
+    assert 1300 - moments[2] == pytest.approx(compute_wrap_up_s(300))
     left = 300 - 10 - compute_wrap_up_s(300)
     assert moments[0] - 1010 == pytest.approx(0.4 * left) and moments[1] - moments[0] == pytest.approx(0.26 * left)
 
 
 def test_stage_without_a_share_has_what_the_one_before_leaves():
-    stages = plan_deadlines(start=0.0, wall_s=300.0, shares={"final": 0.6, "repeat": 0.0}, now=10.0).stages
+    stages = plan_deadlines(start=0.0, wall_s=300.0, shares={"final": 0.6, "repeat": 0.0}, now=10.0)
     assert stages["repeat"] == stages["final"] == pytest.approx(300 - compute_wrap_up_s(300))
 
 
 def test_shares_that_do_not_sum_to_one_fill_the_time_all_the_same():
-    stages = plan_deadlines(start=0.0, wall_s=300.0, shares={"a": 3.0, "b": 1.0}, now=0.0).stages
+    stages = plan_deadlines(start=0.0, wall_s=300.0, shares={"a": 3.0, "b": 1.0}, now=0.0)
     assert stages["b"] == pytest.approx(300 - compute_wrap_up_s(300)) and stages["a"] == pytest.approx(
         0.75 * stages["b"]
     )
@@ -134,18 +134,9 @@ def test_shares_that_do_not_sum_to_one_fill_the_time_all_the_same():
 
 def test_late_start_leaves_the_end_where_it_is():
     early, late = (plan_deadlines(start=0.0, wall_s=300.0, shares={"a": 1, "b": 1}, now=now) for now in (5.0, 200.0))
-    assert early.end == late.end and early.stages["b"] == late.stages["b"] and early.stages["a"] < late.stages["a"]
+    assert early["b"] == late["b"] and early["a"] < late["a"]
     over = plan_deadlines(start=0.0, wall_s=60.0, shares={"a": 1.0}, now=1000.0)  # resumed with nothing left
-    assert over.stages["a"] == 1001.0 and over.end == 60.0
-
-
-def test_deadlines_come_back_from_what_is_on_record():
-    plan = plan_deadlines(start=1000.0, wall_s=300.0, shares={"explore": 0.6, "final": 0.4}, now=1010.0)
-    recorded = plan.to_relative(1000.0)
-    assert set(recorded) == {"explore", "final", "end"} and recorded["end"] == 300
-    moved = Deadlines.from_relative(6000.0, recorded)  # it lay still for 5000 s
-    assert moved.end == 6300 and moved.stages["explore"] == pytest.approx(plan.stages["explore"] + 5000, abs=0.01)
-    assert moved.to_relative(6000.0) == recorded
+    assert over["a"] == 1001.0
 
 
 def test_wrap_up_grows_with_the_budget_up_to_a_minute():
@@ -154,12 +145,11 @@ def test_wrap_up_grows_with_the_budget_up_to_a_minute():
 
 def test_stages_that_begin_late_divide_what_is_left():
     plan = plan_deadlines(start=0.0, wall_s=300.0, shares={"explore": 0.4, "confirm": 0.2, "final": 0.4}, now=0.0)
-    last = plan.stages["final"]
-    late = plan.reschedule({"confirm": 0.2, "final": 0.4}, now=last - 60.0)
-    assert late.stages == pytest.approx({"explore": plan.stages["explore"], "confirm": last - 40, "final": last})
-    assert late.end == plan.end
-    assert plan.reschedule({"final": 0.0}, now=last - 5).stages["final"] == pytest.approx(last)
-    assert plan.reschedule({"final": 0.4}, now=last + 50).stages["final"] == pytest.approx(last + 50)
+    last = plan["final"]
+    late = reschedule(plan, {"confirm": 0.2, "final": 0.4}, now=last - 60.0)
+    assert late == pytest.approx({"explore": plan["explore"], "confirm": last - 40, "final": last})
+    assert reschedule(plan, {"final": 0.0}, now=last - 5)["final"] == pytest.approx(last)
+    assert reschedule(plan, {"final": 0.4}, now=last + 50)["final"] == pytest.approx(last + 50)
 
 
 def test_slow_start_is_reported_with_the_time_that_is_left():

@@ -7,7 +7,7 @@ import pytest
 
 from data.data_module import DataModule
 from models.cost import Throughput
-from search.config.budget import Deadlines, parse_budget
+from search.config.budget import parse_budget
 from search.config.constraints import Constraints
 from search.config.recipes import build_recipe
 from search.config.stages import Stage
@@ -59,7 +59,7 @@ class Run:
             cluster=Cluster(cpus=2, node_cpus=2, gpus=0, node_memory_mib=1000, dashboard="", local=True),
             throughput=Throughput(1e12),
             budget=BUDGET,
-            deadlines=Deadlines(stages={stage.name: end for stage in STAGES}, end=end),
+            deadlines={stage.name: end for stage in STAGES},
             seed=0,
             constraints=Constraints(px=160),
         )
@@ -195,7 +195,7 @@ def test_nothing_is_repeated_where_no_finalist_came_to_its_end_or_no_time_is_lef
     (tmp_path / "late").mkdir()
     late = Run(tmp_path / "late", tiny_dataset)
     run_to_finals(late)
-    over = Deadlines(stages=dict.fromkeys(late.runner.resources.deadlines.stages, 0.0), end=0.0)
+    over = dict.fromkeys(late.runner.resources.deadlines, 0.0)
     late.runner.resources = dataclasses.replace(late.runner.resources, deadlines=over)
     assert next(late.stages, None) is None and len(late.run_state.stages) == 3
 

@@ -7,7 +7,7 @@ import pytest
 
 from data.data_module import DataModule
 from models.cost import Throughput
-from search.config.budget import Deadlines, parse_budget
+from search.config.budget import parse_budget
 from search.config.constraints import Constraints
 from search.config.recipes import build_recipe
 from search.config.stages import Stage
@@ -52,7 +52,7 @@ def resources(tiny_dataset, clock):
             cluster=Cluster(cpus=workers, node_cpus=workers, gpus=0, node_memory_mib=1000, dashboard="", local=True),
             throughput=Throughput(1e12),
             budget=more.pop("budget", parse_budget("5m")),
-            deadlines=None if left_s is None else Deadlines(stages=stages, end=end),
+            deadlines=None if left_s is None else stages,
             seed=3,
             constraints=more.pop("constraints", Constraints(px=160)),
             **more,
