@@ -42,7 +42,7 @@ from search.records.run_dir import (
     is_one_look,
     parse_run,
 )
-from search.records.run_state import RunState, create_run_state, read_run_json, resume_run_state
+from search.records.run_state import RunState, read_run_json, resume_run_state
 from search.records.trials import TrialTable
 from search.settings import add_settings, format_settings, parse_arguments
 
@@ -135,7 +135,7 @@ def _start(args: argparse.Namespace) -> int:
     copied = argparse.Namespace(**vars(args) | {"out": None})
     copies = {"settings.toml": lambda: format_settings(build_parser(), copied).encode()}  # imports torch, so not yet
     copies |= {f"plugins/{name}": find_copy(name, sha256).read_bytes for name, sha256 in options.plugins.items()}
-    run_state = create_run_state(out, options.to_dict(), began=BEGAN, copies=copies)
+    run_state = RunState(folder=out, options=options.to_dict(), began=BEGAN, copies=copies)
     return _run(args.address, options, data_module, run_state, TrialTable(out))
 
 

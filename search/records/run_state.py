@@ -13,11 +13,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib import metadata
 from operator import methodcaller
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from data.runtime.files import write_atomically
@@ -32,10 +31,6 @@ _TRAINED = {"options": dict, "data": dict, "stages": list, **_PROCESS}
 _STAGE = {"name": str, "began_s": (int, float), "px": int, "train_images": int, "val_images": int}
 _RESUMED = {"state": str, "round": int, "wall_s": (int, float)}
 _OPTIONS = {"budget": dict, "seed": int, "configs": list}
-_OPTIONAL = (
-    "budget", "seed", "data", "cluster", "startup_s", "trainings", "deadlines", "lr_ranges", "best", "seeds", "front",
-    "test_read",
-)  # fmt: skip
 
 
 @dataclass(kw_only=True)
@@ -45,8 +40,9 @@ class RunState:
     folder: Path
     # start of the run by time.monotonic() as if it had not been interrupted; independent of the machine's date
     began: float
-    process: dict[str, Any]  # command, time, machine and versions of this process
     options: dict[str, Any]  # `RunOptions` as plain values
+    # command, time, machine and versions of this process
+    process: dict[str, Any] = field(default_factory=lambda: describe_process())
     state: str = "running"  # "running", "done", "stopped" or "failed"
     round: int = 1  # 1, plus 1 for each time that the run was extended
     # begun stages, in order; ended stages have the key "wall_s"
@@ -185,15 +181,7 @@ class RunState:
         write_json(self.folder / "run.json", self._written | clock)
 
 
-def create_run_state(
-    folder: Path,
-    options: dict[str, Any],
-    *,
-    began: float,
-    copies: Mapping[str, Callable[[], bytes]] = MappingProxyType({}),
-) -> RunState:
-    """Return the state of a new run that began at `began` of time.monotonic()."""
-    return RunState(folder=folder, began=began, process=describe_process(), options=options, copies=copies)
+_OPTIONAL = tuple(f.name for f in fields(RunState) if f.default is None)  # absent from run.json until they are known
 
 
 def resume_run_state(
@@ -207,7 +195,6 @@ def resume_run_state(
     run = RunState(
         folder=folder,
         began=now - content["wall_s"],
-        process=describe_process(),
         options=options,
         round=content["round"],
         stages=content["stages"],

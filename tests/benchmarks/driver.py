@@ -38,7 +38,7 @@ from search.config.budget import Budget
 from search.config.constraints import Constraints, Feasibility
 from search.config.stages import STAGE_PRESETS, Stage
 from search.records.run_dir import claim
-from search.records.run_state import create_run_state
+from search.records.run_state import RunState
 from search.records.tensorboard import TensorBoard
 from search.records.trials import TrialRecord, TrialTable
 from search.study.dashboard import StageStudies
@@ -220,7 +220,7 @@ def run(args: argparse.Namespace, folder: Path) -> None:
             stack.enter_context(patch.multiple(trainable, **stubs))
         stack.enter_context(claim(out))
         stack.enter_context(patch.object(ray_tune, "Worker", StubWorker))
-        run_state, table = create_run_state(out, {}, began=time.monotonic()), TrialTable(out)
+        run_state, table = RunState(folder=out, options={}, began=time.monotonic()), TrialTable(out)
         run_state.start_clock()
         for part, methods in PARTS.items():
             for owner, name in methods:

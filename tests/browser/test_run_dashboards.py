@@ -20,7 +20,7 @@ from analysis import AnalysisError
 from data.data_module import DataModule
 from search.config.constraints import Constraints, Feasibility
 from search.config.stages import Stage
-from search.records.run_state import create_run_state
+from search.records.run_state import RunState
 from search.records.tensorboard import TensorBoard
 from search.records.trials import TrialTable
 from search.study.dashboard import StageStudies
@@ -68,7 +68,7 @@ def run(tiny_dataset, tmp_path_factory) -> Path:
     table, data_module = TrialTable(folder), DataModule(tiny_dataset, seed=0)
     promotions = StageStudies(folder, table)
     loggers = (TensorBoard(folder / "tensorboard"), promotions)
-    run_state = create_run_state(folder, {}, began=time.monotonic())
+    run_state = RunState(folder=folder, options={}, began=time.monotonic())
     recorder = RecordCallback(
         StageChain(iter([])), table, loggers, run_state, CheckpointStore(folder, seed=0), lambda record: None, print
     )

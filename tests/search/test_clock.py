@@ -16,7 +16,7 @@ from search.config.budget import parse_budget, plan_deadlines
 from search.config.stages import Stage, build_stages
 from search.experiment import Experiment
 from search.records.run_dir import claim
-from search.records.run_state import create_run_state, resume_run_state
+from search.records.run_state import RunState, resume_run_state
 from search.tuning.allocation import StopCriterion
 from search.tuning.ray import trainable as trial_specs
 from search.tuning.ray.trainable import StageContext
@@ -33,7 +33,7 @@ def context(deadline):
 
 @pytest.mark.parametrize("jump", JUMPS)
 def test_jump_of_the_date_changes_no_time_of_a_run(jump, tmp_path, monkeypatch, fit_data, tiny_dataset, clock):
-    run_state = create_run_state(tmp_path, {}, began=time.monotonic() - 10)
+    run_state = RunState(folder=tmp_path, options={}, began=time.monotonic() - 10)
     deadlines = plan_deadlines(start=run_state.began, wall_s=100, shares={"explore": 1.0})
     end = run_state.began + 100
     inside, closed = context(end), StopCriterion(None, end)
@@ -76,7 +76,7 @@ def test_worker_on_this_machine_gets_the_moment_and_another_machine_the_seconds(
 def test_start_up_of_a_resumed_process_counts_from_its_first_moment_even_if_it_is_killed(tmp_path, clock):
     with claim(tmp_path):
         pass
-    first = create_run_state(tmp_path, {}, began=time.monotonic() - 100)
+    first = RunState(folder=tmp_path, options={}, began=time.monotonic() - 100)
     first.cluster, first.data = {"cpus": 2, "gpus": 0}, {}
     first.write()
     content = json.loads((tmp_path / "run.json").read_text())
@@ -91,7 +91,7 @@ def test_start_up_of_a_resumed_process_counts_from_its_first_moment_even_if_it_i
 def test_process_that_ends_before_it_begins_leaves_run_json_as_it_was(tmp_path):
     with claim(tmp_path):
         pass
-    create_run_state(tmp_path, {}, began=time.monotonic() - 100).end("stopped")
+    RunState(folder=tmp_path, options={}, began=time.monotonic() - 100).end("stopped")
     before = (tmp_path / "run.json").read_bytes()
     later = resume_run_state(tmp_path, json.loads(before), now=time.monotonic(), options={}, extended=False)
     later.start_clock()

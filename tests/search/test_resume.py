@@ -18,7 +18,7 @@ import pytest
 from search.config.budget import parse_budget
 from search.config.options import RunOptions
 from search.records.run_dir import claim
-from search.records.run_state import create_run_state
+from search.records.run_state import RunState
 from search.run import main
 from tests.waiting import HANG_S, list_left_behind, list_ray_processes, wait_for_report
 
@@ -258,7 +258,7 @@ def test_records_that_nothing_goes_on_from_are_left_as_they_are(file, content, s
     options = RunOptions(budget=parse_budget("60s")).to_dict()
     with claim(tmp_path):
         pass
-    run_state = create_run_state(tmp_path, options, began=time.monotonic())
+    run_state = RunState(folder=tmp_path, options=options, began=time.monotonic())
     run_state.seed, run_state.data = 0, {}
     run_state.end("stopped")
     (tmp_path / file).write_bytes(content)

@@ -12,7 +12,7 @@ from search.config.budget import parse_budget
 from search.config.options import RunOptions
 from search.experiment import RunInterruptedError
 from search.records.run_dir import claim, format_resume_command, hold
-from search.records.run_state import create_run_state
+from search.records.run_state import RunState
 from search.records.trials import TrialTable
 from search.run import _run, _write_report, build_parser, main
 
@@ -40,7 +40,7 @@ def test_interrupted_run_prints_the_command_that_goes_on(out, monkeypatch, capsy
     monkeypatch.setattr("search.tuning.ray.session.start", lambda address: None)
     monkeypatch.setattr("search.experiment.Experiment", study)
     options = RunOptions(budget=parse_budget("60s"))
-    run_state = create_run_state(out, options.to_dict(), began=0.0)
+    run_state = RunState(folder=out, options=options.to_dict(), began=0.0)
     assert _run(None, options, None, run_state, TrialTable(out)) == 130
     words = command_in(capsys.readouterr().out, "python ")
     assert words == ["python", str(ROOT / "search" / "run.py"), "--resume", str(out)]
@@ -58,7 +58,7 @@ def test_storage_that_fails_for_good_ends_the_run_with_the_command_that_goes_on(
     monkeypatch.setattr("search.experiment.Experiment._prepare", prepare)
     monkeypatch.setattr("search.run._write_report", lambda folder: None)
     options = RunOptions(budget=parse_budget("60s"))
-    run_state = create_run_state(out, options.to_dict(), began=0.0)
+    run_state = RunState(folder=out, options=options.to_dict(), began=0.0)
     assert _run(None, options, SimpleNamespace(), run_state, TrialTable(out)) == 1
     said = capsys.readouterr().err
     assert said.startswith("error: s3://bucket cannot be used: time-out; continue with: ") and said.count("\n") == 1
@@ -90,7 +90,7 @@ def test_relative_run_folder_is_resumed_by_the_absolute_one(out, monkeypatch):
 
 def test_run_that_is_done_but_for_its_report_gets_it(out, monkeypatch, capsys):
     options = RunOptions(budget=parse_budget("60s")).to_dict()
-    run_state = create_run_state(out, options, began=0.0)
+    run_state = RunState(folder=out, options=options, began=0.0)
     run_state.seed, run_state.data = 0, {}
     run_state.end("done")
     monkeypatch.setattr("search.run._write_report", lambda folder: (folder / "report.html").write_text("page"))
@@ -100,7 +100,7 @@ def test_run_that_is_done_but_for_its_report_gets_it(out, monkeypatch, capsys):
 
 
 def test_run_that_another_process_ends_meanwhile_is_not_continued(out, monkeypatch, capsys):
-    run_state = create_run_state(out, RunOptions(budget=parse_budget("60s")).to_dict(), began=0.0)
+    run_state = RunState(folder=out, options=RunOptions(budget=parse_budget("60s")).to_dict(), began=0.0)
     run_state.seed, run_state.data = 0, {}
     run_state.write()
 

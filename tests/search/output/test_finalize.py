@@ -16,7 +16,7 @@ from models.architectures.efficientnet_lite import MOMENTS, EfficientNetLite
 from models.build import build_model, parse_model_config
 from search.config.stages import build_stages
 from search.output.finalize import FinalModels, NoModelError, summarize_seeds, write_model
-from search.records.run_state import create_run_state
+from search.records.run_state import RunState
 from search.records.trials import TrialTable
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.trainable import STATE_FILE
@@ -79,7 +79,7 @@ def test_model_keeps_the_moments_of_its_encoder_and_needs_no_published_weights(
 
 
 def test_run_without_a_model_is_an_error_that_names_the_cause(tmp_path):
-    run_state, table = create_run_state(tmp_path, {}, began=0.0), TrialTable(tmp_path)
+    run_state, table = RunState(folder=tmp_path, options={}, began=0.0), TrialTable(tmp_path)
     models = FinalModels(STAGES, run_state, table, CheckpointStore(tmp_path, seed=0), None)
     with pytest.raises(NoModelError, match="the budget ended before a trial began; start again with a larger --budget"):
         models.write(keep=0, wall_s=60.0)

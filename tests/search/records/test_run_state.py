@@ -7,7 +7,7 @@ import time
 import pytest
 
 from search.records.run_dir import RunDirError, claim, hold
-from search.records.run_state import FORMAT_VERSION, create_run_state, read_run_json, resume_run_state
+from search.records.run_state import FORMAT_VERSION, RunState, read_run_json, resume_run_state
 from tests.waiting import wait_until
 
 OPTIONS = {"budget": {"text": "5m"}}
@@ -25,7 +25,7 @@ def content(folder):
 
 
 def test_stage_that_was_cut_off_is_open_and_keeps_its_plan(tmp_path):
-    run_state = create_run_state(tmp_path, {"budget": {}}, began=time.monotonic())
+    run_state = RunState(folder=tmp_path, options={"budget": {}}, began=time.monotonic())
     run_state.begin_stage("explore", {"train_images": 160, "cap_s": 4.0})
     later = resume_run_state(tmp_path, content(tmp_path), now=time.monotonic(), options=OPTIONS, extended=False)
     assert later.open_stage["train_images"] == 160 and not later.is_closed("explore")
@@ -43,7 +43,7 @@ def test_stage_that_was_cut_off_is_open_and_keeps_its_plan(tmp_path):
 
 
 def test_clock_counts_what_earlier_processes_used_and_not_the_time_between(tmp_path):
-    create_run_state(tmp_path, {}, began=time.monotonic() - 100).write()
+    RunState(folder=tmp_path, options={}, began=time.monotonic() - 100).write()
     later = resume_run_state(tmp_path, content(tmp_path), now=time.monotonic() + 5000, options=OPTIONS, extended=False)
     assert later.began == pytest.approx(time.monotonic() + 5000 - 100)
     assert later.processes == 2 and later.earlier[0]["wall_s"] == 100
@@ -51,7 +51,7 @@ def test_clock_counts_what_earlier_processes_used_and_not_the_time_between(tmp_p
 
 def test_clock_is_written_while_a_run_goes_on_and_no_more_when_it_has_ended(tmp_path, monkeypatch):
     monkeypatch.setattr("search.records.run_state.BEAT_S", 0.01)
-    run_state = create_run_state(tmp_path, {}, began=time.monotonic())
+    run_state = RunState(folder=tmp_path, options={}, began=time.monotonic())
     run_state.write()
     run_state.start_clock()
     run_state.began -= 60
@@ -67,7 +67,7 @@ def test_clock_is_written_while_a_run_goes_on_and_no_more_when_it_has_ended(tmp_
 
 
 def test_device_seconds_are_what_each_process_held_for_as_long_as_it_ran(tmp_path):
-    first = create_run_state(tmp_path, {}, began=time.monotonic() - 100)
+    first = RunState(folder=tmp_path, options={}, began=time.monotonic() - 100)
     first.devices = {"cpu": 2, "gpu": 1}
     first.write()
     assert content(tmp_path)["device_s"] == pytest.approx({"cpu": 200, "gpu": 100})
@@ -83,7 +83,7 @@ def test_device_seconds_are_what_each_process_held_for_as_long_as_it_ran(tmp_pat
 
 def done(folder):
     """Leave a run that has done one stage."""
-    run_state = create_run_state(folder, {}, began=time.monotonic())
+    run_state = RunState(folder=folder, options={}, began=time.monotonic())
     run_state.begin_stage("explore", {})
     run_state.end_stage({})
     run_state.end("done")
@@ -97,7 +97,7 @@ def test_more_budget_opens_all_stages_again(tmp_path):
 
 
 def test_more_budget_for_a_stage_that_is_open_closes_it_and_opens_all_of_the_next_round(tmp_path):
-    run_state = create_run_state(tmp_path, {}, began=time.monotonic() - 20)
+    run_state = RunState(folder=tmp_path, options={}, began=time.monotonic() - 20)
     run_state.begin_stage("confirm", {"train_images": 9})
     later = resume_run_state(tmp_path, content(tmp_path), now=time.monotonic(), options=OPTIONS, extended=True)
     assert later.round == 2 and later.open_stage is None and not later.is_closed("confirm")
@@ -107,7 +107,7 @@ def test_more_budget_for_a_stage_that_is_open_closes_it_and_opens_all_of_the_nex
 def test_notes_are_not_written_where_the_folder_is_not_the_runs_own_yet(tmp_path):
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "none", tmp_path / "empty"):
-        create_run_state(folder, {}, began=0.0).end("failed")
+        RunState(folder=folder, options={}, began=0.0).end("failed")
     assert not (tmp_path / "none").exists() and not any((tmp_path / "empty").iterdir())
 
 

@@ -12,7 +12,7 @@ from ray.tune import Checkpoint
 
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
-from search.records.run_state import create_run_state
+from search.records.run_state import RunState
 from search.records.trials import TrialTable
 from search.tuning.ray import session
 from search.tuning.ray.checkpoints import CheckpointStore
@@ -100,7 +100,7 @@ def run(started, fit_data, tmp_path_factory):
     chain, table, lines = StageChain(iter([FixedSearcher(specs)])), TrialTable(folder), []
     checkpoints = CheckpointStore(folder / "ray", seed=0)
     kills = {"c0001": "start", "c0002": "epoch 2", "c0003": "end"}
-    run_state = create_run_state(folder, {}, began=time.monotonic())
+    run_state = RunState(folder=folder, options={}, began=time.monotonic())
     recorder = Killer(kills, chain, table, [], run_state, checkpoints, lambda record: None, lines.append)
     run_experiment(chain, StageScheduler(EPOCHS, 1), recorder, name="1", workers=1)
     assert not kills
@@ -158,7 +158,7 @@ def test_trial_that_fits_on_no_node_any_more_is_left_unfinished_at_the_deadline(
     context = StageContext(stage=stage, data=fit_data, deadline=None, cap_s=None, threads=1, device="cpu")
     context = replace(context, resources={"CPU": 1, "of_the_lost_node": 1})
     chain = StageChain(iter([FixedSearcher([build_trial_spec(context, 1, small_config, seed=0)])]))
-    table, run_state = TrialTable(tmp_path), create_run_state(tmp_path, {}, began=time.monotonic())
+    table, run_state = TrialTable(tmp_path), RunState(folder=tmp_path, options={}, began=time.monotonic())
     with_a_model(table)
     checkpoints = CheckpointStore(tmp_path / "ray", seed=0)
     recorder = RecordCallback(chain, table, [], run_state, checkpoints, lambda record: None, print)

@@ -13,7 +13,7 @@ import pytest
 
 from search.records.console import RunConsole
 from search.records.run_dir import claim
-from search.records.run_state import create_run_state
+from search.records.run_state import RunState
 from search.tuning import interrupt
 from search.tuning.interrupt import Interrupt, RunInterruptedError
 from tests.waiting import HANG_S, read_reports, wait_for_report
@@ -149,7 +149,7 @@ def running(tmp_path, monkeypatch):
 
     now = [100.0]
     with claim(tmp_path):
-        own = Interrupt(create_run_state(tmp_path, {}, began=time.monotonic()), RunConsole())
+        own = Interrupt(RunState(folder=tmp_path, options={}, began=time.monotonic()), RunConsole())
     monkeypatch.setattr(interrupt.os, "_exit", end)
     monkeypatch.setattr(interrupt, "time", type("Clock", (), {"monotonic": lambda: now[0]}))
     monkeypatch.setattr(own._ended, "wait", lambda seconds: now.append(now.pop() + seconds))

@@ -7,7 +7,7 @@ from data.data_module import DataModule
 from search.config.recipes import build_recipe
 from search.config.stages import build_stages
 from search.records.run_dir import claim
-from search.records.run_state import create_run_state
+from search.records.run_state import RunState
 from search.records.trials import TrialTable
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.trainable import STATE_FILE
@@ -38,7 +38,7 @@ def save(folder, trial_id, epoch):
 
 def restore(table, dataset):
     """Return the store, the lines that were printed, and the data module after restoring."""
-    run_state = create_run_state(table.folder, {}, began=0.0)
+    run_state = RunState(folder=table.folder, options={}, began=0.0)
     run_state.earlier_s = 71.0
     run_state.stages = [{"name": "explore", "px": 32, "train_images": 8, "val_images": 4}]
     checkpoints, lines, data_module = CheckpointStore(table.folder / "ray", seed=0), [], DataModule(dataset, seed=0)

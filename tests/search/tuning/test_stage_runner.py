@@ -11,7 +11,7 @@ from search.config.budget import parse_budget
 from search.config.constraints import Constraints
 from search.config.recipes import build_recipe
 from search.config.stages import Stage
-from search.records.run_state import create_run_state, resume_run_state
+from search.records.run_state import RunState, resume_run_state
 from search.records.trials import TrialTable
 from search.study.space import LR_RANGES
 from search.tuning.rank_correlation import correlate_ranks
@@ -53,7 +53,7 @@ class Run:
         end = time.monotonic() + left_s
         self.folder, self.console, self.is_stopped = folder, RunConsole(), False
         self.table, self.checkpoints = TrialTable.load(folder), CheckpointStore(folder / "ray", seed=0)
-        self.run_state = run_state or create_run_state(folder, {"budget": {}}, began=time.monotonic())
+        self.run_state = run_state or RunState(folder=folder, options={"budget": {}}, began=time.monotonic())
         resources = RunResources(
             data_module=DataModule(dataset, seed=0),
             cluster=Cluster(cpus=2, node_cpus=2, gpus=0, node_memory_mib=1000, dashboard="", local=True),

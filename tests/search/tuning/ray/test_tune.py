@@ -14,7 +14,7 @@ from ray.air.execution._internal import actor_manager
 from ray.tune import Checkpoint
 
 from search.config.stages import GRACE_PERIOD, Stage
-from search.records.run_state import create_run_state
+from search.records.run_state import RunState
 from search.records.trials import TrialTable
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.internals import get_asha_rungs, rotate_futures
@@ -53,7 +53,7 @@ def trial(fit_data, small_config):
 def record(trial, folder, result):
     """Record one trial from start to end; return the table, the checkpoints and what the logger received."""
     table, logger, checkpoints = TrialTable(folder), TrialLogger(), CheckpointStore(folder, seed=0)
-    run_state = create_run_state(folder, {}, began=time.monotonic())
+    run_state = RunState(folder=folder, options={}, began=time.monotonic())
     recorder = RecordCallback(StageChain(iter([])), table, [logger], run_state, checkpoints, lambda record: None, print)
     recorder.on_trial_start(0, [], trial)
     recorder.on_trial_result(0, [], trial, result)
