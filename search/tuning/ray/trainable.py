@@ -147,11 +147,8 @@ def train_trial(params: dict[str, Any]) -> None:
     if context.device == "cuda":
         limit_gpu_memory(context.devices)
     plan = build_fit_plan(spec)
-    rungs = list_rungs(context.stage.epochs) if context.stage.early_stopping else []
     own = context.call(partial(load_state, spec.own))
-    saving: dict[str, Any] = {"checkpoint_s": context.checkpoint_s, "call": context.call}
-    steps = own["clock"]["steps"] if own else 0
-    reporter = Reporter(collect_constant_metrics(spec, plan), steps=steps, rungs=rungs, **saving)
+    reporter = Reporter(spec, plan, steps=own["clock"]["steps"] if own else 0)
     parent = None if own else context.call(partial(load_state, spec.parent))
     try:
         fit(
@@ -224,23 +221,15 @@ def collect_constant_metrics(spec: TrialSpec, plan: FitPlan) -> dict[str, Any]:
 class Reporter:
     """Passes the reports of `fit` to Ray Tune, with the metrics that do not change while the trial trains.
 
-    The state is saved at the epochs of `rungs`, where ASHA may stop the trial, at the last epoch, and in between if
-    `checkpoint_s` have passed, because saving can take as long as a short epoch. `call` calls the function that saves
-    the state. `steps` counts the optimizer steps, including those before a trial was continued.
+    The state is saved at the rungs, where ASHA may stop the trial, at the last epoch, and in between if `checkpoint_s`
+    of the stage have passed, because saving can take as long as a short epoch. `steps` counts the optimizer steps,
+    including those before a trial was continued.
     """
 
-    def __init__(
-        self,
-        constants: dict[str, Any],
-        *,
-        steps: int = 0,
-        rungs: Sequence[int] = (),
-        checkpoint_s: float = 0.0,
-        call: Callable[[Callable[[], None]], None] = lambda save: save(),
-    ) -> None:
-        self.constants, self.rungs, self.checkpoint_s, self.call = constants, rungs, checkpoint_s, call
-        self.steps, self.saved_at = steps, time.monotonic()
+    def __init__(self, spec: TrialSpec, plan: FitPlan, *, steps: int) -> None:
+        self.context, self.constants, self.steps = spec.context, collect_constant_metrics(spec, plan), steps
         self.rates: Rates = []
+        self.saved_at = time.monotonic()
 
     def on_step(self, rate: float, loss: Tensor) -> None:
         """Keep the learning rate of one step."""
@@ -263,13 +252,14 @@ class Reporter:
             return
         with tempfile.TemporaryDirectory() as folder:
             torch.save(state(), Path(folder) / STATE_FILE)
-            self.call(partial(tune.report, result, checkpoint=tune.Checkpoint.from_directory(folder)))
+            self.context.call(partial(tune.report, result, checkpoint=tune.Checkpoint.from_directory(folder)))
         self.saved_at = time.monotonic()
 
     def _is_saved(self, metrics: Mapping[str, Any]) -> bool:
         """Return whether the state of an epoch is saved."""
-        late = time.monotonic() - self.saved_at >= self.checkpoint_s
-        return late or bool(metrics["last"]) or metrics["epoch"] in self.rungs
+        stage, late = self.context.stage, time.monotonic() - self.saved_at >= self.context.checkpoint_s
+        at_rung = stage.early_stopping and metrics["epoch"] in list_rungs(stage.epochs)
+        return late or bool(metrics["last"]) or at_rung
 
 
 def thin_rates(rates: Sequence[tuple[int, float]]) -> Rates:
