@@ -74,15 +74,19 @@ class StageStudies:
             return
         trial, study = self._trials.pop(record.trial_id)
         if truth is not None and predicted is not None:
-            sheet = np.hstack([truth, render_predictions(predicted)])
-            self._attach(trial, f"{record.trial_id}.jpg", _encode_jpeg(sheet))
+            sheet = np.hstack([truth, render_predictions(predicted)])[..., ::-1]
+            content = cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / f"{record.trial_id}.jpg"
+                path.write_bytes(content)
+                self._attach(trial, path)
         finish_trial(study, trial, record.status, record.reason, record.metrics)
         self._summarise(self._list_lineage(record)[-1])
 
     def show(self, picture: Path) -> None:
         """Attach an image file to the study of the search."""
         if self._journal.exists() and (study := find_study(self._storage)) is not None:
-            self._attach(study, picture.name, picture.read_bytes())
+            self._attach(study, picture)
 
     def _new_trial(self, record: TrialRecord) -> FrozenTrial:
         """Return a running trial with the parameters that the search chose and the scores of the earlier stages."""
@@ -113,17 +117,7 @@ class StageStudies:
         if (study := find_study(self._storage)) is not None:
             study.set_user_attr(first.trial_id, ", ".join(outcomes))
 
-    def _attach(self, to: optuna.Trial | optuna.Study, name: str, content: bytes) -> None:
+    def _attach(self, to: optuna.Trial | optuna.Study, picture: Path) -> None:
         self._artifacts.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / name
-            path.write_bytes(content)
-            store = FileSystemArtifactStore(self._artifacts)
-            upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=to)
-
-
-def _encode_jpeg(image: np.ndarray) -> bytes:
-    """Encode RGB bytes of shape (h, w, 3)."""
-    done, content = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    assert done
-    return content.tobytes()
+        store = FileSystemArtifactStore(self._artifacts)
+        upload_artifact(artifact_store=store, file_path=str(picture), study_or_trial=to)
