@@ -262,7 +262,7 @@ class Experiment:
         searcher = StageChain(runner.open_searchers())  # opens the first stage before Ray Tune handles signals
         if not searcher.is_finished:
             try:
-                self.interrupt.run(self._prepare_tuning(searcher, resources))
+                self._run_ray_tune(searcher, resources)
             finally:
                 self.table.write()
             if not searcher.is_finished and searcher.running and not runner.failure:
@@ -271,8 +271,7 @@ class Experiment:
         if runner.failure:
             raise (StageFailedError if self.table.records else NoModelError)(runner.failure)
 
-    def _prepare_tuning(self, searcher: StageChain, resources: RunResources) -> Callable[[], None]:
-        """Return the function that runs Ray Tune."""
+    def _run_ray_tune(self, searcher: StageChain, resources: RunResources) -> None:
         workers, first = resources.cluster.workers, self.stages[0]
         scheduler = StageScheduler(first.epochs, workers)
         scheduler.restore_reports(
@@ -283,16 +282,17 @@ class Experiment:
         loggers: list[TrialLogger] = [TensorBoard(self.folder / "tensorboard"), self.stage_studies]
         loggers += [self.tracker] if self.tracker else []
         shown = self.checkpoints, self.console.update, self.console.print
-        return partial(
-            run_experiment,
-            searcher,
-            scheduler,
-            RecordCallback(searcher, self.table, loggers, self.run_state, *shown),
-            name=str(self.run_state.processes),
-            workers=workers,
-            count_workers=None if resources.cluster.local else resources.cluster.count_workers,
-            deadline=self.interrupt.deadline - LATE_S,
-        )
+        recorder = RecordCallback(searcher, self.table, loggers, self.run_state, *shown)
+        with self.interrupt.pass_to_ray_tune():
+            run_experiment(
+                searcher,
+                scheduler,
+                recorder,
+                name=str(self.run_state.processes),
+                workers=workers,
+                count_workers=None if resources.cluster.local else resources.cluster.count_workers,
+                deadline=self.interrupt.deadline - LATE_S,
+            )
 
     def _finalize(self, budget: Budget) -> dict[str, Any]:
         """Write best/ and front/, and record the end of the run."""

@@ -7,7 +7,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from data.runtime.cli import to_printable
 from data.runtime.parallel import check_answer
@@ -66,11 +66,12 @@ class Interrupt:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
         self.request()
 
-    def run(self, tune: Callable[[], None]) -> None:
-        """Run Ray Tune; raise RunInterruptedError afterwards if a signal stopped it."""
+    @contextlib.contextmanager
+    def pass_to_ray_tune(self) -> Iterator[None]:
+        """Pass signals to Ray Tune while it runs; raise RunInterruptedError afterwards if one stopped it."""
         self.tuning = True
         try:
-            tune()
+            yield
         finally:
             self.tuning = False
         if self.requested:

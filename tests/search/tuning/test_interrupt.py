@@ -206,7 +206,7 @@ def test_run_that_is_done_stays_done(running):
 
 def test_signal_after_ray_tune_has_failed_ends_the_run_at_once(running):
     own, _ = running
-    with pytest.raises(ZeroDivisionError):
-        own.run(lambda: 1 // 0)
+    with pytest.raises(ZeroDivisionError), own.pass_to_ray_tune():
+        raise ZeroDivisionError
     with pytest.raises(RunInterruptedError):
         own.request()
