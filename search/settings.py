@@ -61,16 +61,11 @@ def parse_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | 
     for assignment in [*arch, *(args.set or [])]:
         _assign(tables, assignment)
     check_stages(tables["stage"], args.stages)
-    tables["score"] = _simplify_weights(tables["score"])
+    weights = read_weights(tables["score"])
+    tables["score"] = {} if weights == DEFAULT_WEIGHTS else weights
     for name, content in tables.items():
         setattr(args, name, {key: each for key, each in content.items() if each != {}})
     return args
-
-
-def _simplify_weights(configured: Mapping[str, Any]) -> dict[str, float]:
-    """Return the weights of the score, {} for the default ones; raise ConfigError if one is invalid."""
-    weights = read_weights(configured)
-    return {} if weights == DEFAULT_WEIGHTS else weights
 
 
 def read_settings(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:
@@ -173,6 +168,8 @@ def _read_value(text: str) -> Any:
 
 def format_settings(parser: argparse.ArgumentParser, args: argparse.Namespace) -> str:
     """Return a run's settings as a settings file with comments; raise ConfigError if [space] is not valid."""
+    from search.study.space_settings import list_lines  # imports torch
+
     lines = [HEADER]
     for action in parser._actions:
         if action.dest not in COMMAND_ONLY:
@@ -188,16 +185,10 @@ def format_settings(parser: argparse.ArgumentParser, args: argparse.Namespace) -
         for name, usual in settings.items():
             value = args.stage.get(stage, {}).get(name)
             lines.append(_format_line(name, value, STAGE_SETTINGS[name].about, shown=format_value(usual)))
-    return "\n".join([*lines, "", "[space]", REMOVED, *_list_space(args.space)]) + "\n"
-
-
-def _list_space(configured: Mapping[str, Any]) -> list[str]:
-    from search.study.space_settings import list_lines  # imports torch
-
-    return [
-        _format_line(f'"{name}"', None if is_decided else plain, about, shown=format_value(plain))
-        for name, plain, is_decided, about in list_lines(configured)
-    ]
+    lines += ["", "[space]", REMOVED]
+    for name, plain, is_decided, about in list_lines(args.space):
+        lines.append(_format_line(f'"{name}"', None if is_decided else plain, about, shown=format_value(plain)))
+    return "\n".join(lines) + "\n"
 
 
 def _format_line(name: str, value: Any, about: str, *, shown: str) -> str:
