@@ -35,9 +35,7 @@ def get_architecture(name: Any) -> Architecture:
 def parse_model_config(fields: Mapping[str, Any]) -> ModelConfig:
     """Build the config that `fields` describes; `fields["arch"]` selects its class.
 
-    Raises:
-        ConfigError: `arch` is missing or unknown (the message lists the names), a key is unknown (the message gives the
-            nearest), or a value is not allowed.
+    Raise ConfigError, with the possible names, if `arch` or another key is unknown, or if a value is not allowed.
     """
     return get_architecture(fields.get("arch")).config.from_dict(fields)
 
@@ -45,12 +43,8 @@ def parse_model_config(fields: Mapping[str, Any]) -> ModelConfig:
 def match_encoder(weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Find the encoder for published weights with the names of timm or torchvision.
 
-    Returns:
-        The config fields that select the encoder, and the encoder's tensors under the network's names.
-
-    Raises:
-        ConfigError: The weights fit no encoder, or a tensor of the best-fitting one is missing or has another shape;
-            the message names it.
+    Return the config fields that select the encoder, and its tensors under the network's names. Raise ConfigError if
+    the weights fit no encoder, or not the best-fitting one.
     """
     fields, network = max(_list_encoders(), key=lambda encoder: _count_fitting(encoder[1], weights))
     if not _count_fitting(network, weights):
@@ -77,10 +71,7 @@ def _count_fitting(network: PretrainedNetwork, weights: Mapping[str, Tensor]) ->
 def build_model(config: ModelConfig) -> Network:
     """Build the network of `config` with fresh weights from torch's global generator; see `load_pretrained`.
 
-    Its forward takes a normalised image (B, 3, H, W) with H, W >= 16 and returns mask and depth, (B, 2, H, W) in
-    [0, 1].
-
-    Raises:
-        ConfigError: `config` belongs to no architecture.
+    Its forward takes a normalised image (B, 3, H, W) with H, W >= 16; it returns mask and depth in [0, 1], (B, 2, H,
+    W).
     """
     return get_architecture(config.arch).network(config)

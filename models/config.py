@@ -61,8 +61,7 @@ class PlainConfig:
     def from_dict(cls: type[Config], fields: Mapping[str, Any], section: str = "") -> Config:
         """Invert `to_dict`; absent fields take their defaults. `section` names the fields in error messages.
 
-        Raises:
-            ConfigError: A key is unknown, or a value is not allowed.
+        Raise ConfigError if a key is unknown, or a value is not allowed.
         """
         defaults = {f.name: f.default for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
         check_fields(section or cls.__name__, tuple(defaults), fields)

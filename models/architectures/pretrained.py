@@ -97,15 +97,10 @@ class PretrainedNetwork(Network):
 def convert_weights(
     network: PretrainedNetwork, weights: Mapping[str, Tensor], layers: Iterable[str]
 ) -> dict[str, Tensor]:
-    """Return the encoder's tensors under the network's names.
+    """Return the encoder's tensors under the network's names, from a published state dict.
 
-    Args:
-        network: The network, on any device.
-        weights: Published state dict; tensors that the encoder does not have, such as a classifier's, are ignored.
-        layers: Published names of the encoder's convolutions and norms, in order.
-
-    Raises:
-        ConfigError: A tensor is missing, has another shape or is not finite; the message names it.
+    `layers` are the published names of the encoder's convolutions and norms, in order. Raise ConfigError, which names
+    the tensor, if one is missing, has another shape or is not finite.
     """
     own, converted = network.state_dict(), {}
     for name, published in network.name_tensors(layers).items():

@@ -34,10 +34,9 @@ def ssim_window(px: int) -> int:
 
 
 def ms_ssim_window(px: int) -> int:
-    """Return the side of MS-SSIM's window in pixels; five scales need px > (window - 1) * 16: 5 at 80 px, 9 at 160 px.
+    """Return the side of MS-SSIM's window in pixels: 5 at 80 px, 9 at 160 px; raise ConfigError below 33 px.
 
-    Raises:
-        ConfigError: `px` is too small for any window.
+    Five scales need px > (window - 1) * 16.
     """
     if px < MS_SSIM_MIN_PX:
         raise ConfigError(f"ms_ssim needs at least {MS_SSIM_MIN_PX} px a side, not {px}; use ssim")
@@ -80,9 +79,6 @@ def ms_ssim(x: Maps, y: Maps) -> PerImage:
     """Structural similarity over five scales, in [0, 1], of each pair of float32 images in [0, 1].
 
     Negative factors are clipped to 0 and pass no gradient.
-
-    Raises:
-        ConfigError: The images are too small for five scales.
 
     Source: Wang et al. 2003, doi:10.1109/ACSSC.2003.1292216, equation 7.
     """

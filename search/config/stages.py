@@ -168,24 +168,21 @@ def build_stages(
     tried_first: str = "portfolio",
     objectives: tuple[str, ...] = ("score",),
 ) -> tuple[Stage, ...]:
-    """Return the stages of a preset, with "default" adapted to the budget.
-
-    One rule decides how much is searched. It counts the budget in full trainings at the final size, see
-    `search.tuning.allocation.count_trainings`:
+    """Return the stages of a preset, with "default" adapted to a budget of `trainings` full trainings.
 
     - below SEARCH_FROM, the final stage gets the time of one full training and a race gets the rest, within
       RACE_SHARES; it has four trials for each training, within RACERS, which begin with the portfolio; below one full
       training its trials are too short to show small differences, so the order of the portfolio decides;
-    - from SEARCH_FROM on, a search at half the size and a confirmation at the final size come before the final stage;
-    - a user who configures the confirmation gets the search and the confirmation with any budget;
+    - from SEARCH_FROM on, or if the user configures the confirmation, a search at half the size and a confirmation at
+      the final size come before the final stage;
     - below WIDE_FROM, architectures that never win in short trials are left out;
     - the first stage gets as many images as suit a network whose multiply-adds grow with the square root of the budget.
 
-    `fixed` configurations of the user replace the search; `px` is the side of the final images, and the sides of the
-    other stages change in proportion; `configured` are the user's stage settings, already checked by `check_stages`.
-    `tried_first` is the option --first: with the study's recipes all architectures stay in the space, and only the
-    portfolio is in order of merit. With several `objectives` no trial is stopped early, because ASHA compares only
-    scores, and no place is reserved for small networks.
+    `fixed` configurations of the user replace the search. The sides of all stages change in proportion to `px`, that of
+    the final one. `configured` are the user's stage settings, already checked by `check_stages`. `tried_first` is the
+    option --first: with the study's recipes all architectures stay in the space, and only the portfolio is in order of
+    merit. With several `objectives` no trial is stopped early, because ASHA compares only scores, and no place is
+    reserved for small networks.
     """
     raced = {stage.name for stage in STAGE_PRESETS["race"]}
     if preset == "default" and trainings < SEARCH_FROM and configured.keys() <= raced:

@@ -84,9 +84,7 @@ def yield_free_numbers(records: Iterable[TrialRecord]) -> Iterator[int]:
 class TrialTable:
     """All records of a run, written to trials.jsonl and reports.jsonl as they happen, and to trials.csv.
 
-    Attributes:
-        orphans: Number of lines that `load` ignored because their trials are missing from trials.jsonl, as after a
-            power failure.
+    `orphans` counts the lines that `load` ignored because trials.jsonl lacks their trials, as after a power failure.
     """
 
     def __init__(self, folder: Path) -> None:

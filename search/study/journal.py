@@ -62,10 +62,7 @@ class RunJournal(BaseJournalBackend):
 def repair_journal(path: Path) -> int:
     """Truncate a journal before its first damaged line, which a power failure may leave, and keep a copy.
 
-    Each line depends on those before it, so lines after a damaged one cannot be used.
-
-    Returns:
-        The number of removed lines, not counting an incomplete last one.
+    Each line depends on those before it. Return the number of removed lines, not counting an incomplete last one.
     """
     content = path.read_bytes() if path.exists() else b""
     lines = content[: content.rfind(b"\n") + 1].splitlines(keepends=True)
@@ -86,11 +83,9 @@ def _is_object(line: bytes) -> bool:
 class RunStorage(JournalStorage):
     """The studies of a run.
 
-    Attributes:
-        select: Selects the trials that are read from a study, such as those to which a sampler is fitted. The selection
-            is cached until a trial begins or ends, because the sampler reads the trials ten times per suggestion. The
-            selection of waiting trials, which Optuna requests before each trial, is cached until a waiting trial is
-            added or begins.
+    `select` selects the trials that are read from a study, such as those to which a sampler is fitted. A selection is
+    cached until a trial begins or ends, that of waiting trials until one is added or begins: Optuna requests these
+    before each trial, and the sampler reads the trials ten times per suggestion.
     """
 
     select: Callable[[Sequence[FrozenTrial]], list[FrozenTrial]] | None = None

@@ -85,21 +85,16 @@ class FeasibleTPE(TPESampler):
     """Multivariate TPE for a conditional space with constraints; running trials count as bad (constant liar).
 
     Optuna ranks rejected configurations below all others, by their excess over the constraints, but counts a tenth of
-    all trials as good, including rejected ones. This class counts a tenth of the trained trials: with a limit of 150 M
+    all trials as good, including rejected ones. This class counts a tenth of `trained` trials: with a limit of 150 M
     multiply-adds, 42 of 54 suggestions were rejected, and Optuna would count 6 of the 12 trained trials as good instead
-    of 2. The public argument `gamma` sets this number; it is deprecated since Optuna 4.9 and removed in 6.0 (tested
-    with optuna 5.0.0).
+    of 2. The public argument `gamma` sets this number; it is deprecated since Optuna 4.9 and removed in 6.0.
 
     With many workers, `batch` suggestions are drawn from one fit, because a fit takes ten times as long as a draw. This
     extends `_compute_acquisition_func`, a private method of Optuna, which gets the estimators of the fit.
-
-    Attributes:
-        trained: Number of ended trials in the study, except failed and rejected ones.
-        batch: Number of suggestions from one fit; 1 gives the suggestions of Optuna itself.
     """
 
     def __init__(self, seed: int) -> None:
-        self.trained, self.batch = 0, 1
+        self.trained, self.batch = 0, 1  # ended trials, except failed and rejected ones; suggestions from one fit
         self._space: dict[str, BaseDistribution] = {}  # search space of the last fit
         self._drawn: list[dict[str, Any]] = []  # further suggestions from that fit
         self._drawing: list[dict[str, Any]] = []  # the same while a fit is made

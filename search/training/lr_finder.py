@@ -105,10 +105,7 @@ def run_range_test(
     """Train from new weights while the learning rate rises exponentially, until the loss explodes.
 
     Images are repeated if necessary, and short epochs add a few steps. If `limit`, in seconds, is too short, the rate
-    rises faster.
-
-    Raises:
-        TrialOutOfMemoryError: Not even one image fits into memory.
+    rises faster. Raise TrialOutOfMemoryError if not even one image fits into memory.
     """
     low, high = TEST_RANGES[config.optim.name]
     config = replace(config, optim=replace(config.optim, lr=high))

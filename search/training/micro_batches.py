@@ -50,10 +50,8 @@ class MicroBatchRunner:
         """Replace the gradients of the network and the loss by those of a batch, and return the losses.
 
         Losses are means over images, so a micro-batch is weighted by its share of the images that have a mask, or
-        depth. Batch norm and the adaptive balance see one micro-batch at a time.
-
-        Raises:
-            TrialOutOfMemoryError: Not even one image fits into memory.
+        depth. Batch norm and the adaptive balance see one micro-batch at a time. Raise TrialOutOfMemoryError as
+        `predict`.
         """
         return self._run(partial(self._accumulate, loss), batch)
 

@@ -38,11 +38,7 @@ OnStep = Callable[[float, Tensor], None]
 
 
 class TrialDivergedError(RuntimeError):
-    """The loss or the score is not finite; the message names the epoch.
-
-    Attributes:
-        replay: The record from which the failed epoch can be reproduced, as in the reports of `fit`.
-    """
+    """The loss or the score is not finite; the message names the epoch, and `replay` reproduces it."""
 
     def __init__(self, message: str, replay: dict[str, Any]) -> None:
         super().__init__(message)

@@ -57,13 +57,12 @@ def promote(
 ) -> list[TrialRecord]:
     """Select the trials that `stage` continues, from the `records` of the previous stage.
 
+    These are the best trials in order, if within `epsilon` of the first one, then the controls. The last of the best
+    places go to the smallest network on the Pareto front and to the best pretrained one, if they beat a constant guess.
+    With `prefers_earlier`, the first trial is the one tried first among those within EPSILON of the best score.
+
     `excluded` trials have been promoted already, or their weights are gone. `finalists` are the trials that the last
     stage of an extended run has trained before: unless the best record is newer, the best of them is continued.
-
-    Returns:
-        The best trials in order, if within `epsilon` of the first one, then the controls. The last of the best places
-        go to the smallest network on the Pareto front and to the best pretrained one, if they beat a constant guess.
-        With `prefers_earlier`, the first trial is the one tried first among those within EPSILON of the best score.
     """
     if finalists and not _is_best_newer(records, finalists):
         kept = [r for r in rank_trials(finalists) if r.trial_id not in excluded]

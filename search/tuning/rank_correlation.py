@@ -13,13 +13,10 @@ LEVEL = 0.95
 def correlate_ranks(lower: Sequence[float], upper: Sequence[float], *, seed: int = 0) -> dict[str, Any] | None:
     """Return the rank correlations of the same trials' scores at two stages, both in the same order.
 
-    Few trials are promoted, so each correlation has the interval of a paired percentile bootstrap; resamples in which
-    all scores of a stage are equal have no correlation and are ignored. The interval of a few trials in perfect order
-    has zero width, so the result also contains the one-sided p-value of a permutation test.
-
-    Returns:
-        `trials` and, for `spearman` and `kendall` (tau-b), `value`, `low`, `high` and `chance` (the p-value); None for
-        fewer than three trials, or if all scores of a stage are equal.
+    The result has `trials` and, for `spearman` and `kendall` (tau-b), `value`, `low`, `high` and `chance`; it is None
+    for fewer than three trials, or if all scores of a stage are equal. Few trials are promoted, so each correlation has
+    the interval of a paired percentile bootstrap, without resamples that have no correlation. The interval of a few
+    trials in perfect order has zero width, so `chance` is the one-sided p-value of a permutation test.
 
     Source: Spearman 1904; Kendall 1938; Efron 1979; Fisher 1935 (permutations).
     """

@@ -20,11 +20,8 @@ def keep_idle_workers(tune_controller: Any, trial: Trial, count: int, *, instead
     """Let Ray Tune keep `count` idle workers with the resources of `trial`, and none with those of `instead`.
 
     Without this, Ray Tune ends the workers that wait for the last trial of a stage and starts new ones, which takes
-    seconds, for the next stage. Workers of a stage with other GPU shares would hold resources that the next stage
-    needs.
-
-    Returns:
-        The resources of the workers that are kept; `instead` if the controller has no cache of workers yet.
+    seconds, for the next stage. Workers with other GPU shares would hold resources that the next stage needs. Return
+    the resources of the workers that are kept; `instead` if the controller has no cache of workers yet.
     """
     cache = getattr(tune_controller, "_actor_cache", None)
     if cache is None or trial.placement_group_factory == instead:
