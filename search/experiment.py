@@ -222,7 +222,7 @@ class Experiment:
     def _spent_share(self, budget: Budget) -> float:
         """Return the spent fraction of the budget; called by another thread than the one that adds records."""
         trials = sum(record.stage == self.stages[0].name for record in list(self.table.records.values()))
-        return budget.compute_spent_share(used_s=self.run_state.used_s, trials=trials)
+        return self.run_state.used_s / budget.wall_s if budget.wall_s else trials / (budget.trials or 1)
 
     def _plan_deadlines(self, budget: Budget) -> dict[str, float] | None:
         """Return the deadlines of the stages: the recorded ones, unless the run is new or its budget has changed."""

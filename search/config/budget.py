@@ -45,10 +45,6 @@ class Budget:
             )
         return replace(self, wall_s=used_s + left_s)
 
-    def compute_spent_share(self, *, used_s: float, trials: int) -> float:
-        """Return the spent fraction of a budget of wall time, or of trials that have begun."""
-        return used_s / self.wall_s if self.wall_s else trials / (self.trials or 1)
-
 
 def parse_budget(text: str) -> Budget:
     """Parse "90s", "10m", "2h", "40trials" or "2gpuh"; raise BudgetError for other forms and too short budgets."""

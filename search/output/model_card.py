@@ -159,22 +159,15 @@ def _measured(values: Mapping[str, Any]) -> str:
 
 
 def _remarks(metrics: Mapping[str, Any]) -> Iterator[str]:
-    yield (
-        f"Score = {_formula(metrics)}. The validation split selected"
-        " the model; the test split was not used for any decision."
-    )
+    sigma = f"{metrics['sigma_depth']:.3f} (the standard deviation of the validation depth)"
+    formula = describe_score(metrics.get("score_weights", DEFAULT_WEIGHTS), metrics["val"].keys(), sigma)
+    yield f"Score = {formula}. The validation split selected the model; the test split was not used for any decision."
     if "seeds" in metrics:
         seeds = metrics["seeds"]
         yield (
             f"Over {len(seeds['scores'])} seeds the mean validation score is {seeds['mean']:.3f}, 95 % interval "
             f"{seeds['low']:.3f} to {seeds['high']:.3f}."
         )
-
-
-def _formula(metrics: Mapping[str, Any]) -> str:
-    """Return the formula of the score over the metrics that have labels."""
-    sigma = f"{metrics['sigma_depth']:.3f} (the standard deviation of the validation depth)"
-    return describe_score(metrics.get("score_weights", DEFAULT_WEIGHTS), metrics["val"].keys(), sigma)
 
 
 def _limits(about: Mapping[str, Any], metrics: Mapping[str, Any]) -> Iterator[str]:

@@ -95,7 +95,8 @@ class RunMirror:
         """Copy changed files, and delete those that are gone; raise RunDirError if another process copies the run."""
         if not is_claimed(self.folder):
             return
-        self._check_owner()
+        if self._owner and (other := _get_owner(self._place.read("run.json"))) != self._owner:
+            raise RunDirError(f"{self.uri}: {_describe(other)} continues this run, so this process no longer copies it")
         ready = len(self._waiting)
         found = {name: state for name, state in self._own.list_files().items() if _is_record(name)}
         ordered = self._read_ordered(found)
@@ -111,11 +112,6 @@ class RunMirror:
         self._stored = found
         for _ in range(ready):
             self._waiting.popleft()()
-
-    def _check_owner(self) -> None:
-        """Raise RunDirError if another process has copied the run since the last copy of this one."""
-        if self._owner and (other := _get_owner(self._place.read("run.json"))) != self._owner:
-            raise RunDirError(f"{self.uri}: {_describe(other)} continues this run, so this process no longer copies it")
 
     def _read_ordered(self, found: dict[str, tuple[int, int]]) -> dict[str, bytes]:
         """Return the ORDERED files that have changed, and update their sizes and times in `found`."""

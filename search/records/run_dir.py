@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from data.runtime.cli import parse_path, to_printable
 from data.runtime.files import cache_dir, sync, write_atomically
@@ -159,7 +159,10 @@ def append_line(path: Path, content: Mapping[str, Any], *, durable: bool = False
     With `durable` the file is on the disk before the function returns.
     """
     with path.open("ab+") as file:
-        torn = file.tell() > 0 and _last_byte(file) != b"\n"
+        torn = False
+        if file.tell() > 0:
+            file.seek(-1, os.SEEK_END)
+            torn = file.read(1) != b"\n"
         file.write(b"\n" * torn + json.dumps(content).encode() + b"\n")
         if durable:
             sync(file)
@@ -206,8 +209,3 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def write_text(path: Path, text: str, *, durable: bool = False) -> None:
     """Write a UTF-8 text file atomically; see `write_atomically`."""
     write_atomically(path, lambda file: file.write(text.encode()), durable=durable)
-
-
-def _last_byte(file: BinaryIO) -> bytes:
-    file.seek(-1, os.SEEK_END)
-    return file.read(1)

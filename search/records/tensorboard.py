@@ -60,7 +60,8 @@ class TensorBoard:
 
     def finish(self, record: TrialRecord) -> None:
         """Add the hyperparameters with the last score and close the file."""
-        plain = {name: _plain(value) for name, value in {"stage": record.stage, **record.config}.items()}
+        config = {"stage": record.stage, **record.config}
+        plain = {name: str(value) if isinstance(value, list) else value for name, value in config.items()}
         self._add(record, [(0, each) for each in hparams(plain, {_tag("score"): record.metrics.get("score", 0.0)})])
         self._files.pop(record.trial_id).close()
 
@@ -80,7 +81,3 @@ def _tag(name: str) -> str:
     if name == "lr":
         return "lr/epoch"
     return name.replace("train_", "loss/") if name.startswith("train_") else f"metrics/{name}"
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, list | tuple) else value

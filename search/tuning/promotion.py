@@ -64,10 +64,11 @@ def promote(
     `excluded` trials have been promoted already, or their weights are gone. `finalists` are the trials that the last
     stage of an extended run has trained before: unless the best record is newer, the best of them is continued.
     """
-    if finalists and not _is_best_newer(records, finalists):
-        kept = [r for r in rank_trials(finalists) if r.trial_id not in excluded]
-        if kept and records:
-            return kept[:1]
+    latest_s = max((r.started_s for r in finalists), default=math.inf)
+    is_best_newer = any(best.started_s > latest_s for best in rank_trials(records)[:1])
+    kept = [r for r in rank_trials(finalists) if r.trial_id not in excluded]
+    if kept and records and not is_best_newer:
+        return kept[:1]
     order = order_for_promotion(records, stage.objectives)
     available = [r for r in order if r.trial_id not in excluded]
     if stage.prefers_earlier and available:
@@ -81,11 +82,6 @@ def promote(
     best = [r for r in available if r in included or r in others]
     lower_half = [r for r in order[len(order) // 2 :] if r in available and r not in best]
     return best + select_controls(lower_half, stage.controls, seed=seed)
-
-
-def _is_best_newer(records: Sequence[TrialRecord], finalists: Sequence[TrialRecord]) -> bool:
-    """Return whether the best record began after all finalists."""
-    return any(best.started_s > max(r.started_s for r in finalists) for best in rank_trials(records)[:1])
 
 
 def select_controls(records: Sequence[TrialRecord], count: int, *, seed: int) -> list[TrialRecord]:

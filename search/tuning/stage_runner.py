@@ -217,10 +217,11 @@ class StageRunner:
             "entrants": [record.trial_id for record in parents],
         }
         self.run_state.begin_stage(stage.name, plan)
+        promoted = [f"{r.trial_id} ({r.config['model/arch']}, score {r.score:.3f})" for r in parents]
         trials = {
             "search": f"search with {format_count(self.resources.cluster.workers, 'worker')}",
             "fixed": format_count(len(self.configs), "fixed configuration"),
-            "promote": f"promoted {', '.join(map(_name_promoted, parents)) or 'none'}",
+            "promote": f"promoted {', '.join(promoted) or 'none'}",
             "repeat": f"{len(parents)} with other seeds",
         }
         end = self.run_state.began + (self.resources.budget.wall_s or 0)
@@ -245,7 +246,3 @@ class StageRunner:
             metrics["rank_correlation_with_previous_stage"] = correlate_ranks(*scores)
         self.run_state.end_stage(metrics)
         self.console.finish()
-
-
-def _name_promoted(record: TrialRecord) -> str:
-    return f"{record.trial_id} ({record.config['model/arch']}, score {record.score:.3f})"

@@ -115,7 +115,9 @@ def find_checkpoints(place: Place, unfinished: Mapping[str, int], *, trial: str 
     incomplete file, or a checkpoint that it had not reported yet; the previous checkpoint then still exists.
     """
     newest: dict[str, Checkpoint] = {}
-    for path in _list_states(place):
+    states = [entry for entry in place.list_entries() if entry.base_name == STATE_FILE]
+    states.sort(key=lambda entry: (entry.mtime_ns, entry.path))  # some storages give times in whole seconds only
+    for path in (entry.path for entry in states):
         trial_id, folder = _get_trial(path), path.rpartition("/")[0]
         if trial not in ("", trial_id) or not _is_whole(place, path):
             continue
@@ -124,12 +126,6 @@ def find_checkpoints(place: Place, unfinished: Mapping[str, int], *, trial: str 
         if state is None or state["epoch"] <= unfinished[trial_id]:
             newest[trial_id] = checkpoint
     return newest
-
-
-def _list_states(place: Place) -> list[str]:
-    """Return the paths of all states, the oldest first; some storages give times in whole seconds only."""
-    found = [entry for entry in place.list_entries() if entry.base_name == STATE_FILE]
-    return [entry.path for entry in sorted(found, key=lambda entry: (entry.mtime_ns, entry.path))]
 
 
 def _is_whole(place: Place, path: str) -> bool:

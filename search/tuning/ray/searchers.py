@@ -79,7 +79,8 @@ class FeasibleOptunaSearch(Searcher):
                 self._trials[trial_id] = self._continued.pop(spec.trial_id)
             return {"spec": spec}
         if not (self._prepared or self._ask()) or self._closed(self._started):
-            self._drop_prepared()
+            while self._prepared:  # there is no time for them
+                self.study.tell(self._prepared.popleft()[0], state=TrialState.FAIL)
             return FINISHED
         trial, config = self._prepared.popleft()
         self._trials[trial_id] = trial
@@ -111,11 +112,6 @@ class FeasibleOptunaSearch(Searcher):
             self.study.tell(trial, state=TrialState.PRUNED)
         self._exhausted = True
         return False
-
-    def _drop_prepared(self) -> None:
-        """Close Optuna's trials of the configurations for which no time is left."""
-        while self._prepared:
-            self.study.tell(self._prepared.popleft()[0], state=TrialState.FAIL)
 
     def _accepts(self, trial: optuna.Trial, config: TrialConfig, rejections: int) -> bool:
         """Return whether to train a configuration; record the constraints that it violates in Optuna's trial."""

@@ -55,11 +55,6 @@ class Tracker:
         self._thread = threading.Thread(target=self._pass_on, daemon=True)  # must not keep the process alive
         self._thread.start()
 
-    def _open(self) -> None:
-        os.environ.update({name: os.environ.get(name, value) for name, value in DEFAULTS.items()})
-        self._callback = build_callback(self.address, self.folder.name)
-        self._callback.setup()
-
     def start(self, record: TrialRecord, raw: RawBatch | None) -> None:
         """Report a trial that starts, with its settings; one that continues on another worker is known already."""
         del raw
@@ -101,7 +96,9 @@ class Tracker:
 
     def _pass_on(self) -> None:
         try:
-            self._open()
+            os.environ.update({name: os.environ.get(name, value) for name, value in DEFAULTS.items()})
+            self._callback = build_callback(self.address, self.folder.name)
+            self._callback.setup()
             while (event := self._events.get()) is not None:
                 event()
         except Exception as error:

@@ -247,19 +247,15 @@ class Reporter:
         recorded = {name: value for name, value in metrics.items() if name != "predictions"}
         self.rates = []
         result = {**top_level, **logged, "metrics": UserDict({**recorded, **self.constants})}
-        if not self._is_saved(metrics):
+        stage, late = self.context.stage, time.monotonic() - self.saved_at >= self.context.checkpoint_s
+        at_rung = stage.early_stopping and metrics["epoch"] in list_rungs(stage.epochs)
+        if not (late or at_rung or metrics["last"]):
             tune.report(result)
             return
         with tempfile.TemporaryDirectory() as folder:
             torch.save(state(), Path(folder) / STATE_FILE)
             self.context.call(partial(tune.report, result, checkpoint=tune.Checkpoint.from_directory(folder)))
         self.saved_at = time.monotonic()
-
-    def _is_saved(self, metrics: Mapping[str, Any]) -> bool:
-        """Return whether the state of an epoch is saved."""
-        stage, late = self.context.stage, time.monotonic() - self.saved_at >= self.context.checkpoint_s
-        at_rung = stage.early_stopping and metrics["epoch"] in list_rungs(stage.epochs)
-        return late or bool(metrics["last"]) or at_rung
 
 
 def thin_rates(rates: Sequence[tuple[int, float]]) -> Rates:

@@ -160,11 +160,9 @@ class Overtime(tune.Stopper):
     def stop_all(self) -> bool:
         """Return whether the time is over."""
         late_s = time.monotonic() - self.deadline
-        return late_s > WAIT_S or (late_s > 0 and self._needs_no_more())
-
-    def _needs_no_more(self) -> bool:
         reported = [record for record in self.recorder.table.records.values() if record.metrics]
-        return bool(reported) and all(record.status for record in reported)
+        needs_no_more = bool(reported) and all(record.status for record in reported)
+        return late_s > WAIT_S or (late_s > 0 and needs_no_more)
 
 
 def run_experiment(
@@ -188,7 +186,9 @@ def run_experiment(
     watch = [NodeWatch(limiter, count_workers, recorder.report)] if count_workers else []
     skip_usage_statistics()
     rotate_futures()
-    trainable = tune.with_resources(Worker, _request_resources)
+    trainable = tune.with_resources(
+        Worker, lambda params: tune.PlacementGroupFactory([dict(params["spec"].context.resources)])
+    )
     trainable.__name__ = trainable.__qualname__ = Worker.__name__  # the name that Ray's dashboard shows
     tune.Tuner(
         trainable,
@@ -210,11 +210,6 @@ def run_experiment(
             failure_config=FailureConfig(max_failures=0),  # `RecordCallback` hands out trials again
         ),
     ).fit()
-
-
-def _request_resources(params: dict[str, Any]) -> tune.PlacementGroupFactory:
-    spec: TrialSpec = params["spec"]
-    return tune.PlacementGroupFactory([dict(spec.context.resources)])
 
 
 def _name_trial(trial: Trial) -> str:
