@@ -175,9 +175,8 @@ def measure_kept_bytes(model: Network, px: int) -> list[int]:
 def estimate_training_mib(config: ModelConfig, px: int) -> float:
     """Return the MiB that one more image in a training batch needs, in float32; bfloat16 needs half to nine tenths.
 
-    The sum covers the activations that autograd keeps, the gradients before and after the largest layer, and the loss.
-    A test keeps it between 0.95 and 1.3 times the allocator's peak. Weights, their gradients and AdamW's moments add 16
-    bytes per parameter and trial.
+    The sum covers the activations that autograd keeps, the gradients before and after the largest layer, and the loss;
+    a test keeps it between 0.95 and 1.3 times the allocator's peak. Weights and optimizer are not included.
     """
     found = probe(config)
     return (found.tiles(px) * (found.kept_bytes + 2 * found.largest_bytes) + LOSS_MAPS * 4 * px**2) / 2**20

@@ -229,12 +229,10 @@ def checkerboard(maps: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:
     """Strength of the patterns of period 2 and 4 in each image, as their std in the unit of the maps.
 
     It is the power at these periods beyond that at the neighbouring periods 8 and 8/3: the spectrum of a scene,
-    including edges, falls with the frequency, and only a pattern makes it rise again. No ground truth is needed: a
-    smooth map, a sharp outline or blocks of repeated pixels give 0, a black and white checkerboard gives 0.5, and
-    stripes give 0.35. Patterns weaker than 0.01 are hidden by outlines. It is a std rather than a share of the energy
-    because all networks predict the same scenes in the same unit.
-
-    The maps are predictions of at least 16 px a side; the mean over channels is taken.
+    including edges, falls with the frequency, and only a pattern makes it rise again. A smooth map, a sharp outline or
+    blocks of repeated pixels give 0, a black and white checkerboard gives 0.5, and stripes give 0.35. Patterns weaker
+    than 0.01 are hidden by outlines. The maps are predictions of at least 16 px a side; the mean over channels is
+    taken.
 
     Source: Odena et al. 2016, doi:10.23915/distill.00003, for the artefact; the metric is this project's.
     """

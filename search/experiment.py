@@ -76,12 +76,9 @@ class Experiment:
     def run(self) -> dict[str, Any]:
         """Run all stages; return the content of best/metrics.json.
 
-        Raises:
-            RunInterruptedError: The user stopped the run.
-            StageFailedError: Every trial of a stage failed.
-            DiskFullError: A disk is full; the state of the run becomes "stopped", as after StorageError.
-            StorageError: The storage did not answer, even after all retries.
-            NoModelError: No trial ended with a model, or no network of the search meets the user's constraints.
+        Raise RunInterruptedError if the user stopped the run, StageFailedError if every trial of a stage failed,
+        NoModelError without any model, and DiskFullError or StorageError, after which the state of the run is "stopped"
+        too.
         """
         self.interrupt.listen()
         with ExitStack() as cleanup:

@@ -1,17 +1,11 @@
 """Configurations without a search: named recipes, and grids of configurations from a JSON file.
 
 Recipes are the original study's networks, losses and policies at its widths, and the portfolio. Names joined by
-"+" are merged: `resnet18_ed+l1_ms_ssim` is the study's ResNet18 with its last loss. A grid lists configurations:
-
-    [{"recipe": "unet", "model/width": 8},
-     {"recipe": "residual", "product": {"optim/lr": [0.01, 0.003], "loss/balance": ["fixed", "adaptive"]}}]
-
-An entry starts from its recipe, if it names one. Keys `section/field`, or whole sections as in best/config.json,
-replace its values, and `product` gives one configuration for each combination of its lists.
+"+" are merged: `resnet18_ed+l1_ms_ssim` is the study's ResNet18 with its last loss. An entry of a grid starts from its
+recipe, if it names one. Keys `section/field`, or whole sections as in best/config.json, replace its values, and
+`product` gives one configuration for each combination of its lists; see search/README.md.
 
     python -m search.config.recipes          prints the recipes' costs as a table
-
-Source: the course study that this project grew from; see README, Sources.
 """
 
 import itertools

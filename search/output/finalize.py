@@ -108,8 +108,7 @@ def write_model(
     """Write a model folder from a trial's checkpoint; return the content of its metrics.json.
 
     The model is measured on each of `splits` that the data contain; only the best model uses the test split. Each split
-    is packed and measured within its share of the time until `deadline`, a moment of time.monotonic(). `more` is added
-    to metrics.json.
+    has its share of the time until `deadline`, a moment of time.monotonic(). `more` is added to metrics.json.
     """
     state, first, px = load_state(checkpoint), data_module.first, int(record.metrics["px"])
     assert state is not None and first is not None
@@ -185,9 +184,9 @@ def list_pareto_front(
 ) -> list[dict[str, Any]]:
     """Return the Pareto front of score against parameters, multiply-adds and latency, best score first.
 
-    Candidates are the trials with a model, only the best one for each network and image size. Trials of the search,
-    which used only part of the data, are candidates only in a run without other models. Multiply-adds and latency are
-    at the model's own image size; after `deadline` no further latency is measured.
+    Candidates are the best trial with a model for each network and image size; trials of the search, which used only
+    part of the data, only in a run without other models. Costs are at the model's own image size; after `deadline` no
+    further latency is measured.
     """
     models = [[r for r in table.list_ended(stage.name) if r.trial_id in checkpoints] for stage in stages]
     networks: dict[tuple[ModelConfig, int], TrialRecord] = {}

@@ -69,10 +69,9 @@ def write_model_folder(
 ) -> dict[str, Any]:
     """Write model.safetensors, config.json, metrics.json, README.md, samples.png; return the content of metrics.json.
 
-    `splits` are packs: "val", and "test" if the data have a test split; `sizes` counts all images of each. After
-    `deadline`, a moment of time.monotonic(), no further image is measured; metrics.json states the number of measured
-    images. `leaks` is True if validation shares backgrounds with training (`--split random`). `more` is added to
-    metrics.json.
+    `splits` are packs: "val", and "test" if the data have one; `sizes` counts all images of each. After `deadline`, a
+    moment of time.monotonic(), no further image is measured. `leaks` is True if validation shares backgrounds with
+    training (`--split random`). `more` is added to metrics.json.
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_model(trained, folder)

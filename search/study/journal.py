@@ -19,12 +19,12 @@ _WAITING = (TrialState.WAITING,)
 
 
 class RunJournal(BaseJournalBackend):
-    """A journal for Optuna without a lock, and without fsync after each of the thirty lines of a trial.
+    """A journal for Optuna, in the format of its own backend, without a lock and without fsync after each line.
 
-    One process holds the run folder and each line is one write, so no lock is needed; the lock of a killed process
-    would delay the next one by half a minute. A power failure may lose the last lines; trials.jsonl keeps the trials.
-    An incomplete last line of a killed process is removed. The file is in the format of Optuna's own backend. The file
-    is read only if another object has written to it, because Optuna asks for the entries seventy times per trial.
+    One process holds the run folder and each line is one write; the lock of a killed process would delay the next one
+    by half a minute. A power failure may lose the last lines; trials.jsonl keeps the trials. An incomplete last line is
+    removed. The file is read only if another object has written to it, because Optuna asks for the entries seventy
+    times per trial.
     """
 
     def __init__(self, path: Path) -> None:

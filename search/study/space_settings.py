@@ -37,8 +37,7 @@ def read_space(configured: Mapping[str, Any], encoder: EncoderWeights | None = N
 
     `configured` gives for each name a list of values, one value, or a table of low, high, log and step (absent keys
     keep their defaults); "remove" lists parameters that are not searched. The weights fix the encoder and add its
-    learning rate to the search. Raise ConfigError if a name is unknown (the nearest is given), or a value is not
-    allowed.
+    learning rate to the search. Raise ConfigError if a name is unknown or a value is not allowed.
     """
     removed = configured.get(REMOVE, [])
     if not isinstance(removed, list):

@@ -125,10 +125,10 @@ def run_range_test(
 def find_steepest_slope(rates: Sequence[float], losses: Sequence[float]) -> SteepestSlope | None:
     """Return the line where the loss falls fastest over the logarithm of the rate; None if it does not clearly fall.
 
-    Lines are least-squares fits to a quarter of the steps, since losses of single batches differ by more than one step
-    changes them.
-    Source: the "steepest gradient" of Howard and Gugger 2020, arXiv:2002.04688; the line fit and its significance test
-    are not from that paper.
+    Lines are fitted to a quarter of the steps, since losses of single batches differ by more than one step changes
+    them.
+
+    Source: the "steepest gradient" of Howard and Gugger 2020, arXiv:2002.04688; the line fit and its test are not.
     """
     logs, values = np.log(np.asarray(rates)), np.asarray(losses)
     window = max(8, round(WINDOW * len(values)))

@@ -81,10 +81,7 @@ def fit(
     epochs or `limit` seconds. `recorded_clock` contains the clock readings of a training to reproduce, one list per
     epoch; they replace the time. `policy` replaces the learning-rate policy of `config`.
 
-    Raises:
-        TrialDivergedError: A loss or a score is not finite.
-        TrialOutOfMemoryError: Not even one image fits into memory.
-        ConfigError: The network starts from published weights that cannot be read.
+    Raise TrialDivergedError, TrialOutOfMemoryError, or ConfigError if published weights cannot be read.
     """
     trainer = Trainer(config, data, plan, limit=limit, recorded_clock=recorded_clock, policy=policy)
     if resume is not None:

@@ -100,7 +100,7 @@ def allocate(
 
     `remaining_s` is None without a deadline, `trials` for a search, which continues until its time is over.
     `throughput` is that of one trial. A first stage gets as many images as its time allows, unless `most_images` is
-    given.
+    set.
     """
     cap_s = compute_trial_cap(stage, remaining_s, trials, workers)
     if most_images is None and stage.is_first:
@@ -113,8 +113,7 @@ def compute_trial_cap(stage: Stage, remaining_s: float | None, trials: int | Non
     """Return the seconds that one trial of a stage may train; None without a deadline.
 
     Trials take equal time in rounds of one trial per worker; a search (`trials` is None) has `full_trials`. With early
-    stopping most trials of a search end sooner, so rounds need not be complete, but each worker has time for two
-    trials.
+    stopping rounds need not be complete, because most trials end sooner, but each worker has time for two trials.
     """
     if remaining_s is None:
         return None

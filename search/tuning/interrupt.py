@@ -26,20 +26,14 @@ class RunInterruptedError(Exception):
 
 
 class Interrupt:
-    """Stops the run cleanly on SIGINT, SIGTERM or SIGHUP, and from a thread if Ray blocks the main thread.
-
-    Attributes:
-        requested: True once a signal asked the run to stop.
-        tuning: True while Ray Tune runs; a signal at any other time raises RunInterruptedError at once.
-        servers: Addresses of Ray's servers, without which the run cannot continue.
-        deadline: Moment of time.monotonic() at which the run must have ended.
-    """
+    """Stops the run cleanly on SIGINT, SIGTERM or SIGHUP, and from a thread if Ray blocks the main thread."""
 
     def __init__(self, run_state: RunState, console: RunConsole) -> None:
         self.run_state, self.console = run_state, console
-        self.requested = self.tuning = False
-        self.servers: Sequence[str] = ()
-        self.deadline = float("inf")
+        self.requested = False  # True once a signal asked the run to stop
+        self.tuning = False  # True while Ray Tune runs; at any other time a signal raises RunInterruptedError at once
+        self.servers: Sequence[str] = ()  # addresses of Ray's servers, without which the run cannot continue
+        self.deadline = float("inf")  # moment of time.monotonic() at which the run must have ended
         self._ended = threading.Event()
 
     def listen(self) -> None:

@@ -28,9 +28,8 @@ def select_pareto_front(
 def order_for_promotion(records: Sequence[TrialRecord], objectives: Sequence[str]) -> list[TrialRecord]:
     """Return the ranked records; with several objectives, those of the Pareto front come first.
 
-    The trial with the best score is first; each further trial adds the most hypervolume to the trials before it. The
-    hypervolume is measured from the score of a constant guess (0) and from the highest costs of the records, with costs
-    on a logarithmic scale.
+    The best score is first; each further trial adds the most hypervolume to those before it, measured from the score of
+    a constant guess (0) and from the highest costs of the records, with costs on a logarithmic scale.
     """
     order, costs = rank_trials(records), objectives[1:]
     if not (costs and order):

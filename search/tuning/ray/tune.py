@@ -175,11 +175,9 @@ def run_experiment(
     count_workers: Callable[[], int] | None = None,
     deadline: float = float("inf"),
 ) -> None:
-    """Run one Ray Tune experiment to its end.
+    """Run one Ray Tune experiment to its end, in a folder `name` beside those of earlier processes.
 
-    At most `workers` trials run at the same time, or as many as `count_workers` returns later.
-
-    `name` is the name of Ray Tune's folder for this process, beside the folders of other checkpoints. Some time after
+    At most `workers` trials run at the same time, or as many as `count_workers` returns later. Some time after
     `deadline`, a moment of time.monotonic(), trials that have not ended are left unfinished.
     """
     place, limiter = recorder.checkpoints.place, ConcurrencyLimiter(searcher, max_concurrent=workers)
