@@ -12,67 +12,64 @@ from search.config.trial import ScheduleConfig
 Policy = Callable[[float], float]
 
 
-def one_cycle(progress: float, *, warmup: float, floor: float) -> float:
-    """Rise by a half cosine from `floor` to 1 during `warmup`, then fall by a half cosine back to `floor`.
+def one_cycle(progress: float, config: ScheduleConfig) -> float:
+    """Rise by a half cosine from the floor to 1 during the warm-up, then fall by a half cosine back to the floor.
 
     Source: Smith and Topin 2018, arXiv:1708.07120 (cosine form as in fastai).
     """
-    if progress < warmup:
-        return _half_cosine(floor, 1.0, progress / warmup)
-    return _half_cosine(1.0, floor, (progress - warmup) / (1.0 - warmup))
+    if progress < config.warmup:
+        return _half_cosine(config.floor, 1.0, progress / config.warmup)
+    return _half_cosine(1.0, config.floor, (progress - config.warmup) / (1.0 - config.warmup))
 
 
-def triangular2(progress: float, *, cycles: int, floor: float) -> float:
-    """Rise and fall linearly `cycles` times between `floor` and a peak that halves each time.
+def triangular2(progress: float, config: ScheduleConfig) -> float:
+    """Rise and fall linearly in each cycle between the floor and a peak that halves each time.
 
     Source: Smith 2017, arXiv:1506.01186, policy "triangular2".
     """
-    cycle = min(int(progress * cycles), cycles - 1)
-    position = progress * cycles - cycle
+    cycle = min(int(progress * config.cycles), config.cycles - 1)
+    position = progress * config.cycles - cycle
     triangle = 1.0 - abs(2.0 * position - 1.0)
-    return floor + (1.0 - floor) * triangle * 0.5**cycle
+    return config.floor + (1.0 - config.floor) * triangle * 0.5**cycle
 
 
-def cosine(progress: float, *, warmup: float, floor: float) -> float:
-    """Rise linearly from `floor` to 1 during `warmup`, then fall by a half cosine to `floor`.
+def cosine(progress: float, config: ScheduleConfig) -> float:
+    """Rise linearly from the floor to 1 during the warm-up, then fall by a half cosine to the floor.
 
     Source: Loshchilov and Hutter 2017, arXiv:1608.03983, without restarts.
     """
-    if progress < warmup:
-        return floor + (1.0 - floor) * progress / warmup
-    return _half_cosine(1.0, floor, (progress - warmup) / (1.0 - warmup))
+    if progress < config.warmup:
+        return config.floor + (1.0 - config.floor) * progress / config.warmup
+    return _half_cosine(1.0, config.floor, (progress - config.warmup) / (1.0 - config.warmup))
+
+
+def one_cycle_then_triangular2(progress: float, config: ScheduleConfig) -> float:
+    """Run one cycle over the first half of the progress, then triangular2 at half the peak."""
+    if progress < 0.5:
+        return one_cycle(2 * progress, config)
+    return max(config.floor, 0.5 * triangular2(2 * progress - 1, config))
 
 
 def exponential(progress: float, *, floor: float) -> float:
     """Rise from `floor` to 1 by the same factor in each step; used only by the range test.
 
-    Source: Smith 2017, arXiv:1506.01186, section 3.3; the exponential form as in Howard and Gugger 2020,
-    arXiv:2002.04688.
+    Source: Smith 2017, arXiv:1506.01186, section 3.3; exponential as in Howard and Gugger 2020, arXiv:2002.04688.
     """
     return float(floor ** (1.0 - progress))
 
 
-def one_cycle_then_triangular2(progress: float, *, warmup: float, cycles: int, floor: float) -> float:
-    """Run one cycle over the first half of the progress, then triangular2 at half the peak."""
-    if progress < 0.5:
-        return one_cycle(2 * progress, warmup=warmup, floor=floor)
-    return max(floor, 0.5 * triangular2(2 * progress - 1, cycles=cycles, floor=floor))
+_FUNCTIONS: dict[str, Callable[[float, ScheduleConfig], float]] = {
+    "one_cycle": one_cycle,
+    "triangular2": triangular2,
+    "cosine": cosine,
+    "constant": lambda progress, config: 1.0,
+    "one_cycle+triangular2": one_cycle_then_triangular2,
+}
 
 
 def compute_lr_factor(config: ScheduleConfig, progress: float) -> float:
     """Return the learning rate as a fraction of its peak; progress is clipped to [0, 1]."""
     return _FUNCTIONS[config.policy](min(max(progress, 0.0), 1.0), config)
-
-
-_FUNCTIONS: dict[str, Callable[[float, ScheduleConfig], float]] = {
-    "one_cycle": lambda p, c: one_cycle(p, warmup=c.warmup, floor=c.floor),
-    "triangular2": lambda p, c: triangular2(p, cycles=c.cycles, floor=c.floor),
-    "cosine": lambda p, c: cosine(p, warmup=c.warmup, floor=c.floor),
-    "constant": lambda p, c: 1.0,
-    "one_cycle+triangular2": lambda p, c: one_cycle_then_triangular2(
-        p, warmup=c.warmup, cycles=c.cycles, floor=c.floor
-    ),
-}
 
 
 def _half_cosine(start: float, end: float, part: float) -> float:
