@@ -72,13 +72,9 @@ class PretrainedNetwork(Network):
     def train(self, mode: bool = True) -> "PretrainedNetwork":
         """Set training mode; frozen modules and frozen batch norms stay in evaluation mode."""
         super().train(mode)
-        for frozen in self.frozen_modules():
-            frozen.eval()
-        if self.config.freeze_norm:
-            for encoder in self.encoder_modules().values():
-                for module in encoder.modules():
-                    if isinstance(module, Norm):
-                        module.eval()
+        norms = [m for part in self.encoder_modules().values() for m in part.modules() if isinstance(m, Norm)]
+        for module in [*self.frozen_modules(), *(norms if self.config.freeze_norm else [])]:
+            module.eval()
         return self
 
     def frozen_modules(self) -> list[nn.Module]:

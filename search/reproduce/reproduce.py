@@ -167,7 +167,6 @@ class Comparison:
 
     def on_step(self, rate: float, loss: Tensor) -> None:
         """Show the progress of the training."""
-        del rate, loss
         self._steps += 1
         self.progress(self._steps, self.history.steps)
 

@@ -57,7 +57,6 @@ class Tracker:
 
     def start(self, record: TrialRecord, raw: RawBatch | None) -> None:
         """Report a trial that starts, with its settings; one that continues on another worker is known already."""
-        del raw
         if record.trial_id in self._trials:
             return
         run, name = self.folder.name, f"{record.trial_id}_{record.config['model/arch']}"
@@ -71,7 +70,6 @@ class Tracker:
         self, record: TrialRecord, *, rates: Iterable[tuple[int, float]] = (), pictures: np.ndarray | None = None
     ) -> None:
         """Report the metrics of an epoch."""
-        del rates, pictures
         trial, epoch = self._trials[record.trial_id], int(record.metrics["epochs"])
         numbers = {k: v for k, v in record.metrics.items() if isinstance(v, int | float) and math.isfinite(v)}
         self._put(lambda: self._callback.log_trial_result(epoch, trial, {**numbers, TRAINING_ITERATION: epoch}))

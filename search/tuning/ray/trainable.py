@@ -233,7 +233,6 @@ class Reporter:
 
     def on_step(self, rate: float, loss: Tensor) -> None:
         """Keep the learning rate of one step."""
-        del loss
         self.steps += 1
         self.rates.append((self.steps, rate))
 
