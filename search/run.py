@@ -26,7 +26,8 @@ from data.runtime.process import count_cores, prepare_process
 from data.runtime.progress import progress_bar
 from data.runtime.storage import StorageError, parse_location
 from models.config import ConfigError
-from search.checks import build_options, check_workers, find_folders, open_data, register_plugins, select_gpus
+from search.command_line import checks
+from search.command_line.settings import add_settings, format_settings, parse_arguments
 from search.config.budget import Budget, BudgetError, extend_budget, parse_budget
 from search.config.options import RunOptions, add_options
 from search.config.plugins import add_plugin_option, find_copy, hash_by_name, load_plugins
@@ -44,7 +45,6 @@ from search.records.run_dir import (
 )
 from search.records.run_state import RunState, read_run_json, resume_run_state
 from search.records.trials import TrialTable
-from search.settings import add_settings, format_settings, parse_arguments
 
 if TYPE_CHECKING:  # imports torch
     from data.data_module import DataModule
@@ -126,12 +126,12 @@ def _start(args: argparse.Namespace) -> int:
     out = args.out = args.out or parse_path("runs") / time.strftime("%Y%m%d-%H%M%S")
     check_free(out)
     with progress_bar("checking the options"):
-        options = build_options(args, budget)
+        options = checks.build_options(args, budget)
     if args.dry_run:
         return _estimate(args, options)
     if options.storage:
         options = replace(options, storage=claim_storage(options.storage, out))
-    data_module = open_data(args, options)
+    data_module = checks.open_data(args, options)
     copied = argparse.Namespace(**vars(args) | {"out": None})
     copies = {"settings.toml": lambda: format_settings(build_parser(), copied).encode()}  # imports torch, so not yet
     copies |= {f"plugins/{name}": find_copy(name, sha256).read_bytes for name, sha256 in options.plugins.items()}
@@ -144,9 +144,9 @@ def _estimate(args: argparse.Namespace, options: RunOptions) -> int:
     from data.runtime.parallel import MAX_TOGETHER, start_processes
 
     with start_processes(min(args.workers or count_cores(), MAX_TOGETHER), "search.training.throughput") as pool:
-        data_module = open_data(args, options)
+        data_module = checks.open_data(args, options)
         with progress_bar("loading torch"):
-            from search.dry_run import print_estimate
+            from search.command_line.dry_run import print_estimate
 
         print_estimate(options, data_module, pool, args.out)
     return 0
@@ -158,7 +158,7 @@ def _resume(args: argparse.Namespace) -> int:
     with progress_bar("reading the run"):
         args.resume, storage = fetch_run(args.resume)
     extended = args.budget is not None
-    register_plugins(read_run_json(args.resume, extended=extended)["options"].get("plugins", {}), args.resume)
+    checks.register_plugins(read_run_json(args.resume, extended=extended)["options"].get("plugins", {}), args.resume)
     with hold(args.resume):
         content = read_run_json(args.resume, extended=extended)  # another process may have ended meanwhile
         if content["state"] == "done" and not extended:
@@ -169,8 +169,8 @@ def _resume(args: argparse.Namespace) -> int:
             options.encoder_weights.restore()
         if extended:
             options = replace(options, budget=_extend(options.budget, parse_budget(args.budget), content, table))
-        options = replace(options, workers=check_workers(args) or options.workers, storage=storage)
-        select_gpus(options.gpus, args.address)
+        options = replace(options, workers=checks.check_workers(args) or options.workers, storage=storage)
+        checks.select_gpus(options.gpus, args.address)
         written = (args.resume / "run.json").read_bytes()
         run_state = resume_run_state(args.resume, content, now=BEGAN, options=options.to_dict(), extended=extended)
         run_state.start_clock()  # a process that is killed during start-up counts too
@@ -178,7 +178,7 @@ def _resume(args: argparse.Namespace) -> int:
             with progress_bar("loading torch"):
                 from data.data_module import load_data_module
 
-            data_module = load_data_module(content, find_folders(args.data or options.sources))
+            data_module = load_data_module(content, checks.find_folders(args.data or options.sources))
         except Exception:  # no stage has begun
             run_state.withdraw(written)
             raise

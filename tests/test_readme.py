@@ -86,8 +86,8 @@ def test_every_search_command_of_the_readmes_is_parsed(page, line):
 
 
 def test_settings_file_of_the_search_readme_is_read(tmp_path):
+    from search.command_line.settings import parse_arguments
     from search.run import build_parser
-    from search.settings import parse_arguments
     from search.study.space_settings import simplify_space
 
     text = (ROOT / "search" / "README.md").read_text(encoding="utf-8")

@@ -71,7 +71,7 @@ def _role(folder: str) -> Any:
 class RunOptions:
     """Options of a run. A field with a flag is an option of search/run.py; its help text describes it.
 
-    Every option can also be set in a settings file (`search.settings`), under the name of its field.
+    Every option can also be set in a settings file (`search.command_line.settings`), under the name of its field.
     """
 
     budget: Budget  # limit for all processes of the run together

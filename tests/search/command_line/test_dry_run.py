@@ -11,12 +11,12 @@ from rich.console import Console
 from data.data_module import DataModule
 from data.pack.shards import record_type
 from models.cost import Throughput
-from search import dry_run as plan
+from search.command_line import dry_run as plan
+from search.command_line.dry_run import Machine, estimate_stages, judge_budget, measure_decoding_speed, print_table
 from search.config.budget import parse_budget
 from search.config.constraints import Constraints
 from search.config.options import RunOptions
 from search.config.stages import build_stages
-from search.dry_run import Machine, estimate_stages, judge_budget, measure_decoding_speed, print_table
 from search.run import main
 from search.tuning.ray.resources import Cluster
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from models.build import ARCHITECTURES
-from search.checks import build_options
+from search.command_line.checks import build_options
+from search.command_line.settings import COMMAND_ONLY, format_settings, parse_arguments
 from search.config.budget import parse_budget
 from search.config.options import RunOptions
 from search.config.stages import build_stages
 from search.run import build_parser, main
-from search.settings import COMMAND_ONLY, format_settings, parse_arguments
 from search.study.space_settings import simplify_space
 
 FIVE = parse_budget("5m")
