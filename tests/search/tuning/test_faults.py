@@ -16,11 +16,10 @@ from search.records.run_state import RunState
 from search.records.trials import TrialTable
 from search.tuning.ray import session
 from search.tuning.ray.checkpoints import CheckpointStore
-from search.tuning.ray.failures import MAX_RETRIES
 from search.tuning.ray.scheduler import StageScheduler
 from search.tuning.ray.searchers import FixedSearcher, StageChain
 from search.tuning.ray.trainable import StageContext, build_trial_spec
-from search.tuning.ray.tune import WAIT_S, Overtime, RecordCallback, run_experiment
+from search.tuning.ray.tune import MAX_RETRIES, WAIT_S, Overtime, RecordCallback, run_experiment
 from tests.trials import make_record
 
 EPOCHS = 3

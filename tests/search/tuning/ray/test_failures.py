@@ -7,7 +7,7 @@ from ray import cloudpickle
 from ray.exceptions import ActorDiedError, RayTaskError
 
 from data.runtime.storage import StorageError
-from search.tuning.ray.failures import read_failure
+from search.tuning.ray.tune import read_failure
 
 TEXT = "Traceback (most recent call last)\n  the last line\n"
 
