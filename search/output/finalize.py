@@ -23,7 +23,7 @@ from search.records.trials import TrialRecord, TrialTable
 from search.tuning.promotion import group_finalists, rank_trials, select_pareto_front
 from search.tuning.rank_correlation import compute_mean_interval
 from search.tuning.ray.checkpoints import Checkpoint, CheckpointStore
-from search.tuning.ray.trainable import load_state
+from search.tuning.ray.trial_spec import load_state
 
 MAX_MEASURED = 2000  # images of each split on which a final model is measured
 FRONT_SHARE = 0.15  # fraction of the final time for the latencies of the Pareto front

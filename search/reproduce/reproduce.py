@@ -24,7 +24,7 @@ from search.records.trials import TrialRecord, TrialTable
 from search.training.micro_batches import TrialOutOfMemoryError
 from search.training.trainer import FitPlan, State, TrialDivergedError, fit
 from search.tuning.ray.checkpoints import find_checkpoints
-from search.tuning.ray.trainable import load_state
+from search.tuning.ray.trial_spec import load_state
 
 PACKAGES = ("torch", "numpy", "albumentations", "opencv-python-headless")  # packages whose versions affect the metrics
 NOT_COMPARED = {"train_s", "fit_s", "predictions", "replay"}  # times, and report entries that are not metrics

@@ -10,7 +10,7 @@ from search.records.run_state import RunState
 from search.records.trials import TrialTable
 from search.study.journal import repair_journal
 from search.tuning.ray.checkpoints import CheckpointStore, find_checkpoints, is_reduced
-from search.tuning.ray.trainable import load_state, read_outcome
+from search.tuning.ray.trial_spec import load_state, read_outcome
 
 
 def resume_trials(

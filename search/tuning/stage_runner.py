@@ -21,7 +21,7 @@ from search.tuning.promotion import promote, rank_trials
 from search.tuning.rank_correlation import correlate_ranks
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.searchers import FeasibleOptunaSearch, FixedSearcher
-from search.tuning.ray.trainable import StageContext
+from search.tuning.ray.trial_spec import StageContext
 from search.tuning.stage_setup import (
     LrRanges,
     RunResources,

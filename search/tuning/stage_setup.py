@@ -41,7 +41,7 @@ from search.training.time_limit import VALIDATION_COST
 from search.tuning.allocation import MIN_MEASURED, StopCriterion, allocate, build_feasibility, compute_trial_cap
 from search.tuning.ray.resources import Cluster
 from search.tuning.ray.searchers import FeasibleOptunaSearch
-from search.tuning.ray.trainable import StageContext, TrialSpec, build_trial_spec
+from search.tuning.ray.trial_spec import StageContext, TrialSpec, build_trial_spec
 
 SPARE = 1.15  # safety factor on the measured training time of a repeat
 TESTED_RECIPE = "quick_residual"  # trained by --find-lr: small, and learns in seconds

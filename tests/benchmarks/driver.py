@@ -48,8 +48,8 @@ from search.tuning.ray import tune as ray_tune
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.scheduler import StageScheduler
 from search.tuning.ray.searchers import StageChain
+from search.tuning.ray.trainable import Worker
 from search.tuning.ray.tune import RecordCallback, run_experiment
-from search.tuning.ray.worker import Worker
 from search.tuning.stage_setup import RunResources, build_search, build_stage_context
 from tests.benchmarks.simulated import SimulatedRay, describe_cluster, simulate_workers
 

@@ -32,8 +32,7 @@ from ray.tune.result import DONE, RESULT_DUPLICATE, SHOULD_CHECKPOINT, TRAINING_
 
 from search.tuning.ray.resources import Cluster
 from search.tuning.ray.session import configure
-from search.tuning.ray.trainable import train_trial
-from search.tuning.ray.worker import LOGGED, add_ages, split_reports
+from search.tuning.ray.trainable import LOGGED, add_ages, split_reports, train_trial
 
 read_clock = time.process_time  # which other programs do not delay
 Report = tuple[dict[str, Any], tune.Checkpoint | None]

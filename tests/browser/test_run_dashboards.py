@@ -29,7 +29,7 @@ from search.study.space import build_space, suggest
 from search.tuning.allocation import StopCriterion
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.searchers import FeasibleOptunaSearch, StageChain
-from search.tuning.ray.trainable import StageContext, build_trial_spec
+from search.tuning.ray.trial_spec import StageContext, build_trial_spec
 from search.tuning.ray.tune import RecordCallback
 from tests.browser.screenshots import main, take
 

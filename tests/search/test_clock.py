@@ -18,8 +18,8 @@ from search.experiment import Experiment
 from search.records.run_dir import claim
 from search.records.run_state import RunState, resume_run_state
 from search.tuning.allocation import StopCriterion
-from search.tuning.ray import trainable as trial_specs
-from search.tuning.ray.trainable import StageContext
+from search.tuning.ray import trial_spec
+from search.tuning.ray.trial_spec import StageContext
 from tests.waiting import HANG_S, read_reports, wait_for_report
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,7 +67,7 @@ def test_worker_on_this_machine_gets_the_moment_and_another_machine_the_seconds(
         cloudpickle.loads(sent).deadline == deadline
         and cloudpickle.loads(cloudpickle.dumps(context(None))).deadline is None
     )
-    monkeypatch.setattr(trial_specs, "BOOT_ID", "another boot")
+    monkeypatch.setattr(trial_spec, "BOOT_ID", "another boot")
     monkeypatch.setattr(time, "monotonic", lambda: 7.0)
     assert cloudpickle.loads(sent).deadline == pytest.approx(57)
     assert cloudpickle.loads(sent).limit() == pytest.approx(50)

@@ -319,14 +319,15 @@ def test_replay_is_in_the_reports_and_not_in_trials_csv(run):
 def test_failed_trial_reports_its_replay_to_ray(run, config, monkeypatch):
     from search.config.stages import Stage
     from search.tuning.ray import trainable
+    from search.tuning.ray.trial_spec import StageContext, build_trial_spec
 
     reported = []
     monkeypatch.setattr(trainable.tune, "report", lambda result, checkpoint=None: reported.append(result))
     stage = Stage(name="explore", kind="search", fraction=1.0, px=PX, epochs=2)
     data = RunRecords(run).load_data(RunRecords(run).load_history("e0001"))
-    context = trainable.StageContext(stage=stage, data=data, deadline=None, cap_s=None, threads=1, device="cpu")
+    context = StageContext(stage=stage, data=data, deadline=None, cap_s=None, threads=1, device="cpu")
     wild = dataclasses.replace(config.optim, name="sgd", lr=1e30, clip_norm=0.0, momentum=0.0)
-    entry = trainable.build_trial_spec(context, 1, dataclasses.replace(config, optim=wild), seed=0)
+    entry = build_trial_spec(context, 1, dataclasses.replace(config, optim=wild), seed=0)
     trainable.train_trial({"spec": entry})
     assert reported[-1]["failed"].startswith("loss is") and reported[-1]["replay"].keys() == {
         "clock",

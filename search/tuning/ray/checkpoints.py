@@ -15,7 +15,7 @@ from data.runtime.storage import Place, call_with_retries, is_uri, open_place
 from search.records.trials import TrialRecord
 from search.training.trainer import STATE_FILE, State
 from search.tuning.promotion import select_checkpoints
-from search.tuning.ray.trainable import load_state
+from search.tuning.ray.trial_spec import load_state
 
 TAIL_BYTES = 1 << 12  # last bytes of a zip file that are read: enough for the end of its directory
 FINAL_STATE = ("model", "epoch")  # parts of the state that are kept after a trial has ended, without its optimizer

@@ -22,7 +22,7 @@ from search.study.sampler import (
     finish_trial,
     is_trained,
 )
-from search.tuning.ray.trainable import StageContext, TrialSpec, build_trial_spec, read_outcome
+from search.tuning.ray.trial_spec import StageContext, TrialSpec, build_trial_spec, read_outcome
 
 FINISHED: str = Searcher.FINISHED
 

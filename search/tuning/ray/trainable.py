@@ -1,136 +1,35 @@
-"""The specification of a trial, and the Ray Tune trainable that trains it in a worker and reports each epoch."""
+"""The process that trains trials one after the other for Ray Tune, and the reports that it sends."""
 
-import platform
-import random
 import tempfile
 import time
 from collections import UserDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from ray import tune
-from ray.tune.result import DONE
+from ray.actor import exit_actor
+from ray.tune.result import DONE, SHOULD_CHECKPOINT, TIME_TOTAL_S
+from ray.tune.trainable import wrap_function
 from torch import Tensor
 
-from data.data_module import StageData
 from data.runtime.files import cache_dir
 from data.runtime.process import keep_freed_memory
-from data.runtime.storage import call_with_retries, fetch_cached
-from models.cost import Throughput, count_macs, measure_latency_ms, measure_receptive_field, probe
+from data.runtime.storage import fetch_cached
+from models.cost import count_macs, measure_latency_ms, measure_receptive_field, probe
 from search.config.encoder import ENCODERS
-from search.config.stages import Stage, list_rungs
-from search.config.trial import TrialConfig
+from search.config.stages import list_rungs
 from search.training.micro_batches import TrialOutOfMemoryError, is_out_of_memory
 from search.training.trainer import STATE_FILE, FitPlan, State, TrialDivergedError, fit
 from search.tuning.allocation import CONTEXT_MIB, GPU_SHARE, choose_micro_batch_size, count_measurable_images
+from search.tuning.ray.internals import set_process_title
+from search.tuning.ray.trial_spec import StageContext, TrialSpec, load_state
 
-Result = TypeVar("Result")
-
-
-def _read_boot_id() -> str:
-    """Return an id shared by all processes whose time.monotonic() is comparable."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
-    except OSError:  # not Linux
-        return platform.node()
-
-
-BOOT_ID = _read_boot_id()
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageContext:
-    """The settings that all trials of one stage share."""
-
-    stage: Stage
-    data: StageData  # packed arrays, opened again in each worker
-    deadline: float | None  # moment of time.monotonic() by which every trial has ended, or None
-    cap_s: float | None  # the longest training time of one trial in seconds, or None
-    threads: int  # processor threads of one trial
-    device: str
-    devices: float = 1.0  # cores that one trial occupies, or its fraction of a GPU
-    resources: Mapping[str, float] = field(default_factory=lambda: {"CPU": 1})  # reserved by Ray for one trial
-    memory_mib: float | None = None  # memory that one trial may use, in MiB; None if running out of it does no harm
-    # throughput of one trial; None in a search, where infeasible networks are rejected and all trials are validated on
-    # the same images
-    throughput: Throughput | None = None
-    encoder: Path | None = None  # converted weights of --encoder-weights
-    storage: str | None = None  # URI of a storage with the files that this machine's cache may lack
-    idle_ms: float | None = None  # as in Constraints
-    report_s: float = 1.0  # reports of this many seconds are sent to the driver together
-    checkpoint_s: float = 10.0  # a trial is saved at rungs, at its end, and at the first epoch after so many seconds
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the attributes, with the deadline both on this machine's clock and in seconds from now."""
-        clock = None if self.deadline is None else (BOOT_ID, self.deadline, self.deadline - time.monotonic())
-        return self.__dict__ | {"deadline": clock}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore the attributes; another machine, whose clock reads otherwise, counts the seconds from now."""
-        self.__dict__.update(state)
-        if state["deadline"] is not None:
-            boot_id, deadline, left_s = state["deadline"]
-            self.__dict__["deadline"] = deadline if boot_id == BOOT_ID else time.monotonic() + left_s
-
-    def call(self, function: Callable[[], Result]) -> Result:
-        """Call a function that reads or writes a checkpoint; with a storage, repeat it after an error."""
-        return call_with_retries(self.storage, function) if self.storage else function()
-
-    def limit(self, used_s: float = 0.0) -> float | None:
-        """Return the total training time in seconds of a trial that starts, or resumes after `used_s`, now."""
-        bounds = [self.cap_s] if self.cap_s is not None else []
-        if self.deadline is not None:
-            bounds.append(used_s + max(self.deadline - time.monotonic(), 1.0))
-        return min(bounds, default=None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialSpec:
-    """The settings of one trial."""
-
-    trial_id: str  # the first letter of the stage and a number, such as e0007
-    parent_id: str  # the trial whose weights initialise this one, or ""
-    seed: int  # seed of weights, order and augmentation
-    config: TrialConfig
-    context: StageContext
-    parent: tune.Checkpoint | None = None  # checkpoint of the parent
-    own: tune.Checkpoint | None = None  # the last checkpoint of this trial, if it resumes after an interruption
-    attempt: int = 0  # how often a worker of this trial has died
-
-    def __str__(self) -> str:
-        """Return the name of the trial, which Ray Tune adds to each report."""
-        return self.trial_id
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "TrialSpec":
-        """Return this specification, which does not change; Ray Tune copies it three times for each trial."""
-        return self
-
-
-def build_trial_spec(
-    context: StageContext,
-    number: int,
-    config: TrialConfig,
-    *,
-    seed: int,
-    parent_id: str = "",
-    parent: tune.Checkpoint | None = None,
-) -> TrialSpec:
-    """Build the specification of the trial `number` of a stage; its seed is derived from the run's `seed`."""
-    name = context.stage.name
-    return TrialSpec(
-        trial_id=f"{name[0]}{number:04d}",
-        parent_id=parent_id,
-        seed=random.Random(f"{seed} {name} {number}").randrange(2**31),
-        config=config,
-        context=context,
-        parent=parent,
-    )
-
-
+MAX_REPORTS = 1000  # largest number of reports that are sent together
+AGE = "age_s"  # seconds between a report and the last one that was sent with it
+LOGGED = ("metrics", "rates", "pictures")  # parts of a report that Ray Tune itself does not need
 MAX_RATES = 500  # learning rates in one report; a curve needs no more
 Rates = list[tuple[int, float]]
 
@@ -265,21 +164,62 @@ def thin_rates(rates: Sequence[tuple[int, float]]) -> Rates:
     return [rates[round(i * stride)] for i in range(MAX_RATES)]
 
 
-def read_outcome(result: Mapping[str, Any], metrics: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the status and reason of a trial, given its last report and its metrics."""
-    if result.get("failed"):
-        return "failed", str(result["failed"])
-    if not result.get("last"):
-        return "stopped", "below the best third of its rung"
-    if metrics.get("out_of_time"):
-        return "ended_by_budget", "time limit reached, learning rate annealed"
-    return "completed", ""
+class Worker(wrap_function(train_trial)):  # type: ignore[misc]  # Ray Tune has no types
+    """A process that trains one trial after the other and shows the current trial in its process title.
+
+    Each report is sent to the driver once, and without the trial's specification, which the driver already has.
+    """
+
+    _held: Sequence[dict[str, Any]] = ()  # reports that are sent later
+
+    def step(self) -> Any:
+        """Train until the next report."""
+        set_process_title(f"ray::{self.trial_name}")
+        return super().step()
+
+    def train_buffered(self, *limits: Any) -> list[dict[str, Any]]:
+        """Return the reports of some time, which the driver handles at once.
+
+        The `limits` are ignored, because Ray 2.60 confuses their seconds with the number of reports. It would also
+        continue training while it saves if a report with a checkpoint were sent together with others.
+        """
+        seconds = self.config["spec"].context.report_s
+        results = self._held or add_ages(super().train_buffered(seconds, MAX_REPORTS))
+        results, self._held = split_reports(results)
+        return results
+
+    def get_auto_filled_metrics(self, *args: Any, **options: Any) -> dict[str, Any]:
+        """Return the fields that Ray Tune adds to a report, without the specification of the trial."""
+        return {
+            name: value for name, value in super().get_auto_filled_metrics(*args, **options).items() if name != "config"
+        }
+
+    def save_checkpoint(self, checkpoint_dir: str = "") -> Any:
+        """Return the checkpoint of the last report, whose metrics have been sent."""
+        saved = super().save_checkpoint(checkpoint_dir)
+        for name in LOGGED:
+            saved.metrics.pop(name, None)
+        return saved
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Prepare for the next trial; end this process if the last trial does not stop.
+
+        Otherwise Ray Tune would drop the next trial without calling the callbacks.
+        """
+        self._held = []
+        if not super().reset_config(new_config):
+            exit_actor()
+        return True
 
 
-def load_state(checkpoint: tune.Checkpoint | None) -> State | None:
-    """Load the training state of a checkpoint on the CPU; return None for no checkpoint."""
-    if checkpoint is None:
-        return None
-    with checkpoint.as_directory() as folder:
-        state: State = torch.load(Path(folder) / STATE_FILE, map_location="cpu", weights_only=True)
-    return state
+def add_ages(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return reports that are sent together, each with the seconds since it was made."""
+    now = max(result.get(TIME_TOTAL_S, 0.0) for result in results)
+    return [result | {AGE: now - result.get(TIME_TOTAL_S, now)} for result in results]
+
+
+def split_reports(results: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the reports to send and those to hold back: one that has a checkpoint is sent alone."""
+    if len(results) > 1 and results[-1].get(SHOULD_CHECKPOINT):
+        return [*results[:-1]], [results[-1]]
+    return [*results], []

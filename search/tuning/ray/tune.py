@@ -24,8 +24,8 @@ from search.tuning.ray.internals import rotate_futures, skip_usage_statistics
 from search.tuning.ray.nodes import NodeWatch
 from search.tuning.ray.scheduler import StageScheduler, get_spec
 from search.tuning.ray.searchers import StageChain
-from search.tuning.ray.trainable import TrialSpec, read_outcome
-from search.tuning.ray.worker import AGE, Worker
+from search.tuning.ray.trainable import AGE, Worker
+from search.tuning.ray.trial_spec import TrialSpec, read_outcome
 
 WAIT_S = 30.0  # seconds after the deadline for trials to end
 MAX_RETRIES = 2  # times that a trial continues on another worker

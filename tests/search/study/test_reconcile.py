@@ -15,7 +15,7 @@ from search.study.journal import STUDY_NAME, open_journal, repair_journal
 from search.study.reconcile import reconcile_study
 from search.tuning.allocation import StopCriterion
 from search.tuning.ray.searchers import FeasibleOptunaSearch
-from search.tuning.ray.trainable import StageContext
+from search.tuning.ray.trial_spec import StageContext
 from tests.trials import make_record
 
 CONTEXT = StageContext(

@@ -18,7 +18,7 @@ from search.tuning.ray import session
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.scheduler import StageScheduler
 from search.tuning.ray.searchers import FixedSearcher, StageChain
-from search.tuning.ray.trainable import StageContext, build_trial_spec
+from search.tuning.ray.trial_spec import StageContext, build_trial_spec
 from search.tuning.ray.tune import MAX_RETRIES, WAIT_S, Overtime, RecordCallback, run_experiment
 from tests.trials import make_record
 

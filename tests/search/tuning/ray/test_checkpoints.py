@@ -13,7 +13,8 @@ from data.runtime.storage import open_place
 from search.config.stages import STAGE_PRESETS
 from search.tuning.promotion import KEPT_CHECKPOINTS, promote, rank_trials, select_checkpoints
 from search.tuning.ray.checkpoints import CheckpointStore, find_checkpoints
-from search.tuning.ray.trainable import STATE_FILE, load_state
+from search.tuning.ray.trainable import STATE_FILE
+from search.tuning.ray.trial_spec import load_state
 from tests.trials import make_record
 
 CONFIRM = STAGE_PRESETS["default"][1]

@@ -21,7 +21,7 @@ from search.tuning.ray import tune as experiment
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.resources import Cluster, sum_up_nodes
 from search.tuning.ray.searchers import FixedSearcher, StageChain
-from search.tuning.ray.trainable import StageContext, build_trial_spec
+from search.tuning.ray.trial_spec import StageContext, build_trial_spec
 
 gpus = json.loads(sys.argv[2])  # of each node
 nodes = cluster_utils.Cluster()

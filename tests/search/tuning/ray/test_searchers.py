@@ -21,7 +21,7 @@ from search.study.sampler import build_sampler, select_fitted
 from search.study.space import build_first_points, build_space, encode_point, suggest
 from search.tuning.allocation import StopCriterion
 from search.tuning.ray.searchers import FINISHED, FeasibleOptunaSearch, FixedSearcher, StageChain
-from search.tuning.ray.trainable import StageContext, build_trial_spec
+from search.tuning.ray.trial_spec import StageContext, build_trial_spec
 from tests.trials import make_record
 
 CONTEXT = StageContext(

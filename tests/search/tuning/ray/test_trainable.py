@@ -14,7 +14,8 @@ from search.config.stages import Stage
 from search.training.micro_batches import TrialOutOfMemoryError
 from search.tuning.allocation import CONTEXT_MIB, GPU_SHARE, TRIAL_MIB, WEIGHT_COPIES
 from search.tuning.ray import trainable
-from search.tuning.ray.trainable import MAX_RATES, StageContext, build_trial_spec, thin_rates, train_trial
+from search.tuning.ray.trainable import MAX_RATES, thin_rates, train_trial
+from search.tuning.ray.trial_spec import StageContext, build_trial_spec
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.internals import get_asha_rungs, rotate_futures
 from search.tuning.ray.scheduler import StageScheduler
 from search.tuning.ray.searchers import StageChain
-from search.tuning.ray.trainable import STATE_FILE, StageContext, build_trial_spec, read_outcome
+from search.tuning.ray.trainable import STATE_FILE
+from search.tuning.ray.trial_spec import StageContext, build_trial_spec, read_outcome
 from search.tuning.ray.tune import RecordCallback
 
 METRICS = {"epoch": 1, "score": 0.5, "fit_s": 2.0, "devices": 2.0, "out_of_time": False}

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from search.tuning.ray import worker as ray_worker
-from search.tuning.ray.trainable import StageContext
-from search.tuning.ray.worker import Worker
+from search.tuning.ray import trainable as ray_worker
+from search.tuning.ray.trainable import Worker
+from search.tuning.ray.trial_spec import StageContext
 
 
 @pytest.mark.parametrize("stopped", [True, False])
