@@ -121,21 +121,6 @@ def make_averaging(model: Network) -> Network:
     return model.double().eval()
 
 
-def measure_extent(features: Tensor, image: Tensor) -> int:
-    """Return the number of columns of `image` that a middle column of `features` depends on.
-
-    It is the largest value of four neighbouring columns, whose fields differ by a few pixels with pixel shuffle and
-    strides.
-    """
-    middle = features.shape[3] // 2
-    widths = []
-    for column in range(middle, middle + 4):
-        (grad,) = torch.autograd.grad(features[..., column].sum(), image, retain_graph=True)
-        seen = grad.abs().sum((0, 1, 2)).nonzero()
-        widths.append(int(seen.max() - seen.min()) + 1)
-    return max(widths)
-
-
 def measure_receptive_field(config: ModelConfig) -> int:
     """Measure the side of the part of the image that one deepest feature depends on, up to about 1,500 px."""
     architecture = get_architecture(config.arch)
@@ -154,7 +139,13 @@ def _measure_field(shape: tuple[tuple[str, Any], ...]) -> int:
         model = make_averaging(build_model(config))
     size = (1, 3, model.stride, PROBE_PX)
     image = torch.full(size, 1e-12, dtype=torch.float64, requires_grad=True)  # saturates no ReLU6
-    return measure_extent(model.encode(image)[-1], image)
+    features, widths = model.encode(image)[-1], []
+    middle = features.shape[3] // 2
+    for column in range(middle, middle + 4):  # with pixel shuffle and strides, neighbours differ by a few pixels
+        (grad,) = torch.autograd.grad(features[..., column].sum(), image, retain_graph=True)
+        seen = grad.abs().sum((0, 1, 2)).nonzero()
+        widths.append(int(seen.max() - seen.min()) + 1)
+    return max(widths)
 
 
 def measure_kept_bytes(model: Network, px: int) -> list[int]:

@@ -91,13 +91,6 @@ class PlainDecoder(nn.Module):
         return y
 
 
-class PublishedStem(nn.Sequential):
-    """The published stem without its pooling: one 7x7 convolution with stride 2."""
-
-    def __init__(self) -> None:
-        super().__init__(ConvNormAct(3, PUBLISHED_WIDTH, 7, stride=2))
-
-
 class ResNet18(PretrainedNetwork):
     """Stem, four layers of two basic blocks with strides 1, 2, 2, 2, and a decoder.
 
@@ -110,7 +103,11 @@ class ResNet18(PretrainedNetwork):
         base, stem_stride = (PUBLISHED_WIDTH, 4) if config.published else (4 * config.width, config.stem_stride)
         super().__init__(config, stride=stem_stride * 2 ** (LAYERS - 1))
         channels = [base * 2**k for k in range(LAYERS)]
-        self.stem = PublishedStem() if config.published else Stem(config.width, config.stem_stride)
+        self.stem = (
+            nn.Sequential(ConvNormAct(3, PUBLISHED_WIDTH, 7, stride=2))  # the published stem without its pooling
+            if config.published
+            else Stem(config.width, config.stem_stride)
+        )
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)  # used only by the published encoder
         self.layers = nn.ModuleList()
         for k, (before, after) in enumerate(zip([base, *channels], channels, strict=False)):

@@ -94,11 +94,6 @@ class DilatedBlock(nn.Module):
         return torch.cat([self.direct(x), *(path(x) for path in self.paths)], 1).relu()
 
 
-def build_plain_block(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Build a block of two 3x3 convolutions, the first with stride 2."""
-    return nn.Sequential(ConvNormAct(in_channels, out_channels, stride=2), ConvNormAct(out_channels, out_channels))
-
-
 class DecoderLevel(nn.Module):
     """Upsample, apply two 3x3 convolutions, and merge with the projected skip."""
 
@@ -158,7 +153,7 @@ class UNet(Network):
         channels = [4 * config.width * 2**k for k in range(config.levels + 1)]
         self.stem = Stem(config.width, config.stem_stride)
         self.blocks = nn.ModuleList(
-            build_plain_block(before, after)
+            nn.Sequential(ConvNormAct(before, after, stride=2), ConvNormAct(after, after))
             if config.block == "plain"
             else DilatedBlock(before, after, config.dilations)
             for before, after in pairwise(channels)
