@@ -150,12 +150,9 @@ def _format_metrics(metrics: Mapping[str, Any]) -> str:
         if any(name in values for values in splits.values()):
             cells = (f"{values[name]:.3f}" if name in values else "" for values in columns)
             lines.append(f"| {METRICS[name].title} | {' | '.join(cells)} |")
-    lines.append("| images | " + " | ".join(_measured(values) for values in columns) + " |")
+    counts = (f"{values['images']:,} of {values['of_images']:,}" if "of_images" in values else "" for values in columns)
+    lines.append(f"| images | {' | '.join(counts)} |")
     return "\n\n".join(["\n".join(lines), SAMPLES, *_remarks(metrics)])
-
-
-def _measured(values: Mapping[str, Any]) -> str:
-    return f"{values['images']:,} of {values['of_images']:,}" if "of_images" in values else ""
 
 
 def _remarks(metrics: Mapping[str, Any]) -> Iterator[str]:
