@@ -1,10 +1,12 @@
 """Train a recorded trial again and compare its metrics with the record, epoch by epoch."""
 
 import difflib
+import io
+import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -22,9 +24,7 @@ from search.records.run_dir import RunDirError, read_lines, require_fields
 from search.records.run_state import check_trained, describe_process, load_run_json
 from search.records.trials import TrialRecord, TrialTable
 from search.training.micro_batches import TrialOutOfMemoryError
-from search.training.trainer import FitPlan, State, TrialDivergedError, fit
-from search.tuning.ray.checkpoints import find_checkpoints
-from search.tuning.ray.trial_spec import load_state
+from search.training.trainer import STATE_FILE, FitPlan, State, TrialDivergedError, fit
 
 PACKAGES = ("torch", "numpy", "albumentations", "opencv-python-headless")  # packages whose versions affect the metrics
 NOT_COMPARED = {"train_s", "fit_s", "predictions", "replay"}  # times, and report entries that are not metrics
@@ -106,10 +106,16 @@ class RunRecords:
         last_epoch, storage = self._read_reports(trial_id)[-1]["epochs"], self.content["options"].get("storage")
         location = join(storage, CHECKPOINTS) if storage else self.folder / CHECKPOINTS
         with name_storage(str(location)):
-            checkpoint = find_checkpoints(open_place(location), {}, trial=trial_id).get(trial_id)
-            state = load_state(checkpoint) or {}
-        weights: State | None = state["model"] if state.get("epoch") == last_epoch else None
-        return weights
+            place = open_place(location)
+            paths = [name for name in place.list_files() if PurePosixPath(name).match(f"{trial_id}_*/*/{STATE_FILE}")]
+            contents = [place.read(path) for path in paths]
+        for content in contents:
+            if zipfile.is_zipfile(io.BytesIO(content)):  # torch writes zip files; a truncated file is not one
+                state: State = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+                if state["epoch"] == last_epoch:
+                    weights: State = state["model"]
+                    return weights
+        return None
 
     def describe_changes(self) -> list[str]:
         """Return one line for each package version, and the platform, that differs from the run's."""
