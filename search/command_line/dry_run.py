@@ -195,7 +195,7 @@ def _estimate_trial_s(stage: Stage, epoch_s: float, cap_s: float | None) -> floa
     most = min(stage.epochs * epoch_s, math.inf if cap_s is None else cap_s)
     rungs = list_rungs(stage.epochs) if stage.early_stopping else []
     ends = [0.0, *(min(rung * epoch_s, most) for rung in rungs), most]
-    return sum((end - begin) / REDUCTION_FACTOR**i for i, (begin, end) in enumerate(pairwise(ends)))
+    return sum((end - begin) / float(REDUCTION_FACTOR) ** i for i, (begin, end) in enumerate(pairwise(ends)))
 
 
 def print_estimate(options: RunOptions, data_module: DataModule, pool: ProcessPoolExecutor, out: Path) -> None:
