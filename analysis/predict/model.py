@@ -93,10 +93,15 @@ class Model:
     def predict_many(self, images: Iterable[tuple[T, RGBImage]]) -> Iterator[tuple[T, RGBImage, FloatMap, FloatMap]]:
         """Yield mask and depth of each image, after the image and what comes with it.
 
-        The images of one batch are in memory at once.
+        The images of one batch are in memory at once. A network that was trained on mirrored images too predicts each
+        image and its mirror image; the result is the mean (test-time augmentation).
         """
         for batch in _batch_images(images):
-            maps = self.predict_squares(np.stack([self.to_square(rgb) for _, rgb in batch]))
+            squares = np.stack([self.to_square(rgb) for _, rgb in batch])
+            maps = self.predict_squares(squares)
+            if self.config.augment.flip:
+                mirrored = np.ascontiguousarray(squares[:, :, ::-1])
+                maps = (maps + self.predict_squares(mirrored)[..., ::-1]) / 2
             for (about, rgb), (mask, depth) in zip(batch, maps, strict=True):
                 yield about, rgb, resize_map(mask, rgb.shape[:2]), resize_map(depth, rgb.shape[:2])
 
@@ -114,7 +119,7 @@ class Model:
 
     @torch.inference_mode()
     def predict_squares(self, squares: UInt8[np.ndarray, "b px px 3"]) -> Float32[np.ndarray, "b 2 px px"]:
-        """Predict mask and depth of a batch of square images of side `px`."""
+        """Predict mask and depth of a batch of square images of side `px` in one pass, without their mirror images."""
         images = torch.from_numpy(squares).to(self.device).permute(0, 3, 1, 2)
         maps: np.ndarray = self.network(self.normalise(images)).float().cpu().numpy()
         return maps

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import pickle
 import shutil
@@ -53,6 +54,18 @@ def test_photo_is_resized_and_normalised_as_the_training_data(model, tiny_datase
     photos = [read_pixels(paths[name], decode_color)[0] for name in pack.ids]
     found = model.predict_squares(np.stack([model.to_square(photo) for photo in photos]))
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
+
+
+def test_model_that_saw_mirrored_images_predicts_mirrored_photos_mirrored(model):
+    photo = noise(32, 32)
+    one_pass = model.predict_squares(np.stack([photo, photo[:, ::-1]]))
+    augment = dataclasses.replace(model.config.augment, flip=0.0)
+    plain = dataclasses.replace(model, config=dataclasses.replace(model.config, augment=augment))
+    assert model.config.augment.flip and np.abs(one_pass[0] - one_pass[1][..., ::-1]).max() > 1e-3
+    for number, (mean, back) in enumerate(zip(model.predict(photo), model.predict(photo[:, ::-1]), strict=True)):
+        np.testing.assert_allclose(mean, (one_pass[0] + one_pass[1][..., ::-1])[number] / 2, atol=1e-6)
+        np.testing.assert_allclose(back, mean[:, ::-1], atol=1e-6)
+        np.testing.assert_allclose(plain.predict(photo)[number], one_pass[0][number], atol=1e-6)
 
 
 @pytest.mark.parametrize(("size", "method"), [((64, 128), cv2.INTER_LINEAR), ((9, 40), cv2.INTER_AREA)])
