@@ -218,7 +218,7 @@ class Dataset:
     # The joined folders, each with its own spec and with the same triplet names as here; () for a single folder.
     parts: tuple["Dataset", ...] = ()
     description: str = ""  # inferred meaning of the values of its files; "" if no file was looked at
-    # Open questions about the values, see `data.values.encoding`; no network must learn from them.
+    # Open questions about the values, see `data.values.infer`; no network must learn from them.
     doubts: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()  # assumptions about the values, and statements that the files contradict
 

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"```(python|diff) (\S+)\n(.*?)```", re.S)
-EDITED = {"models/architectures/tiny.py", "models/build.py", "models/losses/slopes.py", "models/losses/loss.py"}
+EDITED = {"models/architectures/tiny.py", "models/build.py", "models/losses/slopes.py", "models/losses/registry.py"}
 EDITED |= {"data/loading/augment.py", "data/values/decoding.py"}
 TRAIN = """
 import pathlib
@@ -22,7 +22,7 @@ from data.values.decoding import decode_label, read_pixels
 from models.build import build_model
 from models.losses.loss import build_loss
 from models.target import Target
-from search.study.space import build_space, list_smallest_networks, suggest
+from search.study.search_space import build_space, list_smallest_networks, suggest
 
 study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
 configs = [suggest(study.ask(), build_space()) for _ in range(800)]

@@ -5,7 +5,6 @@ older version.
 """
 
 import base64
-import json
 import shlex
 import time
 from itertools import pairwise
@@ -21,13 +20,14 @@ from plotly.io.json import to_json_plotly
 from plotly.offline import get_plotlyjs
 
 from analysis.report import charts, facts, parameter_charts
+from analysis.report.leaderboard import build_leaderboard
 from analysis.report.style import ARCH, TITLE_PX, group_by_colour
 from analysis.runs.curves import pair_promotions, pareto_front, select_models
 from analysis.runs.files import WEIGHTS, read_json, write_file
 from analysis.runs.importance import compute_importances, load_study
 from analysis.runs.run import Run, add_latency, read_run, select_first_stage, thin_trials
+from search.output.budget_advice import warn_of_guess
 from search.output.model_card import describe_origin
-from search.output.outlook import warn_of_guess
 from search.records.run_dir import format_resume_command
 from search.records.run_state import FORMAT_VERSION
 
@@ -46,9 +46,6 @@ MAX_AXES = 7  # largest number of parameters in the parallel coordinates
 MAX_SHOWN, BEST_SHOWN = 1000, 200  # trials of a stage in the charts; of these, the number taken from the best
 MAX_SLICES = 18  # largest number of charts of score against one parameter
 MIN_TRIALS = 3  # least number of trials for a chart of parameters
-
-# Leaderboard: column, heading, kind of filter, decimal places ("g": four significant digits)
-LEADERBOARD = json.loads((HERE / "static" / "leaderboard.json").read_text(encoding="utf-8"))
 
 
 def write_report(run: Path, out: Path | None = None) -> Path:
@@ -113,17 +110,6 @@ def make_charts(run: Run, importances: pd.DataFrame, curves: pd.DataFrame) -> di
     }
 
 
-def build_leaderboard(run: Run) -> dict[str, Any]:
-    """Return the table of all trials, ordered by image size, number of images and score."""
-    ended = run.trials.assign(scored=run.trials["rank"].notna(), status=run.trials["status"].str.replace("_", " "))
-    trials = ended.sort_values(["scored", "px", "train_images", "score"], ascending=False, kind="stable")
-    shown = [column for column in LEADERBOARD if column[0] in trials and trials[column[0]].notna().any()]
-    columns = [{"title": title, "kind": kind, "digits": digits} for _, title, kind, digits in shown]
-    values = [_round_cells(trials[name], kind, digits) for name, _, kind, digits in shown]
-    best = None if run.best is None else str(run.best["trial_id"])
-    return {"columns": columns, "rows": [list(row) for row in zip(*values, strict=True)], "best": best}
-
-
 def _plot_ranks(run: Run) -> list[go.Figure]:
     key, stages = "rank_correlation_with_previous_stage", run.run_json.get("stages", ())
     measured = {stage["name"]: stage[key] for stage in stages if isinstance(stage.get(key), dict)}
@@ -132,15 +118,6 @@ def _plot_ranks(run: Run) -> list[go.Figure]:
         for lower, upper in pairwise(run.stages)
         if len(pair_promotions(run.trials, lower, upper)) > 1
     ]
-
-
-def _round_cells(values: pd.Series, kind: str, digits: int | str) -> list[Any]:
-    """Return the values of a column for the table: numbers rounded, None if missing."""
-    if kind in ("text", "choice"):
-        return [None if pd.isna(value) else str(value) for value in values]
-    numbers = pd.to_numeric(values, errors="coerce")
-    places = digits if isinstance(digits, int) else 8
-    return [None if pd.isna(value) else int(value) if places == 0 else round(float(value), places) for value in numbers]
 
 
 def _build_head(run: Run, shown: Run) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from data.reading.folders import NO_ROLES, Roles
 from data.reading.layout import read_folder
 from data.runtime.parallel import parallel_map
 from data.runtime.progress import Progress, no_progress, offset_progress
-from data.values.depth_encoding import InferredField, Polarity, infer_depth_fields, measure_polarity
-from data.values.encoding import infer_encoding, warn_of_orientation
+from data.values.infer import infer_encoding, warn_of_orientation
+from data.values.infer_depth import InferredField, Polarity, infer_depth_fields, measure_polarity
 
 MIN_PARALLEL_TRIPLETS = 256  # below this, starting workers costs more than it saves
 

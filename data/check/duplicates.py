@@ -14,7 +14,7 @@ from data.check.perceptual_hash import MAX_HASHES, find_repeats, match_neighbour
 from data.dataset import Dataset, Triplet
 from data.reading.listing import is_system_name
 from data.reading.matching import group_backgrounds, is_image_name
-from data.values.depth_encoding import InferredField
+from data.values.infer_depth import InferredField
 
 UNKNOWN = "unknown"  # background of files whose names do not give one
 HASHES_EACH = 3  # hashes compared for each background

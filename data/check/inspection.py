@@ -15,8 +15,8 @@ from data.reading.matching import is_image_name
 from data.values.alignment import DepthStep
 from data.values.decoding import DECODERS, read_pixels
 from data.values.depth import find_known, is_constant, to_inverse_depth
-from data.values.depth_encoding import DepthValues, measure_contour_step, measure_values
 from data.values.header import read_mode
+from data.values.infer_depth import DepthValues, measure_contour_step, measure_values
 from data.values.masks import check_range, scale_mask, select_channel
 from data.values.orientation import is_orientation_unclear
 from data.values.triplet import apply_orientations

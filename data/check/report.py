@@ -9,7 +9,7 @@ from typing import Any
 from data.check.faults import Fault
 from data.dataset import FAULT_KINDS, Dataset
 from data.runtime.cli import to_printable
-from data.values.depth_encoding import MIN_VOTES, InferredField, Polarity
+from data.values.infer_depth import MIN_VOTES, InferredField, Polarity
 
 SHOWN_FILES = 3  # for each kind of fault
 SHOWN_SERIES = 8

@@ -16,7 +16,7 @@ from data.reading.listing import printable
 from data.reading.matching import IMAGE_SUFFIXES, PHOTO_SUFFIXES, get_stem, is_image_name
 from data.values.decoding import decode_channels, decode_color, decode_depth, read_pixels
 from data.values.depth import find_known, to_inverse_depth, to_metres
-from data.values.depth_encoding import grows_downwards, infer_unit, measure_polarity, measure_values
+from data.values.infer_depth import grows_downwards, infer_unit, measure_polarity, measure_values
 from data.values.masks import check_channels, select_channel
 from data.values.orientation import apply_orientation, pick_orientation
 from data.values.triplet import resolve_near_distance

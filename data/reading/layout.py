@@ -17,7 +17,7 @@ from data.reading.listing import Listing
 from data.reading.manifest import Row, read_manifest
 from data.reading.matching import get_stem, group_backgrounds, natural_order, normalise_unicode
 from data.runtime.flags import ROLE_FLAGS
-from data.values.encoding import infer_encoding
+from data.values.infer import infer_encoding
 
 FORMAT = "3"  # raised whenever folders are read differently, so that packs are rebuilt
 HASHED_FILES = 300  # files whose content is part of the fingerprint, evenly spaced over the data set

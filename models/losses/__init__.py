@@ -1,1 +1,1 @@
-"""Losses of mask and depth: `terms` defines the terms, `loss` their table, their sum and its config."""
+"""Losses of mask and depth: `terms` defines the terms, `registry` names them, `loss` mixes and sums them."""

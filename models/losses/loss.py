@@ -1,22 +1,20 @@
-"""The loss of a trial: a table of terms, the config that mixes them, the balances of mask and depth, and their sum.
+"""The loss of a trial: its terms mixed for each task, the balance of mask and depth, and their sum.
 
 Everything is computed in float32, with or without autocast. Each task's loss is averaged over the images labelled for
 it, so partially labelled batches do not down-weight that task.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.config import TASKS, ConfigError, OnlyIf, PlainConfig, Range, Values, check_choice, check_choices
-from models.losses.terms import MS_SSIM_MIN_PX, Term, bce, dice, l1, ms_ssim_loss, mse, ssim_loss
+from models.config import TASKS, ConfigError
+from models.losses.registry import LossConfig
 from models.target import Counts, Maps, Target, Valid
 
 Scalar = Float[Tensor, ""]
-BALANCES = ("fixed", "adaptive", "uncertainty")
 BOUND = 4.0  # largest magnitude of a learnt log-variance
 Shares = Float[Tensor, "2"]  # a micro-batch's fractions of the batch's images with a mask and with depth
 
@@ -51,82 +49,6 @@ class Balance(nn.Module):
         if self.kind == "adaptive":
             factor = mask_weight * (depth.detach() / mask.detach().clamp_min(1e-12)).clamp(1, self.largest)
         return factor * mask * shares[0] + depth * shares[1], factor
-
-
-NONE = "none"
-
-PIXEL_TERMS = {"l1": Term(l1), "mse": Term(mse), "bce": Term(bce)}
-STRUCTURAL_TERMS = {
-    "dice": Term(dice, searched_for=("mask",)),  # depth has no foreground to overlap
-    "ssim": Term(ssim_loss),
-    "ms_ssim": Term(ms_ssim_loss, min_px=MS_SSIM_MIN_PX),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossConfig(PlainConfig):
-    """The loss of a trial: per task alpha * pixel + (1 - alpha) * structural, then a weighted sum."""
-
-    mask_pixel: str = "bce"  # pixel term of the mask
-    mask_structural: str = "dice"  # structural term of the mask, or `none`
-    # share of the mask's pixel term in [0, 1], unless its structural term is `none`
-    mask_alpha: float = 0.5
-    depth_pixel: str = "l1"  # pixel term of the depth
-    depth_structural: str = "ssim"  # structural term of the depth
-    depth_alpha: float = 0.5  # share of the depth's pixel term, as for the mask
-    mask_weight: float = 1.0  # weight of the mask relative to the depth, above 0
-    balance: str = "fixed"  # one of BALANCES: see `Balance`
-    balance_max: float = 4.0  # largest value of the adaptive factor, at least 1
-
-    def __post_init__(self) -> None:
-        for task in TASKS:
-            check_choice(f"{task}_pixel", getattr(self, f"{task}_pixel"), tuple(PIXEL_TERMS))
-            structural = getattr(self, f"{task}_structural")
-            check_choice(f"{task}_structural", structural, (NONE, *STRUCTURAL_TERMS))
-            alpha = getattr(self, f"{task}_alpha")
-            if not 0 <= alpha <= 1:
-                raise ConfigError(f"{task}_alpha={alpha!r} must lie between 0 and 1")
-        check_choice("balance", self.balance, BALANCES)
-        if not self.mask_weight > 0:
-            raise ConfigError(f"mask_weight={self.mask_weight!r} must be above 0")
-        if not self.balance_max >= 1:
-            raise ConfigError(f"balance_max={self.balance_max!r} must be at least 1")
-
-    def terms(self, task: str) -> tuple[Term, Term | None]:
-        """Return the pixel term and the structural term, if any, of a task."""
-        return PIXEL_TERMS[getattr(self, f"{task}_pixel")], STRUCTURAL_TERMS.get(getattr(self, f"{task}_structural"))
-
-
-def list_searched(terms: dict[str, Term], task: str) -> tuple[str, ...]:
-    """Return the names of the terms that the search tries for a task."""
-    return tuple(name for name, term in terms.items() if task in term.searched_for)
-
-
-ALPHA = Range(0.0, 1.0, step=0.01)  # 0 and 1 select a single term; the study used 0.16
-LOSS_CHOICES: dict[str, Values | OnlyIf] = {
-    "mask_pixel": list_searched(PIXEL_TERMS, "mask"),
-    "mask_structural": (NONE, *list_searched(STRUCTURAL_TERMS, "mask")),
-    "mask_alpha": ALPHA,
-    "depth_pixel": list_searched(PIXEL_TERMS, "depth"),
-    "depth_structural": (NONE, *list_searched(STRUCTURAL_TERMS, "depth")),
-    "depth_alpha": ALPHA,
-    "mask_weight": Range(0.25, 4.0, log=True),  # a factor of four either way; beyond it one task is hardly trained
-    "balance": BALANCES,
-    "balance_max": OnlyIf("balance", "adaptive", Range(2.0, 8.0, log=True)),  # 1: fixed; above 8, depth barely trains
-}
-check_choices(LossConfig, LOSS_CHOICES)
-
-
-def register_term(term: Term) -> None:
-    """Add a term of a plugin under its function's name; raise ConfigError if the name is taken."""
-    name, table = term.function.__name__, PIXEL_TERMS if term.kind == "pixel" else STRUCTURAL_TERMS
-    if name in (NONE, *PIXEL_TERMS, *STRUCTURAL_TERMS):
-        raise ConfigError(f"there is already a loss term {name!r}; rename the function")
-    table[name] = term
-    for task in term.searched_for:
-        values = LOSS_CHOICES[f"{task}_{term.kind}"]
-        assert isinstance(values, tuple)
-        LOSS_CHOICES[f"{task}_{term.kind}"] = (*values, name)
 
 
 class Losses(NamedTuple):

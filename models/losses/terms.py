@@ -1,6 +1,6 @@
 """Terms of the loss: functions of predicted and true maps with one value per image, and the fast SSIM they use.
 
-Maps are in [0, 1] and float32; the truth is read only where `valid`. `models.losses.loss` has the tables of terms.
+Maps are in [0, 1] and float32; the truth is read only where `valid`. `models.losses.registry` has the tables of terms.
 
 SSIM filters by matrix products instead of convolutions: a Gaussian window is separable, and a filter along rows is a
 product with a band matrix. The values equal those of pytorch-msssim, which computes the reported metrics (a test

@@ -20,7 +20,7 @@ from data.runtime.storage import fetch_folder, is_uri
 from models.config import ConfigError
 from models.score import DEFAULT_WEIGHTS, describe_score
 from search.config.budget import Budget, BudgetError
-from search.config.encoder import EncoderWeights, read_encoder_weights
+from search.config.encoder_weights import EncoderWeights, read_encoder_weights
 from search.config.options import RunOptions
 from search.config.plugins import hash_by_name, load_plugins
 
@@ -160,7 +160,7 @@ def _check_feasible(options: RunOptions, *, local: bool) -> RunOptions:
     if not options.limits:
         return options
     from search.config.constraints import Constraints
-    from search.study.space import build_space, list_smallest_networks
+    from search.study.search_space import build_space, list_smallest_networks
     from search.study.space_settings import read_space
 
     constraints = Constraints(px=options.px, **options.limits)

@@ -31,7 +31,7 @@ from search.config.options import RunOptions
 from search.config.stages import FINAL_PX, REDUCTION_FACTOR, Stage, list_rungs
 from search.config.trial import TrialConfig
 from search.records.disk import check_disk, count_free_bytes, format_bytes
-from search.study.space import Parameters, limit_space, suggest
+from search.study.search_space import Parameters, limit_space, suggest
 from search.study.space_settings import read_space
 from search.training.throughput import measure_gpu_mib, measure_throughput
 from search.training.time_limit import VALIDATION_COST

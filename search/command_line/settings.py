@@ -17,7 +17,7 @@ from data.runtime.flags import to_flag
 from data.runtime.storage import is_uri, parse_location
 from models.config import ConfigError, name_nearest
 from models.score import DEFAULT_WEIGHTS, SCORED, describe_part, read_weights
-from search.config.encoder import HUB, parse_source
+from search.config.encoder_weights import HUB, parse_source
 from search.config.options import TABLES
 from search.config.stages import STAGE_SETTINGS, check_stages, list_changeable_settings
 

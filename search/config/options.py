@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from data.runtime.flags import MEANING_FLAGS, parse_whole, read_meaning_flags, to_flag
 from data.runtime.storage import is_uri, parse_storage
 from search.config.budget import Budget, parse_amount
-from search.config.encoder import EncoderWeights, parse_source
+from search.config.encoder_weights import EncoderWeights, parse_source
 from search.config.plugins import hash_by_name
 from search.config.stages import FINAL_PX, OBJECTIVES, PX_RANGE, STAGE_PRESETS, Stage, build_stages
 

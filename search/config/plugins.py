@@ -129,7 +129,7 @@ def _register(module: ModuleType) -> None:
     """Add the architectures and terms that a module defines at module level to the registries."""
     from models.architectures.network import Architecture
     from models.build import ARCHITECTURES, register_architecture
-    from models.losses.loss import PIXEL_TERMS, STRUCTURAL_TERMS, register_term
+    from models.losses.registry import PIXEL_TERMS, STRUCTURAL_TERMS, register_term
     from models.losses.terms import Term
 
     known = [*ARCHITECTURES.values(), *PIXEL_TERMS.values(), *STRUCTURAL_TERMS.values()]

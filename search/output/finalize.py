@@ -13,9 +13,9 @@ from models.config import ModelConfig
 from models.cost import describe_device, measure_latency_ms
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
+from search.output.budget_advice import describe_outlook, warn_of_guess
 from search.output.model_card import write_card
 from search.output.model_folder import TrainedModel, divide_time, write_model_folder
-from search.output.outlook import describe_outlook, warn_of_guess
 from search.records.console import RunConsole, describe_trial
 from search.records.run_dir import read_lines, write_json
 from search.records.run_state import RunState, format_time

@@ -8,7 +8,7 @@ from typing import Any
 from data.runtime.cli import format_count
 from models.config import TASKS
 from models.cost import count_macs, probe
-from models.losses.loss import LossConfig
+from models.losses.registry import LossConfig
 from models.metric_table import METRICS
 from models.score import DEFAULT_WEIGHTS, describe_score
 from search.config.trial import TrialConfig

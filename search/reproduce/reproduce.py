@@ -16,7 +16,7 @@ from data.data_module import StageData, load_data_module
 from data.runtime.progress import Progress, progress_bar
 from data.runtime.storage import join, name_storage, open_place
 from models.config import ConfigError
-from search.config.encoder import EncoderWeights
+from search.config.encoder_weights import EncoderWeights
 from search.config.plugins import load_plugins
 from search.config.trial import TrialConfig
 from search.records.mirror import CHECKPOINTS

@@ -39,7 +39,7 @@ from search.config.recipes import PORTFOLIO, PORTFOLIO_FILE, build_recipe
 from search.config.trial import TrialConfig
 from search.records.run_dir import write_json
 from search.records.run_state import format_time
-from search.study.space import build_space, suggest
+from search.study.search_space import build_space, suggest
 from search.training.trainer import FitPlan, TrialDivergedError, fit
 
 SIZE = 8  # configurations of a portfolio

@@ -23,9 +23,9 @@ from models.config import (
     check_type,
     name_nearest,
 )
-from search.config.encoder import EncoderWeights
+from search.config.encoder_weights import EncoderWeights
 from search.config.trial import SECTIONS, OptimConfig, TrialConfig
-from search.study.space import LR_RANGES, Parameters, build_space, list_values
+from search.study.search_space import LR_RANGES, Parameters, build_space, list_values
 
 REMOVE = "remove"  # lists parameters that are not searched but keep their defaults
 ARCH = "model/arch"

@@ -8,7 +8,8 @@ from data.loading.loaders import Batch
 from models.architectures.unet import UNetConfig
 from models.build import build_model
 from models.cost import LAUNCHES, LAYER_LAUNCHES, Throughput, count_macs, probe
-from models.losses.loss import LossConfig, build_loss
+from models.losses.loss import build_loss
+from models.losses.registry import LossConfig
 from models.target import Target
 from search.training.micro_batches import MicroBatchRunner, uses_bfloat16
 

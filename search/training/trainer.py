@@ -20,7 +20,8 @@ from data.data_module import StageData
 from data.loading.device_loader import build_loader
 from data.loading.loaders import Batch, Loader
 from models.build import build_model
-from models.losses.loss import LossConfig, build_loss
+from models.losses.loss import build_loss
+from models.losses.registry import LossConfig
 from search.config.trial import TrialConfig
 from search.training.loss_means import LossMeans
 from search.training.lr_schedules import Policy, compute_lr_factor

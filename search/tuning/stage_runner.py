@@ -16,7 +16,7 @@ from search.config.trial import TrialConfig
 from search.records.console import RunConsole
 from search.records.run_state import RunState
 from search.records.trials import TrialRecord, TrialTable
-from search.study.space import LR_RANGES
+from search.study.search_space import LR_RANGES
 from search.tuning.promotion import promote, rank_trials
 from search.tuning.rank_correlation import correlate_ranks
 from search.tuning.ray.checkpoints import CheckpointStore

@@ -16,7 +16,7 @@ from data.runtime.storage import publish_cached
 from models.cost import Throughput
 from search.config.budget import Budget
 from search.config.constraints import Constraints
-from search.config.encoder import ENCODERS
+from search.config.encoder_weights import ENCODERS
 from search.config.recipes import PORTFOLIO, build_recipe
 from search.config.stages import Stage
 from search.config.trial import TrialConfig
@@ -24,7 +24,7 @@ from search.records.trials import TrialRecord, yield_free_numbers
 from search.study.journal import open_journal
 from search.study.reconcile import reconcile_study
 from search.study.sampler import select_fitted
-from search.study.space import (
+from search.study.search_space import (
     LR_RANGES,
     Parameters,
     build_first_points,

@@ -102,7 +102,7 @@ def write_whole_run(run: Path, dataset: Path, *, searched: int = 14) -> Path:
     from models.build import build_model
     from search.output.model_folder import TrainedModel, write_model_folder
     from search.study.journal import open_journal
-    from search.study.space import build_space, suggest
+    from search.study.search_space import build_space, suggest
 
     data_module = DataModule(dataset, seed=0)
     data = data_module.stage_data(fraction=1.0, px=PX)

@@ -25,7 +25,7 @@ from search.records.tensorboard import TensorBoard
 from search.records.trials import TrialTable
 from search.study.dashboard import StageStudies
 from search.study.journal import open_journal
-from search.study.space import build_space, suggest
+from search.study.search_space import build_space, suggest
 from search.tuning.allocation import StopCriterion
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.searchers import FeasibleOptunaSearch, StageChain

@@ -74,7 +74,8 @@ def test_network_gives_two_maps_in_range_at_any_size(fields, size):
 COMPILE = """
 import torch
 from models.build import ARCHITECTURES, build_model
-from models.losses.loss import LossConfig, build_loss
+from models.losses.loss import build_loss
+from models.losses.registry import LossConfig
 from models.target import Target
 image, plane = torch.randn(2, 3, 48, 48), torch.rand(2, 1, 48, 48)
 target = Target(plane, plane, plane > 0.1, torch.ones(2, dtype=torch.bool))

@@ -23,7 +23,8 @@ from models.cost import (
     measure_receptive_field,
     probe,
 )
-from models.losses.loss import LossConfig, build_loss
+from models.losses.loss import build_loss
+from models.losses.registry import LossConfig
 from models.target import Target
 
 SIZES = [

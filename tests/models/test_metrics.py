@@ -5,7 +5,8 @@ import pytest
 import pytorch_msssim
 import torch
 
-from models.losses.loss import LossConfig, build_loss
+from models.losses.loss import build_loss
+from models.losses.registry import LossConfig
 from models.losses.terms import ms_ssim, ssim
 from models.metric_table import METRICS
 from models.metrics import (

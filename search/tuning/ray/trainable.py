@@ -19,7 +19,7 @@ from data.runtime.files import cache_dir
 from data.runtime.process import keep_freed_memory
 from data.runtime.storage import fetch_cached
 from models.cost import count_macs, measure_latency_ms, measure_receptive_field, probe
-from search.config.encoder import ENCODERS
+from search.config.encoder_weights import ENCODERS
 from search.config.stages import list_rungs
 from search.training.micro_batches import TrialOutOfMemoryError, is_out_of_memory
 from search.training.trainer import STATE_FILE, FitPlan, State, TrialDivergedError, fit

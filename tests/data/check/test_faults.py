@@ -7,7 +7,7 @@ import pytest
 from data.check import faults
 from data.dataset import DatasetSpec
 from data.values.alignment import DepthStep
-from data.values.depth_encoding import measure_contour_step
+from data.values.infer_depth import measure_contour_step
 from data.values.masks import scale_mask
 
 PX = 128

@@ -11,7 +11,7 @@ from data.check.check import check_folder
 from data.dataset import Triplet
 from data.reading.layout import read_dataset
 from data.values.alignment import DepthStep
-from data.values.depth_encoding import Votes, measure_polarity
+from data.values.infer_depth import Votes, measure_polarity
 
 
 @pytest.fixture

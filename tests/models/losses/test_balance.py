@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from models.losses.loss import BALANCES, Balance
+from models.losses.loss import Balance
+from models.losses.registry import BALANCES
 
 BOTH, NO_MASK, NO_DEPTH = (torch.tensor(shares) for shares in ([1.0, 1.0], [0.0, 1.0], [1.0, 0.0]))
 MASK, DEPTH = torch.tensor(0.2, requires_grad=True), torch.tensor(0.6, requires_grad=True)

@@ -10,15 +10,8 @@ import torch
 
 import models.losses
 from models.config import ConfigError
-from models.losses.loss import (
-    BALANCES,
-    LOSS_CHOICES,
-    NONE,
-    PIXEL_TERMS,
-    STRUCTURAL_TERMS,
-    LossConfig,
-    build_loss,
-)
+from models.losses.loss import build_loss
+from models.losses.registry import BALANCES, LOSS_CHOICES, NONE, PIXEL_TERMS, STRUCTURAL_TERMS, LossConfig
 from models.losses.terms import bce, dice, l1, mse, ssim_loss
 from models.target import Target
 

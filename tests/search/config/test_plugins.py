@@ -49,7 +49,7 @@ SEARCHED = """
 import pickle, subprocess, sys, optuna
 from search.config.plugins import load_plugins, name_plugin
 load_plugins(dict(name_plugin(path) for path in sys.argv[1:]))
-from search.study.space import build_space, list_smallest_networks, suggest
+from search.study.search_space import build_space, list_smallest_networks, suggest
 from search.study.space_settings import read_space
 from models.build import build_model
 from models.losses.loss import build_loss

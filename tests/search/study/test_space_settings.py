@@ -4,7 +4,7 @@ import pytest
 from models.config import OnlyIf, Range
 from search.config.recipes import NETWORKS, build_recipe
 from search.study import space_settings
-from search.study.space import (
+from search.study.search_space import (
     build_first_points,
     build_space,
     encode_point,

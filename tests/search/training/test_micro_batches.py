@@ -7,7 +7,8 @@ from torch import nn
 
 from data.loading.loaders import Batch, Loader
 from models.build import build_model
-from models.losses.loss import LossConfig, build_loss
+from models.losses.loss import build_loss
+from models.losses.registry import LossConfig
 from models.target import Target
 from search.training.micro_batches import (
     MicroBatchRunner,

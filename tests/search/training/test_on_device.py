@@ -12,7 +12,8 @@ from data.loading.batched_augment import DRAWS
 from data.loading.device_loader import DeviceLoader
 from models.architectures.network import Network
 from models.build import ARCHITECTURES, build_model
-from models.losses.loss import LossConfig, build_loss
+from models.losses.loss import build_loss
+from models.losses.registry import LossConfig
 from models.metrics import MetricSums, full_metrics
 from models.score import Score
 from search.training.micro_batches import MicroBatchRunner

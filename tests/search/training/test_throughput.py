@@ -8,7 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.build import build_model
 from models.cost import LAUNCHES, LAYER_LAUNCHES, count_macs, probe
-from models.losses.loss import LossConfig, build_loss
+from models.losses.loss import build_loss
+from models.losses.registry import LossConfig
 from search.config.recipes import NETWORKS, build_recipe
 from search.training import throughput
 from search.training.micro_batches import MicroBatchRunner

@@ -17,7 +17,8 @@ from data.loading.loaders import Loader
 from data.loading.visualize import quantise_predictions
 from models.architectures.efficientnet_lite import MOMENTS, EfficientNetLite, read_imagenet_weights
 from models.build import build_model, parse_model_config
-from models.losses.loss import LossConfig, build_loss
+from models.losses.loss import build_loss
+from models.losses.registry import LossConfig
 from search.config.stages import Stage
 from search.training.lr_schedules import compute_lr_factor
 from search.training.micro_batches import MicroBatchRunner, TrialOutOfMemoryError

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from models.losses.loss import PIXEL_TERMS, STRUCTURAL_TERMS
+from models.losses.registry import PIXEL_TERMS, STRUCTURAL_TERMS
 from search.config.stages import PX_RANGE, STAGE_PRESETS, Stage, build_stages
 from search.tuning.promotion import (
     KEPT_CHECKPOINTS,

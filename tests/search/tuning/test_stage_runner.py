@@ -13,7 +13,7 @@ from search.config.recipes import build_recipe
 from search.config.stages import Stage
 from search.records.run_state import RunState, resume_run_state
 from search.records.trials import TrialTable
-from search.study.space import LR_RANGES
+from search.study.search_space import LR_RANGES
 from search.tuning.rank_correlation import correlate_ranks
 from search.tuning.ray.checkpoints import CheckpointStore
 from search.tuning.ray.resources import Cluster

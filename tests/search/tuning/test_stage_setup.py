@@ -11,7 +11,7 @@ from search.config.budget import parse_budget
 from search.config.constraints import Constraints
 from search.config.recipes import build_recipe
 from search.config.stages import Stage
-from search.study.space import LR_RANGES
+from search.study.search_space import LR_RANGES
 from search.study.space_settings import read_space
 from search.training.lr_finder import RangeTest, find_steepest_slope
 from search.tuning import stage_setup as stages

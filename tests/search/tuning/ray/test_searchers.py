@@ -18,7 +18,7 @@ from search.config.trial import TrialConfig
 from search.study.journal import STUDY_NAME, open_journal
 from search.study.reconcile import reconcile_study
 from search.study.sampler import build_sampler, select_fitted
-from search.study.space import build_first_points, build_space, encode_point, suggest
+from search.study.search_space import build_first_points, build_space, encode_point, suggest
 from search.tuning.allocation import StopCriterion
 from search.tuning.ray.searchers import FINISHED, FeasibleOptunaSearch, FixedSearcher, StageChain
 from search.tuning.ray.trial_spec import StageContext, build_trial_spec

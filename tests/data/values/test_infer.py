@@ -13,7 +13,7 @@ from data.data_module import DataModule, load_data_module
 from data.dataset import DataError, DatasetSpec, MaskValues
 from data.reading.layout import read_dataset
 from data.runtime.files import hash_name
-from data.values import encoding
+from data.values import infer
 from data.values.depth import decode_depth
 from data.values.orientation import apply_orientation
 from data.values.triplet import decode_triplet
@@ -469,7 +469,7 @@ def test_rare_exif_data_outside_the_sample_turn_image_mask_and_depth_alike(
     exif, upright = Image.Exif(), np.zeros((32, 48), np.uint8)
     exif[0x0112] = orientation
     upright[:8, :16] = 255
-    monkeypatch.setattr(encoding, "SAMPLE", 5)
+    monkeypatch.setattr(infer, "SAMPLE", 5)
     names = sorted((f"s{number:02d}" for number in range(12)), key=hash_name)
     for rank, name in enumerate(names):
         stored = apply_orientation(upright, {6: 8}.get(orientation, orientation)) if rank >= 9 else upright

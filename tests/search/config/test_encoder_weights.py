@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 from models.build import build_model
 from models.config import ConfigError
 from search.config.budget import parse_budget
-from search.config.encoder import read_encoder_weights
+from search.config.encoder_weights import read_encoder_weights
 from search.config.options import RunOptions
 from search.config.recipes import PORTFOLIO, build_recipe
 from search.run import main
-from search.study.space import build_first_points, build_space, limit_space, suggest
+from search.study.search_space import build_first_points, build_space, limit_space, suggest
 from search.study.space_settings import read_space
 from tests.published import LITE0, RESNET18, published_lite, published_resnet18
 

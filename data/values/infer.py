@@ -15,7 +15,8 @@ from data.dataset import DataError, Dataset, DatasetSpec, Triplet
 from data.runtime.files import hash_name
 from data.values.alignment import DepthStep
 from data.values.decoding import DECODERS, measure_dim, read_pixels
-from data.values.depth_encoding import (
+from data.values.header import is_lossy, read_bytes, read_orientation
+from data.values.infer_depth import (
     MIN_VOTES,
     Polarity,
     describe_depth,
@@ -24,8 +25,7 @@ from data.values.depth_encoding import (
     measure_polarity,
     measure_values,
 )
-from data.values.header import is_lossy, read_bytes, read_orientation
-from data.values.mask_encoding import COLOURED_FILES, LabelSample, infer_mask_values
+from data.values.infer_masks import COLOURED_FILES, LabelSample, infer_mask_values
 from data.values.masks import is_coloured, scale_mask, select_channel
 from data.values.orientation import apply_orientation, is_orientation_unclear
 from models.config import TASKS

@@ -13,11 +13,12 @@ from models.architectures.unet import BLOCKS, DECODERS, MERGES
 from models.build import ARCHITECTURES, build_model
 from models.config import STEM_STRIDES, OnlyIf, Range
 from models.cost import count_macs, probe
-from models.losses.loss import BALANCES, NONE, PIXEL_TERMS, STRUCTURAL_TERMS, build_loss
+from models.losses.loss import build_loss
+from models.losses.registry import BALANCES, NONE, PIXEL_TERMS, STRUCTURAL_TERMS
 from models.target import Target
 from search.config.recipes import LOSSES, NETWORKS, build_recipe
 from search.config.trial import OPTIMIZERS, POLICIES, TrialConfig
-from search.study.space import (
+from search.study.search_space import (
     LR_RANGES,
     SLOW_ARCHS,
     build_first_points,

@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from search.config.recipes import NETWORKS, build_recipe
+from search.output.budget_advice import describe_outlook, name_recipe, warn_of_guess
 from search.output.finalize import report_best
-from search.output.outlook import describe_outlook, name_recipe, warn_of_guess
 from search.records.console import RunConsole
 from tests.trials import make_record
 
@@ -33,7 +33,7 @@ def test_recipe_is_recognised_at_another_width_and_rate(name):
 def test_recipes_are_not_built_again_for_each_trial(monkeypatch):
     name_recipe(FOUND)
     recipe = build_recipe("quick_unet").flat()
-    monkeypatch.setattr("search.output.outlook.build_recipe", None)
+    monkeypatch.setattr("search.output.budget_advice.build_recipe", None)
     assert name_recipe(FOUND) == "" and name_recipe(recipe) == "quick_unet"
 
 

@@ -2,7 +2,7 @@
 
 Parameter names are `section/field`, and `arch/field` for the fields of one architecture, so that points and
 configurations map onto each other by name. The values of architectures, losses and augmentations are declared where
-those are defined (`models.build`, `models.losses.loss`, `data.loading.augment`), the others here.
+those are defined (`models.build`, `models.losses.registry`, `data.loading.augment`), the others here.
 """
 
 import itertools
@@ -16,7 +16,7 @@ import optuna
 from data.loading.augment import AUGMENT_CHOICES
 from models.build import ARCHITECTURES
 from models.config import OnlyIf, Range, Values
-from models.losses.loss import LOSS_CHOICES
+from models.losses.registry import LOSS_CHOICES
 from search.config.recipes import build_recipe
 from search.config.trial import ANNEALING_POLICIES, TrialConfig
 
