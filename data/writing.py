@@ -187,7 +187,7 @@ class DatasetWriter:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            with explain_write_errors(self.root, "free room or choose another --out"):
+            with explain_write_errors(self.root, "free some space or choose another --out"):
                 if isinstance(value, OSError):
                     raise value
                 if kind is None:

@@ -38,8 +38,8 @@ def rank_trials(trials: pd.DataFrame) -> pd.DataFrame:
 def build_curves(reports: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     """Return the reports in order, with the columns that `rank_trials` adds, status and architecture of their trials.
 
-    If the last report of a trial repeats the metrics of its best epoch, whose weights it keeps, they are left empty:
-    the curve contains them already, and the metrics of the last epoch are unknown.
+    The last report of a trial repeats the metrics of the best epoch if that was an earlier one; these cells are left
+    empty, because the curve contains the metrics already and those of the last epoch are unknown.
     """
     curves = reports.drop_duplicates([*TRIAL, "epochs"], keep="last")  # a resumed trial repeats an epoch
     added = trials[[*TRIAL, "rank", "root", "label", "network", "status", "model/arch"]]

@@ -41,8 +41,8 @@ def compute_importances(run: Path, study: StudyTrials) -> pd.DataFrame:
     without them, as in Optuna's default, parameters that cause trials to be stopped would look unimportant. Conditional
     parameters count where they exist. The importances of an architecture ("all" or a name) sum to 1, and the most
     important parameter is first. `chance` is the maximum over five shuffles of the scores; it is high for few trials,
-    most of all for real-valued parameters. Architectures with fewer than ten such trials are left out; if there are
-    many trials, evenly spaced ones count.
+    most of all for real-valued parameters. Architectures with fewer than ten such trials are left out; of more than
+    MAX_TRIALS, at most MAX_TRIALS count, evenly spaced.
 
     Source: Watanabe et al. 2023, arXiv:2304.10255 (PED-ANOVA), for conditional parameters arXiv:2601.20800.
     """
@@ -77,7 +77,7 @@ def select_scored_trials(run: Path, study: StudyTrials) -> StudyTrials:
 def load_study(run: Path) -> StudyTrials:
     """Return all trials of a run's newest study, including rejected ones.
 
-    They have no curves. If there are more than MAX_READ trials, only evenly spaced ones have parameters.
+    Intermediate scores are not loaded. If there are more than MAX_READ trials, only evenly spaced ones have parameters.
     """
     study = find_study(JournalStorage(_ReadOnlyJournal(Path(run) / "study.journal")))
     return [] if study is None else study.get_trials(deepcopy=False)

@@ -21,7 +21,7 @@ class Canvas:
     image: UInt8[np.ndarray, "px px 3"]
     mask: UInt8[np.ndarray, "px px"]  # 0 or 255
     depth: Float32[np.ndarray, "px px"]  # relative inverse depth, negative where unknown
-    offset: float  # added to `depth`, makes it proportional to 1/z
+    offset: float  # add to `depth` to make it proportional to 1/z
 
     @classmethod
     def from_background(cls, background: Background, window: Window) -> "Canvas":

@@ -41,7 +41,7 @@ class Background:
 
     image: UInt8[np.ndarray, "h w 3"]
     depth: Float32[np.ndarray, "h w"]  # relative inverse depth in [0, 1], `UNKNOWN` where it is not known
-    offset: float = 0.0  # added to `depth`, makes it proportional to 1/z
+    offset: float = 0.0  # add to `depth` to make it proportional to 1/z
 
     @cached_property
     def standing_sizes(self) -> Float32[np.ndarray, "h w"]:

@@ -189,7 +189,7 @@ def pack_split(
     folder = cache / PACKS / f"{digest.hexdigest()}-{px}px"  # everything that the arrays depend on
     spec_of = {t.id: spec for part, spec in zip(dataset.folders, specs, strict=True) for t in part.triplets}
     job = PackJob(folder, triplets, spec_of, px, deadline, workers, progress)
-    with explain_write_errors(folder, "free room or set ONE_LOOK_CACHE"):
+    with explain_write_errors(folder, "free some space or set ONE_LOOK_CACHE"):
         _write_description(job, specs)
         ready = write_shards(job, wanted)
     if not ready:

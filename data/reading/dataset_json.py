@@ -14,11 +14,14 @@ from data.runtime.files import explain_write_errors, write_atomically
 
 
 def join_folders(folders: Sequence[Path], cache: Path) -> Path:
-    """Write a dataset.json that joins folders, which are not read; return its folder, the same for equal folders."""
+    """Write a dataset.json that lists these folders, without reading them, and return its folder.
+
+    The same list always gives the same folder.
+    """
     paths = [str(Path(folder).resolve()) for folder in folders]
     digest = hashlib.blake2b("\n".join(paths).encode(), digest_size=4).hexdigest()
     root = cache / "joined" / "+".join([*(Path(path).name for path in paths), digest])
-    with explain_write_errors(root, "free room or set ONE_LOOK_CACHE"):
+    with explain_write_errors(root, "free some space or set ONE_LOOK_CACHE"):
         root.mkdir(parents=True, exist_ok=True)
         write_atomically(root / "dataset.json", lambda file: file.write(json.dumps({"folders": paths}).encode()))
     return root

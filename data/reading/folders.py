@@ -186,7 +186,7 @@ def _all_nested(groups: Groups) -> bool:
 
 
 def _find_data_sets(groups: Groups) -> list[str]:
-    """Return the sub-folders that look like data sets of their own: each has images, but not the same truth."""
+    """Return the sub-folders that look like data sets of their own: each has images, and the label folders differ."""
     tops = {g.scene.partition("/")[0]: frozenset(g.members) for g in (*groups.complete, *groups.without_truth)}
     return list(tops) if len(set(tops.values())) > 1 else []
 

@@ -185,7 +185,7 @@ def _run_job(here: Path, folder: Path, versions: str, work: Callable[[Job], Resu
         raise DataError(f"node {name} has {VERSIONS}, not {versions}; install the same, or images differ")
     for path, access in ((here, os.X_OK), (here / folder, os.W_OK)):
         if not os.access(path, access):
-            raise DataError(f"node {name} does not see {path}, or must not write to it; name a path all nodes share")
+            raise DataError(f"node {name} cannot see {path}, or is not allowed to write to it; use a shared path")
     os.chdir(here)
     cv2.setNumThreads(1)
     return work(job)

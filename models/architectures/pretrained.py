@@ -60,7 +60,7 @@ class PretrainedNetwork(Network):
         try:
             tensors = load_file(file)
         except (OSError, SafetensorError) as error:
-            raise ConfigError(f"{file}: cannot be read ({error}); start the run, or resume it, again") from error
+            raise ConfigError(f"{file}: cannot be read ({error}); start or resume the run again") from error
         own = self.state_dict()
         self.load_state_dict(own | {name: tensor for name, tensor in tensors.items() if name in own})
 

@@ -115,7 +115,7 @@ def _advise(name: str, known: Sequence[str]) -> str:
 def _parse(action: argparse.Action, value: Any, folder: Path) -> Any:
     """Parse one value as the command line would; a relative path starts from `folder`."""
     if not isinstance(value, str | int | float) or isinstance(value, bool):
-        raise ConfigError(f"{action.dest} = {value!r} must be a text or a number")
+        raise ConfigError(f"{action.dest} = {value!r} must be a string or a number")
     text = str(value)
     parse: Any = action.type or str
     if parse in (parse_path, parse_location, parse_source) and not (is_uri(text) or text.startswith(HUB)):
@@ -145,7 +145,7 @@ def _assign(tables: dict[str, dict[str, Any]], assignment: str) -> None:
     name, equals, text = assignment.partition("=")
     path = name.strip().replace("/", ".").split(".")
     if not equals or len(path) < 2 or not text.strip():
-        raise ConfigError(f"--set {assignment}: write NAME=VALUE, as optim.lr=0.01; all other options have flags")
+        raise ConfigError(f"--set {assignment}: write NAME=VALUE, such as optim.lr=0.01; all other options have flags")
     value = _read_value(text.strip())
     if path[0] == "stage" and len(path) == 3:
         stage = tables["stage"].get(path[1], {})

@@ -76,7 +76,7 @@ def read_encoder_weights(source: str) -> EncoderWeights:
         found.path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(found.path, lambda file: file.write(save(tensors)))
     except OSError as error:
-        reason = f"{found.path.parent} cannot be written ({error.strerror}); free room or set ONE_LOOK_CACHE"
+        reason = f"{found.path.parent} cannot be written ({error.strerror}); free some space or set ONE_LOOK_CACHE"
         raise ConfigError(f"--encoder-weights {source}: {reason}") from error
     return found
 

@@ -49,7 +49,7 @@ def name_plugin(text: str) -> Plugin:
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(kept, lambda file: file.write(content))
     except OSError as error:
-        reason = f"{kept.parent} cannot be written ({error.strerror}); free room or set ONE_LOOK_CACHE"
+        reason = f"{kept.parent} cannot be written ({error.strerror}); free some space or set ONE_LOOK_CACHE"
         raise argparse.ArgumentTypeError(f"{text}: {reason}") from error
     return plugin
 

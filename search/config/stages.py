@@ -31,7 +31,7 @@ class Stage:
     epochs: int  # passes over the data; a deadline may cut them short
     share: float = 0.0  # fraction of the time after start-up; 0 for the time that earlier stages leave
     early_stopping: bool = False  # True if ASHA stops poor trials
-    full_trials: int = 25  # full-length trials that would fill a search; most trials are stopped long before their end
+    full_trials: int = 25  # number of full-length trials that fit the stage; determines each trial's time limit
     # multiply-adds of the network for which a first stage's images are chosen, relative to `wide_efficientnet`
     macs_factor: float = 1.0
     narrow: bool = False  # True leaves out architectures that never win in trials shorter than a minute

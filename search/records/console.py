@@ -61,7 +61,7 @@ class RunConsole:
             yield progress
 
     def begin(self, stage: str, description: str, deadline: float, end: float) -> None:
-        """Enter a stage that ends by `deadline`, of a run that ends by `end`, by time.monotonic()."""
+        """Enter a stage. `deadline` and `end`, of the run, are values of time.monotonic(); `deadline` is 0 without limit."""
         if self.best:
             self._before = f"none yet; in {self.stage} {self._describe_best()}"
         self.stage, self.deadline, self.end = stage, deadline, end

@@ -110,7 +110,7 @@ def run_range_test(
     low, high = TEST_RANGES[config.optim.name]
     config = replace(config, optim=replace(config.optim, lr=high))
     batch_size = min(config.optim.batch_size, len(data.train))
-    # validation has no part in the test: one image keeps it short, with a score that any label suffices for
+    # validation has no part in the test: one image keeps it short, with a score that can be computed from either label
     data = replace(data, train=data.train.prefix(min(steps * batch_size, len(data.train))), val=data.val.prefix(1))
     data = replace(data, score=Score(sigma=1.0, weights={"mae_mask": 0.5, "rmse_depth": 0.5}))
     steps_per_epoch = len(data.train) // batch_size

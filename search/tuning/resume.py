@@ -23,7 +23,7 @@ def resume_trials(
 ) -> None:
     """Restore the state left by the earlier processes of a run; `report` prints a line.
 
-    Trials whose last report arrived are finished, unfinished ones go back to their checkpoint. `checkpoints` is filled
+    Trials whose last report arrived are finished; unfinished ones go back to their checkpoint. `checkpoints` is filled
     with the checkpoints still needed; all others are deleted. `data_module` gets the data of the first stage, whose
     statistics and sigma hold for the whole run.
     """

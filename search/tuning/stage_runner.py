@@ -127,7 +127,10 @@ class StageRunner:
         return self._select_repeated(stage, previous) if stage.kind == "repeat" else []
 
     def _select_promoted(self, stage: Stage, previous: list[TrialRecord]) -> list[TrialRecord]:
-        """Return the promoted trials, except those without time for one step; print why the first is not the best."""
+        """Return the promoted trials, except those without time for one step.
+
+        If the first one does not have the best score, print why.
+        """
         trained = self._list_counted(stage)
         promoted_before = {record.parent_id for record in trained}
         excluded = {r.trial_id for r in previous if r.trial_id in promoted_before}

@@ -75,12 +75,12 @@ def find_faults(versions: Mapping[str, str], places: Mapping[str, str | Path], m
         try:
             place = open_place(location)
             if not place.has(mark):
-                faults.append(f"does not see {about} {location}")
+                faults.append(f"cannot see {about} {location}")
                 continue
             place.write(reply := f"{mark}-{uuid.uuid4().hex}", b"")
             place.delete(reply)
         except OSError as error:
-            faults.append(f"must not write to {about} {location} ({first_line(error)})")
+            faults.append(f"is not allowed to write to {about} {location} ({first_line(error)})")
     return faults
 
 

@@ -139,7 +139,7 @@ def _make_private(folder: Path) -> None:
 
 
 def _clear_sessions(folder: Path) -> None:
-    """Delete the logs and sockets of Rays that have ended.
+    """Delete the logs and sockets of Ray sessions that have ended.
 
     The last part of a name is the id of Ray's process, which may run in another container; a running Ray logs all the
     time.

@@ -195,7 +195,8 @@ class RecordCallback(tune.Callback):
 class Overtime(tune.Stopper):
     """Ends the experiment after `deadline` of time.monotonic(), for example if its trials fit on no remaining node.
 
-    Running trials have WAIT_S to end, but no time if another trial has a model and they have reported nothing.
+    Running trials get WAIT_S more seconds. If none of them has reported yet and another trial already has a model, the
+    experiment stops at once.
     """
 
     deadline: float

@@ -432,7 +432,7 @@ def test_a_full_disk_is_one_line(sources, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(writing.SampleFiles, "write", fail)
     assert run(*sources, tmp_path / "out") == 2
-    assert "out: cannot be written (No space left on device); free room" in capsys.readouterr().err
+    assert "out: cannot be written (No space left on device); free some space" in capsys.readouterr().err
     monkeypatch.setenv("ONE_LOOK_CACHE", "/dev/null/cache")
     assert run(*sources, tmp_path / "out", "--depth", "ground") == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -173,7 +173,7 @@ def test_cluster_does_jobs_as_processes_do(address, environment, tmp_path):
     assert said["again"] == [["once", "once"]]
     assert said["nothing"] == []
     assert said["broken"][0] == "DataError" and said["broken"][1].startswith("nowhere.jpg: cannot be read")
-    assert said["unseen"][0] == "DataError" and "does not see /proc/self/cwd/here" in said["unseen"][1]
+    assert said["unseen"][0] == "DataError" and "cannot see /proc/self/cwd/here" in said["unseen"][1]
     assert all("\n" not in said[name][1] for name in ("broken", "unseen"))
 
 

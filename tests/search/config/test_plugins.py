@@ -165,7 +165,7 @@ def test_cache_that_cannot_be_written_is_one_line(plugins, tmp_path, monkeypatch
     monkeypatch.setenv("ONE_LOOK_CACHE", str(tmp_path / "file"))
     with pytest.raises(SystemExit, match="2"):
         build_parser().parse_args(["--plugin", str(plugins / "tiny.py")])
-    assert "cannot be written (Not a directory); free room or set ONE_LOOK_CACHE" in capsys.readouterr().err
+    assert "cannot be written (Not a directory); free some space or set ONE_LOOK_CACHE" in capsys.readouterr().err
 
 
 def test_two_plugins_of_one_name_are_refused(tmp_path, own_names, capsys):

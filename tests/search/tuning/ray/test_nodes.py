@@ -36,8 +36,8 @@ def test_what_a_node_lacks_is_named(tmp_path, monkeypatch):
     assert find_faults(versions, places, "mark") == [
         f"torch {find_versions()['torch']} instead of 1.0",
         "jax is not installed instead of 0.9",
-        f"does not see the cache {tmp_path / 'unseen'}",
-        f"must not write to the run folder's place {tmp_path} (Permission denied)",
+        f"cannot see the cache {tmp_path / 'unseen'}",
+        f"is not allowed to write to the run folder's place {tmp_path} (Permission denied)",
     ]
 
 
